@@ -1,1 +1,16 @@
-//! (being written)
+//! What an image is, as values: digests, references, and the documents of the OCI image specification.
+//!
+//! Nothing here touches the disk, the network, the clock or the environment.
+
+pub mod config;
+pub mod digest;
+pub mod document;
+pub mod path;
+pub mod reference;
+pub mod tar;
+
+pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
+pub use digest::{Digest, DigestError, Hasher};
+pub use document::{Descriptor, Document, DocumentError, Index, Manifest, MediaType, Platform};
+pub use path::TreePath;
+pub use reference::{Reference, ReferenceError};

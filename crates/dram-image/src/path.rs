@@ -1,0 +1,181 @@
+//! Paths inside an image.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// A path beneath the root of an image: relative, normalised, any bytes but NUL; it cannot say `..`.
+///
+/// The empty path is the root itself.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct TreePath(Vec<u8>);
+
+/// A text that is no path beneath a root.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// The path climbs with `..`.
+    #[error("`{0}` climbs out with `..`")]
+    Climbs(String),
+    /// The path holds a NUL byte.
+    #[error("`{0}` holds a NUL byte")]
+    Nul(String),
+    /// The path is longer than Linux takes.
+    #[error("a path of {0} bytes is longer than the 4095 that Linux takes")]
+    Long(usize),
+}
+
+impl TreePath {
+    /// The root.
+    pub fn root() -> Self {
+        TreePath::default()
+    }
+
+    /// Reads `bytes`: leading `/`, doubled `/` and `.` components are dropped.
+    ///
+    /// # Errors
+    /// When a component is `..`, a byte is NUL, or the path is longer than 4095 bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
+        let lossy = || String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
+        if bytes.len() > 4095 {
+            return Err(PathError::Long(bytes.len()));
+        }
+        if bytes.contains(&0) {
+            return Err(PathError::Nul(lossy()));
+        }
+        let mut path = Vec::with_capacity(bytes.len());
+        for part in bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".") {
+            if part == b".." {
+                return Err(PathError::Climbs(lossy()));
+            }
+            push(&mut path, part);
+        }
+        Ok(TreePath(path))
+    }
+
+    /// Like [`TreePath::parse`], with `..` removing the component before it and stopping at the root, as a shell in
+    /// the image's root would see it (symbolic links are not known here).
+    ///
+    /// # Errors
+    /// When a byte is NUL or the path is longer than 4095 bytes.
+    pub fn clean(bytes: &[u8]) -> Result<Self, PathError> {
+        let mut parts: Vec<&[u8]> = Vec::new();
+        for part in bytes.split(|&b| b == b'/') {
+            match part {
+                b"" | b"." => {}
+                b".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        TreePath::parse(&parts.join(&b'/'))
+    }
+
+    /// The bytes, without a leading slash.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The same as a relative [`Path`].
+    pub fn as_path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.0))
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The components, from the root down.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
+    }
+
+    /// The last component; `None` at the root.
+    pub fn name(&self) -> Option<&[u8]> {
+        self.components().next_back()
+    }
+
+    /// The path without its last component; `None` at the root.
+    pub fn parent(&self) -> Option<TreePath> {
+        if self.is_root() {
+            return None;
+        }
+        let cut = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        Some(TreePath(self.0[..cut].to_vec()))
+    }
+
+    /// This path with one more component.
+    ///
+    /// `name` must be one component: not empty, no `/`, not `.` or `..`; names read from a directory are.
+    #[must_use]
+    pub fn join(&self, name: &[u8]) -> TreePath {
+        debug_assert!(!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".");
+        let mut path = self.0.clone();
+        push(&mut path, name);
+        TreePath(path)
+    }
+
+    /// This path with all of `below` after it.
+    #[must_use]
+    pub fn append(&self, below: &TreePath) -> TreePath {
+        let mut path = self.0.clone();
+        below.components().for_each(|part| push(&mut path, part));
+        TreePath(path)
+    }
+
+    /// What is left of this path below `ancestor`; `None` when it is not below it.
+    pub fn below(&self, ancestor: &TreePath) -> Option<TreePath> {
+        if ancestor.is_root() {
+            return Some(self.clone());
+        }
+        let rest = self.0.strip_prefix(ancestor.0.as_slice())?;
+        match rest.first() {
+            None => Some(TreePath::root()),
+            Some(b'/') => Some(TreePath(rest[1..].to_vec())),
+            Some(_) => None,
+        }
+    }
+}
+
+fn push(path: &mut Vec<u8>, part: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(part);
+}
+
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", String::from_utf8_lossy(&self.0).escape_debug())
+    }
+}
+
+impl fmt::Debug for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_normalises() {
+        for (text, want) in [("/a//b/./c/", "a/b/c"), ("", ""), ("/", ""), ("./x", "x")] {
+            assert_eq!(TreePath::parse(text.as_bytes()).unwrap().as_bytes(), want.as_bytes());
+        }
+        assert!(matches!(TreePath::parse(b"a/../b"), Err(PathError::Climbs(_))));
+        assert!(matches!(TreePath::parse(b"a\0"), Err(PathError::Nul(_))));
+        assert_eq!(TreePath::clean(b"../../a/x/../b").unwrap().as_bytes(), b"a/b");
+    }
+
+    #[test]
+    fn takes_apart_and_joins() {
+        let path = TreePath::parse(b"a/b").unwrap();
+        assert_eq!(path.parent().unwrap().as_bytes(), b"a");
+        assert_eq!(path.parent().unwrap().parent(), Some(TreePath::root()));
+        assert_eq!(path.join(b"c").below(&path).unwrap().as_bytes(), b"c");
+        assert_eq!(TreePath::parse(b"ab").unwrap().below(&TreePath::parse(b"a").unwrap()), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! References: the names people give to images.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::Digest;
+
+/// A normalised image name: `debian` and `docker.io/library/debian:latest` are the same reference.
+///
+/// Follows the reference grammar of the distribution project, Docker Hub's short names included.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reference {
+    host: String,
+    path: String,
+    tag: String,
+    digest: Option<Digest>,
+}
+
+/// A text that is not an image name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not an image name: {why}")]
+pub struct ReferenceError {
+    text: String,
+    why: &'static str,
+}
+
+const HUB: &str = "docker.io";
+
+impl Reference {
+    /// The registry's host and port, or `docker.io`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The repository within the registry, `library/debian`.
+    pub fn repository(&self) -> &str {
+        &self.path
+    }
+
+    /// The tag; `latest` when none was written.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The digest the name is pinned to, if any.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The name without its tag, as a person writes it: `debian`, `ghcr.io/a/b`.
+    pub fn short_name(&self) -> String {
+        if self.host != HUB {
+            return format!("{}/{}", self.host, self.path);
+        }
+        self.path.strip_prefix("library/").unwrap_or(&self.path).to_owned()
+    }
+
+    /// The name with its tag, as a person writes it: `debian:12`.
+    ///
+    /// Two references that name the same image have the same text.
+    pub fn short(&self) -> String {
+        format!("{}:{}", self.short_name(), self.tag)
+    }
+
+    /// The whole name, `docker.io/library/debian:12`.
+    pub fn full(&self) -> String {
+        format!("{}/{}:{}", self.host, self.path, self.tag)
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.digest {
+            None => f.write_str(&self.short()),
+            Some(digest) => write!(f, "{}@{digest}", self.short_name()),
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        let fail = |why| ReferenceError { text: text.chars().take(300).collect(), why };
+        if text.len() > 1024 {
+            return Err(fail("it is longer than any registry takes"));
+        }
+        let (name, digest) = match text.split_once('@') {
+            None => (text, None),
+            Some((name, digest)) => (name, Some(digest.parse().map_err(|_| fail("what follows `@` is no digest"))?)),
+        };
+        let (name, tag) = split_tag(name);
+        let (host, path) = split_host(name);
+        check_path(&path).map_err(fail)?;
+        if !is_tag(tag) {
+            return Err(fail("a tag is up to 128 letters, digits, `_`, `.` and `-`, the first no `.` or `-`"));
+        }
+        Ok(Reference { host: host.to_owned(), path, tag: tag.to_owned(), digest })
+    }
+}
+
+/// Splits `name:tag`; the colon of a port is left of a slash.
+fn split_tag(name: &str) -> (&str, &str) {
+    match name.rsplit_once(':') {
+        Some((left, tag)) if !tag.contains('/') => (left, tag),
+        Some(_) | None => (name, "latest"),
+    }
+}
+
+/// The first component is a host when it has a dot or a port, is `localhost`, or has an upper-case letter.
+fn split_host(name: &str) -> (&str, String) {
+    let is_host =
+        |part: &str| part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase());
+    match name.split_once('/') {
+        Some(("index.docker.io", path)) => split_host_hub(path),
+        Some((host, path)) if host != HUB && is_host(host) => (host, path.to_owned()),
+        Some((HUB, path)) => split_host_hub(path),
+        Some(_) => (HUB, name.to_owned()),
+        None => split_host_hub(name),
+    }
+}
+
+fn split_host_hub(path: &str) -> (&'static str, String) {
+    if path.contains('/') { (HUB, path.to_owned()) } else { (HUB, format!("library/{path}")) }
+}
+
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path == "library/" || path.is_empty() {
+        return Err("the name is empty");
+    }
+    if path.len() > 255 {
+        return Err("the repository is longer than 255 bytes");
+    }
+    if path.chars().any(|c| c.is_ascii_uppercase()) {
+        return Err("a repository is written in lower case");
+    }
+    let part_is_good = |part: &str| {
+        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        ends(part.chars().next())
+            && ends(part.chars().next_back())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+            && !part.contains("..")
+            && !part.contains("___")
+            && !part.contains("._")
+            && !part.contains("_.")
+    };
+    if path.split('/').all(part_is_good) {
+        Ok(())
+    } else {
+        Err("a repository is words of lower-case letters and digits, joined by `.`, `_`, `-` and `/`")
+    }
+}
+
+fn is_tag(tag: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=128).contains(&tag.len()) && tag.chars().all(good) && !tag.starts_with(['.', '-'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_normalised() {
+        for (text, full, short) in [
+            ("debian", "docker.io/library/debian:latest", "debian:latest"),
+            ("debian:12", "docker.io/library/debian:12", "debian:12"),
+            ("docker.io/debian:12", "docker.io/library/debian:12", "debian:12"),
+            ("index.docker.io/library/debian", "docker.io/library/debian:latest", "debian:latest"),
+            ("me/app", "docker.io/me/app:latest", "me/app:latest"),
+            ("localhost/app:1", "localhost/app:1", "localhost/app:1"),
+            ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
+        ] {
+            let reference: Reference = text.parse().unwrap();
+            assert_eq!((reference.full().as_str(), reference.short().as_str()), (full, short));
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for text in ["", ":", "a:", "A", "a//b", "a/../b", "-a", "a:b c", "a@sha256:1", "../../canary", "a\nb", "a:.x"]
+        {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+}

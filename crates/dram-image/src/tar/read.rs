@@ -1,0 +1,347 @@
+//! Reading a layer tar that somebody else wrote.
+
+use std::io::{self, Read};
+
+use tar::{EntryType, Header};
+
+use super::{Entry, EntryKind, Xattr};
+use crate::TreePath;
+use crate::path::PathError;
+
+/// The longest extended header or GNU long name that is read, in bytes. Engines write a few hundred; the longest
+/// that Linux could need is a path, a link and the extended attributes of one file (64 KiB each, few in practice).
+const LONGEST_EXTENSION: u64 = 1 << 20;
+
+/// Why a tar was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The stream under the tar failed.
+    #[error("cannot read the archive at byte {at}")]
+    Read {
+        /// Bytes read before.
+        at: u64,
+        /// What the stream said.
+        #[source]
+        source: io::Error,
+    },
+    /// The stream ended in the middle of an entry.
+    #[error("the archive ends in the middle of {what}")]
+    Cut {
+        /// The entry, or the header.
+        what: String,
+    },
+    /// A header contradicts itself or asks for too much.
+    #[error("the archive is broken at byte {at}: {why}")]
+    Broken {
+        /// Where the header starts.
+        at: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// An entry's name, or the target of its hard link, cannot be a path.
+    #[error("the archive has an entry whose name cannot be used")]
+    Path(#[from] PathError),
+    /// An entry uses what is not supported.
+    #[error("the archive's entry {path} is {what}")]
+    Unsupported {
+        /// The entry.
+        path: TreePath,
+        /// The feature.
+        what: &'static str,
+    },
+}
+
+/// Reads entry after entry; as a [`Read`] it yields the current entry's bytes.
+pub struct TarReader<R> {
+    stream: R,
+    at: u64,
+    left: u64,
+    padding: u64,
+    current: TreePath,
+}
+
+/// What extended headers said about the next entry.
+#[derive(Default)]
+struct Extension {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<i64>,
+    xattrs: Vec<Xattr>,
+    sparse: bool,
+}
+
+impl<R: Read> TarReader<R> {
+    /// A reader at the start of an archive.
+    pub fn new(stream: R) -> Self {
+        TarReader { stream, at: 0, left: 0, padding: 0, current: TreePath::root() }
+    }
+
+    /// The next entry, after skipping what was not read of the last; `None` at the end of the archive, whatever
+    /// follows it in the stream.
+    ///
+    /// # Errors
+    /// See [`TarError`].
+    pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
+        self.skip_rest()?;
+        let mut extension = Extension::default();
+        loop {
+            let start = self.at;
+            let Some(header) = self.header()? else { return Ok(None) };
+            let broken = |why: String| TarError::Broken { at: start, why };
+            let size = header.entry_size().map_err(|_| broken("its size is no number".to_owned()))?;
+            match header.entry_type() {
+                EntryType::XHeader => read_pax(&self.extension(size)?, &mut extension).map_err(broken)?,
+                EntryType::XGlobalHeader => refuse_global(&self.extension(size)?).map_err(broken)?,
+                EntryType::GNULongName => extension.path = Some(until_nul(&self.extension(size)?).to_vec()),
+                EntryType::GNULongLink => extension.link = Some(until_nul(&self.extension(size)?).to_vec()),
+                kind => return self.entry(&header, kind, size, extension, start).map(Some),
+            }
+        }
+    }
+
+    /// Reads everything up to the end of the stream, so that whoever counts or hashes it has seen it all.
+    ///
+    /// # Errors
+    /// When the stream fails.
+    pub fn drain(mut self) -> Result<(), TarError> {
+        let at = self.at;
+        io::copy(&mut self.stream, &mut io::sink()).map(drop).map_err(|source| TarError::Read { at, source })
+    }
+
+    fn entry(
+        &mut self,
+        header: &Header,
+        kind: EntryType,
+        size: u64,
+        mut extension: Extension,
+        start: u64,
+    ) -> Result<Entry, TarError> {
+        let broken = |why: &str| TarError::Broken { at: start, why: why.to_owned() };
+        let name = extension.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
+        let path = TreePath::parse(&name)?;
+        let size = extension.size.unwrap_or(size);
+        let link = extension.link.take().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
+        let link = || link.filter(|link| !link.is_empty()).ok_or_else(|| broken("a link has no target"));
+        let device = || {
+            let number = |field: io::Result<Option<u32>>| field.ok().flatten();
+            number(header.device_major())
+                .zip(number(header.device_minor()))
+                .ok_or_else(|| broken("a device has no number"))
+        };
+        if extension.sparse || kind == EntryType::GNUSparse {
+            return Err(TarError::Unsupported { path, what: "a sparse file; pack it without `--sparse`" });
+        }
+        let is_file = matches!(kind, EntryType::Regular | EntryType::Continuous) || header.as_bytes()[156] == 0;
+        let kind = match kind {
+            _ if is_file && name.ends_with(b"/") => EntryKind::Dir,
+            _ if is_file => EntryKind::File { size },
+            EntryType::Directory => EntryKind::Dir,
+            EntryType::Symlink => EntryKind::Symlink(check_link(link()?)?),
+            EntryType::Link => EntryKind::HardLink(TreePath::parse(&link()?)?),
+            EntryType::Char => device().map(|(major, minor)| EntryKind::Char(major, minor))?,
+            EntryType::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
+            EntryType::Fifo => EntryKind::Fifo,
+            _ => return Err(TarError::Unsupported { path, what: "of a kind that no file system has" }),
+        };
+        let id = |pax: Option<u64>, field: io::Result<u64>, what: &str| {
+            let id = pax.map_or(field, Ok).map_err(|_| broken(&format!("its {what} is no number")))?;
+            u32::try_from(id)
+                .ok()
+                .filter(|&id| id != u32::MAX)
+                .ok_or_else(|| broken(&format!("{what} {id} is larger than Linux takes")))
+        };
+        let entry = Entry {
+            mode: header.mode().map_err(|_| broken("its mode is no number"))? & 0o7777,
+            uid: id(extension.uid, header.uid(), "user id")?,
+            gid: id(extension.gid, header.gid(), "group id")?,
+            mtime: extension.mtime.unwrap_or_else(|| signed_mtime(header)),
+            xattrs: extension.xattrs,
+            path,
+            kind,
+        };
+        // Data after a header that is no file's is there to be skipped, wherever it comes from.
+        self.left = size;
+        self.padding = size.wrapping_neg() % 512;
+        self.current = entry.path.clone();
+        Ok(entry)
+    }
+
+    /// One header block; `None` at the end of the archive.
+    fn header(&mut self) -> Result<Option<Header>, TarError> {
+        let mut header = Header::new_old();
+        let start = self.at;
+        let got = self.fill(header.as_mut_bytes())?;
+        if got == 0 || header.as_bytes().iter().all(|&byte| byte == 0) {
+            return Ok(None);
+        }
+        if got < 512 {
+            return Err(TarError::Cut { what: "a header".to_owned() });
+        }
+        let sum = header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
+            sum + if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(byte) }
+        });
+        if header.cksum().ok() != Some(sum) {
+            let why = if start == 0 { "it is not a tar archive" } else { "a header has a wrong checksum" };
+            return Err(TarError::Broken { at: start, why: why.to_owned() });
+        }
+        Ok(Some(header))
+    }
+
+    /// The body of an extended header.
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
+        if size > LONGEST_EXTENSION {
+            let why =
+                format!("an extended header of {size} bytes is longer than the {LONGEST_EXTENSION} that are read");
+            return Err(TarError::Broken { at: self.at, why });
+        }
+        let padded = usize::try_from(size.next_multiple_of(512)).expect("bounded above");
+        let mut body = vec![0; padded];
+        if self.fill(&mut body)? < padded {
+            return Err(TarError::Cut { what: "an extended header".to_owned() });
+        }
+        body.truncate(usize::try_from(size).expect("bounded above"));
+        Ok(body)
+    }
+
+    fn fill(&mut self, mut buffer: &mut [u8]) -> Result<usize, TarError> {
+        let whole = buffer.len();
+        while !buffer.is_empty() {
+            match self.read_stream(buffer)? {
+                0 => break,
+                got => buffer = &mut buffer[got..],
+            }
+        }
+        Ok(whole - buffer.len())
+    }
+
+    fn read_stream(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(got) => {
+                    self.at += got as u64;
+                    return Ok(got);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(TarError::Read { at: self.at, source }),
+            }
+        }
+    }
+
+    /// The next bytes of the current entry, none at its end.
+    ///
+    /// # Errors
+    /// When the stream fails or ends too early.
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if most == 0 {
+            return Ok(0);
+        }
+        match self.read_stream(&mut buffer[..most])? {
+            0 => Err(TarError::Cut { what: format!("{}", self.current) }),
+            got => {
+                self.left -= got as u64;
+                Ok(got)
+            }
+        }
+    }
+
+    fn skip_rest(&mut self) -> Result<(), TarError> {
+        let mut buffer = vec![0; 64 << 10];
+        while self.read_data(&mut buffer)? > 0 {}
+        let padding = usize::try_from(self.padding).expect("less than a block");
+        self.padding = 0;
+        match self.fill(&mut buffer[..padding])? {
+            got if got == padding => Ok(()),
+            _ => Err(TarError::Cut { what: format!("{}", self.current) }),
+        }
+    }
+}
+
+/// Numbers before 1970 are written in base 256, which the `tar` crate reads without a sign.
+fn signed_mtime(header: &Header) -> i64 {
+    let field = &header.as_bytes()[136..148];
+    if field[0] == 0xff {
+        return i64::from_be_bytes(field[4..].try_into().expect("eight bytes"));
+    }
+    header.mtime().ok().and_then(|time| i64::try_from(time).ok()).unwrap_or(0)
+}
+
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
+fn check_link(target: Vec<u8>) -> Result<Vec<u8>, PathError> {
+    let lossy = || String::from_utf8_lossy(&target[..target.len().min(200)]).into_owned();
+    match target.len() {
+        _ if target.contains(&0) => Err(PathError::Nul(lossy())),
+        4096.. => Err(PathError::Long(target.len())),
+        _ => Ok(target),
+    }
+}
+
+/// Key and value of a pax record.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
+/// The records of a pax header: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record.
+fn pax_records(mut body: &[u8]) -> Result<Vec<Record<'_>>, String> {
+    let mut records = Vec::new();
+    while !body.is_empty() && body[0] != 0 {
+        let space = body.iter().take(20).position(|&b| b == b' ').ok_or("a pax record has no length")?;
+        let length: usize = std::str::from_utf8(&body[..space])
+            .ok()
+            .and_then(|digits| digits.parse().ok())
+            .filter(|&length| length > space + 2 && length <= body.len())
+            .ok_or("a pax record has a wrong length")?;
+        let record = body[space + 1..length].strip_suffix(b"\n").ok_or("a pax record has a wrong length")?;
+        let equals = record.iter().position(|&b| b == b'=').ok_or("a pax record has no `=`")?;
+        records.push((&record[..equals], &record[equals + 1..]));
+        body = &body[length..];
+    }
+    Ok(records)
+}
+
+fn read_pax(body: &[u8], into: &mut Extension) -> Result<(), String> {
+    for (key, value) in pax_records(body)? {
+        let number = || -> Result<u64, String> {
+            let text = std::str::from_utf8(value).map_err(|_| "a pax number is no number")?;
+            text.parse().map_err(|_| format!("pax `{}` is no number", key.escape_ascii()))
+        };
+        match key {
+            b"path" => into.path = Some(value.to_vec()),
+            b"linkpath" => into.link = Some(value.to_vec()),
+            b"size" => into.size = Some(number()?),
+            b"uid" => into.uid = Some(number()?),
+            b"gid" => into.gid = Some(number()?),
+            b"mtime" => into.mtime = Some(whole_seconds(value)),
+            key if key.starts_with(b"GNU.sparse.") => into.sparse = true,
+            key => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    into.xattrs.retain(|(old, _)| old != name);
+                    into.xattrs.push((name.to_vec(), value.to_vec()));
+                }
+            }
+        }
+    }
+    into.xattrs.sort();
+    Ok(())
+}
+
+/// The seconds of a pax time, rounded down; nothing readable counts as 1970.
+fn whole_seconds(value: &[u8]) -> i64 {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().unwrap_or(0);
+    let below_zero = whole.starts_with('-') && fraction.bytes().any(|digit| digit != b'0');
+    seconds.saturating_sub(i64::from(below_zero))
+}
+
+/// A global header may carry remarks (git leaves the commit there), but not rename or resize what follows.
+fn refuse_global(body: &[u8]) -> Result<(), String> {
+    match pax_records(body)?.iter().find(|(key, _)| matches!(*key, b"path" | b"linkpath" | b"size")) {
+        None => Ok(()),
+        Some((key, _)) => Err(format!("a global header sets `{}` for every entry", key.escape_ascii())),
+    }
+}

@@ -1,0 +1,123 @@
+use super::*;
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn entry(name: &str, kind: EntryKind) -> Entry {
+    Entry { path: path(name), kind, mode: 0o4755, uid: 7, gid: 3_000_000, mtime: -5, xattrs: vec![] }
+}
+
+fn pack(entries: &[(Entry, &[u8])]) -> Vec<u8> {
+    let mut writer = TarWriter::new(Vec::new());
+    for (entry, data) in entries {
+        writer.append(entry, &mut &data[..]).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn read_all(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, TarError> {
+    let mut reader = TarReader::new(bytes);
+    let mut all = Vec::new();
+    while let Some(entry) = reader.next_entry()? {
+        let mut data = Vec::new();
+        let mut buffer = [0; 100];
+        loop {
+            match reader.read_data(&mut buffer)? {
+                0 => break,
+                got => data.extend_from_slice(&buffer[..got]),
+            }
+        }
+        all.push((entry, data));
+    }
+    Ok(all)
+}
+
+fn samples() -> Vec<(Entry, &'static [u8])> {
+    let long = "d/".repeat(120) + "end";
+    let mut tagged = entry("cap", EntryKind::File { size: 1 });
+    tagged.xattrs = vec![(b"security.capability".to_vec(), b"\x01\0\n=".to_vec()), (b"user.a".to_vec(), vec![0; 999])];
+    vec![
+        (entry("", EntryKind::Dir), b""),
+        (entry("a", EntryKind::Dir), b""),
+        (entry("a/f", EntryKind::File { size: 513 }), &[7; 513]),
+        (entry(&long, EntryKind::File { size: 0 }), b""),
+        (entry("l", EntryKind::Symlink(vec![b'x'; 3000])), b""),
+        (entry("h", EntryKind::HardLink(path(&long))), b""),
+        (entry("c", EntryKind::Char(1, 3)), b""),
+        (entry("p", EntryKind::Fifo), b""),
+        (tagged, b"!"),
+    ]
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let want: Vec<_> = samples().into_iter().map(|(entry, data)| (entry, data.to_vec())).collect();
+    assert_eq!(read_all(&pack(&samples())).unwrap(), want);
+}
+
+#[test]
+fn every_cut_is_noticed() {
+    let whole = pack(&samples());
+    let end = whole.len() - 1024;
+    for length in (1..end).step_by(97).filter(|length| length % 512 != 0) {
+        assert!(read_all(&whole[..length]).is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn no_bytes_panic() {
+    let whole = pack(&samples());
+    let mut state = 9_u64;
+    for _ in 0..3000 {
+        let mut bytes = whole.clone();
+        for _ in 0..4 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let at = usize::try_from(state >> 33).unwrap() % bytes.len();
+            bytes[at] = u8::try_from(state >> 56).unwrap();
+        }
+        let _ = read_all(&bytes);
+    }
+}
+
+#[test]
+fn what_follows_the_end_is_not_applied() {
+    let one = pack(&[(entry("a", EntryKind::Dir), b"")]);
+    let two = pack(&[(entry("b", EntryKind::Dir), b"")]);
+    assert_eq!(read_all(&[one, two].concat()).unwrap().len(), 1);
+}
+
+fn with_pax(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::new(kind));
+    header.set_size(body.len() as u64);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(body);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes.extend(pack(&[(entry("a", EntryKind::File { size: 600 }), &[1; 600])]));
+    bytes
+}
+
+#[test]
+fn hostile_headers_are_refused() {
+    for (kind, body, want) in [
+        (b'x', &b"13 path=../x\n"[..], "name cannot be used"),
+        (b'x', b"11 path=a\n", "length"),
+        (b'x', b"13 path=a\0bc\n", "name cannot be used"),
+        (b'x', b"99999999999 path=a\n", "length"),
+        (b'x', b"22 GNU.sparse.major=1\n", "sparse"),
+        (b'g', b"10 path=x\n", "global"),
+        (b'x', b"18 uid=4294967295\n", "larger than Linux"),
+    ] {
+        let error = read_all(&with_pax(kind, body)).unwrap_err().to_string();
+        assert!(error.contains(want), "{}: {error}", body.escape_ascii());
+    }
+    let mut huge = with_pax(b'x', b"");
+    huge[124..136].copy_from_slice(b"77777777777\0");
+    let mut header = tar::Header::from_byte_slice(&huge[..512]).clone();
+    header.set_cksum();
+    huge[..512].copy_from_slice(header.as_bytes());
+    assert!(read_all(&huge).unwrap_err().to_string().contains("longer than"));
+    assert!(read_all(&[b'x'; 2000]).unwrap_err().to_string().contains("not a tar"));
+}

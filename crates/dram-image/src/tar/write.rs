@@ -1,0 +1,170 @@
+//! Writing a layer tar: the same entries give the same bytes, always.
+
+use std::io::{self, Read, Write};
+
+use tar::{EntryType, Header};
+
+use super::{Entry, EntryKind};
+
+/// The largest number that seven octal digits hold.
+const LARGEST_OCTAL_ID: u32 = 0o777_7777;
+/// The largest number that eleven octal digits hold.
+const LARGEST_OCTAL: u64 = 0o777_7777_7777;
+
+/// Writes ustar headers, with a pax header before an entry that needs one.
+pub struct TarWriter<W> {
+    out: W,
+}
+
+impl<W: Write> TarWriter<W> {
+    /// A writer at the start of an archive.
+    pub fn new(out: W) -> Self {
+        TarWriter { out }
+    }
+
+    /// Writes `entry`; for a file, `data` must yield exactly its size.
+    ///
+    /// # Errors
+    /// When writing fails, reading fails, or `data` yields less or more than the entry's size.
+    pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
+        let pax = pax_body(entry);
+        if !pax.is_empty() {
+            self.block(&pax_header(pax.len()))?;
+            self.padded(&pax)?;
+        }
+        self.block(&header(entry))?;
+        match entry.kind {
+            EntryKind::File { size } => self.data(size, data),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the archive and gives the stream back.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.write_all(&[0; 1024])?;
+        Ok(self.out)
+    }
+
+    fn block(&mut self, header: &Header) -> io::Result<()> {
+        self.out.write_all(header.as_bytes())
+    }
+
+    fn padded(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.out.write_all(&[0; 512][..bytes.len().wrapping_neg() % 512])
+    }
+
+    fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
+        let copied = io::copy(&mut data.take(size), &mut self.out)?;
+        let mut more = [0];
+        if copied != size || data.read(&mut more)? != 0 {
+            return Err(io::Error::other("the file changed its size while it was read"));
+        }
+        let padding = usize::try_from(size.wrapping_neg() % 512).expect("less than a block");
+        self.out.write_all(&[0; 512][..padding])
+    }
+}
+
+fn header(entry: &Entry) -> Header {
+    let mut header = Header::new_ustar();
+    let (kind, size, link, device) = match &entry.kind {
+        EntryKind::File { size } => (EntryType::Regular, *size, None, None),
+        EntryKind::Dir => (EntryType::Directory, 0, None, None),
+        EntryKind::Symlink(target) => (EntryType::Symlink, 0, Some(target.as_slice()), None),
+        EntryKind::HardLink(target) => (EntryType::Link, 0, Some(target.as_bytes()), None),
+        EntryKind::Char(major, minor) => (EntryType::Char, 0, None, Some((*major, *minor))),
+        EntryKind::Block(major, minor) => (EntryType::Block, 0, None, Some((*major, *minor))),
+        EntryKind::Fifo => (EntryType::Fifo, 0, None, None),
+    };
+    let name = name(entry);
+    let fields = header.as_mut_bytes();
+    copy_cut(&mut fields[0..100], &name);
+    copy_cut(&mut fields[157..257], link.unwrap_or_default());
+    header.set_entry_type(kind);
+    header.set_mode(entry.mode);
+    header.set_uid(u64::from(if entry.uid > LARGEST_OCTAL_ID { 0 } else { entry.uid }));
+    header.set_gid(u64::from(if entry.gid > LARGEST_OCTAL_ID { 0 } else { entry.gid }));
+    header.set_size(if size > LARGEST_OCTAL { 0 } else { size });
+    header.set_mtime(u64::try_from(entry.mtime).ok().filter(|&time| time <= LARGEST_OCTAL).unwrap_or(0));
+    let (major, minor) = device.unwrap_or_default();
+    header.set_device_major(major).expect("a ustar header has the field");
+    header.set_device_minor(minor).expect("a ustar header has the field");
+    header.set_cksum();
+    header
+}
+
+/// Directories end in a slash, the root is `./`.
+fn name(entry: &Entry) -> Vec<u8> {
+    let mut name = entry.path.as_bytes().to_vec();
+    if entry.kind == EntryKind::Dir {
+        if name.is_empty() {
+            name.push(b'.');
+        }
+        name.push(b'/');
+    }
+    name
+}
+
+fn copy_cut(field: &mut [u8], bytes: &[u8]) {
+    let length = bytes.len().min(field.len());
+    field[..length].copy_from_slice(&bytes[..length]);
+}
+
+fn pax_header(length: usize) -> Header {
+    let mut header = Header::new_ustar();
+    copy_cut(&mut header.as_mut_bytes()[0..100], b"PaxHeaders.0/x");
+    header.set_entry_type(EntryType::XHeader);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_size(length as u64);
+    header.set_mtime(0);
+    header.set_cksum();
+    header
+}
+
+/// The records that the ustar fields cannot hold; empty for most entries.
+fn pax_body(entry: &Entry) -> Vec<u8> {
+    let mut body = Vec::new();
+    let mut add = |key: &[u8], value: &[u8]| record(&mut body, key, value);
+    let name = name(entry);
+    if name.len() > 100 {
+        add(b"path", &name);
+    }
+    match &entry.kind {
+        EntryKind::Symlink(target) if target.len() > 100 => add(b"linkpath", target),
+        EntryKind::HardLink(target) if target.as_bytes().len() > 100 => add(b"linkpath", target.as_bytes()),
+        EntryKind::File { size } if *size > LARGEST_OCTAL => add(b"size", size.to_string().as_bytes()),
+        _ => {}
+    }
+    if entry.uid > LARGEST_OCTAL_ID {
+        add(b"uid", entry.uid.to_string().as_bytes());
+    }
+    if entry.gid > LARGEST_OCTAL_ID {
+        add(b"gid", entry.gid.to_string().as_bytes());
+    }
+    if u64::try_from(entry.mtime).is_ok_and(|time| time > LARGEST_OCTAL) || entry.mtime < 0 {
+        add(b"mtime", entry.mtime.to_string().as_bytes());
+    }
+    for (key, value) in &entry.xattrs {
+        add(&[b"SCHILY.xattr.", key.as_slice()].concat(), value);
+    }
+    body
+}
+
+/// Appends `LENGTH KEY=VALUE\n`, LENGTH counting its own digits.
+fn record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while rest + length.to_string().len() != length {
+        length = rest + length.to_string().len();
+    }
+    body.extend_from_slice(format!("{length} ").as_bytes());
+    body.extend_from_slice(key);
+    body.push(b'=');
+    body.extend_from_slice(value);
+    body.push(b'\n');
+}
