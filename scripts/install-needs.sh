@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Installs with apt what is missing on this machine, and only that.
+#
+#   scripts/install-needs.sh [build|demo|test|bench|lint]…
+#
+# `build` is always included. Where nothing is missing it needs neither root
+# nor the network; where something is and you are not root, it says what.
+set -euo pipefail
+
+missing=()
+
+# need PACKAGE COMMAND: the package is missing where the command is.
+need() { command -v "$2" >/dev/null 2>&1 || missing+=("$1"); }
+
+need_static_busybox() {
+  # A dynamic busybox would not run in an otherwise empty root file system.
+  local busybox
+  if ! busybox=$(command -v busybox) || ldd "$busybox" >/dev/null 2>&1; then
+    missing+=(busybox-static)
+  fi
+}
+
+needs_build() {
+  need gcc gcc
+  # libc.a: dram is linked statically.
+  compgen -G '/usr/lib*/libc.a' >/dev/null || compgen -G '/usr/lib/*/libc.a' >/dev/null ||
+    missing+=(libc6-dev)
+}
+
+needs_demo() {
+  need mmdebstrap mmdebstrap
+  need curl curl
+}
+
+needs_peer() {
+  need buildah buildah
+  need runc runc
+  need_static_busybox
+}
+
+needs_test() {
+  needs_demo
+  needs_peer
+  need skopeo skopeo
+  need umoci umoci
+  need uidmap newuidmap
+  need xz-utils xz
+  need zstd zstd
+  need bzip2 bzip2
+  need python3 python3
+}
+
+needs_bench() {
+  needs_demo
+  needs_peer
+  need python3 python3
+}
+
+needs_lint() {
+  need shellcheck shellcheck
+}
+
+needs_build
+for purpose; do
+  case $purpose in
+  build) ;;
+  demo | test | bench | lint) "needs_$purpose" ;;
+  *)
+    printf 'install-needs.sh: no such purpose: %s\n' "$purpose" >&2
+    exit 2
+    ;;
+  esac
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+  mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+  if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    printf 'missing here: %s\nas root: apt-get install --no-install-recommends %s\n' \
+      "${missing[*]}" "${missing[*]}" >&2
+    exit 1
+  fi
+  printf 'needs: installing %s\n' "${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
+    >"$log" 2>&1 </dev/null; then
+    cat "$log" >&2
+    exit 1
+  fi
+fi
+
+if ! command -v cargo >/dev/null; then
+  printf 'cargo is missing: install a current Rust with rustup (https://rustup.rs), then try again\n' >&2
+  exit 1
+fi
+if [[ " $* " == *" lint "* ]]; then
+  for component in rustfmt clippy; do
+    case $component in rustfmt) tool=fmt ;; *) tool=$component ;; esac
+    cargo "$tool" --version >/dev/null 2>&1 || rustup component add "$component"
+  done
+fi
