@@ -97,7 +97,7 @@ done
 headline "The base of the small image has no Erlang"
 # shellcheck disable=SC2016 # for the shell inside
 look='for program in erl erlc elixir mix epmd; do command -v "$program"; done
-find / \\( -path /proc -o -path /sys -o -path /dev \\) -prune -o \( -name "beam*" -o -name "*.beam" -o -name "*erlang*" \) -print
+find / \( -path /proc -o -path /sys -o -path /dev \) -prune -o \( -name "beam*" -o -name "*.beam" -o -name "*erlang*" \) -print
 echo "looked everywhere"'
 shown dram run demo-base:bookworm sh -c "$look" | tee "$scratch/look"
 [ "$(tail -n 1 "$scratch/look")" = "looked everywhere" ] || fail "could not look into demo-base:bookworm"
