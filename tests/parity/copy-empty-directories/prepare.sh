@@ -1,0 +1,3 @@
+# Run with sh in a copy of this directory.
+set -eu
+mkdir -p empty dirs/a/b dirs/c

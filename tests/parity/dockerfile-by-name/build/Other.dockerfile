@@ -1,0 +1,2 @@
+FROM parity-base
+COPY f /f
