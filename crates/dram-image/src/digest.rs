@@ -98,7 +98,7 @@ impl fmt::Debug for Digest {
 }
 
 /// Computes a digest from bytes as they pass; a [`std::io::Write`] that keeps nothing.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hasher {
     state: sha2::Sha256,
     length: u64,

@@ -1,1 +1,56 @@
-//! (being written)
+//! The disk: blobs, references, remembered steps, layer directories, and the places they lie in.
+//!
+//! ```text
+//! STORE/
+//!   version            the number of this layout
+//!   refs.lock          held while index.json is replaced
+//!   lock               shared by whoever uses the store, exclusive to collect garbage
+//!   oci/               an OCI image layout: oci-layout, index.json, blobs/sha256/HEX
+//!   layers/ID/         a layer unpacked: an overlay directory, used as it is
+//!   steps/XX/KEY       what a build step left, under the key that names all its inputs
+//!   packs/ID.STAMP     which blob a layer directory was packed into
+//!   contexts/KEY       digests of a build context's files, with the file status they hold for
+//!   steplocks/KEY      held while a step runs, so that two builds share it
+//!   work/NAME/         half-done things of a running process; swept when it is gone
+//! ```
+//!
+//! Everything but references is immutable and named by a digest. What is half written has no name: it lies in
+//! `work/` and is renamed into place when whole.
+
+mod blobs;
+mod compress;
+mod context;
+pub mod dir;
+mod error;
+mod file;
+mod layers;
+mod lock;
+mod memory;
+mod merged;
+mod pack;
+mod prune;
+mod refs;
+mod scan;
+mod store;
+mod tree;
+mod unpack;
+mod work;
+
+pub use blobs::{BlobWriter, Blobs};
+pub use compress::{Compression, Unpacked};
+pub use context::{ContextDir, IgnoreFn, Verdict};
+pub use dir::{Dir, FileKind, Meta, Status};
+pub use error::StoreError;
+pub use layers::{LayerId, Layers, Packed};
+pub use lock::StepLock;
+pub use memory::{Memory, Record, StepKey};
+pub use merged::Merged;
+pub use pack::Stamp;
+pub use prune::Pruned;
+pub use refs::{Refs, Tagged};
+pub use store::Store;
+pub use tree::{Node, Tree};
+pub use work::Work;
+
+#[cfg(test)]
+mod tests;

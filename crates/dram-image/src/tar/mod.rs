@@ -8,7 +8,7 @@
 mod read;
 mod write;
 
-pub use read::{TarError, TarReader};
+pub use read::{TarError, TarReader, is_header};
 pub use write::TarWriter;
 
 use crate::TreePath;

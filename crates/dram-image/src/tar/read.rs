@@ -180,10 +180,7 @@ impl<R: Read> TarReader<R> {
         if got < 512 {
             return Err(TarError::Cut { what: "a header".to_owned() });
         }
-        let sum = header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
-            sum + if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(byte) }
-        });
-        if header.cksum().ok() != Some(sum) {
+        if !has_right_sum(&header) {
             let why = if start == 0 { "it is not a tar archive" } else { "a header has a wrong checksum" };
             return Err(TarError::Broken { at: start, why: why.to_owned() });
         }
@@ -258,6 +255,19 @@ impl<R: Read> TarReader<R> {
             _ => Err(TarError::Cut { what: format!("{}", self.current) }),
         }
     }
+}
+
+/// Whether `block` is the first block of a tar that has any entry.
+pub fn is_header(block: &[u8]) -> bool {
+    block.len() == 512 && block[0] != 0 && has_right_sum(Header::from_byte_slice(block))
+}
+
+/// The sum of all bytes of a header, those of the sum itself taken as blanks.
+fn has_right_sum(header: &Header) -> bool {
+    let sum = header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
+        sum + if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(byte) }
+    });
+    header.cksum().ok() == Some(sum)
 }
 
 /// Numbers before 1970 are written in base 256, which the `tar` crate reads without a sign.

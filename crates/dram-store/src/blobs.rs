@@ -1,0 +1,216 @@
+//! Blobs: bytes under the name of their digest.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use dram_image::document::{Kind, LARGEST_DOCUMENT};
+use dram_image::{Descriptor, Digest, Document, Hasher, TreePath};
+
+use crate::{Dir, Store, StoreError, file};
+
+/// The room of blobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Blobs<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Blobs<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Blobs { store }
+    }
+
+    fn dir(self) -> PathBuf {
+        self.store.join("oci/blobs/sha256")
+    }
+
+    /// Where the blob lies, if it is there.
+    pub fn path(self, digest: &Digest) -> PathBuf {
+        self.dir().join(digest.hex())
+    }
+
+    /// Whether a regular file of the right length lies under the digest. Says nothing of its content.
+    pub fn has(self, descriptor: &Descriptor) -> bool {
+        let meta = fs::symlink_metadata(self.path(&descriptor.digest));
+        meta.is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
+    }
+
+    /// A writer whose bytes become a blob when they are all there.
+    ///
+    /// # Errors
+    /// When the temporary file cannot be made.
+    pub fn writer(self) -> Result<BlobWriter, StoreError> {
+        let path = file::temporary(&self.store.work().path());
+        let file = File::options().write(true).create_new(true).open(&path);
+        let file = file.map_err(StoreError::io("create", &path))?;
+        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: Hasher::new() })
+    }
+
+    /// Stores `bytes`.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn put(self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if !self.has(&Descriptor::new("", digest, bytes.len() as u64)) {
+            let mut writer = self.writer()?;
+            let path = writer.path.clone();
+            writer.write_all(bytes).map_err(StoreError::io("write", &path))?;
+            writer.commit()?;
+        }
+        Ok(digest)
+    }
+
+    /// Stores a document and returns the pointer to it.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn put_document<T: Kind>(self, document: &Document<T>, media_type: &str) -> Result<Descriptor, StoreError> {
+        self.put(document.bytes())?;
+        Ok(document.descriptor(media_type))
+    }
+
+    /// A reader of the blob that fails at the end when length or digest are wrong.
+    ///
+    /// # Errors
+    /// When the blob is missing, no regular file, or of another length.
+    pub fn open(self, descriptor: &Descriptor) -> Result<impl Read + use<>, StoreError> {
+        let digest = descriptor.digest;
+        let dir = Dir::open(&self.dir())?;
+        let name = TreePath::parse(digest.hex().as_bytes())?;
+        let damaged = |why: String| StoreError::DamagedBlob { digest, why };
+        let file = dir.open_file(&name).map_err(|error| match error {
+            error if error.is_not_found() => StoreError::MissingBlob { digest },
+            StoreError::Io { source, .. } => damaged(source.to_string()),
+            error => error,
+        })?;
+        let length = file.metadata().map_err(StoreError::io("look at", &self.path(&digest)))?.len();
+        if length != descriptor.size {
+            return Err(damaged(format!("it has {length} bytes, expected {}", descriptor.size)));
+        }
+        Ok(Verified { inner: file, hasher: Some(Hasher::new()), digest })
+    }
+
+    /// All bytes of a small blob, verified.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or larger than any document.
+    pub fn read(self, descriptor: &Descriptor) -> Result<Vec<u8>, StoreError> {
+        let digest = descriptor.digest;
+        if descriptor.size > LARGEST_DOCUMENT as u64 {
+            let why = format!("{} bytes are more than any document has", descriptor.size);
+            return Err(StoreError::DamagedBlob { digest, why });
+        }
+        let mut bytes = Vec::new();
+        let read = self.open(descriptor)?.read_to_end(&mut bytes);
+        read.map_err(|error| StoreError::DamagedBlob { digest, why: error.to_string() })?;
+        Ok(bytes)
+    }
+
+    /// A document, verified and read.
+    ///
+    /// # Errors
+    /// When it is missing, damaged, or not of its form.
+    pub fn document<T: Kind>(self, descriptor: &Descriptor) -> Result<Document<T>, StoreError> {
+        let bytes = self.read(descriptor)?;
+        let path = self.path(&descriptor.digest);
+        Document::read(bytes).map_err(|source| StoreError::Document { path, source })
+    }
+
+    /// The digests of all blobs, and the length of each.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn all(self) -> Result<Vec<(Digest, u64)>, StoreError> {
+        let dir = Dir::open(&self.dir())?;
+        let mut all = Vec::new();
+        for name in dir.names()? {
+            let digest = std::str::from_utf8(&name).ok().and_then(|hex| Digest::from_hex(hex).ok());
+            let status = dir.status(&TreePath::parse(&name)?)?;
+            if let Some((digest, status)) = digest.zip(status) {
+                all.push((digest, status.size));
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Takes bytes, counts and hashes them, and gives them their name at the end. Dropped before, nothing stays.
+#[derive(Debug)]
+pub struct BlobWriter {
+    file: Option<File>,
+    path: PathBuf,
+    dir: PathBuf,
+    hasher: Hasher,
+}
+
+impl BlobWriter {
+    /// Flushes the bytes to the disk and names them. Returns digest and length.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
+        let file = self.file.take().expect("only commit and drop take the file");
+        file.sync_all().map_err(StoreError::io("write", &self.path))?;
+        let (digest, length) = (self.hasher.clone().finish(), self.hasher.length());
+        let place = self.dir.join(digest.hex());
+        fs::rename(&self.path, &place).map_err(StoreError::io("write", &place))?;
+        file::sync_parent(&place)?;
+        Ok((digest, length))
+    }
+
+    /// Where the bytes lie until they have their name, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let file = self.file.as_mut().expect("only commit and drop take the file");
+        let written = file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Passes bytes on and fails instead of ending when they were not those of the digest.
+struct Verified {
+    inner: File,
+    hasher: Option<Hasher>,
+    digest: Digest,
+}
+
+impl Read for Verified {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        let Some(hasher) = &mut self.hasher else { return Ok(got) };
+        hasher.update(&buffer[..got]);
+        if got == 0 && !buffer.is_empty() {
+            let found = self.hasher.take().map(Hasher::finish);
+            if found != Some(self.digest) {
+                let why = format!("the blob {} is damaged: its content is not what its name says", self.digest);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        Ok(got)
+    }
+}
+
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}

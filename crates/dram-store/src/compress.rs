@@ -1,0 +1,73 @@
+//! Compressed streams, told apart by their first bytes.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952, one member or several.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+    /// The xz container.
+    Xz,
+    /// bzip2.
+    Bzip2,
+}
+
+impl Compression {
+    /// The compression of a stream that starts with `bytes`.
+    pub fn of(bytes: &[u8]) -> Compression {
+        match bytes {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
+            _ => Compression::None,
+        }
+    }
+}
+
+/// The plain bytes of a stream, whatever it was compressed with.
+pub struct Unpacked {
+    inner: Box<dyn Read>,
+    compression: Compression,
+}
+
+impl Unpacked {
+    /// Looks at the first bytes of `stream` and puts the right decoder in front.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    pub fn new(stream: Box<dyn Read>) -> io::Result<Unpacked> {
+        let mut stream = BufReader::with_capacity(128 << 10, stream);
+        let compression = Compression::of(stream.fill_buf()?);
+        let inner: Box<dyn Read> = match compression {
+            Compression::None => Box::new(stream),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
+            Compression::Xz => Box::new(lzma_rust2::XzReader::new(stream, true)),
+            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
+        };
+        Ok(Unpacked { inner, compression })
+    }
+
+    /// What the stream was compressed with.
+    pub fn compression(&self) -> Compression {
+        self.compression
+    }
+}
+
+impl Read for Unpacked {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl std::fmt::Debug for Unpacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacked").field("compression", &self.compression).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,246 @@
+//! A build context: a directory of the user's, with a list of what to ignore and a memory of its files' digests.
+//!
+//! The memory holds for a file while its size, times, inode and mode are what they were. A file that changed within
+//! two seconds before the memory was written could change again without its times showing it; it is read again.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+
+use crate::file::{self, Durable};
+use crate::{FileKind, Merged, Node, Status, Store, StoreError, Tree};
+
+/// A context index of this many bytes describes a million files.
+const LARGEST_INDEX: u64 = 256 << 20;
+/// The granularity of time stamps that file systems are known to have, rounded up.
+const RACE_SECONDS: i64 = 2;
+const MAGIC: &[u8; 8] = b"dramctx1";
+
+/// What the ignore list says of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the context.
+    Keep,
+    /// It is not, and nothing below it is.
+    Drop,
+    /// It is not, but something below it may be.
+    Look,
+}
+
+/// The ignore list, as a question about a real path.
+pub type IgnoreFn = Box<dyn Fn(&TreePath) -> Verdict>;
+
+/// A build context.
+pub struct ContextDir {
+    merged: Merged,
+    ignore: IgnoreFn,
+    index: PathBuf,
+    /// File system time when this was opened.
+    opened: i64,
+    before: BTreeMap<TreePath, Remembered>,
+    now: RefCell<BTreeMap<TreePath, Remembered>>,
+    /// Whether a directory that is ignored shows something below it.
+    shows: RefCell<BTreeMap<TreePath, bool>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Remembered {
+    size: u64,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+    inode: u64,
+    digest: [u8; 32],
+}
+
+impl Remembered {
+    fn holds_for(&self, status: &Status) -> bool {
+        (self.size, self.mtime, self.ctime, self.inode) == (status.size, status.mtime, status.ctime, status.inode.1)
+    }
+}
+
+impl ContextDir {
+    /// The context at `path`, with what `store` remembers of it.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn open(store: &Store, path: &Path, ignore: IgnoreFn) -> Result<ContextDir, StoreError> {
+        let merged = Merged::open(&[path.to_owned()])?;
+        let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
+        let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
+        let index = store.join("contexts").join(name);
+        // The file system's own clock, which is what its time stamps are made with.
+        let probe = file::temporary(&store.work().path());
+        let made = File::create(&probe).and_then(|file| file.metadata());
+        let opened = made.map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta));
+        let opened = opened.map_err(StoreError::io("create", &probe))?;
+        let _ = std::fs::remove_file(&probe);
+        let before = file::read_small(&index, LARGEST_INDEX).ok().flatten();
+        let before = before.and_then(|bytes| read_index(&bytes)).unwrap_or_default();
+        Ok(ContextDir { merged, ignore, index, opened, before, now: RefCell::default(), shows: RefCell::default() })
+    }
+
+    /// Writes down what was learnt, for the next build. A failure costs that build time, nothing else.
+    pub fn save(&self, store: &Store) {
+        let now = self.now.borrow();
+        if now.is_empty() || *now == self.before {
+            return;
+        }
+        // Files of other COPYs, which this build did not reach, stay known.
+        let mut all = self.before.clone();
+        all.extend(now.iter().map(|(path, known)| (path.clone(), known.clone())));
+        let bytes = write_index(&all);
+        let _ = file::replace(&self.index, &bytes, &store.work().path(), Durable::No);
+    }
+
+    fn is_visible(&self, path: &TreePath, status: &Status) -> Result<bool, StoreError> {
+        if path.is_root() {
+            return Ok(true);
+        }
+        match (self.ignore)(path) {
+            Verdict::Keep => Ok(true),
+            Verdict::Look if status.kind == FileKind::Dir => self.shows_something(path),
+            Verdict::Drop | Verdict::Look => Ok(false),
+        }
+    }
+
+    /// An ignored directory is there when something below it is not ignored.
+    fn shows_something(&self, dir: &TreePath) -> Result<bool, StoreError> {
+        if let Some(&known) = self.shows.borrow().get(dir) {
+            return Ok(known);
+        }
+        let shows = !self.list(dir)?.is_empty();
+        self.shows.borrow_mut().insert(dir.clone(), shows);
+        Ok(shows)
+    }
+
+    /// What the ignore list hides at `path`, when it hides it.
+    pub fn hides(&self, path: &TreePath) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            if !path.is_root() && (self.ignore)(&path) != Verdict::Keep {
+                return true;
+            }
+            at = path.parent();
+        }
+        false
+    }
+
+    /// The directory itself, nothing ignored: for messages.
+    pub fn unfiltered(&self) -> &dyn Tree {
+        &self.merged
+    }
+}
+
+impl Tree for ContextDir {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
+        match self.merged.find(path, follow)? {
+            Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut names = Vec::new();
+        for name in self.merged.list(dir)? {
+            let path = dir.join(&name);
+            let visible = match (self.ignore)(&path) {
+                Verdict::Keep => true,
+                Verdict::Drop => false,
+                Verdict::Look => match self.merged.find(&path, false)? {
+                    Some(node) => self.is_visible(&path, &node.status)?,
+                    None => false,
+                },
+            };
+            if visible {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
+        self.merged.read_link(path)
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, StoreError> {
+        self.merged.open(path)
+    }
+
+    fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
+        self.merged.xattrs(path)
+    }
+
+    fn content(&self, node: &Node) -> Result<[u8; 32], StoreError> {
+        let known = self.now.borrow().get(&node.path).or_else(|| self.before.get(&node.path)).cloned();
+        let digest = match known.filter(|known| known.holds_for(&node.status)) {
+            Some(known) => known.digest,
+            None => crate::tree::hash(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))?,
+        };
+        let status = &node.status;
+        let settled = self.opened - RACE_SECONDS;
+        if status.mtime.0 < settled && status.ctime.0 < settled {
+            let (size, mtime, ctime, inode) = (status.size, status.mtime, status.ctime, status.inode.1);
+            let known = Remembered { size, mtime, ctime, inode, digest };
+            self.now.borrow_mut().insert(node.path.clone(), known);
+        }
+        Ok(digest)
+    }
+}
+
+impl std::fmt::Debug for ContextDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContextDir").field("merged", &self.merged).finish_non_exhaustive()
+    }
+}
+
+/// Fixed-width little-endian fields after each path; the digest of all that comes before closes the file.
+fn write_index(all: &BTreeMap<TreePath, Remembered>) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    for (path, known) in all {
+        let path = path.as_bytes();
+        out.extend_from_slice(&u32::try_from(path.len()).expect("a path is short").to_le_bytes());
+        out.extend_from_slice(path);
+        for (seconds, nanos) in [known.mtime, known.ctime] {
+            out.extend_from_slice(&seconds.to_le_bytes());
+            out.extend_from_slice(&nanos.to_le_bytes());
+        }
+        out.extend_from_slice(&known.size.to_le_bytes());
+        out.extend_from_slice(&known.inode.to_le_bytes());
+        out.extend_from_slice(&known.digest);
+    }
+    let sum = blake3::hash(&out);
+    out.extend_from_slice(sum.as_bytes());
+    out
+}
+
+fn read_index(bytes: &[u8]) -> Option<BTreeMap<TreePath, Remembered>> {
+    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if blake3::hash(body).as_bytes() != sum {
+        return None;
+    }
+    let mut rest = body.strip_prefix(MAGIC)?;
+    let mut all = BTreeMap::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(take(&mut rest)?);
+        let (path, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        rest = after;
+        let mut time = || Some((i64::from_le_bytes(take(&mut rest)?), u32::from_le_bytes(take(&mut rest)?)));
+        let (mtime, ctime) = (time()?, time()?);
+        let size = u64::from_le_bytes(take(&mut rest)?);
+        let inode = u64::from_le_bytes(take(&mut rest)?);
+        let digest = take(&mut rest)?;
+        all.insert(TreePath::parse(path).ok()?, Remembered { size, mtime, ctime, inode, digest });
+    }
+    Some(all)
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_at_checked(N)?;
+    *rest = after;
+    field.try_into().ok()
+}

@@ -1,0 +1,423 @@
+//! The one safe door to a real directory.
+//!
+//! Every path is resolved by the kernel beneath a directory handle (`openat2(2)`, `RESOLVE_BENEATH` and
+//! `RESOLVE_NO_SYMLINKS`, or `RESOLVE_IN_ROOT` where links may be followed); no path is made by joining strings.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use crate::StoreError;
+
+/// An open directory, and the path it was opened under for messages.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    shown: PathBuf,
+}
+
+/// What `lstat` says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The kind.
+    pub kind: FileKind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Last change of the content: seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    /// Last change of the inode.
+    pub ctime: (i64, u32),
+    /// File system and inode number.
+    pub inode: (u64, u64),
+    /// Number of names.
+    pub links: u64,
+}
+
+/// The kind of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Symlink,
+    /// A character device, by major and minor number; `0:0` is an overlay's whiteout.
+    Char(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+impl FileKind {
+    /// Whether this is overlayfs's mark for "deleted here".
+    pub fn is_whiteout(self) -> bool {
+        self == FileKind::Char(0, 0)
+    }
+}
+
+const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+impl Dir {
+    /// Opens a directory of the host by its path.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn open(path: &Path) -> Result<Dir, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(StoreError::os("open", path))?;
+        Ok(Dir { fd, shown: path.to_owned() })
+    }
+
+    /// The path for messages, and for mounts of this process.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+
+    /// The handle.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    fn shown_at(&self, path: &TreePath) -> PathBuf {
+        self.shown.join(path.as_path())
+    }
+
+    /// Wraps a failure at `path`.
+    fn fail<T>(&self, verb: &'static str, path: &TreePath, result: Result<T, Errno>) -> Result<T, StoreError> {
+        result.map_err(|errno| StoreError::os(verb, &self.shown_at(path))(errno))
+    }
+
+    /// Opens a directory beneath, following no symbolic link.
+    ///
+    /// # Errors
+    /// When it is missing, no directory, or behind a link.
+    pub fn sub(&self, path: &TreePath) -> Result<Dir, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
+        Ok(Dir { fd, shown: self.shown_at(path) })
+    }
+
+    /// Opens the directory that `path` leads to as a process in this root would see it: links are followed, none
+    /// leads outside.
+    ///
+    /// # Errors
+    /// When it is missing or no directory.
+    pub fn sub_in_root(&self, path: &TreePath) -> Result<Dir, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), how))?;
+        Ok(Dir { fd, shown: self.shown_at(path) })
+    }
+
+    /// Opens a regular file for reading, following no symbolic link and waiting for nobody.
+    ///
+    /// # Errors
+    /// When it is missing, behind a link, or no regular file.
+    pub fn open_file(&self, path: &TreePath) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
+        let file = File::from(fd);
+        let kind = file.metadata().map_err(StoreError::io("look at", &self.shown_at(path)))?.file_type();
+        if kind.is_file() {
+            return Ok(file);
+        }
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+        Err(StoreError::Io { verb: "read", path: self.shown_at(path), source })
+    }
+
+    /// Makes a new regular file and opens it for writing.
+    ///
+    /// # Errors
+    /// When it exists, or the operating system refuses.
+    pub fn create_file(&self, path: &TreePath, mode: u32) -> Result<File, StoreError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd = self.fail("create", path, openat2(&self.fd, path, flags, Mode::from_raw_mode(mode), STRICT))?;
+        Ok(File::from(fd))
+    }
+
+    /// The names in this directory, sorted by their bytes.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn names(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        let fail = |errno: Errno| StoreError::os("list", &self.shown)(errno);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// What is at `path`, a last symbolic link not followed; `None` when nothing is.
+    ///
+    /// The parents must be real directories: callers come from a listing or from [`crate::Merged`].
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn status(&self, path: &TreePath) -> Result<Option<Status>, StoreError> {
+        let stat = match path.is_root() {
+            true => rustix::fs::fstat(&self.fd),
+            false => rustix::fs::statat(&self.fd, path.as_path(), AtFlags::SYMLINK_NOFOLLOW),
+        };
+        match stat {
+            Ok(stat) => Ok(Some(status(&stat))),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(StoreError::os("look at", &self.shown_at(path))(errno)),
+        }
+    }
+
+    /// The text of a symbolic link.
+    ///
+    /// # Errors
+    /// When `path` is none.
+    pub fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
+        let target = rustix::fs::readlinkat(&self.fd, path.as_path(), Vec::new());
+        Ok(self.fail("read the link", path, target)?.into_bytes())
+    }
+
+    /// The extended attributes of `path`, sorted by name.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
+        let real = self.through_proc(path);
+        let mut names = [0_u8; 4096];
+        let length = match rustix::fs::llistxattr(&real, &mut names) {
+            Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
+            Ok(length) => length,
+            Err(errno) => return Err(StoreError::os("list the attributes of", &self.shown_at(path))(errno)),
+        };
+        let mut all = Vec::new();
+        for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+            let mut value = vec![0; 64 << 10];
+            let got = match rustix::fs::lgetxattr(&real, OsStr::from_bytes(name), &mut value) {
+                Err(Errno::NODATA | Errno::PERM) => continue,
+                got => self.fail("read an attribute of", path, got)?,
+            };
+            value.truncate(got);
+            all.push((name.to_vec(), value));
+        }
+        all.sort();
+        Ok(all)
+    }
+
+    /// Sets one extended attribute, of a link itself where `path` is one.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn set_xattr(&self, path: &TreePath, (name, value): (&[u8], &[u8])) -> Result<(), StoreError> {
+        let name = CString::new(name).map_err(|_| {
+            let source = io::Error::from(io::ErrorKind::InvalidInput);
+            StoreError::Io { verb: "set an attribute of", path: self.shown_at(path), source }
+        })?;
+        let flags = rustix::fs::XattrFlags::empty();
+        let set = rustix::fs::lsetxattr(self.through_proc(path), name.as_c_str(), value, flags);
+        self.fail("set an attribute of", path, set)
+    }
+
+    /// Attributes have no `*at` calls; a handle's name in /proc stands for the directory itself.
+    fn through_proc(&self, path: &TreePath) -> PathBuf {
+        let mut real = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        real.push(if path.is_root() { Path::new(".") } else { path.as_path() });
+        real
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// When something is there already, or the operating system refuses.
+    pub fn make_dir(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
+        self.fail("make the directory", path, rustix::fs::mkdirat(&self.fd, path.as_path(), Mode::from_raw_mode(mode)))
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// When something is there already, or the operating system refuses.
+    pub fn make_symlink(&self, path: &TreePath, target: &[u8]) -> Result<(), StoreError> {
+        let made = rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, path.as_path());
+        self.fail("make the symbolic link", path, made)
+    }
+
+    /// Gives the file `old` another name.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn make_link(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
+        let made = rustix::fs::linkat(&self.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
+        self.fail("make the hard link", path, made)
+    }
+
+    /// Makes a device, a pipe or a socket.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn make_node(&self, path: &TreePath, kind: FileKind) -> Result<(), StoreError> {
+        let (kind, device) = match kind {
+            FileKind::Char(major, minor) => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
+            FileKind::Block(major, minor) => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
+            FileKind::Fifo => (FileType::Fifo, 0),
+            FileKind::Socket => (FileType::Socket, 0),
+            FileKind::File | FileKind::Dir | FileKind::Symlink => unreachable!("these have calls of their own"),
+        };
+        let made = rustix::fs::mknodat(&self.fd, path.as_path(), kind, Mode::from_raw_mode(0o600), device);
+        self.fail("make the special file", path, made)
+    }
+
+    /// Sets owner, mode (of all but links) and time, in the order that keeps setuid bits.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn set_meta(&self, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<(), StoreError> {
+        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        let owned = rustix::fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
+        self.fail("change the owner of", path, owned)?;
+        if !is_symlink {
+            let mode = Mode::from_raw_mode(meta.mode as RawMode);
+            self.fail("change the mode of", path, rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty()))?;
+        }
+        self.set_mtime(path, meta.mtime)
+    }
+
+    /// Sets the time of last change.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn set_mtime(&self, path: &TreePath, (seconds, nanos): (i64, u32)) -> Result<(), StoreError> {
+        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+        // ext4 keeps 34 bits of seconds and other file systems fewer: a time out of reach is cut, not refused.
+        let seconds = seconds.clamp(-(1 << 31), (1 << 33) - 1);
+        let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        self.fail("set the time of", path, rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))
+    }
+
+    /// Removes whatever is at `path`, with all that is below it; nothing there is no error.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn remove(&self, path: &TreePath) -> Result<(), StoreError> {
+        let Some(status) = self.status(path)? else { return Ok(()) };
+        if status.kind != FileKind::Dir {
+            return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
+        }
+        // Depth first without recursion: `todo` is the chain of directories being emptied.
+        let mut todo = vec![path.clone()];
+        while let Some(at) = todo.last().cloned() {
+            let dir = self.sub_for_removal(&at)?;
+            let mut deeper = None;
+            for name in dir.names()? {
+                let name = TreePath::parse(&name)?;
+                match rustix::fs::unlinkat(&dir.fd, name.as_path(), AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(Errno::ISDIR | Errno::PERM) => deeper = Some(at.append(&name)),
+                    Err(errno) => return Err(StoreError::os("remove", &dir.shown_at(&name))(errno)),
+                }
+            }
+            match deeper {
+                Some(dir) if todo.contains(&dir) => {
+                    return Err(StoreError::os("remove", &self.shown_at(&dir))(Errno::PERM));
+                }
+                Some(dir) => todo.push(dir),
+                None => {
+                    let gone = rustix::fs::unlinkat(&self.fd, at.as_path(), AtFlags::REMOVEDIR);
+                    self.fail("remove", &at, gone)?;
+                    todo.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A directory without read permission (overlayfs leaves one) is made readable first.
+    fn sub_for_removal(&self, path: &TreePath) -> Result<Dir, StoreError> {
+        match self.sub(path) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                let open = rustix::fs::chmodat(&self.fd, path.as_path(), Mode::RWXU, AtFlags::empty());
+                self.fail("change the mode of", path, open)?;
+                self.sub(path)
+            }
+            other => other,
+        }
+    }
+}
+
+/// Ownership, mode and time of a file to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+}
+
+impl Status {
+    /// The part that a copy takes over.
+    pub fn meta(&self) -> Meta {
+        Meta { mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime }
+    }
+}
+
+fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+    let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+    loop {
+        // EAGAIN: a rename happened elsewhere while the kernel walked; it asks to try again.
+        match rustix::fs::openat2(fd, name, flags, mode, how) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            done => return done,
+        }
+    }
+}
+
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::unnecessary_cast)] // widths differ by CPU
+fn status(stat: &rustix::fs::Stat) -> Status {
+    let mode = stat.st_mode as RawMode;
+    let device = || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    let kind = match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => FileKind::File,
+        FileType::Directory => FileKind::Dir,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::CharacterDevice => FileKind::Char(device().0, device().1),
+        FileType::BlockDevice => FileKind::Block(device().0, device().1),
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket | FileType::Unknown => FileKind::Socket,
+    };
+    Status {
+        kind,
+        mode: mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: stat.st_size as u64,
+        mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+        ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+        inode: (stat.st_dev as u64, stat.st_ino as u64),
+        links: stat.st_nlink as u64,
+    }
+}

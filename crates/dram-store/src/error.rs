@@ -1,0 +1,111 @@
+//! What can go wrong on the disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dram_image::tar::TarError;
+use dram_image::{Digest, DocumentError};
+
+/// An attempt on the disk that failed, and what it was about.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {verb} {}", path.display())]
+    Io {
+        /// What was attempted: `open`, `write`, …
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The directory is a store of a version that this program does not know.
+    #[error("the store {} has version `{found}`, and this program knows version {known}", path.display())]
+    Version {
+        /// The store.
+        path: PathBuf,
+        /// What its version file says.
+        found: String,
+        /// The version known here.
+        known: u32,
+    },
+    /// A blob that something points to is not there.
+    #[error("the store has no blob {digest}")]
+    MissingBlob {
+        /// Which.
+        digest: Digest,
+    },
+    /// A blob is not what its name says.
+    #[error("the blob {digest} is damaged: {why}")]
+    DamagedBlob {
+        /// Which.
+        digest: Digest,
+        /// How it was noticed.
+        why: String,
+    },
+    /// A layer's content is not what the image's configuration says.
+    #[error("the layer {blob} unpacks to {found}, but the image's configuration says {expected}")]
+    WrongDiffId {
+        /// The blob.
+        blob: Digest,
+        /// The digest of what came out.
+        found: Digest,
+        /// The digest that was promised.
+        expected: Digest,
+    },
+    /// A document in the store cannot be read.
+    #[error("{}", path.display())]
+    Document {
+        /// Where it lies.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// A layer tar was refused.
+    #[error("cannot unpack {what}")]
+    Tar {
+        /// The archive.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: TarError,
+    },
+    /// A layer has an entry that cannot be placed.
+    #[error("cannot unpack {entry}: {why}")]
+    Entry {
+        /// The entry.
+        entry: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// A path goes through more symbolic links than Linux follows.
+    #[error("{path} goes through more than 40 symbolic links")]
+    Loop {
+        /// The path as asked for.
+        path: String,
+    },
+    /// A path cannot be one.
+    #[error(transparent)]
+    Path(#[from] dram_image::path::PathError),
+}
+
+impl StoreError {
+    /// For `map_err`: makes an error of `verb` on `path`.
+    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        let path = path.to_owned();
+        move |source| StoreError::Io { verb, path, source }
+    }
+
+    /// The same for an errno.
+    pub(crate) fn os(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError {
+        let path = path.to_owned();
+        move |errno| StoreError::Io { verb, path, source: errno.into() }
+    }
+
+    /// Whether the cause is that something does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

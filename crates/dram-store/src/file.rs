@@ -1,0 +1,72 @@
+//! Small files that are written whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::StoreError;
+
+/// Whether a write must outlive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durable {
+    /// Flushed to the disk before it gets its name.
+    Yes,
+    /// A loss costs time, nothing else.
+    No,
+}
+
+/// Puts `bytes` at `path` by way of a temporary file in `work` and a rename.
+pub(crate) fn replace(path: &Path, bytes: &[u8], work: &Path, durable: Durable) -> Result<(), StoreError> {
+    let temporary = temporary(work);
+    let written = write_new(&temporary, bytes, durable).map_err(StoreError::io("write", &temporary));
+    let placed = written.and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("write", path)));
+    if placed.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    placed?;
+    if durable == Durable::Yes { sync_parent(path) } else { Ok(()) }
+}
+
+fn write_new(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    if durable == Durable::Yes { file.sync_all() } else { Ok(()) }
+}
+
+/// Makes a rename in `path`'s directory durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let synced = File::open(parent).and_then(|dir| dir.sync_all());
+    synced.map_err(StoreError::io("write", parent))
+}
+
+/// A name in `work` that nobody uses.
+pub(crate) fn temporary(work: &Path) -> PathBuf {
+    work.join(format!("new-{}", random_hex()))
+}
+
+/// 16 hexadecimal digits from the kernel. They name temporary files and reach nothing that is kept.
+pub(crate) fn random_hex() -> String {
+    let mut bytes = [0; 8];
+    let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    debug_assert!(matches!(got, Ok(8)));
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
+/// The content of a file of at most `most` bytes; `None` when there is none.
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let fail = || StoreError::io("read", path);
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(fail())?,
+    };
+    if !file.metadata().map_err(fail())?.is_file() {
+        return Err(fail()(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fail())?;
+    if bytes.len() as u64 > most {
+        return Err(fail()(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {most} bytes"))));
+    }
+    Ok(Some(bytes))
+}

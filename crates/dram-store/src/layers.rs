@@ -1,0 +1,266 @@
+//! Layers as directories: what overlayfs stacks.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dram_image::{Descriptor, Digest, Hasher};
+use serde::{Deserialize, Serialize};
+
+use crate::compress::Unpacked;
+use crate::file::{self, Durable};
+use crate::pack::{Stamp, pack};
+use crate::scan::{Found, scan};
+use crate::tree::hash;
+use crate::unpack::{Meaning, unpack};
+use crate::{Dir, FileKind, Merged, Store, StoreError};
+
+/// Which layer: the digest of the tar it came from (`d-…`), or of what the directory holds (`c-…`: names, kinds,
+/// modes, owners, attributes and bytes, but no times).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LayerId(String);
+
+impl LayerId {
+    /// The layer that the tar with digest `diff_id` unpacks to.
+    pub fn of_diff(diff_id: &Digest) -> LayerId {
+        LayerId(format!("d-{}", diff_id.hex()))
+    }
+
+    fn of_content(hash: blake3::Hash) -> LayerId {
+        LayerId(format!("c-{}", hash.to_hex()))
+    }
+
+    /// The name of the layer's directory.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for LayerId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hex = text.strip_prefix("d-").or_else(|| text.strip_prefix("c-")).unwrap_or_default();
+        match Digest::from_hex(hex) {
+            Ok(_) => Ok(LayerId(text.to_owned())),
+            Err(_) => Err("not the name of a layer"),
+        }
+    }
+}
+
+impl TryFrom<String> for LayerId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<LayerId> for String {
+    fn from(id: LayerId) -> String {
+        id.0
+    }
+}
+
+/// The blob that a layer became.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed {
+    /// The digest of the tar.
+    pub diff_id: Digest,
+    /// The blob: the tar, compressed.
+    pub blob: Descriptor,
+}
+
+/// A record is a few hundred bytes; more is damage.
+const LARGEST_RECORD: u64 = 1 << 20;
+
+/// The room of unpacked layers.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Layers { store }
+    }
+
+    /// Where the layer's directory lies, if it is there.
+    pub fn path(self, id: &LayerId) -> PathBuf {
+        self.store.join("layers").join(&id.0)
+    }
+
+    /// Whether it is there.
+    pub fn has(self, id: &LayerId) -> bool {
+        self.path(id).is_dir()
+    }
+
+    /// Makes the directory `made` (below this process's work) a layer, under the digest of what it holds.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
+        let id = LayerId::of_content(content(&Dir::open(made)?)?);
+        self.place(made, &id)?;
+        Ok(id)
+    }
+
+    /// The layers `ids`, given lowest first, as one tree.
+    ///
+    /// # Errors
+    /// When a layer is gone.
+    pub fn view(self, ids: &[LayerId]) -> Result<Merged, StoreError> {
+        let paths: Vec<_> = ids.iter().rev().map(|id| self.path(id)).collect();
+        Merged::open(&paths)
+    }
+
+    /// Writes the layer as a tar: the same bytes whenever it holds the same.
+    ///
+    /// # Errors
+    /// When reading or writing fails.
+    pub fn pack(self, id: &LayerId, stamp: Stamp, out: &mut dyn Write) -> Result<(), StoreError> {
+        pack(&self.path(id), stamp, out)
+    }
+
+    /// The blob that the layer was packed into, when it was and the blob is there.
+    pub fn packed(self, id: &LayerId, stamp: Stamp) -> Option<Packed> {
+        let bytes = file::read_small(&self.pack_record(id, stamp), LARGEST_RECORD).ok()??;
+        let packed: Packed = serde_json::from_slice(&bytes).ok()?;
+        self.store.blobs().has(&packed.blob).then_some(packed)
+    }
+
+    /// Remembers what the layer was packed into.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remember_packed(self, id: &LayerId, stamp: Stamp, packed: &Packed) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(packed).expect("plain data becomes JSON");
+        file::replace(&self.pack_record(id, stamp), &bytes, &self.store.work().path(), Durable::No)
+    }
+
+    fn pack_record(self, id: &LayerId, stamp: Stamp) -> PathBuf {
+        let all = if stamp.all { "=" } else { "-" };
+        self.store.join("packs").join(format!("{id}.{all}{}", stamp.latest))
+    }
+
+    /// Unpacks any archive, whatever it is compressed with, into the directory `into`, for `ADD`. Returns `false`,
+    /// with nothing done, when `stream` is no archive.
+    ///
+    /// # Errors
+    /// When the archive is broken, or the disk refuses.
+    pub fn unpack_archive(self, stream: File, into: &Path, what: &str) -> Result<bool, StoreError> {
+        let fail = || StoreError::io("read", Path::new(what));
+        let mut unpacked = Unpacked::new(Box::new(stream)).map_err(fail())?;
+        let mut head = Vec::new();
+        // A compressed file that is no tar is a file; so is a broken compressed one.
+        if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header(&head) {
+            return Ok(false);
+        }
+        let mut whole = head.as_slice().chain(unpacked);
+        unpack(&mut whole, &Dir::open(into)?, Meaning::Archive, what)?;
+        Ok(true)
+    }
+
+    /// Renames a directory into its place; when another process was first, its result stays.
+    fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
+        let place = self.path(id);
+        match fs::rename(made, &place) {
+            Err(_) if place.is_dir() => {
+                self.store.work().discard(made);
+                Ok(())
+            }
+            done => done.map_err(StoreError::io("write", &place)),
+        }
+    }
+
+    /// The layer of the blob `descriptor`, unpacked now if it was not before. Its digest, its length and `diff_id`
+    /// are checked, and the layer is known under `diff_id` only when they hold.
+    ///
+    /// # Errors
+    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names.
+    pub fn unpack(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<LayerId, StoreError> {
+        let id = LayerId::of_diff(diff_id);
+        if self.has(&id) {
+            return Ok(id);
+        }
+        let made = self.store.work().fresh()?;
+        let done = self.unpack_into(descriptor, diff_id, &made).and_then(|()| self.place(&made, &id));
+        if done.is_err() {
+            self.store.work().discard(&made);
+        }
+        done.map(|()| id)
+    }
+
+    fn unpack_into(self, descriptor: &Descriptor, diff_id: &Digest, made: &Path) -> Result<(), StoreError> {
+        let blob = descriptor.digest;
+        let reader = self.store.blobs().open(descriptor)?;
+        let what = format!("the layer {blob}");
+        let unpacked =
+            Unpacked::new(Box::new(reader)).map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
+        let mut counted = Counted { inner: unpacked, hasher: Hasher::new() };
+        unpack(&mut counted, &Dir::open(made)?, Meaning::Layer, &what)?;
+        let found = counted.hasher.finish();
+        if found == *diff_id {
+            return Ok(());
+        }
+        Err(StoreError::WrongDiffId { blob, found, expected: *diff_id })
+    }
+}
+
+/// Hashes what is read through it.
+struct Counted<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: std::io::Read> std::io::Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..got]);
+        Ok(got)
+    }
+}
+
+/// The digest of everything in a layer directory but times.
+fn content(dir: &Dir) -> Result<blake3::Hash, StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    scan(dir, &mut |found| {
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(found.path.as_bytes());
+        for (name, value) in &found.xattrs {
+            add(name);
+            add(value);
+        }
+        add(&details(dir, found)?);
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
+}
+
+/// Kind, mode, owner and content of one entry, as bytes for the digest.
+fn details(dir: &Dir, found: &Found) -> Result<Vec<u8>, StoreError> {
+    let status = &found.status;
+    let head = format!("{:o} {} {} {} ", status.mode, status.uid, status.gid, u8::from(found.opaque));
+    let tail = match (status.kind, &found.link_to) {
+        (_, Some(first)) => [b"link ", first.as_bytes()].concat(),
+        (FileKind::File, None) => {
+            let digest = hash(dir.open_file(&found.path)?).map_err(StoreError::io("read", found.path.as_path()))?;
+            [&b"file "[..], &digest].concat()
+        }
+        (FileKind::Symlink, None) => [b"symlink ".to_vec(), dir.read_link(&found.path)?].concat(),
+        (kind, None) => format!("{kind:?}").into_bytes(),
+    };
+    Ok([head.into_bytes(), tail].concat())
+}

@@ -1,0 +1,84 @@
+//! Locks between processes: `flock(2)` on files of the store, released by the kernel when a process ends.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::StoreError;
+
+/// Opens `path`, making it when it is missing, and takes the lock.
+pub(crate) fn hold(path: &Path, how: FlockOperation) -> Result<File, StoreError> {
+    let file = open(path)?;
+    loop {
+        match rustix::fs::flock(&file, how) {
+            Err(Errno::INTR) => {}
+            done => return done.map(|()| file).map_err(StoreError::os("lock", path)),
+        }
+    }
+}
+
+/// The same without waiting; `None` when another process holds it.
+pub(crate) fn try_hold(path: &Path, how: FlockOperation) -> Result<Option<File>, StoreError> {
+    match hold(path, how) {
+        Ok(file) => Ok(Some(file)),
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
+    match opened {
+        // A store on a read-only file system can still be read under a shared lock.
+        Err(error) if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+            File::open(path).map_err(StoreError::io("open", path))
+        }
+        opened => opened.map_err(StoreError::io("open", path)),
+    }
+}
+
+/// Held while one step runs; the file is gone afterwards.
+#[derive(Debug)]
+pub struct StepLock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl StepLock {
+    /// Takes the lock at `path`. `waiting` is called once when another process has it.
+    pub(crate) fn take(path: PathBuf, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
+        let mut told = false;
+        loop {
+            let file = match try_hold(&path, FlockOperation::NonBlockingLockExclusive)? {
+                Some(file) => file,
+                None => {
+                    if !told {
+                        waiting();
+                        told = true;
+                    }
+                    hold(&path, FlockOperation::LockExclusive)?
+                }
+            };
+            // Whoever had it before removed the file: then this lock is on a file without a name, worth nothing.
+            if is_same(&path, &file) {
+                return Ok(StepLock { path, _file: file });
+            }
+        }
+    }
+}
+
+fn is_same(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (fs::metadata(path), file.metadata()) {
+        (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),
+        (Err(_), _) | (_, Err(_)) => false,
+    }
+}
+
+impl Drop for StepLock {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,108 @@
+//! Remembered steps: small documents under the key that names all inputs of a step.
+
+use std::fs;
+use std::path::PathBuf;
+
+use dram_image::TreePath;
+
+use serde::{Deserialize, Serialize};
+
+use crate::file::{self, Durable};
+use crate::{Dir, LayerId, Store, StoreError};
+
+/// A record is a few hundred bytes; more is damage.
+const LARGEST_RECORD: u64 = 1 << 20;
+
+/// The digest of everything that can change a step's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepKey([u8; 32]);
+
+impl StepKey {
+    /// The key of `inputs`, each told apart from its neighbours by its length.
+    pub fn of<'a>(inputs: impl IntoIterator<Item = &'a [u8]>) -> StepKey {
+        let mut hasher = blake3::Hasher::new();
+        for input in inputs {
+            hasher.update(&(input.len() as u64).to_le_bytes());
+            hasher.update(input);
+        }
+        StepKey(hasher.finalize().into())
+    }
+
+    /// 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+
+    /// The bytes, to be an input of another key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What a step left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its layer; `None` when it changed nothing that a layer could hold.
+    pub layer: Option<LayerId>,
+}
+
+/// The room of remembered steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Memory<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Memory { store }
+    }
+
+    fn path(self, key: &StepKey) -> PathBuf {
+        let hex = key.hex();
+        self.store.join("steps").join(&hex[..2]).join(hex)
+    }
+
+    /// What was remembered under `key`. A record that cannot be read counts as none: it costs a step, nothing else.
+    /// So does one whose layer is gone.
+    pub fn recall(self, key: &StepKey) -> Option<Record> {
+        let bytes = file::read_small(&self.path(key), LARGEST_RECORD).ok()??;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        let whole = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
+        whole.then_some(record)
+    }
+
+    /// Remembers `record` under `key`.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn remember(self, key: &StepKey, record: &Record) -> Result<(), StoreError> {
+        let path = self.path(key);
+        let parent = path.parent().expect("the path has three parts");
+        if !parent.is_dir() {
+            fs::create_dir_all(parent).map_err(StoreError::io("make the directory", parent))?;
+        }
+        let bytes = serde_json::to_vec(record).expect("plain data becomes JSON");
+        file::replace(&path, &bytes, &self.store.work().path(), Durable::No)
+    }
+
+    /// Calls `keep` with each record and removes those it refuses, with those that cannot be read. Returns how many
+    /// went.
+    pub(crate) fn retain(self, keep: &mut dyn FnMut(&Record) -> bool) -> Result<usize, StoreError> {
+        let root = Dir::open(&self.store.join("steps"))?;
+        let mut removed = 0;
+        for shelf in root.names()? {
+            let shelf = TreePath::parse(&shelf)?;
+            for name in root.sub(&shelf)?.names()? {
+                let path = shelf.join(&name);
+                let bytes =
+                    file::read_small(&self.store.join("steps").join(path.as_path()), LARGEST_RECORD).ok().flatten();
+                let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+                if !record.is_some_and(|record| keep(&record)) {
+                    root.remove(&path)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,191 @@
+//! Layers seen as one tree, the way overlayfs would show them, without mounting anything.
+//!
+//! Follows the kernel's `Documentation/filesystems/overlayfs.rst`: a whiteout is a character device 0:0, an opaque
+//! directory has `trusted.overlay.opaque` (`user.overlay.opaque` in a user namespace) set to `y`.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+
+use crate::{Dir, FileKind, Node, Status, StoreError, Tree};
+
+/// As many links as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Directories on top of each other.
+#[derive(Debug)]
+pub struct Merged {
+    /// Topmost first.
+    layers: Vec<Dir>,
+    /// For each directory that was looked into: the layers that contribute to it, topmost first.
+    known: RefCell<HashMap<TreePath, Rc<[usize]>>>,
+}
+
+impl Merged {
+    /// The view of `layers`, given topmost first.
+    ///
+    /// # Errors
+    /// When a directory cannot be opened.
+    pub fn open(layers: &[PathBuf]) -> Result<Merged, StoreError> {
+        let layers = layers.iter().map(|path| Dir::open(path)).collect::<Result<_, _>>()?;
+        Ok(Merged { layers, known: RefCell::default() })
+    }
+
+    /// What is called `name` in the directory `parent`: the layer it is in, and its status.
+    fn entry(&self, parent: &TreePath, name: &[u8]) -> Result<Option<(usize, Status)>, StoreError> {
+        let path = parent.join(name);
+        for &layer in self.contributors(parent)?.iter() {
+            if let Some(status) = self.layers[layer].status(&path)? {
+                return Ok(if status.kind.is_whiteout() { None } else { Some((layer, status)) });
+            }
+        }
+        Ok(None)
+    }
+
+    /// The layers in which the real directory `dir` is one and not hidden.
+    fn contributors(&self, dir: &TreePath) -> Result<Rc<[usize]>, StoreError> {
+        if let Some(known) = self.known.borrow().get(dir) {
+            return Ok(Rc::clone(known));
+        }
+        let above: Rc<[usize]> = match dir.parent() {
+            None => (0..self.layers.len()).collect(),
+            Some(parent) => self.contributors(&parent)?,
+        };
+        let mut found = Vec::new();
+        for &layer in above.iter() {
+            match self.layers[layer].status(dir)? {
+                None => continue,
+                Some(status) if status.kind == FileKind::Dir => found.push(layer),
+                Some(_) => break,
+            }
+            if is_opaque(&self.layers[layer].xattrs(dir)?) {
+                break;
+            }
+        }
+        let found: Rc<[usize]> = found.into();
+        self.known.borrow_mut().insert(dir.clone(), Rc::clone(&found));
+        Ok(found)
+    }
+
+    /// The layer that shows what is at the real path `path`.
+    fn owner(&self, path: &TreePath) -> Result<&Dir, StoreError> {
+        let layer = match (path.parent(), path.name()) {
+            (Some(parent), Some(name)) => self.entry(&parent, name)?.map(|(layer, _)| layer),
+            (None, _) | (_, None) => Some(0),
+        };
+        let missing = || StoreError::os("open", path.as_path())(rustix::io::Errno::NOENT);
+        self.layers.get(layer.ok_or_else(missing)?).ok_or_else(missing)
+    }
+
+    fn root(&self) -> Result<Option<Node>, StoreError> {
+        let Some(top) = self.layers.first() else { return Ok(None) };
+        Ok(top.status(&TreePath::root())?.map(|status| Node { path: TreePath::root(), status }))
+    }
+}
+
+impl Tree for Merged {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
+        let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
+        let mut at = TreePath::root();
+        let mut links = 0;
+        let mut last = None;
+        while let Some(part) = todo.pop_front() {
+            if part == b".." {
+                at = at.parent().unwrap_or_default();
+                last = None;
+                continue;
+            }
+            let Some((layer, status)) = self.entry(&at, &part)? else { return Ok(None) };
+            let here = at.join(&part);
+            match status.kind {
+                FileKind::Symlink if follow || !todo.is_empty() => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(StoreError::Loop { path: path.to_string() });
+                    }
+                    let target = self.layers[layer].read_link(&here)?;
+                    if target.starts_with(b"/") {
+                        at = TreePath::root();
+                    }
+                    let parts = target.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
+                    parts.rev().for_each(|part| todo.push_front(part.to_vec()));
+                    last = None;
+                }
+                FileKind::Dir => (at, last) = (here, Some(status)),
+                _ if todo.is_empty() => (at, last) = (here, Some(status)),
+                _ => return Ok(None),
+            }
+        }
+        match (last, at.parent(), at.name()) {
+            (Some(status), _, _) => Ok(Some(Node { path: at, status })),
+            (None, Some(parent), Some(name)) => {
+                Ok(self.entry(&parent, name)?.map(|(_, status)| Node { path: at.clone(), status }))
+            }
+            (None, None, _) | (None, _, None) => self.root(),
+        }
+    }
+
+    fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
+        let contributors = self.contributors(dir)?;
+        if let [only] = *contributors {
+            let layer = &self.layers[only];
+            let open = layer.sub(dir)?;
+            let mut names = open.names()?;
+            if self.layers.len() > 1 {
+                names.retain(|name| !is_whiteout(layer, &dir.join(name)));
+            }
+            return Ok(names);
+        }
+        let mut seen = BTreeSet::new();
+        let mut hidden = BTreeSet::new();
+        for &layer in contributors.iter() {
+            let mut now_hidden = Vec::new();
+            for name in self.layers[layer].sub(dir)?.names()? {
+                if hidden.contains(&name) || seen.contains(&name) {
+                    continue;
+                }
+                if is_whiteout(&self.layers[layer], &dir.join(&name)) {
+                    now_hidden.push(name);
+                } else {
+                    seen.insert(name);
+                }
+            }
+            hidden.extend(now_hidden);
+        }
+        Ok(seen.into_iter().collect())
+    }
+
+    fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
+        self.owner(path)?.read_link(path)
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, StoreError> {
+        self.owner(path)?.open_file(path)
+    }
+
+    fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
+        let mut xattrs = self.owner(path)?.xattrs(path)?;
+        xattrs.retain(|(name, _)| is_portable(name));
+        Ok(xattrs)
+    }
+}
+
+fn is_whiteout(layer: &Dir, path: &TreePath) -> bool {
+    layer.status(path).is_ok_and(|status| status.is_some_and(|status| status.kind.is_whiteout()))
+}
+
+/// Whether a directory's attributes say that nothing below it shines through.
+pub(crate) fn is_opaque(xattrs: &[Xattr]) -> bool {
+    let opaque = |name: &[u8]| name == b"trusted.overlay.opaque" || name == b"user.overlay.opaque";
+    xattrs.iter().any(|(name, value)| opaque(name) && value == b"y")
+}
+
+/// Whether an attribute means the same on another machine: file capabilities and what users set.
+pub(crate) fn is_portable(name: &[u8]) -> bool {
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}

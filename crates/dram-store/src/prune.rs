@@ -1,0 +1,136 @@
+//! Collecting garbage: what no name and no remembered step leads to.
+
+use std::collections::BTreeSet;
+
+use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
+
+use crate::{Dir, LayerId, Store, StoreError};
+
+/// What was, or would be, removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Blobs that no image has.
+    pub blobs: usize,
+    /// Unpacked layers that no image and no remembered step has.
+    pub layers: usize,
+    /// Remembered steps.
+    pub steps: usize,
+    /// Bytes that the files had.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes what nothing leads to. With `all`, the remembered steps go first, and with them every layer
+    /// directory; images stay. With `dry`, nothing is removed and the numbers say what would be.
+    ///
+    /// The store must be open alone ([`Store::open_alone`]).
+    ///
+    /// # Errors
+    /// When the index or an image cannot be read (what cannot be read could lead to anything, so nothing is
+    /// removed), or the disk refuses.
+    pub fn prune(&self, all: bool, dry: bool) -> Result<Pruned, StoreError> {
+        let images = self.reachable()?;
+        let mut layers = BTreeSet::new();
+        let mut pruned = Pruned::default();
+        self.steps_to_forget(all, dry, &mut layers, &mut pruned)?;
+        if !all {
+            layers.extend(images.layers);
+        }
+        self.prune_layers(&layers, dry, &mut pruned)?;
+        for (digest, size) in self.blobs().all()? {
+            if !images.blobs.contains(&digest) {
+                pruned.blobs += 1;
+                pruned.bytes += size;
+                if !dry {
+                    Dir::open(&self.join("oci/blobs/sha256"))?.remove(&TreePath::parse(digest.hex().as_bytes())?)?;
+                }
+            }
+        }
+        if !dry {
+            self.prune_records(all)?;
+        }
+        Ok(pruned)
+    }
+
+    fn steps_to_forget(
+        &self,
+        all: bool,
+        dry: bool,
+        layers: &mut BTreeSet<LayerId>,
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        let mut forgotten = 0;
+        let removed = self.memory().retain(&mut |record| {
+            let keep = !all && record.layer.as_ref().is_none_or(|layer| self.layers().has(layer));
+            forgotten += usize::from(!keep);
+            if keep {
+                layers.extend(record.layer.clone());
+            }
+            keep || dry
+        })?;
+        pruned.steps = forgotten.max(removed);
+        Ok(())
+    }
+
+    fn prune_layers(&self, keep: &BTreeSet<LayerId>, dry: bool, pruned: &mut Pruned) -> Result<(), StoreError> {
+        let dir = Dir::open(&self.join("layers"))?;
+        for name in dir.names()? {
+            let id = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok());
+            if id.is_none_or(|id| keep.contains(&id)) {
+                continue;
+            }
+            let name = TreePath::parse(&name)?;
+            pruned.layers += 1;
+            crate::scan::scan(&dir.sub(&name)?, &mut |found| {
+                pruned.bytes += if found.link_to.is_none() { found.status.size } else { 0 };
+                Ok(())
+            })?;
+            if !dry {
+                dir.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Records of packed layers whose blob is gone, and with `all` what is remembered of contexts.
+    fn prune_records(&self, all: bool) -> Result<(), StoreError> {
+        let packs = Dir::open(&self.join("packs"))?;
+        for name in packs.names()? {
+            let name = TreePath::parse(&name)?;
+            let bytes = crate::file::read_small(&self.join("packs").join(name.as_path()), 1 << 20).ok().flatten();
+            let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::Packed>(&bytes).ok());
+            if !packed.is_some_and(|packed| self.blobs().has(&packed.blob)) {
+                packs.remove(&name)?;
+            }
+        }
+        let contexts = Dir::open(&self.join("contexts"))?;
+        for name in if all { contexts.names()? } else { Vec::new() } {
+            contexts.remove(&TreePath::parse(&name)?)?;
+        }
+        Ok(())
+    }
+
+    fn reachable(&self) -> Result<Reachable, StoreError> {
+        let mut reachable = Reachable::default();
+        for tagged in self.refs().all()? {
+            self.reach(&tagged.manifest, &mut reachable)?;
+        }
+        Ok(reachable)
+    }
+
+    fn reach(&self, descriptor: &Descriptor, reachable: &mut Reachable) -> Result<(), StoreError> {
+        let manifest = self.blobs().document::<Manifest>(descriptor)?;
+        let config = self.blobs().document::<ImageConfig>(&manifest.value().config)?;
+        reachable.blobs.insert(descriptor.digest);
+        reachable.blobs.insert(manifest.value().config.digest);
+        reachable.blobs.extend(manifest.value().layers.iter().map(|layer| layer.digest));
+        reachable.layers.extend(config.value().rootfs.diff_ids.iter().map(LayerId::of_diff));
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Reachable {
+    blobs: BTreeSet<Digest>,
+    layers: BTreeSet<LayerId>,
+}

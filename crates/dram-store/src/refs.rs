@@ -1,0 +1,116 @@
+//! References: the names of images, in the layout's `index.json`. The only thing in the store that changes.
+
+use std::collections::BTreeMap;
+
+use dram_image::{Descriptor, Document, Index, Reference};
+use rustix::fs::FlockOperation;
+
+use crate::file::{self, Durable};
+use crate::{Store, StoreError, lock};
+
+/// The OCI annotation that holds a name in a layout.
+const NAME: &str = "org.opencontainers.image.ref.name";
+/// An index of this many bytes names tens of thousands of images.
+const LARGEST_INDEX: u64 = dram_image::document::LARGEST_DOCUMENT as u64;
+
+/// The room of names.
+#[derive(Debug, Clone, Copy)]
+pub struct Refs<'a> {
+    store: &'a Store,
+}
+
+/// A name and the manifest it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// As [`Reference::short`] writes it; as found, when another tool wrote what is no reference.
+    pub name: String,
+    /// The manifest.
+    pub manifest: Descriptor,
+}
+
+impl<'a> Refs<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Refs { store }
+    }
+
+    pub(crate) fn ensure(self) -> Result<(), StoreError> {
+        if self.store.join("oci/index.json").exists() { Ok(()) } else { self.change(|_| ()) }
+    }
+
+    fn read(self) -> Result<Index, StoreError> {
+        let path = self.store.join("oci/index.json");
+        match file::read_small(&path, LARGEST_INDEX)? {
+            None => Ok(Index::new(Vec::new())),
+            Some(bytes) => match Document::<Index>::read(bytes) {
+                Ok(document) => Ok(document.value().clone()),
+                Err(source) => Err(StoreError::Document { path, source }),
+            },
+        }
+    }
+
+    /// Reads, changes and replaces the index; two processes take turns.
+    fn change<T>(self, change: impl FnOnce(&mut Index) -> T) -> Result<T, StoreError> {
+        let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
+        let mut index = self.read()?;
+        let result = change(&mut index);
+        let document = Document::write(index);
+        let path = self.store.join("oci/index.json");
+        file::replace(&path, document.bytes(), &self.store.work().path(), Durable::Yes)?;
+        Ok(result)
+    }
+
+    /// All names, sorted.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn all(self) -> Result<Vec<Tagged>, StoreError> {
+        let mut all: BTreeMap<String, Descriptor> = BTreeMap::new();
+        for mut manifest in self.read()?.manifests {
+            let name = manifest.annotations.remove(NAME).unwrap_or_default();
+            all.entry(name).or_insert(manifest);
+        }
+        Ok(all.into_iter().map(|(name, manifest)| Tagged { name, manifest }).collect())
+    }
+
+    /// The manifest that `reference` stands for: by digest when it has one, by name otherwise.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn get(self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
+        let name = reference.short();
+        let wanted = |tagged: &Tagged| match reference.digest() {
+            Some(digest) => tagged.manifest.digest == digest,
+            None => tagged.name == name,
+        };
+        Ok(self.all()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
+    }
+
+    /// Lets each of `references` stand for `manifest`, whatever it stood for before.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn set(self, references: &[Reference], manifest: &Descriptor) -> Result<(), StoreError> {
+        self.change(|index| {
+            for reference in references {
+                let name = reference.short();
+                index.manifests.retain(|old| old.annotations.get(NAME) != Some(&name));
+                let mut entry = manifest.clone();
+                entry.annotations = BTreeMap::from([(NAME.to_owned(), name)]);
+                index.manifests.push(entry);
+            }
+            index.manifests.sort_by(|a, b| a.annotations.get(NAME).cmp(&b.annotations.get(NAME)));
+        })
+    }
+
+    /// Forgets the name. Returns whether it was there.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn remove(self, name: &str) -> Result<bool, StoreError> {
+        self.change(|index| {
+            let before = index.manifests.len();
+            index.manifests.retain(|old| old.annotations.get(NAME).map(String::as_str) != Some(name));
+            index.manifests.len() < before
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! The store as a whole: making it, opening it, and the way to its rooms.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use crate::file::{self, Durable};
+use crate::{Blobs, Layers, Memory, Refs, StepKey, StepLock, StoreError, Work, lock};
+
+/// The layout that this program writes.
+const VERSION: u32 = 1;
+
+/// An open store. While it lives, nobody collects garbage.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    work: Work,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it (mode 0700) when there is none, and removes what dead processes left.
+    ///
+    /// # Errors
+    /// When the directory cannot be made or written, or is a store of another version.
+    pub fn open(root: &Path) -> Result<Store, StoreError> {
+        Store::open_locked(root, FlockOperation::LockShared)
+    }
+
+    /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_alone(root: &Path) -> Result<Store, StoreError> {
+        Store::open_locked(root, FlockOperation::LockExclusive)
+    }
+
+    fn open_locked(root: &Path, how: FlockOperation) -> Result<Store, StoreError> {
+        make_dir(root, 0o700)?;
+        // Mounts and helpers resolve these paths from other directories.
+        let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
+        for name in
+            ["work", "oci", "oci/blobs", "oci/blobs/sha256", "layers", "steps", "packs", "contexts", "steplocks"]
+        {
+            make_dir(&root.join(name), 0o755)?;
+        }
+        let lock = lock::hold(&root.join("lock"), how)?;
+        check_version(&root)?;
+        let work = Work::new(&root.join("work"))?;
+        write_once(&root.join("oci/oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &work)?;
+        write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
+        let store = Store { root, work, _lock: lock };
+        store.refs().ensure()?;
+        Ok(store)
+    }
+
+    /// Where the store lies.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// This process's place for half-done things.
+    pub fn work(&self) -> &Work {
+        &self.work
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> Blobs<'_> {
+        Blobs::new(self)
+    }
+
+    /// The names of images.
+    pub fn refs(&self) -> Refs<'_> {
+        Refs::new(self)
+    }
+
+    /// The unpacked layers.
+    pub fn layers(&self) -> Layers<'_> {
+        Layers::new(self)
+    }
+
+    /// The remembered steps.
+    pub fn memory(&self) -> Memory<'_> {
+        Memory::new(self)
+    }
+
+    /// Waits until no other process runs the step `key`, and keeps others from it. `waiting` is called once when
+    /// there is somebody to wait for.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock_step(&self, key: &StepKey, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
+        StepLock::take(self.root.join("steplocks").join(key.hex()), waiting)
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+}
+
+fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(StoreError::io("make the directory", path))?;
+    // Whatever the umask says: the same modes everywhere.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
+}
+
+fn write_once(path: &Path, bytes: &[u8], work: &Work) -> Result<(), StoreError> {
+    if path.exists() { Ok(()) } else { file::replace(path, bytes, &work.path(), Durable::Yes) }
+}
+
+fn check_version(root: &Path) -> Result<(), StoreError> {
+    let Some(text) = file::read_small(&root.join("version"), 1024)? else { return Ok(()) };
+    let found = String::from_utf8_lossy(&text).trim().to_owned();
+    if found == VERSION.to_string() {
+        return Ok(());
+    }
+    let found = found.escape_debug().to_string();
+    Err(StoreError::Version { path: root.to_owned(), found, known: VERSION })
+}

@@ -1,0 +1,312 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use dram_image::TreePath;
+use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_image::{Descriptor, Digest, MediaType};
+
+use crate::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    (dir, store)
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+fn entry(name: &str, kind: EntryKind) -> Entry {
+    let mode = match kind {
+        EntryKind::Dir => 0o755,
+        EntryKind::Symlink(_) => 0o777,
+        _ => 0o644,
+    };
+    Entry { path: path(name), kind, mode, uid: 0, gid: 0, mtime: 5, xattrs: vec![] }
+}
+
+fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
+    let mut writer = TarWriter::new(Vec::new());
+    for (entry, data) in entries {
+        writer.append(entry, &mut data.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+fn file(name: &str, data: &'static str) -> (Entry, &'static str) {
+    (entry(name, EntryKind::File { size: data.len() as u64 }), data)
+}
+
+fn dir(name: &str) -> (Entry, &'static str) {
+    (entry(name, EntryKind::Dir), "")
+}
+
+fn symlink(name: &str, target: &str) -> (Entry, &'static str) {
+    (entry(name, EntryKind::Symlink(target.as_bytes().to_vec())), "")
+}
+
+fn hard_link(name: &str, target: &str) -> (Entry, &'static str) {
+    (entry(name, EntryKind::HardLink(path(target))), "")
+}
+
+fn put_layer(store: &Store, tar: &[u8]) -> (Descriptor, Digest) {
+    let digest = store.blobs().put(tar).unwrap();
+    (Descriptor::new(MediaType::LAYER, digest, tar.len() as u64), digest)
+}
+
+fn unpack(store: &Store, entries: &[(Entry, &str)]) -> Result<LayerId, StoreError> {
+    let (blob, diff_id) = put_layer(store, &tar(entries));
+    store.layers().unpack(&blob, &diff_id)
+}
+
+fn words(error: &StoreError) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    words
+}
+
+#[test]
+fn a_layer_unpacks_and_packs_to_the_same_bytes() {
+    let (_dir, store) = store();
+    let mut secret = file("a/secret", "s");
+    secret.0.mode = 0o4711;
+    secret.0.uid = 7;
+    let bytes = tar(&[
+        dir("a"),
+        file("a/b", "text"),
+        hard_link("a/c", "a/b"),
+        file("a/.wh.gone", ""),
+        secret,
+        symlink("l", "/a/../../b"),
+        (entry("p", EntryKind::Fifo), ""),
+    ]);
+    let (blob, diff_id) = put_layer(&store, &bytes);
+    let id = store.layers().unpack(&blob, &diff_id).unwrap();
+    let mut again = Vec::new();
+    store.layers().pack(&id, Stamp { latest: 5, all: false }, &mut again).unwrap();
+    assert!(again == bytes, "{} and {} bytes", again.len(), bytes.len());
+}
+
+#[test]
+fn nothing_leaves_the_layer() {
+    let (outer, store) = store();
+    let canary = outer.path().join("canary");
+    fs::create_dir(&canary).unwrap();
+    fs::set_permissions(&canary, fs::Permissions::from_mode(0o700)).unwrap();
+    let target = canary.to_str().unwrap();
+    let mut wide = dir("x");
+    wide.0.mode = 0o777;
+    for entries in [
+        vec![symlink("x", target), file("x/f", "1")],
+        vec![symlink("x", "../../../../../../../../../../../.."), file(&format!("x{target}/f"), "1")],
+        vec![symlink("x", target), wide],
+        vec![symlink("x", target), hard_link("h", "x/f")],
+        vec![symlink("x", target), file("x/.wh.f", "")],
+        vec![symlink("x", target), file("x/.wh..wh..opq", "")],
+        vec![hard_link("h", "missing")],
+        vec![file(".wh..", "")],
+        vec![file(".wh.", "")],
+        vec![(entry("c", EntryKind::Char(0, 0)), "")],
+        vec![dir("d"), hard_link("h", "d")],
+    ] {
+        let _ = unpack(&store, &entries);
+        assert_eq!(fs::read_dir(&canary).unwrap().count(), 0, "{entries:?}");
+        assert_eq!(fs::metadata(&canary).unwrap().permissions().mode() & 0o777, 0o700, "{entries:?}");
+    }
+    assert!(unpack(&store, &[file(".wh..", "")]).is_err());
+    assert!(unpack(&store, &[file(".wh...", "")]).is_err());
+    assert!(unpack(&store, &[hard_link("h", "missing")]).is_err());
+}
+
+#[test]
+fn the_last_of_several_entries_wins() {
+    let (_dir, store) = store();
+    let id = unpack(&store, &[file("x", "1"), dir("x"), file("x/y", "2"), file("x", "3")]).unwrap();
+    assert_eq!(fs::read_to_string(store.layers().path(&id).join("x")).unwrap(), "3");
+}
+
+#[test]
+fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
+    let (_dir, store) = store();
+    let (blob, _) = put_layer(&store, &tar(&[file("x", "1")]));
+    let error = store.layers().unpack(&blob, &Digest::of(b"other")).unwrap_err();
+    assert!(words(&error).contains("but the image's configuration says"), "{error}");
+    assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
+}
+
+#[test]
+fn damaged_blobs_are_noticed() {
+    let (_dir, store) = store();
+    let (blob, diff_id) = put_layer(&store, &tar(&[file("x", "1")]));
+    let place = store.blobs().path(&blob.digest);
+    let good = fs::read(&place).unwrap();
+    let mut flipped = good.clone();
+    flipped[512] ^= 1;
+    for (damage, want) in
+        [(flipped, "not what its name says"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
+    {
+        fs::write(&place, damage).unwrap();
+        let error = words(&store.layers().unpack(&blob, &diff_id).unwrap_err());
+        assert!(error.contains(want) || error.contains("unpacks to"), "{error}");
+    }
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", &place).unwrap();
+    assert!(store.layers().unpack(&blob, &diff_id).is_err());
+    fs::remove_file(&place).unwrap();
+    assert!(matches!(store.layers().unpack(&blob, &diff_id), Err(StoreError::MissingBlob { .. })));
+}
+
+#[test]
+fn layers_merge_as_overlayfs_shows_them() {
+    let (_dir, store) = store();
+    let low = unpack(
+        &store,
+        &[dir("a"), file("a/1", "low"), file("a/2", "low"), dir("b"), file("b/1", "low"), symlink("s", "a")],
+    );
+    let mid =
+        unpack(&store, &[dir("a"), file("a/.wh.1", ""), file("a/3", "mid"), dir("b"), file("b/.wh..wh..opq", "")]);
+    let top = unpack(&store, &[dir("a"), file("a/2", "top"), symlink("loop", "loop")]);
+    let view = store.layers().view(&[low.unwrap(), mid.unwrap(), top.unwrap()]).unwrap();
+    let names = |at: &str| -> Vec<String> {
+        view.list(&path(at)).unwrap().into_iter().map(|name| String::from_utf8(name).unwrap()).collect()
+    };
+    assert_eq!(names(""), ["a", "b", "loop", "s"]);
+    assert_eq!(names("a"), ["2", "3"]);
+    assert_eq!(names("b"), [""; 0]);
+    assert_eq!(view.find(&path("s/2"), false).unwrap().unwrap().path, path("a/2"));
+    assert_eq!(view.find(&path("a/1"), false).unwrap(), None);
+    assert_eq!(view.find(&path("b/1"), false).unwrap(), None);
+    assert!(matches!(view.find(&path("loop/x"), false), Err(StoreError::Loop { .. })));
+    assert_eq!(view.find(&path("s"), true).unwrap().unwrap().path, path("a"));
+}
+
+#[test]
+fn equal_content_is_one_layer_and_times_do_not_count() {
+    let (_dir, store) = store();
+    let make = |text: &str, mode: u32| {
+        let made = store.work().fresh().unwrap();
+        fs::write(made.join("f"), text).unwrap();
+        fs::set_permissions(made.join("f"), fs::Permissions::from_mode(mode)).unwrap();
+        store.layers().commit(&made).unwrap()
+    };
+    let first = make("x", 0o644);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    assert_eq!(make("x", 0o644), first);
+    assert_ne!(make("y", 0o644), first);
+    assert_ne!(make("x", 0o600), first);
+}
+
+#[test]
+fn names_move_and_go() {
+    let (_dir, store) = store();
+    let manifest = Descriptor::new(MediaType::MANIFEST, Digest::of(b"m"), 1);
+    store.refs().set(&["a:1".parse().unwrap(), "b".parse().unwrap()], &manifest).unwrap();
+    let names =
+        |store: &Store| -> Vec<String> { store.refs().all().unwrap().into_iter().map(|tagged| tagged.name).collect() };
+    assert_eq!(names(&store), ["a:1", "b:latest"]);
+    assert_eq!(store.refs().get(&"docker.io/library/a:1".parse().unwrap()).unwrap(), Some(manifest));
+    assert!(store.refs().remove("a:1").unwrap());
+    assert!(!store.refs().remove("a:1").unwrap());
+    assert_eq!(names(&store), ["b:latest"]);
+}
+
+#[test]
+fn a_context_notices_every_change() {
+    let (outer, store) = store();
+    let root = outer.path().join("context");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("f"), "1").unwrap();
+    let digest = |store: &Store| {
+        let context = ContextDir::open(store, &root, Box::new(|_| Verdict::Keep)).unwrap();
+        let node = context.find(&path("f"), false).unwrap().unwrap();
+        let digest = context.content(&node).unwrap();
+        context.save(store);
+        digest
+    };
+    let first = digest(&store);
+    assert_eq!(digest(&store), first);
+    fs::write(root.join("f"), "2").unwrap();
+    assert_ne!(digest(&store), first);
+}
+
+#[test]
+fn ignored_directories_show_what_is_not_ignored_below() {
+    let (outer, store) = store();
+    let root = outer.path().join("context");
+    for name in ["a/keep", "a/drop", "b/drop", "c"] {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), "").unwrap();
+    }
+    let ignore: IgnoreFn = Box::new(|path| match path.as_bytes() {
+        b"a/keep" | b"c" => Verdict::Keep,
+        b"a" | b"b" => Verdict::Look,
+        _ => Verdict::Drop,
+    });
+    let context = ContextDir::open(&store, &root, ignore).unwrap();
+    assert_eq!(context.list(&TreePath::root()).unwrap(), [b"a".to_vec(), b"c".to_vec()]);
+    assert_eq!(context.list(&path("a")).unwrap(), [b"keep".to_vec()]);
+    assert!(context.find(&path("b"), false).unwrap().is_none());
+    assert!(context.find(&path("a/drop"), false).unwrap().is_none());
+}
+
+#[test]
+fn what_dead_processes_left_is_swept() {
+    let (outer, store) = store();
+    let left = store.root().join("work/p1-dead");
+    fs::create_dir_all(left.join("d0/work")).unwrap();
+    fs::write(left.join("lock"), "").unwrap();
+    let mine = store.work().path();
+    let _second = Store::open(&outer.path().join("store")).unwrap();
+    assert!(!left.exists());
+    assert!(mine.exists());
+}
+
+#[test]
+fn a_store_of_another_version_is_refused() {
+    let (outer, store) = store();
+    fs::write(store.root().join("version"), "999\n").unwrap();
+    let error = Store::open(&outer.path().join("store")).unwrap_err();
+    assert!(error.to_string().contains("999"), "{error}");
+}
+
+#[test]
+fn pruning_keeps_what_is_named_and_remembered() {
+    let (_dir, store) = store();
+    let made = store.work().fresh().unwrap();
+    fs::write(made.join("f"), "x").unwrap();
+    let kept = store.layers().commit(&made).unwrap();
+    store.memory().remember(&StepKey::of([&b"k"[..]]), &Record { layer: Some(kept.clone()) }).unwrap();
+    let lost = unpack(&store, &[file("x", "1")]).unwrap();
+    let dry = store.prune(false, true).unwrap();
+    assert!(store.layers().has(&lost));
+    let pruned = store.prune(false, false).unwrap();
+    assert_eq!(dry, pruned);
+    assert_eq!((pruned.blobs, pruned.layers, pruned.steps), (1, 1, 0));
+    assert!(store.layers().has(&kept) && !store.layers().has(&lost));
+    assert_eq!(store.prune(true, false).unwrap().steps, 1);
+    assert!(!store.layers().has(&kept));
+}
+
+#[test]
+fn archives_are_told_from_files() {
+    let (outer, store) = store();
+    let bytes = tar(&[file(".wh.x", "kept as a name")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&bytes).unwrap();
+    for (name, content, want) in
+        [("a.tar", bytes.clone(), true), ("a.tgz", gzip.finish().unwrap(), true), ("a.txt", b"x".to_vec(), false)]
+    {
+        let place = outer.path().join(name);
+        fs::write(&place, content).unwrap();
+        let into = store.work().fresh().unwrap();
+        let is_archive = store.layers().unpack_archive(fs::File::open(&place).unwrap(), &into, name).unwrap();
+        assert_eq!((is_archive, Path::exists(&into.join(".wh.x"))), (want, want), "{name}");
+    }
+}

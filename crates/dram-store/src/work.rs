@@ -1,0 +1,88 @@
+//! Places for half-done things. A process owns one directory below `work/`; when the process is gone, however it
+//! went, the next one sweeps it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dram_image::TreePath;
+use rustix::fs::FlockOperation;
+
+use crate::{Dir, StoreError, file, lock};
+
+/// A directory of this process alone, removed when dropped.
+#[derive(Debug)]
+pub struct Work {
+    parent: PathBuf,
+    name: String,
+    next: AtomicU64,
+    _lock: File,
+}
+
+impl Work {
+    /// Makes a directory below `parent` and locks it, after removing those whose owners are gone.
+    pub(crate) fn new(parent: &Path) -> Result<Work, StoreError> {
+        let gate = parent.join("gate");
+        // The gate is closed while a directory is made but not yet locked, and while others are swept.
+        let _gate = lock::hold(&gate, FlockOperation::LockExclusive)?;
+        sweep(parent)?;
+        let name = format!("p{}-{}", std::process::id(), file::random_hex());
+        let path = parent.join(&name);
+        fs::create_dir(&path).map_err(StoreError::io("make the directory", &path))?;
+        let lock = lock::hold(&path.join("lock"), FlockOperation::LockExclusive)?;
+        Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> PathBuf {
+        self.parent.join(&self.name)
+    }
+
+    /// A new empty directory in it.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn fresh(&self) -> Result<PathBuf, StoreError> {
+        let path = self.path().join(format!("d{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&path).map_err(StoreError::io("make the directory", &path))?;
+        Ok(path)
+    }
+
+    /// Removes a directory made by [`Work::fresh`] before its time.
+    pub fn discard(&self, path: &Path) {
+        if let (Ok(parent), Some(name)) = (Dir::open(&self.path()), path.file_name()) {
+            use std::os::unix::ffi::OsStrExt as _;
+            // What cannot be removed now goes with the whole, or with the next sweep.
+            let _ = TreePath::parse(name.as_bytes()).map(|name| parent.remove(&name));
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = remove(&self.parent, self.name.as_bytes());
+    }
+}
+
+fn remove(parent: &Path, name: &[u8]) -> Result<(), StoreError> {
+    Dir::open(parent)?.remove(&TreePath::parse(name)?)
+}
+
+/// Removes the directories below `parent` that no living process holds. Returns how many there were.
+pub(crate) fn sweep(parent: &Path) -> Result<usize, StoreError> {
+    let mut swept = 0;
+    for name in Dir::open(parent)?.names()?.iter().filter(|name| name.starts_with(b"p")) {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = parent.join(std::ffi::OsStr::from_bytes(name)).join("lock");
+        // Without its lock file a directory was left between being made and being locked, or half swept.
+        let dead = match File::open(&path) {
+            Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if dead {
+            remove(parent, name)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
