@@ -1,1 +1,29 @@
-//! (being written)
+//! The kernel: namespaces, mounts, ids, a process.
+//!
+//! A [`Jail`] describes a command and the root file system it sees; [`Jail::spawn`] runs it, and [`Running`] is what can
+//! be done with it meanwhile. It works the same for root and, after [`enter_user_namespace`], for others.
+//!
+//! How it is built: the caller executes its own program again as a small *helper* (so nothing is forked in a process with
+//! threads or much memory), the helper clones a process into new namespaces, and that process mounts its world, gives up
+//! its rights and becomes the command, as process 1. Needs Linux 5.12 or newer.
+
+mod command;
+mod dev;
+mod error;
+mod helper;
+mod ids;
+mod jail;
+mod mounts;
+mod overlay;
+mod running;
+mod seccomp;
+mod start;
+mod stubs;
+mod sys;
+mod syscalls;
+mod talk;
+
+pub use error::SandboxError;
+pub use helper::become_helper_if_asked;
+pub use jail::{Bind, Ids, Jail, Network, Root, ShownFile};
+pub use running::{Exit, Handle, Running, Stdio3};

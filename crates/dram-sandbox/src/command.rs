@@ -1,0 +1,145 @@
+//! Finding the program in the image, becoming it, and saying precisely why that was not possible.
+
+use crate::error::{SandboxError, text};
+use crate::jail::Jail;
+use crate::sys;
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::io;
+
+/// Where programs are looked for when the environment has no `PATH`: Docker's default.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much of a program is read to find its interpreter. The kernel reads 256 bytes of a script; linkers put an ELF
+/// file's program headers and the interpreter's name first.
+const READ: usize = 4096;
+
+/// Becomes the command; returns only with the reason why not.
+pub(crate) fn execute(jail: &Jail) -> SandboxError {
+    let asked = jail.argv.first().map_or(b"".as_slice(), Vec::as_slice);
+    let (Ok(argv), Ok(env)) = (words(&jail.argv), words(&jail.env)) else {
+        return SandboxError::Description { what: "a word contains a NUL byte".to_owned() };
+    };
+    let mut refused = None;
+    for candidate in candidates(jail, asked) {
+        let Ok(program) = CString::new(candidate.as_slice()) else { continue };
+        let error = sys::execve(&program, &argv, &env);
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENOTDIR) if !exists(&candidate) => {}
+            // As a shell does: another directory may have one that can be executed.
+            Some(libc::EACCES) => {
+                refused = Some(SandboxError::NotExecutable { program: text(&candidate), source: error })
+            }
+            _ => return explain(&candidate, error),
+        }
+    }
+    refused.unwrap_or_else(|| SandboxError::CommandNotFound { program: text(asked) })
+}
+
+fn words(list: &[Vec<u8>]) -> Result<Vec<CString>, std::ffi::NulError> {
+    list.iter().map(|word| CString::new(word.as_slice())).collect()
+}
+
+/// The paths that the command can mean. An empty directory in `PATH` is the working directory.
+fn candidates(jail: &Jail, asked: &[u8]) -> Vec<Vec<u8>> {
+    if asked.contains(&b'/') {
+        return vec![asked.to_vec()];
+    }
+    let path = jail.variable(b"PATH").unwrap_or(DEFAULT_PATH);
+    let join = |directory: &[u8]| {
+        let directory = if directory.is_empty() { b"." } else { directory };
+        [directory, b"/", asked].concat()
+    };
+    path.split(|byte| *byte == b':').map(join).collect()
+}
+
+fn exists(path: &[u8]) -> bool {
+    accessat(CWD, path, Access::EXISTS, AtFlags::empty()).is_ok()
+}
+
+/// The program is there. "No such file" is then about what it names as its interpreter.
+fn explain(program: &[u8], error: io::Error) -> SandboxError {
+    if error.raw_os_error() == Some(libc::ENOENT)
+        && let Some(interpreter) = read_start(program).ok().and_then(|start| interpreter(&start))
+    {
+        return SandboxError::MissingInterpreter { program: text(program), interpreter: text(&interpreter) };
+    }
+    SandboxError::NotExecutable { program: text(program), source: error }
+}
+
+/// The first bytes of a regular file; a pipe with the program's name must not make this wait.
+fn read_start(path: &[u8]) -> Result<Vec<u8>, Errno> {
+    let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::INVAL);
+    }
+    let mut start = vec![0; READ];
+    let length = rustix::io::read(&file, &mut start)?;
+    start.truncate(length);
+    Ok(start)
+}
+
+/// The interpreter that the start of a program names, in its `#!` line or its ELF header.
+fn interpreter(start: &[u8]) -> Option<Vec<u8>> {
+    match start.strip_prefix(b"#!") {
+        Some(line) => {
+            let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
+            let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t' | 0)).unwrap_or(line.len());
+            // A carriage return belongs to the name, and is most often the whole trouble: let it be seen.
+            line.get(..end).map(|name| String::from_utf8_lossy(name).replace('\r', "\\r").into_bytes())
+        }
+        None => elf_interpreter(start),
+    }
+}
+
+/// The path in the `PT_INTERP` segment of a 64-bit little-endian ELF file.
+fn elf_interpreter(start: &[u8]) -> Option<Vec<u8>> {
+    const CLASS_64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
+    const PT_INTERP: u64 = 3;
+    start.strip_prefix(CLASS_64_LITTLE)?;
+    let (table, size, count) = (number(start, 32, 8)?, number(start, 54, 2)?, number(start, 56, 2)?);
+    for index in 0..count {
+        let header = usize::try_from(table.checked_add(index.checked_mul(size)?)?).ok()?;
+        if number(start, header, 4)? == PT_INTERP {
+            let from = usize::try_from(number(start, header.checked_add(8)?, 8)?).ok()?;
+            let length = usize::try_from(number(start, header.checked_add(32)?, 8)?).ok()?;
+            let path = start.get(from..from.checked_add(length)?)?;
+            return path.split(|byte| *byte == 0).next().map(<[u8]>::to_vec);
+        }
+    }
+    None
+}
+
+/// A little-endian number of `size` bytes.
+fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
+    let bytes = bytes.get(at..at.checked_add(size)?)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_names_its_interpreter() {
+        assert_eq!(interpreter(b"#! /usr/bin/env python\nx"), Some(b"/usr/bin/env".to_vec()));
+        assert_eq!(interpreter(b"#!/bin/sh\r\n"), Some(b"/bin/sh\\r".to_vec()));
+        assert_eq!(interpreter(b"echo"), None);
+    }
+
+    #[test]
+    fn an_elf_file_names_its_interpreter() {
+        let mut file = vec![0u8; 176];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (file[32], file[54], file[56]) = (64, 56, 1);
+        (file[64], file[72], file[96]) = (3, 120, 12);
+        file[120..131].copy_from_slice(b"/lib/ld.so\0");
+        assert_eq!(interpreter(&file), Some(b"/lib/ld.so".to_vec()));
+        for length in 0..file.len() {
+            let _ = interpreter(&file[..length]);
+        }
+        file[72] = 0xff;
+        assert_eq!(interpreter(&file), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! `/dev` of the jail: a small file system in memory with the few devices every program may expect.
+
+use crate::error::{SandboxError, text};
+use crate::mounts::{INERT, attach, attach_at, clone_tree, new_mount};
+use crate::stubs::{self, Kind, Place, Target, open_beneath};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Uid, fchown, fstat, major, minor, mkdirat, openat, symlinkat, unlinkat};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Character devices shown from the host: name, major and minor number (`admin-guide/devices.txt` of the kernel).
+const NODES: &[(&str, u32, u32)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const LINKS: &[(&str, &str)] = &[
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// The group that owns terminals on every distribution that has such a group.
+const TTY_GROUP: u32 = 5;
+
+/// The name of a memory file for the moment until it is shown elsewhere.
+const UNSEEN: &str = ".shown";
+
+/// The mounted `/dev`.
+pub(crate) struct Devices {
+    directory: OwnedFd,
+    null: OwnedFd,
+}
+
+/// The two ends of the command's terminal.
+pub(crate) struct Terminal {
+    pub(crate) outer: OwnedFd,
+    pub(crate) inner: OwnedFd,
+}
+
+impl Devices {
+    /// Mounts `/dev` with everything in it.
+    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: u64) -> Result<Devices, SandboxError> {
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let directory = new_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
+        attach_at(root, b"dev", directory.as_fd())?;
+        let at = directory.as_fd();
+        let mut null = None;
+        for (name, major, minor) in NODES {
+            let device = host_device(name, *major, *minor)?;
+            show_at(at, name, device.as_fd())?;
+            null = null.or(Some(device));
+        }
+        for (says, name) in LINKS {
+            symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
+        }
+        mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
+        let size = shm_size.to_string();
+        mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
+        // Kernels are built without message queues too; nothing common needs them.
+        let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
+        let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;
+        Ok(Devices { directory, null })
+    }
+
+    /// A mount of the null device, to cover a file with.
+    pub(crate) fn null(&self) -> Result<OwnedFd, SandboxError> {
+        clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
+    }
+
+    /// A mount of a file that exists in memory only, owned by root, mode 0644.
+    pub(crate) fn memory_file(&self, contents: &[u8]) -> Result<OwnedFd, std::io::Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let at = self.directory.as_fd();
+        let mut file = File::from(openat(at, UNSEEN, flags, Mode::from_raw_mode(0o644))?);
+        file.write_all(contents)?;
+        let mount = clone_tree(at, UNSEEN.as_bytes(), false)?;
+        unlinkat(at, UNSEEN, rustix::fs::AtFlags::empty())?;
+        Ok(mount)
+    }
+
+    /// A new terminal from the jail's own instance, also shown as `/dev/console`, belonging to `owner`.
+    pub(crate) fn terminal(&self, root: BorrowedFd<'_>, owner: u32) -> Result<Terminal, SandboxError> {
+        let failed = |e: Errno| SandboxError::process("open a terminal in the jail", e);
+        let outer = open_beneath(root, b"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).map_err(failed)?;
+        unlockpt(&outer).map_err(failed)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let inner = ioctl_tiocgptpeer(&outer, flags).map_err(failed)?;
+        fchown(&inner, Some(Uid::from_raw(owner)), None).map_err(failed)?;
+        // The number of a first terminal in a new instance is 0.
+        let mount = clone_tree(self.directory.as_fd(), b"pts/0", false).map_err(failed)?;
+        show_at(self.directory.as_fd(), "console", mount.as_fd())?;
+        Ok(Terminal { outer, inner })
+    }
+}
+
+/// A mount of a device node of the host. Were it not the device it should be, what is thrown away inside would be
+/// written into something on the host.
+fn host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<OwnedFd, SandboxError> {
+    let path = format!("/dev/{name}");
+    let mount = clone_tree(CWD, path.as_bytes(), false).map_err(|e| SandboxError::mount("show", &path, e))?;
+    let status = fstat(&mount).map_err(|e| SandboxError::mount("look at", &path, e))?;
+    let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
+    if is_device && (major(status.st_rdev), minor(status.st_rdev)) == (wanted_major, wanted_minor) {
+        Ok(mount)
+    } else {
+        Err(SandboxError::Device { name: name.to_owned(), major: wanted_major, minor: wanted_minor })
+    }
+}
+
+/// Makes an empty file and mounts on it.
+fn show_at(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
+    stubs::make_file(at, name.as_bytes()).map_err(failed)?;
+    let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    attach(mount, place.as_fd()).map_err(failed)
+}
+
+fn mount_below(
+    at: BorrowedFd<'_>,
+    name: &str,
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
+    mkdirat(at, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
+    let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    attach(new_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)
+}
+
+/// The terminal group is named only where this user namespace knows it.
+fn pts_options() -> Vec<(&'static str, &'static str)> {
+    let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
+    let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    if crate::ids::maps(&map, TTY_GROUP) {
+        options.push(("gid", "5"));
+    }
+    options
+}
+
+/// Makes a mount point in what the jail mounted itself: only `/dev` takes new names.
+pub(crate) fn make_mount_point(root: BorrowedFd<'_>, place: &Place, target: &Target<'_>) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::Stub { path: text(target.path), source: e.into() };
+    let path = place.path();
+    let name = path.strip_prefix(b"dev/").filter(|name| !name.contains(&b'/')).ok_or_else(|| failed(Errno::NOENT))?;
+    let directory = open_beneath(root, b"dev", OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+    match target.kind {
+        Kind::Directory => mkdirat(&directory, name, Mode::from_raw_mode(0o755)),
+        Kind::File => stubs::make_file(directory.as_fd(), name),
+    }
+    .map_err(failed)
+}

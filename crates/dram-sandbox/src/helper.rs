@@ -1,0 +1,161 @@
+//! The helper: this program executed again, small and with one thread, outside the jail.
+//!
+//! It starts the first process of the jail, passes signals on and reports the end. It is no part of the jail: nothing
+//! inside can see it, and it cannot be read or traced. When the connection to its caller closes, it kills the jail; when
+//! it is killed itself, the kernel kills the first process of the jail and with it all others.
+
+use crate::error::SandboxError;
+use crate::jail::{Jail, Network};
+use crate::running::{Exit, wait_for};
+use crate::start;
+use crate::sys::{self, Cloned};
+use crate::talk::{self, News, Order};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, WaitIdStatus, set_dumpable_behavior, setsid, waitid};
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The first argument that makes a process the helper.
+pub(crate) const HIDDEN_WORD: &str = "--become-jail-helper";
+
+/// What the helper passes on to the command.
+const PASSED_ON: [i32; 7] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
+
+/// Does the work of the helper and never returns, if this process was started as one by [`Jail::spawn`].
+///
+/// Must be the first call of `main`: the helper needs a process with a single thread.
+pub fn become_helper_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|word| word != HIDDEN_WORD) {
+        return;
+    }
+    let number = arguments.next().and_then(|word| word.to_str()?.parse().ok());
+    let code = match number.map(sys::inherited) {
+        Some(Ok(control)) => run(&control),
+        _ => 2,
+    };
+    sys::exit_now(code)
+}
+
+fn run(control: &OwnedFd) -> i32 {
+    let told = match supervise(control) {
+        Ok(exit) => talk::send(control.as_fd(), &News::Ended(exit), None),
+        Err(error) => talk::send(control.as_fd(), &News::Failed(error), None),
+    };
+    i32::from(told.is_err())
+}
+
+fn supervise(control: &OwnedFd) -> Result<Exit, SandboxError> {
+    fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::talk("set up", e))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::talk("set up", e))?;
+    // Keys typed at the caller's terminal are the caller's business. Fails only if this is a session's leader already.
+    let _ = setsid();
+    let jail = receive_jail(control.as_fd())?;
+    let signals = sys::signals_as_fd(&PASSED_ON).map_err(|e| SandboxError::talk("set up", e))?;
+    let (ours, theirs) = talk::pair().map_err(|e| SandboxError::talk("set up", e))?;
+    match clone(jail.network)? {
+        Cloned::Child => {
+            drop(ours);
+            let error = start::start(&jail, theirs.as_fd(), control.as_fd());
+            let _ = talk::send(theirs.as_fd(), &News::Failed(error), None);
+            sys::exit_now(1)
+        }
+        Cloned::Parent(command) => {
+            drop(theirs);
+            drop(jail);
+            release_streams()?;
+            let failed = watch(control.as_fd(), signals.as_fd(), command.as_fd(), ours);
+            let exit = reap(command.as_fd())?;
+            failed?.map_or(Ok(exit), Err)
+        }
+    }
+}
+
+fn receive_jail(control: BorrowedFd<'_>) -> Result<Jail, SandboxError> {
+    let hear = |error| SandboxError::talk("describe the jail to", error);
+    let gone = || std::io::Error::from_raw_os_error(libc::EPIPE);
+    let (_, file) = talk::receive::<Order>(control).map_err(hear)?.ok_or_else(gone).map_err(hear)?;
+    let mut file = File::from(file.ok_or_else(gone).map_err(hear)?);
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(hear)?;
+    serde_json::from_slice(&bytes).map_err(|error| hear(error.into()))
+}
+
+fn clone(network: Network) -> Result<Cloned, SandboxError> {
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    if network == Network::None {
+        flags |= libc::CLONE_NEWNET;
+    }
+    // Kernels built without cgroups refuse a namespace for them.
+    sys::clone_process((flags | libc::CLONE_NEWCGROUP) as u64)
+        .or_else(|_| sys::clone_process(flags as u64))
+        .map_err(|source| SandboxError::Namespaces { source })
+}
+
+/// Lets go of the command's streams, so that their readers see an end when the command closes them.
+fn release_streams() -> Result<(), SandboxError> {
+    let set_up = |error: std::io::Error| SandboxError::talk("set up", error);
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(set_up)?;
+    rustix::stdio::dup2_stdin(&null).map_err(|e| set_up(e.into()))?;
+    rustix::stdio::dup2_stdout(&null).map_err(|e| set_up(e.into()))?;
+    rustix::stdio::dup2_stderr(&null).map_err(|e| set_up(e.into()))
+}
+
+/// Passes on what happens until the command has ended. Returns why it did not start, if it did not.
+fn watch(
+    control: BorrowedFd<'_>,
+    signals: BorrowedFd<'_>,
+    command: BorrowedFd<'_>,
+    report: OwnedFd,
+) -> Result<Option<SandboxError>, SandboxError> {
+    let (mut control_open, mut report, mut failed) = (true, Some(report), None);
+    loop {
+        // The command's own descriptor stands in for what is not worth a look any more.
+        let orders = if control_open { control } else { command };
+        let reporter = report.as_ref().map_or(command, |fd| fd.as_fd());
+        let [ordered, signalled, ended, reported] = wait_for([orders, signals, command, reporter])?;
+        if reported && let Some(fd) = report.take() {
+            match talk::receive::<News>(fd.as_fd()) {
+                Ok(Some((News::Failed(error), _))) => failed = Some(error),
+                // The end without a word: exec has closed the other side.
+                Ok(_) => tell_started(control),
+                Err(error) => failed = Some(SandboxError::talk("hear of the command from", error)),
+            }
+        }
+        if ended {
+            return Ok(failed);
+        }
+        if signalled && let Ok(signal) = sys::read_signal(signals) {
+            let _ = sys::pidfd_signal(command, signal);
+        }
+        if ordered {
+            let signal = match talk::receive::<Order>(control) {
+                Ok(Some((Order::Signal(signal), _))) => signal,
+                // The caller is gone, or talks nonsense.
+                _ => {
+                    control_open = false;
+                    libc::SIGKILL
+                }
+            };
+            let _ = sys::pidfd_signal(command, signal);
+        }
+    }
+}
+
+fn tell_started(control: BorrowedFd<'_>) {
+    // Fails only when the caller is gone, which the next look at the connection shows.
+    let _ = talk::send(control, &News::Started, None);
+}
+
+fn reap(command: BorrowedFd<'_>) -> Result<Exit, SandboxError> {
+    let status = waitid(WaitId::PidFd(command), WaitIdOptions::EXITED)
+        .map_err(|e| SandboxError::talk("wait for the command in", e))?;
+    let status = status.as_ref();
+    Ok(match (status.and_then(WaitIdStatus::exit_status), status.and_then(WaitIdStatus::terminating_signal)) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Signal(libc::SIGKILL),
+    })
+}

@@ -1,0 +1,106 @@
+//! Who the command is: user, groups, capabilities.
+
+use crate::error::SandboxError;
+use crate::jail::Ids;
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+/// What root can do inside: Docker's default set. Numbers as in `linux/capability.h`.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::AUDIT_WRITE)
+    .union(CapabilitySet::SETFCAP);
+
+/// Takes from this process, and all that it starts, the chance of ever having more than the kept capabilities.
+pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if KEPT.contains(one) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // Beyond the last one that this kernel has.
+            Err(Errno::INVAL) => return Ok(()),
+            Err(e) => return Err(SandboxError::process("drop a capability", e)),
+        }
+    }
+    Ok(())
+}
+
+/// Becomes the user and groups, with the capabilities that go with them: the kept ones for root, none for others.
+pub(crate) fn become_user(ids: &Ids) -> Result<(), SandboxError> {
+    let failed = |step: &'static str| move |e: Errno| SandboxError::process(step, e);
+    set_groups(&ids.groups)?;
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    set_thread_res_gid(gid, gid, gid).map_err(|e| no_such_id("group", ids.gid, e))?;
+    set_thread_res_uid(uid, uid, uid).map_err(|e| no_such_id("user", ids.uid, e))?;
+    clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
+    let own = if ids.uid == 0 { KEPT } else { CapabilitySet::empty() };
+    let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(failed("set the capabilities"))
+}
+
+/// In a namespace with one id only, the kernel forbids any change of groups: then none is fine, and others are not.
+fn set_groups(groups: &[u32]) -> Result<(), SandboxError> {
+    let list: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    match set_thread_groups(&list) {
+        Err(Errno::PERM) if groups.is_empty() => Ok(()),
+        other => other.map_err(|e| SandboxError::process("set the supplementary groups", e)),
+    }
+}
+
+fn no_such_id(what: &str, id: u32, error: Errno) -> SandboxError {
+    let step = match error {
+        Errno::INVAL => format!("become {what} {id}: this user namespace does not have that id"),
+        _ => format!("become {what} {id}"),
+    };
+    SandboxError::process(&step, error)
+}
+
+/// Whether an id map, as in `/proc/self/uid_map`, has a place for `id`. Lines: first id inside, first id outside, count.
+pub(crate) fn maps(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(first)), Some(_), Some(Ok(count))) => (first..first + count).contains(&u64::from(id)),
+            _ => false,
+        }
+    })
+}
+
+/// Whether this is the initial user namespace, in which every id is itself.
+pub(crate) fn in_initial_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kept_capabilities_are_dockers() {
+        assert_eq!(KEPT.bits(), 0xa804_25fb);
+    }
+
+    #[test]
+    fn a_map_has_the_ids_of_its_lines() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert!(maps(map, 0) && maps(map, 1) && maps(map, 65536));
+        assert!(!maps(map, 65537) && !maps("0 1000 1", 5) && !maps("", 0));
+    }
+}

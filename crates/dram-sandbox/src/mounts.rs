@@ -1,0 +1,263 @@
+//! The mounts of the jail, made from its own mount namespace before it changes its root. Only descriptors name places.
+
+use crate::dev::{self, Devices};
+use crate::error::{SandboxError, text};
+use crate::jail::{Bind, Jail, Network, Root};
+use crate::overlay::Overlay;
+use crate::stubs::{self, Kind, Place, Target, open_beneath};
+use crate::sys;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, statat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What a mount of the kernel's own data is never good for: set-user-id programs, devices, programs.
+pub(crate) const INERT: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Hidden, as they tell about or act on the whole machine. The list is that of Docker.
+const MASKED: &[&str] = &[
+    "proc/acpi",
+    "proc/asound",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+
+/// Readable only. The list is that of Docker.
+const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+/// A jail's root with all that is mounted in it, and what later steps need of it.
+pub(crate) struct Assembled {
+    /// The root directory.
+    pub(crate) root: OwnedFd,
+    /// The outer end of the terminal, and the inner one, if there is one.
+    pub(crate) terminal: Option<dev::Terminal>,
+}
+
+/// Mounts everything. `initial` says whether this is the initial user namespace.
+pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxError> {
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
+    let binds = BindKinds::look(&jail.binds)?;
+    let (root, places) = mount_root(jail, &binds, initial)?;
+    mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
+    mount_sys(root.as_fd(), jail.network, initial)?;
+    let devices = Devices::mount(root.as_fd(), jail.shm_size)?;
+    show_files(root.as_fd(), &devices, jail, &places.files)?;
+    for (bind, is_directory) in jail.binds.iter().zip(&binds.0) {
+        mount_bind(root.as_fd(), bind, *is_directory)?;
+    }
+    let terminal = if jail.terminal { Some(devices.terminal(root.as_fd(), jail.user.uid)?) } else { None };
+    protect(root.as_fd(), &devices)?;
+    Ok(Assembled { root, terminal })
+}
+
+/// Whether each source is a directory, in the order of the binds.
+struct BindKinds(Vec<bool>);
+
+impl BindKinds {
+    fn look(binds: &[Bind]) -> Result<BindKinds, SandboxError> {
+        let look = |bind: &Bind| {
+            let status = statat(CWD, &bind.source, rustix::fs::AtFlags::empty())
+                .map_err(|e| SandboxError::mount("look at the volume", bind.source.as_os_str().as_bytes(), e))?;
+            Ok(FileType::from_raw_mode(status.st_mode) == FileType::Directory)
+        };
+        binds.iter().map(look).collect::<Result<_, _>>().map(BindKinds)
+    }
+}
+
+/// Where the shown files go, in their order.
+struct Places {
+    files: Vec<Place>,
+}
+
+/// The overlay, with mount points for everything, standing on the stubs directory.
+fn mount_root(jail: &Jail, binds: &BindKinds, initial: bool) -> Result<(OwnedFd, Places), SandboxError> {
+    let Root::Overlay { lowers, upper, work, stubs } = &jail.root;
+    let layers = || lowers.iter().map(AsRef::as_ref).collect::<Vec<&Path>>();
+    let mut seen = layers();
+    let untouched = stubs::is_empty(upper)
+        .map_err(|e| SandboxError::mount("read the upper directory", upper.as_os_str().as_bytes(), e))?;
+    if !untouched {
+        seen.insert(0, upper);
+    }
+    // The kernel wants two directories at least for a mount that cannot be written to; the stubs are still empty.
+    seen.insert(0, stubs);
+    let foothold: &Path = stubs;
+    let view = Overlay { lowers: seen, writable: None, user_marks: !initial, foothold }.mount()?;
+    let (places, missing) = make_mount_points(view.as_fd(), stubs, jail, binds)?;
+    drop(view);
+    let mut below = layers();
+    if missing {
+        below.insert(0, stubs);
+    }
+    let writable = Some((upper.as_path(), work.as_path()));
+    let root = Overlay { lowers: below, writable, user_marks: !initial, foothold }.mount()?;
+    let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SandboxError::mount("open", stubs.as_os_str().as_bytes(), e))?;
+    attach(root.as_fd(), place.as_fd())
+        .map_err(|e| SandboxError::mount("mount the root on", stubs.as_os_str().as_bytes(), e))?;
+    Ok((root, places))
+}
+
+fn make_mount_points(
+    view: BorrowedFd<'_>,
+    stubs: &Path,
+    jail: &Jail,
+    binds: &BindKinds,
+) -> Result<(Places, bool), SandboxError> {
+    let mut missing = false;
+    let mut find = |target: Target<'_>| {
+        let place = stubs::locate(view, &target)?;
+        if place.is_missing() && !place.in_own_mount() {
+            stubs::make(view, stubs, &place, target.kind)?;
+            missing = true;
+        }
+        Ok::<_, SandboxError>(place)
+    };
+    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
+        find(Target { path, kind: Kind::Directory, strict: true })?;
+    }
+    for (bind, is_directory) in jail.binds.iter().zip(&binds.0) {
+        let kind = if *is_directory { Kind::Directory } else { Kind::File };
+        find(Target { path: &bind.target, kind, strict: false })?;
+    }
+    let file = |file: &crate::ShownFile| find(Target { path: &file.target, kind: Kind::File, strict: false });
+    let files = jail.files.iter().map(file).collect::<Result<_, _>>()?;
+    Ok((Places { files }, missing))
+}
+
+/// Mounts `mount`, which is attached nowhere, on the place that `target` refers to.
+pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", by_descriptor)
+}
+
+/// Mounts `mount` on a path inside the root.
+pub(crate) fn attach_at(root: BorrowedFd<'_>, path: &[u8], mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
+    open_beneath(root, path, OFlags::PATH)
+        .and_then(|target| attach(mount, target.as_fd()))
+        .map_err(|e| SandboxError::mount("mount on", inside(path), e))
+}
+
+/// A new file system of the kernel, attached nowhere yet.
+pub(crate) fn new_mount(
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, SandboxError> {
+    let failed = |e: Errno| SandboxError::mount("make a file system of type", kind, e);
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
+    for (key, value) in options {
+        fsconfig_set_string(context.as_fd(), *key, *value).map_err(failed)?;
+    }
+    fsconfig_create(context.as_fd()).map_err(failed)?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed)
+}
+
+/// Mounts a new file system of the kernel on a path inside the root.
+pub(crate) fn mount_new(
+    root: BorrowedFd<'_>,
+    path: &str,
+    kind: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<(), SandboxError> {
+    attach_at(root, path.as_bytes(), new_mount(kind, options, attributes)?.as_fd())
+}
+
+/// A copy of the mount at `path`, attached nowhere yet.
+pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    open_tree(at, path, flags)
+}
+
+/// sysfs shows the network of whoever mounts it, and who does not own that network may not mount it.
+fn mount_sys(root: BorrowedFd<'_>, network: Network, initial: bool) -> Result<(), SandboxError> {
+    let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if initial || network == Network::None {
+        return mount_new(root, "sys", "sysfs", &[], read_only);
+    }
+    let failed = |e: std::io::Error| SandboxError::mount("show the host's directory", "/sys", e);
+    let tree = clone_tree(CWD, b"/sys", true).map_err(|e| failed(e.into()))?;
+    sys::mount_setattr(tree.as_fd(), true, u64::from(read_only.bits()), libc::MS_PRIVATE).map_err(failed)?;
+    attach_at(root, b"sys", tree.as_fd())
+}
+
+fn show_files(root: BorrowedFd<'_>, devices: &Devices, jail: &Jail, places: &[Place]) -> Result<(), SandboxError> {
+    for (file, place) in jail.files.iter().zip(places) {
+        let mount = devices.memory_file(&file.contents).map_err(|e| SandboxError::mount("write", &file.target, e))?;
+        attach_at(root, &place.path(), mount.as_fd())?;
+    }
+    Ok(())
+}
+
+fn mount_bind(root: BorrowedFd<'_>, bind: &Bind, is_directory: bool) -> Result<(), SandboxError> {
+    let source = bind.source.as_os_str().as_bytes();
+    let failed = |e: std::io::Error| SandboxError::mount("take up the volume", source, e);
+    let tree = clone_tree(CWD, source, true).map_err(|e| failed(e.into()))?;
+    let mut attributes = MountAttrFlags::empty();
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, bind.read_only);
+    // Inside, mknod is allowed: devices work only where a device itself is what was asked for.
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, is_directory);
+    sys::mount_setattr(tree.as_fd(), true, u64::from(attributes.bits()), libc::MS_PRIVATE).map_err(failed)?;
+    let target =
+        Target { path: &bind.target, kind: if is_directory { Kind::Directory } else { Kind::File }, strict: false };
+    // Found again, as it may lie in a file system that was mounted meanwhile.
+    let place = stubs::locate(root, &target)?;
+    if place.is_missing() {
+        dev::make_mount_point(root, &place, &target)?;
+    }
+    attach_at(root, &place.path(), tree.as_fd())
+}
+
+/// Hides what must not be read and fixes what must not be written.
+fn protect(root: BorrowedFd<'_>, devices: &Devices) -> Result<(), SandboxError> {
+    for path in MASKED {
+        let Some(found) = existing(root, path)? else { continue };
+        let status = fstat(&found).map_err(|e| SandboxError::mount("hide", inside(path.as_bytes()), e))?;
+        let cover = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+            new_mount("tmpfs", &[("size", "4k"), ("mode", "0555")], INERT | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+        } else {
+            devices.null()?
+        };
+        attach(cover.as_fd(), found.as_fd()).map_err(|e| SandboxError::mount("hide", inside(path.as_bytes()), e))?;
+    }
+    let read_only = u64::from((INERT | MountAttrFlags::MOUNT_ATTR_RDONLY).bits());
+    for path in READ_ONLY {
+        let Some(found) = existing(root, path)? else { continue };
+        let failed = |e: std::io::Error| SandboxError::mount("make read-only", inside(path.as_bytes()), e);
+        let copy = clone_tree(found.as_fd(), b"", true).map_err(|e| failed(e.into()))?;
+        sys::mount_setattr(copy.as_fd(), true, read_only, 0).map_err(failed)?;
+        attach(copy.as_fd(), found.as_fd()).map_err(|e| failed(e.into()))?;
+    }
+    Ok(())
+}
+
+/// Kernels differ in what they have: what is not there needs no protection.
+fn existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, SandboxError> {
+    match open_beneath(root, path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(SandboxError::mount("look at", inside(path.as_bytes()), e)),
+    }
+}
+
+/// A path relative to the root as the command sees it, for a message.
+fn inside(path: &[u8]) -> String {
+    format!("/{}", text(path.strip_prefix(b"/").unwrap_or(path)))
+}

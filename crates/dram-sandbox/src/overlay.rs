@@ -1,0 +1,158 @@
+//! The root as an overlay mount. Kernel documentation: `filesystems/overlayfs.rst`.
+
+use crate::error::{SandboxError, text};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, open};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
+};
+use std::fmt::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The most layers that the kernel stacks (`OVL_MAX_STACK`).
+const MOST_LAYERS: usize = 500;
+
+/// The parts of one overlay.
+pub(crate) struct Overlay<'a> {
+    /// Read-only directories, topmost first.
+    pub(crate) lowers: Vec<&'a Path>,
+    /// What takes the changes and the kernel's work directory; without them the mount is read-only.
+    pub(crate) writable: Option<(&'a Path, &'a Path)>,
+    /// Marks are kept as `user.*` attributes, as they must be outside the initial user namespace.
+    pub(crate) user_marks: bool,
+    /// Any directory, to stand on for a moment where the kernel is too old to mount without a place.
+    pub(crate) foothold: &'a Path,
+}
+
+impl Overlay<'_> {
+    /// The mount, attached nowhere yet. Device files in it have no effect: no list of allowed devices guards the jail.
+    ///
+    /// # Errors
+    /// Also when the kernel mounted it read-only instead of saying that it cannot use the work directory.
+    pub(crate) fn mount(&self) -> Result<OwnedFd, SandboxError> {
+        let count = self.lowers.len();
+        if count > MOST_LAYERS {
+            return Err(SandboxError::TooManyLayers { count, limit: MOST_LAYERS });
+        }
+        let root = match self.by_parts()? {
+            Some(root) => root,
+            None => self.by_options()?,
+        };
+        match self.writable {
+            Some((_, work)) if is_read_only(root.as_fd())? => {
+                Err(SandboxError::ReadOnlyRoot { work: work.display().to_string() })
+            }
+            _ => Ok(root),
+        }
+    }
+
+    /// Options that are words of ours. Redirects are not followed either: an image could point them anywhere in itself.
+    fn options(&self) -> Vec<(&'static str, &'static str)> {
+        let mut options = vec![("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
+        if self.user_marks {
+            options.push(("userxattr", ""));
+        }
+        if self.writable.is_some() {
+            options.push(("volatile", ""));
+        }
+        options
+    }
+
+    /// Piece by piece, each directory by its descriptor's short name: no limit of length, nothing to escape. `None` if
+    /// the kernel does not know how.
+    fn by_parts(&self) -> Result<Option<OwnedFd>, SandboxError> {
+        let here = |error| SandboxError::mount("prepare an overlay in", "/", error);
+        let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(here)?;
+        for (index, lower) in self.lowers.iter().enumerate() {
+            match set_directory(context.as_fd(), "lowerdir+", lower) {
+                // The key is new in Linux 6.7; before, the file system does not know it.
+                Err((_, Errno::INVAL)) if index == 0 => return Ok(None),
+                other => other.map_err(|(step, error)| layer_error(step, lower, error, context.as_fd()))?,
+            }
+        }
+        for (key, path) in self.writable.iter().flat_map(|(upper, work)| [("upperdir", upper), ("workdir", work)]) {
+            set_directory(context.as_fd(), key, path)
+                .map_err(|(step, error)| layer_error(step, path, error, context.as_fd()))?;
+        }
+        for (key, value) in self.options() {
+            match value {
+                "" => fsconfig_set_flag(context.as_fd(), key),
+                value => fsconfig_set_string(context.as_fd(), key, value),
+            }
+            .map_err(|error| SandboxError::mount("set an option of the overlay:", key, error))?;
+        }
+        let top = self.writable.map_or(self.lowers.first().copied(), |(upper, _)| Some(upper));
+        let top = top.unwrap_or(self.foothold);
+        fsconfig_create(context.as_fd())
+            .map_err(|error| layer_error("make an overlay on", top, error, context.as_fd()))?;
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
+            .map(Some)
+            .map_err(|error| SandboxError::mount("mount an overlay on", top.as_os_str().as_bytes(), error))
+    }
+
+    /// The old way, for kernels before 6.7: all at once. Every path is a descriptor's short name, in which nothing can
+    /// be mistaken for an option.
+    fn by_options(&self) -> Result<OwnedFd, SandboxError> {
+        let mut held = Vec::new();
+        let mut name = |path: &Path| {
+            let fd = open_directory(path)
+                .map_err(|error| SandboxError::mount("open the layer", path.as_os_str().as_bytes(), error))?;
+            let name = short_name(fd.as_fd());
+            held.push(fd);
+            Ok::<_, SandboxError>(name)
+        };
+        let lowers = self.lowers.iter().map(|lower| name(lower)).collect::<Result<Vec<_>, _>>()?;
+        let mut options = format!("lowerdir={}", lowers.join(":"));
+        if let Some((upper, work)) = self.writable {
+            options += &format!(",upperdir={},workdir={}", name(upper)?, name(work)?);
+        }
+        for (key, value) in self.options() {
+            let equals = if value.is_empty() { "" } else { "=" };
+            let _ = write!(options, ",{key}{equals}{value}");
+        }
+        let place = self.foothold.as_os_str().as_bytes();
+        let failed = |step: &'static str| move |error: Errno| SandboxError::mount(step, place, error);
+        let options = std::ffi::CString::new(options)
+            .map_err(|_| SandboxError::mount("name the layers of an overlay on", place, Errno::INVAL))?;
+        mount("overlay", self.foothold, "overlay", MountFlags::NODEV, &*options)
+            .map_err(failed("mount an overlay on"))?;
+        let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, self.foothold, clone).map_err(failed("take up the overlay on"))?;
+        unmount(self.foothold, UnmountFlags::DETACH).map_err(failed("take up the overlay on"))?;
+        Ok(tree)
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn short_name(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn set_directory(context: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), (&'static str, Errno)> {
+    let directory = open_directory(path).map_err(|error| ("open the layer", error))?;
+    fsconfig_set_string(context, key, short_name(directory.as_fd())).map_err(|error| ("put into an overlay", error))
+}
+
+/// An error with what the kernel wrote about it, which is more than its number.
+fn layer_error(step: &str, path: &Path, error: Errno, context: BorrowedFd<'_>) -> SandboxError {
+    let mut said = [0; 512];
+    let length = rustix::io::read(context, &mut said).unwrap_or(0);
+    let said = text(said.get(..length).unwrap_or_default());
+    // A message begins with a letter for its severity.
+    let step = match said.trim().split_once(' ') {
+        Some((_, why)) => format!("{step} (the kernel says: {why})"),
+        None => step.to_owned(),
+    };
+    SandboxError::mount(&step, path.as_os_str().as_bytes(), error)
+}
+
+fn is_read_only(root: BorrowedFd<'_>) -> Result<bool, SandboxError> {
+    let status = fstatvfs(root).map_err(|error| SandboxError::mount("look at the root mounted on", "/", error))?;
+    Ok(status.f_flag.contains(StatVfsMountFlags::RDONLY))
+}

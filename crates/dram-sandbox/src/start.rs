@@ -1,0 +1,111 @@
+//! The first process of the jail, from its birth until it becomes the command.
+
+use crate::command;
+use crate::error::{SandboxError, text};
+use crate::ids;
+use crate::jail::{Jail, Network};
+use crate::mounts::{self, Assembled};
+use crate::stubs::open_beneath;
+use crate::talk::{self, News};
+use crate::{seccomp, sys};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{
+    Signal, chdir, fchdir, getcwd, ioctl_tiocsctty, pivot_root, set_parent_process_death_signal, setsid, umask,
+};
+use rustix::thread::set_no_new_privs;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Builds the jail around this process and becomes the command. Returns only with the reason why that failed.
+pub(crate) fn start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> SandboxError {
+    match try_start(jail, helper, control) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    }
+}
+
+fn try_start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Result<Infallible, SandboxError> {
+    die_with(helper)?;
+    umask(Mode::empty());
+    let Assembled { root, terminal } = mounts::assemble(jail, ids::in_initial_namespace())?;
+    rustix::system::sethostname(jail.hostname.as_bytes()).map_err(|e| SandboxError::process("set the host name", e))?;
+    if jail.network == Network::None {
+        sys::loopback_up().map_err(|e| SandboxError::process("bring the loopback device up", e))?;
+    }
+    enter(&root)?;
+    // Fails only for a session's leader, which a new process never is.
+    let _ = setsid();
+    if let Some(terminal) = terminal {
+        talk::send(control, &News::Terminal, Some(terminal.outer.as_fd()))
+            .map_err(|e| SandboxError::talk("hand the terminal to the caller of", e))?;
+        sit_at(&terminal.inner).map_err(|e| SandboxError::process("take over the terminal", e))?;
+    }
+    enter_working_directory(&jail.cwd)?;
+    umask(Mode::from_raw_mode(0o022));
+    lower(jail)?;
+    // Changes of ids and capabilities have undone it.
+    die_with(helper)?;
+    sys::close_on_exec_from(3).map_err(|e| SandboxError::process("close what the command must not have", e))?;
+    sys::reset_signals();
+    Err(command::execute(jail))
+}
+
+/// Has the kernel kill this process when the helper dies, also if that has happened already.
+fn die_with(helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| SandboxError::process("tie the command to its helper", e))?;
+    let mut other_end = [PollFd::from_borrowed_fd(helper, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut other_end, Some(&at_once)) {
+        Ok(0) => Ok(()),
+        _ => sys::exit_now(1),
+    }
+}
+
+/// Makes `root` the root directory, and lets go of the old one and all that is mounted there.
+fn enter(root: &OwnedFd) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::mount("make the new root of", "/", e);
+    fchdir(root).map_err(failed)?;
+    // The old root comes to lie over the new one, at the same place, and is taken away there.
+    pivot_root(".", ".").map_err(failed)?;
+    unmount(".", UnmountFlags::DETACH).map_err(failed)?;
+    chdir("/").map_err(failed)
+}
+
+fn sit_at(terminal: &OwnedFd) -> Result<(), Errno> {
+    ioctl_tiocsctty(terminal)?;
+    rustix::stdio::dup2_stdin(terminal)?;
+    rustix::stdio::dup2_stdout(terminal)?;
+    rustix::stdio::dup2_stderr(terminal)
+}
+
+/// Enters the working directory without following the magic links of `/proc`, which can lead out of the root, and
+/// believes only what the kernel says about the place afterwards.
+fn enter_working_directory(path: &[u8]) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::WorkingDirectory { path: text(path), source: e.into() };
+    let root = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+    let directory = open_beneath(root.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+    fchdir(&directory).map_err(failed)?;
+    match getcwd(Vec::new()) {
+        Ok(place) if place.to_bytes().starts_with(b"/") => Ok(()),
+        _ => Err(SandboxError::WorkingDirectoryEscapes { path: text(path) }),
+    }
+}
+
+/// Gives up what the command must not have. Without `no_new_privs` the filter needs a capability that goes away with
+/// the ids, so it comes first then; with it, it comes last.
+fn lower(jail: &Jail) -> Result<(), SandboxError> {
+    ids::limit_capabilities()?;
+    if !jail.no_new_privs {
+        seccomp::load()?;
+    }
+    ids::become_user(&jail.user)?;
+    if jail.no_new_privs {
+        set_no_new_privs(true).map_err(|e| SandboxError::process("forbid new privileges", e))?;
+        seccomp::load()?;
+    }
+    Ok(())
+}
