@@ -21,7 +21,7 @@ umask 022
 fs=$(mktemp -d)
 trap 'rm -rf "$fs"' EXIT
 
-mkdir -p "$fs"/{bin,dev,etc,home/app,proc,root,srv,sys,tmp,usr/bin,usr/share/base/deep/er,var/log}
+mkdir -p "$fs"/{bin,dev,etc,home/app,proc,root,run,srv,sys,tmp,usr/bin,usr/share/base/deep/er,var/log}
 cp "$busybox" "$fs/bin/busybox"
 chmod 755 "$fs/bin/busybox"
 for applet in $("$busybox" --list); do
@@ -48,6 +48,9 @@ echo two >"$fs/usr/share/base/two"
 echo three >"$fs/usr/share/base/deep/three"
 echo four >"$fs/usr/share/base/deep/er/four"
 echo setting=1 >"$fs/etc/base.conf"
+: >"$fs/etc/hostname"
+: >"$fs/etc/hosts"
+: >"$fs/etc/resolv.conf"
 ln -s base "$fs/usr/share/link-to-base"
 ln -s /usr/share/base/one "$fs/usr/share/link-to-one"
 ln "$fs/usr/share/base/two" "$fs/usr/share/base/two-again"
