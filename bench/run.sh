@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Timings of dram beside `buildah bud --layers`; `make bench` calls it.
+# Arguments go to bench.py: `bench/run.sh --runs 3 no-op one-edit`.
+#
+#   DRAM        the dram to measure; without it, one is built with cargo
+#   DEMO_BASES  a directory with the base tarballs, made before
+#   TMPDIR      where the stores go; a disk that overlay can work on
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/scripts/install-needs.sh" bench
+if [ -z "${DRAM:-}" ]; then
+  (cd "$root" && cargo build --release --locked -p dram)
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  DRAM=${CARGO_TARGET_DIR:-$root/target}/$host/release/dram
+fi
+if [ -z "${DEMO_BASES:-}" ]; then
+  DEMO_BASES=$root/.demo/bases
+  "$root/scripts/make-bases.sh" "$DEMO_BASES"
+fi
+exec python3 "$root/bench/bench.py" --dram "$DRAM" --bases "$DEMO_BASES" "$@"
