@@ -71,15 +71,17 @@ impl Devices {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
-    /// A mount of a file that exists in memory only, owned by root, mode 0644.
-    pub(crate) fn memory_file(&self, contents: &[u8]) -> Result<OwnedFd, std::io::Error> {
+    /// Mounts a file that exists in memory only, owned by root, mode 0644, on `path` in the root.
+    pub(crate) fn show_file(&self, root: BorrowedFd<'_>, path: &[u8], contents: &[u8]) -> Result<(), SandboxError> {
+        let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", path, e);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let at = self.directory.as_fd();
-        let mut file = File::from(openat(at, UNSEEN, flags, Mode::from_raw_mode(0o644))?);
-        file.write_all(contents)?;
-        let mount = clone_tree(at, UNSEEN.as_bytes(), false)?;
-        unlinkat(at, UNSEEN, rustix::fs::AtFlags::empty())?;
-        Ok(mount)
+        let file = openat(at, UNSEEN, flags, Mode::from_raw_mode(0o644)).map_err(|e| failed(e.into()))?;
+        File::from(file).write_all(contents).map_err(failed)?;
+        let mount = clone_tree(at, UNSEEN.as_bytes(), false).map_err(|e| failed(e.into()))?;
+        attach_at(root, path, mount.as_fd())?;
+        // Only now: what has no name cannot be mounted.
+        unlinkat(at, UNSEEN, rustix::fs::AtFlags::empty()).map_err(|e| failed(e.into()))
     }
 
     /// A new terminal from the jail's own instance, also shown as `/dev/console`, belonging to `owner`.

@@ -162,6 +162,15 @@ impl SandboxError {
         SandboxError::Mount { step: step.to_owned(), path: text(path.as_ref()), source: source.into() }
     }
 
+    /// The error number of a failed mount; `EIO` for other errors.
+    pub(crate) fn errno(&self) -> rustix::io::Errno {
+        match self {
+            SandboxError::Mount { source, .. } => rustix::io::Errno::from_io_error(source),
+            _ => None,
+        }
+        .unwrap_or(rustix::io::Errno::IO)
+    }
+
     pub(crate) fn process(step: &str, source: impl Into<io::Error>) -> SandboxError {
         SandboxError::Process { step: step.to_owned(), source: source.into() }
     }

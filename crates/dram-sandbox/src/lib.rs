@@ -7,6 +7,7 @@
 //! threads or much memory), the helper clones a process into new namespaces, and that process mounts its world, gives up
 //! its rights and becomes the command, as process 1. Needs Linux 5.12 or newer.
 
+mod abilities;
 mod command;
 mod dev;
 mod error;
@@ -22,8 +23,11 @@ mod stubs;
 mod sys;
 mod syscalls;
 mod talk;
+mod userns;
 
+pub use abilities::{Abilities, Ability, Lack, State};
 pub use error::SandboxError;
 pub use helper::become_helper_if_asked;
 pub use jail::{Bind, Ids, Jail, Network, Root, ShownFile};
 pub use running::{Exit, Handle, Running, Stdio3};
+pub use userns::{Privilege, enter_user_namespace};

@@ -55,7 +55,9 @@ pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxE
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
     mount_sys(root.as_fd(), jail.network, initial)?;
     let devices = Devices::mount(root.as_fd(), jail.shm_size)?;
-    show_files(root.as_fd(), &devices, jail, &places.files)?;
+    for (file, place) in jail.files.iter().zip(&places.files) {
+        devices.show_file(root.as_fd(), &place.path(), &file.contents)?;
+    }
     for (bind, is_directory) in jail.binds.iter().zip(&binds.0) {
         mount_bind(root.as_fd(), bind, *is_directory)?;
     }
@@ -160,7 +162,8 @@ pub(crate) fn new_mount(
 ) -> Result<OwnedFd, SandboxError> {
     let failed = |e: Errno| SandboxError::mount("make a file system of type", kind, e);
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    for (key, value) in options {
+    // What tools show as the device of the mount.
+    for (key, value) in [("source", kind)].iter().chain(options) {
         fsconfig_set_string(context.as_fd(), *key, *value).map_err(failed)?;
     }
     fsconfig_create(context.as_fd()).map_err(failed)?;
@@ -196,14 +199,6 @@ fn mount_sys(root: BorrowedFd<'_>, network: Network, initial: bool) -> Result<()
     let tree = clone_tree(CWD, b"/sys", true).map_err(|e| failed(e.into()))?;
     sys::mount_setattr(tree.as_fd(), true, u64::from(read_only.bits()), libc::MS_PRIVATE).map_err(failed)?;
     attach_at(root, b"sys", tree.as_fd())
-}
-
-fn show_files(root: BorrowedFd<'_>, devices: &Devices, jail: &Jail, places: &[Place]) -> Result<(), SandboxError> {
-    for (file, place) in jail.files.iter().zip(places) {
-        let mount = devices.memory_file(&file.contents).map_err(|e| SandboxError::mount("write", &file.target, e))?;
-        attach_at(root, &place.path(), mount.as_fd())?;
-    }
-    Ok(())
 }
 
 fn mount_bind(root: BorrowedFd<'_>, bind: &Bind, is_directory: bool) -> Result<(), SandboxError> {

@@ -77,7 +77,8 @@ impl Overlay<'_> {
             set_directory(context.as_fd(), key, path)
                 .map_err(|(step, error)| layer_error(step, path, error, context.as_fd()))?;
         }
-        for (key, value) in self.options() {
+        // The first is what tools show as the device of the mount.
+        for (key, value) in [("source", "overlay")].into_iter().chain(self.options()) {
             match value {
                 "" => fsconfig_set_flag(context.as_fd(), key),
                 value => fsconfig_set_string(context.as_fd(), key, value),

@@ -1,6 +1,7 @@
 //! The only `unsafe` code of the project: system calls that have no safe wrapper.
 #![allow(unsafe_code)]
 
+use rustix::thread::UnshareFlags;
 use std::ffi::{CStr, CString, c_int, c_long};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -35,6 +36,12 @@ pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
         // SAFETY: the kernel has just made this descriptor for us.
         _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
+}
+
+/// Leaves the namespaces of `flags` for new ones.
+pub(crate) fn unshare(flags: UnshareFlags) -> Result<(), rustix::io::Errno> {
+    // SAFETY: unsafe is only the unsharing of the descriptor table, which nobody here asks for.
+    unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
 /// Ends this process at once, without destructors or buffers of the copied program.

@@ -1,1 +1,9 @@
-//! x
+//! What a jail promises. Needs root, busybox-static and uidmap.
+
+mod death;
+mod house;
+mod isolation;
+mod layer;
+mod rootless;
+mod starting;
+mod terminal;

@@ -17,6 +17,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8, Box<dyn std::error::Error>> {
+    dram_sandbox::enter_user_namespace()?;
     let path = std::env::args_os().nth(1).ok_or("no jail")?;
     let jail: Jail = serde_json::from_slice(&std::fs::read(path)?)?;
     let io = Stdio3::Streams { stdin: Stdio::null(), stdout: Stdio::inherit(), stderr: Stdio::inherit() };

@@ -1,0 +1,188 @@
+//! Root's abilities without root: a user namespace in which the caller is root over ids that are lent to it.
+//!
+//! Lent ids: `subuid(5)`, `subgid(5)`; the tools that write them into the namespace: `newuidmap(1)`, `newgidmap(1)`.
+
+use crate::abilities::{Ability, Lack, State};
+use crate::sys::{self, Cloned};
+use rustix::process::{WaitId, WaitIdOptions, getegid, geteuid, getpid, waitid};
+use rustix::thread::UnshareFlags;
+use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Where the two tools are looked for; the environment has no say, as they run with root's rights.
+const TOOL_DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
+
+/// As whom this process acts from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Privilege {
+    /// Root of the machine, or of the container that this runs in.
+    Root,
+    /// Root of a user namespace of its own.
+    UserNamespace {
+        /// The user that is root inside.
+        uid: u32,
+        /// How many user ids exist inside, root included. With 1, nothing can belong to anybody else.
+        ids: u64,
+        /// Why it is only one, if it is only one.
+        limited: Option<String>,
+    },
+}
+
+/// Makes this process root in a new user namespace, unless it is root already.
+///
+/// With ranges in `/etc/subuid` and `/etc/subgid`, ids from 1 on are those of the first range of each; without, there is
+/// one id only. The process must have a single thread: the kernel refuses others.
+///
+/// # Errors
+/// What is missing, with how to get it, when there can be no user namespace at all.
+pub fn enter_user_namespace() -> Result<Privilege, Lack> {
+    if geteuid().is_root() {
+        return Ok(Privilege::Root);
+    }
+    let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+    let ranges = Lent::find(uid);
+    let (mut from_mapper, mapper_end) = io::pipe().map_err(|e| refused(&e))?;
+    let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| refused(&e))?;
+    let pid = getpid().as_raw_nonzero().get();
+    // The tools act from outside on a process inside, so somebody must stay outside.
+    let mapper = match sys::clone_process(0).map_err(|e| refused(&e))? {
+        Cloned::Child => {
+            drop((from_mapper, to_mapper));
+            map_from_outside(&mut from_us, mapper_end, ranges.as_ref(), pid, uid, gid)
+        }
+        Cloned::Parent(mapper) => mapper,
+    };
+    drop((from_us, mapper_end));
+    let entered = sys::unshare(UnshareFlags::NEWUSER);
+    // Without the byte, the mapper ends at once.
+    let answer = entered.map_err(io::Error::from).and_then(|()| {
+        to_mapper.write_all(b"+")?;
+        let mut answer = String::new();
+        from_mapper.read_to_string(&mut answer).map(|_| answer)
+    });
+    drop(to_mapper);
+    // It has said all it had to say; this only clears it away.
+    let _ = waitid(WaitId::PidFd(mapper.as_fd()), WaitIdOptions::EXITED);
+    let answer = answer.map_err(|e| refused(&e))?;
+    match (ranges, answer.as_str()) {
+        (Ok(ranges), "") => Ok(Privilege::UserNamespace { uid, ids: ranges.users.count + 1, limited: None }),
+        (ranges, said) => {
+            map_one_id(uid, gid).map_err(|e| refused(&e))?;
+            let limited = ranges.err().unwrap_or_else(|| said.to_owned());
+            Ok(Privilege::UserNamespace { uid, ids: 1, limited: Some(limited) })
+        }
+    }
+}
+
+fn refused(error: &io::Error) -> Lack {
+    let mut row = Ability::user_namespaces();
+    if row.state == State::Ok {
+        row = Ability { state: State::Missing, found: format!("the kernel refused one: {error}"), ..row };
+    }
+    Lack { rows: vec![row] }
+}
+
+/// In the process that stays outside: waits until the namespace is there, maps, says what went wrong, and ends.
+fn map_from_outside(
+    go: &mut PipeReader,
+    mut answer: PipeWriter,
+    ranges: Result<&Lent, &String>,
+    pid: i32,
+    uid: u32,
+    gid: u32,
+) -> ! {
+    let mut byte = [0];
+    if let (Ok(ranges), Ok(1)) = (ranges, go.read(&mut byte)) {
+        let mapped = run_tool(&ranges.newuidmap, pid, uid, &ranges.users)
+            .and_then(|()| run_tool(&ranges.newgidmap, pid, gid, &ranges.groups));
+        if let Err(problem) = mapped {
+            let _ = answer.write_all(problem.as_bytes());
+        }
+    }
+    drop(answer);
+    sys::exit_now(0)
+}
+
+fn run_tool(tool: &Path, pid: i32, own: u32, range: &Range) -> Result<(), String> {
+    let numbers = [u64::from(pid.unsigned_abs()), 0, u64::from(own), 1, 1, range.first, range.count];
+    let output = Command::new(tool)
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("cannot start `{}`: {e}", tool.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("`{}` failed: {}", tool.display(), String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+/// The map that needs nobody's help. The kernel wants groups to be fixed first (CVE-2014-8989).
+fn map_one_id(uid: u32, gid: u32) -> io::Result<()> {
+    if fs::read_to_string("/proc/self/uid_map")?.trim().is_empty() {
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    }
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+}
+
+/// A range of lent ids.
+pub(crate) struct Range {
+    first: u64,
+    pub(crate) count: u64,
+}
+
+/// All that a namespace with many ids takes.
+pub(crate) struct Lent {
+    pub(crate) users: Range,
+    groups: Range,
+    newuidmap: PathBuf,
+    newgidmap: PathBuf,
+}
+
+impl Lent {
+    /// What is lent to the user, or a sentence about what is missing.
+    pub(crate) fn find(uid: u32) -> Result<Lent, String> {
+        let name = user_name(uid);
+        Ok(Lent {
+            users: Range::find("/etc/subuid", uid, name.as_deref())?,
+            groups: Range::find("/etc/subgid", uid, name.as_deref())?,
+            newuidmap: find_tool("newuidmap")?,
+            newgidmap: find_tool("newgidmap")?,
+        })
+    }
+}
+
+impl Range {
+    /// The first range of the user in a file with lines `name-or-uid:first:count`.
+    fn find(path: &str, uid: u32, name: Option<&str>) -> Result<Range, String> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let number = uid.to_string();
+        let of_user = text.lines().find_map(|line| {
+            let mut fields = line.trim().splitn(3, ':');
+            let owner = fields.next()?;
+            let range = Range { first: fields.next()?.parse().ok()?, count: fields.next()?.parse().ok()? };
+            (owner == number || Some(owner) == name).then_some(range)
+        });
+        of_user.filter(|range| range.count > 0).ok_or_else(|| {
+            format!("`{path}` has no line for {}", name.map_or(format!("user {uid}"), |name| format!("`{name}`")))
+        })
+    }
+}
+
+fn find_tool(name: &str) -> Result<PathBuf, String> {
+    let candidates = TOOL_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+    candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| format!("`{name}` is not installed"))
+}
+
+/// The name of a user, as `/etc/passwd` has it.
+fn user_name(uid: u32) -> Option<String> {
+    let text = String::from_utf8_lossy(&fs::read("/etc/passwd").ok()?).into_owned();
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}

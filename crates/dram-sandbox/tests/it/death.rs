@@ -1,0 +1,92 @@
+//! However the caller dies, nothing of the jail outlives it.
+
+use crate::house::{House, PROBE, probe_command, start};
+use std::fs;
+use std::io::Read;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Whether any process has this word in its command line.
+fn alive(word: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
+    let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.any(|line| String::from_utf8_lossy(&line).split('\0').any(|part| part == word))
+}
+
+fn mounted(house: &House) -> bool {
+    let place = house.place.to_str().unwrap().to_owned();
+    fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&place)
+}
+
+fn gone_soon(word: &str) {
+    let start = Instant::now();
+    while alive(word) {
+        assert!(start.elapsed() < Duration::from_secs(5), "`{word}` is still alive");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn caller(house: &House, seconds: &str) -> Child {
+    let jail = house.shell(&format!("sleep {seconds} & setsid sleep {seconds} & echo ready; sleep {seconds}"));
+    let mut child = probe_command(house, &jail, &["/usr/bin/env"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    assert!(alive(seconds));
+    child
+}
+
+#[test]
+fn a_killed_caller_takes_everything_with_it() {
+    let house = House::usual();
+    let mut child = caller(&house, "7001");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    gone_soon("7001");
+    assert!(!mounted(&house));
+}
+
+#[test]
+fn a_killed_helper_takes_the_jail_with_it() {
+    let house = House::usual();
+    let child = caller(&house, "7002");
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let helper: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(helper).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    gone_soon("7002");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(99));
+}
+
+#[test]
+fn a_dropped_value_takes_the_jail_with_it() {
+    let house = House::usual();
+    drop(start(&house.jail(&["sleep", "7003"])).unwrap());
+    assert!(!alive("7003") && !mounted(&house));
+}
+
+#[test]
+fn background_processes_end_with_the_command() {
+    let house = House::usual();
+    let mut running = start(&house.shell("sleep 7004 & sleep 0.05")).unwrap();
+    running.wait().unwrap();
+    assert!(!alive("7004"));
+}
+
+#[test]
+fn the_thread_that_started_it_may_end() {
+    let house = House::usual();
+    let jail = house.shell("sleep 0.2; exit 4");
+    let mut running = std::thread::spawn(move || start(&jail).unwrap()).join().unwrap();
+    assert_eq!(running.wait().unwrap().code(), 4);
+}
+
+#[test]
+fn the_helper_cannot_be_reached_from_inside() {
+    let house = House::usual();
+    let script = "ls -d /proc/[0-9]* | wc -l; readlink /proc/1/exe; echo x > /proc/1/exe && echo written";
+    let before = fs::read(PROBE).unwrap();
+    let said = crate::house::run(&house.shell(script));
+    assert!(said.out.contains("/bin/busybox") && !said.out.contains("written"), "{}", said.out);
+    assert!(fs::read(PROBE).unwrap() == before);
+}

@@ -1,0 +1,169 @@
+//! A root file system to run in, and what is left of the run.
+
+use dram_sandbox::{Exit, Jail, Root, Running, SandboxError, Stdio3};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The helper of the tests, as their own `main` belongs to the test harness.
+pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_jail-probe");
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// Directories for one overlay; gone at the end.
+pub(crate) struct House {
+    pub(crate) place: PathBuf,
+    pub(crate) lowers: Vec<PathBuf>,
+}
+
+/// What a finished command said.
+pub(crate) struct Said {
+    pub(crate) exit: Exit,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl House {
+    /// A base with a static busybox in `/bin` and nothing else.
+    pub(crate) fn bare() -> House {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let place = std::env::temp_dir().join(format!("dram-sandbox-{}-{number}", std::process::id()));
+        for name in ["upper", "work", "stubs", "base/bin"] {
+            fs::create_dir_all(place.join(name)).unwrap();
+        }
+        fs::copy("/bin/busybox", place.join("base/bin/busybox")).expect("the tests need busybox-static");
+        let list = Command::new("/bin/busybox").arg("--list").output().unwrap();
+        for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
+            symlink("busybox", place.join("base/bin").join(applet)).unwrap();
+        }
+        House { lowers: vec![place.join("base")], place }
+    }
+
+    /// A base that also has the usual mount points.
+    pub(crate) fn usual() -> House {
+        let house = House::bare();
+        for name in ["proc", "dev", "sys", "etc", "tmp"] {
+            house.dir(name);
+        }
+        for name in ["resolv.conf", "hosts", "hostname"] {
+            house.file(&format!("etc/{name}"), "");
+        }
+        house
+    }
+
+    pub(crate) fn base(&self, path: &str) -> PathBuf {
+        self.place.join("base").join(path)
+    }
+
+    pub(crate) fn dir(&self, path: &str) {
+        fs::create_dir_all(self.base(path)).unwrap();
+    }
+
+    pub(crate) fn file(&self, path: &str, contents: impl AsRef<[u8]>) {
+        fs::create_dir_all(self.base(path).parent().unwrap()).unwrap();
+        fs::write(self.base(path), contents).unwrap();
+    }
+
+    pub(crate) fn program(&self, path: &str, contents: impl AsRef<[u8]>) {
+        self.file(path, contents);
+        fs::set_permissions(self.base(path), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    pub(crate) fn link(&self, says: &str, path: &str) {
+        fs::create_dir_all(self.base(path).parent().unwrap()).unwrap();
+        symlink(says, self.base(path)).unwrap();
+    }
+
+    pub(crate) fn jail(&self, argv: &[&str]) -> Jail {
+        let root = Root::Overlay {
+            lowers: self.lowers.clone(),
+            upper: self.place.join("upper"),
+            work: self.place.join("work"),
+            stubs: self.place.join("stubs"),
+        };
+        let mut jail = Jail::new(root, argv.iter().map(|word| word.as_bytes().to_vec()).collect());
+        jail.env = vec![b"PATH=/bin".to_vec()];
+        jail
+    }
+
+    pub(crate) fn shell(&self, script: &str) -> Jail {
+        self.jail(&["/bin/sh", "-c", script])
+    }
+
+    /// Every path in the upper directory, with what it is.
+    pub(crate) fn upper(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        list(&self.place.join("upper"), "", &mut found);
+        found
+    }
+
+    /// The paths in the upper directory.
+    pub(crate) fn changed(&self) -> Vec<String> {
+        self.upper().into_keys().collect()
+    }
+}
+
+fn list(directory: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = format!("{prefix}/{}", entry.file_name().to_string_lossy());
+        let status = entry.path().symlink_metadata().unwrap();
+        found.insert(path.clone(), format!("{:o} {}:{}", status.mode(), status.uid(), status.gid()));
+        if status.is_dir() {
+            list(&entry.path(), &path, found);
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.place);
+    }
+}
+
+/// A work directory serves one mount only, and the stubs one image.
+pub(crate) fn refresh(jail: &Jail) {
+    let Root::Overlay { work, stubs, .. } = &jail.root else { panic!("a new kind of root") };
+    for directory in [work, stubs] {
+        fs::remove_dir_all(directory).unwrap();
+        fs::create_dir(directory).unwrap();
+    }
+}
+
+pub(crate) fn start(jail: &Jail) -> Result<Running, SandboxError> {
+    refresh(jail);
+    let io = Stdio3::Streams { stdin: Stdio::null(), stdout: Stdio::piped(), stderr: Stdio::piped() };
+    jail.spawn_with_helper(Path::new(PROBE), io)
+}
+
+pub(crate) fn run(jail: &Jail) -> Said {
+    let mut running = start(jail).unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    running.take_stdout().unwrap().read_to_string(&mut out).unwrap();
+    running.take_stderr().unwrap().read_to_string(&mut err).unwrap();
+    Said { exit: running.wait().unwrap(), out, err }
+}
+
+/// The output of a command that must succeed.
+pub(crate) fn out(jail: &Jail) -> String {
+    let said = run(jail);
+    assert_eq!(said.exit, Exit::Code(0), "{}{}", said.out, said.err);
+    said.out
+}
+
+/// Runs a jail through the probe, with `before` the command that starts the probe.
+pub(crate) fn by_probe(house: &House, jail: &Jail, before: &[&str]) -> std::process::Output {
+    probe_command(house, jail, before).output().unwrap()
+}
+
+pub(crate) fn probe_command(house: &House, jail: &Jail, before: &[&str]) -> Command {
+    let file = house.place.join("jail.json");
+    fs::write(&file, serde_json::to_vec(jail).unwrap()).unwrap();
+    let words: Vec<&str> = before.iter().copied().chain([PROBE, file.to_str().unwrap()]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null());
+    command
+}

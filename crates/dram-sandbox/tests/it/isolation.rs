@@ -1,0 +1,118 @@
+//! What the command can and cannot reach.
+
+use crate::house::{House, out, run};
+use dram_sandbox::{Ids, Network};
+
+#[test]
+fn capabilities_and_filter_are_dockers() {
+    let house = House::usual();
+    let status = out(&house.shell("grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status"));
+    for line in [
+        "CapInh:\t0000000000000000",
+        "CapPrm:\t00000000a80425fb",
+        "CapEff:\t00000000a80425fb",
+        "CapBnd:\t00000000a80425fb",
+        "CapAmb:\t0000000000000000",
+        "NoNewPrivs:\t0",
+        "Seccomp:\t2",
+    ] {
+        assert!(status.lines().any(|found| found == line), "{line} in {status}");
+    }
+}
+
+#[test]
+fn another_user_has_no_capabilities() {
+    let house = House::usual();
+    let mut jail = house.shell("id -u; id -g; id -G; grep -E '^(CapPrm|CapEff|NoNewPrivs|Seccomp:)' /proc/self/status");
+    jail.user = Ids { uid: 1000, gid: 1001, groups: vec![1001, 1002] };
+    jail.no_new_privs = true;
+    let said = out(&jail);
+    assert!(said.starts_with("1000\n1001\n1001 1002\n"), "{said}");
+    assert!(
+        said.contains("CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_machine_cannot_be_changed() {
+    let house = House::usual();
+    for attempt in [
+        "mount -t tmpfs x /tmp",
+        "umount /proc",
+        "unshare -m true",
+        "unshare -U true",
+        "echo x > /proc/sys/kernel/hostname",
+        "echo h > /proc/sysrq-trigger",
+        "echo 1 > /sys/kernel/profiling",
+        "mkdir /sys/fs/cgroup/x",
+        "hostname other",
+        "mknod /tmp/m c 1 1 && cat /tmp/m",
+        "mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk",
+        "cat /proc/1/root/../../../../etc/no-such-file",
+    ] {
+        let said = run(&house.shell(&format!("({attempt}) > /dev/null 2>&1")));
+        assert_ne!(said.exit.code(), 0, "{attempt}");
+    }
+    assert_eq!(
+        out(&house.shell("cat /proc/keys /proc/timer_list; ls /sys/firmware; head -c 9 /proc/kcore | wc -c")),
+        "0\n"
+    );
+}
+
+#[test]
+fn the_environment_is_exactly_what_is_given() {
+    let house = House::usual();
+    let mut jail = house.jail(&["/bin/env"]);
+    assert_eq!(out(&jail), "PATH=/bin\n");
+    jail.env = vec![b"A=b=c".to_vec(), b"E=".to_vec()];
+    assert_eq!(out(&jail), "A=b=c\nE=\n");
+}
+
+#[test]
+fn nothing_of_the_host_is_open() {
+    let house = House::usual();
+    // Three streams, and the directory that ls reads.
+    assert_eq!(out(&house.shell("exec ls /proc/self/fd")), "0\n1\n2\n3\n");
+    assert_eq!(out(&house.shell("umask; readlink /proc/self/fd/0; echo $$")), "0022\n/dev/null\n1\n");
+}
+
+#[test]
+fn the_host_name_is_its_own() {
+    let house = House::usual();
+    let mut jail = house.shell("hostname");
+    jail.hostname = "build".to_owned();
+    assert_eq!(out(&jail), "build\n");
+}
+
+#[test]
+fn without_a_network_there_is_only_loopback() {
+    let house = House::usual();
+    let mut jail = house.shell("ls /sys/class/net; ip route; ping -c 1 -W 1 127.0.0.1 > /dev/null && echo up");
+    assert_eq!(out(&jail), "lo\nup\n");
+    jail = house.shell("readlink /proc/self/ns/net");
+    let own = out(&jail);
+    jail.network = Network::Host;
+    let hosts = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(out(&jail).trim_end(), hosts.to_str().unwrap());
+    assert_ne!(own.trim_end(), hosts.to_str().unwrap());
+}
+
+#[test]
+fn devices_are_there_and_real() {
+    let house = House::bare();
+    let script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; echo y > /dev/full; \
+                  echo z | cat /dev/stdin; stat -c %a /dev/shm /dev/pts/ptmx; ls /dev | tr '\\n' ' '";
+    let said = run(&house.shell(script));
+    let devices = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ";
+    assert_eq!(said.out, format!("3\n3\nz\n1777\n666\n{devices}"));
+    assert!(said.err.contains("No space left"), "{}", said.err);
+}
+
+#[test]
+fn shared_memory_has_its_limit() {
+    let house = House::usual();
+    let mut jail = house.shell("head -c 2000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x");
+    jail.shm_size = 1 << 20;
+    assert_eq!(run(&jail).out, "1048576\n");
+}

@@ -1,0 +1,143 @@
+//! The upper directory holds what the command changed, and nothing else.
+
+use crate::house::{House, out, run, start};
+use dram_sandbox::{Bind, Exit, SandboxError, ShownFile};
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
+
+fn shown(target: &str, contents: &str) -> ShownFile {
+    ShownFile { target: target.as_bytes().to_vec(), contents: contents.as_bytes().to_vec() }
+}
+
+#[test]
+fn stubs_for_a_bare_image_do_not_reach_the_layer() {
+    let house = House::bare();
+    let mut jail = house.shell("echo hello > /hello; cat /etc/resolv.conf /deep/er/file");
+    jail.files = vec![shown("/etc/resolv.conf", "one\n"), shown("/etc/hosts", ""), shown("/deep/er/file", "two\n")];
+    assert_eq!(out(&jail), "one\ntwo\n");
+    assert_eq!(house.changed(), ["/hello"]);
+}
+
+#[test]
+fn a_usual_image_needs_no_stubs() {
+    let house = House::usual();
+    let mut jail = house.shell("echo hello > /hello; echo thrown away >> /etc/hosts; cat /etc/hosts");
+    jail.files = vec![shown("/etc/hosts", "127.0.0.1 localhost\n")];
+    assert_eq!(out(&jail), "127.0.0.1 localhost\nthrown away\n");
+    assert_eq!(house.changed(), ["/hello"]);
+    assert_eq!(fs::read_dir(house.place.join("stubs")).unwrap().count(), 0);
+}
+
+#[test]
+fn directories_above_a_stub_look_as_the_image_has_them() {
+    let house = House::bare();
+    house.dir("etc");
+    chown(house.base("etc"), Some(7), Some(8)).unwrap();
+    fs::set_permissions(house.base("etc"), std::os::unix::fs::PermissionsExt::from_mode(0o1751)).unwrap();
+    let before = fs::metadata(house.base("etc")).unwrap();
+    let mut jail = house.shell("stat -c '%a %u %g %Y' /etc; echo x > /etc/new");
+    jail.files = vec![shown("/etc/hosts", "")];
+    assert_eq!(out(&jail), format!("1751 7 8 {}\n", before.mtime()));
+    assert_eq!(house.changed(), ["/etc", "/etc/new"]);
+    assert_eq!(house.upper()["/etc"], "41751 7:8");
+}
+
+#[test]
+fn a_deleted_file_becomes_a_whiteout() {
+    let house = House::usual();
+    house.file("etc/gone", "x");
+    out(&house.shell("rm /etc/gone"));
+    let left = fs::symlink_metadata(house.place.join("upper/etc/gone")).unwrap();
+    assert!(left.file_type().is_char_device() && left.rdev() == 0);
+}
+
+#[test]
+fn a_dangling_link_is_followed_inside() {
+    let house = House::usual();
+    fs::remove_file(house.base("etc/resolv.conf")).unwrap();
+    house.link("../run/systemd/resolve/stub-resolv.conf", "etc/resolv.conf");
+    let mut jail = house.shell("cat /etc/resolv.conf; readlink /etc/resolv.conf");
+    jail.files = vec![shown("/etc/resolv.conf", "nameserver 1.1.1.1\n")];
+    assert_eq!(out(&jail), "nameserver 1.1.1.1\n../run/systemd/resolve/stub-resolv.conf\n");
+    assert!(house.changed().is_empty());
+}
+
+#[test]
+fn links_to_the_host_stay_inside() {
+    let house = House::usual();
+    let outside = house.place.join("outside");
+    fs::create_dir(&outside).unwrap();
+    house.link(outside.to_str().unwrap(), "etc/linked");
+    house.link("../../../../../../../../etc/shadow", "etc/up");
+    let mut jail = house.shell("cat /etc/linked/file; cat /etc/up");
+    jail.files = vec![shown("/etc/linked/file", "inside\n"), shown("/etc/up", "harmless\n")];
+    assert_eq!(out(&jail), "inside\nharmless\n");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert!(house.changed().is_empty());
+}
+
+#[test]
+fn kernel_directories_that_are_links_are_refused() {
+    for name in ["proc", "dev", "sys"] {
+        let house = House::bare();
+        house.link("/tmp", name);
+        let error = start(&house.shell("true")).unwrap_err();
+        assert!(matches!(&error, SandboxError::MountPoint { path, .. } if *path == format!("/{name}")), "{error}");
+        let house = House::bare();
+        house.file(name, "");
+        assert!(matches!(start(&house.shell("true")).unwrap_err(), SandboxError::MountPoint { .. }));
+    }
+}
+
+#[test]
+fn two_hundred_layers_are_seen() {
+    let mut house = House::usual();
+    for number in 0..200 {
+        let layer = house.place.join(format!("layer-{number}-{}", "long".repeat(20)));
+        fs::create_dir(&layer).unwrap();
+        fs::write(layer.join(format!("from-{number}")), "").unwrap();
+        fs::write(layer.join("which"), number.to_string()).unwrap();
+        house.lowers.insert(0, layer);
+    }
+    assert_eq!(out(&house.shell("ls / | grep -c from-; cat /which")), "200\n199");
+}
+
+#[test]
+fn too_many_layers_are_named() {
+    let mut house = House::usual();
+    house.lowers = vec![house.base(""); 501];
+    let error = start(&house.shell("true")).unwrap_err();
+    assert!(matches!(error, SandboxError::TooManyLayers { .. }), "{error}");
+}
+
+#[test]
+fn a_second_run_continues_on_the_same_changes() {
+    let house = House::bare();
+    out(&house.shell("mkdir /etc; echo one > /etc/hosts; rm /bin/vi"));
+    let mut jail = house.shell("cat /etc/hosts; ls /bin/vi");
+    jail.files = vec![shown("/etc/resolv.conf", "")];
+    let said = run(&jail);
+    assert_eq!((said.out.as_str(), said.exit), ("one\n", Exit::Code(1)));
+    assert_eq!(house.changed(), ["/bin", "/bin/vi", "/etc", "/etc/hosts"]);
+}
+
+#[test]
+fn volumes_are_the_hosts_directories() {
+    let house = House::bare();
+    let (data, fixed) = (house.place.join("data"), house.place.join("fixed"));
+    fs::create_dir(&data).unwrap();
+    fs::write(&fixed, "fixed\n").unwrap();
+    let bind = |source: &std::path::Path, target: &str, read_only| Bind {
+        source: source.to_owned(),
+        target: target.as_bytes().to_vec(),
+        read_only,
+    };
+    let mut jail = house
+        .shell("cat /fixed; echo x > /fixed; echo new > /vol/data/file; mknod /vol/data/m c 1 1 && cat /vol/data/m");
+    jail.binds = vec![bind(&data, "/vol/data", false), bind(&fixed, "/fixed", true)];
+    let said = run(&jail);
+    assert_eq!(said.out, "fixed\n");
+    assert!(said.err.contains("Read-only file system") && said.err.contains("Permission denied"), "{}", said.err);
+    assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "new\n");
+    assert!(house.changed().is_empty());
+}

@@ -1,0 +1,110 @@
+//! The same without root: as user `dramtest`, which is made if it does not exist.
+
+use crate::house::{House, PROBE, by_probe};
+use dram_sandbox::{Ids, Jail, Network};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Once;
+
+static USER: Once = Once::new();
+
+fn user() -> String {
+    USER.call_once(|| {
+        let exists = || Command::new("id").arg("dramtest").output().unwrap().status.success();
+        if !exists() {
+            assert!(Command::new("useradd").arg("dramtest").status().unwrap().success());
+        }
+        let lent = fs::read_to_string("/etc/subuid").unwrap_or_default();
+        assert!(lent.contains("dramtest:"), "the tests need a range for dramtest in /etc/subuid");
+    });
+    let output = Command::new("id").args(["-u", "dramtest"]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A house and a copy of the probe that the user can reach.
+fn lend(house: &House) -> String {
+    let probe = house.place.join("probe");
+    fs::copy(PROBE, &probe).unwrap();
+    fs::set_permissions(&house.place, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Command::new("chown").args(["-R", "dramtest:"]).arg(&house.place).status().unwrap().success());
+    probe.to_str().unwrap().to_owned()
+}
+
+fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) {
+    user();
+    let probe = lend(house);
+    // `env` stands for the probe in the list, so that the copy is what runs.
+    let words: Vec<&str> = before.iter().copied().chain(["/usr/bin/env", "-i", &probe]).collect();
+    let file = house.place.join("jail.json");
+    fs::write(&file, serde_json::to_vec(jail).unwrap()).unwrap();
+    let output = Command::new(words[0]).args(&words[1..]).arg(&file).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
+}
+
+const AS_USER: [&str; 4] = ["setpriv", "--reuid=dramtest", "--regid=dramtest", "--init-groups"];
+
+#[test]
+fn a_user_runs_commands_over_an_overlay() {
+    let house = House::bare();
+    let mut jail = house.shell(
+        "id -u; echo hi > /hi; touch /other; chown 1000:1001 /other; stat -c %u:%g /other; rm /bin/vi; mkdir -p /a/b; \
+         rm -rf /bin/ar; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp:)' /proc/self/status; echo x > /dev/null; cat /etc/hosts",
+    );
+    jail.no_new_privs = true;
+    jail.files = vec![dram_sandbox::ShownFile { target: b"/etc/hosts".to_vec(), contents: b"shown\n".to_vec() }];
+    let (code, said) = run(&house, &jail, &AS_USER);
+    assert_eq!(code, 0, "{said}");
+    let caps = "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+    assert_eq!(said, format!("0\n1000:1001\n{caps}shown\n"));
+    assert_eq!(house.changed(), ["/a", "/a/b", "/bin", "/bin/ar", "/bin/vi", "/hi", "/other"]);
+}
+
+#[test]
+fn a_user_runs_commands_as_another_id_with_the_hosts_network() {
+    let house = House::usual();
+    let mut jail =
+        house.shell("id -u; id -G; ls -d /sys/class/net; mkdir /sys/fs/cgroup/x 2>&1 | grep -c -E 'Read-only|denied'");
+    jail.network = Network::Host;
+    jail.no_new_privs = true;
+    jail.user = Ids { uid: 1000, gid: 1000, groups: vec![1000, 2000] };
+    let (code, said) = run(&house, &jail, &AS_USER);
+    assert_eq!((code, said.as_str()), (0, "1000\n1000 2000\n/sys/class/net\n1\n"));
+}
+
+#[test]
+fn a_user_without_lent_ids_has_one_id() {
+    let house = House::bare();
+    let mut jail =
+        house.shell("id -u; echo hi > /hi; chown 1 /hi 2> /dev/null || echo one id; cat /proc/self/uid_map | wc -l");
+    jail.no_new_privs = true;
+    // The user `nobody` is never lent any ids.
+    assert!(Command::new("id").arg("nobody").status().unwrap().success());
+    let probe = lend(&house);
+    assert!(Command::new("chown").args(["-R", "nobody"]).arg(&house.place).status().unwrap().success());
+    let file = house.place.join("jail.json");
+    fs::write(&file, serde_json::to_vec(&jail).unwrap()).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", &probe])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(said, "0\none id\n1\n");
+    assert_eq!(house.changed(), ["/hi"]);
+}
+
+#[test]
+fn root_needs_no_user_namespace() {
+    let house = House::usual();
+    let output = by_probe(&house, &house.shell("cat /proc/self/uid_map"), &["/usr/bin/env"]);
+    let map = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", "0", "4294967295"]);
+}
+
+#[test]
+fn the_table_of_abilities_blocks_nothing_here() {
+    let abilities = dram_sandbox::Abilities::probe();
+    assert!(abilities.lack().is_none(), "{:?}", abilities.rows());
+}

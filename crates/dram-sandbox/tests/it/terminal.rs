@@ -1,0 +1,39 @@
+//! A terminal of the jail's own.
+
+use crate::house::{House, PROBE};
+use dram_sandbox::{Exit, Ids, Stdio3};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+#[test]
+fn the_command_sits_at_a_terminal() {
+    let house = House::usual();
+    let mut jail =
+        house.shell("tty; ls -l /dev/console | cut -c1; read line; echo got $line; echo through > /dev/tty; exit 5");
+    jail.terminal = true;
+    jail.user = Ids { uid: 1000, gid: 1000, groups: vec![] };
+    let mut running = jail.spawn_with_helper(Path::new(PROBE), Stdio3::Terminal).unwrap();
+    let mut terminal = File::from(running.take_terminal().unwrap());
+    terminal.write_all(b"typed\n").unwrap();
+    let mut said = Vec::new();
+    // Ends with EIO when the last holder of the other end is gone.
+    let _ = terminal.read_to_end(&mut said);
+    let said = String::from_utf8(said).unwrap();
+    for line in ["/dev/pts/0", "c", "got typed", "through"] {
+        assert!(said.lines().any(|found| found.trim_end() == line), "{line} in {said}");
+    }
+    assert_eq!(running.wait().unwrap(), Exit::Code(5));
+}
+
+#[test]
+fn typed_interrupts_reach_the_command() {
+    let house = House::usual();
+    let mut jail = house.shell("trap 'exit 6' INT; echo ready; while :; do sleep 0.05; done");
+    jail.terminal = true;
+    let mut running = jail.spawn_with_helper(Path::new(PROBE), Stdio3::Terminal).unwrap();
+    let mut terminal = File::from(running.take_terminal().unwrap());
+    terminal.read_exact(&mut [0; 5]).unwrap();
+    terminal.write_all(b"\x03").unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(6));
+}
