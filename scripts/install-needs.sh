@@ -3,8 +3,9 @@
 #
 #   scripts/install-needs.sh [build|demo|test|bench|lint]…
 #
-# `build` is always included. Where nothing is missing it needs neither root
-# nor the network; where something is and you are not root, it says what.
+# `build` is included unless DRAM names a dram that is built already. Where
+# nothing is missing it needs neither root nor the network; where something is
+# and you are not root, it says what.
 set -euo pipefail
 
 missing=()
@@ -57,13 +58,14 @@ needs_bench() {
 }
 
 needs_lint() {
+  need git git
   need shellcheck shellcheck
 }
 
-needs_build
+[ -n "${DRAM:-}" ] || needs_build
 for purpose; do
   case $purpose in
-  build) ;;
+  build) needs_build ;;
   demo | test | bench | lint) "needs_$purpose" ;;
   *)
     printf 'install-needs.sh: no such purpose: %s\n' "$purpose" >&2
@@ -90,7 +92,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-if ! command -v cargo >/dev/null; then
+if [ -z "${DRAM:-}" ] && ! command -v cargo >/dev/null; then
   printf 'cargo is missing: install a current Rust with rustup (https://rustup.rs), then try again\n' >&2
   exit 1
 fi
