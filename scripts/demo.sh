@@ -23,7 +23,8 @@ clean_up() {
   if [ -n "$running" ]; then
     kill -KILL "$running" 2>/dev/null || true
   fi
-  rm -rf "$scratch"
+  # A store of an unprivileged user holds files of that user's other ids.
+  rm -rf "$scratch" 2>/dev/null || unshare --map-root-user --map-auto rm -rf "$scratch" || true
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
