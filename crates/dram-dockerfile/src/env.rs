@@ -1,0 +1,105 @@
+//! An ordered set of variables.
+
+use std::collections::HashMap;
+
+/// Names and values in an order, found by name at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Env {
+    slots: Vec<Option<(String, String)>>,
+    at: HashMap<String, usize>,
+    bytes: usize,
+}
+
+impl Env {
+    /// Reads `NAME=value` pairs; of a name given twice the last value counts.
+    pub(crate) fn from_pairs<'p>(pairs: impl IntoIterator<Item = &'p String>) -> Env {
+        let mut env = Env::default();
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            env.set(name, value);
+        }
+        env
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let slot = self.slots.get(*self.at.get(name)?)?;
+        slot.as_ref().map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.at.contains_key(name)
+    }
+
+    /// Sets a variable, in its old place when it was set before.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        if let Some(at) = self.at.get(name)
+            && let Some(Some((_, old))) = self.slots.get_mut(*at)
+        {
+            self.bytes = self.bytes - old.len() + value.len();
+            value.clone_into(old);
+            return;
+        }
+        self.bytes += name.len() + value.len();
+        self.at.insert(name.to_owned(), self.slots.len());
+        self.slots.push(Some((name.to_owned(), value.to_owned())));
+    }
+
+    /// Sets a variable and makes it the last.
+    pub(crate) fn set_last(&mut self, name: &str, value: &str) {
+        if let Some(at) = self.at.remove(name)
+            && let Some((name, old)) = self.slots.get_mut(at).and_then(Option::take)
+        {
+            self.bytes -= name.len() + old.len();
+        }
+        self.set(name, value);
+        if self.slots.len() > 2 * self.at.len() + 16 {
+            self.close_gaps();
+        }
+    }
+
+    fn close_gaps(&mut self) {
+        self.slots.retain(Option::is_some);
+        let names = self.slots.iter().flatten().enumerate();
+        self.at = names.map(|(at, (name, _))| (name.clone(), at)).collect();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.slots.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.iter().map(|(name, _)| name)
+    }
+
+    /// About how much memory a copy takes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + 64 * self.at.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_order() {
+        let mut env = Env::from_pairs(&["A=1".to_owned(), "B=2".to_owned(), "A=3".to_owned(), "C".to_owned()]);
+        env.set("B", "4");
+        env.set_last("A", "5");
+        let all: Vec<_> = env.iter().collect();
+        assert_eq!(all, [("B", "4"), ("C", ""), ("A", "5")]);
+        assert_eq!((env.get("A"), env.get("D"), env.has("C")), (Some("5"), None, true));
+    }
+
+    #[test]
+    fn setting_one_variable_for_ever_takes_no_memory() {
+        let mut env = Env::default();
+        for round in 0..10_000 {
+            env.set_last("A", &round.to_string());
+            env.set_last("B", "");
+        }
+        assert!(env.slots.len() < 32);
+        assert_eq!(env.get("A"), Some("9999"));
+        assert_eq!(env.bytes, 2 + 4);
+    }
+}

@@ -1,0 +1,139 @@
+use super::*;
+
+fn value(name: &str) -> Option<&'static str> {
+    match name {
+        "HOME" => Some("/home/elixir"),
+        "VSN" => Some("1.18.2"),
+        "EMPTY" => Some(""),
+        "LIST" => Some("80  443"),
+        "FILE" => Some("lib/app/mix.tar.gz"),
+        _ => None,
+    }
+}
+
+fn plain(word: &str) -> Result<Expanded, ExpandError> {
+    expand(word, Options::new('\\'), &value)
+}
+
+#[test]
+fn values() {
+    let table = [
+        ("x", "x"),
+        ("$HOME/bin", "/home/elixir/bin"),
+        ("${HOME}bin", "/home/elixirbin"),
+        ("$NONE.", "."),
+        ("\\$HOME", "$HOME"),
+        ("'$HOME'", "$HOME"),
+        ("\"$VSN\"x", "1.18.2x"),
+        ("\"a\\b\\\"c\"", "a\\b\"c"),
+        ("a\\ b", "a b"),
+        ("a$", "a$"),
+        ("$1x", "x"),
+        ("${VSN:-9}", "1.18.2"),
+        ("${NONE:-9}", "9"),
+        ("${EMPTY:-9}", "9"),
+        ("${EMPTY-9}", ""),
+        ("${EMPTY:+9}", ""),
+        ("${EMPTY+9}", "9"),
+        ("${VSN:+-$VSN}", "-1.18.2"),
+        ("${A:-${B:-${VSN}}}", "1.18.2"),
+        ("${A:-'}'}", "}"),
+        ("${A:-\"${B:-b }\"}", "b "),
+        ("${VSN?must}", "1.18.2"),
+        ("${VSN%.*}", "1.18"),
+        ("${VSN%%.*}", "1"),
+        ("${VSN#*.}", "18.2"),
+        ("${VSN##*.}", "2"),
+        ("${FILE##*/}", "mix.tar.gz"),
+        ("${FILE%%.*}", "lib/app/mix"),
+        ("${FILE/app/web}", "lib/web/mix.tar.gz"),
+        ("${VSN//./_}", "1_18_2"),
+        ("${VSN/.*./-}", "1-2"),
+        ("${FILE//\\//:}", "lib:app:mix.tar.gz"),
+        ("한국어", "한국어"),
+    ];
+    for (word, expected) in table {
+        assert_eq!(plain(word).map(|expanded| expanded.text), Ok(expected.to_owned()), "{word}");
+    }
+}
+
+#[test]
+fn errors() {
+    let required = |name: &str, message: &str| ExpandError::Required { name: name.into(), message: message.into() };
+    let table = [
+        ("${x", ExpandError::MissingBrace),
+        ("${x:-", ExpandError::MissingBrace),
+        ("${x:-${y}", ExpandError::MissingBrace),
+        ("${", ExpandError::MissingBrace),
+        ("${}", ExpandError::BadSubstitution),
+        ("${:x}", ExpandError::BadSubstitution),
+        ("${x=y}", ExpandError::Modifier("=".into())),
+        ("${x:#y}", ExpandError::Modifier(":#".into())),
+        ("${x/y}", ExpandError::MissingSlash),
+        ("${x#\\y}", ExpandError::Pattern("\\y".into())),
+        ("'x", ExpandError::OpenQuote("single")),
+        ("\"x", ExpandError::OpenQuote("double")),
+        ("${x?}", required("x", "must be set")),
+        ("${EMPTY:?}", required("EMPTY", "must not be empty")),
+        ("${x:?give it}", required("x", "is required: give it")),
+    ];
+    for (word, expected) in table {
+        assert_eq!(plain(word), Err(expected), "{word}");
+    }
+}
+
+#[test]
+fn words_split_at_blanks_that_no_quote_holds() {
+    let table: &[(&str, &[&str])] = &[
+        ("$LIST 8080", &["80", "443", "8080"]),
+        ("\"$LIST\" x", &["80  443", "x"]),
+        ("a\\ b c", &["a b", "c"]),
+        ("$NONE", &[]),
+        ("80${NONE:-81}", &["8081"]),
+    ];
+    for (word, expected) in table {
+        assert_eq!(plain(word).unwrap().words, *expected, "{word}");
+    }
+}
+
+#[test]
+fn tells_which_variables_were_asked_for() {
+    let expanded = plain("$HOME ${NONE:-$VSN}").unwrap();
+    assert_eq!(expanded.matched.into_iter().collect::<Vec<_>>(), ["HOME", "VSN"]);
+    assert_eq!(expanded.unmatched.into_iter().collect::<Vec<_>>(), ["NONE"]);
+}
+
+#[test]
+fn unset_variables_can_stay_as_written() {
+    let options = Options { keep_unset: true, raw_quotes: true, ..Options::new('\\') };
+    let text = expand("\"$NONE\" ${NONE} ${NONE:-x} $VSN ${NONE//a/b}", options, &value).unwrap().text;
+    assert_eq!(text, "\"$NONE\" ${NONE} ${NONE:-x} 1.18.2 ${NONE//a/b}");
+}
+
+#[test]
+fn the_escape_may_be_a_backtick() {
+    let text = expand("c:\\a`$x", Options::new('`'), &value).unwrap().text;
+    assert_eq!(text, "c:\\a$x");
+}
+
+#[test]
+fn deep_nesting_is_no_recursion() {
+    let depth = 100_000;
+    let word = "${a:-".repeat(depth) + "deep" + &"}".repeat(depth);
+    assert_eq!(plain(&word).map(|expanded| expanded.text), Ok("deep".to_owned()));
+    assert_eq!(plain(&"${a:-".repeat(depth)), Err(ExpandError::MissingBrace));
+}
+
+#[test]
+fn values_are_bounded() {
+    let long = "x".repeat(LONGEST_VALUE);
+    let word = "$x$x";
+    assert_eq!(expand(word, Options::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
+    let thrown_away = "${y:+$x}".repeat(100);
+    assert_eq!(
+        expand(&thrown_away, Options::new('\\'), &|name| (name == "x").then_some(long.as_str())),
+        Err(ExpandError::TooLong)
+    );
+    let heavy = format!("${{x//{}/y}}", "?*".repeat(10_000));
+    assert_eq!(expand(&heavy, Options::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
+}

@@ -1,0 +1,215 @@
+//! The stages of a Dockerfile, what each stands on and copies from, and which of them a target needs.
+//!
+//! Follows BuildKit's `dockerfile2llb/convert.go`: `FROM` finds earlier stages by their exact lower-case name,
+//! `COPY --from` by number, or by name in whatever case; both may only look back, so there are no cycles.
+
+mod resolve;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use dram_image::ImageConfig;
+
+use crate::ast::{Body, Directives, Dockerfile, Instruction, Keyword};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::env::Env;
+use crate::lint;
+use crate::plan::{Plan, make};
+use crate::settings::Settings;
+
+use resolve::Resolver;
+
+/// The stages that a target needs, with everything known that needs no image.
+#[derive(Debug, Clone)]
+pub struct StageGraph {
+    pub(crate) settings: Settings,
+    pub(crate) directives: Directives,
+    /// `ARG` before the first `FROM`, and the platform's arguments.
+    pub(crate) globals: Env,
+    /// Needed stages, in the order of the file.
+    pub(crate) stages: Vec<Node>,
+}
+
+/// One needed stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    /// The name as written, or `stage-N`.
+    pub(crate) name: String,
+    /// The place among all stages of the file.
+    pub(crate) index: usize,
+    pub(crate) base: Ground,
+    pub(crate) from: Instruction,
+    pub(crate) base_span: Range<usize>,
+    /// Each instruction, and what a `COPY --from` in it means.
+    pub(crate) steps: Vec<(Instruction, Option<Origin>)>,
+}
+
+/// What a stage stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ground {
+    Scratch,
+    /// A place in the list of stages.
+    Stage(usize),
+    Outside {
+        name: String,
+        platform: Option<String>,
+    },
+}
+
+/// What `COPY --from` means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A place in the list of stages.
+    Stage(usize),
+    Outside(String),
+}
+
+/// Something from outside that needed stages use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The name as written, variables expanded.
+    pub name: String,
+    /// What it is needed for.
+    pub kind: NeedKind,
+    /// Where it is needed first.
+    pub span: Range<usize>,
+}
+
+/// What something from outside is needed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NeedKind {
+    /// A stage stands on it: its files and its configuration.
+    Base {
+        /// `--platform`, expanded; it is the one built for.
+        platform: Option<String>,
+    },
+    /// Files are copied from it.
+    CopyFrom,
+}
+
+impl StageGraph {
+    /// Reads the stages of `dockerfile` and keeps those that the target needs.
+    ///
+    /// Resolves `ARG` before the first `FROM`, bases, `COPY --from` and the target. Returns no graph when one of them
+    /// is wrong, or when the file already had errors; the diagnostics are all of those that were not told by
+    /// [`parse`](crate::parse()).
+    pub fn new(dockerfile: &Dockerfile, settings: &Settings) -> (Option<StageGraph>, Vec<Diagnostic>) {
+        let mut report = Report::default();
+        let stages = split(&dockerfile.instructions);
+        let globals = Resolver::globals(dockerfile, settings, &stages, &mut report);
+        let resolver = Resolver::new(dockerfile, settings, &globals, &stages);
+        let nodes = resolver.nodes(&mut report);
+        let target = resolver.target(&mut report);
+        let whole = dockerfile.instructions.iter().all(|one| one.body != Body::Invalid);
+        let graph = match target {
+            Some(target) if whole && nodes.len() == stages.len() && !report.has_errors() => Some(StageGraph {
+                settings: settings.clone(),
+                directives: dockerfile.directives.clone(),
+                stages: prune(nodes, target),
+                globals,
+            }),
+            Some(_) | None => None,
+        };
+        (graph, lint::filter(&dockerfile.directives, report.into_diagnostics()))
+    }
+
+    /// Every image or named context that the needed stages use, each once, in the order of the file.
+    pub fn needs(&self) -> Vec<Need> {
+        let mut needs: Vec<Need> = Vec::new();
+        let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+        for node in &self.stages {
+            if let Ground::Outside { name, platform } = &node.base {
+                let kind = NeedKind::Base { platform: platform.clone() };
+                match known.get(name.as_str()) {
+                    Some(at) => needs[*at].kind = kind,
+                    None => {
+                        known.insert(name, needs.len());
+                        needs.push(Need { name: name.clone(), kind, span: node.base_span.clone() });
+                    }
+                }
+            }
+            for (instruction, origin) in &node.steps {
+                let Some(Origin::Outside(name)) = origin else { continue };
+                if !known.contains_key(name.as_str()) {
+                    known.insert(name, needs.len());
+                    let span = from_flag(instruction);
+                    needs.push(Need { name: name.clone(), kind: NeedKind::CopyFrom, span });
+                }
+            }
+        }
+        needs
+    }
+
+    /// The steps of the needed stages, given the configuration of each image in [`needs`](Self::needs) under its
+    /// name. A named context that is a directory has none and is left out.
+    ///
+    /// Returns no plan when an instruction is wrong; the diagnostics tell all that are.
+    pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
+        let (plan, diagnostics) = make(self, found);
+        (plan, lint::filter(&self.directives, diagnostics))
+    }
+}
+
+/// The place of an instruction's `--from`.
+pub(crate) fn from_flag(instruction: &Instruction) -> Range<usize> {
+    let flag = instruction.flags.iter().find(|flag| flag.name == "from");
+    flag.map_or_else(|| instruction.span.clone(), |flag| flag.span.clone())
+}
+
+/// Where each stage starts among the instructions, and where it ends.
+pub(crate) fn split(instructions: &[Instruction]) -> Vec<Range<usize>> {
+    let starts = instructions.iter().enumerate().filter(|(_, one)| one.kind == Some(Keyword::From));
+    let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([instructions.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
+}
+
+/// Keeps the stages that `target` reaches and renumbers the references between them.
+fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
+    let mut needed = vec![false; nodes.len()];
+    needed[target] = true;
+    // References only look back, so one pass from the end reaches everything.
+    for at in (0..=target).rev() {
+        if needed[at] {
+            nodes[at].references().into_iter().for_each(|reference| needed[reference] = true);
+        }
+    }
+    let mut places = vec![0; nodes.len()];
+    let mut kept: Vec<Node> = Vec::new();
+    for (at, mut node) in nodes.into_iter().enumerate().filter(|(at, _)| needed[*at]) {
+        node.renumber(&places);
+        places[at] = kept.len();
+        kept.push(node);
+    }
+    kept
+}
+
+impl Node {
+    fn references(&self) -> Vec<usize> {
+        let base = match &self.base {
+            Ground::Stage(at) => Some(*at),
+            Ground::Scratch | Ground::Outside { .. } => None,
+        };
+        let copies = self.steps.iter().filter_map(|(_, origin)| match origin {
+            Some(Origin::Stage(at)) => Some(*at),
+            Some(Origin::Outside(_)) | None => None,
+        });
+        base.into_iter().chain(copies).collect()
+    }
+
+    fn renumber(&mut self, places: &[usize]) {
+        if let Ground::Stage(at) = &mut self.base {
+            *at = places[*at];
+        }
+        for (_, origin) in &mut self.steps {
+            if let Some(Origin::Stage(at)) = origin {
+                *at = places[*at];
+            }
+        }
+    }
+}
+
+/// An error about a reference to a stage.
+pub(crate) fn reference_error(span: Range<usize>, what: &str, name: &str, problem: &str) -> Diagnostic {
+    Diagnostic::error(span, format!("{what} {} {problem}", quote(name)))
+}

@@ -1,0 +1,380 @@
+//! Finding out what names mean: arguments, bases, stages, the target.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
+
+use dram_image::Reference;
+
+use super::{Ground, Node, Origin, from_flag, reference_error};
+use crate::ast::{Argument, Body, Dockerfile, FromLine, Instruction, Word};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::env::Env;
+use crate::expand::{Expanded, Options, expand};
+use crate::rules;
+use crate::settings::Settings;
+
+/// Sees all stages of the file at once.
+pub(super) struct Resolver<'f> {
+    dockerfile: &'f Dockerfile,
+    settings: &'f Settings,
+    globals: &'f Env,
+    stages: &'f [Range<usize>],
+    /// The lower-case name of each stage.
+    names: Vec<Option<String>>,
+    /// The stages of each name, in order.
+    by_name: HashMap<String, Vec<usize>>,
+    /// Arguments declared before the first `FROM`, with or without a value.
+    declared: HashSet<&'f str>,
+    /// What the arguments would be without build arguments, when there are any.
+    defaults: Option<Env>,
+}
+
+/// All arguments before the first `FROM` together may not be longer than this.
+const LONGEST_GLOBALS: usize = 32 << 20;
+
+impl<'f> Resolver<'f> {
+    /// The arguments that `FROM` can use.
+    pub(super) fn globals(
+        dockerfile: &Dockerfile,
+        settings: &Settings,
+        stages: &[Range<usize>],
+        report: &mut Report,
+    ) -> Env {
+        let target = settings.target.clone().unwrap_or_else(|| {
+            let last = stages.last().and_then(|stage| line(&dockerfile.instructions[stage.start]));
+            last.and_then(|from| from.name.as_ref()).map(|name| name.text.to_lowercase()).unwrap_or_default()
+        });
+        let mut globals = settings.platform_args(&target);
+        let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
+        for instruction in &dockerfile.instructions[..end] {
+            let Body::Arg(arguments) = &instruction.body else { continue };
+            for argument in arguments {
+                global(argument, &mut globals, settings, dockerfile.directives.escape, report);
+                if globals.weight() > LONGEST_GLOBALS {
+                    report.error(instruction.span.clone(), "the arguments before the first `FROM` grow beyond 32 MiB");
+                    return globals;
+                }
+            }
+        }
+        globals
+    }
+
+    pub(super) fn new(
+        dockerfile: &'f Dockerfile,
+        settings: &'f Settings,
+        globals: &'f Env,
+        stages: &'f [Range<usize>],
+    ) -> Resolver<'f> {
+        let name = |stage: &Range<usize>| {
+            let from = line(&dockerfile.instructions[stage.start])?;
+            from.name.as_ref().map(|name| name.text.to_lowercase())
+        };
+        let names: Vec<Option<String>> = stages.iter().map(name).collect();
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, name) in names.iter().enumerate() {
+            if let Some(name) = name {
+                by_name.entry(name.clone()).or_default().push(at);
+            }
+        }
+        let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
+        let declared = dockerfile.instructions[..end].iter().flat_map(|one| match &one.body {
+            Body::Arg(arguments) => arguments.as_slice(),
+            _ => &[],
+        });
+        let declared = declared.map(|argument| argument.name.text.as_str()).collect();
+        let defaults = (!settings.build_args.is_empty()).then(|| {
+            let plain = Settings { build_args: BTreeMap::new(), ..settings.clone() };
+            Resolver::globals(dockerfile, &plain, stages, &mut Report::default())
+        });
+        Resolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults }
+    }
+
+    /// The last stage of this name before stage `at`.
+    fn earlier(&self, name: &str, at: usize) -> Option<usize> {
+        let all = self.by_name.get(name)?;
+        all[..all.partition_point(|stage| *stage < at)].last().copied()
+    }
+
+    fn later(&self, name: &str, at: usize) -> Option<usize> {
+        self.by_name.get(name)?.iter().copied().find(|stage| *stage > at)
+    }
+
+    fn names_before(&self, at: usize) -> impl Iterator<Item = &str> {
+        self.names[..at].iter().flatten().map(String::as_str)
+    }
+
+    fn is_context(&self, name: &str) -> bool {
+        self.settings.contexts.contains(name)
+            || name.strip_suffix(":latest").is_some_and(|name| self.settings.contexts.contains(name))
+    }
+
+    /// Every stage that could be resolved.
+    pub(super) fn nodes(&self, report: &mut Report) -> Vec<Node> {
+        (0..self.stages.len()).filter_map(|at| self.node(at, report)).collect()
+    }
+
+    fn node(&self, at: usize, report: &mut Report) -> Option<Node> {
+        let instructions = &self.dockerfile.instructions[self.stages[at].clone()];
+        let (first, rest) = instructions.split_first()?;
+        let from = line(first)?;
+        let base = self.base(from, at, report);
+        let named = from.name.as_ref().filter(|name| self.is_context(&name.text.to_lowercase()));
+        let (base, base_span, rest) = match named {
+            // A context of the stage's name takes the place of the whole stage.
+            Some(name) => {
+                let ground = Ground::Outside { name: name.text.to_lowercase(), platform: None };
+                (Some(ground), name.span.clone(), &[][..])
+            }
+            None => (base, from.base.span.clone(), rest),
+        };
+        let mut steps = Vec::with_capacity(rest.len());
+        for instruction in rest {
+            let origin = match &instruction.body {
+                Body::Copy(transfer) => transfer.from.as_ref().and_then(|from| self.origin(from, instruction, at, report)),
+                _ => None,
+            };
+            steps.push((instruction.clone(), origin));
+        }
+        let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
+        Some(Node { name, index: at, base: base?, from: first.clone(), base_span, steps })
+    }
+
+    fn base(&self, from: &FromLine, at: usize, report: &mut Report) -> Option<Ground> {
+        let expanded = self.expand(&from.base, report)?;
+        self.undefined(&from.base, &expanded, report);
+        self.default_base(&from.base, report);
+        let platform = match &from.platform {
+            Some(platform) => Some(self.platform(platform, from, report)?),
+            None => None,
+        };
+        let name = expanded.text;
+        let span = from.base.span.clone();
+        if name.is_empty() {
+            report.push(
+                Diagnostic::error(span, format!("the base {} expands to nothing", quote(&from.base.text)))
+                    .help("give the argument a default: `ARG NAME=value` before the first `FROM`"),
+            );
+            return None;
+        }
+        if let Some(stage) = self.earlier(&name, at) {
+            return Some(Ground::Stage(stage));
+        }
+        if name == "scratch" {
+            return Some(Ground::Scratch);
+        }
+        if self.is_context(&name) {
+            return Some(Ground::Outside { name, platform });
+        }
+        if let Some(later) = self.later(&name, at) {
+            let line = self.dockerfile.instructions[self.stages[later].start].line;
+            report.push(
+                reference_error(span, "the stage", &name, "is defined later")
+                    .note(format!("it is defined on line {line}"))
+                    .help("move it above this stage; for an image of that name write the registry too"),
+            );
+            return None;
+        }
+        if let Err(problem) = name.parse::<Reference>() {
+            let error = Diagnostic::error(span, format!("{} is not the name of an image", quote(&name)));
+            report.push(error.note(problem.to_string()).did_you_mean(&name, self.names_before(at)));
+            return None;
+        }
+        Some(Ground::Outside { name, platform })
+    }
+
+    fn platform(&self, platform: &Word, from: &FromLine, report: &mut Report) -> Option<String> {
+        let expanded = self.expand(platform, report)?;
+        self.undefined(platform, &expanded, report);
+        let wrong = match self.settings.builds_for(&expanded.text) {
+            Some(true) => {
+                self.needless_platform(platform, &expanded, from, report);
+                return Some(expanded.text);
+            }
+            Some(false) => Diagnostic::error(
+                platform.span.clone(),
+                format!("`FROM --platform={}` is not supported yet", expanded.text),
+            )
+            .note(format!("the build is for {}", quote(&self.settings.platform())))
+            .help("leave the flag out, or build on a machine of that platform"),
+            None => {
+                let shown = quote(&expanded.text);
+                Diagnostic::error(platform.span.clone(), format!("{shown} is not a platform"))
+                    .help("write it as in `linux/amd64` or `linux/arm64`")
+            }
+        };
+        report.push(wrong);
+        None
+    }
+
+    fn needless_platform(&self, platform: &Word, expanded: &Expanded, from: &FromLine, report: &mut Report) {
+        let span = platform.span.clone();
+        if expanded.matched.len() == 1 && expanded.matched.contains("TARGETPLATFORM") {
+            let message = format!("{} is the default", quote(&platform.text));
+            let rule = Some(&rules::REDUNDANT_TARGET_PLATFORM);
+            report.push(Diagnostic::warning(rule, span, message).help("leave the flag out"));
+        } else if expanded.matched.is_empty() && expanded.unmatched.is_empty() {
+            let name = from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default();
+            if !expanded.text.split('/').take(2).any(|part| name.contains(part)) {
+                let message = format!("the platform {} is fixed", quote(&expanded.text));
+                let rule = Some(&rules::FROM_PLATFORM_FLAG_CONST_DISALLOWED);
+                report.push(
+                    Diagnostic::warning(rule, span, message)
+                        .help("use `$BUILDPLATFORM` or `$TARGETPLATFORM`, or leave the flag out"),
+                );
+            }
+        }
+    }
+
+    fn expand(&self, word: &Word, report: &mut Report) -> Option<Expanded> {
+        let options = Options::new(self.dockerfile.directives.escape);
+        match expand(&word.text, options, &|name| self.globals.get(name)) {
+            Ok(expanded) => Some(expanded),
+            Err(problem) => {
+                report.error(word.span.clone(), problem.to_string());
+                None
+            }
+        }
+    }
+
+    fn undefined(&self, word: &Word, expanded: &Expanded, report: &mut Report) {
+        for name in expanded.unmatched.iter().filter(|name| !self.declared.contains(name.as_str())) {
+            let message = format!("{} is not declared before the first `FROM`", quote(&format!("${name}")));
+            report.push(
+                Diagnostic::warning(Some(&rules::UNDEFINED_ARG_IN_FROM), word.span.clone(), message)
+                    .did_you_mean(name, self.globals.names())
+                    .help(format!("write `ARG {name}` before the first `FROM`")),
+            );
+        }
+    }
+
+    /// Warns when the base is only right with build arguments.
+    fn default_base(&self, base: &Word, report: &mut Report) {
+        let Some(defaults) = self.defaults.as_ref().filter(|_| base.text.contains('$')) else { return };
+        let options = Options::new(self.dockerfile.directives.escape);
+        let Ok(expanded) = expand(&base.text, options, &|name| defaults.get(name)) else { return };
+        if expanded.text.parse::<Reference>().is_err() {
+            let message = format!("without build arguments {} is not the name of an image", quote(&base.text));
+            report.push(
+                Diagnostic::warning(Some(&rules::INVALID_DEFAULT_ARG_IN_FROM), base.span.clone(), message)
+                    .help("give each `ARG` before the first `FROM` a default"),
+            );
+        }
+    }
+
+    fn origin(&self, from: &Word, copy: &Instruction, at: usize, report: &mut Report) -> Option<Origin> {
+        let span = from_flag(copy);
+        let options = Options::new(self.dockerfile.directives.escape);
+        if expand(&from.text, options, &|_| None).map(|expanded| expanded.text).as_deref() != Ok(&from.text) {
+            report.push(
+                Diagnostic::error(span, "`--from` takes no variables")
+                    .help("name a stage with `FROM $IMAGE AS name` and copy from that"),
+            );
+            return None;
+        }
+        if from.text.is_empty() {
+            report.push(Diagnostic::error(span, "`--from` is empty").help("name a stage or an image"));
+            return None;
+        }
+        if let Ok(number) = from.text.parse::<i64>() {
+            return self.numbered(number, span, at, report).map(Origin::Stage);
+        }
+        let lower = from.text.to_lowercase();
+        if let Some(stage) = self.earlier(&lower, at) {
+            return Some(Origin::Stage(stage));
+        }
+        if self.is_context(&from.text) {
+            return Some(Origin::Outside(from.text.clone()));
+        }
+        let own = self.names[at].as_deref() == Some(lower.as_str());
+        if own {
+            report.push(
+                reference_error(span, "the stage", &from.text, "cannot copy from itself")
+                    .help("files of the same stage are moved with `RUN cp`"),
+            );
+            return None;
+        }
+        if self.later(&lower, at).is_some() {
+            report.push(
+                reference_error(span, "the stage", &from.text, "is defined later")
+                    .help("move it above the stage that copies from it"),
+            );
+            return None;
+        }
+        if lower == "scratch" {
+            report.push(Diagnostic::error(span, "`scratch` is empty, so there is nothing to copy from it"));
+            return None;
+        }
+        self.image(&from.text, span, at, report)
+    }
+
+    fn image(&self, name: &str, span: Range<usize>, at: usize, report: &mut Report) -> Option<Origin> {
+        if let Err(problem) = name.parse::<Reference>() {
+            report.push(
+                Diagnostic::error(span, format!("{} is neither a stage nor the name of an image", quote(name)))
+                    .note(problem.to_string())
+                    .did_you_mean(name, self.names_before(at)),
+            );
+            return None;
+        }
+        // A bare word close to a stage's name is rather that stage than an image on the internet.
+        if let Some(meant) = crate::nearest::nearest(name, self.names_before(at))
+            && !name.contains([':', '/', '@'])
+        {
+            let message = format!("no stage is named {}, so it is taken for an image", quote(name));
+            report.push(Diagnostic::warning(None, span, message).help(format!("did you mean {}?", quote(meant))));
+        }
+        Some(Origin::Outside(name.to_owned()))
+    }
+
+    fn numbered(&self, number: i64, span: Range<usize>, at: usize, report: &mut Report) -> Option<usize> {
+        let problem = match usize::try_from(number) {
+            Ok(stage) if stage < at => return Some(stage),
+            Ok(stage) if stage == at => "is this stage itself",
+            Ok(stage) if stage < self.stages.len() => "is defined later",
+            Ok(_) | Err(_) => "does not exist",
+        };
+        let error = reference_error(span, "stage number", &number.to_string(), problem);
+        report.push(match at {
+            0 => error.note("this is the first stage, number 0"),
+            _ => error.help(format!("stages are counted from 0, so 0 to {} can be copied from here", at - 1)),
+        });
+        None
+    }
+
+    /// The stage to build.
+    pub(super) fn target(&self, report: &mut Report) -> Option<usize> {
+        let Some(target) = &self.settings.target else { return self.stages.len().checked_sub(1) };
+        let found = self.by_name.get(&target.to_lowercase()).and_then(|stages| stages.last().copied());
+        if found.is_none() {
+            let names = self.names.iter().flatten().map(String::as_str);
+            let mut listed: Vec<String> = self.names.iter().flatten().take(20).map(|name| quote(name)).collect();
+            listed.dedup();
+            let error = Diagnostic::error(0..0, format!("no stage is named {}", quote(target)));
+            report.push(match listed.as_slice() {
+                [] => error.note("no stage of this Dockerfile has a name"),
+                listed => error.did_you_mean(target, names).note(format!("the stages are {}", listed.join(", "))),
+            });
+        }
+        found
+    }
+}
+
+fn line(instruction: &Instruction) -> Option<&FromLine> {
+    match &instruction.body {
+        Body::From(from) => Some(from),
+        _ => None,
+    }
+}
+
+fn global(argument: &Argument, globals: &mut Env, settings: &Settings, escape: char, report: &mut Report) {
+    let name = &argument.name.text;
+    if let Some(given) = settings.build_args.get(name) {
+        globals.set_last(name, given);
+        return;
+    }
+    let Some(default) = &argument.default else { return };
+    match expand(&default.text, Options::new(escape), &|name| globals.get(name)).map(|expanded| expanded.text) {
+        Ok(value) => globals.set_last(name, &value),
+        Err(problem) => report.error(default.span.clone(), problem.to_string()),
+    }
+}

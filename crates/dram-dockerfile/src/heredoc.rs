@@ -1,0 +1,62 @@
+//! Recognising heredocs, so that their bodies are not read as instructions.
+//!
+//! Follows BuildKit's `heredocsFromLine`: the words are found with quotes kept, and `<<NAME` must be a whole word.
+
+use crate::expand::{Options, expand};
+
+/// `<<NAME` on an instruction's line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Heredoc {
+    /// The line that ends the body.
+    pub(crate) name: String,
+    /// `<<-`: tabs before that line do not count.
+    pub(crate) strip_tabs: bool,
+}
+
+/// The heredocs that start on `line`, in order.
+pub(crate) fn find(line: &str) -> Vec<Heredoc> {
+    if !line.contains("<<") {
+        return Vec::new();
+    }
+    let options = Options { escape: '\\', raw_quotes: true, raw_escapes: true, keep_unset: true };
+    // A line the lexer cannot read, such as one with an open quote, is a shell's affair and has no heredocs.
+    let words = expand(line, options, &|_| None).map(|expanded| expanded.words).unwrap_or_default();
+    words.iter().filter_map(|word| heredoc(word)).collect()
+}
+
+fn heredoc(word: &str) -> Option<Heredoc> {
+    let rest = word.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix("<<")?;
+    let (rest, strip_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
+    let rest = rest.trim_start();
+    if rest.is_empty() || rest.contains('<') {
+        return None;
+    }
+    let options = Options { keep_unset: true, ..Options::new('\\') };
+    let [name] = <[String; 1]>::try_from(expand(rest, options, &|_| None).ok()?.words).ok()?;
+    Some(Heredoc { name, strip_tabs })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let table: &[(&str, &[(&str, bool)])] = &[
+            ("RUN <<EOF", &[("EOF", false)]),
+            ("RUN <<-END cat", &[("END", true)]),
+            ("RUN cat << A 3<<'B' > x", &[("A", false), ("B", false)]),
+            ("COPY <<\"a b\" /x", &[("a b", false)]),
+            ("RUN '<<EOF'", &[]),
+            ("RUN x <<< y", &[]),
+            ("RUN echo $((1<<2))", &[]),
+            ("RUN it's <<EOF", &[]),
+            ("RUN <<", &[]),
+        ];
+        for (line, expected) in table {
+            let found = find(line);
+            let found: Vec<(&str, bool)> = found.iter().map(|doc| (doc.name.as_str(), doc.strip_tabs)).collect();
+            assert_eq!(&found, expected, "{line}");
+        }
+    }
+}

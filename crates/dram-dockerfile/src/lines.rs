@@ -1,0 +1,259 @@
+//! From physical lines to logical ones: the byte-order mark, comments, parser directives and continuations.
+//!
+//! Follows BuildKit's `parser/parser.go` and `parser/directives.go`.
+
+use std::ops::Range;
+
+use crate::ast::{Directives, Word};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::rules;
+
+/// An instruction's text with its continuation lines joined, and the way back to the file.
+#[derive(Debug, Default)]
+pub(crate) struct Logical {
+    pub(crate) text: String,
+    /// The line it starts on, from 1.
+    pub(crate) line: usize,
+    /// Where each joined piece starts here, and where in the file.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl Logical {
+    fn push(&mut self, piece: &str, start: usize) {
+        self.pieces.push((self.text.len(), start));
+        self.text.push_str(piece);
+    }
+
+    /// The place in the file of a place here.
+    pub(crate) fn span(&self, here: Range<usize>) -> Range<usize> {
+        let start = self.place(here.start);
+        let end = if here.end > here.start { self.place(here.end - 1) + 1 } else { start };
+        start..end.max(start)
+    }
+
+    fn place(&self, here: usize) -> usize {
+        let piece = self.pieces.partition_point(|(start, _)| *start <= here).saturating_sub(1);
+        self.pieces.get(piece).map_or(0, |(start, place)| place + (here - start))
+    }
+
+    /// The piece at `here` as a word.
+    pub(crate) fn word(&self, here: Range<usize>) -> Word {
+        Word { text: self.text[here.clone()].to_owned(), span: self.span(here) }
+    }
+}
+
+/// Reads logical lines.
+pub(crate) struct Lines<'t> {
+    text: &'t str,
+    at: usize,
+    line: usize,
+    /// Directives may still come.
+    top: bool,
+    /// A `#!` line came first.
+    shebang: bool,
+    pub(crate) directives: Directives,
+    seen: Vec<&'static str>,
+}
+
+/// A physical line: where it starts and its text without the line's end.
+struct Physical<'t> {
+    start: usize,
+    content: &'t str,
+}
+
+impl<'t> Lines<'t> {
+    pub(crate) fn new(text: &'t str) -> Lines<'t> {
+        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let directives = Directives::default();
+        Lines { text, at, line: 0, top: true, shebang: false, directives, seen: Vec::new() }
+    }
+
+    fn physical(&mut self) -> Option<Physical<'t>> {
+        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let length = rest.find('\n').map_or(rest.len(), |end| end + 1);
+        let start = self.at;
+        self.at += length;
+        self.line += 1;
+        Some(Physical { start, content: rest[..length].trim_end_matches(['\r', '\n']) })
+    }
+
+    /// The next instruction's text.
+    pub(crate) fn logical(&mut self, report: &mut Report) -> Option<Logical> {
+        loop {
+            let physical = self.physical()?;
+            let content = physical.content.trim_start();
+            let start = physical.start + (physical.content.len() - content.len());
+            if self.top {
+                self.directive(content, start, report);
+            }
+            if content.starts_with('#') {
+                continue;
+            }
+            let (kept, mut ended) = self.without_continuation(content);
+            if ended && kept.is_empty() {
+                continue;
+            }
+            let mut logical = Logical { line: self.line, ..Logical::default() };
+            logical.push(kept, start);
+            let mut empty_line = None;
+            while !ended && let Some(next) = self.physical() {
+                if next.content.trim_start().starts_with('#') {
+                    continue;
+                }
+                if next.content.trim_start().is_empty() {
+                    empty_line.get_or_insert(next.start..next.start + next.content.len());
+                    continue;
+                }
+                let kept;
+                (kept, ended) = self.without_continuation(next.content);
+                logical.push(kept, next.start);
+            }
+            if let Some(span) = empty_line {
+                warn_empty_line(report, span);
+            }
+            if !logical.text.trim().is_empty() {
+                return Some(logical);
+            }
+        }
+    }
+
+    /// Skips lines to the one that is `terminator`; false when there is none.
+    pub(crate) fn skip_heredoc(&mut self, terminator: &str, strip_tabs: bool) -> bool {
+        while let Some(physical) = self.physical() {
+            let content = if strip_tabs { physical.content.trim_start_matches('\t') } else { physical.content };
+            if content == terminator {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The line without the escape that continues it, and whether the instruction ends here.
+    fn without_continuation<'l>(&self, line: &'l str) -> (&'l str, bool) {
+        let escape = self.directives.escape;
+        match line.trim_end_matches([' ', '\t']).strip_suffix(escape) {
+            Some(before) if !before.ends_with(escape) => (before, false),
+            Some(_) | None => (line, true),
+        }
+    }
+
+    /// Reads a directive from a line of the top, or ends the top.
+    fn directive(&mut self, content: &str, start: usize, report: &mut Report) {
+        if self.line == 1 && content.starts_with("#!") {
+            self.shebang = true;
+            return;
+        }
+        let Some((name, value)) = content.strip_prefix('#').and_then(directive_parts) else {
+            self.top = false;
+            return;
+        };
+        let Some(name) = ["syntax", "escape", "check"].into_iter().find(|known| known.eq_ignore_ascii_case(name))
+        else {
+            self.top = false;
+            return;
+        };
+        let span = start..start + content.trim_end().len();
+        if self.seen.contains(&name) {
+            report.push(
+                Diagnostic::error(span, format!("`# {name}=` is given twice")).help("keep one of the two directives"),
+            );
+            return;
+        }
+        self.seen.push(name);
+        let word = Word { text: value.to_owned(), span };
+        match name {
+            "syntax" => self.directives.syntax = Some(word),
+            "check" => self.directives.check = Some(word),
+            _ if self.shebang => {}
+            _ => self.escape(&word, report),
+        }
+    }
+
+    fn escape(&mut self, word: &Word, report: &mut Report) {
+        match word.text.as_str() {
+            "\\" => self.directives.escape = '\\',
+            "`" => self.directives.escape = '`',
+            other => report.push(
+                Diagnostic::error(word.span.clone(), format!("{} cannot be the escape character", quote(other)))
+                    .help("write `# escape=\\` or a backtick"),
+            ),
+        }
+    }
+}
+
+fn directive_parts(comment: &str) -> Option<(&str, &str)> {
+    let (name, value) = comment.trim_start().split_once('=')?;
+    let (name, value) = (name.trim_end(), value.trim());
+    let mut letters = name.chars();
+    let proper = letters.next().is_some_and(|first| first.is_ascii_alphabetic())
+        && letters.all(|letter| letter.is_ascii_alphanumeric());
+    (proper && !value.is_empty()).then_some((name, value))
+}
+
+fn warn_empty_line(report: &mut Report, span: Range<usize>) {
+    let rule = &rules::NO_EMPTY_CONTINUATION;
+    report.push(
+        Diagnostic::warning(Some(rule), span, "an empty line inside an instruction")
+            .help("remove it, or end the line before without the escape character"),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> (Vec<(String, usize)>, Directives, Vec<Diagnostic>) {
+        let mut report = Report::default();
+        let mut lines = Lines::new(text);
+        let mut all = Vec::new();
+        while let Some(logical) = lines.logical(&mut report) {
+            all.push((logical.text, logical.line));
+        }
+        (all, lines.directives, report.into_diagnostics())
+    }
+
+    #[test]
+    fn joins_and_drops() {
+        let table: &[(&str, &[(&str, usize)])] = &[
+            ("\u{feff}FROM a\r\nRUN b\r\n", &[("FROM a", 1), ("RUN b", 2)]),
+            ("  RUN a \\\n    b\n", &[("RUN a     b", 1)]),
+            ("RUN a \\  \n# no\n   # no\n b", &[("RUN a  b", 1)]),
+            ("RUN a \\\n\n b", &[("RUN a  b", 1)]),
+            ("RUN a \\\\\nRUN b", &[("RUN a \\\\", 1), ("RUN b", 2)]),
+            ("RUN a \\", &[("RUN a ", 1)]),
+            ("\\\nRUN a", &[("RUN a", 1)]),
+            ("\\", &[]),
+            ("# only\n\n   \n# comments", &[]),
+            ("RUN a # no comment", &[("RUN a # no comment", 1)]),
+            ("# escape=`\nRUN a `\n b", &[("RUN a  b", 2)]),
+            ("\n# escape=`\nRUN a `\n b", &[("RUN a `", 3), ("b", 4)]),
+            ("# x\n# escape=`\nRUN a `\n b", &[("RUN a `", 3), ("b", 4)]),
+        ];
+        for (text, expected) in table {
+            let all = lines(text).0;
+            let all: Vec<(&str, usize)> = all.iter().map(|(text, line)| (text.as_str(), *line)).collect();
+            assert_eq!(&all, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn directives() {
+        let (_, directives, problems) = lines("#syntax = a/b:1 \n# ESCAPE=`\n# check=skip=all\nFROM a");
+        assert_eq!(directives.syntax.map(|word| word.text).as_deref(), Some("a/b:1"));
+        assert_eq!(directives.check.map(|word| word.text).as_deref(), Some("skip=all"));
+        assert_eq!(directives.escape, '`');
+        assert!(problems.is_empty());
+        assert_eq!(lines("# escape=`\n# escape=`\nFROM a").2.len(), 1);
+        assert_eq!(lines("# escape=x\nFROM a").2.len(), 1);
+    }
+
+    #[test]
+    fn spans_lead_back_to_the_file() {
+        let text = "# c\nRUN one \\\n# c\n  two";
+        let mut lines = Lines::new(text);
+        let logical = lines.logical(&mut Report::default()).unwrap();
+        let here = logical.text.find("two").unwrap();
+        assert_eq!(&text[logical.span(here..here + 3)], "two");
+        assert_eq!(&text[logical.span(0..logical.text.len())], &text[4..]);
+    }
+}

@@ -1,0 +1,143 @@
+//! Checks that need no more than the file, and which checks the file itself turns off.
+
+use std::collections::HashMap;
+
+use crate::ast::{Body, Directives, Dockerfile, FromLine, Instruction, Keyword};
+use crate::diagnostic::{Diagnostic, Report, Severity, quote};
+use crate::rules::{self, Rule};
+
+/// Warns about everything in `dockerfile` that needs no expansion.
+pub(crate) fn file(dockerfile: &Dockerfile, report: &mut Report) {
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut last: HashMap<Keyword, &Instruction> = HashMap::new();
+    for one in &dockerfile.instructions {
+        match &one.body {
+            Body::From(from) => {
+                last.clear();
+                stage_name(one, from, &mut names, report);
+            }
+            Body::Cmd(_) | Body::Entrypoint(_) | Body::Healthcheck(_) => only_once(one, &mut last, report),
+            Body::Maintainer(name) => {
+                let message = "`MAINTAINER` is deprecated";
+                let help = format!("write `LABEL org.opencontainers.image.authors={:?}`", name.text);
+                warn(report, &rules::MAINTAINER_DEPRECATED, one, message, help);
+            }
+            Body::Arg(arguments) => arguments.iter().for_each(|argument| secret(one, &argument.name.text, report)),
+            Body::Env(pairs) => pairs.iter().for_each(|pair| secret(one, &pair.name.text, report)),
+            Body::Label(_)
+            | Body::Run(_)
+            | Body::Copy(_)
+            | Body::Add(_)
+            | Body::Workdir(_)
+            | Body::User(_)
+            | Body::Expose(_)
+            | Body::Volume(_)
+            | Body::StopSignal(_)
+            | Body::Shell(_)
+            | Body::Invalid => {}
+        }
+    }
+    casing(&dockerfile.instructions, report);
+}
+
+fn warn(report: &mut Report, rule: &Rule, one: &Instruction, message: impl Into<String>, help: impl Into<String>) {
+    report.push(Diagnostic::warning(Some(rule), one.span.clone(), message).help(help));
+}
+
+fn stage_name(one: &Instruction, from: &FromLine, names: &mut HashMap<String, usize>, report: &mut Report) {
+    let Some(name) = &from.name else { return };
+    let lower = name.text.to_lowercase();
+    if lower != name.text {
+        let message = format!("the stage name {} is not lower case", quote(&name.text));
+        let help = format!("write {}", quote(&lower));
+        report.push(Diagnostic::warning(Some(&rules::STAGE_NAME_CASING), name.span.clone(), message).help(help));
+    }
+    let separator = one.text.split_whitespace().rev().nth(1).unwrap_or_default();
+    let (from_upper, from_lower) = (is_upper(&one.keyword.text), is_lower(&one.keyword.text));
+    if from_upper && !is_upper(separator) || from_lower && !is_lower(separator) {
+        let message = format!("{} and {} differ in case", quote(&one.keyword.text), quote(separator));
+        warn(report, &rules::FROM_AS_CASING, one, message, "write both in capitals");
+    }
+    if ["scratch", "context"].contains(&lower.as_str()) {
+        let message = format!("{} has a meaning of its own and should not name a stage", quote(&lower));
+        report.push(Diagnostic::warning(Some(&rules::RESERVED_STAGE_NAME), name.span.clone(), message));
+    }
+    if let Some(line) = names.insert(lower.clone(), one.line) {
+        let message = format!("two stages are named {}", quote(&lower));
+        report.push(
+            Diagnostic::warning(Some(&rules::DUPLICATE_STAGE_NAME), name.span.clone(), message)
+                .note(format!("the other one is on line {line}")),
+        );
+    }
+}
+
+fn only_once<'f>(one: &'f Instruction, last: &mut HashMap<Keyword, &'f Instruction>, report: &mut Report) {
+    let Some(keyword) = one.kind else { return };
+    if let Some(before) = last.insert(keyword, one) {
+        let message = format!("this `{}` has no effect", keyword.name());
+        report.push(
+            Diagnostic::warning(Some(&rules::MULTIPLE_INSTRUCTIONS_DISALLOWED), before.span.clone(), message)
+                .note(format!("line {} has another one, and only the last of a stage counts", one.line)),
+        );
+    }
+}
+
+fn secret(one: &Instruction, name: &str, report: &mut Report) {
+    const SECRET: &[&str] = &[
+        "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
+    ];
+    const HARMLESS: &[&str] = &["public", "file", "version"];
+    let lower = name.to_lowercase();
+    let has = |list: &[&str]| lower.split('_').any(|part| list.contains(&part));
+    if has(SECRET) && !has(HARMLESS) {
+        let message = format!("{} looks like a secret, and everybody who has the image can read it", quote(name));
+        warn(report, &rules::SECRETS_USED_IN_ARG_OR_ENV, one, message, "give secrets to the container when it runs");
+    }
+}
+
+fn casing(instructions: &[Instruction], report: &mut Report) {
+    let count = |test: fn(&str) -> bool| instructions.iter().filter(|one| test(&one.keyword.text)).count();
+    let mostly_lower = count(is_lower) > count(is_upper);
+    for one in instructions.iter().filter(|one| one.kind.is_some()) {
+        let keyword = &one.keyword;
+        if if mostly_lower { is_lower(&keyword.text) } else { is_upper(&keyword.text) } {
+            continue;
+        }
+        let better = if mostly_lower { keyword.text.to_lowercase() } else { keyword.text.to_uppercase() };
+        let message = format!("{} is not written like the other instructions", quote(&keyword.text));
+        let rule = Some(&rules::CONSISTENT_INSTRUCTION_CASING);
+        report.push(
+            Diagnostic::warning(rule, keyword.span.clone(), message).help(format!("write {}", quote(&better))),
+        );
+    }
+}
+
+fn is_lower(word: &str) -> bool {
+    !word.chars().any(char::is_uppercase)
+}
+
+fn is_upper(word: &str) -> bool {
+    !word.chars().any(char::is_lowercase)
+}
+
+/// Drops the warnings that `# check=skip=…` names, and makes errors of the others under `# check=error=true`.
+pub(crate) fn filter(directives: &Directives, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let Some(check) = &directives.check else { return diagnostics };
+    for option in check.text.split(';') {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match (name.trim(), value.trim()) {
+            ("skip", list) => {
+                let names: Vec<&str> = list.split(',').map(str::trim).collect();
+                let skips = |rule: &str| names.iter().any(|name| *name == "all" || name.eq_ignore_ascii_case(rule));
+                diagnostics.retain(|one| one.severity == Severity::Error || !one.rule.is_some_and(skips));
+            }
+            ("error", value) if value.eq_ignore_ascii_case("true") => {
+                for one in diagnostics.iter_mut().filter(|one| one.rule.is_some()) {
+                    one.severity = Severity::Error;
+                }
+            }
+            _ => {}
+        }
+    }
+    diagnostics
+}

@@ -1,0 +1,84 @@
+//! "Did you mean": the nearest of some names.
+
+/// Longer words are not compared: nobody mistypes them by one letter, and hostile ones cost time.
+const LONGEST: usize = 64;
+
+/// More names than these are not looked at.
+const MOST: usize = 1000;
+
+/// The one of `options` nearest to `word` without being it, when at most two typing errors lie between them.
+///
+/// A typing error is a letter too many, missing, wrong, or swapped with its neighbour (Damerau-Levenshtein, without
+/// overlapping swaps). The case of letters does not count. Of equally near options the first is taken.
+pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = lower(word)?;
+    let most = if wanted.len() < 4 { 1 } else { 2 };
+    let mut best: Option<(usize, &str)> = None;
+    for option in options.into_iter().take(MOST) {
+        let Some(letters) = lower(option) else { continue };
+        if option == word || letters.len().abs_diff(wanted.len()) > most {
+            continue;
+        }
+        let far = distance(&wanted, &letters);
+        if far <= most && best.is_none_or(|(least, _)| far < least) {
+            best = Some((far, option));
+        }
+    }
+    best.map(|(_, option)| option)
+}
+
+fn lower(word: &str) -> Option<Vec<char>> {
+    if word.len() > LONGEST * 4 {
+        return None;
+    }
+    let letters: Vec<char> = word.chars().flat_map(char::to_lowercase).collect();
+    (!letters.is_empty() && letters.len() <= LONGEST).then_some(letters)
+}
+
+fn distance(left: &[char], right: &[char]) -> usize {
+    let mut before: Vec<usize> = vec![0; right.len() + 1];
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for (row, a) in left.iter().enumerate() {
+        let mut here = vec![row + 1; right.len() + 1];
+        for (column, b) in right.iter().enumerate() {
+            let changed = last[column] + usize::from(a != b);
+            let mut least = changed.min(last[column + 1] + 1).min(here[column] + 1);
+            let swapped = row > 0 && column > 0 && left[row - 1] == *b && right[column - 1] == *a;
+            if swapped {
+                least = least.min(before[column - 1] + 1);
+            }
+            here[column + 1] = least;
+        }
+        before = std::mem::replace(&mut last, here);
+    }
+    last[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_name_that_was_meant() {
+        let table: &[(&str, &[&str], Option<&str>)] = &[
+            ("biuld", &["build", "test"], Some("build")),
+            ("COPPY", &["COPY", "CMD"], Some("COPY")),
+            ("RNU", &["RUN", "ENV"], Some("RUN")),
+            ("chwon", &["chown", "chmod", "from"], Some("chown")),
+            ("build", &["build"], None),
+            ("Build", &["build"], Some("build")),
+            ("xyzzy", &["build", "test"], None),
+            ("ab", &["cd"], None),
+            ("", &["a"], None),
+        ];
+        for (word, options, expected) in table {
+            assert_eq!(nearest(word, options.iter().copied()), *expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn long_words_are_left_alone() {
+        let long = "x".repeat(1_000_000);
+        assert_eq!(nearest(&long, [long.as_str(), "x"]), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Text → [`Dockerfile`].
+
+mod command;
+mod flags;
+mod instruction;
+mod pairs;
+
+use std::borrow::Cow;
+
+use crate::ast::{Body, Dockerfile, Instruction, Keyword};
+use crate::diagnostic::{Diagnostic, Report};
+use crate::lines::Lines;
+use crate::lint;
+
+/// The longest text that is read, in bytes.
+pub const LONGEST_TEXT: usize = 16 << 20;
+
+/// The most instructions that are read.
+pub const MOST_INSTRUCTIONS: usize = 200_000;
+
+/// What [`parse`] returns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// What could be read.
+    pub dockerfile: Dockerfile,
+    /// Everything there is to say about it, in the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads a Dockerfile. Never fails: what is wrong is told by diagnostics, all of them at once.
+///
+/// A file with errors has [`Body::Invalid`] where they are; it can be looked at, not built.
+pub fn parse(text: &[u8]) -> Parsed {
+    let mut report = Report::default();
+    if text.len() > LONGEST_TEXT {
+        report.error(0..0, format!("the Dockerfile is longer than {} MiB", LONGEST_TEXT >> 20));
+        return Parsed { dockerfile: Dockerfile::default(), diagnostics: report.into_diagnostics() };
+    }
+    let text = readable(text, &mut report);
+    let mut lines = Lines::new(&text);
+    let mut instructions: Vec<Instruction> = Vec::new();
+    while let Some(logical) = lines.logical(&mut report) {
+        if instructions.len() == MOST_INSTRUCTIONS {
+            let span = logical.span(0..logical.text.len());
+            report.error(span, format!("the Dockerfile has more than {MOST_INSTRUCTIONS} instructions"));
+            break;
+        }
+        instructions.push(instruction::read(&logical, &mut lines, &mut report));
+    }
+    order(&instructions, &mut report);
+    let dockerfile = Dockerfile { directives: lines.directives, instructions };
+    lint::file(&dockerfile, &mut report);
+    let diagnostics = lint::filter(&dockerfile.directives, report.into_diagnostics());
+    Parsed { dockerfile, diagnostics }
+}
+
+/// The text with what is not text replaced letter by letter, so that places stay right.
+fn readable<'t>(text: &'t [u8], report: &mut Report) -> Cow<'t, str> {
+    if let Some(at) = text.iter().position(|byte| *byte == 0) {
+        report.push(
+            Diagnostic::error(at..at + 1, "the Dockerfile has a NUL byte")
+                .help("save the file as UTF-8 text; editors of other systems may have written UTF-16"),
+        );
+    }
+    let wrong = match std::str::from_utf8(text) {
+        Ok(text) => return Cow::Borrowed(text),
+        Err(wrong) => wrong.valid_up_to(),
+    };
+    report.push(
+        Diagnostic::error(wrong..wrong + 1, "the Dockerfile is not valid UTF-8").help("save the file as UTF-8 text"),
+    );
+    let mut readable = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        readable.push_str(chunk.valid());
+        readable.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    Cow::Owned(readable)
+}
+
+/// Checks that there is a `FROM` and that nothing but `ARG` stands before it.
+fn order(instructions: &[Instruction], report: &mut Report) {
+    let first = instructions.iter().position(|one| one.kind == Some(Keyword::From));
+    let before = &instructions[..first.unwrap_or(instructions.len())];
+    for one in before.iter().filter(|one| one.kind != Some(Keyword::Arg)) {
+        // An unknown word has its own error; one more would only repeat the place.
+        if let Some(kind) = one.kind
+            && first.is_some()
+        {
+            report.push(
+                Diagnostic::error(one.span.clone(), format!("`{}` stands before the first `FROM`", kind.name()))
+                    .help("only `ARG` may stand there; move the instruction below a `FROM`"),
+            );
+        }
+    }
+    match (instructions.first(), first) {
+        (None, _) => report.push(
+            Diagnostic::error(0..0, "the Dockerfile has no instructions").help("start it with `FROM` and an image"),
+        ),
+        (Some(one), None) => report.push(
+            Diagnostic::error(one.span.clone(), "the Dockerfile has no `FROM`")
+                .help("start it with `FROM` and an image, or `FROM scratch`"),
+        ),
+        (Some(_), Some(_)) => {}
+    }
+    debug_assert!(report.has_errors() || instructions.iter().all(|one| one.body != Body::Invalid));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! One instruction: which it is, its flags, its arguments.
+
+use std::ops::Range;
+
+use super::{command, flags, pairs};
+use crate::ast::{Body, Flag, FromLine, Instruction, Keyword, Transfer, Word};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::lines::{Lines, Logical};
+use crate::{heredoc, json, words};
+
+/// The arguments of an instruction, and what is needed to read them.
+pub(super) struct Line<'l> {
+    pub(super) logical: &'l Logical,
+    pub(super) keyword: Keyword,
+    pub(super) flags: &'l [Flag],
+    /// Where the arguments are.
+    pub(super) args: Range<usize>,
+    pub(super) escape: char,
+}
+
+impl Line<'_> {
+    /// The arguments as one text.
+    pub(super) fn text(&self) -> &str {
+        &self.logical.text[self.args.clone()]
+    }
+
+    /// A piece of the arguments.
+    pub(super) fn word(&self, here: Range<usize>) -> Word {
+        self.logical.word(self.args.start + here.start..self.args.start + here.end)
+    }
+
+    /// All arguments as one word.
+    pub(super) fn all(&self) -> Word {
+        self.word(0..self.args.len())
+    }
+
+    /// The place of the whole instruction.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.logical.span(0..self.logical.text.trim_end().len())
+    }
+
+    /// An error about the whole instruction.
+    pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.span(), message)
+    }
+
+    /// The strings of the JSON form; `None` when it is another form, `Err` when it is JSON of something else.
+    pub(super) fn strings(&self, report: &mut Report) -> Result<Option<Vec<Word>>, ()> {
+        match json::read(self.text()) {
+            json::Form::Text => Ok(None),
+            json::Form::NotStrings => {
+                report.push(
+                    Diagnostic::error(self.all().span, "a JSON array of arguments holds strings only")
+                        .help("put every argument into double quotes"),
+                );
+                Err(())
+            }
+            json::Form::Strings(strings) => Ok(Some(
+                strings.into_iter().map(|(text, place)| Word { text, span: self.word(place).span }).collect(),
+            )),
+        }
+    }
+}
+
+/// Reads an instruction from its logical line, and skips the heredocs that follow it.
+pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report) -> Instruction {
+    let text = logical.text.trim_end();
+    let escape = lines.directives.escape;
+    let (keyword, behind) = words::keyword(text);
+    let (raw, args) = words::flags(text, behind, escape);
+    let args = args + (text[args..].len() - text[args..].trim_start().len());
+    let flags: Vec<Flag> = raw.into_iter().map(|(flag, place)| split_flag(&flag, logical.span(place))).collect();
+    let word = logical.word(keyword);
+    let kind = Keyword::find(&word.text);
+    let body = match kind {
+        None => unknown(&word, report),
+        Some(keyword) => {
+            let line = Line { logical, keyword, flags: &flags, args: args..text.len(), escape };
+            body(&line, lines, report)
+        }
+    };
+    Instruction {
+        span: logical.span(text.len() - text.trim_start().len()..text.len()),
+        line: logical.line,
+        keyword: word,
+        kind,
+        flags,
+        text: text.trim().to_owned(),
+        body,
+    }
+}
+
+fn split_flag(flag: &str, span: Range<usize>) -> Flag {
+    let flag = flag.strip_prefix("--").unwrap_or(flag);
+    let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
+    Flag { name: name.to_owned(), value, span }
+}
+
+fn unknown(word: &Word, report: &mut Report) -> Body {
+    let options = Keyword::ALL.iter().map(|keyword| keyword.name());
+    report.push(
+        Diagnostic::error(word.span.clone(), format!("unknown instruction {}", quote(&word.text)))
+            .did_you_mean(&word.text, options),
+    );
+    Body::Invalid
+}
+
+fn body(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Body {
+    if line.keyword == Keyword::Onbuild {
+        skip_heredocs(line, lines, report);
+        report.push(
+            line.error("`ONBUILD` is not supported yet")
+                .help("write the instruction into the Dockerfiles that start from this image"),
+        );
+        return Body::Invalid;
+    }
+    let heredocs = skip_heredocs(line, lines, report);
+    let flags = flags::check(line.keyword, line.flags, report);
+    let body = if heredocs { None } else { arguments(line, report) };
+    match body {
+        Some(body) if flags => body,
+        Some(_) | None => Body::Invalid,
+    }
+}
+
+/// Skips the heredocs of `RUN`, `COPY` and `ADD`, refusing them once; tells whether there were any.
+fn skip_heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> bool {
+    let text = line.text();
+    let (keyword, args) = match line.keyword {
+        Keyword::Onbuild => {
+            let (place, behind) = words::keyword(text);
+            (Keyword::find(&text[place]), &text[behind..])
+        }
+        other => (Some(other), text),
+    };
+    if !matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add)) {
+        return false;
+    }
+    let found = heredoc::find(args);
+    if found.is_empty() || matches!(json::read(args), json::Form::Strings(_)) {
+        return false;
+    }
+    let closed = found.iter().all(|doc| lines.skip_heredoc(&doc.name, doc.strip_tabs));
+    let place = text.find("<<").unwrap_or(0);
+    let span = line.word(place..text.len().min(place + 2)).span;
+    if line.keyword != Keyword::Onbuild {
+        let name = line.keyword.name();
+        let help = if line.keyword == Keyword::Run {
+            "join the commands with `&&` and continuation lines, or copy a script and run it"
+        } else {
+            "put the text into a file of the build context and copy it"
+        };
+        report.push(
+            Diagnostic::error(span.clone(), format!("heredocs in `{name}` are not supported yet"))
+                .label("starts here")
+                .help(help),
+        );
+    }
+    if !closed {
+        let names: Vec<String> = found.iter().map(|doc| quote(&doc.name)).collect();
+        report.push(
+            Diagnostic::error(span, "a heredoc is never closed")
+                .help(format!("end it with a line that is only {}", names.join(", then "))),
+        );
+    }
+    true
+}
+
+fn arguments(line: &Line<'_>, report: &mut Report) -> Option<Body> {
+    match line.keyword {
+        Keyword::From => from(line, report),
+        Keyword::Arg => pairs::arguments(line, report).map(Body::Arg),
+        Keyword::Env => pairs::pairs(line, report).map(Body::Env),
+        Keyword::Label => pairs::pairs(line, report).map(Body::Label),
+        Keyword::Run => command::command(line, report).map(Body::Run),
+        Keyword::Cmd => command::command(line, report).map(Body::Cmd),
+        Keyword::Entrypoint => command::command(line, report).map(Body::Entrypoint),
+        Keyword::Shell => command::shell(line, report).map(Body::Shell),
+        Keyword::Healthcheck => command::healthcheck(line, report).map(Body::Healthcheck),
+        Keyword::Copy => transfer(line, report).map(Body::Copy),
+        Keyword::Add => transfer(line, report).map(Body::Add),
+        Keyword::Workdir => one(line, report).map(Body::Workdir),
+        Keyword::User => one(line, report).map(Body::User),
+        Keyword::Stopsignal => one(line, report).map(Body::StopSignal),
+        Keyword::Maintainer => one(line, report).map(Body::Maintainer),
+        Keyword::Expose => many(line, words::blanks(line.text()), report).map(Body::Expose),
+        Keyword::Volume => volume(line, report),
+        Keyword::Onbuild => None,
+    }
+}
+
+fn from(line: &Line<'_>, report: &mut Report) -> Option<Body> {
+    let words: Vec<Word> = words::blanks(line.text()).into_iter().map(|place| line.word(place)).collect();
+    let (base, name) = match words.as_slice() {
+        [base] => (base.clone(), None),
+        [base, separator, name] if separator.text.eq_ignore_ascii_case("as") => (base.clone(), Some(name.clone())),
+        _ => {
+            report.push(line.error("`FROM` takes an image, or an image, `AS` and a name").help(
+                "write `FROM image` or `FROM image AS name`",
+            ));
+            return None;
+        }
+    };
+    if let Some(name) = name.as_ref().filter(|name| !proper_stage_name(&name.text)) {
+        report.push(
+            Diagnostic::error(name.span.clone(), format!("{} cannot be the name of a stage", quote(&name.text)))
+                .help("a name starts with a letter, then letters, digits, `-`, `_` and `.` follow"),
+        );
+        return None;
+    }
+    Some(Body::From(FromLine { base, name, platform: flags::value(line.flags, "platform") }))
+}
+
+fn proper_stage_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
+}
+
+fn one(line: &Line<'_>, report: &mut Report) -> Option<Word> {
+    if line.args.is_empty() {
+        report.push(line.error(format!("`{}` takes an argument", line.keyword.name())));
+        return None;
+    }
+    Some(line.all())
+}
+
+fn many(line: &Line<'_>, places: Vec<Range<usize>>, report: &mut Report) -> Option<Vec<Word>> {
+    if places.is_empty() {
+        report.push(line.error(format!("`{}` takes at least one argument", line.keyword.name())));
+        return None;
+    }
+    Some(places.into_iter().map(|place| line.word(place)).collect())
+}
+
+fn volume(line: &Line<'_>, report: &mut Report) -> Option<Body> {
+    let paths = match line.strings(report).ok()? {
+        Some(strings) => strings,
+        None => many(line, words::blanks(line.text()), report)?,
+    };
+    let blank = paths.iter().find(|path| path.text.trim().is_empty()).map(|path| path.span.clone());
+    if paths.is_empty() || blank.is_some() {
+        let span = blank.unwrap_or_else(|| line.span());
+        report.error(span, "`VOLUME` takes at least one path, and none may be empty");
+        return None;
+    }
+    Some(Body::Volume(paths))
+}
+
+fn transfer(line: &Line<'_>, report: &mut Report) -> Option<Transfer> {
+    let mut words = match line.strings(report).ok()? {
+        Some(strings) => strings,
+        None => words::blanks(line.text()).into_iter().map(|place| line.word(place)).collect(),
+    };
+    let name = line.keyword.name();
+    let Some(dest) = words.pop().filter(|_| !words.is_empty()) else {
+        report.push(
+            line.error(format!("`{name}` takes at least one source and a destination"))
+                .help(format!("write `{name} source destination`")),
+        );
+        return None;
+    };
+    let value = |name| flags::value(line.flags, name);
+    Some(Transfer { sources: words, dest, from: value("from"), chown: value("chown"), chmod: value("chmod") })
+}

@@ -1,0 +1,61 @@
+//! Paths inside an image.
+
+/// `path` as seen from `dir`: absolute, without `.`, `..` and doubled slashes. Nothing lies above the root.
+pub(crate) fn absolute(dir: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let before = if path.starts_with('/') { "" } else { dir };
+    for part in before.split('/').chain(path.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Where `COPY` puts things: absolute, with a slash at the end where the text says that it is a directory.
+pub(crate) fn destination(dir: &str, path: &str) -> String {
+    let mut place = absolute(dir, path);
+    let directory = path.is_empty() || path == "." || path.ends_with('/') || path.ends_with("/.");
+    if directory && !place.ends_with('/') {
+        place.push('/');
+    }
+    place
+}
+
+/// What `WORKDIR path` leaves in the configuration: an absolute path stays as it is written, as in BuildKit.
+pub(crate) fn workdir(dir: &str, path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { absolute(dir, path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_keep_their_slash() {
+        let table = [
+            ("/app", ".", "/app/"),
+            ("/app", "./", "/app/"),
+            ("/app", "", "/app/"),
+            ("/app", "x", "/app/x"),
+            ("/app", "x/", "/app/x/"),
+            ("/app", "x/.", "/app/x/"),
+            ("/app", "/x//y/../z", "/x/z"),
+            ("/app", "../../..", "/"),
+            ("", "x", "/x"),
+            ("/", "/", "/"),
+        ];
+        for (dir, path, expected) in table {
+            assert_eq!(destination(dir, path), expected, "{dir} {path}");
+        }
+    }
+
+    #[test]
+    fn working_directories() {
+        assert_eq!(workdir("/a", "b/../c"), "/a/c");
+        assert_eq!(workdir("/a", "/b/"), "/b/");
+        assert_eq!(absolute("/", "/b/"), "/b");
+    }
+}

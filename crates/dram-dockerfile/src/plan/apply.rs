@@ -1,0 +1,402 @@
+//! The effect of each instruction on a stage.
+
+use std::ops::Range;
+
+use dram_image::config::Nothing;
+
+use super::stage::State;
+use super::{Budget, Op, Run, Step, Workdir, expose, history};
+use crate::ast::{Argument, Body, Command, Instruction, Pair, Word};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::expand::{Expanded, Options, expand};
+use crate::graph::{Origin, StageGraph};
+use crate::{paths, rules};
+
+/// Applies instructions to one stage.
+pub(super) struct Worker<'g> {
+    pub(super) graph: &'g StageGraph,
+    pub(super) state: State,
+    pub(super) budget: &'g mut Budget,
+    pub(super) report: &'g mut Report,
+}
+
+/// What an instruction leaves: a step's work, a line of history, and whether it makes a layer.
+pub(super) struct Effect {
+    pub(super) op: Op,
+    pub(super) created_by: String,
+    pub(super) layer: bool,
+}
+
+impl Effect {
+    fn meta(created_by: String) -> Option<Effect> {
+        Some(Effect { op: Op::Meta, created_by, layer: false })
+    }
+}
+
+impl Worker<'_> {
+    /// Applies one instruction, or reports why it cannot be.
+    pub(super) fn apply(&mut self, instruction: &Instruction, origin: Option<&Origin>) {
+        if self.budget.is_spent() {
+            return;
+        }
+        let Some(effect) = self.effect(instruction, origin) else { return };
+        if !self.budget.spend(effect.created_by.len() + instruction.text.len() + 256) {
+            self.report.push(
+                Diagnostic::error(instruction.span.clone(), "the values of the Dockerfile grow too large together")
+                    .help("set long values once, near the steps that use them"),
+            );
+            return;
+        }
+        self.state.remember(effect.created_by, !effect.layer);
+        self.state.steps.push(Step {
+            line: instruction.line,
+            span: instruction.span.clone(),
+            text: display(instruction),
+            op: effect.op,
+        });
+    }
+
+    fn effect(&mut self, instruction: &Instruction, origin: Option<&Origin>) -> Option<Effect> {
+        match &instruction.body {
+            Body::Arg(arguments) => self.arg(arguments, instruction),
+            Body::Env(pairs) => self.env(pairs),
+            Body::Label(pairs) => self.label(pairs),
+            Body::Run(command) => self.run(command),
+            Body::Cmd(command) => self.cmd(command, instruction),
+            Body::Entrypoint(command) => self.entrypoint(command, instruction),
+            Body::Copy(transfer) => self.copy(transfer, instruction, origin, false),
+            Body::Add(transfer) => self.copy(transfer, instruction, origin, true),
+            Body::Workdir(path) => self.workdir(path),
+            Body::User(user) => self.user(user),
+            Body::Expose(ports) => self.expose(ports),
+            Body::Volume(paths) => self.volume(paths),
+            Body::StopSignal(signal) => self.stop_signal(signal),
+            Body::Shell(words) => {
+                let words = texts(words);
+                let created_by = format!("SHELL {}", history::listed(&words));
+                self.state.config.config.shell = Some(words);
+                Effect::meta(created_by)
+            }
+            Body::Healthcheck(check) => {
+                self.state.config.config.healthcheck = Some(check.clone());
+                Effect::meta(history::healthcheck(check))
+            }
+            Body::Maintainer(name) => {
+                self.state.config.author = Some(name.text.clone());
+                Effect::meta(format!("MAINTAINER {}", name.text))
+            }
+            // `parse` has told what is wrong with it, and a graph is only made of what is right.
+            Body::From(_) | Body::Invalid => None,
+        }
+    }
+
+    /// Expands a word in the scope of this line; what is wrong with it is reported.
+    pub(super) fn expand(&mut self, word: &Word) -> Option<String> {
+        self.expanded(word).map(|expanded| expanded.text)
+    }
+
+    pub(super) fn expanded(&mut self, word: &Word) -> Option<Expanded> {
+        let options = Options::new(self.graph.directives.escape);
+        let scope = &self.state.scope;
+        match expand(&word.text, options, &|name| scope.get(name)) {
+            Ok(expanded) => {
+                self.undefined(word, &expanded);
+                if !self.budget.spend(expanded.text.len()) {
+                    let message = "the values of the Dockerfile grow too large together";
+                    self.report.error(word.span.clone(), message);
+                    return None;
+                }
+                Some(expanded)
+            }
+            Err(problem) => {
+                self.report.push(
+                    Diagnostic::error(word.span.clone(), problem.to_string()).label("in this word"),
+                );
+                None
+            }
+        }
+    }
+
+    fn undefined(&mut self, word: &Word, expanded: &Expanded) {
+        for name in expanded.unmatched.iter().filter(|name| !self.state.args.has(name)) {
+            let message = format!("{} is not defined here", quote(&format!("${name}")));
+            let mut warning = Diagnostic::warning(Some(&rules::UNDEFINED_VAR), word.span.clone(), message)
+                .did_you_mean(name, self.state.scope.names());
+            if self.graph.globals.has(name) {
+                warning = warning.help(format!("write `ARG {name}` in this stage to use the global argument"));
+            }
+            self.report.push(warning);
+        }
+    }
+
+    fn arg(&mut self, arguments: &[Argument], instruction: &Instruction) -> Option<Effect> {
+        let mut created_by = String::from("ARG");
+        for argument in arguments {
+            let name = argument.name.text.as_str();
+            let given = self.graph.settings.build_args.get(name).cloned();
+            let value = match (given, &argument.default) {
+                (Some(given), _) => Some(given),
+                (None, Some(default)) => Some(self.expand(default)?),
+                (None, None) => self.graph.globals.get(name).map(str::to_owned),
+            };
+            created_by.push(' ');
+            created_by.push_str(name);
+            if let Some(value) = &value {
+                if !self.budget.spend(name.len() + value.len()) {
+                    let message = "the values of the Dockerfile grow too large together";
+                    self.report.error(instruction.span.clone(), message);
+                    return None;
+                }
+                self.state.scope.set_last(name, value);
+                created_by.push('=');
+                created_by.push_str(value);
+            }
+            self.state.args.declare(name, value.as_deref());
+        }
+        Effect::meta(created_by)
+    }
+
+    /// Expands pairs, all in the same scope.
+    fn pairs(&mut self, pairs: &[Pair], keyword: &str) -> Option<Vec<(String, String)>> {
+        let mut expanded = Vec::with_capacity(pairs.len());
+        let mut wrong = false;
+        for pair in pairs {
+            let (name, value) = (self.expand(&pair.name), self.expand(&pair.value));
+            match (name, value) {
+                (Some(name), Some(_)) if name.is_empty() => {
+                    let message = format!("a name of `{keyword}` expands to nothing");
+                    self.report.error(pair.name.span.clone(), message);
+                    wrong = true;
+                }
+                (Some(name), Some(value)) => expanded.push((name, value)),
+                (_, _) => wrong = true,
+            }
+        }
+        (!wrong).then_some(expanded)
+    }
+
+    fn env(&mut self, pairs: &[Pair]) -> Option<Effect> {
+        let mut created_by = String::from("ENV");
+        for (name, value) in self.pairs(pairs, "ENV")? {
+            created_by.push_str(&format!(" {name}={value}"));
+            self.state.scope.set_last(&name, &value);
+            self.state.env.set(&name, &value);
+        }
+        Effect::meta(created_by)
+    }
+
+    fn label(&mut self, pairs: &[Pair]) -> Option<Effect> {
+        let mut created_by = String::from("LABEL");
+        for (name, value) in self.pairs(pairs, "LABEL")? {
+            created_by.push_str(&format!(" {name}={value}"));
+            self.state.config.config.labels.insert(name, value);
+        }
+        Effect::meta(created_by)
+    }
+
+    /// The words of a command; the shell form gets its shell.
+    fn argv(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Exec(words) => texts(words),
+            Command::Shell(text) => {
+                let mut words = match &self.state.config.config.shell {
+                    Some(shell) if !shell.is_empty() => shell.clone(),
+                    Some(_) | None => vec!["/bin/sh".to_owned(), "-c".to_owned()],
+                };
+                words.push(text.text.clone());
+                words
+            }
+        }
+    }
+
+    fn run(&mut self, command: &Command) -> Option<Effect> {
+        let argv = self.argv(command);
+        let span = match command {
+            Command::Shell(text) => text.span.clone(),
+            Command::Exec(words) => words.first().map_or(0..0, |word| word.span.clone()),
+        };
+        let args: usize = self.state.args.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
+        if !self.budget.spend(self.state.scope.weight() + args) {
+            self.report.error(span, "the environment of the steps grows too large together");
+            return None;
+        }
+        let scope = &self.state.scope;
+        let args = self.state.args.iter().map(|(name, value)| (name, scope.get(name).unwrap_or(value)));
+        let args: Vec<(String, String)> = args.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let created_by = history::run(&args, &argv);
+        let env = scope.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let run = Run {
+            argv,
+            env,
+            cwd: self.state.dir(),
+            user: self.state.config.config.user.clone(),
+            hidden_env: self.graph.settings.proxies(),
+        };
+        Some(Effect { op: Op::Run(run), created_by, layer: true })
+    }
+
+    fn cmd(&mut self, command: &Command, instruction: &Instruction) -> Option<Effect> {
+        self.recommend_json(command, instruction);
+        let argv = self.argv(command);
+        let created_by = format!("CMD {}", history::quoted(&argv));
+        let config = &mut self.state.config.config;
+        config.cmd = (!argv.is_empty()).then_some(argv);
+        config.args_escaped = Some(true);
+        self.state.cmd_given = true;
+        Effect::meta(created_by)
+    }
+
+    fn entrypoint(&mut self, command: &Command, instruction: &Instruction) -> Option<Effect> {
+        self.recommend_json(command, instruction);
+        let argv = self.argv(command);
+        let created_by = format!("ENTRYPOINT {}", history::quoted(&argv));
+        let config = &mut self.state.config.config;
+        config.entrypoint = (!argv.is_empty()).then_some(argv);
+        if !self.state.cmd_given {
+            config.cmd = None;
+        }
+        Effect::meta(created_by)
+    }
+
+    fn recommend_json(&mut self, command: &Command, instruction: &Instruction) {
+        let has_shell = self.state.config.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
+        let Command::Shell(text) = command else { return };
+        // What was meant as JSON has had its warning.
+        if has_shell || crate::json::looks_meant(&text.text) {
+            return;
+        }
+        let name = instruction.kind.map_or("CMD", |kind| kind.name());
+        let message = format!("a shell starts the command of `{name}`, so signals do not reach it");
+        self.report.push(
+            Diagnostic::warning(Some(&rules::JSON_ARGS_RECOMMENDED), instruction.span.clone(), message)
+                .help(format!("write `{name} [\"program\", \"argument\"]`")),
+        );
+    }
+
+    fn workdir(&mut self, word: &Word) -> Option<Effect> {
+        let path = self.expand(word)?;
+        if !self.state.workdir_given && !path.starts_with('/') {
+            let message = format!("{} depends on the base image's working directory", quote(&path));
+            self.report.push(
+                Diagnostic::warning(Some(&rules::WORKDIR_RELATIVE_PATH), word.span.clone(), message)
+                    .help("write an absolute path"),
+            );
+        }
+        self.state.workdir_given = true;
+        let dir = self.state.dir();
+        let kept = paths::workdir(&dir, &path);
+        let created_by = format!("WORKDIR {kept}");
+        self.state.config.config.working_dir = kept;
+        let path = self.state.dir();
+        if path == "/" {
+            return Effect::meta(created_by);
+        }
+        let user = self.state.config.config.user.clone();
+        Some(Effect { op: Op::Workdir(Workdir { path, user }), created_by, layer: true })
+    }
+
+    fn user(&mut self, word: &Word) -> Option<Effect> {
+        let user = self.expand(word)?;
+        if user.is_empty() {
+            let message = format!("{} expands to nothing, which means root", quote(&word.text));
+            self.report.push(
+                Diagnostic::warning(None, word.span.clone(), message)
+                    .help("give the argument a default, or write `USER root`"),
+            );
+        }
+        if !self.ids_fit(&user, word.span.clone()) {
+            return None;
+        }
+        let created_by = format!("USER {user}");
+        self.state.config.config.user = user;
+        Effect::meta(created_by)
+    }
+
+    /// Whether the ids in `user[:group]` are ids: the last one of 32 bits means "none".
+    pub(super) fn ids_fit(&mut self, user: &str, span: Range<usize>) -> bool {
+        let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = |part: &str| part.parse::<u32>().is_ok_and(|id| id < u32::MAX);
+        let wrong = user.split(':').find(|part| number(part) && !fits(part));
+        if let Some(part) = wrong {
+            let message = format!("{} is too large for an id", quote(part));
+            self.report.push(Diagnostic::error(span, message).note(format!("the largest id is {}", u32::MAX - 1)));
+        }
+        wrong.is_none()
+    }
+
+    fn expose(&mut self, words: &[Word]) -> Option<Effect> {
+        let mut words: Vec<&Word> = words.iter().collect();
+        words.sort_by(|left, right| left.text.cmp(&right.text));
+        let mut all = Vec::new();
+        let mut wrong = false;
+        for word in words {
+            let Some(expanded) = self.expanded(word) else {
+                wrong = true;
+                continue;
+            };
+            for port in &expanded.words {
+                match expose::ports(port, word, self.report) {
+                    Some(ports) if self.budget.spend(64 * ports.len()) => all.extend(ports),
+                    Some(_) => {
+                        self.report.error(word.span.clone(), "the exposed ports are too many");
+                        return None;
+                    }
+                    None => wrong = true,
+                }
+            }
+        }
+        if wrong {
+            return None;
+        }
+        let created_by = format!("EXPOSE {}", history::listed(&all));
+        self.state.config.config.exposed_ports.extend(all.into_iter().map(|port| (port, Nothing {})));
+        Effect::meta(created_by)
+    }
+
+    fn volume(&mut self, words: &[Word]) -> Option<Effect> {
+        let mut paths = Vec::with_capacity(words.len());
+        for word in words {
+            let trimmed = Word { text: word.text.trim().to_owned(), span: word.span.clone() };
+            let path = self.expand(&trimmed)?;
+            if path.is_empty() {
+                let message = format!("the volume {} expands to nothing", quote(&word.text));
+                self.report.error(word.span.clone(), message);
+                return None;
+            }
+            paths.push(path);
+        }
+        let created_by = format!("VOLUME {}", history::listed(&paths));
+        self.state.config.config.volumes.extend(paths.into_iter().map(|path| (path, Nothing {})));
+        Effect::meta(created_by)
+    }
+
+    fn stop_signal(&mut self, word: &Word) -> Option<Effect> {
+        let signal = self.expand(word)?;
+        if !expose::is_signal(&signal) {
+            self.report.push(
+                Diagnostic::error(word.span.clone(), format!("{} is not a signal", quote(&signal)))
+                    .did_you_mean(&signal, ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGKILL", "SIGUSR1"])
+                    .help("write a name as in `SIGTERM`, or a number"),
+            );
+            return None;
+        }
+        let created_by = format!("STOPSIGNAL {signal}");
+        self.state.config.config.stop_signal = Some(signal);
+        Effect::meta(created_by)
+    }
+}
+
+fn texts(words: &[Word]) -> Vec<String> {
+    words.iter().map(|word| word.text.clone()).collect()
+}
+
+/// The instruction on one line: its keyword in capitals, blanks joined.
+fn display(instruction: &Instruction) -> String {
+    let mut words = instruction.text.split_whitespace();
+    let mut out = words.next().unwrap_or_default().to_uppercase();
+    for word in words {
+        out.push(' ');
+        out.push_str(word);
+    }
+    out
+}

@@ -1,0 +1,140 @@
+//! Ports and signals.
+
+use crate::ast::Word;
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::rules;
+
+/// The ports one word of `EXPOSE` names, as `80/tcp`: `[[ip:]host:]from[-to][/protocol]`, of which the engine
+/// ignores address and host port.
+pub(super) fn ports(text: &str, word: &Word, report: &mut Report) -> Option<Vec<String>> {
+    match read(text) {
+        Ok((ports, protocol, mapped)) => {
+            if mapped {
+                let message = format!("the address or host port of {} has no effect", quote(text));
+                report.push(
+                    Diagnostic::warning(Some(&rules::EXPOSE_INVALID_FORMAT), word.span.clone(), message)
+                        .help("name the container's port only"),
+                );
+            }
+            let lower = protocol.to_ascii_lowercase();
+            if lower != protocol {
+                let message = format!("the protocol {} is not lower case", quote(protocol));
+                let rule = Some(&rules::EXPOSE_PROTO_CASING);
+                report.push(
+                    Diagnostic::warning(rule, word.span.clone(), message).help(format!("write {}", quote(&lower))),
+                );
+            }
+            Some(ports.map(|port| format!("{port}/{lower}")).collect())
+        }
+        Err(problem) => {
+            report.push(
+                Diagnostic::error(word.span.clone(), format!("{} is not a port: {problem}", quote(text)))
+                    .help("write it as in `80`, `8000-8010` or `53/udp`"),
+            );
+            None
+        }
+    }
+}
+
+type Ports<'t> = (std::ops::RangeInclusive<u16>, &'t str, bool);
+
+fn read(text: &str) -> Result<Ports<'_>, &'static str> {
+    let mut parts = text.rsplitn(3, ':');
+    let container = parts.next().unwrap_or_default();
+    let (host, address) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (range, protocol) = container.split_once('/').unwrap_or((container, "tcp"));
+    let protocol = if protocol.is_empty() { "tcp" } else { protocol };
+    if range.is_empty() {
+        return Err("it has no number");
+    }
+    if !["tcp", "udp", "sctp"].iter().any(|known| known.eq_ignore_ascii_case(protocol)) {
+        return Err("the protocol is neither `tcp` nor `udp` nor `sctp`");
+    }
+    let bare = address.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(address);
+    if !bare.is_empty() && bare.parse::<std::net::IpAddr>().is_err() {
+        return Err("the part before the ports is not an address");
+    }
+    let ports = numbers(range)?;
+    if !host.is_empty() {
+        let host = numbers(host)?;
+        if ports.len() > 1 && ports.len() != host.len() {
+            return Err("the two ranges differ in length");
+        }
+    }
+    Ok((ports, protocol, !host.is_empty() || !address.is_empty()))
+}
+
+fn numbers(text: &str) -> Result<std::ops::RangeInclusive<u16>, &'static str> {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if digits { text.parse::<u16>().map_err(|_| "the largest port is 65535") } else { Err("it is not a number") }
+    };
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to) = (number(from)?, number(to)?);
+    if to < from { Err("the range ends before it starts") } else { Ok(from..=to) }
+}
+
+/// Whether `text` is a signal of Linux: a number, or a name with or without `SIG`.
+pub(super) fn is_signal(text: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
+        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
+        "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ", "RTMIN", "RTMAX",
+    ];
+    if let Ok(number) = text.parse::<u8>() {
+        return (1..=64).contains(&number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |start: &str, most: u8| {
+        let digits = name.strip_prefix(start).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse::<u8>().ok()).is_some_and(|offset| (1..=most).contains(&offset))
+    };
+    NAMES.contains(&name) || offset("RTMIN+", 15) || offset("RTMAX-", 14)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_words() {
+        let table: &[(&str, &[&str])] = &[
+            ("80", &["80/tcp"]),
+            ("53/udp", &["53/udp"]),
+            ("53/UDP", &["53/udp"]),
+            ("80-82", &["80/tcp", "81/tcp", "82/tcp"]),
+            ("8080:80", &["80/tcp"]),
+            ("127.0.0.1::80", &["80/tcp"]),
+            ("[::1]:8080:80", &["80/tcp"]),
+            ("80/", &["80/tcp"]),
+        ];
+        for (text, expected) in table {
+            let mut report = Report::default();
+            assert_eq!(ports(text, &Word::default(), &mut report).as_deref(), Some(&expected.map_strings()[..]), "{text}");
+        }
+        for text in ["", "x", "80/icmp", "82-80", "65536", "-1", "+1", "80-", "1:2:3:4", "x:80", "1-3:80-81", "/tcp"] {
+            assert_eq!(ports(text, &Word::default(), &mut Report::default()), None, "{text}");
+        }
+    }
+
+    trait Strings {
+        fn map_strings(&self) -> Vec<String>;
+    }
+
+    impl Strings for &[&str] {
+        fn map_strings(&self) -> Vec<String> {
+            self.iter().map(|text| (*text).to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn signals() {
+        for signal in ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-14"] {
+            assert!(is_signal(signal), "{signal}");
+        }
+        for signal in ["", "0", "99", "SIGFOO", "RTMIN+16", "RTMAX-0", "-1", "SIG"] {
+            assert!(!is_signal(signal), "{signal}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the history calls each instruction: the words BuildKit writes, which Go's formatting shapes.
+
+use dram_image::Healthcheck;
+
+/// A list as Go's `%q`: `["a" "b"]`.
+pub(super) fn quoted(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| go_quoted(word)).collect();
+    format!("[{}]", words.join(" "))
+}
+
+/// A list as Go's `%v`: `[a b]`.
+pub(super) fn listed(words: &[String]) -> String {
+    format!("[{}]", words.join(" "))
+}
+
+fn go_quoted(word: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in word.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{b}' => out.push_str("\\v"),
+            low if low.is_ascii_control() => out.push_str(&format!("\\x{:02x}", low as u32)),
+            other if other.is_control() => out.push_str(&format!("\\u{:04x}", other as u32)),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The arguments that are in force, before the words of a `RUN`: `|2 A=1 B=2 words`.
+pub(super) fn run(args: &[(String, String)], argv: &[String]) -> String {
+    let mut out = String::from("RUN ");
+    if !args.is_empty() {
+        out.push_str(&format!("|{} ", args.len()));
+        for (name, value) in args {
+            out.push_str(&format!("{name}={value} "));
+        }
+    }
+    out.push_str(&argv.join(" "));
+    out.push_str(" # buildkit");
+    out
+}
+
+pub(super) fn healthcheck(check: &Healthcheck) -> String {
+    format!(
+        "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
+        listed(&check.test),
+        duration(check.interval),
+        duration(check.timeout),
+        duration(check.start_period),
+        duration(check.start_interval),
+        check.retries
+    )
+}
+
+/// A duration as Go prints it: `1m30s`, `1.5ms`, `0s`.
+fn duration(nanoseconds: i64) -> String {
+    let total = nanoseconds.unsigned_abs();
+    if total < 1_000_000_000 {
+        return match total {
+            0 => "0s".to_owned(),
+            1..1_000 => format!("{total}ns"),
+            1_000..1_000_000 => format!("{}µs", decimal(total, 1_000)),
+            _ => format!("{}ms", decimal(total, 1_000_000)),
+        };
+    }
+    let (hours, minutes) = (total / 3_600_000_000_000, total / 60_000_000_000 % 60);
+    let seconds = decimal(total % 60_000_000_000, 1_000_000_000);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+fn decimal(value: u64, unit: u64) -> String {
+    let width = unit.ilog10() as usize;
+    let text = format!("{}.{:0width$}", value / unit, value % unit);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn go_shapes() {
+        let words = ["a b".to_owned(), "\"\n".to_owned(), "é\u{1}".to_owned()];
+        assert_eq!(quoted(&words), r#"["a b" "\"\n" "é\x01"]"#);
+        assert_eq!(quoted(&[]), "[]");
+        let table = [
+            (0, "0s"),
+            (30_000_000_000, "30s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (1_500_000_000, "1.5s"),
+            (500_000_000, "500ms"),
+            (1_500_000, "1.5ms"),
+            (1_000, "1µs"),
+        ];
+        for (nanoseconds, expected) in table {
+            assert_eq!(duration(nanoseconds), expected);
+        }
+    }
+}

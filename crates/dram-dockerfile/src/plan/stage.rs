@@ -1,0 +1,199 @@
+//! A stage while it is planned: what it takes over from its base, and what it hands on.
+
+use std::collections::BTreeMap;
+
+use dram_image::{History, ImageConfig};
+
+use super::{Base, Budget, Stage, Step};
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::env::Env;
+use crate::graph::{Ground, Node, StageGraph};
+use crate::paths;
+
+/// Where programs are looked for when the base does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The comment that marks a line of history.
+const COMMENT: &str = "dram";
+
+/// What instructions have done to a stage so far.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(super) config: ImageConfig,
+    /// The configuration's variables; written back at the end.
+    pub(super) env: Env,
+    /// What a `RUN` sees and words expand to: `ENV` and `ARG`, the last set last.
+    pub(super) scope: Env,
+    /// Declared arguments, and their values where they have one.
+    pub(super) args: Args,
+    /// A `WORKDIR` was given in this file.
+    pub(super) workdir_given: bool,
+    /// A `CMD` was given in this stage.
+    pub(super) cmd_given: bool,
+    pub(super) steps: Vec<Step>,
+}
+
+/// Declared arguments in the order of their first `ARG`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Args(Env);
+
+impl Args {
+    pub(super) fn declare(&mut self, name: &str, value: Option<&str>) {
+        self.0.set(name, value.unwrap_or_default());
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter()
+    }
+
+    fn weight(&self) -> usize {
+        self.0.weight()
+    }
+}
+
+impl State {
+    /// The state before the stage's first instruction. What is wrong with the base is reported.
+    pub(super) fn begin(
+        graph: &StageGraph,
+        node: &Node,
+        found: &BTreeMap<String, ImageConfig>,
+        done: &[State],
+        budget: &mut Budget,
+        report: &mut Report,
+    ) -> State {
+        let mut state = match &node.base {
+            Ground::Scratch => State::empty(ImageConfig::default()),
+            Ground::Stage(at) => done[*at].handed_on(budget),
+            Ground::Outside { name, .. } => match found.get(name) {
+                Some(config) => {
+                    triggers(config, name, node, report);
+                    State::empty(config.clone())
+                }
+                None => {
+                    if !graph.settings.contexts.contains(name.strip_suffix(":latest").unwrap_or(name))
+                        && !graph.settings.contexts.contains(name)
+                    {
+                        let message = format!("nothing is known about the image {}", quote(name));
+                        report.error(node.base_span.clone(), message);
+                    }
+                    State::empty(ImageConfig::default())
+                }
+            },
+        };
+        if budget.is_spent() {
+            report.error(node.from.span.clone(), "the stages of the Dockerfile grow too large together");
+        }
+        state.settle(graph);
+        state
+    }
+
+    fn empty(config: ImageConfig) -> State {
+        State {
+            env: Env::from_pairs(&config.config.env),
+            config,
+            scope: Env::default(),
+            args: Args::default(),
+            workdir_given: false,
+            cmd_given: false,
+            steps: Vec::new(),
+        }
+    }
+
+    /// What a stage that starts `FROM` this one begins with.
+    fn handed_on(&self, budget: &mut Budget) -> State {
+        let weight = self.env.weight() + self.scope.weight() + self.args.weight() + config_weight(&self.config);
+        if !budget.spend(weight) {
+            return State::empty(ImageConfig::default());
+        }
+        State {
+            config: self.config.clone(),
+            env: self.env.clone(),
+            scope: self.scope.clone(),
+            args: self.args.clone(),
+            workdir_given: self.workdir_given,
+            cmd_given: false,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Fills in what every stage has.
+    fn settle(&mut self, graph: &StageGraph) {
+        let config = &mut self.config;
+        config.created = None;
+        config.config.on_build.clear();
+        config.rootfs.diff_ids.clear();
+        if config.os.is_empty() {
+            config.os.clone_from(&graph.settings.os);
+        }
+        if config.architecture.is_empty() {
+            config.architecture.clone_from(&graph.settings.architecture);
+            config.variant.clone_from(&graph.settings.variant);
+        }
+        if !config.config.working_dir.is_empty() {
+            config.config.working_dir = paths::workdir("/", &config.config.working_dir);
+        }
+        if !self.env.has("PATH") {
+            self.env.set("PATH", DEFAULT_PATH);
+        }
+        // The base's `ENV` wins over an `ARG` it was built with.
+        for (name, value) in self.env.iter() {
+            self.scope.set_last(name, value);
+        }
+    }
+
+    /// Where relative paths start: absolute and clean.
+    pub(super) fn dir(&self) -> String {
+        paths::absolute("/", &self.config.config.working_dir)
+    }
+
+    /// Adds a line of history.
+    pub(super) fn remember(&mut self, created_by: String, empty_layer: bool) {
+        self.config.history.push(History {
+            created: None,
+            created_by: Some(created_by),
+            author: None,
+            comment: Some(COMMENT.to_owned()),
+            empty_layer,
+        });
+    }
+
+    pub(super) fn finish(mut self, node: &Node) -> Stage {
+        self.config.config.env = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let base = match &node.base {
+            Ground::Scratch => Base::Scratch,
+            Ground::Stage(at) => Base::Stage(*at),
+            Ground::Outside { name, .. } => Base::Outside(name.clone()),
+        };
+        Stage { name: node.name.clone(), index: node.index, base, steps: self.steps, config: self.config }
+    }
+}
+
+/// Refuses a base that has instructions for its heirs.
+fn triggers(config: &ImageConfig, name: &str, node: &Node, report: &mut Report) {
+    let triggers = &config.config.on_build;
+    if triggers.is_empty() {
+        return;
+    }
+    let error = Diagnostic::error(
+        node.base_span.clone(),
+        format!("the `ONBUILD` triggers of {} are not supported yet", quote(name)),
+    );
+    let listed: Vec<String> = triggers.iter().take(10).map(|trigger| quote(trigger)).collect();
+    report.push(
+        error
+            .note(format!("the image wants to run {}", listed.join(", ")))
+            .help("start from an image without triggers, and write these instructions below"),
+    );
+}
+
+fn config_weight(config: &ImageConfig) -> usize {
+    let history: usize =
+        config.history.iter().map(|line| 128 + line.created_by.as_ref().map_or(0, String::len)).sum();
+    let labels: usize = config.config.labels.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
+    let rest = config.config.exposed_ports.len() + config.config.volumes.len();
+    history + labels + 64 * rest
+}

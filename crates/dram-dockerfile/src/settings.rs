@@ -1,0 +1,177 @@
+//! What the user says beside the Dockerfile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::env::Env;
+
+/// The command line's part in a build.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The stage to build; the last one when absent.
+    pub target: Option<String>,
+    /// Values for `ARG`.
+    pub build_args: BTreeMap<String, String>,
+    /// Names that stand for something other than an image of that name.
+    pub contexts: BTreeSet<String>,
+    /// Operating system built for, and building, under its Go name.
+    pub os: String,
+    /// Architecture built for, and building, under its Go name.
+    pub architecture: String,
+    /// Variant of the architecture.
+    pub variant: Option<String>,
+}
+
+impl Settings {
+    /// The platform as `os/architecture[/variant]`.
+    pub fn platform(&self) -> String {
+        let mut platform = format!("{}/{}", self.os, self.architecture);
+        if let Some(variant) = self.variant.as_deref().filter(|variant| !variant.is_empty()) {
+            platform.push('/');
+            platform.push_str(variant);
+        }
+        platform
+    }
+
+    /// The arguments that are there without being declared before the first `FROM`; inside a stage they need an
+    /// `ARG`. A build argument of the same name wins.
+    pub(crate) fn platform_args(&self, target: &str) -> Env {
+        let platform = self.platform();
+        let variant = self.variant.as_deref().unwrap_or_default();
+        let target = if target.is_empty() { "default" } else { target };
+        let table = [
+            ("BUILDPLATFORM", platform.as_str()),
+            ("BUILDOS", &self.os),
+            ("BUILDOSVERSION", ""),
+            ("BUILDARCH", &self.architecture),
+            ("BUILDVARIANT", variant),
+            ("TARGETPLATFORM", &platform),
+            ("TARGETOS", &self.os),
+            ("TARGETOSVERSION", ""),
+            ("TARGETARCH", &self.architecture),
+            ("TARGETVARIANT", variant),
+            ("TARGETSTAGE", target),
+        ];
+        let mut env = Env::default();
+        for (name, value) in table {
+            env.set(name, self.build_args.get(name).map_or(value, String::as_str));
+        }
+        env
+    }
+
+    /// Proxies given as build arguments: a `RUN` sees them without an `ARG`, in capitals and not, and nothing
+    /// remembers them.
+    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
+        let mut proxies = Vec::new();
+        for name in ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"] {
+            let given = self.build_args.iter().rev().find(|(given, _)| given.eq_ignore_ascii_case(name));
+            if let Some((_, value)) = given.filter(|(_, value)| !value.is_empty()) {
+                proxies.push((name.to_ascii_uppercase(), value.clone()));
+                proxies.push((name.to_owned(), value.clone()));
+            }
+        }
+        proxies
+    }
+
+    /// Whether `platform`, as `FROM --platform` has it, is the one built for; `None` when it is not a platform.
+    pub(crate) fn builds_for(&self, platform: &str) -> Option<bool> {
+        let wanted = Platform::parse(platform)?;
+        let own = Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default());
+        let os = wanted.os.is_empty() || wanted.os == own.os;
+        let architecture = wanted.architecture.is_empty()
+            || wanted.architecture == own.architecture && wanted.variant == own.variant;
+        Some(os && architecture)
+    }
+}
+
+/// A platform under its usual names; what is not said is empty.
+struct Platform {
+    os: String,
+    architecture: String,
+    variant: String,
+}
+
+impl Platform {
+    fn new(os: &str, architecture: &str, variant: &str) -> Platform {
+        let os = os.to_ascii_lowercase();
+        let architecture = architecture.to_ascii_lowercase();
+        let variant = variant.to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("x86_64" | "x86-64" | "amd64", "v1" | "") => ("amd64", ""),
+            ("x86_64" | "x86-64", other) => ("amd64", other),
+            ("aarch64" | "arm64", "8" | "v8" | "") => ("arm64", ""),
+            ("aarch64", other) => ("arm64", other),
+            ("i386" | "i686", _) => ("386", ""),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            (architecture, variant) => (architecture, variant),
+        };
+        let os = if os == "macos" { "darwin".to_owned() } else { os };
+        Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
+    }
+
+    fn parse(text: &str) -> Option<Platform> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let proper = |part: &&str| {
+            !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
+        };
+        if !parts.iter().all(proper) {
+            return None;
+        }
+        match parts.as_slice() {
+            [os] if ["linux", "windows", "darwin", "macos", "freebsd"].contains(os) => Some(Platform::new(os, "", "")),
+            [architecture] => Some(Platform::new("", architecture, "")),
+            [os, architecture] => Some(Platform::new(os, architecture, "")),
+            [os, architecture, variant] => Some(Platform::new(os, architecture, variant)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(os: &str, architecture: &str, variant: Option<&str>) -> Settings {
+        Settings {
+            os: os.into(),
+            architecture: architecture.into(),
+            variant: variant.map(Into::into),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn platforms() {
+        let amd64 = settings("linux", "amd64", None);
+        let arm64 = settings("linux", "arm64", Some("v8"));
+        let table = [
+            (&amd64, "linux/amd64", Some(true)),
+            (&amd64, "linux/x86_64", Some(true)),
+            (&amd64, "amd64", Some(true)),
+            (&amd64, "linux", Some(true)),
+            (&amd64, "linux/arm64", Some(false)),
+            (&amd64, "bogus/arch", Some(false)),
+            (&amd64, "windows/amd64", Some(false)),
+            (&amd64, "a/b/c/d", None),
+            (&amd64, "", None),
+            (&amd64, "linux/", None),
+            (&arm64, "linux/arm64", Some(true)),
+            (&arm64, "linux/arm64/v8", Some(true)),
+            (&arm64, "linux/arm64/v9", Some(false)),
+        ];
+        for (settings, platform, expected) in table {
+            assert_eq!(settings.builds_for(platform), expected, "{platform}");
+        }
+        assert_eq!(arm64.platform(), "linux/arm64/v8");
+    }
+
+    #[test]
+    fn proxies_come_in_both_cases() {
+        let mut settings = settings("linux", "amd64", None);
+        settings.build_args.insert("HTTP_PROXY".into(), "http://p".into());
+        settings.build_args.insert("no_proxy".into(), String::new());
+        let proxies = settings.proxies();
+        let names: Vec<&str> = proxies.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["HTTP_PROXY", "http_proxy"]);
+    }
+}
