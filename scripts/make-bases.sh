@@ -96,6 +96,7 @@ sources() {
 
 # debian TARGET VARIANT PACKAGES [OPTION…]: a root file system, without device
 # nodes, documentation, translations, package lists, logs or this machine's name.
+# The files that a runtime mounts over are there, and empty.
 debian() {
   local target=$1 variant=$2 packages=$3 hook=customize lines=() proxy key path
   shift 3
@@ -115,8 +116,16 @@ debian() {
   # shellcheck disable=SC2016 # mmdebstrap gives its hooks the root file system as $1
   options+=("--$hook-hook="'cd "$1" && rm -rf usr/share/doc usr/share/man usr/share/info usr/share/locale \
     usr/share/lintian usr/share/bug var/log/* var/cache/* var/lib/apt/lists/* etc/machine-id \
-    var/lib/dbus/machine-id etc/hostname etc/resolv.conf etc/apt/apt.conf.d/99mmdebstrap')
+    var/lib/dbus/machine-id etc/apt/apt.conf.d/99mmdebstrap etc/hostname etc/resolv.conf &&
+    touch etc/hostname etc/hosts etc/resolv.conf && chmod 644 etc/host* etc/resolv.conf')
   mmdebstrap "${options[@]}" "$@" "$suite" "$target" "${lines[@]}"
+  # An empty /dev, to mount on.
+  local empty
+  empty=$(mktemp -d)
+  mkdir "$empty/dev"
+  tar --append --file "$target" --directory "$empty" --numeric-owner --owner=0 --group=0 \
+    --mode=755 --mtime="@$SOURCE_DATE_EPOCH" ./dev
+  rm -r "$empty"
 }
 
 make_elixir-1.14() {
