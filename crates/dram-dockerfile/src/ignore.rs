@@ -1,1 +1,197 @@
-//! (being written)
+//! `.dockerignore`: which paths of a build context are left out.
+//!
+//! Reads as `moby/patternmatcher/ignorefile` and matches as `MatchesOrParentMatches`: the last pattern that matches a
+//! path, or a directory above it, decides; `!` brings paths back; `**` stands for any number of directories. Plain
+//! names are found in a table, so that a hundred thousand of them cost no more than a few; what has wildcards is
+//! matched in one pass over the path, without backtracking.
+
+mod pattern;
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::glob;
+
+use pattern::Shape;
+
+/// The longest text that is read, in bytes.
+pub const LONGEST_TEXT: usize = 16 << 20;
+
+/// A list of patterns, compiled.
+#[derive(Debug, Clone, Default)]
+pub struct Ignore {
+    patterns: Vec<Pattern>,
+    /// The last pattern that is exactly this path.
+    exact: HashMap<String, usize>,
+    /// The last pattern that is `**/` and this path.
+    anywhere: HashMap<String, usize>,
+    /// The last pattern that is this path and `/**`.
+    beneath: HashMap<String, usize>,
+    /// Every other pattern, in order.
+    general: Vec<usize>,
+}
+
+/// One pattern of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// The pattern as written, blanks around it removed.
+    pub text: String,
+    /// Its line, from 1.
+    pub line: usize,
+    /// Its place in the file.
+    pub span: Range<usize>,
+    /// It brings paths back: it starts with `!`.
+    pub exception: bool,
+    shape: Shape,
+}
+
+impl Ignore {
+    /// Reads a list.
+    ///
+    /// # Errors
+    /// One error for each malformed pattern, and one for a text that is too long or not UTF-8.
+    pub fn parse(text: &[u8]) -> Result<Ignore, Vec<Diagnostic>> {
+        let mut report = Report::default();
+        let mut ignore = Ignore::default();
+        match std::str::from_utf8(text) {
+            Ok(_) if text.len() > LONGEST_TEXT => {
+                report.error(0..0, format!("the list is longer than {} MiB", LONGEST_TEXT >> 20));
+            }
+            Ok(text) => ignore.read(text, &mut report),
+            Err(wrong) => {
+                let at = wrong.valid_up_to();
+                report.push(
+                    Diagnostic::error(at..at + 1, "the list is not valid UTF-8").help("save the file as UTF-8 text"),
+                );
+            }
+        }
+        if report.has_errors() { Err(report.into_diagnostics()) } else { Ok(ignore) }
+    }
+
+    fn read(&mut self, text: &str, report: &mut Report) {
+        let mut start = 0;
+        for (at, line) in text.split_inclusive('\n').enumerate() {
+            let (offset, mut content) = (start, line);
+            start += line.len();
+            let mut skipped = 0;
+            if let Some(rest) = content.strip_prefix('\u{feff}').filter(|_| at == 0) {
+                skipped = content.len() - rest.len();
+                content = rest;
+            }
+            if content.starts_with('#') || content.trim().is_empty() {
+                continue;
+            }
+            let begin = offset + skipped + (content.len() - content.trim_start().len());
+            let content = content.trim();
+            let span = begin..begin + content.len();
+            match Pattern::read(content, at + 1, span.clone()) {
+                Ok(pattern) => self.add(pattern),
+                Err(problem) => report.push(problem),
+            }
+        }
+    }
+
+    fn add(&mut self, pattern: Pattern) {
+        let at = self.patterns.len();
+        match &pattern.shape {
+            Shape::Exact(path) => drop(self.exact.insert(path.clone(), at)),
+            Shape::Anywhere(path) => drop(self.anywhere.insert(path.clone(), at)),
+            Shape::Beneath(path) => drop(self.beneath.insert(path.clone(), at)),
+            Shape::General(_) => self.general.push(at),
+        }
+        self.patterns.push(pattern);
+    }
+
+    /// Whether there are no patterns.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// All patterns, in the order of the file.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
+    }
+
+    /// Whether `path`, relative to the context and with `/` between its parts, is left out.
+    pub fn excludes(&self, path: &str) -> bool {
+        self.excluded_by(path).is_some()
+    }
+
+    /// The pattern that leaves `path` out.
+    pub fn excluded_by(&self, path: &str) -> Option<&Pattern> {
+        let pattern = &self.patterns[self.last_match(path)?];
+        (!pattern.exception).then_some(pattern)
+    }
+
+    /// Whether `dir` is left out and no exception can bring back anything beneath it, so that a walk may skip it.
+    pub fn may_prune(&self, dir: &str) -> bool {
+        let dir = clean(dir);
+        let Some(last) = self.last_match(&dir).filter(|last| !self.patterns[*last].exception) else { return false };
+        !self.patterns[last + 1..].iter().any(|pattern| pattern.exception && pattern.shape.may_match_beneath(&dir))
+    }
+
+    /// The last pattern that matches `path` or a directory above it.
+    fn last_match(&self, path: &str) -> Option<usize> {
+        let path = clean(path);
+        if path == "." {
+            return None;
+        }
+        let ends: Vec<usize> = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).collect();
+        let mut best: Option<usize> = None;
+        for end in &ends {
+            let one = &path[..*end];
+            best = best.max(self.exact.get(one).copied());
+            if !self.anywhere.is_empty() {
+                let tails = ends.iter().filter(|start| *start < end).map(|start| &one[start + 1..]);
+                best = best.max(tails.chain([one]).filter_map(|tail| self.anywhere.get(tail).copied()).max());
+            }
+            if *end < path.len() {
+                best = best.max(self.beneath.get(one).copied());
+            }
+        }
+        let later = self.general.iter().rev().take_while(|at| best.is_none_or(|best| **at > best));
+        later.copied().find(|at| self.patterns[*at].shape.matches_or_above(&path)).or(best)
+    }
+}
+
+impl Pattern {
+    fn read(text: &str, line: usize, span: Range<usize>) -> Result<Pattern, Diagnostic> {
+        let (exception, path) = match text.strip_prefix('!') {
+            Some(path) => (true, path.trim()),
+            None => (false, text),
+        };
+        if path.is_empty() {
+            return Err(Diagnostic::error(span, "`!` stands alone").help("write a pattern behind it"));
+        }
+        let path = clean(path);
+        let path = path.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
+        if glob::tokens(path).is_err() {
+            return Err(Diagnostic::error(span, format!("the pattern {} is malformed", quote(text)))
+                .help("close each `[`, and put a backslash before a literal one"));
+        }
+        Ok(Pattern { text: text.to_owned(), line, span, exception, shape: Shape::new(path) })
+    }
+}
+
+/// `path` without `.`, doubled slashes, and `..` where something stands before it, as Go's `filepath.Clean`.
+fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            ".." if rooted => {}
+            part => parts.push(part),
+        }
+    }
+    match (rooted, parts.is_empty()) {
+        (true, _) => format!("/{}", parts.join("/")),
+        (false, true) => ".".to_owned(),
+        (false, false) => parts.join("/"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
