@@ -54,6 +54,8 @@ pub struct Instruction {
     pub flags: Vec<Flag>,
     /// The instruction on one line, continuation lines joined as they stand.
     pub text: String,
+    /// `# check=…` in the comments right above it: which checks to skip for it alone.
+    pub check: Option<String>,
     /// What it says.
     pub body: Body,
 }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use dram_image::ImageConfig;
 
 use crate::ast::{Body, Directives, Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::diagnostic::{Diagnostic, Report, Severity, quote};
 use crate::env::Env;
 use crate::lint;
 use crate::plan::{Plan, make};
@@ -101,16 +101,16 @@ impl StageGraph {
         let nodes = resolver.nodes(&mut report);
         let target = resolver.target(&mut report);
         let whole = dockerfile.instructions.iter().all(|one| one.body != Body::Invalid);
-        let graph = match target {
-            Some(target) if whole && nodes.len() == stages.len() && !report.has_errors() => Some(StageGraph {
-                settings: settings.clone(),
-                directives: dockerfile.directives.clone(),
-                stages: prune(nodes, target),
-                globals,
-            }),
-            Some(_) | None => None,
-        };
-        (graph, lint::filter(&dockerfile.directives, report.into_diagnostics()))
+        let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
+        let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
+        let target = target.filter(|_| whole && !wrong && nodes.len() == stages.len());
+        let graph = target.map(|target| StageGraph {
+            settings: settings.clone(),
+            directives: dockerfile.directives.clone(),
+            stages: prune(nodes, target),
+            globals,
+        });
+        (graph, diagnostics)
     }
 
     /// Every image or named context that the needed stages use, each once, in the order of the file.
@@ -146,7 +146,10 @@ impl StageGraph {
     /// Returns no plan when an instruction is wrong; the diagnostics tell all that are.
     pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
         let (plan, diagnostics) = make(self, found);
-        (plan, lint::filter(&self.directives, diagnostics))
+        let instructions = self.stages.iter().flat_map(|node| &node.steps).map(|(instruction, _)| instruction);
+        let diagnostics = lint::filter(&self.directives, instructions, diagnostics);
+        let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
+        (plan.filter(|_| !wrong), diagnostics)
     }
 }
 

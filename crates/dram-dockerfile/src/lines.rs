@@ -14,6 +14,8 @@ pub(crate) struct Logical {
     pub(crate) text: String,
     /// The line it starts on, from 1.
     pub(crate) line: usize,
+    /// The value of the first `# check=…` in the comments above.
+    pub(crate) check: Option<String>,
     /// Where each joined piece starts here, and where in the file.
     pieces: Vec<(usize, usize)>,
 }
@@ -79,21 +81,28 @@ impl<'t> Lines<'t> {
 
     /// The next instruction's text.
     pub(crate) fn logical(&mut self, report: &mut Report) -> Option<Logical> {
+        let mut check = None;
         loop {
             let physical = self.physical()?;
             let content = physical.content.trim_start();
             let start = physical.start + (physical.content.len() - content.len());
-            if self.top {
-                self.directive(content, start, report);
-            }
-            if content.starts_with('#') {
+            let directive = self.top && self.directive(content, start, report);
+            if let Some(comment) = content.strip_prefix('#') {
+                match directive_parts(content) {
+                    Some((name, value)) if !directive && check.is_none() && name.eq_ignore_ascii_case("check") => {
+                        check = Some(value.to_owned());
+                    }
+                    // An empty comment separates what is above from the instruction.
+                    _ if comment.trim().is_empty() => check = None,
+                    _ => {}
+                }
                 continue;
             }
             let (kept, mut ended) = self.without_continuation(content);
             if ended && kept.is_empty() {
                 continue;
             }
-            let mut logical = Logical { line: self.line, ..Logical::default() };
+            let mut logical = Logical { line: self.line, check: check.take(), ..Logical::default() };
             logical.push(kept, start);
             let mut empty_line = None;
             while !ended && let Some(next) = self.physical() {
@@ -137,27 +146,27 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// Reads a directive from a line of the top, or ends the top.
-    fn directive(&mut self, content: &str, start: usize, report: &mut Report) {
+    /// Reads a directive from a line of the top, or ends the top; tells whether it was one.
+    fn directive(&mut self, content: &str, start: usize, report: &mut Report) -> bool {
         if self.line == 1 && content.starts_with("#!") {
             self.shebang = true;
-            return;
+            return true;
         }
-        let Some((name, value)) = content.strip_prefix('#').and_then(directive_parts) else {
+        let Some((name, value)) = directive_parts(content) else {
             self.top = false;
-            return;
+            return false;
         };
         let Some(name) = ["syntax", "escape", "check"].into_iter().find(|known| known.eq_ignore_ascii_case(name))
         else {
             self.top = false;
-            return;
+            return false;
         };
         let span = start..start + content.trim_end().len();
         if self.seen.contains(&name) {
             report.push(
                 Diagnostic::error(span, format!("`# {name}=` is given twice")).help("keep one of the two directives"),
             );
-            return;
+            return true;
         }
         self.seen.push(name);
         let word = Word { text: value.to_owned(), span };
@@ -167,6 +176,7 @@ impl<'t> Lines<'t> {
             _ if self.shebang => {}
             _ => self.escape(&word, report),
         }
+        true
     }
 
     fn escape(&mut self, word: &Word, report: &mut Report) {
@@ -182,7 +192,7 @@ impl<'t> Lines<'t> {
 }
 
 fn directive_parts(comment: &str) -> Option<(&str, &str)> {
-    let (name, value) = comment.trim_start().split_once('=')?;
+    let (name, value) = comment.strip_prefix('#')?.trim_start().split_once('=')?;
     let (name, value) = (name.trim_end(), value.trim());
     let mut letters = name.chars();
     let proper = letters.next().is_some_and(|first| first.is_ascii_alphabetic())

@@ -1,6 +1,7 @@
 //! Checks that need no more than the file, and which checks the file itself turns off.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::ast::{Body, Directives, Dockerfile, FromLine, Instruction, Keyword};
 use crate::diagnostic::{Diagnostic, Report, Severity, quote};
@@ -120,24 +121,53 @@ fn is_upper(word: &str) -> bool {
     !word.chars().any(char::is_lowercase)
 }
 
-/// Drops the warnings that `# check=skip=…` names, and makes errors of the others under `# check=error=true`.
-pub(crate) fn filter(directives: &Directives, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let Some(check) = &directives.check else { return diagnostics };
-    for option in check.text.split(';') {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        match (name.trim(), value.trim()) {
-            ("skip", list) => {
-                let names: Vec<&str> = list.split(',').map(str::trim).collect();
-                let skips = |rule: &str| names.iter().any(|name| *name == "all" || name.eq_ignore_ascii_case(rule));
-                diagnostics.retain(|one| one.severity == Severity::Error || !one.rule.is_some_and(skips));
-            }
-            ("error", value) if value.eq_ignore_ascii_case("true") => {
-                for one in diagnostics.iter_mut().filter(|one| one.rule.is_some()) {
-                    one.severity = Severity::Error;
-                }
-            }
-            _ => {}
+/// Drops the warnings that `# check=skip=…` names, at the top for the whole file and above an instruction for it
+/// alone, and makes errors of the others under `# check=error=true`.
+pub(crate) fn filter<'i>(
+    directives: &Directives,
+    instructions: impl IntoIterator<Item = &'i Instruction>,
+    mut diagnostics: Vec<Diagnostic>,
+) -> Vec<Diagnostic> {
+    let own = |one: &'i Instruction| Some((one.span.clone(), Options::read(one.check.as_ref()?)));
+    let local: Vec<(Range<usize>, Options<'_>)> = instructions.into_iter().filter_map(own).collect();
+    let global = directives.check.as_ref().map(|check| Options::read(&check.text)).unwrap_or_default();
+    diagnostics.retain(|one| {
+        let Some(rule) = one.rule.filter(|_| one.severity == Severity::Warning) else { return true };
+        // The instructions are in the order of the text, so the last one that starts before the place is the one.
+        let at = local.partition_point(|(span, _)| span.start <= one.span.start).checked_sub(1);
+        let around = at.and_then(|at| local.get(at)).filter(|(span, _)| one.span.start < span.end);
+        !global.skips(rule) && !around.is_some_and(|(_, options)| options.skips(rule))
+    });
+    if global.error {
+        for one in diagnostics.iter_mut().filter(|one| one.rule.is_some()) {
+            one.severity = Severity::Error;
         }
     }
     diagnostics
+}
+
+/// What `check=` says: `skip=Name,Name;error=true`.
+#[derive(Debug, Default)]
+struct Options<'t> {
+    skip: Vec<&'t str>,
+    error: bool,
+}
+
+impl<'t> Options<'t> {
+    fn read(text: &'t str) -> Options<'t> {
+        let mut options = Options::default();
+        let text = text.split_whitespace().next().unwrap_or_default();
+        for (name, value) in text.split(';').filter_map(|option| option.split_once('=')) {
+            match name {
+                "skip" => options.skip = value.split(',').collect(),
+                "error" => options.error = value.eq_ignore_ascii_case("true"),
+                _ => {}
+            }
+        }
+        options
+    }
+
+    fn skips(&self, rule: &str) -> bool {
+        self.skip.iter().any(|name| *name == "all" || name.eq_ignore_ascii_case(rule))
+    }
 }

@@ -12,7 +12,7 @@ const MOST: usize = 1000;
 /// overlapping swaps). The case of letters does not count. Of equally near options the first is taken.
 pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = lower(word)?;
-    let most = if wanted.len() < 4 { 1 } else { 2 };
+    let most = if wanted.len() < 5 { 1 } else { 2 };
     let mut best: Option<(usize, &str)> = None;
     for option in options.into_iter().take(MOST) {
         let Some(letters) = lower(option) else { continue };

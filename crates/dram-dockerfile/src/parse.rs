@@ -50,7 +50,7 @@ pub fn parse(text: &[u8]) -> Parsed {
     order(&instructions, &mut report);
     let dockerfile = Dockerfile { directives: lines.directives, instructions };
     lint::file(&dockerfile, &mut report);
-    let diagnostics = lint::filter(&dockerfile.directives, report.into_diagnostics());
+    let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
     Parsed { dockerfile, diagnostics }
 }
 

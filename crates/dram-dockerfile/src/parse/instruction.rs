@@ -86,6 +86,7 @@ pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report
         kind,
         flags,
         text: text.trim().to_owned(),
+        check: logical.check.clone(),
         body,
     }
 }

@@ -108,7 +108,9 @@ impl Worker<'_> {
     fn dest(&mut self, written: &str, sources: &[Source], transfer: &Transfer) -> Option<String> {
         let dir = self.state.dir();
         let mut dest = paths::destination(&dir, written);
-        if sources.len() < 2 || dest.ends_with('/') {
+        // How many files a wildcard stands for is only known when it is carried out.
+        let literal = sources.iter().filter(|source| !glob::has_magic(&source.text)).count();
+        if literal < 2 || dest.ends_with('/') {
             return Some(dest);
         }
         // The directory of a `WORKDIR` is there for sure.
