@@ -29,7 +29,7 @@ pub(crate) fn execute(jail: &Jail) -> SandboxError {
             Some(libc::ENOENT | libc::ENOTDIR) if !exists(&candidate) => {}
             // As a shell does: another directory may have one that can be executed.
             Some(libc::EACCES) => {
-                refused = Some(SandboxError::NotExecutable { program: text(&candidate), source: error })
+                refused = Some(SandboxError::NotExecutable { program: text(&candidate), source: error });
             }
             _ => return explain(&candidate, error),
         }

@@ -24,6 +24,7 @@ mod sys;
 mod syscalls;
 mod talk;
 mod userns;
+mod view;
 
 pub use abilities::{Abilities, Ability, Lack, State};
 pub use error::SandboxError;

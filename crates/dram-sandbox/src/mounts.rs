@@ -6,6 +6,7 @@ use crate::jail::{Bind, Jail, Network, Root};
 use crate::overlay::Overlay;
 use crate::stubs::{self, Kind, Place, Target, open_beneath};
 use crate::sys;
+use crate::view::Layers;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, statat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -88,23 +89,16 @@ struct Places {
 /// The overlay, with mount points for everything, standing on the stubs directory.
 fn mount_root(jail: &Jail, binds: &BindKinds, initial: bool) -> Result<(OwnedFd, Places), SandboxError> {
     let Root::Overlay { lowers, upper, work, stubs } = &jail.root;
-    let layers = || lowers.iter().map(AsRef::as_ref).collect::<Vec<&Path>>();
-    let mut seen = layers();
-    let untouched = stubs::is_empty(upper)
-        .map_err(|e| SandboxError::mount("read the upper directory", upper.as_os_str().as_bytes(), e))?;
-    if !untouched {
-        seen.insert(0, upper);
-    }
-    // The kernel wants two directories at least for a mount that cannot be written to; the stubs are still empty.
-    seen.insert(0, stubs);
-    let foothold: &Path = stubs;
-    let view = Overlay { lowers: seen, writable: None, user_marks: !initial, foothold }.mount()?;
-    let (places, missing) = make_mount_points(view.as_fd(), stubs, jail, binds)?;
+    let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
+    let all = [upper].into_iter().chain(lowers).map(AsRef::as_ref);
+    let view = Layers::open(all, !initial).map_err(failed("open the layer"))?;
+    let places = make_mount_points(&view, stubs, jail, binds)?;
     drop(view);
-    let mut below = layers();
-    if missing {
+    let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
+    if !stubs::is_empty(stubs).map_err(|e| failed("read the stubs directory")((stubs, e)))? {
         below.insert(0, stubs);
     }
+    let foothold: &Path = stubs;
     let writable = Some((upper.as_path(), work.as_path()));
     let root = Overlay { lowers: below, writable, user_marks: !initial, foothold }.mount()?;
     let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -114,18 +108,11 @@ fn mount_root(jail: &Jail, binds: &BindKinds, initial: bool) -> Result<(OwnedFd,
     Ok((root, places))
 }
 
-fn make_mount_points(
-    view: BorrowedFd<'_>,
-    stubs: &Path,
-    jail: &Jail,
-    binds: &BindKinds,
-) -> Result<(Places, bool), SandboxError> {
-    let mut missing = false;
-    let mut find = |target: Target<'_>| {
+fn make_mount_points(view: &Layers, stubs: &Path, jail: &Jail, binds: &BindKinds) -> Result<Places, SandboxError> {
+    let find = |target: Target<'_>| {
         let place = stubs::locate(view, &target)?;
         if place.is_missing() && !place.in_own_mount() {
             stubs::make(view, stubs, &place, target.kind)?;
-            missing = true;
         }
         Ok::<_, SandboxError>(place)
     };
@@ -138,7 +125,7 @@ fn make_mount_points(
     }
     let file = |file: &crate::ShownFile| find(Target { path: &file.target, kind: Kind::File, strict: false });
     let files = jail.files.iter().map(file).collect::<Result<_, _>>()?;
-    Ok((Places { files }, missing))
+    Ok(Places { files })
 }
 
 /// Mounts `mount`, which is attached nowhere, on the place that `target` refers to.
@@ -213,7 +200,7 @@ fn mount_bind(root: BorrowedFd<'_>, bind: &Bind, is_directory: bool) -> Result<(
     let target =
         Target { path: &bind.target, kind: if is_directory { Kind::Directory } else { Kind::File }, strict: false };
     // Found again, as it may lie in a file system that was mounted meanwhile.
-    let place = stubs::locate(root, &target)?;
+    let place = stubs::locate(&root, &target)?;
     if place.is_missing() {
         dev::make_mount_point(root, &place, &target)?;
     }

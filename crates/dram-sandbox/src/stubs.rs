@@ -6,8 +6,9 @@
 //! in a merge, the topmost layer gives a directory its owner, mode and time.
 
 use crate::error::{SandboxError, text};
+use crate::view::View;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat, fstat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
     mkdirat, open, openat, openat2, readlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -59,7 +60,7 @@ impl Place {
     }
 }
 
-fn join(components: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn join(components: &[Vec<u8>]) -> Vec<u8> {
     if components.is_empty() { b".".to_vec() } else { components.join(&b'/') }
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
 }
 
 /// Finds where `target` is in the tree `view`, or where it would be: links are followed, dangling ones too.
-pub(crate) fn locate(view: BorrowedFd<'_>, target: &Target<'_>) -> Result<Place, SandboxError> {
+pub(crate) fn locate(view: &impl View, target: &Target<'_>) -> Result<Place, SandboxError> {
     let failed = |source: Errno| SandboxError::Stub { path: text(target.path), source: source.into() };
     let mut pending: VecDeque<Vec<u8>> = split(target.path).collect();
     let mut place = Place { components: Vec::new(), existing: 0 };
@@ -92,17 +93,14 @@ pub(crate) fn locate(view: BorrowedFd<'_>, target: &Target<'_>) -> Result<Place,
         if !parent_exists {
             continue;
         }
-        let found = match open_beneath(view, &place.path(), OFlags::PATH | OFlags::NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            other => other.map_err(failed)?,
-        };
-        let kind = FileType::from_raw_mode(fstat(&found).map_err(failed)?.st_mode);
+        let Some(found) = view.look(&place.components).map_err(failed)? else { continue };
+        let kind = found.kind();
         if kind == FileType::Symlink {
             links += 1;
             if target.strict || links > MOST_LINKS {
                 return Err(wrong(target, &place.path(), kind));
             }
-            follow(&found, &mut place, &mut pending).map_err(failed)?;
+            follow(&found.place, &mut place, &mut pending).map_err(failed)?;
             continue;
         }
         place.existing = place.components.len();
@@ -149,7 +147,7 @@ fn wrong(target: &Target<'_>, at: &[u8], found: FileType) -> SandboxError {
 }
 
 /// Makes what `place` lacks in the directory `stubs`.
-pub(crate) fn make(view: BorrowedFd<'_>, stubs: &Path, place: &Place, kind: Kind) -> Result<(), SandboxError> {
+pub(crate) fn make(view: &impl View, stubs: &Path, place: &Place, kind: Kind) -> Result<(), SandboxError> {
     let failed = |source: Errno| SandboxError::Stub { path: text(&place.path()), source: source.into() };
     let mut here = open_directory(CWD, stubs.as_os_str().as_encoded_bytes()).map_err(failed)?;
     let mut copied = Vec::new();
@@ -161,9 +159,9 @@ pub(crate) fn make(view: BorrowedFd<'_>, stubs: &Path, place: &Place, kind: Kind
         }
         let next = make_directory(here.as_fd(), component).map_err(failed)?;
         if index < place.existing {
-            let path = join(place.components.get(..=index).unwrap_or_default());
-            let original = open_beneath(view, &path, OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
-            copied.push((fstat(&original).map_err(failed)?, here, component.as_slice()));
+            let path = place.components.get(..=index).unwrap_or_default();
+            let original = view.look(path).map_err(failed)?.ok_or_else(|| failed(Errno::NOENT))?;
+            copied.push((original.status, here, component.as_slice()));
         }
         here = next;
     }

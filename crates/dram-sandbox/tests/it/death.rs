@@ -2,7 +2,6 @@
 
 use crate::house::{House, PROBE, probe_command, start};
 use std::fs;
-use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,44 +17,50 @@ fn mounted(house: &House) -> bool {
     fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&place)
 }
 
-fn gone_soon(word: &str) {
+fn soon(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
-    while alive(word) {
-        assert!(start.elapsed() < Duration::from_secs(5), "`{word}` is still alive");
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(5), "not soon: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-fn caller(house: &House, seconds: &str) -> Child {
-    let jail = house.shell(&format!("sleep {seconds} & setsid sleep {seconds} & echo ready; sleep {seconds}"));
-    let mut child = probe_command(house, &jail, &["/usr/bin/env"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut ready = [0; 6];
-    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    assert!(alive(seconds));
-    child
+/// A caller that does not outlive a failed test.
+struct Caller(Child);
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn caller(house: &House, seconds: &str) -> Caller {
+    let jail = house.shell(&format!("sleep {seconds} & setsid sleep {seconds} & sleep {seconds}"));
+    let child = probe_command(house, &jail, &["/usr/bin/env"]).stderr(Stdio::piped()).spawn().unwrap();
+    let caller = Caller(child);
+    soon("the jail runs", || alive(seconds));
+    caller
 }
 
 #[test]
 fn a_killed_caller_takes_everything_with_it() {
     let house = House::usual();
-    let mut child = caller(&house, "7001");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    gone_soon("7001");
+    drop(caller(&house, "7001"));
+    soon("the jail is gone", || !alive("7001"));
     assert!(!mounted(&house));
 }
 
 #[test]
 fn a_killed_helper_takes_the_jail_with_it() {
     let house = House::usual();
-    let child = caller(&house, "7002");
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let mut caller = caller(&house, "7002");
+    let children = format!("/proc/{0}/task/{0}/children", caller.0.id());
     let helper: i32 = fs::read_to_string(children).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(helper).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    gone_soon("7002");
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(99));
+    soon("the jail is gone", || !alive("7002"));
+    assert_eq!(caller.0.wait().unwrap().code(), Some(99));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 //! What a jail promises. Needs root, busybox-static and uidmap.
+#![allow(clippy::unwrap_used)]
 
 mod death;
 mod house;

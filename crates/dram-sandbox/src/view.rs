@@ -1,0 +1,110 @@
+//! Looking at a tree before it is mounted, and after.
+//!
+//! Mounting an overlay only to look at it would cost more than everything else in a jail's start: its unmounting waits
+//! for every processor. So the layers are merged here for the few paths that matter, by the rules of overlayfs
+//! (`filesystems/overlayfs.rst`): the topmost entry wins, directories merge, a character device 0:0 is a whiteout, and an
+//! opaque directory hides those below it.
+
+use crate::stubs::{join, open_beneath};
+use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, major, minor, open, openat};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What stands at a path.
+pub(crate) struct Found {
+    pub(crate) status: Stat,
+    /// Opened as a place only, not for reading.
+    pub(crate) place: OwnedFd,
+}
+
+impl Found {
+    pub(crate) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.status.st_mode)
+    }
+
+    fn is_whiteout(&self) -> bool {
+        self.kind() == FileType::CharacterDevice && major(self.status.st_rdev) == 0 && minor(self.status.st_rdev) == 0
+    }
+}
+
+/// A tree in which paths without links or `..` can be looked up.
+pub(crate) trait View {
+    /// What stands at the path, if anything does. A link at its end is not followed.
+    fn look(&self, components: &[Vec<u8>]) -> Result<Option<Found>, Errno>;
+}
+
+/// A mounted tree.
+impl View for BorrowedFd<'_> {
+    fn look(&self, components: &[Vec<u8>]) -> Result<Option<Found>, Errno> {
+        match open_beneath(*self, &join(components), OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(place) => Ok(Some(Found { status: fstat(&place)?, place })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Layers, topmost first, as an overlay would merge them.
+pub(crate) struct Layers {
+    roots: Vec<OwnedFd>,
+    opaque_mark: &'static str,
+}
+
+impl Layers {
+    /// Opens the layers. `user_marks` is as for the overlay.
+    pub(crate) fn open<'a>(
+        paths: impl Iterator<Item = &'a Path>,
+        user_marks: bool,
+    ) -> Result<Layers, (&'a Path, Errno)> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let roots = paths.map(|path| open(path, flags, Mode::empty()).map_err(|error| (path, error)));
+        let opaque_mark = if user_marks { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+        Ok(Layers { roots: roots.collect::<Result<_, _>>()?, opaque_mark })
+    }
+
+    /// An entry of the directory that `parents` merge into: its layers, topmost first; just one if it is no directory.
+    fn entry(&self, parents: &[OwnedFd], name: &[u8]) -> Result<Vec<Found>, Errno> {
+        let mut entry: Vec<Found> = Vec::new();
+        for parent in parents {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let place = match openat(parent, name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => continue,
+                other => other?,
+            };
+            let found = Found { status: fstat(&place)?, place };
+            let is_directory = found.kind() == FileType::Directory;
+            if found.is_whiteout() || (!is_directory && !entry.is_empty()) {
+                break;
+            }
+            let ends = !is_directory || self.is_opaque(found.place.as_fd());
+            entry.push(found);
+            if ends {
+                break;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn is_opaque(&self, directory: BorrowedFd<'_>) -> bool {
+        let mut value = [0; 8];
+        let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        getxattr(path, self.opaque_mark, &mut value) == Ok(1) && value[0] == b'y'
+    }
+}
+
+impl View for Layers {
+    fn look(&self, components: &[Vec<u8>]) -> Result<Option<Found>, Errno> {
+        let Some((first, others)) = components.split_first() else { return Ok(None) };
+        let mut entry = self.entry(&self.roots, first)?;
+        for name in others {
+            let parents: Vec<OwnedFd> = match entry.first() {
+                Some(top) if top.kind() == FileType::Directory => entry.into_iter().map(|found| found.place).collect(),
+                Some(_) => return Err(Errno::NOTDIR),
+                None => return Ok(None),
+            };
+            entry = self.entry(&parents, name)?;
+        }
+        Ok(entry.into_iter().next())
+    }
+}
