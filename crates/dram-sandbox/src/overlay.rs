@@ -37,9 +37,12 @@ impl Overlay<'_> {
         if count > MOST_LAYERS {
             return Err(SandboxError::TooManyLayers { count, limit: MOST_LAYERS });
         }
-        let root = match self.by_parts()? {
-            Some(root) => root,
-            None => self.by_options()?,
+        let root = match self.by_parts() {
+            Ok(Some(root)) => root,
+            Ok(None) => self.by_options()?,
+            // Before Linux 6.5 an unknown key is noticed this late.
+            Err(error) if error.errno() == Errno::INVAL => self.by_options().map_err(|_| error)?,
+            Err(error) => return Err(error),
         };
         match self.writable {
             Some((_, work)) if is_read_only(root.as_fd())? => {

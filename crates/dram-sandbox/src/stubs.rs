@@ -191,13 +191,12 @@ pub(crate) fn make_file(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 }
 
 fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) -> Result<(), Errno> {
-    chownat(
-        at,
-        name,
-        Some(Uid::from_raw(status.st_uid)),
-        Some(Gid::from_raw(status.st_gid)),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?;
+    let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
+    match chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+        // An owner that this user namespace does not have can only be shown, not given.
+        Err(Errno::INVAL) | Ok(()) => {}
+        Err(error) => return Err(error),
+    }
     chmodat(at, name, Mode::from_raw_mode(status.st_mode & 0o7777), AtFlags::empty())?;
     let time = Timespec { tv_sec: status.st_mtime, tv_nsec: status.st_mtime_nsec as _ };
     utimensat(at, name, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW)
