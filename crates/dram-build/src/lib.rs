@@ -1,1 +1,40 @@
-//! (being written)
+//! Plan → snapshots → image → outputs.
+//!
+//! [`build`] carries out a [`dram_dockerfile::Plan`]: each step is a function from snapshots to a snapshot, remembered
+//! under a key that names all its inputs. [`seal`] makes an image of a snapshot; only then is a layer packed and
+//! compressed, and only if the image has it. [`import`], [`load`] and [`save`] move whole images in and out, and
+//! [`container`] starts a command in one.
+
+mod build;
+mod cancel;
+pub mod container;
+mod copy;
+mod error;
+mod event;
+mod import;
+mod key;
+mod layer;
+mod load;
+mod outside;
+mod packing;
+mod run;
+mod save;
+mod seal;
+mod select;
+mod snapshot;
+mod step;
+mod time;
+pub mod users;
+mod workdir;
+
+pub use build::{Context, Options, build};
+pub use cancel::Cancel;
+pub use error::BuildError;
+pub use event::{Event, StepAt};
+pub use import::import;
+pub use load::{LoadError, Loaded, load};
+pub use outside::{Image, Outside};
+pub use save::{SaveError, save_archive, save_layout};
+pub use seal::{Sealed, seal};
+pub use snapshot::{Layer, Snapshot};
+pub use time::rfc3339;

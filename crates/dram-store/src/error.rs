@@ -93,13 +93,13 @@ pub enum StoreError {
 
 impl StoreError {
     /// For `map_err`: makes an error of `verb` on `path`.
-    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Io { verb, path, source }
     }
 
     /// The same for an errno.
-    pub(crate) fn os(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError {
+    pub(crate) fn os(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<> {
         let path = path.to_owned();
         move |errno| StoreError::Io { verb, path, source: errno.into() }
     }

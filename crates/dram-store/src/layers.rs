@@ -152,6 +152,33 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{id}.{all}{}", stamp.latest))
     }
 
+    /// How long the layer's tar is, in bytes. Found out once by reading the blob through, and remembered.
+    ///
+    /// # Errors
+    /// When the blob is missing or damaged.
+    pub fn size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
+        let record = self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)));
+        let known = file::read_small(&record, 64).ok().flatten();
+        let known = known.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
+        if let Some(size) = known {
+            return Ok(size);
+        }
+        let fail = || StoreError::io("read", &self.store.blobs().path(&blob.digest));
+        let mut unpacked = Unpacked::new(Box::new(self.store.blobs().open(blob)?)).map_err(fail())?;
+        let size = std::io::copy(&mut unpacked, &mut std::io::sink()).map_err(fail())?;
+        self.remember_size(diff_id, size)?;
+        Ok(size)
+    }
+
+    /// Remembers how long the layer's tar is.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remember_size(self, diff_id: &Digest, size: u64) -> Result<(), StoreError> {
+        let record = self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)));
+        file::replace(&record, size.to_string().as_bytes(), &self.store.work().path(), Durable::No)
+    }
+
     /// Unpacks any archive, whatever it is compressed with, into the directory `into`, for `ADD`. Returns `false`,
     /// with nothing done, when `stream` is no archive.
     ///

@@ -9,6 +9,7 @@
 //!   layers/ID/         a layer unpacked: an overlay directory, used as it is
 //!   steps/XX/KEY       what a build step left, under the key that names all its inputs
 //!   packs/ID.STAMP     which blob a layer directory was packed into
+//!   packs/ID.size      how long a layer's tar is
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
 //!   steplocks/KEY      held while a step runs, so that two builds share it
 //!   work/NAME/         half-done things of a running process; swept when it is gone

@@ -82,28 +82,31 @@ impl Merged {
         self.layers.get(layer.ok_or_else(missing)?).ok_or_else(missing)
     }
 
-    fn root(&self) -> Result<Option<Node>, StoreError> {
-        let Some(top) = self.layers.first() else { return Ok(None) };
-        Ok(top.status(&TreePath::root())?.map(|status| Node { path: TreePath::root(), status }))
+    /// The real path that `path` leads to, links followed, and what is there. What does not exist is taken as it is
+    /// written: the path is where it would be made.
+    ///
+    /// # Errors
+    /// When the disk refuses, or the links are a loop.
+    pub fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<Node>), StoreError> {
+        self.walk(path, true)
     }
-}
 
-impl Tree for Merged {
-    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
+    fn walk(&self, path: &TreePath, follow: bool) -> Result<(TreePath, Option<Node>), StoreError> {
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut at = TreePath::root();
         let mut links = 0;
-        let mut last = None;
+        // Below something that is missing, or is no directory, nothing is looked up any more.
+        let mut missing_from: Option<TreePath> = None;
         while let Some(part) = todo.pop_front() {
             if part == b".." {
                 at = at.parent().unwrap_or_default();
-                last = None;
+                missing_from = missing_from.filter(|missing| at.below(missing).is_some());
                 continue;
             }
-            let Some((layer, status)) = self.entry(&at, &part)? else { return Ok(None) };
+            let entry = if missing_from.is_some() { None } else { self.entry(&at, &part)? };
             let here = at.join(&part);
-            match status.kind {
-                FileKind::Symlink if follow || !todo.is_empty() => {
+            match entry {
+                Some((layer, status)) if status.kind == FileKind::Symlink && (follow || !todo.is_empty()) => {
                     links += 1;
                     if links > MOST_LINKS {
                         return Err(StoreError::Loop { path: path.to_string() });
@@ -112,22 +115,40 @@ impl Tree for Merged {
                     if target.starts_with(b"/") {
                         at = TreePath::root();
                     }
-                    let parts = target.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
+                    let parts = target.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
                     parts.rev().for_each(|part| todo.push_front(part.to_vec()));
-                    last = None;
                 }
-                FileKind::Dir => (at, last) = (here, Some(status)),
-                _ if todo.is_empty() => (at, last) = (here, Some(status)),
-                _ => return Ok(None),
+                Some((_, status)) => {
+                    if status.kind != FileKind::Dir && !todo.is_empty() {
+                        missing_from = Some(here.clone());
+                    }
+                    at = here;
+                }
+                None => {
+                    missing_from = missing_from.or_else(|| Some(here.clone()));
+                    at = here;
+                }
             }
         }
-        match (last, at.parent(), at.name()) {
-            (Some(status), _, _) => Ok(Some(Node { path: at, status })),
-            (None, Some(parent), Some(name)) => {
-                Ok(self.entry(&parent, name)?.map(|(_, status)| Node { path: at.clone(), status }))
+        let node = match (at.parent(), at.name()) {
+            _ if missing_from.is_some() => None,
+            (Some(parent), Some(name)) => {
+                self.entry(&parent, name)?.map(|(_, status)| Node { path: at.clone(), status })
             }
-            (None, None, _) | (None, _, None) => self.root(),
-        }
+            (None, _) | (_, None) => self.root()?,
+        };
+        Ok((at, node))
+    }
+
+    fn root(&self) -> Result<Option<Node>, StoreError> {
+        let Some(top) = self.layers.first() else { return Ok(None) };
+        Ok(top.status(&TreePath::root())?.map(|status| Node { path: TreePath::root(), status }))
+    }
+}
+
+impl Tree for Merged {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
+        Ok(self.walk(path, follow)?.1)
     }
 
     fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {

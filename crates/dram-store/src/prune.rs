@@ -97,6 +97,12 @@ impl Store {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let name = TreePath::parse(&name)?;
+            if name.as_bytes().ends_with(b".size") {
+                if all {
+                    packs.remove(&name)?;
+                }
+                continue;
+            }
             let bytes = crate::file::read_small(&self.join("packs").join(name.as_path()), 1 << 20).ok().flatten();
             let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::Packed>(&bytes).ok());
             if !packed.is_some_and(|packed| self.blobs().has(&packed.blob)) {

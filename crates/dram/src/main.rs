@@ -1,1 +1,49 @@
-fn main() {}
+//! The command: arguments in, text and an exit code out. Only here are the environment, the clock, the home directory
+//! and the terminal read, and only here is anything printed.
+
+mod ambient;
+mod cli;
+mod cmd;
+mod failure;
+mod find;
+mod format;
+mod progress;
+mod report;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    // A jail's helper is this program, started again: nothing may happen before.
+    dram_sandbox::become_helper_if_asked();
+    restore_sigpipe();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors to clap, and it knows which stream they belong to.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match cmd::run(cli) {
+        Ok(code) => code,
+        Err(failure) => {
+            report::failure(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// `dram images | head -1` ends quietly: a closed pipe is no bug to report.
+fn restore_sigpipe() {
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if text.contains("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        report::bug(&text);
+        std::process::exit(70);
+    }));
+}

@@ -1,0 +1,198 @@
+//! Carrying out a plan. One loop owns what is known of the stages; a thread carries a stage on until it needs another
+//! that is not done, and hands it back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+
+use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::{Base, From, Op, Plan};
+use dram_image::TreePath;
+use dram_sandbox::Network;
+use dram_store::{IgnoreFn, Store, Verdict};
+
+use crate::container::Host;
+use crate::step::{Stages, World, step};
+use crate::{BuildError, Cancel, Event, Outside, Snapshot, StepAt};
+
+/// How to carry out a plan.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Where everything is kept.
+    pub store: &'a Store,
+    /// The build context.
+    pub context: &'a Context,
+    /// Whether remembered steps count.
+    pub use_memory: bool,
+    /// The network of commands.
+    pub network: Network,
+    /// What commands see of this machine.
+    pub host: Host,
+    /// What stops the build.
+    pub cancel: Cancel,
+}
+
+/// The files that `COPY` takes.
+#[derive(Debug, Clone)]
+pub enum Context {
+    /// A directory, and what is ignored in it.
+    Dir {
+        /// The directory.
+        path: PathBuf,
+        /// The ignore list, if there is one.
+        ignore: Option<Arc<Ignore>>,
+    },
+}
+
+/// The ignore list as the store asks for it.
+pub(crate) fn verdicts(ignore: Option<Arc<Ignore>>) -> IgnoreFn {
+    match ignore {
+        None => Box::new(|_: &TreePath| Verdict::Keep),
+        Some(ignore) => Box::new(move |path: &TreePath| {
+            let path = String::from_utf8_lossy(path.as_bytes());
+            match ignore.excludes(&path) {
+                false => Verdict::Keep,
+                true if ignore.may_prune(&path) => Verdict::Drop,
+                true => Verdict::Look,
+            }
+        }),
+    }
+}
+
+/// Carries out `plan`. `outside` holds what the plan's names from outside lead to. Returns the snapshot of the target
+/// stage.
+///
+/// # Errors
+/// The first error of any step; the commands that run at that moment are killed.
+pub fn build(
+    plan: &Plan,
+    outside: &BTreeMap<String, Outside>,
+    options: &Options<'_>,
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Snapshot, BuildError> {
+    let world = World { options, plan, outside };
+    let mut board = Board::new(plan);
+    thread::scope(|scope| {
+        let (results, inbox) = mpsc::channel();
+        let mut failure = None;
+        let mut out = 0;
+        loop {
+            while failure.is_none()
+                && let Some(piece) = board.next()
+            {
+                let (world, results, stages) = (&world, results.clone(), board.done.clone());
+                out += 1;
+                scope.spawn(move || {
+                    let piece = carry_on(world, piece, &stages, tell);
+                    // Fails only when the loop is gone, and it waits for everybody.
+                    let _ = results.send(piece);
+                });
+            }
+            if out == 0 {
+                break;
+            }
+            let result = inbox.recv().expect("this loop holds a sender");
+            out -= 1;
+            match result {
+                Ok(piece) => board.put_back(piece),
+                Err(error) => {
+                    options.cancel.throw();
+                    // The first error is the cause, what is cancelled after it is not.
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(board.done.remove(&plan.target).expect("the target's stage is planned")),
+        }
+    })
+}
+
+/// A stage on its way: the next step, and what the steps before left.
+struct Piece {
+    stage: usize,
+    step: usize,
+    snapshot: Option<Snapshot>,
+}
+
+/// What is known of all stages.
+struct Board<'a> {
+    plan: &'a Plan,
+    done: Stages,
+    waiting: VecDeque<Piece>,
+}
+
+impl<'a> Board<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let waiting = (0..plan.stages.len()).map(|stage| Piece { stage, step: 0, snapshot: None }).collect();
+        Board { plan, done: Stages::new(), waiting }
+    }
+
+    /// A piece whose next step has all it needs.
+    fn next(&mut self) -> Option<Piece> {
+        let done = self.done.keys().copied().collect();
+        let at = self.waiting.iter().position(|piece| is_ready(self.plan, piece, &done))?;
+        self.waiting.remove(at)
+    }
+
+    fn put_back(&mut self, piece: Piece) {
+        match piece.snapshot {
+            Some(snapshot) if piece.step == self.plan.stages[piece.stage].steps.len() => {
+                self.done.insert(piece.stage, snapshot);
+            }
+            Some(_) | None => self.waiting.push_back(piece),
+        }
+    }
+}
+
+fn is_ready(plan: &Plan, piece: &Piece, done: &BTreeSet<usize>) -> bool {
+    let stage = &plan.stages[piece.stage];
+    let base = match (&piece.snapshot, &stage.base) {
+        (None, Base::Stage(base)) => done.contains(base),
+        (None, Base::Scratch | Base::Outside(_)) | (Some(_), _) => true,
+    };
+    let step = match stage.steps.get(piece.step).map(|step| &step.op) {
+        Some(Op::Copy(copy)) => match copy.from {
+            From::Stage(from) => done.contains(&from),
+            From::Context | From::Named(_) => true,
+        },
+        Some(Op::Run(_) | Op::Workdir(_) | Op::Meta) | None => true,
+    };
+    base && step
+}
+
+/// Carries a stage on until it is done or has to wait.
+fn carry_on(world: &World<'_>, mut piece: Piece, stages: &Stages, tell: &dyn Fn(Event)) -> Result<Piece, BuildError> {
+    let done: BTreeSet<usize> = stages.keys().copied().collect();
+    let mut snapshot = match piece.snapshot.take() {
+        Some(snapshot) => snapshot,
+        None => base(world, piece.stage, stages, tell)?,
+    };
+    while piece.step < world.plan.stages[piece.stage].steps.len() {
+        piece.snapshot = Some(snapshot.clone());
+        if !is_ready(world.plan, &piece, &done) {
+            return Ok(piece);
+        }
+        let at = StepAt { stage: piece.stage, step: piece.step };
+        snapshot = step(world, at, snapshot, stages, tell)?;
+        piece.step += 1;
+    }
+    piece.snapshot = Some(snapshot);
+    Ok(piece)
+}
+
+fn base(world: &World<'_>, stage: usize, stages: &Stages, tell: &dyn Fn(Event)) -> Result<Snapshot, BuildError> {
+    match &world.plan.stages[stage].base {
+        Base::Scratch => Ok(Snapshot::default()),
+        Base::Stage(base) => Ok(stages.get(base).expect("a stage waits for its base").clone()),
+        Base::Outside(name) => match world.outside.get(name) {
+            Some(Outside::Image(image)) => {
+                Ok(image.snapshot(world.options.store, &|| tell(Event::Unpacking { image: name.clone() }))?)
+            }
+            Some(Outside::Dir(_)) | None => unreachable!("the plan stands only on images that were found"),
+        },
+    }
+}

@@ -1,0 +1,115 @@
+//! A command in an image's file system: what `RUN` and `dram run` share.
+
+use std::path::PathBuf;
+
+use dram_image::TreePath;
+use dram_sandbox::{Jail, Network, Root, ShownFile};
+use dram_store::{Dir, Meta, Store, StoreError, Tree as _};
+
+use crate::Snapshot;
+use crate::layer::{LayerMaker, Override, PlaceError};
+
+/// What of this machine a command gets to see.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The content of `/etc/resolv.conf` for a command on the host's network.
+    pub resolv_conf: Vec<u8>,
+    /// Whether setuid programs and file capabilities lose their power: so for everybody but root.
+    pub no_new_privs: bool,
+}
+
+/// Directories of one command, below this process's work.
+#[derive(Debug)]
+pub struct Place<'a> {
+    store: &'a Store,
+    /// What the command changed, in overlay form.
+    pub upper: PathBuf,
+    others: Vec<PathBuf>,
+}
+
+/// The name that a command sees its machine under. It must not depend on the machine: commands write it into files.
+pub const HOSTNAME: &str = "dram";
+
+/// A jail over `snapshot`, with nothing to do yet, and the place of its changes.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn jail<'a>(
+    store: &'a Store,
+    snapshot: &Snapshot,
+    network: Network,
+    host: &Host,
+) -> Result<(Jail, Place<'a>), StoreError> {
+    let layers = store.layers();
+    let mut lowers: Vec<PathBuf> = snapshot.layers.iter().rev().map(|layer| layers.path(&layer.id)).collect();
+    let mut place = Place { store, upper: store.work().fresh()?, others: Vec::new() };
+    if lowers.is_empty() {
+        // `FROM scratch`: the kernel wants something to lay the changes over.
+        lowers.push(place.another()?);
+    }
+    let (work, stubs) = (place.another()?, place.another()?);
+    let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
+    let root = snapshot.view(layers)?.find(&TreePath::root(), false)?;
+    let meta = root.map_or(plain, |root| root.status.meta());
+    Dir::open(&place.upper)?.set_meta(&TreePath::root(), &meta, false)?;
+    let root = Root::Overlay { lowers, upper: place.upper.clone(), work, stubs };
+    let mut jail = Jail::new(root, Vec::new());
+    jail.hostname = HOSTNAME.to_owned();
+    jail.network = network;
+    jail.no_new_privs = host.no_new_privs;
+    jail.files = files(network, host);
+    Ok((jail, place))
+}
+
+fn files(network: Network, host: &Host) -> Vec<ShownFile> {
+    let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let resolv_conf = match network {
+        Network::Host => host.resolv_conf.clone(),
+        Network::None => Vec::new(),
+    };
+    vec![
+        ShownFile { target: b"/etc/hosts".to_vec(), contents: hosts.into_bytes() },
+        ShownFile { target: b"/etc/resolv.conf".to_vec(), contents: resolv_conf },
+    ]
+}
+
+impl Place<'_> {
+    fn another(&mut self) -> Result<PathBuf, StoreError> {
+        let path = self.store.work().fresh()?;
+        self.others.push(path.clone());
+        Ok(path)
+    }
+
+    /// Keeps the changes: everything else goes, and `upper` is the caller's to commit or to discard.
+    #[must_use]
+    pub fn into_upper(mut self) -> PathBuf {
+        std::mem::take(&mut self.upper)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        for path in self.others.iter().chain(Some(&self.upper).filter(|upper| !upper.as_os_str().is_empty())) {
+            self.store.work().discard(path);
+        }
+    }
+}
+
+/// Makes the directory `path` in a container that is about to start, when its image has none: engines do the same
+/// with a working directory.
+///
+/// # Errors
+/// When something else is there, or the disk refuses.
+pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &Place<'_>, path: &[u8]) -> Result<(), StoreError> {
+    let view = snapshot.view(store.layers())?;
+    let (path, there) = view.resolve(&TreePath::clean(path)?)?;
+    if there.is_some() {
+        // A directory is as it should be; the command's start says what is wrong with anything else.
+        return Ok(());
+    }
+    let mut maker = LayerMaker::new(&view, place.upper.clone(), Override::default())?;
+    match maker.make_dirs(&path) {
+        Ok(()) | Err(PlaceError::NotDir { .. } | PlaceError::IsDir { .. }) => maker.finish().map(drop),
+        Err(PlaceError::Store(error)) => Err(error),
+    }
+}

@@ -1,0 +1,121 @@
+//! `COPY` and `ADD`: files of a tree become a layer. No mount and no process takes part.
+
+use std::path::PathBuf;
+
+use dram_dockerfile::{Copy, Diagnostic, Step};
+use dram_image::TreePath;
+use dram_store::{FileKind, Merged, Node, Store, Tree};
+
+use crate::layer::{LayerMaker, Override, PlaceError};
+use crate::select::Selected;
+use crate::users::{self, UserError};
+use crate::{BuildError, Snapshot};
+
+/// Copies `selected` of `tree` over `below`. Files of a build context are root's unless the copy says otherwise.
+/// Returns the layer's directory, or `None` when there was nothing to copy.
+pub(crate) fn copy(
+    store: &Store,
+    below: &Snapshot,
+    step: &Step,
+    copy: &Copy,
+    from: &FromTree<'_>,
+    selected: &[Selected],
+) -> Result<Option<PathBuf>, BuildError> {
+    let view = below.view(store.layers())?;
+    let over = Override { owner: owner(&view, step, copy, from.is_context)?, mode: copy.chmod };
+    let mut maker = LayerMaker::new(&view, store.work().fresh()?, over)?;
+    let copied = Copying { store, copy, from, maker: &mut maker }.all(selected);
+    copied.map_err(|error| match error {
+        PlaceError::Store(error) => BuildError::from(error),
+        PlaceError::NotDir { .. } | PlaceError::IsDir { .. } => {
+            let what = format!("cannot copy to `{}`: {error}", copy.dest);
+            let help = "copy to another path, or remove what is in the way with a RUN before";
+            BuildError::at(Diagnostic::error(copy.spans.dest.clone(), what).help(help))
+        }
+    })?;
+    if maker.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(maker.finish()?))
+}
+
+/// The tree that is copied from.
+pub(crate) struct FromTree<'a> {
+    /// The tree.
+    pub(crate) tree: &'a dyn Tree,
+    /// Whether it is the user's directory, whose owners mean nothing in an image.
+    pub(crate) is_context: bool,
+}
+
+fn owner(view: &Merged, step: &Step, copy: &Copy, is_context: bool) -> Result<Option<(u32, u32)>, BuildError> {
+    let Some(text) = &copy.chown else { return Ok(is_context.then_some((0, 0))) };
+    users::owner(view, text).map(Some).map_err(|error| match error {
+        UserError::Store(error) => error.into(),
+        UserError::NoUser(_) | UserError::NoGroup(_) | UserError::Large(_) => {
+            let span = copy.spans.chown.clone().unwrap_or_else(|| step.span.clone());
+            let diagnostic = Diagnostic::error(span, error.to_string());
+            BuildError::at(diagnostic.help("make the user in this stage first, or write its number"))
+        }
+    })
+}
+
+struct Copying<'a, 'b> {
+    store: &'a Store,
+    copy: &'a Copy,
+    from: &'a FromTree<'a>,
+    maker: &'a mut LayerMaker<'b>,
+}
+
+impl Copying<'_, '_> {
+    fn all(&mut self, selected: &[Selected]) -> Result<(), PlaceError> {
+        let dest = TreePath::clean(self.copy.dest.as_bytes()).map_err(dram_store::StoreError::from)?;
+        let (dest, there) = self.maker.resolve(&dest)?;
+        let is_dir = |node: &Node| node.status.kind == FileKind::Dir;
+        let into = self.copy.dest.ends_with('/') || selected.len() > 1 || there.as_ref().is_some_and(is_dir);
+        if into {
+            self.maker.make_dirs(&dest)?;
+        } else if let Some(parent) = dest.parent() {
+            self.maker.make_dirs(&parent)?;
+        }
+        for one in selected {
+            if self.unpacked(one, &dest)? {
+                continue;
+            }
+            let target = if into && !is_dir(&one.node) { self.inside(&dest, &one.name)? } else { dest.clone() };
+            self.maker.copy(self.from.tree, &one.node, &target)?;
+        }
+        Ok(())
+    }
+
+    /// The place of a file in the target directory: a link there that leads to a directory is followed, as a link
+    /// that is named as the target is.
+    fn inside(&self, dest: &TreePath, name: &[u8]) -> Result<TreePath, PlaceError> {
+        Ok(dest.append(&TreePath::parse(name).map_err(dram_store::StoreError::from)?))
+    }
+
+    /// For `ADD`: unpacks `one` into the directory `dest` when it is an archive.
+    fn unpacked(&mut self, one: &Selected, dest: &TreePath) -> Result<bool, PlaceError> {
+        if !self.copy.unpack || one.node.status.kind != FileKind::File {
+            return Ok(false);
+        }
+        let stream = self.from.tree.open(&one.node.path)?;
+        let into = self.store.work().fresh()?;
+        let what = String::from_utf8_lossy(&one.name).into_owned();
+        if !self.store.layers().unpack_archive(stream, &into, &what)? {
+            self.store.work().discard(&into);
+            return Ok(false);
+        }
+        self.maker.make_dirs(dest)?;
+        let archive = Merged::open(std::slice::from_ref(&into))?;
+        let root = archive.find(&TreePath::root(), false)?;
+        // Owners in an archive mean what they say, unless the copy says otherwise.
+        let over = self.maker.over;
+        if self.copy.chown.is_none() {
+            self.maker.over.owner = None;
+        }
+        let copied = root.map_or(Ok(()), |root| self.maker.copy(&archive, &root, dest));
+        self.maker.over = over;
+        self.store.work().discard(&into);
+        copied.map(|()| true)
+    }
+}

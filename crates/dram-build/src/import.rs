@@ -1,0 +1,65 @@
+//! A root file system in a tar becomes an image of one layer.
+
+use std::io::{self, Read, Write};
+
+use dram_image::tar::TarReader;
+use dram_image::{ContainerConfig, Document, History, ImageConfig, Manifest, MediaType, RootFs};
+use dram_store::{Store, StoreError, Unpacked};
+
+use crate::packing::compress;
+use crate::{Sealed, rfc3339};
+
+/// Without it a command of the image would not be found; every builder sets the same.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Makes an image of the tar `stream`, plain or compressed, for `architecture` (a Go name). `what` names the stream
+/// in errors. The image is as old as `latest`, in seconds since 1970.
+///
+/// # Errors
+/// When the stream is no whole tar, or the disk refuses.
+pub fn import(
+    store: &Store,
+    stream: Box<dyn Read + Send>,
+    what: &str,
+    architecture: &str,
+    latest: i64,
+) -> Result<Sealed, StoreError> {
+    let packed = compress(store, |out| {
+        let path = std::path::Path::new(what);
+        let unpacked = Unpacked::new(stream);
+        let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: path.to_owned(), source })?;
+        let fail = |source| StoreError::Tar { what: what.to_owned(), source };
+        let mut reader = TarReader::new(Tee { from: unpacked, to: out });
+        while reader.next_entry().map_err(fail)?.is_some() {}
+        reader.drain().map_err(fail)
+    })?;
+    let created = Some(rfc3339(latest));
+    let created_by = Some("dram import".to_owned());
+    let config = ImageConfig {
+        created: created.clone(),
+        architecture: architecture.to_owned(),
+        os: "linux".to_owned(),
+        config: ContainerConfig { env: vec![PATH.to_owned()], ..ContainerConfig::default() },
+        rootfs: RootFs { diff_ids: vec![packed.diff_id], ..RootFs::default() },
+        history: vec![History { created, created_by, ..History::default() }],
+        ..ImageConfig::default()
+    };
+    let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
+    let manifest = Document::write(Manifest::new(config.clone(), vec![packed.blob]));
+    let manifest = store.blobs().put_document(&manifest, MediaType::MANIFEST)?;
+    Ok(Sealed { manifest, config })
+}
+
+/// Passes on to a writer what is read.
+struct Tee<'a, R> {
+    from: R,
+    to: &'a mut dyn Write,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.from.read(buffer)?;
+        self.to.write_all(&buffer[..got])?;
+        Ok(got)
+    }
+}

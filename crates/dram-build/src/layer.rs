@@ -1,0 +1,219 @@
+//! Making a layer file by file, without a mount: a directory in overlay form over a snapshot that is only looked at.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
+
+use crate::select::children;
+
+/// Ownership, mode and time that a copy gives instead of its source's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Override {
+    /// User and group.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// Permission bits.
+    pub(crate) mode: Option<u32>,
+}
+
+/// Why something could not be put where it should go.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlaceError {
+    #[error("{path} is a {there}, and a directory must go there")]
+    NotDir { path: TreePath, there: &'static str },
+    #[error("{path} is a directory, and a file must go there")]
+    IsDir { path: TreePath },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A layer in the making.
+pub(crate) struct LayerMaker<'a> {
+    below: &'a Merged,
+    root: Dir,
+    path: PathBuf,
+    /// Directories that are in the layer already.
+    made: BTreeSet<TreePath>,
+    /// First name in the layer of a file with several names.
+    names: HashMap<(u64, u64), TreePath>,
+    /// Times of directories, set when everything is in them.
+    times: HashMap<TreePath, (i64, u32)>,
+    /// What the copy gives instead of its source's.
+    pub(crate) over: Override,
+    is_empty: bool,
+}
+
+impl<'a> LayerMaker<'a> {
+    /// A layer over `below`, made in the empty directory `path`.
+    pub(crate) fn new(below: &'a Merged, path: PathBuf, over: Override) -> Result<Self, StoreError> {
+        let root = Dir::open(&path)?;
+        let maker = LayerMaker {
+            below,
+            root,
+            path,
+            made: BTreeSet::from([TreePath::root()]),
+            names: HashMap::new(),
+            times: HashMap::new(),
+            over,
+            is_empty: true,
+        };
+        let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
+        let there = below.find(&TreePath::root(), false)?;
+        maker.root.set_meta(&TreePath::root(), &there.map_or(plain, |node| node.status.meta()), false)?;
+        Ok(maker)
+    }
+
+    /// Whether nothing was put into it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    /// Sets what was kept for last. The directory is then whole.
+    pub(crate) fn finish(self) -> Result<PathBuf, StoreError> {
+        for (path, &time) in &self.times {
+            self.root.set_mtime(path, time)?;
+        }
+        Ok(self.path)
+    }
+
+    /// The real path that `path` has below, links followed as far as there is something.
+    pub(crate) fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<Node>), StoreError> {
+        self.below.resolve(path)
+    }
+
+    /// What will be at the real path `path`: of this layer, or from below.
+    fn there(&self, path: &TreePath) -> Result<Option<Status>, StoreError> {
+        if path.parent().is_none_or(|parent| self.made.contains(&parent))
+            && let Some(status) = self.root.status(path)?
+        {
+            return Ok(Some(status));
+        }
+        Ok(self.below.find(path, false)?.map(|node| node.status))
+    }
+
+    /// Makes sure of the directory at the real path `path` and those above it: one that is below keeps what it is,
+    /// a new one is 0755 and root's, or as the copy says.
+    pub(crate) fn make_dirs(&mut self, path: &TreePath) -> Result<(), PlaceError> {
+        let new = Meta {
+            mode: self.over.mode.unwrap_or(0o755),
+            uid: self.over.owner.map_or(0, |owner| owner.0),
+            gid: self.over.owner.map_or(0, |owner| owner.1),
+            mtime: (0, 0),
+        };
+        let mut at = TreePath::root();
+        for part in path.components() {
+            at = at.join(part);
+            self.make_dir(&at, &new)?;
+        }
+        Ok(())
+    }
+
+    /// One directory, whose parent is in the layer. Returns whether it is new.
+    fn make_dir(&mut self, path: &TreePath, new: &Meta) -> Result<bool, PlaceError> {
+        if self.made.contains(path) {
+            return Ok(false);
+        }
+        let there = self.there(path)?;
+        let (meta, is_new) = match &there {
+            Some(status) if status.kind == FileKind::Dir => (status.meta(), false),
+            Some(status) => return Err(PlaceError::NotDir { path: path.clone(), there: word(status.kind) }),
+            None => (new.clone(), true),
+        };
+        self.root.make_dir(path, 0o700)?;
+        self.root.set_meta(path, &meta, false)?;
+        if !is_new {
+            self.copy_xattrs(self.below, path, path)?;
+        }
+        self.times.insert(path.clone(), meta.mtime);
+        self.made.insert(path.clone());
+        self.is_empty = false;
+        Ok(is_new)
+    }
+
+    fn copy_xattrs(&self, from: &dyn Tree, source: &TreePath, path: &TreePath) -> Result<(), StoreError> {
+        for (name, value) in from.xattrs(source)? {
+            self.root.set_xattr(path, (&name, &value))?;
+        }
+        Ok(())
+    }
+
+    /// Ownership, mode and time of the copy of something.
+    fn meta(&self, status: &Status) -> Meta {
+        let (uid, gid) = self.over.owner.unwrap_or((status.uid, status.gid));
+        Meta { mode: self.over.mode.unwrap_or(status.mode), uid, gid, mtime: status.mtime }
+    }
+
+    /// Copies `node` of `tree` to the real path `target`, a directory with all that is below it. A directory that
+    /// is there already keeps its owner and mode.
+    pub(crate) fn copy(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
+        let mut todo = vec![(node.clone(), target.clone())];
+        while let Some((node, target)) = todo.pop() {
+            if node.status.kind != FileKind::Dir {
+                self.copy_one(tree, &node, &target)?;
+                continue;
+            }
+            if !target.is_root() {
+                let meta = self.meta(&node.status);
+                if self.make_dir(&target, &meta)? {
+                    self.copy_xattrs(tree, &node.path, &target)?;
+                }
+            }
+            for child in children(tree, &node.path)?.into_iter().rev() {
+                let name = child.path.name().unwrap_or_default().to_vec();
+                todo.push((child, target.join(&name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what is no directory; what was at the target gives way.
+    fn copy_one(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
+        if self.there(target)?.is_some_and(|there| there.kind == FileKind::Dir) {
+            return Err(PlaceError::IsDir { path: target.clone() });
+        }
+        self.root.remove(target)?;
+        self.is_empty = false;
+        match node.status.kind {
+            FileKind::File => {
+                if node.status.links > 1 {
+                    if let Some(first) = self.names.get(&node.status.inode) {
+                        return Ok(self.root.make_link(first, target)?);
+                    }
+                    self.names.insert(node.status.inode, target.clone());
+                }
+                self.copy_bytes(tree, node, target)?;
+            }
+            FileKind::Symlink => self.root.make_symlink(target, &tree.read_link(&node.path)?)?,
+            FileKind::Dir => unreachable!("the caller takes directories apart"),
+            kind @ (FileKind::Char(..) | FileKind::Block(..) | FileKind::Fifo | FileKind::Socket) => {
+                self.root.make_node(target, kind)?;
+            }
+        }
+        self.root.set_meta(target, &self.meta(&node.status), node.status.kind == FileKind::Symlink)?;
+        Ok(self.copy_xattrs(tree, &node.path, target)?)
+    }
+
+    fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), StoreError> {
+        let mut from = tree.open(&node.path)?;
+        let mut to = self.root.create_file(target, 0o600)?;
+        let copied = io::copy(&mut from, &mut to);
+        copied.map(drop).map_err(|source| {
+            let path: &Path = target.as_path();
+            StoreError::Io { verb: "copy", path: path.to_owned(), source }
+        })
+    }
+}
+
+/// A word for a kind of file.
+fn word(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "file",
+        FileKind::Dir => "directory",
+        FileKind::Symlink => "symbolic link",
+        FileKind::Char(..) | FileKind::Block(..) => "device",
+        FileKind::Fifo => "named pipe",
+        FileKind::Socket => "socket",
+    }
+}

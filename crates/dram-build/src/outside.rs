@@ -1,0 +1,75 @@
+//! What a build takes from outside: images and named contexts.
+
+use std::path::PathBuf;
+
+use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
+use dram_store::{Packed, Store, StoreError};
+
+use crate::{Layer, Snapshot};
+
+/// Where the name after `FROM` or `--from` leads.
+#[derive(Debug, Clone)]
+pub enum Outside {
+    /// An image in the store.
+    Image(Box<Image>),
+    /// A directory, given with `--build-context`.
+    Dir(PathBuf),
+}
+
+/// An image in the store: its documents, verified.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The pointer to the manifest.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Document<Manifest>,
+    /// The configuration.
+    pub config: Document<ImageConfig>,
+}
+
+impl Image {
+    /// Reads the image at `descriptor`.
+    ///
+    /// # Errors
+    /// When a document is missing, damaged or contradicts the other.
+    pub fn open(store: &Store, descriptor: &Descriptor) -> Result<Image, StoreError> {
+        let manifest: Document<Manifest> = store.blobs().document(descriptor)?;
+        let config: Document<ImageConfig> = store.blobs().document(&manifest.value().config)?;
+        let (layers, diff_ids) = (manifest.value().layers.len(), config.value().rootfs.diff_ids.len());
+        if layers != diff_ids {
+            let why = format!("it names {diff_ids} layers, and its manifest has {layers}");
+            let source = DocumentError::Wrong { what: "the image configuration", why };
+            return Err(StoreError::Document { path: store.blobs().path(&manifest.value().config.digest), source });
+        }
+        Ok(Image { descriptor: descriptor.clone(), manifest, config })
+    }
+
+    /// Its layers, lowest first: the digest of each tar and the blob it is in.
+    pub fn layers(&self) -> impl Iterator<Item = (&Digest, &Descriptor)> {
+        self.config.value().rootfs.diff_ids.iter().zip(&self.manifest.value().layers)
+    }
+
+    /// Bytes of the compressed layers and the two documents.
+    pub fn compressed_size(&self) -> u64 {
+        let manifest = self.manifest.value();
+        self.descriptor.size + manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
+    }
+
+    /// The image as a snapshot; its layers are unpacked now where they were not before. `unpacking` is called when
+    /// that is needed.
+    ///
+    /// # Errors
+    /// When a layer is missing, damaged, or not what the configuration says.
+    pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
+        let mut layers = Vec::new();
+        for (diff_id, blob) in self.layers() {
+            if !store.layers().has(&dram_store::LayerId::of_diff(diff_id)) {
+                unpacking();
+            }
+            let id = store.layers().unpack(blob, diff_id)?;
+            let origin = Some(Packed { diff_id: *diff_id, blob: blob.clone() });
+            layers.push(Layer { id, origin, stamped: false });
+        }
+        Ok(Snapshot { layers, made: Vec::new() })
+    }
+}

@@ -1,0 +1,186 @@
+//! One step: recalled, or carried out and remembered.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use dram_dockerfile::{Copy, From, Op, Plan, Step};
+use dram_image::TreePath;
+use dram_store::{ContextDir, Record, StepKey, Tree};
+
+use crate::build::{Context, Options};
+use crate::copy::FromTree;
+use crate::run::Surroundings;
+use crate::select::{self, Place};
+use crate::{BuildError, Event, Layer, Outside, Snapshot, StepAt, copy, key, run, workdir};
+
+/// Everything a step may need. Shared by all threads, changed by none.
+pub(crate) struct World<'a> {
+    pub(crate) options: &'a Options<'a>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) outside: &'a BTreeMap<String, Outside>,
+}
+
+/// The snapshots of stages that are done.
+pub(crate) type Stages = BTreeMap<usize, Snapshot>;
+
+/// Carries the step `at` out over `below`, or recalls it. Returns what it leaves.
+pub(crate) fn step(
+    world: &World<'_>,
+    at: StepAt,
+    below: Snapshot,
+    stages: &Stages,
+    tell: &dyn Fn(Event),
+) -> Result<Snapshot, BuildError> {
+    let step = &world.plan.stages[at.stage].steps[at.step];
+    let doing = Doing { world, at, step, tell };
+    match &step.op {
+        Op::Meta => Ok(below),
+        Op::Run(run) => {
+            let key = key::run(run, &below, world.options.network);
+            let record = doing.remembered(&[key], &mut || doing.run(run, &below))?;
+            Ok(doing.on(below, record, false))
+        }
+        Op::Workdir(dir) => {
+            let key = key::workdir(dir, &below);
+            let record = doing.remembered(&[key], &mut || workdir::workdir(world.options.store, &below, step, dir))?;
+            Ok(doing.on(below, record, false))
+        }
+        Op::Copy(copy) => {
+            let record = doing.copy(copy, &below, stages)?;
+            Ok(doing.on(below, record, true))
+        }
+    }
+}
+
+struct Doing<'a> {
+    world: &'a World<'a>,
+    at: StepAt,
+    step: &'a Step,
+    tell: &'a dyn Fn(Event),
+}
+
+impl Doing<'_> {
+    fn on(&self, below: Snapshot, record: Record, stamped: bool) -> Snapshot {
+        below.with(record.layer.map(|id| Layer { id, origin: None, stamped }))
+    }
+
+    /// What is remembered under the first of `keys` that is, or what `carry_out` makes, then remembered under all.
+    fn remembered(
+        &self,
+        keys: &[StepKey],
+        carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
+    ) -> Result<Record, BuildError> {
+        let store = self.world.options.store;
+        let recall = || keys.iter().find_map(|key| store.memory().recall(key));
+        if self.world.options.use_memory
+            && let Some(record) = recall()
+        {
+            (self.tell)(Event::Remembered(self.at));
+            return Ok(record);
+        }
+        let last = keys.last().expect("a step has a key");
+        let mut waited = false;
+        let _turn = {
+            let waited = std::cell::Cell::from_mut(&mut waited);
+            store.lock_step(last, &|| {
+                waited.set(true);
+                (self.tell)(Event::Waiting(self.at));
+            })?
+        };
+        // Whoever was waited for has just done this step: it serves even a build that wants nothing remembered.
+        if waited && let Some(record) = recall() {
+            (self.tell)(Event::Remembered(self.at));
+            return Ok(record);
+        }
+        if self.world.options.cancel.is_thrown() {
+            return Err(BuildError::Cancelled);
+        }
+        (self.tell)(Event::Started(self.at));
+        let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
+        let record = Record { layer };
+        for key in keys {
+            store.memory().remember(key, &record)?;
+        }
+        (self.tell)(Event::Done(self.at));
+        Ok(record)
+    }
+
+    fn run(&self, step: &dram_dockerfile::Run, below: &Snapshot) -> Result<Option<PathBuf>, BuildError> {
+        let options = self.world.options;
+        let (network, host, cancel) = (options.network, &options.host, &options.cancel);
+        let around = Surroundings { store: options.store, network, host, cancel };
+        let mut log = |line: &[u8]| (self.tell)(Event::Log(self.at, line.to_vec()));
+        run::run(&around, below, self.step, step, &mut log)
+    }
+
+    /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the
+    /// sources hold, so that a stage that was rebuilt with the same files changes nothing.
+    fn copy(&self, copy: &Copy, below: &Snapshot, stages: &Stages) -> Result<Record, BuildError> {
+        let store = self.world.options.store;
+        let snapshot = match &copy.from {
+            From::Context => return self.copy_dir(copy, below, self.world.options.context),
+            From::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
+            From::Named(name) => match self.world.outside.get(name) {
+                Some(Outside::Image(image)) => {
+                    image.snapshot(store, &|| (self.tell)(Event::Unpacking { image: name.clone() }))?
+                }
+                Some(Outside::Dir(path)) => {
+                    let context = Context::Dir { path: path.clone(), ignore: None };
+                    return self.copy_dir(copy, below, &context);
+                }
+                None => unreachable!("the plan names only what was found"),
+            },
+        };
+        let fast = key::copy_from(copy, below, &snapshot.identity());
+        if self.world.options.use_memory
+            && let Some(record) = store.memory().recall(&fast)
+        {
+            (self.tell)(Event::Remembered(self.at));
+            return Ok(record);
+        }
+        let view = snapshot.view(store.layers())?;
+        let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
+        let from = FromTree { tree: &view, is_context: false };
+        self.copy_tree(copy, below, &from, &place, &[fast])
+    }
+
+    fn copy_dir(&self, copy: &Copy, below: &Snapshot, context: &Context) -> Result<Record, BuildError> {
+        let store = self.world.options.store;
+        let Context::Dir { path, ignore } = context;
+        let tree = ContextDir::open(store, path, crate::build::verdicts(ignore.clone()))?;
+        let hides =
+            |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
+        let place = Place { name: self.place_name(&copy.from), hides: &hides };
+        let done = self.copy_tree(copy, below, &FromTree { tree: &tree, is_context: true }, &place, &[]);
+        tree.save(store);
+        done
+    }
+
+    fn copy_tree(
+        &self,
+        copy: &Copy,
+        below: &Snapshot,
+        from: &FromTree<'_>,
+        place: &Place<'_>,
+        more_keys: &[StepKey],
+    ) -> Result<Record, BuildError> {
+        let selected = select::select(from.tree as &dyn Tree, &copy.sources, place)?;
+        let content = select::digest(from.tree, &selected, !from.is_context)?;
+        let key = key::copy(copy, below, &content);
+        let keys: Vec<StepKey> = more_keys.iter().copied().chain([key]).collect();
+        let store = self.world.options.store;
+        let record = self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))?;
+        for key in more_keys {
+            store.memory().remember(key, &record)?;
+        }
+        Ok(record)
+    }
+
+    fn place_name(&self, from: &From) -> String {
+        match from {
+            From::Context => "the build context".to_owned(),
+            From::Stage(stage) => format!("stage `{}`", self.world.plan.stages[*stage].name),
+            From::Named(name) => format!("`{name}`"),
+        }
+    }
+}

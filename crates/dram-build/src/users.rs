@@ -1,0 +1,184 @@
+//! Users and groups of an image: its own `/etc/passwd` and `/etc/group`, never the host's.
+
+use std::io::Read as _;
+
+use dram_image::TreePath;
+use dram_sandbox::Ids;
+use dram_store::{FileKind, Merged, StoreError, Tree as _};
+
+/// A larger file than this is no list of users that anyone wrote.
+const LARGEST_LIST: u64 = 4 << 20;
+
+/// Why a user could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// The image has no such user.
+    #[error("the image has no user `{0}` in its /etc/passwd")]
+    NoUser(String),
+    /// The image has no such group.
+    #[error("the image has no group `{0}` in its /etc/group")]
+    NoGroup(String),
+    /// A number that is no id.
+    #[error("`{0}` is not a user or group id: the largest is 4294967294")]
+    Large(String),
+    /// The lists could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A user as the kernel and a shell know one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The ids a process runs with.
+    pub ids: Ids,
+    /// The home directory; `/` when none is known.
+    pub home: String,
+}
+
+/// The user that `text` (`user`, `user:group`, names or ids, empty for root) means in the image `view`.
+///
+/// Follows what container runtimes do: a name must be in the image's lists, an id need not; without a group, the
+/// user's own group and those that list it; with one, only that.
+///
+/// # Errors
+/// When a name is not in the lists, an id is out of range, or the lists cannot be read.
+pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
+    let (name, group) = split(text);
+    let passwd = list(view, "etc/passwd")?;
+    let groups = list(view, "etc/group")?;
+    let name = if name.is_empty() { "0" } else { name };
+    let entry = find(&passwd, name, 2);
+    let uid = match (id(name)?, &entry) {
+        (Some(uid), _) => uid,
+        (None, Some(entry)) => entry.get(2).and_then(|field| field.parse().ok()).unwrap_or(0),
+        (None, None) => return Err(UserError::NoUser(name.to_owned())),
+    };
+    let own_group = entry.as_ref().and_then(|entry| entry.get(3)?.parse().ok()).unwrap_or(0);
+    let home = entry.as_ref().and_then(|entry| entry.get(5).cloned()).filter(|home| !home.is_empty());
+    let ids = match group {
+        Some(group) => Ids { uid, gid: group_id(&groups, group)?, groups: Vec::new() },
+        None => {
+            let login = entry.as_ref().and_then(|entry| entry.first().cloned());
+            let more = login.map(|login| member_of(&groups, &login)).unwrap_or_default();
+            Ids { uid, gid: own_group, groups: more }
+        }
+    };
+    Ok(User { ids, home: home.unwrap_or_else(|| "/".to_owned()) })
+}
+
+/// The owner that `--chown=text` means in the image `view`: user and group. A group that is not written is the
+/// user's own, or for a bare id that id.
+///
+/// # Errors
+/// As [`user`]; where BuildKit silently takes root for an unknown name, this is an error.
+pub fn owner(view: &Merged, text: &str) -> Result<(u32, u32), UserError> {
+    let (name, group) = split(text);
+    let (uid, own) = match id(name)? {
+        Some(uid) => (uid, uid),
+        None => {
+            let entry = find(&list(view, "etc/passwd")?, name, 2).ok_or_else(|| UserError::NoUser(name.to_owned()))?;
+            let field = |at: usize| entry.get(at).and_then(|field| field.parse().ok()).unwrap_or(0);
+            (field(2), field(3))
+        }
+    };
+    match group {
+        None => Ok((uid, own)),
+        Some(group) => Ok((uid, group_id(&list(view, "etc/group")?, group)?)),
+    }
+}
+
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.split_once(':') {
+        Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
+        None => (text, None),
+    }
+}
+
+/// `Some` when `text` is written as a number.
+fn id(text: &str) -> Result<Option<u32>, UserError> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match text.parse::<u32>() {
+        Ok(id) if id != u32::MAX => Ok(Some(id)),
+        Ok(_) | Err(_) => Err(UserError::Large(text.to_owned())),
+    }
+}
+
+fn group_id(groups: &[Vec<String>], group: &str) -> Result<u32, UserError> {
+    if let Some(gid) = id(group)? {
+        return Ok(gid);
+    }
+    let entry = groups.iter().find(|entry| entry.first().is_some_and(|name| name == group));
+    let gid = entry.and_then(|entry| entry.get(2)?.parse().ok());
+    gid.ok_or_else(|| UserError::NoGroup(group.to_owned()))
+}
+
+/// The line whose name is `text`, or whose field `at` is when `text` is a number.
+fn find(list: &[Vec<String>], text: &str, at: usize) -> Option<Vec<String>> {
+    let by_name = |entry: &&Vec<String>| entry.first().is_some_and(|name| name == text);
+    let by_id = |entry: &&Vec<String>| entry.get(at).is_some_and(|id| id == text);
+    list.iter().find(by_name).or_else(|| list.iter().find(by_id)).cloned()
+}
+
+fn member_of(groups: &[Vec<String>], login: &str) -> Vec<u32> {
+    let lists = |entry: &&Vec<String>| entry.get(3).is_some_and(|members| members.split(',').any(|name| name == login));
+    groups.iter().filter(lists).filter_map(|entry| entry.get(2)?.parse().ok()).collect()
+}
+
+/// The fields of each line. No file, or something that is none, is an empty list.
+fn list(view: &Merged, path: &str) -> Result<Vec<Vec<String>>, StoreError> {
+    let path = TreePath::parse(path.as_bytes())?;
+    let Some(node) = view.find(&path, true)? else { return Ok(Vec::new()) };
+    if node.status.kind != FileKind::File || node.status.size > LARGEST_LIST {
+        return Ok(Vec::new());
+    }
+    let mut bytes = Vec::new();
+    let read = view.open(&node.path)?.take(LARGEST_LIST).read_to_end(&mut bytes);
+    read.map_err(|source| StoreError::Io { verb: "read", path: node.path.as_path().to_owned(), source })?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().map(|line| line.trim().split(':').map(str::to_owned).collect()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view() -> (tempfile::TempDir, Merged) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n";
+        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        std::fs::write(dir.path().join("etc/group"), "root:x:0:\napp:x:1001:\naudio:x:29:x,app\n").unwrap();
+        let view = Merged::open(&[dir.path().to_owned()]).unwrap();
+        (dir, view)
+    }
+
+    #[test]
+    fn users_are_the_images_own() {
+        let (_dir, view) = view();
+        for (text, uid, gid, groups, home) in [
+            ("", 0, 0, vec![], "/root"),
+            ("app", 1000, 1001, vec![29], "/home/app"),
+            ("1000", 1000, 1001, vec![29], "/home/app"),
+            ("app:audio", 1000, 29, vec![], "/home/app"),
+            ("7", 7, 0, vec![], "/"),
+            ("7:8", 7, 8, vec![], "/"),
+        ] {
+            let want = User { ids: Ids { uid, gid, groups }, home: home.to_owned() };
+            assert_eq!(user(&view, text).unwrap(), want, "{text}");
+        }
+        for text in ["nobody", "app:nobody", "4294967295", "4294967296", "0:4294967296"] {
+            assert!(user(&view, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn owners_default_their_group() {
+        let (_dir, view) = view();
+        for (text, want) in [("app", (1000, 1001)), ("7", (7, 7)), ("app:29", (1000, 29)), ("7:audio", (7, 29))] {
+            assert_eq!(owner(&view, text).unwrap(), want, "{text}");
+        }
+        assert!(owner(&view, "nobody").is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! What surrounds this process: read here, once, and passed on.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dram_build::container::Host;
+use dram_sandbox::{Lack, Privilege};
+
+use crate::failure::Failure;
+
+/// Whose rights this process has, and where its store is.
+#[derive(Debug)]
+pub(crate) struct Ambient {
+    store: Option<PathBuf>,
+    privilege: Result<Privilege, Lack>,
+}
+
+impl Ambient {
+    /// Reads the surroundings. Where this is not root, it becomes root of a user namespace, which works only while
+    /// there is one thread.
+    pub(crate) fn enter(store: Option<PathBuf>) -> Ambient {
+        let is_root = rustix::process::geteuid().is_root();
+        let store = store.or_else(|| from_env("DRAM_STORE")).or_else(|| default_store(is_root));
+        Ambient { store, privilege: dram_sandbox::enter_user_namespace() }
+    }
+
+    /// Where the store is.
+    pub(crate) fn store(&self) -> Result<&Path, Failure> {
+        self.store.as_deref().ok_or_else(|| {
+            Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
+        })
+    }
+
+    /// What commands get to see; an error where commands cannot be run.
+    pub(crate) fn host(&self) -> Result<Host, Failure> {
+        let no_new_privs = match &self.privilege {
+            Ok(Privilege::Root) => false,
+            Ok(Privilege::UserNamespace { limited: None, .. }) => true,
+            Ok(Privilege::UserNamespace { limited: Some(why), .. }) => {
+                let failure = Failure::lack(format!("this user has only one id to run commands with: {why}"));
+                return Err(failure.help(
+                    "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 \
+                     --add-subgids 100000-165535 USER`; `dram doctor` shows more",
+                ));
+            }
+            Err(lack) => return Err(Failure::from(lack.clone())),
+        };
+        Ok(Host { resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(), no_new_privs })
+    }
+}
+
+fn from_env(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The XDG data directory; root without one has `/var/lib/dram`, as a service would.
+fn default_store(is_root: bool) -> Option<PathBuf> {
+    if let Some(data) = from_env("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+        return Some(data.join("dram"));
+    }
+    if is_root {
+        return Some(PathBuf::from("/var/lib/dram"));
+    }
+    from_env("HOME").map(|home| home.join(".local/share/dram"))
+}
+
+/// The time that images carry: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
+pub(crate) fn latest(build_arg: Option<&str>) -> Result<i64, Failure> {
+    let from_env = env::var("SOURCE_DATE_EPOCH").ok();
+    let Some(text) = build_arg.or(from_env.as_deref()).filter(|text| !text.is_empty()) else { return Ok(0) };
+    text.trim().parse().map_err(|_| {
+        let what = format!("SOURCE_DATE_EPOCH is `{}`, which is no number of seconds", text.escape_debug());
+        Failure::usage(what).help("`git log -1 --format=%ct` prints one")
+    })
+}
+
+/// The value that a build argument or variable without `=` takes.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// This machine's architecture under its Go name.
+pub(crate) fn architecture() -> &'static str {
+    match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        "x86" => "386",
+        other => other,
+    }
+}

@@ -1,0 +1,211 @@
+//! The command line. What a person reads under `--help` is written here and nowhere else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
+#[derive(Debug, Parser)]
+#[command(name = "dram", version, arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Cli {
+    /// Where images and remembered steps are kept [default: $DRAM_STORE, or a directory of the user's]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) store: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile
+    Build(Build),
+    /// List the images in the store
+    Images(Images),
+    /// Show how an image came to be
+    History(History),
+    /// Show an image's manifest and configuration as JSON
+    Inspect(Named),
+    /// Give an image another name
+    Tag(Tag),
+    /// Remove names of images; `dram prune` then frees the space
+    Rm(Rm),
+    /// Make an image from a root file system in a tar
+    Import(Import),
+    /// Write images to an archive or an OCI layout
+    Save(Save),
+    /// Read images from an archive or an OCI layout
+    Load(Load),
+    /// Run a command in a new container of an image
+    Run(Run),
+    /// Remove what no image and no remembered step needs
+    Prune(Prune),
+    /// Show what this machine can do, and how to get what it cannot
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// Name the image; may be given several times
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Vec<String>,
+    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// The stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// A value for an ARG; without `=`, the environment's
+    #[arg(long, value_name = "K=V")]
+    pub(crate) build_arg: Vec<String>,
+    /// What a name after FROM or --from stands for: a directory, docker-image://NAME, oci-layout://DIR[:TAG]
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
+    /// Carry out every step, even if its result is remembered
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// The network that commands see
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: Network,
+    /// How to show what happens
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) progress: Progress,
+    /// The directory whose files COPY takes
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Network {
+    /// The host's
+    #[default]
+    Host,
+    /// Nothing but a loopback device
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Progress {
+    /// `tty` on a terminal, `plain` elsewhere
+    #[default]
+    Auto,
+    /// Lines that are redrawn
+    Tty,
+    /// One line after the other
+    Plain,
+    /// Nothing but the image's digest
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Do not cut long instructions
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// The image
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The image
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// The image
+    pub(crate) image: String,
+    /// Its new name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// The names
+    #[arg(required = true, value_name = "NAME[:TAG]")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The tar: plain, gzip, xz, zstd or bzip2; `-` for standard input
+    #[arg(value_name = "ROOTFS.tar")]
+    pub(crate) rootfs: PathBuf,
+    /// The image's name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    /// The archive, `-` for standard output; a directory, or a name ending in `/`, becomes an OCI layout
+    #[arg(short, long, value_name = "FILE|DIR")]
+    pub(crate) output: PathBuf,
+    /// The images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// Name the image, whatever the source calls it
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(crate) tag: Option<String>,
+    /// An OCI archive, an OCI layout, or what `docker save` wrote
+    #[arg(value_name = "FILE|DIR")]
+    pub(crate) source: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Set an environment variable; without `=`, to the environment's value
+    #[arg(short, long, value_name = "K=V")]
+    pub(crate) env: Vec<String>,
+    /// Show a file or directory of the host inside
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    pub(crate) volume: Vec<String>,
+    /// The directory to start in
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// The user, and maybe group, to run as: names or ids
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Run this instead of the image's entry point
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// The network that the command sees
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: Network,
+    /// Accepted for those who are used to it: a container never outlives its command
+    #[arg(long, hide = true)]
+    pub(crate) rm: bool,
+    /// The image
+    pub(crate) image: String,
+    /// The command, instead of the image's
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Forget every remembered step, and remove all unpacked layers
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only say what would be removed
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+}

@@ -1,0 +1,47 @@
+//! One file for each command.
+
+mod build;
+mod doctor;
+mod images;
+mod moving;
+mod names;
+mod run;
+
+use std::process::ExitCode;
+
+use crate::ambient::Ambient;
+use crate::cli::{Cli, Command};
+use crate::failure::Failure;
+
+/// Carries the command out. Returns the exit code.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    if let Command::Doctor = cli.command {
+        return Ok(doctor::doctor());
+    }
+    let ambient = Ambient::enter(cli.store);
+    let done = match cli.command {
+        Command::Build(args) => build::build(&ambient, &args),
+        Command::Run(args) => return run::run(&ambient, &args),
+        Command::Images(args) => images::images(&ambient, args.json),
+        Command::History(args) => images::history(&ambient, &args.image, args.no_trunc),
+        Command::Inspect(args) => images::inspect(&ambient, &args.image),
+        Command::Tag(args) => names::tag(&ambient, &args),
+        Command::Rm(args) => names::rm(&ambient, &args.names),
+        Command::Prune(args) => names::prune(&ambient, &args),
+        Command::Import(args) => moving::import(&ambient, &args),
+        Command::Save(args) => moving::save(&ambient, &args),
+        Command::Load(args) => moving::load(&ambient, &args),
+        Command::Doctor => unreachable!("answered above"),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints to standard output.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        // Whoever read has seen enough.
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,110 @@
+//! `dram import`, `dram save`, `dram load`: images in and out of the store.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use dram_store::Store;
+
+use super::say;
+use crate::ambient::{self, Ambient};
+use crate::cli;
+use crate::failure::Failure;
+use crate::find;
+
+/// Makes an image of a root file system.
+pub(crate) fn import(ambient: &Ambient, args: &cli::Import) -> Result<(), Failure> {
+    let name = find::reference(&args.name)?;
+    let store = Store::open(ambient.store()?)?;
+    let stream: Box<dyn Read + Send> = match args.rootfs.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => Box::new(open(&args.rootfs)?),
+    };
+    let what = args.rootfs.display().to_string();
+    let sealed = dram_build::import(&store, stream, &what, ambient::architecture(), ambient::latest(None)?)?;
+    store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
+    say(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    let fail = |error: &io::Error| Failure::work(format!("cannot read `{}`", path.display())).because(error);
+    let file = File::open(path).map_err(|error| fail(&error))?;
+    let meta = file.metadata().map_err(|error| fail(&error))?;
+    if meta.is_dir() {
+        let failure = Failure::work(format!("`{}` is a directory, not a tar", path.display()));
+        return Err(failure.help(format!("`tar -C {} -c . | dram import - NAME`", path.display())));
+    }
+    Ok(file)
+}
+
+/// Writes images out.
+pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let mut images = Vec::new();
+    for text in &args.images {
+        let image = find::image(&store, text)?;
+        let name = text.parse().ok().filter(|reference| matches!(store.refs().get(reference), Ok(Some(_))));
+        images.push((image, name.into_iter().collect()));
+    }
+    let output = &args.output;
+    if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Ok(dram_build::save_layout(&store, &images, output)?);
+    }
+    if output.as_os_str() == "-" {
+        let mut out = BufWriter::new(io::stdout().lock());
+        dram_build::save_archive(&store, &images, &mut out, Path::new("standard output"))?;
+        return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
+    }
+    let new = beside(output);
+    let fail = |error: &io::Error| Failure::work(format!("cannot write `{}`", output.display())).because(error);
+    let file = File::create_new(&new).map_err(|error| fail(&error))?;
+    let mut out = BufWriter::new(file);
+    let saved = dram_build::save_archive(&store, &images, &mut out, output).map_err(Failure::from);
+    let saved = saved.and_then(|()| {
+        let synced = out.flush().and_then(|()| out.get_ref().sync_all());
+        synced.and_then(|()| fs::rename(&new, output)).map_err(|error| fail(&error))
+    });
+    if saved.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    saved
+}
+
+/// A name beside `path`: the old file stays whole until the new one is.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Reads images in.
+pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
+    let tag = args.tag.as_deref().map(find::reference).transpose()?;
+    let store = Store::open(ambient.store()?)?;
+    let loaded = dram_build::load(&store, &args.source, ambient::architecture())?;
+    if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
+        if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {
+            let what = format!("`{}` holds several images, and one name cannot be for all", args.source.display());
+            return Err(Failure::usage(what).help("leave --tag out: each keeps the name it has"));
+        }
+        store.refs().set(std::slice::from_ref(tag), &first.manifest)?;
+        say(&format!("{tag}\n"));
+        return Ok(());
+    }
+    for one in &loaded {
+        match one.reference() {
+            Some(name) => {
+                store.refs().set(std::slice::from_ref(&name), &one.manifest)?;
+                say(&format!("{name}\n"));
+            }
+            None => {
+                let named =
+                    one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
+                let what = format!("an image in `{}` has no name{named}", args.source.display());
+                return Err(Failure::usage(what).help("give one with --tag"));
+            }
+        }
+    }
+    Ok(())
+}

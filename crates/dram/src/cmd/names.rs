@@ -1,0 +1,53 @@
+//! `dram tag`, `dram rm`, `dram prune`: names, and what no name leads to.
+
+use dram_store::Store;
+
+use super::say;
+use crate::ambient::Ambient;
+use crate::cli;
+use crate::failure::Failure;
+use crate::find;
+use crate::format::size;
+
+/// Gives an image another name.
+pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let name = find::reference(&args.name)?;
+    let image = find::image(&store, &args.image)?;
+    Ok(store.refs().set(&[name], &image.descriptor)?)
+}
+
+/// Removes names, all or none.
+pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let known: Vec<String> = store.refs().all()?.into_iter().map(|tagged| tagged.name).collect();
+    let mut wanted = Vec::new();
+    for text in names {
+        // A name that another tool wrote and that is no reference can be removed by its exact text.
+        let exact = known.iter().find(|name| *name == text).cloned();
+        let name = exact.or_else(|| text.parse().ok().map(|reference: dram_image::Reference| reference.short()));
+        match name.filter(|name| known.contains(name)) {
+            Some(name) => wanted.push(name),
+            None => return Err(find::unknown(&store, text)?),
+        }
+    }
+    for name in wanted {
+        store.refs().remove(&name)?;
+    }
+    Ok(())
+}
+
+/// Removes what nothing leads to.
+pub(crate) fn prune(ambient: &Ambient, args: &cli::Prune) -> Result<(), Failure> {
+    let store = Store::open_alone(ambient.store()?)?;
+    let pruned = store.prune(args.all, args.dry_run)?;
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    say(&format!(
+        "{verb} {} blobs, {} unpacked layers and {} remembered steps: {}\n",
+        pruned.blobs,
+        pruned.layers,
+        pruned.steps,
+        size(pruned.bytes)
+    ));
+    Ok(())
+}

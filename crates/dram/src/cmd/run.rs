@@ -1,0 +1,248 @@
+//! `dram run`: a command in a new container.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{ExitCode, Stdio};
+use std::thread;
+
+use dram_build::{Image, Snapshot, container, users};
+use dram_image::ContainerConfig;
+use dram_sandbox::{Bind, Jail, Running, Stdio3};
+use dram_store::Store;
+use rustix::termios::{OptionalActions, Termios};
+
+use crate::ambient::{self, Ambient};
+use crate::cli;
+use crate::failure::Failure;
+use crate::{find, report, signals};
+
+/// Runs the command and passes its exit code on.
+pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
+    let host = ambient.host()?;
+    let store = Store::open(ambient.store()?)?;
+    let image = find::image(&store, &args.image)?;
+    let network = match args.network {
+        cli::Network::Host => dram_sandbox::Network::Host,
+        cli::Network::None => dram_sandbox::Network::None,
+    };
+    let unpacking = || report::note(&format!("unpacking `{}` for the first time", args.image));
+    let snapshot = once(|tell| image.snapshot(&store, tell), unpacking)?;
+    let (mut jail, place) = container::jail(&store, &snapshot, network, &host)?;
+    describe(&mut jail, &store, &snapshot, &image, args)?;
+    container::make_dir(&store, &snapshot, &place, &jail.cwd)?;
+    if args.tty {
+        jail.terminal = true;
+        let code = in_terminal(&jail)?;
+        drop(place);
+        return Ok(code);
+    }
+    let stdin = if args.interactive { Stdio::inherit() } else { Stdio::null() };
+    let io = Stdio3::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
+    let mut running = jail.spawn(io)?;
+    let handle = running.handle();
+    signals::pass_on(move |signal| handle.signal(signal))?;
+    let code = running.wait()?.code();
+    drop(place);
+    Ok(exit(code))
+}
+
+/// Calls `work` with a function that calls `tell` the first time only.
+fn once<T>(work: impl FnOnce(&dyn Fn()) -> T, tell: impl Fn()) -> T {
+    let told = std::cell::Cell::new(false);
+    work(&|| {
+        if !told.replace(true) {
+            tell();
+        }
+    })
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+/// Fills the jail with what the image and the command line say.
+fn describe(
+    jail: &mut Jail,
+    store: &Store,
+    snapshot: &Snapshot,
+    image: &Image,
+    args: &cli::Run,
+) -> Result<(), Failure> {
+    let config = &image.config.value().config;
+    let text = args.user.as_deref().unwrap_or(&config.user);
+    let user = users::user(&snapshot.view(store.layers())?, text);
+    let user = user.map_err(|error| Failure::work(format!("cannot run as `{text}`")).because(&error))?;
+    jail.argv = words(config, args)?;
+    jail.env = environment(config, args, &user.home)?;
+    jail.cwd = directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
+    jail.user = user.ids;
+    jail.binds = args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+fn words(config: &ContainerConfig, args: &cli::Run) -> Result<Vec<Vec<u8>>, Failure> {
+    let own = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
+    let mut words = match &args.entrypoint {
+        Some(program) => vec![program.clone()],
+        None => own(&config.entrypoint),
+    };
+    match args.command.is_empty() {
+        true if args.entrypoint.is_none() => words.extend(own(&config.cmd)),
+        true => {}
+        false => words.extend(args.command.clone()),
+    }
+    if words.first().is_none_or(String::is_empty) {
+        let failure = Failure::usage("the image says nothing to run");
+        return Err(failure.help(format!("name a command: `dram run {} sh`", args.image)));
+    }
+    Ok(words.into_iter().map(String::into_bytes).collect())
+}
+
+fn environment(config: &ContainerConfig, args: &cli::Run, home: &str) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut all = config.clone();
+    if all.env_value("HOME").is_none() {
+        all.set_env("HOME", home);
+    }
+    if all.env_value("PATH").is_none() {
+        all.set_env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    }
+    if args.tty && all.env_value("TERM").is_none() {
+        all.set_env("TERM", "xterm");
+    }
+    for text in &args.env {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Failure::usage(format!("`{text}` sets a variable without a name"))),
+            Some((name, value)) => all.set_env(name, value),
+            None => {
+                if let Some(value) = ambient::variable(text) {
+                    all.set_env(text, &value);
+                }
+            }
+        }
+    }
+    // What a foreign image calls its environment is passed on only as far as it is one.
+    let pairs = all.env.into_iter().filter(|pair| pair.contains('=') && !pair.contains('\0'));
+    Ok(pairs.map(String::into_bytes).collect())
+}
+
+/// An image's directory is taken from the root; `..` in it stops there.
+fn directory(text: &str) -> Result<Vec<u8>, Failure> {
+    let path = dram_image::TreePath::clean(text.as_bytes())
+        .map_err(|error| Failure::usage("cannot start in that directory").because(&error))?;
+    Ok([b"/", path.as_bytes()].concat())
+}
+
+fn volume(text: &str) -> Result<Bind, Failure> {
+    let usage = |what: &str| {
+        Failure::usage(format!("`-v {text}`: {what}")).help("write it as SRC:DST or SRC:DST:ro, both absolute")
+    };
+    let mut parts = text.split(':');
+    let (source, target) = match (parts.next(), parts.next()) {
+        (Some(source), Some(target)) if !source.is_empty() => (source, target),
+        (_, _) => return Err(usage("a volume is a path of this machine and one of the container")),
+    };
+    let read_only = match (parts.next(), parts.next()) {
+        (None, _) | (Some("rw"), None) => false,
+        (Some("ro"), None) => true,
+        (Some(_), _) => return Err(usage("the only options are `ro` and `rw`")),
+    };
+    if !target.starts_with('/') {
+        return Err(usage("the path in the container is not absolute"));
+    }
+    let source = std::fs::canonicalize(source).map_err(|error| {
+        Failure::work(format!("`-v {text}`: no such file or directory: `{source}`")).because(&error)
+    })?;
+    Ok(Bind { source, target: target.as_bytes().to_vec(), read_only })
+}
+
+/// Connects the terminal of the jail with that of this process.
+fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
+    let mut running = jail.spawn(Stdio3::Terminal)?;
+    let outer = running.take_terminal().ok_or_else(|| Failure::work("the jail has no terminal"))?;
+    let raw = Raw::enter()?;
+    copy_size(&outer);
+    let (handle, resized) = (running.handle(), duplicate(&outer)?);
+    signals::pass_on(move |signal| match signal {
+        signal_hook::consts::SIGWINCH => copy_size(&resized),
+        signal => handle.signal(signal),
+    })?;
+    let to_inside = File::from(duplicate(&outer)?);
+    // This thread may wait for a key for ever; the process does not wait for it.
+    thread::spawn(move || pump(io::stdin(), to_inside));
+    let from_inside = thread::spawn(move || pump(File::from(outer), io::stdout()));
+    let code = end(&mut running)?;
+    let _ = from_inside.join();
+    drop(raw);
+    Ok(exit(code))
+}
+
+fn end(running: &mut Running) -> Result<i32, Failure> {
+    Ok(running.wait()?.code())
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
+    fd.try_clone().map_err(|error| Failure::work("cannot use the terminal").because(&error))
+}
+
+/// Copies until one side is at its end.
+fn pump(mut from: impl Read, mut to: impl io::Write) {
+    let mut buffer = [0; 8192];
+    while let Ok(got @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..got]).and_then(|()| to.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+fn copy_size(to: &OwnedFd) {
+    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+        let _ = rustix::termios::tcsetwinsize(to, size);
+    }
+}
+
+/// The terminal of this process without its own line editing, as long as this value lives.
+struct Raw(Option<Termios>);
+
+impl Raw {
+    fn enter() -> Result<Raw, Failure> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(Raw(None));
+        }
+        let fail = |error: rustix::io::Errno| Failure::work("cannot use the terminal").because(&io::Error::from(error));
+        let before = rustix::termios::tcgetattr(stdin.as_fd()).map_err(fail)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw).map_err(fail)?;
+        Ok(Raw(Some(before)))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
+            let _ = io::stdout().flush();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn volumes_are_read_as_they_are_written() {
+        let bind = volume("/:/host:ro").unwrap();
+        assert_eq!(
+            (bind.source.as_path(), bind.target.as_slice(), bind.read_only),
+            (Path::new("/"), &b"/host"[..], true)
+        );
+        for text in ["/", ":/x", "/:x", "/:/x:z", "/missing-for-sure:/x", "/:/x:ro:rw"] {
+            assert!(volume(text).is_err(), "{text}");
+        }
+    }
+}

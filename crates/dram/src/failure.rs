@@ -1,0 +1,226 @@
+//! What the user sees when something fails: a class, the causes, and what can be done.
+
+use std::error::Error;
+
+use dram_build::{BuildError, LoadError, SaveError};
+use dram_dockerfile::Diagnostic;
+use dram_sandbox::{Lack, SandboxError};
+use dram_store::StoreError;
+
+/// Exit codes by class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The work failed.
+    Work = 1,
+    /// The command line or the Dockerfile is wrong.
+    Usage = 2,
+    /// This machine lacks an ability.
+    Lack = 3,
+    /// Interrupted, as a shell reports SIGINT.
+    Interrupted = 130,
+}
+
+/// A failure on its way to the screen.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    class: Class,
+    /// The message and its causes, outermost first.
+    pub(crate) causes: Vec<String>,
+    /// What the user can do.
+    pub(crate) helps: Vec<String>,
+    /// Lines to show above, as a failed command wrote them.
+    pub(crate) output: Vec<String>,
+    /// Remarks about a text, instead of a message.
+    pub(crate) remarks: Option<Remarks>,
+}
+
+/// Remarks about a text.
+#[derive(Debug)]
+pub(crate) struct Remarks {
+    /// The text's name.
+    pub(crate) name: String,
+    /// The text.
+    pub(crate) text: String,
+    /// The remarks.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+impl Failure {
+    fn new(class: Class, what: impl Into<String>) -> Failure {
+        Failure { class, causes: vec![what.into()], helps: Vec::new(), output: Vec::new(), remarks: None }
+    }
+
+    /// The work failed.
+    pub(crate) fn work(what: impl Into<String>) -> Failure {
+        Failure::new(Class::Work, what)
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(what: impl Into<String>) -> Failure {
+        Failure::new(Class::Usage, what)
+    }
+
+    /// This machine lacks something.
+    pub(crate) fn lack(what: impl Into<String>) -> Failure {
+        Failure::new(Class::Lack, what)
+    }
+
+    /// A text is wrong.
+    pub(crate) fn text(name: String, text: String, diagnostics: Vec<Diagnostic>) -> Failure {
+        Failure { remarks: Some(Remarks { name, text, diagnostics }), ..Failure::new(Class::Usage, "") }
+    }
+
+    /// The same with something to do.
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Failure {
+        self.helps.push(help.into());
+        self
+    }
+
+    /// The same with a cause.
+    pub(crate) fn because(mut self, error: &dyn Error) -> Failure {
+        self.causes.extend(chain(error));
+        self
+    }
+
+    /// The same as a failure of the work: what the text asks for is right and cannot be had.
+    pub(crate) fn becomes_work(&mut self) {
+        self.class = Class::Work;
+    }
+
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.class as u8
+    }
+
+    /// A failed build, with the places in `text`, the Dockerfile called `name`.
+    pub(crate) fn build(error: BuildError, name: &str, text: &str) -> Failure {
+        let at = |diagnostic: Diagnostic, class| Failure {
+            class,
+            ..Failure::text(name.to_owned(), text.to_owned(), vec![diagnostic])
+        };
+        match error {
+            BuildError::AtLine(diagnostic) => at(*diagnostic, Class::Work),
+            BuildError::Run { text: _, span, code, tail } => {
+                let what = format!("the command failed with exit code {code}");
+                let mut failure = at(Diagnostic::error(span, what).label(meaning(code)), Class::Work);
+                failure.output = tail;
+                failure
+            }
+            BuildError::Start { text: _, span, source } => {
+                let (class, helps) = (class_of(&source), helps_for(&source));
+                let mut diagnostic = Diagnostic::error(span, chain(&source).join(": "));
+                diagnostic.helps = helps;
+                at(diagnostic, class)
+            }
+            BuildError::Store(error) => error.into(),
+            BuildError::Cancelled => Failure::new(Class::Interrupted, "the build was interrupted"),
+        }
+    }
+}
+
+/// What an exit code says beyond its number.
+fn meaning(code: i32) -> &'static str {
+    match code {
+        126 => "the shell found a program that it cannot execute",
+        127 => "the shell did not find a program",
+        137 => "it was killed: by hand, or because memory ran out",
+        139 => "it crashed",
+        _ => "",
+    }
+}
+
+/// An error and its causes, outermost first.
+fn chain(error: &dyn Error) -> Vec<String> {
+    let mut all = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if all.last() != Some(&text) {
+            all.push(text);
+        }
+        cause = error.source();
+    }
+    all
+}
+
+fn class_of(error: &SandboxError) -> Class {
+    match error {
+        SandboxError::Namespaces { .. } | SandboxError::ReadOnlyRoot { .. } | SandboxError::Filter { .. } => {
+            Class::Lack
+        }
+        SandboxError::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Class::Lack,
+        _ => Class::Work,
+    }
+}
+
+fn helps_for(error: &SandboxError) -> Vec<String> {
+    let help = match error {
+        SandboxError::CommandNotFound { .. } => {
+            "the base image has no such program: choose a base that has, or copy it in"
+        }
+        SandboxError::MissingInterpreter { interpreter, .. } if interpreter.contains("ld-musl") => {
+            "the program was built for musl (Alpine) and this image has none: build it in a stage of the same family, \
+             or start this stage from a musl base"
+        }
+        SandboxError::MissingInterpreter { interpreter, .. } if interpreter.contains("ld-linux") => {
+            "the program was built for glibc (Debian, Fedora …) and this image has none: start this stage from a glibc \
+             base, or build the program where the image comes from"
+        }
+        SandboxError::MissingInterpreter { .. } => "install the interpreter in this stage, or copy it in",
+        SandboxError::TooManyLayers { .. } => "put several RUN instructions into one, with `&&` between the commands",
+        SandboxError::WorkingDirectory { .. } => "make the directory, or name another one",
+        error if class_of(error) == Class::Lack => "`dram doctor` shows what this machine lacks",
+        _ => return Vec::new(),
+    };
+    vec![help.to_owned()]
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        let helps = match &error {
+            StoreError::MissingBlob { .. } | StoreError::DamagedBlob { .. } | StoreError::WrongDiffId { .. } => {
+                Some("bring the image in again with `dram import` or `dram load`, or build it again")
+            }
+            StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some("free space on the disk: `dram prune` removes what nothing needs")
+            }
+            _ => None,
+        };
+        let mut failure = Failure { causes: chain(&error), ..Failure::work("") };
+        failure.helps.extend(helps.map(str::to_owned));
+        failure
+    }
+}
+
+impl From<SandboxError> for Failure {
+    fn from(error: SandboxError) -> Failure {
+        Failure { class: class_of(&error), causes: chain(&error), helps: helps_for(&error), ..Failure::work("") }
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Failure {
+        match error {
+            LoadError::Store(error) => error.into(),
+            error => Failure { causes: chain(&error), ..Failure::work("") },
+        }
+    }
+}
+
+impl From<SaveError> for Failure {
+    fn from(error: SaveError) -> Failure {
+        match error {
+            SaveError::Store(error) => error.into(),
+            error => Failure { causes: chain(&error), ..Failure::work("") },
+        }
+    }
+}
+
+impl From<Lack> for Failure {
+    fn from(lack: Lack) -> Failure {
+        let mut failure = Failure::lack(lack.to_string());
+        failure.helps = lack.rows.into_iter().filter_map(|row| row.help).collect();
+        failure.help("`dram doctor` shows everything that was looked at")
+    }
+}

@@ -1,0 +1,180 @@
+//! What happens during a build, on standard error.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use dram_build::{Event, StepAt};
+use dram_dockerfile::Plan;
+
+use crate::cli;
+use crate::format::plain;
+
+/// Shows events. Shared by all threads of a build.
+pub(crate) struct Progress {
+    style: Style,
+    labels: BTreeMap<StepAt, String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Tty,
+    Plain,
+    Quiet,
+}
+
+#[derive(Default)]
+struct State {
+    /// Running steps, and the last line of each.
+    running: BTreeMap<StepAt, (Option<Instant>, String)>,
+    /// Lines of the region that is redrawn.
+    drawn: usize,
+    remembered: usize,
+    done: usize,
+}
+
+impl Progress {
+    /// Progress in the asked style; `auto` looks at standard error.
+    pub(crate) fn new(asked: cli::Progress, plan: &Plan) -> Progress {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let style = match asked {
+            cli::Progress::Auto if std::io::stderr().is_terminal() && !dumb => Style::Tty,
+            cli::Progress::Auto | cli::Progress::Plain => Style::Plain,
+            cli::Progress::Tty => Style::Tty,
+            cli::Progress::Quiet => Style::Quiet,
+        };
+        Progress { style, labels: labels(plan), state: Mutex::default() }
+    }
+
+    /// Shows `event`.
+    pub(crate) fn tell(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.style {
+            Style::Quiet => {}
+            Style::Plain => write(&self.plain(&mut state, event)),
+            Style::Tty => {
+                let line = self.plain_unless_log(&mut state, event);
+                self.redraw(&mut state, &line);
+            }
+        }
+    }
+
+    /// Removes the region that is redrawn, before something else is printed.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running.clear();
+        if self.style == Style::Tty {
+            self.redraw(&mut state, "");
+        }
+    }
+
+    /// How many steps were remembered and how many carried out.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.remembered, state.done)
+    }
+
+    fn label(&self, at: StepAt) -> &str {
+        self.labels.get(&at).map_or("", String::as_str)
+    }
+
+    fn plain(&self, state: &mut State, event: Event) -> String {
+        match event {
+            Event::Log(at, line) => {
+                let since = state.running.get(&at).and_then(|(started, _)| *started);
+                let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+                format!("{} {seconds:.2}s | {}\n", place(self.label(at)), plain(&String::from_utf8_lossy(&line)))
+            }
+            Event::Started(at) => {
+                state.running.insert(at, (Some(Instant::now()), String::new()));
+                format!("{}\n", self.label(at))
+            }
+            Event::Waiting(at) => {
+                format!("{}: another build is at this step; waiting for its result\n", self.label(at))
+            }
+            Event::Remembered(at) => {
+                state.running.remove(&at);
+                state.remembered += 1;
+                format!("{}: CACHED\n", self.label(at))
+            }
+            Event::Done(at) => {
+                state.done += 1;
+                let since = state.running.remove(&at).and_then(|(started, _)| started);
+                let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
+                format!("{} done in {seconds:.2}s\n", place(self.label(at)))
+            }
+            Event::Unpacking { image } => format!("unpacking `{}`\n", plain(&image)),
+            Event::Packing { ready, of } => format!("packing layer {} of {of}\n", ready + 1),
+        }
+    }
+
+    /// On a terminal a running step is one line that changes; what is over scrolls away above it.
+    fn plain_unless_log(&self, state: &mut State, event: Event) -> String {
+        match event {
+            Event::Log(at, line) => {
+                if let Some((_, last)) = state.running.get_mut(&at) {
+                    *last = plain(&String::from_utf8_lossy(&line));
+                }
+                String::new()
+            }
+            Event::Started(at) => {
+                state.running.insert(at, (Some(Instant::now()), String::new()));
+                String::new()
+            }
+            Event::Waiting(at) => {
+                state.running.insert(at, (None, "waiting for another build's result".to_owned()));
+                String::new()
+            }
+            Event::Done(at) => {
+                let line = self.plain(state, Event::Done(at));
+                let seconds = line.rsplit(' ').next().unwrap_or_default().trim().to_owned();
+                format!("{} {seconds}\n", self.label(at))
+            }
+            event @ (Event::Remembered(_) | Event::Unpacking { .. } | Event::Packing { .. }) => {
+                self.plain(state, event)
+            }
+        }
+    }
+
+    fn redraw(&self, state: &mut State, above: &str) {
+        let width =
+            rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col)).max(20);
+        let mut out = String::new();
+        if state.drawn > 0 {
+            out.push_str(&format!("\x1b[{}A\x1b[J", state.drawn));
+        }
+        out.push_str(above);
+        state.drawn = 0;
+        for (at, (_, last)) in &state.running {
+            let line = format!("{}  {last}", self.label(*at));
+            out.extend(line.chars().take(width - 1));
+            out.push('\n');
+            state.drawn += 1;
+        }
+        write(&out);
+    }
+}
+
+fn write(text: &str) {
+    // A build goes on without anybody who watches.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// `[builder 3/6] RUN make` for each step, counting those that do something.
+fn labels(plan: &Plan) -> BTreeMap<StepAt, String> {
+    let mut labels = BTreeMap::new();
+    for (stage, planned) in plan.stages.iter().enumerate() {
+        for (step, one) in planned.steps.iter().enumerate() {
+            let label = format!("[{} {}/{}] {}", plain(&planned.name), step + 1, planned.steps.len(), plain(&one.text));
+            labels.insert(StepAt { stage, step }, label);
+        }
+    }
+    labels
+}
+
+/// The part of a label in brackets.
+fn place(label: &str) -> &str {
+    label.find(']').map_or(label, |end| &label[..=end])
+}

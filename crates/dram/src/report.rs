@@ -1,0 +1,108 @@
+//! Failures and remarks on the screen.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use dram_dockerfile::{Diagnostic, Severity};
+
+use crate::failure::{Failure, Remarks};
+use crate::format::plain;
+
+/// Shows why the command failed, on standard error.
+pub(crate) fn failure(failure: &Failure) {
+    let mut text = String::new();
+    for line in &failure.output {
+        text.push_str(&format!("  | {}\n", plain(line)));
+    }
+    match &failure.remarks {
+        Some(remarks) => text.push_str(&rendered(remarks)),
+        None => {
+            let mut causes = failure.causes.iter().map(|cause| plain(cause));
+            text.push_str(&format!("error: {}\n", causes.next().unwrap_or_default()));
+            causes.for_each(|cause| text.push_str(&format!("  caused by: {cause}\n")));
+        }
+    }
+    for help in &failure.helps {
+        text.push_str(&format!("  help: {}\n", plain(help)));
+    }
+    write(&text);
+}
+
+/// Shows warnings about a text, on standard error.
+pub(crate) fn warnings(remarks: &Remarks) {
+    write(&rendered(remarks));
+}
+
+/// Shows a note.
+pub(crate) fn note(text: &str) {
+    write(&format!("{}\n", plain(text)));
+}
+
+/// Shows that this program has a bug.
+pub(crate) fn bug(text: &str) {
+    write(&format!("error: this is a bug in dram: {}\n  help: please report it with what you ran\n", plain(text)));
+}
+
+fn write(text: &str) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+fn rendered(remarks: &Remarks) -> String {
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let text = visible(&remarks.text);
+    let mut out = String::new();
+    for diagnostic in &remarks.diagnostics {
+        out.push_str(&one(&renderer, &remarks.name, &text, diagnostic));
+        out.push_str("\n\n");
+    }
+    out
+}
+
+fn one(renderer: &Renderer, name: &str, text: &str, diagnostic: &Diagnostic) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let message = plain(&diagnostic.message);
+    let mut title = level.primary_title(message);
+    if let Some(rule) = diagnostic.rule {
+        title = title.id(rule);
+    }
+    let span = within(text, diagnostic);
+    let mut mark = AnnotationKind::Primary.span(span);
+    if let Some(label) = diagnostic.label.as_deref().filter(|label| !label.is_empty()) {
+        mark = mark.label(plain(label));
+    }
+    let mut group: Group<'_> = title.element(Snippet::source(text).path(name).annotation(mark));
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(plain(note)));
+    }
+    for help in &diagnostic.helps {
+        group = group.element(Level::HELP.message(plain(help)));
+    }
+    renderer.render(&[group])
+}
+
+/// The diagnostic's place, on character borders of `text` and at most to the end of its first line: a long
+/// instruction is not shown whole.
+fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
+    let border = |mut at: usize| {
+        at = at.min(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        at
+    };
+    let start = border(diagnostic.span.start);
+    let end = border(diagnostic.span.end).max(start);
+    let line = text[start..].find('\n').map_or(text.len(), |length| start + length);
+    start..end.min(line).max(start)
+}
+
+/// The text with control characters replaced one for one, so that places stay where they are and nothing in it
+/// speaks to the terminal.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
+}
