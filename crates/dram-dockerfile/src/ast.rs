@@ -11,6 +11,8 @@ pub struct Dockerfile {
     pub directives: Directives,
     /// Everything else, in the order of the text.
     pub instructions: Vec<Instruction>,
+    /// Reading it found no error, so it may be built.
+    pub sound: bool,
 }
 
 /// The parser directives.
@@ -58,6 +60,23 @@ pub struct Instruction {
     pub check: Option<String>,
     /// What it says.
     pub body: Body,
+}
+
+impl Instruction {
+    /// What it says as a `FROM`, if it is one.
+    pub fn from_line(&self) -> Option<&FromLine> {
+        if let Body::From(from) = &self.body { Some(from) } else { None }
+    }
+
+    /// The arguments it declares as an `ARG`.
+    pub fn arguments(&self) -> &[Argument] {
+        if let Body::Arg(arguments) = &self.body { arguments } else { &[] }
+    }
+
+    /// The `--from` it has as a `COPY`.
+    pub fn copy_from(&self) -> Option<&Word> {
+        if let Body::Copy(transfer) = &self.body { transfer.from.as_ref() } else { None }
+    }
 }
 
 /// `--name` or `--name=value`.

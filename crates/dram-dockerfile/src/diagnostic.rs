@@ -49,11 +49,7 @@ impl Diagnostic {
 
     /// A warning at `span`, of a rule when it has one.
     pub fn warning(rule: Option<&Rule>, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic {
-            severity: Severity::Warning,
-            rule: rule.map(|rule| rule.name),
-            ..Diagnostic::error(span, message)
-        }
+        Diagnostic { severity: Severity::Warning, rule: rule.map(|rule| rule.name), ..Diagnostic::error(span, message) }
     }
 
     /// The same with a few words beneath the place.
@@ -136,6 +132,21 @@ impl Report {
 
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
+    }
+
+    /// Whether what comes now is only counted, so that no work need go into its words.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors > 0 && self.diagnostics.len() >= Self::MOST
+    }
+
+    /// Whether warnings that come now are only counted.
+    pub(crate) fn is_full_of_warnings(&self) -> bool {
+        self.diagnostics.len() >= Self::MOST
+    }
+
+    /// Counts something that is not kept.
+    pub(crate) fn skip(&mut self) {
+        self.skipped += 1;
     }
 
     /// Everything collected, in the order of the text.

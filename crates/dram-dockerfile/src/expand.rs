@@ -4,6 +4,7 @@
 //! The nesting of `${a:-${b:-…}}` lives on a stack of its own, never on the machine's, and what one word may become
 //! is bounded.
 
+mod dollar;
 mod pattern;
 mod split;
 
@@ -11,7 +12,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use pattern::Pattern;
+use dollar::{Dollar, Form};
 use split::Words;
 
 /// The longest value a word may expand to, in bytes.
@@ -59,7 +60,7 @@ pub enum ExpandError {
 pub struct Expanded {
     /// The word with variables replaced and quotes removed.
     pub text: String,
-    /// The same, split at unquoted blanks, as `EXPOSE` reads it.
+    /// The same, split at unquoted blanks; empty unless [`Options::split`] is set.
     pub words: Vec<String>,
     /// Variables that were asked for and are set.
     pub matched: BTreeSet<String>,
@@ -78,12 +79,14 @@ pub struct Options {
     pub raw_escapes: bool,
     /// Leave variables that are not set as they are written.
     pub keep_unset: bool,
+    /// Give the words of the result too.
+    pub split: bool,
 }
 
 impl Options {
     /// The reading of every instruction: quotes and escapes removed, unset variables empty.
     pub fn new(escape: char) -> Options {
-        Options { escape, raw_quotes: false, raw_escapes: false, keep_unset: false }
+        Options { escape, raw_quotes: false, raw_escapes: false, keep_unset: false, split: false }
     }
 }
 
@@ -120,33 +123,6 @@ impl Frame {
     fn text(stop: Option<char>, raw: bool) -> Frame {
         Frame::Text { stop, raw, out: String::new() }
     }
-}
-
-/// A `${name…` whose modifier is known.
-struct Dollar {
-    name: String,
-    form: Form,
-    /// The modifier as written.
-    sign: String,
-    /// `:` was given: empty counts as unset.
-    empty_is_unset: bool,
-}
-
-enum Form {
-    Default,
-    Alternative,
-    Required,
-    TrimStart,
-    TrimEnd,
-    /// Waits for the pattern.
-    ReplacePattern {
-        all: bool,
-    },
-    /// Waits for the replacement.
-    Replace {
-        all: bool,
-        pattern: String,
-    },
 }
 
 struct Machine<'w, 'v, 'f> {
@@ -221,8 +197,7 @@ impl<'v> Machine<'_, 'v, '_> {
             }
             other => {
                 self.next();
-                let outermost = self.outermost();
-                if outermost {
+                if self.splits() {
                     self.words.letter(other);
                 }
                 self.write(other.encode_utf8(&mut [0; 4]))?;
@@ -391,12 +366,13 @@ impl<'v> Machine<'_, 'v, '_> {
         value
     }
 
-    fn outermost(&self) -> bool {
-        self.frames.len() == 1
+    /// Whether what is written now goes into the words: only the outermost text has any.
+    fn splits(&self) -> bool {
+        self.options.split && self.frames.len() == 1
     }
 
     fn put_literal(&mut self, letter: char) -> Result<(), ExpandError> {
-        if self.outermost() {
+        if self.splits() {
             self.words.literal(letter.encode_utf8(&mut [0; 4]));
         }
         self.write(letter.encode_utf8(&mut [0; 4]))
@@ -405,7 +381,7 @@ impl<'v> Machine<'_, 'v, '_> {
     /// Adds a finished piece to the innermost text; what was quoted is never split into words.
     fn deliver(&mut self, text: &str, quoted: bool) -> Result<(), ExpandError> {
         self.write(text)?;
-        if self.outermost() {
+        if self.splits() {
             if quoted {
                 self.words.literal(text);
             } else {
@@ -427,53 +403,6 @@ impl<'v> Machine<'_, 'v, '_> {
     fn spend(&mut self, bytes: usize) -> Result<(), ExpandError> {
         self.work += bytes;
         if self.work > MOST_WORK { Err(ExpandError::TooLong) } else { Ok(()) }
-    }
-}
-
-impl Dollar {
-    fn as_written(&self, word: &str) -> String {
-        let Dollar { name, form, sign, .. } = self;
-        match form {
-            Form::Replace { pattern, .. } => format!("${{{name}{sign}{pattern}/{word}}}"),
-            Form::Default
-            | Form::Alternative
-            | Form::Required
-            | Form::TrimStart
-            | Form::TrimEnd
-            | Form::ReplacePattern { .. } => format!("${{{name}{sign}{word}}}"),
-        }
-    }
-
-    fn result(self, value: Option<&str>, word: String) -> Result<String, ExpandError> {
-        let present = value.filter(|value| !(self.empty_is_unset && value.is_empty()));
-        let text = value.unwrap_or_default();
-        match self.form {
-            Form::Default => Ok(present.map_or(word, str::to_owned)),
-            Form::Alternative => Ok(present.map_or_else(String::new, |_| word)),
-            Form::Required => match present {
-                Some(value) => Ok(value.to_owned()),
-                None => Err(self.missing(value.is_some(), word)),
-            },
-            Form::TrimStart => {
-                let (word, longest) = word.strip_prefix('#').map_or((word.as_str(), false), |word| (word, true));
-                Pattern::parse(word)?.trim_start(text, longest)
-            }
-            Form::TrimEnd => {
-                let (word, longest) = word.strip_prefix('%').map_or((word.as_str(), false), |word| (word, true));
-                Pattern::parse(word)?.trim_end(text, longest)
-            }
-            Form::Replace { all, ref pattern } => Pattern::parse(pattern)?.replace(text, &word, all),
-            Form::ReplacePattern { .. } => Ok(String::new()),
-        }
-    }
-
-    fn missing(&self, is_set: bool, word: String) -> ExpandError {
-        let message = match (word.is_empty(), is_set) {
-            (false, _) => format!("is required: {word}"),
-            (true, true) => "must not be empty".to_owned(),
-            (true, false) => "must be set".to_owned(),
-        };
-        ExpandError::Required { name: self.name.clone(), message }
     }
 }
 

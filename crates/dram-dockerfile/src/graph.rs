@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Body, Directives, Dockerfile, Instruction, Keyword};
+use crate::ast::{Directives, Dockerfile, Instruction, Keyword};
 use crate::diagnostic::{Diagnostic, Report, Severity, quote};
 use crate::env::Env;
 use crate::lint;
@@ -100,10 +100,9 @@ impl StageGraph {
         let resolver = Resolver::new(dockerfile, settings, &globals, &stages);
         let nodes = resolver.nodes(&mut report);
         let target = resolver.target(&mut report);
-        let whole = dockerfile.instructions.iter().all(|one| one.body != Body::Invalid);
         let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
         let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
-        let target = target.filter(|_| whole && !wrong && nodes.len() == stages.len());
+        let target = target.filter(|_| dockerfile.sound && !wrong && nodes.len() == stages.len());
         let graph = target.map(|target| StageGraph {
             settings: settings.clone(),
             directives: dockerfile.directives.clone(),

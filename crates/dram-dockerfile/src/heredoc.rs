@@ -18,7 +18,7 @@ pub(crate) fn find(line: &str) -> Vec<Heredoc> {
     if !line.contains("<<") {
         return Vec::new();
     }
-    let options = Options { escape: '\\', raw_quotes: true, raw_escapes: true, keep_unset: true };
+    let options = Options { escape: '\\', raw_quotes: true, raw_escapes: true, keep_unset: true, split: true };
     // A line the lexer cannot read, such as one with an open quote, is a shell's affair and has no heredocs.
     let words = expand(line, options, &|_| None).map(|expanded| expanded.words).unwrap_or_default();
     words.iter().filter_map(|word| heredoc(word)).collect()
@@ -31,7 +31,7 @@ fn heredoc(word: &str) -> Option<Heredoc> {
     if rest.is_empty() || rest.contains('<') {
         return None;
     }
-    let options = Options { keep_unset: true, ..Options::new('\\') };
+    let options = Options { keep_unset: true, split: true, ..Options::new('\\') };
     let [name] = <[String; 1]>::try_from(expand(rest, options, &|_| None).ok()?.words).ok()?;
     Some(Heredoc { name, strip_tabs })
 }

@@ -87,7 +87,7 @@ impl Ignore {
             let span = begin..begin + content.len();
             match Pattern::read(content, at + 1, span.clone()) {
                 Ok(pattern) => self.add(pattern),
-                Err(problem) => report.push(problem),
+                Err(problem) => report.push(*problem),
             }
         }
     }
@@ -156,19 +156,19 @@ impl Ignore {
 }
 
 impl Pattern {
-    fn read(text: &str, line: usize, span: Range<usize>) -> Result<Pattern, Diagnostic> {
+    fn read(text: &str, line: usize, span: Range<usize>) -> Result<Pattern, Box<Diagnostic>> {
         let (exception, path) = match text.strip_prefix('!') {
             Some(path) => (true, path.trim()),
             None => (false, text),
         };
         if path.is_empty() {
-            return Err(Diagnostic::error(span, "`!` stands alone").help("write a pattern behind it"));
+            return Err(Box::new(Diagnostic::error(span, "`!` stands alone").help("write a pattern behind it")));
         }
         let path = clean(path);
         let path = path.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
         if glob::tokens(path).is_err() {
-            return Err(Diagnostic::error(span, format!("the pattern {} is malformed", quote(text)))
-                .help("close each `[`, and put a backslash before a literal one"));
+            let error = Diagnostic::error(span, format!("the pattern {} is malformed", quote(text)));
+            return Err(Box::new(error.help("close each `[`, and put a backslash before a literal one")));
         }
         Ok(Pattern { text: text.to_owned(), line, span, exception, shape: Shape::new(path) })
     }

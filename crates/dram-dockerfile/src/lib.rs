@@ -22,10 +22,10 @@ pub mod settings;
 mod env;
 mod heredoc;
 mod json;
-mod lint;
 mod lines;
-mod paths;
+mod lint;
 mod parse;
+mod paths;
 mod words;
 
 pub use ast::{Dockerfile, Instruction, Keyword};

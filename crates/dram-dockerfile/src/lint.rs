@@ -84,9 +84,8 @@ fn only_once<'f>(one: &'f Instruction, last: &mut HashMap<Keyword, &'f Instructi
 }
 
 fn secret(one: &Instruction, name: &str, report: &mut Report) {
-    const SECRET: &[&str] = &[
-        "apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token",
-    ];
+    const SECRET: &[&str] =
+        &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
     const HARMLESS: &[&str] = &["public", "file", "version"];
     let lower = name.to_lowercase();
     let has = |list: &[&str]| lower.split('_').any(|part| list.contains(&part));
@@ -107,9 +106,7 @@ fn casing(instructions: &[Instruction], report: &mut Report) {
         let better = if mostly_lower { keyword.text.to_lowercase() } else { keyword.text.to_uppercase() };
         let message = format!("{} is not written like the other instructions", quote(&keyword.text));
         let rule = Some(&rules::CONSISTENT_INSTRUCTION_CASING);
-        report.push(
-            Diagnostic::warning(rule, keyword.span.clone(), message).help(format!("write {}", quote(&better))),
-        );
+        report.push(Diagnostic::warning(rule, keyword.span.clone(), message).help(format!("write {}", quote(&better))));
     }
 }
 

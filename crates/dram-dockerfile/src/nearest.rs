@@ -15,10 +15,13 @@ pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Op
     let most = if wanted.len() < 5 { 1 } else { 2 };
     let mut best: Option<(usize, &str)> = None;
     for option in options.into_iter().take(MOST) {
-        let Some(letters) = lower(option) else { continue };
-        if option == word || letters.len().abs_diff(wanted.len()) > most {
+        // A letter has one to four bytes, so this rules most options out before they are looked at.
+        if option == word || option.len() + most < wanted.len() || option.len() > 4 * (wanted.len() + most) {
             continue;
         }
+        let Some(letters) = lower(option).filter(|letters| letters.len().abs_diff(wanted.len()) <= most) else {
+            continue;
+        };
         let far = distance(&wanted, &letters);
         if far <= most && best.is_none_or(|(least, _)| far < least) {
             best = Some((far, option));

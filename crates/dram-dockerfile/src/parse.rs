@@ -7,8 +7,8 @@ mod pairs;
 
 use std::borrow::Cow;
 
-use crate::ast::{Body, Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report};
+use crate::ast::{Dockerfile, Instruction, Keyword};
+use crate::diagnostic::{Diagnostic, Report, Severity};
 use crate::lines::Lines;
 use crate::lint;
 
@@ -48,9 +48,10 @@ pub fn parse(text: &[u8]) -> Parsed {
         instructions.push(instruction::read(&logical, &mut lines, &mut report));
     }
     order(&instructions, &mut report);
-    let dockerfile = Dockerfile { directives: lines.directives, instructions };
+    let mut dockerfile = Dockerfile { directives: lines.directives, instructions, sound: false };
     lint::file(&dockerfile, &mut report);
     let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
+    dockerfile.sound = !diagnostics.iter().any(|one| one.severity == Severity::Error);
     Parsed { dockerfile, diagnostics }
 }
 
@@ -102,8 +103,4 @@ fn order(instructions: &[Instruction], report: &mut Report) {
         ),
         (Some(_), Some(_)) => {}
     }
-    debug_assert!(report.has_errors() || instructions.iter().all(|one| one.body != Body::Invalid));
 }
-
-#[cfg(test)]
-mod tests;

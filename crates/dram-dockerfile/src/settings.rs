@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dram_image::Reference;
+
 use crate::env::Env;
 
 /// The command line's part in a build.
@@ -30,6 +32,20 @@ impl Settings {
             platform.push_str(variant);
         }
         platform
+    }
+
+    /// The named context that stands for `name`, an image or a stage: the one of that name, or of the same image in
+    /// other words (`busybox` and `docker.io/library/busybox:latest`). Nothing stands for `scratch`.
+    pub fn context_for(&self, name: &str) -> Option<&str> {
+        if self.contexts.is_empty() || ["scratch", "context"].iter().any(|own| own.eq_ignore_ascii_case(name)) {
+            return None;
+        }
+        if let Some(context) = self.contexts.get(name) {
+            return Some(context);
+        }
+        let wanted: Reference = name.parse().ok()?;
+        let same = |context: &&String| context.parse::<Reference>().is_ok_and(|own| own == wanted);
+        self.contexts.iter().find(same).map(String::as_str)
     }
 
     /// The arguments that are there without being declared before the first `FROM`; inside a stage they need an
@@ -77,8 +93,8 @@ impl Settings {
         let wanted = Platform::parse(platform)?;
         let own = Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default());
         let os = wanted.os.is_empty() || wanted.os == own.os;
-        let architecture = wanted.architecture.is_empty()
-            || wanted.architecture == own.architecture && wanted.variant == own.variant;
+        let architecture =
+            wanted.architecture.is_empty() || wanted.architecture == own.architecture && wanted.variant == own.variant;
         Some(os && architecture)
     }
 }
@@ -163,6 +179,24 @@ mod tests {
             assert_eq!(settings.builds_for(platform), expected, "{platform}");
         }
         assert_eq!(arm64.platform(), "linux/arm64/v8");
+    }
+
+    #[test]
+    fn contexts_stand_for_images_however_they_are_written() {
+        let mut settings = settings("linux", "amd64", None);
+        settings.contexts.extend(["docker.io/library/busybox:latest".into(), "site".into(), "scratch".into()]);
+        let table = [
+            ("busybox", Some("docker.io/library/busybox:latest")),
+            ("busybox:latest", Some("docker.io/library/busybox:latest")),
+            ("busybox:1", None),
+            ("site", Some("site")),
+            ("docker.io/library/site", Some("site")),
+            ("scratch", None),
+            ("not/an:image:", None),
+        ];
+        for (name, expected) in table {
+            assert_eq!(settings.context_for(name), expected, "{name}");
+        }
     }
 
     #[test]

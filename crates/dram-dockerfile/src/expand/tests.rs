@@ -92,7 +92,8 @@ fn words_split_at_blanks_that_no_quote_holds() {
         ("80${NONE:-81}", &["8081"]),
     ];
     for (word, expected) in table {
-        assert_eq!(plain(word).unwrap().words, *expected, "{word}");
+        let options = Options { split: true, ..Options::new('\\') };
+        assert_eq!(expand(word, options, &value).unwrap().words, *expected, "{word}");
     }
 }
 

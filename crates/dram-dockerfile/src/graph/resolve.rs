@@ -6,7 +6,7 @@ use std::ops::Range;
 use dram_image::Reference;
 
 use super::{Ground, Node, Origin, from_flag, reference_error};
-use crate::ast::{Argument, Body, Dockerfile, FromLine, Instruction, Word};
+use crate::ast::{Argument, Dockerfile, FromLine, Instruction, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::env::Env;
 use crate::expand::{Expanded, Options, expand};
@@ -41,14 +41,13 @@ impl<'f> Resolver<'f> {
         report: &mut Report,
     ) -> Env {
         let target = settings.target.clone().unwrap_or_else(|| {
-            let last = stages.last().and_then(|stage| line(&dockerfile.instructions[stage.start]));
+            let last = stages.last().and_then(|stage| dockerfile.instructions[stage.start].from_line());
             last.and_then(|from| from.name.as_ref()).map(|name| name.text.to_lowercase()).unwrap_or_default()
         });
         let mut globals = settings.platform_args(&target);
         let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
         for instruction in &dockerfile.instructions[..end] {
-            let Body::Arg(arguments) = &instruction.body else { continue };
-            for argument in arguments {
+            for argument in instruction.arguments() {
                 global(argument, &mut globals, settings, dockerfile.directives.escape, report);
                 if globals.weight() > LONGEST_GLOBALS {
                     report.error(instruction.span.clone(), "the arguments before the first `FROM` grow beyond 32 MiB");
@@ -66,7 +65,7 @@ impl<'f> Resolver<'f> {
         stages: &'f [Range<usize>],
     ) -> Resolver<'f> {
         let name = |stage: &Range<usize>| {
-            let from = line(&dockerfile.instructions[stage.start])?;
+            let from = dockerfile.instructions[stage.start].from_line()?;
             from.name.as_ref().map(|name| name.text.to_lowercase())
         };
         let names: Vec<Option<String>> = stages.iter().map(name).collect();
@@ -77,10 +76,7 @@ impl<'f> Resolver<'f> {
             }
         }
         let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
-        let declared = dockerfile.instructions[..end].iter().flat_map(|one| match &one.body {
-            Body::Arg(arguments) => arguments.as_slice(),
-            _ => &[],
-        });
+        let declared = dockerfile.instructions[..end].iter().flat_map(Instruction::arguments);
         let declared = declared.map(|argument| argument.name.text.as_str()).collect();
         let defaults = (!settings.build_args.is_empty()).then(|| {
             let plain = Settings { build_args: BTreeMap::new(), ..settings.clone() };
@@ -104,8 +100,7 @@ impl<'f> Resolver<'f> {
     }
 
     fn is_context(&self, name: &str) -> bool {
-        self.settings.contexts.contains(name)
-            || name.strip_suffix(":latest").is_some_and(|name| self.settings.contexts.contains(name))
+        self.settings.context_for(name).is_some()
     }
 
     /// Every stage that could be resolved.
@@ -116,7 +111,7 @@ impl<'f> Resolver<'f> {
     fn node(&self, at: usize, report: &mut Report) -> Option<Node> {
         let instructions = &self.dockerfile.instructions[self.stages[at].clone()];
         let (first, rest) = instructions.split_first()?;
-        let from = line(first)?;
+        let from = first.from_line()?;
         let base = self.base(from, at, report);
         let named = from.name.as_ref().filter(|name| self.is_context(&name.text.to_lowercase()));
         let (base, base_span, rest) = match named {
@@ -129,10 +124,8 @@ impl<'f> Resolver<'f> {
         };
         let mut steps = Vec::with_capacity(rest.len());
         for instruction in rest {
-            let origin = match &instruction.body {
-                Body::Copy(transfer) => transfer.from.as_ref().and_then(|from| self.origin(from, instruction, at, report)),
-                _ => None,
-            };
+            let from = instruction.copy_from();
+            let origin = from.and_then(|from| self.origin(from, instruction, at, report));
             steps.push((instruction.clone(), origin));
         }
         let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
@@ -356,13 +349,6 @@ impl<'f> Resolver<'f> {
             });
         }
         found
-    }
-}
-
-fn line(instruction: &Instruction) -> Option<&FromLine> {
-    match &instruction.body {
-        Body::From(from) => Some(from),
-        _ => None,
     }
 }
 

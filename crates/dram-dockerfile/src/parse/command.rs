@@ -13,10 +13,8 @@ pub(super) fn command(line: &Line<'_>, report: &mut Report) -> Option<Command> {
     let name = line.keyword.name();
     if line.args.is_empty() {
         let error = line.error(format!("`{name}` takes a command"));
-        report.push(match line.keyword {
-            Keyword::Run => error,
-            _ => error.help(format!("write `{name} []` for none")),
-        });
+        let none = format!("write `{name} []` for none");
+        report.push(if line.keyword == Keyword::Run { error } else { error.help(none) });
         return None;
     }
     match line.strings(report).ok()? {

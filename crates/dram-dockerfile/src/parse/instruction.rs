@@ -55,9 +55,9 @@ impl Line<'_> {
                 );
                 Err(())
             }
-            json::Form::Strings(strings) => Ok(Some(
-                strings.into_iter().map(|(text, place)| Word { text, span: self.word(place).span }).collect(),
-            )),
+            json::Form::Strings(strings) => {
+                Ok(Some(strings.into_iter().map(|(text, place)| Word { text, span: self.word(place).span }).collect()))
+            }
         }
     }
 }
@@ -98,6 +98,10 @@ fn split_flag(flag: &str, span: Range<usize>) -> Flag {
 }
 
 fn unknown(word: &Word, report: &mut Report) -> Body {
+    if report.is_full() {
+        report.skip();
+        return Body::Invalid;
+    }
     let options = Keyword::ALL.iter().map(|keyword| keyword.name());
     report.push(
         Diagnostic::error(word.span.clone(), format!("unknown instruction {}", quote(&word.text)))
@@ -196,9 +200,10 @@ fn from(line: &Line<'_>, report: &mut Report) -> Option<Body> {
         [base] => (base.clone(), None),
         [base, separator, name] if separator.text.eq_ignore_ascii_case("as") => (base.clone(), Some(name.clone())),
         _ => {
-            report.push(line.error("`FROM` takes an image, or an image, `AS` and a name").help(
-                "write `FROM image` or `FROM image AS name`",
-            ));
+            report.push(
+                line.error("`FROM` takes an image, or an image, `AS` and a name")
+                    .help("write `FROM image` or `FROM image AS name`"),
+            );
             return None;
         }
     };

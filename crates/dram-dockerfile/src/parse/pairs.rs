@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::instruction::Line;
-use crate::ast::{Argument, Keyword, Pair, Word};
+use crate::ast::{Argument, Pair, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::{rules, words};
 
@@ -97,9 +97,6 @@ fn split(text: &str, place: &Range<usize>) -> Option<(Range<usize>, Range<usize>
 
 fn nameless(line: &Line<'_>, place: Range<usize>) -> Diagnostic {
     let span = line.word(place.start..place.start + 1).span;
-    let keyword = match line.keyword {
-        Keyword::Arg => "ARG",
-        other => other.name(),
-    };
+    let keyword = line.keyword.name();
     Diagnostic::error(span, format!("a name of `{keyword}` is empty")).help("write a name before the `=`")
 }

@@ -92,11 +92,12 @@ impl Worker<'_> {
 
     /// Expands a word in the scope of this line; what is wrong with it is reported.
     pub(super) fn expand(&mut self, word: &Word) -> Option<String> {
-        self.expanded(word).map(|expanded| expanded.text)
+        self.expanded(word, false).map(|expanded| expanded.text)
     }
 
-    pub(super) fn expanded(&mut self, word: &Word) -> Option<Expanded> {
-        let options = Options::new(self.graph.directives.escape);
+    /// The same, split into words too when that is asked for.
+    fn expanded(&mut self, word: &Word, split: bool) -> Option<Expanded> {
+        let options = Options { split, ..Options::new(self.graph.directives.escape) };
         let scope = &self.state.scope;
         match expand(&word.text, options, &|name| scope.get(name)) {
             Ok(expanded) => {
@@ -109,9 +110,7 @@ impl Worker<'_> {
                 Some(expanded)
             }
             Err(problem) => {
-                self.report.push(
-                    Diagnostic::error(word.span.clone(), problem.to_string()).label("in this word"),
-                );
+                self.report.push(Diagnostic::error(word.span.clone(), problem.to_string()).label("in this word"));
                 None
             }
         }
@@ -119,6 +118,10 @@ impl Worker<'_> {
 
     fn undefined(&mut self, word: &Word, expanded: &Expanded) {
         for name in expanded.unmatched.iter().filter(|name| !self.state.args.has(name)) {
+            if self.report.is_full_of_warnings() {
+                self.report.skip();
+                continue;
+            }
             let message = format!("{} is not defined here", quote(&format!("${name}")));
             let mut warning = Diagnostic::warning(Some(&rules::UNDEFINED_VAR), word.span.clone(), message)
                 .did_you_mean(name, self.state.scope.names());
@@ -330,13 +333,13 @@ impl Worker<'_> {
         let mut all = Vec::new();
         let mut wrong = false;
         for word in words {
-            let Some(expanded) = self.expanded(word) else {
+            let Some(expanded) = self.expanded(word, true) else {
                 wrong = true;
                 continue;
             };
             for port in &expanded.words {
                 match expose::ports(port, word, self.report) {
-                    Some(ports) if self.budget.spend(64 * ports.len()) => all.extend(ports),
+                    Some(ports) if self.budget.spend(128 * ports.len()) => all.extend(ports),
                     Some(_) => {
                         self.report.error(word.span.clone(), "the exposed ports are too many");
                         return None;

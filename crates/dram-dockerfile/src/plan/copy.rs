@@ -188,9 +188,8 @@ fn remote(text: &str) -> Option<Remote> {
 
 /// Whether `text` is a mode in letters, as `u=rwX,go=rX`.
 fn symbolic(text: &str) -> bool {
-    text.split(',').all(|part| {
-        part.contains(['=', '+', '-']) && part.chars().all(|letter| "ugoarwxXst=+-".contains(letter))
-    })
+    text.split(',')
+        .all(|part| part.contains(['=', '+', '-']) && part.chars().all(|letter| "ugoarwxXst=+-".contains(letter)))
 }
 
 #[cfg(test)]

@@ -111,7 +111,11 @@ mod tests {
         ];
         for (text, expected) in table {
             let mut report = Report::default();
-            assert_eq!(ports(text, &Word::default(), &mut report).as_deref(), Some(&expected.map_strings()[..]), "{text}");
+            assert_eq!(
+                ports(text, &Word::default(), &mut report).as_deref(),
+                Some(&expected.map_strings()[..]),
+                "{text}"
+            );
         }
         for text in ["", "x", "80/icmp", "82-80", "65536", "-1", "+1", "80-", "1:2:3:4", "x:80", "1-3:80-81", "/tcp"] {
             assert_eq!(ports(text, &Word::default(), &mut Report::default()), None, "{text}");

@@ -74,9 +74,7 @@ impl State {
                     State::empty(config.clone())
                 }
                 None => {
-                    if !graph.settings.contexts.contains(name.strip_suffix(":latest").unwrap_or(name))
-                        && !graph.settings.contexts.contains(name)
-                    {
+                    if graph.settings.context_for(name).is_none() {
                         let message = format!("nothing is known about the image {}", quote(name));
                         report.error(node.base_span.clone(), message);
                     }
@@ -191,8 +189,7 @@ fn triggers(config: &ImageConfig, name: &str, node: &Node, report: &mut Report) 
 }
 
 fn config_weight(config: &ImageConfig) -> usize {
-    let history: usize =
-        config.history.iter().map(|line| 128 + line.created_by.as_ref().map_or(0, String::len)).sum();
+    let history: usize = config.history.iter().map(|line| 128 + line.created_by.as_ref().map_or(0, String::len)).sum();
     let labels: usize = config.config.labels.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
     let rest = config.config.exposed_ports.len() + config.config.volumes.len();
     history + labels + 64 * rest

@@ -1,6 +1,7 @@
 //! Turns texts into plans, and plans into something to read.
 
-#![allow(dead_code)] // each test file uses its own part
+// Each test file uses its own part, and a failure here is a failed test.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,12 +14,13 @@ pub fn settings() -> Settings {
     Settings { os: "linux".into(), architecture: "amd64".into(), ..Settings::default() }
 }
 
+/// No images but empty ones.
+pub fn found() -> BTreeMap<String, ImageConfig> {
+    BTreeMap::new()
+}
+
 /// Parses and plans `text`; images that `found` does not have are empty.
-pub fn run(
-    text: &str,
-    settings: &Settings,
-    found: &BTreeMap<String, ImageConfig>,
-) -> (Option<Plan>, Vec<Diagnostic>) {
+pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
     let parsed = parse(text.as_bytes());
     let mut diagnostics = parsed.diagnostics;
     let (graph, more) = StageGraph::new(&parsed.dockerfile, settings);

@@ -1,0 +1,169 @@
+//! What a stage's configuration becomes.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use dram_image::{History, ImageConfig};
+use support::{run, settings, target, whole};
+
+/// The configuration after `text`, on an image with something of everything.
+fn on_base(text: &str) -> ImageConfig {
+    let mut plan = whole(&format!("FROM base\n{text}"), &settings(), &BTreeMap::from([("base".to_owned(), base())]));
+    plan.stages.swap_remove(plan.target).config
+}
+
+fn base() -> ImageConfig {
+    let mut base = ImageConfig { os: "linux".into(), architecture: "arm64".into(), ..ImageConfig::default() };
+    base.created = Some("2020-01-01T00:00:00Z".into());
+    base.config.env = vec!["PATH=/bin".into(), "LANG=C".into()];
+    base.config.cmd = Some(vec!["sh".into()]);
+    base.config.entrypoint = Some(vec!["init".into()]);
+    base.config.working_dir = "/srv".into();
+    base.config.user = "base".into();
+    base.history = vec![History { created_by: Some("base".into()), ..History::default() }];
+    base
+}
+
+fn words(list: &[&str]) -> Option<Vec<String>> {
+    Some(list.iter().map(|word| (*word).to_owned()).collect())
+}
+
+#[test]
+fn a_base_is_taken_over() {
+    let config = on_base("");
+    assert_eq!(config, ImageConfig { created: None, ..base() });
+    let config = on_base("ENV LANG=C.UTF-8 A=\"b c\"\nWORKDIR app\nUSER other\n");
+    assert_eq!(config.config.env, ["PATH=/bin", "LANG=C.UTF-8", "A=b c"]);
+    assert_eq!((config.config.working_dir.as_str(), config.config.user.as_str()), ("/srv/app", "other"));
+}
+
+#[test]
+fn scratch_has_a_path_and_the_platform() {
+    let config = target("FROM scratch").config;
+    assert_eq!((config.os.as_str(), config.architecture.as_str()), ("linux", "amd64"));
+    assert_eq!(config.config.env, ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
+    assert!(config.history.is_empty() && config.rootfs.diff_ids.is_empty());
+}
+
+#[test]
+fn entry_points_and_commands() {
+    let table = [
+        ("", words(&["init"]), words(&["sh"])),
+        ("CMD [\"a\"]", words(&["init"]), words(&["a"])),
+        ("ENTRYPOINT [\"e\"]", words(&["e"]), None),
+        ("CMD [\"a\"]\nENTRYPOINT [\"e\"]", words(&["e"]), words(&["a"])),
+        ("ENTRYPOINT [\"e\"]\nCMD [\"a\"]", words(&["e"]), words(&["a"])),
+        ("ENTRYPOINT []", None, None),
+        ("CMD []", words(&["init"]), None),
+        ("CMD a $B", words(&["init"]), words(&["/bin/sh", "-c", "a $B"])),
+        ("SHELL [\"bash\", \"-c\"]\nENTRYPOINT a b", words(&["bash", "-c", "a b"]), None),
+    ];
+    for (text, entrypoint, cmd) in table {
+        let config = on_base(text);
+        assert_eq!((config.config.entrypoint, config.config.cmd), (entrypoint, cmd), "{text}");
+    }
+}
+
+#[test]
+fn a_command_of_an_earlier_stage_is_inherited_like_any_other() {
+    let config = target("FROM x AS s\nCMD [\"a\"]\nFROM s\nENTRYPOINT [\"e\"]\n").config.config;
+    assert_eq!((config.entrypoint, config.cmd), (words(&["e"]), None));
+    assert_eq!(target("FROM x AS s\nCMD [\"a\"]\nFROM s\n").config.config.cmd, words(&["a"]));
+}
+
+#[test]
+fn everything_else() {
+    let text = r#"FROM scratch
+ENV P=90
+EXPOSE 80 443/udp ${P}-92/tcp
+VOLUME /a /b
+VOLUME ["/c d"]
+LABEL a=1 "b c"="d e" f=$P
+LABEL g h i
+STOPSIGNAL SIGINT
+HEALTHCHECK --interval=30s --retries=3 CMD curl -f localhost || exit 1
+MAINTAINER A B <a@b>
+"#;
+    let config = target(text).config;
+    let ports: Vec<&str> = config.config.exposed_ports.keys().map(String::as_str).collect();
+    assert_eq!(ports, ["443/udp", "80/tcp", "90/tcp", "91/tcp", "92/tcp"]);
+    let volumes: Vec<&str> = config.config.volumes.keys().map(String::as_str).collect();
+    assert_eq!(volumes, ["/a", "/b", "/c d"]);
+    let labels: Vec<String> = config.config.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(labels, ["a=1", "b c=d e", "f=90", "g=h i"]);
+    assert_eq!(config.config.stop_signal.as_deref(), Some("SIGINT"));
+    assert_eq!(config.author.as_deref(), Some("A B <a@b>"));
+    let check = config.config.healthcheck.unwrap();
+    assert_eq!(check.test, ["CMD-SHELL", "curl -f localhost || exit 1"]);
+    assert_eq!((check.interval, check.retries), (30_000_000_000, 3));
+    let none = target("FROM scratch\nHEALTHCHECK NONE\n").config.config.healthcheck.unwrap();
+    assert_eq!(none.test, ["NONE"]);
+}
+
+#[test]
+fn history() {
+    let text = r#"FROM scratch AS a
+ARG V=1 W
+ENV A=$V B="x y"
+WORKDIR /app
+WORKDIR /
+COPY --chown=0:0 --chmod=644 a b /c/
+ADD a.tar .
+RUN make all
+RUN ["a", "b c"]
+USER u
+EXPOSE 80
+VOLUME /v
+LABEL a=b
+STOPSIGNAL 9
+SHELL ["/bin/bash", "-c"]
+CMD ["x", "y z"]
+ENTRYPOINT e "f"
+HEALTHCHECK --timeout=1m30s CMD ["c"]
+"#;
+    let plan = whole(text, &settings(), &BTreeMap::new());
+    let lines: Vec<String> = plan.stages[0]
+        .config
+        .history
+        .iter()
+        .map(|line| {
+            assert_eq!((line.comment.as_deref(), &line.created), (Some("dram"), &None));
+            let layer = if line.empty_layer { "-" } else { "+" };
+            format!("{layer} {}", line.created_by.as_deref().unwrap())
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "- ARG V=1 W",
+            "- ENV A=1 B=x y",
+            "+ WORKDIR /app",
+            "- WORKDIR /",
+            "+ COPY --chown=0:0 --chmod=644 a b /c/ # buildkit",
+            "+ ADD a.tar . # buildkit",
+            "+ RUN |2 V=1 W= /bin/sh -c make all # buildkit",
+            "+ RUN |2 V=1 W= a b c # buildkit",
+            "- USER u",
+            "- EXPOSE [80/tcp]",
+            "- VOLUME [/v]",
+            "- LABEL a=b",
+            "- STOPSIGNAL 9",
+            "- SHELL [/bin/bash -c]",
+            "- CMD [\"x\" \"y z\"]",
+            "- ENTRYPOINT [\"/bin/bash\" \"-c\" \"e \\\"f\\\"\"]",
+            "- HEALTHCHECK {Test:[CMD c] Interval:0s Timeout:1m30s StartPeriod:0s StartInterval:0s Retries:0}",
+        ]
+    );
+    assert_eq!(on_base("CMD [\"a\"]").history.len(), 2);
+}
+
+#[test]
+fn triggers_of_a_base_are_refused() {
+    let mut base = base();
+    base.config.on_build = vec!["COPY . /app".into()];
+    let (plan, diagnostics) = run("FROM base\nRUN x\n", &settings(), &BTreeMap::from([("base".to_owned(), base)]));
+    assert!(plan.is_none());
+    assert_eq!(diagnostics[0].message, "the `ONBUILD` triggers of `base` are not supported yet");
+    assert_eq!(diagnostics[0].notes, ["the image wants to run `COPY . /app`"]);
+}

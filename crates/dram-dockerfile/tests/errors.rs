@@ -1,0 +1,223 @@
+//! What is said about files that are wrong.
+
+mod support;
+
+use dram_dockerfile::{Severity, parse};
+use support::{errors, said, settings, warnings};
+
+/// Each body stands below `FROM x`, on line 2.
+fn check(table: &[(&str, &str)]) {
+    for (text, expected) in table {
+        let found = errors(&format!("FROM x\n{text}\n"));
+        assert_eq!(found, [format!("2: {expected}")], "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    check(&[
+        ("RUN --mount=type=cache,target=/c make", "`RUN --mount` is not supported yet"),
+        ("RUN --network=none make", "`RUN --network` is not supported yet"),
+        ("RUN --security=insecure make", "`RUN --security` is not supported yet"),
+        ("RUN --device=x make", "`RUN --device` is not supported yet"),
+        ("COPY --link a b", "`COPY --link` is not supported yet"),
+        ("COPY --parents a b", "`COPY --parents` is not supported yet"),
+        ("COPY --exclude=*.md a b", "`COPY --exclude` is not supported yet"),
+        ("COPY --chmod=u=rwX a b", "`COPY --chmod=u=rwX` with letters is not supported yet"),
+        ("ADD --checksum=sha256:0 a b", "`ADD --checksum` is not supported yet"),
+        ("ADD --keep-git-dir a b", "`ADD --keep-git-dir` is not supported yet"),
+        ("ADD --unpack a b", "`ADD --unpack` is not supported yet"),
+        ("ADD https://example.com/a /", "`ADD` from a URL is not supported yet"),
+        ("ADD git@example.com:a/b.git /", "`ADD` from a Git repository is not supported yet"),
+        ("ONBUILD RUN make", "`ONBUILD` is not supported yet"),
+        ("ONBUILD ONBUILD FROM x", "`ONBUILD` is not supported yet"),
+        ("FROM --platform=linux/arm64 y", "`FROM --platform=linux/arm64` is not supported yet"),
+        ("FROM --platform=bogus/arch y", "`FROM --platform=bogus/arch` is not supported yet"),
+        ("RUN <<EOF\nFROM nothing\nBAD\nEOF\nRUN fine", "heredocs in `RUN` are not supported yet"),
+        ("COPY <<A <<-B /x/\nA\n\tFROM\n\tB\nRUN fine", "heredocs in `COPY` are not supported yet"),
+        ("ONBUILD RUN <<EOF\nBAD\nEOF", "`ONBUILD` is not supported yet"),
+    ]);
+    assert_eq!(
+        errors("FROM x\nRUN <<EOF\nabc\n"),
+        ["2: a heredoc is never closed", "2: heredocs in `RUN` are not supported yet"]
+    );
+}
+
+#[test]
+fn mistakes() {
+    check(&[
+        ("FOO bar", "unknown instruction `FOO`"),
+        ("COPY a", "`COPY` takes at least one source and a destination"),
+        ("COPY --form=a b c", "`COPY` has no flag `--form`"),
+        ("COPY --chown a b", "`--chown` lacks its value"),
+        ("COPY --chown=a --chown=b c d", "`--chown` is given twice"),
+        ("COPY a b /c", "several sources, but `/c` does not end with a slash"),
+        ("COPY https://example.com/a /", "`COPY` cannot copy from a URL"),
+        ("COPY a[ b", "the wildcard `a[` is malformed"),
+        ("COPY --chmod=999 a b", "`999` is not a mode from 0 to 07777"),
+        ("COPY --chmod=17777 a b", "`17777` is not a mode from 0 to 07777"),
+        ("COPY --chmod=x a b", "`x` is not a mode"),
+        ("COPY --from=$X a b", "`--from` takes no variables"),
+        ("COPY --from= a b", "`--from` is empty"),
+        ("COPY --from=99 a b", "stage number `99` does not exist"),
+        ("COPY --from=-1 a b", "stage number `-1` does not exist"),
+        ("COPY --from=0 a b", "stage number `0` is this stage itself"),
+        ("COPY --from=scratch a b", "`scratch` is empty, so there is nothing to copy from it"),
+        ("COPY --from=NO!NAME a b", "`NO!NAME` is neither a stage nor the name of an image"),
+        ("COPY [\"a\", 1]", "a JSON array of arguments holds strings only"),
+        ("RUN", "`RUN` takes a command"),
+        ("RUN []", "`RUN` takes a command"),
+        ("CMD", "`CMD` takes a command"),
+        ("CMD [1]", "a JSON array of arguments holds strings only"),
+        ("SHELL bash -c", "`SHELL` takes a JSON array with at least one string"),
+        ("SHELL []", "`SHELL` takes a JSON array with at least one string"),
+        ("ARG", "`ARG` takes at least one name"),
+        ("ARG =x", "a name of `ARG` is empty"),
+        ("ENV A", "`ENV` takes a name and a value"),
+        ("ENV A=1 B", "`B` is not a pair"),
+        ("ENV =x", "a name of `ENV` is empty"),
+        ("ENV ${X}=1", "a name of `ENV` expands to nothing"),
+        ("ENV A=${B", "`${` is not closed by `}`"),
+        ("ENV A=${B:?needed}", "`B` is required: needed"),
+        ("LABEL", "`LABEL` takes at least one pair"),
+        ("EXPOSE http", "`http` is not a port: it is not a number"),
+        ("EXPOSE 80/icmp", "`80/icmp` is not a port: the protocol is neither `tcp` nor `udp` nor `sctp`"),
+        ("EXPOSE", "`EXPOSE` takes at least one argument"),
+        ("STOPSIGNAL SIGFOO", "`SIGFOO` is not a signal"),
+        ("USER", "`USER` takes an argument"),
+        ("USER 4294967296", "`4294967296` is too large for an id"),
+        ("USER a:4294967295", "`4294967295` is too large for an id"),
+        ("VOLUME []", "`VOLUME` takes at least one path, and none may be empty"),
+        ("VOLUME [\"\"]", "`VOLUME` takes at least one path, and none may be empty"),
+        ("WORKDIR", "`WORKDIR` takes an argument"),
+        ("HEALTHCHECK", "`HEALTHCHECK` takes `CMD` and a command, or `NONE`"),
+        ("HEALTHCHECK CMD", "`HEALTHCHECK CMD` takes a command"),
+        ("HEALTHCHECK NONE x", "`HEALTHCHECK NONE` takes neither arguments nor flags"),
+        ("HEALTHCHECK --interval=1 CMD x", "`1` is not a duration"),
+        ("HEALTHCHECK --timeout=1us CMD x", "`1us` is shorter than a millisecond"),
+        ("HEALTHCHECK --retries=-1 CMD x", "`-1` is not a number of retries"),
+        ("FROM", "`FROM` takes an image, or an image, `AS` and a name"),
+        ("FROM a b", "`FROM` takes an image, or an image, `AS` and a name"),
+        ("FROM a AS 1b", "`1b` cannot be the name of a stage"),
+        ("FROM $NONE", "the base `$NONE` expands to nothing"),
+        ("FROM Not:An:Image", "`Not:An:Image` is not the name of an image"),
+        ("FROM --platform=a/b/c/d y", "`a/b/c/d` is not a platform"),
+        ("FROM --platform=$NONE y", "`` is not a platform"),
+    ]);
+}
+
+#[test]
+fn files_as_a_whole() {
+    let table: &[(&str, &[&str])] = &[
+        ("", &["1: the Dockerfile has no instructions"]),
+        ("# only\n# comments\n", &["1: the Dockerfile has no instructions"]),
+        ("ARG A=1\n", &["1: the Dockerfile has no `FROM`"]),
+        ("RUN x\nFROM y\n", &["1: `RUN` stands before the first `FROM`"]),
+        ("FROM x\nRUN a\0\n", &["2: the Dockerfile has a NUL byte"]),
+        ("# escape=x\nFROM x\n", &["1: `x` cannot be the escape character"]),
+        ("# escape=`\n# escape=`\nFROM x\n", &["2: `# escape=` is given twice"]),
+        ("FROM b\nFROM x AS b\n", &["1: the stage `b` is defined later"]),
+        ("FROM x\nCOPY --from=b a .\nFROM y AS b\n", &["2: the stage `b` is defined later"]),
+        ("FROM x\nCOPY --from=1 a .\nFROM y AS b\n", &["2: stage number `1` is defined later"]),
+        ("FROM x AS a\nCOPY --from=A a .\n", &["2: the stage `A` cannot copy from itself"]),
+        ("FROM x AS build\nFROM BUILD\n", &["2: `BUILD` is not the name of an image"]),
+        ("ARG A=${B\nFROM x\n", &["1: `${` is not closed by `}`"]),
+    ];
+    for (text, expected) in table {
+        assert_eq!(errors(text), *expected, "{text:?}");
+    }
+}
+
+#[test]
+fn all_errors_come_at_once() {
+    let text = "FROM x AS a\nRNU a\nCOPY --from=b x .\nENV A\nFROM c AS b\nADD x\n";
+    assert_eq!(
+        errors(text),
+        [
+            "2: unknown instruction `RNU`",
+            "3: the stage `b` is defined later",
+            "4: `ENV` takes a name and a value",
+            "6: `ADD` takes at least one source and a destination",
+        ]
+    );
+}
+
+#[test]
+fn targets() {
+    let mut settings = settings();
+    settings.target = Some("biuld".into());
+    let text = "FROM x AS build\nFROM y\n";
+    assert_eq!(said(text, &settings, Severity::Error), ["1: no stage is named `biuld`"]);
+    let (_, diagnostics) = support::run(text, &settings, &support::found());
+    assert_eq!(diagnostics[0].helps, ["did you mean `build`?"]);
+}
+
+#[test]
+fn names_that_are_meant_are_told() {
+    let table = [
+        ("FORM x\n", "did you mean `FROM`?"),
+        ("FROM x\nCOPY --form=y a b\n", "did you mean `from`?"),
+        ("FROM x AS build\nFROM BUILD\n", "did you mean `build`?"),
+        ("FROM x\nSTOPSIGNAL SIGTREM\n", "did you mean `SIGTERM`?"),
+    ];
+    for (text, help) in table {
+        let (_, diagnostics) = support::run(text, &settings(), &support::found());
+        assert!(diagnostics.iter().any(|one| one.helps.iter().any(|found| found == help)), "{text} {diagnostics:#?}");
+    }
+}
+
+#[test]
+fn places_lead_to_the_words() {
+    let text = "FROM x\nRUN a && \\\n    b\nCOPY --from=nope:1:2 \\\n  # why\n  one \\\n  two[ /x/\n";
+    let (_, diagnostics) = support::run(text, &settings(), &support::found());
+    let places: Vec<&str> = diagnostics.iter().map(|one| &text[one.span.clone()]).collect();
+    assert_eq!(places, ["--from=nope:1:2"]);
+    let parsed = parse(text.as_bytes());
+    assert_eq!(&text[parsed.dockerfile.instructions[1].span.clone()], "RUN a && \\\n    b");
+}
+
+#[test]
+fn invalid_utf8_is_one_error() {
+    let parsed = parse(b"FROM x\nRUN \xff\xfe\n");
+    assert_eq!(parsed.diagnostics.len(), 1);
+    assert_eq!((parsed.diagnostics[0].span.clone(), parsed.dockerfile.instructions.len()), (11..12, 2));
+}
+
+#[test]
+fn warning_rules() {
+    let table: &[(&str, &[&str])] = &[
+        ("FROM x AS Build\n", &["1: StageNameCasing: "]),
+        ("FROM x as y\n", &["1: FromAsCasing: "]),
+        ("FROM x\nRUN a \\\n\n  b\n", &["3: NoEmptyContinuation: "]),
+        ("FROM x\nrun a\nRUN b\n", &["2: ConsistentInstructionCasing: "]),
+        ("FROM x AS a\nFROM y AS A\n", &["2: DuplicateStageName: ", "2: StageNameCasing: "]),
+        ("FROM x AS scratch\n", &["1: ReservedStageName: "]),
+        ("FROM x\nCMD a\n", &["2: JSONArgsRecommended: "]),
+        ("FROM x\nCMD ['a']\n", &["2: JSONArgsRecommended: "]),
+        ("FROM x\nRUN ['a', 'b']\n", &["2: JSONArgsRecommended: "]),
+        ("FROM x\nMAINTAINER a\n", &["2: MaintainerDeprecated: "]),
+        ("FROM x$A\n", &["1: UndefinedArgInFrom: "]),
+        ("FROM x\nCOPY $A/ .\n", &["2: UndefinedVar: "]),
+        ("FROM x\nARG A\nCOPY $A/ .\n", &[]),
+        ("FROM x\nWORKDIR a\nWORKDIR b\n", &["2: WorkdirRelativePath: "]),
+        ("FROM x\nCMD [\"a\"]\nCMD [\"b\"]\nFROM y\nCMD [\"c\"]\n", &["2: MultipleInstructionsDisallowed: "]),
+        ("FROM x\nENV a b\nLABEL c d\n", &["2: LegacyKeyValueFormat: ", "3: LegacyKeyValueFormat: "]),
+        ("FROM --platform=$TARGETPLATFORM x\n", &["1: RedundantTargetPlatform: "]),
+        ("FROM --platform=linux/amd64 x\n", &["1: FromPlatformFlagConstDisallowed: "]),
+        ("FROM --platform=linux/amd64 x AS amd64-build\n", &[]),
+        ("FROM x\nARG API_KEY\nENV PUBLIC_KEY=1\n", &["2: SecretsUsedInArgOrEnv: "]),
+        ("FROM x\nEXPOSE 80/TCP 8080:81\n", &["2: ExposeInvalidFormat: ", "2: ExposeProtoCasing: "]),
+        ("FROM x\nUSER ${NOBODY:-}\n", &["2: UndefinedVar: ", "2: `${NOBODY:-}` expands"]),
+        ("FROM x AS build\nFROM y\nCOPY --from=biuld a .\n", &["3: no stage is named `biuld`"]),
+    ];
+    for (text, expected) in table {
+        let found = warnings(text);
+        let same =
+            found.len() == expected.len() && found.iter().zip(*expected).all(|(one, start)| one.starts_with(start));
+        assert!(same, "{text}: {found:#?}");
+    }
+    let mut with_argument = settings();
+    with_argument.build_args.insert("TAG".into(), "1".into());
+    let found = said("ARG TAG\nFROM x:$TAG\n", &with_argument, Severity::Warning);
+    assert!(found[0].starts_with("2: InvalidDefaultArgInFrom: "), "{found:?}");
+}

@@ -1,0 +1,226 @@
+//! Texts made to break a reader: all are answered in bounded time and memory.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use dram_dockerfile::{Severity, StageGraph, parse};
+use support::{errors, run, settings};
+
+/// Plans a text and checks that this took no longer than it may, even unoptimised on a slow machine.
+fn quickly(what: &str, text: &str) -> Vec<String> {
+    let start = Instant::now();
+    let (plan, diagnostics) = run(text, &settings(), &BTreeMap::new());
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "{what} took {took:?}");
+    let errors = diagnostics.iter().filter(|one| one.severity == Severity::Error);
+    let messages: Vec<String> = errors.map(|one| one.message.clone()).collect();
+    assert_eq!(plan.is_some(), messages.is_empty(), "{what}");
+    assert!(diagnostics.len() <= 3010, "{what} said {} things", diagnostics.len());
+    assert!(diagnostics.iter().all(|one| one.message.len() < 2000), "{what} was quoted at length");
+    messages
+}
+
+#[test]
+fn doubling_arguments() {
+    let mut inside = String::from("FROM x\nARG A0=xxxxxxxxxx\n");
+    let mut before = String::from("ARG A0=xxxxxxxxxx\n");
+    for at in 1..=40 {
+        let line = format!("ARG A{at}=$A{}$A{}\n", at - 1, at - 1);
+        inside.push_str(&line);
+        before.push_str(&line);
+    }
+    assert!(quickly("doubling inside", &inside).iter().any(|one| one == "the value grows beyond 1 MiB"));
+    assert!(quickly("doubling before", &format!("{before}FROM x\n")).iter().any(|one| one.contains("1 MiB")));
+}
+
+#[test]
+fn many_large_values() {
+    let mut text = String::from("FROM x\nARG A=xxxxxxxxxxxxxxxx\n");
+    for _ in 0..15 {
+        text.push_str("ARG A=$A$A\n");
+    }
+    let large = text.clone();
+    for at in 0..5000 {
+        text.push_str(&format!("ENV B{at}=$A\n"));
+    }
+    assert_eq!(quickly("large values", &text).len(), 1);
+    let steps = format!("{large}{}", "RUN x\n".repeat(20_000));
+    assert_eq!(quickly("large environments", &steps).len(), 1);
+    let stages: String = (0..3000).map(|at| format!("FROM s{at} AS s{}\nENV B=$A\n", at + 1)).collect();
+    assert_eq!(quickly("large stages", &format!("{}{stages}", large.replace("FROM x", "FROM x AS s0"))).len(), 1);
+    let globals: String = (0..200).map(|at| format!("ARG B{at}=$A\n")).collect();
+    let globals = format!("{}{globals}FROM x\n", large.replace("FROM x\n", ""));
+    assert_eq!(quickly("large globals", &globals).len(), 1);
+}
+
+#[test]
+fn deep_nesting() {
+    let deep = format!("FROM x\nENV A={}z{}\n", "${a:-".repeat(10_000), "}".repeat(10_000));
+    assert!(quickly("nested defaults", &deep).is_empty());
+    assert_eq!(quickly("open defaults", &format!("FROM x\nENV A={}\n", "${a:-".repeat(10_000))).len(), 1);
+    assert_eq!(quickly("nested triggers", &format!("FROM x\n{}\n", "ONBUILD ".repeat(100_000))).len(), 1);
+    assert!(quickly("nested JSON", &format!("FROM x\nRUN {}\n", "[".repeat(1_000_000))).is_empty());
+    assert_eq!(quickly("nested JSON", &format!("FROM x\nRUN {}1{}\n", "[".repeat(100), "]".repeat(100))).len(), 1);
+}
+
+#[test]
+fn many_instructions() {
+    let many = |line: &str, count: usize| format!("FROM x\n{}", line.repeat(count));
+    assert!(quickly("runs", &many("RUN x\n", 100_000)).is_empty());
+    assert!(quickly("labels", &many("LABEL a=b\n", 100_000)).is_empty());
+    assert!(quickly("copies", &many("COPY a b/\n", 100_000)).is_empty());
+    assert_eq!(quickly("unknown words", &many("A\n", 100_000)).len(), 1000);
+    assert_eq!(quickly("too many", &many("RUN x\n", 300_000)).len(), 1);
+    assert_eq!(quickly("ports", &many("EXPOSE 0-65535\n", 1000)).len(), 1);
+    let variables: String = (0..50_000).map(|at| format!("ENV A{at}=1\n")).collect();
+    assert!(quickly("variables", &format!("FROM x\n{variables}")).is_empty());
+    let undefined: String = (0..20_000).map(|at| format!("WORKDIR /$UNKNOWN_{at}\n")).collect();
+    assert!(quickly("unknown variables", &format!("FROM x\n{variables}{undefined}")).is_empty());
+    let stages: String = (0..50_000).map(|at| format!("FROM x{at} AS s{at}\nCOPY --from=s0 a /\n")).collect();
+    assert!(quickly("stages", &format!("FROM x AS s0\n{stages}")).is_empty());
+    let chain: String = (0..2000).map(|at| format!("FROM s{at} AS s{}\nRUN x\n", at + 1)).collect();
+    quickly("chain", &format!("FROM x AS s0\n{chain}"));
+}
+
+#[test]
+fn long_lines() {
+    let long = "x".repeat(4 << 20);
+    assert!(quickly("a long run", &format!("FROM x\nRUN {long}\n")).is_empty());
+    assert_eq!(quickly("a long word", &format!("FROM x\nWORKDIR {long}\n")).len(), 1);
+    assert_eq!(quickly("a long keyword", &format!("FROM x\n{long}\n")).len(), 1);
+    assert_eq!(quickly("a long base", &format!("FROM {long}\n")).len(), 1);
+    assert_eq!(quickly("a long flag", &format!("FROM x\nCOPY --{long} a b\n")).len(), 1);
+    quickly("many words", &format!("FROM x\nCOPY {} /b/\n", "a ".repeat(1 << 20)));
+    quickly("many pairs", &format!("FROM x\nENV {}\n", "a=b ".repeat(1 << 18)));
+    quickly("many continuations", &format!("FROM x\nRUN {}\n", "a \\\n".repeat(1 << 20)));
+    quickly("many heredocs", &format!("FROM x\nRUN {}\n", "<<A ".repeat(1 << 18)));
+    let pattern = format!("FROM x\nARG A={}\nENV B=${{A//{}z/y}}\n", "x".repeat(500_000), "?*".repeat(1000));
+    assert_eq!(quickly("a mean pattern", &pattern).len(), 1);
+    assert_eq!(parse(&vec![b'\n'; (16 << 20) + 1]).diagnostics.len(), 1);
+}
+
+#[test]
+fn nothing_leaves_the_image() {
+    let text = "FROM x\nWORKDIR ../../..\nVOLUME /../..\nCOPY ../../etc/passwd ../../../x\nRUN y\n";
+    let plan = support::plan(text);
+    assert!(plan.contains("copy context: ../../etc/passwd -> /x\n"), "{plan}");
+    assert!(plan.contains("in /\n"), "{plan}");
+    assert_eq!(
+        errors("FROM x\nCOPY <<../../evil /x/\nbad\n../../evil\n"),
+        ["2: heredocs in `COPY` are not supported yet"]
+    );
+}
+
+/// Marsaglia's xorshift, so that a failure comes again.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % below
+    }
+}
+
+const SAMPLE: &str = r#"# syntax=docker/dockerfile:1
+# escape=\
+ARG V=1.18 W
+FROM --platform=$BUILDPLATFORM elixir:${V:-1} AS build
+SHELL ["/bin/bash", "-ec"]
+ENV A=b C="d e" F='$A'
+ENV old form of "it"
+RUN --mount=type=cache mix deps.get && \
+    # comment
+    mix compile
+RUN <<EOF
+abc
+EOF
+COPY --from=0 --chown=${A%%x*}:0 --chmod=0755 a [bc]* "/d e/"
+ADD ["a b", "/c/"]
+FROM debian AS run
+COPY --from=build /app/${V//./_} /app
+LABEL x.y="z" n=1
+EXPOSE 80-82/udp $A
+HEALTHCHECK --interval=1m30s CMD ["curl", "x"]
+VOLUME /a /b
+STOPSIGNAL SIGTERM
+USER nobody:${W:+w}
+WORKDIR ./x/../y
+ONBUILD RUN x
+ENTRYPOINT ["a"]
+CMD b c
+"#;
+
+#[test]
+fn mutations_never_panic() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let scraps: &[&[u8]] = &[
+        b"$",
+        b"{",
+        b"}",
+        b"\\",
+        b"\n",
+        b"\"",
+        b"'",
+        b"[",
+        b"]",
+        b"<<",
+        b"--",
+        b"=",
+        b" ",
+        b"\t",
+        b"#",
+        b"\r\n",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        "é".as_bytes(),
+        b"FROM ",
+        b"${",
+        b":-",
+        b"//",
+        b"*",
+        b"`",
+    ];
+    for round in 0..20_000 {
+        let mut text = SAMPLE.as_bytes().to_vec();
+        for _ in 0..=random.next(6) {
+            let at = random.next(text.len().max(1)).min(text.len() - 1);
+            match random.next(4) {
+                0 if text.len() > 1 => drop(text.remove(at)),
+                1 => text.splice(at..at, scraps[random.next(scraps.len())].iter().copied()).for_each(drop),
+                2 => text.truncate(at.max(1)),
+                _ => {
+                    let end = (at + random.next(30)).min(text.len());
+                    let copy = text[at..end].to_vec();
+                    let to = random.next(text.len());
+                    text.splice(to..to, copy).for_each(drop);
+                }
+            }
+        }
+        let parsed = parse(&text);
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings());
+        let mut all = [parsed.diagnostics, more].concat();
+        if let Some(graph) = graph {
+            let found = graph.needs().into_iter().map(|need| (need.name, Default::default())).collect();
+            all.extend(graph.plan(&found).1);
+        }
+        for one in all {
+            assert!(one.span.start <= one.span.end && one.span.end <= text.len(), "round {round}: {one:?}");
+        }
+    }
+}
+
+#[test]
+fn every_beginning_of_the_sample_is_read() {
+    for end in 0..SAMPLE.len() {
+        let text = &SAMPLE[..end];
+        let parsed = parse(text.as_bytes());
+        for one in parsed.dockerfile.instructions {
+            assert!(text.get(one.span.clone()).is_some(), "{end}: {one:?}");
+        }
+    }
+}
