@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Directives, Dockerfile, Instruction, Keyword};
+use crate::ast::{Directives, Dockerfile, Instruction, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, Severity, quote};
 use crate::env::Env;
 use crate::lint;
@@ -38,6 +38,8 @@ pub(crate) struct Node {
     /// The place among all stages of the file.
     pub(crate) index: usize,
     pub(crate) base: Ground,
+    /// `--platform`, expanded.
+    pub(crate) platform: Option<Word>,
     pub(crate) from: Instruction,
     pub(crate) base_span: Range<usize>,
     /// Each instruction, and what a `COPY --from` in it means.
@@ -99,14 +101,15 @@ impl StageGraph {
         let globals = Resolver::globals(dockerfile, settings, &stages, &mut report);
         let resolver = Resolver::new(dockerfile, settings, &globals, &stages);
         let nodes = resolver.nodes(&mut report);
-        let target = resolver.target(&mut report);
+        let target = resolver.target(&mut report).filter(|_| nodes.len() == stages.len());
+        let nodes = target.map(|target| prune(nodes, target));
+        nodes.iter().flatten().for_each(|node| foreign_platform(node, settings, &mut report));
         let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
         let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
-        let target = target.filter(|_| dockerfile.sound && !wrong && nodes.len() == stages.len());
-        let graph = target.map(|target| StageGraph {
+        let graph = nodes.filter(|_| dockerfile.sound && !wrong).map(|stages| StageGraph {
             settings: settings.clone(),
             directives: dockerfile.directives.clone(),
-            stages: prune(nodes, target),
+            stages,
             globals,
         });
         (graph, diagnostics)
@@ -156,6 +159,20 @@ impl StageGraph {
 pub(crate) fn from_flag(instruction: &Instruction) -> Range<usize> {
     let flag = instruction.flags.iter().find(|flag| flag.name == "from");
     flag.map_or_else(|| instruction.span.clone(), |flag| flag.span.clone())
+}
+
+/// Refuses a needed stage of another platform than the one built for.
+fn foreign_platform(node: &Node, settings: &Settings, report: &mut Report) {
+    let Some(platform) = &node.platform else { return };
+    if settings.builds_for(&platform.text) != Some(false) {
+        return;
+    }
+    let what = quote(&format!("FROM --platform={}", platform.text));
+    report.push(
+        Diagnostic::error(platform.span.clone(), format!("{what} is not supported yet"))
+            .note(format!("the build is for {}", quote(&settings.platform())))
+            .help("leave the flag out, or build on a machine of that platform"),
+    );
 }
 
 /// Where each stage starts among the instructions, and where it ends.

@@ -102,6 +102,16 @@ stage three (2) on three
 }
 
 #[test]
+fn other_platforms_matter_only_where_they_are_needed() {
+    let text = "\
+FROM --platform=linux/arm64 debian AS build-arm64
+FROM --platform=linux/amd64 debian AS build-amd64
+FROM build-$TARGETARCH
+";
+    assert_eq!(plan(text), "stage build-amd64 (1) on debian\nstage stage-2 (2) on stage 0\n");
+}
+
+#[test]
 fn names_of_stages_may_repeat() {
     let text = "FROM a AS x\nFROM b AS x\nFROM x\nCOPY --from=x f .\n";
     assert_eq!(

@@ -112,11 +112,16 @@ impl<'f> Resolver<'f> {
         let instructions = &self.dockerfile.instructions[self.stages[at].clone()];
         let (first, rest) = instructions.split_first()?;
         let from = first.from_line()?;
-        let base = self.base(from, at, report);
+        let mut platform = match &from.platform {
+            Some(platform) => Some(Word { text: self.platform(platform, from, report)?, span: platform.span.clone() }),
+            None => None,
+        };
+        let base = self.base(from, at, platform.as_ref(), report);
         let named = from.name.as_ref().filter(|name| self.is_context(&name.text.to_lowercase()));
         let (base, base_span, rest) = match named {
             // A context of the stage's name takes the place of the whole stage.
             Some(name) => {
+                platform = None;
                 let ground = Ground::Outside { name: name.text.to_lowercase(), platform: None };
                 (Some(ground), name.span.clone(), &[][..])
             }
@@ -129,17 +134,14 @@ impl<'f> Resolver<'f> {
             steps.push((instruction.clone(), origin));
         }
         let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
-        Some(Node { name, index: at, base: base?, from: first.clone(), base_span, steps })
+        Some(Node { name, index: at, base: base?, platform, from: first.clone(), base_span, steps })
     }
 
-    fn base(&self, from: &FromLine, at: usize, report: &mut Report) -> Option<Ground> {
+    fn base(&self, from: &FromLine, at: usize, platform: Option<&Word>, report: &mut Report) -> Option<Ground> {
         let expanded = self.expand(&from.base, report)?;
         self.undefined(&from.base, &expanded, report);
         self.default_base(&from.base, report);
-        let platform = match &from.platform {
-            Some(platform) => Some(self.platform(platform, from, report)?),
-            None => None,
-        };
+        let platform = platform.map(|platform| platform.text.clone());
         let name = expanded.text;
         let span = from.base.span.clone();
         if name.is_empty() {
@@ -178,25 +180,20 @@ impl<'f> Resolver<'f> {
     fn platform(&self, platform: &Word, from: &FromLine, report: &mut Report) -> Option<String> {
         let expanded = self.expand(platform, report)?;
         self.undefined(platform, &expanded, report);
-        let wrong = match self.settings.builds_for(&expanded.text) {
-            Some(true) => {
-                self.needless_platform(platform, &expanded, from, report);
-                return Some(expanded.text);
-            }
-            Some(false) => Diagnostic::error(
-                platform.span.clone(),
-                format!("`FROM --platform={}` is not supported yet", expanded.text),
-            )
-            .note(format!("the build is for {}", quote(&self.settings.platform())))
-            .help("leave the flag out, or build on a machine of that platform"),
+        match self.settings.builds_for(&expanded.text) {
+            Some(true) => self.needless_platform(platform, &expanded, from, report),
+            // Only a stage that is needed has to be built: `foreign_platform` tells.
+            Some(false) => {}
             None => {
-                let shown = quote(&expanded.text);
-                Diagnostic::error(platform.span.clone(), format!("{shown} is not a platform"))
-                    .help("write it as in `linux/amd64` or `linux/arm64`")
+                let message = format!("{} is not a platform", quote(&expanded.text));
+                report.push(
+                    Diagnostic::error(platform.span.clone(), message)
+                        .help("write it as in `linux/amd64` or `linux/arm64`"),
+                );
+                return None;
             }
-        };
-        report.push(wrong);
-        None
+        }
+        Some(expanded.text)
     }
 
     fn needless_platform(&self, platform: &Word, expanded: &Expanded, from: &FromLine, report: &mut Report) {

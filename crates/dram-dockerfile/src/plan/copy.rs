@@ -97,7 +97,8 @@ impl Worker<'_> {
                 self.report.push(error(format!("{} is not a mode from 0 to 07777", quote(text))).help(octal));
             }
             Ok(_) | Err(_) if symbolic(text) => {
-                let message = format!("`{keyword} --chmod={text}` with letters is not supported yet");
+                let what = quote(&format!("{keyword} --chmod={text}"));
+                let message = format!("{what} with letters is not supported yet");
                 self.report.push(error(message).help(octal));
             }
             Ok(_) | Err(_) => self.report.push(error(format!("{} is not a mode", quote(text))).help(octal)),
