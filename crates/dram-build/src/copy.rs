@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dram_dockerfile::{Copy, Diagnostic, Step};
 use dram_image::TreePath;
-use dram_store::{FileKind, Merged, Node, Store, Tree};
+use dram_store::{FileKind, Merged, Store, Tree};
 
 use crate::layer::{LayerMaker, Override, PlaceError};
 use crate::select::Selected;
@@ -24,6 +24,7 @@ pub(crate) fn copy(
     let view = below.view(store.layers())?;
     let over = Override { owner: owner(&view, step, copy, from.is_context)?, mode: copy.chmod };
     let mut maker = LayerMaker::new(&view, store.work().fresh()?, over)?;
+    maker.user_xattrs = !from.is_context;
     let copied = Copying { store, copy, from, maker: &mut maker }.all(selected);
     copied.map_err(|error| match error {
         PlaceError::Store(error) => BuildError::from(error),
@@ -67,30 +68,29 @@ struct Copying<'a, 'b> {
 }
 
 impl Copying<'_, '_> {
+    /// Each source is placed by what is there when its turn comes: the first of two files may have made what the
+    /// second replaces.
     fn all(&mut self, selected: &[Selected]) -> Result<(), PlaceError> {
         let dest = TreePath::clean(self.copy.dest.as_bytes()).map_err(dram_store::StoreError::from)?;
-        let (dest, there) = self.maker.resolve(&dest)?;
-        let is_dir = |node: &Node| node.status.kind == FileKind::Dir;
-        let into = self.copy.dest.ends_with('/') || selected.len() > 1 || there.as_ref().is_some_and(is_dir);
-        if into {
-            self.maker.make_dirs(&dest)?;
-        } else if let Some(parent) = dest.parent() {
-            self.maker.make_dirs(&parent)?;
-        }
+        let (dest, _) = self.maker.resolve(&dest)?;
         for one in selected {
             if self.unpacked(one, &dest)? {
                 continue;
             }
-            let target = if into && !is_dir(&one.node) { self.inside(&dest, &one.name)? } else { dest.clone() };
-            self.maker.copy(self.from.tree, &one.node, &target)?;
+            if one.node.status.kind == FileKind::Dir {
+                self.maker.make_dirs(&dest)?;
+                self.maker.copy_contents(self.from.tree, &one.node.path, &dest)?;
+                continue;
+            }
+            let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(&dest)? {
+                dest.append(&TreePath::parse(&one.name).map_err(dram_store::StoreError::from)?)
+            } else {
+                dest.clone()
+            };
+            self.maker.make_dirs(&target.parent().unwrap_or_default())?;
+            self.maker.copy_file(self.from.tree, &one.node, &target)?;
         }
         Ok(())
-    }
-
-    /// The place of a file in the target directory: a link there that leads to a directory is followed, as a link
-    /// that is named as the target is.
-    fn inside(&self, dest: &TreePath, name: &[u8]) -> Result<TreePath, PlaceError> {
-        Ok(dest.append(&TreePath::parse(name).map_err(dram_store::StoreError::from)?))
     }
 
     /// For `ADD`: unpacks `one` into the directory `dest` when it is an archive.
@@ -107,14 +107,14 @@ impl Copying<'_, '_> {
         }
         self.maker.make_dirs(dest)?;
         let archive = Merged::open(std::slice::from_ref(&into))?;
-        let root = archive.find(&TreePath::root(), false)?;
         // Owners in an archive mean what they say, unless the copy says otherwise.
         let over = self.maker.over;
         if self.copy.chown.is_none() {
             self.maker.over.owner = None;
         }
-        let copied = root.map_or(Ok(()), |root| self.maker.copy(&archive, &root, dest));
-        self.maker.over = over;
+        self.maker.replace = true;
+        let copied = self.maker.copy_contents(&archive, &TreePath::root(), dest);
+        (self.maker.over, self.maker.replace) = (over, false);
         self.store.work().discard(&into);
         copied.map(|()| true)
     }

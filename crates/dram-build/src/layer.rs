@@ -42,6 +42,11 @@ pub(crate) struct LayerMaker<'a> {
     times: HashMap<TreePath, (i64, u32)>,
     /// What the copy gives instead of its source's.
     pub(crate) over: Override,
+    /// Whether attributes that users set come along: not from a build context or an archive, where BuildKit leaves
+    /// them behind. File capabilities always do.
+    pub(crate) user_xattrs: bool,
+    /// Whether a file may take the place of a directory and the other way round, as when an archive is unpacked.
+    pub(crate) replace: bool,
     is_empty: bool,
 }
 
@@ -57,6 +62,8 @@ impl<'a> LayerMaker<'a> {
             names: HashMap::new(),
             times: HashMap::new(),
             over,
+            user_xattrs: true,
+            replace: false,
             is_empty: true,
         };
         let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
@@ -110,17 +117,20 @@ impl<'a> LayerMaker<'a> {
         Ok(())
     }
 
-    /// One directory, whose parent is in the layer. Returns whether it is new.
-    fn make_dir(&mut self, path: &TreePath, new: &Meta) -> Result<bool, PlaceError> {
+    /// One directory, whose parent is in the layer.
+    fn make_dir(&mut self, path: &TreePath, new: &Meta) -> Result<(), PlaceError> {
         if self.made.contains(path) {
-            return Ok(false);
+            return Ok(());
         }
         let there = self.there(path)?;
         let (meta, is_new) = match &there {
             Some(status) if status.kind == FileKind::Dir => (status.meta(), false),
-            Some(status) => return Err(PlaceError::NotDir { path: path.clone(), there: word(status.kind) }),
-            None => (new.clone(), true),
+            Some(status) if !self.replace => {
+                return Err(PlaceError::NotDir { path: path.clone(), there: word(status.kind) });
+            }
+            Some(_) | None => (new.clone(), true),
         };
+        self.root.remove(path)?;
         self.root.make_dir(path, 0o700)?;
         self.root.set_meta(path, &meta, false)?;
         if !is_new {
@@ -129,14 +139,23 @@ impl<'a> LayerMaker<'a> {
         self.times.insert(path.clone(), meta.mtime);
         self.made.insert(path.clone());
         self.is_empty = false;
-        Ok(is_new)
+        Ok(())
+    }
+
+    /// Whether there will be a directory at the real path `path`.
+    pub(crate) fn is_dir(&self, path: &TreePath) -> Result<bool, StoreError> {
+        Ok(self.there(path)?.is_some_and(|status| status.kind == FileKind::Dir))
     }
 
     fn copy_xattrs(&self, from: &dyn Tree, source: &TreePath, path: &TreePath) -> Result<(), StoreError> {
-        for (name, value) in from.xattrs(source)? {
-            self.root.set_xattr(path, (&name, &value))?;
+        for (name, value) in from.xattrs(source)?.iter().filter(|(name, _)| self.keeps(name)) {
+            self.root.set_xattr(path, (name, value))?;
         }
         Ok(())
+    }
+
+    fn keeps(&self, xattr: &[u8]) -> bool {
+        self.user_xattrs || !xattr.starts_with(b"user.")
     }
 
     /// Ownership, mode and time of the copy of something.
@@ -145,33 +164,42 @@ impl<'a> LayerMaker<'a> {
         Meta { mode: self.over.mode.unwrap_or(status.mode), uid, gid, mtime: status.mtime }
     }
 
-    /// Copies `node` of `tree` to the real path `target`, a directory with all that is below it. A directory that
-    /// is there already keeps its owner and mode.
-    pub(crate) fn copy(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
-        let mut todo = vec![(node.clone(), target.clone())];
-        while let Some((node, target)) = todo.pop() {
-            if node.status.kind != FileKind::Dir {
-                self.copy_one(tree, &node, &target)?;
-                continue;
-            }
-            if !target.is_root() {
-                let meta = self.meta(&node.status);
-                if self.make_dir(&target, &meta)? {
-                    self.copy_xattrs(tree, &node.path, &target)?;
+    /// Copies what is in the directory `dir` of `tree` into the one at the real path `target`, which is in the layer.
+    /// Directories below it take over owner and mode of their source, also where they were there before.
+    pub(crate) fn copy_contents(
+        &mut self,
+        tree: &dyn Tree,
+        dir: &TreePath,
+        target: &TreePath,
+    ) -> Result<(), PlaceError> {
+        let mut todo = vec![(dir.clone(), target.clone())];
+        while let Some((dir, target)) = todo.pop() {
+            for child in children(tree, &dir)? {
+                let target = target.join(child.path.name().unwrap_or_default());
+                if child.status.kind != FileKind::Dir {
+                    self.copy_file(tree, &child, &target)?;
+                    continue;
                 }
-            }
-            for child in children(tree, &node.path)?.into_iter().rev() {
-                let name = child.path.name().unwrap_or_default().to_vec();
-                todo.push((child, target.join(&name)));
+                let meta = self.meta(&child.status);
+                self.make_dir(&target, &meta)?;
+                self.root.set_meta(&target, &meta, false)?;
+                self.copy_xattrs(tree, &child.path, &target)?;
+                self.times.insert(target.clone(), meta.mtime);
+                todo.push((child.path, target));
             }
         }
         Ok(())
     }
 
-    /// Copies what is no directory; what was at the target gives way.
-    fn copy_one(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
-        if self.there(target)?.is_some_and(|there| there.kind == FileKind::Dir) {
-            return Err(PlaceError::IsDir { path: target.clone() });
+    /// Copies what is no directory; what was at the target gives way. The target's parent is in the layer.
+    pub(crate) fn copy_file(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
+        if self.is_dir(target)? {
+            if !self.replace {
+                return Err(PlaceError::IsDir { path: target.clone() });
+            }
+            self.made.retain(|made| made.below(target).is_none());
+            self.times.retain(|path, _| path.below(target).is_none());
+            self.names.retain(|_, path| path.below(target).is_none());
         }
         self.root.remove(target)?;
         self.is_empty = false;

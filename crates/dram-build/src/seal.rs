@@ -52,6 +52,7 @@ fn pack(store: &Store, layer: &Layer, latest: i64, packing: &dyn Fn()) -> Result
     packing();
     let packed = compress(store, |out| store.layers().pack(&layer.id, stamp, out))?;
     store.layers().remember_packed(&layer.id, stamp, &packed)?;
+    store.layers().alias(&layer.id, &packed.diff_id)?;
     Ok(packed)
 }
 

@@ -99,6 +99,12 @@ impl<'a> Layers<'a> {
         self.store.join("layers").join(&id.0)
     }
 
+    /// The layer that `id` stands for: itself, or the one it is an alias of.
+    pub(crate) fn target(self, id: &LayerId) -> LayerId {
+        let target = fs::read_link(self.path(id)).ok();
+        target.and_then(|target| target.to_str()?.parse().ok()).unwrap_or_else(|| id.clone())
+    }
+
     /// Whether it is there.
     pub fn has(self, id: &LayerId) -> bool {
         self.path(id).is_dir()
@@ -129,6 +135,21 @@ impl<'a> Layers<'a> {
     /// When reading or writing fails.
     pub fn pack(self, id: &LayerId, stamp: Stamp, out: &mut dyn Write) -> Result<(), StoreError> {
         pack(&self.path(id), stamp, out)
+    }
+
+    /// Lets the layer `id`, which packs to `diff_id`, stand for what that tar would unpack to: they hold the same but
+    /// for times, and the disk holds it once.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn alias(self, id: &LayerId, diff_id: &Digest) -> Result<(), StoreError> {
+        let place = self.path(&LayerId::of_diff(diff_id));
+        if place.is_dir() {
+            return Ok(());
+        }
+        let new = file::temporary(&self.store.work().path());
+        let made = std::os::unix::fs::symlink(id.as_str(), &new).and_then(|()| fs::rename(&new, &place));
+        made.map_err(StoreError::io("write", &place))
     }
 
     /// The blob that the layer was packed into, when it was and the blob is there.
@@ -200,6 +221,10 @@ impl<'a> Layers<'a> {
     /// Renames a directory into its place; when another process was first, its result stays.
     fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
+        if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_symlink()) && !place.is_dir() {
+            // It stood for a layer that was collected.
+            let _ = fs::remove_file(&place);
+        }
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
                 self.store.work().discard(made);

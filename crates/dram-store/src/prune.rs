@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
 
-use crate::{Dir, LayerId, Store, StoreError};
+use crate::{Dir, FileKind, LayerId, Store, StoreError};
 
 /// What was, or would be, removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +35,8 @@ impl Store {
         self.steps_to_forget(all, dry, &mut layers, &mut pruned)?;
         if !all {
             layers.extend(images.layers);
+            let targets: Vec<_> = layers.iter().map(|layer| self.layers().target(layer)).collect();
+            layers.extend(targets);
         }
         self.prune_layers(&layers, dry, &mut pruned)?;
         for (digest, size) in self.blobs().all()? {
@@ -80,6 +82,14 @@ impl Store {
                 continue;
             }
             let name = TreePath::parse(&name)?;
+            let is_dir = dir.status(&name)?.is_some_and(|status| status.kind == FileKind::Dir);
+            if !is_dir {
+                // An alias holds nothing of its own.
+                if !dry {
+                    dir.remove(&name)?;
+                }
+                continue;
+            }
             pruned.layers += 1;
             crate::scan::scan(&dir.sub(&name)?, &mut |found| {
                 pruned.bytes += if found.link_to.is_none() { found.status.size } else { 0 };

@@ -92,6 +92,10 @@ impl Unpacker<'_> {
 
     fn place_root(&mut self, entry: &Entry) -> Result<(), StoreError> {
         if entry.kind != EntryKind::Dir {
+            // Some archives start with a nameless file, which every tool passes over.
+            if self.meaning == Meaning::Archive {
+                return Ok(());
+            }
             let why = "the root of a layer is a directory";
             return Err(StoreError::Entry { entry: entry.path.to_string(), why });
         }

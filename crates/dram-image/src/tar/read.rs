@@ -259,14 +259,15 @@ impl<R: Read> TarReader<R> {
 
 /// Whether `block` is the first block of a tar that has any entry.
 pub fn is_header(block: &[u8]) -> bool {
-    block.len() == 512 && block[0] != 0 && has_right_sum(Header::from_byte_slice(block))
+    block.len() == 512 && has_right_sum(Header::from_byte_slice(block))
 }
 
 /// The sum of all bytes of a header, those of the sum itself taken as blanks.
 fn has_right_sum(header: &Header) -> bool {
-    let sum = header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
-        sum + if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(byte) }
-    });
+    let sum =
+        header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
+            sum + if (148..156).contains(&at) { u32::from(b' ') } else { u32::from(byte) }
+        });
     header.cksum().ok() == Some(sum)
 }
 

@@ -196,7 +196,7 @@ fn plan(
     let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings);
     remarks.extend(more);
     let Some(graph) = graph.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
-    let (outside, more) = outside(store, &graph.needs(), contexts)?;
+    let (outside, more) = outside(store, &graph.needs(), &settings, contexts)?;
     if has_errors(&more) {
         let diagnostics = remarks.into_iter().chain(more).collect();
         let mut failure = wrong(source, diagnostics);
@@ -230,11 +230,16 @@ fn wrong(source: &Source, mut remarks: Vec<Diagnostic>) -> Failure {
 type Found = (BTreeMap<String, Outside>, Vec<Diagnostic>);
 
 /// Finds every image and named context; what is not found is remarked upon at its place.
-fn outside(store: &Store, needs: &[Need], contexts: &BTreeMap<String, String>) -> Result<Found, Failure> {
+fn outside(
+    store: &Store,
+    needs: &[Need],
+    settings: &Settings,
+    contexts: &BTreeMap<String, String>,
+) -> Result<Found, Failure> {
     let mut outside = BTreeMap::new();
     let mut remarks = Vec::new();
     for need in needs {
-        let value = contexts.get(&need.name).or_else(|| same_image(&need.name, contexts));
+        let value = settings.context_for(&need.name).and_then(|name| contexts.get(name));
         let found = match value {
             Some(value) => named_context(store, value)?,
             None => find::descriptor(store, &need.name)?
@@ -247,12 +252,6 @@ fn outside(store: &Store, needs: &[Need], contexts: &BTreeMap<String, String>) -
         }
     }
     Ok((outside, remarks))
-}
-
-/// A context that is given for the same image under another spelling.
-fn same_image<'a>(name: &str, contexts: &'a BTreeMap<String, String>) -> Option<&'a String> {
-    let wanted: Reference = name.parse().ok()?;
-    contexts.iter().find(|(key, _)| key.parse::<Reference>().is_ok_and(|key| key == wanted)).map(|(_, value)| value)
 }
 
 fn named_context(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
