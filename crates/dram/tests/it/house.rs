@@ -1,0 +1,162 @@
+//! The house keeps its laws: who may know whom, where `unsafe` is, how large a file gets, what is never written.
+//!
+//! What a room may *do* (disk, processes, threads, clock) is held by clippy, by the `clippy.toml` of each crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Each room and the rooms it may know. A new room needs a row here and one in ARCHITECTURE.md.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("dram-image", &[]),
+    ("dram-sandbox", &[]),
+    ("dram-store", &["dram-image"]),
+    ("dram-dockerfile", &["dram-image"]),
+    ("dram-build", &["dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
+    ("dram", &["dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
+];
+
+/// The one file that may call what no safe wrapper exists for.
+const UNSAFE_FILE: &str = "crates/dram-sandbox/src/sys.rs";
+
+/// No file of ours is longer: what grows beyond this is two things.
+const MOST_LINES: usize = 800;
+
+#[test]
+fn rooms_know_only_the_rooms_below_them() {
+    let known: BTreeMap<&str, BTreeSet<&str>> =
+        ROOMS.iter().map(|(room, below)| (*room, below.iter().copied().collect())).collect();
+    let metadata = metadata();
+    let packages = list(&metadata, "packages");
+    let found: BTreeSet<&str> = packages.iter().map(|package| text(package, "name")).collect();
+    assert_eq!(found, known.keys().copied().collect(), "the rooms of the workspace, and those of this table");
+    for package in packages {
+        let room = text(package, "name");
+        // Of every kind: a test that needs a room above is a test of that room.
+        let dependencies = list(package, "dependencies").iter().map(|dependency| text(dependency, "name"));
+        for other in dependencies.filter(|name| known.contains_key(name)) {
+            assert!(known[room].contains(other), "`{room}` may not know `{other}`: see ARCHITECTURE.md");
+        }
+    }
+}
+
+#[test]
+fn every_room_takes_the_workspace_lints() {
+    for manifest in manifests() {
+        let found = lines_of(&manifest).windows(2).any(|pair| pair == ["[lints]", "workspace = true"]);
+        assert!(found, "{} has no `[lints] workspace = true`", manifest.display());
+    }
+}
+
+/// Clippy reads the nearest `clippy.toml` and no other.
+#[test]
+fn every_room_has_its_effects_written_down() {
+    let common = lines_of(&root().join("clippy.toml"));
+    for (room, _) in ROOMS.iter().filter(|(room, _)| *room != "dram") {
+        let path = root().join("crates").join(room).join("clippy.toml");
+        let lines = lines_of(&path);
+        assert!(lines.iter().any(|line| line.starts_with("disallowed-methods")), "{} bans nothing", path.display());
+        for line in &common {
+            assert!(lines.contains(line), "{} does not repeat `{line}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    // In two parts, so that this file does not hold the words itself.
+    let allowed = concat!("allow(", "unsafe_code)");
+    let found: Vec<String> = sources().into_iter().filter(|path| read(path).contains(allowed)).map(shown).collect();
+    assert_eq!(found, [UNSAFE_FILE]);
+}
+
+#[test]
+fn no_source_file_is_too_long() {
+    for path in sources() {
+        let lines = read(&path).lines().count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines, {MOST_LINES} are the most", shown(path));
+    }
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let words = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("d", "bg!("), concat!("FIX", "ME")];
+    for path in sources() {
+        let text = read(&path);
+        for word in words {
+            assert!(!text.contains(word), "{} holds `{word}`", shown(path));
+        }
+    }
+}
+
+/// An attribute that silences a law of effects belongs to tests: in a source file it says why, on its own line.
+#[test]
+fn exceptions_from_effects_say_why() {
+    let silenced = concat!("clippy::dis", "allowed_");
+    for path in sources() {
+        for line in read(&path).lines().filter(|line| line.contains(silenced)) {
+            assert!(line.contains("reason = ") || line.contains("//"), "{}: `{}`", shown(path), line.trim());
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    fs::canonicalize(&here).expect("this crate lies two directories below the workspace")
+}
+
+fn metadata() -> Value {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--no-deps", "--offline"]).current_dir(root());
+    let output = cargo.output().expect("cargo runs this test");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().unwrap_or_else(|| panic!("`{key}` is a list"))
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("`{key}` is a text"))
+}
+
+fn manifests() -> Vec<PathBuf> {
+    ROOMS.iter().map(|(room, _)| root().join("crates").join(room).join("Cargo.toml")).collect()
+}
+
+/// Every Rust file below `crates/`.
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut todo = vec![root().join("crates")];
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display())) {
+            let path = entry.expect("the directory can be read").path();
+            match path.extension() {
+                _ if path.is_dir() => todo.push(path),
+                Some(extension) if extension == "rs" => found.push(path),
+                Some(_) | None => {}
+            }
+        }
+    }
+    assert!(found.len() > ROOMS.len(), "no sources below {}", root().display());
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn lines_of(path: &Path) -> Vec<String> {
+    read(path).lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+/// The path as seen from the top of the checkout.
+fn shown(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
