@@ -28,6 +28,10 @@ pub(crate) fn copy(
     let copied = Copying { store, copy, from, maker: &mut maker }.all(selected);
     copied.map_err(|error| match error {
         PlaceError::Store(error) => BuildError::from(error),
+        PlaceError::Changed { .. } => {
+            let help = "build again when nothing writes to the build context";
+            BuildError::at(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
+        }
         PlaceError::NotDir { .. } | PlaceError::IsDir { .. } => {
             let what = format!("cannot copy to `{}`: {error}", copy.dest);
             let help = "copy to another path, or remove what is in the way with a RUN before";

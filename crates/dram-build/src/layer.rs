@@ -1,8 +1,8 @@
 //! Making a layer file by file, without a mount: a directory in overlay form over a snapshot that is only looked at.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
 
 use dram_image::TreePath;
 use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
@@ -23,6 +23,8 @@ pub(crate) struct Override {
 pub(crate) enum PlaceError {
     #[error("{path} is a {there}, and a directory must go there")]
     NotDir { path: TreePath, there: &'static str },
+    #[error("{path} changed while it was copied")]
+    Changed { path: TreePath },
     #[error("{path} is a directory, and a file must go there")]
     IsDir { path: TreePath },
     #[error(transparent)]
@@ -223,14 +225,30 @@ impl<'a> LayerMaker<'a> {
         Ok(self.copy_xattrs(tree, &node.path, target)?)
     }
 
-    fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), StoreError> {
+    fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
+        let fail = |source| StoreError::Io { verb: "copy", path: node.path.as_path().to_owned(), source };
         let mut from = tree.open(&node.path)?;
         let mut to = self.root.create_file(target, 0o600)?;
-        let copied = io::copy(&mut from, &mut to);
-        copied.map(drop).map_err(|source| {
-            let path: &Path = target.as_path();
-            StoreError::Io { verb: "copy", path: path.to_owned(), source }
-        })
+        let Some(promised) = tree.promised(node) else {
+            io::copy(&mut from, &mut to).map_err(fail)?;
+            return Ok(());
+        };
+        // The step's key was made of this digest: other bytes must not be remembered under it.
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let got = from.read(&mut buffer).map_err(fail)?;
+            if got == 0 {
+                break;
+            }
+            hasher.update(&buffer[..got]);
+            to.write_all(&buffer[..got]).map_err(fail)?;
+        }
+        if *hasher.finalize().as_bytes() == promised {
+            Ok(())
+        } else {
+            Err(PlaceError::Changed { path: node.path.clone() })
+        }
     }
 }
 

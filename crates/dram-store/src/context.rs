@@ -4,7 +4,7 @@
 //! two seconds before the memory was written could change again without its times showing it; it is read again.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -44,6 +44,8 @@ pub struct ContextDir {
     opened: i64,
     before: BTreeMap<TreePath, Remembered>,
     now: RefCell<BTreeMap<TreePath, Remembered>>,
+    /// Every digest that was given out.
+    promised: RefCell<HashMap<TreePath, [u8; 32]>>,
     /// Whether a directory that is ignored shows something below it.
     shows: RefCell<BTreeMap<TreePath, bool>>,
 }
@@ -81,7 +83,16 @@ impl ContextDir {
         let _ = std::fs::remove_file(&probe);
         let before = file::read_small(&index, LARGEST_INDEX).ok().flatten();
         let before = before.and_then(|bytes| read_index(&bytes)).unwrap_or_default();
-        Ok(ContextDir { merged, ignore, index, opened, before, now: RefCell::default(), shows: RefCell::default() })
+        Ok(ContextDir {
+            merged,
+            ignore,
+            index,
+            opened,
+            before,
+            now: RefCell::default(),
+            promised: RefCell::default(),
+            shows: RefCell::default(),
+        })
     }
 
     /// Writes down what was learnt, for the next build. A failure costs that build time, nothing else.
@@ -181,6 +192,7 @@ impl Tree for ContextDir {
             Some(known) => known.digest,
             None => crate::tree::hash(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))?,
         };
+        self.promised.borrow_mut().insert(node.path.clone(), digest);
         let status = &node.status;
         let settled = self.opened - RACE_SECONDS;
         if status.mtime.0 < settled && status.ctime.0 < settled {
@@ -189,6 +201,10 @@ impl Tree for ContextDir {
             self.now.borrow_mut().insert(node.path.clone(), known);
         }
         Ok(digest)
+    }
+
+    fn promised(&self, node: &Node) -> Option<[u8; 32]> {
+        self.promised.borrow().get(&node.path).copied()
     }
 }
 

@@ -104,6 +104,11 @@ impl StoreError {
         move |errno| StoreError::Io { verb, path, source: errno.into() }
     }
 
+    /// Whether the cause is a file system that is mounted read-only.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// Whether the cause is that something does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

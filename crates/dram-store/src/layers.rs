@@ -244,6 +244,10 @@ impl<'a> Layers<'a> {
         if self.has(&id) {
             return Ok(id);
         }
+        let _turn = self.store.take_turn(id.as_str())?;
+        if self.has(&id) {
+            return Ok(id);
+        }
         let made = self.store.work().fresh()?;
         let done = self.unpack_into(descriptor, diff_id, &made).and_then(|()| self.place(&made, &id));
         if done.is_err() {

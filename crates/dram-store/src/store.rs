@@ -25,18 +25,25 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made or written, or is a store of another version.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        Store::open_locked(root, FlockOperation::LockShared)
+        Store::open_locked(root, &|path| lock::hold(path, FlockOperation::LockShared))
     }
 
-    /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out.
+    /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out. `waiting` is
+    /// called when there is somebody to wait for.
     ///
     /// # Errors
     /// See [`Store::open`].
-    pub fn open_alone(root: &Path) -> Result<Store, StoreError> {
-        Store::open_locked(root, FlockOperation::LockExclusive)
+    pub fn open_alone(root: &Path, waiting: &dyn Fn()) -> Result<Store, StoreError> {
+        Store::open_locked(root, &|path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)? {
+            Some(lock) => Ok(lock),
+            None => {
+                waiting();
+                lock::hold(path, FlockOperation::LockExclusive)
+            }
+        })
     }
 
-    fn open_locked(root: &Path, how: FlockOperation) -> Result<Store, StoreError> {
+    fn open_locked(root: &Path, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {
         make_dir(root, 0o700)?;
         // Mounts and helpers resolve these paths from other directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
@@ -45,7 +52,7 @@ impl Store {
         {
             make_dir(&root.join(name), 0o755)?;
         }
-        let lock = lock::hold(&root.join("lock"), how)?;
+        let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
         let work = Work::new(&root.join("work"))?;
         write_once(&root.join("oci/oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &work)?;
@@ -83,6 +90,11 @@ impl Store {
     /// The remembered steps.
     pub fn memory(&self) -> Memory<'_> {
         Memory::new(self)
+    }
+
+    /// Waits until nobody else, in this process or another, works on `what`, a layer for one.
+    pub(crate) fn take_turn(&self, what: &str) -> Result<StepLock, StoreError> {
+        self.lock_step(&StepKey::of([what.as_bytes()]), &|| ())
     }
 
     /// Waits until no other process runs the step `key`, and keeps others from it. `waiting` is called once when

@@ -48,6 +48,11 @@ pub trait Tree {
     fn content(&self, node: &Node) -> Result<[u8; 32], StoreError> {
         hash(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))
     }
+
+    /// The digest that [`Tree::content`] gave for `node`, in a tree that may change while it is looked at.
+    fn promised(&self, _node: &Node) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 /// Something in a tree.

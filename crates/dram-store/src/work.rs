@@ -10,27 +10,38 @@ use rustix::fs::FlockOperation;
 
 use crate::{Dir, StoreError, file, lock};
 
-/// A directory of this process alone, removed when dropped.
+/// A directory of this process alone, removed when dropped. In a store that cannot be written there is none, and
+/// whoever wants to write is told so by the system.
 #[derive(Debug)]
 pub struct Work {
     parent: PathBuf,
     name: String,
     next: AtomicU64,
-    _lock: File,
+    /// Without one there is no directory: the store is on a read-only file system.
+    lock: Option<File>,
 }
 
 impl Work {
     /// Makes a directory below `parent` and locks it, after removing those whose owners are gone.
     pub(crate) fn new(parent: &Path) -> Result<Work, StoreError> {
-        let gate = parent.join("gate");
-        // The gate is closed while a directory is made but not yet locked, and while others are swept.
-        let _gate = lock::hold(&gate, FlockOperation::LockExclusive)?;
-        sweep(parent)?;
         let name = format!("p{}-{}", std::process::id(), file::random_hex());
+        // The gate is closed while a directory is made but not yet locked, and while others are swept.
+        let _gate = match lock::hold(&parent.join("gate"), FlockOperation::LockExclusive) {
+            Err(error) if error.is_read_only() => {
+                return Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: None });
+            }
+            gate => gate?,
+        };
         let path = parent.join(&name);
-        fs::create_dir(&path).map_err(StoreError::io("make the directory", &path))?;
+        match fs::create_dir(&path).map_err(StoreError::io("make the directory", &path)) {
+            Err(error) if error.is_read_only() => {
+                return Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: None });
+            }
+            made => made?,
+        }
+        sweep(parent, &name)?;
         let lock = lock::hold(&path.join("lock"), FlockOperation::LockExclusive)?;
-        Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), _lock: lock })
+        Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: Some(lock) })
     }
 
     /// The directory.
@@ -60,7 +71,9 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let _ = remove(&self.parent, self.name.as_bytes());
+        if self.lock.is_some() {
+            let _ = remove(&self.parent, self.name.as_bytes());
+        }
     }
 }
 
@@ -68,10 +81,9 @@ fn remove(parent: &Path, name: &[u8]) -> Result<(), StoreError> {
     Dir::open(parent)?.remove(&TreePath::parse(name)?)
 }
 
-/// Removes the directories below `parent` that no living process holds. Returns how many there were.
-pub(crate) fn sweep(parent: &Path) -> Result<usize, StoreError> {
-    let mut swept = 0;
-    for name in Dir::open(parent)?.names()?.iter().filter(|name| name.starts_with(b"p")) {
+/// Removes the directories below `parent` that no living process holds, but for `mine`, which is not locked yet.
+fn sweep(parent: &Path, mine: &str) -> Result<(), StoreError> {
+    for name in Dir::open(parent)?.names()?.iter().filter(|name| name.starts_with(b"p") && *name != mine.as_bytes()) {
         use std::os::unix::ffi::OsStrExt as _;
         let path = parent.join(std::ffi::OsStr::from_bytes(name)).join("lock");
         // Without its lock file a directory was left between being made and being locked, or half swept.
@@ -81,8 +93,7 @@ pub(crate) fn sweep(parent: &Path) -> Result<usize, StoreError> {
         };
         if dead {
             remove(parent, name)?;
-            swept += 1;
         }
     }
-    Ok(swept)
+    Ok(())
 }

@@ -70,6 +70,11 @@ impl Progress {
         }
     }
 
+    /// Whether a command's lines stay on the screen.
+    pub(crate) fn shows_output(&self) -> bool {
+        self.style == Style::Plain
+    }
+
     /// How many steps were remembered and how many carried out.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

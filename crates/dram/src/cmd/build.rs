@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dram_build::{Cancel, Context, Image, Options, Outside};
 use dram_dockerfile::ignore::Ignore;
-use dram_dockerfile::{Diagnostic, Need, Plan, Settings, Severity, StageGraph};
+use dram_dockerfile::{Diagnostic, Need, NeedKind, Plan, Settings, Severity, StageGraph};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
@@ -46,7 +46,13 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     if built.is_err() {
         progress.end();
     }
-    let snapshot = built.map_err(|error| Failure::build(error, &source.name, &source.text))?;
+    let snapshot = built.map_err(|error| {
+        let mut failure = Failure::build(error, &source.name, &source.text);
+        if progress.shows_output() {
+            failure.output.clear();
+        }
+        failure
+    })?;
     let config = plan.stages[plan.target].config.clone();
     let sealed = dram_build::seal(&store, &snapshot, config, latest, &tell)?;
     store.refs().set(&tags, &sealed.manifest)?;
@@ -247,6 +253,11 @@ fn outside(
                 .transpose()?,
         };
         match found {
+            Some(Outside::Dir(_)) if matches!(need.kind, NeedKind::Base { .. }) => {
+                let what = format!("the build context `{}` is a directory, and a stage stands on an image", need.name);
+                let help = "start the stage with `FROM scratch` and `COPY --from` the context";
+                remarks.push(Diagnostic::error(need.span.clone(), what).help(help));
+            }
             Some(found) => drop(outside.insert(need.name.clone(), found)),
             None => remarks.push(not_found(store, need)?),
         }

@@ -8,6 +8,7 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::find;
 use crate::format::size;
+use crate::report;
 
 /// Gives an image another name.
 pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
@@ -39,7 +40,8 @@ pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
 
 /// Removes what nothing leads to.
 pub(crate) fn prune(ambient: &Ambient, args: &cli::Prune) -> Result<(), Failure> {
-    let store = Store::open_alone(ambient.store()?)?;
+    let waiting = || report::note("waiting until no other dram uses the store");
+    let store = Store::open_alone(ambient.store()?, &waiting)?;
     let pruned = store.prune(args.all, args.dry_run)?;
     let verb = if args.dry_run { "would remove" } else { "removed" };
     say(&format!(
