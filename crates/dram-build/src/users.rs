@@ -19,7 +19,7 @@ pub enum UserError {
     #[error("the image has no group `{0}` in its /etc/group")]
     NoGroup(String),
     /// A number that is no id.
-    #[error("`{0}` is not a user or group id: the largest is 4294967294")]
+    #[error("`{0}` is not a user or group id: the largest is 2147483647")]
     Large(String),
     /// The lists could not be read.
     #[error(transparent)]
@@ -94,14 +94,15 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `Some` when `text` is written as a number.
+/// `Some` when `text` is written as a number. Larger ids than these are negative, and so somebody else, to some of the
+/// programs that will read them; engines refuse them too.
 fn id(text: &str) -> Result<Option<u32>, UserError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
-    match text.parse::<u32>() {
-        Ok(id) if id != u32::MAX => Ok(Some(id)),
-        Ok(_) | Err(_) => Err(UserError::Large(text.to_owned())),
+    match text.parse::<i32>().ok().and_then(|id| u32::try_from(id).ok()) {
+        Some(id) => Ok(Some(id)),
+        None => Err(UserError::Large(text.to_owned())),
     }
 }
 
@@ -168,7 +169,7 @@ mod tests {
             let want = User { ids: Ids { uid, gid, groups }, home: home.to_owned() };
             assert_eq!(user(&view, text).unwrap(), want, "{text}");
         }
-        for text in ["nobody", "app:nobody", "4294967295", "4294967296", "0:4294967296"] {
+        for text in ["nobody", "app:nobody", "2147483648", "4294967295", "4294967296", "0:4294967296"] {
             assert!(user(&view, text).is_err(), "{text}");
         }
     }

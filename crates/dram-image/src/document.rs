@@ -12,8 +12,9 @@ use crate::{Digest, ImageConfig};
 
 /// The largest manifest, index or configuration that is read, in bytes.
 ///
-/// The distribution specification has registries take at least 4 MiB; no engine in use writes more.
-pub const LARGEST_DOCUMENT: usize = 8 << 20;
+/// The distribution specification has registries take at least 4 MiB of a manifest; a configuration, which holds a
+/// line for each instruction, may be longer.
+pub const LARGEST_DOCUMENT: usize = 32 << 20;
 
 /// Exact bytes and what they say. The bytes are the truth: they are stored and hashed, and never written anew from
 /// the reading.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use dram_image::document::{Kind, LARGEST_DOCUMENT};
-use dram_image::{Descriptor, Digest, Document, Hasher, TreePath};
+use dram_image::{Descriptor, Digest, Document, DocumentError, Hasher, TreePath};
 
 use crate::{Dir, Store, StoreError, file};
 
@@ -64,8 +64,13 @@ impl<'a> Blobs<'a> {
     /// Stores a document and returns the pointer to it.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When it is larger than any that is read, or the operating system refuses.
     pub fn put_document<T: Kind>(self, document: &Document<T>, media_type: &str) -> Result<Descriptor, StoreError> {
+        let length = document.bytes().len();
+        if length > LARGEST_DOCUMENT {
+            let source = DocumentError::Large { what: T::NAME, length };
+            return Err(StoreError::Document { path: self.path(&document.digest()), source });
+        }
         self.put(document.bytes())?;
         Ok(document.descriptor(media_type))
     }

@@ -30,6 +30,9 @@ pub enum StoreError {
         /// The version known here.
         known: u32,
     },
+    /// The store lies on a file system that cannot be written.
+    #[error("the store {} is read-only", .0.display())]
+    ReadOnly(PathBuf),
     /// A blob that something points to is not there.
     #[error("the store has no blob {digest}")]
     MissingBlob {

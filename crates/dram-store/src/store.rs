@@ -20,7 +20,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store at `root`, making it (mode 0700) when there is none, and removes what dead processes left.
+    /// Opens the store at `root`, making it (mode 0700) when there is none, and removes what dead processes left. One
+    /// on a read-only file system can be looked at.
     ///
     /// # Errors
     /// When the directory cannot be made or written, or is a store of another version.
@@ -41,6 +42,15 @@ impl Store {
                 lock::hold(path, FlockOperation::LockExclusive)
             }
         })
+    }
+
+    /// Opens the store to change it.
+    ///
+    /// # Errors
+    /// See [`Store::open`]; a store on a read-only file system is refused.
+    pub fn open_to_write(root: &Path) -> Result<Store, StoreError> {
+        let store = Store::open(root)?;
+        if store.work.is_there() { Ok(store) } else { Err(StoreError::ReadOnly(store.root)) }
     }
 
     fn open_locked(root: &Path, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {

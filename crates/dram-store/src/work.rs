@@ -44,6 +44,11 @@ impl Work {
         Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: Some(lock) })
     }
 
+    /// Whether there is a directory at all.
+    pub(crate) fn is_there(&self) -> bool {
+        self.lock.is_some()
+    }
+
     /// The directory.
     pub fn path(&self) -> PathBuf {
         self.parent.join(&self.name)

@@ -7,6 +7,9 @@ use dram_dockerfile::Diagnostic;
 use dram_sandbox::{Lack, SandboxError};
 use dram_store::StoreError;
 
+/// `EMFILE` of Linux on every architecture that Rust knows.
+const TOO_MANY_FILES: i32 = 24;
+
 /// Exit codes by class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -184,6 +187,10 @@ impl From<StoreError> for Failure {
             StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
             StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free space on the disk: `dram prune` removes what nothing needs")
+            }
+            StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
+            StoreError::Io { source, .. } if source.raw_os_error() == Some(TOO_MANY_FILES) => {
+                Some("raise the limit of open files: `ulimit -n 1024`")
             }
             _ => None,
         };

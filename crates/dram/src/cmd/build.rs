@@ -31,7 +31,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let (context, source) = context(args)?;
     let contexts = named(args)?;
     let host = ambient.host()?;
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
     let progress = Progress::new(args.progress, &plan);
     let cancel = Cancel::default();

@@ -15,7 +15,7 @@ use crate::find;
 /// Makes an image of a root file system.
 pub(crate) fn import(ambient: &Ambient, args: &cli::Import) -> Result<(), Failure> {
     let name = find::reference(&args.name)?;
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let stream: Box<dyn Read + Send> = match args.rootfs.as_os_str() == "-" {
         true => Box::new(io::stdin()),
         false => Box::new(open(&args.rootfs)?),
@@ -81,7 +81,7 @@ fn beside(path: &Path) -> PathBuf {
 /// Reads images in.
 pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     let tag = args.tag.as_deref().map(find::reference).transpose()?;
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let loaded = dram_build::load(&store, &args.source, ambient::architecture())?;
     if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
         if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {

@@ -12,7 +12,7 @@ use crate::report;
 
 /// Gives an image another name.
 pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let name = find::reference(&args.name)?;
     let image = find::image(&store, &args.image)?;
     Ok(store.refs().set(&[name], &image.descriptor)?)
@@ -20,7 +20,7 @@ pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
 
 /// Removes names, all or none.
 pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let known: Vec<String> = store.refs().all()?.into_iter().map(|tagged| tagged.name).collect();
     let mut wanted = Vec::new();
     for text in names {

@@ -20,7 +20,7 @@ use crate::{find, report, signals};
 /// Runs the command and passes its exit code on.
 pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
     let host = ambient.host()?;
-    let store = Store::open(ambient.store()?)?;
+    let store = Store::open_to_write(ambient.store()?)?;
     let image = find::image(&store, &args.image)?;
     let network = match args.network {
         cli::Network::Host => dram_sandbox::Network::Host,
