@@ -32,7 +32,7 @@ impl Cancel {
     }
 
     /// Puts a running command on the list; one that comes after the switch is killed at once.
-    pub(crate) fn watch(&self, handle: Handle) {
+    pub(crate) fn watch(&self, handle: &Handle) {
         self.state.running.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
         if self.is_thrown() {
             handle.kill();

@@ -44,7 +44,7 @@ pub(crate) fn run(
     let stderr = writer.try_clone().map_err(pipe)?;
     let io = Stdio3::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };
     let mut running = jail.spawn(io).map_err(start)?;
-    around.cancel.watch(running.handle());
+    around.cancel.watch(&running.handle());
     let mut tail = VecDeque::new();
     read_lines(BufReader::new(lines), &mut |line| {
         log(line);

@@ -34,7 +34,7 @@ pub(crate) struct Failure {
     /// Lines to show above, as a failed command wrote them.
     pub(crate) output: Vec<String>,
     /// Remarks about a text, instead of a message.
-    pub(crate) remarks: Option<Remarks>,
+    pub(crate) remarks: Option<Box<Remarks>>,
 }
 
 /// Remarks about a text.
@@ -70,7 +70,8 @@ impl Failure {
 
     /// A text is wrong.
     pub(crate) fn text(name: String, text: String, diagnostics: Vec<Diagnostic>) -> Failure {
-        Failure { remarks: Some(Remarks { name, text, diagnostics }), ..Failure::new(Class::Usage, "") }
+        let remarks = Some(Box::new(Remarks { name, text, diagnostics }));
+        Failure { remarks, ..Failure::new(Class::Usage, "") }
     }
 
     /// The same with something to do.
