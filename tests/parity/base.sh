@@ -54,6 +54,7 @@ echo setting=1 >"$fs/etc/base.conf"
 ln -s base "$fs/usr/share/link-to-base"
 ln -s /usr/share/base/one "$fs/usr/share/link-to-one"
 ln "$fs/usr/share/base/two" "$fs/usr/share/base/two-again"
+chmod 755 "$fs"
 chmod 1777 "$fs/tmp"
 chmod 700 "$fs/root"
 
