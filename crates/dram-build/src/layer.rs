@@ -135,8 +135,8 @@ impl<'a> LayerMaker<'a> {
         self.root.remove(path)?;
         self.root.make_dir(path, 0o700)?;
         self.root.set_meta(path, &meta, false)?;
-        if !is_new {
-            self.copy_xattrs(self.below, path, path)?;
+        if !is_new && let Some(node) = self.below.at(path)? {
+            self.copy_xattrs(self.below, &node, path)?;
         }
         self.times.insert(path.clone(), meta.mtime);
         self.made.insert(path.clone());
@@ -149,7 +149,7 @@ impl<'a> LayerMaker<'a> {
         Ok(self.there(path)?.is_some_and(|status| status.kind == FileKind::Dir))
     }
 
-    fn copy_xattrs(&self, from: &dyn Tree, source: &TreePath, path: &TreePath) -> Result<(), StoreError> {
+    fn copy_xattrs(&self, from: &dyn Tree, source: &Node, path: &TreePath) -> Result<(), StoreError> {
         for (name, value) in from.xattrs(source)?.iter().filter(|(name, _)| self.keeps(name)) {
             self.root.set_xattr(path, (name, value))?;
         }
@@ -185,7 +185,7 @@ impl<'a> LayerMaker<'a> {
                 let meta = self.meta(&child.status);
                 self.make_dir(&target, &meta)?;
                 self.root.set_meta(&target, &meta, false)?;
-                self.copy_xattrs(tree, &child.path, &target)?;
+                self.copy_xattrs(tree, &child, &target)?;
                 self.times.insert(target.clone(), meta.mtime);
                 todo.push((child.path, target));
             }
@@ -222,7 +222,7 @@ impl<'a> LayerMaker<'a> {
             }
         }
         self.root.set_meta(target, &self.meta(&node.status), node.status.kind == FileKind::Symlink)?;
-        Ok(self.copy_xattrs(tree, &node.path, target)?)
+        Ok(self.copy_xattrs(tree, node, target)?)
     }
 
     fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {

@@ -166,7 +166,7 @@ pub(crate) fn digest(tree: &dyn Tree, selected: &[Selected], owners: bool) -> Re
             if owners {
                 parts.push(format!("{}:{}", node.status.uid, node.status.gid).into_bytes());
             }
-            for (name, value) in tree.xattrs(&node.path)? {
+            for (name, value) in tree.xattrs(&node)? {
                 parts.extend([name, value]);
             }
             match node.status.kind {
@@ -191,7 +191,7 @@ pub(crate) fn children(tree: &dyn Tree, dir: &TreePath) -> Result<Vec<Node>, Sto
     let names = tree.list(dir)?;
     let mut nodes = Vec::with_capacity(names.len());
     for name in names {
-        nodes.extend(tree.find(&dir.join(&name), false)?);
+        nodes.extend(tree.at(&dir.join(&name))?);
     }
     Ok(nodes)
 }

@@ -38,7 +38,8 @@ pub struct User {
 /// The user that `text` (`user`, `user:group`, names or ids, empty for root) means in the image `view`.
 ///
 /// Follows what container runtimes do: a name must be in the image's lists, an id need not; without a group, the
-/// user's own group and those that list it; with one, only that.
+/// user's own group and those that list it; with one, only that. The primary group is the first of the additional ones
+/// too: else a process could shed a group that denies it a file (CVE-2023-25173).
 ///
 /// # Errors
 /// When a name is not in the lists, an id is out of range, or the lists cannot be read.
@@ -56,11 +57,15 @@ pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
     let own_group = entry.as_ref().and_then(|entry| entry.get(3)?.parse().ok()).unwrap_or(0);
     let home = entry.as_ref().and_then(|entry| entry.get(5).cloned()).filter(|home| !home.is_empty());
     let ids = match group {
-        Some(group) => Ids { uid, gid: group_id(&groups, group)?, groups: Vec::new() },
+        Some(group) => {
+            let gid = group_id(&groups, group)?;
+            Ids { uid, gid, groups: vec![gid] }
+        }
         None => {
             let login = entry.as_ref().and_then(|entry| entry.first().cloned());
             let more = login.map(|login| member_of(&groups, &login)).unwrap_or_default();
-            Ids { uid, gid: own_group, groups: more }
+            let more = more.into_iter().filter(|&gid| gid != own_group);
+            Ids { uid, gid: own_group, groups: std::iter::once(own_group).chain(more).collect() }
         }
     };
     Ok(User { ids, home: home.unwrap_or_else(|| "/".to_owned()) })
@@ -159,12 +164,12 @@ mod tests {
     fn users_are_the_images_own() {
         let (_dir, view) = view();
         for (text, uid, gid, groups, home) in [
-            ("", 0, 0, vec![], "/root"),
-            ("app", 1000, 1001, vec![29], "/home/app"),
-            ("1000", 1000, 1001, vec![29], "/home/app"),
-            ("app:audio", 1000, 29, vec![], "/home/app"),
-            ("7", 7, 0, vec![], "/"),
-            ("7:8", 7, 8, vec![], "/"),
+            ("", 0, 0, vec![0], "/root"),
+            ("app", 1000, 1001, vec![1001, 29], "/home/app"),
+            ("1000", 1000, 1001, vec![1001, 29], "/home/app"),
+            ("app:audio", 1000, 29, vec![29], "/home/app"),
+            ("7", 7, 0, vec![0], "/"),
+            ("7:8", 7, 8, vec![8], "/"),
         ] {
             let want = User { ids: Ids { uid, gid, groups }, home: home.to_owned() };
             assert_eq!(user(&view, text).unwrap(), want, "{text}");

@@ -19,7 +19,7 @@ use crate::{FileKind, Merged, Node, Status, Store, StoreError, Tree};
 const LARGEST_INDEX: u64 = 256 << 20;
 /// The granularity of time stamps that file systems are known to have, rounded up.
 const RACE_SECONDS: i64 = 2;
-const MAGIC: &[u8; 8] = b"dramctx1";
+const MAGIC: &[u8; 8] = b"dramctx2";
 
 /// What the ignore list says of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,8 @@ struct Remembered {
     ctime: (i64, u32),
     inode: u64,
     digest: [u8; 32],
+    /// Without extended attributes.
+    is_plain: bool,
 }
 
 impl Remembered {
@@ -108,6 +110,13 @@ impl ContextDir {
         let _ = file::replace(&self.index, &bytes, &store.work().path(), Durable::No);
     }
 
+    /// What is remembered of `node` and still holds.
+    fn known(&self, node: &Node) -> Option<Remembered> {
+        let now = self.now.borrow();
+        let known = now.get(&node.path).or_else(|| self.before.get(&node.path));
+        known.filter(|known| known.holds_for(&node.status)).cloned()
+    }
+
     fn is_visible(&self, path: &TreePath, status: &Status) -> Result<bool, StoreError> {
         if path.is_root() {
             return Ok(true);
@@ -155,6 +164,13 @@ impl Tree for ContextDir {
         }
     }
 
+    fn at(&self, path: &TreePath) -> Result<Option<Node>, StoreError> {
+        match self.merged.at(path)? {
+            Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut names = Vec::new();
         for name in self.merged.list(dir)? {
@@ -162,7 +178,7 @@ impl Tree for ContextDir {
             let visible = match (self.ignore)(&path) {
                 Verdict::Keep => true,
                 Verdict::Drop => false,
-                Verdict::Look => match self.merged.find(&path, false)? {
+                Verdict::Look => match self.merged.at(&path)? {
                     Some(node) => self.is_visible(&path, &node.status)?,
                     None => false,
                 },
@@ -182,13 +198,21 @@ impl Tree for ContextDir {
         self.merged.open(path)
     }
 
-    fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
-        self.merged.xattrs(path)
+    fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError> {
+        // An attribute cannot be set without the inode's time of change showing it.
+        if self.known(node).is_some_and(|known| known.is_plain) {
+            return Ok(Vec::new());
+        }
+        self.merged.xattrs(node)
     }
 
     fn content(&self, node: &Node) -> Result<[u8; 32], StoreError> {
-        let known = self.now.borrow().get(&node.path).or_else(|| self.before.get(&node.path)).cloned();
-        let digest = match known.filter(|known| known.holds_for(&node.status)) {
+        let known = self.known(node);
+        let is_plain = match &known {
+            Some(known) => known.is_plain,
+            None => self.merged.xattrs(node)?.is_empty(),
+        };
+        let digest = match known {
             Some(known) => known.digest,
             None => crate::tree::hash(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))?,
         };
@@ -197,7 +221,7 @@ impl Tree for ContextDir {
         let settled = self.opened - RACE_SECONDS;
         if status.mtime.0 < settled && status.ctime.0 < settled {
             let (size, mtime, ctime, inode) = (status.size, status.mtime, status.ctime, status.inode.1);
-            let known = Remembered { size, mtime, ctime, inode, digest };
+            let known = Remembered { size, mtime, ctime, inode, digest, is_plain };
             self.now.borrow_mut().insert(node.path.clone(), known);
         }
         Ok(digest)
@@ -227,6 +251,7 @@ fn write_index(all: &BTreeMap<TreePath, Remembered>) -> Vec<u8> {
         }
         out.extend_from_slice(&known.size.to_le_bytes());
         out.extend_from_slice(&known.inode.to_le_bytes());
+        out.push(u8::from(known.is_plain));
         out.extend_from_slice(&known.digest);
     }
     let sum = blake3::hash(&out);
@@ -249,8 +274,9 @@ fn read_index(bytes: &[u8]) -> Option<BTreeMap<TreePath, Remembered>> {
         let (mtime, ctime) = (time()?, time()?);
         let size = u64::from_le_bytes(take(&mut rest)?);
         let inode = u64::from_le_bytes(take(&mut rest)?);
-        let digest = take(&mut rest)?;
-        all.insert(TreePath::parse(path).ok()?, Remembered { size, mtime, ctime, inode, digest });
+        let [plain] = take(&mut rest)?;
+        let (is_plain, digest) = (plain == 1, take(&mut rest)?);
+        all.insert(TreePath::parse(path).ok()?, Remembered { size, mtime, ctime, inode, digest, is_plain });
     }
     Some(all)
 }

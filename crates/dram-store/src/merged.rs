@@ -130,13 +130,7 @@ impl Merged {
                 }
             }
         }
-        let node = match (at.parent(), at.name()) {
-            _ if missing_from.is_some() => None,
-            (Some(parent), Some(name)) => {
-                self.entry(&parent, name)?.map(|(_, status)| Node { path: at.clone(), status })
-            }
-            (None, _) | (_, None) => self.root()?,
-        };
+        let node = if missing_from.is_some() { None } else { self.at(&at)? };
         Ok((at, node))
     }
 
@@ -149,6 +143,15 @@ impl Merged {
 impl Tree for Merged {
     fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
         Ok(self.walk(path, follow)?.1)
+    }
+
+    fn at(&self, path: &TreePath) -> Result<Option<Node>, StoreError> {
+        match (path.parent(), path.name()) {
+            (Some(parent), Some(name)) => {
+                Ok(self.entry(&parent, name)?.map(|(_, status)| Node { path: path.clone(), status }))
+            }
+            (None, _) | (_, None) => self.root(),
+        }
     }
 
     fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
@@ -189,8 +192,8 @@ impl Tree for Merged {
         self.owner(path)?.open_file(path)
     }
 
-    fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
-        let mut xattrs = self.owner(path)?.xattrs(path)?;
+    fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError> {
+        let mut xattrs = self.owner(&node.path)?.xattrs(&node.path)?;
         xattrs.retain(|(name, _)| is_portable(name));
         Ok(xattrs)
     }

@@ -17,6 +17,12 @@ pub trait Tree {
     /// When the disk refuses, or the links are a loop.
     fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError>;
 
+    /// What is at the real path `path`, which came from a listing: nothing on the way is looked at again.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    fn at(&self, path: &TreePath) -> Result<Option<Node>, StoreError>;
+
     /// The names in the directory at the real path `dir`, sorted by their bytes.
     ///
     /// # Errors
@@ -35,11 +41,11 @@ pub trait Tree {
     /// When the disk refuses, or it is no regular file.
     fn open(&self, path: &TreePath) -> Result<File, StoreError>;
 
-    /// The extended attributes of what is at a real path, those of the overlay left out.
+    /// The extended attributes of `node`, those of the overlay left out.
     ///
     /// # Errors
     /// When the disk refuses.
-    fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError>;
+    fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError>;
 
     /// The digest of the bytes of the regular file `node`.
     ///
