@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod build;
+mod demo;
 mod parity;
+mod readme;
+mod robust;
+mod rootless;
 mod support;
 mod tree;

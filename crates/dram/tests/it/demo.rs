@@ -1,0 +1,1 @@
+//! The demo, told by its own script, as root and without.

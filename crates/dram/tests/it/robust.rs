@@ -1,0 +1,1 @@
+//! What is left after kills, interrupts, damage, full disks and crowds.
