@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod build;
-mod demo;
+mod errors;
 mod parity;
-mod readme;
-mod robust;
-mod rootless;
 mod support;
 mod tree;

@@ -1,0 +1,355 @@
+//! What dram says when something is wrong: whole messages, and the exit codes that the README promises.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::{Context, Done, Store, temp};
+
+/// Builds in the context's directory.
+fn build(context: &Context) -> Done {
+    build_with(context, &[])
+}
+
+fn build_with(context: &Context, options: &[&str]) -> Done {
+    let store = Store::with_base();
+    store.dram(["build"]).args(options).arg(".").dir(context.path()).end()
+}
+
+/// Fails unless the build ends with `code` and its last words are `text`.
+#[track_caller]
+fn ends(done: &Done, code: i32, text: &str) {
+    assert_eq!(done.code, code, "{done}");
+    let from = done.stderr.find("error: ").unwrap_or_else(|| panic!("no error\n{done}"));
+    let got = done.stderr[from..].trim_end();
+    assert_eq!(got, text.trim(), "\n--- got\n{got}\n---");
+}
+
+#[test]
+fn a_missing_file_of_a_stage_names_the_nearest() {
+    let dockerfile = "\
+FROM parity-base AS builder
+WORKDIR /root/_build/prod/rel/demo
+RUN touch demo.tar.gz
+FROM parity-base
+COPY --from=builder /root/_build/prod/rel/demo/rtr.tar.gz .
+";
+    ends(
+        &build(&Context::new(dockerfile)),
+        1,
+        "
+error: no such file in stage `builder`: `/root/_build/prod/rel/demo/rtr.tar.gz`
+ --> ./Dockerfile:5:21
+  |
+5 | COPY --from=builder /root/_build/prod/rel/demo/rtr.tar.gz .
+  |                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = note: `/root/_build/prod/rel/demo` holds `demo.tar.gz`
+  = help: did you mean `/root/_build/prod/rel/demo/demo.tar.gz`?",
+    );
+}
+
+#[test]
+fn a_missing_file_of_the_context_names_the_nearest() {
+    let context = Context::new("FROM parity-base\nCOPY src/mian.c /\n").file("src/main.c", "").file("src/other.h", "");
+    ends(
+        &build(&context),
+        1,
+        "
+error: no such file in the build context: `src/mian.c`
+ --> ./Dockerfile:2:6
+  |
+2 | COPY src/mian.c /
+  |      ^^^^^^^^^^
+  |
+  = note: `/src` holds `main.c`, `other.h`
+  = help: did you mean `src/main.c`?",
+    );
+}
+
+#[test]
+fn an_ignored_file_is_said_to_be_ignored() {
+    let context =
+        Context::new("FROM parity-base\nCOPY secret /x\n").file(".dockerignore", "secret\n").file("secret", "x");
+    ends(
+        &build(&context),
+        1,
+        "
+error: no such file in the build context: `secret`
+ --> ./Dockerfile:2:6
+  |
+2 | COPY secret /x
+  |      ^^^^^^
+  |
+  = note: the file exists, but .dockerignore leaves it out of the build context
+  = help: add `!secret` to .dockerignore",
+    );
+}
+
+#[test]
+fn a_pattern_that_matches_nothing() {
+    ends(
+        &build(&Context::new("FROM parity-base\nCOPY *.txt /\n")),
+        1,
+        "
+error: nothing in the build context matches `*.txt`
+ --> ./Dockerfile:2:6
+  |
+2 | COPY *.txt /
+  |      ^^^^^
+  |
+  = help: name a file that exists beside the pattern if the pattern may match nothing",
+    );
+}
+
+#[test]
+fn a_failed_command() {
+    let context = Context::new("FROM parity-base\nRUN echo first && \\\n    echo last >&2 && \\\n    exit 42\n");
+    let text = "
+error: the command failed with exit code 42
+ --> ./Dockerfile:2:1
+  |
+2 | RUN echo first && \\
+  | ^^^^^^^^^^^^^^^^^^^";
+    let done = build(&context);
+    ends(&done, 1, text);
+    let before = done.stderr.split("error: ").next().unwrap();
+    assert!(before.contains("s | first\n") && before.contains("s | last\n"), "{done}");
+    // Where its lines were not shown, the last ones are.
+    let quiet = build_with(&context, &["--progress", "quiet"]);
+    ends(&quiet, 1, text);
+    assert!(quiet.stderr.starts_with("  | first\n  | last\n"), "{quiet}");
+}
+
+#[test]
+fn only_the_last_lines_are_shown() {
+    let context = Context::new("FROM parity-base\nRUN seq 100; exit 1\n");
+    let done = build_with(&context, &["--progress", "quiet"]);
+    let shown: Vec<_> = done.lines("  | ").into_iter().map(str::trim).filter(|line| line.len() < 8).collect();
+    let expected: Vec<_> = (81..=100).map(|number| format!("| {number}")).collect();
+    assert_eq!(shown, expected, "{done}");
+}
+
+#[test]
+fn a_program_that_the_shell_does_not_find() {
+    ends(
+        &build(&Context::new("FROM parity-base\nRUN mix release\n")),
+        1,
+        "
+error: the command failed with exit code 127
+ --> ./Dockerfile:2:1
+  |
+2 | RUN mix release
+  | ^^^^^^^^^^^^^^^ the shell did not find a program",
+    );
+}
+
+#[test]
+fn a_program_that_is_not_there() {
+    ends(
+        &build(&Context::new("FROM parity-base\nRUN [\"/nowhere\"]\n")),
+        1,
+        "
+error: cannot start `/nowhere`: no such file or directory in the image
+ --> ./Dockerfile:2:1
+  |
+2 | RUN [\"/nowhere\"]
+  | ^^^^^^^^^^^^^^^^
+  |
+  = help: the base image has no such program: choose a base that has, or copy it in",
+    );
+}
+
+#[test]
+fn a_script_without_its_interpreter() {
+    let context = Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n").file("x", "#!/usr/bin/python3\n");
+    ends(
+        &build(&context),
+        1,
+        "
+error: cannot start `/x`: its interpreter `/usr/bin/python3` is not in the image
+ --> ./Dockerfile:3:1
+  |
+3 | RUN [\"/x\"]
+  | ^^^^^^^^^^
+  |
+  = help: install the interpreter in this stage, or copy it in",
+    );
+}
+
+/// A program of this machine, made to ask for another loader.
+fn asks_for(loader: &[u8]) -> Vec<u8> {
+    let mut program = fs::read("/bin/true").unwrap();
+    let at = program.windows(8).position(|bytes| bytes == b"ld-linux").expect("/bin/true has a loader");
+    let start = program[..at].iter().rposition(|byte| *byte == 0).unwrap() + 1;
+    let end = at + program[at..].iter().position(|byte| *byte == 0).unwrap();
+    program[start..end].fill(0);
+    program[start..start + loader.len()].copy_from_slice(loader);
+    program
+}
+
+#[test]
+fn a_program_of_the_other_libc() {
+    for (loader, help) in [
+        ("/lib/ld-musl-x.so.1", "the program was built for musl (Alpine) and this image has none"),
+        ("/lib/ld-linux-x.so.2", "the program was built for glibc (Debian, Fedora …) and this image has none"),
+    ] {
+        let context = Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n");
+        fs::write(context.join("x"), asks_for(loader.as_bytes())).unwrap();
+        let done = build(&context);
+        assert_eq!(done.code, 1);
+        done.says(&format!("error: cannot start `/x`: its interpreter `{loader}` is not in the image")).says(help);
+    }
+}
+
+#[test]
+fn users_that_are_not_there() {
+    let context = Context::new("FROM parity-base\nCOPY --chown=nosuch f /\n").file("f", "");
+    ends(
+        &build(&context),
+        1,
+        "
+error: the image has no user `nosuch` in its /etc/passwd
+ --> ./Dockerfile:2:6
+  |
+2 | COPY --chown=nosuch f /
+  |      ^^^^^^^^^^^^^^
+  |
+  = help: make the user in this stage first, or write its number",
+    );
+    let done = build(&Context::new("FROM parity-base\nCOPY --chown=app:nosuch Dockerfile /\n"));
+    assert_eq!(done.code, 1);
+    done.says("the image has no group `nosuch` in its /etc/group");
+    let done = build(&Context::new("FROM parity-base\nUSER nosuch\nRUN true\n"));
+    assert_eq!(done.code, 1);
+    done.says("the image has no user `nosuch` in its /etc/passwd").says("./Dockerfile:3:1");
+}
+
+#[test]
+fn a_base_that_is_not_there() {
+    ends(
+        &build(&Context::new("FROM party-base\nRUN true\n")),
+        1,
+        "
+error: the store has no image `party-base`
+ --> ./Dockerfile:1:6
+  |
+1 | FROM party-base
+  |      ^^^^^^^^^^
+  |
+  = help: did you mean `parity-base:latest`?",
+    );
+}
+
+#[test]
+fn a_stage_that_is_not_there() {
+    let dockerfile = "FROM parity-base AS builder\nFROM parity-base\nCOPY --from=bulder /x /x\n";
+    let done = build(&Context::new(dockerfile));
+    assert_eq!(done.code, 1);
+    done.says("error: the store has no image `bulder`").says("./Dockerfile:3:6").says("`builder`?");
+    let done = build_with(&Context::new(dockerfile), &["--target", "buidler"]);
+    assert_eq!(done.code, 2);
+    done.says("error: no stage is named `buidler`").says("did you mean `builder`?");
+}
+
+#[test]
+fn mistyped_words_are_told_all_at_once() {
+    let done = build(&Context::new("FROM parity-base\nCOPPY a b\nRUN --mont=x true\nCOPY --form=x a b\n"));
+    assert_eq!(done.code, 2);
+    let errors: Vec<_> = done.lines("error: ");
+    assert_eq!(
+        errors,
+        ["error: unknown instruction `COPPY`", "error: `RUN` has no flag `--mont`", "error: `COPY` has no flag `--form`"]
+    );
+    done.says("did you mean `COPY`?").says("mount`?").says("from`?").says(":2:1").says(":3:5").says(":4:6");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (line, what, at) in [
+        ("RUN <<X\ntrue\nX", "heredocs in `RUN` are not supported yet", 5),
+        ("COPY <<X /x\nhi\nX", "heredocs in `COPY` are not supported yet", 6),
+        ("RUN --mount=type=cache,target=/x true", "`RUN --mount` is not supported yet", 5),
+        ("RUN --network=none true", "`RUN --network` is not supported yet", 5),
+        ("RUN --security=insecure true", "`RUN --security` is not supported yet", 5),
+        ("COPY --link Dockerfile /x", "`COPY --link` is not supported yet", 6),
+        ("COPY --parents Dockerfile /x", "`COPY --parents` is not supported yet", 6),
+        ("COPY --exclude=a Dockerfile /x", "`COPY --exclude` is not supported yet", 6),
+        ("ADD --checksum=sha256:00 Dockerfile /x", "`ADD --checksum` is not supported yet", 5),
+        ("ADD http://example.org/x /x", "`ADD` from a URL is not supported yet", 5),
+        ("ADD https://example.org/x.git /x", "`ADD` from a Git repository is not supported yet", 5),
+        ("ONBUILD RUN true", "`ONBUILD` is not supported yet", 1),
+        ("FROM --platform=linux/s390x parity-base", "`FROM --platform=linux/s390x` is not supported yet", 6),
+    ] {
+        let done = build(&Context::new(&format!("FROM parity-base\n{line}\n")));
+        assert_eq!(done.code, 2, "{line}\n{done}");
+        assert_eq!(done.lines("error: "), [format!("error: {what}")], "{done}");
+        done.says(&format!("--> ./Dockerfile:2:{at}\n")).says("= help: ");
+    }
+}
+
+#[test]
+fn a_place_that_something_else_takes() {
+    for line in ["COPY Dockerfile /etc/passwd/", "COPY Dockerfile /etc/passwd/x", "WORKDIR /etc/passwd"] {
+        let done = build(&Context::new(&format!("FROM parity-base\n{line}\n")));
+        assert_eq!(done.code, 1, "{done}");
+        done.says("/etc/passwd is a file, and a directory must go there").says("./Dockerfile:2:");
+    }
+}
+
+#[test]
+fn command_lines_that_are_wrong() {
+    let (store, context) = (Store::with_base(), Context::new("FROM parity-base\n"));
+    let place = context.path().to_str().unwrap();
+    for (words, code, text) in [
+        (vec!["biuld"], 2, "a similar subcommand exists: 'build'"),
+        (vec!["build"], 2, "<CONTEXT>"),
+        (vec!["build", "--no-such", place], 2, "unexpected argument"),
+        (vec!["build", "nowhere"], 2, "the build context `nowhere` does not exist"),
+        (vec!["build", "-f", "nowhere", place], 2, "there is no Dockerfile at `nowhere`"),
+        (vec!["build", "-t", "BAD", place], 2, "`BAD` is not an image name"),
+        (vec!["build", "--build-arg", "=x", place], 2, "has no name"),
+        (vec!["build", "-"], 2, "not supported as a build context yet"),
+        (vec!["run", "parity-bse", "true"], 1, "did you mean `parity-base:latest`?"),
+        (vec!["run", "-v", "/tmp", "parity-base", "true"], 2, "SRC:DST"),
+        (vec!["run", "-v", "/no/such:/x", "parity-base", "true"], 1, "/no/such"),
+        (vec!["run", "parity-base"], 2, "the image says nothing to run"),
+        (vec!["tag", "nosuch", "x"], 1, "the store has no image `nosuch`"),
+        (vec!["rm", "nosuch"], 1, "the store has no image `nosuch`"),
+        (vec!["history", "nosuch"], 1, "the store has no image `nosuch`"),
+        (vec!["inspect", "nosuch"], 1, "the store has no image `nosuch`"),
+        (vec!["save", "-o", "x.tar", "nosuch"], 1, "the store has no image `nosuch`"),
+        (vec!["load", "/etc/passwd"], 1, "no image archive and no OCI layout"),
+        (vec!["load", "/no/such"], 1, "/no/such"),
+        (vec!["import", "/etc/passwd", "x"], 1, "it is not a tar archive"),
+        (vec!["import", "/etc", "x"], 1, "is a directory, not a tar"),
+        (vec!["import", "/no/such", "x"], 1, "/no/such"),
+    ] {
+        let done = store.dram([]).args(&words).fails(code).says(text);
+        assert_eq!(done.stdout, "", "{done}");
+    }
+    let names: Vec<_> = crate::support::names(store.path().parent().unwrap());
+    assert_eq!(names, ["store"], "a failed `save` leaves nothing behind");
+}
+
+#[test]
+fn a_store_of_another_time_is_left_alone() {
+    let store = Store::with_base();
+    fs::write(store.join("version"), "99\n").unwrap();
+    store.dram(["images"]).fails(1).says("has version `99`").says("--store");
+}
+
+#[test]
+fn a_store_that_cannot_be_made() {
+    let (store, place) = (Store::empty(), temp());
+    let file = place.path().join("file");
+    fs::write(&file, "").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    store.dram(["images", "--store"]).arg(file.join("below")).fails(1).says("file/below");
+}
+
+#[test]
+fn control_characters_do_not_reach_the_terminal() {
+    let done = build(&Context::new("FROM parity-base\nRUN printf 'a\\033[31mb\\007c\\n'; exit 3 # \u{1b}[2J\n"));
+    assert_eq!(done.code, 1);
+    assert!(!done.stderr.contains(['\u{1b}', '\u{7}']), "{done}");
+}
