@@ -233,7 +233,12 @@ impl Loading<'_> {
         let manifest: Document<Manifest> = self.read(descriptor)?;
         let blobs = manifest.value().layers.iter().chain([&manifest.value().config]);
         blobs.into_iter().try_for_each(|blob| self.blob(blob))?;
-        Ok(Image::open(self.store, descriptor)?)
+        let image = Image::open(self.store, descriptor)?;
+        for (diff_id, blob) in image.layers() {
+            // Read through once: `FROM` this image must not be the first to find that a layer is none.
+            self.store.layers().size(diff_id, blob)?;
+        }
+        Ok(image)
     }
 
     fn docker(&self, bytes: &[u8]) -> Result<Vec<Loaded>, LoadError> {

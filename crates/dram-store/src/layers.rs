@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{Read as _, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use dram_image::tar::TarReader;
 use dram_image::{Descriptor, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
@@ -176,19 +177,55 @@ impl<'a> Layers<'a> {
     /// How long the layer's tar is, in bytes. Found out once by reading the blob through, and remembered.
     ///
     /// # Errors
-    /// When the blob is missing or damaged.
+    /// As [`Layers::check`].
     pub fn size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
-        let record = self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)));
-        let known = file::read_small(&record, 64).ok().flatten();
+        let known = file::read_small(&self.size_record(diff_id), 64).ok().flatten();
         let known = known.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
         if let Some(size) = known {
             return Ok(size);
         }
-        let fail = || StoreError::io("read", &self.store.blobs().path(&blob.digest));
-        let mut unpacked = Unpacked::new(Box::new(self.store.blobs().open(blob)?)).map_err(fail())?;
-        let size = std::io::copy(&mut unpacked, &mut std::io::sink()).map_err(fail())?;
-        self.remember_size(diff_id, size)?;
+        let size = self.check(blob, diff_id)?;
+        // Costs the next look the same again, and a store that is only looked at is not written.
+        let _ = self.remember_size(diff_id, size);
         Ok(size)
+    }
+
+    /// Reads the blob through: that it is a whole tar, and the one that `diff_id` names. Returns the tar's length.
+    ///
+    /// # Errors
+    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names.
+    pub fn check(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
+        self.read_layer(descriptor, diff_id, &mut |stream, what| {
+            let fail = |source| StoreError::Tar { what: what.to_owned(), source };
+            let mut reader = TarReader::new(stream);
+            while reader.next_entry().map_err(fail)?.is_some() {}
+            reader.drain().map_err(fail)
+        })
+    }
+
+    /// Gives the plain bytes of a layer's blob to `consume`, which must read them all, and compares their digest.
+    /// Returns how many there were.
+    fn read_layer(
+        self,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        consume: &mut dyn FnMut(&mut dyn Read, &str) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        let blob = descriptor.digest;
+        let reader = self.store.blobs().open(descriptor)?;
+        let unpacked =
+            Unpacked::new(Box::new(reader)).map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
+        let mut counted = Counted { inner: unpacked, hasher: Hasher::new() };
+        consume(&mut counted, &format!("the layer {blob}"))?;
+        let (length, found) = (counted.hasher.length(), counted.hasher.finish());
+        if found == *diff_id {
+            return Ok(length);
+        }
+        Err(StoreError::WrongDiffId { blob, found, expected: *diff_id })
+    }
+
+    fn size_record(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)))
     }
 
     /// Remembers how long the layer's tar is.
@@ -196,8 +233,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn remember_size(self, diff_id: &Digest, size: u64) -> Result<(), StoreError> {
-        let record = self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)));
-        file::replace(&record, size.to_string().as_bytes(), &self.store.work().path(), Durable::No)
+        file::replace(&self.size_record(diff_id), size.to_string().as_bytes(), &self.store.work().path(), Durable::No)
     }
 
     /// Unpacks any archive, whatever it is compressed with, into the directory `into`, for `ADD`. Returns `false`,
@@ -249,26 +285,13 @@ impl<'a> Layers<'a> {
             return Ok(id);
         }
         let made = self.store.work().fresh()?;
-        let done = self.unpack_into(descriptor, diff_id, &made).and_then(|()| self.place(&made, &id));
+        let dir = Dir::open(&made)?;
+        let mut into = |stream: &mut dyn Read, what: &str| unpack(stream, &dir, Meaning::Layer, what);
+        let done = self.read_layer(descriptor, diff_id, &mut into).and_then(|_| self.place(&made, &id));
         if done.is_err() {
             self.store.work().discard(&made);
         }
         done.map(|()| id)
-    }
-
-    fn unpack_into(self, descriptor: &Descriptor, diff_id: &Digest, made: &Path) -> Result<(), StoreError> {
-        let blob = descriptor.digest;
-        let reader = self.store.blobs().open(descriptor)?;
-        let what = format!("the layer {blob}");
-        let unpacked =
-            Unpacked::new(Box::new(reader)).map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
-        let mut counted = Counted { inner: unpacked, hasher: Hasher::new() };
-        unpack(&mut counted, &Dir::open(made)?, Meaning::Layer, &what)?;
-        let found = counted.hasher.finish();
-        if found == *diff_id {
-            return Ok(());
-        }
-        Err(StoreError::WrongDiffId { blob, found, expected: *diff_id })
     }
 }
 
