@@ -21,6 +21,8 @@ pub enum BuildError {
         code: i32,
         /// The last lines that it wrote.
         tail: Vec<String>,
+        /// A program that the shell could not start because the image lacks its loader: the two paths.
+        missing_loader: Option<(String, String)>,
     },
     /// A `RUN` could not be started.
     #[error("cannot run `{text}`")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
-use dram_store::{Packed, Store, StoreError};
+use dram_store::{LayerId, Packed, Store, StoreError};
 
 use crate::{Layer, Snapshot};
 
@@ -55,21 +55,40 @@ impl Image {
         self.descriptor.size + manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
     }
 
-    /// The image as a snapshot; its layers are unpacked now where they were not before. `unpacking` is called when
-    /// that is needed.
+    /// The image as a snapshot to build on; its layers are unpacked now where they were not before. `unpacking` is
+    /// called when that is needed.
     ///
     /// # Errors
     /// When a layer is missing, damaged, or not what the configuration says.
     pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
         let mut layers = Vec::new();
         for (diff_id, blob) in self.layers() {
-            if !store.layers().has(&dram_store::LayerId::of_diff(diff_id)) {
-                unpacking();
-            }
-            let id = store.layers().unpack(blob, diff_id)?;
-            let origin = Some(Packed { diff_id: *diff_id, blob: blob.clone() });
-            layers.push(Layer { id, origin, stamped: false });
+            layers.push(unpacked(store, diff_id, blob, unpacking)?);
         }
         Ok(Snapshot { layers, made: Vec::new() })
     }
+
+    /// The image as a snapshot to run: a layer that was made here is taken as it was made. Its files are the same, but
+    /// have the times of their making, which nothing that is built may depend on.
+    ///
+    /// # Errors
+    /// As [`Image::snapshot`].
+    pub fn snapshot_to_run(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
+        let mut layers = Vec::new();
+        for (diff_id, blob) in self.layers() {
+            layers.push(match store.layers().origin(diff_id) {
+                Some(id) => Layer { id, origin: None },
+                None => unpacked(store, diff_id, blob, unpacking)?,
+            });
+        }
+        Ok(Snapshot { layers, made: Vec::new() })
+    }
+}
+
+fn unpacked(store: &Store, diff_id: &Digest, blob: &Descriptor, unpacking: &dyn Fn()) -> Result<Layer, StoreError> {
+    if !store.layers().has(&LayerId::of_diff(diff_id)) {
+        unpacking();
+    }
+    let id = store.layers().unpack(blob, diff_id)?;
+    Ok(Layer { id, origin: Some(Packed { diff_id: *diff_id, blob: blob.clone() }) })
 }

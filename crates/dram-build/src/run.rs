@@ -2,19 +2,22 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use dram_dockerfile::{Diagnostic, Run, Step};
 use dram_sandbox::{Jail, Network, SandboxError, Stdio3};
-use dram_store::{Dir, Store};
+use dram_store::{Dir, Merged, Store};
 
 use crate::container::{self, Host};
+use crate::lacks;
 use crate::users::{self, UserError};
 use crate::{BuildError, Cancel, Snapshot};
 
 /// So many last lines of a failed command are shown.
 const TAIL: usize = 20;
+/// A shell's exit code when it finds no program of that name, or not what the program needs.
+const NOT_FOUND: i32 = 127;
 /// A longer line is cut: a command that writes no line end must not fill the memory.
 const LONGEST_LINE: u64 = 64 << 10;
 
@@ -59,12 +62,20 @@ pub(crate) fn run(
     }
     if code != 0 {
         let (text, span) = (step.text.clone(), step.span.clone());
-        return Err(BuildError::Run { text, span, code, tail: tail.into() });
+        let missing_loader = if code == NOT_FOUND { missing_loader(store, below, &place.upper, run) } else { None };
+        return Err(BuildError::Run { text, span, code, tail: tail.into(), missing_loader });
     }
     if Dir::open(&place.upper)?.names()?.is_empty() {
         return Ok(None);
     }
     Ok(Some(place.into_upper()))
+}
+
+/// Looks for it in what the failed command left.
+fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &Run) -> Option<(String, String)> {
+    let lowers = below.layers.iter().rev().map(|layer| store.layers().path(&layer.id));
+    let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
+    lacks::missing_loader(&Merged::open(&layers).ok()?, run)
 }
 
 fn fill(jail: &mut Jail, store: &Store, below: &Snapshot, step: &Step, run: &Run) -> Result<(), BuildError> {

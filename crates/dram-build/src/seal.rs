@@ -1,7 +1,7 @@
 //! A snapshot becomes an image: its layers are packed where they were not, and two documents say what it is.
 
 use dram_image::{Descriptor, Document, History, ImageConfig, Manifest, MediaType};
-use dram_store::{Packed, Store, StoreError};
+use dram_store::{Packed, Stamp, Store, StoreError};
 
 use crate::packing::compress;
 use crate::{Event, Layer, Snapshot, rfc3339};
@@ -16,7 +16,8 @@ pub struct Sealed {
 }
 
 /// Makes an image of `snapshot` with the configuration `config`, whose history ends with one entry for each step of
-/// the stages it came through. Nothing in it is younger than `latest`, in seconds since 1970.
+/// the stages it came through. Everything that is packed now, and the
+/// documents, carry the time `time`, in seconds since 1970.
 ///
 /// # Errors
 /// When the disk refuses.
@@ -24,15 +25,15 @@ pub fn seal(
     store: &Store,
     snapshot: &Snapshot,
     config: ImageConfig,
-    latest: i64,
+    time: i64,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Sealed, StoreError> {
     let mut packed = Vec::new();
     let of = snapshot.layers.len();
     for (ready, layer) in snapshot.layers.iter().enumerate() {
-        packed.push(pack(store, layer, latest, &|| tell(Event::Packing { ready, of }))?);
+        packed.push(pack(store, layer, time, &|| tell(Event::Packing { ready, of }))?);
     }
-    let config = finish(config, &packed, &snapshot.made, latest);
+    let config = finish(config, &packed, &snapshot.made, time);
     let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
     let layers = packed.into_iter().map(|packed| packed.blob).collect();
     let manifest = Document::write(Manifest::new(config.clone(), layers));
@@ -41,23 +42,23 @@ pub fn seal(
 }
 
 /// The blob of a layer: where it came from, what it was packed into before, or what it is packed into now.
-fn pack(store: &Store, layer: &Layer, latest: i64, packing: &dyn Fn()) -> Result<Packed, StoreError> {
+fn pack(store: &Store, layer: &Layer, time: i64, packing: &dyn Fn()) -> Result<Packed, StoreError> {
     if let Some(origin) = &layer.origin {
         return Ok(origin.clone());
     }
-    let stamp = layer.stamp(latest);
+    let stamp = Stamp(time);
     if let Some(packed) = store.layers().packed(&layer.id, stamp) {
         return Ok(packed);
     }
     packing();
     let packed = compress(store, |out| store.layers().pack(&layer.id, stamp, out))?;
     store.layers().remember_packed(&layer.id, stamp, &packed)?;
-    store.layers().alias(&layer.id, &packed.diff_id)?;
+    store.layers().remember_origin(&packed.diff_id, &layer.id)?;
     Ok(packed)
 }
 
-fn finish(mut config: ImageConfig, packed: &[Packed], made: &[bool], latest: i64) -> ImageConfig {
-    let created = rfc3339(latest);
+fn finish(mut config: ImageConfig, packed: &[Packed], made: &[bool], time: i64) -> ImageConfig {
+    let created = rfc3339(time);
     config.rootfs.diff_ids = packed.iter().map(|packed| packed.diff_id).collect();
     config.created = Some(created.clone());
     for entry in config.history.iter_mut().filter(|entry| entry.created.is_none()) {

@@ -1,6 +1,6 @@
 //! Snapshots: the file system a step leaves, as layers.
 
-use dram_store::{LayerId, Layers, Merged, Packed, Stamp, StepKey, StoreError};
+use dram_store::{LayerId, Layers, Merged, Packed, StepKey, StoreError};
 
 /// One layer of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,9 +9,6 @@ pub struct Layer {
     pub id: LayerId,
     /// The blob it came from, for a base image's.
     pub origin: Option<Packed>,
-    /// Whether its times are the disk's accident and none of them is packed: true of what was copied, whose times
-    /// are those of the checkout it was copied from.
-    pub stamped: bool,
 }
 
 /// Layers on top of each other, lowest first.
@@ -43,12 +40,5 @@ impl Snapshot {
         self.made.push(layer.is_some());
         self.layers.extend(layer);
         self
-    }
-}
-
-impl Layer {
-    /// The times of this layer when it is packed, nothing being younger than `latest`.
-    pub(crate) fn stamp(&self, latest: i64) -> Stamp {
-        Stamp { latest, all: self.stamped }
     }
 }

@@ -38,18 +38,22 @@ pub(crate) fn step(
         Op::Run(run) => {
             let key = key::run(run, &below, world.options.network);
             let record = doing.remembered(&[key], &mut || doing.run(run, &below))?;
-            Ok(doing.on(below, record, false))
+            Ok(on(below, record))
         }
         Op::Workdir(dir) => {
             let key = key::workdir(dir, &below);
             let record = doing.remembered(&[key], &mut || workdir::workdir(world.options.store, &below, step, dir))?;
-            Ok(doing.on(below, record, false))
+            Ok(on(below, record))
         }
         Op::Copy(copy) => {
             let record = doing.copy(copy, &below, stages)?;
-            Ok(doing.on(below, record, true))
+            Ok(on(below, record))
         }
     }
+}
+
+fn on(below: Snapshot, record: Record) -> Snapshot {
+    below.with(record.layer.map(|id| Layer { id, origin: None }))
 }
 
 struct Doing<'a> {
@@ -60,10 +64,6 @@ struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    fn on(&self, below: Snapshot, record: Record, stamped: bool) -> Snapshot {
-        below.with(record.layer.map(|id| Layer { id, origin: None, stamped }))
-    }
-
     /// What is remembered under the first of `keys` that is, or what `carry_out` makes, then remembered under all.
     fn remembered(
         &self,

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod digest;
 pub mod document;
+pub mod elf;
 pub mod path;
 pub mod reference;
 pub mod tar;

@@ -80,8 +80,10 @@ fn read_start(path: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(start)
 }
 
-/// The interpreter that the start of a program names, in its `#!` line or its ELF header.
-fn interpreter(start: &[u8]) -> Option<Vec<u8>> {
+/// The interpreter that a program names, in its `#!` line or its ELF header; `start` is its first 4 KiB.
+///
+/// Follows `execve(2)`; of ELF files, 64-bit little-endian ones are read.
+pub fn interpreter(start: &[u8]) -> Option<Vec<u8>> {
     match start.strip_prefix(b"#!") {
         Some(line) => {
             let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii_start();

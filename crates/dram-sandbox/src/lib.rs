@@ -27,6 +27,7 @@ mod userns;
 mod view;
 
 pub use abilities::{Abilities, Ability, Lack, State};
+pub use command::interpreter;
 pub use error::SandboxError;
 pub use helper::become_helper_if_asked;
 pub use jail::{Bind, Ids, Jail, Network, Root, ShownFile};

@@ -95,15 +95,13 @@ impl<'a> Layers<'a> {
         Layers { store }
     }
 
+    pub(crate) fn store(self) -> &'a Store {
+        self.store
+    }
+
     /// Where the layer's directory lies, if it is there.
     pub fn path(self, id: &LayerId) -> PathBuf {
         self.store.join("layers").join(&id.0)
-    }
-
-    /// The layer that `id` stands for: itself, or the one it is an alias of.
-    pub(crate) fn target(self, id: &LayerId) -> LayerId {
-        let target = fs::read_link(self.path(id)).ok();
-        target.and_then(|target| target.to_str()?.parse().ok()).unwrap_or_else(|| id.clone())
     }
 
     /// Whether it is there.
@@ -138,19 +136,24 @@ impl<'a> Layers<'a> {
         pack(&self.path(id), stamp, out)
     }
 
-    /// Lets the layer `id`, which packs to `diff_id`, stand for what that tar would unpack to: they hold the same but
-    /// for times, and the disk holds it once.
+    /// Remembers that the tar `diff_id` was packed from the layer `id`.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn alias(self, id: &LayerId, diff_id: &Digest) -> Result<(), StoreError> {
-        let place = self.path(&LayerId::of_diff(diff_id));
-        if place.is_dir() {
-            return Ok(());
-        }
-        let new = file::temporary(&self.store.work().path());
-        let made = std::os::unix::fs::symlink(id.as_str(), &new).and_then(|()| fs::rename(&new, &place));
-        made.map_err(StoreError::io("write", &place))
+    pub fn remember_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
+        let record = self.origin_record(diff_id);
+        file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No)
+    }
+
+    /// The layer that the tar `diff_id` was packed from, if it is here. It holds the same but for times.
+    pub fn origin(self, diff_id: &Digest) -> Option<LayerId> {
+        let bytes = file::read_small(&self.origin_record(diff_id), 128).ok()??;
+        let id: LayerId = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
+        self.has(&id).then_some(id)
+    }
+
+    fn origin_record(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.origin", LayerId::of_diff(diff_id)))
     }
 
     /// The blob that the layer was packed into, when it was and the blob is there.
@@ -170,8 +173,7 @@ impl<'a> Layers<'a> {
     }
 
     fn pack_record(self, id: &LayerId, stamp: Stamp) -> PathBuf {
-        let all = if stamp.all { "=" } else { "-" };
-        self.store.join("packs").join(format!("{id}.{all}{}", stamp.latest))
+        self.store.join("packs").join(format!("{id}.{}", stamp.0))
     }
 
     /// How long the layer's tar is, in bytes. Found out once by reading the blob through, and remembered.
@@ -257,10 +259,6 @@ impl<'a> Layers<'a> {
     /// Renames a directory into its place; when another process was first, its result stays.
     fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
-        if fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_symlink()) && !place.is_dir() {
-            // It stood for a layer that was collected.
-            let _ = fs::remove_file(&place);
-        }
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
                 self.store.work().discard(made);

@@ -9,6 +9,8 @@
 //!   layers/ID/         a layer unpacked: an overlay directory, used as it is
 //!   steps/XX/KEY       what a build step left, under the key that names all its inputs
 //!   packs/ID.STAMP     which blob a layer directory was packed into
+//!   packs/ID.elf       which programs and libraries a layer has, and what they need
+//!   packs/ID.origin      which layer a tar was packed from
 //!   packs/ID.size      how long a layer's tar is
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
 //!   steplocks/KEY      held while a step runs, so that two builds share it
@@ -29,6 +31,7 @@ mod lock;
 mod memory;
 mod merged;
 mod pack;
+mod programs;
 mod prune;
 mod refs;
 mod scan;
@@ -47,6 +50,7 @@ pub use lock::StepLock;
 pub use memory::{Memory, Record, StepKey};
 pub use merged::Merged;
 pub use pack::Stamp;
+pub use programs::{Program, Programs};
 pub use prune::Pruned;
 pub use refs::{Refs, Tagged};
 pub use store::Store;

@@ -10,20 +10,10 @@ use dram_image::tar::{Entry, EntryKind, TarWriter};
 use crate::scan::{Found, scan};
 use crate::{Dir, FileKind, StoreError};
 
-/// Which times a packed layer carries. What is on the disk depends on when a build ran; what is packed must not.
+/// The time that everything in a packed layer carries, in seconds since 1970. What times are on the disk depends on
+/// when a build ran and what ran before it; what is packed must not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Stamp {
-    /// Nothing is younger than this, in seconds since 1970.
-    pub latest: i64,
-    /// Everything is exactly as old, whatever the disk says.
-    pub all: bool,
-}
-
-impl Stamp {
-    fn apply(self, mtime: i64) -> i64 {
-        if self.all { self.latest } else { mtime.min(self.latest) }
-    }
-}
+pub struct Stamp(pub i64);
 
 /// Writes the layer directory at `path` as a tar.
 ///
@@ -59,9 +49,7 @@ fn append(writer: &mut TarWriter<&mut dyn Write>, dir: &Dir, found: &Found, stam
         false => put(writer, &entry, &mut io::empty())?,
     }
     if found.opaque {
-        let mut mark = entry_of_mark(found.path.join(b".wh..wh..opq"), stamp);
-        mark.mtime = stamp.apply(found.status.mtime.0);
-        put(writer, &mark, &mut io::empty())?;
+        put(writer, &entry_of_mark(found.path.join(b".wh..wh..opq"), stamp), &mut io::empty())?;
     }
     Ok(())
 }
@@ -77,7 +65,7 @@ fn entry(path: TreePath, kind: EntryKind, found: &Found, stamp: Stamp) -> Entry 
         kind,
         uid: found.status.uid,
         gid: found.status.gid,
-        mtime: stamp.apply(found.status.mtime.0),
+        mtime: stamp.0,
         xattrs: found.xattrs.clone(),
     }
 }
@@ -91,5 +79,5 @@ fn whiteout(found: &Found, stamp: Stamp) -> Entry {
 
 fn entry_of_mark(path: TreePath, stamp: Stamp) -> Entry {
     let kind = EntryKind::File { size: 0 };
-    Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: stamp.latest, xattrs: Vec::new() }
+    Entry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: stamp.0, xattrs: Vec::new() }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
 
-use crate::{Dir, FileKind, LayerId, Store, StoreError};
+use crate::{Dir, LayerId, Store, StoreError};
 
 /// What was, or would be, removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,8 +35,6 @@ impl Store {
         self.steps_to_forget(all, dry, &mut layers, &mut pruned)?;
         if !all {
             layers.extend(images.layers);
-            let targets: Vec<_> = layers.iter().map(|layer| self.layers().target(layer)).collect();
-            layers.extend(targets);
         }
         self.prune_layers(&layers, dry, &mut pruned)?;
         for (digest, size) in self.blobs().all()? {
@@ -82,14 +80,6 @@ impl Store {
                 continue;
             }
             let name = TreePath::parse(&name)?;
-            let is_dir = dir.status(&name)?.is_some_and(|status| status.kind == FileKind::Dir);
-            if !is_dir {
-                // An alias holds nothing of its own.
-                if !dry {
-                    dir.remove(&name)?;
-                }
-                continue;
-            }
             pruned.layers += 1;
             crate::scan::scan(&dir.sub(&name)?, &mut |found| {
                 pruned.bytes += if found.link_to.is_none() { found.status.size } else { 0 };
@@ -107,7 +97,7 @@ impl Store {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let name = TreePath::parse(&name)?;
-            if name.as_bytes().ends_with(b".size") {
+            if [&b".size"[..], b".elf", b".origin"].iter().any(|kind| name.as_bytes().ends_with(kind)) {
                 if all {
                     packs.remove(&name)?;
                 }

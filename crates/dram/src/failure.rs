@@ -104,9 +104,15 @@ impl Failure {
         };
         match error {
             BuildError::AtLine(diagnostic) => at(*diagnostic, Class::Work),
-            BuildError::Run { text: _, span, code, tail } => {
+            BuildError::Run { text: _, span, code, tail, missing_loader } => {
                 let what = format!("the command failed with exit code {code}");
-                let mut failure = at(Diagnostic::error(span, what).label(meaning(code)), Class::Work);
+                let mut diagnostic = Diagnostic::error(span, what).label(meaning(code));
+                if let Some((program, interpreter)) = missing_loader {
+                    let missing = SandboxError::MissingInterpreter { program, interpreter };
+                    diagnostic.notes.push(missing.to_string());
+                    diagnostic.helps = helps_for(&missing);
+                }
+                let mut failure = at(diagnostic, Class::Work);
                 failure.output = tail;
                 failure
             }

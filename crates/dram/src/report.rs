@@ -70,19 +70,27 @@ fn one(renderer: &Renderer, name: &str, text: &str, diagnostic: &Diagnostic) -> 
     if let Some(rule) = diagnostic.rule {
         title = title.id(rule);
     }
+    if diagnostic.span.is_empty() {
+        // It is about no place in the text.
+        return renderer.render(&[with_remarks(Group::with_title(title), diagnostic)]);
+    }
     let span = within(text, diagnostic);
     let mut mark = AnnotationKind::Primary.span(span);
     if let Some(label) = diagnostic.label.as_deref().filter(|label| !label.is_empty()) {
         mark = mark.label(plain(label));
     }
-    let mut group: Group<'_> = title.element(Snippet::source(text).path(name).annotation(mark));
+    let group = title.element(Snippet::source(text).path(name).annotation(mark));
+    renderer.render(&[with_remarks(group, diagnostic)])
+}
+
+fn with_remarks<'a>(mut group: Group<'a>, diagnostic: &Diagnostic) -> Group<'a> {
     for note in &diagnostic.notes {
         group = group.element(Level::NOTE.message(plain(note)));
     }
     for help in &diagnostic.helps {
         group = group.element(Level::HELP.message(plain(help)));
     }
-    renderer.render(&[group])
+    group
 }
 
 /// The diagnostic's place, on character borders of `text` and at most to the end of its first line: a long

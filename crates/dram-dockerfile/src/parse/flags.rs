@@ -2,6 +2,7 @@
 
 use crate::ast::{Flag, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::nearest::nearest;
 
 /// What is done about a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +82,11 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
         let written = quote(&format!("--{}", flag.name));
         let error = |message: String| Diagnostic::error(flag.span.clone(), message);
         let Some((_, known)) = table.iter().find(|(known, _)| *known == flag.name) else {
-            wrong(
-                error(format!("`{name}` has no flag {written}"))
-                    .did_you_mean(&flag.name, table.iter().map(|(known, _)| *known)),
-            );
+            let mut unknown = error(format!("`{name}` has no flag {written}"));
+            if let Some(meant) = nearest(&flag.name, table.iter().map(|(known, _)| *known)) {
+                unknown = unknown.help(format!("did you mean `--{meant}`?"));
+            }
+            wrong(unknown);
             continue;
         };
         let refusal = |help: &str| error(format!("`{name} --{}` is not supported yet", flag.name)).help(help);

@@ -27,7 +27,7 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
         cli::Network::None => dram_sandbox::Network::None,
     };
     let unpacking = || report::note(&format!("unpacking `{}` for the first time", args.image));
-    let snapshot = once(|tell| image.snapshot(&store, tell), unpacking)?;
+    let snapshot = once(|tell| image.snapshot_to_run(&store, tell), unpacking)?;
     let (mut jail, place) = container::jail(&store, &snapshot, network, &host)?;
     describe(&mut jail, &store, &snapshot, &image, args)?;
     container::make_dir(&store, &snapshot, &place, &jail.cwd)?;

@@ -1,0 +1,94 @@
+//! The programs and shared libraries of a layer: looked for once, and remembered with it.
+
+use std::io::Read as _;
+
+use dram_image::TreePath;
+use dram_image::elf;
+use serde::{Deserialize, Serialize};
+
+use crate::file::{self, Durable};
+use crate::scan::scan;
+use crate::{Dir, FileKind, LayerId, Layers, Store, StoreError};
+
+/// A larger file is not looked into: programs of this size are packed with what they need.
+const LARGEST_PROGRAM: u64 = 64 << 20;
+/// A record of a layer with tens of thousands of programs.
+const LARGEST_RECORD: u64 = 32 << 20;
+
+/// What one layer brings and what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Programs {
+    /// Names of files that a loader may look for: those with `.so` in them.
+    pub libraries: Vec<String>,
+    /// The ELF files that need something.
+    pub programs: Vec<Program>,
+}
+
+/// An ELF file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Where it lies, without the leading slash; other bytes than UTF-8 replaced.
+    pub path: String,
+    /// Its loader.
+    pub interpreter: Option<String>,
+    /// The libraries it needs.
+    pub libraries: Vec<String>,
+}
+
+impl Layers<'_> {
+    /// The programs and libraries of the layer `id`.
+    ///
+    /// # Errors
+    /// When the layer is gone, or the disk refuses.
+    pub fn programs(self, id: &LayerId) -> Result<Programs, StoreError> {
+        let store = self.store();
+        let record = store.join("packs").join(format!("{id}.elf"));
+        let known = file::read_small(&record, LARGEST_RECORD).ok().flatten();
+        if let Some(programs) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
+            return Ok(programs);
+        }
+        let programs = look(&Dir::open(&self.path(id))?)?;
+        remember(store, &record, &programs);
+        Ok(programs)
+    }
+}
+
+/// Costs the next build the same look again when it fails.
+fn remember(store: &Store, record: &std::path::Path, programs: &Programs) {
+    let bytes = serde_json::to_vec(programs).expect("plain data becomes JSON");
+    let _ = file::replace(record, &bytes, &store.work().path(), Durable::No);
+}
+
+fn look(layer: &Dir) -> Result<Programs, StoreError> {
+    let mut programs = Programs::default();
+    scan(layer, &mut |found| {
+        let name = String::from_utf8_lossy(found.path.name().unwrap_or_default()).into_owned();
+        let is_library = name.contains(".so");
+        if is_library && matches!(found.status.kind, FileKind::File | FileKind::Symlink) {
+            programs.libraries.push(name);
+        }
+        let is_program = found.status.kind == FileKind::File && (is_library || found.status.mode & 0o111 != 0);
+        if is_program && found.link_to.is_none() && found.status.size <= LARGEST_PROGRAM {
+            programs.programs.extend(program(layer, &found.path)?);
+        }
+        Ok(())
+    })?;
+    Ok(programs)
+}
+
+fn program(layer: &Dir, path: &TreePath) -> Result<Option<Program>, StoreError> {
+    let fail = || StoreError::io("read", &layer.shown().join(path.as_path()));
+    let mut file = layer.open_file(path)?;
+    let mut bytes = Vec::new();
+    (&mut file).take(4).read_to_end(&mut bytes).map_err(fail())?;
+    if bytes != *b"\x7fELF" {
+        return Ok(None);
+    }
+    file.take(LARGEST_PROGRAM).read_to_end(&mut bytes).map_err(fail())?;
+    let Some(needs) = elf::needs(&bytes) else { return Ok(None) };
+    if needs.interpreter.is_none() && needs.libraries.is_empty() {
+        return Ok(None);
+    }
+    let path = String::from_utf8_lossy(path.as_bytes()).into_owned();
+    Ok(Some(Program { path, interpreter: needs.interpreter, libraries: needs.libraries }))
+}
