@@ -156,7 +156,7 @@ fn targets() {
 fn names_that_are_meant_are_told() {
     let table = [
         ("FORM x\n", "did you mean `FROM`?"),
-        ("FROM x\nCOPY --form=y a b\n", "did you mean `from`?"),
+        ("FROM x\nCOPY --form=y a b\n", "did you mean `--from`?"),
         ("FROM x AS build\nFROM BUILD\n", "did you mean `build`?"),
         ("FROM x\nSTOPSIGNAL SIGTREM\n", "did you mean `SIGTERM`?"),
     ];
