@@ -87,8 +87,11 @@ impl Doing<'_> {
                 (self.tell)(Event::Waiting(self.at));
             })?
         };
-        // Whoever was waited for has just done this step: it serves even a build that wants nothing remembered.
-        if waited && let Some(record) = recall() {
+        // Somebody may have done this step since it was looked for. Whoever was waited for has just done it: that
+        // serves even a build that wants nothing remembered.
+        if (waited || self.world.options.use_memory)
+            && let Some(record) = recall()
+        {
             (self.tell)(Event::Remembered(self.at));
             return Ok(record);
         }

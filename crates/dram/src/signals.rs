@@ -24,9 +24,9 @@ pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
 }
 
 /// Calls `pass_on` with every signal that a command might wait for.
-pub(crate) fn pass_on(pass_on: impl Fn(i32) + Send + 'static) -> Result<(), Failure> {
+pub(crate) fn pass_on(mut pass_on: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
     let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
-    thread::spawn(move || signals.forever().for_each(pass_on));
+    thread::spawn(move || signals.forever().for_each(&mut pass_on));
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::thread;
 
 use dram_build::{Image, Snapshot, container, users};
 use dram_image::ContainerConfig;
-use dram_sandbox::{Bind, Jail, Running, Stdio3};
+use dram_sandbox::{Bind, Handle, Jail, Running, Stdio3};
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios};
 
@@ -41,10 +41,27 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     let io = Stdio3::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
     let mut running = jail.spawn(io)?;
     let handle = running.handle();
-    signals::pass_on(move |signal| handle.signal(signal))?;
+    let insistence = Insistence::default();
+    signals::pass_on(move |signal| insistence.pass_on(signal, &handle))?;
     let code = running.wait()?.code();
     drop(place);
     Ok(exit(code))
+}
+
+/// The kernel keeps from a namespace's first process every signal that it has no handler for. Whoever asks a second time
+/// to end it means it: then it is killed.
+#[derive(Default)]
+struct Insistence(std::cell::Cell<bool>);
+
+impl Insistence {
+    fn pass_on(&self, signal: i32, to: &Handle) {
+        let asks_to_end = matches!(signal, signal_hook::consts::SIGINT | signal_hook::consts::SIGTERM);
+        if asks_to_end && self.0.replace(true) {
+            to.kill();
+        } else {
+            to.signal(signal);
+        }
+    }
 }
 
 /// Calls `work` with a function that calls `tell` the first time only.
@@ -162,10 +179,10 @@ fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
     let outer = running.take_terminal().ok_or_else(|| Failure::work("the jail has no terminal"))?;
     let raw = Raw::enter()?;
     copy_size(&outer);
-    let (handle, resized) = (running.handle(), duplicate(&outer)?);
+    let (handle, resized, insistence) = (running.handle(), duplicate(&outer)?, Insistence::default());
     signals::pass_on(move |signal| match signal {
         signal_hook::consts::SIGWINCH => copy_size(&resized),
-        signal => handle.signal(signal),
+        signal => insistence.pass_on(signal, &handle),
     })?;
     let to_inside = File::from(duplicate(&outer)?);
     // This thread may wait for a key for ever; the process does not wait for it.
