@@ -2,64 +2,13 @@
 //! that is not done, and hands it back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
-use dram_dockerfile::ignore::Ignore;
 use dram_dockerfile::{Base, From, Op, Plan};
-use dram_image::TreePath;
-use dram_sandbox::Network;
-use dram_store::{IgnoreFn, Store, Verdict};
 
-use crate::container::Host;
 use crate::step::{Stages, World, step};
-use crate::{BuildError, Cancel, Event, Outside, Snapshot, StepAt};
-
-/// How to carry out a plan.
-#[derive(Debug)]
-pub struct Options<'a> {
-    /// Where everything is kept.
-    pub store: &'a Store,
-    /// The build context.
-    pub context: &'a Context,
-    /// Whether remembered steps count.
-    pub use_memory: bool,
-    /// The network of commands.
-    pub network: Network,
-    /// What commands see of this machine.
-    pub host: Host,
-    /// What stops the build.
-    pub cancel: Cancel,
-}
-
-/// The files that `COPY` takes.
-#[derive(Debug, Clone)]
-pub enum Context {
-    /// A directory, and what is ignored in it.
-    Dir {
-        /// The directory.
-        path: PathBuf,
-        /// The ignore list, if there is one.
-        ignore: Option<Arc<Ignore>>,
-    },
-}
-
-/// The ignore list as the store asks for it.
-pub(crate) fn verdicts(ignore: Option<Arc<Ignore>>) -> IgnoreFn {
-    match ignore {
-        None => Box::new(|_: &TreePath| Verdict::Keep),
-        Some(ignore) => Box::new(move |path: &TreePath| {
-            let path = String::from_utf8_lossy(path.as_bytes());
-            match ignore.excludes(&path) {
-                false => Verdict::Keep,
-                true if ignore.may_prune(&path) => Verdict::Drop,
-                true => Verdict::Look,
-            }
-        }),
-    }
-}
+use crate::{BuildError, Event, Options, Outside, Snapshot, StepAt};
 
 /// Carries out `plan`. `outside` holds what the plan's names from outside lead to. Returns the snapshot of the target
 /// stage.

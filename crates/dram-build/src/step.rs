@@ -7,11 +7,10 @@ use dram_dockerfile::{Copy, From, Op, Plan, Step};
 use dram_image::TreePath;
 use dram_store::{ContextDir, Record, StepKey, Tree};
 
-use crate::build::{Context, Options};
 use crate::copy::FromTree;
 use crate::run::Surroundings;
 use crate::select::{self, Place};
-use crate::{BuildError, Event, Layer, Outside, Snapshot, StepAt, copy, key, run, workdir};
+use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, run, workdir};
 
 /// Everything a step may need. Shared by all threads, changed by none.
 pub(crate) struct World<'a> {
@@ -150,7 +149,7 @@ impl Doing<'_> {
     fn copy_dir(&self, copy: &Copy, below: &Snapshot, context: &Context) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let Context::Dir { path, ignore } = context;
-        let tree = ContextDir::open(store, path, crate::build::verdicts(ignore.clone()))?;
+        let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
         let hides =
             |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
         let place = Place { name: self.place_name(&copy.from), hides: &hides };

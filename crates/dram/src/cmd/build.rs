@@ -6,13 +6,13 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dram_build::{Cancel, Context, Image, Lack, Options, Outside};
+use dram_build::{Cancel, Context, Image, Options, Outside};
 use dram_dockerfile::ignore::Ignore;
 use dram_dockerfile::{Diagnostic, Need, NeedKind, Plan, Settings, Severity, StageGraph};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
-use super::say;
+use super::{lacks, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::{Failure, Remarks};
@@ -61,7 +61,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         say(&format!("{}\n", sealed.manifest.digest));
         return Ok(());
     }
-    warn_of_lacks(&dram_build::lacks(&store, &snapshot)?);
+    lacks::warn(&dram_build::lacks(&store, &snapshot)?);
     let (remembered, done) = progress.counts();
     let image = Image::open(&store, &sealed.manifest)?;
     let names: Vec<String> = tags.iter().map(Reference::short).collect();
@@ -72,51 +72,6 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         size(image.compressed_size())
     ));
     Ok(())
-}
-
-/// Says what the image's programs will miss when they start.
-fn warn_of_lacks(lacks: &[Lack]) {
-    for lack in lacks {
-        let programs: Vec<String> = lack.programs.iter().take(3).map(|path| format!("`{path}`")).collect();
-        let more = lack.programs.len() - programs.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let kind = if lack.is_loader { "loader" } else { "library" };
-        report::note(&format!(
-            "warning: {}{more} need{} the {kind} `{}`, which is not in the image",
-            programs.join(", "),
-            if lack.programs.len() == 1 { "s" } else { "" },
-            lack.what
-        ));
-        let help = match package(&lack.what) {
-            _ if lack.is_loader => "build it in a stage of the same family as the last one (musl or glibc), or the \
-                                    other way round"
-                .to_owned(),
-            Some(package) => format!("install it in the last stage (on Debian: `apt-get install {package}`)"),
-            None => "install it in the last stage, or copy it from the stage that has it".to_owned(),
-        };
-        report::note(&format!("  help: {help}"));
-    }
-}
-
-/// Debian's package for libraries that releases and their native code often need.
-fn package(library: &str) -> Option<&'static str> {
-    let table = [
-        ("libcrypto.so.3", "libssl3"),
-        ("libssl.so.3", "libssl3"),
-        ("libtinfo.so.6", "libtinfo6"),
-        ("libncursesw.so.6", "libncursesw6"),
-        ("libstdc++.so.6", "libstdc++6"),
-        ("libgcc_s.so.1", "libgcc-s1"),
-        ("libz.so.1", "zlib1g"),
-        ("libsctp.so.1", "libsctp1"),
-        ("libsqlite3.so.0", "libsqlite3-0"),
-        ("libpq.so.5", "libpq5"),
-        ("libyaml-0.so.2", "libyaml-0-2"),
-        ("libexpat.so.1", "libexpat1"),
-        ("libffi.so.8", "libffi8"),
-        ("libsystemd.so.0", "libsystemd0"),
-    ];
-    table.iter().find(|(name, _)| *name == library).map(|(_, package)| *package)
 }
 
 fn build_args(args: &cli::Build) -> Result<BTreeMap<String, String>, Failure> {

@@ -3,6 +3,7 @@
 mod build;
 mod doctor;
 mod images;
+mod lacks;
 mod moving;
 mod names;
 mod run;
