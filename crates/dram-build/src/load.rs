@@ -199,10 +199,10 @@ impl Loading<'_> {
         Ok(None)
     }
 
-    /// Takes the blob into the store. Its length and digest are checked on the way.
-    fn blob(&self, descriptor: &Descriptor) -> Result<(), LoadError> {
+    /// Takes the blob into the store. Its length and digest are checked on the way. Returns whether it is new there.
+    fn blob(&self, descriptor: &Descriptor) -> Result<bool, LoadError> {
         if self.store.blobs().has(descriptor) {
-            return Ok(());
+            return Ok(false);
         }
         let digest = descriptor.digest;
         let damaged = |why: String| LoadError::Blob { path: self.path.to_owned(), digest, why };
@@ -216,7 +216,7 @@ impl Loading<'_> {
         let copied = io::copy(&mut file.take(descriptor.size), &mut writer);
         copied.and_then(|_| writer.flush()).map_err(|source| self.read_error(&name, source))?;
         let (found, _) = writer.commit()?;
-        if found == digest { Ok(()) } else { Err(damaged("its content is not what its name says".to_owned())) }
+        if found == digest { Ok(true) } else { Err(damaged("its content is not what its name says".to_owned())) }
     }
 
     fn read_error(&self, name: &TreePath, source: io::Error) -> LoadError {
@@ -231,12 +231,21 @@ impl Loading<'_> {
     /// Takes an image's documents and layers into the store and reads them back.
     fn image(&self, descriptor: &Descriptor) -> Result<Image, LoadError> {
         let manifest: Document<Manifest> = self.read(descriptor)?;
-        let blobs = manifest.value().layers.iter().chain([&manifest.value().config]);
-        blobs.into_iter().try_for_each(|blob| self.blob(blob))?;
+        self.blob(&manifest.value().config)?;
+        let layers = &manifest.value().layers;
+        let are_new = layers.iter().map(|layer| self.blob(layer)).collect::<Result<Vec<_>, _>>()?;
         let image = Image::open(self.store, descriptor)?;
-        for (diff_id, blob) in image.layers() {
+        for ((diff_id, blob), is_new) in image.layers().zip(are_new) {
             // Read through once: `FROM` this image must not be the first to find that a layer is none.
-            self.store.layers().size(diff_id, blob)?;
+            let layers = self.store.layers();
+            if is_new {
+                let checked = layers.check(blob, diff_id);
+                if checked.is_err() {
+                    // Else the next attempt would find it here and take it for checked.
+                    self.store.blobs().remove(&blob.digest);
+                }
+                layers.remember_size(diff_id, checked?)?;
+            }
         }
         Ok(image)
     }

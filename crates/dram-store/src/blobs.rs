@@ -122,6 +122,11 @@ impl<'a> Blobs<'a> {
         Document::read(bytes).map_err(|source| StoreError::Document { path, source })
     }
 
+    /// Removes a blob that turned out to be useless. That it cannot be removed is for the next collection of garbage.
+    pub fn remove(self, digest: &Digest) {
+        let _ = fs::remove_file(self.path(digest));
+    }
+
     /// The digests of all blobs, and the length of each.
     ///
     /// # Errors
