@@ -161,7 +161,8 @@ error: cannot start `/nowhere`: no such file or directory in the image
 
 #[test]
 fn a_script_without_its_interpreter() {
-    let context = Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n").file("x", "#!/usr/bin/python3\n");
+    let context =
+        Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n").file("x", "#!/usr/bin/python3\n");
     ends(
         &build(&context),
         1,
@@ -258,7 +259,11 @@ fn mistyped_words_are_told_all_at_once() {
     let errors: Vec<_> = done.lines("error: ");
     assert_eq!(
         errors,
-        ["error: unknown instruction `COPPY`", "error: `RUN` has no flag `--mont`", "error: `COPY` has no flag `--form`"]
+        [
+            "error: unknown instruction `COPPY`",
+            "error: `RUN` has no flag `--mont`",
+            "error: `COPY` has no flag `--form`"
+        ]
     );
     done.says("did you mean `COPY`?").says("mount`?").says("from`?").says(":2:1").says(":3:5").says(":4:6");
 }

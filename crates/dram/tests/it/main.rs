@@ -2,7 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod build;
+mod demo;
 mod errors;
+mod house;
+mod images;
 mod parity;
+mod readme;
+mod robust;
+mod rootless;
+mod run;
 mod support;
 mod tree;

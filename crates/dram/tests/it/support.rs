@@ -9,8 +9,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
@@ -24,8 +25,12 @@ pub(crate) fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).canonicalize().unwrap()
 }
 
+/// A directory that everybody may look into. Its name could be that of an image: podman mixes the two up.
 pub(crate) fn temp() -> TempDir {
-    let dir = tempfile::Builder::new().prefix("dram-it-").tempdir().unwrap();
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+    let name = format!("dram-it-{since:x}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let dir = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
     dir
 }
@@ -172,7 +177,7 @@ impl Tool {
 
     /// Starts it. Output is collected from here on.
     pub(crate) fn start(mut self) -> Started {
-        if let Some(umask) = self.umask {
+        if let Some(umask) = self.umask.take() {
             self = self.under_umask(umask);
         }
         let what = format!("{:?}", self.command);
@@ -189,7 +194,12 @@ impl Tool {
 
     fn under_umask(self, umask: u32) -> Tool {
         let script = format!(r#"umask {umask:03o}; exec "$0" "$@""#);
-        let mut outer = tool("sh").arg("-c").arg(script).arg(self.command.get_program());
+        self.within("sh", &["-c", &script])
+    }
+
+    /// `PROGRAM WORDS THIS`, in the same surroundings.
+    pub(crate) fn within(self, program: &str, words: &[&str]) -> Tool {
+        let mut outer = tool(program).args(words).arg(self.command.get_program());
         outer.command.args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
             outer.command.env(name, value.unwrap_or_default());
@@ -197,7 +207,7 @@ impl Tool {
         if let Some(dir) = self.command.get_current_dir() {
             outer.command.current_dir(dir);
         }
-        Tool { stdin: self.stdin, ..outer }
+        Tool { stdin: self.stdin, umask: self.umask, ..outer }
     }
 
     pub(crate) fn end(self) -> Done {

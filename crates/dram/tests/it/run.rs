@@ -1,0 +1,249 @@
+//! `dram run`: a command in a container that is gone when the command is.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use crate::support::{Context, Store, Tool, names, temp, tool, until};
+
+fn sh(store: &Store, options: &[&str], script: &str) -> Tool {
+    store.dram(["run"]).args(options).args(["parity-base", "sh", "-c", script])
+}
+
+/// Fails unless a run with `options` prints `text`.
+#[track_caller]
+fn prints(store: &Store, options: &[&str], script: &str, text: &str) {
+    let done = sh(store, options, script).ok();
+    assert_eq!(done.stdout, text, "{done}");
+}
+
+#[test]
+fn exit_codes_and_streams_are_passed_on() {
+    let store = Store::with_base();
+    let done = sh(&store, &[], "echo out; echo err >&2; exit 7").fails(7);
+    assert_eq!(done.stdout, "out\n");
+    assert!(done.stderr.ends_with("err\n"), "{done}");
+    let again = sh(&store, &["--rm"], "echo out; echo err >&2").ok();
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("out\n", "err\n"));
+    sh(&store, &[], "exit 255").fails(255);
+    sh(&store, &[], "sh -c 'kill -TERM $$'; exit $?").fails(143);
+}
+
+#[test]
+fn the_environment() {
+    let store = Store::with_base();
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let env = sh(&store, &["-e", "A=1", "-e", "B", "-e", "C=", "-e", "GONE", "--env", "D=x=y z"], "env | sort");
+    let done = env.env("B", "from here").env("SECRET", "x").ok();
+    let shown: Vec<_> = done.stdout.lines().filter(|line| !line.starts_with("SHLVL=")).collect();
+    let path = format!("PATH={path}");
+    assert_eq!(shown, ["A=1", "B=from here", "C=", "D=x=y z", "HOME=/root", &path, "PWD=/"]);
+    prints(&store, &["-e", "HOME=/elsewhere", "-e", "PATH=/bin"], "echo $HOME $PATH", "/elsewhere /bin\n");
+    prints(&store, &["-u", "app"], "echo $HOME", "/home/app\n");
+    sh(&store, &["-e", "=x"], "true").fails(2);
+}
+
+#[test]
+fn volumes() {
+    let (store, place) = (Store::with_base(), temp());
+    let host = place.path().join("dir");
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("f"), "seen\n").unwrap();
+    let both = format!("{}:/new/place", host.display());
+    prints(&store, &["-v", &both], "cat /new/place/f; echo written > /new/place/g", "seen\n");
+    assert_eq!(fs::read_to_string(host.join("g")).unwrap(), "written\n");
+    let ro = format!("{}:/srv:ro", host.display());
+    let done = sh(&store, &["-v", &ro], "cat /srv/f; echo x > /srv/h").fails(1);
+    assert_eq!(done.stdout, "seen\n");
+    assert!(done.stderr.contains("Read-only file system"), "{done}");
+    assert_eq!(names(&host), ["f", "g"]);
+    let file = format!("{}:/etc/base.conf", host.join("f").display());
+    prints(&store, &["-v", &file, "-v", &both], "cat /etc/base.conf /new/place/f", "seen\nseen\n");
+    prints(&store, &[], "cat /etc/base.conf; ls /new 2>&1 | wc -l", "setting=1\n1\n");
+}
+
+#[test]
+fn a_volume_stays_inside_where_a_link_of_the_image_leads_out() {
+    let (store, place) = (Store::with_base(), temp());
+    fs::write(place.path().join("f"), "seen\n").unwrap();
+    symlink("f", place.path().join("link")).unwrap();
+    let context = Context::new("FROM parity-base\nRUN ln -s ../../../../tmp /out\n");
+    store.build(&context).ok();
+    let volume = format!("{}:/out/in:ro", place.path().display());
+    let done = store.dram(["run", "-v", &volume, "demo", "sh", "-c", "cat /tmp/in/link"]).ok();
+    assert_eq!(done.stdout, "seen\n");
+}
+
+#[test]
+fn users_and_directories() {
+    let store = Store::with_base();
+    prints(&store, &[], "id; pwd", "uid=0(root) gid=0(root) groups=0(root)\n/\n");
+    prints(&store, &["-u", "app"], "id", "uid=1000(app) gid=1000(app) groups=50(staff),1000(app)\n");
+    prints(&store, &["--user", "app:staff"], "id -u; id -g", "1000\n50\n");
+    prints(&store, &["-u", "1234:4321"], "id -u; id -g; id -G", "1234\n4321\n4321\n");
+    prints(&store, &["-w", "/usr/share/base"], "ls", "deep\none\ntwo\ntwo-again\n");
+    prints(&store, &["--workdir", "/made/now", "-u", "app"], "pwd", "/made/now\n");
+    sh(&store, &["-u", "nosuch"], "true").fails(1).says("no user `nosuch`");
+    sh(&store, &["-w", "/etc/passwd"], "true").fails(1).says("/etc/passwd");
+}
+
+#[test]
+fn standard_input_only_when_asked() {
+    let store = Store::with_base();
+    let cat = || store.dram(["run", "-i", "parity-base", "cat"]);
+    assert_eq!(cat().stdin("one\ntwo\n").ok().stdout, "one\ntwo\n");
+    let many = "0123456789\n".repeat(200_000);
+    assert_eq!(cat().stdin(many.clone()).ok().stdout, many);
+    assert_eq!(store.dram(["run", "parity-base", "cat"]).stdin("one\n").ok().stdout, "");
+}
+
+/// Runs dram with a terminal.
+fn on_terminal(store: &Store, words: &str) -> Tool {
+    let command = format!("stty rows 33 cols 77; {} run {words}", crate::support::dram_path().display());
+    tool("script").args(["-qec", &command, "/dev/null"]).env("DRAM_STORE", store.path())
+}
+
+#[test]
+fn a_terminal_when_asked() {
+    let store = Store::with_base();
+    let done = on_terminal(&store, "-t parity-base sh -c 'tty; stty size; echo $TERM; exit 6'").env("TERM", "vt100");
+    let done = done.fails(6);
+    // `script` tells that there is no more to type by a NUL.
+    let shown = done.stdout.replace("^@", "");
+    assert!(shown.ends_with("/dev/pts/0\r\n33 77\r\nxterm\r\n"), "{done}");
+    let typed = on_terminal(&store, "-it parity-base sh").stdin("echo $((40 + 2))\nexit 3\n").fails(3);
+    assert!(typed.stdout.contains("\n42\r\n"), "{typed}");
+    prints(&store, &[], "tty || true", "not a tty\n");
+}
+
+#[test]
+fn signals_are_passed_on() {
+    for (signal, code) in [("TERM", 9), ("INT", 9), ("HUP", 9), ("USR1", 9), ("QUIT", 9)] {
+        let (store, place) = (Store::with_base(), temp());
+        let volume = format!("{}:/out", place.path().display());
+        let script = format!("trap 'echo got; exit 9' {signal}; : > /out/ready; while :; do sleep 0.05; done");
+        let started = sh(&store, &["-v", &volume], &script).start();
+        until("the trap is set", Duration::from_secs(20), || place.path().join("ready").exists());
+        started.signal(signal);
+        let done = started.end();
+        assert_eq!((done.code, done.stdout.as_str()), (code, "got\n"), "SIG{signal}\n{done}");
+    }
+}
+
+#[test]
+fn a_killed_dram_takes_its_container_with_it() {
+    let (store, place) = (Store::with_base(), temp());
+    let volume = format!("{}:/out", place.path().display());
+    let mark = format!("86401.{}", std::process::id());
+    let script = format!("trap '' TERM INT; sleep {mark} & setsid sleep {mark} & : > /out/ready; wait");
+    let started = sh(&store, &["-v", &volume], &script).start();
+    until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
+    started.signal("KILL");
+    assert_eq!(started.end().code, 137);
+    until("all is over", Duration::from_secs(5), || tool("pgrep").args(["-f", &mark]).end().stdout.is_empty());
+    prints(&store, &[], "echo works", "works\n");
+    assert_eq!(names(&store.join("work")), ["gate"]);
+}
+
+#[test]
+fn networks() {
+    let store = Store::with_base();
+    let devices = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '";
+    prints(&store, &["--network", "none"], devices, "lo\n");
+    prints(&store, &["--network", "none"], "ping -c1 -W2 127.0.0.1 | grep -c '1 packets received'", "1\n");
+    let host = sh(&store, &["--network", "host"], devices).ok().stdout;
+    let own = fs::read_dir("/sys/class/net").unwrap().count();
+    assert_eq!(host.lines().count(), own, "{host}");
+    sh(&store, &["--network", "bridge"], "true").fails(2);
+    prints(&store, &[], "hostname; grep -c localhost /etc/hosts", "dram\n2\n");
+}
+
+#[test]
+fn what_is_run_when_the_image_says_something() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nENTRYPOINT [\"echo\", \"entry\"]\nCMD [\"cmd\", \"two\"]\n");
+    store.build(&context).ok();
+    for (options, words, text) in [
+        (vec![], vec![], "entry cmd two\n"),
+        (vec![], vec!["own"], "entry own\n"),
+        (vec![], vec!["-n", "--x"], "entry -n --x\n"),
+        (vec!["--entrypoint", "printf"], vec!["%s.", "a", "b"], "a.b."),
+        (vec!["--entrypoint", "pwd"], vec![], "/\n"),
+    ] {
+        let done = store.dram(["run"]).args(options).arg("demo").args(words).ok();
+        assert_eq!(done.stdout, text, "{done}");
+    }
+    let context = Context::new("FROM parity-base\nUSER app\nWORKDIR /srv\nENV X=1\nCMD id -u; pwd; echo $X\n");
+    store.build(&context).ok();
+    assert_eq!(store.dram(["run", "demo"]).ok().stdout, "1000\n/srv\n1\n");
+    let digest = store.digest("demo");
+    assert_eq!(store.dram(["run", &digest]).ok().stdout, "1000\n/srv\n1\n");
+    assert_eq!(store.dram(["run", &digest[7..19], "echo", "short"]).ok().stdout, "short\n");
+}
+
+#[test]
+fn what_a_container_changes_is_thrown_away() {
+    let store = Store::with_base();
+    prints(&store, &[], "echo x > /new; rm -r /usr/share/base; echo y > /etc/passwd; ls /new", "/new\n");
+    let (files, digest) = (all_files(&store), store.digest("parity-base"));
+    prints(&store, &[], "rm -rf /bin /etc; echo x > /new", "");
+    prints(
+        &store,
+        &[],
+        "ls /new 2>&1; ls /usr/share/base; head -c5 /etc/passwd",
+        "ls: /new: No such file or directory\ndeep\none\ntwo\ntwo-again\nroot:",
+    );
+    assert_eq!((all_files(&store), store.digest("parity-base")), (files, digest));
+    assert_eq!(names(&store.join("work")), ["gate"]);
+}
+
+fn all_files(store: &Store) -> String {
+    tool("find").arg(store.path()).args(["-not", "-path", "*/work/*"]).ok().stdout
+}
+
+#[test]
+fn what_a_command_leaves_running_ends_with_it() {
+    let store = Store::with_base();
+    let mark = format!("86400.{}", std::process::id());
+    prints(
+        &store,
+        &[],
+        &format!("sleep {mark} & setsid sleep {mark} >/dev/null 2>&1 & sleep 0.2; echo over"),
+        "over\n",
+    );
+    let alive = tool("pgrep").args(["-f", &mark]).end();
+    assert_eq!(alive.stdout, "", "{alive}");
+}
+
+#[test]
+fn a_container_cannot_reach_this_machine() {
+    let store = Store::with_base();
+    for script in [
+        "mount -t tmpfs none /mnt",
+        "mknod /x c 1 3 && echo > /x",
+        "mknod /x b 8 0 && head -c1 /x",
+        "echo 1 > /proc/sys/kernel/panic",
+        "echo b > /proc/sysrq-trigger",
+        "chroot /proc/1/root ls /lib/systemd",
+        "cat /proc/kcore",
+        "insmod /x",
+        "hostname other",
+        "dmesg",
+    ] {
+        let done = sh(&store, &[], &format!("mkdir -p /mnt; {script}")).end();
+        assert_ne!(done.code, 0, "{done}");
+    }
+    prints(&store, &[], "grep Cap /proc/self/status | grep Eff", "CapEff:\t00000000a80425fb\n");
+}
+
+#[test]
+fn many_at_once() {
+    let store = Store::with_base();
+    let all: Vec<_> =
+        (0..8).map(|number| sh(&store, &[], &format!("sleep 0.2; echo {number} > /f; cat /f")).start()).collect();
+    for (number, one) in all.into_iter().enumerate() {
+        let done = one.end();
+        assert_eq!((done.code, done.stdout.as_str()), (0, format!("{number}\n").as_str()), "{done}");
+    }
+    assert_eq!(names(&store.join("work")), ["gate"]);
+}
