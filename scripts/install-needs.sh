@@ -44,6 +44,8 @@ needs_test() {
   needs_peer
   need skopeo skopeo
   need umoci umoci
+  need podman podman
+  need procps pgrep
   need uidmap newuidmap
   need xz-utils xz
   need zstd zstd

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write as _};
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -49,11 +49,11 @@ pub(crate) fn dram_path() -> &'static Path {
 
 /// Statics are never dropped: a shell waits for the end of this process and tidies up.
 fn remove_at_exit(dir: &Path) {
-    let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -rf "$2""#;
+    let script = r#"(while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -rf "$2") &"#;
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh", &std::process::id().to_string()]).arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    command.spawn().unwrap();
+    assert!(command.status().unwrap().success());
 }
 
 /// The root file system of the base image, made once.
@@ -430,12 +430,6 @@ impl Context {
     /// With this file.
     pub(crate) fn file(self, name: &str, text: &str) -> Context {
         self.write(name, text);
-        self
-    }
-
-    /// With this link.
-    pub(crate) fn link(self, name: &str, target: &str) -> Context {
-        symlink(target, self.join(name)).unwrap();
         self
     }
 
