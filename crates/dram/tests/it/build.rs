@@ -67,6 +67,7 @@ fn a_mode_is_a_change_too() {
     let changed = store.build(&context).ok();
     // The RUN of stage b must run, but writes the same: what copies it need not be done again.
     assert_eq!(changed.steps(), (2, 5), "{changed}");
+    valid_image(&store, "demo:latest");
 }
 
 #[test]
@@ -197,6 +198,7 @@ fn no_cache_carries_everything_out() {
     store.build(&context).ok();
     let done = store.build(&context).args(["--no-cache"]).ok();
     assert_eq!(done.steps(), (7, 0), "{done}");
+    valid_image(&store, "demo:latest");
 }
 
 #[test]
@@ -326,6 +328,7 @@ fn the_network_can_be_taken_away() {
     assert_eq!(store.sh("cat /net").stdout, "lo\n");
     let host = store.build(&context).args(["--network", "host"]).ok();
     assert_eq!(host.steps(), (1, 0), "another network is another step\n{host}");
+    valid_image(&store, "demo:latest");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use crate::support::{Context, Store, Tool, names, temp, tool, until};
+use crate::support::{Context, Store, Tool, names, temp, tool, until, valid_image};
 
 fn sh(store: &Store, options: &[&str], script: &str) -> Tool {
     store.dram(["run"]).args(options).args(["parity-base", "sh", "-c", script])
@@ -72,6 +72,7 @@ fn a_volume_stays_inside_where_a_link_of_the_image_leads_out() {
     let volume = format!("{}:/out/in:ro", place.path().display());
     let done = store.dram(["run", "-v", &volume, "demo", "sh", "-c", "cat /tmp/in/link"]).ok();
     assert_eq!(done.stdout, "seen\n");
+    valid_image(&store, "demo:latest");
 }
 
 #[test]
@@ -179,6 +180,7 @@ fn what_is_run_when_the_image_says_something() {
     let digest = store.digest("demo");
     assert_eq!(store.dram(["run", &digest]).ok().stdout, "1000\n/srv\n1\n");
     assert_eq!(store.dram(["run", &digest[7..19], "echo", "short"]).ok().stdout, "short\n");
+    valid_image(&store, "demo:latest");
 }
 
 #[test]
