@@ -199,6 +199,11 @@ fn a_program_of_the_other_libc() {
         let done = build(&context);
         assert_eq!(done.code, 1);
         done.says(&format!("error: cannot start `/x`: its interpreter `{loader}` is not in the image")).says(help);
+        // A shell only says that it did not find the program.
+        context.write("Dockerfile", "FROM parity-base\nCOPY --chmod=755 x /x\nRUN /x\n");
+        let done = build(&context);
+        assert_eq!(done.code, 1);
+        done.says("exit code 127").says(loader).says(help);
     }
 }
 

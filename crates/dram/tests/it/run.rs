@@ -147,6 +147,22 @@ fn a_killed_dram_takes_its_container_with_it() {
 }
 
 #[test]
+fn asking_twice_ends_a_command_that_does_not_listen() {
+    for signal in ["TERM", "INT"] {
+        let (store, place) = (Store::with_base(), temp());
+        let volume = format!("{}:/out", place.path().display());
+        let started = sh(&store, &["-v", &volume], ": > /out/ready; while :; do sleep 1; done").start();
+        until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
+        std::thread::sleep(Duration::from_millis(300));
+        started.signal(signal);
+        std::thread::sleep(Duration::from_millis(300));
+        started.signal(signal);
+        let done = started.end();
+        assert_eq!(done.code, 137, "{done}");
+    }
+}
+
+#[test]
 fn networks() {
     let store = Store::with_base();
     let devices = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '";
