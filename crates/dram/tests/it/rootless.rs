@@ -1,1 +1,204 @@
 //! The same without root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::support::{BASE, Context, Done, Store, User, base_tar, temp, tool, valid_image};
+
+/// Somebody with lent ids.
+const LENT: &str = "dramtest";
+
+/// The user of the tests, made when there is none.
+pub(crate) fn user() -> User {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(make_user);
+    account(LENT, Path::new("/nonexistent"))
+}
+
+fn make_user() {
+    if tool("id").arg(LENT).end().code != 0 {
+        tool("useradd").args(["--user-group", "--no-create-home", LENT]).ok();
+    }
+    for (file, option) in [("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")] {
+        let lines = fs::read_to_string(file).unwrap_or_default();
+        if !lines.lines().any(|line| line.starts_with(&format!("{LENT}:"))) {
+            tool("usermod").args([option, "1000000-1065535", LENT]).ok();
+        }
+    }
+}
+
+fn account(name: &str, home: &Path) -> User {
+    let id = |which| tool("id").args([which, name]).ok().stdout.trim().parse().unwrap();
+    User { uid: id("-u"), gid: id("-g"), home: home.to_owned() }
+}
+
+/// Somebody to whom no ids are lent.
+fn plain_user() -> User {
+    let lines = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    assert!(!lines.lines().any(|line| line.starts_with("nobody:")), "nobody must not be in /etc/subuid");
+    account("nobody", Path::new("/nonexistent"))
+}
+
+fn with_base(user: &User) -> Store {
+    let store = Store::of(user);
+    store.dram(["import"]).arg(base_tar()).arg(BASE).ok();
+    store
+}
+
+/// Several owners, modes, links, stages, and users to run as.
+const OWNERS: &str = "\
+FROM parity-base AS made
+COPY --chown=1000:50 file /by/number
+COPY --chown=app:staff --chmod=2750 dir /by/name/
+RUN id > /id; mkdir -m 1777 /shared; echo x > /shared/x; chown 65534:65533 /shared/x; chmod 4755 /shared/x; ln /shared/x /y
+RUN rm -r /usr/share/base/deep; ln -s /y /usr/share/base/deep; chown -h 7:8 /usr/share/base/deep; mkfifo /fifo
+USER app
+RUN id > /tmp/id; touch /tmp/mine; rm /home/app/nothing 2> /dev/null || true
+USER 4321:1234
+RUN id > /tmp/numbers; touch /tmp/nobodys
+FROM parity-base
+COPY --from=made /by /by
+COPY --from=made /tmp /seen
+COPY --from=made --chown=other /y /shared/ /other/
+COPY --from=made / /all/
+USER other
+WORKDIR /home/other
+RUN echo $HOME > /tmp/home
+CMD id
+";
+
+fn owners() -> Context {
+    Context::new(OWNERS).file("file", "1\n").file("dir/a", "a\n").file("dir/b/c", "c\n")
+}
+
+#[test]
+fn a_user_builds_the_image_that_root_builds() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&user()), owners());
+    assert_eq!(of_user.digest(BASE), of_root.digest(BASE));
+    let by_user = of_user.build(&context).ok();
+    assert_eq!(by_user.steps(), (14, 0), "{by_user}");
+    assert_eq!(by_user.digest(), of_root.build(&context).ok().digest());
+    let again = of_user.build(&context).ok();
+    assert_eq!((again.steps(), again.digest()), ((0, 14), by_user.digest()), "{again}");
+    valid_image(&of_user, "demo:latest");
+    valid_image(&of_root, "demo:latest");
+}
+
+#[test]
+fn a_user_runs_as_any_id_of_the_image() {
+    let store = with_base(&user());
+    store.build(&owners()).ok();
+    let said = |words: &[&str]| store.dram(["run"]).args(words).ok().stdout;
+    assert_eq!(said(&["demo"]), "uid=1001(other) gid=50(staff) groups=50(staff)\n");
+    assert_eq!(said(&["-u", "0", "demo", "id", "-u"]), "0\n");
+    assert_eq!(said(&["-u", "4321:99", "demo", "sh", "-c", "id -u; id -g; pwd"]), "4321\n99\n/home/other\n");
+    let stat = "stat -c '%a %u:%g' /by/number /by/name /by/name/b/c /seen/mine /seen/nobodys";
+    assert_eq!(
+        said(&["demo", "sh", "-c", stat]),
+        "644 1000:50\n2750 1000:50\n2750 1000:50\n644 1000:1000\n644 4321:1234\n"
+    );
+    let own = "touch /tmp/x; stat -c %u /tmp/x; touch /x 2> /dev/null || echo refused";
+    assert_eq!(said(&["demo", "sh", "-c", own]), "1001\nrefused\n");
+    assert_eq!(store.dram(["run", "demo", "sh", "-c", "exit 7"]).end().code, 7);
+}
+
+#[test]
+fn a_user_moves_images_about() {
+    let (user, out) = (user(), temp());
+    let (store, other, of_root) = (with_base(&user), Store::of(&user), Store::empty());
+    tool("chown").arg(user.uid.to_string()).arg(out.path()).ok();
+    store.build(&owners()).ok();
+    let tar = out.path().join("demo.tar");
+    store.dram(["save", "-o"]).arg(&tar).arg("demo").ok();
+    for other in [&other, &of_root] {
+        other.dram(["load"]).arg(&tar).ok();
+        assert_eq!(other.digest("demo"), store.digest("demo"));
+        assert_eq!(other.dram(["run", "demo", "id", "-u"]).ok().stdout, "1001\n");
+        valid_image(other, "demo:latest");
+    }
+    store.dram(["rm", "demo"]).ok();
+    store.dram(["prune", "--all"]).ok();
+    // Files of lent ids as well.
+    assert_eq!(fs::read_dir(store.join("layers")).unwrap().count(), 0);
+    store.dram(["run", BASE, "true"]).ok();
+}
+
+#[test]
+fn a_users_volume_is_the_users() {
+    let (user, shared) = (user(), temp());
+    let store = with_base(&user);
+    tool("chown").arg(format!("{}:{}", user.uid, user.gid)).arg(shared.path()).ok();
+    let volume = format!("{}:/here", shared.path().display());
+    store.dram(["run", "-v", &volume, BASE, "sh", "-c", "stat -c %u /here; echo x > /here/file"]).ok();
+    let made = tool("stat").args(["-c", "%u:%g"]).arg(shared.path().join("file")).ok().stdout;
+    assert_eq!(made, format!("{}:{}\n", user.uid, user.gid));
+}
+
+/// The rows of `dram doctor`: name and state.
+fn rows(doctor: &Done) -> Vec<(String, String)> {
+    let states = ["ok", "limited", "MISSING"];
+    let row = |line: &str| {
+        let at = states.iter().find_map(|state| line.find(&format!("  {state}  ")).map(|at| (at, *state)));
+        at.map(|(at, state)| (line[..at].trim().to_owned(), state.to_owned()))
+    };
+    doctor.stdout.lines().filter_map(row).collect()
+}
+
+#[test]
+fn doctor_finds_all_well() {
+    let common = ["kernel", "system call filter"];
+    let for_users = ["user namespaces", "ids for other users"];
+    let last = ["overlay file system", "network namespaces"];
+    let all_ok = |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), "ok".to_owned())).collect::<Vec<_>>();
+    let of_root = Store::empty().dram(["doctor"]).ok();
+    assert_eq!(rows(&of_root), all_ok([&common[..], &last].concat()), "{of_root}");
+    let of_user = Store::of(&user()).dram(["doctor"]).ok();
+    assert_eq!(rows(&of_user), all_ok([&common[..], &for_users, &last].concat()), "{of_user}");
+}
+
+#[test]
+fn without_lent_ids_commands_are_refused_with_what_to_do() {
+    let store = with_base(&plain_user());
+    let build = store.build(&Context::new("FROM parity-base\nRUN true\n")).fails(3);
+    let run = store.dram(["run", BASE, "true"]).fails(3);
+    for done in [build, run] {
+        done.says("/etc/subuid").says("uidmap").says("usermod --add-subuids").says("dram doctor");
+    }
+    let doctor = store.dram(["doctor"]).end();
+    assert!(rows(&doctor).contains(&("ids for other users".to_owned(), "MISSING".to_owned())), "{doctor}");
+    assert!(doctor.stdout.contains("uidmap"), "{doctor}");
+    assert_eq!(doctor.code, 3, "{doctor}");
+}
+
+#[test]
+fn without_lent_ids_images_come_and_go() {
+    let (user, out) = (plain_user(), temp());
+    let (store, of_root) = (with_base(&user), Store::with_base());
+    assert_eq!(store.digest(BASE), of_root.digest(BASE));
+    assert!(store.dram(["images"]).ok().stdout.contains(BASE));
+    store.dram(["history", BASE]).ok();
+    store.dram(["tag", BASE, "again"]).ok();
+    tool("chown").arg(user.uid.to_string()).arg(out.path()).ok();
+    let tar = saved(&store, out.path());
+    of_root.dram(["load"]).arg(&tar).ok();
+    store.dram(["rm", "again"]).ok();
+    store.dram(["load"]).arg(&tar).ok();
+    assert_eq!(store.digest("again"), of_root.digest("again"));
+    store.dram(["prune", "--all"]).ok();
+    valid_image(&store, "again:latest");
+}
+
+fn saved(store: &Store, dir: &Path) -> PathBuf {
+    let tar = dir.join("again.tar");
+    store.dram(["save", "-o"]).arg(&tar).arg("again").ok();
+    tar
+}
+
+#[test]
+fn a_store_of_somebody_else_is_refused_in_words() {
+    let store = Store::with_base();
+    let theirs = Store::of(&user());
+    let done = theirs.dram(["images", "--store"]).arg(store.path()).fails(1);
+    done.says(&store.path().display().to_string()).says("ermission denied").does_not_say("panick");
+}
