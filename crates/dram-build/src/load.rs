@@ -199,9 +199,10 @@ impl Loading<'_> {
         Ok(None)
     }
 
-    /// Takes the blob into the store. Its length and digest are checked on the way. Returns whether it is new there.
+    /// Takes the blob into the store, unless it is there and whole. Its length and digest are checked on the way.
+    /// Returns whether it is new there.
     fn blob(&self, descriptor: &Descriptor) -> Result<bool, LoadError> {
-        if self.store.blobs().has(descriptor) {
+        if self.store.blobs().is_whole(descriptor) {
             return Ok(false);
         }
         let digest = descriptor.digest;

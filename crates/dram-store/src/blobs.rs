@@ -35,6 +35,11 @@ impl<'a> Blobs<'a> {
         meta.is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
     }
 
+    /// Whether the blob is there and its content is what its name says: reads it through.
+    pub fn is_whole(self, descriptor: &Descriptor) -> bool {
+        self.has(descriptor) && self.open(descriptor).is_ok_and(|mut blob| io::copy(&mut blob, &mut io::sink()).is_ok())
+    }
+
     /// A writer whose bytes become a blob when they are all there.
     ///
     /// # Errors
@@ -52,7 +57,7 @@ impl<'a> Blobs<'a> {
     /// When the operating system refuses.
     pub fn put(self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.has(&Descriptor::new("", digest, bytes.len() as u64)) {
+        if !self.is_whole(&Descriptor::new("", digest, bytes.len() as u64)) {
             let mut writer = self.writer()?;
             let path = writer.path.clone();
             writer.write_all(bytes).map_err(StoreError::io("write", &path))?;

@@ -23,11 +23,19 @@ pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Calls `pass_on` with every signal that a command might wait for.
-pub(crate) fn pass_on(mut pass_on: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
-    let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
-    thread::spawn(move || signals.forever().for_each(&mut pass_on));
-    Ok(())
+/// Every signal that a command might wait for, kept from now on until somebody passes them on.
+pub(crate) struct Kept(Signals);
+
+/// Listens before the command starts, so that none is lost and none ends this process instead.
+pub(crate) fn keep() -> Result<Kept, Failure> {
+    listen(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]).map(Kept)
+}
+
+impl Kept {
+    /// Calls `pass_on` with what came and with what comes.
+    pub(crate) fn pass_on(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
+        thread::spawn(move || self.0.forever().for_each(&mut pass_on));
+    }
 }
 
 fn listen(signals: &[i32]) -> Result<Signals, Failure> {

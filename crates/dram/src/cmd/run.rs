@@ -39,10 +39,10 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     }
     let stdin = if args.interactive { Stdio::inherit() } else { Stdio::null() };
     let io = Stdio3::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
+    let signals = signals::keep()?;
     let mut running = jail.spawn(io)?;
-    let handle = running.handle();
-    let insistence = Insistence::default();
-    signals::pass_on(move |signal| insistence.pass_on(signal, &handle))?;
+    let (handle, insistence) = (running.handle(), Insistence::default());
+    signals.pass_on(move |signal| insistence.pass_on(signal, &handle));
     let code = running.wait()?.code();
     drop(place);
     Ok(exit(code))
@@ -175,15 +175,16 @@ fn volume(text: &str) -> Result<Bind, Failure> {
 
 /// Connects the terminal of the jail with that of this process.
 fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
+    let signals = signals::keep()?;
     let mut running = jail.spawn(Stdio3::Terminal)?;
     let outer = running.take_terminal().ok_or_else(|| Failure::work("the jail has no terminal"))?;
     let raw = Raw::enter()?;
     copy_size(&outer);
     let (handle, resized, insistence) = (running.handle(), duplicate(&outer)?, Insistence::default());
-    signals::pass_on(move |signal| match signal {
+    signals.pass_on(move |signal| match signal {
         signal_hook::consts::SIGWINCH => copy_size(&resized),
         signal => insistence.pass_on(signal, &handle),
-    })?;
+    });
     let to_inside = File::from(duplicate(&outer)?);
     // This thread may wait for a key for ever; the process does not wait for it.
     thread::spawn(move || pump(io::stdin(), to_inside));

@@ -5,9 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    BASE, Context, Done, Started, Store, Tool, base_tar, names, temp, tool, until, valid_image,
-};
+use crate::support::{BASE, Context, Done, Started, Store, Tool, base_tar, names, temp, tool, until, valid_image};
 
 /// A number of seconds to sleep that no other process of this machine has among its words.
 fn odd(which: u32) -> String {

@@ -150,7 +150,8 @@ fn doctor_finds_all_well() {
     let common = ["kernel", "system call filter"];
     let for_users = ["user namespaces", "ids for other users"];
     let last = ["overlay file system", "network namespaces"];
-    let all_ok = |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), "ok".to_owned())).collect::<Vec<_>>();
+    let all_ok =
+        |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let of_root = Store::empty().dram(["doctor"]).ok();
     assert_eq!(rows(&of_root), all_ok([&common[..], &last].concat()), "{of_root}");
     let of_user = Store::of(&user()).dram(["doctor"]).ok();
