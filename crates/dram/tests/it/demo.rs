@@ -1,94 +1,124 @@
-//! The demo, told by its own script, as root and without; and its image in podman.
+//! The demo, told by its own script, as root and without, and its image elsewhere.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::rootless;
+use crate::rootless::user;
 use crate::support::{Done, Store, Tool, User, dram_path, list, repo, temp, tool, until, valid_image};
 
-/// Where the base images lie; `make test` makes them and says so.
+const IMAGE: &str = "demo:two-stage";
+
 fn bases() -> PathBuf {
-    let bases = std::env::var_os("DEMO_BASES").map(PathBuf::from);
-    let bases = bases.expect("DEMO_BASES is not set: run the tests with `make test`, which makes the base images");
-    assert!(bases.join("elixir-1.14.tar").is_file(), "no elixir-1.14.tar in {}", bases.display());
+    let bases = std::env::var_os("DEMO_BASES").expect("DEMO_BASES is not set: run `make test`, which makes them");
+    let bases = PathBuf::from(bases);
+    assert!(bases.join("elixir-1.14.tar").is_file(), "no elixir-1.14.tar in {}: run `make test`", bases.display());
     bases
 }
 
-/// The script, examples and bases where every user may read them.
-fn copy_for_everybody() -> tempfile::TempDir {
-    let copy = temp();
-    let all = [repo("scripts"), repo("examples"), bases()];
-    tool("cp").arg("-r").args(all).arg(copy.path()).ok();
-    tool("chmod").args(["-R", "a+rX"]).arg(copy.path()).ok();
-    copy
+/// The script and the sources where everybody can read them.
+fn copied() -> TempDir {
+    let place = temp();
+    tool("cp").arg("-r").arg(repo("scripts")).arg(repo("examples")).arg(place.path()).ok();
+    tool("chmod").args(["-R", "a+rX"]).arg(place.path()).ok();
+    place
 }
 
-fn script(copy: &Path, store: &Store, home: &Path, user: Option<&User>) -> Tool {
-    let bases = copy.join(bases().file_name().unwrap());
-    let bash = tool("bash");
-    let bash = match user {
-        Some(user) => bash.user(user),
-        None => bash,
+/// The whole story, as a user or as root.
+#[track_caller]
+fn told(store: &Store, who: Option<&User>) -> Done {
+    let (place, bases) = (copied(), bases());
+    let script = tool("bash").arg(place.path().join("scripts/demo.sh"));
+    let script = match who {
+        Some(user) => script.user(user),
+        None => script,
     };
-    let script = bash.arg(copy.join("scripts/demo.sh")).dir("/tmp");
-    script.env("DRAM", dram_path()).env("DEMO_BASES", bases).env("DRAM_STORE", store.path()).env("HOME", home)
+    let script = script.env("DRAM", dram_path()).env("DEMO_BASES", bases).env("DRAM_STORE", store.path());
+    let done = script.env("SOURCE_DATE_EPOCH", "").dir(place.path()).ok();
+    assert!(done.stdout.ends_with("== All as it should be\n"), "{done}");
+    done
 }
 
-/// The line of `dram images --json` about the demo's image of this tag.
-fn image(store: &Store, tag: &str) -> Value {
-    let images: Value = serde_json::from_str(&store.dram(["images", "--json"]).ok().stdout).unwrap();
-    let found = list(&images).iter().find(|one| one["name"] == "demo" && one["tag"] == tag);
-    found.unwrap_or_else(|| panic!("no demo:{tag} in {images:#}")).clone()
+/// What `dram images` says of an image.
+#[track_caller]
+fn number(store: &Store, tag: &str, what: &str) -> u64 {
+    let images = serde_json::from_str(&store.dram(["images", "--json"]).ok().stdout).unwrap();
+    let image = list(&images).iter().find(|image| image["name"] == "demo" && image["tag"] == tag);
+    image.unwrap_or_else(|| panic!("no demo:{tag} in {images}"))[what].as_u64().unwrap()
 }
 
 #[track_caller]
-fn told(done: &Done) {
-    for line in ["and found none", "READY http://", "exit code 0", "All as it should be"] {
-        assert!(done.stdout.contains(line), "expected to read {line:?}\n{done}");
+fn is_much_smaller(store: &Store) {
+    for what in ["size", "compressed_size"] {
+        let [two, single] = ["two-stage", "single-stage"].map(|tag| number(store, tag, what));
+        assert!(two * 3 < single, "{what}: {two} of two stages, {single} of one");
     }
 }
 
-#[test]
-fn the_demo_tells_its_story_with_root_and_without() {
-    let copy = copy_for_everybody();
-    let home = temp();
-    let of_root = Store::empty();
-    told(&script(copy.path(), &of_root, home.path(), None).ok());
-    let (two, single) = (image(&of_root, "two-stage"), image(&of_root, "single-stage"));
-    let size = |image: &Value| image["size"].as_u64().unwrap();
-    assert!(size(&two) * 3 < size(&single), "{two:#} {single:#}");
-    valid_image(&of_root, "demo:two-stage");
-    in_podman(&of_root, "demo:two-stage");
+/// podman with images of its own.
+struct Podman(TempDir);
 
-    let user = rootless::user();
-    let of_user = Store::of(&user);
-    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    told(&script(copy.path(), &of_user, home.path(), Some(&user)).ok());
-    assert_eq!(image(&of_user, "two-stage")["digest"], two["digest"]);
-    valid_image(&of_user, "demo:two-stage");
+impl Podman {
+    fn does<const N: usize>(&self, words: [&str; N]) -> Tool {
+        let (root, run) = (self.0.path().join("root"), self.0.path().join("run"));
+        let podman = tool("podman").arg("--root").arg(root).arg("--runroot").arg(run);
+        podman.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]).args(words)
+    }
+
+    /// Starts the application, waits for it, and stops it.
+    #[track_caller]
+    fn runs(&self, image: &str) {
+        let limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
+        let run = self.does(["run", "--detach", "--name", "demo", "--network", "host", "-e", "PORT=0"]);
+        run.args(limits).arg(image).ok();
+        until("the demo says READY", Duration::from_secs(30), || {
+            self.does(["logs", "demo"]).ok().stdout.contains("READY")
+        });
+        self.does(["stop", "--time", "10", "demo"]).ok();
+        let ended = self.does(["inspect", "--format", "{{.State.ExitCode}}", "demo"]).ok();
+        assert_eq!(ended.stdout.trim(), "0", "{}", self.does(["logs", "demo"]).end());
+        self.does(["rm", "demo"]).ok();
+    }
 }
 
-/// The image is loaded from an archive, runs, says that it is ready, and stops when asked.
-fn in_podman(store: &Store, name: &str) {
-    let place = temp();
-    let archive = place.path().join("demo.tar");
-    store.dram(["save", "-o"]).arg(&archive).arg(name).ok();
-    let podman = |words: &[&str]| {
-        let podman = tool("podman").arg("--root").arg(place.path().join("r"));
-        podman.arg("--runroot").arg(place.path().join("rr")).args(["--runtime", "runc"]).args(words)
-    };
-    podman(&["load", "--quiet", "-i"]).arg(&archive).ok();
-    // Lower limits than podman would set: raising them takes an ability that a container's root may lack.
-    let run = ["run", "-d", "--name", "demo", "--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit"];
-    podman(&run).args(["nproc=1000:1000", "-e", "PORT=0"]).arg(format!("docker.io/library/{name}")).ok();
-    until("the demo is ready in podman", Duration::from_secs(60), || {
-        podman(&["logs", "demo"]).end().stdout.contains("READY http://")
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.does(["rm", "--all", "--force"]).end();
+        self.does(["rmi", "--all", "--force"]).end();
+        tool("umount").arg(self.0.path().join("root/overlay")).end();
+    }
+}
+
+/// The way by an archive and the way by the store itself.
+#[track_caller]
+fn podman_runs_it(store: &Store) {
+    let podman = Podman(temp());
+    let archive = podman.0.path().join("demo.tar");
+    store.dram(["save", "-o"]).arg(&archive).arg(IMAGE).ok();
+    podman.does(["load", "-i"]).arg(&archive).ok();
+    podman.runs(&format!("docker.io/library/{IMAGE}"));
+    podman.does(["rmi", "--all", "--force"]).ok();
+    let layout = format!("oci:{}:{IMAGE}", store.join("oci").display());
+    let id = podman.does(["pull", &layout]).ok().stdout;
+    podman.runs(id.trim());
+}
+
+#[test]
+fn the_demo_goes_well_and_is_the_same_without_root() {
+    let user = User { home: "/nonexistent".into(), ..user() };
+    let (of_root, of_user) = (Store::empty(), Store::of(&user));
+    thread::scope(|both| {
+        both.spawn(|| told(&of_root, None));
+        both.spawn(|| told(&of_user, Some(&user)));
     });
-    podman(&["stop", "-t", "20", "demo"]).ok();
-    let exit = podman(&["inspect", "--format", "{{.State.ExitCode}}", "demo"]).ok().stdout;
-    podman(&["rm", "-f", "demo"]).ok();
-    assert_eq!(exit.trim(), "0", "podman stopped it");
+    for store in [&of_root, &of_user] {
+        is_much_smaller(store);
+        valid_image(store, IMAGE);
+        valid_image(store, "demo:single-stage");
+    }
+    // The other one has the builder's notes inside, with the times of the day.
+    assert_eq!(of_root.digest(IMAGE), of_user.digest(IMAGE));
+    podman_runs_it(&of_root);
 }
