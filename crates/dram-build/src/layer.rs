@@ -1,8 +1,8 @@
 //! Making a layer file by file, without a mount: a directory in overlay form over a snapshot that is only looked at.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
@@ -226,28 +226,31 @@ impl<'a> LayerMaker<'a> {
     }
 
     fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
-        let fail = |source| StoreError::Io { verb: "copy", path: node.path.as_path().to_owned(), source };
+        let at = |verb, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io { verb, path, source }
+        };
         let mut from = tree.open(&node.path)?;
         let mut to = self.root.create_file(target, 0o600)?;
-        let Some(promised) = tree.promised(node) else {
-            io::copy(&mut from, &mut to).map_err(fail)?;
-            return Ok(());
-        };
-        // The step's key was made of this digest: other bytes must not be remembered under it.
+        let promised = tree.promised(node);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 128 << 10];
         loop {
-            let got = from.read(&mut buffer).map_err(fail)?;
+            let got = from.read(&mut buffer).map_err(at("read", node.path.as_path()))?;
             if got == 0 {
                 break;
             }
-            hasher.update(&buffer[..got]);
-            to.write_all(&buffer[..got]).map_err(fail)?;
+            if promised.is_some() {
+                hasher.update(&buffer[..got]);
+            }
+            to.write_all(&buffer[..got]).map_err(at("write", &self.path.join(target.as_path())))?;
         }
-        if *hasher.finalize().as_bytes() == promised {
-            Ok(())
-        } else {
-            Err(PlaceError::Changed { path: node.path.clone() })
+        // The step's key was made of the promised digest: other bytes must not be remembered under it.
+        match promised {
+            Some(promised) if *hasher.finalize().as_bytes() != promised => {
+                Err(PlaceError::Changed { path: node.path.clone() })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 }

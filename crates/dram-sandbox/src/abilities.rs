@@ -147,8 +147,9 @@ impl Ability {
             Ok(lent) => Ability::new(NAME, State::Ok, format!("{} user ids from /etc/subuid", lent.users.count), None),
             Err(why) => Ability {
                 name: NAME,
-                state: State::Degraded,
-                found: format!("{why}; everything in an image will belong to one user, and chown fails"),
+                // One id alone could be mapped, and every image with two owners would come out wrong.
+                state: State::Missing,
+                found: why.to_string(),
                 help: Some(format!(
                     "install the package `uidmap` (or `shadow-utils`), and add the line `{uid}:100000:65536` to \
                      /etc/subuid and to /etc/subgid (another range if that one is taken)"

@@ -58,7 +58,7 @@ pub enum StoreError {
         expected: Digest,
     },
     /// A document in the store cannot be read.
-    #[error("{}", path.display())]
+    #[error("cannot read {}", path.display())]
     Document {
         /// Where it lies.
         path: PathBuf,

@@ -50,7 +50,16 @@ impl Store {
     /// See [`Store::open`]; a store on a read-only file system is refused.
     pub fn open_to_write(root: &Path) -> Result<Store, StoreError> {
         let store = Store::open(root)?;
-        if store.work.is_there() { Ok(store) } else { Err(StoreError::ReadOnly(store.root)) }
+        store.must_be_writable()?;
+        Ok(store)
+    }
+
+    /// Refuses a store on a read-only file system.
+    ///
+    /// # Errors
+    /// When the store is one.
+    pub fn must_be_writable(&self) -> Result<(), StoreError> {
+        if self.work.is_there() { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
     }
 
     fn open_locked(root: &Path, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {

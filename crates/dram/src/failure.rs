@@ -188,7 +188,16 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let helps = match &error {
-            StoreError::MissingBlob { .. } | StoreError::DamagedBlob { .. } | StoreError::WrongDiffId { .. } => {
+            StoreError::Document { path, .. } if path.ends_with("index.json") => Some(
+                "remove the file, and the names of images with it: the rest stays, and building, loading and importing \
+                 name the images again",
+            ),
+            StoreError::Tar { what, .. } if !what.starts_with("the layer ") => None,
+            StoreError::MissingBlob { .. }
+            | StoreError::DamagedBlob { .. }
+            | StoreError::WrongDiffId { .. }
+            | StoreError::Document { .. }
+            | StoreError::Tar { .. } => {
                 Some("bring the image in again with `dram import` or `dram load`, or build it again")
             }
             StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use crate::ambient::Ambient;
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
+use crate::report;
 
 /// Carries the command out. Returns the exit code.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
@@ -37,12 +38,14 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Prints to standard output.
+/// Prints to standard output. A reader that has seen enough is a good end; that nothing can be written is not.
 fn say(text: &str) {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
-        // Whoever read has seen enough.
+    let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    report::failure(&Failure::work("cannot write standard output").because(&error));
+    std::process::exit(1);
 }

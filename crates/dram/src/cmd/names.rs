@@ -42,6 +42,9 @@ pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
 pub(crate) fn prune(ambient: &Ambient, args: &cli::Prune) -> Result<(), Failure> {
     let waiting = || report::note("waiting until no other dram uses the store");
     let store = Store::open_alone(ambient.store()?, &waiting)?;
+    if !args.dry_run {
+        store.must_be_writable()?;
+    }
     let pruned = store.prune(args.all, args.dry_run)?;
     let verb = if args.dry_run { "would remove" } else { "removed" };
     say(&format!(
