@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 /// Nothing a test starts may take longer.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(300);
 /// The image that most tests build from.
 pub(crate) const BASE: &str = "parity-base";
 
