@@ -70,7 +70,7 @@ pub fn save_archive(
     tar.dir("blobs/sha256")?;
     for blob in blobs(images) {
         let mut data = store.blobs().open(&blob)?;
-        tar.file(&blob_path(&blob), blob.size, &mut data)?;
+        tar.file(&blob_path(&blob), blob.size, &mut data).map_err(|error| blame(store, &blob, error))?;
     }
     let index = Document::write(index(images, Vec::new()));
     tar.bytes("index.json", index.bytes())?;
@@ -104,10 +104,23 @@ pub fn save_layout(store: &Store, images: &[(Image, Vec<Reference>)], path: &Pat
             io::copy(&mut data, &mut file)?;
             file.sync_all()
         });
-        written.and_then(|()| fs::rename(&new, &place)).map_err(fail(&place))?;
+        let placed = written.and_then(|()| fs::rename(&new, &place)).map_err(fail(&place));
+        placed.map_err(|error| {
+            let _ = fs::remove_file(&new);
+            blame(store, &blob, error)
+        })?;
     }
     write_new(&path.join("oci-layout"), LAYOUT)?;
     write_new(&path.join("index.json"), Document::write(index(images, old)).bytes())
+}
+
+/// A copy fails on either side: when the blob is the damaged one, the error says so.
+fn blame(store: &Store, blob: &Descriptor, error: SaveError) -> SaveError {
+    if store.blobs().is_whole(blob) {
+        return error;
+    }
+    let why = "its content is not what its name says".to_owned();
+    SaveError::Store(StoreError::DamagedBlob { digest: blob.digest, why })
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), SaveError> {
