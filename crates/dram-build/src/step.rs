@@ -1,5 +1,6 @@
 //! One step: recalled, or carried out and remembered.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -63,35 +64,43 @@ struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    /// What is remembered under the first of `keys` that is, or what `carry_out` makes, then remembered under all.
+    /// What is remembered under the first of `keys` that is. It is then known under those before it too.
+    fn recalled(&self, keys: &[StepKey]) -> Result<Option<Record>, BuildError> {
+        let memory = self.world.options.store.memory();
+        for (at, key) in keys.iter().enumerate() {
+            let Some(record) = memory.recall(key) else { continue };
+            for earlier in &keys[..at] {
+                memory.remember(earlier, &record)?;
+            }
+            (self.tell)(Event::Remembered(self.at));
+            return Ok(Some(record));
+        }
+        Ok(None)
+    }
+
+    /// What is recalled under `keys`, or what `carry_out` makes, then remembered under all.
     fn remembered(
         &self,
         keys: &[StepKey],
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
-        let recall = || keys.iter().find_map(|key| store.memory().recall(key));
         if self.world.options.use_memory
-            && let Some(record) = recall()
+            && let Some(record) = self.recalled(keys)?
         {
-            (self.tell)(Event::Remembered(self.at));
             return Ok(record);
         }
         let last = keys.last().expect("a step has a key");
-        let mut waited = false;
-        let _turn = {
-            let waited = std::cell::Cell::from_mut(&mut waited);
-            store.lock_step(last, &|| {
-                waited.set(true);
-                (self.tell)(Event::Waiting(self.at));
-            })?
-        };
+        let waited = Cell::new(false);
+        let _turn = store.lock_step(last, &|| {
+            waited.set(true);
+            (self.tell)(Event::Waiting(self.at));
+        })?;
         // Somebody may have done this step since it was looked for. Whoever was waited for has just done it: that
         // serves even a build that wants nothing remembered.
-        if (waited || self.world.options.use_memory)
-            && let Some(record) = recall()
+        if (waited.get() || self.world.options.use_memory)
+            && let Some(record) = self.recalled(keys)?
         {
-            (self.tell)(Event::Remembered(self.at));
             return Ok(record);
         }
         if self.world.options.cancel.is_thrown() {
@@ -135,9 +144,8 @@ impl Doing<'_> {
         };
         let fast = key::copy_from(copy, below, &snapshot.identity());
         if self.world.options.use_memory
-            && let Some(record) = store.memory().recall(&fast)
+            && let Some(record) = self.recalled(&[fast])?
         {
-            (self.tell)(Event::Remembered(self.at));
             return Ok(record);
         }
         let view = snapshot.view(store.layers())?;
@@ -171,11 +179,7 @@ impl Doing<'_> {
         let key = key::copy(copy, below, &content);
         let keys: Vec<StepKey> = more_keys.iter().copied().chain([key]).collect();
         let store = self.world.options.store;
-        let record = self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))?;
-        for key in more_keys {
-            store.memory().remember(key, &record)?;
-        }
-        Ok(record)
+        self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))
     }
 
     fn place_name(&self, from: &From) -> String {
