@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use dram_image::TreePath;
 use dram_sandbox::{Jail, Network, Root, ShownFile};
-use dram_store::{Dir, Meta, Store, StoreError, Tree as _};
+use dram_store::{Dir, Store, StoreError};
 
 use crate::Snapshot;
-use crate::layer::{LayerMaker, Override, PlaceError};
+use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
 
 /// What of this machine a command gets to see.
 #[derive(Debug, Clone)]
@@ -48,10 +48,7 @@ pub fn jail<'a>(
         lowers.push(place.another()?);
     }
     let (work, stubs) = (place.another()?, place.another()?);
-    let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
-    let root = snapshot.view(layers)?.find(&TreePath::root(), false)?;
-    let meta = root.map_or(plain, |root| root.status.meta());
-    Dir::open(&place.upper)?.set_meta(&TreePath::root(), &meta, false)?;
+    take_over_root(&Dir::open(&place.upper)?, &snapshot.view(layers)?)?;
     let root = Root::Overlay { lowers, upper: place.upper.clone(), work, stubs };
     let mut jail = Jail::new(root, Vec::new());
     jail.hostname = HOSTNAME.to_owned();

@@ -68,9 +68,7 @@ impl<'a> LayerMaker<'a> {
             replace: false,
             is_empty: true,
         };
-        let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
-        let there = below.find(&TreePath::root(), false)?;
-        maker.root.set_meta(&TreePath::root(), &there.map_or(plain, |node| node.status.meta()), false)?;
+        take_over_root(&maker.root, below)?;
         Ok(maker)
     }
 
@@ -253,6 +251,14 @@ impl<'a> LayerMaker<'a> {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Gives the root of a layer in the making the owner, mode and time that the root of `below` has: a layer's root hides
+/// those of the ones beneath it.
+pub(crate) fn take_over_root(layer: &Dir, below: &Merged) -> Result<(), StoreError> {
+    let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
+    let there = below.find(&TreePath::root(), false)?;
+    layer.set_meta(&TreePath::root(), &there.map_or(plain, |node| node.status.meta()), false)
 }
 
 /// A word for a kind of file.
