@@ -13,10 +13,12 @@ use serde_json::Value;
 const ROOMS: &[(&str, &[&str])] = &[
     ("dram-image", &[]),
     ("dram-sandbox", &[]),
+    ("dram-release", &[]),
+    ("dram-assemble", &["dram-image", "dram-release"]),
     ("dram-store", &["dram-image"]),
     ("dram-dockerfile", &["dram-image"]),
     ("dram-build", &["dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
-    ("dram", &["dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
+    ("dram", &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
 ];
 
 /// The one file that may call what no safe wrapper exists for.

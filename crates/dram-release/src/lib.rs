@@ -1,0 +1,4 @@
+//! What an OTP release is, as values: Erlang terms, `.app` and `.beam` files, the applications that belong to a
+//! release, the order they start in, and the boot script that says so.
+//!
+//! Nothing here touches the disk, the network, the clock or the environment: bytes come in, values and bytes go out.
