@@ -2,18 +2,29 @@
 //!
 //! Follows the System V ABI: `PT_INTERP` names the loader, `DT_NEEDED` the shared libraries.
 
-use object::elf::{DynamicTag, FileHeader32, FileHeader64, PT_INTERP};
+use object::elf::{
+    DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRTAB, DT_VERNEED, DynamicTag, FileHeader32, FileHeader64, PT_INTERP, PT_LOAD,
+};
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
-use object::{Endianness, FileKind};
+use object::{Endian as _, Endianness, FileKind};
 
-/// The loader and the libraries of one program or library.
+/// What one program or library needs: its loader, its libraries, and of which age they have to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
     /// The loader's path; none for a library and for what is linked statically.
     pub interpreter: Option<String>,
     /// Names of shared libraries, in the order the loader looks for them.
     pub libraries: Vec<String>,
+    /// Where the loader looks first, from `DT_RUNPATH` or else `DT_RPATH`; may hold `$ORIGIN`.
+    pub search: Vec<String>,
+    /// Which versions of a library's symbols are used: the library, and a version such as `GLIBC_2.34`.
+    pub versions: Vec<(String, String)>,
+    /// The processor's number (`e_machine`): 62 is x86-64, 183 AArch64.
+    pub machine: u16,
 }
+
+/// The most dependencies or symbol versions that are read of one file: a real one has tens.
+const MOST: usize = 4096;
 
 /// What the ELF file `bytes` needs; `None` when it is none, or too broken to say.
 pub fn needs(bytes: &[u8]) -> Option<Needs> {
@@ -24,35 +35,86 @@ pub fn needs(bytes: &[u8]) -> Option<Needs> {
     }
 }
 
+/// The name of a processor as `e_machine` numbers it, in Linux's words.
+pub fn machine_name(machine: u16) -> String {
+    match machine {
+        3 => "i386".to_owned(),
+        40 => "arm".to_owned(),
+        62 => "x86_64".to_owned(),
+        183 => "aarch64".to_owned(),
+        243 => "riscv".to_owned(),
+        other => format!("machine {other}"),
+    }
+}
+
 fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
     let header = Elf::parse(bytes).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, bytes).ok()?;
-    let mut needs = Needs::default();
+    let mut needs = Needs { machine: header.e_machine(endian).0, ..Needs::default() };
     if let Some(loader) = segments.iter().find(|segment| segment.p_type(endian) == PT_INTERP) {
-        let path = loader.data(endian, bytes).ok()?.split(|&byte| byte == 0).next()?;
-        needs.interpreter = Some(std::str::from_utf8(path).ok()?.to_owned());
+        needs.interpreter = Some(text_at(loader.data(endian, bytes).ok()?, 0)?);
     }
     // Sections would be easier to read, and stripping may remove them: the loader reads segments too.
     let Some(entries) = segments.iter().find_map(|segment| segment.dynamic(endian, bytes).ok().flatten()) else {
         return Some(needs);
     };
-    let value = |tag: DynamicTag| {
+    let value = |tag: DynamicTag| -> Option<u64> {
         let entry = entries.iter().find(|entry| entry.tag(endian) == tag)?;
         Some(entry.d_val(endian).into())
     };
-    let table: u64 = value(object::elf::DT_STRTAB)?;
-    let table = segments.iter().find_map(|segment| {
-        let at = table.checked_sub(segment.p_vaddr(endian).into())?;
-        let data = segment.data(endian, bytes).ok()?;
-        if segment.p_type(endian) == object::elf::PT_LOAD { data.get(usize::try_from(at).ok()?..) } else { None }
-    })?;
-    for entry in entries.iter().filter(|entry| entry.tag(endian) == object::elf::DT_NEEDED) {
-        let at: u64 = entry.d_val(endian).into();
-        let name = table.get(usize::try_from(at).ok()?..)?.split(|&byte| byte == 0).next()?;
-        needs.libraries.push(std::str::from_utf8(name).ok()?.to_owned());
+    // What lies in memory at `address`, to the end of its segment.
+    let loaded = |address: u64| {
+        segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD).find_map(|segment| {
+            let at = address.checked_sub(segment.p_vaddr(endian).into())?;
+            segment.data(endian, bytes).ok()?.get(usize::try_from(at).ok()?..)
+        })
+    };
+    let table = loaded(value(DT_STRTAB)?)?;
+    for entry in entries.iter().filter(|entry| entry.tag(endian) == DT_NEEDED).take(MOST) {
+        needs.libraries.push(text_at(table, entry.d_val(endian).into())?);
+    }
+    if let Some(at) = value(DT_RUNPATH).or_else(|| value(DT_RPATH)) {
+        let paths = text_at(table, at)?;
+        needs.search = paths.split(':').filter(|path| !path.is_empty()).map(str::to_owned).collect();
+    }
+    if let Some(records) = value(DT_VERNEED).and_then(loaded) {
+        // They only say how old a library may be: without them the rest still holds.
+        needs.versions = versions(records, table, endian).unwrap_or_default();
     }
     Some(needs)
+}
+
+/// The version records that `DT_VERNEED` leads to (Linux Standard Base, symbol versioning): a list of libraries, each
+/// with a list of versions; both are linked by offsets, which here have to lead forward.
+fn versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(String, String)>> {
+    let long = |at: usize| Some(endian.read_u32(records.get(at..)?.get(..4)?.try_into().ok()?));
+    let mut found = Vec::new();
+    let mut at = 0_usize;
+    loop {
+        let library = text_at(table, long(at + 4)?.into())?;
+        let mut version = at.checked_add(long(at + 8)? as usize)?;
+        loop {
+            if found.len() >= MOST {
+                return None;
+            }
+            found.push((library.clone(), text_at(table, long(version.checked_add(8)?)?.into())?));
+            match long(version + 12)? as usize {
+                0 => break,
+                next => version = version.checked_add(next)?,
+            }
+        }
+        match long(at + 12)? as usize {
+            0 => return Some(found),
+            next => at = at.checked_add(next)?,
+        }
+    }
+}
+
+/// The text that begins at `at` and ends before a NUL.
+fn text_at(table: &[u8], at: u64) -> Option<String> {
+    let bytes = table.get(usize::try_from(at).ok()?..)?.split(|&byte| byte == 0).next()?;
+    Some(std::str::from_utf8(bytes).ok()?.to_owned())
 }
 
 #[cfg(test)]
@@ -63,6 +125,24 @@ mod tests {
     fn what_is_no_program_needs_nothing() {
         for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0"] {
             assert_eq!(needs(bytes), None, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a real program is the best sample of one")]
+    fn this_machines_own_library_names_its_loader_and_versions() {
+        // Every glibc system has a dynamic `libm`, and it always asks libc for some version.
+        let places = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6"];
+        let Some(bytes) = places.iter().find_map(|path| std::fs::read(path).ok()) else {
+            panic!("no libm in {places:?}");
+        };
+        let needs = needs(&bytes).expect("libm is an ELF file");
+        assert!(needs.libraries.contains(&"libc.so.6".to_owned()), "{needs:?}");
+        let of_libc: Vec<_> = needs.versions.iter().filter(|(library, _)| library == "libc.so.6").collect();
+        assert!(of_libc.iter().any(|(_, version)| version.starts_with("GLIBC_2.")), "{needs:?}");
+        // Cut anywhere, it is read without a panic.
+        for length in (0..bytes.len()).step_by(4099) {
+            let _ = super::needs(&bytes[..length]);
         }
     }
 }
