@@ -14,10 +14,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dram-image", &[]),
     ("dram-sandbox", &[]),
     ("dram-release", &[]),
-    ("dram-assemble", &["dram-image", "dram-release"]),
+    ("dram-gzip", &[]),
+    ("dram-assemble", &["dram-gzip", "dram-image", "dram-release"]),
     ("dram-store", &["dram-image"]),
     ("dram-dockerfile", &["dram-image"]),
-    ("dram-build", &["dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
+    ("dram-build", &["dram-dockerfile", "dram-gzip", "dram-image", "dram-sandbox", "dram-store"]),
     ("dram", &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
 ];
 

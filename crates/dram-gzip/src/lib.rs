@@ -1,0 +1,164 @@
+//! A stream becomes gzip, on all processors, with the same bytes for any number of them.
+//!
+//! The stream is cut into pieces of 1 MiB; each becomes one gzip member (RFC 1952, 2.2: a file is a series of
+//! members). Layers of images and archives of releases are written so.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use libdeflater::{CompressionLvl, Compressor};
+
+/// Bytes of the stream in one gzip member.
+const PIECE: usize = 1 << 20;
+
+type Numbered = (u64, Vec<u8>);
+
+/// Why compressing failed.
+#[derive(Debug)]
+pub enum Failed<E> {
+    /// What was to be compressed could not be produced.
+    Produce(E),
+    /// What was compressed could not be written.
+    Write(io::Error),
+}
+
+/// Compresses what `produce` writes into `out`, with libdeflate's `level` (1 to 12). Returns what `produce` returned.
+///
+/// Memory is bounded: a few pieces for each processor.
+///
+/// # Errors
+/// Whatever `produce` returns, or the refusal of `out`.
+pub fn compress<T: Send, E: Send>(
+    level: i32,
+    out: &mut dyn Write,
+    produce: impl FnOnce(&mut dyn Write) -> Result<T, E> + Send,
+) -> Result<T, Failed<E>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let (pieces, queue) = mpsc::sync_channel::<Numbered>(threads);
+    let (members, results) = mpsc::sync_channel::<Numbered>(threads * 2);
+    // Owned by the workers alone: when they give up it is gone, and the producer finds its channel closed.
+    let queue = Arc::new(Mutex::new(queue));
+    thread::scope(|scope| {
+        let producer = scope.spawn(move || {
+            let mut cutter = Cutter { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
+            let made = produce(&mut cutter)?;
+            cutter.finish();
+            Ok(made)
+        });
+        for _ in 0..threads {
+            let members = members.clone();
+            let queue = Arc::clone(&queue);
+            scope.spawn(move || compress_pieces(level, &queue, &members));
+        }
+        drop((members, queue));
+        let written = write_in_order(&results, out);
+        // When writing failed, the threads find their channels closed and end.
+        drop(results);
+        let made = producer.join().expect("a panic in the producer is a bug");
+        written.map_err(Failed::Write)?;
+        made.map_err(Failed::Produce)
+    })
+}
+
+fn compress_pieces(level: i32, queue: &Mutex<mpsc::Receiver<Numbered>>, members: &mpsc::SyncSender<Numbered>) {
+    let level = CompressionLvl::new(level).expect("callers give a level that libdeflate has");
+    let mut compressor = Compressor::new(level);
+    loop {
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((number, piece)) = next else { return };
+        let mut member = vec![0; compressor.gzip_compress_bound(piece.len())];
+        let length = compressor.gzip_compress(&piece, &mut member).expect("the bound is large enough");
+        member.truncate(length);
+        if members.send((number, member)).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_in_order(results: &mpsc::Receiver<Numbered>, out: &mut dyn Write) -> io::Result<()> {
+    let mut early: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    let mut next = 0;
+    for (number, member) in results {
+        early.insert(number, member);
+        while let Some(member) = early.remove(&next) {
+            out.write_all(&member)?;
+            next += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the stream and hands it on in pieces.
+struct Cutter {
+    pieces: mpsc::SyncSender<Numbered>,
+    piece: Vec<u8>,
+    number: u64,
+}
+
+impl Cutter {
+    fn hand_on(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let sent = self.pieces.send((self.number, piece));
+        self.number += 1;
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+
+    fn finish(mut self) {
+        if !self.piece.is_empty() {
+            // Fails only when the collector gave up, and its error is the one to report.
+            let _ = self.hand_on();
+        }
+    }
+}
+
+impl Write for Cutter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..taken]);
+        if self.piece.len() == PIECE {
+            self.hand_on()?;
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_of_many_pieces_comes_back_whole() {
+        let plain: Vec<u8> = (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).take(3 * PIECE + 17).collect();
+        let mut packed = Vec::new();
+        let made = compress(1, &mut packed, |out| out.write_all(&plain).map(|()| "made"));
+        assert!(matches!(made, Ok("made")));
+        let mut back = Vec::new();
+        flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut back).expect("it is gzip");
+        assert!(back == plain);
+    }
+
+    #[test]
+    fn a_full_disk_and_a_failed_producer_are_told_apart() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let big = vec![7; 40 * PIECE];
+        assert!(matches!(compress(1, &mut Full, |out| out.write_all(&big)), Err(Failed::Write(_))));
+        let failed = compress(1, &mut Vec::new(), |_| Err::<(), _>("nothing to say"));
+        assert!(matches!(failed, Err(Failed::Produce("nothing to say"))));
+    }
+}
