@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dram-sandbox", &[]),
     ("dram-release", &[]),
     ("dram-gzip", &[]),
+    ("dram-start", &[]),
     ("dram-assemble", &["dram-gzip", "dram-image", "dram-release"]),
     ("dram-store", &["dram-image"]),
     ("dram-dockerfile", &["dram-image"]),
@@ -22,8 +23,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dram", &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
 ];
 
-/// The one file that may call what no safe wrapper exists for.
-const UNSAFE_FILE: &str = "crates/dram-sandbox/src/sys.rs";
+/// The files that may call what no safe wrapper exists for: the sandbox's, and those of the start program that stand in
+/// for a C library (its entry, its memory, and the calls of the kernel), which it has not so that it is small.
+const UNSAFE_FILES: [&str; 5] = [
+    "crates/dram-sandbox/src/sys.rs",
+    "crates/dram-start/program/src/sys/call.rs",
+    "crates/dram-start/program/src/sys/entry.rs",
+    "crates/dram-start/program/src/sys/heap.rs",
+    "crates/dram-start/program/src/sys/raw.rs",
+];
 
 /// No file of ours is longer: what grows beyond this is two things.
 const MOST_LINES: usize = 800;
@@ -69,11 +77,11 @@ fn every_room_has_its_effects_written_down() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file() {
+fn unsafe_code_is_in_few_files() {
     // In two parts, so that this file does not hold the words itself.
     let allowed = concat!("allow(", "unsafe_code)");
     let found: Vec<String> = sources().into_iter().filter(|path| read(path).contains(allowed)).map(shown).collect();
-    assert_eq!(found, [UNSAFE_FILE]);
+    assert_eq!(found, UNSAFE_FILES);
 }
 
 #[test]

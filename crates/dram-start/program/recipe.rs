@@ -1,0 +1,36 @@
+//! How the start program is built: shared by those who embed it and those who test it.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "cargo is a program, told by its environment")]
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Builds the program for `target` in `work` and returns its path.
+///
+/// # Errors
+/// What cargo or the file system said, for a person.
+pub(crate) fn build(program: &Path, target: &str, work: &Path) -> Result<PathBuf, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    // What the outer cargo says about its own package, and what a person asks of its build, is not meant for this one.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let ours = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_NET_GIT_FETCH_WITH_CLI"].contains(&text.as_ref());
+        let disturbs = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"];
+        let cargos = ["CARGO_", "CLIPPY_", "__CARGO"].iter().any(|prefix| text.starts_with(prefix));
+        if (cargos && !ours) || disturbs.contains(&text.as_ref()) {
+            command.env_remove(&name);
+        }
+    }
+    // A position fixed at link time needs no loader and no relocations.
+    command.env("CARGO_ENCODED_RUSTFLAGS", "-Crelocation-model=static\u{1f}-Ctarget-feature=+crt-static");
+    command.args(["build", "--release", "--locked", "--offline", "--quiet", "--target", target]);
+    command.arg("--manifest-path").arg(program.join("Cargo.toml")).arg("--target-dir").arg(work);
+    command.current_dir(program);
+    let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo cannot build the start program:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(work.join(target).join("release").join("dram-start"))
+}

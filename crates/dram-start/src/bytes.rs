@@ -1,0 +1,86 @@
+//! Small tools for text that need not be UTF-8: paths, arguments and variables are bytes here.
+
+use alloc::vec::Vec;
+
+/// Text as the system hands it over.
+pub type Bytes = Vec<u8>;
+
+/// The parts, one after the other.
+#[must_use]
+pub fn join(parts: &[&[u8]]) -> Bytes {
+    parts.concat()
+}
+
+/// `bytes` without white space at its ends.
+#[must_use]
+pub fn trim(bytes: &[u8]) -> &[u8] {
+    bytes.trim_ascii()
+}
+
+/// The position of `needle` in `hay`.
+#[must_use]
+pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    if needle.is_empty() {
+        return Some(0);
+    }
+    hay.windows(needle.len()).position(|window| window == needle)
+}
+
+/// What is before and after the first `byte`.
+#[must_use]
+pub fn split_once(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|b| *b == byte)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// The words of `bytes`, as a shell splits a variable that is not quoted.
+#[must_use]
+pub fn words(bytes: &[u8]) -> Vec<Bytes> {
+    bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
+}
+
+/// The last component of a path.
+#[must_use]
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or(path)
+}
+
+/// The path without its last component: `.` if it has only one.
+#[must_use]
+pub fn parent(path: &[u8]) -> &[u8] {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(0) => b"/",
+        Some(at) => &path[..at],
+        None => b".",
+    }
+}
+
+/// A decimal number.
+#[must_use]
+pub fn number(bytes: &[u8]) -> Option<u64> {
+    if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    core::str::from_utf8(bytes).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        assert_eq!(parent(b"/a/b"), b"/a");
+        assert_eq!(parent(b"/a"), b"/");
+        assert_eq!(parent(b"a"), b".");
+        assert_eq!(file_name(b"/a/b"), b"b");
+        assert_eq!(file_name(b"b"), b"b");
+    }
+
+    #[test]
+    fn numbers_are_digits_only() {
+        assert_eq!(number(b"12"), Some(12));
+        assert_eq!(number(b"+12"), None);
+        assert_eq!(number(b""), None);
+    }
+}

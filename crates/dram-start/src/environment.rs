@@ -1,0 +1,78 @@
+//! The environment of a process as a value.
+
+use alloc::vec::Vec;
+
+use crate::bytes::{Bytes, join, split_once};
+
+/// Variables in the order they were given; the first of a name counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment(Vec<(Bytes, Bytes)>);
+
+impl Environment {
+    /// Reads `NAME=VALUE` strings; what has no `=` is dropped.
+    #[must_use]
+    pub fn from_strings(strings: &[Bytes]) -> Self {
+        let pairs = strings.iter().filter_map(|text| split_once(text, b'='));
+        Self(pairs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
+    }
+
+    /// The value of `name`, if it is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.get_bytes(name.as_bytes())
+    }
+
+    /// The value of a name that need not be UTF-8.
+    #[must_use]
+    pub fn get_bytes(&self, name: &[u8]) -> Option<&[u8]> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+    }
+
+    /// The value of `name` if it is set and not empty, which is how a shell's `${NAME:-…}` sees it.
+    #[must_use]
+    pub fn filled(&self, name: &str) -> Option<&[u8]> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// The first of `names` that is set and not empty.
+    #[must_use]
+    pub fn first(&self, names: &[&str]) -> Option<&[u8]> {
+        names.iter().find_map(|name| self.filled(name))
+    }
+
+    /// Whether `name` says yes.
+    #[must_use]
+    pub fn is_true(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(b"true" | b"1" | b"yes"))
+    }
+
+    /// Gives `name` a value.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        self.remove(name);
+        self.0.push((name.to_vec(), value.to_vec()));
+    }
+
+    /// Takes `name` away.
+    pub fn remove(&mut self, name: &[u8]) {
+        self.0.retain(|(key, _)| key != name);
+    }
+
+    /// All variables as `NAME=VALUE`.
+    #[must_use]
+    pub fn strings(&self) -> Vec<Bytes> {
+        self.0.iter().map(|(name, value)| join(&[name, b"=", value])).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_a_name_counts_and_empty_is_not_filled() {
+        let env = Environment::from_strings(&[b"A=1".to_vec(), b"A=2".to_vec(), b"B=".to_vec(), b"junk".to_vec()]);
+        assert_eq!(env.get("A"), Some(b"1".as_slice()));
+        assert_eq!(env.filled("B"), None);
+        assert_eq!(env.first(&["B", "A"]), Some(b"1".as_slice()));
+    }
+}

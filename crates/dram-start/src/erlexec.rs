@@ -1,0 +1,310 @@
+//! The arguments of the emulator, from those a person writes: what `erlexec` does in a release of the peers.
+//!
+//! Followed is `erts/etc/common/erlexec.c` of OTP 23 to 28. First the files named by `-args_file` and the variables
+//! `ERL_AFLAGS`, `ERL_FLAGS` and `ERL_ZFLAGS` are put in their places ([`expand`]); then the flags of the emulator are
+//! brought before those of the system ([`translate`]).
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::bytes::{Bytes, join};
+use crate::environment::Environment;
+use crate::fault::{Fault, shown};
+use crate::plus::{Takes, takes};
+
+/// Files inside files, at most.
+const DEPTH: usize = 16;
+/// Arguments, at most; Linux takes no more than some hundred thousand.
+const MOST: usize = 100_000;
+
+/// A reader of files named by `-args_file`.
+pub type Read<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Bytes, Fault>;
+
+/// The words of a text: white space separates, quotes and backslashes keep together.
+///
+/// Inside quotes a backslash is itself. A quote that is not closed ends with the text. `#` begins a comment to the end
+/// of the line where `comments` is true, also in the middle of a word, which it ends.
+#[must_use]
+pub fn split(text: &[u8], comments: bool) -> Vec<Bytes> {
+    // A C string ends at its first NUL.
+    let text = text.split(|b| *b == 0).next().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        while let Some(byte) = text.get(at) {
+            match byte {
+                b'\n' | 0x0c | b'\r' | b'\t' | 0x0b | b' ' => at += 1,
+                b'#' if comments => at += text[at..].iter().take_while(|b| **b != b'\n').count(),
+                _ => break,
+            }
+        }
+        if at >= text.len() {
+            return found;
+        }
+        let (word, next) = word(text, at, comments);
+        found.push(word);
+        at = next;
+    }
+}
+
+fn word(text: &[u8], mut at: usize, comments: bool) -> (Bytes, usize) {
+    let mut word = Vec::new();
+    let mut quote = None;
+    while let Some(byte) = text.get(at).copied() {
+        match (quote, byte) {
+            (Some(open), _) if byte == open => quote = None,
+            (Some(_), _) => word.push(byte),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (None, b'\\') => {
+                at += 1;
+                word.extend(text.get(at));
+            }
+            (None, b'\n' | 0x0c | b'\r' | b'\t' | 0x0b | b' ') => break,
+            (None, b'#') if comments => break,
+            (None, _) => word.push(byte),
+        }
+        at += 1;
+    }
+    (word, at)
+}
+
+/// All arguments in one list: `-args_file`s read, variables added, what follows `-extra` at the end.
+///
+/// `otp` is the number of the OTP release, if it is known, for `ERL_OTP<number>_FLAGS`.
+///
+/// # Errors
+/// A file cannot be read, or they go around in a circle.
+pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'_>) -> Result<Vec<Bytes>, Fault> {
+    let variable = |name: &str| closed(split(env.get(name).unwrap_or_default(), false));
+    let before = [otp.map(|otp| variable(&format!("ERL_OTP{otp}_FLAGS"))).unwrap_or_default(), variable("ERL_AFLAGS")];
+    let after = [variable("ERL_FLAGS"), variable("ERL_ZFLAGS")];
+    let own = line.iter().take_while(|argument| argument.as_slice() != b"-extra");
+    if before.iter().chain(&after).all(Vec::is_empty) && own.clone().all(|own| own.as_slice() != b"-args_file") {
+        return Ok(line.to_vec());
+    }
+    let mut all = Vec::new();
+    let mut extra = Vec::new();
+    for list in &before {
+        insert(list, &mut all, &mut extra, read, 0)?;
+    }
+    if !line.is_empty() {
+        insert(line, &mut all, &mut extra, read, 0)?;
+        all.push(b"--".to_vec());
+    }
+    for list in &after {
+        insert(list, &mut all, &mut extra, read, 0)?;
+    }
+    if !extra.is_empty() {
+        all.push(b"-extra".to_vec());
+        all.append(&mut extra);
+    }
+    Ok(all)
+}
+
+/// The words of one place end with `--`, so that a flag's values end there too.
+fn closed(mut words: Vec<Bytes>) -> Vec<Bytes> {
+    if !words.is_empty() {
+        words.push(b"--".to_vec());
+    }
+    words
+}
+
+fn insert(
+    list: &[Bytes],
+    all: &mut Vec<Bytes>,
+    extra: &mut Vec<Bytes>,
+    read: Read<'_>,
+    depth: usize,
+) -> Result<(), Fault> {
+    let mut rest = list.iter();
+    while let Some(argument) = rest.next() {
+        match argument.as_slice() {
+            b"-args_file" => {
+                let path = rest.next().ok_or_else(|| missing(argument))?;
+                if depth == DEPTH || all.len() > MOST {
+                    let what = format!("cannot follow `-args_file {}`: too many files inside files", shown(path));
+                    return Err(Fault::new(what, "look for a file that names itself"));
+                }
+                insert(&closed(split(&read(path)?, true)), all, extra, read, depth + 1)?;
+            }
+            b"-extra" => {
+                extra.extend(rest.cloned());
+                return Ok(());
+            }
+            _ => all.push(argument.clone()),
+        }
+    }
+    Ok(())
+}
+
+fn missing(flag: &[u8]) -> Fault {
+    Fault::new(format!("cannot read the flag `{}`: its value is missing", shown(flag)), "give the value after the flag")
+}
+
+/// Where the emulator is, as `erlexec` is told by its environment.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// `ROOTDIR`.
+    pub root: Bytes,
+    /// `BINDIR`.
+    pub bin: Bytes,
+    /// `PROGNAME`.
+    pub progname: Bytes,
+}
+
+/// An emulator that is described and not started yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emulator {
+    /// The name of its file below `BINDIR`.
+    pub file: Bytes,
+    /// Its arguments after the first.
+    pub arguments: Vec<Bytes>,
+    /// `-env NAME VALUE`, in order.
+    pub env: Vec<(Bytes, Bytes)>,
+    /// It has a node's name from its start.
+    pub distributed: bool,
+    /// A port mapper is to be started for it.
+    pub wants_epmd: bool,
+    /// The command that starts the port mapper, when it is not the usual one.
+    pub epmd: Option<Bytes>,
+    /// It is to lose its terminal.
+    pub detached: bool,
+}
+
+/// Splits `arguments`, as [`expand`] returns them, into what the emulator and what the system reads.
+///
+/// # Errors
+/// A flag without its value, or one that has no meaning here.
+pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Result<Emulator, Fault> {
+    let mut found = Emulator { file: file(arguments)?, ..Emulator::default() };
+    let mut flags: Vec<Bytes> = Vec::new();
+    let mut rest: Vec<Bytes> = Vec::new();
+    for (name, flag) in [("HOME", "-home"), ("ERL_EPMD_PORT", "-epmd_port")] {
+        if let Some(value) = env.get(name) {
+            rest.extend([flag.as_bytes().to_vec(), value.to_vec()]);
+        }
+    }
+    rest.push(b"--".to_vec());
+    let mut no_epmd = false;
+    let mut list = arguments.iter().peekable();
+    while let Some(argument) = list.next() {
+        if let Some(name) = argument.strip_prefix(b"+") {
+            flags.push(join(&[b"-", name]));
+            match takes(name).ok_or_else(|| missing(argument))? {
+                Takes::Nothing => {}
+                Takes::Anything => flags.push(list.next().ok_or_else(|| missing(argument))?.clone()),
+                Takes::Word => {
+                    let value = list.next().filter(|value| !matches!(value.first(), Some(b'-' | b'+')));
+                    flags.push(value.ok_or_else(|| missing(argument))?.clone());
+                }
+                Takes::Optional(values) => {
+                    if let Some(value) = list.next_if(|next| values.contains(&next.as_slice())) {
+                        flags.push(value.clone());
+                    }
+                }
+            }
+            continue;
+        }
+        let mut value = || list.next().cloned().ok_or_else(|| missing(argument));
+        match argument.as_slice() {
+            b"-extra" => {
+                rest.push(argument.clone());
+                rest.extend(list.by_ref().cloned());
+            }
+            b"-detached" => {
+                found.detached = true;
+                rest.extend([b"-noshell".to_vec(), b"-noinput".to_vec()]);
+            }
+            b"-noinput" => rest.extend([b"-noshell".to_vec(), b"-noinput".to_vec()]),
+            b"-env" => {
+                let name = value()?;
+                found.env.push((name, value()?));
+            }
+            b"-epmd" => found.epmd = Some(value()?),
+            b"-name" | b"-sname" => {
+                found.distributed = true;
+                rest.extend([argument.clone(), value()?]);
+            }
+            b"-no_epmd" => {
+                no_epmd = true;
+                rest.push(argument.clone());
+            }
+            b"-start_epmd" => {
+                let choice = value()?;
+                no_epmd = match choice.as_slice() {
+                    b"true" => false,
+                    b"false" => true,
+                    other => {
+                        let what = format!("cannot read `-start_epmd {}`", shown(other));
+                        return Err(Fault::new(what, "write `-start_epmd true` or `-start_epmd false`"));
+                    }
+                };
+                rest.extend([argument.clone(), choice]);
+            }
+            b"-version" => flags.push(b"-V".to_vec()),
+            b"-emu_args" | b"-emu_args_exit" | b"-emu_name_exit" | b"-emu_qouted_cmd_exit" | b"-keep_window" => {}
+            b"-emu_type" | b"-emu_flavor" | b"-smp" => {
+                // `file` has read their values.
+                list.next_if(|next| argument.as_slice() != b"-smp" || matches!(next.as_slice(), b"auto" | b"enable"));
+            }
+            b"-smpauto" | b"-smpenable" => {}
+            b"-compile" | b"-make" | b"-man" => {
+                let what = format!("cannot start a release with `{}`", shown(argument));
+                return Err(Fault::new(what, "use `erl` of an Erlang installation for this"));
+            }
+            _ => rest.push(argument.clone()),
+        }
+    }
+    found.wants_epmd = found.distributed && !no_epmd;
+    found.arguments = flags;
+    let head: [&[u8]; 8] = [b"--", b"-root", &place.root, b"-bindir", &place.bin, b"-progname", &place.progname, b"--"];
+    found.arguments.extend(head.iter().map(|part| part.to_vec()));
+    found.arguments.append(&mut rest);
+    Ok(found)
+}
+
+/// The emulator's file: `beam.smp`, or another kind of build.
+fn file(arguments: &[Bytes]) -> Result<Bytes, Fault> {
+    let mut kind = Vec::new();
+    let mut flavor = Vec::new();
+    let mut list = arguments.iter().take_while(|argument| argument.as_slice() != b"-extra");
+    while let Some(argument) = list.next() {
+        match argument.as_slice() {
+            b"-emu_type" => kind.clone_from(list.next().ok_or_else(|| missing(argument))?),
+            b"-emu_flavor" => flavor.clone_from(list.next().ok_or_else(|| missing(argument))?),
+            b"-smpdisable" => return Err(no_smp()),
+            b"-smp" if list.clone().next().is_some_and(|next| next.as_slice() == b"disable") => return Err(no_smp()),
+            _ => {}
+        }
+    }
+    let part = |value: &[u8], usual: &[u8]| match value.is_empty() || value == usual {
+        true => Vec::new(),
+        false => join(&[b".", value]),
+    };
+    Ok(join(&[b"beam", &part(&kind, b"opt"), &part(&flavor, b"jit"), b".smp"]))
+}
+
+fn no_smp() -> Fault {
+    Fault::new("cannot start the emulator with `-smp disable`", "write `+S 1` instead")
+}
+
+/// The `PATH` of an emulator: its own programs first, and only once.
+#[must_use]
+pub fn search_path(old: Option<&[u8]>, place: &Place) -> Bytes {
+    match old {
+        None => join(&[&place.bin, b":", &place.root, b"/bin:"]),
+        Some(old) if crate::bytes::find(old, &place.root).is_none() => {
+            join(&[&place.bin, b":", &place.root, b"/bin:", old])
+        }
+        Some(mut old) => {
+            let own = join(&[&place.bin, b":"]);
+            let mut found = own.clone();
+            while let Some(at) = crate::bytes::find(old, &own) {
+                found.extend_from_slice(&old[..at]);
+                old = &old[at + own.len()..];
+            }
+            found.extend_from_slice(old);
+            found
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Which of the emulator's `+` flags take their value as the next argument.
+//!
+//! The union of what OTP 23 to 28 know: a flag that takes a value in one release is not a switch in another.
+
+/// How many arguments a `+` flag covers, itself included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Only the flag.
+    Nothing,
+    /// The flag and whatever follows.
+    Anything,
+    /// The flag and a word that is not itself a flag.
+    Word,
+    /// The flag, and the next argument if it is one of these.
+    Optional(&'static [&'static [u8]]),
+}
+
+const ALLOCATORS: &[u8] = b"uBIDEFHLRSTZX";
+
+const ALLOCATOR_VALUES: &[&[u8]] = &[
+    b"as", b"asbcst", b"atags", b"acul", b"acnl", b"acfml", b"cp", b"e", b"t", b"lmbcs", b"mbcgs", b"mbsd", b"mmbcs",
+    b"mmmbc", b"mmsbc", b"msbclt", b"ramv", b"rmbcmt", b"rsbcmt", b"rsbcst", b"sbct", b"smbcs",
+];
+
+const MEMORY_VALUES: &[&[u8]] = &[
+    b"ea", b"ummc", b"uycs", b"usac", b"im", b"is", b"it", b"lpm", b"Mamcbf", b"Mrmcbf", b"Mmcs", b"Mscs", b"Mscrfsd",
+    b"Msco", b"Mscrpm", b"Ye", b"Ym", b"Ytp", b"Ytt", b"Iscs", b"Xscs",
+];
+
+const SCHEDULER_VALUES: &[&[u8]] = &[
+    b"bt", b"bwtdcpu", b"bwtdio", b"bwt", b"cl", b"ct", b"ecio", b"fwi", b"tbt", b"wct", b"wtdcpu", b"wtdio", b"wt",
+    b"ws", b"ss", b"ssdcpu", b"ssdio", b"pp", b"ub", b"rt", b"btc",
+];
+
+const HEAP_VALUES: &[&[u8]] =
+    &[b"ms", b"mbs", b"pds", b"max", b"maxk", b"maxel", b"maxib", b"maxibl", b"mqd", b""];
+
+const MISC_VALUES: &[&[u8]] = &[b"dbbl", b"dntgc", b"ebwt", b"osrl", b"hft"];
+
+/// What the flag `+REST` takes; `None` if the emulator would refuse it.
+pub(crate) fn takes(rest: &[u8]) -> Option<Takes> {
+    let (Some(first), tail) = (rest.first(), rest.get(1..).unwrap_or_default()) else { return Some(Takes::Nothing) };
+    let if_among = |list: &[&[u8]]| if list.contains(&tail) { Takes::Word } else { Takes::Nothing };
+    Some(match first {
+        b'a' | b'A' | b'C' | b'e' | b'i' | b'n' | b'P' | b'Q' | b't' | b'T' | b'R' | b'W' | b'K' => bare(tail, &[b""]),
+        b'I' => match tail {
+            b"Ot" | b"Op" | b"OPt" | b"OPp" => Takes::Anything,
+            _ if [b"Ot".as_slice(), b"Op", b"OPt", b"OPp"].iter().any(|known| tail.starts_with(known)) => Takes::Nothing,
+            _ => return None,
+        },
+        b'S' => bare(tail, &[b"", b"P", b"Dcpu", b"DPcpu", b"Dio"]),
+        b'B' => match tail.first() {
+            None => Takes::Optional(&[b"i"]),
+            Some(b'i' | b'c' | b'd') => Takes::Nothing,
+            Some(_) => return None,
+        },
+        b'c' if tail.is_empty() => Takes::Optional(&[b"true", b"false"]),
+        b'd' if tail == b"cg" => Takes::Word,
+        b'J' => Takes::Anything,
+        b'M' => {
+            let allocator = tail.first().is_some_and(|kind| ALLOCATORS.contains(kind));
+            match allocator && ALLOCATOR_VALUES.contains(&tail.get(1..).unwrap_or_default()) {
+                true => Takes::Word,
+                false => if_among(MEMORY_VALUES),
+            }
+        }
+        b'h' => if_among(HEAP_VALUES),
+        b'r' => if_among(&[b"g"]),
+        b's' => if_among(SCHEDULER_VALUES),
+        b'p' => bare(tail, &[b"c"]),
+        b'z' => if_among(MISC_VALUES),
+        _ => Takes::Nothing,
+    })
+}
+
+fn bare(tail: &[u8], list: &[&[u8]]) -> Takes {
+    if list.contains(&tail) { Takes::Anything } else { Takes::Nothing }
+}
