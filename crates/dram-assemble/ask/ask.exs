@@ -7,7 +7,7 @@
 # are named by the scripts' text and by the versions of Erlang and Elixir.
 {beams, args} =
   case System.argv() do
-    ["--beams", dir | args] -> {dir, args}
+    ["--beams", dir | args] -> {Path.expand(dir), args}
     args -> {nil, args}
   end
 
@@ -59,4 +59,4 @@ end
 load.("dram_inputs.erl")
 load.("mix.exs")
 # Not named as a module, since there is none when this file is compiled.
-apply(:"Elixir.DramAsk.Mix", :main, [args, load, __DIR__])
+apply(:"Elixir.DramAsk.Mix", :main, [args, load, [__DIR__ | List.wrap(beams)]])

@@ -35,7 +35,7 @@ defmodule DramAsk.Mix do
     output_dir: :string
   ]
 
-  def main(args, load, here) do
+  def main(args, load, own) do
     {options, rest} = OptionParser.parse!(args, strict: @switches)
     [project, answer | rest] = rest
     answer = Path.expand(answer)
@@ -58,7 +58,7 @@ defmodule DramAsk.Mix do
         kind, reason -> {:error, error(kind, reason, __STACKTRACE__)}
       end
 
-    inputs = :dram_inputs.stop([here, answer, work, :code.root_dir(), elixir_root()])
+    inputs = :dram_inputs.stop([answer, work, :code.root_dir(), elixir_root() | own])
     File.rm_rf!(work)
 
     term =
@@ -379,6 +379,7 @@ defmodule DramAsk.Mix do
     {name, definition} = find(name, project)
     applications = definition[:applications] || []
     definition = Keyword.update(definition, :include_erts, true, &call/1)
+    with {:from_app, app} <- definition[:version], do: note_app(app)
     release = resolve(name, definition, project, overrides)
     {runtime, release} = runtime_config(release, project)
     templates = Path.dirname(Mix.Release.rel_templates_path(release, "x"))
@@ -598,6 +599,11 @@ defmodule DramAsk.Mix do
   defp ensure(module) do
     Code.ensure_loaded(module)
     module
+  end
+
+  # The machine's own servers read what an application is; here it is made an input.
+  def note_app(app) do
+    with dir when is_list(dir) <- :code.lib_dir(app), do: File.read(Path.join(dir, "ebin/#{app}.app"))
   end
 
   def printable(term) when is_function(term) or is_pid(term) or is_reference(term) or is_port(term),

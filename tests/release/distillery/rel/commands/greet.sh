@@ -1,0 +1,3 @@
+#!/bin/sh
+# bin/still greet NAME
+echo "hello $1 from $REL_NAME $REL_VSN"

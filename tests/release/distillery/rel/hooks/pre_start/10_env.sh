@@ -1,0 +1,3 @@
+#!/bin/sh
+# Sourced before the release starts.
+export FROM_HOOK=hooked

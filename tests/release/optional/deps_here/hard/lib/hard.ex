@@ -1,0 +1,4 @@
+defmodule Hard do
+  @moduledoc false
+  def name, do: :hard
+end

@@ -1,0 +1,4 @@
+defmodule Lax do
+  @moduledoc false
+  def name, do: :lax
+end

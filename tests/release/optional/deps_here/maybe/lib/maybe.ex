@@ -1,0 +1,4 @@
+defmodule Maybe do
+  @moduledoc false
+  def name, do: :maybe
+end

@@ -1,0 +1,4 @@
+defmodule Quiet do
+  @moduledoc false
+  def name, do: :quiet
+end

@@ -1,0 +1,4 @@
+defmodule Tests do
+  @moduledoc false
+  def name, do: :tests
+end

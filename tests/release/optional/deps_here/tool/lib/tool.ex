@@ -1,0 +1,4 @@
+defmodule Tool do
+  @moduledoc false
+  def name, do: :tool
+end

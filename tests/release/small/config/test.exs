@@ -1,0 +1,3 @@
+import Config
+
+config :small, env: config_env()

@@ -1,0 +1,3 @@
+import Config
+
+config :shop_web, port: 4000
