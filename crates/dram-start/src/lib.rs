@@ -4,10 +4,17 @@
 extern crate alloc;
 
 pub mod bytes;
+pub mod command;
 pub mod conf;
 pub mod environment;
 pub mod erlexec;
 pub mod fault;
 pub mod launch;
+pub mod limits;
+pub mod node;
 mod plus;
 pub mod release;
+pub mod shim;
+pub mod state;
+pub mod term;
+pub mod variables;

@@ -1,0 +1,110 @@
+//! `${NAME}` and `${NAME:-default}` in configuration files.
+
+use alloc::format;
+
+use crate::bytes::{Bytes, find, split_once};
+use crate::environment::Environment;
+use crate::fault::{Fault, shown};
+
+/// Whether there is anything to replace.
+#[must_use]
+pub fn has_variables(text: &[u8]) -> bool {
+    find(text, b"${").is_some()
+}
+
+/// The text of the file `path` with all variables replaced. Comments are left alone.
+///
+/// # Errors
+/// A variable is not set and has no default; the fault names file, line and variable.
+pub fn replace(path: &[u8], text: &[u8], comment: u8, env: &Environment) -> Result<Bytes, Fault> {
+    let mut found = Bytes::new();
+    for (index, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
+        if line.trim_ascii_start().first() == Some(&comment) {
+            found.extend_from_slice(line);
+        } else {
+            replace_line(path, index + 1, line, env, &mut found)?;
+        }
+    }
+    Ok(found)
+}
+
+fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, to: &mut Bytes) -> Result<(), Fault> {
+    while let Some(at) = find(rest, b"${") {
+        let after = &rest[at + 2..];
+        let inside = after.split(|b| *b == b'}').next().unwrap_or_default();
+        let (name, usual) = match find(inside, b":-") {
+            Some(split) => (&inside[..split], Some(&inside[split + 2..])),
+            None => (inside, None),
+        };
+        let is_name = !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        if inside.len() == after.len() || !is_name {
+            // Not a variable: the two characters mean themselves.
+            to.extend_from_slice(&rest[..at + 2]);
+            rest = after;
+            continue;
+        }
+        to.extend_from_slice(&rest[..at]);
+        match (env.get_bytes(name), usual) {
+            // As in a shell, `:-` also stands in for an empty value.
+            (Some([]) | None, Some(usual)) => to.extend_from_slice(usual),
+            (Some(value), _) => to.extend_from_slice(value),
+            (None, None) => {
+                let what = format!("cannot replace `${{{}}}` in `{}` line {number}", shown(name), shown(path));
+                let help = format!("set the variable {0}, or write `${{{0}:-default}}`", shown(name));
+                return Err(Fault::new(what, help));
+            }
+        }
+        rest = &after[inside.len() + 1..];
+    }
+    to.extend_from_slice(rest);
+    Ok(())
+}
+
+/// Whether a file of shell has anything but comments and empty lines.
+#[must_use]
+pub fn says_anything(script: &[u8]) -> bool {
+    script.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).any(|line| !line.is_empty() && !line.starts_with(b"#"))
+}
+
+/// The variables of `env -0`-like output.
+#[must_use]
+pub fn of_nul_separated(output: &[u8]) -> alloc::vec::Vec<Bytes> {
+    let parts = output.split(|b| *b == 0).filter(|part| split_once(part, b'=').is_some());
+    parts.map(<[u8]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    fn env() -> Environment {
+        Environment::from_strings(&[b"HOST=db".to_vec(), b"EMPTY=".to_vec()])
+    }
+
+    fn replaced(text: &str) -> Result<Vec<u8>, Fault> {
+        replace(b"sys.config", text.as_bytes(), b'%', &env())
+    }
+
+    #[test]
+    fn variables_and_defaults_are_put_in() {
+        assert_eq!(replaced("{a,\"${HOST}:${PORT:-5432}\"}").unwrap(), b"{a,\"db:5432\"}");
+        assert_eq!(replaced("[${EMPTY}|${EMPTY:-x}]").unwrap(), b"[|x]");
+        assert_eq!(replaced("$HOME ${not a name} ${").unwrap(), b"$HOME ${not a name} ${");
+        assert_eq!(replaced("% ${NOPE}\n${HOST}").unwrap(), b"% ${NOPE}\ndb");
+    }
+
+    #[test]
+    fn a_missing_variable_names_its_place() {
+        let fault = replaced("a\n${NOPE}").unwrap_err();
+        assert_eq!(fault.what, "cannot replace `${NOPE}` in `sys.config` line 2");
+        assert!(fault.help.contains("set the variable NOPE"));
+    }
+
+    #[test]
+    fn a_script_of_comments_says_nothing() {
+        assert!(!says_anything(b"#!/bin/sh\n\n  # x\n"));
+        assert!(says_anything(b"# x\nexport A=1\n"));
+    }
+}
