@@ -2,7 +2,7 @@
 
 use alloc::format;
 
-use crate::bytes::{Bytes, find, split_once};
+use crate::bytes::{Bytes, find};
 use crate::environment::Environment;
 use crate::fault::{Fault, shown};
 
@@ -64,13 +64,6 @@ fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, 
 #[must_use]
 pub fn says_anything(script: &[u8]) -> bool {
     script.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).any(|line| !line.is_empty() && !line.starts_with(b"#"))
-}
-
-/// The variables of `env -0`-like output.
-#[must_use]
-pub fn of_nul_separated(output: &[u8]) -> alloc::vec::Vec<Bytes> {
-    let parts = output.split(|b| *b == 0).filter(|part| split_once(part, b'=').is_some());
-    parts.map(<[u8]>::to_vec).collect()
 }
 
 #[cfg(test)]

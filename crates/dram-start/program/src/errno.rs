@@ -10,7 +10,6 @@ impl Errno {
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const AGAIN: Self = Self(11);
-    pub(crate) const PERM: Self = Self(1);
     pub(crate) const EXIST: Self = Self(17);
     pub(crate) const INPROGRESS: Self = Self(115);
     pub(crate) const TOOBIG: Self = Self(27);

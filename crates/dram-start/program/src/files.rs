@@ -104,5 +104,5 @@ pub(crate) fn names(path: &[u8]) -> Result<Vec<Bytes>, Errno> {
 
 /// Whether the path is a directory.
 pub(crate) fn is_directory(path: &[u8]) -> bool {
-    sys::mode(path).is_ok_and(|mode| mode & 0o170_000 == 0o040_000)
+    sys::mode_and_owner(path).is_ok_and(|(mode, _)| mode & 0o170_000 == 0o040_000)
 }

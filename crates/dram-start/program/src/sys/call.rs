@@ -93,14 +93,23 @@ pub(crate) fn read(fd: i32, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
+/// Writes what fits.
+pub(crate) fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
         // SAFETY: the kernel reads the buffer only.
         match result(unsafe { call(Call::write, [number(fd), start(bytes), bytes.len(), 0, 0, 0]) }) {
             Err(Errno::INTR) => {}
-            Err(other) => return Err(other),
+            other => return other,
+        }
+    }
+}
+
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(fd, bytes) {
             Ok(0) => return Err(Errno(5)),
             Ok(count) => bytes = &bytes[count..],
+            Err(other) => return Err(other),
         }
     }
     Ok(())
@@ -166,15 +175,19 @@ fn plain(which: Call, a: [usize; 3]) -> Result<usize, Errno> {
     result(unsafe { call(which, [a[0], a[1], a[2], 0, 0, 0]) })
 }
 
-/// What kind of file this is and who may use it, following links.
-pub(crate) fn mode(name: &[u8]) -> Result<u16, Errno> {
+/// Kind and rights of a file, following links, and its owner.
+pub(crate) fn mode_and_owner(name: &[u8]) -> Result<(u16, u32), Errno> {
     let name = path(name);
     let mut found = [0_u64; 32];
     let to = found.as_mut_ptr().expose_provenance();
     // SAFETY: the path ends with a NUL; `statx` fills 256 bytes, which is the size of the buffer.
-    result(unsafe { call(Call::statx, [HERE, start(&name), 0, 3, to, 0]) })?;
-    // The mode is the 16 bits at offset 28.
-    Ok((found[3] >> 32) as u16)
+    result(unsafe { call(Call::statx, [HERE, start(&name), 0, 0xb, to, 0]) })?;
+    // The owner is the 32 bits at offset 20, the mode the 16 at 28; both machines begin with the low byte.
+    Ok(((found[3] >> 32) as u16, (found[2] >> 32) as u32))
+}
+
+pub(crate) fn own_user() -> u32 {
+    plain(Call::geteuid, [0; 3]).unwrap_or_default() as u32
 }
 
 /// The bytes of a directory's entries, as the kernel packs them; empty at the end.
@@ -336,11 +349,14 @@ pub(crate) fn block_signals(mask: u64) -> u64 {
     before
 }
 
-/// The next signal of `mask`.
-pub(crate) fn next_signal(mask: u64) -> Option<i32> {
-    // SAFETY: the kernel reads one set of eight bytes.
-    let found = result(unsafe { call(Call::rt_sigtimedwait, [address(&mask), 0, 0, 8, 0, 0]) });
-    found.ok().map(|signal| signal as i32)
+/// The next signal of `mask`, and whether a terminal sent it.
+pub(crate) fn next_signal(mask: u64) -> Option<(i32, bool)> {
+    let mut about = [0_i32; 32];
+    let to = about.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel reads one set of eight bytes and writes 128.
+    let found = result(unsafe { call(Call::rt_sigtimedwait, [address(&mask), to, 0, 8, 0, 0]) });
+    // The third number is the signal's origin: 0x80 is the kernel itself.
+    found.ok().map(|signal| (signal as i32, about[2] == 0x80))
 }
 
 /// A stream socket that does not wait: 2 for IPv4, 10 for IPv6.

@@ -22,6 +22,7 @@ numbers! {
     rt_sigtimedwait 128 137
     ioctl 16 29
     getpid 39 172
+    geteuid 107 175
     socket 41 198
     connect 42 203
     getsockopt 55 209

@@ -1,0 +1,140 @@
+//! Children: those that are waited for, the one this program stays for as process 1, and the one in the background.
+
+use alloc::format;
+use alloc::vec;
+
+use dram_start::bytes::Bytes;
+use dram_start::fault::{Fault, shown};
+
+use crate::errno::Errno;
+use crate::sys::{self, Fd};
+
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGUSR1: i32 = 10;
+const SIGUSR2: i32 = 12;
+pub(crate) const SIGTERM: i32 = 15;
+const SIGCHLD: i32 = 17;
+
+/// The signals that process 1 hands on.
+const HANDED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM];
+
+fn cannot_fork(errno: Errno) -> Fault {
+    Fault::new(format!("cannot make a process: {errno}"), "raise the limit of processes or memory")
+}
+
+/// The exit code of a shell for how a child ended.
+fn code(status: i32) -> u8 {
+    match status & 0x7f {
+        0 => (status >> 8) as u8,
+        signal => 128 + signal as u8,
+    }
+}
+
+/// Runs a program and waits for it; its exit code.
+pub(crate) fn run(program: &[u8], argv: &[Bytes], environment: &[Bytes]) -> Result<u8, Fault> {
+    match sys::fork().map_err(cannot_fork)? {
+        None => {
+            let errno = sys::execute(program, argv, environment);
+            say(&Fault::new(format!("cannot start `{}`: {errno}", shown(program)), ""));
+            sys::exit(127)
+        }
+        Some(child) => match sys::wait(child, true) {
+            Ok(Some((_, status))) => Ok(code(status)),
+            Ok(None) | Err(_) => Ok(1),
+        },
+    }
+}
+
+/// Prints a fault.
+pub(crate) fn say(fault: &Fault) {
+    let _ = sys::write_all(2, format!("{fault}\n").as_bytes());
+}
+
+/// As process 1: starts a child with `execute`, hands signals on to it, waits for every orphan, and returns its code.
+///
+/// `started` is told the child's number.
+pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i32)) -> Result<u8, Fault> {
+    let mask = HANDED_ON.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
+    // Blocked signals wait, also for process 1, to which the kernel sends no others.
+    let before = sys::block_signals(mask);
+    let child = match sys::fork().map_err(cannot_fork)? {
+        None => {
+            sys::block_signals(before);
+            say(&execute());
+            sys::exit(1)
+        }
+        Some(child) => child,
+    };
+    started(child);
+    loop {
+        match sys::next_signal(mask) {
+            Some((SIGCHLD, _)) | None => {
+                while let Ok(Some((ended, status))) = sys::wait(-1, false) {
+                    if ended == child {
+                        return Ok(code(status));
+                    }
+                }
+            }
+            // A terminal has sent it to the child as well.
+            Some((_, true)) => {}
+            Some((signal, false)) => {
+                let _ = sys::kill(child, signal);
+            }
+        }
+    }
+}
+
+/// Leaves a process behind that does `work`; it belongs to process 1.
+pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
+    match sys::fork().map_err(cannot_fork)? {
+        None => {
+            if let Ok(None) = sys::fork() {
+                work();
+            }
+            sys::exit(0)
+        }
+        Some(child) => {
+            let _ = sys::wait(child, true);
+            Ok(())
+        }
+    }
+}
+
+/// Starts `work` in the background, its output in `log`. `work` returns only if it failed; that is said here.
+pub(crate) fn background(log: &Fd, work: impl FnOnce() -> Fault) -> Result<u8, Fault> {
+    let wrong = |errno| Fault::new(format!("cannot start in the background: {errno}"), "start it in the foreground");
+    let (from, to) = sys::pipe().map_err(wrong)?;
+    let null = sys::open(b"/dev/null", sys::RDWR | sys::CLOEXEC, 0).map_err(wrong)?;
+    match sys::fork().map_err(cannot_fork)? {
+        None => {
+            drop(from);
+            sys::new_session();
+            if let Ok(None) = sys::fork() {
+                let ready = sys::duplicate(&null, 0).and_then(|()| sys::duplicate(log, 1));
+                let fault = match ready.and_then(|()| sys::duplicate(log, 2)) {
+                    Ok(()) => work(),
+                    Err(errno) => wrong(errno),
+                };
+                let _ = sys::write_all(to.0, format!("{fault}\n").as_bytes());
+            }
+            sys::exit(1)
+        }
+        Some(child) => {
+            drop(to);
+            let _ = sys::wait(child, true);
+            let mut buffer = vec![0; 4096];
+            let mut failed = false;
+            // The other end is closed when the emulator is executed.
+            while let Ok(count) = sys::read(from.0, &mut buffer) {
+                if count == 0 {
+                    break;
+                }
+                failed = true;
+                let _ = sys::write_all(2, &buffer[..count]);
+            }
+            Ok(u8::from(failed))
+        }
+    }
+}
