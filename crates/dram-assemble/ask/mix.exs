@@ -267,6 +267,7 @@ defmodule DramAsk.Mix do
     unless File.regular?(file),
       do: refuse(:no_project, "there is no #{file} in #{File.cwd!()}", absolute(file))
 
+    evaluating(file)
     quietly(fn -> Code.compile_file(file) end)
 
     unless Mix.Project.get(),
@@ -315,6 +316,7 @@ defmodule DramAsk.Mix do
     path = project[:config_path]
 
     if path && File.regular?(path) do
+      evaluating(path)
       {config, files} = Config.Reader.read_imports!(path, env: Mix.env(), target: Mix.target())
       Application.put_all_env(config, persistent: true)
       {config, files}
@@ -457,6 +459,7 @@ defmodule DramAsk.Mix do
         refuse(:unknown_release, "there is no release named #{name}, only #{names(releases)}")
 
       {name, definition} ->
+        evaluating(Mix.Project.project_file() || "mix.exs")
         definition = call(definition)
 
         if Mix.Project.umbrella?(project) and (definition[:applications] || []) == [] do
@@ -570,6 +573,7 @@ defmodule DramAsk.Mix do
     path = Mix.Release.rel_templates_path(release, name <> ".eex")
 
     if File.exists?(path) do
+      evaluating(path)
       %{text: EEx.eval_file(path, assigns: [release: release]), from: absolute(path)}
     else
       ensure(Mix.Tasks.Release.Init)
@@ -645,11 +649,14 @@ defmodule DramAsk.Mix do
   defp compile_error?(%name{}),
     do: name in [CompileError, SyntaxError, TokenMissingError, MismatchedDelimiterError, EEx.SyntaxError]
 
+  # Evaluated code often leaves no trace in the stack; then it is known what was evaluated.
+  defp evaluating(path), do: Process.put(:dram_evaluating, path)
+
   # The innermost place in a file of the project.
   defp where(%{file: file, line: line}, _) when is_binary(file) and is_integer(line), do: {file, line}
 
   defp where(_, stack) do
-    Enum.find_value(stack, {nil, nil}, fn {_, _, _, location} ->
+    Enum.find_value(stack, {Process.get(:dram_evaluating), nil}, fn {_, _, _, location} ->
       with file when file not in [nil, []] <- location[:file],
            file = to_string(file),
            true <- String.ends_with?(file, [".exs", ".ex", ".eex"]) and File.regular?(file),

@@ -25,7 +25,9 @@ defmodule Nif.MixProject do
       version: "0.3.0",
       compilers: [:nif_make] ++ Mix.compilers(),
       start_permanent: Mix.env() == :prod,
-      releases: [nif: [strip_beams: [keep: ["Docs"]], include_executables_for: [:unix]]]
+      releases: [
+        nif: [strip_beams: [keep: ["Docs"]], include_executables_for: [:unix]]
+      ]
     ]
   end
 
