@@ -2,3 +2,16 @@
 //! release, the order they start in, and the boot script that says so.
 //!
 //! Nothing here touches the disk, the network, the clock or the environment: bytes come in, values and bytes go out.
+
+pub mod app;
+pub mod beam;
+mod bigint;
+pub mod boot;
+pub mod catalog;
+pub mod consult;
+pub mod etf;
+pub mod files;
+mod order;
+pub mod print;
+pub mod resolve;
+pub mod term;

@@ -1,7 +1,10 @@
 //! What surrounds this process: read here, once, and passed on.
 
+use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use dram_build::container::Host;
@@ -89,4 +92,14 @@ pub(crate) fn architecture() -> &'static str {
         "x86" => "386",
         other => other,
     }
+}
+
+/// All of the environment.
+pub(crate) fn environment() -> BTreeMap<Vec<u8>, Vec<u8>> {
+    env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect()
+}
+
+/// Where programs are looked for.
+pub(crate) fn search_path() -> OsString {
+    env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }

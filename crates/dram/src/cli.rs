@@ -17,6 +17,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Assemble a self-contained release of a Mix or rebar3 project
+    Release(Release),
     /// Build an image from a Dockerfile
     Build(Build),
     /// List the images in the store
@@ -41,6 +43,64 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show what this machine can do, and how to get what it cannot
     Doctor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Release {
+    /// The project's directory, with `mix.exs` or `rebar.config`
+    #[arg(value_name = "PROJECT", default_value = ".")]
+    pub(crate) project: PathBuf,
+    /// The release, where the project has several; with --from, its name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The environment to build: MIX_ENV, or a profile of rebar3 [default: $MIX_ENV, or prod]
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Option<String>,
+    /// The release's version, instead of the project's
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) version: Option<String>,
+    /// Where the release goes [default: _build/ENV/rel/NAME in the project]; its archive goes beside
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write no archive
+    #[arg(long)]
+    pub(crate) no_tar: bool,
+    /// Replace a release that something else than dram wrote
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Bring the shared libraries along, so that it runs on any Linux, or on none
+    #[arg(long, overrides_with = "no_portable")]
+    pub(crate) portable: bool,
+    /// Use the shared libraries of the system that it runs on
+    #[arg(long)]
+    pub(crate) no_portable: bool,
+    /// When modules are loaded
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<LoadMode>,
+    /// Assemble from these directories of compiled modules, without Mix or rebar3
+    #[arg(long, value_name = "EBIN_DIR", num_args = 1.., conflicts_with = "env")]
+    pub(crate) from: Vec<PathBuf>,
+    /// Where Erlang is, for --from [default: where `erl` on the PATH is]
+    #[arg(long, value_name = "DIR", requires = "from")]
+    pub(crate) otp: Option<PathBuf>,
+    /// Write no release: say what it would expect of the system that it runs on
+    #[arg(long)]
+    pub(crate) requires: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// When a release's modules are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadMode {
+    /// All of them, before anything starts
+    Embedded,
+    /// Each when it is first called
+    Interactive,
 }
 
 #[derive(Debug, Args)]

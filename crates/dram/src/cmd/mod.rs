@@ -6,6 +6,7 @@ mod images;
 mod lacks;
 mod moving;
 mod names;
+mod release;
 mod run;
 
 use std::process::ExitCode;
@@ -20,6 +21,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Doctor = cli.command {
         return Ok(doctor::doctor());
     }
+    // It has no store, and files that it makes belong to the one who calls.
+    if let Command::Release(args) = cli.command {
+        return release::release(&args).map(|()| ExitCode::SUCCESS);
+    }
     let ambient = Ambient::enter(cli.store);
     let done = match cli.command {
         Command::Build(args) => build::build(&ambient, &args),
@@ -33,7 +38,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),
         Command::Load(args) => moving::load(&ambient, &args),
-        Command::Doctor => unreachable!("answered above"),
+        Command::Doctor | Command::Release(_) => unreachable!("answered above"),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -1,0 +1,98 @@
+//! Reading the answer of our own scripts: a term with maps.
+//!
+//! The scripts are ours (`ask/`), so a term of another form is a bug or a damaged file, and is said so by its key.
+
+use std::path::PathBuf;
+
+use dram_release::term::Term;
+
+use crate::AssembleError;
+
+/// A map of an answer, and how it is called in errors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    name: &'static str,
+    pairs: &'a [(Term, Term)],
+}
+
+impl<'a> Fields<'a> {
+    /// The map `term`.
+    pub(crate) fn of(name: &'static str, term: &'a Term) -> Result<Fields<'a>, AssembleError> {
+        match term {
+            Term::Map(pairs) => Ok(Fields { name, pairs }),
+            _ => Err(AssembleError::Answer(format!("`{name}` is no map"))),
+        }
+    }
+
+    /// What is under `key`; `nil` counts as nothing.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Term> {
+        let found = self.pairs.iter().find(|(name, _)| name.as_atom() == Some(key));
+        found.map(|(_, value)| value).filter(|value| value.as_atom() != Some("nil"))
+    }
+
+    /// What is under `key`, as `read` reads it.
+    pub(crate) fn need<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<T, AssembleError> {
+        let wrong = || AssembleError::Answer(format!("`{key}` of `{}` is not what it should be", self.name));
+        self.get(key).and_then(read).ok_or_else(wrong)
+    }
+
+    /// What is under `key`, as `read` reads it; `None` when there is nothing.
+    pub(crate) fn maybe<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<Option<T>, AssembleError> {
+        self.get(key).map(|_| self.need(key, read)).transpose()
+    }
+
+    /// The map under `key`.
+    pub(crate) fn map(&self, key: &'static str) -> Result<Fields<'a>, AssembleError> {
+        Fields::of(key, self.get(key).ok_or_else(|| AssembleError::Answer(format!("`{key}` is missing")))?)
+    }
+
+    /// The list under `key`; empty when there is nothing.
+    pub(crate) fn list(&self, key: &str) -> Result<&'a [Term], AssembleError> {
+        Ok(self.maybe(key, list)?.unwrap_or_default())
+    }
+
+    /// Whether `true` is under `key`.
+    pub(crate) fn is(&self, key: &str) -> bool {
+        self.get(key).and_then(Term::as_atom) == Some("true")
+    }
+}
+
+/// A list's elements.
+pub(crate) fn list(term: &Term) -> Option<&[Term]> {
+    match term {
+        Term::List(elements) => Some(elements),
+        _ => None,
+    }
+}
+
+/// A tuple's elements.
+pub(crate) fn tuple(term: &Term) -> Option<&[Term]> {
+    match term {
+        Term::Tuple(elements) => Some(elements),
+        _ => None,
+    }
+}
+
+/// A binary's bytes.
+pub(crate) fn bytes(term: &Term) -> Option<&[u8]> {
+    match term {
+        Term::Binary(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// A binary as text.
+pub(crate) fn text(term: &Term) -> Option<String> {
+    String::from_utf8(bytes(term)?.to_vec()).ok()
+}
+
+/// A binary as a path.
+pub(crate) fn path(term: &Term) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(bytes(term)?.to_vec())))
+}
+
+/// An atom's text.
+pub(crate) fn atom(term: &Term) -> Option<String> {
+    term.as_atom().map(str::to_owned)
+}

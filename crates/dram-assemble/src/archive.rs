@@ -1,0 +1,132 @@
+//! A release on disk becomes a `.tar.gz`: the same files give the same bytes, whoever made them and when.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use dram_gzip::Failed;
+use dram_image::tar::{self, EntryKind, TarWriter};
+use dram_image::{Digest, Hasher, TreePath};
+
+use crate::AssembleError;
+use crate::tree::{Entry, ReleaseTree};
+
+/// libdeflate's level: as small as zlib's sixth at about a fifth of its time.
+const LEVEL: i32 = 4;
+
+/// What was written.
+#[derive(Debug)]
+pub struct Archive {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The SHA-256 of its bytes.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// Packs the entries of `tree`, which lie below `root` on disk, into `path`. Every entry belongs to user and group 0
+/// and has the time `seconds`, since 1970; the order is that of the paths.
+///
+/// # Errors
+/// When a file cannot be read, or the archive cannot be written: what was at `path` stays then.
+pub(crate) fn write(tree: &ReleaseTree, root: &Path, path: &Path, seconds: i64) -> Result<Archive, AssembleError> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".dram-new");
+    let half = path.with_file_name(name);
+    let written = write_to(tree, root, &half, seconds);
+    match written {
+        Ok((digest, size)) => {
+            fs::rename(&half, path).map_err(AssembleError::io("write", path))?;
+            Ok(Archive { path: path.to_owned(), digest, size })
+        }
+        Err(error) => {
+            // The error that led here is the one to tell.
+            let _ = fs::remove_file(&half);
+            Err(error)
+        }
+    }
+}
+
+fn write_to(tree: &ReleaseTree, root: &Path, half: &Path, seconds: i64) -> Result<(Digest, u64), AssembleError> {
+    let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
+    let mut out = Hashing { out: BufWriter::with_capacity(1 << 18, file), hasher: Hasher::new() };
+    let packed = dram_gzip::compress(LEVEL, &mut out, |out| pack(tree, root, out, seconds));
+    packed.map_err(|failed| match failed {
+        Failed::Produce(error) => error,
+        Failed::Write(source) => AssembleError::Io { verb: "write", path: half.to_owned(), source },
+    })?;
+    out.flush().map_err(AssembleError::io("write", half))?;
+    let size = out.hasher.length();
+    Ok((out.hasher.finish(), size))
+}
+
+fn pack(tree: &ReleaseTree, root: &Path, out: &mut dyn Write, seconds: i64) -> Result<(), AssembleError> {
+    let mut writer = TarWriter::new(out);
+    let mut above = TreePath::root();
+    for (path, entry) in tree.iter() {
+        let parent = path.parent().unwrap_or_default();
+        if parent != above {
+            directories(&mut writer, &above, &parent, seconds)?;
+            above = parent;
+        }
+        let (kind, mode) = match entry {
+            Entry::Dir => (EntryKind::Dir, 0o755),
+            Entry::Link(said) => (EntryKind::Symlink(said.clone()), 0o777),
+            Entry::File { executable, .. } => {
+                let full = root.join(path.as_path());
+                let mut file = File::open(&full).map_err(AssembleError::io("read", &full))?;
+                let size = file.metadata().map_err(AssembleError::io("read", &full))?.len();
+                let mode = if *executable { 0o755 } else { 0o644 };
+                let entry = header(path, EntryKind::File { size }, mode, seconds);
+                writer.append(&entry, &mut file).map_err(AssembleError::io("pack", &full))?;
+                continue;
+            }
+        };
+        let entry = header(path, kind, mode, seconds);
+        writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", root))?;
+    }
+    writer.finish().map_err(AssembleError::io("pack", root)).map(drop)
+}
+
+/// Writes the directories on the way to `to` that are not on the way to `from`, outermost first.
+fn directories(
+    writer: &mut TarWriter<&mut dyn Write>,
+    from: &TreePath,
+    to: &TreePath,
+    seconds: i64,
+) -> Result<(), AssembleError> {
+    let mut path = TreePath::root();
+    for name in to.components() {
+        path = path.join(name);
+        if from.below(&path).is_none() {
+            let entry = header(&path, EntryKind::Dir, 0o755, seconds);
+            writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", path.as_path()))?;
+        }
+    }
+    Ok(())
+}
+
+fn header(path: &TreePath, kind: EntryKind, mode: u32, seconds: i64) -> tar::Entry {
+    tar::Entry { path: path.clone(), kind, mode, uid: 0, gid: 0, mtime: seconds, xattrs: Vec::new() }
+}
+
+/// Hashes what passes.
+struct Hashing<W> {
+    out: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

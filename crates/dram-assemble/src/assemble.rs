@@ -1,0 +1,292 @@
+//! A blueprint becomes a release tree.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use dram_image::TreePath;
+use dram_release::app::App;
+use dram_release::beam::StripRule;
+use dram_release::boot::{BootOptions, BootScript};
+use dram_release::catalog::{Catalog, Found, Origin};
+use dram_release::files;
+use dram_release::resolve::{Release, Spec, resolve};
+
+use crate::AssembleError;
+use crate::blueprint::{Blueprint, Overlay};
+use crate::collect::{Taking, take_dir, take_file};
+use crate::erts;
+use crate::libraries::{self, Program};
+use crate::start_program::START_PROGRAM;
+use crate::tree::{Content, Entry, ReleaseTree};
+use crate::write::MANIFEST;
+
+/// The largest `.app` file that is read.
+const LARGEST_APP: u64 = 16 << 20;
+
+/// A release that only needs to be written.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    /// What goes where.
+    pub(crate) tree: ReleaseTree,
+    /// Its applications, in the order they start: name and version.
+    pub(crate) applications: Vec<(String, String)>,
+    /// The programs and libraries in it, before any were brought along.
+    pub(crate) programs: Vec<Program>,
+    /// What the user should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Works out everything that is in the release.
+///
+/// # Errors
+/// When an application is missing or wrong, the applications do not make a release, or something cannot be read.
+pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> {
+    let mut blueprint = blueprint;
+    one_name("the release", &blueprint.name)?;
+    one_name("the version", &blueprint.version)?;
+    let found = find_applications(&blueprint)?;
+    let release = resolve(&spec(&blueprint), &found.catalog).map_err(AssembleError::Resolve)?;
+    let mut tree = ReleaseTree::default();
+    let mut warnings = std::mem::take(&mut blueprint.warnings);
+    let rule = blueprint
+        .strip
+        .as_ref()
+        .map(|strip| Arc::new(StripRule::for_style(&blueprint.style, &strip.keep, strip.compress)));
+    let taking = Taking { strip: rule, skip: &[] };
+    let mut applications = Vec::new();
+    for app in release.apps() {
+        applications.push((app.name().to_owned(), app.version().to_owned()));
+        let place = &found.places[app.name()];
+        if blueprint.erts.is_none() && place.is_otp {
+            continue;
+        }
+        let at = path(&format!("lib/{}-{}", app.name(), app.version()))?;
+        for part in ["ebin"].iter().chain(&blueprint.directories) {
+            let from = place.path.join(part);
+            if from.is_dir() {
+                let taking = if *part == "ebin" { taking.clone() } else { Taking { strip: None, skip: &[] } };
+                let dangling = take_dir(&mut tree, &from, &at.join(part.as_bytes()), &taking)?;
+                warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
+            }
+        }
+    }
+    let of_version = path("releases")?.join(blueprint.version.as_bytes());
+    if let Some(consolidated) = &blueprint.consolidated {
+        take_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
+    }
+    put_release_files(&mut tree, &mut blueprint, &release, &found.catalog, &of_version)?;
+    let erts_at = path(&format!("erts-{}", blueprint.otp.erts))?;
+    if let Some(source) = &blueprint.erts {
+        for name in &blueprint.erts_programs {
+            one_name("the program", name)?;
+        }
+        erts::take_programs(&mut tree, source, &erts_at, &blueprint.erts_programs)?;
+    }
+    lay_over(&mut tree, &blueprint.overlays, &mut warnings)?;
+    let programs = libraries::programs(&tree)?;
+    warnings.extend(foreign(&programs));
+    let program = path("bin")?.join(blueprint.name.as_bytes());
+    let loader = match blueprint.portable {
+        true => Some(erts::make_portable(&mut tree, &programs, &erts_at, &program)?),
+        false => None,
+    };
+    let loader = loader.as_ref().map(|(loader, libraries)| (loader.as_str(), libraries.as_str()));
+    let conf = blueprint.start.text(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
+    tree.put_text(of_version.join(b"start.conf"), conf);
+    tree.put(program, Entry::File { content: Content::Own(START_PROGRAM), executable: true });
+    put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
+    Ok(Assembly { tree, applications, programs, warnings })
+}
+
+fn spec(blueprint: &Blueprint) -> Spec {
+    Spec {
+        name: blueprint.name.clone(),
+        version: blueprint.version.clone(),
+        erts: blueprint.otp.erts.clone(),
+        otp: blueprint.otp.release,
+        style: blueprint.style.clone(),
+        applications: blueprint.applications.clone(),
+        unchecked: blueprint.unchecked.clone(),
+        excluded: blueprint.excluded.clone(),
+    }
+}
+
+/// Where an application is.
+struct Place {
+    path: PathBuf,
+    is_otp: bool,
+}
+
+struct Applications {
+    catalog: Catalog,
+    places: BTreeMap<String, Place>,
+}
+
+/// Reads the specifications of all applications that the release may have: those that were asked for, and what they
+/// name. One that is nowhere is left out here: whether that is an error is for the release's rules to say.
+fn find_applications(blueprint: &Blueprint) -> Result<Applications, AssembleError> {
+    let in_otp = otp_applications(&blueprint.otp.root.join("lib"))?;
+    let mut catalog = Catalog::default();
+    let mut places = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    let mut waiting: VecDeque<String> = blueprint.applications.iter().map(|(name, _)| name.clone()).collect();
+    waiting.extend(blueprint.style.always().iter().map(|name| (*name).to_owned()));
+    while let Some(name) = waiting.pop_front() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        let (dir, is_otp) = match (blueprint.places.get(&name), in_otp.get(&name)) {
+            (Some(dir), _) => (dir.clone(), false),
+            (None, Some(dir)) => (dir.clone(), true),
+            (None, None) => continue,
+        };
+        let app = read_app(&dir, &name, blueprint.otp.release)?;
+        waiting.extend(app.applications.iter().chain(&app.included_applications).map(ToString::to_string));
+        let beams = modules_in(&dir.join("ebin"))?;
+        let origin = if is_otp { Origin::Otp } else { Origin::Project };
+        catalog.add(Found { app, origin, location: dir.display().to_string(), beams: Some(beams) });
+        places.insert(name, Place { path: dir, is_otp });
+    }
+    Ok(Applications { catalog, places })
+}
+
+/// The newest version of each application of Erlang, by name. As `mix release` does, the newest is the last by the
+/// order of the directories' names.
+fn otp_applications(lib: &Path) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
+    let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for entry in fs::read_dir(lib).map_err(AssembleError::io("read", lib))? {
+        let path = entry.map_err(AssembleError::io("read", lib))?.path();
+        let Some((name, _)) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('-'))
+        else {
+            continue;
+        };
+        match found.get(name) {
+            Some(known) if *known >= path => {}
+            Some(_) | None => drop(found.insert(name.to_owned(), path)),
+        }
+    }
+    Ok(found)
+}
+
+/// The specification of the application `name` in `dir`.
+pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<App, AssembleError> {
+    let path = dir.join("ebin").join(format!("{name}.app"));
+    let size = fs::metadata(&path).map_err(AssembleError::io("read", &path))?.len();
+    if size > LARGEST_APP {
+        let source = io::Error::other(format!("it has {size} bytes, and {LARGEST_APP} are the most"));
+        return Err(AssembleError::Io { verb: "read", path, source });
+    }
+    let bytes = fs::read(&path).map_err(AssembleError::io("read", &path))?;
+    App::read(&bytes, name, otp).map_err(|source| AssembleError::App { path, source })
+}
+
+/// The modules that are compiled into `ebin`.
+fn modules_in(ebin: &Path) -> Result<BTreeSet<String>, AssembleError> {
+    let entries = fs::read_dir(ebin).map_err(AssembleError::io("read", ebin))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    Ok(names.filter_map(|name| name.strip_suffix(".beam").map(str::to_owned)).collect())
+}
+
+/// The files below `releases`.
+fn put_release_files(
+    tree: &mut ReleaseTree,
+    blueprint: &mut Blueprint,
+    release: &Release,
+    catalog: &Catalog,
+    at: &TreePath,
+) -> Result<(), AssembleError> {
+    let consolidated = blueprint
+        .consolidated
+        .is_some()
+        .then(|| format!("$RELEASE_LIB/../releases/{}/consolidated", blueprint.version));
+    let options = BootOptions::mix(consolidated, blueprint.has_providers);
+    for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
+        let script = BootScript::new(&release, catalog, &options);
+        tree.put(
+            at.join(format!("{name}.boot").as_bytes()),
+            Entry::File { content: Content::Bytes(script.to_boot()), executable: false },
+        );
+        tree.put_text(at.join(format!("{name}.script").as_bytes()), script.to_script());
+    }
+    tree.put_text(at.join(format!("{}.rel", blueprint.name).as_bytes()), files::rel(release));
+    tree.put_text(at.join(b"sys.config"), std::mem::take(&mut blueprint.sys_config));
+    tree.put_text(at.join(b"vm.args"), std::mem::take(&mut blueprint.vm_args));
+    if let Some(text) = blueprint.remote_vm_args.take() {
+        tree.put_text(at.join(b"remote.vm.args"), text);
+    }
+    if let Some(text) = blueprint.env_sh.take() {
+        tree.put_text(at.join(b"env.sh"), text);
+    }
+    if let Some(path) = blueprint.runtime_config.take() {
+        let taking = Taking { strip: None, skip: &[] };
+        take_file(tree, &taking, path, at.join(b"runtime.exs"))?;
+    }
+    let releases = path("releases")?;
+    tree.put_text(releases.join(b"start_erl.data"), files::start_erl(release));
+    tree.put_text(releases.join(b"RELEASES"), files::releases(release));
+    if let Some(cookie) = blueprint.cookie.take() {
+        tree.put_text(releases.join(b"COOKIE"), cookie);
+    }
+    Ok(())
+}
+
+fn lay_over(tree: &mut ReleaseTree, overlays: &[Overlay], warnings: &mut Vec<String>) -> Result<(), AssembleError> {
+    let taking = Taking { strip: None, skip: &[] };
+    for overlay in overlays {
+        match overlay {
+            Overlay::Dir(from) => {
+                let dangling = take_dir(tree, from, &TreePath::root(), &taking)?;
+                warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
+            }
+            Overlay::Make(at) => tree.put(at.clone(), Entry::Dir),
+            Overlay::Copy(from, at) if from.is_dir() => drop(take_dir(tree, from, at, &taking)?),
+            Overlay::Copy(from, at) => take_file(tree, &taking, from.clone(), at.clone())?,
+            Overlay::Link(said, at) => tree.put(at.clone(), Entry::Link(said.clone())),
+            Overlay::Text(text, at, executable) => {
+                let content = Content::Bytes(text.clone().into_bytes());
+                tree.put(at.clone(), Entry::File { content, executable: *executable });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Programs for another processor than the emulator's: they were built for another machine.
+fn foreign(programs: &[Program]) -> Vec<String> {
+    let emulator = programs.iter().find(|program| program.path.name() == Some(b"beam.smp"));
+    let Some(emulator) = emulator.map(|program| program.needs.machine) else { return Vec::new() };
+    let name = dram_image::elf::machine_name;
+    let others = programs.iter().filter(|program| program.needs.machine != emulator);
+    let warning = |program: &Program| {
+        let (theirs, ours) = (name(program.needs.machine), name(emulator));
+        format!("`{}` is for {theirs}, and the emulator is for {ours}: it cannot be loaded", program.path)
+    };
+    others.map(warning).collect()
+}
+
+fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
+    let mut list = Vec::new();
+    for (path, entry) in tree.iter() {
+        if !matches!(entry, Entry::Dir) {
+            list.extend_from_slice(path.as_bytes());
+            list.push(0);
+        }
+    }
+    list.extend_from_slice(at.as_bytes());
+    list.push(0);
+    tree.put(at, Entry::File { content: Content::Bytes(list), executable: false });
+}
+
+/// A path that we made up ourselves of checked names.
+fn path(text: &str) -> Result<TreePath, AssembleError> {
+    TreePath::parse(text.as_bytes()).map_err(|error| AssembleError::Answer(error.to_string()))
+}
+
+/// Refuses what is not one component of a path.
+fn one_name(what: &'static str, name: &str) -> Result<(), AssembleError> {
+    let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0', '\n']);
+    if is_one { Ok(()) } else { Err(AssembleError::Name { what, name: name.escape_debug().to_string() }) }
+}

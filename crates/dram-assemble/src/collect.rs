@@ -1,0 +1,163 @@
+//! Directories of this machine become entries of a release.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use dram_image::TreePath;
+use dram_release::beam::StripRule;
+
+use crate::AssembleError;
+use crate::tree::{Content, Entry, ReleaseTree};
+
+/// The deepest directory that is looked into: deeper ones are loops made by bind mounts.
+const DEEPEST: usize = 128;
+
+/// How to take a directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Taking {
+    /// How `.beam` files are stripped; `None` leaves them.
+    pub(crate) strip: Option<Arc<StripRule>>,
+    /// Names that are left out.
+    pub(crate) skip: &'static [&'static str],
+}
+
+/// Puts what is in the directory `from` at `to`.
+///
+/// Links that stay inside are taken as they are. Others are followed, as a link out of a release would lead nowhere
+/// on another machine; one that leads nowhere here already is left as it is and returned.
+///
+/// # Errors
+/// When something cannot be read, or is neither file, directory nor link.
+pub(crate) fn take_dir(
+    tree: &mut ReleaseTree,
+    from: &Path,
+    to: &TreePath,
+    taking: &Taking,
+) -> Result<Vec<PathBuf>, AssembleError> {
+    let root = fs::canonicalize(from).map_err(AssembleError::io("read", from))?;
+    let mut dangling = Vec::new();
+    take(tree, &Place { root: &root, taking }, &root, to, 0, &mut dangling)?;
+    Ok(dangling)
+}
+
+struct Place<'a> {
+    root: &'a Path,
+    taking: &'a Taking,
+}
+
+fn take(
+    tree: &mut ReleaseTree,
+    place: &Place<'_>,
+    from: &Path,
+    to: &TreePath,
+    depth: usize,
+    dangling: &mut Vec<PathBuf>,
+) -> Result<(), AssembleError> {
+    if depth > DEEPEST {
+        let source = std::io::Error::other(format!("it lies {DEEPEST} directories deep: is there a loop?"));
+        return Err(AssembleError::Io { verb: "read", path: from.to_owned(), source });
+    }
+    let mut is_empty = true;
+    for found in fs::read_dir(from).map_err(AssembleError::io("read", from))? {
+        let found = found.map_err(AssembleError::io("read", from))?;
+        is_empty = false;
+        let name = found.file_name();
+        if place.taking.skip.iter().any(|skip| *skip == name) {
+            continue;
+        }
+        let (path, at) = (found.path(), to.join(name.as_bytes()));
+        let kind = found.file_type().map_err(AssembleError::io("read", &path))?;
+        if kind.is_dir() {
+            take(tree, place, &path, &at, depth + 1, dangling)?;
+        } else if kind.is_symlink() {
+            take_link(tree, place, &path, at, depth, dangling)?;
+        } else {
+            take_file(tree, place.taking, path, at)?;
+        }
+    }
+    if is_empty {
+        tree.put(to.clone(), Entry::Dir);
+    }
+    Ok(())
+}
+
+fn take_link(
+    tree: &mut ReleaseTree,
+    place: &Place<'_>,
+    path: &Path,
+    at: TreePath,
+    depth: usize,
+    dangling: &mut Vec<PathBuf>,
+) -> Result<(), AssembleError> {
+    let said = fs::read_link(path).map_err(AssembleError::io("read", path))?;
+    let led = fs::canonicalize(path);
+    let stays = said.is_relative() && stays_below(place.root, path, &said);
+    match led {
+        Ok(led) if !(stays && led.starts_with(place.root)) => {
+            // A directory that holds this link would be taken into itself for ever.
+            if led.is_dir() && !path.starts_with(&led) {
+                let outside = Place { root: &led, taking: place.taking };
+                take(tree, &outside, &led, &at, depth + 1, dangling)
+            } else if led.is_dir() {
+                dangling.push(path.to_owned());
+                tree.put(at, Entry::Link(said.as_os_str().as_bytes().to_vec()));
+                Ok(())
+            } else {
+                take_file(tree, place.taking, led, at)
+            }
+        }
+        led => {
+            if led.is_err() {
+                dangling.push(path.to_owned());
+            }
+            tree.put(at, Entry::Link(said.as_os_str().as_bytes().to_vec()));
+            Ok(())
+        }
+    }
+}
+
+/// Whether the relative link `said` in the file `path` never climbs above `root`, by its words alone.
+fn stays_below(root: &Path, path: &Path, said: &Path) -> bool {
+    let Some(mut depth) = path.parent().and_then(|dir| dir.strip_prefix(root).ok()).map(|dir| dir.components().count())
+    else {
+        return false;
+    };
+    for part in said.components() {
+        match part {
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(less) => depth = less,
+                None => return false,
+            },
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Puts the file `path` at `at`; modules are stripped when `taking` says so.
+pub(crate) fn take_file(
+    tree: &mut ReleaseTree,
+    taking: &Taking,
+    path: PathBuf,
+    at: TreePath,
+) -> Result<(), AssembleError> {
+    let status = fs::metadata(&path).map_err(AssembleError::io("read", &path))?;
+    if !status.is_file() {
+        let source = std::io::Error::other("it is neither a file nor a directory nor a link");
+        return Err(AssembleError::Io { verb: "take", path, source });
+    }
+    let executable = status.permissions().mode() & 0o111 != 0;
+    let is_beam = path.extension() == Some(OsStr::new("beam"));
+    let content = match &taking.strip {
+        Some(rule) if is_beam => Content::Beam(path, Arc::clone(rule)),
+        Some(_) | None => Content::Disk(path),
+    };
+    tree.put(at, Entry::File { content, executable });
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! The Erlang run-time system of a release: the programs that a release starts, and no others.
+
+use std::fs;
+use std::path::Path;
+
+use dram_image::TreePath;
+
+use crate::AssembleError;
+use crate::collect::{Taking, take_file};
+use crate::libraries::{self, Program};
+use crate::tree::{Content, Entry, ReleaseTree};
+
+/// What every release has. `beam.smp` starts the next two itself; the others serve the distribution, the heartbeat
+/// and the daemon.
+const PROGRAMS: [&str; 8] =
+    ["beam.smp", "erl_child_setup", "inet_gethost", "epmd", "heart", "run_erl", "to_erl", "erl_call"];
+/// Without these nothing starts.
+const NEEDED: [&str; 3] = ["beam.smp", "erl_child_setup", "inet_gethost"];
+
+/// Puts the programs of the run-time system in `source` into `tree`, below `at`.
+///
+/// # Errors
+/// When one that is needed or asked for is not there.
+pub(crate) fn take_programs(
+    tree: &mut ReleaseTree,
+    source: &Path,
+    at: &TreePath,
+    further: &[String],
+) -> Result<(), AssembleError> {
+    let bin = source.join("bin");
+    let taking = Taking { strip: None, skip: &[] };
+    for name in PROGRAMS.iter().copied().chain(further.iter().map(String::as_str)) {
+        let path = bin.join(name);
+        if path.is_file() {
+            // A name with a slash is refused by the caller.
+            take_file(tree, &taking, path, at.join(b"bin").join(name.as_bytes()))?;
+        } else if NEEDED.contains(&name) || further.iter().any(|further| further == name) {
+            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(AssembleError::Io { verb: "find", path, source });
+        }
+    }
+    Ok(())
+}
+
+/// Brings along the loader and the libraries that the release's programs need.
+///
+/// Programs that others start by their names (`beam.smp` starts `erl_child_setup`) are moved aside, to `.elf`, and
+/// a link to the start program takes their places: it starts them through the release's own loader. Returns where the loader and
+/// the libraries are in the release.
+///
+/// # Errors
+/// When a library is not on this machine.
+pub(crate) fn make_portable(
+    tree: &mut ReleaseTree,
+    programs: &[Program],
+    at: &TreePath,
+    start_program: &TreePath,
+) -> Result<(String, String), AssembleError> {
+    let (loader, found) = libraries::closure(programs)?;
+    let lib = at.join(b"lib");
+    let name = loader.file_name().unwrap_or_default().to_owned();
+    let loader_at = lib.join(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()));
+    // The file itself: in a release there is nothing for a link to lead to.
+    let real = fs::canonicalize(&loader).map_err(AssembleError::io("find the loader", &loader))?;
+    tree.put(loader_at.clone(), Entry::File { content: Content::Disk(real), executable: true });
+    for (name, path) in found {
+        let real = fs::canonicalize(&path).map_err(AssembleError::io("read", &path))?;
+        tree.put(lib.join(name.as_bytes()), Entry::File { content: Content::Disk(real), executable: false });
+    }
+    let bin = at.join(b"bin");
+    for program in programs.iter().filter(|program| program.needs.interpreter.is_some()) {
+        let (Some(dir), Some(name)) = (program.path.parent(), program.path.name()) else { continue };
+        // The start program starts it through the loader itself.
+        if dir == bin && name == b"beam.smp" {
+            continue;
+        }
+        if let Some(entry) = tree.take(&program.path) {
+            tree.put(dir.join(b".elf").join(name), entry);
+            // From the program's directory up to the root, and down to the start program.
+            let up = "../".repeat(dir.components().count());
+            tree.put(program.path.clone(), Entry::Link(format!("{up}{start_program}").into_bytes()));
+        }
+    }
+    Ok((loader_at.to_string(), lib.to_string()))
+}

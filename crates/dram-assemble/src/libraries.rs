@@ -1,0 +1,231 @@
+//! Shared libraries: which ones the programs of a release need, and where this machine has them.
+//!
+//! Follows ld.so(8): a file's own search path first, then the directories of `/etc/ld.so.conf`, then the usual ones.
+//! Everything is read from ELF files; nothing is executed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_image::elf::{self, Needs};
+
+use crate::AssembleError;
+use crate::tree::{Content, Entry, ReleaseTree};
+
+/// The largest ELF file that is looked into.
+const LARGEST: u64 = 1 << 30;
+/// The most files of configuration that may include each other.
+const MOST_INCLUDES: usize = 64;
+
+/// An ELF file of a release.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// Where it lies in the release.
+    pub path: TreePath,
+    /// Where it comes from.
+    pub source: PathBuf,
+    /// What it needs.
+    pub needs: Needs,
+}
+
+/// What a release expects of the system it runs on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Requires {
+    /// The processors its programs are for: more than one is a mistake of somebody's.
+    pub machines: BTreeSet<String>,
+    /// Loaders, and the programs that name them.
+    pub loaders: BTreeMap<String, BTreeSet<String>>,
+    /// Libraries that the release does not bring, and what of it needs them.
+    pub libraries: BTreeMap<String, BTreeSet<String>>,
+    /// Of each library the newest version of each of its kinds, such as `GLIBC_2.34`.
+    pub versions: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// The ELF files among the entries of `tree`, in the order of their paths.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn programs(tree: &ReleaseTree) -> Result<Vec<Program>, AssembleError> {
+    let mut found = Vec::new();
+    for (path, entry) in tree.iter() {
+        let Entry::File { content: Content::Disk(source), .. } = entry else { continue };
+        if let Some(needs) = read_needs(source)? {
+            found.push(Program { path: path.clone(), source: source.clone(), needs });
+        }
+    }
+    Ok(found)
+}
+
+/// What `programs` need of a system, apart from what is among them.
+pub(crate) fn requires(programs: &[Program]) -> Requires {
+    let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
+    let mut requires = Requires::default();
+    let mut newest: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
+    for program in programs {
+        let needs = &program.needs;
+        requires.machines.insert(elf::machine_name(needs.machine));
+        if let Some(loader) = &needs.interpreter {
+            requires.loaders.entry(loader.clone()).or_default().insert(program.path.to_string());
+        }
+        for library in needs.libraries.iter().filter(|library| !own.contains(library.as_bytes())) {
+            requires.libraries.entry(library.clone()).or_default().insert(program.path.to_string());
+        }
+        for (library, version) in &needs.versions {
+            let (kind, number) = split_version(version);
+            let known = newest.entry((library.clone(), kind)).or_default();
+            *known = number.max(known.clone());
+        }
+    }
+    for ((library, kind), number) in newest {
+        let number: Vec<_> = number.iter().map(u64::to_string).collect();
+        let version = if number.is_empty() { kind } else { format!("{kind}_{}", number.join(".")) };
+        requires.versions.entry(library).or_default().insert(version);
+    }
+    requires
+}
+
+/// `GLIBC_2.34` as `GLIBC` and the numbers 2, 34; what has no number is all kind.
+fn split_version(version: &str) -> (String, Vec<u64>) {
+    let numbers = |text: &str| text.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>();
+    match version.rsplit_once('_') {
+        Some((kind, number)) => match numbers(number) {
+            Some(number) => (kind.to_owned(), number),
+            None => (version.to_owned(), Vec::new()),
+        },
+        None => (version.to_owned(), Vec::new()),
+    }
+}
+
+/// The loader and libraries that `programs` need, each with the file that this machine would load.
+///
+/// Returns the loader's file, and the library files by name. What lies in the release beside a program that looks for
+/// it there (`$ORIGIN`) is not returned: it travels already.
+///
+/// # Errors
+/// When a library is not here, or two programs need different loaders.
+pub(crate) fn closure(programs: &[Program]) -> Result<(PathBuf, BTreeMap<String, PathBuf>), AssembleError> {
+    let places = Places::of_this_machine();
+    let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
+    let mut loader: Option<&String> = None;
+    let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut waiting: VecDeque<(String, PathBuf, Needs)> = programs
+        .iter()
+        .map(|program| (program.path.to_string(), program.source.clone(), program.needs.clone()))
+        .collect();
+    for program in programs {
+        match (&program.needs.interpreter, loader) {
+            (Some(named), Some(known)) if named != known => {
+                let message = format!("needs the loader `{named}` where the other programs need `{known}`");
+                return Err(AssembleError::Project { file: Some(program.path.to_string()), line: None, message });
+            }
+            (Some(named), _) => loader = Some(named),
+            (None, _) => {}
+        }
+    }
+    let Some(loader) = loader else { return Err(AssembleError::NoErts(PathBuf::from("erts"))) };
+    let loader_name = loader.rsplit('/').next().unwrap_or(loader).to_owned();
+    while let Some((program, source, needs)) = waiting.pop_front() {
+        for library in &needs.libraries {
+            if own.contains(library.as_bytes()) || found.contains_key(library) || *library == loader_name {
+                continue;
+            }
+            let Some((path, its_needs)) = places.find(library, &source, &needs)? else {
+                return Err(AssembleError::NoLibrary { program, library: library.clone() });
+            };
+            found.insert(library.clone(), path.clone());
+            waiting.push_back((library.clone(), path, its_needs));
+        }
+    }
+    Ok((PathBuf::from(loader), found))
+}
+
+/// What the ELF file at `path` needs; `None` when it is none.
+pub(crate) fn read_needs(path: &Path) -> Result<Option<Needs>, AssembleError> {
+    let read = || -> io::Result<Option<Needs>> {
+        let mut file = File::open(path)?;
+        let mut magic = [0; 4];
+        match file.read_exact(&mut magic) {
+            Ok(()) if magic == *b"\x7fELF" => {}
+            Ok(()) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let mut bytes = magic.to_vec();
+        file.take(LARGEST).read_to_end(&mut bytes)?;
+        Ok(elf::needs(&bytes))
+    };
+    read().map_err(AssembleError::io("read", path))
+}
+
+/// Where this machine's loader looks.
+struct Places(Vec<PathBuf>);
+
+impl Places {
+    fn of_this_machine() -> Places {
+        let mut places = Vec::new();
+        let mut waiting = VecDeque::from([PathBuf::from("/etc/ld.so.conf")]);
+        for _ in 0..MOST_INCLUDES {
+            let Some(file) = waiting.pop_front() else { break };
+            // A system may have none, as musl systems do.
+            for line in fs::read_to_string(file).unwrap_or_default().lines() {
+                match line.split('#').next().unwrap_or_default().trim() {
+                    "" => {}
+                    line => match line.strip_prefix("include") {
+                        Some(pattern) => waiting.extend(included(pattern.trim())),
+                        None => places.push(PathBuf::from(line)),
+                    },
+                }
+            }
+        }
+        let arch = std::env::consts::ARCH;
+        let musl = fs::read_to_string(format!("/etc/ld-musl-{arch}.path")).unwrap_or_default();
+        places.extend(musl.split([':', '\n']).map(str::trim).filter(|path| !path.is_empty()).map(PathBuf::from));
+        let usual = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"];
+        let multiarch = ["/lib", "/usr/lib"].map(|dir| PathBuf::from(format!("{dir}/{arch}-linux-gnu")));
+        places.extend(multiarch);
+        places.extend(usual.iter().map(PathBuf::from));
+        Places(places)
+    }
+
+    /// The first library `name` for the same processor, as `program` at `source` would find it.
+    fn find(&self, name: &str, source: &Path, program: &Needs) -> Result<Option<(PathBuf, Needs)>, AssembleError> {
+        let origin = source.parent().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+        let own = program
+            .search
+            .iter()
+            .map(|dir| PathBuf::from(dir.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin)));
+        for path in own.chain(self.0.iter().cloned()).map(|dir| dir.join(name)) {
+            if !path.is_file() {
+                continue;
+            }
+            if let Some(needs) = read_needs(&path)?.filter(|needs| needs.machine == program.machine) {
+                return Ok(Some((path, needs)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The files that a pattern such as `/etc/ld.so.conf.d/*.conf` names: a star in the last component is all there is.
+fn included(pattern: &str) -> Vec<PathBuf> {
+    let path = Path::new(pattern);
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
+    let name = name.as_bytes();
+    let Some(star) = name.iter().position(|&byte| byte == b'*') else { return vec![path.to_owned()] };
+    let (start, end) = (&name[..star], &name[star + 1..]);
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.as_bytes();
+            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        })
+        .map(|entry| entry.path())
+        .collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,258 @@
+//! What need not be done again: compiling, and asking the project.
+//!
+//! Both are remembered in `_build/ENV/dram`, where they go when the build goes. A memory that cannot be read, or that
+//! does not hold any more, costs the work and nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::AssembleError;
+
+/// The number of this form; another one is not read.
+const FORM: u32 = 1;
+/// Directories of a project that say nothing about what its compiler makes.
+const SKIPPED: [&str; 5] = ["_build", ".git", ".hg", "node_modules", ".elixir_ls"];
+/// The largest file whose digest is taken.
+const LARGEST: u64 = 256 << 20;
+
+/// The environment variables of the one who calls.
+pub type Environment = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Everything that an answer depends on.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inputs {
+    form: u32,
+    /// What was asked, and by which script.
+    key: String,
+    /// The answer's own digest: a file cut short is no answer.
+    answer: String,
+    files: BTreeMap<PathBuf, FileInput>,
+    directories: BTreeMap<PathBuf, String>,
+    environment: BTreeMap<String, Option<String>>,
+    whole_environment: Option<String>,
+}
+
+/// A file as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FileInput {
+    /// Size, time of change in nanoseconds, number; all zero where there was no file.
+    status: (u64, i128, u64),
+    /// The digest of its bytes; empty where there was no file.
+    digest: String,
+}
+
+/// What was read while an answer was made, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    /// Files that were read or looked for.
+    pub(crate) files: Vec<PathBuf>,
+    /// Directories that were listed.
+    pub(crate) directories: Vec<PathBuf>,
+    /// Environment variables.
+    pub(crate) variables: Vec<String>,
+    /// Whether all of the environment was read.
+    pub(crate) whole_environment: bool,
+}
+
+impl Inputs {
+    /// The inputs as they are now.
+    pub(crate) fn now(key: String, answer: &[u8], read: Read, environment: &Environment) -> Inputs {
+        Inputs {
+            form: FORM,
+            key,
+            answer: Digest::of(answer).to_string(),
+            files: read.files.into_iter().map(|path| (path.clone(), file_now(&path))).collect(),
+            directories: read.directories.into_iter().map(|path| (path.clone(), listing(&path))).collect(),
+            environment: read
+                .variables
+                .into_iter()
+                .map(|name| (name.clone(), variable_now(environment, &name)))
+                .collect(),
+            whole_environment: read.whole_environment.then(|| digest_of_all(environment)),
+        }
+    }
+
+    fn hold(&self, key: &str, answer: &[u8], environment: &Environment) -> bool {
+        let Inputs { form, key: old_key, answer: old_answer, files, directories, environment: old, whole_environment } =
+            self;
+        *form == FORM
+            && old_key == key
+            && *old_answer == Digest::of(answer).to_string()
+            && old.iter().all(|(name, value)| variable_now(environment, name) == *value)
+            && whole_environment.as_ref().is_none_or(|digest| *digest == digest_of_all(environment))
+            && directories.iter().all(|(path, names)| listing(path) == *names)
+            && files.iter().all(|(path, was)| status(path) == was.status || file_now(path).digest == was.digest)
+    }
+}
+
+/// The answer in `dir` under `name`, if all its inputs are as they were.
+pub(crate) fn recall(dir: &Path, name: &str, key: &str, environment: &Environment) -> Option<Vec<u8>> {
+    let inputs: Inputs = serde_json::from_slice(&fs::read(dir.join(format!("{name}.inputs"))).ok()?).ok()?;
+    let answer = fs::read(dir.join(format!("{name}.answer"))).ok()?;
+    inputs.hold(key, &answer, environment).then_some(answer)
+}
+
+/// Keeps `answer` and what it depends on.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn remember(dir: &Path, name: &str, answer: &[u8], inputs: &Inputs) -> Result<(), AssembleError> {
+    fs::create_dir_all(dir).map_err(AssembleError::io("make the directory", dir))?;
+    let inputs = serde_json::to_vec(inputs).expect("paths and texts are JSON");
+    put(&dir.join(format!("{name}.answer")), answer)?;
+    put(&dir.join(format!("{name}.inputs")), &inputs)
+}
+
+/// Replaces the file `path` by one with `bytes`, at once.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), AssembleError> {
+    let half = path.with_extension("new");
+    fs::write(&half, bytes).map_err(AssembleError::io("write", &half))?;
+    fs::rename(&half, path).map_err(AssembleError::io("write", path))
+}
+
+fn status(path: &Path) -> (u64, i128, u64) {
+    match fs::metadata(path) {
+        Ok(found) => {
+            let nanoseconds = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+            (found.size(), nanoseconds, found.ino())
+        }
+        Err(_) => (0, 0, 0),
+    }
+}
+
+fn file_now(path: &Path) -> FileInput {
+    let status = status(path);
+    let digest = match fs::metadata(path) {
+        Ok(found) if found.is_file() && found.len() <= LARGEST => {
+            fs::read(path).map(|bytes| Digest::of(&bytes).to_string()).unwrap_or_default()
+        }
+        Ok(found) if found.is_dir() => "a directory".to_owned(),
+        Ok(_) | Err(_) => String::new(),
+    };
+    FileInput { status, digest }
+}
+
+fn listing(path: &Path) -> String {
+    let Ok(entries) = fs::read_dir(path) else { return String::new() };
+    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name().into_vec()).collect();
+    names.sort();
+    Digest::of(&names.join(&0)).to_string()
+}
+
+fn variable_now(environment: &Environment, name: &str) -> Option<String> {
+    environment.get(name.as_bytes()).map(|value| Digest::of(value).to_string())
+}
+
+fn digest_of_all(environment: &Environment) -> String {
+    let mut text = Vec::new();
+    for (name, value) in environment {
+        // A shell sets it anew for every command.
+        if name != b"_" {
+            text.extend([name.as_slice(), b"=", value, b"\0"].concat());
+        }
+    }
+    Digest::of(&text).to_string()
+}
+
+/// A digest of everything that lies in the directories `roots`: names, sizes, times, numbers, modes; contents are not
+/// read. Directories that a compiler does not look into, and `not_in`, are left out.
+///
+/// # Errors
+/// When a directory cannot be read.
+pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, AssembleError> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    let mut waiting: Vec<PathBuf> = roots.to_vec();
+    while let Some(dir) = waiting.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                lines.push([dir.as_os_str().as_bytes(), b" is not there"].concat());
+                continue;
+            }
+            Err(error) => return Err(AssembleError::io("read", &dir)(error)),
+        };
+        for found in entries {
+            let found = found.map_err(AssembleError::io("read", &dir))?;
+            let (name, path) = (found.file_name(), found.path());
+            if SKIPPED.iter().any(|skipped| name == *skipped) || path == not_in {
+                continue;
+            }
+            // Gone since: the next look will see it.
+            let Ok(status) = found.metadata() else { continue };
+            if status.is_dir() {
+                waiting.push(path);
+                continue;
+            }
+            let mut line = path.into_os_string().into_vec();
+            let numbers = [
+                status.size(),
+                status.mtime().cast_unsigned(),
+                status.mtime_nsec().cast_unsigned(),
+                status.ino(),
+                status.mode().into(),
+            ];
+            line.push(0);
+            numbers.iter().for_each(|number| line.extend(number.to_le_bytes()));
+            lines.push(line);
+        }
+    }
+    lines.sort();
+    let mut hasher = dram_image::Hasher::new();
+    for line in lines {
+        hasher.update(&(line.len() as u64).to_le_bytes());
+        hasher.update(&line);
+    }
+    Ok(hasher.finish().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_until_something_it_read_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, listed) = (dir.path().join("config.exs"), dir.path().join("config"));
+        fs::write(&file, "1").unwrap();
+        fs::create_dir(&listed).unwrap();
+        let environment = Environment::from([(b"PORT".to_vec(), b"4000".to_vec())]);
+        let read = || Read {
+            files: vec![file.clone(), dir.path().join("missing.exs")],
+            directories: vec![listed.clone()],
+            variables: vec!["PORT".to_owned(), "UNSET".to_owned()],
+            whole_environment: false,
+        };
+        let keep = || {
+            let inputs = Inputs::now("key".to_owned(), b"answer", read(), &environment);
+            remember(dir.path(), "demo", b"answer", &inputs).unwrap();
+        };
+        let recalled = |environment| recall(dir.path(), "demo", "key", environment).is_some();
+        keep();
+        assert!(recalled(&environment));
+        assert!(recall(dir.path(), "demo", "another", &environment).is_none());
+        assert!(!recalled(&Environment::new()), "a variable is gone");
+        let mut more = environment.clone();
+        more.insert(b"UNSET".to_vec(), Vec::new());
+        assert!(!recalled(&more), "a variable that was not there is there");
+        fs::write(&file, "1").unwrap();
+        assert!(recalled(&environment), "the same bytes, written anew");
+        fs::write(&file, "2").unwrap();
+        assert!(!recalled(&environment), "a file changed");
+        keep();
+        fs::write(listed.join("more.exs"), "").unwrap();
+        assert!(!recalled(&environment), "a directory has more in it");
+        keep();
+        fs::write(dir.path().join("missing.exs"), "").unwrap();
+        assert!(!recalled(&environment), "a file that was missed is there");
+        keep();
+        fs::write(dir.path().join("demo.answer"), "answ").unwrap();
+        assert!(!recalled(&environment), "the answer is cut short");
+    }
+}

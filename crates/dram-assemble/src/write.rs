@@ -1,0 +1,258 @@
+//! A release tree becomes a directory: whole, or not at all.
+//!
+//! Everything is written to a directory beside the destination, which then takes the destination's place in one step
+//! (`renameat2` with `RENAME_EXCHANGE`). Until then the old release is untouched and can run.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use dram_image::TreePath;
+use dram_release::beam;
+use rustix::fs::{CWD, FlockOperation, RenameFlags};
+
+use crate::AssembleError;
+use crate::tree::{Content, Entry, ReleaseTree};
+
+/// The name, below `releases/VERSION`, of the list of files that dram wrote for this version.
+pub(crate) const MANIFEST: &str = "files.list";
+
+/// Two processes that write to one place take turns: held while a destination is worked on.
+pub(crate) struct Turn {
+    _directory: File,
+}
+
+/// Makes the directory above `destination`, waits until nobody else writes there, and removes what a killed process
+/// left behind.
+///
+/// # Errors
+/// When the directory cannot be made or locked.
+pub(crate) fn take_turn(destination: &Path) -> Result<Turn, AssembleError> {
+    let above = above(destination);
+    fs::create_dir_all(&above).map_err(AssembleError::io("make the directory", &above))?;
+    let directory = File::open(&above).map_err(AssembleError::io("open", &above))?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive)
+        .map_err(|error| AssembleError::io("lock", &above)(error.into()))?;
+    remove_if_there(&beside(destination))?;
+    Ok(Turn { _directory: directory })
+}
+
+/// Where a release is put together before it takes the place of `destination`.
+fn beside(destination: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(destination.file_name().unwrap_or_default());
+    name.push(".dram-new");
+    above(destination).join(name)
+}
+
+fn above(destination: &Path) -> PathBuf {
+    match destination.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+/// Writes `tree`, of version `version`, to `destination`. What lies there already stays if it belongs to another
+/// version or to nobody (logs, for example); what an earlier release of this version left goes.
+///
+/// # Errors
+/// When the destination is no release, or holds this version and dram did not write it and `overwrite` is not set;
+/// when something cannot be read or written. The destination is as it was then.
+pub(crate) fn write(
+    tree: &ReleaseTree,
+    destination: &Path,
+    version: &str,
+    overwrite: bool,
+    _turn: &Turn,
+) -> Result<(), AssembleError> {
+    let is_there = examine(destination, version, overwrite)?;
+    let staging = beside(destination);
+    let outcome = write_tree(tree, &staging).and_then(|()| {
+        if is_there {
+            keep_what_is_not_ours(tree, destination, &staging, version)?;
+        }
+        exchange(&staging, destination, is_there)
+    });
+    // After an exchange it holds what was there before.
+    let removed = remove_if_there(&staging);
+    outcome.and(removed)
+}
+
+/// Whether there is something at `destination`; an error when it must not be replaced.
+fn examine(destination: &Path, version: &str, overwrite: bool) -> Result<bool, AssembleError> {
+    let mut entries = match fs::read_dir(destination) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(AssembleError::io("read", destination)(error)),
+    };
+    let releases = destination.join("releases");
+    if entries.next().is_some() && !releases.is_dir() {
+        return Err(AssembleError::NotARelease(destination.to_owned()));
+    }
+    let of_version = releases.join(version);
+    if of_version.exists() && !of_version.join(MANIFEST).exists() && !overwrite {
+        return Err(AssembleError::NotOurs(of_version));
+    }
+    Ok(true)
+}
+
+/// Links into `staging` what `old` has and neither the new tree nor the old manifest of this version knows.
+fn keep_what_is_not_ours(tree: &ReleaseTree, old: &Path, staging: &Path, version: &str) -> Result<(), AssembleError> {
+    let of_version = old.join("releases").join(version);
+    let manifest = fs::read(of_version.join(MANIFEST)).unwrap_or_default();
+    let mut ours: BTreeSet<Vec<u8>> = manifest.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
+    // What another version needs is kept even when this one had it too.
+    for other in other_manifests(old, version) {
+        for path in other.split(|&byte| byte == 0) {
+            ours.remove(path);
+        }
+    }
+    let mut waiting = vec![TreePath::root()];
+    while let Some(dir) = waiting.pop() {
+        let from = old.join(dir.as_path());
+        for found in fs::read_dir(&from).map_err(AssembleError::io("read", &from))? {
+            let found = found.map_err(AssembleError::io("read", &from))?;
+            let path = dir.join(found.file_name().as_bytes());
+            let kind = found.file_type().map_err(AssembleError::io("read", found.path()))?;
+            // A version that somebody else wrote goes as a whole: it was asked to be overwritten.
+            if found.path() == of_version && manifest.is_empty() {
+                continue;
+            }
+            if kind.is_dir() {
+                waiting.push(path);
+            } else if !ours.contains(path.as_bytes()) && tree.get(&path).is_none() {
+                keep(&found.path(), &staging.join(path.as_path()), kind.is_symlink())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn other_manifests(old: &Path, version: &str) -> Vec<Vec<u8>> {
+    let Ok(versions) = fs::read_dir(old.join("releases")) else { return Vec::new() };
+    let others = versions.flatten().filter(|found| found.file_name() != version);
+    others.filter_map(|found| fs::read(found.path().join(MANIFEST)).ok()).collect()
+}
+
+fn keep(from: &Path, to: &Path, is_link: bool) -> Result<(), AssembleError> {
+    if let Some(above) = to.parent() {
+        fs::create_dir_all(above).map_err(AssembleError::io("make the directory", above))?;
+    }
+    if is_link {
+        let said = fs::read_link(from).map_err(AssembleError::io("read", from))?;
+        return symlink(said, to).map_err(AssembleError::io("make the link", to));
+    }
+    // The same file, not a copy: a running system may be writing to it.
+    match fs::hard_link(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(AssembleError::io("keep", from)(error)),
+    }
+}
+
+fn exchange(staging: &Path, destination: &Path, is_there: bool) -> Result<(), AssembleError> {
+    let flags = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+    match rustix::fs::renameat_with(CWD, staging, CWD, destination, flags) {
+        Ok(()) => Ok(()),
+        // Some file systems know plain renaming only.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+            if is_there {
+                let aside = beside(staging);
+                fs::rename(destination, &aside).map_err(AssembleError::io("move aside", destination))?;
+                fs::rename(staging, destination).map_err(AssembleError::io("move to", destination))?;
+                return remove_if_there(&aside);
+            }
+            fs::rename(staging, destination).map_err(AssembleError::io("move to", destination))
+        }
+        Err(error) => Err(AssembleError::io("move to", destination)(error.into())),
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(AssembleError::io("remove", path)(error)),
+    }
+}
+
+/// Writes every entry below `root`, which is made, on all processors.
+fn write_tree(tree: &ReleaseTree, root: &Path) -> Result<(), AssembleError> {
+    let mut made = BTreeSet::new();
+    for (path, entry) in tree.iter() {
+        let dir = if matches!(entry, Entry::Dir) { Some(path.clone()) } else { path.parent() };
+        if let Some(dir) = dir.filter(|dir| !made.contains(dir)) {
+            let full = root.join(dir.as_path());
+            let mut builder = fs::DirBuilder::new();
+            builder
+                .recursive(true)
+                .mode(0o755)
+                .create(&full)
+                .map_err(AssembleError::io("make the directory", &full))?;
+            made.insert(dir);
+        }
+    }
+    let entries: Vec<_> = tree.iter().collect();
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let work = || -> Result<(), AssembleError> {
+        while !failed.load(Ordering::Relaxed) {
+            let Some((path, entry)) = entries.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            write_entry(&root.join(path.as_path()), entry).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let outcomes: Vec<_> =
+            workers.into_iter().map(|worker| worker.join().expect("a panic in a worker is a bug")).collect();
+        outcomes.into_iter().collect()
+    })
+}
+
+fn write_entry(to: &Path, entry: &Entry) -> Result<(), AssembleError> {
+    match entry {
+        Entry::Dir => Ok(()),
+        Entry::Link(said) => {
+            symlink(std::ffi::OsStr::from_bytes(said), to).map_err(AssembleError::io("make the link", to))
+        }
+        Entry::File { content, executable } => {
+            let mode = if *executable { 0o755 } else { 0o644 };
+            match content {
+                Content::Bytes(bytes) => write_file(to, mode, bytes),
+                Content::Own(bytes) => write_file(to, mode, bytes),
+                Content::Disk(from) => copy_file(from, to, mode),
+                Content::Beam(from, rule) => {
+                    let bytes = fs::read(from).map_err(AssembleError::io("read", from))?;
+                    let name = from.file_stem().unwrap_or_default().as_bytes();
+                    let stripped = beam::strip(&bytes, Some(name), rule)
+                        .map_err(|source| AssembleError::Beam { path: from.clone(), source })?;
+                    write_file(to, mode, &stripped)
+                }
+            }
+        }
+    }
+}
+
+fn new_file(to: &Path, mode: u32) -> Result<File, AssembleError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode);
+    options.open(to).map_err(AssembleError::io("make the file", to))
+}
+
+fn write_file(to: &Path, mode: u32, bytes: &[u8]) -> Result<(), AssembleError> {
+    new_file(to, mode)?.write_all(bytes).map_err(AssembleError::io("write", to))
+}
+
+fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), AssembleError> {
+    let mut source = File::open(from).map_err(AssembleError::io("read", from))?;
+    let mut target = new_file(to, mode)?;
+    // The kernel copies, or shares the blocks where the file system can.
+    io::copy(&mut source, &mut target).map(drop).map_err(AssembleError::io("write", to))
+}

@@ -1,0 +1,278 @@
+//! Boot scripts: what the emulator does, step by step, until the release runs.
+//!
+//! The instructions and their order are those that `systools:make_script` writes for OTP 24 and newer; with
+//! [`BootOptions::mix`], changed as `mix release` changes them.
+
+use std::collections::BTreeSet;
+
+use crate::app::App;
+use crate::catalog::{Catalog, Origin};
+use crate::etf::{AtomForm, encode};
+use crate::order::{Placed, place};
+use crate::print::pretty;
+use crate::resolve::{Mode, Release};
+use crate::term::Term;
+
+/// Modules that are loaded before all others, in this order.
+const MANDATORY: [&str; 29] = [
+    "error_handler",
+    "application",
+    "application_controller",
+    "application_master",
+    "code",
+    "code_server",
+    "erl_eval",
+    "erl_lint",
+    "erl_parse",
+    "error_logger",
+    "ets",
+    "file",
+    "filename",
+    "file_server",
+    "file_io_server",
+    "gen",
+    "gen_event",
+    "gen_server",
+    "heart",
+    "kernel",
+    "logger",
+    "logger_filters",
+    "logger_server",
+    "logger_backend",
+    "logger_config",
+    "logger_simple_h",
+    "lists",
+    "proc_lib",
+    "supervisor",
+];
+
+/// Modules that are a part of the emulator.
+const PRELOADED: [&str; 21] = [
+    "atomics",
+    "counters",
+    "erl_init",
+    "erl_prim_loader",
+    "erl_tracer",
+    "erlang",
+    "erts_code_purger",
+    "erts_dirty_process_signal_handler",
+    "erts_internal",
+    "erts_literal_area_collector",
+    "init",
+    "persistent_term",
+    "prim_buffer",
+    "prim_eval",
+    "prim_file",
+    "prim_inet",
+    "prim_net",
+    "prim_socket",
+    "prim_zip",
+    "socket_registry",
+    "zlib",
+];
+
+/// Further ones, and the OTP release that has them first.
+const PRELOADED_SINCE: [(u32, &str); 1] = [(27, "erts_trace_cleaner")];
+
+/// How a boot script differs from the plain one.
+#[derive(Debug, Clone, Default)]
+pub struct BootOptions {
+    /// Whether the project's applications lie below `$RELEASE_LIB`, and not below `$ROOT/lib`.
+    pub release_lib: bool,
+    /// A directory that is looked into before all others.
+    pub first_path: Option<String>,
+    /// Whether `Config.Provider` changes the configuration before applications are loaded.
+    pub providers: bool,
+    /// Whether `$HOME/.erlang` is evaluated.
+    pub dot_erlang: bool,
+    /// Modules that are loaded at once even where the others are loaded when they are called.
+    pub hot: Vec<String>,
+}
+
+impl BootOptions {
+    /// As `mix release` has it.
+    pub fn mix(first_path: Option<String>, providers: bool) -> BootOptions {
+        BootOptions { release_lib: true, first_path, providers, dot_erlang: false, hot: Vec::new() }
+    }
+}
+
+/// A boot script.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootScript {
+    term: Term,
+    atoms: AtomForm,
+}
+
+impl BootScript {
+    /// The boot script of `release`, which [`crate::resolve::resolve`] made with `catalog`.
+    pub fn new(release: &Release, catalog: &Catalog, options: &BootOptions) -> BootScript {
+        let placed = place(release, catalog).expect("a release that was resolved has no circle");
+        let writer = Writer { release, options, placed: &placed };
+        let name = Term::tuple([Term::string(&release.name), Term::string(&release.version)]);
+        let term = Term::tuple([Term::atom("script"), name, Term::List(writer.instructions())]);
+        BootScript { term, atoms: AtomForm::of_otp(release.otp) }
+    }
+
+    /// The bytes of the `.boot` file.
+    pub fn to_boot(&self) -> Vec<u8> {
+        encode(&self.term, self.atoms)
+    }
+
+    /// The text of the `.script` file.
+    pub fn to_script(&self) -> String {
+        format!("%% coding: utf-8\n{}.\n", pretty(&self.term))
+    }
+}
+
+struct Writer<'a> {
+    release: &'a Release,
+    options: &'a BootOptions,
+    placed: &'a [Placed<'a>],
+}
+
+impl Writer<'_> {
+    fn instructions(&self) -> Vec<Term> {
+        let preloaded = self.preloaded();
+        let all: Vec<String> = self.placed.iter().map(|app| self.path(app)).collect();
+        let base = self.placed.iter().filter(|app| matches!(app.member.name(), "kernel" | "stdlib"));
+        let base: Vec<String> = base.map(|app| self.path(app)).collect();
+        let names = |names: &[&str]| Term::List(names.iter().map(|name| Term::atom(*name)).collect());
+        let sorted: Vec<&str> = preloaded.iter().copied().collect();
+        let mut list = vec![
+            pair("preLoaded", names(&sorted)),
+            progress("preloaded"),
+            self.path_instruction(&base),
+            pair("primLoad", names(&MANDATORY)),
+        ];
+        if !self.options.hot.is_empty() {
+            list.push(self.path_instruction(&all));
+            list.push(pair("primLoad", Term::atoms(&self.options.hot)));
+        }
+        list.push(Term::tuple([Term::atom("kernel_load_completed")]));
+        list.push(progress("kernel_load_completed"));
+        for (app, path) in self.placed.iter().zip(&all) {
+            let is_new =
+                |module: &&String| !MANDATORY.contains(&module.as_str()) && !preloaded.contains(module.as_str());
+            let mut modules: Vec<&String> = app.found.app.modules.iter().filter(is_new).collect();
+            modules.sort();
+            list.push(self.path_instruction(std::slice::from_ref(path)));
+            list.push(pair("primLoad", Term::atoms(modules)));
+        }
+        list.push(progress("modules_loaded"));
+        list.push(self.path_instruction(&all));
+        self.put_start(&mut list);
+        list
+    }
+
+    fn put_start(&self, list: &mut Vec<Term>) {
+        let empty = || Term::List(Vec::new());
+        list.push(kernel_process("heart", "heart", "start", empty()));
+        list.push(kernel_process("logger", "logger_server", "start_link", empty()));
+        let kernel = self.placed.iter().filter(|app| app.member.name() == "kernel").map(|app| self.packed(app));
+        list.push(kernel_process(
+            "application_controller",
+            "application_controller",
+            "start",
+            Term::List(kernel.collect()),
+        ));
+        list.push(progress("init_kernel_started"));
+        for app in self.placed.iter().filter(|app| app.member.name() != "kernel" && app.member.mode() != Mode::None) {
+            list.push(apply("application", "load", vec![self.packed(app)]));
+        }
+        list.push(progress("applications_loaded"));
+        let included: BTreeSet<&String> = self.placed.iter().flat_map(|app| &app.includes).collect();
+        for app in self.placed {
+            let mode = app.member.mode();
+            let starts = !matches!(mode, Mode::None | Mode::Load) && !included.contains(&app.member.name);
+            if starts {
+                let arguments = vec![Term::atom(app.member.name()), Term::atom(mode.name())];
+                list.push(apply("application", "start_boot", arguments));
+            }
+            if self.options.providers && app.member.name() == "stdlib" {
+                list.push(apply("Elixir.Config.Provider", "boot", Vec::new()));
+            }
+        }
+        if self.options.dot_erlang {
+            list.push(apply("c", "erlangrc", Vec::new()));
+        }
+        list.push(progress("started"));
+    }
+
+    fn preloaded(&self) -> BTreeSet<&'static str> {
+        let later = PRELOADED_SINCE.iter().filter(|(since, _)| self.release.otp >= *since).map(|(_, name)| *name);
+        PRELOADED.into_iter().chain(later).collect()
+    }
+
+    fn path(&self, app: &Placed<'_>) -> String {
+        let is_ours = self.options.release_lib && app.found.origin == Origin::Project;
+        let lib = if is_ours { "$RELEASE_LIB" } else { "$ROOT/lib" };
+        format!("{lib}/{}-{}/ebin", app.member.name(), app.member.version())
+    }
+
+    /// Sets where modules are looked for; what comes first does so wherever the project's own are looked for.
+    fn path_instruction(&self, paths: &[String]) -> Term {
+        let has_ours = paths.iter().any(|path| path.starts_with("$RELEASE_LIB"));
+        let first = self.options.first_path.iter().filter(|_| has_ours);
+        pair("path", Term::List(first.chain(paths).map(|path| Term::string(path)).collect()))
+    }
+
+    fn packed(&self, app: &Placed<'_>) -> Term {
+        // Taken apart, so that a new key does not compile until somebody has decided.
+        let App {
+            name,
+            description,
+            vsn,
+            id,
+            modules,
+            registered,
+            applications: _,
+            optional_applications,
+            included_applications: _,
+            env,
+            max_t,
+            max_p,
+            start_phases,
+            start,
+        } = &app.found.app;
+        let mut keys = vec![
+            pair("description", Term::string(description)),
+            pair("vsn", Term::string(vsn)),
+            pair("id", Term::string(id)),
+            pair("modules", Term::atoms(modules)),
+            pair("registered", Term::atoms(registered)),
+            pair("applications", Term::atoms(&app.uses)),
+            pair("optional_applications", Term::atoms(optional_applications)),
+            pair("included_applications", Term::atoms(&app.includes)),
+            pair("env", env.clone()),
+            pair("maxT", max_t.clone()),
+            pair("maxP", max_p.clone()),
+        ];
+        if let Some(phases) = start_phases.as_ref().filter(|phases| phases.as_atom() != Some("undefined")) {
+            keys.push(pair("start_phases", phases.clone()));
+        }
+        if app.found.app.start_module().is_some() {
+            keys.push(pair("mod", start.clone()));
+        }
+        Term::tuple([Term::atom("application"), Term::atom(name), Term::List(keys)])
+    }
+}
+
+fn pair(key: &str, value: Term) -> Term {
+    Term::tuple([Term::atom(key), value])
+}
+
+fn progress(what: &str) -> Term {
+    pair("progress", Term::atom(what))
+}
+
+fn apply(module: &str, function: &str, arguments: Vec<Term>) -> Term {
+    pair("apply", call(module, function, Term::List(arguments)))
+}
+
+fn call(module: &str, function: &str, arguments: Term) -> Term {
+    Term::tuple([Term::atom(module), Term::atom(function), arguments])
+}
+
+fn kernel_process(name: &str, module: &str, function: &str, arguments: Term) -> Term {
+    Term::tuple([Term::atom("kernelProcess"), Term::atom(name), call(module, function, arguments)])
+}

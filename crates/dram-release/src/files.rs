@@ -1,0 +1,50 @@
+//! The small files of a release.
+
+use crate::print::{pretty, write};
+use crate::resolve::Release;
+use crate::term::Term;
+
+/// The text of `NAME.rel`, as `mix release` writes it.
+pub fn rel(release: &Release) -> String {
+    let member = |member: &crate::resolve::Member| {
+        let mut parts = vec![Term::atom(&member.name), Term::string(&member.version), Term::atom(member.mode.name())];
+        if !member.included.is_empty() {
+            parts.push(Term::atoms(&member.included));
+        }
+        Term::Tuple(parts)
+    };
+    let term = Term::tuple([
+        Term::atom("release"),
+        Term::tuple([Term::string(&release.name), Term::string(&release.version)]),
+        Term::tuple([Term::atom("erts"), Term::string(&release.erts)]),
+        Term::List(release.members.iter().map(member).collect()),
+    ]);
+    format!("%% coding: utf-8\n{}.\n", pretty(&term))
+}
+
+/// The text of `start_erl.data`: the versions of the run-time system and of the release.
+pub fn start_erl(release: &Release) -> String {
+    format!("{} {}", release.erts, release.version)
+}
+
+/// The text of `RELEASES`, from which `release_handler` knows what is installed.
+pub fn releases(release: &Release) -> String {
+    let library = |member: &crate::resolve::Member| {
+        let place = format!("lib/{}-{}", member.name, member.version);
+        Term::tuple([Term::atom(&member.name), Term::string(&member.version), Term::string(&place)])
+    };
+    let term = Term::tuple([
+        Term::atom("release"),
+        Term::string(&release.name),
+        Term::string(&release.version),
+        Term::string(&release.erts),
+        Term::List(release.members.iter().map(library).collect()),
+        Term::atom("permanent"),
+    ]);
+    format!("%% coding: utf-8\n{}.\n", pretty(&Term::List(vec![term])))
+}
+
+/// The text of `sys.config` with the configuration `term`, a list of applications with their settings.
+pub fn sys_config(term: &Term, changes_at_start: bool) -> String {
+    format!("%% coding: utf-8\n%% RUNTIME_CONFIG={changes_at_start}\n{}.\n", write(term))
+}

@@ -1,0 +1,126 @@
+//! Erlang terms as values.
+
+use std::fmt;
+
+/// The deepest nesting that any reader here follows.
+pub const DEEPEST: usize = 512;
+
+/// A term. Strings are lists of integers, as in Erlang.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Term {
+    /// An integer.
+    Int(i64),
+    /// An integer that does not fit: whether it is negative, and its magnitude, least byte first.
+    Big(bool, Vec<u8>),
+    /// A float.
+    Float(f64),
+    /// An atom.
+    Atom(String),
+    /// A binary.
+    Binary(Vec<u8>),
+    /// A bit string: bytes, and how many bits of the last one count.
+    Bits(Vec<u8>, u8),
+    /// A proper list.
+    List(Vec<Term>),
+    /// A list that ends in something else than the empty list.
+    Improper(Vec<Term>, Box<Term>),
+    /// A tuple.
+    Tuple(Vec<Term>),
+    /// A map, in the order it was written.
+    Map(Vec<(Term, Term)>),
+}
+
+impl Term {
+    /// An atom.
+    pub fn atom(name: impl Into<String>) -> Term {
+        Term::Atom(name.into())
+    }
+
+    /// A string: the list of its characters.
+    pub fn string(text: &str) -> Term {
+        Term::List(text.chars().map(|letter| Term::Int(i64::from(u32::from(letter)))).collect())
+    }
+
+    /// A tuple.
+    pub fn tuple<const N: usize>(elements: [Term; N]) -> Term {
+        Term::Tuple(elements.into())
+    }
+
+    /// A list of atoms.
+    pub fn atoms<'a>(names: impl IntoIterator<Item = &'a String>) -> Term {
+        Term::List(names.into_iter().map(Term::atom).collect())
+    }
+
+    /// The atom's name, if it is one.
+    pub fn as_atom(&self) -> Option<&str> {
+        match self {
+            Term::Atom(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The integer, if it is one that fits and is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Term::Int(value) => u64::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// The elements, if it is a proper list.
+    pub fn as_list(&self) -> Option<&[Term]> {
+        match self {
+            Term::List(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The elements, if it is a tuple.
+    pub fn as_tuple(&self) -> Option<&[Term]> {
+        match self {
+            Term::Tuple(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// The text, if it is a list of characters.
+    pub fn as_string(&self) -> Option<String> {
+        let letter = |term: &Term| match term {
+            Term::Int(value) => char::from_u32(u32::try_from(*value).ok()?),
+            _ => None,
+        };
+        self.as_list()?.iter().map(letter).collect()
+    }
+
+    /// The names, if it is a list of atoms.
+    pub fn as_atoms(&self) -> Option<Vec<String>> {
+        self.as_list()?.iter().map(|term| term.as_atom().map(str::to_owned)).collect()
+    }
+
+    /// The value of the first pair `{key, value}` in a list.
+    pub fn find(&self, key: &str) -> Option<&Term> {
+        self.as_list()?.iter().find_map(|pair| match pair.as_tuple()? {
+            [name, value] if name.as_atom() == Some(key) => Some(value),
+            _ => None,
+        })
+    }
+
+    /// What kind of term it is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Term::Int(_) | Term::Big(..) => "an integer",
+            Term::Float(_) => "a float",
+            Term::Atom(_) => "an atom",
+            Term::Binary(_) | Term::Bits(..) => "a binary",
+            Term::List(_) | Term::Improper(..) => "a list",
+            Term::Tuple(_) => "a tuple",
+            Term::Map(_) => "a map",
+        }
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&crate::print::write(self))
+    }
+}

@@ -1,0 +1,208 @@
+//! `dram release`: a project becomes a release.
+
+use dram_assemble::{AssembleError, Assembled, Environment, Mode, Request, Requires, Tools};
+use serde_json::json;
+
+use super::say;
+use crate::ambient;
+use crate::cli;
+use crate::failure::Failure;
+use crate::format::size;
+use crate::report;
+
+/// Assembles the release, or says what it would expect.
+pub(crate) fn release(args: &cli::Release) -> Result<(), Failure> {
+    let request = request(args)?;
+    if args.requires {
+        let requires = dram_assemble::requires(&request)?;
+        say(&if args.json { requires_json(&requires) } else { requires_text(&requires) });
+        return Ok(());
+    }
+    let made = dram_assemble::release(&request)?;
+    made.warnings.iter().for_each(|warning| report::note(&format!("warning: {warning}")));
+    if args.json {
+        say(&made_json(&made));
+    } else if !args.quiet {
+        say(&made_text(&made));
+    }
+    Ok(())
+}
+
+fn request(args: &cli::Release) -> Result<Request, Failure> {
+    let absolute = |path: &std::path::Path| {
+        std::path::absolute(path).map_err(|error| Failure::work("the working directory is gone").because(&error))
+    };
+    let environment: Environment = ambient::environment();
+    let portable = match (args.portable, args.no_portable) {
+        (true, _) => Some(true),
+        (false, true) => Some(false),
+        (false, false) => None,
+    };
+    Ok(Request {
+        project: absolute(&args.project)?,
+        name: args.name.clone(),
+        env: args.env.clone(),
+        version: args.version.clone(),
+        from: args.from.iter().map(|dir| absolute(dir)).collect::<Result<_, _>>()?,
+        otp: args.otp.as_deref().map(absolute).transpose()?,
+        output: args.output.as_deref().map(absolute).transpose()?,
+        archive: !args.no_tar,
+        overwrite: args.overwrite,
+        portable,
+        mode: args.mode.map(|mode| match mode {
+            cli::LoadMode::Embedded => Mode::Embedded,
+            cli::LoadMode::Interactive => Mode::Interactive,
+        }),
+        seconds: ambient::latest(None)?,
+        tools: Tools { path: ambient::search_path(), quiet: args.quiet || args.json },
+        environment,
+    })
+}
+
+fn made_text(made: &Assembled) -> String {
+    let path = made.path.display();
+    let mut text = format!(
+        "release {} {}: {} applications, {} files, {}\n\n    {path}\n",
+        made.name,
+        made.version,
+        made.applications.len(),
+        made.files,
+        size(made.size)
+    );
+    if let Some(archive) = &made.archive {
+        text.push_str(&format!("    {} ({})\n", archive.path.display(), size(archive.size)));
+    }
+    text.push_str(&format!("\nto start it:\n\n    {path}/bin/{} foreground\n", made.name));
+    text
+}
+
+fn made_json(made: &Assembled) -> String {
+    let archive = made.archive.as_ref().map(|archive| {
+        json!({
+            "path": archive.path.to_string_lossy(),
+            "digest": archive.digest.to_string(),
+            "size": archive.size,
+        })
+    });
+    let applications: Vec<_> =
+        made.applications.iter().map(|(name, version)| json!({ "name": name, "version": version })).collect();
+    let all = json!({
+        "name": made.name,
+        "version": made.version,
+        "path": made.path.to_string_lossy(),
+        "program": made.path.join("bin").join(&made.name).to_string_lossy(),
+        "archive": archive,
+        "files": made.files,
+        "size": made.size,
+        "applications": applications,
+        "warnings": made.warnings,
+    });
+    format!("{all:#}\n")
+}
+
+fn requires_json(requires: &Requires) -> String {
+    let all = json!({
+        "machines": requires.machines,
+        "loaders": requires.loaders,
+        "libraries": requires.libraries,
+        "versions": requires.versions,
+    });
+    format!("{all:#}\n")
+}
+
+fn requires_text(requires: &Requires) -> String {
+    let mut text = String::new();
+    let machines: Vec<_> = requires.machines.iter().map(String::as_str).collect();
+    text.push_str(&format!("processor  {}\n", machines.join(", ")));
+    for (loader, programs) in &requires.loaders {
+        text.push_str(&format!("loader     {loader}  (of {})\n", some(programs)));
+    }
+    for (library, programs) in &requires.libraries {
+        let versions = requires.versions.get(library).map(|versions| {
+            let versions: Vec<_> = versions.iter().map(String::as_str).collect();
+            format!(" with {}", versions.join(", "))
+        });
+        text.push_str(&format!("library    {library}{}  (of {})\n", versions.unwrap_or_default(), some(programs)));
+    }
+    text.push_str("\nwith --portable the release brings all of this along\n");
+    text
+}
+
+/// The first of `programs`, and how many more there are.
+fn some(programs: &std::collections::BTreeSet<String>) -> String {
+    match (programs.first(), programs.len()) {
+        (None, _) => String::new(),
+        (Some(first), 1) => first.clone(),
+        (Some(first), count) => format!("{first} and {} more", count - 1),
+    }
+}
+
+impl From<AssembleError> for Failure {
+    fn from(error: AssembleError) -> Failure {
+        let helps = helps(&error);
+        let mut failure = match &error {
+            AssembleError::NoTool { .. } => Failure::lack(error.to_string()),
+            AssembleError::NoProject(_)
+            | AssembleError::NoRelease { .. }
+            | AssembleError::SeveralReleases(_)
+            | AssembleError::Settings { .. }
+            | AssembleError::NotARelease(_)
+            | AssembleError::NotOurs(_)
+            | AssembleError::Name { .. } => Failure::usage(error.to_string()),
+            AssembleError::Io { .. }
+            | AssembleError::Tool { .. }
+            | AssembleError::Project { .. }
+            | AssembleError::Answer(_)
+            | AssembleError::App { .. }
+            | AssembleError::Beam { .. }
+            | AssembleError::Terms { .. }
+            | AssembleError::Resolve(_)
+            | AssembleError::NoErts(_)
+            | AssembleError::NoLibrary { .. } => Failure::work(error.to_string()),
+        };
+        if let Some(source) = std::error::Error::source(&error) {
+            failure = failure.because(source);
+        }
+        match error {
+            AssembleError::Resolve(errors) if errors.len() > 1 => {
+                failure.causes.extend(errors.iter().map(ToString::to_string));
+            }
+            AssembleError::Tool { output, .. } => failure.output = output.lines().map(str::to_owned).collect(),
+            AssembleError::Project { file: Some(file), line, .. } => {
+                let place = line.map_or(file.clone(), |line| format!("{file}:{line}"));
+                failure.causes.push(format!("in `{place}`"));
+            }
+            _ => {}
+        }
+        failure.helps.extend(helps);
+        failure
+    }
+}
+
+fn helps(error: &AssembleError) -> Vec<String> {
+    let help = match error {
+        AssembleError::NoProject(_) => {
+            "name a directory with `mix.exs` or `rebar.config`, or give directories of compiled modules with --from"
+                .to_owned()
+        }
+        AssembleError::NoTool { tool, .. } => format!("install it, or add the directory of `{tool}` to PATH"),
+        AssembleError::NoRelease { known, .. } | AssembleError::SeveralReleases(known) => {
+            format!("name one with --name: {}", known.join(", "))
+        }
+        AssembleError::NotOurs(_) => "replace it with --overwrite, or name another place with --output".to_owned(),
+        AssembleError::NotARelease(_) => "name a directory that is empty, or not there, with --output".to_owned(),
+        AssembleError::App { .. } | AssembleError::Beam { .. } => {
+            "compile the application again: `mix compile --force`, or `mix deps.compile NAME --force`".to_owned()
+        }
+        AssembleError::NoLibrary { .. } => {
+            "install the library, or leave --portable out to use the libraries of the system that it runs on".to_owned()
+        }
+        AssembleError::NoErts(_) => "install Erlang, or name its directory with --otp".to_owned(),
+        AssembleError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "free space on the disk, or name another place with --output".to_owned()
+        }
+        AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),
+        _ => return Vec::new(),
+    };
+    vec![help]
+}
