@@ -106,6 +106,7 @@ defmodule Check do
     for name <- ~w(SEEN_IN_MIX SEEN_IN_CONFIG SEEN_IN_TEMPLATE SEEN_IN_TASK MIX_ENV),
         do: holds("#{name} was read", Map.has_key?(inputs.env, name))
 
+    for {name, value} <- System.get_env(), digest = inputs.env[name], name != "MIX_ENV", do: same(name, digest, :crypto.hash(:sha256, value))
     same("its value", inputs.env["SEEN_IN_CONFIG"], :crypto.hash(:sha256, "2"))
     same("nothing there", inputs.env["SEEN_IN_TEMPLATE"], :absent)
     holds("its own variable is none", not Map.has_key?(inputs.env, "SET_HERE"))
@@ -115,7 +116,7 @@ defmodule Check do
     holds("a command", {:command, "git rev-parse HEAD"} in inputs.uncacheable)
     holds("a shell's command", {:command, "echo shell"} in inputs.uncacheable)
     holds("a socket", Enum.any?(inputs.uncacheable, &match?({:socket, _}, &1)))
-    same("moments", inputs.volatile, [:clock, :random])
+    same("moments", inputs.volatile, [:clock, :crypto, :random])
     holds("written", Path.join(dir, "written.txt") in inputs.written)
     holds("no written file is an input", Path.join(dir, "written.txt") not in inputs.files)
     same("the whole environment", inputs.whole_env, true)
@@ -265,6 +266,7 @@ defmodule Check do
     :os.cmd('echo shell')
     :gen_tcp.connect('127.0.0.1', 1, [], 100)
     Enum.random(1..5)
+    :crypto.hash(:md5, "")
     System.get_env()
     """)
 

@@ -10,7 +10,8 @@
 %%   env         #{Name => Sha256 | absent}   variables, as they were before the evaluation
 %%   whole_env   boolean           the environment was read as a whole
 %%   uncacheable [{command, Text} | {socket, Text}]   where the answer may come from elsewhere
-%%   volatile    [clock | random]  what differs from one moment to the next
+%%   volatile    [clock | random | crypto]  what differs from one moment to the next;
+%%                                 crypto: it was used, be it for random bytes or not
 %%   written     [Path]            files and directories made, changed or removed
 %%
 %% All lists are sorted; all paths are absolute binaries, not otherwise normalised.
@@ -25,7 +26,9 @@ start() ->
     {ok, Cwd} = file:get_cwd(),
     Tracer = spawn(fun() -> collect(#{cwd => Cwd, known => Known}) end),
     put(?MODULE, Tracer),
-    [code:ensure_loaded(Module) || Module <- [file, prim_file, erl_prim_loader, os, rand, crypto]],
+    %% Not crypto, which takes longer to load than all of the rest.
+    [code:ensure_loaded(Module) || Module <- [file, prim_file, erl_prim_loader, os, rand]],
+    put({?MODULE, crypto}, code:is_loaded(crypto) =/= false),
     lists:foreach(fun watch/1, watched()),
     Flags = [call, {tracer, Tracer}],
     erlang:trace(new_processes, true, Flags),
@@ -42,7 +45,14 @@ stop(Skip) ->
     Ref = monitor(process, Tracer),
     Tracer ! {stop, self(), Ref},
     receive
-        {Ref, Seen} -> demonitor(Ref, [flush]), answer(Seen, [parts(S) || S <- Skip]);
+        {Ref, Seen0} ->
+            demonitor(Ref, [flush]),
+            Crypto = not erase({?MODULE, crypto}) andalso code:is_loaded(crypto) =/= false,
+            Seen = case Crypto of
+                       true -> Seen0#{{volatile, crypto} => true};
+                       false -> Seen0
+                   end,
+            answer(Seen, [parts(S) || S <- Skip]);
         {'DOWN', Ref, process, Tracer, Why} -> exit({dram_inputs, Why})
     end.
 
@@ -89,8 +99,7 @@ watched() ->
          {erlang, system_time, 0}, {erlang, system_time, 1}, {erlang, timestamp, 0},
          {erlang, now, 0}, {erlang, date, 0}, {erlang, time, 0},
          {erlang, localtime, 0}, {erlang, universaltime, 0},
-         {rand, seed, 1}, {rand, seed_s, 1},
-         {crypto, strong_rand_bytes, 1}, {crypto, rand_seed, 0}, {crypto, rand_uniform, 2}].
+         {rand, seed, 1}, {rand, seed_s, 1}].
 
 watch(Mfa) ->
     erlang:trace_pattern(Mfa, [{'_', [], [{message, {caller}}]}], [local]).
@@ -123,10 +132,11 @@ event(erlang, open_port, [Name, Options], Caller, Seen) ->
     port(Name, Options, Caller, Seen);
 event(prim_socket, open, _, _, Seen) ->
     Seen#{{uncacheable, {socket, <<"socket">>}} => true};
-event(M, F, _, Caller, Seen) when M =:= rand; M =:= crypto ->
-    %% rand seeds itself on first use; what was seeded by hand is not random.
-    case {M, F, Caller} of
-        {rand, seed_s, {rand, seed, 1}} -> Seen;
+event(rand, F, [Seed], Caller, Seen) ->
+    %% rand seeds itself on first use; what is seeded by hand is not random.
+    case {F, Seed, Caller} of
+        {seed_s, _, {rand, seed, 1}} -> Seen;
+        {_, {_, _}, _} -> Seen;
         _ -> Seen#{{volatile, random} => true}
     end;
 event(M, F, Args, Caller, Seen) when M =:= erlang; M =:= os ->
@@ -230,7 +240,7 @@ answer(Seen, Skip) ->
       written => Of(written)}.
 
 digest(absent) -> absent;
-digest(Value) -> crypto:hash(sha256, unicode:characters_to_binary(Value)).
+digest(Value) -> sha256(unicode:characters_to_binary(Value)).
 
 kind(Path) ->
     case file:read_file_info(Path, [raw, {time, posix}]) of
@@ -255,3 +265,53 @@ parts(Path) ->
                                  (<<"..">>, [_, Up | Rest]) -> [Up | Rest];
                                  (Part, Acc) -> [Part | Acc]
                               end, [], filename:split(path(Path)))).
+
+%% ---- SHA-256 ----
+
+%% Of short texts; crypto would be loaded for nothing else.
+sha256(Text) ->
+    Size = byte_size(Text),
+    Zeros = (119 - Size rem 64) rem 64,
+    blocks(<<Text/binary, 16#80, 0:(Zeros * 8), (Size * 8):64>>,
+           {16#6a09e667, 16#bb67ae85, 16#3c6ef372, 16#a54ff53a,
+            16#510e527f, 16#9b05688c, 16#1f83d9ab, 16#5be0cd19}).
+
+blocks(<<Block:64/binary, Rest/binary>>, Start) ->
+    Words = schedule(16, maps:from_list(
+                           lists:zip(lists:seq(0, 15), [W || <<W:32>> <= Block]))),
+    End = rounds(constants(), 0, Words, Start),
+    Sums = [add(X, Y) || {X, Y} <- lists:zip(tuple_to_list(Start), tuple_to_list(End))],
+    blocks(Rest, list_to_tuple(Sums));
+blocks(<<>>, State) -> << <<Word:32>> || Word <- tuple_to_list(State) >>.
+
+schedule(64, Words) -> Words;
+schedule(N, Words) ->
+    A = map_get(N - 15, Words),
+    B = map_get(N - 2, Words),
+    S0 = turn(A, 7) bxor turn(A, 18) bxor (A bsr 3),
+    S1 = turn(B, 17) bxor turn(B, 19) bxor (B bsr 10),
+    schedule(N + 1, Words#{N => add(add(map_get(N - 16, Words), S0), add(map_get(N - 7, Words), S1))}).
+
+rounds([K | Ks], N, Words, {A, B, C, D, E, F, G, H}) ->
+    S1 = turn(E, 6) bxor turn(E, 11) bxor turn(E, 25),
+    Choice = (E band F) bxor ((bnot E) band G),
+    T1 = H + S1 + Choice + K + map_get(N, Words),
+    S0 = turn(A, 2) bxor turn(A, 13) bxor turn(A, 22),
+    Most = (A band B) bxor (A band C) bxor (B band C),
+    rounds(Ks, N + 1, Words, {add(T1, S0 + Most), A, B, C, add(D, T1), E, F, G});
+rounds([], _, _, State) -> State.
+
+turn(Word, By) -> ((Word bsr By) bor (Word bsl (32 - By))) band 16#ffffffff.
+
+add(X, Y) -> (X + Y) band 16#ffffffff.
+
+%% The first 32 bits of the fractions of the first 64 primes' cube roots.
+constants() ->
+    [16#428a2f98, 16#71374491, 16#b5c0fbcf, 16#e9b5dba5, 16#3956c25b, 16#59f111f1, 16#923f82a4, 16#ab1c5ed5,
+     16#d807aa98, 16#12835b01, 16#243185be, 16#550c7dc3, 16#72be5d74, 16#80deb1fe, 16#9bdc06a7, 16#c19bf174,
+     16#e49b69c1, 16#efbe4786, 16#0fc19dc6, 16#240ca1cc, 16#2de92c6f, 16#4a7484aa, 16#5cb0a9dc, 16#76f988da,
+     16#983e5152, 16#a831c66d, 16#b00327c8, 16#bf597fc7, 16#c6e00bf3, 16#d5a79147, 16#06ca6351, 16#14292967,
+     16#27b70a85, 16#2e1b2138, 16#4d2c6dfc, 16#53380d13, 16#650a7354, 16#766a0abb, 16#81c2c92e, 16#92722c85,
+     16#a2bfe8a1, 16#a81a664b, 16#c24b8b70, 16#c76c51a3, 16#d192e819, 16#d6990624, 16#f40e3585, 16#106aa070,
+     16#19a4c116, 16#1e376c08, 16#2748774c, 16#34b0bcb5, 16#391c0cb3, 16#4ed8aa4a, 16#5b9cca4f, 16#682e6ff3,
+     16#748f82ee, 16#78a5636f, 16#84c87814, 16#8cc70208, 16#90befffa, 16#a4506ceb, 16#bef9a3f7, 16#c67178f2].

@@ -178,7 +178,7 @@ defmodule DramAsk.Mix do
 
     %{
       module: Mix.Project.get(),
-      file: absolute(Mix.Project.project_file() || "mix.exs"),
+      file: absolute(project_file()),
       dir: File.cwd!(),
       app: project[:app],
       version: project[:version],
@@ -272,6 +272,12 @@ defmodule DramAsk.Mix do
 
     unless Mix.Project.get(),
       do: refuse(:no_project, "#{file} defines no Mix project", absolute(file))
+  end
+
+  # Mix itself says it since 1.13.
+  defp project_file do
+    named = function_exported?(Mix.Project, :project_file, 0) && Mix.Project.project_file()
+    named || System.get_env("MIX_EXS") || "mix.exs"
   end
 
   # Mix does not warn of modules that are unknown while it compiles mix.exs.
@@ -459,7 +465,7 @@ defmodule DramAsk.Mix do
         refuse(:unknown_release, "there is no release named #{name}, only #{names(releases)}")
 
       {name, definition} ->
-        evaluating(Mix.Project.project_file() || "mix.exs")
+        evaluating(project_file())
         definition = call(definition)
 
         if Mix.Project.umbrella?(project) and (definition[:applications] || []) == [] do
