@@ -234,6 +234,12 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
             ));
         }
     }
+    let mut applications = asked(release.list("applications")?)?;
+    if let Some(own) = answer.map("project")?.maybe("app", atom)?
+        && !applications.iter().any(|(name, _)| *name == own)
+    {
+        applications.push((own, None));
+    }
     let includes = if elixir_is_at_least(&elixir_version, 1, 16) { vec!["priv", "include"] } else { vec!["priv"] };
     Ok(Blueprint {
         name: release.need("name", atom)?,
@@ -241,7 +247,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
         style: Style::mix(&elixir_version),
         erts,
         erts_programs: Vec::new(),
-        applications: asked(release.list("applications")?)?,
+        applications,
         unchecked: release.list("skip_mode_validation_for")?.iter().filter_map(atom).collect(),
         excluded: Vec::new(),
         places,
