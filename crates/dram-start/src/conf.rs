@@ -236,7 +236,9 @@ impl Conf {
                 self.nofile = match value {
                     b"sane" => Nofile::Sane,
                     b"keep" => Nofile::Keep,
-                    _ => Nofile::Is(number(value).filter(|n| *n > 0).ok_or(Wrong::Value("`sane`, `keep` or a number"))?),
+                    _ => {
+                        Nofile::Is(number(value).filter(|n| *n > 0).ok_or(Wrong::Value("`sane`, `keep` or a number"))?)
+                    }
                 }
             }
             b"stop_timeout" => self.stop_timeout = number(value).ok_or(Wrong::Value("a number of seconds"))?,

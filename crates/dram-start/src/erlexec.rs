@@ -243,11 +243,6 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
             }
             b"-version" => flags.push(b"-V".to_vec()),
             b"-emu_args" | b"-emu_args_exit" | b"-emu_name_exit" | b"-emu_qouted_cmd_exit" | b"-keep_window" => {}
-            b"-emu_type" | b"-emu_flavor" | b"-smp" => {
-                // `file` has read their values.
-                list.next_if(|next| argument.as_slice() != b"-smp" || matches!(next.as_slice(), b"auto" | b"enable"));
-            }
-            b"-smpauto" | b"-smpenable" => {}
             b"-compile" | b"-make" | b"-man" => {
                 let what = format!("cannot start a release with `{}`", shown(argument));
                 return Err(Fault::new(what, "use `erl` of an Erlang installation for this"));

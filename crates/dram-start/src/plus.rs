@@ -32,8 +32,7 @@ const SCHEDULER_VALUES: &[&[u8]] = &[
     b"ws", b"ss", b"ssdcpu", b"ssdio", b"pp", b"ub", b"rt", b"btc",
 ];
 
-const HEAP_VALUES: &[&[u8]] =
-    &[b"ms", b"mbs", b"pds", b"max", b"maxk", b"maxel", b"maxib", b"maxibl", b"mqd", b""];
+const HEAP_VALUES: &[&[u8]] = &[b"ms", b"mbs", b"pds", b"max", b"maxk", b"maxel", b"maxib", b"maxibl", b"mqd", b""];
 
 const MISC_VALUES: &[&[u8]] = &[b"dbbl", b"dntgc", b"ebwt", b"osrl", b"hft"];
 
@@ -45,7 +44,9 @@ pub(crate) fn takes(rest: &[u8]) -> Option<Takes> {
         b'a' | b'A' | b'C' | b'e' | b'i' | b'n' | b'P' | b'Q' | b't' | b'T' | b'R' | b'W' | b'K' => bare(tail, &[b""]),
         b'I' => match tail {
             b"Ot" | b"Op" | b"OPt" | b"OPp" => Takes::Anything,
-            _ if [b"Ot".as_slice(), b"Op", b"OPt", b"OPp"].iter().any(|known| tail.starts_with(known)) => Takes::Nothing,
+            _ if [b"Ot".as_slice(), b"Op", b"OPt", b"OPp"].iter().any(|known| tail.starts_with(known)) => {
+                Takes::Nothing
+            }
             _ => return None,
         },
         b'S' => bare(tail, &[b"", b"P", b"Dcpu", b"DPcpu", b"Dio"]),

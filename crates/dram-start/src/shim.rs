@@ -26,8 +26,7 @@ pub fn loaded(root: &[u8], conf: &Conf, program: &[u8], name: &[u8], rest: &[Byt
         argv.push(b"--inhibit-cache".to_vec());
     }
     if !conf.library_path.is_empty() {
-        let parts: Vec<Bytes> =
-            conf.library_path.split(|b| *b == b':').map(|part| join(&[root, b"/", part])).collect();
+        let parts: Vec<Bytes> = conf.library_path.split(|b| *b == b':').map(|part| join(&[root, b"/", part])).collect();
         argv.extend([b"--library-path".to_vec(), parts.join(b":".as_slice())]);
     }
     argv.extend([b"--argv0".to_vec(), name.to_vec(), program.to_vec()]);

@@ -42,11 +42,14 @@ impl Ready {
     pub(crate) fn execute(&self) -> Fault {
         let errno = sys::execute(&self.program, &self.argv, &self.env.strings());
         let what = format!("cannot start `{}`: {errno}", shown(&self.program));
-        Fault::new(what, match errno {
-            // The kernel says so of a loader that is missing, too.
-            Errno::NOENT => "make the release again, or install the C library that its emulator needs",
-            _ => "make the release again for this machine",
-        })
+        Fault::new(
+            what,
+            match errno {
+                // The kernel says so of a loader that is missing, too.
+                Errno::NOENT => "make the release again, or install the C library that its emulator needs",
+                _ => "make the release again for this machine",
+            },
+        )
     }
 }
 
@@ -61,6 +64,10 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     };
     if let Some(config) = &config {
         env.set(b"RELEASE_SYS_CONFIG", config);
+    }
+    // IEx does not start without, also when it is asked for from outside.
+    if env.get("HOME").is_none() {
+        env.set(b"HOME", b"/");
     }
     let around = Surroundings {
         terminal: sys::is_terminal(1) && sys::is_terminal(2),
@@ -138,7 +145,10 @@ fn need_null() -> Result<(), Fault> {
     let null = sys::open(b"/dev/null", sys::RDWR, 0).ok().filter(|_| is_device);
     let Some(null) = null else {
         let what = "cannot start the emulator: `/dev/null` is not there, or not a device that can be used";
-        return Err(Fault::new(what, "mount a `/dev` as container runtimes do, or make it: mknod -m 666 /dev/null c 1 3"));
+        return Err(Fault::new(
+            what,
+            "mount a `/dev` as container runtimes do, or make it: mknod -m 666 /dev/null c 1 3",
+        ));
     };
     // Whoever started us may have closed these, and the next file opened would take their place.
     for fd in 0..3 {
@@ -194,7 +204,8 @@ fn start_mapper(place: &Place, emulator: &Emulator, env: &Environment) -> Result
     if net::connect(&[Address::Four([127, 0, 0, 1])], port, 1000).is_ok() {
         return Ok(());
     }
-    let what = format!("cannot give the node a name: no port mapper listens on port {port}, and the release has no `epmd`");
+    let what =
+        format!("cannot give the node a name: no port mapper listens on port {port}, and the release has no `epmd`");
     Err(Fault::new(what, "make the release with `epmd`, start one, or set RELEASE_DISTRIBUTION=none"))
 }
 

@@ -32,7 +32,10 @@ pub(crate) fn read(path: &[u8]) -> Result<Bytes, Errno> {
 /// The whole file, which the release needs.
 pub(crate) fn need(path: &[u8]) -> Result<Bytes, Fault> {
     read(path).map_err(|errno| {
-        Fault::new(format!("cannot read `{}`: {errno}", shown(path)), "make the file readable, or make the release again")
+        Fault::new(
+            format!("cannot read `{}`: {errno}", shown(path)),
+            "make the file readable, or make the release again",
+        )
     })
 }
 

@@ -26,7 +26,10 @@ pub(crate) fn find(start: &Start, env: &Environment) -> Result<Home, Fault> {
         let vsn = env.filled("RELEASE_VSN").map_or(vsn, <[u8]>::to_vec);
         return Ok(Home { root, program, prog, erts, vsn });
     }
-    let what = format!("cannot find the release of `{}`: there is no `releases/start_erl.data` beside `bin`", shown(&start.path));
+    let what = format!(
+        "cannot find the release of `{}`: there is no `releases/start_erl.data` beside `bin`",
+        shown(&start.path)
+    );
     Err(Fault::new(what, "call the program where the release was unpacked, or by a symbolic link to it"))
 }
 

@@ -59,7 +59,11 @@ fn run(start: &Start) -> Result<u8, Fault> {
     let starts = matches!(
         meaning,
         Meaning::Command(
-            Command::Foreground | Command::ForegroundBoot | Command::Console | Command::ConsoleBoot | Command::Daemon
+            Command::Foreground
+                | Command::ForegroundBoot
+                | Command::Console
+                | Command::ConsoleBoot
+                | Command::Daemon
                 | Command::DaemonIex
         )
     );
@@ -93,7 +97,8 @@ fn named(arguments: &[Bytes], env: &mut Environment) -> Result<Vec<Bytes>, Fault
     let mut rest = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        let (option, given) = split_once(word, b'=').map_or((word.as_slice(), None), |(option, value)| (option, Some(value.to_vec())));
+        let (option, given) =
+            split_once(word, b'=').map_or((word.as_slice(), None), |(option, value)| (option, Some(value.to_vec())));
         let kind: &[u8] = match option {
             b"--name" => b"name",
             b"--sname" => b"sname",

@@ -33,9 +33,8 @@ pub(crate) fn config(release: &Release, env: &Environment) -> Result<Option<Byte
         return Ok(Some(release.sys_config.clone()));
     }
     let text = if fills { replace(&from, &text, b'%', env)? } else { text };
-    let stem = join(&[
-        &release.tmp, b"/", &release.name, b"-", &release.home.vsn, b"-", &files::random_name(), b".runtime",
-    ]);
+    let stem =
+        join(&[&release.tmp, b"/", &release.name, b"-", &release.home.vsn, b"-", &files::random_name(), b".runtime"]);
     let copy = join(&[&stem, b".config"]);
     files::write_private(&copy, &text).map_err(|errno| not_writable(&copy, errno))?;
     Ok(Some(stem))
@@ -111,7 +110,10 @@ pub(crate) fn cookie_or_new(release: &Release, arguments: &[Bytes], env: &Enviro
     let cookie: Bytes = bytes.iter().map(|byte| LETTERS[usize::from(byte % 32)]).collect();
     files::write_private(&path, &cookie).map_err(|errno| {
         let what = format!("cannot write a new cookie to `{}`: {errno}", shown(&path));
-        Fault::new(what, "set RELEASE_COOKIE to a secret of your own, or RELEASE_TMP to a directory this user may write")
+        Fault::new(
+            what,
+            "set RELEASE_COOKIE to a secret of your own, or RELEASE_TMP to a directory this user may write",
+        )
     })?;
     let note = format!("no cookie is set: a new one is in `{}`\n", shown(&path));
     let _ = sys::write_all(2, note.as_bytes());

@@ -105,7 +105,10 @@ pub(crate) fn reach(target: &Target, env: &Environment) -> Result<Node, Missed> 
     };
     let silent = |why: String| {
         let what = format!("cannot reach `{name}`: {why}");
-        Missed::Silent(Fault::new(what, "start it, or set RELEASE_NODE and RELEASE_COOKIE to those it was started with"))
+        Missed::Silent(Fault::new(
+            what,
+            "start it, or set RELEASE_NODE and RELEASE_COOKIE to those it was started with",
+        ))
     };
     let port = match target.port {
         Some(port) => Port { port, highest: 6 },

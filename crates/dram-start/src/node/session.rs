@@ -52,13 +52,8 @@ impl Session {
     /// A call of a function: its number, and the packet to send.
     pub fn call(&mut self, module: &str, function: &str, arguments: Vec<Term>) -> (i64, Bytes) {
         self.calls += 1;
-        let call = vec![
-            Term::atom("call"),
-            Term::atom(module),
-            Term::atom(function),
-            Term::List(arguments),
-            self.own.clone(),
-        ];
+        let call =
+            vec![Term::atom("call"), Term::atom(module), Term::atom(function), Term::List(arguments), self.own.clone()];
         let from = Term::Tuple(vec![self.own.clone(), Term::Int(self.calls)]);
         let message = Term::Tuple(vec![Term::atom("$gen_call"), from, Term::Tuple(call)]);
         let control = Term::Tuple(vec![Term::Int(6), self.own.clone(), Term::atom(""), Term::atom("rex")]);
@@ -284,7 +279,9 @@ mod tests {
 
     #[test]
     fn reading_meets_the_end_and_what_is_unknown_is_refused() {
-        assert!(matches!(serve_one(tuple(&[Term::atom("get_line"), Term::atom("x")])), Served::Answer(t) if t.is_atom("eof")));
+        assert!(
+            matches!(serve_one(tuple(&[Term::atom("get_line"), Term::atom("x")])), Served::Answer(t) if t.is_atom("eof"))
+        );
         assert!(matches!(serve_one(Term::atom("getopts")), Served::Answer(Term::List(_))));
         assert!(matches!(serve_one(Term::atom("strange")), Served::Fail(_)));
         assert!(matches!(serve_one(Term::Tuple(vec![])), Served::Fail(_)));

@@ -78,7 +78,11 @@ pub(super) fn pages(size: usize) -> *mut u8 {
     let arguments = [0, size, 3, 0x22, usize::MAX, 0];
     // SAFETY: a new mapping touches nothing that exists.
     let address = unsafe { call(Call::mmap, arguments) };
-    if (-4095..0).contains(&address) { core::ptr::null_mut() } else { core::ptr::with_exposed_provenance_mut(address as usize) }
+    if (-4095..0).contains(&address) {
+        core::ptr::null_mut()
+    } else {
+        core::ptr::with_exposed_provenance_mut(address as usize)
+    }
 }
 
 /// Gives memory of [`pages`] back.

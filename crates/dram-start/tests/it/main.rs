@@ -1,0 +1,9 @@
+//! The promises of the start program: its arguments are those of the real `erlexec`, and a release runs with it.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start programs and write files")]
+
+mod erlexec;
+#[path = "../../program/recipe.rs"]
+mod recipe;
+mod release;
+mod running;
+mod worlds;

@@ -1,0 +1,149 @@
+//! A release with a node name: what the program says to it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::worlds::{System, World, note, text};
+
+const NAMED: [(&str, &str); 3] =
+    [("RELEASE_DISTRIBUTION", "sname"), ("RELEASE_NODE", "demo"), ("RELEASE_COOKIE", "secret")];
+
+fn started() -> (World, System) {
+    let world = World::new("");
+    let system = world.foreground(&NAMED);
+    (world, system)
+}
+
+#[test]
+fn calls_print_here_and_fail_here_and_are_fast() {
+    let (world, system) = started();
+    assert_eq!(world.good(&["ping"], &NAMED), "pong\n");
+    assert_eq!(world.good(&["pid"], &NAMED), format!("{}\n", system.id()));
+    let code = "IO.puts(\"€\"); IO.inspect({:a, 1.5}); :io.format(\"~ts~n\", [\"é\"]); IO.write([\"x\", ?y, \"\\n\"])";
+    assert_eq!(world.good(&["rpc", code], &NAMED), "€\n{:a, 1.5}\né\nxy\n");
+    assert_eq!(world.good(&["rpc", "IO.inspect(IO.gets(\"? \"))"], &NAMED), ":eof\n");
+    let raised = world.run(&["rpc", "raise \"boom\""], &NAMED);
+    assert_eq!(raised.status.code(), Some(1));
+    assert!(text(&raised.stderr).contains("** (RuntimeError) boom"), "{}", text(&raised.stderr));
+    let big = "IO.puts(String.duplicate(\"0123456789\", 500_000))";
+    assert_eq!(world.good(&["rpc", big], &NAMED).len(), 5_000_001);
+    let file = world.dir.path().join("code.exs");
+    fs::write(&file, "IO.puts(:from_file)").unwrap();
+    assert_eq!(world.good(&["rpc", "--file", file.to_str().unwrap()], &NAMED), "from_file\n");
+    assert_eq!(world.good(&["rpc", "--mfa", "IO.inspect/1", "--argv", "a", "b"], &NAMED), "[\"a\", \"b\"]\n");
+    assert!(world.good(&["info"], &NAMED).contains("application_controller"));
+    let mut times: Vec<_> = (0..20)
+        .map(|_| {
+            let begun = Instant::now();
+            world.good(&["rpc", ":ok"], &NAMED);
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    note(&format!("rpc: {:?} at least, {:?} in the middle", times[0], times[10]));
+    assert!(times[0].as_millis() < 50);
+}
+
+#[test]
+fn it_stops_and_restarts_when_asked() {
+    let (world, mut system) = started();
+    world.good(&["restart"], &NAMED);
+    crate::worlds::soon("it is ready again", || system.output().matches("READY").count() == 2);
+    world.good(&["stop"], &NAMED);
+    assert_eq!(system.code(), Some(0), "{}", system.output());
+    let silent = world.run(&["ping"], &NAMED);
+    assert_eq!((silent.status.code(), text(&silent.stdout).as_str()), (Some(1), "pang\n"));
+}
+
+#[test]
+fn a_wrong_cookie_is_named() {
+    let (world, _system) = started();
+    let mut wrong = NAMED;
+    wrong[2].1 = "other";
+    for command in ["ping", "stop"] {
+        let output = world.command(&[command]).envs(wrong).env("RELEASE_TMP", "/nonexistent").output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("does not take our cookie"), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_cookie_is_made_when_none_is_set_and_kept_from_others() {
+    let world = World::new("distribution = sname\n");
+    let mut system = world.foreground(&[]);
+    assert!(system.output().contains("no cookie is set: a new one is in"), "{}", system.output());
+    let path = world.tmp().join("demo.cookie");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read(&path).unwrap().len(), 32);
+    assert_eq!(world.good(&["rpc", "IO.puts(1)"], &[]), "1\n");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = world.run(&["rpc", "1"], &[]);
+    assert!(text(&refused.stderr).contains("others may know it"), "{}", text(&refused.stderr));
+    world.good(&["stop"], &[("RELEASE_COOKIE", text(&fs::read(&path).unwrap()).as_str())]);
+    assert_eq!(system.code(), Some(0));
+}
+
+#[test]
+fn names_come_from_the_arguments_and_options_too() {
+    let world = World::new("");
+    world.write("releases/0.1.0/vm.args", "-name written@127.0.0.1\n-setcookie \"in file\"\n");
+    let system = world.foreground(&[]);
+    assert_eq!(world.good(&["rpc", "IO.puts(node())"], &[]), "written@127.0.0.1\n");
+    drop(system);
+    let mut command = world.command(&["foreground", "--sname", "asked"]);
+    command.env("RELEASE_TMP", world.dir.path().join("other"));
+    let _system = world.start(command);
+    let asked = [("RELEASE_DISTRIBUTION", "sname"), ("RELEASE_NODE", "asked")];
+    assert!(world.good(&["rpc", "IO.puts(node())"], &asked).starts_with("asked@"));
+}
+
+#[test]
+fn an_erlang_release_answers_in_erlang() {
+    let (world, _system) = started();
+    world.write("releases/0.1.0/start.conf", "name = demo\n");
+    assert_eq!(world.good(&["rpc", "lists:sum([1, 2])"], &NAMED), "3\n");
+    assert_eq!(world.good(&["rpc", "X = 2, io:format(\"~p~n\", [X]), {X, \"t\"}."], &NAMED), "2\n{2,\"t\"}\n");
+    for (code, said) in [("1 +", "syntax error"), ("1/0", "badarith"), ("'a", "unterminated atom")] {
+        let output = world.run(&["rpc", code], &NAMED);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_changed_configuration_is_read_again() {
+    let (world, _system) = started();
+    let read = "IO.inspect(Application.get_env(:demo, :greeting))";
+    assert_eq!(world.good(&["rpc", read], &NAMED), "nil\n");
+    world.write("releases/0.1.0/sys.config", "[{demo,[{greeting,hello}]}].\n");
+    world.good(&["reload_config"], &NAMED);
+    assert_eq!(world.good(&["rpc", read], &NAMED), ":hello\n");
+}
+
+#[test]
+fn a_shell_opens_in_the_running_system() {
+    let (world, system) = started();
+    let mut command = Command::new("script");
+    world.surround(&mut command);
+    let call = format!("exec {} remote_console", world.root.join("bin/demo").display());
+    command.envs(NAMED).env("TERM", "xterm").args(["-qec", &call, "/dev/null"]).stdin(Stdio::piped());
+    let mut shell = world.begin(command);
+    shell.wait_for("iex(demo@");
+    let mut keys = shell.child.stdin.take().unwrap();
+    keys.write_all(b"IO.puts(\"process \" <> System.pid())\r").unwrap();
+    shell.wait_for(&format!("process {}", system.id()));
+    keys.write_all(b"\x07q\r").unwrap();
+    assert_eq!(shell.code(), Some(0));
+}
+
+#[test]
+fn versions_are_those_of_the_release_handler() {
+    let (world, _system) = started();
+    assert_eq!(world.good(&["versions"], &NAMED), "demo 0.1.0 permanent\n");
+    let refused = world.run(&["upgrade", "0.2.0"], &NAMED);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("refuses version `0.2.0`"), "{}", text(&refused.stderr));
+}
