@@ -148,10 +148,11 @@ impl Start {
         }
         lines.extend(self.nofile.iter().map(|most| format!("nofile = {most}")));
         lines.extend(self.env.iter().map(|(name, value)| format!("env.{name} = {value}")));
-        lines.extend(self.hooks.iter().map(|(moment, path)| format!("hook.{moment} = {path}")));
+        let below_root = |path: &TreePath| String::from_utf8_lossy(path.as_bytes()).into_owned();
+        lines.extend(self.hooks.iter().map(|(moment, path)| format!("hook.{moment} = {}", below_root(path))));
         lines.extend(self.commands.iter().map(|(name, path, about)| match about.as_str() {
-            "" => format!("command.{name} = {path}"),
-            about => format!("command.{name} = {path} | {about}"),
+            "" => format!("command.{name} = {}", below_root(path)),
+            about => format!("command.{name} = {} | {about}", below_root(path)),
         }));
         lines.push(String::new());
         lines.join("\n")

@@ -77,9 +77,14 @@ pub(crate) fn make_portable(
         if let Some(entry) = tree.take(&program.path) {
             tree.put(dir.join(b".elf").join(name), entry);
             // From the program's directory up to the root, and down to the start program.
-            let up = "../".repeat(dir.components().count());
-            tree.put(program.path.clone(), Entry::Link(format!("{up}{start_program}").into_bytes()));
+            let up = "../".repeat(dir.components().count()).into_bytes();
+            tree.put(program.path.clone(), Entry::Link([&up, start_program.as_bytes()].concat()));
         }
     }
-    Ok((loader_at.to_string(), lib.to_string()))
+    Ok((below_root(&loader_at), below_root(&lib)))
+}
+
+/// A path as settings have it: without a slash in front.
+fn below_root(path: &TreePath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).into_owned()
 }

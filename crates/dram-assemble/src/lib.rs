@@ -19,6 +19,7 @@ mod start_program;
 mod tool;
 mod tree;
 mod write;
+mod written;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,10 +32,12 @@ pub use settings::Mode;
 pub use tool::Tools;
 
 use answer::Fields;
+use archive::Pieces;
 use assemble::Assembly;
 use blueprint::Blueprint;
 use mix::Places;
 use settings::Settings;
+use written::Written;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -101,11 +104,18 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
     let path = request.output.clone().unwrap_or_else(|| places.build.join("rel").join(&name));
     let assembly = assemble::assemble(blueprint)?;
     let turn = write::take_turn(&path)?;
-    write::write(&assembly.tree, &path, &version, request.overwrite, &turn)?;
+    // Without a project there is no place for a memory.
+    let memory = request.from.is_empty().then_some(places.memory.as_path());
+    let mut written = Written::recall(memory, &path);
+    write::write(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
+    written.keep();
     let archive = match request.archive {
         true => {
             let beside = path.with_file_name(format!("{name}-{version}.tar.gz"));
-            Some(archive::write(&assembly.tree, &path, &beside, request.seconds)?)
+            let pieces = memory.map(|memory| Pieces::new(memory.join("pieces")));
+            let archive = archive::write(&assembly.tree, &path, &beside, request.seconds, pieces.as_ref())?;
+            pieces.iter().for_each(Pieces::sweep);
+            Some(archive)
         }
         false => None,
     };

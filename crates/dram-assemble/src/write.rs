@@ -3,7 +3,7 @@
 //! Everything is written to a directory beside the destination, which then takes the destination's place in one step
 //! (`renameat2` with `RENAME_EXCHANGE`). Until then the old release is untouched and can run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -19,6 +19,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use crate::AssembleError;
 use crate::tree::{Content, Entry, ReleaseTree};
+use crate::written::{Known, Written};
 
 /// The name, below `releases/VERSION`, of the list of files that dram wrote for this version.
 pub(crate) const MANIFEST: &str = "files.list";
@@ -69,11 +70,12 @@ pub(crate) fn write(
     destination: &Path,
     version: &str,
     overwrite: bool,
+    written: &mut Written,
     _turn: &Turn,
 ) -> Result<(), AssembleError> {
     let is_there = examine(destination, version, overwrite)?;
     let staging = beside(destination);
-    let outcome = write_tree(tree, &staging).and_then(|()| {
+    let outcome = write_tree(tree, &staging, destination, written).and_then(|()| {
         if is_there {
             keep_what_is_not_ours(tree, destination, &staging, version)?;
         }
@@ -182,60 +184,88 @@ fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
     }
 }
 
-/// Writes every entry below `root`, which is made, on all processors.
-fn write_tree(tree: &ReleaseTree, root: &Path) -> Result<(), AssembleError> {
+/// Writes every entry below `root`, which is made, on all processors. What is at `old` already, as `written` knows it,
+/// is not written again.
+fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written) -> Result<(), AssembleError> {
     let mut made = BTreeSet::new();
+    // By directory, as two threads that make files in one only wait for each other.
+    let mut groups: BTreeMap<TreePath, Vec<(&TreePath, &Entry)>> = BTreeMap::new();
     for (path, entry) in tree.iter() {
-        let dir = if matches!(entry, Entry::Dir) { Some(path.clone()) } else { path.parent() };
-        if let Some(dir) = dir.filter(|dir| !made.contains(dir)) {
+        let dir = if matches!(entry, Entry::Dir) { path.clone() } else { path.parent().unwrap_or_default() };
+        if !made.contains(&dir) {
             let full = root.join(dir.as_path());
             let mut builder = fs::DirBuilder::new();
-            builder
-                .recursive(true)
-                .mode(0o755)
-                .create(&full)
-                .map_err(AssembleError::io("make the directory", &full))?;
-            made.insert(dir);
+            builder.recursive(true).mode(0o755).create(&full).map_err(AssembleError::io("make the directory", &full))?;
+            made.insert(dir.clone());
         }
+        groups.entry(dir).or_default().push((path, entry));
     }
-    let entries: Vec<_> = tree.iter().collect();
+    let groups: Vec<_> = groups.into_values().collect();
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
-    let work = || -> Result<(), AssembleError> {
+    let known = &*written;
+    let work = || -> Result<Vec<(TreePath, Known)>, AssembleError> {
+        let mut done = Vec::new();
         while !failed.load(Ordering::Relaxed) {
-            let Some((path, entry)) = entries.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-            write_entry(&root.join(path.as_path()), entry).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            for (path, entry) in group {
+                let place = Place { to: &root.join(path.as_path()), old: &old.join(path.as_path()) };
+                let one = write_entry(&place, entry, known.get(path));
+                let one = one.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                done.extend(one.map(|known| ((*path).clone(), known)));
+            }
         }
-        Ok(())
+        Ok(done)
     };
-    thread::scope(|scope| {
+    let outcomes: Vec<_> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let outcomes: Vec<_> =
-            workers.into_iter().map(|worker| worker.join().expect("a panic in a worker is a bug")).collect();
-        outcomes.into_iter().collect()
-    })
+        workers.into_iter().map(|worker| worker.join().expect("a panic in a worker is a bug")).collect()
+    });
+    let done: Vec<_> = outcomes.into_iter().collect::<Result<_, _>>()?;
+    written.replace(done.into_iter().flatten());
+    Ok(())
 }
 
-fn write_entry(to: &Path, entry: &Entry) -> Result<(), AssembleError> {
+/// Where an entry goes, and where it was.
+struct Place<'a> {
+    to: &'a Path,
+    old: &'a Path,
+}
+
+/// Writes one entry. Returns what there is to know about it, for the next time.
+fn write_entry(place: &Place<'_>, entry: &Entry, known: Option<&Known>) -> Result<Option<Known>, AssembleError> {
+    let to = place.to;
     match entry {
-        Entry::Dir => Ok(()),
+        Entry::Dir => Ok(None),
         Entry::Link(said) => {
-            symlink(std::ffi::OsStr::from_bytes(said), to).map_err(AssembleError::io("make the link", to))
+            let link = symlink(std::ffi::OsStr::from_bytes(said), to);
+            link.map(|()| None).map_err(AssembleError::io("make the link", to))
         }
         Entry::File { content, executable } => {
             let mode = if *executable { 0o755 } else { 0o644 };
-            match content {
-                Content::Bytes(bytes) => write_file(to, mode, bytes),
-                Content::Own(bytes) => write_file(to, mode, bytes),
-                Content::Disk(from) => copy_file(from, to, mode),
-                Content::Beam(from, rule) => {
+            let (from, rule) = match content {
+                Content::Bytes(bytes) => return write_file(to, mode, bytes).map(|_| None),
+                Content::Own(bytes) => return write_file(to, mode, bytes).map(|_| None),
+                Content::Disk(from) => (from, None),
+                Content::Beam(from, rule) => (from, Some(rule)),
+            };
+            let source = Known::key(from, rule.map(|rule| &**rule), mode)?;
+            if let Some(known) = known.filter(|known| known.source == source && known.is_at(place.old))
+                && fs::hard_link(place.old, to).is_ok()
+            {
+                return Ok(Some(known.clone()));
+            }
+            let file = match rule {
+                None => copy_file(from, to, mode)?,
+                Some(rule) => {
                     let bytes = fs::read(from).map_err(AssembleError::io("read", from))?;
                     let name = from.file_stem().unwrap_or_default().as_bytes();
                     let stripped = beam::strip(&bytes, Some(name), rule)
                         .map_err(|source| AssembleError::Beam { path: from.clone(), source })?;
-                    write_file(to, mode, &stripped)
+                    write_file(to, mode, &stripped)?
                 }
-            }
+            };
+            Known::of(source, &file).map(Some).map_err(AssembleError::io("look at", to))
         }
     }
 }
@@ -246,13 +276,16 @@ fn new_file(to: &Path, mode: u32) -> Result<File, AssembleError> {
     options.open(to).map_err(AssembleError::io("make the file", to))
 }
 
-fn write_file(to: &Path, mode: u32, bytes: &[u8]) -> Result<(), AssembleError> {
-    new_file(to, mode)?.write_all(bytes).map_err(AssembleError::io("write", to))
+fn write_file(to: &Path, mode: u32, bytes: &[u8]) -> Result<File, AssembleError> {
+    let mut file = new_file(to, mode)?;
+    file.write_all(bytes).map_err(AssembleError::io("write", to))?;
+    Ok(file)
 }
 
-fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<(), AssembleError> {
+fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<File, AssembleError> {
     let mut source = File::open(from).map_err(AssembleError::io("read", from))?;
     let mut target = new_file(to, mode)?;
     // The kernel copies, or shares the blocks where the file system can.
-    io::copy(&mut source, &mut target).map(drop).map_err(AssembleError::io("write", to))
+    io::copy(&mut source, &mut target).map_err(AssembleError::io("write", to))?;
+    Ok(target)
 }

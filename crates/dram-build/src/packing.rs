@@ -18,7 +18,7 @@ pub(crate) fn compress(
     produce: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send,
 ) -> Result<Packed, StoreError> {
     let mut writer = store.blobs().writer()?;
-    let hasher = dram_gzip::compress(LEVEL, &mut writer, |out| {
+    let hasher = dram_gzip::compress(LEVEL, None, &mut writer, |out| {
         let mut hashing = Hashing { out, hasher: Hasher::new() };
         produce(&mut hashing)?;
         Ok(hashing.hasher)

@@ -1,6 +1,6 @@
 //! A stream becomes gzip, on all processors, with the same bytes for any number of them.
 //!
-//! The stream is cut into pieces of 1 MiB; each becomes one gzip member (RFC 1952, 2.2: a file is a series of
+//! The stream is cut into pieces of at most 1 MiB; each becomes one gzip member (RFC 1952, 2.2: a file is a series of
 //! members). Layers of images and archives of releases are written so.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,14 @@ const PIECE: usize = 1 << 20;
 
 type Numbered = (u64, Vec<u8>);
 
+/// Members that were made before, by the digest of what is in them.
+pub trait Cache: Sync {
+    /// The member with that content, if it is known.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+    /// Keeps a member; that it cannot be kept is no error.
+    fn put(&self, key: &str, member: &[u8]);
+}
+
 /// Why compressing failed.
 #[derive(Debug)]
 pub enum Failed<E> {
@@ -25,6 +33,7 @@ pub enum Failed<E> {
 }
 
 /// Compresses what `produce` writes into `out`, with libdeflate's `level` (1 to 12). Returns what `produce` returned.
+/// Members that `cache` has are not made again.
 ///
 /// Memory is bounded: a few pieces for each processor.
 ///
@@ -32,8 +41,9 @@ pub enum Failed<E> {
 /// Whatever `produce` returns, or the refusal of `out`.
 pub fn compress<T: Send, E: Send>(
     level: i32,
+    cache: Option<&dyn Cache>,
     out: &mut dyn Write,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, E> + Send,
+    produce: impl FnOnce(&mut Stream) -> Result<T, E> + Send,
 ) -> Result<T, Failed<E>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let (pieces, queue) = mpsc::sync_channel::<Numbered>(threads);
@@ -42,15 +52,16 @@ pub fn compress<T: Send, E: Send>(
     let queue = Arc::new(Mutex::new(queue));
     thread::scope(|scope| {
         let producer = scope.spawn(move || {
-            let mut cutter = Cutter { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
-            let made = produce(&mut cutter)?;
-            cutter.finish();
+            let mut stream = Stream { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
+            let made = produce(&mut stream)?;
+            // Fails only when the collector gave up, and its error is the one to report.
+            let _ = stream.cut();
             Ok(made)
         });
         for _ in 0..threads {
             let members = members.clone();
             let queue = Arc::clone(&queue);
-            scope.spawn(move || compress_pieces(level, &queue, &members));
+            scope.spawn(move || compress_pieces(level, cache, &queue, &members));
         }
         drop((members, queue));
         let written = write_in_order(&results, out);
@@ -62,15 +73,27 @@ pub fn compress<T: Send, E: Send>(
     })
 }
 
-fn compress_pieces(level: i32, queue: &Mutex<mpsc::Receiver<Numbered>>, members: &mpsc::SyncSender<Numbered>) {
-    let level = CompressionLvl::new(level).expect("callers give a level that libdeflate has");
-    let mut compressor = Compressor::new(level);
+fn compress_pieces(
+    level: i32,
+    cache: Option<&dyn Cache>,
+    queue: &Mutex<mpsc::Receiver<Numbered>>,
+    members: &mpsc::SyncSender<Numbered>,
+) {
+    let mut compressor = Compressor::new(CompressionLvl::new(level).expect("callers give a level that libdeflate has"));
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, piece)) = next else { return };
-        let mut member = vec![0; compressor.gzip_compress_bound(piece.len())];
-        let length = compressor.gzip_compress(&piece, &mut member).expect("the bound is large enough");
-        member.truncate(length);
+        let key = cache.map(|cache| (cache, format!("{}-{level}", blake3::hash(&piece).to_hex())));
+        let known = key.as_ref().and_then(|(cache, key)| cache.get(key));
+        let member = known.unwrap_or_else(|| {
+            let mut member = vec![0; compressor.gzip_compress_bound(piece.len())];
+            let length = compressor.gzip_compress(&piece, &mut member).expect("the bound is large enough");
+            member.truncate(length);
+            if let Some((cache, key)) = &key {
+                cache.put(key, &member);
+            }
+            member
+        });
         if members.send((number, member)).is_err() {
             return;
         }
@@ -91,34 +114,35 @@ fn write_in_order(results: &mpsc::Receiver<Numbered>, out: &mut dyn Write) -> io
 }
 
 /// Takes the stream and hands it on in pieces.
-struct Cutter {
+#[derive(Debug)]
+pub struct Stream {
     pieces: mpsc::SyncSender<Numbered>,
     piece: Vec<u8>,
     number: u64,
 }
 
-impl Cutter {
-    fn hand_on(&mut self) -> io::Result<()> {
+impl Stream {
+    /// Ends the piece here: what follows is compressed apart from what came before.
+    ///
+    /// # Errors
+    /// When nobody takes the pieces any more.
+    pub fn cut(&mut self) -> io::Result<()> {
+        if self.piece.is_empty() {
+            return Ok(());
+        }
         let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
         let sent = self.pieces.send((self.number, piece));
         self.number += 1;
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
-
-    fn finish(mut self) {
-        if !self.piece.is_empty() {
-            // Fails only when the collector gave up, and its error is the one to report.
-            let _ = self.hand_on();
-        }
-    }
 }
 
-impl Write for Cutter {
+impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(PIECE - self.piece.len());
         self.piece.extend_from_slice(&bytes[..taken]);
         if self.piece.len() == PIECE {
-            self.hand_on()?;
+            self.cut()?;
         }
         Ok(taken)
     }
@@ -131,6 +155,7 @@ impl Write for Cutter {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -138,11 +163,41 @@ mod tests {
     fn a_stream_of_many_pieces_comes_back_whole() {
         let plain: Vec<u8> = (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).take(3 * PIECE + 17).collect();
         let mut packed = Vec::new();
-        let made = compress(1, &mut packed, |out| out.write_all(&plain).map(|()| "made"));
+        let made = compress(1, None, &mut packed, |out| out.write_all(&plain).map(|()| "made"));
         assert!(matches!(made, Ok("made")));
         let mut back = Vec::new();
         flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut back).expect("it is gzip");
         assert!(back == plain);
+    }
+
+    #[test]
+    fn a_member_that_is_known_is_not_made_again() {
+        #[derive(Default)]
+        struct Kept(Mutex<BTreeMap<String, Vec<u8>>>, AtomicUsize);
+        impl Cache for Kept {
+            fn get(&self, key: &str) -> Option<Vec<u8>> {
+                self.0.lock().unwrap().get(key).cloned()
+            }
+            fn put(&self, key: &str, member: &[u8]) {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                self.0.lock().unwrap().insert(key.to_owned(), member.to_vec());
+            }
+        }
+        let kept = Kept::default();
+        let pack = |second: &[u8]| {
+            let mut packed = Vec::new();
+            let made = compress(6, Some(&kept), &mut packed, |out| {
+                out.write_all(b"first")?;
+                out.cut()?;
+                out.write_all(second)
+            });
+            assert!(made.is_ok());
+            (packed, kept.1.load(Ordering::Relaxed))
+        };
+        let (one, made) = pack(b"second");
+        assert_eq!(made, 2);
+        assert_eq!(pack(b"second"), (one, 2));
+        assert_eq!(pack(b"another").1, 3);
     }
 
     #[test]
@@ -157,8 +212,8 @@ mod tests {
             }
         }
         let big = vec![7; 40 * PIECE];
-        assert!(matches!(compress(1, &mut Full, |out| out.write_all(&big)), Err(Failed::Write(_))));
-        let failed = compress(1, &mut Vec::new(), |_| Err::<(), _>("nothing to say"));
+        assert!(matches!(compress(1, None, &mut Full, |out| out.write_all(&big)), Err(Failed::Write(_))));
+        let failed = compress(1, None, &mut Vec::new(), |_| Err::<(), _>("nothing to say"));
         assert!(matches!(failed, Err(Failed::Produce("nothing to say"))));
     }
 }

@@ -39,6 +39,11 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
+    /// The stream, between two entries.
+    pub fn stream(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Ends the archive and gives the stream back.
     ///
     /// # Errors
