@@ -72,7 +72,7 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
         if shell || *purpose == Purpose::Run {
             extra.push(b"--no-halt".to_vec());
         }
-        if shell && version >= (1, 15) && version < (1, 16) {
+        if shell && ((1, 15)..(1, 16)).contains(&version) {
             extra.extend([b"-e".to_vec(), b":elixir.start_iex()".to_vec()]);
         }
         if shell {

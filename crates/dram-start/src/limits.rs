@@ -23,7 +23,6 @@ pub fn open_files(soft: u64, hard: u64, wish: Nofile, flags: &[Bytes]) -> Option
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
 
     use super::*;
 
@@ -32,7 +31,7 @@ mod tests {
         assert_eq!(open_files(1024, 4096, Nofile::Sane, &[]), None);
         assert_eq!(open_files(u64::MAX, u64::MAX, Nofile::Sane, &[]), Some(65_536));
         assert_eq!(open_files(u64::MAX, u64::MAX, Nofile::Sane, &[b"-Q".to_vec()]), None);
-        assert_eq!(open_files(u64::MAX, u64::MAX, Nofile::Keep, &vec![]), None);
+        assert_eq!(open_files(u64::MAX, u64::MAX, Nofile::Keep, &[]), None);
         assert_eq!(open_files(1024, 4096, Nofile::Is(9000), &[]), Some(4096));
     }
 }

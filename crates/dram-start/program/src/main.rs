@@ -32,8 +32,8 @@ use dram_start::launch::Purpose;
 use dram_start::release::{Naming, Release};
 use sys::Start;
 
-pub(crate) fn main(start: Start) -> u8 {
-    match run(&start) {
+pub(crate) fn main(start: &Start) -> u8 {
+    match run(start) {
         Ok(code) => code,
         Err(fault) => {
             process::say(&fault);

@@ -59,13 +59,10 @@ pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i3
     let mask = HANDED_ON.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
     // Blocked signals wait, also for process 1, to which the kernel sends no others.
     let before = sys::block_signals(mask);
-    let child = match sys::fork().map_err(cannot_fork)? {
-        None => {
-            sys::block_signals(before);
-            say(&execute());
-            sys::exit(1)
-        }
-        Some(child) => child,
+    let Some(child) = sys::fork().map_err(cannot_fork)? else {
+        sys::block_signals(before);
+        say(&execute());
+        sys::exit(1)
     };
     started(child);
     loop {

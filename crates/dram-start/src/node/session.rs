@@ -100,7 +100,7 @@ impl Session {
     fn serve(&mut self, from: Term, tag: Term, mut rest: Vec<Term>, events: &mut Vec<Event>) {
         let mut answer = Term::atom("ok");
         while !rest.is_empty() {
-            match serve_one(rest.remove(0)) {
+            match serve_one(&rest.remove(0)) {
                 Served::Print(text) => {
                     events.push(Event::Print(text));
                     answer = Term::atom("ok");
@@ -163,8 +163,8 @@ enum Served {
     Apply { unicode: bool, module: String, function: String, arguments: Vec<Term> },
 }
 
-fn serve_one(request: Term) -> Served {
-    let parts = match &request {
+fn serve_one(request: &Term) -> Served {
+    let parts = match request {
         Term::Tuple(parts) => parts.as_slice(),
         other => core::slice::from_ref(other),
     };
@@ -239,14 +239,14 @@ pub fn characters(text: &Term, unicode: bool, to: &mut Bytes) -> Result<(), Malf
 mod tests {
     use super::*;
 
-    fn message(term: Term) -> Bytes {
+    fn message(term: &Term) -> Bytes {
         let control = Term::Tuple(vec![Term::Int(2), Term::atom(""), Term::pid("a@b", 1, 1)]);
-        packet(&control, &term)[4..].to_vec()
+        packet(&control, term)[4..].to_vec()
     }
 
     fn request(request: Term) -> Bytes {
         let from = Term::pid("peer@h", 9, 1);
-        message(Term::Tuple(vec![Term::atom("io_request"), from, Term::Int(77), request]))
+        message(&Term::Tuple(vec![Term::atom("io_request"), from, Term::Int(77), request]))
     }
 
     fn tuple(parts: &[Term]) -> Term {
@@ -272,7 +272,7 @@ mod tests {
         put.push(arguments);
         let events = session.receive(&request(Term::Tuple(put))).unwrap();
         assert!(matches!(events.as_slice(), [Event::Send(_)]));
-        let events = session.receive(&message(tuple(&[Term::Int(1), Term::Text(b"1".to_vec())]))).unwrap();
+        let events = session.receive(&message(&tuple(&[Term::Int(1), Term::Text(b"1".to_vec())]))).unwrap();
         assert_eq!(events[0], Event::Print(b"1".to_vec()));
         assert_eq!(events.len(), 2);
     }
@@ -280,18 +280,18 @@ mod tests {
     #[test]
     fn reading_meets_the_end_and_what_is_unknown_is_refused() {
         assert!(
-            matches!(serve_one(tuple(&[Term::atom("get_line"), Term::atom("x")])), Served::Answer(t) if t.is_atom("eof"))
+            matches!(serve_one(&tuple(&[Term::atom("get_line"), Term::atom("x")])), Served::Answer(t) if t.is_atom("eof"))
         );
-        assert!(matches!(serve_one(Term::atom("getopts")), Served::Answer(Term::List(_))));
-        assert!(matches!(serve_one(Term::atom("strange")), Served::Fail(_)));
-        assert!(matches!(serve_one(Term::Tuple(vec![])), Served::Fail(_)));
+        assert!(matches!(serve_one(&Term::atom("getopts")), Served::Answer(Term::List(_))));
+        assert!(matches!(serve_one(&Term::atom("strange")), Served::Fail(_)));
+        assert!(matches!(serve_one(&Term::Tuple(vec![])), Served::Fail(_)));
     }
 
     #[test]
     fn replies_and_ticks_are_told_apart() {
         let mut session = Session::new("a@b", 1);
         let (number, _) = session.call("os", "getpid", vec![]);
-        let reply = message(tuple(&[Term::Int(number), Term::Text(b"12".to_vec())]));
+        let reply = message(&tuple(&[Term::Int(number), Term::Text(b"12".to_vec())]));
         assert_eq!(session.receive(&reply).unwrap(), [Event::Reply(number, Term::Text(b"12".to_vec()))]);
         assert_eq!(session.receive(b"").unwrap(), [Event::Send(vec![0; 4])]);
         assert_eq!(session.receive(b"x"), Err(Malformed));

@@ -135,7 +135,9 @@ fn a_shell_opens_in_the_running_system() {
     let mut keys = shell.child.stdin.take().unwrap();
     keys.write_all(b"IO.puts(\"process \" <> System.pid())\r").unwrap();
     shell.wait_for(&format!("process {}", system.id()));
-    keys.write_all(b"\x07q\r").unwrap();
+    keys.write_all(b"\x07").unwrap();
+    shell.wait_for("-->");
+    keys.write_all(b"q\r").unwrap();
     assert_eq!(shell.code(), Some(0));
 }
 

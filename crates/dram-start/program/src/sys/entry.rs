@@ -191,7 +191,7 @@ extern "C" fn enter(stack: *const usize) -> ! {
         }
         Start { arguments: (0..count).map(|index| text(*arguments.add(index))).collect(), environment, path }
     };
-    super::exit(crate::main(start))
+    super::exit(crate::main(&start))
 }
 
 /// # Safety
