@@ -1,4 +1,10 @@
 //! Programs of a portable release: started by the release's own ELF loader, wherever the release lies.
+//!
+//! The emulator executes `erl_child_setup`, `inet_gethost` and the like by their paths, and an ELF file names its loader
+//! by an absolute path. So in such a release `DIR/PROGRAM` is a symbolic link to `bin/NAME`, and the real file is
+//! `DIR/.elf/PROGRAM`. Called by the link, the start program goes up from `DIR`, at most eight directories, to the root
+//! of the release, reads `loader` and `library_path` in its `start.conf`, and executes the loader with the real file.
+//! `beam.smp` needs no link: it is only ever started by the start program, from `.elf` if it is there.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -87,7 +87,7 @@ impl Stream {
     pub(crate) fn write(&self, mut bytes: &[u8], milliseconds: u64) -> Result<(), Errno> {
         let until = sys::clock() + milliseconds;
         while !bytes.is_empty() {
-            match sys::write(self.0.0, bytes) {
+            match sys::send(&self.0, bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::AGAIN) => {
                     let left = until.saturating_sub(sys::clock());

@@ -94,7 +94,7 @@ pub(crate) fn read(fd: i32, into: &mut [u8]) -> Result<usize, Errno> {
 }
 
 /// Writes what fits.
-pub(crate) fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
+fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         // SAFETY: the kernel reads the buffer only.
         match result(unsafe { call(Call::write, [number(fd), start(bytes), bytes.len(), 0, 0, 0]) }) {
@@ -368,6 +368,17 @@ pub(crate) fn socket(family: u16) -> Result<Fd, Errno> {
 pub(crate) fn connect(fd: &Fd, to: &[u8]) -> Result<(), Errno> {
     // SAFETY: the kernel reads the buffer only.
     result(unsafe { call(Call::connect, [number(fd.0), start(to), to.len(), 0, 0, 0]) }).map(|_| ())
+}
+
+/// Sends what fits. Where nobody reads any more it fails, and no signal ends the program.
+pub(crate) fn send(fd: &Fd, bytes: &[u8]) -> Result<usize, Errno> {
+    loop {
+        // SAFETY: the kernel reads the buffer only; there is no address.
+        match result(unsafe { call(Call::sendto, [number(fd.0), start(bytes), bytes.len(), 0x4000, 0, 0]) }) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// How a connection that was begun ended.

@@ -25,6 +25,7 @@ numbers! {
     geteuid 107 175
     socket 41 198
     connect 42 203
+    sendto 44 206
     getsockopt 55 209
     clone 56 220
     execve 59 221
