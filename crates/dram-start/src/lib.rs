@@ -21,7 +21,7 @@
 //! `releases/start_erl.data`; in `releases/VSN`: `start.conf`, `start.boot`, `start_clean.boot`, `sys.config`, `vm.args`,
 //! `remote.vm.args`, `env.sh`. `sys.config.src` and `vm.args.src` stand in for files that are not there, with variables
 //! replaced. `env.sh` and the hooks of a start are read by `/bin/sh`, which exports what they set and calls the program
-//! again; an `env.sh` of comments needs no shell.
+//! again; an `env.sh` that only gives values to variables needs no shell ([`assign`]).
 //!
 //! # Environment
 //! As in Mix: `RELEASE_NAME`, `RELEASE_VSN`, `RELEASE_PROG`, `RELEASE_COOKIE`, `RELEASE_NODE`, `RELEASE_SYS_CONFIG`,
@@ -35,6 +35,7 @@
 
 extern crate alloc;
 
+pub mod assign;
 pub mod bytes;
 pub mod command;
 pub mod conf;

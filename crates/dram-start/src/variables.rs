@@ -60,12 +60,6 @@ fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, 
     Ok(())
 }
 
-/// Whether a file of shell has anything but comments and empty lines.
-#[must_use]
-pub fn says_anything(script: &[u8]) -> bool {
-    script.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).any(|line| !line.is_empty() && !line.starts_with(b"#"))
-}
-
 #[cfg(test)]
 mod tests {
     use alloc::vec::Vec;
@@ -93,11 +87,5 @@ mod tests {
         let fault = replaced("a\n${NOPE}").unwrap_err();
         assert_eq!(fault.what, "cannot replace `${NOPE}` in `sys.config` line 2");
         assert!(fault.help.contains("set the variable NOPE"));
-    }
-
-    #[test]
-    fn a_script_of_comments_says_nothing() {
-        assert!(!says_anything(b"#!/bin/sh\n\n  # x\n"));
-        assert!(says_anything(b"# x\nexport A=1\n"));
     }
 }

@@ -4,12 +4,12 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use dram_start::assign::assigned;
 use dram_start::bytes::{Bytes, join};
 use dram_start::conf::{Conf, Moment};
 use dram_start::environment::Environment;
 use dram_start::fault::{Fault, shown};
 use dram_start::release::Home;
-use dram_start::variables::says_anything;
 
 use crate::{files, process, sys};
 
@@ -52,12 +52,16 @@ fn hooks(home: &Home, conf: &Conf, moments: &[Moment]) -> Result<Vec<Bytes>, Fau
     Ok(found)
 }
 
-/// The files to be read by a shell before a command: `env.sh`, and the hooks of a start.
-fn before(home: &Home, conf: &Conf, starts: bool) -> Result<Vec<Bytes>, Fault> {
+/// The files to be read by a shell before a command: `env.sh`, and the hooks of a start. An `env.sh` that only gives
+/// values to variables is read here.
+fn before(home: &Home, conf: &Conf, starts: bool, env: &mut Environment) -> Result<Vec<Bytes>, Fault> {
     let script = join(&[&home.version_dir(), b"/env.sh"]);
     let mut found = Vec::new();
-    if files::read_optional(&script)?.is_some_and(|text| says_anything(&text)) {
-        found.push(script);
+    if let Some(text) = files::read_optional(&script)? {
+        match assigned(&text, env) {
+            Some(after) => *env = after,
+            None => found.push(script),
+        }
     }
     if starts {
         found.append(&mut hooks(home, conf, &[Moment::PreConfigure, Moment::PostConfigure, Moment::PreStart])?);
@@ -79,7 +83,7 @@ pub(crate) fn read_first(
         env.remove(READ.as_bytes());
         return Ok(());
     }
-    let files = before(home, conf, starts)?;
+    let files = before(home, conf, starts, env)?;
     let Some(first) = files.first() else { return Ok(()) };
     need_shell(first)?;
     let mut script = join(&[HELPERS.as_bytes(), b"set -ea\n"]);
