@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The whole story of dram with the demo application; `make demo` calls it.
 #
-# Two base images made from Debian packages, a two-stage and a single-stage
-# build, their sizes, the page it serves, and how it stops. It fails when
-# anything is not as it should be.
+# A release assembled here and started where there is no Erlang; two base
+# images made from Debian packages; the application built in two stages with
+# `dram release`, in two with `mix release`, and in one; their sizes, the page
+# they serve, and how they stop. It fails when anything is not as it should be.
 #
 #   DRAM        the dram to use; without it, one is built with cargo
 #   DRAM_STORE  the store to use; .demo/store by default
@@ -79,7 +80,52 @@ import() {
 import elixir-1.14.tar elixir:1.14
 import demo-base.tar demo-base:bookworm
 
-headline "Two stages: built with Elixir, run without"
+# see_it_run IMAGE [ARGUMENT…]: starts it, requests its page, stops it.
+see_it_run() {
+  local port code=0
+  # Port 0: any free one; the application says which.
+  printf '$ dram run -e PORT=0 %s &\n' "$*"
+  dram run -e PORT=0 "$@" >"$scratch/log" 2>&1 </dev/null &
+  running=$!
+  for _ in $(seq 300); do
+    grep -q READY "$scratch/log" && break
+    kill -0 "$running" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$scratch/log"
+  port=$(sed -n 's/^READY .*:\([0-9][0-9]*\)[^0-9]*$/\1/p' "$scratch/log")
+  [ -n "$port" ] || fail "it did not print READY"
+  shown curl -sS --noproxy '*' --fail --max-time 10 "http://127.0.0.1:$port/" | tee "$scratch/page"
+  grep -q '<code>[0-9a-f]\{64\}</code>' "$scratch/page" || fail "the page has no hash made by crypto"
+  printf '$ kill -TERM %s\n' "$running"
+  kill -TERM "$running"
+  wait "$running" || code=$?
+  running=
+  grep SIGTERM "$scratch/log" || true
+  echo "exit code $code"
+  [ "$code" -eq 0 ] || fail "it should stop with exit code 0"
+}
+
+headline "A release: everything that the application needs, in one directory"
+mkdir "$scratch/examples" "$scratch/tool"
+cp -r "$root/examples/demo" "$scratch/examples/demo"
+(cd "$scratch" && shown dram release examples/demo) | tee "$scratch/release"
+release=$scratch/examples/demo/_build/prod/rel/demo
+grep -qF "$release/bin/demo foreground" "$scratch/release" || fail "it does not say how to start it"
+[ -s "$(dirname "$release")/demo-0.1.0.tar.gz" ] || fail "there is no archive"
+
+headline "It runs where there is no Erlang"
+see_it_run -v "$release:/opt/demo:ro" demo-base:bookworm /opt/demo/bin/demo foreground
+
+headline "Two stages with dram release: built with Elixir, run on nothing"
+cat "$root/examples/demo/Dockerfile.dram"
+echo
+# The directory that the Dockerfile calls `dram`.
+cp "$(realpath "$scratch/dram")" "$scratch/tool/dram"
+shown dram build -t demo:dram -f "$root/examples/demo/Dockerfile.dram" --build-context "dram=$scratch/tool" \
+  "$root/examples/demo"
+
+headline "Two stages with mix release: built with Elixir, run on a small base"
 cat "$root/examples/demo/Dockerfile"
 echo
 began=$(date +%s%N)
@@ -91,7 +137,7 @@ shown dram build -t demo:single-stage -f "$root/examples/demo/Dockerfile.single"
 
 headline "The sizes"
 shown dram images | tee "$scratch/images"
-for tag in two-stage single-stage; do
+for tag in dram two-stage single-stage; do
   grep -q "demo.*$tag" "$scratch/images" || fail "demo:$tag is not listed"
 done
 
@@ -106,32 +152,10 @@ shown dram run demo-base:bookworm sh -c "$look" | tee "$scratch/look"
   fail "there is Erlang in demo-base:bookworm"
 echo "and found none"
 
-headline "It runs"
-# Port 0: any free one; the application says which.
-printf '$ dram run -e PORT=0 demo:two-stage &\n'
-dram run -e PORT=0 demo:two-stage >"$scratch/log" 2>&1 </dev/null &
-running=$!
-for _ in $(seq 300); do
-  grep -q READY "$scratch/log" && break
-  kill -0 "$running" 2>/dev/null || break
-  sleep 0.1
-done
-cat "$scratch/log"
-port=$(sed -n 's/^READY .*:\([0-9][0-9]*\)[^0-9]*$/\1/p' "$scratch/log")
-[ -n "$port" ] || fail "it did not print READY"
+headline "demo:dram runs"
+see_it_run demo:dram
 
-headline "It serves its page"
-shown curl -sS --noproxy '*' --fail --max-time 10 "http://127.0.0.1:$port/" | tee "$scratch/page"
-grep -q '<code>[0-9a-f]\{64\}</code>' "$scratch/page" || fail "the page has no hash made by crypto"
-
-headline "It stops on SIGTERM"
-printf '$ kill -TERM %s\n' "$running"
-kill -TERM "$running"
-code=0
-wait "$running" || code=$?
-running=
-grep SIGTERM "$scratch/log" || true
-echo "exit code $code"
-[ "$code" -eq 0 ] || fail "it should stop with exit code 0"
+headline "demo:two-stage runs"
+see_it_run demo:two-stage
 
 headline "All as it should be"

@@ -29,6 +29,7 @@ needs_build() {
 }
 
 needs_demo() {
+  need elixir mix
   need mmdebstrap mmdebstrap
   need curl curl
 }

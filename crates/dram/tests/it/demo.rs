@@ -52,8 +52,9 @@ fn number(store: &Store, tag: &str, what: &str) -> u64 {
 #[track_caller]
 fn is_much_smaller(store: &Store) {
     for what in ["size", "compressed_size"] {
-        let [two, single] = ["two-stage", "single-stage"].map(|tag| number(store, tag, what));
+        let [ours, two, single] = ["dram", "two-stage", "single-stage"].map(|tag| number(store, tag, what));
         assert!(two * 3 < single, "{what}: {two} of two stages, {single} of one");
+        assert!(ours < two, "{what}: {ours} of a release on nothing, {two} of one on a base");
     }
 }
 
@@ -116,9 +117,11 @@ fn the_demo_goes_well_and_is_the_same_without_root() {
     for store in [&of_root, &of_user] {
         is_much_smaller(store);
         valid_image(store, IMAGE);
+        valid_image(store, "demo:dram");
         valid_image(store, "demo:single-stage");
     }
     // The other one has the builder's notes inside, with the times of the day.
     assert_eq!(of_root.digest(IMAGE), of_user.digest(IMAGE));
+    assert_eq!(of_root.digest("demo:dram"), of_user.digest("demo:dram"));
     podman_runs_it(&of_root);
 }
