@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Timings of dram beside `buildah bud --layers`; `make bench` calls it.
-# Arguments go to bench.py: `bench/run.sh --runs 3 no-op one-edit`.
+# Timings of dram beside `mix release` and `buildah bud --layers`; `make bench`
+# calls it. Arguments go to bench.py: `bench/run.sh --runs 3 no-op one-edit`; with
+# `release` as the first one, to release.py, and nothing is built.
 #
 #   DRAM        the dram to measure; without it, one is built with cargo
 #   DEMO_BASES  a directory with the base tarballs, made before
@@ -13,6 +14,10 @@ if [ -z "${DRAM:-}" ]; then
   (cd "$root" && cargo build --release --locked -p dram)
   host=$(rustc -vV | sed -n 's/^host: //p')
   DRAM=${CARGO_TARGET_DIR:-$root/target}/$host/release/dram
+fi
+if [ "${1:-release}" = release ]; then
+  python3 "$root/bench/release.py" --dram "$DRAM" "${@:2}"
+  [ $# -eq 0 ] || exit 0
 fi
 if [ -z "${DEMO_BASES:-}" ]; then
   DEMO_BASES=$root/.demo/bases
