@@ -2,15 +2,16 @@
 //!
 //! Follows OTP's "External Term Format" in the ERTS user's guide.
 
+use std::borrow::Cow;
 use std::io::Read as _;
 
 use crate::bigint;
 use crate::term::{DEEPEST, Term};
 
 /// The most terms that one reading may make: memory stays bounded whatever the bytes say.
-const MOST_TERMS: usize = 8 << 20;
+const MOST_TERMS: usize = 4 << 20;
 /// The longest a compressed term may become.
-const LONGEST: u64 = 256 << 20;
+const LONGEST: usize = 64 << 20;
 
 /// How atoms are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +31,44 @@ impl AtomForm {
 
 /// Bytes that are no term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("byte {at}: {what}")]
+#[error("byte {at}: {kind}")]
 pub struct EtfError {
-    /// Where, from 0.
+    /// Where, from 0; in a compressed term, where in the inflated one.
     pub at: usize,
     /// What is wrong.
-    pub what: String,
+    pub kind: EtfKind,
+}
+
+/// What is wrong with bytes that are no term.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EtfKind {
+    /// They do not begin as terms do.
+    #[error("it does not begin with the number of the format, 131")]
+    Version,
+    /// They end too early.
+    #[error("it is cut short")]
+    Short,
+    /// A compressed term that cannot be unpacked.
+    #[error("it does not inflate to the length that it says, of at most 64 MiB")]
+    Compressed,
+    /// A length that cannot be.
+    #[error("it says that it has more elements than bytes")]
+    Count,
+    /// Terms in terms in terms.
+    #[error("terms are nested more than {DEEPEST} deep")]
+    Deep,
+    /// Too many terms.
+    #[error("it has more than {MOST_TERMS} terms")]
+    Many,
+    /// A value that Erlang does not have.
+    #[error("{0}")]
+    Value(&'static str),
+    /// A term of a kind for which there is no value here: functions, processes, ports, references.
+    #[error("a term of kind {0}, which has no value here")]
+    NoValue(usize),
+    /// Bytes behind the term.
+    #[error("there is more after the term")]
+    After,
 }
 
 /// The bytes of `term`, as `term_to_binary/1` writes them.
@@ -175,24 +208,93 @@ fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
 /// # Errors
 /// The first byte that fits no term; terms that are nested too deeply, or too many.
 pub fn decode(bytes: &[u8]) -> Result<Term, EtfError> {
-    let wrong = |at, what: &str| EtfError { at, what: what.to_owned() };
+    decode_plain(&plain(bytes)?)
+}
+
+/// The term that `bytes` hold, without the number of the format.
+pub(crate) fn decode_plain(bytes: &[u8]) -> Result<Term, EtfError> {
+    let mut reader = Reader::new(bytes);
+    let term = reader.term(0)?;
+    reader.end()?;
+    Ok(term)
+}
+
+/// The bytes of a term without the number of the format, inflated where they were not.
+pub(crate) fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>, EtfError> {
+    let wrong = |at, kind| EtfError { at, kind };
     match bytes {
         [131, 80, rest @ ..] => {
-            let Some((size, packed)) = rest.split_first_chunk::<4>() else { return Err(wrong(2, "it is cut short")) };
-            let size = u64::from(u32::from_be_bytes(*size));
-            if size > LONGEST {
-                return Err(wrong(2, "it says that it inflates to more than 256 MiB"));
-            }
+            let (size, packed) = rest.split_first_chunk::<4>().ok_or(wrong(2, EtfKind::Short))?;
+            let size = u32::from_be_bytes(*size) as usize;
             let mut plain = Vec::new();
-            let read = flate2::read::ZlibDecoder::new(packed).take(size + 1).read_to_end(&mut plain);
-            if read.is_err() || plain.len() as u64 != size {
-                return Err(wrong(6, "it does not inflate to the length that it says"));
+            if size <= LONGEST {
+                let read = flate2::read::ZlibDecoder::new(packed).take(size as u64 + 1).read_to_end(&mut plain);
+                if read.is_ok() && plain.len() == size {
+                    return Ok(Cow::Owned(plain));
+                }
             }
-            Reader::new(&plain).whole()
+            Err(wrong(2, EtfKind::Compressed))
         }
-        [131, rest @ ..] => Reader::new(rest).whole(),
-        _ => Err(wrong(0, "it does not begin with the number of the format, 131")),
+        [131, rest @ ..] => Ok(Cow::Borrowed(rest)),
+        _ => Err(wrong(0, EtfKind::Version)),
     }
+}
+
+/// The elements of the proper list that `plain` holds, each as its bytes.
+pub(crate) fn elements(plain: &[u8]) -> Result<Vec<&[u8]>, EtfError> {
+    let mut reader = Reader::new(plain);
+    let mut elements = Vec::new();
+    match reader.u8()? {
+        106 => {}
+        107 => {
+            reader.u16()?;
+            return reader.wrong(EtfKind::Value("numbers where pairs should be"));
+        }
+        108 => {
+            for _ in 0..reader.count()? {
+                let from = reader.at;
+                reader.skip()?;
+                elements.push(&plain[from..reader.at]);
+            }
+            if reader.u8()? != 106 {
+                return reader.wrong(EtfKind::Value("a list with another end than `[]`"));
+            }
+        }
+        _ => return reader.wrong(EtfKind::Value("a term that is no list")),
+    }
+    reader.end()?;
+    Ok(elements)
+}
+
+/// The list in `bytes` without the tuples whose first element is the atom `tag`. Every other byte stays what it is;
+/// a list that has none stays itself.
+///
+/// # Errors
+/// When it is no list.
+pub(crate) fn without<'a>(bytes: &'a [u8], tag: &str) -> Result<Cow<'a, [u8]>, EtfError> {
+    let plain = plain(bytes)?;
+    let all = elements(&plain)?;
+    let has_tag = |element: &[u8]| match element {
+        [104, count, rest @ ..] if *count > 0 => {
+            let mut reader = Reader::new(rest);
+            reader
+                .skip()
+                .is_ok_and(|()| decode_plain(&rest[..reader.at]).is_ok_and(|first| first.as_atom() == Some(tag)))
+        }
+        _ => false,
+    };
+    let kept: Vec<_> = all.iter().filter(|element| !has_tag(element)).collect();
+    if kept.len() == all.len() {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    let mut out = vec![131];
+    if !kept.is_empty() {
+        out.push(108);
+        out.extend(length(kept.len()));
+        kept.into_iter().for_each(|element| out.extend(*element));
+    }
+    out.push(106);
+    Ok(Cow::Owned(out))
 }
 
 struct Reader<'a> {
@@ -206,13 +308,48 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0, left: MOST_TERMS }
     }
 
-    fn wrong<T>(&self, what: impl Into<String>) -> Result<T, EtfError> {
-        Err(EtfError { at: self.at + 1, what: what.into() })
+    fn wrong<T>(&self, kind: EtfKind) -> Result<T, EtfError> {
+        Err(EtfError { at: self.at + 1, kind })
     }
 
-    fn whole(mut self) -> Result<Term, EtfError> {
-        let term = self.term(0)?;
-        if self.at == self.bytes.len() { Ok(term) } else { self.wrong("there is more after the term") }
+    fn end(&self) -> Result<(), EtfError> {
+        if self.at == self.bytes.len() { Ok(()) } else { self.wrong(EtfKind::After) }
+    }
+
+    /// Goes over one term without making it, and without a stack: however deep it is.
+    fn skip(&mut self) -> Result<(), EtfError> {
+        let mut terms = 1_usize;
+        while terms > 0 {
+            terms -= 1;
+            let tag = self.u8()?;
+            let bytes = match tag {
+                97 => 1,
+                98 => 4,
+                70 => 8,
+                99 => 31,
+                106 => 0,
+                100 | 107 | 118 => self.u16()?,
+                115 | 119 => self.u8()?,
+                109 => self.u32()?,
+                77 | 111 => self.u32()?.saturating_add(1),
+                110 => self.u8()? + 1,
+                112 => self.u32()?.saturating_sub(4),
+                104 | 105 | 108 | 113 | 116 => {
+                    let below = match tag {
+                        104 => self.u8()?,
+                        113 => 3,
+                        108 => self.count()? + 1,
+                        116 => self.count()? * 2,
+                        _ => self.count()?,
+                    };
+                    terms += below;
+                    0
+                }
+                other => return self.wrong(EtfKind::NoValue(other)),
+            };
+            self.take(bytes)?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], EtfError> {
@@ -221,7 +358,7 @@ impl<'a> Reader<'a> {
                 self.at += count;
                 Ok(taken)
             }
-            None => self.wrong("it is cut short"),
+            None => self.wrong(EtfKind::Short),
         }
     }
 
@@ -241,11 +378,7 @@ impl<'a> Reader<'a> {
     /// A number of elements: each takes at least one byte, so a lie is found before memory is taken for it.
     fn count(&mut self) -> Result<usize, EtfError> {
         let count = self.u32()?;
-        if count > self.bytes.len() - self.at {
-            self.wrong("it says that it has more elements than bytes")
-        } else {
-            Ok(count)
-        }
+        if count > self.bytes.len() - self.at { self.wrong(EtfKind::Count) } else { Ok(count) }
     }
 
     fn many(&mut self, count: usize, depth: usize) -> Result<Vec<Term>, EtfError> {
@@ -254,11 +387,11 @@ impl<'a> Reader<'a> {
 
     fn term(&mut self, depth: usize) -> Result<Term, EtfError> {
         if depth > DEEPEST {
-            return self.wrong(format!("terms are nested more than {DEEPEST} deep"));
+            return self.wrong(EtfKind::Deep);
         }
         self.left = match self.left.checked_sub(1) {
             Some(left) => left,
-            None => return self.wrong("it has too many terms"),
+            None => return self.wrong(EtfKind::Many),
         };
         let tag = self.u8()?;
         Ok(match tag {
@@ -271,7 +404,7 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(8)?;
                 let value = f64::from_be_bytes(bytes.try_into().expect("eight were taken"));
                 if !value.is_finite() {
-                    return self.wrong("a float that is no number");
+                    return self.wrong(EtfKind::Value("a float that is no number"));
                 }
                 Term::Float(value)
             }
@@ -283,7 +416,7 @@ impl<'a> Reader<'a> {
                 let count = if tag == 118 { self.u16()? } else { self.u8()? };
                 match std::str::from_utf8(self.take(count)?) {
                     Ok(name) => Term::Atom(name.to_owned()),
-                    Err(_) => return self.wrong("an atom that is not UTF-8"),
+                    Err(_) => return self.wrong(EtfKind::Value("an atom that is not UTF-8")),
                 }
             }
             104 | 105 => {
@@ -296,7 +429,7 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(count)?;
                 self.left = match self.left.checked_sub(count) {
                     Some(left) => left,
-                    None => return self.wrong("it has too many terms"),
+                    None => return self.wrong(EtfKind::Many),
                 };
                 Term::List(bytes.iter().map(|&byte| Term::Int(i64::from(byte))).collect())
             }
@@ -317,7 +450,7 @@ impl<'a> Reader<'a> {
                 let (count, bits) = (self.u32()?, self.take(1)?[0]);
                 let bytes = self.take(count)?.to_vec();
                 if !(1..=8).contains(&bits) || bytes.is_empty() {
-                    return self.wrong("a bit string with an impossible number of bits");
+                    return self.wrong(EtfKind::Value("a bit string with an impossible number of bits"));
                 }
                 Term::Bits(bytes, bits)
             }
@@ -331,7 +464,7 @@ impl<'a> Reader<'a> {
                 let pair = |reader: &mut Self| Ok((reader.term(depth + 1)?, reader.term(depth + 1)?));
                 Term::Map((0..count).map(|_| pair(self)).collect::<Result<_, EtfError>>()?)
             }
-            other => return self.wrong(format!("a term of kind {other}, which has no value here")),
+            other => return self.wrong(EtfKind::NoValue(other)),
         })
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! An IFF form: `FOR1`, a length, `BEAM`, and chunks of a name, a length and bytes, padded to four.
 
-use std::borrow::Cow;
-use std::io::{Read as _, Write as _};
+mod md5;
+mod names;
+mod strip;
 
-use crate::resolve::Style;
+use std::borrow::Cow;
+use std::io::Read as _;
+
+pub use names::{Function, Import};
+pub use strip::{StripRule, strip};
 
 /// The largest module, unpacked.
 const LARGEST: u64 = 128 << 20;
@@ -49,6 +54,9 @@ pub enum BeamError {
     /// The names in it cannot be read.
     #[error("its atoms cannot be read")]
     Atoms,
+    /// A chunk does not hold what chunks of that name hold.
+    #[error("its chunk `{0}` cannot be read")]
+    Unreadable(&'static str),
 }
 
 /// A chunk: its name, and its bytes.
@@ -108,8 +116,10 @@ impl<'a> Beam<'a> {
         &self.chunks
     }
 
-    fn atoms(&self) -> Result<&'a [u8], BeamError> {
-        self.chunk(b"AtU8").or_else(|| self.chunk(b"Atom")).ok_or(BeamError::Missing("AtU8"))
+    /// The table of atoms, and whether it is UTF-8.
+    fn atoms(&self) -> Result<(&'a [u8], bool), BeamError> {
+        let newer = self.chunk(b"AtU8").map(|table| (table, true));
+        newer.or_else(|| Some((self.chunk(b"Atom")?, false))).ok_or(BeamError::Missing("AtU8"))
     }
 
     /// The module's name: the first of its atoms.
@@ -117,19 +127,11 @@ impl<'a> Beam<'a> {
     /// # Errors
     /// When there is none.
     pub fn module(&self) -> Result<&'a [u8], BeamError> {
-        let atoms = self.atoms()?;
-        let count = atoms.first_chunk::<4>().map(|count| i32::from_be_bytes(*count)).ok_or(BeamError::Atoms)?;
-        let rest = &atoms[4..];
-        // From OTP 28 on the count is negative, and the length of a name is written as code writes its arguments.
-        let (length, rest) = match (count, rest) {
-            (1.., [length, rest @ ..]) => (usize::from(*length), rest),
-            (..=-1, [tag, rest @ ..]) if tag & 0b1000 == 0 => (usize::from(tag >> 4), rest),
-            (..=-1, [tag, low, rest @ ..]) if tag & 0b1_0000 == 0 => {
-                (usize::from(tag >> 5) << 8 | usize::from(*low), rest)
-            }
-            _ => return Err(BeamError::Atoms),
-        };
-        rest.get(..length).filter(|name| !name.is_empty()).ok_or(BeamError::Atoms)
+        let (table, _) = self.atoms()?;
+        let (count, rest) = table.split_first_chunk::<4>().ok_or(BeamError::Atoms)?;
+        let count = i32::from_be_bytes(*count);
+        let first = names::split_name(rest, count < 0).filter(|(name, _)| count != 0 && !name.is_empty());
+        first.map(|(name, _)| name).ok_or(BeamError::Atoms)
     }
 }
 
@@ -151,90 +153,4 @@ pub fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BeamError> {
         Ok(length) if length as u64 <= LARGEST => Ok(Cow::Owned(plain)),
         Ok(_) | Err(_) => Err(BeamError::Compressed),
     }
-}
-
-/// Which chunks a stripped module keeps.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StripRule {
-    order: Order,
-    keep: Vec<[u8; 4]>,
-    compress: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Order {
-    /// These chunks, in this order, whatever the file's is.
-    Listed(&'static [&'static [u8; 4]]),
-    /// All but these, in the file's order.
-    AllBut(&'static [&'static [u8; 4]]),
-}
-
-/// What Mix keeps before Elixir 1.16.
-const MIX_OLD: &[&[u8; 4]] =
-    &[b"Atom", b"AtU8", b"Attr", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Line"];
-/// What Mix keeps since: `Attr`, and what OTP calls significant.
-const MIX_NEW: &[&[u8; 4]] =
-    &[b"Attr", b"Line", b"Type", b"Meta", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT"];
-/// What says how a module was made, and nothing about what it does.
-const DISPENSABLE: &[&[u8; 4]] = &[b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
-
-impl StripRule {
-    /// The rule of a style, with further chunks that stay.
-    pub fn for_style(style: &Style, keep: &[String], compress: bool) -> StripRule {
-        let order = match style {
-            Style::Mix { elixir } if *elixir < (1, 16) => Order::Listed(MIX_OLD),
-            Style::Mix { .. } => Order::Listed(MIX_NEW),
-            Style::Plain => Order::AllBut(DISPENSABLE),
-        };
-        let keep = keep.iter().filter_map(|name| name.as_bytes().try_into().ok()).collect();
-        StripRule { order, keep, compress }
-    }
-}
-
-/// The module in `bytes`, stripped. `name` is what it has to be called, where somebody knows.
-///
-/// # Errors
-/// When it is no module, or another one.
-pub fn strip(bytes: &[u8], name: Option<&[u8]>, rule: &StripRule) -> Result<Vec<u8>, BeamError> {
-    let plain = unpacked(bytes)?;
-    let beam = Beam::read(&plain)?;
-    let found = beam.module()?;
-    if let Some(expected) = name.filter(|expected| *expected != found) {
-        let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
-        return Err(BeamError::Name { found: text(found), expected: text(expected) });
-    }
-    let chunks: Vec<Chunk<'_>> = match rule.order {
-        Order::Listed(names) => {
-            let names = names.iter().map(|name| **name);
-            let further = rule.keep.iter().copied().filter(|name| !names.clone().any(|listed| listed == *name));
-            names.clone().chain(further).filter_map(|name| Some((name, beam.chunk(&name)?))).collect()
-        }
-        Order::AllBut(names) => {
-            let stays = |chunk: &&Chunk<'_>| !names.contains(&&chunk.0) || rule.keep.contains(&chunk.0);
-            beam.chunks().iter().filter(stays).copied().collect()
-        }
-    };
-    let module = form(&chunks);
-    if !rule.compress {
-        return Ok(module);
-    }
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(&module).and_then(|()| packed.finish()).map_err(|_| BeamError::Compressed)
-}
-
-/// The file with these chunks.
-fn form(chunks: &[Chunk<'_>]) -> Vec<u8> {
-    let size: usize = chunks.iter().map(|(_, bytes)| 8 + bytes.len().next_multiple_of(4)).sum();
-    let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
-    let mut out = Vec::with_capacity(12 + size);
-    out.extend(b"FOR1");
-    out.extend(length(4 + size));
-    out.extend(b"BEAM");
-    for (name, bytes) in chunks {
-        out.extend(name);
-        out.extend(length(bytes.len()));
-        out.extend(*bytes);
-        out.extend(&[0; 4][..bytes.len().wrapping_neg() % 4]);
-    }
-    out
 }

@@ -1,0 +1,103 @@
+//! MD5, as RFC 1321 has it: a module's identity in Erlang, and nothing that anybody should trust.
+
+/// How far each step of a round rotates.
+const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+
+/// The digest of the parts, one after the other.
+pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
+    let mut state = State { words: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476], table: table() };
+    let (mut block, mut filled, mut length) = ([0_u8; 64], 0, 0_u64);
+    for mut part in parts {
+        length = length.wrapping_add(part.len() as u64);
+        if filled > 0 {
+            let taken = part.len().min(64 - filled);
+            block[filled..filled + taken].copy_from_slice(&part[..taken]);
+            filled += taken;
+            part = &part[taken..];
+            if filled < 64 {
+                continue;
+            }
+            state.take(&block);
+        }
+        let (whole, rest) = part.as_chunks::<64>();
+        whole.iter().for_each(|block| state.take(block));
+        block[..rest.len()].copy_from_slice(rest);
+        filled = rest.len();
+    }
+    block[filled] = 0x80;
+    block[filled + 1..].fill(0);
+    if filled >= 56 {
+        state.take(&block);
+        block.fill(0);
+    }
+    block[56..].copy_from_slice(&length.wrapping_mul(8).to_le_bytes());
+    state.take(&block);
+    let mut out = [0; 16];
+    for (place, word) in out.chunks_exact_mut(4).zip(state.words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    out
+}
+
+/// The whole part of 2³² × |sin(step)|, for each step from 1.
+fn table() -> [u32; 64] {
+    std::array::from_fn(|step| ((step as f64 + 1.0).sin().abs() * 4_294_967_296.0) as u32)
+}
+
+struct State {
+    words: [u32; 4],
+    table: [u32; 64],
+}
+
+impl State {
+    fn take(&mut self, block: &[u8; 64]) {
+        let (letters, _) = block.as_chunks::<4>();
+        let letter = |at: usize| u32::from_le_bytes(letters[at]);
+        let [mut a, mut b, mut c, mut d] = self.words;
+        for step in 0..64 {
+            let (mixed, at) = match step / 16 {
+                0 => (d ^ (b & (c ^ d)), step),
+                1 => (c ^ (d & (b ^ c)), (5 * step + 1) % 16),
+                2 => (b ^ c ^ d, (3 * step + 5) % 16),
+                _ => (c ^ (b | !d), (7 * step) % 16),
+            };
+            let sum = a.wrapping_add(mixed).wrapping_add(self.table[step]).wrapping_add(letter(at));
+            (a, d, c) = (d, c, b);
+            b = b.wrapping_add(sum.rotate_left(TURNS[step / 16][step % 4]));
+        }
+        for (word, new) in self.words.iter_mut().zip([a, b, c, d]) {
+            *word = word.wrapping_add(new);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(parts: &[&[u8]]) -> String {
+        md5(parts.iter().copied()).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_digests_of_rfc_1321_are_ours() {
+        assert_eq!(hex(&[]), "d41d8cd98f00b204e9800998ecf8427e");
+        assert_eq!(hex(&[b"a"]), "0cc175b9c0f1b6a831c399e269772661");
+        assert_eq!(hex(&[b"message ", b"", b"digest"]), "f96b697d7cb7938d525a2f31aaf161d0");
+        let digits = b"12345678901234567890123456789012345678901234567890123456789012345678901234567890";
+        assert_eq!(hex(&[digits]), "57edf4a22be3c955ac49da2e2107b67a");
+        // However it is cut, it is the same text.
+        for at in 0..digits.len() {
+            let (one, other) = digits.split_at(at);
+            assert_eq!(hex(&[one, other]), "57edf4a22be3c955ac49da2e2107b67a");
+        }
+    }
+
+    #[test]
+    fn lengths_around_a_block_are_padded_right() {
+        // Each is the digest of so many letters `x`, as `md5sum` gives it.
+        assert_eq!(hex(&[&[b'x'; 55]]), "04364420e25c512fd958a70738aa8f72");
+        assert_eq!(hex(&[&[b'x'; 56]]), "668a72d5ba17f08e62dabcafad6db14b");
+        assert_eq!(hex(&[&[b'x'; 64]]), "c1bb4f81d892b2d57947682aeb252456");
+    }
+}
