@@ -16,9 +16,12 @@ use crate::{shell, sys};
 const LIST: &str = "[io:format(\"~ts ~ts ~w~n\", [N, V, S]) || {N, V, _, S} <- release_handler:which_releases()], done";
 
 /// Unpacks a version that is not known yet.
-const UNPACK: &str = "Known = [V || {_, V, _, _} <- release_handler:which_releases()], \
-     Unpacked = case lists:member(Vsn, Known) of true -> {ok, Vsn}; \
-                false -> release_handler:unpack_release(Archive) end, ";
+///
+/// Without `RELEASES` the handler takes the emulator's own files for nobody's, and would remove them with any version.
+const UNPACK: &str = "All = release_handler:which_releases(), \
+     Unpacked = case {lists:keymember([], 3, All), lists:keymember(Vsn, 2, All)} of \
+       {true, _} -> {error, \"releases/RELEASES is missing\"}; {false, true} -> {ok, Vsn}; \
+       {false, false} -> release_handler:unpack_release(Archive) end, ";
 
 const INSTALL: &str = "case Unpacked of {error, Why} -> {refused, Why}; {ok, _} -> \
      case [S || {_, V, _, S} <- release_handler:which_releases(), V =:= Vsn] of \
@@ -33,7 +36,9 @@ const INSTALL: &str = "case Unpacked of {error, Why} -> {refused, Why}; {ok, _} 
               {continue_after_restart, _, _} -> restarts; \
               {error, Why} -> {refused, Why} end end end end";
 
-const REMOVE: &str = "case release_handler:remove_release(Vsn) of ok -> done; {error, Why} -> {refused, Why} end";
+const REMOVE: &str = "case lists:keymember([], 3, release_handler:which_releases()) of \
+     true -> {refused, \"releases/RELEASES is missing\"}; \
+     false -> case release_handler:remove_release(Vsn) of ok -> done; {error, Why} -> {refused, Why} end end";
 
 fn ask(release: &Release, vsn: &[u8], code: &str, lasting: bool, env: &Environment) -> Result<Term, Fault> {
     let target = remote::target(release, env)?;

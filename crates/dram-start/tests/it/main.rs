@@ -7,4 +7,5 @@ mod erlexec;
 mod recipe;
 mod release;
 mod running;
+mod upgrade;
 mod worlds;

@@ -140,12 +140,3 @@ fn a_shell_opens_in_the_running_system() {
     keys.write_all(b"q\r").unwrap();
     assert_eq!(shell.code(), Some(0));
 }
-
-#[test]
-fn versions_are_those_of_the_release_handler() {
-    let (world, _system) = started();
-    assert_eq!(world.good(&["versions"], &NAMED), "demo 0.1.0 permanent\n");
-    let refused = world.run(&["upgrade", "0.2.0"], &NAMED);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("refuses version `0.2.0`"), "{}", text(&refused.stderr));
-}

@@ -34,7 +34,7 @@ pub(crate) fn program() -> &'static Path {
 }
 
 /// A release as Mix makes it, built once.
-fn base() -> &'static Path {
+pub(crate) fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
     BASE.get_or_init(|| {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -47,12 +47,6 @@ fn base() -> &'static Path {
         }
         let dir = all.join(format!("base-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
-        let mix = |at: &Path, args: &[&str]| {
-            let mut command = Command::new("mix");
-            command.args(args).current_dir(at).env("MIX_ENV", "prod").env("MIX_HOME", dir.join("mix"));
-            let output = command.env("LANG", "C.UTF-8").output().expect("mix is installed");
-            assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-        };
         mix(&dir, &["new", "demo", "--sup"]);
         let project = dir.join("demo");
         fs::write(project.join("lib/demo/application.ex"), APPLICATION).unwrap();
@@ -61,6 +55,14 @@ fn base() -> &'static Path {
         mix(&project, &["release"]);
         project.join("_build/prod/rel/demo")
     })
+}
+
+/// Runs `mix` in a directory.
+pub(crate) fn mix(at: &Path, arguments: &[&str]) {
+    let mut command = Command::new("mix");
+    command.args(arguments).current_dir(at).env("MIX_ENV", "prod").env("MIX_HOME", at.join("mix-home"));
+    let output = command.env("LANG", "C.UTF-8").output().expect("mix is installed");
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -1,0 +1,84 @@
+//! A running system takes another version of its release, and gives it back.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::worlds::{World, base, mix, text};
+
+const NAMED: [(&str, &str); 3] =
+    [("RELEASE_DISTRIBUTION", "sname"), ("RELEASE_NODE", "demo"), ("RELEASE_COOKIE", "secret")];
+
+const APPUP: &str =
+    "{\"0.2.0\",[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}],[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}]}.";
+
+/// Makes version 0.2.0 beside the world's, and puts its archive where `unpack` looks.
+fn make_next(world: &World) {
+    let project = world.dir.path().join("project");
+    let source = base().ancestors().nth(4).expect("the release is four directories below its project");
+    assert!(Command::new("cp").arg("-a").arg(source).arg(&project).status().unwrap().success());
+    for (file, old, new) in [("mix.exs", "0.1.0", "0.2.0"), ("lib/demo.ex", ":world", ":changed")] {
+        let path = project.join(file);
+        fs::write(&path, fs::read_to_string(&path).unwrap().replace(old, new)).unwrap();
+    }
+    fs::remove_dir_all(project.join("_build/prod/rel")).unwrap();
+    mix(&project, &["release"]);
+    let next = project.join("_build/prod/rel/demo");
+    fs::write(next.join("lib/demo-0.2.0/ebin/demo.appup"), APPUP).unwrap();
+    fs::write(next.join("releases/0.2.0/start.conf"), "name = demo\nelixir = true\n").unwrap();
+    describe_change(&world.root, &next);
+    let archive = world.root.join("releases/0.2.0/demo.tar.gz");
+    fs::create_dir(archive.parent().unwrap()).unwrap();
+    let mut tar = Command::new("tar");
+    tar.arg("-czf").arg(archive).current_dir(next).args(["lib/demo-0.2.0", "releases/0.2.0"]);
+    assert!(tar.status().unwrap().success());
+}
+
+/// Writes `relup` and `RELEASES` as Erlang's own tools do.
+fn describe_change(old: &Path, new: &Path) {
+    let (old, new) = (old.display(), new.display());
+    let code = format!(
+        "{{ok, _, _, _}} = systools:make_relup(\"{new}/releases/0.2.0/demo\", [\"{old}/releases/0.1.0/demo\"], \
+         [\"{old}/releases/0.1.0/demo\"], [silent, {{path, [\"{old}/lib/*/ebin\", \"{new}/lib/*/ebin\"]}}, \
+         {{outdir, \"{new}/releases/0.2.0\"}}]), \
+         ok = release_handler:create_RELEASES(\"{old}\", \"{old}/releases\", \"{old}/releases/0.1.0/demo.rel\", []), \
+         halt()."
+    );
+    let output = Command::new("erl").args(["-noshell", "-eval", &code]).output().unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
+fn a_version_is_installed_made_lasting_left_and_removed() {
+    let world = World::new("");
+    make_next(&world);
+    let mut system = world.foreground(&NAMED);
+    let hello = || world.good(&["rpc", "IO.inspect(Demo.hello())"], &NAMED);
+    let versions = || world.good(&["versions"], &NAMED);
+    world.good(&["unpack", "0.2.0"], &NAMED);
+    assert_eq!(versions(), "demo 0.2.0 unpacked\ndemo 0.1.0 permanent\n");
+    assert_eq!(hello(), ":world\n");
+    world.good(&["install", "0.2.0"], &NAMED);
+    assert_eq!(hello(), ":changed\n");
+    assert_eq!(world.good(&["version"], &[]), "demo 0.1.0\n");
+    world.good(&["upgrade", "0.2.0"], &NAMED);
+    assert_eq!(versions(), "demo 0.2.0 permanent\ndemo 0.1.0 old\n");
+    assert_eq!(world.good(&["version"], &[]), "demo 0.2.0\n");
+    world.good(&["downgrade", "0.1.0"], &NAMED);
+    assert_eq!(hello(), ":world\n");
+    world.good(&["uninstall", "0.2.0"], &NAMED);
+    assert_eq!(versions(), "demo 0.1.0 permanent\n");
+    world.good(&["stop"], &NAMED);
+    assert_eq!(system.code(), Some(0), "{}", system.output());
+}
+
+#[test]
+fn without_a_list_of_releases_nothing_is_changed() {
+    let world = World::new("");
+    let _system = world.foreground(&NAMED);
+    for command in ["unpack", "upgrade", "uninstall"] {
+        let output = world.run(&[command, "0.2.0"], &NAMED);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains("releases/RELEASES is missing"), "{}", text(&output.stderr));
+    }
+}
