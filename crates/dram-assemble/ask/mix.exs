@@ -583,7 +583,9 @@ defmodule DramAsk.Mix do
       %{text: EEx.eval_file(path, assigns: [release: release]), from: absolute(path)}
     else
       ensure(Mix.Tasks.Release.Init)
-      text = apply(Mix.Tasks.Release.Init, default, [])
+      # Since 1.15 it is asked whether the text is for a remote node; Mix itself says no for both files.
+      arguments = if function_exported?(Mix.Tasks.Release.Init, default, 1), do: [false], else: []
+      text = apply(Mix.Tasks.Release.Init, default, arguments)
       %{text: EEx.eval_string(text, assigns: [release: release]), from: nil}
     end
   end
