@@ -27,10 +27,17 @@ pub fn start_erl(release: &Release) -> String {
     format!("{} {}", release.erts, release.version)
 }
 
-/// The text of `RELEASES`, from which `release_handler` knows what is installed.
+/// The text of `RELEASES`, from which `release_handler` knows what is installed, with applications where they are
+/// relative to the release.
 pub fn releases(release: &Release) -> String {
+    releases_below(release, "")
+}
+
+/// The same for a release that lies at `root`.
+pub fn releases_below(release: &Release, root: &str) -> String {
+    let slash = if root.is_empty() { "" } else { "/" };
     let library = |member: &crate::resolve::Member| {
-        let place = format!("lib/{}-{}", member.name, member.version);
+        let place = format!("{root}{slash}lib/{}-{}", member.name, member.version);
         Term::tuple([Term::atom(&member.name), Term::string(&member.version), Term::string(&place)])
     };
     let term = Term::tuple([

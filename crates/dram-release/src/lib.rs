@@ -12,6 +12,7 @@ pub mod consult;
 pub mod etf;
 pub mod files;
 mod order;
+mod order_of_terms;
 pub mod print;
 pub mod resolve;
 pub mod term;

@@ -4,6 +4,7 @@
 //! are compared with those that Erlang writes, byte by byte.
 
 use crate::bigint;
+use crate::consult::scan::{RESERVED, is_inner, starts_atom};
 use crate::term::Term;
 
 /// The columns of a line.
@@ -19,16 +20,8 @@ pub fn write(term: &Term) -> String {
 fn write_into(out: &mut String, term: &Term) {
     match term {
         Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_) => out.push_str(&simple(term)),
-        Term::Binary(bytes) => {
-            out.push_str("<<");
-            out.push_str(&bytes_text(bytes));
-            out.push_str(">>");
-        }
-        Term::Bits(bytes, bits) => {
-            let (last, whole) = bytes.split_last().unwrap_or((&0, &[]));
-            let comma = if whole.is_empty() { "" } else { "," };
-            out.push_str(&format!("<<{}{comma}{}:{bits}>>", bytes_text(whole), last >> (8 - (*bits).min(8))));
-        }
+        Term::Binary(bytes) => out.push_str(&format!("<<{}>>", byte_texts(bytes, 8).join(","))),
+        Term::Bits(bytes, bits) => out.push_str(&format!("<<{}>>", byte_texts(bytes, *bits).join(","))),
         Term::List(elements) => {
             out.push('[');
             separated(out, elements, ",");
@@ -70,8 +63,13 @@ fn separated(out: &mut String, elements: &[Term], separator: &str) {
     }
 }
 
-fn bytes_text(bytes: &[u8]) -> String {
-    bytes.iter().map(u8::to_string).collect::<Vec<_>>().join(",")
+/// Each byte as a number; of the last one so many bits.
+fn byte_texts(bytes: &[u8], bits: u8) -> Vec<String> {
+    let mut texts: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    if let (Some(last), Some(byte), 1..8) = (texts.last_mut(), bytes.last(), bits) {
+        *last = format!("{}:{bits}", byte >> (8 - bits));
+    }
+    texts
 }
 
 fn simple(term: &Term) -> String {
@@ -119,22 +117,10 @@ fn place_dot(digits: &str, place: i64, is_large: bool) -> String {
     if place - long + 2 <= cost && !is_large { format!("{digits}{}.0", zeros(place - long)) } else { with_exponent() }
 }
 
-const RESERVED: [&str; 29] = [
-    "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
-    "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor", "maybe", "else",
-];
-
 /// An atom, in quotes where it needs them.
 pub fn atom(name: &str) -> String {
-    let is_small = |letter: char| letter.is_ascii_lowercase() || ('ß'..='ÿ').contains(&letter) && letter != '÷';
-    let is_inner = |letter: char| {
-        letter.is_ascii_alphanumeric()
-            || matches!(letter, '_' | '@')
-            || ('À'..='ÿ').contains(&letter) && !matches!(letter, '×' | '÷')
-    };
-    let is_plain = name.chars().next().is_some_and(is_small) && name.chars().all(is_inner);
-    // `maybe` and `else` are words of a feature that is off.
-    if is_plain && !RESERVED[..27].contains(&name) { name.to_owned() } else { quoted(name, '\'') }
+    let is_plain = name.chars().next().is_some_and(starts_atom) && name.chars().all(is_inner);
+    if is_plain && !RESERVED.contains(&name) { name.to_owned() } else { quoted(name, '\'') }
 }
 
 fn quoted(text: &str, quote: char) -> String {
@@ -189,7 +175,7 @@ struct Node {
 
 enum Kind {
     Text(String),
-    Bytes(Vec<u8>),
+    Bytes(Vec<String>),
     List(Vec<Node>, Option<Box<Node>>),
     Tuple(bool, Vec<Node>),
     Map(Vec<Pair>),
@@ -249,6 +235,7 @@ impl Node {
             }
             Term::Binary(bytes) if bytes.is_empty() => Node::text("<<>>".to_owned()),
             Term::Binary(bytes) => Node::binary(bytes),
+            Term::Bits(bytes, bits) => Node::bytes(byte_texts(bytes, *bits)),
             other => Node::text(write(other)),
         }
     }
@@ -263,11 +250,13 @@ impl Node {
                 let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
                 Node::text(format!("<<{}>>", quoted(&text, '"')))
             }
-            Ok(_) | Err(_) => {
-                let long = 4 + count(&bytes_text(bytes));
-                Node { kind: Kind::Bytes(bytes.to_vec()), long }
-            }
+            Ok(_) | Err(_) => Node::bytes(byte_texts(bytes, 8)),
         }
+    }
+
+    fn bytes(texts: Vec<String>) -> Node {
+        let long = 4 + commas(texts.len()) + texts.iter().map(|text| count(text)).sum::<i64>();
+        Node { kind: Kind::Bytes(texts), long }
     }
 
     fn list(elements: &[Term], tail: Option<&Term>) -> Node {
@@ -286,7 +275,7 @@ impl Node {
         let all = |nodes: &[Node]| nodes.iter().map(Node::flat).collect::<Vec<_>>().join(",");
         match &self.kind {
             Kind::Text(text) => text.clone(),
-            Kind::Bytes(bytes) => format!("<<{}>>", bytes_text(bytes)),
+            Kind::Bytes(texts) => format!("<<{}>>", texts.join(",")),
             Kind::List(nodes, None) => format!("[{}]", all(nodes)),
             Kind::List(nodes, Some(tail)) => format!("[{}|{}]", all(nodes), tail.flat()),
             Kind::Tuple(_, nodes) => format!("{{{}}}", all(nodes)),
@@ -373,7 +362,7 @@ impl Fit {
 
     fn sequence(&self, nodes: &[Node], tail: Option<&Node>, column: i64, closing: i64, width: i64) -> Option<()> {
         let Some((first, rest)) = nodes.split_first() else { return Some(()) };
-        let is_last = rest.is_empty() && tail.is_none();
+        let is_last = rest.is_empty();
         let long = self.element(first, column, closing_after(is_last, closing), width)?;
         self.tail(rest, tail, column, column + long, closing, width + long)
     }
@@ -389,7 +378,7 @@ impl Fit {
     ) -> Option<()> {
         let (mut column, mut width) = (column, width);
         for (number, node) in nodes.iter().enumerate() {
-            let is_last = number + 1 == nodes.len() && tail.is_none();
+            let is_last = number + 1 == nodes.len();
             let behind = closing_after(is_last, closing);
             if follows(node.long, node.is_text(), column, behind, width, self.most) {
                 column += 1 + node.long;
@@ -472,7 +461,7 @@ impl Page {
                 self.map(pairs, column + 2, indent + 2, closing, width + 1);
                 self.out.push('}');
             }
-            Kind::Bytes(bytes) => self.bytes(bytes, column + 2, indent + 2, closing, width),
+            Kind::Bytes(texts) => self.bytes(texts, column + 2, indent + 2, closing, width),
             Kind::Text(text) => self.out.push_str(text),
         }
     }
@@ -498,7 +487,7 @@ impl Page {
 
     fn sequence(&mut self, nodes: &[Node], tail: Option<&Node>, column: i64, indent: i64, closing: i64, width: i64) {
         let Some((first, rest)) = nodes.split_first() else { return };
-        let is_last = rest.is_empty() && tail.is_none();
+        let is_last = rest.is_empty();
         let long = self.element(first, column, indent, closing_after(is_last, closing), width);
         self.tail(rest, tail, (column, indent), column + long, closing, width + long);
     }
@@ -514,7 +503,7 @@ impl Page {
     ) {
         let (mut column, mut width) = (column, width);
         for (number, node) in nodes.iter().enumerate() {
-            let is_last = number + 1 == nodes.len() && tail.is_none();
+            let is_last = number + 1 == nodes.len();
             let behind = closing_after(is_last, closing);
             self.out.push(',');
             if follows(node.long, node.is_text(), column, behind, width, self.most) {
@@ -575,20 +564,20 @@ impl Page {
     }
 
     /// Bytes as numbers, broken where the next number does not fit.
-    fn bytes(&mut self, bytes: &[u8], column: i64, indent: i64, closing: i64, width: i64) {
+    fn bytes(&mut self, texts: &[String], column: i64, indent: i64, closing: i64, width: i64) {
         let room = ((LINE - column).min(self.most - 4 - width) - closing).max(8);
         let mut left = room;
         self.out.push_str("<<");
-        for (number, byte) in bytes.iter().enumerate() {
-            let is_last = number + 1 == bytes.len();
-            let text = if is_last { byte.to_string() } else { format!("{byte},") };
-            let long = count(&text);
+        for (number, text) in texts.iter().enumerate() {
+            let comma = if number + 1 == texts.len() { "" } else { "," };
+            let long = count(text) + count(comma);
             if long > left {
                 self.new_line(indent);
                 left = room;
             }
             left -= long;
-            self.out.push_str(&text);
+            self.out.push_str(text);
+            self.out.push_str(comma);
         }
         self.out.push_str(">>");
     }

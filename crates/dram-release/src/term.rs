@@ -46,6 +46,22 @@ impl Term {
         Term::Tuple(elements.into())
     }
 
+    /// The list of these elements that goes on with `tail`.
+    pub fn with_tail(mut elements: Vec<Term>, tail: Term) -> Term {
+        match tail {
+            Term::List(rest) => {
+                elements.extend(rest);
+                Term::List(elements)
+            }
+            Term::Improper(rest, tail) => {
+                elements.extend(rest);
+                Term::Improper(elements, tail)
+            }
+            tail if elements.is_empty() => tail,
+            tail => Term::Improper(elements, Box::new(tail)),
+        }
+    }
+
     /// A list of atoms.
     pub fn atoms<'a>(names: impl IntoIterator<Item = &'a String>) -> Term {
         Term::List(names.into_iter().map(Term::atom).collect())
@@ -103,6 +119,26 @@ impl Term {
             [name, value] if name.as_atom() == Some(key) => Some(value),
             _ => None,
         })
+    }
+
+    /// Puts the keys of every map in the order that Erlang has them in, up to OTP 25 (from OTP 26 on the order depends
+    /// on the running system). A map of more than 32 keys stays as it is: its order is nowhere said.
+    pub fn sort_maps(&mut self) {
+        match self {
+            Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_) | Term::Binary(_) | Term::Bits(..) => {}
+            Term::List(elements) | Term::Tuple(elements) => elements.iter_mut().for_each(Term::sort_maps),
+            Term::Improper(elements, tail) => {
+                elements.iter_mut().for_each(Term::sort_maps);
+                tail.sort_maps();
+            }
+            Term::Map(pairs) => {
+                for (key, value) in pairs.iter_mut() {
+                    key.sort_maps();
+                    value.sort_maps();
+                }
+                crate::order_of_terms::sort(pairs);
+            }
+        }
     }
 
     /// What kind of term it is, for messages.

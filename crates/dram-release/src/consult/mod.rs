@@ -1,0 +1,181 @@
+//! Reading terms from text, as `file:consult/1` does.
+
+mod binary;
+pub(crate) mod scan;
+
+use crate::bigint;
+use crate::order_of_terms;
+use crate::term::{DEEPEST, Term};
+use scan::{Reader, Token};
+
+/// A text that is no list of terms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {what}")]
+pub struct TermError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1, in characters.
+    pub column: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// The terms of `bytes`, each ended by a full stop. The text is UTF-8, or Latin-1 where it is not valid UTF-8 or
+/// says so (`%% coding: latin-1`).
+///
+/// # Errors
+/// The first place that is no term.
+pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
+    let mut reader = Reader::new(decode(bytes))?;
+    let mut terms = Vec::new();
+    while reader.token != Token::End {
+        let term = reader.term(0)?;
+        if reader.token != Token::Dot {
+            return Err(reader.wrong("expected `.` after the term"));
+        }
+        reader.advance()?;
+        terms.push(term);
+    }
+    Ok(terms)
+}
+
+/// The one term of `bytes`, with or without a full stop.
+///
+/// # Errors
+/// The first place that is no term; a second term.
+pub fn parse_one(bytes: &[u8]) -> Result<Term, TermError> {
+    let mut reader = Reader::new(decode(bytes))?;
+    let term = reader.term(0)?;
+    if reader.token == Token::Dot {
+        reader.advance()?;
+    }
+    if reader.token == Token::End { Ok(term) } else { Err(reader.wrong("expected nothing after the term")) }
+}
+
+fn decode(bytes: &[u8]) -> Vec<char> {
+    let head: Vec<u8> = bytes.split(|&byte| byte == b'\n').take(2).flatten().take(400).copied().collect();
+    let head = head.to_ascii_lowercase();
+    let says_latin = head.windows(6).any(|word| word == b"coding") && head.windows(7).any(|word| word == b"latin-1");
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !says_latin => text.chars().collect(),
+        Ok(_) | Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}
+
+impl Reader {
+    fn is(&self, punct: &str) -> bool {
+        matches!(self.token, Token::Punct(found) if found == punct)
+    }
+
+    fn expect(&mut self, punct: &str, place: &str) -> Result<(), TermError> {
+        if !self.is(punct) {
+            return Err(self.wrong(format!("expected `{punct}` {place}")));
+        }
+        self.advance()
+    }
+
+    fn term(&mut self, depth: usize) -> Result<Term, TermError> {
+        if depth > DEEPEST {
+            return Err(self.wrong(format!("terms are nested more than {DEEPEST} deep")));
+        }
+        let token = std::mem::replace(&mut self.token, Token::End);
+        match token {
+            Token::Number(value) => self.advance().map(|()| value),
+            Token::Atom(name) => self.advance().map(|()| Term::Atom(name)),
+            Token::Text(text) => self.advance().map(|()| Term::string(&text)),
+            Token::Punct("{") => {
+                self.advance()?;
+                Ok(Term::Tuple(self.elements("}", depth)?))
+            }
+            Token::Punct("[") => self.list(depth),
+            Token::Punct("<<") => self.binary(depth),
+            Token::Punct("#") => {
+                self.advance()?;
+                if !self.is("{") {
+                    return Err(self.wrong("expected `{` after `#`"));
+                }
+                self.map(depth)
+            }
+            Token::Punct("(") => {
+                self.advance()?;
+                let term = self.term(depth + 1)?;
+                self.expect(")", "after a term in brackets")?;
+                Ok(term)
+            }
+            Token::Punct(sign @ ("-" | "+")) => {
+                let place = self.token_at;
+                self.advance()?;
+                let has_sign = self.is("-") || self.is("+");
+                match self.term(depth + 1)? {
+                    number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) if !has_sign => {
+                        Ok(if sign == "-" { bigint::negate(number) } else { number })
+                    }
+                    _ => Err(self.wrong_at(place, "expected a number after the sign")),
+                }
+            }
+            Token::Word(word) => {
+                Err(self.wrong(format!("`{word}` is a word of the language: as an atom it is `'{word}'`")))
+            }
+            Token::Punct(found) => Err(self.wrong(format!("`{found}` begins no term"))),
+            Token::Dot => Err(self.wrong("a term ends before it is whole")),
+            Token::End => Err(self.wrong("the text ends inside a term")),
+        }
+    }
+
+    /// Terms with commas between, up to `end`, whose opening has been read.
+    fn elements(&mut self, end: &str, depth: usize) -> Result<Vec<Term>, TermError> {
+        let mut elements = Vec::new();
+        if !self.is(end) {
+            loop {
+                elements.push(self.term(depth + 1)?);
+                if !self.is(",") {
+                    break;
+                }
+                self.advance()?;
+            }
+        }
+        self.expect(end, "or `,`")?;
+        Ok(elements)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Term, TermError> {
+        self.advance()?;
+        let mut elements = Vec::new();
+        if !self.is("]") {
+            loop {
+                elements.push(self.term(depth + 1)?);
+                if self.is("|") {
+                    self.advance()?;
+                    let tail = self.term(depth + 1)?;
+                    self.expect("]", "after the tail of a list")?;
+                    return Ok(Term::with_tail(elements, tail));
+                }
+                if !self.is(",") {
+                    break;
+                }
+                self.advance()?;
+            }
+        }
+        self.expect("]", "or `,`")?;
+        Ok(Term::List(elements))
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Term, TermError> {
+        self.advance()?;
+        let mut pairs: Vec<(Term, Term)> = Vec::new();
+        if !self.is("}") {
+            loop {
+                let key = self.term(depth + 1)?;
+                self.expect("=>", "after a key")?;
+                let value = self.term(depth + 1)?;
+                pairs.push((key, value));
+                if !self.is(",") {
+                    break;
+                }
+                self.advance()?;
+            }
+        }
+        self.expect("}", "or `,`")?;
+        Ok(Term::Map(order_of_terms::without_doubles(pairs)))
+    }
+}

@@ -1,0 +1,139 @@
+//! The order of terms, as Erlang sorts the keys of a map.
+
+use std::cmp::Ordering;
+
+use crate::term::Term;
+
+/// The most keys of a map whose order is that of its keys; a larger one has an order of its own.
+const MOST_SORTED: usize = 32;
+
+/// The order of two keys of a map: numbers, atoms, tuples, maps, lists, binaries; every integer before every float.
+pub(crate) fn compare(one: &Term, other: &Term) -> Ordering {
+    match (one, other) {
+        (Term::Int(one), Term::Int(other)) => one.cmp(other),
+        (Term::Int(_), Term::Big(negative, _)) => {
+            if *negative {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
+        (Term::Big(negative, _), Term::Int(_)) => {
+            if *negative {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (Term::Big(negative, one), Term::Big(is_other_negative, other)) => match (negative, is_other_negative) {
+            (false, true) => Ordering::Greater,
+            (true, false) => Ordering::Less,
+            (false, false) => magnitude(one, other),
+            (true, true) => magnitude(other, one),
+        },
+        // Zero and its negative are one number, and two keys.
+        (Term::Float(one), Term::Float(other)) => one.partial_cmp(other).unwrap_or(Ordering::Equal),
+        (Term::Atom(one), Term::Atom(other)) => one.cmp(other),
+        (Term::Tuple(one), Term::Tuple(other)) => {
+            one.len().cmp(&other.len()).then_with(|| elements(one, other).unwrap_or(Ordering::Equal))
+        }
+        (Term::Map(one), Term::Map(other)) => maps(one, other),
+        (Term::List(one), Term::List(other)) => elements(one, other).unwrap_or_else(|| one.len().cmp(&other.len())),
+        (Term::List(list), Term::Improper(head, tail)) => {
+            elements(list, head).unwrap_or_else(|| rest(list, &[], head, Some(tail)))
+        }
+        (Term::Improper(head, tail), Term::List(list)) => {
+            elements(head, list).unwrap_or_else(|| rest(head, std::slice::from_ref(tail.as_ref()), list, None))
+        }
+        (Term::Improper(one, tail), Term::Improper(other, other_tail)) => elements(one, other)
+            .unwrap_or_else(|| rest(one, std::slice::from_ref(tail.as_ref()), other, Some(other_tail))),
+        (Term::Binary(_) | Term::Bits(..), Term::Binary(_) | Term::Bits(..)) => bits(one).cmp(&bits(other)),
+        (one, other) => rank(one).cmp(&rank(other)),
+    }
+}
+
+fn rank(term: &Term) -> u8 {
+    match term {
+        Term::Int(_) | Term::Big(..) => 0,
+        Term::Float(_) => 1,
+        Term::Atom(_) => 2,
+        Term::Tuple(_) => 3,
+        Term::Map(_) => 4,
+        Term::List(elements) if elements.is_empty() => 5,
+        Term::List(_) | Term::Improper(..) => 6,
+        Term::Binary(_) | Term::Bits(..) => 7,
+    }
+}
+
+fn magnitude(one: &[u8], other: &[u8]) -> Ordering {
+    one.len().cmp(&other.len()).then_with(|| one.iter().rev().cmp(other.iter().rev()))
+}
+
+/// The order of the first elements that differ.
+fn elements(one: &[Term], other: &[Term]) -> Option<Ordering> {
+    one.iter().zip(other).map(|(one, other)| compare(one, other)).find(|order| order.is_ne())
+}
+
+/// The order of what is left behind equal elements: a tail is compared with the list that the other goes on with.
+fn rest(one: &[Term], tail: &[Term], other: &[Term], other_tail: Option<&Term>) -> Ordering {
+    let left = |elements: &[Term], tail: Option<&Term>| match (elements, tail) {
+        ([], Some(tail)) => rank(tail),
+        ([], None) => 5,
+        (_, _) => 6,
+    };
+    let shared = one.len().min(other.len());
+    let (mine, theirs) = (left(&one[shared..], tail.first()), left(&other[shared..], other_tail));
+    match (tail.first(), other_tail) {
+        (Some(tail), Some(other_tail)) if one.len() == other.len() => compare(tail, other_tail),
+        _ => mine.cmp(&theirs),
+    }
+}
+
+fn maps(one: &[(Term, Term)], other: &[(Term, Term)]) -> Ordering {
+    let sorted = |pairs: &[(Term, Term)]| {
+        let mut pairs: Vec<_> = pairs.to_vec();
+        pairs.sort_by(|(one, _), (other, _)| compare(one, other));
+        pairs
+    };
+    let size = one.len().cmp(&other.len());
+    if size.is_ne() {
+        return size;
+    }
+    let (one, other) = (sorted(one), sorted(other));
+    let keys = one.iter().zip(&other).map(|((one, _), (other, _))| compare(one, other)).find(|order| order.is_ne());
+    let values =
+        || one.iter().zip(&other).map(|((_, one), (_, other))| compare(one, other)).find(|order| order.is_ne());
+    keys.or_else(values).unwrap_or(Ordering::Equal)
+}
+
+/// The bytes, with those bits of the last one that count, and how many bits there are.
+fn bits(term: &Term) -> (&[u8], usize) {
+    match term {
+        Term::Binary(bytes) => (bytes, bytes.len() * 8),
+        Term::Bits(bytes, bits) => (bytes, bytes.len().saturating_sub(1) * 8 + usize::from(*bits)),
+        _ => (&[], 0),
+    }
+}
+
+/// Sorts the keys of a map that Erlang sorts.
+pub(crate) fn sort(pairs: &mut [(Term, Term)]) {
+    if pairs.len() <= MOST_SORTED {
+        pairs.sort_by(|(one, _), (other, _)| compare(one, other));
+    }
+}
+
+/// The pairs in the order of a map; of two with one key the last counts.
+pub(crate) fn without_doubles(pairs: Vec<(Term, Term)>) -> Vec<(Term, Term)> {
+    let mut order: Vec<usize> = (0..pairs.len()).collect();
+    order.sort_by(|one, other| compare(&pairs[*one].0, &pairs[*other].0));
+    let is_last = |number: usize| {
+        let next = order.get(number + 1);
+        !next.is_some_and(|next| compare(&pairs[order[number]].0, &pairs[*next].0).is_eq())
+    };
+    let mut kept: Vec<usize> = (0..order.len()).filter(|number| is_last(*number)).map(|number| order[number]).collect();
+    if kept.len() > MOST_SORTED {
+        kept.sort_unstable();
+    }
+    let mut pairs: Vec<Option<(Term, Term)>> = pairs.into_iter().map(Some).collect();
+    kept.into_iter().filter_map(|number| pairs[number].take()).collect()
+}

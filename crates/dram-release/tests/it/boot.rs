@@ -1,0 +1,70 @@
+//! Boot scripts of releases of the installed OTP.
+
+use dram_release::boot::{BootOptions, BootScript};
+use dram_release::catalog::Origin;
+use dram_release::files;
+use dram_release::resolve::{Mode, Style, resolve};
+use dram_release::term::Term;
+
+use crate::peer::{self, bytes, path};
+use crate::world;
+
+/// Applications of OTP, each with `=` and how it starts where it is not as usual.
+const RELEASES: &[(&str, &str)] = &[
+    ("least", ""),
+    ("sasl", "sasl"),
+    ("web", "sasl crypto ssl inets mnesia=temporary"),
+    ("tools", "runtime_tools ssl=transient xmerl compiler=load sasl"),
+    ("odd", "mnesia sasl ssh=none snmp reltool=load tools"),
+    ("big", "observer wx et debugger dialyzer common_test sasl ftp tftp edoc erl_interface asn1 eunit parsetools"),
+];
+
+fn applications(text: &'static str) -> Vec<(&'static str, Option<Mode>)> {
+    let read = |word: &'static str| match word.split_once('=') {
+        Some((name, mode)) => (name, Some(Mode::parse(mode).unwrap())),
+        None => (word, None),
+    };
+    ["kernel", "stdlib"].into_iter().chain(text.split_whitespace()).map(read).collect()
+}
+
+#[test]
+fn releases_of_otp_boot_as_systools_has_it() {
+    let (catalog, dirs) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
+    let dir = peer::scratch();
+    let mut questions = Vec::new();
+    let mut mine = Vec::new();
+    for (name, text) in RELEASES {
+        let release = resolve(&world::spec(name, Style::Plain, &applications(text)), &catalog).unwrap();
+        for (kind, release) in [("start", release.clone()), ("clean", release.clean())] {
+            for dot_erlang in [false, true] {
+                let file = dir.path().join(format!("{name}-{kind}-{dot_erlang}"));
+                std::fs::write(file.with_extension("rel"), files::rel(&release)).unwrap();
+                let ebins = release.apps().iter().map(|app| path(&dirs[app.name()])).collect();
+                let options = if dot_erlang { vec![] } else { vec![Term::atom("no_dot_erlang")] };
+                questions.push(Term::tuple([path(&file), Term::List(ebins), Term::List(options)]));
+                let options = BootOptions { dot_erlang, ..BootOptions::default() };
+                mine.push((file, BootScript::new(&release, &catalog, &options)));
+            }
+        }
+    }
+    let answer = peer::erlang("make_script", &Term::List(questions));
+    for ((file, mine), theirs) in mine.iter().zip(answer.as_list().unwrap()) {
+        let Some([boot, script]) = theirs.as_tuple() else { panic!("{}: {theirs}", file.display()) };
+        assert!(mine.to_script().as_bytes() == bytes(script), "{}.script", file.display());
+        assert!(mine.to_boot() == bytes(boot), "{}.boot", file.display());
+    }
+}
+
+#[test]
+fn the_list_of_releases_is_that_of_release_handler() {
+    let (catalog, _) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
+    let dir = peer::scratch();
+    for (name, text) in RELEASES {
+        let release = resolve(&world::spec(name, Style::Plain, &applications(text)), &catalog).unwrap();
+        let rel = dir.path().join(format!("{name}.rel"));
+        std::fs::write(&rel, files::rel(&release)).unwrap();
+        let question = Term::tuple([peer::binary("/srv/app"), path(dir.path()), path(&rel)]);
+        let theirs = peer::erlang("create_releases", &question);
+        assert_eq!(files::releases_below(&release, "/srv/app"), String::from_utf8_lossy(bytes(&theirs)), "{name}");
+    }
+}

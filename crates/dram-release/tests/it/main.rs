@@ -1,0 +1,10 @@
+//! What this room promises: it makes what Erlang, Mix and relx make, byte by byte.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start the peers and write files")]
+#![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
+
+mod beams;
+mod boot;
+mod chance;
+mod peer;
+mod terms;
+mod world;

@@ -1,0 +1,80 @@
+#!/usr/bin/env escript
+%% Answers for the tests: what Erlang itself makes of the same questions.
+-mode(compile).
+
+main([Name, In, Out]) ->
+    {ok, Bytes} = file:read_file(In),
+    Answer = answer(list_to_atom(Name), binary_to_term(Bytes)),
+    ok = file:write_file(Out, term_to_binary(Answer)).
+
+answer(root, _) ->
+    list_to_binary(code:root_dir());
+answer(files, Patterns) ->
+    [list_to_binary(File) || Pattern <- Patterns, File <- filelib:wildcard(binary_to_list(Pattern), code:root_dir())];
+answer(consult, Files) ->
+    [consult(File) || File <- Files];
+answer(print, Terms) ->
+    [printed(binary_to_term(Term)) || Term <- Terms];
+answer(make_script, Releases) ->
+    [make_script(Release) || Release <- Releases];
+answer(create_releases, {Root, Dir, Rel}) ->
+    ok = release_handler:create_RELEASES(binary_to_list(Root), binary_to_list(Dir), binary_to_list(Rel), []),
+    {ok, Text} = file:read_file(filename:join(Dir, "RELEASES")),
+    Text;
+answer(strip, {Dir, Files, Keep}) ->
+    [strip(Dir, File, [binary_to_list(Name) || Name <- Keep]) || File <- Files];
+answer(beams, Files) ->
+    [beam(File) || File <- Files];
+answer(relx, Questions) ->
+    [relx(Question) || Question <- Questions].
+
+consult(File) ->
+    case file:consult(binary_to_list(File)) of
+        {ok, Terms} -> term_to_binary(Terms);
+        {error, {Line, Module, Reason}} when is_integer(Line) ->
+            {Line, unicode:characters_to_binary(Module:format_error(Reason))}
+    end.
+
+printed(Term) ->
+    {term_to_binary(Term), text("~tp", Term), text("~tw", Term)}.
+
+text(Format, Term) ->
+    unicode:characters_to_binary(io_lib:format(Format, [Term])).
+
+make_script({File, Paths, Options}) ->
+    Path = [binary_to_list(Dir) || Dir <- Paths],
+    case systools:make_script(binary_to_list(File), [silent, no_warn_sasl, {path, Path} | Options]) of
+        {ok, _, _} ->
+            {ok, Boot} = file:read_file(<<File/binary, ".boot">>),
+            {ok, Script} = file:read_file(<<File/binary, ".script">>),
+            {Boot, Script};
+        {error, _, Reason} when is_tuple(Reason) -> element(1, Reason);
+        {error, _, [Reason | _]} -> element(1, Reason)
+    end.
+
+%% Files are stripped where they lie: here on copies.
+strip(Dir, File, Keep) ->
+    Copy = filename:join(Dir, filename:basename(File)),
+    {ok, _} = file:copy(File, Copy),
+    {ok, _} = beam_lib:strip_files([binary_to_list(Copy)], Keep),
+    {ok, Bytes} = file:read_file(Copy),
+    ok = file:delete(Copy),
+    erlang:md5(zlib:gunzip(Bytes)).
+
+beam(File) ->
+    Name = binary_to_list(File),
+    {ok, {Module, [{exports, Exports}, {imports, Imports}, {attributes, Attributes}]}} =
+        beam_lib:chunks(Name, [exports, imports, attributes]),
+    {ok, {Module, Md5}} = beam_lib:md5(Name),
+    {Module, lists:sort(Exports), lists:sort(Imports), proplists:get_value(vsn, Attributes),
+     proplists:get_value(behaviour, Attributes, []) ++ proplists:get_value(behavior, Attributes, []), Md5}.
+
+relx({Dirs, Name, Goals, Exclude}) ->
+    Config = [{lib_dirs, [binary_to_list(Dir) || Dir <- Dirs]}, {system_libs, true}, {exclude_apps, Exclude}],
+    {ok, State} = rlx_config:to_state([{release, {Name, "1.0"}, Goals} | Config]),
+    Release = rlx_state:get_configured_release(State, Name, "1.0"),
+    try rlx_resolve:solve_release(Release, State) of
+        {ok, Solved, _} -> rlx_release:metadata(Solved)
+    catch
+        error:_ -> refused
+    end.

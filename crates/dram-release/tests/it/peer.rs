@@ -1,0 +1,65 @@
+//! Asking Erlang and Elixir.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dram_release::etf::{AtomForm, decode, encode};
+use dram_release::term::Term;
+
+/// A directory of this process, gone when the test is over.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn here(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
+}
+
+/// What Erlang answers.
+pub(crate) fn erlang(name: &str, question: &Term) -> Term {
+    ask(Command::new("escript").arg(here("peer.escript")), name, question)
+}
+
+/// What Elixir answers.
+pub(crate) fn elixir(name: &str, question: &Term) -> Term {
+    ask(Command::new("elixir").arg(here("peer.exs")), name, question)
+}
+
+fn ask(command: &mut Command, name: &str, question: &Term) -> Term {
+    let dir = scratch();
+    let (to, from) = (dir.path().join("question"), dir.path().join("answer"));
+    std::fs::write(&to, encode(question, AtomForm::Utf8)).unwrap();
+    let output = command.arg(name).args([&to, &from]).output().expect("the peer is installed");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {said}");
+    decode(&std::fs::read(&from).unwrap()).unwrap()
+}
+
+/// A binary of that text.
+pub(crate) fn binary(text: impl AsRef<[u8]>) -> Term {
+    Term::Binary(text.as_ref().to_vec())
+}
+
+/// A binary with that path.
+pub(crate) fn path(path: &Path) -> Term {
+    binary(path.to_str().unwrap())
+}
+
+/// The bytes, if it is a binary.
+pub(crate) fn bytes(term: &Term) -> &[u8] {
+    match term {
+        Term::Binary(bytes) => bytes,
+        other => panic!("{other} is no binary"),
+    }
+}
+
+/// The paths of files below the root of OTP.
+pub(crate) fn files(patterns: &[&str]) -> Vec<PathBuf> {
+    let root = PathBuf::from(std::str::from_utf8(bytes(&erlang("root", &Term::List(Vec::new())))).unwrap());
+    let patterns = Term::List(patterns.iter().map(binary).collect());
+    let found = erlang("files", &patterns);
+    let found = found.as_list().unwrap().iter().map(|file| root.join(std::str::from_utf8(bytes(file)).unwrap()));
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,46 @@
+//! Applications to make releases of: those of the installed OTP.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dram_release::app::App;
+use dram_release::catalog::{Catalog, Found, Origin};
+use dram_release::resolve::{Mode, Spec, Style};
+
+/// The OTP release that is installed.
+pub(crate) const OTP: u32 = 25;
+
+/// A catalogue of what lies in these directories, and where each lies.
+pub(crate) fn catalog(apps: &[PathBuf], origin: Origin) -> (Catalog, BTreeMap<String, PathBuf>) {
+    let mut catalog = Catalog::default();
+    let mut dirs = BTreeMap::new();
+    for path in apps {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let app = App::read(&std::fs::read(path).unwrap(), name, OTP);
+        let app = app.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let ebin = path.parent().unwrap().to_path_buf();
+        let beams = modules(&ebin);
+        dirs.insert(name.to_owned(), ebin.clone());
+        catalog.add(Found { app, origin, location: ebin.display().to_string(), beams: Some(beams) });
+    }
+    (catalog, dirs)
+}
+
+fn modules(ebin: &Path) -> std::collections::BTreeSet<String> {
+    let names = std::fs::read_dir(ebin).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.strip_suffix(".beam").map(str::to_owned)).collect()
+}
+
+/// A release of these applications.
+pub(crate) fn spec(name: &str, style: Style, applications: &[(&str, Option<Mode>)]) -> Spec {
+    Spec {
+        name: name.to_owned(),
+        version: "1.0".to_owned(),
+        erts: "13.1.5".to_owned(),
+        otp: OTP,
+        style,
+        applications: applications.iter().map(|(name, mode)| ((*name).to_owned(), *mode)).collect(),
+        unchecked: Vec::new(),
+        excluded: Vec::new(),
+    }
+}
