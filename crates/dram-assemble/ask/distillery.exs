@@ -244,6 +244,8 @@ defmodule DramAsk.Distillery do
   # overlays        [{:mkdir, to} | {:copy | :link, from, to} | {:template, from, to, text}]
   #                 in order; `to` is relative to the release, `from` absolute
   #                 (a link's `from` is as written)
+  # providers       [%{module: text, path: text | nil, at: term | nil, why: text | nil}]
+  #                 `at` is where Elixir's own provider will read the file; nil: it cannot, and why
   # vm_args         %{from, text} | nil
   # sys_config      %{from: path | nil, term, text}   the configuration with that file over it,
   #                 with the settings of sasl that Distillery gives; without `distillery:`
@@ -316,6 +318,8 @@ defmodule DramAsk.Distillery do
         output_dir: output_dir
       ] ++ (profile.overlay_vars || [])
 
+    providers = Enum.map(profile.config_providers || [], &provider(&1, profile, bindings))
+
     own_keys =
       [:output_dir, :cookie, :plugins, :commands, :overlays, :vm_args, :sys_config, :config] ++
         Language.hook_keys() ++ Language.old_hook_keys()
@@ -344,8 +348,87 @@ defmodule DramAsk.Distillery do
       commands: for({command, path} <- profile.commands || [], do: {command, Path.expand(path)}),
       overlays: Enum.map(profile.overlays || [], &overlay(&1, bindings, file)),
       vm_args: profile.vm_args && rendered(profile.vm_args, bindings),
-      sys_config: sys_config(profile, base_config(profile, project, config), bindings)
+      providers: providers,
+      sys_config: sys_config(profile, base_config(profile, project, config), bindings, providers)
     }
+  end
+
+  @elixir_providers [Distillery.Releases.Config.Providers.Elixir, Mix.Releases.Config.Providers.Elixir]
+
+  # Distillery runs its providers in an emulator of its own, before the system starts; Elixir's run in the system, while
+  # it starts. A file of Elixir can be read by both, if it is written in the language of `Config`.
+  defp provider({module, [path | _]}, profile, bindings)
+       when module in @elixir_providers and is_binary(path) do
+    case at_start(path) do
+      nil ->
+        unusable(module, path, "the path is not below the release, and begins with no other variable")
+
+      at ->
+        with "/" <> below <- is_tuple(at) and elem(at, 1) == "RELEASE_ROOT" and elem(at, 2),
+             text when is_binary(text) <- laid_over(below, profile, bindings),
+             false <- text =~ ~r/^\s*import Config\b/m do
+          unusable(module, path, "the file does not say `import Config`")
+        else
+          _ -> %{module: inspect(module), path: path, at: at, why: nil}
+        end
+    end
+  end
+
+  defp provider({module, _}, _, _), do: unusable(module, nil, nil)
+  defp provider(module, _, _), do: unusable(module, nil, nil)
+
+  defp unusable(module, path, why), do: %{module: inspect(module), path: path, at: nil, why: why}
+
+  # Where the file is when the system starts, as `Config.Provider` has paths.
+  defp at_start("/" <> _ = path), do: path
+
+  defp at_start(path) do
+    case Regex.run(~r/^\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?(\/.*)$/, path) do
+      [_, variable, below] when variable in ["RELEASE_ROOT_DIR", "RELEASE_ROOT"] ->
+        {:system, "RELEASE_ROOT", below}
+
+      [_, variable, below] ->
+        {:system, variable, below}
+
+      nil ->
+        nil
+    end
+  end
+
+  # The text of the file that overlays put there; nil when it comes from elsewhere.
+  defp laid_over(below, profile, bindings) do
+    Enum.find_value(profile.overlays || [], fn
+      {kind, from, to} when kind in [:copy, :template] ->
+        from = Path.expand(text(from, bindings))
+        to = text(to, bindings)
+
+        from =
+          cond do
+            to == below -> from
+            String.starts_with?(below, to <> "/") -> Path.join(from, Path.relative_to(below, to))
+            true -> nil
+          end
+
+        from && File.regular?(from) && File.read!(from)
+
+      _ ->
+        nil
+    end)
+  end
+
+  # With what `Config.Provider` needs to run them, as `mix release` puts it.
+  defp with_providers(config, providers) do
+    case for(%{at: at} when at != nil <- providers, do: at) do
+      [] ->
+        config
+
+      paths ->
+        options = [env: Mix.env(), target: Mix.target(), imports: :disabled]
+        providers = for path <- paths, do: {Config.Reader, [path: path] ++ options}
+        path = {:system, "RELEASE_SYS_CONFIG", ".config"}
+        init = Config.Provider.init(providers, path, reboot_system_after_config: false)
+        Config.Reader.merge(config, init)
+    end
   end
 
   defp choose(name, options) do
@@ -426,13 +509,13 @@ defmodule DramAsk.Distillery do
     end
   end
 
-  defp sys_config(profile, config, bindings) do
+  defp sys_config(profile, config, bindings, providers) do
     sasl = Keyword.merge([errlog_type: :error, sasl_error_logger: false], config[:sasl] || [])
     config = Keyword.put(config, :sasl, sasl)
     given = profile.sys_config && rendered(profile.sys_config, bindings)
 
     term = if given, do: Config.Reader.merge(config, parse(given)), else: config
-    full = term ++ Enum.map(profile.included_configs || [], &String.to_charlist/1)
+    full = with_providers(term, providers) ++ Enum.map(profile.included_configs || [], &String.to_charlist/1)
 
     %{
       from: given && given.from,

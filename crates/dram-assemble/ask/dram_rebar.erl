@@ -18,7 +18,8 @@
 -define(FORMAT, 1).
 
 main(Args, Own) ->
-    {Options, [Project, Answer0 | Rest]} = options(Args, #{}),
+    {Before, [Project, Answer0 | After]} = options(Args, #{}),
+    {Options, Rest} = options(After, Before),
     Answer = filename:absname(Answer0),
     ok = file:set_cwd(Project),
     dram_inputs:start(),

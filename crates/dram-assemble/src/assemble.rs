@@ -12,7 +12,7 @@ use dram_release::beam::StripRule;
 use dram_release::boot::{BootOptions, BootScript};
 use dram_release::catalog::{Catalog, Found, Origin};
 use dram_release::files;
-use dram_release::resolve::{Release, Spec, resolve};
+use dram_release::resolve::{Release, Spec, Style, resolve};
 
 use crate::AssembleError;
 use crate::blueprint::{Blueprint, Overlay};
@@ -202,7 +202,10 @@ fn put_release_files(
         .consolidated
         .is_some()
         .then(|| format!("$RELEASE_LIB/../releases/{}/consolidated", blueprint.version));
-    let options = BootOptions::mix(consolidated, blueprint.has_providers);
+    let options = match blueprint.style {
+        Style::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
+        Style::Plain => BootOptions::default(),
+    };
     for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
         let script = BootScript::new(&release, catalog, &options);
         tree.put(
@@ -212,8 +215,9 @@ fn put_release_files(
         tree.put_text(at.join(format!("{name}.script").as_bytes()), script.to_script());
     }
     tree.put_text(at.join(format!("{}.rel", blueprint.name).as_bytes()), files::rel(release));
-    tree.put_text(at.join(b"sys.config"), std::mem::take(&mut blueprint.sys_config));
-    tree.put_text(at.join(b"vm.args"), std::mem::take(&mut blueprint.vm_args));
+    for (stem, text) in [("sys.config", &mut blueprint.sys_config), ("vm.args", &mut blueprint.vm_args)] {
+        tree.put_text(at.join(text.name(stem).as_bytes()), std::mem::take(&mut text.bytes));
+    }
     if let Some(text) = blueprint.remote_vm_args.take() {
         tree.put_text(at.join(b"remote.vm.args"), text);
     }
@@ -249,6 +253,13 @@ fn lay_over(tree: &mut ReleaseTree, overlays: &[Overlay], warnings: &mut Vec<Str
                 let content = Content::Bytes(text.clone().into_bytes());
                 tree.put(at.clone(), Entry::File { content, executable: *executable });
             }
+            Overlay::Executable(at, executable) => match tree.take(at) {
+                Some(Entry::File { content, .. }) => {
+                    tree.put(at.clone(), Entry::File { content, executable: *executable });
+                }
+                Some(other) => tree.put(at.clone(), other),
+                None => warnings.push(format!("`{at}` cannot get another mode: it is not in the release")),
+            },
         }
     }
     Ok(())
@@ -286,7 +297,7 @@ fn path(text: &str) -> Result<TreePath, AssembleError> {
 }
 
 /// Refuses what is not one component of a path.
-fn one_name(what: &'static str, name: &str) -> Result<(), AssembleError> {
+pub(crate) fn one_name(what: &'static str, name: &str) -> Result<(), AssembleError> {
     let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0', '\n']);
     if is_one { Ok(()) } else { Err(AssembleError::Name { what, name: name.escape_debug().to_string() }) }
 }

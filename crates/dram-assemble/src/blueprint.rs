@@ -21,6 +21,8 @@ pub(crate) struct Blueprint {
     pub(crate) style: Style,
     /// Erlang.
     pub(crate) otp: Otp,
+    /// Where the project wants it, when it says so.
+    pub(crate) path: Option<PathBuf>,
     /// The run-time system it brings, if it brings one.
     pub(crate) erts: Option<PathBuf>,
     /// Programs of ERTS that it has besides those that every release needs.
@@ -39,14 +41,14 @@ pub(crate) struct Blueprint {
     pub(crate) directories: Vec<&'static str>,
     /// How modules are stripped; `None` leaves them as they are.
     pub(crate) strip: Option<Strip>,
-    /// The text of `sys.config`.
-    pub(crate) sys_config: Vec<u8>,
+    /// `sys.config`.
+    pub(crate) sys_config: Text,
     /// `config/runtime.exs`, or what stands for it.
     pub(crate) runtime_config: Option<PathBuf>,
     /// Whether `Config.Provider` changes the configuration while the system starts.
     pub(crate) has_providers: bool,
-    /// The text of `vm.args`.
-    pub(crate) vm_args: String,
+    /// `vm.args`.
+    pub(crate) vm_args: Text,
     /// The text of `remote.vm.args`.
     pub(crate) remote_vm_args: Option<String>,
     /// A script that is read by a shell before anything starts.
@@ -61,6 +63,32 @@ pub(crate) struct Blueprint {
     pub(crate) start: Start,
     /// What the user should know.
     pub(crate) warnings: Vec<String>,
+}
+
+/// A text that the start program gives to the emulator.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    /// It.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether it is a template: `${VARIABLE}` in it is replaced at every start, and its name ends with `.src`.
+    pub(crate) is_source: bool,
+}
+
+impl Text {
+    /// A text that stays as it is.
+    pub(crate) fn new(text: impl Into<Vec<u8>>) -> Text {
+        Text { bytes: text.into(), is_source: false }
+    }
+
+    /// A template.
+    pub(crate) fn source(text: impl Into<Vec<u8>>) -> Text {
+        Text { bytes: text.into(), is_source: true }
+    }
+
+    /// The name of its file.
+    pub(crate) fn name(&self, stem: &str) -> String {
+        if self.is_source { format!("{stem}.src") } else { stem.to_owned() }
+    }
 }
 
 /// Erlang on this machine.
@@ -96,6 +124,8 @@ pub(crate) enum Overlay {
     Link(Vec<u8>, TreePath),
     /// A text and where it goes, and whether it can be executed.
     Text(String, TreePath, bool),
+    /// Whether the file that is there already can be executed.
+    Executable(TreePath, bool),
 }
 
 /// What the start program is told.

@@ -1,11 +1,12 @@
 //! The Erlang run-time system of a release: the programs that a release starts, and no others.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 
 use crate::AssembleError;
+use crate::blueprint::Otp;
 use crate::collect::{Taking, take_file};
 use crate::libraries::{self, Program};
 use crate::tree::{Content, Entry, ReleaseTree};
@@ -16,6 +17,40 @@ const PROGRAMS: [&str; 8] =
     ["beam.smp", "erl_child_setup", "inet_gethost", "epmd", "heart", "run_erl", "to_erl", "erl_call"];
 /// Without these nothing starts.
 const NEEDED: [&str; 3] = ["beam.smp", "erl_child_setup", "inet_gethost"];
+
+/// Said where a project wants its release without Erlang.
+pub(crate) const ALWAYS: &str =
+    "`include_erts` is false, and the release brings Erlang along all the same: its start program starts no other";
+
+/// The run-time system of `otp`.
+pub(crate) fn source(otp: &Otp) -> PathBuf {
+    otp.root.join(format!("erts-{}", otp.erts))
+}
+
+/// The Erlang in `path`, which is its root or its `erts-VERSION`; what it does not say itself is as in `known`.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn otp_with(path: &Path, known: &Otp) -> Result<Otp, AssembleError> {
+    let version_of = |path: &Path| Some(path.file_name()?.to_str()?.strip_prefix("erts-")?.to_owned());
+    let missing = || AssembleError::NoErts(path.to_owned());
+    let below = || {
+        let mut found: Vec<_> =
+            fs::read_dir(path).ok()?.flatten().filter_map(|found| version_of(&found.path())).collect();
+        found.sort();
+        Some((path.to_owned(), found.pop()?))
+    };
+    let (root, erts) = match version_of(path) {
+        Some(version) => (path.parent().unwrap_or(path).to_owned(), version),
+        None => below().ok_or_else(missing)?,
+    };
+    if !root.join("lib").is_dir() || !root.join(format!("erts-{erts}")).is_dir() {
+        return Err(missing());
+    }
+    let data = fs::read_to_string(root.join("releases/start_erl.data")).unwrap_or_default();
+    let release = data.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(known.release);
+    Ok(Otp { root, release, erts })
+}
 
 /// Puts the programs of the run-time system in `source` into `tree`, below `at`.
 ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dram_release::resolve::{Mode as StartType, Style};
 
-use crate::blueprint::{Blueprint, Otp, Start, Strip};
+use crate::blueprint::{Blueprint, Otp, Start, Strip, Text};
 use crate::settings::Settings;
 use crate::{AssembleError, Request};
 
@@ -46,7 +46,8 @@ pub(crate) fn blueprint(request: &Request, settings: &Settings) -> Result<Bluepr
         name,
         version,
         style,
-        erts: Some(otp.root.join(format!("erts-{}", otp.erts))),
+        path: None,
+        erts: Some(crate::erts::source(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
         unchecked: Vec::new(),
@@ -55,10 +56,10 @@ pub(crate) fn blueprint(request: &Request, settings: &Settings) -> Result<Bluepr
         consolidated: None,
         directories: vec!["priv"],
         strip: Some(Strip { keep: Vec::new(), compress: false }),
-        sys_config: b"[].\n".to_vec(),
+        sys_config: Text::new("[].\n"),
         runtime_config: None,
         has_providers: false,
-        vm_args: String::new(),
+        vm_args: Text::default(),
         remote_vm_args: None,
         env_sh: None,
         cookie: None,

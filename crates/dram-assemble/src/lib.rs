@@ -5,14 +5,18 @@
 
 mod answer;
 mod archive;
+mod ask;
 mod assemble;
 mod blueprint;
 mod collect;
+mod distillery;
 mod error;
 mod erts;
 mod from;
 mod libraries;
 mod mix;
+mod overlay;
+mod rebar;
 mod remember;
 mod settings;
 mod start_program;
@@ -33,9 +37,9 @@ pub use tool::Tools;
 
 use answer::Fields;
 use archive::Pieces;
+use ask::{Builder, Places};
 use assemble::Assembly;
 use blueprint::Blueprint;
-use mix::Places;
 use settings::Settings;
 use written::Written;
 
@@ -98,10 +102,14 @@ pub struct Assembled {
 /// # Errors
 /// See [`AssembleError`]. What was at the destination is as it was then.
 pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
-    let places = places(request)?;
+    let places = Places::of(request)?;
     let blueprint = blueprint(request, &places)?;
     let (name, version) = (blueprint.name.clone(), blueprint.version.clone());
-    let path = request.output.clone().unwrap_or_else(|| places.build.join("rel").join(&name));
+    let path = request
+        .output
+        .clone()
+        .or_else(|| blueprint.path.as_ref().map(|path| places.project.join(path)))
+        .unwrap_or_else(|| places.build.join("rel").join(&name));
     let assembly = assemble::assemble(blueprint)?;
     let turn = write::take_turn(&path)?;
     // Without a project there is no place for a memory.
@@ -129,32 +137,26 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
 /// # Errors
 /// See [`AssembleError`].
 pub fn requires(request: &Request) -> Result<Requires, AssembleError> {
-    let places = places(request)?;
+    let places = Places::of(request)?;
     let assembly = assemble::assemble(Blueprint { portable: false, ..blueprint(request, &places)? })?;
     Ok(libraries::requires(&assembly.programs))
-}
-
-fn places(request: &Request) -> Result<Places, AssembleError> {
-    let project =
-        fs::canonicalize(&request.project).map_err(AssembleError::io("find the project", &request.project))?;
-    let from_environment = || request.environment.get(&b"MIX_ENV"[..]).map(|name| String::from_utf8_lossy(name).into());
-    let env = request.env.clone().or_else(from_environment).unwrap_or_else(|| "prod".to_owned());
-    let build = project.join("_build").join(&env);
-    let memory = build.join("dram");
-    Ok(Places { project, env, build, memory })
 }
 
 fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleError> {
     let (mut blueprint, settings) = if !request.from.is_empty() {
         let settings = settings::read(&places.project, request.name.as_deref().unwrap_or_default())?;
         (from::blueprint(request, &settings)?, settings)
-    } else if places.project.join("mix.exs").is_file() {
-        let answer = mix::answer(request, places)?;
-        let blueprint = mix::blueprint(Fields::of("answer", mix::known(&answer)?)?)?;
+    } else {
+        let builder = places.builder.ok_or_else(|| AssembleError::NoProject(places.project.clone()))?;
+        let answer = ask::answer(request, places, builder)?;
+        let fields = Fields::of("answer", ask::known(&answer)?)?;
+        let blueprint = match builder {
+            Builder::Mix if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
+            Builder::Mix => mix::blueprint(fields)?,
+            Builder::Rebar => rebar::blueprint(fields)?,
+        };
         let settings = settings::read(&places.project, &blueprint.name)?;
         (blueprint, settings)
-    } else {
-        return Err(AssembleError::NoProject(places.project.clone()));
     };
     apply(&mut blueprint, settings, &places.project)?;
     if let Some(portable) = request.portable {
@@ -187,7 +189,9 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
     } = settings;
     let read = |path: PathBuf| {
         let path = project.join(path);
-        fs::read_to_string(&path).map_err(AssembleError::io("read", path))
+        let bytes = fs::read(&path).map_err(AssembleError::io("read", &path))?;
+        let is_source = path.extension().is_some_and(|extension| extension == "src");
+        Ok::<_, AssembleError>(blueprint::Text { bytes, is_source })
     };
     if let Some(version) = version {
         blueprint.version = version;
@@ -199,7 +203,7 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
         blueprint.vm_args = read(path)?;
     }
     if let Some(path) = sys_config {
-        blueprint.sys_config = read(path)?.into_bytes();
+        blueprint.sys_config = read(path)?;
     }
     let overlays = overlays.unwrap_or_default();
     blueprint.overlays.extend(overlays.into_iter().map(|dir| blueprint::Overlay::Dir(project.join(dir))));

@@ -181,7 +181,7 @@ pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, As
         for found in entries {
             let found = found.map_err(AssembleError::io("read", &dir))?;
             let (name, path) = (found.file_name(), found.path());
-            if SKIPPED.iter().any(|skipped| name == *skipped) || path == not_in {
+            if SKIPPED.iter().any(|skipped| name == *skipped) || path == not_in || is_left_beside(&path, not_in) {
                 continue;
             }
             // Gone since: the next look will see it.
@@ -212,6 +212,12 @@ pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, As
     Ok(hasher.finish().to_string())
 }
 
+/// Whether `path` is what a release that goes to `output` leaves beside it: its archive, or what is half written.
+fn is_left_beside(path: &Path, output: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    path.parent() == output.parent() && (name.ends_with(b".tar.gz") || name.ends_with(b".dram-new"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,7 +239,7 @@ mod tests {
             let inputs = Inputs::now("key".to_owned(), b"answer", read(), &environment);
             remember(dir.path(), "demo", b"answer", &inputs).unwrap();
         };
-        let recalled = |environment| recall(dir.path(), "demo", "key", environment).is_some();
+        let recalled = |environment: &Environment| recall(dir.path(), "demo", "key", environment).is_some();
         keep();
         assert!(recalled(&environment));
         assert!(recall(dir.path(), "demo", "another", &environment).is_none());

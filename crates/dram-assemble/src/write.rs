@@ -195,7 +195,11 @@ fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written
         if !made.contains(&dir) {
             let full = root.join(dir.as_path());
             let mut builder = fs::DirBuilder::new();
-            builder.recursive(true).mode(0o755).create(&full).map_err(AssembleError::io("make the directory", &full))?;
+            builder
+                .recursive(true)
+                .mode(0o755)
+                .create(&full)
+                .map_err(AssembleError::io("make the directory", &full))?;
             made.insert(dir.clone());
         }
         groups.entry(dir).or_default().push((path, entry));

@@ -1,0 +1,404 @@
+//! Asking a project what its releases are: through our scripts, in the project's own language.
+//!
+//! Compiling and asking are both remembered (see [`crate::remember`]); where nothing changed, no Erlang is started.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::Digest;
+use dram_release::etf;
+use dram_release::term::Term;
+use rustix::fs::FlockOperation;
+
+use crate::answer::{Fields, path, text, tuple};
+use crate::remember::{self, Inputs, Read};
+use crate::{AssembleError, Request};
+
+/// Our scripts: the name of the file, its text.
+const SCRIPTS: [(&str, &str); 6] = [
+    ("ask.exs", include_str!("../ask/ask.exs")),
+    ("mix.exs", include_str!("../ask/mix.exs")),
+    ("distillery.exs", include_str!("../ask/distillery.exs")),
+    ("ask.escript", include_str!("../ask/ask.escript")),
+    ("dram_rebar.erl", include_str!("../ask/dram_rebar.erl")),
+    ("dram_inputs.erl", include_str!("../ask/dram_inputs.erl")),
+];
+/// Variables by which Mix, rebar3 and Erlang themselves are told where things are.
+const VARIABLES: [&str; 15] = [
+    "MIX_TARGET",
+    "MIX_EXS",
+    "MIX_BUILD_PATH",
+    "MIX_BUILD_ROOT",
+    "MIX_DEPS_PATH",
+    "MIX_HOME",
+    "ELIXIR_ERL_OPTIONS",
+    "ERL_LIBS",
+    "ERL_FLAGS",
+    "ERL_AFLAGS",
+    "ERL_ZFLAGS",
+    "ERL_COMPILER_OPTIONS",
+    "REBAR_BASE_DIR",
+    "REBAR_CONFIG",
+    "REBAR_CACHE_DIR",
+];
+
+/// Who builds a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builder {
+    /// Mix.
+    Mix,
+    /// rebar3.
+    Rebar,
+}
+
+impl Builder {
+    /// Who builds the project in `dir`, if anybody does.
+    pub(crate) fn of(dir: &Path) -> Option<Builder> {
+        let is_there = |name: &str| dir.join(name).is_file();
+        if is_there("mix.exs") {
+            Some(Builder::Mix)
+        } else if is_there("rebar.config") || is_there("rebar.config.script") {
+            Some(Builder::Rebar)
+        } else {
+            None
+        }
+    }
+
+    /// The tools that it consists of.
+    fn tools(self) -> [&'static str; 3] {
+        match self {
+            Builder::Mix => ["mix", "elixir", "erl"],
+            Builder::Rebar => ["rebar3", "escript", "erl"],
+        }
+    }
+
+    /// The environment variable with the name of the environment.
+    fn variable(self) -> &'static str {
+        match self {
+            Builder::Mix => "MIX_ENV",
+            Builder::Rebar => "REBAR_PROFILE",
+        }
+    }
+}
+
+/// Where things of one project and environment are.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// The project's directory.
+    pub(crate) project: PathBuf,
+    /// Who builds it, if anybody does.
+    pub(crate) builder: Option<Builder>,
+    /// The environment, such as `prod`; several of rebar3's profiles have commas between them.
+    pub(crate) env: String,
+    /// `_build/ENV`.
+    pub(crate) build: PathBuf,
+    /// What is remembered of it.
+    pub(crate) memory: PathBuf,
+}
+
+impl Places {
+    /// The places of what is asked for.
+    ///
+    /// # Errors
+    /// When the project is not there, or the environment's name is none.
+    pub(crate) fn of(request: &Request) -> Result<Places, AssembleError> {
+        let project =
+            fs::canonicalize(&request.project).map_err(AssembleError::io("find the project", &request.project))?;
+        let builder = Builder::of(&project);
+        let variable = |name: &str| {
+            let value = request.environment.get(name.as_bytes()).filter(|value| !value.is_empty())?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        };
+        let from_environment = || variable(builder.unwrap_or(Builder::Mix).variable());
+        let env = request.env.clone().or_else(from_environment).unwrap_or_else(|| "prod".to_owned());
+        crate::assemble::one_name("the environment", &env)?;
+        let below = |root: Option<String>, name: String| project.join(root.as_deref().unwrap_or("_build")).join(name);
+        let build = match builder {
+            Some(Builder::Rebar) => below(variable("REBAR_BASE_DIR"), env.replace(',', "+")),
+            Some(Builder::Mix) | None => match (variable("MIX_BUILD_PATH"), variable("MIX_TARGET")) {
+                (Some(path), _) => project.join(path),
+                (None, Some(target)) if target != "host" => {
+                    below(variable("MIX_BUILD_ROOT"), format!("{target}_{env}"))
+                }
+                (None, _) => below(variable("MIX_BUILD_ROOT"), env.clone()),
+            },
+        };
+        let memory = build.join("dram");
+        Ok(Places { project, builder, env, build, memory })
+    }
+}
+
+/// Compiles the project where that is needed and asks it what its release is.
+///
+/// # Errors
+/// When a tool is not there or fails, or the project says something wrong.
+pub(crate) fn answer(request: &Request, places: &Places, builder: Builder) -> Result<Term, AssembleError> {
+    let asking = Asking { request, places, builder, key: key(request, places, builder) };
+    if let Some(term) = asking.recall()? {
+        return Ok(term);
+    }
+    let memory = &places.memory;
+    fs::create_dir_all(memory).map_err(AssembleError::io("make the directory", memory))?;
+    // Another process may be asking the same: then it is waited for, and its answer taken.
+    let lock = File::open(memory).map_err(AssembleError::io("open", memory))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| AssembleError::io("lock", memory)(error.into()))?;
+    if let Some(term) = asking.recall()? {
+        return Ok(term);
+    }
+    if !asking.is_compiled()? {
+        asking.compile()?;
+    }
+    asking.ask()
+}
+
+/// What the answer depends on besides what the scripts see.
+fn key(request: &Request, places: &Places, builder: Builder) -> String {
+    let mut hasher = dram_image::Hasher::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    SCRIPTS.iter().for_each(|(_, text)| add(text.as_bytes()));
+    add(places.project.as_os_str().as_bytes());
+    add(places.env.as_bytes());
+    add(request.version.as_deref().unwrap_or_default().as_bytes());
+    for tool in builder.tools() {
+        let found = request.tools.find(tool).and_then(|path| fs::canonicalize(path).ok()).unwrap_or_default();
+        add(found.as_os_str().as_bytes());
+        let changed = found.metadata().and_then(|status| status.modified()).ok();
+        add(format!("{changed:?}").as_bytes());
+    }
+    for name in VARIABLES {
+        add(&request
+            .environment
+            .get(name.as_bytes())
+            .map(|value| [b"=", value.as_slice()].concat())
+            .unwrap_or_default());
+    }
+    hasher.finish().to_string()
+}
+
+/// What a compilation left, as it is kept in a file.
+struct Compiled {
+    /// The fingerprint of what it read.
+    before: String,
+    /// The fingerprint of what it wrote.
+    after: String,
+    /// Where it wrote.
+    lib: PathBuf,
+    /// Where the release goes when nobody says so, which is not what a compiler reads.
+    output: PathBuf,
+    /// Further directories that it read.
+    roots: Vec<PathBuf>,
+}
+
+impl Compiled {
+    fn read(path: &Path) -> Option<Compiled> {
+        let known = fs::read_to_string(path).ok()?;
+        let mut lines = known.lines();
+        Some(Compiled {
+            before: lines.next()?.to_owned(),
+            after: lines.next()?.to_owned(),
+            lib: PathBuf::from(lines.next()?),
+            output: PathBuf::from(lines.next()?),
+            roots: lines.map(PathBuf::from).collect(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let Compiled { before, after, lib, output, roots } = self;
+        let mut lines = vec![before.clone(), after.clone(), lib.display().to_string(), output.display().to_string()];
+        lines.extend(roots.iter().map(|root| root.display().to_string()));
+        lines.join("\n")
+    }
+}
+
+/// One question.
+struct Asking<'a> {
+    request: &'a Request,
+    places: &'a Places,
+    builder: Builder,
+    key: String,
+}
+
+impl Asking<'_> {
+    fn name(&self) -> &str {
+        self.request.name.as_deref().unwrap_or("default")
+    }
+
+    fn compiled_file(&self) -> PathBuf {
+        self.places.memory.join("compiled")
+    }
+
+    /// The answer, if it was asked for and would be the same now.
+    fn recall(&self) -> Result<Option<Term>, AssembleError> {
+        if !self.is_compiled()? {
+            return Ok(None);
+        }
+        let known = remember::recall(&self.places.memory, self.name(), &self.key, &self.request.environment);
+        Ok(known.and_then(|known| etf::decode(&known).ok()))
+    }
+
+    /// Whether nothing that a compiler reads, and nothing that it wrote, changed since dram let it run.
+    fn is_compiled(&self) -> Result<bool, AssembleError> {
+        let Some(known) = Compiled::read(&self.compiled_file()) else { return Ok(false) };
+        Ok(self.sources(&known.roots, &known.output)? == known.before && outcome(&known.lib)? == known.after)
+    }
+
+    fn sources(&self, roots: &[PathBuf], output: &Path) -> Result<String, AssembleError> {
+        let mut all = vec![self.places.project.clone()];
+        all.extend(roots.iter().cloned());
+        let not_in = self.request.output.as_deref().unwrap_or(output);
+        let read = remember::fingerprint(&all, not_in)?;
+        Ok(Digest::of(format!("{read} {}", self.key).as_bytes()).to_string())
+    }
+
+    fn compile(&self) -> Result<(), AssembleError> {
+        let why = "it compiles the project; to assemble from compiled directories alone, use --from";
+        let Places { project, env, .. } = self.places;
+        let tools = &self.request.tools;
+        let profile = OsStr::new(env);
+        match self.builder {
+            Builder::Mix => {
+                let variables: [(&str, &OsStr); 1] = [("MIX_ENV", profile)];
+                tools.run("mix", why, project, &[OsStr::new("compile")], &variables)
+            }
+            Builder::Rebar => {
+                // What is chosen here is chosen: the variable would add another profile.
+                let variables: [(&str, &OsStr); 1] = [("REBAR_PROFILE", OsStr::new(""))];
+                let words = [OsStr::new("as"), profile, OsStr::new("compile")];
+                tools.run("rebar3", why, project, &words, &variables)
+            }
+        }
+    }
+
+    /// Keeps that the project is compiled as its sources are now.
+    fn remember_compiled(&self, answer: Fields<'_>) -> Result<(), AssembleError> {
+        let roots = path_dependencies(answer, self.places)?;
+        let lib = answer.map("project")?.need("lib", path)?;
+        let output = own_output(answer)?.unwrap_or_default();
+        let (before, after) = (self.sources(&roots, &output)?, outcome(&lib)?);
+        let memory = &self.places.memory;
+        fs::create_dir_all(memory).map_err(AssembleError::io("make the directory", memory))?;
+        let compiled = Compiled { before, after, lib, output, roots };
+        remember::put(&self.compiled_file(), compiled.text().as_bytes())
+    }
+
+    fn ask(&self) -> Result<Term, AssembleError> {
+        let Asking { request, places, builder, key } = self;
+        let scripts = places.memory.join("ask");
+        put_scripts(&scripts)?;
+        let answer = scripts.join("answer");
+        let (tool, script, option) = match builder {
+            Builder::Mix => ("elixir", "ask.exs", "--env"),
+            Builder::Rebar => ("escript", "ask.escript", "--profile"),
+        };
+        let mut args: Vec<OsString> = vec![scripts.join(script).into(), "--beams".into(), scripts.join("beams").into()];
+        args.extend([places.project.clone().into(), answer.clone().into()]);
+        args.extend(request.version.iter().flat_map(|version| ["--version".into(), version.into()]));
+        // Distillery's environment is not Mix's: it is the file's to say unless somebody does.
+        let env = match builder {
+            Builder::Mix => request.env.as_ref(),
+            Builder::Rebar => Some(&places.env),
+        };
+        args.extend(env.iter().flat_map(|env| [option.into(), OsString::from(env)]));
+        args.extend(request.name.iter().map(OsString::from));
+        let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+        let variables: [(&str, &OsStr); 1] = [("MIX_ENV", OsStr::new(&places.env))];
+        request.tools.run(tool, "it evaluates the project's configuration", &places.project, &args, &variables)?;
+        let said = fs::read(&answer).map_err(AssembleError::io("read", &answer))?;
+        let _ = fs::remove_file(&answer);
+        let term = etf::decode(&said).map_err(|error| AssembleError::Answer(error.to_string()))?;
+        let fields = Fields::of("answer", known(&term)?)?;
+        self.remember_compiled(fields)?;
+        if let Some(read) = read(fields.map("inputs")?)? {
+            let inputs = Inputs::now(key.clone(), &said, read, &request.environment);
+            remember::remember(&places.memory, self.name(), &said, &inputs)?;
+        }
+        Ok(term)
+    }
+}
+
+fn put_scripts(dir: &Path) -> Result<(), AssembleError> {
+    fs::create_dir_all(dir).map_err(AssembleError::io("make the directory", dir))?;
+    for (file, text) in SCRIPTS {
+        let path = dir.join(file);
+        if fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
+            remember::put(&path, text.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+fn outcome(lib: &Path) -> Result<String, AssembleError> {
+    remember::fingerprint(&[lib.to_owned()], Path::new(""))
+}
+
+/// The map of an answer, or the project's error.
+///
+/// # Errors
+/// When the project says something wrong.
+pub(crate) fn known(term: &Term) -> Result<&Term, AssembleError> {
+    match tuple(term) {
+        Some([kind, map]) if kind.as_atom() == Some("ok") => Ok(map),
+        Some([kind, map]) if kind.as_atom() == Some("error") => {
+            let error = Fields::of("error", map)?;
+            let message = error.need("message", text)?.trim_end().to_owned();
+            let message = match error.get("kind").and_then(Term::as_atom) {
+                Some("choose_release" | "unknown_release") => format!("{message} (name one with --name)"),
+                _ => message,
+            };
+            let (file, line) = (error.maybe("file", text)?, error.maybe("line", Term::as_u64)?);
+            Err(AssembleError::Project { file, line, message })
+        }
+        _ => Err(AssembleError::Answer("it is neither `ok` nor `error`".to_owned())),
+    }
+}
+
+/// What was read for an answer; `None` when the answer may be another one at any time.
+fn read(inputs: Fields<'_>) -> Result<Option<Read>, AssembleError> {
+    // That `crypto` was loaded says nothing: most use it for digests.
+    let changes = |what: &Term| matches!(what.as_atom(), Some("clock" | "random"));
+    if !inputs.list("uncacheable")?.is_empty() || inputs.list("volatile")?.iter().any(changes) {
+        return Ok(None);
+    }
+    let paths =
+        |key| -> Result<Vec<PathBuf>, AssembleError> { Ok(inputs.list(key)?.iter().filter_map(path).collect()) };
+    let mut files = paths("files")?;
+    // What was only looked for: whether it is there is a part of the answer too.
+    files.extend(inputs.list("stats")?.iter().filter_map(|pair| path(tuple(pair)?.first()?)));
+    let variables = match inputs.get("env") {
+        Some(Term::Map(pairs)) => pairs.iter().filter_map(|(name, _)| text(name)).collect(),
+        Some(_) | None => Vec::new(),
+    };
+    Ok(Some(Read { files, directories: paths("dirs")?, variables, whole_environment: inputs.is("whole_env") }))
+}
+
+fn path_dependencies(answer: Fields<'_>, places: &Places) -> Result<Vec<PathBuf>, AssembleError> {
+    let mut roots = Vec::new();
+    for dep in answer.list("deps")? {
+        let dep = Fields::of("deps", dep)?;
+        if let Some(source) = dep.maybe("source", path)?
+            && !source.starts_with(&places.project)
+        {
+            roots.push(source);
+        }
+    }
+    roots.sort();
+    roots.dedup();
+    Ok(roots)
+}
+
+/// Where the project itself wants its release.
+fn own_output(answer: Fields<'_>) -> Result<Option<PathBuf>, AssembleError> {
+    if answer.get("distillery").is_some() {
+        return answer.map("distillery")?.maybe("output_dir", path);
+    }
+    match answer.list("releases")? {
+        [release] => Fields::of("release", release)?.maybe("path", path),
+        _ => Ok(None),
+    }
+}

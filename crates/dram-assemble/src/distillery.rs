@@ -1,0 +1,300 @@
+//! Distillery's `rel/config.exs` becomes a blueprint, without Distillery.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_release::resolve::{Mode as StartType, Style};
+use dram_release::term::Term;
+
+use crate::answer::{Fields, atom, bytes, path, text, tuple};
+use crate::blueprint::{Blueprint, Otp, Overlay, Start, Strip, Text};
+use crate::overlay::{self, Target};
+use crate::{AssembleError, erts, mix};
+
+/// Applications of Elixir itself.
+const ELIXIR: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
+/// What Distillery puts into every release besides those of Mix's rules. It has itself and `mix` there too, which
+/// releases have no use for.
+const BASE: &str = "runtime_tools";
+
+/// The blueprint of the release that the answer describes.
+///
+/// # Errors
+/// When the answer has another form, or the release asks for something that cannot be.
+pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> {
+    let release = answer.map("distillery")?;
+    let settings = release.map("settings")?;
+    let elixir = answer.map("elixir")?;
+    let version = release.need("version", text)?;
+    let mut warnings = Vec::new();
+    let otp = otp(settings, mix::otp(answer)?, &mut warnings)?;
+    let has_providers = providers(release, &mut warnings)?;
+    say_what_is_left(release, settings, &mut warnings)?;
+    let output = release.need("output_dir", path)?;
+    let mut overlays = overlays(release, &output)?;
+    let mut start = Start { elixir: true, ..Start::default() };
+    scripts(release, &version, &mut start, &mut overlays)?;
+    words_for_start(settings, &mut start)?;
+    let name = release.need("name", atom)?;
+    let vm_args = match release.maybe("vm_args", |_| Some(()))? {
+        Some(()) => release.map("vm_args")?.need("text", text)?,
+        None => {
+            // As Distillery names it, for whoever asks for a name.
+            start.node = Some(format!("{name}@127.0.0.1"));
+            warnings.push(format!(
+                "the node has no name: Distillery's own `vm.args` calls it {name}@127.0.0.1; for that write \
+                 `distribution = \"name\"` in `dram.toml`"
+            ));
+            String::new()
+        }
+    };
+    let asked = applications(release)?;
+    let excluded = match asked.iter().any(|(name, _)| name == "distillery") {
+        true => Vec::new(),
+        false => vec!["distillery".to_owned()],
+    };
+    let mut directories = vec!["priv", "include"];
+    if settings.is("include_src") {
+        directories.extend(["lib", "src", "c_src"]);
+    }
+    let consolidated = answer.map("project")?.map("consolidated")?;
+    let consolidated = if consolidated.is("wanted") { consolidated.maybe("path", path)? } else { None };
+    let places = places(answer, elixir, settings)?;
+    Ok(Blueprint {
+        style: Style::mix(&elixir.need("version", text)?),
+        path: Some(output),
+        erts: Some(erts::source(&otp)),
+        erts_programs: Vec::new(),
+        applications: asked,
+        unchecked: Vec::new(),
+        excluded,
+        places,
+        consolidated: consolidated.filter(|path| path.is_dir()),
+        directories,
+        strip: settings.is("strip_debug_info").then(|| Strip { keep: Vec::new(), compress: false }),
+        sys_config: Text::new(release.map("sys_config")?.need("text", bytes)?.to_vec()),
+        runtime_config: None,
+        has_providers,
+        vm_args: Text::new(vm_args),
+        remote_vm_args: None,
+        env_sh: None,
+        cookie: release.maybe("cookie", text)?,
+        overlays,
+        portable: false,
+        start,
+        warnings,
+        otp,
+        name,
+        version,
+    })
+}
+
+/// The Erlang that the release brings.
+fn otp(settings: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Otp, AssembleError> {
+    match settings.get("include_erts") {
+        Some(term @ Term::Binary(_)) => erts::otp_with(&path(term).unwrap_or_default(), &here),
+        Some(term) if term.as_atom() == Some("false") => {
+            warnings.push(erts::ALWAYS.to_owned());
+            Ok(here)
+        }
+        Some(_) | None => Ok(here),
+    }
+}
+
+/// What the release asks for.
+fn applications(release: Fields<'_>) -> Result<Vec<(String, Option<StartType>)>, AssembleError> {
+    let mut asked: Vec<(String, Option<StartType>)> = Vec::new();
+    for app in release.list("applications")? {
+        let wrong = || AssembleError::Project {
+            file: Some("rel/config.exs".to_owned()),
+            line: None,
+            message: format!(
+                "`{app}` is no application with a start type: permanent, transient, temporary, load, none"
+            ),
+        };
+        let (name, mode) = match (atom(app), tuple(app)) {
+            (Some(name), _) => (name, None),
+            (None, Some([name, mode])) => {
+                let mode = mode.as_atom().and_then(StartType::parse).ok_or_else(wrong)?;
+                (atom(name).ok_or_else(wrong)?, Some(mode))
+            }
+            (None, _) => return Err(wrong()),
+        };
+        // Of one that is named twice, the last says how it starts.
+        match asked.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = mode,
+            None => asked.push((name, mode)),
+        }
+    }
+    if !asked.iter().any(|(name, _)| name == BASE) {
+        asked.insert(0, (BASE.to_owned(), None));
+    }
+    Ok(asked)
+}
+
+fn places(
+    answer: Fields<'_>,
+    elixir: Fields<'_>,
+    settings: Fields<'_>,
+) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
+    let lib = elixir.need("lib", path)?;
+    let mut places: BTreeMap<String, PathBuf> = ELIXIR
+        .iter()
+        .map(|name| ((*name).to_owned(), lib.join(name)))
+        .filter(|(_, dir)| dir.join("ebin").is_dir())
+        .collect();
+    for dep in answer.list("deps")? {
+        let dep = Fields::of("deps", dep)?;
+        places.insert(dep.need("app", atom)?, dep.need("build", path)?);
+    }
+    for pair in settings.list("overrides")? {
+        if let Some([app, dir]) = tuple(pair)
+            && let (Some(app), Some(dir)) = (atom(app), path(dir))
+        {
+            places.insert(app, dir);
+        }
+    }
+    Ok(places)
+}
+
+/// Whether there is a provider that runs; says of each of the others that it does not.
+fn providers(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<bool, AssembleError> {
+    let mut runs = false;
+    for provider in release.list("providers")? {
+        let provider = Fields::of("providers", provider)?;
+        let module = provider.need("module", text)?;
+        if provider.get("at").is_some() {
+            runs = true;
+            continue;
+        }
+        let why = provider.maybe("why", text)?.map(|why| format!(" ({why})")).unwrap_or_default();
+        warnings.push(format!(
+            "the config provider `{module}` is not run{why}: let the project have `config/runtime.exs` and `releases:` \
+             in mix.exs, or set the variables with `replace_os_vars`"
+        ));
+    }
+    Ok(runs)
+}
+
+/// Settings that have no meaning here, each by its name.
+fn say_what_is_left(
+    release: Fields<'_>,
+    settings: Fields<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(), AssembleError> {
+    let mut said: Vec<String> = Vec::new();
+    for plugin in release.list("plugins")? {
+        let name = tuple(plugin).and_then(<[Term]>::first).and_then(atom).unwrap_or_else(|| plugin.to_string());
+        let name = name.strip_prefix("Elixir.").unwrap_or(&name).to_owned();
+        let line = format!("the plugin `{name}` is not run: what it does to the release does not happen");
+        if !said.contains(&line) {
+            said.push(line);
+        }
+    }
+    warnings.append(&mut said);
+    if settings.is("dev_mode") {
+        warnings.push("`dev_mode` links to the project: the release has copies all the same".to_owned());
+    }
+    let executable = settings.list("executable")?.iter().filter_map(tuple);
+    let is_on =
+        |pair: &[Term]| pair[0].as_atom() == Some("enabled") && pair.get(1).and_then(Term::as_atom) == Some("true");
+    if executable.clone().any(is_on) {
+        warnings.push("`executable` is not known: the release is a directory and an archive".to_owned());
+    }
+    if !settings.list("appup_transforms")?.is_empty() {
+        warnings.push("`appup_transforms` are not run".to_owned());
+    }
+    if !settings.list("code_paths")?.is_empty() {
+        warnings.push("`code_paths` is not known: name the applications' directories in `overrides`".to_owned());
+    }
+    Ok(())
+}
+
+/// Hooks and commands: they go where Distillery has them.
+fn scripts(
+    release: Fields<'_>,
+    version: &str,
+    start: &mut Start,
+    overlays: &mut Vec<Overlay>,
+) -> Result<(), AssembleError> {
+    let place = |kind: &str, name: &str| {
+        crate::assemble::one_name("the script", name)?;
+        crate::assemble::one_name("the version", version)?;
+        TreePath::parse(format!("releases/{version}/{kind}/{name}").as_bytes())
+            .map_err(|error| AssembleError::Answer(error.to_string()))
+    };
+    for hook in release.list("hooks")? {
+        let Some([key, from]) = tuple(hook) else { continue };
+        let (Some(key), Some(from)) = (atom(key), path(from)) else { continue };
+        // `pre_start_hooks` is a directory, `pre_start_hook` a script.
+        let (moment, at) = match key.strip_suffix("_hooks") {
+            Some(moment) => (moment, format!("{moment}.d")),
+            None => {
+                let moment = key.strip_suffix("_hook").unwrap_or(&key);
+                (moment, moment.to_owned())
+            }
+        };
+        if !from.exists() {
+            return Err(not_there(&key, &from));
+        }
+        let at = place("hooks", &at)?;
+        overlays.push(Overlay::Copy(from, at.clone()));
+        start.hooks.push((moment.to_owned(), at));
+    }
+    for command in release.list("commands")? {
+        let Some([name, from]) = tuple(command) else { continue };
+        let (Some(name), Some(from)) = (atom(name), path(from)) else { continue };
+        if !from.is_file() {
+            return Err(not_there(&name, &from));
+        }
+        let at = place("commands", &format!("{name}.sh"))?;
+        overlays.push(Overlay::Copy(from, at.clone()));
+        start.commands.push((name, at, String::new()));
+    }
+    Ok(())
+}
+
+fn not_there(what: &str, from: &Path) -> AssembleError {
+    let message = format!("`{what}` is set to `{}`, which is not there", from.display());
+    AssembleError::Project { file: Some("rel/config.exs".to_owned()), line: None, message }
+}
+
+/// `erl_opts` and `run_erl_env`, where the environment does not say otherwise.
+fn words_for_start(settings: Fields<'_>, start: &mut Start) -> Result<(), AssembleError> {
+    let options = settings.maybe("erl_opts", text)?.unwrap_or_default();
+    if !options.trim().is_empty() {
+        start.env.insert("ERL_OPTS".to_owned(), options.trim().to_owned());
+    }
+    let variables = settings.maybe("run_erl_env", text)?.unwrap_or_default();
+    for (name, value) in variables.split_whitespace().filter_map(|word| word.split_once('=')) {
+        start.env.insert(name.to_owned(), value.trim_matches(['"', '\'']).to_owned());
+    }
+    Ok(())
+}
+
+fn overlays(release: Fields<'_>, output: &Path) -> Result<Vec<Overlay>, AssembleError> {
+    let mut overlays = Vec::new();
+    for step in release.list("overlays")? {
+        let parts = tuple(step).unwrap_or_default();
+        let kind = parts.first().and_then(Term::as_atom).unwrap_or_default();
+        let target = |at: &Term| Target::parse(&path(at).unwrap_or_default(), output).map(|target| target.at);
+        overlays.push(match (kind, &parts[1.min(parts.len())..]) {
+            ("mkdir", [at]) => Overlay::Make(target(at)?),
+            ("copy", [from, at]) => {
+                let from = path(from).unwrap_or_default();
+                if !from.exists() {
+                    return Err(not_there("copy", &from));
+                }
+                Overlay::Copy(from, target(at)?)
+            }
+            ("link", [said, at]) => Overlay::Link(bytes(said).unwrap_or_default().to_vec(), target(at)?),
+            ("template", [from, at, made]) => {
+                let executable = overlay::is_executable(&path(from).unwrap_or_default());
+                Overlay::Text(text(made).unwrap_or_default(), target(at)?, executable)
+            }
+            _ => return Err(AssembleError::Answer(format!("there is no overlay `{step}`"))),
+        });
+    }
+    Ok(overlays)
+}

@@ -1,0 +1,130 @@
+//! What rebar3 and Distillery lay over a release: where from, and where to.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+
+use crate::AssembleError;
+
+/// Where something goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Where.
+    pub(crate) at: TreePath,
+    /// Whether it was written as a directory, with a slash at its end.
+    pub(crate) is_directory: bool,
+}
+
+impl Target {
+    /// The place `text` in a release that its own settings put at `output`.
+    ///
+    /// # Errors
+    /// When it lies outside.
+    pub(crate) fn parse(text: &Path, output: &Path) -> Result<Target, AssembleError> {
+        let outside = || AssembleError::Project {
+            file: None,
+            line: None,
+            message: format!("an overlay goes to `{}`, which is not in the release", text.display()),
+        };
+        let below = match (text.strip_prefix(output), text.is_absolute()) {
+            (Ok(below), _) => below,
+            (Err(_), true) => return Err(outside()),
+            (Err(_), false) => text,
+        };
+        let at = TreePath::parse(below.as_os_str().as_bytes()).map_err(|_| outside())?;
+        Ok(Target { at, is_directory: text.as_os_str().as_bytes().ends_with(b"/") })
+    }
+}
+
+/// Whether the file can be executed.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o111 != 0)
+}
+
+/// The files that `pattern` stands for, sorted: `*` and `?` in names, as Erlang's `filelib:wildcard` has them. Without
+/// either it is the file itself, if it is there.
+///
+/// # Errors
+/// When it has other signs of a pattern.
+pub(crate) fn wildcard(pattern: &Path) -> Result<Vec<PathBuf>, AssembleError> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let word = part.as_os_str().as_bytes();
+        if word == b"**" || word.iter().any(|byte| b"[]{}".contains(byte)) && !pattern.exists() {
+            let message = format!("the pattern `{}` has more than `*` and `?`", pattern.display());
+            return Err(AssembleError::Project { file: None, line: None, message });
+        }
+        found = match word.iter().any(|byte| b"*?".contains(byte)) {
+            false => found.into_iter().map(|dir| dir.join(part)).collect(),
+            true => found.into_iter().flat_map(|dir| matching(&dir, word)).collect(),
+        };
+    }
+    found.retain(|path| fs::symlink_metadata(path).is_ok());
+    found.sort();
+    Ok(found)
+}
+
+fn matching(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let is_meant = |name: &[u8]| fits(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."));
+    entries.filter(|entry| is_meant(entry.file_name().as_bytes())).map(|entry| entry.path()).collect()
+}
+
+/// Whether `name` fits `pattern`; each `*` is tried again where it failed, the last one only.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut of_name, mut again) = (0, 0, None);
+    while of_name < name.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                again = Some((at + 1, of_name));
+                at += 1;
+            }
+            Some(sign) if *sign == b'?' || *sign == name[of_name] => {
+                at += 1;
+                of_name += 1;
+            }
+            Some(_) | None => match again {
+                Some((after, taken)) => {
+                    again = Some((after, taken + 1));
+                    at = after;
+                    of_name = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|sign| *sign == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_and_question_marks_stand_for_names() {
+        for (pattern, name, is_so) in [
+            ("*", "a", true),
+            ("*.sh", "a.sh", true),
+            ("*.sh", "a.txt", false),
+            ("a?c", "abc", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+            ("a**", "a", true),
+        ] {
+            assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), is_so, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn targets_stay_in_the_release() {
+        let output = Path::new("/project/_build/prod/rel/demo");
+        let at = |text: &str| Target::parse(Path::new(text), output).map(|target| target.at.to_string()).ok();
+        assert_eq!(at("./bin/x").as_deref(), at("bin/x").as_deref());
+        assert_eq!(at("/project/_build/prod/rel/demo/bin/x"), at("bin/x"));
+        assert_eq!((at("../x"), at("/etc/x")), (None, None));
+        assert!(Target::parse(Path::new("share/"), output).unwrap().is_directory);
+    }
+}
