@@ -202,8 +202,13 @@ fn it_needs_no_shell_no_proc_and_no_etc_but_a_null_device() {
         copy_needs(&bin.join(name), world.dir.path());
     }
     let inside = |arguments: &[&str]| {
-        let mut command = Command::new("chroot");
-        command.env_clear().env("ERL_EPMD_PORT", world.port.to_string()).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+        let mut command = Command::new("timeout");
+        // In front of the system, so that a test that waits for its end does not wait for ever.
+        command
+            .args(["--foreground", "60", "chroot"])
+            .env_clear()
+            .env("ERL_EPMD_PORT", world.port.to_string())
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         command.arg(world.dir.path()).arg("/app/bin/demo").args(arguments);
         command
     };
@@ -220,7 +225,7 @@ fn it_needs_no_shell_no_proc_and_no_etc_but_a_null_device() {
     assert_eq!(text(&said.stdout), "here\n", "{}", text(&said.stderr));
     assert!(inside(&["stop"]).envs(named).status().unwrap().success());
     assert_eq!(system.code(), Some(0));
-    fs::write(world.root.join("releases/0.1.0/env.sh"), "A=1\n").unwrap();
+    fs::write(world.root.join("releases/0.1.0/env.sh"), "A=$(echo 1)\n").unwrap();
     let refused = inside(&["foreground"]).output().unwrap();
     assert!(text(&refused.stderr).contains("there is no `/bin/sh`"), "{}", text(&refused.stderr));
 }
@@ -242,8 +247,13 @@ fn a_portable_release_brings_its_own_loader() {
     }
     world.make_portable(&erts);
     let inside = |arguments: &[&str]| {
-        let mut command = Command::new("chroot");
-        command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("RELEASE_COOKIE", "c");
+        let mut command = Command::new("timeout");
+        // In front of the system, so that a test that waits for its end does not wait for ever.
+        command
+            .args(["--foreground", "60", "chroot"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("RELEASE_COOKIE", "c");
         command.envs([("RELEASE_DISTRIBUTION", "name"), ("RELEASE_NODE", "three@127.0.0.1")]);
         command.env("ERL_EPMD_PORT", world.port.to_string());
         command.arg(world.dir.path()).arg("/app/bin/demo").args(arguments);
