@@ -1,14 +1,17 @@
 //! The small files of a release.
 
 use crate::print::{pretty, write};
-use crate::resolve::Release;
+use crate::resolve::{Member, Mode, Release, Style};
 use crate::term::Term;
 
-/// The text of `NAME.rel`, as `mix release` writes it.
+/// The text of `NAME.rel`, as `mix release` and relx write it: the second leaves out what goes without saying.
 pub fn rel(release: &Release) -> String {
-    let member = |member: &crate::resolve::Member| {
-        let mut parts = vec![Term::atom(&member.name), Term::string(&member.version), Term::atom(member.mode.name())];
-        if !member.included.is_empty() {
+    let member = |member: &Member| {
+        let mut parts = vec![Term::atom(&member.name), Term::string(&member.version)];
+        if release.style != Style::Relx || member.mode != Mode::Permanent {
+            parts.push(Term::atom(member.mode.name()));
+        }
+        if member.says_included {
             parts.push(Term::atoms(&member.included));
         }
         Term::Tuple(parts)
@@ -36,7 +39,7 @@ pub fn releases(release: &Release) -> String {
 /// The same for a release that lies at `root`.
 pub fn releases_below(release: &Release, root: &str) -> String {
     let slash = if root.is_empty() { "" } else { "/" };
-    let library = |member: &crate::resolve::Member| {
+    let library = |member: &Member| {
         let place = format!("{root}{slash}lib/{}-{}", member.name, member.version);
         Term::tuple([Term::atom(&member.name), Term::string(&member.version), Term::string(&place)])
     };

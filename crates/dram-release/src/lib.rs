@@ -14,5 +14,6 @@ pub mod files;
 mod order;
 mod order_of_terms;
 pub mod print;
+pub mod relx;
 pub mod resolve;
 pub mod term;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::catalog::{Catalog, Found};
-use crate::resolve::{Member, Release, ResolveError};
+use crate::resolve::{Member, Mode, Release, ResolveError};
 
 /// An application in its place.
 #[derive(Debug, Clone)]
@@ -26,35 +26,41 @@ pub(crate) fn check(release: &Release, catalog: &Catalog) -> Vec<ResolveError> {
     let mut included: BTreeMap<&str, &str> = BTreeMap::new();
     let mut modules: BTreeMap<&str, &str> = BTreeMap::new();
     let found: Vec<_> = release.members.iter().filter_map(|member| catalog.get(&member.name)).collect();
-    for Found { app, .. } in &found {
+    base(release, &mut errors);
+    undefined(release, catalog, &mut errors);
+    for (member, Found { app, .. }) in release.members.iter().zip(&found) {
         let own = app.name.as_str();
         for name in &app.registered {
-            // One that registers a name twice is only careless.
-            if let Some(first) = registered.insert(name, own).filter(|first| *first != own) {
+            if let Some(first) = registered.insert(name, own) {
                 let (name, first, second) = (name.clone(), first.to_owned(), own.to_owned());
                 errors.push(ResolveError::RegisteredTwice { name, first, second });
             }
         }
-        for name in &app.included_applications {
+        for name in &member.included {
             if let Some(first) = included.insert(name, own) {
                 let (name, first, second) = (name.clone(), first.to_owned(), own.to_owned());
                 errors.push(ResolveError::IncludedTwice { name, first, second });
             }
         }
         for module in &app.modules {
-            if let Some(first) = modules.insert(module, own).filter(|first| *first != own) {
+            if let Some(first) = modules.insert(module, own) {
                 let (module, first, second) = (module.clone(), first.to_owned(), own.to_owned());
                 errors.push(ResolveError::ModuleTwice { module, first, second });
             }
         }
     }
+    // A module that is compiled and not listed can start an application too.
+    let compiled: BTreeSet<&str> =
+        found.iter().filter_map(|found| found.beams.as_ref()).flatten().map(String::as_str).collect();
     for Found { app, beams, location, .. } in &found {
         let missing = |module: &&String| beams.as_ref().is_some_and(|beams| !beams.contains(*module));
         if let Some(module) = app.modules.iter().find(missing) {
             let (app, module, location) = (app.name.clone(), module.clone(), location.clone());
             errors.push(ResolveError::NoBeam { app, module, location });
         }
-        if let Some(module) = app.start_module().filter(|module| !modules.contains_key(module)) {
+        if let Some(module) =
+            app.start_module().filter(|module| !modules.contains_key(module) && !compiled.contains(module))
+        {
             errors.push(ResolveError::NoStartModule { app: app.name.clone(), module: module.to_owned() });
         }
     }
@@ -64,6 +70,33 @@ pub(crate) fn check(release: &Release, catalog: &Catalog) -> Vec<ResolveError> {
         errors.push(ResolveError::Cycle(cycle));
     }
     errors
+}
+
+/// Erlang's own applications are there, and permanent.
+fn base(release: &Release, errors: &mut Vec<ResolveError>) {
+    for name in ["kernel", "stdlib"] {
+        match release.members.iter().find(|member| member.name == name).map(|member| member.mode) {
+            Some(Mode::Permanent) => {}
+            Some(mode) => errors.push(ResolveError::Base { name: name.to_owned(), mode }),
+            None => errors.push(ResolveError::Missing { name: name.to_owned(), by: None }),
+        }
+    }
+}
+
+/// Applications that others need, and that are no members.
+fn undefined(release: &Release, catalog: &Catalog, errors: &mut Vec<ResolveError>) {
+    let members: BTreeSet<&str> = release.members.iter().map(Member::name).collect();
+    let mut reported = BTreeSet::new();
+    for member in &release.members {
+        let Some(Found { app, .. }) = catalog.get(&member.name) else { continue };
+        let used = app.applications.iter().filter(|name| !app.optional_applications.contains(name));
+        for name in used.chain(&member.included) {
+            let is_there = members.contains(name.as_str()) || release.excluded.contains(name);
+            if !is_there && reported.insert(name) {
+                errors.push(ResolveError::Missing { name: name.clone(), by: Some(member.name.clone()) });
+            }
+        }
+    }
 }
 
 /// The applications in the order they load and start; a circle, by name, when there is one.
@@ -104,10 +137,10 @@ pub(crate) fn place<'a>(release: &'a Release, catalog: &'a Catalog) -> Result<Ve
 fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> {
     let position: BTreeMap<&str, usize> =
         release.members.iter().enumerate().map(|(at, member)| (member.name(), at)).collect();
-    let mut above: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut above: BTreeMap<String, &str> = BTreeMap::new();
     for member in &release.members {
-        for name in &member.included {
-            above.entry(name).or_insert(member.name());
+        for name in &included(member, &release.excluded) {
+            above.entry(name.clone()).or_insert(member.name());
         }
     }
     let top = |name: &'a str| {
@@ -129,7 +162,8 @@ fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> 
         let found = catalog.get(&member.name)?;
         let my_top = top(&member.name);
         let mut uses = found.app.applications.clone();
-        for used in &found.app.applications {
+        uses.retain(|name| !release.excluded.contains(name));
+        for used in &uses.clone() {
             if used == my_top {
                 uses.retain(|name| name != my_top);
             } else if let Some(holder) = above.get(used.as_str()) {
@@ -142,10 +176,14 @@ fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> 
                 }
             }
         }
-        let includes = sorted(found.app.included_applications.clone());
+        let includes = sorted(included(member, &release.excluded));
         Some(Placed { member, found, uses: sorted(uses), includes })
     };
     release.members.iter().filter_map(place).collect()
+}
+
+fn included(member: &Member, excluded: &BTreeSet<String>) -> Vec<String> {
+    member.included.iter().filter(|name| !excluded.contains(*name)).cloned().collect()
 }
 
 /// A circle of applications that wait for each other: its names, the first one again at the end.

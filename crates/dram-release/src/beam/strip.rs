@@ -19,16 +19,21 @@ pub struct StripRule {
 enum Order {
     /// These chunks, in this order, whatever the file's is.
     Listed(&'static [&'static [u8; 4]]),
+    /// These chunks in this order, behind those that are kept besides.
+    After(&'static [&'static [u8; 4]]),
     /// All but these, in the file's order.
     AllBut(&'static [&'static [u8; 4]]),
 }
 
-/// What Mix keeps before Elixir 1.16.
+/// What Mix keeps before Elixir 1.15.4.
 const MIX_OLD: &[&[u8; 4]] =
     &[b"Atom", b"AtU8", b"Attr", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Line"];
 /// What Mix keeps since: `Attr`, and what `beam_lib:significant_chunks/0` says.
 const MIX_NEW: &[&[u8; 4]] =
     &[b"Attr", b"Line", b"Type", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
+/// What `beam_lib:significant_chunks/0` says.
+const SIGNIFICANT: &[&[u8; 4]] =
+    &[b"Line", b"Type", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
 /// The attribute that names files which the module was made from.
 const EXTERNAL_RESOURCE: &str = "external_resource";
 /// What says how a module was made, and nothing about what it does.
@@ -38,12 +43,19 @@ impl StripRule {
     /// The rule of a style, with further chunks that stay.
     pub fn for_style(style: &Style, keep: &[String], compress: bool) -> StripRule {
         let order = match style {
-            Style::Mix { elixir } if *elixir < (1, 16) => Order::Listed(MIX_OLD),
+            Style::Mix { elixir } if *elixir < (1, 15, 4) => Order::Listed(MIX_OLD),
             Style::Mix { .. } => Order::Listed(MIX_NEW),
-            Style::Plain => Order::AllBut(DISPENSABLE),
+            Style::Relx | Style::Plain => Order::AllBut(DISPENSABLE),
         };
         let keep = keep.iter().filter_map(|name| name.as_bytes().try_into().ok()).collect();
         StripRule { order, keep, compress, drop_paths: false }
+    }
+
+    /// The rule of `beam_lib:strip_release/2`, which relx uses with `Attr` and Distillery with nothing to keep: what OTP
+    /// calls significant, compressed with gzip.
+    pub fn erlang(keep: &[String]) -> StripRule {
+        let keep = keep.iter().filter_map(|name| name.as_bytes().try_into().ok()).collect();
+        StripRule { order: Order::After(SIGNIFICANT), keep, compress: true, drop_paths: false }
     }
 
     /// The same rule, which also leaves out what names files of the machine that compiled the module: the attribute
@@ -72,6 +84,10 @@ pub fn strip(bytes: &[u8], name: Option<&[u8]>, rule: &StripRule) -> Result<Vec<
             let names = names.iter().map(|name| **name);
             let further = rule.keep.iter().copied().filter(|name| !names.clone().any(|listed| listed == *name));
             names.clone().chain(further).filter_map(|name| Some((name, beam.chunk(&name)?))).collect()
+        }
+        Order::After(names) => {
+            let further = names.iter().map(|name| **name).filter(|name| !rule.keep.contains(name));
+            rule.keep.iter().copied().chain(further).filter_map(|name| Some((name, beam.chunk(&name)?))).collect()
         }
         Order::AllBut(names) => {
             let stays = |chunk: &&Chunk<'_>| !names.contains(&&chunk.0) || rule.keep.contains(&chunk.0);

@@ -59,7 +59,7 @@ strip(Dir, File, Keep) ->
     {ok, _} = beam_lib:strip_files([binary_to_list(Copy)], Keep),
     {ok, Bytes} = file:read_file(Copy),
     ok = file:delete(Copy),
-    erlang:md5(zlib:gunzip(Bytes)).
+    zlib:gunzip(Bytes).
 
 beam(File) ->
     Name = binary_to_list(File),

@@ -1,0 +1,192 @@
+//! Which applications a release has under the rules of relx.
+//!
+//! Follows relx 4: `rlx_release` reads what is asked for, `rlx_resolve` works out what it needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::app::App;
+use crate::catalog::Catalog;
+use crate::resolve::{Member, Mode, Release, ResolveError, Style, checked};
+use crate::term::Term;
+
+/// An application that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Goal {
+    /// Its name.
+    pub name: String,
+    /// The version that it must have.
+    pub version: Option<String>,
+    /// How it starts.
+    pub mode: Option<Mode>,
+    /// What it includes, of the applications that its specification includes.
+    pub included: Option<Vec<String>>,
+}
+
+/// Something that asks for no application.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` asks for no application: it is `NAME`, or a tuple of NAME and a version, a start type, applications to include"
+)]
+pub struct GoalError(
+    /// What it is.
+    pub String,
+);
+
+impl Goal {
+    /// Reads `name`, `{name, Mode}`, `{name, "1.0"}`, `{name, [included]}`, `{name, "1.0", Mode}`,
+    /// `{name, "1.0", [included]}` or `{name, "1.0", Mode, [included]}`.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(term: &Term) -> Result<Goal, GoalError> {
+        let wrong = || GoalError(term.to_string().chars().take(80).collect());
+        let (name, rest) = match (term.as_atom(), term.as_tuple()) {
+            (Some(name), _) => (name, &[][..]),
+            (None, Some([name, rest @ ..])) => (name.as_atom().ok_or_else(wrong)?, rest),
+            (None, _) => return Err(wrong()),
+        };
+        let mut goal = Goal { name: name.to_owned(), version: None, mode: None, included: None };
+        let mode = |term: &Term| term.as_atom().and_then(Mode::parse);
+        let version = |term: &Term| term.as_string();
+        match rest {
+            [] if term.as_atom().is_some() => {}
+            // An empty list includes nothing: no version is empty.
+            [one] => match (mode(one), one.as_atoms(), version(one)) {
+                (Some(mode), _, _) => goal.mode = Some(mode),
+                (None, Some(included), _) => goal.included = Some(included),
+                (None, None, Some(version)) => goal.version = Some(version),
+                (None, None, None) => return Err(wrong()),
+            },
+            [first, second] => {
+                goal.version = Some(version(first).ok_or_else(wrong)?);
+                match (mode(second), second.as_atoms()) {
+                    (Some(mode), _) => goal.mode = Some(mode),
+                    (None, Some(included)) => goal.included = Some(included),
+                    (None, None) => return Err(wrong()),
+                }
+            }
+            [first, second, third] => {
+                goal.version = Some(version(first).ok_or_else(wrong)?);
+                goal.mode = Some(mode(second).ok_or_else(wrong)?);
+                goal.included = Some(third.as_atoms().ok_or_else(wrong)?);
+            }
+            _ => return Err(wrong()),
+        }
+        Ok(goal)
+    }
+}
+
+/// What a release is asked to be.
+#[derive(Debug, Clone)]
+pub struct RelxSpec {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The version of its run-time system.
+    pub erts: String,
+    /// The number of its OTP release.
+    pub otp: u32,
+    /// Applications that were asked for, in order.
+    pub goals: Vec<Goal>,
+    /// Applications that are left out, whoever needs them.
+    pub excluded: Vec<String>,
+}
+
+/// Works out the release: what each application needs stands before it.
+///
+/// # Errors
+/// Everything that is wrong, so far as one thing does not hide another.
+pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
+    let mut errors = Vec::new();
+    let mut goals: BTreeMap<&str, &Goal> = BTreeMap::new();
+    for goal in &spec.goals {
+        // Of two goals for one application the first counts.
+        goals.entry(&goal.name).or_insert(goal);
+    }
+    let order = needed(spec, &goals, catalog, &mut errors);
+    let included: BTreeSet<&String> = order.iter().flat_map(|app| &app.included_applications).collect();
+    let mut members = Vec::new();
+    for app in &order {
+        let goal = goals.get(app.name.as_str());
+        let usual = if included.contains(&app.name) { Mode::Load } else { Mode::Permanent };
+        let said = goal.and_then(|goal| goal.included.clone());
+        for name in said.iter().flatten().filter(|name| !app.included_applications.contains(name)) {
+            errors.push(ResolveError::NotIncluded { app: app.name.clone(), name: name.clone() });
+        }
+        members.push(Member {
+            name: app.name.clone(),
+            version: app.vsn.clone(),
+            // A goal that does not say how it starts is permanent, even where another includes it.
+            mode: goal.map_or(usual, |goal| goal.mode.unwrap_or(Mode::Permanent)),
+            says_included: said.is_some(),
+            included: said.unwrap_or_else(|| app.included_applications.clone()),
+        });
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let release = Release {
+        name: spec.name.clone(),
+        version: spec.version.clone(),
+        erts: spec.erts.clone(),
+        otp: spec.otp,
+        style: Style::Relx,
+        members,
+        excluded: spec.excluded.iter().cloned().collect(),
+    };
+    checked(release, catalog)
+}
+
+/// One that is wanted: before what it needs was looked at, and after.
+enum Step<'a> {
+    Enter { name: &'a str, by: Option<&'a App> },
+    Leave(&'a App),
+}
+
+/// The applications, what each needs before it.
+fn needed<'a>(
+    spec: &'a RelxSpec,
+    goals: &BTreeMap<&str, &'a Goal>,
+    catalog: &'a Catalog,
+    errors: &mut Vec<ResolveError>,
+) -> Vec<&'a App> {
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    // The next one is at the end.
+    let mut steps: Vec<Step<'a>> =
+        spec.goals.iter().rev().map(|goal| Step::Enter { name: &goal.name, by: None }).collect();
+    while let Some(step) = steps.pop() {
+        let (name, by) = match step {
+            Step::Leave(app) => {
+                if !spec.excluded.contains(&app.name) {
+                    order.push(app);
+                }
+                continue;
+            }
+            Step::Enter { name, .. } if seen.contains(name) => continue,
+            Step::Enter { name, by } => (name, by),
+        };
+        let Some(found) = catalog.get(name) else {
+            // It may be there for one, and must be for another.
+            if !by.is_some_and(|by| by.optional_applications.iter().any(|optional| optional == name)) {
+                let by = by.map(|app| app.name.clone());
+                errors.push(ResolveError::Missing { name: name.to_owned(), by });
+                seen.insert(name);
+            }
+            continue;
+        };
+        seen.insert(name);
+        let app = &found.app;
+        if let Some(asked) = goals.get(name).and_then(|goal| goal.version.as_ref()).filter(|asked| **asked != app.vsn) {
+            let (name, asked, found_version) = (name.to_owned(), asked.clone(), app.vsn.clone());
+            let location = found.location.clone();
+            errors.push(ResolveError::Version { name, asked, found: found_version, location });
+        }
+        steps.push(Step::Leave(app));
+        let children = app.applications.iter().chain(&app.included_applications).chain(&app.optional_applications);
+        let children: Vec<_> = children.map(|name| Step::Enter { name, by: Some(app) }).collect();
+        steps.extend(children.into_iter().rev());
+    }
+    order
+}
