@@ -97,7 +97,11 @@ fn unsupported(release: Fields<'_>) -> Result<Vec<String>, AssembleError> {
             ));
         }
     }
-    if release.list("executables")?.iter().any(|system| system.as_atom() == Some("windows")) {
+    // Mix makes them unless it is told not to; whoever names Windows wants them.
+    let named = release.list("options")?.iter().filter_map(tuple);
+    let mut systems =
+        named.filter(|pair| pair[0].as_atom() == Some("include_executables_for")).filter_map(|pair| list(pair.get(1)?));
+    if systems.any(|systems| systems.iter().any(|system| system.as_atom() == Some("windows"))) {
         warnings.push("`include_executables_for` has `:windows`: the release is for Linux only".to_owned());
     }
     Ok(warnings)

@@ -217,7 +217,7 @@ fn hooks(release: Fields<'_>, start: &mut Start, warnings: &mut Vec<String>) -> 
 fn builtin(event: &str, hook: &Term) -> String {
     let name = tuple(hook).and_then(<[Term]>::first).unwrap_or(hook).as_atom().unwrap_or_default().to_owned();
     let why = match name.as_str() {
-        "pid" => "`bin/NAME pid` says the number, and `-kernel pidfile` is no setting of ours",
+        "pid" => "`bin/NAME pid` prints the number",
         "wait_for_vm_start" => "`bin/NAME ping` says when the node answers",
         "wait_for_process" => "`bin/NAME rpc 'whereis(NAME)'` asks for it",
         _ => "it is relx's own",
