@@ -21,6 +21,18 @@ need_static_busybox() {
   fi
 }
 
+need_erlang() {
+  # Debian has Erlang in many packages: the projects need these, and their libraries of C its header.
+  local root=/usr/lib/erlang application
+  if command -v erl >/dev/null; then
+    root=$(erl -noshell -eval 'io:put_chars(code:root_dir()), halt().')
+  fi
+  [ -e "$root/usr/include/erl_nif.h" ] || missing+=(erlang-dev)
+  for application in crypto runtime_tools; do
+    compgen -G "$root/lib/$application-*" >/dev/null || missing+=("erlang-${application//_/-}")
+  done
+}
+
 needs_build() {
   need gcc gcc
   # libc.a: dram is linked statically.
@@ -52,6 +64,13 @@ needs_test() {
   need zstd zstd
   need bzip2 bzip2
   need python3 python3
+  # Projects to release, and what builds them.
+  need elixir mix
+  need rebar3 rebar3
+  need erlang-base erl
+  need make make
+  need gcc gcc
+  need_erlang
 }
 
 needs_bench() {

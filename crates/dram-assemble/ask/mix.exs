@@ -372,7 +372,7 @@ defmodule DramAsk.Mix do
   # cookie          text | nil     only if the user set one
   # overlays        [path]         in the order they are to be copied
   # steps           [:assemble | :tar | map]  the map: text, arity, module, name, external
-  # executables     [:unix | :windows]
+  # executables     [:unix | :windows], and executables_set, whether the project says so
   # validate_compile_env  boolean
   # compile_env     [{app, path, {:ok, value} | :error}]
   # skip_mode_validation_for  [app]
@@ -427,6 +427,7 @@ defmodule DramAsk.Mix do
       overlays: Enum.map(overlays ++ List.wrap(release.options[:overlays]), &absolute/1),
       steps: Enum.map(release.steps, &step/1),
       executables: Keyword.get(release.options, :include_executables_for, [:unix, :windows]),
+      executables_set: Keyword.has_key?(release.options, :include_executables_for),
       validate_compile_env: Keyword.get(release.options, :validate_compile_env, true),
       compile_env:
         for({_, p} <- release.applications, entry <- p[:compile_env] || [], do: printable(entry)),

@@ -3,11 +3,15 @@
 //! Mix, rebar3, Distillery and bare directories each fill one in; [`crate::assemble`] knows nothing of them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
+use dram_release::consult::consult;
 use dram_release::resolve::{Mode as StartType, Style};
+use dram_release::term::Term;
 
+use crate::AssembleError;
 use crate::settings::{Distribution, Mode};
 
 /// Everything that a release is made of.
@@ -80,9 +84,30 @@ impl Text {
         Text { bytes: text.into(), is_source: false }
     }
 
-    /// A template.
-    pub(crate) fn source(text: impl Into<Vec<u8>>) -> Text {
-        Text { bytes: text.into(), is_source: true }
+    /// The file `path`; a template if its name says so.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn read(path: &Path) -> Result<Text, AssembleError> {
+        let bytes = fs::read(path).map_err(AssembleError::io("read", path))?;
+        Ok(Text { bytes, is_source: path.extension().is_some_and(|extension| extension == "src") })
+    }
+
+    /// The configuration in the file `path`. A template is no term yet, and is not looked into.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the emulator would not read it.
+    pub(crate) fn read_configuration(path: &Path) -> Result<Text, AssembleError> {
+        let text = Text::read(path)?;
+        if !text.is_source {
+            let terms =
+                consult(&text.bytes).map_err(|source| AssembleError::Terms { path: path.to_owned(), source })?;
+            if !matches!(terms.as_slice(), [Term::List(_)]) {
+                let message = "a configuration is one list of applications with their settings, and a dot".to_owned();
+                return Err(AssembleError::Project { file: Some(path.display().to_string()), line: None, message });
+            }
+        }
+        Ok(text)
     }
 
     /// The name of its file.

@@ -39,7 +39,7 @@ use answer::Fields;
 use archive::Pieces;
 use ask::{Builder, Places};
 use assemble::Assembly;
-use blueprint::Blueprint;
+use blueprint::{Blueprint, Text};
 use settings::Settings;
 use written::Written;
 
@@ -187,12 +187,6 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
         commands,
         env,
     } = settings;
-    let read = |path: PathBuf| {
-        let path = project.join(path);
-        let bytes = fs::read(&path).map_err(AssembleError::io("read", &path))?;
-        let is_source = path.extension().is_some_and(|extension| extension == "src");
-        Ok::<_, AssembleError>(blueprint::Text { bytes, is_source })
-    };
     if let Some(version) = version {
         blueprint.version = version;
     }
@@ -200,10 +194,10 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
     blueprint.start.distribution = distribution.or(blueprint.start.distribution);
     blueprint.portable = portable.unwrap_or(blueprint.portable);
     if let Some(path) = vm_args {
-        blueprint.vm_args = read(path)?;
+        blueprint.vm_args = Text::read(&project.join(path))?;
     }
     if let Some(path) = sys_config {
-        blueprint.sys_config = read(path)?;
+        blueprint.sys_config = Text::read_configuration(&project.join(path))?;
     }
     let overlays = overlays.unwrap_or_default();
     blueprint.overlays.extend(overlays.into_iter().map(|dir| blueprint::Overlay::Dir(project.join(dir))));

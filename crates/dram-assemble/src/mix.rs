@@ -98,10 +98,8 @@ fn unsupported(release: Fields<'_>) -> Result<Vec<String>, AssembleError> {
         }
     }
     // Mix makes them unless it is told not to; whoever names Windows wants them.
-    let named = release.list("options")?.iter().filter_map(tuple);
-    let mut systems =
-        named.filter(|pair| pair[0].as_atom() == Some("include_executables_for")).filter_map(|pair| list(pair.get(1)?));
-    if systems.any(|systems| systems.iter().any(|system| system.as_atom() == Some("windows"))) {
+    let has_windows = release.list("executables")?.iter().any(|system| system.as_atom() == Some("windows"));
+    if has_windows && release.is("executables_set") {
         warnings.push("`include_executables_for` has `:windows`: the release is for Linux only".to_owned());
     }
     Ok(warnings)

@@ -180,8 +180,10 @@ fn file(release: Fields<'_>, key: &'static str, default: &str) -> Result<Text, A
     let Some(path) = set.maybe("path", path)? else {
         return Ok(Text::new(if set.need("kind", atom)? == "none" { "" } else { default }));
     };
-    let bytes = fs::read(&path).map_err(AssembleError::io("read", &path))?;
-    Ok(if set.need("kind", atom)? == "src" { Text::source(bytes) } else { Text::new(bytes) })
+    // The setting decides whether it is a template, not the name.
+    let is_source = set.need("kind", atom)? == "src";
+    let read = if key == "sys_config" && !is_source { Text::read_configuration } else { Text::read };
+    Ok(Text { is_source, ..read(&path)? })
 }
 
 /// `extended_start_script_hooks`.

@@ -8,6 +8,7 @@ mod house;
 mod images;
 mod parity;
 mod readme;
+mod release;
 mod robust;
 mod rootless;
 mod run;

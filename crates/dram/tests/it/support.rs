@@ -138,6 +138,17 @@ pub(crate) fn tool(program: &str) -> Tool {
 }
 
 impl Tool {
+    /// The program in that file.
+    pub(crate) fn of(program: &Path) -> Tool {
+        Tool { command: Command::new(program), stdin: Vec::new(), umask: None }
+    }
+
+    /// Without this variable of the environment.
+    pub(crate) fn without(mut self, name: &str) -> Tool {
+        self.command.env_remove(name);
+        self
+    }
+
     pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Tool {
         self.command.arg(word);
         self
