@@ -83,7 +83,11 @@ fn modules_are_read_as_erlang_reads_them() {
             Term::List(beam.behaviours().unwrap().iter().map(atom).collect()),
             Term::Binary(beam.md5().unwrap().to_vec()),
         ]);
-        assert!(encode(&mine, AtomForm::Utf8) == encode(theirs, AtomForm::Utf8), "{}\n{mine}\n{theirs}", file.display());
+        assert!(
+            encode(&mine, AtomForm::Utf8) == encode(theirs, AtomForm::Utf8),
+            "{}\n{mine}\n{theirs}",
+            file.display()
+        );
     }
 }
 
@@ -91,7 +95,8 @@ fn modules_are_read_as_erlang_reads_them() {
 fn a_module_that_is_cut_or_changed_is_an_error_or_another_module() {
     let file = peer::files(&["lib/stdlib-*/ebin/queue.beam"]).remove(0);
     let module = std::fs::read(file).unwrap();
-    let rules = [StripRule::erlang(&["Attr".to_owned()]), StripRule::for_style(&Style::Plain, &[], false).dropping_paths(true)];
+    let rules =
+        [StripRule::erlang(&["Attr".to_owned()]), StripRule::for_style(&Style::Plain, &[], false).dropping_paths(true)];
     for end in 0..module.len().min(4000) {
         assert!(strip(&module[..end], None, &rules[1]).is_err(), "{end}");
     }

@@ -5,6 +5,7 @@
 mod beams;
 mod boot;
 mod chance;
+mod graphs;
 mod peer;
 mod terms;
 mod world;

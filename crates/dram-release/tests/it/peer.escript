@@ -26,6 +26,7 @@ answer(strip, {Dir, Files, Keep}) ->
 answer(beams, Files) ->
     [beam(File) || File <- Files];
 answer(relx, Questions) ->
+    unpack_relx(),
     [relx(Question) || Question <- Questions].
 
 consult(File) ->
@@ -69,12 +70,24 @@ beam(File) ->
     {Module, lists:sort(Exports), lists:sort(Imports), proplists:get_value(vsn, Attributes),
      proplists:get_value(behaviour, Attributes, []) ++ proplists:get_value(behavior, Attributes, []), Md5}.
 
+%% relx lies in the archive of rebar3.
+unpack_relx() ->
+    {ok, Sections} = escript:extract(os:find_executable("rebar3"), []),
+    {ok, Files} = zip:unzip(proplists:get_value(archive, Sections), [memory]),
+    [{module, _} = load(Name, Bytes) || {Name, Bytes} <- Files, is_relx(Name)].
+
+is_relx("relx/ebin/" ++ Name) -> filename:extension(Name) =:= ".beam";
+is_relx(Name) -> Name =:= "rebar/ebin/rebar_log.beam".
+
+load(Name, Bytes) ->
+    code:load_binary(list_to_atom(filename:basename(Name, ".beam")), Name, Bytes).
+
 relx({Dirs, Name, Goals, Exclude}) ->
-    Config = [{lib_dirs, [binary_to_list(Dir) || Dir <- Dirs]}, {system_libs, true}, {exclude_apps, Exclude}],
-    {ok, State} = rlx_config:to_state([{release, {Name, "1.0"}, Goals} | Config]),
-    Release = rlx_state:get_configured_release(State, Name, "1.0"),
-    try rlx_resolve:solve_release(Release, State) of
+    Release = rlx_release:goals(rlx_release:new(Name, "1.0"), Goals),
+    {ok, State} = rlx_config:load({exclude_apps, Exclude}, {ok, rlx_state:new()}),
+    Found = rlx_state:add_lib_dirs(State, [binary_to_list(Dir) || Dir <- Dirs]),
+    try rlx_resolve:solve_release(Release, Found) of
         {ok, Solved, _} -> rlx_release:metadata(Solved)
     catch
-        error:_ -> refused
+        error:{error, _} -> refused
     end.
