@@ -13,20 +13,24 @@ pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
     if let Ok(value) = i64::from_str_radix(digits, base) {
         return Some(Term::Int(value));
     }
-    let mut magnitude: Vec<u8> = Vec::new();
-    for letter in digits.chars() {
-        let mut carry = letter.to_digit(base)?;
-        for byte in &mut magnitude {
-            carry += u32::from(*byte) * base;
-            *byte = (carry & 0xff) as u8;
-            carry >>= 8;
+    // As many digits at once as fit a limb whatever the base: 6 of base 36 are less than 2³².
+    let mut limbs: Vec<u32> = Vec::new();
+    for piece in digits.as_bytes().chunks(6) {
+        let (mut value, mut scale) = (0_u64, 1_u64);
+        for &digit in piece {
+            value = value * u64::from(base) + u64::from(char::from(digit).to_digit(base)?);
+            scale *= u64::from(base);
         }
-        while carry > 0 {
-            magnitude.push((carry & 0xff) as u8);
-            carry >>= 8;
+        for limb in &mut limbs {
+            let sum = u64::from(*limb) * scale + value;
+            *limb = sum as u32;
+            value = sum >> 32;
+        }
+        if value > 0 {
+            limbs.push(value as u32);
         }
     }
-    Some(normal(false, magnitude))
+    Some(normal(false, limbs.into_iter().flat_map(u32::to_le_bytes).collect()))
 }
 
 /// The number with that magnitude, in the smallest form.
@@ -58,16 +62,23 @@ pub(crate) fn negate(term: Term) -> Term {
 
 /// The digits of a magnitude in base ten.
 pub(crate) fn decimal(magnitude: &[u8]) -> String {
-    let mut rest = magnitude.to_vec();
-    let mut digits = Vec::new();
-    while rest.iter().any(|&byte| byte != 0) {
-        let mut remainder = 0_u32;
-        for byte in rest.iter_mut().rev() {
-            let value = remainder * 256 + u32::from(*byte);
-            *byte = (value / 10) as u8;
-            remainder = value % 10;
+    let limb = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |limb, byte| limb << 8 | u32::from(*byte));
+    let mut limbs: Vec<u32> = magnitude.chunks(4).map(limb).collect();
+    // Nine digits each, the last ones first.
+    let mut pieces = Vec::new();
+    while let Some(last) = limbs.last() {
+        if *last == 0 {
+            limbs.pop();
+            continue;
         }
-        digits.push(char::from_digit(remainder, 10).unwrap_or('0'));
+        let mut rest = 0_u64;
+        for limb in limbs.iter_mut().rev() {
+            let value = rest << 32 | u64::from(*limb);
+            *limb = (value / 1_000_000_000) as u32;
+            rest = value % 1_000_000_000;
+        }
+        pieces.push(rest);
     }
-    digits.iter().rev().collect()
+    let first = pieces.pop().unwrap_or(0).to_string();
+    pieces.iter().rev().fold(first, |text, piece| format!("{text}{piece:09}"))
 }

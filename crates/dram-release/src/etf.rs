@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::io::Read as _;
 
 use crate::bigint;
-use crate::term::{DEEPEST, Term};
+use crate::term::{DEEPEST, MOST_TERMS, Term};
 
-/// The most terms that one reading may make: memory stays bounded whatever the bytes say.
-const MOST_TERMS: usize = 4 << 20;
+/// The most bytes of an integer.
+const BIGGEST: usize = 4096;
 /// The longest a compressed term may become.
 const LONGEST: usize = 64 << 20;
 
@@ -457,6 +457,9 @@ impl<'a> Reader<'a> {
             110 | 111 => {
                 let count = if tag == 110 { self.u8()? } else { self.u32()? };
                 let negative = self.u8()? != 0;
+                if count > BIGGEST {
+                    return self.wrong(EtfKind::Value("an integer of more than 4096 bytes"));
+                }
                 bigint::normal(negative, self.take(count)?.to_vec())
             }
             116 => {

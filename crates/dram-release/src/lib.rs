@@ -8,6 +8,7 @@ pub mod beam;
 mod bigint;
 pub mod boot;
 pub mod catalog;
+pub mod config;
 pub mod consult;
 pub mod etf;
 pub mod files;

@@ -89,20 +89,22 @@ fn rest(one: &[Term], tail: &[Term], other: &[Term], other_tail: Option<&Term>) 
     }
 }
 
+/// The order of two maps. Where they are small, their keys are in order: [`sort`] begins at the innermost.
 fn maps(one: &[(Term, Term)], other: &[(Term, Term)]) -> Ordering {
-    let sorted = |pairs: &[(Term, Term)]| {
-        let mut pairs: Vec<_> = pairs.to_vec();
-        pairs.sort_by(|(one, _), (other, _)| compare(one, other));
-        pairs
+    let sorted = |pairs: &'_ [(Term, Term)]| {
+        let mut places: Vec<usize> = (0..pairs.len()).collect();
+        if pairs.len() > MOST_SORTED {
+            places.sort_by(|one, other| compare(&pairs[*one].0, &pairs[*other].0));
+        }
+        places
     };
     let size = one.len().cmp(&other.len());
     if size.is_ne() {
         return size;
     }
-    let (one, other) = (sorted(one), sorted(other));
-    let keys = one.iter().zip(&other).map(|((one, _), (other, _))| compare(one, other)).find(|order| order.is_ne());
-    let values =
-        || one.iter().zip(&other).map(|((_, one), (_, other))| compare(one, other)).find(|order| order.is_ne());
+    let places: Vec<_> = sorted(one).into_iter().zip(sorted(other)).collect();
+    let keys = places.iter().map(|(at, there)| compare(&one[*at].0, &other[*there].0)).find(|order| order.is_ne());
+    let values = || places.iter().map(|(at, there)| compare(&one[*at].1, &other[*there].1)).find(|order| order.is_ne());
     keys.or_else(values).unwrap_or(Ordering::Equal)
 }
 

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// The deepest nesting that any reader here follows.
 pub const DEEPEST: usize = 512;
+/// The most terms that any reader here makes of one input: memory stays bounded whatever it says.
+pub const MOST_TERMS: usize = 2 << 20;
 
 /// A term. Strings are lists of integers, as in Erlang.
 #[derive(Debug, Clone, PartialEq)]

@@ -63,7 +63,7 @@ enum Value {
     Bits(Vec<u8>, u8),
 }
 
-impl Reader {
+impl Reader<'_> {
     /// A binary, whose opening is looked at.
     pub(super) fn binary(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
@@ -97,6 +97,10 @@ impl Reader {
             },
         };
         let form = self.form()?;
+        let letters = if let Value::Text(text) = &value { text.chars().count() } else { 1 };
+        // A term has about so many bytes; text without sizes has as many bytes as it has.
+        let bytes = form.size.unwrap_or(0).saturating_mul(form.unit.max(1)).saturating_mul(letters) / 8;
+        self.count(bytes / 32)?;
         let wrong = |what: &str| self.wrong_at(place, what);
         match (&value, form.kind) {
             (Value::Number(Term::Float(number)), Some(Kind::Float)) => put_float(bits, *number, &form),
@@ -230,12 +234,12 @@ fn put_letter(bits: &mut Bits, letter: char, kind: Kind, form: &Form) -> Option<
         return None;
     }
     let mut units: Vec<Vec<u8>> = match kind {
-        Kind::Utf8 => return Some(bits.extend(letter.encode_utf8(&mut [0; 4]).as_bytes())),
+        Kind::Utf8 => vec![letter.encode_utf8(&mut [0; 4]).as_bytes().to_vec()],
         Kind::Utf16 => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| unit.to_be_bytes().to_vec()).collect(),
         Kind::Utf32 => vec![u32::from(letter).to_be_bytes().to_vec()],
         Kind::Integer | Kind::Float | Kind::Binary => return None,
     };
-    if form.is_little {
+    if form.is_little && kind != Kind::Utf8 {
         units.iter_mut().for_each(|unit| unit.reverse());
     }
     units.iter().for_each(|unit| bits.extend(unit));

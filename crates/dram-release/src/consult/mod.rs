@@ -3,10 +3,15 @@
 mod binary;
 pub(crate) mod scan;
 
+use std::borrow::Cow;
+
 use crate::bigint;
 use crate::order_of_terms;
 use crate::term::{DEEPEST, Term};
 use scan::{Reader, Token};
+
+/// The longest text: nobody's configuration comes near it.
+const LONGEST: usize = 80 << 20;
 
 /// A text that is no list of terms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,7 +31,8 @@ pub struct TermError {
 /// # Errors
 /// The first place that is no term.
 pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
-    let mut reader = Reader::new(decode(bytes))?;
+    let text = decode(bytes)?;
+    let mut reader = Reader::new(&text)?;
     let mut terms = Vec::new();
     while reader.token != Token::End {
         let term = reader.term(0)?;
@@ -44,7 +50,8 @@ pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
 /// # Errors
 /// The first place that is no term; a second term.
 pub fn parse_one(bytes: &[u8]) -> Result<Term, TermError> {
-    let mut reader = Reader::new(decode(bytes))?;
+    let text = decode(bytes)?;
+    let mut reader = Reader::new(&text)?;
     let term = reader.term(0)?;
     if reader.token == Token::Dot {
         reader.advance()?;
@@ -52,17 +59,20 @@ pub fn parse_one(bytes: &[u8]) -> Result<Term, TermError> {
     if reader.token == Token::End { Ok(term) } else { Err(reader.wrong("expected nothing after the term")) }
 }
 
-fn decode(bytes: &[u8]) -> Vec<char> {
+fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TermError> {
+    if bytes.len() > LONGEST {
+        return Err(TermError { line: 1, column: 1, what: format!("the text is longer than {} MiB", LONGEST >> 20) });
+    }
     let head: Vec<u8> = bytes.split(|&byte| byte == b'\n').take(2).flatten().take(400).copied().collect();
     let head = head.to_ascii_lowercase();
     let says_latin = head.windows(6).any(|word| word == b"coding") && head.windows(7).any(|word| word == b"latin-1");
     match std::str::from_utf8(bytes) {
-        Ok(text) if !says_latin => text.chars().collect(),
-        Ok(_) | Err(_) => bytes.iter().map(|&byte| char::from(byte)).collect(),
+        Ok(text) if !says_latin => Ok(Cow::Borrowed(text)),
+        Ok(_) | Err(_) => Ok(Cow::Owned(bytes.iter().map(|&byte| char::from(byte)).collect())),
     }
 }
 
-impl Reader {
+impl Reader<'_> {
     fn is(&self, punct: &str) -> bool {
         matches!(self.token, Token::Punct(found) if found == punct)
     }
@@ -78,11 +88,15 @@ impl Reader {
         if depth > DEEPEST {
             return Err(self.wrong(format!("terms are nested more than {DEEPEST} deep")));
         }
+        self.count(1)?;
         let token = std::mem::replace(&mut self.token, Token::End);
         match token {
             Token::Number(value) => self.advance().map(|()| value),
             Token::Atom(name) => self.advance().map(|()| Term::Atom(name)),
-            Token::Text(text) => self.advance().map(|()| Term::string(&text)),
+            Token::Text(text) => {
+                self.count(text.chars().count())?;
+                self.advance().map(|()| Term::string(&text))
+            }
             Token::Punct("{") => {
                 self.advance()?;
                 Ok(Term::Tuple(self.elements("}", depth)?))

@@ -2,7 +2,7 @@
 
 use super::TermError;
 use crate::bigint;
-use crate::term::Term;
+use crate::term::{MOST_TERMS, Term};
 
 /// A word.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,18 +27,31 @@ pub(crate) const RESERVED: [&str; 27] = [
 ];
 
 /// A text, and the token of it that is looked at.
-pub(super) struct Reader {
-    text: Vec<char>,
+pub(super) struct Reader<'a> {
+    text: &'a str,
     at: usize,
     pub(super) token: Token,
     pub(super) token_at: usize,
+    /// How many terms there may still be.
+    left: usize,
 }
 
-impl Reader {
-    pub(super) fn new(text: Vec<char>) -> Result<Reader, TermError> {
-        let mut reader = Reader { text, at: 0, token: Token::End, token_at: 0 };
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str) -> Result<Reader<'a>, TermError> {
+        let mut reader = Reader { text, at: 0, token: Token::End, token_at: 0, left: MOST_TERMS };
         reader.advance()?;
         Ok(reader)
+    }
+
+    /// Counts terms that are about to be made: memory stays bounded whatever the text says.
+    pub(super) fn count(&mut self, terms: usize) -> Result<(), TermError> {
+        match self.left.checked_sub(terms) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.wrong(format!("there are more than {MOST_TERMS} terms and letters"))),
+        }
     }
 
     pub(super) fn wrong(&self, what: impl Into<String>) -> TermError {
@@ -47,31 +60,47 @@ impl Reader {
 
     pub(super) fn wrong_at(&self, at: usize, what: impl Into<String>) -> TermError {
         let before = &self.text[..at.min(self.text.len())];
-        let line = before.iter().filter(|&&letter| letter == '\n').count() + 1;
-        let column = before.iter().rev().take_while(|&&letter| letter != '\n').count() + 1;
+        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
+        let column = before.chars().rev().take_while(|&letter| letter != '\n').count() + 1;
         TermError { line, column, what: what.into() }
     }
 
+    /// What has not been read.
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
     fn peek(&self) -> Option<char> {
-        self.text.get(self.at).copied()
+        self.rest().chars().next()
     }
 
     fn peek_at(&self, ahead: usize) -> Option<char> {
-        self.text.get(self.at + ahead).copied()
+        self.rest().chars().nth(ahead)
+    }
+
+    /// The next letter, which is read.
+    fn next(&mut self) -> Option<char> {
+        let letter = self.peek()?;
+        self.at += letter.len_utf8();
+        Some(letter)
+    }
+
+    /// Reads letters as long as they are of a kind.
+    fn next_while(&mut self, is_right: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let read = &rest[..rest.find(|letter| !is_right(letter)).unwrap_or(rest.len())];
+        self.at += read.len();
+        read
     }
 
     /// Goes on behind white space and comments.
     fn skip(&mut self) {
         loop {
-            match self.peek() {
-                Some('%') => {
-                    while self.peek().is_some_and(|letter| letter != '\n') {
-                        self.at += 1;
-                    }
-                }
-                Some(letter) if is_space(letter) => self.at += 1,
-                Some(_) | None => break,
+            self.next_while(is_space);
+            if self.peek() != Some('%') {
+                return;
             }
+            self.at += self.rest().find('\n').unwrap_or(self.rest().len());
         }
     }
 
@@ -97,7 +126,7 @@ impl Reader {
                     None => Token::Atom(word),
                 }
             }
-            Some(letter) => match PUNCTUATION.iter().find(|punct| self.looks_at(punct)) {
+            Some(letter) => match PUNCTUATION.iter().find(|punct| self.rest().starts_with(**punct)) {
                 Some(&punct) => self.take(punct.len(), Token::Punct(punct)),
                 None if is_inner(letter) => {
                     let word = self.word();
@@ -109,21 +138,13 @@ impl Reader {
         Ok(())
     }
 
-    fn looks_at(&self, punct: &str) -> bool {
-        punct.chars().enumerate().all(|(ahead, letter)| self.peek_at(ahead) == Some(letter))
-    }
-
     fn take(&mut self, letters: usize, token: Token) -> Token {
         self.at += letters;
         token
     }
 
     fn word(&mut self) -> String {
-        let start = self.at;
-        while self.peek().is_some_and(is_inner) {
-            self.at += 1;
-        }
-        self.text[start..self.at].iter().collect()
+        self.next_while(is_inner).to_owned()
     }
 
     /// Adjacent strings are one.
@@ -145,16 +166,13 @@ impl Reader {
         self.at += 1;
         let mut text = String::new();
         loop {
+            text.push_str(self.next_while(|letter| letter != quote && letter != '\\'));
             match self.peek() {
                 None => return Err(self.wrong_at(start, format!("the quote {quote} is never closed"))),
-                Some(letter) if letter == quote => {
+                Some('\\') => text.push(self.escape()?),
+                Some(_) => {
                     self.at += 1;
                     return Ok(text);
-                }
-                Some('\\') => text.push(self.escape()?),
-                Some(letter) => {
-                    self.at += 1;
-                    text.push(letter);
                 }
             }
         }
@@ -164,9 +182,8 @@ impl Reader {
     fn escape(&mut self) -> Result<char, TermError> {
         let start = self.at;
         self.at += 1;
-        let wrong = |reader: &Reader| reader.wrong_at(start, "this escape means no character");
-        let Some(letter) = self.peek() else { return Err(wrong(self)) };
-        self.at += 1;
+        let wrong = |reader: &Reader<'_>| reader.wrong_at(start, "this escape means no character");
+        let Some(letter) = self.next() else { return Err(wrong(self)) };
         Ok(match letter {
             'n' => '\n',
             'r' => '\r',
@@ -187,27 +204,25 @@ impl Reader {
                 char::from_u32(value).ok_or_else(|| wrong(self))?
             }
             'x' => {
-                let digits: String = match self.peek() {
+                let digits = match self.peek() {
                     Some('{') => {
-                        let end = self.text[self.at..].iter().take(12).position(|&letter| letter == '}');
-                        let end = self.at + end.ok_or_else(|| wrong(self))?;
-                        let digits = self.text[self.at + 1..end].iter().collect();
-                        self.at = end + 1;
-                        digits
+                        let rest = &self.rest()[1..];
+                        let end = rest.bytes().take(11).position(|byte| byte == b'}').ok_or_else(|| wrong(self))?;
+                        self.at += end + 2;
+                        &rest[..end]
                     }
                     Some(_) | None => {
-                        let end = (self.at + 2).min(self.text.len());
-                        let digits = self.text[self.at..end].iter().collect();
-                        self.at = end;
-                        digits
+                        let rest = self.rest();
+                        let end = rest.chars().take(2).map(char::len_utf8).sum();
+                        self.at += end;
+                        &rest[..end]
                     }
                 };
-                let value = u32::from_str_radix(&digits, 16).ok();
+                let value = u32::from_str_radix(digits, 16).ok();
                 value.and_then(char::from_u32).ok_or_else(|| wrong(self))?
             }
             '^' => {
-                let Some(letter) = self.peek() else { return Err(wrong(self)) };
-                self.at += 1;
+                let Some(letter) = self.next() else { return Err(wrong(self)) };
                 char::from_u32(u32::from(letter) & 0x1f).ok_or_else(|| wrong(self))?
             }
             letter => letter,
@@ -220,7 +235,7 @@ impl Reader {
             None => return Err(self.wrong("`$` at the end")),
             Some('\\') => self.escape()?,
             Some(letter) => {
-                self.at += 1;
+                self.at += letter.len_utf8();
                 letter
             }
         };
@@ -263,7 +278,7 @@ impl Reader {
         if matches!(self.peek(), Some('e' | 'E')) {
             let sign = usize::from(matches!(self.peek_at(1), Some('+' | '-')));
             if self.peek_at(1 + sign).is_some_and(|letter| letter.is_ascii_digit()) {
-                text.extend(&self.text[self.at..=self.at + sign]);
+                text.push_str(&self.rest()[..=sign]);
                 self.at += 1 + sign;
                 text.push_str(&self.digits(10));
             }

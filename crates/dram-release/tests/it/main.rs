@@ -6,6 +6,7 @@ mod beams;
 mod boot;
 mod chance;
 mod graphs;
+mod mix;
 mod peer;
 mod terms;
 mod world;

@@ -25,6 +25,10 @@ defmodule Peer do
     end
   end
 
+  def answer("merge", questions) do
+    for {one, other} <- questions, do: Config.Reader.merge(one, other)
+  end
+
   # Applications lie in DIR/lib; those that the project has are in the code path.
   def answer("resolve", questions) do
     Mix.start()
