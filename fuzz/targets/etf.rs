@@ -1,0 +1,17 @@
+//! Any bytes are read as an encoded term; what is read is written so that it is read again, as the same.
+#![no_main]
+
+use dram_release::etf::{AtomForm, decode, encode};
+use dram_release::print::{pretty, write};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(mut term) = decode(bytes) else { return };
+    for form in [AtomForm::Latin1, AtomForm::Utf8] {
+        let written = encode(&term, form);
+        let again = decode(&written).expect("what was written is read");
+        assert_eq!(encode(&again, form), written);
+    }
+    term.sort_maps();
+    let _ = (pretty(&term), write(&term), term.clone());
+});
