@@ -148,8 +148,11 @@ pub(crate) fn answer(request: &Request, places: &Places, builder: Builder) -> Re
     if let Some(term) = asking.recall()? {
         return Ok(term);
     }
-    if !asking.is_compiled()? {
-        asking.compile()?;
+    if !asking.is_compiled()?
+        && let Err(error) = asking.compile()
+    {
+        // When it is the configuration that is wrong, our scripts say where, and compilers do not.
+        return Err(asking.put_question().and_then(|said| known(&decode(&said)?).map(drop)).err().unwrap_or(error));
     }
     asking.ask()
 }
@@ -287,8 +290,9 @@ impl Asking<'_> {
         remember::put(&self.compiled_file(), compiled.text().as_bytes())
     }
 
-    fn ask(&self) -> Result<Term, AssembleError> {
-        let Asking { request, places, builder, key } = self;
+    /// Runs our script; what it answers is a term, encoded.
+    fn put_question(&self) -> Result<Vec<u8>, AssembleError> {
+        let Asking { request, places, builder, .. } = self;
         let scripts = places.memory.join("ask");
         put_scripts(&scripts)?;
         let answer = scripts.join("answer");
@@ -311,7 +315,13 @@ impl Asking<'_> {
         request.tools.run(tool, "it evaluates the project's configuration", &places.project, &args, &variables)?;
         let said = fs::read(&answer).map_err(AssembleError::io("read", &answer))?;
         let _ = fs::remove_file(&answer);
-        let term = etf::decode(&said).map_err(|error| AssembleError::Answer(error.to_string()))?;
+        Ok(said)
+    }
+
+    fn ask(&self) -> Result<Term, AssembleError> {
+        let Asking { request, places, key, .. } = self;
+        let said = self.put_question()?;
+        let term = decode(&said)?;
         let fields = Fields::of("answer", known(&term)?)?;
         self.remember_compiled(fields)?;
         if let Some(read) = read(fields.map("inputs")?)? {
@@ -320,6 +330,10 @@ impl Asking<'_> {
         }
         Ok(term)
     }
+}
+
+fn decode(said: &[u8]) -> Result<Term, AssembleError> {
+    etf::decode(said).map_err(|error| AssembleError::Answer(error.to_string()))
 }
 
 fn put_scripts(dir: &Path) -> Result<(), AssembleError> {

@@ -12,6 +12,7 @@ use dram_release::beam::StripRule;
 use dram_release::boot::{BootOptions, BootScript};
 use dram_release::catalog::{Catalog, Found, Origin};
 use dram_release::files;
+use dram_release::relx::{self, RelxSpec};
 use dram_release::resolve::{Release, Spec, Style, resolve};
 
 use crate::AssembleError;
@@ -48,13 +49,16 @@ pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> 
     one_name("the release", &blueprint.name)?;
     one_name("the version", &blueprint.version)?;
     let found = find_applications(&blueprint)?;
-    let release = resolve(&spec(&blueprint), &found.catalog).map_err(AssembleError::Resolve)?;
+    let release = match blueprint.style {
+        Style::Relx => relx::resolve(&relx_spec(&blueprint), &found.catalog),
+        Style::Mix { .. } | Style::Plain => resolve(&spec(&blueprint), &found.catalog),
+    };
+    let release = release.map_err(AssembleError::Resolve)?;
     let mut tree = ReleaseTree::default();
     let mut warnings = std::mem::take(&mut blueprint.warnings);
-    let rule = blueprint
-        .strip
-        .as_ref()
-        .map(|strip| Arc::new(StripRule::for_style(&blueprint.style, &strip.keep, strip.compress)));
+    let rule = blueprint.strip.as_ref().map(|strip| {
+        Arc::new(StripRule::for_style(&blueprint.style, &strip.keep, strip.compress).dropping_paths(true))
+    });
     let taking = Taking { strip: rule, skip: &[] };
     let mut applications = Vec::new();
     for app in release.apps() {
@@ -114,6 +118,17 @@ fn spec(blueprint: &Blueprint) -> Spec {
     }
 }
 
+fn relx_spec(blueprint: &Blueprint) -> RelxSpec {
+    RelxSpec {
+        name: blueprint.name.clone(),
+        version: blueprint.version.clone(),
+        erts: blueprint.otp.erts.clone(),
+        otp: blueprint.otp.release,
+        goals: blueprint.goals.clone(),
+        excluded: blueprint.excluded.clone(),
+    }
+}
+
 /// Where an application is.
 struct Place {
     path: PathBuf,
@@ -133,6 +148,7 @@ fn find_applications(blueprint: &Blueprint) -> Result<Applications, AssembleErro
     let mut places = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut waiting: VecDeque<String> = blueprint.applications.iter().map(|(name, _)| name.clone()).collect();
+    waiting.extend(blueprint.goals.iter().map(|goal| goal.name.clone()));
     waiting.extend(blueprint.style.always().iter().map(|name| (*name).to_owned()));
     while let Some(name) = waiting.pop_front() {
         if !seen.insert(name.clone()) {
@@ -204,7 +220,7 @@ fn put_release_files(
         .then(|| format!("$RELEASE_LIB/../releases/{}/consolidated", blueprint.version));
     let options = match blueprint.style {
         Style::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
-        Style::Plain => BootOptions::default(),
+        Style::Relx | Style::Plain => BootOptions::default(),
     };
     for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
         let script = BootScript::new(&release, catalog, &options);

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_release::consult::consult;
+use dram_release::relx::Goal;
 use dram_release::resolve::{Mode as StartType, Style};
 use dram_release::term::Term;
 
@@ -33,6 +34,8 @@ pub(crate) struct Blueprint {
     pub(crate) erts_programs: Vec<String>,
     /// The applications that were asked for, with their start types where these were given.
     pub(crate) applications: Vec<(String, Option<StartType>)>,
+    /// Applications that were asked for, as relx has them; these and no others under its rules.
+    pub(crate) goals: Vec<Goal>,
     /// Applications whose start types are not compared with those of what they depend on.
     pub(crate) unchecked: Vec<String>,
     /// Applications that are left out, whoever needs them.

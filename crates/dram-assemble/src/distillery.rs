@@ -67,6 +67,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
         erts: Some(erts::source(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
+        goals: Vec::new(),
         unchecked: Vec::new(),
         excluded,
         places,

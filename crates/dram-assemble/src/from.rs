@@ -50,6 +50,7 @@ pub(crate) fn blueprint(request: &Request, settings: &Settings) -> Result<Bluepr
         erts: Some(crate::erts::source(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
+        goals: Vec::new(),
         unchecked: Vec::new(),
         excluded: Vec::new(),
         places,

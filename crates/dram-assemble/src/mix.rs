@@ -57,6 +57,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
         erts: Some(erts::source(&otp)),
         erts_programs: Vec::new(),
         applications,
+        goals: Vec::new(),
         unchecked: release.list("skip_mode_validation_for")?.iter().filter_map(atom).collect(),
         excluded: Vec::new(),
         places,

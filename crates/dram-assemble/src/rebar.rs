@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
+use dram_release::relx::Goal;
 use dram_release::resolve::{Mode as StartType, Style};
 use dram_release::term::Term;
 
@@ -43,9 +44,10 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
     let output = release.need("path", path)?;
     let strip = release.need("debug_info", atom)? == "strip";
     Ok(Blueprint {
-        applications: goals(release, &places, &otp)?,
+        applications: Vec::new(),
+        goals: goals(release)?,
         version: release.need("version", text)?,
-        style: Style::Plain,
+        style: Style::Relx,
         erts: Some(erts::source(&otp)),
         erts_programs: Vec::new(),
         unchecked: Vec::new(),
@@ -137,41 +139,18 @@ fn applications_in(dir: &Path) -> Vec<String> {
 }
 
 /// The applications that the release asks for.
-fn goals(
-    release: Fields<'_>,
-    places: &BTreeMap<String, PathBuf>,
-    otp: &Otp,
-) -> Result<Vec<(String, Option<StartType>)>, AssembleError> {
-    let mut applications = Vec::new();
-    for goal in release.list("goals")? {
+fn goals(release: Fields<'_>) -> Result<Vec<Goal>, AssembleError> {
+    let read = |goal: &Term| {
         let goal = Fields::of("goals", goal)?;
-        let name = goal.need("app", atom)?;
-        let mode = goal.maybe("type", |mode| StartType::parse(mode.as_atom()?))?;
-        let (version, included) = (goal.maybe("vsn", text)?, goal.maybe("included", list)?);
-        if let (Some(place), true) = (places.get(&name), version.is_some() || included.is_some()) {
-            let app = crate::assemble::read_app(place, &name, otp.release)?;
-            if let Some(version) = version.filter(|version| *version != app.vsn) {
-                return Err(wrong(format!(
-                    "the release wants `{name}` {version}, and {} is in `{}`",
-                    app.vsn,
-                    place.display()
-                )));
-            }
-            let mut wanted: Vec<_> = included.unwrap_or(&[]).iter().filter_map(atom).collect();
-            let mut has = app.included_applications.clone();
-            wanted.sort();
-            has.sort();
-            if included.is_some() && wanted != has {
-                return Err(wrong(format!(
-                    "the release lets `{name}` include [{}], and its .app file has [{}]: they have to be the same here",
-                    wanted.join(", "),
-                    has.join(", ")
-                )));
-            }
-        }
-        applications.push((name, mode));
-    }
-    Ok(applications)
+        let names = |names: &Term| Some(list(names)?.iter().filter_map(atom).collect());
+        Ok(Goal {
+            name: goal.need("app", atom)?,
+            version: goal.maybe("vsn", text)?,
+            mode: goal.maybe("type", |mode| StartType::parse(mode.as_atom()?))?,
+            included: goal.maybe("included", names)?,
+        })
+    };
+    release.list("goals")?.iter().map(read).collect()
 }
 
 /// A file that is set, `default` where none is.

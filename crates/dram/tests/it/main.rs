@@ -9,6 +9,7 @@ mod images;
 mod parity;
 mod readme;
 mod release;
+mod release_memory;
 mod robust;
 mod rootless;
 mod run;

@@ -368,7 +368,7 @@ fn rebar3_profiles_versions_and_bad_goals_are_what_relx_makes_of_them() {
     let with = |from: &str, to: &str| project.write("rebar.config", text.replacen(from, to, 1));
     with("{dock, load}", "{dock, \"9.9.9\", load}");
     let done = project.dram().args(["--name", "ferry"]).fails(1);
-    assert!(done.stderr.contains("wants `dock` 9.9.9, and 1.1.0"), "{done}");
+    assert!(done.stderr.contains("`dock`") && done.stderr.contains("9.9.9"), "{done}");
     with("{dock, load}", "{no_such, load}");
     let done = project.dram().args(["--name", "ferry"]).fails(1);
     assert!(done.stderr.contains("there is no application `no_such`"), "{done}");
