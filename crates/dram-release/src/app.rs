@@ -41,7 +41,29 @@ pub struct App {
     pub start_phases: Option<Term>,
     /// The module that starts it, and its argument; an empty list for a library.
     pub start: Term,
+    /// Versions of applications that it needs at run time, such as `erts-13.0`; nobody checks them.
+    pub runtime_dependencies: Vec<String>,
+    /// What else is in the specification, as it is there.
+    pub others: Vec<Term>,
 }
+
+/// The keys that have a meaning.
+const KEYS: [&str; 14] = [
+    "vsn",
+    "id",
+    "description",
+    "modules",
+    "registered",
+    "applications",
+    "optional_applications",
+    "included_applications",
+    "mod",
+    "start_phases",
+    "env",
+    "maxT",
+    "maxP",
+    "runtime_dependencies",
+];
 
 /// Why a file is no application specification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,28 +140,30 @@ impl App {
             Term::List(elements) => elements.is_empty(),
             term => matches!(term.as_tuple(), Some([module, _]) if module.as_atom().is_some()),
         };
-        let is_env = |term: &Term| {
+        let is_pairs = |term: &Term| {
             let is_pair = |pair: &Term| matches!(pair.as_tuple(), Some([key, _]) if key.as_atom().is_some());
             term.as_list().is_some_and(|pairs| pairs.iter().all(is_pair))
         };
         let infinity = || Term::atom("infinity");
         let app = App {
             name: name.to_owned(),
-            description: keys.string("description")?.unwrap_or_default(),
+            description: keys.string("description")?.ok_or(AppError::Missing("description"))?,
             vsn,
             id: keys.string("id")?.unwrap_or_default(),
-            modules: keys.modules()?,
-            registered: keys.atoms("registered")?,
-            applications: keys.atoms("applications")?,
-            optional_applications: keys.atoms("optional_applications")?,
-            included_applications: keys.atoms("included_applications")?,
-            env: keys.value("env", "a list of pairs", is_env)?.unwrap_or(Term::List(Vec::new())),
+            modules: keys.atoms("modules")?.ok_or(AppError::Missing("modules"))?,
+            registered: keys.atoms("registered")?.ok_or(AppError::Missing("registered"))?,
+            applications: keys.atoms("applications")?.ok_or(AppError::Missing("applications"))?,
+            optional_applications: keys.atoms("optional_applications")?.unwrap_or_default(),
+            included_applications: keys.atoms("included_applications")?.unwrap_or_default(),
+            env: keys.value("env", "a list of pairs", is_pairs)?.unwrap_or(Term::List(Vec::new())),
             max_t: keys.value("maxT", "a number or `infinity`", limit)?.unwrap_or_else(infinity),
             max_p: keys.value("maxP", "a number or `infinity`", limit)?.unwrap_or_else(infinity),
-            start_phases: keys.value("start_phases", "a list", |term| {
-                term.as_list().is_some() || term.as_atom() == Some("undefined")
+            start_phases: keys.value("start_phases", "a list of pairs", |term| {
+                is_pairs(term) || term.as_atom() == Some("undefined")
             })?,
             start: keys.value("mod", "`{MODULE, ARGUMENT}`", is_start)?.unwrap_or(Term::List(Vec::new())),
+            runtime_dependencies: keys.keys.find("runtime_dependencies").map(strings).unwrap_or_default(),
+            others: keys.others(),
         };
         app.check()
     }
@@ -177,14 +201,18 @@ impl Keys<'_> {
         expected: &'static str,
         is_right: impl Fn(&Term) -> bool,
     ) -> Result<Option<Term>, AppError> {
-        match self.keys.find(key) {
-            None => Ok(None),
-            Some(value) if is_right(value) => Ok(Some(value.clone())),
-            Some(value) => {
-                let mut found: String = value.to_string().chars().take(60).collect();
-                found = format!("`{found}`, {}", value.kind());
-                Err(AppError::Value { key, expected, found })
+        let is_key = |parts: &&[Term]| parts.first().and_then(Term::as_atom) == Some(key);
+        let value = match self.keys.as_list().unwrap_or_default().iter().filter_map(Term::as_tuple).find(is_key) {
+            None => return Ok(None),
+            Some([_, value]) => value,
+            Some(parts) => {
+                let found = shown(&Term::Tuple(parts.to_vec()));
+                return Err(AppError::Value { key, expected: "a pair of the key and its value", found });
             }
+        };
+        match value {
+            value if is_right(value) => Ok(Some(value.clone())),
+            value => Err(AppError::Value { key, expected, found: shown(value) }),
         }
     }
 
@@ -192,30 +220,30 @@ impl Keys<'_> {
         Ok(self.value(key, "a string", |term| term.as_string().is_some())?.and_then(|term| term.as_string()))
     }
 
-    fn atoms(&self, key: &'static str) -> Result<Vec<String>, AppError> {
+    fn atoms(&self, key: &'static str) -> Result<Option<Vec<String>>, AppError> {
         let found = self.value(key, "a list of atoms", |term| term.as_atoms().is_some())?;
-        let names = found.and_then(|term| term.as_atoms()).unwrap_or_default();
+        let names = found.and_then(|term| term.as_atoms());
         if self.otp >= NO_DUPLICATES {
-            no_duplicates(key, &names)?;
+            no_duplicates(key, names.as_deref().unwrap_or_default())?;
         }
         Ok(names)
     }
 
-    /// A module may be written as `{MODULE, VERSION}`.
-    fn modules(&self) -> Result<Vec<String>, AppError> {
-        let name = |term: &Term| match term.as_tuple() {
-            Some([module, _]) => module.as_atom().map(str::to_owned),
-            Some(_) => None,
-            None => term.as_atom().map(str::to_owned),
-        };
-        let names = |term: &Term| term.as_list()?.iter().map(name).collect::<Option<Vec<_>>>();
-        let found = self.value("modules", "a list of atoms", |term| names(term).is_some())?;
-        let found = found.and_then(|term| names(&term)).unwrap_or_default();
-        if self.otp >= NO_DUPLICATES {
-            no_duplicates("modules", &found)?;
-        }
-        Ok(found)
+    fn others(&self) -> Vec<Term> {
+        let name = |term: &Term| term.as_tuple().and_then(|parts| parts.first()?.as_atom().map(str::to_owned));
+        let is_other = |term: &&Term| name(term).is_none_or(|name| !KEYS.contains(&name.as_str()));
+        self.keys.as_list().unwrap_or_default().iter().filter(is_other).cloned().collect()
     }
+}
+
+/// A value as far as a message has room for it.
+fn shown(value: &Term) -> String {
+    let text: String = value.to_string().chars().take(60).collect();
+    format!("`{text}`, {}", value.kind())
+}
+
+fn strings(term: &Term) -> Vec<String> {
+    term.as_list().unwrap_or_default().iter().filter_map(Term::as_string).collect()
 }
 
 fn no_duplicates(key: &'static str, names: &[String]) -> Result<(), AppError> {
@@ -223,5 +251,60 @@ fn no_duplicates(key: &'static str, names: &[String]) -> Result<(), AppError> {
     match names.iter().find(|name| !seen.insert(*name)) {
         Some(what) => Err(AppError::Twice { key, what: what.clone() }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(keys: &str, otp: u32) -> Result<App, AppError> {
+        let usual = "{vsn,\"1\"},{description,\"d\"},{modules,[]},{registered,[]},{applications,[kernel]}";
+        App::read(format!("{{application,demo,[{keys}{usual}]}}.").as_bytes(), "demo", otp)
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_kept() {
+        let app = read("{mine,1},alone,{runtime_dependencies,[\"erts-9.0\"]},", 25).unwrap();
+        assert_eq!(app.runtime_dependencies, ["erts-9.0"]);
+        assert_eq!(Term::List(app.others).to_string(), "[{mine,1},alone]");
+    }
+
+    #[test]
+    fn a_version_is_one_component_of_a_path() {
+        for vsn in ["", ".", "..", "../../x", "1/2", "1\\n", "\\0"] {
+            let refused = read(&format!("{{vsn,\"{vsn}\"}},"), 25);
+            assert!(matches!(refused, Err(AppError::Version(_))), "{vsn}: {refused:?}");
+        }
+        assert_eq!(read("{vsn,\"1.0-rc.1+build\"},", 25).unwrap().vsn, "1.0-rc.1+build");
+    }
+
+    #[test]
+    fn nothing_is_twice_in_a_list_from_otp_27_on() {
+        for key in ["modules", "registered", "applications", "optional_applications", "included_applications"] {
+            let keys = format!("{{{key},[a,b,a]}},");
+            assert!(read(&keys, 26).is_ok(), "{key}");
+            assert_eq!(read(&keys, 27), Err(AppError::Twice { key: static_key(key), what: "a".to_owned() }));
+        }
+    }
+
+    fn static_key(key: &str) -> &'static str {
+        KEYS.into_iter().find(|known| *known == key).unwrap()
+    }
+
+    #[test]
+    fn an_application_does_not_need_itself() {
+        assert_eq!(read("{applications,[demo]},", 25), Err(AppError::Itself("applications")));
+        assert_eq!(read("{included_applications,[demo]},", 25), Err(AppError::Itself("included_applications")));
+        let both = read("{applications,[a,b]},{included_applications,[b]},", 25);
+        assert_eq!(both, Err(AppError::Both("b".to_owned())));
+    }
+
+    #[test]
+    fn an_error_says_where_it_is() {
+        let error = App::read(b"{application,demo,\n [{vsn,\"1\"}}.", "demo", 25).unwrap_err();
+        assert_eq!(error.to_string(), "line 2, column 12: expected `]` or `,`");
+        let error = read("{modules,\"text\"},", 25).unwrap_err();
+        assert_eq!(error.to_string(), "`modules` is `[116,101,120,116]`, a list, and not a list of atoms");
     }
 }

@@ -47,7 +47,7 @@ const MANDATORY: [&str; 29] = [
 ];
 
 /// Modules that are a part of the emulator.
-const PRELOADED: [&str; 21] = [
+const PRELOADED: [&str; 18] = [
     "atomics",
     "counters",
     "erl_init",
@@ -64,15 +64,17 @@ const PRELOADED: [&str; 21] = [
     "prim_eval",
     "prim_file",
     "prim_inet",
-    "prim_net",
-    "prim_socket",
     "prim_zip",
-    "socket_registry",
     "zlib",
 ];
 
-/// Further ones, and the OTP release that has them first.
-const PRELOADED_SINCE: [(u32, &str); 1] = [(27, "erts_trace_cleaner")];
+/// Further ones, and the OTP release that has them first. Sockets came with 22; whether an emulator before 24 has them
+/// depends on how it was built, and it usually does.
+const PRELOADED_SINCE: [(u32, &str); 4] =
+    [(22, "prim_net"), (22, "prim_socket"), (22, "socket_registry"), (27, "erts_trace_cleaner")];
+
+/// The first OTP release that knows of optional applications.
+const OPTIONAL_SINCE: u32 = 24;
 
 /// How a boot script differs from the plain one.
 #[derive(Debug, Clone, Default)]
@@ -87,12 +89,27 @@ pub struct BootOptions {
     pub dot_erlang: bool,
     /// Modules that are loaded at once even where the others are loaded when they are called.
     pub hot: Vec<String>,
+    /// Processes that start beside the kernel's own, before any application does.
+    pub processes: Vec<KernelProcess>,
+}
+
+/// A process that belongs to the system and to no application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelProcess {
+    /// What it is called.
+    pub name: String,
+    /// The module whose function starts it.
+    pub module: String,
+    /// The function.
+    pub function: String,
+    /// Its arguments.
+    pub arguments: Vec<Term>,
 }
 
 impl BootOptions {
     /// As `mix release` has it.
     pub fn mix(first_path: Option<String>, providers: bool) -> BootOptions {
-        BootOptions { release_lib: true, first_path, providers, dot_erlang: false, hot: Vec::new() }
+        BootOptions { release_lib: true, first_path, providers, ..BootOptions::default() }
     }
 }
 
@@ -116,6 +133,11 @@ impl BootScript {
     /// The bytes of the `.boot` file.
     pub fn to_boot(&self) -> Vec<u8> {
         encode(&self.term, self.atoms)
+    }
+
+    /// The term itself: `{script,{Name,Version},Instructions}`.
+    pub fn term(&self) -> &Term {
+        &self.term
     }
 
     /// The text of the `.script` file.
@@ -175,6 +197,9 @@ impl Writer<'_> {
             "start",
             Term::List(kernel.collect()),
         ));
+        for KernelProcess { name, module, function, arguments } in &self.options.processes {
+            list.push(kernel_process(name, module, function, Term::List(arguments.clone())));
+        }
         list.push(progress("init_kernel_started"));
         for app in self.placed.iter().filter(|app| app.member.name() != "kernel" && app.member.mode() != Mode::None) {
             list.push(apply("application", "load", vec![self.packed(app)]));
@@ -233,6 +258,8 @@ impl Writer<'_> {
             max_p,
             start_phases,
             start,
+            runtime_dependencies: _,
+            others: _,
         } = &app.found.app;
         let mut keys = vec![
             pair("description", Term::string(description)),
@@ -241,12 +268,14 @@ impl Writer<'_> {
             pair("modules", Term::atoms(modules)),
             pair("registered", Term::atoms(registered)),
             pair("applications", Term::atoms(&app.uses)),
-            pair("optional_applications", Term::atoms(optional_applications)),
             pair("included_applications", Term::atoms(&app.includes)),
             pair("env", env.clone()),
             pair("maxT", max_t.clone()),
             pair("maxP", max_p.clone()),
         ];
+        if self.release.otp >= OPTIONAL_SINCE {
+            keys.insert(6, pair("optional_applications", Term::atoms(optional_applications)));
+        }
         if let Some(phases) = start_phases.as_ref().filter(|phases| phases.as_atom() != Some("undefined")) {
             keys.push(pair("start_phases", phases.clone()));
         }

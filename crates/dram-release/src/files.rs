@@ -1,14 +1,14 @@
 //! The small files of a release.
 
 use crate::print::{pretty, write};
-use crate::resolve::{Member, Mode, Release, Style};
+use crate::resolve::{Member, Mode, Release};
 use crate::term::Term;
 
 /// The text of `NAME.rel`, as `mix release` and relx write it: the second leaves out what goes without saying.
 pub fn rel(release: &Release) -> String {
     let member = |member: &Member| {
         let mut parts = vec![Term::atom(&member.name), Term::string(&member.version)];
-        if release.style != Style::Relx || member.mode != Mode::Permanent {
+        if !release.is_terse || member.mode != Mode::Permanent {
             parts.push(Term::atom(member.mode.name()));
         }
         if member.says_included {

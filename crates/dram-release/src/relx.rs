@@ -131,8 +131,9 @@ pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<Resolv
         version: spec.version.clone(),
         erts: spec.erts.clone(),
         otp: spec.otp,
-        style: Style::Relx,
+        style: Style::Plain,
         members,
+        is_terse: true,
         excluded: spec.excluded.iter().cloned().collect(),
     };
     checked(release, catalog)

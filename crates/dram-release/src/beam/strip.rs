@@ -45,7 +45,7 @@ impl StripRule {
         let order = match style {
             Style::Mix { elixir } if *elixir < (1, 15, 4) => Order::Listed(MIX_OLD),
             Style::Mix { .. } => Order::Listed(MIX_NEW),
-            Style::Relx | Style::Plain => Order::AllBut(DISPENSABLE),
+            Style::Plain => Order::AllBut(DISPENSABLE),
         };
         let keep = keep.iter().filter_map(|name| name.as_bytes().try_into().ok()).collect();
         StripRule { order, keep, compress, drop_paths: false }

@@ -63,8 +63,6 @@ pub enum Style {
         /// Major, minor and patch.
         elixir: (u32, u32, u32),
     },
-    /// That of relx.
-    Relx,
     /// Erlang's: kernel and stdlib are always there, and nothing else is that nobody needs.
     Plain,
 }
@@ -81,7 +79,7 @@ impl Style {
     pub fn always(&self) -> &'static [&'static str] {
         match self {
             Style::Mix { .. } => &["kernel", "stdlib", "elixir", "sasl", "iex"],
-            Style::Relx | Style::Plain => &["kernel", "stdlib"],
+            Style::Plain => &["kernel", "stdlib"],
         }
     }
 }
@@ -149,6 +147,8 @@ pub struct Release {
     pub(crate) otp: u32,
     pub(crate) style: Style,
     pub(crate) members: Vec<Member>,
+    /// Whether relx's rules made it: its `.rel` file leaves out what goes without saying.
+    pub(crate) is_terse: bool,
     /// Applications that others name and that are left out.
     pub(crate) excluded: BTreeSet<String>,
 }
@@ -190,7 +190,7 @@ impl Release {
         // From 1.16 on Mix loads the specifications of the rest, of those that were more than part of the path.
         let loads = match self.style {
             Style::Mix { elixir } => elixir >= (1, 16, 0),
-            Style::Relx | Style::Plain => false,
+            Style::Plain => false,
         };
         let rest = |mode: Mode| if loads && mode != Mode::None { Mode::Load } else { Mode::None };
         let (mut members, others): (Vec<_>, Vec<_>) =
@@ -210,9 +210,9 @@ impl Release {
 
     /// The same release with other members; relx gives such releases names of their own.
     fn named(&self, name: &str, members: Vec<Member>) -> Release {
-        match self.style {
-            Style::Relx => Release { name: name.to_owned(), version: "1.0".to_owned(), members, ..self.clone() },
-            Style::Mix { .. } | Style::Plain => Release { members, ..self.clone() },
+        match self.is_terse {
+            true => Release { name: name.to_owned(), version: "1.0".to_owned(), members, ..self.clone() },
+            false => Release { members, ..self.clone() },
         }
     }
 }
@@ -278,6 +278,7 @@ fn release(spec: &Spec, members: Vec<Member>) -> Release {
         otp: spec.otp,
         style: spec.style.clone(),
         members,
+        is_terse: false,
         excluded: spec.excluded.iter().cloned().collect(),
     }
 }
