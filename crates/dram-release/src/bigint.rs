@@ -13,24 +13,24 @@ pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
     if let Ok(value) = i64::from_str_radix(digits, base) {
         return Some(Term::Int(value));
     }
-    // As many digits at once as fit a limb whatever the base: 6 of base 36 are less than 2³².
-    let mut limbs: Vec<u32> = Vec::new();
-    for piece in digits.as_bytes().chunks(6) {
+    // As many digits at once as fit a limb whatever the base: 12 of base 36 are less than 2⁶⁴.
+    let mut limbs: Vec<u64> = Vec::new();
+    for piece in digits.as_bytes().chunks(12) {
         let (mut value, mut scale) = (0_u64, 1_u64);
         for &digit in piece {
             value = value * u64::from(base) + u64::from(char::from(digit).to_digit(base)?);
             scale *= u64::from(base);
         }
         for limb in &mut limbs {
-            let sum = u64::from(*limb) * scale + value;
-            *limb = sum as u32;
-            value = sum >> 32;
+            let sum = u128::from(*limb) * u128::from(scale) + u128::from(value);
+            *limb = sum as u64;
+            value = (sum >> 64) as u64;
         }
         if value > 0 {
-            limbs.push(value as u32);
+            limbs.push(value);
         }
     }
-    Some(normal(false, limbs.into_iter().flat_map(u32::to_le_bytes).collect()))
+    Some(normal(false, limbs.into_iter().flat_map(u64::to_le_bytes).collect()))
 }
 
 /// The number with that magnitude, in the smallest form.

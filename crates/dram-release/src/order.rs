@@ -3,7 +3,7 @@
 //! The rules are those of `systools`: an application comes after what it uses and what it includes, and otherwise as
 //! the `.rel` file has it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Catalog, Found};
 use crate::resolve::{Member, Mode, Release, ResolveError};
@@ -89,7 +89,8 @@ fn undefined(release: &Release, catalog: &Catalog, errors: &mut Vec<ResolveError
     let mut reported = BTreeSet::new();
     for member in &release.members {
         let Some(Found { app, .. }) = catalog.get(&member.name) else { continue };
-        let used = app.applications.iter().filter(|name| !app.optional_applications.contains(name));
+        let optional: BTreeSet<&String> = app.optional_applications.iter().collect();
+        let used = app.applications.iter().filter(|name| !optional.contains(name));
         for name in used.chain(&member.included) {
             let is_there = members.contains(name.as_str()) || release.excluded.contains(name);
             if !is_there && reported.insert(name) {
@@ -102,35 +103,41 @@ fn undefined(release: &Release, catalog: &Catalog, errors: &mut Vec<ResolveError
 /// The applications in the order they load and start; a circle, by name, when there is one.
 pub(crate) fn place<'a>(release: &'a Release, catalog: &'a Catalog) -> Result<Vec<Placed<'a>>, Vec<String>> {
     let all = with_uses(release, catalog);
-    let number: BTreeMap<&str, usize> = all.iter().enumerate().map(|(at, app)| (app.member.name(), at)).collect();
-    if let Some(cycle) = cycle(&all, &number) {
-        return Err(cycle);
+    let next = waits_for(&all);
+    if let Some(cycle) = cycle(&next) {
+        return Err(cycle.into_iter().map(|at| all[at].member.name().to_owned()).collect());
     }
-    let mut waiting: VecDeque<usize> = (0..all.len()).collect();
-    let mut is_waiting = vec![true; all.len()];
+    // The next one is at the end. What is moved to the end stays where it was too, and is done when it is met there.
+    let mut waiting: Vec<usize> = (0..all.len()).rev().collect();
+    let mut is_done = vec![false; all.len()];
     let mut order = Vec::new();
-    while let Some(next) = waiting.pop_front() {
-        is_waiting[next] = false;
-        let app = &all[next];
-        let mut before = Vec::new();
-        for name in app.uses.iter().chain(&app.includes) {
-            let Some(&other) = number.get(name.as_str()) else { continue };
-            // An application that this one is included in waits for this one, whatever this one says.
-            let is_top = all[other].includes.iter().any(|included| included == app.member.name());
-            if is_waiting[other] && !is_top && !before.contains(&other) {
-                before.push(other);
-            }
-        }
-        if before.is_empty() {
-            order.push(next);
+    while let Some(at) = waiting.pop() {
+        if is_done[at] {
             continue;
         }
-        waiting.retain(|other| !before.contains(other));
-        waiting.push_front(next);
-        is_waiting[next] = true;
-        before.into_iter().rev().for_each(|other| waiting.push_front(other));
+        if next[at].iter().all(|other| is_done[*other]) {
+            is_done[at] = true;
+            order.push(at);
+            continue;
+        }
+        waiting.push(at);
+        waiting.extend(next[at].iter().rev().filter(|other| !is_done[**other]));
     }
     Ok(order.into_iter().map(|at| all[at].clone()).collect())
+}
+
+/// Which applications each one waits for, by their numbers, each once.
+fn waits_for(all: &[Placed<'_>]) -> Vec<Vec<usize>> {
+    let number: BTreeMap<&str, usize> = all.iter().enumerate().map(|(at, app)| (app.member.name(), at)).collect();
+    let included: BTreeSet<(usize, &str)> =
+        all.iter().enumerate().flat_map(|(at, app)| app.includes.iter().map(move |name| (at, name.as_str()))).collect();
+    let next = |app: &Placed<'_>| {
+        let mut seen = BTreeSet::new();
+        let others = app.uses.iter().chain(&app.includes).filter_map(|name| number.get(name.as_str()).copied());
+        // An application that this one is included in waits for this one, whatever this one says.
+        others.filter(|other| !included.contains(&(*other, app.member.name())) && seen.insert(*other)).collect()
+    };
+    all.iter().map(next).collect()
 }
 
 /// What each application uses: who uses one that is included in another waits for the one at the top.
@@ -143,17 +150,8 @@ fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> 
             above.entry(name.clone()).or_insert(member.name());
         }
     }
-    let top = |name: &'a str| {
-        let mut top = name;
-        // As many steps as there are applications: a circle of inclusion ends too.
-        for _ in 0..above.len() {
-            match above.get(top) {
-                Some(next) => top = next,
-                None => break,
-            }
-        }
-        top
-    };
+    let tops = tops(&above);
+    let top = |name: &'a str| tops.get(name).copied().unwrap_or(name);
     let sorted = |mut names: Vec<String>| {
         names.sort_by_key(|name| position.get(name.as_str()).copied().unwrap_or(usize::MAX));
         names
@@ -182,44 +180,61 @@ fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> 
     release.members.iter().filter_map(place).collect()
 }
 
+/// For each application that is included, the one at the top, which nobody includes. In a circle of inclusion it is any
+/// of the circle.
+fn tops<'a>(above: &'a BTreeMap<String, &'a str>) -> BTreeMap<&'a str, &'a str> {
+    let mut tops: BTreeMap<&str, &str> = BTreeMap::new();
+    for name in above.keys() {
+        let (mut way, mut at) = (Vec::new(), name.as_str());
+        let top = loop {
+            match (tops.get(at), above.get(at)) {
+                (Some(top), _) => break *top,
+                (None, None) => break at,
+                (None, Some(next)) => {
+                    // For now, so that a circle ends.
+                    tops.insert(at, at);
+                    way.push(at);
+                    at = next;
+                }
+            }
+        };
+        for below in way {
+            tops.insert(below, top);
+        }
+    }
+    tops
+}
+
 fn included(member: &Member, excluded: &BTreeSet<String>) -> Vec<String> {
     member.included.iter().filter(|name| !excluded.contains(*name)).cloned().collect()
 }
 
-/// A circle of applications that wait for each other: its names, the first one again at the end.
-fn cycle(all: &[Placed<'_>], number: &BTreeMap<&str, usize>) -> Option<Vec<String>> {
-    let next = |at: usize| -> Vec<usize> {
-        let app = &all[at];
-        let others = app.uses.iter().chain(&app.includes).filter_map(|name| number.get(name.as_str()).copied());
-        others.filter(|&other| !all[other].includes.iter().any(|name| name == app.member.name())).collect()
-    };
-    let mut done = BTreeSet::new();
-    for start in 0..all.len() {
-        let mut way: Vec<(usize, VecDeque<usize>)> = Vec::new();
-        let mut on_way = BTreeSet::new();
-        if done.contains(&start) {
-            continue;
+/// A circle of applications that wait for each other: their numbers, the first one again at the end.
+fn cycle(next: &[Vec<usize>]) -> Option<Vec<usize>> {
+    let (mut is_done, mut is_on_way) = (vec![false; next.len()], vec![false; next.len()]);
+    for start in 0..next.len() {
+        // Where the way leads, and how many of those that are waited for have been looked at.
+        let mut way: Vec<(usize, usize)> = Vec::new();
+        if !is_done[start] {
+            way.push((start, 0));
+            is_on_way[start] = true;
         }
-        way.push((start, next(start).into()));
-        on_way.insert(start);
-        while let Some((at, rest)) = way.last_mut() {
+        while let Some((at, looked)) = way.last_mut() {
             let at = *at;
-            match rest.pop_front() {
-                None => {
-                    done.insert(at);
-                    on_way.remove(&at);
-                    way.pop();
-                }
-                Some(other) if on_way.contains(&other) => {
-                    let from = way.iter().position(|(on, _)| *on == other).unwrap_or(0);
-                    let names = way[from..].iter().map(|(on, _)| all[*on].member.name().to_owned());
-                    return Some(names.chain([all[other].member.name().to_owned()]).collect());
-                }
-                Some(other) if done.contains(&other) => {}
-                Some(other) => {
-                    on_way.insert(other);
-                    way.push((other, next(other).into()));
-                }
+            let Some(&other) = next[at].get(*looked) else {
+                is_done[at] = true;
+                is_on_way[at] = false;
+                way.pop();
+                continue;
+            };
+            *looked += 1;
+            if is_on_way[other] {
+                let from = way.iter().position(|(on, _)| *on == other).unwrap_or(0);
+                return Some(way[from..].iter().map(|(on, _)| *on).chain([other]).collect());
+            }
+            if !is_done[other] {
+                is_on_way[other] = true;
+                way.push((other, 0));
             }
         }
     }

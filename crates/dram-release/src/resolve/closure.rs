@@ -1,6 +1,6 @@
 //! What the applications asked for need, and how each starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Mode, ResolveError, Spec, Style};
 use crate::catalog::Catalog;
@@ -31,9 +31,10 @@ pub(super) fn modes(spec: &Spec, catalog: &Catalog) -> Result<Vec<(String, Mode)
     if !errors.is_empty() {
         return Err(errors);
     }
-    let rest = known.iter().filter(|(name, _)| !modes.iter().any(|(listed, _)| listed == *name));
-    let rest: Vec<_> = rest.map(|(name, how)| (name.clone(), mode_of(*how))).collect();
-    modes.extend(rest);
+    for (name, _) in &modes {
+        known.remove(name);
+    }
+    modes.extend(known.into_iter().map(|(name, how)| (name, mode_of(how))));
     check_modes(&modes, spec, catalog, &mut errors);
     if errors.is_empty() { Ok(modes) } else { Err(errors) }
 }
@@ -41,16 +42,15 @@ pub(super) fn modes(spec: &Spec, catalog: &Catalog) -> Result<Vec<(String, Mode)
 /// The applications in the order of the `.rel` file: those that every release has and nobody asked for, then those
 /// that were asked for.
 fn asked(spec: &Spec, errors: &mut Vec<ResolveError>) -> Vec<(String, Mode)> {
-    let always = spec.style.always().iter().filter(|name| **name != "iex");
-    let mut all: Vec<_> = always
-        .filter(|name| !spec.applications.iter().any(|(asked, _)| asked == **name))
-        .map(|name| ((*name).to_owned(), Mode::Permanent))
-        .collect();
+    let asked: BTreeSet<&str> = spec.applications.iter().map(|(name, _)| name.as_str()).collect();
+    let always = spec.style.always().iter().filter(|name| **name != "iex" && !asked.contains(**name));
+    let mut all: Vec<_> = always.map(|name| ((*name).to_owned(), Mode::Permanent)).collect();
+    let mut listed = BTreeSet::new();
     for (name, mode) in &spec.applications {
-        if all.iter().any(|(known, _)| known == name) {
-            errors.push(ResolveError::AskedTwice(name.clone()));
-        } else {
+        if listed.insert(name) {
             all.push((name.clone(), mode.unwrap_or(Mode::Permanent)));
+        } else {
+            errors.push(ResolveError::AskedTwice(name.clone()));
         }
     }
     all
@@ -87,10 +87,13 @@ fn load(
         by: None,
         is_optional: false,
     };
+    let excluded: BTreeSet<&String> = spec.excluded.iter().collect();
+    // What has been said about an application, and about who needs it.
+    let mut reported: BTreeSet<(String, Option<Option<String>>)> = BTreeSet::new();
     // The next one is at the end.
     let mut waiting: Vec<Wanted> = asked.iter().rev().map(first).collect();
     while let Some(wanted) = waiting.pop() {
-        if spec.excluded.contains(&wanted.name) {
+        if excluded.contains(&wanted.name) {
             continue;
         }
         let how = match known.get(&wanted.name) {
@@ -100,31 +103,28 @@ fn load(
                 Ok(None) => continue,
                 Ok(Some(mode)) => mode,
                 Err(()) => {
-                    let error = ResolveError::RegularAndIncluded(wanted.name);
-                    if !errors.contains(&error) {
-                        errors.push(error);
+                    if reported.insert((wanted.name.clone(), None)) {
+                        errors.push(ResolveError::RegularAndIncluded(wanted.name));
                     }
                     continue;
                 }
             },
         };
         let Some(found) = catalog.get(&wanted.name) else {
-            if !wanted.is_optional {
-                let error = ResolveError::Missing { name: wanted.name, by: wanted.by };
-                if !errors.contains(&error) {
-                    errors.push(error);
-                }
+            if !wanted.is_optional && reported.insert((wanted.name.clone(), Some(wanted.by.clone()))) {
+                errors.push(ResolveError::Missing { name: wanted.name, by: wanted.by });
             }
             continue;
         };
         let is_new = known.insert(wanted.name.clone(), how).is_none();
         // What may be missing is forgotten when a mode grows stronger, before Elixir 1.15.1.
         let forgets = !is_new && matches!(spec.style, Style::Mix { elixir } if elixir < (1, 15, 1));
+        let optional: BTreeSet<&String> = found.app.optional_applications.iter().collect();
         let child = |name: &String, how| Wanted {
             name: name.clone(),
             how,
             by: Some(wanted.name.clone()),
-            is_optional: !forgets && how != How::Included && found.app.optional_applications.contains(name),
+            is_optional: !forgets && how != How::Included && optional.contains(name),
         };
         if is_new {
             waiting.extend(found.app.included_applications.iter().rev().map(|name| child(name, How::Included)));
@@ -147,7 +147,8 @@ fn stronger(before: How, wanted: How) -> Result<Option<How>, ()> {
 fn check_modes(modes: &[(String, Mode)], spec: &Spec, catalog: &Catalog, errors: &mut Vec<ResolveError>) {
     let by_name: BTreeMap<&str, Mode> = modes.iter().map(|(name, mode)| (name.as_str(), *mode)).collect();
     let is_old = matches!(spec.style, Style::Mix { elixir } if elixir < (1, 15, 0));
-    for (name, mode) in modes.iter().filter(|(name, _)| !spec.unchecked.contains(name)) {
+    let unchecked: BTreeSet<&String> = spec.unchecked.iter().collect();
+    for (name, mode) in modes.iter().filter(|(name, _)| !unchecked.contains(name)) {
         let children = catalog.get(name).map(|found| found.app.applications.as_slice()).unwrap_or_default();
         for child in children {
             let (app, mode, child_name) = (name.clone(), *mode, child.clone());
