@@ -455,6 +455,8 @@ defmodule DramAsk.Mix do
         {nil, [one]} -> one
         {nil, [_ | _]} -> refuse(:choose_release, "there are several releases: #{names(releases)}")
         {nil, []} -> {project[:app], []}
+        # Without any, there is the one of the application, by its name too.
+        {name, []} -> if name == project[:app], do: {name, []}
         {name, _} -> List.keyfind(releases, name, 0)
       end
 

@@ -7,6 +7,7 @@ mod errors;
 mod house;
 mod images;
 mod parity;
+mod portable;
 mod readme;
 mod release;
 mod release_memory;

@@ -179,7 +179,7 @@ fn same_as_mix(project: &Project, name: &str) -> PathBuf {
 }
 
 /// A port that nobody listens at.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 

@@ -1,0 +1,119 @@
+//! Portable releases where there is nothing: no libraries, no shell, no Erlang; and where the libc is another one.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::release::Project;
+use crate::support::{Context, Done, Store, tool, until, valid_image};
+
+/// How long a release may take until it runs.
+const START: Duration = Duration::from_secs(60);
+
+/// The store with an image `release` of `dockerfile`, whose context holds the portable release of a project and, if
+/// it is said, musl's libc.
+fn image(project: &Project, name: &str, dockerfile: &str) -> Store {
+    let store = if dockerfile.contains("FROM scratch") { Store::empty() } else { Store::with_base() };
+    let context = Context::new(dockerfile);
+    project.dram().args(["--portable", "--name", name, "--output"]).arg(context.join("release")).ok();
+    let libc = ["x86_64", "aarch64"].map(|arch| (arch, format!("/lib/ld-musl-{arch}.so.1")));
+    let libc = libc.iter().find(|(_, path)| Path::new(path).exists());
+    let (arch, path) = libc.expect("musl is missing: run scripts/install-needs.sh test");
+    fs::copy(path, context.join(&format!("ld-musl-{arch}.so.1"))).unwrap();
+    store.build(&context).args(["-t", "release:latest"]).ok();
+    valid_image(&store, "release:latest");
+    store
+}
+
+/// Runs the image until it says READY, and ends it with SIGTERM.
+#[track_caller]
+fn runs(store: &Store, options: &[&str]) -> Done {
+    let log = store.join("said");
+    let dram = store.dram(["run"]).args(options).arg("release").within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]);
+    let started = dram.env("LOG", &log).start();
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    until("the release says READY", START, || said().contains("READY"));
+    started.signal("TERM");
+    let done = started.end();
+    assert_eq!(done.code, 0, "{done}\n{}", said());
+    let mut done = done;
+    done.stdout = said();
+    done
+}
+
+const NOTHING: &str = "FROM scratch\nCOPY release /app\nENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
+
+#[test]
+fn a_library_and_a_program_of_its_own_run_on_nothing() {
+    let project = Project::copy("nif");
+    let store = image(&project, "nif", NOTHING);
+    // The root of 8, by the library; a word, by the program.
+    for mode in ["embedded", "interactive"] {
+        let mode = format!("RELEASE_MODE={mode}");
+        runs(&store, &["-e", &mode]).says("READY 2.0").says("hello");
+    }
+    let said = store.dram(["run", "release", "eval", "IO.puts(Nif.cbrt(27.0))"]).ok();
+    assert_eq!(said.stdout.trim(), "3.0", "{said}");
+    let version = store.dram(["run", "release", "version"]).ok();
+    assert!(version.stdout.contains("0.1.0"), "{version}");
+}
+
+#[test]
+fn it_runs_where_the_libc_is_musl() {
+    let dockerfile = "FROM parity-base\nCOPY ld-musl-*.so.1 /lib/\nCOPY release /app\n\
+                      ENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
+    let project = Project::copy("nif");
+    let store = image(&project, "nif", dockerfile);
+    runs(&store, &[]).says("READY 2.0").says("hello");
+    // Programs of that system are started by the release and find their own libraries, not those of the release.
+    let said = store.dram(["run", "release", "eval", r#"IO.puts(:os.cmd(~c"echo shell $((6*7))"))"#]).ok();
+    assert!(said.stdout.contains("shell 42"), "{said}");
+}
+
+#[test]
+fn names_and_nodes_work_on_nothing() {
+    let project = Project::copy("small");
+    let store = image(&project, "small", &NOTHING.replace("nif", "small"));
+    let dir = store.join("tmp");
+    fs::create_dir_all(&dir).unwrap();
+    let (log, port) = (store.join("said"), crate::release::free_port().to_string());
+    let volume = format!("{}:/run/small", dir.display());
+    let port = format!("ERL_EPMD_PORT={port}");
+    let surroundings = ["-v", &volume, "-e", "RELEASE_TMP=/run/small", "-e", &port, "-e", "RELEASE_COOKIE=secret"];
+    let named = ["-e", "RELEASE_DISTRIBUTION=name", "-e", "RELEASE_NODE=small@127.0.0.1"];
+    let dram = store.dram(["run"]).args(surroundings).args(named).arg("release");
+    let started = dram.within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]).env("LOG", &log).start();
+    until("the release says READY", START, || fs::read_to_string(&log).unwrap_or_default().contains("READY"));
+    let says = |words: &[&str]| store.dram(["run"]).args(surroundings).args(named).arg("release").args(words).end();
+    let answer = says(&["rpc", "IO.puts(6 * 7)"]);
+    assert!(answer.code == 0 && answer.stdout.contains("42"), "{answer}");
+    // A name is looked up by a program that the emulator starts.
+    let answer = says(&["rpc", r#"IO.inspect(:inet.getaddr(~c"localhost", :inet))"#]);
+    assert!(answer.stdout.contains("127, 0, 0, 1"), "{answer}");
+    let answer = says(&["stop"]);
+    assert_eq!(answer.code, 0, "{answer}");
+    let done = started.end();
+    assert_eq!(done.code, 0, "{done}\n{}", fs::read_to_string(&log).unwrap_or_default());
+    // The names' own program ends with the container that started it.
+    assert!(tool("pgrep").args(["-f", &port]).end().code != 0);
+}
+
+#[test]
+fn a_release_says_what_it_expects_and_a_portable_one_expects_nothing() {
+    let project = Project::copy("nif");
+    let needs = project.dram().args(["--requires", "--json"]).ok().stdout;
+    let needs: serde_json::Value = serde_json::from_str(&needs).unwrap();
+    let of_libm = needs["libraries"]["libm.so.6"].to_string();
+    assert!(of_libm.contains("priv/nif.so") && of_libm.contains("beam.smp"), "{needs}");
+    assert!(needs["versions"]["libc.so.6"].to_string().contains("GLIBC_2."), "{needs}");
+    project.dram().args(["--requires"]).ok().says("with --portable");
+    // Every program that needs a loader is a link to the start program, but for the one that it starts itself.
+    let release = project.beside("release");
+    project.dram().args(["--portable", "--no-tar", "--output"]).arg(&release).ok();
+    for (path, what) in crate::release::tree(&release) {
+        let is_aside = path.contains("/.elf/") || path.ends_with("/beam.smp") || path.contains("/lib/");
+        if !is_aside && path.starts_with("erts-") {
+            assert!(what.starts_with("a link to ../../bin/nif"), "{path}: {what}");
+        }
+    }
+}
