@@ -157,7 +157,7 @@ fn specifications_are_taken_and_refused_as_systools_does() {
             // An empty version names no directory that anybody would look for.
             (Err(error), Term::Tuple(_)) if error.contains("directory") => {}
             (Ok(mine), Term::Tuple(theirs)) => {
-                wrong.push(format!("{text}\n{}\n{}", mine.to_script(), String::from_utf8_lossy(bytes(&theirs[1]))))
+                wrong.push(format!("{text}\n{}\n{}", mine.to_script(), String::from_utf8_lossy(bytes(&theirs[1]))));
             }
             (Ok(_), theirs) => wrong.push(format!("{text}\nsystools refuses: {theirs}")),
             (Err(error), _) => wrong.push(format!("{text}\nonly we refuse: {error}")),

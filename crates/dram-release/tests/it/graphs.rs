@@ -178,7 +178,7 @@ fn releases_of_random_applications_boot_as_systools_has_it() {
             (Ok(mine), Term::Tuple(theirs))
                 if mine.to_boot() == bytes(&theirs[0]) && mine.to_script().as_bytes() == bytes(&theirs[1]) =>
             {
-                tally.same += 1
+                tally.same += 1;
             }
             (Err(_), Term::Atom(_)) => tally.refused += 1,
             (Ok(mine), Term::Tuple(theirs)) => {

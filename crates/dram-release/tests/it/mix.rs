@@ -39,6 +39,9 @@ fn a_release_is_the_one_that_mix_makes() {
     let dir = peer::scratch();
     let project = dir.path().join("demo");
     run(Command::new("mix").args(["new", "--sup"]).arg(&project));
+    let settings = std::fs::read_to_string(project.join("mix.exs")).unwrap();
+    let settings = settings.replace("app: :demo,", "app: :demo, description: \"Größe, 日本 \\\" \\n\",");
+    std::fs::write(project.join("mix.exs"), settings).unwrap();
     std::fs::create_dir(project.join("config")).unwrap();
     std::fs::write(project.join("config/config.exs"), CONFIG).unwrap();
     std::fs::write(project.join("config/runtime.exs"), "import Config\n").unwrap();
