@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::release::Project;
-use crate::support::{Context, Done, Store, tool, until, valid_image};
+use crate::support::{Context, Store, tool, until, valid_image};
 
 /// How long a release may take until it runs.
 const START: Duration = Duration::from_secs(60);
@@ -25,9 +25,9 @@ fn image(project: &Project, name: &str, dockerfile: &str) -> Store {
     store
 }
 
-/// Runs the image until it says READY, and ends it with SIGTERM.
+/// Runs the image until it says READY, and ends it with SIGTERM. Returns what it said.
 #[track_caller]
-fn runs(store: &Store, options: &[&str]) -> Done {
+fn runs(store: &Store, options: &[&str]) -> String {
     let log = store.join("said");
     let dram = store.dram(["run"]).args(options).arg("release").within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]);
     let started = dram.env("LOG", &log).start();
@@ -36,9 +36,7 @@ fn runs(store: &Store, options: &[&str]) -> Done {
     started.signal("TERM");
     let done = started.end();
     assert_eq!(done.code, 0, "{done}\n{}", said());
-    let mut done = done;
-    done.stdout = said();
-    done
+    said()
 }
 
 const NOTHING: &str = "FROM scratch\nCOPY release /app\nENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
@@ -50,7 +48,8 @@ fn a_library_and_a_program_of_its_own_run_on_nothing() {
     // The root of 8, by the library; a word, by the program.
     for mode in ["embedded", "interactive"] {
         let mode = format!("RELEASE_MODE={mode}");
-        runs(&store, &["-e", &mode]).says("READY 2.0").says("hello");
+        let said = runs(&store, &["-e", &mode]);
+        assert!(said.contains("READY 2.0 ") && said.contains("hello"), "{said}");
     }
     let said = store.dram(["run", "release", "eval", "IO.puts(Nif.cbrt(27.0))"]).ok();
     assert_eq!(said.stdout.trim(), "3.0", "{said}");
@@ -64,7 +63,8 @@ fn it_runs_where_the_libc_is_musl() {
                       ENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
     let project = Project::copy("nif");
     let store = image(&project, "nif", dockerfile);
-    runs(&store, &[]).says("READY 2.0").says("hello");
+    let said = runs(&store, &[]);
+    assert!(said.contains("READY 2.0 ") && said.contains("hello"), "{said}");
     // Programs of that system are started by the release and find their own libraries, not those of the release.
     let said = store.dram(["run", "release", "eval", r#"IO.puts(:os.cmd(~c"echo shell $((6*7))"))"#]).ok();
     assert!(said.stdout.contains("shell 42"), "{said}");
@@ -106,7 +106,8 @@ fn a_release_says_what_it_expects_and_a_portable_one_expects_nothing() {
     let of_libm = needs["libraries"]["libm.so.6"].to_string();
     assert!(of_libm.contains("priv/nif.so") && of_libm.contains("beam.smp"), "{needs}");
     assert!(needs["versions"]["libc.so.6"].to_string().contains("GLIBC_2."), "{needs}");
-    project.dram().args(["--requires"]).ok().says("with --portable");
+    let text = project.dram().args(["--requires"]).ok().stdout;
+    assert!(text.contains("libm.so.6 with GLIBC_2.") && text.contains("with --portable"), "{text}");
     // Every program that needs a loader is a link to the start program, but for the one that it starts itself.
     let release = project.beside("release");
     project.dram().args(["--portable", "--no-tar", "--output"]).arg(&release).ok();
