@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use crate::consult::{TermError, consult};
+use crate::print::pretty;
 use crate::term::Term;
 
 /// The first OTP release that takes no application or module twice in one list.
@@ -189,6 +190,57 @@ impl App {
     }
 }
 
+impl AppError {
+    /// What the user can do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            AppError::Syntax(_) | AppError::Form => {
+                "compile the application again: this is no file that its build tool wrote"
+            }
+            AppError::Name { .. } => "name the file after the application in it",
+            AppError::Missing(_) | AppError::Value { .. } => {
+                "correct it in the application's `.app.src` or `mix.exs`, and compile it again"
+            }
+            AppError::Version(_) => "give the application a version such as `1.0.0`",
+            AppError::Twice { .. } => "leave one of the two out: from OTP 27 on Erlang refuses both",
+            AppError::Itself(_) => "leave it out: an application cannot wait for itself",
+            AppError::Both(_) => "leave it out of one of them: who includes an application starts it too",
+        }
+    }
+}
+
+/// The text of a specification as Mix has written it anew since Elixir 1.18, and relx where something is left out of
+/// the release: without the applications and the modules named here.
+///
+/// # Errors
+/// When it is no specification.
+pub fn rewritten(bytes: &[u8], without_apps: &[String], without_modules: &[String]) -> Result<String, AppError> {
+    let mut terms = consult(bytes)?;
+    let [Term::Tuple(parts)] = terms.as_mut_slice() else { return Err(AppError::Form) };
+    let [Term::Atom(tag), Term::Atom(_), Term::List(keys)] = parts.as_mut_slice() else { return Err(AppError::Form) };
+    if tag != "application" {
+        return Err(AppError::Form);
+    }
+    for (name, without) in [
+        ("applications", without_apps),
+        ("included_applications", without_apps),
+        ("optional_applications", without_apps),
+        ("modules", without_modules),
+    ] {
+        let list = keys.iter_mut().find_map(|pair| match pair {
+            Term::Tuple(parts) => match parts.as_mut_slice() {
+                [Term::Atom(key), Term::List(list)] if key == name => Some(list),
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some(list) = list {
+            list.retain(|term| !term.as_atom().is_some_and(|name| without.iter().any(|without| without == name)));
+        }
+    }
+    Ok(format!("{}.\n", pretty(&terms[0])))
+}
+
 struct Keys<'a> {
     keys: &'a Term,
     otp: u32,
@@ -298,6 +350,19 @@ mod tests {
         assert_eq!(read("{included_applications,[demo]},", 25), Err(AppError::Itself("included_applications")));
         let both = read("{applications,[a,b]},{included_applications,[b]},", 25);
         assert_eq!(both, Err(AppError::Both("b".to_owned())));
+    }
+
+    #[test]
+    fn a_specification_is_written_anew_without_what_is_left_out() {
+        let text =
+            "{application,demo, [{vsn,\"1\"},\n{modules,[a,b,'C']}, {applications,[kernel,x,stdlib]},{env,[{x,y}]}]}.";
+        let same = rewritten(text.as_bytes(), &[], &[]).unwrap();
+        assert_eq!(consult(same.as_bytes()), consult(text.as_bytes()));
+        let less = rewritten(text.as_bytes(), &["x".to_owned()], &["C".to_owned(), "a".to_owned()]).unwrap();
+        let expected = "{application,demo,\n             [{vsn,\"1\"},\n              {modules,[b]},\n              \
+                        {applications,[kernel,stdlib]},\n              {env,[{x,y}]}]}.\n";
+        assert_eq!(less, expected);
+        assert_eq!(rewritten(b"{a,b}.", &[], &[]), Err(AppError::Form));
     }
 
     #[test]

@@ -305,3 +305,86 @@ fn call(module: &str, function: &str, arguments: Term) -> Term {
 fn kernel_process(name: &str, module: &str, function: &str, arguments: Term) -> Term {
     Term::tuple([Term::atom("kernelProcess"), Term::atom(name), call(module, function, arguments)])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Found;
+    use crate::resolve::{Spec, Style, exact};
+
+    /// The instructions of a release of kernel and stdlib, each as text.
+    fn instructions(otp: u32, options: &BootOptions) -> Vec<String> {
+        let mut catalog = Catalog::default();
+        for name in ["kernel", "stdlib"] {
+            let text = format!(
+                "{{application,{name},[{{vsn,\"1\"}},{{description,\"\"}},{{modules,[{name}_b,{name}_a,file,init]}},
+                  {{registered,[]}},{{applications,[]}}]}}."
+            )
+            .replace(",file,init", if name == "kernel" { ",file,init" } else { "" });
+            let app = App::read(text.as_bytes(), name, otp).unwrap();
+            catalog.add(Found { app, origin: Origin::Otp, location: String::new(), beams: None });
+        }
+        let spec = Spec {
+            name: "r".to_owned(),
+            version: "1".to_owned(),
+            erts: "1".to_owned(),
+            otp,
+            style: Style::Plain,
+            applications: vec![("kernel".to_owned(), None), ("stdlib".to_owned(), None)],
+            unchecked: Vec::new(),
+            excluded: Vec::new(),
+        };
+        let release = exact(&spec, &catalog).unwrap();
+        let script = BootScript::new(&release, &catalog, options);
+        let parts = script.term().as_tuple().unwrap();
+        parts[2].as_list().unwrap().iter().map(pretty).collect()
+    }
+
+    #[test]
+    fn hot_modules_are_loaded_before_the_code_server_is_told_that_all_are() {
+        let options = BootOptions { hot: vec!["stdlib_a".to_owned()], ..BootOptions::default() };
+        let list = instructions(25, &options);
+        let hot = list.iter().position(|text| text == "{primLoad,[stdlib_a]}").unwrap();
+        assert_eq!(list[hot - 1], "{path,[\"$ROOT/lib/kernel-1/ebin\",\"$ROOT/lib/stdlib-1/ebin\"]}");
+        assert_eq!(list[hot + 1], "{kernel_load_completed}");
+        // Where all modules are loaded at once it must be there as well.
+        assert!(list.contains(&"{primLoad,[stdlib_a,stdlib_b]}".to_owned()));
+        let plain = instructions(25, &BootOptions::default());
+        assert_eq!(list.len(), plain.len() + 2);
+    }
+
+    #[test]
+    fn modules_that_are_there_already_are_not_loaded_again() {
+        assert!(instructions(25, &BootOptions::default()).contains(&"{primLoad,[kernel_a,kernel_b]}".to_owned()));
+    }
+
+    #[test]
+    fn processes_start_beside_those_of_the_kernel() {
+        let process = KernelProcess {
+            name: "pidfile".to_owned(),
+            module: "files".to_owned(),
+            function: "start".to_owned(),
+            arguments: vec![Term::Int(1)],
+        };
+        let options = BootOptions { processes: vec![process], ..BootOptions::default() };
+        let list = instructions(25, &options);
+        let at = list.iter().position(|text| text == "{kernelProcess,pidfile,{files,start,[1]}}").unwrap();
+        assert!(list[at - 1].starts_with("{kernelProcess,application_controller,"));
+        assert_eq!(list[at + 1], "{progress,init_kernel_started}");
+    }
+
+    #[test]
+    fn each_otp_has_its_own_keys_and_modules() {
+        let has = |otp, text: &str| instructions(otp, &BootOptions::default()).iter().any(|one| one.contains(text));
+        assert!(!has(23, "optional_applications") && has(24, "optional_applications"));
+        assert!(!has(26, "erts_trace_cleaner") && has(27, "erts_trace_cleaner") && has(29, "erts_trace_cleaner"));
+        assert!(!has(21, "prim_net") && has(23, "prim_net"));
+    }
+
+    #[test]
+    fn a_home_directory_says_nothing_unless_it_is_asked() {
+        let list = |dot_erlang| instructions(25, &BootOptions { dot_erlang, ..BootOptions::default() });
+        assert!(list(true).contains(&"{apply,{c,erlangrc,[]}}".to_owned()));
+        assert_eq!(list(true).len(), list(false).len() + 1);
+    }
+}

@@ -191,3 +191,83 @@ fn needed<'a>(
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Found, Origin};
+    use crate::consult::parse_one;
+    use crate::files::rel;
+
+    fn goal(text: &str) -> Option<String> {
+        let goal = Goal::parse(&parse_one(text.as_bytes()).unwrap()).ok()?;
+        Some(format!("{} {:?} {:?} {:?}", goal.name, goal.version, goal.mode, goal.included))
+    }
+
+    #[test]
+    fn goals_have_seven_forms() {
+        assert_eq!(goal("a").unwrap(), "a None None None");
+        assert_eq!(goal("{a,load}").unwrap(), "a None Some(Load) None");
+        assert_eq!(goal("{a,\"1\"}").unwrap(), "a Some(\"1\") None None");
+        assert_eq!(goal("{a,[b]}").unwrap(), "a None None Some([\"b\"])");
+        assert_eq!(goal("{a,[]}").unwrap(), "a None None Some([])");
+        assert_eq!(goal("{a,\"1\",none}").unwrap(), "a Some(\"1\") Some(None) None");
+        assert_eq!(goal("{a,\"1\",[b]}").unwrap(), "a Some(\"1\") None Some([\"b\"])");
+        assert_eq!(goal("{a,\"1\",temporary,[b]}").unwrap(), "a Some(\"1\") Some(Temporary) Some([\"b\"])");
+        for text in
+            ["\"a\"", "{a}", "{}", "{a,later}", "{a,1}", "{a,load,\"1\"}", "{a,\"1\",load,b}", "{\"a\",\"1\"}", "[a]"]
+        {
+            assert_eq!(goal(text), None, "{text}");
+        }
+    }
+
+    fn catalog(apps: &[(&str, &str)]) -> Catalog {
+        let mut catalog = Catalog::default();
+        for (name, keys) in apps {
+            let text = format!(
+                "{{application,{name},[{{vsn,\"1\"}},{{description,\"\"}},{{modules,[]}},{{registered,[]}},{keys}]}}."
+            );
+            let app = App::read(text.as_bytes(), name, 25).unwrap();
+            catalog.add(Found { app, origin: Origin::Project, location: format!("/lib/{name}"), beams: None });
+        }
+        catalog
+    }
+
+    fn resolved(goals: &[&str], excluded: &[&str]) -> Result<String, Vec<ResolveError>> {
+        let catalog = catalog(&[
+            ("kernel", "{applications,[]}"),
+            ("stdlib", "{applications,[kernel]}"),
+            ("a", "{applications,[kernel,stdlib,b]},{included_applications,[c]}"),
+            ("b", "{applications,[kernel]}"),
+            ("c", "{applications,[absent]},{optional_applications,[absent]}"),
+        ]);
+        let goals = goals.iter().map(|goal| Goal::parse(&parse_one(goal.as_bytes()).unwrap()).unwrap()).collect();
+        let excluded = excluded.iter().map(|name| (*name).to_owned()).collect();
+        let (name, version, erts) = ("r".to_owned(), "1".to_owned(), "13.1".to_owned());
+        let release = resolve(&RelxSpec { name, version, erts, otp: 25, goals, excluded }, &catalog)?;
+        let text: String = rel(&release).lines().map(str::trim).collect();
+        Ok(text.split_once("{erts,\"13.1\"},").unwrap().1.to_owned())
+    }
+
+    #[test]
+    fn what_goes_without_saying_is_not_said() {
+        let all = "[{kernel,\"1\"},{stdlib,\"1\"},{b,\"1\"},{c,\"1\",load},{a,\"1\"}]}.";
+        assert_eq!(resolved(&["a"], &[]).unwrap(), all);
+        let all = "[{kernel,\"1\"},{stdlib,\"1\"},{b,\"1\",none},{c,\"1\",load},{a,\"1\",load,[c]}]}.";
+        assert_eq!(resolved(&["{a,\"1\",load,[c]}", "{b,none}"], &[]).unwrap(), all);
+        assert_eq!(resolved(&["a"], &["b"]).unwrap(), "[{kernel,\"1\"},{stdlib,\"1\"},{c,\"1\",load},{a,\"1\"}]}.");
+    }
+
+    #[test]
+    fn what_is_wrong_is_all_said() {
+        let errors = resolved(&["{a,\"2\",[b]}", "gone"], &[]).unwrap_err();
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let expected = [
+            "`a` was asked for in version 2, and `/lib/a` has version 1",
+            "there is no application `gone`",
+            "`a` is to include `b`, and its specification does not name it",
+        ];
+        assert_eq!(texts, expected);
+        assert!(errors.iter().all(|error| !error.help().is_empty()));
+    }
+}

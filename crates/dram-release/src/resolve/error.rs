@@ -120,6 +120,47 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// What the user can do about it.
+    pub fn help(&self) -> String {
+        match self {
+            ResolveError::Missing { name, by: Some(by) } => {
+                format!("add `{name}` to the dependencies, or name it in `optional_applications` of `{by}`")
+            }
+            ResolveError::Missing { name, by: None } => {
+                format!("add `{name}` to the dependencies, or do not ask for it")
+            }
+            ResolveError::AskedTwice(name) => format!("ask for `{name}` once"),
+            ResolveError::Version { found, .. } => format!("ask for version {found}, or for none"),
+            ResolveError::Base { name, .. } => format!("do not say how `{name}` starts"),
+            ResolveError::NotIncluded { app, name } => {
+                format!("name `{name}` in `included_applications` of `{app}`, or do not ask for it there")
+            }
+            ResolveError::NoOptional { app, child } => {
+                format!("add `{child}` to the dependencies, or name `{app}` in `skip_mode_validation_for`")
+            }
+            ResolveError::RegularAndIncluded(name) => {
+                format!("leave `{name}` out of `applications` of all, or of `included_applications`")
+            }
+            ResolveError::IncludedTwice { name, .. } => {
+                format!("let one application include `{name}`, and others need that one")
+            }
+            ResolveError::RegisteredTwice { .. } => "give one of the processes another name".to_owned(),
+            ResolveError::ModuleTwice { module, .. } => {
+                format!("leave one `{module}` out: the system can only load one of them")
+            }
+            ResolveError::NoBeam { app, .. } => format!("compile `{app}` again"),
+            ResolveError::NoStartModule { app, module } => {
+                format!("correct `mod` of `{app}`, or add what has `{module}`")
+            }
+            ResolveError::Cycle(_) => "let one of them not need the next one".to_owned(),
+            ResolveError::ModeConflict { app, child, .. } => {
+                format!("let `{app}` be loaded only, or `{child}` start, or name `{app}` in `skip_mode_validation_for`")
+            }
+        }
+    }
+}
+
 fn needed_by(by: &Option<String>) -> String {
     by.as_ref().map(|by| format!(", which `{by}` needs")).unwrap_or_default()
 }
