@@ -49,9 +49,10 @@ pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> 
     one_name("the release", &blueprint.name)?;
     one_name("the version", &blueprint.version)?;
     let found = find_applications(&blueprint)?;
-    let release = match blueprint.style {
-        Style::Relx => relx::resolve(&relx_spec(&blueprint), &found.catalog),
-        Style::Mix { .. } | Style::Plain => resolve(&spec(&blueprint), &found.catalog),
+    let release = match blueprint.goals.as_slice() {
+        [] => resolve(&spec(&blueprint), &found.catalog),
+        // Only relx has goals.
+        [..] => relx::resolve(&relx_spec(&blueprint), &found.catalog),
     };
     let release = release.map_err(AssembleError::Resolve)?;
     let mut tree = ReleaseTree::default();
@@ -220,7 +221,7 @@ fn put_release_files(
         .then(|| format!("$RELEASE_LIB/../releases/{}/consolidated", blueprint.version));
     let options = match blueprint.style {
         Style::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
-        Style::Relx | Style::Plain => BootOptions::default(),
+        Style::Plain => BootOptions::default(),
     };
     for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
         let script = BootScript::new(&release, catalog, &options);

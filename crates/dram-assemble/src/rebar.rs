@@ -47,7 +47,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
         applications: Vec::new(),
         goals: goals(release)?,
         version: release.need("version", text)?,
-        style: Style::Relx,
+        style: Style::Plain,
         erts: Some(erts::source(&otp)),
         erts_programs: Vec::new(),
         unchecked: Vec::new(),
