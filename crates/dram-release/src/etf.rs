@@ -381,19 +381,67 @@ impl<'a> Reader<'a> {
         if count > self.bytes.len() - self.at { self.wrong(EtfKind::Count) } else { Ok(count) }
     }
 
-    fn many(&mut self, count: usize, depth: usize) -> Result<Vec<Term>, EtfError> {
-        (0..count).map(|_| self.term(depth + 1)).collect()
+    // One level of nesting takes as little of the stack as may be: what does not call itself has functions of its own.
+    fn term(&mut self, depth: usize) -> Result<Term, EtfError> {
+        self.enter(depth)?;
+        match self.u8()? {
+            104 => {
+                let count = self.u8()?;
+                Ok(Term::Tuple(self.many(count, depth)?))
+            }
+            105 => {
+                let count = self.count()?;
+                Ok(Term::Tuple(self.many(count, depth)?))
+            }
+            108 => self.list(depth),
+            116 => self.map(depth),
+            tag => self.simple(tag),
+        }
     }
 
-    fn term(&mut self, depth: usize) -> Result<Term, EtfError> {
+    fn enter(&mut self, depth: usize) -> Result<(), EtfError> {
         if depth > DEEPEST {
             return self.wrong(EtfKind::Deep);
         }
-        self.left = match self.left.checked_sub(1) {
-            Some(left) => left,
-            None => return self.wrong(EtfKind::Many),
-        };
-        let tag = self.u8()?;
+        self.made(1)
+    }
+
+    /// Counts terms that are about to be made.
+    fn made(&mut self, terms: usize) -> Result<(), EtfError> {
+        match self.left.checked_sub(terms) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => self.wrong(EtfKind::Many),
+        }
+    }
+
+    fn many(&mut self, count: usize, depth: usize) -> Result<Vec<Term>, EtfError> {
+        let mut terms = Vec::new();
+        for _ in 0..count {
+            terms.push(self.term(depth + 1)?);
+        }
+        Ok(terms)
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Term, EtfError> {
+        let count = self.count()?;
+        let elements = self.many(count, depth)?;
+        Ok(Term::with_tail(elements, self.term(depth + 1)?))
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Term, EtfError> {
+        let mut pairs = Vec::new();
+        for _ in 0..self.count()? {
+            let key = self.term(depth + 1)?;
+            pairs.push((key, self.term(depth + 1)?));
+        }
+        Ok(Term::Map(pairs))
+    }
+
+    /// A term that holds no others.
+    fn simple(&mut self, tag: usize) -> Result<Term, EtfError> {
         Ok(match tag {
             97 => Term::Int(i64::try_from(self.u8()?).unwrap_or(0)),
             98 => {
@@ -419,28 +467,12 @@ impl<'a> Reader<'a> {
                     Err(_) => return self.wrong(EtfKind::Value("an atom that is not UTF-8")),
                 }
             }
-            104 | 105 => {
-                let count = if tag == 104 { self.u8()? } else { self.count()? };
-                Term::Tuple(self.many(count, depth)?)
-            }
             106 => Term::List(Vec::new()),
             107 => {
                 let count = self.u16()?;
                 let bytes = self.take(count)?;
-                self.left = match self.left.checked_sub(count) {
-                    Some(left) => left,
-                    None => return self.wrong(EtfKind::Many),
-                };
+                self.made(count)?;
                 Term::List(bytes.iter().map(|&byte| Term::Int(i64::from(byte))).collect())
-            }
-            108 => {
-                let count = self.count()?;
-                let elements = self.many(count, depth)?;
-                match self.term(depth + 1)? {
-                    Term::List(rest) if rest.is_empty() => Term::List(elements),
-                    Term::List(rest) => Term::List(elements.into_iter().chain(rest).collect()),
-                    tail => Term::Improper(elements, Box::new(tail)),
-                }
             }
             109 => {
                 let count = self.u32()?;
@@ -461,11 +493,6 @@ impl<'a> Reader<'a> {
                     return self.wrong(EtfKind::Value("an integer of more than 4096 bytes"));
                 }
                 bigint::normal(negative, self.take(count)?.to_vec())
-            }
-            116 => {
-                let count = self.count()?;
-                let pair = |reader: &mut Self| Ok((reader.term(depth + 1)?, reader.term(depth + 1)?));
-                Term::Map((0..count).map(|_| pair(self)).collect::<Result<_, EtfError>>()?)
             }
             other => return self.wrong(EtfKind::NoValue(other)),
         })

@@ -84,62 +84,77 @@ impl Reader<'_> {
         self.advance()
     }
 
+    // One level of nesting takes as little of the stack as may be: what does not call itself has functions of its own.
     fn term(&mut self, depth: usize) -> Result<Term, TermError> {
-        if depth > DEEPEST {
-            return Err(self.wrong(format!("terms are nested more than {DEEPEST} deep")));
-        }
-        self.count(1)?;
-        let token = std::mem::replace(&mut self.token, Token::End);
-        match token {
-            Token::Number(value) => self.advance().map(|()| value),
-            Token::Atom(name) => self.advance().map(|()| Term::Atom(name)),
-            Token::Text(text) => {
-                self.count(text.chars().count())?;
-                self.advance().map(|()| Term::string(&text))
-            }
-            Token::Punct("{") => {
-                self.advance()?;
-                Ok(Term::Tuple(self.elements("}", depth)?))
-            }
-            Token::Punct("[") => self.list(depth),
-            Token::Punct("<<") => self.binary(depth),
-            Token::Punct("#") => {
-                self.advance()?;
-                if !self.is("{") {
-                    return Err(self.wrong("expected `{` after `#`"));
-                }
-                self.map(depth)
-            }
-            Token::Punct("(") => {
-                self.advance()?;
-                let term = self.term(depth + 1)?;
-                self.expect(")", "after a term in brackets")?;
-                Ok(term)
-            }
-            Token::Punct(sign @ ("-" | "+")) => {
-                let place = self.token_at;
-                self.advance()?;
-                let has_sign = self.is("-") || self.is("+");
-                match self.term(depth + 1)? {
-                    number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) if !has_sign => {
-                        Ok(if sign == "-" { bigint::negate(number) } else { number })
-                    }
-                    _ => Err(self.wrong_at(place, "expected a number after the sign")),
-                }
-            }
-            Token::Word(word) => {
-                Err(self.wrong(format!("`{word}` is a word of the language: as an atom it is `'{word}'`")))
-            }
-            Token::Punct(found) => Err(self.wrong(format!("`{found}` begins no term"))),
-            Token::Dot => Err(self.wrong("a term ends before it is whole")),
-            Token::End => Err(self.wrong("the text ends inside a term")),
+        self.enter(depth)?;
+        match std::mem::replace(&mut self.token, Token::End) {
+            Token::Punct(punct) => self.compound(punct, depth),
+            token => self.simple(token),
         }
     }
 
-    /// Terms with commas between, up to `end`, whose opening has been read.
-    fn elements(&mut self, end: &str, depth: usize) -> Result<Vec<Term>, TermError> {
+    fn enter(&mut self, depth: usize) -> Result<(), TermError> {
+        if depth > DEEPEST {
+            return Err(self.wrong(format!("terms are nested more than {DEEPEST} deep")));
+        }
+        self.count(1)
+    }
+
+    fn simple(&mut self, token: Token) -> Result<Term, TermError> {
+        let term = match token {
+            Token::Number(value) => value,
+            Token::Atom(name) => Term::Atom(name),
+            Token::Text(text) => {
+                self.count(text.chars().count())?;
+                Term::string(&text)
+            }
+            Token::Word(word) => {
+                return Err(self.wrong(format!("`{word}` is a word of the language: as an atom it is `'{word}'`")));
+            }
+            Token::Punct(found) => return Err(self.wrong(format!("`{found}` begins no term"))),
+            Token::Dot => return Err(self.wrong("a term ends before it is whole")),
+            Token::End => return Err(self.wrong("the text ends inside a term")),
+        };
+        self.advance()?;
+        Ok(term)
+    }
+
+    fn compound(&mut self, punct: &'static str, depth: usize) -> Result<Term, TermError> {
+        match punct {
+            "{" => self.tuple(depth),
+            "[" => self.list(depth),
+            "<<" => self.binary(depth),
+            "#" => self.map(depth),
+            "(" => self.bracketed(depth),
+            "-" => self.signed(true, depth),
+            "+" => self.signed(false, depth),
+            _ => self.simple(Token::Punct(punct)),
+        }
+    }
+
+    fn bracketed(&mut self, depth: usize) -> Result<Term, TermError> {
+        self.advance()?;
+        let term = self.term(depth + 1)?;
+        self.expect(")", "after a term in brackets")?;
+        Ok(term)
+    }
+
+    fn signed(&mut self, is_negative: bool, depth: usize) -> Result<Term, TermError> {
+        let place = self.token_at;
+        self.advance()?;
+        let has_sign = self.is("-") || self.is("+");
+        match self.term(depth + 1)? {
+            number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) if !has_sign => {
+                Ok(if is_negative { bigint::negate(number) } else { number })
+            }
+            _ => Err(self.wrong_at(place, "expected a number after the sign")),
+        }
+    }
+
+    fn tuple(&mut self, depth: usize) -> Result<Term, TermError> {
+        self.advance()?;
         let mut elements = Vec::new();
-        if !self.is(end) {
+        if !self.is("}") {
             loop {
                 elements.push(self.term(depth + 1)?);
                 if !self.is(",") {
@@ -148,8 +163,8 @@ impl Reader<'_> {
                 self.advance()?;
             }
         }
-        self.expect(end, "or `,`")?;
-        Ok(elements)
+        self.expect("}", "or `,`")?;
+        Ok(Term::Tuple(elements))
     }
 
     fn list(&mut self, depth: usize) -> Result<Term, TermError> {
@@ -175,6 +190,10 @@ impl Reader<'_> {
     }
 
     fn map(&mut self, depth: usize) -> Result<Term, TermError> {
+        self.advance()?;
+        if !self.is("{") {
+            return Err(self.wrong("expected `{` after `#`"));
+        }
         self.advance()?;
         let mut pairs: Vec<(Term, Term)> = Vec::new();
         if !self.is("}") {
