@@ -29,6 +29,7 @@ fn image(project: &Project, name: &str, dockerfile: &str) -> Store {
 #[track_caller]
 fn runs(store: &Store, options: &[&str]) -> String {
     let log = store.join("said");
+    let _ = fs::remove_file(&log);
     let dram = store.dram(["run"]).args(options).arg("release").within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]);
     let started = dram.env("LOG", &log).start();
     let said = || fs::read_to_string(&log).unwrap_or_default();
