@@ -110,6 +110,31 @@ impl Term {
         self.as_list()?.iter().map(letter).collect()
     }
 
+    /// The text, if it is a string, a binary of UTF-8, or a list of such and of characters, as Erlang takes for text.
+    pub fn as_text(&self) -> Option<String> {
+        let mut text = String::new();
+        let mut waiting = vec![self];
+        // Characters stand in lists only.
+        if !matches!(self, Term::List(_) | Term::Binary(_)) {
+            return None;
+        }
+        while let Some(term) = waiting.pop() {
+            match term {
+                Term::Int(value) => text.push(char::from_u32(u32::try_from(*value).ok()?)?),
+                Term::Binary(bytes) => text.push_str(std::str::from_utf8(bytes).ok()?),
+                Term::List(elements) => waiting.extend(elements.iter().rev()),
+                Term::Big(..)
+                | Term::Float(_)
+                | Term::Atom(_)
+                | Term::Bits(..)
+                | Term::Improper(..)
+                | Term::Tuple(_)
+                | Term::Map(_) => return None,
+            }
+        }
+        Some(text)
+    }
+
     /// The names, if it is a list of atoms.
     pub fn as_atoms(&self) -> Option<Vec<String>> {
         self.as_list()?.iter().map(|term| term.as_atom().map(str::to_owned)).collect()
@@ -160,5 +185,36 @@ impl Term {
 impl fmt::Display for Term {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&crate::print::write(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consult::parse_one;
+
+    fn term(text: &str) -> Term {
+        parse_one(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn text_has_many_forms() {
+        for text in ["\"caf\u{e9}\"", "<<\"caf\u{e9}\"/utf8>>", "[\"ca\",<<\"f\">>,[[233]]]", "[99,$a,[[],102],233]"] {
+            assert_eq!(term(text).as_text().as_deref(), Some("caf\u{e9}"), "{text}");
+        }
+        for text in
+            ["a", "99", "[a]", "[1.5]", "[-1]", "[16#d800]", "<<233>>", "<<1:1>>", "{}", "#{}", "[1|2]", "[[1|2]]"]
+        {
+            assert_eq!(term(text).as_text(), None, "{text}");
+        }
+        assert_eq!(term("[]").as_text().as_deref(), Some(""));
+    }
+
+    #[test]
+    fn of_two_pairs_with_one_key_the_first_is_found() {
+        let list = term("[x,{a},{a,1,2},{\"a\",0},{a,1},{a,2}]");
+        assert_eq!(list.find("a"), Some(&Term::Int(1)));
+        assert_eq!(list.find("b"), None);
+        assert_eq!(term("{a,1}").find("a"), None);
     }
 }

@@ -2,11 +2,13 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start the peers and write files")]
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 
+mod apps;
 mod beams;
 mod boot;
 mod chance;
 mod graphs;
 mod mix;
 mod peer;
+mod refusals;
 mod terms;
 mod world;
