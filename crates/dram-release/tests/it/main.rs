@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 
 mod apps;
+mod attributes;
 mod beams;
 mod boot;
 mod chance;
 mod graphs;
+mod limits;
 mod mix;
 mod peer;
-mod refusals;
 mod terms;
 mod world;
