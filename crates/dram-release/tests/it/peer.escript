@@ -49,6 +49,7 @@ make_script({File, Paths, Options}) ->
             {ok, Boot} = file:read_file(<<File/binary, ".boot">>),
             {ok, Script} = file:read_file(<<File/binary, ".script">>),
             {Boot, Script};
+        {error, _, Reason} when is_atom(Reason) -> Reason;
         {error, _, Reason} when is_tuple(Reason) -> element(1, Reason);
         {error, _, [Reason | _]} -> element(1, Reason)
     end.
