@@ -11,5 +11,6 @@ mod graphs;
 mod limits;
 mod mix;
 mod peer;
+mod refusals;
 mod terms;
 mod world;

@@ -9,7 +9,9 @@ use dram_release::resolve::{Mode, ResolveError, Spec, Style, resolve};
 use crate::world;
 
 /// Applications, each as its name and the keys that are not as usual.
-fn catalog(apps: &[(&str, &str)]) -> Catalog {
+type Apps<'a> = &'a [(&'a str, &'a str)];
+
+fn catalog(apps: Apps<'_>) -> Catalog {
     let mut catalog = Catalog::default();
     let base = [("kernel", ""), ("stdlib", ""), ("elixir", ""), ("sasl", ""), ("iex", "")];
     for (name, keys) in base.iter().chain(apps) {
@@ -33,14 +35,14 @@ fn spec(style: Style, asked: &str) -> Spec {
     spec
 }
 
-fn errors(apps: &[(&str, &str)], asked: &str) -> Vec<ResolveError> {
+fn errors(apps: Apps<'_>, asked: &str) -> Vec<ResolveError> {
     resolve(&spec(Style::mix("1.17.0"), asked), &catalog(apps)).unwrap_err()
 }
 
 #[test]
 fn every_refusal_names_what_is_wrong() {
     let a = "{applications,[b]}";
-    let cases: &[(&[(&str, &str)], &str, &str)] = &[
+    let cases: &[(Apps<'_>, &str, &str)] = &[
         (&[], "gone", "there is no application `gone`"),
         (&[("a", a)], "a", "there is no application `b`, which `a` needs"),
         (&[("a", "")], "a a=load", "`a` was asked for twice"),
