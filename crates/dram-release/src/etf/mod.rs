@@ -1,0 +1,244 @@
+//! The external term format: what `term_to_binary/1` writes and `binary_to_term/1` reads.
+//!
+//! Follows OTP's "External Term Format" in the ERTS user's guide.
+
+mod read;
+
+use std::borrow::Cow;
+use std::io::Read as _;
+
+pub(crate) use read::{elements, without};
+
+use crate::term::{DEEPEST, MOST_TERMS, Term};
+
+/// The most bytes of an integer.
+const BIGGEST: usize = 4096;
+/// The longest a compressed term may become.
+const LONGEST: usize = 64 << 20;
+
+/// How atoms are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtomForm {
+    /// Latin-1, up to OTP 25, where the atom allows it.
+    Latin1,
+    /// UTF-8, from OTP 26.
+    Utf8,
+}
+
+impl AtomForm {
+    /// The form of an OTP release.
+    pub fn of_otp(release: u32) -> AtomForm {
+        if release >= 26 { AtomForm::Utf8 } else { AtomForm::Latin1 }
+    }
+}
+
+/// Bytes that are no term.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("byte {at}: {kind}")]
+pub struct EtfError {
+    /// Where, from 0; in a compressed term, where in the inflated one.
+    pub at: usize,
+    /// What is wrong.
+    pub kind: EtfKind,
+}
+
+/// What is wrong with bytes that are no term.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EtfKind {
+    /// They do not begin as terms do.
+    #[error("it does not begin with the number of the format, 131")]
+    Version,
+    /// They end too early.
+    #[error("it is cut short")]
+    Short,
+    /// A compressed term that cannot be unpacked.
+    #[error("it does not inflate to the length that it says, of at most 64 MiB")]
+    Compressed,
+    /// A length that cannot be.
+    #[error("it says that it has more elements than bytes")]
+    Count,
+    /// Terms in terms in terms.
+    #[error("terms are nested more than {DEEPEST} deep")]
+    Deep,
+    /// Too many terms.
+    #[error("it has more than {MOST_TERMS} terms")]
+    Many,
+    /// A value that Erlang does not have.
+    #[error("{0}")]
+    Value(&'static str),
+    /// A term of a kind for which there is no value here: functions, processes, ports, references.
+    #[error("a term of kind {0}, which has no value here")]
+    NoValue(usize),
+    /// Bytes behind the term.
+    #[error("there is more after the term")]
+    After,
+}
+
+/// The bytes of `term`, as `term_to_binary/1` writes them.
+pub fn encode(term: &Term, atoms: AtomForm) -> Vec<u8> {
+    let mut out = vec![131];
+    put(&mut out, term, atoms);
+    out
+}
+
+fn length(count: usize) -> [u8; 4] {
+    u32::try_from(count).expect("no term in memory has four billion elements").to_be_bytes()
+}
+
+fn put(out: &mut Vec<u8>, term: &Term, atoms: AtomForm) {
+    match term {
+        Term::Int(value) => put_int(out, *value),
+        Term::Big(negative, magnitude) => put_big(out, *negative, magnitude),
+        Term::Float(value) => {
+            out.push(70);
+            out.extend(value.to_be_bytes());
+        }
+        Term::Atom(name) => put_atom(out, name, atoms),
+        Term::Binary(bytes) => {
+            out.push(109);
+            out.extend(length(bytes.len()));
+            out.extend(bytes);
+        }
+        Term::Bits(bytes, bits) => {
+            out.push(77);
+            out.extend(length(bytes.len()));
+            out.push(*bits);
+            out.extend(bytes);
+        }
+        Term::List(elements) if elements.is_empty() => out.push(106),
+        Term::List(elements) => match as_bytes(elements) {
+            Some(bytes) => {
+                out.push(107);
+                out.extend(u16::try_from(bytes.len()).expect("it was looked at").to_be_bytes());
+                out.extend(bytes);
+            }
+            None => {
+                out.push(108);
+                out.extend(length(elements.len()));
+                elements.iter().for_each(|element| put(out, element, atoms));
+                out.push(106);
+            }
+        },
+        Term::Improper(elements, tail) => {
+            out.push(108);
+            out.extend(length(elements.len()));
+            elements.iter().for_each(|element| put(out, element, atoms));
+            put(out, tail, atoms);
+        }
+        Term::Tuple(elements) => {
+            match u8::try_from(elements.len()) {
+                Ok(count) => out.extend([104, count]),
+                Err(_) => {
+                    out.push(105);
+                    out.extend(length(elements.len()));
+                }
+            }
+            elements.iter().for_each(|element| put(out, element, atoms));
+        }
+        Term::Map(pairs) => {
+            out.push(116);
+            out.extend(length(pairs.len()));
+            for (key, value) in pairs {
+                put(out, key, atoms);
+                put(out, value, atoms);
+            }
+        }
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, value: i64) {
+    if let Ok(byte) = u8::try_from(value) {
+        out.extend([97, byte]);
+    } else if let Ok(value) = i32::try_from(value) {
+        out.push(98);
+        out.extend(value.to_be_bytes());
+    } else {
+        let magnitude = value.unsigned_abs().to_le_bytes();
+        let long = magnitude.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        put_big(out, value < 0, &magnitude[..long]);
+    }
+}
+
+fn put_big(out: &mut Vec<u8>, negative: bool, magnitude: &[u8]) {
+    match u8::try_from(magnitude.len()) {
+        Ok(count) => out.extend([110, count]),
+        Err(_) => {
+            out.push(111);
+            out.extend(length(magnitude.len()));
+        }
+    }
+    out.push(u8::from(negative));
+    out.extend(magnitude);
+}
+
+fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomForm) {
+    let latin: Option<Vec<u8>> = name.chars().map(|letter| u8::try_from(u32::from(letter)).ok()).collect();
+    match (form, latin) {
+        (AtomForm::Latin1, Some(bytes)) => {
+            out.push(100);
+            out.extend(u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
+            out.extend(bytes);
+        }
+        (AtomForm::Latin1 | AtomForm::Utf8, _) => match u8::try_from(name.len()) {
+            Ok(count) => {
+                out.extend([119, count]);
+                out.extend(name.as_bytes());
+            }
+            Err(_) => {
+                out.push(118);
+                out.extend(u16::try_from(name.len()).unwrap_or(u16::MAX).to_be_bytes());
+                out.extend(name.as_bytes());
+            }
+        },
+    }
+}
+
+/// The elements as bytes, if all are and there are few enough.
+fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
+    if elements.len() > usize::from(u16::MAX) {
+        return None;
+    }
+    let byte = |term: &Term| match term {
+        Term::Int(value) => u8::try_from(*value).ok(),
+        _ => None,
+    };
+    elements.iter().map(byte).collect()
+}
+
+/// The term that `bytes` hold. What this machine has no value for (functions, processes, ports, references) is
+/// refused.
+///
+/// # Errors
+/// The first byte that fits no term; terms that are nested too deeply, or too many.
+pub fn decode(bytes: &[u8]) -> Result<Term, EtfError> {
+    decode_plain(&plain(bytes)?)
+}
+
+/// The term that `bytes` hold, without the number of the format.
+pub(crate) fn decode_plain(bytes: &[u8]) -> Result<Term, EtfError> {
+    let mut reader = read::Reader::new(bytes);
+    let term = reader.term(0)?;
+    reader.end()?;
+    Ok(term)
+}
+
+/// The bytes of a term without the number of the format, inflated where they were not.
+pub(crate) fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>, EtfError> {
+    let wrong = |at, kind| EtfError { at, kind };
+    match bytes {
+        [131, 80, rest @ ..] => {
+            let (size, packed) = rest.split_first_chunk::<4>().ok_or(wrong(2, EtfKind::Short))?;
+            let size = u32::from_be_bytes(*size) as usize;
+            let mut plain = Vec::new();
+            if size <= LONGEST {
+                let read = flate2::read::ZlibDecoder::new(packed).take(size as u64 + 1).read_to_end(&mut plain);
+                if read.is_ok() && plain.len() == size {
+                    return Ok(Cow::Owned(plain));
+                }
+            }
+            Err(wrong(2, EtfKind::Compressed))
+        }
+        [131, rest @ ..] => Ok(Cow::Borrowed(rest)),
+        _ => Err(wrong(0, EtfKind::Version)),
+    }
+}
