@@ -10,6 +10,7 @@ mod parity;
 mod portable;
 mod readme;
 mod release;
+mod release_hostile;
 mod release_memory;
 mod robust;
 mod rootless;

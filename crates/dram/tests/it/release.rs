@@ -92,6 +92,8 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<String, String> {
                 waiting.push(path);
             } else if kind.is_symlink() {
                 found.insert(name, format!("a link to {}", fs::read_link(&path).unwrap().display()));
+            } else if !kind.is_file() {
+                found.insert(name, "neither a file nor a link".to_owned());
             } else {
                 let executable = entry.metadata().unwrap().permissions().mode() & 0o100 != 0;
                 let digest = dram_image::Digest::of(&fs::read(&path).unwrap());
