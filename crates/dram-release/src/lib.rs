@@ -4,6 +4,7 @@
 //! Nothing here touches the disk, the network, the clock or the environment: bytes come in, values and bytes go out.
 
 pub mod app;
+pub mod appup;
 pub mod beam;
 mod bigint;
 pub mod boot;
@@ -15,6 +16,8 @@ pub mod files;
 mod order;
 mod order_of_terms;
 pub mod print;
+pub mod rc;
+pub mod relup;
 pub mod relx;
 pub mod resolve;
 pub mod term;

@@ -12,5 +12,6 @@ mod limits;
 mod mix;
 mod peer;
 mod refusals;
+mod relup;
 mod terms;
 mod world;

@@ -17,6 +17,8 @@ answer(print, Terms) ->
     [printed(binary_to_term(Term)) || Term <- Terms];
 answer(make_script, Releases) ->
     [make_script(Release) || Release <- Releases];
+answer(make_relup, Questions) ->
+    [make_relup(Question) || Question <- Questions];
 answer(create_releases, {Root, Dir, Rel}) ->
     ok = release_handler:create_RELEASES(binary_to_list(Root), binary_to_list(Dir), binary_to_list(Rel), []),
     {ok, Text} = file:read_file(filename:join(Dir, "RELEASES")),
@@ -52,6 +54,28 @@ make_script({File, Paths, Options}) ->
         {error, _, Reason} when is_atom(Reason) -> Reason;
         {error, _, Reason} when is_tuple(Reason) -> element(1, Reason);
         {error, _, [Reason | _]} -> element(1, Reason)
+    end.
+
+make_relup({New, Old, Paths, Dir}) ->
+    Name = binary_to_list(Old),
+    Options = [silent, {outdir, binary_to_list(Dir)}, {path, [binary_to_list(Path) || Path <- Paths]}],
+    case systools:make_relup(binary_to_list(New), [Name], [Name], Options) of
+        {ok, _, _, _} ->
+            {ok, Text} = file:read_file(filename:join(Dir, "relup")),
+            Text;
+        {error, systools_rc, Reason} when is_tuple(Reason) -> refusal(element(1, Reason));
+        {error, _, Reason} when is_tuple(Reason) -> refusal(element(1, Reason));
+        {error, _, Reason} -> refusal(Reason)
+    end.
+
+%% What is wrong with an instruction has one name on the other side.
+refusal(Word) ->
+    Bad = [bad_instruction, bad_module, bad_code_change, bad_change, bad_mod_type, bad_purge_method, bad_list,
+           bad_args_list, bad_node, bad_application, bad_func, bad_lib, bad_lib_vsn, bad_timeout, bad_mode,
+           bad_start_type, not_yet_implemented],
+    case lists:member(Word, Bad) of
+        true -> instruction;
+        false -> Word
     end.
 
 %% Files are stripped where they lie: here on copies.

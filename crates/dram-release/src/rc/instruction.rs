@@ -1,0 +1,399 @@
+//! Instructions of appups and relups, as appup(4) has them.
+
+use super::RcError;
+use crate::resolve::Mode;
+use crate::term::Term;
+
+/// What happens to processes that still run code which goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purge {
+    /// They keep the release from being installed.
+    Soft,
+    /// They are killed.
+    Brutal,
+}
+
+/// A module's code and what is to become of it, before and after.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Purged {
+    /// The module.
+    pub module: String,
+    /// Of code that was old already.
+    pub before: Purge,
+    /// Of code that becomes old.
+    pub after: Purge,
+}
+
+/// What happens to a module, in an order that the others it depends on have a say in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The module, and how its code goes.
+    pub code: Purged,
+    /// What happens to it.
+    pub kind: ChangeKind,
+    /// The modules that it depends on.
+    pub on: Vec<String>,
+}
+
+/// What happens to a module.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// Its processes wait while it is loaded, and change their state.
+    Update {
+        /// Whether they cannot say which modules they run: their state changes when the old code is back.
+        is_static: bool,
+        /// How long they may take to wait, where that is said.
+        timeout: Option<Term>,
+        /// What `code_change` is told, where it is called.
+        advanced: Option<Term>,
+    },
+    /// It is loaded.
+    Load,
+    /// It is removed.
+    Delete,
+}
+
+/// An instruction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Instruction {
+    /// Something happens to a module, where dependencies allow it.
+    Change(Change),
+    /// An application comes.
+    AddApplication(String, Mode),
+    /// An application goes.
+    RemoveApplication(String),
+    /// An application stops, and starts again.
+    RestartApplication(String),
+    /// Modules of a library are read from the disk.
+    LoadObjectCode {
+        /// The library.
+        library: String,
+        /// Its version, a string.
+        version: Term,
+        /// The modules.
+        modules: Vec<String>,
+    },
+    /// From here on nothing is taken back.
+    PointOfNoReturn,
+    /// A module is loaded, here and now.
+    Load(Purged),
+    /// A module is removed, here and now.
+    Remove(Purged),
+    /// Old code of modules goes.
+    Purge(Vec<String>),
+    /// Processes of modules wait, with how long they may take for it.
+    Suspend(Vec<(String, Option<Term>)>),
+    /// Processes of modules go on.
+    Resume(Vec<String>),
+    /// Processes of modules change their state; whether that is downwards, where it is said, and what they are told.
+    CodeChange(Option<bool>, Vec<(String, Term)>),
+    /// Processes of modules end.
+    Stop(Vec<String>),
+    /// Processes of modules start.
+    Start(Vec<String>),
+    /// Nodes wait for each other.
+    SyncNodes(Term, Term),
+    /// A function is called: `{M, F, ARGUMENTS}`.
+    Apply(Term),
+    /// The emulator restarts with the new run-time system, before anything else.
+    RestartNewEmulator,
+    /// The emulator restarts, after everything else.
+    RestartEmulator,
+}
+
+impl Purge {
+    fn name(self) -> &'static str {
+        match self {
+            Purge::Soft => "soft_purge",
+            Purge::Brutal => "brutal_purge",
+        }
+    }
+}
+
+impl Purged {
+    /// The module, whatever still runs it.
+    pub fn brutally(module: &str) -> Purged {
+        Purged { module: module.to_owned(), before: Purge::Brutal, after: Purge::Brutal }
+    }
+
+    fn term(&self) -> Term {
+        Term::tuple([Term::atom(&self.module), Term::atom(self.before.name()), Term::atom(self.after.name())])
+    }
+}
+
+impl Change {
+    /// The module comes, whatever was there.
+    pub fn load(module: &str) -> Change {
+        Change { code: Purged::brutally(module), kind: ChangeKind::Load, on: Vec::new() }
+    }
+}
+
+/// Reads the instructions of a script. A list in it stands for its elements, which then have no short forms: so
+/// `systools` has it.
+///
+/// # Errors
+/// The first that is none.
+pub fn read(script: &Term) -> Result<Vec<Instruction>, RcError> {
+    let mut read = Vec::new();
+    for term in script.as_list().ok_or_else(|| wrong(script, "a script is a list of instructions"))? {
+        match term.as_list() {
+            Some(inner) => {
+                for term in inner {
+                    read.push(instruction(term)?);
+                }
+            }
+            None => read.push(instruction(&in_full(term))?),
+        }
+    }
+    Ok(read)
+}
+
+/// The long form of an instruction in a short one.
+fn in_full(term: &Term) -> Term {
+    let Some(parts) = term.as_tuple() else { return term.clone() };
+    let brutal = || Term::atom("brutal_purge");
+    let none = || Term::List(Vec::new());
+    let full = |words: Vec<Term>| Term::Tuple([&parts[..2], &words].concat());
+    let is_soft = |term: &Term| term.as_atom() == Some("soft");
+    match (parts.first().and_then(Term::as_atom), parts.get(1..).unwrap_or_default()) {
+        (Some("load_module"), [_]) => full(vec![brutal(), brutal(), none()]),
+        (Some("load_module"), [_, on @ Term::List(_)]) => full(vec![brutal(), brutal(), on.clone()]),
+        (Some("update"), [_]) => full(vec![Term::atom("soft"), brutal(), brutal(), none()]),
+        (Some("update"), [_, kind]) if kind.as_atom() == Some("supervisor") => {
+            let advanced = Term::tuple([Term::atom("advanced"), none()]);
+            full(vec![Term::atom("static"), Term::atom("default"), advanced, brutal(), brutal(), none()])
+        }
+        (Some("update"), [_, change]) if is_soft(change) || change.as_tuple().is_some() => {
+            full(vec![change.clone(), brutal(), brutal(), none()])
+        }
+        (Some("update"), [_, on @ Term::List(_)]) => full(vec![Term::atom("soft"), brutal(), brutal(), on.clone()]),
+        (Some("update"), [_, change, on @ Term::List(_)]) if is_soft(change) || change.as_tuple().is_some() => {
+            full(vec![change.clone(), brutal(), brutal(), on.clone()])
+        }
+        (Some("add_module" | "delete_module"), [_]) => full(vec![none()]),
+        (Some("add_application"), [_]) => full(vec![Term::atom("permanent")]),
+        _ => term.clone(),
+    }
+}
+
+fn wrong(term: &Term, why: &'static str) -> RcError {
+    RcError::Instruction { shown: term.to_string().chars().take(120).collect(), why }
+}
+
+/// Parts of one instruction, for messages about all of it.
+struct Parts<'a>(&'a Term);
+
+impl Parts<'_> {
+    fn wrong(&self, why: &'static str) -> RcError {
+        wrong(self.0, why)
+    }
+
+    fn name(&self, term: &Term) -> Result<String, RcError> {
+        term.as_atom().map(str::to_owned).ok_or_else(|| self.wrong("a module or application is an atom"))
+    }
+
+    fn names(&self, term: &Term) -> Result<Vec<String>, RcError> {
+        term.as_atoms().ok_or_else(|| self.wrong("modules are a list of atoms"))
+    }
+
+    fn purged(&self, module: &Term, before: &Term, after: &Term) -> Result<Purged, RcError> {
+        let purge = |term: &Term| match term.as_atom() {
+            Some("soft_purge") => Ok(Purge::Soft),
+            Some("brutal_purge") => Ok(Purge::Brutal),
+            _ => Err(self.wrong("code goes with `soft_purge` or `brutal_purge`")),
+        };
+        Ok(Purged { module: self.name(module)?, before: purge(before)?, after: purge(after)? })
+    }
+
+    fn triple(&self, term: &Term) -> Result<Purged, RcError> {
+        match term.as_tuple() {
+            Some([module, before, after]) => self.purged(module, before, after),
+            _ => Err(self.wrong("it takes `{MODULE, PURGE, PURGE}`")),
+        }
+    }
+
+    /// The time, where it is not the usual one.
+    fn timeout(&self, term: &Term) -> Result<Option<Term>, RcError> {
+        match term {
+            Term::Atom(name) if name == "default" => Ok(None),
+            Term::Atom(name) if name == "infinity" => Ok(Some(term.clone())),
+            Term::Int(1..) | Term::Big(false, _) => Ok(Some(term.clone())),
+            _ => Err(self.wrong("a time is `default`, `infinity` or a positive number of milliseconds")),
+        }
+    }
+
+    fn update(&self, kind: &Term, timeout: &Term, change: &Term) -> Result<ChangeKind, RcError> {
+        let is_static = match kind.as_atom() {
+            Some("static") => true,
+            Some("dynamic") => false,
+            _ => return Err(self.wrong("a kind of module is `static` or `dynamic`")),
+        };
+        let advanced = match (change.as_atom(), change.as_tuple()) {
+            (Some("soft"), _) => None,
+            (_, Some([tag, extra])) if tag.as_atom() == Some("advanced") => Some(extra.clone()),
+            _ => return Err(self.wrong("a change is `soft` or `{advanced, EXTRA}`")),
+        };
+        Ok(ChangeKind::Update { is_static, timeout: self.timeout(timeout)?, advanced })
+    }
+
+    fn call(&self, term: &Term) -> Result<Term, RcError> {
+        match term.as_tuple() {
+            Some([Term::Atom(_), Term::Atom(_), Term::List(_)]) => Ok(term.clone()),
+            _ => Err(self.wrong("a call is `{MODULE, FUNCTION, ARGUMENTS}`")),
+        }
+    }
+
+    fn suspended(&self, term: &Term) -> Result<(String, Option<Term>), RcError> {
+        match term.as_tuple() {
+            Some([module, timeout]) => {
+                // Whoever writes `default` here gets it back.
+                self.timeout(timeout)?;
+                Ok((self.name(module)?, Some(timeout.clone())))
+            }
+            _ => Ok((self.name(term)?, None)),
+        }
+    }
+
+    fn told(&self, term: &Term) -> Result<Vec<(String, Term)>, RcError> {
+        let pair = |term: &Term| match term.as_tuple() {
+            Some([module, extra]) => Ok((self.name(module)?, extra.clone())),
+            _ => Err(self.wrong("what changes its code is `{MODULE, EXTRA}`")),
+        };
+        term.as_list().ok_or_else(|| self.wrong("modules are a list"))?.iter().map(pair).collect()
+    }
+}
+
+/// One instruction in its long form.
+fn instruction(term: &Term) -> Result<Instruction, RcError> {
+    let parts = Parts(term);
+    let unknown = || parts.wrong("there is no such instruction");
+    if let Some(word) = term.as_atom() {
+        return match word {
+            "point_of_no_return" => Ok(Instruction::PointOfNoReturn),
+            "restart_new_emulator" => Ok(Instruction::RestartNewEmulator),
+            "restart_emulator" => Ok(Instruction::RestartEmulator),
+            // `systools` lets them pass, and `release_handler` would end with an error half-way.
+            "restart" | "reboot" => {
+                Err(parts.wrong("no running system knows this instruction: use `restart_emulator`"))
+            }
+            _ => Err(unknown()),
+        };
+    }
+    let Some([Term::Atom(word), rest @ ..]) = term.as_tuple() else { return Err(unknown()) };
+    let (dynamic, default) = (Term::atom("dynamic"), Term::atom("default"));
+    let update = |module: &Term, [kind, timeout, change]: [&Term; 3], [before, after]: [&Term; 2], on: &Term| {
+        let kind = parts.update(kind, timeout, change)?;
+        Ok(Instruction::Change(Change { code: parts.purged(module, before, after)?, kind, on: parts.names(on)? }))
+    };
+    match (word.as_str(), rest) {
+        ("update", [module, change, before, after, on]) => {
+            update(module, [&dynamic, &default, change], [before, after], on)
+        }
+        ("update", [module, timeout, change, before, after, on]) => {
+            update(module, [&dynamic, timeout, change], [before, after], on)
+        }
+        ("update", [module, kind, timeout, change, before, after, on]) => {
+            update(module, [kind, timeout, change], [before, after], on)
+        }
+        ("load_module", [module, before, after, on]) => {
+            let code = parts.purged(module, before, after)?;
+            Ok(Instruction::Change(Change { code, kind: ChangeKind::Load, on: parts.names(on)? }))
+        }
+        ("add_module" | "delete_module", [module, on]) => {
+            let kind = if word == "add_module" { ChangeKind::Load } else { ChangeKind::Delete };
+            let code = Purged::brutally(&parts.name(module)?);
+            Ok(Instruction::Change(Change { code, kind, on: parts.names(on)? }))
+        }
+        // In a nested list.
+        ("add_module" | "delete_module", [module]) => {
+            instruction(&in_full(&Term::tuple([Term::atom(word), module.clone()])))
+        }
+        ("add_application", [name, mode]) => {
+            let mode =
+                mode.as_atom().and_then(Mode::parse).ok_or_else(|| parts.wrong("there is no such start type"))?;
+            Ok(Instruction::AddApplication(parts.name(name)?, mode))
+        }
+        ("remove_application", [name]) => Ok(Instruction::RemoveApplication(parts.name(name)?)),
+        ("restart_application", [name]) => Ok(Instruction::RestartApplication(parts.name(name)?)),
+        ("load_object_code", [what]) => match what.as_tuple() {
+            Some([library, version @ Term::List(_), modules]) => Ok(Instruction::LoadObjectCode {
+                library: parts.name(library)?,
+                version: version.clone(),
+                modules: parts.names(modules)?,
+            }),
+            _ => Err(parts.wrong("it takes `{LIBRARY, VERSION, MODULES}`")),
+        },
+        ("load", [what]) => Ok(Instruction::Load(parts.triple(what)?)),
+        ("remove", [what]) => Ok(Instruction::Remove(parts.triple(what)?)),
+        ("purge", [modules]) => Ok(Instruction::Purge(parts.names(modules)?)),
+        ("suspend", [modules]) => {
+            let modules = modules.as_list().ok_or_else(|| parts.wrong("modules are a list"))?;
+            Ok(Instruction::Suspend(modules.iter().map(|term| parts.suspended(term)).collect::<Result<_, _>>()?))
+        }
+        ("resume", [modules]) => Ok(Instruction::Resume(parts.names(modules)?)),
+        ("code_change", [modules]) => Ok(Instruction::CodeChange(None, parts.told(modules)?)),
+        ("code_change", [mode, modules]) => {
+            let is_down = match mode.as_atom() {
+                Some("up") => false,
+                Some("down") => true,
+                _ => return Err(parts.wrong("code changes `up` or `down`")),
+            };
+            Ok(Instruction::CodeChange(Some(is_down), parts.told(modules)?))
+        }
+        ("stop", [modules]) => Ok(Instruction::Stop(parts.names(modules)?)),
+        ("start", [modules]) => Ok(Instruction::Start(parts.names(modules)?)),
+        ("sync_nodes", [id, what]) => {
+            if what.as_atoms().is_none() {
+                parts.call(what)?;
+            }
+            Ok(Instruction::SyncNodes(id.clone(), what.clone()))
+        }
+        ("apply", [call]) => Ok(Instruction::Apply(parts.call(call)?)),
+        _ => Err(unknown()),
+    }
+}
+
+impl Instruction {
+    /// The instruction as a relup has it; nothing for one that is translated into others.
+    pub fn term(&self) -> Option<Term> {
+        let pair = |word: &str, what: Term| Some(Term::tuple([Term::atom(word), what]));
+        match self {
+            Instruction::Change(_)
+            | Instruction::AddApplication(..)
+            | Instruction::RemoveApplication(_)
+            | Instruction::RestartApplication(_) => None,
+            Instruction::LoadObjectCode { library, version, modules } => {
+                pair("load_object_code", Term::tuple([Term::atom(library), version.clone(), Term::atoms(modules)]))
+            }
+            Instruction::PointOfNoReturn => Some(Term::atom("point_of_no_return")),
+            Instruction::Load(code) => pair("load", code.term()),
+            Instruction::Remove(code) => pair("remove", code.term()),
+            Instruction::Purge(modules) => pair("purge", Term::atoms(modules)),
+            Instruction::Suspend(modules) => {
+                let one = |(module, timeout): &(String, Option<Term>)| match timeout {
+                    None => Term::atom(module),
+                    Some(timeout) => Term::tuple([Term::atom(module), timeout.clone()]),
+                };
+                pair("suspend", Term::List(modules.iter().map(one).collect()))
+            }
+            Instruction::Resume(modules) => pair("resume", Term::atoms(modules)),
+            Instruction::CodeChange(is_down, modules) => {
+                let one = |(module, extra): &(String, Term)| Term::tuple([Term::atom(module), extra.clone()]);
+                let modules = Term::List(modules.iter().map(one).collect());
+                match is_down {
+                    None => pair("code_change", modules),
+                    Some(is_down) => {
+                        let mode = Term::atom(if *is_down { "down" } else { "up" });
+                        Some(Term::tuple([Term::atom("code_change"), mode, modules]))
+                    }
+                }
+            }
+            Instruction::Stop(modules) => pair("stop", Term::atoms(modules)),
+            Instruction::Start(modules) => pair("start", Term::atoms(modules)),
+            Instruction::SyncNodes(id, what) => Some(Term::tuple([Term::atom("sync_nodes"), id.clone(), what.clone()])),
+            Instruction::Apply(call) => pair("apply", call.clone()),
+            Instruction::RestartNewEmulator => Some(Term::atom("restart_new_emulator")),
+            Instruction::RestartEmulator => Some(Term::atom("restart_emulator")),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The order of instructions that depend on each other.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::RcError;
+use super::instruction::Change;
+
+/// Instructions with what they depend on, in groups that have nothing to do with each other.
+#[derive(Debug)]
+pub(super) struct Groups {
+    /// The group of each module.
+    of: BTreeMap<String, usize>,
+    /// The instructions of each group: before those that they depend on. Where dependencies leave a choice, and in
+    /// circles, the order is that of the script.
+    groups: Vec<Vec<Change>>,
+}
+
+impl Groups {
+    /// Works out the groups of `changes`.
+    ///
+    /// # Errors
+    /// When a module is there twice, or depends on one that is not there.
+    pub(super) fn of(changes: Vec<Change>) -> Result<Groups, RcError> {
+        let mut numbers = BTreeMap::new();
+        for (number, change) in changes.iter().enumerate() {
+            if numbers.insert(change.code.module.clone(), number).is_some() {
+                return Err(RcError::Twice(change.code.module.clone()));
+            }
+        }
+        let number = |name: &String| numbers.get(name).copied().ok_or_else(|| RcError::NoInstruction(name.clone()));
+        let edges = changes.iter().map(|change| change.on.iter().map(number).collect::<Result<Vec<_>, _>>());
+        let edges = edges.collect::<Result<Vec<_>, _>>()?;
+        let together = together(&edges);
+        let circles = circles(&edges);
+        let mut groups = vec![Vec::new(); changes.len()];
+        let mut changes: Vec<_> = changes.into_iter().map(Some).collect();
+        for number in sorted(&edges, &circles) {
+            groups[together[number]].extend(changes[number].take());
+        }
+        let of = numbers.into_iter().map(|(name, number)| (name, together[number])).collect();
+        Ok(Groups { of, groups })
+    }
+
+    /// Takes the group of that module, unless it was taken.
+    pub(super) fn take(&mut self, module: &str) -> Vec<Change> {
+        let group = self.of.get(module).and_then(|&group| self.groups.get_mut(group));
+        group.map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// For each node, the least one that it hangs together with, whatever the direction.
+fn together(edges: &[Vec<usize>]) -> Vec<usize> {
+    let mut above: Vec<usize> = (0..edges.len()).collect();
+    fn root(above: &mut [usize], mut node: usize) -> usize {
+        while above[node] != node {
+            above[node] = above[above[node]];
+            node = above[node];
+        }
+        node
+    }
+    for (from, tos) in edges.iter().enumerate() {
+        for &to in tos {
+            let (one, other) = (root(&mut above, from), root(&mut above, to));
+            above[one.max(other)] = one.min(other);
+        }
+    }
+    (0..edges.len()).map(|node| root(&mut above, node)).collect()
+}
+
+/// For each node, the least one of its circle, which is itself when it is in none.
+fn circles(edges: &[Vec<usize>]) -> Vec<usize> {
+    let mut back = vec![Vec::new(); edges.len()];
+    for (from, tos) in edges.iter().enumerate() {
+        tos.iter().for_each(|&to| back[to].push(from));
+    }
+    // Those that are finished last come first; what leads back to one without meeting an earlier one is its circle.
+    let (mut seen, mut finished) = (vec![false; edges.len()], Vec::new());
+    for start in 0..edges.len() {
+        let mut path = Vec::new();
+        if !std::mem::replace(&mut seen[start], true) {
+            path.push((start, edges[start].iter()));
+        }
+        while let Some((node, rest)) = path.last_mut() {
+            match rest.next() {
+                Some(&next) if seen[next] => {}
+                Some(&next) => {
+                    seen[next] = true;
+                    path.push((next, edges[next].iter()));
+                }
+                None => {
+                    finished.push(*node);
+                    path.pop();
+                }
+            }
+        }
+    }
+    let mut circle = vec![usize::MAX; edges.len()];
+    for &start in finished.iter().rev() {
+        if circle[start] != usize::MAX {
+            continue;
+        }
+        let (mut members, mut waiting) = (Vec::new(), vec![start]);
+        circle[start] = start;
+        while let Some(node) = waiting.pop() {
+            members.push(node);
+            for &next in back[node].iter() {
+                if circle[next] == usize::MAX {
+                    circle[next] = start;
+                    waiting.push(next);
+                }
+            }
+        }
+        let least = members.iter().copied().min().unwrap_or(start);
+        members.into_iter().for_each(|member| circle[member] = least);
+    }
+    circle
+}
+
+/// All nodes, each circle before those that it leads to; of those that could be next, the least.
+fn sorted(edges: &[Vec<usize>], circles: &[usize]) -> Vec<usize> {
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    circles.iter().enumerate().for_each(|(node, &circle)| members.entry(circle).or_default().push(node));
+    let mut before = vec![0_usize; edges.len()];
+    let leads = |node: usize| edges[node].iter().map(|&to| circles[to]).filter(move |&to| to != circles[node]);
+    (0..edges.len()).flat_map(leads).for_each(|to| before[to] += 1);
+    let mut ready: BinaryHeap<_> = members.keys().copied().filter(|&circle| before[circle] == 0).map(Reverse).collect();
+    let mut sorted = Vec::new();
+    while let Some(Reverse(circle)) = ready.pop() {
+        for &node in &members[&circle] {
+            sorted.push(node);
+            for to in leads(node) {
+                before[to] -= 1;
+                if before[to] == 0 {
+                    ready.push(Reverse(to));
+                }
+            }
+        }
+    }
+    sorted
+}

@@ -1,0 +1,381 @@
+//! Appups and relups beside those of `systools`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use dram_release::app::App;
+use dram_release::appup::Appup;
+use dram_release::rc::{Application, RcError};
+use dram_release::relup::{RelupError, Version, relup, text};
+use dram_release::resolve::Mode;
+use dram_release::term::Term;
+
+use crate::chance::Chance;
+use crate::peer::{erlang, files, path, scratch};
+use crate::world::OTP;
+
+/// A version of a release: its run-time system, and applications with version, start type and modules.
+struct Side {
+    erts: &'static str,
+    apps: Vec<(&'static str, &'static str, Mode, Vec<String>)>,
+}
+
+/// Two versions, and the appups of those that change.
+struct Case {
+    old: Side,
+    new: Side,
+    appups: Vec<(&'static str, String)>,
+}
+
+const P: Mode = Mode::Permanent;
+
+fn app(
+    name: &'static str,
+    version: &'static str,
+    mode: Mode,
+    modules: &str,
+) -> (&'static str, &'static str, Mode, Vec<String>) {
+    (name, version, mode, modules.split_whitespace().map(str::to_owned).collect())
+}
+
+/// One application `one` that changes by these instructions, up and down.
+fn simple(up: &str, down: &str) -> Case {
+    let modules = "m1 m2 m3 m4 m5";
+    Case {
+        old: Side { erts: "13.0", apps: vec![app("one", "1", P, modules), app("two", "1", P, "t1")] },
+        new: Side { erts: "13.0", apps: vec![app("one", "2", P, modules), app("two", "1", P, "t1")] },
+        appups: vec![("one", format!("{{\"2\",[{{\"1\",[{up}]}}],[{{\"1\",[{down}]}}]}}."))],
+    }
+}
+
+fn both(script: &str) -> Case {
+    simple(script, script)
+}
+
+/// Erlang's own applications that every release here has.
+fn base() -> Vec<(String, String, Vec<String>)> {
+    let patterns = ["lib/kernel-*/ebin/kernel.app", "lib/stdlib-*/ebin/stdlib.app", "lib/sasl-*/ebin/sasl.app"];
+    let read = |path: std::path::PathBuf| {
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let app = App::read(&fs::read(path).unwrap(), &name, OTP).unwrap();
+        (name, app.vsn, app.modules)
+    };
+    let mut apps: Vec<_> = files(&patterns).into_iter().map(read).collect();
+    apps.sort_by_key(|(name, ..)| ["kernel", "stdlib", "sasl"].iter().position(|one| one == name));
+    apps
+}
+
+impl Side {
+    fn version(&self, version: &str, base: &[(String, String, Vec<String>)]) -> Version {
+        let base = base.iter().map(|(name, version, modules)| Application {
+            name: name.clone(),
+            version: version.clone(),
+            mode: P,
+            modules: modules.clone(),
+        });
+        let own = self.apps.iter().map(|(name, version, mode, modules)| Application {
+            name: (*name).to_owned(),
+            version: (*version).to_owned(),
+            mode: *mode,
+            modules: modules.clone(),
+        });
+        Version { version: version.to_owned(), erts: self.erts.to_owned(), applications: base.chain(own).collect() }
+    }
+}
+
+/// Writes a version as `systools` reads it.
+fn write(version: &Version, dir: &Path, appups: &[(&'static str, String)]) {
+    let mut rel = Vec::new();
+    for Application { name, version, mode, modules } in &version.applications {
+        rel.push(Term::tuple([Term::atom(name), Term::string(version), Term::atom(mode.name())]));
+        if ["kernel", "stdlib", "sasl"].contains(&name.as_str()) {
+            continue;
+        }
+        let ebin = dir.join("lib").join(format!("{name}-{version}")).join("ebin");
+        fs::create_dir_all(&ebin).unwrap();
+        let modules = Term::atoms(modules);
+        let keys = "{description,\"\"},{registered,[]},{applications,[kernel,stdlib]}";
+        let app = format!("{{application,{name},[{{vsn,\"{version}\"}},{{modules,{modules}}},{keys}]}}.\n");
+        fs::write(ebin.join(format!("{name}.app")), app).unwrap();
+        if let Some((_, text)) = appups.iter().find(|(known, _)| known == name) {
+            fs::write(ebin.join(format!("{name}.appup")), text).unwrap();
+        }
+    }
+    let rel = Term::List(rel);
+    let (version, erts) = (&version.version, &version.erts);
+    let rel = format!("{{release,{{\"rel\",\"{version}\"}},{{erts,\"{erts}\"}},{rel}}}.\n");
+    fs::write(dir.join("rel.rel"), rel).unwrap();
+}
+
+/// What we make of a case: the text, or the word that `systools` has for the refusal.
+fn ours(case: &Case, new: &Version, old: &Version) -> Result<String, &'static str> {
+    let read = |(name, text): &(&str, String)| match Appup::read(text.as_bytes()) {
+        Ok(appup) => Ok(((*name).to_owned(), appup)),
+        Err(error) => match error {
+            dram_release::appup::AppupError::Script { source, .. } => Err(tag(&source)),
+            other => panic!("{other}"),
+        },
+    };
+    let appups = case.appups.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let order: Vec<_> = new.applications.iter().map(|app| app.name.clone()).collect();
+    match relup(new, &order, old, &appups) {
+        Ok(term) => Ok(text(&term)),
+        Err(RelupError::Script { source, .. }) => Err(tag(&source)),
+        Err(RelupError::NoAppup { .. }) => Err("no_relup"),
+        Err(RelupError::NoSasl(_)) => Err("missing_sasl"),
+    }
+}
+
+fn tag(error: &RcError) -> &'static str {
+    match error {
+        RcError::Instruction { .. } => "instruction",
+        RcError::Before(_) => "bad_op_before_point_of_no_return",
+        RcError::Points => "too_many_point_of_no_return",
+        RcError::NoObjectCode(_) => "no_object_code",
+        RcError::NotResumed(_) => "suspended_not_resumed",
+        RcError::NotSuspended(_) => "resumed_not_suspended",
+        RcError::NotStopped(_) => "start_not_stop",
+        RcError::NotStarted(_) => "stop_not_start",
+        RcError::NoApplication(_) => "no_such_application",
+        RcError::StillThere(_) => "removed_application_present",
+        RcError::TwoVersions(_) => "conflicting_versions",
+        RcError::NoModule(_) => "no_such_module",
+        RcError::NoInstruction(_) => "undef_module",
+        RcError::Twice(_) => "muldef_module",
+    }
+}
+
+/// Makes the relup of each case here and there, and compares them byte by byte.
+fn compare(cases: &[(String, Case)]) {
+    let (dir, base) = (scratch(), base());
+    let (mut questions, mut made) = (Vec::new(), Vec::new());
+    for (at, (_, case)) in cases.iter().enumerate() {
+        let here = dir.path().join(at.to_string());
+        let (old, new) = (case.old.version("1.0", &base), case.new.version("2.0", &base));
+        for (name, version) in [("old", &old), ("new", &new)] {
+            fs::create_dir_all(here.join(name)).unwrap();
+            write(version, &here.join(name), &case.appups);
+        }
+        let paths = ["new", "old"].map(|name| path(&here.join(name).join("lib/*/ebin")));
+        questions.push(Term::tuple([
+            path(&here.join("new/rel")),
+            path(&here.join("old/rel")),
+            Term::List(paths.into()),
+            path(&here),
+        ]));
+        made.push(ours(case, &new, &old));
+    }
+    let answers = erlang("make_relup", &Term::List(questions));
+    for (((name, _), ours), theirs) in cases.iter().zip(made).zip(answers.as_list().unwrap()) {
+        match (ours, theirs) {
+            (Ok(ours), Term::Binary(theirs)) => assert_eq!(ours, String::from_utf8_lossy(theirs), "{name}"),
+            (Err(ours), Term::Atom(theirs)) => assert_eq!(ours, theirs, "{name}"),
+            (ours, theirs) => panic!("{name}: here {ours:?}, and there {theirs}"),
+        }
+    }
+}
+
+/// Instructions, each up and down.
+const SCRIPTS: &[&str] = &[
+    "",
+    "{load_module,m1}",
+    "{load_module,m1},{load_module,m2},{load_module,m3}",
+    "{load_module,m1,[m2]},{load_module,m2}",
+    "{load_module,m1,soft_purge,brutal_purge,[]}",
+    "{load_module,m1,brutal_purge,soft_purge,[]},{load_module,m2,soft_purge,soft_purge,[m1]}",
+    "{add_module,m1},{delete_module,m5}",
+    "{add_module,m1,[m2]},{add_module,m2},{delete_module,m5,[m1]}",
+    "{update,m1}",
+    "{update,m1,supervisor}",
+    "{update,m1,soft},{update,m2,[m1]}",
+    "{update,m1,{advanced,[]}}",
+    "{update,m1,{advanced,{extra,[1,2.5,\"x\",<<\"b\">>]}},[m2,m3]},{load_module,m2,[m3]},{load_module,m3}",
+    "{update,m1,soft,[m2]},{update,m2,{advanced,x}}",
+    "{update,m1,{advanced,x},soft_purge,soft_purge,[m2]},{update,m2,supervisor}",
+    "{update,m1,5000,{advanced,x},soft_purge,brutal_purge,[]}",
+    "{update,m1,infinity,soft,brutal_purge,brutal_purge,[]}",
+    "{update,m1,static,default,{advanced,x},brutal_purge,brutal_purge,[m2]},{update,m2,{advanced,y}}",
+    "{update,m1,dynamic,17,{advanced,x},brutal_purge,brutal_purge,[]}",
+    // Dependencies, in circles too.
+    "{load_module,m1,[m2]},{load_module,m2,[m1]}",
+    "{load_module,m3,[m2]},{apply,{a,b,[]}},{load_module,m2,[m1]},{load_module,m5},{load_module,m1}",
+    "{update,m1,{advanced,[]},[m2]},{update,m2,{advanced,[]},[m3]},{update,m3,{advanced,[]},[m1]},{load_module,m4,[m1]}",
+    "{load_module,m1,[m1]}",
+    // Instructions that a running system knows.
+    "{apply,{m,f,[a,\"b\",{c}]}},{load_module,m1},{apply,{io,format,[\"done\"]}}",
+    "{apply,{m,f,[]}},point_of_no_return,{load_module,m1}",
+    "{load_object_code,{one,\"2\",[m1]}},point_of_no_return,{load,{m1,brutal_purge,soft_purge}}",
+    "{load,{m1,brutal_purge,soft_purge}},{load_object_code,{one,\"2\",[m1,m2]}},{load_module,m3},{load_module,m2}",
+    "{suspend,[m1,{m2,100}]},{code_change,[{m1,x}]},{code_change,up,[{m2,y}]},{resume,[m2,m1]}",
+    "{stop,[m1]},{remove,{m1,soft_purge,brutal_purge}},{purge,[m1]},{start,[m1]}",
+    "{sync_nodes,id,[a@b,c@d]},{sync_nodes,{x,1},{m,f,[]}}",
+    "[{load_module,m1,brutal_purge,brutal_purge,[]},{apply,{a,b,[]}}],{load_module,m2}",
+    // Applications.
+    "{restart_application,one}",
+    "{restart_application,two},{load_module,m1}",
+    "{add_application,two},{remove_application,gone}",
+    "{remove_application,two}",
+    "{restart_application,nobody}",
+    "{restart_application,one},{load_module,m1}",
+    // The emulator.
+    "restart_new_emulator",
+    "{load_module,m1},restart_emulator,{load_module,m2}",
+    "restart_new_emulator,{load_module,m1},restart_emulator",
+    "{load_module,m1},restart_new_emulator,restart_new_emulator",
+    // What cannot be followed.
+    "{load_module,nobody}",
+    "{load_module,m1,[nobody]}",
+    "{load_module,m1,[m2]}",
+    "{load_module,m1},{load_module,m1}",
+    "{load_module,m1},{update,m1}",
+    "{load,{m1,brutal_purge,brutal_purge}}",
+    "{suspend,[m1]}",
+    "{resume,[m1]}",
+    "{stop,[m1]}",
+    "{start,[m1]}",
+    "{load_module,m1},point_of_no_return",
+    "point_of_no_return,point_of_no_return",
+    "{load_object_code,{one,\"2\",[m1]}},{load_object_code,{one,\"3\",[m2]}}",
+    "nothing",
+    "{load_module,\"m1\"}",
+    "{load_module,m1,never,brutal_purge,[]}",
+    "{update,m1,{advanced},[]}",
+    "{update,m1,0,soft,brutal_purge,brutal_purge,[]}",
+    "{update,m1,odd,default,soft,brutal_purge,brutal_purge,[]}",
+    "{add_application,two,sometimes}",
+    "{apply,{m,f}}",
+    "{code_change,sideways,[]}",
+    "{code_change,[m1]}",
+    "{load_object_code,{one,two,[m1]}}",
+    "{sync_nodes,id,[\"node\"]}",
+    "[{load_module,m1}]",
+    "mnesia_backup",
+];
+
+#[test]
+fn scripts_become_what_systools_makes_of_them() {
+    let mut cases: Vec<_> = SCRIPTS.iter().map(|script| ((*script).to_owned(), both(script))).collect();
+    let case = simple("{add_module,m1},{load_module,m2,[m1]}", "{load_module,m2},{delete_module,m1}");
+    cases.push(("ways that differ".to_owned(), case));
+    let one = |appup: &str| {
+        let mut case = both("");
+        case.appups[0].1 = appup.to_owned();
+        case
+    };
+    for appup in [
+        "{\"2\",[{<<\"1\">>,[{load_module,m1}]},{\"1\",[]}],[{<<\".*\">>,[]}]}.",
+        "{\"2\",[{<<\"[2-9]\">>,[]},{\"1\",[{load_module,m1}]}],[{<<\"^(0|1)(\\\\.[0-9]+)*$\">>,[]}]}.",
+        "{\"2\",[{\"0\",[]}],[{\"1\",[]}]}.",
+        "{\"2\",[{\"1\",[]}],[]}.",
+        "{\"9\",[{\"1\",[]}],[{\"1\",[]}]}.",
+    ] {
+        cases.push((appup.to_owned(), one(appup)));
+    }
+    compare(&cases);
+}
+
+#[test]
+fn applications_come_change_and_go() {
+    let appup = |script: &str| format!("{{\"2\",[{{\"1\",[{script}]}}],[{{\"1\",[{script}]}}]}}.");
+    let modes = [Mode::None, Mode::Load, Mode::Temporary, Mode::Transient, Mode::Permanent];
+    let mut cases = Vec::new();
+    for mode in modes {
+        let old = Side { erts: "13.0", apps: vec![app("kept", "1", P, "k1"), app("gone", "1", mode, "g1 g2")] };
+        let apps = vec![app("new", "1", mode, "n1 n2"), app("kept", "2", P, "k1 k2"), app("other", "3", P, "")];
+        let new = Side { erts: "13.0", apps };
+        let appups = vec![("kept", appup("{load_module,k1}"))];
+        cases.push((format!("{mode}"), Case { old, new, appups }));
+    }
+    let two = |version, mode| vec![app("one", version, mode, "m1 m2"), app("two", version, mode, "t1 t2")];
+    for (name, erts) in [("the same run-time system", "13.0"), ("another run-time system", "14.0")] {
+        let appups =
+            vec![("one", appup("{load_module,m1,[t1]},{restart_application,two}")), ("two", appup("{apply,{a,b,[]}}"))];
+        let old = Side { erts: "13.0", apps: two("1", Mode::Transient) };
+        cases.push((name.to_owned(), Case { old, new: Side { erts, apps: two("2", Mode::Load) }, appups }));
+        let appups = vec![
+            ("one", appup("{update,m1,{advanced,[]},[t1]},{load_module,m2}")),
+            ("two", appup("{load_module,t1},{update,t2,supervisor}")),
+        ];
+        let old = Side { erts: "13.0", apps: two("1", P) };
+        cases.push((format!("{name}, across"), Case { old, new: Side { erts, apps: two("2", P) }, appups }));
+    }
+    let old = Side { erts: "13.0", apps: two("1", P) };
+    let new = Side { erts: "13.0", apps: two("2", P) };
+    let appups = vec![("one", appup("{load_object_code,{two,\"1\",[t1]}}")), ("two", appup("{load_module,t2}"))];
+    cases.push(("two versions of a library".to_owned(), Case { old, new, appups }));
+    compare(&cases);
+}
+
+/// Where dependencies leave one order only, circles included, it is that of `systools`; where they leave several, its
+/// order is that of a hash table, and differs from run to run.
+#[test]
+fn dependencies_that_leave_one_order_give_it() {
+    let mut chance = Chance::new(7);
+    let cases: Vec<_> = (0..60).map(|at| (format!("chance {at}"), by_chance(&mut chance))).collect();
+    compare(&cases);
+}
+
+fn by_chance(chance: &mut Chance) -> Case {
+    let names: Vec<String> = (0..2 + chance.below(12)).map(|at| format!("m{}_{at}", chance.below(1000))).collect();
+    // Chains that have nothing to do with each other, each with further dependencies forwards, and some back.
+    let mut instructions = Vec::new();
+    let mut start = 0;
+    while start < names.len() {
+        let chain = &names[start..(start + 1 + chance.below(6)).min(names.len())];
+        start += chain.len();
+        for (at, name) in chain.iter().enumerate() {
+            let mut on: Vec<_> = chain.get(at + 1).cloned().into_iter().collect();
+            for other in &chain[at + 1..] {
+                if chance.below(3) == 0 && !on.contains(other) {
+                    on.push(other.clone());
+                }
+            }
+            if chance.below(5) == 0 {
+                on.push(chain[chance.below(at + 1)].clone());
+            }
+            let on = Term::atoms(&on);
+            instructions.push(match chance.below(4) {
+                0 => format!("{{update,{name},{{advanced,[]}},{on}}}"),
+                1 => format!("{{update,{name},static,default,{{advanced,x}},soft_purge,soft_purge,{on}}}"),
+                2 => format!("{{update,{name},soft,{on}}}"),
+                _ => format!("{{load_module,{name},{on}}}"),
+            });
+        }
+    }
+    for at in (1..instructions.len()).rev() {
+        instructions.swap(at, chance.below(at + 1));
+    }
+    let mut case = both(&instructions.join(","));
+    case.old.apps[0].3 = names.clone();
+    case.new.apps[0].3 = names;
+    case
+}
+
+#[test]
+fn without_sasl_there_is_no_change() {
+    let version = |apps: &[&str]| {
+        let app = |name: &&str| Application {
+            name: (*name).to_owned(),
+            version: "1".to_owned(),
+            mode: P,
+            modules: Vec::new(),
+        };
+        Version { version: "1".to_owned(), erts: "1".to_owned(), applications: apps.iter().map(app).collect() }
+    };
+    let refused = relup(&version(&["sasl"]), &[], &version(&["kernel"]), &BTreeMap::new());
+    assert_eq!(refused, Err(RelupError::NoSasl("1".to_owned())));
+}
+
+/// Every appup that Erlang brings is read, and leads somewhere.
+#[test]
+fn the_appups_of_erlang_are_read() {
+    let all = files(&["lib/*/ebin/*.appup"]);
+    assert!(all.len() > 10);
+    for path in &all {
+        let appup = Appup::read(&fs::read(path).unwrap());
+        let appup = appup.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let again = Appup::read(appup.text().as_bytes()).unwrap();
+        assert_eq!(again.term(), appup.term());
+    }
+}
