@@ -139,6 +139,8 @@ fn clean_copies_in_two_directories_give_the_same_archive() {
         let made: Vec<(String, BTreeMap<String, String>)> = (0..2)
             .map(|_| {
                 let project = Project::copy(name);
+                // An attribute that names a file of this directory.
+                project.write("lib/where.ex", "defmodule Where do\n  @external_resource __ENV__.file\nend\n");
                 if name == "rebar" {
                     // Without it the compiler writes into modules where their sources are, for stack traces.
                     let text = fs::read_to_string(project.join("rebar.config")).unwrap();
