@@ -28,7 +28,7 @@ impl Lib {
     /// With an application `root` and its module, which are good.
     fn good() -> Lib {
         let lib = Lib::empty();
-        lib.app("root", &specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}"));
+        lib.app("root", specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}"));
         lib.module("root", "root");
         lib
     }
