@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -74,6 +74,9 @@ pub(crate) fn write(
     _turn: &Turn,
 ) -> Result<(), AssembleError> {
     let is_there = examine(destination, version, overwrite)?;
+    if is_there && is_written(tree, destination, written) {
+        return Ok(());
+    }
     let staging = beside(destination);
     let outcome = write_tree(tree, &staging, destination, written).and_then(|()| {
         if is_there {
@@ -184,6 +187,39 @@ fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
     }
 }
 
+/// Whether everything is at `root` already as it would be written. What an earlier release left there would show in its
+/// manifest, which is an entry too.
+fn is_written(tree: &ReleaseTree, root: &Path, written: &Written) -> bool {
+    tree.iter().all(|(path, entry)| {
+        let at = root.join(path.as_path());
+        let holds = |bytes: &[u8], executable: bool| {
+            let status = fs::symlink_metadata(&at);
+            let is_same = |status: fs::Metadata| {
+                status.is_file()
+                    && status.len() == bytes.len() as u64
+                    && (status.permissions().mode() & 0o111 != 0) == executable
+            };
+            status.is_ok_and(is_same) && fs::read(&at).is_ok_and(|found| found == bytes)
+        };
+        match entry {
+            Entry::Dir => fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()),
+            Entry::Link(said) => fs::read_link(&at).is_ok_and(|found| found.as_os_str().as_bytes() == said),
+            Entry::File { content: Content::Bytes(bytes), executable } => holds(bytes, *executable),
+            Entry::File { content: Content::Own(bytes), executable } => holds(bytes, *executable),
+            Entry::File { content: Content::Disk(from), executable } => {
+                written.get(path).is_some_and(|known| known.is_from(from, None, mode(*executable)) && known.is_at(&at))
+            }
+            Entry::File { content: Content::Beam(from, rule), executable } => written
+                .get(path)
+                .is_some_and(|known| known.is_from(from, Some(rule), mode(*executable)) && known.is_at(&at)),
+        }
+    })
+}
+
+fn mode(executable: bool) -> u32 {
+    if executable { 0o755 } else { 0o644 }
+}
+
 /// Writes every entry below `root`, which is made, on all processors. What is at `old` already, as `written` knows it,
 /// is not written again.
 fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written) -> Result<(), AssembleError> {
@@ -246,7 +282,7 @@ fn write_entry(place: &Place<'_>, entry: &Entry, known: Option<&Known>) -> Resul
             link.map(|()| None).map_err(AssembleError::io("make the link", to))
         }
         Entry::File { content, executable } => {
-            let mode = if *executable { 0o755 } else { 0o644 };
+            let mode = mode(*executable);
             let (from, rule) = match content {
                 Content::Bytes(bytes) => return write_file(to, mode, bytes).map(|_| None),
                 Content::Own(bytes) => return write_file(to, mode, bytes).map(|_| None),

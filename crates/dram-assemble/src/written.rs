@@ -42,6 +42,11 @@ impl Known {
         Ok(Known { source, at: status(&file.metadata()?) })
     }
 
+    /// Whether it was made from `from`, as that is now, and in the same way.
+    pub(crate) fn is_from(&self, from: &Path, rule: Option<&StripRule>, mode: u32) -> bool {
+        Known::key(from, rule, mode).is_ok_and(|key| key == self.source)
+    }
+
     /// Whether the file is at `path` as it was written.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && status(&found) == self.at)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,6 +67,40 @@ fn a_second_release_of_a_mix_project_starts_no_emulator() {
     // Another project's directory, or another working directory, is no reason to ask.
     watched.dram(&project).dir("/").ok();
     assert_eq!(watched.started(), Vec::<String>::new());
+}
+
+/// A path in a release, and what somebody does to what is there.
+type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn a_release_that_is_as_it_should_be_is_not_written_and_one_that_is_not_is_mended() {
+    let project = Project::copy("small");
+    let release = project.join("_build/prod/rel/small");
+    let number = || fs::metadata(&release).unwrap().ino();
+    project.dram().ok();
+    let (before, first) = (tree(&release), number());
+    project.dram().ok();
+    assert_eq!(number(), first, "it was written again");
+    let module = "lib/small-0.1.0/ebin/Elixir.Small.Application.beam";
+    let changes: [Change<'_>; 6] = [
+        (module, &|path| fs::write(path, "no module").unwrap()),
+        (module, &|path| fs::remove_file(path).unwrap()),
+        ("releases/0.1.0/start.boot", &|path| fs::write(path, "no script").unwrap()),
+        ("releases/0.1.0/vm.args", &|path| fs::remove_file(path).unwrap()),
+        ("bin/small", &|path| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap()),
+        ("erts-13.1.5/bin/beam.smp", &|path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("/bin/true", path).unwrap();
+        }),
+    ];
+    let erts = names(&release).into_iter().find(|name| name.starts_with("erts-")).unwrap();
+    for (path, change) in changes {
+        let path = path.replace("erts-13.1.5", &erts);
+        change(&release.join(&path));
+        assert!(tree(&release) != before, "{path}: nothing was changed");
+        project.dram().ok();
+        assert!(tree(&release) == before, "{path} is not as it was");
+    }
 }
 
 #[test]
