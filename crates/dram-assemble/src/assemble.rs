@@ -32,6 +32,10 @@ const LARGEST_APP: u64 = 16 << 20;
 pub(crate) struct Assembly {
     /// What goes where.
     pub(crate) tree: ReleaseTree,
+    /// The release.
+    pub(crate) release: Release,
+    /// What its applications say of themselves.
+    pub(crate) catalog: Catalog,
     /// Its applications, in the order they start: name and version.
     pub(crate) applications: Vec<(String, String)>,
     /// The programs and libraries in it, before any were brought along.
@@ -103,7 +107,7 @@ pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> 
     tree.put_text(of_version.join(b"start.conf"), conf);
     tree.put(program, Entry::File { content: Content::Own(START_PROGRAM), executable: true });
     put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
-    Ok(Assembly { tree, applications, programs, warnings })
+    Ok(Assembly { tree, release, catalog: found.catalog, applications, programs, warnings })
 }
 
 fn spec(blueprint: &Blueprint) -> Spec {
@@ -295,7 +299,8 @@ fn foreign(programs: &[Program]) -> Vec<String> {
     others.map(warning).collect()
 }
 
-fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
+/// Puts the list of all that is in `tree`, for whoever writes this version again.
+pub(crate) fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
     let mut list = Vec::new();
     for (path, entry) in tree.iter() {
         if !matches!(entry, Entry::Dir) {
@@ -309,7 +314,7 @@ fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
 }
 
 /// A path that we made up ourselves of checked names.
-fn path(text: &str) -> Result<TreePath, AssembleError> {
+pub(crate) fn path(text: &str) -> Result<TreePath, AssembleError> {
     TreePath::parse(text.as_bytes()).map_err(|error| AssembleError::Answer(error.to_string()))
 }
 

@@ -8,6 +8,8 @@ use dram_release::beam::BeamError;
 use dram_release::consult::TermError;
 use dram_release::resolve::ResolveError;
 
+use crate::upgrade::UpgradeError;
+
 /// Why there is no release.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
@@ -118,6 +120,9 @@ pub enum AssembleError {
         /// The library.
         library: String,
     },
+    /// A running system cannot become the new version.
+    #[error(transparent)]
+    Upgrade(Box<UpgradeError>),
     /// Settings of ours are wrong.
     #[error("`{}`: {message}", path.display())]
     Settings {

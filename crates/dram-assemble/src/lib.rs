@@ -22,6 +22,7 @@ mod settings;
 mod start_program;
 mod tool;
 mod tree;
+mod upgrade;
 mod write;
 mod written;
 
@@ -34,6 +35,7 @@ pub use libraries::Requires;
 pub use remember::Environment;
 pub use settings::Mode;
 pub use tool::Tools;
+pub use upgrade::{Changed, Upgrade, UpgradeError, Upgraded};
 
 use answer::Fields;
 use archive::Pieces;
@@ -60,6 +62,8 @@ pub struct Request {
     pub otp: Option<PathBuf>,
     /// Where the release goes, absolute, where it was given.
     pub output: Option<PathBuf>,
+    /// The version that a running system can become this one from, where it is to.
+    pub upgrade: Option<Upgrade>,
     /// Whether an archive is written.
     pub archive: bool,
     /// Whether a release is replaced that dram did not write.
@@ -87,6 +91,8 @@ pub struct Assembled {
     pub path: PathBuf,
     /// Its archive.
     pub archive: Option<Archive>,
+    /// From which version a running system can become it.
+    pub upgrade: Option<Upgraded>,
     /// How many files it has.
     pub files: u64,
     /// Their bytes.
@@ -110,8 +116,12 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
         .clone()
         .or_else(|| blueprint.path.as_ref().map(|path| places.project.join(path)))
         .unwrap_or_else(|| places.build.join("rel").join(&name));
-    let assembly = assemble::assemble(blueprint)?;
+    let mut assembly = assemble::assemble(blueprint)?;
     let turn = write::take_turn(&path)?;
+    let upgrade = match &request.upgrade {
+        Some(upgrade) => Some(upgrade::add(&mut assembly, upgrade, &path, &places.project)?),
+        None => None,
+    };
     // Without a project there is no place for a memory.
     let memory = request.from.is_empty().then_some(places.memory.as_path());
     let mut written = Written::recall(memory, &path);
@@ -129,7 +139,7 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
     };
     let (files, size) = sizes(&assembly, &path);
     let Assembly { applications, warnings, .. } = assembly;
-    Ok(Assembled { name, version, path, archive, files, size, applications, warnings })
+    Ok(Assembled { name, version, path, archive, upgrade, files, size, applications, warnings })
 }
 
 /// What the release that is asked for would expect of the system that it runs on; nothing is written.

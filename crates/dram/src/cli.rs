@@ -77,8 +77,12 @@ pub(crate) struct Release {
     /// When modules are loaded
     #[arg(long, value_enum)]
     pub(crate) mode: Option<LoadMode>,
-    /// Assemble from these directories of compiled modules, without Mix or rebar3
-    #[arg(long, value_name = "EBIN_DIR", num_args = 1.., conflicts_with = "env")]
+    /// Make a release that a running system of an older version can become: with a relup
+    #[arg(long)]
+    pub(crate) upgrade: bool,
+    /// Assemble from these directories of compiled modules, without Mix or rebar3; with --upgrade, the one VERSION to
+    /// upgrade from [default: the newest other version at the destination]
+    #[arg(long, value_name = "EBIN_DIR", num_args = 1..)]
     pub(crate) from: Vec<PathBuf>,
     /// Where Erlang is, for --from [default: where `erl` on the PATH is]
     #[arg(long, value_name = "DIR", requires = "from")]

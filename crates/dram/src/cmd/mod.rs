@@ -8,6 +8,7 @@ mod moving;
 mod names;
 mod release;
 mod run;
+mod upgrade;
 
 use std::process::ExitCode;
 

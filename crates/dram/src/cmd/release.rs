@@ -3,7 +3,7 @@
 use dram_assemble::{AssembleError, Assembled, Environment, Mode, Request, Requires, Tools};
 use serde_json::json;
 
-use super::say;
+use super::{say, upgrade};
 use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
@@ -38,12 +38,14 @@ fn request(args: &cli::Release) -> Result<Request, Failure> {
         (false, true) => Some(false),
         (false, false) => None,
     };
+    let (from, upgrade) = upgrade::from(args)?;
     Ok(Request {
         project: absolute(&args.project)?,
         name: args.name.clone(),
         env: args.env.clone(),
         version: args.version.clone(),
-        from: args.from.iter().map(|dir| absolute(dir)).collect::<Result<_, _>>()?,
+        from: from.iter().map(|dir| absolute(dir)).collect::<Result<_, _>>()?,
+        upgrade,
         otp: args.otp.as_deref().map(absolute).transpose()?,
         output: args.output.as_deref().map(absolute).transpose()?,
         archive: !args.no_tar,
@@ -72,6 +74,10 @@ fn made_text(made: &Assembled) -> String {
     if let Some(archive) = &made.archive {
         text.push_str(&format!("    {} ({})\n", archive.path.display(), size(archive.size)));
     }
+    if let Some(upgrade) = &made.upgrade {
+        text.push_str(&upgrade::text(made, upgrade));
+        return text;
+    }
     text.push_str(&format!("\nto start it:\n\n    {path}/bin/{} foreground\n", made.name));
     text
 }
@@ -92,6 +98,7 @@ fn made_json(made: &Assembled) -> String {
         "path": made.path.to_string_lossy(),
         "program": made.path.join("bin").join(&made.name).to_string_lossy(),
         "archive": archive,
+        "upgrade": made.upgrade.as_ref().map(upgrade::json),
         "files": made.files,
         "size": made.size,
         "applications": applications,
@@ -142,6 +149,7 @@ impl From<AssembleError> for Failure {
         let helps = helps(&error);
         let mut failure = match &error {
             AssembleError::NoTool { .. } => Failure::lack(error.to_string()),
+            AssembleError::Upgrade(upgrade) => upgrade::failure(upgrade),
             AssembleError::NoProject(_)
             | AssembleError::NoRelease { .. }
             | AssembleError::SeveralReleases(_)
@@ -201,6 +209,7 @@ fn helps(error: &AssembleError) -> Vec<String> {
         AssembleError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "free space on the disk, or name another place with --output".to_owned()
         }
+        AssembleError::Upgrade(upgrade) => upgrade::help(upgrade),
         AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),
         _ => return Vec::new(),
     };

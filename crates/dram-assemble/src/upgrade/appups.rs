@@ -1,0 +1,108 @@
+//! The appup of an application: one that somebody wrote, or one that is made here.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dram_release::appup::{Appup, generate, restart};
+use dram_release::rc::Application;
+
+use super::{UpgradeError, content, library, old};
+use crate::AssembleError;
+use crate::assemble::Assembly;
+
+/// Applications that a running system cannot change without the emulator.
+const BASE: [&str; 3] = ["kernel", "stdlib", "sasl"];
+
+/// An appup, and the file it is from, if somebody wrote it.
+pub(super) struct Found {
+    pub(super) appup: Appup,
+    pub(super) path: Option<PathBuf>,
+}
+
+/// The appup that leads from `before` to `now`: of the project's `rel/appups/APP`, of the application's own
+/// `priv/appups`, of its `ebin`, or made from what is different.
+///
+/// # Errors
+/// When one that somebody wrote is wrong, or none can be made.
+pub(super) fn find(
+    assembly: &mut Assembly,
+    destination: &Path,
+    project: &Path,
+    before: &Application,
+    now: &Application,
+) -> Result<Found, AssembleError> {
+    let fits = |appup: &Appup| appup.is_of(&now.version) && appup.knows(&before.version);
+    let named = format!("{}_to_{}.appup", before.version, now.version);
+    for path in files(&project.join("rel").join("appups").join(&now.name))? {
+        let appup = read(&fs::read(&path).map_err(AssembleError::io("read", &path))?, &path)?;
+        if fits(&appup) {
+            return Ok(Found { appup, path: Some(path) });
+        }
+        if path.file_name().is_some_and(|name| name.to_str() == Some(&named)) {
+            let (from, to) = (before.version.clone(), now.version.clone());
+            return Err(UpgradeError::OtherVersions { path, from, to }.into());
+        }
+    }
+    let at = library(now)?;
+    let own = at.join(b"priv").join(b"appups");
+    let inside = assembly.tree.iter().map(|(at, _)| at).filter(|at| at.parent().as_ref() == Some(&own));
+    let inside = inside.filter(|at| at.name().is_some_and(|name| name.ends_with(b".appup")));
+    let own = at.join(b"ebin").join(format!("{}.appup", now.name).as_bytes());
+    for at in inside.chain(assembly.tree.get(&own).map(|_| &own)) {
+        let Some((bytes, path)) = content(assembly, at)? else { continue };
+        let path = path.unwrap_or_else(|| at.as_path().to_owned());
+        let appup = read(&bytes, &path)?;
+        // As `systools`, and unlike that of a project, one that says another version of its own is taken.
+        if appup.knows(&before.version) && (at == &own || fits(&appup)) {
+            return Ok(Found { appup, path: Some(path) });
+        }
+    }
+    if assembly.tree.get(&own).is_some() && !BASE.contains(&now.name.as_str()) {
+        let (name, from, to) = (&now.name, &before.version, &now.version);
+        let made = "it does not lead there, and another one was made";
+        assembly.warnings.push(format!("`{name}` brings an appup, and changes from {from} to {to}: {made}"));
+    }
+    make(assembly, destination, before, now).map(|appup| Found { appup, path: None })
+}
+
+fn make(
+    assembly: &Assembly,
+    destination: &Path,
+    before: &Application,
+    now: &Application,
+) -> Result<Appup, AssembleError> {
+    if BASE.contains(&now.name.as_str()) {
+        return Ok(restart(&before.version, &now.version));
+    }
+    let missing = || {
+        let (name, version) = (before.name.clone(), before.version.clone());
+        UpgradeError::NoLibrary { name, version, place: destination.join("lib") }
+    };
+    let old = old::modules(destination, before)?.ok_or_else(missing)?;
+    let new = super::modules(assembly, now)?;
+    let made = generate(&before.version, &now.version, &old, &new);
+    Ok(made.map_err(|source| UpgradeError::Generate { name: now.name.clone(), source })?)
+}
+
+fn read(bytes: &[u8], path: &Path) -> Result<Appup, UpgradeError> {
+    Appup::read(bytes).map_err(|source| UpgradeError::Appup { path: path.to_owned(), source })
+}
+
+/// The appups in a directory, which need not be there, by name.
+fn files(dir: &Path) -> Result<Vec<PathBuf>, AssembleError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(AssembleError::io("read", dir)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(AssembleError::io("read", dir))?.path();
+        if path.extension().is_some_and(|extension| extension == "appup") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,101 @@
+//! What `dram release --upgrade` has to say.
+
+use std::path::PathBuf;
+
+use dram_assemble::{Assembled, Changed, Upgrade, UpgradeError, Upgraded};
+use serde_json::{Value, json};
+
+use crate::cli;
+use crate::failure::Failure;
+
+/// What `--from` says: directories of modules, or the version to upgrade from.
+pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>), Failure> {
+    match (args.upgrade, args.from.as_slice()) {
+        (false, [_, ..]) if args.env.is_some() => {
+            Err(Failure::usage("`--env` and `--from` cannot be given together: compiled modules have no environment"))
+        }
+        (false, from) => Ok((from, None)),
+        (true, _) if args.otp.is_some() => {
+            Err(Failure::usage("`--otp` and `--upgrade` cannot be given together: the project's own Erlang is taken"))
+        }
+        (true, []) => Ok((&[], Some(Upgrade { from: None }))),
+        (true, [from]) => Ok((&[], Some(Upgrade { from: Some(from.to_string_lossy().into_owned()) }))),
+        (true, [_, _, ..]) => {
+            let failure = Failure::usage("`--from` takes one version with `--upgrade`");
+            Err(failure.help("name the project before it: `dram release PROJECT --upgrade --from VERSION`"))
+        }
+    }
+}
+
+/// What was made for a running system, and how to use it.
+pub(super) fn text(made: &Assembled, upgrade: &Upgraded) -> String {
+    let mut text = format!("\nan upgrade from {}:\n\n", upgrade.from);
+    for changed in &upgrade.changes {
+        let how = changed.appup.as_ref().map_or("worked out".to_owned(), |path| format!("as {} says", path.display()));
+        text.push_str(&format!("    {} {} becomes {}, {how}\n", changed.name, changed.from, changed.to));
+    }
+    let (name, version) = (&made.name, &made.version);
+    text.push_str("\nto upgrade a running system, copy the archive to its directory, and change it there:\n\n");
+    text.push_str(&format!("    releases/{version}/{name}.tar.gz\n    bin/{name} upgrade {version}\n"));
+    text
+}
+
+/// The same as JSON.
+pub(super) fn json(upgrade: &Upgraded) -> Value {
+    let changed = |changed: &Changed| {
+        json!({
+            "name": changed.name,
+            "from": changed.from,
+            "to": changed.to,
+            "appup": changed.appup.as_ref().map(|path| path.to_string_lossy()),
+        })
+    };
+    json!({ "from": upgrade.from, "applications": upgrade.changes.iter().map(changed).collect::<Vec<_>>() })
+}
+
+/// What went wrong, and whose fault it is.
+pub(super) fn failure(error: &UpgradeError) -> Failure {
+    match error {
+        UpgradeError::NoOldVersion(_) | UpgradeError::NoSuchVersion { .. } | UpgradeError::SameVersion(_) => {
+            Failure::usage(error.to_string())
+        }
+        UpgradeError::Rel { .. }
+        | UpgradeError::NoLibrary { .. }
+        | UpgradeError::SameApplication { .. }
+        | UpgradeError::Appup { .. }
+        | UpgradeError::OtherVersions { .. }
+        | UpgradeError::Generate { .. }
+        | UpgradeError::Relup { .. } => Failure::work(error.to_string()),
+    }
+}
+
+/// What the user can do about it.
+pub(super) fn help(error: &UpgradeError) -> String {
+    match error {
+        UpgradeError::NoOldVersion(_) => {
+            "put the release that runs there, or name its directory with --output; a first version needs no --upgrade"
+                .to_owned()
+        }
+        UpgradeError::NoSuchVersion { known, .. } if known.is_empty() => {
+            "put the release that runs there, or name its directory with --output".to_owned()
+        }
+        UpgradeError::NoSuchVersion { known, .. } => format!("there is {}", known.join(", ")),
+        UpgradeError::SameVersion(_) => "give the project a new version, or name an older one with --from".to_owned(),
+        UpgradeError::Rel { .. } | UpgradeError::NoLibrary { .. } => "make the old version again".to_owned(),
+        UpgradeError::SameApplication { name, .. } => {
+            format!("give `{name}` a new version: a running system only looks at applications with another one")
+        }
+        UpgradeError::Appup { .. } => {
+            "correct it, or remove it to have one made; appup(4) says what is in it".to_owned()
+        }
+        UpgradeError::OtherVersions { from, to, .. } => {
+            format!("it is `{{\"{to}\", [{{\"{from}\", INSTRUCTIONS}}], [{{\"{from}\", INSTRUCTIONS}}]}}.`")
+        }
+        UpgradeError::Generate { name, .. } => {
+            format!("write one: `rel/appups/{name}/FROM_to_TO.appup` in the project")
+        }
+        UpgradeError::Relup { .. } => {
+            "a release that is to be upgraded has `sasl`; appups are in `rel/appups` of the project, or made".to_owned()
+        }
+    }
+}
