@@ -30,6 +30,15 @@ pub struct Archive {
     pub size: u64,
 }
 
+/// How an archive is compressed.
+#[derive(Debug)]
+pub(crate) enum Packing {
+    /// In pieces, on all processors; those that are kept are not made again.
+    Pieces(Option<Pieces>),
+    /// As one piece: a running system unpacks it, and `erl_tar` reads only the first.
+    Whole,
+}
+
 /// Packs the entries of `tree`, which lie below `root` on disk, into `path`. Every entry belongs to user and group 0
 /// and has the time `seconds`, since 1970; the order is that of the paths.
 ///
@@ -40,13 +49,13 @@ pub(crate) fn write(
     root: &Path,
     path: &Path,
     seconds: i64,
-    pieces: Option<&Pieces>,
+    packing: &Packing,
 ) -> Result<Archive, AssembleError> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".dram-new");
     let half = path.with_file_name(name);
-    let written = write_to(tree, root, &half, seconds, pieces);
+    let written = write_to(tree, root, &half, seconds, packing);
     match written {
         Ok((digest, size)) => {
             fs::rename(&half, path).map_err(AssembleError::io("write", path))?;
@@ -65,12 +74,18 @@ fn write_to(
     root: &Path,
     half: &Path,
     seconds: i64,
-    pieces: Option<&Pieces>,
+    packing: &Packing,
 ) -> Result<(Digest, u64), AssembleError> {
     let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
     let mut out = Hashing { out: BufWriter::with_capacity(1 << 18, file), hasher: Hasher::new() };
-    let cache = pieces.map(|pieces| pieces as &dyn Cache);
-    let packed = dram_gzip::compress(LEVEL, cache, &mut out, |out| pack(tree, root, out, seconds));
+    let pack = |out: &mut Stream| pack(tree, root, out, seconds);
+    let packed = match packing {
+        Packing::Whole => dram_gzip::compress_as_one(LEVEL, &mut out, pack),
+        Packing::Pieces(pieces) => {
+            let cache = pieces.as_ref().map(|pieces| pieces as &dyn Cache);
+            dram_gzip::compress(LEVEL, cache, &mut out, pack)
+        }
+    };
     packed.map_err(|failed| match failed {
         Failed::Produce(error) => error,
         Failed::Write(source) => AssembleError::Io { verb: "write", path: half.to_owned(), source },

@@ -38,7 +38,7 @@ pub use tool::Tools;
 pub use upgrade::{Changed, Upgrade, UpgradeError, Upgraded};
 
 use answer::Fields;
-use archive::Pieces;
+use archive::{Packing, Pieces};
 use ask::{Builder, Places};
 use assemble::Assembly;
 use blueprint::{Blueprint, Text};
@@ -130,9 +130,12 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
     let archive = match request.archive {
         true => {
             let beside = path.with_file_name(format!("{name}-{version}.tar.gz"));
-            let pieces = memory.map(|memory| Pieces::new(memory.join("pieces")));
-            let archive = archive::write(&assembly.tree, &path, &beside, request.seconds, pieces.as_ref())?;
-            pieces.iter().for_each(Pieces::sweep);
+            let pieces = || memory.map(|memory| Pieces::new(memory.join("pieces")));
+            let packing = if upgrade.is_some() { Packing::Whole } else { Packing::Pieces(pieces()) };
+            let archive = archive::write(&assembly.tree, &path, &beside, request.seconds, &packing)?;
+            if let Packing::Pieces(Some(pieces)) = &packing {
+                pieces.sweep();
+            }
             Some(archive)
         }
         false => None,
@@ -168,7 +171,7 @@ fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleEr
         let settings = settings::read(&places.project, &blueprint.name)?;
         (blueprint, settings)
     };
-    apply(&mut blueprint, settings, &places.project)?;
+    apply(&mut blueprint, settings, request)?;
     if let Some(portable) = request.portable {
         blueprint.portable = portable;
     }
@@ -177,7 +180,8 @@ fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleEr
 }
 
 /// Applies `dram.toml`, which wins over what the project's own files say.
-fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Result<(), AssembleError> {
+fn apply(blueprint: &mut Blueprint, settings: Settings, request: &Request) -> Result<(), AssembleError> {
+    let project = &request.project;
     // Taken apart, so that a new setting does not compile until it is applied.
     let Settings {
         version,
@@ -197,7 +201,7 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
         commands,
         env,
     } = settings;
-    if let Some(version) = version {
+    if let Some(version) = version.filter(|_| request.version.is_none()) {
         blueprint.version = version;
     }
     blueprint.start.mode = mode.or(blueprint.start.mode);
@@ -229,10 +233,9 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, project: &Path) -> Resul
             .map_err(|_| AssembleError::Name { what: "the script", name: name.to_owned() })
     };
     for (moment, script) in hooks.unwrap_or_default() {
-        let at = place(&moment, "hooks")?;
-        let moment = moment.replace('-', "_");
+        let at = place(moment.name(), "hooks")?;
         blueprint.overlays.push(blueprint::Overlay::Copy(project.join(script), at.clone()));
-        blueprint.start.hooks.push((moment, at));
+        blueprint.start.hooks.push((moment.name().to_owned(), at));
     }
     for (name, script) in commands.unwrap_or_default() {
         let at = place(&name, "commands")?;

@@ -73,6 +73,35 @@ pub fn compress<T: Send, E: Send>(
     })
 }
 
+/// Compresses what `produce` writes into `out` as one member. Some readers know no others: `erl_tar` takes the first
+/// member for the whole of an archive. It takes one processor, and memory for the whole stream.
+///
+/// # Errors
+/// Whatever `produce` returns, or the refusal of `out`.
+pub fn compress_as_one<T: Send, E: Send>(
+    level: i32,
+    out: &mut dyn Write,
+    produce: impl FnOnce(&mut Stream) -> Result<T, E> + Send,
+) -> Result<T, Failed<E>> {
+    let (pieces, queue) = mpsc::sync_channel::<Numbered>(1);
+    let (made, whole) = thread::scope(|scope| {
+        let producer = scope.spawn(move || {
+            let mut stream = Stream { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
+            let made = produce(&mut stream)?;
+            let _ = stream.cut();
+            Ok(made)
+        });
+        let whole = queue.into_iter().map(|(_, piece)| piece).collect::<Vec<_>>().concat();
+        (producer.join().expect("a panic in the producer is a bug"), whole)
+    });
+    let made = made.map_err(Failed::Produce)?;
+    let mut compressor = Compressor::new(CompressionLvl::new(level).expect("callers give a level that libdeflate has"));
+    let mut member = vec![0; compressor.gzip_compress_bound(whole.len())];
+    let length = compressor.gzip_compress(&whole, &mut member).expect("the bound is large enough");
+    out.write_all(&member[..length]).map_err(Failed::Write)?;
+    Ok(made)
+}
+
 fn compress_pieces(
     level: i32,
     cache: Option<&dyn Cache>,
@@ -167,6 +196,21 @@ mod tests {
         assert!(matches!(made, Ok("made")));
         let mut back = Vec::new();
         flate2::read::MultiGzDecoder::new(&packed[..]).read_to_end(&mut back).expect("it is gzip");
+        assert!(back == plain);
+    }
+
+    #[test]
+    fn one_member_holds_all_of_it() {
+        let plain: Vec<u8> = (0..3 * PIECE + 17).map(|n| (n / 7) as u8).collect();
+        let mut packed = Vec::new();
+        let made = compress_as_one(6, &mut packed, |out| {
+            out.write_all(&plain[..100])?;
+            out.cut()?;
+            out.write_all(&plain[100..])
+        });
+        assert!(made.is_ok());
+        let mut back = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut back).expect("it is gzip");
         assert!(back == plain);
     }
 
