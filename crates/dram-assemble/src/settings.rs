@@ -36,6 +36,44 @@ pub(crate) enum Distribution {
     Name,
 }
 
+/// A moment at which scripts run, under the start program's name for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Moment {
+    /// Before the settings are worked out.
+    PreConfigure,
+    /// After that.
+    PostConfigure,
+    /// Before the emulator is started.
+    PreStart,
+    /// When the node answers.
+    PostStart,
+    /// Before a node is asked to stop.
+    PreStop,
+    /// When it has.
+    PostStop,
+    /// Before a node takes another release.
+    PreUpgrade,
+    /// After that.
+    PostUpgrade,
+}
+
+impl Moment {
+    /// The name in `start.conf`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Moment::PreConfigure => "pre_configure",
+            Moment::PostConfigure => "post_configure",
+            Moment::PreStart => "pre_start",
+            Moment::PostStart => "post_start",
+            Moment::PreStop => "pre_stop",
+            Moment::PostStop => "post_stop",
+            Moment::PreUpgrade => "pre_upgrade",
+            Moment::PostUpgrade => "post_upgrade",
+        }
+    }
+}
+
 /// The settings of one release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -67,7 +105,7 @@ pub(crate) struct Settings {
     /// The most files and sockets that it may have open.
     pub nofile: Option<u64>,
     /// Scripts to run around starting, stopping, configuring and upgrading.
-    pub hooks: Option<BTreeMap<String, PathBuf>>,
+    pub hooks: Option<BTreeMap<Moment, PathBuf>>,
     /// Further commands of the start program.
     pub commands: Option<BTreeMap<String, PathBuf>>,
     /// Environment variables that it sets where they are not set.
@@ -110,7 +148,19 @@ fn parse(text: &str, name: &str) -> Result<Settings, String> {
         }
     }
     common.extend(own);
-    Settings::deserialize(common).map_err(|error| format!("in `[release]`: {error}"))
+    let settings = Settings::deserialize(common).map_err(|error| format!("in `[release]`: {error}"))?;
+    // Each becomes a line of its own for the start program.
+    let is_line = |text: &str| !text.contains(['\n', '\r', '\0']);
+    let is_name = |text: &str| !text.is_empty() && is_line(text) && !text.contains(['=', ' ', '/']);
+    for (name, value) in settings.env.iter().flatten() {
+        if !is_name(name) || !is_line(value) {
+            return Err(format!("in `env`: `{}` cannot be a variable of one line", name.escape_debug()));
+        }
+    }
+    match settings.commands.iter().flat_map(BTreeMap::keys).find(|name| !is_name(name)) {
+        Some(name) => Err(format!("in `commands`: `{}` cannot be the name of a command", name.escape_debug())),
+        None => Ok(settings),
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +178,12 @@ mod tests {
     }
 
     #[test]
+    fn moments_are_those_of_the_start_program() {
+        let hooks = parse("[release.hooks]\npost-upgrade = 'x'\n", "demo").unwrap().hooks.unwrap();
+        assert_eq!(hooks.keys().map(|moment| moment.name()).collect::<Vec<_>>(), ["post_upgrade"]);
+    }
+
+    #[test]
     fn what_is_not_known_is_named() {
         for (text, word) in [
             ("[build]\n", "[build]"),
@@ -136,6 +192,9 @@ mod tests {
             ("[release.a]\nportabel = 1\n", "portabel"),
             ("release = 1\n", "table"),
             ("[release\n", "line 1"),
+            ("[release.hooks]\npre-begin = 'x'\n", "pre-begin"),
+            ("[release.env]\nA = \"1\\n2\"\n", "`A`"),
+            ("[release.commands]\n'a b' = 'x'\n", "`a b`"),
         ] {
             let message = parse(text, "demo").unwrap_err();
             assert!(message.contains(word), "{text:?}: {message}");
