@@ -17,3 +17,4 @@ mod rootless;
 mod run;
 mod support;
 mod tree;
+mod upgrade;
