@@ -4,14 +4,14 @@ use alloc::format;
 use alloc::vec;
 
 use dram_start::bytes::join;
-use dram_start::conf::Moment;
+use dram_start::conf::{Conf, Moment};
 use dram_start::environment::Environment;
 use dram_start::fault::{Fault, shown};
-use dram_start::release::Release;
+use dram_start::release::{Home, Release};
 use dram_start::term::Term;
 
 use crate::remote::{self, Missed};
-use crate::{shell, sys};
+use crate::{files, prepare, shell, sys};
 
 const LIST: &str = "[io:format(\"~ts ~ts ~w~n\", [N, V, S]) || {N, V, _, S} <- release_handler:which_releases()], done";
 
@@ -23,24 +23,65 @@ const UNPACK: &str = "All = release_handler:which_releases(), \
        {true, _} -> {error, \"releases/RELEASES is missing\"}; {false, true} -> {ok, Vsn}; \
        {false, false} -> release_handler:unpack_release(Archive) end, ";
 
-const INSTALL: &str = "case Unpacked of {error, Why} -> {refused, Why}; {ok, _} -> \
+/// Installs a version that is unpacked, and keeps it if that is to last.
+const INSTALL: &str = "Install = fun() -> \
      case [S || {_, V, _, S} <- release_handler:which_releases(), V =:= Vsn] of \
        [permanent] -> {already, Vsn}; \
        [current] -> case Lasting of true -> case release_handler:make_permanent(Vsn) of ok -> done; \
                     {error, Why} -> {refused, Why} end; false -> {already, Vsn} end; \
        _ -> case release_handler:check_install_release(Vsn) of {error, Why} -> {refused, Why}; _ -> \
             case release_handler:install_release(Vsn, [{update_paths, true}]) of \
-              {ok, _, _} when Lasting -> case release_handler:make_permanent(Vsn) of ok -> done; \
-                                         {error, Why} -> {refused, Why} end; \
-              {ok, _, _} -> done; \
+              {ok, _, _} -> Freshen(), case Lasting of false -> done; true -> \
+                 case release_handler:make_permanent(Vsn) of ok -> done; {error, Why} -> {refused, Why} end end; \
               {continue_after_restart, _, _} -> restarts; \
-              {error, Why} -> {refused, Why} end end end end";
+              {error, Why} -> {refused, Why} end end end end, ";
+
+/// Takes the protocols as they were consolidated for the version: they belong to no application, and no `relup` names
+/// them.
+const FRESHEN: &str = "Root = code:root_dir(), Freshen = fun() -> \
+     Dir = filename:join([Root, \"releases\", Vsn, \"consolidated\"]), \
+     [code:del_path(Old) || Old <- code:get_path(), lists:suffix(\"/consolidated\", Old), lists:prefix(Root, Old)], \
+     filelib:is_dir(Dir) andalso code:add_patha(Dir), \
+     [case {code:is_loaded(M), beam_lib:md5(filename:join(Dir, File))} of \
+        {{file, _}, {ok, {M, Md5}}} -> M:module_info(md5) =:= Md5 orelse begin \
+           code:soft_purge(M) orelse code:purge(M), code:load_abs(filename:rootname(filename:join(Dir, File))) end; \
+        _ -> ok end || File <- filelib:wildcard(\"*.beam\", Dir), M <- [list_to_atom(filename:rootname(File))]], ok end, ";
+
+/// The handler reads `sys.config` itself: while it does, there lies what a start with this version would make of it,
+/// with variables replaced and what providers add. Otherwise the applications would lose that.
+const SETTLE: &str = "Own = filename:join([Root, \"releases\", Vsn, \"sys.config\"]), Kept = Own ++ \".kept\", \
+     filelib:is_regular(Kept) andalso (ok = file:rename(Kept, Own)), \
+     case Config of [] -> Install(); _ -> \
+       {ok, [Plain]} = file:consult(Config), \
+       Elixir = proplists:get_value(elixir, Plain, []), \
+       Terms = case proplists:get_value(config_provider_init, Elixir) of \
+         #{providers := Providers} -> lists:foldl(fun({Provider, State}, All) -> Provider:load(All, State) end, \
+           lists:keystore(elixir, 1, Plain, {elixir, lists:keydelete(config_provider_init, 1, Elixir)}), Providers); \
+         _ -> Plain end, \
+       case file:consult(Own) of {ok, [Terms]} -> Install(); _ -> \
+         Had = filelib:is_regular(Own), Had andalso (ok = file:rename(Own, Kept)), \
+         Text = unicode:characters_to_binary(io_lib:format(\"%% coding: utf-8~n~tp.~n\", [Terms])), \
+         try ok = file:write_file(Own, []), ok = file:change_mode(Own, 8#600), ok = file:write_file(Own, Text), \
+             case file:consult(Own) of {ok, [Terms]} -> Install(); \
+               _ -> {refused, \"the configuration holds what cannot be written as text\"} end \
+         after case Had of true -> file:rename(Kept, Own); false -> file:delete(Own) end end end end";
 
 const REMOVE: &str = "case lists:keymember([], 3, release_handler:which_releases()) of \
      true -> {refused, \"releases/RELEASES is missing\"}; \
      false -> case release_handler:remove_release(Vsn) of ok -> done; {error, Why} -> {refused, Why} end end";
 
-fn ask(release: &Release, vsn: &[u8], code: &str, lasting: bool, env: &Environment) -> Result<Term, Fault> {
+/// What is to be done with a version.
+struct Wish<'a> {
+    vsn: &'a [u8],
+    code: &'a str,
+    /// Whether it is kept.
+    lasting: bool,
+    /// The configuration that a start with it would have; empty for none.
+    config: &'a [u8],
+}
+
+fn ask(release: &Release, wish: &Wish<'_>, env: &Environment) -> Result<Term, Fault> {
+    let Wish { vsn, code, lasting, config } = *wish;
     let target = remote::target(release, env)?;
     let mut node = remote::reach(&target, env).map_err(Missed::into_fault)?;
     let handler = node.call("erlang", "whereis", vec![Term::atom("release_handler")])?;
@@ -50,7 +91,12 @@ fn ask(release: &Release, vsn: &[u8], code: &str, lasting: bool, env: &Environme
     }
     let text = |bytes: &[u8]| Term::Text(bytes.to_vec());
     let archive = join(&[vsn, b"/", &release.name]);
-    let variables = vec![("Vsn", text(vsn)), ("Archive", text(&archive)), ("Lasting", Term::atom(word(lasting)))];
+    let variables = vec![
+        ("Vsn", text(vsn)),
+        ("Archive", text(&archive)),
+        ("Lasting", Term::atom(word(lasting))),
+        ("Config", text(config)),
+    ];
     let result = node.evaluate(code.as_bytes(), variables)?;
     if let Some([refused, why]) = result.tuple()
         && refused.is_atom("refused")
@@ -75,27 +121,53 @@ fn tell(result: &Term, vsn: &[u8]) {
     let _ = sys::write_all(1, text.as_bytes());
 }
 
+fn simply(release: &Release, vsn: &[u8], code: &str, env: &Environment) -> Result<Term, Fault> {
+    ask(release, &Wish { vsn, code, lasting: false, config: b"" }, env)
+}
+
 /// `versions`.
 pub(crate) fn list(release: &Release, env: &Environment) -> Result<u8, Fault> {
-    ask(release, b"", LIST, false, env).map(|_| 0)
+    simply(release, b"", LIST, env).map(|_| 0)
 }
 
 /// `unpack`.
 pub(crate) fn unpack(release: &Release, vsn: &[u8], env: &Environment) -> Result<u8, Fault> {
     let code = format!("{UNPACK} case Unpacked of {{ok, _}} -> done; {{error, Why}} -> {{refused, Why}} end");
-    ask(release, vsn, &code, false, env).map(|_| 0)
+    simply(release, vsn, &code, env).map(|_| 0)
 }
 
 /// `install`, and `upgrade` when `lasting`.
 pub(crate) fn install(release: &Release, vsn: &[u8], lasting: bool, env: &Environment) -> Result<u8, Fault> {
     shell::run_hooks(&release.home, &release.conf, Moment::PreUpgrade, env)?;
-    let result = ask(release, vsn, &format!("{UNPACK} {INSTALL}"), lasting, env)?;
-    tell(&result, vsn);
+    unpack(release, vsn, env)?;
+    let other = other(release, vsn)?;
+    let config = prepare::config(&other, env)?;
+    let path = config.as_ref().map(|stem| join(&[stem, b".config"])).unwrap_or_default();
+    let code = format!("{FRESHEN} {INSTALL} {SETTLE}");
+    let result = ask(release, &Wish { vsn, code: &code, lasting, config: &path }, env);
+    if config.is_some_and(|stem| stem != other.sys_config) {
+        let _ = sys::unlink(&path);
+    }
+    tell(&result?, vsn);
     shell::run_hooks(&release.home, &release.conf, Moment::PostUpgrade, env)?;
     Ok(0)
 }
 
+/// The release in another version.
+fn other(release: &Release, vsn: &[u8]) -> Result<Release, Fault> {
+    let home = Home { vsn: vsn.to_vec(), ..release.home.clone() };
+    let (old, new) = (release.home.version_dir(), home.version_dir());
+    let path = join(&[&new, b"/start.conf"]);
+    let conf = Conf::parse(&path, &files::read_optional(&path)?.unwrap_or_default())?;
+    let sys_config = match release.sys_config == join(&[&old, b"/sys"]) {
+        true => join(&[&new, b"/sys"]),
+        // Somebody named a file of their own.
+        false => release.sys_config.clone(),
+    };
+    Ok(Release { home, conf, sys_config, ..release.clone() })
+}
+
 /// `uninstall`.
 pub(crate) fn remove(release: &Release, vsn: &[u8], env: &Environment) -> Result<u8, Fault> {
-    ask(release, vsn, REMOVE, false, env).map(|_| 0)
+    simply(release, vsn, REMOVE, env).map(|_| 0)
 }

@@ -55,12 +55,18 @@ impl System {
 
     fn tool(&self, tool: Tool) -> Tool {
         let cookie = ("RELEASE_COOKIE", "a-secret");
-        [("RELEASE_DISTRIBUTION", "sname"), ("RELEASE_NODE", "upgrade"), ("LC_ALL", "C.UTF-8"), cookie]
-            .into_iter()
-            .fold(tool, |tool, (name, value)| tool.env(name, value))
-            .env("ERL_EPMD_PORT", self.port.to_string())
-            .env("RELEASE_TMP", self.dir.path().join("tmp"))
-            .dir(self.dir.path())
+        [
+            ("RELEASE_DISTRIBUTION", "sname"),
+            ("RELEASE_NODE", "upgrade"),
+            ("PLACE", "here"),
+            ("LC_ALL", "C.UTF-8"),
+            cookie,
+        ]
+        .into_iter()
+        .fold(tool, |tool, (name, value)| tool.env(name, value))
+        .env("ERL_EPMD_PORT", self.port.to_string())
+        .env("RELEASE_TMP", self.dir.path().join("tmp"))
+        .dir(self.dir.path())
     }
 
     /// A command of the start program.
@@ -124,14 +130,25 @@ fn a_running_system_becomes_another_version_and_keeps_its_state() {
         project.write(&format!("{moment}.sh"), script);
     }
     project.write("dram.toml", "[release]\nhooks = { pre-upgrade = 'pre.sh', post-upgrade = 'post.sh' }\n");
+    let runtime = "import Config\nconfig :upgrade, place: System.get_env(\"PLACE\"), since: VERSION\n";
+    project.write("config/runtime.exs", runtime.replace("VERSION", "1"));
+    let named = "defprotocol Upgrade.Named do\n  def name(it)\nend\n";
+    let of = |kind: &str| format!("defimpl Upgrade.Named, for: {kind} do\n  def name(it), do: {{{kind}, it}}\nend\n");
+    project.write("lib/named.ex", format!("{named}{}", of("Integer")));
     release(&project).ok();
     let mut system = System::of(&project.beside("upgrade-1.0.0.tar.gz"));
     take(&project, "v2");
+    project.write("config/runtime.exs", runtime.replace("VERSION", "2"));
+    project.write("lib/named.ex", format!("{named}{}{}", of("Integer"), of("Atom")));
     release(&project).arg("--upgrade").ok();
 
     system.start("READY 1");
     let process = system.process();
     assert_eq!(system.eval("for _ <- 1..3, do: Upgrade.Server.bump()"), "[1, 2, 3]");
+    let settings = "{Application.get_env(:upgrade, :place), Application.get_env(:upgrade, :since)}";
+    let consolidated = "Protocol.consolidated?(Upgrade.Named)";
+    assert_eq!(system.eval(settings), "{\"here\", 1}");
+    assert_eq!(system.eval(consolidated), "true");
     system.bring("2.0.0", &project.beside("upgrade-2.0.0.tar.gz"));
     system.says(&["upgrade", "2.0.0"]);
     assert_eq!(system.eval("Upgrade.Server.state()"), "%{count: 3, step: 10}");
@@ -139,6 +156,12 @@ fn a_running_system_becomes_another_version_and_keeps_its_state() {
     assert_eq!(system.says(&["versions"]), "upgrade 2.0.0 permanent\nupgrade 1.0.0 old\n");
     assert_eq!(system.process(), process, "it is the same process");
     assert_eq!(fs::read_to_string(system.join("hooked")).unwrap(), "pre\npost\n");
+    // What belongs to no application, and what is worked out while the system starts.
+    assert_eq!(system.eval("{Upgrade.Named.name(:a), Upgrade.Named.name(1)}"), "{{Atom, :a}, {Integer, 1}}");
+    assert_eq!(system.eval(consolidated), "true");
+    assert_eq!(system.eval(settings), "{\"here\", 2}");
+    let config = system.join("releases/2.0.0/sys.config");
+    assert!(fs::read_to_string(&config).unwrap().contains("RUNTIME_CONFIG"), "it is the one of the release again");
 
     // Where it is kept, it is so after a restart too, of which nothing remembers the state.
     system.stop();
@@ -149,6 +172,8 @@ fn a_running_system_becomes_another_version_and_keeps_its_state() {
     system.says(&["downgrade", "1.0.0"]);
     assert_eq!(system.eval("{Upgrade.Server.state(), Upgrade.Server.bump()}"), "{10, 11}");
     assert_eq!(system.eval(":code.is_loaded(Upgrade.Added)"), "false");
+    assert_eq!(system.eval(settings), "{\"here\", 1}");
+    assert_eq!(system.eval("{Upgrade.Named.impl_for(:a), Upgrade.Named.name(1)}"), "{nil, {Integer, 1}}");
     assert_eq!(system.process(), process, "it is the same process");
     assert_eq!(system.says(&["versions"]), "upgrade 2.0.0 old\nupgrade 1.0.0 permanent\n");
     system.stop();
