@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +14,7 @@ use dram_image::{Digest, Hasher, TreePath};
 
 use crate::AssembleError;
 use crate::tree::{Entry, ReleaseTree};
+use crate::upgrade::UpgradeError;
 
 /// libdeflate's level: smaller than zlib's sixth, in half of its time.
 const LEVEL: i32 = 6;
@@ -35,7 +37,8 @@ pub struct Archive {
 pub(crate) enum Packing {
     /// In pieces, on all processors; those that are kept are not made again.
     Pieces(Option<Pieces>),
-    /// As one piece: a running system unpacks it, and `erl_tar` reads only the first.
+    /// As one piece: a running system unpacks it, and `erl_tar` reads only the first. It takes no links that say `..`
+    /// either: the files that they lead to are there instead.
     Whole,
 }
 
@@ -78,7 +81,8 @@ fn write_to(
 ) -> Result<(Digest, u64), AssembleError> {
     let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
     let mut out = Hashing { out: BufWriter::with_capacity(1 << 18, file), hasher: Hasher::new() };
-    let pack = |out: &mut Stream| pack(tree, root, out, seconds);
+    let is_whole = matches!(packing, Packing::Whole);
+    let pack = |out: &mut Stream| pack(tree, root, out, seconds, is_whole);
     let packed = match packing {
         Packing::Whole => dram_gzip::compress_as_one(LEVEL, &mut out, pack),
         Packing::Pieces(pieces) => {
@@ -95,7 +99,13 @@ fn write_to(
     Ok((out.hasher.finish(), size))
 }
 
-fn pack(tree: &ReleaseTree, root: &Path, out: &mut Stream, seconds: i64) -> Result<(), AssembleError> {
+fn pack(
+    tree: &ReleaseTree,
+    root: &Path,
+    out: &mut Stream,
+    seconds: i64,
+    for_erlang: bool,
+) -> Result<(), AssembleError> {
     let mut writer = TarWriter::new(out);
     let mut part = Vec::new();
     let mut above = TreePath::root();
@@ -113,12 +123,20 @@ fn pack(tree: &ReleaseTree, root: &Path, out: &mut Stream, seconds: i64) -> Resu
         }
         let (kind, mode) = match entry {
             Entry::Dir => (EntryKind::Dir, 0o755),
-            Entry::Link(said) => (EntryKind::Symlink(said.clone()), 0o777),
-            Entry::File { executable, .. } => {
+            Entry::Link(said) if !(for_erlang && leads_out(said)) => (EntryKind::Symlink(said.clone()), 0o777),
+            Entry::Link(_) | Entry::File { .. } => {
                 let full = root.join(path.as_path());
                 let mut file = File::open(&full).map_err(AssembleError::io("read", &full))?;
-                let size = file.metadata().map_err(AssembleError::io("read", &full))?.len();
-                let mode = if *executable { 0o755 } else { 0o644 };
+                let status = file.metadata().map_err(AssembleError::io("read", &full))?;
+                if !status.is_file() {
+                    return Err(UpgradeError::Link(path.as_path().to_owned()).into());
+                }
+                let size = status.len();
+                let is_executable = match entry {
+                    Entry::File { executable, .. } => *executable,
+                    Entry::Link(_) | Entry::Dir => status.mode() & 0o100 != 0,
+                };
+                let mode = if is_executable { 0o755 } else { 0o644 };
                 let entry = header(path, EntryKind::File { size }, mode, seconds);
                 writer.append(&entry, &mut file).map_err(AssembleError::io("pack", &full))?;
                 continue;
@@ -128,6 +146,11 @@ fn pack(tree: &ReleaseTree, root: &Path, out: &mut Stream, seconds: i64) -> Resu
         writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", root))?;
     }
     writer.finish().map_err(AssembleError::io("pack", root)).map(drop)
+}
+
+/// Whether `erl_tar` takes a link for one that leads out of the archive: it counts from the root.
+fn leads_out(said: &[u8]) -> bool {
+    said.starts_with(b"/") || said.split(|&byte| byte == b'/').any(|part| part == b"..")
 }
 
 /// Writes the directories on the way to `to` that are not on the way to `from`, outermost first.

@@ -113,6 +113,9 @@ pub enum UpgradeError {
         /// The new one.
         to: String,
     },
+    /// A link that no running system unpacks.
+    #[error("`{}` is a link out of its directory to something that is no file", .0.display())]
+    Link(PathBuf),
     /// There is no appup, and none can be made.
     #[error("there is no appup for `{name}`, and none can be made")]
     Generate {

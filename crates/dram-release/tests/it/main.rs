@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 
 mod apps;
+mod appups;
 mod attributes;
 mod beams;
 mod boot;

@@ -64,6 +64,7 @@ pub(super) fn failure(error: &UpgradeError) -> Failure {
         | UpgradeError::SameApplication { .. }
         | UpgradeError::Appup { .. }
         | UpgradeError::OtherVersions { .. }
+        | UpgradeError::Link(_)
         | UpgradeError::Generate { .. }
         | UpgradeError::Relup { .. } => Failure::work(error.to_string()),
     }
@@ -91,6 +92,7 @@ pub(super) fn help(error: &UpgradeError) -> String {
         UpgradeError::OtherVersions { from, to, .. } => {
             format!("it is `{{\"{to}\", [{{\"{from}\", INSTRUCTIONS}}], [{{\"{from}\", INSTRUCTIONS}}]}}.`")
         }
+        UpgradeError::Link(_) => "put what it leads to there: a running system unpacks no such links".to_owned(),
         UpgradeError::Generate { name, .. } => {
             format!("write one: `rel/appups/{name}/FROM_to_TO.appup` in the project")
         }

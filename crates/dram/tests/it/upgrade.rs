@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::release::{Project, free_port};
+use crate::release::{Project, free_port, runs};
 use crate::support::{Done, Started, Tool, repo, temp, tool, until};
 
 /// How long a system may take until it runs.
@@ -214,6 +214,21 @@ fn a_written_appup_wins_and_is_the_one_of_the_release() {
     assert!(relup.contains("{load,{'Elixir.Upgrade.Server',soft_purge,soft_purge}}"), "{relup}");
     let appup = fs::read_to_string(project.beside("rel/lib/upgrade-2.0.0/ebin/upgrade.appup")).unwrap();
     assert!(appup.contains("by_hand"), "{appup}");
+}
+
+/// As `release_handler` does it: of the first gzip member, without links that lead out.
+#[test]
+fn erlang_unpacks_the_archive_of_a_portable_release() {
+    let project = first();
+    release(&project).args(["--portable", "--no-tar"]).ok();
+    take(&project, "v2");
+    release(&project).args(["--portable", "--upgrade"]).ok();
+    let archive = project.beside("upgrade-2.0.0.tar.gz").display().to_string();
+    let place = project.beside("unpacked");
+    fs::create_dir(&place).unwrap();
+    let code = format!("ok = erl_tar:extract({archive:?}, [keep_old_files, {{cwd, {place:?}}}, compressed]), halt().");
+    tool("erl").args(["-noshell", "-eval", &code]).ok();
+    runs(&place, "upgrade", &[]);
 }
 
 /// The peer: what `systools` makes of the same release with the appups that lie in it.
