@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- dockerfile ignore tar documents elf term etf beam app
+[ $# -gt 0 ] || set -- dockerfile ignore tar documents elf term etf beam app appup
 
 # libFuzzer needs the compiler's coverage counters, which are not a stable option.
 export RUSTC_BOOTSTRAP=1

@@ -19,6 +19,9 @@ use crate::AssembleError;
 use crate::assemble::{self, Assembly};
 use crate::tree::{Content, Entry};
 
+/// The first OTP release that finds what `RELEASES` names wherever it was started.
+const ABSOLUTE: u32 = 25;
+
 /// What a running system of an older version is to become.
 #[derive(Debug, Clone, Default)]
 pub struct Upgrade {
@@ -152,6 +155,10 @@ pub(crate) fn add(
 ) -> Result<Upgraded, AssembleError> {
     let (name, version) = (assembly.release.name().to_owned(), assembly.release.version().to_owned());
     let from = old::choose(destination, &name, &version, upgrade.from.as_deref())?;
+    if assembly.release.otp() < ABSOLUTE {
+        let why = "looks for applications below its working directory: start it in the directory of the release";
+        assembly.warnings.push(format!("OTP {} {why}", assembly.release.otp()));
+    }
     let new = new_version(assembly);
     let old = old::read(destination, &name, &from, &new, assembly.release.otp())?;
     let order: Vec<String> =

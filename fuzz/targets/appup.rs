@@ -1,0 +1,31 @@
+//! Any text is read as an appup; what is accepted reads itself again, and makes a relup that is a term, or none.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use dram_release::appup::Appup;
+use dram_release::consult::consult;
+use dram_release::rc::Application;
+use dram_release::relup::{Version, relup, text};
+use dram_release::resolve::Mode;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(appup) = Appup::read(bytes) else { return };
+    assert_eq!(Appup::read(appup.text().as_bytes()).map(|appup| appup.term().to_string()), Ok(appup.term().to_string()));
+    let application = |name: &str, version: &str| Application {
+        name: name.to_owned(),
+        version: version.to_owned(),
+        mode: Mode::Permanent,
+        modules: ["a", "b", "c"].map(|module| format!("{name}{module}")).into(),
+    };
+    let release = |version: &str| Version {
+        version: version.to_owned(),
+        erts: "1".to_owned(),
+        applications: vec![application("sasl", "1"), application("", version)],
+    };
+    let appups = BTreeMap::from([(String::new(), appup)]);
+    if let Ok(term) = relup(&release("2"), &["sasl".to_owned(), String::new()], &release("1"), &appups) {
+        assert!(consult(text(&term).as_bytes()).is_ok());
+    }
+});
