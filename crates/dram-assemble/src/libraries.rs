@@ -66,12 +66,14 @@ pub(crate) fn requires(programs: &[Program]) -> Requires {
     let mut newest: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     for program in programs {
         let needs = &program.needs;
+        // Below the release's root, not the system's.
+        let place = program.path.as_path().display().to_string();
         requires.machines.insert(elf::machine_name(needs.machine));
         if let Some(loader) = &needs.interpreter {
-            requires.loaders.entry(loader.clone()).or_default().insert(program.path.to_string());
+            requires.loaders.entry(loader.clone()).or_default().insert(place.clone());
         }
         for library in needs.libraries.iter().filter(|library| !own.contains(library.as_bytes())) {
-            requires.libraries.entry(library.clone()).or_default().insert(program.path.to_string());
+            requires.libraries.entry(library.clone()).or_default().insert(place.clone());
         }
         for (library, version) in &needs.versions {
             let (kind, number) = split_version(version);

@@ -123,7 +123,7 @@ pub(crate) fn read(project: &Path, name: &str) -> Result<Settings, AssembleError
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
         Err(error) => return Err(AssembleError::io("read", path)(error)),
     };
-    parse(&text, name).map_err(|message| AssembleError::Settings { path, message })
+    parse(&text, name).map_err(|message| AssembleError::Settings { path, message: message.trim_end().to_owned() })
 }
 
 fn parse(text: &str, name: &str) -> Result<Settings, String> {

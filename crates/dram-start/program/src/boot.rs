@@ -91,6 +91,14 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     }
     let named = naming.as_ref().is_some_and(|naming| naming.kind != Distribution::None);
     let cookie = if named { Some(prepare::cookie_or_new(release, &arguments, &env)?) } else { None };
+    if let Some(naming) = naming.as_ref().filter(|_| wish.system) {
+        // The system may read them, and what it starts finds it by them.
+        env.set(b"RELEASE_DISTRIBUTION", naming.kind.word().as_bytes());
+        env.set(b"RELEASE_NODE", &naming.node);
+        if let Some(cookie) = &cookie {
+            env.set(b"RELEASE_COOKIE", cookie);
+        }
+    }
     let place = Place { root: home.root.clone(), bin: home.bin(), progname: b"erl".to_vec() };
     let emulator = emulator(&arguments, naming.as_ref(), cookie.as_deref(), &place, &env)?;
     settle_env(release, &emulator, &place, &mut env);

@@ -92,6 +92,9 @@ fn names_come_from_the_arguments_and_options_too() {
     world.write("releases/0.1.0/vm.args", "-name written@127.0.0.1\n-setcookie \"in file\"\n");
     let system = world.foreground(&[]);
     assert_eq!(world.good(&["rpc", "IO.puts(node())"], &[]), "written@127.0.0.1\n");
+    // The system may read how it is named, as with Mix.
+    let told = "for name <- ~w(DISTRIBUTION NODE COOKIE), do: IO.puts(System.get_env(\"RELEASE_\" <> name))";
+    assert_eq!(world.good(&["rpc", told], &[]), "name\nwritten@127.0.0.1\nin file\n");
     drop(system);
     let mut command = world.command(&["foreground", "--sname", "asked"]);
     command.env("RELEASE_TMP", world.dir.path().join("other"));
