@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use dram_gzip::{Cache, Failed, Stream};
 use dram_image::tar::{self, EntryKind, TarWriter};
-use dram_image::{Digest, Hasher, TreePath};
+use dram_image::{Digest, Hashing, TreePath};
 
 use crate::AssembleError;
 use crate::tree::{Entry, ReleaseTree};
@@ -80,7 +80,7 @@ fn write_to(
     packing: &Packing,
 ) -> Result<(Digest, u64), AssembleError> {
     let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
-    let mut out = Hashing { out: BufWriter::with_capacity(1 << 18, file), hasher: Hasher::new() };
+    let mut out = Hashing::new(BufWriter::with_capacity(1 << 18, file));
     let is_whole = matches!(packing, Packing::Whole);
     let pack = |out: &mut Stream| pack(tree, root, out, seconds, is_whole);
     let packed = match packing {
@@ -95,8 +95,9 @@ fn write_to(
         Failed::Write(source) => AssembleError::Io { verb: "write", path: half.to_owned(), source },
     })?;
     out.flush().map_err(AssembleError::io("write", half))?;
-    let size = out.hasher.length();
-    Ok((out.hasher.finish(), size))
+    let hasher = out.finish();
+    let size = hasher.length();
+    Ok((hasher.finish(), size))
 }
 
 fn pack(
@@ -222,23 +223,5 @@ impl Cache for Pieces {
         if kept.is_ok() {
             self.use_it(key);
         }
-    }
-}
-
-/// Hashes what passes.
-struct Hashing<W> {
-    out: W,
-    hasher: Hasher,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }

@@ -1,9 +1,9 @@
 //! A tar becomes a compressed blob: [why it is gzip in members](../../../docs/decisions/gzip-in-members.md).
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use dram_gzip::Failed;
-use dram_image::{Descriptor, Hasher, MediaType};
+use dram_image::{Descriptor, Hashing, MediaType};
 use dram_store::{Packed, Store, StoreError};
 
 /// libdeflate's level: 4 % larger than its sixth, a third faster.
@@ -19,9 +19,9 @@ pub(crate) fn compress(
 ) -> Result<Packed, StoreError> {
     let mut writer = store.blobs().writer()?;
     let hasher = dram_gzip::compress(LEVEL, None, &mut writer, |out| {
-        let mut hashing = Hashing { out, hasher: Hasher::new() };
+        let mut hashing = Hashing::new(out);
         produce(&mut hashing)?;
-        Ok(hashing.hasher)
+        Ok(hashing.finish())
     });
     let hasher = hasher.map_err(|failed| match failed {
         Failed::Produce(error) => error,
@@ -32,22 +32,4 @@ pub(crate) fn compress(
     store.layers().remember_size(&diff_id, plain_size)?;
     let (digest, size) = writer.commit()?;
     Ok(Packed { diff_id, blob: Descriptor::new(MediaType::LAYER_GZIP, digest, size) })
-}
-
-/// Hashes what passes.
-struct Hashing<'a> {
-    out: &'a mut dyn Write,
-    hasher: Hasher,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..taken]);
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
 }

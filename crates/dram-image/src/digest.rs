@@ -138,6 +138,37 @@ impl io::Write for Hasher {
     }
 }
 
+/// Hashes what it hands on.
+#[derive(Debug)]
+pub struct Hashing<W> {
+    out: W,
+    hasher: Hasher,
+}
+
+impl<W: io::Write> Hashing<W> {
+    /// Hands on to `out`, of which nothing is hashed yet.
+    pub fn new(out: W) -> Self {
+        Hashing { out, hasher: Hasher::new() }
+    }
+
+    /// The hash of what was handed on so far, which counts its bytes too.
+    pub fn finish(self) -> Hasher {
+        self.hasher
+    }
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..taken]);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

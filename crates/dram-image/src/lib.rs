@@ -11,7 +11,7 @@ pub mod reference;
 pub mod tar;
 
 pub use config::{ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
-pub use digest::{Digest, DigestError, Hasher};
+pub use digest::{Digest, DigestError, Hasher, Hashing};
 pub use document::{Descriptor, Document, DocumentError, Index, Manifest, MediaType, Platform};
 pub use path::TreePath;
 pub use reference::{Reference, ReferenceError};
