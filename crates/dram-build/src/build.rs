@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::mpsc;
 use std::thread;
 
-use dram_dockerfile::{Base, From, Op, Plan};
+use dram_dockerfile::{Base, From, Plan};
 
 use crate::step::{Stages, World, step};
 use crate::{BuildError, Event, Options, Outside, Snapshot, StepAt};
@@ -103,13 +103,11 @@ fn is_ready(plan: &Plan, piece: &Piece, done: &BTreeSet<usize>) -> bool {
         (None, Base::Stage(base)) => done.contains(base),
         (None, Base::Scratch | Base::Outside(_)) | (Some(_), _) => true,
     };
-    let step = match stage.steps.get(piece.step).map(|step| &step.op) {
-        Some(Op::Copy(copy)) => match copy.from {
-            From::Stage(from) => done.contains(&from),
-            From::Context | From::Named(_) => true,
-        },
-        Some(Op::Run(_) | Op::Workdir(_) | Op::Meta) | None => true,
+    let ready = |from: &From| match from {
+        From::Stage(from) => done.contains(from),
+        From::Context | From::Named(_) | From::Scratch => true,
     };
+    let step = stage.steps.get(piece.step).is_none_or(|step| step.op.sources().into_iter().all(ready));
     base && step
 }
 

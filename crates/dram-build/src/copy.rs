@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dram_dockerfile::{Copy, Diagnostic, Step};
+use dram_dockerfile::{Copy, Diagnostic, Step, Unpack};
 use dram_image::TreePath;
 use dram_store::{FileKind, Merged, Store, Tree};
 
@@ -22,7 +22,7 @@ pub(crate) fn copy(
     selected: &[Selected],
 ) -> Result<Option<PathBuf>, BuildError> {
     let view = below.view(store.layers())?;
-    let over = Override { owner: owner(&view, step, copy, from.is_context)?, mode: copy.chmod };
+    let over = Override { owner: owner(&view, step, copy, from.is_context)?, mode: copy.chmod.clone() };
     let mut maker = LayerMaker::new(&view, store.work().fresh()?, over)?;
     maker.user_xattrs = !from.is_context;
     let copied = Copying { store, copy, from, maker: &mut maker }.all(selected);
@@ -99,7 +99,7 @@ impl Copying<'_, '_> {
 
     /// For `ADD`: unpacks `one` into the directory `dest` when it is an archive.
     fn unpacked(&mut self, one: &Selected, dest: &TreePath) -> Result<bool, PlaceError> {
-        if !self.copy.unpack || one.node.status.kind != FileKind::File {
+        if self.copy.unpack == Unpack::No || one.node.status.kind != FileKind::File {
             return Ok(false);
         }
         let stream = self.from.tree.open(&one.node.path)?;
@@ -112,7 +112,7 @@ impl Copying<'_, '_> {
         self.maker.make_dirs(dest)?;
         let archive = Merged::open(std::slice::from_ref(&into))?;
         // Owners in an archive mean what they say, unless the copy says otherwise.
-        let over = self.maker.over;
+        let over = self.maker.over.clone();
         if self.copy.chown.is_none() {
             self.maker.over.owner = None;
         }

@@ -1,7 +1,7 @@
 //! Keys of steps: each names all that can change the step's result. The patterns take every field apart without `..`,
 //! so that a new field does not compile until somebody has decided about it.
 
-use dram_dockerfile::{Copy, From, Run, Workdir};
+use dram_dockerfile::{Copy, From, Mode, Run, Unpack, Workdir};
 use dram_sandbox::Network;
 use dram_store::StepKey;
 
@@ -13,7 +13,7 @@ const GENERATION: &[u8] = b"1";
 /// The key of a command in `below`.
 pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> StepKey {
     // What is only visible to the command, such as a proxy's address, must not change what it makes.
-    let Run { argv, env, cwd, user, hidden_env: _ } = step;
+    let Run { argv, env, cwd, user, hidden_env: _, mounts: _, scripts: _, network: _, insecure: _ } = step;
     let network = match network {
         Network::Host => "host",
         Network::None => "none",
@@ -45,12 +45,12 @@ pub(crate) fn copy_from(step: &Copy, below: &Snapshot, from: &StepKey) -> StepKe
 
 fn copy_of(step: &Copy, below: &Snapshot, how: &[u8], content: &StepKey) -> StepKey {
     // The sources' text and where they come from are in `content`, with what they lead to; spans are for messages.
-    let Copy { from, sources: _, dest, chown, chmod, unpack, spans: _ } = step;
+    let Copy { from, sources: _, dest, chown, chmod, unpack, spans: _, .. } = step;
     let is_context = match from {
-        From::Context | From::Named(_) => "outside",
+        From::Context | From::Named(_) | From::Scratch => "outside",
         From::Stage(_) => "stage",
     };
-    let chmod = chmod.map(|mode| mode.to_string()).unwrap_or_default();
+    let chmod = chmod.as_ref().map(Mode::name).unwrap_or_default();
     StepKey::of([
         GENERATION,
         b"copy",
@@ -59,7 +59,11 @@ fn copy_of(step: &Copy, below: &Snapshot, how: &[u8], content: &StepKey) -> Step
         dest.as_bytes(),
         chown.as_deref().unwrap_or_default().as_bytes(),
         chmod.as_bytes(),
-        if *unpack { b"unpack" } else { b"" },
+        match unpack {
+            Unpack::No => b"",
+            Unpack::Local => b"unpack",
+            Unpack::All => b"unpack all",
+        },
         below.identity().as_bytes(),
         content.as_bytes(),
     ])

@@ -4,18 +4,25 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use dram_dockerfile::Mode;
 use dram_image::TreePath;
 use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
 
 use crate::select::children;
 
 /// Ownership, mode and time that a copy gives instead of its source's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Override {
     /// User and group.
     pub(crate) owner: Option<(u32, u32)>,
     /// Permission bits.
-    pub(crate) mode: Option<u32>,
+    pub(crate) mode: Option<Mode>,
+}
+
+impl Override {
+    fn mode(&self, mode: u32, is_dir: bool) -> u32 {
+        self.mode.as_ref().map_or(mode, |over| over.apply(mode, is_dir))
+    }
 }
 
 /// Why something could not be put where it should go.
@@ -104,7 +111,7 @@ impl<'a> LayerMaker<'a> {
     /// a new one is 0755 and root's, or as the copy says.
     pub(crate) fn make_dirs(&mut self, path: &TreePath) -> Result<(), PlaceError> {
         let new = Meta {
-            mode: self.over.mode.unwrap_or(0o755),
+            mode: self.over.mode(0o755, true),
             uid: self.over.owner.map_or(0, |owner| owner.0),
             gid: self.over.owner.map_or(0, |owner| owner.1),
             mtime: (0, 0),
@@ -161,7 +168,7 @@ impl<'a> LayerMaker<'a> {
     /// Ownership, mode and time of the copy of something.
     fn meta(&self, status: &Status) -> Meta {
         let (uid, gid) = self.over.owner.unwrap_or((status.uid, status.gid));
-        Meta { mode: self.over.mode.unwrap_or(status.mode), uid, gid, mtime: status.mtime }
+        Meta { mode: self.over.mode(status.mode, status.kind == FileKind::Dir), uid, gid, mtime: status.mtime }
     }
 
     /// Copies what is in the directory `dir` of `tree` into the one at the real path `target`, which is in the layer.

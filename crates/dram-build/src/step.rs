@@ -131,6 +131,7 @@ impl Doing<'_> {
         let snapshot = match &copy.from {
             From::Context => return self.copy_dir(copy, below, self.world.options.context),
             From::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
+            From::Scratch => Snapshot::default(),
             From::Named(name) => match self.world.outside.get(name) {
                 Some(Outside::Image(image)) => {
                     image.snapshot(store, &|| (self.tell)(Event::Unpacking { image: name.clone() }))?
@@ -185,6 +186,7 @@ impl Doing<'_> {
     fn place_name(&self, from: &From) -> String {
         match from {
             From::Context => "the build context".to_owned(),
+            From::Scratch => "an empty file system".to_owned(),
             From::Stage(stage) => format!("stage `{}`", self.world.plan.stages[*stage].name),
             From::Named(name) => format!("`{name}`"),
         }

@@ -32,5 +32,8 @@ pub use ast::{Dockerfile, Instruction, Keyword};
 pub use diagnostic::{Diagnostic, Severity};
 pub use graph::{Need, NeedKind, StageGraph};
 pub use parse::{LONGEST_TEXT, MOST_INSTRUCTIONS, Parsed, parse};
-pub use plan::{Base, Copy, From, Op, Plan, Run, Source, Stage, Step, Workdir};
+pub use plan::{
+    Base, CacheMount, Copy, From, Mode, Mount, MountKind, MountedFile, Op, Plan, Run, RunNetwork, Script, Sharing,
+    Source, SourceKind, Stage, Step, Unpack, Workdir,
+};
 pub use settings::Settings;

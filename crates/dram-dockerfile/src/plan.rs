@@ -4,6 +4,7 @@ mod apply;
 mod copy;
 mod expose;
 mod history;
+mod mode;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use dram_image::ImageConfig;
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::graph::StageGraph;
+
+pub use mode::Mode;
 
 /// The steps of all stages that the target needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +79,17 @@ pub enum Op {
     Meta,
 }
 
+impl Op {
+    /// Where the step takes files from, beside the stage itself.
+    pub fn sources(&self) -> Vec<&From> {
+        match self {
+            Op::Copy(copy) => vec![&copy.from],
+            Op::Run(run) => run.mounts.iter().filter_map(|mount| mount.kind.from()).collect(),
+            Op::Workdir(_) | Op::Meta => Vec::new(),
+        }
+    }
+}
+
 /// A process to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
@@ -89,12 +103,148 @@ pub struct Run {
     pub user: String,
     /// Proxies given as build arguments. They are no part of what the step is.
     pub hidden_env: Vec<(String, String)>,
+    /// What it sees beside the stage's files, in the order of the flags.
+    pub mounts: Vec<Mount>,
+    /// Files that are there while it runs: the bodies of heredocs that are programs of their own.
+    pub scripts: Vec<Script>,
+    /// `--network`; the build's own when absent.
+    pub network: Option<RunNetwork>,
+    /// `--security=insecure`: with all rights that the builder has.
+    pub insecure: bool,
+}
+
+/// A file that a command sees while it runs: mode 0755, root's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// Where it is: absolute, below `/dev/pipes`.
+    pub path: String,
+    /// What it says.
+    pub contents: String,
+}
+
+/// The network of one command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunNetwork {
+    /// Nothing but a loopback device.
+    None,
+    /// The host's; an entitlement.
+    Host,
+}
+
+/// Something that a command sees beside the stage's files: `RUN --mount`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What it is.
+    pub kind: MountKind,
+    /// The flag's place in the file.
+    pub span: Range<usize>,
+}
+
+/// The kinds of mounts. Targets are absolute and clean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// Files of the build context, a stage or an image.
+    Bind {
+        /// Where it is seen.
+        target: String,
+        /// Whose files.
+        from: From,
+        /// Which of them: absolute and clean, `/` for all.
+        source: String,
+        /// Whether the command may write; what it writes is thrown away.
+        writable: bool,
+    },
+    /// A directory that outlives the build.
+    Cache(CacheMount),
+    /// A file or variable that leaves no trace.
+    Secret {
+        /// Its name on the command line.
+        id: String,
+        /// The file, unless it is a variable only.
+        file: Option<MountedFile>,
+        /// The variable it is the value of.
+        env: Option<String>,
+        /// Whether it is an error when it was not given.
+        required: bool,
+    },
+    /// The socket of an ssh agent.
+    Ssh {
+        /// Its name on the command line; `default` when the file says none.
+        id: String,
+        /// The socket. `SSH_AUTH_SOCK` names that of the first such mount.
+        file: MountedFile,
+        /// Whether it is an error when it was not given.
+        required: bool,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// Where it is seen.
+        target: String,
+        /// The most it takes, in bytes.
+        size: Option<u64>,
+    },
+}
+
+impl MountKind {
+    /// Where its files come from, if from anywhere.
+    pub fn from(&self) -> Option<&From> {
+        match self {
+            MountKind::Bind { from, .. } => Some(from),
+            MountKind::Cache(cache) => cache.seed.as_ref().map(|(from, _)| from),
+            MountKind::Secret { .. } | MountKind::Ssh { .. } | MountKind::Tmpfs { .. } => None,
+        }
+    }
+}
+
+/// A cache mount: `RUN --mount=type=cache`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Where it is seen.
+    pub target: String,
+    /// Its name; the target's path when the file gives none. A namespace given as build argument stands before it.
+    pub id: String,
+    /// Who uses it at the same time.
+    pub sharing: Sharing,
+    /// Whether the command only reads; so what it finds is the seed or what others left.
+    pub read_only: bool,
+    /// What a new one starts with: a directory of a stage or an image, absolute and clean.
+    pub seed: Option<(From, String)>,
+    /// Permissions of a new one.
+    pub mode: u32,
+    /// Owner of a new one.
+    pub uid: u32,
+    /// Group of a new one.
+    pub gid: u32,
+}
+
+/// Who uses a cache mount at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Everybody.
+    Shared,
+    /// Each user has one of their own while another uses it.
+    Private,
+    /// One at a time; others wait.
+    Locked,
+}
+
+/// A file or socket that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountedFile {
+    /// Where it is seen: absolute and clean.
+    pub target: String,
+    /// Its permissions.
+    pub mode: u32,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
 }
 
 /// Files to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// Where they come from.
+    /// Where the paths among the sources come from.
     pub from: From,
     /// What to copy; at least one.
     pub sources: Vec<Source>,
@@ -102,12 +252,34 @@ pub struct Copy {
     pub dest: String,
     /// `user[:group]`, names or ids.
     pub chown: Option<String>,
-    /// Permissions, at most 0o7777.
-    pub chmod: Option<u32>,
-    /// `ADD`: local archives are unpacked.
-    pub unpack: bool,
+    /// Permissions.
+    pub chmod: Option<Mode>,
+    /// What is done with archives.
+    pub unpack: Unpack,
+    /// `--link`: the layer does not depend on the files below it, whose symbolic links are not followed.
+    pub link: bool,
+    /// `--parents`: the directories of the sources' paths come along.
+    pub parents: bool,
+    /// `--exclude`: patterns as in `.dockerignore`, of paths below each source.
+    pub exclude: Vec<String>,
+    /// `--checksum`, for a source that is a URL: `sha256:` and 64 hexadecimal digits. Of a Git source it is in
+    /// [`SourceKind::Git`].
+    pub checksum: Option<String>,
+    /// `--keep-git-dir`, for a Git source.
+    pub keep_git_dir: bool,
     /// Where all this is written.
     pub spans: CopySpans,
+}
+
+/// What a copy does with archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpack {
+    /// `COPY`, and `ADD --unpack=false`: they are files.
+    No,
+    /// `ADD`: those of the build context are unpacked.
+    Local,
+    /// `ADD --unpack`: those from the network too.
+    All,
 }
 
 /// The places of the parts of a `COPY` or `ADD`.
@@ -121,6 +293,8 @@ pub struct CopySpans {
     pub chown: Option<Range<usize>>,
     /// The flag `--chmod`.
     pub chmod: Option<Range<usize>>,
+    /// The flag `--checksum`.
+    pub checksum: Option<Range<usize>>,
 }
 
 /// Where files come from.
@@ -128,19 +302,36 @@ pub struct CopySpans {
 pub enum From {
     /// The build context.
     Context,
-    /// An image or a named context: the name of a [`Need`](crate::Need).
+    /// An image or a named context: the key of a [`Need`](crate::Need).
     Named(String),
     /// A place in [`Plan::stages`].
     Stage(usize),
+    /// Nothing: an empty file system.
+    Scratch,
 }
 
 /// One source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The path, variables expanded, wildcards as in [`glob`](crate::glob).
+    /// The path, variables expanded, wildcards as in [`glob`](crate::glob); the name of a heredoc's file; a URL.
     pub text: String,
+    /// What it is.
+    pub kind: SourceKind,
     /// Its place in the file.
     pub span: Range<usize>,
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A path of the tree that is copied from.
+    Path,
+    /// A heredoc: a file of this name and contents, mode 0644.
+    Inline(String),
+    /// A file on the network.
+    Url,
+    /// A Git repository.
+    Git,
 }
 
 /// A directory to make when it is not there.

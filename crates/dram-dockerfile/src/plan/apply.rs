@@ -234,6 +234,10 @@ impl Worker<'_> {
             cwd: self.state.dir(),
             user: self.state.config.config.user.clone(),
             hidden_env: self.graph.settings.proxies(),
+            mounts: Vec::new(),
+            scripts: Vec::new(),
+            network: None,
+            insecure: false,
         };
         Some(Effect { op: Op::Run(run), created_by, layer: true })
     }

@@ -1,7 +1,7 @@
 //! `COPY` and `ADD`.
 
 use super::apply::{Effect, Worker};
-use super::{Copy, CopySpans, From, Op, Source};
+use super::{Copy, CopySpans, From, Mode, Op, Source, SourceKind, Unpack};
 use crate::ast::{Instruction, Transfer, Word};
 use crate::diagnostic::{Diagnostic, quote};
 use crate::glob;
@@ -24,7 +24,7 @@ impl Worker<'_> {
         let written = self.expand(&transfer.dest);
         let (sources, chown, chmod, written) = (sources?, chown?, chmod?, written?);
         let mode = match (&chmod, &transfer.chmod) {
-            (Some(text), Some(word)) => Some(self.mode(text, word, keyword)?),
+            (Some(text), Some(word)) => Some(self.mode(text, word)?),
             (_, _) => None,
         };
         if let (Some(owner), Some(word)) = (&chown, &transfer.chown)
@@ -55,8 +55,22 @@ impl Worker<'_> {
             from: place("from"),
             chown: place("chown"),
             chmod: place("chmod"),
+            checksum: place("checksum"),
         };
-        let copy = Copy { from, sources, dest, chown, chmod: mode, unpack, spans };
+        let copy = Copy {
+            from,
+            sources,
+            dest,
+            chown,
+            chmod: mode,
+            unpack: if unpack { Unpack::Local } else { Unpack::No },
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            checksum: None,
+            keep_git_dir: false,
+            spans,
+        };
         Some(Effect { op: Op::Copy(copy), created_by, layer: true })
     }
 
@@ -81,29 +95,20 @@ impl Worker<'_> {
                     self.report.push(error);
                     wrong = true;
                 }
-                None => sources.push(Source { text, span: word.span.clone() }),
+                None => sources.push(Source { text, kind: SourceKind::Path, span: word.span.clone() }),
             }
         }
         (!wrong).then_some(sources)
     }
 
-    fn mode(&mut self, text: &str, word: &Word, keyword: &str) -> Option<u32> {
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        let error = |message: String| Diagnostic::error(word.span.clone(), message);
-        let octal = "write the permissions as an octal number, as in `--chmod=0755`";
-        match u32::from_str_radix(text, 8) {
-            Ok(mode) if digits && mode <= 0o7777 => return Some(mode),
-            Ok(_) | Err(_) if digits => {
-                self.report.push(error(format!("{} is not a mode from 0 to 07777", quote(text))).help(octal));
-            }
-            Ok(_) | Err(_) if symbolic(text) => {
-                let what = quote(&format!("{keyword} --chmod={text}"));
-                let message = format!("{what} with letters is not supported yet");
-                self.report.push(error(message).help(octal));
-            }
-            Ok(_) | Err(_) => self.report.push(error(format!("{} is not a mode", quote(text))).help(octal)),
+    fn mode(&mut self, text: &str, word: &Word) -> Option<Mode> {
+        let mode = Mode::parse(text);
+        if mode.is_none() {
+            let error = Diagnostic::error(word.span.clone(), format!("{} is not a mode", quote(text)));
+            self.report
+                .push(error.help("write it in octal, as `--chmod=0755`, or in letters, as `--chmod=u=rwX,go=rX`"));
         }
-        None
+        mode
     }
 
     fn dest(&mut self, written: &str, sources: &[Source], transfer: &Transfer) -> Option<String> {
@@ -185,12 +190,6 @@ fn remote(text: &str) -> Option<Remote> {
         (proper(user) && proper(host)).then_some(())
     };
     (git || scp().is_some()).then_some(Remote::Git)
-}
-
-/// Whether `text` is a mode in letters, as `u=rwX,go=rX`.
-fn symbolic(text: &str) -> bool {
-    text.split(',')
-        .all(|part| part.contains(['=', '+', '-']) && part.chars().all(|letter| "ugoarwxXst=+-".contains(letter)))
 }
 
 #[cfg(test)]

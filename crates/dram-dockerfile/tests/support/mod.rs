@@ -121,8 +121,8 @@ fn describe(step: &Step, out: &mut String) {
             };
             let sources: Vec<&str> = copy.sources.iter().map(|source| source.text.as_str()).collect();
             let chown = copy.chown.as_ref().map(|owner| format!(" chown {owner}")).unwrap_or_default();
-            let chmod = copy.chmod.map(|mode| format!(" chmod {mode:o}")).unwrap_or_default();
-            let unpack = if copy.unpack { " unpack" } else { "" };
+            let chmod = copy.chmod.as_ref().map(|mode| format!(" chmod {}", mode.name())).unwrap_or_default();
+            let unpack = if copy.unpack == dram_dockerfile::Unpack::No { "" } else { " unpack" };
             writeln!(out, "    copy {from}: {} -> {}{chown}{chmod}{unpack}", sources.join(" "), copy.dest).unwrap();
         }
     }

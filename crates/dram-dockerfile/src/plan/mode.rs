@@ -1,0 +1,181 @@
+//! Permissions as `--chmod` gives them: a number, or changes in letters.
+
+/// What `--chmod` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// Exactly these bits, at most 0o7777.
+    Exact(u32),
+    /// Changes to what a file has, in this order.
+    Changes(Vec<Change>),
+}
+
+/// One change in letters, as `go-w` or `u=rwX`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Whose bits: 0o700 for the owner, 0o070 for the group, 0o007 for others, and sums of these.
+    who: u32,
+    operator: Operator,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Add,
+    Remove,
+    Set,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// Letters of `rwxXst`.
+    Letters { bits: u32, search: bool, set_id: bool, sticky: bool },
+    /// The bits of somebody else: a shift of 6 for the owner, 3 for the group, 0 for others.
+    Like(u32),
+}
+
+impl Mode {
+    /// Reads an octal number up to 07777, or changes in letters (`u=rwX,go=rX`, as chmod(1) has them without a umask).
+    /// `None` when it is neither.
+    pub fn parse(text: &str) -> Option<Mode> {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).map(Mode::Exact);
+        }
+        let mut changes = Vec::new();
+        for part in text.split(',') {
+            clause(part, &mut changes)?;
+        }
+        Some(Mode::Changes(changes))
+    }
+
+    /// The permissions of something that had `mode`, at most 0o7777.
+    pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
+        match self {
+            Mode::Exact(exact) => *exact,
+            Mode::Changes(changes) => changes.iter().fold(mode & 0o7777, |mode, change| change.apply(mode, is_dir)),
+        }
+    }
+
+    /// One text for each meaning, to name it in keys.
+    pub fn name(&self) -> String {
+        match self {
+            Mode::Exact(mode) => format!("{mode:o}"),
+            Mode::Changes(changes) => format!("{changes:?}"),
+        }
+    }
+}
+
+/// Reads `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`.
+fn clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
+    let rest = text.trim_start_matches(['u', 'g', 'o', 'a']);
+    let who = text[..text.len() - rest.len()].chars().fold(0, |who, letter| {
+        who | match letter {
+            'u' => 0o700,
+            'g' => 0o070,
+            'o' => 0o007,
+            _ => 0o777,
+        }
+    });
+    let who = if who == 0 { 0o777 } else { who };
+    let mut rest = rest;
+    if rest.is_empty() {
+        return None;
+    }
+    while let Some(first) = rest.chars().next() {
+        let operator = match first {
+            '+' => Operator::Add,
+            '-' => Operator::Remove,
+            '=' => Operator::Set,
+            _ => return None,
+        };
+        let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |end| end + 1);
+        changes.push(Change { who, operator, what: what(&rest[1..end])? });
+        rest = &rest[end..];
+    }
+    Some(())
+}
+
+fn what(letters: &str) -> Option<What> {
+    match letters {
+        "u" => return Some(What::Like(6)),
+        "g" => return Some(What::Like(3)),
+        "o" => return Some(What::Like(0)),
+        _ => {}
+    }
+    let (mut bits, mut search, mut set_id, mut sticky) = (0, false, false, false);
+    for letter in letters.chars() {
+        match letter {
+            'r' => bits |= 0o444,
+            'w' => bits |= 0o222,
+            'x' => bits |= 0o111,
+            'X' => search = true,
+            's' => set_id = true,
+            't' => sticky = true,
+            _ => return None,
+        }
+    }
+    Some(What::Letters { bits, search, set_id, sticky })
+}
+
+impl Change {
+    fn apply(&self, mode: u32, is_dir: bool) -> u32 {
+        let mut special = 0;
+        let bits = match self.what {
+            What::Like(shift) => ((mode >> shift) & 0o7) * 0o111,
+            What::Letters { bits, search, set_id, sticky } => {
+                if set_id {
+                    special |= if self.who & 0o700 != 0 { 0o4000 } else { 0 };
+                    special |= if self.who & 0o070 != 0 { 0o2000 } else { 0 };
+                }
+                if sticky {
+                    special |= 0o1000;
+                }
+                bits | if search && (is_dir || mode & 0o111 != 0) { 0o111 } else { 0 }
+            }
+        };
+        let bits = bits & self.who | special;
+        match self.operator {
+            Operator::Add => mode | bits,
+            Operator::Remove => mode & !bits,
+            Operator::Set => {
+                let owned =
+                    if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
+                mode & !(self.who | owned) | bits
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_what_chmod_makes_of_them() {
+        let table = [
+            ("755", 0o600, false, 0o755),
+            ("4755", 0o600, false, 0o4755),
+            ("u=rwX,go=rX", 0o600, false, 0o644),
+            ("u=rwX,go=rX", 0o600, true, 0o755),
+            ("u=rwX,go=rX", 0o700, false, 0o755),
+            ("+x", 0o644, false, 0o755),
+            ("a-w", 0o666, false, 0o444),
+            ("go=", 0o777, false, 0o700),
+            ("g=u", 0o640, false, 0o660),
+            ("u+s,g+s", 0o755, false, 0o6755),
+            ("+t", 0o777, true, 0o1777),
+            ("u=rw,u+x", 0o000, false, 0o700),
+            ("u+r-w", 0o200, false, 0o400),
+        ];
+        for (text, before, is_dir, after) in table {
+            let mode = Mode::parse(text).unwrap_or_else(|| panic!("{text} is a mode"));
+            assert_eq!(format!("{:o}", mode.apply(before, is_dir)), format!("{after:o}"), "{text} of {before:o}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_mode() {
+        for text in ["", "8", "10000", "-1", "u", "u=z", "rw", "u=rw,", ",", "u=gr", "0x1", "99999999999"] {
+            assert_eq!(Mode::parse(text), None, "{text}");
+        }
+    }
+}
