@@ -115,6 +115,7 @@ fn describe(step: &Step, out: &mut String) {
         }
         Op::Copy(copy) => {
             let from = match &copy.from {
+                From::Scratch => "nothing".to_owned(),
                 From::Context => "context".to_owned(),
                 From::Named(name) => format!("named {name}"),
                 From::Stage(at) => format!("stage {at}"),
