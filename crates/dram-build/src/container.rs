@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use dram_image::TreePath;
-use dram_sandbox::{Jail, Network, Root, ShownFile};
+use dram_sandbox::{Jail, Mount, Network, Root, ShownFile};
 use dram_store::{Dir, Store, StoreError};
 
 use crate::Snapshot;
@@ -54,19 +54,19 @@ pub fn jail<'a>(
     jail.hostname = HOSTNAME.to_owned();
     jail.network = network;
     jail.no_new_privs = host.no_new_privs;
-    jail.files = files(network, host);
+    jail.mounts = files(network, host);
     Ok((jail, place))
 }
 
-fn files(network: Network, host: &Host) -> Vec<ShownFile> {
+fn files(network: Network, host: &Host) -> Vec<Mount> {
     let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     let resolv_conf = match network {
         Network::Host => host.resolv_conf.clone(),
         Network::None => Vec::new(),
     };
     vec![
-        ShownFile { target: b"/etc/hosts".to_vec(), contents: hosts.into_bytes() },
-        ShownFile { target: b"/etc/resolv.conf".to_vec(), contents: resolv_conf },
+        Mount::File(ShownFile::new(b"/etc/hosts", hosts)),
+        Mount::File(ShownFile::new(b"/etc/resolv.conf", resolv_conf)),
     ]
 }
 

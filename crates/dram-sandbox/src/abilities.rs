@@ -218,7 +218,7 @@ fn own_mounts() -> Result<(), Errno> {
 fn try_overlay() -> Result<(), Errno> {
     let (first, second) = (Path::new("/usr"), Path::new("/etc"));
     let user_marks = !crate::ids::in_initial_namespace();
-    let overlay = Overlay { lowers: vec![first, second], writable: None, user_marks, foothold: first };
+    let overlay = Overlay { lowers: vec![first, second], writable: None, user_marks, devices: false, foothold: first };
     overlay.mount().map(drop).map_err(|error| error.errno())
 }
 

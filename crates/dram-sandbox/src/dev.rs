@@ -1,9 +1,13 @@
 //! `/dev` of the jail: a small file system in memory with the few devices every program may expect.
 
-use crate::error::{SandboxError, text};
+use crate::error::SandboxError;
 use crate::mounts::{INERT, attach, attach_at, clone_tree, new_mount};
-use crate::stubs::{self, Kind, Place, Target, open_beneath};
-use rustix::fs::{CWD, FileType, Mode, OFlags, Uid, fchown, fstat, major, minor, mkdirat, openat, symlinkat, unlinkat};
+use crate::shown::ShownFile;
+use crate::stubs::{self, open_beneath};
+use crate::sys;
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, major, minor, mkdirat, openat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -71,15 +75,17 @@ impl Devices {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
-    /// Mounts a file that exists in memory only, owned by root, mode 0644, on `path` in the root.
-    pub(crate) fn show_file(&self, root: BorrowedFd<'_>, path: &[u8], contents: &[u8]) -> Result<(), SandboxError> {
-        let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", path, e);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    /// Mounts a file that exists in memory only on `place`.
+    pub(crate) fn show_file(&self, place: BorrowedFd<'_>, file: &ShownFile) -> Result<(), SandboxError> {
+        let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
         let at = self.directory.as_fd();
-        let file = openat(at, UNSEEN, flags, Mode::from_raw_mode(0o644)).map_err(|e| failed(e.into()))?;
-        File::from(file).write_all(contents).map_err(failed)?;
+        write_unseen(at, file).map_err(failed)?;
         let mount = clone_tree(at, UNSEEN.as_bytes(), false).map_err(|e| failed(e.into()))?;
-        attach_at(root, path, mount.as_fd())?;
+        let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, file.mode & 0o111 == 0);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, file.read_only);
+        sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), 0).map_err(failed)?;
+        attach(mount.as_fd(), place).map_err(|e| SandboxError::mount("mount on", &file.target, e))?;
         // Only now: what has no name cannot be mounted.
         unlinkat(at, UNSEEN, rustix::fs::AtFlags::empty()).map_err(|e| failed(e.into()))
     }
@@ -97,6 +103,18 @@ impl Devices {
         show_at(self.directory.as_fd(), "console", mount.as_fd())?;
         Ok(Terminal { outer, inner })
     }
+}
+
+/// Writes the contents before anybody but root may read them, and then sets who may.
+fn write_unseen(at: BorrowedFd<'_>, shown: &ShownFile) -> std::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let mut file = File::from(openat(at, UNSEEN, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(&shown.contents)?;
+    if (shown.uid, shown.gid) != (0, 0) {
+        fchown(&file, Some(Uid::from_raw(shown.uid)), Some(Gid::from_raw(shown.gid)))?;
+    }
+    // After the owner, as its change takes bits away.
+    Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)
 }
 
 /// A mount of a device node of the host. Were it not the device it should be, what is thrown away inside would be
@@ -142,17 +160,4 @@ fn pts_options() -> Vec<(&'static str, &'static str)> {
         options.push(("gid", "5"));
     }
     options
-}
-
-/// Makes a mount point in what the jail mounted itself: only `/dev` takes new names.
-pub(crate) fn make_mount_point(root: BorrowedFd<'_>, place: &Place, target: &Target<'_>) -> Result<(), SandboxError> {
-    let failed = |e: Errno| SandboxError::Stub { path: text(target.path), source: e.into() };
-    let path = place.path();
-    let name = path.strip_prefix(b"dev/").filter(|name| !name.contains(&b'/')).ok_or_else(|| failed(Errno::NOENT))?;
-    let directory = open_beneath(root, b"dev", OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
-    match target.kind {
-        Kind::Directory => mkdirat(&directory, name, Mode::from_raw_mode(0o755)),
-        Kind::File => stubs::make_file(directory.as_fd(), name),
-    }
-    .map_err(failed)
 }

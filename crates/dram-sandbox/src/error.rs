@@ -91,6 +91,42 @@ pub enum SandboxError {
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
+    /// The mount point lies in something mounted read-only that lacks it.
+    #[error("cannot make the mount point `{path}`: what is mounted around it is read-only and has nothing there")]
+    ReadOnlyMountPoint {
+        /// The path inside the root.
+        path: String,
+    },
+    /// Nothing may be mounted there.
+    #[error("nothing can be mounted on `{path}`: {why}")]
+    ForbiddenMountPoint {
+        /// The path as it was asked for.
+        path: String,
+        /// What it leads to.
+        why: String,
+    },
+    /// What a bind is to show is not in the tree it comes from.
+    #[error("nothing is at `{path}` in what is to be mounted")]
+    SourceMissing {
+        /// The path in that tree.
+        path: String,
+    },
+    /// A resource limit was refused.
+    #[error("the kernel refuses the limit `{name}` of {soft} (at most {hard})")]
+    Limit {
+        /// Its name, as for `ulimit`.
+        name: String,
+        /// The limit that should hold, or `unlimited`.
+        soft: String,
+        /// How far it could be raised, or `unlimited`.
+        hard: String,
+        /// What the system said.
+        #[serde(with = "wire_errno")]
+        source: io::Error,
+    },
+    /// The command should keep powers that this process does not have.
+    #[error("an insecure command needs root of the machine, and this is a user namespace")]
+    Insecure,
     /// A device of the host is not the device it should be.
     #[error("`/dev/{name}` of the host is not character device {major}:{minor}")]
     Device {

@@ -1,6 +1,9 @@
 //! The description of a jail: what the process inside may see and do. Plain data, no effects.
 
 use crate::error::{SandboxError, text};
+use crate::limits::ResourceLimit;
+use crate::shown::Mount;
+use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -26,17 +29,23 @@ pub struct Jail {
     pub hostname: String,
     /// The network it sees.
     pub network: Network,
-    /// Files and directories of the host that it sees.
-    pub binds: Vec<Bind>,
-    /// Files shown inside over whatever the image has there, such as `/etc/resolv.conf`. What the command writes into
-    /// them is thrown away.
-    pub files: Vec<ShownFile>,
+    /// What it sees over the image, mounted in this order: a later one may lie inside an earlier one, or over it.
+    ///
+    /// Mount points that the image lacks are there for the run only. One that an earlier mount lacks is made in it, and
+    /// stays there if what is mounted outlives the jail.
+    pub mounts: Vec<Mount>,
     /// Whether setuid programs and file capabilities lose their power inside.
     pub no_new_privs: bool,
     /// Whether the command gets a terminal of its own; its other end is [`Running::take_terminal`](crate::Running::take_terminal).
     pub terminal: bool,
     /// The size limit of `/dev/shm` in bytes; [`Jail::SHM_SIZE`] is what Docker gives.
     pub shm_size: u64,
+    /// The resource limits that differ from those of the caller.
+    pub limits: Vec<ResourceLimit>,
+    /// Whether the command keeps the powers of the caller: every capability, no system call filter, nothing hidden or
+    /// read-only in `/proc` and `/sys`, and devices that work. It can then do anything to the machine. Only root of the
+    /// machine can grant that: in a user namespace such a jail is refused.
+    pub insecure: bool,
 }
 
 /// Where the root file system comes from.
@@ -81,30 +90,6 @@ pub enum Network {
     None,
 }
 
-/// A file or directory of the host inside the jail, with everything mounted below it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Bind {
-    /// An absolute path on the host. Symbolic links in it are followed on the host.
-    #[serde(with = "wire::path")]
-    pub source: PathBuf,
-    /// An absolute path inside the root. Symbolic links in it are followed inside the root.
-    #[serde(with = "wire::bytes")]
-    pub target: Vec<u8>,
-    /// Whether the command is kept from writing to it.
-    pub read_only: bool,
-}
-
-/// A file with given contents inside the jail, mode 0644, owned by root.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ShownFile {
-    /// An absolute path inside the root.
-    #[serde(with = "wire::bytes")]
-    pub target: Vec<u8>,
-    /// What it says.
-    #[serde(with = "wire::bytes")]
-    pub contents: Vec<u8>,
-}
-
 impl Jail {
     /// The default size of `/dev/shm`: 64 MiB.
     pub const SHM_SIZE: u64 = 64 << 20;
@@ -119,11 +104,12 @@ impl Jail {
             user: Ids::default(),
             hostname: "dram".to_owned(),
             network: Network::None,
-            binds: Vec::new(),
-            files: Vec::new(),
+            mounts: Vec::new(),
             no_new_privs: false,
             terminal: false,
             shm_size: Jail::SHM_SIZE,
+            limits: Vec::new(),
+            insecure: false,
         }
     }
 
@@ -131,19 +117,22 @@ impl Jail {
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         let Root::Overlay { lowers, upper, work, stubs } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });
-        let host = lowers.iter().chain([upper, work, stubs]).chain(self.binds.iter().map(|bind| &bind.source));
+        let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(Mount::host_paths));
         if let Some(path) = host.into_iter().find(|path| !path.is_absolute()) {
             return refuse(format!("`{}` is not an absolute path", path.display()));
         }
-        let inside = self.binds.iter().map(|bind| &bind.target).chain(self.files.iter().map(|file| &file.target));
-        if let Some(path) = inside.chain([&self.cwd]).find(|path| !path.starts_with(b"/")) {
+        let mut inside = self.mounts.iter().map(Mount::target).chain([self.cwd.as_slice()]);
+        if let Some(path) = inside.find(|path| !path.starts_with(b"/")) {
             return refuse(format!("`{}` is not an absolute path", text(path)));
+        }
+        if self.mounts.iter().any(Mount::has_no_layers) {
+            return refuse("a bind of layers has no layer".to_owned());
         }
         if self.argv.first().is_none_or(Vec::is_empty) {
             return refuse("the command is empty".to_owned());
         }
-        let words = self.argv.iter().chain(&self.env).chain([&self.cwd]);
-        match words.into_iter().find(|word| word.contains(&0)) {
+        let words = self.argv.iter().chain(&self.env).map(Vec::as_slice).chain([self.cwd.as_slice()]);
+        match words.chain(self.mounts.iter().map(Mount::target)).find(|word| word.contains(&0)) {
             Some(word) => refuse(format!("`{}` contains a NUL byte", text(word))),
             None => Ok(()),
         }
@@ -152,66 +141,5 @@ impl Jail {
     /// The value of a variable in the environment of the command.
     pub(crate) fn variable(&self, name: &[u8]) -> Option<&[u8]> {
         self.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
-    }
-}
-
-/// Bytes as JSON strings, one character per byte: compact, and exact for bytes that are not UTF-8.
-mod wire {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    fn to_text(bytes: &[u8]) -> String {
-        bytes.iter().copied().map(char::from).collect()
-    }
-
-    fn to_bytes<E: Error>(text: &str) -> Result<Vec<u8>, E> {
-        let byte = |c: char| u8::try_from(u32::from(c)).map_err(|_| E::custom("a character beyond one byte"));
-        text.chars().map(byte).collect()
-    }
-
-    pub(super) mod bytes {
-        use super::{Deserialize, Deserializer, Serialize, Serializer, to_bytes, to_text};
-        pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-            to_text(bytes).serialize(to)
-        }
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-            to_bytes(&String::deserialize(from)?)
-        }
-    }
-
-    pub(super) mod list {
-        use super::{Deserialize, Deserializer, Serializer, to_bytes, to_text};
-        pub(crate) fn serialize<S: Serializer>(list: &[Vec<u8>], to: S) -> Result<S::Ok, S::Error> {
-            to.collect_seq(list.iter().map(|item| to_text(item)))
-        }
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<u8>>, D::Error> {
-            Vec::<String>::deserialize(from)?.iter().map(|item| to_bytes(item)).collect()
-        }
-    }
-
-    pub(super) mod path {
-        use super::{Deserialize, Deserializer, Serialize, Serializer, to_bytes, to_text};
-        use std::ffi::OsString;
-        use std::os::unix::ffi::{OsStrExt, OsStringExt};
-        use std::path::{Path, PathBuf};
-        pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-            to_text(path.as_os_str().as_bytes()).serialize(to)
-        }
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-            Ok(PathBuf::from(OsString::from_vec(to_bytes(&String::deserialize(from)?)?)))
-        }
-    }
-
-    pub(super) mod paths {
-        use super::{Deserialize, Deserializer, Serializer, to_bytes, to_text};
-        use std::ffi::OsString;
-        use std::os::unix::ffi::{OsStrExt, OsStringExt};
-        use std::path::PathBuf;
-        pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
-            to.collect_seq(paths.iter().map(|path| to_text(path.as_os_str().as_bytes())))
-        }
-        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-            let bytes = Vec::<String>::deserialize(from)?;
-            bytes.iter().map(|path| Ok(PathBuf::from(OsString::from_vec(to_bytes(path)?)))).collect()
-        }
     }
 }

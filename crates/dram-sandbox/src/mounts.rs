@@ -2,12 +2,14 @@
 
 use crate::dev::{self, Devices};
 use crate::error::{SandboxError, text};
-use crate::jail::{Bind, Jail, Network, Root};
+use crate::jail::{Jail, Network, Root};
 use crate::overlay::Overlay;
-use crate::stubs::{self, Kind, Place, Target, open_beneath};
+use crate::sources::Surroundings;
+use crate::stubs::{self, Kind, Target, open_beneath};
 use crate::sys;
 use crate::view::Layers;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, statat};
+use crate::wanted::Wanted;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -51,48 +53,28 @@ pub(crate) struct Assembled {
 pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
-    let binds = BindKinds::look(&jail.binds)?;
-    let (root, places) = mount_root(jail, &binds, initial)?;
+    let Root::Overlay { stubs, .. } = &jail.root;
+    let around = Surroundings { foothold: stubs, initial, devices: jail.insecure };
+    let mut wanted = jail.mounts.iter().map(|mount| Wanted::new(mount, &around)).collect::<Result<Vec<_>, _>>()?;
+    let root = mount_root(jail, &mut wanted, initial)?;
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
     mount_sys(root.as_fd(), jail.network, initial)?;
     let devices = Devices::mount(root.as_fd(), jail.shm_size)?;
-    for (file, place) in jail.files.iter().zip(&places.files) {
-        devices.show_file(root.as_fd(), &place.path(), &file.contents)?;
-    }
-    for (bind, is_directory) in jail.binds.iter().zip(&binds.0) {
-        mount_bind(root.as_fd(), bind, *is_directory)?;
-    }
     let terminal = if jail.terminal { Some(devices.terminal(root.as_fd(), jail.user.uid)?) } else { None };
+    for mount in &wanted {
+        mount.put(root.as_fd(), &devices, !jail.insecure)?;
+    }
     protect(root.as_fd(), &devices)?;
     Ok(Assembled { root, terminal })
 }
 
-/// Whether each source is a directory, in the order of the binds.
-struct BindKinds(Vec<bool>);
-
-impl BindKinds {
-    fn look(binds: &[Bind]) -> Result<BindKinds, SandboxError> {
-        let look = |bind: &Bind| {
-            let status = statat(CWD, &bind.source, rustix::fs::AtFlags::empty())
-                .map_err(|e| SandboxError::mount("look at the volume", bind.source.as_os_str().as_bytes(), e))?;
-            Ok(FileType::from_raw_mode(status.st_mode) == FileType::Directory)
-        };
-        binds.iter().map(look).collect::<Result<_, _>>().map(BindKinds)
-    }
-}
-
-/// Where the shown files go, in their order.
-struct Places {
-    files: Vec<Place>,
-}
-
 /// The overlay, with mount points for everything, standing on the stubs directory.
-fn mount_root(jail: &Jail, binds: &BindKinds, initial: bool) -> Result<(OwnedFd, Places), SandboxError> {
+fn mount_root(jail: &Jail, wanted: &mut [Wanted<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
     let Root::Overlay { lowers, upper, work, stubs } = &jail.root;
     let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
     let all = [upper].into_iter().chain(lowers).map(AsRef::as_ref);
     let view = Layers::open(all, !initial).map_err(failed("open the layer"))?;
-    let places = make_mount_points(&view, stubs, jail, binds)?;
+    make_mount_points(&view, stubs, wanted)?;
     drop(view);
     let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
     if !stubs::is_empty(stubs).map_err(|e| failed("read the stubs directory")((stubs, e)))? {
@@ -100,32 +82,26 @@ fn mount_root(jail: &Jail, binds: &BindKinds, initial: bool) -> Result<(OwnedFd,
     }
     let foothold: &Path = stubs;
     let writable = Some((upper.as_path(), work.as_path()));
-    let root = Overlay { lowers: below, writable, user_marks: !initial, foothold }.mount()?;
+    let overlay = Overlay { lowers: below, writable, user_marks: !initial, devices: jail.insecure, foothold };
+    let root = overlay.mount()?;
     let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| SandboxError::mount("open", stubs.as_os_str().as_bytes(), e))?;
     attach(root.as_fd(), place.as_fd())
         .map_err(|e| SandboxError::mount("mount the root on", stubs.as_os_str().as_bytes(), e))?;
-    Ok((root, places))
+    Ok(root)
 }
 
-fn make_mount_points(view: &Layers, stubs: &Path, jail: &Jail, binds: &BindKinds) -> Result<Places, SandboxError> {
-    let find = |target: Target<'_>| {
-        let place = stubs::locate(view, &target)?;
-        if place.is_missing() && !place.in_own_mount() {
+fn make_mount_points(view: &Layers, stubs: &Path, wanted: &mut [Wanted<'_>]) -> Result<(), SandboxError> {
+    let mut covered = Vec::new();
+    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
+        let target = Target { path, kind: Kind::Directory, strict: true };
+        let place = stubs::locate(view, &target, &covered)?;
+        if place.is_missing() {
             stubs::make(view, stubs, &place, target.kind)?;
         }
-        Ok::<_, SandboxError>(place)
-    };
-    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
-        find(Target { path, kind: Kind::Directory, strict: true })?;
+        covered.push(place.components().to_vec());
     }
-    for (bind, is_directory) in jail.binds.iter().zip(&binds.0) {
-        let kind = if *is_directory { Kind::Directory } else { Kind::File };
-        find(Target { path: &bind.target, kind, strict: false })?;
-    }
-    let file = |file: &crate::ShownFile| find(Target { path: &file.target, kind: Kind::File, strict: false });
-    let files = jail.files.iter().map(file).collect::<Result<_, _>>()?;
-    Ok(Places { files })
+    wanted.iter_mut().try_for_each(|mount| mount.prepare(view, stubs, &mut covered))
 }
 
 /// Mounts `mount`, which is attached nowhere, on the place that `target` refers to.
@@ -186,25 +162,6 @@ fn mount_sys(root: BorrowedFd<'_>, network: Network, initial: bool) -> Result<()
     let tree = clone_tree(CWD, b"/sys", true).map_err(|e| failed(e.into()))?;
     sys::mount_setattr(tree.as_fd(), true, u64::from(read_only.bits()), libc::MS_PRIVATE).map_err(failed)?;
     attach_at(root, b"sys", tree.as_fd())
-}
-
-fn mount_bind(root: BorrowedFd<'_>, bind: &Bind, is_directory: bool) -> Result<(), SandboxError> {
-    let source = bind.source.as_os_str().as_bytes();
-    let failed = |e: std::io::Error| SandboxError::mount("take up the volume", source, e);
-    let tree = clone_tree(CWD, source, true).map_err(|e| failed(e.into()))?;
-    let mut attributes = MountAttrFlags::empty();
-    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, bind.read_only);
-    // Inside, mknod is allowed: devices work only where a device itself is what was asked for.
-    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, is_directory);
-    sys::mount_setattr(tree.as_fd(), true, u64::from(attributes.bits()), libc::MS_PRIVATE).map_err(failed)?;
-    let target =
-        Target { path: &bind.target, kind: if is_directory { Kind::Directory } else { Kind::File }, strict: false };
-    // Found again, as it may lie in a file system that was mounted meanwhile.
-    let place = stubs::locate(&root, &target)?;
-    if place.is_missing() {
-        dev::make_mount_point(root, &place, &target)?;
-    }
-    attach_at(root, &place.path(), tree.as_fd())
 }
 
 /// Hides what must not be read and fixes what must not be written.

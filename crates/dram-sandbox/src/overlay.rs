@@ -23,12 +23,14 @@ pub(crate) struct Overlay<'a> {
     pub(crate) writable: Option<(&'a Path, &'a Path)>,
     /// Marks are kept as `user.*` attributes, as they must be outside the initial user namespace.
     pub(crate) user_marks: bool,
+    /// Whether device files in it work: no list of allowed devices guards the jail.
+    pub(crate) devices: bool,
     /// Any directory, to stand on for a moment where the kernel is too old to mount without a place.
     pub(crate) foothold: &'a Path,
 }
 
 impl Overlay<'_> {
-    /// The mount, attached nowhere yet. Device files in it have no effect: no list of allowed devices guards the jail.
+    /// The mount, attached nowhere yet.
     ///
     /// # Errors
     /// Also when the kernel mounted it read-only instead of saying that it cannot use the work directory.
@@ -92,7 +94,9 @@ impl Overlay<'_> {
         let top = top.unwrap_or(self.foothold);
         fsconfig_create(context.as_fd())
             .map_err(|error| layer_error("make an overlay on", top, error, context.as_fd()))?;
-        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NODEV)
+        let mut attributes = MountAttrFlags::empty();
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.devices);
+        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map(Some)
             .map_err(|error| SandboxError::mount("mount an overlay on", top.as_os_str().as_bytes(), error))
     }
@@ -121,8 +125,8 @@ impl Overlay<'_> {
         let failed = |step: &'static str| move |error: Errno| SandboxError::mount(step, place, error);
         let options = std::ffi::CString::new(options)
             .map_err(|_| SandboxError::mount("name the layers of an overlay on", place, Errno::INVAL))?;
-        mount("overlay", self.foothold, "overlay", MountFlags::NODEV, &*options)
-            .map_err(failed("mount an overlay on"))?;
+        let flags = if self.devices { MountFlags::empty() } else { MountFlags::NODEV };
+        mount("overlay", self.foothold, "overlay", flags, &*options).map_err(failed("mount an overlay on"))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(CWD, self.foothold, clone).map_err(failed("take up the overlay on"))?;
         unmount(self.foothold, UnmountFlags::DETACH).map_err(failed("take up the overlay on"))?;

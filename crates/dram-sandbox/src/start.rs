@@ -4,6 +4,7 @@ use crate::command;
 use crate::error::{SandboxError, text};
 use crate::ids;
 use crate::jail::{Jail, Network};
+use crate::limits;
 use crate::mounts::{self, Assembled};
 use crate::stubs::open_beneath;
 use crate::talk::{self, News};
@@ -45,6 +46,7 @@ fn try_start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Re
     }
     enter_working_directory(&jail.cwd)?;
     umask(Mode::from_raw_mode(0o022));
+    limits::set(&jail.limits)?;
     lower(jail)?;
     // Changes of ids and capabilities have undone it.
     die_with(helper)?;

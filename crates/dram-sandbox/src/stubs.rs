@@ -41,6 +41,8 @@ pub(crate) struct Place {
     components: Vec<Vec<u8>>,
     /// How many of them exist.
     existing: usize,
+    /// The last of them is where something of the jail's own will be mounted. What comes after it is not known yet.
+    covered: bool,
 }
 
 impl Place {
@@ -53,10 +55,23 @@ impl Place {
         self.existing < self.components.len()
     }
 
-    /// Whether it lies in a file system that the jail itself mounts.
-    pub(crate) fn in_own_mount(&self) -> bool {
-        self.components.len() > 1
-            && self.components.first().is_some_and(|first| matches!(first.as_slice(), b"proc" | b"dev" | b"sys"))
+    /// Whether it can only be known once the jail's own mounts are there.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.covered
+    }
+
+    /// Whether this is the root itself.
+    pub(crate) fn is_root(&self) -> bool {
+        self.components.is_empty()
+    }
+
+    pub(crate) fn components(&self) -> &[Vec<u8>] {
+        &self.components
+    }
+
+    /// The components that exist, and those that are missing.
+    pub(crate) fn halves(&self) -> (&[Vec<u8>], &[Vec<u8>]) {
+        self.components.split_at(self.existing)
     }
 }
 
@@ -76,11 +91,12 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
     }
 }
 
-/// Finds where `target` is in the tree `view`, or where it would be: links are followed, dangling ones too.
-pub(crate) fn locate(view: &impl View, target: &Target<'_>) -> Result<Place, SandboxError> {
+/// Finds where `target` is in the tree `view`, or where it would be: links are followed, dangling ones too. The search
+/// ends at each of the paths `covered`.
+pub(crate) fn locate(view: &impl View, target: &Target<'_>, covered: &[Vec<Vec<u8>>]) -> Result<Place, SandboxError> {
     let failed = |source: Errno| SandboxError::Stub { path: text(target.path), source: source.into() };
     let mut pending: VecDeque<Vec<u8>> = split(target.path).collect();
-    let mut place = Place { components: Vec::new(), existing: 0 };
+    let mut place = Place { components: Vec::new(), existing: 0, covered: false };
     let mut links = 0;
     while let Some(component) = pending.pop_front() {
         if component == b".." {
@@ -90,6 +106,10 @@ pub(crate) fn locate(view: &impl View, target: &Target<'_>) -> Result<Place, San
         }
         let parent_exists = !place.is_missing();
         place.components.push(component);
+        if covered.contains(&place.components) {
+            place.covered = true;
+            return Ok(place);
+        }
         if !parent_exists {
             continue;
         }
@@ -112,7 +132,8 @@ pub(crate) fn locate(view: &impl View, target: &Target<'_>) -> Result<Place, San
     Ok(place)
 }
 
-fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
+/// The components of a path.
+pub(crate) fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
 }
 
@@ -177,7 +198,8 @@ fn open_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     openat(at, name, flags, Mode::empty())
 }
 
-fn make_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+/// A directory, new or there already.
+pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
         Err(Errno::EXIST) | Ok(()) => open_directory(at, name),
         Err(error) => Err(error),

@@ -1,19 +1,19 @@
 //! The upper directory holds what the command changed, and nothing else.
 
 use crate::house::{House, out, run, start};
-use dram_sandbox::{Bind, Exit, SandboxError, ShownFile};
+use dram_sandbox::{Bind, Exit, Mount, SandboxError, ShownFile, Source};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
 
-fn shown(target: &str, contents: &str) -> ShownFile {
-    ShownFile { target: target.as_bytes().to_vec(), contents: contents.as_bytes().to_vec() }
+fn shown(target: &str, contents: &str) -> Mount {
+    Mount::File(ShownFile::new(target, contents))
 }
 
 #[test]
 fn stubs_for_a_bare_image_do_not_reach_the_layer() {
     let house = House::bare();
     let mut jail = house.shell("echo hello > /hello; cat /etc/resolv.conf /deep/er/file");
-    jail.files = vec![shown("/etc/resolv.conf", "one\n"), shown("/etc/hosts", ""), shown("/deep/er/file", "two\n")];
+    jail.mounts = vec![shown("/etc/resolv.conf", "one\n"), shown("/etc/hosts", ""), shown("/deep/er/file", "two\n")];
     assert_eq!(out(&jail), "one\ntwo\n");
     assert_eq!(house.changed(), ["/hello"]);
 }
@@ -22,7 +22,7 @@ fn stubs_for_a_bare_image_do_not_reach_the_layer() {
 fn a_usual_image_needs_no_stubs() {
     let house = House::usual();
     let mut jail = house.shell("echo hello > /hello; echo thrown away >> /etc/hosts; cat /etc/hosts");
-    jail.files = vec![shown("/etc/hosts", "127.0.0.1 localhost\n")];
+    jail.mounts = vec![shown("/etc/hosts", "127.0.0.1 localhost\n")];
     assert_eq!(out(&jail), "127.0.0.1 localhost\nthrown away\n");
     assert_eq!(house.changed(), ["/hello"]);
     assert_eq!(fs::read_dir(house.place.join("stubs")).unwrap().count(), 0);
@@ -36,7 +36,7 @@ fn directories_above_a_stub_look_as_the_image_has_them() {
     fs::set_permissions(house.base("etc"), std::os::unix::fs::PermissionsExt::from_mode(0o1751)).unwrap();
     let before = fs::metadata(house.base("etc")).unwrap();
     let mut jail = house.shell("stat -c '%a %u %g %Y' /etc; echo x > /etc/new");
-    jail.files = vec![shown("/etc/hosts", "")];
+    jail.mounts = vec![shown("/etc/hosts", "")];
     assert_eq!(out(&jail), format!("1751 7 8 {}\n", before.mtime()));
     assert_eq!(house.changed(), ["/etc", "/etc/new"]);
     assert_eq!(house.upper()["/etc"], "41751 7:8");
@@ -57,7 +57,7 @@ fn a_dangling_link_is_followed_inside() {
     fs::remove_file(house.base("etc/resolv.conf")).unwrap();
     house.link("../run/systemd/resolve/stub-resolv.conf", "etc/resolv.conf");
     let mut jail = house.shell("cat /etc/resolv.conf; readlink /etc/resolv.conf");
-    jail.files = vec![shown("/etc/resolv.conf", "nameserver 1.1.1.1\n")];
+    jail.mounts = vec![shown("/etc/resolv.conf", "nameserver 1.1.1.1\n")];
     assert_eq!(out(&jail), "nameserver 1.1.1.1\n../run/systemd/resolve/stub-resolv.conf\n");
     assert!(house.changed().is_empty());
 }
@@ -70,7 +70,7 @@ fn links_to_the_host_stay_inside() {
     house.link(outside.to_str().unwrap(), "etc/linked");
     house.link("../../../../../../../../etc/shadow", "etc/up");
     let mut jail = house.shell("cat /etc/linked/file; cat /etc/up");
-    jail.files = vec![shown("/etc/linked/file", "inside\n"), shown("/etc/up", "harmless\n")];
+    jail.mounts = vec![shown("/etc/linked/file", "inside\n"), shown("/etc/up", "harmless\n")];
     assert_eq!(out(&jail), "inside\nharmless\n");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     assert!(house.changed().is_empty());
@@ -115,7 +115,7 @@ fn a_second_run_continues_on_the_same_changes() {
     let house = House::bare();
     out(&house.shell("mkdir /etc; echo one > /etc/hosts; rm /bin/vi"));
     let mut jail = house.shell("cat /etc/hosts; ls /bin/vi");
-    jail.files = vec![shown("/etc/resolv.conf", "")];
+    jail.mounts = vec![shown("/etc/resolv.conf", "")];
     let said = run(&jail);
     assert_eq!((said.out.as_str(), said.exit), ("one\n", Exit::Code(1)));
     assert_eq!(house.changed(), ["/bin", "/bin/vi", "/etc", "/etc/hosts"]);
@@ -127,14 +127,12 @@ fn volumes_are_the_hosts_directories() {
     let (data, fixed) = (house.place.join("data"), house.place.join("fixed"));
     fs::create_dir(&data).unwrap();
     fs::write(&fixed, "fixed\n").unwrap();
-    let bind = |source: &std::path::Path, target: &str, read_only| Bind {
-        source: source.to_owned(),
-        target: target.as_bytes().to_vec(),
-        read_only,
+    let bind = |source: &std::path::Path, target: &str, read_only| {
+        Mount::Bind(Bind { source: Source::Host(source.to_owned()), target: target.as_bytes().to_vec(), read_only })
     };
     let mut jail = house
         .shell("cat /fixed; echo x > /fixed; echo new > /vol/data/file; mknod /vol/data/m c 1 1 && cat /vol/data/m");
-    jail.binds = vec![bind(&data, "/vol/data", false), bind(&fixed, "/fixed", true)];
+    jail.mounts = vec![bind(&data, "/vol/data", false), bind(&fixed, "/fixed", true)];
     let said = run(&jail);
     assert_eq!(said.out, "fixed\n");
     assert!(said.err.contains("Read-only file system") && said.err.contains("Permission denied"), "{}", said.err);

@@ -1,7 +1,7 @@
 //! The same without root: as user `dramtest`, which is made if it does not exist.
 
 use crate::house::{House, PROBE, by_probe};
-use dram_sandbox::{Ids, Jail, Network};
+use dram_sandbox::{Ids, Jail, Mount, Network, ShownFile};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -53,7 +53,7 @@ fn a_user_runs_commands_over_an_overlay() {
          rm -rf /bin/ar; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp:)' /proc/self/status; echo x > /dev/null; cat /etc/hosts",
     );
     jail.no_new_privs = true;
-    jail.files = vec![dram_sandbox::ShownFile { target: b"/etc/hosts".to_vec(), contents: b"shown\n".to_vec() }];
+    jail.mounts = vec![Mount::File(ShownFile::new("/etc/hosts", "shown\n"))];
     let (code, said) = run(&house, &jail, &AS_USER);
     assert_eq!(code, 0, "{said}");
     let caps = "CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\nSeccomp:\t2\n";

@@ -8,7 +8,7 @@ use std::thread;
 
 use dram_build::{Image, Snapshot, container, users};
 use dram_image::ContainerConfig;
-use dram_sandbox::{Bind, Handle, Jail, Running, Stdio3};
+use dram_sandbox::{Bind, Handle, Jail, Mount, Running, Source, Stdio3};
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios};
 
@@ -94,7 +94,9 @@ fn describe(
     jail.env = environment(config, args, &user.home)?;
     jail.cwd = directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
     jail.user = user.ids;
-    jail.binds = args.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?;
+    for text in &args.volume {
+        jail.mounts.push(Mount::Bind(volume(text)?));
+    }
     Ok(())
 }
 
@@ -170,7 +172,7 @@ fn volume(text: &str) -> Result<Bind, Failure> {
     let source = std::fs::canonicalize(source).map_err(|error| {
         Failure::work(format!("`-v {text}`: no such file or directory: `{source}`")).because(&error)
     })?;
-    Ok(Bind { source, target: target.as_bytes().to_vec(), read_only })
+    Ok(Bind { source: Source::Host(source), target: target.as_bytes().to_vec(), read_only })
 }
 
 /// Connects the terminal of the jail with that of this process.
@@ -255,10 +257,8 @@ mod tests {
     #[test]
     fn volumes_are_read_as_they_are_written() {
         let bind = volume("/:/host:ro").unwrap();
-        assert_eq!(
-            (bind.source.as_path(), bind.target.as_slice(), bind.read_only),
-            (Path::new("/"), &b"/host"[..], true)
-        );
+        assert!(matches!(&bind.source, Source::Host(path) if path == Path::new("/")));
+        assert_eq!((bind.target.as_slice(), bind.read_only), (&b"/host"[..], true));
         for text in ["/", ":/x", "/:x", "/:/x:z", "/missing-for-sure:/x", "/:/x:ro:rw"] {
             assert!(volume(text).is_err(), "{text}");
         }

@@ -1,0 +1,151 @@
+//! The mounts that were asked for: each on its place, in their order.
+
+use crate::dev::Devices;
+use crate::error::{SandboxError, text};
+use crate::mounts::{attach, new_mount};
+use crate::shown::{Mount, Tmpfs};
+use crate::sources::{Surroundings, Tree};
+use crate::stubs::{self, Kind, Place, Target, join, open_beneath};
+use crate::view::Layers;
+use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, statx};
+use rustix::io::Errno;
+use rustix::mount::MountAttrFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The mode of a directory in memory over nothing: anybody may make files, nobody may remove those of others.
+const SHARED: u32 = 0o1777;
+
+/// One mount of the description, on its way into the jail.
+pub(crate) struct Wanted<'a> {
+    mount: &'a Mount,
+    /// What it shows, if that exists already.
+    tree: Option<Tree>,
+    /// Whether the image has nothing where it goes.
+    lacking: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// Takes up what it shows, if that exists already.
+    pub(crate) fn new(mount: &'a Mount, around: &Surroundings<'_>) -> Result<Wanted<'a>, SandboxError> {
+        let tree = match mount {
+            Mount::Bind(bind) => Some(around.take_up(bind)?),
+            Mount::Tmpfs(_) | Mount::File(_) => None,
+        };
+        Ok(Wanted { mount, tree, lacking: false })
+    }
+
+    fn target(&self) -> Target<'a> {
+        let is_directory = match (self.mount, &self.tree) {
+            (Mount::File(_), _) => false,
+            (_, Some(tree)) => tree.is_directory,
+            (Mount::Bind(_) | Mount::Tmpfs(_), None) => true,
+        };
+        let kind = if is_directory { Kind::Directory } else { Kind::File };
+        Target { path: self.mount.target(), kind, strict: false }
+    }
+
+    /// Makes the mount point in `stubs` if the image lacks it. What lies below a `covered` path must wait until that is
+    /// mounted; this mount's own place is added to them.
+    pub(crate) fn prepare(
+        &mut self,
+        view: &Layers,
+        stubs: &Path,
+        covered: &mut Vec<Vec<Vec<u8>>>,
+    ) -> Result<(), SandboxError> {
+        let target = self.target();
+        let place = stubs::locate(view, &target, covered)?;
+        allow(&target, &place)?;
+        if place.is_covered() {
+            return Ok(());
+        }
+        if place.is_missing() {
+            self.lacking = true;
+            stubs::make(view, stubs, &place, target.kind)?;
+        }
+        covered.push(place.components().to_vec());
+        Ok(())
+    }
+
+    /// Mounts it. All before it are mounted already.
+    pub(crate) fn put(&self, root: BorrowedFd<'_>, devices: &Devices, nodev: bool) -> Result<(), SandboxError> {
+        let target = self.target();
+        let place = stubs::locate(&root, &target, &[])?;
+        allow(&target, &place)?;
+        let point = if place.is_missing() { make_point(root, &place, &target)? } else { open_point(root, &place)? };
+        let failed = |e: Errno| SandboxError::mount("mount on", target.path, e);
+        match (self.mount, &self.tree) {
+            (Mount::File(file), _) => devices.show_file(point.as_fd(), file),
+            (Mount::Tmpfs(tmpfs), _) => {
+                let inherited = if self.lacking || place.is_missing() { None } else { Some(mode_of(point.as_fd())?) };
+                let mount = new_tmpfs(tmpfs, inherited, nodev)?;
+                attach(mount.as_fd(), point.as_fd()).map_err(failed)
+            }
+            (Mount::Bind(_), Some(tree)) => attach(tree.mount.as_fd(), point.as_fd()).map_err(failed),
+            (Mount::Bind(_), None) => Err(failed(Errno::NOENT)),
+        }
+    }
+}
+
+/// Refuses the root, which must stay what the jail enters, and, when an image's link leads there, the kernel's own file
+/// systems.
+fn allow(target: &Target<'_>, place: &Place) -> Result<(), SandboxError> {
+    let refuse = |why: String| Err(SandboxError::ForbiddenMountPoint { path: text(target.path), why });
+    if place.is_root() {
+        return refuse("it is the root of the file system".to_owned());
+    }
+    let first = place.components().first().map(Vec::as_slice);
+    let of_the_kernel = matches!(first, Some(b"proc" | b"sys"));
+    if of_the_kernel && stubs::split(target.path).next().as_deref() != first {
+        return refuse(format!("links of the image lead it to `/{}`", text(&place.path())));
+    }
+    Ok(())
+}
+
+fn open_point(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, SandboxError> {
+    open_beneath(root, &place.path(), OFlags::PATH | OFlags::NOFOLLOW)
+        .map_err(|e| SandboxError::mount("mount on", [b"/", place.path().as_slice()].concat(), e))
+}
+
+/// Makes a mount point in what is mounted around it. In the root itself it would become part of the layer.
+fn make_point(root: BorrowedFd<'_>, place: &Place, target: &Target<'_>) -> Result<OwnedFd, SandboxError> {
+    let failed = |e: Errno| match e {
+        Errno::ROFS => SandboxError::ReadOnlyMountPoint { path: text(target.path) },
+        other => SandboxError::Stub { path: text(target.path), source: other.into() },
+    };
+    let (existing, missing) = place.halves();
+    let mut here = open_beneath(root, &join(existing), OFlags::PATH | OFlags::DIRECTORY).map_err(failed)?;
+    if mount_number(here.as_fd()).map_err(failed)? == mount_number(root).map_err(failed)? {
+        let why = format!("a link in another mount leads it to `/{}`, which the image lacks", text(&place.path()));
+        return Err(SandboxError::ForbiddenMountPoint { path: text(target.path), why });
+    }
+    for (index, name) in missing.iter().enumerate() {
+        if index + 1 == missing.len() && target.kind == Kind::File {
+            stubs::make_file(here.as_fd(), name).map_err(failed)?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            return rustix::fs::openat(&here, name.as_slice(), flags, rustix::fs::Mode::empty()).map_err(failed);
+        }
+        here = stubs::make_directory(here.as_fd(), name).map_err(failed)?;
+    }
+    Ok(here)
+}
+
+/// What tells one mount from all others.
+fn mount_number(place: BorrowedFd<'_>) -> Result<u64, Errno> {
+    statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|status| status.stx_mnt_id)
+}
+
+fn mode_of(place: BorrowedFd<'_>) -> Result<u32, SandboxError> {
+    let status = fstat(place).map_err(|e| SandboxError::mount("look at", "the mount point", e))?;
+    Ok(status.st_mode & 0o7777)
+}
+
+fn new_tmpfs(tmpfs: &Tmpfs, inherited: Option<u32>, nodev: bool) -> Result<OwnedFd, SandboxError> {
+    let mode = format!("{:o}", tmpfs.mode.or(inherited).unwrap_or(SHARED) & 0o7777);
+    let size = tmpfs.size.filter(|size| *size > 0).map(|size| size.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    options.extend(size.iter().map(|size| ("size", size.as_str())));
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, nodev);
+    new_mount("tmpfs", &options, attributes)
+}
