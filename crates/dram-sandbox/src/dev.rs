@@ -6,7 +6,8 @@ use crate::shown::ShownFile;
 use crate::stubs::{self, open_beneath};
 use crate::sys;
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, major, minor, mkdirat, openat, symlinkat, unlinkat,
+    CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, major, makedev, minor, mkdirat, mknodat, openat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -18,6 +19,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Character devices shown from the host: name, major and minor number (`admin-guide/devices.txt` of the kernel).
 const NODES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// Character devices that only an insecure command gets: the list is that of BuildKit.
+const MACHINE: &[(&str, u32, u32)] = &[
+    ("kmsg", 1, 11),
+    ("cuse", 10, 203),
+    ("fuse", 10, 229),
+    ("kvm", 10, 232),
+    ("net/tun", 10, 200),
+    ("loop-control", 10, 237),
+];
+
+/// So many loop devices beyond those that exist, for the command to make.
+const MORE_LOOPS: u32 = 8;
+const MOST_LOOPS: u32 = 256;
 
 const LINKS: &[(&str, &str)] = &[
     ("/proc/self/fd", "fd"),
@@ -46,9 +61,10 @@ pub(crate) struct Terminal {
 }
 
 impl Devices {
-    /// Mounts `/dev` with everything in it.
-    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: u64) -> Result<Devices, SandboxError> {
-        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine.
+    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: u64, insecure: bool) -> Result<Devices, SandboxError> {
+        let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
         let directory = new_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
         attach_at(root, b"dev", directory.as_fd())?;
         let at = directory.as_fd();
@@ -57,6 +73,9 @@ impl Devices {
             let device = host_device(name, *major, *minor)?;
             show_at(at, name, device.as_fd())?;
             null = null.or(Some(device));
+        }
+        if insecure {
+            make_machine_devices(at);
         }
         for (says, name) in LINKS {
             symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
@@ -115,6 +134,22 @@ fn write_unseen(at: BorrowedFd<'_>, shown: &ShownFile) -> std::io::Result<()> {
     }
     // After the owner, as its change takes bits away.
     Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)
+}
+
+/// Makes those of [`MACHINE`] and the loop devices. Where even root may not, as in a container, the command gets along
+/// without them or says itself what it misses.
+fn make_machine_devices(at: BorrowedFd<'_>) {
+    let _ = mkdirat(at, "net", Mode::from_raw_mode(0o755));
+    let mode = Mode::from_raw_mode(0o666);
+    for (name, major, minor) in MACHINE {
+        let _ = mknodat(at, *name, FileType::CharacterDevice, mode, makedev(*major, *minor));
+    }
+    let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let known = loops.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"loop")).count();
+    let known = u32::try_from(known).unwrap_or(MOST_LOOPS);
+    for minor in 0..known.saturating_add(MORE_LOOPS).min(MOST_LOOPS) {
+        let _ = mknodat(at, format!("loop{minor}"), FileType::BlockDevice, mode, makedev(7, minor));
+    }
 }
 
 /// A mount of a device node of the host. Were it not the device it should be, what is thrown away inside would be

@@ -4,8 +4,9 @@ use crate::error::SandboxError;
 use crate::jail::Ids;
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, Gid, Uid, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, Gid, Uid, capabilities, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 /// What root can do inside: Docker's default set. Numbers as in `linux/capability.h`.
@@ -44,14 +45,31 @@ pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
 /// Becomes the user and groups, with the capabilities that go with them: the kept ones for root, none for others.
 pub(crate) fn become_user(ids: &Ids) -> Result<(), SandboxError> {
     let failed = |step: &'static str| move |e: Errno| SandboxError::process(step, e);
-    set_groups(&ids.groups)?;
-    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-    set_thread_res_gid(gid, gid, gid).map_err(|e| no_such_id("group", ids.gid, e))?;
-    set_thread_res_uid(uid, uid, uid).map_err(|e| no_such_id("user", ids.uid, e))?;
+    change_ids(ids)?;
     clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
     let own = if ids.uid == 0 { KEPT } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(failed("set the capabilities"))
+}
+
+/// Becomes the user and groups and keeps every capability that this process has; all that it starts inherits them.
+pub(crate) fn become_user_with_all(ids: &Ids) -> Result<(), SandboxError> {
+    let failed = |e: Errno| SandboxError::process("keep the capabilities", e);
+    let own = capabilities(None).map_err(failed)?.permitted;
+    set_keep_capabilities(true).map_err(failed)?;
+    change_ids(ids)?;
+    set_capabilities(None, CapabilitySets { effective: own, permitted: own, inheritable: own }).map_err(failed)?;
+    for one in (0..64).map(|bit| CapabilitySet::from_bits_retain(1 << bit)).filter(|one| own.contains(*one)) {
+        configure_capability_in_ambient_set(one, true).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn change_ids(ids: &Ids) -> Result<(), SandboxError> {
+    set_groups(&ids.groups)?;
+    let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    set_thread_res_gid(gid, gid, gid).map_err(|e| no_such_id("group", ids.gid, e))?;
+    set_thread_res_uid(uid, uid, uid).map_err(|e| no_such_id("user", ids.uid, e))
 }
 
 /// In a namespace with one id only, the kernel forbids any change of groups: then none is fine, and others are not.

@@ -44,7 +44,7 @@ pub struct Jail {
     pub limits: Vec<ResourceLimit>,
     /// Whether the command keeps the powers of the caller: every capability, no system call filter, nothing hidden or
     /// read-only in `/proc` and `/sys`, and devices that work. It can then do anything to the machine. Only root of the
-    /// machine can grant that: in a user namespace such a jail is refused.
+    /// machine can grant that: in a user namespace such a jail is refused. `no_new_privs` means nothing then.
     pub insecure: bool,
 }
 

@@ -53,18 +53,23 @@ pub(crate) struct Assembled {
 pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
+    if jail.insecure && !initial {
+        return Err(SandboxError::Insecure);
+    }
     let Root::Overlay { stubs, .. } = &jail.root;
     let around = Surroundings { foothold: stubs, initial, devices: jail.insecure };
     let mut wanted = jail.mounts.iter().map(|mount| Wanted::new(mount, &around)).collect::<Result<Vec<_>, _>>()?;
     let root = mount_root(jail, &mut wanted, initial)?;
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
-    mount_sys(root.as_fd(), jail.network, initial)?;
-    let devices = Devices::mount(root.as_fd(), jail.shm_size)?;
+    mount_sys(root.as_fd(), jail, initial)?;
+    let devices = Devices::mount(root.as_fd(), jail.shm_size, jail.insecure)?;
     let terminal = if jail.terminal { Some(devices.terminal(root.as_fd(), jail.user.uid)?) } else { None };
     for mount in &wanted {
         mount.put(root.as_fd(), &devices, !jail.insecure)?;
     }
-    protect(root.as_fd(), &devices)?;
+    if !jail.insecure {
+        protect(root.as_fd(), &devices)?;
+    }
     Ok(Assembled { root, terminal })
 }
 
@@ -153,9 +158,15 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Re
 }
 
 /// sysfs shows the network of whoever mounts it, and who does not own that network may not mount it.
-fn mount_sys(root: BorrowedFd<'_>, network: Network, initial: bool) -> Result<(), SandboxError> {
+fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), SandboxError> {
+    if jail.insecure {
+        mount_new(root, "sys", "sysfs", &[], INERT)?;
+        // Machines that still have the old kind of control groups do not let a jail have the new one.
+        let _ = mount_new(root, "sys/fs/cgroup", "cgroup2", &[], INERT);
+        return Ok(());
+    }
     let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    if initial || network == Network::None {
+    if initial || jail.network == Network::None {
         return mount_new(root, "sys", "sysfs", &[], read_only);
     }
     let failed = |e: std::io::Error| SandboxError::mount("show the host's directory", "/sys", e);
