@@ -106,9 +106,13 @@ pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &Place<'_>, path: &[u
     }
     let mut maker = LayerMaker::new(&view, place.upper.clone(), Override::default())?;
     match maker.make_dirs(&path) {
-        Ok(()) | Err(PlaceError::NotDir { .. } | PlaceError::IsDir { .. } | PlaceError::Changed { .. }) => {
-            maker.finish().map(drop)
-        }
+        Ok(())
+        | Err(
+            PlaceError::NotDir { .. }
+            | PlaceError::IsDir { .. }
+            | PlaceError::Several { .. }
+            | PlaceError::Changed { .. },
+        ) => maker.finish().map(drop),
         Err(PlaceError::Store(error)) => Err(error),
     }
 }

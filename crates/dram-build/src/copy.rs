@@ -32,6 +32,10 @@ pub(crate) fn copy(
             let help = "build again when nothing writes to the build context";
             BuildError::at(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
         }
+        PlaceError::Several { .. } => {
+            let help = format!("write `{}/`", copy.dest);
+            BuildError::at(Diagnostic::error(copy.spans.dest.clone(), error.to_string()).help(help))
+        }
         PlaceError::NotDir { .. } | PlaceError::IsDir { .. } => {
             let what = format!("cannot copy to `{}`: {error}", copy.dest);
             let help = "copy to another path, or remove what is in the way with a RUN before";
@@ -88,6 +92,8 @@ impl Copying<'_, '_> {
             }
             let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(&dest)? {
                 dest.append(&TreePath::parse(&one.name).map_err(dram_store::StoreError::from)?)
+            } else if selected.len() > 1 {
+                return Err(PlaceError::Several { path: dest });
             } else {
                 dest.clone()
             };

@@ -34,6 +34,8 @@ pub(crate) enum PlaceError {
     Changed { path: TreePath },
     #[error("{path} is a directory, and a file must go there")]
     IsDir { path: TreePath },
+    #[error("several files go to {path}, which is no directory: each would overwrite the one before")]
+    Several { path: TreePath },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -30,8 +30,11 @@ pub(crate) fn workdir(
     match maker.make_dirs(&path) {
         Ok(()) => Ok(Some(maker.finish()?)),
         Err(PlaceError::Store(error)) => Err(error.into()),
-        Err(error @ (PlaceError::NotDir { .. } | PlaceError::IsDir { .. } | PlaceError::Changed { .. })) => {
-            Err(fail(format!("cannot make the working directory `{}`: {error}", workdir.path)))
-        }
+        Err(
+            error @ (PlaceError::NotDir { .. }
+            | PlaceError::IsDir { .. }
+            | PlaceError::Several { .. }
+            | PlaceError::Changed { .. }),
+        ) => Err(fail(format!("cannot make the working directory `{}`: {error}", workdir.path))),
     }
 }

@@ -56,6 +56,8 @@ pub struct Instruction {
     pub flags: Vec<Flag>,
     /// The instruction on one line, continuation lines joined as they stand.
     pub text: String,
+    /// It is a trigger of the base, run as if it stood in the file.
+    pub trigger: bool,
     /// `# check=…` in the comments right above it: which checks to skip for it alone.
     pub check: Option<String>,
     /// What it says.
@@ -73,9 +75,30 @@ impl Instruction {
         if let Body::Arg(arguments) = &self.body { arguments } else { &[] }
     }
 
-    /// The `--from` it has as a `COPY`.
-    pub fn copy_from(&self) -> Option<&Word> {
-        if let Body::Copy(transfer) = &self.body { transfer.from.as_ref() } else { None }
+    /// What it takes files from, each in the order of the text: the `--from` of a `COPY`, and of each `--mount` of a
+    /// `RUN` that has one.
+    pub fn froms(&self) -> Vec<Word> {
+        match &self.body {
+            Body::Copy(transfer) => transfer.from.iter().cloned().collect(),
+            Body::Run(run) => run.mounts.iter().filter_map(MountLine::from).collect(),
+            Body::From(_)
+            | Body::Arg(_)
+            | Body::Env(_)
+            | Body::Label(_)
+            | Body::Cmd(_)
+            | Body::Entrypoint(_)
+            | Body::Add(_)
+            | Body::Workdir(_)
+            | Body::User(_)
+            | Body::Expose(_)
+            | Body::Volume(_)
+            | Body::StopSignal(_)
+            | Body::Shell(_)
+            | Body::Healthcheck(_)
+            | Body::Maintainer(_)
+            | Body::OnBuild(_)
+            | Body::Invalid => Vec::new(),
+        }
     }
 }
 
@@ -102,7 +125,7 @@ pub enum Body {
     /// `LABEL name=value …`
     Label(Vec<Pair>),
     /// `RUN …`
-    Run(Command),
+    Run(RunLine),
     /// `CMD …`
     Cmd(Command),
     /// `ENTRYPOINT …`
@@ -127,6 +150,8 @@ pub enum Body {
     Healthcheck(Healthcheck),
     /// `MAINTAINER name`
     Maintainer(Word),
+    /// `ONBUILD instruction`: the instruction as text, its heredocs with it.
+    OnBuild(Word),
     /// Something wrong or not supported, which a diagnostic tells.
     Invalid,
 }
@@ -169,11 +194,69 @@ pub enum Command {
     Exec(Vec<Word>),
 }
 
-/// What `COPY` and `ADD` say.
+/// What `RUN` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLine {
+    /// The command.
+    pub command: Command,
+    /// The heredocs of its line, in order.
+    pub heredocs: Vec<Heredoc>,
+    /// `--mount`, in order.
+    pub mounts: Vec<MountLine>,
+    /// `--network`.
+    pub network: Option<Word>,
+    /// `--security`.
+    pub security: Option<Word>,
+}
+
+/// A text below the line of its instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The word that ends it, without quotes.
+    pub name: String,
+    /// The lines, each with its end.
+    pub contents: String,
+    /// The word has no quotes: variables in the text are expanded where the builder writes the file.
+    pub expand: bool,
+    /// `<<-`: tabs at the start of a line do not count.
+    pub strip_tabs: bool,
+}
+
+impl Heredoc {
+    /// The text, without the tabs that do not count.
+    pub fn text(&self) -> String {
+        if !self.strip_tabs {
+            return self.contents.clone();
+        }
+        self.contents.split_inclusive('\n').map(|line| line.trim_start_matches('\t')).collect()
+    }
+}
+
+/// `--mount=key=value,…`, not expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountLine {
+    /// The keys in lower case, with their values where they have one.
+    pub fields: Vec<(String, Option<String>)>,
+    /// The place of the whole flag.
+    pub span: Range<usize>,
+}
+
+impl MountLine {
+    /// The last value of `from`: what `--mount` takes its files from.
+    pub fn from(&self) -> Option<Word> {
+        let (_, value) = self.fields.iter().rev().find(|(key, _)| key == "from")?;
+        let text = value.clone().filter(|text| !text.is_empty())?;
+        Some(Word { text, span: self.span.clone() })
+    }
+}
+
+/// What `COPY` and `ADD` say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// The sources, not expanded; at least one.
+    /// The sources, not expanded; heredocs are not among them.
     pub sources: Vec<Word>,
+    /// The sources that are heredocs, each with the place of its word.
+    pub heredocs: Vec<(Heredoc, Range<usize>)>,
     /// The destination, not expanded.
     pub dest: Word,
     /// `--from`.
@@ -182,6 +265,18 @@ pub struct Transfer {
     pub chown: Option<Word>,
     /// `--chmod`, not expanded.
     pub chmod: Option<Word>,
+    /// `--link`.
+    pub link: bool,
+    /// `--parents`.
+    pub parents: bool,
+    /// `--exclude`, not expanded.
+    pub exclude: Vec<Word>,
+    /// `--checksum`, not expanded.
+    pub checksum: Option<Word>,
+    /// `--keep-git-dir`, when it is given.
+    pub keep_git_dir: Option<bool>,
+    /// `--unpack`, when it is given.
+    pub unpack: Option<bool>,
 }
 
 macro_rules! keywords {

@@ -75,6 +75,8 @@ pub struct Options {
     pub escape: char,
     /// Keep the quotes.
     pub raw_quotes: bool,
+    /// Quotes are letters like any other.
+    pub plain_quotes: bool,
     /// Keep the escapes.
     pub raw_escapes: bool,
     /// Leave variables that are not set as they are written.
@@ -86,7 +88,7 @@ pub struct Options {
 impl Options {
     /// The reading of every instruction: quotes and escapes removed, unset variables empty.
     pub fn new(escape: char) -> Options {
-        Options { escape, raw_quotes: false, raw_escapes: false, keep_unset: false, split: false }
+        Options { escape, raw_quotes: false, plain_quotes: false, raw_escapes: false, keep_unset: false, split: false }
     }
 }
 
@@ -179,8 +181,8 @@ impl<'v> Machine<'_, 'v, '_> {
         }
         match letter {
             '$' => self.dollar()?,
-            '\'' => self.single_quoted()?,
-            '"' => {
+            '\'' if !self.options.plain_quotes => self.single_quoted()?,
+            '"' if !self.options.plain_quotes => {
                 self.next();
                 let out = if self.options.raw_quotes { "\"".to_owned() } else { String::new() };
                 self.frames.push(Frame::Quoted { raw, out });

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Directives, Dockerfile, Instruction, Keyword, Word};
+use crate::ast::{Directives, Dockerfile, Instruction, Keyword};
 use crate::diagnostic::{Diagnostic, Report, Severity, quote};
 use crate::env::Env;
 use crate::lint;
@@ -38,12 +38,10 @@ pub(crate) struct Node {
     /// The place among all stages of the file.
     pub(crate) index: usize,
     pub(crate) base: Ground,
-    /// `--platform`, expanded.
-    pub(crate) platform: Option<Word>,
     pub(crate) from: Instruction,
     pub(crate) base_span: Range<usize>,
-    /// Each instruction, and what a `COPY --from` in it means.
-    pub(crate) steps: Vec<(Instruction, Option<Origin>)>,
+    /// Each instruction, and what each of its [`froms`](Instruction::froms) means.
+    pub(crate) steps: Vec<(Instruction, Vec<Origin>)>,
 }
 
 /// What a stage stands on.
@@ -54,23 +52,34 @@ pub(crate) enum Ground {
     Stage(usize),
     Outside {
         name: String,
+        /// The name of its [`Need`].
+        key: String,
+        /// The platform, when it is not the one built for.
         platform: Option<String>,
     },
 }
 
-/// What `COPY --from` means.
+/// The triggers of the images that stages stand on, under the keys of their needs.
+pub type Triggers = BTreeMap<String, Vec<String>>;
+
+/// What `COPY --from` and `from` of a mount mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A place in the list of stages.
     Stage(usize),
     Outside(String),
+    Scratch,
 }
 
 /// Something from outside that needed stages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
+    /// What the plan calls it: the name, with the platform behind it when that is not the one built for.
+    pub key: String,
     /// The name as written, variables expanded.
     pub name: String,
+    /// The platform, when it is not the one built for.
+    pub platform: Option<String>,
     /// What it is needed for.
     pub kind: NeedKind,
     /// Where it is needed first.
@@ -78,15 +87,12 @@ pub struct Need {
 }
 
 /// What something from outside is needed for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeedKind {
     /// A stage stands on it: its files and its configuration.
-    Base {
-        /// `--platform`, expanded; it is the one built for.
-        platform: Option<String>,
-    },
-    /// Files are copied from it.
-    CopyFrom,
+    Base,
+    /// Files are copied from it, or a command sees them.
+    Files,
 }
 
 impl StageGraph {
@@ -95,15 +101,21 @@ impl StageGraph {
     /// Resolves `ARG` before the first `FROM`, bases, `COPY --from` and the target. Returns no graph when one of them
     /// is wrong, or when the file already had errors; the diagnostics are all of those that were not told by
     /// [`parse`](crate::parse()).
-    pub fn new(dockerfile: &Dockerfile, settings: &Settings) -> (Option<StageGraph>, Vec<Diagnostic>) {
+    ///
+    /// Images may bring `triggers`, which are only known when their configurations are: the graph is then made again,
+    /// until [`needs`](Self::needs) leads to no new ones.
+    pub fn new(
+        dockerfile: &Dockerfile,
+        settings: &Settings,
+        triggers: &Triggers,
+    ) -> (Option<StageGraph>, Vec<Diagnostic>) {
         let mut report = Report::default();
         let stages = split(&dockerfile.instructions);
         let globals = Resolver::globals(dockerfile, settings, &stages, &mut report);
-        let resolver = Resolver::new(dockerfile, settings, &globals, &stages);
+        let resolver = Resolver::new(dockerfile, settings, &globals, &stages, triggers);
         let nodes = resolver.nodes(&mut report);
         let target = resolver.target(&mut report).filter(|_| nodes.len() == stages.len());
         let nodes = target.map(|target| prune(nodes, target));
-        nodes.iter().flatten().for_each(|node| foreign_platform(node, settings, &mut report));
         let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
         let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
         let graph = nodes.filter(|_| dockerfile.sound && !wrong).map(|stages| StageGraph {
@@ -120,22 +132,24 @@ impl StageGraph {
         let mut needs: Vec<Need> = Vec::new();
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for node in &self.stages {
-            if let Ground::Outside { name, platform } = &node.base {
-                let kind = NeedKind::Base { platform: platform.clone() };
-                match known.get(name.as_str()) {
-                    Some(at) => needs[*at].kind = kind,
+            if let Ground::Outside { name, key, platform } = &node.base {
+                match known.get(key.as_str()) {
+                    Some(at) => needs[*at].kind = NeedKind::Base,
                     None => {
-                        known.insert(name, needs.len());
-                        needs.push(Need { name: name.clone(), kind, span: node.base_span.clone() });
+                        known.insert(key, needs.len());
+                        let (key, name, platform) = (key.clone(), name.clone(), platform.clone());
+                        needs.push(Need { key, name, platform, kind: NeedKind::Base, span: node.base_span.clone() });
                     }
                 }
             }
-            for (instruction, origin) in &node.steps {
-                let Some(Origin::Outside(name)) = origin else { continue };
-                if !known.contains_key(name.as_str()) {
-                    known.insert(name, needs.len());
-                    let span = from_flag(instruction);
-                    needs.push(Need { name: name.clone(), kind: NeedKind::CopyFrom, span });
+            for (instruction, origins) in &node.steps {
+                for (origin, from) in origins.iter().zip(instruction.froms()) {
+                    let Origin::Outside(name) = origin else { continue };
+                    if !known.contains_key(name.as_str()) {
+                        known.insert(name, needs.len());
+                        let (key, name) = (name.clone(), name.clone());
+                        needs.push(Need { key, name, platform: None, kind: NeedKind::Files, span: from.span });
+                    }
                 }
             }
         }
@@ -143,7 +157,7 @@ impl StageGraph {
     }
 
     /// The steps of the needed stages, given the configuration of each image in [`needs`](Self::needs) under its
-    /// name. A named context that is a directory has none and is left out.
+    /// key. A named context that is a directory has none and is left out.
     ///
     /// Returns no plan when an instruction is wrong; the diagnostics tell all that are.
     pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
@@ -155,24 +169,9 @@ impl StageGraph {
     }
 }
 
-/// The place of an instruction's `--from`.
-pub(crate) fn from_flag(instruction: &Instruction) -> Range<usize> {
-    let flag = instruction.flags.iter().find(|flag| flag.name == "from");
-    flag.map_or_else(|| instruction.span.clone(), |flag| flag.span.clone())
-}
-
-/// Refuses a needed stage of another platform than the one built for.
-fn foreign_platform(node: &Node, settings: &Settings, report: &mut Report) {
-    let Some(platform) = &node.platform else { return };
-    if settings.builds_for(&platform.text) != Some(false) {
-        return;
-    }
-    let what = quote(&format!("FROM --platform={}", platform.text));
-    report.push(
-        Diagnostic::error(platform.span.clone(), format!("{what} is not supported yet"))
-            .note(format!("the build is for {}", quote(&settings.platform())))
-            .help("leave the flag out, or build on a machine of that platform"),
-    );
+/// What the plan calls an image of a platform that is not the one built for, or any other.
+pub(crate) fn key(name: &str, platform: Option<&str>) -> String {
+    platform.map_or_else(|| name.to_owned(), |platform| format!("{name} for {platform}"))
 }
 
 /// Where each stage starts among the instructions, and where it ends.
@@ -209,19 +208,19 @@ impl Node {
             Ground::Stage(at) => Some(*at),
             Ground::Scratch | Ground::Outside { .. } => None,
         };
-        let copies = self.steps.iter().filter_map(|(_, origin)| match origin {
-            Some(Origin::Stage(at)) => Some(*at),
-            Some(Origin::Outside(_)) | None => None,
+        let origins = self.steps.iter().flat_map(|(_, origins)| origins).filter_map(|origin| match origin {
+            Origin::Stage(at) => Some(*at),
+            Origin::Outside(_) | Origin::Scratch => None,
         });
-        base.into_iter().chain(copies).collect()
+        base.into_iter().chain(origins).collect()
     }
 
     fn renumber(&mut self, places: &[usize]) {
         if let Ground::Stage(at) = &mut self.base {
             *at = places[*at];
         }
-        for (_, origin) in &mut self.steps {
-            if let Some(Origin::Stage(at)) = origin {
+        for origin in self.steps.iter_mut().flat_map(|(_, origins)| origins) {
+            if let Origin::Stage(at) = origin {
                 *at = places[*at];
             }
         }

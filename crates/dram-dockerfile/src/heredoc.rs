@@ -6,25 +6,28 @@ use crate::expand::{Options, expand};
 
 /// `<<NAME` on an instruction's line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Heredoc {
+pub(crate) struct Opening {
     /// The line that ends the body.
     pub(crate) name: String,
     /// `<<-`: tabs before that line do not count.
     pub(crate) strip_tabs: bool,
+    /// The name is written without quotes.
+    pub(crate) expand: bool,
 }
 
 /// The heredocs that start on `line`, in order.
-pub(crate) fn find(line: &str) -> Vec<Heredoc> {
+pub(crate) fn find(line: &str) -> Vec<Opening> {
     if !line.contains("<<") {
         return Vec::new();
     }
-    let options = Options { escape: '\\', raw_quotes: true, raw_escapes: true, keep_unset: true, split: true };
+    let options = Options { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..Options::new('\\') };
     // A line the lexer cannot read, such as one with an open quote, is a shell's affair and has no heredocs.
     let words = expand(line, options, &|_| None).map(|expanded| expanded.words).unwrap_or_default();
-    words.iter().filter_map(|word| heredoc(word)).collect()
+    words.iter().filter_map(|word| opening(word)).collect()
 }
 
-fn heredoc(word: &str) -> Option<Heredoc> {
+/// The heredoc that `word` as a whole opens, if it does.
+pub(crate) fn opening(word: &str) -> Option<Opening> {
     let rest = word.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix("<<")?;
     let (rest, strip_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
     let rest = rest.trim_start();
@@ -33,7 +36,9 @@ fn heredoc(word: &str) -> Option<Heredoc> {
     }
     let options = Options { keep_unset: true, split: true, ..Options::new('\\') };
     let [name] = <[String; 1]>::try_from(expand(rest, options, &|_| None).ok()?.words).ok()?;
-    Some(Heredoc { name, strip_tabs })
+    let raw = expand(rest, Options { raw_quotes: true, ..options }, &|_| None).ok()?.text;
+    let quotes = |text: &str| text.matches(['\'', '"']).count();
+    Some(Opening { expand: quotes(&name) == quotes(&raw), name, strip_tabs })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub(crate) struct Logical {
     pub(crate) check: Option<String>,
     /// Where each joined piece starts here, and where in the file.
     pieces: Vec<(usize, usize)>,
+    /// The one place that everything here has in the file, when the text does not come from it.
+    fixed: Option<Range<usize>>,
 }
 
 impl Logical {
@@ -28,6 +30,9 @@ impl Logical {
 
     /// The place in the file of a place here.
     pub(crate) fn span(&self, here: Range<usize>) -> Range<usize> {
+        if let Some(fixed) = &self.fixed {
+            return fixed.clone();
+        }
         let start = self.place(here.start);
         let end = if here.end > here.start { self.place(here.end - 1) + 1 } else { start };
         start..end.max(start)
@@ -55,6 +60,7 @@ pub(crate) struct Lines<'t> {
     shebang: bool,
     pub(crate) directives: Directives,
     seen: Vec<&'static str>,
+    fixed: Option<Range<usize>>,
 }
 
 /// A physical line: where it starts and its text without the line's end.
@@ -67,7 +73,12 @@ impl<'t> Lines<'t> {
     pub(crate) fn new(text: &'t str) -> Lines<'t> {
         let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let directives = Directives::default();
-        Lines { text, at, line: 0, top: true, shebang: false, directives, seen: Vec::new() }
+        Lines { text, at, line: 0, top: true, shebang: false, directives, seen: Vec::new(), fixed: None }
+    }
+
+    /// Reads a text that stands elsewhere, for which `place` stands in the file.
+    pub(crate) fn elsewhere(text: &'t str, place: Range<usize>) -> Lines<'t> {
+        Lines { fixed: Some(place), ..Lines::new(text) }
     }
 
     fn physical(&mut self) -> Option<Physical<'t>> {
@@ -102,7 +113,8 @@ impl<'t> Lines<'t> {
             if ended && kept.is_empty() {
                 continue;
             }
-            let mut logical = Logical { line: self.line, check: check.take(), ..Logical::default() };
+            let mut logical =
+                Logical { line: self.line, check: check.take(), fixed: self.fixed.clone(), ..Logical::default() };
             logical.push(kept, start);
             let mut empty_line = None;
             while !ended && let Some(next) = self.physical() {
@@ -126,15 +138,16 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// Skips lines to the one that is `terminator`; false when there is none.
-    pub(crate) fn skip_heredoc(&mut self, terminator: &str, strip_tabs: bool) -> bool {
+    /// The lines up to the one that is `terminator`, and whether there was one.
+    pub(crate) fn heredoc(&mut self, terminator: &str, strip_tabs: bool) -> (&'t str, bool) {
+        let start = self.at;
         while let Some(physical) = self.physical() {
             let content = if strip_tabs { physical.content.trim_start_matches('\t') } else { physical.content };
             if content == terminator {
-                return true;
+                return (&self.text[start..physical.start], true);
             }
         }
-        false
+        (&self.text[start..], false)
     }
 
     /// The line without the escape that continues it, and whether the instruction ends here.

@@ -35,6 +35,7 @@ pub(crate) fn file(dockerfile: &Dockerfile, report: &mut Report) {
             | Body::Volume(_)
             | Body::StopSignal(_)
             | Body::Shell(_)
+            | Body::OnBuild(_)
             | Body::Invalid => {}
         }
     }

@@ -3,6 +3,8 @@
 mod command;
 mod flags;
 mod instruction;
+mod mount;
+mod onbuild;
 mod pairs;
 
 use std::borrow::Cow;
@@ -11,6 +13,8 @@ use crate::ast::{Dockerfile, Instruction, Keyword};
 use crate::diagnostic::{Diagnostic, Report, Severity};
 use crate::lines::Lines;
 use crate::lint;
+
+pub(crate) use onbuild::trigger;
 
 /// The longest text that is read, in bytes.
 pub const LONGEST_TEXT: usize = 16 << 20;

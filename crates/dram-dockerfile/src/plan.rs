@@ -5,6 +5,7 @@ mod copy;
 mod expose;
 mod history;
 mod mode;
+mod mounts;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -351,8 +352,8 @@ pub(crate) fn make(graph: &StageGraph, found: &BTreeMap<String, ImageConfig>) ->
     for node in &graph.stages {
         let state = stage::State::begin(graph, node, found, &done, &mut budget, &mut report);
         let mut worker = apply::Worker { graph, state, budget: &mut budget, report: &mut report };
-        for (instruction, origin) in &node.steps {
-            worker.apply(instruction, origin.as_ref());
+        for (instruction, origins) in &node.steps {
+            worker.apply(instruction, origins);
         }
         done.push(worker.state);
         if budget.is_spent() {

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use dram_image::{History, ImageConfig};
-use support::{run, settings, target, whole};
+use support::{settings, target, whole};
 
 /// The configuration after `text`, on an image with something of everything.
 fn on_base(text: &str) -> ImageConfig {
@@ -159,11 +159,29 @@ HEALTHCHECK --timeout=1m30s CMD ["c"]
 }
 
 #[test]
-fn triggers_of_a_base_are_refused() {
+fn triggers_run_first_and_are_not_handed_on() {
     let mut base = base();
-    base.config.on_build = vec!["COPY . /app".into()];
-    let (plan, diagnostics) = run("FROM base\nRUN x\n", &settings(), &BTreeMap::from([("base".to_owned(), base)]));
-    assert!(plan.is_none());
-    assert_eq!(diagnostics[0].message, "the `ONBUILD` triggers of `base` are not supported yet");
-    assert_eq!(diagnostics[0].notes, ["the image wants to run `COPY . /app`"]);
+    base.config.on_build = vec!["COPY . /app".into(), "RUN <<EOF\nmake\nEOF".into()];
+    let found = BTreeMap::from([("base".to_owned(), base)]);
+    let stage = whole("FROM base\nONBUILD ADD x /y\nRUN x\n", &settings(), &found);
+    let stage = &stage.stages[stage.target];
+    let texts: Vec<&str> = stage.steps.iter().map(|step| step.text.as_str()).collect();
+    assert_eq!(texts, ["ONBUILD COPY . /app", "ONBUILD RUN <<EOF (make…)", "RUN x"]);
+    assert_eq!(stage.config.config.on_build, ["ADD x /y"]);
+    let history: Vec<&str> = stage.config.history.iter().filter_map(|line| line.created_by.as_deref()).collect();
+    assert_eq!(
+        history[1..],
+        ["COPY . /app # buildkit", "RUN /bin/sh -c make\n # buildkit", "RUN /bin/sh -c x # buildkit"]
+    );
+}
+
+#[test]
+fn a_stage_triggers_in_the_stages_above_it() {
+    let text = "FROM x AS tool\nFROM x AS a\nONBUILD COPY --from=tool /t /t\nFROM a AS b\nRUN y\nFROM b\nRUN z";
+    let plan = whole(text, &settings(), &BTreeMap::new());
+    let steps: Vec<Vec<&str>> =
+        plan.stages.iter().map(|stage| stage.steps.iter().map(|step| step.text.as_str()).collect()).collect();
+    assert_eq!(steps, [vec![], vec![], vec!["ONBUILD COPY --from=tool /t /t", "RUN y"], vec!["RUN z"]]);
+    assert_eq!(plan.stages[1].config.config.on_build, ["COPY --from=tool /t /t"]);
+    assert!(plan.stages[2].config.config.on_build.is_empty());
 }

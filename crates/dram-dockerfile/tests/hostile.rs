@@ -96,6 +96,14 @@ fn long_lines() {
     quickly("many pairs", &format!("FROM x\nENV {}\n", "a=b ".repeat(1 << 18)));
     quickly("many continuations", &format!("FROM x\nRUN {}\n", "a \\\n".repeat(1 << 20)));
     quickly("many heredocs", &format!("FROM x\nRUN {}\n", "<<A ".repeat(1 << 18)));
+    let names: Vec<String> = (0..100_000).map(|name| format!("<<a{name}")).collect();
+    let bodies: Vec<String> = (0..100_000).map(|name| format!("a{name}")).collect();
+    quickly("many heredocs that are closed", &format!("FROM x\nCOPY {} /x/\n{}\n", names.join(" "), bodies.join("\n")));
+    let bodies = format!("{}{}\nA\n", "A\n".repeat(999), "x".repeat(1 << 20));
+    let same = format!("FROM x\nCOPY {} /x/\n{bodies}", "<<A ".repeat(1000));
+    assert_eq!(quickly("one heredoc many times", &same).len(), 1);
+    quickly("many mounts", &format!("FROM x\nRUN {} y\n", "--mount=target=/a ".repeat(1 << 17)));
+    quickly("many fields", &format!("FROM x\nRUN --mount={} y\n", "target=/a,".repeat(1 << 17)));
     let pattern = format!("FROM x\nARG A={}\nENV B=${{A//{}z/y}}\n", "x".repeat(500_000), "?*".repeat(1000));
     assert_eq!(quickly("a mean pattern", &pattern).len(), 1);
     assert_eq!(parse(&vec![b'\n'; (16 << 20) + 1]).diagnostics.len(), 1);
@@ -107,10 +115,12 @@ fn nothing_leaves_the_image() {
     let plan = support::plan(text);
     assert!(plan.contains("copy context: ../../etc/passwd -> /x\n"), "{plan}");
     assert!(plan.contains("in /\n"), "{plan}");
-    assert_eq!(
-        errors("FROM x\nCOPY <<../../evil /x/\nbad\n../../evil\n"),
-        ["2: heredocs in `COPY` are not supported yet"]
-    );
+    let plan = support::plan("FROM x\nCOPY <<../../evil /x/\nbad\n../../evil\n");
+    assert!(plan.contains("copy context: evil -> /x/\n"), "{plan}");
+    assert_eq!(errors("FROM x\nCOPY <<.. /x/\nbad\n..\n"), ["2: `..` cannot be the name of a file"]);
+    let plan = support::plan("FROM x\nWORKDIR /w\nRUN --mount=target=../../../a <<../../x\n#!/bin/sh\n../../x\n");
+    assert!(plan.contains("bind / of context at /a"), "{plan}");
+    assert!(plan.contains("script /x"), "{plan}");
 }
 
 /// Marsaglia's xorshift, so that a failure comes again.
@@ -202,10 +212,10 @@ fn mutations_never_panic() {
             }
         }
         let parsed = parse(&text);
-        let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings());
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::Triggers::new());
         let mut all = [parsed.diagnostics, more].concat();
         if let Some(graph) = graph {
-            let found = graph.needs().into_iter().map(|need| (need.name, Default::default())).collect();
+            let found = graph.needs().into_iter().map(|need| (need.key, Default::default())).collect();
             all.extend(graph.plan(&found).1);
         }
         for one in all {

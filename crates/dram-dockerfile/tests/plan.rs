@@ -136,12 +136,12 @@ COPY --from=a /x /
 ";
     let mut settings = settings();
     settings.contexts.insert("site".into());
-    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings);
+    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &dram_dockerfile::Triggers::new());
     let needs: Vec<(String, bool, &str)> = graph
         .unwrap()
         .needs()
         .into_iter()
-        .map(|need| (need.name, matches!(need.kind, NeedKind::Base { .. }), &text[need.span]))
+        .map(|need| (need.name, need.kind == NeedKind::Base, &text[need.span]))
         .collect();
     assert_eq!(
         needs,
@@ -292,7 +292,7 @@ fn directives_and_odd_texts() {
 #[test]
 fn bases_without_a_configuration_are_said_to_be_missing() {
     let parsed = parse(b"FROM x\n");
-    let (graph, _) = StageGraph::new(&parsed.dockerfile, &settings());
+    let (graph, _) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::Triggers::new());
     let (plan, diagnostics) = graph.unwrap().plan(&Default::default());
     assert!(plan.is_none());
     assert_eq!(diagnostics[0].message, "nothing is known about the image `x`");

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use dram_image::Reference;
 
-use super::{Ground, Node, Origin, from_flag, reference_error};
-use crate::ast::{Argument, Dockerfile, FromLine, Instruction, Word};
+use super::{Ground, Node, Origin, Triggers, key, reference_error};
+use crate::ast::{Argument, Body, Dockerfile, FromLine, Instruction, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::env::Env;
 use crate::expand::{Expanded, Options, expand};
+use crate::parse::trigger;
 use crate::rules;
 use crate::settings::Settings;
 
@@ -27,7 +28,12 @@ pub(super) struct Resolver<'f> {
     declared: HashSet<&'f str>,
     /// What the arguments would be without build arguments, when there are any.
     defaults: Option<Env>,
+    /// The triggers of images, as far as these are known.
+    triggers: &'f Triggers,
 }
+
+/// More triggers than these no image has.
+const MOST_TRIGGERS: usize = 1000;
 
 /// All arguments before the first `FROM` together may not be longer than this.
 const LONGEST_GLOBALS: usize = 32 << 20;
@@ -63,6 +69,7 @@ impl<'f> Resolver<'f> {
         settings: &'f Settings,
         globals: &'f Env,
         stages: &'f [Range<usize>],
+        triggers: &'f Triggers,
     ) -> Resolver<'f> {
         let name = |stage: &Range<usize>| {
             let from = dockerfile.instructions[stage.start].from_line()?;
@@ -82,7 +89,7 @@ impl<'f> Resolver<'f> {
             let plain = Settings { build_args: BTreeMap::new(), ..settings.clone() };
             Resolver::globals(dockerfile, &plain, stages, &mut Report::default())
         });
-        Resolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults }
+        Resolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults, triggers }
     }
 
     /// The last stage of this name before stage `at`.
@@ -112,7 +119,7 @@ impl<'f> Resolver<'f> {
         let instructions = &self.dockerfile.instructions[self.stages[at].clone()];
         let (first, rest) = instructions.split_first()?;
         let from = first.from_line()?;
-        let mut platform = match &from.platform {
+        let platform = match &from.platform {
             Some(platform) => Some(Word { text: self.platform(platform, from, report)?, span: platform.span.clone() }),
             None => None,
         };
@@ -121,20 +128,45 @@ impl<'f> Resolver<'f> {
         let (base, base_span, rest) = match named {
             // A context of the stage's name takes the place of the whole stage.
             Some(name) => {
-                platform = None;
-                let ground = Ground::Outside { name: name.text.to_lowercase(), platform: None };
-                (Some(ground), name.span.clone(), &[][..])
+                let span = name.span.clone();
+                let name = name.text.to_lowercase();
+                let ground = Ground::Outside { key: name.clone(), name, platform: None };
+                (Some(ground), span, &[][..])
             }
             None => (base, from.base.span.clone(), rest),
         };
-        let mut steps = Vec::with_capacity(rest.len());
-        for instruction in rest {
-            let from = instruction.copy_from();
-            let origin = from.and_then(|from| self.origin(from, instruction, at, report));
-            steps.push((instruction.clone(), origin));
+        let mut instructions = match &base {
+            Some(base) => self.triggers(base, &base_span, first.line, report),
+            None => Vec::new(),
+        };
+        instructions.extend(rest.iter().cloned());
+        let mut steps = Vec::with_capacity(instructions.len());
+        for instruction in instructions {
+            let mounts = instruction.kind == Some(Keyword::Run);
+            let origins = instruction.froms().iter().filter_map(|from| self.origin(from, mounts, at, report)).collect();
+            steps.push((instruction, origins));
         }
         let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
-        Some(Node { name, index: at, base: base?, platform, from: first.clone(), base_span, steps })
+        Some(Node { name, index: at, base: base?, from: first.clone(), base_span, steps })
+    }
+
+    /// What the base wants done in every stage that starts from it.
+    fn triggers(&self, base: &Ground, span: &Range<usize>, line: usize, report: &mut Report) -> Vec<Instruction> {
+        let texts: Vec<&str> = match base {
+            Ground::Scratch => Vec::new(),
+            Ground::Stage(stage) => {
+                let own = &self.dockerfile.instructions[self.stages[*stage].clone()];
+                let trigger = |one: &'f Instruction| match &one.body {
+                    Body::OnBuild(trigger) => Some(trigger.text.as_str()),
+                    _ => None,
+                };
+                own.iter().filter_map(trigger).collect()
+            }
+            Ground::Outside { key, .. } => {
+                self.triggers.get(key).into_iter().flatten().map(String::as_str).take(MOST_TRIGGERS).collect()
+            }
+        };
+        texts.into_iter().filter_map(|text| trigger(text, span, line, report)).collect()
     }
 
     fn base(&self, from: &FromLine, at: usize, platform: Option<&Word>, report: &mut Report) -> Option<Ground> {
@@ -158,7 +190,7 @@ impl<'f> Resolver<'f> {
             return Some(Ground::Scratch);
         }
         if self.is_context(&name) {
-            return Some(Ground::Outside { name, platform });
+            return Some(self.outside(name, platform));
         }
         if let Some(later) = self.later(&name, at) {
             let line = self.dockerfile.instructions[self.stages[later].start].line;
@@ -174,7 +206,12 @@ impl<'f> Resolver<'f> {
             report.push(error.note(problem.to_string()).did_you_mean(&name, self.names_before(at)));
             return None;
         }
-        Some(Ground::Outside { name, platform })
+        Some(self.outside(name, platform))
+    }
+
+    fn outside(&self, name: String, platform: Option<String>) -> Ground {
+        let platform = platform.filter(|platform| self.settings.builds_for(platform) == Some(false));
+        Ground::Outside { key: key(&name, platform.as_deref()), name, platform }
     }
 
     fn platform(&self, platform: &Word, from: &FromLine, report: &mut Report) -> Option<String> {
@@ -182,7 +219,6 @@ impl<'f> Resolver<'f> {
         self.undefined(platform, &expanded, report);
         match self.settings.builds_for(&expanded.text) {
             Some(true) => self.needless_platform(platform, &expanded, from, report),
-            // Only a stage that is needed has to be built: `foreign_platform` tells.
             Some(false) => {}
             None => {
                 let message = format!("{} is not a platform", quote(&expanded.text));
@@ -251,8 +287,9 @@ impl<'f> Resolver<'f> {
         }
     }
 
-    fn origin(&self, from: &Word, copy: &Instruction, at: usize, report: &mut Report) -> Option<Origin> {
-        let span = from_flag(copy);
+    /// What `from` means: of a `COPY`, or of a mount.
+    fn origin(&self, from: &Word, mounts: bool, at: usize, report: &mut Report) -> Option<Origin> {
+        let span = from.span.clone();
         let options = Options::new(self.dockerfile.directives.escape);
         if expand(&from.text, options, &|_| None).map(|expanded| expanded.text).as_deref() != Ok(&from.text) {
             report.push(
@@ -278,8 +315,13 @@ impl<'f> Resolver<'f> {
         let own = self.names[at].as_deref() == Some(lower.as_str());
         if own {
             report.push(
-                reference_error(span, "the stage", &from.text, "cannot copy from itself")
-                    .help("files of the same stage are moved with `RUN cp`"),
+                reference_error(
+                    span,
+                    "the stage",
+                    &from.text,
+                    if mounts { "cannot mount itself" } else { "cannot copy from itself" },
+                )
+                .help("files of the same stage are moved with `RUN cp`"),
             );
             return None;
         }
@@ -289,6 +331,9 @@ impl<'f> Resolver<'f> {
                     .help("move it above the stage that copies from it"),
             );
             return None;
+        }
+        if lower == "scratch" && mounts {
+            return Some(Origin::Scratch);
         }
         if lower == "scratch" {
             report.push(Diagnostic::error(span, "`scratch` is empty, so there is nothing to copy from it"));

@@ -1,4 +1,4 @@
-//! The flags of each instruction: known ones, ones that are not supported yet, and mistyped ones.
+//! The flags of each instruction: known ones, refused ones, and mistyped ones.
 
 use crate::ast::{Flag, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
@@ -9,41 +9,40 @@ use crate::nearest::nearest;
 enum Known {
     /// It takes a value.
     Value,
+    /// It takes a value, and may be given several times.
+    List,
+    /// It is on or off.
+    Switch,
     /// It has a meaning that would be lost; the words say what to do instead.
     Refused(&'static str),
-    /// As `Refused`, but a switch that may be turned off.
-    RefusedSwitch(&'static str),
 }
-
-const LINK: Known = Known::RefusedSwitch("leave the flag out; without it the image has the same files");
-const EXCLUDE: Known = Known::Refused("exclude the files in .dockerignore, or name the ones to copy");
 
 /// The flags of an instruction. A new flag is a new row here and a field in the instruction.
 fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
-    use Known::{Refused, RefusedSwitch, Value};
+    use Known::{List, Refused, Switch, Value};
     match keyword {
         Keyword::From => &[("platform", Value)],
         Keyword::Copy => &[
             ("from", Value),
             ("chown", Value),
             ("chmod", Value),
-            ("link", LINK),
-            ("parents", RefusedSwitch("copy each directory to its own destination")),
-            ("exclude", EXCLUDE),
+            ("link", Switch),
+            ("parents", Switch),
+            ("exclude", List),
         ],
         Keyword::Add => &[
             ("chown", Value),
             ("chmod", Value),
-            ("link", LINK),
-            ("keep-git-dir", RefusedSwitch("clone the repository in a `RUN`")),
-            ("checksum", Refused("fetch and check the file in a `RUN`, with `curl` and `sha256sum -c`")),
-            ("unpack", Refused("`COPY` never unpacks, `ADD` always unpacks local archives")),
-            ("exclude", EXCLUDE),
+            ("link", Switch),
+            ("keep-git-dir", Switch),
+            ("checksum", Value),
+            ("unpack", Switch),
+            ("exclude", List),
         ],
         Keyword::Run => &[
-            ("mount", Refused("copy what the command needs, and remove it in the same `RUN`")),
-            ("network", Refused("leave the flag out; the network is the same for every `RUN`")),
-            ("security", Refused("leave the flag out; `RUN` never runs privileged")),
+            ("mount", List),
+            ("network", Value),
+            ("security", Value),
             ("device", Refused("leave the flag out; `RUN` sees no devices of the host")),
         ],
         Keyword::Healthcheck => &[
@@ -89,21 +88,46 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
             wrong(unknown);
             continue;
         };
-        let refusal = |help: &str| error(format!("`{name} --{}` is not supported yet", flag.name)).help(help);
+        let twice = || flags[..at].iter().any(|other| other.name == flag.name);
         match (known, flag.value.as_deref()) {
-            (Known::Refused(help), _) => wrong(refusal(help)),
-            (Known::RefusedSwitch(_), Some(value)) if value.eq_ignore_ascii_case("false") => {}
-            (Known::RefusedSwitch(help), _) => wrong(refusal(help)),
-            (Known::Value, None) => wrong(
+            (Known::Refused(help), _) => {
+                wrong(error(format!("`{name} --{}` is not supported", flag.name)).help(*help));
+            }
+            (Known::Value | Known::List, None) => wrong(
                 error(format!("{written} lacks its value")).help(format!("write `--{}=…`, without blanks", flag.name)),
             ),
-            (Known::Value, Some(_)) if flags[..at].iter().any(|other| other.name == flag.name) => {
+            (Known::Value | Known::Switch, _) if twice() => {
                 wrong(error(format!("{written} is given twice")).help("keep one of the two"));
             }
-            (Known::Value, Some(_)) => {}
+            (Known::Switch, Some(value)) if truth(value).is_none() => wrong(
+                error(format!("{written} is on or off, and {} is neither", quote(value)))
+                    .help(format!("write `--{}`, or `--{}=false`", flag.name, flag.name)),
+            ),
+            (Known::Value | Known::List | Known::Switch, _) => {}
         }
     }
     fine
+}
+
+/// What the value of a switch means.
+fn truth(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether switch `name` is on; `None` when it is not given.
+pub(super) fn switch(flags: &[Flag], name: &str) -> Option<bool> {
+    let flag = flags.iter().find(|flag| flag.name == name)?;
+    Some(flag.value.as_deref().and_then(truth).unwrap_or(true))
+}
+
+/// All values of flag `name`, each at the place of its flag.
+pub(super) fn values(flags: &[Flag], name: &str) -> Vec<Word> {
+    let all = flags.iter().filter(|flag| flag.name == name);
+    all.filter_map(|flag| Some(Word { text: flag.value.clone()?, span: flag.span.clone() })).collect()
 }
 
 /// The value of flag `name`, at the place of the whole flag.

@@ -1,9 +1,10 @@
 //! One instruction: which it is, its flags, its arguments.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{command, flags, pairs};
-use crate::ast::{Body, Flag, FromLine, Instruction, Keyword, Transfer, Word};
+use super::{LONGEST_TEXT, command, flags, mount, onbuild, pairs};
+use crate::ast::{Body, Flag, FromLine, Heredoc, Instruction, Keyword, RunLine, Transfer, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::lines::{Lines, Logical};
 use crate::{heredoc, json, words};
@@ -86,6 +87,7 @@ pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report
         kind,
         flags,
         text: text.trim().to_owned(),
+        trigger: false,
         check: logical.check.clone(),
         body,
     }
@@ -111,25 +113,17 @@ fn unknown(word: &Word, report: &mut Report) -> Body {
 }
 
 fn body(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Body {
-    if line.keyword == Keyword::Onbuild {
-        skip_heredocs(line, lines, report);
-        report.push(
-            line.error("`ONBUILD` is not supported yet")
-                .help("write the instruction into the Dockerfiles that start from this image"),
-        );
-        return Body::Invalid;
-    }
-    let heredocs = skip_heredocs(line, lines, report);
+    let heredocs = heredocs(line, lines, report);
     let flags = flags::check(line.keyword, line.flags, report);
-    let body = if heredocs { None } else { arguments(line, report) };
+    let body = heredocs.and_then(|heredocs| arguments(line, heredocs, report));
     match body {
         Some(body) if flags => body,
         Some(_) | None => Body::Invalid,
     }
 }
 
-/// Skips the heredocs of `RUN`, `COPY` and `ADD`, refusing them once; tells whether there were any.
-fn skip_heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> bool {
+/// Reads the heredocs below a `RUN`, a `COPY` or an `ADD`; `None` when one is never closed.
+fn heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Option<Vec<Heredoc>> {
     let text = line.text();
     let (keyword, args) = match line.keyword {
         Keyword::Onbuild => {
@@ -139,58 +133,50 @@ fn skip_heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) ->
         other => (Some(other), text),
     };
     if !matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add)) {
-        return false;
+        return Some(Vec::new());
     }
     let found = heredoc::find(args);
     if found.is_empty() || matches!(json::read(args), json::Form::Strings(_)) {
-        return false;
+        return Some(Vec::new());
     }
-    let closed = found.iter().all(|doc| lines.skip_heredoc(&doc.name, doc.strip_tabs));
-    let place = text.find("<<").unwrap_or(0);
-    let span = line.word(place..text.len().min(place + 2)).span;
-    if line.keyword != Keyword::Onbuild {
-        let name = line.keyword.name();
-        let help = if line.keyword == Keyword::Run {
-            "join the commands with `&&` and continuation lines, or copy a script and run it"
-        } else {
-            "put the text into a file of the build context and copy it"
-        };
-        report.push(
-            Diagnostic::error(span.clone(), format!("heredocs in `{name}` are not supported yet"))
-                .label("starts here")
-                .help(help),
-        );
+    let mut heredocs = Vec::with_capacity(found.len());
+    for heredoc::Opening { name, strip_tabs, expand } in found {
+        let (contents, closed) = lines.heredoc(&name, strip_tabs);
+        if !closed {
+            let place = text.find("<<").unwrap_or(0);
+            let span = line.word(place..text.len().min(place + 2)).span;
+            report.push(
+                Diagnostic::error(span, format!("the heredoc {} is never closed", quote(&name)))
+                    .label("starts here")
+                    .help(format!("end it with a line that is only {}", quote(&name))),
+            );
+            return None;
+        }
+        heredocs.push(Heredoc { name, contents: contents.to_owned(), expand, strip_tabs });
     }
-    if !closed {
-        let names: Vec<String> = found.iter().map(|doc| quote(&doc.name)).collect();
-        report.push(
-            Diagnostic::error(span, "a heredoc is never closed")
-                .help(format!("end it with a line that is only {}", names.join(", then "))),
-        );
-    }
-    true
+    Some(heredocs)
 }
 
-fn arguments(line: &Line<'_>, report: &mut Report) -> Option<Body> {
+fn arguments(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Body> {
     match line.keyword {
         Keyword::From => from(line, report),
         Keyword::Arg => pairs::arguments(line, report).map(Body::Arg),
         Keyword::Env => pairs::pairs(line, report).map(Body::Env),
         Keyword::Label => pairs::pairs(line, report).map(Body::Label),
-        Keyword::Run => command::command(line, report).map(Body::Run),
+        Keyword::Run => run(line, heredocs, report).map(Body::Run),
         Keyword::Cmd => command::command(line, report).map(Body::Cmd),
         Keyword::Entrypoint => command::command(line, report).map(Body::Entrypoint),
         Keyword::Shell => command::shell(line, report).map(Body::Shell),
         Keyword::Healthcheck => command::healthcheck(line, report).map(Body::Healthcheck),
-        Keyword::Copy => transfer(line, report).map(Body::Copy),
-        Keyword::Add => transfer(line, report).map(Body::Add),
+        Keyword::Copy => transfer(line, heredocs, report).map(Body::Copy),
+        Keyword::Add => transfer(line, heredocs, report).map(Body::Add),
         Keyword::Workdir => one(line, report).map(Body::Workdir),
         Keyword::User => one(line, report).map(Body::User),
         Keyword::Stopsignal => one(line, report).map(Body::StopSignal),
         Keyword::Maintainer => one(line, report).map(Body::Maintainer),
         Keyword::Expose => many(line, words::blanks(line.text()), report).map(Body::Expose),
         Keyword::Volume => volume(line, report),
-        Keyword::Onbuild => None,
+        Keyword::Onbuild => onbuild::onbuild(line, &heredocs, report).map(Body::OnBuild),
     }
 }
 
@@ -252,7 +238,31 @@ fn volume(line: &Line<'_>, report: &mut Report) -> Option<Body> {
     Some(Body::Volume(paths))
 }
 
-fn transfer(line: &Line<'_>, report: &mut Report) -> Option<Transfer> {
+fn run(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<RunLine> {
+    let mounts: Vec<_> =
+        flags::values(line.flags, "mount").iter().map(|flag| mount::mount(flag, report)).collect::<Option<_>>()?;
+    let network = among(line, "network", &["default", "none", "host"], report)?;
+    let security = among(line, "security", &["sandbox", "insecure"], report)?;
+    let command = command::command(line, report)?;
+    Some(RunLine { command, heredocs, mounts, network, security })
+}
+
+/// The value of a flag that takes one of some words, without the default, which is the first of them.
+fn among(line: &Line<'_>, flag: &str, words: &[&str], report: &mut Report) -> Option<Option<Word>> {
+    let Some(word) = flags::value(line.flags, flag) else { return Some(None) };
+    if !words.contains(&word.text.as_str()) {
+        let listed: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        report.push(
+            Diagnostic::error(word.span.clone(), format!("`--{flag}` cannot be {}", quote(&word.text)))
+                .did_you_mean(&word.text, words.iter().copied())
+                .note(format!("it is one of {}", listed.join(", "))),
+        );
+        return None;
+    }
+    Some(Some(word).filter(|word| word.text != words[0]))
+}
+
+fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Transfer> {
     let mut words = match line.strings(report).ok()? {
         Some(strings) => strings,
         None => words::blanks(line.text()).into_iter().map(|place| line.word(place)).collect(),
@@ -265,6 +275,59 @@ fn transfer(line: &Line<'_>, report: &mut Report) -> Option<Transfer> {
         );
         return None;
     };
+    if heredoc::opening(&dest.text).is_some() {
+        report.push(
+            Diagnostic::error(dest.span, format!("a heredoc cannot be the destination of `{name}`"))
+                .help(format!("write the destination last: `{name} <<EOF /path`")),
+        );
+        return None;
+    }
+    let (sources, inline) = inline(line, words, heredocs, report)?;
     let value = |name| flags::value(line.flags, name);
-    Some(Transfer { sources: words, dest, from: value("from"), chown: value("chown"), chmod: value("chmod") })
+    let switch = |name| flags::switch(line.flags, name);
+    Some(Transfer {
+        sources,
+        heredocs: inline,
+        dest,
+        from: value("from"),
+        chown: value("chown"),
+        chmod: value("chmod"),
+        link: switch("link").unwrap_or(false),
+        parents: switch("parents").unwrap_or(false),
+        exclude: flags::values(line.flags, "exclude"),
+        checksum: value("checksum").filter(|word| !word.text.is_empty()),
+        keep_git_dir: switch("keep-git-dir"),
+        unpack: switch("unpack"),
+    })
+}
+
+/// The sources that are paths, and those that are heredocs with the places of their words.
+type Sources = (Vec<Word>, Vec<(Heredoc, Range<usize>)>);
+
+fn inline(line: &Line<'_>, words: Vec<Word>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Sources> {
+    // Of two with one name the last counts.
+    let by_name: HashMap<String, Heredoc> = heredocs.into_iter().map(|one| (one.name.clone(), one)).collect();
+    let (mut sources, mut inline) = (Vec::new(), Vec::new());
+    let mut left = LONGEST_TEXT;
+    for word in words {
+        let Some(opening) = heredoc::opening(&word.text) else {
+            sources.push(word);
+            continue;
+        };
+        let Some(heredoc) = by_name.get(&opening.name) else {
+            let message = format!("{} is not a heredoc in the JSON form", quote(&word.text));
+            report.push(Diagnostic::error(word.span, message).help("write the words without brackets and quotes"));
+            return None;
+        };
+        // One text may be the source of many files.
+        match left.checked_sub(heredoc.contents.len()) {
+            Some(less) => left = less,
+            None => {
+                report.push(line.error(format!("the heredocs grow beyond {} MiB together", LONGEST_TEXT >> 20)));
+                return None;
+            }
+        }
+        inline.push((heredoc.clone(), word.span));
+    }
+    Some((sources, inline))
 }

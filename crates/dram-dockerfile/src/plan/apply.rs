@@ -5,12 +5,12 @@ use std::ops::Range;
 use dram_image::config::Nothing;
 
 use super::stage::State;
-use super::{Budget, Op, Run, Step, Workdir, expose, history};
-use crate::ast::{Argument, Body, Command, Instruction, Pair, Word};
+use super::{Budget, Op, Run, RunNetwork, Script, Step, Workdir, expose, history};
+use crate::ast::{Argument, Body, Command, Instruction, Pair, RunLine, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::expand::{Expanded, Options, expand};
 use crate::graph::{Origin, StageGraph};
-use crate::{paths, rules};
+use crate::{heredoc, paths, rules};
 
 /// Applies instructions to one stage.
 pub(super) struct Worker<'g> {
@@ -35,11 +35,11 @@ impl Effect {
 
 impl Worker<'_> {
     /// Applies one instruction, or reports why it cannot be.
-    pub(super) fn apply(&mut self, instruction: &Instruction, origin: Option<&Origin>) {
+    pub(super) fn apply(&mut self, instruction: &Instruction, origins: &[Origin]) {
         if self.budget.is_spent() {
             return;
         }
-        let Some(effect) = self.effect(instruction, origin) else { return };
+        let Some(effect) = self.effect(instruction, origins) else { return };
         if !self.budget.spend(effect.created_by.len() + instruction.text.len() + 256) {
             self.report.push(
                 Diagnostic::error(instruction.span.clone(), "the values of the Dockerfile grow too large together")
@@ -56,16 +56,16 @@ impl Worker<'_> {
         });
     }
 
-    fn effect(&mut self, instruction: &Instruction, origin: Option<&Origin>) -> Option<Effect> {
+    fn effect(&mut self, instruction: &Instruction, origins: &[Origin]) -> Option<Effect> {
         match &instruction.body {
             Body::Arg(arguments) => self.arg(arguments, instruction),
             Body::Env(pairs) => self.env(pairs),
             Body::Label(pairs) => self.label(pairs),
-            Body::Run(command) => self.run(command),
+            Body::Run(run) => self.run(run, origins),
             Body::Cmd(command) => self.cmd(command, instruction),
             Body::Entrypoint(command) => self.entrypoint(command, instruction),
-            Body::Copy(transfer) => self.copy(transfer, instruction, origin, false),
-            Body::Add(transfer) => self.copy(transfer, instruction, origin, true),
+            Body::Copy(transfer) => self.copy(transfer, instruction, origins.first(), false),
+            Body::Add(transfer) => self.copy(transfer, instruction, None, true),
             Body::Workdir(path) => self.workdir(path),
             Body::User(user) => self.user(user),
             Body::Expose(ports) => self.expose(ports),
@@ -85,6 +85,13 @@ impl Worker<'_> {
                 self.state.config.author = Some(name.text.clone());
                 Effect::meta(format!("MAINTAINER {}", name.text))
             }
+            // Only kept, for others: it leaves no line of history.
+            Body::OnBuild(trigger) => {
+                if self.budget.spend(trigger.text.len()) {
+                    self.state.triggers.push(trigger.text.clone());
+                }
+                None
+            }
             // `parse` has told what is wrong with it, and a graph is only made of what is right.
             Body::From(_) | Body::Invalid => None,
         }
@@ -95,9 +102,17 @@ impl Worker<'_> {
         self.expanded(word, false).map(|expanded| expanded.text)
     }
 
+    /// Expands the text of a file: quotes in it are letters like any other.
+    pub(super) fn expand_text(&mut self, word: &Word) -> Option<String> {
+        self.expand_as(word, Options { plain_quotes: true, ..Options::new('\\') }).map(|expanded| expanded.text)
+    }
+
     /// The same, split into words too when that is asked for.
     fn expanded(&mut self, word: &Word, split: bool) -> Option<Expanded> {
-        let options = Options { split, ..Options::new(self.graph.directives.escape) };
+        self.expand_as(word, Options { split, ..Options::new(self.graph.directives.escape) })
+    }
+
+    fn expand_as(&mut self, word: &Word, options: Options) -> Option<Expanded> {
         let scope = &self.state.scope;
         match expand(&word.text, options, &|name| scope.get(name)) {
             Ok(expanded) => {
@@ -212,14 +227,17 @@ impl Worker<'_> {
         }
     }
 
-    fn run(&mut self, command: &Command) -> Option<Effect> {
-        let argv = self.argv(command);
-        let span = match command {
+    fn run(&mut self, line: &RunLine, origins: &[Origin]) -> Option<Effect> {
+        let (command, scripts) = with_heredocs(line);
+        let span = match &line.command {
             Command::Shell(text) => text.span.clone(),
             Command::Exec(words) => words.first().map_or(0..0, |word| word.span.clone()),
         };
+        let mounts = self.mounts(&line.mounts, origins);
+        let argv = self.argv(&command);
         let args: usize = self.state.args.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
-        if !self.budget.spend(self.state.scope.weight() + args) {
+        let words: usize = argv.iter().map(String::len).sum();
+        if !self.budget.spend(self.state.scope.weight() + args + words) {
             self.report.error(span, "the environment of the steps grows too large together");
             return None;
         }
@@ -234,10 +252,13 @@ impl Worker<'_> {
             cwd: self.state.dir(),
             user: self.state.config.config.user.clone(),
             hidden_env: self.graph.settings.proxies(),
-            mounts: Vec::new(),
-            scripts: Vec::new(),
-            network: None,
-            insecure: false,
+            mounts: mounts?,
+            scripts,
+            network: line.network.as_ref().map(|word| match word.text.as_str() {
+                "none" => RunNetwork::None,
+                _ => RunNetwork::Host,
+            }),
+            insecure: line.security.is_some(),
         };
         Some(Effect { op: Op::Run(run), created_by, layer: true })
     }
@@ -393,17 +414,50 @@ impl Worker<'_> {
     }
 }
 
+/// The command with its heredocs in it. One that is all of the command is the text of a shell, or, when it starts
+/// with `#!`, a program; others are the shell's affair, which gets their text as it stands.
+fn with_heredocs(line: &RunLine) -> (Command, Vec<Script>) {
+    let (Command::Shell(text), Some(first)) = (&line.command, line.heredocs.first()) else {
+        return (line.command.clone(), Vec::new());
+    };
+    let word = |text: String, span: &Range<usize>| Word { text, span: span.clone() };
+    if heredoc::opening(&text.text).is_none() {
+        let mut whole = text.text.clone();
+        for heredoc in &line.heredocs {
+            whole.push('\n');
+            whole.push_str(&heredoc.contents);
+            whole.push_str(&heredoc.name);
+        }
+        return (Command::Shell(word(whole, &text.span)), Vec::new());
+    }
+    let contents = first.text();
+    if !contents.starts_with("#!") {
+        return (Command::Shell(word(contents, &text.span)), Vec::new());
+    }
+    let path = paths::absolute("/dev/pipes", &first.name);
+    (Command::Shell(word(path.clone(), &text.span)), vec![Script { path, contents }])
+}
+
 fn texts(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.text.clone()).collect()
 }
 
-/// The instruction on one line: its keyword in capitals, blanks joined.
+/// The instruction on one line: its keyword in capitals, blanks joined, and how its first heredoc begins.
 fn display(instruction: &Instruction) -> String {
+    const LONGEST: usize = 60;
     let mut words = instruction.text.split_whitespace();
-    let mut out = words.next().unwrap_or_default().to_uppercase();
+    let mut out = if instruction.trigger { "ONBUILD ".to_owned() } else { String::new() };
+    out.push_str(&words.next().unwrap_or_default().to_uppercase());
     for word in words {
         out.push(' ');
         out.push_str(word);
+    }
+    if let Body::Run(RunLine { heredocs, .. }) = &instruction.body
+        && let Some(first) =
+            heredocs.first().and_then(|heredoc| heredoc.contents.lines().find(|line| !line.trim().is_empty()))
+    {
+        let shown: String = first.trim().chars().take(LONGEST).collect();
+        out.push_str(&format!(" ({shown}…)"));
     }
     out
 }

@@ -18,11 +18,14 @@ impl Worker<'_> {
         unpack: bool,
     ) -> Option<Effect> {
         let keyword = if unpack { "ADD" } else { "COPY" };
-        let sources = self.sources(&transfer.sources, keyword);
+        let sources = self.sources(transfer, keyword);
         let chown = self.flag(transfer.chown.as_ref());
         let chmod = self.flag(transfer.chmod.as_ref());
+        let checksum = self.flag(transfer.checksum.as_ref());
+        let exclude: Option<Vec<String>> = transfer.exclude.iter().map(|word| self.expand(word)).collect();
         let written = self.expand(&transfer.dest);
         let (sources, chown, chmod, written) = (sources?, chown?, chmod?, written?);
+        let (checksum, exclude) = (checksum?, exclude?);
         let mode = match (&chmod, &transfer.chmod) {
             (Some(text), Some(word)) => Some(self.mode(text, word)?),
             (_, _) => None,
@@ -32,44 +35,27 @@ impl Worker<'_> {
         {
             return None;
         }
-        let dest = self.dest(&written, &sources, transfer)?;
-        let mut created_by = keyword.to_owned();
-        for (flag, value) in [("--chown", &chown), ("--chmod", &chmod)] {
-            if let Some(value) = value {
-                created_by.push_str(&format!(" {flag}={value}"));
-            }
+        if let (Some(text), Some(word)) = (&checksum, &transfer.checksum) {
+            self.checksum(text, word, &sources)?;
         }
-        for source in &sources {
-            created_by.push(' ');
-            created_by.push_str(&source.text);
-        }
-        created_by.push_str(&format!(" {written} # buildkit"));
-        let from = match origin {
-            None => From::Context,
-            Some(Origin::Stage(at)) => From::Stage(*at),
-            Some(Origin::Outside(name)) => From::Named(name.clone()),
-        };
-        let place = |name: &str| instruction.flags.iter().find(|flag| flag.name == name).map(|flag| flag.span.clone());
-        let spans = CopySpans {
-            dest: transfer.dest.span.clone(),
-            from: place("from"),
-            chown: place("chown"),
-            chmod: place("chmod"),
-            checksum: place("checksum"),
-        };
+        let created_by = created_by(keyword, transfer, [("--chown", &chown), ("--chmod", &chmod)], &sources, &written);
         let copy = Copy {
-            from,
+            from: origin.map_or(From::Context, place),
             sources,
-            dest,
+            dest: self.dest(&written),
             chown,
             chmod: mode,
-            unpack: if unpack { Unpack::Local } else { Unpack::No },
-            link: false,
-            parents: false,
-            exclude: Vec::new(),
-            checksum: None,
-            keep_git_dir: false,
-            spans,
+            unpack: match (transfer.unpack, unpack) {
+                (Some(true), true) => Unpack::All,
+                (None, true) => Unpack::Local,
+                (Some(false), true) | (_, false) => Unpack::No,
+            },
+            link: transfer.link,
+            parents: transfer.parents,
+            exclude,
+            checksum,
+            keep_git_dir: transfer.keep_git_dir.unwrap_or(false),
+            spans: spans(transfer, instruction),
         };
         Some(Effect { op: Op::Copy(copy), created_by, layer: true })
     }
@@ -82,23 +68,66 @@ impl Worker<'_> {
         }
     }
 
-    fn sources(&mut self, words: &[Word], keyword: &str) -> Option<Vec<Source>> {
-        let mut sources = Vec::with_capacity(words.len());
+    fn sources(&mut self, transfer: &Transfer, keyword: &str) -> Option<Vec<Source>> {
+        let mut sources = Vec::with_capacity(transfer.sources.len() + transfer.heredocs.len());
         let mut wrong = false;
-        for word in words {
+        for word in &transfer.sources {
             let Some(text) = self.expand(word) else {
                 wrong = true;
                 continue;
             };
-            match refused(&text, keyword, word) {
-                Some(error) => {
-                    self.report.push(error);
+            match kind(&text, keyword, word) {
+                Ok(kind) => sources.push(Source { text, kind, span: word.span.clone() }),
+                Err(error) => {
+                    self.report.push(*error);
                     wrong = true;
                 }
-                None => sources.push(Source { text, kind: SourceKind::Path, span: word.span.clone() }),
             }
         }
+        for (heredoc, span) in &transfer.heredocs {
+            let mut text = heredoc.text();
+            if heredoc.expand {
+                text = self.expand_text(&Word { text, span: span.clone() })?;
+            } else if !self.budget.spend(text.len()) {
+                self.report.error(span.clone(), "the values of the Dockerfile grow too large together");
+                return None;
+            }
+            let name = paths::absolute("/", &heredoc.name).rsplit('/').next().unwrap_or_default().to_owned();
+            if name.is_empty() {
+                let message = format!("{} cannot be the name of a file", quote(&heredoc.name));
+                self.report.error(span.clone(), message);
+                return None;
+            }
+            sources.push(Source { text: name, kind: SourceKind::Inline(text), span: span.clone() });
+        }
         (!wrong).then_some(sources)
+    }
+
+    fn checksum(&mut self, text: &str, word: &Word, sources: &[Source]) -> Option<()> {
+        let error = |message: &str| Diagnostic::error(word.span.clone(), message.to_owned());
+        let [one] = sources else {
+            let error = error("`--checksum` is for one source");
+            self.report.push(error.help("write an `ADD` of its own for each source"));
+            return None;
+        };
+        let hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (right, how) = match &one.kind {
+            SourceKind::Path | SourceKind::Inline(_) => {
+                let error = error("`--checksum` is for a URL or a Git repository");
+                self.report.push(error.help("leave the flag out; what is copied from the build context has a digest"));
+                return None;
+            }
+            SourceKind::Url => {
+                let digits = text.strip_prefix("sha256:");
+                (digits.is_some_and(|digits| digits.len() == 64 && hex(digits)), "`sha256:` and 64 hexadecimal digits")
+            }
+            SourceKind::Git => (hex(text) && text.len() <= 64, "the id of a commit, or how it begins"),
+        };
+        if !right {
+            self.report.push(error(&format!("{} is not a checksum", quote(text))).note(format!("it is {how}")));
+            return None;
+        }
+        Some(())
     }
 
     fn mode(&mut self, text: &str, word: &Word) -> Option<Mode> {
@@ -111,50 +140,85 @@ impl Worker<'_> {
         mode
     }
 
-    fn dest(&mut self, written: &str, sources: &[Source], transfer: &Transfer) -> Option<String> {
+    fn dest(&mut self, written: &str) -> String {
         let dir = self.state.dir();
         let mut dest = paths::destination(&dir, written);
-        // How many files a wildcard stands for is only known when it is carried out.
-        let literal = sources.iter().filter(|source| !glob::has_magic(&source.text)).count();
-        if literal < 2 || dest.ends_with('/') {
-            return Some(dest);
-        }
         // The directory of a `WORKDIR` is there for sure.
-        if self.state.workdir_given && dest == dir {
+        if self.state.workdir_given && dest == dir && !dest.ends_with('/') {
             dest.push('/');
-            return Some(dest);
         }
-        self.report.push(
-            Diagnostic::error(
-                transfer.dest.span.clone(),
-                format!("several sources, but {} does not end with a slash", quote(written)),
-            )
-            .note("unless it is a directory already, each file would overwrite the one before")
-            .help(format!("write {}", quote(&format!("{written}/")))),
-        );
-        None
+        dest
     }
 }
 
-/// Why a source cannot be copied, when it cannot.
-fn refused(text: &str, keyword: &str, word: &Word) -> Option<Diagnostic> {
+/// What an origin is in a plan.
+pub(super) fn place(origin: &Origin) -> From {
+    match origin {
+        Origin::Stage(at) => From::Stage(*at),
+        Origin::Outside(name) => From::Named(name.clone()),
+        Origin::Scratch => From::Scratch,
+    }
+}
+
+fn spans(transfer: &Transfer, instruction: &Instruction) -> CopySpans {
+    let place = |name: &str| instruction.flags.iter().find(|flag| flag.name == name).map(|flag| flag.span.clone());
+    CopySpans {
+        dest: transfer.dest.span.clone(),
+        from: place("from"),
+        chown: place("chown"),
+        chmod: place("chmod"),
+        checksum: place("checksum"),
+    }
+}
+
+/// The line of history, in BuildKit's words.
+fn created_by(
+    keyword: &str,
+    transfer: &Transfer,
+    flags: [(&str, &Option<String>); 2],
+    sources: &[Source],
+    dest: &str,
+) -> String {
+    let mut out = keyword.to_owned();
+    if transfer.parents {
+        out.push_str(" --parents");
+    }
+    for (flag, value) in flags {
+        if let Some(value) = value {
+            out.push_str(&format!(" {flag}={value}"));
+        }
+    }
+    for source in sources {
+        out.push(' ');
+        match &source.kind {
+            SourceKind::Inline(_) => out.push_str("<<"),
+            SourceKind::Path | SourceKind::Url | SourceKind::Git => {}
+        }
+        out.push_str(&source.text);
+    }
+    out.push_str(&format!(" {dest} # buildkit"));
+    out
+}
+
+/// What a source is, or why it cannot be copied.
+fn kind(text: &str, keyword: &str, word: &Word) -> Result<SourceKind, Box<Diagnostic>> {
     let error = |message: String| Diagnostic::error(word.span.clone(), message);
     if let Some(remote) = remote(text) {
-        return Some(match keyword {
-            "ADD" => {
-                let help = match remote {
-                    Remote::Url => "fetch it in a `RUN`, with `curl`, or put the file into the build context",
-                    Remote::Git => "clone it in a `RUN`, with `git`, or put the files into the build context",
-                };
-                error(format!("`ADD` from {remote} is not supported yet")).help(help)
+        return match (keyword, remote) {
+            ("ADD", Remote::Url) => Ok(SourceKind::Url),
+            ("ADD", Remote::Git) => Ok(SourceKind::Git),
+            (_, _) => {
+                let error = error(format!("`{keyword}` cannot copy from {remote}"));
+                Err(Box::new(error.help("`ADD` can; `COPY` takes files of the build context, a stage or an image")))
             }
-            _ => error(format!("`{keyword}` cannot copy from {remote}")).help("copy from the build context"),
-        });
+        };
     }
     let malformed = text.split('/').any(|part| glob::has_magic(part) && glob::matches(part, "").is_err());
-    malformed.then(|| {
-        error(format!("the wildcard {} is malformed", quote(text))).help("put a backslash before a literal `[`")
-    })
+    if malformed {
+        let error = error(format!("the wildcard {} is malformed", quote(text)));
+        return Err(Box::new(error.help("put a backslash before a literal `[`")));
+    }
+    Ok(SourceKind::Path)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

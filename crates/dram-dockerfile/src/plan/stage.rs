@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dram_image::{History, ImageConfig};
 
 use super::{Base, Budget, Stage, Step};
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::diagnostic::{Report, quote};
 use crate::env::Env;
 use crate::graph::{Ground, Node, StageGraph};
 use crate::paths;
@@ -31,6 +31,8 @@ pub(crate) struct State {
     /// A `CMD` was given in this stage.
     pub(super) cmd_given: bool,
     pub(super) steps: Vec<Step>,
+    /// What images that start from this one do first: `ONBUILD`.
+    pub(super) triggers: Vec<String>,
 }
 
 /// Declared arguments in the order of their first `ARG`.
@@ -68,11 +70,8 @@ impl State {
         let mut state = match &node.base {
             Ground::Scratch => State::empty(ImageConfig::default()),
             Ground::Stage(at) => done[*at].handed_on(budget),
-            Ground::Outside { name, .. } => match found.get(name) {
-                Some(config) => {
-                    triggers(config, name, node, report);
-                    State::empty(config.clone())
-                }
+            Ground::Outside { name, key, .. } => match found.get(key) {
+                Some(config) => State::empty(config.clone()),
                 None => {
                     if graph.settings.context_for(name).is_none() {
                         let message = format!("nothing is known about the image {}", quote(name));
@@ -98,6 +97,7 @@ impl State {
             workdir_given: false,
             cmd_given: false,
             steps: Vec::new(),
+            triggers: Vec::new(),
         }
     }
 
@@ -115,6 +115,7 @@ impl State {
             workdir_given: self.workdir_given,
             cmd_given: false,
             steps: Vec::new(),
+            triggers: Vec::new(),
         }
     }
 
@@ -160,32 +161,15 @@ impl State {
     }
 
     pub(super) fn finish(mut self, node: &Node) -> Stage {
+        self.config.config.on_build = self.triggers;
         self.config.config.env = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let base = match &node.base {
             Ground::Scratch => Base::Scratch,
             Ground::Stage(at) => Base::Stage(*at),
-            Ground::Outside { name, .. } => Base::Outside(name.clone()),
+            Ground::Outside { key, .. } => Base::Outside(key.clone()),
         };
         Stage { name: node.name.clone(), index: node.index, base, steps: self.steps, config: self.config }
     }
-}
-
-/// Refuses a base that has instructions for its heirs.
-fn triggers(config: &ImageConfig, name: &str, node: &Node, report: &mut Report) {
-    let triggers = &config.config.on_build;
-    if triggers.is_empty() {
-        return;
-    }
-    let error = Diagnostic::error(
-        node.base_span.clone(),
-        format!("the `ONBUILD` triggers of {} are not supported yet", quote(name)),
-    );
-    let listed: Vec<String> = triggers.iter().take(10).map(|trigger| quote(trigger)).collect();
-    report.push(
-        error
-            .note(format!("the image wants to run {}", listed.join(", ")))
-            .help("start from an image without triggers, and write these instructions below"),
-    );
 }
 
 fn config_weight(config: &ImageConfig) -> usize {

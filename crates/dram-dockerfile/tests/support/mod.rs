@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use dram_dockerfile::{Base, Diagnostic, From, NeedKind, Op, Plan, Settings, Severity, Stage, StageGraph, Step, parse};
+use dram_dockerfile::{
+    Base, Diagnostic, From, MountKind, MountedFile, NeedKind, Op, Plan, Settings, Severity, SourceKind, Stage,
+    StageGraph, Step, Triggers, parse,
+};
 use dram_image::ImageConfig;
 
 /// A build for 64-bit Linux with nothing said.
@@ -22,16 +25,25 @@ pub fn found() -> BTreeMap<String, ImageConfig> {
 /// Parses and plans `text`; images that `found` does not have are empty.
 pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
     let parsed = parse(text.as_bytes());
-    let mut diagnostics = parsed.diagnostics;
-    let (graph, more) = StageGraph::new(&parsed.dockerfile, settings);
-    diagnostics.extend(more);
-    let Some(graph) = graph else { return (None, diagnostics) };
     let mut found = found.clone();
-    for need in graph.needs() {
-        if matches!(need.kind, NeedKind::Base { .. }) && !settings.contexts.contains(&need.name) {
-            found.entry(need.name).or_default();
+    let mut triggers = Triggers::new();
+    let (graph, mut diagnostics) = loop {
+        let mut diagnostics = parsed.diagnostics.clone();
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
+        diagnostics.extend(more);
+        let Some(graph) = graph else { return (None, diagnostics) };
+        for need in graph.needs() {
+            if need.kind == NeedKind::Base && !settings.contexts.contains(&need.name) {
+                found.entry(need.key).or_default();
+            }
         }
-    }
+        let more = found.iter().map(|(key, config)| (key.clone(), config.config.on_build.clone()));
+        let more: Triggers = more.filter(|(_, texts)| !texts.is_empty()).collect();
+        if more == triggers {
+            break (graph, diagnostics);
+        }
+        triggers = more;
+    };
     let (plan, more) = graph.plan(&found);
     diagnostics.extend(more);
     (plan, diagnostics)
@@ -108,23 +120,82 @@ fn describe(step: &Step, out: &mut String) {
         Op::Run(run) => {
             let user = if run.user.is_empty() { String::new() } else { format!(" as {}", run.user) };
             writeln!(out, "    run {:?} in {}{user}", run.argv, run.cwd).unwrap();
+            for mount in &run.mounts {
+                writeln!(out, "    {}", mounted(&mount.kind)).unwrap();
+            }
+            for script in &run.scripts {
+                writeln!(out, "    script {} {:?}", script.path, script.contents).unwrap();
+            }
+            if run.network.is_some() || run.insecure {
+                writeln!(out, "    network {:?} insecure {}", run.network, run.insecure).unwrap();
+            }
         }
         Op::Workdir(workdir) => {
             let user = if workdir.user.is_empty() { String::new() } else { format!(" as {}", workdir.user) };
             writeln!(out, "    mkdir {}{user}", workdir.path).unwrap();
         }
         Op::Copy(copy) => {
-            let from = match &copy.from {
-                From::Scratch => "nothing".to_owned(),
-                From::Context => "context".to_owned(),
-                From::Named(name) => format!("named {name}"),
-                From::Stage(at) => format!("stage {at}"),
-            };
+            let from = place(&copy.from);
             let sources: Vec<&str> = copy.sources.iter().map(|source| source.text.as_str()).collect();
             let chown = copy.chown.as_ref().map(|owner| format!(" chown {owner}")).unwrap_or_default();
             let chmod = copy.chmod.as_ref().map(|mode| format!(" chmod {}", mode.name())).unwrap_or_default();
             let unpack = if copy.unpack == dram_dockerfile::Unpack::No { "" } else { " unpack" };
             writeln!(out, "    copy {from}: {} -> {}{chown}{chmod}{unpack}", sources.join(" "), copy.dest).unwrap();
+            let mut more = |given: bool, what: String| {
+                if given {
+                    writeln!(out, "      {what}").unwrap();
+                }
+            };
+            more(copy.link, "link".to_owned());
+            more(copy.parents, "parents".to_owned());
+            more(!copy.exclude.is_empty(), format!("exclude {:?}", copy.exclude));
+            more(copy.checksum.is_some(), format!("checksum {:?}", copy.checksum));
+            more(copy.keep_git_dir, "keep the git directory".to_owned());
+            for source in &copy.sources {
+                match &source.kind {
+                    SourceKind::Path => {}
+                    SourceKind::Inline(text) => more(true, format!("{} is {text:?}", source.text)),
+                    SourceKind::Url => more(true, format!("{} is a URL", source.text)),
+                    SourceKind::Git => more(true, format!("{} is a repository", source.text)),
+                }
+            }
         }
+    }
+}
+
+fn place(from: &From) -> String {
+    match from {
+        From::Scratch => "nothing".to_owned(),
+        From::Context => "context".to_owned(),
+        From::Named(name) => format!("named {name}"),
+        From::Stage(at) => format!("stage {at}"),
+    }
+}
+
+fn mounted(kind: &MountKind) -> String {
+    let file = |file: &MountedFile| format!("{} {:o} {}:{}", file.target, file.mode, file.uid, file.gid);
+    match kind {
+        MountKind::Bind { target, from, source, writable } => {
+            format!("bind {source} of {} at {target}{}", place(from), if *writable { " writable" } else { "" })
+        }
+        MountKind::Cache(cache) => {
+            let seed = cache.seed.as_ref().map(|(from, path)| format!(" from {path} of {}", place(from)));
+            format!(
+                "cache {} at {} {:?}{} {:o} {}:{}{}",
+                cache.id,
+                cache.target,
+                cache.sharing,
+                if cache.read_only { " read-only" } else { "" },
+                cache.mode,
+                cache.uid,
+                cache.gid,
+                seed.unwrap_or_default()
+            )
+        }
+        MountKind::Secret { id, file: place, env, required } => {
+            format!("secret {id} file {:?} env {env:?} required {required}", place.as_ref().map(file))
+        }
+        MountKind::Ssh { id, file: place, required } => format!("ssh {id} {} required {required}", file(place)),
+        MountKind::Tmpfs { target, size } => format!("tmpfs {target} {size:?}"),
     }
 }

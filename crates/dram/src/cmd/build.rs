@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dram_build::{Cancel, Context, Image, Options, Outside};
 use dram_dockerfile::ignore::Ignore;
-use dram_dockerfile::{Diagnostic, Need, NeedKind, Plan, Settings, Severity, StageGraph};
+use dram_dockerfile::{Diagnostic, Need, NeedKind, Parsed, Plan, Settings, Severity, StageGraph, Triggers};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
@@ -199,17 +199,7 @@ fn plan(
         architecture: ambient::architecture().to_owned(),
         variant: None,
     };
-    let mut remarks = parsed.diagnostics;
-    let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings);
-    remarks.extend(more);
-    let Some(graph) = graph.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
-    let (outside, more) = outside(store, &graph.needs(), &settings, contexts)?;
-    if has_errors(&more) {
-        let diagnostics = remarks.into_iter().chain(more).collect();
-        let mut failure = wrong(source, diagnostics);
-        failure.becomes_work();
-        return Err(failure);
-    }
+    let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
     let found = |(name, outside): (&String, &Outside)| match outside {
         Outside::Image(image) => Some((name.clone(), image.config.value().clone())),
         Outside::Dir(_) => None,
@@ -222,6 +212,47 @@ fn plan(
         report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks });
     }
     Ok((plan, outside))
+}
+
+/// The stages, what they need from outside, and what there is to say about them.
+struct Graph {
+    graph: StageGraph,
+    outside: BTreeMap<String, Outside>,
+    remarks: Vec<Diagnostic>,
+}
+
+/// Reads the stages and finds what they need. An image may have triggers that need more, so this is done until all is
+/// known.
+fn graph(
+    store: &Store,
+    source: &Source,
+    parsed: &Parsed,
+    settings: &Settings,
+    contexts: &BTreeMap<String, String>,
+) -> Result<Graph, Failure> {
+    let mut triggers = Triggers::new();
+    loop {
+        let mut remarks = parsed.diagnostics.clone();
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
+        remarks.extend(more);
+        let Some(graph) = graph.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
+        let (outside, more) = outside(store, &graph.needs(), settings, contexts)?;
+        if has_errors(&more) {
+            let diagnostics = remarks.into_iter().chain(more).collect();
+            let mut failure = wrong(source, diagnostics);
+            failure.becomes_work();
+            return Err(failure);
+        }
+        let found = |(name, outside): (&String, &Outside)| match outside {
+            Outside::Image(image) => Some((name.clone(), image.config.value().config.on_build.clone())),
+            Outside::Dir(_) => None,
+        };
+        let found: Triggers = outside.iter().filter_map(found).filter(|(_, texts)| !texts.is_empty()).collect();
+        if found == triggers {
+            return Ok(Graph { graph, outside, remarks });
+        }
+        triggers = found;
+    }
 }
 
 fn has_errors(remarks: &[Diagnostic]) -> bool {
@@ -261,12 +292,12 @@ fn outside(
                 .transpose()?,
         };
         match found {
-            Some(Outside::Dir(_)) if matches!(need.kind, NeedKind::Base { .. }) => {
+            Some(Outside::Dir(_)) if need.kind == NeedKind::Base => {
                 let what = format!("the build context `{}` is a directory, and a stage stands on an image", need.name);
                 let help = "start the stage with `FROM scratch` and `COPY --from` the context";
                 remarks.push(Diagnostic::error(need.span.clone(), what).help(help));
             }
-            Some(found) => drop(outside.insert(need.name.clone(), found)),
+            Some(found) => drop(outside.insert(need.key.clone(), found)),
             None => remarks.push(not_found(store, need)?),
         }
     }

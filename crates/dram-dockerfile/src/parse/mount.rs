@@ -1,0 +1,102 @@
+//! `RUN --mount`: the fields of its value, before variables are expanded.
+//!
+//! The value is one line of CSV, as RFC 4180 and Go's reader have it. What the keys mean is told in the plan, where
+//! variables are known.
+
+use crate::ast::{MountLine, Word};
+use crate::diagnostic::{Diagnostic, Report, quote};
+
+/// Reads `--mount=…`.
+pub(super) fn mount(flag: &Word, report: &mut Report) -> Option<MountLine> {
+    let Some(fields) = csv(&flag.text) else {
+        report.push(
+            Diagnostic::error(flag.span.clone(), "a quote in `--mount` is out of place")
+                .help("put the whole field into quotes: `--mount=\\\"key=value\\\",…`"),
+        );
+        return None;
+    };
+    let mut split = Vec::with_capacity(fields.len());
+    for field in fields {
+        let (key, value) = match field.split_once('=') {
+            Some((key, value)) => (key.to_lowercase(), Some(value.to_owned())),
+            None => (field.to_lowercase(), None),
+        };
+        // A stage must be known before any variable is.
+        if key == "from" && value.as_deref().is_some_and(|value| value[..value.len().saturating_sub(1)].contains('$')) {
+            report.push(
+                Diagnostic::error(flag.span.clone(), format!("{} takes no variables", quote("from")))
+                    .help("name a stage with `FROM $IMAGE AS name` and mount from that"),
+            );
+            return None;
+        }
+        split.push((key, value));
+    }
+    Some(MountLine { fields: split, span: flag.span.clone() })
+}
+
+/// The fields of one line of CSV; `None` when a quote stands where none may.
+fn csv(line: &str) -> Option<Vec<String>> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    loop {
+        let field;
+        if let Some(quoted) = rest.strip_prefix('"') {
+            (field, rest) = quoted_field(quoted)?;
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            if rest[..end].contains('"') {
+                return None;
+            }
+            field = rest[..end].to_owned();
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None => return Some(fields),
+        }
+    }
+}
+
+/// What a quoted field says, and what stands behind its last quote.
+fn quoted_field(text: &str) -> Option<(String, &str)> {
+    let mut field = String::new();
+    let mut rest = text;
+    loop {
+        let end = rest.find('"')?;
+        field.push_str(&rest[..end]);
+        rest = &rest[end + 1..];
+        match rest.strip_prefix('"') {
+            Some(more) => {
+                field.push('"');
+                rest = more;
+            }
+            None if rest.is_empty() || rest.starts_with(',') => return Some((field, rest)),
+            None => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_csv() {
+        let table: &[(&str, Option<&[&str]>)] = &[
+            ("type=cache,target=/a", Some(&["type=cache", "target=/a"])),
+            ("", Some(&[""])),
+            ("a,", Some(&["a", ""])),
+            ("\"a,b\",c", Some(&["a,b", "c"])),
+            ("\"a\"\"b\"", Some(&["a\"b"])),
+            ("a\"b", None),
+            ("\"a", None),
+            ("\"a\"b", None),
+        ];
+        for (text, expected) in table {
+            let fields = csv(text);
+            let fields: Option<Vec<&str>> = fields.as_ref().map(|all| all.iter().map(String::as_str).collect());
+            assert_eq!(fields.as_deref(), *expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! `RUN --mount`: what the fields mean once variables are known.
+//!
+//! Follows BuildKit's `instructions/commands_runmount.go` and `dockerfile2llb/convert_runmount.go`: a key counts for the
+//! type that stands before it, and every value but that of `from` may hold variables.
+
+use std::ops::Range;
+
+use super::apply::Worker;
+use super::copy::place;
+use super::{CacheMount, From, Mount, MountKind, MountedFile, Sharing};
+use crate::ast::{MountLine, Word};
+use crate::diagnostic::{Diagnostic, quote};
+use crate::graph::Origin;
+use crate::paths;
+
+const KEYS: [&str; 19] = [
+    "type",
+    "from",
+    "source",
+    "target",
+    "readonly",
+    "id",
+    "sharing",
+    "required",
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "src",
+    "dst",
+    "destination",
+    "ro",
+    "rw",
+    "readwrite",
+    "env",
+];
+
+const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
+
+/// The fields of one mount with their values, and which of them were given.
+#[derive(Default)]
+struct Fields {
+    kind: Kind,
+    source: String,
+    target: String,
+    read_only: Option<bool>,
+    id: String,
+    sharing: Option<Sharing>,
+    required: bool,
+    size: Option<u64>,
+    mode: Option<u32>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    env: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kind {
+    #[default]
+    Bind,
+    Cache,
+    Tmpfs,
+    Secret,
+    Ssh,
+}
+
+impl Kind {
+    fn find(word: &str) -> Option<Kind> {
+        Some(match word {
+            "bind" => Kind::Bind,
+            "cache" => Kind::Cache,
+            "tmpfs" => Kind::Tmpfs,
+            "secret" => Kind::Secret,
+            "ssh" => Kind::Ssh,
+            _ => return None,
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Bind => "bind",
+            Kind::Cache => "cache",
+            Kind::Tmpfs => "tmpfs",
+            Kind::Secret => "secret",
+            Kind::Ssh => "ssh",
+        }
+    }
+}
+
+type Outcome<T> = Result<T, Box<Diagnostic>>;
+
+impl Worker<'_> {
+    /// The mounts of one `RUN`; what is wrong with any of them is reported.
+    pub(super) fn mounts(&mut self, lines: &[MountLine], origins: &[Origin]) -> Option<Vec<Mount>> {
+        let mut origins = origins.iter();
+        let mut mounts = Vec::with_capacity(lines.len());
+        let mut agents = 0;
+        for line in lines {
+            let from = if line.from().is_some() { origins.next().map(place) } else { None };
+            let Some(values) = self.values(line) else { continue };
+            match self.mount(&values, &line.span, from, &mut agents) {
+                Ok(kind) => mounts.push(Mount { kind, span: line.span.clone() }),
+                Err(error) => self.report.push(*error),
+            }
+        }
+        (mounts.len() == lines.len()).then_some(mounts)
+    }
+
+    /// The fields of a mount, expanded.
+    fn values(&mut self, line: &MountLine) -> Option<Vec<(String, Option<String>)>> {
+        let mut values = Vec::with_capacity(line.fields.len());
+        for (key, value) in &line.fields {
+            let value = match value {
+                Some(text) if key != "from" => {
+                    Some(self.expand(&Word { text: text.clone(), span: line.span.clone() })?)
+                }
+                other => other.clone(),
+            };
+            values.push((key.clone(), value));
+        }
+        Some(values)
+    }
+
+    fn mount(
+        &self,
+        values: &[(String, Option<String>)],
+        span: &Range<usize>,
+        from: Option<From>,
+        agents: &mut usize,
+    ) -> Outcome<MountKind> {
+        let mut fields = Fields::default();
+        for (key, value) in values {
+            fields.set(key, value.as_deref(), span)?;
+        }
+        fields.check(from.is_some(), span)?;
+        match fields.kind {
+            Kind::Bind => Ok(MountKind::Bind {
+                target: self.target(&fields.target, span)?,
+                from: from.unwrap_or(From::Context),
+                source: paths::absolute("/", &fields.source),
+                writable: !fields.read_only.unwrap_or(true),
+            }),
+            Kind::Cache => self.cache(&fields, from, span).map(MountKind::Cache),
+            Kind::Tmpfs => Ok(MountKind::Tmpfs { target: self.target(&fields.target, span)?, size: fields.size }),
+            Kind::Secret => self.secret(&fields, span),
+            Kind::Ssh => {
+                let number = *agents;
+                *agents += 1;
+                let id = if fields.id.is_empty() { &fields.source } else { &fields.id };
+                let target = match fields.target.as_str() {
+                    "" => format!("/run/buildkit/ssh_agent.{number}"),
+                    target => self.target(target, span)?,
+                };
+                Ok(MountKind::Ssh {
+                    id: if id.is_empty() { "default".to_owned() } else { id.clone() },
+                    file: fields.file(target, 0o600),
+                    required: fields.required,
+                })
+            }
+        }
+    }
+
+    fn cache(&self, fields: &Fields, from: Option<From>, span: &Range<usize>) -> Outcome<CacheMount> {
+        let target = self.target(&fields.target, span)?;
+        let id = if fields.id.is_empty() { paths::absolute("/", &fields.target) } else { fields.id.clone() };
+        let namespace = self.graph.settings.build_args.get("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty());
+        let source = paths::absolute("/", &fields.source);
+        Ok(CacheMount {
+            target,
+            id: namespace.map_or_else(|| id.clone(), |namespace| format!("{namespace}/{id}")),
+            sharing: fields.sharing.unwrap_or(Sharing::Shared),
+            read_only: fields.read_only.unwrap_or(false),
+            seed: from.map(|from| (from, source)),
+            mode: fields.mode.unwrap_or(0o755),
+            uid: fields.uid.unwrap_or(0),
+            gid: fields.gid.unwrap_or(0),
+        })
+    }
+
+    fn secret(&self, fields: &Fields, span: &Range<usize>) -> Outcome<MountKind> {
+        let id = [&fields.id, &fields.source].into_iter().find(|name| !name.is_empty());
+        let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+        let id = id.cloned().unwrap_or_else(|| last(&fields.target));
+        // A variable alone needs no file.
+        let file = match (&fields.env, fields.target.as_str()) {
+            (Some(_), "") => None,
+            (None, "") => Some(format!("/run/secrets/{}", last(&id))),
+            (_, target) => Some(self.target(target, span)?),
+        };
+        let env = match fields.env.as_deref() {
+            Some("") => Some(last(&id)),
+            other => other.map(str::to_owned),
+        };
+        if let Some(name) = env.as_deref().filter(|name| name.contains('=')) {
+            let message = format!("{} cannot be the name of a variable", quote(name));
+            return Err(Box::new(Diagnostic::error(span.clone(), message)));
+        }
+        let file = file.map(|target| fields.file(target, 0o400));
+        Ok(MountKind::Secret { id, file, env, required: fields.required })
+    }
+
+    /// A target as an absolute path.
+    fn target(&self, target: &str, span: &Range<usize>) -> Outcome<String> {
+        let path = paths::absolute(&self.state.dir(), target);
+        if target.is_empty() || path == "/" {
+            let message =
+                if target.is_empty() { "a mount lacks its `target`" } else { "nothing can be mounted on `/`" };
+            let error = Diagnostic::error(span.clone(), message);
+            return Err(Box::new(error.help("name a directory below it: `--mount=…,target=/path`")));
+        }
+        Ok(path)
+    }
+}
+
+impl Fields {
+    fn set(&mut self, key: &str, value: Option<&str>, span: &Range<usize>) -> Outcome<()> {
+        let error = |message: String| Diagnostic::error(span.clone(), message);
+        let Some(value) = value else {
+            match key {
+                "readonly" | "ro" => self.read_only = Some(true),
+                "readwrite" | "rw" => self.read_only = Some(false),
+                "required" => self.require(true, span)?,
+                _ if KEYS.contains(&key) => {
+                    let help = format!("write `{key}=…`");
+                    return Err(Box::new(error(format!("{} lacks its value", quote(key))).help(help)));
+                }
+                _ => return Err(unknown(key, span)),
+            }
+            return Ok(());
+        };
+        let wrong = |what: &str| Box::new(error(format!("{} is not {what}", quote(&format!("{key}={value}")))));
+        let truth = || truth(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
+        let id = || value.parse().map_err(|_| wrong("an id"));
+        match key {
+            "type" => {
+                let lower = value.to_lowercase();
+                self.kind = Kind::find(&lower).ok_or_else(|| {
+                    let error = error(format!("there are no mounts of type {}", quote(value)));
+                    Box::new(
+                        error
+                            .did_you_mean(&lower, TYPES)
+                            .note("the types are `bind`, `cache`, `tmpfs`, `secret` and `ssh`"),
+                    )
+                })?;
+            }
+            "from" => {}
+            "source" | "src" => value.clone_into(&mut self.source),
+            "target" | "dst" | "destination" => value.clone_into(&mut self.target),
+            "readonly" | "ro" => self.read_only = Some(truth()?),
+            "readwrite" | "rw" => self.read_only = Some(!truth()?),
+            "required" => self.require(truth()?, span)?,
+            "size" if self.kind == Kind::Tmpfs => {
+                self.size = Some(bytes(value).ok_or_else(|| wrong("a size; write it as in `size=64m`"))?);
+            }
+            "size" => return Err(self.unexpected(key, span)),
+            "id" => value.clone_into(&mut self.id),
+            "sharing" => {
+                self.sharing = Some(match value.to_lowercase().as_str() {
+                    "shared" => Sharing::Shared,
+                    "private" => Sharing::Private,
+                    "locked" => Sharing::Locked,
+                    other => {
+                        let error = *wrong("a way to share");
+                        let error = error.did_you_mean(other, ["shared", "private", "locked"]);
+                        return Err(Box::new(error.note("it is `shared`, `private` or `locked`")));
+                    }
+                });
+            }
+            "mode" => {
+                let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777);
+                self.mode = Some(mode.ok_or_else(|| wrong("a mode; write it in octal, as `mode=0755`"))?);
+            }
+            "uid" => self.uid = Some(id()?),
+            "gid" => self.gid = Some(id()?),
+            "env" => self.env = Some(value.to_owned()),
+            _ => return Err(unknown(key, span)),
+        }
+        Ok(())
+    }
+
+    fn require(&mut self, required: bool, span: &Range<usize>) -> Outcome<()> {
+        match self.kind {
+            Kind::Secret | Kind::Ssh => self.required = required,
+            Kind::Bind | Kind::Cache | Kind::Tmpfs => return Err(self.unexpected("required", span)),
+        }
+        Ok(())
+    }
+
+    fn unexpected(&self, key: &str, span: &Range<usize>) -> Box<Diagnostic> {
+        let message = format!("{} means nothing to a mount of type {}", quote(key), quote(self.kind.name()));
+        Box::new(Diagnostic::error(span.clone(), message).help("write `type=…` first, or leave the key out"))
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self, from: bool, span: &Range<usize>) -> Outcome<()> {
+        let wrong = match self.kind {
+            Kind::Bind | Kind::Tmpfs => {
+                let given = [("mode", self.mode.is_some()), ("uid", self.uid.is_some()), ("gid", self.gid.is_some())];
+                given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
+            }
+            Kind::Secret if from => Some("from"),
+            Kind::Secret | Kind::Cache | Kind::Ssh => None,
+        };
+        if let Some(key) = wrong {
+            return Err(self.unexpected(key, span));
+        }
+        if self.sharing.is_some() && self.kind != Kind::Cache {
+            return Err(self.unexpected("sharing", span));
+        }
+        if self.kind != Kind::Secret {
+            return Ok(());
+        }
+        let error = |message: &str| Box::new(Diagnostic::error(span.clone(), message.to_owned()));
+        if self.source.is_empty() && self.target.is_empty() && self.id.is_empty() {
+            return Err(Box::new(
+                error("a secret lacks its name").help("write it as in `--mount=type=secret,id=name`"),
+            ));
+        }
+        if !self.source.is_empty() && !self.id.is_empty() {
+            return Err(Box::new(error("a secret has both `id` and `source`, which mean the same").help("keep one")));
+        }
+        Ok(())
+    }
+
+    fn file(&self, target: String, mode: u32) -> MountedFile {
+        MountedFile { target, mode: self.mode.unwrap_or(mode), uid: self.uid.unwrap_or(0), gid: self.gid.unwrap_or(0) }
+    }
+}
+
+fn unknown(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
+    let error = Diagnostic::error(span.clone(), format!("a mount has no {}", quote(key)));
+    Box::new(error.did_you_mean(key, KEYS))
+}
+
+/// What Go's `strconv.ParseBool` takes.
+fn truth(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size as engines read one: a number, maybe with a fraction, and a unit of 1024 (`b`, `k`, `m`, `g`, `t`, `p`, also
+/// with `b` or `ib` behind it).
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let unit = unit.trim_start();
+    let shift = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit) {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    if unit == "ib" {
+        return None;
+    }
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let unit = 1u64 << shift;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 9)?;
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
+    let part = u128::from(part) * u128::from(unit) / 10u128.pow(digits);
+    whole.checked_add(u64::try_from(part).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let table = [
+            ("1024", Some(1024)),
+            ("64m", Some(64 << 20)),
+            ("64MB", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("1 k", Some(1024)),
+            ("0", Some(0)),
+            ("7b", Some(7)),
+            ("", None),
+            ("m", None),
+            ("1x", None),
+            ("-1", None),
+            ("1ib", None),
+            ("99999999999p", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+}
