@@ -208,13 +208,19 @@ impl<'v> Machine<'_, 'v, '_> {
         Ok(false)
     }
 
-    /// `<<` takes the blanks behind it along, so that `<< EOF` is one word, a heredoc's.
+    /// `<<` takes the blanks behind it along, so that `<< EOF` is one word, a heredoc's; `<<-` too, unlike BuildKit, which
+    /// takes what follows `<<- EOF` for instructions.
     fn angle(&mut self) -> Result<(), ExpandError> {
         self.next();
         let mut text = String::from("<");
         if self.peek() == Some('<') {
             self.next();
             text.push('<');
+            let dash = self.rest.strip_prefix('-').filter(|rest| rest.starts_with(['\t', ' ']));
+            if dash.is_some() {
+                self.next();
+                text.push('-');
+            }
             while let Some(blank @ ('\t' | '\r' | ' ')) = self.peek() {
                 self.next();
                 text.push(blank);

@@ -50,6 +50,8 @@ mod tests {
         let table: &[(&str, &[(&str, bool)])] = &[
             ("RUN <<EOF", &[("EOF", false)]),
             ("RUN <<-END cat", &[("END", true)]),
+            ("RUN <<- END cat", &[("END", true)]),
+            ("RUN << -END", &[("-END", false)]),
             ("RUN cat << A 3<<'B' > x", &[("A", false), ("B", false)]),
             ("COPY <<\"a b\" /x", &[("a b", false)]),
             ("RUN '<<EOF'", &[]),

@@ -36,4 +36,4 @@ pub use plan::{
     Base, CacheMount, Copy, From, Mode, Mount, MountKind, MountedFile, Op, Plan, Run, RunNetwork, Script, Sharing,
     Source, SourceKind, Stage, Step, Unpack, Workdir,
 };
-pub use settings::Settings;
+pub use settings::{Platform, Settings};

@@ -1,6 +1,7 @@
 //! What the user says beside the Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use dram_image::Reference;
 
@@ -15,12 +16,14 @@ pub struct Settings {
     pub build_args: BTreeMap<String, String>,
     /// Names that stand for something other than an image of that name.
     pub contexts: BTreeSet<String>,
-    /// Operating system built for, and building, under its Go name.
+    /// Operating system built for, under its Go name.
     pub os: String,
-    /// Architecture built for, and building, under its Go name.
+    /// Architecture built for, under its Go name.
     pub architecture: String,
     /// Variant of the architecture.
     pub variant: Option<String>,
+    /// The platform that builds, when it is not the one built for.
+    pub builder: Option<Platform>,
 }
 
 impl Settings {
@@ -51,20 +54,25 @@ impl Settings {
     /// The arguments that are there without being declared before the first `FROM`; inside a stage they need an
     /// `ARG`. A build argument of the same name wins.
     pub(crate) fn platform_args(&self, target: &str) -> Env {
-        let platform = self.platform();
-        let variant = self.variant.as_deref().unwrap_or_default();
+        let own = Platform {
+            os: self.os.clone(),
+            architecture: self.architecture.clone(),
+            variant: self.variant.clone().unwrap_or_default(),
+        };
+        let builder = self.builder.as_ref().unwrap_or(&own);
+        let (platform, builds) = (own.to_string(), builder.to_string());
         let target = if target.is_empty() { "default" } else { target };
         let table = [
-            ("BUILDPLATFORM", platform.as_str()),
-            ("BUILDOS", &self.os),
+            ("BUILDPLATFORM", builds.as_str()),
+            ("BUILDOS", &builder.os),
             ("BUILDOSVERSION", ""),
-            ("BUILDARCH", &self.architecture),
-            ("BUILDVARIANT", variant),
+            ("BUILDARCH", &builder.architecture),
+            ("BUILDVARIANT", &builder.variant),
             ("TARGETPLATFORM", &platform),
-            ("TARGETOS", &self.os),
+            ("TARGETOS", &own.os),
             ("TARGETOSVERSION", ""),
-            ("TARGETARCH", &self.architecture),
-            ("TARGETVARIANT", variant),
+            ("TARGETARCH", &own.architecture),
+            ("TARGETVARIANT", &own.variant),
             ("TARGETSTAGE", target),
         ];
         let mut env = Env::default();
@@ -99,11 +107,22 @@ impl Settings {
     }
 }
 
-/// A platform under its usual names; what is not said is empty.
-struct Platform {
-    os: String,
-    architecture: String,
-    variant: String,
+/// A platform under its usual (Go's) names; what is not said is empty.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Platform {
+    /// The operating system.
+    pub os: String,
+    /// The architecture of the processor.
+    pub architecture: String,
+    /// Its variant, as `v7`.
+    pub variant: String,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [&self.os, &self.architecture, &self.variant].into_iter().filter(|part| !part.is_empty());
+        out.write_str(&parts.map(String::as_str).collect::<Vec<_>>().join("/"))
+    }
 }
 
 impl Platform {
@@ -125,7 +144,9 @@ impl Platform {
         Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
-    fn parse(text: &str) -> Option<Platform> {
+    /// Reads `os`, `architecture`, `os/architecture` or `os/architecture/variant`, in whatever of the usual spellings;
+    /// `None` when it is none of these.
+    pub fn parse(text: &str) -> Option<Platform> {
         let parts: Vec<&str> = text.split('/').collect();
         let proper = |part: &&str| {
             !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
@@ -179,6 +200,10 @@ mod tests {
             assert_eq!(settings.builds_for(platform), expected, "{platform}");
         }
         assert_eq!(arm64.platform(), "linux/arm64/v8");
+        let cross = Settings { builder: Platform::parse("aarch64"), ..amd64 };
+        let args = cross.platform_args("");
+        assert_eq!((args.get("BUILDARCH"), args.get("TARGETARCH")), (Some("arm64"), Some("amd64")));
+        assert_eq!((args.get("BUILDPLATFORM"), args.get("TARGETPLATFORM")), (Some("arm64"), Some("linux/amd64")));
     }
 
     #[test]

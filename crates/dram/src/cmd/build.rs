@@ -198,6 +198,7 @@ fn plan(
         os: "linux".to_owned(),
         architecture: ambient::architecture().to_owned(),
         variant: None,
+        builder: None,
     };
     let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
     let found = |(name, outside): (&String, &Outside)| match outside {
