@@ -3,6 +3,7 @@
 #
 #   fuzz/run.sh [SECONDS [TARGET…]]
 #
+# Starts from what is in fuzz/seeds, one input in each line, written with escapes; the tests replay these.
 # Needs a C++ compiler for libFuzzer. What was learnt stays in fuzz/corpus, what
 # crashed in fuzz/artifacts; neither is committed.
 set -euo pipefail
@@ -10,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- dockerfile ignore tar documents elf term etf beam app appup
+[ $# -gt 0 ] || set -- dockerfile expand ignore tar documents elf term etf beam app appup
 
 # libFuzzer needs the compiler's coverage counters, which are not a stable option.
 export RUSTC_BOOTSTRAP=1
@@ -24,6 +25,12 @@ RUSTFLAGS=$flags cargo build --release --target "$host"
 
 for target; do
   mkdir -p "corpus/$target" "artifacts/$target"
+  if [ -f "seeds/$target.txt" ]; then
+    number=0
+    while IFS= read -r line; do
+      printf '%b' "$line" >"corpus/$target/seed-$((number++))"
+    done <"seeds/$target.txt"
+  fi
   printf '== %s, %s seconds\n' "$target" "$seconds"
   "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 \
     -artifact_prefix="artifacts/$target/" "corpus/$target"

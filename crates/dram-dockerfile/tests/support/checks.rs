@@ -1,0 +1,74 @@
+//! What holds for every input, whatever it says. The fuzz targets and the replay of their corpus ask the same.
+
+// Each user takes its own part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use dram_dockerfile::expand::{LONGEST_VALUE, Options, expand};
+use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::plan::Mode;
+use dram_dockerfile::{Settings, Severity, StageGraph, Triggers, parse};
+use dram_image::ImageConfig;
+
+/// Any text is parsed, resolved and planned without a panic; what is said about it lies in it.
+pub fn dockerfile(text: &[u8]) {
+    let parsed = parse(text);
+    for one in &parsed.diagnostics {
+        assert!(one.span.start <= one.span.end && one.span.end <= text.len() + 1, "{one:?}");
+    }
+    let settings = Settings { os: "linux".into(), architecture: "amd64".into(), ..Settings::default() };
+    let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings, &Triggers::new());
+    let Some(graph) = graph else {
+        let all = parsed.diagnostics.iter().chain(&more);
+        assert!(all.clone().any(|one| one.severity == Severity::Error), "no graph, and nobody says why");
+        return;
+    };
+    let mut config = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
+    // Every base brings this file's own triggers, and one that is text from outside.
+    config.config.on_build = vec![String::from_utf8_lossy(text).into_owned()];
+    let found: std::collections::BTreeMap<_, _> =
+        graph.needs().into_iter().map(|need| (need.key, config.clone())).collect();
+    let (plan, more) = graph.plan(&found);
+    assert!(plan.is_some() || more.iter().any(|one| one.severity == Severity::Error), "no plan, and nobody says why");
+    let triggers: Triggers = found.into_iter().map(|(key, config)| (key, config.config.on_build)).collect();
+    let _ = StageGraph::new(&parsed.dockerfile, &settings, &triggers);
+}
+
+/// Any word expands to something bounded, or is refused. The first line of the input is the value of `x`; `y` is empty
+/// and `z` is not set.
+pub fn expansion(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let (value, word) = text.split_once('\n').unwrap_or(("value", &text));
+    let lookup = |name: &str| match name {
+        "x" => Some(value),
+        "y" => Some(""),
+        _ => None,
+    };
+    for escape in ['\\', '`'] {
+        let plain = Options::new(escape);
+        for options in [
+            plain,
+            Options { split: true, ..plain },
+            Options { plain_quotes: true, ..plain },
+            Options { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..plain },
+        ] {
+            if let Ok(expanded) = expand(word, options, &lookup) {
+                assert!(expanded.text.len() <= LONGEST_VALUE);
+                assert!(expanded.matched.is_disjoint(&expanded.unmatched));
+            }
+        }
+    }
+    if let Some(mode) = Mode::parse(word) {
+        assert!(mode.apply(0o7777, true) <= 0o7777 && mode.apply(0, false) <= 0o7777);
+    }
+}
+
+/// Any ignore list is read and asked about the path on the first line of the input; what it prunes it also excludes.
+pub fn ignore(input: &[u8]) {
+    let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(0);
+    let (path, list) = input.split_at(end);
+    let (Ok(path), Ok(list)) = (std::str::from_utf8(path), Ignore::parse(list)) else { return };
+    let excluded = list.excludes(path);
+    if list.may_prune(path) {
+        assert!(excluded || list.is_empty() || path.is_empty());
+    }
+}
