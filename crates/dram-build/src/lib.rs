@@ -19,6 +19,7 @@ mod load;
 mod options;
 mod outside;
 mod packing;
+mod parts;
 mod run;
 mod save;
 mod seal;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use dram_dockerfile::{Copy, From, Op, Plan, Step};
 use dram_image::TreePath;
-use dram_store::{ContextDir, Record, StepKey, Tree};
+use dram_store::{ContextDir, Record, Tree};
 
 use crate::copy::FromTree;
+use crate::parts::Key;
 use crate::run::Surroundings;
 use crate::select::{self, Place};
 use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, run, workdir};
@@ -65,12 +66,12 @@ struct Doing<'a> {
 
 impl Doing<'_> {
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
-    fn recalled(&self, keys: &[StepKey]) -> Result<Option<Record>, BuildError> {
+    fn recalled(&self, keys: &[Key]) -> Result<Option<Record>, BuildError> {
         let memory = self.world.options.store.memory();
         for (at, key) in keys.iter().enumerate() {
-            let Some(record) = memory.recall(key) else { continue };
+            let Some(record) = memory.recall(&key.id) else { continue };
             for earlier in &keys[..at] {
-                memory.remember(earlier, &record)?;
+                memory.remember(&earlier.id, &record)?;
             }
             (self.tell)(Event::Remembered(self.at));
             return Ok(Some(record));
@@ -81,7 +82,7 @@ impl Doing<'_> {
     /// What is recalled under `keys`, or what `carry_out` makes, then remembered under all.
     fn remembered(
         &self,
-        keys: &[StepKey],
+        keys: &[Key],
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
@@ -92,7 +93,7 @@ impl Doing<'_> {
         }
         let last = keys.last().expect("a step has a key");
         let waited = Cell::new(false);
-        let _turn = store.lock_step(last, &|| {
+        let _turn = store.lock_step(&last.id, &|| {
             waited.set(true);
             (self.tell)(Event::Waiting(self.at));
         })?;
@@ -110,7 +111,7 @@ impl Doing<'_> {
         let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
         let record = Record { layer };
         for key in keys {
-            store.memory().remember(key, &record)?;
+            store.memory().remember(&key.id, &record)?;
         }
         (self.tell)(Event::Done(self.at));
         Ok(record)
@@ -145,14 +146,14 @@ impl Doing<'_> {
         };
         let fast = key::copy_from(copy, below, &snapshot.identity());
         if self.world.options.use_memory
-            && let Some(record) = self.recalled(&[fast])?
+            && let Some(record) = self.recalled(std::slice::from_ref(&fast))?
         {
             return Ok(record);
         }
         let view = snapshot.view(store.layers())?;
         let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
         let from = FromTree { tree: &view, is_context: false };
-        self.copy_tree(copy, below, &from, &place, &[fast])
+        self.copy_tree(copy, below, &from, &place, vec![fast])
     }
 
     fn copy_dir(&self, copy: &Copy, below: &Snapshot, context: &Context) -> Result<Record, BuildError> {
@@ -162,7 +163,7 @@ impl Doing<'_> {
         let hides =
             |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
         let place = Place { name: self.place_name(&copy.from), hides: &hides };
-        let done = self.copy_tree(copy, below, &FromTree { tree: &tree, is_context: true }, &place, &[]);
+        let done = self.copy_tree(copy, below, &FromTree { tree: &tree, is_context: true }, &place, Vec::new());
         tree.save(store);
         done
     }
@@ -173,12 +174,11 @@ impl Doing<'_> {
         below: &Snapshot,
         from: &FromTree<'_>,
         place: &Place<'_>,
-        more_keys: &[StepKey],
+        mut keys: Vec<Key>,
     ) -> Result<Record, BuildError> {
         let selected = select::select(from.tree as &dyn Tree, &copy.sources, place)?;
         let content = select::digest(from.tree, &selected, !from.is_context)?;
-        let key = key::copy(copy, below, &content);
-        let keys: Vec<StepKey> = more_keys.iter().copied().chain([key]).collect();
+        keys.push(key::copy(copy, below, &content));
         let store = self.world.options.store;
         self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))
     }
