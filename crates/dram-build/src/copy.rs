@@ -92,7 +92,7 @@ impl Copying<'_, '_> {
             }
             let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(&dest)? {
                 dest.append(&TreePath::parse(&one.name).map_err(dram_store::StoreError::from)?)
-            } else if selected.len() > 1 {
+            } else if self.copy.sources.len() > 1 {
                 return Err(PlaceError::Several { path: dest });
             } else {
                 dest.clone()

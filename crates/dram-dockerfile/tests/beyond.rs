@@ -18,6 +18,7 @@ fn mounts() {
         ("type=bind,source=lib/../x,target=/a,rw", "bind /x of context at /a writable"),
         ("type=bind,src=x,dst=/a,readonly=false", "bind /x of context at /a writable"),
         ("type=bind,src=x,dst=/a,rw=false", "bind /x of context at /a"),
+        ("type=bind,target=/a,Z,relabel=shared", "bind / of context at /a"),
         ("type=bind,from=scratch,target=/a", "bind / of nothing at /a"),
         ("type=bind,from=busybox,target=/a", "bind / of named busybox at /a"),
         ("TYPE=Cache,target=/c/", "cache /c at /c Shared 755 0:0"),

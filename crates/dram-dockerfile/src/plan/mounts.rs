@@ -220,6 +220,8 @@ impl Fields {
                 "readonly" | "ro" => self.read_only = Some(true),
                 "readwrite" | "rw" => self.read_only = Some(false),
                 "required" => self.require(true, span)?,
+                // Labels of SELinux, for which other builders have these: no mount of ours needs one.
+                "z" => {}
                 _ if KEYS.contains(&key) => {
                     let help = format!("write `{key}=…`");
                     return Err(Box::new(error(format!("{} lacks its value", quote(key))).help(help)));
@@ -273,6 +275,7 @@ impl Fields {
             "uid" => self.uid = Some(id()?),
             "gid" => self.gid = Some(id()?),
             "env" => self.env = Some(value.to_owned()),
+            "relabel" if ["shared", "private"].contains(&value) => {}
             _ => return Err(unknown(key, span)),
         }
         Ok(())
