@@ -7,6 +7,7 @@ use dram_sandbox::Network;
 use dram_store::StepKey;
 
 use crate::Snapshot;
+use crate::content::Content;
 use crate::parts::{Key, Name, Parts};
 
 /// How results are made. A number is raised when the meaning of a key or the result of such a step changes: what was
@@ -30,9 +31,9 @@ pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Key {
     parts.setting("the working directory", cwd).setting("the user", user).setting("--network", network).on(below)
 }
 
-/// The key of a copy into `below` of sources with the digest `content`.
-pub(crate) fn copy(step: &Copy, below: &Snapshot, content: &StepKey) -> Key {
-    copy_of(step).with(Name::Files(String::new()), content.as_bytes()).on(below)
+/// The key of a copy into `below` of sources that hold `content`.
+pub(crate) fn copy(step: &Copy, below: &Snapshot, content: &Content) -> Key {
+    copy_of(step).files("", content).on(below)
 }
 
 /// The key of a copy into `below` from a snapshot that is `from`: found without looking at a single file.

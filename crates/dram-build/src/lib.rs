@@ -8,6 +8,7 @@
 mod build;
 mod cancel;
 pub mod container;
+mod content;
 mod copy;
 mod error;
 mod event;

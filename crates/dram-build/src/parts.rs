@@ -1,8 +1,11 @@
 //! What a step's key is made of: parts with names, so that a step that is carried out can say which of them changed.
 
+use std::sync::Arc;
+
 use dram_store::StepKey;
 
 use crate::Snapshot;
+use crate::content::{Content, Files};
 
 /// The digest of everything that can change a step's result, and what it was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(crate) struct Part {
     pub(crate) name: Name,
     /// What it was; for files and layers, their digest.
     pub(crate) value: Vec<u8>,
+    /// For files, what the digest was made of.
+    pub(crate) files: Option<Arc<Files>>,
 }
 
 /// What an input is called. Two parts of one key never have the same name.
@@ -77,7 +82,7 @@ impl Parts {
 
     /// Adds a part.
     pub(crate) fn with(mut self, name: Name, value: impl Into<Vec<u8>>) -> Parts {
-        self.0.push(Part { name, value: value.into() });
+        self.0.push(Part { name, value: value.into(), files: None });
         self
     }
 
@@ -90,6 +95,14 @@ impl Parts {
     pub(crate) fn command(self, argv: &[String]) -> Parts {
         let key = StepKey::of(argv.iter().map(String::as_bytes));
         self.with(Name::Command, key.as_bytes())
+    }
+
+    /// Adds files that are taken from elsewhere: of a copy, `target` is empty.
+    pub(crate) fn files(mut self, target: &str, content: &Content) -> Parts {
+        let Content { digest, files } = content;
+        let (name, value) = (Name::Files(target.to_owned()), digest.as_bytes().to_vec());
+        self.0.push(Part { name, value, files: Some(Arc::clone(files)) });
+        self
     }
 
     /// Adds the layers below. The last part of every key.

@@ -1,8 +1,8 @@
-//! What the sources of a `COPY` mean: which files of a tree, and a digest of all that a copy takes over.
+//! What the sources of a `COPY` mean: which files of a tree.
 
 use dram_dockerfile::{Diagnostic, Source, glob, nearest};
 use dram_image::TreePath;
-use dram_store::{FileKind, Node, StepKey, StoreError, Tree};
+use dram_store::{FileKind, Node, StoreError, Tree};
 
 use crate::BuildError;
 
@@ -148,42 +148,6 @@ fn of_same_kind(wanted: &str, names: &[String]) -> Option<String> {
         (Some(only), None) => Some(only.clone()),
         (_, _) => None,
     }
-}
-
-/// The digest of everything a copy of `selected` takes over: names, kinds, modes, bytes, attributes, and owners when
-/// `owners`. Times are not among it.
-pub(crate) fn digest(tree: &dyn Tree, selected: &[Selected], owners: bool) -> Result<StepKey, StoreError> {
-    let mut parts: Vec<Vec<u8>> = Vec::new();
-    let mut first_names = std::collections::HashMap::new();
-    for (at, one) in selected.iter().enumerate() {
-        let base = one.node.path.clone();
-        let mut todo = vec![one.node.clone()];
-        while let Some(node) = todo.pop() {
-            let below = node.path.below(&base).unwrap_or_default();
-            parts.push(format!("{at} {}", node.status.kind == FileKind::Dir).into_bytes());
-            parts.push(if below.is_root() { one.name.clone() } else { below.as_bytes().to_vec() });
-            parts.push(format!("{:o}", node.status.mode).into_bytes());
-            if owners {
-                parts.push(format!("{}:{}", node.status.uid, node.status.gid).into_bytes());
-            }
-            for (name, value) in tree.xattrs(&node)? {
-                parts.extend([name, value]);
-            }
-            match node.status.kind {
-                FileKind::File => {
-                    if node.status.links > 1 {
-                        let first = first_names.entry(node.status.inode).or_insert_with(|| (at, below.clone()));
-                        parts.push(format!("link {} {}", first.0, first.1).into_bytes());
-                    }
-                    parts.push(tree.content(&node)?.to_vec());
-                }
-                FileKind::Symlink => parts.push(tree.read_link(&node.path)?),
-                FileKind::Dir => todo.extend(children(tree, &node.path)?.into_iter().rev()),
-                kind => parts.push(format!("{kind:?}").into_bytes()),
-            }
-        }
-    }
-    Ok(StepKey::of(parts.iter().map(Vec::as_slice)))
 }
 
 /// What is in the directory at the real path `dir`, sorted.

@@ -8,6 +8,7 @@ use dram_dockerfile::{Copy, From, Op, Plan, Step};
 use dram_image::TreePath;
 use dram_store::{ContextDir, Record, Tree};
 
+use crate::content::Content;
 use crate::copy::FromTree;
 use crate::parts::Key;
 use crate::run::Surroundings;
@@ -177,7 +178,7 @@ impl Doing<'_> {
         mut keys: Vec<Key>,
     ) -> Result<Record, BuildError> {
         let selected = select::select(from.tree as &dyn Tree, &copy.sources, place)?;
-        let content = select::digest(from.tree, &selected, !from.is_context)?;
+        let content = Content::of(from.tree, &selected, !from.is_context)?;
         keys.push(key::copy(copy, below, &content));
         let store = self.world.options.store;
         self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))

@@ -47,7 +47,7 @@ pub use dir::{Dir, FileKind, Meta, Status};
 pub use error::StoreError;
 pub use layers::{LayerId, Layers, Packed};
 pub use lock::StepLock;
-pub use memory::{Memory, Record, StepKey};
+pub use memory::{KeyMaker, Memory, Record, StepKey};
 pub use merged::Merged;
 pub use pack::Stamp;
 pub use programs::{Program, Programs};

@@ -20,12 +20,11 @@ pub struct StepKey([u8; 32]);
 impl StepKey {
     /// The key of `inputs`, each told apart from its neighbours by its length.
     pub fn of<'a>(inputs: impl IntoIterator<Item = &'a [u8]>) -> StepKey {
-        let mut hasher = blake3::Hasher::new();
+        let mut maker = KeyMaker::default();
         for input in inputs {
-            hasher.update(&(input.len() as u64).to_le_bytes());
-            hasher.update(input);
+            maker.add(input);
         }
-        StepKey(hasher.finalize().into())
+        maker.finish()
     }
 
     /// 64 hexadecimal digits.
@@ -33,9 +32,31 @@ impl StepKey {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
 
+    /// The bytes themselves.
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The bytes, to be an input of another key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// A key whose inputs come one after the other.
+#[derive(Debug, Default)]
+pub struct KeyMaker(blake3::Hasher);
+
+impl KeyMaker {
+    /// Adds an input.
+    pub fn add(&mut self, input: &[u8]) {
+        self.0.update(&(input.len() as u64).to_le_bytes());
+        self.0.update(input);
+    }
+
+    /// The key of all inputs, as [`StepKey::of`] makes it.
+    pub fn finish(&self) -> StepKey {
+        StepKey(self.0.finalize().into())
     }
 }
 
