@@ -31,7 +31,7 @@ mod words;
 pub use ast::{Dockerfile, Instruction, Keyword};
 pub use diagnostic::{Diagnostic, Severity};
 pub use graph::{Need, NeedKind, StageGraph, Triggers};
-pub use parse::{LONGEST_TEXT, MOST_INSTRUCTIONS, Parsed, parse};
+pub use parse::{LONGEST_TEXT, MOST_INSTRUCTIONS, Parsed, flags, parse};
 pub use plan::{
     Base, CacheMount, Copy, From, Mode, Mount, MountKind, MountedFile, Op, Plan, Run, RunNetwork, Script, Sharing,
     Source, SourceKind, Stage, Step, Unpack, Workdir,

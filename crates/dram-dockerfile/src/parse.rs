@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Report, Severity};
 use crate::lines::Lines;
 use crate::lint;
 
+pub use flags::flags;
 pub(crate) use onbuild::trigger;
 
 /// The longest text that is read, in bytes.

@@ -17,6 +17,7 @@ use crate::diagnostic::{Diagnostic, Report};
 use crate::graph::StageGraph;
 
 pub use mode::Mode;
+pub use mounts::{MOUNT_KEYS, MOUNT_TYPES};
 
 /// The steps of all stages that the target needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

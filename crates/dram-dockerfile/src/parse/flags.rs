@@ -68,6 +68,15 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
     }
 }
 
+/// The names of the flags that `keyword` has, refused ones not among them.
+pub fn flags(keyword: Keyword) -> impl Iterator<Item = &'static str> {
+    let taken = |(_, known): &&(&str, Known)| match known {
+        Known::Value | Known::List | Known::Switch => true,
+        Known::Refused(_) => false,
+    };
+    table(keyword).iter().filter(taken).map(|(name, _)| *name)
+}
+
 /// Checks the flags of an instruction and reports what is wrong with them; false when something is.
 pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bool {
     let name = keyword.name();

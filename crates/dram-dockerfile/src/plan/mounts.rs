@@ -13,7 +13,8 @@ use crate::diagnostic::{Diagnostic, quote};
 use crate::graph::Origin;
 use crate::paths;
 
-const KEYS: [&str; 19] = [
+/// The keys that `RUN --mount` has, for all types together.
+pub const MOUNT_KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
@@ -35,7 +36,8 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
-const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
+/// The types that `RUN --mount` has.
+pub const MOUNT_TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 /// The fields of one mount with their values, and which of them were given.
 #[derive(Default)]
@@ -222,7 +224,7 @@ impl Fields {
                 "required" => self.require(true, span)?,
                 // Labels of SELinux, for which other builders have these: no mount of ours needs one.
                 "z" => {}
-                _ if KEYS.contains(&key) => {
+                _ if MOUNT_KEYS.contains(&key) => {
                     let help = format!("write `{key}=…`");
                     return Err(Box::new(error(format!("{} lacks its value", quote(key))).help(help)));
                 }
@@ -240,7 +242,7 @@ impl Fields {
                     let error = error(format!("there are no mounts of type {}", quote(value)));
                     Box::new(
                         error
-                            .did_you_mean(&lower, TYPES)
+                            .did_you_mean(&lower, MOUNT_TYPES)
                             .note("the types are `bind`, `cache`, `tmpfs`, `secret` and `ssh`"),
                     )
                 })?;
@@ -332,7 +334,7 @@ impl Fields {
 
 fn unknown(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
     let error = Diagnostic::error(span.clone(), format!("a mount has no {}", quote(key)));
-    Box::new(error.did_you_mean(key, KEYS))
+    Box::new(error.did_you_mean(key, MOUNT_KEYS))
 }
 
 /// What Go's `strconv.ParseBool` takes.
