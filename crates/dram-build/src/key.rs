@@ -19,14 +19,14 @@ const WORKDIR: &str = "workdir 2";
 /// The key of a command in `below`.
 pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Key {
     // What is only visible to the command, such as a proxy's address, must not change what it makes.
-    let Run { argv, env, cwd, user, hidden_env: _, mounts: _, scripts: _, network: _, insecure: _ } = step;
+    let Run { argv, env, cwd, user, from_args, hidden_env: _, mounts: _, scripts: _, network: _, insecure: _ } = step;
     let network = match network {
         Network::Host => "host",
         Network::None => "none",
     };
     let mut parts = Parts::new(RUN).command(argv);
     for (name, value) in env {
-        parts = parts.with(Name::Variable { name: name.clone(), is_arg: false }, value.as_bytes());
+        parts = parts.with(Name::Variable { name: name.clone(), is_arg: from_args.contains(name) }, value.as_bytes());
     }
     parts.setting("the working directory", cwd).setting("the user", user).setting("--network", network).on(below)
 }

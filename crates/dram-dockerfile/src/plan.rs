@@ -8,7 +8,7 @@ mod mode;
 mod mounts;
 mod stage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use dram_image::ImageConfig;
@@ -103,6 +103,8 @@ pub struct Run {
     pub cwd: String,
     /// Whom it runs as, as `USER` has it: names or ids, maybe with a group; empty means root.
     pub user: String,
+    /// The names in `env` whose value an `ARG` gave. For messages: the command sees no difference.
+    pub from_args: BTreeSet<String>,
     /// Proxies given as build arguments. They are no part of what the step is.
     pub hidden_env: Vec<(String, String)>,
     /// What it sees beside the stage's files, in the order of the flags.

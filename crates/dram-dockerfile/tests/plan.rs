@@ -216,6 +216,7 @@ fn build_arguments() {
     );
     let Op::Run(run) = &plan.stages[0].steps[2].op else { panic!() };
     assert_eq!(run.env[1..], [("A".to_owned(), "2".to_owned()), ("B".to_owned(), String::new())]);
+    assert_eq!(run.from_args.iter().collect::<Vec<_>>(), ["A", "B"], "PATH is the image's");
     assert_eq!(
         run.hidden_env,
         [("HTTPS_PROXY".to_owned(), "http://p".to_owned()), ("https_proxy".to_owned(), "http://p".to_owned())]

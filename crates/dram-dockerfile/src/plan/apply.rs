@@ -246,11 +246,15 @@ impl Worker<'_> {
         let args: Vec<(String, String)> = args.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let created_by = history::run(&args, &argv);
         let env = scope.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let given = |name: &str, value: &str| self.state.args.has(name) && self.state.env.get(name) != Some(value);
+        let from_args =
+            scope.iter().filter(|(name, value)| given(name, value)).map(|(name, _)| name.to_owned()).collect();
         let run = Run {
             argv,
             env,
             cwd: self.state.dir(),
             user: self.state.config.config.user.clone(),
+            from_args,
             hidden_env: self.graph.settings.proxies(),
             mounts: mounts?,
             scripts,
