@@ -22,7 +22,8 @@ pub(super) fn mount(flag: &Word, report: &mut Report) -> Option<MountLine> {
             None => (field.to_lowercase(), None),
         };
         // A stage must be known before any variable is.
-        if key == "from" && value.as_deref().is_some_and(|value| value[..value.len().saturating_sub(1)].contains('$')) {
+        if key == "from" && value.as_deref().is_some_and(|value| value.find('$').is_some_and(|at| at + 1 < value.len()))
+        {
             report.push(
                 Diagnostic::error(flag.span.clone(), format!("{} takes no variables", quote("from")))
                     .help("name a stage with `FROM $IMAGE AS name` and mount from that"),
