@@ -1,0 +1,104 @@
+//! The Dockerfile becomes a plan, or remarks about what is wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dram_build::Outside;
+use dram_dockerfile::{Diagnostic, Parsed, Plan, Settings, Severity, StageGraph, Triggers};
+use dram_image::ImageConfig;
+use dram_store::Store;
+
+use super::outside::outside;
+use super::source::Source;
+use crate::failure::{Failure, Remarks};
+use crate::{ambient, cli, report};
+
+/// Reads the Dockerfile, finds what it needs from outside, and plans. Warnings are shown; errors all at once.
+pub(super) fn plan(
+    store: &Store,
+    args: &cli::Build,
+    source: &Source,
+    build_args: BTreeMap<String, String>,
+    contexts: &BTreeMap<String, String>,
+) -> Result<(Plan, BTreeMap<String, Outside>), Failure> {
+    let parsed = dram_dockerfile::parse(&source.bytes);
+    let settings = Settings {
+        target: args.target.clone(),
+        build_args,
+        contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
+        os: "linux".to_owned(),
+        architecture: ambient::architecture().to_owned(),
+        variant: None,
+        builder: None,
+    };
+    let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
+    let found = |(name, outside): (&String, &Outside)| match outside {
+        Outside::Image(image) => Some((name.clone(), image.config.value().clone())),
+        Outside::Dir(_) => None,
+    };
+    let found: BTreeMap<String, ImageConfig> = outside.iter().filter_map(found).collect();
+    let (plan, more) = graph.plan(&found);
+    remarks.extend(more);
+    let Some(plan) = plan.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
+    if !remarks.is_empty() && args.progress != cli::Progress::Quiet {
+        report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks });
+    }
+    Ok((plan, outside))
+}
+
+/// The stages, what they need from outside, and what there is to say about them.
+struct Graph {
+    graph: StageGraph,
+    outside: BTreeMap<String, Outside>,
+    remarks: Vec<Diagnostic>,
+}
+
+/// Reads the stages and finds what they need. An image may have triggers that need more, so this is done until all is
+/// known.
+fn graph(
+    store: &Store,
+    source: &Source,
+    parsed: &Parsed,
+    settings: &Settings,
+    contexts: &BTreeMap<String, String>,
+) -> Result<Graph, Failure> {
+    let mut triggers = Triggers::new();
+    loop {
+        let mut remarks = parsed.diagnostics.clone();
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
+        remarks.extend(more);
+        let Some(graph) = graph.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
+        let (outside, more) = outside(store, &graph.needs(), settings, contexts)?;
+        if has_errors(&more) {
+            let diagnostics = remarks.into_iter().chain(more).collect();
+            let mut failure = wrong(source, diagnostics);
+            failure.becomes_work();
+            return Err(failure);
+        }
+        let found = |(name, outside): (&String, &Outside)| match outside {
+            Outside::Image(image) => Some((name.clone(), image.config.value().config.on_build.clone())),
+            Outside::Dir(_) => None,
+        };
+        let found: Triggers = outside.iter().filter_map(found).filter(|(_, texts)| !texts.is_empty()).collect();
+        if found == triggers {
+            return Ok(Graph { graph, outside, remarks });
+        }
+        triggers = found;
+    }
+}
+
+fn has_errors(remarks: &[Diagnostic]) -> bool {
+    remarks.iter().any(|remark| remark.severity == Severity::Error)
+}
+
+/// The errors; what a warning at the same place proposes may be just what is meant.
+fn wrong(source: &Source, remarks: Vec<Diagnostic>) -> Failure {
+    let (mut remarks, warnings): (Vec<_>, Vec<_>) =
+        remarks.into_iter().partition(|remark| remark.severity == Severity::Error);
+    for warning in warnings {
+        if let Some(error) = remarks.iter_mut().find(|error| error.span == warning.span) {
+            error.helps.splice(0..0, warning.helps);
+        }
+    }
+    remarks.sort_by_key(|remark| remark.span.start);
+    Failure::text(source.name.clone(), source.text.clone(), remarks)
+}

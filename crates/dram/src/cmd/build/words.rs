@@ -1,0 +1,19 @@
+//! Words of the command line with an inner form: `K=V`.
+
+use std::collections::BTreeMap;
+
+use crate::failure::Failure;
+use crate::{ambient, cli};
+
+pub(super) fn build_args(args: &cli::Build) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for text in &args.build_arg {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Failure::usage(format!("`--build-arg {text}` has no name"))),
+            Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
+            // As engines do: without a value it is the environment's, and nothing when that has none.
+            None => drop(ambient::variable(text).map(|value| all.insert(text.clone(), value))),
+        }
+    }
+    Ok(all)
+}
