@@ -14,6 +14,22 @@ pub(crate) fn absolute(dir: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// `path` without `.`, `..` and doubled slashes where that is possible, as Go's `path.Clean`.
+pub(crate) fn clean(path: &str) -> String {
+    if path.starts_with('/') {
+        return absolute("/", path);
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
+}
+
 /// Where `COPY` puts things: absolute, with a slash at the end where the text says that it is a directory.
 pub(crate) fn destination(dir: &str, path: &str) -> String {
     let mut place = absolute(dir, path);
@@ -49,6 +65,15 @@ mod tests {
         ];
         for (dir, path, expected) in table {
             assert_eq!(destination(dir, path), expected, "{dir} {path}");
+        }
+    }
+
+    #[test]
+    fn clean_paths() {
+        for (path, expected) in
+            [("", "."), ("a//b/./c/..", "a/b"), ("../../a", "../../a"), ("a/../../b", "../b"), ("/a/../..//b/", "/b")]
+        {
+            assert_eq!(clean(path), expected, "{path}");
         }
     }
 

@@ -15,6 +15,7 @@ fn lines(text: &str) -> Vec<String> {
 fn mounts() {
     let table = [
         ("target=a", "bind / of context at /w/a"),
+        ("type=bind", "bind / of context at /w"),
         ("type=bind,source=lib/../x,target=/a,rw", "bind /x of context at /a writable"),
         ("type=bind,src=x,dst=/a,readonly=false", "bind /x of context at /a writable"),
         ("type=bind,src=x,dst=/a,rw=false", "bind /x of context at /a"),
@@ -22,7 +23,7 @@ fn mounts() {
         ("type=bind,from=scratch,target=/a", "bind / of nothing at /a"),
         ("type=bind,from=busybox,target=/a", "bind / of named busybox at /a"),
         ("TYPE=Cache,target=/c/", "cache /c at /c Shared 755 0:0"),
-        ("type=cache,target=c", "cache /c at /w/c Shared 755 0:0"),
+        ("type=cache,target=c", "cache c at /w/c Shared 755 0:0"),
         ("type=cache,target=/c,id=x,sharing=locked,ro,mode=0700,uid=1,gid=2", "cache x at /c Locked read-only 700 1:2"),
         ("type=cache,target=/c,from=busybox,source=bin", "cache /c at /c Shared 755 0:0 from /bin of named busybox"),
         ("type=tmpfs,target=/t", "tmpfs /t None"),

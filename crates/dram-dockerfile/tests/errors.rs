@@ -34,7 +34,7 @@ fn heredocs_that_are_wrong() {
 fn mounts_that_are_wrong() {
     check(&[
         ("RUN --mount=type=cahce,target=/a x", "there are no mounts of type `cahce`"),
-        ("RUN --mount=type=cache x", "a mount lacks its `target`"),
+        ("RUN --mount=type=cache x", "nothing can be mounted on `/`"),
         ("RUN --mount=type=cache,target=/ x", "nothing can be mounted on `/`"),
         ("RUN --mount=target x", "`target` lacks its value"),
         ("RUN --mount=type=cache,targt=/a x", "a mount has no `targt`"),

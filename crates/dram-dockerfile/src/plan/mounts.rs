@@ -164,7 +164,7 @@ impl Worker<'_> {
 
     fn cache(&self, fields: &Fields, from: Option<From>, span: &Range<usize>) -> Outcome<CacheMount> {
         let target = self.target(&fields.target, span)?;
-        let id = if fields.id.is_empty() { paths::absolute("/", &fields.target) } else { fields.id.clone() };
+        let id = if fields.id.is_empty() { paths::clean(&fields.target) } else { fields.id.clone() };
         let namespace = self.graph.settings.build_args.get("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty());
         let source = paths::absolute("/", &fields.source);
         Ok(CacheMount {
@@ -201,14 +201,13 @@ impl Worker<'_> {
         Ok(MountKind::Secret { id, file, env, required: fields.required })
     }
 
-    /// A target as an absolute path.
+    /// A target as an absolute path; none is the working directory.
     fn target(&self, target: &str, span: &Range<usize>) -> Outcome<String> {
         let path = paths::absolute(&self.state.dir(), target);
-        if target.is_empty() || path == "/" {
-            let message =
-                if target.is_empty() { "a mount lacks its `target`" } else { "nothing can be mounted on `/`" };
-            let error = Diagnostic::error(span.clone(), message);
-            return Err(Box::new(error.help("name a directory below it: `--mount=…,target=/path`")));
+        if path == "/" {
+            let error = Diagnostic::error(span.clone(), "nothing can be mounted on `/`");
+            let help = "name a directory below it, `--mount=…,target=/path`, or write a `WORKDIR` above";
+            return Err(Box::new(error.help(help)));
         }
         Ok(path)
     }
