@@ -13,6 +13,7 @@
 //!   packs/ID.origin      which layer a tar was packed from
 //!   packs/ID.size      how long a layer's tar is
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
+//!   caches/KEY.N/      what a cache mount shows: it outlives builds
 //!   steplocks/KEY      held while a step runs, so that two builds share it
 //!   work/NAME/         half-done things of a running process; swept when it is gone
 //! ```
@@ -21,6 +22,7 @@
 //! `work/` and is renamed into place when whole.
 
 mod blobs;
+mod caches;
 mod compress;
 mod context;
 pub mod dir;
@@ -41,6 +43,7 @@ mod unpack;
 mod work;
 
 pub use blobs::{BlobWriter, Blobs};
+pub use caches::{ArchiveError, Cache, CacheName, CacheUse, Caches, Imported, TakenCache};
 pub use compress::{Compression, Unpacked};
 pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};

@@ -69,7 +69,8 @@ impl StepLock {
     }
 }
 
-fn is_same(path: &Path, file: &File) -> bool {
+/// Whether `path` still names the file that is open.
+pub(crate) fn is_same(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (fs::metadata(path), file.metadata()) {
         (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
-use crate::{Blobs, Layers, Memory, Refs, StepKey, StepLock, StoreError, Work, lock};
+use crate::{Blobs, Caches, Layers, Memory, Refs, StepKey, StepLock, StoreError, Work, lock};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
+
+/// What is made when it is missing.
+const DIRECTORIES: [&str; 10] =
+    ["work", "oci", "oci/blobs", "oci/blobs/sha256", "layers", "steps", "packs", "contexts", "caches", "steplocks"];
 
 /// An open store. While it lives, nobody collects garbage.
 #[derive(Debug)]
@@ -66,9 +70,7 @@ impl Store {
         make_dir(root, 0o700)?;
         // Mounts and helpers resolve these paths from other directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
-        for name in
-            ["work", "oci", "oci/blobs", "oci/blobs/sha256", "layers", "steps", "packs", "contexts", "steplocks"]
-        {
+        for name in DIRECTORIES {
             make_dir(&root.join(name), 0o755)?;
         }
         let lock = lock(&root.join("lock"))?;
@@ -109,6 +111,11 @@ impl Store {
     /// The remembered steps.
     pub fn memory(&self) -> Memory<'_> {
         Memory::new(self)
+    }
+
+    /// What cache mounts show.
+    pub fn caches(&self) -> Caches<'_> {
+        Caches::new(self)
     }
 
     /// Waits until nobody else, in this process or another, works on `what`, a layer for one.
