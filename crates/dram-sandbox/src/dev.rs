@@ -7,7 +7,7 @@ use crate::stubs::{self, open_beneath};
 use crate::sys;
 use rustix::fs::{
     CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, major, makedev, minor, mkdirat, mknodat, openat,
-    symlinkat, unlinkat,
+    symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -45,13 +45,13 @@ const LINKS: &[(&str, &str)] = &[
 /// The group that owns terminals on every distribution that has such a group.
 const TTY_GROUP: u32 = 5;
 
-/// The name of a memory file for the moment until it is shown elsewhere.
-const UNSEEN: &str = ".shown";
-
 /// The mounted `/dev`.
 pub(crate) struct Devices {
     directory: OwnedFd,
     null: OwnedFd,
+    /// A directory over which something else is mounted: what is in it can be shown elsewhere and is not seen here. (What
+    /// has no name at all could not be shown, nor could anything be mounted over it.)
+    unseen: OwnedFd,
 }
 
 /// The two ends of the command's terminal.
@@ -80,13 +80,14 @@ impl Devices {
         for (says, name) in LINKS {
             symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
         }
-        mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
+        let unseen =
+            mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
         let size = shm_size.to_string();
         mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
         // Kernels are built without message queues too; nothing common needs them.
         let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
         let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;
-        Ok(Devices { directory, null })
+        Ok(Devices { directory, null, unseen })
     }
 
     /// A mount of the null device, to cover a file with.
@@ -94,19 +95,16 @@ impl Devices {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
-    /// Mounts a file that exists in memory only on `place`.
-    pub(crate) fn show_file(&self, place: BorrowedFd<'_>, file: &ShownFile) -> Result<(), SandboxError> {
+    /// Mounts a file that exists in memory only on `place`. `name` is one that no other file shown has.
+    pub(crate) fn show_file(&self, place: BorrowedFd<'_>, file: &ShownFile, name: &str) -> Result<(), SandboxError> {
         let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
-        let at = self.directory.as_fd();
-        write_unseen(at, file).map_err(failed)?;
-        let mount = clone_tree(at, UNSEEN.as_bytes(), false).map_err(|e| failed(e.into()))?;
+        write_file(self.unseen.as_fd(), name, file).map_err(failed)?;
+        let mount = clone_tree(self.unseen.as_fd(), name.as_bytes(), false).map_err(|e| failed(e.into()))?;
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, file.mode & 0o111 == 0);
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, file.read_only);
         sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), 0).map_err(failed)?;
-        attach(mount.as_fd(), place).map_err(|e| SandboxError::mount("mount on", &file.target, e))?;
-        // Only now: what has no name cannot be mounted.
-        unlinkat(at, UNSEEN, rustix::fs::AtFlags::empty()).map_err(|e| failed(e.into()))
+        attach(mount.as_fd(), place).map_err(|e| SandboxError::mount("mount on", &file.target, e))
     }
 
     /// A new terminal from the jail's own instance, also shown as `/dev/console`, belonging to `owner`.
@@ -125,9 +123,9 @@ impl Devices {
 }
 
 /// Writes the contents before anybody but root may read them, and then sets who may.
-fn write_unseen(at: BorrowedFd<'_>, shown: &ShownFile) -> std::io::Result<()> {
+fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(openat(at, UNSEEN, flags, Mode::from_raw_mode(0o600))?);
+    let mut file = File::from(openat(at, name, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(&shown.contents)?;
     if (shown.uid, shown.gid) != (0, 0) {
         fchown(&file, Some(Uid::from_raw(shown.uid)), Some(Gid::from_raw(shown.gid)))?;
@@ -174,17 +172,19 @@ fn show_at(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), 
     attach(mount, place.as_fd()).map_err(failed)
 }
 
+/// Makes a directory and mounts on it. Returns the directory, now hidden.
 fn mount_below(
     at: BorrowedFd<'_>,
     name: &str,
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
-) -> Result<(), SandboxError> {
+) -> Result<OwnedFd, SandboxError> {
     let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
     mkdirat(at, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
     let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-    attach(new_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)
+    attach(new_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)?;
+    Ok(place)
 }
 
 /// The terminal group is named only where this user namespace knows it.

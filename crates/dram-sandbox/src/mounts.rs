@@ -58,7 +58,8 @@ pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxE
     }
     let Root::Overlay { stubs, .. } = &jail.root;
     let around = Surroundings { foothold: stubs, initial, devices: jail.insecure };
-    let mut wanted = jail.mounts.iter().map(|mount| Wanted::new(mount, &around)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| Wanted::new(mount, number, &around));
+    let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
     let root = mount_root(jail, &mut wanted, initial)?;
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
     mount_sys(root.as_fd(), jail, initial)?;

@@ -19,6 +19,8 @@ const SHARED: u32 = 0o1777;
 /// One mount of the description, on its way into the jail.
 pub(crate) struct Wanted<'a> {
     mount: &'a Mount,
+    /// Its place in the list.
+    number: usize,
     /// What it shows, if that exists already.
     tree: Option<Tree>,
     /// Whether the image has nothing where it goes.
@@ -27,12 +29,12 @@ pub(crate) struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     /// Takes up what it shows, if that exists already.
-    pub(crate) fn new(mount: &'a Mount, around: &Surroundings<'_>) -> Result<Wanted<'a>, SandboxError> {
+    pub(crate) fn new(mount: &'a Mount, number: usize, around: &Surroundings<'_>) -> Result<Wanted<'a>, SandboxError> {
         let tree = match mount {
             Mount::Bind(bind) => Some(around.take_up(bind)?),
             Mount::Tmpfs(_) | Mount::File(_) => None,
         };
-        Ok(Wanted { mount, tree, lacking: false })
+        Ok(Wanted { mount, number, tree, lacking: false })
     }
 
     fn target(&self) -> Target<'a> {
@@ -75,7 +77,7 @@ impl<'a> Wanted<'a> {
         let point = if place.is_missing() { make_point(root, &place, &target)? } else { open_point(root, &place)? };
         let failed = |e: Errno| SandboxError::mount("mount on", target.path, e);
         match (self.mount, &self.tree) {
-            (Mount::File(file), _) => devices.show_file(point.as_fd(), file),
+            (Mount::File(file), _) => devices.show_file(point.as_fd(), file, &self.number.to_string()),
             (Mount::Tmpfs(tmpfs), _) => {
                 let inherited = if self.lacking || place.is_missing() { None } else { Some(mode_of(point.as_fd())?) };
                 let mount = new_tmpfs(tmpfs, inherited, nodev)?;

@@ -1,6 +1,6 @@
 //! A root file system to run in, and what is left of the run.
 
-use dram_sandbox::{Exit, Jail, Root, Running, SandboxError, Stdio3};
+use dram_sandbox::{Bind, Exit, Jail, Mount, Root, Running, SandboxError, Source, Stdio3};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -166,4 +166,45 @@ pub(crate) fn probe_command(house: &House, jail: &Jail, before: &[&str]) -> Comm
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null());
     command
+}
+
+/// A finished command, or the reason why there was none (then the code is 99), with all it said.
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) text: String,
+}
+
+/// Does it twice, each time in a house of its own: as root, and as a user in a namespace of its own. `make` says what to
+/// run, `check` looks at what came of it.
+pub(crate) fn both(make: impl Fn(&House) -> Jail, check: impl Fn(&House, &Ended)) {
+    let house = House::usual();
+    let output = by_probe(&house, &make(&house), &["/usr/bin/env"]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    check(&house, &Ended { code: output.status.code().unwrap_or(-1), text });
+    let house = House::usual();
+    let mut jail = make(&house);
+    jail.no_new_privs = true;
+    let (code, text) = crate::rootless::run(&house, &jail, &crate::rootless::AS_USER);
+    check(&house, &Ended { code, text });
+}
+
+/// Like [`both`], for a command that says this and changes nothing in its image.
+pub(crate) fn both_say(expected: &str, make: impl Fn(&House) -> Jail) {
+    both(make, |house, ended| {
+        assert_eq!((ended.code, ended.text.as_str()), (0, expected));
+        assert!(house.changed().is_empty(), "{:?}", house.changed());
+    });
+}
+
+/// Like [`both`], for a jail that does not start, with this in the reason.
+pub(crate) fn both_refuse(reason: &str, make: impl Fn(&House) -> Jail) {
+    both(make, |house, ended| {
+        assert_eq!(ended.code, 99, "{}", ended.text);
+        assert!(ended.text.contains(reason), "{}", ended.text);
+        assert!(house.changed().is_empty(), "{:?}", house.changed());
+    });
+}
+
+pub(crate) fn bind(source: Source, target: &str, read_only: bool) -> Mount {
+    Mount::Bind(Bind { source, target: target.as_bytes().to_vec(), read_only })
 }

@@ -1,7 +1,7 @@
 //! The upper directory holds what the command changed, and nothing else.
 
-use crate::house::{House, out, run, start};
-use dram_sandbox::{Bind, Exit, Mount, SandboxError, ShownFile, Source};
+use crate::house::{House, bind, out, run, start};
+use dram_sandbox::{Exit, Mount, SandboxError, ShownFile, Source};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, chown};
 
@@ -127,12 +127,9 @@ fn volumes_are_the_hosts_directories() {
     let (data, fixed) = (house.place.join("data"), house.place.join("fixed"));
     fs::create_dir(&data).unwrap();
     fs::write(&fixed, "fixed\n").unwrap();
-    let bind = |source: &std::path::Path, target: &str, read_only| {
-        Mount::Bind(Bind { source: Source::Host(source.to_owned()), target: target.as_bytes().to_vec(), read_only })
-    };
     let mut jail = house
         .shell("cat /fixed; echo x > /fixed; echo new > /vol/data/file; mknod /vol/data/m c 1 1 && cat /vol/data/m");
-    jail.mounts = vec![bind(&data, "/vol/data", false), bind(&fixed, "/fixed", true)];
+    jail.mounts = vec![bind(Source::Host(data.clone()), "/vol/data", false), bind(Source::Host(fixed), "/fixed", true)];
     let said = run(&jail);
     assert_eq!(said.out, "fixed\n");
     assert!(said.err.contains("Read-only file system") && said.err.contains("Permission denied"), "{}", said.err);

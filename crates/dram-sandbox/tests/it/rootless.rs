@@ -31,7 +31,7 @@ fn lend(house: &House) -> String {
     probe.to_str().unwrap().to_owned()
 }
 
-fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) {
+pub(crate) fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) {
     user();
     let probe = lend(house);
     // `env` stands for the probe in the list, so that the copy is what runs.
@@ -43,7 +43,7 @@ fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8(text).unwrap())
 }
 
-const AS_USER: [&str; 4] = ["setpriv", "--reuid=dramtest", "--regid=dramtest", "--init-groups"];
+pub(crate) const AS_USER: [&str; 4] = ["setpriv", "--reuid=dramtest", "--regid=dramtest", "--init-groups"];
 
 #[test]
 fn a_user_runs_commands_over_an_overlay() {

@@ -1,0 +1,123 @@
+//! Images that try to lead mounts astray.
+
+use crate::house::{House, bind, both, both_refuse};
+use dram_sandbox::{Mount, ShownFile, Source, Tmpfs};
+use std::fs;
+
+/// A name that nothing on the machine has.
+const TRACE: &str = "trace-of-a-jail";
+
+fn secret(target: String) -> Mount {
+    Mount::File(ShownFile { mode: 0o400, read_only: true, ..ShownFile::new(target, "secret\n") })
+}
+
+fn tmpfs(target: &str) -> Mount {
+    Mount::Tmpfs(Tmpfs { target: target.into(), size: None, mode: None })
+}
+
+/// Nothing new is in the directories that the links of these tests name, nor mounted.
+fn unharmed(house: &House) {
+    for place in
+        ["/", "/etc", "/dev", "/dev/shm", "/run", "/tmp", "/root", "/sys/kernel", house.place.to_str().unwrap()]
+    {
+        let trace = format!("{place}/{TRACE}");
+        assert!(fs::symlink_metadata(&trace).is_err(), "{trace}");
+    }
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(TRACE));
+    assert!(house.changed().is_empty(), "{:?}", house.changed());
+}
+
+#[test]
+fn a_link_at_a_target_leads_nowhere_else() {
+    for says in ["/etc", "../..", "../../../../../../etc", "/", "/dev", "/dev/shm", "/tmp", "/nowhere/at/all", "HOUSE"]
+    {
+        let make = |house: &House| {
+            let says = if says == "HOUSE" { house.place.to_str().unwrap() } else { says };
+            house.link(says, "run/secrets");
+            let mut jail = house.shell(&format!("cat /run/secrets/{TRACE} /run/secrets/{TRACE}.d/{TRACE}"));
+            jail.mounts = vec![
+                secret(format!("/run/secrets/{TRACE}")),
+                tmpfs(&format!("/run/secrets/{TRACE}.d")),
+                secret(format!("/run/secrets/{TRACE}.d/{TRACE}")),
+            ];
+            jail
+        };
+        both(make, |house, ended| {
+            assert_eq!((ended.code, ended.text.as_str()), (0, "secret\nsecret\n"), "{says}");
+            unharmed(house);
+        });
+    }
+}
+
+#[test]
+fn a_link_in_the_devices_directory_is_hidden_by_it() {
+    let make = |house: &House| {
+        house.link("/etc", "dev/pipes");
+        house.link("/etc", "dev/shm");
+        let mut jail = house.shell(&format!("cat /dev/pipes/{TRACE} /dev/shm/{TRACE}; ls /etc | grep {TRACE}; true"));
+        jail.mounts = vec![secret(format!("/dev/pipes/{TRACE}")), secret(format!("/dev/shm/{TRACE}"))];
+        jail
+    };
+    both(make, |house, ended| {
+        assert_eq!((ended.code, ended.text.as_str()), (0, "secret\nsecret\n"));
+        unharmed(house);
+    });
+}
+
+#[test]
+fn links_that_lead_to_the_kernel_or_the_root_or_around_are_refused() {
+    for (says, reason) in [
+        ("/proc/self/root/etc", "links of the image lead it to `/proc`"),
+        ("/proc/1/cwd", "links of the image lead it to `/proc`"),
+        ("/proc/self/fd/3", "links of the image lead it to `/proc`"),
+        ("/proc/sys/kernel", "links of the image lead it to `/proc`"),
+        ("../proc", "links of the image lead it to `/proc`"),
+        ("/sys/kernel", "links of the image lead it to `/sys`"),
+        ("/", "it is the root of the file system"),
+        ("../../../..", "it is the root of the file system"),
+        ("target", "too many symbolic links"),
+        ("../tmp/loop/x", "too many symbolic links"),
+    ] {
+        let make = |mount: fn(&House) -> Mount| {
+            move |house: &House| {
+                house.link(says, "run/target");
+                house.link("loop", "tmp/loop");
+                let mut jail = house.shell("true");
+                jail.mounts = vec![mount(house)];
+                jail
+            }
+        };
+        both_refuse(reason, make(|_| tmpfs("/run/target")));
+        both_refuse(reason, make(|house| bind(Source::Host(house.base("bin")), "/run/target", false)));
+    }
+    both_refuse("it is the root of the file system", |house| {
+        let mut jail = house.shell("true");
+        jail.mounts = vec![tmpfs("/tmp/..")];
+        jail
+    });
+}
+
+#[test]
+fn a_link_in_a_mount_cannot_put_anything_into_the_layer() {
+    let linked = |house: &House, says: &str| {
+        let context = house.place.join("context");
+        fs::create_dir_all(&context).unwrap();
+        std::os::unix::fs::symlink(says, context.join("link")).unwrap();
+        bind(Source::Host(context), "/ctx", false)
+    };
+    both_refuse("a link in another mount leads it to `/opt/trace-of-a-jail`, which the image lacks", |house| {
+        let mut jail = house.shell("true");
+        jail.mounts = vec![linked(house, "/opt"), secret(format!("/ctx/link/{TRACE}"))];
+        jail
+    });
+    let make = |house: &House| {
+        house.file(&format!("opt/{TRACE}"), "the image's");
+        let mut jail = house.shell(&format!("cat /opt/{TRACE}"));
+        jail.mounts = vec![linked(house, "../../../opt"), secret(format!("/ctx/link/{TRACE}"))];
+        jail
+    };
+    both(make, |house, ended| {
+        assert_eq!((ended.code, ended.text.as_str()), (0, "secret\n"));
+        unharmed(house);
+    });
+}

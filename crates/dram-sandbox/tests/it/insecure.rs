@@ -1,0 +1,46 @@
+//! A command that keeps all powers.
+
+use crate::house::{House, out};
+use crate::rootless;
+use dram_sandbox::Ids;
+
+#[test]
+fn root_gives_everything() {
+    let house = House::usual();
+    let script = "grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|Seccomp|NoNewPrivs):' /proc/self/status | uniq -f 1; \
+                  mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; \
+                  mknod /zero c 1 5 && head -c 2 /zero | wc -c; rm /zero; \
+                  test -w /proc/sys/kernel/hostname && echo own > /proc/sys/kernel/hostname && hostname; \
+                  ls /dev/kmsg /dev/net/tun /dev/loop-control /dev/loop0; \
+                  grep -c ' /sys sysfs rw' /proc/mounts; grep -c ' /proc/kcore ' /proc/mounts; umount /tmp/m; rmdir /tmp/m";
+    let mut jail = house.shell(script);
+    jail.insecure = true;
+    let said = out(&jail);
+    let bounding = std::fs::read_to_string("/proc/self/status").unwrap();
+    let all = bounding.lines().find_map(|line| line.strip_prefix("CapPrm:\t")).unwrap();
+    let expected = format!(
+        "CapInh:\t{all}\nNoNewPrivs:\t0\nmounted\n2\nown\n\
+         /dev/kmsg\n/dev/loop-control\n/dev/loop0\n/dev/net/tun\n1\n0\n"
+    );
+    assert_eq!(said, expected);
+    assert_eq!(house.changed(), ["/tmp", "/zero"].map(str::to_owned)[..1].to_vec());
+}
+
+#[test]
+fn another_user_keeps_the_powers_too() {
+    let house = House::usual();
+    let mut jail = house.shell("id -u; hostname changed && hostname");
+    jail.insecure = true;
+    jail.user = Ids { uid: 1000, gid: 1000, groups: vec![] };
+    assert_eq!(out(&jail), "1000\nchanged\n");
+}
+
+#[test]
+fn a_user_namespace_has_nothing_to_give() {
+    let house = House::usual();
+    let mut jail = house.shell("true");
+    jail.insecure = true;
+    let (code, said) = rootless::run(&house, &jail, &rootless::AS_USER);
+    assert_eq!(code, 99);
+    assert!(said.contains("an insecure command needs root of the machine"), "{said}");
+}

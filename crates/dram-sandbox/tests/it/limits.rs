@@ -1,0 +1,70 @@
+//! Resource limits.
+
+use crate::house::{House, both_refuse, both_say, out};
+use dram_sandbox::{Limit, ResourceLimit};
+
+/// The rows of `/proc/self/limits`, in the order of [`Limit::ALL`].
+const ROWS: [&str; 15] = [
+    "Max core file size",
+    "Max cpu time",
+    "Max data size",
+    "Max file size",
+    "Max file locks",
+    "Max locked memory",
+    "Max msgqueue size",
+    "Max nice priority",
+    "Max open files",
+    "Max processes",
+    "Max resident set",
+    "Max realtime priority",
+    "Max realtime timeout",
+    "Max pending signals",
+    "Max stack size",
+];
+
+/// How far this process could raise a limit, as the kernel says: not even root of every container may go beyond that.
+fn ceiling(row: &str) -> u64 {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let numbers = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap();
+    numbers.split_whitespace().nth(1).unwrap().parse().unwrap_or(u64::MAX)
+}
+
+#[test]
+fn every_limit_reaches_the_command() {
+    let house = House::usual();
+    for (limit, row) in Limit::ALL.into_iter().zip(ROWS) {
+        let hard = ceiling(row).min(888_888_000);
+        let soft = hard - hard / 8;
+        let mut jail = house.shell(&format!("grep '^{row} ' /proc/self/limits"));
+        jail.limits = vec![ResourceLimit { what: limit, soft: Some(soft), hard: Some(hard) }];
+        let said = out(&jail);
+        let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert_eq!(numbers, [soft, hard], "{said}");
+    }
+}
+
+#[test]
+fn a_limit_holds_and_can_be_none() {
+    both_say("5\n9\nunlimited\n", |house| {
+        let mut jail = house.shell("ulimit -n; ulimit -Hn; ulimit -c");
+        jail.limits = vec![
+            ResourceLimit { what: Limit::Nofile, soft: Some(5), hard: Some(9) },
+            ResourceLimit { what: Limit::Core, soft: None, hard: None },
+        ];
+        jail
+    });
+}
+
+#[test]
+fn a_refused_limit_is_named() {
+    both_refuse("the kernel refuses the limit `nofile` of 9 (at most 8)", |house| {
+        let mut jail = house.shell("true");
+        jail.limits = vec![ResourceLimit { what: Limit::Nofile, soft: Some(9), hard: Some(8) }];
+        jail
+    });
+    both_refuse("the kernel refuses the limit `nofile` of 1024 (at most unlimited)", |house| {
+        let mut jail = house.shell("true");
+        jail.limits = vec![ResourceLimit { what: Limit::Nofile, soft: Some(1024), hard: None }];
+        jail
+    });
+}
