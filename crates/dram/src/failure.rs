@@ -155,10 +155,15 @@ fn chain(error: &dyn Error) -> Vec<String> {
 
 fn class_of(error: &SandboxError) -> Class {
     match error {
-        SandboxError::Namespaces { .. } | SandboxError::ReadOnlyRoot { .. } | SandboxError::Filter { .. } => {
+        SandboxError::Namespaces { .. }
+        | SandboxError::ReadOnlyRoot { .. }
+        | SandboxError::Filter { .. }
+        | SandboxError::Insecure => Class::Lack,
+        SandboxError::Mount { source, .. } | SandboxError::Limit { source, .. }
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
             Class::Lack
         }
-        SandboxError::Mount { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => Class::Lack,
         _ => Class::Work,
     }
 }
@@ -179,6 +184,12 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
         SandboxError::MissingInterpreter { .. } => "install the interpreter in this stage, or copy it in",
         SandboxError::TooManyLayers { .. } => "put several RUN instructions into one, with `&&` between the commands",
         SandboxError::WorkingDirectory { .. } => "make the directory, or name another one",
+        SandboxError::ReadOnlyMountPoint { .. } => {
+            "make it in what the outer mount shows, or let that one be written to with `rw`"
+        }
+        SandboxError::ForbiddenMountPoint { .. } => "mount it somewhere else",
+        SandboxError::Limit { .. } => "ask for no more than `ulimit -H` shows here, or run dram as root",
+        SandboxError::Insecure => "run dram as root of the machine, or leave `--security=insecure` out",
         error if class_of(error) == Class::Lack => "`dram doctor` shows what this machine lacks",
         _ => return Vec::new(),
     };

@@ -166,9 +166,9 @@ fn a_file_is_no_directory_and_the_other_way_round() {
     ] {
         both_refuse(reason, |house| {
             if is_directory {
-                house.dir("there")
+                house.dir("there");
             } else {
-                house.file("there", "")
+                house.file("there", "");
             }
             let mut jail = house.shell("true");
             jail.mounts = vec![mount(house)];
@@ -179,9 +179,9 @@ fn a_file_is_no_directory_and_the_other_way_round() {
             fs::create_dir_all(&context).unwrap();
             let there = context.join("there");
             if is_directory {
-                fs::create_dir(there).unwrap()
+                fs::create_dir(there).unwrap();
             } else {
-                fs::write(there, "").unwrap()
+                fs::write(there, "").unwrap();
             }
             let inner = match mount(house) {
                 Mount::Tmpfs(one) => Mount::Tmpfs(Tmpfs { target: [b"/ctx", one.target.as_slice()].concat(), ..one }),
