@@ -65,7 +65,48 @@ fn explain(program: &[u8], error: io::Error) -> SandboxError {
     {
         return SandboxError::MissingInterpreter { program: text(program), interpreter: text(&interpreter) };
     }
+    if error.raw_os_error() == Some(libc::ENOEXEC)
+        && let Some(machine) = foreign(program)
+    {
+        let own = OWN_MACHINE.1.to_owned();
+        return SandboxError::ForeignProgram { program: text(program), machine, own };
+    }
     SandboxError::NotExecutable { program: text(program), source: error }
+}
+
+/// The machine of this program as ELF numbers it (`e_machine`), and its Go name.
+const OWN_MACHINE: (u64, &str) = if cfg!(target_arch = "aarch64") { (183, "arm64") } else { (62, "amd64") };
+
+/// The processor that a program, or what interprets it, is for, when it is not this machine's.
+fn foreign(program: &[u8]) -> Option<String> {
+    let mut start = read_start(program).ok()?;
+    if start.starts_with(b"#!") {
+        start = read_start(&interpreter(&start)?).ok()?;
+    }
+    let machine = machine(&start).filter(|machine| *machine != OWN_MACHINE.0)?;
+    let names = [
+        (3, "386"),
+        (22, "s390x"),
+        (21, "ppc64"),
+        (40, "arm"),
+        (62, "amd64"),
+        (183, "arm64"),
+        (243, "riscv64"),
+        (258, "loong64"),
+        (8, "mips"),
+    ];
+    let known = names.iter().find(|(number, _)| *number == machine);
+    Some(known.map_or_else(|| format!("processor number {machine}"), |(_, name)| (*name).to_owned()))
+}
+
+/// The machine an ELF file is for.
+fn machine(start: &[u8]) -> Option<u64> {
+    start.strip_prefix(b"\x7fELF")?;
+    match start.get(5)? {
+        // The second byte order is big-endian.
+        2 => start.get(18..20).map(|bytes| u64::from(bytes[0]) << 8 | u64::from(bytes[1])),
+        _ => number(start, 18, 2),
+    }
 }
 
 /// The first bytes of a regular file; a pipe with the program's name must not make this wait.
@@ -128,6 +169,14 @@ mod tests {
         assert_eq!(interpreter(b"#! /usr/bin/env python\nx"), Some(b"/usr/bin/env".to_vec()));
         assert_eq!(interpreter(b"#!/bin/sh\r\n"), Some(b"/bin/sh\\r".to_vec()));
         assert_eq!(interpreter(b"echo"), None);
+    }
+
+    #[test]
+    fn an_elf_file_names_its_machine() {
+        assert_eq!(machine(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0"), Some(183));
+        assert_eq!(machine(b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x16"), Some(22));
+        assert_eq!(machine(b"\x7fELF\x02\x01"), None);
+        assert_eq!(machine(b"#!/bin/sh"), None);
     }
 
     #[test]

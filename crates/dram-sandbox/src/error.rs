@@ -182,6 +182,16 @@ pub enum SandboxError {
         /// What its `#!` line or its ELF header names.
         interpreter: String,
     },
+    /// The program is for another processor, and the kernel knows no emulator for it.
+    #[error("cannot start `{program}`: it is for {machine}, and this machine is {own} without an emulator for it")]
+    ForeignProgram {
+        /// The program that was found.
+        program: String,
+        /// The processor it is for, under its Go name.
+        machine: String,
+        /// That of this machine.
+        own: String,
+    },
     /// The program is in the image and the kernel does not start it.
     #[error("cannot start `{program}`")]
     NotExecutable {

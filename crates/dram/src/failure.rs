@@ -158,6 +158,7 @@ fn class_of(error: &SandboxError) -> Class {
         SandboxError::Namespaces { .. }
         | SandboxError::ReadOnlyRoot { .. }
         | SandboxError::Filter { .. }
+        | SandboxError::ForeignProgram { .. }
         | SandboxError::Insecure => Class::Lack,
         SandboxError::Mount { source, .. } | SandboxError::Limit { source, .. }
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -189,6 +190,10 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
         }
         SandboxError::ForbiddenMountPoint { .. } => "mount it somewhere else",
         SandboxError::Limit { .. } => "ask for no more than `ulimit -H` shows here, or run dram as root",
+        SandboxError::ForeignProgram { .. } => {
+            "install an emulator that the kernel then uses by itself: on Debian `apt-get install qemu-user-static`; or \
+             build this stage on such a machine"
+        }
         SandboxError::Insecure => "run dram as root of the machine, or leave `--security=insecure` out",
         error if class_of(error) == Class::Lack => "`dram doctor` shows what this machine lacks",
         _ => return Vec::new(),

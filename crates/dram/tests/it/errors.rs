@@ -287,6 +287,20 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
+fn a_program_for_another_processor() {
+    let context = Context::new("FROM parity-base\nCOPY --chmod=755 prog script /\nRUN [\"/script\"]\n");
+    let mut program = std::fs::read("/bin/true").unwrap();
+    program[18..20].copy_from_slice(&9999u16.to_le_bytes());
+    std::fs::write(context.join("prog"), program).unwrap();
+    context.write("script", "#!/prog\n");
+    let done = build(&context);
+    assert_eq!(done.code, 3, "{done}");
+    done.says("error: cannot start `/script`: it is for processor number 9999, and this machine is ")
+        .says("./Dockerfile:3:1")
+        .says("qemu-user-static");
+}
+
+#[test]
 fn a_place_that_something_else_takes() {
     for line in ["COPY Dockerfile /etc/passwd/", "COPY Dockerfile /etc/passwd/x", "WORKDIR /etc/passwd"] {
         let done = build(&Context::new(&format!("FROM parity-base\n{line}\n")));
