@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use dram_image::Healthcheck;
 
+use crate::lines;
+
 /// A whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dockerfile {
@@ -58,8 +60,12 @@ pub struct Instruction {
     pub text: String,
     /// It is a trigger of the base, run as if it stood in the file.
     pub trigger: bool,
-    /// `# check=…` in the comments right above it: which checks to skip for it alone.
-    pub check: Option<String>,
+    /// The comments right above it, each without its `#` and the blanks around it.
+    pub comments: Vec<String>,
+    /// The line its text ends on, heredocs not counted.
+    pub end_line: usize,
+    /// The line it ends on, heredocs counted.
+    pub last_line: usize,
     /// What it says.
     pub body: Body,
 }
@@ -73,6 +79,22 @@ impl Instruction {
     /// The arguments it declares as an `ARG`.
     pub fn arguments(&self) -> &[Argument] {
         if let Body::Arg(arguments) = &self.body { arguments } else { &[] }
+    }
+
+    /// `# check=…` in the comments right above it: which checks to skip for it alone. What follows a blank is a
+    /// comment to it.
+    pub fn check(&self) -> Option<&str> {
+        let check = self.comments.iter().find_map(|comment| {
+            let (name, value) = lines::directive(comment)?;
+            name.eq_ignore_ascii_case("check").then_some(value)
+        })?;
+        check.split(' ').next()
+    }
+
+    /// What the comments right above it say about `name`, a stage or an argument that it defines: the rest of the
+    /// first that starts with that name and a blank.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        self.comments.iter().find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
     }
 
     /// What it takes files from, each in the order of the text: the `--from` of a `COPY`, and of each `--mount` of a

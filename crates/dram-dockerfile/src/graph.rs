@@ -11,9 +11,8 @@ use std::ops::Range;
 use dram_image::ImageConfig;
 
 use crate::ast::{Directives, Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, Severity, quote};
+use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::env::Env;
-use crate::lint;
 use crate::plan::{Plan, make};
 use crate::settings::Settings;
 
@@ -26,7 +25,7 @@ pub struct StageGraph {
     pub(crate) directives: Directives,
     /// `ARG` before the first `FROM`, and the platform's arguments.
     pub(crate) globals: Env,
-    /// Needed stages, in the order of the file.
+    /// Needed stages, in the order of the file; all of them where the settings want that.
     pub(crate) stages: Vec<Node>,
 }
 
@@ -115,16 +114,14 @@ impl StageGraph {
         let resolver = Resolver::new(dockerfile, settings, &globals, &stages, triggers);
         let nodes = resolver.nodes(&mut report);
         let target = resolver.target(&mut report).filter(|_| nodes.len() == stages.len());
-        let nodes = target.map(|target| prune(nodes, target));
-        let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
-        let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
-        let graph = nodes.filter(|_| dockerfile.sound && !wrong).map(|stages| StageGraph {
+        let nodes = target.map(|target| if settings.all_stages { nodes } else { prune(nodes, target) });
+        let graph = nodes.filter(|_| dockerfile.sound && !report.has_errors()).map(|stages| StageGraph {
             settings: settings.clone(),
             directives: dockerfile.directives.clone(),
             stages,
             globals,
         });
-        (graph, diagnostics)
+        (graph, report.into_diagnostics())
     }
 
     /// Every image or named context that the needed stages use, each once, in the order of the file.
@@ -161,11 +158,7 @@ impl StageGraph {
     ///
     /// Returns no plan when an instruction is wrong; the diagnostics tell all that are.
     pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
-        let (plan, diagnostics) = make(self, found);
-        let instructions = self.stages.iter().flat_map(|node| &node.steps).map(|(instruction, _)| instruction);
-        let diagnostics = lint::filter(&self.directives, instructions, diagnostics);
-        let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
-        (plan.filter(|_| !wrong), diagnostics)
+        make(self, found)
     }
 }
 
@@ -203,7 +196,8 @@ fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
 }
 
 impl Node {
-    fn references(&self) -> Vec<usize> {
+    /// The places of the stages it uses, in the list that it is in.
+    pub(crate) fn references(&self) -> Vec<usize> {
         let base = match &self.base {
             Ground::Stage(at) => Some(*at),
             Ground::Scratch | Ground::Outside { .. } => None,

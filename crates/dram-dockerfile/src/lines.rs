@@ -14,8 +14,11 @@ pub(crate) struct Logical {
     pub(crate) text: String,
     /// The line it starts on, from 1.
     pub(crate) line: usize,
-    /// The value of the first `# check=…` in the comments above.
-    pub(crate) check: Option<String>,
+    /// The line its last piece stands on.
+    pub(crate) end_line: usize,
+    /// The comments right above, each without its `#` and the blanks around it; directives are none, and an empty
+    /// comment separates what is above it.
+    pub(crate) comments: Vec<String>,
     /// Where each joined piece starts here, and where in the file.
     pieces: Vec<(usize, usize)>,
     /// The one place that everything here has in the file, when the text does not come from it.
@@ -70,6 +73,11 @@ struct Physical<'t> {
 }
 
 impl<'t> Lines<'t> {
+    /// The line that was read last, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.line
+    }
+
     pub(crate) fn new(text: &'t str) -> Lines<'t> {
         let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let directives = Directives::default();
@@ -92,20 +100,18 @@ impl<'t> Lines<'t> {
 
     /// The next instruction's text.
     pub(crate) fn logical(&mut self, report: &mut Report) -> Option<Logical> {
-        let mut check = None;
+        let mut comments = Vec::new();
         loop {
             let physical = self.physical()?;
             let content = physical.content.trim_start();
             let start = physical.start + (physical.content.len() - content.len());
             let directive = self.top && self.directive(content, start, report);
             if let Some(comment) = content.strip_prefix('#') {
-                match directive_parts(content) {
-                    Some((name, value)) if !directive && check.is_none() && name.eq_ignore_ascii_case("check") => {
-                        check = Some(value.to_owned());
-                    }
+                match comment.trim() {
                     // An empty comment separates what is above from the instruction.
-                    _ if comment.trim().is_empty() => check = None,
-                    _ => {}
+                    "" => comments.clear(),
+                    _ if directive => {}
+                    comment => comments.push(comment.to_owned()),
                 }
                 continue;
             }
@@ -113,8 +119,7 @@ impl<'t> Lines<'t> {
             if ended && kept.is_empty() {
                 continue;
             }
-            let mut logical =
-                Logical { line: self.line, check: check.take(), fixed: self.fixed.clone(), ..Logical::default() };
+            let mut logical = Logical { line: self.line, comments, fixed: self.fixed.clone(), ..Logical::default() };
             logical.push(kept, start);
             let mut empty_line = None;
             while !ended && let Some(next) = self.physical() {
@@ -133,8 +138,10 @@ impl<'t> Lines<'t> {
                 warn_empty_line(report, span);
             }
             if !logical.text.trim().is_empty() {
+                logical.end_line = self.line;
                 return Some(logical);
             }
+            comments = Vec::new();
         }
     }
 
@@ -205,7 +212,12 @@ impl<'t> Lines<'t> {
 }
 
 fn directive_parts(comment: &str) -> Option<(&str, &str)> {
-    let (name, value) = comment.strip_prefix('#')?.trim_start().split_once('=')?;
+    directive(comment.strip_prefix('#')?)
+}
+
+/// The name and value of `name=value`, the text of a comment.
+pub(crate) fn directive(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = text.trim_start().split_once('=')?;
     let (name, value) = (name.trim_end(), value.trim());
     let mut letters = name.chars();
     let proper = letters.next().is_some_and(|first| first.is_ascii_alphabetic())

@@ -1,171 +1,197 @@
-//! Checks that need no more than the file, and which checks the file itself turns off.
+//! The checks: everything that is said about a Dockerfile beside its errors, and which of it the file turns off.
+//!
+//! Some rules are noticed on the way, by whoever expands a word or reads a line; the ones here look at the whole.
+//! [`check`] is the end of both: it takes what was said so far, adds what is found here, and leaves out what nobody
+//! wants to hear. Rules of BuildKit fire where BuildKit's do (`frontend/dockerfile/dockerfile2llb/validations.go`).
 
-use std::collections::HashMap;
+mod advice;
+mod apt;
+mod arguments;
+mod bases;
+mod caches;
+mod context;
+mod descriptions;
+mod names;
+mod options;
+mod place;
+mod secrets;
+mod shell;
+mod stages;
+
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
-use crate::ast::{Body, Directives, Dockerfile, FromLine, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, Severity, quote};
-use crate::rules::{self, Rule};
+use dram_image::ImageConfig;
 
-/// Warns about everything in `dockerfile` that needs no expansion.
-pub(crate) fn file(dockerfile: &Dockerfile, report: &mut Report) {
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let mut last: HashMap<Keyword, &Instruction> = HashMap::new();
-    for one in &dockerfile.instructions {
-        match &one.body {
-            Body::From(from) => {
-                last.clear();
-                stage_name(one, from, &mut names, report);
-            }
-            Body::Cmd(_) | Body::Entrypoint(_) | Body::Healthcheck(_) => only_once(one, &mut last, report),
-            Body::Maintainer(name) => {
-                let message = "`MAINTAINER` is deprecated";
-                let help = format!("write `LABEL org.opencontainers.image.authors={:?}`", name.text);
-                warn(report, &rules::MAINTAINER_DEPRECATED, one, message, help);
-            }
-            Body::Arg(arguments) => arguments.iter().for_each(|argument| secret(one, &argument.name.text, report)),
-            Body::Env(pairs) => pairs.iter().for_each(|pair| secret(one, &pair.name.text, report)),
-            Body::Label(_)
-            | Body::Run(_)
-            | Body::Copy(_)
-            | Body::Add(_)
-            | Body::Workdir(_)
-            | Body::User(_)
-            | Body::Expose(_)
-            | Body::Volume(_)
-            | Body::StopSignal(_)
-            | Body::Shell(_)
-            | Body::OnBuild(_)
-            | Body::Invalid => {}
+use crate::ast::{Dockerfile, Instruction};
+use crate::diagnostic::{Diagnostic, Report, Severity};
+use crate::graph::{Ground, StageGraph, split};
+use crate::ignore::Ignore;
+use crate::plan::Plan;
+use crate::rules::{self, Reach, Rule, When};
+use crate::settings::Settings;
+
+use options::Options;
+
+pub use place::{Lines, lines_of};
+
+/// What the checks look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'s> {
+    /// The file.
+    pub dockerfile: &'s Dockerfile,
+    /// What the user said beside it.
+    pub settings: &'s Settings,
+    /// The stages of the target, where the file is good enough to have some.
+    pub graph: Option<&'s StageGraph>,
+    /// Their steps, where everything is right.
+    pub plan: Option<&'s Plan>,
+    /// The configurations of the images that are known. Of a stage on another one it is not known which variables it
+    /// has.
+    pub found: &'s BTreeMap<String, ImageConfig>,
+    /// The list of what is left out of the build context, and its name.
+    pub ignore: Option<(&'s str, &'s Ignore)>,
+    /// Whether advice is wanted too: every rule, not only those for each build.
+    pub thorough: bool,
+}
+
+/// Adds to `said`, which is all that was said about the file so far, what the checks find, and leaves out what the
+/// file or the build argument `BUILDKIT_DOCKERFILE_CHECK` turns off. In the order of the text.
+///
+/// Under `error=true` each warning of a rule comes back as an error: the file is not to be built then.
+pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut report = Report::default();
+    let global = Options::of(subject, &mut report);
+    names::check(subject.dockerfile, &mut report);
+    secrets::check(subject.dockerfile, &mut report);
+    descriptions::check(subject.dockerfile, &mut report);
+    if let Some(graph) = subject.graph {
+        stages::check(subject, graph, &mut report);
+        bases::check(subject, graph, &mut report);
+        if unknown_stages(subject).is_empty() {
+            // An image that is not known may have triggers that declare some.
+            arguments::check(subject, graph, &mut report);
         }
     }
-    casing(&dockerfile.instructions, report);
-}
-
-fn warn(report: &mut Report, rule: &Rule, one: &Instruction, message: impl Into<String>, help: impl Into<String>) {
-    report.push(Diagnostic::warning(Some(rule), one.span.clone(), message).help(help));
-}
-
-fn stage_name(one: &Instruction, from: &FromLine, names: &mut HashMap<String, usize>, report: &mut Report) {
-    let Some(name) = &from.name else { return };
-    let lower = name.text.to_lowercase();
-    if lower != name.text {
-        let message = format!("the stage name {} is not lower case", quote(&name.text));
-        let help = format!("write {}", quote(&lower));
-        report.push(Diagnostic::warning(Some(&rules::STAGE_NAME_CASING), name.span.clone(), message).help(help));
-    }
-    let separator = one.text.split_whitespace().rev().nth(1).unwrap_or_default();
-    let (from_upper, from_lower) = (is_upper(&one.keyword.text), is_lower(&one.keyword.text));
-    if from_upper && !is_upper(separator) || from_lower && !is_lower(separator) {
-        let message = format!("{} and {} differ in case", quote(&one.keyword.text), quote(separator));
-        warn(report, &rules::FROM_AS_CASING, one, message, "write both in capitals");
-    }
-    if ["scratch", "context"].contains(&lower.as_str()) {
-        let message = format!("{} has a meaning of its own and should not name a stage", quote(&lower));
-        report.push(Diagnostic::warning(Some(&rules::RESERVED_STAGE_NAME), name.span.clone(), message));
-    }
-    if let Some(line) = names.insert(lower.clone(), one.line) {
-        let message = format!("two stages are named {}", quote(&lower));
-        report.push(
-            Diagnostic::warning(Some(&rules::DUPLICATE_STAGE_NAME), name.span.clone(), message)
-                .note(format!("the other one is on line {line}")),
-        );
-    }
-}
-
-fn only_once<'f>(one: &'f Instruction, last: &mut HashMap<Keyword, &'f Instruction>, report: &mut Report) {
-    let Some(keyword) = one.kind else { return };
-    if let Some(before) = last.insert(keyword, one) {
-        let message = format!("this `{}` has no effect", keyword.name());
-        report.push(
-            Diagnostic::warning(Some(&rules::MULTIPLE_INSTRUCTIONS_DISALLOWED), before.span.clone(), message)
-                .note(format!("line {} has another one, and only the last of a stage counts", one.line)),
-        );
-    }
-}
-
-fn secret(one: &Instruction, name: &str, report: &mut Report) {
-    const SECRET: &[&str] =
-        &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
-    const HARMLESS: &[&str] = &["public", "file", "version"];
-    let lower = name.to_lowercase();
-    let has = |list: &[&str]| lower.split('_').any(|part| list.contains(&part));
-    if has(SECRET) && !has(HARMLESS) {
-        let message = format!("{} looks like a secret, and everybody who has the image can read it", quote(name));
-        warn(report, &rules::SECRETS_USED_IN_ARG_OR_ENV, one, message, "give secrets to the container when it runs");
-    }
-}
-
-fn casing(instructions: &[Instruction], report: &mut Report) {
-    let count = |test: fn(&str) -> bool| instructions.iter().filter(|one| test(&one.keyword.text)).count();
-    let mostly_lower = count(is_lower) > count(is_upper);
-    for one in instructions.iter().filter(|one| one.kind.is_some()) {
-        let keyword = &one.keyword;
-        if if mostly_lower { is_lower(&keyword.text) } else { is_upper(&keyword.text) } {
-            continue;
+    if let Some(plan) = subject.plan {
+        context::check(plan, subject.ignore, &mut report);
+        if subject.thorough {
+            advice::check(plan, &mut report);
         }
-        let better = if mostly_lower { keyword.text.to_lowercase() } else { keyword.text.to_uppercase() };
-        let message = format!("{} is not written like the other instructions", quote(&keyword.text));
-        let rule = Some(&rules::CONSISTENT_INSTRUCTION_CASING);
-        report.push(Diagnostic::warning(rule, keyword.span.clone(), message).help(format!("write {}", quote(&better))));
     }
-}
-
-fn is_lower(word: &str) -> bool {
-    !word.chars().any(char::is_uppercase)
-}
-
-fn is_upper(word: &str) -> bool {
-    !word.chars().any(char::is_lowercase)
-}
-
-/// Drops the warnings that `# check=skip=…` names, at the top for the whole file and above an instruction for it
-/// alone, and makes errors of the others under `# check=error=true`.
-pub(crate) fn filter<'i>(
-    directives: &Directives,
-    instructions: impl IntoIterator<Item = &'i Instruction>,
-    mut diagnostics: Vec<Diagnostic>,
-) -> Vec<Diagnostic> {
-    let own = |one: &'i Instruction| Some((one.span.clone(), Options::read(one.check.as_ref()?)));
-    let local: Vec<(Range<usize>, Options<'_>)> = instructions.into_iter().filter_map(own).collect();
-    let global = directives.check.as_ref().map(|check| Options::read(&check.text)).unwrap_or_default();
-    diagnostics.retain(|one| {
-        let Some(rule) = one.rule.filter(|_| one.severity == Severity::Warning) else { return true };
-        // The instructions are in the order of the text, so the last one that starts before the place is the one.
-        let at = local.partition_point(|(span, _)| span.start <= one.span.start).checked_sub(1);
-        let around = at.and_then(|at| local.get(at)).filter(|(span, _)| one.span.start < span.end);
-        !global.skips(rule) && !around.is_some_and(|(_, options)| options.skips(rule))
-    });
+    let filter = Filter::new(subject, &global);
+    let mut all = said;
+    all.extend(report.into_diagnostics());
+    all.retain(|one| filter.keeps(one));
     if global.error {
-        for one in diagnostics.iter_mut().filter(|one| one.rule.is_some()) {
+        for one in all.iter_mut().filter(|one| one.rule.is_some()) {
             one.severity = Severity::Error;
         }
     }
-    diagnostics
+    all.sort_by_key(|one| (one.span.start, one.severity));
+    all
 }
 
-/// What `check=` says: `skip=Name,Name;error=true`.
-#[derive(Debug, Default)]
-struct Options<'t> {
-    skip: Vec<&'t str>,
-    error: bool,
+/// Which warnings are heard.
+struct Filter<'s> {
+    global: &'s Options,
+    thorough: bool,
+    /// Instructions with options of their own.
+    local: Vec<(Range<usize>, Options)>,
+    /// Where each stage is in the text, and what is known of it.
+    stages: Vec<(Range<usize>, Known)>,
 }
 
-impl<'t> Options<'t> {
-    fn read(text: &'t str) -> Options<'t> {
-        let mut options = Options::default();
-        let text = text.split_whitespace().next().unwrap_or_default();
-        for (name, value) in text.split(';').filter_map(|option| option.split_once('=')) {
-            match name {
-                "skip" => options.skip = value.split(',').collect(),
-                "error" => options.error = value.eq_ignore_ascii_case("true"),
-                _ => {}
-            }
+/// What is known of a stage.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// The target needs it, or that is not known.
+    needed: bool,
+    /// Its base image is there, so that its variables are known.
+    variables: bool,
+}
+
+impl<'s> Filter<'s> {
+    fn new(subject: &Subject<'_>, global: &'s Options) -> Filter<'s> {
+        let own = |one: &Instruction| Some((one.span.clone(), Options::read(one.check()?).ok()?));
+        let instructions = &subject.dockerfile.instructions;
+        Filter {
+            global,
+            thorough: subject.thorough,
+            local: instructions.iter().filter_map(own).collect(),
+            stages: stages_in(subject),
         }
-        options
     }
 
-    fn skips(&self, rule: &str) -> bool {
-        self.skip.iter().any(|name| *name == "all" || name.eq_ignore_ascii_case(rule))
+    fn keeps(&self, one: &Diagnostic) -> bool {
+        let Some(rule) = one.rule.and_then(rules::find).filter(|_| one.severity == Severity::Warning) else {
+            return true;
+        };
+        let around = at(&self.local, one.span.start);
+        let on = match rule.when {
+            When::Asked => self.global.asks(rule.name) || around.is_some_and(|options| options.asks(rule.name)),
+            When::Always => true,
+            When::Checked => self.thorough,
+        };
+        on && self.reaches(rule, one.span.start)
+            && (rule.when == When::Asked
+                || !self.global.skips(rule.name) && !around.is_some_and(|options| options.skips(rule.name)))
     }
+
+    fn reaches(&self, rule: &Rule, place: usize) -> bool {
+        let known = at(&self.stages, place);
+        if rule.name == rules::UNDEFINED_VAR.name && known.is_some_and(|known| !known.variables) {
+            return false;
+        }
+        match rule.reach {
+            Reach::File => true,
+            Reach::Stages => known.is_some_and(|known| known.needed),
+        }
+    }
+}
+
+/// What belongs to the range that `place` is in; ranges are in the order of the text.
+fn at<T>(ranges: &[(Range<usize>, T)], place: usize) -> Option<&T> {
+    let last = ranges.partition_point(|(range, _)| range.start <= place).checked_sub(1)?;
+    ranges.get(last).filter(|(range, _)| place < range.end).map(|(_, known)| known)
+}
+
+/// The stages as they stand in the text.
+fn stages_in(subject: &Subject<'_>) -> Vec<(Range<usize>, Known)> {
+    let instructions = &subject.dockerfile.instructions;
+    let unknown = unknown_stages(subject);
+    let needed: Option<HashSet<usize>> =
+        subject.graph.map(|graph| graph.stages.iter().map(|node| node.index).collect());
+    let known = |at: usize| Known {
+        needed: needed.as_ref().is_none_or(|needed| needed.contains(&at)),
+        variables: !unknown.contains(&at),
+    };
+    let places = split(instructions);
+    let starts: Vec<usize> = places.iter().map(|stage| instructions[stage.start].span.start).collect();
+    let ends = starts.iter().skip(1).copied().chain([usize::MAX]);
+    starts.iter().copied().zip(ends).enumerate().map(|(at, (start, end))| (start..end, known(at))).collect()
+}
+
+/// The stages that stand, in the end, on an image whose configuration is not known.
+fn unknown_stages(subject: &Subject<'_>) -> HashSet<usize> {
+    let mut unknown = HashSet::new();
+    let nodes = subject.graph.map(|graph| graph.stages.as_slice()).unwrap_or_default();
+    for node in nodes {
+        let is_unknown = match &node.base {
+            Ground::Scratch => false,
+            Ground::Stage(at) => unknown.contains(&nodes[*at].index),
+            Ground::Outside { name, key, .. } => {
+                !subject.found.contains_key(key) && subject.settings.context_for(name).is_none()
+            }
+        };
+        if is_unknown {
+            unknown.insert(node.index);
+        }
+    }
+    unknown
+}
+
+/// A warning of `rule` about a whole instruction.
+fn warning(rule: &Rule, one: &Instruction, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::warning(Some(rule), one.span.clone(), message)
 }

@@ -10,9 +10,8 @@ mod pairs;
 use std::borrow::Cow;
 
 use crate::ast::{Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, Severity};
+use crate::diagnostic::{Diagnostic, Report};
 use crate::lines::Lines;
-use crate::lint;
 
 pub use flags::flags;
 pub(crate) use onbuild::trigger;
@@ -32,7 +31,8 @@ pub struct Parsed {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a Dockerfile. Never fails: what is wrong is told by diagnostics, all of them at once.
+/// Reads a Dockerfile. Never fails: what is wrong is told by diagnostics, all of them at once. Which warnings the file
+/// turns off is up to [`lint::check`](crate::lint::check), the last step of all.
 ///
 /// A file with errors has [`Body::Invalid`] where they are; it can be looked at, not built.
 pub fn parse(text: &[u8]) -> Parsed {
@@ -53,11 +53,9 @@ pub fn parse(text: &[u8]) -> Parsed {
         instructions.push(instruction::read(&logical, &mut lines, &mut report));
     }
     order(&instructions, &mut report);
-    let mut dockerfile = Dockerfile { directives: lines.directives, instructions, sound: false };
-    lint::file(&dockerfile, &mut report);
-    let diagnostics = lint::filter(&dockerfile.directives, &dockerfile.instructions, report.into_diagnostics());
-    dockerfile.sound = !diagnostics.iter().any(|one| one.severity == Severity::Error);
-    Parsed { dockerfile, diagnostics }
+    let sound = !report.has_errors();
+    let dockerfile = Dockerfile { directives: lines.directives, instructions, sound };
+    Parsed { dockerfile, diagnostics: report.into_diagnostics() }
 }
 
 /// The text with what is not text replaced letter by letter, so that places stay right.

@@ -1,46 +1,110 @@
-//! The checks that only warn, under the names BuildKit gives them, so that one `# check=skip=…` serves both.
+//! The checks that only warn. Each is one value: what it asks for, why, a text that breaks it and one that keeps it.
+//!
+//! Those that BuildKit has bear its names, so that one `# check=skip=…` serves both. `docs/checks.md` is made of these
+//! values.
+
+mod buildkit;
+mod ours;
+
+pub use buildkit::*;
+pub use ours::*;
 
 /// A check that can be skipped by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// The name, as in `# check=skip=Name`.
     pub name: &'static str,
-    /// What it asks for.
+    /// What it asks for, in one sentence.
     pub about: &'static str,
+    /// Why, in a few sentences.
+    pub why: &'static str,
+    /// A Dockerfile that breaks it.
+    pub bad: &'static str,
+    /// The same, right.
+    pub good: &'static str,
+    /// The `.dockerignore` beside both, where the rule is about one.
+    pub ignore: Option<&'static str>,
+    /// Whose rule it is.
+    pub owner: Owner,
+    /// When it is heard of.
+    pub when: When,
+    /// Which instructions it looks at.
+    pub reach: Reach,
 }
 
-macro_rules! rules {
-    ($($constant:ident = $name:literal: $about:literal;)*) => {
-        $(
-            #[doc = $about]
-            pub const $constant: Rule = Rule { name: $name, about: $about };
-        )*
-
-        /// Every rule there is.
-        pub const ALL: &[Rule] = &[$($constant),*];
-    };
+/// Who made a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// BuildKit has it too, under the same name and at the same place.
+    BuildKit,
+    /// It is our own.
+    Dram,
 }
 
-rules! {
-    STAGE_NAME_CASING = "StageNameCasing": "stage names are lower case";
-    FROM_AS_CASING = "FromAsCasing": "`FROM` and `AS` have the same case";
-    NO_EMPTY_CONTINUATION = "NoEmptyContinuation": "no empty lines inside an instruction";
-    CONSISTENT_INSTRUCTION_CASING = "ConsistentInstructionCasing": "all instructions have the same case";
-    DUPLICATE_STAGE_NAME = "DuplicateStageName": "each stage has a name of its own";
-    RESERVED_STAGE_NAME = "ReservedStageName": "no stage is called `scratch` or `context`";
-    JSON_ARGS_RECOMMENDED = "JSONArgsRecommended": "`CMD` and `ENTRYPOINT` are JSON, so that signals arrive";
-    MAINTAINER_DEPRECATED = "MaintainerDeprecated": "a label names the author, not `MAINTAINER`";
-    UNDEFINED_ARG_IN_FROM = "UndefinedArgInFrom": "`FROM` uses arguments declared before it";
-    UNDEFINED_VAR = "UndefinedVar": "variables are defined before they are used";
-    WORKDIR_RELATIVE_PATH = "WorkdirRelativePath": "a stage's first `WORKDIR` is absolute";
-    MULTIPLE_INSTRUCTIONS_DISALLOWED = "MultipleInstructionsDisallowed":
-        "one `CMD`, `ENTRYPOINT` and `HEALTHCHECK` for each stage";
-    LEGACY_KEY_VALUE_FORMAT = "LegacyKeyValueFormat": "`ENV` and `LABEL` are written `name=value`";
-    REDUNDANT_TARGET_PLATFORM = "RedundantTargetPlatform": "`--platform=$TARGETPLATFORM` is the default";
-    SECRETS_USED_IN_ARG_OR_ENV = "SecretsUsedInArgOrEnv": "`ARG` and `ENV` hold no secrets";
-    INVALID_DEFAULT_ARG_IN_FROM = "InvalidDefaultArgInFrom": "`FROM` names an image without build arguments too";
-    FROM_PLATFORM_FLAG_CONST_DISALLOWED = "FromPlatformFlagConstDisallowed":
-        "`FROM --platform` is a variable, or said by the stage's name";
-    EXPOSE_PROTO_CASING = "ExposeProtoCasing": "protocols in `EXPOSE` are lower case";
-    EXPOSE_INVALID_FORMAT = "ExposeInvalidFormat": "`EXPOSE` names ports of the container only";
+/// When a rule is heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// In every build, and with `--check`.
+    Always,
+    /// With `--check`: it is advice, and a file can be fine without it.
+    Checked,
+    /// Only where `# check=experimental=Name` asks for it.
+    Asked,
 }
+
+/// Which instructions a rule looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All of the file.
+    File,
+    /// Those of the stages that the target needs.
+    Stages,
+}
+
+impl Rule {
+    /// Where it is explained: a page of the project, and the place on it.
+    pub fn page(&self) -> String {
+        format!("docs/checks.md#{}", self.name.to_ascii_lowercase())
+    }
+}
+
+/// The rule of this name, written exactly so.
+pub fn find(name: &str) -> Option<&'static Rule> {
+    ALL.iter().copied().find(|rule| rule.name == name)
+}
+
+/// Every rule there is, BuildKit's first.
+pub const ALL: &[&Rule] = &[
+    &STAGE_NAME_CASING,
+    &FROM_AS_CASING,
+    &NO_EMPTY_CONTINUATION,
+    &CONSISTENT_INSTRUCTION_CASING,
+    &DUPLICATE_STAGE_NAME,
+    &RESERVED_STAGE_NAME,
+    &JSON_ARGS_RECOMMENDED,
+    &MAINTAINER_DEPRECATED,
+    &UNDEFINED_ARG_IN_FROM,
+    &WORKDIR_RELATIVE_PATH,
+    &UNDEFINED_VAR,
+    &MULTIPLE_INSTRUCTIONS_DISALLOWED,
+    &LEGACY_KEY_VALUE_FORMAT,
+    &INVALID_BASE_IMAGE_PLATFORM,
+    &REDUNDANT_TARGET_PLATFORM,
+    &SECRETS_USED_IN_ARG_OR_ENV,
+    &INVALID_DEFAULT_ARG_IN_FROM,
+    &FROM_PLATFORM_FLAG_CONST_DISALLOWED,
+    &COPY_IGNORED_FILE,
+    &INVALID_DEFINITION_DESCRIPTION,
+    &EXPOSE_PROTO_CASING,
+    &EXPOSE_INVALID_FORMAT,
+    &SECRET_IN_VALUE,
+    &ALMOST_JSON,
+    &MISTYPED_STAGE_NAME,
+    &EMPTY_USER,
+    &UNUSED_STAGE,
+    &BASE_IMAGE_LATEST,
+    &APT_LISTS_LEFT,
+    &APT_GET_WITHOUT_YES,
+    &CACHE_MOUNT_HELPS,
+    &UNKNOWN_RULE,
+];

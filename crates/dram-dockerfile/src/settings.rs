@@ -12,6 +12,8 @@ use crate::env::Env;
 pub struct Settings {
     /// The stage to build; the last one when absent.
     pub target: Option<String>,
+    /// All stages are looked at, not only those that the target needs.
+    pub all_stages: bool,
     /// Values for `ARG`.
     pub build_args: BTreeMap<String, String>,
     /// Names that stand for something other than an image of that name.

@@ -218,8 +218,7 @@ impl<'f> Resolver<'f> {
         let expanded = self.expand(platform, report)?;
         self.undefined(platform, &expanded, report);
         match self.settings.builds_for(&expanded.text) {
-            Some(true) => self.needless_platform(platform, &expanded, from, report),
-            Some(false) => {}
+            Some(_) => self.needless_platform(platform, &expanded, from, report),
             None => {
                 let message = format!("{} is not a platform", quote(&expanded.text));
                 report.push(
@@ -234,7 +233,8 @@ impl<'f> Resolver<'f> {
 
     fn needless_platform(&self, platform: &Word, expanded: &Expanded, from: &FromLine, report: &mut Report) {
         let span = platform.span.clone();
-        if expanded.matched.len() == 1 && expanded.matched.contains("TARGETPLATFORM") {
+        let target = self.globals.get("TARGETPLATFORM") == Some(&expanded.text);
+        if expanded.matched.len() == 1 && expanded.matched.contains("TARGETPLATFORM") && target {
             let message = format!("{} is the default", quote(&platform.text));
             let rule = Some(&rules::REDUNDANT_TARGET_PLATFORM);
             report.push(Diagnostic::warning(rule, span, message).help("leave the flag out"));
@@ -275,7 +275,10 @@ impl<'f> Resolver<'f> {
 
     /// Warns when the base is only right with build arguments.
     fn default_base(&self, base: &Word, report: &mut Report) {
-        let Some(defaults) = self.defaults.as_ref().filter(|_| base.text.contains('$')) else { return };
+        if !base.text.contains('$') {
+            return;
+        }
+        let defaults = self.defaults.as_ref().unwrap_or(self.globals);
         let options = Options::new(self.dockerfile.directives.escape);
         let Ok(expanded) = expand(&base.text, options, &|name| defaults.get(name)) else { return };
         if expanded.text.parse::<Reference>().is_err() {
@@ -356,7 +359,10 @@ impl<'f> Resolver<'f> {
             && !name.contains([':', '/', '@'])
         {
             let message = format!("no stage is named {}, so it is taken for an image", quote(name));
-            report.push(Diagnostic::warning(None, span, message).help(format!("did you mean {}?", quote(meant))));
+            report.push(
+                Diagnostic::warning(Some(&rules::MISTYPED_STAGE_NAME), span, message)
+                    .help(format!("did you mean {}?", quote(meant))),
+            );
         }
         Some(Origin::Outside(name.to_owned()))
     }

@@ -34,7 +34,8 @@ pub(super) fn command(line: &Line<'_>, report: &mut Report) -> Option<Command> {
 
 fn not_quite_json(line: &Line<'_>) -> Diagnostic {
     let message = "this looks like a JSON array but is not one, so a shell runs it as text";
-    Diagnostic::warning(Some(&rules::JSON_ARGS_RECOMMENDED), line.all().span, message)
+    let rule = if line.keyword == Keyword::Run { &rules::ALMOST_JSON } else { &rules::JSON_ARGS_RECOMMENDED };
+    Diagnostic::warning(Some(rule), line.all().span, message)
         .help("JSON wants double quotes, commas between the words, and nothing behind the last bracket")
 }
 

@@ -88,7 +88,9 @@ pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report
         flags,
         text: text.trim().to_owned(),
         trigger: false,
-        check: logical.check.clone(),
+        comments: logical.comments.clone(),
+        end_line: logical.end_line,
+        last_line: lines.line(),
         body,
     }
 }

@@ -332,7 +332,7 @@ impl Worker<'_> {
         if user.is_empty() {
             let message = format!("{} expands to nothing, which means root", quote(&word.text));
             self.report.push(
-                Diagnostic::warning(None, word.span.clone(), message)
+                Diagnostic::warning(Some(&rules::EMPTY_USER), word.span.clone(), message)
                     .help("give the argument a default, or write `USER root`"),
             );
         }

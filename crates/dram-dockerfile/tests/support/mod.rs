@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::lint::{Subject, check};
 use dram_dockerfile::{
-    Base, Diagnostic, From, MountKind, MountedFile, NeedKind, Op, Plan, Settings, Severity, SourceKind, Stage,
+    Base, Diagnostic, From, MountKind, MountedFile, Need, NeedKind, Op, Plan, Settings, Severity, SourceKind, Stage,
     StageGraph, Step, Triggers, parse,
 };
 use dram_image::ImageConfig;
@@ -22,31 +24,70 @@ pub fn found() -> BTreeMap<String, ImageConfig> {
     BTreeMap::new()
 }
 
-/// Parses and plans `text`; images that `found` does not have are empty.
+/// Parses, plans and checks `text` as a build does; images that `found` does not have are empty.
 pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
-    let parsed = parse(text.as_bytes());
     let mut found = found.clone();
+    for need in all_needs(text, settings) {
+        if need.kind == NeedKind::Base && !settings.contexts.contains(&need.name) {
+            found.entry(need.key).or_default();
+        }
+    }
+    examine(text, settings, &found, None, false)
+}
+
+/// Everything from outside that some stage needs, were there no triggers.
+fn all_needs(text: &str, settings: &Settings) -> Vec<Need> {
+    let settings = Settings { all_stages: true, ..settings.clone() };
+    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &Triggers::new());
+    graph.map(|graph| graph.needs()).unwrap_or_default()
+}
+
+/// Parses, plans and checks `text`, which stands beside an ignore list; images that `found` does not have are unknown.
+pub fn examine(
+    text: &str,
+    settings: &Settings,
+    found: &BTreeMap<String, ImageConfig>,
+    ignore: Option<&str>,
+    thorough: bool,
+) -> (Option<Plan>, Vec<Diagnostic>) {
+    let parsed = parse(text.as_bytes());
+    let ignore = ignore.map(|list| Ignore::parse(list.as_bytes()).unwrap());
+    let mut with_unknown = found.clone();
     let mut triggers = Triggers::new();
     let (graph, mut diagnostics) = loop {
         let mut diagnostics = parsed.diagnostics.clone();
         let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
         diagnostics.extend(more);
-        let Some(graph) = graph else { return (None, diagnostics) };
+        let Some(graph) = graph else { break (None, diagnostics) };
         for need in graph.needs() {
             if need.kind == NeedKind::Base && !settings.contexts.contains(&need.name) {
-                found.entry(need.key).or_default();
+                with_unknown.entry(need.key).or_default();
             }
         }
-        let more = found.iter().map(|(key, config)| (key.clone(), config.config.on_build.clone()));
+        let more = with_unknown.iter().map(|(key, config)| (key.clone(), config.config.on_build.clone()));
         let more: Triggers = more.filter(|(_, texts)| !texts.is_empty()).collect();
         if more == triggers {
-            break (graph, diagnostics);
+            break (Some(graph), diagnostics);
         }
         triggers = more;
     };
-    let (plan, more) = graph.plan(&found);
-    diagnostics.extend(more);
-    (plan, diagnostics)
+    let plan = graph.as_ref().and_then(|graph| {
+        let (plan, more) = graph.plan(&with_unknown);
+        diagnostics.extend(more);
+        plan
+    });
+    let subject = Subject {
+        dockerfile: &parsed.dockerfile,
+        settings,
+        graph: graph.as_ref(),
+        plan: plan.as_ref(),
+        found,
+        ignore: ignore.as_ref().map(|ignore| (".dockerignore", ignore)),
+        thorough,
+    };
+    let diagnostics = check(&subject, diagnostics);
+    let wrong = diagnostics.iter().any(|one| one.severity == Severity::Error);
+    (plan.filter(|_| !wrong), diagnostics)
 }
 
 /// The plan of a text that is right, as text.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dram_build::Outside;
+use dram_dockerfile::lint::{self, Subject};
 use dram_dockerfile::{Diagnostic, Parsed, Plan, Settings, Severity, StageGraph, Triggers};
 use dram_image::ImageConfig;
 use dram_store::Store;
@@ -23,6 +24,7 @@ pub(super) fn plan(
     let parsed = dram_dockerfile::parse(&source.bytes);
     let settings = Settings {
         target: args.target.clone(),
+        all_stages: false,
         build_args,
         contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
         os: "linux".to_owned(),
@@ -38,6 +40,16 @@ pub(super) fn plan(
     let found: BTreeMap<String, ImageConfig> = outside.iter().filter_map(found).collect();
     let (plan, more) = graph.plan(&found);
     remarks.extend(more);
+    let subject = Subject {
+        dockerfile: &parsed.dockerfile,
+        settings: &settings,
+        graph: Some(&graph),
+        plan: plan.as_ref(),
+        found: &found,
+        ignore: source.ignore.as_ref().map(|(name, ignore)| (name.as_str(), &**ignore)),
+        thorough: false,
+    };
+    let remarks = lint::check(&subject, remarks);
     let Some(plan) = plan.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
     if !remarks.is_empty() && args.progress != cli::Progress::Quiet {
         report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks });

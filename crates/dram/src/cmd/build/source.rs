@@ -20,6 +20,8 @@ pub(super) struct Source {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) bytes: Vec<u8>,
+    /// The name of the ignore list, and what it says.
+    pub(super) ignore: Option<(String, Arc<Ignore>)>,
 }
 
 pub(super) fn context(args: &cli::Build) -> Result<(Context, Source), Failure> {
@@ -34,8 +36,9 @@ pub(super) fn context(args: &cli::Build) -> Result<(Context, Source), Failure> {
         return Err(Failure::usage(format!("the build context `{shown}` {what}")));
     }
     let file = args.file.clone().unwrap_or_else(|| path.join("Dockerfile"));
-    let source = dockerfile(&file, path)?;
-    let ignore = ignore(&file, path)?;
+    let mut source = dockerfile(&file, path)?;
+    source.ignore = ignore(&file, path)?;
+    let ignore = source.ignore.as_ref().map(|(_, ignore)| ignore.clone());
     Ok((Context::Dir { path: path.clone(), ignore }, source))
 }
 
@@ -52,7 +55,7 @@ fn dockerfile(file: &Path, context: &Path) -> Result<Source, Failure> {
             (file.display().to_string(), bytes)
         }
     };
-    Ok(Source { name, text: String::from_utf8_lossy(&bytes).into_owned(), bytes })
+    Ok(Source { name, text: String::from_utf8_lossy(&bytes).into_owned(), bytes, ignore: None })
 }
 
 /// The bytes of a regular file, or `None` when there is none.
@@ -82,7 +85,7 @@ fn read(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The ignore list of this Dockerfile, or that of the context.
-fn ignore(dockerfile: &Path, context: &Path) -> Result<Option<Arc<Ignore>>, Failure> {
+fn ignore(dockerfile: &Path, context: &Path) -> Result<Option<(String, Arc<Ignore>)>, Failure> {
     let mut own = dockerfile.as_os_str().to_owned();
     own.push(".dockerignore");
     for path in [PathBuf::from(own), context.join(".dockerignore")] {
@@ -90,7 +93,8 @@ fn ignore(dockerfile: &Path, context: &Path) -> Result<Option<Arc<Ignore>>, Fail
             let text = || String::from_utf8_lossy(&bytes).into_owned();
             let ignore = Ignore::parse(&bytes);
             let ignore = ignore.map_err(|all| Failure::text(path.display().to_string(), text(), all))?;
-            return Ok(Some(Arc::new(ignore)));
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(Some((name, Arc::new(ignore))));
         }
     }
     Ok(None)

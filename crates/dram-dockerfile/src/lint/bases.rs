@@ -1,0 +1,58 @@
+//! Base images: their platforms and versions.
+
+use dram_image::Reference;
+
+use super::Subject;
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::graph::{Ground, StageGraph};
+use crate::rules;
+use crate::settings::Platform;
+
+/// Looks at the image that each stage starts from.
+pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
+    for node in &graph.stages {
+        if report.is_full_of_warnings() {
+            break;
+        }
+        let Ground::Outside { name, key, platform } = &node.base else { continue };
+        if subject.settings.context_for(name).is_some() {
+            continue;
+        }
+        let written = node.from.from_line().map(|from| from.base.text.as_str()).unwrap_or_default();
+        if !written.contains('$') {
+            version(written, node.base_span.clone(), report);
+        }
+        if let Some(config) = subject.found.get(key).filter(|config| !config.architecture.is_empty()) {
+            let expected = platform.clone().unwrap_or_else(|| subject.settings.platform());
+            let actual = format!("{}/{}", config.os, config.architecture);
+            if !same_machine(&expected, &actual) {
+                let message =
+                    format!("{} is an image for {}, not for {}", quote(name), quote(&actual), quote(&expected));
+                let rule = Some(&rules::INVALID_BASE_IMAGE_PLATFORM);
+                report.push(
+                    Diagnostic::warning(rule, node.base_span.clone(), message)
+                        .help("load an image of that platform under this name, or leave `--platform` out"),
+                );
+            }
+        }
+    }
+}
+
+/// Whether programs of the one platform run on the other, variants aside. What is not said is no difference.
+fn same_machine(expected: &str, actual: &str) -> bool {
+    let (Some(expected), Some(actual)) = (Platform::parse(expected), Platform::parse(actual)) else { return true };
+    let same = |left: &str, right: &str| left.is_empty() || right.is_empty() || left == right;
+    same(&expected.os, &actual.os) && same(&expected.architecture, &actual.architecture)
+}
+
+fn version(name: &str, span: std::ops::Range<usize>, report: &mut Report) {
+    let Ok(reference) = name.parse::<Reference>() else { return };
+    let newest = reference.digest().is_none() && reference.tag() == "latest";
+    if newest {
+        let short = name.strip_suffix(":latest").unwrap_or(name);
+        report.push(
+            Diagnostic::warning(Some(&rules::BASE_IMAGE_LATEST), span, format!("{} has no version", quote(name)))
+                .help(format!("write the version that was tested, as in {}", quote(&format!("{short}:VERSION")))),
+        );
+    }
+}

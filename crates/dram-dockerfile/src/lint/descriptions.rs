@@ -1,0 +1,38 @@
+//! Comments that describe stages and arguments.
+
+use super::warning;
+use crate::ast::{Body, Dockerfile, Instruction};
+use crate::diagnostic::{Report, quote};
+use crate::rules;
+
+/// Looks at the last comment above each named stage and each `ARG`.
+pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
+    for one in &dockerfile.instructions {
+        if report.is_full_of_warnings() {
+            break;
+        }
+        let Some(comment) = one.comments.last() else { continue };
+        let names = defined(one);
+        let first = comment.split(' ').next().unwrap_or_default();
+        if names.is_empty() || names.iter().any(|name| name == first) {
+            continue;
+        }
+        let listed: Vec<String> = names.iter().take(5).map(|name| quote(name)).collect();
+        report.push(
+            warning(
+                &rules::INVALID_DEFINITION_DESCRIPTION,
+                one,
+                format!("the comment above does not start with the name {}", listed.join(" or ")),
+            )
+            .help(format!("write `# {} …`, or an empty comment (`#`) below it", names[0])),
+        );
+    }
+}
+
+/// The names an instruction defines: a stage's in lower case, or those of arguments.
+pub(crate) fn defined(one: &Instruction) -> Vec<String> {
+    match &one.body {
+        Body::From(from) => from.name.iter().map(|name| name.text.to_lowercase()).collect(),
+        _ => one.arguments().iter().map(|argument| argument.name.text.clone()).collect(),
+    }
+}

@@ -1,0 +1,43 @@
+//! Stages that nobody uses.
+
+use std::collections::HashSet;
+
+use super::{Subject, descriptions};
+use crate::ast::Instruction;
+use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::graph::{Node, StageGraph, split};
+use crate::rules;
+
+/// Looks for stages that no other one starts from or copies from. It needs all stages, so with a target that leaves
+/// some out nothing is said.
+pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
+    let instructions = &subject.dockerfile.instructions;
+    let stages = split(instructions);
+    if graph.stages.len() != stages.len() {
+        return;
+    }
+    let used: HashSet<usize> = graph.stages.iter().flat_map(Node::references).collect();
+    let last = stages.len().saturating_sub(1);
+    for (at, stage) in stages.iter().enumerate().filter(|(at, _)| *at != last && !used.contains(at)) {
+        let from = &instructions[stage.start];
+        if is_described(from) || report.is_full_of_warnings() {
+            continue;
+        }
+        let name = from.from_line().and_then(|from| from.name.as_ref());
+        let named = name.map_or_else(|| format!("number {at}"), |name| quote(&name.text));
+        let span = name.map_or_else(|| from.span.clone(), |name| name.span.clone());
+        let remark = Diagnostic::warning(Some(&rules::UNUSED_STAGE), span, format!("no stage uses the stage {named}"));
+        report.push(match name {
+            Some(name) => remark
+                .note(format!("it is built only with `--target {}`", name.text))
+                .help(format!("remove it, or say what it is for: `# {} …` right above", name.text.to_lowercase())),
+            None => remark.note("it is never built").help("remove it, or name it with `AS`"),
+        });
+    }
+}
+
+/// Whether a comment says what the stage is for.
+fn is_described(from: &Instruction) -> bool {
+    let names = descriptions::defined(from);
+    names.iter().any(|name| from.description(name).is_some())
+}

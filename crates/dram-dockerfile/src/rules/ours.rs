@@ -1,0 +1,140 @@
+//! The rules that BuildKit does not have.
+
+use super::{Owner, Reach, Rule, When};
+
+/// What most of these rules are.
+const RULE: Rule = Rule {
+    name: "",
+    about: "",
+    why: "",
+    bad: "",
+    good: "",
+    ignore: None,
+    owner: Owner::Dram,
+    when: When::Checked,
+    reach: Reach::Stages,
+};
+
+/// No `ARG` or `ENV` has a secret for a value.
+pub const SECRET_IN_VALUE: Rule = Rule {
+    name: "SecretInValue",
+    about: "no value of an `ARG` or `ENV` looks like a secret",
+    why: "Known are the tokens of well-known services by their first letters, private keys, JSON web tokens, and \
+          passwords in URLs. What is written into a Dockerfile is known to all who read the file, and stays in the image. \
+          Revoke the secret, then give it to the build with `--secret`.",
+    bad: "FROM debian:13\nENV DATABASE_URL=postgres://app:s3cr3t-word@db/app\n",
+    good: "FROM debian:13\nENV DATABASE_URL=postgres://app@db/app\n",
+    when: When::Always,
+    reach: Reach::File,
+    ..RULE
+};
+
+/// A command that starts as JSON is JSON.
+pub const ALMOST_JSON: Rule = Rule {
+    name: "AlmostJSON",
+    about: "a `RUN` that starts like a JSON array is one",
+    why: "With single quotes, a missing comma or a word behind the bracket it is no JSON, and a shell gets the brackets \
+          as text. For `CMD` and `ENTRYPOINT` this is told by `JSONArgsRecommended`.",
+    bad: "FROM debian:13\nRUN ['make', 'install']\n",
+    good: "FROM debian:13\nRUN [\"make\", \"install\"]\n",
+    when: When::Always,
+    ..RULE
+};
+
+/// A `--from` that is nearly a stage's name is that name.
+pub const MISTYPED_STAGE_NAME: Rule = Rule {
+    name: "MistypedStageName",
+    about: "a `--from` that is nearly the name of a stage is that name",
+    why: "A name that no stage has is taken for an image, which is looked for on the network.",
+    bad: "FROM debian:13 AS build\nRUN make\nFROM scratch\nCOPY --from=build /app /app\nCOPY --from=biuld /lib /lib\n",
+    good: "FROM debian:13 AS build\nRUN make\nFROM scratch\nCOPY --from=build /app /app\nCOPY --from=build /lib /lib\n",
+    when: When::Always,
+    reach: Reach::File,
+    ..RULE
+};
+
+/// A `USER` names somebody.
+pub const EMPTY_USER: Rule = Rule {
+    name: "EmptyUser",
+    about: "a `USER` does not expand to nothing",
+    why: "An empty user is root, which is hardly meant by an instruction whose purpose is not to be root.",
+    bad: "FROM debian:13\nARG ACCOUNT\nUSER $ACCOUNT\n",
+    good: "FROM debian:13\nARG ACCOUNT=app\nUSER $ACCOUNT\n",
+    when: When::Always,
+    ..RULE
+};
+
+/// Each stage is used by another one, or is the last.
+pub const UNUSED_STAGE: Rule = Rule {
+    name: "UnusedStage",
+    about: "each stage is used by another one, is the last, or has a description",
+    why: "A stage that nothing starts from or copies from is built only when `--target` names it. If that is what it is \
+          for, say so in a comment right above that starts with its name, which `--call=targets` shows.",
+    bad: "FROM debian:13 AS lint\nRUN make lint\nFROM debian:13 AS release\nRUN make\n",
+    good: "# lint looks for mistakes in the sources\nFROM debian:13 AS lint\nRUN make lint\nFROM debian:13 AS \
+           release\nRUN make\n",
+    reach: Reach::File,
+    ..RULE
+};
+
+/// A base image has a version.
+pub const BASE_IMAGE_LATEST: Rule = Rule {
+    name: "BaseImageLatest",
+    about: "`FROM` names a version: a tag other than `latest`, or a digest",
+    why: "Without one the base is whatever is newest on the day of the build, and the build breaks on a day of somebody \
+          else's choice.",
+    bad: "FROM debian\nRUN make\n",
+    good: "FROM debian:13\nRUN make\n",
+    reach: Reach::File,
+    ..RULE
+};
+
+/// The lists of `apt-get update` are in no layer.
+pub const APT_LISTS_LEFT: Rule = Rule {
+    name: "AptListsLeft",
+    about: "the lists that `apt-get update` fetches are not left in the image",
+    why: "They are tens of megabytes that nobody reads again. Remove them in the same `RUN`, since a later one cannot \
+          take them out of the layer, or keep them in a cache mount. Stages that are only copied from are not looked at.",
+    bad: "FROM debian:13\nRUN --mount=type=cache,target=/var/cache/apt \\\n    apt-get update && apt-get install -y curl\n",
+    good: "FROM debian:13\nRUN --mount=type=cache,target=/var/cache/apt,sharing=locked \\\n    \
+           --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \\\n    \
+           apt-get update && apt-get install -y curl\n",
+    ..RULE
+};
+
+/// `apt-get install` does not ask.
+pub const APT_GET_WITHOUT_YES: Rule = Rule {
+    name: "AptGetWithoutYes",
+    about: "`apt-get install` has `-y`",
+    why: "Without it `apt-get` asks before it installs more than was named, nobody answers in a build, and it ends with \
+          an error.",
+    bad: "FROM debian:13\nRUN --mount=type=cache,target=/var/cache/apt --mount=type=cache,target=/var/lib/apt \\\n    \
+          apt-get update && apt-get install curl\n",
+    good: "FROM debian:13\nRUN --mount=type=cache,target=/var/cache/apt --mount=type=cache,target=/var/lib/apt \\\n    \
+           apt-get update && apt-get install -y curl\n",
+    ..RULE
+};
+
+/// What is fetched is kept in a cache mount.
+pub const CACHE_MOUNT_HELPS: Rule = Rule {
+    name: "CacheMountHelps",
+    about: "what a package manager fetches is kept in a cache mount",
+    why: "When the step has to run again, everything is fetched again without one. Known are mix (Hex), rebar3, npm, \
+          yarn, pnpm, cargo, pip, uv, go and apt. The mount is named with the target that fits the stage's variables \
+          and user, as `HOME`, `CARGO_HOME` or `GOPATH`. `pip install --no-cache-dir` is taken as a decision.",
+    bad: "FROM node:24\nWORKDIR /app\nCOPY package.json package-lock.json ./\nRUN npm ci\n",
+    good: "FROM node:24\nWORKDIR /app\nCOPY package.json package-lock.json ./\nRUN \
+           --mount=type=cache,target=/root/.npm npm ci\n",
+    ..RULE
+};
+
+/// `check` names rules that exist.
+pub const UNKNOWN_RULE: Rule = Rule {
+    name: "UnknownRule",
+    about: "`# check=` names rules that there are, in the case they are written here",
+    why: "A rule whose name is mistyped is not skipped.",
+    bad: "# check=skip=CopyIgnoredFiles\nFROM scratch\nCOPY src /src\n",
+    good: "# check=skip=CopyIgnoredFile\nFROM scratch\nCOPY src /src\n",
+    reach: Reach::File,
+    ..RULE
+};
