@@ -8,6 +8,7 @@ use std::thread;
 use dram_dockerfile::{Base, From, Plan};
 
 use crate::step::{Stages, World, step};
+use crate::why::Ledger;
 use crate::{BuildError, Event, Options, Outside, Snapshot, StepAt};
 
 /// Carries out `plan`. `outside` holds what the plan's names from outside lead to. Returns the snapshot of the target
@@ -21,7 +22,8 @@ pub fn build(
     options: &Options<'_>,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Snapshot, BuildError> {
-    let world = World { options, plan, outside };
+    let ledger = Ledger::new(options, plan);
+    let world = World { options, plan, outside, ledger: &ledger };
     let mut board = Board::new(plan);
     thread::scope(|scope| {
         let (results, inbox) = mpsc::channel();
@@ -53,6 +55,7 @@ pub fn build(
                 }
             }
         }
+        ledger.close();
         match failure {
             Some(error) => Err(error),
             None => Ok(board.done.remove(&plan.target).expect("the target's stage is planned")),
@@ -137,7 +140,10 @@ fn base(world: &World<'_>, stage: usize, stages: &Stages, tell: &dyn Fn(Event)) 
         Base::Stage(base) => Ok(stages.get(base).expect("a stage waits for its base").clone()),
         Base::Outside(name) => match world.outside.get(name) {
             Some(Outside::Image(image)) => {
-                Ok(image.snapshot(world.options.store, &|| tell(Event::Unpacking { image: name.clone() }))?)
+                let unpacking = || tell(Event::Unpacking { image: name.clone() });
+                let snapshot = image.snapshot(world.options.store, &unpacking)?;
+                world.ledger.base(stage, &snapshot);
+                Ok(snapshot)
             }
             Some(Outside::Dir(_)) | None => unreachable!("the plan stands only on images that were found"),
         },

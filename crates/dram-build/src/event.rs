@@ -1,5 +1,7 @@
 //! What happens during a build, as it happens: the only way to a screen.
 
+use crate::Why;
+
 /// Which step of which stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepAt {
@@ -12,8 +14,8 @@ pub struct StepAt {
 /// Something happened. A step starts once and ends once, remembered or done; a failed one ends with the build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A step is being carried out.
-    Started(StepAt),
+    /// A step is being carried out, and why.
+    Started(StepAt, Why),
     /// Another process runs the same step; its result will serve.
     Waiting(StepAt),
     /// A line that the step's command wrote, without its end.

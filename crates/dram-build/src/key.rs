@@ -2,6 +2,8 @@
 //! so that a new field does not compile until somebody has decided about it. A part gets the name that people know it
 //! by: when it changes, that is what the build says.
 
+use std::sync::Arc;
+
 use dram_dockerfile::{Copy, From, Mode, Run, Unpack, Workdir};
 use dram_sandbox::Network;
 use dram_store::StepKey;
@@ -17,7 +19,7 @@ const COPY: &str = "copy 2";
 const WORKDIR: &str = "workdir 2";
 
 /// The key of a command in `below`.
-pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Key {
+pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Arc<Key> {
     // What is only visible to the command, such as a proxy's address, must not change what it makes.
     let Run { argv, env, cwd, user, from_args, hidden_env: _, mounts: _, scripts: _, network: _, insecure: _ } = step;
     let network = match network {
@@ -32,12 +34,12 @@ pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Key {
 }
 
 /// The key of a copy into `below` of sources that hold `content`.
-pub(crate) fn copy(step: &Copy, below: &Snapshot, content: &Content) -> Key {
+pub(crate) fn copy(step: &Copy, below: &Snapshot, content: &Content) -> Arc<Key> {
     copy_of(step).files("", content).on(below)
 }
 
 /// The key of a copy into `below` from a snapshot that is `from`: found without looking at a single file.
-pub(crate) fn copy_from(step: &Copy, below: &Snapshot, from: &StepKey) -> Key {
+pub(crate) fn copy_from(step: &Copy, below: &Snapshot, from: &StepKey) -> Arc<Key> {
     let sources = StepKey::of(step.sources.iter().map(|source| source.text.as_bytes()));
     let from = StepKey::of([from.as_bytes(), sources.as_bytes()]);
     copy_of(step).with(Name::Source(String::new()), from.as_bytes()).on(below)
@@ -65,7 +67,7 @@ fn copy_of(step: &Copy) -> Parts {
 }
 
 /// The key of making a working directory in `below`.
-pub(crate) fn workdir(step: &Workdir, below: &Snapshot) -> Key {
+pub(crate) fn workdir(step: &Workdir, below: &Snapshot) -> Arc<Key> {
     let Workdir { path, user } = step;
     Parts::new(WORKDIR).setting("the directory", path).setting("the user", user).on(below)
 }

@@ -29,6 +29,7 @@ mod snapshot;
 mod step;
 mod time;
 pub mod users;
+pub mod why;
 mod workdir;
 
 pub use build::build;
@@ -44,3 +45,4 @@ pub use save::{SaveError, save_archive, save_layout};
 pub use seal::{Sealed, seal};
 pub use snapshot::{Layer, Snapshot};
 pub use time::rfc3339;
+pub use why::{Place, Why};

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dram_dockerfile::ignore::Ignore;
 use dram_image::TreePath;
 use dram_sandbox::Network;
 use dram_store::{IgnoreFn, Store, Verdict};
 
-use crate::Cancel;
 use crate::container::Host;
+use crate::{Cancel, Place};
 
 /// How to carry out a plan.
 #[derive(Debug)]
@@ -24,6 +25,10 @@ pub struct Options<'a> {
     pub network: Network,
     /// What commands see of this machine.
     pub host: Host,
+    /// What is built, to compare with the last time.
+    pub place: Place,
+    /// The time since some moment before the build.
+    pub clock: fn() -> Duration,
     /// What stops the build.
     pub cancel: Cancel,
 }

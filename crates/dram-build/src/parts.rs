@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dram_store::StepKey;
+use serde::{Deserialize, Serialize};
 
 use crate::Snapshot;
 use crate::content::{Content, Files};
@@ -28,7 +29,7 @@ pub(crate) struct Part {
 }
 
 /// What an input is called. Two parts of one key never have the same name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Name {
     /// How results of this kind of step are made: `run 1`.
     Method,
@@ -56,7 +57,7 @@ pub(crate) enum Name {
 impl Name {
     /// What tells it from the names of other parts in a digest. Whether a variable is an `ARG` makes no difference to
     /// the command that sees it.
-    fn digested(&self) -> [&str; 2] {
+    pub(crate) fn digested(&self) -> [&str; 2] {
         match self {
             Name::Method => ["method", ""],
             Name::Command => ["command", ""],
@@ -106,13 +107,13 @@ impl Parts {
     }
 
     /// Adds the layers below. The last part of every key.
-    pub(crate) fn on(self, below: &Snapshot) -> Key {
+    pub(crate) fn on(self, below: &Snapshot) -> Arc<Key> {
         let all = self.with(Name::Below, below.identity().as_bytes()).0;
         let fields = all.iter().flat_map(|part| {
             let [kind, name] = part.name.digested();
             [kind.as_bytes(), name.as_bytes(), &part.value]
         });
-        Key { id: StepKey::of(fields), parts: all }
+        Arc::new(Key { id: StepKey::of(fields), parts: all })
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use dram_dockerfile::{Copy, From, Op, Plan, Step};
 use dram_image::TreePath;
@@ -13,6 +14,7 @@ use crate::copy::FromTree;
 use crate::parts::Key;
 use crate::run::Surroundings;
 use crate::select::{self, Place};
+use crate::why::{End, Ledger};
 use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, run, workdir};
 
 /// Everything a step may need. Shared by all threads, changed by none.
@@ -20,6 +22,7 @@ pub(crate) struct World<'a> {
     pub(crate) options: &'a Options<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) outside: &'a BTreeMap<String, Outside>,
+    pub(crate) ledger: &'a Ledger<'a>,
 }
 
 /// The snapshots of stages that are done.
@@ -67,13 +70,14 @@ struct Doing<'a> {
 
 impl Doing<'_> {
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
-    fn recalled(&self, keys: &[Key]) -> Result<Option<Record>, BuildError> {
+    fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
         let memory = self.world.options.store.memory();
         for (at, key) in keys.iter().enumerate() {
             let Some(record) = memory.recall(&key.id) else { continue };
             for earlier in &keys[..at] {
                 memory.remember(&earlier.id, &record)?;
             }
+            self.world.ledger.remembered(self.at, &keys[..=at], &record);
             (self.tell)(Event::Remembered(self.at));
             return Ok(Some(record));
         }
@@ -83,7 +87,7 @@ impl Doing<'_> {
     /// What is recalled under `keys`, or what `carry_out` makes, then remembered under all.
     fn remembered(
         &self,
-        keys: &[Key],
+        keys: &[Arc<Key>],
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
@@ -108,13 +112,34 @@ impl Doing<'_> {
         if self.world.options.cancel.is_thrown() {
             return Err(BuildError::Cancelled);
         }
-        (self.tell)(Event::Started(self.at));
+        let why = self.world.ledger.started(self.at, keys, !self.world.options.use_memory);
+        (self.tell)(Event::Started(self.at, why));
+        let done = self.carried_out(keys, carry_out);
+        self.world.ledger.ended(
+            self.at,
+            &match &done {
+                Ok(record) => End::Good(record),
+                Err(BuildError::Cancelled) => End::Stopped,
+                Err(_) => End::Bad,
+            },
+        );
+        let record = done?;
+        (self.tell)(Event::Done(self.at));
+        Ok(record)
+    }
+
+    /// Makes the layer, and remembers it under all of `keys`.
+    fn carried_out(
+        &self,
+        keys: &[Arc<Key>],
+        carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
+    ) -> Result<Record, BuildError> {
+        let store = self.world.options.store;
         let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
         let record = Record { layer };
         for key in keys {
             store.memory().remember(&key.id, &record)?;
         }
-        (self.tell)(Event::Done(self.at));
         Ok(record)
     }
 
@@ -175,7 +200,7 @@ impl Doing<'_> {
         below: &Snapshot,
         from: &FromTree<'_>,
         place: &Place<'_>,
-        mut keys: Vec<Key>,
+        mut keys: Vec<Arc<Key>>,
     ) -> Result<Record, BuildError> {
         let selected = select::select(from.tree as &dyn Tree, &copy.sources, place)?;
         let content = Content::of(from.tree, &selected, !from.is_context)?;

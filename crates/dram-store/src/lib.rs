@@ -14,6 +14,7 @@
 //!   packs/ID.size      how long a layer's tar is
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
 //!   caches/KEY.N/      what a cache mount shows: it outlives builds
+//!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
 //!   steplocks/KEY      held while a step runs, so that two builds share it
 //!   work/NAME/         half-done things of a running process; swept when it is gone
 //! ```
@@ -33,6 +34,7 @@ mod lock;
 mod memory;
 mod merged;
 mod pack;
+mod places;
 mod programs;
 mod prune;
 mod refs;
@@ -53,6 +55,7 @@ pub use lock::StepLock;
 pub use memory::{KeyMaker, Memory, Record, StepKey};
 pub use merged::Merged;
 pub use pack::Stamp;
+pub use places::{JOURNAL_HEAD, Places, Visited};
 pub use programs::{Program, Programs};
 pub use prune::Pruned;
 pub use refs::{Refs, Tagged};

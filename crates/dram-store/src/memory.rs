@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use dram_image::TreePath;
 
@@ -14,7 +15,8 @@ use crate::{Dir, LayerId, Store, StoreError};
 const LARGEST_RECORD: u64 = 1 << 20;
 
 /// The digest of everything that can change a step's result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct StepKey([u8; 32]);
 
 impl StepKey {
@@ -40,6 +42,29 @@ impl StepKey {
     /// The bytes, to be an input of another key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl FromStr for StepKey {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hash = blake3::Hash::from_hex(text).map_err(|_| "not a key: 64 hexadecimal digits")?;
+        Ok(StepKey(hash.into()))
+    }
+}
+
+impl TryFrom<String> for StepKey {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StepKey> for String {
+    fn from(key: StepKey) -> String {
+        key.hex()
     }
 }
 

@@ -113,7 +113,7 @@ impl Store {
         for name in if all { contexts.names()? } else { Vec::new() } {
             contexts.remove(&TreePath::parse(&name)?)?;
         }
-        Ok(())
+        if all { self.places().forget(0) } else { Ok(()) }
     }
 
     fn reachable(&self) -> Result<Reachable, StoreError> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
-use crate::{Blobs, Caches, Layers, Memory, Refs, StepKey, StepLock, StoreError, Work, lock};
+use crate::{Blobs, Caches, Layers, Memory, Places, Refs, StepKey, StepLock, StoreError, Work, lock};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
@@ -116,6 +116,11 @@ impl Store {
     /// What cache mounts show.
     pub fn caches(&self) -> Caches<'_> {
         Caches::new(self)
+    }
+
+    /// What builds did.
+    pub fn places(&self) -> Places<'_> {
+        Places::new(self)
     }
 
     /// Waits until nobody else, in this process or another, works on `what`, a layer for one.

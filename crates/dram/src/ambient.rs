@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use dram_build::container::Host;
 use dram_sandbox::{Lack, Privilege};
@@ -102,4 +104,10 @@ pub(crate) fn environment() -> BTreeMap<Vec<u8>, Vec<u8>> {
 /// Where programs are looked for.
 pub(crate) fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
+}
+
+/// The time since it was first asked for.
+pub(crate) fn clock() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
 }

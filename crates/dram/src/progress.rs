@@ -29,6 +29,8 @@ enum Style {
 struct State {
     /// Running steps, and the last line of each.
     running: BTreeMap<StepAt, (Option<Instant>, String)>,
+    /// Why each is carried out: on a terminal that is told when it is done.
+    why: BTreeMap<StepAt, String>,
     /// Lines of the region that is redrawn.
     drawn: usize,
     remembered: usize,
@@ -92,9 +94,9 @@ impl Progress {
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 format!("{} {seconds:.2}s | {}\n", place(self.label(at)), plain(&String::from_utf8_lossy(&line)))
             }
-            Event::Started(at) => {
+            Event::Started(at, why) => {
                 state.running.insert(at, (Some(Instant::now()), String::new()));
-                format!("{}\n", self.label(at))
+                format!("{}: {}\n", self.label(at), plain(&why.to_string()))
             }
             Event::Waiting(at) => {
                 format!("{}: another build is at this step; waiting for its result\n", self.label(at))
@@ -124,8 +126,10 @@ impl Progress {
                 }
                 String::new()
             }
-            Event::Started(at) => {
-                state.running.insert(at, (Some(Instant::now()), String::new()));
+            Event::Started(at, why) => {
+                let why = plain(&why.to_string());
+                state.running.insert(at, (Some(Instant::now()), why.clone()));
+                state.why.insert(at, why);
                 String::new()
             }
             Event::Waiting(at) => {
@@ -135,7 +139,8 @@ impl Progress {
             Event::Done(at) => {
                 let line = self.plain(state, Event::Done(at));
                 let seconds = line.rsplit(' ').next().unwrap_or_default().trim().to_owned();
-                format!("{} {seconds}\n", self.label(at))
+                let why = state.why.remove(&at).unwrap_or_default();
+                format!("{} {seconds}: {why}\n", self.label(at))
             }
             event @ (Event::Remembered(_) | Event::Unpacking { .. } | Event::Packing { .. }) => {
                 self.plain(state, event)

@@ -1,6 +1,7 @@
 //! `dram build`: a Dockerfile becomes an image.
 
 mod outside;
+mod place;
 mod planned;
 mod source;
 mod words;
@@ -10,6 +11,7 @@ use dram_image::Reference;
 use dram_store::Store;
 
 use self::outside::named;
+use self::place::place;
 use self::planned::plan;
 use self::source::context;
 use self::words::build_args;
@@ -38,7 +40,16 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         cli::Network::Host => dram_sandbox::Network::Host,
         cli::Network::None => dram_sandbox::Network::None,
     };
-    let options = Options { store: &store, context: &context, use_memory: !args.no_cache, network, host, cancel };
+    let options = Options {
+        store: &store,
+        context: &context,
+        use_memory: !args.no_cache,
+        network,
+        host,
+        place: place(args),
+        clock: ambient::clock,
+        cancel,
+    };
     let tell = |event| progress.tell(event);
     let built = dram_build::build(&plan, &outside, &options, &tell);
     if built.is_err() {

@@ -1,0 +1,190 @@
+//! Lists of files as they are kept, and what is different between two of them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::content::{FileNote, Files, MOST_FILES};
+
+/// So many changes are told of.
+const MOST_CHANGES: usize = 50;
+const MAGIC: &[u8; 8] = b"dramlst1";
+
+/// What became of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// Where it lies in what it is copied from.
+    pub path: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub became: Became,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Became {
+    /// It has other bytes, leads elsewhere, or is of another kind.
+    Changed,
+    /// It was not there.
+    Added,
+    /// It is not there any more.
+    Removed,
+    /// Its permissions are others.
+    Mode {
+        /// What they were.
+        before: u32,
+        /// What they are.
+        after: u32,
+    },
+    /// It belongs to others: user and group.
+    Owner {
+        /// To whom it belonged.
+        before: (u32, u32),
+        /// To whom it belongs.
+        after: (u32, u32),
+    },
+    /// Its extended attributes are others.
+    Attributes,
+}
+
+impl std::fmt::Display for FileChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let path = &self.path;
+        match self.became {
+            Became::Changed => write!(f, "changed {path}"),
+            Became::Added => write!(f, "added {path}"),
+            Became::Removed => write!(f, "removed {path}"),
+            Became::Mode { before, after } => write!(f, "mode of {path} {before:o} → {after:o}"),
+            Became::Owner { before, after } => {
+                write!(f, "owner of {path} {}:{} → {}:{}", before.0, before.1, after.0, after.1)
+            }
+            Became::Attributes => write!(f, "attributes of {path}"),
+        }
+    }
+}
+
+/// What is different, and how many changes are left out. What changed comes before what was added or removed, and
+/// everything else after; files of one kind in the order of their paths.
+pub(crate) fn changes(before: &Files, after: &Files) -> (Vec<FileChange>, usize) {
+    let map = |files: &Files| -> BTreeMap<Vec<u8>, FileNote> {
+        files.notes.iter().map(|note| (note.path.clone(), note.clone())).collect()
+    };
+    let (before, after) = (map(before), map(after));
+    let change = |path: &[u8], became| FileChange { path: name(path), became };
+    let mut all = Vec::new();
+    for (path, note) in &after {
+        match before.get(path) {
+            None => all.push(change(path, Became::Added)),
+            Some(old) => all.extend(became(old, note).map(|became| change(path, became))),
+        }
+    }
+    let gone = before.keys().filter(|path| !after.contains_key(*path));
+    all.extend(gone.map(|path| change(path, Became::Removed)));
+    all.sort_by_key(|change| rank(change.became));
+    let more = all.len().saturating_sub(MOST_CHANGES);
+    all.truncate(MOST_CHANGES);
+    (all, more)
+}
+
+fn name(path: &[u8]) -> String {
+    if path.is_empty() { ".".to_owned() } else { String::from_utf8_lossy(path).into_owned() }
+}
+
+fn became(old: &FileNote, new: &FileNote) -> Option<Became> {
+    const PERMISSIONS: u32 = 0o7777;
+    if (old.bytes, old.mode & !PERMISSIONS) != (new.bytes, new.mode & !PERMISSIONS) {
+        Some(Became::Changed)
+    } else if old.mode != new.mode {
+        Some(Became::Mode { before: old.mode & PERMISSIONS, after: new.mode & PERMISSIONS })
+    } else if old.owner != new.owner {
+        Some(Became::Owner { before: old.owner, after: new.owner })
+    } else {
+        (old.attributes != new.attributes).then_some(Became::Attributes)
+    }
+}
+
+fn rank(became: Became) -> u8 {
+    match became {
+        Became::Changed => 0,
+        Became::Added => 1,
+        Became::Removed => 2,
+        Became::Mode { .. } => 3,
+        Became::Owner { .. } => 4,
+        Became::Attributes => 5,
+    }
+}
+
+/// The list as it is kept: little-endian fields of fixed width after each path.
+pub(crate) fn write(files: &Files) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    for note in &files.notes {
+        let FileNote { path, mode, owner, bytes, attributes } = note;
+        let length = u32::try_from(path.len()).expect("a path is short");
+        for field in [length, *mode, owner.0, owner.1] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(bytes);
+        out.extend_from_slice(attributes);
+        out.extend_from_slice(path);
+    }
+    out
+}
+
+/// The list that [`write`] wrote; `None` when it is damaged.
+pub(crate) fn read(bytes: &[u8]) -> Option<Files> {
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let mut notes = Vec::new();
+    while !rest.is_empty() && notes.len() < MOST_FILES {
+        let mut number = || take(&mut rest).map(u32::from_le_bytes);
+        let (length, mode, owner) = (number()?, number()?, (number()?, number()?));
+        let (bytes, attributes) = (take(&mut rest)?, take(&mut rest)?);
+        let (path, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        rest = after;
+        notes.push(FileNote { path: path.to_vec(), mode, owner, bytes, attributes });
+    }
+    let count = notes.len();
+    rest.is_empty().then_some(Files { notes, count })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*field)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(all: &[(&str, u32, u8)]) -> Files {
+        let note = |(path, mode, byte): &(&str, u32, u8)| {
+            let path = path.as_bytes().to_vec();
+            FileNote { path, mode: *mode, owner: (0, 0), bytes: [*byte; 8], attributes: [0; 8] }
+        };
+        Files { notes: all.iter().map(note).collect(), count: all.len() }
+    }
+
+    #[test]
+    fn what_changed_comes_first() {
+        let before = files(&[("", 0o40755, 0), ("a", 0o100_644, 1), ("b", 0o100_644, 2), ("c", 0o100_644, 3)]);
+        let after = files(&[("", 0o40700, 0), ("a", 0o100_644, 1), ("c", 0o100_644, 4), ("d", 0o100_644, 5)]);
+        let (all, more) = changes(&before, &after);
+        let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+        assert_eq!(all, ["changed c", "added d", "removed b", "mode of . 755 → 700"]);
+        assert_eq!(more, 0);
+        assert_eq!(changes(&before, &before), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn a_list_is_read_as_it_was_written_or_not_at_all() {
+        let list = files(&[("", 0o40755, 0), ("a/b", 0o100_644, 1)]);
+        let bytes = write(&list);
+        assert_eq!(read(&bytes), Some(list));
+        for length in 9..bytes.len() {
+            assert!(read(&bytes[..length]).is_none_or(|files| files.count < 2), "{length}");
+        }
+        assert_eq!(read(b"dramlst1\xff\xff\xff\xff"), None);
+        assert_eq!(read(b"else"), None);
+    }
+}

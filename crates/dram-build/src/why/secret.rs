@@ -1,0 +1,105 @@
+//! What of a variable may be written down.
+
+/// A longer value is not shown.
+const LONGEST: usize = 80;
+
+/// Whether a variable's name sounds like a secret, or like an address that holds one. Wider than what the checks of a
+/// Dockerfile warn about: here the cost of an error is a value that is not shown.
+pub(crate) fn is_secret(name: &str) -> bool {
+    const ANYWHERE: &[&str] = &[
+        "apikey",
+        "auth",
+        "cookie",
+        "credential",
+        "passphrase",
+        "passwd",
+        "password",
+        "private",
+        "proxy",
+        "pword",
+        "secret",
+        "session",
+        "signature",
+        "token",
+    ];
+    const WORD: &[&str] = &["cert", "dsn", "jwt", "key", "keys", "otp", "pass", "pat", "pin", "pw", "pwd", "salt"];
+    let lower = name.to_lowercase();
+    let mut words = lower.split(|letter: char| !letter.is_ascii_alphanumeric());
+    ANYWHERE.iter().any(|word| lower.contains(word)) || words.any(|part| WORD.contains(&part))
+}
+
+/// `value` where it may be written down: short, printable, no address with a password, and none of `secrets` in it.
+pub(crate) fn shown(value: &[u8], secrets: &[String]) -> Option<String> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= LONGEST)?;
+    let plain = !text.chars().any(char::is_control);
+    let has_login = text.contains("://") && text.contains('@');
+    let has_secret = secrets.iter().any(|secret| text.contains(secret.as_str()));
+    (plain && !has_login && !has_secret).then(|| text.to_owned())
+}
+
+/// The instruction's text without what it gives to variables that sound like secrets, at most `longest` bytes.
+pub(crate) fn without_secrets(text: &str, longest: usize) -> String {
+    let mut end = text.len();
+    if ["ARG ", "ENV "].iter().any(|keyword| text.starts_with(keyword)) {
+        let mut at = 4;
+        for word in text[4..].split(' ') {
+            let name = word.split('=').next().unwrap_or_default();
+            if is_secret(name) && at + name.len() < text.len() {
+                end = at + name.len();
+                break;
+            }
+            at += word.len() + 1;
+        }
+    }
+    let cut = end.min(longest);
+    let cut = (0..=cut).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if cut == text.len() { text.to_owned() } else { format!("{}…", &text[..cut]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_sound_like_secrets() {
+        for name in ["TOKEN", "NPM_AUTHTOKEN", "db_password", "AWS_SECRET_ACCESS_KEY", "https_proxy", "HEX_API_KEY"] {
+            assert!(is_secret(name), "{name}");
+        }
+        for name in ["VERSION", "PATH", "MIX_ENV", "KEYBOARD", "LANG", "MONKEY", "PINNED"] {
+            assert!(!is_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_that_may_be_written_down() {
+        let secrets = ["hunter2".to_owned()];
+        let table: &[(&[u8], Option<&str>)] = &[
+            (b"1.2.3", Some("1.2.3")),
+            (b"", Some("")),
+            (b"/run/hunter2/x", None),
+            (b"https://user:word@host/", None),
+            (b"https://host/", Some("https://host/")),
+            (b"a\nb", None),
+            (b"\xff", None),
+            (&[b'a'; 81], None),
+        ];
+        for (value, want) in table {
+            assert_eq!(shown(value, &secrets).as_deref(), *want, "{:?}", String::from_utf8_lossy(value));
+        }
+    }
+
+    #[test]
+    fn instructions_lose_their_secrets() {
+        let table = [
+            ("ENV A=1 TOKEN=abc B=2", "ENV A=1 TOKEN…"),
+            ("ENV TOKEN abc def", "ENV TOKEN…"),
+            ("ARG TOKEN", "ARG TOKEN"),
+            ("ARG A=1", "ARG A=1"),
+            ("RUN echo ärger", "RUN echo ärger"),
+            ("RUN echo much too long a text, ärger", "RUN echo much too long a text, …"),
+        ];
+        for (text, want) in table {
+            assert_eq!(without_secrets(text, 32), want);
+        }
+    }
+}

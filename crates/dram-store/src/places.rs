@@ -1,0 +1,216 @@
+//! What builds did, by place: a Dockerfile, a context and a platform. A place's journal is replaced whole; the lists
+//! of files beside it are named by their content. None of it is needed to build; what is lost is only not told.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use dram_image::TreePath;
+
+use crate::file::{self, Durable};
+use crate::{Dir, StepKey, Store, StoreError};
+
+/// So many places are known; the one that was built the longest ago gives way.
+const MOST_PLACES: usize = 128;
+/// A journal of ten thousand steps is shorter.
+const LARGEST_JOURNAL: u64 = 64 << 20;
+/// A list of a hundred thousand files is shorter.
+const LARGEST_LIST: u64 = 64 << 20;
+/// So many first bytes of a journal can be looked at without reading it.
+pub const JOURNAL_HEAD: usize = 64;
+const JOURNAL: &str = "journal";
+/// Is there when places were forgotten.
+const FORGOT: &str = "forgot";
+
+/// The room of what builds did.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    store: &'a Store,
+}
+
+/// One place that was built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visited {
+    /// Which.
+    pub place: StepKey,
+    /// When it was last built.
+    pub time: SystemTime,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Places { store }
+    }
+
+    fn root(self) -> PathBuf {
+        self.store.join("places")
+    }
+
+    fn path(self, place: &StepKey, name: &str) -> PathBuf {
+        self.root().join(place.hex()).join(name)
+    }
+
+    /// The first bytes of the place's journal, when it has one that is long enough.
+    pub fn head(self, place: &StepKey) -> Option<[u8; JOURNAL_HEAD]> {
+        let mut head = [0; JOURNAL_HEAD];
+        File::open(self.path(place, JOURNAL)).ok()?.read_exact(&mut head).ok()?;
+        Some(head)
+    }
+
+    /// The place's journal; `None` when there is none that can be read.
+    pub fn journal(self, place: &StepKey) -> Option<Vec<u8>> {
+        file::read_small(&self.path(place, JOURNAL), LARGEST_JOURNAL).ok()?
+    }
+
+    /// Notes that the place was built just now, and its journal is still right.
+    pub fn touch(self, place: &StepKey) {
+        // Without it, another place may count as the last one built: nothing else is lost.
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
+        let path = self.path(place, JOURNAL);
+        let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty());
+    }
+
+    /// Whether the place has the list of files `name`.
+    pub fn has_list(self, place: &StepKey, name: &StepKey) -> bool {
+        self.path(place, &name.hex()).is_file()
+    }
+
+    /// The list of files `name` of the place; `None` when there is none that can be read.
+    pub fn list(self, place: &StepKey, name: &StepKey) -> Option<Vec<u8>> {
+        file::read_small(&self.path(place, &name.hex()), LARGEST_LIST).ok()?
+    }
+
+    /// Adds a list of files to the place.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn put_list(self, place: &StepKey, name: &StepKey, bytes: &[u8]) -> Result<(), StoreError> {
+        if bytes.len() as u64 > LARGEST_LIST {
+            return Ok(());
+        }
+        self.make(place)?;
+        file::replace(&self.path(place, &name.hex()), bytes, &self.store.work().path(), Durable::No)
+    }
+
+    /// Replaces the place's journal, and removes the lists of files that are not among `lists`.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn put_journal(self, place: &StepKey, bytes: &[u8], lists: &BTreeSet<StepKey>) -> Result<(), StoreError> {
+        if bytes.len() as u64 > LARGEST_JOURNAL {
+            return Ok(());
+        }
+        self.make(place)?;
+        file::replace(&self.path(place, JOURNAL), bytes, &self.store.work().path(), Durable::No)?;
+        let dir = Dir::open(&self.root().join(place.hex()))?;
+        let keep: BTreeSet<String> = lists.iter().map(StepKey::hex).chain([JOURNAL.to_owned()]).collect();
+        for name in dir.names()? {
+            if !keep.contains(String::from_utf8_lossy(&name).as_ref()) {
+                dir.remove(&TreePath::parse(&name)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every place, the one that was built last first.
+    pub fn all(self) -> Vec<Visited> {
+        let names = Dir::open(&self.root()).and_then(|dir| dir.names()).unwrap_or_default();
+        let mut all: Vec<Visited> = names.iter().filter_map(|name| self.visited(name)).collect();
+        all.sort_by_key(|visited| std::cmp::Reverse(visited.time));
+        all
+    }
+
+    fn visited(self, name: &[u8]) -> Option<Visited> {
+        let place = std::str::from_utf8(name).ok()?.parse().ok()?;
+        // One without a journal was left by a build that was killed: it is the first to go.
+        let time = fs::metadata(self.path(&place, JOURNAL)).and_then(|meta| meta.modified());
+        Some(Visited { place, time: time.unwrap_or(SystemTime::UNIX_EPOCH) })
+    }
+
+    /// Whether places were ever forgotten: then one without a journal may have been built all the same.
+    pub fn forgot(self) -> bool {
+        self.root().join(FORGOT).exists()
+    }
+
+    fn make(self, place: &StepKey) -> Result<(), StoreError> {
+        let dir = self.root().join(place.hex());
+        if dir.is_dir() {
+            return Ok(());
+        }
+        self.forget(MOST_PLACES - 1)?;
+        fs::create_dir_all(&dir).map_err(StoreError::io("make the directory", &dir))
+    }
+
+    /// Forgets all but the `keep` places that were built last.
+    pub(crate) fn forget(self, keep: usize) -> Result<(), StoreError> {
+        let root = self.root();
+        if !root.is_dir() {
+            return Ok(());
+        }
+        let mut all = self.all();
+        let gone = all.split_off(keep.min(all.len()));
+        if gone.is_empty() {
+            return Ok(());
+        }
+        note(&root.join(FORGOT))?;
+        let dir = Dir::open(&root)?;
+        for visited in gone {
+            dir.remove(&TreePath::parse(visited.place.hex().as_bytes())?)?;
+        }
+        Ok(())
+    }
+}
+
+fn note(path: &Path) -> Result<(), StoreError> {
+    File::create(path).map(drop).map_err(StoreError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> StepKey {
+        StepKey::of([text.as_bytes()])
+    }
+
+    #[test]
+    fn a_place_keeps_its_journal_and_the_lists_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (places, place) = (store.places(), key("place"));
+        assert_eq!((places.journal(&place), places.all(), places.forgot()), (None, Vec::new(), false));
+        places.put_list(&place, &key("one"), b"1").unwrap();
+        places.put_list(&place, &key("two"), b"2").unwrap();
+        places.put_journal(&place, b"short", &BTreeSet::from([key("two")])).unwrap();
+        assert_eq!(places.list(&place, &key("one")), None);
+        assert_eq!(places.list(&place, &key("two")).unwrap(), b"2");
+        assert_eq!((places.journal(&place).unwrap(), places.head(&place)), (b"short".to_vec(), None));
+        places.put_journal(&place, &[b'x'; 100], &BTreeSet::new()).unwrap();
+        assert_eq!(places.head(&place), Some([b'x'; JOURNAL_HEAD]));
+        assert!(!places.has_list(&place, &key("two")));
+    }
+
+    #[test]
+    fn the_oldest_places_are_forgotten_and_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let places = store.places();
+        for number in 0..MOST_PLACES + 3 {
+            let place = key(&number.to_string());
+            places.put_journal(&place, b"{}", &BTreeSet::new()).unwrap();
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(number as u64);
+            File::options().write(true).open(places.path(&place, JOURNAL)).unwrap().set_modified(time).unwrap();
+        }
+        assert_eq!(places.all().len(), MOST_PLACES);
+        assert!(places.forgot());
+        assert_eq!(places.journal(&key("0")), None);
+        assert_eq!(places.all()[0].place, key(&(MOST_PLACES + 2).to_string()));
+        places.touch(&key("100"));
+        assert_eq!(places.all()[0].place, key("100"));
+        places.forget(0).unwrap();
+        assert_eq!(places.all(), []);
+    }
+}
