@@ -1,6 +1,7 @@
 //! `/dev` of the jail: a small file system in memory with the few devices every program may expect.
 
 use crate::error::SandboxError;
+use crate::jail::Jail;
 use crate::mounts::{INERT, attach, attach_at, clone_tree, new_mount};
 use crate::shown::ShownFile;
 use crate::stubs::{self, open_beneath};
@@ -82,7 +83,8 @@ impl Devices {
         }
         let unseen =
             mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
-        let size = shm_size.to_string();
+        // To the kernel, 0 is no limit at all.
+        let size = if shm_size == 0 { Jail::SHM_SIZE } else { shm_size }.to_string();
         mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
         // Kernels are built without message queues too; nothing common needs them.
         let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
@@ -95,8 +97,8 @@ impl Devices {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
-    /// Mounts a file that exists in memory only on `place`. `name` is one that no other file shown has.
-    pub(crate) fn show_file(&self, place: BorrowedFd<'_>, file: &ShownFile, name: &str) -> Result<(), SandboxError> {
+    /// A file that exists in memory only, to be mounted somewhere. `name` is one that no other such file has.
+    pub(crate) fn make_file(&self, file: &ShownFile, name: &str) -> Result<OwnedFd, SandboxError> {
         let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
         write_file(self.unseen.as_fd(), name, file).map_err(failed)?;
         let mount = clone_tree(self.unseen.as_fd(), name.as_bytes(), false).map_err(|e| failed(e.into()))?;
@@ -104,7 +106,7 @@ impl Devices {
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, file.mode & 0o111 == 0);
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, file.read_only);
         sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), 0).map_err(failed)?;
-        attach(mount.as_fd(), place).map_err(|e| SandboxError::mount("mount on", &file.target, e))
+        Ok(mount)
     }
 
     /// A new terminal from the jail's own instance, also shown as `/dev/console`, belonging to `owner`.

@@ -72,12 +72,12 @@ pub enum SandboxError {
         /// The work directory.
         work: String,
     },
-    /// Something of the wrong kind stands in the image where a mount must go.
-    #[error("`{path}` in the image is {found}; the jail needs {wanted} there")]
+    /// Something of the wrong kind stands where a mount must go.
+    #[error("`{path}` in the container is {found}, where {wanted} is needed")]
     MountPoint {
         /// The path inside the root.
         path: String,
-        /// What the image has.
+        /// What is there.
         found: String,
         /// What the mount needs.
         wanted: String,

@@ -38,7 +38,7 @@ pub struct Jail {
     pub no_new_privs: bool,
     /// Whether the command gets a terminal of its own; its other end is [`Running::take_terminal`](crate::Running::take_terminal).
     pub terminal: bool,
-    /// The size limit of `/dev/shm` in bytes; [`Jail::SHM_SIZE`] is what Docker gives.
+    /// The size limit of `/dev/shm` in bytes. 0 means [`Jail::SHM_SIZE`], which is what Docker gives.
     pub shm_size: u64,
     /// The resource limits that differ from those of the caller.
     pub limits: Vec<ResourceLimit>,

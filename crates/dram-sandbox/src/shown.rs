@@ -58,7 +58,8 @@ pub enum Source {
 /// Two empty directories on one file system that take what the command changes. They are the caller's to remove.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scratch {
-    /// What the command changes appears here, in overlayfs form.
+    /// What the command changes appears here, in overlayfs form. It takes over the owner, mode and time of the topmost
+    /// layer's root.
     #[serde(with = "wire::path")]
     pub upper: PathBuf,
     /// For the kernel. It must be fresh.

@@ -59,6 +59,9 @@ impl Surroundings<'_> {
         if let ([only], None) = (lowers, scratch) {
             return clone_below(only, path);
         }
+        if let (Some(scratch), Some(topmost)) = (scratch, lowers.first()) {
+            copy_root(topmost, &scratch.upper)?;
+        }
         let writable = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
         let below = lowers.iter().map(AsRef::as_ref).collect();
         let overlay = Overlay {
@@ -85,6 +88,13 @@ impl Surroundings<'_> {
         unmount(self.foothold, UnmountFlags::DETACH).map_err(failed)?;
         part
     }
+}
+
+/// In a merge, the topmost directory says what the root looks like.
+fn copy_root(from: &Path, to: &Path) -> Result<(), SandboxError> {
+    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+    let status = rustix::fs::stat(from).map_err(|e| SandboxError::mount("open the layer", from, e))?;
+    stubs::copy_attributes(CWD, to, &status).map_err(|e| SandboxError::mount("prepare the changes in", to, e))
 }
 
 fn clone_host(path: &Path) -> Result<OwnedFd, SandboxError> {

@@ -208,11 +208,13 @@ pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd,
 
 /// An empty file. It does not disturb if two mounts want the same one.
 pub(crate) fn make_file(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // A pipe of that name, made meanwhile in a directory that others write to, must not make this wait.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(at, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
-fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) -> Result<(), Errno> {
+/// Gives an entry the owner, mode and time that `status` has.
+pub(crate) fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) -> Result<(), Errno> {
     let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
     match chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
         // An owner that this user namespace does not have can only be shown, not given.

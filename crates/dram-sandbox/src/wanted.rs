@@ -3,7 +3,7 @@
 use crate::dev::Devices;
 use crate::error::{SandboxError, text};
 use crate::mounts::{attach, new_mount};
-use crate::shown::{Mount, Tmpfs};
+use crate::shown::{Mount, ShownFile, Tmpfs};
 use crate::sources::{Surroundings, Tree};
 use crate::stubs::{self, Kind, Place, Target, join, open_beneath};
 use crate::view::Layers;
@@ -18,33 +18,32 @@ const SHARED: u32 = 0o1777;
 
 /// One mount of the description, on its way into the jail.
 pub(crate) struct Wanted<'a> {
-    mount: &'a Mount,
-    /// Its place in the list.
-    number: usize,
-    /// What it shows, if that exists already.
-    tree: Option<Tree>,
+    target: Target<'a>,
+    shows: Shows<'a>,
     /// Whether the image has nothing where it goes.
     lacking: bool,
+}
+
+enum Shows<'a> {
+    Tree(Tree),
+    Tmpfs(&'a Tmpfs),
+    /// With its place in the list.
+    File(&'a ShownFile, usize),
 }
 
 impl<'a> Wanted<'a> {
     /// Takes up what it shows, if that exists already.
     pub(crate) fn new(mount: &'a Mount, number: usize, around: &Surroundings<'_>) -> Result<Wanted<'a>, SandboxError> {
-        let tree = match mount {
-            Mount::Bind(bind) => Some(around.take_up(bind)?),
-            Mount::Tmpfs(_) | Mount::File(_) => None,
+        let (shows, kind) = match mount {
+            Mount::Bind(bind) => {
+                let tree = around.take_up(bind)?;
+                let kind = if tree.is_directory { Kind::Directory } else { Kind::File };
+                (Shows::Tree(tree), kind)
+            }
+            Mount::Tmpfs(tmpfs) => (Shows::Tmpfs(tmpfs), Kind::Directory),
+            Mount::File(file) => (Shows::File(file, number), Kind::File),
         };
-        Ok(Wanted { mount, number, tree, lacking: false })
-    }
-
-    fn target(&self) -> Target<'a> {
-        let is_directory = match (self.mount, &self.tree) {
-            (Mount::File(_), _) => false,
-            (_, Some(tree)) => tree.is_directory,
-            (Mount::Bind(_) | Mount::Tmpfs(_), None) => true,
-        };
-        let kind = if is_directory { Kind::Directory } else { Kind::File };
-        Target { path: self.mount.target(), kind, strict: false }
+        Ok(Wanted { target: Target { path: mount.target(), kind, strict: false }, shows, lacking: false })
     }
 
     /// Makes the mount point in `stubs` if the image lacks it. What lies below a `covered` path must wait until that is
@@ -55,15 +54,14 @@ impl<'a> Wanted<'a> {
         stubs: &Path,
         covered: &mut Vec<Vec<Vec<u8>>>,
     ) -> Result<(), SandboxError> {
-        let target = self.target();
-        let place = stubs::locate(view, &target, covered)?;
-        allow(&target, &place)?;
+        let place = stubs::locate(view, &self.target, covered)?;
+        allow(&self.target, &place)?;
         if place.is_covered() {
             return Ok(());
         }
         if place.is_missing() {
             self.lacking = true;
-            stubs::make(view, stubs, &place, target.kind)?;
+            stubs::make(view, stubs, &place, self.target.kind)?;
         }
         covered.push(place.components().to_vec());
         Ok(())
@@ -71,20 +69,21 @@ impl<'a> Wanted<'a> {
 
     /// Mounts it. All before it are mounted already.
     pub(crate) fn put(&self, root: BorrowedFd<'_>, devices: &Devices, nodev: bool) -> Result<(), SandboxError> {
-        let target = self.target();
-        let place = stubs::locate(&root, &target, &[])?;
-        allow(&target, &place)?;
-        let point = if place.is_missing() { make_point(root, &place, &target)? } else { open_point(root, &place)? };
-        let failed = |e: Errno| SandboxError::mount("mount on", target.path, e);
-        match (self.mount, &self.tree) {
-            (Mount::File(file), _) => devices.show_file(point.as_fd(), file, &self.number.to_string()),
-            (Mount::Tmpfs(tmpfs), _) => {
-                let inherited = if self.lacking || place.is_missing() { None } else { Some(mode_of(point.as_fd())?) };
-                let mount = new_tmpfs(tmpfs, inherited, nodev)?;
-                attach(mount.as_fd(), point.as_fd()).map_err(failed)
+        let target = &self.target;
+        let place = stubs::locate(&root, target, &[])?;
+        allow(target, &place)?;
+        let point = if place.is_missing() { make_point(root, &place, target)? } else { open_point(root, &place)? };
+        let put = |mount: BorrowedFd<'_>| {
+            attach(mount, point.as_fd()).map_err(|e| SandboxError::mount("mount on", target.path, e))
+        };
+        match &self.shows {
+            Shows::Tree(tree) => put(tree.mount.as_fd()),
+            Shows::Tmpfs(tmpfs) => {
+                let lacking = self.lacking || place.is_missing();
+                let inherited = if lacking { None } else { Some(mode_of(point.as_fd(), target)?) };
+                put(new_tmpfs(tmpfs, inherited, nodev)?.as_fd())
             }
-            (Mount::Bind(_), Some(tree)) => attach(tree.mount.as_fd(), point.as_fd()).map_err(failed),
-            (Mount::Bind(_), None) => Err(failed(Errno::NOENT)),
+            Shows::File(file, number) => put(devices.make_file(file, &number.to_string())?.as_fd()),
         }
     }
 }
@@ -137,8 +136,8 @@ fn mount_number(place: BorrowedFd<'_>) -> Result<u64, Errno> {
     statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|status| status.stx_mnt_id)
 }
 
-fn mode_of(place: BorrowedFd<'_>) -> Result<u32, SandboxError> {
-    let status = fstat(place).map_err(|e| SandboxError::mount("look at", "the mount point", e))?;
+fn mode_of(place: BorrowedFd<'_>, target: &Target<'_>) -> Result<u32, SandboxError> {
+    let status = fstat(place).map_err(|e| SandboxError::mount("look at", target.path, e))?;
     Ok(status.st_mode & 0o7777)
 }
 

@@ -3,7 +3,7 @@
 use crate::house::{House, bind, both, both_refuse, both_say};
 use dram_sandbox::{Scratch, Source};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// A directory of the house, outside the image, with these files.
@@ -63,11 +63,13 @@ fn one_layer_needs_no_overlay() {
 fn what_is_written_into_layers_goes_into_the_scratch() {
     let make = |house: &House| {
         let mut jail = house.shell("echo new > /mnt/dir/new; rm /mnt/file; ls /mnt; stat -c %a /mnt");
-        jail.mounts = vec![bind(layers(two(house), Some(scratch(house)), "/"), "/mnt", false)];
+        let lowers = two(house);
+        fs::set_permissions(&lowers[0], fs::Permissions::from_mode(0o751)).unwrap();
+        jail.mounts = vec![bind(layers(lowers, Some(scratch(house)), "/"), "/mnt", false)];
         jail
     };
     both(make, |house, ended| {
-        assert_eq!((ended.code, ended.text.as_str()), (0, "above\nbelow\ndir\n755\n"));
+        assert_eq!((ended.code, ended.text.as_str()), (0, "above\nbelow\ndir\n751\n"));
         assert!(house.changed().is_empty());
         assert_eq!(fs::read_to_string(house.place.join("scratch-upper/dir/new")).unwrap(), "new\n");
         assert_eq!(fs::read_to_string(house.place.join("above/file")).unwrap(), "above\n");

@@ -115,4 +115,8 @@ fn shared_memory_has_its_limit() {
     let mut jail = house.shell("head -c 2000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x");
     jail.shm_size = 1 << 20;
     assert_eq!(run(&jail).out, "1048576\n");
+    let mut jail = house.shell("df -k /dev/shm | tail -n 1 | awk '{ print $2 }'");
+    assert_eq!(run(&jail).out, "65536\n");
+    jail.shm_size = 0;
+    assert_eq!(run(&jail).out, "65536\n");
 }

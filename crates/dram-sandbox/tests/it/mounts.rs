@@ -5,6 +5,9 @@ use dram_sandbox::{Ids, Mount, ShownFile, Source, Tmpfs};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+/// Put together when it is needed, so that the text is in no program.
+const SECRET: [&str; 2] = ["open", "sesame"];
+
 fn tmpfs(target: &str) -> Mount {
     Mount::Tmpfs(Tmpfs { target: target.into(), size: None, mode: None })
 }
@@ -65,6 +68,23 @@ fn a_secret_is_for_whom_it_says() {
             jail
         });
     }
+}
+
+#[test]
+fn a_secret_is_in_memory_only() {
+    let make = |house: &House| {
+        let script = "stat -f -c %T /run/secrets/key; cp /run/secrets/key /dev/shm/copy; echo more >> /run/secrets/key";
+        let mut jail = house.shell(script);
+        jail.mounts = vec![file("/run/secrets/key", &SECRET.join("-"))];
+        jail
+    };
+    both(make, |house, ended| {
+        assert_eq!((ended.code, ended.text.as_str()), (0, "tmpfs\n"));
+        // The description that the probe reads is the tests' own.
+        fs::remove_file(house.place.join("jail.json")).unwrap();
+        let found = std::process::Command::new("grep").args(["-rlF", &SECRET.join("-")]).arg(&house.place).output();
+        assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
+    });
 }
 
 #[test]
@@ -160,11 +180,11 @@ fn a_file_is_no_directory_and_the_other_way_round() {
     let shown: Add = |_| file("/there", "");
     let below: Add = |_| file("/there/x", "");
     for (is_directory, mount, reason) in [
-        (false, directory, "`/there` in the image is a file; the jail needs a directory there"),
-        (true, shown, "`/there` in the image is a directory; the jail needs a file there"),
-        (false, below, "`/there` in the image is a file; the jail needs something to mount on there"),
+        (false, directory, "is a file, where a directory is needed"),
+        (true, shown, "is a directory, where a file is needed"),
+        (false, below, "is a file, where something to mount on is needed"),
     ] {
-        both_refuse(reason, |house| {
+        both_refuse(&format!("`/there` in the container {reason}"), |house| {
             if is_directory {
                 house.dir("there");
             } else {
@@ -174,7 +194,7 @@ fn a_file_is_no_directory_and_the_other_way_round() {
             jail.mounts = vec![mount(house)];
             jail
         });
-        both_refuse("`/ctx/there`", |house| {
+        both_refuse(&format!("`/ctx/there` in the container {reason}"), |house| {
             let context = house.place.join("context");
             fs::create_dir_all(&context).unwrap();
             let there = context.join("there");
