@@ -6,7 +6,7 @@ use dram_image::tar::TarReader;
 use dram_image::{ContainerConfig, Document, History, ImageConfig, Manifest, MediaType, RootFs};
 use dram_store::{Store, StoreError, Unpacked};
 
-use crate::packing::compress;
+use crate::packing::{Compress, compress};
 use crate::{Sealed, rfc3339};
 
 /// Without it a command of the image would not be found; every builder sets the same.
@@ -24,7 +24,7 @@ pub fn import(
     architecture: &str,
     latest: i64,
 ) -> Result<Sealed, StoreError> {
-    let packed = compress(store, |out| {
+    let packed = compress(store, Compress::default(), |out| {
         let path = std::path::Path::new(what);
         let unpacked = Unpacked::new(stream);
         let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: path.to_owned(), source })?;

@@ -12,7 +12,7 @@ use dram_store::{Dir, Store, StoreError, Unpacked};
 use serde::Deserialize;
 
 use crate::Image;
-use crate::packing::compress;
+use crate::packing::{Compress, compress};
 
 /// An index in an index in an index …: nobody writes more than two.
 const DEEPEST_INDEX: usize = 4;
@@ -281,7 +281,7 @@ impl Loading<'_> {
         for (layer, expected) in entry.layers.iter().zip(diff_ids) {
             let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
             let file = self.dir.open_file(&path).map_err(|_| missing(layer))?;
-            let packed = compress(self.store, |out| {
+            let packed = compress(self.store, Compress::default(), |out| {
                 let copied = Unpacked::new(Box::new(file)).and_then(|mut plain| io::copy(&mut plain, out));
                 copied.map(drop).map_err(|source| StoreError::Io { verb: "read", path: layer.into(), source })
             })?;

@@ -3,11 +3,47 @@
 use std::io::Write;
 
 use dram_gzip::Failed;
-use dram_image::{Descriptor, Hashing, MediaType};
-use dram_store::{Packed, Store, StoreError};
+use dram_image::{Descriptor, Hasher, Hashing, MediaType};
+use dram_store::{Packed, Store, StoreError, Zstd};
 
-/// libdeflate's level: 4 % larger than its sixth, a third faster.
-const LEVEL: i32 = 3;
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compress {
+    /// Not at all.
+    Plain,
+    /// With gzip, in members, at a level of libdeflate's: 0 to 12.
+    Gzip(i32),
+    /// With zstd, at a level of its own: 1 to 22, or 0 for its default.
+    Zstd(i32),
+}
+
+impl Default for Compress {
+    /// libdeflate's third level: 4 % larger than its sixth, a third faster.
+    fn default() -> Self {
+        Compress::Gzip(3)
+    }
+}
+
+impl Compress {
+    /// A short word that names it; nothing for the default.
+    pub(crate) fn kind(self) -> String {
+        match self {
+            usual if usual == Compress::default() => String::new(),
+            Compress::Plain => "plain".to_owned(),
+            Compress::Gzip(level) => format!("gzip-{level}"),
+            Compress::Zstd(level) => format!("zstd-{level}"),
+        }
+    }
+
+    /// OCI's name for a layer that is compressed so.
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Compress::Plain => MediaType::LAYER,
+            Compress::Gzip(_) => MediaType::LAYER_GZIP,
+            Compress::Zstd(_) => MediaType::LAYER_ZSTD,
+        }
+    }
+}
 
 /// Compresses what `produce` writes into a blob of `store`. Returns the blob and the digest of what was written.
 ///
@@ -15,21 +51,40 @@ const LEVEL: i32 = 3;
 /// Whatever `produce` returns, or the disk's refusal.
 pub(crate) fn compress(
     store: &Store,
+    how: Compress,
     produce: impl FnOnce(&mut dyn Write) -> Result<(), StoreError> + Send,
 ) -> Result<Packed, StoreError> {
     let mut writer = store.blobs().writer()?;
-    let hasher = dram_gzip::compress(LEVEL, None, &mut writer, |out| {
-        let mut hashing = Hashing::new(out);
-        produce(&mut hashing)?;
-        Ok(hashing.finish())
-    });
-    let hasher = hasher.map_err(|failed| match failed {
-        Failed::Produce(error) => error,
-        Failed::Write(source) => StoreError::Io { verb: "write", path: writer.path().to_owned(), source },
-    })?;
+    let path = writer.path().to_owned();
+    let fail = |source| StoreError::Io { verb: "write", path: path.clone(), source };
+    let hasher = match how {
+        Compress::Plain => hashed(&mut writer, produce)?,
+        Compress::Gzip(level) => dram_gzip::compress(level, None, &mut writer, |out| hashed(out, produce)).map_err(
+            |failed| match failed {
+                Failed::Produce(error) => error,
+                Failed::Write(source) => fail(source),
+            },
+        )?,
+        Compress::Zstd(level) => {
+            let mut out = Zstd::new(&mut writer, level).map_err(fail)?;
+            let hasher = hashed(&mut out, produce)?;
+            out.finish().map_err(fail)?;
+            hasher
+        }
+    };
     let plain_size = hasher.length();
     let diff_id = hasher.finish();
     store.layers().remember_size(&diff_id, plain_size)?;
     let (digest, size) = writer.commit()?;
-    Ok(Packed { diff_id, blob: Descriptor::new(MediaType::LAYER_GZIP, digest, size) })
+    Ok(Packed { diff_id, blob: Descriptor::new(how.media_type(), digest, size) })
+}
+
+/// Hashes what `produce` writes on its way to `out`.
+fn hashed(
+    out: &mut dyn Write,
+    produce: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
+) -> Result<Hasher, StoreError> {
+    let mut hashing = Hashing::new(out);
+    produce(&mut hashing)?;
+    Ok(hashing.finish())
 }

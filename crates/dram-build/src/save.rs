@@ -1,6 +1,6 @@
 //! Images leave the store: as an archive that OCI tools and Docker both read, or as a layout directory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -54,18 +54,27 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// Writes `images`, each under its names, as one tar: an OCI layout with Docker's `manifest.json` beside it. The
-/// same images give the same bytes.
+/// What an archive holds beside the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archive {
+    /// Nothing.
+    Oci,
+    /// The `manifest.json` that `docker load` looks for.
+    Docker,
+}
+
+/// Writes `images`, each under its names, as one tar that is an OCI layout. The same images give the same bytes.
 ///
 /// # Errors
 /// When a blob is missing or damaged, or `out` (called `shown` in errors) refuses.
 pub fn save_archive(
     store: &Store,
     images: &[(Image, Vec<Reference>)],
+    archive: Archive,
     out: &mut dyn Write,
     shown: &Path,
 ) -> Result<(), SaveError> {
-    let mut tar = Archive { tar: TarWriter::new(out), shown };
+    let mut tar = Layout { tar: TarWriter::new(out), shown };
     tar.dir("blobs")?;
     tar.dir("blobs/sha256")?;
     for blob in blobs(images) {
@@ -74,8 +83,13 @@ pub fn save_archive(
     }
     let index = Document::write(index(images, Vec::new()));
     tar.bytes("index.json", index.bytes())?;
-    let docker: Vec<_> = images.iter().map(docker_entry).collect();
-    tar.bytes("manifest.json", &serde_json::to_vec(&docker).expect("plain data becomes JSON"))?;
+    match archive {
+        Archive::Oci => {}
+        Archive::Docker => {
+            let docker: Vec<_> = images.iter().map(docker_entry).collect();
+            tar.bytes("manifest.json", &serde_json::to_vec(&docker).expect("plain data becomes JSON"))?;
+        }
+    }
     tar.bytes("oci-layout", LAYOUT)?;
     tar.tar.finish().map(drop).map_err(|source| SaveError::Write { path: shown.to_owned(), source })
 }
@@ -167,16 +181,18 @@ fn blob_path(blob: &Descriptor) -> String {
 fn index(images: &[(Image, Vec<Reference>)], old: Vec<Descriptor>) -> Index {
     let mut entries = Vec::new();
     for (image, names) in images {
-        let entry = |annotations| {
-            let platform = None;
-            Descriptor { annotations, platform, ..image.descriptor.clone() }
+        let mut own = image.descriptor.annotations.clone();
+        own.retain(|key, _| key != NAME && key != CONTAINERD_NAME);
+        let entry = |name: &[(String, String)]| {
+            let mut annotations = own.clone();
+            annotations.extend(name.iter().cloned());
+            Descriptor { annotations, platform: None, ..image.descriptor.clone() }
         };
         for name in names {
-            let annotations = [(NAME.to_owned(), name.short()), (CONTAINERD_NAME.to_owned(), name.full())];
-            entries.push(entry(BTreeMap::from(annotations)));
+            entries.push(entry(&[(NAME.to_owned(), name.short()), (CONTAINERD_NAME.to_owned(), name.full())]));
         }
         if names.is_empty() {
-            entries.push(entry(BTreeMap::new()));
+            entries.push(entry(&[]));
         }
     }
     let replaced = |entry: &Descriptor| {
@@ -197,12 +213,12 @@ fn docker_entry((image, names): &(Image, Vec<Reference>)) -> DockerEntry {
     }
 }
 
-struct Archive<'a> {
+struct Layout<'a> {
     tar: TarWriter<&'a mut dyn Write>,
     shown: &'a Path,
 }
 
-impl Archive<'_> {
+impl Layout<'_> {
     fn put(&mut self, path: &str, kind: EntryKind, mode: u32, data: &mut dyn io::Read) -> Result<(), SaveError> {
         let path = TreePath::parse(path.as_bytes()).expect("names in a layout are plain");
         let entry = Entry { path, kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() };

@@ -1,10 +1,39 @@
 //! A snapshot becomes an image: its layers are packed where they were not, and two documents say what it is.
 
+use std::collections::BTreeMap;
+
 use dram_image::{Descriptor, Document, History, ImageConfig, Manifest, MediaType};
 use dram_store::{Packed, Stamp, Store, StoreError};
 
-use crate::packing::compress;
+use crate::packing::{Compress, compress};
 use crate::{Event, Layer, Snapshot, rfc3339};
+
+/// How an image is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sealing {
+    /// The time, in seconds since 1970, that everything carries that is packed now, and the documents.
+    pub time: i64,
+    /// Whose media types it has.
+    pub dialect: Dialect,
+    /// How layers are compressed that are packed now.
+    pub compress: Compress,
+    /// Whether layers that came with a base image are compressed in that way too. Their tars stay as they are.
+    pub force: bool,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of what points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
+}
+
+/// Whose media types an image has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    /// Those of the OCI image specification.
+    #[default]
+    Oci,
+    /// Those of Docker's schema 2, for old registries and engines.
+    Docker,
+}
 
 /// An image that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +45,7 @@ pub struct Sealed {
 }
 
 /// Makes an image of `snapshot` with the configuration `config`, whose history ends with one entry for each step of
-/// the stages it came through. Everything that is packed now, and the
-/// documents, carry the time `time`, in seconds since 1970.
+/// the stages it came through.
 ///
 /// # Errors
 /// When the disk refuses.
@@ -25,35 +53,62 @@ pub fn seal(
     store: &Store,
     snapshot: &Snapshot,
     config: ImageConfig,
-    time: i64,
+    how: &Sealing,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Sealed, StoreError> {
     let mut packed = Vec::new();
     let of = snapshot.layers.len();
     for (ready, layer) in snapshot.layers.iter().enumerate() {
-        packed.push(pack(store, layer, time, &|| tell(Event::Packing { ready, of }))?);
+        packed.push(pack(store, layer, how, &|| tell(Event::Packing { ready, of }))?);
     }
-    let config = finish(config, &packed, &snapshot.made, time);
-    let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
-    let layers = packed.into_iter().map(|packed| packed.blob).collect();
-    let manifest = Document::write(Manifest::new(config.clone(), layers));
-    let manifest = store.blobs().put_document(&manifest, MediaType::MANIFEST)?;
+    let config = Document::write(finish(config, &packed, &snapshot.made, how.time));
+    let (config_type, manifest_type) = match how.dialect {
+        Dialect::Oci => (MediaType::CONFIG, MediaType::MANIFEST),
+        Dialect::Docker => (MediaType::DOCKER_CONFIG, MediaType::DOCKER_MANIFEST),
+    };
+    let config = store.blobs().put_document(&config, config_type)?;
+    let layers = packed.into_iter().map(|packed| in_dialect(packed.blob, how.dialect)).collect();
+    let mut manifest = Manifest::new(config.clone(), layers);
+    manifest.media_type = Some(manifest_type.to_owned());
+    manifest.annotations = how.annotations.clone();
+    let mut manifest = store.blobs().put_document(&Document::write(manifest), manifest_type)?;
+    manifest.annotations = how.descriptor_annotations.clone();
     Ok(Sealed { manifest, config })
 }
 
+/// The pointer to a layer under the name that its type has in `dialect`.
+fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
+    blob.media_type = match dialect {
+        Dialect::Oci => MediaType::oci_layer(&blob.media_type),
+        Dialect::Docker => MediaType::docker_layer(&blob.media_type),
+    }
+    .to_owned();
+    blob
+}
+
 /// The blob of a layer: where it came from, what it was packed into before, or what it is packed into now.
-fn pack(store: &Store, layer: &Layer, time: i64, packing: &dyn Fn()) -> Result<Packed, StoreError> {
-    if let Some(origin) = &layer.origin {
+fn pack(store: &Store, layer: &Layer, how: &Sealing, packing: &dyn Fn()) -> Result<Packed, StoreError> {
+    let layers = store.layers();
+    // The times of a base image's layer are its own.
+    let stamp = Stamp(if layer.origin.is_some() { 0 } else { how.time });
+    let kind = how.compress.kind();
+    if let Some(origin) = &layer.origin
+        && (!how.force || MediaType::oci_layer(&origin.blob.media_type) == how.compress.media_type())
+    {
         return Ok(origin.clone());
     }
-    let stamp = Stamp(time);
-    if let Some(packed) = store.layers().packed(&layer.id, stamp) {
+    if let Some(packed) = layers.packed(&layer.id, stamp, &kind) {
         return Ok(packed);
     }
     packing();
-    let packed = compress(store, |out| store.layers().pack(&layer.id, stamp, out))?;
-    store.layers().remember_packed(&layer.id, stamp, &packed)?;
-    store.layers().remember_origin(&packed.diff_id, &layer.id)?;
+    let packed = compress(store, how.compress, |out| match &layer.origin {
+        Some(origin) => layers.copy_plain(&origin.blob, &origin.diff_id, out),
+        None => layers.pack(&layer.id, stamp, out),
+    })?;
+    layers.remember_packed(&layer.id, stamp, &kind, &packed)?;
+    if layer.origin.is_none() {
+        layers.remember_origin(&packed.diff_id, &layer.id)?;
+    }
     Ok(packed)
 }
 

@@ -129,8 +129,31 @@ impl MediaType {
     pub const DOCKER_MANIFEST: &'static str = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker's index.
     pub const DOCKER_INDEX: &'static str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker's image configuration.
+    pub const DOCKER_CONFIG: &'static str = "application/vnd.docker.container.image.v1+json";
+    /// Docker's layer, plain.
+    pub const DOCKER_LAYER: &'static str = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker's layer, compressed with gzip.
     pub const DOCKER_LAYER_GZIP: &'static str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    /// Docker's layer, compressed with zstd.
+    pub const DOCKER_LAYER_ZSTD: &'static str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+
+    /// What a layer has in both dialects: OCI's name, and Docker's.
+    const LAYERS: [(&'static str, &'static str); 3] = [
+        (Self::LAYER, Self::DOCKER_LAYER),
+        (Self::LAYER_GZIP, Self::DOCKER_LAYER_GZIP),
+        (Self::LAYER_ZSTD, Self::DOCKER_LAYER_ZSTD),
+    ];
+
+    /// The layer type `text` in OCI's dialect; another text as it is.
+    pub fn oci_layer(text: &str) -> &str {
+        Self::LAYERS.iter().find(|(_, docker)| *docker == text).map_or(text, |(oci, _)| oci)
+    }
+
+    /// The layer type `text` in Docker's dialect; another text as it is.
+    pub fn docker_layer(text: &str) -> &str {
+        Self::LAYERS.iter().find(|(oci, _)| *oci == text).map_or(text, |(_, docker)| docker)
+    }
 
     /// Whether `text` names an index, in either dialect.
     pub fn is_index(text: &str) -> bool {

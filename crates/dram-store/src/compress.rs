@@ -1,6 +1,6 @@
 //! Compressed streams, told apart by their first bytes.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,45 @@ impl Compression {
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
             _ => Compression::None,
         }
+    }
+}
+
+/// A writer that compresses with zstd, with the same bytes for the same input.
+pub struct Zstd<W: Write> {
+    inner: zstd::stream::write::Encoder<'static, W>,
+}
+
+impl<W: Write> Zstd<W> {
+    /// A writer at the start of a stream that goes to `out`, with zstd's `level`: 1 to 22, or 0 for its default.
+    ///
+    /// # Errors
+    /// When `level` is none.
+    pub fn new(out: W, level: i32) -> io::Result<Zstd<W>> {
+        Ok(Zstd { inner: zstd::stream::write::Encoder::new(out, level)? })
+    }
+
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// When writing fails.
+    pub fn finish(self) -> io::Result<W> {
+        self.inner.finish()
+    }
+}
+
+impl<W: Write> Write for Zstd<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<W: Write> std::fmt::Debug for Zstd<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Zstd").finish_non_exhaustive()
     }
 }
 

@@ -270,6 +270,15 @@ impl Dir {
         self.fail("make the hard link", path, made)
     }
 
+    /// Gives the file `old` of the directory `from` another name here.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn make_link_from(&self, from: &Dir, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
+        let made = rustix::fs::linkat(&from.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
+        self.fail("make the hard link", path, made)
+    }
+
     /// Makes a device, a pipe or a socket.
     ///
     /// # Errors
@@ -300,6 +309,24 @@ impl Dir {
             self.fail("change the mode of", path, rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty()))?;
         }
         self.set_mtime(path, meta.mtime)
+    }
+
+    /// Sets the mode of what is no link, and leaves it its owner.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn set_mode(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
+        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+        let mode = Mode::from_raw_mode(mode as RawMode);
+        self.fail("change the mode of", path, rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty()))
+    }
+
+    /// Gives the file `old` the name `path`; what was there is gone.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn rename(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
+        self.fail("write", path, rustix::fs::renameat(&self.fd, old.as_path(), &self.fd, path.as_path()))
     }
 
     /// Sets the time of last change.

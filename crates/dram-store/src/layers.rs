@@ -156,9 +156,10 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.origin", LayerId::of_diff(diff_id)))
     }
 
-    /// The blob that the layer was packed into, when it was and the blob is there.
-    pub fn packed(self, id: &LayerId, stamp: Stamp) -> Option<Packed> {
-        let bytes = file::read_small(&self.pack_record(id, stamp), LARGEST_RECORD).ok()??;
+    /// The blob that the layer was packed into in the compression `kind` (a short word, empty for the usual one), when
+    /// it was and the blob is there.
+    pub fn packed(self, id: &LayerId, stamp: Stamp, kind: &str) -> Option<Packed> {
+        let bytes = file::read_small(&self.pack_record(id, stamp, kind), LARGEST_RECORD).ok()??;
         let packed: Packed = serde_json::from_slice(&bytes).ok()?;
         self.store.blobs().has(&packed.blob).then_some(packed)
     }
@@ -167,13 +168,26 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn remember_packed(self, id: &LayerId, stamp: Stamp, packed: &Packed) -> Result<(), StoreError> {
+    pub fn remember_packed(self, id: &LayerId, stamp: Stamp, kind: &str, packed: &Packed) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(packed).expect("plain data becomes JSON");
-        file::replace(&self.pack_record(id, stamp), &bytes, &self.store.work().path(), Durable::No)
+        file::replace(&self.pack_record(id, stamp, kind), &bytes, &self.store.work().path(), Durable::No)
     }
 
-    fn pack_record(self, id: &LayerId, stamp: Stamp) -> PathBuf {
-        self.store.join("packs").join(format!("{id}.{}", stamp.0))
+    fn pack_record(self, id: &LayerId, stamp: Stamp, kind: &str) -> PathBuf {
+        let dot = if kind.is_empty() { "" } else { "." };
+        self.store.join("packs").join(format!("{id}.{}{dot}{kind}", stamp.0))
+    }
+
+    /// Writes the plain bytes of a layer's blob to `out`: its tar, byte for byte.
+    ///
+    /// # Errors
+    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names, or `out` refuses.
+    pub fn copy_plain(self, blob: &Descriptor, diff_id: &Digest, out: &mut dyn Write) -> Result<(), StoreError> {
+        let path = self.store.blobs().path(&blob.digest);
+        let copy = |stream: &mut dyn Read, _: &str| {
+            std::io::copy(stream, out).map(drop).map_err(StoreError::io("copy", &path))
+        };
+        self.read_layer(blob, diff_id, &mut { copy }).map(drop)
     }
 
     /// How long the layer's tar is, in bytes. Found out once by reading the blob through, and remembered.

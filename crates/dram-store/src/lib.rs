@@ -8,7 +8,7 @@
 //!   oci/               an OCI image layout: oci-layout, index.json, blobs/sha256/HEX
 //!   layers/ID/         a layer unpacked: an overlay directory, used as it is
 //!   steps/XX/KEY       what a build step left, under the key that names all its inputs
-//!   packs/ID.STAMP     which blob a layer directory was packed into
+//!   packs/ID.STAMP     which blob a layer directory was packed into; with .KIND, in another compression than gzip's usual
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
 //!   packs/ID.origin      which layer a tar was packed from
 //!   packs/ID.size      how long a layer's tar is
@@ -46,7 +46,7 @@ mod work;
 
 pub use blobs::{BlobWriter, Blobs};
 pub use caches::{ArchiveError, Cache, CacheName, CacheUse, Caches, Imported, TakenCache};
-pub use compress::{Compression, Unpacked};
+pub use compress::{Compression, Unpacked, Zstd};
 pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};
 pub use error::StoreError;

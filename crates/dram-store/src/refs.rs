@@ -95,7 +95,7 @@ impl<'a> Refs<'a> {
                 let name = reference.short();
                 index.manifests.retain(|old| old.annotations.get(NAME) != Some(&name));
                 let mut entry = manifest.clone();
-                entry.annotations = BTreeMap::from([(NAME.to_owned(), name)]);
+                entry.annotations.insert(NAME.to_owned(), name);
                 index.manifests.push(entry);
             }
             index.manifests.sort_by(|a, b| a.annotations.get(NAME).cmp(&b.annotations.get(NAME)));

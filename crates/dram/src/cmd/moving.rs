@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write as _};
 use std::path::{Path, PathBuf};
 
+use dram_build::Archive;
 use dram_store::Store;
 
 use super::say;
@@ -53,14 +54,14 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
     }
     if output.as_os_str() == "-" {
         let mut out = BufWriter::new(io::stdout().lock());
-        dram_build::save_archive(&store, &images, &mut out, Path::new("standard output"))?;
+        dram_build::save_archive(&store, &images, Archive::Docker, &mut out, Path::new("standard output"))?;
         return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
     }
     let new = beside(output);
     let fail = |error: &io::Error| Failure::work(format!("cannot write `{}`", output.display())).because(error);
     let file = File::create_new(&new).map_err(|error| fail(&error))?;
     let mut out = BufWriter::new(file);
-    let saved = dram_build::save_archive(&store, &images, &mut out, output).map_err(Failure::from);
+    let saved = dram_build::save_archive(&store, &images, Archive::Docker, &mut out, output).map_err(Failure::from);
     let saved = saved.and_then(|()| {
         let synced = out.flush().and_then(|()| out.get_ref().sync_all());
         synced.and_then(|()| fs::rename(&new, output)).map_err(|error| fail(&error))

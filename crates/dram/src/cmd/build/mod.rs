@@ -63,7 +63,8 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         failure
     })?;
     let config = plan.stages[plan.target].config.clone();
-    let sealed = dram_build::seal(&store, &snapshot, config, latest, &tell)?;
+    let how = dram_build::Sealing { time: latest, ..Default::default() };
+    let sealed = dram_build::seal(&store, &snapshot, config, &how, &tell)?;
     store.refs().set(&tags, &sealed.manifest)?;
     progress.end();
     if args.progress == cli::Progress::Quiet {

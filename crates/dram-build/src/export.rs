@@ -1,0 +1,253 @@
+//! A snapshot leaves as files: into a directory of the host, or as a tar of the whole root file system.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_store::{Dir, FileKind, Merged, Node, Status, Store, StoreError, Tree as _};
+
+use crate::Snapshot;
+
+/// Why files could not be written out.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The destination could not be made.
+    #[error("cannot make the directory {}", path.display())]
+    Destination {
+        /// The destination.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory of the destination, with files in it, is in the way of something else.
+    #[error("{} is a directory with files in it, and the image has something else of that name", .0.display())]
+    InTheWay(PathBuf),
+    /// A device, which this user may not make.
+    #[error("{} is a device, and this user may not make one", .0.display())]
+    Device(PathBuf),
+    /// The archive could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The archive.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The store could not be read, or the destination not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Writes the files of `snapshot` into the directory `dest`, made if it is missing. They belong to who calls, and keep
+/// mode, attributes and time, or get `time`, in seconds since 1970. What is there stays, unless the snapshot has
+/// something of the same name. Links in `dest` are replaced, never followed.
+///
+/// # Errors
+/// When the disk refuses, or a directory with files in it would have to make way.
+pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<i64>) -> Result<(), ExportError> {
+    let made = fs::create_dir_all(dest);
+    made.map_err(|source| ExportError::Destination { path: dest.to_owned(), source })?;
+    let view = snapshot.view(store.layers())?;
+    let mut writer = Writer { view: &view, root: Dir::open(dest)?, last: None, dirs: BTreeMap::new(), time };
+    walk(&view, &mut |node, first| writer.place(node, first))?;
+    writer.finish()
+}
+
+/// Writes the files of `snapshot` as a tar to `out`, called `shown` in errors. All carry `time`, in seconds since 1970.
+///
+/// # Errors
+/// When the store cannot be read, or `out` refuses.
+pub fn export_tar(
+    store: &Store,
+    snapshot: &Snapshot,
+    time: i64,
+    out: &mut dyn Write,
+    shown: &Path,
+) -> Result<(), ExportError> {
+    let view = snapshot.view(store.layers())?;
+    let mut tar = TarWriter::new(out);
+    let fail = |source| ExportError::Write { path: shown.to_owned(), source };
+    walk(&view, &mut |node, first| {
+        let Some(entry) = entry(&view, node, first, time)? else { return Ok(()) };
+        let put = match entry.kind {
+            EntryKind::File { .. } => tar.append(&entry, &mut view.open(&node.path)?),
+            _ => tar.append(&entry, &mut io::empty()),
+        };
+        put.map_err(fail)
+    })?;
+    tar.finish().map(drop).map_err(fail)
+}
+
+type Visit<'a> = dyn FnMut(&Node, Option<&TreePath>) -> Result<(), ExportError> + 'a;
+
+/// Calls `visit` for everything below the root, parents before children, names sorted by their bytes; for a file with
+/// several names also with the first of them, when this is another.
+fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
+    if view.at(&TreePath::root())?.is_none() {
+        return Ok(());
+    }
+    let mut names_of: HashMap<(u64, u64), TreePath> = HashMap::new();
+    let mut todo = vec![TreePath::root()];
+    while let Some(path) = todo.pop() {
+        let Some(node) = view.at(&path)? else { continue };
+        if node.status.kind == FileKind::Dir {
+            let names = view.list(&path)?;
+            todo.extend(names.iter().rev().map(|name| path.join(name)));
+        }
+        if path.is_root() {
+            continue;
+        }
+        let known = match node.status.kind {
+            FileKind::File if node.status.links > 1 => match names_of.get(&node.status.inode) {
+                Some(first) => Some(first.clone()),
+                None => {
+                    names_of.insert(node.status.inode, path.clone());
+                    None
+                }
+            },
+            _ => None,
+        };
+        visit(&node, known.as_ref())?;
+    }
+    Ok(())
+}
+
+/// A node as an entry of a tar; nothing for a socket, which no tar holds.
+fn entry(view: &Merged, node: &Node, first: Option<&TreePath>, time: i64) -> Result<Option<Entry>, StoreError> {
+    let Status { kind, mode, uid, gid, size, .. } = node.status;
+    let kind = match (kind, first) {
+        (_, Some(first)) => EntryKind::HardLink(first.clone()),
+        (FileKind::File, None) => EntryKind::File { size },
+        (FileKind::Dir, None) => EntryKind::Dir,
+        (FileKind::Symlink, None) => EntryKind::Symlink(view.read_link(&node.path)?),
+        (FileKind::Char(major, minor), None) => EntryKind::Char(major, minor),
+        (FileKind::Block(major, minor), None) => EntryKind::Block(major, minor),
+        (FileKind::Fifo, None) => EntryKind::Fifo,
+        (FileKind::Socket, None) => return Ok(None),
+    };
+    let mode = if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { mode };
+    let xattrs = if first.is_some() { Vec::new() } else { view.xattrs(node)? };
+    Ok(Some(Entry { path: node.path.clone(), kind, mode, uid, gid, mtime: time, xattrs }))
+}
+
+/// The name of what is being written, until it is whole. A build of the same name in the same directory would be one
+/// that writes to the same destination at the same time.
+const NEW: &[u8] = b".dram-export.new";
+
+struct Writer<'a> {
+    view: &'a Merged,
+    root: Dir,
+    /// The directory of the last node: most share it with their neighbour.
+    last: Option<(TreePath, Dir)>,
+    /// Directories, whose mode and time are set when everything is in them.
+    dirs: BTreeMap<TreePath, Status>,
+    time: Option<i64>,
+}
+
+impl Writer<'_> {
+    fn place(&mut self, node: &Node, first: Option<&TreePath>) -> Result<(), ExportError> {
+        let (Some(parent), Some(name)) = (node.path.parent(), node.path.name()) else { return Ok(()) };
+        self.enter(&parent)?;
+        let (_, dir) = self.last.as_ref().expect("entered above");
+        let name = TreePath::parse(name).map_err(StoreError::from)?;
+        let there = dir.status(&name)?.map(|status| status.kind);
+        if node.status.kind == FileKind::Dir {
+            if there.is_some_and(|kind| kind != FileKind::Dir) {
+                dir.remove(&name)?;
+            }
+            if there != Some(FileKind::Dir) {
+                dir.make_dir(&name, 0o700)?;
+            }
+            self.dirs.insert(node.path.clone(), node.status.clone());
+            return Ok(());
+        }
+        if there == Some(FileKind::Dir) {
+            if !dir.sub(&name)?.names()?.is_empty() {
+                return Err(ExportError::InTheWay(dir.shown().join(name.as_path())));
+            }
+            dir.remove(&name)?;
+        }
+        let new = TreePath::parse(NEW).map_err(StoreError::from)?;
+        dir.remove(&new)?;
+        if !self.make(node, first, dir, &new)? {
+            return Ok(());
+        }
+        if first.is_some() {
+            // Renaming one name of a file to another of it does nothing, and both would stay.
+            dir.remove(&name)?;
+        }
+        Ok(dir.rename(&new, &name)?)
+    }
+
+    /// Makes what `node` is under the name `new`; `false` for what has no place on a disk.
+    fn make(&self, node: &Node, first: Option<&TreePath>, dir: &Dir, new: &TreePath) -> Result<bool, ExportError> {
+        if let Some(first) = first {
+            self.link(first, dir, new)?;
+            return Ok(true);
+        }
+        match node.status.kind {
+            FileKind::File => {
+                let mut to = dir.create_file(new, 0o600)?;
+                let copied = io::copy(&mut self.view.open(&node.path)?, &mut to);
+                copied.map_err(|source| self.write_error(&node.path, source))?;
+            }
+            FileKind::Symlink => dir.make_symlink(new, &self.view.read_link(&node.path)?)?,
+            kind @ (FileKind::Char(..) | FileKind::Block(..) | FileKind::Fifo) => match dir.make_node(new, kind) {
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(ExportError::Device(node.path.as_path().to_owned()));
+                }
+                made => made?,
+            },
+            FileKind::Socket => return Ok(false),
+            FileKind::Dir => unreachable!("directories are made in their place"),
+        }
+        for (key, value) in self.view.xattrs(node)? {
+            // The file system may have no attributes, or not let this user set this one: as with `cp -a`.
+            let _ = dir.set_xattr(new, (&key, &value));
+        }
+        self.dress(dir, new, &node.status)?;
+        Ok(true)
+    }
+
+    fn link(&self, first: &TreePath, dir: &Dir, new: &TreePath) -> Result<(), ExportError> {
+        let (Some(parent), Some(last)) = (first.parent(), first.name()) else { return Ok(()) };
+        let from = self.root.sub(&parent)?;
+        let last = TreePath::parse(last).map_err(StoreError::from)?;
+        Ok(dir.make_link_from(&from, &last, new)?)
+    }
+
+    /// Sets mode and time; whoever calls owns it.
+    fn dress(&self, dir: &Dir, name: &TreePath, status: &Status) -> Result<(), ExportError> {
+        if status.kind != FileKind::Symlink {
+            dir.set_mode(name, status.mode)?;
+        }
+        Ok(dir.set_mtime(name, self.time.map_or(status.mtime, |time| (time, 0)))?)
+    }
+
+    fn write_error(&self, path: &TreePath, source: io::Error) -> ExportError {
+        ExportError::Write { path: self.root.shown().join(path.as_path()), source }
+    }
+
+    /// Opens the directory `path`, which is a real one: it was made, or found, before what is in it.
+    fn enter(&mut self, path: &TreePath) -> Result<(), ExportError> {
+        if self.last.as_ref().is_none_or(|(last, _)| last != path) {
+            self.last = Some((path.clone(), self.root.sub(path)?));
+        }
+        Ok(())
+    }
+
+    /// Sets mode and time of directories, the deepest first.
+    fn finish(self) -> Result<(), ExportError> {
+        for (path, status) in self.dirs.iter().rev() {
+            let (Some(parent), Some(name)) = (path.parent(), path.name()) else { continue };
+            let dir = self.root.sub(&parent)?;
+            self.dress(&dir, &TreePath::parse(name).map_err(StoreError::from)?, status)?;
+        }
+        Ok(())
+    }
+}
