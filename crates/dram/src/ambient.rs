@@ -111,3 +111,8 @@ pub(crate) fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
+
+/// The directory that this process works in; `None` when it is gone.
+pub(crate) fn here() -> Option<PathBuf> {
+    env::current_dir().ok()
+}

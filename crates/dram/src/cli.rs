@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Load(Load),
     /// Run a command in a new container of an image
     Run(Run),
+    /// Say why a step of the last build was carried out
+    Why(Why),
     /// Remove what no image and no remembered step needs
     Prune(Prune),
     /// Show what this machine can do, and how to get what it cannot
@@ -272,4 +274,17 @@ pub(crate) struct Prune {
     /// Only say what would be removed
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The Dockerfile [default: the one that was last built here, or else anywhere]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// One step: a line of the Dockerfile, a stage and a number, or a part of its text [default: all]
+    #[arg(value_name = "STEP")]
+    pub(crate) step: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! What a place's last builds did and took, as it is kept: a line that names the last build, then JSON.
 
-use dram_store::{JOURNAL_HEAD, LayerId, Places, StepKey};
+use dram_store::{JOURNAL_HEAD, LayerId, Places, StepKey, Store};
 use serde::{Deserialize, Serialize};
 
 use super::Why;
@@ -71,6 +71,13 @@ pub struct StepNote {
     pub(crate) keys: Vec<StepKey>,
     /// What these keys are made of.
     pub(crate) parts: Vec<PartNote>,
+}
+
+impl StepNote {
+    /// Whether `store` still has what the step left, so that the next build can remember it.
+    pub fn is_kept(&self, store: &Store) -> bool {
+        self.keys.iter().any(|key| store.memory().recall(key).is_some())
+    }
 }
 
 /// What a step left.

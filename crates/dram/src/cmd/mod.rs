@@ -9,6 +9,7 @@ mod names;
 mod release;
 mod run;
 mod upgrade;
+mod why;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => images::inspect(&ambient, &args.image),
         Command::Tag(args) => names::tag(&ambient, &args),
         Command::Rm(args) => names::rm(&ambient, &args.names),
+        Command::Why(args) => why::why(&ambient, &args),
         Command::Prune(args) => names::prune(&ambient, &args),
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),
