@@ -73,7 +73,7 @@ impl ContextDir {
     /// # Errors
     /// When the directory cannot be opened.
     pub fn open(store: &Store, path: &Path, ignore: IgnoreFn) -> Result<ContextDir, StoreError> {
-        let merged = Merged::open(&[path.to_owned()])?;
+        let merged = Merged::of_dir(path)?;
         let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
         let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
         let index = store.join("contexts").join(name);

@@ -16,12 +16,16 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Ui
 use rustix::io::Errno;
 
 use crate::StoreError;
+use crate::beside::Part;
+use crate::rights::Rights;
 
 /// An open directory, and the path it was opened under for messages.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
     shown: PathBuf,
+    /// For a layer: what this process cannot have on the disk. None for root, and for directories of other kinds.
+    beside: Option<Part>,
 }
 
 /// What `lstat` says of a file.
@@ -83,7 +87,21 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(StoreError::os("open", path))?;
-        Ok(Dir { fd, shown: path.to_owned() })
+        Ok(Dir { fd, shown: path.to_owned(), beside: None })
+    }
+
+    /// Opens the directory of a layer, made or in the making: what this process cannot set on the disk (owners, devices,
+    /// attributes) is written down beside it, and read from there.
+    ///
+    /// # Errors
+    /// When the operating system refuses, or what is written down is damaged.
+    pub fn open_layer(path: &Path) -> Result<Dir, StoreError> {
+        Dir::open_layer_with(path, Rights::of_this_process())
+    }
+
+    /// The same for a process with `rights`.
+    pub(crate) fn open_layer_with(path: &Path, rights: Rights) -> Result<Dir, StoreError> {
+        Ok(Dir { beside: Part::open(path, rights)?, ..Dir::open(path)? })
     }
 
     /// The path for messages, and for mounts of this process.
@@ -112,7 +130,7 @@ impl Dir {
     pub fn sub(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
-        Ok(Dir { fd, shown: self.shown_at(path) })
+        Ok(Dir { fd, shown: self.shown_at(path), beside: self.beside.as_ref().map(|part| part.sub(path)) })
     }
 
     /// Opens the directory that `path` leads to as a process in this root would see it: links are followed, none
@@ -124,7 +142,19 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), how))?;
-        Ok(Dir { fd, shown: self.shown_at(path) })
+        let beside = match &self.beside {
+            None => None,
+            Some(part) => Some(part.sub(&self.fail("find", path, self.real(&fd))?)),
+        };
+        Ok(Dir { fd, shown: self.shown_at(path), beside })
+    }
+
+    /// Where below this directory `fd` is, which links led to.
+    fn real(&self, fd: &OwnedFd) -> Result<TreePath, Errno> {
+        let place = |fd: &OwnedFd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
+        let (root, below) = (place(&self.fd)?, place(fd)?);
+        let below = below.to_bytes().strip_prefix(root.to_bytes()).ok_or(Errno::NOENT)?;
+        TreePath::clean(below).map_err(|_| Errno::INVAL)
     }
 
     /// Opens a regular file for reading, following no symbolic link and waiting for nobody.
@@ -182,7 +212,13 @@ impl Dir {
             false => rustix::fs::statat(&self.fd, path.as_path(), AtFlags::SYMLINK_NOFOLLOW),
         };
         match stat {
-            Ok(stat) => Ok(Some(status(&stat))),
+            Ok(stat) => {
+                let mut status = status(&stat);
+                if let Some(part) = &self.beside {
+                    part.correct(path, &mut status);
+                }
+                Ok(Some(status))
+            }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(StoreError::os("look at", &self.shown_at(path))(errno)),
         }
@@ -202,6 +238,14 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
+        let mut all = self.xattrs_on_disk(path)?;
+        if let Some(part) = &self.beside {
+            part.add_xattrs(path, &mut all);
+        }
+        Ok(all)
+    }
+
+    fn xattrs_on_disk(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
         let real = self.through_proc(path);
         let mut names = [0_u8; 4096];
         let length = match rustix::fs::llistxattr(&real, &mut names) {
@@ -228,13 +272,18 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn set_xattr(&self, path: &TreePath, (name, value): (&[u8], &[u8])) -> Result<(), StoreError> {
-        let name = CString::new(name).map_err(|_| {
+        let text = CString::new(name).map_err(|_| {
             let source = io::Error::from(io::ErrorKind::InvalidInput);
             StoreError::Io { verb: "set an attribute of", path: self.shown_at(path), source }
         })?;
         let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::lsetxattr(self.through_proc(path), name.as_c_str(), value, flags);
-        self.fail("set an attribute of", path, set)
+        let set = rustix::fs::lsetxattr(self.through_proc(path), text.as_c_str(), value, flags);
+        match (&self.beside, set) {
+            (Some(part), Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) => {
+                part.change(path, |beside| drop(beside.xattrs.insert(name.to_vec(), value.to_vec())))
+            }
+            (_, set) => self.fail("set an attribute of", path, set),
+        }
     }
 
     /// Attributes have no `*at` calls; a handle's name in /proc stands for the directory itself.
@@ -266,8 +315,7 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn make_link(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
-        let made = rustix::fs::linkat(&self.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
-        self.fail("make the hard link", path, made)
+        self.make_link_from(self, old, path)
     }
 
     /// Gives the file `old` of the directory `from` another name here.
@@ -276,7 +324,11 @@ impl Dir {
     /// When the operating system refuses.
     pub fn make_link_from(&self, from: &Dir, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
         let made = rustix::fs::linkat(&from.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
-        self.fail("make the hard link", path, made)
+        self.fail("make the hard link", path, made)?;
+        match (&from.beside, &self.beside) {
+            (Some(from), Some(part)) => part.same(from, old, path),
+            (None, _) | (_, None) => Ok(()),
+        }
     }
 
     /// Makes a device, a pipe or a socket.
@@ -284,6 +336,17 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn make_node(&self, path: &TreePath, kind: FileKind) -> Result<(), StoreError> {
+        let made = self.make_node_on_disk(path, kind);
+        match (&self.beside, made) {
+            (Some(part), Err(Errno::PERM | Errno::ACCESS)) if part.may_write_down(kind) => {
+                drop(self.create_file(path, 0o600)?);
+                part.change(path, |beside| beside.device = Some(kind))
+            }
+            (_, made) => self.fail("make the special file", path, made),
+        }
+    }
+
+    fn make_node_on_disk(&self, path: &TreePath, kind: FileKind) -> Result<(), Errno> {
         let (kind, device) = match kind {
             FileKind::Char(major, minor) => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
             FileKind::Block(major, minor) => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
@@ -291,8 +354,7 @@ impl Dir {
             FileKind::Socket => (FileType::Socket, 0),
             FileKind::File | FileKind::Dir | FileKind::Symlink => unreachable!("these have calls of their own"),
         };
-        let made = rustix::fs::mknodat(&self.fd, path.as_path(), kind, Mode::from_raw_mode(0o600), device);
-        self.fail("make the special file", path, made)
+        rustix::fs::mknodat(&self.fd, path.as_path(), kind, Mode::from_raw_mode(0o600), device)
     }
 
     /// Sets owner, mode (of all but links) and time, in the order that keeps setuid bits.
@@ -300,13 +362,15 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn set_meta(&self, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<(), StoreError> {
-        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        let owned = rustix::fs::chownat(&self.fd, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW);
-        self.fail("change the owner of", path, owned)?;
+        let mode = match &self.beside {
+            None => {
+                self.fail("change the owner of", path, self.chown(path, meta.uid, meta.gid))?;
+                meta.mode
+            }
+            Some(part) => self.set_owner_beside(part, path, meta, is_symlink)?,
+        };
         if !is_symlink {
-            let mode = Mode::from_raw_mode(meta.mode as RawMode);
-            self.fail("change the mode of", path, rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty()))?;
+            self.fail("change the mode of", path, self.chmod(path, mode))?;
         }
         self.set_mtime(path, meta.mtime)
     }
@@ -316,9 +380,7 @@ impl Dir {
     /// # Errors
     /// When the operating system refuses.
     pub fn set_mode(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
-        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
-        let mode = Mode::from_raw_mode(mode as RawMode);
-        self.fail("change the mode of", path, rustix::fs::chmodat(&self.fd, name, mode, AtFlags::empty()))
+        self.fail("change the mode of", path, self.chmod(path, mode))
     }
 
     /// Gives the file `old` the name `path`; what was there is gone.
@@ -329,17 +391,59 @@ impl Dir {
         self.fail("write", path, rustix::fs::renameat(&self.fd, old.as_path(), &self.fd, path.as_path()))
     }
 
+    /// Sets the owner, on the disk or beside it. Returns the mode that the disk is to have.
+    fn set_owner_beside(&self, part: &Part, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<u32, StoreError> {
+        let wanted = (meta.uid, meta.gid);
+        let (owner, mode) = match part.rights() {
+            Rights::All | Rights::Lent => match self.chown(path, meta.uid, meta.gid) {
+                Err(Errno::INVAL | Errno::PERM) => (Some(wanted), meta.mode),
+                done => (self.fail("change the owner of", path, done).map(|()| None)?, meta.mode),
+            },
+            Rights::OneId => {
+                // A directory with setgid would otherwise pass a group on that is not there inside.
+                self.fail("change the owner of", path, self.chown(path, 0, 0))?;
+                (Some(wanted).filter(|&owner| owner != (0, 0)), meta.mode)
+            }
+            Rights::Nothing => {
+                let own =
+                    if self.status(path)?.is_some_and(|status| status.kind == FileKind::Dir) { 0o700 } else { 0o600 };
+                (Some(wanted).filter(|&owner| owner != (0, 0)), meta.mode & 0o777 | own)
+            }
+        };
+        let written = Some(meta.mode).filter(|&wanted| wanted != mode && !is_symlink);
+        part.change(path, |beside| (beside.owner, beside.mode) = (owner, written))?;
+        Ok(mode)
+    }
+
+    /// Writes down that the file belongs to `owner`, whatever the disk says.
+    pub(crate) fn write_owner_down(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
+        let owner = Some(owner).filter(|&owner| owner != (0, 0));
+        self.beside.as_ref().map_or(Ok(()), |part| part.change(path, |beside| beside.owner = owner))
+    }
+
+    fn chown(&self, path: &TreePath, uid: u32, gid: u32) -> Result<(), Errno> {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::fs::chownat(&self.fd, name_of(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn chmod(&self, path: &TreePath, mode: u32) -> Result<(), Errno> {
+        rustix::fs::chmodat(&self.fd, name_of(path), Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
+    }
+
     /// Sets the time of last change.
     ///
     /// # Errors
     /// When the operating system refuses.
     pub fn set_mtime(&self, path: &TreePath, (seconds, nanos): (i64, u32)) -> Result<(), StoreError> {
-        let name = if path.is_root() { Path::new(".") } else { path.as_path() };
         // ext4 keeps 34 bits of seconds and other file systems fewer: a time out of reach is cut, not refused.
         let seconds = seconds.clamp(-(1 << 31), (1 << 33) - 1);
         let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-        self.fail("set the time of", path, rustix::fs::utimensat(&self.fd, name, &times, AtFlags::SYMLINK_NOFOLLOW))
+        self.fail(
+            "set the time of",
+            path,
+            rustix::fs::utimensat(&self.fd, name_of(path), &times, AtFlags::SYMLINK_NOFOLLOW),
+        )
     }
 
     /// Removes whatever is at `path`, with all that is below it; nothing there is no error.
@@ -348,6 +452,9 @@ impl Dir {
     /// When the operating system refuses.
     pub fn remove(&self, path: &TreePath) -> Result<(), StoreError> {
         let Some(status) = self.status(path)? else { return Ok(()) };
+        if let Some(part) = &self.beside {
+            part.forget(path)?;
+        }
         if status.kind != FileKind::Dir {
             return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
@@ -412,8 +519,13 @@ impl Status {
     }
 }
 
+/// The path as the system takes it: the root has no name of its own.
+fn name_of(path: &TreePath) -> &Path {
+    if path.is_root() { Path::new(".") } else { path.as_path() }
+}
+
 fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let name = if path.is_root() { Path::new(".") } else { path.as_path() };
+    let name = name_of(path);
     loop {
         // EAGAIN: a rename happened elsewhere while the kernel walked; it asks to try again.
         match rustix::fs::openat2(fd, name, flags, mode, how) {

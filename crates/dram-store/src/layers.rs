@@ -10,9 +10,11 @@ use dram_image::tar::TarReader;
 use dram_image::{Descriptor, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
+use crate::beside;
 use crate::compress::Unpacked;
 use crate::file::{self, Durable};
 use crate::pack::{Stamp, pack};
+use crate::rights::Rights;
 use crate::scan::{Found, scan};
 use crate::tree::hash;
 use crate::unpack::{Meaning, unpack};
@@ -101,7 +103,7 @@ impl<'a> Layers<'a> {
 
     /// Where the layer's directory lies, if it is there.
     pub fn path(self, id: &LayerId) -> PathBuf {
-        self.store.join("layers").join(&id.0)
+        self.store.shelf("layers").join(&id.0)
     }
 
     /// Whether it is there.
@@ -114,7 +116,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
-        let id = LayerId::of_content(content(&Dir::open(made)?, &|_| true)?);
+        let id = LayerId::of_content(content(&Dir::open_layer(made)?, &|_| true)?);
         self.place(made, &id)?;
         Ok(id)
     }
@@ -266,13 +268,16 @@ impl<'a> Layers<'a> {
             return Ok(false);
         }
         let mut whole = head.as_slice().chain(unpacked);
-        unpack(&mut whole, &Dir::open(into)?, Meaning::Archive, what)?;
+        unpack(&mut whole, &Dir::open_layer(into)?, Meaning::Archive, what)?;
         Ok(true)
     }
 
     /// Renames a directory into its place; when another process was first, its result stays.
     fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
+        if self.store.rights() != Rights::All && !place.is_dir() {
+            beside::settle(made, &place, &self.store.work().path())?;
+        }
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
                 self.store.work().discard(made);
@@ -297,7 +302,7 @@ impl<'a> Layers<'a> {
             return Ok(id);
         }
         let made = self.store.work().fresh()?;
-        let dir = Dir::open(&made)?;
+        let dir = Dir::open_layer(&made)?;
         let mut into = |stream: &mut dyn Read, what: &str| unpack(stream, &dir, Meaning::Layer, what);
         let done = self.read_layer(descriptor, diff_id, &mut into).and_then(|_| self.place(&made, &id));
         if done.is_err() {

@@ -7,6 +7,7 @@
 //!   lock               shared by whoever uses the store, exclusive to collect garbage
 //!   oci/               an OCI image layout: oci-layout, index.json, blobs/sha256/HEX
 //!   layers/ID/         a layer unpacked: an overlay directory, used as it is
+//!   layers/ID.owners   what the disk could not hold of a layer for the user who made it
 //!   steps/XX/KEY       what a build step left, under the key that names all its inputs
 //!   packs/ID.STAMP     which blob a layer directory was packed into; with .KIND, in another compression than gzip's usual
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
@@ -16,12 +17,16 @@
 //!   caches/KEY.N/      what a cache mount shows: it outlives builds
 //!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
 //!   steplocks/KEY      held while a step runs, so that two builds share it
+//!   lent-ids/          layers and steps of a user namespace with many ids
+//!   one-id/            layers and steps of a user who has one id only
+//!   unprivileged/      layers and steps of one who may set nothing on the disk
 //!   work/NAME/         half-done things of a running process; swept when it is gone
 //! ```
 //!
 //! Everything but references is immutable and named by a digest. What is half written has no name: it lies in
 //! `work/` and is renamed into place when whole.
 
+mod beside;
 mod blobs;
 mod caches;
 mod compress;
@@ -29,6 +34,7 @@ mod context;
 pub mod dir;
 mod error;
 mod file;
+mod inherit;
 mod layers;
 mod lock;
 mod memory;
@@ -38,6 +44,7 @@ mod places;
 mod programs;
 mod prune;
 mod refs;
+mod rights;
 mod scan;
 mod store;
 mod tree;
@@ -59,6 +66,7 @@ pub use places::{JOURNAL_HEAD, Places, Visited};
 pub use programs::{Program, Programs};
 pub use prune::Pruned;
 pub use refs::{Refs, Tagged};
+pub use rights::Rights;
 pub use store::Store;
 pub use tree::{Node, Tree};
 pub use work::Work;

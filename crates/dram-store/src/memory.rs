@@ -9,7 +9,7 @@ use dram_image::TreePath;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Durable};
-use crate::{Dir, LayerId, Store, StoreError};
+use crate::{Dir, LayerId, Rights, Store, StoreError};
 
 /// A record is a few hundred bytes; more is damage.
 const LARGEST_RECORD: u64 = 1 << 20;
@@ -105,7 +105,7 @@ impl<'a> Memory<'a> {
 
     fn path(self, key: &StepKey) -> PathBuf {
         let hex = key.hex();
-        self.store.join("steps").join(&hex[..2]).join(hex)
+        self.store.shelf("steps").join(&hex[..2]).join(hex)
     }
 
     /// What was remembered under `key`. A record that cannot be read counts as none: it costs a step, nothing else.
@@ -131,17 +131,20 @@ impl<'a> Memory<'a> {
         file::replace(&path, &bytes, &self.store.work().path(), Durable::No)
     }
 
-    /// Calls `keep` with each record and removes those it refuses, with those that cannot be read. Returns how many
-    /// went.
-    pub(crate) fn retain(self, keep: &mut dyn FnMut(&Record) -> bool) -> Result<usize, StoreError> {
-        let root = Dir::open(&self.store.join("steps"))?;
+    /// Calls `keep` with each record of processes with `rights` and removes those it refuses, with those that cannot be
+    /// read. Returns how many went.
+    pub(crate) fn retain(self, rights: Rights, keep: &mut dyn FnMut(&Record) -> bool) -> Result<usize, StoreError> {
+        let steps = self.store.shelf_of(rights, "steps");
+        if !steps.is_dir() {
+            return Ok(0);
+        }
+        let root = Dir::open(&steps)?;
         let mut removed = 0;
         for shelf in root.names()? {
             let shelf = TreePath::parse(&shelf)?;
             for name in root.sub(&shelf)?.names()? {
                 let path = shelf.join(&name);
-                let bytes =
-                    file::read_small(&self.store.join("steps").join(path.as_path()), LARGEST_RECORD).ok().flatten();
+                let bytes = file::read_small(&steps.join(path.as_path()), LARGEST_RECORD).ok().flatten();
                 let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
                 if !record.is_some_and(|record| keep(&record)) {
                     root.remove(&path)?;

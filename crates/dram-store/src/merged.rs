@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use dram_image::TreePath;
@@ -32,8 +32,13 @@ impl Merged {
     /// # Errors
     /// When a directory cannot be opened.
     pub fn open(layers: &[PathBuf]) -> Result<Merged, StoreError> {
-        let layers = layers.iter().map(|path| Dir::open(path)).collect::<Result<_, _>>()?;
+        let layers = layers.iter().map(|path| Dir::open_layer(path)).collect::<Result<_, _>>()?;
         Ok(Merged { layers, known: RefCell::default() })
+    }
+
+    /// One directory of the user's, which is what it is.
+    pub(crate) fn of_dir(path: &Path) -> Result<Merged, StoreError> {
+        Ok(Merged { layers: vec![Dir::open(path)?], known: RefCell::default() })
     }
 
     /// What is called `name` in the directory `parent`: the layer it is in, and its status.

@@ -20,7 +20,7 @@ pub struct Stamp(pub i64);
 /// # Errors
 /// When reading or writing fails, or a file changes while it is read.
 pub(crate) fn pack(path: &Path, stamp: Stamp, out: &mut dyn Write) -> Result<(), StoreError> {
-    let dir = Dir::open(path)?;
+    let dir = Dir::open_layer(path)?;
     let mut writer = TarWriter::new(out);
     scan(&dir, &mut |found| append(&mut writer, &dir, found, stamp))?;
     writer.finish().map(drop).map_err(StoreError::io("pack", path))

@@ -47,7 +47,7 @@ impl Layers<'_> {
         if let Some(programs) = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
             return Ok(programs);
         }
-        let programs = look(&Dir::open(&self.path(id))?)?;
+        let programs = look(&Dir::open_layer(&self.path(id))?)?;
         remember(store, &record, &programs);
         Ok(programs)
     }

@@ -1,10 +1,11 @@
 //! Collecting garbage: what no name and no remembered step leads to.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
 
-use crate::{Dir, LayerId, Store, StoreError};
+use crate::{Dir, LayerId, Rights, Store, StoreError};
 
 /// What was, or would be, removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,13 +31,12 @@ impl Store {
     /// removed), or the disk refuses.
     pub fn prune(&self, all: bool, dry: bool) -> Result<Pruned, StoreError> {
         let images = self.reachable()?;
-        let mut layers = BTreeSet::new();
         let mut pruned = Pruned::default();
-        self.steps_to_forget(all, dry, &mut layers, &mut pruned)?;
-        if !all {
-            layers.extend(images.layers);
+        for &rights in self.rights().reach() {
+            let mut layers = if all { BTreeSet::new() } else { images.layers.clone() };
+            self.steps_to_forget(rights, all, dry, &mut layers, &mut pruned)?;
+            self.prune_layers(&self.shelf_of(rights, "layers"), &layers, dry, &mut pruned)?;
         }
-        self.prune_layers(&layers, dry, &mut pruned)?;
         for (digest, size) in self.blobs().all()? {
             if !images.blobs.contains(&digest) {
                 pruned.blobs += 1;
@@ -54,27 +54,41 @@ impl Store {
 
     fn steps_to_forget(
         &self,
+        rights: Rights,
         all: bool,
         dry: bool,
         layers: &mut BTreeSet<LayerId>,
         pruned: &mut Pruned,
     ) -> Result<(), StoreError> {
         let mut forgotten = 0;
-        let removed = self.memory().retain(&mut |record| {
-            let keep = !all && record.layer.as_ref().is_none_or(|layer| self.layers().has(layer));
+        let dirs = self.shelf_of(rights, "layers");
+        let removed = self.memory().retain(rights, &mut |record| {
+            let keep = !all && record.layer.as_ref().is_none_or(|layer| dirs.join(layer.as_str()).is_dir());
             forgotten += usize::from(!keep);
             if keep {
                 layers.extend(record.layer.clone());
             }
             keep || dry
         })?;
-        pruned.steps = forgotten.max(removed);
+        pruned.steps += forgotten.max(removed);
         Ok(())
     }
 
-    fn prune_layers(&self, keep: &BTreeSet<LayerId>, dry: bool, pruned: &mut Pruned) -> Result<(), StoreError> {
-        let dir = Dir::open(&self.join("layers"))?;
+    fn prune_layers(
+        &self,
+        path: &Path,
+        keep: &BTreeSet<LayerId>,
+        dry: bool,
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        if !path.is_dir() {
+            return Ok(());
+        }
+        let dir = Dir::open(path)?;
         for name in dir.names()? {
+            if name.ends_with(b".owners") {
+                continue;
+            }
             let id = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok());
             if id.is_none_or(|id| keep.contains(&id)) {
                 continue;
@@ -89,7 +103,7 @@ impl Store {
                 dir.remove(&name)?;
             }
         }
-        Ok(())
+        if dry { Ok(()) } else { prune_tables(&dir) }
     }
 
     /// Records of packed layers whose blob is gone, and with `all` what is remembered of contexts.
@@ -133,6 +147,17 @@ impl Store {
         reachable.layers.extend(config.value().rootfs.diff_ids.iter().map(LayerId::of_diff));
         Ok(())
     }
+}
+
+/// What is written down of layers that are not there.
+fn prune_tables(layers: &Dir) -> Result<(), StoreError> {
+    for name in layers.names()? {
+        let Some(layer) = name.strip_suffix(b".owners").filter(|layer| !layer.is_empty()) else { continue };
+        if layers.status(&TreePath::parse(layer)?)?.is_none() {
+            layers.remove(&TreePath::parse(&name)?)?;
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]

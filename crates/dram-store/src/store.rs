@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
-use crate::{Blobs, Caches, Layers, Memory, Places, Refs, StepKey, StepLock, StoreError, Work, lock};
+use crate::{Blobs, Caches, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
@@ -19,6 +19,7 @@ const DIRECTORIES: [&str; 10] =
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    rights: Rights,
     work: Work,
     _lock: File,
 }
@@ -73,12 +74,16 @@ impl Store {
         for name in DIRECTORIES {
             make_dir(&root.join(name), 0o755)?;
         }
+        let rights = Rights::of_this_process();
+        for name in rights.shelf().map_or(&[][..], |_| &["layers", "steps"]) {
+            make_dir(&shelf(&root, rights, name), 0o755)?;
+        }
         let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
         let work = Work::new(&root.join("work"))?;
         write_once(&root.join("oci/oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &work)?;
         write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
-        let store = Store { root, work, _lock: lock };
+        let store = Store { root, rights, work, _lock: lock };
         store.refs().ensure()?;
         Ok(store)
     }
@@ -139,6 +144,28 @@ impl Store {
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// What this process may set on the disk.
+    pub(crate) fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// The directory `name` of processes with `rights`.
+    pub(crate) fn shelf_of(&self, rights: Rights, name: &str) -> PathBuf {
+        shelf(&self.root, rights, name)
+    }
+
+    /// The directory `name` of processes with the rights of this one.
+    pub(crate) fn shelf(&self, name: &str) -> PathBuf {
+        shelf(&self.root, self.rights, name)
+    }
+}
+
+fn shelf(root: &Path, rights: Rights, name: &str) -> PathBuf {
+    match rights.shelf() {
+        Some(shelf) => root.join(shelf).join(name),
+        None => root.join(name),
     }
 }
 

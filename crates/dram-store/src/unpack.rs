@@ -5,10 +5,10 @@ use std::io::{Read, Write as _};
 
 use dram_image::TreePath;
 use dram_image::tar::{Entry, EntryKind, TarError, TarReader};
-use rustix::io::Errno;
 
 use crate::dir::Meta;
 use crate::merged::is_portable;
+use crate::rights::is_first;
 use crate::{Dir, FileKind, StoreError};
 
 /// What `.wh.` names mean.
@@ -74,16 +74,8 @@ impl Unpacker<'_> {
                 let why = "a character device 0:0 is overlayfs's mark for a deleted file";
                 return Err(StoreError::Entry { entry: entry.path.to_string(), why });
             }
-            EntryKind::Char(major, minor) => {
-                if !make_device(dir, &name, FileKind::Char(*major, *minor))? {
-                    return Ok(());
-                }
-            }
-            EntryKind::Block(major, minor) => {
-                if !make_device(dir, &name, FileKind::Block(*major, *minor))? {
-                    return Ok(());
-                }
-            }
+            EntryKind::Char(major, minor) => dir.make_node(&name, FileKind::Char(*major, *minor))?,
+            EntryKind::Block(major, minor) => dir.make_node(&name, FileKind::Block(*major, *minor))?,
             EntryKind::Fifo => dir.make_node(&name, FileKind::Fifo)?,
         }
         dir.set_meta(&name, &meta, matches!(entry.kind, EntryKind::Symlink(_)))?;
@@ -161,13 +153,8 @@ fn hide(dir: &Dir, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
 
 /// The attribute that marks an opaque directory: only the first user namespace may write `trusted.` ones.
 fn opaque_name() -> &'static [u8] {
-    if in_first_user_namespace() { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
-}
-
-fn in_first_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let words: Vec<_> = map.split_whitespace().collect();
-    words == ["0", "0", "4294967295"]
+    if is_first(&map) { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
 }
 
 fn write_file(
@@ -200,21 +187,7 @@ fn link(root: &Dir, target: &TreePath, dir: &Dir, name: &TreePath, entry: &Entry
     match from.status(&last)?.map(|status| status.kind) {
         None => Err(wrong("it is a hard link to what does not exist")),
         Some(FileKind::Dir) => Err(wrong("it is a hard link to a directory")),
-        Some(_) => {
-            let linked =
-                rustix::fs::linkat(from.fd(), last.as_path(), dir.fd(), name.as_path(), rustix::fs::AtFlags::empty());
-            linked.map_err(StoreError::os("make the hard link", &dir.shown().join(name.as_path())))
-        }
-    }
-}
-
-/// Makes a device; `false` where this user cannot. An unprivileged build has no use for the devices of an image:
-/// a step's /dev is never the image's.
-fn make_device(dir: &Dir, name: &TreePath, kind: FileKind) -> Result<bool, StoreError> {
-    match dir.make_node(name, kind) {
-        Ok(()) => Ok(true),
-        Err(StoreError::Io { source, .. }) if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Ok(false),
-        Err(error) => Err(error),
+        Some(_) => dir.make_link_from(&from, &last, name),
     }
 }
 

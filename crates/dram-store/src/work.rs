@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dram_image::TreePath;
 use rustix::fs::FlockOperation;
 
-use crate::{Dir, StoreError, file, lock};
+use crate::{Dir, StoreError, beside, file, lock};
 
 /// A directory of this process alone, removed when dropped. In a store that cannot be written there is none, and
 /// whoever wants to write is told so by the system.
@@ -70,6 +70,7 @@ impl Work {
             use std::os::unix::ffi::OsStrExt as _;
             // What cannot be removed now goes with the whole, or with the next sweep.
             let _ = TreePath::parse(name.as_bytes()).map(|name| parent.remove(&name));
+            let _ = beside::remove(&beside::table_of(path));
         }
     }
 }
