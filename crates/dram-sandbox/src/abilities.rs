@@ -2,10 +2,13 @@
 
 use crate::overlay::Overlay;
 use crate::sys::{self, Cloned};
-use crate::userns::Lent;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use crate::userns::{Source, is_mighty_root};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdir, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create, fsmount, fsopen,
+    mount, mount_change,
+};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getegid, geteuid, waitid};
 use rustix::thread::UnshareFlags;
 use std::fs;
@@ -40,6 +43,20 @@ pub struct Ability {
 #[derive(Debug, Clone)]
 pub struct Abilities {
     rows: Vec<Ability>,
+    commands: Commands,
+}
+
+/// As whom commands can be run here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commands {
+    /// As root of the machine, or of the container.
+    AsRoot,
+    /// As root of a user namespace with so many ids.
+    WithIds(u64),
+    /// As root of a user namespace with one id, which has to do for all others.
+    WithOneId,
+    /// Not at all.
+    Not,
 }
 
 /// What keeps commands from being run here.
@@ -57,13 +74,38 @@ fn sentence(rows: &[Ability]) -> String {
 impl Abilities {
     /// Looks and tries; nothing of it lasts. Takes a few milliseconds.
     pub fn probe() -> Abilities {
-        let root = geteuid().is_root();
         let mut rows = vec![Ability::kernel(), Ability::filter()];
-        if !root {
-            rows.extend([Ability::user_namespaces(), Ability::lent_ids()]);
+        let mut commands = Commands::AsRoot;
+        let mut are_namespaces = true;
+        if !is_mighty_root() {
+            let namespaces = Ability::user_namespaces();
+            are_namespaces = namespaces.state == State::Ok;
+            let (ids, count) = Ability::ids();
+            commands = if count == 1 { Commands::WithOneId } else { Commands::WithIds(count) };
+            rows.extend([namespaces, ids]);
         }
-        rows.extend([Ability::overlay(), Ability::network_namespaces()]);
-        Abilities { rows }
+        // Without a namespace to try them in, the others could only be refused for the same reason.
+        if are_namespaces {
+            rows.extend([Ability::overlay(), Ability::proc(), Ability::network_namespaces()]);
+        }
+        if rows.iter().any(|row| row.state == State::Missing) {
+            commands = Commands::Not;
+        }
+        Abilities { rows, commands }
+    }
+
+    /// As whom commands can be run.
+    pub fn commands(&self) -> &Commands {
+        &self.commands
+    }
+
+    /// What keeps commands from being run in the user namespace that this process has entered, as far as that can be
+    /// told in no time: a container may hide parts of `/proc`, and then there can be no other.
+    pub fn lack_inside() -> Option<Lack> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let is_partly_hidden =
+            mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/proc/")));
+        if is_partly_hidden { Ability::proc().missing() } else { None }
     }
 
     /// The table.
@@ -79,6 +121,11 @@ impl Abilities {
 }
 
 impl Ability {
+    /// What is missing, if this is.
+    pub(crate) fn missing(self) -> Option<Lack> {
+        (self.state == State::Missing).then(|| Lack { rows: vec![self] })
+    }
+
     fn new(name: &'static str, state: State, found: impl Into<String>, help: Option<&str>) -> Ability {
         Ability { name, state, found: found.into(), help: help.map(str::to_owned) }
     }
@@ -118,10 +165,10 @@ impl Ability {
         }
     }
 
-    /// Tries one; if that fails, looks for the switch that forbids it.
+    /// Tries one; if that fails, looks for what forbids it.
     pub(crate) fn user_namespaces() -> Ability {
         const NAME: &str = "user namespaces";
-        let Some(errno) = attempt(|| sys::unshare(UnshareFlags::NEWUSER)) else {
+        let Some(errno) = attempt(own_user_namespace) else {
             return Ability::new(NAME, State::Ok, "can be made", None);
         };
         let (found, help) = match () {
@@ -132,29 +179,46 @@ impl Ability {
             () if setting("user/max_user_namespaces") == Some(0) => {
                 ("forbidden by user.max_user_namespaces = 0".to_owned(), "sysctl -w user.max_user_namespaces=15000")
             }
+            () if errno == Errno::NOSPC => (
+                "there are as many as user.max_user_namespaces allows, or they are nested too deep".to_owned(),
+                "raise user.max_user_namespaces",
+            ),
+            () if restricts_unprivileged() => (
+                format!("useless ({errno}), as kernel.apparmor_restrict_unprivileged_userns = 1"),
+                "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give dram an AppArmor profile with `userns`",
+            ),
+            () if is_filtered() => (
+                format!("the system call filter of this container forbids unshare(CLONE_NEWUSER): {errno}"),
+                "start the container with a filter that allows `unshare` and `mount`, such as \
+                 `--security-opt seccomp=unconfined`, or build without RUN",
+            ),
             () => (
-                format!("the kernel refuses: {errno}"),
-                "in a container, allow user namespaces in its system call filter (or run dram as root)",
+                format!("the kernel refuses unshare(CLONE_NEWUSER): {errno}"),
+                "run dram as root of the machine, or build without RUN",
             ),
         };
         Ability::new(NAME, State::Missing, found, Some(help))
     }
 
-    fn lent_ids() -> Ability {
+    /// Whose ids there are, and how many.
+    fn ids() -> (Ability, u64) {
         const NAME: &str = "ids for other users";
         let uid = geteuid().as_raw();
-        match Lent::find(uid) {
-            Ok(lent) => Ability::new(NAME, State::Ok, format!("{} user ids from /etc/subuid", lent.users.count), None),
-            Err(why) => Ability {
-                name: NAME,
-                // One id alone could be mapped, and every image with two owners would come out wrong.
-                state: State::Missing,
-                found: why.to_string(),
-                help: Some(format!(
+        let source = Source::find(uid);
+        match &source {
+            Ok(source) => {
+                let count = source.count();
+                let from = if uid == 0 { "this root's own" } else { "with those lent in /etc/subuid" };
+                (Ability::new(NAME, State::Ok, format!("{count} user ids, {from}"), None), count)
+            }
+            Err(why) => {
+                let help = format!(
                     "install the package `uidmap` (or `shadow-utils`), and add the line `{uid}:100000:65536` to \
                      /etc/subuid and to /etc/subgid (another range if that one is taken)"
-                )),
-            },
+                );
+                let found = format!("one id does for all: {why}");
+                (Ability { name: NAME, state: State::Degraded, found, help: Some(help) }, 1)
+            }
         }
     }
 
@@ -166,7 +230,7 @@ impl Ability {
             Some(Errno::NODEV) => {
                 Ability::new(NAME, State::Missing, "the kernel does not have it", Some("modprobe overlay"))
             }
-            Some(errno) if setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1) => Ability::new(
+            Some(errno) if restricts_unprivileged() => Ability::new(
                 NAME,
                 State::Missing,
                 format!("refused ({errno}), as kernel.apparmor_restrict_unprivileged_userns = 1"),
@@ -174,11 +238,41 @@ impl Ability {
                     "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give dram an AppArmor profile with `userns`",
                 ),
             ),
+            Some(errno) if is_filtered() => Ability::new(
+                NAME,
+                State::Missing,
+                format!("the system call filter of this container forbids to mount: {errno}"),
+                Some(
+                    "start the container with a filter that allows `mount`, such as `--security-opt seccomp=unconfined`",
+                ),
+            ),
             Some(errno) => Ability::new(
                 NAME,
                 State::Missing,
                 format!("cannot be mounted: {errno}"),
                 Some("root needs CAP_SYS_ADMIN; others need Linux 5.11 or newer"),
+            ),
+        }
+    }
+
+    /// Tries a new one. Where part of the old one is hidden, as a container engine does, the kernel allows none.
+    fn proc() -> Ability {
+        const NAME: &str = "proc file system";
+        let attempted = attempt(|| {
+            own_mounts()?;
+            sys::unshare(UnshareFlags::NEWPID)?;
+            // It belongs to the namespace of the process that mounts it: the next one made.
+            attempt(try_proc).map_or(Ok(()), Err)
+        });
+        match attempted {
+            None => Ability::new(NAME, State::Ok, "can be mounted", None),
+            Some(errno) => Ability::new(
+                NAME,
+                State::Missing,
+                format!("cannot be mounted: {errno}; parts of /proc are hidden here, as in a container"),
+                Some(
+                    "start the container with `--security-opt systempaths=unconfined` (Kubernetes: `procMount: Unmasked`)",
+                ),
             ),
         }
     }
@@ -197,28 +291,56 @@ impl Ability {
     }
 }
 
-/// Mounts of its own for this process, by way of a user namespace for who is not root.
+/// Mounts of its own for this process, by way of a user namespace for who may not otherwise.
 fn own_mounts() -> Result<(), Errno> {
-    let cut_off = || mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC);
-    if geteuid().is_root() {
-        sys::unshare(UnshareFlags::NEWNS)?;
-        return cut_off();
+    if !is_mighty_root() {
+        own_user_namespace()?;
     }
+    sys::unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+}
+
+/// A user namespace with one id, and power in it.
+fn own_user_namespace() -> Result<(), Errno> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    sys::unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
+    sys::unshare(UnshareFlags::NEWUSER)?;
     let write =
         |file: &str, text: String| fs::write(file, text).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO));
     write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    cut_off()
+    sys::unshare(UnshareFlags::NEWUTS)
 }
 
-/// A read-only overlay of two directories that every machine has.
+fn try_proc() -> Result<(), Errno> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
+}
+
+/// Whether this process is under a system call filter.
+fn is_filtered() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+}
+
+fn restricts_unprivileged() -> bool {
+    setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1)
+}
+
+/// A read-only overlay of two directories in a file system of its own: one of the machine's could have something mounted
+/// in it that must not be seen without.
 fn try_overlay() -> Result<(), Errno> {
-    let (first, second) = (Path::new("/usr"), Path::new("/etc"));
+    let place =
+        ["/tmp", "/usr", "/etc"].into_iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    mount("tmpfs", place, "tmpfs", MountFlags::empty(), None)?;
+    let (first, second) = (place.join("first"), place.join("second"));
+    for directory in [&first, &second] {
+        mkdir(directory, Mode::RWXU)?;
+    }
     let user_marks = !crate::ids::in_initial_namespace();
-    let overlay = Overlay { lowers: vec![first, second], writable: None, user_marks, devices: false, foothold: first };
+    let overlay =
+        Overlay { lowers: vec![&first, &second], writable: None, user_marks, devices: false, foothold: &first };
     overlay.mount().map(drop).map_err(|error| error.errno())
 }
 

@@ -1,14 +1,14 @@
 //! `/dev` of the jail: a small file system in memory with the few devices every program may expect.
 
 use crate::error::SandboxError;
+use crate::ids;
 use crate::jail::Jail;
 use crate::mounts::{INERT, attach, attach_at, clone_tree, new_mount};
 use crate::shown::ShownFile;
 use crate::stubs::{self, open_beneath};
 use crate::sys;
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, major, makedev, minor, mkdirat, mknodat, openat,
-    symlinkat,
+    CWD, FileType, Mode, OFlags, fchmod, fstat, major, makedev, minor, mkdirat, mknodat, openat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -116,7 +116,7 @@ impl Devices {
         unlockpt(&outer).map_err(failed)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let inner = ioctl_tiocgptpeer(&outer, flags).map_err(failed)?;
-        fchown(&inner, Some(Uid::from_raw(owner)), None).map_err(failed)?;
+        ids::give(inner.as_fd(), owner, None).map_err(failed)?;
         // The number of a first terminal in a new instance is 0.
         let mount = clone_tree(self.directory.as_fd(), b"pts/0", false).map_err(failed)?;
         show_at(self.directory.as_fd(), "console", mount.as_fd())?;
@@ -130,7 +130,7 @@ fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Res
     let mut file = File::from(openat(at, name, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(&shown.contents)?;
     if (shown.uid, shown.gid) != (0, 0) {
-        fchown(&file, Some(Uid::from_raw(shown.uid)), Some(Gid::from_raw(shown.gid)))?;
+        ids::give(file.as_fd(), shown.uid, Some(shown.gid))?;
     }
     // After the owner, as its change takes bits away.
     Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)

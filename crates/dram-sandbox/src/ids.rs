@@ -2,12 +2,15 @@
 
 use crate::error::SandboxError;
 use crate::jail::Ids;
+use crate::seccomp::OwnIds;
+use rustix::fs::fchown;
 use rustix::io::Errno;
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, Uid, capabilities, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
+use std::os::fd::BorrowedFd;
 
 /// What root can do inside: Docker's default set. Numbers as in `linux/capability.h`.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
@@ -98,6 +101,24 @@ pub(crate) fn maps(map: &str, id: u32) -> bool {
             _ => false,
         }
     })
+}
+
+/// How many ids this user namespace has.
+pub(crate) fn own() -> OwnIds {
+    let count = |file: &str| {
+        let map = std::fs::read_to_string(file).unwrap_or_default();
+        let of_line = |line: &str| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok();
+        map.lines().filter_map(of_line).sum::<u64>()
+    };
+    if count("/proc/self/uid_map") == 1 || count("/proc/self/gid_map") == 1 { OwnIds::One } else { OwnIds::Many }
+}
+
+/// Gives a file to a user and group. With one id it stays that one's, who is everybody.
+pub(crate) fn give(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(), Errno> {
+    match fchown(file, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)) {
+        Err(Errno::INVAL) if own() == OwnIds::One => Ok(()),
+        done => done,
+    }
 }
 
 /// Whether this is the initial user namespace, in which every id is itself.

@@ -31,7 +31,7 @@ mod view;
 mod wanted;
 mod wire;
 
-pub use abilities::{Abilities, Ability, Lack, State};
+pub use abilities::{Abilities, Ability, Commands, Lack, State};
 pub use command::interpreter;
 pub use error::SandboxError;
 pub use helper::become_helper_if_asked;

@@ -1,7 +1,8 @@
 //! The system call filter: the semantics of Docker's default profile as a small BPF program.
 //!
 //! Layout: the architecture is checked, then a binary search over ranges of numbers ends in one leaf per range. What is
-//! not allowed fails with `EPERM`; what is unknown, or of a foreign architecture, with `ENOSYS`.
+//! not allowed fails with `EPERM`; what is unknown, or of a foreign architecture, with `ENOSYS`. In a user namespace with
+//! one id, calls that are about other ids do nothing and return 0.
 //!
 //! Known limit: programs for the 32-bit sibling of the architecture (i386, arm) and for x32 do not run, as every system
 //! call of theirs is answered with `ENOSYS`. Format: `linux/filter.h`, `seccomp(2)`.
@@ -19,16 +20,20 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
 const OFFSET_FIRST_ARGUMENT: u32 = 16;
+const SIZE_OF_ARGUMENT: u32 = 8;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const KEEP_BITS: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+/// The call returns 0 and was never made.
+const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// Every flag of `clone` that makes a namespace, `CLONE_NEWTIME` excepted: its bit belongs to the exit signal there.
@@ -46,6 +51,42 @@ const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Families that leave the network namespace or reach into the kernel: `AF_ALG` and `AF_VSOCK`.
 const DENIED_FAMILIES: [u32; 2] = [38, 40];
 
+/// Calls that change owners and ids. With one id there is nothing to change to.
+const OF_IDS: &[libc::c_long] = &[
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chown,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lchown,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_setuid,
+    libc::SYS_setgid,
+    libc::SYS_setreuid,
+    libc::SYS_setregid,
+    libc::SYS_setresuid,
+    libc::SYS_setresgid,
+    libc::SYS_setfsuid,
+    libc::SYS_setfsgid,
+    libc::SYS_setgroups,
+];
+
+/// Calls that make devices among other things, and which of their arguments says what is made.
+const OF_NODES: &[(libc::c_long, u32)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+    (libc::SYS_mknodat, 2),
+];
+
+/// How many ids there are for the command to be, or to give files to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnIds {
+    /// Those that an image has.
+    Many,
+    /// One. Changing ids and owners, and making devices, seems to succeed: programs that install something do so and
+    /// stop when it fails, though they would work as well without.
+    One,
+}
+
 /// What happens to a range of system call numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -55,28 +96,36 @@ enum Verdict {
     Clone,
     Personality,
     Socket,
+    Pretend,
+    /// By the argument of this number, which says what is made.
+    PretendDevice(u32),
 }
 
 /// Loads the filter. Needs either `no_new_privs` or `CAP_SYS_ADMIN`.
-pub(crate) fn load() -> Result<(), SandboxError> {
-    sys::load_filter(&mut program()).map_err(|source| SandboxError::Filter { source })
+pub(crate) fn load(ids: OwnIds) -> Result<(), SandboxError> {
+    sys::load_filter(&mut program(ids)).map_err(|source| SandboxError::Filter { source })
 }
 
-fn program() -> Vec<sock_filter> {
+fn program(ids: OwnIds) -> Vec<sock_filter> {
     let mut all = vec![
         plain(LOAD, OFFSET_ARCHITECTURE),
         branch(IF_EQUAL, ARCHITECTURE, 1, 0),
         plain(RETURN, UNKNOWN),
         plain(LOAD, OFFSET_NUMBER),
     ];
-    all.extend(search(&ranges()));
+    all.extend(search(&ranges(ids)));
     all
 }
 
 /// The verdict of a number, first by its arguments' rules, then by the rows.
-fn verdict(number: u32, allowed: &[u32]) -> Verdict {
+fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
     let is = |call: libc::c_long| i64::from(number) == call;
-    if is(libc::SYS_clone) {
+    let node = OF_NODES.iter().find(|node| is(node.0));
+    if ids == OwnIds::One && OF_IDS.iter().any(|call| is(*call)) {
+        Verdict::Pretend
+    } else if let (OwnIds::One, Some((_, argument))) = (ids, node) {
+        Verdict::PretendDevice(*argument)
+    } else if is(libc::SYS_clone) {
         Verdict::Clone
     } else if is(libc::SYS_clone3) {
         // Its flags lie behind a pointer, where a filter cannot look; the C library falls back to clone.
@@ -93,11 +142,11 @@ fn verdict(number: u32, allowed: &[u32]) -> Verdict {
 }
 
 /// The whole number space as ascending starts of ranges; the last range has no end, so x32 numbers fall into it.
-fn ranges() -> Vec<(u32, Verdict)> {
+fn ranges(ids: OwnIds) -> Vec<(u32, Verdict)> {
     let allowed = syscalls::allowed();
     let mut ranges: Vec<(u32, Verdict)> = Vec::new();
     for number in 0..=syscalls::NEWEST {
-        let verdict = verdict(number, &allowed);
+        let verdict = verdict(number, &allowed, ids);
         if ranges.last().is_none_or(|last| last.1 != verdict) {
             ranges.push((number, verdict));
         }
@@ -135,6 +184,15 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
             plain(RETURN, DENY),
             plain(RETURN, ALLOW),
         ],
+        Verdict::Pretend => vec![plain(RETURN, PRETEND)],
+        Verdict::PretendDevice(argument) => vec![
+            plain(LOAD, OFFSET_FIRST_ARGUMENT + argument * SIZE_OF_ARGUMENT),
+            plain(KEEP_BITS, libc::S_IFMT),
+            branch(IF_EQUAL, libc::S_IFCHR, 1, 0),
+            branch(IF_EQUAL, libc::S_IFBLK, 0, 1),
+            plain(RETURN, PRETEND),
+            plain(RETURN, ALLOW),
+        ],
         Verdict::Personality => by_first_argument(&PERSONALITIES, ALLOW, DENY),
         Verdict::Socket => by_first_argument(&DENIED_FAMILIES, DENY, ALLOW),
     }
@@ -166,7 +224,11 @@ mod tests {
 
     /// Runs the program as the kernel would.
     fn answer(arch: u32, number: u32, argument: u32) -> u32 {
-        let (code, mut at, mut value) = (program(), 0usize, 0u32);
+        answer_with(OwnIds::Many, arch, number, argument)
+    }
+
+    fn answer_with(ids: OwnIds, arch: u32, number: u32, argument: u32) -> u32 {
+        let (code, mut at, mut value) = (program(ids), 0usize, 0u32);
         loop {
             let step = code[at];
             at += 1;
@@ -175,6 +237,7 @@ mod tests {
                 LOAD if step.k == OFFSET_NUMBER => (value = number, false).1,
                 LOAD => (value = argument, false).1,
                 RETURN => return step.k,
+                KEEP_BITS => (value &= step.k, false).1,
                 JUMP => (at += step.k as usize, false).1,
                 IF_EQUAL => value == step.k,
                 IF_AT_LEAST => value >= step.k,
@@ -189,10 +252,11 @@ mod tests {
     fn every_number_gets_the_verdict_of_its_row() {
         let allowed = syscalls::allowed();
         for number in 0..=syscalls::NEWEST {
-            let expected = match verdict(number, &allowed) {
+            let expected = match verdict(number, &allowed, OwnIds::Many) {
                 Verdict::Allow | Verdict::Clone | Verdict::Personality | Verdict::Socket => ALLOW,
                 Verdict::Deny => DENY,
                 Verdict::Unknown => UNKNOWN,
+                Verdict::Pretend | Verdict::PretendDevice(_) => panic!("there are many ids"),
             };
             assert_eq!(answer(ARCHITECTURE, number, 0), expected, "number {number}");
         }
@@ -211,6 +275,23 @@ mod tests {
         assert_eq!(ask(libc::SYS_unshare, 0), DENY);
         assert_eq!(ask(libc::SYS_keyctl, 0), DENY);
         assert_eq!(ask(libc::SYS_chroot, 0), ALLOW);
+    }
+
+    #[test]
+    fn with_one_id_other_ids_and_devices_are_pretended() {
+        let ask = |call: libc::c_long, argument| answer_with(OwnIds::One, ARCHITECTURE, call as u32, argument);
+        for call in OF_IDS {
+            assert_eq!(ask(*call, 7), PRETEND, "{call}");
+        }
+        for (call, _) in OF_NODES {
+            assert_eq!(ask(*call, libc::S_IFCHR | 0o666), PRETEND, "{call}");
+            assert_eq!(ask(*call, libc::S_IFBLK | 0o600), PRETEND, "{call}");
+            assert_eq!(ask(*call, libc::S_IFIFO | 0o600), ALLOW, "{call}");
+            assert_eq!(ask(*call, 0o644), ALLOW, "{call}");
+        }
+        assert_eq!(ask(libc::SYS_mount, 0), DENY);
+        assert_eq!(ask(libc::SYS_fchmod, 0), ALLOW);
+        assert_eq!(ask(libc::SYS_clone, libc::CLONE_NEWUSER as u32), DENY);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use crate::command;
 use crate::error::{SandboxError, text};
 use crate::ids;
-use crate::jail::{Jail, Network};
+use crate::jail::{Ids, Jail, Network};
 use crate::limits;
 use crate::mounts::{self, Assembled};
+use crate::seccomp::OwnIds;
 use crate::stubs::open_beneath;
 use crate::talk::{self, News};
 use crate::{seccomp, sys};
@@ -97,20 +98,25 @@ fn enter_working_directory(path: &[u8]) -> Result<(), SandboxError> {
     }
 }
 
-/// Gives up what the command must not have, unless it is to have everything. Without `no_new_privs` the filter needs a capability that goes away with
-/// the ids, so it comes first then; with it, it comes last.
+/// Gives up what the command must not have, unless it is to have everything. Without `no_new_privs` the filter needs a
+/// capability that goes away with the ids, so it comes first then; with it, it comes last. With one id only, the command
+/// is root, whoever it was to be.
 fn lower(jail: &Jail) -> Result<(), SandboxError> {
     if jail.insecure {
         return ids::become_user_with_all(&jail.user);
     }
+    let own = ids::own();
     ids::limit_capabilities()?;
     if !jail.no_new_privs {
-        seccomp::load()?;
+        seccomp::load(own)?;
     }
-    ids::become_user(&jail.user)?;
+    match own {
+        OwnIds::Many => ids::become_user(&jail.user)?,
+        OwnIds::One => ids::become_user(&Ids::default())?,
+    }
     if jail.no_new_privs {
         set_no_new_privs(true).map_err(|e| SandboxError::process("forbid new privileges", e))?;
-        seccomp::load()?;
+        seccomp::load(own)?;
     }
     Ok(())
 }

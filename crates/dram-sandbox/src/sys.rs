@@ -19,7 +19,7 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Forks with `clone3(2)` into the namespaces of `flags`.
+/// Forks with `clone3(2)` into the namespaces of `flags`, or with `clone(2)` where a container's filter hides that.
 ///
 /// The caller has a single thread: otherwise the child could inherit a lock that nobody will ever release.
 pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
@@ -30,7 +30,16 @@ pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: without CLONE_VM the child works on a copy of this memory and stack, as after fork.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of_val(&args)) })?;
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of_val(&args)) });
+    let pid = match pid {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            let flags = args.flags | libc::SIGCHLD as u64;
+            let (stack, none): (*const u8, *const u8) = (ptr::null(), ptr::null());
+            // SAFETY: the same; its third argument is where the descriptor goes, on every architecture.
+            check(unsafe { libc::syscall(libc::SYS_clone, flags, stack, &raw mut pidfd, none, none) })?
+        }
+        pid => pid?,
+    };
     match pid {
         0 => Ok(Cloned::Child),
         // SAFETY: the kernel has just made this descriptor for us.

@@ -5,7 +5,7 @@
 use crate::abilities::{Ability, Lack, State};
 use crate::sys::{self, Cloned};
 use rustix::process::{WaitId, WaitIdOptions, getegid, geteuid, getpid, waitid};
-use rustix::thread::UnshareFlags;
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -31,19 +31,25 @@ pub enum Privilege {
     },
 }
 
-/// Makes this process root in a new user namespace, unless it is root already.
+/// Makes this process root in a new user namespace, unless it is root already, with all powers over the machine's mounts.
 ///
 /// With ranges in `/etc/subuid` and `/etc/subgid`, ids from 1 on are those of the first range of each; without, there is
-/// one id only. The process must have a single thread: the kernel refuses others.
+/// one id only. Root without power over mounts, as in a container, takes all its own ids along. The process must have a
+/// single thread: the kernel refuses others.
 ///
 /// # Errors
-/// What is missing, with how to get it, when there can be no user namespace at all.
+/// What is missing, with how to get it, when there can be no user namespace at all. The process then acts as the user it
+/// is, and cannot run commands.
 pub fn enter_user_namespace() -> Result<Privilege, Lack> {
-    if geteuid().is_root() {
+    if is_mighty_root() {
         return Ok(Privilege::Root);
     }
+    // Tried by another process first: one that is refused half way would be left with less than it had.
+    if let Some(lack) = Ability::user_namespaces().missing() {
+        return Err(lack);
+    }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let ranges = Lent::find(uid);
+    let source = Source::find(uid);
     let (mut from_mapper, mapper_end) = io::pipe().map_err(|e| refused(&e))?;
     let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| refused(&e))?;
     let pid = getpid().as_raw_nonzero().get();
@@ -51,7 +57,7 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     let mapper = match sys::clone_process(0).map_err(|e| refused(&e))? {
         Cloned::Child => {
             drop((from_mapper, to_mapper));
-            map_from_outside(&mut from_us, mapper_end, ranges.as_ref(), pid, uid, gid)
+            map_from_outside(&mut from_us, mapper_end, source.as_ref(), pid, uid, gid)
         }
         Cloned::Parent(mapper) => mapper,
     };
@@ -67,14 +73,75 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     // It has said all it had to say; this only clears it away.
     let _ = waitid(WaitId::PidFd(mapper.as_fd()), WaitIdOptions::EXITED);
     let answer = answer.map_err(|e| refused(&e))?;
-    match (ranges, answer.as_str()) {
-        (Ok(ranges), "") => Ok(Privilege::UserNamespace { uid, ids: ranges.users.count + 1, limited: None }),
-        (ranges, said) => {
+    match (source, answer.as_str()) {
+        (Ok(source), "") => Ok(Privilege::UserNamespace { uid, ids: source.count(), limited: None }),
+        (source, said) => {
             map_one_id(uid, gid).map_err(|e| refused(&e))?;
-            let limited = ranges.err().unwrap_or_else(|| said.to_owned());
+            let limited = source.err().unwrap_or_else(|| said.to_owned());
             Ok(Privilege::UserNamespace { uid, ids: 1, limited: Some(limited) })
         }
     }
+}
+
+/// Root that may mount. Root of a container often may not.
+pub(crate) fn is_mighty_root() -> bool {
+    let may_mount = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    geteuid().is_root() && may_mount()
+}
+
+/// Where the ids of a namespace come from.
+pub(crate) enum Source {
+    /// Ranges in the machine's lists.
+    Lent(Lent),
+    /// Those that this root has: the maps of its users and groups.
+    Own(String, String),
+}
+
+impl Source {
+    /// What there is for the user, or a sentence about what is missing.
+    pub(crate) fn find(uid: u32) -> Result<Source, String> {
+        if uid != 0 {
+            return Lent::find(uid).map(Source::Lent);
+        }
+        let map = |name: &str| {
+            let text = fs::read_to_string(format!("/proc/self/{name}")).map_err(|e| e.to_string())?;
+            Ok::<_, String>(to_itself(&text))
+        };
+        Ok(Source::Own(map("uid_map")?, map("gid_map")?))
+    }
+
+    /// How many user ids the namespace will have.
+    pub(crate) fn count(&self) -> u64 {
+        match self {
+            Source::Lent(lent) => lent.users.count + 1,
+            Source::Own(users, _) => users.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()).sum(),
+        }
+    }
+
+    fn map(&self, pid: i32, uid: u32, gid: u32) -> Result<(), String> {
+        match self {
+            Source::Lent(lent) => run_tool(&lent.newuidmap, pid, uid, &lent.users)
+                .and_then(|()| run_tool(&lent.newgidmap, pid, gid, &lent.groups)),
+            Source::Own(users, groups) => {
+                let write = |name: &str, map: &str| {
+                    let done = fs::write(format!("/proc/{pid}/{name}"), map);
+                    done.map_err(|e| format!("this root may not take all its ids along: {name}: {e}"))
+                };
+                write("uid_map", users).and_then(|()| write("gid_map", groups))
+            }
+        }
+    }
+}
+
+/// A map as a namespace below writes it when it takes every id for itself; but the very last is left out, as only the
+/// map of the first namespace reads `0 0 4294967295`.
+fn to_itself(map: &str) -> String {
+    let line = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let (first, count) = (words.next()?, words.nth(1)?.parse::<u32>().ok()?);
+        Some(format!("{first} {first} {}\n", count.min(u32::MAX - 1)))
+    };
+    map.lines().filter_map(line).collect()
 }
 
 fn refused(error: &io::Error) -> Lack {
@@ -89,18 +156,16 @@ fn refused(error: &io::Error) -> Lack {
 fn map_from_outside(
     go: &mut PipeReader,
     mut answer: PipeWriter,
-    ranges: Result<&Lent, &String>,
+    source: Result<&Source, &String>,
     pid: i32,
     uid: u32,
     gid: u32,
 ) -> ! {
     let mut byte = [0];
-    if let (Ok(ranges), Ok(1)) = (ranges, go.read(&mut byte)) {
-        let mapped = run_tool(&ranges.newuidmap, pid, uid, &ranges.users)
-            .and_then(|()| run_tool(&ranges.newgidmap, pid, gid, &ranges.groups));
-        if let Err(problem) = mapped {
-            let _ = answer.write_all(problem.as_bytes());
-        }
+    if let (Ok(source), Ok(1)) = (source, go.read(&mut byte))
+        && let Err(problem) = source.map(pid, uid, gid)
+    {
+        let _ = answer.write_all(problem.as_bytes());
     }
     drop(answer);
     sys::exit_now(0)
@@ -185,4 +250,13 @@ fn user_name(uid: u32) -> Option<String> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn roots_own_ids_are_mapped_to_themselves() {
+        assert_eq!(super::to_itself("         0          0 4294967295\n"), "0 0 4294967294\n");
+        assert_eq!(super::to_itself("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
+    }
 }
