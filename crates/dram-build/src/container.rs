@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use dram_image::TreePath;
 use dram_sandbox::{Jail, Mount, Network, Root, ShownFile};
-use dram_store::{Dir, Store, StoreError};
+use dram_store::{Dir, Merged, Store, StoreError, Tree as _};
 
 use crate::Snapshot;
 use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
@@ -16,6 +16,8 @@ pub struct Host {
     pub resolv_conf: Vec<u8>,
     /// Whether setuid programs and file capabilities lose their power: so for everybody but root.
     pub no_new_privs: bool,
+    /// Whether there is one id for everybody, so that no command can become another user.
+    pub one_id: bool,
 }
 
 /// Directories of one command, below this process's work.
@@ -48,14 +50,26 @@ pub fn jail<'a>(
         lowers.push(place.another()?);
     }
     let (work, stubs) = (place.another()?, place.another()?);
-    take_over_root(&Dir::open(&place.upper)?, &snapshot.view(layers)?)?;
+    let view = snapshot.view(layers)?;
+    take_over_root(&Dir::open_layer(&place.upper)?, &view)?;
     let root = Root::Overlay { lowers, upper: place.upper.clone(), work, stubs };
     let mut jail = Jail::new(root, Vec::new());
     jail.hostname = HOSTNAME.to_owned();
     jail.network = network;
     jail.no_new_privs = host.no_new_privs;
     jail.mounts = files(network, host);
+    if host.one_id {
+        jail.mounts.extend(for_one_id(&view)?);
+    }
     Ok((jail, place))
+}
+
+/// Becoming another user seems to succeed where there is one id, and apt looks twice: it is told not to.
+fn for_one_id(view: &Merged) -> Result<Option<Mount>, StoreError> {
+    const PLACE: &str = "etc/apt/apt.conf.d";
+    let there = view.find(&TreePath::parse(PLACE.as_bytes())?, false)?;
+    let contents = "APT::Sandbox::User \"root\";\n";
+    Ok(there.map(|_| Mount::File(ShownFile::new(format!("/{PLACE}/zz-one-id"), contents))))
 }
 
 fn files(network: Network, host: &Host) -> Vec<Mount> {

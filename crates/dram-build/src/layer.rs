@@ -64,7 +64,7 @@ pub(crate) struct LayerMaker<'a> {
 impl<'a> LayerMaker<'a> {
     /// A layer over `below`, made in the empty directory `path`.
     pub(crate) fn new(below: &'a Merged, path: PathBuf, over: Override) -> Result<Self, StoreError> {
-        let root = Dir::open(&path)?;
+        let root = Dir::open_layer(&path)?;
         let maker = LayerMaker {
             below,
             root,

@@ -68,6 +68,8 @@ pub(crate) fn run(
     if Dir::open(&place.upper)?.names()?.is_empty() {
         return Ok(None);
     }
+    let maker = (jail.user.uid, jail.user.gid);
+    store.layers().inherit_owners(&place.upper, &below.view(store.layers())?, maker)?;
     Ok(Some(place.into_upper()))
 }
 

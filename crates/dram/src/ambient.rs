@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use dram_build::container::Host;
-use dram_sandbox::{Lack, Privilege};
+use dram_sandbox::{Abilities, Lack, Privilege};
 
 use crate::failure::Failure;
 
@@ -37,21 +37,32 @@ impl Ambient {
         })
     }
 
-    /// What commands get to see; an error where commands cannot be run.
-    pub(crate) fn host(&self) -> Result<Host, Failure> {
-        let no_new_privs = match &self.privilege {
-            Ok(Privilege::Root) => false,
-            Ok(Privilege::UserNamespace { limited: None, .. }) => true,
-            Ok(Privilege::UserNamespace { limited: Some(why), .. }) => {
-                let failure = Failure::lack(format!("this user has only one id to run commands with: {why}"));
-                return Err(failure.help(
-                    "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 \
-                     --add-subgids 100000-165535 USER`; `dram doctor` shows more",
-                ));
-            }
-            Err(lack) => return Err(Failure::from(lack.clone())),
+    /// What commands get to see.
+    pub(crate) fn host(&self) -> Host {
+        let resolv_conf = fs::read("/etc/resolv.conf").unwrap_or_default();
+        let (no_new_privs, one_id) = match &self.privilege {
+            Ok(Privilege::Root) => (false, false),
+            Ok(Privilege::UserNamespace { ids, .. }) => (true, *ids == 1),
+            Err(_) => (true, false),
         };
-        Ok(Host { resolv_conf: fs::read("/etc/resolv.conf").unwrap_or_default(), no_new_privs })
+        Host { resolv_conf, no_new_privs, one_id }
+    }
+
+    /// What keeps commands from being run, if anything does.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        match &self.privilege {
+            Ok(Privilege::Root) => None,
+            Ok(Privilege::UserNamespace { .. }) => Abilities::lack_inside(),
+            Err(lack) => Some(lack.clone()),
+        }
+    }
+
+    /// Why this user has one id only, if that is so.
+    pub(crate) fn one_id(&self) -> Option<&str> {
+        match &self.privilege {
+            Ok(Privilege::UserNamespace { limited, .. }) => limited.as_deref(),
+            Ok(Privilege::Root) | Err(_) => None,
+        }
     }
 }
 

@@ -91,6 +91,11 @@ impl Failure {
         self.class = Class::Work;
     }
 
+    /// The same as a lack of this machine: what the text asks for is right and cannot be done here.
+    pub(crate) fn becomes_lack(&mut self) {
+        self.class = Class::Lack;
+    }
+
     /// The exit code.
     pub(crate) fn code(&self) -> u8 {
         self.class as u8

@@ -6,6 +6,7 @@ mod images;
 mod lacks;
 mod moving;
 mod names;
+mod privilege;
 mod release;
 mod run;
 mod upgrade;

@@ -12,6 +12,7 @@ use dram_sandbox::{Bind, Handle, Jail, Mount, Running, Source, Stdio3};
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios};
 
+use super::privilege;
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
@@ -19,7 +20,10 @@ use crate::{find, report, signals};
 
 /// Runs the command and passes its exit code on.
 pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
-    let host = ambient.host()?;
+    if let Some(lack) = ambient.lack() {
+        return Err(Failure::from(lack));
+    }
+    let host = ambient.host();
     let store = Store::open_to_write(ambient.store()?)?;
     let image = find::image(&store, &args.image)?;
     let network = match args.network {
@@ -30,6 +34,7 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     let snapshot = once(|tell| image.snapshot_to_run(&store, tell), unpacking)?;
     let (mut jail, place) = container::jail(&store, &snapshot, network, &host)?;
     describe(&mut jail, &store, &snapshot, &image, args)?;
+    privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
     container::make_dir(&store, &snapshot, &place, &jail.cwd)?;
     if args.tty {
         jail.terminal = true;

@@ -15,6 +15,7 @@ mod release_memory;
 mod robust;
 mod rootless;
 mod run;
+mod single_id;
 mod support;
 mod tree;
 mod upgrade;

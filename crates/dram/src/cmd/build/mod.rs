@@ -15,7 +15,7 @@ use self::place::place;
 use self::planned::plan;
 use self::source::context;
 use self::words::build_args;
-use super::{lacks, say};
+use super::{lacks, privilege, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
@@ -30,9 +30,10 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let latest = ambient::latest(build_args.get("SOURCE_DATE_EPOCH").map(String::as_str))?;
     let (context, source) = context(args)?;
     let contexts = named(args)?;
-    let host = ambient.host()?;
     let store = Store::open_to_write(ambient.store()?)?;
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
+    privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
+    let host = ambient.host();
     let progress = Progress::new(args.progress, &plan);
     let cancel = Cancel::default();
     signals::cancel_on_signal(cancel.clone())?;
@@ -71,6 +72,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         say(&format!("{}\n", sealed.manifest.digest));
         return Ok(());
     }
+    privilege::note_one_id(ambient, &plan);
     lacks::warn(&dram_build::lacks(&store, &snapshot)?);
     let (remembered, done) = progress.counts();
     let image = Image::open(&store, &sealed.manifest)?;
