@@ -93,7 +93,7 @@ impl Caches<'_> {
         for key in keys {
             let (cache, name) = self.held(key)?;
             let number = key.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            let content = content(&Dir::open(&cache.data())?, &travels)?.to_hex().to_string();
+            let content = content(&Dir::open_layer(&cache.data())?, &travels)?.to_hex().to_string();
             list.caches.push(Listed { name, number, content });
             taken.push(cache);
         }
@@ -105,7 +105,7 @@ impl Caches<'_> {
         let fail = || StoreError::io("write", Path::new("the archive"));
         writer.append(&entry, &mut text.as_slice()).map_err(fail())?;
         for (number, cache) in taken.iter().enumerate() {
-            let dir = Dir::open(&cache.data())?;
+            let dir = Dir::open_layer(&cache.data())?;
             let below = TreePath::parse(number.to_string().as_bytes()).map_err(StoreError::from)?;
             scan(&dir, &mut |found| append(&mut writer, &dir, &below, found))?;
         }
@@ -137,7 +137,7 @@ impl Caches<'_> {
 
     fn import_by(self, place: &Path, stream: Box<dyn Read>, what: &str) -> Result<Vec<Imported>, ArchiveError> {
         let mut plain = Unpacked::new(stream).map_err(StoreError::io("read", Path::new(what)))?;
-        let dir = Dir::open(place)?;
+        let dir = Dir::open_layer(place)?;
         unpack(&mut plain, &dir, Meaning::Archive, what)?;
         let list = read_list(&dir, what)?;
         let mut ready = Vec::new();

@@ -246,7 +246,7 @@ impl<'a> Caches<'a> {
         how: CacheUse,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
     ) -> Result<File, E> {
-        let dir = Dir::open(made)?;
+        let dir = Dir::open_layer(made)?;
         let data = TreePath::parse(b"data").map_err(StoreError::from)?;
         dir.make_dir(&data, 0o700)?;
         let meta = Meta { mode: name.mode & 0o7777, uid: name.uid, gid: name.gid, mtime: (0, 0) };
