@@ -16,6 +16,7 @@ pub mod graph;
 pub mod ignore;
 pub mod lint;
 pub mod nearest;
+pub mod outline;
 pub mod plan;
 pub mod rules;
 pub mod settings;

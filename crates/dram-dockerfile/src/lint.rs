@@ -33,7 +33,7 @@ use crate::settings::Settings;
 
 use options::Options;
 
-pub use place::{Lines, lines_of};
+pub use place::{Lines, lines_at, lines_of};
 
 /// What the checks look at.
 #[derive(Debug, Clone, Copy)]

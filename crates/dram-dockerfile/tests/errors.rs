@@ -142,7 +142,7 @@ fn mistakes() {
         ("FROM $NONE", "the base `$NONE` expands to nothing"),
         ("FROM Not:An:Image", "`Not:An:Image` is not the name of an image"),
         ("FROM --platform=a/b/c/d y", "`a/b/c/d` is not a platform"),
-        ("FROM --platform=$NONE y", "`` is not a platform"),
+        ("FROM --platform=$NONE y", "the platform `$NONE` expands to nothing"),
     ]);
 }
 
@@ -199,6 +199,7 @@ fn names_that_are_meant_are_told() {
         ("FROM x\nCOPY --form=y a b\n", "did you mean `--from`?"),
         ("FROM x AS build\nFROM BUILD\n", "did you mean `build`?"),
         ("FROM x\nSTOPSIGNAL SIGTREM\n", "did you mean `SIGTERM`?"),
+        ("FROM --platform=$BULIDPLATFORM x\n", "did you mean `BUILDPLATFORM`?"),
     ];
     for (text, help) in table {
         let (_, diagnostics) = support::run(text, &settings(), &support::found());

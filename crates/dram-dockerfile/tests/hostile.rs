@@ -109,6 +109,34 @@ fn long_lines() {
     assert_eq!(parse(&vec![b'\n'; (16 << 20) + 1]).diagnostics.len(), 1);
 }
 
+/// All checks of a text, advice included, in a time that grows with the text alone.
+fn checked(what: &str, text: &str, ignore: &str) -> usize {
+    let start = Instant::now();
+    let mut settings = settings();
+    settings.all_stages = true;
+    let (_, all) = support::examine(text, &settings, &BTreeMap::new(), Some(ignore), true);
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "checking {what} took {took:?}");
+    assert!(all.len() < 6000, "{what} was told {} things", all.len());
+    all.len()
+}
+
+#[test]
+fn checks_are_bounded() {
+    let many = |line: &str, count: usize| format!("FROM x\n{}", line.repeat(count));
+    assert!(checked("fetching", &many("RUN apt-get update && npm ci && apt-get install x\n", 20_000), "a") > 100);
+    assert!(checked("secrets", &many("ENV key=ghp_0123456789012345678901234567890123\n", 20_000), "a") > 100);
+    let commented = many("# check=skip=A,B,C\n# x\nENV a b\n", 20_000);
+    assert!(checked("comments", &commented, "a") > 100);
+    let stages: String = (0..20_000).map(|at| format!("FROM x AS S{at}\nENV a b\n")).collect();
+    assert!(checked("unused stages", &stages, "a") > 100);
+    let list: String = (0..20_000).map(|at| format!("dir{at}/*x?y\n")).collect();
+    checked("copies", &many("COPY dir1/axby other b/\n", 20_000), &format!("{list}!z\n"));
+    let quotes = format!("FROM x\nRUN {}\n", "'\"`$( ;&|".repeat(400_000));
+    checked("a long command", &quotes, "a");
+    checked("many comments", &format!("{}FROM x\n", "# check=skip=all\n#x\n".repeat(400_000)), "a");
+}
+
 #[test]
 fn nothing_leaves_the_image() {
     let text = "FROM x\nWORKDIR ../../..\nVOLUME /../..\nCOPY ../../etc/passwd ../../../x\nRUN y\n";

@@ -1,10 +1,7 @@
 //! The rules: each fires for its bad example and for nothing in its good one, and the page says what they say.
 
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "the page is a file of the project; a failure here is a failed test"
-)]
+#![allow(clippy::disallowed_methods, reason = "the page is a file of the project")]
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 mod support;
 

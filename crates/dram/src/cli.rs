@@ -135,6 +135,15 @@ pub(crate) struct Build {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t)]
     pub(crate) progress: Progress,
+    /// Do not build, but say what could be better about the Dockerfile: --call=check
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) check: bool,
+    /// Do not build, but `check` the Dockerfile, or show the `outline` of the target or all `targets`
+    #[arg(long, value_name = "METHOD[,format=json]")]
+    pub(crate) call: Option<String>,
+    /// Print what --check or --call says as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
     /// The directory whose files COPY takes
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,

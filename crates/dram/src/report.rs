@@ -48,19 +48,29 @@ fn write(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Remarks about a text as standard output shows them, where they are what was asked for.
+pub(crate) fn on_stdout(remarks: &Remarks) -> String {
+    drawn(remarks, std::io::stdout().is_terminal())
+}
+
 fn rendered(remarks: &Remarks) -> String {
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    drawn(remarks, std::io::stderr().is_terminal())
+}
+
+fn drawn(remarks: &Remarks, terminal: bool) -> String {
+    let color = terminal && std::env::var_os("NO_COLOR").is_none();
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let text = visible(&remarks.text);
+    let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut out = String::new();
     for diagnostic in &remarks.diagnostics {
-        out.push_str(&one(&renderer, &remarks.name, &text, diagnostic));
+        out.push_str(&one(&renderer, &remarks.name, &text, &starts, diagnostic));
         out.push_str("\n\n");
     }
     out
 }
 
-fn one(renderer: &Renderer, name: &str, text: &str, diagnostic: &Diagnostic) -> String {
+fn one(renderer: &Renderer, name: &str, text: &str, starts: &[usize], diagnostic: &Diagnostic) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
@@ -75,11 +85,15 @@ fn one(renderer: &Renderer, name: &str, text: &str, diagnostic: &Diagnostic) -> 
         return renderer.render(&[with_remarks(Group::with_title(title), diagnostic)]);
     }
     let span = within(text, diagnostic);
-    let mut mark = AnnotationKind::Primary.span(span);
+    // Only its line is handed on: a long text with many remarks would be read as often as there are remarks.
+    let line = starts.partition_point(|start| *start <= span.start).max(1);
+    let start = starts[line - 1];
+    let shown = text[start..].lines().next().unwrap_or_default();
+    let mut mark = AnnotationKind::Primary.span(span.start - start..span.end - start);
     if let Some(label) = diagnostic.label.as_deref().filter(|label| !label.is_empty()) {
         mark = mark.label(plain(label));
     }
-    let group = title.element(Snippet::source(text).path(name).annotation(mark));
+    let group = title.element(Snippet::source(shown).line_start(line).path(name).annotation(mark));
     renderer.render(&[with_remarks(group, diagnostic)])
 }
 
@@ -109,8 +123,16 @@ fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
     start..end.min(line).max(start)
 }
 
-/// The text with control characters replaced one for one, so that places stay where they are and nothing in it
+/// The text with control characters replaced byte for byte, so that places stay where they are and nothing in it
 /// speaks to the terminal.
 fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '?' } else { c }).collect()
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\n' | '\t' => out.push(letter),
+            _ if letter.is_control() => out.extend(std::iter::repeat_n('?', letter.len_utf8())),
+            _ => out.push(letter),
+        }
+    }
+    out
 }

@@ -219,6 +219,13 @@ impl<'f> Resolver<'f> {
         self.undefined(platform, &expanded, report);
         match self.settings.builds_for(&expanded.text) {
             Some(_) => self.needless_platform(platform, &expanded, from, report),
+            None if expanded.text.is_empty() => {
+                let message = format!("the platform {} expands to nothing", quote(&platform.text));
+                let error = Diagnostic::error(platform.span.clone(), message);
+                let names = expanded.unmatched.iter().next().map_or("", String::as_str);
+                report.push(error.did_you_mean(names, self.globals.names()).help("leave the flag out for the default"));
+                return None;
+            }
             None => {
                 let message = format!("{} is not a platform", quote(&expanded.text));
                 report.push(

@@ -6,7 +6,7 @@ use crate::plan::{From, Op, Plan, SourceKind, Unpack};
 use crate::rules;
 
 /// Patterns times sources: beyond it a file is not looked at further, as nobody writes one.
-const MOST_WORK: usize = 50_000_000;
+const MOST_WORK: usize = 5_000_000;
 
 /// Looks at all paths that are copied from the build context.
 pub(super) fn check(plan: &Plan, ignore: Option<(&str, &Ignore)>, report: &mut Report) {

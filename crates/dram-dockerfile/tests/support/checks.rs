@@ -5,6 +5,8 @@
 
 use dram_dockerfile::expand::{LONGEST_VALUE, Options, expand};
 use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::lint::{Subject, check, lines_of};
+use dram_dockerfile::outline::outline;
 use dram_dockerfile::plan::Mode;
 use dram_dockerfile::{Settings, Severity, StageGraph, Triggers, parse};
 use dram_image::ImageConfig;
@@ -29,6 +31,25 @@ pub fn dockerfile(text: &[u8]) {
         graph.needs().into_iter().map(|need| (need.key, config.clone())).collect();
     let (plan, more) = graph.plan(&found);
     assert!(plan.is_some() || more.iter().any(|one| one.severity == Severity::Error), "no plan, and nobody says why");
+    for thorough in [false, true] {
+        let ignore = Ignore::parse(text).ok();
+        let subject = Subject {
+            dockerfile: &parsed.dockerfile,
+            settings: &settings,
+            graph: Some(&graph),
+            plan: plan.as_ref(),
+            found: &found,
+            ignore: ignore.as_ref().map(|ignore| (".dockerignore", ignore)),
+            thorough,
+        };
+        for one in check(&subject, parsed.diagnostics.clone()) {
+            assert!(one.span.start <= one.span.end && one.span.end <= text.len() + 1, "{one:?}");
+            let _ = lines_of(&parsed.dockerfile, &one);
+        }
+    }
+    if let Some(plan) = &plan {
+        let _ = outline(&parsed.dockerfile, &graph, plan, &found);
+    }
     let triggers: Triggers = found.into_iter().map(|(key, config)| (key, config.config.on_build)).collect();
     let _ = StageGraph::new(&parsed.dockerfile, &settings, &triggers);
 }

@@ -30,7 +30,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     let ambient = Ambient::enter(cli.store);
     let done = match cli.command {
-        Command::Build(args) => build::build(&ambient, &args),
+        Command::Build(args) => match build::Call::of(&args)? {
+            Some(call) => return build::call(&ambient, &args, call),
+            None => build::build(&ambient, &args),
+        },
         Command::Run(args) => return run::run(&ambient, &args),
         Command::Images(args) => images::images(&ambient, args.json),
         Command::History(args) => images::history(&ambient, &args.image, args.no_trunc),

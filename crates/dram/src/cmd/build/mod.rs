@@ -1,5 +1,6 @@
 //! `dram build`: a Dockerfile becomes an image.
 
+mod call;
 mod outside;
 mod place;
 mod planned;
@@ -22,6 +23,8 @@ use crate::failure::Failure;
 use crate::format::size;
 use crate::progress::Progress;
 use crate::{find, report, signals};
+
+pub(super) use call::{Call, call};
 
 /// Builds the image and names it.
 pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {

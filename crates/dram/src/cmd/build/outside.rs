@@ -56,7 +56,8 @@ pub(super) fn outside(
     Ok((outside, remarks))
 }
 
-fn named_context(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
+/// What the value of `--build-context` leads to.
+pub(super) fn named_context(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
     if let Some(name) = value.strip_prefix("docker-image://") {
         return Ok(Some(Outside::Image(Box::new(find::image(store, name)?))));
     }

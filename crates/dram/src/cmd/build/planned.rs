@@ -22,16 +22,7 @@ pub(super) fn plan(
     contexts: &BTreeMap<String, String>,
 ) -> Result<(Plan, BTreeMap<String, Outside>), Failure> {
     let parsed = dram_dockerfile::parse(&source.bytes);
-    let settings = Settings {
-        target: args.target.clone(),
-        all_stages: false,
-        build_args,
-        contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
-        os: "linux".to_owned(),
-        architecture: ambient::architecture().to_owned(),
-        variant: None,
-        builder: None,
-    };
+    let settings = settings(args, build_args, contexts);
     let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
     let found = |(name, outside): (&String, &Outside)| match outside {
         Outside::Image(image) => Some((name.clone(), image.config.value().clone())),
@@ -55,6 +46,24 @@ pub(super) fn plan(
         report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks });
     }
     Ok((plan, outside))
+}
+
+/// What the command line says beside the Dockerfile.
+pub(super) fn settings(
+    args: &cli::Build,
+    build_args: BTreeMap<String, String>,
+    contexts: &BTreeMap<String, String>,
+) -> Settings {
+    Settings {
+        target: args.target.clone(),
+        all_stages: false,
+        build_args,
+        contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
+        os: "linux".to_owned(),
+        architecture: ambient::architecture().to_owned(),
+        variant: None,
+        builder: None,
+    }
 }
 
 /// The stages, what they need from outside, and what there is to say about them.
@@ -98,12 +107,12 @@ fn graph(
     }
 }
 
-fn has_errors(remarks: &[Diagnostic]) -> bool {
+pub(super) fn has_errors(remarks: &[Diagnostic]) -> bool {
     remarks.iter().any(|remark| remark.severity == Severity::Error)
 }
 
 /// The errors; what a warning at the same place proposes may be just what is meant.
-fn wrong(source: &Source, remarks: Vec<Diagnostic>) -> Failure {
+pub(super) fn wrong(source: &Source, remarks: Vec<Diagnostic>) -> Failure {
     let (mut remarks, warnings): (Vec<_>, Vec<_>) =
         remarks.into_iter().partition(|remark| remark.severity == Severity::Error);
     for warning in warnings {

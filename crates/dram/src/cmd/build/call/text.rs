@@ -1,0 +1,78 @@
+//! Answers for people.
+
+use dram_dockerfile::outline::{Outline, Target, Wanted};
+use dram_dockerfile::{Diagnostic, Severity};
+
+use crate::cmd::build::source::Source;
+use crate::failure::Remarks;
+use crate::format::plain;
+use crate::report;
+
+/// What the checks found, each with its place.
+pub(super) fn check(remarks: Vec<Diagnostic>, source: &Source) -> String {
+    let errors = remarks.iter().filter(|one| one.severity == Severity::Error).count();
+    let found: Vec<String> = [(errors, "error"), (remarks.len() - errors, "warning")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
+        .collect();
+    let end = if found.is_empty() { "no warnings".to_owned() } else { found.join(" and ") };
+    let remarks = Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks };
+    format!("{}check complete: {end} found\n", report::on_stdout(&remarks))
+}
+
+/// The stages of a file, one on a line.
+pub(super) fn targets(targets: &[Target]) -> String {
+    let row = |target: &Target| {
+        let name = match (&target.name, target.default) {
+            (Some(name), true) => format!("{name} (default)"),
+            (Some(name), false) => name.clone(),
+            (None, true) => "(default)".to_owned(),
+            (None, false) => "-".to_owned(),
+        };
+        vec![name, target.description.clone().unwrap_or_default()]
+    };
+    table(&["TARGET", "DESCRIPTION"], targets.iter().map(row))
+}
+
+/// What one target takes.
+pub(super) fn outline(outline: &Outline) -> String {
+    let name = outline.name.as_deref().unwrap_or("(default)");
+    let mut out = format!("TARGET:      {}\n", plain(name));
+    if let Some(description) = &outline.description {
+        out.push_str(&format!("DESCRIPTION: {}\n", plain(description)));
+    }
+    let args = outline.args.iter().map(|arg| {
+        vec![arg.name.clone(), arg.value.clone().unwrap_or_default(), arg.description.clone().unwrap_or_default()]
+    });
+    let wanted = |one: &Wanted| vec![one.id.clone(), if one.required { "true" } else { "" }.to_owned()];
+    let caches = outline.caches.iter().map(|cache| vec![cache.id.clone(), cache.target.clone()]);
+    for part in [
+        table(&["BUILD ARG", "VALUE", "DESCRIPTION"], args),
+        table(&["SECRET", "REQUIRED"], outline.secrets.iter().map(wanted)),
+        table(&["SSH", "REQUIRED"], outline.ssh.iter().map(wanted)),
+        table(&["CACHE", "MOUNTED AT"], caches),
+    ] {
+        // A table without rows is only a head.
+        if part.lines().count() > 1 {
+            out.push('\n');
+            out.push_str(&part);
+        }
+    }
+    out
+}
+
+/// Rows below a head, in columns.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut all: Vec<Vec<String>> = vec![head.iter().map(|word| (*word).to_owned()).collect()];
+    all.extend(rows.map(|row| row.iter().map(|cell| plain(cell)).collect()));
+    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in &all {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        out.push_str(cells.join("   ").trim_end());
+        out.push('\n');
+    }
+    out
+}
