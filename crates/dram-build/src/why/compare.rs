@@ -137,7 +137,13 @@ fn unseen(old: &StepNote, now: &Inputs<'_>) -> Cause {
 /// What explains more comes first.
 fn rank(cause: &Cause) -> u8 {
     match cause {
-        Cause::NoCache | Cause::First { .. } | Cause::Gone | Cause::Failed | Cause::Stopped | Cause::Method => 0,
+        Cause::NoCache
+        | Cause::First { .. }
+        | Cause::Unread
+        | Cause::Gone
+        | Cause::Failed
+        | Cause::Stopped
+        | Cause::Method => 0,
         Cause::Command => 1,
         Cause::Variable { keyword, .. } if keyword == "ARG" => 2,
         Cause::Variable { .. } | Cause::Order | Cause::Hidden { .. } => 3,

@@ -121,7 +121,7 @@ pub(crate) struct PartNote {
 
 impl Journal {
     pub(crate) fn new(place: &super::Place, stages: Vec<StageNote>) -> Journal {
-        let super::Place { dockerfile, context, platform, target } = place.clone();
+        let super::Place { dockerfile, context, platform, target, build_args: _ } = place.clone();
         Journal { version: VERSION, dockerfile, context, platform, target, stages }
     }
 

@@ -17,6 +17,8 @@ use crate::{Options, Snapshot, StepAt};
 
 /// So much of an instruction is kept.
 const LONGEST_TEXT: usize = 1000;
+/// A value that is shorter is no secret; looked for, it would be found in everything.
+const SHORTEST_SECRET: usize = 4;
 /// So many stages are kept that the last build did not need.
 const MOST_OTHER_STAGES: usize = 50;
 
@@ -31,12 +33,14 @@ pub struct Place {
     pub platform: String,
     /// The target; empty when none is named. Builds of several targets are one place.
     pub target: String,
+    /// Build arguments. What the values of those are that sound like secrets is not written down, wherever they turn up.
+    pub build_args: BTreeMap<String, String>,
 }
 
 impl Place {
     /// What the place is known under.
     pub fn key(&self) -> StepKey {
-        let Place { dockerfile, context, platform, target: _ } = self;
+        let Place { dockerfile, context, platform, target: _, build_args: _ } = self;
         StepKey::of([dockerfile.as_bytes(), context.as_bytes(), platform.as_bytes()])
     }
 }
@@ -149,7 +153,12 @@ impl<'a> Ledger<'a> {
     }
 
     fn first(&self) -> Cause {
-        Cause::First { pruned: self.store.places().forgot() && self.before().is_none() }
+        let places = self.store.places();
+        match self.before() {
+            Some(_) => Cause::First { pruned: false },
+            None if places.journal(&self.place.key()).is_some() => Cause::Unread,
+            None => Cause::First { pruned: places.forgot() },
+        }
     }
 
     fn before(&self) -> Option<&Before> {
@@ -240,14 +249,18 @@ impl<'a> Ledger<'a> {
 
     /// Values that are not to be written down anywhere.
     fn secrets(&self) -> Vec<String> {
+        let given = self.place.build_args.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let configs = self.plan.stages.iter().flat_map(|stage| &stage.config.config.env);
+        let kept = configs.filter_map(|pair| pair.split_once('='));
         let steps = self.plan.stages.iter().flat_map(|stage| &stage.steps);
-        let mut all = BTreeSet::new();
-        for step in steps {
-            let Op::Run(run) = &step.op else { continue };
-            let secret = run.env.iter().filter(|(name, _)| is_secret(name)).chain(&run.hidden_env);
-            all.extend(secret.map(|(_, value)| value.clone()).filter(|value| !value.is_empty()));
-        }
-        all.into_iter().collect()
+        let runs = steps.filter_map(|step| match &step.op {
+            Op::Run(run) => Some(run.env.iter().chain(&run.hidden_env)),
+            Op::Copy(_) | Op::Workdir(_) | Op::Meta => None,
+        });
+        let seen = runs.flatten().map(|(name, value)| (name.as_str(), value.as_str()));
+        let secret =
+            given.chain(kept).chain(seen).filter(|(name, value)| is_secret(name) && value.len() >= SHORTEST_SECRET);
+        secret.map(|(_, value)| value.to_owned()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn base_note(&self, notes: &Notes, stage: usize, base: &Base) -> BaseNote {

@@ -35,6 +35,8 @@ pub enum Cause {
         /// Whether something was known of places that has been removed.
         pruned: bool,
     },
+    /// What was noted the last time cannot be read.
+    Unread,
     /// Everything is as it was, but what the step left is not in the store.
     Gone,
     /// Everything is as it was, and then it failed.
@@ -159,6 +161,7 @@ impl fmt::Display for Cause {
             Cause::NoCache => f.write_str("--no-cache"),
             Cause::First { pruned: false } => f.write_str("first build of this step"),
             Cause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
+            Cause::Unread => f.write_str("what was noted the last time cannot be read"),
             Cause::Gone => f.write_str("its result is no longer in the store"),
             Cause::Failed => f.write_str("it failed the last time"),
             Cause::Stopped => f.write_str("it was interrupted the last time"),

@@ -20,3 +20,4 @@ mod single_id;
 mod support;
 mod tree;
 mod upgrade;
+mod why;

@@ -34,6 +34,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let (context, source) = context(args)?;
     let contexts = named(args)?;
     let store = Store::open_to_write(ambient.store()?)?;
+    let place = place(args, &build_args);
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
     let host = ambient.host();
@@ -50,7 +51,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         use_memory: !args.no_cache,
         network,
         host,
-        place: place(args),
+        place,
         clock: ambient::clock,
         cancel,
     };
