@@ -19,6 +19,9 @@ use std::path::Path;
 /// As many symbolic links as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
+/// The kernel takes no longer path (`PATH_MAX`, without the final NUL).
+const LONGEST_PATH: usize = 4095;
+
 /// What a mount stands on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -128,6 +131,10 @@ pub(crate) fn locate(view: &impl View, target: &Target<'_>, covered: &[Vec<Vec<u
         if wants_directory != (kind == FileType::Directory) {
             return Err(wrong(target, &place.path(), kind));
         }
+    }
+    // Links can add up to more than the kernel would take, and what is missing of it would be made.
+    if place.path().len() > LONGEST_PATH {
+        return Err(failed(Errno::NAMETOOLONG));
     }
     Ok(place)
 }

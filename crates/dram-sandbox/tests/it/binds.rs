@@ -161,7 +161,7 @@ fn a_directory_of_the_host_takes_writes_below_a_path() {
 }
 
 #[test]
-#[allow(clippy::disallowed_types)]
+#[allow(clippy::disallowed_types, reason = "somebody must listen at the socket that is shown")]
 fn a_socket_can_be_shown() {
     let socket = std::cell::RefCell::new(None);
     let make = |house: &House| {

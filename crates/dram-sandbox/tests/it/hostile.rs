@@ -98,6 +98,16 @@ fn links_that_lead_to_the_kernel_or_the_root_or_around_are_refused() {
 }
 
 #[test]
+fn links_do_not_add_up_to_endless_paths() {
+    both_refuse("cannot make the mount point `/run/secrets/of/this/kind`", |house| {
+        house.link(&"d/".repeat(2040), "run/secrets");
+        let mut jail = house.shell("true");
+        jail.mounts = vec![tmpfs("/run/secrets/of/this/kind")];
+        jail
+    });
+}
+
+#[test]
 fn a_link_in_a_mount_cannot_put_anything_into_the_layer() {
     let linked = |house: &House, says: &str| {
         let context = house.place.join("context");

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use dram_dockerfile::lint::{Lines, lines_of};
 use dram_dockerfile::outline::{Outline, Target, Wanted};
+use dram_dockerfile::rules::Rule;
 use dram_dockerfile::{Diagnostic, Dockerfile, Severity, rules};
 use serde::Serialize;
 
@@ -107,7 +108,7 @@ pub(super) fn check(dockerfile: &Dockerfile, remarks: Vec<Diagnostic>, source: &
         Remark {
             rule_name: rule.map(|rule| rule.name),
             description: rule.map(|rule| rule.about),
-            url: rule.map(|rule| rule.page()),
+            url: rule.map(Rule::page),
             place: location.is_some().then(|| place(&source.text, &starts, &one.span)),
             location,
             detail: one.message,
