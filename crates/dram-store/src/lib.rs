@@ -16,6 +16,7 @@
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
 //!   caches/KEY.N/      what a cache mount shows: it outlives builds
 //!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
+//!   failed/            what the last command that failed left
 //!   steplocks/KEY      held while a step runs, so that two builds share it
 //!   lent-ids/          layers and steps of a user namespace with many ids
 //!   one-id/            layers and steps of a user who has one id only
@@ -33,6 +34,7 @@ mod compress;
 mod context;
 pub mod dir;
 mod error;
+mod failed;
 mod file;
 mod inherit;
 mod layers;
@@ -57,6 +59,7 @@ pub use compress::{Compression, Unpacked, Zstd};
 pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};
 pub use error::StoreError;
+pub use failed::{Failed, Kept};
 pub use layers::{LayerId, Layers, Packed};
 pub use lock::StepLock;
 pub use memory::{KeyMaker, Memory, Record, StepKey};

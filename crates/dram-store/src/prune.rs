@@ -21,7 +21,7 @@ pub struct Pruned {
 }
 
 impl Store {
-    /// Removes what nothing leads to. With `all`, the remembered steps go first, and with them every layer
+    /// Removes what nothing leads to, and what the last command that failed left. Caches stay. With `all`, the remembered steps go first, and with them every layer
     /// directory; images stay. With `dry`, nothing is removed and the numbers say what would be.
     ///
     /// The store must be open alone ([`Store::open_alone`]).
@@ -46,7 +46,9 @@ impl Store {
                 }
             }
         }
+        pruned.bytes += self.failed().size().unwrap_or(0);
         if !dry {
+            self.failed().remove()?;
             self.prune_records(all)?;
         }
         Ok(pruned)

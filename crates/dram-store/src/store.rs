@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
-use crate::{Blobs, Caches, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
+use crate::{
+    Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock,
+};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
@@ -126,6 +128,11 @@ impl Store {
     /// What builds did.
     pub fn places(&self) -> Places<'_> {
         Places::new(self)
+    }
+
+    /// What the last command that failed left.
+    pub fn failed(&self) -> Failed<'_> {
+        Failed::new(self)
     }
 
     /// Waits until nobody else, in this process or another, works on `what`, a layer for one.
