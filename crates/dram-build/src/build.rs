@@ -22,6 +22,7 @@ pub fn build(
     options: &Options<'_>,
     tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Snapshot, BuildError> {
+    crate::run::must_be_allowed(plan, options)?;
     let ledger = Ledger::new(options, plan);
     let world = World { options, plan, outside, ledger: &ledger };
     let mut board = Board::new(plan);

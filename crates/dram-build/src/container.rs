@@ -42,22 +42,40 @@ pub fn jail<'a>(
     network: Network,
     host: &Host,
 ) -> Result<(Jail, Place<'a>), StoreError> {
-    let layers = store.layers();
-    let mut lowers: Vec<PathBuf> = snapshot.layers.iter().rev().map(|layer| layers.path(&layer.id)).collect();
+    let layers = snapshot.layers.iter().rev().map(|layer| store.layers().path(&layer.id)).collect();
+    over(store, layers, network, host, &Names { hostname: HOSTNAME, hosts: &[] })
+}
+
+/// The names of machines that a command sees.
+pub(crate) struct Names<'a> {
+    /// Its own.
+    pub(crate) hostname: &'a str,
+    /// Others', with their addresses.
+    pub(crate) hosts: &'a [(String, String)],
+}
+
+/// The same over the directories `lowers`, topmost first.
+pub(crate) fn over<'a>(
+    store: &'a Store,
+    mut lowers: Vec<PathBuf>,
+    network: Network,
+    host: &Host,
+    names: &Names<'_>,
+) -> Result<(Jail, Place<'a>), StoreError> {
     let mut place = Place { store, upper: store.work().fresh()?, others: Vec::new() };
+    let view = Merged::open(&lowers)?;
+    take_over_root(&Dir::open_layer(&place.upper)?, &view)?;
     if lowers.is_empty() {
         // `FROM scratch`: the kernel wants something to lay the changes over.
         lowers.push(place.another()?);
     }
     let (work, stubs) = (place.another()?, place.another()?);
-    let view = snapshot.view(layers)?;
-    take_over_root(&Dir::open_layer(&place.upper)?, &view)?;
     let root = Root::Overlay { lowers, upper: place.upper.clone(), work, stubs };
     let mut jail = Jail::new(root, Vec::new());
-    jail.hostname = HOSTNAME.to_owned();
+    jail.hostname = names.hostname.to_owned();
     jail.network = network;
     jail.no_new_privs = host.no_new_privs;
-    jail.mounts = files(network, host);
+    jail.mounts = files(network, host, names);
     if host.one_id {
         jail.mounts.extend(for_one_id(&view)?);
     }
@@ -72,8 +90,11 @@ fn for_one_id(view: &Merged) -> Result<Option<Mount>, StoreError> {
     Ok(there.map(|_| Mount::File(ShownFile::new(format!("/{PLACE}/zz-one-id"), contents))))
 }
 
-fn files(network: Network, host: &Host) -> Vec<Mount> {
-    let hosts = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+fn files(network: Network, host: &Host, names: &Names<'_>) -> Vec<Mount> {
+    let mut hosts = format!("127.0.0.1\tlocalhost {}\n::1\tlocalhost ip6-localhost ip6-loopback\n", names.hostname);
+    for (name, address) in names.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
     let resolv_conf = match network {
         Network::Host => host.resolv_conf.clone(),
         Network::None => Vec::new(),
@@ -85,7 +106,8 @@ fn files(network: Network, host: &Host) -> Vec<Mount> {
 }
 
 impl Place<'_> {
-    fn another(&mut self) -> Result<PathBuf, StoreError> {
+    /// Another empty directory, removed with the place.
+    pub(crate) fn another(&mut self) -> Result<PathBuf, StoreError> {
         let path = self.store.work().fresh()?;
         self.others.push(path.clone());
         Ok(path)

@@ -23,6 +23,8 @@ pub enum BuildError {
         tail: Vec<String>,
         /// A program that the shell could not start because the image lacks its loader: the two paths.
         missing_loader: Option<(String, String)>,
+        /// Whether what it left was kept: [`FailedCommand`](crate::FailedCommand) then leads there.
+        kept: bool,
     },
     /// A `RUN` could not be started.
     #[error("cannot run `{text}`")]

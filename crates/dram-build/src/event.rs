@@ -18,6 +18,8 @@ pub enum Event {
     Started(StepAt, Why),
     /// Another process runs the same step; its result will serve.
     Waiting(StepAt),
+    /// Another command has the cache with this id, and does not share.
+    WaitingForCache(StepAt, String),
     /// A line that the step's command wrote, without its end.
     Log(StepAt, Vec<u8>),
     /// The step's result was remembered.

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use dram_dockerfile::{Copy, From, Mode, Run, Unpack, Workdir};
-use dram_sandbox::Network;
+use dram_dockerfile::{CacheMount, Copy, From, Mode, MountKind, MountedFile, Run, Script, Unpack, Workdir};
+use dram_sandbox::{Jail, Network, ResourceLimit};
 use dram_store::StepKey;
 
-use crate::Snapshot;
 use crate::content::Content;
 use crate::parts::{Key, Name, Parts};
+use crate::{Given, Snapshot};
 
 /// How results are made. A number is raised when the meaning of a key or the result of such a step changes: what was
 /// remembered before is then not found.
@@ -18,19 +18,112 @@ const RUN: &str = "run 2";
 const COPY: &str = "copy 2";
 const WORKDIR: &str = "workdir 2";
 
-/// The key of a command in `below`.
-pub(crate) fn run(step: &Run, below: &Snapshot, network: Network) -> Arc<Key> {
+/// What the command line says about commands, as far as their results depend on it.
+pub(crate) struct Around<'a> {
+    /// The network that the command sees.
+    pub(crate) network: Network,
+    pub(crate) given: &'a Given,
+}
+
+/// What a mount's files are in a key.
+pub(crate) enum Input<'a> {
+    /// The mount has none.
+    Nothing,
+    /// What they hold.
+    Content(&'a Content),
+    /// What they are taken from.
+    Snapshot(StepKey),
+}
+
+/// The key of a command in `below` whose mounts show `inputs`, one for each.
+pub(crate) fn run(step: &Run, below: &Snapshot, around: &Around<'_>, inputs: &[Input<'_>]) -> Arc<Key> {
     // What is only visible to the command, such as a proxy's address, must not change what it makes.
-    let Run { argv, env, cwd, user, from_args, hidden_env: _, mounts: _, scripts: _, network: _, insecure: _ } = step;
-    let network = match network {
+    let Run { argv, env, cwd, user, from_args, hidden_env: _, mounts, scripts, network: _, insecure } = step;
+    let network = match around.network {
         Network::Host => "host",
         Network::None => "none",
     };
     let mut parts = Parts::new(RUN).command(argv);
     for (name, value) in env {
-        parts = parts.with(Name::Variable { name: name.clone(), is_arg: from_args.contains(name) }, value.as_bytes());
+        let name = Name::Variable { name: name.clone(), is_arg: from_args.contains(name) };
+        parts = parts.with(name, value.as_bytes());
     }
-    parts.setting("the working directory", cwd).setting("the user", user).setting("--network", network).on(below)
+    parts = parts.setting("the working directory", cwd).setting("the user", user).setting("--network", network);
+    if *insecure {
+        parts = parts.setting("--security", "insecure");
+    }
+    for (number, Script { path, contents }) in scripts.iter().enumerate() {
+        parts = parts.setting(&format!("script {number} at {path}"), contents);
+    }
+    let mut targets: Vec<&str> = Vec::new();
+    for (mount, input) in mounts.iter().zip(inputs) {
+        let (target, what) = mounted(&mount.kind);
+        targets.push(target);
+        // Nobody but a test mounts twice on one place, and each part has its own name.
+        let again = targets.iter().filter(|other| **other == target).count();
+        let name = if again == 1 { target.to_owned() } else { format!("{target} ({again})") };
+        parts = parts.setting(&format!("--mount on {name}"), &what);
+        parts = match input {
+            Input::Nothing => parts,
+            Input::Content(content) => parts.files(&name, content),
+            Input::Snapshot(key) => parts.with(Name::Source(name), key.as_bytes()),
+        };
+    }
+    given(parts, around.given).on(below)
+}
+
+/// Where a mount is seen, and what the file says of it, as far as the result depends on it. What is in a cache, and what
+/// a secret or an agent says, is no part of what the step is.
+fn mounted(kind: &MountKind) -> (&str, String) {
+    match kind {
+        // The source and where it comes from are in the files, with what they lead to.
+        MountKind::Bind { target, from: _, source: _, writable } => {
+            (target, format!("bind {}", if *writable { "rw" } else { "ro" }))
+        }
+        MountKind::Cache(CacheMount { target, id: _, sharing: _, read_only, seed: _, mode, uid, gid }) => {
+            (target, format!("cache {} {mode:o} {uid} {gid}", if *read_only { "ro" } else { "rw" }))
+        }
+        MountKind::Secret { id, file, env, required: _ } => {
+            let place = file.as_ref().map(file_of).unwrap_or_default();
+            let target = file.as_ref().map_or(id, |file| &file.target);
+            (target, format!("secret {id:?} {:?} {place}", env.as_deref().unwrap_or_default()))
+        }
+        MountKind::Ssh { id, file, required: _ } => (&file.target, format!("ssh {id:?} {}", file_of(file))),
+        MountKind::Tmpfs { target, size } => (target, format!("tmpfs {}", size.unwrap_or(0))),
+    }
+}
+
+fn file_of(file: &MountedFile) -> String {
+    let MountedFile { target, mode, uid, gid } = file;
+    format!("{target} {mode:o} {uid} {gid}")
+}
+
+/// What the command line gives to commands. Hosts count by their names, as in BuildKit: addresses change.
+fn given(mut parts: Parts, given: &Given) -> Parts {
+    let Given { secrets: _, agents: _, hostname, allow_insecure: _, allow_host_network: _, hosts, limits, shm_size } =
+        given;
+    if let Some(hostname) = hostname {
+        parts = parts.setting("the host name", hostname);
+    }
+    if !hosts.is_empty() {
+        let names: Vec<&str> = hosts.iter().map(|(name, _)| name.as_str()).collect();
+        parts = parts.setting("--add-host", &names.join(" "));
+    }
+    let mut limits: Vec<String> = limits.iter().map(limit).collect();
+    if !limits.is_empty() {
+        limits.sort();
+        parts = parts.setting("--ulimit", &limits.join(" "));
+    }
+    if *shm_size != Jail::SHM_SIZE {
+        parts = parts.setting("--shm-size", &shm_size.to_string());
+    }
+    parts
+}
+
+fn limit(limit: &ResourceLimit) -> String {
+    let ResourceLimit { what, soft, hard } = limit;
+    let number = |value: &Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
+    format!("{}={}:{}", what.name(), number(soft), number(hard))
 }
 
 /// The key of a copy into `below` of sources that hold `content`.

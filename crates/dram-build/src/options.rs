@@ -10,7 +10,7 @@ use dram_sandbox::Network;
 use dram_store::{IgnoreFn, Store, Verdict};
 
 use crate::container::Host;
-use crate::{Cancel, Place};
+use crate::{Cancel, Given, Place};
 
 /// How to carry out a plan.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub place: Place,
     /// The time since some moment before the build.
     pub clock: fn() -> Duration,
+    /// What commands get from the command line.
+    pub given: Given,
     /// What stops the build.
     pub cancel: Cancel,
 }

@@ -98,7 +98,12 @@ fn matches(tree: &dyn Tree, pattern: &TreePath, source: &Source) -> Result<Vec<S
 }
 
 /// The error for a source that is not there: what hides it, or what is near.
-fn missing(tree: &dyn Tree, path: &TreePath, source: &Source, place: &Place<'_>) -> Result<BuildError, BuildError> {
+pub(crate) fn missing(
+    tree: &dyn Tree,
+    path: &TreePath,
+    source: &Source,
+    place: &Place<'_>,
+) -> Result<BuildError, BuildError> {
     let mut diagnostic =
         Diagnostic::error(source.span.clone(), format!("no such file in {}: `{}`", place.name, source.text));
     if (place.hides)(path) {

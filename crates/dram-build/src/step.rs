@@ -12,10 +12,9 @@ use dram_store::{ContextDir, Record, Tree};
 use crate::content::Content;
 use crate::copy::FromTree;
 use crate::parts::Key;
-use crate::run::Surroundings;
 use crate::select::{self, Place};
 use crate::why::{End, Ledger};
-use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, run, workdir};
+use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, workdir};
 
 /// Everything a step may need. Shared by all threads, changed by none.
 pub(crate) struct World<'a> {
@@ -41,8 +40,7 @@ pub(crate) fn step(
     match &step.op {
         Op::Meta => Ok(below),
         Op::Run(run) => {
-            let key = key::run(run, &below, world.options.network);
-            let record = doing.remembered(&[key], &mut || doing.run(run, &below))?;
+            let record = doing.command(run, &below, stages)?;
             Ok(on(below, record))
         }
         Op::Workdir(dir) => {
@@ -61,16 +59,16 @@ fn on(below: Snapshot, record: Record) -> Snapshot {
     below.with(record.layer.map(|id| Layer { id, origin: None }))
 }
 
-struct Doing<'a> {
-    world: &'a World<'a>,
-    at: StepAt,
-    step: &'a Step,
-    tell: &'a dyn Fn(Event),
+pub(crate) struct Doing<'a> {
+    pub(crate) world: &'a World<'a>,
+    pub(crate) at: StepAt,
+    pub(crate) step: &'a Step,
+    pub(crate) tell: &'a dyn Fn(Event),
 }
 
 impl Doing<'_> {
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
-    fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
+    pub(crate) fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
         let memory = self.world.options.store.memory();
         for (at, key) in keys.iter().enumerate() {
             let Some(record) = memory.recall(&key.id) else { continue };
@@ -85,7 +83,7 @@ impl Doing<'_> {
     }
 
     /// What is recalled under `keys`, or what `carry_out` makes, then remembered under all.
-    fn remembered(
+    pub(crate) fn remembered(
         &self,
         keys: &[Arc<Key>],
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
@@ -141,14 +139,6 @@ impl Doing<'_> {
             store.memory().remember(&key.id, &record)?;
         }
         Ok(record)
-    }
-
-    fn run(&self, step: &dram_dockerfile::Run, below: &Snapshot) -> Result<Option<PathBuf>, BuildError> {
-        let options = self.world.options;
-        let (network, host, cancel) = (options.network, &options.host, &options.cancel);
-        let around = Surroundings { store: options.store, network, host, cancel };
-        let mut log = |line: &[u8]| (self.tell)(Event::Log(self.at, line.to_vec()));
-        run::run(&around, below, self.step, step, &mut log)
     }
 
     /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the
@@ -209,7 +199,7 @@ impl Doing<'_> {
         self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))
     }
 
-    fn place_name(&self, from: &From) -> String {
+    pub(crate) fn place_name(&self, from: &From) -> String {
         match from {
             From::Context => "the build context".to_owned(),
             From::Scratch => "an empty file system".to_owned(),

@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
-use crate::{
-    Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock,
-};
+use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;

@@ -126,6 +126,15 @@ pub(crate) struct Build {
     /// What a name after FROM or --from stands for: a directory, docker-image://NAME, oci-layout://DIR[:TAG]
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
+    /// A value for `RUN --mount=type=secret`, from a file or an environment variable; it leaves no trace
+    #[arg(long, value_name = "id=ID[,src=FILE|env=NAME]")]
+    pub(crate) secret: Vec<String>,
+    /// An ssh agent for `RUN --mount=type=ssh`: the running one, or the one at that socket
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// Allow commands what they otherwise may not: security.insecure, network.host
+    #[arg(long, value_name = "RIGHT")]
+    pub(crate) allow: Vec<String>,
     /// Carry out every step, even if its result is remembered
     #[arg(long)]
     pub(crate) no_cache: bool,

@@ -109,13 +109,16 @@ impl Failure {
         };
         match error {
             BuildError::AtLine(diagnostic) => at(*diagnostic, Class::Work),
-            BuildError::Run { text: _, span, code, tail, missing_loader } => {
+            BuildError::Run { text: _, span, code, tail, missing_loader, kept } => {
                 let what = format!("the command failed with exit code {code}");
                 let mut diagnostic = Diagnostic::error(span, what).label(meaning(code));
                 if let Some((program, interpreter)) = missing_loader {
                     let missing = SandboxError::MissingInterpreter { program, interpreter };
                     diagnostic.notes.push(missing.to_string());
                     diagnostic.helps = helps_for(&missing);
+                }
+                if kept {
+                    diagnostic.helps.push("look at what it left with `dram shell --failed`".to_owned());
                 }
                 let mut failure = at(diagnostic, Class::Work);
                 failure.output = tail;

@@ -101,6 +101,9 @@ impl Progress {
             Event::Waiting(at) => {
                 format!("{}: another build is at this step; waiting for its result\n", self.label(at))
             }
+            Event::WaitingForCache(at, id) => {
+                format!("{}: somebody else has the cache `{}`; waiting for it\n", self.label(at), plain(&id))
+            }
             Event::Remembered(at) => {
                 state.running.remove(&at);
                 state.remembered += 1;
@@ -134,6 +137,10 @@ impl Progress {
             }
             Event::Waiting(at) => {
                 state.running.insert(at, (None, "waiting for another build's result".to_owned()));
+                String::new()
+            }
+            Event::WaitingForCache(at, id) => {
+                state.running.insert(at, (None, format!("waiting for the cache `{}`", plain(&id))));
                 String::new()
             }
             Event::Done(at) => {

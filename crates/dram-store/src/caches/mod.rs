@@ -246,11 +246,10 @@ impl<'a> Caches<'a> {
         how: CacheUse,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
     ) -> Result<File, E> {
-        let dir = Dir::open_layer(made)?;
         let data = TreePath::parse(b"data").map_err(StoreError::from)?;
-        dir.make_dir(&data, 0o700)?;
+        Dir::open(made)?.make_dir(&data, 0o700)?;
         let meta = Meta { mode: name.mode & 0o7777, uid: name.uid, gid: name.gid, mtime: (0, 0) };
-        dir.set_meta(&data, &meta, false)?;
+        Dir::open_layer(&made.join("data"))?.set_meta(&TreePath::root(), &meta, false)?;
         fill(&made.join("data"))?;
         self.write_about(made, &About { name: name.clone(), uses: 1 })?;
         Ok(lock::hold(&made.join("lock"), how.lock())?)

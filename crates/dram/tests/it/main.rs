@@ -7,6 +7,7 @@ mod demo;
 mod errors;
 mod house;
 mod images;
+mod mounts;
 mod parity;
 mod portable;
 mod readme;

@@ -1,6 +1,7 @@
 //! `dram build`: a Dockerfile becomes an image.
 
 mod call;
+pub(crate) mod given;
 mod outside;
 mod place;
 mod planned;
@@ -33,6 +34,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let latest = ambient::latest(build_args.get("SOURCE_DATE_EPOCH").map(String::as_str))?;
     let (context, source) = context(args)?;
     let contexts = named(args)?;
+    let given = given::given(args, &build_args)?;
     let store = Store::open_to_write(ambient.store()?)?;
     let place = place(args, &build_args);
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
@@ -51,6 +53,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         use_memory: !args.no_cache,
         network,
         host,
+        given,
         place,
         clock: ambient::clock,
         cancel,

@@ -1,0 +1,235 @@
+//! `RUN`: a command changes the file system; the directory that took its changes is the layer.
+
+mod agent;
+pub(crate) mod failed;
+mod mounts;
+pub(crate) mod sources;
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use dram_dockerfile::{Diagnostic, Op, Plan, Run, RunNetwork, Step};
+use dram_sandbox::{Jail, Network, SandboxError, Stdio3};
+use dram_store::{Dir, Merged, StepKey, Store};
+
+use crate::container::{self, Place};
+use crate::lacks;
+use crate::users::{self, UserError};
+use crate::{BuildError, Event, Options, Snapshot, StepAt};
+use failed::Described;
+use mounts::Means;
+use sources::Picked;
+
+/// So many last lines of a failed command are shown.
+const TAIL: usize = 20;
+/// A shell's exit code when it finds no program of that name, or not what the program needs.
+const NOT_FOUND: i32 = 127;
+/// A longer line is cut: a command that writes no line end must not fill the memory.
+const LONGEST_LINE: u64 = 64 << 10;
+
+/// A command to carry out.
+pub(crate) struct Command<'a> {
+    pub(crate) options: &'a Options<'a>,
+    pub(crate) at: StepAt,
+    pub(crate) step: &'a Step,
+    pub(crate) run: &'a Run,
+    /// What it runs over.
+    pub(crate) below: &'a Snapshot,
+    /// The files of its mounts, for each mount that has files.
+    pub(crate) picked: &'a [Option<Picked>],
+    /// The step's key.
+    pub(crate) key: StepKey,
+    pub(crate) tell: &'a dyn Fn(Event),
+}
+
+/// The network that a command sees, in a build whose own is `network`.
+pub(crate) fn network(run: &Run, network: Network) -> Network {
+    match run.network {
+        None => network,
+        Some(RunNetwork::None) => Network::None,
+        Some(RunNetwork::Host) => Network::Host,
+    }
+}
+
+/// Refuses a plan whose commands want what the command line does not allow, before anything is done.
+pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), BuildError> {
+    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+        let Op::Run(run) = &step.op else { continue };
+        let refused = |what: &str, right: &str| {
+            let what = format!("the command wants {what}, which this build does not allow");
+            Err(BuildError::at(
+                Diagnostic::error(step.span.clone(), what).help(format!("build with `--allow {right}`")),
+            ))
+        };
+        if run.insecure && !options.given.allow_insecure {
+            return refused("all rights of the builder", "security.insecure");
+        }
+        // A build on the host's network gives it to every command.
+        let more = run.network == Some(RunNetwork::Host) && options.network == Network::None;
+        if more && !options.given.allow_host_network {
+            return refused("the host's network", "network.host");
+        }
+    }
+    Ok(())
+}
+
+impl Command<'_> {
+    /// Runs it. Returns the directory with its changes, or `None` when there are none.
+    pub(crate) fn carry_out(&self) -> Result<Option<PathBuf>, BuildError> {
+        let (store, given) = (self.options.store, &self.options.given);
+        let mut described = self.describe()?;
+        let mut sight = mounts::look(store, self.run, self.picked, given)?;
+        let done = self.run(&mut described, &mut sight);
+        sight.discard(store);
+        done
+    }
+
+    fn run(&self, described: &mut Described, sight: &mut mounts::Sight) -> Result<Option<PathBuf>, BuildError> {
+        let (store, cancel) = (self.options.store, &self.options.cancel);
+        let (mut jail, mut place) = described.jail(store, None, &self.options.host)?;
+        // Proxies are written down nowhere.
+        jail.env.extend(self.run.hidden_env.iter().map(pair));
+        let mut told = false;
+        let mut wait = |id: &str| {
+            if !std::mem::replace(&mut told, true) {
+                (self.tell)(Event::WaitingForCache(self.at, id.to_owned()));
+            }
+            !cancel.is_thrown()
+        };
+        let mut fill = |name: &_, data: &Path| mounts::fill(self.run, self.picked, name, data);
+        let (given, copies) = (&self.options.given, sight.copies.clone());
+        let mut means = Means { store, given, copies, fill: &mut fill, wait: &mut wait };
+        let Some(_used) = mounts::mount(sight, &mut means, &mut place, &mut jail)? else {
+            return Err(BuildError::Cancelled);
+        };
+        let (code, tail) = self.execute(&jail)?;
+        if cancel.is_thrown() {
+            return Err(BuildError::Cancelled);
+        }
+        if code != 0 {
+            return Err(self.failed(described, sight, place, code, tail));
+        }
+        if Dir::open(&place.upper)?.names()?.is_empty() {
+            return Ok(None);
+        }
+        let maker = (jail.user.uid, jail.user.gid);
+        store.layers().inherit_owners(&place.upper, &self.below.view(store.layers())?, maker)?;
+        Ok(Some(place.into_upper()))
+    }
+
+    fn execute(&self, jail: &Jail) -> Result<(i32, Vec<String>), BuildError> {
+        let start = |source| BuildError::Start { text: self.step.text.clone(), span: self.step.span.clone(), source };
+        let pipe = |source| start(SandboxError::HelperTalk { step: "make a pipe for".to_owned(), source });
+        let (lines, writer) = io::pipe().map_err(pipe)?;
+        let stderr = writer.try_clone().map_err(pipe)?;
+        let io = Stdio3::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };
+        let mut running = jail.spawn(io).map_err(start)?;
+        self.options.cancel.watch(&running.handle());
+        let mut tail = VecDeque::new();
+        read_lines(BufReader::new(lines), &mut |line| {
+            (self.tell)(Event::Log(self.at, line.to_vec()));
+            if tail.len() == TAIL {
+                tail.pop_front();
+            }
+            tail.push_back(String::from_utf8_lossy(line).into_owned());
+        });
+        let code = running.wait().map_err(start)?.code();
+        Ok((code, tail.into()))
+    }
+
+    /// The error of a command that ended with `code`. What it left is kept.
+    fn failed(
+        &self,
+        described: &mut Described,
+        sight: &mut mounts::Sight,
+        place: Place<'_>,
+        code: i32,
+        tail: Vec<String>,
+    ) -> BuildError {
+        let store = self.options.store;
+        let (text, span) = (self.step.text.clone(), self.step.span.clone());
+        let is_unknown = code == NOT_FOUND;
+        let missing_loader = if is_unknown { missing_loader(store, self.below, &place.upper, self.run) } else { None };
+        let upper = place.into_upper();
+        // What cannot be kept is not worth another error.
+        let kept = described.keep(store, &upper, sight).unwrap_or(false);
+        if !kept {
+            store.work().discard(&upper);
+        }
+        BuildError::Run { text, span, code, tail, missing_loader, kept }
+    }
+
+    fn describe(&self) -> Result<Described, BuildError> {
+        let Command { options, step, run, below, .. } = self;
+        let view = below.view(options.store.layers())?;
+        let user = users::user(&view, &run.user).map_err(|error| match error {
+            UserError::Store(error) => BuildError::from(error),
+            UserError::NoUser(_) | UserError::NoGroup(_) | UserError::Large(_) => {
+                let help = "make the user with a RUN before the USER instruction, or write its number";
+                BuildError::at(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
+            }
+        })?;
+        let mut env: Vec<_> = run.env.iter().map(pair).collect();
+        if !run.env.iter().any(|(name, _)| name == "HOME") {
+            env.push(format!("HOME={}", user.home).into_bytes());
+        }
+        let given = &options.given;
+        Ok(Described {
+            key: self.key.hex(),
+            text: step.text.clone(),
+            layers: below.layers.iter().map(|layer| layer.id.clone()).collect(),
+            argv: run.argv.clone(),
+            env,
+            cwd: run.cwd.clone(),
+            user: user.ids,
+            network: network(run, options.network),
+            insecure: run.insecure,
+            hostname: given.hostname.clone().unwrap_or_else(|| container::HOSTNAME.to_owned()),
+            hosts: given.hosts.clone(),
+            limits: given.limits.clone(),
+            shm_size: given.shm_size,
+            sight: mounts::Sight::default(),
+        })
+    }
+}
+
+fn pair((name, value): &(String, String)) -> Vec<u8> {
+    format!("{name}={value}").into_bytes()
+}
+
+/// Looks for it in what the failed command left.
+fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &Run) -> Option<(String, String)> {
+    let lowers = below.layers.iter().rev().map(|layer| store.layers().path(&layer.id));
+    let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
+    lacks::missing_loader(&Merged::open(&layers).ok()?, run)
+}
+
+/// Calls `each` with every line, without its end, until the writers are gone.
+fn read_lines(mut from: impl io::BufRead, each: &mut dyn FnMut(&[u8])) {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let got = io::Read::take(&mut from, LONGEST_LINE).read_until(b'\n', &mut line);
+        match got {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {
+                while matches!(line.last(), Some(b'\n' | b'\r')) {
+                    line.pop();
+                }
+                each(&line);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lines_are_cut_where_they_end() {
+        let mut lines = Vec::new();
+        super::read_lines(&b"a\r\n\nb"[..], &mut |line| lines.push(line.to_vec()));
+        assert_eq!(lines, [&b"a"[..], b"", b"b"]);
+    }
+}

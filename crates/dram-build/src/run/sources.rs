@@ -1,0 +1,167 @@
+//! The files that mounts of a command show: looked up, known by their content, and put where they can be bound.
+
+use std::path::{Path, PathBuf};
+
+use dram_dockerfile::{Diagnostic, Mount, MountKind, Source, SourceKind};
+use dram_image::TreePath;
+use dram_store::{ContextDir, Dir, FileKind, LayerId, Merged, Node, Store, StoreError, Tree};
+
+use crate::content::Content;
+use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
+use crate::select::{self, Place, Selected};
+use crate::{BuildError, Context, Snapshot};
+
+/// Whose files a mount shows.
+pub(crate) enum Origin {
+    /// A stage's or an image's.
+    Snapshot(Snapshot),
+    /// Those of a directory of the user's.
+    Directory(Context),
+}
+
+/// The files of one mount, found.
+pub(crate) struct Picked {
+    origin: Origin,
+    tree: PickedTree,
+    /// What the source leads to.
+    node: Node,
+    /// A digest of all that the command sees.
+    pub(crate) content: Content,
+}
+
+enum PickedTree {
+    Layers(Merged),
+    Directory(Box<ContextDir>),
+}
+
+impl PickedTree {
+    fn get(&self) -> &dyn Tree {
+        match self {
+            PickedTree::Layers(tree) => tree,
+            PickedTree::Directory(tree) => tree.as_ref(),
+        }
+    }
+}
+
+/// The path of a mount's files, for one that has files.
+pub(crate) fn source_of(kind: &MountKind) -> Option<&str> {
+    match kind {
+        MountKind::Bind { source, .. } => Some(source),
+        MountKind::Cache(cache) => cache.seed.as_ref().map(|(_, source)| source.as_str()),
+        MountKind::Secret { .. } | MountKind::Ssh { .. } | MountKind::Tmpfs { .. } => None,
+    }
+}
+
+/// Looks up what `mount` shows of `origin`, which messages call `name`.
+pub(crate) fn pick(store: &Store, mount: &Mount, origin: Origin, name: &str) -> Result<Picked, BuildError> {
+    let text = source_of(&mount.kind).unwrap_or("/").to_owned();
+    let source = Source { text, kind: SourceKind::Path, span: mount.span.clone() };
+    match &origin {
+        Origin::Snapshot(snapshot) => {
+            let view = match snapshot.layers.is_empty() {
+                true => Merged::open(&[empty(store)?])?,
+                false => snapshot.view(store.layers())?,
+            };
+            let place = Place { name: name.to_owned(), hides: &|_| false };
+            let (node, content) = find(&view, &source, &place, true)?;
+            Ok(Picked { origin, tree: PickedTree::Layers(view), node, content })
+        }
+        Origin::Directory(Context::Dir { path, ignore }) => {
+            let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
+            let hides = |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
+            let place = Place { name: name.to_owned(), hides: &hides };
+            let found = find(&tree, &source, &place, false);
+            tree.save(store);
+            let (node, content) = found?;
+            Ok(Picked { origin, tree: PickedTree::Directory(Box::new(tree)), node, content })
+        }
+    }
+}
+
+fn find(tree: &dyn Tree, source: &Source, place: &Place<'_>, owners: bool) -> Result<(Node, Content), BuildError> {
+    let path = TreePath::clean(source.text.as_bytes()).map_err(|error| {
+        let what = format!("`{}` cannot be a path: {error}", source.text);
+        BuildError::at(Diagnostic::error(source.span.clone(), what))
+    })?;
+    let Some(node) = tree.find(&path, true)? else { return Err(select::missing(tree, &path, source, place)?) };
+    let selected = Selected { name: Vec::new(), node: node.clone() };
+    let content = Content::of(tree, &[selected], owners)?;
+    Ok((node, content))
+}
+
+/// An empty directory as the root of an image that has nothing.
+pub(crate) fn empty(store: &Store) -> Result<PathBuf, StoreError> {
+    let path = store.work().fresh()?;
+    take_over_root(&Dir::open_layer(&path)?, &Merged::open(&[])?)?;
+    Ok(path)
+}
+
+/// Files in a place where they can be bound.
+pub(crate) enum Shown {
+    /// In layers, lowest first.
+    Layers(Vec<LayerId>),
+    /// In a directory that was made for them.
+    Copy(PathBuf),
+}
+
+impl Picked {
+    /// Whether it is a directory.
+    fn is_dir(&self) -> bool {
+        self.node.status.kind == FileKind::Dir
+    }
+
+    /// Puts the files where they can be bound, and says where, and by which path. Those of a stage or image are there
+    /// already. Those of the user's directory are copied: what is ignored must not show, root owns them as after a
+    /// `COPY`, and nothing can reach the user's own.
+    pub(crate) fn show(&self, store: &Store, mount: &Mount) -> Result<(Shown, Vec<u8>), BuildError> {
+        match &self.origin {
+            Origin::Snapshot(snapshot) => {
+                let layers = snapshot.layers.iter().map(|layer| layer.id.clone()).collect();
+                Ok((Shown::Layers(layers), self.node.path.as_bytes().to_vec()))
+            }
+            Origin::Directory(_) => {
+                let place = store.work().fresh()?;
+                self.copy_to(&place, mount)?;
+                Ok((Shown::Copy(place), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
+            }
+        }
+    }
+
+    /// Copies the files into the empty directory `place`: what is in a directory, or a file called `file`.
+    pub(crate) fn copy_to(&self, place: &Path, mount: &Mount) -> Result<(), BuildError> {
+        let is_context = matches!(self.origin, Origin::Directory(_));
+        let owner = is_context.then_some((0, 0));
+        let nothing = Merged::open(&[])?;
+        let mut maker = LayerMaker::new(&nothing, place.to_owned(), Override { owner, mode: None })?;
+        maker.user_xattrs = !is_context;
+        let root = TreePath::root();
+        let tree = self.tree.get();
+        let copied = match self.is_dir() {
+            true => maker.copy_contents(tree, &self.node.path, &root),
+            false => maker.copy_file(tree, &self.node, &root.join(b"file")),
+        };
+        copied.map_err(|error| match error {
+            PlaceError::Store(error) => BuildError::from(error),
+            error => {
+                let help = "build again when nothing writes to the build context";
+                BuildError::at(Diagnostic::error(mount.span.clone(), error.to_string()).help(help))
+            }
+        })?;
+        maker.finish()?;
+        if self.is_dir() {
+            let mut meta = self.node.status.meta();
+            (meta.uid, meta.gid) = owner.unwrap_or((meta.uid, meta.gid));
+            Dir::open_layer(place)?.set_meta(&root, &meta, false)?;
+        }
+        Ok(())
+    }
+
+    /// For the seed of a cache: refuses what is no directory.
+    pub(crate) fn must_be_dir(&self, mount: &Mount) -> Result<(), BuildError> {
+        if self.is_dir() {
+            return Ok(());
+        }
+        let what = format!("a cache starts with a directory, and `{}` is none", self.node.path);
+        Err(BuildError::at(Diagnostic::error(mount.span.clone(), what).help("name the directory it is in")))
+    }
+}
