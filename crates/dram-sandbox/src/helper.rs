@@ -6,6 +6,7 @@
 
 use crate::error::SandboxError;
 use crate::jail::{Jail, Network};
+use crate::owners;
 use crate::running::{Exit, wait_for};
 use crate::start;
 use crate::sys::{self, Cloned};
@@ -64,9 +65,9 @@ fn supervise(control: &OwnedFd) -> Result<Exit, SandboxError> {
         }
         Cloned::Parent(command) => {
             drop(theirs);
-            drop(jail);
+            let attribute = jail.owner_attribute.unwrap_or_default();
             release_streams()?;
-            let failed = watch(control.as_fd(), signals.as_fd(), command.as_fd(), ours);
+            let failed = watch(control.as_fd(), signals.as_fd(), command.as_fd(), ours, &attribute);
             let exit = reap(command.as_fd())?;
             failed?.map_or(Ok(exit), Err)
         }
@@ -109,15 +110,22 @@ fn watch(
     signals: BorrowedFd<'_>,
     command: BorrowedFd<'_>,
     report: OwnedFd,
+    attribute: &str,
 ) -> Result<Option<SandboxError>, SandboxError> {
     let (mut control_open, mut report, mut failed) = (true, Some(report), None);
+    let mut owners: Option<OwnedFd> = None;
     loop {
         // The command's own descriptor stands in for what is not worth a look any more.
         let orders = if control_open { control } else { command };
         let reporter = report.as_ref().map_or(command, |fd| fd.as_fd());
-        let [ordered, signalled, ended, reported] = wait_for([orders, signals, command, reporter])?;
+        let listener = owners.as_ref().map_or(command, |fd| fd.as_fd());
+        let [ordered, signalled, ended, reported, asked] = wait_for([orders, signals, command, reporter, listener])?;
+        if asked && owners.as_ref().is_some_and(|fd| owners::serve(fd.as_fd(), attribute).is_err()) {
+            owners = None;
+        }
         if reported && let Some(fd) = report.take() {
             match talk::receive::<News>(fd.as_fd()) {
+                Ok(Some((News::Owners, listener))) => (owners, report) = (listener, Some(fd)),
                 Ok(Some((News::Failed(error), _))) => failed = Some(error),
                 // The end without a word: exec has closed the other side.
                 Ok(_) => tell_started(control),

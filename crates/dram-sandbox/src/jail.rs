@@ -46,6 +46,9 @@ pub struct Jail {
     /// read-only in `/proc` and `/sys`, and devices that work. It can then do anything to the machine. Only root of the
     /// machine can grant that: in a user namespace such a jail is refused. `no_new_privs` means nothing then.
     pub insecure: bool,
+    /// Where there is one id only: the extended attribute that notes, as `UID:GID`, to whom the command gives a file of
+    /// the root. One that stays as it is, is empty. Without a name, giving a file away does nothing.
+    pub owner_attribute: Option<String>,
 }
 
 /// Where the root file system comes from.
@@ -110,6 +113,7 @@ impl Jail {
             shm_size: Jail::SHM_SIZE,
             limits: Vec::new(),
             insecure: false,
+            owner_attribute: None,
         }
     }
 

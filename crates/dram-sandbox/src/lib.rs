@@ -17,6 +17,7 @@ mod jail;
 mod limits;
 mod mounts;
 mod overlay;
+mod owners;
 mod running;
 mod seccomp;
 mod shown;

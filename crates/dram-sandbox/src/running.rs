@@ -181,7 +181,7 @@ impl Running {
                     return Ok(exit);
                 }
                 Some((News::Failed(error), _)) => return Err(error),
-                Some((News::Started | News::Terminal, _)) => {}
+                Some((News::Started | News::Terminal | News::Owners, _)) => {}
                 None => return Err(self.died()),
             }
         }
@@ -193,7 +193,7 @@ impl Running {
                 Some((News::Terminal, terminal)) => self.terminal = terminal,
                 Some((News::Started, _)) => return Ok(()),
                 Some((News::Failed(error), _)) => return Err(error),
-                Some((News::Ended(_), _)) | None => return Err(self.died()),
+                Some((News::Ended(_) | News::Owners, _)) | None => return Err(self.died()),
             }
         }
     }

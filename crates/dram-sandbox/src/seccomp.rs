@@ -10,6 +10,7 @@
 use crate::error::SandboxError;
 use crate::{sys, syscalls};
 use libc::sock_filter;
+use std::os::fd::OwnedFd;
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -32,6 +33,8 @@ const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+/// The helper is asked what the call returns.
+const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// The call returns 0 and was never made.
 const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
@@ -51,14 +54,18 @@ const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Families that leave the network namespace or reach into the kernel: `AF_ALG` and `AF_VSOCK`.
 const DENIED_FAMILIES: [u32; 2] = [38, 40];
 
-/// Calls that change owners and ids. With one id there is nothing to change to.
-const OF_IDS: &[libc::c_long] = &[
+/// Calls that change owners. With one id there is nothing to change to.
+const OF_OWNERS: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_lchown,
     libc::SYS_fchown,
     libc::SYS_fchownat,
+];
+
+/// Calls that change ids.
+const OF_IDS: &[libc::c_long] = &[
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -85,6 +92,8 @@ pub(crate) enum OwnIds {
     /// One. Changing ids and owners, and making devices, seems to succeed: programs that install something do so and
     /// stop when it fails, though they would work as well without.
     One,
+    /// The same, and the helper is asked about owners.
+    OneOnPaper,
 }
 
 /// What happens to a range of system call numbers.
@@ -96,6 +105,7 @@ enum Verdict {
     Clone,
     Personality,
     Socket,
+    Ask,
     Pretend,
     /// By the argument of this number, which says what is made.
     PretendDevice(u32),
@@ -104,6 +114,15 @@ enum Verdict {
 /// Loads the filter. Needs either `no_new_privs` or `CAP_SYS_ADMIN`.
 pub(crate) fn load(ids: OwnIds) -> Result<(), SandboxError> {
     sys::load_filter(&mut program(ids)).map_err(|source| SandboxError::Filter { source })
+}
+
+/// Loads the filter for a command with one id, whose changes of owners arrive at the descriptor; `None` where something
+/// else listens already, and owners are pretended.
+pub(crate) fn load_asking() -> Result<Option<OwnedFd>, SandboxError> {
+    match sys::load_asking_filter(&mut program(OwnIds::OneOnPaper)) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(_) => load(OwnIds::One).map(|()| None),
+    }
 }
 
 fn program(ids: OwnIds) -> Vec<sock_filter> {
@@ -121,9 +140,11 @@ fn program(ids: OwnIds) -> Vec<sock_filter> {
 fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
     let is = |call: libc::c_long| i64::from(number) == call;
     let node = OF_NODES.iter().find(|node| is(node.0));
-    if ids == OwnIds::One && OF_IDS.iter().any(|call| is(*call)) {
+    if ids != OwnIds::Many && OF_OWNERS.iter().any(|call| is(*call)) {
+        if ids == OwnIds::One { Verdict::Pretend } else { Verdict::Ask }
+    } else if ids != OwnIds::Many && OF_IDS.iter().any(|call| is(*call)) {
         Verdict::Pretend
-    } else if let (OwnIds::One, Some((_, argument))) = (ids, node) {
+    } else if let (OwnIds::One | OwnIds::OneOnPaper, Some((_, argument))) = (ids, node) {
         Verdict::PretendDevice(*argument)
     } else if is(libc::SYS_clone) {
         Verdict::Clone
@@ -184,6 +205,7 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
             plain(RETURN, DENY),
             plain(RETURN, ALLOW),
         ],
+        Verdict::Ask => vec![plain(RETURN, ASK)],
         Verdict::Pretend => vec![plain(RETURN, PRETEND)],
         Verdict::PretendDevice(argument) => vec![
             plain(LOAD, OFFSET_FIRST_ARGUMENT + argument * SIZE_OF_ARGUMENT),
@@ -256,7 +278,7 @@ mod tests {
                 Verdict::Allow | Verdict::Clone | Verdict::Personality | Verdict::Socket => ALLOW,
                 Verdict::Deny => DENY,
                 Verdict::Unknown => UNKNOWN,
-                Verdict::Pretend | Verdict::PretendDevice(_) => panic!("there are many ids"),
+                Verdict::Ask | Verdict::Pretend | Verdict::PretendDevice(_) => panic!("there are many ids"),
             };
             assert_eq!(answer(ARCHITECTURE, number, 0), expected, "number {number}");
         }
@@ -280,8 +302,11 @@ mod tests {
     #[test]
     fn with_one_id_other_ids_and_devices_are_pretended() {
         let ask = |call: libc::c_long, argument| answer_with(OwnIds::One, ARCHITECTURE, call as u32, argument);
-        for call in OF_IDS {
+        for call in OF_IDS.iter().chain(OF_OWNERS) {
             assert_eq!(ask(*call, 7), PRETEND, "{call}");
+        }
+        for call in OF_OWNERS {
+            assert_eq!(answer_with(OwnIds::OneOnPaper, ARCHITECTURE, *call as u32, 7), ASK, "{call}");
         }
         for (call, _) in OF_NODES {
             assert_eq!(ask(*call, libc::S_IFCHR | 0o666), PRETEND, "{call}");

@@ -48,7 +48,7 @@ fn try_start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Re
     enter_working_directory(&jail.cwd)?;
     umask(Mode::from_raw_mode(0o022));
     limits::set(&jail.limits)?;
-    lower(jail)?;
+    lower(jail, helper)?;
     // Changes of ids and capabilities have undone it.
     die_with(helper)?;
     sys::close_on_exec_from(3).map_err(|e| SandboxError::process("close what the command must not have", e))?;
@@ -101,22 +101,31 @@ fn enter_working_directory(path: &[u8]) -> Result<(), SandboxError> {
 /// Gives up what the command must not have, unless it is to have everything. Without `no_new_privs` the filter needs a
 /// capability that goes away with the ids, so it comes first then; with it, it comes last. With one id only, the command
 /// is root, whoever it was to be.
-fn lower(jail: &Jail) -> Result<(), SandboxError> {
+fn lower(jail: &Jail, helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     if jail.insecure {
         return ids::become_user_with_all(&jail.user);
     }
     let own = ids::own();
     ids::limit_capabilities()?;
     if !jail.no_new_privs {
-        seccomp::load(own)?;
+        filter(jail, own, helper)?;
     }
     match own {
         OwnIds::Many => ids::become_user(&jail.user)?,
-        OwnIds::One => ids::become_user(&Ids::default())?,
+        OwnIds::One | OwnIds::OneOnPaper => ids::become_user(&Ids::default())?,
     }
     if jail.no_new_privs {
         set_no_new_privs(true).map_err(|e| SandboxError::process("forbid new privileges", e))?;
-        seccomp::load(own)?;
+        filter(jail, own, helper)?;
     }
     Ok(())
+}
+
+/// Loads the filter; where owners are noted, the helper does that.
+fn filter(jail: &Jail, own: OwnIds, helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
+    if own == OwnIds::Many || jail.owner_attribute.is_none() {
+        return seccomp::load(own);
+    }
+    let Some(listener) = seccomp::load_asking()? else { return Ok(()) };
+    talk::send(helper, &News::Owners, Some(listener.as_fd())).map_err(|e| SandboxError::talk("hand the filter to", e))
 }

@@ -138,10 +138,55 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
 
 /// Loads a seccomp program for this process and all that it starts.
 pub(crate) fn load_filter(program: &mut [libc::sock_filter]) -> io::Result<()> {
+    set_filter(program, 0).map(drop)
+}
+
+/// The same; the calls that the program wants to be asked about arrive at the descriptor.
+pub(crate) fn load_asking_filter(program: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
+    let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn set_filter(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> io::Result<c_long> {
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let prog = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, which lives during the call.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const prog) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
+}
+
+/// A system call that waits for an answer.
+pub(crate) struct Asked {
+    /// What the answer refers to.
+    pub(crate) id: u64,
+    /// The thread that waits.
+    pub(crate) pid: u32,
+    pub(crate) number: c_long,
+    pub(crate) arguments: [u64; 6],
+}
+
+/// The next call that waits for an answer.
+pub(crate) fn receive_call(listener: BorrowedFd<'_>) -> io::Result<Asked> {
+    // SAFETY: plain data, which the kernel wants to be zeroes.
+    let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
+    // SAFETY: the kernel fills the structure, which lives during the call.
+    let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut call) };
+    check(c_long::from(got))?;
+    Ok(Asked { id: call.id, pid: call.pid, number: c_long::from(call.data.nr), arguments: call.data.args })
+}
+
+/// Whether the call still waits: if so, the thread that made it is the one it was.
+pub(crate) fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the kernel reads one number, which lives during the call.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) == 0 }
+}
+
+/// Has the call return 0, or fail with `error` if that is not 0.
+pub(crate) fn answer_call(listener: BorrowedFd<'_>, id: u64, error: c_int) -> io::Result<()> {
+    let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags: 0 };
+    // SAFETY: the structure lives during the call.
+    let sent = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer) };
+    check(c_long::from(sent)).map(drop)
 }
 
 /// Becomes `program`. Returns only with the reason why it did not.

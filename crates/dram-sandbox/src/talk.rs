@@ -29,6 +29,8 @@ pub(crate) enum Order {
 pub(crate) enum News {
     /// The attached descriptor is the outer end of the command's terminal.
     Terminal,
+    /// The attached descriptor is where changes of owners arrive.
+    Owners,
     /// The command runs.
     Started,
     /// The command does not run.

@@ -286,6 +286,15 @@ impl Dir {
         }
     }
 
+    /// Removes one extended attribute.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub(crate) fn remove_xattr(&self, path: &TreePath, name: &[u8]) -> Result<(), StoreError> {
+        let removed = rustix::fs::lremovexattr(self.through_proc(path), OsStr::from_bytes(name));
+        self.fail("remove an attribute of", path, removed)
+    }
+
     /// Attributes have no `*at` calls; a handle's name in /proc stands for the directory itself.
     fn through_proc(&self, path: &TreePath) -> PathBuf {
         let mut real = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));

@@ -60,6 +60,7 @@ pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};
 pub use error::StoreError;
 pub use failed::{Failed, Kept};
+pub use inherit::OWNER_ATTRIBUTE;
 pub use layers::{LayerId, Layers, Packed};
 pub use lock::StepLock;
 pub use memory::{KeyMaker, Memory, Record, StepKey};

@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use dram_dockerfile::{Diagnostic, Op, Plan, Run, RunNetwork, Step};
 use dram_sandbox::{Jail, Network, SandboxError, Stdio3};
-use dram_store::{Dir, Merged, StepKey, Store};
+use dram_store::{Dir, Merged, OWNER_ATTRIBUTE, StepKey, Store};
 
 use crate::container::{self, Place};
 use crate::lacks;
@@ -89,6 +89,9 @@ impl Command<'_> {
     fn run(&self, described: &mut Described, sight: &mut mounts::Sight) -> Result<Option<PathBuf>, BuildError> {
         let (store, cancel) = (self.options.store, &self.options.cancel);
         let (mut jail, mut place) = described.jail(store, None, &self.options.host)?;
+        // Who is not root gives nothing away: what such a command tries is forgotten.
+        let gives_files_away = self.options.host.one_id && jail.user.uid == 0;
+        jail.owner_attribute = gives_files_away.then(|| OWNER_ATTRIBUTE.to_owned());
         // Proxies are written down nowhere.
         jail.env.extend(self.run.hidden_env.iter().map(pair));
         let mut told = false;

@@ -43,7 +43,7 @@ fn commands(abilities: &Abilities) -> Vec<String> {
         Commands::AsRoot => ("ok", "as root".to_owned()),
         Commands::WithIds(count) => ("ok", format!("in a user namespace with {count} ids")),
         Commands::WithOneId => {
-            ("limited", "in a user namespace with one id: what commands chown is not kept".to_owned())
+            ("limited", "in a user namespace with one id: commands see all files as root's".to_owned())
         }
         Commands::Not => ("MISSING", "see below".to_owned()),
     };

@@ -32,8 +32,8 @@ pub(crate) fn note_one_id(ambient: &Ambient, plan: &Plan) {
         return;
     }
     report::note(&format!(
-        "note: this user has one id only ({why}): files that a RUN makes belong to the stage's USER in the image, and what \
-         its commands chown is not kept"
+        "note: this user has one id only ({why}): commands saw all files as root's; whose they made them is noted for the \
+         image, but for links, devices and what they only copied"
     ));
     report::note(&format!("  help: {MORE_IDS}"));
     let users: Vec<&str> = commands(plan).map(|(_, run)| run.user.as_str()).filter(|user| !is_root(user)).collect();

@@ -149,6 +149,32 @@ fn what_commands_leave_with_one_id_is_whose_it_would_be() {
     valid_image(&of_user, "demo:latest");
 }
 
+/// Owners are given away in every way that there is.
+const GIVEN: &str = "\
+FROM parity-base
+COPY dir /srv/
+COPY --chown=app:staff dir /again/
+RUN cp /again/a /again/new && chown app:staff /again/new && mv /again/new /again/a && chown 0:0 /again/b/c && chown root /again
+RUN chown -R 5:6 /srv && chgrp staff /tmp && chown app /usr/share/base/two && cd /usr/share && chown :8 base/deep/er
+RUN mkdir -m 2775 /shared && touch /shared/new /shared/set && chown app:staff /shared /shared/new && mv /shared/new /shared/kept \\
+ && chown 3:4 /shared/set && chmod 6755 /shared/set && ln /shared/set /set && cp -p /bin/busybox /own && chmod u+s /own && chown 9 /own \\
+ && chown 1:1 /shared/nothing 2> /dev/null; install -o 70 -g 80 -m 750 /etc/base.conf /etc/installed; ln -s /etc/passwd /link && chown 11 /link
+";
+
+#[test]
+fn what_commands_give_away_with_one_id_is_whose_it_should_be() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&plain_user()), files(GIVEN));
+    let by_user = of_user.build(&context).ok().says("one id");
+    let by_root = of_root.build(&context).ok();
+    let list = "cd /; find srv tmp usr shared set own etc link -exec stat -c '%n %F %a %u:%g %h' {} +";
+    let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
+    let (tar, seen) = (of_user.path().with_file_name("demo.tar"), Store::empty());
+    of_user.dram(["save", "-o"]).arg(&tar).arg("demo").ok();
+    seen.dram(["load"]).arg(&tar).ok();
+    assert_eq!(said(&seen), said(&of_root));
+    assert_eq!(by_user.digest(), by_root.digest());
+}
+
 #[test]
 fn with_one_id_programs_that_want_others_are_content() {
     let store = with_base(&plain_user());
@@ -158,7 +184,7 @@ fn with_one_id_programs_that_want_others_are_content() {
         Context::new(&format!("FROM parity-base\nRUN {script}\nUSER 4321:99\nRUN id -u && touch /tmp/mine\n"));
     let built = store.build(&context).ok();
     assert_eq!(built.stderr.matches("| 0\n").count(), 2, "{built}");
-    built.says("what its commands chown is not kept").says("`USER 4321:99` ran as root");
+    built.says("commands saw all files as root's").says("`USER 4321:99` ran as root");
     let said = |words: &[&str]| store.dram(["run"]).args(words).ok();
     let shown = said(&["demo", "sh", "-c", "id -u; stat -c %u:%g /srv /tmp/mine; ls /dev0 /fifo 2> /dev/null; true"]);
     assert_eq!(shown.stdout, "0\n0:0\n0:0\n/fifo\n");

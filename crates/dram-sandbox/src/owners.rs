@@ -1,0 +1,167 @@
+//! Owners on paper: with one id no file can be given to anybody, so what the command asks for is written down on the file,
+//! as an extended attribute that moves with it.
+//!
+//! The filter stops the calls that change owners and the helper is asked (`seccomp_unotify(2)`). What it does to a file,
+//! the command could do itself: it has the same id and the same power over it. So nothing depends on what the command
+//! changes between the look and the deed.
+
+use crate::stubs::open_beneath;
+use crate::sys::{self, Asked};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags, chownat, getxattr, open, readlinkat, setxattr, statx,
+};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+/// As long as the kernel takes a path (`PATH_MAX`).
+const LONGEST_PATH: usize = 4096;
+/// The id that leaves things as they are.
+const KEEP: u32 = u32::MAX;
+
+/// Answers one call. The attribute is called `attribute` and says `UID:GID`; nothing stands for what stays as it is.
+///
+/// # Errors
+/// When nobody asks any more.
+pub(crate) fn serve(listener: BorrowedFd<'_>, attribute: &str) -> io::Result<()> {
+    let asked = match sys::receive_call(listener) {
+        // Whoever asked was killed meanwhile.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(()),
+        asked => asked?,
+    };
+    let wanted = Wanted::of(&asked);
+    let error = match wanted.target(&asked) {
+        // Only now it is certain that the process looked at was the one that asked.
+        Ok(Some((file, root))) if sys::still_waits(listener, asked.id) => wanted.write_down(&file, &root, attribute),
+        Ok(_) => 0,
+        Err(errno) => errno.raw_os_error(),
+    };
+    // Fails when whoever asked was killed meanwhile.
+    let _ = sys::answer_call(listener, asked.id, error);
+    Ok(())
+}
+
+/// What a call wants: which file, and whose it should be.
+struct Wanted {
+    /// The descriptor it is, or that the path starts at; `None` for the working directory.
+    at: Option<i32>,
+    /// Where the path is in the memory of the process, if there is one.
+    path: Option<u64>,
+    flags: u64,
+    uid: u32,
+    gid: u32,
+}
+
+impl Wanted {
+    #[allow(clippy::cast_possible_truncation, reason = "the kernel reads these arguments as 32 bits too")]
+    fn of(asked: &Asked) -> Wanted {
+        let [first, second, third, fourth, flags, _] = asked.arguments;
+        let no_follow = libc::AT_SYMLINK_NOFOLLOW as u64;
+        match asked.number {
+            libc::SYS_fchown => {
+                Wanted { at: Some(first as i32), path: None, flags: 0, uid: second as u32, gid: third as u32 }
+            }
+            libc::SYS_fchownat => {
+                let at = Some(first as i32).filter(|&fd| fd != libc::AT_FDCWD);
+                Wanted { at, path: Some(second), flags, uid: third as u32, gid: fourth as u32 }
+            }
+            number => {
+                let flags = if is_lchown(number) { no_follow } else { 0 };
+                Wanted { at: None, path: Some(first), flags, uid: second as u32, gid: third as u32 }
+            }
+        }
+    }
+
+    /// The file, and the root directory of the process; `None` if it cannot be told.
+    fn target(&self, asked: &Asked) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
+        let process = format!("/proc/{}", asked.pid);
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(root) = open(format!("{process}/root"), flags, Mode::empty()) else { return Ok(None) };
+        let start = match self.at {
+            Some(fd) => format!("{process}/fd/{fd}"),
+            None => format!("{process}/cwd"),
+        };
+        let path = match self.path {
+            Some(address) => read_path(&process, address)?,
+            None => Vec::new(),
+        };
+        if path.is_empty() {
+            let is_meant = self.path.is_none() || self.flags & libc::AT_EMPTY_PATH as u64 != 0;
+            if !is_meant {
+                return Err(Errno::NOENT);
+            }
+            let file = open(start, flags, Mode::empty()).map_err(|_| Errno::BADF)?;
+            return Ok(Some((file, root)));
+        }
+        let whole = if path.starts_with(b"/") {
+            path
+        } else {
+            let start = readlinkat(CWD, start, Vec::new()).map_err(|_| Errno::BADF)?;
+            [start.as_bytes(), b"/", &path].concat()
+        };
+        let mut how = OFlags::PATH;
+        how.set(OFlags::NOFOLLOW, self.flags & libc::AT_SYMLINK_NOFOLLOW as u64 != 0);
+        open_beneath(root.as_fd(), &whole, how).map(|file| Some((file, root)))
+    }
+
+    /// Returns the error number for the caller: 0, as a rule.
+    fn write_down(&self, file: &OwnedFd, root: &OwnedFd, attribute: &str) -> i32 {
+        let mount =
+            |fd: &OwnedFd| statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id).ok();
+        if mount(file).is_none() || mount(file) != mount(root) {
+            // A file of the host or in memory: it does not come into the image.
+            return 0;
+        }
+        // To whom it belongs already: this brings the file into the layer, and takes setuid bits away as always.
+        let given = chownat(file, "", Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::EMPTY_PATH);
+        if let Err(errno @ (Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO)) = given {
+            return errno.raw_os_error();
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut before = [0; 32];
+        let length = getxattr(&path, attribute, &mut before).unwrap_or(0);
+        let value = self.merged(&before[..length]);
+        // Links and special files have no attributes of this kind: they stay root's.
+        let _ = setxattr(&path, attribute, value.as_bytes(), XattrFlags::empty());
+        0
+    }
+
+    fn merged(&self, before: &[u8]) -> String {
+        let before = std::str::from_utf8(before).unwrap_or_default();
+        let (user, group) = before.split_once(':').unwrap_or_default();
+        let one = |id: u32, before: &str| if id == KEEP { before.to_owned() } else { id.to_string() };
+        format!("{}:{}", one(self.uid, user), one(self.gid, group))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn is_lchown(number: libc::c_long) -> bool {
+    number == libc::SYS_lchown
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn is_lchown(_: libc::c_long) -> bool {
+    false
+}
+
+/// A path in the memory of a process.
+fn read_path(process: &str, address: u64) -> Result<Vec<u8>, Errno> {
+    let memory = File::open(format!("{process}/mem")).map_err(|_| Errno::FAULT)?;
+    let mut path = vec![0; LONGEST_PATH];
+    let mut length = 0;
+    while length < LONGEST_PATH {
+        // What follows the path may be no memory: then less is read.
+        let got = memory.read_at(&mut path[length..], address + length as u64).map_err(|_| Errno::FAULT)?;
+        if let Some(end) = path[length..length + got].iter().position(|&byte| byte == 0) {
+            path.truncate(length + end);
+            return Ok(path);
+        }
+        if got == 0 {
+            return Err(Errno::FAULT);
+        }
+        length += got;
+    }
+    Err(Errno::NAMETOOLONG)
+}
