@@ -35,7 +35,7 @@ impl House {
         for name in ["upper", "work", "stubs", "base/bin"] {
             fs::create_dir_all(place.join(name)).unwrap();
         }
-        fs::copy("/bin/busybox", place.join("base/bin/busybox")).expect("the tests need busybox-static");
+        copy_program(Path::new("/bin/busybox"), &place.join("base/bin/busybox"));
         let list = Command::new("/bin/busybox").arg("--list").output().unwrap();
         for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
             // Names of one file: making and removing some hundred links for each house takes longer than most tests.
@@ -106,6 +106,13 @@ impl House {
     pub(crate) fn changed(&self) -> Vec<String> {
         self.upper().into_keys().collect()
     }
+}
+
+/// Copies a program by another process: while this one writes it, a test beside this one could start a process that
+/// inherits the open file, and what is open for writing cannot be executed.
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(copied.success(), "the tests need {} (busybox-static)", from.display());
 }
 
 fn list(directory: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {

@@ -36,10 +36,11 @@ fn a_directory_in_memory_is_empty_and_bounded() {
 
 #[test]
 fn a_directory_in_memory_takes_over_the_mode() {
-    both_say("1777\n750\n1777\n", |house| {
+    both_say("1777\n750\n1777\nbounded\n", |house| {
         house.dir("own");
         fs::set_permissions(house.base("own"), fs::Permissions::from_mode(0o750)).unwrap();
-        let mut jail = house.shell("stat -c %a /new/deep /own /again; echo thrown away > /new/deep/x");
+        let mut jail = house.shell("stat -c %a /new/deep /own /again; echo thrown away > /new/deep/x; \
+                                         df -k /again | tail -n 1 | awk '{ print ($2 > 0) ? \"bounded\" : \"boundless\" }'");
         let again = Mount::Tmpfs(Tmpfs { target: "/again".into(), size: Some(0), mode: None });
         jail.mounts = vec![tmpfs("/new/deep"), tmpfs("/own"), again];
         jail
@@ -65,6 +66,17 @@ fn a_secret_is_for_whom_it_says() {
             let mut jail = house.shell("cat /run/secrets/key 2> /dev/null || echo denied");
             jail.user = Ids { uid: 1000, gid: 1000, groups: vec![] };
             jail.mounts = vec![secret(uid, mode)];
+            jail
+        });
+    }
+}
+
+#[test]
+fn without_the_bit_nobody_can_execute_it() {
+    for (mode, expected) in [(0o644, "no\n"), (0o755, "ran\n")] {
+        both_say(expected, |house| {
+            let mut jail = house.shell("/tool 2> /dev/null || { chmod 755 /tool && /tool; } 2> /dev/null || echo no");
+            jail.mounts = vec![Mount::File(ShownFile { mode, ..ShownFile::new("/tool", "#!/bin/sh\necho ran\n") })];
             jail
         });
     }

@@ -1,9 +1,10 @@
 //! The same without root: as user `dramtest`, which is made if it does not exist.
 
-use crate::house::{House, PROBE, by_probe};
+use crate::house::{House, PROBE, by_probe, copy_program};
 use dram_sandbox::{Ids, Jail, Mount, Network, ShownFile};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Once;
 
@@ -25,7 +26,7 @@ fn user() -> String {
 /// A house and a copy of the probe that the user can reach.
 fn lend(house: &House) -> String {
     let probe = house.place.join("probe");
-    fs::copy(PROBE, &probe).unwrap();
+    copy_program(Path::new(PROBE), &probe);
     fs::set_permissions(&house.place, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(Command::new("chown").args(["-R", "dramtest:"]).arg(&house.place).status().unwrap().success());
     probe.to_str().unwrap().to_owned()
