@@ -10,7 +10,7 @@ use dram_sandbox::Network;
 use dram_store::{IgnoreFn, Store, Verdict};
 
 use crate::container::Host;
-use crate::{Cancel, Given, Place};
+use crate::{Cancel, Given, Place, Remotes};
 
 /// How to carry out a plan.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Options<'a> {
     pub clock: fn() -> Duration,
     /// What commands get from the command line.
     pub given: Given,
+    /// Files and repositories on the network.
+    pub remotes: &'a dyn Remotes,
     /// What stops the build.
     pub cancel: Cancel,
 }

@@ -18,6 +18,7 @@ pub mod lint;
 pub mod nearest;
 pub mod outline;
 pub mod plan;
+pub mod remote;
 pub mod rules;
 pub mod settings;
 
@@ -37,4 +38,5 @@ pub use plan::{
     Base, CacheMount, Copy, From, Mode, Mount, MountKind, MountedFile, Op, Plan, Run, RunNetwork, Script, Sharing,
     Source, SourceKind, Stage, Step, Unpack, Workdir,
 };
+pub use remote::{GitRef, Remote, WrongRemote};
 pub use settings::{Platform, Settings};

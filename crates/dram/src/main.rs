@@ -8,6 +8,7 @@ mod failure;
 mod find;
 mod format;
 mod progress;
+mod remotes;
 mod report;
 mod signals;
 

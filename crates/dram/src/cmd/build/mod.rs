@@ -56,6 +56,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         given,
         place,
         clock: ambient::clock,
+        remotes: &crate::remotes::Net,
         cancel,
     };
     let tell = |event| progress.tell(event);
