@@ -154,3 +154,94 @@ fn rank(cause: &Cause) -> u8 {
         Cause::Below | Cause::Inputs => 8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Snapshot;
+    use crate::parts::Parts;
+    use crate::why::Why;
+
+    fn variable(name: &str, is_arg: bool) -> Name {
+        Name::Variable { name: name.to_owned(), is_arg }
+    }
+
+    /// The sentence for a step that was `old` and is `new`, and ended with `outcome` the last time.
+    fn told(old: Parts, new: Parts, outcome: Outcome) -> String {
+        let below = Snapshot::default();
+        let (old, new) = (old.on(&below), new.on(&below));
+        let before = StepNote {
+            line: 1,
+            text: String::new(),
+            outcome,
+            millis: None,
+            why: Why::default(),
+            left: None,
+            keys: vec![old.id],
+            parts: old.parts.iter().map(|part| note(part, &[])).collect(),
+        };
+        let parts: Vec<&Part> = new.parts.iter().collect();
+        let notes = parts.iter().map(|part| note(part, &[])).collect();
+        let causes = causes(&before, &Inputs { keys: vec![new.id], parts, notes }, &|_| None);
+        Why { causes }.to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_seen_in_the_parts_is_told_with_care() {
+        let run = || Parts::new("run 1");
+        let with = |all: &[(&str, &str)]| {
+            all.iter().fold(run(), |parts, (name, value)| parts.with(variable(name, true), value.as_bytes()))
+        };
+        let done = Outcome::CarriedOut;
+        let table = [
+            (with(&[("A", "1")]), with(&[("A", "1")]), done, "its result is no longer in the store"),
+            (with(&[("A", "1")]), with(&[("A", "1")]), Outcome::Failed, "it failed the last time"),
+            (with(&[("A", "1")]), with(&[("A", "1")]), Outcome::Stopped, "it was interrupted the last time"),
+            (
+                with(&[("A", "1"), ("B", "2")]),
+                with(&[("B", "2"), ("A", "1")]),
+                done,
+                "the order of the variables changed",
+            ),
+            (with(&[("TOKEN", "1")]), with(&[("TOKEN", "2")]), done, "ARG TOKEN changed"),
+            (
+                with(&[("TOKEN", "1"), ("MY_SECRET", "1")]),
+                with(&[("TOKEN", "2"), ("MY_SECRET", "1")]),
+                done,
+                "one of ARG TOKEN, ARG MY_SECRET changed",
+            ),
+            // Whether the hidden one changed too is not known, and not told.
+            (with(&[("TOKEN", "1"), ("A", "1")]), with(&[("TOKEN", "2"), ("A", "2")]), done, "ARG A 1 → 2"),
+            (with(&[]), with(&[("TOKEN", "2")]), done, "ARG TOKEN is new"),
+            (with(&[("A", "1")]), with(&[("A", &"x".repeat(81))]), done, "ARG A changed"),
+            (run(), Parts::new("run 2").setting("a", "b"), done, "another version of dram did it the last time"),
+            (
+                with(&[("A", "1"), ("B", "1"), ("C", "1")]),
+                with(&[("A", "2"), ("B", "2"), ("C", "2")]),
+                done,
+                "ARG A 1 → 2; ARG B 1 → 2; 1 more",
+            ),
+        ];
+        for (old, new, outcome, want) in table {
+            assert_eq!(told(old, new, outcome), want);
+        }
+    }
+
+    #[test]
+    fn a_source_counts_only_where_its_files_are_not_known() {
+        let copy = || Parts::new("copy 1");
+        let source = |parts: Parts, value: &str| parts.with(Name::Source(String::new()), value.as_bytes());
+        let files = |parts: Parts, value: &str| parts.with(Name::Files(String::new()), value.as_bytes());
+        let done = Outcome::CarriedOut;
+        assert_eq!(told(source(copy(), "1"), source(copy(), "2"), done), "what it copies from changed");
+        let (old, new) = (files(source(copy(), "1"), "1"), files(source(copy(), "2"), "2"));
+        assert_eq!(told(old, new, done), "the files changed");
+    }
+
+    #[test]
+    fn an_arg_that_becomes_an_env_with_the_same_value_is_the_same() {
+        let of = |is_arg, value: &str| Parts::new("run 1").with(variable("A", is_arg), value.as_bytes());
+        assert_eq!(told(of(true, "1"), of(false, "2"), Outcome::CarriedOut), "ENV A 1 → 2");
+        assert_eq!(told(of(true, "1"), of(false, "1"), Outcome::CarriedOut), "its result is no longer in the store");
+    }
+}

@@ -17,6 +17,8 @@ use crate::{Options, Snapshot, StepAt};
 
 /// So much of an instruction is kept.
 const LONGEST_TEXT: usize = 1000;
+/// A build of more parts than this has no journal: a machine wrote such a Dockerfile.
+const MOST_PARTS: usize = 500_000;
 /// A value that is shorter is no secret; looked for, it would be found in everything.
 const SHORTEST_SECRET: usize = 4;
 /// So many stages are kept that the last build did not need.
@@ -275,6 +277,9 @@ impl<'a> Ledger<'a> {
     /// later; nothing else is lost.
     pub(crate) fn close(&self) {
         let notes = self.notes();
+        if notes.steps.values().flat_map(|note| &note.keys).map(|key| key.parts.len()).sum::<usize>() > MOST_PARTS {
+            return;
+        }
         let (places, place) = (self.store.places(), self.place.key());
         let head = self.head(&notes);
         let all_remembered = notes.steps.values().all(|note| note.outcome == Outcome::Remembered);

@@ -107,6 +107,31 @@ COPY --from=builder /out/app second
     valid_image(&store, "demo:latest");
 }
 
+/// The same for what stands on the stage with `FROM`, and for what stands on that.
+#[test]
+fn a_rebuilt_base_stage_with_the_same_bytes_changes_nothing_above() {
+    let dockerfile = "\
+FROM parity-base AS generator
+ARG NOTE
+RUN date > /dev/null; echo tools > /tools
+FROM parity-base AS tools
+COPY --from=generator /tools /
+FROM tools AS builder
+RUN cat /tools > /made
+WORKDIR /work
+COPY --from=tools /tools copied
+FROM parity-base
+COPY --from=builder /made /work/copied /
+RUN cat /made /copied > /both
+";
+    let (store, context) = (Store::with_base(), Context::new(dockerfile));
+    let first = store.build(&context).args(["--build-arg", "NOTE=one"]).ok();
+    assert_eq!(first.steps(), (7, 0), "{first}");
+    let second = store.build(&context).args(["--build-arg", "NOTE=two"]).ok();
+    assert_eq!((second.steps(), second.digest()), ((1, 6), first.digest()), "{second}");
+    valid_image(&store, "demo:latest");
+}
+
 #[test]
 fn stages_that_nothing_needs_are_not_built() {
     let dockerfile = "\

@@ -20,7 +20,34 @@ pub(super) fn place(args: &cli::Build, build_args: &BTreeMap<String, String>) ->
     }
 }
 
+/// The real path; of what is no path, such as an address, its text without a name and password.
 fn real(path: &Path) -> String {
     let real = std::fs::canonicalize(path);
-    real.as_deref().unwrap_or(path).display().to_string()
+    let text = real.as_deref().unwrap_or(path).display().to_string();
+    match text.split_once("://") {
+        Some((scheme, rest)) if real.is_err() => {
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            let path = path.split('?').next().unwrap_or_default();
+            format!("{scheme}://{host}/{path}")
+        }
+        Some(_) | None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_known_without_its_password() {
+        for (text, want) in [
+            ("https://me:word@host/a/b.git#main", "https://host/a/b.git#main"),
+            ("https://host/a?token=1", "https://host/a"),
+            ("https://host", "https://host/"),
+            ("-", "-"),
+        ] {
+            assert_eq!(real(Path::new(text)), want);
+        }
+    }
 }
