@@ -1,5 +1,6 @@
 //! How to carry out a plan, and with what.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Options<'a> {
     pub context: &'a Context,
     /// Whether remembered steps count.
     pub use_memory: bool,
+    /// Places in the plan of stages whose remembered steps do not count.
+    pub forgotten: BTreeSet<usize>,
     /// The network of commands.
     pub network: Network,
     /// What commands see of this machine.

@@ -67,6 +67,11 @@ pub(crate) struct Doing<'a> {
 }
 
 impl Doing<'_> {
+    /// Whether remembered steps count here.
+    fn uses_memory(&self) -> bool {
+        self.world.options.use_memory && !self.world.options.forgotten.contains(&self.at.stage)
+    }
+
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
     pub(crate) fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
         let memory = self.world.options.store.memory();
@@ -89,7 +94,7 @@ impl Doing<'_> {
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
-        if self.world.options.use_memory
+        if self.uses_memory()
             && let Some(record) = self.recalled(keys)?
         {
             return Ok(record);
@@ -102,7 +107,7 @@ impl Doing<'_> {
         })?;
         // Somebody may have done this step since it was looked for. Whoever was waited for has just done it: that
         // serves even a build that wants nothing remembered.
-        if (waited.get() || self.world.options.use_memory)
+        if (waited.get() || self.uses_memory())
             && let Some(record) = self.recalled(keys)?
         {
             return Ok(record);
@@ -110,7 +115,7 @@ impl Doing<'_> {
         if self.world.options.cancel.is_thrown() {
             return Err(BuildError::Cancelled);
         }
-        let why = self.world.ledger.started(self.at, keys, !self.world.options.use_memory);
+        let why = self.world.ledger.started(self.at, keys, !self.uses_memory());
         (self.tell)(Event::Started(self.at, why));
         let done = self.carried_out(keys, carry_out);
         self.world.ledger.ended(
@@ -161,7 +166,7 @@ impl Doing<'_> {
             },
         };
         let fast = key::copy_from(copy, below, &snapshot.identity());
-        if self.world.options.use_memory
+        if self.uses_memory()
             && let Some(record) = self.recalled(std::slice::from_ref(&fast))?
         {
             return Ok(record);

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dram_build::container::Host;
 use dram_sandbox::{Abilities, Lack, Privilege};
@@ -83,12 +83,27 @@ fn default_store(is_root: bool) -> Option<PathBuf> {
 
 /// The time that images carry: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
 pub(crate) fn latest(build_arg: Option<&str>) -> Result<i64, Failure> {
-    let from_env = env::var("SOURCE_DATE_EPOCH").ok();
-    let Some(text) = build_arg.or(from_env.as_deref()).filter(|text| !text.is_empty()) else { return Ok(0) };
-    text.trim().parse().map_err(|_| {
-        let what = format!("SOURCE_DATE_EPOCH is `{}`, which is no number of seconds", text.escape_debug());
+    let from_env = variable(EPOCH);
+    Ok(epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
+}
+
+/// The variable that holds the time of a build.
+pub(crate) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Reads a value of `SOURCE_DATE_EPOCH`; nothing, when it is empty.
+pub(crate) fn epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    text.trim().parse().map(Some).map_err(|_| {
+        let what = format!("{EPOCH} is `{}`, which is no number of seconds", text.escape_debug());
         Failure::usage(what).help("`git log -1 --format=%ct` prints one")
     })
+}
+
+/// Now, as RFC 3339 with nanoseconds.
+pub(crate) fn timestamp() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let whole = dram_build::rfc3339(i64::try_from(since.as_secs()).unwrap_or(0));
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), since.subsec_nanos())
 }
 
 /// The value that a build argument or variable without `=` takes.

@@ -1,8 +1,12 @@
 //! The command line. What a person reads under `--help` is written here and nowhere else.
 
+mod build;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use build::{Build, Legacy};
 
 /// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
 #[derive(Debug, Parser)]
@@ -20,7 +24,7 @@ pub(crate) enum Command {
     /// Assemble a self-contained release of a Mix or rebar3 project
     Release(Release),
     /// Build an image from a Dockerfile
-    Build(Build),
+    Build(Box<Build>),
     /// List the images in the store
     Images(Images),
     /// Show how an image came to be
@@ -109,59 +113,11 @@ pub(crate) enum LoadMode {
     Interactive,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Build {
-    /// Name the image; may be given several times
-    #[arg(short, long, value_name = "NAME[:TAG]")]
-    pub(crate) tag: Vec<String>,
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-    /// The stage to build [default: the last]
-    #[arg(long, value_name = "STAGE")]
-    pub(crate) target: Option<String>,
-    /// A value for an ARG; without `=`, the environment's
-    #[arg(long, value_name = "K=V")]
-    pub(crate) build_arg: Vec<String>,
-    /// What a name after FROM or --from stands for: a directory, docker-image://NAME, oci-layout://DIR[:TAG]
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) build_context: Vec<String>,
-    /// A value for `RUN --mount=type=secret`, from a file or an environment variable; it leaves no trace
-    #[arg(long, value_name = "id=ID[,src=FILE|env=NAME]")]
-    pub(crate) secret: Vec<String>,
-    /// An ssh agent for `RUN --mount=type=ssh`: the running one, or the one at that socket
-    #[arg(long, value_name = "default|ID[=SOCKET]")]
-    pub(crate) ssh: Vec<String>,
-    /// Allow commands what they otherwise may not: security.insecure, network.host
-    #[arg(long, value_name = "RIGHT")]
-    pub(crate) allow: Vec<String>,
-    /// Carry out every step, even if its result is remembered
-    #[arg(long)]
-    pub(crate) no_cache: bool,
-    /// The network that commands see
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) network: Network,
-    /// How to show what happens
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) progress: Progress,
-    /// Do not build, but say what could be better about the Dockerfile: --call=check
-    #[arg(long, conflicts_with = "call")]
-    pub(crate) check: bool,
-    /// Do not build, but `check` the Dockerfile, or show the `outline` of the target or all `targets`
-    #[arg(long, value_name = "METHOD[,format=json]")]
-    pub(crate) call: Option<String>,
-    /// Print what --check or --call says as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// The directory whose files COPY takes
-    #[arg(value_name = "CONTEXT")]
-    pub(crate) context: PathBuf,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Network {
     /// The host's
     #[default]
+    #[value(alias = "default")]
     Host,
     /// Nothing but a loopback device
     None,
@@ -176,6 +132,8 @@ pub(crate) enum Progress {
     Tty,
     /// One line after the other
     Plain,
+    /// One JSON document after the other, as BuildKit writes them
+    Rawjson,
     /// Nothing but the image's digest
     Quiet,
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use dram_build::{BuildError, LoadError, SaveError};
+use dram_build::{BuildError, ExportError, LoadError, SaveError};
 use dram_dockerfile::Diagnostic;
 use dram_sandbox::{Lack, SandboxError};
 use dram_store::StoreError;
@@ -261,6 +261,25 @@ impl From<SaveError> for Failure {
             SaveError::Store(error) => error.into(),
             error => Failure { causes: chain(&error), ..Failure::work("") },
         }
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Failure {
+        let help = match &error {
+            ExportError::Store(_) => None,
+            ExportError::InTheWay(_) => {
+                Some("remove it, or name another directory: dram replaces files, not what is in the way of them")
+            }
+            ExportError::Device(_) => Some("`--output type=tar,dest=FILE` takes devices along"),
+            ExportError::Destination { .. } | ExportError::Write { .. } => None,
+        };
+        let mut failure = match error {
+            ExportError::Store(error) => Failure::from(error),
+            error => Failure { causes: chain(&error), ..Failure::work("") },
+        };
+        failure.helps.extend(help.map(str::to_owned));
+        failure
     }
 }
 

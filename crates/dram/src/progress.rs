@@ -1,5 +1,8 @@
 //! What happens during a build, on standard error.
 
+mod base64;
+mod raw;
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +12,9 @@ use dram_build::{Event, StepAt};
 use dram_dockerfile::Plan;
 
 use crate::cli;
+use crate::failure::Remarks;
 use crate::format::plain;
+use crate::report;
 
 /// Shows events. Shared by all threads of a build.
 pub(crate) struct Progress {
@@ -22,6 +27,7 @@ pub(crate) struct Progress {
 enum Style {
     Tty,
     Plain,
+    Raw,
     Quiet,
 }
 
@@ -35,6 +41,8 @@ struct State {
     drawn: usize,
     remembered: usize,
     done: usize,
+    /// For programs that watch.
+    vertexes: raw::Vertexes,
 }
 
 impl Progress {
@@ -45,9 +53,12 @@ impl Progress {
             cli::Progress::Auto if std::io::stderr().is_terminal() && !dumb => Style::Tty,
             cli::Progress::Auto | cli::Progress::Plain => Style::Plain,
             cli::Progress::Tty => Style::Tty,
+            cli::Progress::Rawjson => Style::Raw,
             cli::Progress::Quiet => Style::Quiet,
         };
-        Progress { style, labels: labels(plan), state: Mutex::default() }
+        let labels = labels(plan);
+        let state = State { vertexes: raw::Vertexes::new(plan, &labels), ..State::default() };
+        Progress { style, labels, state: Mutex::new(state) }
     }
 
     /// Shows `event`.
@@ -56,6 +67,11 @@ impl Progress {
         match self.style {
             Style::Quiet => {}
             Style::Plain => write(&self.plain(&mut state, event)),
+            Style::Raw => {
+                write(&state.vertexes.line(&event));
+                // It counts too.
+                self.plain(&mut state, event);
+            }
             Style::Tty => {
                 let line = self.plain_unless_log(&mut state, event);
                 self.redraw(&mut state, &line);
@@ -67,8 +83,18 @@ impl Progress {
     pub(crate) fn end(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.running.clear();
-        if self.style == Style::Tty {
-            self.redraw(&mut state, "");
+        match self.style {
+            Style::Tty => self.redraw(&mut state, ""),
+            Style::Raw => write(&state.vertexes.end()),
+            Style::Plain | Style::Quiet => {}
+        }
+    }
+
+    /// Whether what is said to people is said: programs read the rest.
+    pub(crate) fn speaks(&self) -> bool {
+        match self.style {
+            Style::Tty | Style::Plain => true,
+            Style::Raw | Style::Quiet => false,
         }
     }
 
@@ -171,6 +197,15 @@ impl Progress {
             state.drawn += 1;
         }
         write(&out);
+    }
+}
+
+/// Shows warnings about a text in the style that was asked for.
+pub(crate) fn warnings(asked: cli::Progress, remarks: &Remarks) {
+    match asked {
+        cli::Progress::Quiet => {}
+        cli::Progress::Rawjson => write(&raw::warnings(remarks)),
+        cli::Progress::Auto | cli::Progress::Tty | cli::Progress::Plain => report::warnings(remarks),
     }
 }
 

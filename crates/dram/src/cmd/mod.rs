@@ -10,6 +10,7 @@ mod privilege;
 mod release;
 mod run;
 mod upgrade;
+mod whole;
 mod why;
 
 use std::process::ExitCode;

@@ -1,13 +1,14 @@
 //! `dram import`, `dram save`, `dram load`: images in and out of the store.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dram_build::Archive;
 use dram_store::Store;
 
 use super::say;
+use super::whole::write_whole;
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
@@ -57,26 +58,7 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
         dram_build::save_archive(&store, &images, Archive::Docker, &mut out, Path::new("standard output"))?;
         return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
     }
-    let new = beside(output);
-    let fail = |error: &io::Error| Failure::work(format!("cannot write `{}`", output.display())).because(error);
-    let file = File::create_new(&new).map_err(|error| fail(&error))?;
-    let mut out = BufWriter::new(file);
-    let saved = dram_build::save_archive(&store, &images, Archive::Docker, &mut out, output).map_err(Failure::from);
-    let saved = saved.and_then(|()| {
-        let synced = out.flush().and_then(|()| out.get_ref().sync_all());
-        synced.and_then(|()| fs::rename(&new, output)).map_err(|error| fail(&error))
-    });
-    if saved.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    saved
-}
-
-/// A name beside `path`: the old file stays whole until the new one is.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    path.with_file_name(name)
+    write_whole(output, &mut |out| Ok(dram_build::save_archive(&store, &images, Archive::Docker, out, output)?))
 }
 
 /// Reads images in.

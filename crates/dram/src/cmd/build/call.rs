@@ -101,7 +101,7 @@ pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<E
         return Ok(ExitCode::SUCCESS);
     }
     let contexts = named(args)?;
-    let mut settings = settings(args, build_args, &contexts);
+    let mut settings = settings(args, build_args, &contexts)?;
     settings.all_stages = call.method == Method::Check && settings.target.is_none();
     let known = |needs: &[Need]| known(ambient, needs, &settings, &contexts);
     let seen = Seen::new(&parsed, &settings, &known)?;

@@ -9,13 +9,23 @@ use std::path::{Path, PathBuf};
 
 use dram_build::{Given, Secret};
 
+use super::commands;
 use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
 
 /// What the command line gives to commands.
 pub(super) fn given(args: &cli::Build, build_args: &BTreeMap<String, String>) -> Result<Given, Failure> {
-    let mut given = Given { secrets: secrets(&args.secret)?, agents: agents(&args.ssh)?, ..Given::default() };
+    let mut given = Given {
+        secrets: secrets(&args.secret)?,
+        agents: agents(&args.ssh)?,
+        hosts: commands::hosts(args)?,
+        limits: commands::limits(args)?,
+        ..Given::default()
+    };
+    if let Some(size) = commands::shm_size(args)? {
+        given.shm_size = size;
+    }
     given.hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()).cloned();
     if let Some(name) = &given.hostname
         && (name.len() > 64 || name.contains(['\0', '\n', '\t', ' ']))

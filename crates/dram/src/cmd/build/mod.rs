@@ -1,22 +1,33 @@
 //! `dram build`: a Dockerfile becomes an image.
 
+mod annotations;
 mod call;
+mod commands;
+mod epoch;
 pub(crate) mod given;
+mod legacy;
+mod output;
 mod outside;
 mod place;
 mod planned;
+mod platform;
+mod result;
 mod source;
 mod words;
 
-use dram_build::{Cancel, Image, Options};
-use dram_image::Reference;
+use std::collections::BTreeSet;
+
+use dram_build::{Cancel, Image, Options, Snapshot};
+use dram_dockerfile::Plan;
+use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
+use self::output::{Asked, Made, Output};
 use self::outside::named;
 use self::place::place;
 use self::planned::plan;
-use self::source::context;
-use self::words::build_args;
+use self::source::{Source, context};
+use self::words::{build_args, labels};
 use super::{lacks, privilege, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
@@ -27,20 +38,29 @@ use crate::{find, report, signals};
 
 pub(super) use call::{Call, call};
 
-/// Builds the image and names it.
+/// Builds what was asked for, and writes it where it was asked for.
 pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {
-    let tags = args.tag.iter().map(|text| find::reference(text)).collect::<Result<Vec<_>, _>>()?;
-    let build_args = build_args(args)?;
-    let latest = ambient::latest(build_args.get("SOURCE_DATE_EPOCH").map(String::as_str))?;
+    let remarks = check(args)?;
+    let mut build_args = build_args(args)?;
     let (context, source) = context(args)?;
-    let contexts = named(args)?;
+    let asked = Asked {
+        time: epoch::take(&mut build_args, &source)?,
+        tags: args.tag.iter().map(|text| find::reference(text)).collect::<Result<_, _>>()?,
+        annotations: annotations::annotations(&args.annotation)?,
+    };
+    let outputs = output::outputs(args, &asked)?;
+    let labels = labels(args)?;
     let given = given::given(args, &build_args)?;
+    let contexts = named(args)?;
+    result::forget(args);
     let store = Store::open_to_write(ambient.store()?)?;
-    let place = place(args, &build_args);
+    let place = place(args, &build_args)?;
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
-    let host = ambient.host();
-    let progress = Progress::new(args.progress, &plan);
+    let progress = Progress::new(args.shown(), &plan);
+    if progress.speaks() {
+        remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
+    }
     let cancel = Cancel::default();
     signals::cancel_on_signal(cancel.clone())?;
     let network = match args.network {
@@ -51,45 +71,101 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         store: &store,
         context: &context,
         use_memory: !args.no_cache,
+        forgotten: forgotten(args, &plan)?,
         network,
-        host,
+        host: ambient.host(),
         given,
         place,
         clock: ambient::clock,
         remotes: &crate::remotes::Net,
         cancel,
     };
-    let tell = |event| progress.tell(event);
-    let built = dram_build::build(&plan, &outside, &options, &tell);
-    if built.is_err() {
-        progress.end();
+    let built = dram_build::build(&plan, &outside, &options, &|event| progress.tell(event));
+    let snapshot = built.map_err(|error| failed(error, &progress, &source))?;
+    let mut config = plan.stages[plan.target].config.clone();
+    config.config.labels.extend(labels);
+    let made = written(&store, &snapshot, &config, &outputs, &progress)?;
+    result::tell(args, made.last(), &platform::asked(args)?.to_string())?;
+    if progress.speaks() {
+        privilege::note_one_id(ambient, &plan);
+        lacks::warn(&dram_build::lacks(&store, &snapshot)?);
+        report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
     }
-    let snapshot = built.map_err(|error| {
-        let mut failure = Failure::build(error, &source.name, &source.text);
-        if progress.shows_output() {
-            failure.output.clear();
-        }
-        failure
-    })?;
-    let config = plan.stages[plan.target].config.clone();
-    let how = dram_build::Sealing { time: latest, ..Default::default() };
-    let sealed = dram_build::seal(&store, &snapshot, config, &how, &tell)?;
-    store.refs().set(&tags, &sealed.manifest)?;
-    progress.end();
-    if args.progress == cli::Progress::Quiet {
-        say(&format!("{}\n", sealed.manifest.digest));
-        return Ok(());
+    if let (cli::Progress::Quiet, Some(made), false) =
+        (args.shown(), made.last(), outputs.iter().any(Output::is_stdout))
+    {
+        say(&format!("{}\n", made.sealed.manifest.digest));
     }
-    privilege::note_one_id(ambient, &plan);
-    lacks::warn(&dram_build::lacks(&store, &snapshot)?);
-    let (remembered, done) = progress.counts();
-    let image = Image::open(&store, &sealed.manifest)?;
-    let names: Vec<String> = tags.iter().map(Reference::short).collect();
-    let named = if names.is_empty() { "built".to_owned() } else { format!("built {}", names.join(", ")) };
-    report::note(&format!(
-        "{named}: {}, {} compressed; {done} steps carried out, {remembered} remembered",
-        sealed.manifest.digest,
-        size(image.compressed_size())
-    ));
     Ok(())
+}
+
+/// Looks at what needs no file. Returns remarks.
+fn check(args: &cli::Build) -> Result<Vec<String>, Failure> {
+    if args.quiet && !matches!(args.progress, cli::Progress::Auto | cli::Progress::Quiet) {
+        return Err(Failure::usage("`--quiet` and `--progress` say different things").help("leave one of them out"));
+    }
+    legacy::check(&args.legacy)
+}
+
+/// The stages whose every step is to be carried out.
+fn forgotten(args: &cli::Build, plan: &Plan) -> Result<BTreeSet<usize>, Failure> {
+    let mut all = BTreeSet::new();
+    for name in args.no_cache_filter.iter().filter(|name| !name.is_empty()) {
+        let fitting = |(_, stage): &(usize, &dram_dockerfile::Stage)| stage.name.eq_ignore_ascii_case(name);
+        let before = all.len();
+        all.extend(plan.stages.iter().enumerate().filter(fitting).map(|(at, _)| at));
+        if all.len() == before {
+            let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+            let failure = Failure::usage(format!("`--no-cache-filter {name}`: the build has no stage of that name"));
+            return Err(match dram_dockerfile::nearest::nearest(name, names.iter().copied()) {
+                Some(near) => failure.help(format!("did you mean `{near}`?")),
+                None => failure.help(format!("its stages are {}", names.join(", "))),
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -> Failure {
+    progress.end();
+    let mut failure = Failure::build(error, &source.name, &source.text);
+    if progress.shows_output() {
+        failure.output.clear();
+    }
+    failure
+}
+
+/// Writes all outputs. Returns the images among them.
+fn written(
+    store: &Store,
+    snapshot: &Snapshot,
+    config: &ImageConfig,
+    outputs: &[Output],
+    progress: &Progress,
+) -> Result<Vec<Made>, Failure> {
+    let mut made = Vec::new();
+    let written = outputs.iter().try_for_each(|output| {
+        made.extend(output::write(store, snapshot, config, output, &|event| progress.tell(event))?);
+        Ok(())
+    });
+    progress.end();
+    written.map(|()| made)
+}
+
+/// `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps carried out, 5 remembered`.
+fn summary(
+    store: &Store,
+    outputs: &[Output],
+    made: Option<&Made>,
+    (remembered, done): (usize, usize),
+) -> Result<String, Failure> {
+    let steps = format!("{done} steps carried out, {remembered} remembered");
+    let places: Vec<String> = outputs.iter().filter_map(Output::place).collect();
+    let places = if places.is_empty() { String::new() } else { format!(", written to {}", places.join(" and ")) };
+    let Some(made) = made else { return Ok(format!("built{places}; {steps}")) };
+    let image = Image::open(store, &made.sealed.manifest)?;
+    let names: Vec<String> = made.names.iter().map(Reference::short).collect();
+    let named = if names.is_empty() { "built".to_owned() } else { format!("built {}", names.join(", ")) };
+    let (digest, size) = (made.sealed.manifest.digest, size(image.compressed_size()));
+    Ok(format!("{named}: {digest}, {size} compressed{places}; {steps}"))
 }

@@ -5,19 +5,20 @@ use std::path::Path;
 
 use dram_build::Place;
 
-use crate::ambient;
+use super::platform;
 use crate::cli;
+use crate::failure::Failure;
 
 /// The place that `args` name: real paths, so that it does not matter from where it is built.
-pub(super) fn place(args: &cli::Build, build_args: &BTreeMap<String, String>) -> Place {
+pub(super) fn place(args: &cli::Build, build_args: &BTreeMap<String, String>) -> Result<Place, Failure> {
     let file = args.file.clone().unwrap_or_else(|| args.context.join("Dockerfile"));
-    Place {
+    Ok(Place {
         dockerfile: real(&file),
         context: real(&args.context),
-        platform: format!("linux/{}", ambient::architecture()),
+        platform: platform::asked(args)?.to_string(),
         target: args.target.clone().unwrap_or_default(),
         build_args: build_args.clone(),
-    }
+    })
 }
 
 /// The real path; of what is no path, such as an address, its text without a name and password.

@@ -9,9 +9,10 @@ use dram_image::ImageConfig;
 use dram_store::Store;
 
 use super::outside::outside;
+use super::platform;
 use super::source::Source;
 use crate::failure::{Failure, Remarks};
-use crate::{ambient, cli, report};
+use crate::{cli, progress};
 
 /// Reads the Dockerfile, finds what it needs from outside, and plans. Warnings are shown; errors all at once.
 pub(super) fn plan(
@@ -22,7 +23,7 @@ pub(super) fn plan(
     contexts: &BTreeMap<String, String>,
 ) -> Result<(Plan, BTreeMap<String, Outside>), Failure> {
     let parsed = dram_dockerfile::parse(&source.bytes);
-    let settings = settings(args, build_args, contexts);
+    let settings = settings(args, build_args, contexts)?;
     let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
     let found = |(name, outside): (&String, &Outside)| match outside {
         Outside::Image(image) => Some((name.clone(), image.config.value().clone())),
@@ -42,8 +43,9 @@ pub(super) fn plan(
     };
     let remarks = lint::check(&subject, remarks);
     let Some(plan) = plan.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
-    if !remarks.is_empty() && args.progress != cli::Progress::Quiet {
-        report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks });
+    if !remarks.is_empty() {
+        let remarks = Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks };
+        progress::warnings(args.shown(), &remarks);
     }
     Ok((plan, outside))
 }
@@ -53,17 +55,18 @@ pub(super) fn settings(
     args: &cli::Build,
     build_args: BTreeMap<String, String>,
     contexts: &BTreeMap<String, String>,
-) -> Settings {
-    Settings {
+) -> Result<Settings, Failure> {
+    let (own, asked) = (platform::own(), platform::asked(args)?);
+    Ok(Settings {
         target: args.target.clone(),
         all_stages: false,
         build_args,
         contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
-        os: "linux".to_owned(),
-        architecture: ambient::architecture().to_owned(),
-        variant: None,
-        builder: None,
-    }
+        builder: Some(own).filter(|own| *own != asked),
+        os: asked.os,
+        architecture: asked.architecture,
+        variant: Some(asked.variant).filter(|variant| !variant.is_empty()),
+    })
 }
 
 /// The stages, what they need from outside, and what there is to say about them.

@@ -17,3 +17,16 @@ pub(super) fn build_args(args: &cli::Build) -> Result<BTreeMap<String, String>, 
     }
     Ok(all)
 }
+
+/// What `--label` gives; without `=` it is empty.
+pub(super) fn labels(args: &cli::Build) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for text in &args.label {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(Failure::usage(format!("`--label {text}` has no name")));
+        }
+        all.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(all)
+}

@@ -1,0 +1,129 @@
+//! Annotations of an image, as `--annotation` and `--output` write them.
+
+use std::collections::BTreeMap;
+
+use dram_dockerfile::Platform;
+
+use crate::ambient;
+use crate::failure::Failure;
+
+/// What an annotation is written on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Side {
+    /// The manifest.
+    Manifest,
+    /// What points to the manifest.
+    Descriptor,
+}
+
+/// Annotations by where they go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Annotations(BTreeMap<Side, BTreeMap<String, String>>);
+
+impl Annotations {
+    /// Sets one.
+    pub(super) fn set(&mut self, side: Side, key: &str, value: &str) {
+        self.0.entry(side).or_default().insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Takes out all of one side.
+    pub(super) fn take(&mut self, side: Side) -> BTreeMap<String, String> {
+        self.0.remove(&side).unwrap_or_default()
+    }
+}
+
+/// Reads `[TYPE[,TYPE]:]KEY=VALUE`, once for each `--annotation`.
+pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
+    let mut all = Annotations::default();
+    for text in texts {
+        let wrong = |why: &str| {
+            let failure = Failure::usage(format!("`--annotation {text}`: {why}"));
+            failure.help("`--annotation KEY=VALUE`, or `--annotation manifest-descriptor:KEY=VALUE`")
+        };
+        let (key, value) = text.split_once('=').ok_or_else(|| wrong("it is not KEY=VALUE"))?;
+        let (sides, name) = key.split_once(':').unwrap_or(("manifest", key));
+        if name.is_empty() {
+            return Err(wrong("it has no name"));
+        }
+        for side in sides.split(',') {
+            all.set(self::side(side).map_err(|why| wrong(&why))?, name, value);
+        }
+    }
+    Ok(all)
+}
+
+/// Reads a key of `--output`: `annotation.NAME`, `annotation-TYPE.NAME`, either with `[PLATFORM]`. Returns the side and
+/// the name, or why it is none.
+pub(super) fn key(text: &str) -> Result<(Side, &str), String> {
+    let (kind, name) = text.split_once('.').unwrap_or((text, ""));
+    let kind = match kind.strip_prefix("annotation") {
+        Some("") => "manifest".to_owned(),
+        Some(rest) if rest.starts_with('[') => format!("manifest{rest}"),
+        Some(rest) if rest.starts_with('-') => rest[1..].to_owned(),
+        Some(_) | None => return Err(format!("there is no key `{text}`")),
+    };
+    if name.is_empty() {
+        return Err(format!("`{text}` names no annotation"));
+    }
+    Ok((side(&kind)?, name))
+}
+
+/// Reads `manifest`, `manifest-descriptor` and the like, with a platform in brackets, which must be this one.
+fn side(text: &str) -> Result<Side, String> {
+    let (kind, platform) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
+        Some((kind, platform)) => (kind, Some(platform)),
+        None => (text, None),
+    };
+    if let Some(platform) = platform {
+        let here = Platform::parse(platform).is_some_and(|platform| platform.architecture == ambient::architecture());
+        if !here {
+            return Err(format!("the image is not for the platform `{platform}`"));
+        }
+    }
+    match kind {
+        "manifest" => Ok(Side::Manifest),
+        "manifest-descriptor" => Ok(Side::Descriptor),
+        "index" | "index-descriptor" => {
+            Err(format!("`{kind}` needs an index of several platforms, and the image is for one"))
+        }
+        other => Err(format!("there is no annotation type `{other}`: it is manifest or manifest-descriptor")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_go_where_their_type_says() {
+        let texts = ["a=1", "manifest:b=2", "manifest-descriptor:c=x=y", "manifest,manifest-descriptor:d="];
+        let mut all = annotations(&texts.map(str::to_owned)).unwrap();
+        let pairs =
+            |side: BTreeMap<String, String>| side.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
+        assert_eq!(pairs(all.take(Side::Manifest)), ["a=1", "b=2", "d="]);
+        assert_eq!(pairs(all.take(Side::Descriptor)), ["c=x=y", "d="]);
+    }
+
+    #[test]
+    fn what_is_no_annotation_is_refused() {
+        for (text, want) in [
+            ("a", "KEY=VALUE"),
+            ("=1", "no name"),
+            ("index:a=1", "several platforms"),
+            ("manifst:a=1", "no annotation type `manifst`"),
+            ("manifest[linux/none]:a=1", "not for the platform"),
+        ] {
+            let failure = annotations(&[text.to_owned()]).unwrap_err();
+            assert!(failure.causes[0].contains(want), "{text}: {:?}", failure.causes);
+        }
+    }
+
+    #[test]
+    fn keys_of_an_output_name_side_and_annotation() {
+        assert_eq!(key("annotation.org.x"), Ok((Side::Manifest, "org.x")));
+        assert_eq!(key("annotation-manifest-descriptor.org.x"), Ok((Side::Descriptor, "org.x")));
+        for text in ["annotation", "annotations.a", "annotation-index.a", "annotation."] {
+            assert!(key(text).is_err(), "{text}");
+        }
+    }
+}

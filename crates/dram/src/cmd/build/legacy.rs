@@ -1,0 +1,184 @@
+//! Options of `docker build` that make no sense without a daemon: what asks for nothing is passed over, what asks for
+//! something else than is done is refused by name, with what to do instead.
+
+use crate::cli::Legacy;
+use crate::failure::Failure;
+
+/// Fails for what cannot be had. Returns remarks about what has no effect.
+pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
+    // Every field is looked at, so that a new one does not compile until it is.
+    let Legacy {
+        load: _,
+        push,
+        pull,
+        squash,
+        // Nothing is left over, and nothing is sent: as asked, whatever was asked.
+        rm: _,
+        force_rm: _,
+        compress: _,
+        disable_content_trust: _,
+        builder,
+        sbom,
+        provenance,
+        attest,
+        cache_from,
+        cache_to,
+        cgroup_parent,
+        isolation,
+        security_opt,
+        memory,
+        memory_swap,
+        cpu_shares,
+        cpu_period,
+        cpu_quota,
+        cpuset_cpus,
+        cpuset_mems,
+    } = legacy;
+    if *push {
+        return Err(refused("--push", "pushing is not supported yet").help(
+            "write the image out with `--output type=oci,dest=image.tar`, then \
+             `skopeo copy oci-archive:image.tar docker://HOST/NAME:TAG`",
+        ));
+    }
+    if *squash {
+        return Err(refused("--squash", "layers are not put together")
+            .help("end the Dockerfile with `FROM scratch` and `COPY --from=STAGE / /`"));
+    }
+    let limits = [
+        ("--memory", memory, "MemoryMax=1G"),
+        ("--memory-swap", memory_swap, "MemorySwapMax=1G"),
+        ("--cpu-shares", cpu_shares, "CPUWeight=50"),
+        ("--cpu-period", cpu_period, "CPUQuota=200%"),
+        ("--cpu-quota", cpu_quota, "CPUQuota=200%"),
+        ("--cpuset-cpus", cpuset_cpus, "AllowedCPUs=0-3"),
+        ("--cpuset-mems", cpuset_mems, "AllowedMemoryNodes=0"),
+    ];
+    for (option, given, property) in limits {
+        if given.as_deref().is_some_and(|value| !value.is_empty() && value != "0") {
+            let help = format!("bound all of the build: `systemd-run --scope -p {property} dram build …`");
+            return Err(refused(option, "control groups are the service manager's").help(help));
+        }
+    }
+    other_machinery(builder.as_deref(), isolation.as_deref(), cgroup_parent.as_deref(), security_opt)?;
+    attestations(sbom.as_deref(), provenance.as_deref(), attest)?;
+    Ok(no_effect(*pull, cache_from, cache_to))
+}
+
+fn refused(option: &str, why: &str) -> Failure {
+    Failure::usage(format!("`{option}` is not supported: {why}"))
+}
+
+fn other_machinery(
+    builder: Option<&str>,
+    isolation: Option<&str>,
+    cgroup_parent: Option<&str>,
+    security_opt: &[String],
+) -> Result<(), Failure> {
+    let named = |value: Option<&str>| value.is_some_and(|value| !value.is_empty() && value != "default");
+    if named(builder) {
+        return Err(refused("--builder", "there are no builders, dram builds here").help("leave it out"));
+    }
+    if named(isolation) {
+        return Err(refused("--isolation", "commands are always isolated in the same way").help("leave it out"));
+    }
+    if named(cgroup_parent) {
+        return Err(refused("--cgroup-parent", "control groups are the service manager's")
+            .help("`systemd-run --scope --slice=SLICE dram build …`"));
+    }
+    match security_opt.first() {
+        None => Ok(()),
+        Some(_) => Err(refused("--security-opt", "commands always run under dram's own profile").help(
+            "leave it out; a command that needs more says `RUN --security=insecure`, allowed with \
+             `--allow security.insecure`",
+        )),
+    }
+}
+
+fn attestations(sbom: Option<&str>, provenance: Option<&str>, attest: &[String]) -> Result<(), Failure> {
+    let off = |value: &str| ["", "false", "0", "f", "F", "FALSE", "False", "disabled=true"].contains(&value);
+    let help = "leave it out, or give it `false`; tools such as `syft` describe an image that was written out with \
+                `--output type=oci,dest=image.tar`";
+    for (option, value) in [("--sbom", sbom), ("--provenance", provenance)] {
+        if value.is_some_and(|value| !off(value)) {
+            return Err(refused(option, "images are made without attestations").help(help));
+        }
+    }
+    let on = |text: &&String| !text.split(',').any(|field| field.trim() == "disabled=true");
+    match attest.iter().find(on) {
+        Some(_) => Err(refused("--attest", "images are made without attestations").help(help)),
+        None => Ok(()),
+    }
+}
+
+/// What changes how long a build takes, and not what comes out, is no reason to stop.
+fn no_effect(pull: bool, cache_from: &[String], cache_to: &[String]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if pull {
+        remarks.push(
+            "`--pull` has no effect: images are those of the store; `dram load` and `dram import` bring newer ones"
+                .to_owned(),
+        );
+    }
+    for (option, given) in [("--cache-from", cache_from), ("--cache-to", cache_to)] {
+        if !given.is_empty() {
+            remarks.push(format!(
+                "`{option}` has no effect: the store remembers every step; keep its directory (`--store`) between builds"
+            ));
+        }
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn checked(words: &[&str]) -> Result<Vec<String>, Failure> {
+        let line = ["dram", "build"].iter().chain(words).chain(&["."]);
+        let Command::Build(args) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+        check(&args.legacy)
+    }
+
+    #[test]
+    fn what_asks_for_nothing_is_passed_over() {
+        for words in [
+            &["--rm", "--force-rm", "--compress", "--load"][..],
+            &["--rm=false", "--push=false", "--pull=false", "--squash=false"],
+            &["--provenance=false", "--sbom=false", "--attest", "type=provenance,disabled=true"],
+            &["--builder", "default", "--isolation=default", "--cgroup-parent", "", "-m", "0"],
+        ] {
+            assert_eq!(checked(words).unwrap(), Vec::<String>::new(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_with_what_to_do() {
+        for words in [
+            &["--push"][..],
+            &["--squash"],
+            &["-m", "1g"],
+            &["--memory-swap=1g"],
+            &["-c", "512"],
+            &["--cpuset-cpus", "0-1"],
+            &["--builder", "remote"],
+            &["--isolation", "hyperv"],
+            &["--cgroup-parent", "build.slice"],
+            &["--security-opt", "seccomp=unconfined"],
+            &["--sbom=true"],
+            &["--provenance", "mode=max"],
+            &["--attest", "type=sbom"],
+        ] {
+            let failure = checked(words).unwrap_err();
+            assert_eq!((failure.code(), failure.helps.len()), (2, 1), "{words:?}");
+            assert!(failure.causes[0].contains("is not supported"), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        assert_eq!(checked(&["--pull", "--cache-from", "type=gha", "--cache-to=type=inline"]).unwrap().len(), 3);
+    }
+}

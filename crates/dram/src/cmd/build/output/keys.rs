@@ -1,0 +1,161 @@
+//! The keys of `--output`, as BuildKit's exporters have them.
+
+use std::collections::BTreeMap;
+
+use dram_dockerfile::nearest::nearest;
+
+use crate::failure::Failure;
+
+/// What is written after `--output`.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    /// As the user wrote it.
+    text: String,
+    values: BTreeMap<String, String>,
+}
+
+/// What every output knows.
+const ALL: &[&str] = &["type", "dest", "source-date-epoch", "tar"];
+/// What the files of a build know.
+const FILES: &[&str] = &["attestation-prefix", "platform-split", "mode"];
+/// What an image knows.
+const IMAGE: &[&str] = &[
+    "name",
+    "push",
+    "push-by-digest",
+    "registry.insecure",
+    "unpack",
+    "store",
+    "dangling-name-prefix",
+    "danging-name-empty-only",
+    "name-canonical",
+    "oci-mediatypes",
+    "oci-artifact",
+    "attestation-inline",
+    "prefer-nondist-layers",
+    "compression",
+    "compression-level",
+    "force-compression",
+    "rewrite-timestamp",
+    "context",
+];
+
+impl Keys {
+    /// Reads `KEY=VALUE,…`, with fields in double quotes where a value has a comma.
+    pub(super) fn read(text: &str) -> Result<Keys, Failure> {
+        let mut keys = Keys { text: text.to_owned(), values: BTreeMap::new() };
+        for field in fields(text).ok_or_else(|| keys.wrong("a quote is not closed"))? {
+            let Some((key, value)) = field.split_once('=') else {
+                let failure = keys.wrong(&format!("`{field}` is not KEY=VALUE"));
+                return Err(failure.help("`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`"));
+            };
+            let key = key.trim();
+            // The name of an annotation is the user's own.
+            let is_own = key.starts_with("annotation");
+            keys.values.insert(if is_own { key.to_owned() } else { key.to_lowercase() }, value.to_owned());
+        }
+        Ok(keys)
+    }
+
+    /// The failure that `what` is wrong with it.
+    pub(super) fn wrong(&self, what: &str) -> Failure {
+        Failure::usage(format!("`--output {}`: {what}", self.text))
+    }
+
+    /// Whether `key` has a value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|value| !value.is_empty())
+    }
+
+    /// Takes the value of `key` out, if it is there and not empty.
+    pub(super) fn take(&mut self, key: &str) -> Option<String> {
+        self.values.remove(key).filter(|value| !value.is_empty())
+    }
+
+    /// Takes `key` out: whether it is set. Written without a value it is, as in BuildKit.
+    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, Failure> {
+        let Some(value) = self.values.remove(key) else { return Ok(None) };
+        match value.as_str() {
+            "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+            other => Err(self.wrong(&format!("`{key}={other}` is neither true nor false"))),
+        }
+    }
+
+    /// Takes the number `key` out.
+    pub(super) fn number(&mut self, key: &str) -> Result<Option<i64>, Failure> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| self.wrong(&format!("`{key}={value}` is no number")))
+    }
+
+    /// Takes all keys out that start with `start`.
+    pub(super) fn starting(&mut self, start: &str) -> Vec<(String, String)> {
+        let (with, without) = std::mem::take(&mut self.values).into_iter().partition(|(key, _)| key.starts_with(start));
+        self.values = without;
+        BTreeMap::into_iter(with).collect()
+    }
+
+    /// Fails when a key is left: nothing reads it.
+    pub(super) fn end(self, kind: &str) -> Result<(), Failure> {
+        let Some(key) = self.values.keys().next() else { return Ok(()) };
+        let is_image = ["image", "oci", "docker"].contains(&kind);
+        let (own, other) = if is_image { (IMAGE, FILES) } else { (FILES, IMAGE) };
+        if other.contains(&key.as_str()) || own.contains(&key.as_str()) || ALL.contains(&key.as_str()) {
+            return Err(self.wrong(&format!("`{key}` has no meaning for `type={kind}`")));
+        }
+        let known = own.iter().chain(ALL).copied();
+        let failure = self.wrong(&format!("there is no key `{key}`"));
+        Err(match nearest(key, known) {
+            Some(near) => failure.help(format!("did you mean `{near}`?")),
+            None => failure,
+        })
+    }
+}
+
+/// The fields of a line of comma-separated values; `None` when a quote is not closed.
+fn fields(text: &str) -> Option<Vec<String>> {
+    let mut fields = vec![String::new()];
+    let mut letters = text.chars().peekable();
+    let mut quoted = false;
+    while let Some(letter) = letters.next() {
+        let field = fields.last_mut().expect("there is always one");
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                field.push('"');
+            }
+            '"' if quoted || field.is_empty() => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            letter => field.push(letter),
+        }
+    }
+    (!quoted).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_cut_at_commas_outside_of_quotes() {
+        let table: [(&str, &[&str]); 4] = [
+            ("type=oci,dest=a", &["type=oci", "dest=a"]),
+            (r#"type=image,"name=a,b""#, &["type=image", "name=a,b"]),
+            (r#""a=say ""x""",b=c"#, &[r#"a=say "x""#, "b=c"]),
+            (r#"a=b"c"#, &[r#"a=b"c"#]),
+        ];
+        for (text, want) in table {
+            assert_eq!(fields(text).unwrap(), want, "{text}");
+        }
+        assert_eq!(fields(r#""a=b"#), None);
+    }
+
+    #[test]
+    fn a_key_that_nobody_reads_is_an_error() {
+        let end = |text: &str, kind| Keys::read(text).unwrap().end(kind).unwrap_err();
+        assert_eq!(end("desst=a", "local").helps, ["did you mean `dest`?"]);
+        assert!(end("compression=gzip", "tar").causes[0].contains("has no meaning for `type=tar`"));
+        assert!(Keys::read("a=1").unwrap().flag("a").unwrap().unwrap());
+        assert!(Keys::read("a=maybe").unwrap().flag("a").is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! `--output`: where the result of a build goes, and in which form.
+
+mod keys;
+mod parse;
+mod write;
+
+use std::path::PathBuf;
+
+use dram_build::Sealing;
+use dram_image::Reference;
+
+pub(super) use self::parse::{Asked, outputs};
+pub(super) use self::write::{Made, write};
+
+/// One place that the result goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Output {
+    /// An image.
+    Image {
+        /// How it is written down.
+        how: Box<Sealing>,
+        /// Its names.
+        names: Vec<Reference>,
+        /// Where it goes.
+        to: Goal,
+    },
+    /// The files, into a directory.
+    Local {
+        /// The directory.
+        dest: PathBuf,
+        /// The time that they get, in seconds since 1970.
+        time: Option<i64>,
+    },
+    /// The files, as a tar.
+    Tar {
+        /// The file.
+        dest: Dest,
+        /// The time that they get, in seconds since 1970.
+        time: i64,
+    },
+    /// Nothing: the steps are carried out and remembered.
+    Nothing,
+}
+
+/// Where an image goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// Into the store, where its names lead to it.
+    Store,
+    /// Into the store, without a name.
+    Nameless,
+    /// Into an archive; whether one that `docker load` reads.
+    Archive(Dest, dram_build::Archive),
+    /// Into an OCI layout.
+    Layout(PathBuf),
+}
+
+/// A file, or standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Dest {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Output {
+    /// Whether it goes to standard output.
+    pub(super) fn is_stdout(&self) -> bool {
+        match self {
+            Output::Image { to: Goal::Archive(dest, _), .. } | Output::Tar { dest, .. } => *dest == Dest::Stdout,
+            Output::Image { to: Goal::Store | Goal::Nameless | Goal::Layout(_), .. }
+            | Output::Local { .. }
+            | Output::Nothing => false,
+        }
+    }
+
+    /// The place beside the store that it goes to, in words.
+    pub(super) fn place(&self) -> Option<String> {
+        let file = |dest: &Dest| match dest {
+            Dest::Stdout => "standard output".to_owned(),
+            Dest::File(path) => path.display().to_string(),
+        };
+        match self {
+            Output::Image { to: Goal::Store | Goal::Nameless, .. } | Output::Nothing => None,
+            Output::Image { to: Goal::Layout(path), .. } | Output::Local { dest: path, .. } => {
+                Some(path.display().to_string())
+            }
+            Output::Image { to: Goal::Archive(dest, _), .. } | Output::Tar { dest, .. } => Some(file(dest)),
+        }
+    }
+}
