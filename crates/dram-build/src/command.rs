@@ -19,7 +19,7 @@ impl Doing<'_> {
         let mut keys = Vec::new();
         if let Some(inputs) = by_snapshots(&run.mounts, &origins) {
             let fast = key::run(run, below, &around, &inputs);
-            if options.use_memory
+            if self.uses_memory()
                 && let Some(record) = self.recalled(std::slice::from_ref(&fast))?
             {
                 return Ok(record);

@@ -68,8 +68,15 @@ pub(crate) struct Doing<'a> {
 
 impl Doing<'_> {
     /// Whether remembered steps count here.
-    fn uses_memory(&self) -> bool {
-        self.world.options.use_memory && !self.world.options.forgotten.contains(&self.at.stage)
+    pub(crate) fn uses_memory(&self) -> bool {
+        self.forced().is_none()
+    }
+
+    /// The option that wants everything here carried out.
+    fn forced(&self) -> Option<&'static str> {
+        let options = self.world.options;
+        let filtered = || options.forgotten.contains(&self.at.stage).then_some("--no-cache-filter");
+        if options.use_memory { filtered() } else { Some("--no-cache") }
     }
 
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
@@ -115,7 +122,7 @@ impl Doing<'_> {
         if self.world.options.cancel.is_thrown() {
             return Err(BuildError::Cancelled);
         }
-        let why = self.world.ledger.started(self.at, keys, !self.uses_memory());
+        let why = self.world.ledger.started(self.at, keys, self.forced());
         (self.tell)(Event::Started(self.at, why));
         let done = self.carried_out(keys, carry_out);
         self.world.ledger.ended(

@@ -137,7 +137,7 @@ fn unseen(old: &StepNote, now: &Inputs<'_>) -> Cause {
 /// What explains more comes first.
 fn rank(cause: &Cause) -> u8 {
     match cause {
-        Cause::NoCache
+        Cause::NoCache { .. }
         | Cause::First { .. }
         | Cause::Unread
         | Cause::Gone

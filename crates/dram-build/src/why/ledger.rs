@@ -115,10 +115,13 @@ impl<'a> Ledger<'a> {
         self.notes().steps.insert(at, Note { keys, outcome, started, took, why, left });
     }
 
-    /// A step with `keys` is about to be carried out. Returns why: `forced` when nothing remembered was wanted.
-    pub(crate) fn started(&self, at: StepAt, keys: &[Arc<Key>], forced: bool) -> Why {
+    /// A step with `keys` is about to be carried out. Returns why. `forced` is the option that wants nothing remembered.
+    pub(crate) fn started(&self, at: StepAt, keys: &[Arc<Key>], forced: Option<&str>) -> Why {
         let mut notes = self.notes();
-        let why = if forced { Why::only(Cause::NoCache) } else { self.why(&notes, at, keys) };
+        let why = match forced {
+            Some(option) => Why::only(Cause::NoCache { option: option.to_owned() }),
+            None => self.why(&notes, at, keys),
+        };
         let (started, took) = ((self.clock)(), Duration::ZERO);
         let (keys, outcome, left) = (keys.to_vec(), Outcome::Stopped, None);
         notes.steps.insert(at, Note { keys, outcome, started, took, why: why.clone(), left });

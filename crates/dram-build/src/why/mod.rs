@@ -29,7 +29,10 @@ pub struct Why {
 #[serde(tag = "cause", rename_all = "kebab-case")]
 pub enum Cause {
     /// What is remembered was not to be used.
-    NoCache,
+    NoCache {
+        /// The option that says so.
+        option: String,
+    },
     /// Nothing is known of an earlier time.
     First {
         /// Whether something was known of places that has been removed.
@@ -158,7 +161,7 @@ impl fmt::Display for Why {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::NoCache => f.write_str("--no-cache"),
+            Cause::NoCache { option } => f.write_str(option),
             Cause::First { pruned: false } => f.write_str("first build of this step"),
             Cause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
             Cause::Unread => f.write_str("what was noted the last time cannot be read"),

@@ -57,6 +57,43 @@ fn every_miss_says_why() {
     for step in ["[base 2/2]", "[builder 2/3]", "[stage-2 1/4]", "[stage-2 4/4]"] {
         assert_eq!(of(&none, step), "--no-cache", "{none}");
     }
+    let some = store.build(&context).args(["--no-cache-filter", "builder"]).ok();
+    assert_eq!(of(&some, "[base 2/2]"), "CACHED", "{some}");
+    for step in ["[builder 1/3]", "[builder 2/3]", "[builder 3/3]"] {
+        assert_eq!(of(&some, step), "--no-cache-filter", "{some}");
+    }
+    assert_eq!(of(&some, "[stage-2 1/4]"), "CACHED", "{some}");
+    valid_image(&store, "demo:latest");
+}
+
+/// What a command sees mounted is an input like what a copy takes, and is told by the place it is seen at.
+#[test]
+fn files_in_mounts_are_told() {
+    let dockerfile = "\
+FROM parity-base AS made
+ARG NOTE
+COPY one /files/one
+RUN echo two > /files/two
+FROM parity-base
+RUN --mount=target=/context cat /context/dir/* > /one
+RUN --mount=from=made,source=/files,target=/made cat /made/* > /both
+";
+    let (store, context) = (Store::with_base(), Context::new(dockerfile).file("one", "1\n").file("dir/a", "a\n"));
+    store.build(&context).ok();
+    // The stage is made again, and holds the same files.
+    let note = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
+    assert_eq!(of(&note, "[made 3/3]"), "ARG NOTE=1 is new");
+    assert_eq!(of(&note, "[stage-1 2/2]"), "CACHED", "{note}");
+    context.write("one", "one\n");
+    let one = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
+    assert_eq!(of(&one, "[stage-1 1/2]"), "changed one in the mount /context");
+    assert_eq!(of(&one, "[stage-1 2/2]"), "changed files/one in the mount /made");
+    let edited = dockerfile.replace("target=/made", "target=/made,rw");
+    context.write("Dockerfile", &edited);
+    let edited = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
+    assert_eq!(of(&edited, "[stage-1 2/2]"), "--mount on /made bind ro → bind rw");
+    let words = ["--build-arg", "NOTE=1", "--no-cache-filter", "stage-1"];
+    assert_eq!(of(&store.build(&context).args(words).ok(), "[stage-1 2/2]"), "--no-cache-filter");
     valid_image(&store, "demo:latest");
 }
 
