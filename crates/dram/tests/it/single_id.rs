@@ -154,7 +154,7 @@ const GIVEN: &str = "\
 FROM parity-base
 COPY dir /srv/
 COPY --chown=app:staff dir /again/
-RUN cp /again/a /again/new && chown app:staff /again/new && mv /again/new /again/a && chown 0:0 /again/b/c && chown root /again
+RUN sed -i s/a/x/ /again/a && chown 0:0 /again/b/c && chown root:root /again
 RUN chown -R 5:6 /srv && chgrp staff /tmp && chown app /usr/share/base/two && cd /usr/share && chown :8 base/deep/er
 RUN mkdir -m 2775 /shared && touch /shared/new /shared/set && chown app:staff /shared /shared/new && mv /shared/new /shared/kept \\
  && chown 3:4 /shared/set && chmod 6755 /shared/set && ln /shared/set /set && cp -p /bin/busybox /own && chmod u+s /own && chown 9 /own \\
