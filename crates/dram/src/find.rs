@@ -2,7 +2,7 @@
 
 use dram_build::Image;
 use dram_dockerfile::nearest::nearest;
-use dram_image::{Descriptor, MediaType, Reference};
+use dram_image::{Descriptor, Digest, Manifest, MediaType, Reference};
 use dram_store::Store;
 
 use crate::failure::Failure;
@@ -12,7 +12,8 @@ pub(crate) fn reference(text: &str) -> Result<Reference, Failure> {
     text.parse().map_err(|error: dram_image::ReferenceError| Failure::usage(error.to_string()))
 }
 
-/// The image that `text` names: `NAME[:TAG]`, or the digest of its manifest, whole or its first 12 digits and more.
+/// The image that `text` names: `NAME[:TAG]`, or the digest of its manifest or configuration, whole or its first
+/// 12 digits and more.
 pub(crate) fn image(store: &Store, text: &str) -> Result<Image, Failure> {
     match descriptor(store, text)? {
         Some(descriptor) => Ok(Image::open(store, &descriptor)?),
@@ -32,14 +33,27 @@ pub(crate) fn descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>
     if !is_digest {
         return Ok(None);
     }
-    let mut fitting = store.blobs().all()?.into_iter().filter(|(digest, _)| digest.hex().starts_with(hex));
-    match (fitting.next(), fitting.next()) {
-        (Some((digest, size)), None) => {
-            let descriptor = Descriptor::new(MediaType::MANIFEST, digest, size);
-            Ok(Image::open(store, &descriptor).is_ok().then_some(descriptor))
-        }
-        (_, _) => Ok(None),
+    let all = store.blobs().all()?;
+    let mut fitting = all.iter().filter(|(digest, _)| digest.hex().starts_with(hex));
+    let (Some(&(digest, size)), None) = (fitting.next(), fitting.next()) else { return Ok(None) };
+    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, size);
+    match Image::open(store, &descriptor) {
+        Ok(_) => Ok(Some(descriptor)),
+        Err(_) => Ok(by_configuration(store, &all, &digest)),
     }
+}
+
+/// A manifest whose configuration is `wanted`: engines call that digest the image's id.
+fn by_configuration(store: &Store, blobs: &[(Digest, u64)], wanted: &Digest) -> Option<Descriptor> {
+    // A manifest of more than this has thousands of layers.
+    const LARGEST: u64 = 1 << 20;
+    let small = blobs.iter().filter(|(_, size)| *size <= LARGEST);
+    let descriptors = small.map(|(digest, size)| Descriptor::new(MediaType::MANIFEST, *digest, *size));
+    let mut images = descriptors.filter(|descriptor| {
+        let manifest = store.blobs().document::<Manifest>(descriptor);
+        manifest.is_ok_and(|manifest| manifest.value().config.digest == *wanted)
+    });
+    images.find(|descriptor| Image::open(store, descriptor).is_ok())
 }
 
 /// The failure for a name that nothing has.

@@ -1,6 +1,5 @@
 //! What happens during a build, on standard error.
 
-mod base64;
 mod raw;
 
 use std::collections::BTreeMap;

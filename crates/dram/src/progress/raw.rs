@@ -8,9 +8,9 @@ use dram_dockerfile::{Diagnostic, Plan};
 use dram_image::Digest;
 use serde_json::{Value, json};
 
-use super::base64::base64;
 use crate::ambient;
 use crate::failure::Remarks;
+use crate::format::base64;
 
 /// The steps of a plan as BuildKit's vertexes.
 #[derive(Default)]

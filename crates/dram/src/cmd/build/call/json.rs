@@ -9,6 +9,7 @@ use dram_dockerfile::{Diagnostic, Dockerfile, Severity, rules};
 use serde::Serialize;
 
 use crate::cmd::build::source::Source;
+use crate::format::base64;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -252,36 +253,6 @@ fn wanted(all: &[Wanted]) -> Vec<OneWanted<'_>> {
     rows
 }
 
-/// Base 64 with padding (RFC 4648).
-fn base64(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let at = |place: usize| u32::from(three.get(place).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for place in 0..4 {
-            let letter = LETTERS[(bits >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= three.len() { char::from(letter) } else { '=' });
-        }
-    }
-    out
-}
-
 fn pretty(value: &impl Serialize) -> String {
     format!("{}\n", serde_json::to_string_pretty(value).expect("plain data becomes JSON"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base_64() {
-        // The vectors of RFC 4648.
-        let table =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
-        for (text, expected) in table {
-            assert_eq!(base64(text.as_bytes()), expected);
-        }
-    }
 }
