@@ -8,6 +8,7 @@ mod errors;
 mod house;
 mod images;
 mod mounts;
+mod outputs;
 mod parity;
 mod portable;
 mod readme;
