@@ -60,6 +60,7 @@ needs_test() {
   need podman podman
   need procps pgrep
   need uidmap newuidmap
+  need openssh-client ssh-agent
   compgen -G '/lib/ld-musl-*' >/dev/null || missing+=(musl)
   need xz-utils xz
   need zstd zstd

@@ -1,5 +1,6 @@
 //! A command in an image's file system: what `RUN` and `dram run` share.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dram_image::TreePath;
@@ -62,6 +63,7 @@ pub(crate) fn over<'a>(
     host: &Host,
     names: &Names<'_>,
 ) -> Result<(Jail, Place<'a>), StoreError> {
+    once_each(&mut lowers);
     let mut place = Place { store, upper: store.work().fresh()?, others: Vec::new() };
     let view = Merged::open(&lowers)?;
     take_over_root(&Dir::open_layer(&place.upper)?, &view)?;
@@ -88,6 +90,13 @@ fn for_one_id(view: &Merged) -> Result<Option<Mount>, StoreError> {
     let there = view.find(&TreePath::parse(PLACE.as_bytes())?, false)?;
     let contents = "APT::Sandbox::User \"root\";\n";
     Ok(there.map(|_| Mount::File(ShownFile::new(format!("/{PLACE}/zz-one-id"), contents))))
+}
+
+/// Takes out of `lowers`, topmost first, what is there a second time: two steps may have made the same. The kernel
+/// refuses such a stack, and all that the lower one says, the upper one says too.
+pub(crate) fn once_each(lowers: &mut Vec<PathBuf>) {
+    let mut seen = BTreeSet::new();
+    lowers.retain(|path| seen.insert(path.clone()));
 }
 
 fn files(network: Network, host: &Host, names: &Names<'_>) -> Vec<Mount> {

@@ -132,6 +132,12 @@ pub(crate) fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
+/// The time, in seconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The time since it was first asked for.
 pub(crate) fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();

@@ -45,7 +45,11 @@ pub(crate) enum Command {
     Run(Run),
     /// Say why a step of the last build was carried out
     Why(Why),
-    /// Remove what no image and no remembered step needs
+    /// Look into what the last command that failed left
+    Shell(Shell),
+    /// List, move and remove what cache mounts hold
+    Cache(Cache),
+    /// Remove what no image and no remembered step needs, and what the last failed command left; caches stay
     Prune(Prune),
     /// Show what this machine can do, and how to get what it cannot
     Doctor,
@@ -263,4 +267,72 @@ pub(crate) struct Why {
     /// One step: a line of the Dockerfile, a stage and a number, or a part of its text [default: all]
     #[arg(value_name = "STEP")]
     pub(crate) step: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    /// Start as the last RUN that failed saw it: its files, environment, user, directory and mounts
+    #[arg(long)]
+    pub(crate) failed: bool,
+    /// A secret that the command sees again: it was not kept
+    #[arg(long, value_name = "id=ID[,src=FILE|env=NAME]")]
+    pub(crate) secret: Vec<String>,
+    /// An ssh agent that the command sees again
+    #[arg(long, value_name = "default|ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
+    /// The command, instead of a shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(crate) struct Cache {
+    #[command(subcommand)]
+    pub(crate) command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// List the caches
+    Ls {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write caches into one file, to be imported on another machine
+    Export {
+        /// The file, `-` for standard output; compressed when it ends in .gz or .zst
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// The caches, by id or key [default: all]
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+    },
+    /// Bring caches in from such a file; those that are here give way
+    Import {
+        /// The file, `-` for standard input
+        file: PathBuf,
+    },
+    /// Remove caches that are not in use
+    Prune(CachePrune),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CachePrune {
+    /// The caches, by id or key
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// All of them
+    #[arg(short, long, conflicts_with_all = ["ids", "older_than", "keep_size"])]
+    pub(crate) all: bool,
+    /// Those that were not used for this long: 12h, 7d, 2w
+    #[arg(long, value_name = "SPAN")]
+    pub(crate) older_than: Option<String>,
+    /// The least recently used, until the others take at most this: 500m, 2g
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) keep_size: Option<String>,
+    /// Only say what would be removed
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Relay;
 use super::sources::{Picked, Shown};
-use crate::container::Place;
+use crate::container::{Place, once_each};
 use crate::layer::take_over_root;
 use crate::{BuildError, Given};
 
@@ -259,6 +259,7 @@ fn mounted(
     match &seen.what {
         What::Layers { layers, path, writable } => {
             let mut lowers: Vec<_> = layers.iter().rev().map(|layer| means.store.layers().path(layer)).collect();
+            once_each(&mut lowers);
             if lowers.is_empty() {
                 let empty = place.another()?;
                 take_over_root(&Dir::open_layer(&empty)?, &Merged::open(&[])?)?;

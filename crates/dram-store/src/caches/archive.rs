@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_image::tar::{Entry, EntryKind, TarWriter};
+use flate2::write::GzEncoder;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{About, CacheName, Caches, LARGEST_ABOUT, TakenCache, read_about};
-use crate::compress::Unpacked;
+use crate::compress::{Compression, Unpacked, Zstd};
 use crate::layers::content;
 use crate::scan::{Found, scan};
 use crate::unpack::{Meaning, unpack};
@@ -80,11 +81,33 @@ pub struct Imported {
 }
 
 impl Caches<'_> {
-    /// Writes the caches with these keys as a tar. They hold still meanwhile: whoever wants one waits.
+    /// Writes the caches with these keys as a tar, plain or compressed with gzip or zstd. They hold still meanwhile:
+    /// whoever wants one waits.
     ///
     /// # Errors
     /// When somebody uses one, one is gone, or reading or writing fails.
-    pub fn export(self, keys: &[String], out: &mut dyn Write) -> Result<(), ArchiveError> {
+    pub fn export(self, keys: &[String], how: Compression, out: &mut dyn Write) -> Result<(), ArchiveError> {
+        let fail = || StoreError::io("write", Path::new("the archive"));
+        match how {
+            Compression::Gzip => {
+                let mut out = GzEncoder::new(out, flate2::Compression::fast());
+                self.write(keys, &mut out)?;
+                out.finish().map_err(fail())?.flush().map_err(fail())?;
+            }
+            Compression::Zstd => {
+                let mut out = Zstd::new(out, 0).map_err(fail())?;
+                self.write(keys, &mut out)?;
+                out.finish().map_err(fail())?.flush().map_err(fail())?;
+            }
+            Compression::None | Compression::Xz | Compression::Bzip2 => {
+                self.write(keys, out)?;
+                out.flush().map_err(fail())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(self, keys: &[String], out: &mut dyn Write) -> Result<(), ArchiveError> {
         let mut keys: Vec<&String> = keys.iter().collect();
         keys.sort();
         keys.dedup();

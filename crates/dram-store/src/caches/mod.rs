@@ -392,7 +392,7 @@ mod tests {
     fn export(store: &Store) -> Vec<u8> {
         let keys: Vec<_> = store.caches().all().unwrap().into_iter().map(|cache| cache.key).collect();
         let mut tar = Vec::new();
-        store.caches().export(&keys, &mut tar).unwrap();
+        store.caches().export(&keys, crate::Compression::None, &mut tar).unwrap();
         tar
     }
 

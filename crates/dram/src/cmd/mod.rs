@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod build;
+mod cache;
 mod doctor;
 mod images;
 mod lacks;
@@ -9,6 +10,7 @@ mod names;
 mod privilege;
 mod release;
 mod run;
+mod shell;
 mod upgrade;
 mod whole;
 mod why;
@@ -42,6 +44,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Tag(args) => names::tag(&ambient, &args),
         Command::Rm(args) => names::rm(&ambient, &args.names),
         Command::Why(args) => why::why(&ambient, &args),
+        Command::Cache(args) => cache::cache(&ambient, &args),
+        Command::Shell(args) => return shell::shell(&ambient, &args),
         Command::Prune(args) => names::prune(&ambient, &args),
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),

@@ -36,21 +36,24 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     describe(&mut jail, &store, &snapshot, &image, args)?;
     privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
     container::make_dir(&store, &snapshot, &place, &jail.cwd)?;
-    if args.tty {
+    let code = carry_out(&mut jail, args.tty, args.interactive)?;
+    drop(place);
+    Ok(code)
+}
+
+/// Runs the jail's command with this process's standard streams, or a terminal of its own, and gives its exit code.
+pub(super) fn carry_out(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
+    if tty {
         jail.terminal = true;
-        let code = in_terminal(&jail)?;
-        drop(place);
-        return Ok(code);
+        return in_terminal(jail);
     }
-    let stdin = if args.interactive { Stdio::inherit() } else { Stdio::null() };
+    let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
     let io = Stdio3::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
     let signals = signals::keep()?;
     let mut running = jail.spawn(io)?;
     let (handle, insistence) = (running.handle(), Insistence::default());
     signals.pass_on(move |signal| insistence.pass_on(signal, &handle));
-    let code = running.wait()?.code();
-    drop(place);
-    Ok(exit(code))
+    Ok(exit(running.wait()?.code()))
 }
 
 /// The kernel keeps from a namespace's first process every signal that it has no handler for. Whoever asks a second time

@@ -373,3 +373,15 @@ RUN env | sort > /env
     assert!(!store.sh("cat /env").stdout.contains("SECRET"), "the environment of the host is seen");
     valid_image(&store, "demo:latest");
 }
+
+#[test]
+fn steps_that_make_the_same_layer_stand_on_each_other() {
+    let store = Store::with_base();
+    let same = "RUN touch -d @0 /same && chmod 600 /same\n";
+    let context = Context::new(&format!(
+        "FROM {BASE}\n{same}RUN rm /same && touch /other\nRUN rm /other\n{same}{same}RUN test -e /same && test ! -e /other\n"
+    ));
+    store.build(&context).ok();
+    assert_eq!(store.sh("ls /same").stdout, "/same\n");
+    valid_image(&store, "demo:latest");
+}

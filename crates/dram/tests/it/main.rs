@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 mod build;
+mod caches;
 mod calls;
 mod demo;
 mod errors;
@@ -18,6 +19,7 @@ mod release_memory;
 mod robust;
 mod rootless;
 mod run;
+mod shell;
 mod single_id;
 mod support;
 mod tree;

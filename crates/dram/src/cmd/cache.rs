@@ -1,0 +1,273 @@
+//! `dram cache`: what cache mounts hold, and how it gets to another machine.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use dram_store::{ArchiveError, Cache, Compression, Store};
+use serde::Serialize;
+
+use super::say;
+use super::whole::write_whole;
+use crate::ambient::{self, Ambient};
+use crate::cli;
+use crate::failure::Failure;
+use crate::format::{plain, size, table};
+use crate::report;
+
+/// So much of a key is shown, and enough to name a cache by.
+const SHOWN: usize = 12;
+
+/// Carries the subcommand out.
+pub(crate) fn cache(ambient: &Ambient, args: &cli::Cache) -> Result<(), Failure> {
+    match &args.command {
+        cli::CacheCommand::Ls { json } => ls(ambient, *json),
+        cli::CacheCommand::Export { ids, output } => export(ambient, ids, output),
+        cli::CacheCommand::Import { file } => import(ambient, file),
+        cli::CacheCommand::Prune(args) => prune(ambient, args),
+    }
+}
+
+/// One line of `dram cache ls`.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    key: &'a str,
+    size: u64,
+    uses: u64,
+    /// Seconds since 1970.
+    last_used: i64,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    /// Whether it started with files of a stage or image.
+    seeded: bool,
+}
+
+fn ls(ambient: &Ambient, json: bool) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let all = store.caches().all()?;
+    if json {
+        let row = |cache: &Cache| {
+            serde_json::to_value(Row {
+                id: &cache.name.id,
+                key: &cache.key,
+                size: cache.size,
+                uses: cache.uses,
+                last_used: cache.last_used,
+                mode: format!("{:04o}", cache.name.mode),
+                uid: cache.name.uid,
+                gid: cache.name.gid,
+                seeded: cache.name.seed.is_some(),
+            })
+            .expect("plain data becomes JSON")
+        };
+        let rows: Vec<_> = all.iter().map(row).collect();
+        say(&format!("{}\n", serde_json::to_string_pretty(&rows).expect("plain data becomes JSON")));
+        return Ok(());
+    }
+    let now = ambient::now();
+    let mut rows = vec![["ID", "KEY", "SIZE", "LAST USED", "USES", "OWNER", "MODE"].map(str::to_owned).to_vec()];
+    rows.extend(all.iter().map(|cache| {
+        vec![
+            plain(&cache.name.id),
+            cache.key[..SHOWN].to_owned() + number(&cache.key),
+            size(cache.size),
+            ago(now - cache.last_used),
+            cache.uses.to_string(),
+            format!("{}:{}", cache.name.uid, cache.name.gid),
+            format!("{:04o}", cache.name.mode),
+        ]
+    }));
+    say(&table(&rows));
+    Ok(())
+}
+
+/// `.N` of a key, when there are several caches of that name.
+fn number(key: &str) -> &str {
+    let number = key.find('.').map_or("", |at| &key[at..]);
+    if number == ".0" { "" } else { number }
+}
+
+fn ago(seconds: i64) -> String {
+    let (count, unit) = match seconds {
+        ..60 => return "now".to_owned(),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86400, "day"),
+    };
+    format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
+}
+
+/// Those of `all` that `ids` name, by id or by the start of the key; all when it names none.
+fn chosen<'a>(all: &'a [Cache], ids: &[String]) -> Result<Vec<&'a Cache>, Failure> {
+    if ids.is_empty() {
+        return Ok(all.iter().collect());
+    }
+    let mut chosen = Vec::new();
+    for id in ids {
+        let is_key = |cache: &Cache| id.len() >= 4 && (cache.key.starts_with(id) || short(&cache.key) == *id);
+        let named: Vec<&Cache> = all.iter().filter(|cache| cache.name.id == *id).collect();
+        let named = if named.is_empty() { all.iter().filter(|cache| is_key(cache)).collect() } else { named };
+        if named.is_empty() {
+            let mut failure = Failure::work(format!("there is no cache `{}`", plain(id)));
+            let names = all.iter().map(|cache| cache.name.id.as_str());
+            if let Some(near) = dram_dockerfile::nearest::nearest(id, names) {
+                failure = failure.help(format!("did you mean `{}`?", plain(near)));
+            }
+            return Err(failure.help("`dram cache ls` lists all"));
+        }
+        chosen.extend(named);
+    }
+    Ok(chosen)
+}
+
+fn short(key: &str) -> String {
+    key[..SHOWN].to_owned() + number(key)
+}
+
+fn export(ambient: &Ambient, ids: &[String], output: &Path) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let all = store.caches().all()?;
+    let keys: Vec<String> = chosen(&all, ids)?.into_iter().map(|cache| cache.key.clone()).collect();
+    let compression = match output.extension().and_then(|ending| ending.to_str()) {
+        Some("gz" | "tgz") => Compression::Gzip,
+        Some("zst" | "zstd") => Compression::Zstd,
+        Some(_) | None => Compression::None,
+    };
+    if output.as_os_str() == "-" {
+        return write_out(&store, &keys, compression, &mut io::stdout().lock());
+    }
+    write_whole(output, &mut |out| write_out(&store, &keys, compression, out))?;
+    report::note(&format!("exported {} caches to `{}`", keys.len(), output.display()));
+    Ok(())
+}
+
+fn write_out(store: &Store, keys: &[String], compression: Compression, out: &mut dyn Write) -> Result<(), Failure> {
+    Ok(store.caches().export(keys, compression, out)?)
+}
+
+fn import(ambient: &Ambient, file: &Path) -> Result<(), Failure> {
+    let store = Store::open_to_write(ambient.store()?)?;
+    let stream: Box<dyn Read> = match file.as_os_str() == "-" {
+        true => Box::new(io::stdin()),
+        false => {
+            let fail = |error: io::Error| Failure::work(format!("cannot read `{}`", file.display())).because(&error);
+            Box::new(File::open(file).map_err(fail)?)
+        }
+    };
+    for one in store.caches().import(stream, &file.display().to_string())? {
+        let replaced = if one.replaced { ", in the place of the one that was here" } else { "" };
+        say(&format!("{}{replaced}\n", plain(&one.name.id)));
+    }
+    Ok(())
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Failure {
+        match error {
+            ArchiveError::Store(error) => error.into(),
+            ArchiveError::InUse { .. } => Failure::work(error.to_string()).help("try again when the build is over"),
+            ArchiveError::Gone { .. } => Failure::work(error.to_string()).help("`dram cache ls` lists all"),
+            ArchiveError::NotCaches { .. } => {
+                Failure::work(error.to_string()).help("name a file that `dram cache export` wrote; nothing was changed")
+            }
+        }
+    }
+}
+
+fn prune(ambient: &Ambient, args: &cli::CachePrune) -> Result<(), Failure> {
+    let older_than = args.older_than.as_deref().map(seconds).transpose()?;
+    let keep_size = args.keep_size.as_deref().map(bytes).transpose()?;
+    if args.ids.is_empty() && !args.all && older_than.is_none() && keep_size.is_none() {
+        let failure = Failure::usage("nothing says which caches to remove");
+        return Err(failure.help("name some, or use --older-than, --keep-size or --all"));
+    }
+    let store = Store::open_to_write(ambient.store()?)?;
+    let all = store.caches().all()?;
+    let mut candidates = chosen(&all, &args.ids)?;
+    if let Some(seconds) = older_than {
+        let now = ambient::now();
+        candidates.retain(|cache| now - cache.last_used >= seconds);
+    }
+    if let Some(keep) = keep_size {
+        candidates = beyond(candidates, keep);
+    }
+    let (mut count, mut freed) = (0, 0);
+    for cache in candidates {
+        if args.dry_run || store.caches().remove(&cache.key)? {
+            count += 1;
+            freed += cache.size;
+        } else {
+            report::note(&format!("the cache `{}` is in use, and stays", plain(&cache.name.id)));
+        }
+    }
+    let verb = if args.dry_run { "would remove" } else { "removed" };
+    say(&format!("{verb} {count} caches: {}\n", size(freed)));
+    Ok(())
+}
+
+/// Those to remove so that the others, the most recently used, take `keep` bytes at most.
+fn beyond(mut all: Vec<&Cache>, keep: u64) -> Vec<&Cache> {
+    all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.key.cmp(&b.key)));
+    let mut kept = 0_u64;
+    all.retain(|cache| {
+        kept = kept.saturating_add(cache.size);
+        kept > keep
+    });
+    all
+}
+
+/// A time span: a number and `s`, `m`, `h`, `d` or `w`.
+fn seconds(text: &str) -> Result<i64, Failure> {
+    let unit = |unit: &str| match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86400),
+        "w" => Some(7 * 86400),
+        _ => None,
+    };
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(at);
+    let span = number.parse::<i64>().ok().zip(unit(rest)).and_then(|(number, unit)| number.checked_mul(unit));
+    span.ok_or_else(|| Failure::usage(format!("`{text}` is no time span")).help("write it as in `12h`, `7d` or `2w`"))
+}
+
+/// A size: a number and maybe `k`, `m`, `g` or `t`, each 1024 of the one before, as Docker has it.
+fn bytes(text: &str) -> Result<u64, Failure> {
+    let lower = text.to_lowercase();
+    let at = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
+    let (number, rest) = lower.split_at(at);
+    let unit = match rest.trim() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1 << 30),
+        "t" | "tb" | "tib" => Some(1 << 40),
+        _ => None,
+    };
+    let size = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit): (u64, u64)| number.checked_mul(unit));
+    size.ok_or_else(|| Failure::usage(format!("`{text}` is no size")).help("write it as in `500m` or `2g`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_sizes_are_read() {
+        for (text, expected) in [("90s", Some(90)), ("2m", Some(120)), ("7d", Some(604_800)), ("1w", Some(604_800))] {
+            assert_eq!(seconds(text).ok(), expected, "{text}");
+        }
+        for text in ["", "7", "d", "-1d", "1y", "99999999999999999w"] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        for (text, expected) in [("1", 1), ("2k", 2048), ("3MB", 3 << 20), ("1g", 1 << 30)] {
+            assert_eq!(bytes(text).ok(), Some(expected), "{text}");
+        }
+        for text in ["", "k", "1x", "-1", "99999999999g"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+}

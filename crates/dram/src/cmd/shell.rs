@@ -1,0 +1,60 @@
+//! `dram shell --failed`: what a command saw when it failed.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+
+use dram_build::{BuildError, FailedCommand, Given};
+use dram_store::Store;
+
+use super::build::given::{agents, secrets};
+use super::run;
+use crate::ambient::Ambient;
+use crate::cli;
+use crate::failure::Failure;
+use crate::format::plain;
+use crate::report;
+
+/// Starts a shell, or another command, where the last command that failed left off. Passes its exit code on.
+pub(crate) fn shell(ambient: &Ambient, args: &cli::Shell) -> Result<ExitCode, Failure> {
+    if !args.failed {
+        let failure = Failure::usage("nothing says where the shell is to start");
+        return Err(failure
+            .help("`dram shell --failed` starts where the last build failed, `dram run -it IMAGE sh` in an image"));
+    }
+    if let Some(lack) = ambient.lack() {
+        return Err(Failure::from(lack));
+    }
+    let given = Given { secrets: secrets(&args.secret)?, agents: agents(&args.ssh)?, ..Given::default() };
+    let store = Store::open_to_write(ambient.store()?)?;
+    let Some(failed) = FailedCommand::open(&store)? else {
+        let failure = Failure::work("no command of a build has failed, or nothing is left of it");
+        return Err(failure.help("a failed RUN is kept until another fails, it succeeds, or `dram prune` runs"));
+    };
+    let mut told = false;
+    let mut wait = |id: &str| {
+        if !std::mem::replace(&mut told, true) {
+            report::note(&format!("somebody else has the cache `{}`; waiting for it", plain(id)));
+        }
+        true
+    };
+    let revived = failed.revive(&ambient.host(), &given, &mut wait);
+    let mut revived = revived.map_err(|error| match error {
+        BuildError::Store(error) => Failure::from(error),
+        error => Failure::work("cannot enter what the command left").because(&error),
+    })?;
+    revived.jail.argv = match args.command.is_empty() {
+        true => vec![failed.shell().as_bytes().to_vec()],
+        false => args.command.iter().map(|word| word.clone().into_bytes()).collect(),
+    };
+    let tty = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if tty && args.command.is_empty() {
+        report::note(&format!(
+            "as `{}` left it; nothing that changes here is kept, but for caches",
+            plain(failed.text())
+        ));
+        if !revived.jail.env.iter().any(|pair| pair.starts_with(b"TERM=")) {
+            revived.jail.env.push(b"TERM=xterm".to_vec());
+        }
+    }
+    run::carry_out(&mut revived.jail, tty, true)
+}
