@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dram_image::TreePath;
 use dram_store::{FileKind, KeyMaker, Node, StepKey, StoreError, Tree};
 
+use crate::pick::Picked;
 use crate::select::{Selected, children};
 
 /// Of more files than this no notes are kept.
@@ -54,6 +55,8 @@ impl Content {
         let mut walk = Walk { tree, owners, key: KeyMaker::default(), files: Files::default(), links: HashMap::new() };
         for (at, one) in selected.iter().enumerate() {
             let base = one.node.path.clone();
+            let picked = one.seen.as_ref().map(|seen| Picked { tree, seen });
+            let tree = picked.as_ref().map_or(tree, |picked| picked as &dyn Tree);
             let mut todo = vec![one.node.clone()];
             while let Some(node) = todo.pop() {
                 let below = node.path.below(&base).unwrap_or_default();

@@ -1,31 +1,66 @@
 //! `COPY` and `ADD`: files of a tree become a layer. No mount and no process takes part.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_dockerfile::{Copy, Diagnostic, Step, Unpack};
+use dram_dockerfile::{Copy, Diagnostic, SourceKind, Step, Unpack};
 use dram_image::TreePath;
 use dram_store::{FileKind, Merged, Store, Tree};
 
 use crate::layer::{LayerMaker, Override, PlaceError};
+use crate::pick::Picked;
 use crate::select::Selected;
 use crate::users::{self, UserError};
 use crate::{BuildError, Snapshot};
 
-/// Copies `selected` of `tree` over `below`. Files of a build context are root's unless the copy says otherwise.
+/// What a copy is made over.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    /// The layers. With `--link` there are none: the copy stays what it is when they change.
+    pub(crate) below: Snapshot,
+    /// With `--link`: the user and group of `--chown`, which the lists of the layers below name.
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+impl Ground {
+    /// What `copy` is made over in a stage that is `below`.
+    ///
+    /// # Errors
+    /// When there is no such user or group.
+    pub(crate) fn of(store: &Store, step: &Step, copy: &Copy, below: &Snapshot) -> Result<Ground, BuildError> {
+        if !copy.link {
+            return Ok(Ground { below: below.clone(), owner: None });
+        }
+        let owner = match &copy.chown {
+            Some(_) => owner(&below.view(store.layers())?, step, copy, false)?,
+            None => None,
+        };
+        Ok(Ground { below: Snapshot::default(), owner })
+    }
+}
+
+/// Copies `selected` of `tree` over `ground`. Files of a build context are root's unless the copy says otherwise.
 /// Returns the layer's directory, or `None` when there was nothing to copy.
 pub(crate) fn copy(
     store: &Store,
-    below: &Snapshot,
+    ground: &Ground,
     step: &Step,
     copy: &Copy,
     from: &FromTree<'_>,
     selected: &[Selected],
 ) -> Result<Option<PathBuf>, BuildError> {
-    let view = below.view(store.layers())?;
-    let over = Override { owner: owner(&view, step, copy, from.is_context)?, mode: copy.chmod.clone() };
+    let view = ground.below.view(store.layers())?;
+    let owner = match ground.owner {
+        Some(owner) => Some(owner),
+        None => owner(&view, step, copy, from.is_context)?,
+    };
+    let over = Override { owner, mode: copy.chmod.clone() };
     let mut maker = LayerMaker::new(&view, store.work().fresh()?, over)?;
     maker.user_xattrs = !from.is_context;
-    let copied = Copying { store, copy, from, maker: &mut maker }.all(selected);
+    let taken: BTreeSet<usize> = selected.iter().map(|one| one.source).collect();
+    let others = copy.sources.iter().filter(|source| !matches!(source.kind, SourceKind::Path)).count();
+    let several = taken.len() + others > 1;
+    let copied = Copying { store, copy, from, maker: &mut maker, several }.all(selected);
     copied.map_err(|error| match error {
         PlaceError::Store(error) => BuildError::from(error),
         PlaceError::Changed { .. } => {
@@ -73,6 +108,8 @@ struct Copying<'a, 'b> {
     copy: &'a Copy,
     from: &'a FromTree<'a>,
     maker: &'a mut LayerMaker<'b>,
+    /// More than one of the sources is something, so that each needs a name of its own.
+    several: bool,
 }
 
 impl Copying<'_, '_> {
@@ -87,20 +124,34 @@ impl Copying<'_, '_> {
             }
             if one.node.status.kind == FileKind::Dir {
                 self.maker.make_dirs(&dest)?;
-                self.maker.copy_contents(self.from.tree, &one.node.path, &dest)?;
+                let picked = one.seen.as_ref().map(|seen| Picked { tree: self.from.tree, seen });
+                let tree = picked.as_ref().map_or(self.from.tree, |picked| picked as &dyn Tree);
+                self.maker.copy_contents(tree, &one.node.path, &dest)?;
                 continue;
             }
-            let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(&dest)? {
-                dest.append(&TreePath::parse(&one.name).map_err(dram_store::StoreError::from)?)
-            } else if self.copy.sources.len() > 1 {
-                return Err(PlaceError::Several { path: dest });
-            } else {
-                dest.clone()
-            };
-            self.maker.make_dirs(&target.parent().unwrap_or_default())?;
+            let target = self.target(&dest, &one.name)?;
             self.maker.copy_file(self.from.tree, &one.node, &target)?;
         }
+        for source in &self.copy.sources {
+            if let SourceKind::Inline(text) = &source.kind {
+                let target = self.target(&dest, source.text.as_bytes())?;
+                self.maker.write_file(&target, text.as_bytes(), 0o644)?;
+            }
+        }
         Ok(())
+    }
+
+    /// Where a file called `name` goes, with the directories on the way made.
+    fn target(&mut self, dest: &TreePath, name: &[u8]) -> Result<TreePath, PlaceError> {
+        let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(dest)? {
+            dest.append(&TreePath::parse(name).map_err(dram_store::StoreError::from)?)
+        } else if self.several {
+            return Err(PlaceError::Several { path: dest.clone() });
+        } else {
+            dest.clone()
+        };
+        self.maker.make_dirs(&target.parent().unwrap_or_default())?;
+        Ok(target)
     }
 
     /// For `ADD`: unpacks `one` into the directory `dest` when it is an archive.

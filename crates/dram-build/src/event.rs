@@ -1,5 +1,7 @@
 //! What happens during a build, as it happens: the only way to a screen.
 
+use dram_dockerfile::Diagnostic;
+
 use crate::Why;
 
 /// Which step of which stage.
@@ -26,6 +28,8 @@ pub enum Event {
     Remembered(StepAt),
     /// The step was carried out.
     Done(StepAt),
+    /// Something about a line of the Dockerfile that is only seen when it is carried out, and does not stop the build.
+    Remark(Box<Diagnostic>),
     /// A base image's layer is being unpacked, for the first time in this store.
     Unpacking {
         /// The image.

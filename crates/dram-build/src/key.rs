@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use dram_dockerfile::{CacheMount, Copy, From, Mode, MountKind, MountedFile, Run, Script, Unpack, Workdir};
+use dram_dockerfile::{CacheMount, Copy, From, Mode, MountKind, MountedFile, Run, Script, SourceKind, Unpack, Workdir};
 use dram_sandbox::{Jail, Network, ResourceLimit};
 use dram_store::StepKey;
 
 use crate::content::Content;
+use crate::copy::Ground;
 use crate::parts::{Key, Name, Parts};
 use crate::{Given, Snapshot};
 
@@ -126,22 +127,36 @@ fn limit(limit: &ResourceLimit) -> String {
     format!("{}={}:{}", what.name(), number(soft), number(hard))
 }
 
-/// The key of a copy into `below` of sources that hold `content`.
-pub(crate) fn copy(step: &Copy, below: &Snapshot, content: &Content) -> Arc<Key> {
-    copy_of(step).files("", content).on(below)
+/// The key of a copy over `ground` of sources that hold `content`.
+pub(crate) fn copy(step: &Copy, ground: &Ground, content: &Content) -> Arc<Key> {
+    copy_of(step, ground).files("", content).on(&ground.below)
 }
 
-/// The key of a copy into `below` from a snapshot that is `from`: found without looking at a single file.
-pub(crate) fn copy_from(step: &Copy, below: &Snapshot, from: &StepKey) -> Arc<Key> {
+/// The key of a copy over `ground` from a snapshot that is `from`: found without looking at a single file.
+pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey) -> Arc<Key> {
     let sources = StepKey::of(step.sources.iter().map(|source| source.text.as_bytes()));
-    let from = StepKey::of([from.as_bytes(), sources.as_bytes()]);
-    copy_of(step).with(Name::Source(String::new()), from.as_bytes()).on(below)
+    let exclude = StepKey::of(step.exclude.iter().map(String::as_bytes));
+    let from = StepKey::of([from.as_bytes(), sources.as_bytes(), exclude.as_bytes()]);
+    copy_of(step, ground).with(Name::Source(String::new()), from.as_bytes()).on(&ground.below)
 }
 
-fn copy_of(step: &Copy) -> Parts {
-    // The sources' text and where they come from are in the files or the source, with what they lead to; spans are for
-    // messages.
-    let Copy { from, sources: _, dest, chown, chmod, unpack, spans: _, .. } = step;
+fn copy_of(step: &Copy, ground: &Ground) -> Parts {
+    // The sources' text, what is excluded, and where they come from are in the files or the source, with what they lead
+    // to; so is what a checksum and the Git directory are for. Spans are for messages.
+    let Copy {
+        from,
+        sources,
+        dest,
+        chown,
+        chmod,
+        unpack,
+        link,
+        parents,
+        exclude: _,
+        checksum: _,
+        keep_git_dir: _,
+        spans: _,
+    } = step;
     let from = match from {
         From::Context | From::Named(_) | From::Scratch => "outside",
         From::Stage(_) => "stage",
@@ -151,12 +166,25 @@ fn copy_of(step: &Copy) -> Parts {
         Unpack::Local => "local",
         Unpack::All => "all",
     };
-    Parts::new(COPY)
+    let mut parts = Parts::new(COPY)
         .setting("--from", from)
         .setting("the destination", dest)
         .setting("--chown", chown.as_deref().unwrap_or_default())
         .setting("--chmod", &chmod.as_ref().map(Mode::name).unwrap_or_default())
         .setting("--unpack", unpack)
+        .setting("--link", &link.to_string())
+        .setting("--parents", &parents.to_string());
+    // With `--link` the base is in no key, so what its lists say of the owner must be.
+    if let Some((uid, gid)) = ground.owner {
+        parts = parts.setting("the owner", &format!("{uid}:{gid}"));
+    }
+    for (at, source) in sources.iter().enumerate() {
+        if let SourceKind::Inline(text) = &source.kind {
+            let text = StepKey::of([source.text.as_bytes(), text.as_bytes()]);
+            parts = parts.with(Name::Setting(format!("the text of heredoc {}", at + 1)), text.as_bytes());
+        }
+    }
+    parts
 }
 
 /// The key of making a working directory in `below`.

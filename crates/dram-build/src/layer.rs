@@ -1,7 +1,7 @@
 //! Making a layer file by file, without a mount: a directory in overlay form over a snapshot that is only looked at.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use dram_dockerfile::Mode;
@@ -9,6 +9,9 @@ use dram_image::TreePath;
 use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
 
 use crate::select::children;
+
+/// Zeros in a row that are worth a hole.
+const SHORTEST_HOLE: usize = 4096;
 
 /// Ownership, mode and time that a copy gives instead of its source's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -232,6 +235,24 @@ impl<'a> LayerMaker<'a> {
         Ok(self.copy_xattrs(tree, node, target)?)
     }
 
+    /// Writes a file of these bytes; what was at the target gives way. It is root's unless the copy says otherwise. The
+    /// target's parent is in the layer.
+    pub(crate) fn write_file(&mut self, target: &TreePath, bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
+        if self.is_dir(target)? {
+            return Err(PlaceError::IsDir { path: target.clone() });
+        }
+        self.root.remove(target)?;
+        self.is_empty = false;
+        let written = self.root.create_file(target, 0o600)?.write_all(bytes);
+        written.map_err(|source| {
+            let path = self.path.join(target.as_path());
+            StoreError::Io { verb: "write", path, source }
+        })?;
+        let (uid, gid) = self.over.owner.unwrap_or((0, 0));
+        let meta = Meta { mode: self.over.mode(mode, false), uid, gid, mtime: (0, 0) };
+        Ok(self.root.set_meta(target, &meta, false)?)
+    }
+
     fn copy_bytes(&self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
         let at = |verb, path: &Path| {
             let path = path.to_owned();
@@ -242,6 +263,8 @@ impl<'a> LayerMaker<'a> {
         let promised = tree.promised(node);
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 128 << 10];
+        let shown = self.path.join(target.as_path());
+        let (mut length, mut ends_in_hole) = (0, false);
         loop {
             let got = from.read(&mut buffer).map_err(at("read", node.path.as_path()))?;
             if got == 0 {
@@ -250,7 +273,17 @@ impl<'a> LayerMaker<'a> {
             if promised.is_some() {
                 hasher.update(&buffer[..got]);
             }
-            to.write_all(&buffer[..got]).map_err(at("write", &self.path.join(target.as_path())))?;
+            length += got as u64;
+            // A stretch of zeros takes no room, whether or not it was a hole before.
+            ends_in_hole = got >= SHORTEST_HOLE && buffer[..got].iter().all(|byte| *byte == 0);
+            if ends_in_hole {
+                to.seek(SeekFrom::Start(length)).map_err(at("write", &shown))?;
+            } else {
+                to.write_all(&buffer[..got]).map_err(at("write", &shown))?;
+            }
+        }
+        if ends_in_hole {
+            to.set_len(length).map_err(at("write", &shown))?;
         }
         // The step's key was made of the promised digest: other bytes must not be remembered under it.
         match promised {

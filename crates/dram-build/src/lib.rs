@@ -24,6 +24,7 @@ mod options;
 mod outside;
 mod packing;
 mod parts;
+mod pick;
 mod remotes;
 mod run;
 mod save;

@@ -1,10 +1,15 @@
 //! What the sources of a `COPY` mean: which files of a tree.
 
-use dram_dockerfile::{Diagnostic, Source, glob, nearest};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::{Copy, Diagnostic, Source, SourceKind, glob, nearest};
 use dram_image::TreePath;
 use dram_store::{FileKind, Node, StoreError, Tree};
 
 use crate::BuildError;
+use crate::pick::{self, Patterns};
 
 /// One thing to copy.
 #[derive(Debug, Clone)]
@@ -13,35 +18,100 @@ pub(crate) struct Selected {
     pub(crate) node: Node,
     /// The name it has in the target directory, when it is a file.
     pub(crate) name: Vec<u8>,
+    /// Which of the sources selects it.
+    pub(crate) source: usize,
+    /// Of a directory: what is seen in it, when that is not everything.
+    pub(crate) seen: Option<Arc<BTreeSet<TreePath>>>,
 }
 
-/// What the sources select, in the order they are written, matches of a pattern sorted.
-pub(crate) fn select(tree: &dyn Tree, sources: &[Source], place: &Place<'_>) -> Result<Vec<Selected>, BuildError> {
+/// What the paths among the sources select, in the order they are written, matches of a pattern sorted.
+pub(crate) fn select(tree: &dyn Tree, copy: &Copy, place: &Place<'_>) -> Result<Vec<Selected>, BuildError> {
     let mut all = Vec::new();
-    for source in sources {
-        let path = TreePath::clean(source.text.as_bytes()).map_err(|error| {
-            BuildError::at(Diagnostic::error(
-                source.span.clone(),
-                format!("`{}` cannot be a path: {error}", source.text),
-            ))
-        })?;
-        if glob::has_magic(&source.text) {
-            all.extend(matches(tree, &path, source)?);
-            continue;
+    for (at, source) in copy.sources.iter().enumerate() {
+        match &source.kind {
+            SourceKind::Path => {
+                let found = one(tree, copy, source, place)?;
+                all.extend(found.into_iter().map(|one| Selected { source: at, ..one }));
+            }
+            SourceKind::Inline(_) | SourceKind::Url | SourceKind::Git => {}
         }
-        match tree.find(&path, true)? {
-            Some(node) => all.push(Selected { name: name_of(&path, &node), node }),
-            None => return Err(missing(tree, &path, source, place)?),
-        }
-    }
-    if all.is_empty()
-        && let Some(source) = sources.first()
-    {
-        let what = format!("nothing in {} matches `{}`", place.name, source.text);
-        let hint = "name a file that exists beside the pattern if the pattern may match nothing";
-        return Err(BuildError::at(Diagnostic::error(source.span.clone(), what).help(hint)));
     }
     Ok(all)
+}
+
+/// What there is to say when nothing is copied at all: BuildKit is silent about it.
+pub(crate) fn nothing(copy: &Copy, selected: &[Selected], place: &Place<'_>) -> Option<Diagnostic> {
+    let only_paths = copy.sources.iter().all(|source| matches!(source.kind, SourceKind::Path));
+    let source = copy.sources.first().filter(|_| only_paths && selected.is_empty())?;
+    let what = format!("nothing in {} matches `{}`, so nothing is copied", place.name, source.text);
+    let hint = "name a file instead, if it must be there: one that is missing is an error";
+    Some(Diagnostic::warning(None, source.span.clone(), what).help(hint))
+}
+
+/// What one path selects.
+fn one(tree: &dyn Tree, copy: &Copy, source: &Source, place: &Place<'_>) -> Result<Vec<Selected>, BuildError> {
+    let (root, below) = match (copy.parents, source.text.split_once("/./")) {
+        (false, _) => (source.text.as_str(), None),
+        // Only what is behind the pivot is made at the destination.
+        (true, Some((root, below))) => (root, Some(below)),
+        (true, None) => ("/", Some(source.text.as_str())),
+    };
+    let path = path_of(root, source)?;
+    let found = if glob::has_magic(root) {
+        matches(tree, &path, source)?
+    } else {
+        match tree.find(&path, true)? {
+            Some(node) => vec![Selected { name: name_of(&path, &node), node, source: 0, seen: None }],
+            None => return Err(missing(tree, &path, source, place)?),
+        }
+    };
+    if let Some(below) = below.filter(|below| !glob::has_magic(root) && !glob::has_magic(below)) {
+        let path = path.append(&path_of(below, source)?);
+        if tree.find(&path, false)?.is_none() {
+            return Err(missing(tree, &path, source, place)?);
+        }
+    }
+    let patterns = Patterns { include: include(below, source)?, exclude: exclude(copy, source)? };
+    let mut picked = Vec::with_capacity(found.len());
+    for mut one in found {
+        if one.node.status.kind == FileKind::Dir && !patterns.are_none() {
+            one.seen = Some(Arc::new(pick::seen(tree, &one.node.path, &patterns)?));
+        }
+        picked.push(one);
+    }
+    Ok(picked)
+}
+
+fn path_of(text: &str, source: &Source) -> Result<TreePath, BuildError> {
+    TreePath::clean(text.as_bytes()).map_err(|error| {
+        BuildError::at(Diagnostic::error(source.span.clone(), format!("`{}` cannot be a path: {error}", source.text)))
+    })
+}
+
+/// The pattern behind the pivot of `--parents`.
+fn include(below: Option<&str>, source: &Source) -> Result<Option<Ignore>, BuildError> {
+    let Some(below) = below else { return Ok(None) };
+    // Cleaned as a path, so that it is matched from the root it starts at.
+    let path = path_of(below, source)?;
+    if path.is_root() {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
+    // A first `!` is a letter of a name here, no exception.
+    let text = text.strip_prefix('!').map_or(text.clone(), |rest| format!("[!]{rest}"));
+    let list = Ignore::of([text.as_str()]);
+    list.map(Some).map_err(|error| BuildError::at(Diagnostic { span: source.span.clone(), ..*error }))
+}
+
+fn exclude(copy: &Copy, source: &Source) -> Result<Option<Ignore>, BuildError> {
+    if copy.exclude.is_empty() {
+        return Ok(None);
+    }
+    let list = Ignore::of(copy.exclude.iter().map(String::as_str));
+    list.map(Some).map_err(|error| {
+        let diagnostic = Diagnostic { span: source.span.clone(), ..*error };
+        BuildError::at(diagnostic.note("in a pattern of `--exclude`"))
+    })
 }
 
 /// Where sources are looked for, for messages.
@@ -91,7 +161,7 @@ fn matches(tree: &dyn Tree, pattern: &TreePath, source: &Source) -> Result<Vec<S
     for path in found {
         // A dangling link that a pattern matches is copied as the link it is.
         if let Some(node) = tree.find(&path, true)?.map_or_else(|| tree.find(&path, false), |node| Ok(Some(node)))? {
-            all.push(Selected { name: name_of(&path, &node), node });
+            all.push(Selected { name: name_of(&path, &node), node, source: 0, seen: None });
         }
     }
     Ok(all)

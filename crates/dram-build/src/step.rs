@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use dram_dockerfile::{Copy, From, Op, Plan, Step};
+use dram_dockerfile::{Copy, From, Op, Plan, SourceKind, Step};
 use dram_image::TreePath;
 use dram_store::{ContextDir, Record, Tree};
 
 use crate::content::Content;
-use crate::copy::FromTree;
+use crate::copy::{FromTree, Ground};
 use crate::parts::Key;
 use crate::select::{self, Place};
 use crate::why::{End, Ledger};
@@ -36,6 +36,7 @@ pub(crate) fn step(
     tell: &dyn Fn(Event),
 ) -> Result<Snapshot, BuildError> {
     let step = &world.plan.stages[at.stage].steps[at.step];
+    let store = world.options.store;
     let doing = Doing { world, at, step, tell };
     match &step.op {
         Op::Meta => Ok(below),
@@ -45,11 +46,11 @@ pub(crate) fn step(
         }
         Op::Workdir(dir) => {
             let key = key::workdir(dir, &below);
-            let record = doing.remembered(&[key], &mut || workdir::workdir(world.options.store, &below, step, dir))?;
+            let record = doing.remembered(&[key], &mut || workdir::workdir(store, &below, step, dir))?;
             Ok(on(below, record))
         }
         Op::Copy(copy) => {
-            let record = doing.copy(copy, &below, stages)?;
+            let record = doing.copy(copy, &Ground::of(store, step, copy, &below)?, stages)?;
             Ok(on(below, record))
         }
     }
@@ -155,10 +156,14 @@ impl Doing<'_> {
 
     /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the
     /// sources hold, so that a stage that was rebuilt with the same files changes nothing.
-    fn copy(&self, copy: &Copy, below: &Snapshot, stages: &Stages) -> Result<Record, BuildError> {
+    fn copy(&self, copy: &Copy, ground: &Ground, stages: &Stages) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let snapshot = match &copy.from {
-            From::Context => return self.copy_dir(copy, below, self.world.options.context),
+            // Texts of heredocs need no look at the context.
+            From::Context if copy.sources.iter().all(|source| matches!(source.kind, SourceKind::Inline(_))) => {
+                Snapshot::default()
+            }
+            From::Context => return self.copy_dir(copy, ground, self.world.options.context),
             From::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
             From::Scratch => Snapshot::default(),
             From::Named(name) => match self.world.outside.get(name) {
@@ -167,12 +172,12 @@ impl Doing<'_> {
                 }
                 Some(Outside::Dir(path)) => {
                     let context = Context::Dir { path: path.clone(), ignore: None };
-                    return self.copy_dir(copy, below, &context);
+                    return self.copy_dir(copy, ground, &context);
                 }
                 None => unreachable!("the plan names only what was found"),
             },
         };
-        let fast = key::copy_from(copy, below, &snapshot.identity());
+        let fast = key::copy_from(copy, ground, &snapshot.identity());
         if self.uses_memory()
             && let Some(record) = self.recalled(std::slice::from_ref(&fast))?
         {
@@ -181,17 +186,17 @@ impl Doing<'_> {
         let view = snapshot.view(store.layers())?;
         let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
         let from = FromTree { tree: &view, is_context: false };
-        self.copy_tree(copy, below, &from, &place, vec![fast])
+        self.copy_tree(copy, ground, &from, &place, vec![fast])
     }
 
-    fn copy_dir(&self, copy: &Copy, below: &Snapshot, context: &Context) -> Result<Record, BuildError> {
+    fn copy_dir(&self, copy: &Copy, ground: &Ground, context: &Context) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let Context::Dir { path, ignore } = context;
         let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
         let hides =
             |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
         let place = Place { name: self.place_name(&copy.from), hides: &hides };
-        let done = self.copy_tree(copy, below, &FromTree { tree: &tree, is_context: true }, &place, Vec::new());
+        let done = self.copy_tree(copy, ground, &FromTree { tree: &tree, is_context: true }, &place, Vec::new());
         tree.save(store);
         done
     }
@@ -199,16 +204,19 @@ impl Doing<'_> {
     fn copy_tree(
         &self,
         copy: &Copy,
-        below: &Snapshot,
+        ground: &Ground,
         from: &FromTree<'_>,
         place: &Place<'_>,
         mut keys: Vec<Arc<Key>>,
     ) -> Result<Record, BuildError> {
-        let selected = select::select(from.tree as &dyn Tree, &copy.sources, place)?;
+        let selected = select::select(from.tree as &dyn Tree, copy, place)?;
+        if let Some(remark) = select::nothing(copy, &selected, place) {
+            (self.tell)(Event::Remark(Box::new(remark)));
+        }
         let content = Content::of(from.tree, &selected, !from.is_context)?;
-        keys.push(key::copy(copy, below, &content));
+        keys.push(key::copy(copy, ground, &content));
         let store = self.world.options.store;
-        self.remembered(&keys, &mut || copy::copy(store, below, self.step, copy, from, &selected))
+        self.remembered(&keys, &mut || copy::copy(store, ground, self.step, copy, from, &selected))
     }
 
     pub(crate) fn place_name(&self, from: &From) -> String {

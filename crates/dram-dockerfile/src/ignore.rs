@@ -69,6 +69,27 @@ impl Ignore {
         if report.has_errors() { Err(report.into_diagnostics()) } else { Ok(ignore) }
     }
 
+    /// A list of these patterns, as the flags of an instruction give them: nothing in them is a comment.
+    ///
+    /// # Errors
+    /// What is wrong with a pattern; the places are in the pattern itself.
+    pub fn of<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Ignore, Box<Diagnostic>> {
+        let mut ignore = Ignore::default();
+        for (at, pattern) in patterns.into_iter().enumerate() {
+            let pattern = pattern.trim();
+            if !pattern.is_empty() {
+                ignore.add(Pattern::read(pattern, at + 1, 0..pattern.len())?);
+            }
+        }
+        Ok(ignore)
+    }
+
+    /// Whether a pattern might match something beneath `dir`; true when in doubt.
+    pub fn may_match_beneath(&self, dir: &str) -> bool {
+        let dir = clean(dir);
+        dir == "." || self.patterns.iter().any(|pattern| !pattern.exception && pattern.shape.may_match_beneath(&dir))
+    }
+
     fn read(&mut self, text: &str, report: &mut Report) {
         let mut start = 0;
         for (at, line) in text.split_inclusive('\n').enumerate() {

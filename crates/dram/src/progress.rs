@@ -140,6 +140,8 @@ impl Progress {
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 format!("{} done in {seconds:.2}s\n", place(self.label(at)))
             }
+            // Shown when the build is over, with the line it is about.
+            Event::Remark(_) => String::new(),
             Event::Unpacking { image } => format!("unpacking `{}`\n", plain(&image)),
             Event::Packing { ready, of } => format!("packing layer {} of {of}\n", ready + 1),
         }
@@ -174,7 +176,7 @@ impl Progress {
                 let why = state.why.remove(&at).unwrap_or_default();
                 format!("{} {seconds}: {why}\n", self.label(at))
             }
-            event @ (Event::Remembered(_) | Event::Unpacking { .. } | Event::Packing { .. }) => {
+            event @ (Event::Remembered(_) | Event::Remark(_) | Event::Unpacking { .. } | Event::Packing { .. }) => {
                 self.plain(state, event)
             }
         }

@@ -84,7 +84,7 @@ fn find(tree: &dyn Tree, source: &Source, place: &Place<'_>, owners: bool) -> Re
         BuildError::at(Diagnostic::error(source.span.clone(), what))
     })?;
     let Some(node) = tree.find(&path, true)? else { return Err(select::missing(tree, &path, source, place)?) };
-    let selected = Selected { name: Vec::new(), node: node.clone() };
+    let selected = Selected { name: Vec::new(), node: node.clone(), source: 0, seen: None };
     let content = Content::of(tree, &[selected], owners)?;
     Ok((node, content))
 }

@@ -67,6 +67,9 @@ impl Vertexes {
                 let started = self.running.remove(at).unwrap_or_else(|| now.clone());
                 self.vertex(*at, json!({ "started": started, "completed": now }))
             }
+            Event::Remark(remark) => {
+                json!({ "warnings": [{ "level": 1, "short": base64(remark.message.as_bytes()) }] })
+            }
             Event::Unpacking { image } => {
                 let name = format!("unpacking {image}");
                 let digest = Digest::of(name.as_bytes()).to_string();

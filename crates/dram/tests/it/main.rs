@@ -4,8 +4,11 @@
 mod build;
 mod caches;
 mod calls;
+mod copy;
+mod coverage;
 mod demo;
 mod errors;
+mod hostile;
 mod house;
 mod images;
 mod mounts;

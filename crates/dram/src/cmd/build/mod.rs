@@ -16,9 +16,10 @@ mod source;
 mod words;
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
-use dram_build::{Cancel, Image, Options, Snapshot};
-use dram_dockerfile::Plan;
+use dram_build::{Cancel, Event, Image, Options, Snapshot};
+use dram_dockerfile::{Diagnostic, Plan};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
@@ -31,7 +32,7 @@ use self::words::{build_args, labels};
 use super::{lacks, privilege, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
-use crate::failure::Failure;
+use crate::failure::{Failure, Remarks};
 use crate::format::size;
 use crate::progress::Progress;
 use crate::{find, report, signals};
@@ -80,7 +81,12 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         remotes: &crate::remotes::Net,
         cancel,
     };
-    let built = dram_build::build(&plan, &outside, &options, &|event| progress.tell(event));
+    let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();
+    let tell = |event| match event {
+        Event::Remark(remark) => remarks.lock().unwrap_or_else(PoisonError::into_inner).push(*remark),
+        event => progress.tell(event),
+    };
+    let built = dram_build::build(&plan, &outside, &options, &tell);
     let snapshot = built.map_err(|error| failed(error, &progress, &source))?;
     let mut config = plan.stages[plan.target].config.clone();
     config.config.labels.extend(labels);
@@ -88,6 +94,10 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     result::tell(args, made.last(), &platform::asked(args)?.to_string())?;
     if progress.speaks() {
         privilege::note_one_id(ambient, &plan);
+        let diagnostics = remarks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !diagnostics.is_empty() {
+            report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics });
+        }
         lacks::warn(&dram_build::lacks(&store, &snapshot)?);
         report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
     }

@@ -1,0 +1,145 @@
+//! A tree of which only some files are seen: `COPY --exclude` and `COPY --parents`.
+//!
+//! Follows BuildKit's copier (`fsutil/copy`): a file is seen when a pattern includes it, or there are none, and no pattern
+//! excludes it; a directory also when something in it is.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+
+use dram_dockerfile::ignore::Ignore;
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+use dram_store::{FileKind, Node, StoreError, Tree};
+
+use crate::select::children;
+
+/// What is seen below a directory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Patterns {
+    /// Only what one of these matches, or what lies below that.
+    pub(crate) include: Option<Ignore>,
+    /// Nothing that these match.
+    pub(crate) exclude: Option<Ignore>,
+}
+
+impl Patterns {
+    /// Whether everything is seen.
+    pub(crate) fn are_none(&self) -> bool {
+        self.include.is_none() && self.exclude.is_none()
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        self.include.as_ref().is_none_or(|include| include.excludes(path))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(path))
+    }
+
+    /// Whether nothing below the directory `path` can be seen.
+    fn end_at(&self, path: &str) -> bool {
+        self.exclude.as_ref().is_some_and(|exclude| exclude.may_prune(path))
+            || self.include.as_ref().is_some_and(|include| !include.excludes(path) && !include.may_match_beneath(path))
+    }
+}
+
+/// The real paths that are seen below the directory `base`, itself not among them.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn seen(tree: &dyn Tree, base: &TreePath, patterns: &Patterns) -> Result<BTreeSet<TreePath>, StoreError> {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![base.clone()];
+    while let Some(dir) = todo.pop() {
+        for node in children(tree, &dir)? {
+            let below = node.path.below(base).unwrap_or_default();
+            let name = String::from_utf8_lossy(below.as_bytes());
+            if patterns.takes(&name) {
+                let mut path = node.path.clone();
+                // The directories on the way come along.
+                while path != *base && seen.insert(path.clone()) {
+                    path = path.parent().unwrap_or_default();
+                }
+            }
+            if node.status.kind == FileKind::Dir && !patterns.end_at(&name) {
+                todo.push(node.path);
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// A tree in which only some real paths are seen.
+pub(crate) struct Picked<'a> {
+    /// The whole tree.
+    pub(crate) tree: &'a dyn Tree,
+    /// What is seen.
+    pub(crate) seen: &'a BTreeSet<TreePath>,
+}
+
+impl Tree for Picked<'_> {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
+        self.tree.find(path, follow)
+    }
+
+    fn at(&self, path: &TreePath) -> Result<Option<Node>, StoreError> {
+        self.tree.at(path)
+    }
+
+    fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut names = self.tree.list(dir)?;
+        names.retain(|name| self.seen.contains(&dir.join(name)));
+        Ok(names)
+    }
+
+    fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
+        self.tree.read_link(path)
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, StoreError> {
+        self.tree.open(path)
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError> {
+        self.tree.xattrs(node)
+    }
+
+    fn content(&self, node: &Node) -> Result<[u8; 32], StoreError> {
+        self.tree.content(node)
+    }
+
+    fn promised(&self, node: &Node) -> Option<[u8; 32]> {
+        self.tree.promised(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dram_store::Merged;
+
+    #[test]
+    fn what_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["a/b/c.md", "a/b/d.txt", "a/e.md", "f.md", "keep/x"] {
+            let path = dir.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let tree = Merged::open(&[dir.path().to_owned()]).unwrap();
+        let list = |patterns: &[&str]| (!patterns.is_empty()).then(|| Ignore::of(patterns.iter().copied()).unwrap());
+        let table: [(&[&str], &[&str], &[&str]); 6] = [
+            (&[], &["**/*.md"], &["a", "a/b", "a/b/d.txt", "keep", "keep/x"]),
+            (&[], &["a", "!a/e.md"], &["a", "a/e.md", "f.md", "keep", "keep/x"]),
+            (&["a/b"], &[], &["a", "a/b", "a/b/c.md", "a/b/d.txt"]),
+            (&["*/b/*.md"], &[], &["a", "a/b", "a/b/c.md"]),
+            (&["**/*.md"], &["a/b"], &["a", "a/e.md", "f.md"]),
+            (&["nothing/*"], &[], &[]),
+        ];
+        for (include, exclude, expected) in table {
+            let patterns = Patterns { include: list(include), exclude: list(exclude) };
+            let seen = seen(&tree, &TreePath::root(), &patterns).unwrap();
+            let seen: Vec<String> = seen.iter().map(ToString::to_string).collect();
+            let expected: Vec<String> =
+                expected.iter().map(|path| TreePath::parse(path.as_bytes()).unwrap().to_string()).collect();
+            assert_eq!(seen, expected, "{include:?} {exclude:?}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! `COPY` and `ADD` beyond what buildah knows: links, parents, exclusions, heredocs, modes in letters.
+
+use std::os::unix::fs::symlink;
+
+use crate::support::{Context, Store, list, valid_image};
+
+/// What `find` shows of the paths below `dir` in the image: permissions, owner and path, in a fixed order.
+fn listing(store: &Store, dir: &str) -> Vec<String> {
+    let script = format!("cd {dir} && find . | sort | while read -r f; do stat -c '%a %u:%g %n' \"$f\"; done");
+    store.sh(&script).stdout.lines().map(str::to_owned).collect()
+}
+
+fn layers(store: &Store) -> Vec<String> {
+    let image = store.inspect("demo");
+    list(&image["config"]["rootfs"]["diff_ids"]).iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_link_stays_what_it_is_when_the_base_changes() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nRUN echo 1 > /base\nCOPY --link file /dir/file\n").file("file", "x");
+    assert_eq!(store.build(&context).ok().steps(), (2, 0));
+    let before = layers(&store);
+    context.write("Dockerfile", "FROM parity-base\nRUN echo 2 > /base\nCOPY --link file /dir/file\n");
+    let done = store.build(&context).ok();
+    assert_eq!(done.steps(), (1, 1), "{done}");
+    let after = layers(&store);
+    assert_eq!(before.last(), after.last());
+    assert_ne!(before[before.len() - 2], after[after.len() - 2]);
+    assert_eq!(store.sh("cat /base /dir/file").stdout, "2\nx");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn a_link_does_not_follow_links_of_the_base() {
+    let store = Store::with_base();
+    let base = "FROM parity-base\nRUN mkdir /real && ln -s /real /way\n";
+    store.build(&Context::new(&format!("{base}COPY file /way/\n")).file("file", "x")).ok();
+    assert_eq!(store.sh("cat /real/file; test -L /way && echo link").stdout, "xlink\n");
+    store.build(&Context::new(&format!("{base}COPY --link file /way/\n")).file("file", "x")).ok();
+    assert_eq!(store.sh("ls /real; cat /way/file; test -L /way || echo dir").stdout, "xdir\n");
+}
+
+#[test]
+fn a_link_has_the_owner_and_mode_it_asks_for() {
+    let store = Store::with_base();
+    let text = |id: u32| {
+        format!(
+            "FROM parity-base\nRUN echo 'linked:x:{id}:{id}::/:/bin/sh' >> /etc/passwd\n\
+                 COPY --link --chown=linked --chmod=u=rw,go= file /d/\n"
+        )
+    };
+    let context = Context::new(&text(1234)).file("file", "x");
+    store.build(&context).ok();
+    assert_eq!(listing(&store, "/d"), ["600 1234:1234 .", "600 1234:1234 ./file"]);
+    // Another number for the name is another layer.
+    context.write("Dockerfile", &text(4321));
+    assert_eq!(store.build(&context).ok().steps(), (2, 0));
+    assert_eq!(listing(&store, "/d")[1], "600 4321:4321 ./file");
+    let nobody = Context::new("FROM scratch\nCOPY --link --chown=app file /d/\n").file("file", "x");
+    store.build(&nobody).fails(1).says("no user `app`").says("Dockerfile:2:");
+    valid_image(&store, "demo:latest");
+}
+
+fn deep(dockerfile: &str) -> Context {
+    let files = ["a/b/c.md", "a/b/d.txt", "a/e.md", "f.md", "g/b/h.md"];
+    files.iter().fold(Context::new(dockerfile), |context, file| context.file(file, file))
+}
+
+/// The files that a copy leaves below `/out`.
+fn left(store: &Store, copy: &str) -> Vec<String> {
+    store.build(&deep(&format!("FROM parity-base\n{copy}\n"))).ok();
+    store.sh("cd /out && find . -type f | sort").stdout.lines().map(|line| line[2..].to_owned()).collect()
+}
+
+#[test]
+fn parents_come_along() {
+    let store = Store::with_base();
+    let table: [(&str, &[&str]); 8] = [
+        ("COPY --parents a/b/c.md f.md /out/", &["a/b/c.md", "f.md"]),
+        ("COPY --parents ./a/b /out", &["a/b/c.md", "a/b/d.txt"]),
+        ("COPY --parents */b/*.md /out/", &["a/b/c.md", "g/b/h.md"]),
+        ("COPY --parents **/*.md /out/", &["a/b/c.md", "a/e.md", "f.md", "g/b/h.md"]),
+        ("COPY --parents a/./b/c.md /out/", &["b/c.md"]),
+        ("COPY --parents [ag]/./b /out/", &["b/c.md", "b/d.txt", "b/h.md"]),
+        ("COPY --parents --exclude=**/d.txt a/./b /out/", &["b/c.md"]),
+        ("COPY --parents=false a/b/c.md /out/", &["c.md"]),
+    ];
+    for (copy, expected) in table {
+        assert_eq!(left(&store, copy), expected, "{copy}");
+    }
+    let context = deep("FROM parity-base\nCOPY --parents a/x.md /out/\n");
+    store.build(&context).fails(1).says("no such file in the build context: `a/x.md`");
+    let modes = "FROM parity-base AS a\nRUN mkdir -p /s/t && chmod 700 /s && chown 5:6 /s /s/t && touch /s/t/u\n\
+                 FROM parity-base\nCOPY --from=a --parents /s/t/u /out/\n";
+    store.build(&Context::new(modes)).ok();
+    assert_eq!(listing(&store, "/out"), ["755 0:0 .", "700 5:6 ./s", "755 5:6 ./s/t", "644 0:0 ./s/t/u"]);
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn what_is_excluded_stays_behind() {
+    let store = Store::with_base();
+    let table: [(&str, &[&str]); 6] = [
+        ("COPY --exclude=**/*.md a /out", &["b/d.txt"]),
+        ("COPY --exclude=b --exclude=Dockerfile a f.md /out/", &["e.md", "f.md"]),
+        ("COPY --exclude=b --exclude=!b/c.md a /out", &["b/c.md", "e.md"]),
+        ("ADD --exclude=*.md a /out", &["b/c.md", "b/d.txt"]),
+        ("COPY --exclude=b/c.md * /out/", &["Dockerfile", "b/d.txt", "b/h.md", "e.md", "f.md"]),
+        ("ARG WHAT=b\nCOPY --exclude=$WHAT a /out", &["e.md"]),
+    ];
+    for (copy, expected) in table {
+        assert_eq!(left(&store, copy), expected, "{copy}");
+    }
+    let stage = "FROM parity-base AS a\nCOPY . /all\nFROM parity-base\nCOPY --from=a --exclude=**/*.md /all /out\n";
+    store.build(&deep(stage)).ok();
+    assert_eq!(store.sh("cd /out && find . -type f | sort").stdout, "./Dockerfile\n./a/b/d.txt\n");
+    // A change of what is excluded changes nothing.
+    let context = deep("FROM parity-base\nCOPY --exclude=**/*.md . /out\n");
+    store.build(&context).ok();
+    context.write("f.md", "changed");
+    assert_eq!(store.build(&context).ok().steps(), (0, 1));
+    store.build(&deep("FROM parity-base\nCOPY --exclude=[a- a /out\n")).fails(1).says("--exclude");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn texts_become_files() {
+    let store = Store::with_base();
+    let context = Context::new(
+        "FROM parity-base\nARG WHO=you\nCOPY --chmod=u+x,go= --chown=7 <<one <<'two' a /dir/\nhello $WHO\none\n\
+         hello $WHO\ntwo\nCOPY <<-EOF /dir/three\n\t'quoted' \\$WHO\n\tEOF\nADD <<x /here\nx\n",
+    )
+    .file("a", "a");
+    store.build(&context).ok();
+    let said = store.sh("cd /dir && cat a one two three && ls -l /here | cut -c 1-10").stdout;
+    assert_eq!(said, "ahello you\nhello $WHO\n'quoted' $WHO\n-rw-r--r--\n");
+    assert_eq!(listing(&store, "/dir")[1..], ["700 7:7 ./a", "700 7:7 ./one", "644 0:0 ./three", "700 7:7 ./two"]);
+    assert_eq!(store.build(&context).ok().steps(), (0, 3));
+    context.write("Dockerfile", &std::fs::read_to_string(context.join("Dockerfile")).unwrap().replace("hello", "bye"));
+    assert_eq!(store.build(&context).ok().steps(), (3, 0));
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn a_command_may_be_a_text() {
+    let store = Store::with_base();
+    let context = Context::new(
+        "FROM parity-base\nRUN <<EOF\nset -e\necho one > /out\ntest -n \"$HOME\"\nEOF\n\
+         RUN cat <<A >> /out && cat <<-'B' >> /out\ntwo\nA\n\t$three\n\tB\n",
+    );
+    store.build(&context).ok();
+    assert_eq!(store.sh("cat /out").stdout, "one\ntwo\n$three\n");
+    store
+        .build(&Context::new("FROM parity-base\nRUN <<EOF\nset -e\nfalse\ntrue\nEOF\n"))
+        .fails(1)
+        .says("Dockerfile:2:");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn modes_in_letters_follow_what_is_copied() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nCOPY --chmod=u=rwX,go=rX all /out/new/\n").file("all/plain", "x");
+    context.write("all/dir/program", "x");
+    let mode = |path: &str, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(context.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("all/plain", 0o600);
+    mode("all/dir/program", 0o700);
+    mode("all/dir", 0o700);
+    store.build(&context).ok();
+    let wanted =
+        ["755 0:0 .", "755 0:0 ./new", "755 0:0 ./new/dir", "755 0:0 ./new/dir/program", "644 0:0 ./new/plain"];
+    assert_eq!(listing(&store, "/out"), wanted);
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_told_and_no_error() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nCOPY nothing* /out/\n");
+    store.build(&context).ok().says("warning: nothing in the build context matches `nothing*`").says("Dockerfile:2:");
+    context.write("Dockerfile", "FROM parity-base\nCOPY nothing* file /out\n");
+    context.write("file", "x");
+    store.build(&context).ok().does_not_say("warning");
+    assert_eq!(store.sh("cat /out").stdout, "x");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn several_files_do_not_overwrite_each_other() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nCOPY a b /out\n").file("a", "a").file("b", "b");
+    store.build(&context).fails(1).says("several files go to /out").says("= help: write `/out/`");
+    context.write("Dockerfile", "FROM parity-base\nRUN mkdir /out\nCOPY a b /out\n");
+    store.build(&context).ok();
+    assert_eq!(store.sh("cat /out/a /out/b").stdout, "ab");
+    symlink("a", context.join("l")).unwrap();
+    context.write("Dockerfile", "FROM parity-base\nCOPY d e /out\n");
+    context.write("d/x", "x");
+    context.write("e/y", "y");
+    store.build(&context).ok();
+    assert_eq!(store.sh("cat /out/x /out/y").stdout, "xy");
+}

@@ -1,0 +1,263 @@
+//! Dockerfiles and contexts made to hurt: each is refused in words or does what it says, in bounded time and memory,
+//! and touches nothing of the machine.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{Context, Done, Store, temp, tool, valid_image};
+
+/// What a build of something small may take of a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The address space a hostile input may make dram take.
+const MEMORY: &str = "--as=2147483648";
+
+/// Builds in a bounded time and memory.
+fn build(store: &Store, context: &Context) -> Done {
+    let begun = Instant::now();
+    let done = store.build(context).within("prlimit", &[MEMORY]).end();
+    assert!(begun.elapsed() < PATIENCE, "{done}");
+    assert!((0..=3).contains(&done.code), "{done}");
+    done
+}
+
+/// Refused, with a place in the Dockerfile and these words.
+fn refused(store: &Store, text: &str, words: &str) {
+    let done = build(store, &Context::new(text));
+    assert_ne!(done.code, 0, "{text:.200}\n{done}");
+    done.says(words);
+}
+
+#[test]
+fn dockerfiles_that_are_refused() {
+    let store = Store::with_base();
+    let doubled: String = (1..40).map(|n| format!("ARG A{n}=$A{}$A{}\n", n - 1, n - 1)).collect();
+    for (text, words) in [
+        ("# only\n# comments\n", "has no instructions"),
+        ("FROM parity-base\nRUN a\0b\n", "NUL byte"),
+        ("FROM parity-base\nRUN <<EOF\nabc\n", "never closed"),
+        ("RUN x\nFROM parity-base\n", "before the first `FROM`"),
+        ("FROM later\nFROM parity-base AS later\n", "is defined later"),
+        ("FROM parity-base AS a\nCOPY --from=a / /x\n", "cannot copy from itself"),
+        ("FROM parity-base\nCOPY --from=99 / /x\n", "does not exist"),
+        (&format!("FROM parity-base\nARG A0=0123456789\n{doubled}"), "grows beyond"),
+        ("FROM parity-base\nENV A=${x\n", "is not closed"),
+        ("FROM --platform=a/b/c/d parity-base\n", "is not a platform"),
+        ("FROM parity-base\nSHELL sh -c\n", "takes a JSON array"),
+        ("FROM parity-base\nONBUILD FROM x\n", "cannot trigger `FROM`"),
+        ("FROM parity-base\nONBUILD ONBUILD RUN x\n", "cannot trigger `ONBUILD`"),
+        ("FROM parity-base\nUSER 4294967296\n", "too large for an id"),
+        ("FROM parity-base\nRUN --mount=target=/a,bind-propagation=shared x\n", "a mount has no `bind-propagation`"),
+        ("FROM parity-base\nRUN --mount=type=cache,target=/ x\n", "nothing can be mounted on `/`"),
+        ("FROM parity-base\nRUN --device=/dev/sda x\n", "is not supported"),
+        ("FROM parity-base\nRUN --security=insecure true\n", "security.insecure"),
+        ("FROM parity-base\nRUN --network=host true\n", "network.host"),
+        ("FROM parity-base\nCOPY ../../etc/hostname /x\n", "no such file"),
+        ("FROM parity-base\nCOPY nothing* /x\n", "nothing"),
+    ] {
+        refused(&store, text, words);
+    }
+}
+
+#[test]
+fn dockerfiles_that_are_large_or_odd_and_right() {
+    let store = Store::with_base();
+    let nested = format!("FROM parity-base\nENV A={}x{}\n", "${a:-".repeat(10_000), "}".repeat(10_000));
+    let many = format!("FROM parity-base\n{}", "LABEL a=b\n".repeat(100_000));
+    for text in [
+        "\u{feff}FROM parity-base\r\nRUN true\r\n",
+        "FROM parity-base\nRUN true \\",
+        "# syntax=example.com/attacker/frontend:1\nFROM parity-base\n",
+        "FROM parity-base\nENTRYPOINT [\"sh\", \"-c\"\n",
+        "FROM parity-base\nWORKDIR ../../..\nVOLUME /../..\nLABEL containerd.io/gc.root=x dram=y\n",
+        "FROM parity-base\nRUN --mount=source=../../..,target=/c test ! -e /c/root\n",
+        "FROM parity-base\nRUN --mount=type=cache,id=../../../x,target=/c touch /c/here\n",
+        &nested,
+        &many,
+    ] {
+        let done = build(&store, &Context::new(text));
+        assert_eq!(done.code, 0, "{text:.200}\n{done}");
+    }
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn targets_of_mounts_that_the_image_made_traps() {
+    let store = Store::with_base();
+    let canary = temp();
+    let trap = format!(
+        "FROM parity-base\nRUN mkdir -p /run && rm -rf /run/secrets && ln -s {} /run/secrets\n",
+        canary.path().display()
+    );
+    for run in [
+        "--mount=type=tmpfs,target=/run/secrets/x",
+        "--mount=type=cache,target=/run/secrets/y",
+        "--mount=type=bind,target=/run/secrets/z",
+    ] {
+        build(&store, &Context::new(&format!("{trap}RUN {run} touch /run/secrets/w || true\n")));
+    }
+    assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 0, "the machine was written to");
+    for (target, words) in [("/proc", "/proc"), ("/proc/self/fd", "/proc"), ("/dev/null/x", "/dev/null")] {
+        refused(&store, &format!("FROM parity-base\nRUN --mount=type=tmpfs,target={target} true\n"), words);
+    }
+    // What the mount made is swapped for a link before it is taken away.
+    let swap =
+        "FROM parity-base\nRUN --mount=type=cache,target=/a/b/c rm -rf /a 2>/dev/null; ln -sfn /etc /a/b2; true\n";
+    assert_eq!(build(&store, &Context::new(&format!("{swap}RUN test -f /etc/passwd\n"))).code, 0);
+}
+
+#[test]
+fn links_of_a_context_lead_nowhere_else() {
+    let store = Store::with_base();
+    let secret = temp();
+    fs::write(secret.path().join("secret"), "the host's own").unwrap();
+    let context = Context::new("FROM scratch\nCOPY . /all/\n");
+    symlink(secret.path().join("secret"), context.join("link")).unwrap();
+    symlink(secret.path(), context.join("dir")).unwrap();
+    assert_eq!(build(&store, &context).code, 0);
+    let out = temp();
+    store.dram(["save", "-o"]).arg(out.path().join("x.tar")).arg("demo").ok();
+    assert!(!contains(&out.path().join("x.tar"), b"the host's own"));
+    for source in ["link", "dir/secret", "dir"] {
+        context.write("Dockerfile", &format!("FROM scratch\nCOPY {source} /x\n"));
+        let done = build(&store, &context);
+        assert_ne!(done.code, 0, "{done}");
+    }
+    // Mounts look at the same tree.
+    context.write("Dockerfile", "FROM parity-base\nRUN --mount=target=/c cat /c/link /c/dir/secret\n");
+    assert_ne!(build(&store, &context).code, 0);
+}
+
+/// Whether the bytes are in the file, or in a gzip of it.
+fn contains(file: &Path, needle: &[u8]) -> bool {
+    let bytes = fs::read(file).unwrap();
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+#[test]
+fn ignore_lists_that_are_odd() {
+    let store = Store::with_base();
+    let context = Context::new("FROM scratch\nCOPY . /all/\n").file("a b", "").file("keep/x.md", "").file("drop/y", "");
+    context.write(".dockerignore", "\u{feff}# all\r\n\r\n/drop/\r\n!nothing\r\n**/*.log\r\n[x-z].tmp\r\n");
+    assert_eq!(build(&store, &context).code, 0);
+    let bad = Context::new("FROM scratch\nCOPY . /\n").file(".dockerignore", "fine\n[a-\n");
+    let done = build(&store, &bad);
+    assert_ne!(done.code, 0);
+    done.says(".dockerignore:2");
+    let many = Context::new("FROM scratch\nCOPY a /\n").file("a", "");
+    many.write(".dockerignore", &(0..100_000).map(|n| format!("dir{n}/**/x{n}\n")).collect::<String>());
+    assert_eq!(build(&store, &many).code, 0);
+    let long = Context::new("FROM scratch\nCOPY a /\n").file("a", "");
+    long.write(".dockerignore", &"x".repeat(100 << 20));
+    assert_ne!(build(&store, &long).code, 0);
+    let linked = Context::new("FROM scratch\nCOPY a /\n").file("a", "");
+    symlink("/etc/hostname", linked.join(".dockerignore")).unwrap();
+    build(&store, &linked);
+    let dir = Context::new("FROM scratch\nCOPY a /\n").file("a", "").file(".dockerignore/x", "");
+    build(&store, &dir);
+}
+
+#[test]
+fn names_of_every_kind_arrive() {
+    let store = Store::with_base();
+    let context = Context::new(
+        "FROM parity-base\nCOPY all /all/\nRUN find /all -type f -print0 | tr -dc '\\0' | wc -c > /count\n",
+    );
+    fs::create_dir(context.join("all")).unwrap();
+    let long = "l".repeat(255);
+    let names: [&[u8]; 9] = [
+        b"new\nline",
+        b"\xff\xfe",
+        long.as_bytes(),
+        b"-dash",
+        b" space ",
+        b"quo\"te'",
+        b"back\\slash",
+        b"[glob]*?",
+        b"\x1b[31m",
+    ];
+    for name in names {
+        fs::write(context.join("all").join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    let done = build(&store, &context);
+    assert_eq!(done.code, 0, "{done}");
+    assert_eq!(store.sh("cat /count").stdout.trim(), names.len().to_string());
+    valid_image(&store, "demo:latest");
+    for name in ["quo\"te'", "-dash", "back\\slash"] {
+        let quoted =
+            serde_json::to_string(&[format!("all/{}", name.replace('\\', "\\\\\\\\")), "/one".to_owned()]).unwrap();
+        context.write("Dockerfile", &format!("FROM scratch\nCOPY {quoted}\n"));
+        let done = build(&store, &context);
+        assert_eq!(done.code, 0, "{name}\n{done}");
+    }
+}
+
+#[test]
+fn a_sparse_file_stays_cheap() {
+    let store = Store::with_base();
+    let context = Context::new("FROM scratch\nCOPY hole /\n");
+    fs::File::create(context.join("hole")).unwrap().set_len(64 << 20).unwrap();
+    let done = build(&store, &context);
+    assert_eq!(done.code, 0, "{done}");
+    let kib = tool("du").arg("-sk").arg(store.path()).ok().stdout;
+    let kib: u64 = kib.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(kib < 16 << 10, "the store takes {kib} KiB");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn a_destination_that_the_image_made_a_trap() {
+    let store = Store::with_base();
+    let canary = temp();
+    fs::set_permissions(canary.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    for (link, target) in [
+        ("/trap", canary.path().display().to_string()),
+        ("/trap", "../../../../..".to_owned()),
+        ("/trap", "/proc/self/cwd".to_owned()),
+    ] {
+        let text =
+            format!("FROM parity-base\nRUN ln -s {target} {link}\nCOPY file {link}/file\nADD file {link}/added\n");
+        build(&store, &Context::new(&text).file("file", "x"));
+    }
+    assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 0, "the machine was written to");
+    // The same from a stage whose directories are links.
+    let stage = "FROM parity-base AS a\nRUN mkdir /real && echo in > /real/f && ln -s /real /way && ln -s / /up\n\
+                 FROM parity-base\nCOPY --from=a /way/f /one\nCOPY --from=a /up/up/up/real/f /two\nRUN cat /one /two\n";
+    assert_eq!(build(&store, &Context::new(stage)).code, 0);
+}
+
+#[test]
+fn a_step_cannot_hurt_its_builder() {
+    let store = Store::with_base();
+    let before = fs::read(crate::support::dram_path()).unwrap();
+    for attempt in [
+        "echo x > /proc/self/exe",
+        "echo x > /proc/1/exe",
+        "cp /bin/sh /proc/1/exe",
+        "echo h > /proc/sysrq-trigger",
+        "echo x > /sys/kernel/uevent_helper",
+        "head -c 1 /proc/kcore",
+        "rm -f /dev/null; ln -s /proc/kcore /dev/null; head -c 1 /proc/kcore",
+        "mount -t proc proc /mnt",
+    ] {
+        let done = build(&store, &Context::new(&format!("FROM parity-base\nRUN {attempt} 2>&1 && echo done-it\n")));
+        assert_ne!(done.code, 0, "{attempt}\n{done}");
+    }
+    assert_eq!(before, fs::read(crate::support::dram_path()).unwrap());
+    let alone =
+        "FROM parity-base\nRUN --network=none tail -n +3 /proc/net/dev | grep -v lo: > /others; test ! -s /others\n";
+    assert_eq!(build(&store, &Context::new(alone)).code, 0);
+}
+
+#[test]
+fn the_environment_of_the_host_stays_outside() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nRUN env > /env\n");
+    store.build(&context).env("DRAM_TEST_CANARY", "from-the-host").env("HTTP_PROXY", "http://user:word@h").ok();
+    let env = store.sh("cat /env").stdout;
+    assert!(!env.contains("from-the-host") && !env.contains("user:word"), "{env}");
+}
