@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use dram_dockerfile::{Copy, Diagnostic, SourceKind, Step, Unpack};
 use dram_image::TreePath;
-use dram_store::{FileKind, Merged, Store, Tree};
+use dram_store::{FileKind, Merged, Store, StoreError, Tree};
 
+use crate::brought::Brought;
 use crate::layer::{LayerMaker, Override, PlaceError};
 use crate::pick::Picked;
+use crate::remotes::{FetchedFile, FetchedTree};
 use crate::select::Selected;
 use crate::users::{self, UserError};
 use crate::{BuildError, Snapshot};
@@ -47,7 +49,7 @@ pub(crate) fn copy(
     step: &Step,
     copy: &Copy,
     from: &FromTree<'_>,
-    selected: &[Selected],
+    (selected, brought): (&[Selected], &[Option<Brought>]),
 ) -> Result<Option<PathBuf>, BuildError> {
     let view = ground.below.view(store.layers())?;
     let owner = match ground.owner {
@@ -60,7 +62,7 @@ pub(crate) fn copy(
     let taken: BTreeSet<usize> = selected.iter().map(|one| one.source).collect();
     let others = copy.sources.iter().filter(|source| !matches!(source.kind, SourceKind::Path)).count();
     let several = taken.len() + others > 1;
-    let copied = Copying { store, copy, from, maker: &mut maker, several }.all(selected);
+    let copied = Copying { store, copy, from, maker: &mut maker, several }.all(selected, brought);
     copied.map_err(|error| match error {
         PlaceError::Store(error) => BuildError::from(error),
         PlaceError::Changed { .. } => {
@@ -115,36 +117,73 @@ struct Copying<'a, 'b> {
 impl Copying<'_, '_> {
     /// Each source is placed by what is there when its turn comes: the first of two files may have made what the
     /// second replaces.
-    fn all(&mut self, selected: &[Selected]) -> Result<(), PlaceError> {
-        let dest = TreePath::clean(self.copy.dest.as_bytes()).map_err(dram_store::StoreError::from)?;
+    fn all(&mut self, selected: &[Selected], brought: &[Option<Brought>]) -> Result<(), PlaceError> {
+        let dest = TreePath::clean(self.copy.dest.as_bytes()).map_err(StoreError::from)?;
         let (dest, _) = self.maker.resolve(&dest)?;
-        for one in selected {
-            if self.unpacked(one, &dest)? {
-                continue;
-            }
-            if one.node.status.kind == FileKind::Dir {
-                self.maker.make_dirs(&dest)?;
-                let picked = one.seen.as_ref().map(|seen| Picked { tree: self.from.tree, seen });
-                let tree = picked.as_ref().map_or(self.from.tree, |picked| picked as &dyn Tree);
-                self.maker.copy_contents(tree, &one.node.path, &dest)?;
-                continue;
-            }
-            let target = self.target(&dest, &one.name)?;
-            self.maker.copy_file(self.from.tree, &one.node, &target)?;
-        }
-        for source in &self.copy.sources {
-            if let SourceKind::Inline(text) = &source.kind {
-                let target = self.target(&dest, source.text.as_bytes())?;
-                self.maker.write_file(&target, text.as_bytes(), 0o644)?;
+        for (at, source) in self.copy.sources.iter().enumerate() {
+            match (&source.kind, brought.get(at).and_then(Option::as_ref)) {
+                (SourceKind::Inline(text), _) => {
+                    let target = self.target(&dest, source.text.as_bytes())?;
+                    self.maker.write_file(&target, text.as_bytes(), 0o644)?;
+                }
+                (_, Some(Brought::File(file))) => self.file(file, &dest)?,
+                (_, Some(Brought::Tree(tree))) => self.repository(tree, &dest)?,
+                (_, None) => {
+                    for one in selected.iter().filter(|one| one.source == at) {
+                        self.one(one, &dest)?;
+                    }
+                }
             }
         }
         Ok(())
     }
 
+    fn one(&mut self, one: &Selected, dest: &TreePath) -> Result<(), PlaceError> {
+        if self.copy.unpack != Unpack::No && one.node.status.kind == FileKind::File {
+            let stream = self.from.tree.open(&one.node.path)?;
+            if self.unpacked(stream, &one.name, dest)? {
+                return Ok(());
+            }
+        }
+        if one.node.status.kind == FileKind::Dir {
+            self.maker.make_dirs(dest)?;
+            let picked = one.seen.as_ref().map(|seen| Picked { tree: self.from.tree, seen });
+            let tree = picked.as_ref().map_or(self.from.tree, |picked| picked as &dyn Tree);
+            return self.maker.copy_contents(tree, &one.node.path, dest);
+        }
+        let target = self.target(dest, &one.name)?;
+        self.maker.copy_file(self.from.tree, &one.node, &target)
+    }
+
+    /// A file from the network: root's own, unless the copy says otherwise.
+    fn file(&mut self, file: &FetchedFile, dest: &TreePath) -> Result<(), PlaceError> {
+        let open = || {
+            std::fs::File::open(&file.path).map_err(|source| {
+                let path = file.path.clone();
+                StoreError::Io { verb: "read", path, source }
+            })
+        };
+        if self.copy.unpack == Unpack::All && self.unpacked(open()?, file.file_name.as_bytes(), dest)? {
+            return Ok(());
+        }
+        let target = self.target(dest, file.file_name.as_bytes())?;
+        self.maker.write_from(&target, &mut open()?, 0o600)
+    }
+
+    fn repository(&mut self, tree: &FetchedTree, dest: &TreePath) -> Result<(), PlaceError> {
+        self.maker.make_dirs(dest)?;
+        let files = Merged::open(std::slice::from_ref(&tree.path))?;
+        let over = self.maker.over.clone();
+        self.maker.over.owner.get_or_insert((0, 0));
+        let copied = self.maker.copy_contents(&files, &TreePath::root(), dest);
+        self.maker.over = over;
+        copied
+    }
+
     /// Where a file called `name` goes, with the directories on the way made.
     fn target(&mut self, dest: &TreePath, name: &[u8]) -> Result<TreePath, PlaceError> {
         let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(dest)? {
-            dest.append(&TreePath::parse(name).map_err(dram_store::StoreError::from)?)
+            dest.append(&TreePath::parse(name).map_err(StoreError::from)?)
         } else if self.several {
             return Err(PlaceError::Several { path: dest.clone() });
         } else {
@@ -154,14 +193,10 @@ impl Copying<'_, '_> {
         Ok(target)
     }
 
-    /// For `ADD`: unpacks `one` into the directory `dest` when it is an archive.
-    fn unpacked(&mut self, one: &Selected, dest: &TreePath) -> Result<bool, PlaceError> {
-        if self.copy.unpack == Unpack::No || one.node.status.kind != FileKind::File {
-            return Ok(false);
-        }
-        let stream = self.from.tree.open(&one.node.path)?;
+    /// For `ADD`: unpacks `stream` into the directory `dest` when it is an archive.
+    fn unpacked(&mut self, stream: std::fs::File, name: &[u8], dest: &TreePath) -> Result<bool, PlaceError> {
         let into = self.store.work().fresh()?;
-        let what = String::from_utf8_lossy(&one.name).into_owned();
+        let what = String::from_utf8_lossy(name).into_owned();
         if !self.store.layers().unpack_archive(stream, &into, &what)? {
             self.store.work().discard(&into);
             return Ok(false);

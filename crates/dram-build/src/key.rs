@@ -8,6 +8,7 @@ use dram_dockerfile::{CacheMount, Copy, From, Mode, MountKind, MountedFile, Run,
 use dram_sandbox::{Jail, Network, ResourceLimit};
 use dram_store::StepKey;
 
+use crate::brought::Brought;
 use crate::content::Content;
 use crate::copy::Ground;
 use crate::parts::{Key, Name, Parts};
@@ -128,19 +129,19 @@ fn limit(limit: &ResourceLimit) -> String {
 }
 
 /// The key of a copy over `ground` of sources that hold `content`.
-pub(crate) fn copy(step: &Copy, ground: &Ground, content: &Content) -> Arc<Key> {
-    copy_of(step, ground).files("", content).on(&ground.below)
+pub(crate) fn copy(step: &Copy, ground: &Ground, content: &Content, brought: &[Option<Brought>]) -> Arc<Key> {
+    copy_of(step, ground, brought).files("", content).on(&ground.below)
 }
 
 /// The key of a copy over `ground` from a snapshot that is `from`: found without looking at a single file.
-pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey) -> Arc<Key> {
+pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey, brought: &[Option<Brought>]) -> Arc<Key> {
     let sources = StepKey::of(step.sources.iter().map(|source| source.text.as_bytes()));
     let exclude = StepKey::of(step.exclude.iter().map(String::as_bytes));
     let from = StepKey::of([from.as_bytes(), sources.as_bytes(), exclude.as_bytes()]);
-    copy_of(step, ground).with(Name::Source(String::new()), from.as_bytes()).on(&ground.below)
+    copy_of(step, ground, brought).with(Name::Source(String::new()), from.as_bytes()).on(&ground.below)
 }
 
-fn copy_of(step: &Copy, ground: &Ground) -> Parts {
+fn copy_of(step: &Copy, ground: &Ground, brought: &[Option<Brought>]) -> Parts {
     // The sources' text, what is excluded, and where they come from are in the files or the source, with what they lead
     // to; so is what a checksum and the Git directory are for. Spans are for messages.
     let Copy {
@@ -177,6 +178,12 @@ fn copy_of(step: &Copy, ground: &Ground) -> Parts {
     // With `--link` the base is in no key, so what its lists say of the owner must be.
     if let Some((uid, gid)) = ground.owner {
         parts = parts.setting("the owner", &format!("{uid}:{gid}"));
+    }
+    for (at, (source, brought)) in sources.iter().zip(brought).enumerate() {
+        if let Some(brought) = brought {
+            let address = dram_dockerfile::remote::redacted(&source.text);
+            parts = parts.setting(&format!("source {} at {address}", at + 1), &brought.identity());
+        }
     }
     for (at, source) in sources.iter().enumerate() {
         if let SourceKind::Inline(text) = &source.kind {

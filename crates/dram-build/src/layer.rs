@@ -235,15 +235,25 @@ impl<'a> LayerMaker<'a> {
         Ok(self.copy_xattrs(tree, node, target)?)
     }
 
-    /// Writes a file of these bytes; what was at the target gives way. It is root's unless the copy says otherwise. The
-    /// target's parent is in the layer.
-    pub(crate) fn write_file(&mut self, target: &TreePath, bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
+    /// Writes a file of these bytes, as [`write_from`](Self::write_from).
+    pub(crate) fn write_file(&mut self, target: &TreePath, mut bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
+        self.write_from(target, &mut bytes, mode)
+    }
+
+    /// Writes a file of what `from` holds; what was at the target gives way. It is root's unless the copy says otherwise.
+    /// The target's parent is in the layer.
+    pub(crate) fn write_from(
+        &mut self,
+        target: &TreePath,
+        from: &mut dyn std::io::Read,
+        mode: u32,
+    ) -> Result<(), PlaceError> {
         if self.is_dir(target)? {
             return Err(PlaceError::IsDir { path: target.clone() });
         }
         self.root.remove(target)?;
         self.is_empty = false;
-        let written = self.root.create_file(target, 0o600)?.write_all(bytes);
+        let written = std::io::copy(from, &mut self.root.create_file(target, 0o600)?);
         written.map_err(|source| {
             let path = self.path.join(target.as_path());
             StoreError::Io { verb: "write", path, source }

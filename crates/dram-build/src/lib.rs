@@ -5,6 +5,7 @@
 //! compressed, and only if the image has it. [`import`], [`load`] and [`save`] move whole images in and out, and
 //! [`container`] starts a command in one.
 
+mod brought;
 mod build;
 mod cancel;
 mod command;

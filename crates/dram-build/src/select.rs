@@ -33,7 +33,7 @@ pub(crate) fn select(tree: &dyn Tree, copy: &Copy, place: &Place<'_>) -> Result<
                 let found = one(tree, copy, source, place)?;
                 all.extend(found.into_iter().map(|one| Selected { source: at, ..one }));
             }
-            SourceKind::Inline(_) | SourceKind::Url | SourceKind::Git => {}
+            SourceKind::Inline(_) | SourceKind::Url | SourceKind::Git(_) => {}
         }
     }
     Ok(all)

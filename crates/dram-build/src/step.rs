@@ -9,6 +9,7 @@ use dram_dockerfile::{Copy, From, Op, Plan, SourceKind, Step};
 use dram_image::TreePath;
 use dram_store::{ContextDir, Record, Tree};
 
+use crate::brought::{Brought, bring};
 use crate::content::Content;
 use crate::copy::{FromTree, Ground};
 use crate::parts::Key;
@@ -158,12 +159,13 @@ impl Doing<'_> {
     /// sources hold, so that a stage that was rebuilt with the same files changes nothing.
     fn copy(&self, copy: &Copy, ground: &Ground, stages: &Stages) -> Result<Record, BuildError> {
         let store = self.world.options.store;
+        let brought = bring(copy, self.world.options.remotes)?;
         let snapshot = match &copy.from {
-            // Texts of heredocs need no look at the context.
-            From::Context if copy.sources.iter().all(|source| matches!(source.kind, SourceKind::Inline(_))) => {
+            // What is not in the context needs no look at it.
+            From::Context if !copy.sources.iter().any(|source| matches!(source.kind, SourceKind::Path)) => {
                 Snapshot::default()
             }
-            From::Context => return self.copy_dir(copy, ground, self.world.options.context),
+            From::Context => return self.copy_dir(copy, ground, self.world.options.context, &brought),
             From::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
             From::Scratch => Snapshot::default(),
             From::Named(name) => match self.world.outside.get(name) {
@@ -172,12 +174,12 @@ impl Doing<'_> {
                 }
                 Some(Outside::Dir(path)) => {
                     let context = Context::Dir { path: path.clone(), ignore: None };
-                    return self.copy_dir(copy, ground, &context);
+                    return self.copy_dir(copy, ground, &context, &brought);
                 }
                 None => unreachable!("the plan names only what was found"),
             },
         };
-        let fast = key::copy_from(copy, ground, &snapshot.identity());
+        let fast = key::copy_from(copy, ground, &snapshot.identity(), &brought);
         if self.uses_memory()
             && let Some(record) = self.recalled(std::slice::from_ref(&fast))?
         {
@@ -186,17 +188,24 @@ impl Doing<'_> {
         let view = snapshot.view(store.layers())?;
         let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
         let from = FromTree { tree: &view, is_context: false };
-        self.copy_tree(copy, ground, &from, &place, vec![fast])
+        self.copy_tree(copy, ground, (&from, &brought), &place, vec![fast])
     }
 
-    fn copy_dir(&self, copy: &Copy, ground: &Ground, context: &Context) -> Result<Record, BuildError> {
+    fn copy_dir(
+        &self,
+        copy: &Copy,
+        ground: &Ground,
+        context: &Context,
+        brought: &[Option<Brought>],
+    ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let Context::Dir { path, ignore } = context;
         let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
         let hides =
             |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
         let place = Place { name: self.place_name(&copy.from), hides: &hides };
-        let done = self.copy_tree(copy, ground, &FromTree { tree: &tree, is_context: true }, &place, Vec::new());
+        let done =
+            self.copy_tree(copy, ground, (&FromTree { tree: &tree, is_context: true }, brought), &place, Vec::new());
         tree.save(store);
         done
     }
@@ -205,7 +214,7 @@ impl Doing<'_> {
         &self,
         copy: &Copy,
         ground: &Ground,
-        from: &FromTree<'_>,
+        (from, brought): (&FromTree<'_>, &[Option<Brought>]),
         place: &Place<'_>,
         mut keys: Vec<Arc<Key>>,
     ) -> Result<Record, BuildError> {
@@ -214,9 +223,9 @@ impl Doing<'_> {
             (self.tell)(Event::Remark(Box::new(remark)));
         }
         let content = Content::of(from.tree, &selected, !from.is_context)?;
-        keys.push(key::copy(copy, ground, &content));
+        keys.push(key::copy(copy, ground, &content, brought));
         let store = self.world.options.store;
-        self.remembered(&keys, &mut || copy::copy(store, ground, self.step, copy, from, &selected))
+        self.remembered(&keys, &mut || copy::copy(store, ground, self.step, copy, from, (&selected, brought)))
     }
 
     pub(crate) fn place_name(&self, from: &From) -> String {

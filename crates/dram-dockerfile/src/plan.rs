@@ -15,6 +15,7 @@ use dram_image::ImageConfig;
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::graph::StageGraph;
+use crate::remote::GitRef;
 
 pub use mode::Mode;
 pub use mounts::{MOUNT_KEYS, MOUNT_TYPES};
@@ -266,8 +267,8 @@ pub struct Copy {
     pub parents: bool,
     /// `--exclude`: patterns as in `.dockerignore`, of paths below each source.
     pub exclude: Vec<String>,
-    /// `--checksum`, for a source that is a URL: `sha256:` and 64 hexadecimal digits. Of a Git source it is in
-    /// [`SourceKind::Git`].
+    /// `--checksum`, for a source that is a URL: `sha256:` and 64 hexadecimal digits. Of a Git source it is in its
+    /// [`GitRef`].
     pub checksum: Option<String>,
     /// `--keep-git-dir`, for a Git source.
     pub keep_git_dir: bool,
@@ -335,7 +336,7 @@ pub enum SourceKind {
     /// A file on the network.
     Url,
     /// A Git repository.
-    Git,
+    Git(Box<GitRef>),
 }
 
 /// A directory to make when it is not there.

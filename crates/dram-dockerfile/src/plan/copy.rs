@@ -7,6 +7,7 @@ use crate::diagnostic::{Diagnostic, quote};
 use crate::glob;
 use crate::graph::Origin;
 use crate::paths;
+use crate::remote::{self, Remote};
 
 impl Worker<'_> {
     /// Plans a `COPY`, or an `ADD` when `unpack` is set.
@@ -38,6 +39,7 @@ impl Worker<'_> {
         if let (Some(text), Some(word)) = (&checksum, &transfer.checksum) {
             self.checksum(text, word, &sources)?;
         }
+        let sources = self.repositories(sources, transfer, checksum.as_deref())?;
         let created_by = created_by(keyword, transfer, [("--chown", &chown), ("--chmod", &chmod)], &sources, &written);
         let copy = Copy {
             from: origin.map_or(From::Context, place),
@@ -103,6 +105,39 @@ impl Worker<'_> {
         (!wrong).then_some(sources)
     }
 
+    /// Gives repositories what the flags say of them; an address that says something else is refused.
+    fn repositories(
+        &mut self,
+        mut sources: Vec<Source>,
+        transfer: &Transfer,
+        checksum: Option<&str>,
+    ) -> Option<Vec<Source>> {
+        for source in &mut sources {
+            let SourceKind::Git(git) = &mut source.kind else { continue };
+            let differs = |what: &str| {
+                let message = format!("{what} is said by a flag and, differently, by the address");
+                Diagnostic::error(source.span.clone(), message).help("keep one of the two")
+            };
+            if let (Some(flag), Some(own)) = (transfer.keep_git_dir, git.keep_git_dir)
+                && flag != own
+            {
+                self.report.push(differs("whether the Git directory is kept"));
+                return None;
+            }
+            git.keep_git_dir = transfer.keep_git_dir.or(git.keep_git_dir);
+            if let (Some(flag), Some(own)) = (checksum, git.checksum.as_deref())
+                && flag != own
+            {
+                self.report.push(differs("the checksum"));
+                return None;
+            }
+            if let Some(checksum) = checksum {
+                git.checksum = Some(checksum.to_owned());
+            }
+        }
+        Some(sources)
+    }
+
     fn checksum(&mut self, text: &str, word: &Word, sources: &[Source]) -> Option<()> {
         let error = |message: &str| Diagnostic::error(word.span.clone(), message.to_owned());
         let [one] = sources else {
@@ -121,7 +156,7 @@ impl Worker<'_> {
                 let digits = text.strip_prefix("sha256:");
                 (digits.is_some_and(|digits| digits.len() == 64 && hex(digits)), "`sha256:` and 64 hexadecimal digits")
             }
-            SourceKind::Git => (hex(text) && text.len() <= 64, "the id of a commit, or how it begins"),
+            SourceKind::Git(_) => (hex(text) && text.len() <= 64, "the id of a commit, or how it begins"),
         };
         if !right {
             self.report.push(error(&format!("{} is not a checksum", quote(text))).note(format!("it is {how}")));
@@ -192,7 +227,7 @@ fn created_by(
         out.push(' ');
         match &source.kind {
             SourceKind::Inline(_) => out.push_str("<<"),
-            SourceKind::Path | SourceKind::Url | SourceKind::Git => {}
+            SourceKind::Path | SourceKind::Url | SourceKind::Git(_) => {}
         }
         out.push_str(&source.text);
     }
@@ -203,15 +238,16 @@ fn created_by(
 /// What a source is, or why it cannot be copied.
 fn kind(text: &str, keyword: &str, word: &Word) -> Result<SourceKind, Box<Diagnostic>> {
     let error = |message: String| Diagnostic::error(word.span.clone(), message);
-    if let Some(remote) = remote(text) {
-        return match (keyword, remote) {
-            ("ADD", Remote::Url) => Ok(SourceKind::Url),
-            ("ADD", Remote::Git) => Ok(SourceKind::Git),
-            (_, _) => {
-                let error = error(format!("`{keyword}` cannot copy from {remote}"));
-                Err(Box::new(error.help("`ADD` can; `COPY` takes files of the build context, a stage or an image")))
-            }
+    let remote = remote::classify(text).map_err(|wrong| Box::new(error(wrong.message).help(wrong.help)))?;
+    if let Some(remote) = remote {
+        let what = match (keyword, remote) {
+            ("ADD", Remote::Url { .. }) => return Ok(SourceKind::Url),
+            ("ADD", Remote::Git(git)) => return Ok(SourceKind::Git(Box::new(git))),
+            (_, Remote::Url { .. }) => "a URL",
+            (_, Remote::Git(_)) => "a Git repository",
         };
+        let error = error(format!("`{keyword}` cannot copy from {what}"));
+        return Err(Box::new(error.help("`ADD` can; `COPY` takes files of the build context, a stage or an image")));
     }
     let malformed = text.split('/').any(|part| glob::has_magic(part) && glob::matches(part, "").is_err());
     if malformed {
@@ -219,63 +255,4 @@ fn kind(text: &str, keyword: &str, word: &Word) -> Result<SourceKind, Box<Diagno
         return Err(Box::new(error.help("put a backslash before a literal `[`")));
     }
     Ok(SourceKind::Path)
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remote {
-    Url,
-    Git,
-}
-
-impl std::fmt::Display for Remote {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str(match self {
-            Remote::Url => "a URL",
-            Remote::Git => "a Git repository",
-        })
-    }
-}
-
-/// What kind of thing on the network `text` names, if it does: BuildKit's rules for `ADD`.
-fn remote(text: &str) -> Option<Remote> {
-    let has = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if has("http://") || has("https://") {
-        let path = text.split(['?', '#']).next().unwrap_or_default();
-        return Some(if path.ends_with(".git") { Remote::Git } else { Remote::Url });
-    }
-    let git = has("git://") || has("ssh://");
-    // `user@host:path`, the way of ssh.
-    let scp = || {
-        let (host, _) = text.split_once(':')?;
-        let (user, host) = host.split_once('@')?;
-        let proper = |part: &str| {
-            !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
-        };
-        (proper(user) && proper(host)).then_some(())
-    };
-    (git || scp().is_some()).then_some(Remote::Git)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remotes() {
-        let table = [
-            ("https://example.com/a.tar", Some(Remote::Url)),
-            ("HTTP://example.com/a", Some(Remote::Url)),
-            ("https://example.com/a.git", Some(Remote::Git)),
-            ("https://example.com/a.git#main:dir", Some(Remote::Git)),
-            ("git@example.com:a/b", Some(Remote::Git)),
-            ("git://example.com/a", Some(Remote::Git)),
-            ("github.com/a/b", None),
-            ("a.git", None),
-            ("./git@example.com:a", None),
-            ("lib/a:b", None),
-        ];
-        for (text, expected) in table {
-            assert_eq!(remote(text), expected, "{text}");
-        }
-    }
 }

@@ -197,7 +197,7 @@ fn describe(step: &Step, out: &mut String) {
                     SourceKind::Path => {}
                     SourceKind::Inline(text) => more(true, format!("{} is {text:?}", source.text)),
                     SourceKind::Url => more(true, format!("{} is a URL", source.text)),
-                    SourceKind::Git => more(true, format!("{} is a repository", source.text)),
+                    SourceKind::Git(_) => more(true, format!("{} is a repository", source.text)),
                 }
             }
         }
