@@ -134,6 +134,11 @@ impl Report {
         self.errors > 0
     }
 
+    /// The places of everything collected.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Range<usize>> {
+        self.diagnostics.iter().map(|diagnostic| &diagnostic.span)
+    }
+
     /// Whether what comes now is only counted, so that no work need go into its words.
     pub(crate) fn is_full(&self) -> bool {
         self.errors > 0 && self.diagnostics.len() >= Self::MOST

@@ -3,6 +3,7 @@
 //! Follows BuildKit's `dockerfile2llb/convert.go`: `FROM` finds earlier stages by their exact lower-case name,
 //! `COPY --from` by number, or by name in whatever case; both may only look back, so there are no cycles.
 
+mod draft;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -99,7 +100,7 @@ impl StageGraph {
     ///
     /// Resolves `ARG` before the first `FROM`, bases, `COPY --from` and the target. Returns no graph when one of them
     /// is wrong, or when the file already had errors; the diagnostics are all of those that were not told by
-    /// [`parse`](crate::parse()).
+    /// [`parse`](crate::parse()). Where there is no graph, what can be told of the plan's errors is among them.
     ///
     /// Images may bring `triggers`, which are only known when their configurations are: the graph is then made again,
     /// until [`needs`](Self::needs) leads to no new ones.
@@ -115,13 +116,21 @@ impl StageGraph {
         let nodes = resolver.nodes(&mut report);
         let target = resolver.target(&mut report).filter(|_| nodes.len() == stages.len());
         let nodes = target.map(|target| if settings.all_stages { nodes } else { prune(nodes, target) });
-        let graph = nodes.filter(|_| dockerfile.sound && !report.has_errors()).map(|stages| StageGraph {
+        let graph = nodes.map(|stages| StageGraph {
             settings: settings.clone(),
             directives: dockerfile.directives.clone(),
             stages,
             globals,
         });
-        (graph, report.into_diagnostics())
+        let sound = dockerfile.sound && !report.has_errors();
+        match graph {
+            Some(graph) if sound => (Some(graph), report.into_diagnostics()),
+            Some(graph) => {
+                draft::errors(graph, &mut report);
+                (None, report.into_diagnostics())
+            }
+            None => (None, report.into_diagnostics()),
+        }
     }
 
     /// Every image or named context that the needed stages use, each once, in the order of the file.

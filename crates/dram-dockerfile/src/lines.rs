@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::ast::{Directives, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::nearest::nearest;
 use crate::rules;
 
 /// An instruction's text with its continuation lines joined, and the way back to the file.
@@ -176,8 +177,14 @@ impl<'t> Lines<'t> {
             self.top = false;
             return false;
         };
-        let Some(name) = ["syntax", "escape", "check"].into_iter().find(|known| known.eq_ignore_ascii_case(name))
-        else {
+        const NAMES: [&str; 3] = ["syntax", "escape", "check"];
+        let Some(name) = NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name)) else {
+            if let Some(meant) = nearest(name, NAMES) {
+                let span = start..start + content.trim_end().len();
+                let message = format!("{} is no directive but a comment", quote(name));
+                let remark = Diagnostic::warning(Some(&rules::MISTYPED_DIRECTIVE), span, message);
+                report.push(remark.help(format!("did you mean `# {meant}=`?")));
+            }
             self.top = false;
             return false;
         };

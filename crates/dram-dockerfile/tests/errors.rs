@@ -156,7 +156,6 @@ fn files_as_a_whole() {
         ("FROM x\nRUN a\0\n", &["2: the Dockerfile has a NUL byte"]),
         ("# escape=x\nFROM x\n", &["1: `x` cannot be the escape character"]),
         ("# escape=`\n# escape=`\nFROM x\n", &["2: `# escape=` is given twice"]),
-        ("FROM b\nFROM x AS b\n", &["1: the stage `b` is defined later"]),
         ("FROM x\nCOPY --from=b a .\nFROM y AS b\n", &["2: the stage `b` is defined later"]),
         ("FROM x\nCOPY --from=1 a .\nFROM y AS b\n", &["2: stage number `1` is defined later"]),
         ("FROM x AS a\nCOPY --from=A a .\n", &["2: the stage `A` cannot copy from itself"]),
@@ -180,6 +179,40 @@ fn all_errors_come_at_once() {
             "6: `ADD` takes at least one source and a destination",
         ]
     );
+}
+
+#[test]
+fn errors_of_the_plan_come_with_those_of_the_text() {
+    let text = "FROM x\nRNU a\nRUN --mount=type=cahce,target=/c b\nEXPOSE 80/tpc\nEXPOSE $A/tpc\nSTOPSIGNAL SIGTREM\n";
+    assert_eq!(
+        errors(text),
+        [
+            "2: unknown instruction `RNU`",
+            "3: there are no mounts of type `cahce`",
+            "4: `80/tpc` is not a port: the protocol is neither `tcp` nor `udp` nor `sctp`",
+            "6: `SIGTREM` is not a signal",
+        ],
+        "but for line 5, which the instruction on line 2 might have set right"
+    );
+    assert_eq!(
+        errors("FROM x\nCOPY --from=1 a .\nEXPOSE a\n"),
+        ["2: stage number `1` does not exist", "3: `a` is not a port: it is not a number"]
+    );
+}
+
+#[test]
+fn what_only_other_stages_say_is_no_error() {
+    let quiet = [
+        "FROM x AS a\nRUN --device=x make\nFROM y\n",
+        "FROM x AS a\nEXPOSE 80/tpc\nSTOPSIGNAL SIGFOO\nFROM y\n",
+        "FROM x AS a\nRUN --mount=type=wrong make\nFROM y\n",
+        "FROM x AS a\nADD --checksum=wrong https://example.com/a /\nFROM y\n",
+        "FROM x AS a\nCOPY --chmod=wrong a b\nFROM y\n",
+        "FROM alpine\nFROM y AS alpine\n",
+    ];
+    for text in quiet {
+        assert_eq!(errors(text), Vec::<String>::new(), "{text}");
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn thorough(text: &str, ignore: Option<&str>) -> Vec<Diagnostic> {
     let mut settings = settings();
     settings.all_stages = true;
     let image = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
-    let bases = ["debian:13", "debian:12", "debian", "node:24", "x", "y", "debian:13 for linux/arm64"];
+    let bases = ["debian:13", "debian:12", "debian", "node:24", "x", "y", "debian:13 for linux/arm64", "tools"];
     let found: BTreeMap<String, ImageConfig> = bases.iter().map(|base| ((*base).to_owned(), image.clone())).collect();
     examine(text, &settings, &found, ignore, true).1
 }

@@ -194,12 +194,12 @@ impl<'f> Resolver<'f> {
         }
         if let Some(later) = self.later(&name, at) {
             let line = self.dockerfile.instructions[self.stages[later].start].line;
+            let message = format!("{} is the image of that name, as the stage is defined later", quote(&name));
             report.push(
-                reference_error(span, "the stage", &name, "is defined later")
-                    .note(format!("it is defined on line {line}"))
-                    .help("move it above this stage; for an image of that name write the registry too"),
+                Diagnostic::warning(Some(&rules::STAGE_DEFINED_LATER), span.clone(), message)
+                    .note(format!("the stage is defined on line {line}"))
+                    .help("move it above this stage, or give it another name"),
             );
-            return None;
         }
         if let Err(problem) = name.parse::<Reference>() {
             let error = Diagnostic::error(span, format!("{} is not the name of an image", quote(&name)));

@@ -1,8 +1,11 @@
 //! Base images: their platforms and versions.
 
+use std::collections::HashSet;
+
 use dram_image::Reference;
 
 use super::Subject;
+use crate::ast::Instruction;
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::graph::{Ground, StageGraph};
 use crate::rules;
@@ -10,6 +13,8 @@ use crate::settings::Platform;
 
 /// Looks at the image that each stage starts from.
 pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
+    let froms = subject.dockerfile.instructions.iter().filter_map(Instruction::from_line);
+    let names: HashSet<String> = froms.filter_map(|from| Some(from.name.as_ref()?.text.to_lowercase())).collect();
     for node in &graph.stages {
         if report.is_full_of_warnings() {
             break;
@@ -19,7 +24,8 @@ pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Repo
             continue;
         }
         let written = node.from.from_line().map(|from| from.base.text.as_str()).unwrap_or_default();
-        if !written.contains('$') {
+        // That a name is a later stage's has been told.
+        if !written.contains('$') && !names.contains(written) {
             version(written, node.base_span.clone(), report);
         }
         if let Some(config) = subject.found.get(key).filter(|config| !config.architecture.is_empty()) {

@@ -13,8 +13,8 @@ enum Known {
     List,
     /// It is on or off.
     Switch,
-    /// It has a meaning that would be lost; the words say what to do instead.
-    Refused(&'static str),
+    /// It is not supported. The plan says so, as a stage that nobody needs may have it.
+    Refused,
 }
 
 /// The flags of an instruction. A new flag is a new row here and a field in the instruction.
@@ -39,12 +39,7 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
             ("unpack", Switch),
             ("exclude", List),
         ],
-        Keyword::Run => &[
-            ("mount", List),
-            ("network", Value),
-            ("security", Value),
-            ("device", Refused("leave the flag out; `RUN` sees no devices of the host")),
-        ],
+        Keyword::Run => &[("mount", List), ("network", Value), ("security", Value), ("device", Refused)],
         Keyword::Healthcheck => &[
             ("interval", Value),
             ("timeout", Value),
@@ -72,7 +67,7 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
 pub fn flags(keyword: Keyword) -> impl Iterator<Item = &'static str> {
     let taken = |(_, known): &&(&str, Known)| match known {
         Known::Value | Known::List | Known::Switch => true,
-        Known::Refused(_) => false,
+        Known::Refused => false,
     };
     table(keyword).iter().filter(taken).map(|(name, _)| *name)
 }
@@ -99,10 +94,7 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
         };
         let twice = || flags[..at].iter().any(|other| other.name == flag.name);
         match (known, flag.value.as_deref()) {
-            (Known::Refused(help), _) => {
-                wrong(error(format!("`{name} --{}` is not supported", flag.name)).help(*help));
-            }
-            (Known::Value | Known::List, None) => wrong(
+            (Known::Value | Known::List | Known::Refused, None) => wrong(
                 error(format!("{written} lacks its value")).help(format!("write `--{}=…`, without blanks", flag.name)),
             ),
             (Known::Value | Known::Switch, _) if twice() => {
@@ -112,7 +104,7 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
                 error(format!("{written} is on or off, and {} is neither", quote(value)))
                     .help(format!("write `--{}`, or `--{}=false`", flag.name, flag.name)),
             ),
-            (Known::Value | Known::List | Known::Switch, _) => {}
+            (Known::Value | Known::List | Known::Switch | Known::Refused, _) => {}
         }
     }
     fine

@@ -61,7 +61,7 @@ impl Worker<'_> {
             Body::Arg(arguments) => self.arg(arguments, instruction),
             Body::Env(pairs) => self.env(pairs),
             Body::Label(pairs) => self.label(pairs),
-            Body::Run(run) => self.run(run, origins),
+            Body::Run(run) => self.without_devices(instruction).then(|| self.run(run, origins))?,
             Body::Cmd(command) => self.cmd(command, instruction),
             Body::Entrypoint(command) => self.entrypoint(command, instruction),
             Body::Copy(transfer) => self.copy(transfer, instruction, origins.first(), false),
@@ -225,6 +225,18 @@ impl Worker<'_> {
                 words
             }
         }
+    }
+
+    /// Refuses `RUN --device`: here, as a stage that nobody needs may have it.
+    fn without_devices(&mut self, instruction: &Instruction) -> bool {
+        let device = instruction.flags.iter().find(|flag| flag.name == "device");
+        if let Some(flag) = device {
+            self.report.push(
+                Diagnostic::error(flag.span.clone(), "`RUN --device` is not supported")
+                    .help("leave the flag out; `RUN` sees no devices of the host"),
+            );
+        }
+        device.is_none()
     }
 
     fn run(&mut self, line: &RunLine, origins: &[Origin]) -> Option<Effect> {

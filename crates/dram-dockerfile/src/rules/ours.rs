@@ -53,6 +53,33 @@ pub const MISTYPED_STAGE_NAME: Rule = Rule {
     ..RULE
 };
 
+/// A base that has the name of a later stage is meant to be an image.
+pub const STAGE_DEFINED_LATER: Rule = Rule {
+    name: "StageDefinedLater",
+    about: "`FROM` does not name a stage that is defined later",
+    why: "Only earlier stages can be started from, so it is an image of that name that is looked for. If that is what \
+          is meant, the stage wants another name.",
+    bad: "FROM debian:13 AS build\nRUN make\nFROM tools\nCOPY --from=build /app /app\nFROM scratch AS tools\nCOPY \
+          --from=1 /app /app\n",
+    good: "FROM debian:13 AS tools\nRUN make\nFROM tools\nCOPY src /src\n",
+    when: When::Always,
+    reach: Reach::File,
+    ..RULE
+};
+
+/// A comment at the top that is nearly a directive is one.
+pub const MISTYPED_DIRECTIVE: Rule = Rule {
+    name: "MistypedDirective",
+    about: "a comment at the top that is nearly a directive is one",
+    why: "`# syntax=`, `# escape=` and `# check=` are directives when they stand before everything else. With a letter \
+          wrong they are comments, and end the directives.",
+    bad: "# escpae=`\nFROM scratch\nCOPY src /src\n",
+    good: "# escape=`\nFROM scratch\nCOPY src /src\n",
+    when: When::Always,
+    reach: Reach::File,
+    ..RULE
+};
+
 /// A `USER` names somebody.
 pub const EMPTY_USER: Rule = Rule {
     name: "EmptyUser",

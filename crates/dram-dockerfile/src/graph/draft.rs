@@ -1,0 +1,38 @@
+//! What else is wrong with a file that cannot be built anyway, so that all of its errors are told at once.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use dram_image::ImageConfig;
+
+use super::{Ground, StageGraph};
+use crate::ast::Body;
+use crate::diagnostic::{Report, Severity};
+use crate::plan::make;
+
+/// Plans what there is of the stages, and reports the errors that do not follow from others: those of instructions
+/// without variables, as nobody knows what an image, or an instruction that could not be read, would have set.
+pub(super) fn errors(mut graph: StageGraph, report: &mut Report) {
+    let mut found: BTreeMap<String, ImageConfig> = BTreeMap::new();
+    let mut instructions: Vec<(Range<usize>, bool)> = Vec::new();
+    for node in &mut graph.stages {
+        if let Ground::Outside { key, .. } = &node.base {
+            found.entry(key.clone()).or_default();
+        }
+        for (instruction, origins) in &mut node.steps {
+            if origins.len() != instruction.froms().len() || instruction.trigger {
+                instruction.body = Body::Invalid;
+            }
+            instructions.push((instruction.span.clone(), instruction.text.contains('$')));
+        }
+    }
+    let told: HashSet<Range<usize>> = report.places().cloned().collect();
+    let (_, problems) = make(&graph, &found);
+    for problem in problems.into_iter().filter(|one| one.severity == Severity::Error) {
+        let before = instructions.partition_point(|(span, _)| span.start <= problem.span.start);
+        let around = before.checked_sub(1).and_then(|at| instructions.get(at));
+        if around.is_some_and(|(_, variables)| !variables) && !told.contains(&problem.span) {
+            report.push(problem);
+        }
+    }
+}
