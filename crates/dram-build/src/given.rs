@@ -17,7 +17,7 @@ pub struct Given {
     pub hostname: Option<String>,
     /// Whether `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
-    /// Whether `RUN --network=host` is allowed in a build whose network is none.
+    /// Whether `RUN --network=host` is allowed.
     pub allow_host_network: bool,
     /// More lines for `/etc/hosts`: a name, and its address.
     pub hosts: Vec<(String, String)>,

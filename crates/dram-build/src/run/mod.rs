@@ -66,9 +66,8 @@ pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), 
         if run.insecure && !options.given.allow_insecure {
             return refused("all rights of the builder", "security.insecure");
         }
-        // A build on the host's network gives it to every command.
-        let more = run.network == Some(RunNetwork::Host) && options.network == Network::None;
-        if more && !options.given.allow_host_network {
+        // As in BuildKit, also where the build is on that network anyhow: whoever writes it means more than the default.
+        if run.network == Some(RunNetwork::Host) && !options.given.allow_host_network {
             return refused("the host's network", "network.host");
         }
     }

@@ -103,7 +103,8 @@ fn a_network_and_rights_are_what_the_command_asks_for_and_may_have() {
     let none = context("RUN --network=none test \"$(ls /sys/class/net)\" = lo");
     store.build(&none).ok();
     let host = context("RUN --network=host test \"$(ls /sys/class/net)\" != lo || true");
-    store.build(&host).ok();
+    store.build(&host).fails(1).says("--allow network.host");
+    store.build(&host).args(["--allow", "network.host"]).ok();
     store.build(&host).args(["--network", "none"]).fails(1).says("--allow network.host");
     store.build(&host).args(["--network", "none", "--allow", "network.host"]).ok();
     let insecure = context("RUN --security=insecure grep CapEff /proc/self/status > /caps");
