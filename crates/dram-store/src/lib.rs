@@ -13,6 +13,7 @@
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
 //!   packs/ID.origin      which layer a tar was packed from
 //!   packs/ID.size      how long a layer's tar is
+//!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
 //!   caches/KEY.N/      what a cache mount shows: it outlives builds
 //!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
@@ -33,6 +34,7 @@ mod caches;
 mod compress;
 mod context;
 pub mod dir;
+mod downloads;
 mod error;
 mod failed;
 mod file;
@@ -58,6 +60,7 @@ pub use caches::{ArchiveError, Cache, CacheName, CacheUse, Caches, Imported, Tak
 pub use compress::{Compression, Unpacked, Zstd};
 pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};
+pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use failed::{Failed, Kept};
 pub use inherit::OWNER_ATTRIBUTE;

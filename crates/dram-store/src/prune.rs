@@ -46,6 +46,7 @@ impl Store {
                 }
             }
         }
+        pruned.bytes += if all { self.downloads().forget(dry)? } else { 0 };
         pruned.bytes += self.failed().size().unwrap_or(0);
         if !dry {
             self.failed().remove()?;

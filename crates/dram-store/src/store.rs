@@ -12,8 +12,19 @@ use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey
 const VERSION: u32 = 1;
 
 /// What is made when it is missing.
-const DIRECTORIES: [&str; 10] =
-    ["work", "oci", "oci/blobs", "oci/blobs/sha256", "layers", "steps", "packs", "contexts", "caches", "steplocks"];
+const DIRECTORIES: [&str; 11] = [
+    "work",
+    "oci",
+    "oci/blobs",
+    "oci/blobs/sha256",
+    "layers",
+    "steps",
+    "packs",
+    "contexts",
+    "downloads",
+    "caches",
+    "steplocks",
+];
 
 /// An open store. While it lives, nobody collects garbage.
 #[derive(Debug)]
@@ -106,6 +117,11 @@ impl Store {
     /// The names of images.
     pub fn refs(&self) -> Refs<'_> {
         Refs::new(self)
+    }
+
+    /// The files from the network.
+    pub fn downloads(&self) -> crate::Downloads<'_> {
+        crate::Downloads::new(self)
     }
 
     /// The unpacked layers.

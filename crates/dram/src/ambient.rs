@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use dram_build::container::Host;
+use dram_remote::{Proxies, Trust};
 use dram_sandbox::{Abilities, Lack, Privilege};
 
 use crate::failure::Failure;
@@ -147,4 +148,52 @@ pub(crate) fn clock() -> Duration {
 /// The directory that this process works in; `None` when it is gone.
 pub(crate) fn here() -> Option<PathBuf> {
     env::current_dir().ok()
+}
+
+/// A variable of the environment under its name in small or in large letters, if it has a value.
+fn either(name: &str) -> Option<String> {
+    [name.to_ascii_lowercase(), name.to_owned()].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()))
+}
+
+/// The proxies of the environment.
+pub(crate) fn proxies() -> Proxies {
+    Proxies {
+        http: either("HTTP_PROXY"),
+        https: either("HTTPS_PROXY"),
+        all: either("ALL_PROXY"),
+        none: either("NO_PROXY"),
+    }
+}
+
+/// Whose certificates are trusted.
+pub(crate) fn trust() -> Trust {
+    Trust { file: from_env("SSL_CERT_FILE"), dir: env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty()) }
+}
+
+/// How long to wait for a server: `most`, or less where `DRAM_NETWORK_TIMEOUT` says fewer seconds.
+pub(crate) fn patience(most: Duration) -> Duration {
+    let text = env::var("DRAM_NETWORK_TIMEOUT").ok();
+    let seconds = text.and_then(|text| text.parse::<f64>().ok()).filter(|seconds| (0.01..=86400.0).contains(seconds));
+    seconds.map_or(most, |seconds| most.min(Duration::from_secs_f64(seconds)))
+}
+
+/// What `git` gets to see of the environment: proxies, whom to trust, and how to ask as whom.
+pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
+    let mut all: Vec<(OsString, OsString)> = Vec::new();
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        for name in [name.to_owned(), name.to_ascii_lowercase()] {
+            all.extend(env::var_os(&name).map(|value| (OsString::from(name), value)));
+        }
+    }
+    all.extend(env::var_os("SSH_AUTH_SOCK").map(|value| ("SSH_AUTH_SOCK".into(), value)));
+    all.extend(env::var_os("SSL_CERT_FILE").map(|value| ("GIT_SSL_CAINFO".into(), value)));
+    // The user's own list of hosts, and nothing else of their settings; nobody is there to answer a question.
+    let mut ssh = "ssh -F /dev/null -o BatchMode=yes".to_owned();
+    if let Some(hosts) = from_env("HOME").map(|home| home.join(".ssh/known_hosts")).filter(|hosts| hosts.is_file())
+        && let Some(hosts) = hosts.to_str().filter(|hosts| !hosts.contains(['\'', '"', '\\']))
+    {
+        ssh.push_str(&format!(" -o 'UserKnownHostsFile=\"{hosts}\"'"));
+    }
+    all.push(("GIT_SSH_COMMAND".into(), ssh.into()));
+    all
 }

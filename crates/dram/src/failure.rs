@@ -148,7 +148,7 @@ fn meaning(code: i32) -> &'static str {
 }
 
 /// An error and its causes, outermost first.
-fn chain(error: &dyn Error) -> Vec<String> {
+pub(crate) fn chain(error: &dyn Error) -> Vec<String> {
     let mut all = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {

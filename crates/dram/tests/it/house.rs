@@ -19,8 +19,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("dram-assemble", &["dram-gzip", "dram-image", "dram-release"]),
     ("dram-store", &["dram-image"]),
     ("dram-dockerfile", &["dram-image"]),
+    ("dram-remote", &["dram-image"]),
     ("dram-build", &["dram-dockerfile", "dram-gzip", "dram-image", "dram-sandbox", "dram-store"]),
-    ("dram", &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-sandbox", "dram-store"]),
+    (
+        "dram",
+        &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-remote", "dram-sandbox", "dram-store"],
+    ),
 ];
 
 /// The files that may call what no safe wrapper exists for: the sandbox's, and those of the start program that stand in

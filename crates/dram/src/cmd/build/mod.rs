@@ -35,6 +35,7 @@ use crate::cli;
 use crate::failure::{Failure, Remarks};
 use crate::format::size;
 use crate::progress::Progress;
+use crate::remotes::Network;
 use crate::{find, report, signals};
 
 pub(super) use call::{Call, call};
@@ -43,6 +44,10 @@ pub(super) use call::{Call, call};
 pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {
     let remarks = check(args)?;
     let mut build_args = build_args(args)?;
+    let store = Store::open_to_write(ambient.store()?)?;
+    let cancel = Cancel::default();
+    signals::cancel_on_signal(cancel.clone())?;
+    let remotes = Network::new(&store, cancel.clone());
     let (context, source) = context(args)?;
     let asked = Asked {
         time: epoch::take(&mut build_args, &source)?,
@@ -54,7 +59,6 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let given = given::given(args, &build_args)?;
     let contexts = named(args)?;
     result::forget(args);
-    let store = Store::open_to_write(ambient.store()?)?;
     let place = place(args, &build_args)?;
     let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
@@ -62,8 +66,6 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     if progress.speaks() {
         remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
     }
-    let cancel = Cancel::default();
-    signals::cancel_on_signal(cancel.clone())?;
     let network = match args.network {
         cli::Network::Host => dram_sandbox::Network::Host,
         cli::Network::None => dram_sandbox::Network::None,
@@ -78,7 +80,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         given,
         place,
         clock: ambient::clock,
-        remotes: &crate::remotes::Net,
+        remotes: &remotes,
         cancel,
     };
     let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();

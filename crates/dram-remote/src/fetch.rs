@@ -1,0 +1,176 @@
+//! A file by its URL.
+
+use std::fs::File;
+use std::io::{Read, Seek as _, Write as _};
+use std::thread;
+
+use dram_image::{Digest, Hasher};
+use ureq::Body;
+use ureq::http::{Response, StatusCode};
+
+use crate::address::{joined, origin, parted, redacted};
+use crate::{Net, RemoteError, date};
+
+/// How many attempts are made.
+const ATTEMPTS: u32 = 3;
+/// How often an answer may lead elsewhere, as in Go.
+const MOST_REDIRECTS: u32 = 10;
+
+/// How a server recognises what it sent before; both are its own words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validators {
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// What the server said.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is what it was.
+    Unchanged,
+    /// It is this.
+    New(Fetched),
+}
+
+/// A file that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// What it holds.
+    pub sha256: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it last changed, in seconds since 1970, if the server says so.
+    pub mtime: Option<i64>,
+    /// How the server will recognise it.
+    pub validators: Validators,
+}
+
+/// Fetches what is at `url` into `file`, whose former contents go, unless it is what `known` says. No more than `most`
+/// bytes are taken. An attempt that fails by bad luck is made again, twice.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn fetch(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most: u64) -> Result<Answer, RemoteError> {
+    let mut pause = net.pause;
+    let mut attempt = 1;
+    loop {
+        match attempted(net, url, known, file, most) {
+            Err(error) if error.is_passing() && attempt < ATTEMPTS && !(net.stop)() => {
+                thread::sleep(pause);
+                pause *= 2;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+fn attempted(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most: u64) -> Result<Answer, RemoteError> {
+    let shown = redacted(url);
+    let mut at = url.to_owned();
+    let mut secret = parted(url).1;
+    for _ in 0..=MOST_REDIRECTS {
+        if (net.stop)() {
+            return Err(RemoteError::Stopped { url: shown });
+        }
+        let response = ask(net, &at, secret.as_deref(), known)?;
+        let location = response.headers().get("location").and_then(|value| value.to_str().ok());
+        match (response.status(), location) {
+            (StatusCode::NOT_MODIFIED, _) if *known != Validators::default() => return Ok(Answer::Unchanged),
+            (status, Some(location)) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => {
+                let to = joined(&at, location);
+                if origin(&at).0 == "https" && origin(&to).0 != "https" {
+                    return Err(RemoteError::Downgrade { url: shown, to: redacted(&to) });
+                }
+                // Another host gets no password that was not written for it.
+                secret = parted(&to).1.or(secret.filter(|_| origin(&at) == origin(&to)));
+                at = to;
+            }
+            (status, _) if status.is_success() => return save(net, &shown, response, file, most).map(Answer::New),
+            (status, _) => return Err(RemoteError::Status { url: shown, status: status.as_u16() }),
+        }
+    }
+    Err(RemoteError::Redirects { url: shown, most: MOST_REDIRECTS })
+}
+
+fn ask(net: &Net<'_>, url: &str, secret: Option<&str>, known: &Validators) -> Result<Response<Body>, RemoteError> {
+    let (bare, _) = parted(url);
+    if !matches!(origin(&bare).0.as_str(), "http" | "https") {
+        return Err(RemoteError::Address { url: redacted(url) });
+    }
+    let mut request = net.agent(&bare)?.get(&bare);
+    for (name, value) in [
+        ("authorization", secret),
+        ("if-none-match", known.etag.as_deref()),
+        ("if-modified-since", known.last_modified.as_deref().filter(|_| known.etag.is_none())),
+    ] {
+        if let Some(value) = value {
+            request = request.header(name, value);
+        }
+    }
+    request.call().map_err(|error| failed(url, &error))
+}
+
+fn failed(url: &str, error: &ureq::Error) -> RemoteError {
+    let url = redacted(url);
+    match error {
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => RemoteError::Address { url },
+        ureq::Error::Rustls(error) => RemoteError::Trust { url, why: error.to_string() },
+        ureq::Error::Timeout(_) => RemoteError::Fetch { url, why: "the server says nothing".to_owned() },
+        ureq::Error::HostNotFound => RemoteError::Fetch { url, why: "no such host is known".to_owned() },
+        ureq::Error::Io(error) => match rustls_of(error) {
+            Some(why) => RemoteError::Trust { url, why },
+            None => RemoteError::Fetch { url, why: error.to_string() },
+        },
+        error => RemoteError::Fetch { url, why: error.to_string() },
+    }
+}
+
+/// What is wrong with a certificate comes wrapped as trouble with a connection.
+fn rustls_of(error: &std::io::Error) -> Option<String> {
+    let text = error.get_ref()?.to_string();
+    text.contains("certificate").then_some(text)
+}
+
+fn save(
+    net: &Net<'_>,
+    shown: &str,
+    response: Response<Body>,
+    file: &mut File,
+    most: u64,
+) -> Result<Fetched, RemoteError> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let validators = Validators { etag: header("etag"), last_modified: header("last-modified") };
+    let large = || RemoteError::Large { url: shown.to_owned(), most };
+    if header("content-length").and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > most) {
+        return Err(large());
+    }
+    let write = |source| RemoteError::Write { url: shown.to_owned(), source };
+    file.set_len(0).and_then(|()| file.rewind()).map_err(write)?;
+    let mut body = response.into_body();
+    let mut body = body.as_reader();
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        if (net.stop)() {
+            return Err(RemoteError::Stopped { url: shown.to_owned() });
+        }
+        let got = body.read(&mut buffer).map_err(|error| RemoteError::Fetch {
+            url: shown.to_owned(),
+            why: format!("what comes breaks off: {error}"),
+        })?;
+        if got == 0 {
+            break;
+        }
+        hasher.update(&buffer[..got]);
+        if hasher.length() > most {
+            return Err(large());
+        }
+        file.write_all(&buffer[..got]).map_err(write)?;
+    }
+    let mtime = validators.last_modified.as_deref().and_then(date::parse);
+    let size = hasher.length();
+    Ok(Fetched { sha256: hasher.finish(), size, mtime, validators })
+}

@@ -1,0 +1,302 @@
+//! A Git repository: which commit is meant, and its files.
+//!
+//! The order in which names are looked for, and what a checksum is compared with, follow BuildKit.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::tool::Tool;
+use crate::{Net, RemoteError, redacted};
+
+/// What of a repository is wanted.
+#[derive(Clone, Default)]
+pub struct Repository {
+    /// Its address, as `git` wants it.
+    pub remote: String,
+    /// A branch, a tag, a commit, or what begins with `refs/`; empty means the default branch.
+    pub reference: String,
+    /// The directory that is taken; empty means all.
+    pub subdir: String,
+    /// How the commit's id begins, or that of its tag.
+    pub checksum: Option<String>,
+    /// Whether submodules are fetched.
+    pub submodules: bool,
+    /// The commit is `checksum`, whatever the repository says of the reference.
+    pub fetch_by_commit: bool,
+    /// Whether `.git` stays; never in a directory below.
+    pub keep_git_dir: bool,
+    /// Whether files have the time of the commit.
+    pub commit_times: bool,
+}
+
+/// Which commit is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// The id of the commit or of its tag.
+    pub id: String,
+    /// The reference's whole name; none for a commit that was named by its id.
+    pub reference: Option<String>,
+    /// The id of the commit that a tag points to.
+    peeled: Option<String>,
+}
+
+impl Commit {
+    /// The id of the commit itself.
+    pub fn peeled(&self) -> &str {
+        self.peeled.as_deref().unwrap_or(&self.id)
+    }
+}
+
+/// A repository's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// The directory.
+    pub path: PathBuf,
+    /// The commit's id.
+    pub commit: String,
+}
+
+/// `git` inside a repository of ours.
+type Inside<'a> = dyn Fn(&'static str, &[&str]) -> Result<String, RemoteError> + 'a;
+
+/// The way to one repository.
+pub struct Git<'a> {
+    what: &'a Repository,
+    tool: Tool<'a>,
+    dir: &'a Path,
+}
+
+impl<'a> Git<'a> {
+    /// Prepares to fetch `what` into the empty directory `dir`, an absolute path.
+    ///
+    /// # Errors
+    /// When there is no `git`.
+    pub fn new(net: &'a Net<'a>, what: &'a Repository, dir: &'a Path) -> Result<Git<'a>, RemoteError> {
+        Ok(Git { what, tool: Tool::new(net, &what.remote, dir)?, dir })
+    }
+
+    /// Asks the repository which commit is meant; for the id of a commit, nobody is asked.
+    ///
+    /// # Errors
+    /// When there is none, or it is another than expected.
+    pub fn commit(&self) -> Result<Commit, RemoteError> {
+        let what = self.what;
+        let expected = what.checksum.as_deref().unwrap_or_default();
+        if is_commit(&what.reference) {
+            let commit = Commit { id: what.reference.clone(), reference: None, peeled: None };
+            return self.expected(commit, expected);
+        }
+        if what.fetch_by_commit {
+            if !is_commit(expected) {
+                return Err(self.fail("find the commit of", "to fetch by commit, its whole id is needed as checksum"));
+            }
+            let reference = match what.reference.as_str() {
+                "" => None,
+                name if name.starts_with("refs/") => Some(name.to_owned()),
+                name => Some(format!("refs/heads/{name}")),
+            };
+            return Ok(Commit { id: expected.to_owned(), reference, peeled: None });
+        }
+        let name = if what.reference.is_empty() { self.default_branch()? } else { what.reference.clone() };
+        let peeled = format!("{name}^{{}}");
+        let args = ["ls-remote", "--", &what.remote, &name, &peeled];
+        let listed = self.git("reach", &args)?;
+        let commit = chosen(&listed, &name);
+        let commit = commit.ok_or_else(|| RemoteError::NoReference { url: self.shown(), reference: name })?;
+        self.expected(commit, expected)
+    }
+
+    fn expected(&self, commit: Commit, expected: &str) -> Result<Commit, RemoteError> {
+        if commit.id.starts_with(expected) || commit.peeled().starts_with(expected) {
+            return Ok(commit);
+        }
+        let found = commit.peeled().to_owned();
+        Err(RemoteError::Commit { url: self.shown(), expected: expected.to_owned(), found })
+    }
+
+    fn default_branch(&self) -> Result<String, RemoteError> {
+        let listed = self.git("reach", &["ls-remote", "--symref", "--", &self.what.remote, "HEAD"])?;
+        let mut words = listed.split_whitespace();
+        let branch = words.find(|word| word.starts_with("refs/heads/") && word.len() > 11);
+        let none = || RemoteError::NoReference { url: self.shown(), reference: "HEAD".to_owned() };
+        branch.map(str::to_owned).ok_or_else(none)
+    }
+
+    /// Fetches the files of `commit`.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn checkout(&self, commit: &Commit) -> Result<Checkout, RemoteError> {
+        let keeps = self.what.keep_git_dir && self.what.subdir.trim_matches('/').is_empty();
+        let tree = self.dir.join("tree");
+        let git_dir = if keeps { tree.join(".git") } else { self.dir.join("git") };
+        self.made(fs::create_dir(&tree))?;
+        let git_dir_text = git_dir.to_string_lossy().into_owned();
+        let tree_text = tree.to_string_lossy().into_owned();
+        let at = ["-C", &tree_text, "--git-dir", &git_dir_text, "--work-tree", &tree_text];
+        let git = |what: &'static str, args: &[&str]| self.git(what, &[&at[..], args].concat());
+        let format = if commit.id.len() == 64 { "sha256" } else { "sha1" };
+        git("prepare for", &["init", "--quiet", "--template=", &format!("--object-format={format}")])?;
+        git("prepare for", &["remote", "add", "origin", &self.what.remote])?;
+        self.fetch(commit, &git)?;
+        git("check out", &["checkout", "--quiet", "--force", "--detach", commit.peeled()])?;
+        if self.what.submodules && tree.join(".gitmodules").is_file() {
+            let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
+            // Some servers know no part of a history.
+            git("fetch the submodules of", &update).or_else(|_| {
+                let whole = ["submodule", "--quiet", "update", "--init", "--recursive"];
+                git("fetch the submodules of", &whole)
+            })?;
+        }
+        if keeps {
+            git("tidy up", &["remote", "set-url", "origin", &self.shown()])?;
+            git("tidy up", &["reflog", "expire", "--all", "--expire=now"])?;
+            let _ = fs::remove_file(git_dir.join("FETCH_HEAD"));
+        }
+        let time = match self.what.commit_times {
+            true => git("read", &["log", "-1", "--format=%ct", commit.peeled()])?.trim().parse::<u64>().ok(),
+            false => None,
+        };
+        let time = time.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+        self.made(settle(&tree, keeps, true, time))?;
+        if !keeps {
+            let _ = fs::remove_dir_all(&git_dir);
+        }
+        Ok(Checkout { path: self.subdir(&tree)?, commit: commit.peeled().to_owned() })
+    }
+
+    fn fetch(&self, commit: &Commit, git: &Inside<'_>) -> Result<(), RemoteError> {
+        let has = || git("read", &["cat-file", "-e", &format!("{}^{{commit}}", commit.id)]).is_ok();
+        let by_name = !self.what.fetch_by_commit;
+        if let Some(name) = commit.reference.as_deref().filter(|_| by_name) {
+            let both = format!("+{name}:{name}");
+            let short = git("fetch", &["fetch", "--quiet", "-u", "--depth=1", "--no-tags", "--", "origin", &both]);
+            if short.is_err() {
+                git("fetch", &["fetch", "--quiet", "-u", "--no-tags", "--", "origin", &both])?;
+            }
+            if has() {
+                return Ok(());
+            }
+        }
+        // The reference moved meanwhile, or there is none: not every server gives what has no name.
+        let one = git("fetch", &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", &commit.id]);
+        if one.is_err() || !has() {
+            git("fetch", &["fetch", "--quiet", "-u", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"])?;
+        }
+        if !has() {
+            return Err(RemoteError::NoReference { url: self.shown(), reference: commit.id.clone() });
+        }
+        match &commit.reference {
+            Some(name) => git("tidy up", &["update-ref", name, &commit.id]).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// The directory that is wanted: nothing but directories may lead there.
+    fn subdir(&self, tree: &Path) -> Result<PathBuf, RemoteError> {
+        let mut at = tree.to_owned();
+        for part in self.what.subdir.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            at.push(part);
+            if part == ".." || part == ".git" || !fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()) {
+                return Err(RemoteError::NoSubdir { url: self.shown(), subdir: self.what.subdir.clone() });
+            }
+        }
+        Ok(at)
+    }
+
+    fn git(&self, what: &'static str, args: &[&str]) -> Result<String, RemoteError> {
+        let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
+        self.tool.run(what, &args)
+    }
+
+    fn made<T>(&self, result: std::io::Result<T>) -> Result<T, RemoteError> {
+        result.map_err(|source| RemoteError::Write { url: self.shown(), source })
+    }
+
+    fn fail(&self, what: &'static str, why: &str) -> RemoteError {
+        RemoteError::Git { what, url: self.shown(), why: why.to_owned() }
+    }
+
+    fn shown(&self) -> String {
+        redacted(&self.what.remote)
+    }
+}
+
+/// The id of a commit, as Git writes it.
+fn is_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Of the references that `git ls-remote` lists, the one that `name` means: itself, else a branch, else a tag.
+fn chosen(listed: &str, name: &str) -> Option<Commit> {
+    let whole = |prefix: &str| format!("{prefix}{}", name.strip_prefix(prefix).unwrap_or(name));
+    let find = |wanted: &str| {
+        let mut lines = listed.lines().filter_map(|line| line.split_once('\t'));
+        lines.find(|(id, reference)| *reference == wanted && is_commit(id)).map(|(id, _)| id.to_owned())
+    };
+    for wanted in [whole("refs/"), whole("refs/heads/")] {
+        if let Some(id) = find(&wanted) {
+            let peeled = find(&format!("{wanted}^{{}}"));
+            return Some(Commit { id, reference: Some(wanted), peeled });
+        }
+    }
+    let tag = whole("refs/tags/");
+    let id = find(&tag)?;
+    let peeled = find(&format!("{tag}^{{}}"));
+    Some(Commit { id, reference: Some(tag), peeled })
+}
+
+/// Modes do not depend on this process's mask; of submodules, what leads to this machine's directories is removed.
+fn settle(dir: &Path, keeps: bool, is_top: bool, time: Option<SystemTime>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if entry.file_name() == ".git" && keeps {
+            continue;
+        }
+        if entry.file_name() == ".git" && !is_top && kind.is_file() {
+            fs::remove_file(&path)?;
+        } else if kind.is_dir() {
+            settle(&path, keeps, false, time)?;
+        } else if kind.is_file() {
+            let runs = entry.metadata()?.permissions().mode() & 0o100 != 0;
+            fs::set_permissions(&path, fs::Permissions::from_mode(if runs { 0o755 } else { 0o644 }))?;
+            stamp(&path, time)?;
+        }
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    stamp(dir, time)
+}
+
+fn stamp(path: &Path, time: Option<SystemTime>) -> std::io::Result<()> {
+    match time {
+        Some(time) => File::open(path)?.set_times(FileTimes::new().set_modified(time).set_accessed(time)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_branch_goes_before_a_tag() {
+        let (a, b, c) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
+        let listed = format!(
+            "{a}\trefs/heads/x\n{b}\trefs/tags/x\n{c}\trefs/tags/x^{{}}\n{b}\trefs/tags/y\n{c}\trefs/tags/y^{{}}\nno\trefs/heads/z\n"
+        );
+        let found = |name: &str| {
+            chosen(&listed, name).map(|commit| (commit.id.clone(), commit.peeled().to_owned(), commit.reference))
+        };
+        let of = |id: &String, peeled: &String, name: &str| Some((id.clone(), peeled.clone(), Some(name.to_owned())));
+        assert_eq!(found("x"), of(&a, &a, "refs/heads/x"));
+        assert_eq!(found("heads/x"), of(&a, &a, "refs/heads/x"));
+        assert_eq!(found("refs/tags/x"), of(&b, &c, "refs/tags/x"));
+        assert_eq!(found("y"), of(&b, &c, "refs/tags/y"));
+        assert_eq!(found("z"), None);
+        assert_eq!(found("w"), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! The network: files by their URL, and Git repositories.
+//!
+//! Whatever a server says is bounded in time and length. A name or password in an address is shown to the server and
+//! to nobody else.
+
+mod address;
+mod date;
+mod error;
+mod fetch;
+mod git;
+mod net;
+mod tool;
+
+pub use address::redacted;
+pub use error::RemoteError;
+pub use fetch::{Answer, Fetched, Validators, fetch};
+pub use git::{Checkout, Commit, Git, Repository};
+pub use net::{Net, Proxies, Trust};

@@ -1,0 +1,213 @@
+//! How the network is reached: proxies, whom is trusted, how long is waited.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Proxy};
+
+use crate::RemoteError;
+use crate::address::origin;
+
+/// The most that a file of certificates may have.
+const LARGEST_BUNDLE: u64 = 16 << 20;
+
+/// How the network is reached.
+pub struct Net<'a> {
+    /// Proxies.
+    pub proxies: Proxies,
+    /// Whom servers have to be vouched by.
+    pub trust: Trust,
+    /// How long a connection may take to come about.
+    pub connect: Duration,
+    /// How long a server may say nothing.
+    pub stall: Duration,
+    /// How long to wait before the second attempt; twice as long before the third.
+    pub pause: Duration,
+    /// Where the program `git` is looked for, as `PATH` has it.
+    pub path: OsString,
+    /// Variables for `git` and for `ssh`, and nothing else of the environment: an agent's socket for one.
+    pub env: Vec<(OsString, OsString)>,
+    /// Whether to stop.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl std::fmt::Debug for Net<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Proxies may have passwords.
+        out.debug_struct("Net").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+/// Proxies, as `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` have them.
+#[derive(Clone, Default)]
+pub struct Proxies {
+    /// For `http://`.
+    pub http: Option<String>,
+    /// For `https://`.
+    pub https: Option<String>,
+    /// For what has none of its own.
+    pub all: Option<String>,
+    /// Hosts without one: names that stand for what ends with them too, with commas between; `*` is all.
+    pub none: Option<String>,
+}
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// `SSL_CERT_FILE`: a file of certificates, instead of this machine's.
+    pub file: Option<PathBuf>,
+    /// `SSL_CERT_DIR`: directories of such files, with colons between.
+    pub dir: Option<OsString>,
+}
+
+/// Where distributions keep their certificates.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+];
+
+impl Trust {
+    /// The certificates: those that are named, or this machine's, or, where it has none, those of Mozilla's list.
+    fn roots(&self) -> Result<RootCerts, RemoteError> {
+        let mut found = Vec::new();
+        if let Some(file) = &self.file {
+            certificates(file, &mut found);
+        }
+        for dir in self.dir.iter().flat_map(std::env::split_paths) {
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                certificates(&entry.path(), &mut found);
+            }
+        }
+        if self.file.is_none() && self.dir.is_none() {
+            if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|bundle| bundle.is_file()) {
+                certificates(bundle, &mut found);
+            }
+            if found.is_empty() {
+                return Ok(RootCerts::WebPki);
+            }
+        }
+        Ok(RootCerts::new_with_certs(&found))
+    }
+}
+
+/// What cannot be read vouches for nobody.
+fn certificates(path: &Path, into: &mut Vec<Certificate<'static>>) {
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(path).map(|file| file.take(LARGEST_BUNDLE));
+    if !path.is_file() || opened.and_then(|mut file| file.read_to_end(&mut bytes)).is_err() {
+        return;
+    }
+    for item in parse_pem(&bytes).flatten() {
+        if let PemItem::Certificate(certificate) = item {
+            into.push(certificate);
+        }
+    }
+}
+
+impl Net<'_> {
+    /// Whoever speaks HTTP with the server of `url`.
+    pub(crate) fn agent(&self, url: &str) -> Result<Agent, RemoteError> {
+        let (scheme, host) = origin(url);
+        let tls = match scheme.as_str() {
+            "https" => TlsConfig::builder().root_certs(self.trust.roots()?).build(),
+            _ => TlsConfig::builder().build(),
+        };
+        let proxy = match self.proxies.of(&scheme, &host) {
+            Some(text) => {
+                let wrong = |_| RemoteError::Fetch {
+                    url: crate::redacted(url),
+                    why: "the proxy that the environment names is none".to_owned(),
+                };
+                Some(Proxy::new(text).map_err(wrong)?)
+            }
+            None => None,
+        };
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("dram/", env!("CARGO_PKG_VERSION")))
+            // What is stored is what the server has, and not what it makes of it on the way.
+            .accept_encoding("identity")
+            .timeout_connect(Some(self.connect))
+            .timeout_resolve(Some(self.connect))
+            .timeout_per_read(Some(self.stall))
+            .timeout_per_write(Some(self.stall))
+            .max_idle_connections(0)
+            .tls_config(tls)
+            .proxy(proxy)
+            .build();
+        Ok(config.new_agent())
+    }
+}
+
+impl Proxies {
+    /// The proxy for a host, with its port, if there is one.
+    fn of(&self, scheme: &str, host: &str) -> Option<&str> {
+        let own = if scheme == "https" { &self.https } else { &self.http };
+        let proxy = own.as_deref().or(self.all.as_deref()).filter(|proxy| !proxy.is_empty())?;
+        (!self.leaves_out(host)).then_some(proxy)
+    }
+
+    fn leaves_out(&self, host: &str) -> bool {
+        let bare = match host.strip_prefix('[') {
+            Some(literal) => literal.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        // As Go does: this machine is never asked through another.
+        if bare == "localhost" || bare == "::1" || bare.starts_with("127.") {
+            return true;
+        }
+        let fits = |entry: &str| {
+            let entry = entry.trim().to_ascii_lowercase();
+            let name = entry.strip_prefix("*.").or(entry.strip_prefix('.')).unwrap_or(&entry);
+            let below = || bare.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+            match entry.as_str() {
+                "" => false,
+                "*" => true,
+                _ => host == entry || bare == entry || below(),
+            }
+        };
+        self.none.as_deref().unwrap_or_default().split(',').any(fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_without_a_proxy() {
+        let proxies = |none: &str| Proxies {
+            https: Some("http://p:3128".to_owned()),
+            none: Some(none.to_owned()),
+            ..Proxies::default()
+        };
+        let table = [
+            ("", "a.example", true),
+            ("*", "a.example", false),
+            ("a.example", "a.example:443", false),
+            ("example", "a.example", false),
+            (".example", "a.example", false),
+            (".a.example", "a.example", true),
+            ("*.example", "a.example", false),
+            ("ample", "a.example", true),
+            ("b, a.EXAMPLE", "a.example", false),
+            ("a.example:8443", "a.example:8443", false),
+            ("", "localhost:80", false),
+            ("", "127.0.0.1:80", false),
+            ("", "[::1]:80", false),
+        ];
+        for (none, host, expected) in table {
+            assert_eq!(proxies(none).of("https", host).is_some(), expected, "{none} {host}");
+            assert_eq!(proxies(none).of("http", host), None);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The program `git`: the one place of this room that starts processes.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+#[allow(clippy::disallowed_types, reason = "`git` is started here and nowhere else in this room")]
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::{Net, RemoteError, redacted};
+
+/// The most that `git` may say. A list of all references of a large repository is shorter.
+const MOST_OUTPUT: u64 = 8 << 20;
+/// How often is looked whether it has ended.
+const STEP: Duration = Duration::from_millis(10);
+
+/// `git` for one repository.
+pub(crate) struct Tool<'a> {
+    net: &'a Net<'a>,
+    program: PathBuf,
+    /// The address, with all its secrets.
+    remote: &'a str,
+    /// A private directory for what it says.
+    notes: &'a Path,
+}
+
+impl<'a> Tool<'a> {
+    /// Finds the program.
+    pub(crate) fn new(net: &'a Net<'a>, remote: &'a str, notes: &'a Path) -> Result<Tool<'a>, RemoteError> {
+        let program = std::env::split_paths(&net.path).map(|dir| dir.join("git")).find(|path| {
+            path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
+        });
+        let program = program.ok_or_else(|| RemoteError::NoGit { url: redacted(remote) })?;
+        let stall = net.stall.as_secs().max(1);
+        let settings = format!("{SETTINGS}\tlowSpeedTime = {stall}\n");
+        let written = fs::write(notes.join("config"), settings);
+        written.map_err(|source| RemoteError::Write { url: redacted(remote), source })?;
+        Ok(Tool { net, program, remote, notes })
+    }
+
+    /// Runs `git` with `args`. Returns what it prints.
+    pub(crate) fn run(&self, what: &'static str, args: &[&OsStr]) -> Result<String, RemoteError> {
+        let fail = |why: String| RemoteError::Git { what, url: redacted(self.remote), why };
+        let (out, err) = (self.notes.join("out"), self.notes.join("err"));
+        let streams = (File::create(&out), File::create(&err));
+        let (Ok(stdout), Ok(stderr)) = streams else { return Err(fail("no place for its output".to_owned())) };
+        #[allow(clippy::disallowed_types, reason = "see the module")]
+        let mut command = Command::new(&self.program);
+        command.args(args).env_clear().envs(self.net.env.iter().cloned());
+        command
+            .env("PATH", &self.net.path)
+            .envs(ENVIRONMENT)
+            .env("GIT_CONFIG_GLOBAL", self.notes.join("config"))
+            .current_dir(self.notes);
+        // It starts others; all of them end when this does.
+        command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if (self.net.stop)() => {
+                    end(&mut child);
+                    return Err(RemoteError::Stopped { url: redacted(self.remote) });
+                }
+                Ok(None) if [&out, &err].iter().any(|path| fs::metadata(path).is_ok_and(|m| m.len() > MOST_OUTPUT)) => {
+                    end(&mut child);
+                    return Err(fail(format!("it says more than {MOST_OUTPUT} bytes")));
+                }
+                Ok(None) => thread::sleep(STEP),
+                Err(error) => return Err(fail(error.to_string())),
+            }
+        };
+        if status.success() {
+            return Ok(text(&out));
+        }
+        Err(fail(self.reason(&text(&err))))
+    }
+
+    /// The last lines of what it complained about, without secrets.
+    fn reason(&self, said: &str) -> String {
+        let said = said.replace(self.remote, &redacted(self.remote));
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+        let words: Vec<&str> = lines.map(|line| line.strip_prefix("fatal: ").unwrap_or(line)).collect();
+        let user = self.remote.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+        let last = words[words.len().saturating_sub(4)..].join("; ");
+        match user {
+            // It may say them in another form.
+            Some((secret, _)) => last.replace(secret, "xxxxx"),
+            None => last,
+        }
+    }
+}
+
+/// What holds for `git` and for those that it starts; the last section goes on.
+const SETTINGS: &str = "\
+[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+\tautocrlf = false
+[init]
+\tdefaultBranch = master
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[safe]
+\tdirectory = *
+[advice]
+\tdetachedHead = false
+[http]
+\tfollowRedirects = initial
+\tlowSpeedLimit = 1
+";
+
+/// Nothing of this machine's or user's settings, no questions, and only ways that lead to a network.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_TEMPLATE_DIR", ""),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("HOME", "/dev/null"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("GIT_ALLOW_PROTOCOL", "https:http:git:ssh"),
+    ("GIT_LFS_SKIP_SMUDGE", "1"),
+    ("LC_ALL", "C"),
+];
+
+fn end(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+fn text(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let _ = File::open(path).and_then(|file| file.take(MOST_OUTPUT).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
