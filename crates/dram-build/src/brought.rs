@@ -4,15 +4,15 @@ use dram_dockerfile::{Copy, Diagnostic, Source, SourceKind};
 use dram_image::Digest;
 
 use crate::BuildError;
-use crate::remotes::{FetchedFile, FetchedTree, RemoteError, Remotes};
+use crate::remotes::{FetchedFile, RemoteError, Remotes};
 
 /// One source that was fetched.
 #[derive(Debug)]
 pub(crate) enum Brought {
     /// A file.
     File(FetchedFile),
-    /// The files of a repository.
-    Tree(FetchedTree),
+    /// The commit of a repository, whose files are fetched when they are wanted.
+    Commit(String),
 }
 
 /// Fetches what `copy` wants from the network: of each source, what it brings.
@@ -24,11 +24,7 @@ pub(crate) fn bring(copy: &Copy, remotes: &dyn Remotes) -> Result<Vec<Option<Bro
 }
 
 fn one(copy: &Copy, source: &Source, remotes: &dyn Remotes) -> Result<Option<Brought>, BuildError> {
-    let failed = |error: RemoteError| {
-        let mut diagnostic = Diagnostic::error(source.span.clone(), error.causes.join(": "));
-        diagnostic.helps.extend(error.help);
-        BuildError::at(diagnostic)
-    };
+    let failed = |error: RemoteError| failed(error, source);
     match &source.kind {
         SourceKind::Path | SourceKind::Inline(_) => Ok(None),
         SourceKind::Url => {
@@ -39,11 +35,15 @@ fn one(copy: &Copy, source: &Source, remotes: &dyn Remotes) -> Result<Option<Bro
             let file = remotes.url(&source.text, expected.as_ref()).map_err(failed)?;
             Ok(Some(Brought::File(file)))
         }
-        SourceKind::Git(git) => {
-            let keep = git.keep_git_dir.unwrap_or(false);
-            Ok(Some(Brought::Tree(remotes.git(git, keep).map_err(failed)?)))
-        }
+        SourceKind::Git(git) => Ok(Some(Brought::Commit(remotes.commit(git).map_err(failed)?))),
     }
+}
+
+/// What the user is told when a source cannot be had.
+pub(crate) fn failed(error: RemoteError, source: &Source) -> BuildError {
+    let mut diagnostic = Diagnostic::error(source.span.clone(), error.causes.join(": "));
+    diagnostic.helps.extend(error.help);
+    BuildError::at(diagnostic)
 }
 
 impl Brought {
@@ -53,7 +53,7 @@ impl Brought {
             Brought::File(FetchedFile { path: _, sha256, size: _, mtime: _, file_name }) => {
                 format!("{sha256} as {file_name}")
             }
-            Brought::Tree(FetchedTree { path: _, commit }) => format!("commit {commit}"),
+            Brought::Commit(commit) => format!("commit {commit}"),
         }
     }
 }

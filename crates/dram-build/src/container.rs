@@ -156,6 +156,7 @@ pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &Place<'_>, path: &[u
             PlaceError::NotDir { .. }
             | PlaceError::IsDir { .. }
             | PlaceError::Several { .. }
+            | PlaceError::Remote { .. }
             | PlaceError::Changed { .. },
         ) => maker.finish().map(drop),
         Err(PlaceError::Store(error)) => Err(error),

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_dockerfile::{Copy, Diagnostic, SourceKind, Step, Unpack};
+use dram_dockerfile::{Copy, Diagnostic, GitRef, SourceKind, Step, Unpack};
 use dram_image::TreePath;
 use dram_store::{FileKind, Merged, Store, StoreError, Tree};
 
-use crate::brought::Brought;
+use crate::brought::{self, Brought};
 use crate::layer::{LayerMaker, Override, PlaceError};
 use crate::pick::Picked;
-use crate::remotes::{FetchedFile, FetchedTree};
+use crate::remotes::{FetchedFile, Remotes};
 use crate::select::Selected;
 use crate::users::{self, UserError};
 use crate::{BuildError, Snapshot};
@@ -44,12 +44,12 @@ impl Ground {
 /// Copies `selected` of `tree` over `ground`. Files of a build context are root's unless the copy says otherwise.
 /// Returns the layer's directory, or `None` when there was nothing to copy.
 pub(crate) fn copy(
-    store: &Store,
+    (store, remotes): (&Store, &dyn Remotes),
     ground: &Ground,
     step: &Step,
     copy: &Copy,
     from: &FromTree<'_>,
-    (selected, brought): (&[Selected], &[Option<Brought>]),
+    (selected, fetched): (&[Selected], &[Option<Brought>]),
 ) -> Result<Option<PathBuf>, BuildError> {
     let view = ground.below.view(store.layers())?;
     let owner = match ground.owner {
@@ -62,9 +62,10 @@ pub(crate) fn copy(
     let taken: BTreeSet<usize> = selected.iter().map(|one| one.source).collect();
     let others = copy.sources.iter().filter(|source| !matches!(source.kind, SourceKind::Path)).count();
     let several = taken.len() + others > 1;
-    let copied = Copying { store, copy, from, maker: &mut maker, several }.all(selected, brought);
+    let copied = Copying { store, copy, from, maker: &mut maker, remotes, several }.all(selected, fetched);
     copied.map_err(|error| match error {
         PlaceError::Store(error) => BuildError::from(error),
+        PlaceError::Remote { at, error } => brought::failed(error, &copy.sources[at]),
         PlaceError::Changed { .. } => {
             let help = "build again when nothing writes to the build context";
             BuildError::at(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
@@ -110,6 +111,7 @@ struct Copying<'a, 'b> {
     copy: &'a Copy,
     from: &'a FromTree<'a>,
     maker: &'a mut LayerMaker<'b>,
+    remotes: &'a dyn Remotes,
     /// More than one of the sources is something, so that each needs a name of its own.
     several: bool,
 }
@@ -127,8 +129,8 @@ impl Copying<'_, '_> {
                     self.maker.write_file(&target, text.as_bytes(), 0o644)?;
                 }
                 (_, Some(Brought::File(file))) => self.file(file, &dest)?,
-                (_, Some(Brought::Tree(tree))) => self.repository(tree, &dest)?,
-                (_, None) => {
+                (SourceKind::Git(git), _) => self.repository(at, git, &dest)?,
+                (_, Some(Brought::Commit(_)) | None) => {
                     for one in selected.iter().filter(|one| one.source == at) {
                         self.one(one, &dest)?;
                     }
@@ -167,10 +169,12 @@ impl Copying<'_, '_> {
             return Ok(());
         }
         let target = self.target(dest, file.file_name.as_bytes())?;
-        self.maker.write_from(&target, &mut open()?, 0o600)
+        self.maker.write_from(&target, &mut open()?, (0o600, file.mtime.unwrap_or(0)))
     }
 
-    fn repository(&mut self, tree: &FetchedTree, dest: &TreePath) -> Result<(), PlaceError> {
+    fn repository(&mut self, at: usize, git: &GitRef, dest: &TreePath) -> Result<(), PlaceError> {
+        let tree = self.remotes.git(git, git.keep_git_dir.unwrap_or(false));
+        let tree = tree.map_err(|error| PlaceError::Remote { at, error })?;
         self.maker.make_dirs(dest)?;
         let files = Merged::open(std::slice::from_ref(&tree.path))?;
         let over = self.maker.over.clone();

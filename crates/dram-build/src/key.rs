@@ -135,7 +135,9 @@ pub(crate) fn copy(step: &Copy, ground: &Ground, content: &Content, brought: &[O
 
 /// The key of a copy over `ground` from a snapshot that is `from`: found without looking at a single file.
 pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey, brought: &[Option<Brought>]) -> Arc<Key> {
-    let sources = StepKey::of(step.sources.iter().map(|source| source.text.as_bytes()));
+    // What comes from elsewhere is named by what it is.
+    let paths = step.sources.iter().filter(|source| matches!(source.kind, SourceKind::Path));
+    let sources = StepKey::of(paths.map(|source| source.text.as_bytes()));
     let exclude = StepKey::of(step.exclude.iter().map(String::as_bytes));
     let from = StepKey::of([from.as_bytes(), sources.as_bytes(), exclude.as_bytes()]);
     copy_of(step, ground, brought).with(Name::Source(String::new()), from.as_bytes()).on(&ground.below)
@@ -181,8 +183,15 @@ fn copy_of(step: &Copy, ground: &Ground, brought: &[Option<Brought>]) -> Parts {
     }
     for (at, (source, brought)) in sources.iter().zip(brought).enumerate() {
         if let Some(brought) = brought {
-            let address = dram_dockerfile::remote::redacted(&source.text);
-            parts = parts.setting(&format!("source {} at {address}", at + 1), &brought.identity());
+            let mut what = brought.identity();
+            if let SourceKind::Git(git) = &source.kind {
+                let (keep, submodules) = (git.keep_git_dir.unwrap_or(false), git.submodules.unwrap_or(true));
+                what.push_str(&format!(
+                    ", directory {:?}, .git {keep}, submodules {submodules}",
+                    git.subdir.trim_matches('/')
+                ));
+            }
+            parts = parts.setting(&format!("what source {} brings", at + 1), &what);
         }
     }
     for (at, source) in sources.iter().enumerate() {

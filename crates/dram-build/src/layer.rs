@@ -37,6 +37,8 @@ pub(crate) enum PlaceError {
     Changed { path: TreePath },
     #[error("{path} is a directory, and a file must go there")]
     IsDir { path: TreePath },
+    #[error("{error}")]
+    Remote { at: usize, error: crate::RemoteError },
     #[error("several files go to {path}, which is no directory: each would overwrite the one before")]
     Several { path: TreePath },
     #[error(transparent)]
@@ -237,7 +239,7 @@ impl<'a> LayerMaker<'a> {
 
     /// Writes a file of these bytes, as [`write_from`](Self::write_from).
     pub(crate) fn write_file(&mut self, target: &TreePath, mut bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
-        self.write_from(target, &mut bytes, mode)
+        self.write_from(target, &mut bytes, (mode, 0))
     }
 
     /// Writes a file of what `from` holds; what was at the target gives way. It is root's unless the copy says otherwise.
@@ -246,7 +248,7 @@ impl<'a> LayerMaker<'a> {
         &mut self,
         target: &TreePath,
         from: &mut dyn std::io::Read,
-        mode: u32,
+        (mode, mtime): (u32, i64),
     ) -> Result<(), PlaceError> {
         if self.is_dir(target)? {
             return Err(PlaceError::IsDir { path: target.clone() });
@@ -259,7 +261,7 @@ impl<'a> LayerMaker<'a> {
             StoreError::Io { verb: "write", path, source }
         })?;
         let (uid, gid) = self.over.owner.unwrap_or((0, 0));
-        let meta = Meta { mode: self.over.mode(mode, false), uid, gid, mtime: (0, 0) };
+        let meta = Meta { mode: self.over.mode(mode, false), uid, gid, mtime: (mtime, 0) };
         Ok(self.root.set_meta(target, &meta, false)?)
     }
 

@@ -15,6 +15,12 @@ pub trait Remotes: fmt::Debug + Sync {
     /// When the file cannot be had, or is another than expected.
     fn url(&self, url: &str, expected: Option<&Digest>) -> Result<FetchedFile, RemoteError>;
 
+    /// Asks which commit `git` means. Returns its id, which names all that is in it.
+    ///
+    /// # Errors
+    /// When there is none, or it is another than `git` expects.
+    fn commit(&self, git: &GitRef) -> Result<String, RemoteError>;
+
     /// Fetches what `git` means of a repository. With `keep_git_dir`, `.git` is there too.
     ///
     /// # Errors

@@ -225,7 +225,9 @@ impl Doing<'_> {
         let content = Content::of(from.tree, &selected, !from.is_context)?;
         keys.push(key::copy(copy, ground, &content, brought));
         let store = self.world.options.store;
-        self.remembered(&keys, &mut || copy::copy(store, ground, self.step, copy, from, (&selected, brought)))
+        self.remembered(&keys, &mut || {
+            copy::copy((store, self.world.options.remotes), ground, self.step, copy, from, (&selected, brought))
+        })
     }
 
     pub(crate) fn place_name(&self, from: &From) -> String {

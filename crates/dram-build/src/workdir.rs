@@ -34,6 +34,7 @@ pub(crate) fn workdir(
             error @ (PlaceError::NotDir { .. }
             | PlaceError::IsDir { .. }
             | PlaceError::Several { .. }
+            | PlaceError::Remote { .. }
             | PlaceError::Changed { .. }),
         ) => Err(fail(format!("cannot make the working directory `{}`: {error}", workdir.path))),
     }

@@ -99,16 +99,7 @@ impl<'a> Network<'a> {
 
     /// What `git` means of a repository, with the times of its commit if that is wanted.
     pub(crate) fn tree(&self, git: &GitRef, keep_git_dir: bool, times: bool) -> Result<FetchedTree, RemoteError> {
-        let what = Repository {
-            remote: git.remote.clone(),
-            reference: git.reference.clone(),
-            subdir: git.subdir.clone(),
-            checksum: git.checksum.clone(),
-            submodules: git.submodules != Some(false),
-            fetch_by_commit: git.fetch_by_commit,
-            keep_git_dir,
-            commit_times: times,
-        };
+        let what = Repository { keep_git_dir, commit_times: times, ..repository(git) };
         let dir = self.store.work().fresh().map_err(|error| stored(&error))?;
         self.net(|net| {
             let git = dram_remote::Git::new(net, &what, &dir).map_err(|error| fetched(&error))?;
@@ -130,6 +121,15 @@ impl Remotes for Network<'_> {
         }
     }
 
+    fn commit(&self, git: &GitRef) -> Result<String, RemoteError> {
+        let what = repository(git);
+        let dir = self.store.work().fresh().map_err(|error| stored(&error))?;
+        self.net(|net| {
+            let git = dram_remote::Git::new(net, &what, &dir).map_err(|error| fetched(&error))?;
+            git.commit().map(|commit| commit.peeled().to_owned()).map_err(|error| fetched(&error))
+        })
+    }
+
     fn git(&self, git: &GitRef, keep_git_dir: bool) -> Result<FetchedTree, RemoteError> {
         self.tree(git, keep_git_dir, false)
     }
@@ -142,4 +142,16 @@ fn fetched(error: &dram_remote::RemoteError) -> RemoteError {
 
 fn stored(error: &StoreError) -> RemoteError {
     RemoteError { causes: chain(error), help: None }
+}
+
+fn repository(git: &GitRef) -> Repository {
+    Repository {
+        remote: git.remote.clone(),
+        reference: git.reference.clone(),
+        subdir: git.subdir.clone(),
+        checksum: git.checksum.clone(),
+        submodules: git.submodules != Some(false),
+        fetch_by_commit: git.fetch_by_commit,
+        ..Repository::default()
+    }
 }

@@ -10,7 +10,7 @@ use crate::ast::{Argument, Body, Command, Instruction, Pair, RunLine, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::expand::{Expanded, Options, expand};
 use crate::graph::{Origin, StageGraph};
-use crate::{heredoc, paths, rules};
+use crate::{heredoc, paths, remote, rules};
 
 /// Applies instructions to one stage.
 pub(super) struct Worker<'g> {
@@ -464,9 +464,11 @@ fn display(instruction: &Instruction) -> String {
     let mut words = instruction.text.split_whitespace();
     let mut out = if instruction.trigger { "ONBUILD ".to_owned() } else { String::new() };
     out.push_str(&words.next().unwrap_or_default().to_uppercase());
+    let is_add = matches!(instruction.body, Body::Add(_));
     for word in words {
         out.push(' ');
-        out.push_str(word);
+        // A password in an address is for its server alone.
+        out.push_str(&if is_add { remote::redacted(word) } else { word.to_owned() });
     }
     if let Body::Run(RunLine { heredocs, .. }) = &instruction.body
         && let Some(first) =

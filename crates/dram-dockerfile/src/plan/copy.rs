@@ -229,7 +229,8 @@ fn created_by(
             SourceKind::Inline(_) => out.push_str("<<"),
             SourceKind::Path | SourceKind::Url | SourceKind::Git(_) => {}
         }
-        out.push_str(&source.text);
+        // A password in an address is for its server alone.
+        out.push_str(&remote::redacted(&source.text));
     }
     out.push_str(&format!(" {dest} # buildkit"));
     out
