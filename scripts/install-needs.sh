@@ -83,6 +83,7 @@ needs_bench() {
 
 needs_lint() {
   need git git
+  need openssl openssl
   need shellcheck shellcheck
 }
 

@@ -108,8 +108,7 @@ impl World {
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
-        let any = self.answers.get("*");
-        let bytes = match self.answers.get(request.path.as_str()).or(any) {
+        let bytes = match self.answers.get(request.path.as_str()) {
             None => ok("404 Not Found", "", b""),
             Some(Answer::Raw(bytes)) => bytes.clone(),
             Some(Answer::File(more, bytes)) => ok("200 OK", more, bytes),
