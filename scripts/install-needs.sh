@@ -53,6 +53,8 @@ needs_peer() {
 }
 
 needs_test() {
+  need git git
+  need openssl openssl
   needs_demo
   needs_peer
   need skopeo skopeo
@@ -83,7 +85,6 @@ needs_bench() {
 
 needs_lint() {
   need git git
-  need openssl openssl
   need shellcheck shellcheck
 }
 
