@@ -28,7 +28,8 @@ for target; do
   if [ -f "seeds/$target.txt" ]; then
     number=0
     while IFS= read -r line; do
-      printf '%b' "$line" >"corpus/$target/seed-$((number++))"
+      number=$((number + 1))
+      printf '%b' "$line" >"corpus/$target/seed-$number"
     done <"seeds/$target.txt"
   fi
   printf '== %s, %s seconds\n' "$target" "$seconds"
