@@ -101,7 +101,9 @@ fn ask(net: &Net<'_>, url: &str, secret: Option<&str>, known: &Validators) -> Re
         return Err(RemoteError::Address { url: redacted(url) });
     }
     let mut request = net.agent(&bare)?.get(&bare);
+    let proxy_secret = net.proxy_secret(&bare);
     for (name, value) in [
+        ("proxy-authorization", proxy_secret.as_deref()),
         ("authorization", secret),
         ("if-none-match", known.etag.as_deref()),
         ("if-modified-since", known.last_modified.as_deref().filter(|_| known.etag.is_none())),

@@ -7,6 +7,7 @@ mod address;
 mod date;
 mod error;
 mod fetch;
+mod forward;
 mod git;
 mod net;
 mod tool;

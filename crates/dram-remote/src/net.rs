@@ -6,11 +6,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 
-use crate::RemoteError;
-use crate::address::origin;
+use crate::address::{origin, parted};
+use crate::{RemoteError, forward};
 
 /// The most that a file of certificates may have.
 const LARGEST_BUNDLE: u64 = 16 << 20;
@@ -119,14 +120,21 @@ impl Net<'_> {
             "https" => TlsConfig::builder().root_certs(self.trust.roots()?).build(),
             _ => TlsConfig::builder().build(),
         };
-        let proxy = match self.proxies.of(&scheme, &host) {
-            Some(text) => {
-                let wrong = |_| RemoteError::Fetch {
-                    url: crate::redacted(url),
-                    why: "the proxy that the environment names is none".to_owned(),
-                };
-                Some(Proxy::new(text).map_err(wrong)?)
-            }
+        let wrong = || RemoteError::Fetch {
+            url: crate::redacted(url),
+            why: "the proxy that the environment names is none".to_owned(),
+        };
+        let named = self.proxies.of(&scheme, &host).map(|text| match text.contains("://") {
+            true => text.to_owned(),
+            false => format!("http://{text}"),
+        });
+        let forwards = named.as_deref().filter(|proxy| scheme == "http" && proxy.starts_with("http://"));
+        let forwards = match forwards {
+            Some(proxy) => Some(parted(proxy).0.parse::<Uri>().map_err(|_| wrong())?),
+            None => None,
+        };
+        let tunnel = match named.as_deref().filter(|_| forwards.is_none()) {
+            Some(proxy) => Some(Proxy::new(proxy).map_err(|_| wrong())?),
             None => None,
         };
         let config = Agent::config_builder()
@@ -142,9 +150,19 @@ impl Net<'_> {
             .timeout_per_write(Some(self.stall))
             .max_idle_connections(0)
             .tls_config(tls)
-            .proxy(proxy)
+            .proxy(tunnel)
             .build();
-        Ok(config.new_agent())
+        Ok(match forwards {
+            Some(proxy) => forward::agent(config, proxy, &host),
+            None => config.new_agent(),
+        })
+    }
+
+    /// What a proxy that is asked for `url` itself wants to know of us.
+    pub(crate) fn proxy_secret(&self, url: &str) -> Option<String> {
+        let (scheme, host) = origin(url);
+        let proxy = self.proxies.of(&scheme, &host).filter(|_| scheme == "http")?;
+        parted(&if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") }).1
     }
 }
 

@@ -155,6 +155,18 @@ fn a_password_is_for_its_server_alone() {
 }
 
 #[test]
+fn proxies_are_used_as_the_environment_says() {
+    let proxy = Server::files([("*", Answer::Any(b"by proxy".to_vec()))]);
+    let store = Store::with_base();
+    let context = add("http://far.example/x /");
+    hasty(&store, &context).env("http_proxy", proxy.url("")).ok();
+    assert_eq!(store.sh("cat /x").stdout, "by proxy");
+    assert_eq!(proxy.asked(), ["GET http://far.example/x"]);
+    hasty(&store, &context).args(["--no-cache"]).env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", ".example").fails(1);
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+}
+
+#[test]
 fn only_trusted_servers_are_believed() {
     let dir = temp();
     let certificate = |name: &str| {

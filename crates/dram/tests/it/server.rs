@@ -27,6 +27,8 @@ pub(crate) enum Answer {
     Silence,
     /// Only for this `Authorization`.
     Secret(&'static str),
+    /// A proxy's answer to whatever is asked.
+    Any(Vec<u8>),
 }
 
 /// It ends with the test.
@@ -108,7 +110,8 @@ impl World {
             let _ = stream.shutdown(Shutdown::Both);
             return;
         }
-        let bytes = match self.answers.get(request.path.as_str()) {
+        let any = self.answers.get("*");
+        let bytes = match self.answers.get(request.path.as_str()).or(any) {
             None => ok("404 Not Found", "", b""),
             Some(Answer::Raw(bytes)) => bytes.clone(),
             Some(Answer::File(more, bytes)) => ok("200 OK", more, bytes),
@@ -119,6 +122,7 @@ impl World {
             Some(Answer::To(place)) => ok("302 Found", &format!("Location: {place}\r\n"), b""),
             Some(Answer::Secret(secret)) if header("authorization") == *secret => ok("200 OK", "", b"secret"),
             Some(Answer::Secret(_)) => ok("401 Unauthorized", "", b""),
+            Some(Answer::Any(bytes)) => ok("200 OK", "", bytes),
             Some(Answer::Silence) => {
                 thread::sleep(Duration::from_secs(20));
                 return;

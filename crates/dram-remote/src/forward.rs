@@ -1,0 +1,79 @@
+//! Plain HTTP through a proxy: the proxy gets the whole address in the request's first line (RFC 9112, 3.2.2). `ureq`
+//! asks every proxy for a tunnel, which most refuse where no TLS is in it.
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::{Agent, Error};
+
+/// Whoever asks `proxy` for what is at `host`.
+pub(crate) fn agent(config: Config, proxy: Uri, host: &str) -> Agent {
+    let whole = Whole { prefix: format!("http://{host}").into_bytes() };
+    Agent::with_parts(
+        config,
+        TcpConnector::default().chain(whole),
+        ToProxy { proxy, inner: DefaultResolver::default() },
+    )
+}
+
+/// Whatever is asked for, the proxy is where it comes from.
+#[derive(Debug)]
+struct ToProxy {
+    proxy: Uri,
+    inner: DefaultResolver,
+}
+
+impl Resolver for ToProxy {
+    fn resolve(&self, _: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        self.inner.resolve(&self.proxy, config, timeout)
+    }
+}
+
+#[derive(Debug)]
+struct Whole {
+    prefix: Vec<u8>,
+}
+
+impl<In: Transport> Connector<In> for Whole {
+    type Out = Prefixed<In>;
+
+    fn connect(&self, _: &ConnectionDetails<'_>, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Ok(chained.map(|inner| Prefixed { inner, prefix: self.prefix.clone() }))
+    }
+}
+
+/// A connection that puts its prefix before the path of the first request; there is one request for each.
+#[derive(Debug)]
+struct Prefixed<T> {
+    inner: T,
+    prefix: Vec<u8>,
+}
+
+impl<T: Transport> Transport for Prefixed<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, mut amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        let prefix = std::mem::take(&mut self.prefix);
+        let out = self.inner.buffers().output();
+        if let Some(at) = out[..amount].iter().position(|byte| *byte == b' ').filter(|_| !prefix.is_empty()) {
+            if amount + prefix.len() > out.len() {
+                return Err(Error::BadUri("it is too long for a proxy".to_owned()));
+            }
+            out.copy_within(at + 1..amount, at + 1 + prefix.len());
+            out[at + 1..][..prefix.len()].copy_from_slice(&prefix);
+            amount += prefix.len();
+        }
+        self.inner.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.inner.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+}
