@@ -158,6 +158,7 @@ fn files_as_a_whole() {
         ("# escape=`\n# escape=`\nFROM x\n", &["2: `# escape=` is given twice"]),
         ("FROM x\nCOPY --from=b a .\nFROM y AS b\n", &["2: the stage `b` is defined later"]),
         ("FROM x\nCOPY --from=1 a .\nFROM y AS b\n", &["2: stage number `1` is defined later"]),
+        ("FROM b\nFROM y AS b\n", &["1: the stage `b` is defined later"]),
         ("FROM x AS a\nCOPY --from=A a .\n", &["2: the stage `A` cannot copy from itself"]),
         ("FROM x AS build\nFROM BUILD\n", &["2: `BUILD` is not the name of an image"]),
         ("ARG A=${B\nFROM x\n", &["1: `${` is not closed by `}`"]),
@@ -208,7 +209,10 @@ fn what_only_other_stages_say_is_no_error() {
         "FROM x AS a\nRUN --mount=type=wrong make\nFROM y\n",
         "FROM x AS a\nADD --checksum=wrong https://example.com/a /\nFROM y\n",
         "FROM x AS a\nCOPY --chmod=wrong a b\nFROM y\n",
-        "FROM alpine\nFROM y AS alpine\n",
+        "FROM alpine AS a\nFROM a AS alpine\n",
+        "FROM alpine AS a\nFROM scratch AS alpine\nCOPY --from=a b c\n",
+        "FROM alpine AS a\nFROM y AS b\nCOPY --from=0 b c\nFROM b AS alpine\n",
+        "FROM alpine AS a\nFROM alpine AS alpine\n",
     ];
     for text in quiet {
         assert_eq!(errors(text), Vec::<String>::new(), "{text}");

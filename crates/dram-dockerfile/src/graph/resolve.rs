@@ -35,6 +35,9 @@ pub(super) struct Resolver<'f> {
 /// More triggers than these no image has.
 const MOST_TRIGGERS: usize = 1000;
 
+/// How many stages are looked at to find out what a name means.
+const MOST_LOOKED_AT: usize = 100;
+
 /// All arguments before the first `FROM` together may not be longer than this.
 const LONGEST_GLOBALS: usize = 32 << 20;
 
@@ -193,13 +196,11 @@ impl<'f> Resolver<'f> {
             return Some(self.outside(name, platform));
         }
         if let Some(later) = self.later(&name, at) {
-            let line = self.dockerfile.instructions[self.stages[later].start].line;
-            let message = format!("{} is the image of that name, as the stage is defined later", quote(&name));
-            report.push(
-                Diagnostic::warning(Some(&rules::STAGE_DEFINED_LATER), span.clone(), message)
-                    .note(format!("the stage is defined on line {line}"))
-                    .help("move it above this stage, or give it another name"),
-            );
+            let means_image = self.leads_to(later, at, &name);
+            report.push(self.later_base(&name, later, means_image, span.clone()));
+            if !means_image {
+                return None;
+            }
         }
         if let Err(problem) = name.parse::<Reference>() {
             let error = Diagnostic::error(span, format!("{} is not the name of an image", quote(&name)));
@@ -207,6 +208,47 @@ impl<'f> Resolver<'f> {
             return None;
         }
         Some(self.outside(name, platform))
+    }
+
+    /// BuildKit looks for an image of the name. That is what is meant where the later stage is made of this one, or of
+    /// that image; anywhere else the order of the stages is wrong.
+    fn later_base(&self, name: &str, later: usize, means_image: bool, span: Range<usize>) -> Diagnostic {
+        let line = self.dockerfile.instructions[self.stages[later].start].line;
+        if means_image {
+            let message = format!("{} is the image of that name, as the stage is defined later", quote(name));
+            return Diagnostic::warning(Some(&rules::STAGE_DEFINED_LATER), span, message)
+                .note(format!("the stage is defined on line {line}"))
+                .help("move it above this stage, or give it another name");
+        }
+        reference_error(span, "the stage", name, "is defined later")
+            .note(format!("it is defined on line {line}"))
+            .help(format!("move it above this stage; if the image is meant, write `{name}:latest`"))
+    }
+
+    /// Whether stage `from` starts from, or takes files of, stage `to` or an image called `image`.
+    fn leads_to(&self, from: usize, to: usize, image: &str) -> bool {
+        let mut seen = HashSet::new();
+        let mut waiting = vec![from];
+        while let Some(stage) = waiting.pop() {
+            // What takes longer to find out is nobody's mistake in the order of a few stages.
+            if stage == to || seen.len() > MOST_LOOKED_AT {
+                return true;
+            }
+            if !seen.insert(stage) {
+                continue;
+            }
+            let instructions = &self.dockerfile.instructions[self.stages[stage].clone()];
+            let base = instructions[0].from_line().map(|from| from.base.clone());
+            for word in base.into_iter().chain(instructions.iter().flat_map(Instruction::froms)) {
+                let number = word.text.parse().ok().filter(|number| *number < stage);
+                match self.earlier(&word.text.to_lowercase(), stage).or(number) {
+                    Some(before) => waiting.push(before),
+                    None if word.text == image => return true,
+                    None => {}
+                }
+            }
+        }
+        false
     }
 
     fn outside(&self, name: String, platform: Option<String>) -> Ground {

@@ -58,9 +58,8 @@ pub const STAGE_DEFINED_LATER: Rule = Rule {
     name: "StageDefinedLater",
     about: "`FROM` does not name a stage that is defined later",
     why: "Only earlier stages can be started from, so it is an image of that name that is looked for. If that is what \
-          is meant, the stage wants another name.",
-    bad: "FROM debian:13 AS build\nRUN make\nFROM tools\nCOPY --from=build /app /app\nFROM scratch AS tools\nCOPY \
-          --from=1 /app /app\n",
+          is meant, the stage wants another name. Where the later stage is not made of this one, it is an error.",
+    bad: "FROM tools AS build\nRUN make\nFROM scratch AS tools\nCOPY --from=build /app /app\n",
     good: "FROM debian:13 AS tools\nRUN make\nFROM tools\nCOPY src /src\n",
     when: When::Always,
     reach: Reach::File,
