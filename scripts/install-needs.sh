@@ -55,6 +55,7 @@ needs_peer() {
 needs_test() {
   need git git
   need openssl openssl
+  need docker-registry docker-registry
   needs_demo
   needs_peer
   need skopeo skopeo

@@ -16,6 +16,7 @@ mod outputs;
 mod parity;
 mod portable;
 mod readme;
+mod registry;
 mod release;
 mod release_hostile;
 mod release_memory;
