@@ -2,7 +2,7 @@
 //!
 //! [`build`] carries out a [`dram_dockerfile::Plan`]: each step is a function from snapshots to a snapshot, remembered
 //! under a key that names all its inputs. [`seal`] makes an image of a snapshot; only then is a layer packed and
-//! compressed, and only if the image has it. [`import`], [`load`] and [`save`] move whole images in and out, and
+//! compressed, and only if the image has it. [`import`] makes one of a tar, [`transfer::copy`] moves whole images in and out, and
 //! [`container`] starts a command in one.
 
 mod brought;
@@ -20,7 +20,6 @@ mod import;
 mod key;
 mod lacks;
 mod layer;
-mod load;
 mod options;
 mod outside;
 mod packing;
@@ -28,12 +27,12 @@ mod parts;
 mod pick;
 mod remotes;
 mod run;
-mod save;
 mod seal;
 mod select;
 mod snapshot;
 mod step;
 mod time;
+pub mod transfer;
 pub mod users;
 pub mod why;
 mod workdir;
@@ -46,14 +45,13 @@ pub use export::{ExportError, export_dir, export_tar};
 pub use given::{Given, Secret};
 pub use import::import;
 pub use lacks::{Lack, lacks};
-pub use load::{LoadError, Loaded, load};
 pub use options::{Context, Options};
 pub use outside::{Image, Outside};
 pub use packing::Compress;
 pub use remotes::{FetchedFile, FetchedTree, RemoteError, Remotes};
 pub use run::failed::{FailedCommand, Revived};
-pub use save::{Archive, SaveError, save_archive, save_layout};
 pub use seal::{Dialect, Sealed, Sealing, seal};
 pub use snapshot::{Layer, Snapshot};
 pub use time::rfc3339;
+pub use transfer::{Archive, Loaded, TransferError, load, save_archive, save_layout};
 pub use why::{Place, Why};

@@ -160,6 +160,22 @@ pub struct BlobWriter {
 }
 
 impl BlobWriter {
+    /// As [`BlobWriter::commit`], when the bytes are those of `expected`; else nothing stays.
+    ///
+    /// # Errors
+    /// When they are not, or the operating system refuses.
+    pub fn commit_as(self, expected: &Descriptor) -> Result<(), StoreError> {
+        let (found, length) = (self.hasher.clone().finish(), self.hasher.length());
+        let damaged = |why| Err(StoreError::DamagedBlob { digest: expected.digest, why });
+        if length != expected.size {
+            return damaged(format!("it has {length} bytes, expected {}", expected.size));
+        }
+        if found != expected.digest {
+            return damaged("its content is not what its name says".to_owned());
+        }
+        self.commit().map(drop)
+    }
+
     /// Flushes the bytes to the disk and names them. Returns digest and length.
     ///
     /// # Errors

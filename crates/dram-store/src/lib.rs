@@ -15,6 +15,7 @@
 //!   packs/ID.size      how long a layer's tar is
 //!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
+//!   seen/HEX           repositories that have a blob
 //!   caches/KEY.N/      what a cache mount shows: it outlives builds
 //!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
 //!   failed/            what the last command that failed left
@@ -50,6 +51,7 @@ mod prune;
 mod refs;
 mod rights;
 mod scan;
+mod seen;
 mod store;
 mod tree;
 mod unpack;
@@ -72,8 +74,9 @@ pub use pack::Stamp;
 pub use places::{JOURNAL_HEAD, Places, Visited};
 pub use programs::{Program, Programs};
 pub use prune::Pruned;
-pub use refs::{Refs, Tagged};
+pub use refs::{OWN_ANNOTATIONS, Refs, Tagged};
 pub use rights::Rights;
+pub use seen::Seen;
 pub use store::Store;
 pub use tree::{Node, Tree};
 pub use work::Work;

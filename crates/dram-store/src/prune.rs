@@ -51,6 +51,7 @@ impl Store {
         if !dry {
             self.failed().remove()?;
             self.prune_records(all)?;
+            self.seen().retain(&|digest| images.blobs.contains(digest))?;
         }
         Ok(pruned)
     }

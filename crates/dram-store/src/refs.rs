@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dram_image::{Descriptor, Document, Index, Reference};
+use dram_image::{Descriptor, Digest, Document, Index, Reference};
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
@@ -10,6 +10,10 @@ use crate::{Store, StoreError, lock};
 
 /// The OCI annotation that holds a name in a layout.
 const NAME: &str = "org.opencontainers.image.ref.name";
+/// How annotations begin that are this store's own, and leave it with no image.
+pub const OWN_ANNOTATIONS: &str = "dram.";
+/// The index that the manifest was picked from.
+const INDEX: &str = "dram.index";
 /// An index of this many bytes names tens of thousands of images.
 const LARGEST_INDEX: u64 = dram_image::document::LARGEST_DOCUMENT as u64;
 
@@ -22,10 +26,17 @@ pub struct Refs<'a> {
 /// A name and the manifest it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// As [`Reference::short`] writes it; as found, when another tool wrote what is no reference.
+    /// As the reference writes it: with its tag, or with its digest when it has one; as found, when another tool wrote what is no reference.
     pub name: String,
     /// The manifest.
     pub manifest: Descriptor,
+}
+
+impl Tagged {
+    /// The index that the manifest was picked from, if it was.
+    pub fn index(&self) -> Option<Digest> {
+        self.manifest.annotations.get(INDEX)?.parse().ok()
+    }
 }
 
 impl<'a> Refs<'a> {
@@ -77,9 +88,9 @@ impl<'a> Refs<'a> {
     /// # Errors
     /// When the index cannot be read.
     pub fn get(self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
-        let name = reference.short();
+        let name = reference.to_string();
         let wanted = |tagged: &Tagged| match reference.digest() {
-            Some(digest) => tagged.manifest.digest == digest,
+            Some(digest) => tagged.manifest.digest == digest || tagged.index() == Some(digest),
             None => tagged.name == name,
         };
         Ok(self.all()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
@@ -90,9 +101,25 @@ impl<'a> Refs<'a> {
     /// # Errors
     /// When the index cannot be read or written.
     pub fn set(self, references: &[Reference], manifest: &Descriptor) -> Result<(), StoreError> {
+        self.set_from(references, manifest, None)
+    }
+
+    /// The same, for a manifest that was picked from the index with this digest: references to the index lead to it.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn set_from(
+        self,
+        references: &[Reference],
+        manifest: &Descriptor,
+        from: Option<Digest>,
+    ) -> Result<(), StoreError> {
+        let mut manifest = manifest.clone();
+        manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATIONS));
+        manifest.annotations.extend(from.map(|digest| (INDEX.to_owned(), digest.to_string())));
         self.change(|index| {
             for reference in references {
-                let name = reference.short();
+                let name = reference.to_string();
                 index.manifests.retain(|old| old.annotations.get(NAME) != Some(&name));
                 let mut entry = manifest.clone();
                 entry.annotations.insert(NAME.to_owned(), name);

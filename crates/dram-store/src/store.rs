@@ -12,7 +12,7 @@ use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey
 const VERSION: u32 = 1;
 
 /// What is made when it is missing.
-const DIRECTORIES: [&str; 11] = [
+const DIRECTORIES: [&str; 12] = [
     "work",
     "oci",
     "oci/blobs",
@@ -24,6 +24,7 @@ const DIRECTORIES: [&str; 11] = [
     "downloads",
     "caches",
     "steplocks",
+    "seen",
 ];
 
 /// An open store. While it lives, nobody collects garbage.
@@ -117,6 +118,11 @@ impl Store {
     /// The names of images.
     pub fn refs(&self) -> Refs<'_> {
         Refs::new(self)
+    }
+
+    /// Which repositories have which blobs.
+    pub fn seen(&self) -> crate::Seen<'_> {
+        crate::Seen::new(self)
     }
 
     /// The files from the network.

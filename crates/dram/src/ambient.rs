@@ -123,6 +123,11 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
+/// This machine's platform.
+pub(crate) fn platform() -> dram_image::Platform {
+    dram_image::Platform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None }
+}
+
 /// All of the environment.
 pub(crate) fn environment() -> BTreeMap<Vec<u8>, Vec<u8>> {
     env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect()

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use dram_build::{BuildError, ExportError, LoadError, SaveError};
+use dram_build::{BuildError, ExportError, TransferError};
 use dram_dockerfile::Diagnostic;
 use dram_sandbox::{Lack, SandboxError};
 use dram_store::StoreError;
@@ -19,6 +19,8 @@ pub(crate) enum Class {
     Usage = 2,
     /// This machine lacks an ability.
     Lack = 3,
+    /// The far side was there, and refused.
+    Refused = 4,
     /// Interrupted, as a shell reports SIGINT.
     Interrupted = 130,
 }
@@ -246,19 +248,15 @@ impl From<SandboxError> for Failure {
     }
 }
 
-impl From<LoadError> for Failure {
-    fn from(error: LoadError) -> Failure {
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Failure {
         match error {
-            LoadError::Store(error) => error.into(),
-            error => Failure { causes: chain(&error), ..Failure::work("") },
-        }
-    }
-}
-
-impl From<SaveError> for Failure {
-    fn from(error: SaveError) -> Failure {
-        match error {
-            SaveError::Store(error) => error.into(),
+            TransferError::Store(error) => error.into(),
+            TransferError::Far { error, refused } => {
+                let class = if refused { Class::Refused } else { Class::Work };
+                Failure { class, causes: error.causes, helps: error.help.into_iter().collect(), ..Failure::work("") }
+            }
+            TransferError::Cancelled => Failure::new(Class::Interrupted, "it was interrupted"),
             error => Failure { causes: chain(&error), ..Failure::work("") },
         }
     }

@@ -76,7 +76,22 @@ struct Extension {
 impl<R: Read> TarReader<R> {
     /// A reader at the start of an archive.
     pub fn new(stream: R) -> Self {
-        TarReader { stream, at: 0, left: 0, padding: 0, current: TreePath::root() }
+        TarReader::at(stream, 0)
+    }
+
+    /// A reader of an archive's later part: `stream` starts with a header, before which `at` bytes were.
+    pub fn at(stream: R, at: u64) -> Self {
+        TarReader { stream, at, left: 0, padding: 0, current: TreePath::root() }
+    }
+
+    /// How many bytes of the archive were read.
+    pub fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// How many bytes of the current entry were not read.
+    pub fn left(&self) -> u64 {
+        self.left
     }
 
     /// The next entry, after skipping what was not read of the last; `None` at the end of the archive, whatever

@@ -54,7 +54,7 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
         return Ok(dram_build::save_layout(&store, &images, output)?);
     }
     if output.as_os_str() == "-" {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(io::stdout());
         dram_build::save_archive(&store, &images, Archive::Docker, &mut out, Path::new("standard output"))?;
         return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
     }
@@ -65,7 +65,7 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
 pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     let tag = args.tag.as_deref().map(find::reference).transpose()?;
     let store = Store::open_to_write(ambient.store()?)?;
-    let loaded = dram_build::load(&store, &args.source, ambient::architecture())?;
+    let loaded = dram_build::load(&store, &args.source, &ambient::platform())?;
     if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
         if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {
             let what = format!("`{}` holds several images, and one name cannot be for all", args.source.display());

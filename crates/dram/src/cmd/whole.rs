@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// pipe or `/dev/null`, is written to as it is.
 pub(super) fn write_whole(
     path: &Path,
-    write: &mut dyn FnMut(&mut dyn Write) -> Result<(), Failure>,
+    write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let fail = |error: &io::Error| Failure::work(format!("cannot write `{}`", path.display())).because(error);
     if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {

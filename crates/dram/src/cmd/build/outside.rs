@@ -79,7 +79,7 @@ fn layout_context(store: &Store, text: &str) -> Result<Outside, Failure> {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         Some(_) | None => (text, None),
     };
-    let loaded = dram_build::load(store, Path::new(path), ambient::architecture())?;
+    let loaded = dram_build::load(store, Path::new(path), &ambient::platform())?;
     let fits = |name: &str| tag.is_none_or(|tag| name == tag || name.ends_with(&format!(":{tag}")));
     let one = loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
         Some("latest") | None => loaded.first(),

@@ -60,10 +60,13 @@ fn place(store: &Store, sealed: &Sealed, names: &[Reference], goal: &Goal) -> Re
 }
 
 /// Has `write` write to `dest`.
-fn to(dest: &Dest, write: &mut dyn FnMut(&mut dyn Write, &Path) -> Result<(), Failure>) -> Result<(), Failure> {
+fn to(
+    dest: &Dest,
+    write: &mut dyn FnMut(&mut (dyn Write + Send), &Path) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     match dest {
         Dest::Stdout => {
-            let mut out = BufWriter::new(io::stdout().lock());
+            let mut out = BufWriter::new(io::stdout());
             write(&mut out, Path::new("standard output"))?;
             out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error))
         }

@@ -1,0 +1,257 @@
+//! The one way from a source to a sink.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use dram_image::document::LARGEST_DOCUMENT;
+use dram_image::{Descriptor, Digest, Document, DocumentError, Index, Manifest, MediaType};
+
+use crate::Cancel;
+use crate::transfer::pick::{DEEPEST_INDEX, offered, pick, shown};
+use crate::transfer::{Incoming, Sink, Source, TransferError, Which};
+
+/// An index of more has no meaning that anybody could use.
+const MOST_DOCUMENTS: usize = 10_000;
+
+/// How to copy.
+pub struct Copying<'a> {
+    /// Which images of an index.
+    pub which: Which,
+    /// Whether what refers to the image comes along.
+    pub referrers: bool,
+    /// What stops it.
+    pub cancel: Cancel,
+    /// What is told of what happens. Called by several threads.
+    pub tell: &'a (dyn Fn(Motion) + Sync),
+}
+
+impl fmt::Debug for Copying<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Copying").field("which", &self.which).finish_non_exhaustive()
+    }
+}
+
+/// What happens during a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Motion {
+    /// These blobs belong to it, each once.
+    Needs(Vec<Descriptor>),
+    /// The sink has this one.
+    Here(Digest),
+    /// The sink took this one from another repository of its own.
+    Mounted(Digest),
+    /// This one is read from its beginning.
+    Began(Descriptor),
+    /// So many bytes more of this one.
+    Bytes(Digest, u64),
+    /// The sink has this one now.
+    Done(Digest),
+}
+
+/// Copies the image that `root` points to. Returns the pointer to what arrived: `root`, or the manifest below it that
+/// was picked.
+///
+/// # Errors
+/// When anything of it cannot be read, is not what its name says, or cannot be written. Then the sink names nothing new.
+pub fn copy(
+    root: &Descriptor,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    how: &Copying<'_>,
+) -> Result<Descriptor, TransferError> {
+    let root = chosen(root, source, how)?;
+    let bytes = read(source, &root)?;
+    let mut found = Found::default();
+    let referrers = if how.referrers { referring(&root, source)? } else { Vec::new() };
+    if !sink.has_all(&root)? {
+        found.below(&root, &bytes, source, 0)?;
+    }
+    let mut more = Vec::new();
+    for referrer in referrers {
+        let bytes = read(source, &referrer)?;
+        found.below(&referrer, &bytes, source, 0)?;
+        more.push((referrer, bytes));
+    }
+    (how.tell)(Motion::Needs(found.layers.iter().chain(&found.configs).cloned().collect()));
+    blobs(&found.layers, source, sink, how)?;
+    // A configuration that is there makes some believe that the layers are.
+    blobs(&found.configs, source, sink, how)?;
+    for (document, bytes) in &found.documents {
+        sink.document(document, bytes)?;
+    }
+    sink.finish(&root, &bytes)?;
+    for (document, bytes) in &more {
+        sink.referrer(document, bytes)?;
+    }
+    Ok(root)
+}
+
+fn chosen(root: &Descriptor, source: &dyn Source, how: &Copying<'_>) -> Result<Descriptor, TransferError> {
+    match &how.which {
+        Which::One(platform) if MediaType::is_index(&root.media_type) => {
+            let picked = pick(source, root, platform)?;
+            picked.map(|one| Descriptor { annotations: root.annotations.clone(), platform: None, ..one }).ok_or_else(
+                || {
+                    let there = offered(source, root);
+                    let there = if there.is_empty() { there } else { format!("; it has {there}") };
+                    TransferError::NoPlatform { place: source.shown(), platform: shown(platform) + &there }
+                },
+            )
+        }
+        Which::One(_) | Which::All => Ok(root.clone()),
+    }
+}
+
+/// What refers to the image, and what refers to that.
+fn referring(root: &Descriptor, source: &dyn Source) -> Result<Vec<Descriptor>, TransferError> {
+    let mut all: Vec<Descriptor> = Vec::new();
+    let mut next = vec![root.clone()];
+    while let Some(one) = next.pop() {
+        for referrer in source.referrers(&one)? {
+            if referrer.digest != root.digest && !all.iter().any(|known| known.digest == referrer.digest) {
+                all.push(referrer.clone());
+                next.push(referrer);
+            }
+            too_many(all.len(), source)?;
+        }
+    }
+    Ok(all)
+}
+
+fn too_many(count: usize, source: &dyn Source) -> Result<(), TransferError> {
+    if count <= MOST_DOCUMENTS {
+        return Ok(());
+    }
+    let why = format!("it has more than {MOST_DOCUMENTS} images");
+    let error = DocumentError::Wrong { what: "the index", why };
+    Err(TransferError::Document { place: source.shown(), file: "an index".to_owned(), source: error })
+}
+
+/// A document's bytes, compared with its descriptor.
+pub(super) fn read(source: &dyn Source, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    let damaged = |why: String| TransferError::Blob { place: source.shown(), digest: document.digest, why };
+    if document.size > LARGEST_DOCUMENT as u64 {
+        return Err(damaged(format!("{} bytes are more than any document has", document.size)));
+    }
+    let bytes = source.document(document)?;
+    if bytes.len() as u64 != document.size {
+        return Err(damaged(format!("it has {} bytes, expected {}", bytes.len(), document.size)));
+    }
+    match Digest::of(&bytes) == document.digest {
+        true => Ok(bytes),
+        false => Err(damaged("its content is not what its name says".to_owned())),
+    }
+}
+
+/// What an image is made of, each once, in an order in which nothing points to what is not there yet.
+#[derive(Default)]
+struct Found {
+    seen: BTreeSet<Digest>,
+    layers: Vec<Descriptor>,
+    configs: Vec<Descriptor>,
+    documents: Vec<(Descriptor, Vec<u8>)>,
+}
+
+impl Found {
+    /// Adds what `document` leads to, and not itself.
+    fn below(
+        &mut self,
+        document: &Descriptor,
+        bytes: &[u8],
+        source: &dyn Source,
+        depth: usize,
+    ) -> Result<(), TransferError> {
+        let wrong =
+            |error| TransferError::Document { place: source.shown(), file: document.digest.to_string(), source: error };
+        if MediaType::is_index(&document.media_type) {
+            if depth >= DEEPEST_INDEX {
+                let why = "it is an index in an index in an index …".to_owned();
+                return Err(wrong(DocumentError::Wrong { what: "the index", why }));
+            }
+            let index = Document::<Index>::read(bytes.to_vec()).map_err(wrong)?;
+            return index.value().manifests.iter().try_for_each(|one| self.entry(one, source, depth + 1));
+        }
+        let manifest = Document::<Manifest>::read(bytes.to_vec()).map_err(wrong)?;
+        for layer in &manifest.value().layers {
+            self.layers.extend(self.seen.insert(layer.digest).then(|| layer.clone()));
+        }
+        let config = &manifest.value().config;
+        self.configs.extend(self.seen.insert(config.digest).then(|| config.clone()));
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: &Descriptor, source: &dyn Source, depth: usize) -> Result<(), TransferError> {
+        if !self.seen.insert(entry.digest) {
+            return Ok(());
+        }
+        too_many(self.documents.len(), source)?;
+        if !MediaType::is_manifest(&entry.media_type) && !MediaType::is_index(&entry.media_type) {
+            self.layers.push(entry.clone());
+            return Ok(());
+        }
+        let bytes = read(source, entry)?;
+        self.below(entry, &bytes, source, depth)?;
+        self.documents.push((entry.clone(), bytes));
+        Ok(())
+    }
+}
+
+/// Moves `all`, several at once where the sink takes several.
+fn blobs(all: &[Descriptor], source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<(), TransferError> {
+    let threads = sink.at_once().min(all.len());
+    if threads <= 1 {
+        return all.iter().try_for_each(|one| blob(one, source, sink, how));
+    }
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (failures, first) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let (next, failed, failures) = (&next, &failed, failures.clone());
+            scope.spawn(move || {
+                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if failed.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if let Err(error) = blob(one, source, sink, how) {
+                        failed.store(true, Ordering::Relaxed);
+                        // Whoever asked waits for all of these threads.
+                        let _ = failures.send(error);
+                    }
+                }
+            });
+        }
+    });
+    drop(failures);
+    first.try_iter().next().map_or(Ok(()), Err)
+}
+
+fn blob(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<(), TransferError> {
+    if how.cancel.is_thrown() {
+        return Err(TransferError::Cancelled);
+    }
+    let motion = arrive(blob, source, sink, how)?;
+    let seen = source.seen(blob);
+    seen.iter().for_each(|at| sink.note(blob, at));
+    if let Some(at) = sink.repository() {
+        source.note(blob, &at);
+    }
+    (how.tell)(motion);
+    Ok(())
+}
+
+fn arrive(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<Motion, TransferError> {
+    if sink.has(blob)? {
+        return Ok(Motion::Here(blob.digest));
+    }
+    for repository in source.seen(blob) {
+        if sink.mount(blob, &repository)? {
+            return Ok(Motion::Mounted(blob.digest));
+        }
+    }
+    let incoming = Incoming::new(source, blob, source.proves() || sink.proves(), how);
+    sink.blob(blob, &incoming).map_err(|error| incoming.failure().unwrap_or(error))?;
+    Ok(Motion::Done(blob.digest))
+}

@@ -1,0 +1,63 @@
+//! What `docker save` wrote before it wrote layouts: a list of images, each a configuration and plain layers.
+
+use std::io;
+
+use dram_image::{Descriptor, Document, DocumentError, ImageConfig, Manifest, MediaType, TreePath};
+use dram_store::{Store, StoreError, Unpacked};
+use serde::Deserialize;
+
+use crate::packing::{Compress, compress};
+use crate::transfer::TransferError;
+use crate::transfer::files::{Files, small};
+
+/// One line of `docker save`'s `manifest.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DockerEntry {
+    config: String,
+    #[serde(default)]
+    pub(super) repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+/// The list of images; `None` when there is none.
+pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<DockerEntry>>, TransferError> {
+    let Some(bytes) = small(files, "manifest.json")? else { return Ok(None) };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| wrong(files, "manifest.json", DocumentError::Json { what: "the document", source }))
+}
+
+fn wrong(files: &dyn Files, file: &str, source: DocumentError) -> TransferError {
+    TransferError::Document { place: files.place().display().to_string(), file: file.to_owned(), source }
+}
+
+/// Takes the image into the store: its layers are compressed, its configuration stays to the byte.
+pub(super) fn image(files: &dyn Files, entry: &DockerEntry, store: &Store) -> Result<Descriptor, TransferError> {
+    let listed = |why: String| wrong(files, "manifest.json", DocumentError::Wrong { what: "the list of images", why });
+    let missing = |file: &str| listed(format!("it names `{}`, which is not there", file.escape_debug()));
+    let config = small(files, &entry.config)?.ok_or_else(|| missing(&entry.config))?;
+    let config = Document::<ImageConfig>::read(config).map_err(|source| wrong(files, &entry.config, source))?;
+    let diff_ids = &config.value().rootfs.diff_ids;
+    if diff_ids.len() != entry.layers.len() {
+        let (layers, ids) = (entry.layers.len(), diff_ids.len());
+        return Err(listed(format!("it has {layers} layers, and the configuration {ids}")));
+    }
+    let mut layers = Vec::new();
+    for (layer, expected) in entry.layers.iter().zip(diff_ids) {
+        let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
+        let (_, file) = files.open(&path).ok().flatten().ok_or_else(|| missing(layer))?;
+        let packed = compress(store, Compress::default(), |out| {
+            let copied = Unpacked::new(Box::new(file)).and_then(|mut plain| io::copy(&mut plain, out));
+            copied.map(drop).map_err(|source| StoreError::Io { verb: "read", path: layer.into(), source })
+        })?;
+        if packed.diff_id != *expected {
+            let (blob, found, expected) = (packed.blob.digest, packed.diff_id, *expected);
+            return Err(StoreError::WrongDiffId { blob, found, expected }.into());
+        }
+        layers.push(packed.blob);
+    }
+    let config = store.blobs().put_document(&config, MediaType::CONFIG)?;
+    let manifest = Document::write(Manifest::new(config, layers));
+    Ok(store.blobs().put_document(&manifest, MediaType::MANIFEST)?)
+}

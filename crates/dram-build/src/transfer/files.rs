@@ -1,0 +1,229 @@
+//! The files of a layout, wherever it lies: in a directory, or in a tar that is read where it is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::document::LARGEST_DOCUMENT;
+use dram_image::tar::{EntryKind, TarReader};
+use dram_image::{DocumentError, TreePath};
+use dram_store::{Compression, Dir, Store, StoreError};
+
+use crate::transfer::TransferError;
+
+/// An archive of images has a few files for each layer.
+const MOST_ENTRIES: usize = 200_000;
+/// How often a link may lead to a link.
+const MOST_LINKS: usize = 8;
+
+/// Named files that are read, and never written.
+pub(super) trait Files: fmt::Debug + Send + Sync {
+    /// The file's length and a reader of it; `None` when there is none of that name.
+    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError>;
+
+    /// Where they are, for messages.
+    fn place(&self) -> &Path;
+}
+
+/// The bytes of a small file, or `None` when there is none.
+pub(super) fn small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, TransferError> {
+    let path = TreePath::parse(name.as_bytes()).map_err(StoreError::from)?;
+    let Some((_, file)) = files.open(&path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    let place = || format!("{name} of {}", files.place().display());
+    let read = file.take(LARGEST_DOCUMENT as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|source| TransferError::Read { place: place(), source })?;
+    if bytes.len() > LARGEST_DOCUMENT {
+        let source = DocumentError::Large { what: "the document", length: bytes.len() };
+        let place = files.place().display().to_string();
+        return Err(TransferError::Document { place, file: name.to_owned(), source });
+    }
+    Ok(Some(bytes))
+}
+
+/// The files at `path`: a directory's, or those of an archive. One that is compressed, or no file that can be read
+/// twice, is unpacked in `store`'s place for half-done things first.
+///
+/// # Errors
+/// When it cannot be read, or is neither.
+pub(super) fn files(path: &Path, store: &Store) -> Result<Box<dyn Files>, TransferError> {
+    let fail = |source| TransferError::Read { place: path.display().to_string(), source };
+    if std::fs::metadata(path).map_err(fail)?.is_dir() {
+        return Ok(Box::new(InDir { dir: Dir::open(path)?, place: path.to_owned() }));
+    }
+    let archive = File::open(path).map_err(fail)?;
+    if archive.metadata().map_err(fail)?.is_file() {
+        let mut head = [0; 512];
+        let got = read_start(&archive, &mut head).map_err(fail)?;
+        if Compression::of(&head[..got]) == Compression::None {
+            if !dram_image::tar::is_header(&head[..got]) {
+                return Err(TransferError::NoImages(path.to_owned()));
+            }
+            return Ok(Box::new(InTar::read(archive, path)?));
+        }
+    }
+    let into = store.work().fresh()?;
+    match store.layers().unpack_archive(archive, &into, &path.display().to_string())? {
+        true => Ok(Box::new(InDir { dir: Dir::open(&into)?, place: path.to_owned() })),
+        false => Err(TransferError::NoImages(path.to_owned())),
+    }
+}
+
+fn read_start(file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut at = 0;
+    while at < buffer.len() {
+        match file.read_at(&mut buffer[at..], at as u64)? {
+            0 => break,
+            got => at += got,
+        }
+    }
+    Ok(at)
+}
+
+#[derive(Debug)]
+struct InDir {
+    dir: Dir,
+    place: PathBuf,
+}
+
+impl Files for InDir {
+    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError> {
+        let file = match self.dir.open_file(name) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            file => file?,
+        };
+        let place = || format!("{name} of {}", self.place.display());
+        let length = file.metadata().map_err(|source| TransferError::Read { place: place(), source })?.len();
+        Ok(Some((length, Box::new(file))))
+    }
+
+    fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+/// A tar whose entries are known and that is read where they lie.
+#[derive(Debug)]
+struct InTar {
+    file: std::sync::Arc<File>,
+    entries: BTreeMap<TreePath, Place>,
+    place: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    /// A file: where its bytes start, and how many there are.
+    Bytes(u64, u64),
+    /// Another name of this one.
+    Link(TreePath),
+}
+
+impl InTar {
+    fn read(mut file: File, path: &Path) -> Result<InTar, TransferError> {
+        let broken = |source| TransferError::Store(StoreError::Tar { what: path.display().to_string(), source });
+        let fail = |source| TransferError::Read { place: path.display().to_string(), source };
+        let length = file.metadata().map_err(fail)?.len();
+        let mut entries = BTreeMap::new();
+        let mut at = 0;
+        loop {
+            file.seek(SeekFrom::Start(at)).map_err(fail)?;
+            let mut reader = TarReader::at(&mut file, at);
+            let Some(entry) = reader.next_entry().map_err(broken)? else { break };
+            let (start, size) = (reader.position(), reader.left());
+            at = start.saturating_add(size).checked_next_multiple_of(512).unwrap_or(u64::MAX);
+            if at > length.next_multiple_of(512) {
+                let what = entry.path.to_string();
+                return Err(broken(dram_image::tar::TarError::Cut { what }));
+            }
+            let place = match entry.kind {
+                EntryKind::File { size } => Place::Bytes(start, size),
+                EntryKind::HardLink(target) => Place::Link(target),
+                // `docker save` of old wrote one layer under several names.
+                EntryKind::Symlink(target) => match beside(&entry.path, &target) {
+                    Some(target) => Place::Link(target),
+                    None => continue,
+                },
+                EntryKind::Dir | EntryKind::Char(..) | EntryKind::Block(..) | EntryKind::Fifo => continue,
+            };
+            entries.insert(entry.path, place);
+            if entries.len() > MOST_ENTRIES {
+                let why = format!("it has more than {MOST_ENTRIES} files");
+                return Err(broken(dram_image::tar::TarError::Broken { at, why }));
+            }
+        }
+        Ok(InTar { file: std::sync::Arc::new(file), entries, place: path.to_owned() })
+    }
+}
+
+/// Where a link at `path` with this text leads, if that is in the archive.
+fn beside(path: &TreePath, target: &[u8]) -> Option<TreePath> {
+    let mut at = path.parent()?;
+    for part in target.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => at = at.parent()?,
+            part => at = at.join(part),
+        }
+    }
+    (!target.starts_with(b"/")).then_some(at)
+}
+
+impl Files for InTar {
+    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError> {
+        let mut name = name;
+        for _ in 0..MOST_LINKS {
+            match self.entries.get(name) {
+                None => return Ok(None),
+                Some(Place::Link(other)) => name = other,
+                Some(Place::Bytes(start, size)) => {
+                    let part = Part { file: self.file.clone(), at: *start, end: start.saturating_add(*size) };
+                    return Ok(Some((*size, Box::new(part))));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+/// A part of a file that others read too.
+struct Part {
+    file: std::sync::Arc<File>,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Part {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX).min(buffer.len());
+        let got = self.file.read_at(&mut buffer[..left], self.at)?;
+        self.at += got as u64;
+        Ok(got)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_in_the_archive() {
+        let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
+        for (link, target, leads) in [
+            ("a/layer.tar", "../b/layer.tar", Some("b/layer.tar")),
+            ("a", "b", Some("b")),
+            ("a/b", "./c", Some("a/c")),
+            ("a", "../etc/passwd", None),
+            ("a/b", "../../etc/passwd", None),
+            ("a", "/etc/passwd", None),
+        ] {
+            assert_eq!(beside(&path(link), target.as_bytes()), leads.map(path), "{link} -> {target}");
+        }
+    }
+}

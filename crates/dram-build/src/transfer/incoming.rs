@@ -1,0 +1,141 @@
+//! A blob on its way: bounded, compared with its descriptor, counted.
+
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, PoisonError};
+
+use dram_image::{Descriptor, Hasher};
+
+use crate::transfer::{Copying, Motion, Source, TransferError};
+
+/// A blob that a sink is to take.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    source: &'a dyn Source,
+    blob: &'a Descriptor,
+    how: &'a Copying<'a>,
+    /// Whether somebody else compares the digest.
+    is_proven: bool,
+    failure: Mutex<Option<TransferError>>,
+}
+
+impl<'a> Incoming<'a> {
+    pub(super) fn new(source: &'a dyn Source, blob: &'a Descriptor, is_proven: bool, how: &'a Copying<'a>) -> Self {
+        Incoming { source, blob, how, is_proven, failure: Mutex::default() }
+    }
+
+    /// Where it comes from, for messages.
+    pub fn place(&self) -> String {
+        self.source.shown()
+    }
+
+    /// A reader from the beginning; a second one begins anew. It fails where it would end wrong.
+    ///
+    /// # Errors
+    /// When the blob cannot be had.
+    pub fn open(&self) -> Result<impl Read + Send + '_, TransferError> {
+        let hasher = (!self.is_proven).then(Hasher::new);
+        (self.how.tell)(Motion::Began(self.blob.clone()));
+        Ok(Checked { incoming: self, from: self.source.open(self.blob)?, left: self.blob.size, hasher })
+    }
+
+    /// Writes all of it to `out`, which is at `place`.
+    ///
+    /// # Errors
+    /// When the blob cannot be had, or `out` refuses.
+    pub fn write_to(&self, out: &mut dyn Write, place: &std::path::Path) -> Result<(), TransferError> {
+        let mut reader = self.open()?;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let got = reader.read(&mut buffer).map_err(|error| self.blame(error))?;
+            if got == 0 {
+                return Ok(());
+            }
+            out.write_all(&buffer[..got]).map_err(|source| TransferError::Write { place: place.to_owned(), source })?;
+        }
+    }
+
+    /// What really failed when reading ended in `error`.
+    pub(super) fn blame(&self, error: io::Error) -> TransferError {
+        let place = format!("the blob {} of {}", self.blob.digest, self.source.shown());
+        self.failure().unwrap_or(TransferError::Read { place, source: error })
+    }
+
+    /// What failed on the side of the source, if anything did.
+    pub(super) fn failure(&self) -> Option<TransferError> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn fail(&self, error: TransferError) -> io::Error {
+        let text = error.to_string();
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        io::Error::other(text)
+    }
+
+    fn damaged(&self, why: String) -> io::Error {
+        self.fail(TransferError::Blob { place: self.source.shown(), digest: self.blob.digest, why })
+    }
+}
+
+/// Passes bytes on, and fails instead of giving the last ones when they are not those of the descriptor: who reads as
+/// many as the descriptor says has read the right ones.
+struct Checked<'a> {
+    incoming: &'a Incoming<'a>,
+    from: Box<dyn Read + Send + 'a>,
+    left: u64,
+    hasher: Option<Hasher>,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let incoming = self.incoming;
+        if incoming.how.cancel.is_thrown() {
+            return Err(incoming.fail(TransferError::Cancelled));
+        }
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let got = self.fill(&mut buffer[..most])?;
+        self.left -= got as u64;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..got]);
+        }
+        if self.left > 0 && got == 0 {
+            let (there, size) = (incoming.blob.size - self.left, incoming.blob.size);
+            return Err(incoming.damaged(format!("it has {there} bytes, expected {size}")));
+        }
+        if self.left == 0 {
+            self.end()?;
+        }
+        (incoming.how.tell)(Motion::Bytes(incoming.blob.digest, got as u64));
+        Ok(got)
+    }
+}
+
+impl Checked<'_> {
+    fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.from.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(self.incoming.damaged(error.to_string()));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Everything came that should have: nothing more may, and it must be the right thing.
+    fn end(&mut self) -> io::Result<()> {
+        if self.fill(&mut [0])? > 0 {
+            let size = self.incoming.blob.size;
+            return Err(self.incoming.damaged(format!("it has more bytes than {size}")));
+        }
+        match self.hasher.take().map(Hasher::finish) {
+            Some(found) if found != self.incoming.blob.digest => {
+                Err(self.incoming.damaged("its content is not what its name says".to_owned()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! An OCI image layout (OCI image specification 1.1, `image-layout.md`), in a directory or an archive, to read; and one
+//! in a directory, to write.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use dram_image::{Descriptor, Digest, Document, DocumentError, Index, MediaType, Reference, TreePath};
+use dram_store::StoreError;
+use serde::Deserialize;
+
+use crate::transfer::files::{Files, small};
+use crate::transfer::{Incoming, Sink, Source, TransferError};
+
+/// The annotation that holds a name in a layout.
+pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
+/// The one that holds it whole.
+pub(super) const WHOLE_NAME: &str = "io.containerd.image.name";
+/// What `oci-layout` holds.
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// A name in a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// As the layout has it: any text.
+    pub text: String,
+    /// The whole name, where it is one of an image.
+    pub whole: Option<String>,
+}
+
+impl From<&Reference> for Name {
+    fn from(reference: &Reference) -> Name {
+        Name { text: reference.short(), whole: Some(reference.full()) }
+    }
+}
+
+/// A layout that images come from.
+#[derive(Debug)]
+pub struct LayoutSource {
+    files: Box<dyn Files>,
+}
+
+/// An image that a layout names.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// The pointer to its manifest or index.
+    pub root: Descriptor,
+    /// Its name, as it stands there.
+    pub name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayoutFile {
+    image_layout_version: String,
+}
+
+impl LayoutSource {
+    /// The layout that `files` are, if they are one.
+    pub(super) fn new(files: Box<dyn Files>) -> Result<Result<LayoutSource, Box<dyn Files>>, TransferError> {
+        let Some(bytes) = small(&*files, "oci-layout")? else { return Ok(Err(files)) };
+        let source = LayoutSource { files };
+        let version: LayoutFile = serde_json::from_slice(&bytes)
+            .map_err(|error| source.wrong("oci-layout", DocumentError::Json { what: "the document", source: error }))?;
+        if !version.image_layout_version.starts_with("1.") {
+            let why = format!("imageLayoutVersion is `{}`", version.image_layout_version.escape_debug());
+            return Err(source.wrong("oci-layout", DocumentError::Wrong { what: "the layout", why }));
+        }
+        Ok(Ok(source))
+    }
+
+    fn wrong(&self, file: &str, source: DocumentError) -> TransferError {
+        TransferError::Document { place: self.shown(), file: file.to_owned(), source }
+    }
+
+    fn index(&self) -> Result<Document<Index>, TransferError> {
+        let bytes = small(&*self.files, "index.json")?;
+        let bytes = bytes.ok_or_else(|| TransferError::NoImages(self.files.place().to_owned()))?;
+        Document::read(bytes).map_err(|source| self.wrong("index.json", source))
+    }
+
+    /// Every image that it names, or has without a name.
+    ///
+    /// # Errors
+    /// When the table of contents is missing or damaged.
+    pub fn list(&self) -> Result<Vec<Listed>, TransferError> {
+        let index = self.index()?;
+        let entries = index.value().manifests.iter().map(|entry| {
+            let named = |key: &str| entry.annotations.get(key).cloned();
+            Listed { root: entry.clone(), name: named(WHOLE_NAME).or_else(|| named(NAME)) }
+        });
+        Ok(entries.collect())
+    }
+
+    /// The file of a blob, which has the right length.
+    fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, TransferError> {
+        let damaged = |why: String| TransferError::Blob { place: self.shown(), digest: blob.digest, why };
+        let name = TreePath::parse(blob_path(&blob.digest).as_bytes()).map_err(StoreError::from)?;
+        let found = self.files.open(&name).map_err(|error| damaged(crate::transfer::causes(&error)))?;
+        let (length, file) = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
+        match length == blob.size {
+            true => Ok(file),
+            false => Err(damaged(format!("it has {length} bytes, expected {}", blob.size))),
+        }
+    }
+}
+
+/// Where a layout keeps a blob.
+pub(super) fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+impl Source for LayoutSource {
+    fn shown(&self) -> String {
+        self.files.place().display().to_string()
+    }
+
+    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        let mut bytes = Vec::new();
+        let read = self.blob(document)?.read_to_end(&mut bytes);
+        let place = || format!("the blob {} of {}", document.digest, self.shown());
+        read.map_err(|source| TransferError::Read { place: place(), source })?;
+        Ok(bytes)
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(self.blob(blob)?)
+    }
+
+    fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
+        #[derive(Deserialize)]
+        struct Referring {
+            subject: Option<Descriptor>,
+        }
+        let mut all = Vec::new();
+        for entry in self.list()?.into_iter().map(|listed| listed.root) {
+            if !MediaType::is_manifest(&entry.media_type) && !MediaType::is_index(&entry.media_type) {
+                continue;
+            }
+            let bytes = crate::transfer::copy::read(self, &entry)?;
+            let subject = serde_json::from_slice::<Referring>(&bytes).ok().and_then(|referring| referring.subject);
+            if subject.is_some_and(|subject| subject.digest == document.digest) {
+                all.push(entry);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A layout in a directory that images go to. Other names in it stay.
+#[derive(Debug)]
+pub struct LayoutSink {
+    path: PathBuf,
+    names: Vec<Name>,
+}
+
+impl LayoutSink {
+    /// The layout at `path`, made if it is missing. What arrives gets `names`, or is there without one.
+    ///
+    /// # Errors
+    /// When the directory holds something else, or cannot be made.
+    pub fn new(path: &Path, names: Vec<Name>) -> Result<LayoutSink, TransferError> {
+        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(path).map_err(write(path))?;
+        entries(path)?;
+        fs::create_dir_all(&blobs).map_err(write(&blobs))?;
+        sweep(&blobs);
+        Ok(LayoutSink { path: path.to_owned(), names })
+    }
+
+    fn place(&self, digest: &Digest) -> PathBuf {
+        self.path.join(blob_path(digest))
+    }
+
+    /// Adds `new` to the table of contents, where nobody else changes it meanwhile.
+    fn list(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
+        let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write(&self.path))?;
+        let index = table(new, entries(&self.path)?);
+        write_new(&self.path.join("oci-layout"), LAYOUT)?;
+        write_new(&self.path.join("index.json"), Document::write(index).bytes())?;
+        drop(lock);
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        digest: &Digest,
+        write_to: &mut dyn FnMut(&mut File) -> Result<(), TransferError>,
+    ) -> Result<(), TransferError> {
+        let place = self.place(digest);
+        // Of this process alone: two that copy the same blob must not write one file.
+        let new = place.with_file_name(format!(".{}.{}.new", digest.hex(), std::process::id()));
+        let mut file = File::create(&new).map_err(write(&new))?;
+        // Held while it is written: see `sweep`.
+        file.lock().map_err(write(&new))?;
+        let written = write_to(&mut file).and_then(|()| {
+            let synced = file.sync_all().and_then(|()| fs::rename(&new, &place));
+            synced.map_err(write(&place))
+        });
+        if written.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        written
+    }
+}
+
+/// Removes what copies that were killed left half written: nobody holds it.
+fn sweep(blobs: &Path) {
+    for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_ours = name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".new");
+        if is_ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn write(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
+    let place = place.to_owned();
+    move |source| TransferError::Write { place, source }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    written.map_err(write(path))
+}
+
+/// What a layout at `path` has in its table of contents already.
+fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
+    match fs::read(path.join("index.json")) {
+        Ok(bytes) => match Document::<Index>::read(bytes) {
+            Ok(index) => Ok(index.value().manifests.clone()),
+            Err(source) => {
+                let place = path.display().to_string();
+                Err(TransferError::Document { place, file: "index.json".to_owned(), source })
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let names = fs::read_dir(path).map_err(write(path))?.flatten().map(|entry| entry.file_name());
+            // A copy that was interrupted before it had anything to list leaves blobs.
+            let foreign = names.into_iter().any(|name| name != "blobs" && name != "oci-layout");
+            if foreign { Err(TransferError::InTheWay(path.to_owned())) } else { Ok(Vec::new()) }
+        }
+        Err(source) => Err(TransferError::Write { place: path.to_owned(), source }),
+    }
+}
+
+/// The entries that let `names` stand for `root`.
+pub(super) fn named(root: &Descriptor, names: &[Name]) -> Vec<Descriptor> {
+    let mut own = root.annotations.clone();
+    own.retain(|key, _| key != NAME && key != WHOLE_NAME && !key.starts_with(dram_store::OWN_ANNOTATIONS));
+    let bare = Descriptor { annotations: own, platform: None, ..root.clone() };
+    if names.is_empty() {
+        return vec![bare];
+    }
+    let entry = |name: &Name| {
+        let mut entry = bare.clone();
+        entry.annotations.insert(NAME.to_owned(), name.text.clone());
+        entry.annotations.extend(name.whole.clone().map(|whole| (WHOLE_NAME.to_owned(), whole)));
+        entry
+    };
+    names.iter().map(entry).collect()
+}
+
+/// A table of contents of `new` and of what is left of `old` beside them.
+pub(super) fn table(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
+    let replaced = |entry: &Descriptor| match entry.annotations.get(NAME) {
+        Some(name) => new.iter().any(|new| new.annotations.get(NAME) == Some(name)),
+        None => new.contains(entry),
+    };
+    let mut all: Vec<_> = old.into_iter().filter(|entry| !replaced(entry)).collect();
+    all.extend(new);
+    Index::new(all)
+}
+
+impl Sink for LayoutSink {
+    fn shown(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn at_once(&self) -> usize {
+        4
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
+        let place = self.place(&blob.digest);
+        if !fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == blob.size) {
+            return Ok(false);
+        }
+        let mut hashing = dram_image::Hashing::new(io::sink());
+        let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hashing));
+        Ok(read.is_ok() && hashing.finish().finish() == blob.digest)
+    }
+
+    fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError> {
+        let place = self.place(&blob.digest);
+        self.put(&blob.digest, &mut |file| incoming.write_to(file, &place))
+    }
+
+    fn document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        let place = self.place(&document.digest);
+        self.put(&document.digest, &mut |file| io::Write::write_all(file, bytes).map_err(write(&place)))
+    }
+
+    fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.document(root, bytes)?;
+        self.list(named(root, &self.names))
+    }
+
+    fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.document(document, bytes)?;
+        self.list(named(document, &[]))
+    }
+}

@@ -1,0 +1,133 @@
+//! Which of the images below an index is meant.
+
+use std::fmt::Write as _;
+
+use dram_image::{Descriptor, Document, Index, MediaType, Platform};
+
+use crate::transfer::copy::read;
+use crate::transfer::{Source, TransferError};
+
+/// An index in an index in an index …: nobody writes more than two.
+pub(super) const DEEPEST_INDEX: usize = 4;
+
+/// Which images of an index are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All, and the index itself.
+    All,
+    /// The one for this platform.
+    One(Platform),
+}
+
+/// Follows indexes down from `entry` to the manifest for `platform`; `None` when there is none, or no image at all.
+///
+/// # Errors
+/// When an index cannot be read.
+pub fn pick(source: &dyn Source, entry: &Descriptor, platform: &Platform) -> Result<Option<Descriptor>, TransferError> {
+    let mut entry = entry.clone();
+    for _ in 0..DEEPEST_INDEX {
+        if MediaType::is_manifest(&entry.media_type) {
+            return Ok(Some(entry));
+        }
+        if !MediaType::is_index(&entry.media_type) {
+            return Ok(None);
+        }
+        let index = index(source, &entry)?;
+        match best(&index.value().manifests, platform) {
+            Some(one) => entry = one.clone(),
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// The platforms that the index `entry` has images for, for messages.
+pub(super) fn offered(source: &dyn Source, entry: &Descriptor) -> String {
+    let Ok(index) = index(source, entry) else { return String::new() };
+    let mut text = String::new();
+    let platforms = index.value().manifests.iter().filter_map(|one| one.platform.as_ref());
+    for platform in platforms.filter(|platform| platform.os != "unknown").take(20) {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let _ = write!(text, "{comma}{}", shown(platform));
+    }
+    text
+}
+
+/// `linux/arm64/v8`.
+pub(super) fn shown(platform: &Platform) -> String {
+    let variant = platform.variant.as_deref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
+fn index(source: &dyn Source, entry: &Descriptor) -> Result<Document<Index>, TransferError> {
+    let bytes = read(source, entry)?;
+    Document::read(bytes).map_err(|error| TransferError::Document {
+        place: source.shown(),
+        file: entry.digest.to_string(),
+        source: error,
+    })
+}
+
+/// The image that fits best: of the same variant, or else of the newest that the processor is said to run.
+fn best<'a>(all: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
+    let rank = |one: &&Descriptor| {
+        let platform = one.platform.as_ref()?;
+        let same = platform.os == wanted.os && platform.architecture == wanted.architecture;
+        let (has, want) = (generation(platform), generation(wanted));
+        // The first of equals is meant, as everywhere: `max_by_key` takes the last.
+        (same && has <= want).then_some(has)
+    };
+    let top = all.iter().filter_map(|one| rank(&one)).max()?;
+    all.iter().find(|one| rank(one) == Some(top))
+}
+
+/// The number of a variant: `v7` of arm. What is not said is what everybody means.
+fn generation(platform: &Platform) -> u32 {
+    let variant = platform.variant.as_deref().filter(|variant| !variant.is_empty());
+    let usual = match platform.architecture.as_str() {
+        "arm64" => 8,
+        "arm" => 7,
+        _ => 1,
+    };
+    match variant {
+        None => usual,
+        Some(text) => text.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok()).unwrap_or(usual),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dram_image::Digest;
+
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        let mut parts = text.split('/').map(str::to_owned);
+        let (os, architecture) = (parts.next().unwrap(), parts.next().unwrap());
+        Platform { architecture, os, variant: parts.next() }
+    }
+
+    #[test]
+    fn the_best_that_runs_is_picked() {
+        let all: Vec<Descriptor> = ["linux/amd64", "linux/arm/v5", "linux/arm/v7", "linux/arm64/v8", "linux/amd64/v3"]
+            .iter()
+            .map(|text| {
+                let one = Descriptor::new(MediaType::MANIFEST, Digest::of(text.as_bytes()), 1);
+                Descriptor { platform: Some(platform(text)), ..one }
+            })
+            .collect();
+        for (wanted, found) in [
+            ("linux/amd64", Some("linux/amd64")),
+            ("linux/amd64/v2", Some("linux/amd64")),
+            ("linux/amd64/v4", Some("linux/amd64/v3")),
+            ("linux/arm", Some("linux/arm/v7")),
+            ("linux/arm/v6", Some("linux/arm/v5")),
+            ("linux/arm64", Some("linux/arm64/v8")),
+            ("linux/riscv64", None),
+            ("windows/amd64", None),
+        ] {
+            let best = best(&all, &platform(wanted)).map(|one| shown(one.platform.as_ref().unwrap()));
+            assert_eq!(best.as_deref(), found, "{wanted}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The store as the place that images come from and go to.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_store::{Store, StoreError};
+
+use crate::Image;
+use crate::transfer::{Incoming, Repository, Sink, Source, TransferError};
+
+/// The store, to take images from.
+#[derive(Debug)]
+pub struct StoreSource<'a> {
+    store: &'a Store,
+}
+
+impl<'a> StoreSource<'a> {
+    /// All that is in `store`.
+    pub fn new(store: &'a Store) -> StoreSource<'a> {
+        StoreSource { store }
+    }
+}
+
+impl Source for StoreSource<'_> {
+    fn shown(&self) -> String {
+        "the store".to_owned()
+    }
+
+    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        Ok(self.store.blobs().read(document)?)
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(Box::new(self.store.blobs().open(blob)?))
+    }
+
+    fn proves(&self) -> bool {
+        true
+    }
+
+    fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
+        let all = self.store.seen().of(&blob.digest);
+        all.into_iter().map(|(host, name)| Repository { host, name }).collect()
+    }
+
+    fn note(&self, blob: &Descriptor, at: &Repository) {
+        // A note that is lost costs an upload.
+        let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
+    }
+}
+
+/// The store, to bring images in.
+#[derive(Debug)]
+pub struct StoreSink<'a> {
+    store: &'a Store,
+    names: Vec<Reference>,
+    /// Whether layers that are new are read through.
+    checks: bool,
+    new: Mutex<BTreeSet<Digest>>,
+}
+
+impl<'a> StoreSink<'a> {
+    /// `store`, where what arrives gets `names`. With `checks`, every layer that is new is read through once, to see
+    /// that it is the one that the configuration means; without, whoever unpacks it will see.
+    pub fn new(store: &'a Store, names: Vec<Reference>, checks: bool) -> StoreSink<'a> {
+        StoreSink { store, names, checks, new: Mutex::default() }
+    }
+
+    fn checked(&self, image: &Image) -> Result<(), TransferError> {
+        let new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
+        let layers = self.store.layers();
+        for (diff_id, blob) in image.layers().filter(|(_, blob)| self.checks && new.contains(&blob.digest)) {
+            // Read through once: `FROM` this image must not be the first to find that a layer is none.
+            let checked = layers.check(blob, diff_id);
+            if checked.is_err() {
+                // Else the next attempt would find it here and take it for checked.
+                self.store.blobs().remove(&blob.digest);
+            }
+            layers.remember_size(diff_id, checked?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for StoreSink<'_> {
+    fn shown(&self) -> String {
+        "the store".to_owned()
+    }
+
+    fn at_once(&self) -> usize {
+        4
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
+        Ok(self.store.blobs().is_whole(blob))
+    }
+
+    fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError> {
+        let mut writer = self.store.blobs().writer()?;
+        let place = writer.path().to_owned();
+        incoming.write_to(&mut writer, &place)?;
+        match writer.commit_as(blob) {
+            Err(StoreError::DamagedBlob { digest, why }) => {
+                Err(TransferError::Blob { place: incoming.place(), digest, why })
+            }
+            done => Ok(done?),
+        }?;
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest);
+        Ok(())
+    }
+
+    fn proves(&self) -> bool {
+        true
+    }
+
+    fn document(&self, _: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.store.blobs().put(bytes)?;
+        Ok(())
+    }
+
+    fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        if MediaType::is_index(&root.media_type) {
+            return Err(TransferError::Form { place: self.shown(), what: "images for several platforms" });
+        }
+        self.store.blobs().put(bytes)?;
+        self.checked(&Image::open(self.store, root)?)?;
+        if !self.names.is_empty() {
+            let bare = Descriptor::new(&root.media_type, root.digest, root.size);
+            self.store.refs().set(&self.names, &bare)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, blob: &Descriptor, at: &Repository) {
+        // A note that is lost costs an upload.
+        let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
+    }
+}

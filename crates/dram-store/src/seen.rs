@@ -1,0 +1,91 @@
+//! Where blobs were seen: repositories of registries that have them. A registry then takes a blob from a repository of
+//! its own, and it need not be sent. It is a hint: what is wrong in it costs a question.
+
+use std::path::PathBuf;
+
+use dram_image::{Digest, TreePath};
+
+use crate::file::{self, Durable};
+use crate::{Dir, Store, StoreError};
+
+/// The most repositories that are kept for a blob: the last ones.
+const MOST: usize = 8;
+/// The most bytes of a note.
+const LARGEST: u64 = 8 << 10;
+
+/// The room of notes about blobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    store: &'a Store,
+}
+
+impl<'a> Seen<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Seen { store }
+    }
+
+    fn note(self, digest: &Digest) -> PathBuf {
+        self.store.join("seen").join(digest.hex())
+    }
+
+    /// Host and name of repositories that had the blob, the last one first.
+    pub fn of(self, digest: &Digest) -> Vec<(String, String)> {
+        let bytes = file::read_small(&self.note(digest), LARGEST).ok().flatten().unwrap_or_default();
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.map(|(host, name)| (host.to_owned(), name.to_owned())).take(MOST).collect()
+    }
+
+    /// Takes note that a repository has the blob.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn add(self, digest: &Digest, host: &str, name: &str) -> Result<(), StoreError> {
+        let is_plain = |text: &str| !text.contains([' ', '\n']) && text.len() <= 512;
+        let mut all = self.of(digest);
+        let new = (host.to_owned(), name.to_owned());
+        if all.first() == Some(&new) || !is_plain(host) || !is_plain(name) {
+            return Ok(());
+        }
+        all.retain(|old| *old != new);
+        all.insert(0, new);
+        let lines = all.iter().take(MOST).map(|(host, name)| format!("{host} {name}\n"));
+        let text: String = lines.collect();
+        file::replace(&self.note(digest), text.as_bytes(), &self.store.work().path(), Durable::No)
+    }
+
+    /// Forgets about the blobs that are not wanted.
+    pub(crate) fn retain(self, is_wanted: &dyn Fn(&Digest) -> bool) -> Result<(), StoreError> {
+        let dir = Dir::open(&self.store.join("seen"))?;
+        for name in dir.names()? {
+            let digest = std::str::from_utf8(&name).ok().and_then(|hex| Digest::from_hex(hex).ok());
+            if !digest.is_some_and(|digest| is_wanted(&digest)) {
+                dir.remove(&TreePath::parse(&name)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_repositories_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let (digest, other) = (Digest::of(b"blob"), Digest::of(b"other"));
+        assert_eq!(store.seen().of(&digest), []);
+        for number in 0..20 {
+            store.seen().add(&digest, "host:5000", &format!("a/{number}")).unwrap();
+        }
+        store.seen().add(&digest, "host:5000", "a/15").unwrap();
+        store.seen().add(&digest, "no host", "a").unwrap();
+        let found: Vec<String> = store.seen().of(&digest).into_iter().map(|(_, name)| name).collect();
+        assert_eq!(found, ["a/15", "a/19", "a/18", "a/17", "a/16", "a/14", "a/13", "a/12"]);
+        store.seen().add(&other, "h", "n").unwrap();
+        store.seen().retain(&|one| *one == other).unwrap();
+        assert_eq!((store.seen().of(&digest).len(), store.seen().of(&other).len()), (0, 1));
+    }
+}
