@@ -1,12 +1,14 @@
 //! The command line. What a person reads under `--help` is written here and nowhere else.
 
 mod build;
+mod transfer;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{Build, Legacy};
+pub(crate) use transfer::Copy;
 
 /// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
 #[derive(Debug, Parser)]
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     Save(Save),
     /// Read images from an archive or an OCI layout
     Load(Load),
+    /// Copy an image between registries, the store, layouts and archives
+    Copy(Copy),
     /// Run a command in a new container of an image
     Run(Run),
     /// Say why a step of the last build was carried out

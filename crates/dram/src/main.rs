@@ -1,6 +1,7 @@
 //! The command: arguments in, text and an exit code out. Only here are the environment, the clock, the home directory
 //! and the terminal read, and only here is anything printed.
 
+mod address;
 mod ambient;
 mod cli;
 mod cmd;

@@ -1,5 +1,6 @@
 //! What happens during a build, on standard error.
 
+mod moving;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Instant;
 use dram_build::{Event, StepAt};
 use dram_dockerfile::Plan;
 
+pub(crate) use self::moving::Moving;
 use crate::cli;
 use crate::failure::Remarks;
 use crate::format::plain;

@@ -19,10 +19,13 @@ const MOST_ENTRIES: usize = 200_000;
 /// How often a link may lead to a link.
 const MOST_LINKS: usize = 8;
 
+/// A file that is read: how long it is, and its bytes.
+pub(super) type Found = (u64, Box<dyn Read + Send>);
+
 /// Named files that are read, and never written.
 pub(super) trait Files: fmt::Debug + Send + Sync {
     /// The file's length and a reader of it; `None` when there is none of that name.
-    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError>;
+    fn open(&self, name: &TreePath) -> Result<Option<Found>, TransferError>;
 
     /// Where they are, for messages.
     fn place(&self) -> &Path;
@@ -90,7 +93,7 @@ struct InDir {
 }
 
 impl Files for InDir {
-    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError> {
+    fn open(&self, name: &TreePath) -> Result<Option<Found>, TransferError> {
         let file = match self.dir.open_file(name) {
             Err(error) if error.is_not_found() => return Ok(None),
             file => file?,
@@ -172,7 +175,7 @@ fn beside(path: &TreePath, target: &[u8]) -> Option<TreePath> {
 }
 
 impl Files for InTar {
-    fn open(&self, name: &TreePath) -> Result<Option<(u64, Box<dyn Read + Send>)>, TransferError> {
+    fn open(&self, name: &TreePath) -> Result<Option<Found>, TransferError> {
         let mut name = name;
         for _ in 0..MOST_LINKS {
             match self.entries.get(name) {

@@ -49,6 +49,14 @@ pub struct Listed {
     pub name: Option<String>,
 }
 
+impl Listed {
+    /// All names that it has.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let other = self.root.annotations.get(NAME).map(String::as_str);
+        self.name.as_deref().into_iter().chain(other)
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LayoutFile {
@@ -93,7 +101,7 @@ impl LayoutSource {
     }
 
     /// The file of a blob, which has the right length.
-    fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send>, TransferError> {
+    fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         let damaged = |why: String| TransferError::Blob { place: self.shown(), digest: blob.digest, why };
         let name = TreePath::parse(blob_path(&blob.digest).as_bytes()).map_err(StoreError::from)?;
         let found = self.files.open(&name).map_err(|error| damaged(crate::transfer::causes(&error)))?;
@@ -124,7 +132,7 @@ impl Source for LayoutSource {
     }
 
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        Ok(self.blob(blob)?)
+        self.blob(blob)
     }
 
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
@@ -190,9 +198,11 @@ impl LayoutSink {
         let place = self.place(digest);
         // Of this process alone: two that copy the same blob must not write one file.
         let new = place.with_file_name(format!(".{}.{}.new", digest.hex(), std::process::id()));
-        let mut file = File::create(&new).map_err(write(&new))?;
-        // Held while it is written: see `sweep`.
-        file.lock().map_err(write(&new))?;
+        // Held while it is written: see `sweep`, which comes only while nobody is between the two.
+        let gate = File::open(self.path.join("blobs/sha256")).and_then(|dir| dir.lock_shared().map(|()| dir));
+        let gate = gate.map_err(write(&new))?;
+        let mut file = File::create(&new).and_then(|file| file.lock().map(|()| file)).map_err(write(&new))?;
+        drop(gate);
         let written = write_to(&mut file).and_then(|()| {
             let synced = file.sync_all().and_then(|()| fs::rename(&new, &place));
             synced.map_err(write(&place))
@@ -206,6 +216,10 @@ impl LayoutSink {
 
 /// Removes what copies that were killed left half written: nobody holds it.
 fn sweep(blobs: &Path) {
+    let Ok(gate) = File::open(blobs) else { return };
+    if gate.try_lock().is_err() {
+        return;
+    }
     for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_ours = name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".new");
@@ -221,7 +235,8 @@ fn write(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
-    let new = path.with_extension(format!("{}.new", std::process::id()));
+    // One name for all: whoever writes holds the lock, and what was left half written is written over.
+    let new = path.with_extension("new");
     let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
     written.map_err(write(path))
 }
@@ -238,8 +253,9 @@ fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let names = fs::read_dir(path).map_err(write(path))?.flatten().map(|entry| entry.file_name());
-            // A copy that was interrupted before it had anything to list leaves blobs.
-            let foreign = names.into_iter().any(|name| name != "blobs" && name != "oci-layout");
+            // A copy that has nothing to list yet, or was interrupted before.
+            let own = ["blobs", "oci-layout", "oci-layout.new", "index.new", "index.json"];
+            let foreign = names.into_iter().any(|name| !own.iter().any(|own| name == *own));
             if foreign { Err(TransferError::InTheWay(path.to_owned())) } else { Ok(Vec::new()) }
         }
         Err(source) => Err(TransferError::Write { place: path.to_owned(), source }),

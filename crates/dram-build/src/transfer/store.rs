@@ -58,6 +58,7 @@ pub struct StoreSink<'a> {
     names: Vec<Reference>,
     /// Whether layers that are new are read through.
     checks: bool,
+    index: Option<Digest>,
     new: Mutex<BTreeSet<Digest>>,
 }
 
@@ -65,7 +66,13 @@ impl<'a> StoreSink<'a> {
     /// `store`, where what arrives gets `names`. With `checks`, every layer that is new is read through once, to see
     /// that it is the one that the configuration means; without, whoever unpacks it will see.
     pub fn new(store: &'a Store, names: Vec<Reference>, checks: bool) -> StoreSink<'a> {
-        StoreSink { store, names, checks, new: Mutex::default() }
+        StoreSink { store, names, checks, index: None, new: Mutex::default() }
+    }
+
+    /// The same for an image that is picked from the index with this digest, which leads to the image from then on.
+    #[must_use]
+    pub fn picked_from(self, index: Option<Digest>) -> StoreSink<'a> {
+        StoreSink { index, ..self }
     }
 
     fn checked(&self, image: &Image) -> Result<(), TransferError> {
@@ -128,7 +135,7 @@ impl Sink for StoreSink<'_> {
         self.checked(&Image::open(self.store, root)?)?;
         if !self.names.is_empty() {
             let bare = Descriptor::new(&root.media_type, root.digest, root.size);
-            self.store.refs().set(&self.names, &bare)?;
+            self.store.refs().set_from(&self.names, &bare, self.index)?;
         }
         Ok(())
     }

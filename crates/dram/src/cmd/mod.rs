@@ -11,6 +11,7 @@ mod privilege;
 mod release;
 mod run;
 mod shell;
+mod transfer;
 mod upgrade;
 mod whole;
 mod why;
@@ -50,6 +51,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),
         Command::Load(args) => moving::load(&ambient, &args),
+        Command::Copy(args) => transfer::copy(&ambient, &args),
         Command::Doctor | Command::Release(_) => unreachable!("answered above"),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -28,6 +28,7 @@ mod server;
 mod shell;
 mod single_id;
 mod support;
+mod transfer;
 mod tree;
 mod upgrade;
 mod why;

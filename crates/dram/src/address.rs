@@ -1,0 +1,125 @@
+//! Addresses of images on the command line, in skopeo's words.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use dram_dockerfile::nearest::nearest;
+use dram_image::Reference;
+
+use crate::failure::Failure;
+
+/// Where an image is, or is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    /// `docker://NAME`: a registry.
+    Registry(Reference),
+    /// `oci:DIR[:TAG]`: an OCI layout in a directory.
+    Layout(PathBuf, Option<String>),
+    /// `oci-archive:FILE[:TAG]`: one in a tar.
+    Archive(PathBuf, Option<String>),
+    /// `docker-archive:FILE[:NAME]`: what `docker save` writes.
+    DockerArchive(PathBuf, Option<Reference>),
+    /// `store:NAME`: dram's own store.
+    Store(String),
+    /// `docker-daemon:NAME`: a Docker engine.
+    Engine(Reference),
+    /// `containers-storage:NAME`: podman's store.
+    Podman(Reference),
+}
+
+const KINDS: [&str; 7] =
+    ["docker", "oci", "oci-archive", "docker-archive", "store", "docker-daemon", "containers-storage"];
+
+impl Address {
+    /// Reads an address.
+    pub(crate) fn read(text: &str) -> Result<Address, Failure> {
+        let wrong = |what: &str| Failure::usage(format!("`{}` {what}", text.escape_debug()));
+        let Some((kind, rest)) = text.split_once(':').filter(|(kind, _)| KINDS.contains(kind)) else {
+            let failure = wrong("is no address of an image");
+            let kind = text.split(':').next().unwrap_or_default();
+            return Err(match nearest(kind, KINDS.iter().copied()) {
+                Some(near) if text.contains(':') => failure.help(format!("did you mean `{near}:`?")),
+                _ => failure
+                    .help(format!("`docker://{text}` is in a registry, `store:{text}` in the store of this machine"))
+                    .help(
+                        "others: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], \
+                           docker-daemon:NAME, containers-storage:NAME",
+                    ),
+            });
+        };
+        let name = |text: &str| text.parse::<Reference>().map_err(|error| Failure::usage(error.to_string()));
+        // As in skopeo: the first colon ends the path, whatever the tag has in it.
+        let (path, tag) = rest.split_once(':').map_or((rest, None), |(path, tag)| (path, Some(tag)));
+        let tag = tag.filter(|tag| !tag.is_empty());
+        if path.is_empty() {
+            return Err(wrong("names nothing"));
+        }
+        Ok(match kind {
+            "docker" => match rest.strip_prefix("//") {
+                Some(rest) => Address::Registry(name(rest)?),
+                None => return Err(wrong("lacks `//`").help(format!("`docker://{rest}`"))),
+            },
+            "oci" => Address::Layout(path.into(), tag.map(str::to_owned)),
+            "oci-archive" => Address::Archive(path.into(), tag.map(str::to_owned)),
+            "docker-archive" => Address::DockerArchive(path.into(), tag.map(name).transpose()?),
+            "store" => Address::Store(rest.to_owned()),
+            "docker-daemon" => Address::Engine(name(rest)?),
+            _ => Address::Podman(name(rest)?),
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = |out: &mut fmt::Formatter<'_>, kind: &str, path: &PathBuf, tag: Option<String>| {
+            let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+            write!(out, "{kind}:{}{tag}", path.display())
+        };
+        match self {
+            Address::Registry(name) => write!(out, "docker://{name}"),
+            Address::Layout(dir, tag) => path(out, "oci", dir, tag.clone()),
+            Address::Archive(file, tag) => path(out, "oci-archive", file, tag.clone()),
+            Address::DockerArchive(file, name) => {
+                path(out, "docker-archive", file, name.as_ref().map(Reference::to_string))
+            }
+            Address::Store(name) => write!(out, "store:{name}"),
+            Address::Engine(name) => write!(out, "docker-daemon:{name}"),
+            Address::Podman(name) => write!(out, "containers-storage:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_skopeos() {
+        let name = |text: &str| text.parse::<Reference>().unwrap();
+        for (text, wanted) in [
+            ("docker://localhost:5000/a/b:c", Address::Registry(name("localhost:5000/a/b:c"))),
+            ("docker://debian", Address::Registry(name("debian"))),
+            ("oci:dir", Address::Layout("dir".into(), None)),
+            ("oci:a/dir:demo:1", Address::Layout("a/dir".into(), Some("demo:1".to_owned()))),
+            ("oci-archive:/x.tar:", Address::Archive("/x.tar".into(), None)),
+            ("docker-archive:x.tar:a:b", Address::DockerArchive("x.tar".into(), Some(name("a:b")))),
+            ("store:demo:1", Address::Store("demo:1".to_owned())),
+            ("docker-daemon:demo:1", Address::Engine(name("demo:1"))),
+            ("containers-storage:demo", Address::Podman(name("demo"))),
+        ] {
+            assert_eq!(Address::read(text).unwrap(), wanted, "{text}");
+        }
+        for text in
+            ["", "demo", "demo:1", "docker:demo", "docker://", "docker://A", "oci:", "oci::tag", "dir:x", "store:"]
+        {
+            assert_eq!(Address::read(text).unwrap_err().code(), 2, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_as_it_is_written() {
+        for text in ["docker://localhost:5000/a:b", "oci:d:t", "oci-archive:f", "docker-archive:f:a:b", "store:x"] {
+            assert_eq!(Address::read(text).unwrap().to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `dram copy`, `dram pull`, `dram push`: images from one place to another.
+
+mod from;
+mod to;
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use dram_build::Cancel;
+use dram_build::transfer::{Copying, Sink, Source, Which, copy as move_image};
+use dram_image::{Descriptor, Platform};
+use dram_store::Store;
+
+use self::from::from;
+use self::to::to;
+use super::say;
+use super::whole::write_whole;
+use crate::address::Address;
+use crate::ambient::{self, Ambient};
+use crate::failure::Failure;
+use crate::progress::Moving;
+use crate::{cli, report, signals};
+
+/// What transfers work with, each opened when it is wanted.
+struct World<'a> {
+    ambient: &'a Ambient,
+    cancel: Cancel,
+    // Dropped before the store in which it lies.
+    scratch: OnceCell<Store>,
+    store: OnceCell<Store>,
+}
+
+impl<'a> World<'a> {
+    fn new(ambient: &'a Ambient) -> Result<World<'a>, Failure> {
+        let cancel = Cancel::default();
+        signals::cancel_on_signal(cancel.clone())?;
+        Ok(World { ambient, cancel, scratch: OnceCell::new(), store: OnceCell::new() })
+    }
+
+    /// The store.
+    fn store(&self) -> Result<&Store, Failure> {
+        if self.store.get().is_none() {
+            let _ = self.store.set(Store::open(self.ambient.store()?)?);
+        }
+        Ok(self.store.get().expect("opened above"))
+    }
+
+    /// A store for what has to lie somewhere for a while. It goes with this process.
+    fn scratch(&self) -> Result<&Store, Failure> {
+        if self.scratch.get().is_none() {
+            let store = self.store()?;
+            store.must_be_writable()?;
+            let _ = self.scratch.set(Store::open(&store.work().fresh()?)?);
+        }
+        Ok(self.scratch.get().expect("opened above"))
+    }
+}
+
+/// Copies an image from one address to another.
+pub(super) fn copy(ambient: &Ambient, args: &cli::Copy) -> Result<(), Failure> {
+    let (source, dest) = (Address::read(&args.source)?, Address::read(&args.dest)?);
+    let which = match args.all {
+        true => Which::All,
+        false => Which::One(platform(args.platform.as_deref())?),
+    };
+    let world = World::new(ambient)?;
+    let how = How { which, referrers: args.referrers, shown: args.shown.style() };
+    let arrived = from(&world, &source, &mut |source, root| {
+        to(&world, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, source, sink))
+    })?;
+    told(args.digestfile.as_deref(), &arrived)?;
+    say(&format!("{}\n", arrived.digest));
+    Ok(())
+}
+
+/// The platform that is meant by `text`: this machine's, when there is none.
+pub(super) fn platform(text: Option<&str>) -> Result<Platform, Failure> {
+    let Some(text) = text else { return Ok(ambient::platform()) };
+    let wrong =
+        || Failure::usage(format!("`--platform {text}` is no platform")).help("as `linux/amd64`, `linux/arm/v7`");
+    let parsed = dram_dockerfile::Platform::parse(text).ok_or_else(wrong)?;
+    let own = ambient::platform();
+    let or = |text: String, own: String| if text.is_empty() { own } else { text };
+    let variant = Some(parsed.variant).filter(|variant| !variant.is_empty());
+    Ok(Platform { os: or(parsed.os, own.os), architecture: or(parsed.architecture, own.architecture), variant })
+}
+
+/// How an image is moved, and how that is shown.
+struct How {
+    which: Which,
+    referrers: bool,
+    shown: cli::Progress,
+}
+
+impl How {
+    fn carry_out(
+        &self,
+        world: &World<'_>,
+        root: &Descriptor,
+        source: &dyn Source,
+        sink: &dyn Sink,
+    ) -> Result<Descriptor, Failure> {
+        let moving = Moving::new(self.shown);
+        let tell = |motion| moving.tell(motion);
+        let how =
+            Copying { which: self.which.clone(), referrers: self.referrers, cancel: world.cancel.clone(), tell: &tell };
+        let moved = move_image(root, source, sink, &how);
+        let summary = moving.end();
+        let arrived = moved?;
+        if moving.speaks() {
+            report::note(&format!("copied {} to {}: {summary}", source.shown(), sink.shown()));
+        }
+        Ok(arrived)
+    }
+}
+
+/// Writes the digest down, where that is asked for.
+fn told(digestfile: Option<&Path>, arrived: &Descriptor) -> Result<(), Failure> {
+    let Some(path) = digestfile else { return Ok(()) };
+    let fail = |error| Failure::work(format!("cannot write `{}`", path.display())).because(&error);
+    write_whole(path, &mut |out| out.write_all(arrived.digest.to_string().as_bytes()).map_err(fail))
+}

@@ -1,0 +1,223 @@
+//! What happens while an image is moved, on standard error: a line for each blob, and how fast it goes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dram_build::transfer::Motion;
+use dram_image::Digest;
+
+use crate::cli;
+use crate::format::size;
+use crate::progress::write;
+
+/// How often a blob on its way is told of, without a terminal.
+const EVERY: Duration = Duration::from_secs(5);
+/// How often lines are drawn anew.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// Shows the motions of one image. Shared by the threads that move it.
+pub(crate) struct Moving {
+    style: Style,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Tty,
+    Plain,
+    Quiet,
+}
+
+struct State {
+    began: Instant,
+    /// Number, and bytes, of each blob.
+    blobs: BTreeMap<Digest, (usize, u64)>,
+    running: BTreeMap<Digest, Running>,
+    drawn: usize,
+    redrawn: Option<Instant>,
+    moved: u64,
+    here: usize,
+    mounted: usize,
+}
+
+struct Running {
+    began: Instant,
+    told: Instant,
+    bytes: u64,
+}
+
+impl Moving {
+    /// In the asked style; `auto` looks at standard error.
+    pub(crate) fn new(asked: cli::Progress) -> Moving {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let style = match asked {
+            cli::Progress::Auto if std::io::stderr().is_terminal() && !dumb => Style::Tty,
+            cli::Progress::Auto | cli::Progress::Plain => Style::Plain,
+            cli::Progress::Tty => Style::Tty,
+            cli::Progress::Rawjson | cli::Progress::Quiet => Style::Quiet,
+        };
+        let state = State {
+            began: Instant::now(),
+            blobs: BTreeMap::new(),
+            running: BTreeMap::new(),
+            drawn: 0,
+            redrawn: None,
+            moved: 0,
+            here: 0,
+            mounted: 0,
+        };
+        Moving { style, state: Mutex::new(state) }
+    }
+
+    /// Shows `motion`.
+    pub(crate) fn tell(&self, motion: Motion) {
+        if self.style == Style::Quiet {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = state.line(motion);
+        match self.style {
+            Style::Plain if !line.is_empty() => write(&line),
+            Style::Tty => state.redraw(&line),
+            Style::Plain | Style::Quiet => {}
+        }
+    }
+
+    /// Removes what is drawn, and says how it went.
+    pub(crate) fn end(&self) -> String {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.running.clear();
+        if self.style == Style::Tty {
+            state.redrawn = None;
+            state.redraw("");
+        }
+        state.summary()
+    }
+
+    /// Whether what is said to people is said.
+    pub(crate) fn speaks(&self) -> bool {
+        self.style != Style::Quiet
+    }
+}
+
+impl State {
+    /// The line that stays, if one does.
+    fn line(&mut self, motion: Motion) -> String {
+        match motion {
+            Motion::Needs(all) => {
+                let numbered = all.into_iter().enumerate();
+                self.blobs.extend(numbered.map(|(at, blob)| (blob.digest, (at + 1, blob.size))));
+                String::new()
+            }
+            Motion::Here(digest) => {
+                self.here += 1;
+                format!("{} is there\n", self.label(&digest))
+            }
+            Motion::Mounted(digest) => {
+                self.mounted += 1;
+                format!("{} is taken from another repository there\n", self.label(&digest))
+            }
+            Motion::Began(blob) => {
+                let now = Instant::now();
+                self.running.insert(blob.digest, Running { began: now, told: now, bytes: 0 });
+                String::new()
+            }
+            Motion::Bytes(digest, more) => self.more(&digest, more),
+            Motion::Done(digest) => {
+                let Some(running) = self.running.remove(&digest) else { return String::new() };
+                self.moved += running.bytes;
+                let took = running.began.elapsed().as_secs_f64();
+                format!("{} done in {took:.2}s{}\n", self.label(&digest), rate(running.bytes, took))
+            }
+        }
+    }
+
+    fn more(&mut self, digest: &Digest, more: u64) -> String {
+        let whole = self.blobs.get(digest).map_or(0, |(_, size)| *size);
+        let label = self.label(digest);
+        let Some(running) = self.running.get_mut(digest) else { return String::new() };
+        running.bytes += more;
+        if running.told.elapsed() < EVERY || running.bytes == whole {
+            return String::new();
+        }
+        running.told = Instant::now();
+        let took = running.began.elapsed().as_secs_f64();
+        format!("{label} {}{}\n", percent(running.bytes, whole), rate(running.bytes, took))
+    }
+
+    /// `[2/5] 3f786850e387 12.3 MB`.
+    fn label(&self, digest: &Digest) -> String {
+        let (at, bytes) = self.blobs.get(digest).copied().unwrap_or_default();
+        format!("[{at}/{}] {} {}", self.blobs.len(), &digest.hex()[..12], size(bytes))
+    }
+
+    fn redraw(&mut self, above: &str) {
+        if above.is_empty() && self.redrawn.is_some_and(|last| last.elapsed() < REDRAW) {
+            return;
+        }
+        self.redrawn = Some(Instant::now());
+        let mut out = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
+        // What is told of from time to time is drawn below all the time.
+        out.push_str(if above.contains(" done in ") || above.contains(" is ") { above } else { "" });
+        self.drawn = self.running.len();
+        for (digest, running) in &self.running {
+            let whole = self.blobs.get(digest).map_or(0, |(_, size)| *size);
+            let rate = rate(running.bytes, running.began.elapsed().as_secs_f64());
+            let _ = writeln!(out, "{} {}{rate}", self.label(digest), percent(running.bytes, whole));
+        }
+        write(&out);
+    }
+
+    /// `12.3 MB in 0.52s, 23.6 MB/s; 4 of 7 blobs were there`.
+    fn summary(&self) -> String {
+        let took = self.began.elapsed().as_secs_f64();
+        let mut text = format!("{} in {took:.2}s{}", size(self.moved), rate(self.moved, took));
+        if self.here > 0 {
+            let _ = write!(text, "; {} of {} blobs were there", self.here, self.blobs.len());
+        }
+        if self.mounted > 0 {
+            let _ = write!(text, "; {} of {} blobs were taken from other repositories", self.mounted, self.blobs.len());
+        }
+        text
+    }
+}
+
+fn percent(bytes: u64, whole: u64) -> String {
+    let percent = u128::from(bytes) * 100 / u128::from(whole.max(1));
+    format!("{percent}%")
+}
+
+/// `, 23.6 MB/s`; nothing of what is too quick to be counted.
+fn rate(bytes: u64, seconds: f64) -> String {
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // three digits
+    let rate = (bytes as f64 / seconds.max(1e-3)) as u64;
+    if bytes < 1_000_000 { String::new() } else { format!(", {}/s", size(rate)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use dram_image::Descriptor;
+
+    use super::*;
+
+    #[test]
+    fn every_blob_has_its_line() {
+        let moving = Moving::new(cli::Progress::Plain);
+        let mut state = moving.state.lock().unwrap();
+        let blobs: Vec<Descriptor> =
+            [&b"a"[..], b"b", b"c"].iter().map(|bytes| Descriptor::new("", Digest::of(bytes), 1500)).collect();
+        assert_eq!(state.line(Motion::Needs(blobs.clone())), "");
+        assert!(state.line(Motion::Here(blobs[0].digest)).starts_with("[1/3] ca978112ca1b 1.50 kB is there"));
+        assert!(state.line(Motion::Mounted(blobs[1].digest)).contains("[2/3]"));
+        assert_eq!(state.line(Motion::Began(blobs[2].clone())), "");
+        assert_eq!(state.line(Motion::Bytes(blobs[2].digest, 1500)), "");
+        assert!(state.line(Motion::Done(blobs[2].digest)).starts_with("[3/3] 2e7d2c03a950 1.50 kB done in "));
+        let summary = state.summary();
+        assert!(summary.starts_with("1.50 kB in ") && summary.contains("1 of 3 blobs were there"), "{summary}");
+        assert_eq!(percent(1, 3), "33%");
+        assert_eq!(rate(2_000_000, 2.0), ", 1.00 MB/s");
+    }
+}
