@@ -449,7 +449,7 @@ impl World {
                 let place = location(&reply);
                 reply.with("Location", format!("http://{}{place}", self.other))
             }
-            What::UploadsWithQuery => {
+            What::UploadsWithQuery if location(&reply).contains("/uploads/") => {
                 // The name of the upload shows that the query belongs to it.
                 let place = location(&reply);
                 let id = place.rsplit('/').next().unwrap().to_owned();

@@ -7,4 +7,8 @@ pub(crate) mod debian;
 pub(crate) mod fake;
 mod fixtures;
 mod http;
+mod pulls;
+mod pushes;
+mod rights;
+mod row;
 mod serve;
