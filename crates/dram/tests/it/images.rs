@@ -4,9 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::{BASE, Context, Store, Tool, base_tar, list, names, temp, tool, valid_image};
+use crate::support::{BASE, Context, Storage, Store, base_tar, list, names, temp, tool, valid_image};
 
 const SMALL: &str = "\
 FROM parity-base
@@ -267,25 +266,6 @@ fn what_skopeo_copies_comes_back() {
     store.dram(["save", "-o", &at("ours.tar"), "demo"]).ok();
     skopeo(&format!("docker-archive:{}", at("ours.tar")), &format!("dir:{}", at("dir")));
     skopeo(&format!("oci-archive:{}:demo:latest", at("ours.tar")), &format!("dir:{}", at("dir2")));
-}
-
-/// Containers' storage of its own for buildah and podman.
-struct Storage {
-    dir: TempDir,
-}
-
-impl Storage {
-    fn new() -> Storage {
-        let dir = temp();
-        let at = dir.path().display();
-        let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
-        fs::write(dir.path().join("storage.conf"), conf).unwrap();
-        Storage { dir }
-    }
-
-    fn tool<const N: usize>(&self, program: &str, words: [&str; N]) -> Tool {
-        tool(program).args(words).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
-    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod robust;
 mod rootless;
 mod run;
 mod server;
+mod shaken;
 mod shell;
 mod single_id;
 mod support;

@@ -410,6 +410,27 @@ impl Drop for Store {
     }
 }
 
+/// Containers' storage of its own for buildah and podman.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    dir: TempDir,
+}
+
+impl Storage {
+    pub(crate) fn new() -> Storage {
+        let dir = temp();
+        let at = dir.path().display();
+        let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
+        fs::write(dir.path().join("storage.conf"), conf).unwrap();
+        Storage { dir }
+    }
+
+    /// `PROGRAM WORDS` there.
+    pub(crate) fn tool<const N: usize>(&self, program: &str, words: [&str; N]) -> Tool {
+        tool(program).args(words).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
+    }
+}
+
 /// The names in a directory, sorted.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();

@@ -7,6 +7,7 @@ pub(crate) mod debian;
 pub(crate) mod fake;
 mod fixtures;
 mod http;
+mod peers;
 mod pulls;
 mod pushes;
 mod rights;

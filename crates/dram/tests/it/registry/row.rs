@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::debian::{USER, WORD};
 use super::fake::{Auth, Fake, Fault, Seen};
@@ -36,24 +36,26 @@ impl Offer {
 pub(crate) fn offer() -> &'static Offer {
     static OFFER: OnceLock<Offer> = OnceLock::new();
     OFFER.get_or_init(|| {
-        let dir = temp();
-        let archive = dram_path().with_file_name("offer.tar");
-        layout(dir.path());
-        // skopeo says in the manifest what it is.
-        tool("skopeo")
-            .args(["copy", "oci:l:x"])
-            .arg(format!("oci-archive:{}:x", archive.display()))
-            .dir(dir.path())
-            .ok();
-        tool("skopeo").args(["copy", "oci:l:x", "dir:d"]).dir(dir.path()).ok();
-        let read = |name: &str| fs::read(dir.path().join("d").join(name)).unwrap();
-        let document: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+        let (dir, archive) = (temp(), dram_path().with_file_name("offer.tar"));
+        let old = layout(dir.path());
+        let file = |digest: &str| dir.path().join("l/blobs/sha256").join(&digest[7..]);
+        // The manifest says what it is, which umoci's does not.
+        let mut document: Value = serde_json::from_slice(&fs::read(file(&old)).unwrap()).unwrap();
+        document["mediaType"] = json!(KIND);
+        let manifest = document.to_string().into_bytes();
+        let digest = super::serve::digest(&manifest);
+        fs::write(file(&digest), &manifest).unwrap();
+        let index = dir.path().join("l/index.json");
+        let mut listed: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+        listed["manifests"][0]["digest"] = json!(digest);
+        listed["manifests"][0]["size"] = json!(manifest.len());
+        fs::write(&index, listed.to_string()).unwrap();
+        tool("tar").arg("-cf").arg(&archive).arg("-C").arg(dir.path().join("l")).arg(".").ok();
         let parts = document["layers"].as_array().unwrap().iter().chain([&document["config"]]);
         let digests = parts.map(|part| part["digest"].as_str().unwrap().to_owned());
-        let blobs: BTreeMap<String, Vec<u8>> = digests.map(|digest| (digest.clone(), read(&digest[7..]))).collect();
-        let manifest = read("manifest.json");
+        let blobs: BTreeMap<_, _> = digests.map(|digest| (digest.clone(), fs::read(file(&digest)).unwrap())).collect();
         let large = blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone();
-        Offer { archive, digest: super::serve::digest(&manifest), manifest, blobs, large }
+        Offer { archive, digest, manifest, blobs, large }
     })
 }
 
