@@ -26,10 +26,10 @@ pub fn import(
 ) -> Result<Sealed, StoreError> {
     let packed = compress(store, Compress::default(), |out| {
         let path = std::path::Path::new(what);
-        let unpacked = Unpacked::new(stream);
+        let unpacked = Unpacked::new(stream, store.limits());
         let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: path.to_owned(), source })?;
         let fail = |source| StoreError::Tar { what: what.to_owned(), source };
-        let mut reader = TarReader::new(Tee { from: unpacked, to: out });
+        let mut reader = TarReader::new(Tee { from: unpacked, to: out }).within(store.limits());
         while reader.next_entry().map_err(fail)?.is_some() {}
         reader.drain().map_err(fail)
     })?;

@@ -63,7 +63,7 @@ impl Image {
     pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
         let mut layers = Vec::new();
         for (diff_id, blob) in self.layers() {
-            layers.push(unpacked(store, diff_id, blob, unpacking)?);
+            layers.push(unpacked(store, diff_id, blob, &layers, unpacking)?);
         }
         Ok(Snapshot { layers, made: Vec::new() })
     }
@@ -78,17 +78,27 @@ impl Image {
         for (diff_id, blob) in self.layers() {
             layers.push(match store.layers().origin(diff_id) {
                 Some(id) => Layer { id, origin: None },
-                None => unpacked(store, diff_id, blob, unpacking)?,
+                None => unpacked(store, diff_id, blob, &layers, unpacking)?,
             });
         }
         Ok(Snapshot { layers, made: Vec::new() })
     }
 }
 
-fn unpacked(store: &Store, diff_id: &Digest, blob: &Descriptor, unpacking: &dyn Fn()) -> Result<Layer, StoreError> {
-    if !store.layers().has(&LayerId::of_diff(diff_id)) {
-        unpacking();
-    }
-    let id = store.layers().unpack(blob, diff_id)?;
+fn unpacked(
+    store: &Store,
+    diff_id: &Digest,
+    blob: &Descriptor,
+    below: &[Layer],
+    unpacking: &dyn Fn(),
+) -> Result<Layer, StoreError> {
+    let below: Vec<LayerId> = below.iter().map(|layer| layer.id.clone()).collect();
+    let id = match store.layers().unpacked(diff_id, &below)? {
+        Some(id) => id,
+        None => {
+            unpacking();
+            store.layers().unpack(blob, diff_id, &below)?
+        }
+    };
     Ok(Layer { id, origin: Some(Packed { diff_id: *diff_id, blob: blob.clone() }) })
 }

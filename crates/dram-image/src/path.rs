@@ -23,6 +23,9 @@ pub enum PathError {
     /// The path is longer than Linux takes.
     #[error("a path of {0} bytes is longer than the 4095 that Linux takes")]
     Long(usize),
+    /// A component is longer than Linux takes.
+    #[error("a name of {0} bytes is longer than the 255 that Linux takes")]
+    LongName(usize),
 }
 
 impl TreePath {
@@ -83,6 +86,17 @@ impl TreePath {
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Refuses a component that no file system takes as a name.
+    ///
+    /// # Errors
+    /// When there is one.
+    pub fn check_names(&self) -> Result<(), PathError> {
+        match self.components().map(<[u8]>::len).find(|&length| length > 255) {
+            Some(length) => Err(PathError::LongName(length)),
+            None => Ok(()),
+        }
     }
 
     /// The components, from the root down.

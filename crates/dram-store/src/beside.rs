@@ -300,11 +300,12 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use dram_image::Limits;
     use dram_image::tar::{Entry, EntryKind, TarWriter};
 
     use super::*;
     use crate::Dir;
-    use crate::unpack::{Meaning, unpack};
+    use crate::unpack::{How, Meaning, unpack};
 
     #[test]
     fn every_line_reads_back() {
@@ -354,7 +355,8 @@ mod tests {
             owned("replaced", file(), 0o600, 0, 0),
             owned("gone", EntryKind::Dir, 0o700, 9, 9),
             owned("gone/too", file(), 0o600, 9, 9),
-            owned(".wh.gone", file(), 0o600, 0, 0),
+            owned("gone", file(), 0o600, 0, 0),
+            owned(".wh.below", file(), 0o600, 0, 0),
             owned("d/.wh..wh..opq", file(), 0o600, 0, 0),
             owned("pipe", EntryKind::Fifo, 0o622, 7, 0),
         ];
@@ -374,7 +376,8 @@ mod tests {
         let (made, place) = (dir.path().join("made"), dir.path().join("place"));
         fs::create_dir(&made).unwrap();
         let root = Dir::open_layer_with(&made, rights).unwrap();
-        unpack(&mut &tar[..], &root, Meaning::Layer, "the test").unwrap();
+        let how = How { meaning: Meaning::Layer, limits: &Limits::default(), what: "the test" };
+        unpack(&mut &tar[..], &root, how).unwrap();
         let fresh = crate::layers::content(&root, &|_| true).unwrap();
         drop(root);
         settle(&made, &place, dir.path()).unwrap();

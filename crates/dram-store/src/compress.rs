@@ -1,6 +1,13 @@
 //! Compressed streams, told apart by their first bytes.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dram_image::Limits;
+
+/// The most memory that a decoder of xz may take, in KiB: what `xz -9` needs. Its streams may ask for 4 GiB.
+const XZ_MEMORY: u32 = 80 << 10;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,28 +76,48 @@ impl<W: Write> std::fmt::Debug for Zstd<W> {
     }
 }
 
-/// The plain bytes of a stream, whatever it was compressed with.
+/// The plain bytes of a stream, whatever it was compressed with; not more than its limits let it become.
 pub struct Unpacked {
     inner: Box<dyn Read>,
     compression: Compression,
+    packed: Arc<AtomicU64>,
+    plain: u64,
+    limits: Limits,
+}
+
+/// Counts what is read through it.
+struct Count {
+    inner: Box<dyn Read>,
+    count: Arc<AtomicU64>,
+}
+
+impl Read for Count {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.count.fetch_add(got as u64, Ordering::Relaxed);
+        Ok(got)
+    }
 }
 
 impl Unpacked {
-    /// Looks at the first bytes of `stream` and puts the right decoder in front.
+    /// Looks at the first bytes of `stream` and puts the right decoder in front. Reading more than `limits` allow is an
+    /// error, which holds a [`dram_image::Exceeded`].
     ///
     /// # Errors
     /// When the stream cannot be read.
-    pub fn new(stream: Box<dyn Read>) -> io::Result<Unpacked> {
+    pub fn new(stream: Box<dyn Read>, limits: &Limits) -> io::Result<Unpacked> {
+        let packed = Arc::new(AtomicU64::new(0));
+        let stream = Count { inner: stream, count: Arc::clone(&packed) };
         let mut stream = BufReader::with_capacity(128 << 10, stream);
         let compression = Compression::of(stream.fill_buf()?);
         let inner: Box<dyn Read> = match compression {
             Compression::None => Box::new(stream),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
             Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
-            Compression::Xz => Box::new(lzma_rust2::XzReader::new(stream, true)),
+            Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, XZ_MEMORY)),
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
         };
-        Ok(Unpacked { inner, compression })
+        Ok(Unpacked { inner, compression, packed, plain: 0, limits: *limits })
     }
 
     /// What the stream was compressed with.
@@ -101,7 +128,11 @@ impl Unpacked {
 
 impl Read for Unpacked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer)
+        let got = self.inner.read(buffer)?;
+        self.plain += got as u64;
+        let packed = self.packed.load(Ordering::Relaxed);
+        self.limits.check_expansion(packed, self.plain).map_err(io::Error::other)?;
+        Ok(got)
     }
 }
 

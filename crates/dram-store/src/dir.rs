@@ -149,6 +149,14 @@ impl Dir {
         Ok(Dir { fd, shown: self.shown_at(path), beside })
     }
 
+    /// Where below this directory `dir` is, which was opened by way of it.
+    ///
+    /// # Errors
+    /// When it is not there any more.
+    pub(crate) fn place_of(&self, dir: &Dir) -> Result<TreePath, StoreError> {
+        self.fail("find", &TreePath::root(), self.real(&dir.fd))
+    }
+
     /// Where below this directory `fd` is, which links led to.
     fn real(&self, fd: &OwnedFd) -> Result<TreePath, Errno> {
         let place = |fd: &OwnedFd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());

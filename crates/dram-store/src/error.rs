@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dram_image::tar::TarError;
-use dram_image::{Digest, DocumentError};
+use dram_image::{Digest, DocumentError, Exceeded};
+use rustix::io::Errno;
 
 /// An attempt on the disk that failed, and what it was about.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,31 @@ impl StoreError {
     /// Whether the cause is a file system that is mounted read-only.
     pub fn is_read_only(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+
+    /// Whether the cause is that a directory on the way is missing, or none, or behind links that lead nowhere.
+    pub(crate) fn is_no_way(&self) -> bool {
+        let no_way = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
+        matches!(self, StoreError::Io { source, .. } if no_way.contains(&source.raw_os_error()))
+    }
+
+    /// The limit that was met, if one was.
+    pub fn exceeded(&self) -> Option<&Exceeded> {
+        let inside = |error: &'_ io::Error| error.get_ref().is_some_and(|error| error.is::<Exceeded>());
+        match self {
+            StoreError::Tar { source: TarError::Beyond(exceeded), .. } => Some(exceeded),
+            StoreError::Tar { source: TarError::Read { source, .. }, .. } | StoreError::Io { source, .. }
+                if inside(source) =>
+            {
+                source.get_ref()?.downcast_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the cause is that there is no room.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
     /// Whether the cause is that something does not exist.

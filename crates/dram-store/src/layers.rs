@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 use crate::beside;
 use crate::compress::Unpacked;
 use crate::file::{self, Durable};
+use crate::over::{self, Taken};
 use crate::pack::{Stamp, pack};
 use crate::rights::Rights;
 use crate::scan::{Found, scan};
 use crate::tree::hash;
-use crate::unpack::{Meaning, unpack};
+use crate::unpack::{How, Implied, Meaning, unpack};
 use crate::{Dir, FileKind, Merged, Store, StoreError};
 
-/// Which layer: the digest of the tar it came from (`d-…`), or of what the directory holds (`c-…`: names, kinds,
+/// Which layer: the digest of the tar it came from (`d-…`; `d-…-…`, when it also took after what is below), or of what the directory holds (`c-…`: names, kinds,
 /// modes, owners, attributes and bytes, but no times).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -30,6 +31,17 @@ impl LayerId {
     /// The layer that the tar with digest `diff_id` unpacks to.
     pub fn of_diff(diff_id: &Digest) -> LayerId {
         LayerId(format!("d-{}", diff_id.hex()))
+    }
+
+    /// The same layer where directories that its tar does not describe took after those below: `taken` is a digest of
+    /// what they took.
+    fn of_diff_over(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
+        LayerId(format!("d-{}-{}", diff_id.hex(), &taken.to_hex()[..32]))
+    }
+
+    /// The layer of the same tar over nothing; for a layer that a step made, that layer.
+    pub(crate) fn alone(&self) -> LayerId {
+        LayerId(self.0.chars().take(66).collect())
     }
 
     fn of_content(hash: blake3::Hash) -> LayerId {
@@ -52,10 +64,15 @@ impl FromStr for LayerId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hex = text.strip_prefix("d-").or_else(|| text.strip_prefix("c-")).unwrap_or_default();
+        let (hex, taken) = match text.split_at_checked(2) {
+            Some(("d-", rest)) => rest.split_once('-').unwrap_or((rest, "00000000000000000000000000000000")),
+            Some(("c-", rest)) => (rest, "00000000000000000000000000000000"),
+            _ => return Err("not the name of a layer"),
+        };
+        let is_hex = taken.len() == 32 && taken.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match Digest::from_hex(hex) {
-            Ok(_) => Ok(LayerId(text.to_owned())),
-            Err(_) => Err("not the name of a layer"),
+            Ok(_) if is_hex => Ok(LayerId(text.to_owned())),
+            Ok(_) | Err(_) => Err("not the name of a layer"),
         }
     }
 }
@@ -215,7 +232,7 @@ impl<'a> Layers<'a> {
     pub fn check(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
         self.read_layer(descriptor, diff_id, &mut |stream, what| {
             let fail = |source| StoreError::Tar { what: what.to_owned(), source };
-            let mut reader = TarReader::new(stream);
+            let mut reader = TarReader::new(stream).within(self.store.limits());
             while reader.next_entry().map_err(fail)?.is_some() {}
             reader.drain().map_err(fail)
         })
@@ -231,8 +248,8 @@ impl<'a> Layers<'a> {
     ) -> Result<u64, StoreError> {
         let blob = descriptor.digest;
         let reader = self.store.blobs().open(descriptor)?;
-        let unpacked =
-            Unpacked::new(Box::new(reader)).map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
+        let unpacked = Unpacked::new(Box::new(reader), self.store.limits())
+            .map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
         let mut counted = Counted { inner: unpacked, hasher: Hasher::new() };
         consume(&mut counted, &format!("the layer {blob}"))?;
         let (length, found) = (counted.hasher.length(), counted.hasher.finish());
@@ -261,14 +278,15 @@ impl<'a> Layers<'a> {
     /// When the archive is broken, or the disk refuses.
     pub fn unpack_archive(self, stream: File, into: &Path, what: &str) -> Result<bool, StoreError> {
         let fail = || StoreError::io("read", Path::new(what));
-        let mut unpacked = Unpacked::new(Box::new(stream)).map_err(fail())?;
+        let mut unpacked = Unpacked::new(Box::new(stream), self.store.limits()).map_err(fail())?;
         let mut head = Vec::new();
         // A compressed file that is no tar is a file; so is a broken compressed one.
         if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header(&head) {
             return Ok(false);
         }
         let mut whole = head.as_slice().chain(unpacked);
-        unpack(&mut whole, &Dir::open_layer(into)?, Meaning::Archive, what)?;
+        let how = How { meaning: Meaning::Archive, limits: self.store.limits(), what };
+        unpack(&mut whole, &Dir::open_layer(into)?, how)?;
         Ok(true)
     }
 
@@ -287,28 +305,68 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The layer of the blob `descriptor`, unpacked now if it was not before. Its digest, its length and `diff_id`
-    /// are checked, and the layer is known under `diff_id` only when they hold.
+    /// The layer of the blob `descriptor` over the layers `below`, given lowest first, unpacked now if it was not
+    /// before. Its digest, its length and `diff_id` are checked, and the layer is known under `diff_id` only when they
+    /// hold.
     ///
     /// # Errors
     /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names.
-    pub fn unpack(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<LayerId, StoreError> {
-        let id = LayerId::of_diff(diff_id);
-        if self.has(&id) {
+    pub fn unpack(self, descriptor: &Descriptor, diff_id: &Digest, below: &[LayerId]) -> Result<LayerId, StoreError> {
+        if let Some(id) = self.unpacked(diff_id, below)? {
             return Ok(id);
         }
-        let _turn = self.store.take_turn(id.as_str())?;
-        if self.has(&id) {
+        let _turn = self.store.take_turn(LayerId::of_diff(diff_id).as_str())?;
+        if let Some(id) = self.unpacked(diff_id, below)? {
             return Ok(id);
         }
         let made = self.store.work().fresh()?;
-        let dir = Dir::open_layer(&made)?;
-        let mut into = |stream: &mut dyn Read, what: &str| unpack(stream, &dir, Meaning::Layer, what);
-        let done = self.read_layer(descriptor, diff_id, &mut into).and_then(|_| self.place(&made, &id));
+        let done = self.unpack_into(&made, descriptor, diff_id, below).and_then(|id| {
+            self.place(&made, &id)?;
+            Ok(id)
+        });
         if done.is_err() {
             self.store.work().discard(&made);
         }
-        done.map(|()| id)
+        done
+    }
+
+    /// The layer of the tar `diff_id` over the layers `below`, if it was unpacked.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
+        let implied = over::recall(&self.implied_record(diff_id))?;
+        let id = self.id_over(diff_id, &over::taken(&implied, below, self)?);
+        Ok(Some(id).filter(|id| self.has(id)))
+    }
+
+    fn unpack_into(
+        self,
+        made: &Path,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+        below: &[LayerId],
+    ) -> Result<LayerId, StoreError> {
+        let dir = Dir::open_layer(made)?;
+        let mut implied = Implied::new();
+        self.read_layer(descriptor, diff_id, &mut |stream, what| {
+            let how = How { meaning: Meaning::Layer, limits: self.store.limits(), what };
+            implied = unpack(stream, &dir, how)?;
+            Ok(())
+        })?;
+        let implied = over::standing(&dir, implied)?;
+        let taken = over::taken(&implied, below, self)?;
+        over::give(&dir, &taken)?;
+        over::remember(&self.implied_record(diff_id), &implied, self.store)?;
+        Ok(self.id_over(diff_id, &taken))
+    }
+
+    fn id_over(self, diff_id: &Digest, taken: &[Taken]) -> LayerId {
+        if taken.is_empty() { LayerId::of_diff(diff_id) } else { LayerId::of_diff_over(diff_id, over::digest(taken)) }
+    }
+
+    fn implied_record(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.implied", LayerId::of_diff(diff_id)))
     }
 }
 

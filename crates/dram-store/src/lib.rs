@@ -12,6 +12,7 @@
 //!   packs/ID.STAMP     which blob a layer directory was packed into; with .KIND, in another compression than gzip's usual
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
 //!   packs/ID.origin      which layer a tar was packed from
+//!   packs/ID.implied   which directories of a layer its tar does not describe
 //!   packs/ID.size      how long a layer's tar is
 //!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for
@@ -44,6 +45,7 @@ mod layers;
 mod lock;
 mod memory;
 mod merged;
+mod over;
 mod pack;
 mod places;
 mod programs;
@@ -77,7 +79,7 @@ pub use prune::Pruned;
 pub use refs::{OWN_ANNOTATIONS, Refs, Tagged};
 pub use rights::Rights;
 pub use seen::Seen;
-pub use store::Store;
+pub use store::{Location, Store};
 pub use tree::{Node, Tree};
 pub use work::Work;
 

@@ -94,7 +94,7 @@ impl Store {
                 continue;
             }
             let id = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok());
-            if id.is_none_or(|id| keep.contains(&id)) {
+            if id.is_none_or(|id| keep.contains(&id) || keep.contains(&id.alone())) {
                 continue;
             }
             let name = TreePath::parse(&name)?;
@@ -115,7 +115,7 @@ impl Store {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let name = TreePath::parse(&name)?;
-            if [&b".size"[..], b".elf", b".origin"].iter().any(|kind| name.as_bytes().ends_with(kind)) {
+            if [&b".size"[..], b".elf", b".origin", b".implied"].iter().any(|kind| name.as_bytes().ends_with(kind)) {
                 if all {
                     packs.remove(&name)?;
                 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use dram_image::Limits;
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
@@ -27,23 +28,45 @@ const DIRECTORIES: [&str; 12] = [
     "seen",
 ];
 
+/// Where a store is, and how much of a foreign archive it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// Its directory.
+    pub root: PathBuf,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Location {
+    fn from(root: &P) -> Location {
+        Location { root: root.as_ref().to_owned(), limits: Limits::default() }
+    }
+}
+
+impl From<&Location> for Location {
+    fn from(location: &Location) -> Location {
+        location.clone()
+    }
+}
+
 /// An open store. While it lives, nobody collects garbage.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    limits: Limits,
     rights: Rights,
     work: Work,
     _lock: File,
 }
 
 impl Store {
-    /// Opens the store at `root`, making it (mode 0700) when there is none, and removes what dead processes left. One
+    /// Opens the store at `place`, making it (mode 0700) when there is none, and removes what dead processes left. One
     /// on a read-only file system can be looked at.
     ///
     /// # Errors
     /// When the directory cannot be made or written, or is a store of another version.
-    pub fn open(root: &Path) -> Result<Store, StoreError> {
-        Store::open_locked(root, &|path| lock::hold(path, FlockOperation::LockShared))
+    pub fn open(place: impl Into<Location>) -> Result<Store, StoreError> {
+        Store::open_locked(&place.into(), &|path| lock::hold(path, FlockOperation::LockShared))
     }
 
     /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out. `waiting` is
@@ -51,8 +74,9 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::open`].
-    pub fn open_alone(root: &Path, waiting: &dyn Fn()) -> Result<Store, StoreError> {
-        Store::open_locked(root, &|path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)? {
+    pub fn open_alone(place: impl Into<Location>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
+        Store::open_locked(&place.into(), &|path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)?
+        {
             Some(lock) => Ok(lock),
             None => {
                 waiting();
@@ -65,8 +89,8 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::open`]; a store on a read-only file system is refused.
-    pub fn open_to_write(root: &Path) -> Result<Store, StoreError> {
-        let store = Store::open(root)?;
+    pub fn open_to_write(place: impl Into<Location>) -> Result<Store, StoreError> {
+        let store = Store::open(place)?;
         store.must_be_writable()?;
         Ok(store)
     }
@@ -79,7 +103,8 @@ impl Store {
         if self.work.is_there() { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
     }
 
-    fn open_locked(root: &Path, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {
+    fn open_locked(place: &Location, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {
+        let root = place.root.as_path();
         make_dir(root, 0o700)?;
         // Mounts and helpers resolve these paths from other directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
@@ -95,7 +120,7 @@ impl Store {
         let work = Work::new(&root.join("work"))?;
         write_once(&root.join("oci/oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &work)?;
         write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
-        let store = Store { root, rights, work, _lock: lock };
+        let store = Store { root, limits: place.limits, rights, work, _lock: lock };
         store.refs().ensure()?;
         Ok(store)
     }
@@ -103,6 +128,11 @@ impl Store {
     /// Where the store lies.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// How much of a foreign archive is taken.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// This process's place for half-done things.

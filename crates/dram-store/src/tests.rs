@@ -59,7 +59,7 @@ fn put_layer(store: &Store, tar: &[u8]) -> (Descriptor, Digest) {
 
 fn unpack(store: &Store, entries: &[(Entry, &str)]) -> Result<LayerId, StoreError> {
     let (blob, diff_id) = put_layer(store, &tar(entries));
-    store.layers().unpack(&blob, &diff_id)
+    store.layers().unpack(&blob, &diff_id, &[])
 }
 
 fn words(error: &StoreError) -> String {
@@ -88,7 +88,7 @@ fn a_layer_unpacks_and_packs_to_the_same_bytes() {
         (entry("p", EntryKind::Fifo), ""),
     ]);
     let (blob, diff_id) = put_layer(&store, &bytes);
-    let id = store.layers().unpack(&blob, &diff_id).unwrap();
+    let id = store.layers().unpack(&blob, &diff_id, &[]).unwrap();
     let mut again = Vec::new();
     store.layers().pack(&id, Stamp(5), &mut again).unwrap();
     assert!(again == bytes, "{} and {} bytes", again.len(), bytes.len());
@@ -136,7 +136,7 @@ fn the_last_of_several_entries_wins() {
 fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
     let (_dir, store) = store();
     let (blob, _) = put_layer(&store, &tar(&[file("x", "1")]));
-    let error = store.layers().unpack(&blob, &Digest::of(b"other")).unwrap_err();
+    let error = store.layers().unpack(&blob, &Digest::of(b"other"), &[]).unwrap_err();
     assert!(words(&error).contains("but the image's configuration says"), "{error}");
     assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
 }
@@ -153,14 +153,14 @@ fn damaged_blobs_are_noticed() {
         [(flipped, "not what its name says"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
     {
         fs::write(&place, damage).unwrap();
-        let error = words(&store.layers().unpack(&blob, &diff_id).unwrap_err());
+        let error = words(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());
         assert!(error.contains(want) || error.contains("unpacks to"), "{error}");
     }
     fs::remove_file(&place).unwrap();
     std::os::unix::fs::symlink("/etc/hostname", &place).unwrap();
-    assert!(store.layers().unpack(&blob, &diff_id).is_err());
+    assert!(store.layers().unpack(&blob, &diff_id, &[]).is_err());
     fs::remove_file(&place).unwrap();
-    assert!(matches!(store.layers().unpack(&blob, &diff_id), Err(StoreError::MissingBlob { .. })));
+    assert!(matches!(store.layers().unpack(&blob, &diff_id, &[]), Err(StoreError::MissingBlob { .. })));
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! A tar becomes a directory. Names in it are the sender's: each is resolved beneath the directory's handle.
 
-use std::collections::BTreeMap;
-use std::io::{Read, Write as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
 
-use dram_image::TreePath;
 use dram_image::tar::{Entry, EntryKind, TarError, TarReader};
+use dram_image::{Limits, TreePath};
 
 use crate::dir::Meta;
 use crate::merged::is_portable;
 use crate::rights::is_first;
-use crate::{Dir, FileKind, StoreError};
+use crate::{Dir, FileKind, OWNER_ATTRIBUTE, StoreError};
 
 /// What `.wh.` names mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +20,35 @@ pub(crate) enum Meaning {
     Archive,
 }
 
+/// How an archive is unpacked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How<'a> {
+    /// What `.wh.` names mean.
+    pub(crate) meaning: Meaning,
+    /// How much is taken.
+    pub(crate) limits: &'a Limits,
+    /// The archive, for errors.
+    pub(crate) what: &'a str,
+}
+
+/// Directories that are there because something is in them, though no entry made them.
+pub(crate) type Implied = BTreeSet<TreePath>;
+
 /// Unpacks all of `stream` into the empty directory `root` and reads it to its end.
-pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, meaning: Meaning, what: &str) -> Result<(), StoreError> {
-    let fail = |source: TarError| StoreError::Tar { what: what.to_owned(), source };
-    let mut reader = TarReader::new(stream);
-    let mut unpacker = Unpacker { root, meaning, last: None, dirs: BTreeMap::new(), buffer: vec![0; 128 << 10] };
+pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<Implied, StoreError> {
+    let fail = |source: TarError| StoreError::Tar { what: how.what.to_owned(), source };
+    let mut reader = TarReader::new(stream).within(how.limits);
+    let mut unpacker = Unpacker {
+        root,
+        how,
+        last: None,
+        dirs: BTreeMap::new(),
+        implied: Implied::new(),
+        hidden: BTreeSet::new(),
+        buffer: vec![0; 128 << 10],
+    };
     while let Some(entry) = reader.next_entry().map_err(fail)? {
-        unpacker.place(&entry, &mut reader, what)?;
+        unpacker.place(&entry, &mut reader)?;
     }
     reader.drain().map_err(fail)?;
     unpacker.finish()
@@ -34,39 +56,47 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, meaning: Meaning, what: 
 
 struct Unpacker<'a> {
     root: &'a Dir,
-    meaning: Meaning,
+    how: How<'a>,
     /// The directory of the last entry: most entries share it with their neighbour.
     last: Option<(TreePath, Dir)>,
-    /// Mode and time of directories, set when everything is in them.
-    dirs: BTreeMap<TreePath, Meta>,
+    /// Mode and time of directories by the bytes of their paths, set when everything is in them.
+    dirs: BTreeMap<Vec<u8>, Meta>,
+    implied: Implied,
+    /// What whiteouts named: a directory there shows nothing of what is below.
+    hidden: BTreeSet<TreePath>,
     buffer: Vec<u8>,
 }
 
 impl Unpacker<'_> {
-    fn place(&mut self, entry: &Entry, data: &mut TarReader<&mut dyn Read>, what: &str) -> Result<(), StoreError> {
+    fn place(&mut self, entry: &Entry, data: &mut TarReader<&mut dyn Read>) -> Result<(), StoreError> {
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.name()) else {
             return self.place_root(entry);
         };
-        self.enter(&parent)?;
-        let (_, dir) = self.last.as_ref().expect("entered above");
-        if let (Meaning::Layer, Some(hidden)) = (self.meaning, name.strip_prefix(b".wh.")) {
-            return hide(dir, hidden, &entry.path);
+        self.enter(&parent, entry)?;
+        if let (Meaning::Layer, Some(hidden)) = (self.how.meaning, name.strip_prefix(b".wh.")) {
+            return self.hide(&parent, hidden, &entry.path);
         }
+        let (_, dir) = self.last.as_ref().expect("entered above");
         let name = TreePath::parse(name)?;
         let there = dir.status(&name)?;
         let both_dirs = entry.kind == EntryKind::Dir && there.as_ref().is_some_and(|s| s.kind == FileKind::Dir);
         if there.is_some() && !both_dirs && !is_link_to_itself(entry) {
             dir.remove(&name)?;
-            self.dirs.retain(|path, _| path.below(&entry.path).is_none());
+            self.forget(&entry.path);
         }
+        // What was the last one's directory may just have been replaced; the handle to its parent is good.
+        let (_, dir) = self.last.as_ref().expect("entered above");
         let meta = meta(entry);
         match &entry.kind {
-            EntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, what)?,
+            EntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, self.how.what)?,
             EntryKind::Dir => {
                 if !both_dirs {
-                    dir.make_dir(&name, 0o700)?;
+                    make_dir(dir, &name, self.hidden.contains(&entry.path))?;
                 }
-                self.dirs.insert(entry.path.clone(), meta.clone());
+                if !self.implied.is_empty() {
+                    self.implied.remove(&self.root.place_of(dir)?.append(&name));
+                }
+                self.dirs.insert(entry.path.as_bytes().to_vec(), meta.clone());
             }
             EntryKind::Symlink(target) => dir.make_symlink(&name, target)?,
             EntryKind::HardLink(target) => return link(self.root, target, dir, &name, entry),
@@ -85,25 +115,29 @@ impl Unpacker<'_> {
     fn place_root(&mut self, entry: &Entry) -> Result<(), StoreError> {
         if entry.kind != EntryKind::Dir {
             // Some archives start with a nameless file, which every tool passes over.
-            if self.meaning == Meaning::Archive {
+            if self.how.meaning == Meaning::Archive {
                 return Ok(());
             }
             let why = "the root of a layer is a directory";
             return Err(StoreError::Entry { entry: entry.path.to_string(), why });
         }
-        self.dirs.insert(TreePath::root(), meta(entry));
+        self.dirs.insert(Vec::new(), meta(entry));
         Ok(())
     }
 
     /// Opens the directory `path`, making what is missing on the way; links in it lead nowhere outside.
-    fn enter(&mut self, path: &TreePath) -> Result<(), StoreError> {
+    fn enter(&mut self, path: &TreePath, entry: &Entry) -> Result<(), StoreError> {
         if self.last.as_ref().is_some_and(|(last, _)| last == path) {
             return Ok(());
         }
+        let below_something = |error: StoreError| {
+            let why = "what should be a directory on the way to it is none";
+            if error.is_no_way() { StoreError::Entry { entry: entry.path.to_string(), why } } else { error }
+        };
         let dir = match self.root.sub_in_root(path) {
-            Err(error) if error.is_not_found() => {
-                make_missing(self.root, path)?;
-                self.root.sub_in_root(path)?
+            Err(error) if error.is_no_way() => {
+                self.make_missing(path).map_err(below_something)?;
+                self.root.sub_in_root(path).map_err(below_something)?
             }
             dir => dir?,
         };
@@ -111,9 +145,63 @@ impl Unpacker<'_> {
         Ok(())
     }
 
+    /// Makes the directories of `path` that are missing, 0755 and root's, as every engine does.
+    fn make_missing(&mut self, path: &TreePath) -> Result<(), StoreError> {
+        let mut at = TreePath::root();
+        for part in path.components() {
+            let dir = self.root.sub_in_root(&at)?;
+            let name = TreePath::parse(part)?;
+            at = at.join(part);
+            let there = dir.status(&name)?;
+            if there.as_ref().is_some_and(|status| status.kind.is_whiteout()) {
+                dir.remove(&name)?;
+            } else if there.is_some() {
+                continue;
+            }
+            make_dir(&dir, &name, self.hidden.contains(&at))?;
+            dir.set_meta(&name, &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+            self.implied.insert(self.root.place_of(&dir)?.append(&name));
+        }
+        Ok(())
+    }
+
+    /// `.wh.NAME` hides NAME, `.wh..wh..opq` all that is in the directory below; other `.wh..wh.` names are aufs's own.
+    /// Neither hides what this layer brings itself, before or after.
+    fn hide(&mut self, parent: &TreePath, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
+        let (_, dir) = self.last.as_ref().expect("the caller entered it");
+        match hidden {
+            b".wh..opq" => dir.set_xattr(&TreePath::root(), (opaque_name(), b"y")),
+            b"" | b"." | b".." => {
+                let why = "a whiteout must name what it hides";
+                Err(StoreError::Entry { entry: path.to_string(), why })
+            }
+            aufs if aufs.starts_with(b".wh.") => Ok(()),
+            name => {
+                self.hidden.insert(parent.join(name));
+                let name = TreePath::parse(name)?;
+                match dir.status(&name)?.map(|status| status.kind) {
+                    None => dir.make_node(&name, FileKind::Char(0, 0)),
+                    Some(FileKind::Dir) => dir.set_xattr(&name, (opaque_name(), b"y")),
+                    Some(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Nothing is known any more of directories at `path` and below.
+    fn forget(&mut self, path: &TreePath) {
+        let path = path.as_bytes();
+        self.dirs.remove(path);
+        // `0` is the byte after `/`.
+        let below = [path, b"/"].concat()..[path, b"0"].concat();
+        let gone: Vec<Vec<u8>> = self.dirs.range(below).map(|(path, _)| path.clone()).collect();
+        gone.iter().for_each(|path| drop(self.dirs.remove(path)));
+    }
+
     /// Sets mode and time of directories, the deepest first, wherever a directory still is.
-    fn finish(self) -> Result<(), StoreError> {
+    fn finish(self) -> Result<Implied, StoreError> {
         for (path, meta) in self.dirs.iter().rev() {
+            let path = TreePath::parse(path)?;
             let (dir, name) = match (path.parent(), path.name()) {
                 (Some(parent), Some(name)) => (self.root.sub_in_root(&parent)?, TreePath::parse(name)?),
                 (None, _) | (_, None) => (self.root.sub_in_root(&TreePath::root())?, TreePath::root()),
@@ -122,8 +210,14 @@ impl Unpacker<'_> {
                 dir.set_meta(&name, meta, false)?;
             }
         }
-        Ok(())
+        Ok(self.implied)
     }
+}
+
+/// Makes a directory; an opaque one shows nothing of what is below.
+fn make_dir(dir: &Dir, name: &TreePath, opaque: bool) -> Result<(), StoreError> {
+    dir.make_dir(name, 0o700)?;
+    if opaque { dir.set_xattr(name, (opaque_name(), b"y")) } else { Ok(()) }
 }
 
 fn meta(entry: &Entry) -> Meta {
@@ -132,23 +226,6 @@ fn meta(entry: &Entry) -> Meta {
 
 fn is_link_to_itself(entry: &Entry) -> bool {
     matches!(&entry.kind, EntryKind::HardLink(target) if *target == entry.path)
-}
-
-/// `.wh.NAME` hides NAME, `.wh..wh..opq` all that is in the directory below; other `.wh..wh.` names are aufs's own.
-fn hide(dir: &Dir, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
-    match hidden {
-        b".wh..opq" => dir.set_xattr(&TreePath::root(), (opaque_name(), b"y")),
-        b"" | b"." | b".." => {
-            let why = "a whiteout must name what it hides";
-            Err(StoreError::Entry { entry: path.to_string(), why })
-        }
-        aufs if aufs.starts_with(b".wh.") => Ok(()),
-        name => {
-            let name = TreePath::parse(name)?;
-            dir.remove(&name)?;
-            dir.make_node(&name, FileKind::Char(0, 0))
-        }
-    }
 }
 
 /// The attribute that marks an opaque directory: only the first user namespace may write `trusted.` ones.
@@ -165,12 +242,24 @@ fn write_file(
     what: &str,
 ) -> Result<(), StoreError> {
     let mut file = dir.create_file(name, 0o600)?;
+    let fail = |source| StoreError::io("write", &dir.shown().join(name.as_path()))(source);
+    // What is zeros in the tar is a hole on the disk: many zeros pack into few bytes.
+    let mut hole = 0;
     loop {
         let got = data.read_data(buffer).map_err(|source| StoreError::Tar { what: what.to_owned(), source })?;
+        if got > 0 && buffer[..got].iter().all(|&byte| byte == 0) {
+            hole += got as u64;
+            continue;
+        }
+        if hole > 0 {
+            let end = file.seek(SeekFrom::Current(i64::try_from(hole).unwrap_or(i64::MAX))).map_err(fail)?;
+            file.set_len(end).map_err(fail)?;
+            hole = 0;
+        }
         if got == 0 {
             return Ok(());
         }
-        file.write_all(&buffer[..got]).map_err(StoreError::io("write", &dir.shown().join(name.as_path())))?;
+        file.write_all(&buffer[..got]).map_err(fail)?;
     }
 }
 
@@ -192,23 +281,17 @@ fn link(root: &Dir, target: &TreePath, dir: &Dir, name: &TreePath, entry: &Entry
 }
 
 fn set_xattrs(dir: &Dir, name: &TreePath, entry: &Entry) -> Result<(), StoreError> {
-    for (key, value) in entry.xattrs.iter().filter(|(key, _)| is_portable(key)) {
-        dir.set_xattr(name, (key, value))?;
-    }
-    Ok(())
-}
-
-/// Makes the directories of `path` that are missing, 0755 and root's, as every engine does.
-fn make_missing(root: &Dir, path: &TreePath) -> Result<(), StoreError> {
-    let mut at = TreePath::root();
-    for part in path.components() {
-        let dir = root.sub_in_root(&at)?;
-        let name = TreePath::parse(part)?;
-        if dir.status(&name)?.is_none() {
-            dir.make_dir(&name, 0o755)?;
-            dir.set_meta(&name, &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+    // The note of an owner is this program's own.
+    let comes_in = |key: &[u8]| is_portable(key) && key != OWNER_ATTRIBUTE.as_bytes();
+    for (key, value) in entry.xattrs.iter().filter(|(key, _)| comes_in(key)) {
+        match dir.set_xattr(name, (key, value)) {
+            // ext4 has a block for all attributes of a file; that is no full disk.
+            Err(error) if value.len() > 1000 && error.is_full() => {
+                let why = "the disk does not hold an attribute as long as one that it has";
+                return Err(StoreError::Entry { entry: entry.path.to_string(), why });
+            }
+            set => set?,
         }
-        at = at.join(part);
     }
     Ok(())
 }

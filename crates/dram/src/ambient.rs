@@ -5,35 +5,39 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use dram_build::container::Host;
+use dram_image::{Limit, Limits};
 use dram_remote::{Proxies, Trust};
 use dram_sandbox::{Abilities, Lack, Privilege};
+use dram_store::Location;
 
 use crate::failure::Failure;
 
 /// Whose rights this process has, and where its store is.
 #[derive(Debug)]
 pub(crate) struct Ambient {
-    store: Option<PathBuf>,
+    store: Option<Location>,
     privilege: Result<Privilege, Lack>,
 }
 
 impl Ambient {
     /// Reads the surroundings. Where this is not root, it becomes root of a user namespace, which works only while
     /// there is one thread.
-    pub(crate) fn enter(store: Option<PathBuf>) -> Ambient {
+    pub(crate) fn enter(store: Option<PathBuf>, limits: &[String]) -> Result<Ambient, Failure> {
+        let limits = read_limits(limits)?;
         let is_root = rustix::process::geteuid().is_root();
         let store = store.or_else(|| from_env("DRAM_STORE")).or_else(|| default_store(is_root));
-        Ambient { store, privilege: dram_sandbox::enter_user_namespace() }
+        let store = store.map(|root| Location { root, limits });
+        Ok(Ambient { store, privilege: dram_sandbox::enter_user_namespace() })
     }
 
     /// Where the store is.
-    pub(crate) fn store(&self) -> Result<&Path, Failure> {
-        self.store.as_deref().ok_or_else(|| {
+    pub(crate) fn store(&self) -> Result<&Location, Failure> {
+        self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
         })
     }
@@ -65,6 +69,21 @@ impl Ambient {
             Ok(Privilege::Root) | Err(_) => None,
         }
     }
+}
+
+/// The bounds of foreign archives: those of the environment, then those of the command line.
+fn read_limits(given: &[String]) -> Result<Limits, Failure> {
+    let mut limits = Limits::default();
+    let from_env = variable("DRAM_LIMITS");
+    for text in from_env.iter().chain(given) {
+        limits.apply(text).map_err(|error| {
+            let names = Limit::ALL.map(Limit::name).join(", ");
+            Failure::usage(format!("cannot limit `{}`", text.escape_debug()))
+                .because(&error)
+                .help(format!("write NAME=NUMBER, as `size=500g`; the names are {names}, and `none` is no limit"))
+        })?;
+    }
+    Ok(limits)
 }
 
 fn from_env(name: &str) -> Option<PathBuf> {

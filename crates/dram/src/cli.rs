@@ -17,6 +17,10 @@ pub(crate) struct Cli {
     /// Where images and remembered steps are kept [default: $DRAM_STORE, or a directory of the user's]
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) store: Option<PathBuf>,
+    /// Take more, or less, of a foreign archive: entries, depth, header, size or expansion [default: $DRAM_LIMITS, or
+    /// entries=2000000,depth=256,header=1m,size=256g,expansion=200]
+    #[arg(long, value_name = "NAME=NUMBER", global = true)]
+    pub(crate) limit: Vec<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

@@ -213,7 +213,12 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        let raise = error.exceeded().map(|exceeded| {
+            let (name, allowed) = (exceeded.limit.name(), exceeded.allowed);
+            format!("if it is honest, allow more: `--limit {name}={}`", allowed.saturating_mul(10))
+        });
         let helps = match &error {
+            _ if raise.is_some() => raise.as_deref(),
             StoreError::Document { path, .. } if path.ends_with("index.json") => Some(
                 "remove the file, and the names of images with it: the rest stays, and building, loading and importing \
                  name the images again",

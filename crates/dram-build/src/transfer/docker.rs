@@ -48,7 +48,7 @@ pub(super) fn image(files: &dyn Files, entry: &DockerEntry, store: &Store) -> Re
         let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
         let (_, file) = files.open(&path).ok().flatten().ok_or_else(|| missing(layer))?;
         let packed = compress(store, Compress::default(), |out| {
-            let copied = Unpacked::new(Box::new(file)).and_then(|mut plain| io::copy(&mut plain, out));
+            let copied = Unpacked::new(Box::new(file), store.limits()).and_then(|mut plain| io::copy(&mut plain, out));
             copied.map(drop).map_err(|source| StoreError::Io { verb: "read", path: layer.into(), source })
         })?;
         if packed.diff_id != *expected {

@@ -5,12 +5,11 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 
 use super::{Entry, EntryKind, Xattr};
-use crate::TreePath;
 use crate::path::PathError;
+use crate::{Exceeded, Limit, Limits, TreePath};
 
-/// The longest extended header or GNU long name that is read, in bytes. Engines write a few hundred; the longest
-/// that Linux could need is a path, a link and the extended attributes of one file (64 KiB each, few in practice).
-const LONGEST_EXTENSION: u64 = 1 << 20;
+/// The longest value of an extended attribute that Linux takes, in bytes.
+const LONGEST_XATTR: usize = 64 << 10;
 
 /// Why a tar was refused.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +40,9 @@ pub enum TarError {
     /// An entry's name, or the target of its hard link, cannot be a path.
     #[error("the archive has an entry whose name cannot be used")]
     Path(#[from] PathError),
+    /// It is more than is taken.
+    #[error("the archive is more than is taken of one")]
+    Beyond(#[from] Exceeded),
     /// An entry uses what is not supported.
     #[error("the archive's entry {path} is {what}")]
     Unsupported {
@@ -58,6 +60,8 @@ pub struct TarReader<R> {
     left: u64,
     padding: u64,
     current: TreePath,
+    limits: Limits,
+    entries: u64,
 }
 
 /// What extended headers said about the next entry.
@@ -71,6 +75,8 @@ struct Extension {
     mtime: Option<i64>,
     xattrs: Vec<Xattr>,
     sparse: bool,
+    /// How many bytes said so.
+    length: u64,
 }
 
 impl<R: Read> TarReader<R> {
@@ -81,7 +87,8 @@ impl<R: Read> TarReader<R> {
 
     /// A reader of an archive's later part: `stream` starts with a header, before which `at` bytes were.
     pub fn at(stream: R, at: u64) -> Self {
-        TarReader { stream, at, left: 0, padding: 0, current: TreePath::root() }
+        let limits = Limits::default();
+        TarReader { stream, at, left: 0, padding: 0, current: TreePath::root(), limits, entries: 0 }
     }
 
     /// How many bytes of the archive were read.
@@ -94,6 +101,12 @@ impl<R: Read> TarReader<R> {
         self.left
     }
 
+    /// The same with these bounds instead of the usual ones.
+    #[must_use]
+    pub fn within(self, limits: &Limits) -> Self {
+        TarReader { limits: *limits, ..self }
+    }
+
     /// The next entry, after skipping what was not read of the last; `None` at the end of the archive, whatever
     /// follows it in the stream.
     ///
@@ -102,17 +115,29 @@ impl<R: Read> TarReader<R> {
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         self.skip_rest()?;
         let mut extension = Extension::default();
+        let limits = self.limits;
         loop {
             let start = self.at;
             let Some(header) = self.header()? else { return Ok(None) };
             let broken = |why: String| TarError::Broken { at: start, why };
-            let size = header.entry_size().map_err(|_| broken("its size is no number".to_owned()))?;
-            match header.entry_type() {
-                EntryType::XHeader => read_pax(&self.extension(size)?, &mut extension).map_err(broken)?,
-                EntryType::XGlobalHeader => refuse_global(&self.extension(size)?).map_err(broken)?,
-                EntryType::GNULongName => extension.path = Some(until_nul(&self.extension(size)?).to_vec()),
-                EntryType::GNULongLink => extension.link = Some(until_nul(&self.extension(size)?).to_vec()),
-                kind => return self.entry(&header, kind, size, extension, start).map(Some),
+            let size = size_of(&header).ok_or_else(|| broken("its size is no number".to_owned()))?;
+            let kind = header.entry_type();
+            if !(kind.is_pax_global_extensions()
+                || kind.is_pax_local_extensions()
+                || kind.is_gnu_longname()
+                || kind.is_gnu_longlink())
+            {
+                return self.entry(&header, kind, size, extension, start).map(Some);
+            }
+            // All headers of an entry together: they may be many.
+            extension.length = extension.length.saturating_add(size.max(512));
+            limits.check(Limit::Header, extension.length)?;
+            let body = self.extension(size)?;
+            match kind {
+                EntryType::XGlobalHeader => refuse_global(&body).map_err(broken)?,
+                EntryType::GNULongName => extension.path = Some(until_nul(&body).to_vec()),
+                EntryType::GNULongLink => extension.link = Some(until_nul(&body).to_vec()),
+                _ => read_pax(&body, &mut extension).map_err(broken)?,
             }
         }
     }
@@ -137,6 +162,10 @@ impl<R: Read> TarReader<R> {
         let broken = |why: &str| TarError::Broken { at: start, why: why.to_owned() };
         let name = extension.path.take().unwrap_or_else(|| header.path_bytes().into_owned());
         let path = TreePath::parse(&name)?;
+        path.check_names()?;
+        self.limits.check(Limit::Depth, path.components().count() as u64)?;
+        self.entries += 1;
+        self.limits.check(Limit::Entries, self.entries)?;
         let size = extension.size.unwrap_or(size);
         let link = extension.link.take().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
         let link = || link.filter(|link| !link.is_empty()).ok_or_else(|| broken("a link has no target"));
@@ -202,19 +231,19 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    /// The body of an extended header.
+    /// The body of an extended header. Memory is taken as bytes arrive: whoever raised the limit may be told a lie too.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
-        if size > LONGEST_EXTENSION {
-            let why =
-                format!("an extended header of {size} bytes is longer than the {LONGEST_EXTENSION} that are read");
-            return Err(TarError::Broken { at: self.at, why });
+        let cut = || TarError::Cut { what: "an extended header".to_owned() };
+        let padded = size.checked_next_multiple_of(512).ok_or_else(cut)?;
+        let mut body = Vec::new();
+        let mut block = [0; 512];
+        for _ in 0..padded / 512 {
+            if self.fill(&mut block)? < block.len() {
+                return Err(cut());
+            }
+            body.extend_from_slice(&block);
         }
-        let padded = usize::try_from(size.next_multiple_of(512)).expect("bounded above");
-        let mut body = vec![0; padded];
-        if self.fill(&mut body)? < padded {
-            return Err(TarError::Cut { what: "an extended header".to_owned() });
-        }
-        body.truncate(usize::try_from(size).expect("bounded above"));
+        body.truncate(usize::try_from(size).unwrap_or(usize::MAX));
         Ok(body)
     }
 
@@ -270,6 +299,18 @@ impl<R: Read> TarReader<R> {
             _ => Err(TarError::Cut { what: format!("{}", self.current) }),
         }
     }
+}
+
+/// The size that a header says: octal digits, or a number in base 256, which may not be negative.
+fn size_of(header: &Header) -> Option<u64> {
+    let field = &header.as_bytes()[124..136];
+    match field[0] {
+        // Eleven bytes and seven bits hold more than 64 bits do.
+        0x80 if field[1..4] == [0; 3] => Some(u64::from_be_bytes(field[4..].try_into().ok()?)),
+        first if first & 0x80 != 0 => None,
+        _ => header.entry_size().ok(),
+    }
+    .filter(|&size| i64::try_from(size).is_ok())
 }
 
 /// Whether `block` is the first block of a tar that has any entry.
@@ -338,20 +379,29 @@ fn read_pax(body: &[u8], into: &mut Extension) -> Result<(), String> {
         match key {
             b"path" => into.path = Some(value.to_vec()),
             b"linkpath" => into.link = Some(value.to_vec()),
-            b"size" => into.size = Some(number()?),
+            b"size" => {
+                let size = number()?;
+                i64::try_from(size).map_err(|_| "pax `size` is larger than any file")?;
+                into.size = Some(size);
+            }
             b"uid" => into.uid = Some(number()?),
             b"gid" => into.gid = Some(number()?),
             b"mtime" => into.mtime = Some(whole_seconds(value)),
             key if key.starts_with(b"GNU.sparse.") => into.sparse = true,
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    into.xattrs.retain(|(old, _)| old != name);
+                    if name.is_empty() || name.len() > 255 || name.contains(&0) || value.len() > LONGEST_XATTR {
+                        return Err("an extended attribute is longer than Linux takes".to_owned());
+                    }
                     into.xattrs.push((name.to_vec(), value.to_vec()));
                 }
             }
         }
     }
-    into.xattrs.sort();
+    // The last one of a name counts.
+    into.xattrs.reverse();
+    into.xattrs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    into.xattrs.dedup_by(|(next, _), (kept, _)| next == kept);
     Ok(())
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Limit;
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
@@ -81,6 +82,35 @@ fn no_bytes_panic() {
 }
 
 #[test]
+fn more_than_is_taken_is_refused() {
+    let deep = entry(&"d/".repeat(5), EntryKind::Dir);
+    let bytes = pack(&[(entry("a", EntryKind::Dir), b""), (deep, b""), (entry("b", EntryKind::Dir), b"")]);
+    for (text, found) in
+        [("entries=2", Some(Limit::Entries)), ("depth=4", Some(Limit::Depth)), ("entries=3,depth=5", None)]
+    {
+        let mut reader = TarReader::new(bytes.as_slice()).within(&text.parse().unwrap());
+        let ended = loop {
+            match reader.next_entry() {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(TarError::Beyond(exceeded)) => break Some(exceeded.limit),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        assert_eq!(ended, found, "{text}");
+    }
+}
+
+#[test]
+fn the_last_attribute_of_a_name_counts() {
+    let mut one = entry("f", EntryKind::File { size: 0 });
+    one.xattrs = [("user.b", "1"), ("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into())).to_vec();
+    let (read, _) = read_all(&pack(&[(one, b"")])).unwrap().remove(0);
+    let wanted: [Xattr; 2] = [("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into()));
+    assert_eq!(read.xattrs, wanted);
+}
+
+#[test]
 fn what_follows_the_end_is_not_applied() {
     let one = pack(&[(entry("a", EntryKind::Dir), b"")]);
     let two = pack(&[(entry("b", EntryKind::Dir), b"")]);
@@ -109,6 +139,8 @@ fn hostile_headers_are_refused() {
         (b'x', b"22 GNU.sparse.major=1\n", "sparse"),
         (b'g', b"10 path=x\n", "global"),
         (b'x', b"18 uid=4294967295\n", "larger than Linux"),
+        (b'x', b"28 size=9223372036854775808\n", "larger than any file"),
+        (b'x', b"18 SCHILY.xattr.=\n", "attribute is longer"),
     ] {
         let error = read_all(&with_pax(kind, body)).unwrap_err().to_string();
         assert!(error.contains(want), "{}: {error}", body.escape_ascii());
@@ -118,6 +150,13 @@ fn hostile_headers_are_refused() {
     let mut header = tar::Header::from_byte_slice(&huge[..512]).clone();
     header.set_cksum();
     huge[..512].copy_from_slice(header.as_bytes());
-    assert!(read_all(&huge).unwrap_err().to_string().contains("longer than"));
+    let exceeded = |error: TarError| match error {
+        TarError::Beyond(exceeded) => exceeded.limit,
+        other => panic!("{other}"),
+    };
+    assert_eq!(exceeded(read_all(&huge).unwrap_err()), Limit::Header);
+    // Many headers of one entry count together.
+    let many = [with_pax(b'x', &[b'9'; 0])[..512].to_vec(), with_pax(b'L', &[b'n'; 300])[..1024].to_vec()].concat();
+    assert_eq!(exceeded(read_all(&many.repeat(1500)).unwrap_err()), Limit::Header);
     assert!(read_all(&[b'x'; 2000]).unwrap_err().to_string().contains("not a tar"));
 }

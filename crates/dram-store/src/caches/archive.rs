@@ -18,7 +18,7 @@ use super::{About, CacheName, Caches, LARGEST_ABOUT, TakenCache, read_about};
 use crate::compress::{Compression, Unpacked, Zstd};
 use crate::layers::content;
 use crate::scan::{Found, scan};
-use crate::unpack::{Meaning, unpack};
+use crate::unpack::{How, Meaning, unpack};
 use crate::{Dir, FileKind, StoreError};
 
 const LIST: &str = "dram-caches.json";
@@ -159,9 +159,10 @@ impl Caches<'_> {
     }
 
     fn import_by(self, place: &Path, stream: Box<dyn Read>, what: &str) -> Result<Vec<Imported>, ArchiveError> {
-        let mut plain = Unpacked::new(stream).map_err(StoreError::io("read", Path::new(what)))?;
+        let limits = self.store.limits();
+        let mut plain = Unpacked::new(stream, limits).map_err(StoreError::io("read", Path::new(what)))?;
         let dir = Dir::open_layer(place)?;
-        unpack(&mut plain, &dir, Meaning::Archive, what)?;
+        unpack(&mut plain, &dir, How { meaning: Meaning::Archive, limits, what })?;
         let list = read_list(&dir, what)?;
         let mut ready = Vec::new();
         for (number, listed) in list.caches.iter().enumerate() {

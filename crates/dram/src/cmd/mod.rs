@@ -32,7 +32,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Release(args) = cli.command {
         return release::release(&args).map(|()| ExitCode::SUCCESS);
     }
-    let ambient = Ambient::enter(cli.store);
+    let ambient = Ambient::enter(cli.store, &cli.limit)?;
     let done = match cli.command {
         Command::Build(args) => match build::Call::of(&args)? {
             Some(call) => return build::call(&ambient, &args, call),

@@ -182,7 +182,7 @@ fn known(
     contexts: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, ImageConfig>, Failure> {
     let mut found = BTreeMap::new();
-    let Some(store) = ambient.store().ok().filter(|root| root.exists()).and_then(|root| Store::open(root).ok()) else {
+    let Some(store) = ambient.store().ok().filter(|at| at.root.exists()).and_then(|at| Store::open(at).ok()) else {
         return Ok(found);
     };
     for need in needs {

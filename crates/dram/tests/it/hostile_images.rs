@@ -1,0 +1,1 @@
+//! Layouts and archives whose documents are made to hurt.

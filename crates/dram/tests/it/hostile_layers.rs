@@ -1,0 +1,602 @@
+//! Layers made to hurt: each is refused in words, or becomes what its tar says, in bounded time and memory, and touches
+//! nothing of the machine.
+
+use std::fs;
+
+use crate::foreign::{Layout, Part, Range, digest, dir, file, hard_link, long, node, pax, symlink, tar, through};
+use crate::support::{Context, tool};
+
+/// The parts as one layer over the base image.
+fn layer(parts: impl IntoIterator<Item = Part>) -> Layout {
+    Layout::over_base([tar(parts)])
+}
+
+/// Two layers over the base image.
+fn layers(first: impl IntoIterator<Item = Part>, second: impl IntoIterator<Item = Part>) -> Layout {
+    Layout::over_base([tar(first), tar(second)])
+}
+
+#[test]
+fn names_that_climb_or_are_no_names_are_refused() {
+    let range = Range::new();
+    let up = format!("..{}/new", "/..".repeat(20));
+    let up_to = |name: &str| format!("{up}/..{}/{name}", range.target());
+    for (what, layout, words) in [
+        ("../ in a name", layer([file("../new", "x")]), "climbs out"),
+        ("../ in the middle", layer([dir("a"), file("a/../../new", "x")]), "climbs out"),
+        ("../ to the target", layer([long(b'L', up_to("new")), file("x", "x")]), "climbs out"),
+        ("a hard link out", layer([hard_link("own", "../../etc/passwd")]), "climbs out"),
+        ("a/x/../d", layer([file("a/x/../d", "x")]), "climbs out"),
+        ("a whiteout of `..`", layer([file(".wh...", "")]), "a whiteout must name what it hides"),
+        ("a whiteout of `.`", layer([file(".wh..", "")]), "a whiteout must name what it hides"),
+        ("a whiteout of nothing", layer([file("tmp/.wh.", "")]), "a whiteout must name what it hides"),
+        ("NUL in a pax path", layer([pax(b'x', &[("path", b"a\0b")]), file("x", "x")]), "NUL byte"),
+        ("NUL in a pax link", layer([pax(b'x', &[("linkpath", b"a\0b")]), symlink("x", "y")]), "NUL byte"),
+        ("6000 bytes", layer([long(b'L', "a/".repeat(3000)), file("x", "x")]), "6000 bytes"),
+        ("a name of 256 bytes", layer([long(b'L', "n".repeat(256)), file("x", "x")]), "256 bytes"),
+        ("a global path", layer([pax(b'g', &[("path", b"etc/passwd")]), file("x", "x")]), "global header"),
+    ] {
+        range.refuses(what, &layout, words);
+    }
+}
+
+#[test]
+fn names_of_every_form_arrive_where_they_lead() {
+    let range = Range::new();
+    let long_name = "n".repeat(255);
+    for (what, layout, script, wanted) in [
+        (
+            "an absolute path",
+            layer([file(range.target_file(), "inside")]),
+            format!("cat {}", range.target_file()),
+            "inside",
+        ),
+        (
+            "forms of a name",
+            layer([file("./a", "1"), file("b//c", "2"), file("d/./e", "3"), dir("./"), file("/f", "4")]),
+            "cat /a /b/c /d/e /f".to_owned(),
+            "1234",
+        ),
+        ("255 bytes", layer([long(b'L', &long_name), file("x", "long")]), format!("cat /{long_name}"), "long"),
+        ("a NUL ends a long name", layer([long(b'L', "a\0/../../../b"), file("x", "cut")]), "cat /a".to_owned(), "cut"),
+        (
+            "a pax header between a long name and its entry",
+            layer([long(b'L', "long"), pax(b'x', &[("mtime", b"5")]), file("x", "both")]),
+            "cat /long; stat -c %Y /long".to_owned(),
+            "both5",
+        ),
+        (
+            "odd bytes",
+            layer([dir("o"), file("o/\u{1b}[31m\"'\n", "1"), file(b"o/\xff\xfe".as_slice(), "2")]),
+            "cat /o/*; ls /o | wc -c".to_owned(),
+            "1212",
+        ),
+    ] {
+        range.prints(what, &layout, &script, wanted);
+    }
+}
+
+#[test]
+fn links_lead_nowhere_but_inside() {
+    let range = Range::new();
+    let (target, target_file) = (range.target(), range.target_file());
+    let up = format!("../../../../../../../../../..{target}");
+    let root = "/".to_owned();
+    for (what, layout, script, wanted) in [
+        (
+            "a symbolic link and a write through it",
+            layer([dir(&target), symlink("x", &target), file("x/new", "in")]),
+            format!("cat {target}/new"),
+            "in",
+        ),
+        (
+            "through an upper layer: the directory stands in the link's place",
+            layers([symlink("x", &target)], [file("x/new", "in")]),
+            "cat /x/new; test -L /x || echo ' dir'".to_owned(),
+            "in dir",
+        ),
+        (
+            "a chain of relative links",
+            layer([
+                dir(&target),
+                symlink("a", ".."),
+                symlink("b", "a/.."),
+                symlink("c", format!("b/{up}")),
+                file("c/new", "in"),
+            ]),
+            format!("cat {target}/new"),
+            "in",
+        ),
+        (
+            "a hard link through a linked parent",
+            layer([symlink("x", "etc"), file("etc/own", "own"), hard_link("h", "x/own")]),
+            "cat /h".to_owned(),
+            "own",
+        ),
+        (
+            "a hard link to a symbolic link, then a file of the link's name",
+            layer([symlink("l", &target_file), hard_link("h", "l"), file("h", "new"), file("l", "too")]),
+            "cat /h /l".to_owned(),
+            "newtoo",
+        ),
+        (
+            "a whiteout through a linked directory",
+            layers([symlink("x", &target)], [file("x/.wh.file", "")]),
+            "cat /x/file 2>/dev/null || echo gone".to_owned(),
+            "gone",
+        ),
+        (
+            "the same in one layer",
+            layer([dir(&target), symlink("x", &target), file("x/.wh.file", "")]),
+            format!("cat {target}/file 2>/dev/null || echo gone"),
+            "gone",
+        ),
+        (
+            "an opaque mark through a linked directory",
+            layer([dir(&target), symlink("x", &target), file("x/.wh..wh..opq", "")]),
+            format!("ls -A {target}"),
+            "",
+        ),
+        (
+            "a link, then a directory of its name",
+            layer([symlink("x", &target), dir("x").mode(0o777), file("x/f", "f")]),
+            "cat /x/f; stat -c %a /x".to_owned(),
+            "f777",
+        ),
+        (
+            "a directory with files, then a link of its name",
+            layer([dir("x").mode(0o777), file("x/f", "f"), symlink("x", &target)]),
+            "readlink /x".to_owned(),
+            &target,
+        ),
+        (
+            "the root as a link's target",
+            layer([symlink("up", &root), file("up/new", "in")]),
+            "cat /new".to_owned(),
+            "in",
+        ),
+        (
+            "a symbolic link with data",
+            layer([symlink("x", "y").data("data that is no entry"), file("z", "z")]),
+            "readlink /x; cat /z".to_owned(),
+            "y\nz",
+        ),
+    ] {
+        range.prints(what, &layout, &script, wanted);
+    }
+    for (what, layout, words) in [
+        ("the root as a link", layer([symlink(".", &target), file("new", "x")]), "the root of a layer is a directory"),
+        (
+            "a write through a link to nothing",
+            layer([symlink("x", &target), file("x/new", "x")]),
+            "/x/new: what should be a directory",
+        ),
+        (
+            "a loop, and a file through it",
+            layer([symlink("a", "b"), symlink("b", "a"), file("a/f", "x")]),
+            "/a/f: what should be a directory",
+        ),
+        ("a hard link to nothing", layer([hard_link("h", "missing")]), "hard link to what does not exist"),
+        ("a hard link below nothing", layer([hard_link("h", "no/where")]), "hard link to what does not exist"),
+        ("a hard link to a directory", layer([dir("d"), hard_link("h", "d")]), "hard link to a directory"),
+        ("a hard link to the root", layer([hard_link("h", "/")]), "hard link to a directory"),
+        ("a link to nothing at all", layer([symlink("x", "")]), "a link has no target"),
+    ] {
+        range.refuses(what, &layout, words);
+    }
+}
+
+#[test]
+fn headers_that_lie_are_refused() {
+    let range = Range::new();
+    let cut = tar([file("a", &"x".repeat(5000))]);
+    let long_data = [tar([file("a", "x")]), vec![b'x'; 700]].concat();
+    let mut wrong_sum = tar([file("a", "x")]);
+    wrong_sum[148] ^= 1;
+    for (what, layout, words) in [
+        (
+            "8 GiB of pax",
+            layer([pax(b'x', &[]).field(124, b"77777777777\0"), file("x", "x")]),
+            "an extended header in it has more than 1048576 bytes",
+        ),
+        (
+            "a name of 8 GiB",
+            layer([long(b'L', "a").field(124, b"77777777777\0"), file("x", "x")]),
+            "an extended header in it has more than 1048576 bytes",
+        ),
+        ("a negative size in base 256", layer([file("x", "x").field(124, &[0xff; 12])]), "its size is no number"),
+        (
+            "a size of 2^70",
+            layer([file("x", "x").field(124, &[0x80, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0])]),
+            "its size is no number",
+        ),
+        (
+            "a size of 2^63",
+            layer([file("x", "x").field(124, &[0x80, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0])]),
+            "its size is no number",
+        ),
+        ("a negative pax size", layer([pax(b'x', &[("size", b"-1")]), file("x", "x")]), "pax `size`"),
+        ("a checksum that is wrong", Layout::over_base([wrong_sum]), "not a tar"),
+        ("cut in a file", Layout::over_base([cut[..3000].to_vec()]), "ends in the middle of /a"),
+        ("cut in a header", Layout::over_base([cut[..300].to_vec()]), "ends in the middle"),
+        ("no tar", Layout::over_base([b"no tar".repeat(1000)]), "not a tar"),
+        (
+            "a wrong sum behind an entry",
+            Layout::over_base([[&tar([file("a", "x")])[..1024], &[7; 512]].concat()]),
+            "checksum",
+        ),
+        ("uid -1", layer([pax(b'x', &[("uid", b"-1")]), file("x", "x")]), "pax `uid`"),
+        ("uid 2^40", layer([pax(b'x', &[("uid", b"1099511627776")]), file("x", "x")]), "larger than Linux"),
+        ("uid 2^32-1", layer([pax(b'x', &[("uid", b"4294967295")]), file("x", "x")]), "larger than Linux"),
+        ("gid 2^40 in base 256", layer([file("x", "x").field(116, &[0x80, 0, 1, 0, 0, 0, 0, 0])]), "larger than Linux"),
+        (
+            "a sparse file of pax 1.0: 1 GiB, and one byte of it",
+            layer([
+                pax(
+                    b'x',
+                    &[
+                        ("GNU.sparse.major", b"1"),
+                        ("GNU.sparse.minor", b"0"),
+                        ("GNU.sparse.name", b"hole"),
+                        ("GNU.sparse.realsize", b"1073741824"),
+                    ],
+                ),
+                file("GNUSparseFile.0/hole", &format!("1\n1073741823\n1\n{:\0<498}x", "")),
+            ]),
+            "sparse",
+        ),
+        ("an old sparse file", layer([Part::new(b'S', "hole").data("x")]), "sparse"),
+        ("a kind that is none", layer([Part::new(b'Z', "x")]), "no file system"),
+    ] {
+        range.refuses(what, &layout, words);
+    }
+    // Behind the end there may be anything: nothing of it is read as an entry.
+    let second = [tar([file("one", "1")]), tar([file("two", "2")])].concat();
+    let both = "cat /one; ls /two 2>/dev/null | wc -l";
+    range.prints("garbage after the end", &Layout::over_base([long_data]), "cat /a", "x");
+    range.prints("a second archive after the end", &Layout::over_base([second]), both, "10");
+}
+
+#[test]
+fn what_two_headers_say_has_one_meaning() {
+    let range = Range::new();
+    // The file is as long as pax says; what is in it is data, though it looks like an entry.
+    let nested = tar([file("nested", "must not be")]);
+    let size = nested.len().to_string();
+    let smuggled = [
+        pax(b'x', &[("size", size.as_bytes())]).blocks(),
+        file("outer", "").blocks(),
+        nested.clone(),
+        tar([file("after", "after")]),
+    ];
+    let script = "wc -c < /outer; cat /after; ls /nested 2>/dev/null | wc -l";
+    let wanted = format!("{size}\nafter0");
+    range.prints("a size of pax over one of 0", &Layout::over_base([smuggled.concat()]), script, &wanted);
+    let nested_in_dir = [dir("d").size(nested.len()).blocks(), nested, tar([file("after", "after")])];
+    let script = "ls -A /d | wc -l; cat /after; ls /nested 2>/dev/null | wc -l";
+    range.prints("a directory with data", &Layout::over_base([nested_in_dir.concat()]), script, "0\nafter0");
+    let again = layer([file("a", "1"), dir("a"), file("a/b", "2"), file("a", "3")]);
+    range.prints("a file, a directory, a file", &again, "cat /a", "3");
+    let through_file = layer([file("a", "1"), file("a/b", "2")]);
+    let done = range.run(&through_file, "cat /a/b");
+    assert!(done.code != 0 && done.stderr.contains("/a/b: what should be a directory"), "{done}");
+}
+
+#[test]
+fn special_files_and_numbers_are_what_the_tar_says() {
+    let range = Range::new();
+    for (what, layout, script, wanted) in [
+        ("a pipe", layer([Part::new(b'6', "pipe")]), "test -p /pipe && echo yes", "yes"),
+        ("setuid", layer([file("su", "x").mode(0o4755)]), "stat -c %a /su", "4755"),
+        ("sticky and all", layer([dir("all").mode(0o7777)]), "stat -c %a /all", "7777"),
+        ("a device", layer([node(b'3', "null", 1, 3)]), "test -c /null && stat -c %t:%T /null", "1:3"),
+        ("a disk", layer([node(b'4', "disk", 7, 200)]), "test -b /disk && stat -c %t:%T /disk", "7:c8"),
+        ("uid 2^31", layer([pax(b'x', &[("uid", b"2147483648")]), file("x", "x")]), "stat -c %u /x", "2147483648"),
+        (
+            "times",
+            layer([
+                pax(b'x', &[("mtime", b"-5.5")]),
+                file("a", ""),
+                pax(b'x', &[("mtime", b"100000000000")]),
+                file("b", ""),
+                pax(b'x', &[("mtime", b"7.123456789")]),
+                file("c", ""),
+            ]),
+            "stat -c %Y /a /c; stat -c %Y /b >/dev/null && echo some",
+            "-6\n7\nsome",
+        ),
+        ("a remark for all", layer([pax(b'g', &[("comment", b"0123")]), file("x", "x")]), "cat /x", "x"),
+        (
+            "a whiteout, then a directory of that name: nothing of below is in it",
+            layer([file("usr/share/.wh.base", ""), dir("usr/share/base"), file("usr/share/base/new", "n")]),
+            "ls /usr/share/base",
+            "new",
+        ),
+        (
+            "the same with a directory that no entry makes",
+            layer([file("usr/share/.wh.base", ""), file("usr/share/base/new", "n")]),
+            "ls /usr/share/base",
+            "new",
+        ),
+        (
+            "a whiteout after a directory of that name hides what is below only",
+            layer([dir("usr/share/base"), file("usr/share/base/new", "n"), file("usr/share/.wh.base", "")]),
+            "ls /usr/share/base",
+            "new",
+        ),
+        (
+            "a whiteout after a file of that name",
+            layer([file("usr/share/base", "n"), file("usr/share/.wh.base", "")]),
+            "cat /usr/share/base",
+            "n",
+        ),
+        (
+            "opaque",
+            layer([file("usr/share/base/new", "n"), file("usr/share/base/.wh..wh..opq", "")]),
+            "ls /usr/share/base",
+            "new",
+        ),
+        ("aufs's own marks", layer([file(".wh..wh.plnk", ""), dir(".wh..wh.orph")]), "ls -A / | grep -c wh", "0"),
+    ] {
+        let done = range.run(&layout, script);
+        assert_eq!(done.stdout.trim_end(), wanted, "{what}\n{done}");
+    }
+    let over_passwd = layer([node(b'3', "etc/passwd", 0, 0)]);
+    range.refuses("a mark of overlayfs", &over_passwd, "overlayfs's mark");
+}
+
+#[test]
+fn attributes_are_kept_or_dropped_but_never_obeyed() {
+    let range = Range::new();
+    let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let opaque: &[u8] = b"y";
+    let all: [(&str, &[u8]); 9] = [
+        ("SCHILY.xattr.security.capability", capability),
+        ("SCHILY.xattr.user.kept", b"yes"),
+        ("SCHILY.xattr.trusted.overlay.opaque", opaque),
+        ("SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.user.overlay.opaque", opaque),
+        ("SCHILY.xattr.user.overlay.redirect", b"/etc"),
+        ("SCHILY.xattr.trusted.other", b"x"),
+        ("SCHILY.xattr.security.selinux", b"system_u:object_r:etc_t:s0\0"),
+        ("SCHILY.xattr.user.dram.owner", b"5:5"),
+    ];
+    let parts = [pax(b'x', &all[..2]), file("cap", "x"), pax(b'x', &all[1..]), dir("usr/share/base")];
+    let layout = layer(parts);
+    range.prints("overlay's attributes", &layout, "ls /usr/share/base", "deep\none\ntwo\ntwo-again");
+    range.load(&layout);
+    let dirs = fs::read_dir(range.store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
+    let unpacked = dirs.into_iter().find(|dir| dir.join("cap").exists()).unwrap();
+    let script = "import os, sys; print(*sorted(os.listxattr(sys.argv[1])))";
+    let attributes = |path: &str| tool("python3").args(["-c", script]).arg(unpacked.join(path)).ok().stdout;
+    assert_eq!(attributes("cap"), "security.capability user.kept\n");
+    assert_eq!(attributes("usr/share/base"), "user.kept\n");
+}
+
+#[test]
+fn compressed_streams_are_read_to_their_ends() {
+    let range = Range::new();
+    let plain = tar([file("a", &"x".repeat(100_000)), file("b", "b")]);
+    let packed = through("gzip", &["-nc"], &plain);
+    let (half, rest) = plain.split_at(50_000);
+    let members = [through("gzip", &["-nc"], half), through("gzip", &["-nc"], rest)].concat();
+    let mut wrong_sum = packed.clone();
+    let at = wrong_sum.len() - 6;
+    wrong_sum[at] ^= 0xff;
+    let id = digest(&plain);
+    let over = |blob: Vec<u8>| Layout::over_base([]).blob(blob, &id);
+    for (what, blob) in [("gzip", packed.clone()), ("members", members), ("zstd", through("zstd", &["-qc"], &plain))] {
+        range.prints(what, &over(blob), "wc -c < /a; cat /b", "100000\nb");
+    }
+    for (what, blob) in [
+        ("a wrong CRC", wrong_sum),
+        ("no trailer", packed[..packed.len() - 8].to_vec()),
+        ("half", packed[..packed.len() / 2].to_vec()),
+    ] {
+        range.refuses(what, &over(blob), "cannot read the archive");
+    }
+    range.refuses("another diff_id", &Layout::over_base([]).blob(plain, &digest(b"other")), "configuration says");
+}
+
+#[test]
+fn images_whose_places_are_traps() {
+    let range = Range::new();
+    let (target, target_file) = (range.target(), range.target_file());
+    let whole = |parts: Vec<Part>| layer(parts);
+    for (what, layout, script, wanted) in [
+        (
+            "/dev is a link out",
+            whole(vec![file(".wh.dev", ""), symlink("dev", &target)]),
+            "echo x > /dev/new; true",
+            None,
+        ),
+        (
+            "/proc and /sys are links",
+            whole(vec![file(".wh.proc", ""), symlink("proc", "/etc"), file(".wh.sys", ""), symlink("sys", &target)]),
+            "true",
+            None,
+        ),
+        ("/etc/passwd is a pipe", whole(vec![Part::new(b'6', "etc/passwd")]), "echo ran", None),
+        ("/etc/passwd is a link out", whole(vec![symlink("etc/passwd", &target_file)]), "echo ran", Some("ran")),
+        ("/etc is a link out", whole(vec![file(".wh.etc", ""), symlink("etc", &target)]), "echo ran", None),
+        (
+            "/etc/hosts is a link out",
+            whole(vec![symlink("etc/hosts", &target_file)]),
+            "echo ran > /etc/hosts; echo ran",
+            Some("ran"),
+        ),
+        ("/etc/passwd of one line of 64 MiB", whole(vec![file("etc/passwd", &"x".repeat(64 << 20))]), "echo ran", None),
+    ] {
+        let done = range.run(&layout, script);
+        if let Some(wanted) = wanted {
+            assert_eq!(done.stdout.trim_end(), wanted, "{what}\n{done}");
+        }
+    }
+    let dir_link = layer([symlink("way", &target)]).config({
+        let target = target.clone();
+        move |config| config["config"]["WorkingDir"] = format!("/way/../way/{target}/new").into()
+    });
+    range.run(&dir_link, "pwd; touch here");
+    let volume =
+        layer([]).config(|config| config["config"]["Volumes"] = serde_json::json!({"/../../../etc": {}, "../x": {}}));
+    range.prints("volumes that climb", &volume, "cat /etc/base.conf", "setting=1");
+    for user in ["4294967296", "2147483648", "-1", "0:4294967296"] {
+        let layout = layer([]).config(move |config| config["config"]["User"] = user.into());
+        range.refuses(user, &layout, user.rsplit(':').next().unwrap());
+    }
+}
+
+#[test]
+fn a_build_upon_hostile_layers_is_bounded_too() {
+    let range = Range::new();
+    let layout = layer([symlink("way", range.target()), Part::new(b'6', "pipe"), symlink("loop", "loop")]);
+    assert_eq!(range.load(&layout).code, 0);
+    for step in [
+        "COPY f /way/new",
+        "ADD f /way/",
+        "WORKDIR /way/new",
+        "COPY --from=hostile /pipe /copy",
+        "COPY --from=hostile /way/file /copy",
+        "COPY f /loop/f",
+        "RUN --mount=type=bind,from=hostile,source=/way,target=/m cat /m/file",
+        "RUN --mount=type=cache,target=/way/cache touch /way/cache/x",
+    ] {
+        let context = Context::new(&format!("FROM hostile\n{step}\n")).file("f", "f");
+        let done = range.dram(["build", "--progress", "plain", "-t", "demo"], context.path());
+        drop(done);
+    }
+}
+
+#[test]
+fn many_layers() {
+    let range = Range::new();
+    let many = |count: usize| {
+        Layout::over_base((0..count).map(|n| tar([file(format!("f{n}"), "x"), file("last", &n.to_string())])))
+    };
+    range.prints("200 layers", &many(199), "cat /last; ls / | grep -c ^f", "198199");
+}
+
+#[test]
+fn directories_that_no_entry_makes_take_after_those_below() {
+    let range = Range::new();
+    let over = |parts: Vec<Part>| layers(below_parts(), parts);
+    let stat = "stat -c '%a %u' /t /t/deep; ls /t /t/deep";
+    range.prints(
+        "two of them",
+        &over(vec![file("t/deep/new", "n")]),
+        stat,
+        "1777 7\n700 0\n/t:\ndeep\n\n/t/deep:\nnew",
+    );
+    range.prints(
+        "one that an entry makes after all",
+        &over(vec![file("t/new", "n"), dir("t").mode(0o750)]),
+        "stat -c '%a %u' /t",
+        "750 0",
+    );
+    range.prints(
+        "one that is hidden",
+        &over(vec![file(".wh.t", ""), file("t/new", "n")]),
+        "stat -c '%a %u' /t; ls /t",
+        "755 0\nnew",
+    );
+    range.prints(
+        "in the place of a link",
+        &over(vec![file("lib/new", "n")]),
+        "stat -c %a /lib; ls /lib /usr/lib",
+        "711\n/lib:\nnew\n\n/usr/lib:\nold",
+    );
+    // The same layer over another image is another layer, and that image's directories are as they were.
+    let upper = tar([file("t/new", "n")]);
+    let one = Layout::over_base([tar([dir("t").mode(0o1777)]), upper.clone()]);
+    let other = Layout::over_base([tar([dir("t").mode(0o700)]), upper.clone()]);
+    let none = Layout::over_base([upper]);
+    for (layout, wanted) in [(&one, "1777"), (&other, "700"), (&none, "755"), (&one, "1777")] {
+        range.prints("another base", layout, "stat -c %a /t; test -f /t/new", wanted);
+    }
+    range.store.dram(["prune", "--all"]).ok();
+    range.prints("after a prune", &other, "stat -c %a /t", "700");
+}
+
+/// A layer for others to lie over.
+fn below_parts() -> [Part; 5] {
+    [
+        dir("t").mode(0o1777).field(108, b"0000007\0"),
+        dir("t/deep").mode(0o700),
+        dir("usr/lib").mode(0o711),
+        symlink("lib", "usr/lib"),
+        file("usr/lib/old", "o"),
+    ]
+}
+
+#[test]
+fn more_than_the_limits_take_is_refused_with_the_way_to_raise_them() {
+    let range = Range::new();
+    let many = layer((0..200).map(|n| file(format!("f{n}"), "")));
+    let deep = layer([long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")]);
+    let long_attribute = layer([pax(b'x', &[("SCHILY.xattr.user.a", &[7; 3000])]), file("x", "x")]);
+    let zeros = through("gzip", &["-nc"], &tar([file("zeros", &"\0".repeat(3 << 20))]));
+    let id = digest(&tar([file("zeros", &"\0".repeat(3 << 20))]));
+    let zeros = Layout::over_base([]).blob(zeros, &id);
+    for (layout, limit, words, raised) in [
+        (&deep, "", "more than 256 directories deep", "depth=2560"),
+        (&many, "entries=100", "more than 100 entries", "entries=1000"),
+        (&long_attribute, "header=2k", "more than 2048 bytes", "header=20480"),
+        (&zeros, "size=3000000", "unpacks to more than 3000000 bytes", "size=30000000"),
+    ] {
+        layout.write();
+        let load = |limit: &str| {
+            let load = range.store.dram(["load"]).arg(layout.join("")).env("DRAM_LIMITS", limit);
+            load.within("prlimit", &["--as=2147483648"])
+        };
+        load(limit).fails(1).says(words).says(&format!("--limit {raised}"));
+        let ran = range.store.dram(["images", "--json"]).ok().stdout;
+        assert_eq!(ran.trim(), "[]");
+        load(raised).ok();
+        range.store.dram(["run", "--limit", raised, "hostile", "true"]).ok();
+        range.store.dram(["rm", "hostile"]).ok();
+    }
+    for text in ["entries", "entries=x", "names=1"] {
+        range.store.dram(["images", "--limit", text]).fails(2).says("cannot limit").says("entries, depth");
+    }
+}
+
+/// A zstd frame of `head` and then `blocks` times 128 KiB of zeros, each in four bytes.
+fn bomb(head: &[u8], blocks: usize) -> Vec<u8> {
+    let block = |kind: usize, size: usize| (size << 3 | kind << 1).to_le_bytes()[..3].to_vec();
+    let magic_and_window = [0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+    let zeros = [block(1, 128 << 10), vec![0]].concat();
+    [&magic_and_window[..], &block(0, head.len()), head, &zeros.repeat(blocks), &[1, 0, 0]].concat()
+}
+
+#[test]
+fn zeros_without_end_are_not_unpacked() {
+    let range = Range::new();
+    let header = file("zeros", "").field(124, &[0x80, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0]).blocks();
+    // 64 GiB in 2 MiB.
+    let bomb = bomb(&header, 1 << 19);
+    assert!(bomb.len() < 3 << 20);
+    let layout = Layout::over_base([]).blob(bomb.clone(), &digest(b"of whatever it is"));
+    range.refuses("a layer", &layout, "more than 200 times its length");
+    let wide = layer([pax(b'x', &[("SCHILY.xattr.user.a", &[7; 60_000])]), file("wide", "x")]);
+    let done = range.run(&wide, "true");
+    assert!(done.code == 0 || done.stderr.contains("/wide: the disk does not hold"), "{done}");
+    fs::write(layout.join("bomb.tar.zst"), bomb).unwrap();
+    let import = range.store.dram(["import", "--limit", "expansion=100"]).arg(layout.join("bomb.tar.zst")).arg("x");
+    import.fails(1).says("more than 100 times its length").says("--limit expansion=1000");
+    let context = Context::new("FROM scratch\nADD bomb.tar.zst /\n");
+    fs::copy(layout.join("bomb.tar.zst"), context.join("bomb.tar.zst")).unwrap();
+    let done = range.dram(["build", "--progress", "plain"], context.path()).says("more than 200 times its length");
+    assert_eq!(done.code, 1, "{done}");
+}
+
+#[test]
+fn zeros_are_holes_on_the_disk() {
+    let range = Range::new();
+    let plain = tar([file("zeros", &("\0".repeat(48 << 20) + "end")), file("all", &"\0".repeat(16 << 20))]);
+    let layout = Layout::over_base([]).blob(through("gzip", &["-nc"], &plain), &digest(&plain));
+    let script = "wc -c < /zeros; tail -c 4 /zeros | od -An -c; wc -c < /all";
+    range.prints("zeros", &layout, script, "50331651\n  \\0   e   n   d\n16777216");
+    let kib = tool("du").arg("-sk").arg(range.store.join("layers")).ok().stdout;
+    let kib: u64 = kib.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(kib < 16 << 10, "the layers take {kib} KiB");
+}
