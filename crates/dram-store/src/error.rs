@@ -121,12 +121,9 @@ impl StoreError {
 
     /// The limit that was met, if one was.
     pub fn exceeded(&self) -> Option<&Exceeded> {
-        let inside = |error: &'_ io::Error| error.get_ref().is_some_and(|error| error.is::<Exceeded>());
         match self {
             StoreError::Tar { source: TarError::Beyond(exceeded), .. } => Some(exceeded),
-            StoreError::Tar { source: TarError::Read { source, .. }, .. } | StoreError::Io { source, .. }
-                if inside(source) =>
-            {
+            StoreError::Tar { source: TarError::Read { source, .. }, .. } | StoreError::Io { source, .. } => {
                 source.get_ref()?.downcast_ref()
             }
             _ => None,

@@ -195,7 +195,9 @@ impl Unpacker<'_> {
         // `0` is the byte after `/`.
         let below = [path, b"/"].concat()..[path, b"0"].concat();
         let gone: Vec<Vec<u8>> = self.dirs.range(below).map(|(path, _)| path.clone()).collect();
-        gone.iter().for_each(|path| drop(self.dirs.remove(path)));
+        for path in gone {
+            self.dirs.remove(&path);
+        }
     }
 
     /// Sets mode and time of directories, the deepest first, wherever a directory still is.

@@ -142,18 +142,21 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
+/// What bends a document.
+type Bend = Box<dyn Fn(&mut Value)>;
+
 /// An OCI layout in the making. Its documents are made from the bottom up; each may be bent before it is written.
 pub(crate) struct Layout {
     dir: TempDir,
     layers: Vec<(Vec<u8>, String)>,
-    bend: [Box<dyn Fn(&mut Value)>; 3],
+    bend: [Bend; 3],
 }
 
 impl Layout {
     /// An image of these plain tars, named `hostile`.
     pub(crate) fn of(layers: impl IntoIterator<Item = Vec<u8>>) -> Layout {
         let layers = layers.into_iter().map(|layer| (layer.clone(), digest(&layer)));
-        let nothing = || Box::new(|_: &mut Value| ()) as Box<dyn Fn(&mut Value)>;
+        let nothing = || Box::new(|_: &mut Value| ()) as Bend;
         Layout { dir: temp(), layers: layers.collect(), bend: [nothing(), nothing(), nothing()] }
     }
 
@@ -173,11 +176,13 @@ impl Layout {
         self
     }
 
+    #[allow(dead_code)]
     pub(crate) fn manifest(mut self, bend: impl Fn(&mut Value) + 'static) -> Layout {
         self.bend[1] = Box::new(bend);
         self
     }
 
+    #[allow(dead_code)]
     pub(crate) fn index(mut self, bend: impl Fn(&mut Value) + 'static) -> Layout {
         self.bend[2] = Box::new(bend);
         self
