@@ -206,26 +206,35 @@ class Store:
 
     def all_whole(self):
         """Every blob is what its name says, and every image has all of its blobs."""
-        blobs = self.path / "oci/blobs/sha256"
-        for blob in blobs.iterdir():
-            if not stat.S_ISREG(blob.lstat().st_mode):
-                raise Fault(f"{blob} is no file")
-            with open(blob, "rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != blob.name:
-                raise Fault(f"{blob} holds {found}, {blob.stat().st_size} bytes")
-        index = json.loads((self.path / "oci/index.json").read_text())
-        for entry in index["manifests"]:
-            self.is_there(entry)
-            manifest = json.loads((blobs / entry["digest"][7:]).read_text())
-            for part in [manifest.get("config"), *manifest.get("layers", [])]:
-                if part:
-                    self.is_there(part)
+        whole_layout(self.path / "oci")
 
-    def is_there(self, descriptor):
-        path = self.path / "oci/blobs" / descriptor["digest"].replace(":", "/")
-        if not path.is_file() or path.stat().st_size != descriptor["size"]:
-            raise Fault(f"{path} is missing or has another size than {descriptor}")
+
+def whole_layout(path):
+    """The images of a layout, when every blob is what its name says and every image has all of its blobs."""
+    for blob in (path / "blobs/sha256").iterdir():
+        # What a copy into a layout left half written has such a name, until the next copy.
+        if blob.name.startswith(".") and blob.name.endswith(".new"):
+            continue
+        if not stat.S_ISREG(blob.lstat().st_mode):
+            raise Fault(f"{blob} is no file")
+        with open(blob, "rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != blob.name:
+            raise Fault(f"{blob} holds {found}, {blob.stat().st_size} bytes")
+    images = json.loads((path / "index.json").read_text())["manifests"]
+    for image in images:
+        manifest = json.loads(blob_of(path, image).read_text())
+        for part in [manifest.get("config"), *manifest.get("layers", [])]:
+            if part:
+                blob_of(path, part)
+    return images
+
+
+def blob_of(path, descriptor):
+    blob = path / "blobs" / descriptor["digest"].replace(":", "/")
+    if not blob.is_file() or blob.stat().st_size != descriptor["size"]:
+        raise Fault(f"{blob} is missing or has another size than {descriptor}")
+    return blob
 
 
 def kill_at(child, delay, sent=signal.SIGKILL):

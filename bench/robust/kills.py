@@ -2,10 +2,11 @@
 
 import hashlib
 import random
+import shutil
 import subprocess
 import time
 
-from bed import Fault, kill_at
+from bed import Fault, kill_at, whole_layout
 
 
 class Kill:
@@ -211,4 +212,36 @@ class Save(Kill):
             raise Fault(f"beside the archive lies {beside}")
 
 
-KILLS = [Build, Pull, Push, Prune, Save, Load]
+class Copy(Kill):
+    """Into a layout that has another image: that one stays whole, and nothing is beside the two."""
+
+    name = "copy"
+
+    def settle(self):
+        self.store.ok("load", self.bed.image(6, 3 << 20))
+        self.out = self.bed.place / "layout"
+        self.prepare(0)
+
+    def prepare(self, round):
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.store.ok("copy", "store:base", f"oci:{self.out}:base")
+
+    def words(self, round):
+        return "copy", "store:big", f"oci:{self.out}:big"
+
+    def after(self, round):
+        names = [entry["annotations"]["org.opencontainers.image.ref.name"] for entry in whole_layout(self.out)]
+        if "base" not in names:
+            raise Fault(f"the layout has lost an image: {names}")
+
+    def again(self, round):
+        super().again(round)
+        if len(whole_layout(self.out)) != 2:
+            raise Fault("the layout has not both images")
+        found = sorted(str(path.relative_to(self.out)) for path in self.out.rglob("*"))
+        self.expected = getattr(self, "expected", found)
+        if found != self.expected:
+            raise Fault(f"the layout holds {found} instead of {self.expected}")
+
+
+KILLS = [Build, Pull, Push, Prune, Save, Load, Copy]

@@ -211,6 +211,15 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
     vec![help.to_owned()]
 }
 
+/// What can be done where this machine has no more of something.
+fn way_out(error: &std::io::Error) -> Option<&'static str> {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Some("free space on the disk: `dram prune` removes what nothing needs");
+    }
+    let files = error.raw_os_error() == Some(TOO_MANY_FILES);
+    files.then_some("raise the limit of open files: `ulimit -n 1024`")
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         let raise = error.exceeded().map(|exceeded| {
@@ -232,13 +241,8 @@ impl From<StoreError> for Failure {
                 Some("bring the image in again with `dram import` or `dram load`, or build it again")
             }
             StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
-            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                Some("free space on the disk: `dram prune` removes what nothing needs")
-            }
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
-            StoreError::Io { source, .. } if source.raw_os_error() == Some(TOO_MANY_FILES) => {
-                Some("raise the limit of open files: `ulimit -n 1024`")
-            }
+            StoreError::Io { source, .. } => way_out(source),
             _ => None,
         };
         let mut failure = Failure { causes: chain(&error), ..Failure::work("") };
@@ -262,6 +266,10 @@ impl From<TransferError> for Failure {
                 Failure { class, causes: error.causes, helps: error.help.into_iter().collect(), ..Failure::work("") }
             }
             TransferError::Cancelled => Failure::new(Class::Interrupted, "it was interrupted"),
+            TransferError::Write { ref source, .. } | TransferError::Read { ref source, .. } => {
+                let helps = way_out(source).into_iter().map(str::to_owned).collect();
+                Failure { causes: chain(&error), helps, ..Failure::work("") }
+            }
             error => Failure { causes: chain(&error), ..Failure::work("") },
         }
     }

@@ -19,5 +19,5 @@ fn kills_of_builds_and_prunes_leave_nothing() {
 
 #[test]
 fn kills_of_what_moves_images_leave_nothing() {
-    stands(&["kill -9 of save", "kill -9 of load"], 10);
+    stands(&["kill -9 of save", "kill -9 of load", "kill -9 of copy"], 10);
 }
