@@ -80,3 +80,25 @@ fn faults_show() {
     let other = fake.seen().into_iter().filter(|seen| seen.other).count();
     assert!(other >= 2, "blobs were fetched from the other host");
 }
+
+#[test]
+fn faults_of_uploads_show() {
+    let dir = temp();
+    layout(dir.path());
+    let table = [
+        (On::Any, What::UploadsWithQuery, true),
+        (On::Start, What::NoMount, true),
+        (On::Start, What::UploadsElsewhere, true),
+        (On::Bytes, What::HalfTaken, false),
+        (On::Put, What::Lies, false),
+        (On::ManifestPut, What::Status(500, "no"), false),
+        (On::Put, What::NoUpload, false),
+    ];
+    for (on, what, good) in table {
+        let fake = Fake::new([Fault::always(on, what.clone())]);
+        let there = format!("docker://{}/x:1", fake.host());
+        let done = skopeo(&format!("copy --dest-tls-verify=false oci:l:x {there}")).dir(dir.path()).end();
+        assert_eq!(done.code == 0, good, "{what:?}\n{done}");
+        assert_eq!(fake.tag("x", "1").is_some(), good, "{what:?}");
+    }
+}

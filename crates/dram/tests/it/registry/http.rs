@@ -40,7 +40,8 @@ impl Request {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let query = query.split('&').filter(|pair| !pair.is_empty());
         let query = query.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        let query = query.map(|(name, value)| (decoded(name), decoded(value))).collect();
+        let in_query = |text: &str| decoded(&text.replace('+', "%20"));
+        let query = query.map(|(name, value)| (in_query(name), in_query(value))).collect();
         Ok(Some(Request { method, path: decoded(path), query, headers, body }))
     }
 }
