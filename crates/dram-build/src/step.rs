@@ -148,11 +148,7 @@ impl Doing<'_> {
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
-        let record = Record { layer };
-        for key in keys {
-            store.memory().remember(&key.id, &record)?;
-        }
-        Ok(record)
+        self.remember(keys, layer)
     }
 
     /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the

@@ -7,6 +7,8 @@ use dram_image::tar::TarError;
 use dram_image::{Digest, DocumentError, Exceeded};
 use rustix::io::Errno;
 
+use crate::LayerId;
+
 /// An attempt on the disk that failed, and what it was about.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -57,6 +59,22 @@ pub enum StoreError {
         found: Digest,
         /// The digest that was promised.
         expected: Digest,
+    },
+    /// A layer that somebody else made does not hold what its name says.
+    #[error("the layer {blob} holds {found}, and it should hold {expected}")]
+    WrongContent {
+        /// The blob.
+        blob: Digest,
+        /// What it holds.
+        found: LayerId,
+        /// What was promised.
+        expected: LayerId,
+    },
+    /// A layer that somebody else made is packed in a way of their own.
+    #[error("the layer {blob} is not packed as dram packs its files")]
+    PackedOtherwise {
+        /// The blob.
+        blob: Digest,
     },
     /// A document in the store cannot be read.
     #[error("cannot read {}", path.display())]

@@ -90,6 +90,10 @@ impl KeyMaker {
 pub struct Record {
     /// Its layer; `None` when it changed nothing that a layer could hold.
     pub layer: Option<LayerId>,
+    /// The key that is made of what the step's files hold, where the record lies under one that is made of where they
+    /// come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_content: Option<StepKey>,
 }
 
 /// The room of remembered steps.

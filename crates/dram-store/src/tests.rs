@@ -142,6 +142,42 @@ fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn what_somebody_else_made_is_taken_in_when_it_is_all_that_they_say() {
+    let (_dir, there) = store();
+    let made = there.work().fresh().unwrap();
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(made.join("file"), "1").unwrap();
+    std::os::unix::net::UnixListener::bind(made.join("socket")).unwrap();
+    let layer = Dir::open_layer(&made).unwrap();
+    layer.make_node(&path("gone"), FileKind::Char(0, 0)).unwrap();
+    layer.set_mode(&path("gone"), 0).unwrap();
+    let id = there.layers().commit(&made).unwrap();
+    let mut bytes = Vec::new();
+    there.layers().pack(&id, Stamp(7), &mut bytes).unwrap();
+
+    let (_dir, here) = store();
+    let packed = |tar: &[u8]| {
+        let (blob, diff_id) = put_layer(&here, tar);
+        Packed { diff_id, blob }
+    };
+    let table = [
+        (packed(&tar(&[file("file", "2")])), Stamp(5), "and it should hold"),
+        (packed(&bytes), Stamp(8), "is not packed as dram packs"),
+        (packed(&[&bytes[..], &[0; 512]].concat()), Stamp(7), "is not packed as dram packs"),
+        (Packed { diff_id: Digest::of(b"x"), ..packed(&bytes) }, Stamp(7), "unpacks to"),
+    ];
+    for (packed, stamp, want) in table {
+        let error = words(&here.layers().bring(&packed, &id, stamp).unwrap_err());
+        assert!(error.contains(want), "{error}");
+        assert!(!here.layers().has(&id));
+    }
+    here.layers().bring(&packed(&bytes), &id, Stamp(7)).unwrap();
+    let mut again = Vec::new();
+    here.layers().pack(&id, Stamp(7), &mut again).unwrap();
+    assert_eq!(again, bytes);
+}
+
+#[test]
 fn damaged_blobs_are_noticed() {
     let (_dir, store) = store();
     let (blob, diff_id) = put_layer(&store, &tar(&[file("x", "1")]));
@@ -282,7 +318,10 @@ fn pruning_keeps_what_is_named_and_remembered() {
     let made = store.work().fresh().unwrap();
     fs::write(made.join("f"), "x").unwrap();
     let kept = store.layers().commit(&made).unwrap();
-    store.memory().remember(&StepKey::of([&b"k"[..]]), &Record { layer: Some(kept.clone()) }).unwrap();
+    store
+        .memory()
+        .remember(&StepKey::of([&b"k"[..]]), &Record { layer: Some(kept.clone()), by_content: None })
+        .unwrap();
     let lost = unpack(&store, &[file("x", "1")]).unwrap();
     let dry = store.prune(false, true).unwrap();
     assert!(store.layers().has(&lost));

@@ -236,6 +236,8 @@ impl From<StoreError> for Failure {
             StoreError::MissingBlob { .. }
             | StoreError::DamagedBlob { .. }
             | StoreError::WrongDiffId { .. }
+            | StoreError::WrongContent { .. }
+            | StoreError::PackedOtherwise { .. }
             | StoreError::Document { .. }
             | StoreError::Tar { .. } => {
                 Some("bring the image in again with `dram import` or `dram load`, or build it again")
