@@ -2,7 +2,7 @@
 //! that is not done, and hands it back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use dram_dockerfile::{Base, From, Plan};
@@ -24,17 +24,33 @@ pub fn build(
 ) -> Result<Snapshot, BuildError> {
     crate::run::must_be_allowed(plan, options)?;
     let ledger = Ledger::new(options, plan);
-    let world = World { options, plan, outside, ledger: &ledger };
+    let world = World { options, plan, outside, ledger: &ledger, told: Mutex::default() };
+    let built = loop {
+        match attempt(&world, tell) {
+            // What left that layer is not known any more, so that the next attempt carries it out. All else is remembered.
+            Err(BuildError::CacheLost { .. }) if !options.cancel.is_thrown() => {}
+            done => break done,
+        }
+    };
+    ledger.close();
+    built
+}
+
+/// Carries all stages out, or recalls them.
+fn attempt(world: &World<'_>, tell: &(dyn Fn(Event) + Sync)) -> Result<Snapshot, BuildError> {
+    let World { options, plan, .. } = world;
     let mut board = Board::new(plan);
-    thread::scope(|scope| {
+    let snapshot = thread::scope(|scope| {
         let (results, inbox) = mpsc::channel();
         let mut failure = None;
+        let mut lost = None;
         let mut out = 0;
         loop {
             while failure.is_none()
+                && lost.is_none()
                 && let Some(piece) = board.next()
             {
-                let (world, results, stages) = (&world, results.clone(), board.done.clone());
+                let (results, stages) = (results.clone(), board.done.clone());
                 out += 1;
                 scope.spawn(move || {
                     let piece = carry_on(world, piece, &stages, tell);
@@ -49,6 +65,8 @@ pub fn build(
             out -= 1;
             match result {
                 Ok(piece) => board.put_back(piece),
+                // The others go on until they have to wait: what they do is remembered.
+                Err(error @ BuildError::CacheLost { .. }) => lost = Some(error),
                 Err(error) => {
                     options.cancel.throw();
                     // The first error is the cause, what is cancelled after it is not.
@@ -56,12 +74,13 @@ pub fn build(
                 }
             }
         }
-        ledger.close();
-        match failure {
+        match failure.or(lost) {
             Some(error) => Err(error),
             None => Ok(board.done.remove(&plan.target).expect("the target's stage is planned")),
         }
-    })
+    })?;
+    world.here(&snapshot, tell)?;
+    Ok(snapshot)
 }
 
 /// A stage on its way: the next step, and what the steps before left.
@@ -116,7 +135,12 @@ fn is_ready(plan: &Plan, piece: &Piece, done: &BTreeSet<usize>) -> bool {
 }
 
 /// Carries a stage on until it is done or has to wait.
-fn carry_on(world: &World<'_>, mut piece: Piece, stages: &Stages, tell: &dyn Fn(Event)) -> Result<Piece, BuildError> {
+fn carry_on(
+    world: &World<'_>,
+    mut piece: Piece,
+    stages: &Stages,
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Piece, BuildError> {
     let done: BTreeSet<usize> = stages.keys().copied().collect();
     let mut snapshot = match piece.snapshot.take() {
         Some(snapshot) => snapshot,
@@ -135,7 +159,12 @@ fn carry_on(world: &World<'_>, mut piece: Piece, stages: &Stages, tell: &dyn Fn(
     Ok(piece)
 }
 
-fn base(world: &World<'_>, stage: usize, stages: &Stages, tell: &dyn Fn(Event)) -> Result<Snapshot, BuildError> {
+fn base(
+    world: &World<'_>,
+    stage: usize,
+    stages: &Stages,
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Snapshot, BuildError> {
     match &world.plan.stages[stage].base {
         Base::Scratch => Ok(Snapshot::default()),
         Base::Stage(base) => Ok(stages.get(base).expect("a stage waits for its base").clone()),

@@ -26,6 +26,12 @@ impl Doing<'_> {
             }
             keys.push(fast);
         }
+        for origin in origins.iter().flatten() {
+            match origin {
+                Origin::Snapshot(snapshot) => self.world.here(snapshot, self.tell)?,
+                Origin::Directory(_) => {}
+            }
+        }
         let picked = self.pick(run, origins)?;
         let content = picked.iter().map(|picked| picked.as_ref().map(|picked| &picked.content));
         let inputs: Vec<Input<'_>> = content.map(|content| content.map_or(Input::Nothing, Input::Content)).collect();
@@ -33,7 +39,7 @@ impl Doing<'_> {
         let key = keys.last().expect("pushed above").id;
         let (at, step, tell) = (self.at, self.step, self.tell);
         let command = Command { options, at, step, run, below, picked: &picked, key, tell };
-        let record = self.remembered(&keys, &mut || command.carry_out())?;
+        let record = self.remembered(&keys, below, &mut || command.carry_out())?;
         run::failed::forget(options.store, &key);
         Ok(record)
     }

@@ -2,7 +2,7 @@
 
 use dram_dockerfile::Diagnostic;
 use dram_sandbox::SandboxError;
-use dram_store::StoreError;
+use dram_store::{LayerId, StoreError};
 
 /// Why a build, or an image made from it, did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,13 @@ pub enum BuildError {
     /// The disk refused, or what lies on it is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A layer that a shared cache promised cannot be had. Nobody outside sees this: the build goes back to the step
+    /// that left it.
+    #[error("no shared cache has the layer {layer} any more")]
+    CacheLost {
+        /// Which.
+        layer: LayerId,
+    },
     /// The build was told to stop.
     #[error("the build was interrupted")]
     Cancelled,

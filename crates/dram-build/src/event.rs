@@ -26,6 +26,8 @@ pub enum Event {
     Log(StepAt, Vec<u8>),
     /// The step's result was remembered.
     Remembered(StepAt),
+    /// A shared cache knows the step's result.
+    Shared(StepAt),
     /// The step was carried out.
     Done(StepAt),
     /// Something about a line of the Dockerfile that is only seen when it is carried out, and does not stop the build.
@@ -34,6 +36,13 @@ pub enum Event {
     Unpacking {
         /// The image.
         image: String,
+    },
+    /// A layer that a shared cache has is being fetched.
+    Fetching {
+        /// The cache.
+        from: String,
+        /// Bytes of the blob.
+        size: u64,
     },
     /// A layer of the image is being packed and compressed.
     Packing {

@@ -11,7 +11,7 @@ use dram_sandbox::Network;
 use dram_store::{IgnoreFn, Store, Verdict};
 
 use crate::container::Host;
-use crate::{Cancel, Given, Place, Remotes};
+use crate::{Cancel, Given, Place, Remotes, Shared};
 
 /// How to carry out a plan.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Options<'a> {
     pub given: Given,
     /// Files and repositories on the network.
     pub remotes: &'a dyn Remotes,
+    /// Caches that other machines share.
+    pub shared: &'a Shared<'a>,
     /// What stops the build.
     pub cancel: Cancel,
 }

@@ -35,6 +35,20 @@ impl Compress {
         }
     }
 
+    /// What [`Compress::kind`] names.
+    pub(crate) fn of_kind(kind: &str) -> Option<Compress> {
+        let level = |text: &str, most: i32| text.parse().ok().filter(|level| (0..=most).contains(level));
+        let found = match kind.split_once('-') {
+            None if kind.is_empty() => Compress::default(),
+            None if kind == "plain" => Compress::Plain,
+            Some(("gzip", text)) => Compress::Gzip(level(text, 12)?),
+            Some(("zstd", text)) => Compress::Zstd(level(text, 22)?),
+            None | Some(_) => return None,
+        };
+        // One name for each: `gzip-03` is none.
+        (found.kind() == kind).then_some(found)
+    }
+
     /// OCI's name for a layer that is compressed so.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
@@ -87,4 +101,19 @@ fn hashed(
     let mut hashing = Hashing::new(out);
     produce(&mut hashing)?;
     Ok(hashing.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compression_has_one_name() {
+        for how in [Compress::default(), Compress::Plain, Compress::Gzip(9), Compress::Zstd(0), Compress::Zstd(19)] {
+            assert_eq!(Compress::of_kind(&how.kind()), Some(how));
+        }
+        for none in ["gzip", "gzip-3", "gzip-13", "zstd-03", "zstd--1", "zstd-99", "../..", "plain-1", "xz"] {
+            assert_eq!(Compress::of_kind(none), None, "{none}");
+        }
+    }
 }

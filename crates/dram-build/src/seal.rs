@@ -77,7 +77,7 @@ pub fn seal(
 }
 
 /// The pointer to a layer under the name that its type has in `dialect`.
-fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
+pub(crate) fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
     blob.media_type = match dialect {
         Dialect::Oci => MediaType::oci_layer(&blob.media_type),
         Dialect::Docker => MediaType::docker_layer(&blob.media_type),
@@ -87,7 +87,7 @@ fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
 }
 
 /// The blob of a layer: where it came from, what it was packed into before, or what it is packed into now.
-fn pack(store: &Store, layer: &Layer, how: &Sealing, packing: &dyn Fn()) -> Result<Packed, StoreError> {
+pub(crate) fn pack(store: &Store, layer: &Layer, how: &Sealing, packing: &dyn Fn()) -> Result<Packed, StoreError> {
     let layers = store.layers();
     // The times of a base image's layer are its own.
     let stamp = Stamp(if layer.origin.is_some() { 0 } else { how.time });

@@ -2,8 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dram_dockerfile::{Copy, From, Op, Plan, SourceKind, Step};
 use dram_image::TreePath;
@@ -14,15 +15,38 @@ use crate::content::Content;
 use crate::copy::{FromTree, Ground};
 use crate::parts::Key;
 use crate::select::{self, Place};
-use crate::why::{End, Ledger};
+use crate::why::{End, Ledger, Outcome};
 use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, workdir};
 
-/// Everything a step may need. Shared by all threads, changed by none.
+/// Everything a step may need. Shared by all threads.
 pub(crate) struct World<'a> {
     pub(crate) options: &'a Options<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) outside: &'a BTreeMap<String, Outside>,
     pub(crate) ledger: &'a Ledger<'a>,
+    /// What was told of steps: a build that has to go back passes them again.
+    pub(crate) told: Mutex<BTreeMap<StepAt, Told>>,
+}
+
+/// What was told of a step that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It was remembered, here or in a shared cache.
+    Remembered,
+    /// It was carried out.
+    Done,
+}
+
+impl World<'_> {
+    /// Sees to it that the layers of `snapshot` are in the store: those that a shared cache has may not be.
+    pub(crate) fn here(&self, snapshot: &Snapshot, tell: &(dyn Fn(Event) + Sync)) -> Result<(), BuildError> {
+        let Options { store, shared, cancel, .. } = self.options;
+        shared.here(store, snapshot, cancel, tell)
+    }
+
+    fn told(&self) -> MutexGuard<'_, BTreeMap<StepAt, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The snapshots of stages that are done.
@@ -34,7 +58,7 @@ pub(crate) fn step(
     at: StepAt,
     below: Snapshot,
     stages: &Stages,
-    tell: &dyn Fn(Event),
+    tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Snapshot, BuildError> {
     let step = &world.plan.stages[at.stage].steps[at.step];
     let store = world.options.store;
@@ -47,10 +71,14 @@ pub(crate) fn step(
         }
         Op::Workdir(dir) => {
             let key = key::workdir(dir, &below);
-            let record = doing.remembered(&[key], &mut || workdir::workdir(store, &below, step, dir))?;
+            let record = doing.remembered(&[key], &below, &mut || workdir::workdir(store, &below, step, dir))?;
             Ok(on(below, record))
         }
         Op::Copy(copy) => {
+            // Only what `--link --chown` names is looked up below before it is known whether there is anything to do.
+            if copy.link && copy.chown.is_some() {
+                world.here(&below, tell)?;
+            }
             let record = doing.copy(copy, &Ground::of(store, step, copy, &below)?, stages)?;
             Ok(on(below, record))
         }
@@ -65,13 +93,14 @@ pub(crate) struct Doing<'a> {
     pub(crate) world: &'a World<'a>,
     pub(crate) at: StepAt,
     pub(crate) step: &'a Step,
-    pub(crate) tell: &'a dyn Fn(Event),
+    pub(crate) tell: &'a (dyn Fn(Event) + Sync),
 }
 
 impl Doing<'_> {
     /// Whether remembered steps count here.
     pub(crate) fn uses_memory(&self) -> bool {
-        self.forced().is_none()
+        // What this build itself has carried out is as fresh as it could be.
+        self.forced().is_none() || self.world.told().get(&self.at) == Some(&Told::Done)
     }
 
     /// The option that wants everything here carried out.
@@ -83,23 +112,42 @@ impl Doing<'_> {
 
     /// What is remembered under the first of `keys` that is. It is then known under those before it too.
     pub(crate) fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
-        let memory = self.world.options.store.memory();
+        let Options { store, shared, .. } = self.world.options;
+        let memory = store.memory();
         for (at, key) in keys.iter().enumerate() {
             let Some(record) = memory.recall(&key.id) else { continue };
             for earlier in &keys[..at] {
-                memory.remember(&earlier.id, &record)?;
+                memory.remember(&earlier.id, &Record { by_content: Some(key.id), ..record.clone() })?;
             }
-            self.world.ledger.remembered(self.at, &keys[..=at], &record);
-            (self.tell)(Event::Remembered(self.at));
+            shared.note(self.at, &keys[..=at], &record, self.is_command());
+            self.found(&keys[..=at], &record, Outcome::Remembered, Event::Remembered(self.at));
             return Ok(Some(record));
         }
-        Ok(None)
+        let record = shared.recall(store, self.at, keys)?;
+        if let Some(record) = &record {
+            self.found(keys, record, Outcome::Shared, Event::Shared(self.at));
+        }
+        Ok(record)
     }
 
-    /// What is recalled under `keys`, or what `carry_out` makes, then remembered under all.
+    /// Tells that the step need not be carried out, the first time that this is found.
+    fn found(&self, keys: &[Arc<Key>], record: &Record, outcome: Outcome, event: Event) {
+        if let Entry::Vacant(new) = self.world.told().entry(self.at) {
+            new.insert(Told::Remembered);
+            self.world.ledger.remembered(self.at, keys, record, outcome);
+            (self.tell)(event);
+        }
+    }
+
+    fn is_command(&self) -> bool {
+        matches!(self.step.op, Op::Run(_))
+    }
+
+    /// What is recalled under `keys`, or what `carry_out` makes over `below`, then remembered under all.
     pub(crate) fn remembered(
         &self,
         keys: &[Arc<Key>],
+        below: &Snapshot,
         carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
@@ -124,6 +172,7 @@ impl Doing<'_> {
         if self.world.options.cancel.is_thrown() {
             return Err(BuildError::Cancelled);
         }
+        self.world.here(below, self.tell)?;
         let why = self.world.ledger.started(self.at, keys, self.forced());
         (self.tell)(Event::Started(self.at, why));
         let done = self.carried_out(keys, carry_out);
@@ -136,6 +185,7 @@ impl Doing<'_> {
             },
         );
         let record = done?;
+        self.world.told().insert(self.at, Told::Done);
         (self.tell)(Event::Done(self.at));
         Ok(record)
     }
@@ -148,7 +198,14 @@ impl Doing<'_> {
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
-        self.remember(keys, layer)
+        let (last, before) = keys.split_last().expect("a step has a key");
+        let record = Record { layer, by_content: None };
+        store.memory().remember(&last.id, &record)?;
+        for key in before {
+            store.memory().remember(&key.id, &Record { by_content: Some(last.id), ..record.clone() })?;
+        }
+        self.world.options.shared.note(self.at, keys, &record, self.is_command());
+        Ok(record)
     }
 
     /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the
@@ -181,6 +238,7 @@ impl Doing<'_> {
         {
             return Ok(record);
         }
+        self.world.here(&snapshot, self.tell)?;
         let view = snapshot.view(store.layers())?;
         let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
         let from = FromTree { tree: &view, is_context: false };
@@ -221,7 +279,7 @@ impl Doing<'_> {
         let content = Content::of(from.tree, &selected, !from.is_context)?;
         keys.push(key::copy(copy, ground, &content, brought));
         let store = self.world.options.store;
-        self.remembered(&keys, &mut || {
+        self.remembered(&keys, &ground.below, &mut || {
             copy::copy((store, self.world.options.remotes), ground, self.step, copy, from, (&selected, brought))
         })
     }

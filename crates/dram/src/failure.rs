@@ -60,6 +60,11 @@ impl Failure {
         Failure::new(Class::Work, what)
     }
 
+    /// The user stopped it.
+    pub(crate) fn interrupted() -> Failure {
+        Failure::new(Class::Interrupted, "the build was interrupted")
+    }
+
     /// The command line is wrong.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
         Failure::new(Class::Usage, what)
@@ -133,7 +138,8 @@ impl Failure {
                 at(diagnostic, class)
             }
             BuildError::Store(error) => error.into(),
-            BuildError::Cancelled => Failure::new(Class::Interrupted, "the build was interrupted"),
+            BuildError::CacheLost { .. } => Failure::work(error.to_string()),
+            BuildError::Cancelled => Failure::interrupted(),
         }
     }
 }

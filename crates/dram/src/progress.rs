@@ -14,7 +14,7 @@ use dram_dockerfile::Plan;
 pub(crate) use self::moving::Moving;
 use crate::cli;
 use crate::failure::Remarks;
-use crate::format::plain;
+use crate::format::{self, plain};
 use crate::report;
 
 /// Shows events. Shared by all threads of a build.
@@ -40,10 +40,29 @@ struct State {
     why: BTreeMap<StepAt, String>,
     /// Lines of the region that is redrawn.
     drawn: usize,
-    remembered: usize,
-    done: usize,
+    /// What became of steps that are over.
+    over: BTreeMap<StepAt, Over>,
     /// For programs that watch.
     vertexes: raw::Vertexes,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Remembered,
+    Shared,
+    Done,
+}
+
+/// How many steps were not carried out, and how many were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Their results were known.
+    pub(crate) remembered: usize,
+    /// Of these, so many to a shared cache and not to the store.
+    pub(crate) shared: usize,
+    /// They were carried out.
+    pub(crate) done: usize,
 }
 
 impl Progress {
@@ -105,9 +124,11 @@ impl Progress {
     }
 
     /// How many steps were remembered and how many carried out.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    pub(crate) fn counts(&self) -> Counts {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.remembered, state.done)
+        let count = |over| state.over.values().filter(|one| **one == over).count();
+        let (shared, done) = (count(Over::Shared), count(Over::Done));
+        Counts { remembered: count(Over::Remembered) + shared, shared, done }
     }
 
     fn label(&self, at: StepAt) -> &str {
@@ -133,11 +154,16 @@ impl Progress {
             }
             Event::Remembered(at) => {
                 state.running.remove(&at);
-                state.remembered += 1;
+                state.over.insert(at, Over::Remembered);
                 format!("{}: CACHED\n", self.label(at))
             }
+            Event::Shared(at) => {
+                state.running.remove(&at);
+                state.over.insert(at, Over::Shared);
+                format!("{}: CACHED (shared)\n", self.label(at))
+            }
             Event::Done(at) => {
-                state.done += 1;
+                state.over.insert(at, Over::Done);
                 let since = state.running.remove(&at).and_then(|(started, _)| started);
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 format!("{} done in {seconds:.2}s\n", place(self.label(at)))
@@ -145,6 +171,9 @@ impl Progress {
             // Shown when the build is over, with the line it is about.
             Event::Remark(_) => String::new(),
             Event::Unpacking { image } => format!("unpacking `{}`\n", plain(&image)),
+            Event::Fetching { from, size } => {
+                format!("fetching {} from the cache {}\n", format::size(size), plain(&from))
+            }
             Event::Packing { ready, of } => format!("packing layer {} of {of}\n", ready + 1),
         }
     }
@@ -178,9 +207,12 @@ impl Progress {
                 let why = state.why.remove(&at).unwrap_or_default();
                 format!("{} {seconds}: {why}\n", self.label(at))
             }
-            event @ (Event::Remembered(_) | Event::Remark(_) | Event::Unpacking { .. } | Event::Packing { .. }) => {
-                self.plain(state, event)
-            }
+            event @ (Event::Remembered(_)
+            | Event::Shared(_)
+            | Event::Remark(_)
+            | Event::Unpacking { .. }
+            | Event::Fetching { .. }
+            | Event::Packing { .. }) => self.plain(state, event),
         }
     }
 

@@ -131,7 +131,7 @@ fn too_many(count: usize, source: &dyn Source) -> Result<(), TransferError> {
 }
 
 /// A document's bytes, compared with its descriptor.
-pub(super) fn read(source: &dyn Source, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+pub(crate) fn read(source: &dyn Source, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
     let damaged = |why: String| TransferError::Blob { place: source.shown(), digest: document.digest, why };
     if document.size > LARGEST_DOCUMENT as u64 {
         return Err(damaged(format!("{} bytes are more than any document has", document.size)));

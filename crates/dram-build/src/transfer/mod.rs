@@ -21,6 +21,7 @@ use std::io::Read;
 use dram_image::Descriptor;
 
 pub use archive::{Archive, ArchiveSink};
+pub(crate) use copy::read;
 pub use copy::{Copying, Motion, copy};
 pub use error::TransferError;
 pub use incoming::Incoming;
@@ -159,7 +160,7 @@ pub trait Sink: std::fmt::Debug + Sync {
 }
 
 /// An error and its causes in one line.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -114,7 +114,9 @@ fn unseen(old: &StepNote, now: &Inputs<'_>) -> Cause {
         return match old.outcome {
             Outcome::Failed => Cause::Failed,
             Outcome::Stopped => Cause::Stopped,
-            Outcome::Remembered | Outcome::CarriedOut | Outcome::NotReached | Outcome::Meta => Cause::Gone,
+            Outcome::Remembered | Outcome::Shared | Outcome::CarriedOut | Outcome::NotReached | Outcome::Meta => {
+                Cause::Gone
+            }
         };
     }
     let order = |parts: &[PartNote]| -> Vec<String> {

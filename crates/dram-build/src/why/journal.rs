@@ -95,6 +95,8 @@ pub enum Left {
 pub enum Outcome {
     /// Its result was remembered.
     Remembered,
+    /// Its result was taken from a shared cache.
+    Shared,
     /// It was carried out.
     CarriedOut,
     /// It was carried out, and failed.

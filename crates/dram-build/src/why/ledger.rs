@@ -109,9 +109,10 @@ impl<'a> Ledger<'a> {
     }
 
     /// The result of a step is `record`, remembered under the last of `keys`.
-    pub(crate) fn remembered(&self, at: StepAt, keys: &[Arc<Key>], record: &Record) {
+    /// `outcome` says by whom.
+    pub(crate) fn remembered(&self, at: StepAt, keys: &[Arc<Key>], record: &Record, outcome: Outcome) {
         let (keys, left) = (keys.to_vec(), Some(Left::of(record)));
-        let (outcome, started, took, why) = (Outcome::Remembered, Duration::ZERO, Duration::ZERO, Why::default());
+        let (started, took, why) = (Duration::ZERO, Duration::ZERO, Why::default());
         self.notes().steps.insert(at, Note { keys, outcome, started, took, why, left });
     }
 
@@ -370,7 +371,7 @@ impl<'a> Ledger<'a> {
         let Inputs { keys, parts: _, notes: parts } = inputs(&note.keys, secrets);
         (made.keys, made.parts) = (keys, parts);
         match note.outcome {
-            Outcome::Remembered => {
+            Outcome::Remembered | Outcome::Shared => {
                 if let Some(old) = old.filter(|old| old.keys.iter().any(|key| made.keys.contains(key))) {
                     (made.keys, made.parts) = (old.keys.clone(), old.parts.clone());
                     (made.why, made.millis) = (old.why.clone(), old.millis);

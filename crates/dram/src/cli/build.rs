@@ -75,6 +75,13 @@ pub(crate) struct Build {
     #[arg(long, value_name = "RIGHT", value_delimiter = ',', help_heading = "How commands run")]
     pub(crate) allow: Vec<String>,
 
+    /// A cache that other machines share, to take steps from: NAME, or type=registry,ref=NAME | type=local,src=DIR
+    #[arg(long, value_name = "CACHE", help_heading = "What is remembered")]
+    pub(crate) cache_from: Vec<String>,
+    /// Where to put such a cache: type=registry,ref=NAME | type=local,dest=DIR | type=inline; with mode=min|max
+    #[arg(long, value_name = "CACHE", help_heading = "What is remembered")]
+    pub(crate) cache_to: Vec<String>,
+
     /// How to show what happens
     #[arg(long, value_enum, default_value_t, help_heading = "What is shown")]
     pub(crate) progress: Progress,
@@ -144,10 +151,6 @@ pub(crate) struct Legacy {
     pub(crate) provenance: Option<String>,
     #[arg(long, hide = true)]
     pub(crate) attest: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) cache_from: Vec<String>,
-    #[arg(long, hide = true)]
-    pub(crate) cache_to: Vec<String>,
     #[arg(long, hide = true)]
     pub(crate) cgroup_parent: Option<String>,
     #[arg(long, hide = true)]

@@ -123,6 +123,7 @@ impl Row<'_> {
     fn result(&self) -> &'static str {
         match self.note.outcome {
             Outcome::Remembered => "remembered",
+            Outcome::Shared => "from a shared cache",
             Outcome::CarriedOut => "carried out",
             Outcome::Failed => "failed",
             Outcome::Stopped => "interrupted",
@@ -134,7 +135,7 @@ impl Row<'_> {
     fn is_carried_out(&self) -> bool {
         match self.note.outcome {
             Outcome::CarriedOut | Outcome::Failed | Outcome::Stopped => true,
-            Outcome::Remembered | Outcome::NotReached | Outcome::Meta => false,
+            Outcome::Remembered | Outcome::Shared | Outcome::NotReached | Outcome::Meta => false,
         }
     }
 
@@ -142,8 +143,9 @@ impl Row<'_> {
     fn remark(&self) -> Option<&'static str> {
         match self.note.outcome {
             Outcome::Remembered | Outcome::CarriedOut if !self.kept => Some("its result is no longer in the store"),
+            Outcome::Shared if !self.kept => Some("its result was not needed here"),
             Outcome::Remembered | Outcome::CarriedOut | Outcome::Failed | Outcome::Stopped => None,
-            Outcome::NotReached | Outcome::Meta => None,
+            Outcome::Shared | Outcome::NotReached | Outcome::Meta => None,
         }
     }
 
@@ -193,8 +195,11 @@ fn head(journal: &Journal, rows: &[Row<'_>]) -> String {
         plain(&journal.dockerfile),
         plain(&journal.platform),
         count(Outcome::CarriedOut),
-        count(Outcome::Remembered)
+        count(Outcome::Remembered) + count(Outcome::Shared)
     );
+    if count(Outcome::Shared) > 0 {
+        out.push_str(&format!(" ({} from a shared cache)", count(Outcome::Shared)));
+    }
     for (outcome, word) in
         [(Outcome::Failed, "failed"), (Outcome::Stopped, "interrupted"), (Outcome::NotReached, "not reached")]
     {

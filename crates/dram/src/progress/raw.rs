@@ -62,7 +62,9 @@ impl Vertexes {
                 let data = base64(&[line.as_slice(), b"\n"].concat());
                 json!({ "logs": [{ "vertex": self.digest(*at), "stream": 1, "data": data, "timestamp": now }] })
             }
-            Event::Remembered(at) => self.vertex(*at, json!({ "started": now, "completed": now, "cached": true })),
+            Event::Remembered(at) | Event::Shared(at) => {
+                self.vertex(*at, json!({ "started": now, "completed": now, "cached": true }))
+            }
             Event::Done(at) => {
                 let started = self.running.remove(at).unwrap_or_else(|| now.clone());
                 self.vertex(*at, json!({ "started": started, "completed": now }))
@@ -72,6 +74,11 @@ impl Vertexes {
             }
             Event::Unpacking { image } => {
                 let name = format!("unpacking {image}");
+                let digest = Digest::of(name.as_bytes()).to_string();
+                json!({ "vertexes": [{ "digest": digest, "name": name, "started": now, "completed": now }] })
+            }
+            Event::Fetching { from, size } => {
+                let name = format!("fetching {size} bytes from {from}");
                 let digest = Digest::of(name.as_bytes()).to_string();
                 json!({ "vertexes": [{ "digest": digest, "name": name, "started": now, "completed": now }] })
             }

@@ -29,6 +29,7 @@ mod rootless;
 mod run;
 mod server;
 mod shaken;
+mod shared_cache;
 mod shell;
 mod single_id;
 mod support;

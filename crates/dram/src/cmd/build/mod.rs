@@ -5,6 +5,7 @@ mod call;
 mod commands;
 mod epoch;
 pub(crate) mod given;
+mod keys;
 mod legacy;
 mod output;
 mod outside;
@@ -12,15 +13,16 @@ mod place;
 mod planned;
 mod platform;
 mod result;
+mod shared;
 mod source;
 mod words;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use dram_build::{Cancel, Event, Image, Options, Snapshot};
+use dram_build::{Cancel, Event, Image, Options, Shared, Snapshot};
 use dram_dockerfile::{Diagnostic, Plan};
-use dram_image::{ImageConfig, Reference};
+use dram_image::{ImageConfig, Platform, Reference};
 use dram_store::Store;
 
 use self::output::{Asked, Made, Output};
@@ -33,8 +35,8 @@ use super::{lacks, privilege, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::{Failure, Remarks};
-use crate::format::size;
-use crate::progress::Progress;
+use crate::format::{plain, size};
+use crate::progress::{Counts, Progress};
 use crate::remotes::Network;
 use crate::{find, report, signals};
 
@@ -55,6 +57,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         annotations: annotations::annotations(&args.annotation)?,
     };
     let outputs = output::outputs(args, &asked)?;
+    let caches = shared::asked(args, asked.time.unwrap_or(0))?;
     let labels = labels(args)?;
     let given = given::given(args, &build_args)?;
     let contexts = named(args)?;
@@ -64,8 +67,9 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
     let progress = Progress::new(args.shown(), &plan);
     if progress.speaks() {
-        remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
+        remarks.iter().chain(&caches.remarks).for_each(|remark| report::note(&format!("note: {remark}")));
     }
+    let shared = taken(&caches, args, &store, &progress)?;
     let network = match args.network {
         cli::Network::Host => dram_sandbox::Network::Host,
         cli::Network::None => dram_sandbox::Network::None,
@@ -81,7 +85,8 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         place,
         clock: ambient::clock,
         remotes: &remotes,
-        cancel,
+        shared: &shared,
+        cancel: cancel.clone(),
     };
     let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();
     let tell = |event| match event {
@@ -89,10 +94,12 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         event => progress.tell(event),
     };
     let built = dram_build::build(&plan, &outside, &options, &tell);
+    noted(&shared.remarks(), &progress);
     let snapshot = built.map_err(|error| failed(error, &progress, &source))?;
     let mut config = plan.stages[plan.target].config.clone();
     config.config.labels.extend(labels);
-    let made = written(&store, &snapshot, &config, &outputs, &progress)?;
+    let inline = caches.inline().then_some(&shared);
+    let made = written(&store, &snapshot, &config, &outputs, inline, &progress)?;
     result::tell(args, made.last(), &platform::asked(args)?.to_string())?;
     if progress.speaks() {
         privilege::note_one_id(ambient, &plan);
@@ -103,6 +110,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         lacks::warn(&dram_build::lacks(&store, &snapshot)?);
         report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
     }
+    noted(&caches.write(&store, &shared, &snapshot, &cancel)?, &progress);
     if let (cli::Progress::Quiet, Some(made), false) =
         (args.shown(), made.last(), outputs.iter().any(Output::is_stdout))
     {
@@ -147,16 +155,40 @@ fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -
     failure
 }
 
-/// Writes all outputs. Returns the images among them.
+/// The shared caches that steps are taken from.
+fn taken<'a>(
+    caches: &shared::Asked,
+    args: &cli::Build,
+    store: &'a Store,
+    progress: &Progress,
+) -> Result<Shared<'a>, Failure> {
+    let platform = platform::asked(args)?;
+    let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
+    let platform = Platform { architecture: platform.architecture, os: platform.os, variant };
+    let (shared, remarks) = caches.open(store, &platform);
+    noted(&remarks, progress);
+    Ok(shared)
+}
+
+fn noted(remarks: &[String], progress: &Progress) {
+    if progress.speaks() {
+        remarks.iter().for_each(|remark| report::note(&format!("note: {}", plain(remark))));
+    }
+}
+
+/// Writes all outputs. With `inline`, images hold a cache. Returns the images among them.
 fn written(
     store: &Store,
     snapshot: &Snapshot,
     config: &ImageConfig,
     outputs: &[Output],
+    inline: Option<&Shared<'_>>,
     progress: &Progress,
 ) -> Result<Vec<Made>, Failure> {
     let mut made = Vec::new();
     let written = outputs.iter().try_for_each(|output| {
+        let cached = inline.and_then(|shared| output.with_cache(shared, snapshot));
+        let output = cached.as_ref().unwrap_or(output);
         made.extend(output::write(store, snapshot, config, output, &|event| progress.tell(event))?);
         Ok(())
     });
@@ -169,9 +201,10 @@ fn summary(
     store: &Store,
     outputs: &[Output],
     made: Option<&Made>,
-    (remembered, done): (usize, usize),
+    Counts { remembered, shared, done }: Counts,
 ) -> Result<String, Failure> {
-    let steps = format!("{done} steps carried out, {remembered} remembered");
+    let shared = if shared == 0 { String::new() } else { format!(" ({shared} by a shared cache)") };
+    let steps = format!("{done} steps carried out, {remembered} remembered{shared}");
     let places: Vec<String> = outputs.iter().filter_map(Output::place).collect();
     let places = if places.is_empty() { String::new() } else { format!(", written to {}", places.join(" and ")) };
     let Some(made) = made else { return Ok(format!("built{places}; {steps}")) };

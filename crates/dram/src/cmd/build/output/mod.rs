@@ -1,15 +1,14 @@
 //! `--output`: where the result of a build goes, and in which form.
 
-mod keys;
 mod parse;
 mod write;
 
 use std::path::PathBuf;
 
-use dram_build::Sealing;
+use dram_build::{Sealing, Shared, Snapshot};
 use dram_image::Reference;
 
-pub(super) use self::parse::{Asked, outputs};
+pub(super) use self::parse::{Asked, compress, outputs};
 pub(super) use self::write::{Made, write};
 
 /// One place that the result goes to.
@@ -72,6 +71,19 @@ impl Output {
             Output::Image { to: Goal::Store | Goal::Nameless | Goal::Layout(_), .. }
             | Output::Local { .. }
             | Output::Nothing => false,
+        }
+    }
+
+    /// The same as an image of `snapshot` that holds a cache; `None` for what is no image.
+    pub(super) fn with_cache(&self, shared: &Shared<'_>, snapshot: &Snapshot) -> Option<Output> {
+        let mut output = self.clone();
+        match &mut output {
+            Output::Image { how, .. } => {
+                let (name, value) = shared.inline(snapshot, how);
+                how.annotations.insert(name, value);
+                Some(output)
+            }
+            Output::Local { .. } | Output::Tar { .. } | Output::Nothing => None,
         }
     }
 

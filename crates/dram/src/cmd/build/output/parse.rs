@@ -7,14 +7,17 @@ use dram_build::{Archive, Compress, Dialect, Sealing};
 use dram_dockerfile::nearest::nearest;
 use dram_image::Reference;
 
-use super::keys::Keys;
 use super::{Dest, Goal, Output};
 use crate::cli;
 use crate::cmd::build::annotations::{self, Annotations, Side};
+use crate::cmd::build::keys::{Keys, Taker};
 use crate::failure::Failure;
 use crate::find;
 
 const TYPES: [&str; 7] = ["image", "docker", "oci", "tar", "local", "registry", "cacheonly"];
+
+const TAKER: Taker =
+    Taker { option: "--output", example: "`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`" };
 
 /// What the command line says of all outputs.
 pub(in crate::cmd::build) struct Asked {
@@ -52,7 +55,7 @@ fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
             _ => Ok(Output::Local { dest: PathBuf::from(text), time: asked.time }),
         };
     }
-    let mut keys = Keys::read(text)?;
+    let mut keys = Keys::read(TAKER, text)?;
     let Some(kind) = keys.take("type") else {
         return Err(keys.wrong("it has no `type=`").help(format!("one of {}", TYPES.join(", "))));
     };
@@ -203,7 +206,8 @@ fn sealing(keys: &mut Keys, time: i64, asked: &Asked) -> Result<Sealing, Failure
     })
 }
 
-fn compress(keys: &mut Keys) -> Result<Compress, Failure> {
+/// How layers are to be compressed.
+pub(in crate::cmd::build) fn compress(keys: &mut Keys) -> Result<Compress, Failure> {
     let level = keys.number("compression-level")?;
     let within = |keys: &Keys, most: i64| match level {
         None => Ok(None),

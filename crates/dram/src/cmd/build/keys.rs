@@ -1,4 +1,4 @@
-//! The keys of `--output`, as BuildKit's exporters have them.
+//! The keys of `--output` and `--cache-…`, as BuildKit's exporters have them.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,19 @@ use dram_dockerfile::nearest::nearest;
 
 use crate::failure::Failure;
 
-/// What is written after `--output`.
+/// An option that takes keys.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taker {
+    /// Its name.
+    pub(super) option: &'static str,
+    /// How it is written.
+    pub(super) example: &'static str,
+}
+
+/// What is written after such an option.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
+    taker: Taker,
     /// As the user wrote it.
     text: String,
     values: BTreeMap<String, String>,
@@ -42,12 +52,12 @@ const IMAGE: &[&str] = &[
 
 impl Keys {
     /// Reads `KEY=VALUE,…`, with fields in double quotes where a value has a comma.
-    pub(super) fn read(text: &str) -> Result<Keys, Failure> {
-        let mut keys = Keys { text: text.to_owned(), values: BTreeMap::new() };
+    pub(super) fn read(taker: Taker, text: &str) -> Result<Keys, Failure> {
+        let mut keys = Keys { taker, text: text.to_owned(), values: BTreeMap::new() };
         for field in fields(text).ok_or_else(|| keys.wrong("a quote is not closed"))? {
             let Some((key, value)) = field.split_once('=') else {
                 let failure = keys.wrong(&format!("`{field}` is not KEY=VALUE"));
-                return Err(failure.help("`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`"));
+                return Err(failure.help(taker.example));
             };
             let key = key.trim();
             // The name of an annotation is the user's own.
@@ -59,7 +69,7 @@ impl Keys {
 
     /// The failure that `what` is wrong with it.
     pub(super) fn wrong(&self, what: &str) -> Failure {
-        Failure::usage(format!("`--output {}`: {what}", self.text))
+        Failure::usage(format!("`{} {}`: {what}", self.taker.option, self.text))
     }
 
     /// Whether `key` has a value.
@@ -103,12 +113,21 @@ impl Keys {
         if other.contains(&key.as_str()) || own.contains(&key.as_str()) || ALL.contains(&key.as_str()) {
             return Err(self.wrong(&format!("`{key}` has no meaning for `type={kind}`")));
         }
-        let known = own.iter().chain(ALL).copied();
+        Err(self.unknown(key, own.iter().chain(ALL).copied()))
+    }
+
+    /// The same for an option that knows `known` and nothing else.
+    pub(super) fn end_of(self, known: &[&str]) -> Result<(), Failure> {
+        let Some(key) = self.values.keys().next() else { return Ok(()) };
+        Err(self.unknown(key, known.iter().copied()))
+    }
+
+    fn unknown<'k>(&self, key: &str, known: impl Iterator<Item = &'k str>) -> Failure {
         let failure = self.wrong(&format!("there is no key `{key}`"));
-        Err(match nearest(key, known) {
+        match nearest(key, known) {
             Some(near) => failure.help(format!("did you mean `{near}`?")),
             None => failure,
-        })
+        }
     }
 }
 
@@ -152,10 +171,11 @@ mod tests {
 
     #[test]
     fn a_key_that_nobody_reads_is_an_error() {
-        let end = |text: &str, kind| Keys::read(text).unwrap().end(kind).unwrap_err();
+        let read = |text: &str| Keys::read(Taker::default(), text);
+        let end = |text: &str, kind| read(text).unwrap().end(kind).unwrap_err();
         assert_eq!(end("desst=a", "local").helps, ["did you mean `dest`?"]);
         assert!(end("compression=gzip", "tar").causes[0].contains("has no meaning for `type=tar`"));
-        assert!(Keys::read("a=1").unwrap().flag("a").unwrap().unwrap());
-        assert!(Keys::read("a=maybe").unwrap().flag("a").is_err());
+        assert!(read("a=1").unwrap().flag("a").unwrap().unwrap());
+        assert!(read("a=maybe").unwrap().flag("a").is_err());
     }
 }

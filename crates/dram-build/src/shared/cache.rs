@@ -1,0 +1,117 @@
+//! A cache to take from: read from a layout, a registry, or an image that has one in it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use dram_image::{Descriptor, Document, DocumentError, ImageConfig, Index, Manifest, MediaType, Platform};
+use dram_store::{LayerId, StepKey};
+
+use super::document::{ANNOTATION, CACHE, CacheDocument, Offered, StepNote};
+use crate::transfer::{Source, TransferError, pick, read};
+
+/// What BuildKit's caches have in place of [`CACHE`].
+const BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
+/// The field of an image's configuration that holds BuildKit's.
+const BUILDKIT_INLINE: &str = "moby.buildkit.cache.v0";
+
+/// Why there is nothing to take from a cache.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// Its table of contents is none.
+    #[error("{place}")]
+    Document {
+        /// The cache.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// BuildKit made it.
+    #[error("{0} is a cache of BuildKit's, whose form only BuildKit reads")]
+    BuildKit(String),
+    /// It is an image without one.
+    #[error("{0} is an image without a cache")]
+    Bare(String),
+    /// It has no image for the platform.
+    #[error("{0} has nothing for this platform")]
+    OtherPlatform(String),
+}
+
+/// A cache to take from. What it says is checked when it is taken.
+#[derive(Debug)]
+pub struct Cache<'a> {
+    pub(super) source: Box<dyn Source + 'a>,
+    steps: Vec<StepNote>,
+    by_key: HashMap<StepKey, usize>,
+    pub(super) layers: BTreeMap<LayerId, Offered>,
+}
+
+impl<'a> Cache<'a> {
+    /// Reads the table of contents of the cache that `root` of `source` is, or has for `platform`. No layer is fetched.
+    ///
+    /// # Errors
+    /// See [`CacheError`].
+    pub fn open(source: Box<dyn Source + 'a>, root: &Descriptor, platform: &Platform) -> Result<Cache<'a>, CacheError> {
+        let place = source.shown();
+        let wrong = |source| CacheError::Document { place: place.clone(), source };
+        if MediaType::is_index(&root.media_type) {
+            let index = Document::<Index>::read(read(&*source, root)?).map_err(wrong)?;
+            if index.value().manifests.iter().any(|entry| entry.media_type == BUILDKIT) {
+                return Err(CacheError::BuildKit(place));
+            }
+        }
+        let root = pick(&*source, root, platform)?.ok_or_else(|| CacheError::OtherPlatform(place.clone()))?;
+        let manifest = Document::<Manifest>::read(read(&*source, &root)?).map_err(wrong)?;
+        let manifest = manifest.value();
+        let (document, diff_ids) = if manifest.config.media_type == CACHE {
+            (read(&*source, &manifest.config)?, Vec::new())
+        } else {
+            in_image(&*source, manifest, &place)?
+        };
+        let document = Document::<CacheDocument>::read(document).map_err(wrong)?;
+        let mut layers = BTreeMap::new();
+        for note in &document.value().layers {
+            let offered = Offered::new(note, &manifest.layers, &diff_ids);
+            let offered = offered.map_err(|why| wrong(DocumentError::Wrong { what: "the cache", why }))?;
+            layers.insert(note.id.clone(), offered);
+        }
+        let steps: Vec<StepNote> = document.value().steps.iter().filter(|step| step.serves()).cloned().collect();
+        let by_key = steps.iter().enumerate().flat_map(|(at, step)| step.keys.iter().map(move |key| (*key, at)));
+        let by_key = by_key.collect();
+        Ok(Cache { source, by_key, steps, layers })
+    }
+
+    /// How many steps it knows.
+    pub fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// What it knows of the step `key`.
+    pub(super) fn step(&self, key: &StepKey) -> Option<&StepNote> {
+        self.by_key.get(key).map(|at| &self.steps[*at])
+    }
+}
+
+/// The cache that an image has in its manifest, and what its layers unpack to.
+fn in_image(
+    source: &dyn Source,
+    manifest: &Manifest,
+    place: &str,
+) -> Result<(Vec<u8>, Vec<dram_image::Digest>), CacheError> {
+    if manifest.config.media_type == BUILDKIT {
+        return Err(CacheError::BuildKit(place.to_owned()));
+    }
+    let config = read(source, &manifest.config)?;
+    let wrong = |source| CacheError::Document { place: place.to_owned(), source };
+    let Some(document) = manifest.annotations.get(ANNOTATION) else {
+        let fields = serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&config);
+        return Err(match fields.is_ok_and(|fields| fields.contains_key(BUILDKIT_INLINE)) {
+            true => CacheError::BuildKit(place.to_owned()),
+            false => CacheError::Bare(place.to_owned()),
+        });
+    };
+    let config = Document::<ImageConfig>::read(config).map_err(wrong)?;
+    Ok((document.clone().into_bytes(), config.value().rootfs.diff_ids.clone()))
+}

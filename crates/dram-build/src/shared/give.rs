@@ -1,0 +1,167 @@
+//! What a build knows becomes a cache that others can take from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+
+use dram_image::{Descriptor, Digest, Document, Manifest, MediaType};
+use dram_store::{LayerId, Stamp, Store};
+
+use super::document::{ANNOTATION, CACHE, CacheDocument, LayerNote, Offered, StepNote};
+use super::{Left, Shared};
+use crate::packing::Compress;
+use crate::seal::{in_dialect, pack};
+use crate::transfer::{Copying, Motion, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
+use crate::{Cancel, Dialect, Layer, Sealing, Snapshot};
+
+/// Whose layers a cache has. It has the names of all, so that a build that finds all it needs can pass over the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Those of the result.
+    #[default]
+    Min,
+    /// Those of every step.
+    Max,
+}
+
+/// How a cache is written down.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Form {
+    /// Whose layers it has.
+    pub mode: Mode,
+    /// How those layers are compressed that are packed now.
+    pub compress: Compress,
+    /// Whose media types it has.
+    pub dialect: Dialect,
+    /// The time, in seconds since 1970, that files carry that are packed now.
+    pub time: i64,
+}
+
+impl Shared<'_> {
+    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`. Returns the pointer to what is
+    /// there now.
+    ///
+    /// # Errors
+    /// When a layer cannot be packed or had, or the sink refuses.
+    pub fn give(
+        &self,
+        store: &Store,
+        snapshot: &Snapshot,
+        form: &Form,
+        sink: &dyn Sink,
+        cancel: &Cancel,
+        tell: &(dyn Fn(Motion) + Sync),
+    ) -> Result<Descriptor, TransferError> {
+        let left: Vec<Left> = self.state().steps.values().cloned().collect();
+        let made = snapshot.layers.iter().map(|layer| &layer.id).filter(|id| id.is_made());
+        let wanted: Vec<&LayerId> = match form.mode {
+            Mode::Min => made.collect(),
+            Mode::Max => left.iter().filter_map(|left| left.layer.as_ref()).collect(),
+        };
+        let mut seen = BTreeSet::new();
+        let (mut notes, mut blobs) = (Vec::new(), Vec::new());
+        for id in wanted.into_iter().filter(|id| seen.insert((*id).clone())) {
+            if cancel.is_thrown() {
+                return Err(TransferError::Cancelled);
+            }
+            let Some(Offered { packed, stamp, compress }) = self.offered(store, id, form)? else { continue };
+            let (at, diff_id, compression) = (blobs.len(), Some(packed.diff_id), compress.kind());
+            notes.push(LayerNote { id: id.clone(), at, diff_id, time: stamp.0, compression });
+            blobs.push(in_dialect(packed.blob, form.dialect));
+        }
+        let document = Document::write(CacheDocument::new(steps(&left), notes));
+        let mut manifest = Manifest::new(document.descriptor(CACHE), blobs);
+        let manifest_type = match form.dialect {
+            Dialect::Oci => MediaType::MANIFEST,
+            Dialect::Docker => MediaType::DOCKER_MANIFEST,
+        };
+        manifest.media_type = Some(manifest_type.to_owned());
+        let manifest = Document::write(manifest);
+        let root = manifest.descriptor(manifest_type);
+        let documents = [(document.digest(), document.bytes().to_vec()), (root.digest, manifest.bytes().to_vec())];
+        let source = Parts { shared: self, store, documents: BTreeMap::from(documents) };
+        copy(&root, &source, sink, &Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell })
+    }
+
+    /// The layer `id` as it can be given: packed here, or as it lies in a cache that it was not fetched from.
+    fn offered(&self, store: &Store, id: &LayerId, form: &Form) -> Result<Option<Offered>, TransferError> {
+        if !store.layers().has(id) {
+            return Ok(self.caches.iter().find_map(|cache| cache.layers.get(id)).cloned());
+        }
+        let how = Sealing { time: form.time, compress: form.compress, ..Sealing::default() };
+        let packed = pack(store, &Layer { id: id.clone(), origin: None }, &how, &|| ())?;
+        Ok(Some(Offered { packed, stamp: Stamp(form.time), compress: form.compress }))
+    }
+
+    /// The annotation that makes an image of `snapshot`, which is written down as `how` says, a cache of its own layers.
+    pub fn inline(&self, snapshot: &Snapshot, how: &Sealing) -> (String, String) {
+        let left: Vec<Left> = self.state().steps.values().cloned().collect();
+        let mut seen = BTreeSet::new();
+        let layers = snapshot.layers.iter().enumerate().filter(|(_, layer)| layer.id.is_made());
+        let layers = layers.filter(|(_, layer)| seen.insert(layer.id.clone())).map(|(at, layer)| LayerNote {
+            id: layer.id.clone(),
+            at,
+            diff_id: None,
+            time: how.time,
+            compression: how.compress.kind(),
+        });
+        let document = Document::write(CacheDocument::new(steps(&left), layers.collect()));
+        (ANNOTATION.to_owned(), String::from_utf8_lossy(document.bytes()).into_owned())
+    }
+}
+
+/// Each step once.
+fn steps(left: &[Left]) -> Vec<StepNote> {
+    let mut seen = BTreeSet::new();
+    let new = left.iter().filter(|left| seen.insert(left.keys.clone()));
+    new.map(|left| StepNote { keys: left.keys.clone(), layer: left.layer.clone(), by: left.by }).collect()
+}
+
+/// What a cache is made of, wherever it lies.
+#[derive(Debug)]
+struct Parts<'a> {
+    shared: &'a Shared<'a>,
+    store: &'a Store,
+    documents: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl Parts<'_> {
+    /// The caches that have the layer `blob`.
+    fn caches(&self, blob: &Descriptor) -> impl Iterator<Item = &dyn Source> {
+        let has =
+            |cache: &&super::Cache<'_>| cache.layers.values().any(|layer| layer.packed.blob.digest == blob.digest);
+        self.shared.caches.iter().filter(move |cache| has(cache)).map(|cache| &*cache.source as &dyn Source)
+    }
+}
+
+impl Source for Parts<'_> {
+    fn shown(&self) -> String {
+        "the build".to_owned()
+    }
+
+    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        match self.documents.get(&document.digest) {
+            Some(bytes) => Ok(bytes.clone()),
+            None => Ok(self.store.blobs().read(document)?),
+        }
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        if let Some(bytes) = self.documents.get(&blob.digest) {
+            return Ok(Box::new(bytes.as_slice()));
+        }
+        match self.caches(blob).next().filter(|_| !self.store.blobs().has(blob)) {
+            Some(source) => source.open(blob),
+            None => Ok(Box::new(self.store.blobs().open(blob)?)),
+        }
+    }
+
+    fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
+        let mut all = StoreSource::new(self.store).seen(blob);
+        self.caches(blob).for_each(|source| all.extend(source.seen(blob)));
+        all
+    }
+
+    fn note(&self, blob: &Descriptor, at: &Repository) {
+        StoreSource::new(self.store).note(blob, at);
+    }
+}

@@ -1,0 +1,270 @@
+//! Caches that machines share: what steps left, packed, under the keys of the steps.
+//!
+//! Only the table of contents is read at first. A step that it knows leaves a layer that is not here, and steps go on
+//! above it by its name; it is fetched when somebody wants to look into it. Nothing is taken at its word: see
+//! [`Layers::bring`](dram_store::Layers::bring). What turns out not to be what was promised is as good as not known:
+//! the build goes back and carries the step out.
+
+mod cache;
+mod document;
+mod give;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use dram_image::Descriptor;
+use dram_store::{LayerId, Record, Store, StoreError};
+
+pub use self::cache::{Cache, CacheError};
+use self::document::{Maker, Offered};
+pub use self::give::{Form, Mode};
+use crate::parts::Key;
+use crate::transfer::{Source, TransferError, causes};
+use crate::{BuildError, Cancel, Event, Snapshot, StepAt};
+
+/// So many layers are fetched at once.
+const AT_ONCE: usize = 4;
+
+/// The shared caches of a build: those that it takes from, and what it can give.
+#[derive(Debug, Default)]
+pub struct Shared<'a> {
+    caches: Vec<Cache<'a>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What each step of the build left.
+    steps: BTreeMap<StepAt, Left>,
+    /// Layers that are promised and cannot be had.
+    lost: BTreeSet<LayerId>,
+    /// Places of caches that do not answer any more.
+    gone: BTreeSet<usize>,
+    remarks: Vec<String>,
+}
+
+/// What a step left, whoever carried it out.
+#[derive(Debug, Clone)]
+struct Left {
+    /// The last is made of what the step's files hold.
+    keys: Vec<dram_store::StepKey>,
+    layer: Option<LayerId>,
+    by: Option<Maker>,
+}
+
+impl Left {
+    /// What is to be remembered, and under which key.
+    fn records(&self) -> impl Iterator<Item = (&dram_store::StepKey, Record)> {
+        let last = self.keys.last().copied();
+        self.keys.iter().map(move |key| {
+            let by_content = last.filter(|last| last != key);
+            (key, Record { layer: self.layer.clone(), by_content })
+        })
+    }
+}
+
+/// Why a layer was not had from a cache.
+enum Missed {
+    /// It, or what it should be, is not there.
+    Layer(String),
+    /// The cache does not answer.
+    Cache(String),
+    /// Somebody wants the build to end.
+    Cancelled,
+}
+
+impl<'a> Shared<'a> {
+    /// Takes from `caches`, the first that knows a step.
+    pub fn new(caches: Vec<Cache<'a>>) -> Shared<'a> {
+        Shared { caches, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What there is to say about the caches after the build.
+    pub fn remarks(&self) -> Vec<String> {
+        self.state().remarks.clone()
+    }
+
+    /// What a cache knows of the step with the first of `keys` that one knows. It is remembered when its layer is here.
+    pub(crate) fn recall(
+        &self,
+        store: &Store,
+        at: StepAt,
+        keys: &[std::sync::Arc<Key>],
+    ) -> Result<Option<Record>, StoreError> {
+        let Some(left) = self.known(store, keys) else { return Ok(None) };
+        let record = Record { layer: left.layer.clone(), by_content: None };
+        if record.layer.as_ref().is_none_or(|layer| store.layers().has(layer)) {
+            remember(store, &left)?;
+        }
+        self.state().steps.insert(at, left);
+        Ok(Some(record))
+    }
+
+    fn known(&self, store: &Store, keys: &[std::sync::Arc<Key>]) -> Option<Left> {
+        let state = self.state();
+        for (at, key) in keys.iter().enumerate() {
+            for (number, cache) in self.caches.iter().enumerate() {
+                let Some(note) = cache.step(&key.id) else { continue };
+                let can_be_had = |layer: &LayerId| {
+                    store.layers().has(layer) || !state.lost.contains(layer) && !state.gone.contains(&number)
+                };
+                if note.layer.as_ref().is_some_and(|layer| !can_be_had(layer)) {
+                    continue;
+                }
+                // Known now by where the files come from, too; and by what they hold, if that is how it was not found.
+                let mut all: Vec<_> = keys[..=at].iter().map(|key| key.id).collect();
+                all.extend(note.keys.last().filter(|last| !all.contains(last)).copied());
+                return Some(Left { keys: all, layer: note.layer.clone(), by: note.by });
+            }
+        }
+        None
+    }
+
+    /// Takes note of what a step left that was remembered here, or carried out, under `keys`.
+    pub(crate) fn note(&self, at: StepAt, keys: &[std::sync::Arc<Key>], record: &Record, is_command: bool) {
+        let mut all: Vec<_> = keys.iter().map(|key| key.id).collect();
+        all.extend(record.by_content.filter(|key| !all.contains(key)));
+        let by = is_command.then(Maker::this);
+        let mut state = self.state();
+        // Once taken from a cache, the maker is still the one who made it.
+        let by = state.steps.get(&at).filter(|old| old.layer == record.layer).map_or(by, |old| old.by);
+        state.steps.insert(at, Left { keys: all, layer: record.layer.clone(), by });
+    }
+
+    /// Sees to it that every layer of `snapshot` is in `store`.
+    ///
+    /// # Errors
+    /// [`BuildError::CacheLost`] when one cannot be had: then the step that left it is not known any more.
+    pub(crate) fn here(
+        &self,
+        store: &Store,
+        snapshot: &Snapshot,
+        cancel: &Cancel,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<(), BuildError> {
+        let missing: Vec<&LayerId> =
+            snapshot.layers.iter().map(|layer| &layer.id).filter(|id| !store.layers().has(id)).collect();
+        let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.fetch(store, id, cancel, tell) {
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+                    next.store(missing.len(), Ordering::Relaxed);
+                }
+            }
+        };
+        match missing.len() {
+            0 => {}
+            1 => work(),
+            many => thread::scope(|scope| {
+                (0..many.min(AT_ONCE)).for_each(|_| drop(scope.spawn(work)));
+            }),
+        }
+        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    fn fetch(
+        &self,
+        store: &Store,
+        id: &LayerId,
+        cancel: &Cancel,
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<(), BuildError> {
+        // Several stages may stand on one layer.
+        let _turn = store.lock_step(&dram_store::StepKey::of([&b"fetch"[..], id.as_str().as_bytes()]), &|| ())?;
+        if store.layers().has(id) {
+            return Ok(());
+        }
+        for (number, cache) in self.caches.iter().enumerate() {
+            let Some(offered) = cache.layers.get(id).filter(|_| !self.state().gone.contains(&number)) else { continue };
+            tell(Event::Fetching { from: cache.source.shown(), size: offered.packed.blob.size });
+            match taken(store, &*cache.source, id, offered, cancel) {
+                Ok(()) => {
+                    let left: Vec<Left> =
+                        self.state().steps.values().filter(|left| left.layer.as_ref() == Some(id)).cloned().collect();
+                    return Ok(left.iter().try_for_each(|left| remember(store, left))?);
+                }
+                Err(Missed::Cancelled) => return Err(BuildError::Cancelled),
+                Err(Missed::Layer(why)) => self.state().remarks.push(format!(
+                    "a layer of the cache {} was not taken: {why}; its step is carried out",
+                    cache.source.shown()
+                )),
+                Err(Missed::Cache(why)) => {
+                    let mut state = self.state();
+                    if state.gone.insert(number) {
+                        let what = format!("the cache {} is not asked any more: {why}", cache.source.shown());
+                        state.remarks.push(what);
+                    }
+                }
+            }
+        }
+        self.state().lost.insert(id.clone());
+        Err(BuildError::CacheLost { layer: id.clone() })
+    }
+}
+
+fn remember(store: &Store, left: &Left) -> Result<(), StoreError> {
+    left.records().try_for_each(|(key, record)| store.memory().remember(key, &record))
+}
+
+/// Takes the layer `id` from `source` into `store`.
+fn taken(store: &Store, source: &dyn Source, id: &LayerId, offered: &Offered, cancel: &Cancel) -> Result<(), Missed> {
+    let Offered { packed, stamp, compress } = offered;
+    let layers = store.layers();
+    // The blob may be here, and damaged.
+    if !store.blobs().has(&packed.blob) || layers.bring(packed, id, *stamp).is_err() {
+        download(store, source, &packed.blob, cancel)?;
+        layers.bring(packed, id, *stamp).map_err(|error| Missed::Layer(causes(&error)))?;
+    }
+    let noted = layers.remember_packed(id, *stamp, &compress.kind(), packed);
+    noted.and_then(|()| layers.remember_origin(&packed.diff_id, id)).map_err(|error| Missed::Layer(causes(&error)))
+}
+
+/// Fetches `blob` from `source` into `store`.
+fn download(store: &Store, source: &dyn Source, blob: &Descriptor, cancel: &Cancel) -> Result<(), Missed> {
+    let failed = |error: TransferError| match &error {
+        TransferError::Cancelled => Missed::Cancelled,
+        TransferError::Blob { .. } | TransferError::Document { .. } | TransferError::Store(_) => {
+            Missed::Layer(causes(&error))
+        }
+        TransferError::Far { refused: true, .. } => Missed::Layer(causes(&error)),
+        TransferError::Read { .. }
+        | TransferError::Write { .. }
+        | TransferError::NoImages(_)
+        | TransferError::InTheWay(_)
+        | TransferError::NoPlatform { .. }
+        | TransferError::Form { .. }
+        | TransferError::Far { .. } => Missed::Cache(causes(&error)),
+    };
+    let broken = |error: &dyn std::error::Error| Missed::Layer(causes(error));
+    let mut reader = source.open(blob).map_err(failed)?;
+    let mut writer = store.blobs().writer().map_err(|error| broken(&error))?;
+    let mut left = blob.size;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        if cancel.is_thrown() {
+            return Err(Missed::Cancelled);
+        }
+        let got = match reader.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) if cancel.is_thrown() => return Err(Missed::Cancelled),
+            got => got.map_err(|error| broken(&error))?,
+        };
+        if got == 0 {
+            break;
+        }
+        left = left
+            .checked_sub(got as u64)
+            .ok_or_else(|| Missed::Layer(format!("the blob {} has more bytes than {}", blob.digest, blob.size)))?;
+        writer.write_all(&buffer[..got]).map_err(|error| broken(&error))?;
+    }
+    writer.commit_as(blob).map_err(|error| broken(&error))
+}

@@ -1,0 +1,287 @@
+//! `--cache-from` and `--cache-to`: caches that machines share.
+//!
+//! The words are those of BuildKit's; what is in a cache is not. A cache that cannot be read costs time and nothing
+//! else, so that is remarked upon; one that cannot be written is an error, after everything else is done.
+
+use std::path::{Path, PathBuf};
+
+use dram_build::shared::{Cache, CacheError, Form, Mode};
+use dram_build::transfer::{LayoutSink, Listed, Name, Opened, StoreSource};
+use dram_build::{Cancel, Dialect, Shared, Snapshot};
+use dram_image::{Descriptor, Platform, Reference};
+use dram_store::Store;
+
+use super::keys::{Keys, Taker};
+use super::output;
+use crate::cli;
+use crate::failure::{Failure, chain};
+use crate::find;
+
+const FROM: Taker = Taker {
+    option: "--cache-from",
+    example: "`--cache-from NAME`, `--cache-from type=registry,ref=NAME`, or `--cache-from type=local,src=DIR`",
+};
+const TO: Taker = Taker {
+    option: "--cache-to",
+    example: "`--cache-to type=registry,ref=NAME`, `--cache-to type=local,dest=DIR`, or `--cache-to type=inline`",
+};
+/// What a cache in a directory is called when nobody says.
+const TAG: &str = "latest";
+/// Where BuildKit can put caches and dram cannot.
+const SERVICES: [&str; 3] = ["gha", "s3", "azblob"];
+
+/// What the command line says of shared caches.
+pub(super) struct Asked {
+    from: Vec<From>,
+    to: Vec<To>,
+    /// What has no effect.
+    pub(super) remarks: Vec<String>,
+}
+
+/// A cache to take from.
+struct From {
+    text: String,
+    place: Place,
+}
+
+/// A cache to write.
+struct To {
+    text: String,
+    /// None for one that goes into the image.
+    place: Option<Place>,
+    form: Form,
+    ignore_error: bool,
+}
+
+enum Place {
+    Local { path: PathBuf, which: String },
+    Registry(Reference),
+}
+
+/// What `args` ask for; what is written without a time of its own gets `time`.
+pub(super) fn asked(args: &cli::Build, time: i64) -> Result<Asked, Failure> {
+    let mut asked = Asked { from: Vec::new(), to: Vec::new(), remarks: Vec::new() };
+    for text in args.cache_from.iter().filter(|text| !text.is_empty()) {
+        for text in names(text) {
+            let mut keys = Keys::read(FROM, &text)?;
+            let Some(kind) = kind(&mut keys, &["local", "registry"], &mut asked.remarks)? else { continue };
+            asked.from.push(from(keys, &kind, text)?);
+        }
+    }
+    for text in args.cache_to.iter().filter(|text| !text.is_empty()) {
+        for text in names(text) {
+            let mut keys = Keys::read(TO, &text)?;
+            let Some(kind) = kind(&mut keys, &["inline", "local", "registry"], &mut asked.remarks)? else { continue };
+            asked.to.push(to(keys, &kind, text, time)?);
+        }
+    }
+    Ok(asked)
+}
+
+/// As in buildx, what has no `=` is a list of names in registries.
+fn names(text: &str) -> Vec<String> {
+    match text.contains('=') {
+        true => vec![text.to_owned()],
+        false => text.split(',').map(|name| format!("type=registry,ref={name}")).collect(),
+    }
+}
+
+/// The type, when it is one of `known`; a service of BuildKit's is remarked upon: a build does not depend on it.
+fn kind(keys: &mut Keys, known: &[&str], remarks: &mut Vec<String>) -> Result<Option<String>, Failure> {
+    let Some(kind) = keys.take("type") else {
+        return Err(keys.wrong("it has no `type=`").help(format!("one of {}", known.join(", "))));
+    };
+    if known.contains(&kind.as_str()) {
+        return Ok(Some(kind));
+    }
+    if SERVICES.contains(&kind.as_str()) {
+        let what = format!("`type={kind}` is not supported, caches are in registries and directories");
+        remarks.push(format!("{}; it has no effect", keys.wrong(&what).causes.join(": ")));
+        return Ok(None);
+    }
+    if kind == "inline" {
+        let failure = keys.wrong("a cache in an image is where the image is");
+        return Err(failure.help("`--cache-from type=registry,ref=IMAGE`, or only `--cache-from IMAGE`"));
+    }
+    Err(keys.wrong(&format!("there is no type `{kind}`")).help(format!("one of {}", known.join(", "))))
+}
+
+fn from(mut keys: Keys, kind: &str, text: String) -> Result<From, Failure> {
+    let place = match kind {
+        "local" => {
+            let Some(path) = keys.take("src") else { return Err(keys.wrong("it has no `src=DIR`")) };
+            let which = keys.take("digest").or_else(|| keys.take("tag"));
+            keys.take("tag");
+            Place::Local { path: PathBuf::from(path), which: which.unwrap_or_else(|| TAG.to_owned()) }
+        }
+        _ => Place::Registry(reference(&mut keys)?),
+    };
+    keys.end_of(&["type", "src", "digest", "tag", "ref", "registry.insecure"])?;
+    Ok(From { text, place })
+}
+
+fn reference(keys: &mut Keys) -> Result<Reference, Failure> {
+    // Which registries are talked to without TLS is configured for all that dram does.
+    keys.flag("registry.insecure")?;
+    match keys.take("ref") {
+        Some(name) => find::reference(&name),
+        None => Err(keys.wrong("it has no `ref=NAME`")),
+    }
+}
+
+fn to(mut keys: Keys, kind: &str, text: String, time: i64) -> Result<To, Failure> {
+    let ignore_error = keys.flag("ignore-error")?.unwrap_or(false);
+    let mode = match keys.take("mode").as_deref() {
+        None | Some("min") => Mode::Min,
+        Some("max") if kind != "inline" => Mode::Max,
+        Some("max") => {
+            let failure = keys.wrong("an image has no layers but its own");
+            return Err(failure.help("leave `mode` out, or write the cache to a place of its own: `type=registry`"));
+        }
+        Some(other) => return Err(keys.wrong(&format!("there is no mode `{other}`")).help("one of min, max")),
+    };
+    if kind == "inline" {
+        keys.end_of(&["type", "mode", "ignore-error"])?;
+        return Ok(To { text, place: None, form: Form { mode, time, ..Form::default() }, ignore_error });
+    }
+    let dialect = match keys.flag("oci-mediatypes")? {
+        None | Some(true) => Dialect::Oci,
+        Some(false) => Dialect::Docker,
+    };
+    if keys.flag("image-manifest")? == Some(false) {
+        let failure = keys.wrong("`image-manifest=false` is not supported: a cache is an image manifest");
+        return Err(failure.help("leave it out; every registry takes one"));
+    }
+    let compress = output::compress(&mut keys)?;
+    // A layer has one form in a cache: the one that was asked for, or the one that another cache had.
+    keys.flag("force-compression")?;
+    let place = match kind {
+        "local" => {
+            let Some(path) = keys.take("dest") else { return Err(keys.wrong("it has no `dest=DIR`")) };
+            if keys.flag("reset")? == Some(true) {
+                let failure = keys.wrong("`reset=true` is not supported: what others may read is not removed");
+                return Err(failure.help("write to a new directory, and put it in the place of the old one"));
+            }
+            Place::Local { path: PathBuf::from(path), which: keys.take("tag").unwrap_or_else(|| TAG.to_owned()) }
+        }
+        _ => Place::Registry(reference(&mut keys)?),
+    };
+    keys.end_of(&[
+        "type",
+        "dest",
+        "tag",
+        "ref",
+        "mode",
+        "reset",
+        "compression",
+        "compression-level",
+        "force-compression",
+        "oci-mediatypes",
+        "image-manifest",
+        "ignore-error",
+        "registry.insecure",
+    ])?;
+    Ok(To { text, place: Some(place), form: Form { mode, compress, dialect, time }, ignore_error })
+}
+
+impl Asked {
+    /// Reads the tables of contents of the caches to take from. Returns what is known, and remarks about those that
+    /// cannot be read.
+    pub(super) fn open<'a>(&self, store: &'a Store, platform: &Platform) -> (Shared<'a>, Vec<String>) {
+        let (mut caches, mut remarks) = (Vec::new(), Vec::new());
+        for from in &self.from {
+            match open(store, &from.place, platform) {
+                Ok(cache) => caches.push(cache),
+                Err(failure) => {
+                    let why = failure.causes.join(": ");
+                    remarks.push(format!("`--cache-from {}`: {why}; nothing is taken from it", from.text));
+                }
+            }
+        }
+        (Shared::new(caches), remarks)
+    }
+
+    /// Whether images are to hold a cache of their own layers.
+    pub(super) fn inline(&self) -> bool {
+        self.to.iter().any(|to| to.place.is_none())
+    }
+
+    /// Writes the caches. Returns remarks about those that could not be written and need not be.
+    pub(super) fn write(
+        &self,
+        store: &Store,
+        shared: &Shared<'_>,
+        snapshot: &Snapshot,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, Failure> {
+        let mut remarks = Vec::new();
+        for to in &self.to {
+            let Some(place) = &to.place else { continue };
+            match write(store, shared, snapshot, place, &to.form, cancel) {
+                Ok(()) => {}
+                Err(_) if cancel.is_thrown() => return Err(Failure::interrupted()),
+                Err(failure) if to.ignore_error => {
+                    remarks.push(format!("`--cache-to {}`: {}", to.text, failure.causes.join(": ")));
+                }
+                Err(mut failure) => {
+                    failure.causes.insert(0, format!("the cache `{}` was not written", to.text));
+                    failure.helps.push("with `ignore-error=true` this is no reason to fail".to_owned());
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(remarks)
+    }
+}
+
+fn open<'a>(store: &'a Store, place: &Place, platform: &Platform) -> Result<Cache<'a>, Failure> {
+    let unread = |error: CacheError| {
+        let mut failure = Failure::work("");
+        failure.causes = chain(&error);
+        failure
+    };
+    match place {
+        Place::Local { path, which } => {
+            let layout = match dram_build::transfer::open(path, store)? {
+                Opened::Layout(layout) => layout,
+                Opened::Docker(_) => return Err(Failure::work(format!("`{}` is no OCI layout", path.display()))),
+            };
+            let root = entry(&layout.list()?, which, path)?;
+            Cache::open(Box::new(layout), &root, platform).map_err(unread)
+        }
+        Place::Registry(name) => {
+            let found = store.refs().get(name)?;
+            let root = found.ok_or_else(|| Failure::work(format!("there is no image `{}`", name.short())))?;
+            Cache::open(Box::new(StoreSource::new(store)), &root, platform).map_err(unread)
+        }
+    }
+}
+
+/// The entry of a layout that `which` means: a digest or a tag; the only one is also called [`TAG`].
+fn entry(all: &[Listed], which: &str, path: &Path) -> Result<Descriptor, Failure> {
+    let named = |name: &str| name == which || name.ends_with(&format!(":{which}"));
+    let is_it = |one: &&Listed| one.root.digest.to_string() == which || one.name.as_deref().is_some_and(named);
+    let found = all.iter().find(is_it).or(match all {
+        [one] if which == TAG => Some(one),
+        _ => None,
+    });
+    found.map(|one| one.root.clone()).ok_or_else(|| Failure::work(format!("`{}` has no `{which}`", path.display())))
+}
+
+fn write(
+    store: &Store,
+    shared: &Shared<'_>,
+    snapshot: &Snapshot,
+    place: &Place,
+    form: &Form,
+    cancel: &Cancel,
+) -> Result<(), Failure> {
+    match place {
+        Place::Local { path, which } => {
+            let sink = LayoutSink::new(path, vec![Name { text: which.clone(), whole: None }])?;
+            shared.give(store, snapshot, form, &sink, cancel, &|_| ())?;
+            Ok(())
+        }
+        Place::Registry(_) => Err(Failure::usage("pushing is not supported yet")),
+    }
+}
