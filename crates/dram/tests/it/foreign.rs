@@ -176,13 +176,11 @@ impl Layout {
         self
     }
 
-    #[allow(dead_code)]
     pub(crate) fn manifest(mut self, bend: impl Fn(&mut Value) + 'static) -> Layout {
         self.bend[1] = Box::new(bend);
         self
     }
 
-    #[allow(dead_code)]
     pub(crate) fn index(mut self, bend: impl Fn(&mut Value) + 'static) -> Layout {
         self.bend[2] = Box::new(bend);
         self
@@ -294,7 +292,29 @@ impl Range {
     #[track_caller]
     pub(crate) fn load(&self, layout: &Layout) -> Done {
         layout.write();
+        self.load_written(layout)
+    }
+
+    /// `dram load` of what lies there now.
+    #[track_caller]
+    pub(crate) fn load_written(&self, layout: &Layout) -> Done {
         self.dram(["load"], layout.dir.path())
+    }
+
+    /// The images' names.
+    pub(crate) fn images(&self) -> Vec<String> {
+        let rows: Value = serde_json::from_str(&self.store.dram(["images", "--json"]).ok().stdout).unwrap();
+        let name = |row: &Value| format!("{}:{}", row["name"].as_str().unwrap(), row["tag"].as_str().unwrap());
+        rows.as_array().unwrap().iter().map(name).collect()
+    }
+
+    /// What lies there now is refused with these words, and nothing has a name.
+    #[track_caller]
+    pub(crate) fn refuses_written(&self, what: &str, layout: &Layout, words: &str) {
+        let done = self.load_written(layout);
+        assert!(done.code != 0, "{what}: expected to be refused\n{done}");
+        assert!(done.stderr.contains(words), "{what}: expected to read {words:?}\n{done}");
+        assert_eq!(self.images(), [""; 0], "{what}: nothing is left\n{done}");
     }
 
     /// Loads it and runs the script in it, as far as that goes.
