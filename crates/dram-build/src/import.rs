@@ -24,15 +24,7 @@ pub fn import(
     architecture: &str,
     latest: i64,
 ) -> Result<Sealed, StoreError> {
-    let packed = compress(store, Compress::default(), |out| {
-        let path = std::path::Path::new(what);
-        let unpacked = Unpacked::new(stream, store.limits());
-        let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: path.to_owned(), source })?;
-        let fail = |source| StoreError::Tar { what: what.to_owned(), source };
-        let mut reader = TarReader::new(Tee { from: unpacked, to: out }).within(store.limits());
-        while reader.next_entry().map_err(fail)?.is_some() {}
-        reader.drain().map_err(fail)
-    })?;
+    let packed = compress(store, Compress::default(), |out| copy_tar(store, stream, what, out))?;
     let created = Some(rfc3339(latest));
     let created_by = Some("dram import".to_owned());
     let config = ImageConfig {
@@ -48,6 +40,21 @@ pub fn import(
     let manifest = Document::write(Manifest::new(config.clone(), vec![packed.blob]));
     let manifest = store.blobs().put_document(&manifest, MediaType::MANIFEST)?;
     Ok(Sealed { manifest, config })
+}
+
+/// Copies the plain bytes of `stream`, called `what` in errors, to `out`, if they are a whole tar.
+pub(crate) fn copy_tar(
+    store: &Store,
+    stream: Box<dyn Read>,
+    what: &str,
+    out: &mut dyn Write,
+) -> Result<(), StoreError> {
+    let unpacked = Unpacked::new(stream, store.limits());
+    let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: what.into(), source })?;
+    let fail = |source| StoreError::Tar { what: what.to_owned(), source };
+    let mut reader = TarReader::new(Tee { from: unpacked, to: out }).within(store.limits());
+    while reader.next_entry().map_err(fail)?.is_some() {}
+    reader.drain().map_err(fail)
 }
 
 /// Passes on to a writer what is read.

@@ -90,7 +90,9 @@ pub(crate) fn compress(
     let diff_id = hasher.finish();
     store.layers().remember_size(&diff_id, plain_size)?;
     let (digest, size) = writer.commit()?;
-    Ok(Packed { diff_id, blob: Descriptor::new(how.media_type(), digest, size) })
+    let blob = Descriptor::new(how.media_type(), digest, size);
+    store.layers().remember_checked(&blob, &diff_id);
+    Ok(Packed { diff_id, blob })
 }
 
 /// Hashes what `produce` writes on its way to `out`.

@@ -182,13 +182,62 @@ pub struct Descriptor {
     /// Free key/value pairs; a layout's tags are one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// The blob itself in base 64, where somebody put it in. It is checked and not used.
+    #[serde(default, skip_serializing)]
+    pub data: Option<String>,
 }
 
 impl Descriptor {
     /// A pointer without platform and annotations.
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Descriptor { media_type: media_type.to_owned(), digest, size, platform: None, annotations: BTreeMap::new() }
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            platform: None,
+            annotations: BTreeMap::new(),
+            data: None,
+        }
     }
+
+    /// Fails when a blob that is put in is not the one that is pointed to.
+    fn check_data(&self) -> Result<(), String> {
+        let Some(text) = &self.data else { return Ok(()) };
+        match base64(text) {
+            Some(data) if data.len() as u64 == self.size && Digest::of(&data) == self.digest => Ok(()),
+            Some(_) | None => Err(format!("the `data` of {} is not what its digest says", self.digest)),
+        }
+    }
+}
+
+/// The bytes that `text` stands for (RFC 4648, section 4, with its padding); `None` when it stands for none.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digit = |letter: u8| {
+        Some(match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        })
+    };
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let padding = text.bytes().rev().take_while(|&letter| letter == b'=').count();
+    let letters = &text.as_bytes()[..text.len() - padding];
+    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+    for group in letters.chunks(4) {
+        let mut bits = 0_u32;
+        for &letter in group {
+            bits = bits << 6 | u32::from(digit(letter)?);
+        }
+        bits <<= 6 * (4 - group.len());
+        // As many whole bytes as the letters hold; one letter holds none.
+        bytes.extend(bits.to_be_bytes()[1..].get(..group.len() - 1)?);
+    }
+    (padding <= 2 && letters.len() % 4 != 1).then_some(bytes)
 }
 
 /// Where an image runs.
@@ -250,7 +299,7 @@ impl Kind for Manifest {
         }
         match self.media_type.as_deref() {
             Some(kind) if !MediaType::is_manifest(kind) => Err(format!("its mediaType is `{}`", kind.escape_debug())),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.layers.iter().chain([&self.config]).try_for_each(Descriptor::check_data),
         }
     }
 }
@@ -299,7 +348,7 @@ impl Kind for Index {
         }
         match self.media_type.as_deref() {
             Some(kind) if !MediaType::is_index(kind) => Err(format!("its mediaType is `{}`", kind.escape_debug())),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.manifests.iter().try_for_each(Descriptor::check_data),
         }
     }
 }
@@ -345,6 +394,25 @@ mod tests {
         }
         let deep = "[".repeat(200_000);
         assert!(manifest(&format!(r#"{{"schemaVersion":2,{config},"layers":{deep}"#)).is_err());
+    }
+
+    #[test]
+    fn blobs_that_are_put_in_are_what_their_digests_say() {
+        let text = |data: &str| {
+            let whole = Document::write(Manifest::new(
+                Descriptor::new(MediaType::CONFIG, Digest::of(b"any carnal pleas"), 16),
+                vec![],
+            ));
+            String::from_utf8(whole.bytes().to_vec())
+                .unwrap()
+                .replace(r#""size":16"#, &format!(r#""size":16,"data":"{data}""#))
+        };
+        assert!(manifest(&text("YW55IGNhcm5hbCBwbGVhcw==")).is_ok());
+        for wrong in
+            ["", "YW55IGNhcm5hbCBwbGVhcw", "YW55IGNhcm5hbCBwbGVhcy4=", "YW55IGNhcm5hbCBwbGVhc===", "=", "00e9=="]
+        {
+            assert!(manifest(&text(wrong)).unwrap_err().to_string().contains("`data`"), "{wrong}");
+        }
     }
 
     #[test]

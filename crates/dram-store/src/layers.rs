@@ -231,6 +231,22 @@ impl<'a> Layers<'a> {
         Ok(size)
     }
 
+    /// Whether the blob was read through before, and held the tar `diff_id`.
+    pub fn is_checked(self, blob: &Descriptor, diff_id: &Digest) -> bool {
+        let known = file::read_small(&self.diff_record(blob), 128).ok().flatten();
+        known.is_some_and(|known| known == diff_id.hex().as_bytes())
+    }
+
+    /// Remembers that the blob was read through, and held the tar `diff_id`. A note that is lost costs another look.
+    pub fn remember_checked(self, blob: &Descriptor, diff_id: &Digest) {
+        let bytes = diff_id.hex();
+        let _ = file::replace(&self.diff_record(blob), bytes.as_bytes(), &self.store.work().path(), Durable::No);
+    }
+
+    fn diff_record(self, blob: &Descriptor) -> PathBuf {
+        self.store.join("packs").join(format!("{}.diff", blob.digest.hex()))
+    }
+
     /// Reads the blob through: that it is a whole tar, and the one that `diff_id` names. Returns the tar's length.
     ///
     /// # Errors
@@ -242,6 +258,7 @@ impl<'a> Layers<'a> {
             while reader.next_entry().map_err(fail)?.is_some() {}
             reader.drain().map_err(fail)
         })
+        .inspect(|_| self.remember_checked(descriptor, diff_id))
     }
 
     /// Gives the plain bytes of a layer's blob to `consume`, which must read them all, and compares their digest.

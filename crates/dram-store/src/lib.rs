@@ -12,6 +12,7 @@
 //!   packs/ID.STAMP     which blob a layer directory was packed into; with .KIND, in another compression than gzip's usual
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
 //!   packs/ID.origin      which layer a tar was packed from
+//!   packs/BLOB.diff    which tar a blob holds
 //!   packs/ID.implied   which directories of a layer its tar does not describe
 //!   packs/ID.size      how long a layer's tar is
 //!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had

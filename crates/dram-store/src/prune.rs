@@ -115,7 +115,10 @@ impl Store {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let name = TreePath::parse(&name)?;
-            if [&b".size"[..], b".elf", b".origin", b".implied"].iter().any(|kind| name.as_bytes().ends_with(kind)) {
+            if [&b".size"[..], b".elf", b".origin", b".implied", b".diff"]
+                .iter()
+                .any(|kind| name.as_bytes().ends_with(kind))
+            {
                 if all {
                     packs.remove(&name)?;
                 }

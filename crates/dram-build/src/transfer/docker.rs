@@ -1,11 +1,10 @@
 //! What `docker save` wrote before it wrote layouts: a list of images, each a configuration and plain layers.
 
-use std::io;
-
 use dram_image::{Descriptor, Document, DocumentError, ImageConfig, Manifest, MediaType, TreePath};
-use dram_store::{Store, StoreError, Unpacked};
+use dram_store::{Store, StoreError};
 use serde::Deserialize;
 
+use crate::import::copy_tar;
 use crate::packing::{Compress, compress};
 use crate::transfer::TransferError;
 use crate::transfer::files::{Files, small};
@@ -47,10 +46,8 @@ pub(super) fn image(files: &dyn Files, entry: &DockerEntry, store: &Store) -> Re
     for (layer, expected) in entry.layers.iter().zip(diff_ids) {
         let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
         let (_, file) = files.open(&path).ok().flatten().ok_or_else(|| missing(layer))?;
-        let packed = compress(store, Compress::default(), |out| {
-            let copied = Unpacked::new(Box::new(file), store.limits()).and_then(|mut plain| io::copy(&mut plain, out));
-            copied.map(drop).map_err(|source| StoreError::Io { verb: "read", path: layer.into(), source })
-        })?;
+        let what = format!("the layer {layer:?}");
+        let packed = compress(store, Compress::default(), |out| copy_tar(store, Box::new(file), &what, out))?;
         if packed.diff_id != *expected {
             let (blob, found, expected) = (packed.blob.digest, packed.diff_id, *expected);
             return Err(StoreError::WrongDiffId { blob, found, expected }.into());

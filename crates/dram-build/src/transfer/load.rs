@@ -37,7 +37,8 @@ pub fn open(path: &Path, store: &Store) -> Result<Opened, TransferError> {
         Ok(layout) => return Ok(Opened::Layout(layout)),
         Err(files) => files,
     };
-    let entries = docker::list(&*files)?.ok_or_else(|| TransferError::NoImages(path.to_owned()))?;
+    let entries = docker::list(&*files)?.filter(|entries| !entries.is_empty());
+    let entries = entries.ok_or_else(|| TransferError::NoImages(path.to_owned()))?;
     let mut all = Vec::new();
     for entry in entries {
         let root = docker::image(&*files, &entry, store)?;

@@ -78,10 +78,11 @@ impl<'a> StoreSink<'a> {
     fn checked(&self, image: &Image) -> Result<(), TransferError> {
         let new = std::mem::take(&mut *self.new.lock().unwrap_or_else(PoisonError::into_inner));
         let layers = self.store.layers();
-        for (diff_id, blob) in image.layers().filter(|(_, blob)| self.checks && new.contains(&blob.digest)) {
+        let unknown = |(diff_id, blob): &(&Digest, &Descriptor)| self.checks && !layers.is_checked(blob, diff_id);
+        for (diff_id, blob) in image.layers().filter(unknown) {
             // Read through once: `FROM` this image must not be the first to find that a layer is none.
             let checked = layers.check(blob, diff_id);
-            if checked.is_err() {
+            if checked.is_err() && new.contains(&blob.digest) {
                 // Else the next attempt would find it here and take it for checked.
                 self.store.blobs().remove(&blob.digest);
             }

@@ -57,9 +57,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Prints to standard output. A reader that has seen enough is a good end; that nothing can be written is not.
+/// Prints to standard output, without what speaks to a terminal instead of a person: as JSON writes it, since a document
+/// may hold any of it but the first 32 as it is. A reader that has seen enough is a good end; that nothing can be written is not.
 fn say(text: &str) {
     use std::io::Write as _;
+    let speaks = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    let text = match text.contains(speaks) {
+        true => text.split_inclusive(speaks).map(|part| escape_last(part, speaks)).collect(),
+        false => std::borrow::Cow::Borrowed(text),
+    };
     let mut out = std::io::stdout().lock();
     let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) else { return };
     if error.kind() == std::io::ErrorKind::BrokenPipe {
@@ -67,4 +73,12 @@ fn say(text: &str) {
     }
     report::failure(&Failure::work("cannot write standard output").because(&error));
     std::process::exit(1);
+}
+
+/// `part` with its last letter as `\uXXXX`, where that `speaks`.
+fn escape_last(part: &str, speaks: impl Fn(char) -> bool) -> String {
+    match part.chars().next_back() {
+        Some(last) if speaks(last) => format!("{}\\u{:04x}", &part[..part.len() - last.len_utf8()], u32::from(last)),
+        Some(_) | None => part.to_owned(),
+    }
 }

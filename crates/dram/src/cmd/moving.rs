@@ -12,7 +12,7 @@ use super::whole::write_whole;
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
-use crate::find;
+use crate::{find, report};
 
 /// Makes an image of a root file system.
 pub(crate) fn import(ambient: &Ambient, args: &cli::Import) -> Result<(), Failure> {
@@ -78,6 +78,10 @@ pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     for one in &loaded {
         match one.reference() {
             Some(name) => {
+                // The name is the archive's to say: whose it was must not go unseen.
+                if let Some(before) = store.refs().get(&name)?.filter(|before| before.digest != one.manifest.digest) {
+                    report::note(&format!("`{name}` was {}", before.digest));
+                }
                 store.refs().set(std::slice::from_ref(&name), &one.manifest)?;
                 say(&format!("{name}\n"));
             }

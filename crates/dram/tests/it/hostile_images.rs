@@ -332,7 +332,7 @@ fn archives_of_docker() {
         ),
         ("a layer that is a directory", docker(dir("layer.tar"), &|_| ()), "layer.tar"),
         ("a layer that is a pipe", docker(Part::new(b'6', "layer.tar"), &|_| ()), "layer.tar"),
-        ("a layer that is no tar", docker(file("layer.tar", &"x".repeat(2000)), &|_| ()), ""),
+        ("a layer that is no tar", docker(file("layer.tar", &"x".repeat(2000)), &|_| ()), "not a tar archive"),
         (
             "more layers than diff_ids",
             docker(inner(), &|it| it[0]["Layers"] = json!(["layer.tar", "layer.tar"])),
@@ -355,4 +355,16 @@ fn archives_of_docker() {
     fs::write(&path, docker(inner(), &|_| ())).unwrap();
     let done = range.dram(["load"], &path);
     assert_eq!((done.code, done.stdout.as_str()), (0, "debian:12\n"), "{done}");
+    assert!(!done.stderr.contains("was"), "{done}");
+    let before = range.store.digest("debian:12");
+    let other = tar([file("g", "g")]);
+    let config = json!({
+        "architecture": architecture(), "os": "linux", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&other)]},
+    });
+    let list = json!([{"Config": "c", "RepoTags": ["debian:12"], "Layers": ["l"]}]).to_string();
+    let parts = [file("c", &config.to_string()), Part::new(b'0', "l").data(other), file("manifest.json", &list)];
+    fs::write(&path, tar(parts)).unwrap();
+    let done = range.dram(["load"], &path);
+    assert!(done.code == 0 && done.stderr.contains(&format!("`debian:12` was {before}")), "{done}");
 }
