@@ -10,8 +10,8 @@ use super::document::{ANNOTATION, CACHE, CacheDocument, LayerNote, Offered, Step
 use super::{Left, Shared};
 use crate::packing::Compress;
 use crate::seal::{in_dialect, pack};
-use crate::transfer::{Copying, Motion, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
-use crate::{Cancel, Dialect, Layer, Sealing, Snapshot};
+use crate::transfer::{Copying, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
+use crate::{Cancel, Dialect, Event, Layer, Sealing, Snapshot};
 
 /// Whose layers a cache has. It has the names of all, so that a build that finds all it needs can pass over the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +36,21 @@ pub struct Form {
     pub time: i64,
 }
 
+/// A cache that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The pointer to its manifest.
+    pub manifest: Descriptor,
+    /// How many steps it knows.
+    pub steps: usize,
+    /// How many layers it has.
+    pub layers: usize,
+    /// Bytes of these.
+    pub size: u64,
+}
+
 impl Shared<'_> {
-    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`. Returns the pointer to what is
-    /// there now.
+    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`.
     ///
     /// # Errors
     /// When a layer cannot be packed or had, or the sink refuses.
@@ -49,8 +61,8 @@ impl Shared<'_> {
         form: &Form,
         sink: &dyn Sink,
         cancel: &Cancel,
-        tell: &(dyn Fn(Motion) + Sync),
-    ) -> Result<Descriptor, TransferError> {
+        tell: &(dyn Fn(Event) + Sync),
+    ) -> Result<Given, TransferError> {
         let left: Vec<Left> = self.state().steps.values().cloned().collect();
         let made = snapshot.layers.iter().map(|layer| &layer.id).filter(|id| id.is_made());
         let wanted: Vec<&LayerId> = match form.mode {
@@ -58,17 +70,25 @@ impl Shared<'_> {
             Mode::Max => left.iter().filter_map(|left| left.layer.as_ref()).collect(),
         };
         let mut seen = BTreeSet::new();
+        let wanted: Vec<&LayerId> = wanted.into_iter().filter(|id| seen.insert((*id).clone())).collect();
+        let of = wanted.len();
         let (mut notes, mut blobs) = (Vec::new(), Vec::new());
-        for id in wanted.into_iter().filter(|id| seen.insert((*id).clone())) {
+        for (ready, id) in wanted.into_iter().enumerate() {
             if cancel.is_thrown() {
                 return Err(TransferError::Cancelled);
             }
-            let Some(Offered { packed, stamp, compress }) = self.offered(store, id, form)? else { continue };
+            let Some(Offered { packed, stamp, compress }) =
+                self.offered(store, id, form, &|| tell(Event::Packing { ready, of }))?
+            else {
+                continue;
+            };
             let (at, diff_id, compression) = (blobs.len(), Some(packed.diff_id), compress.kind());
             notes.push(LayerNote { id: id.clone(), at, diff_id, time: stamp.0, compression });
             blobs.push(in_dialect(packed.blob, form.dialect));
         }
-        let document = Document::write(CacheDocument::new(steps(&left), notes));
+        let steps = steps(&left);
+        let (known, layers, size) = (steps.len(), blobs.len(), blobs.iter().map(|blob| blob.size).sum());
+        let document = Document::write(CacheDocument::new(steps, notes));
         let mut manifest = Manifest::new(document.descriptor(CACHE), blobs);
         let manifest_type = match form.dialect {
             Dialect::Oci => MediaType::MANIFEST,
@@ -79,16 +99,24 @@ impl Shared<'_> {
         let root = manifest.descriptor(manifest_type);
         let documents = [(document.digest(), document.bytes().to_vec()), (root.digest, manifest.bytes().to_vec())];
         let source = Parts { shared: self, store, documents: BTreeMap::from(documents) };
-        copy(&root, &source, sink, &Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell })
+        let how = Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell: &|_| () };
+        let manifest = copy(&root, &source, sink, &how)?;
+        Ok(Given { manifest, steps: known, layers, size })
     }
 
     /// The layer `id` as it can be given: packed here, or as it lies in a cache that it was not fetched from.
-    fn offered(&self, store: &Store, id: &LayerId, form: &Form) -> Result<Option<Offered>, TransferError> {
+    fn offered(
+        &self,
+        store: &Store,
+        id: &LayerId,
+        form: &Form,
+        packing: &dyn Fn(),
+    ) -> Result<Option<Offered>, TransferError> {
         if !store.layers().has(id) {
             return Ok(self.caches.iter().find_map(|cache| cache.layers.get(id)).cloned());
         }
         let how = Sealing { time: form.time, compress: form.compress, ..Sealing::default() };
-        let packed = pack(store, &Layer { id: id.clone(), origin: None }, &how, &|| ())?;
+        let packed = pack(store, &Layer { id: id.clone(), origin: None }, &how, packing)?;
         Ok(Some(Offered { packed, stamp: Stamp(form.time), compress: form.compress }))
     }
 

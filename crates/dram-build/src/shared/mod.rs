@@ -20,7 +20,7 @@ use dram_store::{LayerId, Record, Store, StoreError};
 
 pub use self::cache::{Cache, CacheError};
 use self::document::{Maker, Offered};
-pub use self::give::{Form, Mode};
+pub use self::give::{Form, Given, Mode};
 use crate::parts::Key;
 use crate::transfer::{Source, TransferError, causes};
 use crate::{BuildError, Cancel, Event, Snapshot, StepAt};

@@ -173,6 +173,20 @@ fn an_image_holds_a_cache_of_its_own() {
 }
 
 #[test]
+fn a_build_that_wants_nothing_remembered_takes_nothing() {
+    let context = Context::new("FROM parity-base AS one\nRUN echo 1 > /1\nFROM one\nRUN echo 2 > /2\n");
+    let (store, place) = (Store::with_base(), Place::new());
+    let done = build(&store, &context, &[&place.to("")]).ok();
+    done.says(&format!("cached in {}: 2 steps, 2 layers of ", place.path().display()));
+    let from = place.from();
+    assert_eq!(build(&Store::with_base(), &context, &[&from, "--no-cache"]).ok().steps(), (2, 0));
+    assert_eq!(build(&Store::with_base(), &context, &[&from, "--no-cache-filter", "one"]).ok().steps(), (1, 1));
+    // What an older way of saying it asks for is the same.
+    let older = build(&store, &context, &["--build-arg", "BUILDKIT_INLINE_CACHE=1"]).ok().digest();
+    assert_eq!(build(&store, &context, &["--cache-to", "type=inline"]).ok().digest(), older);
+}
+
+#[test]
 fn several_caches_are_asked_in_turn_and_a_missing_one_is_remarked_upon() {
     let (store, context) = (Store::with_base(), app());
     let (first, second) = (Place::new(), Place::new());

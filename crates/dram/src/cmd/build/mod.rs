@@ -57,7 +57,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         annotations: annotations::annotations(&args.annotation)?,
     };
     let outputs = output::outputs(args, &asked)?;
-    let caches = shared::asked(args, asked.time.unwrap_or(0))?;
+    let caches = shared::asked(args, &build_args, asked.time.unwrap_or(0))?;
     let labels = labels(args)?;
     let given = given::given(args, &build_args)?;
     let contexts = named(args)?;
@@ -94,7 +94,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         event => progress.tell(event),
     };
     let built = dram_build::build(&plan, &outside, &options, &tell);
-    noted(&shared.remarks(), &progress);
+    noted(&notes(shared.remarks()), &progress);
     let snapshot = built.map_err(|error| failed(error, &progress, &source))?;
     let mut config = plan.stages[plan.target].config.clone();
     config.config.labels.extend(labels);
@@ -110,7 +110,9 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         lacks::warn(&dram_build::lacks(&store, &snapshot)?);
         report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
     }
-    noted(&caches.write(&store, &shared, &snapshot, &cancel)?, &progress);
+    let cached = caches.write(&store, &shared, &snapshot, &cancel, &|event| progress.tell(event));
+    progress.end();
+    noted(&cached?, &progress);
     if let (cli::Progress::Quiet, Some(made), false) =
         (args.shown(), made.last(), outputs.iter().any(Output::is_stdout))
     {
@@ -166,13 +168,17 @@ fn taken<'a>(
     let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
     let platform = Platform { architecture: platform.architecture, os: platform.os, variant };
     let (shared, remarks) = caches.open(store, &platform);
-    noted(&remarks, progress);
+    noted(&notes(remarks), progress);
     Ok(shared)
+}
+
+fn notes(remarks: Vec<String>) -> Vec<String> {
+    remarks.into_iter().map(|remark| format!("note: {remark}")).collect()
 }
 
 fn noted(remarks: &[String], progress: &Progress) {
     if progress.speaks() {
-        remarks.iter().for_each(|remark| report::note(&format!("note: {}", plain(remark))));
+        remarks.iter().for_each(|remark| report::note(&plain(remark)));
     }
 }
 

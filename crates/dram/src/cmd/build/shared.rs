@@ -3,11 +3,12 @@
 //! The words are those of BuildKit's; what is in a cache is not. A cache that cannot be read costs time and nothing
 //! else, so that is remarked upon; one that cannot be written is an error, after everything else is done.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dram_build::shared::{Cache, CacheError, Form, Mode};
+use dram_build::shared::{Cache, CacheError, Form, Given, Mode};
 use dram_build::transfer::{LayoutSink, Listed, Name, Opened, StoreSource};
-use dram_build::{Cancel, Dialect, Shared, Snapshot};
+use dram_build::{Cancel, Dialect, Event, Shared, Snapshot};
 use dram_image::{Descriptor, Platform, Reference};
 use dram_store::Store;
 
@@ -15,7 +16,7 @@ use super::keys::{Keys, Taker};
 use super::output;
 use crate::cli;
 use crate::failure::{Failure, chain};
-use crate::find;
+use crate::{find, format};
 
 const FROM: Taker = Taker {
     option: "--cache-from",
@@ -27,6 +28,8 @@ const TO: Taker = Taker {
 };
 /// What a cache in a directory is called when nobody says.
 const TAG: &str = "latest";
+/// The build argument that asks for a cache in the image.
+const INLINE: &str = "BUILDKIT_INLINE_CACHE";
 /// Where BuildKit can put caches and dram cannot.
 const SERVICES: [&str; 3] = ["gha", "s3", "azblob"];
 
@@ -58,9 +61,23 @@ enum Place {
     Registry(Reference),
 }
 
+impl Place {
+    fn shown(&self) -> String {
+        match self {
+            Place::Local { path, .. } => path.display().to_string(),
+            Place::Registry(name) => name.short(),
+        }
+    }
+}
+
 /// What `args` ask for; what is written without a time of its own gets `time`.
-pub(super) fn asked(args: &cli::Build, time: i64) -> Result<Asked, Failure> {
+pub(super) fn asked(args: &cli::Build, build_args: &BTreeMap<String, String>, time: i64) -> Result<Asked, Failure> {
     let mut asked = Asked { from: Vec::new(), to: Vec::new(), remarks: Vec::new() };
+    // How this was said before there was an option for it.
+    if build_args.get(INLINE).is_some_and(|value| ["1", "t", "T", "true", "True", "TRUE"].contains(&value.as_str())) {
+        let form = Form { time, ..Form::default() };
+        asked.to.push(To { text: INLINE.to_owned(), place: None, form, ignore_error: false });
+    }
     for text in args.cache_from.iter().filter(|text| !text.is_empty()) {
         for text in names(text) {
             let mut keys = Keys::read(FROM, &text)?;
@@ -206,22 +223,26 @@ impl Asked {
         self.to.iter().any(|to| to.place.is_none())
     }
 
-    /// Writes the caches. Returns remarks about those that could not be written and need not be.
+    /// Writes the caches. Returns what there is to say of each.
     pub(super) fn write(
         &self,
         store: &Store,
         shared: &Shared<'_>,
         snapshot: &Snapshot,
         cancel: &Cancel,
+        tell: &(dyn Fn(Event) + Sync),
     ) -> Result<Vec<String>, Failure> {
         let mut remarks = Vec::new();
         for to in &self.to {
             let Some(place) = &to.place else { continue };
-            match write(store, shared, snapshot, place, &to.form, cancel) {
-                Ok(()) => {}
+            match write(store, shared, snapshot, place, &to.form, cancel, tell) {
+                Ok(Given { steps, layers, size, .. }) => {
+                    let size = format::size(size);
+                    remarks.push(format!("cached in {}: {steps} steps, {layers} layers of {size}", place.shown()));
+                }
                 Err(_) if cancel.is_thrown() => return Err(Failure::interrupted()),
                 Err(failure) if to.ignore_error => {
-                    remarks.push(format!("`--cache-to {}`: {}", to.text, failure.causes.join(": ")));
+                    remarks.push(format!("note: `--cache-to {}`: {}", to.text, failure.causes.join(": ")));
                 }
                 Err(mut failure) => {
                     failure.causes.insert(0, format!("the cache `{}` was not written", to.text));
@@ -275,12 +296,12 @@ fn write(
     place: &Place,
     form: &Form,
     cancel: &Cancel,
-) -> Result<(), Failure> {
+    tell: &(dyn Fn(Event) + Sync),
+) -> Result<Given, Failure> {
     match place {
         Place::Local { path, which } => {
             let sink = LayoutSink::new(path, vec![Name { text: which.clone(), whole: None }])?;
-            shared.give(store, snapshot, form, &sink, cancel, &|_| ())?;
-            Ok(())
+            Ok(shared.give(store, snapshot, form, &sink, cancel, tell)?)
         }
         Place::Registry(_) => Err(Failure::usage("pushing is not supported yet")),
     }
