@@ -25,10 +25,11 @@ pub fn build(
     crate::run::must_be_allowed(plan, options)?;
     let ledger = Ledger::new(options, plan);
     let world = World { options, plan, outside, ledger: &ledger, told: Mutex::default() };
+    let mut lost = BTreeSet::new();
     let built = loop {
         match attempt(&world, tell) {
             // What left that layer is not known any more, so that the next attempt carries it out. All else is remembered.
-            Err(BuildError::CacheLost { .. }) if !options.cancel.is_thrown() => {}
+            Err(BuildError::CacheLost { layer }) if !options.cancel.is_thrown() && lost.insert(layer.clone()) => {}
             done => break done,
         }
     };

@@ -7,7 +7,7 @@ use dram_image::{Descriptor, Digest, Document, Manifest, MediaType};
 use dram_store::{LayerId, Stamp, Store};
 
 use super::document::{ANNOTATION, CACHE, CacheDocument, LayerNote, Offered, StepNote};
-use super::{Left, Shared};
+use super::{Left, Shared, made};
 use crate::packing::Compress;
 use crate::seal::{in_dialect, pack};
 use crate::transfer::{Copying, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
@@ -64,9 +64,8 @@ impl Shared<'_> {
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<Given, TransferError> {
         let left: Vec<Left> = self.state().steps.values().cloned().collect();
-        let made = snapshot.layers.iter().map(|layer| &layer.id).filter(|id| id.is_made());
         let wanted: Vec<&LayerId> = match form.mode {
-            Mode::Min => made.collect(),
+            Mode::Min => made(snapshot).collect(),
             Mode::Max => left.iter().filter_map(|left| left.layer.as_ref()).collect(),
         };
         let mut seen = BTreeSet::new();

@@ -138,7 +138,7 @@ impl<'a> Shared<'a> {
         state.steps.insert(at, Left { keys: all, layer: record.layer.clone(), by });
     }
 
-    /// Sees to it that every layer of `snapshot` is in `store`.
+    /// Sees to it that every layer of `snapshot` that a step made is in `store`. Those of images are not looked at.
     ///
     /// # Errors
     /// [`BuildError::CacheLost`] when one cannot be had: then the step that left it is not known any more.
@@ -149,8 +149,7 @@ impl<'a> Shared<'a> {
         cancel: &Cancel,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<(), BuildError> {
-        let missing: Vec<&LayerId> =
-            snapshot.layers.iter().map(|layer| &layer.id).filter(|id| !store.layers().has(id)).collect();
+        let missing: Vec<&LayerId> = made(snapshot).filter(|id| !store.layers().has(id)).collect();
         let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let work = || {
             while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -209,6 +208,11 @@ impl<'a> Shared<'a> {
         self.state().lost.insert(id.clone());
         Err(BuildError::CacheLost { layer: id.clone() })
     }
+}
+
+/// The layers of `snapshot` that steps made.
+fn made(snapshot: &Snapshot) -> impl Iterator<Item = &LayerId> {
+    snapshot.layers.iter().filter(|layer| layer.origin.is_none()).map(|layer| &layer.id).filter(|id| id.is_made())
 }
 
 fn remember(store: &Store, left: &Left) -> Result<(), StoreError> {
