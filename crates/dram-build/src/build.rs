@@ -176,7 +176,7 @@ fn base(
                 world.ledger.base(stage, &snapshot);
                 Ok(snapshot)
             }
-            Some(Outside::Dir(_)) | None => unreachable!("the plan stands only on images that were found"),
+            Some(Outside::Files(_)) | None => unreachable!("the plan stands only on images that were found"),
         },
     }
 }

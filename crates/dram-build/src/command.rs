@@ -7,7 +7,7 @@ use crate::key::{self, Around, Input};
 use crate::run::sources::{self, Origin, Picked};
 use crate::run::{self, Command};
 use crate::step::{Doing, Stages};
-use crate::{BuildError, Context, Event, Outside, Snapshot};
+use crate::{BuildError, Event, Outside, Snapshot};
 
 impl Doing<'_> {
     /// Like a copy, a command whose mounts show stages or images is looked up twice: by what those are, without opening
@@ -29,7 +29,7 @@ impl Doing<'_> {
         for origin in origins.iter().flatten() {
             match origin {
                 Origin::Snapshot(snapshot) => self.world.here(snapshot, self.tell)?,
-                Origin::Directory(_) => {}
+                Origin::Context(_) => {}
             }
         }
         let picked = self.pick(run, origins)?;
@@ -48,7 +48,7 @@ impl Doing<'_> {
     fn origin(&self, mount: &Mount, stages: &Stages) -> Result<Option<Origin>, BuildError> {
         let Some(from) = mount.kind.from() else { return Ok(None) };
         Ok(Some(match from {
-            From::Context => Origin::Directory(self.world.options.context.clone()),
+            From::Context => Origin::Context(self.world.options.context.clone()),
             From::Stage(stage) => {
                 Origin::Snapshot(stages.get(stage).expect("a step waits for the stages it needs").clone())
             }
@@ -58,7 +58,7 @@ impl Doing<'_> {
                     let unpacking = || (self.tell)(Event::Unpacking { image: name.clone() });
                     Origin::Snapshot(image.snapshot(self.world.options.store, &unpacking)?)
                 }
-                Some(Outside::Dir(path)) => Origin::Directory(Context::Dir { path: path.clone(), ignore: None }),
+                Some(Outside::Files(context)) => Origin::Context(context.clone()),
                 None => unreachable!("the plan names only what was found"),
             },
         }))
@@ -82,7 +82,7 @@ fn by_snapshots(mounts: &[Mount], origins: &[Option<Origin>]) -> Option<Vec<Inpu
     for (mount, origin) in mounts.iter().zip(origins) {
         inputs.push(match origin {
             None => Input::Nothing,
-            Some(Origin::Directory(_)) => return None,
+            Some(Origin::Context(_)) => return None,
             Some(Origin::Snapshot(snapshot)) => {
                 some = true;
                 let source = sources::source_of(&mount.kind).unwrap_or_default();

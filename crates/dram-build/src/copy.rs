@@ -54,7 +54,7 @@ pub(crate) fn copy(
     let view = ground.below.view(store.layers())?;
     let owner = match ground.owner {
         Some(owner) => Some(owner),
-        None => owner(&view, step, copy, from.is_context)?,
+        None => owner(&view, step, copy, !from.owners)?,
     };
     let over = Override { owner, mode: copy.chmod.clone() };
     let mut maker = LayerMaker::new(&view, store.work().fresh()?, over)?;
@@ -90,12 +90,14 @@ pub(crate) fn copy(
 pub(crate) struct FromTree<'a> {
     /// The tree.
     pub(crate) tree: &'a dyn Tree,
-    /// Whether it is the user's directory, whose owners mean nothing in an image.
+    /// Whether it is a build context, whose attributes stay behind.
     pub(crate) is_context: bool,
+    /// Whether owners are what they are there; those of the user's directory mean nothing in an image.
+    pub(crate) owners: bool,
 }
 
-fn owner(view: &Merged, step: &Step, copy: &Copy, is_context: bool) -> Result<Option<(u32, u32)>, BuildError> {
-    let Some(text) = &copy.chown else { return Ok(is_context.then_some((0, 0))) };
+fn owner(view: &Merged, step: &Step, copy: &Copy, is_roots: bool) -> Result<Option<(u32, u32)>, BuildError> {
+    let Some(text) = &copy.chown else { return Ok(is_roots.then_some((0, 0))) };
     users::owner(view, text).map(Some).map_err(|error| match error {
         UserError::Store(error) => error.into(),
         UserError::NoUser(_) | UserError::NoGroup(_) | UserError::Large(_) => {

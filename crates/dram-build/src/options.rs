@@ -1,17 +1,13 @@
 //! How to carry out a plan, and with what.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use dram_dockerfile::ignore::Ignore;
-use dram_image::TreePath;
 use dram_sandbox::Network;
-use dram_store::{IgnoreFn, Store, Verdict};
+use dram_store::Store;
 
 use crate::container::Host;
-use crate::{Cancel, Given, Place, Remotes, Shared};
+use crate::{Cancel, Context, Given, Place, Remotes, Shared};
 
 /// How to carry out a plan.
 #[derive(Debug)]
@@ -40,31 +36,4 @@ pub struct Options<'a> {
     pub shared: &'a Shared<'a>,
     /// What stops the build.
     pub cancel: Cancel,
-}
-
-/// The files that `COPY` takes.
-#[derive(Debug, Clone)]
-pub enum Context {
-    /// A directory, and what is ignored in it.
-    Dir {
-        /// The directory.
-        path: PathBuf,
-        /// The ignore list, if there is one.
-        ignore: Option<Arc<Ignore>>,
-    },
-}
-
-/// The ignore list as the store asks for it.
-pub(crate) fn verdicts(ignore: Option<Arc<Ignore>>) -> IgnoreFn {
-    match ignore {
-        None => Box::new(|_: &TreePath| Verdict::Keep),
-        Some(ignore) => Box::new(move |path: &TreePath| {
-            let path = String::from_utf8_lossy(path.as_bytes());
-            match ignore.excludes(&path) {
-                false => Verdict::Keep,
-                true if ignore.may_prune(&path) => Verdict::Drop,
-                true => Verdict::Look,
-            }
-        }),
-    }
 }

@@ -1,19 +1,17 @@
 //! What a build takes from outside: images and named contexts.
 
-use std::path::PathBuf;
-
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
 use dram_store::{LayerId, Packed, Store, StoreError};
 
-use crate::{Layer, Snapshot};
+use crate::{Context, Layer, Snapshot};
 
 /// Where the name after `FROM` or `--from` leads.
 #[derive(Debug, Clone)]
 pub enum Outside {
     /// An image in the store.
     Image(Box<Image>),
-    /// A directory, given with `--build-context`.
-    Dir(PathBuf),
+    /// Files, given with `--build-context`.
+    Files(Context),
 }
 
 /// An image in the store: its documents, verified.

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dram_dockerfile::{Copy, From, Op, Plan, SourceKind, Step};
-use dram_image::TreePath;
-use dram_store::{ContextDir, Record, Tree};
+use dram_store::{Record, Tree};
 
 use crate::brought::{Brought, bring};
 use crate::content::Content;
@@ -218,17 +217,14 @@ impl Doing<'_> {
             From::Context if !copy.sources.iter().any(|source| matches!(source.kind, SourceKind::Path)) => {
                 Snapshot::default()
             }
-            From::Context => return self.copy_dir(copy, ground, self.world.options.context, &brought),
+            From::Context => return self.copy_files(copy, ground, self.world.options.context, &brought),
             From::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
             From::Scratch => Snapshot::default(),
             From::Named(name) => match self.world.outside.get(name) {
                 Some(Outside::Image(image)) => {
                     image.snapshot(store, &|| (self.tell)(Event::Unpacking { image: name.clone() }))?
                 }
-                Some(Outside::Dir(path)) => {
-                    let context = Context::Dir { path: path.clone(), ignore: None };
-                    return self.copy_dir(copy, ground, &context, &brought);
-                }
+                Some(Outside::Files(context)) => return self.copy_files(copy, ground, context, &brought),
                 None => unreachable!("the plan names only what was found"),
             },
         };
@@ -239,13 +235,13 @@ impl Doing<'_> {
             return Ok(record);
         }
         self.world.here(&snapshot, self.tell)?;
-        let view = snapshot.view(store.layers())?;
+        let view = snapshot.root(store)?;
         let place = Place { name: self.place_name(&copy.from), hides: &|_| false };
-        let from = FromTree { tree: &view, is_context: false };
+        let from = FromTree { tree: &view, is_context: false, owners: true };
         self.copy_tree(copy, ground, (&from, &brought), &place, vec![fast])
     }
 
-    fn copy_dir(
+    fn copy_files(
         &self,
         copy: &Copy,
         ground: &Ground,
@@ -253,14 +249,11 @@ impl Doing<'_> {
         brought: &[Option<Brought>],
     ) -> Result<Record, BuildError> {
         let store = self.world.options.store;
-        let Context::Dir { path, ignore } = context;
-        let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
-        let hides =
-            |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
-        let place = Place { name: self.place_name(&copy.from), hides: &hides };
-        let done =
-            self.copy_tree(copy, ground, (&FromTree { tree: &tree, is_context: true }, brought), &place, Vec::new());
-        tree.save(store);
+        let opened = context.open(store)?;
+        let place = Place { name: self.place_name(&copy.from), hides: &|path| opened.hides(path) };
+        let from = FromTree { tree: opened.tree(), is_context: true, owners: context.keeps_owners() };
+        let done = self.copy_tree(copy, ground, (&from, brought), &place, Vec::new());
+        opened.save(store);
         done
     }
 
@@ -276,7 +269,7 @@ impl Doing<'_> {
         if let Some(remark) = select::nothing(copy, &selected, place) {
             (self.tell)(Event::Remark(Box::new(remark)));
         }
-        let content = Content::of(from.tree, &selected, !from.is_context)?;
+        let content = Content::of(from.tree, &selected, from.owners)?;
         keys.push(key::copy(copy, ground, &content, brought));
         let store = self.world.options.store;
         self.remembered(&keys, &ground.below, &mut || {

@@ -161,7 +161,9 @@ fn named_contexts() {
     assert_eq!(
         plan_with(text, &settings),
         "\
-stage build (0) on build
+stage build (0) on scratch
+  1 FROM build
+    copy named build: / -> /
 stage stage-1 (1) on base
   4 COPY --from=build /out /
     copy stage 0: /out -> /

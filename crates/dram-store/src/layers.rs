@@ -1,7 +1,7 @@
 //! Layers as directories: what overlayfs stacks.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -299,7 +299,7 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When the archive is broken, or the disk refuses.
-    pub fn unpack_archive(self, stream: File, into: &Path, what: &str) -> Result<bool, StoreError> {
+    pub fn unpack_archive(self, stream: impl Read + 'static, into: &Path, what: &str) -> Result<bool, StoreError> {
         let fail = || StoreError::io("read", Path::new(what));
         let mut unpacked = Unpacked::new(Box::new(stream), self.store.limits()).map_err(fail())?;
         let mut head = Vec::new();

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use dram_dockerfile::{Diagnostic, Mount, MountKind, Source, SourceKind};
 use dram_image::TreePath;
-use dram_store::{ContextDir, Dir, FileKind, LayerId, Merged, Node, Store, StoreError, Tree};
+use dram_store::{Dir, FileKind, LayerId, Merged, Node, Store, StoreError, Tree};
 
 use crate::content::Content;
+use crate::context::Opened;
 use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
 use crate::select::{self, Place, Selected};
 use crate::{BuildError, Context, Snapshot};
@@ -15,8 +16,8 @@ use crate::{BuildError, Context, Snapshot};
 pub(crate) enum Origin {
     /// A stage's or an image's.
     Snapshot(Snapshot),
-    /// Those of a directory of the user's.
-    Directory(Context),
+    /// Those of the build context, or of a named one.
+    Context(Context),
 }
 
 /// The files of one mount, found.
@@ -31,14 +32,14 @@ pub(crate) struct Picked {
 
 enum PickedTree {
     Layers(Merged),
-    Directory(Box<ContextDir>),
+    Context(Opened),
 }
 
 impl PickedTree {
     fn get(&self) -> &dyn Tree {
         match self {
             PickedTree::Layers(tree) => tree,
-            PickedTree::Directory(tree) => tree.as_ref(),
+            PickedTree::Context(opened) => opened.tree(),
         }
     }
 }
@@ -58,22 +59,18 @@ pub(crate) fn pick(store: &Store, mount: &Mount, origin: Origin, name: &str) -> 
     let source = Source { text, kind: SourceKind::Path, span: mount.span.clone() };
     match &origin {
         Origin::Snapshot(snapshot) => {
-            let view = match snapshot.layers.is_empty() {
-                true => Merged::open(&[empty(store)?])?,
-                false => snapshot.view(store.layers())?,
-            };
+            let view = snapshot.root(store)?;
             let place = Place { name: name.to_owned(), hides: &|_| false };
             let (node, content) = find(&view, &source, &place, true)?;
             Ok(Picked { origin, tree: PickedTree::Layers(view), node, content })
         }
-        Origin::Directory(Context::Dir { path, ignore }) => {
-            let tree = ContextDir::open(store, path, crate::options::verdicts(ignore.clone()))?;
-            let hides = |path: &TreePath| matches!(tree.unfiltered().find(path, true), Ok(Some(node)) if tree.hides(&node.path));
-            let place = Place { name: name.to_owned(), hides: &hides };
-            let found = find(&tree, &source, &place, false);
-            tree.save(store);
+        Origin::Context(context) => {
+            let opened = context.open(store)?;
+            let place = Place { name: name.to_owned(), hides: &|path| opened.hides(path) };
+            let found = find(opened.tree(), &source, &place, context.keeps_owners());
+            opened.save(store);
             let (node, content) = found?;
-            Ok(Picked { origin, tree: PickedTree::Directory(Box::new(tree)), node, content })
+            Ok(Picked { origin, tree: PickedTree::Context(opened), node, content })
         }
     }
 }
@@ -87,6 +84,19 @@ fn find(tree: &dyn Tree, source: &Source, place: &Place<'_>, owners: bool) -> Re
     let selected = Selected { name: Vec::new(), node: node.clone(), source: 0, seen: None };
     let content = Content::of(tree, &[selected], owners)?;
     Ok((node, content))
+}
+
+impl Snapshot {
+    /// The snapshot as one tree that has a root even when there is nothing in it.
+    ///
+    /// # Errors
+    /// When a layer is gone.
+    pub(crate) fn root(&self, store: &Store) -> Result<Merged, StoreError> {
+        match self.layers.is_empty() {
+            true => Merged::open(&[empty(store)?]),
+            false => self.view(store.layers()),
+        }
+    }
 }
 
 /// An empty directory as the root of an image that has nothing.
@@ -111,7 +121,7 @@ impl Picked {
     }
 
     /// Puts the files where they can be bound, and says where, and by which path. Those of a stage or image are there
-    /// already. Those of the user's directory are copied: what is ignored must not show, root owns them as after a
+    /// already. Those of a context are copied: what is ignored must not show, root owns them as after a
     /// `COPY`, and nothing can reach the user's own.
     pub(crate) fn show(&self, store: &Store, mount: &Mount) -> Result<(Shown, Vec<u8>), BuildError> {
         match &self.origin {
@@ -119,7 +129,7 @@ impl Picked {
                 let layers = snapshot.layers.iter().map(|layer| layer.id.clone()).collect();
                 Ok((Shown::Layers(layers), self.node.path.as_bytes().to_vec()))
             }
-            Origin::Directory(_) => {
+            Origin::Context(_) => {
                 let place = store.work().fresh()?;
                 self.copy_to(&place, mount)?;
                 Ok((Shown::Copy(place), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
@@ -129,8 +139,11 @@ impl Picked {
 
     /// Copies the files into the empty directory `place`: what is in a directory, or a file called `file`.
     pub(crate) fn copy_to(&self, place: &Path, mount: &Mount) -> Result<(), BuildError> {
-        let is_context = matches!(self.origin, Origin::Directory(_));
-        let owner = is_context.then_some((0, 0));
+        let (is_context, keeps_owners) = match &self.origin {
+            Origin::Snapshot(_) => (false, true),
+            Origin::Context(context) => (true, context.keeps_owners()),
+        };
+        let owner = (!keeps_owners).then_some((0, 0));
         let nothing = Merged::open(&[])?;
         let mut maker = LayerMaker::new(&nothing, place.to_owned(), Override { owner, mode: None })?;
         maker.user_xattrs = !is_context;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use dram_image::{History, ImageConfig};
 
-use super::{Base, Budget, Stage, Step};
+use super::{Base, Budget, Copy, CopySpans, From, Op, Source, SourceKind, Stage, Step, Unpack};
 use crate::diagnostic::{Report, quote};
 use crate::env::Env;
 use crate::graph::{Ground, Node, StageGraph};
@@ -31,6 +31,8 @@ pub(crate) struct State {
     /// A `CMD` was given in this stage.
     pub(super) cmd_given: bool,
     pub(super) steps: Vec<Step>,
+    /// The first step brings what the stage stands on: a named context that is no image.
+    on_files: bool,
     /// What images that start from this one do first: `ONBUILD`.
     pub(super) triggers: Vec<String>,
 }
@@ -73,11 +75,14 @@ impl State {
             Ground::Outside { name, key, .. } => match found.get(key) {
                 Some(config) => State::empty(config.clone()),
                 None => {
-                    if graph.settings.context_for(name).is_none() {
+                    let mut state = State::empty(ImageConfig::default());
+                    if graph.settings.context_for(name).is_some() {
+                        state.begin_with_files(name, key, node);
+                    } else {
                         let message = format!("nothing is known about the image {}", quote(name));
                         report.error(node.base_span.clone(), message);
                     }
-                    State::empty(ImageConfig::default())
+                    state
                 }
             },
         };
@@ -86,6 +91,30 @@ impl State {
         }
         state.settle(graph);
         state
+    }
+
+    /// A named context that is no image is the stage's file system: all of it is copied into nothing.
+    fn begin_with_files(&mut self, name: &str, key: &str, node: &Node) {
+        let span = node.base_span.clone();
+        let source = Source { text: "/".to_owned(), kind: SourceKind::Path, span: span.clone() };
+        let copy = Copy {
+            from: From::Named(key.to_owned()),
+            sources: vec![source],
+            dest: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            unpack: Unpack::No,
+            link: false,
+            parents: false,
+            exclude: Vec::new(),
+            checksum: None,
+            keep_git_dir: false,
+            spans: CopySpans { dest: span.clone(), ..CopySpans::default() },
+        };
+        let text = format!("FROM {name}");
+        self.on_files = true;
+        self.remember(text.clone(), false);
+        self.steps.push(Step { line: node.from.line, span, text, op: Op::Copy(copy) });
     }
 
     fn empty(config: ImageConfig) -> State {
@@ -97,6 +126,7 @@ impl State {
             workdir_given: false,
             cmd_given: false,
             steps: Vec::new(),
+            on_files: false,
             triggers: Vec::new(),
         }
     }
@@ -115,6 +145,7 @@ impl State {
             workdir_given: self.workdir_given,
             cmd_given: false,
             steps: Vec::new(),
+            on_files: false,
             triggers: Vec::new(),
         }
     }
@@ -166,6 +197,8 @@ impl State {
         let base = match &node.base {
             Ground::Scratch => Base::Scratch,
             Ground::Stage(at) => Base::Stage(*at),
+            // The first step brings the files of a named context.
+            Ground::Outside { .. } if self.on_files => Base::Scratch,
             Ground::Outside { key, .. } => Base::Outside(key.clone()),
         };
         Stage { name: node.name.clone(), index: node.index, base, steps: self.steps, config: self.config }

@@ -44,7 +44,7 @@ fn journal(store: &Store, args: &cli::Why) -> Result<Journal, Failure> {
     let found = match &args.file {
         Some(file) => {
             let real = std::fs::canonicalize(file).unwrap_or_else(|_| file.clone()).display().to_string();
-            all.into_iter().find(|journal| journal.dockerfile == real)
+            all.into_iter().find(|journal| journal.dockerfile == real || journal.context == real)
         }
         None => {
             let here = ambient::here().map(|here| here.display().to_string());

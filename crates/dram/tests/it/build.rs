@@ -296,7 +296,7 @@ COPY --from=tools /bin/busybox /tool/
         store.build(&context).args(words).args(["--build-context", &tools]).ok();
         assert_eq!(store.sh("cat /data; /tool/busybox true && echo works").stdout, "from a directory\nworks\n");
     }
-    store.build(&context).args(["--build-context", "base=ftp://x"]).fails(2).says("not supported yet");
+    store.build(&context).args(["--build-context", "base=ftp://x"]).fails(2).says("of no known kind");
     store.build(&context).args(["--build-context", "base"]).fails(2).says("NAME=VALUE");
     valid_image(&store, "demo:latest");
 }

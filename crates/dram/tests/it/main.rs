@@ -4,6 +4,7 @@
 mod build;
 mod caches;
 mod calls;
+mod contexts;
 mod copy;
 mod coverage;
 mod demo;

@@ -188,6 +188,8 @@ fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
     let dir = temp();
     let path = dir.path().join("secret");
     std::fs::write(&path, &file).unwrap();
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
     let context = context(
         "RUN --mount=type=secret,id=file --mount=type=secret,id=var,env=TOKEN,required \\\n\
              --mount=type=secret,id=file,target=/app/key,mode=0440,uid=7,gid=8 \\\n\
@@ -199,6 +201,7 @@ fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
     );
     let build = || {
         let build = store.build(&context).arg("--secret").arg(format!("id=file,src={}", path.display()));
+        let build = build.arg("--metadata-file").arg(out.join("metadata")).arg("--iidfile").arg(out.join("id"));
         build.args(["--secret", "id=var,env=MY_TOKEN"]).env("MY_TOKEN", &variable)
     };
     let done = build().ok();
@@ -209,8 +212,7 @@ fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
     let failed = store.build(&failing).arg("--secret").arg(format!("id=file,src={}", path.display()));
     let failed = failed.args(["--secret", "id=var,env=MY_TOKEN"]).env("MY_TOKEN", &variable).fails(1);
     let forms: Vec<Vec<u8>> = [&file, &variable].into_iter().flat_map(|secret| forms(secret)).collect();
-    let out = dir.path().join("out");
-    std::fs::create_dir(&out).unwrap();
+    assert!(std::fs::metadata(out.join("metadata")).unwrap().len() > 100);
     store.dram(["save", "-o"]).arg(out.join("image.tar")).arg("demo").ok();
     let texts = [store.inspect("demo").to_string(), store.dram(["history", "--no-trunc", "demo"]).ok().stdout];
     let outputs = [done.stdout, done.stderr, failed.stdout, failed.stderr].into_iter().chain(texts);

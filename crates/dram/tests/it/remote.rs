@@ -196,7 +196,7 @@ fn only_trusted_servers_are_believed() {
 }
 
 /// A repository `demo.git` below the returned directory: `main` and `other`, a tag of each kind, a directory, a link.
-fn repositories(dir: &Path) {
+pub(crate) fn repositories(dir: &Path) {
     let script = "set -e; umask 022; git init -q -b main work; cd work; \
         git config user.name t; git config user.email t@example.com; mkdir sub; echo one > sub/file; echo top > top; \
         printf '#!/bin/sh\\n' > run; chmod +x run; ln -s /etc link; git add .; \

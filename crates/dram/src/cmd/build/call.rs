@@ -3,10 +3,11 @@
 mod json;
 mod text;
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use dram_build::{Image, Outside};
+use dram_build::{Cancel, Image, Outside};
 use dram_dockerfile::lint::{self, Subject};
 use dram_dockerfile::nearest::nearest;
 use dram_dockerfile::outline;
@@ -14,7 +15,8 @@ use dram_dockerfile::{Diagnostic, Need, NeedKind, Parsed, Plan, Settings, StageG
 use dram_image::ImageConfig;
 use dram_store::Store;
 
-use super::outside::{named, named_context};
+use super::elsewhere::Bring;
+use super::outside::{Named, named_image};
 use super::planned::{has_errors, settings, wrong};
 use super::source::{Source, context};
 use super::words::build_args;
@@ -90,7 +92,12 @@ impl Call {
 /// Answers a call. Ends with 1 when it is `check` and there was something to say.
 pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<ExitCode, Failure> {
     let build_args = build_args(args)?;
-    let (_, source) = context(args)?;
+    let store = OnceCell::new();
+    let open = || match store.get() {
+        Some(store) => Ok(store),
+        None => Store::open_to_write(ambient.store()?).map(|new| store.get_or_init(|| new)).map_err(Failure::from),
+    };
+    let (_, source) = context(args, &build_args, &Bring { store: &open, files: false, cancel: Cancel::default() })?;
     let parsed = dram_dockerfile::parse(&source.bytes);
     if call.method == Method::Targets {
         if has_errors(&parsed.diagnostics) {
@@ -100,7 +107,7 @@ pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<E
         say(&if call.json { json::targets(&targets, &source) } else { text::targets(&targets) });
         return Ok(ExitCode::SUCCESS);
     }
-    let contexts = named(args)?;
+    let contexts = Named::new(args)?;
     let mut settings = settings(args, build_args, &contexts)?;
     settings.all_stages = call.method == Method::Check && settings.target.is_none();
     let known = |needs: &[Need]| known(ambient, needs, &settings, &contexts);
@@ -179,7 +186,7 @@ fn known(
     ambient: &Ambient,
     needs: &[Need],
     settings: &Settings,
-    contexts: &BTreeMap<String, String>,
+    contexts: &Named,
 ) -> Result<BTreeMap<String, ImageConfig>, Failure> {
     let mut found = BTreeMap::new();
     let Some(store) = ambient.store().ok().filter(|at| at.root.exists()).and_then(|at| Store::open(at).ok()) else {
@@ -187,9 +194,9 @@ fn known(
     };
     for need in needs {
         let image = match settings.context_for(&need.name).and_then(|name| contexts.get(name)) {
-            Some(value) => match named_context(&store, value)? {
+            Some(value) => match named_image(&store, value)? {
                 Some(Outside::Image(image)) => Some(*image),
-                Some(Outside::Dir(_)) | None => None,
+                Some(Outside::Files(_)) | None => None,
             },
             // An image that cannot be read is as good as none: whoever builds hears of it.
             None => match find::descriptor(&store, &need.name) {

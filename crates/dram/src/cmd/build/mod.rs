@@ -3,6 +3,7 @@
 mod annotations;
 mod call;
 mod commands;
+mod elsewhere;
 mod epoch;
 pub(crate) mod given;
 mod keys;
@@ -25,8 +26,9 @@ use dram_dockerfile::{Diagnostic, Plan};
 use dram_image::{ImageConfig, Platform, Reference};
 use dram_store::Store;
 
+use self::elsewhere::Bring;
 use self::output::{Asked, Made, Output};
-use self::outside::named;
+use self::outside::Named;
 use self::place::place;
 use self::planned::plan;
 use self::source::{Source, context};
@@ -50,7 +52,8 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let cancel = Cancel::default();
     signals::cancel_on_signal(cancel.clone())?;
     let remotes = Network::new(&store, cancel.clone());
-    let (context, source) = context(args)?;
+    let bring = Bring { store: &|| Ok(&store), files: true, cancel: cancel.clone() };
+    let (context, source) = context(args, &build_args, &bring)?;
     let asked = Asked {
         time: epoch::take(&mut build_args, &source)?,
         tags: args.tag.iter().map(|text| find::reference(text)).collect::<Result<_, _>>()?,
@@ -60,10 +63,10 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let caches = shared::asked(args, &build_args, asked.time.unwrap_or(0))?;
     let labels = labels(args)?;
     let given = given::given(args, &build_args)?;
-    let contexts = named(args)?;
+    let contexts = Named::new(args)?;
     result::forget(args);
-    let place = place(args, &build_args)?;
-    let (plan, outside) = plan(&store, args, &source, build_args, &contexts)?;
+    let place = place(args, &source, &build_args)?;
+    let (plan, outside) = plan((&store, &bring), args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
     let progress = Progress::new(args.shown(), &plan);
     if progress.speaks() {

@@ -1,54 +1,79 @@
 //! What the names after `FROM` and `--from` lead to, when they are no stages.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use dram_build::{Image, Outside};
-use dram_dockerfile::{Diagnostic, Need, NeedKind, Settings};
+use dram_build::{Context, Image, Outside};
+use dram_dockerfile::remote::{self, Remote};
+use dram_dockerfile::{Diagnostic, Need, Settings};
 use dram_store::Store;
 
+use super::elsewhere::Bring;
+use super::source;
 use crate::failure::Failure;
 use crate::{ambient, cli, find};
 
 /// What `--build-context` gives names to.
-pub(super) fn named(args: &cli::Build) -> Result<BTreeMap<String, String>, Failure> {
-    let mut all = BTreeMap::new();
-    for text in &args.build_context {
-        match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-                all.insert(name.to_owned(), value.to_owned());
+pub(super) struct Named {
+    values: BTreeMap<String, String>,
+    /// What was found already: nothing is fetched twice.
+    found: RefCell<BTreeMap<String, Outside>>,
+}
+
+impl Named {
+    /// What `args` say.
+    pub(super) fn new(args: &cli::Build) -> Result<Named, Failure> {
+        let mut values = BTreeMap::new();
+        for text in &args.build_context {
+            match text.split_once('=') {
+                Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                    values.insert(name.to_owned(), value.to_owned());
+                }
+                Some(_) | None => return Err(Failure::usage(format!("`--build-context {text}` is not NAME=VALUE"))),
             }
-            Some(_) | None => return Err(Failure::usage(format!("`--build-context {text}` is not NAME=VALUE"))),
         }
+        Ok(Named { values, found: RefCell::default() })
     }
-    Ok(all)
+
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.values.keys().cloned().collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn find(&self, store: &Store, bring: &Bring<'_>, value: &str) -> Result<Outside, Failure> {
+        if let Some(found) = self.found.borrow().get(value) {
+            return Ok(found.clone());
+        }
+        let found = named_context(store, bring, value)?;
+        self.found.borrow_mut().insert(value.to_owned(), found.clone());
+        Ok(found)
+    }
 }
 
 pub(super) type Found = (BTreeMap<String, Outside>, Vec<Diagnostic>);
 
 /// Finds every image and named context; what is not found is remarked upon at its place.
 pub(super) fn outside(
-    store: &Store,
+    (store, bring): (&Store, &Bring<'_>),
     needs: &[Need],
     settings: &Settings,
-    contexts: &BTreeMap<String, String>,
+    contexts: &Named,
 ) -> Result<Found, Failure> {
     let mut outside = BTreeMap::new();
     let mut remarks = Vec::new();
     for need in needs {
         let value = settings.context_for(&need.name).and_then(|name| contexts.get(name));
         let found = match value {
-            Some(value) => named_context(store, value)?,
+            Some(value) => Some(contexts.find(store, bring, value)?),
             None => find::descriptor(store, &need.name)?
                 .map(|descriptor| Image::open(store, &descriptor).map(|image| Outside::Image(Box::new(image))))
                 .transpose()?,
         };
         match found {
-            Some(Outside::Dir(_)) if need.kind == NeedKind::Base => {
-                let what = format!("the build context `{}` is a directory, and a stage stands on an image", need.name);
-                let help = "start the stage with `FROM scratch` and `COPY --from` the context";
-                remarks.push(Diagnostic::error(need.span.clone(), what).help(help));
-            }
             Some(found) => drop(outside.insert(need.key.clone(), found)),
             None => remarks.push(not_found(store, need)?),
         }
@@ -56,38 +81,61 @@ pub(super) fn outside(
     Ok((outside, remarks))
 }
 
-/// What the value of `--build-context` leads to.
-pub(super) fn named_context(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
-    if let Some(name) = value.strip_prefix("docker-image://") {
+/// What the value of `--build-context` leads to, when it is an image.
+pub(super) fn named_image(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
+    if let Some(name) = value.strip_prefix("docker-image://").filter(|name| *name != "scratch") {
         return Ok(Some(Outside::Image(Box::new(find::image(store, name)?))));
     }
-    if let Some(layout) = value.strip_prefix("oci-layout://") {
-        return layout_context(store, layout).map(Some);
+    value.strip_prefix("oci-layout://").map(|layout| layout_context(store, layout)).transpose()
+}
+
+/// What the value of `--build-context` leads to.
+fn named_context(store: &Store, bring: &Bring<'_>, value: &str) -> Result<Outside, Failure> {
+    if let Some(image) = named_image(store, value)? {
+        return Ok(image);
     }
-    if value.contains("://") {
-        let failure = Failure::usage(format!("the build context `{value}` is of a kind that is not supported yet"));
-        return Err(failure.help("name a directory, docker-image://NAME or oci-layout://DIR[:TAG]"));
+    if value == "docker-image://scratch" {
+        return Ok(Outside::Files(Context::Brought { path: store.work().fresh()?, owners: false }));
     }
-    match Path::new(value).is_dir() {
-        true => Ok(Some(Outside::Dir(PathBuf::from(value)))),
-        false => Err(Failure::usage(format!("the build context `{value}` is not a directory"))),
+    let path = Path::new(value);
+    match remote::classify_context(value).map_err(|wrong| Failure::usage(wrong.message).help(wrong.help))? {
+        Some(Remote::Git(git)) => bring.git(&git, false, false).map(Outside::Files),
+        // BuildKit does not unpack it.
+        Some(Remote::Url { url, .. }) => bring.url_as_file(&url).map(Outside::Files),
+        None if path.is_dir() => source::named(path).map(Outside::Files),
+        None if value.contains("://") => {
+            let failure = Failure::usage(format!("the build context `{value}` is of no known kind"));
+            Err(failure.help("name a directory, a URL, docker-image://NAME or oci-layout://DIR[:TAG][@DIGEST]"))
+        }
+        None => Err(Failure::usage(format!("the build context `{value}` is not a directory"))),
     }
 }
 
 fn layout_context(store: &Store, text: &str) -> Result<Outside, Failure> {
+    let (text, digest) = match text.split_once('@') {
+        Some((text, digest)) => (text, Some(digest)),
+        None => (text, None),
+    };
     let (path, tag) = match text.rsplit_once(':') {
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         Some(_) | None => (text, None),
     };
     let loaded = dram_build::load(store, Path::new(path), &ambient::platform())?;
     let fits = |name: &str| tag.is_none_or(|tag| name == tag || name.ends_with(&format!(":{tag}")));
-    let one = loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
-        Some("latest") | None => loaded.first(),
-        Some(_) => None,
-    });
+    let one = match digest {
+        // A tag beside a digest says nothing, as in the name of an image.
+        Some(digest) => loaded.iter().find(|one| one.manifest.digest.to_string() == digest),
+        None => loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
+            Some("latest") | None => loaded.first(),
+            Some(_) => None,
+        }),
+    };
     match one {
         Some(one) => Ok(Outside::Image(Box::new(Image::open(store, &one.manifest)?))),
-        None => Err(Failure::work(format!("the layout `{path}` has no image `{}`", tag.unwrap_or_default()))),
+        None => {
+            let what = digest.or(tag).unwrap_or_default();
+            Err(Failure::work(format!("the layout `{path}` has no image `{what}`")))
+        }
     }
 }
 

@@ -6,15 +6,20 @@ use std::path::Path;
 use dram_build::Place;
 
 use super::platform;
+use super::source::Source;
 use crate::cli;
 use crate::failure::Failure;
 
 /// The place that `args` name: real paths, so that it does not matter from where it is built.
-pub(super) fn place(args: &cli::Build, build_args: &BTreeMap<String, String>) -> Result<Place, Failure> {
-    let file = args.file.clone().unwrap_or_else(|| args.context.join("Dockerfile"));
+pub(super) fn place(
+    args: &cli::Build,
+    source: &Source,
+    build_args: &BTreeMap<String, String>,
+) -> Result<Place, Failure> {
+    let (dockerfile, context) = source.place.clone();
     Ok(Place {
-        dockerfile: real(&file),
-        context: real(&args.context),
+        dockerfile,
+        context,
         platform: platform::asked(args)?.to_string(),
         target: args.target.clone().unwrap_or_default(),
         build_args: build_args.clone(),
@@ -22,7 +27,10 @@ pub(super) fn place(args: &cli::Build, build_args: &BTreeMap<String, String>) ->
 }
 
 /// The real path; of what is no path, such as an address, its text without a name and password.
-fn real(path: &Path) -> String {
+pub(super) fn address(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        return "-".to_owned();
+    }
     let real = std::fs::canonicalize(path);
     let text = real.as_deref().unwrap_or(path).display().to_string();
     match text.split_once("://") {
@@ -48,7 +56,7 @@ mod tests {
             ("https://host", "https://host/"),
             ("-", "-"),
         ] {
-            assert_eq!(real(Path::new(text)), want);
+            assert_eq!(address(Path::new(text)), want);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The Dockerfile becomes a plan, or remarks about what is wrong with it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dram_build::Outside;
 use dram_dockerfile::lint::{self, Subject};
@@ -8,7 +8,8 @@ use dram_dockerfile::{Diagnostic, Parsed, Plan, Settings, Severity, StageGraph, 
 use dram_image::ImageConfig;
 use dram_store::Store;
 
-use super::outside::outside;
+use super::elsewhere::Bring;
+use super::outside::{Named, outside};
 use super::platform;
 use super::source::Source;
 use crate::failure::{Failure, Remarks};
@@ -16,18 +17,18 @@ use crate::{cli, progress};
 
 /// Reads the Dockerfile, finds what it needs from outside, and plans. Warnings are shown; errors all at once.
 pub(super) fn plan(
-    store: &Store,
+    from: (&Store, &Bring<'_>),
     args: &cli::Build,
     source: &Source,
     build_args: BTreeMap<String, String>,
-    contexts: &BTreeMap<String, String>,
+    contexts: &Named,
 ) -> Result<(Plan, BTreeMap<String, Outside>), Failure> {
     let parsed = dram_dockerfile::parse(&source.bytes);
     let settings = settings(args, build_args, contexts)?;
-    let Graph { graph, outside, mut remarks } = graph(store, source, &parsed, &settings, contexts)?;
+    let Graph { graph, outside, mut remarks } = graph(from, source, &parsed, &settings, contexts)?;
     let found = |(name, outside): (&String, &Outside)| match outside {
         Outside::Image(image) => Some((name.clone(), image.config.value().clone())),
-        Outside::Dir(_) => None,
+        Outside::Files(_) => None,
     };
     let found: BTreeMap<String, ImageConfig> = outside.iter().filter_map(found).collect();
     let (plan, more) = graph.plan(&found);
@@ -54,14 +55,14 @@ pub(super) fn plan(
 pub(super) fn settings(
     args: &cli::Build,
     build_args: BTreeMap<String, String>,
-    contexts: &BTreeMap<String, String>,
+    contexts: &Named,
 ) -> Result<Settings, Failure> {
     let (own, asked) = (platform::own(), platform::asked(args)?);
     Ok(Settings {
         target: args.target.clone(),
         all_stages: false,
         build_args,
-        contexts: contexts.keys().cloned().collect::<BTreeSet<_>>(),
+        contexts: contexts.names(),
         builder: Some(own).filter(|own| *own != asked),
         os: asked.os,
         architecture: asked.architecture,
@@ -79,11 +80,11 @@ struct Graph {
 /// Reads the stages and finds what they need. An image may have triggers that need more, so this is done until all is
 /// known.
 fn graph(
-    store: &Store,
+    from: (&Store, &Bring<'_>),
     source: &Source,
     parsed: &Parsed,
     settings: &Settings,
-    contexts: &BTreeMap<String, String>,
+    contexts: &Named,
 ) -> Result<Graph, Failure> {
     let mut triggers = Triggers::new();
     loop {
@@ -91,7 +92,7 @@ fn graph(
         let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
         remarks.extend(more);
         let Some(graph) = graph.filter(|_| !has_errors(&remarks)) else { return Err(wrong(source, remarks)) };
-        let (outside, more) = outside(store, &graph.needs(), settings, contexts)?;
+        let (outside, more) = outside(from, &graph.needs(), settings, contexts)?;
         if has_errors(&more) {
             let diagnostics = remarks.into_iter().chain(more).collect();
             let mut failure = wrong(source, diagnostics);
@@ -100,7 +101,7 @@ fn graph(
         }
         let found = |(name, outside): (&String, &Outside)| match outside {
             Outside::Image(image) => Some((name.clone(), image.config.value().config.on_build.clone())),
-            Outside::Dir(_) => None,
+            Outside::Files(_) => None,
         };
         let found: Triggers = outside.iter().filter_map(found).filter(|(_, texts)| !texts.is_empty()).collect();
         if found == triggers {

@@ -1,5 +1,6 @@
-//! The texts of a build and the directory it takes files from: the Dockerfile, the ignore list, the context.
+//! The texts of a build and what it takes files from: the Dockerfile, the ignore list, the context.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,11 @@ use std::sync::Arc;
 
 use dram_build::Context;
 use dram_dockerfile::ignore::Ignore;
+use dram_dockerfile::remote::{self, Remote};
 
+use super::elsewhere::{self, Bring, Brought};
+use super::place;
+use crate::ambient::{self, EPOCH};
 use crate::cli;
 use crate::failure::Failure;
 use crate::format::size;
@@ -22,40 +27,161 @@ pub(super) struct Source {
     pub(super) bytes: Vec<u8>,
     /// The name of the ignore list, and what it says.
     pub(super) ignore: Option<(String, Arc<Ignore>)>,
+    /// What a later build knows it by: where the Dockerfile is, and where the context.
+    pub(super) place: (String, String),
 }
 
-pub(super) fn context(args: &cli::Build) -> Result<(Context, Source), Failure> {
+/// Where a build context is.
+enum Whereabouts {
+    Input,
+    Dir,
+    Remote(Remote),
+}
+
+/// The context and the Dockerfile that `args` name. What is not here is brought.
+pub(super) fn context(
+    args: &cli::Build,
+    build_args: &BTreeMap<String, String>,
+    bring: &Bring<'_>,
+) -> Result<(Context, Source), Failure> {
     let path = &args.context;
-    let shown = path.display();
-    if path.as_os_str() == "-" || path.to_str().is_some_and(|text| text.contains("://")) {
-        let failure = Failure::usage(format!("`{shown}` is not supported as a build context yet"));
-        return Err(failure.help("name a directory"));
+    match whereabouts(path)? {
+        Whereabouts::Input => input(args, bring),
+        Whereabouts::Remote(remote) => elsewhere(args, build_args, bring, &remote),
+        Whereabouts::Dir => {
+            let file = args.file.clone().unwrap_or_else(|| path.join("Dockerfile"));
+            let mut source = dockerfile(&file, path, bring)?;
+            source.ignore = ignore(&file, path)?;
+            let ignore = source.ignore.as_ref().map(|(_, ignore)| ignore.clone());
+            Ok((Context::Dir { path: path.clone(), ignore }, source))
+        }
     }
-    if !path.is_dir() {
-        let what = if path.exists() { "is not a directory" } else { "does not exist" };
-        return Err(Failure::usage(format!("the build context `{shown}` {what}")));
-    }
-    let file = args.file.clone().unwrap_or_else(|| path.join("Dockerfile"));
-    let mut source = dockerfile(&file, path)?;
-    source.ignore = ignore(&file, path)?;
-    let ignore = source.ignore.as_ref().map(|(_, ignore)| ignore.clone());
-    Ok((Context::Dir { path: path.clone(), ignore }, source))
 }
 
-fn dockerfile(file: &Path, context: &Path) -> Result<Source, Failure> {
-    let (name, bytes) = match file.as_os_str() == "-" {
-        true => ("standard input".to_owned(), read(&mut io::stdin().lock(), file)?),
-        false => {
-            let bytes = read_file(file)?.ok_or_else(|| {
-                let failure = Failure::usage(format!("there is no Dockerfile at `{}`", file.display()));
-                let near = context.join("Containerfile");
-                let near = if near.is_file() { near.display().to_string() } else { "FILE".to_owned() };
-                failure.help(format!("name it with `-f {near}`"))
-            })?;
-            (file.display().to_string(), bytes)
+fn whereabouts(path: &Path) -> Result<Whereabouts, Failure> {
+    if path.as_os_str() == "-" {
+        return Ok(Whereabouts::Input);
+    }
+    if path.is_dir() {
+        return Ok(Whereabouts::Dir);
+    }
+    match path.to_str().map(remote::classify_context).transpose() {
+        Ok(Some(Some(remote))) => Ok(Whereabouts::Remote(remote)),
+        Err(wrong) => Err(Failure::usage(wrong.message).help(wrong.help)),
+        Ok(Some(None) | None) => {
+            let what = if path.exists() { "is not a directory" } else { "does not exist" };
+            Err(Failure::usage(format!("the build context `{}` {what}", path.display())))
         }
+    }
+}
+
+/// `dram build -`: an archive, or the Dockerfile.
+fn input(args: &cli::Build, bring: &Bring<'_>) -> Result<(Context, Source), Failure> {
+    if args.file.as_ref().is_some_and(|file| file.as_os_str() == "-") {
+        let failure = Failure::usage("standard input cannot be both the build context and the Dockerfile");
+        return Err(failure.help("leave out `-f -`, or name a directory instead of `-`"));
+    }
+    match bring.input()? {
+        Brought::Tree(context) => {
+            let source = within(&context, args.file.as_deref(), "-")?;
+            Ok((context, source))
+        }
+        Brought::File(bytes, context) => match &args.file {
+            None => Ok((context, Source::new("standard input".to_owned(), bytes, ("-".to_owned(), "-".to_owned())))),
+            Some(file) => Err(twice("standard input", file)),
+        },
+    }
+}
+
+/// What is on standard input or at an address is no archive, and so the Dockerfile.
+fn twice(what: &str, file: &Path) -> Failure {
+    let failure = Failure::usage(format!("{what} is no tar and so the Dockerfile, and so is `-f {}`", file.display()));
+    failure.help("leave out `-f`, or give a tar")
+}
+
+fn elsewhere(
+    args: &cli::Build,
+    build_args: &BTreeMap<String, String>,
+    bring: &Bring<'_>,
+    remote: &Remote,
+) -> Result<(Context, Source), Failure> {
+    let address = place::address(&args.context);
+    let (context, text) = match remote {
+        Remote::Git(git) => {
+            let keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| is_true(value));
+            let times = build_args.get(EPOCH).cloned().or_else(|| ambient::variable(EPOCH));
+            (bring.git(git, keep, times.is_some_and(|time| !time.is_empty()))?, None)
+        }
+        Remote::Url { url, .. } => match bring.url(url)? {
+            Brought::Tree(context) => (context, None),
+            Brought::File(bytes, context) => (context, Some(bytes)),
+        },
     };
-    Ok(Source { name, text: String::from_utf8_lossy(&bytes).into_owned(), bytes, ignore: None })
+    // A file of one's own goes with any context.
+    let own = args.file.as_deref().filter(|file| file.as_os_str() == "-" || file.is_absolute() || url(file).is_some());
+    let source = match (own, text) {
+        (Some(file), _) => {
+            let mut source = dockerfile(file, Path::new(""), bring)?;
+            source.place.1 = address;
+            source
+        }
+        (None, None) => within(&context, args.file.as_deref(), &address)?,
+        (None, Some(bytes)) => match &args.file {
+            None => Source::new(address.clone(), bytes, (address.clone(), address)),
+            Some(file) => return Err(twice(&format!("`{address}`"), file)),
+        },
+    };
+    Ok((context, source))
+}
+
+/// What Go's `strconv.ParseBool` calls true.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+/// The Dockerfile in a context that was brought; BuildKit takes one in small letters too.
+fn within(context: &Context, file: Option<&Path>, address: &str) -> Result<Source, Failure> {
+    let name = file.unwrap_or(Path::new("Dockerfile"));
+    let name = name.to_str().ok_or_else(|| Failure::usage(format!("`-f {}` is not UTF-8", name.display())))?;
+    let small = name.strip_suffix("Dockerfile").filter(|dir| dir.is_empty() || dir.ends_with('/'));
+    let small = small.map(|dir| format!("{dir}dockerfile"));
+    for name in [Some(name), small.as_deref()].into_iter().flatten() {
+        if let Some(bytes) = elsewhere::text(context, name)? {
+            let place = (format!("{name} of {address}"), address.to_owned());
+            return Ok(Source::new(name.to_owned(), bytes, place));
+        }
+    }
+    let failure = Failure::usage(format!("there is no Dockerfile at `{name}` in the build context"));
+    Err(failure.help("name it with `-f FILE`, a path in the build context"))
+}
+
+impl Source {
+    fn new(name: String, bytes: Vec<u8>, place: (String, String)) -> Source {
+        Source { name, text: String::from_utf8_lossy(&bytes).into_owned(), bytes, ignore: None, place }
+    }
+}
+
+/// The address that a Dockerfile has, if it is on the network.
+fn url(file: &Path) -> Option<&str> {
+    file.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
+}
+
+fn dockerfile(file: &Path, context: &Path, bring: &Bring<'_>) -> Result<Source, Failure> {
+    let (name, bytes) = if file.as_os_str() == "-" {
+        ("standard input".to_owned(), read(&mut io::stdin().lock(), file)?)
+    } else if let Some(url) = url(file) {
+        let fetched = read_file(&bring.file(url)?)?;
+        (remote::redacted(url), fetched.unwrap_or_default())
+    } else {
+        let bytes = read_file(file)?.ok_or_else(|| {
+            let failure = Failure::usage(format!("there is no Dockerfile at `{}`", file.display()));
+            let near = context.join("Containerfile");
+            let near = if near.is_file() { near.display().to_string() } else { "FILE".to_owned() };
+            failure.help(format!("name it with `-f {near}`"))
+        })?;
+        (file.display().to_string(), bytes)
+    };
+    Ok(Source::new(name, bytes, (place::address(file), place::address(context))))
 }
 
 /// The bytes of a regular file, or `None` when there is none.
@@ -73,7 +199,7 @@ fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
     read(&mut file, path).map(Some)
 }
 
-fn read(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let got = from.take(LONGEST_TEXT + 1).read_to_end(&mut bytes);
     got.map_err(|error| Failure::usage(format!("cannot read `{}`", path.display())).because(&error))?;
@@ -90,12 +216,22 @@ fn ignore(dockerfile: &Path, context: &Path) -> Result<Option<(String, Arc<Ignor
     own.push(".dockerignore");
     for path in [PathBuf::from(own), context.join(".dockerignore")] {
         if let Some(bytes) = read_file(&path)? {
-            let text = || String::from_utf8_lossy(&bytes).into_owned();
-            let ignore = Ignore::parse(&bytes);
-            let ignore = ignore.map_err(|all| Failure::text(path.display().to_string(), text(), all))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Some((name, Arc::new(ignore))));
+            return Ok(Some((name, parsed(&path, &bytes)?)));
         }
     }
     Ok(None)
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<Arc<Ignore>, Failure> {
+    let text = || String::from_utf8_lossy(bytes).into_owned();
+    let ignore = Ignore::parse(bytes);
+    ignore.map(Arc::new).map_err(|all| Failure::text(path.display().to_string(), text(), all))
+}
+
+/// A directory that `--build-context` names, with its own ignore list.
+pub(super) fn named(path: &Path) -> Result<Context, Failure> {
+    let list = path.join(".dockerignore");
+    let ignore = read_file(&list)?.map(|bytes| parsed(&list, &bytes)).transpose()?;
+    Ok(Context::Dir { path: path.to_owned(), ignore })
 }
