@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dram_image::TreePath;
-use dram_sandbox::{Jail, Mount, Network, Root, ShownFile};
+use dram_sandbox::{Jail, Mount, Network, ResourceLimit, Root, ShownFile};
 use dram_store::{Dir, Merged, Store, StoreError, Tree as _};
 
 use crate::Snapshot;
@@ -19,6 +19,8 @@ pub struct Host {
     pub no_new_privs: bool,
     /// Whether there is one id for everybody, so that no command can become another user.
     pub one_id: bool,
+    /// Resource limits that this process changed for itself: a command gets them as they were.
+    pub limits: Vec<ResourceLimit>,
 }
 
 /// Directories of one command, below this process's work.
@@ -77,6 +79,7 @@ pub(crate) fn over<'a>(
     jail.hostname = names.hostname.to_owned();
     jail.network = network;
     jail.no_new_privs = host.no_new_privs;
+    jail.limits.clone_from(&host.limits);
     jail.mounts = files(network, host, names);
     if host.one_id {
         jail.mounts.extend(for_one_id(&view)?);

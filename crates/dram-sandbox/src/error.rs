@@ -47,7 +47,7 @@ pub enum SandboxError {
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// More layers than the kernel stacks in one overlay.
+    /// More layers than the kernel stacks.
     #[error("{count} layers are too many: the kernel stacks at most {limit}")]
     TooManyLayers {
         /// Layers asked for, mount-point stubs included.

@@ -10,10 +10,14 @@ use rustix::mount::{
 use std::fmt::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The most layers that the kernel stacks (`OVL_MAX_STACK`).
-const MOST_LAYERS: usize = 500;
+/// The most layers that the kernel puts into one overlay (`OVL_MAX_STACK`).
+const MOST_IN_ONE: usize = 500;
+/// The most layers there can be: of those that are too many, the lowest become an overlay of their own, which is the
+/// lowest layer of the other. It is one only, since what an overlay hides of layers below another is lost, and the kernel
+/// stacks two (`FILESYSTEM_MAX_STACK_DEPTH`).
+const MOST_LAYERS: usize = 2 * MOST_IN_ONE - 1;
 
 /// The parts of one overlay.
 pub(crate) struct Overlay<'a> {
@@ -39,6 +43,21 @@ impl Overlay<'_> {
         if count > MOST_LAYERS {
             return Err(SandboxError::TooManyLayers { count, limit: MOST_LAYERS });
         }
+        if count <= MOST_IN_ONE {
+            return self.mount_one();
+        }
+        let (highest, lowest) = self.lowers.split_at(MOST_IN_ONE - 1);
+        let mounted = Overlay { lowers: lowest.to_vec(), writable: None, ..*self }.mount_one()?;
+        let name = PathBuf::from(short_name(mounted.as_fd()));
+        let lowers = highest.iter().copied().chain([name.as_path()]).collect();
+        Overlay { lowers, ..*self }.mount_one().map_err(|error| match error.errno() {
+            // The layers lie on an overlay already, as in a container: the kernel does not stack three.
+            Errno::INVAL => SandboxError::TooManyLayers { count, limit: MOST_IN_ONE },
+            _ => error,
+        })
+    }
+
+    fn mount_one(&self) -> Result<OwnedFd, SandboxError> {
         let root = match self.by_parts() {
             Ok(Some(root)) => root,
             Ok(None) => self.by_options()?,

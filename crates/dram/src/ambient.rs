@@ -12,8 +12,9 @@ use std::time::{Duration, Instant, SystemTime};
 use dram_build::container::Host;
 use dram_image::{Limit, Limits};
 use dram_remote::{Proxies, Trust};
-use dram_sandbox::{Abilities, Lack, Privilege};
+use dram_sandbox::{Abilities, Lack, Limit as Limited, Privilege, ResourceLimit};
 use dram_store::Location;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 
@@ -22,6 +23,7 @@ use crate::failure::Failure;
 pub(crate) struct Ambient {
     store: Option<Location>,
     privilege: Result<Privilege, Lack>,
+    limits: Vec<ResourceLimit>,
 }
 
 impl Ambient {
@@ -32,7 +34,7 @@ impl Ambient {
         let is_root = rustix::process::geteuid().is_root();
         let store = store.or_else(|| from_env("DRAM_STORE")).or_else(|| default_store(is_root));
         let store = store.map(|root| Location { root, limits });
-        Ok(Ambient { store, privilege: dram_sandbox::enter_user_namespace() })
+        Ok(Ambient { store, privilege: dram_sandbox::enter_user_namespace(), limits: raise_open_files() })
     }
 
     /// Where the store is.
@@ -50,7 +52,7 @@ impl Ambient {
             Ok(Privilege::UserNamespace { ids, .. }) => (true, *ids == 1),
             Err(_) => (true, false),
         };
-        Host { resolv_conf, no_new_privs, one_id }
+        Host { resolv_conf, no_new_privs, one_id, limits: self.limits.clone() }
     }
 
     /// What keeps commands from being run, if anything does.
@@ -68,6 +70,21 @@ impl Ambient {
             Ok(Privilege::UserNamespace { limited, .. }) => limited.as_deref(),
             Ok(Privilege::Root) | Err(_) => None,
         }
+    }
+}
+
+/// Lets this process open as many files as it ever may, up to what a thousand layers need. Returns what was so before.
+fn raise_open_files() -> Vec<ResourceLimit> {
+    const ENOUGH: u64 = 8192;
+    let before = getrlimit(Resource::Nofile);
+    let most = before.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    if before.current.is_none_or(|now| now >= most) {
+        return Vec::new();
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: before.maximum }) {
+        Ok(()) => vec![ResourceLimit { what: Limited::Nofile, soft: before.current, hard: before.maximum }],
+        // It goes on with what it has.
+        Err(_) => Vec::new(),
     }
 }
 

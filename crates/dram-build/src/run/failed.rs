@@ -50,7 +50,7 @@ impl Described {
         jail.cwd = self.cwd.clone().into_bytes();
         jail.user = self.user.clone();
         jail.insecure = self.insecure;
-        jail.limits.clone_from(&self.limits);
+        jail.limits.extend(self.limits.iter().cloned());
         jail.shm_size = self.shm_size;
         Ok((jail, place))
     }

@@ -103,9 +103,36 @@ fn two_hundred_layers_are_seen() {
 }
 
 #[test]
+fn more_layers_than_the_kernel_puts_into_one_overlay_are_seen() {
+    let mut house = House::usual();
+    // With the base and a layer of mount points: 999.
+    for number in 0..997 {
+        let layer = house.place.join(format!("layer-{number}"));
+        fs::create_dir_all(layer.join("all")).unwrap();
+        fs::write(layer.join(format!("all/from-{number}")), "").unwrap();
+        fs::write(layer.join("which"), number.to_string()).unwrap();
+        // Each removes a file of the layer below it, also where two overlays meet.
+        if number % 2 == 1 {
+            let gone = layer.join(format!("all/from-{}", number - 1));
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                &gone,
+                rustix::fs::FileType::CharacterDevice,
+                rustix::fs::Mode::empty(),
+                0,
+            )
+            .unwrap();
+        }
+        house.lowers.insert(0, layer);
+    }
+    let script = "ls /all | wc -l; cat /which; rm -r /all; mkdir /all; touch /all/new; ls /all; echo x > /which";
+    assert_eq!(out(&house.shell(script)), "499\n996new\n");
+}
+
+#[test]
 fn too_many_layers_are_named() {
     let mut house = House::usual();
-    house.lowers = vec![house.base(""); 501];
+    house.lowers = vec![house.base(""); 1000];
     let error = start(&house.shell("true")).unwrap_err();
     assert!(matches!(error, SandboxError::TooManyLayers { .. }), "{error}");
 }
