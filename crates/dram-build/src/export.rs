@@ -72,15 +72,27 @@ pub fn export_tar(
     let view = snapshot.view(store.layers())?;
     let mut tar = TarWriter::new(out);
     let fail = |source| ExportError::Write { path: shown.to_owned(), source };
-    walk(&view, &mut |node, first| {
-        let Some(entry) = entry(&view, node, first, time)? else { return Ok(()) };
+    write_tar(&view, Some(time), &mut tar).map_err(|error| match error {
+        ExportError::Write { source, .. } => fail(source),
+        error => error,
+    })?;
+    tar.finish().map(drop).map_err(fail)
+}
+
+/// Writes everything in `view` but the root; all carries `time`, or its own.
+pub(crate) fn write_tar(
+    view: &Merged,
+    time: Option<i64>,
+    tar: &mut TarWriter<&mut dyn Write>,
+) -> Result<(), ExportError> {
+    walk(view, &mut |node, first| {
+        let Some(entry) = entry(view, node, first, time.unwrap_or(node.status.mtime.0))? else { return Ok(()) };
         let put = match entry.kind {
             EntryKind::File { .. } => tar.append(&entry, &mut view.open(&node.path)?),
             _ => tar.append(&entry, &mut io::empty()),
         };
-        put.map_err(fail)
-    })?;
-    tar.finish().map(drop).map_err(fail)
+        put.map_err(|source| ExportError::Write { path: entry.path.as_path().to_owned(), source })
+    })
 }
 
 type Visit<'a> = dyn FnMut(&Node, Option<&TreePath>) -> Result<(), ExportError> + 'a;

@@ -16,6 +16,9 @@ use crate::{Digest, ImageConfig};
 /// line for each instruction, may be longer.
 pub const LARGEST_DOCUMENT: usize = 32 << 20;
 
+/// The most layers of an image that are read. Ten times as many as any system runs.
+const MOST_LAYERS: usize = 10_000;
+
 /// Exact bytes and what they say. The bytes are the truth: they are stored and hashed, and never written anew from
 /// the reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,6 +299,9 @@ impl Kind for Manifest {
         }
         if self.manifests.is_some() {
             return Err("it has both `layers` and `manifests`".to_owned());
+        }
+        if self.layers.len() > MOST_LAYERS {
+            return Err(format!("it has {} layers, more than the {MOST_LAYERS} that are read", self.layers.len()));
         }
         match self.media_type.as_deref() {
             Some(kind) if !MediaType::is_manifest(kind) => Err(format!("its mediaType is `{}`", kind.escape_debug())),

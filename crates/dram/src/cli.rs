@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Inspect(Named),
     /// Give an image another name
     Tag(Tag),
+    /// Make an image of a single layer: some systems take only so many
+    Squash(Tag),
     /// Remove names of images; `dram prune` then frees the space
     Rm(Rm),
     /// Make an image from a root file system in a tar

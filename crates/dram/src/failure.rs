@@ -199,7 +199,9 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
              base, or build the program where the image comes from"
         }
         SandboxError::MissingInterpreter { .. } => "install the interpreter in this stage, or copy it in",
-        SandboxError::TooManyLayers { .. } => "make one layer of them with `dram squash IMAGE NAME`, or write fewer steps",
+        SandboxError::TooManyLayers { .. } => {
+            "make one layer of them with `dram squash IMAGE NAME`, or write fewer steps"
+        }
         SandboxError::WorkingDirectory { .. } => "make the directory, or name another one",
         SandboxError::ReadOnlyMountPoint { .. } => {
             "make it in what the outer mount shows, or let that one be written to with `rw`"

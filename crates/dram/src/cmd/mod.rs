@@ -43,6 +43,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::History(args) => images::history(&ambient, &args.image, args.no_trunc),
         Command::Inspect(args) => images::inspect(&ambient, &args.image),
         Command::Tag(args) => names::tag(&ambient, &args),
+        Command::Squash(args) => names::squash(&ambient, &args),
         Command::Rm(args) => names::rm(&ambient, &args.names),
         Command::Why(args) => why::why(&ambient, &args),
         Command::Cache(args) => cache::cache(&ambient, &args),

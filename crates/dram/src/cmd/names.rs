@@ -1,4 +1,4 @@
-//! `dram tag`, `dram rm`, `dram prune`: names, and what no name leads to.
+//! `dram tag`, `dram squash`, `dram rm`, `dram prune`: names, and what no name leads to.
 
 use dram_store::Store;
 
@@ -16,6 +16,17 @@ pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
     let name = find::reference(&args.name)?;
     let image = find::image(&store, &args.image)?;
     Ok(store.refs().set(&[name], &image.descriptor)?)
+}
+
+/// Makes an image of a single layer.
+pub(crate) fn squash(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
+    let name = find::reference(&args.name)?;
+    let store = Store::open_to_write(ambient.store()?)?;
+    let image = find::image(&store, &args.image)?;
+    let sealed = dram_build::squash(&store, &image, &|| ())?;
+    store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
+    say(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
+    Ok(())
 }
 
 /// Removes names, all or none.

@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::foreign::{Layout, Part, Range, digest, dir, file, hard_link, long, node, pax, symlink, tar, through};
-use crate::support::{Context, tool};
+use crate::support::{Context, tool, valid_image};
 
 /// The parts as one layer over the base image.
 fn layer(parts: impl IntoIterator<Item = Part>) -> Layout {
@@ -467,13 +467,45 @@ fn a_build_upon_hostile_layers_is_bounded_too() {
     }
 }
 
+/// An image of this many layers, each with a file of its own and one that all have; every second one removes the file
+/// of the one before.
+fn many(count: usize) -> Layout {
+    Layout::over_base((1..count).map(|n| {
+        let gone = (n % 2 == 0).then(|| file(format!("all/.wh.f{}", n - 1), ""));
+        tar([dir("all"), file(format!("all/f{n}"), "x"), file("last", &n.to_string())].into_iter().chain(gone))
+    }))
+}
+
 #[test]
-fn many_layers() {
+fn five_hundred_layers_run_and_are_built_upon() {
     let range = Range::new();
-    let many = |count: usize| {
-        Layout::over_base((0..count).map(|n| tar([file(format!("f{n}"), "x"), file("last", &n.to_string())])))
-    };
-    range.prints("200 layers", &many(199), "cat /last; ls / | grep -c ^f", "198199");
+    range.prints("500 layers", &many(500), "cat /last; ls /all | wc -l", "499250");
+    range.load(&many(500));
+    let context = Context::new("FROM hostile\nRUN echo one > /one\nRUN cat /one /last > /two && rm /all/f499\n");
+    range.store.build(&context).ok();
+    assert_eq!(range.store.sh("cat /two; ls /all | wc -l; ulimit -n").stdout.lines().take(2).last(), Some("499249"));
+    let limits = |dram: crate::support::Tool| dram.within("prlimit", &["--nofile=100:8192"]).ok().stdout;
+    let seen = limits(range.store.dram(["run", "demo", "sh", "-c", "ulimit -Sn; ulimit -Hn"]));
+    assert_eq!(seen, "100\n8192\n", "a command has the limits of who calls");
+}
+
+#[test]
+fn more_layers_than_run_are_refused_or_become_one() {
+    let range = Range::new();
+    range.prints("900 layers", &many(900), "cat /last; ls /all | wc -l", "899450");
+    assert_eq!(range.load(&many(1200)).code, 0);
+    let run = |name| range.store.dram(["run", name, "sh", "-c", "cat /last; ls /all | wc -l; stat -c %Y /last"]);
+    run("hostile").fails(1).says("1200 layers are too many").says("dram squash");
+    let build = range.store.build(&Context::new("FROM hostile\nRUN true\n")).fails(1);
+    build.says("layers are too many").says("dram squash");
+    range.dram(["squash", "hostile"], "one".as_ref()).says("");
+    assert_eq!(run("one").ok().stdout, "1199600\n1\n");
+    let (before, after) = (range.store.inspect("hostile"), range.store.inspect("one"));
+    assert_eq!(before["config"]["config"], after["config"]["config"]);
+    assert_eq!(after["manifest"]["layers"].as_array().unwrap().len(), 1);
+    valid_image(&range.store, "one:latest");
+    range.store.dram(["squash", "one", "two"]).ok();
+    assert_eq!(range.store.inspect("two")["config"]["rootfs"], after["config"]["rootfs"], "the same bytes");
 }
 
 #[test]

@@ -1,0 +1,61 @@
+//! An image becomes one of a single layer.
+
+use std::io;
+
+use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_image::{Document, History, Manifest, MediaType};
+use dram_store::{Store, StoreError, Tree as _};
+
+use crate::export::{self, ExportError};
+use crate::packing::{Compress, compress};
+use crate::{Image, Sealed};
+
+/// Makes an image that has the files and the configuration of `image`, in one layer. Files keep their times; the same
+/// image gives the same bytes. The history is kept, as steps that made no layer. `unpacking` is called when a layer has
+/// to be unpacked first.
+///
+/// # Errors
+/// When a layer is missing, damaged, or not what the configuration says, or the disk refuses.
+pub fn squash(store: &Store, image: &Image, unpacking: &dyn Fn()) -> Result<Sealed, StoreError> {
+    let snapshot = image.snapshot(store, unpacking)?;
+    let packed = compress(store, Compress::default(), |out| {
+        let view = snapshot.view(store.layers())?;
+        let mut tar = TarWriter::new(out);
+        let fail = |source| StoreError::Io { verb: "write", path: "the layer".into(), source };
+        if let Some(root) = root(&view)? {
+            tar.append(&root, &mut io::empty()).map_err(fail)?;
+        }
+        export::write_tar(&view, None, &mut tar).map_err(|error| match error {
+            ExportError::Store(error) => error,
+            ExportError::Write { path, source } | ExportError::Destination { path, source } => {
+                StoreError::Io { verb: "write", path, source }
+            }
+            ExportError::InTheWay(path) | ExportError::Device(path) => {
+                StoreError::Io { verb: "write", path, source: io::ErrorKind::Other.into() }
+            }
+        })?;
+        tar.finish().map(drop).map_err(fail)
+    })?;
+    let mut config = image.config.value().clone();
+    config.rootfs.diff_ids = vec![packed.diff_id];
+    config.history.iter_mut().for_each(|entry| entry.empty_layer = true);
+    let (created, created_by) = (config.created.clone(), Some("dram squash".to_owned()));
+    config.history.push(History { created, created_by, ..History::default() });
+    let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
+    let mut manifest = Manifest::new(config.clone(), vec![packed.blob]);
+    manifest.annotations.clone_from(&image.manifest.value().annotations);
+    let manifest = store.blobs().put_document(&Document::write(manifest), MediaType::MANIFEST)?;
+    Ok(Sealed { manifest, config })
+}
+
+/// The entry of the root, where it is not as every engine makes it.
+fn root(view: &dram_store::Merged) -> Result<Option<Entry>, StoreError> {
+    let Some(node) = view.at(&dram_image::TreePath::root())? else { return Ok(None) };
+    let status = &node.status;
+    if (status.mode, status.uid, status.gid) == (0o755, 0, 0) {
+        return Ok(None);
+    }
+    let (mode, uid, gid, mtime) = (status.mode, status.uid, status.gid, status.mtime.0);
+    let xattrs = view.xattrs(&node)?;
+    Ok(Some(Entry { path: node.path, kind: EntryKind::Dir, mode, uid, gid, mtime, xattrs }))
+}
