@@ -26,9 +26,13 @@ impl Doing<'_> {
             }
             keys.push(fast);
         }
-        for origin in origins.iter().flatten() {
+        let mut origins = origins;
+        for origin in origins.iter_mut().flatten() {
             match origin {
-                Origin::Snapshot(snapshot) => self.world.here(snapshot, self.tell)?,
+                Origin::Snapshot(snapshot) => {
+                    self.world.here(snapshot, self.tell)?;
+                    *snapshot = snapshot.bring(options.store)?.into_owned();
+                }
                 Origin::Context(_) => {}
             }
         }
@@ -38,8 +42,10 @@ impl Doing<'_> {
         keys.push(key::run(run, below, &around, &inputs));
         let key = keys.last().expect("pushed above").id;
         let (at, step, tell) = (self.at, self.step, self.tell);
-        let command = Command { options, at, step, run, below, picked: &picked, key, tell };
-        let record = self.remembered(&keys, below, &mut || command.carry_out())?;
+        let record = self.remembered(&keys, below, &mut || {
+            let below = &*below.bring(options.store)?;
+            Command { options, at, step, run, below, picked: &picked, key, tell }.carry_out()
+        })?;
         run::failed::forget(options.store, &key);
         Ok(record)
     }

@@ -45,7 +45,8 @@ pub fn jail<'a>(
     network: Network,
     host: &Host,
 ) -> Result<(Jail, Place<'a>), StoreError> {
-    let layers = snapshot.layers.iter().rev().map(|layer| store.layers().path(&layer.id)).collect();
+    let here = snapshot.bring(store)?;
+    let layers = here.layers.iter().rev().map(|layer| store.layers().path(&layer.id)).collect();
     over(store, layers, network, host, &Names { hostname: HOSTNAME, hosts: &[] })
 }
 

@@ -30,6 +30,10 @@ pub struct Lack {
 /// # Errors
 /// When a layer cannot be read.
 pub fn lacks(store: &Store, snapshot: &Snapshot) -> Result<Vec<Lack>, StoreError> {
+    // What nobody has looked into is not fetched for this.
+    if !snapshot.is_here(store) {
+        return Ok(Vec::new());
+    }
     let mut libraries = BTreeSet::new();
     let mut programs = Vec::new();
     for layer in &snapshot.layers {

@@ -3,6 +3,7 @@
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
 use dram_store::{LayerId, Packed, Store, StoreError};
 
+use crate::transfer::Far;
 use crate::{Context, Layer, Snapshot};
 
 /// Where the name after `FROM` or `--from` leads.
@@ -23,6 +24,8 @@ pub struct Image {
     pub manifest: Document<Manifest>,
     /// The configuration.
     pub config: Document<ImageConfig>,
+    /// Where its blobs are that are not in the store.
+    pub far: Option<Far>,
 }
 
 impl Image {
@@ -39,7 +42,12 @@ impl Image {
             let source = DocumentError::Wrong { what: "the image configuration", why };
             return Err(StoreError::Document { path: store.blobs().path(&manifest.value().config.digest), source });
         }
-        Ok(Image { descriptor: descriptor.clone(), manifest, config })
+        Ok(Image { descriptor: descriptor.clone(), manifest, config, far: None })
+    }
+
+    /// Whether all its blobs are in the store.
+    pub fn is_whole(&self, store: &Store) -> bool {
+        self.manifest.value().layers.iter().all(|blob| store.blobs().has(blob))
     }
 
     /// Its layers, lowest first: the digest of each tar and the blob it is in.
@@ -53,12 +61,20 @@ impl Image {
         self.descriptor.size + manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
     }
 
-    /// The image as a snapshot to build on; its layers are unpacked now where they were not before. `unpacking` is
-    /// called when that is needed.
+    /// The image as a snapshot to build on; its layers are unpacked now where they were not before, unless they are
+    /// elsewhere: then it is when somebody looks into them. `unpacking` is called when it is now.
     ///
     /// # Errors
     /// When a layer is missing, damaged, or not what the configuration says.
     pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
+        if let Some(far) = self.far.as_ref().filter(|_| !self.is_whole(store)) {
+            let layer = |(diff_id, blob): (&Digest, &Descriptor)| Layer {
+                id: LayerId::of_diff(diff_id),
+                origin: Some(Packed { diff_id: *diff_id, blob: blob.clone() }),
+                far: Some(far.clone()),
+            };
+            return Ok(Snapshot { layers: self.layers().map(layer).collect(), made: Vec::new() });
+        }
         let mut layers = Vec::new();
         for (diff_id, blob) in self.layers() {
             layers.push(unpacked(store, diff_id, blob, &layers, unpacking)?);
@@ -75,7 +91,7 @@ impl Image {
         let mut layers = Vec::new();
         for (diff_id, blob) in self.layers() {
             layers.push(match store.layers().origin(diff_id) {
-                Some(id) => Layer { id, origin: None },
+                Some(id) => Layer { id, origin: None, far: None },
                 None => unpacked(store, diff_id, blob, &layers, unpacking)?,
             });
         }
@@ -98,5 +114,5 @@ fn unpacked(
             store.layers().unpack(blob, diff_id, &below)?
         }
     };
-    Ok(Layer { id, origin: Some(Packed { diff_id: *diff_id, blob: blob.clone() }) })
+    Ok(Layer { id, origin: Some(Packed { diff_id: *diff_id, blob: blob.clone() }), far: None })
 }

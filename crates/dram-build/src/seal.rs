@@ -58,6 +58,9 @@ pub fn seal(
 ) -> Result<Sealed, StoreError> {
     let mut packed = Vec::new();
     let of = snapshot.layers.len();
+    if how.force {
+        snapshot.bring_blobs(store)?;
+    }
     for (ready, layer) in snapshot.layers.iter().enumerate() {
         packed.push(pack(store, layer, how, &|| tell(Event::Packing { ready, of }))?);
     }

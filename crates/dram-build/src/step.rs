@@ -85,7 +85,7 @@ pub(crate) fn step(
 }
 
 fn on(below: Snapshot, record: Record) -> Snapshot {
-    below.with(record.layer.map(|id| Layer { id, origin: None }))
+    below.with(record.layer.map(|id| Layer { id, origin: None, far: None }))
 }
 
 pub(crate) struct Doing<'a> {

@@ -42,6 +42,15 @@ pub enum StoreError {
         /// Which.
         digest: Digest,
     },
+    /// A blob is elsewhere, and cannot be had from there.
+    #[error("cannot fetch the blob {digest}")]
+    Unfetched {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A blob is not what its name says.
     #[error("the blob {digest} is damaged: {why}")]
     DamagedBlob {

@@ -120,7 +120,8 @@ impl<'a> Layers<'a> {
         Layers { store }
     }
 
-    pub(crate) fn store(self) -> &'a Store {
+    /// The store that they lie in.
+    pub fn store(self) -> &'a Store {
         self.store
     }
 

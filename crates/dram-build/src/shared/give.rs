@@ -115,7 +115,7 @@ impl Shared<'_> {
             return Ok(self.caches.iter().find_map(|cache| cache.layers.get(id)).cloned());
         }
         let how = Sealing { time: form.time, compress: form.compress, ..Sealing::default() };
-        let packed = pack(store, &Layer { id: id.clone(), origin: None }, &how, packing)?;
+        let packed = pack(store, &Layer { id: id.clone(), origin: None, far: None }, &how, packing)?;
         Ok(Some(Offered { packed, stamp: Stamp(form.time), compress: form.compress }))
     }
 

@@ -199,11 +199,23 @@ impl Found {
     }
 }
 
+/// How many blobs are moved at once, where several can be.
+pub(super) const AT_ONCE: usize = 4;
+
 /// Moves `all`, several at once where the sink takes several.
 fn blobs(all: &[Descriptor], source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<(), TransferError> {
-    let threads = sink.at_once().min(all.len());
+    each(all, sink.at_once(), &|one| blob(one, source, sink, how))
+}
+
+/// Does `work` for each of `all`, so many at once. After the first error nothing new is begun.
+pub(super) fn each<T: Sync, E: Send>(
+    all: &[T],
+    at_once: usize,
+    work: &(dyn Fn(&T) -> Result<(), E> + Sync),
+) -> Result<(), E> {
+    let threads = at_once.min(all.len());
     if threads <= 1 {
-        return all.iter().try_for_each(|one| blob(one, source, sink, how));
+        return all.iter().try_for_each(work);
     }
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let (failures, first) = mpsc::channel();
@@ -215,7 +227,7 @@ fn blobs(all: &[Descriptor], source: &dyn Source, sink: &dyn Sink, how: &Copying
                     if failed.load(Ordering::Relaxed) {
                         return;
                     }
-                    if let Err(error) = blob(one, source, sink, how) {
+                    if let Err(error) = work(one) {
                         failed.store(true, Ordering::Relaxed);
                         // Whoever asked waits for all of these threads.
                         let _ = failures.send(error);
@@ -242,7 +254,13 @@ fn blob(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'
     Ok(())
 }
 
-fn arrive(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<Motion, TransferError> {
+/// Moves one blob, unless the sink has it or takes it from elsewhere.
+pub(super) fn arrive(
+    blob: &Descriptor,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    how: &Copying<'_>,
+) -> Result<Motion, TransferError> {
     if sink.has(blob)? {
         return Ok(Motion::Here(blob.digest));
     }

@@ -9,6 +9,7 @@ use dram_image::{Descriptor, Digest, Document, DocumentError, Index, MediaType, 
 use dram_store::StoreError;
 use serde::Deserialize;
 
+use crate::transfer::copy::AT_ONCE;
 use crate::transfer::files::{Files, small};
 use crate::transfer::{Incoming, Sink, Source, TransferError};
 
@@ -296,7 +297,7 @@ impl Sink for LayoutSink {
     }
 
     fn at_once(&self) -> usize {
-        4
+        AT_ONCE
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {

@@ -1,6 +1,6 @@
 //! The store as the place that images come from and go to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -8,18 +8,26 @@ use dram_image::{Descriptor, Digest, MediaType, Reference};
 use dram_store::{Store, StoreError};
 
 use crate::Image;
-use crate::transfer::{Incoming, Repository, Sink, Source, TransferError};
+use crate::transfer::copy::AT_ONCE;
+use crate::transfer::{Far, Incoming, Repository, Sink, Source, TransferError};
 
 /// The store, to take images from.
 #[derive(Debug)]
 pub struct StoreSource<'a> {
     store: &'a Store,
+    /// Where blobs are that are not in the store.
+    far: BTreeMap<Digest, Far>,
 }
 
 impl<'a> StoreSource<'a> {
     /// All that is in `store`.
     pub fn new(store: &'a Store) -> StoreSource<'a> {
-        StoreSource { store }
+        StoreSource { store, far: BTreeMap::new() }
+    }
+
+    /// The same, with blobs that are elsewhere.
+    pub fn with(store: &'a Store, far: BTreeMap<Digest, Far>) -> StoreSource<'a> {
+        StoreSource { store, far }
     }
 }
 
@@ -33,16 +41,23 @@ impl Source for StoreSource<'_> {
     }
 
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        Ok(Box::new(self.store.blobs().open(blob)?))
+        match self.store.blobs().open(blob) {
+            Err(StoreError::MissingBlob { digest }) if self.far.contains_key(&digest) => {
+                self.far[&digest].source().open(blob)
+            }
+            opened => Ok(Box::new(opened?)),
+        }
     }
 
     fn proves(&self) -> bool {
-        true
+        // What is fetched meanwhile is for others to compare.
+        self.far.is_empty()
     }
 
     fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
-        let all = self.store.seen().of(&blob.digest);
-        all.into_iter().map(|(host, name)| Repository { host, name }).collect()
+        let all = self.store.seen().of(&blob.digest).into_iter().map(|(host, name)| Repository { host, name });
+        let far = self.far.get(&blob.digest).map(|far| far.seen(blob)).unwrap_or_default();
+        all.chain(far).collect()
     }
 
     fn note(&self, blob: &Descriptor, at: &Repository) {
@@ -98,7 +113,7 @@ impl Sink for StoreSink<'_> {
     }
 
     fn at_once(&self) -> usize {
-        4
+        AT_ONCE
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {

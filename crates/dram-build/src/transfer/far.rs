@@ -1,0 +1,127 @@
+//! Blobs that are fetched when somebody wants them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dram_image::{Descriptor, Digest};
+use dram_store::{LayerId, Packed, StepKey, Store, StoreError};
+
+use crate::transfer::copy::{AT_ONCE, arrive, each};
+use crate::transfer::{Copying, Motion, Repository, Source, StoreSink, TransferError, Which};
+use crate::{Cancel, Layer, Snapshot};
+
+/// Where blobs of an image are that are not here. All are equal: what an image is does not depend on it.
+#[derive(Clone)]
+pub struct Far(Arc<Inner>);
+
+struct Inner {
+    source: Box<dyn Source>,
+    cancel: Cancel,
+    tell: Box<dyn Fn(Motion) + Send + Sync>,
+}
+
+impl fmt::Debug for Far {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_tuple("Far").field(&self.0.source).finish()
+    }
+}
+
+impl PartialEq for Far {
+    fn eq(&self, _: &Far) -> bool {
+        true
+    }
+}
+
+impl Eq for Far {}
+
+impl Far {
+    /// Blobs of `source`, fetched until `cancel` is thrown. `tell` is told of it, by several threads.
+    pub fn new(source: Box<dyn Source>, cancel: Cancel, tell: Box<dyn Fn(Motion) + Send + Sync>) -> Far {
+        Far(Arc::new(Inner { source, cancel, tell }))
+    }
+
+    /// Where they are.
+    pub fn source(&self) -> &dyn Source {
+        &*self.0.source
+    }
+
+    /// Repositories that have the blob.
+    pub fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
+        self.0.source.seen(blob)
+    }
+
+    /// Fetches those of `blobs` that are not in `store`.
+    ///
+    /// # Errors
+    /// When one cannot be had.
+    pub fn blobs(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
+        let missing = self.announced(store, blobs);
+        each(&missing, AT_ONCE, &|blob| self.blob(store, blob).map_err(|error| (blob.digest, error)))
+            .map_err(|(digest, error)| unfetched(digest, error))
+    }
+
+    /// `snapshot` with all its layers unpacked in `store`; blobs are fetched where that is needed.
+    ///
+    /// # Errors
+    /// When one cannot be had, or is not what it should be.
+    pub(crate) fn unpack(&self, store: &Store, snapshot: &Snapshot) -> Result<Snapshot, StoreError> {
+        let layers = store.layers();
+        let is_far = |layer: &&Layer| layer.far.is_some() && !layers.has(&layer.id);
+        let far = snapshot.layers.iter().filter(is_far).filter_map(|layer| Some(layer.origin.as_ref()?.blob.clone()));
+        self.blobs(store, &far.collect::<Vec<_>>())?;
+        let mut all: Vec<Layer> = Vec::new();
+        let mut below: Vec<LayerId> = Vec::new();
+        for layer in &snapshot.layers {
+            let id = match &layer.origin {
+                Some(Packed { diff_id, blob }) if layer.far.is_some() => match layers.unpacked(diff_id, &below)? {
+                    Some(id) => id,
+                    None => {
+                        self.blob(store, blob).map_err(|error| unfetched(blob.digest, error))?;
+                        layers.unpack(blob, diff_id, &below)?
+                    }
+                },
+                Some(_) | None => layer.id.clone(),
+            };
+            below.push(id.clone());
+            all.push(Layer { id, origin: layer.origin.clone(), far: None });
+        }
+        Ok(Snapshot { layers: all, made: snapshot.made.clone() })
+    }
+
+    fn announced(&self, store: &Store, blobs: &[Descriptor]) -> Vec<Descriptor> {
+        let mut missing: Vec<Descriptor> = Vec::new();
+        for blob in blobs {
+            if !store.blobs().has(blob) && !missing.iter().any(|known| known.digest == blob.digest) {
+                missing.push(blob.clone());
+            }
+        }
+        if !missing.is_empty() {
+            (self.0.tell)(Motion::Needs(missing.clone()));
+        }
+        missing
+    }
+
+    /// Fetches one blob, unless it is there; others who want it meanwhile wait.
+    fn blob(&self, store: &Store, blob: &Descriptor) -> Result<(), TransferError> {
+        if store.blobs().has(blob) {
+            return Ok(());
+        }
+        let key = StepKey::of([&b"fetch"[..], blob.digest.hex().as_bytes()]);
+        let _turn = store.lock_step(&key, &|| ())?;
+        if store.blobs().has(blob) {
+            return Ok(());
+        }
+        let tell = |motion| (self.0.tell)(motion);
+        let how = Copying { which: Which::All, referrers: false, cancel: self.0.cancel.clone(), tell: &tell };
+        let sink = StoreSink::new(store, Vec::new(), false);
+        tell(arrive(blob, &*self.0.source, &sink, &how)?);
+        Ok(())
+    }
+}
+
+fn unfetched(digest: Digest, error: TransferError) -> StoreError {
+    match error {
+        TransferError::Store(error) => error,
+        error => StoreError::Unfetched { digest, source: Box::new(error) },
+    }
+}
