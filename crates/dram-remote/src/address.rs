@@ -100,7 +100,7 @@ fn decoded(text: &str) -> Vec<u8> {
 }
 
 /// RFC 4648, 4.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
@@ -115,9 +115,44 @@ fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes that `text` stands for, with or without padding; `None` when it is no base 64.
+pub(crate) fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim_end_matches('=');
+    let mut bytes = Vec::new();
+    let (mut bits, mut have) = (0_u32, 0);
+    for letter in text.bytes() {
+        let value = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            bytes.push((bits >> have & 0xff) as u8);
+        }
+    }
+    // What is left over is too little for a byte, and more than padding only where a letter is missing.
+    (text.len() % 4 != 1).then_some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base_64_there_and_back() {
+        for text in ["", "a", "ab", "abc", "abcd", "tester:hidden", "\u{fc}\u{7f}"] {
+            assert_eq!(unbase64(&base64(text.as_bytes())).as_deref(), Some(text.as_bytes()), "{text}");
+        }
+        for text in ["a", "abcde", "a b", "=a", "-_"] {
+            assert_eq!(unbase64(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_password_goes_into_a_header_and_is_not_shown() {

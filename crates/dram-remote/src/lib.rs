@@ -1,4 +1,4 @@
-//! The network: files by their URL, and Git repositories.
+//! The network: files by their URL, Git repositories, and registries.
 //!
 //! Whatever a server says is bounded in time and length. A name or password in an address is shown to the server and
 //! to nobody else.
@@ -10,6 +10,7 @@ mod fetch;
 mod forward;
 mod git;
 mod net;
+pub mod registry;
 mod tool;
 
 pub use address::redacted;

@@ -75,9 +75,14 @@ const BUNDLES: [&str; 5] = [
 ];
 
 impl Trust {
-    /// The certificates: those that are named, or this machine's, or, where it has none, those of Mozilla's list.
-    fn roots(&self) -> Result<RootCerts, RemoteError> {
+    /// The certificates: those that are named, or this machine's, or, where it has none, those of Mozilla's list; and
+    /// those of the files `more`.
+    pub(crate) fn roots(&self, more: &[PathBuf]) -> RootCerts {
         let mut found = Vec::new();
+        for path in more {
+            certificates(path, &mut found);
+        }
+        let added = found.len();
         if let Some(file) = &self.file {
             certificates(file, &mut found);
         }
@@ -90,11 +95,11 @@ impl Trust {
             if let Some(bundle) = BUNDLES.iter().map(Path::new).find(|bundle| bundle.is_file()) {
                 certificates(bundle, &mut found);
             }
-            if found.is_empty() {
-                return Ok(RootCerts::WebPki);
+            if found.len() == added && more.is_empty() {
+                return RootCerts::WebPki;
             }
         }
-        Ok(RootCerts::new_with_certs(&found))
+        RootCerts::new_with_certs(&found)
     }
 }
 
@@ -115,11 +120,17 @@ fn certificates(path: &Path, into: &mut Vec<Certificate<'static>>) {
 impl Net<'_> {
     /// Whoever speaks HTTP with the server of `url`.
     pub(crate) fn agent(&self, url: &str) -> Result<Agent, RemoteError> {
-        let (scheme, host) = origin(url);
-        let tls = match scheme.as_str() {
-            "https" => TlsConfig::builder().root_certs(self.trust.roots()?).build(),
+        let tls = match origin(url).0.as_str() {
+            "https" => TlsConfig::builder().root_certs(self.trust.roots(&[])).build(),
             _ => TlsConfig::builder().build(),
         };
+        // Each is asked once.
+        self.agent_with(url, tls, 0)
+    }
+
+    /// The same, with this much of TLS, that keeps so many connections for more requests.
+    pub(crate) fn agent_with(&self, url: &str, tls: TlsConfig, idle: usize) -> Result<Agent, RemoteError> {
+        let (scheme, host) = origin(url);
         let wrong = || RemoteError::Fetch {
             url: crate::redacted(url),
             why: "the proxy that the environment names is none".to_owned(),
@@ -148,13 +159,11 @@ impl Net<'_> {
             .timeout_resolve(Some(self.connect))
             .timeout_per_read(Some(self.stall))
             .timeout_per_write(Some(self.stall))
-            .max_idle_connections(0)
             .tls_config(tls)
-            .proxy(tunnel)
-            .build();
+            .proxy(tunnel);
         Ok(match forwards {
-            Some(proxy) => forward::agent(config, proxy, &host),
-            None => config.new_agent(),
+            Some(proxy) => forward::agent(config.max_idle_connections(0).build(), proxy, &host),
+            None => config.max_idle_connections(idle).max_idle_connections_per_host(idle).build().new_agent(),
         })
     }
 

@@ -1,8 +1,8 @@
-//! The program `git`: the one place of this room that starts processes.
+//! The program `git`, and those that keep credentials: the one place of this room that starts processes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -128,6 +128,74 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("GIT_LFS_SKIP_SMUDGE", "1"),
     ("LC_ALL", "C"),
 ];
+
+/// A program that keeps credentials: `docker-credential-NAME`.
+pub(crate) struct Keeper<'a> {
+    path: &'a OsStr,
+    name: &'a str,
+}
+
+/// What such a program says.
+pub(crate) enum Kept {
+    /// It did as it was told, and said this.
+    Said(String),
+    /// It did not, and said this.
+    Refused(String),
+}
+
+/// The most that such a program may say.
+const MOST_KEPT: u64 = 1 << 20;
+/// How long it may take: a person may have to unlock something.
+const KEEPER_TIME: Duration = Duration::from_secs(60);
+
+impl<'a> Keeper<'a> {
+    /// The one called `name`, looked for in `path`.
+    pub(crate) fn new(path: &'a OsStr, name: &'a str) -> Keeper<'a> {
+        Keeper { path, name }
+    }
+
+    /// Has it do `verb` with `input`. It sees this process's environment, as it is the user's own program.
+    pub(crate) fn say(&self, verb: &str, input: &[u8]) -> Result<Kept, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.name.is_empty() || !self.name.chars().all(is_plain) {
+            return Err("its name is none of a program".to_owned());
+        }
+        let file = format!("docker-credential-{}", self.name);
+        let mut dirs = std::env::split_paths(self.path).map(|dir| dir.join(&file));
+        let program = dirs.find(|path| path.is_file()).ok_or("it is not installed")?;
+        #[allow(clippy::disallowed_types, reason = "see the module")]
+        let mut command = Command::new(program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("it has no streams".to_owned());
+        };
+        // It may be gone already, and says so with its status.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let reader = thread::spawn(move || {
+            let mut text = Vec::new();
+            stdout.take(MOST_KEPT).read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+        });
+        let mut waited = Duration::ZERO;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if waited < KEEPER_TIME => {
+                    thread::sleep(STEP);
+                    waited += STEP;
+                }
+                Ok(None) => {
+                    end(&mut child);
+                    return Err(format!("it takes more than {} s", KEEPER_TIME.as_secs()));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        let text = reader.join().map_err(|_| "its answer is lost".to_owned())?.map_err(|error| error.to_string())?;
+        Ok(if status.success() { Kept::Said(text) } else { Kept::Refused(text) })
+    }
+}
 
 fn end(child: &mut Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {

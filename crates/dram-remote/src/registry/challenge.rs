@@ -1,0 +1,127 @@
+//! `WWW-Authenticate`: RFC 9110, 11.6.1, with the parameters of the distribution project's token authentication.
+
+/// What a server wants to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// Name and password.
+    Basic,
+    /// A token that somebody else gives out.
+    Bearer {
+        /// Where it is to be had.
+        realm: String,
+        /// Whom it is for.
+        service: Option<String>,
+        /// What it is to allow.
+        scope: Option<String>,
+    },
+}
+
+/// No honest header is longer.
+const LONGEST: usize = 8 << 10;
+
+/// The best challenge of all headers: a token before name and password.
+pub(super) fn best<'h>(headers: impl Iterator<Item = &'h str>) -> Option<Challenge> {
+    let all: Vec<Challenge> = headers.filter(|text| text.len() <= LONGEST).flat_map(read).collect();
+    let bearer = all.iter().find(|one| matches!(one, Challenge::Bearer { .. }));
+    bearer.or(all.first()).cloned()
+}
+
+/// All challenges of one header that are known here.
+fn read(text: &str) -> Vec<Challenge> {
+    let mut all: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut rest = text;
+    while let Some((word, after)) = token(rest) {
+        let after = after.trim_start();
+        match after.strip_prefix('=') {
+            // A parameter of the last scheme.
+            Some(value) => {
+                let (value, after) = value_of(value.trim_start());
+                if let Some((_, parameters)) = all.last_mut() {
+                    parameters.push((word.to_ascii_lowercase(), value));
+                }
+                rest = after;
+            }
+            None => {
+                all.push((word.to_ascii_lowercase(), Vec::new()));
+                rest = after;
+            }
+        }
+    }
+    all.into_iter().filter_map(|(scheme, parameters)| known(&scheme, &parameters)).collect()
+}
+
+fn known(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
+    let find = |name: &str| {
+        let found = parameters.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
+    };
+    match scheme {
+        "basic" => Some(Challenge::Basic),
+        "bearer" => Some(Challenge::Bearer {
+            realm: find("realm").unwrap_or_default(),
+            service: find("service"),
+            scope: find("scope"),
+        }),
+        _ => None,
+    }
+}
+
+/// The next word, and what is behind it.
+fn token(text: &str) -> Option<(&str, &str)> {
+    let text = text.trim_start_matches([' ', '\t', ',', '=', '"']);
+    let end = text.find([' ', '\t', ',', '=', '"']).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// A value, quoted or not, and what is behind it.
+fn value_of(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(letters.next().map(|(_, letter)| letter)),
+            letter => value.push(letter),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Some(Challenge::Bearer { realm: realm.to_owned(), service: owned(service), scope: owned(scope) })
+    }
+
+    #[test]
+    fn challenges() {
+        let table = [
+            ("Basic realm=\"x\"", Some(Challenge::Basic)),
+            ("basic", Some(Challenge::Basic)),
+            ("Negotiate abc", None),
+            ("", None),
+            (",,=\"", None),
+            (
+                "Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:a/b:pull,push\"",
+                bearer("https://a/t", Some("s"), Some("repository:a/b:pull,push")),
+            ),
+            ("Bearer realm = \"a\" , service=s", bearer("a", Some("s"), None)),
+            ("Bearer realm=\"a\\\"b\"", bearer("a\"b", None, None)),
+            ("Bearer realm=\"open", bearer("open", None, None)),
+            ("Bearer", bearer("", None, None)),
+            ("Basic realm=\"x\", Bearer realm=\"a\"", bearer("a", None, None)),
+            ("Digest realm=\"Bearer realm=b\", Basic", Some(Challenge::Basic)),
+        ];
+        for (text, expected) in table {
+            assert_eq!(best([text].into_iter()), expected, "{text}");
+        }
+        assert_eq!(best(["Basic", "Bearer realm=a"].into_iter()), bearer("a", None, None));
+    }
+}

@@ -1,0 +1,375 @@
+//! Names and passwords for registries: the files of Docker and of the containers tools, and the programs they name.
+//!
+//! Follows containers-auth.json(5) and Docker's `config.json`.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::RegistryError;
+use crate::address::{base64, unbase64};
+use crate::tool::{Keeper, Kept};
+
+/// More of a file of credentials is not read.
+const LARGEST: u64 = 4 << 20;
+/// What Docker calls its own registry in such files.
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
+/// The files with names and passwords.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    /// Where they are looked for, the first one first.
+    pub files: Vec<PathBuf>,
+    /// Where new ones are written.
+    pub write: Option<PathBuf>,
+    /// Where programs are looked for, as `PATH` has it.
+    pub path: std::ffi::OsString,
+}
+
+/// What identifies somebody to a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// A name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// What tokens are given out for, without a password.
+    Identity(String),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// As `Authorization` wants it: RFC 7617.
+    pub(super) fn basic(&self) -> Option<String> {
+        match self {
+            Secret::Password { user, password } => {
+                Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+            }
+            Secret::Identity(_) => None,
+        }
+    }
+}
+
+/// A secret, and where it came from.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) secret: Secret,
+    pub(super) place: String,
+}
+
+impl Credentials {
+    /// What is known for `repository` at `host`.
+    pub(super) fn find(&self, host: &str, repository: &str) -> Result<Option<Found>, RegistryError> {
+        for path in &self.files {
+            let Some(file) = read(path)? else { continue };
+            if let Some(found) = self.in_file(path, &file, host, repository)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_file(
+        &self,
+        path: &Path,
+        file: &Map<String, Value>,
+        host: &str,
+        repository: &str,
+    ) -> Result<Option<Found>, RegistryError> {
+        if let Some(name) = helper_for(file, host) {
+            return self.ask(name, host);
+        }
+        let auths = file.get("auths").and_then(Value::as_object);
+        let place = || path.display().to_string();
+        for wanted in scopes(host, repository) {
+            let entries = auths.into_iter().flatten().filter(|(key, _)| normal(key) == wanted);
+            for (_, entry) in entries {
+                if let Some(secret) = secret(path, entry)? {
+                    return Ok(Some(Found { secret, place: place() }));
+                }
+            }
+        }
+        match file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty()) {
+            Some(name) => self.ask(name, host),
+            None => Ok(None),
+        }
+    }
+
+    fn ask(&self, name: &str, host: &str) -> Result<Option<Found>, RegistryError> {
+        let keeper = Keeper::new(&self.path, name);
+        let said =
+            keeper.say("get", key_of(host).as_bytes()).map_err(|why| helper_error("read credentials", name, &why))?;
+        let text = match said {
+            Kept::Said(text) => text,
+            Kept::Refused(why) if why.contains("credentials not found") => return Ok(None),
+            Kept::Refused(why) => return Err(helper_error("read credentials", name, &why)),
+        };
+        let answer: Value =
+            serde_json::from_str(&text).map_err(|_| helper_error("read credentials", name, "its answer is no JSON"))?;
+        let field = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (user, password) = (field("Username"), field("Secret"));
+        if password.is_empty() {
+            return Ok(None);
+        }
+        let secret = if user == "<token>" { Secret::Identity(password) } else { Secret::Password { user, password } };
+        Ok(Some(Found { secret, place: format!("`docker-credential-{name}`") }))
+    }
+
+    /// Keeps a name and a password for `host`. Returns where.
+    ///
+    /// # Errors
+    /// When no place is known, or it cannot be written.
+    pub fn save(&self, host: &str, user: &str, password: &str) -> Result<String, RegistryError> {
+        let Some(path) = &self.write else {
+            let why = "HOME is not set; REGISTRY_AUTH_FILE or DOCKER_CONFIG can name a place".to_owned();
+            return Err(RegistryError::Settings { path: PathBuf::from("the file of credentials"), why });
+        };
+        let mut file = read(path)?.unwrap_or_default();
+        let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty());
+        if let Some(name) = helper_for(&file, host).or(store) {
+            let text = json!({ "ServerURL": key_of(host), "Username": user, "Secret": password }).to_string();
+            return match Keeper::new(&self.path, name).say("store", text.as_bytes()) {
+                Ok(Kept::Said(_)) => Ok(format!("`docker-credential-{name}`")),
+                Ok(Kept::Refused(why)) | Err(why) => Err(helper_error("keep credentials", name, &why)),
+            };
+        }
+        let auths = file.entry("auths").or_insert_with(|| json!({}));
+        let Some(auths) = auths.as_object_mut() else { return Err(broken(path, "`auths` is no object")) };
+        auths.retain(|key, _| normal(key) != normal(host));
+        auths.insert(key_of(host), json!({ "auth": base64(format!("{user}:{password}").as_bytes()) }));
+        write(path, &file)?;
+        Ok(path.display().to_string())
+    }
+
+    /// Forgets what is kept for `host`. Returns from where.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written.
+    pub fn erase(&self, host: &str) -> Result<Vec<String>, RegistryError> {
+        let mut gone = Vec::new();
+        for path in &self.files {
+            let Some(mut file) = read(path)? else { continue };
+            let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty());
+            if let Some(name) = helper_for(&file, host).or(store).map(str::to_owned)
+                && self.ask(&name, host)?.is_some()
+            {
+                match Keeper::new(&self.path, &name).say("erase", key_of(host).as_bytes()) {
+                    Ok(Kept::Said(_)) => gone.push(format!("`docker-credential-{name}`")),
+                    Ok(Kept::Refused(why)) | Err(why) => return Err(helper_error("forget credentials", &name, &why)),
+                }
+            }
+            let Some(auths) = file.get_mut("auths").and_then(Value::as_object_mut) else { continue };
+            let before = auths.len();
+            auths.retain(|key, _| normal(key) != normal(host));
+            if auths.len() != before {
+                write(path, &file)?;
+                gone.push(path.display().to_string());
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn helper_error(what: &'static str, name: &str, why: &str) -> RegistryError {
+    RegistryError::Helper { what, program: format!("docker-credential-{name}"), why: super::text::clean(why) }
+}
+
+fn broken(path: &Path, why: &str) -> RegistryError {
+    RegistryError::Settings { path: path.to_owned(), why: why.to_owned() }
+}
+
+fn helper_for<'f>(file: &'f Map<String, Value>, host: &str) -> Option<&'f str> {
+    let helpers = file.get("credHelpers")?.as_object()?;
+    let found = helpers.iter().find(|(key, _)| normal(key) == normal(host))?;
+    found.1.as_str().filter(|name| !name.is_empty())
+}
+
+/// The key that Docker keeps `host` under.
+fn key_of(host: &str) -> String {
+    if normal(host) == "docker.io" { HUB_KEY.to_owned() } else { host.to_owned() }
+}
+
+/// A key without what it may have beside host and path.
+fn normal(key: &str) -> String {
+    let key = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.trim_end_matches('/');
+    let key = key.strip_suffix("/v1").or(key.strip_suffix("/v2")).unwrap_or(key);
+    let (host, path) = key.split_at(key.find('/').unwrap_or(key.len()));
+    let host = host.to_ascii_lowercase();
+    match host.as_str() {
+        "index.docker.io" | "registry-1.docker.io" | "registry.hub.docker.com" => format!("docker.io{path}"),
+        _ => format!("{host}{path}"),
+    }
+}
+
+/// The keys that fit, the longest first.
+fn scopes(host: &str, repository: &str) -> Vec<String> {
+    let host = normal(host);
+    let mut all = Vec::new();
+    let mut rest = repository;
+    while !rest.is_empty() {
+        all.push(format!("{host}/{rest}"));
+        rest = rest.rfind('/').map_or("", |at| &rest[..at]);
+    }
+    all.push(host);
+    all
+}
+
+fn secret(path: &Path, entry: &Value) -> Result<Option<Secret>, RegistryError> {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    if let Some(token) = text("identitytoken") {
+        return Ok(Some(Secret::Identity(token.to_owned())));
+    }
+    if let Some(both) = text("auth") {
+        let bytes = unbase64(both.trim_end_matches('\0')).ok_or_else(|| broken(path, "an `auth` is no base 64"))?;
+        let both = String::from_utf8(bytes).map_err(|_| broken(path, "an `auth` is no text"))?;
+        let (user, password) = both.split_once(':').ok_or_else(|| broken(path, "an `auth` has no `:` in it"))?;
+        let password = password.trim_end_matches('\0').to_owned();
+        return Ok(Some(Secret::Password { user: user.to_owned(), password }));
+    }
+    let both = text("username").zip(text("password"));
+    Ok(both.map(|(user, password)| Secret::Password { user: user.to_owned(), password: password.to_owned() }))
+}
+
+fn read(path: &Path) -> Result<Option<Map<String, Value>>, RegistryError> {
+    let fail = |why: String| RegistryError::Settings { path: path.to_owned(), why };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(|error| fail(error.to_string()))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(fail(format!("it is longer than {LARGEST} bytes")));
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    // What is in it is not shown, not even the part that is wrong.
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| fail(format!("it is no JSON object: line {}, column {}", error.line(), error.column())))?;
+    Ok(Some(value))
+}
+
+/// Replaces the file in one step; nobody else may read it.
+fn write(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
+    let fail = |error: std::io::Error| RegistryError::Settings { path: path.to_owned(), why: error.to_string() };
+    // A link is written through, as whoever made it wants it.
+    let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(fail)?;
+    }
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let text = serde_json::to_string_pretty(file).expect("plain data becomes JSON");
+    let written = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut out| {
+        out.write_all(text.as_bytes())?;
+        out.write_all(b"\n")?;
+        out.sync_all()?;
+        fs::rename(&new, path)
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&new);
+        fail(error)
+    })
+}
+
+/// Reads a file of credentials as [`Credentials`] would, for whoever looks for what it cannot stand.
+pub fn try_credentials(bytes: &[u8]) {
+    let Ok(file) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
+    let auths = file.get("auths").and_then(Value::as_object);
+    for (key, entry) in auths.into_iter().flatten() {
+        let _ = (normal(key), secret(Path::new("auth.json"), entry));
+    }
+    let _ = helper_for(&file, "registry.example");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> (tempfile::TempDir, Credentials) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        fs::write(&path, text).unwrap();
+        let files = vec![dir.path().join("missing.json"), path.clone()];
+        (dir, Credentials { files, write: Some(path), path: "/nonexistent".into() })
+    }
+
+    fn known(credentials: &Credentials, host: &str, repository: &str) -> Option<String> {
+        let found = credentials.find(host, repository).unwrap()?;
+        Some(match found.secret {
+            Secret::Password { user, password } => format!("{user}:{password}"),
+            Secret::Identity(token) => token,
+        })
+    }
+
+    #[test]
+    fn the_longest_key_that_fits() {
+        let auth = |text: &str| base64(text.as_bytes());
+        let text = json!({ "auths": {
+            "a.example": { "auth": auth("host:1") },
+            "a.example/team": { "auth": auth("team:2") },
+            "https://b.example:5000/v2/": { "username": "user", "password": "with:colon" },
+            HUB_KEY: { "auth": auth("hub:a:b") },
+            "c.example": { "identitytoken": "token", "auth": auth("<token>:") },
+            "d.example": {},
+        } });
+        let (_dir, credentials) = at(&text.to_string());
+        let table = [
+            ("a.example", "x", Some("host:1")),
+            ("A.example", "team", Some("team:2")),
+            ("a.example", "team/x/y", Some("team:2")),
+            ("a.example", "teams", Some("host:1")),
+            ("b.example:5000", "x", Some("user:with:colon")),
+            ("b.example", "x", None),
+            ("docker.io", "library/x", Some("hub:a:b")),
+            ("registry-1.docker.io", "library/x", Some("hub:a:b")),
+            ("c.example", "x", Some("token")),
+            ("d.example", "x", None),
+        ];
+        for (host, repository, expected) in table {
+            assert_eq!(known(&credentials, host, repository).as_deref(), expected, "{host}/{repository}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_found_and_the_rest_stays() {
+        let (dir, credentials) = at(r#"{"psFormat":"x","auths":{"http://a.example/":{"auth":"eDp5"}}}"#);
+        credentials.save("a.example", "me", "word").unwrap();
+        credentials.save("docker.io", "hub", "word").unwrap();
+        assert_eq!(known(&credentials, "a.example", "x").as_deref(), Some("me:word"));
+        let path = dir.path().join("config.json");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("psFormat") && text.contains(HUB_KEY) && !text.contains("http://a.example"), "{text}");
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(credentials.erase("a.example").unwrap(), [path.display().to_string()]);
+        assert_eq!(known(&credentials, "a.example", "x"), None);
+        assert_eq!(credentials.erase("a.example").unwrap(), Vec::<String>::new());
+        assert_eq!(known(&credentials, "docker.io", "x").as_deref(), Some("hub:word"));
+    }
+
+    #[test]
+    fn broken_files_are_named_and_not_shown() {
+        for text in
+            ["{", "[]", r#"{"auths":{"a.example":{"auth":"hidden!"}}}"#, r#"{"auths":{"a.example":{"auth":"eA=="}}}"#]
+        {
+            let (_dir, credentials) = at(text);
+            let error = credentials.find("a.example", "x").unwrap_err().to_string();
+            assert!(error.contains("config.json") && !error.contains("hidden"), "{error}");
+        }
+        assert_eq!(known(&at(" \n").1, "a.example", "x"), None);
+    }
+}

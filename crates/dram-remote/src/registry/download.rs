@@ -1,0 +1,168 @@
+//! Blobs come: in one piece, or after each interruption from where they broke off.
+
+use std::io::{self, Read};
+
+use dram_image::Descriptor;
+use ureq::BodyReader;
+use ureq::http::Method;
+
+use super::endpoint::{Ask, Endpoint, Payload, Reply};
+use super::text::{header, media_type};
+use super::wait::Patience;
+use super::{RegistryError, pull_scope};
+
+/// So much has to come before what failed earlier is forgotten.
+const ENOUGH: u64 = 4 << 20;
+
+/// Reads a blob. What comes is *not* compared with the digest. One byte more than the descriptor says is passed on, if it
+/// comes, so that whoever compares notices.
+pub(super) struct BlobReader<'a> {
+    endpoint: &'a Endpoint,
+    blob: Descriptor,
+    what: String,
+    at: u64,
+    body: Option<BodyReader<'static>>,
+    patience: Patience<'a>,
+    /// What had come when patience was renewed.
+    counted: u64,
+    /// No part was to be had: from now on all of it is asked for, and what is known is passed over.
+    takes_all: bool,
+}
+
+impl<'a> BlobReader<'a> {
+    /// Asks for the blob.
+    pub(super) fn new(endpoint: &'a Endpoint, blob: &Descriptor) -> Result<BlobReader<'a>, RegistryError> {
+        let what = format!("read the blob {} of {}/{}", blob.digest, endpoint.host(), endpoint.place.repository);
+        let patience = endpoint.patience();
+        let mut reader = BlobReader {
+            endpoint,
+            blob: blob.clone(),
+            what,
+            at: 0,
+            body: None,
+            patience,
+            counted: 0,
+            takes_all: false,
+        };
+        reader.body = Some(reader.ask()?);
+        Ok(reader)
+    }
+
+    /// The rest of it.
+    fn ask(&mut self) -> Result<BodyReader<'static>, RegistryError> {
+        loop {
+            let part = self.at > 0 && !self.takes_all;
+            let range = part.then(|| ("range", format!("bytes={}-", self.at)));
+            let path = format!("/v2/{}/blobs/{}", self.endpoint.place.repository, self.blob.digest);
+            let reply = self.endpoint.send(&Ask {
+                what: &self.what,
+                method: Method::GET,
+                path: &path,
+                headers: range.as_slice(),
+                payload: Payload::None,
+                scope: &pull_scope(&self.endpoint.place.repository),
+            })?;
+            match reply.status {
+                416 if !self.takes_all => self.takes_all = true,
+                200 => return self.whole(reply),
+                206 if part => return self.part(reply),
+                _ => return Err(self.endpoint.refusal(&self.what, reply)),
+            }
+        }
+    }
+
+    fn whole(&self, reply: Reply) -> Result<BodyReader<'static>, RegistryError> {
+        if let Some(kind) = media_type(&reply.headers).filter(|kind| kind == "text/html") {
+            return Err(self.wrong(format!("the answer is a page for people, in {kind}")));
+        }
+        let mut body = reply.body.into_reader();
+        let passed = io::copy(&mut (&mut body).take(self.at), &mut io::sink());
+        match passed {
+            Ok(passed) if passed == self.at => Ok(body),
+            Ok(passed) => Err(self.broken(&format!("it has ended after {passed} bytes"))),
+            Err(error) => Err(self.broken(&error.to_string())),
+        }
+    }
+
+    fn part(&self, reply: Reply) -> Result<BodyReader<'static>, RegistryError> {
+        let range = header(&reply.headers, "content-range").unwrap_or_default();
+        let begins = range.strip_prefix("bytes ").and_then(|range| range.split_once('-')?.0.trim().parse::<u64>().ok());
+        if begins != Some(self.at) {
+            return Err(self.wrong(format!("the answer is another part than the one from byte {}", self.at)));
+        }
+        Ok(reply.body.into_reader())
+    }
+
+    fn wrong(&self, why: String) -> RegistryError {
+        RegistryError::Wrong { what: self.what.clone(), why }
+    }
+
+    fn broken(&self, why: &str) -> RegistryError {
+        let why = format!("`{}` broke off after {} of {} bytes: {why}", self.endpoint.host(), self.at, self.blob.size);
+        RegistryError::Unreachable { what: self.what.clone(), why, was_silent: false }
+    }
+
+    /// Asks for the rest, after a while, if that may help.
+    fn resume(&mut self, error: Option<&io::Error>) -> Result<(), RegistryError> {
+        let was_silent =
+            error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut || error.to_string().contains("timeout"));
+        let why = match error {
+            Some(_) if was_silent => "it says nothing".to_owned(),
+            Some(error) => error.to_string(),
+            None => "the connection was closed".to_owned(),
+        };
+        let mut failed = self.broken(&why);
+        if self.at - self.counted >= ENOUGH {
+            self.counted = self.at;
+            self.patience.renew();
+        }
+        let mut was_silent = was_silent;
+        while self.patience.again(was_silent, None) {
+            match self.ask() {
+                Ok(body) => {
+                    self.body = Some(body);
+                    return Ok(());
+                }
+                Err(RegistryError::Unreachable { what, why, was_silent: silent }) => {
+                    was_silent = silent;
+                    failed = RegistryError::Unreachable { what, why, was_silent };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failed)
+    }
+}
+
+impl Read for BlobReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let left = self.blob.size.saturating_sub(self.at);
+            let most = usize::try_from(left.max(1)).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let read = match &mut self.body {
+                Some(body) => body.read(&mut buffer[..most]),
+                None => Ok(0),
+            };
+            match read {
+                Ok(got) if got > 0 || buffer.is_empty() => {
+                    self.at += got as u64;
+                    return Ok(got);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // All is there that should be.
+                Ok(_) | Err(_) if left == 0 => return Ok(0),
+                Ok(_) => self.resume(None).map_err(io::Error::other)?,
+                Err(error) => {
+                    self.body = None;
+                    self.resume(Some(&error)).map_err(io::Error::other)?;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BlobReader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobReader").field("what", &self.what).field("at", &self.at).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,289 @@
+//! Where registries are: `registries.conf` and `certs.d`, as the containers tools and Docker have them.
+//!
+//! Follows containers-registries.conf(5), version 2, as far as a name with a host is concerned, and
+//! containers-certs.d(5).
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::Reference;
+use serde::Deserialize;
+
+use super::RegistryError;
+
+/// More of a file of settings is not read.
+const LARGEST: u64 = 1 << 20;
+/// Docker Hub answers under another name than its own.
+const HUB: [&str; 2] = ["docker.io", "registry-1.docker.io"];
+
+/// What this machine's files say of registries.
+#[derive(Debug, Clone, Default)]
+pub struct Hosts {
+    entries: Vec<(Entry, PathBuf)>,
+    certificates: Vec<PathBuf>,
+    /// Whether every registry may do without TLS, or with a certificate that nobody vouches for.
+    all_insecure: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Settings {
+    #[serde(default)]
+    registry: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Entry {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror: Vec<Mirror>,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Mirror {
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    pull_from_mirror: String,
+}
+
+/// A registry that may have an image, and what it calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Host and port, as credentials and messages have it.
+    pub(super) host: String,
+    /// The repository there.
+    pub(super) repository: String,
+    /// Whether TLS may be missing or unproven.
+    pub(super) is_insecure: bool,
+    /// Directories with certificates for this host.
+    pub(super) certificates: Vec<PathBuf>,
+}
+
+impl Place {
+    /// Host and port that are connected to.
+    pub(super) fn server(&self) -> &str {
+        if HUB.contains(&self.host.as_str()) || self.host == "index.docker.io" { HUB[1] } else { &self.host }
+    }
+
+    /// Whether it is this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        super::kin::of(&self.host) == super::kin::Kin::Loopback
+    }
+}
+
+impl Hosts {
+    /// Reads `files`, where directories stand for the `.conf` files in them; what comes later counts more. Certificates
+    /// are in `certificates/HOST`. What is not there says nothing.
+    ///
+    /// # Errors
+    /// When a file cannot be read or understood.
+    pub fn read(files: &[PathBuf], certificates: Vec<PathBuf>) -> Result<Hosts, RegistryError> {
+        let mut hosts = Hosts { certificates, ..Hosts::default() };
+        for path in files {
+            for file in conf_files(path) {
+                hosts.add(&file)?;
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// The same, where every registry may do without TLS, or with a certificate that nobody vouches for.
+    #[must_use]
+    pub fn with_all_insecure(self) -> Hosts {
+        Hosts { all_insecure: true, ..self }
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), RegistryError> {
+        let fail = |why: String| RegistryError::Settings { path: path.to_owned(), why };
+        let mut text = String::new();
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(|error| fail(error.to_string()))?,
+        };
+        file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+        if text.len() as u64 > LARGEST {
+            return Err(fail(format!("it is longer than {LARGEST} bytes")));
+        }
+        let read: Settings = toml::from_str(&text).map_err(|error| fail(super::text::clean(error.message())))?;
+        for mut entry in read.registry {
+            if entry.prefix.is_empty() {
+                entry.prefix.clone_from(&entry.location);
+            }
+            if entry.prefix.is_empty() {
+                return Err(fail("a `[[registry]]` has neither `prefix` nor `location`".to_owned()));
+            }
+            self.entries.retain(|(known, _)| known.prefix != entry.prefix);
+            self.entries.push((entry, path.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Who is asked for an image: mirrors first, the registry last.
+    pub(super) fn to_pull(&self, name: &Reference, what: &str) -> Result<Vec<Place>, RegistryError> {
+        let whole = format!("{}/{}", name.host(), name.repository());
+        let Some((entry, matched)) = self.entry(&whole, what)? else { return Ok(vec![self.place(&whole, false)]) };
+        let rest = &whole[matched..];
+        let by_digest = name.digest().is_some();
+        let fits = |mirror: &&Mirror| match mirror.pull_from_mirror.as_str() {
+            "digest-only" => by_digest,
+            "tag-only" => !by_digest,
+            _ => by_digest || !entry.mirror_by_digest_only,
+        };
+        let mirrors = entry.mirror.iter().filter(fits);
+        let mut places: Vec<Place> =
+            mirrors.map(|mirror| self.place(&format!("{}{rest}", mirror.location), mirror.insecure)).collect();
+        places.push(self.own(entry, &whole, rest));
+        Ok(places)
+    }
+
+    /// Who is given an image.
+    pub(super) fn to_push(&self, name: &Reference, what: &str) -> Result<Place, RegistryError> {
+        let whole = format!("{}/{}", name.host(), name.repository());
+        Ok(match self.entry(&whole, what)? {
+            None => self.place(&whole, false),
+            Some((entry, matched)) => self.own(entry, &whole, &whole[matched..]),
+        })
+    }
+
+    fn own(&self, entry: &Entry, whole: &str, rest: &str) -> Place {
+        match entry.location.is_empty() || entry.prefix.starts_with("*.") {
+            true => self.place(whole, entry.insecure),
+            false => self.place(&format!("{}{rest}", entry.location), entry.insecure),
+        }
+    }
+
+    /// The entry with the longest prefix of `name`, and how long that is.
+    fn entry(&self, name: &str, what: &str) -> Result<Option<(&Entry, usize)>, RegistryError> {
+        let fitting =
+            self.entries.iter().filter_map(|(entry, path)| Some((entry, path, matched(&entry.prefix, name)?)));
+        let Some((entry, path, length)) = fitting.max_by_key(|(entry, _, _)| entry.prefix.len()) else {
+            return Ok(None);
+        };
+        if entry.blocked {
+            let (what, prefix, path) = (what.to_owned(), entry.prefix.clone(), path.clone());
+            return Err(RegistryError::Blocked { what, prefix, path });
+        }
+        Ok(Some((entry, length)))
+    }
+
+    fn place(&self, name: &str, is_insecure: bool) -> Place {
+        let (host, repository) = name.split_once('/').unwrap_or((name, ""));
+        let certificates = self.certificates.iter().map(|dir| dir.join(host)).filter(|dir| dir.is_dir()).collect();
+        let is_insecure = is_insecure || self.all_insecure;
+        Place { host: host.to_owned(), repository: repository.to_owned(), is_insecure, certificates }
+    }
+}
+
+/// How much of `name` the prefix stands for, if it fits.
+fn matched(prefix: &str, name: &str) -> Option<usize> {
+    let host = name.find('/').unwrap_or(name.len());
+    if let Some(domain) = prefix.strip_prefix('*') {
+        let (domain, path) = domain.split_at(domain.find('/').unwrap_or(domain.len()));
+        let fits = name[..host].ends_with(domain) && host > domain.len() && name[host..].starts_with(path);
+        return fits.then_some(host + path.len());
+    }
+    let rest = name.strip_prefix(prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(prefix.len())
+}
+
+/// A file, or those in a directory in the order of their names.
+fn conf_files(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return vec![path.to_owned()] };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "conf"));
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(text: &str) -> Result<Hosts, RegistryError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("registries.conf");
+        fs::write(&path, text).unwrap();
+        Hosts::read(&[path], Vec::new())
+    }
+
+    fn pulls(hosts: &Hosts, name: &str) -> Vec<(String, bool)> {
+        let places = hosts.to_pull(&name.parse().unwrap(), "pull").unwrap();
+        places
+            .into_iter()
+            .map(|place| (format!("{}/{}", place.server(), place.repository), place.is_insecure))
+            .collect()
+    }
+
+    #[test]
+    fn names_lead_to_places() {
+        let hosts = hosts(
+            r#"
+            unqualified-search-registries = ["docker.io"]
+            short-name-mode = "enforcing"
+            [[registry]]
+            location = "docker.io"
+            [[registry.mirror]]
+            location = "mirror.example:5000/hub"
+            insecure = true
+            [[registry.mirror]]
+            location = "second.example"
+            pull-from-mirror = "digest-only"
+            [[registry]]
+            prefix = "a.example/team"
+            location = "b.example/other"
+            [[registry]]
+            prefix = "*.wild.example"
+            insecure = true
+            "#,
+        )
+        .unwrap();
+        let digest = format!("debian@sha256:{}", "0".repeat(64));
+        let table: [(&str, &[(&str, bool)]); 6] = [
+            (
+                "debian",
+                &[("mirror.example:5000/hub/library/debian", true), ("registry-1.docker.io/library/debian", false)],
+            ),
+            (
+                &digest,
+                &[
+                    ("mirror.example:5000/hub/library/debian", true),
+                    ("second.example/library/debian", false),
+                    ("registry-1.docker.io/library/debian", false),
+                ],
+            ),
+            ("a.example/team/x", &[("b.example/other/x", false)]),
+            ("a.example/teams/x", &[("a.example/teams/x", false)]),
+            ("x.wild.example/y", &[("x.wild.example/y", true)]),
+            ("wild.example/y", &[("wild.example/y", false)]),
+        ];
+        for (name, expected) in table {
+            let expected: Vec<_> = expected.iter().map(|(place, insecure)| ((*place).to_owned(), *insecure)).collect();
+            assert_eq!(pulls(&hosts, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_blocked_or_broken_is_said() {
+        let blocked = hosts("[[registry]]\nprefix = \"docker.io\"\nblocked = true\n").unwrap();
+        let error = blocked.to_push(&"debian".parse().unwrap(), "push `debian`").unwrap_err();
+        assert!(error.to_string().starts_with("cannot push `debian`: `docker.io` is blocked in /"), "{error}");
+        for text in ["[[registry]]\n", "[[registry]]\nprefix = 1\n", "registry", "\u{1}"] {
+            let error = hosts(text).unwrap_err();
+            assert!(matches!(error, RegistryError::Settings { .. }), "{text}");
+        }
+        assert_eq!(Hosts::read(&[PathBuf::from("/nonexistent")], Vec::new()).unwrap().entries.len(), 0);
+    }
+}

@@ -1,0 +1,84 @@
+//! What kind of network a host is in, as far as its name says: a server may not send us deeper in.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Kinds of networks. Names that are no addresses are taken to be public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kin {
+    Public,
+    Private,
+    LinkLocal,
+    Loopback,
+}
+
+/// The kind of `host`, which may have a port.
+pub(super) fn of(host: &str) -> Kin {
+    let bare = match host.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
+    };
+    if bare.eq_ignore_ascii_case("localhost") {
+        return Kin::Loopback;
+    }
+    match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => of_v4(address),
+        Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().map_or_else(|| of_v6(address), of_v4),
+        Err(_) => Kin::Public,
+    }
+}
+
+fn of_v4(address: Ipv4Addr) -> Kin {
+    match address {
+        address if address.is_loopback() || address.is_unspecified() => Kin::Loopback,
+        address if address.is_link_local() => Kin::LinkLocal,
+        address if address.is_private() => Kin::Private,
+        _ => Kin::Public,
+    }
+}
+
+fn of_v6(address: Ipv6Addr) -> Kin {
+    match address {
+        address if address.is_loopback() || address.is_unspecified() => Kin::Loopback,
+        address if address.is_unicast_link_local() => Kin::LinkLocal,
+        address if address.is_unique_local() => Kin::Private,
+        _ => Kin::Public,
+    }
+}
+
+/// Whether a server at `from` may send us to `to`.
+pub(super) fn may_lead(from: &str, to: &str) -> bool {
+    match of(to) {
+        Kin::Public => true,
+        // It is there itself; of names nobody knows before they are looked up.
+        kin => of(from) == kin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds() {
+        let table = [
+            ("localhost:5000", Kin::Loopback),
+            ("127.1.2.3", Kin::Loopback),
+            ("[::1]:80", Kin::Loopback),
+            ("[::ffff:127.0.0.1]:80", Kin::Loopback),
+            ("0.0.0.0", Kin::Loopback),
+            ("169.254.169.254", Kin::LinkLocal),
+            ("[fe80::1]", Kin::LinkLocal),
+            ("10.0.0.1:5000", Kin::Private),
+            ("[fd00::1]:5000", Kin::Private),
+            ("8.8.8.8", Kin::Public),
+            ("registry.example:5000", Kin::Public),
+        ];
+        for (host, kin) in table {
+            assert_eq!(of(host), kin, "{host}");
+        }
+        assert!(may_lead("127.0.0.1:5000", "127.0.0.1:5001"));
+        assert!(!may_lead("127.0.0.1:5000", "169.254.169.254"));
+        assert!(!may_lead("registry.example", "127.0.0.1"));
+        assert!(may_lead("127.0.0.1:5000", "blobs.example"));
+    }
+}

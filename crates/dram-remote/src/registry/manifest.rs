@@ -1,0 +1,165 @@
+//! Manifests and indexes: what they are called, and whether they are what was asked for.
+
+use dram_image::document::LARGEST_DOCUMENT;
+use dram_image::{Descriptor, Digest, MediaType};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use ureq::http::Method;
+
+use super::endpoint::{Ask, Endpoint, Payload, Reply};
+use super::text::{all, clean, header, media_type};
+use super::{Manifest, RegistryError, pull_scope, push_scope};
+
+/// What can be read here.
+const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+                      application/vnd.docker.distribution.manifest.v2+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// What tells kinds of documents apart.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Option<IgnoredAny>,
+    #[serde(default)]
+    layers: Option<IgnoredAny>,
+    #[serde(default)]
+    config: Option<IgnoredAny>,
+}
+
+/// The document called `reference`, a tag or a digest.
+pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+    let repository = &endpoint.place.repository;
+    let mark = if reference.contains(':') { '@' } else { ':' };
+    let what = format!("read the manifest of {}/{repository}{mark}{reference}", endpoint.host());
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    let accept = [("accept", ACCEPT.to_owned())];
+    let scope = pull_scope(repository);
+    let ask =
+        Ask { what: &what, method: Method::GET, path: &path, headers: &accept, payload: Payload::None, scope: &scope };
+    let mut patience = endpoint.patience();
+    loop {
+        let reply = endpoint.send(&ask)?;
+        if reply.status != 200 {
+            return Err(endpoint.refusal(&what, reply));
+        }
+        match read(&what, reply, expected) {
+            // It broke off in the middle.
+            Err(RegistryError::Unreachable { what, why, was_silent }) if !patience.again(was_silent, None) => {
+                return Err(RegistryError::Unreachable { what, why, was_silent });
+            }
+            Err(RegistryError::Unreachable { .. }) => {}
+            done => return done,
+        }
+    }
+}
+
+fn read(what: &str, reply: Reply, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+    let wrong = |why: String| RegistryError::Wrong { what: what.to_owned(), why };
+    let told = header(&reply.headers, "docker-content-digest").map(str::to_owned);
+    let kind = media_type(&reply.headers);
+    let bytes = all(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| RegistryError::Unreachable {
+        what: what.to_owned(),
+        why: format!("it breaks off: {error}"),
+        was_silent: false,
+    })?;
+    let bytes = bytes.ok_or_else(|| wrong(format!("it is larger than {LARGEST_DOCUMENT} bytes")))?;
+    let digest = Digest::of(&bytes);
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        return Err(wrong(format!("its content is {digest}, and not {expected}")));
+    }
+    if let Some(told) = told.filter(|told| told.starts_with("sha256:") && *told != digest.to_string()) {
+        return Err(wrong(format!("its content is {digest}, and its header says {}", clean(&told))));
+    }
+    let media_type = kind_of(&bytes, kind).map_err(wrong)?;
+    Ok(Manifest { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes })
+}
+
+/// What the document is: what it says itself and what the header says must agree.
+fn kind_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
+    let header = header.filter(|kind| MediaType::is_manifest(kind) || MediaType::is_index(kind));
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON document: {error}"))?;
+    let is_index = shape.manifests.is_some();
+    if is_index && (shape.layers.is_some() || shape.config.is_some()) {
+        return Err("it is a manifest and an index at once".to_owned());
+    }
+    if !is_index && shape.config.is_none() {
+        return Err("it is neither a manifest nor an index".to_owned());
+    }
+    let own = shape.media_type.filter(|kind| !kind.is_empty());
+    if let (Some(own), Some(header)) = (&own, &header)
+        && own != header
+    {
+        return Err(format!("it says that it is `{}`, and its header says `{header}`", clean(own)));
+    }
+    let form = if is_index { MediaType::INDEX } else { MediaType::MANIFEST };
+    let kind = own.or(header).unwrap_or_else(|| form.to_owned());
+    match MediaType::is_index(&kind) == is_index && (is_index || MediaType::is_manifest(&kind)) {
+        true => Ok(kind),
+        false => Err(format!("it is called `{}`, and has the form of `{form}`", clean(&kind))),
+    }
+}
+
+/// Gives the registry a document under `reference`, a tag or a digest.
+pub(super) fn put(
+    endpoint: &Endpoint,
+    reference: &str,
+    document: &Descriptor,
+    bytes: &[u8],
+) -> Result<(), RegistryError> {
+    let repository = &endpoint.place.repository;
+    let mark = if reference.contains(':') { '@' } else { ':' };
+    let what = format!("write the manifest of {}/{repository}{mark}{reference}", endpoint.host());
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    let headers = [("content-type", document.media_type.clone())];
+    let scope = push_scope(repository);
+    let payload = Payload::Bytes(bytes);
+    let reply = endpoint.send(&Ask {
+        what: &what,
+        method: Method::PUT,
+        path: &path,
+        headers: &headers,
+        payload,
+        scope: &scope,
+    })?;
+    if !matches!(reply.status, 200..=202) {
+        return Err(endpoint.refusal(&what, reply));
+    }
+    match header(&reply.headers, "docker-content-digest") {
+        Some(told) if told.starts_with("sha256:") && told != document.digest.to_string() => {
+            let why = format!("`{}` has stored another one, {}", endpoint.host(), clean(told));
+            Err(RegistryError::Wrong { what, why })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_what_they_say() {
+        let own = |kind: &str, rest: &str| format!("{{\"mediaType\":\"{kind}\",{rest}}}");
+        let (index, manifest) = ("\"manifests\":[]", "\"config\":{},\"layers\":[]");
+        let table = [
+            (own(MediaType::MANIFEST, manifest), None, Some(MediaType::MANIFEST)),
+            (own(MediaType::MANIFEST, manifest), Some(MediaType::INDEX), None),
+            (own(MediaType::INDEX, manifest), None, None),
+            (own(MediaType::INDEX, manifest), Some(MediaType::INDEX), None),
+            (format!("{{{manifest}}}"), None, Some(MediaType::MANIFEST)),
+            (format!("{{{manifest}}}"), Some(MediaType::INDEX), None),
+            (format!("{{{manifest}}}"), Some("application/json"), Some(MediaType::MANIFEST)),
+            (format!("{{{index}}}"), None, Some(MediaType::INDEX)),
+            (format!("{{{index},{manifest}}}"), None, None),
+            ("{}".to_owned(), Some(MediaType::MANIFEST), None),
+            ("[".repeat(200_000), None, None),
+        ];
+        for (text, header, expected) in table {
+            let kind = kind_of(text.as_bytes(), header.map(str::to_owned)).ok();
+            assert_eq!(kind.as_deref(), expected, "{text:.80} {header:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Tokens: the distribution project's token authentication, and its form for identity tokens (OAuth 2).
+
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::credentials::{Found, Secret};
+use super::endpoint::{Endpoint, Payload, Reply};
+use super::text::{all, clean, complaint};
+use super::{RegistryError, kin};
+use crate::address::origin;
+
+/// No honest token is longer.
+const LONGEST: u64 = 1 << 20;
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    access_token: String,
+}
+
+/// What is asked of the server of tokens.
+pub(super) struct Wanted<'w> {
+    /// What is attempted, for messages.
+    pub(super) what: &'w str,
+    pub(super) realm: &'w str,
+    pub(super) service: Option<&'w str>,
+    /// What it is to allow, with spaces between; may be empty.
+    pub(super) scope: &'w str,
+}
+
+impl Wanted<'_> {
+    fn failed(&self, endpoint: &Endpoint, why: impl Into<String>, shown: Option<&Found>) -> RegistryError {
+        RegistryError::Token {
+            what: self.what.to_owned(),
+            host: endpoint.host().to_owned(),
+            realm: clean(&crate::redacted(self.realm)),
+            why: why.into(),
+            shown: shown.map(|found| found.place.clone()),
+        }
+    }
+
+    /// Gets a token from the realm. Name and password are shown to it only where the registry itself could have read
+    /// them on the way: at the same host, or protected.
+    pub(super) fn fetch(&self, endpoint: &Endpoint, found: Option<&Found>) -> Result<String, RegistryError> {
+        let base = endpoint.base(self.what)?;
+        let ((own_scheme, own), (scheme, host)) = (origin(&base), origin(self.realm));
+        if !matches!(scheme.as_str(), "http" | "https") || host.is_empty() || self.realm.contains('@') {
+            return Err(self.failed(endpoint, "that is no address of a server", None));
+        }
+        if own_scheme == "https" && scheme == "http" {
+            return Err(self.failed(endpoint, "it is not protected, and the registry is", None));
+        }
+        if own != host && !kin::may_lead(&own, &host) {
+            return Err(self.failed(endpoint, "the registry leads into a network that it is not in itself", None));
+        }
+        let may_see = own == host || scheme == "https";
+        let reply = self.asked(endpoint, found.filter(|_| may_see))?;
+        if !(200..300).contains(&reply.status) {
+            let (_, message) = complaint(&reply.headers, reply.body);
+            let hidden = if found.is_some() && !may_see {
+                ", and is not told name and password, being another host without protection"
+            } else {
+                ""
+            };
+            let message = if message.is_empty() { message } else { format!(": {message}") };
+            return Err(self.failed(endpoint, format!("it answers {}{hidden}{message}", reply.status), found));
+        }
+        let bytes = all(reply.body, LONGEST).map_err(|error| self.failed(endpoint, error.to_string(), found))?;
+        let bytes = bytes.ok_or_else(|| self.failed(endpoint, "its answer does not end", found))?;
+        let answer: Answer = serde_json::from_slice(&bytes)
+            .map_err(|_| self.failed(endpoint, "its answer is no JSON with a token", found))?;
+        let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(self.failed(endpoint, "its answer has no token that could be shown to the registry", found));
+        }
+        Ok(token)
+    }
+
+    fn asked(&self, endpoint: &Endpoint, found: Option<&Found>) -> Result<Reply, RegistryError> {
+        let fields = |client: &[(&str, &str)]| {
+            let mut text = String::new();
+            let service = self.service.map(|service| ("service", service));
+            let scopes = self.scope.split(' ').filter(|scope| !scope.is_empty()).map(|scope| ("scope", scope));
+            for (name, value) in client.iter().copied().chain(service).chain(scopes) {
+                text.push_str(if text.is_empty() { "" } else { "&" });
+                text.push_str(&format!("{name}={}", encoded(value)));
+            }
+            text
+        };
+        if let Some(Secret::Identity(token)) = found.map(|found| &found.secret) {
+            let client = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", "dram")];
+            let form = fields(&client);
+            let kind = [("content-type", "application/x-www-form-urlencoded".to_owned())];
+            return endpoint.plain(self.what, &Method::POST, self.realm, &kind, Payload::Bytes(form.as_bytes()));
+        }
+        let mark = if self.realm.contains('?') { '&' } else { '?' };
+        let url = format!("{}{mark}{}", self.realm, fields(&[]));
+        let basic = found.and_then(|found| found.secret.basic()).map(|basic| ("authorization", basic));
+        let headers: Vec<_> = basic.into_iter().collect();
+        endpoint.plain(self.what, &Method::GET, &url, &headers, Payload::None)
+    }
+}
+
+/// As in a query: RFC 3986, 3.4, and safe in a form too.
+pub(super) fn encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            byte => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}

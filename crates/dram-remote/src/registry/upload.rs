@@ -1,0 +1,189 @@
+//! Blobs go: in one request, or after each interruption from where the registry has them.
+
+use std::io::{self, Read};
+
+use dram_image::{Descriptor, Digest};
+use ureq::http::Method;
+
+use super::endpoint::{Ask, Endpoint, Payload, Reply, passes};
+use super::text::header;
+use super::token::encoded;
+use super::wait::{Patience, retry_after};
+use super::{RegistryError, push_scope};
+
+/// What is sent at once to those who say that all of it is too much. A registry may want more at least.
+const PIECE: u64 = 32 << 20;
+
+/// What opens the bytes that are to go, from their beginning.
+pub(super) type Open<'o> = dyn Fn() -> io::Result<Box<dyn Read + 'o>> + 'o;
+
+/// What an attempt came to.
+enum End {
+    /// The registry says that it has it.
+    Done,
+    /// The registry knows nothing of the upload any more.
+    Lost(RegistryError),
+}
+
+pub(super) struct Upload<'a> {
+    endpoint: &'a Endpoint,
+    blob: &'a Descriptor,
+    what: String,
+    scope: String,
+    patience: Patience<'a>,
+}
+
+impl<'a> Upload<'a> {
+    pub(super) fn new(endpoint: &'a Endpoint, blob: &'a Descriptor) -> Upload<'a> {
+        let what = format!("write the blob {} to {}/{}", blob.digest, endpoint.host(), endpoint.place.repository);
+        let scope = push_scope(&endpoint.place.repository);
+        Upload { endpoint, blob, what, scope, patience: endpoint.patience() }
+    }
+
+    /// Sends all of it. `begun` is where an upload may go on that was begun already. A registry that loses the upload,
+    /// or what it took, gets a second chance.
+    pub(super) fn run(mut self, begun: Option<String>, open: &Open<'_>) -> Result<(), RegistryError> {
+        let mut begun = begun;
+        let mut lost = None;
+        for _ in 0..2 {
+            let place = match begun.take() {
+                Some(place) => place,
+                None => self.begin()?,
+            };
+            match self.bytes(place, open)? {
+                End::Done if super::has_blob(self.endpoint, self.blob)? => return Ok(()),
+                End::Done => {
+                    let why = format!("`{}` says that it has taken it, and has it not", self.endpoint.host());
+                    lost = Some(RegistryError::Wrong { what: self.what.clone(), why });
+                }
+                End::Lost(error) => lost = Some(error),
+            }
+        }
+        Err(lost.expect("every attempt that is no success leaves its reason"))
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, String)],
+        payload: Payload<'_>,
+    ) -> Result<Reply, RegistryError> {
+        let ask = Ask { what: &self.what, method, path, headers, payload, scope: &self.scope };
+        match payload {
+            // Who sends a blob has to know how much of it arrived before it is sent again.
+            Payload::Reader(..) => self.endpoint.once(&ask),
+            Payload::None | Payload::Bytes(_) => self.endpoint.send(&ask),
+        }
+    }
+
+    fn begin(&self) -> Result<String, RegistryError> {
+        let path = format!("/v2/{}/blobs/uploads/", self.endpoint.place.repository);
+        let reply = self.ask(Method::POST, &path, &[], Payload::None)?;
+        match reply.status {
+            202 => place_of(self.endpoint, &self.what, &reply),
+            _ => Err(self.endpoint.refusal(&self.what, reply)),
+        }
+    }
+
+    /// Sends the bytes to `place`, and says that these are all.
+    fn bytes(&mut self, mut place: String, open: &Open<'_>) -> Result<End, RegistryError> {
+        let (size, mut at, mut piece) = (self.blob.size, 0, None::<u64>);
+        loop {
+            let end = piece.map_or(size, |piece| size.min(at + piece));
+            let is_all = at == 0 && end == size;
+            let headers = [
+                ("content-type", "application/octet-stream".to_owned()),
+                ("content-range", format!("{at}-{}", end.saturating_sub(1))),
+            ];
+            let from = || skipped(open, at, end - at);
+            let payload = if end == at { Payload::None } else { Payload::Reader(&from, end - at) };
+            let reply = match is_all {
+                true => self.ask(Method::PUT, &with_digest(&place, &self.blob.digest), &headers[..1], payload),
+                false if at == size => {
+                    self.ask(Method::PUT, &with_digest(&place, &self.blob.digest), &[], Payload::None)
+                }
+                false => self.ask(Method::PATCH, &place, &headers, payload),
+            };
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(RegistryError::Unreachable { what, why, was_silent }) => {
+                    if !self.patience.again(was_silent, None) {
+                        return Err(RegistryError::Unreachable { what, why, was_silent });
+                    }
+                    match self.progress(&place)? {
+                        Some((next, to)) => (place, at) = (to, next),
+                        None => return Ok(End::Lost(RegistryError::Unreachable { what, why, was_silent })),
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match reply.status {
+                200..=299 if is_all || at == size => return Ok(End::Done),
+                200..=299 => (place, at) = (place_of(self.endpoint, &self.what, &reply)?, end),
+                404 => return Ok(End::Lost(self.endpoint.refusal(&self.what, reply))),
+                413 if piece.is_none() && size > PIECE => {
+                    let least =
+                        header(&reply.headers, "oci-chunk-min-length").and_then(|text| text.parse::<u64>().ok());
+                    piece = Some(PIECE.max(least.unwrap_or_default()));
+                    (place, at) = (self.begin()?, 0);
+                }
+                status if status == 416 || passes(status) => {
+                    let asked = retry_after(&reply.headers);
+                    let error = self.endpoint.refusal(&self.what, reply);
+                    if !self.patience.again(false, asked) {
+                        return Err(error);
+                    }
+                    match self.progress(&place)? {
+                        Some((next, to)) => (place, at) = (to, next),
+                        None => return Ok(End::Lost(error)),
+                    }
+                }
+                _ => return Err(self.endpoint.refusal(&self.what, reply)),
+            }
+        }
+    }
+
+    /// How much the registry has, and where the upload goes on; `None` when it knows nothing of it.
+    fn progress(&self, place: &str) -> Result<Option<(u64, String)>, RegistryError> {
+        let reply = self.ask(Method::GET, place, &[], Payload::None)?;
+        match reply.status {
+            200..=299 => {}
+            404 => return Ok(None),
+            _ => return Err(self.endpoint.refusal(&self.what, reply)),
+        }
+        let range = header(&reply.headers, "range").unwrap_or_default();
+        let last = range.trim_start_matches("bytes=").split_once('-').and_then(|(_, last)| last.parse::<u64>().ok());
+        // `0-0` is what registries say who have nothing.
+        let at = last.filter(|last| *last > 0).map_or(0, |last| last + 1).min(self.blob.size);
+        let to = match reply.headers.contains_key("location") {
+            true => place_of(self.endpoint, &self.what, &reply)?,
+            false => place.to_owned(),
+        };
+        Ok(Some((at, to)))
+    }
+}
+
+/// Where the answer says that an upload goes on.
+pub(super) fn place_of(endpoint: &Endpoint, what: &str, reply: &Reply) -> Result<String, RegistryError> {
+    match header(&reply.headers, "location") {
+        Some(location) if !location.is_empty() => endpoint.next(what, &reply.url, location),
+        Some(_) | None => {
+            let why = format!("`{}` does not say where to", endpoint.host());
+            Err(RegistryError::Wrong { what: what.to_owned(), why })
+        }
+    }
+}
+
+fn with_digest(place: &str, digest: &Digest) -> String {
+    let mark = if place.contains('?') { '&' } else { '?' };
+    format!("{place}{mark}digest={}", encoded(&digest.to_string()))
+}
+
+/// So many bytes from there on.
+fn skipped<'o>(open: &Open<'o>, at: u64, length: u64) -> io::Result<Box<dyn Read + 'o>> {
+    let mut reader = open()?;
+    io::copy(&mut (&mut reader).take(at), &mut io::sink())?;
+    Ok(Box::new(reader.take(length)))
+}

@@ -1,0 +1,107 @@
+//! Trying again: how often, and after how long.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::thread;
+use std::time::Duration;
+
+use ureq::http::HeaderMap;
+
+use super::text::header;
+use crate::date;
+
+/// What an operation may fail by bad luck before it fails for good. Silence, which takes long to be noticed, counts twice.
+pub(super) const BUDGET: u32 = 5;
+/// No server is waited for longer than this many pauses, whatever it says. A pause is a second.
+const LONGEST: u32 = 120;
+/// How often is looked whether somebody wants it to end.
+const STEP: Duration = Duration::from_millis(50);
+
+/// The attempts of one operation.
+pub(super) struct Patience<'a> {
+    pause: Duration,
+    left: u32,
+    failed: u32,
+    stop: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+impl<'a> Patience<'a> {
+    pub(super) fn new(pause: Duration, stop: &'a (dyn Fn() -> bool + Send + Sync)) -> Patience<'a> {
+        Patience { pause, left: BUDGET, failed: 0, stop }
+    }
+
+    /// Waits before another attempt, at least as long as the server wants. Returns whether there may be one.
+    pub(super) fn again(&mut self, was_silent: bool, asked: Option<Duration>) -> bool {
+        self.left = self.left.saturating_sub(if was_silent { 2 } else { 1 });
+        if self.left == 0 || asked.is_some_and(|asked| asked > self.pause.saturating_mul(LONGEST)) {
+            return false;
+        }
+        let own = self.pause.saturating_mul(1 << self.failed.min(4));
+        self.failed += 1;
+        self.sleep(asked.unwrap_or_default().max(spread(own)));
+        !(self.stop)()
+    }
+
+    /// Something was achieved: what failed before does not count.
+    pub(super) fn renew(&mut self) {
+        (self.left, self.failed) = (BUDGET, 0);
+    }
+
+    fn sleep(&self, time: Duration) {
+        let mut left = time;
+        while !left.is_zero() && !(self.stop)() {
+            let now = left.min(STEP);
+            thread::sleep(now);
+            left -= now;
+        }
+    }
+}
+
+/// Between three and five quarters of it, so that those who failed together do not come back together.
+fn spread(time: Duration) -> Duration {
+    let chance = RandomState::new().build_hasher().finish() % 512;
+    time * 3 / 4 + time * u32::try_from(chance).unwrap_or_default() / 1024
+}
+
+/// How long the server wants to be left alone: RFC 9110, 10.2.3. A date counts from the server's own.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = header(headers, "retry-after")?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let (then, now) = (date::parse(text)?, date::parse(header(headers, "date")?)?);
+    u64::try_from(then - now).ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_come_to_an_end() {
+        let go_on = || false;
+        let tries = |silent: bool, asked: Option<u64>| {
+            let mut patience = Patience::new(Duration::from_micros(10), &go_on);
+            (1..100).take_while(|_| patience.again(silent, asked.map(Duration::from_secs))).count()
+        };
+        assert_eq!((tries(false, None), tries(true, None), tries(false, Some(1))), (4, 2, 0));
+        let stopped = || true;
+        assert!(!Patience::new(Duration::from_secs(60), &stopped).again(false, None));
+    }
+
+    #[test]
+    fn what_servers_want() {
+        let wants = |retry: &str, date: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert("retry-after", retry.parse().unwrap());
+            date.into_iter().for_each(|date| drop(headers.insert("date", date.parse().unwrap())));
+            retry_after(&headers).map(|time| time.as_secs())
+        };
+        let (now, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:47 GMT");
+        assert_eq!(wants("3", None), Some(3));
+        assert_eq!(wants(later, Some(now)), Some(10));
+        assert_eq!(wants(now, Some(later)), None);
+        assert_eq!(wants(now, None), None);
+        assert_eq!(wants("soon", Some(now)), None);
+        assert_eq!(wants("-1", None), None);
+    }
+}
