@@ -56,6 +56,7 @@ needs_test() {
   need git git
   need openssl openssl
   need docker-registry docker-registry
+  need e2fsprogs mkfs.ext4
   needs_demo
   needs_peer
   need skopeo skopeo
