@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Timings of dram beside `mix release` and `buildah bud --layers`; `make bench`
 # calls it. Arguments go to bench.py: `bench/run.sh --runs 3 no-op one-edit`; with
-# `release` as the first one, to release.py, and nothing is built.
+# `release` as the first one, to release.py, and nothing is built; with `moving`, to
+# moving.py, which pushes and pulls.
 #
 #   DRAM        the dram to measure; without it, one is built with cargo
 #   DEMO_BASES  a directory with the base tarballs, made before
@@ -18,6 +19,10 @@ fi
 if [ "${1:-release}" = release ]; then
   python3 "$root/bench/release.py" --dram "$DRAM" "${@:2}"
   [ $# -eq 0 ] || exit 0
+fi
+if [ "${1:-}" = moving ]; then
+  "$root/scripts/install-needs.sh" test
+  exec python3 -B "$root/bench/moving.py" --dram "$DRAM" "${@:2}"
 fi
 if [ -z "${DEMO_BASES:-}" ]; then
   DEMO_BASES=$root/.demo/bases

@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LIMIT = 120
 
 
+def text_of(*words):
+    return subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout.strip()
+
+
 class Bed:
     """A directory, with what trials need in it: a base, images as archives, a registry."""
 
@@ -106,11 +110,7 @@ class Registry:
         return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in sockets]
 
     def digest(self, name):
-        done = subprocess.run(
-            ["skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{name}"],
-            capture_output=True, text=True, check=True,
-        )
-        return done.stdout.strip()
+        return text_of("skopeo", "inspect", "--tls-verify=false", "--format", "{{.Digest}}", f"docker://{name}")
 
     def close(self):
         self.process.kill()
