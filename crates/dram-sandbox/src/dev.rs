@@ -8,7 +8,8 @@ use crate::shown::ShownFile;
 use crate::stubs::{self, open_beneath};
 use crate::sys;
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, fchmod, fstat, major, makedev, minor, mkdirat, mknodat, openat, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, chmodat, fchmod, fstat, major, makedev, minor, mkdirat, mknodat, openat,
+    symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -62,8 +63,9 @@ pub(crate) struct Terminal {
 }
 
 impl Devices {
-    /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine.
-    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: u64, insecure: bool) -> Result<Devices, SandboxError> {
+    /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine. Without `shm_size`,
+    /// `/dev/shm` is a directory that something else will be mounted on.
+    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: Option<u64>, insecure: bool) -> Result<Devices, SandboxError> {
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
         let directory = new_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
@@ -83,9 +85,19 @@ impl Devices {
         }
         let unseen =
             mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
-        // To the kernel, 0 is no limit at all.
-        let size = if shm_size == 0 { Jail::SHM_SIZE } else { shm_size }.to_string();
-        mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
+        match shm_size {
+            Some(size) => {
+                // To the kernel, 0 is no limit at all.
+                let size = if size == 0 { Jail::SHM_SIZE } else { size }.to_string();
+                mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
+            }
+            None => {
+                // What is mounted takes over the mode.
+                let made = mkdirat(at, "shm", Mode::empty());
+                let made = made.and_then(|()| chmodat(at, "shm", Mode::from_raw_mode(0o1777), AtFlags::empty()));
+                made.map_err(|e| SandboxError::mount("make", "/dev/shm", e))?;
+            }
+        }
         // Kernels are built without message queues too; nothing common needs them.
         let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
         let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;

@@ -63,7 +63,10 @@ pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxE
     let root = mount_root(jail, &mut wanted, initial)?;
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
     mount_sys(root.as_fd(), jail, initial)?;
-    let devices = Devices::mount(root.as_fd(), jail.shm_size, jail.insecure)?;
+    // As in BuildKit: one mount for one place.
+    let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
+    let shm_size = (!own_shm).then_some(jail.shm_size);
+    let devices = Devices::mount(root.as_fd(), shm_size, jail.insecure)?;
     let terminal = if jail.terminal { Some(devices.terminal(root.as_fd(), jail.user.uid)?) } else { None };
     for mount in &wanted {
         mount.put(root.as_fd(), &devices, !jail.insecure)?;

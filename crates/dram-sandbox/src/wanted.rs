@@ -67,6 +67,11 @@ impl<'a> Wanted<'a> {
         Ok(())
     }
 
+    /// Whether it is a directory that is asked for at `path`.
+    pub(crate) fn is_directory_at(&self, path: &[u8]) -> bool {
+        self.target.kind == Kind::Directory && self.target.path == path
+    }
+
     /// Mounts it. All before it are mounted already.
     pub(crate) fn put(&self, root: BorrowedFd<'_>, devices: &Devices, nodev: bool) -> Result<(), SandboxError> {
         let target = &self.target;

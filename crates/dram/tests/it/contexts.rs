@@ -143,6 +143,25 @@ fn an_archive_touches_nothing_outside() {
 }
 
 #[test]
+fn an_archive_that_grows_too_much_is_refused() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nCOPY . /c/\n");
+    tool("truncate").args(["-s", "64M"]).arg(context.join("zeros")).ok();
+    let bomb = packed(&context, "-z");
+    for (limit, value) in [("size", "1m"), ("entries", "2")] {
+        let done = from(&store, "-").args(["--limit", &format!("{limit}={value}")]).stdin(bomb.clone()).fails(1);
+        done.says("standard input").says(&format!("--limit {limit}="));
+        nothing_stays(&store);
+    }
+    from(&store, "-").stdin(bomb.clone()).ok();
+    // The same counts for archives that are added.
+    let context = Context::new("FROM parity-base\nADD bomb.tar.gz /c/\n");
+    fs::write(context.join("bomb.tar.gz"), bomb).unwrap();
+    store.build(&context).args(["--limit", "size=1m"]).fails(1).says("bomb.tar.gz").says("--limit size=");
+    assert_eq!(names(&store.join("work")), ["gate"]);
+}
+
+#[test]
 fn a_build_that_waits_for_its_context_can_be_stopped() {
     let store = Store::with_base();
     // Nothing is ever written to the pipe.

@@ -98,6 +98,19 @@ fn memory_and_scripts_are_there_for_the_command_only() {
 }
 
 #[test]
+fn shared_memory_of_ones_own_takes_the_place_of_the_usual() {
+    let store = Store::with_base();
+    let context = context(
+        "RUN --mount=type=tmpfs,target=/dev/shm,size=128m grep -c ' /dev/shm ' /proc/mounts > /out; \\\n\
+             df -k /dev/shm | tail -1 | awk '{print $2}' >> /out; stat -c %a /dev/shm >> /out; echo x > /dev/shm/x\n\
+         RUN --mount=type=cache,target=/dev/shm,id=shm grep -c ' /dev/shm ' /proc/mounts >> /out; echo x > /dev/shm/x\n\
+         RUN test ! -e /dev/shm/x; grep -c ' /dev/shm ' /proc/mounts >> /out",
+    );
+    store.build(&context).ok();
+    assert_eq!(store.sh("cat /out").stdout, "1\n131072\n1777\n1\n1\n");
+}
+
+#[test]
 fn a_network_and_rights_are_what_the_command_asks_for_and_may_have() {
     let store = Store::with_base();
     let none = context("RUN --network=none test \"$(ls /sys/class/net)\" = lo");
