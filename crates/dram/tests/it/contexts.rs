@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::remote::repositories;
+use crate::rootless::{plain_user, user, with_base};
 use crate::server::{Answer, Server};
 use crate::support::{Context, Done, Store, Tool, names, temp, tool, until, valid_image};
 
@@ -101,6 +102,19 @@ fn what_is_no_tar_is_the_dockerfile_and_the_context_is_empty() {
     let none = Store::empty();
     none.dram(["build", "--check", "-"]).stdin("FROM parity-base:1\n").ok();
     assert!(!none.path().exists());
+}
+
+#[test]
+fn without_root_a_context_is_the_same() {
+    let (of_root, context) = (Store::with_base(), context());
+    let expected = from(&of_root, "-").stdin(packed(&context, "")).ok();
+    for user in [user(), plain_user()] {
+        let store = with_base(&user);
+        let done = from(&store, "-").stdin(packed(&context, "-z")).ok();
+        assert_eq!((done.steps(), done.digest()), ((2, 0), expected.digest()));
+        assert_eq!(from(&store, "-").stdin(packed(&context, "")).ok().steps(), (0, 2));
+        nothing_stays(&store);
+    }
 }
 
 #[test]

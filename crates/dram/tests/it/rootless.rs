@@ -1,6 +1,8 @@
 //! The same without root.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -83,6 +85,52 @@ fn a_user_builds_the_image_that_root_builds() {
     assert_eq!((again.steps(), again.digest()), ((0, 12), by_user.digest()), "{again}");
     valid_image(&of_user, "demo:latest");
     valid_image(&of_root, "demo:latest");
+}
+
+/// Every kind of mount.
+const MOUNTS: &str = "\
+FROM parity-base AS files
+RUN mkdir /d; echo staged > /d/f
+FROM parity-base
+RUN --mount=type=bind,target=/ctx --mount=type=bind,from=files,source=/d,target=/staged,rw \\
+    --mount=type=bind,from=named,source=n,target=/named \\
+    --mount=type=cache,target=/cache,from=files,source=/d --mount=type=cache,id=own,target=/own,mode=0700 \\
+    --mount=type=secret,id=s,target=/secret --mount=type=secret,id=s,env=S --mount=type=ssh \\
+    --mount=type=tmpfs,target=/mem,size=1m <<END
+set -e
+cat /ctx/file /staged/f /named /cache/f /secret > /out
+echo \" $S\" >> /out
+stat -c %a /own /secret >> /out
+test -S $SSH_AUTH_SOCK
+echo x > /staged/new; echo x > /mem/x; echo kept > /own/log
+touch /ctx/new 2> /dev/null && exit 7
+touch /named 2> /dev/null && exit 8
+! dd if=/dev/zero of=/mem/big bs=1M count=2 2> /dev/null
+END
+RUN --mount=type=cache,id=own,target=/own,mode=0700 cat /own/log >> /out
+RUN for path in /ctx /staged /named /cache /own /secret /mem /run/buildkit; do test ! -e $path || echo $path >> /out; done
+";
+
+#[test]
+fn every_mount_is_there_for_a_user() {
+    let dir = temp();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = dir.path().join("agent");
+    let _agent = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
+    let context = Context::new(MOUNTS).file("file", "context\n");
+    let named = Context::new("").file("n", "named\n");
+    let mut digests = Vec::new();
+    for store in [Store::with_base(), with_base(&user()), with_base(&plain_user())] {
+        let build = store.build(&context).args(["--secret", "id=s,env=WORD"]).env("WORD", "secret");
+        let build = build.arg("--build-context").arg(format!("named={}", named.path().display()));
+        let done = build.arg("--ssh").arg(format!("default={}", socket.display())).ok();
+        let seen = store.sh("cat /out").stdout;
+        assert_eq!(seen, "context\nstaged\nnamed\nstaged\nsecret secret\n700\n400\nkept\n");
+        valid_image(&store, "demo:latest");
+        digests.push(done.digest());
+    }
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
 }
 
 #[test]
