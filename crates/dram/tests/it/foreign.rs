@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Done, Store, base_tar, names, temp, tool};
+use crate::support::{Done, Store, Tool, User, base_tar, names, temp, tool};
 
 /// What one hostile input may take of a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -241,15 +241,26 @@ pub(crate) fn architecture() -> &'static str {
 pub(crate) struct Range {
     pub(crate) store: Store,
     canary: TempDir,
+    /// Whether memory is bounded from outside: the program that does it would run as root.
+    bounded: bool,
 }
 
 impl Range {
     /// With an empty store.
     pub(crate) fn new() -> Range {
+        Range::with(Store::empty(), true)
+    }
+
+    /// With an empty store of this user.
+    pub(crate) fn of(user: &User) -> Range {
+        Range::with(Store::of(user), false)
+    }
+
+    fn with(store: Store, bounded: bool) -> Range {
         let canary = temp();
         fs::write(canary.path().join("file"), "the machine's own").unwrap();
         fs::set_permissions(canary.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        Range { store: Store::empty(), canary }
+        Range { store, canary, bounded }
     }
 
     /// The directory, as an absolute path.
@@ -266,11 +277,15 @@ impl Range {
     #[track_caller]
     pub(crate) fn dram<const N: usize>(&self, words: [&str; N], path: &Path) -> Done {
         let begun = Instant::now();
-        let done = self.store.dram(words).arg(path).within("prlimit", &[MEMORY]).end();
+        let done = self.bounded(self.store.dram(words).arg(path)).end();
         assert!(begun.elapsed() < PATIENCE, "{done}");
         assert!((0..=3).contains(&done.code), "{done}");
         self.unharmed(&done);
         done
+    }
+
+    fn bounded(&self, dram: Tool) -> Tool {
+        if self.bounded { dram.within("prlimit", &[MEMORY]) } else { dram }
     }
 
     /// Fails if the machine was written to, something is left, or the store is damaged.
@@ -326,7 +341,7 @@ impl Range {
         }
         let begun = Instant::now();
         let run = self.store.dram(["run", "hostile", "/bin/busybox", "sh", "-c", script]);
-        let done = run.within("prlimit", &[MEMORY]).end();
+        let done = self.bounded(run).end();
         assert!(begun.elapsed() < PATIENCE, "{done}");
         self.unharmed(&done);
         self.store.dram(["rm", "hostile"]).ok();

@@ -4,7 +4,8 @@
 use std::fs;
 
 use crate::foreign::{Layout, Part, Range, digest, dir, file, hard_link, long, node, pax, symlink, tar, through};
-use crate::support::{Context, tool, valid_image};
+use crate::rootless;
+use crate::support::{Context, base_tar, tool, valid_image};
 
 /// The parts as one layer over the base image.
 fn layer(parts: impl IntoIterator<Item = Part>) -> Layout {
@@ -631,4 +632,89 @@ fn zeros_are_holes_on_the_disk() {
     let kib = tool("du").arg("-sk").arg(range.store.join("layers")).ok().stdout;
     let kib: u64 = kib.split_whitespace().next().unwrap().parse().unwrap();
     assert!(kib < 16 << 10, "the layers take {kib} KiB");
+}
+
+#[test]
+fn layers_mean_the_same_to_users() {
+    let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    for user in [rootless::user(), rootless::plain_user()] {
+        let range = Range::of(&user);
+        let marks: [(&str, &[u8]); 4] = [
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+            ("SCHILY.xattr.user.overlay.redirect", b"/etc"),
+            ("SCHILY.xattr.user.overlay.whiteout", b""),
+            ("SCHILY.xattr.user.dram.owner", b"5:5"),
+        ];
+        let marked = layer([pax(b'x', &marks), dir("usr/share/base"), pax(b'x', &marks[1..]), file("f", "f")]);
+        range.prints("overlay's attributes", &marked, "ls /usr/share/base; cat /f", "deep\none\ntwo\ntwo-again\nf");
+        range.refuses("a mark of overlayfs", &layer([node(b'3', "etc/passwd", 0, 0)]), "overlayfs's mark");
+        range.prints(
+            "whiteouts and opaque directories",
+            &layer([file("usr/share/.wh.base", ""), file("usr/share/base/new", "n"), file("etc/.wh.base.conf", "")]),
+            "ls /usr/share/base; test -e /etc/base.conf || echo gone",
+            "new\ngone",
+        );
+        range.prints(
+            "directories that no entry makes",
+            &layers(below_parts(), [file("t/deep/new", "n")]),
+            "stat -c %a /t /t/deep",
+            "1777\n700",
+        );
+        range.prints(
+            "links",
+            &layer([dir("in"), symlink("x", "in"), file("x/f", "f"), symlink("y", range.target()), file("g", "g")]),
+            "cat /in/f; ls /y 2>/dev/null | wc -l",
+            "f0",
+        );
+        // A device is written down, and works in no container; a capability stays a capability.
+        let special = layer([
+            node(b'3', "null", 1, 3),
+            node(b'4', "disk", 7, 200),
+            pax(b'x', &[("SCHILY.xattr.security.capability", capability)]),
+            file("cap", "x"),
+            pax(b'x', &[("uid", b"3000000000")]),
+            file("far", "x"),
+        ]);
+        range.prints("special files", &special, "echo x > /null; cat /cap /far", "xx");
+        range.prints("many layers", &many(520), "cat /last; ls /all | wc -l", "519260");
+    }
+}
+
+#[test]
+fn archives_that_add_and_contexts_unpack_have_the_same_bounds() {
+    let range = Range::new();
+    range.store.dram(["import"]).arg(base_tar()).arg("base").ok();
+    let target = range.target();
+    let out = || vec![symlink("x", &target), file("x/new", "x")];
+    let climbs = || vec![file("../new", "x")];
+    let deep = || vec![long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")];
+    let long_header = || vec![pax(b'x', &[]).field(124, b"77777777777\0"), file("x", "x")];
+    let sparse = || vec![Part::new(b'S', "hole").data("x")];
+    for (what, parts, words) in [
+        ("a write through a link out", &out as &dyn Fn() -> Vec<Part>, "/x/new"),
+        ("../", &climbs, "climbs out"),
+        ("300 directories", &deep, "more than 256 directories deep"),
+        ("8 GiB of pax", &long_header, "an extended header in it has more than"),
+        ("a sparse file", &sparse, "sparse"),
+    ] {
+        let context = Context::new("FROM base\nADD all.tar /all/\n");
+        fs::write(context.join("all.tar"), tar(parts())).unwrap();
+        let done = range.dram(["build", "--progress", "plain"], context.path());
+        assert!(done.code == 1 && done.stderr.contains(words), "ADD of {what}\n{done}");
+        let whole = tar(parts().into_iter().chain([file("Dockerfile", "FROM base\nCOPY . /all/\n")]));
+        let done = range.store.dram(["build", "--progress", "plain", "-"]).stdin(whole).end();
+        assert!(done.code == 1 && done.stderr.contains(words), "a context with {what}\n{done}");
+        range.images();
+    }
+    // What is harmless is as the archive says; names that mean something in layers mean nothing here.
+    let parts =
+        [file(".wh.etc", "1"), dir("d"), file("d/.wh..wh..opq", "2"), symlink("x", &target), node(b'3', "null", 1, 3)];
+    let context = Context::new("FROM base\nADD all.tar /all/\n");
+    fs::write(context.join("all.tar"), tar(parts)).unwrap();
+    let done = range.dram(["build", "-t", "demo", "--progress", "plain"], context.path());
+    assert_eq!(done.code, 0, "{done}");
+    let seen = range
+        .store
+        .sh("ls -A /all /all/d; cat /all/.wh.etc /all/d/.wh..wh..opq; ls /all/x 2>&1 | wc -l; test -c /all/null");
+    assert_eq!(seen.stdout, "/all:\n.wh.etc\nd\nnull\nx\n\n/all/d:\n.wh..wh..opq\n121\n", "{seen}");
 }

@@ -1,0 +1,111 @@
+//! What holds for every input, whatever it says. The fuzz targets and the replay of their corpus ask the same.
+
+// Each user takes its own part.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+
+use std::io::Cursor;
+
+use dram_image::document::Kind;
+use dram_image::tar::{Entry, EntryKind, TarReader, TarWriter};
+use dram_image::{Digest, Document, ImageConfig, Index, Limits, Manifest, Reference, TreePath};
+
+/// Any bytes are read as a tar, as they are and with right checksums; what was read is written and read again the same.
+pub fn tar(bytes: &[u8]) {
+    let small: Limits = "entries=3,depth=2,header=600".parse().unwrap();
+    let mut right = bytes.to_vec();
+    right.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar").for_each(set_sum);
+    for bytes in [bytes, &right] {
+        entries(bytes, &Limits::default());
+        entries(bytes, &small);
+    }
+}
+
+/// A fuzzer changes a header and never finds the sum that fits.
+fn set_sum(block: &mut [u8]) {
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+fn entries(bytes: &[u8], limits: &Limits) {
+    let mut reader = TarReader::new(bytes).within(limits);
+    let mut count = 0;
+    while let Ok(Some(entry)) = reader.next_entry() {
+        count += 1;
+        assert!(count <= limits.entries && entry.path.components().count() as u64 <= limits.depth);
+        assert!(entry.mode <= 0o7777 && entry.uid != u32::MAX && entry.gid != u32::MAX);
+        assert!(entry.path.components().all(|name| !matches!(name, b"" | b"." | b"..") && name.len() <= 255));
+        assert!(entry.xattrs.is_sorted_by(|(one, _), (next, _)| one < next));
+        let mut data = Vec::new();
+        let mut buffer = [0; 512];
+        while let Ok(got @ 1..) = reader.read_data(&mut buffer) {
+            data.extend_from_slice(&buffer[..got]);
+        }
+        assert!(data.len() <= bytes.len());
+        written(entry, data);
+    }
+}
+
+fn written(mut entry: Entry, mut data: Vec<u8>) {
+    if let EntryKind::File { size } = &mut entry.kind {
+        *size = data.len() as u64;
+    } else {
+        data.clear();
+    }
+    let mut writer = TarWriter::new(Cursor::new(Vec::new()));
+    writer.append(&entry, &mut data.as_slice()).unwrap();
+    let again = writer.finish().unwrap().into_inner();
+    assert_eq!(TarReader::new(again.as_slice()).next_entry().unwrap().as_ref(), Some(&entry));
+}
+
+/// Any bytes are read as this document; what was read is written and means the same.
+fn document<T: Kind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
+    let read = Document::<T>::read(bytes.to_vec()).ok()?;
+    assert_eq!((read.bytes(), read.digest()), (bytes, Digest::of(bytes)));
+    let again = Document::write(read.value().clone());
+    Some(Document::<T>::read(again.bytes().to_vec()).unwrap().value().clone())
+}
+
+/// Any bytes are read as a manifest.
+pub fn manifest(bytes: &[u8]) {
+    if let Some(manifest) = document::<Manifest>(bytes) {
+        assert_eq!(manifest.schema_version, 2);
+        assert!(Document::<Index>::read(bytes.to_vec()).is_err(), "a document is one of both");
+    }
+}
+
+/// Any bytes are read as an index.
+pub fn index(bytes: &[u8]) {
+    if let Some(index) = document::<Index>(bytes) {
+        assert_eq!(index.schema_version, 2);
+        assert!(Document::<Manifest>::read(bytes.to_vec()).is_err(), "a document is one of both");
+    }
+}
+
+/// Any bytes are read as a configuration.
+pub fn config(bytes: &[u8]) {
+    if let Some(mut config) = document::<ImageConfig>(bytes) {
+        config.config.set_env("A", "b");
+        assert_eq!(config.config.env_value("A"), Some("b"));
+    }
+}
+
+/// Any text is read as each of the names that stand in documents, and on a command line.
+pub fn reference(bytes: &[u8]) {
+    let _ = TreePath::clean(bytes);
+    if let Ok(path) = TreePath::parse(bytes) {
+        assert_eq!(TreePath::parse(path.as_bytes()).unwrap(), path);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = text.parse::<Limits>();
+    if let Ok(digest) = text.parse::<Digest>() {
+        assert_eq!(digest.to_string(), text);
+    }
+    if let Ok(name) = text.parse::<Reference>() {
+        // What is stored under is found again.
+        assert_eq!(name.short().parse::<Reference>().unwrap().short(), name.short());
+        assert_eq!(name.full().parse::<Reference>().unwrap().full(), name.full());
+        assert_eq!(name.to_string().parse::<Reference>().unwrap().to_string(), name.to_string());
+        assert!(!text.contains("..") || !name.full().contains("/../"));
+    }
+}

@@ -1,0 +1,7 @@
+//! Any bytes are read as an index, or refused.
+#![no_main]
+
+#[path = "../../crates/dram-image/tests/support/checks.rs"]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| checks::index(input));
