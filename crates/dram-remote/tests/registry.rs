@@ -1,0 +1,124 @@
+//! The client beside a real registry: Debian's `docker-registry`.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_remote::registry::{Credentials, Hosts, Registry, Secret, Settings, check};
+use dram_remote::{Proxies, Trust};
+use serde_json::json;
+
+struct Running(Child, u16);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn registry(dir: &Path, more: &str) -> Running {
+    let config = format!(
+        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: data}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{more}"
+    );
+    fs::write(dir.join("config.yml"), config).unwrap();
+    let log = fs::File::create(dir.join("log")).unwrap();
+    let mut command = Command::new("docker-registry");
+    command.args(["serve", "config.yml"]).current_dir(dir).stdout(Stdio::null()).stderr(log);
+    let child = command.spawn().unwrap();
+    let mut running = Running(child, 0);
+    for _ in 0..400 {
+        let text = fs::read_to_string(dir.join("log")).unwrap();
+        let port = text.split("listening on 127.0.0.1:").nth(1).and_then(|rest| rest.split_once('"'));
+        if let Some(port) = port.and_then(|(port, _)| port.parse().ok()) {
+            running.1 = port;
+            return running;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the registry does not listen");
+}
+
+fn settings(dir: &Path) -> Settings {
+    let auth = dir.join("auth.json");
+    Settings {
+        proxies: Proxies::default(),
+        trust: Trust::default(),
+        connect: Duration::from_secs(5),
+        stall: Duration::from_secs(5),
+        pause: Duration::from_millis(100),
+        stop: Arc::new(|| false),
+        hosts: Arc::new(Hosts::default()),
+        credentials: Credentials { files: vec![auth.clone()], write: Some(auth), path: "/usr/bin".into() },
+    }
+}
+
+fn goes_there_and_back(settings: &Settings, port: u16) {
+    let name: Reference = format!("127.0.0.1:{port}/team/app:1").parse().unwrap();
+    let to = Registry::to_push(settings, &name).unwrap();
+    let blob: Vec<u8> =
+        (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(n | 1).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layer = Descriptor::new(MediaType::LAYER_GZIP, Digest::of(&blob), blob.len() as u64);
+    let config = Descriptor::new(MediaType::CONFIG, Digest::of(b"{}"), 2);
+    assert!(!to.has_blob(&layer).unwrap());
+    assert!(!to.mount(&layer, "team/other").unwrap());
+    to.upload(&layer, &|| Ok(Box::new(io::Cursor::new(blob.clone())))).unwrap();
+    to.upload(&config, &|| Ok(Box::new(io::Cursor::new(b"{}".to_vec())))).unwrap();
+    assert!(to.has_blob(&layer).unwrap());
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "config": config, "layers": [layer] });
+    let bytes = manifest.to_string().into_bytes();
+    let descriptor = Descriptor::new(MediaType::MANIFEST, Digest::of(&bytes), bytes.len() as u64);
+    assert!(!to.has_manifest(&descriptor).unwrap());
+    to.put_manifest(Some("1"), &descriptor, &bytes).unwrap();
+
+    let from = Registry::to_pull(settings, &name).unwrap();
+    let found = from.resolve(&name).unwrap();
+    assert_eq!((&found.descriptor, &found.bytes), (&descriptor, &bytes));
+    assert_eq!(from.manifest(&descriptor).unwrap(), found);
+    let mut read = Vec::new();
+    from.blob(&layer).unwrap().read_to_end(&mut read).unwrap();
+    assert!(read == blob);
+    assert_eq!(from.referrers(&descriptor.digest).unwrap(), Vec::new());
+    let missing = from.resolve(&format!("127.0.0.1:{port}/team/app:2").parse().unwrap()).unwrap_err();
+    assert!(missing.is_not_found() && missing.to_string().contains("404: manifest unknown"), "{missing}");
+
+    let other: Reference = format!("127.0.0.1:{port}/team/other:1").parse().unwrap();
+    let other = Registry::to_push(settings, &other).unwrap();
+    assert!(other.mount(&layer, "team/app").unwrap());
+    assert!(other.has_blob(&layer).unwrap());
+    let lacks = other.put_manifest(Some("1"), &descriptor, &bytes).unwrap_err();
+    assert!(lacks.lacks_a_blob(), "{lacks}");
+}
+
+#[test]
+fn an_image_goes_there_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = registry(dir.path(), "");
+    goes_there_and_back(&settings(dir.path()), running.1);
+}
+
+#[test]
+fn only_for_those_who_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    // `htpasswd -nbB -C 4 tester hidden`.
+    let line = "tester:$2y$04$1ipB/aqJ4qyosGzU.SJlg.zlAm2ZtPiFg0n.Z1NYBqXooPsiyfJvi\n";
+    fs::write(dir.path().join("htpasswd"), line).unwrap();
+    let running = registry(dir.path(), "auth: {htpasswd: {realm: tests, path: htpasswd}}\n");
+    let (settings, host) = (settings(dir.path()), format!("127.0.0.1:{}", running.1));
+    let name: Reference = format!("{host}/team/app:1").parse().unwrap();
+    let unknown = Registry::to_pull(&settings, &name).unwrap().resolve(&name).unwrap_err();
+    assert!(unknown.to_string().contains("answers 401"), "{unknown}");
+    assert_eq!(unknown.help(), Some(format!("`dram login {host}` lets it know who you are")));
+    let secret = |password: &str| Secret::Password { user: "tester".to_owned(), password: password.to_owned() };
+    let wrong = check(&settings, &host, secret("wrong")).unwrap_err();
+    assert!(wrong.is_refusal() && !wrong.to_string().contains("wrong"), "{wrong}");
+    check(&settings, &host, secret("hidden")).unwrap();
+    settings.credentials.save(&host, "tester", "hidden").unwrap();
+    goes_there_and_back(&settings, running.1);
+    assert_eq!(settings.credentials.erase(&host).unwrap().len(), 1);
+}
