@@ -1,5 +1,11 @@
 //! The client beside a real registry: Debian's `docker-registry`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a test fails where it stands, and starts what it needs"
+)]
+
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
