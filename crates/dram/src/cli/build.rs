@@ -10,7 +10,7 @@ use super::{Network, Progress};
 
 #[derive(Debug, Args)]
 pub(crate) struct Build {
-    /// The Dockerfile, `-` for standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, `-` for standard input, or a URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "What is built")]
     pub(crate) file: Option<PathBuf>,
     /// The stage to build [default: the last]
@@ -22,7 +22,7 @@ pub(crate) struct Build {
     /// A value for an ARG; without `=`, the environment's
     #[arg(long, value_name = "K=V", help_heading = "What is built")]
     pub(crate) build_arg: Vec<String>,
-    /// What a name after FROM or --from stands for: a directory, docker-image://NAME, oci-layout://DIR[:TAG]
+    /// What a name after FROM or --from stands for: a directory, a URL, docker-image://NAME, oci-layout://DIR[:TAG]
     #[arg(long, value_name = "NAME=VALUE", help_heading = "What is built")]
     pub(crate) build_context: Vec<String>,
 
@@ -101,7 +101,7 @@ pub(crate) struct Build {
 
     #[command(flatten)]
     pub(crate) legacy: Legacy,
-    /// The directory whose files COPY takes
+    /// Whose files COPY takes: a directory, a URL, a Git repository, or `-`: a tar or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }

@@ -74,6 +74,9 @@ fn a_dockerfile_is_named_within_a_context_that_is_brought() {
     assert_eq!(store.sh("cat /other/file").stdout, "inside\n");
     fs::rename(context.join("Dockerfile"), context.join("dockerfile")).unwrap();
     from(&store, "-").stdin(packed(&context, "")).ok();
+    context.write("sub/file", "sub is ignored here\n");
+    context.write("dockerfile", "FROM parity-base\nCOPY run /small\n");
+    store.build(&context).ok();
     let other = from(&store, "-").args(["-f", "other/None"]).stdin(packed(&context, "")).fails(2);
     other.says("there is no Dockerfile at `other/None` in the build context");
     from(&store, "-").args(["-f", "sub"]).stdin(packed(&context, "")).fails(2).says("is not a regular file");

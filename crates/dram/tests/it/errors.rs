@@ -309,7 +309,7 @@ fn command_lines_that_are_wrong() {
         (vec!["build", "-f", "nowhere", place], 2, "there is no Dockerfile at `nowhere`"),
         (vec!["build", "-t", "BAD", place], 2, "`BAD` is not an image name"),
         (vec!["build", "--build-arg", "=x", place], 2, "has no name"),
-        (vec!["build", "-"], 2, "not supported as a build context yet"),
+        (vec!["build", "-"], 2, "there is nothing on standard input"),
         (vec!["run", "parity-bse", "true"], 1, "did you mean `parity-base:latest`?"),
         (vec!["run", "-v", "/tmp", "parity-base", "true"], 2, "SRC:DST"),
         (vec!["run", "-v", "/no/such:/x", "parity-base", "true"], 1, "/no/such"),

@@ -173,7 +173,12 @@ fn dockerfile(file: &Path, context: &Path, bring: &Bring<'_>) -> Result<Source, 
         let fetched = read_file(&bring.file(url)?)?;
         (remote::redacted(url), fetched.unwrap_or_default())
     } else {
-        let bytes = read_file(file)?.ok_or_else(|| {
+        let small = file.file_name().filter(|name| *name == "Dockerfile").map(|_| file.with_file_name("dockerfile"));
+        let bytes = match (read_file(file)?, small) {
+            (None, Some(small)) => read_file(&small)?,
+            (bytes, _) => bytes,
+        };
+        let bytes = bytes.ok_or_else(|| {
             let failure = Failure::usage(format!("there is no Dockerfile at `{}`", file.display()));
             let near = context.join("Containerfile");
             let near = if near.is_file() { near.display().to_string() } else { "FILE".to_owned() };
