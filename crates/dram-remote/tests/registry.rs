@@ -59,6 +59,8 @@ fn settings(dir: &Path) -> Settings {
         stall: Duration::from_secs(5),
         pause: Duration::from_millis(100),
         stop: Arc::new(|| false),
+        clock: || Duration::ZERO,
+        tell: Arc::new(|_| ()),
         hosts: Arc::new(Hosts::default()),
         credentials: Credentials { files: vec![auth.clone()], write: Some(auth), path: "/usr/bin".into() },
     }
@@ -90,6 +92,26 @@ fn goes_there_and_back(settings: &Settings, port: u16) {
     from.blob(&layer).unwrap().read_to_end(&mut read).unwrap();
     assert!(read == blob);
     assert_eq!(from.referrers(&descriptor.digest).unwrap(), Vec::new());
+    let mut tags = Vec::new();
+    from.tags(&mut |tag| {
+        tags.push(tag.to_owned());
+        true
+    })
+    .unwrap();
+    assert_eq!(tags, ["1"]);
+    // A signature, say: this registry keeps no lists of what refers to what.
+    let about = json!({
+        "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "config": config, "layers": [], "subject": descriptor,
+        "annotations": { "of": "tests" },
+    });
+    let about = about.to_string().into_bytes();
+    let referrer = Descriptor::new(MediaType::MANIFEST, Digest::of(&about), about.len() as u64);
+    for _ in 0..2 {
+        to.put_manifest(None, &referrer, &about).unwrap();
+        let found = from.referrers(&descriptor.digest).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].digest, found[0].annotations["of"].as_str()), (referrer.digest, "tests"));
+    }
     let missing = from.resolve(&format!("127.0.0.1:{port}/team/app:2").parse().unwrap()).unwrap_err();
     assert!(missing.is_not_found() && missing.to_string().contains("404: manifest unknown"), "{missing}");
 

@@ -1,6 +1,7 @@
 //! Blobs come: in one piece, or after each interruption from where they broke off.
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use dram_image::Descriptor;
 use ureq::BodyReader;
@@ -11,6 +12,8 @@ use super::text::{header, media_type};
 use super::wait::Patience;
 use super::{RegistryError, pull_scope};
 
+/// Whoever sends less in a second is as good as silent.
+const SLOWEST: f64 = 1024.0;
 /// So much has to come before what failed earlier is forgotten.
 const ENOUGH: u64 = 4 << 20;
 
@@ -25,6 +28,8 @@ pub(super) struct BlobReader<'a> {
     patience: Patience<'a>,
     /// What had come when patience was renewed.
     counted: u64,
+    /// How long has been waited for bytes since they were last counted, and how many came.
+    waited: (Duration, u64),
     /// No part was to be had: from now on all of it is asked for, and what is known is passed over.
     takes_all: bool,
 }
@@ -42,6 +47,7 @@ impl<'a> BlobReader<'a> {
             body: None,
             patience,
             counted: 0,
+            waited: (Duration::ZERO, 0),
             takes_all: false,
         };
         reader.body = Some(reader.ask()?);
@@ -102,12 +108,20 @@ impl<'a> BlobReader<'a> {
         RegistryError::Unreachable { what: self.what.clone(), why, was_silent: false }
     }
 
+    /// Whether next to nothing came in the time in which something should have. Only the time in which somebody waits
+    /// for bytes counts.
+    fn crawls(&mut self, time: Duration, got: u64, stall: Duration) -> bool {
+        let (waited, came) = (self.waited.0 + time, self.waited.1 + got);
+        let is_over = waited >= stall && !stall.is_zero();
+        self.waited = if is_over { (Duration::ZERO, 0) } else { (waited, came) };
+        is_over && self.at < self.blob.size && (came as f64) < waited.as_secs_f64() * SLOWEST
+    }
+
     /// Asks for the rest, after a while, if that may help.
     fn resume(&mut self, error: Option<&io::Error>) -> Result<(), RegistryError> {
         let was_silent =
             error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut || error.to_string().contains("timeout"));
         let why = match error {
-            Some(_) if was_silent => "it says nothing".to_owned(),
             Some(error) => error.to_string(),
             None => "the connection was closed".to_owned(),
         };
@@ -139,6 +153,7 @@ impl Read for BlobReader<'_> {
         loop {
             let left = self.blob.size.saturating_sub(self.at);
             let most = usize::try_from(left.max(1)).map_or(buffer.len(), |left| left.min(buffer.len()));
+            let (before, stall) = self.endpoint.time();
             let read = match &mut self.body {
                 Some(body) => body.read(&mut buffer[..most]),
                 None => Ok(0),
@@ -146,6 +161,11 @@ impl Read for BlobReader<'_> {
             match read {
                 Ok(got) if got > 0 || buffer.is_empty() => {
                     self.at += got as u64;
+                    if self.crawls(self.endpoint.time().0.saturating_sub(before), got as u64, stall) {
+                        self.body = None;
+                        let slow = io::Error::new(io::ErrorKind::TimedOut, "it sends next to nothing");
+                        self.resume(Some(&slow)).map_err(io::Error::other)?;
+                    }
                     return Ok(got);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -111,6 +111,16 @@ impl Endpoint {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What a person may want to know.
+    pub(super) fn remark(&self, text: &str) {
+        (self.settings.tell)(text);
+    }
+
+    /// The time, and how long nothing may come.
+    pub(super) fn time(&self) -> (Duration, Duration) {
+        ((self.settings.clock)(), self.settings.stall)
+    }
+
     pub(super) fn patience(&self) -> Patience<'_> {
         Patience::new(self.settings.pause, &*self.settings.stop)
     }

@@ -8,7 +8,7 @@ use ureq::http::Method;
 
 use super::endpoint::{Ask, Endpoint, Payload, Reply};
 use super::text::{all, clean, header, media_type};
-use super::{Manifest, RegistryError, pull_scope, push_scope};
+use super::{Manifest, RegistryError, list, pull_scope, push_scope};
 
 /// What can be read here.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -130,9 +130,13 @@ pub(super) fn put(
     match header(&reply.headers, "docker-content-digest") {
         Some(told) if told.starts_with("sha256:") && told != document.digest.to_string() => {
             let why = format!("`{}` has stored another one, {}", endpoint.host(), clean(told));
-            Err(RegistryError::Wrong { what, why })
+            return Err(RegistryError::Wrong { what, why });
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => {}
+    }
+    match list::keeps_lists(&reply.headers) {
+        true => Ok(()),
+        false => list::note(endpoint, document, bytes),
     }
 }
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod error;
 mod hosts;
 mod kin;
+mod list;
 mod manifest;
 mod text;
 mod token;
@@ -23,9 +24,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, Reference};
-use serde::Deserialize;
 use ureq::http::Method;
 
 use self::download::BlobReader;
@@ -36,6 +35,7 @@ use crate::net::{Net, Proxies, Trust};
 pub use self::credentials::{Credentials, Secret, try_credentials};
 pub use self::error::RegistryError;
 pub use self::hosts::Hosts;
+pub use self::list::try_link;
 
 /// How registries are reached. Copies are cheap.
 #[derive(Clone)]
@@ -52,6 +52,10 @@ pub struct Settings {
     pub pause: Duration,
     /// Whether to stop.
     pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The time since any moment; it never goes back.
+    pub clock: fn() -> Duration,
+    /// Is told what a person may want to know, by several threads: a mirror that fails.
+    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
     /// Mirrors, and who needs no TLS.
     pub hosts: Arc<Hosts>,
     /// Names and passwords.
@@ -130,7 +134,7 @@ impl Registry {
         for mirror in mirrors {
             match ask(mirror) {
                 Err(RegistryError::Stopped { what }) => return Err(RegistryError::Stopped { what }),
-                Err(_) => {}
+                Err(error) => mirror.remark(&format!("a mirror fails, the next is asked: {error}")),
                 done => return done,
             }
         }
@@ -227,7 +231,16 @@ impl Registry {
     /// # Errors
     /// When it cannot be found out.
     pub fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
-        self.first(|endpoint| referrers(endpoint, digest))
+        self.first(|endpoint| list::referrers(endpoint, digest))
+    }
+
+    /// Tells `each` the tags of the repository, until it says that it has enough. A list that goes on at another host is
+    /// not followed.
+    ///
+    /// # Errors
+    /// When they cannot be found out.
+    pub fn tags(&self, each: &mut dyn FnMut(&str) -> bool) -> Result<(), RegistryError> {
+        list::tags(self.own(), each)
     }
 }
 
@@ -275,41 +288,4 @@ fn exists(endpoint: &Endpoint, what: &str, path: &str) -> Result<bool, RegistryE
         404 => Ok(false),
         _ => Err(endpoint.refusal(what, reply)),
     }
-}
-
-#[derive(Deserialize)]
-struct List {
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-fn referrers(endpoint: &Endpoint, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
-    let repository = &endpoint.place.repository;
-    let what = format!("read what refers to {digest} in {}/{repository}", endpoint.host());
-    let scope = pull_scope(repository);
-    for path in [format!("referrers/{digest}"), format!("manifests/sha256-{}", digest.hex())] {
-        let path = format!("/v2/{repository}/{path}");
-        let accept = [("accept", dram_image::MediaType::INDEX.to_owned())];
-        let ask = Ask {
-            what: &what,
-            method: Method::GET,
-            path: &path,
-            headers: &accept,
-            payload: Payload::None,
-            scope: &scope,
-        };
-        let reply = endpoint.send(&ask)?;
-        match reply.status {
-            200 => {
-                let wrong = |why: String| RegistryError::Wrong { what: what.clone(), why };
-                let bytes = text::all(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| wrong(error.to_string()))?;
-                let bytes = bytes.ok_or_else(|| wrong("the list does not end".to_owned()))?;
-                let list: List = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
-                return Ok(list.manifests);
-            }
-            404 => {}
-            _ => return Err(endpoint.refusal(&what, reply)),
-        }
-    }
-    Ok(Vec::new())
 }
