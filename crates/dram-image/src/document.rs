@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ImageConfig};
@@ -18,6 +18,10 @@ pub const LARGEST_DOCUMENT: usize = 32 << 20;
 
 /// The most layers of an image that are read. Ten times as many as any system runs.
 const MOST_LAYERS: usize = 10_000;
+
+/// The most values in a document that is read: of those that say nothing, millions fit into few bytes, and each takes a
+/// hundred in memory.
+const MOST_VALUES: usize = 2_000_000;
 
 /// Exact bytes and what they say. The bytes are the truth: they are stored and hashed, and never written anew from
 /// the reading.
@@ -77,6 +81,11 @@ impl<T: Kind> Document<T> {
     pub fn read(bytes: Vec<u8>) -> Result<Self, DocumentError> {
         if bytes.len() > LARGEST_DOCUMENT {
             return Err(DocumentError::Large { what: T::NAME, length: bytes.len() });
+        }
+        let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        if values > MOST_VALUES {
+            let why = format!("it has more than the {MOST_VALUES} values that are read");
+            return Err(DocumentError::Wrong { what: T::NAME, why });
         }
         let value: T =
             serde_json::from_slice(&bytes).map_err(|source| DocumentError::Json { what: T::NAME, source })?;
@@ -255,6 +264,16 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// A field whose value does not matter, and takes no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Anything;
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(input).map(|_| Anything)
+    }
+}
+
 /// One image for one platform: a configuration and layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -270,7 +289,7 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// An index's field: a document that has both is refused.
     #[serde(default, skip_serializing)]
-    manifests: Option<serde_json::Value>,
+    manifests: Option<Anything>,
     /// Free key/value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -323,7 +342,7 @@ pub struct Index {
     pub manifests: Vec<Descriptor>,
     /// A manifest's field: a document that has both is refused.
     #[serde(default, skip_serializing)]
-    layers: Option<serde_json::Value>,
+    layers: Option<Anything>,
     /// Free key/value pairs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -419,6 +438,13 @@ mod tests {
         {
             assert!(manifest(&text(wrong)).unwrap_err().to_string().contains("`data`"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn documents_of_too_many_values_are_refused() {
+        let many = format!(r#"{{"history":[{}{{}}]}}"#, "{},".repeat(1_100_000));
+        let error = Document::<ImageConfig>::read(many.into_bytes()).unwrap_err().to_string();
+        assert!(error.contains("2000000 values"), "{error}");
     }
 
     #[test]

@@ -173,7 +173,8 @@ impl<R: Read> TarReader<R> {
             let number = |field: io::Result<Option<u32>>| field.ok().flatten();
             number(header.device_major())
                 .zip(number(header.device_minor()))
-                .ok_or_else(|| broken("a device has no number"))
+                .filter(|&(major, minor)| major < 1 << 12 && minor < 1 << 20)
+                .ok_or_else(|| broken("a device has no number that Linux knows"))
         };
         if extension.sparse || kind == EntryType::GNUSparse {
             return Err(TarError::Unsupported { path, what: "a sparse file; pack it without `--sparse`" });

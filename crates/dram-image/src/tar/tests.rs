@@ -102,6 +102,14 @@ fn more_than_is_taken_is_refused() {
 }
 
 #[test]
+fn devices_have_numbers_that_linux_knows() {
+    for (major, minor, is_one) in [(4095, 1_048_575, true), (4096, 0, false), (0, 1_048_576, false)] {
+        let device = entry("c", EntryKind::Char(major, minor));
+        assert_eq!(read_all(&pack(&[(device.clone(), b"")])).is_ok_and(|all| all[0].0 == device), is_one);
+    }
+}
+
+#[test]
 fn the_last_attribute_of_a_name_counts() {
     let mut one = entry("f", EntryKind::File { size: 0 });
     one.xattrs = [("user.b", "1"), ("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into())).to_vec();

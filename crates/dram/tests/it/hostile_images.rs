@@ -35,7 +35,7 @@ fn tables_of_contents_that_are_none() {
         ("both kinds", r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#, "both `layers` and `manifests`"),
         ("empty", r#"{"schemaVersion":2,"manifests":[]}"#, "image"),
         ("null", r#"{"schemaVersion":2,"manifests":null}"#, "the index cannot be read"),
-        ("large and right", &many, "image"),
+        ("large and right", &many, "values"),
     ] {
         fs::write(layout.join("index.json"), text).unwrap();
         range.refuses_written(what, &layout, words);
