@@ -475,28 +475,26 @@ impl Dir {
         if status.kind != FileKind::Dir {
             return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
-        // Depth first without recursion: `todo` is the chain of directories being emptied.
-        let mut todo = vec![path.clone()];
-        while let Some(at) = todo.last().cloned() {
+        // Depth first without recursion. A directory is there twice: to be emptied, and below what is in it, to be removed.
+        let mut todo = vec![(path.clone(), false)];
+        while let Some((at, is_empty)) = todo.pop() {
+            if is_empty {
+                let gone = rustix::fs::unlinkat(&self.fd, at.as_path(), AtFlags::REMOVEDIR);
+                self.fail("remove", &at, gone)?;
+                continue;
+            }
             let dir = self.sub_for_removal(&at)?;
-            let mut deeper = None;
+            todo.push((at.clone(), true));
             for name in dir.names()? {
                 let name = TreePath::parse(&name)?;
                 match rustix::fs::unlinkat(&dir.fd, name.as_path(), AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
-                    Err(Errno::ISDIR | Errno::PERM) => deeper = Some(at.append(&name)),
+                    // Some file systems say of directories that it is not permitted.
+                    Err(Errno::PERM) if dir.status(&name)?.is_some_and(|status| status.kind != FileKind::Dir) => {
+                        return Err(StoreError::os("remove", &dir.shown_at(&name))(Errno::PERM));
+                    }
+                    Err(Errno::ISDIR | Errno::PERM) => todo.push((at.append(&name), false)),
                     Err(errno) => return Err(StoreError::os("remove", &dir.shown_at(&name))(errno)),
-                }
-            }
-            match deeper {
-                Some(dir) if todo.contains(&dir) => {
-                    return Err(StoreError::os("remove", &self.shown_at(&dir))(Errno::PERM));
-                }
-                Some(dir) => todo.push(dir),
-                None => {
-                    let gone = rustix::fs::unlinkat(&self.fd, at.as_path(), AtFlags::REMOVEDIR);
-                    self.fail("remove", &at, gone)?;
-                    todo.pop();
                 }
             }
         }

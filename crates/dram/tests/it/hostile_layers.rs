@@ -718,3 +718,16 @@ fn archives_that_add_and_contexts_unpack_have_the_same_bounds() {
         .sh("ls -A /all /all/d; cat /all/.wh.etc /all/d/.wh..wh..opq; ls /all/x 2>&1 | wc -l; test -c /all/null");
     assert_eq!(seen.stdout, "/all:\n.wh.etc\nd\nnull\nx\n\n/all/d:\n.wh..wh..opq\n121\n", "{seen}");
 }
+
+#[test]
+fn what_is_wide_costs_no_more_than_its_length() {
+    let range = Range::new();
+    // Thousands of directories that one entry replaces, and as many that come again; each costs one look, not thousands.
+    let dirs = || (0..4000).map(|n| dir(format!("d/{n}")));
+    let parts = [dir("d")].into_iter().chain(dirs()).chain([file("d", "x")]).chain([dir("d")]).chain(dirs());
+    let replaced = (0..4000).map(|n| file(format!("d/{n}"), ""));
+    let begun = std::time::Instant::now();
+    range.prints("many directories", &layer(parts.chain(replaced)), "ls /d | wc -l", "4000");
+    range.store.dram(["prune", "--all"]).ok();
+    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+}
