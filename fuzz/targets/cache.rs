@@ -1,0 +1,50 @@
+//! Any table of contents of a shared cache is read or refused, in a cache and in an image.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use dram_build::shared::Cache;
+use dram_build::transfer::{Source, TransferError};
+use dram_image::{Descriptor, Digest, Document, Manifest, MediaType, Platform};
+use libfuzzer_sys::fuzz_target;
+
+#[derive(Debug)]
+struct Memory(BTreeMap<Digest, Vec<u8>>);
+
+impl Source for Memory {
+    fn shown(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        Ok(self.0[&document.digest].clone())
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(Box::new(self.0[&blob.digest].as_slice()))
+    }
+}
+
+const IMAGE: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":
+    ["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]}}"#;
+
+fn open(config: Descriptor, bytes: &[u8], annotation: Option<&str>) {
+    let layers = vec![Descriptor::new(MediaType::LAYER_GZIP, Digest::of(b"layer"), 5)];
+    let mut manifest = Manifest::new(config.clone(), layers);
+    let annotation = annotation.map(|text| ("vnd.dram.cache.v1".to_owned(), text.to_owned()));
+    manifest.annotations.extend(annotation);
+    let manifest = Document::write(manifest);
+    let root = manifest.descriptor(MediaType::MANIFEST);
+    let all = [(root.digest, manifest.bytes().to_vec()), (config.digest, bytes.to_vec())];
+    let platform = Platform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None };
+    let _ = Cache::open(Box::new(Memory(all.into())), &root, &platform).map(|cache| cache.steps());
+}
+
+fuzz_target!(|data: &[u8]| {
+    let of = |kind: &str, bytes: &[u8]| Descriptor::new(kind, Digest::of(bytes), bytes.len() as u64);
+    open(of("application/vnd.dram.cache.v1+json", data), data, None);
+    if let Ok(text) = std::str::from_utf8(data) {
+        open(of(MediaType::CONFIG, IMAGE), IMAGE, Some(text));
+    }
+});
