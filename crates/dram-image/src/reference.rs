@@ -49,10 +49,13 @@ impl Reference {
 
     /// The name without its tag, as a person writes it: `debian`, `ghcr.io/a/b`.
     pub fn short_name(&self) -> String {
+        let whole = || format!("{}/{}", self.host, self.path);
         if self.host != HUB {
-            return format!("{}/{}", self.host, self.path);
+            return whole();
         }
-        self.path.strip_prefix("library/").unwrap_or(&self.path).to_owned()
+        let short = self.path.strip_prefix("library/").unwrap_or(&self.path);
+        // Not where it would mean another image: `docker.io/example.com/x` is none of example.com's.
+        if split_host(short) == (HUB, self.path.clone()) { short.to_owned() } else { whole() }
     }
 
     /// The name with its tag, as a person writes it: `debian:12`.
@@ -174,6 +177,27 @@ mod tests {
             let reference: Reference = text.parse().unwrap();
             assert_eq!((reference.full().as_str(), reference.short().as_str()), (full, short));
         }
+    }
+
+    #[test]
+    fn a_short_name_means_the_same_image() {
+        for text in [
+            "docker.io/example.com/x",
+            "docker.io/docker.io/x",
+            "docker.io/index.docker.io/x",
+            "docker.io/localhost/x",
+            "docker.io/library/a/b",
+            "docker.io/library/example.com/x",
+            "library/library",
+            "docker.io/library/docker.io",
+        ] {
+            let name: Reference = text.parse().unwrap();
+            assert_eq!(name.short().parse::<Reference>().unwrap(), name, "{text}");
+            assert_eq!(name.full().parse::<Reference>().unwrap(), name, "{text}");
+        }
+        let (hub, other): (Reference, Reference) =
+            ("docker.io/example.com/x".parse().unwrap(), "example.com/x".parse().unwrap());
+        assert_ne!(hub.short(), other.short());
     }
 
     #[test]
