@@ -103,6 +103,19 @@ impl Trust {
     }
 }
 
+impl Trust {
+    /// Where the certificates of [`Trust::roots`] come from, for people.
+    pub(crate) fn shown(&self, more: &[PathBuf]) -> String {
+        let mut all: Vec<String> = more.iter().chain(&self.file).map(|path| path.display().to_string()).collect();
+        all.extend(self.dir.iter().flat_map(std::env::split_paths).map(|dir| dir.display().to_string()));
+        if self.file.is_none() && self.dir.is_none() {
+            let bundle = BUNDLES.iter().find(|bundle| Path::new(bundle).is_file());
+            all.extend(bundle.map(|bundle| (*bundle).to_owned()));
+        }
+        if all.is_empty() { "Mozilla's list".to_owned() } else { all.join(", ") }
+    }
+}
+
 /// What cannot be read vouches for nobody.
 fn certificates(path: &Path, into: &mut Vec<Certificate<'static>>) {
     let mut bytes = Vec::new();

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 #[allow(clippy::disallowed_types, reason = "`git` is started here and nowhere else in this room")]
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -145,6 +146,8 @@ pub(crate) enum Kept {
 
 /// The most that such a program may say.
 const MOST_KEPT: u64 = 1 << 20;
+/// How long its answer may take when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long it may take: a person may have to unlock something.
 const KEEPER_TIME: Duration = Duration::from_secs(60);
 
@@ -173,9 +176,11 @@ impl<'a> Keeper<'a> {
         // It may be gone already, and says so with its status.
         let _ = stdin.write_all(input);
         drop(stdin);
-        let reader = thread::spawn(move || {
+        let (told, said) = mpsc::channel();
+        thread::spawn(move || {
             let mut text = Vec::new();
-            stdout.take(MOST_KEPT).read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
+            let read = stdout.take(MOST_KEPT).read_to_end(&mut text);
+            told.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
         });
         let mut waited = Duration::ZERO;
         let status = loop {
@@ -192,7 +197,9 @@ impl<'a> Keeper<'a> {
                 Err(error) => return Err(error.to_string()),
             }
         };
-        let text = reader.join().map_err(|_| "its answer is lost".to_owned())?.map_err(|error| error.to_string())?;
+        // Somebody whom it left behind may still hold the stream.
+        let text = said.recv_timeout(LAST_WORDS).map_err(|_| "its answer does not end".to_owned())?;
+        let text = text.map_err(|error| error.to_string())?;
         Ok(if status.success() { Kept::Said(text) } else { Kept::Refused(text) })
     }
 }

@@ -113,7 +113,10 @@ fn goes_there_and_back(settings: &Settings, port: u16) {
         assert_eq!((found[0].digest, found[0].annotations["of"].as_str()), (referrer.digest, "tests"));
     }
     let missing = from.resolve(&format!("127.0.0.1:{port}/team/app:2").parse().unwrap()).unwrap_err();
-    assert!(missing.is_not_found() && missing.to_string().contains("404: manifest unknown"), "{missing}");
+    assert!(
+        missing.is_not_found() && missing.to_string().contains("404: MANIFEST_UNKNOWN: manifest unknown"),
+        "{missing}"
+    );
 
     let other: Reference = format!("127.0.0.1:{port}/team/other:1").parse().unwrap();
     let other = Registry::to_push(settings, &other).unwrap();

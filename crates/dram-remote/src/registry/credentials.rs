@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -269,11 +269,13 @@ fn write(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
     // A link is written through, as whoever made it wants it.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(fail)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     }
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let text = serde_json::to_string_pretty(file).expect("plain data becomes JSON");
-    let written = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).and_then(|mut out| {
+    // Of a process that had this number before, and was killed; nobody's link is followed.
+    let _ = fs::remove_file(&new);
+    let written = File::options().write(true).create_new(true).mode(0o600).open(&new).and_then(|mut out| {
         out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
         out.sync_all()?;

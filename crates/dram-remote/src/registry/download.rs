@@ -7,7 +7,7 @@ use dram_image::Descriptor;
 use ureq::BodyReader;
 use ureq::http::Method;
 
-use super::endpoint::{Ask, Endpoint, Payload, Reply};
+use super::endpoint::{Ask, Endpoint, Payload, Reply, passes};
 use super::text::{header, media_type};
 use super::wait::Patience;
 use super::{RegistryError, pull_scope};
@@ -50,24 +50,25 @@ impl<'a> BlobReader<'a> {
             waited: (Duration::ZERO, 0),
             takes_all: false,
         };
-        reader.body = Some(reader.ask()?);
+        reader.body = Some(reader.ask(false)?);
         Ok(reader)
     }
 
-    /// The rest of it.
-    fn ask(&mut self) -> Result<BodyReader<'static>, RegistryError> {
+    /// The rest of it. Who counts attempts is asked `once`.
+    fn ask(&mut self, once: bool) -> Result<BodyReader<'static>, RegistryError> {
         loop {
             let part = self.at > 0 && !self.takes_all;
             let range = part.then(|| ("range", format!("bytes={}-", self.at)));
             let path = format!("/v2/{}/blobs/{}", self.endpoint.place.repository, self.blob.digest);
-            let reply = self.endpoint.send(&Ask {
+            let ask = Ask {
                 what: &self.what,
                 method: Method::GET,
                 path: &path,
                 headers: range.as_slice(),
                 payload: Payload::None,
                 scope: &pull_scope(&self.endpoint.place.repository),
-            })?;
+            };
+            let reply = if once { self.endpoint.once(&ask)? } else { self.endpoint.send(&ask)? };
             match reply.status {
                 416 if !self.takes_all => self.takes_all = true,
                 200 => return self.whole(reply),
@@ -132,10 +133,13 @@ impl<'a> BlobReader<'a> {
         }
         let mut was_silent = was_silent;
         while self.patience.again(was_silent, None) {
-            match self.ask() {
+            match self.ask(true) {
                 Ok(body) => {
                     self.body = Some(body);
                     return Ok(());
+                }
+                Err(RegistryError::Status { what, status, codes, message }) if passes(status) => {
+                    failed = RegistryError::Status { what, status, codes, message };
                 }
                 Err(RegistryError::Unreachable { what, why, was_silent: silent }) => {
                     was_silent = silent;

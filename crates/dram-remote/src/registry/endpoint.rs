@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, Read};
+use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,9 +16,10 @@ use ureq::{Agent, Body, SendBody};
 use super::challenge::{Challenge, best};
 use super::credentials::{Credentials, Found, Secret};
 use super::hosts::Place;
+use super::kin::Kin;
 use super::text::{complaint, header};
 use super::token::Wanted;
-use super::wait::{Patience, retry_after};
+use super::wait::{LONGEST, Patience, retry_after};
 use super::{RegistryError, Settings, kin};
 use crate::address::{joined, origin};
 
@@ -25,8 +27,10 @@ use crate::address::{joined, origin};
 const MOST_REDIRECTS: usize = 10;
 /// Connections that are kept for more requests.
 const IDLE: usize = 8;
-/// How long a registry that has taken all of a blob may look at it, in stalls.
-const DIGESTION: u32 = 20;
+/// How long a registry that has taken all of a blob or manifest may look at it, in stalls.
+const DIGESTION: u32 = 10;
+/// How long an answer that is no blob may take, in stalls, even where something comes now and then.
+const TELLING: u32 = 4;
 /// The longest that is waited to find out whether somebody speaks TLS.
 const PROBE: Duration = Duration::from_secs(2);
 
@@ -125,6 +129,18 @@ impl Endpoint {
         Patience::new(self.settings.pause, &*self.settings.stop)
     }
 
+    /// Whether the name `host` stands for an address in a network that the registry is not in: one of this machine, or of
+    /// the wire itself. A proxy looks up names elsewhere.
+    pub(super) fn is_deeper(&self, host: &str) -> bool {
+        let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
+        let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+        let own = kin::of(&self.place.host);
+        found.iter().map(|address| kin::of_address(address.ip())).any(|kin| match kin {
+            Kin::Loopback | Kin::LinkLocal => kin != own,
+            Kin::Public | Kin::Private | Kin::Disguised => false,
+        })
+    }
+
     /// Sends `ask`, again and again where that may help. The answer may be an error of the registry.
     pub(super) fn send(&self, ask: &Ask<'_, '_>) -> Result<Reply, RegistryError> {
         let mut patience = self.patience();
@@ -196,7 +212,7 @@ impl Endpoint {
                 Ok(basic.filter(|basic| Some(basic.as_str()) != shown).map(|basic| (basic, None)))
             }
             Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = if ask.scope.is_empty() { scope.unwrap_or_default() } else { ask.scope.to_owned() };
+                let scope = super::token::both(ask.scope, scope.as_deref().unwrap_or_default());
                 let wanted = Wanted { what: ask.what, realm: &realm, service: service.as_deref(), scope: &scope };
                 let token = wanted.fetch(self, self.found()?.as_ref())?;
                 Ok(Some((format!("Bearer {token}"), Some(ask.scope.to_owned()))))
@@ -225,11 +241,12 @@ impl Endpoint {
         base: &str,
     ) -> Result<Reply, RegistryError> {
         let mut url = url.to_owned();
+        let is_long = ask.method == Method::GET && ask.path.contains("/blobs/sha256:");
         for _ in 0..=MOST_REDIRECTS {
             let is_ours = origin(&url) == origin(base);
             let mut headers = ask.headers.to_vec();
             headers.extend(authorization.filter(|_| is_ours).map(|text| ("authorization", text.to_owned())));
-            let reply = self.transmit(ask.what, &ask.method, &url, &headers, ask.payload)?;
+            let reply = self.transmit(ask.what, (&ask.method, is_long), &url, &headers, ask.payload)?;
             let location = header(&reply.headers, "location");
             let leads = matches!(reply.status, 301 | 302 | 303 | 307 | 308);
             let Some(location) = location.filter(|_| leads && matches!(ask.method, Method::GET | Method::HEAD)) else {
@@ -272,7 +289,7 @@ impl Endpoint {
     ) -> Result<Reply, RegistryError> {
         let mut patience = self.patience();
         loop {
-            let (was_silent, done) = match self.transmit(what, method, url, headers, payload) {
+            let (was_silent, done) = match self.transmit(what, (method, false), url, headers, payload) {
                 Ok(reply) if passes(reply.status) => (false, Ok(reply)),
                 Err(RegistryError::Unreachable { what, why, was_silent }) => {
                     (was_silent, Err(RegistryError::Unreachable { what, why, was_silent }))
@@ -285,10 +302,11 @@ impl Endpoint {
         }
     }
 
+    /// Sends it to one address. What is long may take any time, as long as some of it comes.
     fn transmit(
         &self,
         what: &str,
-        method: &Method,
+        (method, is_long): (&Method, bool),
         url: &str,
         headers: &[(&'static str, String)],
         payload: Payload<'_>,
@@ -305,17 +323,19 @@ impl Endpoint {
         };
         let answer = match payload {
             Payload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-                agent.run(request.header("content-length", "0").body(&[][..]).map_err(|error| wrong(&error))?)
+                let request = request.header("content-length", "0").body(&[][..]).map_err(|error| wrong(&error))?;
+                self.run(&agent, method, is_long, request)
             }
-            Payload::None => agent.run(request.body(()).map_err(|error| wrong(&error))?),
-            Payload::Bytes(bytes) => agent.run(request.body(bytes).map_err(|error| wrong(&error))?),
+            Payload::None => self.run(&agent, method, is_long, request.body(()).map_err(|error| wrong(&error))?),
+            Payload::Bytes(bytes) => {
+                self.run(&agent, method, is_long, request.body(bytes).map_err(|error| wrong(&error))?)
+            }
             Payload::Reader(open, length) => {
                 let source = |source| RegistryError::Source { what: what.to_owned(), source };
                 let mut reader = Noted { inner: open().map_err(source)?, failed: None };
                 let request = request.header("content-length", length.to_string());
                 let body = request.body(SendBody::from_reader(&mut reader)).map_err(|error| wrong(&error))?;
-                let wait = Some(self.settings.stall.saturating_mul(DIGESTION));
-                let answer = agent.run(agent.configure_request(body).timeout_recv_response(wait).build());
+                let answer = self.run(&agent, method, is_long, body);
                 if let (Err(_), Some(failed)) = (&answer, reader.failed.take()) {
                     return Err(source(failed));
                 }
@@ -325,6 +345,24 @@ impl Endpoint {
         let answer = answer.map_err(|error| self.unreachable(what, url, &error))?;
         let (parts, body) = answer.into_parts();
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body, url: url.to_owned() })
+    }
+
+    /// Sends it, and waits as long as is right for it.
+    fn run(
+        &self,
+        agent: &Agent,
+        method: &Method,
+        is_long: bool,
+        request: Request<impl ureq::AsSendBody>,
+    ) -> Result<ureq::http::Response<Body>, ureq::Error> {
+        let stall = self.settings.stall;
+        let (wait, all) = match *method {
+            Method::PUT | Method::PATCH => (stall.saturating_mul(DIGESTION), Some(stall.saturating_mul(TELLING))),
+            _ => (stall, Some(stall.saturating_mul(TELLING)).filter(|_| !is_long)),
+        };
+        let request = agent.configure_request(request).timeout_recv_response(Some(wait)).timeout_recv_body(all);
+        // What looks at a blob for long says nothing meanwhile.
+        agent.run(request.timeout_per_read(Some(wait)).build())
     }
 
     fn unreachable(&self, what: &str, url: &str, error: &ureq::Error) -> RegistryError {
@@ -337,8 +375,10 @@ impl Endpoint {
             error => format!("`{host}`: {error}"),
         };
         if let Some(why) = distrust(error) {
-            return RegistryError::Trust { what: what.to_owned(), host, why };
+            let trusted = self.settings.trust.shown(&self.certificates(&host, "crt"));
+            return RegistryError::Trust { what: what.to_owned(), host, why, trusted };
         }
+        let why = if speaks_plainly(error) { format!("`{host}` does not speak TLS") } else { why };
         let was_silent = matches!(error, ureq::Error::Timeout(_))
             || matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
         RegistryError::Unreachable { what: what.to_owned(), why, was_silent }
@@ -351,24 +391,15 @@ impl Endpoint {
         }
         let server = self.place.server();
         let (https, http) = (format!("https://{server}"), format!("http://{server}"));
-        let base = match (self.place.is_loopback(), self.place.is_insecure) {
-            (false, false) => https,
-            // On this machine nobody listens in: plain words first, and nobody says who asks.
-            (true, _) => match self.probe(what, &http) {
-                Ok(status) if status != 400 => http,
-                Ok(_) => match self.probe(what, &https) {
-                    Err(RegistryError::Trust { what, host, why }) => {
-                        return Err(RegistryError::Trust { what, host, why });
-                    }
-                    Ok(_) | Err(_) => https,
-                },
-                Err(_) => match self.probe(what, &https) {
-                    Ok(_) => https,
-                    Err(_) => http,
-                },
-            },
-            (false, true) => match self.probe(what, &https) {
-                Ok(_) => https,
+        // As Docker does: on this machine, and where somebody said so, plain words do when TLS is not understood.
+        let base = match self.place.is_loopback() || self.place.is_insecure {
+            false => https,
+            true => match self.probe(what, &https) {
+                Ok(()) => https,
+                // It does speak TLS: who it is does not become better without.
+                Err(RegistryError::Trust { what, host, why, trusted }) => {
+                    return Err(RegistryError::Trust { what, host, why, trusted });
+                }
                 Err(_) => http,
             },
         };
@@ -376,7 +407,8 @@ impl Endpoint {
         Ok(base)
     }
 
-    fn probe(&self, what: &str, base: &str) -> Result<u16, RegistryError> {
+    /// Whether somebody answers there at all.
+    fn probe(&self, what: &str, base: &str) -> Result<(), RegistryError> {
         let url = format!("{base}/v2/");
         let agent = self.agent(what, &url)?;
         let request = Request::builder().uri(&url).body(()).map_err(|error| RegistryError::Wrong {
@@ -385,7 +417,7 @@ impl Endpoint {
         })?;
         let most = Some(PROBE.min(self.settings.stall));
         let answer = agent.run(agent.configure_request(request).timeout_global(most).build());
-        answer.map(|answer| answer.status().as_u16()).map_err(|error| self.unreachable(what, &url, &error))
+        answer.map(drop).map_err(|error| self.unreachable(what, &url, &error))
     }
 
     /// Whoever speaks with the server of `url`; connections are kept.
@@ -409,27 +441,38 @@ impl Endpoint {
             return Ok(TlsConfig::builder().build());
         }
         let is_ours = host == self.place.server();
-        let files = |end: &str| -> Vec<PathBuf> {
-            let dirs = self.place.certificates.iter().filter(|_| is_ours);
-            let entries = dirs.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
-            let paths = entries.map(|entry| entry.path());
-            let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|is| is == end)).collect();
-            files.sort();
-            files
-        };
         let mut tls = TlsConfig::builder()
-            .root_certs(self.settings.trust.roots(&files("crt")))
+            .root_certs(self.settings.trust.roots(&self.certificates(host, "crt")))
             .disable_verification(is_ours && self.place.is_insecure);
-        if let Some(cert) = files("cert").first() {
+        if let Some(cert) = self.certificates(host, "cert").first() {
             tls = tls.client_cert(Some(client(cert)?));
         }
         Ok(tls.build())
     }
 
+    /// The files for `host` that end so, if it is the registry.
+    fn certificates(&self, host: &str, end: &str) -> Vec<PathBuf> {
+        let dirs = self.place.certificates.iter().filter(|_| host == self.place.server());
+        let entries = dirs.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+        let paths = entries.map(|entry| entry.path());
+        let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|is| is == end)).collect();
+        files.sort();
+        files
+    }
+
     /// The error that an answer stands for.
     pub(super) fn refusal(&self, what: &str, reply: Reply) -> RegistryError {
         let status = reply.status;
-        let (codes, message) = complaint(&reply.headers, reply.body);
+        let asked = retry_after(&reply.headers).filter(|asked| *asked > LONGEST);
+        let (codes, mut message) = complaint(&reply.headers, reply.body);
+        if let Some(asked) = asked {
+            let so = format!(
+                "it wants to be left alone for {} s; {} s are waited at most",
+                asked.as_secs(),
+                LONGEST.as_secs()
+            );
+            message = if message.is_empty() { so } else { format!("{message}; {so}") };
+        }
         let what = what.to_owned();
         if status != 401 {
             return RegistryError::Status { what, status, codes, message };
@@ -457,7 +500,8 @@ impl<R: Read> Read for Noted<R> {
 
 /// Whether the same request may be answered otherwise later.
 pub(super) fn passes(status: u16) -> bool {
-    matches!(status, 429 | 500 | 502 | 503 | 504)
+    // What is not implemented, or has no room, stays so.
+    matches!(status, 408 | 429 | 500 | 502..=504 | 509 | 520..=530)
 }
 
 /// What is wrong with a certificate, if that is what the error is about.
@@ -468,6 +512,16 @@ fn distrust(error: &ureq::Error) -> Option<String> {
         _ => return None,
     };
     text.contains("certificate").then_some(text)
+}
+
+/// Whether what answers to TLS is none.
+fn speaks_plainly(error: &ureq::Error) -> bool {
+    let text = match error {
+        ureq::Error::Rustls(error) => error.to_string(),
+        ureq::Error::Io(error) => error.get_ref().map(ToString::to_string).unwrap_or_default(),
+        _ => return false,
+    };
+    text.contains("corrupt message")
 }
 
 /// A certificate of ours, `NAME.cert`, with its key beside it, `NAME.key`.

@@ -26,6 +26,8 @@ pub enum RegistryError {
         host: String,
         /// What is wrong with the certificate.
         why: String,
+        /// Whose certificates are trusted: files.
+        trusted: String,
     },
     /// It says no.
     #[error("cannot {what}: the registry answers {status}{}", said(message))]
@@ -128,6 +130,11 @@ impl RegistryError {
     /// What the user can do about it.
     pub fn help(&self) -> Option<String> {
         Some(match self {
+            RegistryError::Unreachable { why, .. } if why.contains("does not speak TLS") => {
+                "if that is meant, allow it: `insecure = true` in a `[[registry]]` with its `location`, in \
+                 /etc/containers/registries.conf or ~/.config/containers/registries.conf"
+                    .to_owned()
+            }
             RegistryError::Unreachable { .. } => {
                 "see whether `curl` reaches it; HTTPS_PROXY names a proxy where one is needed, and `insecure = true` in \
                  registries.conf allows a registry without TLS"
@@ -136,9 +143,9 @@ impl RegistryError {
             RegistryError::Trust { host, why, .. } if why.contains("NotValidYet") || why.contains("Expired") => {
                 format!("see whether this machine's clock is right; else `{host}` needs a new certificate")
             }
-            RegistryError::Trust { host, .. } => format!(
-                "put the certificate that vouches for it into /etc/containers/certs.d/{host}/ca.crt, or name it with \
-                 SSL_CERT_FILE"
+            RegistryError::Trust { host, trusted, .. } => format!(
+                "those of {trusted} are; put the certificate that vouches for it into \
+                 /etc/containers/certs.d/{host}/ca.crt, or name it with SSL_CERT_FILE"
             ),
             RegistryError::Unauthorized { host, shown: None, .. } | RegistryError::Token { host, shown: None, .. } => {
                 format!("`dram login {host}` lets it know who you are")
@@ -182,6 +189,13 @@ impl RegistryError {
     /// Whether there is no such image, as far as one may know.
     pub fn is_not_found(&self) -> bool {
         matches!(self, RegistryError::Status { status: 404, .. })
+    }
+
+    /// Whether what was sent did not arrive as it was sent.
+    pub(super) fn lost_bytes(&self) -> bool {
+        let RegistryError::Status { codes, .. } = self else { return false };
+        let told = ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"];
+        codes.iter().any(|code| told.contains(&code.as_str()))
     }
 
     /// Whether a manifest was refused as the registry lacks a blob of it.

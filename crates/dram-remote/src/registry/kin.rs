@@ -9,6 +9,8 @@ pub(super) enum Kin {
     Private,
     LinkLocal,
     Loopback,
+    /// An address in a form that hides which one.
+    Disguised,
 }
 
 /// The kind of `host`, which may have a port.
@@ -17,14 +19,35 @@ pub(super) fn of(host: &str) -> Kin {
         Some(literal) => literal.split(']').next().unwrap_or_default(),
         None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
     };
-    if bare.eq_ignore_ascii_case("localhost") {
+    let bare = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+    if bare == "localhost" || bare.ends_with(".localhost") {
         return Kin::Loopback;
     }
     match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => of_v4(address),
-        Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().map_or_else(|| of_v6(address), of_v4),
+        Ok(address) => of_address(address),
+        // `127.1`, `0x7f000001`, `2852039166`: resolvers take them for addresses, and nobody honest writes them.
+        Err(_) if is_number(bare.rsplit('.').next().unwrap_or_default()) => Kin::Disguised,
         Err(_) => Kin::Public,
     }
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hex || (!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The kind of an address.
+pub(super) fn of_address(address: IpAddr) -> Kin {
+    match address {
+        IpAddr::V4(address) => of_v4(address),
+        IpAddr::V6(address) => inner(address).map_or_else(|| of_v6(address), of_v4),
+    }
+}
+
+/// The address of the older kind that is in one of the newer: mapped, or behind a translator (RFC 6052).
+fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let behind = Ipv4Addr::from_bits(address.to_bits() as u32);
+    address.to_ipv4_mapped().or_else(|| (address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then_some(behind))
 }
 
 fn of_v4(address: Ipv4Addr) -> Kin {
@@ -49,6 +72,7 @@ fn of_v6(address: Ipv6Addr) -> Kin {
 pub(super) fn may_lead(from: &str, to: &str) -> bool {
     match of(to) {
         Kin::Public => true,
+        Kin::Disguised => false,
         // It is there itself; of names nobody knows before they are looked up.
         kin => of(from) == kin,
     }
@@ -71,6 +95,14 @@ mod tests {
             ("10.0.0.1:5000", Kin::Private),
             ("[fd00::1]:5000", Kin::Private),
             ("8.8.8.8", Kin::Public),
+            ("LOCALHOST.:80", Kin::Loopback),
+            ("a.localhost", Kin::Loopback),
+            ("[64:ff9b::a9fe:a9fe]", Kin::LinkLocal),
+            ("127.1", Kin::Disguised),
+            ("2852039166:80", Kin::Disguised),
+            ("0xa9fea9fe", Kin::Disguised),
+            ("a.0x7f", Kin::Disguised),
+            ("1.example", Kin::Public),
             ("registry.example:5000", Kin::Public),
         ];
         for (host, kin) in table {
@@ -80,5 +112,6 @@ mod tests {
         assert!(!may_lead("127.0.0.1:5000", "169.254.169.254"));
         assert!(!may_lead("registry.example", "127.0.0.1"));
         assert!(may_lead("127.0.0.1:5000", "blobs.example"));
+        assert!(!may_lead("127.0.0.1:5000", "127.1"));
     }
 }

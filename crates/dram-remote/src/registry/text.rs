@@ -29,14 +29,26 @@ pub(super) fn all(body: Body, most: u64) -> std::io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-/// `text` without what would move a terminal's cursor, and not too long.
+/// `text` with what would move a terminal's cursor or turn its line around written out, and not too long.
 pub(super) fn clean(text: &str) -> String {
-    let plain = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut shown: String = plain.take(MOST_SHOWN).collect();
-    if text.trim().chars().count() > MOST_SHOWN {
-        shown.push('…');
+    let mut shown = String::new();
+    for letter in text.trim().chars() {
+        if shown.len() >= MOST_SHOWN {
+            shown.push('…');
+            break;
+        }
+        match letter {
+            '\n' | '\t' | '\r' => shown.push(' '),
+            letter if letter.is_control() || turns(letter) => shown.extend(letter.escape_unicode()),
+            letter => shown.push(letter),
+        }
     }
     shown
+}
+
+/// Letters that nobody sees, and that change how others look.
+fn turns(letter: char) -> bool {
+    matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[derive(Deserialize)]
@@ -60,14 +72,54 @@ pub(super) fn complaint(headers: &HeaderMap, body: Body) -> (Vec<String>, String
     let _ = body.into_reader().take(MOST_WORDS).read_to_end(&mut bytes);
     match serde_json::from_slice::<Errors>(&bytes) {
         Ok(Errors { errors }) => {
-            let words: Vec<&str> = errors
-                .iter()
-                .map(|one| if one.message.is_empty() { &one.code } else { &one.message })
-                .map(String::as_str)
-                .collect();
+            let words = errors.iter().map(|one| match (one.code.as_str(), one.message.as_str()) {
+                (code, "") => code.to_owned(),
+                ("", message) => message.to_owned(),
+                (code, message) => format!("{code}: {message}"),
+            });
+            let words: Vec<String> = words.collect();
             (errors.iter().map(|one| one.code.clone()).collect(), clean(&words.join("; ")))
         }
         Err(_) if kind == "text/html" => (Vec::new(), "a page for people, in text/html".to_owned()),
         Err(_) => (Vec::new(), clean(&String::from_utf8_lossy(&bytes))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        let table = [
+            (" a\nb\t", "a b"),
+            ("a\u{1b}[2Jb\u{9b}", "a\\u{1b}[2Jb\\u{9b}"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+            ("é…", "é…"),
+            ("", ""),
+        ];
+        for (text, shown) in table {
+            assert_eq!(clean(text), shown);
+        }
+        assert_eq!(clean(&"x".repeat(5000)).len(), MOST_SHOWN + '…'.len_utf8());
+    }
+
+    fn said(kind: &str, text: &str) -> (Vec<String>, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", kind.parse().unwrap());
+        complaint(&headers, Body::builder().data(text))
+    }
+
+    #[test]
+    fn errors_are_told_in_the_words_of_the_registry() {
+        let json = "application/json";
+        let one =
+            r#"{"errors":[{"code":"DENIED","message":"no\u001b"},{"code":"B"},{"message":"c","detail":{"x":[1]}}]}"#;
+        let shown = "DENIED: no\\u{1b}; B; c";
+        assert_eq!(said(json, one), (vec!["DENIED".to_owned(), "B".to_owned(), String::new()], shown.to_owned()));
+        assert_eq!(said("text/html; x", "<html>").1, "a page for people, in text/html");
+        assert_eq!(said("text/plain", "404 page not found\n").1, "404 page not found");
+        assert_eq!(said(json, &"[".repeat(100_000)).1.len(), MOST_SHOWN + 3);
+        assert_eq!(said(json, ""), (Vec::new(), String::new()));
     }
 }

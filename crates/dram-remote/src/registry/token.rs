@@ -52,7 +52,7 @@ impl Wanted<'_> {
         if own_scheme == "https" && scheme == "http" {
             return Err(self.failed(endpoint, "it is not protected, and the registry is", None));
         }
-        if own != host && !kin::may_lead(&own, &host) {
+        if own != host && (!kin::may_lead(&own, &host) || endpoint.is_deeper(&host)) {
             return Err(self.failed(endpoint, "the registry leads into a network that it is not in itself", None));
         }
         let may_see = own == host || scheme == "https";
@@ -96,11 +96,33 @@ impl Wanted<'_> {
             return endpoint.plain(self.what, &Method::POST, self.realm, &kind, Payload::Bytes(form.as_bytes()));
         }
         let mark = if self.realm.contains('?') { '&' } else { '?' };
-        let url = format!("{}{mark}{}", self.realm, fields(&[]));
+        let account = match found.map(|found| &found.secret) {
+            Some(Secret::Password { user, .. }) => vec![("account", user.as_str())],
+            Some(Secret::Identity(_)) | None => Vec::new(),
+        };
+        let url = format!("{}{mark}{}", self.realm, fields(&account));
         let basic = found.and_then(|found| found.secret.basic()).map(|basic| ("authorization", basic));
         let headers: Vec<_> = basic.into_iter().collect();
         endpoint.plain(self.what, &Method::GET, &url, &headers, Payload::None)
     }
+}
+
+/// All that `own` and `theirs` allow, with spaces between. What one of ours covers is not said twice.
+pub(super) fn both(own: &str, theirs: &str) -> String {
+    let parts = |scope: &str| scope.rsplit_once(':').map(|(of, actions)| (of.to_owned(), actions.to_owned()));
+    let covers = |one: &str, other: &str| match (parts(one), parts(other)) {
+        (Some((of, has)), Some((what, wants))) => {
+            of == what && wants.split(',').all(|want| has.split(',').any(|one| one == want))
+        }
+        _ => one == other,
+    };
+    let mut all: Vec<&str> = own.split_ascii_whitespace().collect();
+    for scope in theirs.split_ascii_whitespace() {
+        if !all.iter().any(|one| covers(one, scope)) {
+            all.push(scope);
+        }
+    }
+    all.join(" ")
 }
 
 /// As in a query: RFC 3986, 3.4, and safe in a form too.
@@ -113,4 +135,25 @@ pub(super) fn encoded(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_are_asked_for_once() {
+        let table = [
+            ("repository:x:pull", "", "repository:x:pull"),
+            ("", "registry:catalog:*", "registry:catalog:*"),
+            ("repository:x:pull,push", "repository:x:pull", "repository:x:pull,push"),
+            ("repository:x:pull", "repository:x:push,pull", "repository:x:pull repository:x:push,pull"),
+            ("repository:x:pull", "repository:me/x:pull", "repository:x:pull repository:me/x:pull"),
+            ("repository:x:pull", "all all", "repository:x:pull all"),
+        ];
+        for (own, theirs, expected) in table {
+            assert_eq!(both(own, theirs), expected, "{own} {theirs}");
+        }
+        assert_eq!(encoded("a b/c:~\u{e9}"), "a%20b%2Fc%3A~%C3%A9");
+    }
 }

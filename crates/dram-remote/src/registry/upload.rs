@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use dram_image::{Descriptor, Digest};
-use ureq::http::Method;
+use ureq::http::{HeaderMap, Method};
 
 use super::endpoint::{Ask, Endpoint, Payload, Reply, passes};
 use super::text::header;
@@ -31,13 +31,15 @@ pub(super) struct Upload<'a> {
     what: String,
     scope: String,
     patience: Patience<'a>,
+    /// What is sent at once at least, if the registry says so.
+    least: u64,
 }
 
 impl<'a> Upload<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, blob: &'a Descriptor) -> Upload<'a> {
         let what = format!("write the blob {} to {}/{}", blob.digest, endpoint.host(), endpoint.place.repository);
         let scope = push_scope(&endpoint.place.repository);
-        Upload { endpoint, blob, what, scope, patience: endpoint.patience() }
+        Upload { endpoint, blob, what, scope, patience: endpoint.patience(), least: 0 }
     }
 
     /// Sends all of it. `begun` is where an upload may go on that was begun already. A registry that loses the upload,
@@ -45,7 +47,11 @@ impl<'a> Upload<'a> {
     pub(super) fn run(mut self, begun: Option<String>, open: &Open<'_>) -> Result<(), RegistryError> {
         let mut begun = begun;
         let mut lost = None;
-        for _ in 0..2 {
+        for attempt in 0..2 {
+            // It may be there: only the answer was lost.
+            if attempt > 0 && super::has_blob(self.endpoint, self.blob)? {
+                return Ok(());
+            }
             let place = match begun.take() {
                 Some(place) => place,
                 None => self.begin()?,
@@ -77,9 +83,11 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn begin(&self) -> Result<String, RegistryError> {
+    fn begin(&mut self) -> Result<String, RegistryError> {
         let path = format!("/v2/{}/blobs/uploads/", self.endpoint.place.repository);
         let reply = self.ask(Method::POST, &path, &[], Payload::None)?;
+        let least = header(&reply.headers, "oci-chunk-min-length").and_then(|text| text.parse().ok());
+        self.least = least.unwrap_or(self.least);
         match reply.status {
             202 => place_of(self.endpoint, &self.what, &reply),
             _ => Err(self.endpoint.refusal(&self.what, reply)),
@@ -121,12 +129,18 @@ impl<'a> Upload<'a> {
             };
             match reply.status {
                 200..=299 if is_all || at == size => return Ok(End::Done),
-                200..=299 => (place, at) = (place_of(self.endpoint, &self.what, &reply)?, end),
+                200..=299 => {
+                    // It says how much it has, and is right.
+                    let has = taken(&reply.headers).filter(|has| (at..end).contains(has));
+                    if has.is_some() && !self.patience.again(false, None) {
+                        let why = format!("`{}` takes nothing more after {at} of {size} bytes", self.endpoint.host());
+                        return Err(RegistryError::Wrong { what: self.what.clone(), why });
+                    }
+                    (place, at) = (place_of(self.endpoint, &self.what, &reply)?, has.unwrap_or(end));
+                }
                 404 => return Ok(End::Lost(self.endpoint.refusal(&self.what, reply))),
                 413 if piece.is_none() && size > PIECE => {
-                    let least =
-                        header(&reply.headers, "oci-chunk-min-length").and_then(|text| text.parse::<u64>().ok());
-                    piece = Some(PIECE.max(least.unwrap_or_default()));
+                    piece = Some(PIECE.max(self.least));
                     (place, at) = (self.begin()?, 0);
                 }
                 status if status == 416 || passes(status) => {
@@ -140,7 +154,10 @@ impl<'a> Upload<'a> {
                         None => return Ok(End::Lost(error)),
                     }
                 }
-                _ => return Err(self.endpoint.refusal(&self.what, reply)),
+                _ => {
+                    let error = self.endpoint.refusal(&self.what, reply);
+                    return if error.lost_bytes() { Ok(End::Lost(error)) } else { Err(error) };
+                }
             }
         }
     }
@@ -150,13 +167,12 @@ impl<'a> Upload<'a> {
         let reply = self.ask(Method::GET, place, &[], Payload::None)?;
         match reply.status {
             200..=299 => {}
-            404 => return Ok(None),
+            401 | 403 => return Err(self.endpoint.refusal(&self.what, reply)),
+            // Gone; or not to be asked at this registry, which comes to the same.
+            400..=499 => return Ok(None),
             _ => return Err(self.endpoint.refusal(&self.what, reply)),
         }
-        let range = header(&reply.headers, "range").unwrap_or_default();
-        let last = range.trim_start_matches("bytes=").split_once('-').and_then(|(_, last)| last.parse::<u64>().ok());
-        // `0-0` is what registries say who have nothing.
-        let at = last.filter(|last| *last > 0).map_or(0, |last| last + 1).min(self.blob.size);
+        let at = taken(&reply.headers).unwrap_or_default().min(self.blob.size);
         let to = match reply.headers.contains_key("location") {
             true => place_of(self.endpoint, &self.what, &reply)?,
             false => place.to_owned(),
@@ -176,6 +192,15 @@ pub(super) fn place_of(endpoint: &Endpoint, what: &str, reply: &Reply) -> Result
     }
 }
 
+/// How many bytes the registry says that it has.
+fn taken(headers: &HeaderMap) -> Option<u64> {
+    let range = header(headers, "range")?;
+    let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
+    let last = last.trim().parse::<u64>().ok().filter(|_| first.trim() == "0")?;
+    // `0-0` is what registries say who have nothing.
+    Some(if last == 0 { 0 } else { last.saturating_add(1) })
+}
+
 fn with_digest(place: &str, digest: &Digest) -> String {
     let mark = if place.contains('?') { '&' } else { '?' };
     format!("{place}{mark}digest={}", encoded(&digest.to_string()))
@@ -186,4 +211,38 @@ fn skipped<'o>(open: &Open<'o>, at: u64, length: u64) -> io::Result<Box<dyn Read
     let mut reader = open()?;
     io::copy(&mut (&mut reader).take(at), &mut io::sink())?;
     Ok(Box::new(reader.take(length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_has_of_an_upload() {
+        let table = [
+            ("0-0", Some(0)),
+            ("0-9", Some(10)),
+            ("bytes=0-9", Some(10)),
+            (" 0 - 9 ", Some(10)),
+            ("1-9", None),
+            ("0-", None),
+            ("9", None),
+            ("", None),
+            ("0-99999999999999999999", None),
+            ("0-18446744073709551615", Some(u64::MAX)),
+        ];
+        for (text, expected) in table {
+            let mut headers = HeaderMap::new();
+            headers.insert("range", text.parse().unwrap());
+            assert_eq!(taken(&headers), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_query_of_a_place_stays() {
+        let digest = Digest::of(b"");
+        let end = format!("digest=sha256%3A{}", digest.hex());
+        assert_eq!(with_digest("http://h/u/1?state=a%20b", &digest), format!("http://h/u/1?state=a%20b&{end}"));
+        assert_eq!(with_digest("http://h/u/1", &digest), format!("http://h/u/1?{end}"));
+    }
 }

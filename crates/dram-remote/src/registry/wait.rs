@@ -11,8 +11,10 @@ use crate::date;
 
 /// What an operation may fail by bad luck before it fails for good. Silence, which takes long to be noticed, counts twice.
 pub(super) const BUDGET: u32 = 5;
-/// No server is waited for longer than this many pauses, whatever it says. A pause is a second.
-const LONGEST: u32 = 120;
+/// No server is waited for longer than this, whatever it says.
+pub(super) const LONGEST: Duration = Duration::from_secs(120);
+/// The same in pauses, so that who has less patience waits less: a pause is a second.
+const LONGEST_PAUSES: u32 = 120;
 /// How often is looked whether somebody wants it to end.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -32,12 +34,12 @@ impl<'a> Patience<'a> {
     /// Waits before another attempt, at least as long as the server wants. Returns whether there may be one.
     pub(super) fn again(&mut self, was_silent: bool, asked: Option<Duration>) -> bool {
         self.left = self.left.saturating_sub(if was_silent { 2 } else { 1 });
-        if self.left == 0 || asked.is_some_and(|asked| asked > self.pause.saturating_mul(LONGEST)) {
+        if self.left == 0 || asked.is_some_and(|asked| asked > LONGEST) {
             return false;
         }
         let own = self.pause.saturating_mul(1 << self.failed.min(4));
         self.failed += 1;
-        self.sleep(asked.unwrap_or_default().max(spread(own)));
+        self.sleep(asked.unwrap_or_default().min(self.pause.saturating_mul(LONGEST_PAUSES)).max(spread(own)));
         !(self.stop)()
     }
 
@@ -83,7 +85,10 @@ mod tests {
             let mut patience = Patience::new(Duration::from_micros(10), &go_on);
             (1..100).take_while(|_| patience.again(silent, asked.map(Duration::from_secs))).count()
         };
-        assert_eq!((tries(false, None), tries(true, None), tries(false, Some(1))), (4, 2, 0));
+        assert_eq!(
+            (tries(false, None), tries(true, None), tries(false, Some(1)), tries(false, Some(121))),
+            (4, 2, 4, 0)
+        );
         let stopped = || true;
         assert!(!Patience::new(Duration::from_secs(60), &stopped).again(false, None));
     }
