@@ -91,6 +91,16 @@ fn value_of(text: &str) -> (String, &str) {
     (value, "")
 }
 
+/// Reads a header as a server's answer is, for whoever looks for what it cannot stand.
+pub fn try_challenge(text: &str) {
+    let known = read(text);
+    assert!(known.len() <= text.len(), "every challenge has a name");
+    if let Some(Challenge::Bearer { realm, service, scope }) = best([text].into_iter()) {
+        let whole = [Some(realm), service, scope].into_iter().flatten().map(|part| part.len()).sum::<usize>();
+        assert!(whole <= 3 * text.len(), "nothing is made up");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,6 +32,7 @@ use self::endpoint::{Ask, Endpoint, Payload, Who};
 use self::upload::{Open, Upload};
 use crate::net::{Net, Proxies, Trust};
 
+pub use self::challenge::try_challenge;
 pub use self::credentials::{Credentials, Secret, try_credentials};
 pub use self::error::RegistryError;
 pub use self::hosts::Hosts;

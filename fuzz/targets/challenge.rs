@@ -1,0 +1,11 @@
+//! Any text is read as what a server wants to see, and as where a list goes on.
+#![no_main]
+
+use dram_remote::registry::{try_challenge, try_link};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Ok(text) = std::str::from_utf8(input) {
+        try_challenge(text);
+        try_link(text);
+    }
+});
