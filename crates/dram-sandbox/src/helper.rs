@@ -132,7 +132,9 @@ fn watch(
                 Err(error) => failed = Some(SandboxError::talk("hear of the command from", error)),
             }
         }
-        if ended {
+        // A command that ends at once may have said several things by then: all are heard first. Its end closes the
+        // other side, so there is an end to them.
+        if ended && report.is_none() {
             return Ok(failed);
         }
         if signalled && let Ok(signal) = sys::read_signal(signals) {
