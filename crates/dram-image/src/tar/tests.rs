@@ -60,10 +60,25 @@ fn what_is_written_reads_back() {
 #[test]
 fn every_cut_is_noticed() {
     let whole = pack(&samples());
-    let end = whole.len() - 1024;
+    let (all, end) = (read_all(&whole).unwrap(), whole.len() - 1024);
     for length in (1..end).step_by(97).filter(|length| length % 512 != 0) {
-        assert!(read_all(&whole[..length]).is_err(), "cut at {length}");
+        // What fills up the last block of a file is nothing of it.
+        if let Ok(read) = read_all(&whole[..length]) {
+            assert!(whole[length..length.next_multiple_of(512)].iter().all(|byte| *byte == 0), "cut at {length}");
+            assert_eq!(read, all[..read.len()], "cut at {length}");
+            let EntryKind::File { size } = read.last().unwrap().0.kind else { panic!("cut at {length}") };
+            assert_eq!(read.last().unwrap().1.len() as u64, size);
+        }
     }
+}
+
+/// As umoci writes it.
+#[test]
+fn the_last_file_may_end_the_archive() {
+    let whole = pack(&[(entry("f", EntryKind::File { size: 4 }), b"one\n")]);
+    let end = whole.len() - 1024 - 508;
+    assert_eq!(read_all(&whole[..end]).unwrap(), read_all(&whole).unwrap());
+    assert!(read_all(&whole[..end - 1]).is_err());
 }
 
 #[test]
