@@ -25,6 +25,10 @@ use crate::address::{joined, origin};
 
 /// How often an answer may lead elsewhere.
 const MOST_REDIRECTS: usize = 10;
+/// How TLS says that it does not go on.
+const ALERT: &str = "fatal alert";
+/// A server that wants to be shown who we are.
+pub(super) const WANTS_US: &str = "wants a certificate of ours";
 /// Connections that are kept for more requests.
 const IDLE: usize = 8;
 /// How long a registry that has taken all of a blob or manifest may look at it, in stalls.
@@ -378,7 +382,13 @@ impl Endpoint {
             let trusted = self.settings.trust.shown(&self.certificates(&host, "crt"));
             return RegistryError::Trust { what: what.to_owned(), host, why, trusted };
         }
-        let why = if speaks_plainly(error) { format!("`{host}` does not speak TLS") } else { why };
+        let why = match speaks_plainly(error) {
+            true => format!("`{host}` does not speak TLS"),
+            false if why.contains(ALERT) && (why.contains("Certificate") || why.contains("UnknownCA")) => {
+                format!("`{host}` {WANTS_US}")
+            }
+            false => why,
+        };
         let was_silent = matches!(error, ureq::Error::Timeout(_))
             || matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
         RegistryError::Unreachable { what: what.to_owned(), why, was_silent }
@@ -397,10 +407,9 @@ impl Endpoint {
             true => match self.probe(what, &https) {
                 Ok(()) => https,
                 // It does speak TLS: who it is does not become better without.
-                Err(RegistryError::Trust { what, host, why, trusted }) => {
-                    return Err(RegistryError::Trust { what, host, why, trusted });
-                }
-                Err(_) => http,
+                Err(RegistryError::Unreachable { why, .. }) if why.contains(ALERT) || why.contains(WANTS_US) => https,
+                Err(RegistryError::Unreachable { .. }) => http,
+                Err(error) => return Err(error),
             },
         };
         self.state().base = Some(base.clone());

@@ -135,6 +135,9 @@ impl RegistryError {
                  /etc/containers/registries.conf or ~/.config/containers/registries.conf"
                     .to_owned()
             }
+            RegistryError::Unreachable { why, .. } if why.contains(super::endpoint::WANTS_US) => {
+                "put it beside the others: client.cert and client.key in /etc/containers/certs.d/HOST/".to_owned()
+            }
             RegistryError::Unreachable { .. } => {
                 "see whether `curl` reaches it; HTTPS_PROXY names a proxy where one is needed, and `insecure = true` in \
                  registries.conf allows a registry without TLS"

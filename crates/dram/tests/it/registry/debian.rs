@@ -46,6 +46,19 @@ impl Debian {
         Debian::start(dir, &format!("  tls: {{certificate: server.pem, key: server.key}}\n{}", Debian::auth()))
     }
 
+    /// Over TLS, for those who have a certificate of [`Debian::authority`]: `client.cert` and `client.key` beside it.
+    pub(crate) fn tls_for_known() -> Debian {
+        let dir = certified();
+        let script = "set -e; \
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=tester \
+                -keyout client.key -out client.csr; \
+            printf 'extendedKeyUsage=clientAuth\n' > uses; \
+            openssl x509 -req -in client.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 \
+                -extfile uses -out client.cert";
+        tool("sh").dir(dir.path()).args(["-c", script]).ok();
+        Debian::start(dir, "  tls: {certificate: server.pem, key: server.key, clientcas: [authority.pem]}\n")
+    }
+
     /// A mirror that takes what it has not from the registry at this address.
     pub(crate) fn mirror_of(url: &str) -> Debian {
         Debian::start(temp(), &format!("proxy: {{remoteurl: \"{url}\"}}\n"))

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "not every fault has its test yet")]
 
+mod client;
 pub(crate) mod debian;
 pub(crate) mod fake;
 mod fixtures;

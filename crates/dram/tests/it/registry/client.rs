@@ -1,0 +1,314 @@
+//! The client of registries by itself: what no command shows, and what needs a registry of a special kind.
+
+use std::fs;
+use std::io::{Cursor, Read as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use dram_image::{Descriptor, Digest, Hasher, MediaType, Reference};
+use dram_remote::registry::{Credentials, Hosts, Registry, RegistryError, Settings};
+use dram_remote::{Proxies, Trust};
+use serde_json::{Value, json};
+
+use super::debian::Debian;
+use super::fake::{Auth, Fake, Fault, On, What};
+use super::http::Way;
+use crate::support::temp;
+
+fn since_start() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// What was remarked upon.
+type Remarks = Arc<Mutex<Vec<String>>>;
+
+/// Settings of somebody impatient, with this for `registries.conf`.
+fn settings(dir: &Path, conf: &str) -> (Settings, Remarks) {
+    let file = dir.join("registries.conf");
+    fs::write(&file, conf).unwrap();
+    let remarks = Remarks::default();
+    let told = remarks.clone();
+    let settings = Settings {
+        proxies: Proxies::default(),
+        trust: Trust::default(),
+        connect: Duration::from_secs(2),
+        stall: Duration::from_millis(400),
+        pause: Duration::from_millis(20),
+        stop: Arc::new(|| false),
+        clock: since_start,
+        tell: Arc::new(move |text| told.lock().unwrap().push(text.to_owned())),
+        hosts: Arc::new(Hosts::read(&[file], vec![dir.join("certs.d")]).unwrap()),
+        credentials: Credentials::default(),
+    };
+    (settings, remarks)
+}
+
+fn name(host: &str, image: &str) -> Reference {
+    format!("{host}/{image}").parse().unwrap()
+}
+
+fn blob(bytes: &[u8]) -> Descriptor {
+    Descriptor::new(MediaType::LAYER, Digest::of(bytes), bytes.len() as u64)
+}
+
+/// A reader's bytes, or why not.
+fn read(registry: &Registry, blob: &Descriptor) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let mut reader = registry.blob(blob).map_err(|error| error.to_string())?;
+    reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+fn send(registry: &Registry, bytes: &[u8]) -> Result<(), RegistryError> {
+    registry.upload(&blob(bytes), &|| Ok(Box::new(Cursor::new(bytes.to_vec()))))
+}
+
+/// A manifest of nothing, with these fields more.
+fn manifest(more: &Value) -> (Descriptor, Vec<u8>) {
+    let mut document = json!({
+        "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "layers": [],
+        "config": Descriptor::new(MediaType::CONFIG, Digest::of(b"{}"), 2),
+    });
+    more.as_object().unwrap().iter().for_each(|(name, value)| document[name] = value.clone());
+    let bytes = document.to_string().into_bytes();
+    (Descriptor::new(MediaType::MANIFEST, Digest::of(&bytes), bytes.len() as u64), bytes)
+}
+
+fn tags(registry: &Registry, most: usize) -> Result<Vec<String>, RegistryError> {
+    let mut all = Vec::new();
+    registry.tags(&mut |tag| {
+        all.push(tag.to_owned());
+        all.len() < most
+    })?;
+    Ok(all)
+}
+
+#[test]
+fn tags_come_in_pages_from_one_host() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let fake = Fake::new([]);
+    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    for tag in 0..2500 {
+        fake.add_manifest("x", &format!("t{tag:05}"), MediaType::MANIFEST, b"{}");
+    }
+    let all = tags(&registry, usize::MAX).unwrap();
+    assert_eq!((all.len(), all[0].as_str(), all[2499].as_str()), (2500, "t00000", "t02499"));
+    assert_eq!(fake.seen().iter().filter(|seen| seen.path.contains("/tags/")).count(), 3);
+    assert_eq!(tags(&registry, 3).unwrap(), all[..3]);
+    // One that goes on elsewhere, and one that never ends.
+    let elsewhere = What::Header("Link", Some("<http://{other}/v2/x/tags/list>; rel=\"next\""));
+    fake.now([Fault::always(On::Tags, elsewhere)]);
+    let error = tags(&registry, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("another host") && error.contains(fake.other()), "{error}");
+    assert!(fake.seen().iter().all(|seen| !seen.other));
+    fake.now([Fault::always(On::Tags, What::Header("Link", Some("</v2/x/tags/list?n=1000>; rel=\"next\"")))]);
+    let error = tags(&registry, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("goes on where it began"), "{error}");
+    let million: Vec<String> = (0..1_000_000).map(|tag| format!("t{tag}")).collect();
+    let million = json!({ "name": "x", "tags": million }).to_string().into_bytes();
+    fake.now([Fault::always(On::Tags, What::Body("application/json", million))]);
+    let mut count = 0;
+    // Tests are slow readers.
+    let settings = Settings { stall: Duration::from_secs(10), ..settings };
+    Registry::to_pull(&settings, &name(fake.host(), "x"))
+        .unwrap()
+        .tags(&mut |_| {
+            count += 1;
+            true
+        })
+        .unwrap();
+    assert_eq!(count, 1_000_000);
+}
+
+#[test]
+fn who_crawls_or_wants_a_day_is_left() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let bytes = vec![7; 100_000];
+    let fake = Fake::new([Fault::always(On::Blob, What::Comes(Way::Slow(100)))]);
+    fake.add_blob("x", &bytes);
+    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let began = Instant::now();
+    let error = read(&registry, &blob(&bytes)).unwrap_err();
+    assert!(error.contains("next to nothing") && error.contains(fake.host()), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    fake.now([Fault::always(On::Any, What::RetryAfter("86400".to_owned()))]);
+    let error = read(&registry, &blob(&bytes)).unwrap_err();
+    for word in ["429", "TOOMANYREQUESTS: slow down", "86400 s", "120 s"] {
+        assert!(error.contains(word), "{error}");
+    }
+    // Busy twice, then well.
+    fake.now([Fault::first(2, On::Blob, What::Status(503, "busy"))]);
+    assert_eq!(read(&registry, &blob(&bytes)), Ok(bytes));
+}
+
+#[test]
+fn uploads_are_cut_up_for_who_cannot_take_all() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let fake = Fake::new([Fault::first(1, On::Bytes, What::Status(413, "too much"))]);
+    let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
+    let bytes: Vec<u8> = (0..33_u32 << 20).map(|n| (n >> 12) as u8).collect();
+    send(&registry, &bytes).unwrap();
+    assert!(fake.has_blob("x", &Digest::of(&bytes).to_string()));
+    let seen = fake.seen();
+    assert_eq!(seen.iter().filter(|seen| seen.method == "PATCH").count(), 2);
+    // Nobody is asked again and again who has not even room for a little.
+    fake.now([Fault::always(On::Bytes, What::Status(413, "too much"))]);
+    let error = send(&registry, b"little").unwrap_err().to_string();
+    assert!(error.contains("413") && error.contains("too much"), "{error}");
+    // A digest that does not fit may have been lost on the way: once more.
+    fake.now([Fault::first(1, On::Put, What::Flipped)]);
+    send(&registry, b"little").unwrap();
+}
+
+#[test]
+fn what_refers_to_an_image_is_kept_by_the_registry_or_by_a_tag() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let fake = Fake::new([]);
+    fake.add_blob("x", b"{}");
+    let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
+    let (image, bytes) = manifest(&json!({}));
+    registry.put_manifest(Some("1"), &image, &bytes).unwrap();
+    let (note, bytes) = manifest(&json!({ "subject": image, "artifactType": "application/note" }));
+    registry.put_manifest(None, &note, &bytes).unwrap();
+    let digests = |registry: &Registry| {
+        let found = registry.referrers(&image.digest).unwrap();
+        found.iter().map(|one| one.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(digests(&registry), [note.digest]);
+    assert_eq!(fake.tag("x", &format!("sha256-{}", image.digest.hex())), None);
+    // One that knows nothing of such lists.
+    fake.now([
+        Fault::always(On::Referrers, What::Status(404, "what?")),
+        Fault::always(On::ManifestPut, What::Header("OCI-Subject", None)),
+    ]);
+    assert_eq!(digests(&registry), []);
+    for by in ["b", "c", "b"] {
+        let (note, bytes) = manifest(&json!({ "subject": image, "annotations": { "by": by } }));
+        registry.put_manifest(None, &note, &bytes).unwrap();
+    }
+    assert_eq!(digests(&registry).len(), 2);
+    let list = fake.tag("x", &format!("sha256-{}", image.digest.hex())).unwrap();
+    let list: Value = serde_json::from_slice(&fake.manifest("x", &list).unwrap()).unwrap();
+    assert_eq!(list["manifests"][1]["annotations"]["by"], "c");
+    assert_eq!(list["manifests"][0]["artifactType"], MediaType::CONFIG);
+}
+
+#[test]
+fn a_mirror_that_fails_is_remarked_upon() {
+    let dir = temp();
+    let (bad, good, own) = (Fake::new([]), Fake::new([]), Fake::new([]));
+    bad.now([Fault::always(On::Any, What::Status(403, "not for you"))]);
+    let conf = format!(
+        "[[registry]]\nprefix = \"registry.example/team\"\nlocation = \"{}/own\"\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}/far\"\n",
+        own.host(),
+        bad.host(),
+        good.host()
+    );
+    let (settings, remarks) = settings(dir.path(), &conf);
+    let (image, bytes) = manifest(&json!({}));
+    good.add_manifest("far/app", "1", MediaType::MANIFEST, &bytes);
+    good.add_blob("far/app", b"layer");
+    let app = name("registry.example", "team/app:1");
+    let registry = Registry::to_pull(&settings, &app).unwrap();
+    assert_eq!(registry.resolve(&app).unwrap().descriptor.digest, image.digest);
+    let remark = remarks.lock().unwrap().join("\n");
+    assert!(remark.contains("mirror") && remark.contains(bad.host()) && remark.contains("not for you"), "{remark}");
+    assert_eq!(read(&registry, &blob(b"layer")), Ok(b"layer".to_vec()));
+    assert!(own.seen().is_empty());
+    // Mirrors are not pushed to; and when none has it, the registry says so.
+    send(&Registry::to_push(&settings, &app).unwrap(), b"more").unwrap();
+    assert!(own.has_blob("own/app", &Digest::of(b"more").to_string()));
+    assert!(good.seen().iter().all(|seen| seen.method != "POST"));
+    let error = registry.resolve(&name("registry.example", "team/app:2")).unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains(own.host()), "{error}");
+}
+
+#[test]
+fn several_threads_share_tokens_that_end() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let fake = Fake::with(Auth::Token { realm: "http://{here}/token", login: false, uses: 2 }, []);
+    let blobs: Vec<Vec<u8>> = (0..24_u8).map(|n| vec![n; 5000]).collect();
+    blobs.iter().for_each(|bytes| drop(fake.add_blob("x", bytes)));
+    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    std::thread::scope(|scope| {
+        let (registry, blobs) = (&registry, &blobs);
+        for part in 0..4 {
+            scope.spawn(move || {
+                for bytes in blobs.iter().skip(part).step_by(4) {
+                    assert_eq!(read(registry, &blob(bytes)).as_ref(), Ok(bytes));
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn certificates_are_where_the_containers_tools_have_them() {
+    let dir = temp();
+    let registry = Debian::tls_for_known();
+    let host = registry.host();
+    let there = name(&host, "x");
+    let send_with = |settings: &Settings| send(&Registry::to_push(settings, &there).unwrap(), b"layer");
+    let error = send_with(&settings(dir.path(), "").0).unwrap_err();
+    let help = error.help().unwrap();
+    assert!(matches!(error, RegistryError::Trust { .. }), "{error}");
+    assert!(help.contains(&format!("certs.d/{host}/ca.crt")) && help.contains("/etc/ssl"), "{help}");
+    // Whom nobody vouches for may be allowed; who we are is still to be shown.
+    let insecure = format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
+    let unknown = |settings: &Settings| {
+        let error = send_with(settings).unwrap_err();
+        assert!(error.to_string().contains("wants a certificate"), "{error}");
+        assert!(error.help().unwrap().contains("client.cert"));
+    };
+    unknown(&settings(dir.path(), &insecure).0);
+    let own = dir.path().join("certs.d").join(&host);
+    fs::create_dir_all(&own).unwrap();
+    fs::copy(registry.authority(), own.join("ca.crt")).unwrap();
+    unknown(&settings(dir.path(), "").0);
+    for end in ["cert", "key"] {
+        fs::copy(registry.authority().with_file_name(format!("client.{end}")), own.join(format!("client.{end}")))
+            .unwrap();
+    }
+    send_with(&settings(dir.path(), "").0).unwrap();
+    fs::remove_file(own.join("client.key")).unwrap();
+    let error = send_with(&settings(dir.path(), "").0).unwrap_err();
+    assert!(error.to_string().contains("client.key"), "{error}");
+}
+
+#[test]
+fn who_speaks_no_tls_is_known_by_it() {
+    let dir = temp();
+    let fake = Fake::new([]);
+    let port = fake.host().rsplit_once(':').unwrap().1;
+    // A name of this machine that is not known to be one.
+    let host = format!("ip6-localhost.example:{port}");
+    let conf = format!("[[registry]]\nprefix = \"registry.example\"\nlocation = \"{host}\"\n");
+    let (settings, _) = settings(dir.path(), &conf);
+    let there = name("registry.example", "x:1");
+    let error = Registry::to_pull(&settings, &there).unwrap().resolve(&there).unwrap_err();
+    assert!(error.to_string().contains(&host), "{error}");
+    assert!(fake.seen().is_empty());
+}
+
+#[test]
+fn a_long_blob_breaks_off_often_and_arrives() {
+    let dir = temp();
+    let (settings, _) = settings(dir.path(), "");
+    let fake = Fake::new([Fault::first(6, On::Blob, What::Comes(Way::Half))]);
+    let bytes: Vec<u8> = (0..48_u32 << 20).map(|n| (n >> 9) as u8).collect();
+    fake.add_blob("x", &bytes);
+    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let mut hasher = Hasher::new();
+    std::io::copy(&mut registry.blob(&blob(&bytes)).unwrap(), &mut hasher).unwrap();
+    assert_eq!((hasher.length(), hasher.finish()), (bytes.len() as u64, Digest::of(&bytes)));
+    let ranges = fake.seen().iter().filter(|seen| seen.range.is_some()).count();
+    assert!((4..=6).contains(&ranges), "{ranges}");
+}
