@@ -5,6 +5,7 @@
 
 mod address;
 mod date;
+pub mod engine;
 mod error;
 mod fetch;
 mod forward;

@@ -31,6 +31,12 @@ const KINDS: [&str; 7] =
     ["docker", "oci", "oci-archive", "docker-archive", "store", "docker-daemon", "containers-storage"];
 
 impl Address {
+    /// Whether `text` begins as an address, and not as a name.
+    pub(crate) fn is_one(text: &str) -> bool {
+        text.split_once(':')
+            .is_some_and(|(kind, rest)| KINDS.contains(&kind) && (kind != "docker" || rest.starts_with("//")))
+    }
+
     /// Reads an address.
     pub(crate) fn read(text: &str) -> Result<Address, Failure> {
         let wrong = |what: &str| Failure::usage(format!("`{}` {what}", text.escape_debug()));

@@ -211,6 +211,60 @@ pub(crate) fn trust() -> Trust {
     Trust { file: from_env("SSL_CERT_FILE"), dir: env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty()) }
 }
 
+/// Where settings of registries, and credentials for them, are.
+pub(crate) struct ContainersFiles {
+    /// `registries.conf` and the like, the last one counts most.
+    pub(crate) registries: Vec<PathBuf>,
+    /// Directories with a directory of certificates for each host.
+    pub(crate) certificates: Vec<PathBuf>,
+    /// Credentials, the first one counts most.
+    pub(crate) credentials: Vec<PathBuf>,
+    /// Where new credentials go.
+    pub(crate) new_credentials: Option<PathBuf>,
+}
+
+/// Those files, where Docker and the containers tools have them.
+pub(crate) fn containers_files() -> ContainersFiles {
+    let home = from_env("HOME");
+    let config = from_env("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let own = config.map(|config| config.join("containers"));
+    let etc = PathBuf::from("/etc/containers");
+    let named = from_env("CONTAINERS_REGISTRIES_CONF");
+    let main =
+        named.clone().or_else(|| own.as_ref().map(|own| own.join("registries.conf")).filter(|file| file.is_file()));
+    let mut registries = vec![main.unwrap_or_else(|| etc.join("registries.conf"))];
+    if named.is_none() {
+        registries.push(etc.join("registries.conf.d"));
+        registries.extend(own.as_ref().map(|own| own.join("registries.conf.d")));
+    }
+    let docker = home.as_ref().map(|home| home.join(".docker/config.json"));
+    let given = [from_env("REGISTRY_AUTH_FILE"), from_env("DOCKER_CONFIG").map(|dir| dir.join("config.json"))];
+    let usual = [
+        from_env("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+        own.as_ref().map(|own| own.join("auth.json")),
+        docker.clone(),
+    ];
+    let is_given = given.iter().any(Option::is_some);
+    let new_credentials = given.iter().flatten().next().cloned().or(docker);
+    ContainersFiles {
+        registries,
+        certificates: [
+            Some(etc.join("certs.d")),
+            Some("/etc/docker/certs.d".into()),
+            own.map(|own| own.join("certs.d")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
+        // Who names a file means that one alone.
+        credentials: match is_given {
+            true => given.into_iter().flatten().collect(),
+            false => usual.into_iter().flatten().collect(),
+        },
+        new_credentials,
+    }
+}
+
 /// How long to wait for a server: `most`, or less where `DRAM_NETWORK_TIMEOUT` says fewer seconds.
 pub(crate) fn patience(most: Duration) -> Duration {
     let text = env::var("DRAM_NETWORK_TIMEOUT").ok();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{Build, Legacy};
-pub(crate) use transfer::Copy;
+pub(crate) use transfer::{Copy, Login, Logout, Pull, PullImages, Push};
 
 /// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
 #[derive(Debug, Parser)]
@@ -49,6 +49,14 @@ pub(crate) enum Command {
     Save(Save),
     /// Read images from an archive or an OCI layout
     Load(Load),
+    /// Fetch images from their registries into the store
+    Pull(PullImages),
+    /// Send an image to a registry, or to an engine
+    Push(Push),
+    /// Keep a name and a password for a registry
+    Login(Login),
+    /// Forget them
+    Logout(Logout),
     /// Copy an image between registries, the store, layouts and archives
     Copy(Copy),
     /// Run a command in a new container of an image
@@ -246,6 +254,9 @@ pub(crate) struct Run {
     /// The network that the command sees
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: Network,
+    /// Whether the registry is asked: `always`, when the image is `missing`, or `never`
+    #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
+    pub(crate) pull: Pull,
     /// Accepted for those who are used to it: a container never outlives its command
     #[arg(long, hide = true)]
     pub(crate) rm: bool,

@@ -230,6 +230,14 @@ fn way_out(error: &std::io::Error) -> Option<&'static str> {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
+        if let StoreError::Unfetched { digest, source } = error {
+            let mut failure = match source.downcast::<TransferError>() {
+                Ok(error) => Failure::from(*error),
+                Err(error) => Failure { causes: chain(&*error), ..Failure::work("") },
+            };
+            failure.causes.insert(0, format!("cannot fetch the blob {digest}"));
+            return failure;
+        }
         let raise = error.exceeded().map(|exceeded| {
             let (name, allowed) = (exceeded.limit.name(), exceeded.allowed);
             format!("if it is honest, allow more: `--limit {name}={}`", allowed.saturating_mul(10))
@@ -271,9 +279,13 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Failure {
         match error {
             TransferError::Store(error) => error.into(),
-            TransferError::Far { error, refused } => {
+            TransferError::Far { error, refused, lacks_blob: _ } => {
                 let class = if refused { Class::Refused } else { Class::Work };
                 Failure { class, causes: error.causes, helps: error.help.into_iter().collect(), ..Failure::work("") }
+            }
+            // As whoever reads the store itself would say it.
+            TransferError::Blob { place, digest, why } if place == "the store" => {
+                StoreError::DamagedBlob { digest, why }.into()
             }
             TransferError::Cancelled => Failure::new(Class::Interrupted, "it was interrupted"),
             TransferError::Write { ref source, .. } | TransferError::Read { ref source, .. } => {

@@ -21,16 +21,21 @@ pub(crate) fn image(store: &Store, text: &str) -> Result<Image, Failure> {
     }
 }
 
+/// Whether `text` could be a digest, or the first digits of one.
+pub(crate) fn is_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    (12..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The manifest of the image that `text` names, if there is one.
 pub(crate) fn descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>, Failure> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_digest = (12..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if let Ok(reference) = text.parse::<Reference>()
         && let Some(found) = store.refs().get(&reference)?
     {
         return Ok(Some(found));
     }
-    if !is_digest {
+    if !is_id(text) {
         return Ok(None);
     }
     let all = store.blobs().all()?;

@@ -9,6 +9,8 @@ mod failure;
 mod find;
 mod format;
 mod progress;
+mod pulling;
+mod registry;
 mod remotes;
 mod report;
 mod signals;

@@ -11,7 +11,7 @@ use std::time::Instant;
 use dram_build::{Event, StepAt};
 use dram_dockerfile::Plan;
 
-pub(crate) use self::moving::Moving;
+pub(crate) use self::moving::{Lines, Moving};
 use crate::cli;
 use crate::failure::Remarks;
 use crate::format::{self, plain};
@@ -107,6 +107,16 @@ impl Progress {
             Style::Tty => self.redraw(&mut state, ""),
             Style::Raw => write(&state.vertexes.end()),
             Style::Plain | Style::Quiet => {}
+        }
+    }
+
+    /// Shows a whole line, as it is.
+    pub(crate) fn line(&self, line: &str) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.style {
+            Style::Tty => self.redraw(&mut state, line),
+            Style::Plain => write(line),
+            Style::Raw | Style::Quiet => {}
         }
     }
 

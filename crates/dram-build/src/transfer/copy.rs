@@ -62,7 +62,7 @@ pub fn copy(
     sink: &dyn Sink,
     how: &Copying<'_>,
 ) -> Result<Descriptor, TransferError> {
-    let root = chosen(root, source, how)?;
+    let root = chosen(root, source, &how.which)?;
     let bytes = read(source, &root)?;
     let mut found = Found::default();
     let referrers = if how.referrers { referring(&root, source)? } else { Vec::new() };
@@ -76,21 +76,25 @@ pub fn copy(
         more.push((referrer, bytes));
     }
     (how.tell)(Motion::Needs(found.layers.iter().chain(&found.configs).cloned().collect()));
-    blobs(&found.layers, source, sink, how)?;
-    // A configuration that is there makes some believe that the layers are.
-    blobs(&found.configs, source, sink, how)?;
-    for (document, bytes) in &found.documents {
-        sink.document(document, bytes)?;
-    }
-    sink.finish(&root, &bytes)?;
+    found.blobs(source, sink, how, false)?;
+    match found.documents(&root, &bytes, sink) {
+        // It has forgotten since, or was wrong when it said what it has.
+        Err(TransferError::Far { lacks_blob: true, .. }) => {
+            found.below(&root, &bytes, source, 0)?;
+            found.blobs(source, sink, how, true)?;
+            found.documents(&root, &bytes, sink)
+        }
+        done => done,
+    }?;
     for (document, bytes) in &more {
         sink.referrer(document, bytes)?;
     }
     Ok(root)
 }
 
-fn chosen(root: &Descriptor, source: &dyn Source, how: &Copying<'_>) -> Result<Descriptor, TransferError> {
-    match &how.which {
+/// `root`, or of an index the image that is meant.
+pub(super) fn chosen(root: &Descriptor, source: &dyn Source, which: &Which) -> Result<Descriptor, TransferError> {
+    match which {
         Which::One(platform) if MediaType::is_index(&root.media_type) => {
             let picked = pick(source, root, platform)?;
             picked.map(|one| Descriptor { annotations: root.annotations.clone(), platform: None, ..one }).ok_or_else(
@@ -156,6 +160,21 @@ struct Found {
 }
 
 impl Found {
+    /// Moves the blobs; with `all`, those too that the sink says it has.
+    fn blobs(&self, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>, all: bool) -> Result<(), TransferError> {
+        // A configuration that is there makes some believe that the layers are.
+        for blobs in [&self.layers, &self.configs] {
+            each(blobs, sink.at_once(), &|one| blob(one, source, sink, how, all))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the documents, the image's own last.
+    fn documents(&self, root: &Descriptor, bytes: &[u8], sink: &dyn Sink) -> Result<(), TransferError> {
+        self.documents.iter().try_for_each(|(document, bytes)| sink.document(document, bytes))?;
+        sink.finish(root, bytes)
+    }
+
     /// Adds what `document` leads to, and not itself.
     fn below(
         &mut self,
@@ -202,11 +221,6 @@ impl Found {
 /// How many blobs are moved at once, where several can be.
 pub(super) const AT_ONCE: usize = 4;
 
-/// Moves `all`, several at once where the sink takes several.
-fn blobs(all: &[Descriptor], source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<(), TransferError> {
-    each(all, sink.at_once(), &|one| blob(one, source, sink, how))
-}
-
 /// Does `work` for each of `all`, so many at once. After the first error nothing new is begun.
 pub(super) fn each<T: Sync, E: Send>(
     all: &[T],
@@ -240,11 +254,17 @@ pub(super) fn each<T: Sync, E: Send>(
     first.try_iter().next().map_or(Ok(()), Err)
 }
 
-fn blob(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<(), TransferError> {
+fn blob(
+    blob: &Descriptor,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    how: &Copying<'_>,
+    again: bool,
+) -> Result<(), TransferError> {
     if how.cancel.is_thrown() {
         return Err(TransferError::Cancelled);
     }
-    let motion = arrive(blob, source, sink, how)?;
+    let motion = if again { sent(blob, source, sink, how)? } else { arrive(blob, source, sink, how)? };
     let seen = source.seen(blob);
     seen.iter().for_each(|at| sink.note(blob, at));
     if let Some(at) = sink.repository() {
@@ -269,6 +289,11 @@ pub(super) fn arrive(
             return Ok(Motion::Mounted(blob.digest));
         }
     }
+    sent(blob, source, sink, how)
+}
+
+/// Moves one blob, whatever the sink has.
+fn sent(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<Motion, TransferError> {
     let incoming = Incoming::new(source, blob, source.proves() || sink.proves(), how);
     sink.blob(blob, &incoming).map_err(|error| incoming.failure().unwrap_or(error))?;
     Ok(Motion::Done(blob.digest))

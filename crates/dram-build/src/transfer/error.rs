@@ -79,6 +79,8 @@ pub enum TransferError {
         error: RemoteError,
         /// Whether it was there and said no.
         refused: bool,
+        /// Whether it said no to a manifest, as it lacks a blob of it.
+        lacks_blob: bool,
     },
     /// The store refused.
     #[error(transparent)]

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use dram_image::{Descriptor, Digest};
+use dram_image::{Descriptor, Digest, Document, Manifest, Platform};
 use dram_store::{LayerId, Packed, StepKey, Store, StoreError};
 
-use crate::transfer::copy::{AT_ONCE, arrive, each};
+use crate::transfer::copy::{AT_ONCE, arrive, chosen, each, read};
 use crate::transfer::{Copying, Motion, Repository, Source, StoreSink, TransferError, Which};
-use crate::{Cancel, Layer, Snapshot};
+use crate::{Cancel, Image, Layer, Snapshot};
 
 /// Where blobs of an image are that are not here. All are equal: what an image is does not depend on it.
 #[derive(Clone)]
@@ -38,6 +38,27 @@ impl Far {
     /// Blobs of `source`, fetched until `cancel` is thrown. `tell` is told of it, by several threads.
     pub fn new(source: Box<dyn Source>, cancel: Cancel, tell: Box<dyn Fn(Motion) + Send + Sync>) -> Far {
         Far(Arc::new(Inner { source, cancel, tell }))
+    }
+
+    /// The image that `root` points to, or of an index the one for `platform`: its documents are brought into `store`,
+    /// and its layers when somebody looks into them.
+    ///
+    /// # Errors
+    /// When a document cannot be had, or there is no image for the platform.
+    pub fn image(self, store: &Store, root: &Descriptor, platform: &Platform) -> Result<Image, TransferError> {
+        let source = &*self.0.source;
+        let manifest = chosen(root, source, &Which::One(platform.clone()))?;
+        let manifest = Descriptor::new(&manifest.media_type, manifest.digest, manifest.size);
+        let bytes = read(source, &manifest)?;
+        store.blobs().put(&bytes)?;
+        let document = Document::<Manifest>::read(bytes).map_err(|error| TransferError::Document {
+            place: source.shown(),
+            file: manifest.digest.to_string(),
+            source: error,
+        })?;
+        self.blob(store, &document.value().config)?;
+        let image = Image::open(store, &manifest)?;
+        Ok(Image { far: Some(self), ..image })
     }
 
     /// Where they are.

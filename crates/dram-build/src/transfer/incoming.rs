@@ -118,7 +118,9 @@ impl Checked<'_> {
             match self.from.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    return Err(self.incoming.damaged(error.to_string()));
+                    let text = error.to_string();
+                    let why = text.split_once(" is damaged: ").map_or(text.as_str(), |(_, why)| why);
+                    return Err(self.incoming.damaged(why.to_owned()));
                 }
                 done => return done,
             }

@@ -29,7 +29,7 @@ pub use far::Far;
 pub use incoming::Incoming;
 pub use layout::{LayoutSink, LayoutSource, Listed, Name};
 pub use load::{Loaded, Opened, load, open};
-pub use pick::{Which, pick};
+pub use pick::{Which, has_platform, pick};
 pub use save::{save_archive, save_layout};
 pub use store::{StoreSink, StoreSource};
 

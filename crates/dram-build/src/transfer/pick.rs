@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use dram_image::{Descriptor, Document, Index, MediaType, Platform};
 
+use crate::Image;
 use crate::transfer::copy::read;
 use crate::transfer::{Source, TransferError};
 
@@ -39,6 +40,13 @@ pub fn pick(source: &dyn Source, entry: &Descriptor, platform: &Platform) -> Res
         }
     }
     Ok(None)
+}
+
+/// Whether the image says that it is for `platform`, variants aside; one that says nothing is for all.
+pub fn has_platform(image: &Image, platform: &Platform) -> bool {
+    let config = image.config.value();
+    let same = |said: &str, wanted: &str| said.is_empty() || said == wanted;
+    same(&config.os, &platform.os) && same(&config.architecture, &platform.architecture)
 }
 
 /// The platforms that the index `entry` has images for, for messages.

@@ -184,7 +184,9 @@ impl Registry {
     pub fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, RegistryError> {
         let repository = &self.own().place.repository;
         let what = format!("look for the manifest {} in {}/{repository}", descriptor.digest, self.own().host());
-        Ok(exists(self.own(), &what, &format!("/v2/{repository}/manifests/{}", descriptor.digest))?.is_some())
+        // Who is not asked for this kind says that it is not there.
+        let path = format!("/v2/{repository}/manifests/{}", descriptor.digest);
+        Ok(exists(self.own(), &what, &path, &descriptor.media_type)?.is_some())
     }
 
     /// Has the registry take the blob over from another of its repositories. Returns whether it did.
@@ -275,14 +277,14 @@ fn push_scope(repository: &str) -> String {
 fn has_blob(endpoint: &Endpoint, blob: &Descriptor) -> Result<bool, RegistryError> {
     let repository = &endpoint.place.repository;
     let what = format!("look for the blob {} in {}/{repository}", blob.digest, endpoint.host());
-    let size = exists(endpoint, &what, &format!("/v2/{repository}/blobs/{}", blob.digest))?;
+    let size = exists(endpoint, &what, &format!("/v2/{repository}/blobs/{}", blob.digest), "*/*")?;
     // Of another length it is another blob, or a part of one.
     Ok(size.is_some_and(|size| size.is_none_or(|size| size == blob.size)))
 }
 
-/// Whether something is there, and how long it is, if the registry says so.
-fn exists(endpoint: &Endpoint, what: &str, path: &str) -> Result<Option<Option<u64>>, RegistryError> {
-    let accept = [("accept", "*/*".to_owned())];
+/// Whether something of this kind is there, and how long it is, if the registry says so.
+fn exists(endpoint: &Endpoint, what: &str, path: &str, kind: &str) -> Result<Option<Option<u64>>, RegistryError> {
+    let accept = [("accept", kind.to_owned())];
     // Who asks this wants to bring it.
     let scope = push_scope(&endpoint.place.repository);
     let ask = Ask { what, method: Method::HEAD, path, headers: &accept, payload: Payload::None, scope: &scope };

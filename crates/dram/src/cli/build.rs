@@ -25,13 +25,23 @@ pub(crate) struct Build {
     /// What a name after FROM or --from stands for: a directory, a URL, docker-image://NAME, oci-layout://DIR[:TAG]
     #[arg(long, value_name = "NAME=VALUE", help_heading = "What is built")]
     pub(crate) build_context: Vec<String>,
+    /// Ask the registries for the images that FROM and --from name: `always` (for a newer one), when the image is
+    /// `missing` in the store, or `never` [default: missing]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value_t, default_missing_value = "always",
+        hide_default_value = true, hide_possible_values = true, value_name = "POLICY", help_heading = "What is built")]
+    pub(crate) pull: super::Pull,
 
     /// Name the image; may be given several times
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "What comes out")]
     pub(crate) tag: Vec<String>,
-    /// Where the result goes: type=image|docker|oci|tar|local,dest=…; or a directory, or `-` [default: the store]
+    /// Where the result goes: type=image|docker|oci|registry|tar|local,dest=…; or a directory, or `-` [default: the store]
     #[arg(short, long, value_name = "OUTPUT", help_heading = "What comes out")]
     pub(crate) output: Vec<String>,
+    /// Push the image to where its names say: --output type=registry
+    #[arg(long, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
+        default_value = "false", default_missing_value = "true", hide_default_value = true, value_name = "BOOL",
+        hide_possible_values = true, help_heading = "What comes out")]
+    pub(crate) push: bool,
     /// A label of the image
     #[arg(long, value_name = "K=V", help_heading = "What comes out")]
     pub(crate) label: Vec<String>,
@@ -120,12 +130,6 @@ pub(crate) struct Legacy {
     #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true")]
     pub(crate) load: bool,
-    #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true")]
-    pub(crate) push: bool,
-    #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
-        default_value = "false", default_missing_value = "true")]
-    pub(crate) pull: bool,
     #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true")]
     pub(crate) squash: bool,

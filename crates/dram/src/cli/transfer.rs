@@ -2,10 +2,24 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+
+/// When a registry is asked for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Pull {
+    /// Always; what is here and still the same is taken
+    #[value(alias = "true")]
+    Always,
+    /// When the store has none of that name
+    #[default]
+    #[value(alias = "false")]
+    Missing,
+    /// Never
+    Never,
+}
 
 #[derive(Debug, Args)]
-pub(crate) struct Pull {
+pub(crate) struct PullImages {
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,

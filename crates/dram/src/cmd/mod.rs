@@ -5,6 +5,7 @@ mod cache;
 mod doctor;
 mod images;
 mod lacks;
+mod login;
 mod moving;
 mod names;
 mod privilege;
@@ -52,6 +53,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),
         Command::Load(args) => moving::load(&ambient, &args),
+        Command::Pull(args) => transfer::pull(&ambient, &args),
+        Command::Push(args) => transfer::push(&ambient, &args),
+        Command::Login(args) => login::login(&args),
+        Command::Logout(args) => login::logout(&args),
         Command::Copy(args) => transfer::copy(&ambient, &args),
         Command::Doctor | Command::Release(_) => unreachable!("answered above"),
     };

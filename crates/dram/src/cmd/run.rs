@@ -12,11 +12,11 @@ use dram_sandbox::{Bind, Handle, Jail, Mount, Running, Source, Stdio3};
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios};
 
-use super::privilege;
+use super::{privilege, transfer};
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
-use crate::{find, report, signals};
+use crate::{report, signals};
 
 /// Runs the command and passes its exit code on.
 pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
@@ -25,7 +25,7 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     }
     let host = ambient.host();
     let store = Store::open_to_write(ambient.store()?)?;
-    let image = find::image(&store, &args.image)?;
+    let image = transfer::wanted(&store, &args.image, args.pull)?;
     let network = match args.network {
         cli::Network::Host => dram_sandbox::Network::Host,
         cli::Network::None => dram_sandbox::Network::None,

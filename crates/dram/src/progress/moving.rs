@@ -31,6 +31,17 @@ enum Style {
     Quiet,
 }
 
+/// The lines that tell of motions, for whoever shows them.
+#[derive(Default)]
+pub(crate) struct Lines(Mutex<State>);
+
+impl Lines {
+    /// The line that tells of `motion`; empty when there is nothing to tell.
+    pub(crate) fn line(&self, motion: Motion) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).line(motion)
+    }
+}
+
 struct State {
     began: Instant,
     /// Number, and bytes, of each blob.
@@ -59,17 +70,7 @@ impl Moving {
             cli::Progress::Tty => Style::Tty,
             cli::Progress::Rawjson | cli::Progress::Quiet => Style::Quiet,
         };
-        let state = State {
-            began: Instant::now(),
-            blobs: BTreeMap::new(),
-            running: BTreeMap::new(),
-            drawn: 0,
-            redrawn: None,
-            moved: 0,
-            here: 0,
-            mounted: 0,
-        };
-        Moving { style, state: Mutex::new(state) }
+        Moving { style, state: Mutex::default() }
     }
 
     /// Shows `motion`.
@@ -100,6 +101,21 @@ impl Moving {
     /// Whether what is said to people is said.
     pub(crate) fn speaks(&self) -> bool {
         self.style != Style::Quiet
+    }
+}
+
+impl Default for State {
+    fn default() -> State {
+        State {
+            began: Instant::now(),
+            blobs: BTreeMap::new(),
+            running: BTreeMap::new(),
+            drawn: 0,
+            redrawn: None,
+            moved: 0,
+            here: 0,
+            mounted: 0,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::{Context, Done, Store, temp};
+use crate::support::{Context, Done, Store, registries_conf, temp};
 
 /// Builds in the context's directory.
 fn build(context: &Context) -> Done {
@@ -220,17 +220,22 @@ error: the image has no user `nosuch` in its /etc/passwd
 
 #[test]
 fn a_base_that_is_not_there() {
+    let conf = registries_conf().display();
     ends(
         &build(&Context::new("FROM party-base\nRUN true\n")),
         1,
-        "
+        &format!(
+            "
 error: the store has no image `party-base`
  --> ./Dockerfile:1:6
   |
 1 | FROM party-base
   |      ^^^^^^^^^^
   |
-  = help: did you mean `parity-base:latest`?",
+  = note: it cannot be fetched: cannot read docker.io/library/party-base:latest: `docker.io` is blocked in {conf}
+  = help: did you mean `parity-base:latest`?
+  = help: `blocked = true` in {conf} is what forbids it"
+        ),
     );
 }
 

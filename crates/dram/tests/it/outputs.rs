@@ -348,13 +348,13 @@ fn a_layer_holds_what_the_command_left() {
 fn what_makes_no_sense_here_is_refused_in_words() {
     let store = Store::with_base();
     for (words, says) in [
-        (&["--push"][..], "skopeo copy oci-archive:image.tar"),
+        (&["--push"][..], "--tag HOST/NAME:TAG"),
         (&["--squash"], "COPY --from=STAGE / /"),
         (&["--memory", "1g"], "systemd-run --scope -p MemoryMax"),
         (&["--builder", "cloud"], "there are no builders"),
         (&["--sbom=true"], "without attestations"),
-        (&["-o", "type=registry"], "pushing is not supported yet"),
-        (&["-o", "type=image,push=true"], "skopeo copy"),
+        (&["-o", "type=registry"], "no name to be pushed to"),
+        (&["-o", "type=oci,dest=a,push=true"], "`push` has no meaning"),
         (&["-o", "type=ocy,dest=a"], "did you mean `type=oci`?"),
         (&["-o", "type=oci,dets=a"], "did you mean `dest`?"),
         (&["-o", "type=local"], "it has no `dest=DIR`"),
@@ -376,16 +376,8 @@ fn what_makes_no_sense_here_is_refused_in_words() {
         refused(&store, words).says(says);
     }
     let context = Context::new("FROM parity-base\nRUN true\n");
-    let harmless = [
-        "--pull",
-        "--load",
-        "--rm",
-        "--force-rm",
-        "--cache-from",
-        "type=gha",
-        "--provenance=false",
-        "--network=default",
-    ];
-    built(&store, &context, &harmless).says("`--pull` has no effect").says("has no effect");
+    let harmless =
+        ["--load", "--rm", "--force-rm", "--cache-from", "type=gha", "--provenance=false", "--network=default"];
+    built(&store, &context, &harmless).says("has no effect");
     valid_image(&store, "demo:latest");
 }

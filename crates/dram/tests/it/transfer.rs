@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::registry::debian::{Debian, USER, WORD};
 use crate::support::{BASE, Context, Done, Store, list, names, temp, tool, valid_image};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -302,4 +303,198 @@ fn eight_copies_at_once_into_one_layout_keep_every_name() {
     assert_eq!(listed, ["n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"]);
     assert_eq!(names(&place.path("one")), ["blobs", "index.json", "oci-layout"]);
     assert_eq!(names(&place.path("one/blobs/sha256")).len(), 5, "and no half written file");
+}
+
+/// Requests of this method whose path has this.
+fn asked(registry: &Debian, method: &str, part: &str) -> usize {
+    registry.requests().iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
+}
+
+#[test]
+fn an_image_is_pushed_and_pulled_and_others_read_it() {
+    let (store, registry, place) = (with_demo(), Debian::plain(), Place::new());
+    let (wanted, name) = (store.digest("demo"), registry.name("team/demo:1"));
+    let pushed = store.dram(["push", "demo", &name]).ok();
+    assert_eq!(pushed.stdout.trim(), format!("{}@{wanted}", registry.name("team/demo")));
+    let theirs = tool("skopeo").args(["inspect", "--tls-verify=false", &format!("docker://{name}")]).ok().stdout;
+    assert_eq!(serde_json::from_str::<Value>(&theirs).unwrap()["Digest"], wanted);
+    // What is there is not sent again: not even looked for.
+    let before = registry.requests().len();
+    store.dram(["push", "demo", &name]).ok();
+    let again = registry.requests().split_off(before);
+    assert!(!again.iter().any(|line| line.starts_with("PATCH") || line.contains("/blobs/")), "{again:?}");
+    let other = Store::empty();
+    let pulled = other.dram(["pull", &name]).ok();
+    assert_eq!(pulled.stdout.trim(), format!("{}@{wanted}", registry.name("team/demo")));
+    assert_eq!(other.digest(&name), wanted);
+    assert_eq!(other.dram(["run", &name]).ok().stdout, "one\n");
+    valid_image(&other, &name);
+    other.dram(["pull", &name]).ok().says("4 of 4 blobs were there");
+    let by_digest = format!("{}@{wanted}", registry.name("team/demo"));
+    let third = Store::empty();
+    third.dram(["pull", "-q", &by_digest]).ok();
+    assert_eq!(third.dram(["run", &by_digest]).ok().stdout, "one\n");
+    third.dram(["inspect", &name]).fails(1);
+    assert!(third.dram(["images"]).ok().stdout.contains(&wanted[..19]));
+    // From and to every other kind of place, without a store in between.
+    let from = format!("docker://{name}");
+    for to in [place.at("oci", "layout:demo"), place.at("oci-archive", "demo.tar:demo")] {
+        assert_eq!(copy(&store, &from, &to).stdout.trim(), wanted);
+        assert_eq!(copy(&store, &to, &format!("docker://{}", registry.name("team/again:1"))).stdout.trim(), wanted);
+    }
+    copy(&store, &from, &place.at("docker-archive", "docker.tar:demo:1"));
+    assert_eq!(copy(&store, &place.at("docker-archive", "docker.tar"), "store:back").stdout.trim(), wanted);
+}
+
+#[test]
+fn a_registry_takes_from_its_own_repositories_what_it_has() {
+    let (store, registry) = (with_demo(), Debian::plain());
+    store.dram(["push", "demo", &registry.name("one/demo:1")]).ok();
+    let before = asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/");
+    store.dram(["push", "demo", &registry.name("two/demo:1")]).ok().says("4 of 4 blobs were taken from other");
+    assert_eq!(asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/"), before, "nothing is sent");
+    // From one repository to another of the same registry, by a machine that has nothing of it.
+    let (from, to) = (registry.name("two/demo:1"), registry.name("three/demo:2"));
+    let other = Store::empty();
+    copy(&other, &format!("docker://{from}"), &format!("docker://{to}")).says("taken from other");
+    assert!(!other.path().exists(), "such a copy needs no store");
+    assert_eq!(asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/"), before);
+    // From one registry to another all is sent, by way of nothing.
+    let second = Debian::plain();
+    copy(&other, &format!("docker://{from}"), &format!("docker://{}", second.name("x:1")));
+    assert!(!other.path().exists());
+    let back = Store::empty();
+    back.dram(["pull", "-q", &second.name("x:1")]).ok();
+    assert_eq!(back.digest(&second.name("x:1")), store.digest("demo"));
+}
+
+#[test]
+fn an_index_and_what_refers_to_it_go_through_registries() {
+    let (store, place, registry) = (Store::empty(), Place::new(), Debian::plain());
+    let mut layout = Layout::new(&place.path("many"));
+    let images: Vec<Value> = ["linux/amd64", "linux/arm64"].map(|platform| layout.image(platform)).into();
+    let index = layout.index(&images);
+    layout.list(index.clone(), Some("many"));
+    let name = registry.name("many:1");
+    let (from, there) = (place.at("oci", "many:many"), format!("docker://{name}"));
+    let done = store.dram(["copy", "--all", &from, &there]).ok();
+    assert_eq!(done.stdout.trim(), digest(&index));
+    let raw = tool("skopeo").args(["inspect", "--raw", "--tls-verify=false", &there]).ok().stdout;
+    assert!(raw.contains(digest(&images[1])), "{raw}");
+    store.dram(["pull", "--platform", "linux/arm64", &name]).ok();
+    assert_eq!(store.digest(&name), digest(&images[1]));
+    assert_eq!(store.digest(&format!("many@{}", digest(&index))), digest(&images[1]));
+    store.dram(["pull", "--platform", "linux/s390x", &name]).fails(1).says("it has linux/amd64, linux/arm64");
+    let back = store.dram(["copy", "--all", &there, &place.at("oci", "back:many")]).ok();
+    assert_eq!(back.stdout.trim(), digest(&index));
+    // Referrers, by the tag that stands in for them where a registry has no list of its own.
+    let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
+    let signature = layout.document(
+        MANIFEST,
+        &json!({"schemaVersion": 2, "mediaType": MANIFEST,
+        "artifactType": "text/plain", "config": empty, "layers": [layout.blob("text/plain", b"signed")],
+        "subject": {"mediaType": INDEX, "digest": index["digest"], "size": index["size"]}}),
+    );
+    layout.list(signature.clone(), None);
+    store.dram(["copy", "--all", "--referrers", &from, &there]).ok();
+    store.dram(["copy", "--all", "--referrers", &there, &place.at("oci", "signed:x")]).ok();
+    assert!(place.path("signed/blobs/sha256").join(&digest(&signature)[7..]).is_file());
+}
+
+#[test]
+fn who_may_not_is_told_and_logs_in() {
+    let (store, registry) = (with_demo(), Debian::basic());
+    let name = registry.name("demo:1");
+    store.dram(["push", "demo", &name]).fails(4).says(&format!("dram login {}", registry.host()));
+    store.dram(["pull", &name]).fails(4);
+    let login = |word: &str| {
+        store.dram(["login", "-u", USER, "--password-stdin", &registry.host()]).stdin(format!("{word}\n")).end()
+    };
+    let wrong = login("wrong");
+    assert_eq!(wrong.code, 4, "{wrong}");
+    assert!(!store.path().parent().unwrap().join("config.json").exists(), "what is wrong is not kept");
+    let right = login(WORD);
+    assert_eq!(right.code, 0, "{right}");
+    assert!(!format!("{right}").contains(WORD), "{right}");
+    store.dram(["push", "demo", &name]).ok().does_not_say(WORD);
+    store.dram(["pull", &name]).ok();
+    store.dram(["logout", &registry.host()]).ok();
+    store.dram(["pull", &name]).fails(4);
+    store.dram(["login", "--password-stdin", &registry.host()]).stdin("x").fails(2).says("--username");
+    store.dram(["login", "-u", "x", &registry.host()]).fails(2).says("--password-stdin");
+}
+
+#[test]
+fn a_base_image_comes_from_its_registry_when_it_is_needed() {
+    let (maker, registry) = (with_demo(), Debian::plain());
+    let name = registry.name("base:1");
+    maker.dram(["push", "demo", &name]).ok();
+    let text = format!(
+        "FROM {name} AS unused\nRUN false\nFROM {name}\nRUN cat /one > /three\nCOPY --from={name} /two /four\n"
+    );
+    let (store, context) = (Store::empty(), Context::new(&text));
+    store.build(&context).ok();
+    assert_eq!(store.sh("cat /three /four").stdout, "one\ntwo\n");
+    valid_image(&store, "demo:latest");
+    assert_eq!(store.digest(&name), maker.digest("demo"), "the base has its name now");
+    let before = registry.requests().len();
+    assert_eq!(store.build(&context).ok().steps(), (0, 2));
+    assert_eq!(registry.requests().len(), before, "and nobody is asked again");
+    // Unless one wants to know, of another image under the name.
+    store.build(&context).args(["--pull"]).ok();
+    assert!(registry.requests().len() > before);
+    assert_eq!(asked(&registry, "GET", "/blobs/"), 4, "what is the same is not fetched again");
+    let other = Context::new("FROM parity-base\nRUN echo new > /one && echo two > /two\n");
+    maker.build(&other).ok();
+    maker.dram(["push", "demo", &name]).ok();
+    assert_eq!(store.build(&context).ok().steps(), (0, 2));
+    store.build(&context).arg("--pull").ok();
+    assert_eq!(store.sh("cat /three").stdout, "new\n");
+    let never = Store::empty();
+    never.build(&context).arg("--pull=never").fails(1).says("the store has no image");
+    assert_eq!(never.dram(["run", "--pull", "never", &name]).fails(1).stdout, "");
+    assert_eq!(never.dram(["run", &name, "cat", "/one"]).ok().stdout, "new\n");
+}
+
+#[test]
+fn what_no_step_looks_into_is_not_fetched() {
+    let (maker, registry) = (with_demo(), Debian::plain());
+    let name = registry.name("base:1");
+    maker.dram(["push", "demo", &name]).ok();
+    let store = Store::empty();
+    let context =
+        Context::new(&format!("FROM {name} AS one\nENV A=1\nFROM scratch\nCOPY Dockerfile /\nFROM one\nLABEL a=b\n"));
+    let pushed = registry.name("team/result:1");
+    store.dram(["build", "--push", "-t", &pushed]).arg(context.path()).ok();
+    assert_eq!(asked(&registry, "GET", "/blobs/"), 1, "the configuration, and no layer");
+    assert_eq!(asked(&registry, "POST", "from=base"), 3, "the layers are the registry's own");
+    let other = Store::empty();
+    other.dram(["pull", "-q", &pushed]).ok();
+    assert_eq!(other.dram(["run", &pushed]).ok().stdout, "one\n");
+    valid_image(&other, &pushed);
+    // An image that is to be in the store is whole there.
+    store.dram(["build", "-q", "-t", "here"]).arg(context.path()).ok();
+    assert_eq!(store.dram(["run", "here"]).ok().stdout, "one\n");
+    valid_image(&store, "here:latest");
+    store.dram(["build", "--push"]).arg(context.path()).fails(2).says("--tag HOST/NAME:TAG");
+    let kind = format!("type=registry,name={}", registry.name("team/other:2"));
+    store.dram(["build", "-o", &kind, "-o", "type=image,name=also"]).arg(context.path()).ok();
+    assert_eq!(store.digest("also"), store.digest("here"));
+    store.dram(["pull", "-q", &registry.name("team/other:2")]).ok();
+}
+
+#[test]
+fn an_image_that_cannot_be_had_says_from_whom() {
+    let store = Store::empty();
+    let context = Context::new("FROM nosuch:1\n");
+    let done = store.build(&context).fails(1);
+    done.says("the store has no image `nosuch:1`").says("cannot read docker.io/library/nosuch:1").says("dram load");
+    store.dram(["run", "nosuch"]).fails(1).says("docker.io");
+    let registry = Debian::plain();
+    let name = registry.name("nosuch:1");
+    let done = store.build(&Context::new(&format!("FROM {name}\n"))).fails(1);
+    done.says(&name).says("404");
+    store.dram(["pull", &name]).fails(4).says("404");
+    drop(registry);
+    store.dram(["pull", &name]).env("DRAM_NETWORK_TIMEOUT", "0.1").fails(1).says(&name);
 }

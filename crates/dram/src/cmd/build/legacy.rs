@@ -4,13 +4,11 @@
 use crate::cli::Legacy;
 use crate::failure::Failure;
 
-/// Fails for what cannot be had. Returns remarks about what has no effect.
-pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
+/// Fails for what cannot be had.
+pub(super) fn check(legacy: &Legacy) -> Result<(), Failure> {
     // Every field is looked at, so that a new one does not compile until it is.
     let Legacy {
         load: _,
-        push,
-        pull,
         squash,
         // Nothing is left over, and nothing is sent: as asked, whatever was asked.
         rm: _,
@@ -32,12 +30,6 @@ pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
         cpuset_cpus,
         cpuset_mems,
     } = legacy;
-    if *push {
-        return Err(refused("--push", "pushing is not supported yet").help(
-            "write the image out with `--output type=oci,dest=image.tar`, then \
-             `skopeo copy oci-archive:image.tar docker://HOST/NAME:TAG`",
-        ));
-    }
     if *squash {
         return Err(refused("--squash", "layers are not put together")
             .help("end the Dockerfile with `FROM scratch` and `COPY --from=STAGE / /`"));
@@ -58,8 +50,7 @@ pub(super) fn check(legacy: &Legacy) -> Result<Vec<String>, Failure> {
         }
     }
     other_machinery(builder.as_deref(), isolation.as_deref(), cgroup_parent.as_deref(), security_opt)?;
-    attestations(sbom.as_deref(), provenance.as_deref(), attest)?;
-    Ok(no_effect(*pull))
+    attestations(sbom.as_deref(), provenance.as_deref(), attest)
 }
 
 fn refused(option: &str, why: &str) -> Failure {
@@ -108,18 +99,6 @@ fn attestations(sbom: Option<&str>, provenance: Option<&str>, attest: &[String])
     }
 }
 
-/// What changes how long a build takes, and not what comes out, is no reason to stop.
-fn no_effect(pull: bool) -> Vec<String> {
-    let mut remarks = Vec::new();
-    if pull {
-        remarks.push(
-            "`--pull` has no effect: images are those of the store; `dram load` and `dram import` bring newer ones"
-                .to_owned(),
-        );
-    }
-    remarks
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -127,7 +106,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn checked(words: &[&str]) -> Result<Vec<String>, Failure> {
+    fn checked(words: &[&str]) -> Result<(), Failure> {
         let line = ["dram", "build"].iter().chain(words).chain(&["."]);
         let Command::Build(args) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
         check(&args.legacy)
@@ -137,19 +116,18 @@ mod tests {
     fn what_asks_for_nothing_is_passed_over() {
         for words in [
             &["--rm", "--force-rm", "--compress", "--load"][..],
-            &["--rm=false", "--push=false", "--pull=false", "--squash=false"],
+            &["--rm=false", "--push=false", "--squash=false"],
             &["--provenance=false", "--sbom=false", "--attest", "type=provenance,disabled=true"],
             &["--builder", "default", "--isolation=default", "--cgroup-parent", "", "-m", "0"],
         ] {
-            assert_eq!(checked(words).unwrap(), Vec::<String>::new(), "{words:?}");
+            assert!(checked(words).is_ok(), "{words:?}");
         }
     }
 
     #[test]
     fn what_cannot_be_had_is_refused_with_what_to_do() {
         for words in [
-            &["--push"][..],
-            &["--squash"],
+            &["--squash"][..],
             &["-m", "1g"],
             &["--memory-swap=1g"],
             &["-c", "512"],
@@ -166,10 +144,5 @@ mod tests {
             assert_eq!((failure.code(), failure.helps.len()), (2, 1), "{words:?}");
             assert!(failure.causes[0].contains("is not supported"), "{words:?}");
         }
-    }
-
-    #[test]
-    fn what_has_no_effect_is_said() {
-        assert_eq!(checked(&["--pull"]).unwrap().len(), 1);
     }
 }

@@ -19,15 +19,15 @@ mod source;
 mod words;
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use dram_build::{Cancel, Event, Image, Options, Shared, Snapshot};
+use dram_build::{Cancel, Event, Image, Options, Shared};
 use dram_dockerfile::{Diagnostic, Plan};
-use dram_image::{ImageConfig, Platform, Reference};
+use dram_image::{Platform, Reference};
 use dram_store::Store;
 
 use self::elsewhere::Bring;
-use self::output::{Asked, Made, Output};
+use self::output::{Asked, Made, Outlet, Output};
 use self::outside::Named;
 use self::place::place;
 use self::planned::plan;
@@ -39,6 +39,7 @@ use crate::cli;
 use crate::failure::{Failure, Remarks};
 use crate::format::{plain, size};
 use crate::progress::{Counts, Progress};
+use crate::pulling::Images;
 use crate::remotes::Network;
 use crate::{find, report, signals};
 
@@ -46,7 +47,7 @@ pub(super) use call::{Call, call};
 
 /// Builds what was asked for, and writes it where it was asked for.
 pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {
-    let remarks = check(args)?;
+    check(args)?;
     let mut build_args = build_args(args)?;
     let store = Store::open_to_write(ambient.store()?)?;
     let cancel = Cancel::default();
@@ -66,11 +67,13 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let contexts = Named::new(args)?;
     result::forget(args);
     let place = place(args, &source, &build_args)?;
-    let (plan, outside) = plan((&store, &bring), args, &source, build_args, &contexts)?;
+    let images = Images::new(&store, args.pull, cancel.clone());
+    let (plan, outside) = plan((&store, &images, &bring), args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
-    let progress = Progress::new(args.shown(), &plan);
+    let progress = Arc::new(Progress::new(args.shown(), &plan));
+    images.show_on(progress.clone());
     if progress.speaks() {
-        remarks.iter().chain(&caches.remarks).for_each(|remark| report::note(&format!("note: {remark}")));
+        caches.remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
     }
     let shared = taken(&caches, args, &store, &progress)?;
     let network = match args.network {
@@ -102,7 +105,16 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     let mut config = plan.stages[plan.target].config.clone();
     config.config.labels.extend(labels);
     let inline = caches.inline().then_some(&shared);
-    let made = written(&store, &snapshot, &config, &outputs, inline, &progress)?;
+    let outlet = Outlet {
+        store: &store,
+        snapshot: &snapshot,
+        config: &config,
+        images: &images,
+        progress: &progress,
+        cancel: &options.cancel,
+    };
+    let made = written(&outlet, &outputs, inline)?;
+    images.keep()?;
     result::tell(args, made.last(), &platform::asked(args)?.to_string())?;
     if progress.speaks() {
         privilege::note_one_id(ambient, &plan);
@@ -124,8 +136,8 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     Ok(())
 }
 
-/// Looks at what needs no file. Returns remarks.
-fn check(args: &cli::Build) -> Result<Vec<String>, Failure> {
+/// Looks at what needs no file.
+fn check(args: &cli::Build) -> Result<(), Failure> {
     if args.quiet && !matches!(args.progress, cli::Progress::Auto | cli::Progress::Quiet) {
         return Err(Failure::usage("`--quiet` and `--progress` say different things").help("leave one of them out"));
     }
@@ -186,22 +198,14 @@ fn noted(remarks: &[String], progress: &Progress) {
 }
 
 /// Writes all outputs. With `inline`, images hold a cache. Returns the images among them.
-fn written(
-    store: &Store,
-    snapshot: &Snapshot,
-    config: &ImageConfig,
-    outputs: &[Output],
-    inline: Option<&Shared<'_>>,
-    progress: &Progress,
-) -> Result<Vec<Made>, Failure> {
+fn written(outlet: &Outlet<'_>, outputs: &[Output], inline: Option<&Shared<'_>>) -> Result<Vec<Made>, Failure> {
     let mut made = Vec::new();
     let written = outputs.iter().try_for_each(|output| {
-        let cached = inline.and_then(|shared| output.with_cache(shared, snapshot));
-        let output = cached.as_ref().unwrap_or(output);
-        made.extend(output::write(store, snapshot, config, output, &|event| progress.tell(event))?);
+        let cached = inline.and_then(|shared| output.with_cache(shared, outlet.snapshot));
+        made.extend(outlet.write(cached.as_ref().unwrap_or(output))?);
         Ok(())
     });
-    progress.end();
+    outlet.progress.end();
     written.map(|()| made)
 }
 

@@ -10,8 +10,9 @@ use dram_dockerfile::{Diagnostic, Need, Settings};
 use dram_store::Store;
 
 use super::elsewhere::Bring;
-use super::source;
+use super::{platform, source};
 use crate::failure::Failure;
+use crate::pulling::Images;
 use crate::{ambient, cli, find};
 
 /// What `--build-context` gives names to.
@@ -58,7 +59,7 @@ pub(super) type Found = (BTreeMap<String, Outside>, Vec<Diagnostic>);
 
 /// Finds every image and named context; what is not found is remarked upon at its place.
 pub(super) fn outside(
-    (store, bring): (&Store, &Bring<'_>),
+    (store, images, bring): (&Store, &Images<'_>, &Bring<'_>),
     needs: &[Need],
     settings: &Settings,
     contexts: &Named,
@@ -69,9 +70,16 @@ pub(super) fn outside(
         let value = settings.context_for(&need.name).and_then(|name| contexts.get(name));
         let found = match value {
             Some(value) => Some(contexts.find(store, bring, value)?),
-            None => find::descriptor(store, &need.name)?
-                .map(|descriptor| Image::open(store, &descriptor).map(|image| Outside::Image(Box::new(image))))
-                .transpose()?,
+            None => {
+                let platform = platform::of(need.platform.as_deref(), settings);
+                match images.find(&need.name, &platform) {
+                    Ok(image) => image.map(|image| Outside::Image(Box::new(image))),
+                    Err(failure) => {
+                        remarks.push(at(need, &failure));
+                        continue;
+                    }
+                }
+            }
         };
         match found {
             Some(found) => drop(outside.insert(need.key.clone(), found)),
@@ -140,8 +148,14 @@ fn layout_context(store: &Store, text: &str) -> Result<Outside, Failure> {
 }
 
 fn not_found(store: &Store, need: &Need) -> Result<Diagnostic, Failure> {
-    let unknown = find::unknown(store, &need.name)?;
-    let mut remark = Diagnostic::error(need.span.clone(), unknown.causes.join(": "));
-    remark.helps = unknown.helps;
-    Ok(remark)
+    Ok(at(need, &find::unknown(store, &need.name)?))
+}
+
+/// The failure to find what is needed, at its place.
+fn at(need: &Need, failure: &Failure) -> Diagnostic {
+    let mut causes = failure.causes.iter().cloned();
+    let mut remark = Diagnostic::error(need.span.clone(), causes.next().unwrap_or_default());
+    remark.notes.extend(causes);
+    remark.helps.clone_from(&failure.helps);
+    remark
 }

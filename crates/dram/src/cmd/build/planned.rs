@@ -13,11 +13,12 @@ use super::outside::{Named, outside};
 use super::platform;
 use super::source::Source;
 use crate::failure::{Failure, Remarks};
+use crate::pulling::Images;
 use crate::{cli, progress};
 
 /// Reads the Dockerfile, finds what it needs from outside, and plans. Warnings are shown; errors all at once.
 pub(super) fn plan(
-    from: (&Store, &Bring<'_>),
+    from: (&Store, &Images<'_>, &Bring<'_>),
     args: &cli::Build,
     source: &Source,
     build_args: BTreeMap<String, String>,
@@ -80,7 +81,7 @@ struct Graph {
 /// Reads the stages and finds what they need. An image may have triggers that need more, so this is done until all is
 /// known.
 fn graph(
-    from: (&Store, &Bring<'_>),
+    from: (&Store, &Images<'_>, &Bring<'_>),
     source: &Source,
     parsed: &Parsed,
     settings: &Settings,

@@ -1,6 +1,6 @@
 //! `--platform`: what a build is for.
 
-use dram_dockerfile::Platform;
+use dram_dockerfile::{Platform, Settings};
 
 use crate::failure::Failure;
 use crate::{ambient, cli};
@@ -9,6 +9,23 @@ use crate::{ambient, cli};
 pub(super) fn own() -> Platform {
     let text = format!("linux/{}", ambient::architecture());
     Platform::parse(&text).expect("an architecture is a plain word")
+}
+
+/// The platform `text` of a stage, or the one that is built for.
+pub(super) fn of(text: Option<&str>, settings: &Settings) -> dram_image::Platform {
+    let given = text.and_then(Platform::parse);
+    let variant = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    match given {
+        Some(given) => {
+            let variant = variant(&given.variant);
+            dram_image::Platform { architecture: given.architecture, os: given.os, variant }
+        }
+        None => dram_image::Platform {
+            architecture: settings.architecture.clone(),
+            os: settings.os.clone(),
+            variant: settings.variant.clone(),
+        },
+    }
 }
 
 /// The platform that `args` ask for.

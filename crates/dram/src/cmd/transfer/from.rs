@@ -16,7 +16,10 @@ pub(super) type With<'a> = &'a mut dyn FnMut(&dyn Source, &Descriptor) -> Result
 /// Calls `with` with what `address` leads to.
 pub(super) fn from(world: &World<'_>, address: &Address, with: With<'_>) -> Result<Descriptor, Failure> {
     match address {
-        Address::Registry(_) => Err(Failure::work("no registries yet")),
+        Address::Registry(name) => {
+            let (source, root) = world.registries().source(name)?;
+            with(&source, &root)
+        }
         Address::Store(name) => {
             let store = world.store()?;
             let image = find::image(store, name)?;

@@ -1,6 +1,7 @@
 //! `dram copy`, `dram pull`, `dram push`: images from one place to another.
 
 mod from;
+mod named;
 mod to;
 
 use std::cell::OnceCell;
@@ -12,6 +13,7 @@ use dram_image::{Descriptor, Platform};
 use dram_store::Store;
 
 use self::from::from;
+pub(super) use self::named::{pull, push, wanted};
 use self::to::to;
 use super::say;
 use super::whole::write_whole;
@@ -19,6 +21,7 @@ use crate::address::Address;
 use crate::ambient::{self, Ambient};
 use crate::failure::Failure;
 use crate::progress::Moving;
+use crate::registry::Registries;
 use crate::{cli, report, signals};
 
 /// What transfers work with, each opened when it is wanted.
@@ -28,13 +31,20 @@ struct World<'a> {
     // Dropped before the store in which it lies.
     scratch: OnceCell<Store>,
     store: OnceCell<Store>,
+    registries: Registries,
 }
 
 impl<'a> World<'a> {
     fn new(ambient: &'a Ambient) -> Result<World<'a>, Failure> {
         let cancel = Cancel::default();
         signals::cancel_on_signal(cancel.clone())?;
-        Ok(World { ambient, cancel, scratch: OnceCell::new(), store: OnceCell::new() })
+        let registries = Registries::new(cancel.clone());
+        Ok(World { ambient, cancel, scratch: OnceCell::new(), store: OnceCell::new(), registries })
+    }
+
+    /// The registries of the world.
+    fn registries(&self) -> &Registries {
+        &self.registries
     }
 
     /// The store.

@@ -24,7 +24,7 @@ pub(super) fn to(
 ) -> Result<Descriptor, Failure> {
     let is_index = MediaType::is_index(&root.media_type);
     match address {
-        Address::Registry(_) => Err(Failure::work("no registries yet")),
+        Address::Registry(name) => with(&world.registries().sink(name)?),
         Address::Store(name) => {
             let name = find::reference(name)?;
             if is_index && *which == Which::All {

@@ -3,13 +3,14 @@
 mod parse;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dram_build::{Sealing, Shared, Snapshot};
 use dram_image::Reference;
 
 pub(super) use self::parse::{Asked, compress, outputs};
-pub(super) use self::write::{Made, write};
+pub(super) use self::write::{Made, Outlet};
 
 /// One place that the result goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum Output {
         names: Vec<Reference>,
         /// Where it goes.
         to: Goal,
+        /// How its names are pushed to their registries, if they are.
+        push: Option<Push>,
     },
     /// The files, into a directory.
     Local {
@@ -39,6 +42,15 @@ pub(super) enum Output {
     },
     /// Nothing: the steps are carried out and remembered.
     Nothing,
+}
+
+/// How an image is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Push {
+    /// Without its tags.
+    pub(super) by_digest: bool,
+    /// Over plain HTTP, or TLS that nobody vouches for, where it must be.
+    pub(super) insecure: bool,
 }
 
 /// Where an image goes.
@@ -94,6 +106,10 @@ impl Output {
             Dest::File(path) => path.display().to_string(),
         };
         match self {
+            Output::Image { push: Some(_), names, .. } => {
+                let hosts: BTreeSet<&str> = names.iter().map(Reference::host).collect();
+                Some(hosts.into_iter().collect::<Vec<_>>().join(" and "))
+            }
             Output::Image { to: Goal::Store | Goal::Nameless, .. } | Output::Nothing => None,
             Output::Image { to: Goal::Layout(path), .. } | Output::Local { dest: path, .. } => {
                 Some(path.display().to_string())

@@ -7,7 +7,7 @@ use dram_build::{Archive, Compress, Dialect, Sealing};
 use dram_dockerfile::nearest::nearest;
 use dram_image::Reference;
 
-use super::{Dest, Goal, Output};
+use super::{Dest, Goal, Output, Push};
 use crate::cli;
 use crate::cmd::build::annotations::{self, Annotations, Side};
 use crate::cmd::build::keys::{Keys, Taker};
@@ -34,12 +34,38 @@ pub(in crate::cmd::build) fn outputs(args: &cli::Build, asked: &Asked) -> Result
     let mut outputs = args.output.iter().map(|text| output(text, asked)).collect::<Result<Vec<_>, _>>()?;
     let in_store = |output: &Output| matches!(output, Output::Image { to: Goal::Store, .. });
     if outputs.is_empty() || args.legacy.load && !outputs.iter().any(in_store) {
-        outputs.push(output("type=image", asked)?);
+        outputs.push(output(if args.push && outputs.is_empty() { "type=registry" } else { "type=image" }, asked)?);
+    }
+    if args.push {
+        pushed(&mut outputs, asked)?;
     }
     if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
         return Err(Failure::usage("two outputs go to standard output").help("give one of them a `dest=FILE`"));
     }
     Ok(outputs)
+}
+
+/// `--push`: what is an image is pushed; where none is, one is made.
+fn pushed(outputs: &mut Vec<Output>, asked: &Asked) -> Result<(), Failure> {
+    let mut is_pushed = false;
+    for output in outputs.iter_mut() {
+        if let Output::Image { to: Goal::Store | Goal::Nameless, push, names, .. } = output {
+            named(names).map_err(|()| Failure::usage("`--push`: the image has no name").help(NAME_IT))?;
+            push.get_or_insert_default();
+            is_pushed = true;
+        }
+    }
+    if !is_pushed {
+        outputs.push(output("type=registry", asked)?);
+    }
+    Ok(())
+}
+
+/// What to do about an image that is to be pushed and has no name.
+const NAME_IT: &str = "say where it goes: `--tag HOST/NAME:TAG`";
+
+fn named(names: &[Reference]) -> Result<(), ()> {
+    if names.is_empty() { Err(()) } else { Ok(()) }
 }
 
 fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
@@ -73,8 +99,7 @@ fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
             Output::Tar { dest: file(&mut keys)?, time: time.unwrap_or(0) }
         }
         "cacheonly" => Output::Nothing,
-        "image" | "oci" | "docker" => image(&mut keys, &kind, time, asked)?,
-        "registry" => return Err(push(&keys)),
+        "image" | "oci" | "docker" | "registry" => image(&mut keys, &kind, time, asked)?,
         other => {
             let failure = keys.wrong(&format!("there is no type `{other}`"));
             return Err(match nearest(other, TYPES) {
@@ -121,12 +146,13 @@ fn image(keys: &mut Keys, kind: &str, time: Option<i64>, asked: &Asked) -> Resul
     no_effect(keys)?;
     let stays = keys.flag("store")?.unwrap_or(true);
     let names = names(keys, asked)?;
+    let push = push(keys, kind, &names)?;
     let how = Box::new(sealing(keys, time.unwrap_or(0), asked)?);
     let tar = keys.flag("tar")?;
     let to = match (kind, tar) {
         ("image", None) if stays => Goal::Store,
-        ("image", None) => Goal::Nameless,
-        ("image", Some(_)) => return Err(keys.wrong("`tar` has no meaning for `type=image`")),
+        ("image" | "registry", None) => Goal::Nameless,
+        ("image" | "registry", Some(_)) => return Err(keys.wrong(&format!("`tar` has no meaning for `type={kind}`"))),
         (_, Some(false)) => match keys.take("dest").map(PathBuf::from) {
             Some(dest) => Goal::Layout(dest),
             None => return Err(keys.wrong("it has no `dest=DIR`")),
@@ -136,16 +162,27 @@ fn image(keys: &mut Keys, kind: &str, time: Option<i64>, asked: &Asked) -> Resul
         ("docker", None | Some(true)) => Goal::Archive(file(keys)?, Archive::Docker),
         (_, None | Some(true)) => Goal::Archive(file(keys)?, Archive::Oci),
     };
-    Ok(Output::Image { how, names, to })
+    Ok(Output::Image { how, names, to, push })
 }
 
-/// Keys that mean something to a registry or an engine only.
-fn no_effect(keys: &mut Keys) -> Result<(), Failure> {
-    for key in ["push", "push-by-digest", "registry.insecure"] {
-        if keys.flag(key)? == Some(true) {
-            return Err(push(keys));
+/// Whether, and how, it is pushed.
+fn push(keys: &mut Keys, kind: &str, names: &[Reference]) -> Result<Option<Push>, Failure> {
+    let (push, by_digest) = (keys.flag("push")?, keys.flag("push-by-digest")?.unwrap_or(false));
+    let insecure = keys.flag("registry.insecure")?.unwrap_or(false);
+    match (kind, push) {
+        ("registry", _) | ("image", Some(true)) => {
+            named(names).map_err(|()| keys.wrong("the image has no name to be pushed to").help(NAME_IT))?;
+            Ok(Some(Push { by_digest, insecure }))
         }
+        (_, Some(true)) => Err(keys
+            .wrong(&format!("`push` has no meaning for `type={kind}`"))
+            .help("`--output type=registry` beside it pushes as well")),
+        (_, Some(false) | None) => Ok(None),
     }
+}
+
+/// Keys that mean something to an engine only.
+fn no_effect(keys: &mut Keys) -> Result<(), Failure> {
     for key in ["unpack", "name-canonical", "danging-name-empty-only", "attestation-inline", "oci-artifact"] {
         keys.flag(key)?;
     }
@@ -164,13 +201,6 @@ fn no_effect(keys: &mut Keys) -> Result<(), Failure> {
         return Err(failure.help("leave it out, and choose the time with SOURCE_DATE_EPOCH"));
     }
     Ok(())
-}
-
-fn push(keys: &Keys) -> Failure {
-    keys.wrong("pushing is not supported yet").help(
-        "write it out with `--output type=oci,dest=image.tar`, then \
-         `skopeo copy oci-archive:image.tar docker://HOST/NAME:TAG`",
-    )
 }
 
 fn names(keys: &mut Keys, asked: &Asked) -> Result<Vec<Reference>, Failure> {

@@ -2,14 +2,18 @@
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 
-use dram_build::{Event, Image, Sealed, Snapshot};
+use dram_build::transfer::{self, Copying, StoreSource, Which};
+use dram_build::{Cancel, Event, Image, Sealed, Snapshot};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
-use super::{Dest, Goal, Output};
+use super::{Dest, Goal, Output, Push};
 use crate::cmd::whole::write_whole;
 use crate::failure::Failure;
+use crate::progress::{Lines, Progress};
+use crate::pulling::Images;
 
 /// An image that an output made.
 #[derive(Debug, Clone)]
@@ -20,29 +24,61 @@ pub(in crate::cmd::build) struct Made {
     pub(in crate::cmd::build) names: Vec<Reference>,
 }
 
-/// Writes `output`. Returns the image that it made, if it is one.
-pub(in crate::cmd::build) fn write(
-    store: &Store,
-    snapshot: &Snapshot,
-    config: &ImageConfig,
-    output: &Output,
-    tell: &(dyn Fn(Event) + Sync),
-) -> Result<Option<Made>, Failure> {
-    match output {
-        Output::Nothing => Ok(None),
-        Output::Local { dest, time } => {
-            dram_build::export_dir(store, snapshot, dest, *time)?;
-            Ok(None)
+/// What was built, on its way out.
+pub(in crate::cmd::build) struct Outlet<'a> {
+    pub(in crate::cmd::build) store: &'a Store,
+    pub(in crate::cmd::build) snapshot: &'a Snapshot,
+    pub(in crate::cmd::build) config: &'a ImageConfig,
+    /// Where base images come from, and names go.
+    pub(in crate::cmd::build) images: &'a Images<'a>,
+    pub(in crate::cmd::build) progress: &'a Arc<Progress>,
+    pub(in crate::cmd::build) cancel: &'a Cancel,
+}
+
+impl Outlet<'_> {
+    /// Writes `output`. Returns the image that it made, if it is one.
+    pub(in crate::cmd::build) fn write(&self, output: &Output) -> Result<Option<Made>, Failure> {
+        match output {
+            Output::Nothing => Ok(None),
+            Output::Local { dest, time } => {
+                dram_build::export_dir(self.store, self.snapshot, dest, *time)?;
+                Ok(None)
+            }
+            Output::Tar { dest, time } => {
+                let (store, snapshot) = (self.store, self.snapshot);
+                to(dest, &mut |out, shown| Ok(dram_build::export_tar(store, snapshot, *time, out, shown)?))?;
+                Ok(None)
+            }
+            Output::Image { how, names, to: goal, push } => {
+                let tell = |event: Event| self.progress.tell(event);
+                let sealed = dram_build::seal(self.store, self.snapshot, self.config.clone(), how, &tell)?;
+                // What only goes to a registry that has the base image's blobs needs none of them here.
+                if push.is_none() || *goal != Goal::Nameless {
+                    self.snapshot.bring_blobs(self.store)?;
+                }
+                place(self.store, &sealed, names, goal)?;
+                for name in push.iter().flat_map(|_| names) {
+                    self.push(&sealed, name, push.unwrap_or_default())?;
+                }
+                Ok(Some(Made { sealed, names: names.clone() }))
+            }
         }
-        Output::Tar { dest, time } => {
-            to(dest, &mut |out, shown| Ok(dram_build::export_tar(store, snapshot, *time, out, shown)?))?;
-            Ok(None)
-        }
-        Output::Image { how, names, to: goal } => {
-            let sealed = dram_build::seal(store, snapshot, config.clone(), how, tell)?;
-            place(store, &sealed, names, goal)?;
-            Ok(Some(Made { sealed, names: names.clone() }))
-        }
+    }
+
+    fn push(&self, sealed: &Sealed, name: &Reference, how: Push) -> Result<(), Failure> {
+        let far = self.snapshot.far().map(|(blob, far)| (blob.digest, far.clone())).collect();
+        let source = StoreSource::with(self.store, far);
+        let registries = self.images.registries();
+        let sink = if how.insecure { registries.insecure_sink(name)? } else { registries.sink(name)? };
+        let sink = if how.by_digest { sink.by_digest() } else { sink };
+        let lines = Lines::default();
+        let tell = |motion| match lines.line(motion) {
+            line if line.is_empty() => {}
+            line => self.progress.line(&line),
+        };
+        let how = Copying { which: Which::All, referrers: false, cancel: self.cancel.clone(), tell: &tell };
+        transfer::copy(&sealed.manifest, &source, &sink, &how)?;
+        Ok(())
     }
 }
 

@@ -1,0 +1,364 @@
+//! Docker engines, as far as images go to them: `POST /images/load` of the Docker Engine API, which podman's service
+//! speaks too.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dram_image::Digest;
+use serde::Deserialize;
+
+/// The most of an answer that is read, in bytes.
+const LARGEST: u64 = 32 << 20;
+/// The longest line of a header.
+const LONGEST_LINE: u64 = 16 << 10;
+/// Of more images than this nobody looks at the layers.
+const MOST_IMAGES: usize = 200;
+
+/// Why an engine did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// `DOCKER_HOST` names no engine that can be reached here.
+    #[error("`{0}` is no address of an engine that can be reached")]
+    Address(String),
+    /// Nobody answers.
+    #[error("cannot reach the engine at {place}")]
+    Unreachable {
+        /// Where.
+        place: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke, or what came is no answer.
+    #[error("cannot speak with the engine at {place}")]
+    Broken {
+        /// Where.
+        place: String,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// The engine says no.
+    #[error("the engine at {place} refuses: {why}")]
+    Refused {
+        /// Where.
+        place: String,
+        /// Its own words.
+        why: String,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            EngineError::Address(_) => Some("as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`"),
+            EngineError::Unreachable { .. } => Some("start the engine, or let DOCKER_HOST say where it listens"),
+            EngineError::Broken { .. } | EngineError::Refused { .. } => None,
+        }
+    }
+
+    /// Whether the engine was there and said no.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, EngineError::Refused { .. })
+    }
+}
+
+/// An engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    place: Place,
+    /// How long it may say nothing while it is asked something; loading takes as long as it takes.
+    stall: Duration,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Unix(path) => path.display().fmt(out),
+            Place::Tcp(host) => host.fmt(out),
+        }
+    }
+}
+
+trait Stream: Read + Write + Send {}
+impl<S: Read + Write + Send> Stream for S {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    #[serde(rename = "RootFS")]
+    root_fs: RootFs,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(default)]
+    layers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    #[serde(default)]
+    driver_status: Option<Vec<Vec<String>>>,
+    /// Only Docker's engine has one.
+    #[serde(default)]
+    docker_root_dir: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    cause: Option<String>,
+}
+
+impl Engine {
+    /// The engine at `address`, as `DOCKER_HOST` has it; the usual place without one.
+    ///
+    /// # Errors
+    /// When it is no address of a kind that can be reached.
+    pub fn at(address: Option<&str>, stall: Duration) -> Result<Engine, EngineError> {
+        let place = match address.filter(|address| !address.is_empty()) {
+            None => Place::Unix(PathBuf::from("/var/run/docker.sock")),
+            Some(text) => match text.split_once("://") {
+                Some(("unix", path)) => Place::Unix(PathBuf::from(path)),
+                Some(("tcp" | "http", host)) if !host.contains('@') => {
+                    Place::Tcp(host.trim_end_matches('/').to_owned())
+                }
+                Some(_) | None => return Err(EngineError::Address(text.to_owned())),
+            },
+        };
+        Ok(Engine { place, stall })
+    }
+
+    fn broken(&self) -> impl Fn(io::Error) -> EngineError + '_ {
+        |source| EngineError::Broken { place: self.place.to_string(), source }
+    }
+
+    fn connect(&self, stall: Option<Duration>) -> Result<Box<dyn Stream>, EngineError> {
+        let connected: io::Result<Box<dyn Stream>> = match &self.place {
+            Place::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+                stream.set_read_timeout(stall)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            }),
+            Place::Tcp(host) => TcpStream::connect(host).and_then(|stream| {
+                stream.set_read_timeout(stall)?;
+                Ok(Box::new(stream) as Box<dyn Stream>)
+            }),
+        };
+        connected.map_err(|source| EngineError::Unreachable { place: self.place.to_string(), source })
+    }
+
+    fn get(&self, path: &str) -> Result<Vec<u8>, EngineError> {
+        let mut stream = self.connect(Some(self.stall))?;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).map_err(self.broken())?;
+        let (status, body) = answer(stream).map_err(self.broken())?;
+        if status == 200 { Ok(body) } else { Err(self.refusal(status, &body)) }
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+        let bytes = self.get(path)?;
+        serde_json::from_slice(&bytes).map_err(|error| self.broken()(io::Error::other(error)))
+    }
+
+    fn refusal(&self, status: u16, body: &[u8]) -> EngineError {
+        let said = serde_json::from_slice::<Said>(body).ok();
+        let said = said.and_then(|said| said.message.or(said.error).or(said.cause));
+        let why = said.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned());
+        EngineError::Refused { place: self.place.to_string(), why: format!("{status} {why}").trim().to_owned() }
+    }
+
+    /// How many of an image's layers, given by the digests of their tars, lowest first, the engine has and need not be
+    /// given again. None, for an engine that wants them all the same: podman, and Docker where it keeps images with
+    /// containerd.
+    pub fn has(&self, diff_ids: &[Digest]) -> usize {
+        let Ok(info) = self.json::<Info>("/info") else { return 0 };
+        let mut status = info.driver_status.into_iter().flatten();
+        if info.docker_root_dir.is_none() || status.any(|pair| pair.first().is_some_and(|key| key == "driver-type")) {
+            return 0;
+        }
+        let Ok(all) = self.json::<Vec<Listed>>("/images/json") else { return 0 };
+        let mut most = 0;
+        for image in all.iter().take(MOST_IMAGES).filter(|image| is_id(&image.id)) {
+            let Ok(inspected) = self.json::<Inspected>(&format!("/images/{}/json", image.id)) else { continue };
+            let same = inspected.root_fs.layers.iter().zip(diff_ids);
+            most = most.max(same.take_while(|(has, wanted)| **has == wanted.to_string()).count());
+        }
+        most
+    }
+
+    /// Gives the engine an archive of images, which `write` writes.
+    ///
+    /// # Errors
+    /// When it cannot be reached or does not take it; what `write` fails with counts more.
+    pub fn load<E: From<EngineError>>(
+        &self,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut stream = self.connect(None)?;
+        let head = "POST /images/load?quiet=1 HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
+                    Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(head.as_bytes()).map_err(self.broken())?;
+        let mut out = BufWriter::with_capacity(256 << 10, Chunks(stream));
+        write(&mut out)?;
+        out.flush().map_err(self.broken())?;
+        let mut stream = out.into_inner().map_err(|error| self.broken()(error.into_error()))?.0;
+        stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.broken())?;
+        let (status, body) = answer(stream).map_err(self.broken())?;
+        if status != 200 {
+            return Err(self.refusal(status, &body).into());
+        }
+        // It may begin well and end badly: every line is a message.
+        let lines = body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
+        match lines.filter_map(|said| said.error).next() {
+            Some(why) => Err(EngineError::Refused { place: self.place.to_string(), why }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
+}
+
+/// Writes each piece that comes as a chunk of HTTP.
+struct Chunks(Box<dyn Stream>);
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        self.0.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
+        self.0.write_all(bytes)?;
+        self.0.write_all(b"\r\n")?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Status and body of an answer, bounded.
+fn answer(stream: impl Read) -> io::Result<(u16, Vec<u8>)> {
+    let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let mut reader = BufReader::new(stream);
+    loop {
+        let first = line(&mut reader)?;
+        let status = first.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
+        let status = status.filter(|_| first.starts_with("HTTP/1.")).ok_or_else(|| wrong("it does not speak HTTP"))?;
+        let (mut length, mut chunked) = (None, false);
+        for _ in 0..200 {
+            let text = line(&mut reader)?;
+            let Some((name, value)) = text.split_once(':') else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.trim().parse::<u64>().ok(),
+                "transfer-encoding" => chunked = value.trim().eq_ignore_ascii_case("chunked"),
+                _ => {}
+            }
+        }
+        if (100..200).contains(&status) {
+            continue;
+        }
+        let mut body = Vec::new();
+        match (chunked, length) {
+            (true, _) => chunks(&mut reader, &mut body)?,
+            (false, Some(length)) => drop(reader.take(length.min(LARGEST)).read_to_end(&mut body)?),
+            (false, None) => drop(reader.take(LARGEST).read_to_end(&mut body)?),
+        }
+        return Ok((status, body));
+    }
+}
+
+fn line(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes)?;
+    if !bytes.ends_with(b"\n") {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends in the middle of a line"));
+    }
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let size = line(reader)?;
+        let size = u64::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16);
+        let size = size.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a chunk has no length"))?;
+        if size == 0 {
+            return Ok(());
+        }
+        if size + body.len() as u64 > LARGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer does not end"));
+        }
+        if reader.take(size).read_to_end(body)? as u64 != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        line(reader)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_in_every_form() {
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef", Some((200, "abc"))),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\n\r\nwhy", Some((500, "why"))),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n",
+                Some((200, "abc")),
+            ),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\nab", None),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", None),
+            ("HTTP/1.1 200", None),
+            ("SSH-2.0\r\n\r\n", None),
+            ("", None),
+        ] {
+            let found = answer(text.as_bytes()).ok();
+            let found = found.as_ref().map(|(status, body)| (*status, std::str::from_utf8(body).unwrap()));
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_engines() {
+        let stall = Duration::from_secs(1);
+        for (address, place) in [
+            (None, Some("/var/run/docker.sock")),
+            (Some(""), Some("/var/run/docker.sock")),
+            (Some("unix:///run/user/1/podman.sock"), Some("/run/user/1/podman.sock")),
+            (Some("tcp://127.0.0.1:2375"), Some("127.0.0.1:2375")),
+            (Some("ssh://host"), None),
+            (Some("host"), None),
+        ] {
+            let engine = Engine::at(address, stall).ok().map(|engine| engine.place.to_string());
+            assert_eq!(engine.as_deref(), place, "{address:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Images that a command needs and the store may not have: asked for in their registry when the policy says so, and
+//! fetched as far as somebody looks into them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use dram_build::transfer::{Far, Motion, TransferError, has_platform};
+use dram_build::{Cancel, Image};
+use dram_image::{Descriptor, MediaType, Platform, Reference};
+use dram_store::Store;
+
+use crate::ambient;
+use crate::cli::Pull;
+use crate::failure::Failure;
+use crate::find;
+use crate::progress::{Lines, Progress};
+use crate::registry::{Registries, Remote};
+
+/// What shows how it goes. Called by several threads.
+type Show = Box<dyn Fn(Motion) + Send + Sync>;
+
+/// Where a command's images come from.
+pub(crate) struct Images<'a> {
+    store: &'a Store,
+    policy: Pull,
+    registries: Registries,
+    cancel: Cancel,
+    /// What shows how it goes, when that is there.
+    screen: Arc<OnceLock<Show>>,
+    asked: RefCell<BTreeMap<(String, String), Option<Image>>>,
+    /// Images that came from a registry: their names, and the index that they were picked from.
+    pulled: RefCell<Vec<(Reference, Image, Option<dram_image::Digest>)>>,
+}
+
+impl<'a> Images<'a> {
+    /// Those of `store`, and of registries as `policy` says.
+    pub(crate) fn new(store: &'a Store, policy: Pull, cancel: Cancel) -> Images<'a> {
+        Images {
+            store,
+            policy,
+            registries: Registries::new(cancel.clone()),
+            cancel,
+            screen: Arc::default(),
+            asked: RefCell::default(),
+            pulled: RefCell::default(),
+        }
+    }
+
+    /// Shows from now on what is fetched with `show`.
+    pub(crate) fn show(&self, show: Show) {
+        let _ = self.screen.set(show);
+    }
+
+    /// Shows it as lines of `progress`.
+    pub(crate) fn show_on(&self, progress: Arc<Progress>) {
+        let lines = Lines::default();
+        self.show(Box::new(move |motion| match lines.line(motion) {
+            line if line.is_empty() => {}
+            line => progress.line(&line),
+        }));
+    }
+
+    /// The registries that they come from.
+    pub(crate) fn registries(&self) -> &Registries {
+        &self.registries
+    }
+
+    /// The image called `name` for `platform`; `None` when there is none.
+    pub(crate) fn find(&self, name: &str, platform: &Platform) -> Result<Option<Image>, Failure> {
+        let key = (name.to_owned(), format!("{platform:?}"));
+        if let Some(known) = self.asked.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.found(name, platform)?;
+        self.asked.borrow_mut().insert(key, found.clone());
+        Ok(found)
+    }
+
+    fn found(&self, name: &str, platform: &Platform) -> Result<Option<Image>, Failure> {
+        let here = match find::descriptor(self.store, name)? {
+            Some(descriptor) => Some(Image::open(self.store, &descriptor)?),
+            None => None,
+        };
+        let reference = name.parse::<Reference>().ok().filter(|_| !find::is_id(name));
+        let (Some(reference), true) = (reference, self.policy != Pull::Never) else { return Ok(here) };
+        let fits = here.as_ref().is_some_and(|image| has_platform(image, platform));
+        if fits && (self.policy == Pull::Missing || reference.digest().is_some()) {
+            return Ok(here);
+        }
+        match (self.registries.source(&reference), here) {
+            (Ok((_, root)), Some(image)) if fits && self.is_same(&reference, &root)? => Ok(Some(image)),
+            (Ok((remote, root)), _) => self.begun(&reference, remote, &root, platform).map(Some),
+            (Err(TransferError::Cancelled), _) => Err(TransferError::Cancelled.into()),
+            // One for another platform was good enough so far, and is remarked upon.
+            (Err(_), Some(image)) if self.policy == Pull::Missing => Ok(Some(image)),
+            (Err(error), _) => Err(unreachable(self.store, name, error)?),
+        }
+    }
+
+    /// Whether the image of this name in the store is what the registry has under it.
+    fn is_same(&self, reference: &Reference, root: &Descriptor) -> Result<bool, Failure> {
+        let name = reference.to_string();
+        let mut all = self.store.refs().all()?.into_iter();
+        Ok(all.any(|tagged| {
+            tagged.name == name && (tagged.manifest.digest == root.digest || tagged.index() == Some(root.digest))
+        }))
+    }
+
+    /// Brings the documents of an image in, and leaves its layers where they are.
+    fn begun(
+        &self,
+        reference: &Reference,
+        remote: Remote,
+        root: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Image, Failure> {
+        let screen = self.screen.clone();
+        let tell = move |motion| {
+            if let Some(show) = screen.get() {
+                show(motion);
+            }
+        };
+        let far = Far::new(Box::new(remote), self.cancel.clone(), Box::new(tell));
+        let image = far.clone().image(self.store, root, platform)?;
+        for (_, blob) in image.layers() {
+            for at in far.seen(blob) {
+                // A note that is lost costs an upload.
+                let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
+            }
+        }
+        let index = MediaType::is_index(&root.media_type).then_some(root.digest);
+        self.pulled.borrow_mut().push((reference.clone(), image.clone(), index));
+        Ok(image)
+    }
+
+    /// Gives those that are whole now their names in the store, so that nobody is asked again.
+    pub(crate) fn keep(&self) -> Result<(), Failure> {
+        // A name is for this machine's platform.
+        let own = ambient::platform();
+        let stays = |image: &Image| image.is_whole(self.store) && has_platform(image, &own);
+        for (reference, image, index) in self.pulled.borrow().iter().filter(|(_, image, _)| stays(image)) {
+            self.store.refs().set_from(std::slice::from_ref(reference), &image.descriptor, *index)?;
+        }
+        Ok(())
+    }
+}
+
+/// The failure for an image that neither the store nor its registry gives.
+fn unreachable(store: &Store, name: &str, error: TransferError) -> Result<Failure, Failure> {
+    let unknown = find::unknown(store, name)?;
+    let mut failure = Failure::from(error);
+    if let Some(first) = failure.causes.first_mut() {
+        *first = format!("it cannot be fetched: {first}");
+    }
+    failure.causes.splice(0..0, unknown.causes);
+    failure.helps.splice(0..0, unknown.helps);
+    Ok(failure)
+}

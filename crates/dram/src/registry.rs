@@ -1,0 +1,249 @@
+//! Registries as places that images come from and go to.
+
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use dram_build::transfer::{Incoming, Repository, Sink, Source, TransferError};
+use dram_build::{Cancel, RemoteError};
+use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_remote::registry::{Credentials, Hosts, Manifest, Registry, RegistryError, Settings};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{ambient, report};
+
+/// How registries are reached. Copies are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Registries {
+    cancel: Cancel,
+    settings: Arc<OnceLock<Settings>>,
+}
+
+impl Registries {
+    /// As the environment and the files of this machine say, until `cancel` is thrown.
+    pub(crate) fn new(cancel: Cancel) -> Registries {
+        Registries { cancel, settings: Arc::default() }
+    }
+
+    /// What the environment and the files say.
+    pub(crate) fn settings(&self) -> Result<&Settings, TransferError> {
+        if self.settings.get().is_none() {
+            let files = ambient::containers_files();
+            let hosts = Hosts::read(&files.registries, files.certificates).map_err(far)?;
+            let cancel = self.cancel.clone();
+            let settings = Settings {
+                proxies: ambient::proxies(),
+                trust: ambient::trust(),
+                connect: ambient::patience(Duration::from_secs(10)),
+                stall: ambient::patience(Duration::from_secs(15)),
+                pause: ambient::patience(Duration::from_secs(1)),
+                stop: Arc::new(move || cancel.is_thrown()),
+                clock: ambient::clock,
+                tell: Arc::new(|text: &str| report::note(text)),
+                hosts: Arc::new(hosts),
+                credentials: Credentials {
+                    files: files.credentials,
+                    write: files.new_credentials,
+                    path: ambient::search_path(),
+                },
+            };
+            let _ = self.settings.set(settings);
+        }
+        Ok(self.settings.get().expect("set above"))
+    }
+
+    /// The repository of `name`, to take from, and the pointer to what `name` stands for there.
+    pub(crate) fn source(&self, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
+        let registry = Registry::to_pull(self.settings()?, name).map_err(far)?;
+        let root = registry.resolve(name).map_err(far)?;
+        let descriptor = root.descriptor.clone();
+        Ok((Remote { registry, name: name.clone(), root: Some(root), by_digest: false }, descriptor))
+    }
+
+    /// The repository of `name`, to bring to; what arrives gets its tag.
+    pub(crate) fn sink(&self, name: &Reference) -> Result<Remote, TransferError> {
+        self.sink_with(self.settings()?, name)
+    }
+
+    /// The same, reached without protection where there is none.
+    pub(crate) fn insecure_sink(&self, name: &Reference) -> Result<Remote, TransferError> {
+        let settings = self.settings()?.clone();
+        let hosts = Arc::new(Hosts::clone(&settings.hosts).with_all_insecure());
+        self.sink_with(&Settings { hosts, ..settings }, name)
+    }
+
+    fn sink_with(&self, settings: &Settings, name: &Reference) -> Result<Remote, TransferError> {
+        let registry = Registry::to_push(settings, name).map_err(far)?;
+        Ok(Remote { registry, name: name.clone(), root: None, by_digest: name.digest().is_some() })
+    }
+}
+
+/// A repository.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    registry: Registry,
+    name: Reference,
+    /// What its name stood for.
+    root: Option<Manifest>,
+    /// Whether what arrives gets no tag.
+    by_digest: bool,
+}
+
+impl Remote {
+    /// The same, where what arrives gets no tag.
+    pub(crate) fn by_digest(self) -> Remote {
+        Remote { by_digest: true, ..self }
+    }
+
+    fn place(&self) -> Repository {
+        Repository { host: self.name.host().to_owned(), name: self.name.repository().to_owned() }
+    }
+}
+
+impl Source for Remote {
+    fn shown(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+        match self.root.as_ref().filter(|root| root.descriptor.digest == document.digest) {
+            Some(root) => Ok(root.bytes.clone()),
+            None => Ok(self.registry.manifest(document).map_err(far)?.bytes),
+        }
+    }
+
+    fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        Ok(Box::new(self.registry.blob(blob).map_err(far)?))
+    }
+
+    fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
+        self.registry.referrers(&document.digest).map_err(far)
+    }
+
+    fn seen(&self, _: &Descriptor) -> Vec<Repository> {
+        vec![self.place()]
+    }
+}
+
+impl Sink for Remote {
+    fn shown(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn at_once(&self) -> usize {
+        4
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
+        self.registry.has_blob(blob).map_err(far)
+    }
+
+    fn has_all(&self, document: &Descriptor) -> Result<bool, TransferError> {
+        self.registry.has_manifest(document).map_err(far)
+    }
+
+    fn mount(&self, blob: &Descriptor, from: &Repository) -> Result<bool, TransferError> {
+        let here = self.place();
+        if from.host != here.host || from.name == here.name {
+            return Ok(false);
+        }
+        match self.registry.mount(blob, &from.name) {
+            // That it cannot be taken from there is no reason not to send it.
+            Err(error) if error.is_refusal() => Ok(false),
+            done => done.map_err(far),
+        }
+    }
+
+    fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError> {
+        let open = || {
+            let reader = incoming.open().map_err(|error| io::Error::other(error.to_string()))?;
+            Ok(Box::new(reader) as Box<dyn Read + '_>)
+        };
+        self.registry.upload(blob, &open).map_err(far)
+    }
+
+    fn document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.registry.put_manifest(None, document, bytes).map_err(far)
+    }
+
+    fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        let tag = Some(self.name.tag()).filter(|_| !self.by_digest);
+        self.registry.put_manifest(tag, root, bytes).map_err(far)
+    }
+
+    fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        Sink::document(self, document, bytes)?;
+        match serde_json::from_slice::<Referring>(bytes) {
+            Ok(Referring { subject: Some(subject), .. }) => self.list_referrer(document, bytes, &subject),
+            Ok(Referring { subject: None, .. }) | Err(_) => Ok(()),
+        }
+    }
+
+    fn repository(&self) -> Option<Repository> {
+        Some(self.place())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referring {
+    subject: Option<Descriptor>,
+    #[serde(default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    annotations: Option<Value>,
+}
+
+impl Remote {
+    /// Lists a manifest under the tag that stands in for what refers to `subject`, where the registry has no list of
+    /// its own (distribution specification 1.1, "Pushing Manifests with Subject").
+    fn list_referrer(&self, document: &Descriptor, bytes: &[u8], subject: &Descriptor) -> Result<(), TransferError> {
+        let listed = self.registry.referrers(&subject.digest).map_err(far)?;
+        if listed.iter().any(|known| known.digest == document.digest) {
+            return Ok(());
+        }
+        let tag = format!("sha256-{}", subject.digest.hex());
+        let name = format!("{}/{}:{tag}", self.name.host(), self.name.repository());
+        let Ok(name) = name.parse::<Reference>() else { return Ok(()) };
+        let mut list = match self.registry.resolve(&name) {
+            Ok(list) => serde_json::from_slice::<Value>(&list.bytes).unwrap_or(Value::Null),
+            Err(error) if error.is_not_found() => Value::Null,
+            Err(error) => return Err(far(error)),
+        };
+        let mut entries = list["manifests"].as_array().cloned().unwrap_or_default();
+        entries.push(entry(document, bytes));
+        list = json!({"schemaVersion": 2, "mediaType": MediaType::INDEX, "manifests": entries});
+        let bytes = list.to_string().into_bytes();
+        let descriptor = Descriptor::new(MediaType::INDEX, Digest::of(&bytes), bytes.len() as u64);
+        self.registry.put_manifest(Some(&tag), &descriptor, &bytes).map_err(far)
+    }
+}
+
+/// The pointer to a manifest that refers to another, with what a list tells of it.
+fn entry(document: &Descriptor, bytes: &[u8]) -> Value {
+    let bare = Descriptor::new(&document.media_type, document.digest, document.size);
+    let mut entry = serde_json::to_value(&bare).expect("plain data becomes JSON");
+    if let Ok(referring) = serde_json::from_slice::<Referring>(bytes) {
+        let config = || Some(serde_json::from_slice::<Value>(bytes).ok()?["config"]["mediaType"].as_str()?.to_owned());
+        if let Some(kind) = referring.artifact_type.or_else(config) {
+            entry["artifactType"] = json!(kind);
+        }
+        if let Some(annotations) = referring.annotations {
+            entry["annotations"] = annotations;
+        }
+    }
+    entry
+}
+
+/// As whoever moves images is told.
+pub(crate) fn far(error: RegistryError) -> TransferError {
+    match error {
+        RegistryError::Stopped { .. } => TransferError::Cancelled,
+        error => TransferError::Far {
+            refused: error.is_refusal(),
+            lacks_blob: error.lacks_a_blob(),
+            error: RemoteError { causes: crate::failure::chain(&error), help: error.help() },
+        },
+    }
+}
