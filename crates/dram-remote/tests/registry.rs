@@ -1,10 +1,7 @@
 //! The client beside a real registry: Debian's `docker-registry`.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_types,
-    reason = "a test fails where it stands, and starts what it needs"
-)]
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+#![allow(clippy::disallowed_types, reason = "a test starts what it needs")]
 
 use std::fs;
 use std::io::{self, Read as _};
