@@ -183,7 +183,8 @@ impl Credentials {
 }
 
 fn helper_error(what: &'static str, name: &str, why: &str) -> RegistryError {
-    RegistryError::Helper { what, program: format!("docker-credential-{name}"), why: super::text::clean(why) }
+    let why = if why.trim().is_empty() { "it says nothing".to_owned() } else { super::text::clean(why) };
+    RegistryError::Helper { what, program: format!("docker-credential-{name}"), why }
 }
 
 fn broken(path: &Path, why: &str) -> RegistryError {

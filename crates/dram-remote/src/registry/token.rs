@@ -41,31 +41,37 @@ impl Wanted<'_> {
         }
     }
 
+    /// The registry leads where nobody should go.
+    fn misled(&self, endpoint: &Endpoint, why: &str) -> RegistryError {
+        let realm = clean(&crate::redacted(self.realm));
+        let why = format!("`{}` sends to `{realm}` for a token: {why}", endpoint.host());
+        RegistryError::Wrong { what: self.what.to_owned(), why }
+    }
+
     /// Gets a token from the realm. Name and password are shown to it only where the registry itself could have read
     /// them on the way: at the same host, or protected.
     pub(super) fn fetch(&self, endpoint: &Endpoint, found: Option<&Found>) -> Result<String, RegistryError> {
         let base = endpoint.base(self.what)?;
         let ((own_scheme, own), (scheme, host)) = (origin(&base), origin(self.realm));
         if !matches!(scheme.as_str(), "http" | "https") || host.is_empty() || self.realm.contains('@') {
-            return Err(self.failed(endpoint, "that is no address of a server", None));
+            return Err(self.misled(endpoint, "that is no address of a server"));
         }
         if own_scheme == "https" && scheme == "http" {
-            return Err(self.failed(endpoint, "it is not protected, and the registry is", None));
+            return Err(self.misled(endpoint, "that is not protected, and the registry is"));
         }
         if own != host && (!kin::may_lead(&own, &host) || endpoint.is_deeper(&host)) {
-            return Err(self.failed(endpoint, "the registry leads into a network that it is not in itself", None));
+            return Err(self.misled(endpoint, "that is in a network that it is not in itself"));
         }
         let may_see = own == host || scheme == "https";
         let reply = self.asked(endpoint, found.filter(|_| may_see))?;
         if !(200..300).contains(&reply.status) {
             let (_, message) = complaint(&reply.headers, reply.body);
-            let hidden = if found.is_some() && !may_see {
-                ", and is not told name and password, being another host without protection"
-            } else {
-                ""
-            };
             let message = if message.is_empty() { message } else { format!(": {message}") };
-            return Err(self.failed(endpoint, format!("it answers {}{hidden}{message}", reply.status), found));
+            if found.is_some() && !may_see {
+                let why = "is another host without protection, so is not told name and password, and answers";
+                return Err(self.misled(endpoint, &format!("that {why} {}{message}", reply.status)));
+            }
+            return Err(self.failed(endpoint, format!("it answers {}{message}", reply.status), found));
         }
         let bytes = all(reply.body, LONGEST).map_err(|error| self.failed(endpoint, error.to_string(), found))?;
         let bytes = bytes.ok_or_else(|| self.failed(endpoint, "its answer does not end", found))?;
