@@ -55,7 +55,18 @@ impl Registries {
 
     /// The repository of `name`, to take from, and the pointer to what `name` stands for there.
     pub(crate) fn source(&self, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
-        let registry = Registry::to_pull(self.settings()?, name).map_err(far)?;
+        Registries::source_with(self.settings()?, name)
+    }
+
+    /// The same, reached without protection where there is none.
+    pub(crate) fn insecure_source(&self, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
+        let settings = self.settings()?.clone();
+        let hosts = Arc::new(Hosts::clone(&settings.hosts).with_all_insecure());
+        Registries::source_with(&Settings { hosts, ..settings }, name)
+    }
+
+    fn source_with(settings: &Settings, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
+        let registry = Registry::to_pull(settings, name).map_err(far)?;
         let root = registry.resolve(name).map_err(far)?;
         let descriptor = root.descriptor.clone();
         Ok((Remote { registry, name: name.clone(), root: Some(root), by_digest: false }, descriptor))

@@ -1,8 +1,10 @@
 //! A cache to take from: read from a layout, a registry, or an image that has one in it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read as _;
 
-use dram_image::{Descriptor, Document, DocumentError, ImageConfig, Index, Manifest, MediaType, Platform};
+use dram_image::document::LARGEST_DOCUMENT;
+use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Index, Manifest, MediaType, Platform};
 use dram_store::{LayerId, StepKey};
 
 use super::document::{ANNOTATION, CACHE, CacheDocument, Offered, StepNote};
@@ -66,7 +68,7 @@ impl<'a> Cache<'a> {
         let manifest = Document::<Manifest>::read(read(&*source, &root)?).map_err(wrong)?;
         let manifest = manifest.value();
         let (document, diff_ids) = if manifest.config.media_type == CACHE {
-            (read(&*source, &manifest.config)?, Vec::new())
+            (small(&*source, &manifest.config)?, Vec::new())
         } else {
             in_image(&*source, manifest, &place)?
         };
@@ -94,16 +96,28 @@ impl<'a> Cache<'a> {
     }
 }
 
+/// All bytes of a small blob, which are those of its descriptor.
+fn small(source: &dyn Source, blob: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    let damaged = |why: String| TransferError::Blob { place: source.shown(), digest: blob.digest, why };
+    if blob.size > LARGEST_DOCUMENT as u64 {
+        return Err(damaged(format!("{} bytes are more than any document has", blob.size)));
+    }
+    let mut bytes = Vec::new();
+    let read = source.open(blob)?.take(blob.size + 1).read_to_end(&mut bytes);
+    let place = || format!("the blob {} of {}", blob.digest, source.shown());
+    read.map_err(|source| TransferError::Read { place: place(), source })?;
+    match bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
+        true => Ok(bytes),
+        false => Err(damaged("its content is not what its name says".to_owned())),
+    }
+}
+
 /// The cache that an image has in its manifest, and what its layers unpack to.
-fn in_image(
-    source: &dyn Source,
-    manifest: &Manifest,
-    place: &str,
-) -> Result<(Vec<u8>, Vec<dram_image::Digest>), CacheError> {
+fn in_image(source: &dyn Source, manifest: &Manifest, place: &str) -> Result<(Vec<u8>, Vec<Digest>), CacheError> {
     if manifest.config.media_type == BUILDKIT {
         return Err(CacheError::BuildKit(place.to_owned()));
     }
-    let config = read(source, &manifest.config)?;
+    let config = small(source, &manifest.config)?;
     let wrong = |source| CacheError::Document { place: place.to_owned(), source };
     let Some(document) = manifest.annotations.get(ANNOTATION) else {
         let fields = serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&config);

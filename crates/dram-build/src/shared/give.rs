@@ -10,7 +10,7 @@ use super::document::{ANNOTATION, CACHE, CacheDocument, LayerNote, Offered, Step
 use super::{Left, Shared, made};
 use crate::packing::Compress;
 use crate::seal::{in_dialect, pack};
-use crate::transfer::{Copying, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
+use crate::transfer::{Copying, Motion, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
 use crate::{Cancel, Dialect, Event, Layer, Sealing, Snapshot};
 
 /// Whose layers a cache has. It has the names of all, so that a build that finds all it needs can pass over the rest.
@@ -50,7 +50,8 @@ pub struct Given {
 }
 
 impl Shared<'_> {
-    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`.
+    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`. What happens is told: of layers
+    /// that are packed, and of blobs that are sent.
     ///
     /// # Errors
     /// When a layer cannot be packed or had, or the sink refuses.
@@ -61,7 +62,7 @@ impl Shared<'_> {
         form: &Form,
         sink: &dyn Sink,
         cancel: &Cancel,
-        tell: &(dyn Fn(Event) + Sync),
+        (packed, moved): (&dyn Fn(Event), &(dyn Fn(Motion) + Sync)),
     ) -> Result<Given, TransferError> {
         let left: Vec<Left> = self.state().steps.values().cloned().collect();
         let wanted: Vec<&LayerId> = match form.mode {
@@ -77,7 +78,7 @@ impl Shared<'_> {
                 return Err(TransferError::Cancelled);
             }
             let Some(Offered { packed, stamp, compress }) =
-                self.offered(store, id, form, &|| tell(Event::Packing { ready, of }))?
+                self.offered(store, id, form, &|| packed(Event::Packing { ready, of }))?
             else {
                 continue;
             };
@@ -98,7 +99,7 @@ impl Shared<'_> {
         let root = manifest.descriptor(manifest_type);
         let documents = [(document.digest(), document.bytes().to_vec()), (root.digest, manifest.bytes().to_vec())];
         let source = Parts { shared: self, store, documents: BTreeMap::from(documents) };
-        let how = Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell: &|_| () };
+        let how = Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell: moved };
         let manifest = copy(&root, &source, sink, &how)?;
         Ok(Given { manifest, steps: known, layers, size })
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::registry::debian::Debian;
+use crate::registry::fake::{Fake, Fault, On, What};
 use crate::rootless::{plain_user, user, with_base};
 use crate::support::{Context, Done, Store, Tool, list, names, temp, tool, valid_image};
 
@@ -142,10 +144,100 @@ fn a_changed_file_rebuilds_what_stands_on_it() {
     let (other, done) = cold(&context, &place.from());
     assert_eq!(done.steps(), (2, 1), "{done}");
     done.says("RUN echo below > /below: CACHED (shared)").says("fetching ");
-    other.sh("test \"$(cat /copy)\" = 2");
+    // What came from a cache has the time that it was packed with, and never one that is later than a changed source's.
+    other.sh("test \"$(cat /copy)\" = 2 && test $(stat -c %Y /below) = 0");
     let why = other.dram(["why"]).ok().stdout;
     assert!(why.contains("from a shared cache"), "{why}");
     assert!(why.contains("2 steps carried out, 1 remembered (1 from a shared cache)"), "{why}");
+}
+
+#[test]
+fn a_cold_machine_takes_everything_from_a_registry() {
+    let (registry, store, context) = (Debian::plain(), Store::with_base(), app());
+    let name = registry.name("caches/app:main");
+    let to = format!("--cache-to=type=registry,ref={name},mode=max");
+    let done = warm(&store, &context, &[&to]);
+    done.says(&format!("cached in {name}: 7 steps, "));
+    let (other, done) = cold(&context, &format!("--cache-from=type=registry,ref={name}"));
+    assert_eq!(done.steps(), (0, 7), "{done}");
+    assert_eq!(other.digest("demo"), store.digest("demo"));
+    let manifest: Value = serde_json::from_str(&skopeo_raw(&name)).unwrap();
+    let requests = registry.requests();
+    let fetched = |layer: &&Value| {
+        let path = format!("GET /v2/caches/app/blobs/{} ", layer["digest"].as_str().unwrap());
+        requests.iter().any(|request| request.starts_with(&path))
+    };
+    let layers = list(&manifest["layers"]);
+    let small = names(&other.join("layers")).iter().filter(|name| name.starts_with("c-")).count();
+    assert_eq!(layers.iter().filter(fetched).count(), small, "of {}: {requests:#?}", layers.len());
+    assert!(small < layers.len());
+    // Written again from the cold machine, nothing is fetched or sent that is there.
+    let before = registry.requests().len();
+    build(&other, &context, &[&to, &format!("--cache-from={name}")]).ok();
+    let again = registry.requests();
+    let moved = |request: &&String| request.starts_with("PATCH ") || request.starts_with("GET /v2/caches/app/blobs/");
+    let moved: Vec<&String> = again[before..].iter().filter(moved).collect();
+    // The table of contents alone.
+    assert!(moved.len() <= 2, "{moved:#?}");
+    assert_eq!(serde_json::from_str::<Value>(&skopeo_raw(&name)).unwrap(), manifest);
+    // Other tools move it as they move images.
+    let out = temp();
+    let copied = format!("oci:{}:main", out.path().join("layout").display());
+    let from = format!("docker://{name}");
+    tool("skopeo").args(["copy", "--src-tls-verify=false", &from, &copied]).ok();
+    let from = format!("--cache-from=type=local,src={},tag=main", out.path().join("layout").display());
+    assert_eq!(cold(&context, &from).1.steps(), (0, 7));
+}
+
+fn skopeo_raw(name: &str) -> String {
+    tool("skopeo").args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]).ok().stdout
+}
+
+#[test]
+fn a_pushed_image_is_a_cache() {
+    let (registry, store, context) = (Debian::plain(), Store::with_base(), app());
+    let name = registry.name("app:1");
+    let output = format!("type=registry,name={name}");
+    warm(&store, &context, &["--cache-to", "type=inline", "-o", &output]);
+    let (other, done) = cold(&context, &format!("--cache-from={name}"));
+    assert_eq!(done.steps(), (0, 7), "{done}");
+    // Made and pushed again from there, it is the same image.
+    let pushed = skopeo_raw(&name);
+    let from = format!("--cache-from={name}");
+    build(&other, &context, &[&from, "--cache-to", "type=inline", "-o", &output]).ok();
+    assert_eq!(skopeo_raw(&name), pushed);
+}
+
+#[test]
+fn a_registry_that_is_of_no_use_costs_nothing_but_time() {
+    let (registry, context) = (Debian::plain(), Context::new("FROM parity-base\nRUN echo one > /one\n"));
+    let store = Store::with_base();
+    let (_, done) = cold(&context, &format!("--cache-from={}", registry.name("app:none")));
+    assert_eq!(done.steps(), (1, 0), "{done}");
+    done.says("nothing is taken from it");
+    // An image without a cache.
+    let name = registry.name("app:bare");
+    build(&store, &context, &["-o", "type=image", "-o", &format!("type=registry,name={name}")]).ok();
+    let (_, done) = cold(&context, &format!("--cache-from={name}"));
+    assert_eq!(done.steps(), (1, 0), "{done}");
+    done.says("is an image without a cache");
+    // One that answers wrongly for every layer.
+    let to = |fake: &Fake| format!("--cache-to=type=registry,ref={}", fake.name("caches:1"));
+    for wrong in [What::Flipped, What::Status(404, "gone"), What::Nothing] {
+        let fake = Fake::new([]);
+        build(&store, &context, &[&to(&fake)]).ok();
+        let document: Value =
+            serde_json::from_slice(&fake.manifest("caches", &fake.tag("caches", "1").unwrap()).unwrap()).unwrap();
+        let layer = document["layers"][0]["digest"].as_str().unwrap().to_owned();
+        fake.now([Fault::always(On::Blob, wrong).at(layer)]);
+        let (other, done) = cold(&context, &format!("--cache-from={}", fake.name("caches:1")));
+        assert_eq!(done.steps(), (1, 0), "{done}");
+        assert_eq!(other.digest("demo"), store.digest("demo"));
+    }
+    // One that takes nothing.
+    let fake = Fake::new([Fault::always(On::Start, What::Status(403, "denied"))]);
+    build(&store, &context, &[&to(&fake)]).fails(4).says("was not written");
+    build(&store, &context, &[&format!("{},ignore-error=true", to(&fake))]).ok().says("note: `--cache-to ");
 }
 
 #[test]
@@ -168,7 +260,7 @@ fn an_image_holds_a_cache_of_its_own() {
     // An image that came in otherwise says the same, under its name.
     let third = Store::with_base();
     third.dram(["load"]).arg(&layout).ok();
-    let words = ["--cache-from", "demo", "-t", "again"];
+    let words = ["--cache-from", "demo", "--pull=never", "-t", "again"];
     assert_eq!(third.build(&context).args(words).ok().steps(), (0, 7));
 }
 

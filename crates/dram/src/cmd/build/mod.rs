@@ -75,7 +75,14 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     if progress.speaks() {
         caches.remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
     }
-    let shared = taken(&caches, args, &store, &progress)?;
+    let ways = shared::Ways {
+        store: &store,
+        registries: images.registries(),
+        policy: args.pull,
+        cancel: &cancel,
+        progress: &progress,
+    };
+    let shared = taken(&caches, args, &ways)?;
     let network = match args.network {
         cli::Network::Host => dram_sandbox::Network::Host,
         cli::Network::None => dram_sandbox::Network::None,
@@ -125,7 +132,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         lacks::warn(&dram_build::lacks(&store, &snapshot)?);
         report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
     }
-    let cached = caches.write(&store, &shared, &snapshot, &cancel, &|event| progress.tell(event));
+    let cached = caches.write(&ways, &shared, &snapshot);
     progress.end();
     noted(&cached?, &progress);
     if let (cli::Progress::Quiet, Some(made), false) =
@@ -173,17 +180,12 @@ fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -
 }
 
 /// The shared caches that steps are taken from.
-fn taken<'a>(
-    caches: &shared::Asked,
-    args: &cli::Build,
-    store: &'a Store,
-    progress: &Progress,
-) -> Result<Shared<'a>, Failure> {
+fn taken<'a>(caches: &shared::Asked, args: &cli::Build, ways: &shared::Ways<'a, '_>) -> Result<Shared<'a>, Failure> {
     let platform = platform::asked(args)?;
     let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
     let platform = Platform { architecture: platform.architecture, os: platform.os, variant };
-    let (shared, remarks) = caches.open(store, &platform);
-    noted(&notes(remarks), progress);
+    let (shared, remarks) = caches.open(ways, &platform)?;
+    noted(&notes(remarks), ways.progress);
     Ok(shared)
 }
 

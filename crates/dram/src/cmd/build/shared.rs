@@ -6,16 +6,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dram_build::shared::{Cache, CacheError, Form, Given, Mode};
-use dram_build::transfer::{LayoutSink, Listed, Name, Opened, StoreSource};
-use dram_build::{Cancel, Dialect, Event, Shared, Snapshot};
+use dram_build::shared::{Cache, Form, Given, Mode};
+use dram_build::transfer::{LayoutSink, Listed, Name, Opened, Sink, Source, StoreSource};
+use dram_build::{Cancel, Dialect, Shared, Snapshot};
 use dram_image::{Descriptor, Platform, Reference};
 use dram_store::Store;
 
 use super::keys::{Keys, Taker};
 use super::output;
-use crate::cli;
+use crate::cli::{self, Pull};
 use crate::failure::{Failure, chain};
+use crate::progress::{Lines, Progress};
+use crate::registry::Registries;
 use crate::{find, format};
 
 const FROM: Taker = Taker {
@@ -58,14 +60,23 @@ struct To {
 
 enum Place {
     Local { path: PathBuf, which: String },
-    Registry(Reference),
+    Registry { name: Reference, insecure: bool },
+}
+
+/// Where caches come from and go to.
+pub(super) struct Ways<'a, 'b> {
+    pub(super) store: &'a Store,
+    pub(super) registries: &'b Registries,
+    pub(super) policy: Pull,
+    pub(super) cancel: &'b Cancel,
+    pub(super) progress: &'b Progress,
 }
 
 impl Place {
     fn shown(&self) -> String {
         match self {
             Place::Local { path, .. } => path.display().to_string(),
-            Place::Registry(name) => name.short(),
+            Place::Registry { name, .. } => name.short(),
         }
     }
 }
@@ -131,17 +142,16 @@ fn from(mut keys: Keys, kind: &str, text: String) -> Result<From, Failure> {
             keys.take("tag");
             Place::Local { path: PathBuf::from(path), which: which.unwrap_or_else(|| TAG.to_owned()) }
         }
-        _ => Place::Registry(reference(&mut keys)?),
+        _ => registry(&mut keys)?,
     };
     keys.end_of(&["type", "src", "digest", "tag", "ref", "registry.insecure"])?;
     Ok(From { text, place })
 }
 
-fn reference(keys: &mut Keys) -> Result<Reference, Failure> {
-    // Which registries are talked to without TLS is configured for all that dram does.
-    keys.flag("registry.insecure")?;
+fn registry(keys: &mut Keys) -> Result<Place, Failure> {
+    let insecure = keys.flag("registry.insecure")?.unwrap_or(false);
     match keys.take("ref") {
-        Some(name) => find::reference(&name),
+        Some(name) => Ok(Place::Registry { name: find::reference(&name)?, insecure }),
         None => Err(keys.wrong("it has no `ref=NAME`")),
     }
 }
@@ -181,7 +191,7 @@ fn to(mut keys: Keys, kind: &str, text: String, time: i64) -> Result<To, Failure
             }
             Place::Local { path: PathBuf::from(path), which: keys.take("tag").unwrap_or_else(|| TAG.to_owned()) }
         }
-        _ => Place::Registry(reference(&mut keys)?),
+        _ => registry(&mut keys)?,
     };
     keys.end_of(&[
         "type",
@@ -204,10 +214,15 @@ fn to(mut keys: Keys, kind: &str, text: String, time: i64) -> Result<To, Failure
 impl Asked {
     /// Reads the tables of contents of the caches to take from. Returns what is known, and remarks about those that
     /// cannot be read.
-    pub(super) fn open<'a>(&self, store: &'a Store, platform: &Platform) -> (Shared<'a>, Vec<String>) {
+    pub(super) fn open<'a>(
+        &self,
+        ways: &Ways<'a, '_>,
+        platform: &Platform,
+    ) -> Result<(Shared<'a>, Vec<String>), Failure> {
         let (mut caches, mut remarks) = (Vec::new(), Vec::new());
         for from in &self.from {
-            match open(store, &from.place, platform) {
+            match open(ways, &from.place, platform) {
+                Err(_) if ways.cancel.is_thrown() => return Err(Failure::interrupted()),
                 Ok(cache) => caches.push(cache),
                 Err(failure) => {
                     let why = failure.causes.join(": ");
@@ -215,7 +230,7 @@ impl Asked {
                 }
             }
         }
-        (Shared::new(caches), remarks)
+        Ok((Shared::new(caches), remarks))
     }
 
     /// Whether images are to hold a cache of their own layers.
@@ -226,21 +241,19 @@ impl Asked {
     /// Writes the caches. Returns what there is to say of each.
     pub(super) fn write(
         &self,
-        store: &Store,
+        ways: &Ways<'_, '_>,
         shared: &Shared<'_>,
         snapshot: &Snapshot,
-        cancel: &Cancel,
-        tell: &(dyn Fn(Event) + Sync),
     ) -> Result<Vec<String>, Failure> {
         let mut remarks = Vec::new();
         for to in &self.to {
             let Some(place) = &to.place else { continue };
-            match write(store, shared, snapshot, place, &to.form, cancel, tell) {
+            match write(ways, shared, snapshot, place, &to.form) {
                 Ok(Given { steps, layers, size, .. }) => {
                     let size = format::size(size);
                     remarks.push(format!("cached in {}: {steps} steps, {layers} layers of {size}", place.shown()));
                 }
-                Err(_) if cancel.is_thrown() => return Err(Failure::interrupted()),
+                Err(_) if ways.cancel.is_thrown() => return Err(Failure::interrupted()),
                 Err(failure) if to.ignore_error => {
                     remarks.push(format!("note: `--cache-to {}`: {}", to.text, failure.causes.join(": ")));
                 }
@@ -255,25 +268,35 @@ impl Asked {
     }
 }
 
-fn open<'a>(store: &'a Store, place: &Place, platform: &Platform) -> Result<Cache<'a>, Failure> {
-    let unread = |error: CacheError| {
-        let mut failure = Failure::work("");
-        failure.causes = chain(&error);
-        failure
+fn open<'a>(ways: &Ways<'a, '_>, place: &Place, platform: &Platform) -> Result<Cache<'a>, Failure> {
+    let store = ways.store;
+    let read = |source: Box<dyn Source + 'a>, root: &Descriptor| {
+        Cache::open(source, root, platform).map_err(|error| {
+            let mut failure = Failure::work("");
+            failure.causes = chain(&error);
+            failure
+        })
     };
     match place {
-        Place::Local { path, which } => {
-            let layout = match dram_build::transfer::open(path, store)? {
-                Opened::Layout(layout) => layout,
-                Opened::Docker(_) => return Err(Failure::work(format!("`{}` is no OCI layout", path.display()))),
+        Place::Local { path, which } => match dram_build::transfer::open(path, store)? {
+            Opened::Layout(layout) => {
+                let root = entry(&layout.list()?, which, path)?;
+                read(Box::new(layout), &root)
+            }
+            Opened::Docker(_) => Err(Failure::work(format!("`{}` is no OCI layout", path.display()))),
+        },
+        Place::Registry { name, insecure } => {
+            let far = match (ways.policy, insecure) {
+                (Pull::Never, _) => Err(Failure::work(format!("the store has no image `{}`", name.short()))),
+                (Pull::Always | Pull::Missing, true) => ways.registries.insecure_source(name).map_err(Failure::from),
+                (Pull::Always | Pull::Missing, false) => ways.registries.source(name).map_err(Failure::from),
             };
-            let root = entry(&layout.list()?, which, path)?;
-            Cache::open(Box::new(layout), &root, platform).map_err(unread)
-        }
-        Place::Registry(name) => {
-            let found = store.refs().get(name)?;
-            let root = found.ok_or_else(|| Failure::work(format!("there is no image `{}`", name.short())))?;
-            Cache::open(Box::new(StoreSource::new(store)), &root, platform).map_err(unread)
+            // An image that came here may have one, too.
+            match (far, store.refs().get(name)?) {
+                (Ok((source, root)), _) => read(Box::new(source), &root),
+                (Err(_), Some(root)) => read(Box::new(StoreSource::new(store)), &root),
+                (Err(failure), None) => Err(failure),
+            }
         }
     }
 }
@@ -290,19 +313,22 @@ fn entry(all: &[Listed], which: &str, path: &Path) -> Result<Descriptor, Failure
 }
 
 fn write(
-    store: &Store,
+    ways: &Ways<'_, '_>,
     shared: &Shared<'_>,
     snapshot: &Snapshot,
     place: &Place,
     form: &Form,
-    cancel: &Cancel,
-    tell: &(dyn Fn(Event) + Sync),
 ) -> Result<Given, Failure> {
-    match place {
-        Place::Local { path, which } => {
-            let sink = LayoutSink::new(path, vec![Name { text: which.clone(), whole: None }])?;
-            Ok(shared.give(store, snapshot, form, &sink, cancel, tell)?)
-        }
-        Place::Registry(_) => Err(Failure::usage("pushing is not supported yet")),
-    }
+    let lines = Lines::default();
+    let moved = |motion| match lines.line(motion) {
+        line if line.is_empty() => {}
+        line => ways.progress.line(&line),
+    };
+    let packed = |event| ways.progress.tell(event);
+    let give = |sink: &dyn Sink| shared.give(ways.store, snapshot, form, sink, ways.cancel, (&packed, &moved));
+    Ok(match place {
+        Place::Local { path, which } => give(&LayoutSink::new(path, vec![Name { text: which.clone(), whole: None }])?),
+        Place::Registry { name, insecure: true } => give(&ways.registries.insecure_sink(name)?),
+        Place::Registry { name, insecure: false } => give(&ways.registries.sink(name)?),
+    }?)
 }
