@@ -147,8 +147,8 @@ fn what_somebody_else_made_is_taken_in_when_it_is_all_that_they_say() {
     let made = there.work().fresh().unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(made.join("file"), "1").unwrap();
-    std::os::unix::net::UnixListener::bind(made.join("socket")).unwrap();
     let layer = Dir::open_layer(&made).unwrap();
+    layer.make_node(&path("socket"), FileKind::Socket).unwrap();
     layer.make_node(&path("gone"), FileKind::Char(0, 0)).unwrap();
     layer.set_mode(&path("gone"), 0).unwrap();
     let id = there.layers().commit(&made).unwrap();
