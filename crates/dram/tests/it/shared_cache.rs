@@ -341,6 +341,9 @@ fn what_is_damaged_is_carried_out() {
     assert_eq!(other.digest("demo"), want);
 }
 
+/// What is said of it, and what it does to the table of contents.
+type Lie<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 #[test]
 fn a_cache_that_lies_is_found_out() {
     let dockerfile = "FROM parity-base\nRUN echo one > /one\nRUN echo two > /two\n";
@@ -349,7 +352,7 @@ fn a_cache_that_lies_is_found_out() {
     let want = store.digest("demo");
     let (manifest, document) = place.read();
     // Each puts another document in the place of the table of contents.
-    let lies: [(&str, &dyn Fn(&mut Value)); 6] = [
+    let lies: [Lie<'_>; 6] = [
         ("and it should hold", &|document| {
             // The first layer under the name of the second, whole in every other way.
             let (zero, one) = (document["layers"][0].clone(), document["layers"][1].clone());
