@@ -19,7 +19,7 @@ use crate::pack::{Stamp, pack};
 use crate::rights::Rights;
 use crate::scan::{Found, scan};
 use crate::tree::hash;
-use crate::unpack::{How, Implied, Meaning, unpack};
+use crate::unpack::{How, Leans, Meaning, unpack};
 use crate::{Dir, FileKind, Merged, Store, StoreError};
 
 /// Which layer: the digest of the tar it came from (`d-…`; `d-…-…`, when it also took after what is below), or of what the directory holds (`c-…`: names, kinds,
@@ -34,8 +34,7 @@ impl LayerId {
         LayerId(format!("d-{}", diff_id.hex()))
     }
 
-    /// The same layer where directories that its tar does not describe took after those below: `taken` is a digest of
-    /// what they took.
+    /// The same layer where those below make something else of it: `taken` is a digest of that.
     fn of_diff_over(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
         LayerId(format!("d-{}-{}", diff_id.hex(), &taken.to_hex()[..32]))
     }
@@ -359,8 +358,8 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
-        let implied = over::recall(&self.implied_record(diff_id))?;
-        let id = self.id_over(diff_id, &over::taken(&implied, below, self)?);
+        let leans = over::recall(&self.leans_record(diff_id))?;
+        let id = self.id_over(diff_id, &over::taken(&leans, below, self)?);
         Ok(Some(id).filter(|id| self.has(id)))
     }
 
@@ -372,16 +371,16 @@ impl<'a> Layers<'a> {
         below: &[LayerId],
     ) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let mut implied = Implied::new();
+        let mut leans = Leans::default();
         self.read_layer(descriptor, diff_id, &mut |stream, what| {
             let how = How { meaning: Meaning::Layer, limits: self.store.limits(), what };
-            implied = unpack(stream, &dir, how)?;
+            leans = unpack(stream, &dir, how)?;
             Ok(())
         })?;
-        let implied = over::standing(&dir, implied)?;
-        let taken = over::taken(&implied, below, self)?;
+        let leans = over::standing(&dir, &leans)?;
+        let taken = over::taken(&leans, below, self)?;
         over::give(&dir, &taken)?;
-        over::remember(&self.implied_record(diff_id), &implied, self.store)?;
+        over::remember(&self.leans_record(diff_id), &leans, self.store)?;
         Ok(self.id_over(diff_id, &taken))
     }
 
@@ -389,8 +388,8 @@ impl<'a> Layers<'a> {
         if taken.is_empty() { LayerId::of_diff(diff_id) } else { LayerId::of_diff_over(diff_id, over::digest(taken)) }
     }
 
-    fn implied_record(self, diff_id: &Digest) -> PathBuf {
-        self.store.join("packs").join(format!("{}.implied", LayerId::of_diff(diff_id)))
+    fn leans_record(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.leans", LayerId::of_diff(diff_id)))
     }
 
     /// Brings in the layer `id`, which somebody else made and packed with `stamp`: its blob is here. Nothing that they

@@ -13,7 +13,7 @@
 //!   packs/ID.elf       which programs and libraries a layer has, and what they need
 //!   packs/ID.origin      which layer a tar was packed from
 //!   packs/BLOB.diff    which tar a blob holds
-//!   packs/ID.implied   which directories of a layer its tar does not describe
+//!   packs/ID.leans     what of a layer depends on those below it
 //!   packs/ID.size      how long a layer's tar is
 //!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for

@@ -1,10 +1,16 @@
-//! Layers that say nothing of a directory that they have files in.
+//! What of a layer depends on those below it.
 //!
 //! Many tools write `a/b/file` without entries for `a` and `a/b`. Such a directory covers the one below it in an overlay,
 //! so it has to have owner, mode, times and attributes of that one, or a file in `tmp/` would make `/tmp` root's alone.
-//! containerd does the same, and BuildKit with it. What a layer took is a part of its name: over another image it may be
-//! another layer. That a directory stands in the place of a symbolic link below is as in all engines that stack.
+//! containerd does the same, and BuildKit with it. That a directory stands in the place of a symbolic link below is as in
+//! all engines that stack.
+//!
+//! Some tools delete what never was. In a directory that nothing is below, the kernel shows such a mark as a name that
+//! cannot be looked at nor removed.
+//!
+//! What was taken, and which marks were dropped, is a part of a layer's name: over another image it may be another layer.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -14,49 +20,56 @@ use dram_image::tar::Xattr;
 use crate::dir::Meta;
 use crate::file::{self, Durable};
 use crate::merged::is_opaque;
-use crate::unpack::Implied;
-use crate::{Dir, FileKind, LayerId, Layers, Store, StoreError, Tree as _};
+use crate::unpack::Leans;
+use crate::{Dir, FileKind, LayerId, Layers, Merged, Store, StoreError, Tree as _};
 
-/// A record of a layer with as many such directories as a layer may have entries.
+/// A record of a layer with as many paths as a layer may have entries.
 const LARGEST: u64 = 256 << 20;
 
-/// What a directory took from the one below.
+/// What the layers below make of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Taken {
-    path: TreePath,
-    meta: Meta,
-    xattrs: Vec<Xattr>,
+pub(crate) enum Taken {
+    /// A directory is as the one below it.
+    Dir(TreePath, Meta, Vec<Xattr>),
+    /// A mark deletes nothing.
+    Nothing(TreePath),
 }
 
-/// Those of `implied` that are directories still, and hide nothing of what is below.
-pub(crate) fn standing(dir: &Dir, implied: Implied) -> Result<Implied, StoreError> {
-    let mut standing = Implied::new();
-    // Parents come first.
-    for path in implied {
-        let hides = |path: &TreePath| Ok::<_, StoreError>(is_opaque(&dir.xattrs(path)?));
-        let is_dir = dir.sub(&path).is_ok();
-        if is_dir && !covered(&path, &hides)? {
-            standing.insert(path);
+/// What of `leans` is still so when the whole layer is there. Marks where nothing of what is below can be seen are removed.
+pub(crate) fn standing(dir: &Dir, leans: &Leans) -> Result<Leans, StoreError> {
+    let mut standing = Leans::default();
+    for path in &leans.implied {
+        if dir.sub(path).is_ok() && !is_covered(dir, Some(path.clone()))? {
+            standing.implied.insert(path.clone());
+        }
+    }
+    for path in &leans.whiteouts {
+        if !dir.status(path)?.is_some_and(|status| status.kind.is_whiteout()) {
+            continue;
+        }
+        match is_covered(dir, path.parent())? {
+            true => dir.remove(path)?,
+            false => drop(standing.whiteouts.insert(path.clone())),
         }
     }
     Ok(standing)
 }
 
-/// Whether a directory above `path`, or itself, hides what is below.
-fn covered(path: &TreePath, hides: &dyn Fn(&TreePath) -> Result<bool, StoreError>) -> Result<bool, StoreError> {
-    let mut at = Some(path.clone());
-    while let Some(dir) = at {
-        if hides(&dir)? {
+/// Whether the directory `at`, or one above it, hides what is below.
+fn is_covered(dir: &Dir, mut at: Option<TreePath>) -> Result<bool, StoreError> {
+    while let Some(path) = at {
+        if is_opaque(&dir.xattrs(&path)?) {
             return Ok(true);
         }
-        at = dir.parent();
+        at = path.parent();
     }
     Ok(false)
 }
 
-/// What the directories `implied` take from the layers `below`, given lowest first.
-pub(crate) fn taken(implied: &Implied, below: &[LayerId], layers: Layers<'_>) -> Result<Vec<Taken>, StoreError> {
-    if implied.is_empty() || below.is_empty() {
+/// What the layers `below`, given lowest first, make of a layer that `leans` on them.
+pub(crate) fn taken(leans: &Leans, below: &[LayerId], layers: Layers<'_>) -> Result<Vec<Taken>, StoreError> {
+    let Leans { implied, whiteouts } = leans;
+    if implied.is_empty() && whiteouts.is_empty() {
         return Ok(Vec::new());
     }
     let view = layers.view(below)?;
@@ -64,23 +77,51 @@ pub(crate) fn taken(implied: &Implied, below: &[LayerId], layers: Layers<'_>) ->
     for path in implied {
         let node = match view.find(path, true) {
             Err(StoreError::Loop { .. }) => None,
-            node => node?.filter(|node| node.status.kind == FileKind::Dir),
+            node => node?.filter(|node| node.status.kind == FileKind::Dir && !below.is_empty()),
         };
         if let Some(node) = node {
-            all.push(Taken { path: path.clone(), meta: node.status.meta(), xattrs: view.xattrs(&node)? });
+            all.push(Taken::Dir(path.clone(), node.status.meta(), view.xattrs(&node)?));
+        }
+    }
+    for path in whiteouts {
+        if below.is_empty() || is_nothing(&view, path)? {
+            all.push(Taken::Nothing(path.clone()));
         }
     }
     Ok(all)
 }
 
-/// Gives the directories of the layer `dir` what they take; the deepest first, as changing one changes no time of those
-/// below it.
+fn is_nothing(view: &Merged, path: &TreePath) -> Result<bool, StoreError> {
+    Ok(view.at(path)?.is_none())
+}
+
+/// Makes the layer `dir` what those below make of it; the deepest first, as changing one changes no time of those below it.
 pub(crate) fn give(dir: &Dir, taken: &[Taken]) -> Result<(), StoreError> {
-    for Taken { path, meta, xattrs } in taken.iter().rev() {
-        for (name, value) in xattrs {
-            dir.set_xattr(path, (name, value))?;
+    let mut touched: BTreeSet<TreePath> = BTreeSet::new();
+    for one in taken {
+        if let Taken::Nothing(path) = one {
+            touched.extend(path.parent());
         }
-        dir.set_meta(path, meta, false)?;
+    }
+    let times =
+        touched.into_iter().map(|path| Ok((dir.status(&path)?, path))).collect::<Result<Vec<_>, StoreError>>()?;
+    for one in taken.iter().rev() {
+        match one {
+            Taken::Nothing(path) => dir.remove(path)?,
+            Taken::Dir(path, meta, xattrs) => {
+                for (name, value) in xattrs {
+                    dir.set_xattr(path, (name, value))?;
+                }
+                dir.set_meta(path, meta, false)?;
+            }
+        }
+    }
+    // A directory that lost a mark is not newer for it.
+    let took = |path: &TreePath| taken.iter().any(|one| matches!(one, Taken::Dir(dir, ..) if dir == path));
+    for (status, path) in times {
+        if let Some(status) = status.filter(|_| !took(&path)) {
+            dir.set_mtime(&path, status.mtime)?;
+        }
     }
     Ok(())
 }
@@ -92,32 +133,51 @@ pub(crate) fn digest(taken: &[Taken]) -> blake3::Hash {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    for Taken { path, meta, xattrs } in taken {
-        add(path.as_bytes());
-        add(format!("{:o} {} {} {:?} {}", meta.mode, meta.uid, meta.gid, meta.mtime, xattrs.len()).as_bytes());
-        for (name, value) in xattrs {
-            add(name);
-            add(value);
+    for one in taken {
+        match one {
+            Taken::Nothing(path) => {
+                add(b"nothing");
+                add(path.as_bytes());
+            }
+            Taken::Dir(path, meta, xattrs) => {
+                add(b"dir");
+                add(path.as_bytes());
+                add(format!("{:o} {} {} {:?} {}", meta.mode, meta.uid, meta.gid, meta.mtime, xattrs.len()).as_bytes());
+                for (name, value) in xattrs {
+                    add(name);
+                    add(value);
+                }
+            }
         }
     }
     hasher.finalize()
 }
 
-/// Writes down which directories a layer does not describe: paths with a NUL after each.
-pub(crate) fn remember(record: &Path, implied: &Implied, store: &Store) -> Result<(), StoreError> {
-    if implied.is_empty() {
+/// Writes down what a layer leans on: `d` and a directory, or `w` and a whiteout, each with a NUL after it.
+pub(crate) fn remember(record: &Path, leans: &Leans, store: &Store) -> Result<(), StoreError> {
+    if *leans == Leans::default() {
         return Ok(());
     }
-    let bytes: Vec<u8> = implied.iter().flat_map(|path| [path.as_bytes(), b"\0"].concat()).collect();
+    let dirs = leans.implied.iter().map(|path| (b"d", path));
+    let all = dirs.chain(leans.whiteouts.iter().map(|path| (b"w", path)));
+    let bytes: Vec<u8> = all.flat_map(|(kind, path)| [kind, path.as_bytes(), b"\0"].concat()).collect();
     file::replace(record, &bytes, &store.work().path(), Durable::Yes)
 }
 
-/// Reads that again; a layer without a record describes all.
-pub(crate) fn recall(record: &Path) -> Result<Implied, StoreError> {
+/// Reads that again; a layer without a record leans on nothing.
+pub(crate) fn recall(record: &Path) -> Result<Leans, StoreError> {
     let bytes = file::read_small(record, LARGEST)?.unwrap_or_default();
-    let paths = bytes.split(|&byte| byte == 0).filter(|path| !path.is_empty()).map(TreePath::parse);
-    paths.collect::<Result<_, _>>().map_err(|error| {
-        let source = io::Error::new(io::ErrorKind::InvalidData, error);
-        StoreError::Io { verb: "read", path: record.to_owned(), source }
-    })
+    let mut leans = Leans::default();
+    for line in bytes.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
+        let (kind, path) = line.split_at(1);
+        let path = TreePath::parse(path).map_err(|error| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, error);
+            StoreError::Io { verb: "read", path: record.to_owned(), source }
+        })?;
+        match kind {
+            b"w" => leans.whiteouts.insert(path),
+            _ => leans.implied.insert(path),
+        };
+    }
+    Ok(leans)
 }

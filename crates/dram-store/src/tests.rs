@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -58,8 +59,12 @@ fn put_layer(store: &Store, tar: &[u8]) -> (Descriptor, Digest) {
 }
 
 fn unpack(store: &Store, entries: &[(Entry, &str)]) -> Result<LayerId, StoreError> {
+    unpack_over(store, entries, &[])
+}
+
+fn unpack_over(store: &Store, entries: &[(Entry, &str)], below: &[LayerId]) -> Result<LayerId, StoreError> {
     let (blob, diff_id) = put_layer(store, &tar(entries));
-    store.layers().unpack(&blob, &diff_id, &[])
+    store.layers().unpack(&blob, &diff_id, below)
 }
 
 fn words(error: &StoreError) -> String {
@@ -88,7 +93,9 @@ fn a_layer_unpacks_and_packs_to_the_same_bytes() {
         (entry("p", EntryKind::Fifo), ""),
     ]);
     let (blob, diff_id) = put_layer(&store, &bytes);
-    let id = store.layers().unpack(&blob, &diff_id, &[]).unwrap();
+    let below = unpack(&store, &[file("a/gone", "")]).unwrap();
+    let id = store.layers().unpack(&blob, &diff_id, &[below]).unwrap();
+    assert_eq!(id, LayerId::of_diff(&diff_id));
     let mut again = Vec::new();
     store.layers().pack(&id, Stamp(5), &mut again).unwrap();
     assert!(again == bytes, "{} and {} bytes", again.len(), bytes.len());
@@ -206,10 +213,11 @@ fn layers_merge_as_overlayfs_shows_them() {
         &store,
         &[dir("a"), file("a/1", "low"), file("a/2", "low"), dir("b"), file("b/1", "low"), symlink("s", "a")],
     );
-    let mid =
-        unpack(&store, &[dir("a"), file("a/.wh.1", ""), file("a/3", "mid"), dir("b"), file("b/.wh..wh..opq", "")]);
-    let top = unpack(&store, &[dir("a"), file("a/2", "top"), symlink("loop", "loop")]);
-    let view = store.layers().view(&[low.unwrap(), mid.unwrap(), top.unwrap()]).unwrap();
+    let low = low.unwrap();
+    let mid = [dir("a"), file("a/.wh.1", ""), file("a/3", "mid"), dir("b"), file("b/.wh..wh..opq", "")];
+    let mid = unpack_over(&store, &mid, std::slice::from_ref(&low)).unwrap();
+    let top = unpack(&store, &[dir("a"), file("a/2", "top"), symlink("loop", "loop")]).unwrap();
+    let view = store.layers().view(&[low, mid, top]).unwrap();
     let names = |at: &str| -> Vec<String> {
         view.list(&path(at)).unwrap().into_iter().map(|name| String::from_utf8(name).unwrap()).collect()
     };
@@ -221,6 +229,37 @@ fn layers_merge_as_overlayfs_shows_them() {
     assert_eq!(view.find(&path("b/1"), false).unwrap(), None);
     assert!(matches!(view.find(&path("loop/x"), false), Err(StoreError::Loop { .. })));
     assert_eq!(view.find(&path("s"), true).unwrap().unwrap().path, path("a"));
+}
+
+#[test]
+fn a_layer_that_leans_on_others_is_another_over_others() {
+    let (_dir, store) = store();
+    let mut wide = dir("t");
+    wide.0.mode = 0o1777;
+    let low = unpack(&store, &[wide, file("t/gone", "")]).unwrap();
+    let other = unpack(&store, &[dir("t")]).unwrap();
+    let layer = || [file("t/new", ""), file("t/.wh.gone", ""), file("t/.wh.never", "")];
+    let mode_and_names = |id: &LayerId| {
+        let made = store.layers().path(id).join("t");
+        let mut names: Vec<_> = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        (fs::metadata(made).unwrap().permissions().mode() & 0o7777, names)
+    };
+    let over = |below: &[&LayerId]| {
+        let below: Vec<LayerId> = below.iter().map(|&id| id.clone()).collect();
+        unpack_over(&store, &layer(), &below).unwrap()
+    };
+    let (first, second, alone) = (over(&[&low]), over(&[&other]), over(&[]));
+    assert_eq!(mode_and_names(&first), (0o1777, vec!["gone".into(), "new".into()]));
+    assert_eq!(mode_and_names(&second), (0o755, vec!["new".into()]));
+    assert_eq!(mode_and_names(&alone), (0o755, vec!["new".into()]));
+    assert_eq!(BTreeSet::from([&first, &second, &alone]).len(), 3);
+    assert_eq!([&first, &second, &alone].map(LayerId::alone), [(); 3].map(|()| first.alone()));
+    assert_eq!((over(&[&low]), over(&[&other])), (first.clone(), second.clone()), "each once");
+    assert_eq!(first.as_str().parse::<LayerId>().unwrap(), first);
+    let plain = || [dir("t"), file("t/new", "x"), file("t/.wh.gone", "")];
+    let (blob, diff_id) = put_layer(&store, &tar(&plain()));
+    assert_eq!(store.layers().unpack(&blob, &diff_id, &[low]).unwrap(), LayerId::of_diff(&diff_id), "most do not");
 }
 
 #[test]

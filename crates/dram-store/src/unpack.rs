@@ -31,11 +31,17 @@ pub(crate) struct How<'a> {
     pub(crate) what: &'a str,
 }
 
-/// Directories that are there because something is in them, though no entry made them.
-pub(crate) type Implied = BTreeSet<TreePath>;
+/// What of a layer means something with what is below it only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Leans {
+    /// Directories that are there because something is in them, though no entry made them.
+    pub(crate) implied: BTreeSet<TreePath>,
+    /// Marks for what is deleted.
+    pub(crate) whiteouts: BTreeSet<TreePath>,
+}
 
 /// Unpacks all of `stream` into the empty directory `root` and reads it to its end.
-pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<Implied, StoreError> {
+pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<Leans, StoreError> {
     let fail = |source: TarError| StoreError::Tar { what: how.what.to_owned(), source };
     let mut reader = TarReader::new(stream).within(how.limits);
     let mut unpacker = Unpacker {
@@ -43,7 +49,7 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<
         how,
         last: None,
         dirs: BTreeMap::new(),
-        implied: Implied::new(),
+        leans: Leans::default(),
         hidden: BTreeSet::new(),
         buffer: vec![0; 128 << 10],
     };
@@ -61,7 +67,7 @@ struct Unpacker<'a> {
     last: Option<(TreePath, Dir)>,
     /// Mode and time of directories by the bytes of their paths, set when everything is in them.
     dirs: BTreeMap<Vec<u8>, Meta>,
-    implied: Implied,
+    leans: Leans,
     /// What whiteouts named: a directory there shows nothing of what is below.
     hidden: BTreeSet<TreePath>,
     buffer: Vec<u8>,
@@ -93,8 +99,8 @@ impl Unpacker<'_> {
                 if !both_dirs {
                     make_dir(dir, &name, self.hidden.contains(&entry.path))?;
                 }
-                if !self.implied.is_empty() {
-                    self.implied.remove(&self.root.place_of(dir)?.append(&name));
+                if !self.leans.implied.is_empty() {
+                    self.leans.implied.remove(&self.root.place_of(dir)?.append(&name));
                 }
                 self.dirs.insert(entry.path.as_bytes().to_vec(), meta.clone());
             }
@@ -160,7 +166,7 @@ impl Unpacker<'_> {
             }
             make_dir(&dir, &name, self.hidden.contains(&at))?;
             dir.set_meta(&name, &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
-            self.implied.insert(self.root.place_of(&dir)?.append(&name));
+            self.leans.implied.insert(self.root.place_of(&dir)?.append(&name));
         }
         Ok(())
     }
@@ -180,7 +186,10 @@ impl Unpacker<'_> {
                 self.hidden.insert(parent.join(name));
                 let name = TreePath::parse(name)?;
                 match dir.status(&name)?.map(|status| status.kind) {
-                    None => dir.make_node(&name, FileKind::Char(0, 0)),
+                    None => {
+                        self.leans.whiteouts.insert(self.root.place_of(dir)?.append(&name));
+                        dir.make_node(&name, FileKind::Char(0, 0))
+                    }
                     Some(FileKind::Dir) => dir.set_xattr(&name, (opaque_name(), b"y")),
                     Some(_) => Ok(()),
                 }
@@ -201,7 +210,7 @@ impl Unpacker<'_> {
     }
 
     /// Sets mode and time of directories, the deepest first, wherever a directory still is.
-    fn finish(self) -> Result<Implied, StoreError> {
+    fn finish(self) -> Result<Leans, StoreError> {
         for (path, meta) in self.dirs.iter().rev() {
             let path = TreePath::parse(path)?;
             let (dir, name) = match (path.parent(), path.name()) {
@@ -212,7 +221,7 @@ impl Unpacker<'_> {
                 dir.set_meta(&name, meta, false)?;
             }
         }
-        Ok(self.implied)
+        Ok(self.leans)
     }
 }
 
