@@ -238,7 +238,7 @@ pub(crate) fn containers_files() -> ContainersFiles {
         registries.extend(own.as_ref().map(|own| own.join("registries.conf.d")));
     }
     let docker = home.as_ref().map(|home| home.join(".docker/config.json"));
-    let given = [from_env("REGISTRY_AUTH_FILE"), from_env("DOCKER_CONFIG").map(|dir| dir.join("config.json"))];
+    let given = [from_env("DOCKER_CONFIG").map(|dir| dir.join("config.json")), from_env("REGISTRY_AUTH_FILE")];
     let usual = [
         from_env("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
         own.as_ref().map(|own| own.join("auth.json")),

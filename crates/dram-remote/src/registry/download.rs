@@ -21,6 +21,8 @@ const ENOUGH: u64 = 4 << 20;
 /// comes, so that whoever compares notices.
 pub(super) struct BlobReader<'a> {
     endpoint: &'a Endpoint,
+    /// Who is asked when this one fails.
+    others: &'a [Endpoint],
     blob: Descriptor,
     what: String,
     at: u64,
@@ -35,23 +37,45 @@ pub(super) struct BlobReader<'a> {
 }
 
 impl<'a> BlobReader<'a> {
-    /// Asks for the blob.
-    pub(super) fn new(endpoint: &'a Endpoint, blob: &Descriptor) -> Result<BlobReader<'a>, RegistryError> {
-        let what = format!("read the blob {} of {}/{}", blob.digest, endpoint.host(), endpoint.place.repository);
-        let patience = endpoint.patience();
+    /// Asks for the blob: the first one that gives it counts.
+    pub(super) fn new(endpoints: &'a [Endpoint], blob: &Descriptor) -> Result<BlobReader<'a>, RegistryError> {
+        let (endpoint, others) = endpoints.split_first().expect("every name has a registry");
         let mut reader = BlobReader {
             endpoint,
+            others,
             blob: blob.clone(),
-            what,
+            what: attempt(endpoint, blob),
             at: 0,
             body: None,
-            patience,
+            patience: endpoint.patience(),
             counted: 0,
             waited: (Duration::ZERO, 0),
             takes_all: false,
         };
-        reader.body = Some(reader.ask(false)?);
+        match reader.ask(false) {
+            Ok(body) => reader.body = Some(body),
+            Err(error) => reader.turn(error)?,
+        }
         Ok(reader)
+    }
+
+    /// Asks the next one for the rest, when this one failed.
+    fn turn(&mut self, failed: RegistryError) -> Result<(), RegistryError> {
+        let mut failed = failed;
+        while let Some((next, others)) = self.others.split_first().filter(|_| !failed.is_stop()) {
+            self.endpoint.give_up(&failed);
+            (self.endpoint, self.others) = (next, others);
+            self.what = attempt(next, &self.blob);
+            (self.patience, self.counted, self.takes_all) = (next.patience(), self.at, false);
+            match self.ask(false) {
+                Ok(body) => {
+                    self.body = Some(body);
+                    return Ok(());
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
     /// The rest of it. Who counts attempts is asked `once`.
@@ -145,11 +169,15 @@ impl<'a> BlobReader<'a> {
                     was_silent = silent;
                     failed = RegistryError::Unreachable { what, why, was_silent };
                 }
-                Err(error) => return Err(error),
+                Err(error) => return self.turn(error),
             }
         }
-        Err(failed)
+        self.turn(failed)
     }
+}
+
+fn attempt(endpoint: &Endpoint, blob: &Descriptor) -> String {
+    format!("read the blob {} of {}/{}", blob.digest, endpoint.host(), endpoint.place.repository)
 }
 
 impl Read for BlobReader<'_> {

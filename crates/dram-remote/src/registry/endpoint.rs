@@ -119,9 +119,9 @@ impl Endpoint {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a person may want to know.
-    pub(super) fn remark(&self, text: &str) {
-        (self.settings.tell)(text);
+    /// Tells a person that this mirror is not asked any more, and why.
+    pub(super) fn give_up(&self, error: &RegistryError) {
+        (self.settings.tell)(&format!("a mirror fails, the next is asked: {error}"));
     }
 
     /// The time, and how long nothing may come.

@@ -194,6 +194,11 @@ impl RegistryError {
         matches!(self, RegistryError::Status { status: 404, .. })
     }
 
+    /// Whether somebody wants it to end.
+    pub(super) fn is_stop(&self) -> bool {
+        matches!(self, RegistryError::Stopped { .. })
+    }
+
     /// Whether what was sent did not arrive as it was sent.
     pub(super) fn lost_bytes(&self) -> bool {
         let RegistryError::Status { codes, .. } = self else { return false };

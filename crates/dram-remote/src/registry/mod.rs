@@ -134,8 +134,7 @@ impl Registry {
         let (own, mirrors) = self.endpoints.split_last().expect("every name has a registry");
         for mirror in mirrors {
             match ask(mirror) {
-                Err(RegistryError::Stopped { what }) => return Err(RegistryError::Stopped { what }),
-                Err(error) => mirror.remark(&format!("a mirror fails, the next is asked: {error}")),
+                Err(error) if !error.is_stop() => mirror.give_up(&error),
                 done => return done,
             }
         }
@@ -166,7 +165,7 @@ impl Registry {
     /// # Errors
     /// When it is not there.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<impl Read + Send + use<'_>, RegistryError> {
-        self.first(|endpoint| BlobReader::new(endpoint, descriptor))
+        BlobReader::new(&self.endpoints, descriptor)
     }
 
     /// Whether the registry says that it has a blob of this length.

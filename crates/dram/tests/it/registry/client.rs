@@ -1,9 +1,11 @@
 //! The client of registries by itself: what no command shows, and what needs a registry of a special kind.
 
 use std::fs;
-use std::io::{Cursor, Read as _};
+use std::io::{BufRead as _, BufReader, Cursor, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dram_image::{Descriptor, Digest, Hasher, MediaType, Reference};
@@ -238,7 +240,7 @@ fn several_threads_share_tokens_that_end() {
     let blobs: Vec<Vec<u8>> = (0..24_u8).map(|n| vec![n; 5000]).collect();
     blobs.iter().for_each(|bytes| drop(fake.add_blob("x", bytes)));
     let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let (registry, blobs) = (&registry, &blobs);
         for part in 0..4 {
             scope.spawn(move || {
@@ -311,4 +313,90 @@ fn a_long_blob_breaks_off_often_and_arrives() {
     assert_eq!((hasher.length(), hasher.finish()), (bytes.len() as u64, Digest::of(&bytes)));
     let ranges = fake.seen().iter().filter(|seen| seen.range.is_some()).count();
     assert!((4..=6).contains(&ranges), "{ranges}");
+}
+
+#[test]
+fn a_mirror_that_breaks_off_is_left_for_the_next() {
+    let dir = temp();
+    let (mirror, own) = (Fake::new([Fault::always(On::Blob, What::Comes(Way::Half))]), Fake::new([]));
+    let (from, to) = (own.host(), mirror.host());
+    let conf = format!("[[registry]]\nlocation = \"{from}\"\n[[registry.mirror]]\nlocation = \"{to}\"\n");
+    let (settings, remarks) = settings(dir.path(), &conf);
+    let bytes: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 7) as u8).collect();
+    mirror.add_blob("x", &bytes);
+    own.add_blob("x", &bytes);
+    let registry = Registry::to_pull(&settings, &name(own.host(), "x")).unwrap();
+    assert!(read(&registry, &blob(&bytes)).as_ref() == Ok(&bytes));
+    let seen = own.seen();
+    assert!(seen.len() == 1 && seen[0].range.is_some(), "{seen:?}");
+    assert!(remarks.lock().unwrap()[0].contains("broke off"));
+}
+
+#[test]
+fn a_mirror_of_debian_gives_what_it_has_not() {
+    let dir = temp();
+    let own = Debian::plain();
+    let mirror = Debian::mirror_of(&format!("http://{}", own.host()));
+    let conf = format!(
+        "[[registry]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"all\"\n",
+        own.host(),
+        mirror.host()
+    );
+    let settings = Settings { stall: Duration::from_secs(10), ..settings(dir.path(), &conf).0 };
+    let app = name(&own.host(), "team/app:1");
+    let to = Registry::to_push(&settings, &app).unwrap();
+    send(&to, b"{}").unwrap();
+    let (image, bytes) = manifest(&json!({}));
+    to.put_manifest(Some("1"), &image, &bytes).unwrap();
+    let from = Registry::to_pull(&settings, &app).unwrap();
+    assert_eq!(from.resolve(&app).unwrap().descriptor, image);
+    assert_eq!(read(&from, &blob(b"{}")), Ok(b"{}".to_vec()));
+    assert!(mirror.requests().iter().any(|line| line.contains("/blobs/sha256:")), "{:?}", mirror.requests());
+}
+
+/// A proxy that knows one host, which is `to`, and no tunnels. Returns its address, and the lines that it was asked.
+fn proxy(to: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (listener.local_addr().unwrap().to_string(), to.to_owned());
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let asked = lines.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let (to, asked) = (to.clone(), asked.clone());
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                asked.lock().unwrap().push(line.trim().to_owned());
+                let mut stream = stream;
+                if line.starts_with("CONNECT ") {
+                    return stream.write_all(b"HTTP/1.1 403 No Tunnels\r\nContent-Length: 0\r\n\r\n").unwrap();
+                }
+                let mut server = TcpStream::connect(to).unwrap();
+                server.write_all(line.replacen("http://registry.example", "", 1).as_bytes()).unwrap();
+                let mut back = server.try_clone().unwrap();
+                thread::spawn(move || std::io::copy(&mut back, &mut stream));
+                let _ = std::io::copy(&mut reader, &mut server);
+            });
+        }
+    });
+    (address, lines)
+}
+
+#[test]
+fn a_registry_may_be_behind_a_proxy() {
+    let dir = temp();
+    let fake = Fake::new([]);
+    let (address, asked) = proxy(fake.host());
+    let conf = "[[registry]]\nlocation = \"registry.example\"\ninsecure = true\n";
+    let proxies = Proxies { http: Some(address.clone()), https: Some(address), ..Proxies::default() };
+    let settings = Settings { proxies, ..settings(dir.path(), conf).0 };
+    let registry = Registry::to_push(&settings, &name("registry.example", "x")).unwrap();
+    for bytes in [&b"one"[..], b"two"] {
+        send(&registry, bytes).unwrap();
+        assert_eq!(read(&registry, &blob(bytes)), Ok(bytes.to_vec()));
+    }
+    let asked = asked.lock().unwrap();
+    assert!(asked[0].starts_with("CONNECT registry.example:443 "), "{asked:?}");
+    assert!(asked[1..].iter().all(|line| line.contains(" http://registry.example/v2/x/")), "{asked:?}");
 }
