@@ -94,6 +94,7 @@ impl FromStr for Reference {
         };
         let (name, tag) = split_tag(name);
         let (host, path) = split_host(name);
+        check_host(host).map_err(fail)?;
         check_path(&path).map_err(fail)?;
         if !is_tag(tag) {
             return Err(fail("a tag is up to 128 letters, digits, `_`, `.` and `-`, the first no `.` or `-`"));
@@ -125,6 +126,27 @@ fn split_host(name: &str) -> (&str, String) {
 
 fn split_host_hub(path: &str) -> (&'static str, String) {
     if path.contains('/') { (HUB, path.to_owned()) } else { (HUB, format!("library/{path}")) }
+}
+
+/// A host becomes a part of addresses: nothing in it may mean anything there.
+fn check_host(host: &str) -> Result<(), &'static str> {
+    const WRONG: &str = "its registry is no host: words of letters, digits and `-`, joined by `.`, and maybe a port";
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(WRONG);
+            }
+            ("ipv6", rest.strip_prefix(':').or((!rest.is_empty()).then_some("")))
+        }
+        None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
+    };
+    let is_word = |word: &str| {
+        let inside = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        inside && !word.is_empty() && !word.starts_with('-') && !word.ends_with('-')
+    };
+    let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let fits = name.len() <= 253 && name.split('.').all(is_word) && port.is_none_or(is_port);
+    if fits { Ok(()) } else { Err(WRONG) }
 }
 
 fn check_path(path: &str) -> Result<(), &'static str> {
@@ -198,6 +220,39 @@ mod tests {
         let (hub, other): (Reference, Reference) =
             ("docker.io/example.com/x".parse().unwrap(), "example.com/x".parse().unwrap());
         assert_ne!(hub.short(), other.short());
+    }
+
+    #[test]
+    fn a_host_is_a_host() {
+        for text in
+            ["a.b/x", "localhost/x", "h:5000/x", "[::1]/x", "[fe80::1]:5000/x", "A/x", "127.0.0.1:1/x", "xn--a.b/x"]
+        {
+            assert!(text.parse::<Reference>().is_ok(), "{text}");
+        }
+        let long = format!("{}.b/x", "a".repeat(260));
+        for text in [
+            "a.b?c/x",
+            "a.b#/x",
+            "a.b%2f/x",
+            "a.b\\c/x",
+            "u:p:1/x",
+            "a.b:/x",
+            "a.b:123456/x",
+            "a..b/x",
+            ".a/x",
+            "-a.b/x",
+            "a.b-/x",
+            "[::1/x",
+            "[x]/x",
+            "[::1]5/x",
+            "[::1]:/x",
+            "a.b c/x",
+            "a.b\n/x",
+            "a_b.c/x",
+            &long,
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
     }
 
     #[test]

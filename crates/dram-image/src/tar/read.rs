@@ -185,7 +185,10 @@ impl<R: Read> TarReader<R> {
             _ if is_file => EntryKind::File { size },
             EntryType::Directory => EntryKind::Dir,
             EntryType::Symlink => EntryKind::Symlink(check_link(link()?)?),
-            EntryType::Link => EntryKind::HardLink(TreePath::parse(&link()?)?),
+            EntryType::Link => match TreePath::parse(&link()?)? {
+                root if root.is_root() => return Err(broken("it has a hard link to a directory, the root")),
+                target => EntryKind::HardLink(target),
+            },
             EntryType::Char => device().map(|(major, minor)| EntryKind::Char(major, minor))?,
             EntryType::Block => device().map(|(major, minor)| EntryKind::Block(major, minor))?,
             EntryType::Fifo => EntryKind::Fifo,
