@@ -2,7 +2,8 @@
 # Timings of dram beside `mix release` and `buildah bud --layers`; `make bench`
 # calls it. Arguments go to bench.py: `bench/run.sh --runs 3 no-op one-edit`; with
 # `release` as the first one, to release.py, and nothing is built; with `moving`, to
-# moving.py, which pushes and pulls.
+# moving.py, which pushes and pulls; with `cache`, to cache.py, which builds with a
+# cache in a registry.
 #
 #   DRAM        the dram to measure; without it, one is built with cargo
 #   DEMO_BASES  a directory with the base tarballs, made before
@@ -27,5 +28,9 @@ fi
 if [ -z "${DEMO_BASES:-}" ]; then
   DEMO_BASES=$root/.demo/bases
   "$root/scripts/make-bases.sh" "$DEMO_BASES"
+fi
+if [ "${1:-}" = cache ]; then
+  "$root/scripts/install-needs.sh" test
+  exec python3 -B "$root/bench/cache.py" --dram "$DRAM" --bases "$DEMO_BASES" "${@:2}"
 fi
 exec python3 "$root/bench/bench.py" --dram "$DRAM" --bases "$DEMO_BASES" "$@"
