@@ -135,7 +135,7 @@ impl RegistryError {
                  /etc/containers/registries.conf or ~/.config/containers/registries.conf"
                     .to_owned()
             }
-            RegistryError::Unreachable { why, .. } if why.contains(super::endpoint::WANTS_US) => {
+            RegistryError::Unreachable { why, .. } if why.contains(super::connect::WANTS_US) => {
                 "put it beside the others: client.cert and client.key in /etc/containers/certs.d/HOST/".to_owned()
             }
             RegistryError::Unreachable { .. } => {

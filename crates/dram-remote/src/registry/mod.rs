@@ -5,6 +5,7 @@
 //! documents are compared with digests here, and blobs by whoever reads them. What fails by bad luck is tried again.
 
 mod challenge;
+mod connect;
 mod credentials;
 mod download;
 mod endpoint;

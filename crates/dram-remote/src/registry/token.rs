@@ -1,6 +1,9 @@
 //! Tokens: the distribution project's token authentication, and its form for identity tokens (OAuth 2).
 
+use std::time::Duration;
+
 use serde::Deserialize;
+use serde_json::Value;
 use ureq::http::Method;
 
 use super::credentials::{Found, Secret};
@@ -18,7 +21,20 @@ struct Answer {
     token: String,
     #[serde(default)]
     access_token: String,
+    #[serde(default)]
+    expires_in: Value,
 }
+
+impl Answer {
+    /// For how long the token is good; a little less, as requests take time.
+    fn good_for(&self) -> Duration {
+        let seconds = self.expires_in.as_f64().filter(|seconds| (0.0..=1e9).contains(seconds)).unwrap_or(SHORTEST);
+        Duration::from_secs_f64(seconds.max(SHORTEST) * 0.9)
+    }
+}
+
+/// In seconds: what a token is good for when nobody says (the distribution project's specification), and at least.
+const SHORTEST: f64 = 60.0;
 
 /// What is asked of the server of tokens.
 pub(super) struct Wanted<'w> {
@@ -48,9 +64,13 @@ impl Wanted<'_> {
         RegistryError::Wrong { what: self.what.to_owned(), why }
     }
 
-    /// Gets a token from the realm. Name and password are shown to it only where the registry itself could have read
+    /// Gets a token from the realm, and for how long it is good. Name and password are shown to it only where the registry itself could have read
     /// them on the way: at the same host, or protected.
-    pub(super) fn fetch(&self, endpoint: &Endpoint, found: Option<&Found>) -> Result<String, RegistryError> {
+    pub(super) fn fetch(
+        &self,
+        endpoint: &Endpoint,
+        found: Option<&Found>,
+    ) -> Result<(String, Duration), RegistryError> {
         let base = endpoint.base(self.what)?;
         let ((own_scheme, own), (scheme, host)) = (origin(&base), origin(self.realm));
         if !matches!(scheme.as_str(), "http" | "https") || host.is_empty() || self.realm.contains('@') {
@@ -77,11 +97,12 @@ impl Wanted<'_> {
         let bytes = bytes.ok_or_else(|| self.failed(endpoint, "its answer does not end", found))?;
         let answer: Answer = serde_json::from_slice(&bytes)
             .map_err(|_| self.failed(endpoint, "its answer is no JSON with a token", found))?;
+        let good_for = answer.good_for();
         let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(self.failed(endpoint, "its answer has no token that could be shown to the registry", found));
         }
-        Ok(token)
+        Ok((token, good_for))
     }
 
     fn asked(&self, endpoint: &Endpoint, found: Option<&Found>) -> Result<Reply, RegistryError> {
@@ -146,6 +167,23 @@ pub(super) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_end() {
+        let table = [
+            ("{}", 54),
+            (r#"{"expires_in":300}"#, 270),
+            (r#"{"expires_in":1}"#, 54),
+            (r#"{"expires_in":-5}"#, 54),
+            (r#"{"expires_in":1e300}"#, 54),
+            (r#"{"expires_in":null}"#, 54),
+            (r#"{"expires_in":"300"}"#, 54),
+        ];
+        for (text, seconds) in table {
+            let answer: Answer = serde_json::from_str(text).unwrap();
+            assert_eq!(answer.good_for().as_secs(), seconds, "{text}");
+        }
+    }
 
     #[test]
     fn scopes_are_asked_for_once() {
