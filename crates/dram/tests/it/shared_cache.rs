@@ -241,6 +241,18 @@ fn a_registry_that_is_of_no_use_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_stage_that_makes_the_same_files_again_disturbs_nobody() {
+    let (store, context, place) = (Store::with_base(), app(), Place::new());
+    warm(&store, &context, &[&place.to(",mode=max")]);
+    context.write("Dockerfile", &APP.replace("echo big", "echo bigger"));
+    let other = Store::with_base();
+    let done = warm(&other, &context, &[&place.from()]);
+    assert_eq!(done.steps(), (1, 6), "{done}");
+    done.says("COPY --from=build /out /app: CACHED (shared)");
+    assert_eq!(other.digest("demo"), store.digest("demo"));
+}
+
+#[test]
 fn an_image_holds_a_cache_of_its_own() {
     let (store, context, out) = (Store::with_base(), app(), temp());
     let layout = out.path().join("layout");

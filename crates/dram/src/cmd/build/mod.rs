@@ -181,6 +181,9 @@ fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -
 
 /// The shared caches that steps are taken from.
 fn taken<'a>(caches: &shared::Asked, args: &cli::Build, ways: &shared::Ways<'a, '_>) -> Result<Shared<'a>, Failure> {
+    if args.no_cache {
+        return Ok(Shared::default());
+    }
     let platform = platform::asked(args)?;
     let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
     let platform = Platform { architecture: platform.architecture, os: platform.os, variant };
