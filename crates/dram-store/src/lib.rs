@@ -14,6 +14,7 @@
 //!   packs/ID.origin      which layer a tar was packed from
 //!   packs/BLOB.diff    which tar a blob holds
 //!   packs/ID.leans     what of a layer depends on those below it
+//!   packs/ID.BELOW.over  which layer it is over others
 //!   packs/ID.size      how long a layer's tar is
 //!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
 //!   contexts/KEY       digests of a build context's files, with the file status they hold for

@@ -115,7 +115,7 @@ impl Store {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let name = TreePath::parse(&name)?;
-            if [&b".size"[..], b".elf", b".origin", b".leans", b".diff"]
+            if [&b".size"[..], b".elf", b".origin", b".leans", b".over", b".diff"]
                 .iter()
                 .any(|kind| name.as_bytes().ends_with(kind))
             {
