@@ -14,7 +14,7 @@ use dram_remote::{Proxies, Trust};
 use serde_json::{Value, json};
 
 use super::debian::Debian;
-use super::fake::{Auth, Fake, Fault, On, What};
+use super::fake::{Auth, Fake, Fault, IDENTITY, On, What};
 use super::http::Way;
 use crate::support::temp;
 
@@ -399,4 +399,24 @@ fn a_registry_may_be_behind_a_proxy() {
     let asked = asked.lock().unwrap();
     assert!(asked[0].starts_with("CONNECT registry.example:443 "), "{asked:?}");
     assert!(asked[1..].iter().all(|line| line.contains(" http://registry.example/v2/x/")), "{asked:?}");
+}
+
+#[test]
+fn who_has_no_password_may_have_an_identity() {
+    let dir = temp();
+    let fake = Fake::with(Auth::Token { realm: "http://{here}/token", login: true, uses: usize::MAX }, []);
+    fake.add_blob("x", b"layer");
+    let file = dir.path().join("config.json");
+    let there = name(fake.host(), "x");
+    let with = |token: &str| {
+        let auths = json!({ "auths": { fake.host(): { "identitytoken": token } } });
+        fs::write(&file, auths.to_string()).unwrap();
+        let credentials = Credentials { files: vec![file.clone()], ..Credentials::default() };
+        let settings = Settings { credentials, ..settings(dir.path(), "").0 };
+        read(&Registry::to_pull(&settings, &there).unwrap(), &blob(b"layer"))
+    };
+    assert_eq!(with(IDENTITY), Ok(b"layer".to_vec()));
+    assert!(fake.seen().iter().any(|seen| seen.method == "POST" && seen.path == "/token"));
+    let error = with("hidden-other").unwrap_err();
+    assert!(error.contains("401") && !error.contains("hidden"), "{error}");
 }
