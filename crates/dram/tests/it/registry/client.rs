@@ -288,16 +288,16 @@ fn certificates_are_where_the_containers_tools_have_them() {
 #[test]
 fn who_speaks_no_tls_is_known_by_it() {
     let dir = temp();
-    let fake = Fake::new([]);
-    let port = fake.host().rsplit_once(':').unwrap().1;
-    // A name of this machine that is not known to be one.
-    let host = format!("ip6-localhost.example:{port}");
-    let conf = format!("[[registry]]\nprefix = \"registry.example\"\nlocation = \"{host}\"\n");
-    let (settings, _) = settings(dir.path(), &conf);
+    let debian = Debian::plain();
+    // A name that is not this machine's: TLS is a must there.
+    let (address, asked) = proxy(&debian.host(), true);
+    let proxies = Proxies { https: Some(address), ..Proxies::default() };
+    let settings = Settings { proxies, ..settings(dir.path(), "").0 };
     let there = name("registry.example", "x:1");
     let error = Registry::to_pull(&settings, &there).unwrap().resolve(&there).unwrap_err();
-    assert!(error.to_string().contains(&host), "{error}");
-    assert!(fake.seen().is_empty());
+    assert!(error.to_string().contains("`registry.example` does not speak TLS"), "{error}");
+    assert!(error.help().unwrap().contains("insecure = true"));
+    assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("CONNECT registry.example:443 ")));
 }
 
 #[test]
@@ -354,8 +354,9 @@ fn a_mirror_of_debian_gives_what_it_has_not() {
     assert!(mirror.requests().iter().any(|line| line.contains("/blobs/sha256:")), "{:?}", mirror.requests());
 }
 
-/// A proxy that knows one host, which is `to`, and no tunnels. Returns its address, and the lines that it was asked.
-fn proxy(to: &str) -> (String, Arc<Mutex<Vec<String>>>) {
+/// A proxy that knows one host, which is `to`, with or without tunnels. Returns its address, and the lines that it was
+/// asked.
+fn proxy(to: &str, tunnels: bool) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, to) = (listener.local_addr().unwrap().to_string(), to.to_owned());
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -369,11 +370,20 @@ fn proxy(to: &str) -> (String, Arc<Mutex<Vec<String>>>) {
                 reader.read_line(&mut line).unwrap();
                 asked.lock().unwrap().push(line.trim().to_owned());
                 let mut stream = stream;
-                if line.starts_with("CONNECT ") {
+                let is_tunnel = line.starts_with("CONNECT ");
+                if is_tunnel && !tunnels {
                     return stream.write_all(b"HTTP/1.1 403 No Tunnels\r\nContent-Length: 0\r\n\r\n").unwrap();
                 }
                 let mut server = TcpStream::connect(to).unwrap();
-                server.write_all(line.replacen("http://registry.example", "", 1).as_bytes()).unwrap();
+                if is_tunnel {
+                    while line != "\r\n" {
+                        line.clear();
+                        reader.read_line(&mut line).unwrap();
+                    }
+                    stream.write_all(b"HTTP/1.1 200 Here\r\n\r\n").unwrap();
+                } else {
+                    server.write_all(line.replacen("http://registry.example", "", 1).as_bytes()).unwrap();
+                }
                 let mut back = server.try_clone().unwrap();
                 thread::spawn(move || std::io::copy(&mut back, &mut stream));
                 let _ = std::io::copy(&mut reader, &mut server);
@@ -387,7 +397,7 @@ fn proxy(to: &str) -> (String, Arc<Mutex<Vec<String>>>) {
 fn a_registry_may_be_behind_a_proxy() {
     let dir = temp();
     let fake = Fake::new([]);
-    let (address, asked) = proxy(fake.host());
+    let (address, asked) = proxy(fake.host(), false);
     let conf = "[[registry]]\nlocation = \"registry.example\"\ninsecure = true\n";
     let proxies = Proxies { http: Some(address.clone()), https: Some(address), ..Proxies::default() };
     let settings = Settings { proxies, ..settings(dir.path(), conf).0 };
