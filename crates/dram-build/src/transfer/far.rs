@@ -77,8 +77,7 @@ impl Far {
     /// When one cannot be had.
     pub fn blobs(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
         let missing = self.announced(store, blobs);
-        each(&missing, AT_ONCE, &|blob| self.blob(store, blob).map_err(|error| (blob.digest, error)))
-            .map_err(|(digest, error)| unfetched(digest, error))
+        each(&missing, AT_ONCE, &|blob| self.blob(store, blob).map_err(|error| unfetched(blob.digest, error)))
     }
 
     /// `snapshot` with all its layers unpacked in `store`; blobs are fetched where that is needed.

@@ -389,8 +389,8 @@ impl Store {
         for name in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_HOST"] {
             dram.command.env_remove(name);
         }
-        let dram = dram.env("CONTAINERS_REGISTRIES_CONF", registries_conf()).env("DOCKER_CONFIG", self.dir.path());
-        dram
+
+        dram.env("CONTAINERS_REGISTRIES_CONF", registries_conf()).env("DOCKER_CONFIG", self.dir.path())
     }
 
     /// `dram build -t demo CONTEXT`.

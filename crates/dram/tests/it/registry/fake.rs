@@ -325,10 +325,8 @@ impl World {
         if *wish == Wish::Token {
             return state.token(request);
         }
-        if !other {
-            if let Some(refusal) = self.refusal(state, wish, request) {
-                return refusal;
-            }
+        if !other && let Some(refusal) = self.refusal(state, wish, request) {
+            return refusal;
         }
         let mut asked = request.clone();
         if matches!(fault, Some(What::IgnoresRange)) {
@@ -338,10 +336,11 @@ impl World {
             asked.query.clear();
         }
         let query_kept = request.query.get("state").is_some_and(|state| state == "a b/c");
-        if let Wish::Upload { id, .. } = wish {
-            if id.ends_with("-q") && !query_kept {
-                return error(400, "BLOB_UPLOAD_INVALID", "the query of the address is lost");
-            }
+        if let Wish::Upload { id, .. } = wish
+            && id.ends_with("-q")
+            && !query_kept
+        {
+            return error(400, "BLOB_UPLOAD_INVALID", "the query of the address is lost");
         }
         let reply = state.shelf.answer(wish, &asked);
         match fault {

@@ -121,9 +121,9 @@ impl Reply {
         Reply { status, headers: Vec::new(), body: Vec::new(), way: Way::Whole }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Reply {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Reply {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        self.headers.push((name.to_owned(), value.to_string()));
+        self.headers.push((name.to_owned(), value.into()));
         self
     }
 

@@ -186,10 +186,10 @@ impl Shelf {
     }
 
     fn start(&mut self, name: &str, request: &Request) -> Reply {
-        if let (Some(wanted), Some(from)) = (request.query.get("mount"), request.query.get("from")) {
-            if self.owned.contains(&(from.clone(), wanted.clone())) {
-                return self.has(name, wanted);
-            }
+        if let (Some(wanted), Some(from)) = (request.query.get("mount"), request.query.get("from"))
+            && self.owned.contains(&(from.clone(), wanted.clone()))
+        {
+            return self.has(name, wanted);
         }
         self.began += 1;
         let id = format!("upload-{}", self.began);
