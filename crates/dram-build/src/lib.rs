@@ -8,6 +8,7 @@
 mod brought;
 mod build;
 mod cancel;
+mod check;
 mod command;
 pub mod container;
 mod content;
@@ -42,6 +43,7 @@ mod workdir;
 
 pub use build::build;
 pub use cancel::Cancel;
+pub use check::check;
 pub use context::Context;
 pub use error::BuildError;
 pub use event::{Event, StepAt};

@@ -1,8 +1,10 @@
 //! Blobs: bytes under the name of their digest.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dram_image::document::{Kind, LARGEST_DOCUMENT};
 use dram_image::{Descriptor, Digest, Document, DocumentError, Hasher, TreePath};
@@ -48,7 +50,21 @@ impl<'a> Blobs<'a> {
         let path = file::temporary(&self.store.work().path());
         let file = File::options().write(true).create_new(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
-        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: Hasher::new() })
+        let room = self.room()?;
+        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: Hasher::new(), room })
+    }
+
+    /// What is left of what the store may take, where its user set a limit.
+    fn room(self) -> Result<Option<Room>, StoreError> {
+        let Some(most) = self.store.most() else { return Ok(None) };
+        let taken = match self.store.blob_bytes().get() {
+            Some(taken) => taken.clone(),
+            None => {
+                let all = self.all()?.iter().map(|(_, size)| size).sum();
+                self.store.blob_bytes().get_or_init(|| Arc::new(AtomicU64::new(all))).clone()
+            }
+        };
+        Ok(Some(Room { most, taken }))
     }
 
     /// Stores `bytes`.
@@ -157,6 +173,37 @@ pub struct BlobWriter {
     path: PathBuf,
     dir: PathBuf,
     hasher: Hasher,
+    room: Option<Room>,
+}
+
+/// A limit that the user set.
+#[derive(Debug)]
+struct Room {
+    most: u64,
+    /// What the blobs of the store take.
+    taken: Arc<AtomicU64>,
+}
+
+/// A blob that does not fit below the limit that the user set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store may take {most} bytes, its blobs have {taken}, and {wanted} more are wanted")]
+pub struct NoRoom {
+    /// The limit in bytes.
+    pub most: u64,
+    /// What the blobs have.
+    pub taken: u64,
+    /// How many bytes were wanted at least.
+    pub wanted: u64,
+}
+
+impl Room {
+    fn check(&self, wanted: u64) -> io::Result<()> {
+        let (most, taken) = (self.most, self.taken.load(Ordering::Relaxed));
+        match taken.saturating_add(wanted) > most {
+            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, NoRoom { most, taken, wanted })),
+            false => Ok(()),
+        }
+    }
 }
 
 impl BlobWriter {
@@ -176,6 +223,22 @@ impl BlobWriter {
         self.commit().map(drop)
     }
 
+    /// How many bytes were taken.
+    pub fn written(&self) -> u64 {
+        self.hasher.length()
+    }
+
+    /// Forgets all bytes that were taken: the next ones are the first.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        let file = self.file.as_mut().expect("only commit and drop take the file");
+        file.rewind().and_then(|()| file.set_len(0)).map_err(StoreError::io("write", &self.path))?;
+        self.hasher = Hasher::new();
+        Ok(())
+    }
+
     /// Flushes the bytes to the disk and names them. Returns digest and length.
     ///
     /// # Errors
@@ -187,6 +250,9 @@ impl BlobWriter {
         let place = self.dir.join(digest.hex());
         fs::rename(&self.path, &place).map_err(StoreError::io("write", &place))?;
         file::sync_parent(&place)?;
+        if let Some(room) = &self.room {
+            room.taken.fetch_add(length, Ordering::Relaxed);
+        }
         Ok((digest, length))
     }
 
@@ -198,6 +264,9 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(room) = &self.room {
+            room.check(self.hasher.length() + bytes.len() as u64)?;
+        }
         let file = self.file.as_mut().expect("only commit and drop take the file");
         let written = file.write(bytes)?;
         self.hasher.update(&bytes[..written]);

@@ -259,6 +259,11 @@ fn write_index(all: &BTreeMap<TreePath, Remembered>) -> Vec<u8> {
     out
 }
 
+/// Whether what was written down of a context is whole.
+pub(crate) fn is_whole(path: &Path) -> bool {
+    file::read_small(path, LARGEST_INDEX).ok().flatten().and_then(|bytes| read_index(&bytes)).is_some()
+}
+
 fn read_index(bytes: &[u8]) -> Option<BTreeMap<TreePath, Remembered>> {
     let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
     if blake3::hash(body).as_bytes() != sum {

@@ -1,7 +1,7 @@
 //! Files from the network: by content, and which content an address had when it was last asked. None of it is needed:
 //! what is lost is fetched again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use dram_image::{Digest, Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, Durable};
-use crate::{Dir, StepKey, Store, StoreError};
+use crate::{StepKey, Store, StoreError};
 
 /// A note is a few lines long.
 const LARGEST_NOTE: u64 = 64 << 10;
@@ -52,7 +52,7 @@ impl<'a> Downloads<'a> {
     pub fn file(self, sha256: &Digest) -> Option<(PathBuf, u64)> {
         let path = self.path(&sha256.hex());
         let mut hasher = Hasher::new();
-        io::copy(&mut File::open(&path).ok()?, &mut hasher).ok()?;
+        io::copy(&mut file::open_quietly(&path).ok()?, &mut hasher).ok()?;
         let size = hasher.length();
         if hasher.finish() == *sha256 {
             return Some((path, size));
@@ -79,19 +79,5 @@ impl<'a> Downloads<'a> {
         // Without a note the address is asked for all of it again.
         let _ = file::replace(&self.note(address), &note, &self.store.work().path(), Durable::No);
         Ok(place)
-    }
-
-    /// Removes all; with `dry`, nothing. Returns how many bytes the files have.
-    pub(crate) fn forget(self, dry: bool) -> Result<u64, StoreError> {
-        let dir = Dir::open(&self.store.join("downloads"))?;
-        let mut bytes = 0;
-        for name in dir.names()? {
-            let name = dram_image::TreePath::parse(&name)?;
-            bytes += dir.status(&name)?.map_or(0, |status| status.size);
-            if !dry {
-                dir.remove(&name)?;
-            }
-        }
-        Ok(bytes)
     }
 }

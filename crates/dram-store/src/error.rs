@@ -36,6 +36,9 @@ pub enum StoreError {
     /// The store lies on a file system that cannot be written.
     #[error("the store {} is read-only", .0.display())]
     ReadOnly(PathBuf),
+    /// The names of images are gone, and a copy of them is there.
+    #[error("the store has lost {}, the names of its images", .0.display())]
+    LostIndex(PathBuf),
     /// A blob that something points to is not there.
     #[error("the store has no blob {digest}")]
     MissingBlob {

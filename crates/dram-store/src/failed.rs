@@ -117,17 +117,6 @@ impl<'a> Failed<'a> {
         self.clear()
     }
 
-    /// How many bytes the files of it have, if anything is kept.
-    pub(crate) fn size(self) -> Option<u64> {
-        let dir = Dir::open(&self.path()).ok()?;
-        let mut bytes = 0;
-        let _ = crate::scan::scan(&dir, &mut |found| {
-            bytes += if found.link_to.is_none() { found.status.size } else { 0 };
-            Ok(())
-        });
-        Some(bytes)
-    }
-
     /// The caller has the turn.
     fn clear(self) -> Result<bool, StoreError> {
         let path = self.path();

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::StoreError;
 
 /// Whether a write must outlive a power cut.
@@ -53,10 +55,31 @@ pub(crate) fn random_hex() -> String {
     format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
+/// So many seconds may pass before it is noted again that something was used.
+const NOTED: i64 = 3600;
+
+/// Notes that the file at `path` was used `now`, in seconds since 1970: its time is changed, at most once an hour.
+pub(crate) fn used(path: &Path, now: i64) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
+    let seen = fs::symlink_metadata(path)?;
+    if (now - std::os::unix::fs::MetadataExt::mtime(&seen)).abs() < NOTED {
+        return Ok(());
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Opens what is at `path` for reading, but nothing that a symbolic link there leads to; a pipe is not waited for.
+pub(crate) fn open_quietly(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
 /// The content of a file of at most `most` bytes; `None` when there is none.
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let fail = || StoreError::io("read", path);
-    let file = match File::open(path) {
+    let file = match open_quietly(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(fail())?,
     };

@@ -53,6 +53,11 @@ impl LayerId {
         self.0.starts_with("c-")
     }
 
+    /// Whether the name is that of what the directory holds.
+    pub(crate) fn is_by_content(&self) -> bool {
+        self.0.starts_with("c-")
+    }
+
     /// The name of the layer's directory.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -131,7 +136,7 @@ impl<'a> Layers<'a> {
 
     /// Whether it is there.
     pub fn has(self, id: &LayerId) -> bool {
-        self.path(id).is_dir()
+        self.path(id).is_dir() && !self.store.suspects(id)
     }
 
     /// Makes the directory `made` (below this process's work) a layer, under the digest of what it holds.
@@ -139,7 +144,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
-        let id = LayerId::of_content(content(&Dir::open_layer(made)?, &|_| true)?);
+        let id = content_of(&Dir::open_layer(made)?)?;
         self.place(made, &id)?;
         Ok(id)
     }
@@ -319,6 +324,7 @@ impl<'a> Layers<'a> {
         if self.store.rights() != Rights::All && !place.is_dir() {
             beside::settle(made, &place, &self.store.work().path())?;
         }
+        self.store.mark(id)?;
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
                 self.store.work().discard(made);
@@ -358,6 +364,12 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
+        let found = self.look_up(diff_id, below)?;
+        found.iter().for_each(|id| self.note_use(id));
+        Ok(found)
+    }
+
+    fn look_up(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
         let leans = over::recall(&self.leans_record(diff_id))?;
         if leans == Leans::default() {
             return Ok(Some(LayerId::of_diff(diff_id)).filter(|id| self.has(id)));
@@ -388,6 +400,20 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.{}.over", LayerId::of_diff(diff_id), &below[..32]))
     }
 
+    /// Notes that a layer is used that no record of a step leads to. When it cannot be noted, it may go earlier.
+    fn note_use(self, id: &LayerId) {
+        let record = self.store.join("packs").join(format!("{id}.used"));
+        if file::used(&record, self.store.now()).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            let _ = fs::File::create(&record);
+        }
+    }
+
+    /// When [`Layers::note_use`] was last called, in seconds since 1970; 0 for never.
+    pub(crate) fn last_use(self, id: &LayerId) -> i64 {
+        let record = self.store.join("packs").join(format!("{id}.used"));
+        fs::symlink_metadata(record).map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta))
+    }
+
     fn unpack_into(
         self,
         made: &Path,
@@ -406,7 +432,9 @@ impl<'a> Layers<'a> {
         let taken = over::taken(&leans, below, self)?;
         over::give(&dir, &taken)?;
         over::remember(&self.leans_record(diff_id), &leans, self.store)?;
-        Ok(self.id_over(diff_id, &taken))
+        let id = self.id_over(diff_id, &taken);
+        self.note_use(&id);
+        Ok(id)
     }
 
     fn id_over(self, diff_id: &Digest, taken: &[Taken]) -> LayerId {
@@ -446,7 +474,7 @@ impl<'a> Layers<'a> {
         self.read_layer(&packed.blob, &packed.diff_id, &mut |stream, what| {
             unpack(stream, &dir, How { meaning: Meaning::Layer, limits: self.store.limits(), what }).map(drop)
         })?;
-        let found = LayerId::of_content(content(&dir, &|_| true)?);
+        let found = content_of(&dir)?;
         if found != *id {
             return Err(StoreError::WrongContent { blob: packed.blob.digest, found, expected: id.clone() });
         }
@@ -457,6 +485,11 @@ impl<'a> Layers<'a> {
         }
         Ok(())
     }
+}
+
+/// The name of a layer that holds what `dir` does.
+pub(crate) fn content_of(dir: &Dir) -> Result<LayerId, StoreError> {
+    Ok(LayerId::of_content(content(dir, &|_| true)?))
 }
 
 /// Hashes what is read through it.

@@ -26,6 +26,10 @@
 //!   lent-ids/          layers and steps of a user namespace with many ids
 //!   one-id/            layers and steps of a user who has one id only
 //!   unprivileged/      layers and steps of one who may set nothing on the disk
+//!   fresh/BOOT/ID      marks a layer that was not flushed to the disk since it was made
+//!   sizes              what layers take on the disk
+//!   index.copy         a copy of index.json
+//!   lost/N/            what `dram fsck --repair` found and did not know
 //!   work/NAME/         half-done things of a running process; swept when it is gone
 //! ```
 //!
@@ -42,7 +46,10 @@ mod downloads;
 mod error;
 mod failed;
 mod file;
+mod fresh;
+mod fsck;
 mod inherit;
+mod inventory;
 mod layers;
 mod lock;
 mod memory;
@@ -56,12 +63,14 @@ mod refs;
 mod rights;
 mod scan;
 mod seen;
+mod sizes;
 mod store;
 mod tree;
 mod unpack;
+mod usage;
 mod work;
 
-pub use blobs::{BlobWriter, Blobs};
+pub use blobs::{BlobWriter, Blobs, NoRoom};
 pub use caches::{ArchiveError, Cache, CacheName, CacheUse, Caches, Imported, TakenCache};
 pub use compress::{Compression, Unpacked, Zstd};
 pub use context::{ContextDir, IgnoreFn, Verdict};
@@ -69,6 +78,7 @@ pub use dir::{Dir, FileKind, Meta, Status};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use failed::{Failed, Kept};
+pub use fsck::{Checked, Checking, Finding, Parallel, Repack};
 pub use inherit::OWNER_ATTRIBUTE;
 pub use layers::{LayerId, Layers, Packed};
 pub use lock::StepLock;
@@ -77,12 +87,13 @@ pub use merged::Merged;
 pub use pack::Stamp;
 pub use places::{JOURNAL_HEAD, Places, Visited};
 pub use programs::{Program, Programs};
-pub use prune::Pruned;
+pub use prune::{Gone, Pruned, Wish};
 pub use refs::{OWN_ANNOTATIONS, Refs, Tagged};
 pub use rights::Rights;
 pub use seen::Seen;
 pub use store::{Location, Store};
 pub use tree::{Node, Tree};
+pub use usage::{ImageShare, Share, Taken, Usage};
 pub use work::Work;
 
 #[cfg(test)]

@@ -118,6 +118,8 @@ impl<'a> Memory<'a> {
         let bytes = file::read_small(&self.path(key), LARGEST_RECORD).ok()??;
         let record: Record = serde_json::from_slice(&bytes).ok()?;
         let whole = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
+        // It counts as used; that it cannot be noted costs an earlier end at most.
+        let _ = file::used(&self.path(key), self.store.now());
         whole.then_some(record)
     }
 
@@ -135,27 +137,42 @@ impl<'a> Memory<'a> {
         file::replace(&path, &bytes, &self.store.work().path(), Durable::No)
     }
 
-    /// Calls `keep` with each record of processes with `rights` and removes those it refuses, with those that cannot be
-    /// read. Returns how many went.
-    pub(crate) fn retain(self, rights: Rights, keep: &mut dyn FnMut(&Record) -> bool) -> Result<usize, StoreError> {
+    /// All records of processes with `rights`. What does not look like one is left alone.
+    pub(crate) fn all(self, rights: Rights) -> Result<Vec<Remembered>, StoreError> {
         let steps = self.store.shelf_of(rights, "steps");
+        let mut all = Vec::new();
         if !steps.is_dir() {
-            return Ok(0);
+            return Ok(all);
         }
         let root = Dir::open(&steps)?;
-        let mut removed = 0;
         for shelf in root.names()? {
             let shelf = TreePath::parse(&shelf)?;
-            for name in root.sub(&shelf)?.names()? {
+            let Ok(dir) = root.sub(&shelf) else { continue };
+            for name in dir.names()? {
+                let is_key = std::str::from_utf8(&name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
                 let path = shelf.join(&name);
+                let Some(status) = root.status(&path)?.filter(|_| is_key) else { continue };
                 let bytes = file::read_small(&steps.join(path.as_path()), LARGEST_RECORD).ok().flatten();
                 let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-                if !record.is_some_and(|record| keep(&record)) {
-                    root.remove(&path)?;
-                    removed += 1;
-                }
+                all.push(Remembered { path, used: status.mtime.0, record });
             }
         }
-        Ok(removed)
+        Ok(all)
     }
+
+    /// Forgets the record of processes with `rights` at `path`.
+    pub(crate) fn forget(self, rights: Rights, path: &TreePath) -> Result<(), StoreError> {
+        Dir::open(&self.store.shelf_of(rights, "steps"))?.remove(path)
+    }
+}
+
+/// A record as it lies on the disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Remembered {
+    /// Where, below the directory of records.
+    pub(crate) path: TreePath,
+    /// When it was last used, in seconds since 1970; an hour may be missing.
+    pub(crate) used: i64,
+    /// What it says; nothing when it cannot be read.
+    pub(crate) record: Option<Record>,
 }

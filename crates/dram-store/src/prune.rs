@@ -1,14 +1,38 @@
-//! Collecting garbage: what no name and no remembered step leads to.
+//! Collecting garbage: what no name and no remembered step leads to; and, when asked, what was not used for long.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
+use dram_image::TreePath;
 
-use crate::{Dir, LayerId, Rights, Store, StoreError};
+use crate::inventory::{Inventory, Item, What};
+use crate::{Dir, LayerId, Rights, StepKey, Store, StoreError};
+
+/// What is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// All remembered steps, unpacked layers, and files from the network.
+    pub all: bool,
+    /// Those of them that were not used for so many seconds.
+    pub older_than: Option<i64>,
+    /// The least recently used of them and of caches, until the store takes at most so many bytes.
+    pub most: Option<u64>,
+    /// Nothing: only say what would.
+    pub dry: bool,
+}
+
+/// One thing that was, or would be, removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// What kind of thing it is, as a word for people.
+    pub kind: &'static str,
+    /// What it is called.
+    pub name: String,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+}
 
 /// What was, or would be, removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pruned {
     /// Blobs that no image has.
     pub blobs: usize,
@@ -16,159 +40,270 @@ pub struct Pruned {
     pub layers: usize,
     /// Remembered steps.
     pub steps: usize,
-    /// Bytes that the files had.
+    /// Caches.
+    pub caches: usize,
+    /// Bytes that all of it took on the disk.
     pub bytes: u64,
+    /// Each thing.
+    pub gone: Vec<Gone>,
+    /// Bytes that the store takes now.
+    pub left: u64,
 }
 
 impl Store {
-    /// Removes what nothing leads to, and what the last command that failed left. Caches stay. With `all`, the remembered steps go first, and with them every layer
-    /// directory; images stay. With `dry`, nothing is removed and the numbers say what would be.
+    /// Removes what nothing leads to, what the last command that failed left, and what is asked for. Images with names
+    /// always stay, and caches, unless the store has to become smaller than that.
     ///
     /// The store must be open alone ([`Store::open_alone`]).
     ///
     /// # Errors
     /// When the index or an image cannot be read (what cannot be read could lead to anything, so nothing is
     /// removed), or the disk refuses.
-    pub fn prune(&self, all: bool, dry: bool) -> Result<Pruned, StoreError> {
-        let images = self.reachable()?;
-        let mut pruned = Pruned::default();
-        for &rights in self.rights().reach() {
-            let mut layers = if all { BTreeSet::new() } else { images.layers.clone() };
-            self.steps_to_forget(rights, all, dry, &mut layers, &mut pruned)?;
-            self.prune_layers(&self.shelf_of(rights, "layers"), &layers, dry, &mut pruned)?;
-        }
-        for (digest, size) in self.blobs().all()? {
-            if !images.blobs.contains(&digest) {
-                pruned.blobs += 1;
-                pruned.bytes += size;
-                if !dry {
-                    Dir::open(&self.join("oci/blobs/sha256"))?.remove(&TreePath::parse(digest.hex().as_bytes())?)?;
-                }
-            }
-        }
-        pruned.bytes += if all { self.downloads().forget(dry)? } else { 0 };
-        pruned.bytes += self.failed().size().unwrap_or(0);
-        if !dry {
+    pub fn prune(&self, wish: &Wish) -> Result<Pruned, StoreError> {
+        let inventory = Inventory::of(self, true)?;
+        let mut choice = Choice::new(self, &inventory);
+        choice.steps(wish);
+        choice.rest(wish);
+        choice.least_used(wish);
+        let mut pruned = choice.count();
+        pruned.left = inventory.total().saturating_sub(pruned.bytes);
+        if !wish.dry {
+            let gone: Vec<&Item> = inventory
+                .items
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| choice.gone.contains(at))
+                .map(|(_, item)| item)
+                .collect();
+            // Records first: a record without its layer is none, a layer without its record is only forgotten.
+            let is_record = |item: &&&Item| matches!(item.what, What::Step(..));
+            gone.iter().filter(is_record).try_for_each(|item| self.remove_item(&item.what))?;
+            gone.iter().filter(|item| !is_record(item)).try_for_each(|item| self.remove_item(&item.what))?;
             self.failed().remove()?;
-            self.prune_records(all)?;
-            self.seen().retain(&|digest| images.blobs.contains(digest))?;
+            self.tidy(wish.all, &inventory)?;
         }
         Ok(pruned)
     }
 
-    fn steps_to_forget(
-        &self,
-        rights: Rights,
-        all: bool,
-        dry: bool,
-        layers: &mut BTreeSet<LayerId>,
-        pruned: &mut Pruned,
-    ) -> Result<(), StoreError> {
-        let mut forgotten = 0;
-        let dirs = self.shelf_of(rights, "layers");
-        let removed = self.memory().retain(rights, &mut |record| {
-            let keep = !all && record.layer.as_ref().is_none_or(|layer| dirs.join(layer.as_str()).is_dir());
-            forgotten += usize::from(!keep);
-            if keep {
-                layers.extend(record.layer.clone());
+    /// What blobs, layers, caches and files from the network take on the disk, in bytes: nearly all, found out fast.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn takes(&self) -> Result<u64, StoreError> {
+        Ok(Inventory::bulk(self)?.total())
+    }
+
+    fn remove_item(&self, what: &What) -> Result<(), StoreError> {
+        let remove = |place: &str, name: &TreePath| Dir::open(&self.join(place))?.remove(name);
+        match what {
+            What::Blob(digest) => remove("oci/blobs/sha256", &TreePath::parse(digest.hex().as_bytes())?),
+            What::Layer(id, rights) => self.remove_layer(id, *rights),
+            What::Step(rights, path, _) => self.memory().forget(*rights, path),
+            What::Download(name) => remove("downloads", name),
+            What::Context(name) => remove("contexts", name),
+            What::Cache(key, _) => self.caches().remove(key).map(drop),
+        }
+    }
+
+    /// Removes notes about what is gone, and with `all` those that cost only a look.
+    fn tidy(&self, all: bool, before: &Inventory) -> Result<(), StoreError> {
+        let blobs = before.named_blobs();
+        self.seen().retain(&|digest| blobs.contains(digest))?;
+        self.tidy_packs(all)?;
+        for &rights in self.rights().reach() {
+            self.tidy_tables(rights)?;
+        }
+        // Whoever held one is gone: the store is open alone.
+        let locks = Dir::open(&self.join("steplocks"))?;
+        let is_key = |name: &Vec<u8>| std::str::from_utf8(name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
+        locks.names()?.iter().filter(|name| is_key(name)).try_for_each(|name| locks.remove(&TreePath::parse(name)?))?;
+        if all {
+            self.places().forget(0)?;
+        }
+        self.forget_marks()
+    }
+
+    fn tidy_packs(&self, all: bool) -> Result<(), StoreError> {
+        let packs = Dir::open(&self.join("packs"))?;
+        for name in packs.names()? {
+            let Some((subject, kind)) = std::str::from_utf8(&name).ok().and_then(|name| name.split_once('.')) else {
+                continue;
+            };
+            let layer = subject.parse::<LayerId>();
+            let goes = match kind {
+                "used" => layer.is_ok_and(|id| !self.has_anywhere(&id)),
+                "size" | "elf" | "origin" | "leans" | "diff" => all,
+                _ if kind.ends_with(".over") => all,
+                _ if layer.is_err() => continue,
+                _ => {
+                    let path =
+                        self.join("packs").join(std::ffi::OsStr::new(std::str::from_utf8(&name).unwrap_or_default()));
+                    let bytes = crate::file::read_small(&path, 1 << 20).ok().flatten();
+                    let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::Packed>(&bytes).ok());
+                    !packed.is_some_and(|packed| self.blobs().has(&packed.blob))
+                }
+            };
+            if goes {
+                packs.remove(&TreePath::parse(&name)?)?;
             }
-            keep || dry
-        })?;
-        pruned.steps += forgotten.max(removed);
+        }
         Ok(())
     }
 
-    fn prune_layers(
-        &self,
-        path: &Path,
-        keep: &BTreeSet<LayerId>,
-        dry: bool,
-        pruned: &mut Pruned,
-    ) -> Result<(), StoreError> {
+    fn has_anywhere(&self, id: &LayerId) -> bool {
+        let all = Rights::All.reach().iter();
+        all.into_iter().any(|rights| self.shelf_of(*rights, "layers").join(id.as_str()).is_dir())
+    }
+
+    /// Removes what is written down of layers that are not there.
+    fn tidy_tables(&self, rights: Rights) -> Result<(), StoreError> {
+        let path = self.shelf_of(rights, "layers");
         if !path.is_dir() {
             return Ok(());
         }
-        let dir = Dir::open(path)?;
-        for name in dir.names()? {
-            if name.ends_with(b".owners") {
-                continue;
-            }
-            let id = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok());
-            if id.is_none_or(|id| keep.contains(&id) || keep.contains(&id.alone())) {
-                continue;
-            }
-            let name = TreePath::parse(&name)?;
-            pruned.layers += 1;
-            crate::scan::scan(&dir.sub(&name)?, &mut |found| {
-                pruned.bytes += if found.link_to.is_none() { found.status.size } else { 0 };
-                Ok(())
-            })?;
-            if !dry {
-                dir.remove(&name)?;
+        let layers = Dir::open(&path)?;
+        for name in layers.names()? {
+            let Some(layer) = name.strip_suffix(b".owners").filter(|layer| !layer.is_empty()) else { continue };
+            if layers.status(&TreePath::parse(layer)?)?.is_none() {
+                layers.remove(&TreePath::parse(&name)?)?;
             }
         }
-        if dry { Ok(()) } else { prune_tables(&dir) }
-    }
-
-    /// Records of packed layers whose blob is gone, and with `all` what is remembered of contexts.
-    fn prune_records(&self, all: bool) -> Result<(), StoreError> {
-        let packs = Dir::open(&self.join("packs"))?;
-        for name in packs.names()? {
-            let name = TreePath::parse(&name)?;
-            if [&b".size"[..], b".elf", b".origin", b".leans", b".over", b".diff"]
-                .iter()
-                .any(|kind| name.as_bytes().ends_with(kind))
-            {
-                if all {
-                    packs.remove(&name)?;
-                }
-                continue;
-            }
-            let bytes = crate::file::read_small(&self.join("packs").join(name.as_path()), 1 << 20).ok().flatten();
-            let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::Packed>(&bytes).ok());
-            if !packed.is_some_and(|packed| self.blobs().has(&packed.blob)) {
-                packs.remove(&name)?;
-            }
-        }
-        let contexts = Dir::open(&self.join("contexts"))?;
-        for name in if all { contexts.names()? } else { Vec::new() } {
-            contexts.remove(&TreePath::parse(&name)?)?;
-        }
-        if all { self.places().forget(0) } else { Ok(()) }
-    }
-
-    fn reachable(&self) -> Result<Reachable, StoreError> {
-        let mut reachable = Reachable::default();
-        for tagged in self.refs().all()? {
-            self.reach(&tagged.manifest, &mut reachable)?;
-        }
-        Ok(reachable)
-    }
-
-    fn reach(&self, descriptor: &Descriptor, reachable: &mut Reachable) -> Result<(), StoreError> {
-        let manifest = self.blobs().document::<Manifest>(descriptor)?;
-        let config = self.blobs().document::<ImageConfig>(&manifest.value().config)?;
-        reachable.blobs.insert(descriptor.digest);
-        reachable.blobs.insert(manifest.value().config.digest);
-        reachable.blobs.extend(manifest.value().layers.iter().map(|layer| layer.digest));
-        reachable.layers.extend(config.value().rootfs.diff_ids.iter().map(LayerId::of_diff));
         Ok(())
     }
 }
 
-/// What is written down of layers that are not there.
-fn prune_tables(layers: &Dir) -> Result<(), StoreError> {
-    for name in layers.names()? {
-        let Some(layer) = name.strip_suffix(b".owners").filter(|layer| !layer.is_empty()) else { continue };
-        if layers.status(&TreePath::parse(layer)?)?.is_none() {
-            layers.remove(&TreePath::parse(&name)?)?;
-        }
-    }
-    Ok(())
+/// Which items go.
+struct Choice<'a> {
+    store: &'a Store,
+    inventory: &'a Inventory,
+    gone: BTreeSet<usize>,
+    /// How many records lead to each layer.
+    users: BTreeMap<(Option<&'static str>, LayerId), usize>,
 }
 
-#[derive(Default)]
-struct Reachable {
-    blobs: BTreeSet<Digest>,
-    layers: BTreeSet<LayerId>,
+impl<'a> Choice<'a> {
+    fn new(store: &'a Store, inventory: &'a Inventory) -> Choice<'a> {
+        Choice { store, inventory, gone: BTreeSet::new(), users: BTreeMap::new() }
+    }
+
+    fn is_old(&self, item: &Item, wish: &Wish) -> bool {
+        wish.older_than.is_some_and(|span| self.store.now().saturating_sub(item.used) >= span)
+    }
+
+    fn steps(&mut self, wish: &Wish) {
+        let here: BTreeSet<_> = self.inventory.items.iter().filter_map(layer_of).collect();
+        for (at, item) in self.inventory.items.iter().enumerate() {
+            let What::Step(rights, _, record) = &item.what else { continue };
+            let layer = record.as_ref().map(|record| record.layer.clone().map(|id| (rights.shelf(), id)));
+            match layer {
+                Some(layer)
+                    if !wish.all && !self.is_old(item, wish) && layer.as_ref().is_none_or(|id| here.contains(id)) =>
+                {
+                    layer.into_iter().for_each(|layer| *self.users.entry(layer).or_default() += 1);
+                }
+                Some(_) | None => drop(self.gone.insert(at)),
+            }
+        }
+    }
+
+    fn rest(&mut self, wish: &Wish) {
+        let (blobs, layers) = (self.inventory.named_blobs(), self.inventory.named_layers());
+        for (at, item) in self.inventory.items.iter().enumerate() {
+            let goes = match &item.what {
+                What::Step(..) | What::Cache(..) => false,
+                What::Blob(digest) => !blobs.contains(digest),
+                What::Layer(id, rights) => {
+                    let is_named = layers.contains(&id.alone()) && !wish.all && !self.is_old(item, wish);
+                    !is_named && !self.users.contains_key(&(rights.shelf(), id.clone()))
+                }
+                What::Download(_) | What::Context(_) => wish.all || self.is_old(item, wish),
+            };
+            if goes {
+                self.gone.insert(at);
+            }
+        }
+    }
+
+    /// Lets the least recently used go until the others fit.
+    fn least_used(&mut self, wish: &Wish) {
+        let Some(most) = wish.most else { return };
+        let items = &self.inventory.items;
+        let mut left = self.inventory.total().saturating_sub(self.inventory.failed);
+        left = left.saturating_sub(self.gone.iter().map(|at| items[*at].bytes).sum());
+        let place: BTreeMap<_, usize> =
+            items.iter().enumerate().filter_map(|(at, item)| Some((layer_of(item)?, at))).collect();
+        let mut order: Vec<usize> = (0..items.len()).filter(|at| !self.gone.contains(at)).collect();
+        order.sort_by_key(|at| items[*at].used);
+        for at in order {
+            if left <= most {
+                return;
+            }
+            match &items[at].what {
+                What::Blob(_) => continue,
+                // A layer that a step leads to goes with the last of them.
+                What::Layer(id, rights) if self.users.contains_key(&(rights.shelf(), id.clone())) => continue,
+                What::Step(rights, _, record) => {
+                    let layer = record.as_ref().and_then(|record| record.layer.clone());
+                    let layer = layer.map(|id| (rights.shelf(), id));
+                    if let Some(at) =
+                        layer.and_then(|layer| self.lose_user(&layer).then(|| place.get(&layer)).flatten())
+                    {
+                        self.gone.insert(*at);
+                        left = left.saturating_sub(items[*at].bytes);
+                    }
+                }
+                What::Layer(..) | What::Download(_) | What::Context(_) | What::Cache(..) => {}
+            }
+            self.gone.insert(at);
+            left = left.saturating_sub(items[at].bytes);
+        }
+    }
+
+    /// One record fewer leads to the layer. Returns whether it was the last.
+    fn lose_user(&mut self, layer: &(Option<&'static str>, LayerId)) -> bool {
+        let Some(count) = self.users.get_mut(layer) else { return false };
+        *count -= 1;
+        let last = *count == 0;
+        if last {
+            self.users.remove(layer);
+        }
+        last
+    }
+
+    fn count(&self) -> Pruned {
+        let mut pruned = Pruned { bytes: self.inventory.failed, ..Pruned::default() };
+        if self.inventory.failed > 0 {
+            pruned.gone.push(Gone {
+                kind: "failed",
+                name: "what the last failed command left".to_owned(),
+                bytes: pruned.bytes,
+            });
+        }
+        for item in self.gone.iter().map(|at| &self.inventory.items[*at]) {
+            pruned.bytes += item.bytes;
+            let (kind, name) = match &item.what {
+                What::Blob(digest) => ("blob", digest.to_string()),
+                What::Layer(id, _) => ("layer", id.to_string()),
+                What::Step(_, path, _) => {
+                    ("step", String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned())
+                }
+                What::Download(name) => ("download", name.as_path().display().to_string()),
+                What::Context(name) => ("context", name.as_path().display().to_string()),
+                What::Cache(_, id) => ("cache", id.clone()),
+            };
+            pruned.blobs += usize::from(kind == "blob");
+            pruned.layers += usize::from(kind == "layer");
+            pruned.steps += usize::from(kind == "step");
+            pruned.caches += usize::from(kind == "cache");
+            pruned.gone.push(Gone { kind, name, bytes: item.bytes });
+        }
+        pruned
+    }
+}
+
+fn layer_of(item: &Item) -> Option<(Option<&'static str>, LayerId)> {
+    match &item.what {
+        What::Layer(id, rights) => Some((rights.shelf(), id.clone())),
+        What::Blob(_) | What::Step(..) | What::Download(_) | What::Context(_) | What::Cache(..) => None,
+    }
 }

@@ -1,6 +1,7 @@
 //! References: the names of images, in the layout's `index.json`. The only thing in the store that changes.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use dram_image::{Descriptor, Digest, Document, Index, Reference};
 use rustix::fs::FlockOperation;
@@ -9,7 +10,7 @@ use crate::file::{self, Durable};
 use crate::{Store, StoreError, lock};
 
 /// The OCI annotation that holds a name in a layout.
-const NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
 /// How annotations begin that are this store's own, and leave it with no image.
 pub const OWN_ANNOTATIONS: &str = "dram.";
 /// The index that the manifest was picked from.
@@ -45,18 +46,46 @@ impl<'a> Refs<'a> {
     }
 
     pub(crate) fn ensure(self) -> Result<(), StoreError> {
-        if self.store.join("oci/index.json").exists() { Ok(()) } else { self.change(|_| ()) }
+        let is_there = |path: PathBuf| std::fs::symlink_metadata(path).is_ok();
+        // One that is gone and has a copy was lost: it is not for whoever comes next to make an empty one of it.
+        if is_there(self.path()) || is_there(self.copy()) { Ok(()) } else { self.change(|_| ()) }
+    }
+
+    pub(crate) fn path(self) -> PathBuf {
+        self.store.join("oci/index.json")
+    }
+
+    /// Where a copy of the index lies, for the case that it is damaged.
+    pub(crate) fn copy(self) -> PathBuf {
+        self.store.join("index.copy")
     }
 
     fn read(self) -> Result<Index, StoreError> {
-        let path = self.store.join("oci/index.json");
-        match file::read_small(&path, LARGEST_INDEX)? {
+        let path = self.path();
+        match read_index(&path)? {
+            None if std::fs::symlink_metadata(self.copy()).is_ok() => Err(StoreError::LostIndex(path)),
             None => Ok(Index::new(Vec::new())),
-            Some(bytes) => match Document::<Index>::read(bytes) {
-                Ok(document) => Ok(document.value().clone()),
-                Err(source) => Err(StoreError::Document { path, source }),
-            },
+            Some(index) => Ok(index),
         }
+    }
+
+    /// The index as its copy has it, if that can be read.
+    pub(crate) fn copied(self) -> Option<Index> {
+        read_index(&self.copy()).ok().flatten()
+    }
+
+    /// Puts `index` in the place of what is there, which cannot be read.
+    pub(crate) fn replace(self, index: Index) -> Result<(), StoreError> {
+        let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
+        self.write(index)
+    }
+
+    fn write(self, index: Index) -> Result<(), StoreError> {
+        let (document, work) = (Document::write(index), self.store.work().path());
+        file::replace(&self.path(), document.bytes(), &work, Durable::Yes)?;
+        // The first one is on the disk already; this one is for what happens to a disk later.
+        let _ = file::replace(&self.copy(), document.bytes(), &work, Durable::No);
+        Ok(())
     }
 
     /// Reads, changes and replaces the index; two processes take turns.
@@ -64,9 +93,7 @@ impl<'a> Refs<'a> {
         let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
         let mut index = self.read()?;
         let result = change(&mut index);
-        let document = Document::write(index);
-        let path = self.store.join("oci/index.json");
-        file::replace(&path, document.bytes(), &self.store.work().path(), Durable::Yes)?;
+        self.write(index)?;
         Ok(result)
     }
 
@@ -139,5 +166,13 @@ impl<'a> Refs<'a> {
             index.manifests.retain(|old| old.annotations.get(NAME).map(String::as_str) != Some(name));
             index.manifests.len() < before
         })
+    }
+}
+
+fn read_index(path: &Path) -> Result<Option<Index>, StoreError> {
+    let Some(bytes) = file::read_small(path, LARGEST_INDEX)? else { return Ok(None) };
+    match Document::<Index>::read(bytes) {
+        Ok(document) => Ok(Some(document.value().clone())),
+        Err(source) => Err(StoreError::Document { path: path.to_owned(), source }),
     }
 }

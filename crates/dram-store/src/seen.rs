@@ -59,7 +59,7 @@ impl<'a> Seen<'a> {
         let dir = Dir::open(&self.store.join("seen"))?;
         for name in dir.names()? {
             let digest = std::str::from_utf8(&name).ok().and_then(|hex| Digest::from_hex(hex).ok());
-            if !digest.is_some_and(|digest| is_wanted(&digest)) {
+            if digest.is_some_and(|digest| !is_wanted(&digest)) {
                 dir.remove(&TreePath::parse(&name)?)?;
             }
         }

@@ -2,18 +2,21 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use dram_image::Limits;
 use rustix::fs::FlockOperation;
 
 use crate::file::{self, Durable};
+use crate::fresh::Fresh;
 use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
 
 /// The layout that this program writes.
 const VERSION: u32 = 1;
 
 /// What is made when it is missing.
-const DIRECTORIES: [&str; 12] = [
+pub(crate) const DIRECTORIES: [&str; 13] = [
     "work",
     "oci",
     "oci/blobs",
@@ -26,7 +29,15 @@ const DIRECTORIES: [&str; 12] = [
     "caches",
     "steplocks",
     "seen",
+    "fresh",
 ];
+
+/// Directories that are made when there is something to put into them.
+pub(crate) const MORE: [&str; 6] = ["failed", "places", "lost", "lent-ids", "one-id", "unprivileged"];
+/// The files beside them.
+pub(crate) const FILES: [&str; 5] = ["version", "lock", "refs.lock", "index.copy", "sizes"];
+/// What `oci-layout` says.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Where a store is, and how much of a foreign archive it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +46,13 @@ pub struct Location {
     pub root: PathBuf,
     /// The bounds.
     pub limits: Limits,
+    /// The most bytes that it may take, where the user says so.
+    pub most: Option<u64>,
 }
 
 impl<P: AsRef<Path> + ?Sized> From<&P> for Location {
     fn from(root: &P) -> Location {
-        Location { root: root.as_ref().to_owned(), limits: Limits::default() }
+        Location { root: root.as_ref().to_owned(), limits: Limits::default(), most: None }
     }
 }
 
@@ -56,6 +69,10 @@ pub struct Store {
     limits: Limits,
     rights: Rights,
     work: Work,
+    fresh: Fresh,
+    now: OnceLock<i64>,
+    most: Option<u64>,
+    blob_bytes: OnceLock<Arc<AtomicU64>>,
     _lock: File,
 }
 
@@ -66,7 +83,24 @@ impl Store {
     /// # Errors
     /// When the directory cannot be made or written, or is a store of another version.
     pub fn open(place: impl Into<Location>) -> Result<Store, StoreError> {
-        Store::open_locked(&place.into(), &|path| lock::hold(path, FlockOperation::LockShared))
+        let place = place.into();
+        let shared = || Store::open_locked(&place, &|path| lock::hold(path, FlockOperation::LockShared));
+        let store = shared()?;
+        if !store.is_unsettled() {
+            return Ok(store);
+        }
+        let path = store.join("lock");
+        drop(store);
+        // Others who use the store began in this boot and have settled it, or it cannot be written.
+        if let Some(lock) = lock::try_hold(&path, FlockOperation::NonBlockingLockExclusive)? {
+            let alone = Store::open_locked(&place, &|_| lock.try_clone().map_err(StoreError::io("lock", &path)))?;
+            if alone.work.is_there() {
+                alone.settle()?;
+            }
+        }
+        let mut store = shared()?;
+        store.suspect();
+        Ok(store)
     }
 
     /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out. `waiting` is
@@ -75,14 +109,35 @@ impl Store {
     /// # Errors
     /// See [`Store::open`].
     pub fn open_alone(place: impl Into<Location>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
-        Store::open_locked(&place.into(), &|path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)?
-        {
+        let lock = |path: &Path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)? {
             Some(lock) => Ok(lock),
             None => {
                 waiting();
                 lock::hold(path, FlockOperation::LockExclusive)
             }
-        })
+        };
+        let store = Store::open_locked(&place.into(), &lock)?;
+        if store.work.is_there() && store.is_unsettled() {
+            store.settle()?;
+        }
+        Ok(store)
+    }
+
+    /// The same when nobody else uses the store; `None` when somebody does.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn try_open_alone(place: impl Into<Location>) -> Result<Option<Store>, StoreError> {
+        let place = place.into();
+        if !place.root.join("version").exists() {
+            return Ok(None);
+        }
+        match lock::try_hold(&place.root.join("lock"), FlockOperation::NonBlockingLockExclusive)? {
+            Some(lock) => {
+                Store::open_locked(&place, &|path| lock.try_clone().map_err(StoreError::io("lock", path))).map(Some)
+            }
+            None => Ok(None),
+        }
     }
 
     /// Opens the store to change it.
@@ -108,6 +163,8 @@ impl Store {
         make_dir(root, 0o700)?;
         // Mounts and helpers resolve these paths from other directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
+        // What another program knows better is not touched.
+        check_version(&root)?;
         for name in DIRECTORIES {
             make_dir(&root.join(name), 0o755)?;
         }
@@ -118,9 +175,23 @@ impl Store {
         let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
         let work = Work::new(&root.join("work"))?;
-        write_once(&root.join("oci/oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#, &work)?;
+        write_once(&root.join("oci/oci-layout"), LAYOUT, &work)?;
+        if !root.join("version").exists() {
+            // A directory that was there before the store may be open to others. One that cannot be changed is told by fsck.
+            let _ = fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+        }
         write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
-        let store = Store { root, limits: place.limits, rights, work, _lock: lock };
+        let store = Store {
+            root,
+            limits: place.limits,
+            rights,
+            work,
+            fresh: Fresh::new(),
+            now: OnceLock::new(),
+            most: place.most,
+            blob_bytes: OnceLock::new(),
+            _lock: lock,
+        };
         store.refs().ensure()?;
         Ok(store)
     }
@@ -138,6 +209,37 @@ impl Store {
     /// This process's place for half-done things.
     pub fn work(&self) -> &Work {
         &self.work
+    }
+
+    /// The time when this store was opened, by the clock of its file system, in seconds since 1970.
+    pub(crate) fn now(&self) -> i64 {
+        *self.now.get_or_init(|| {
+            let made = fs::symlink_metadata(self.work.path());
+            made.map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta))
+        })
+    }
+
+    /// How many bytes the file system below has; 0 where it does not say.
+    pub fn disk(&self) -> u64 {
+        rustix::fs::statvfs(&self.root).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize))
+    }
+
+    /// The most bytes that it may take, where the user says so.
+    pub fn most(&self) -> Option<u64> {
+        self.most
+    }
+
+    /// What the blobs have, once somebody asked.
+    pub(crate) fn blob_bytes(&self) -> &OnceLock<Arc<AtomicU64>> {
+        &self.blob_bytes
+    }
+
+    pub(crate) fn fresh(&self) -> &Fresh {
+        &self.fresh
+    }
+
+    pub(crate) fn fresh_mut(&mut self) -> &mut Fresh {
+        &mut self.fresh
     }
 
     /// The blobs.

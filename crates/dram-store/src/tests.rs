@@ -362,13 +362,13 @@ fn pruning_keeps_what_is_named_and_remembered() {
         .remember(&StepKey::of([&b"k"[..]]), &Record { layer: Some(kept.clone()), by_content: None })
         .unwrap();
     let lost = unpack(&store, &[file("x", "1")]).unwrap();
-    let dry = store.prune(false, true).unwrap();
+    let dry = store.prune(&Wish { dry: true, ..Wish::default() }).unwrap();
     assert!(store.layers().has(&lost));
-    let pruned = store.prune(false, false).unwrap();
+    let pruned = store.prune(&Wish::default()).unwrap();
     assert_eq!(dry, pruned);
     assert_eq!((pruned.blobs, pruned.layers, pruned.steps), (1, 1, 0));
     assert!(store.layers().has(&kept) && !store.layers().has(&lost));
-    assert_eq!(store.prune(true, false).unwrap().steps, 1);
+    assert_eq!(store.prune(&Wish { all: true, ..Wish::default() }).unwrap().steps, 1);
     assert!(!store.layers().has(&kept));
 }
 

@@ -93,7 +93,7 @@ fn sweep(parent: &Path, mine: &str) -> Result<(), StoreError> {
         use std::os::unix::ffi::OsStrExt as _;
         let path = parent.join(std::ffi::OsStr::from_bytes(name)).join("lock");
         // Without its lock file a directory was left between being made and being locked, or half swept.
-        let dead = match File::open(&path) {
+        let dead = match file::open_quietly(&path) {
             Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };

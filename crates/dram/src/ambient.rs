@@ -18,10 +18,45 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 
+/// How much the store may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Most {
+    /// What the user says.
+    Given(u64),
+    /// What fits the disk.
+    Usual,
+    /// Anything.
+    None,
+}
+
+impl Most {
+    /// Without a user's word, a store has this, or a tenth of its disk where that is more.
+    const LEAST: u64 = 10_000_000_000;
+
+    /// In bytes, if there is a limit.
+    pub(crate) fn bytes(self, store: &dram_store::Store) -> Option<u64> {
+        match self {
+            Most::Given(bytes) => Some(bytes),
+            Most::Usual => Some(Most::LEAST.max(store.disk() / 10)),
+            Most::None => None,
+        }
+    }
+
+    fn read(given: Option<&str>) -> Result<Most, Failure> {
+        let from_env = variable("DRAM_MAX_SIZE").filter(|text| !text.is_empty());
+        match given.or(from_env.as_deref()) {
+            None => Ok(Most::Usual),
+            Some("none") => Ok(Most::None),
+            Some(text) => crate::cmd::bytes(text).map(Most::Given),
+        }
+    }
+}
+
 /// Whose rights this process has, and where its store is.
 #[derive(Debug)]
 pub(crate) struct Ambient {
     store: Option<Location>,
+    most: Most,
     privilege: Result<Privilege, Lack>,
     limits: Vec<ResourceLimit>,
 }
@@ -29,12 +64,17 @@ pub(crate) struct Ambient {
 impl Ambient {
     /// Reads the surroundings. Where this is not root, it becomes root of a user namespace, which works only while
     /// there is one thread.
-    pub(crate) fn enter(store: Option<PathBuf>, limits: &[String]) -> Result<Ambient, Failure> {
+    pub(crate) fn enter(store: Option<PathBuf>, limits: &[String], most: Option<&str>) -> Result<Ambient, Failure> {
+        let most = Most::read(most)?;
         let limits = read_limits(limits)?;
         let is_root = rustix::process::geteuid().is_root();
         let store = store.or_else(|| from_env("DRAM_STORE")).or_else(|| default_store(is_root));
-        let store = store.map(|root| Location { root, limits });
-        Ok(Ambient { store, privilege: dram_sandbox::enter_user_namespace(), limits: raise_open_files() })
+        let given = match most {
+            Most::Given(bytes) => Some(bytes),
+            Most::Usual | Most::None => None,
+        };
+        let store = store.map(|root| Location { root, limits, most: given });
+        Ok(Ambient { store, most, privilege: dram_sandbox::enter_user_namespace(), limits: raise_open_files() })
     }
 
     /// Where the store is.
@@ -42,6 +82,11 @@ impl Ambient {
         self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
         })
+    }
+
+    /// How much the store may take.
+    pub(crate) fn most(&self) -> Most {
+        self.most
     }
 
     /// What commands get to see.

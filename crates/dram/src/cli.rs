@@ -1,6 +1,7 @@
 //! The command line. What a person reads under `--help` is written here and nowhere else.
 
 mod build;
+mod store;
 mod transfer;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use build::{Build, Legacy};
+pub(crate) use store::{Df, Fsck, Prune};
 pub(crate) use transfer::{Copy, Login, Logout, Pull, PullImages, Push};
 
 /// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
@@ -21,6 +23,10 @@ pub(crate) struct Cli {
     /// entries=2000000,depth=256,header=1m,size=256g,expansion=200]
     #[arg(long, value_name = "NAME=NUMBER", global = true)]
     pub(crate) limit: Vec<String>,
+    /// Let the store take at most this, as `20g`, or `none`: what was used the longest ago goes, but no image with a
+    /// name [default: $DRAM_MAX_SIZE, or 10 GB or a tenth of the disk, whichever is more]
+    #[arg(long, value_name = "SIZE", global = true)]
+    pub(crate) max_size: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -69,6 +75,10 @@ pub(crate) enum Command {
     Cache(Cache),
     /// Remove what no image and no remembered step needs, and what the last failed command left; caches stay
     Prune(Prune),
+    /// Show where the space of the store is
+    Df(Df),
+    /// Read the whole store, and say what is damaged
+    Fsck(Fsck),
     /// Show what this machine can do, and how to get what it cannot
     Doctor,
 }
@@ -265,16 +275,6 @@ pub(crate) struct Run {
     /// The command, instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Prune {
-    /// Forget every remembered step, and remove all unpacked layers
-    #[arg(short, long)]
-    pub(crate) all: bool,
-    /// Only say what would be removed
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

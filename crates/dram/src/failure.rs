@@ -219,10 +219,17 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
     vec![help.to_owned()]
 }
 
+/// What can be done about a damaged image.
+const AGAIN: &str = "bring the image in again with `dram pull`, `dram load` or `dram import`, or build it again; `dram \
+                     fsck --repair` makes good what can be";
+
 /// What can be done where this machine has no more of something.
 fn way_out(error: &std::io::Error) -> Option<&'static str> {
     if error.kind() == std::io::ErrorKind::StorageFull {
         return Some("free space on the disk: `dram prune` removes what nothing needs");
+    }
+    if error.kind() == std::io::ErrorKind::QuotaExceeded {
+        return Some("free space with `dram prune`, or let the store take more with `--max-size`");
     }
     let files = error.raw_os_error() == Some(TOO_MANY_FILES);
     files.then_some("raise the limit of open files: `ulimit -n 1024`")
@@ -244,10 +251,10 @@ impl From<StoreError> for Failure {
         });
         let helps = match &error {
             _ if raise.is_some() => raise.as_deref(),
-            StoreError::Document { path, .. } if path.ends_with("index.json") => Some(
-                "remove the file, and the names of images with it: the rest stays, and building, loading and importing \
-                 name the images again",
-            ),
+            StoreError::Document { path, .. } if path.ends_with("index.json") => {
+                Some("`dram fsck --repair` puts the names back from a copy")
+            }
+            StoreError::LostIndex(_) => Some("`dram fsck --repair` puts the names back from a copy"),
             StoreError::Tar { what, .. } if !what.starts_with("the layer ") => None,
             StoreError::MissingBlob { .. }
             | StoreError::DamagedBlob { .. }
@@ -255,11 +262,12 @@ impl From<StoreError> for Failure {
             | StoreError::WrongContent { .. }
             | StoreError::PackedOtherwise { .. }
             | StoreError::Document { .. }
-            | StoreError::Tar { .. } => {
-                Some("bring the image in again with `dram import` or `dram load`, or build it again")
-            }
+            | StoreError::Tar { .. } => Some(AGAIN),
             StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
+            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("it may belong to another user: name another store with --store or DRAM_STORE")
+            }
             StoreError::Io { source, .. } => way_out(source),
             _ => None,
         };
@@ -291,6 +299,9 @@ impl From<TransferError> for Failure {
             TransferError::Write { ref source, .. } | TransferError::Read { ref source, .. } => {
                 let helps = way_out(source).into_iter().map(str::to_owned).collect();
                 Failure { causes: chain(&error), helps, ..Failure::work("") }
+            }
+            TransferError::Blob { ref place, .. } if place == "the store" => {
+                Failure { causes: chain(&error), ..Failure::work("") }.help(AGAIN)
             }
             error => Failure { causes: chain(&error), ..Failure::work("") },
         }

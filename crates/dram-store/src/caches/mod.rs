@@ -272,14 +272,22 @@ impl<'a> Caches<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn all(self) -> Result<Vec<Cache>, StoreError> {
+        let mut all = self.known()?;
+        for cache in &mut all {
+            cache.size = size(&self.root().join(&cache.key).join("data"));
+        }
+        Ok(all)
+    }
+
+    /// The same without their sizes.
+    pub(crate) fn known(self) -> Result<Vec<Cache>, StoreError> {
         let mut all = Vec::new();
         for key in self.directories()? {
             let directory = self.root().join(&key);
             let Some(About { name, uses }) = read_about(&directory) else { continue };
             let time = |file: &str| fs::metadata(directory.join(file)).map_or(0, |meta| meta.mtime());
             let last_used = time("about").max(time("lock"));
-            let size = size(&directory.join("data"));
-            all.push(Cache { name, key, uses, last_used, size });
+            all.push(Cache { name, key, uses, last_used, size: 0 });
         }
         all.sort_by(|a, b| (&a.name.id, &a.key).cmp(&(&b.name.id, &b.key)));
         Ok(all)

@@ -7,6 +7,7 @@ use std::path::Path;
 use dram_store::{ArchiveError, Cache, Compression, Store};
 use serde::Serialize;
 
+use super::amount::{bytes, seconds};
 use super::say;
 use super::whole::write_whole;
 use crate::ambient::{self, Ambient};
@@ -89,7 +90,7 @@ fn number(key: &str) -> &str {
     if number == ".0" { "" } else { number }
 }
 
-fn ago(seconds: i64) -> String {
+pub(super) fn ago(seconds: i64) -> String {
     let (count, unit) = match seconds {
         ..60 => return "now".to_owned(),
         60..3600 => (seconds / 60, "minute"),
@@ -216,58 +217,4 @@ fn beyond(mut all: Vec<&Cache>, keep: u64) -> Vec<&Cache> {
         kept > keep
     });
     all
-}
-
-/// A time span: a number and `s`, `m`, `h`, `d` or `w`.
-fn seconds(text: &str) -> Result<i64, Failure> {
-    let unit = |unit: &str| match unit {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        "d" => Some(86400),
-        "w" => Some(7 * 86400),
-        _ => None,
-    };
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, rest) = text.split_at(at);
-    let span = number.parse::<i64>().ok().zip(unit(rest)).and_then(|(number, unit)| number.checked_mul(unit));
-    span.ok_or_else(|| Failure::usage(format!("`{text}` is no time span")).help("write it as in `12h`, `7d` or `2w`"))
-}
-
-/// A size: a number and maybe `k`, `m`, `g` or `t`, each 1024 of the one before, as Docker has it.
-fn bytes(text: &str) -> Result<u64, Failure> {
-    let lower = text.to_lowercase();
-    let at = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
-    let (number, rest) = lower.split_at(at);
-    let unit = match rest.trim() {
-        "" | "b" => Some(1),
-        "k" | "kb" | "kib" => Some(1 << 10),
-        "m" | "mb" | "mib" => Some(1 << 20),
-        "g" | "gb" | "gib" => Some(1 << 30),
-        "t" | "tb" | "tib" => Some(1 << 40),
-        _ => None,
-    };
-    let size = number.parse::<u64>().ok().zip(unit).and_then(|(number, unit): (u64, u64)| number.checked_mul(unit));
-    size.ok_or_else(|| Failure::usage(format!("`{text}` is no size")).help("write it as in `500m` or `2g`"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_and_sizes_are_read() {
-        for (text, expected) in [("90s", Some(90)), ("2m", Some(120)), ("7d", Some(604_800)), ("1w", Some(604_800))] {
-            assert_eq!(seconds(text).ok(), expected, "{text}");
-        }
-        for text in ["", "7", "d", "-1d", "1y", "99999999999999999w"] {
-            assert!(seconds(text).is_err(), "{text}");
-        }
-        for (text, expected) in [("1", 1), ("2k", 2048), ("3MB", 3 << 20), ("1g", 1 << 30)] {
-            assert_eq!(bytes(text).ok(), Some(expected), "{text}");
-        }
-        for text in ["", "k", "1x", "-1", "99999999999g"] {
-            assert!(bytes(text).is_err(), "{text}");
-        }
-    }
 }

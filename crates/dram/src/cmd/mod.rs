@@ -1,8 +1,10 @@
 //! One file for each command.
 
+mod amount;
 mod build;
 mod cache;
 mod doctor;
+mod fsck;
 mod images;
 mod lacks;
 mod login;
@@ -12,12 +14,15 @@ mod privilege;
 mod release;
 mod run;
 mod shell;
+mod space;
 mod transfer;
 mod upgrade;
 mod whole;
 mod why;
 
 use std::process::ExitCode;
+
+pub(crate) use amount::bytes;
 
 use crate::ambient::Ambient;
 use crate::cli::{Cli, Command};
@@ -33,7 +38,16 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Release(args) = cli.command {
         return release::release(&args).map(|()| ExitCode::SUCCESS);
     }
-    let ambient = Ambient::enter(cli.store, &cli.limit)?;
+    let ambient = Ambient::enter(cli.store, &cli.limit, cli.max_size.as_deref())?;
+    let grows = matches!(
+        cli.command,
+        Command::Build(_)
+            | Command::Import(_)
+            | Command::Load(_)
+            | Command::Copy(_)
+            | Command::Pull(_)
+            | Command::Squash(_)
+    );
     let done = match cli.command {
         Command::Build(args) => match build::Call::of(&args)? {
             Some(call) => return build::call(&ambient, &args, call),
@@ -49,7 +63,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Why(args) => why::why(&ambient, &args),
         Command::Cache(args) => cache::cache(&ambient, &args),
         Command::Shell(args) => return shell::shell(&ambient, &args),
-        Command::Prune(args) => names::prune(&ambient, &args),
+        Command::Prune(args) => space::prune(&ambient, &args),
+        Command::Df(args) => space::df(&ambient, &args),
+        Command::Fsck(args) => fsck::fsck(&ambient, &args),
         Command::Import(args) => moving::import(&ambient, &args),
         Command::Save(args) => moving::save(&ambient, &args),
         Command::Load(args) => moving::load(&ambient, &args),
@@ -60,7 +76,12 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Copy(args) => transfer::copy(&ambient, &args),
         Command::Doctor | Command::Release(_) => unreachable!("answered above"),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done?;
+    if grows {
+        // What was asked for is done: that the store is too large is no failure of it.
+        let _ = space::keep_within(&ambient).map_err(|failure| report::failure(&failure));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints to standard output, without what speaks to a terminal instead of a person: as JSON writes it, since a document

@@ -1,4 +1,4 @@
-//! `dram tag`, `dram squash`, `dram rm`, `dram prune`: names, and what no name leads to.
+//! `dram tag`, `dram squash` and `dram rm`: names.
 
 use dram_store::Store;
 
@@ -7,8 +7,6 @@ use crate::ambient::Ambient;
 use crate::cli;
 use crate::failure::Failure;
 use crate::find;
-use crate::format::size;
-use crate::report;
 
 /// Gives an image another name.
 pub(crate) fn tag(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> {
@@ -46,24 +44,5 @@ pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
     for name in wanted {
         store.refs().remove(&name)?;
     }
-    Ok(())
-}
-
-/// Removes what nothing leads to.
-pub(crate) fn prune(ambient: &Ambient, args: &cli::Prune) -> Result<(), Failure> {
-    let waiting = || report::note("waiting until no other dram uses the store");
-    let store = Store::open_alone(ambient.store()?, &waiting)?;
-    if !args.dry_run {
-        store.must_be_writable()?;
-    }
-    let pruned = store.prune(args.all, args.dry_run)?;
-    let verb = if args.dry_run { "would remove" } else { "removed" };
-    say(&format!(
-        "{verb} {} blobs, {} unpacked layers and {} remembered steps: {}\n",
-        pruned.blobs,
-        pruned.layers,
-        pruned.steps,
-        size(pruned.bytes)
-    ));
     Ok(())
 }

@@ -102,7 +102,9 @@ fn pruning() {
     let size =
         || tool("du").arg("-sb").arg(store.path()).ok().stdout.split('\t').next().unwrap().parse::<u64>().unwrap();
     let (before, blobs) = (size(), store.blobs().len());
-    let dry = store.dram(["prune", "--dry-run"]).ok().stdout;
+    let listed = store.dram(["prune", "--dry-run"]).ok().stdout;
+    let dry = listed.split_inclusive('\n').next().unwrap();
+    assert_eq!(listed.lines().filter(|line| line.starts_with("blob  sha256:")).count(), 3, "{listed}");
     assert!(dry.starts_with("would remove 3 blobs, 0 unpacked layers and 0 remembered steps: "), "{dry}");
     assert_eq!((size(), store.blobs().len()), (before, blobs), "a dry run removes nothing");
     let done = store.dram(["prune"]).ok().stdout;

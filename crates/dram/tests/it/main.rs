@@ -33,6 +33,8 @@ mod shaken;
 mod shared_cache;
 mod shell;
 mod single_id;
+mod store_damage;
+mod store_space;
 mod support;
 mod transfer;
 mod tree;

@@ -1,0 +1,148 @@
+//! Blobs: every one is read, and compared with its name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::{Digest, Hasher};
+
+use super::Check;
+use super::frame::kind;
+use crate::{Dir, LayerId, Packed, Stamp, StoreError, file};
+
+/// What a blob's file holds.
+struct Read {
+    digest: Digest,
+    length: u64,
+}
+
+impl Check<'_> {
+    /// Reads all blobs, several at once, each through a small buffer.
+    pub(super) fn blobs(&mut self) -> Result<(), StoreError> {
+        let dir = self.store.join("oci/blobs/sha256");
+        let mut all = Vec::new();
+        for name in Dir::open(&dir)?.names()? {
+            let path = dir.join(std::ffi::OsStr::from_bytes(&name));
+            let digest = std::str::from_utf8(&name).ok().and_then(|hex| Digest::from_hex(hex).ok());
+            match (digest, fs::symlink_metadata(&path)) {
+                (Some(digest), Ok(meta)) if meta.is_file() => all.push((digest, path)),
+                (Some(digest), Ok(meta)) => self.wrong_kind(&path, &digest, &meta),
+                (None, Ok(_)) => self.misnamed(&path, &name),
+                (_, Err(_)) => {}
+            }
+        }
+        let read = self.each(&all, |(_, path)| read(path));
+        let mut damaged = BTreeMap::new();
+        for ((digest, path), read) in all.into_iter().zip(read) {
+            match read {
+                Ok(read) if read.digest == digest => {
+                    self.checked.blobs += 1;
+                    self.checked.bytes += read.length;
+                }
+                read => drop(damaged.insert(digest, (path, read))),
+            }
+        }
+        self.damaged(damaged);
+        Ok(())
+    }
+
+    fn wrong_kind(&mut self, path: &Path, digest: &Digest, meta: &fs::Metadata) {
+        let (what, cost) = (format!("the blob {digest} is {}", kind(meta)), self.needed_by(digest));
+        self.find(path, what, cost, "it is moved to lost/", |check| check.lose(path));
+    }
+
+    fn misnamed(&mut self, path: &Path, name: &[u8]) {
+        let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
+        let what = match Digest::from_hex(&lower) {
+            Ok(_) => "its name is that of a blob in capital letters, which no blob has",
+            Err(_) => "its name is not that of a blob",
+        };
+        self.find(path, what, "nothing but its space", "it is moved to lost/", |check| check.lose(path));
+    }
+
+    /// What has a wrong content goes to the place of that content, if that is wanted; else it goes.
+    fn damaged(&mut self, damaged: BTreeMap<Digest, (PathBuf, io::Result<Read>)>) {
+        let names: Vec<Digest> = damaged.keys().copied().collect();
+        // Two may have changed places: all are taken away before any gets its place.
+        let mut aside: BTreeMap<Digest, PathBuf> = BTreeMap::new();
+        for (digest, (path, read)) in damaged {
+            let what = match &read {
+                Ok(read) if read.length == 0 => format!("the blob {digest} is empty"),
+                Ok(read) => format!("the blob {digest} has {} bytes that are not those of its name", read.length),
+                Err(error) => format!("the blob {digest} cannot be read: {error}"),
+            };
+            let cost = self.needed_by(&digest);
+            let content = read.ok().map(|read| read.digest);
+            let is_wanted = content.filter(|content| {
+                names.contains(content)
+                    || (self.users.contains_key(content) && !self.store.blobs().path(content).exists())
+            });
+            match is_wanted {
+                Some(content) => {
+                    let repair = format!("it is what {content} should be, and becomes it");
+                    self.find(&path, what, cost, &repair, |check| {
+                        let place = file::temporary(&check.store.work().path());
+                        fs::rename(&path, &place).map_err(StoreError::io("move", &path))?;
+                        aside.insert(content, place);
+                        Ok(())
+                    });
+                }
+                None => {
+                    let repair = "it is removed, and made again if its layer is here unpacked";
+                    self.find(&path, what, cost, repair, |_| {
+                        fs::remove_file(&path).map_err(StoreError::io("remove", &path))
+                    });
+                }
+            }
+        }
+        for (content, place) in aside {
+            let path = self.store.blobs().path(&content);
+            let _ = fs::rename(&place, &path).and_then(|()| file::sync_parent(&path).map_err(io::Error::other));
+        }
+    }
+
+    /// Makes a blob again of the unpacked layer that it was packed from, if that is here.
+    pub(super) fn remake(&self, digest: &Digest) -> bool {
+        let Ok(packs) = Dir::open(&self.store.join("packs")).and_then(|dir| dir.names()) else { return false };
+        packs.iter().filter_map(|name| std::str::from_utf8(name).ok()).any(|name| self.remake_from(name, digest))
+    }
+
+    fn remake_from(&self, name: &str, digest: &Digest) -> bool {
+        let Some((id, rest)) = name.split_once('.') else { return false };
+        let (stamp, kind) = rest.split_once('.').unwrap_or((rest, ""));
+        let (Ok(id), Ok(stamp)) = (id.parse::<LayerId>(), stamp.parse::<i64>()) else { return false };
+        let bytes = file::read_small(&self.store.join("packs").join(name), 1 << 20).ok().flatten();
+        let packed = bytes.and_then(|bytes| serde_json::from_slice::<Packed>(&bytes).ok());
+        let is_it = packed.is_some_and(|packed| packed.blob.digest == *digest);
+        if !is_it || !self.store.layers().has(&id) || !self.store.is_what_it_says(&id, self.store.rights()) {
+            return false;
+        }
+        match (self.how.repack)(self.store, &id, Stamp(stamp), kind) {
+            Ok(packed) if packed.blob.digest == *digest => true,
+            // Another program packed it, or an older one: what came out is of no use.
+            Ok(packed) => {
+                self.store.blobs().remove(&packed.blob.digest);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Read> {
+    let mut file = file::open_quietly(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(got) => hasher.update(&buffer[..got]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let length = hasher.length();
+    Ok(Read { digest: hasher.finish(), length })
+}

@@ -1,0 +1,121 @@
+//! The frame of a store: its directory, what lies at its top, and whose it is.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::Check;
+use crate::file::{self, Durable};
+use crate::store::{DIRECTORIES, FILES, LAYOUT, MORE};
+use crate::{Dir, StoreError};
+
+impl Check<'_> {
+    /// Looks at the store's own directory, and at everything in it.
+    pub(super) fn frame(&mut self) -> Result<(), StoreError> {
+        let root = self.store.root().to_owned();
+        let meta = fs::symlink_metadata(&root).map_err(StoreError::io("look at", &root))?;
+        if meta.mode() & 0o077 != 0 {
+            let what = format!("others may look into the store: its mode is {:o}", meta.mode() & 0o7777);
+            self.find(
+                &root,
+                what,
+                "programs in it that run as root can be run by others",
+                "its mode is made 700",
+                |_| set_mode(&root, 0o700),
+            );
+        }
+        for name in Dir::open(&root)?.names()? {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let path = root.join(&name);
+            let is_dir = DIRECTORIES.contains(&name.as_str()) || MORE.contains(&name.as_str());
+            match is_dir || FILES.contains(&name.as_str()) {
+                true => self.known(&path, is_dir)?,
+                false => self.unknown(&path),
+            }
+        }
+        self.layout()?;
+        self.children("oci", &["oci-layout", "index.json", "blobs"])?;
+        self.children("oci/blobs", &["sha256"])
+    }
+
+    /// Something that belongs here: is it of the right kind, and the store's owner's?
+    fn known(&mut self, path: &Path, is_dir: bool) -> Result<(), StoreError> {
+        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+        let right = if is_dir { meta.is_dir() } else { meta.is_file() };
+        if !right {
+            let what = format!("it is {}", kind(&meta));
+            let cost = "what is kept there cannot be used";
+            self.find(path, what, cost, "it is moved to lost/, and made anew", |check| {
+                check.lose(path)?;
+                if is_dir { fs::create_dir(path).map_err(StoreError::io("make the directory", path)) } else { Ok(()) }
+            });
+            return Ok(());
+        }
+        let mine = rustix::process::geteuid().as_raw();
+        if meta.uid() != mine {
+            let what = format!("it belongs to the user {}, and not to {mine}", meta.uid());
+            self.find(path, what, "that user can change it", "it is given to the store's user", |_| {
+                std::os::unix::fs::lchown(path, Some(mine), None).map_err(StoreError::io("change the owner of", path))
+            });
+        }
+        Ok(())
+    }
+
+    /// What no program of dram's makes.
+    pub(super) fn unknown(&mut self, path: &Path) {
+        let what = match fs::symlink_metadata(path) {
+            Ok(meta) => format!("{} that is no part of a store", kind(&meta)),
+            Err(_) => return,
+        };
+        self.find(path, what, "nothing but its space", "it is moved to lost/", |check| check.lose(path));
+    }
+
+    fn layout(&mut self) -> Result<(), StoreError> {
+        let path = self.store.join("oci/oci-layout");
+        let good = file::read_small(&path, 4096).ok().flatten().and_then(|bytes| {
+            let value = serde_json::from_slice::<serde_json::Value>(&bytes).ok()?;
+            Some(value.get("imageLayoutVersion")?.as_str()?.starts_with("1."))
+        });
+        if good != Some(true) {
+            let cost = "other tools cannot read the images";
+            self.find(&path, "it does not say that this is an OCI layout", cost, "it is written anew", |check| {
+                check.remove(&path)?;
+                file::replace(&path, LAYOUT, &check.store.work().path(), Durable::Yes)
+            });
+        }
+        Ok(())
+    }
+
+    /// Fails nothing: whatever is at `path`, if anything, goes to `lost/` unless it is a regular file.
+    fn remove(&mut self, path: &Path) -> Result<(), StoreError> {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.is_file() => self.lose(path),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn children(&mut self, place: &str, known: &[&str]) -> Result<(), StoreError> {
+        let at = self.store.join(place);
+        for name in Dir::open(&at)?.names()? {
+            if !known.iter().any(|known| known.as_bytes() == name) {
+                self.unknown(&at.join(std::ffi::OsStr::new(String::from_utf8_lossy(&name).as_ref())));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
+}
+
+/// What something is, for people.
+pub(super) fn kind(meta: &fs::Metadata) -> &'static str {
+    let kind = meta.file_type();
+    match () {
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_dir() => "a directory",
+        () if kind.is_file() => "a file",
+        () => "neither a file nor a directory",
+    }
+}

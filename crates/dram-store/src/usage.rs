@@ -1,0 +1,153 @@
+//! Where the space of a store is.
+
+use std::collections::BTreeSet;
+
+use crate::inventory::{Inventory, What};
+use crate::sizes::on_disk;
+use crate::{Store, StoreError, Wish};
+
+/// What one kind of thing takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The kind, as a word for people.
+    pub kind: &'static str,
+    /// How many there are.
+    pub count: usize,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// How many of them a plain prune frees.
+    pub plain: u64,
+    /// How many of them `prune --all` frees.
+    pub all: u64,
+}
+
+/// What one image takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageShare {
+    /// Its name.
+    pub name: String,
+    /// Bytes of its blobs.
+    pub bytes: u64,
+    /// Those of blobs that another image has too.
+    pub shared: u64,
+}
+
+/// One thing, and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The kind, as in [`Share`].
+    pub kind: &'static str,
+    /// What it is called.
+    pub name: String,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// When it was last used, in seconds since 1970; 0 where that is not noted.
+    pub used: i64,
+}
+
+/// Where the space is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// By kind.
+    pub shares: Vec<Share>,
+    /// By image.
+    pub images: Vec<ImageShare>,
+    /// Thing by thing, without blobs.
+    pub things: Vec<Taken>,
+    /// All bytes.
+    pub total: u64,
+}
+
+impl Store {
+    /// Finds out where the space is. Images that cannot be read have no blobs here.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let inventory = Inventory::of(self, false)?;
+        let mut usage = Usage::default();
+        self.images_of(&inventory, &mut usage);
+        let gone = |all: bool| -> BTreeSet<(&'static str, String)> {
+            let pruned = self.prune(&Wish { all, dry: true, ..Wish::default() });
+            pruned.map_or_else(
+                |_| BTreeSet::new(),
+                |pruned| pruned.gone.into_iter().map(|gone| (gone.kind, gone.name)).collect(),
+            )
+        };
+        let (plain, all) = (gone(false), gone(true));
+        for item in &inventory.items {
+            let (kind, name) = named(&item.what);
+            let key = (kind_of(&item.what), name.clone());
+            let bytes = |set: &BTreeSet<(&'static str, String)>| if set.contains(&key) { item.bytes } else { 0 };
+            usage.add(kind, item.bytes, bytes(&plain), bytes(&all));
+            if !matches!(item.what, What::Blob(_)) {
+                usage.things.push(Taken { kind, name, bytes: item.bytes, used: item.used });
+            }
+        }
+        let failed = inventory.failed;
+        if failed > 0 {
+            usage.add("failed", failed, failed, failed);
+        }
+        let work = on_disk(&self.join("work"));
+        usage.add("notes", inventory.rest, 0, 0);
+        usage.add("work", work, 0, 0);
+        usage.total = inventory.total() + work;
+        usage.things.sort_by(|a, b| (a.kind, b.bytes, &a.name).cmp(&(b.kind, a.bytes, &b.name)));
+        Ok(usage)
+    }
+
+    fn images_of(&self, inventory: &Inventory, usage: &mut Usage) {
+        let shares = inventory.shares();
+        for image in &inventory.images {
+            let (mut bytes, mut shared) = (0, 0);
+            for item in &inventory.items {
+                if let What::Blob(digest) = &item.what
+                    && image.blobs.contains(digest)
+                {
+                    bytes += item.bytes;
+                    shared += if shares.get(digest).is_some_and(|count| *count > 1) { item.bytes } else { 0 };
+                }
+            }
+            usage.images.push(ImageShare { name: image.name.clone(), bytes, shared });
+        }
+    }
+}
+
+impl Usage {
+    fn add(&mut self, kind: &'static str, bytes: u64, plain: u64, all: u64) {
+        let share = match self.shares.iter_mut().find(|share| share.kind == kind) {
+            Some(share) => share,
+            None => {
+                self.shares.push(Share { kind, count: 0, bytes: 0, plain: 0, all: 0 });
+                self.shares.last_mut().expect("it was pushed just now")
+            }
+        };
+        share.count += 1;
+        share.bytes += bytes;
+        share.plain += plain;
+        share.all += all;
+    }
+}
+
+fn kind_of(what: &What) -> &'static str {
+    match what {
+        What::Blob(_) => "blob",
+        What::Layer(..) => "layer",
+        What::Step(..) => "step",
+        What::Download(_) => "download",
+        What::Context(_) => "context",
+        What::Cache(..) => "cache",
+    }
+}
+
+/// The kind, as many of it are called, and the name.
+fn named(what: &What) -> (&'static str, String) {
+    match what {
+        What::Blob(digest) => ("blobs", digest.to_string()),
+        What::Layer(id, _) => ("layers", id.to_string()),
+        What::Step(_, path, _) => ("steps", String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned()),
+        What::Download(name) => ("downloads", name.as_path().display().to_string()),
+        What::Context(name) => ("contexts", name.as_path().display().to_string()),
+        What::Cache(_, id) => ("caches", id.clone()),
+    }
+}

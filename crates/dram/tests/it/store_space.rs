@@ -1,0 +1,126 @@
+//! Where the space of a store is, and how it is had back.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{BASE, Context, Store, names, temp, tool, valid_image};
+
+/// Three steps that take a megabyte each, the last one in an image.
+fn large(which: u32) -> Context {
+    Context::new(&format!("FROM {BASE}\nRUN head -c 1000000 /dev/urandom > /large; echo {which}\n"))
+}
+
+fn json(done: &crate::support::Done) -> serde_json::Value {
+    serde_json::from_str(&done.stdout).unwrap()
+}
+
+/// As if it had been used that long ago.
+fn age(place: &Path, days: u32) {
+    tool("find").arg(place).args(["-type", "f", "-exec", "touch", "-d", &format!("{days} days ago"), "{}", "+"]).ok();
+}
+
+fn layers(store: &Store) -> Vec<String> {
+    names(&store.join("layers")).into_iter().filter(|name| name.starts_with("c-")).collect()
+}
+
+#[test]
+fn df_says_where_the_space_is() {
+    let store = Store::with_base();
+    store.build(&large(1)).ok();
+    store.dram(["build", "--progress", "plain", "-t", "second"]).arg(large(2).path()).ok();
+    let usage = json(&store.dram(["df", "--json"]).ok());
+    let du = tool("du").args(["-s", "--block-size=1"]).arg(store.path()).ok().stdout;
+    let du: u64 = du.split('\t').next().unwrap().parse().unwrap();
+    let total = usage["bytes"].as_u64().unwrap();
+    assert!(total.abs_diff(du) < du / 10, "df says {total}, du {du}");
+    let kind = |kind: &str| usage["kinds"].as_array().unwrap().iter().find(|row| row["kind"] == kind).unwrap().clone();
+    assert!(kind("layers")["bytes"].as_u64().unwrap() > 2_000_000, "{usage}");
+    assert_eq!((kind("layers")["reclaimable"].as_u64(), kind("steps")["count"].as_u64()), (Some(0), Some(2)));
+    assert_eq!(kind("layers")["reclaimable_all"], kind("layers")["bytes"]);
+    let images = usage["images"].as_array().unwrap();
+    assert_eq!(images.len(), 3);
+    let demo = images.iter().find(|image| image["name"].as_str().unwrap().contains("demo")).unwrap();
+    let (bytes, shared) = (demo["bytes"].as_u64().unwrap(), demo["shared"].as_u64().unwrap());
+    assert!(bytes - shared > 1_000_000 && shared > 100_000, "the base is shared, the rest is not: {demo}");
+    let listed = store.dram(["df", "-v"]).ok().stdout;
+    assert!(listed.contains("demo") && listed.contains(&layers(&store)[0]), "{listed}");
+}
+
+#[test]
+fn what_was_not_used_for_long_goes() {
+    let store = Store::with_base();
+    let (old, new) = (large(1), large(2));
+    store.build(&old).ok();
+    let before = layers(&store);
+    age(&store.join("steps"), 10);
+    store.build(&new).ok();
+    for (words, steps) in [(["--older-than", "2w"], 0), (["--filter", "until=168h"], 1)] {
+        let dry = store.dram(["prune", "-n"]).args(words).ok().stdout;
+        assert!(dry.contains(&format!(" and {steps} remembered steps: ")), "{dry}");
+        assert_eq!(dry.lines().filter(|line| line.starts_with("step ")).count(), steps);
+    }
+    store.dram(["prune", "--filter", "label=a"]).fails(2).says("until=24h");
+    let pruned = json(&store.dram(["prune", "--older-than", "7d", "--json"]).ok());
+    let kinds = |kind: &str| pruned["removed"].as_array().unwrap().iter().filter(|gone| gone["kind"] == kind).count();
+    assert_eq!((kinds("step"), kinds("layer")), (1, 1), "{pruned}");
+    assert!(!layers(&store).contains(&before[0]));
+    assert_eq!(store.build(&new).ok().steps(), (0, 1));
+    // A step that is used is young again.
+    age(&store.join("steps"), 10);
+    store.build(&new).ok();
+    store.dram(["prune", "--older-than", "7d"]).ok();
+    assert_eq!(store.build(&new).ok().steps(), (0, 1));
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn what_was_used_the_longest_ago_goes_first() {
+    let store = Store::with_base();
+    let contexts = [large(1), large(2), large(3)];
+    for (which, context) in contexts.iter().enumerate() {
+        store.build(context).ok();
+        age(&store.join("steps"), 5 - u32::try_from(which).unwrap());
+        tool("find").arg(store.join("steps")).args(["-type", "f", "-newermt", "2 hours ago"]).ok();
+    }
+    // Only the last one was not aged again: the order is that of the builds.
+    store.build(&contexts[0]).ok();
+    store.dram(["prune"]).ok();
+    let left = json(&store.dram(["prune", "-n", "--json"]).ok())["left"].as_u64().unwrap();
+    let to = (left - 1_500_000).to_string();
+    store.dram(["prune", "--max-used-space", &to]).ok();
+    assert_eq!(store.build(&contexts[0]).ok().steps(), (0, 1), "it was used last");
+    store.dram(["prune", "--keep-storage", "1k"]).ok().says("images with names stay");
+    assert_eq!(layers(&store), Vec::<String>::new());
+    valid_image(&store, "demo:latest");
+    store.build(&contexts[0]).ok();
+}
+
+#[test]
+fn a_limit_holds_without_anybody_asking() {
+    let store = Store::with_base();
+    let size = |store: &Store| json(&store.dram(["df", "--json"]).ok())["bytes"].as_u64().unwrap();
+    let limit = size(&store) + 8_000_000;
+    for which in 0..8 {
+        store.build(&large(which)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
+        assert!(size(&store) < limit + 1_000_000, "after build {which}: {} of {limit}", size(&store));
+    }
+    valid_image(&store, "demo:latest");
+    // Others are not kept waiting, and do not wait.
+    let busy = Context::new(&format!("FROM {BASE}\nRUN sleep 2\n"));
+    let busy = store.dram(["build", "--progress", "plain", "-t", "busy"]).arg(busy.path()).start();
+    crate::support::until("it builds", std::time::Duration::from_secs(10), || {
+        names(&store.join("steplocks")).len() == 1
+    });
+    store.build(&large(9)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
+    assert_eq!(busy.end().code, 0);
+    let out = temp();
+    let archive = out.path().join("demo.tar");
+    store.dram(["save", "-o"]).arg(&archive).arg("demo").ok();
+    let other = Store::empty();
+    let refused = other.dram(["load", "--max-size", "500k"]).arg(&archive).fails(1);
+    refused.says("the store may take 512000 bytes").says("more are wanted").says("--max-size");
+    assert_eq!(names(&other.join("work")), ["gate"]);
+    other.dram(["load", "--max-size", "none"]).arg(&archive).ok();
+    other.dram(["images", "--max-size", "much"]).fails(2).says("`much` is no size");
+    assert!(fs::metadata(other.join("sizes")).is_err() || fs::metadata(other.join("sizes")).unwrap().len() < 1000);
+}
