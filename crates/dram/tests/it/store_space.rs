@@ -124,3 +124,23 @@ fn a_limit_holds_without_anybody_asking() {
     other.dram(["images", "--max-size", "much"]).fails(2).says("`much` is no size");
     assert!(fs::metadata(other.join("sizes")).is_err() || fs::metadata(other.join("sizes")).unwrap().len() < 1000);
 }
+
+#[test]
+fn the_page_names_everything_in_a_store() {
+    let page = fs::read_to_string(crate::support::repo("docs/store-format.md")).unwrap();
+    let table = page.split("## Top level").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows: Vec<(String, bool)> = rows.map(|(name, rest)| (name.to_owned(), rest.starts_with("directory"))).collect();
+    let store = Store::with_base();
+    store.build(&large(1)).ok();
+    store.build(&Context::new(&format!("FROM {BASE}\nRUN false\n"))).fails(1);
+    store.dram(["df"]).ok();
+    fs::write(store.join("unknown"), "").unwrap();
+    store.dram(["fsck", "--repair"]).ok();
+    let found = names(&store.path());
+    let real: Vec<(String, bool)> = found.iter().map(|name| (name.clone(), store.join(name).is_dir())).collect();
+    let unknown: Vec<_> = real.iter().filter(|entry| !rows.contains(entry)).collect();
+    assert!(unknown.is_empty(), "docs/store-format.md says nothing of {unknown:?}");
+    let absent: Vec<_> = rows.iter().filter(|row| !real.contains(row)).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(absent, ["lent-ids", "one-id", "unprivileged"], "in the page, and not in a store of root's");
+}
