@@ -248,7 +248,10 @@ impl BlobWriter {
         file.sync_all().map_err(StoreError::io("write", &self.path))?;
         let (digest, length) = (self.hasher.clone().finish(), self.hasher.length());
         let place = self.dir.join(digest.hex());
-        fs::rename(&self.path, &place).map_err(StoreError::io("write", &place))?;
+        fs::rename(&self.path, &place).map_err(|error| match error.kind() {
+            io::ErrorKind::IsADirectory => StoreError::DamagedBlob { digest, why: "it is a directory".to_owned() },
+            _ => StoreError::io("write", &place)(error),
+        })?;
         file::sync_parent(&place)?;
         if let Some(room) = &self.room {
             room.taken.fetch_add(length, Ordering::Relaxed);

@@ -158,12 +158,12 @@ impl Store {
     /// Flushes what is marked, if the marks are old enough for that to cost little, and takes them off.
     pub(crate) fn flush_if_old(&self) -> Result<(), StoreError> {
         let marks = self.marks();
-        let (Ok(marked), Ok(now)) = (fs::metadata(&marks), fs::metadata(self.work().path())) else { return Ok(()) };
-        if (now.mtime() - marked.mtime()).abs() < SETTLED {
+        let (Ok(last), Ok(now)) = (fs::metadata(&marks), fs::metadata(self.work().path())) else { return Ok(()) };
+        if (now.mtime() - last.mtime()).abs() < SETTLED {
             return Ok(());
         }
         let dir = Dir::open(&marks)?;
-        let names = dir.names()?;
+        let names: Vec<_> = dir.names()?.into_iter().filter(|name| marked(name).is_some()).collect();
         if names.is_empty() {
             return Ok(());
         }

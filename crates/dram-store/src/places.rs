@@ -108,7 +108,8 @@ impl<'a> Places<'a> {
         let dir = Dir::open(&self.root().join(place.hex()))?;
         let keep: BTreeSet<String> = lists.iter().map(StepKey::hex).chain([JOURNAL.to_owned()]).collect();
         for name in dir.names()? {
-            if !keep.contains(String::from_utf8_lossy(&name).as_ref()) {
+            let name_read = String::from_utf8_lossy(&name);
+            if name_read.parse::<StepKey>().is_ok() && !keep.contains(name_read.as_ref()) {
                 dir.remove(&TreePath::parse(&name)?)?;
             }
         }

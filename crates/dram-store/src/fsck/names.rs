@@ -58,21 +58,37 @@ impl Check<'_> {
     pub(super) fn names(&mut self) -> Result<(), StoreError> {
         for tagged in self.store.refs().all().unwrap_or_default() {
             self.checked.names += 1;
-            let Some((digest, why)) = self.lacks(&tagged.manifest) else { continue };
+            let Some((first, why)) = self.lacks(&tagged.manifest) else { continue };
             let place = self.store.refs().path();
             let what = format!("the image {} is damaged: {why}", tagged.name);
-            if self.how.repair && self.remake(&digest) && self.lacks(&tagged.manifest).is_none() {
+            if self.how.repair && self.remake_all(first, &tagged.manifest) {
                 let repair = "the layer was packed again from what is unpacked of it";
                 self.find(&place, what, "nothing", repair, |_| Ok(()));
                 continue;
             }
             let again = again(&tagged.name);
-            let repair = format!("the layer is packed again if it is here unpacked, or the name goes; {again}");
+            let repair = match self.how.repair {
+                true => format!("the name was taken off, as nothing here can make the image whole; {again}"),
+                false => format!("the layer is packed again if it is here unpacked, or the name goes; {again}"),
+            };
             self.find(&place, what, format!("the image {}", tagged.name), &repair, |check| {
                 check.store.refs().remove(&tagged.name).map(drop)
             });
         }
         Ok(())
+    }
+
+    /// Makes all layers again that the image lacks, of which `first` is the first. Returns whether it is whole now.
+    fn remake_all(&self, first: Digest, image: &Descriptor) -> bool {
+        let mut lacking = first;
+        while self.remake(&lacking) {
+            match self.lacks(image) {
+                None => return true,
+                Some((next, _)) if next == lacking => return false,
+                Some((next, _)) => lacking = next,
+            }
+        }
+        false
     }
 
     /// The first blob that the image lacks, and why.

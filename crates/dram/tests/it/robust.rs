@@ -304,10 +304,10 @@ fn a_cut_index_is_named() {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct Small<'a>(&'a Path);
+pub(crate) struct Small<'a>(&'a Path);
 
 impl Small<'_> {
-    fn mount<'a>(place: &'a Path, options: &str) -> Small<'a> {
+    pub(crate) fn mount<'a>(place: &'a Path, options: &str) -> Small<'a> {
         fs::create_dir_all(place).unwrap();
         tool("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(place).ok();
         Small(place)

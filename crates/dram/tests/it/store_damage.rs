@@ -199,6 +199,40 @@ fn a_pipe_in_a_blobs_place_is_not_waited_for() {
 }
 
 #[test]
+fn a_directory_in_a_blobs_place_is_moved_away() {
+    each_victim(|path| {
+        let _ = fs::remove_file(path);
+        let _ = fs::create_dir(path);
+    });
+}
+
+#[test]
+fn all_layers_that_can_be_made_again_are() {
+    let store = store();
+    let context = Context::new("FROM parity-base\nRUN echo 1 > /one\nRUN echo 2 > /two\nRUN echo made > /made\n");
+    let before = store.build(&context).ok().digest();
+    let layers = store.inspect("demo")["manifest"]["layers"].clone();
+    for layer in &layers.as_array().unwrap()[1..] {
+        fs::remove_file(blob(&store, layer["digest"].as_str().unwrap())).unwrap();
+    }
+    assert!(mends(&store, "the image").contains("packed again"));
+    assert_eq!(store.digest("demo"), before);
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn a_disk_where_nothing_may_be_executed_is_no_hindrance() {
+    let (whole, place) = (store(), Store::empty());
+    let path = place.path();
+    let _small = crate::robust::Small::mount(&path, "noexec,nosuid,nodev,mode=700");
+    tool("cp").arg("-a").arg(whole.join(".")).arg(&path).ok();
+    let built = place.build(&Context::new(DOCKERFILE)).arg("--no-cache").ok();
+    assert_eq!(built.digest(), whole.digest("demo"));
+    assert_eq!(place.sh("cat /made").stdout, "made\n");
+    place.dram(["fsck"]).ok();
+}
+
+#[test]
 fn blobs_that_changed_places_get_them_back() {
     let [(_, layer), (_, base), (_, config), (_, manifest)] = victims(&store());
     for (one, two) in [(&layer, &base), (&config, &manifest), (&layer, &config)] {
