@@ -138,7 +138,11 @@ impl Guarded {
     fn dram<const N: usize>(&self, words: [&str; N]) -> Tool {
         let store = self.config.path().join("store");
         let home = self.config.path();
-        Tool::of(crate::support::dram_path()).args(words).env("DRAM_STORE", store).env("HOME", home)
+        let mut dram = Tool::of(crate::support::dram_path()).args(words).env("DRAM_STORE", store).env("HOME", home);
+        for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
+            dram = dram.without(name);
+        }
+        dram
     }
 
     fn write(&self, file: &str, text: &str) -> std::path::PathBuf {
@@ -209,4 +213,37 @@ fn what_other_tools_know_is_known() {
     // For another host it is not.
     let docker = guarded.write("other/config.json", &auths.replace(&host, "example.com"));
     fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).fails(1).says("dram login");
+}
+
+#[test]
+fn mirrors_are_asked_first_and_given_nothing() {
+    let (own, mirror, dir, store) = (Debian::plain(), Debian::plain(), temp(), Store::empty());
+    let made = layout(dir.path());
+    let copy = |to: String| {
+        let copy = tool("skopeo").dir(dir.path()).args(["copy", "--dest-tls-verify=false", "oci:l:x"]);
+        copy.arg(format!("docker://{to}")).ok();
+    };
+    copy(mirror.name("hub/both:1"));
+    copy(own.name("own/both:1"));
+    copy(own.name("own/alone:1"));
+    let conf = dir.path().join("registries.conf");
+    let text = format!(
+        "[[registry]]\nprefix = \"images.example/team\"\nlocation = \"{}/own\"\n[[registry.mirror]]\n\
+         location = \"{}/hub\"\n[[registry]]\nprefix = \"images.example/secret\"\nblocked = true\n",
+        own.host(),
+        mirror.host()
+    );
+    fs::write(&conf, text).unwrap();
+    let dram = |words: [&str; 2]| store.dram(words).env("CONTAINERS_REGISTRIES_CONF", &conf);
+    let asked = |registry: &Debian, what: &str| registry.requests().iter().any(|line| line.contains(what));
+    dram(["pull", "images.example/team/both:1"]).ok();
+    assert!(asked(&mirror, "/hub/both/") && !asked(&own, "GET /v2/own/both/"));
+    dram(["pull", "images.example/team/alone:1"]).ok();
+    assert!(asked(&mirror, "/hub/alone/") && asked(&own, "/own/alone/"));
+    assert_eq!(store.digest("images.example/team/alone:1"), made);
+    store.dram(["tag", "images.example/team/both:1", "images.example/team/new:1"]).ok();
+    dram(["push", "images.example/team/new:1"]).ok();
+    assert_eq!(digest(&own.name("own/new:1"), PLAIN), made);
+    assert!(!asked(&mirror, "/hub/new/"));
+    dram(["pull", "images.example/secret/x:1"]).fails(1).says("blocked").says("registries.conf");
 }

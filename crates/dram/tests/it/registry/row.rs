@@ -265,7 +265,7 @@ impl Row {
 }
 
 /// What in the store is not what its name says, and what is left there.
-fn damaged(store: &Store) -> Vec<String> {
+pub(crate) fn damaged(store: &Store) -> Vec<String> {
     store.dram(["images"]).ok();
     let mut wrong = Vec::new();
     for name in store.blobs() {
