@@ -63,7 +63,10 @@ fn images_of_every_tool_come_and_go() {
             store.dram(["copy", "--all", &format!("docker://{name}"), &format!("docker://{back}")]).ok();
         } else {
             store.dram(["pull", &name]).ok();
-            valid_image(&store, &name);
+            if !name.contains("docker") {
+                // skopeo does not see Docker's manifests in a layout.
+                valid_image(&store, &name);
+            }
             store.dram(["tag", &name, &back]).ok();
             store.dram(["push", &back]).ok();
             assert_eq!(store.digest(&name), digest(&name, PLAIN), "{name}");
@@ -157,9 +160,9 @@ impl Guarded {
 fn who_logs_in_may_pull_and_push_until_they_log_out() {
     let guarded = Guarded::new();
     let (name, host) = (guarded.name.as_str(), guarded.registry.host());
-    guarded.dram(["pull", name]).fails(1).says("dram login");
+    guarded.dram(["pull", name]).fails(4).says("dram login");
     let login = || guarded.dram(["login", "-u", USER, "--password-stdin", &host]);
-    let wrong = login().stdin("wrong\n").fails(1).says("401");
+    let wrong = login().stdin("wrong\n").fails(4).says("401");
     assert!(!wrong.stderr.contains("wrong\n"), "{wrong}");
     let done = login().stdin(format!("{WORD}\n")).ok();
     assert!(!format!("{done}").contains(WORD), "{done}");
@@ -174,7 +177,7 @@ fn who_logs_in_may_pull_and_push_until_they_log_out() {
         assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
     }
     guarded.dram(["logout", &host]).ok();
-    guarded.dram(["push", &back]).fails(1).says("dram login");
+    guarded.dram(["push", &back]).fails(4).says("dram login");
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn what_other_tools_know_is_known() {
         guarded.dram(["prune", "--all"]).ok();
         guarded.dram(["pull", name])
     };
-    fresh().fails(1);
+    fresh().fails(4);
     // Docker's own file, and its directory by the environment.
     let docker = guarded.write(".docker/config.json", &auths);
     fresh().ok();
@@ -212,7 +215,7 @@ fn what_other_tools_know_is_known() {
     }
     // For another host it is not.
     let docker = guarded.write("other/config.json", &auths.replace(&host, "example.com"));
-    fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).fails(1).says("dram login");
+    fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).fails(4).says("dram login");
 }
 
 #[test]

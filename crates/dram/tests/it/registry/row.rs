@@ -177,7 +177,7 @@ impl Row {
         }
         match (self.end, done.code) {
             (End::Good | End::Either, 0) => wrong.extend(self.arrived(&store, &fake)),
-            (End::Bad | End::Either, 1) => wrong.extend(self.refused(&store, &fake, &done)),
+            (End::Bad | End::Either, 1 | 4) => wrong.extend(self.refused(&store, &fake, &done)),
             (end, code) => wrong.push(format!("it must be {end:?} and ended with {code}")),
         }
         for text in &self.says {
