@@ -19,3 +19,4 @@ pub use error::RemoteError;
 pub use fetch::{Answer, Fetched, Validators, fetch};
 pub use git::{Checkout, Commit, Git, Repository};
 pub use net::{Net, Proxies, Trust};
+pub use tool::{PodmanError, podman_load};

@@ -216,3 +216,56 @@ fn text(path: &Path) -> String {
     let _ = File::open(path).and_then(|file| file.take(MOST_OUTPUT).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+/// Why podman did not take an image.
+#[derive(Debug, thiserror::Error)]
+pub enum PodmanError {
+    /// It is not there.
+    #[error("`podman` is not installed")]
+    Missing,
+    /// It cannot be started.
+    #[error("cannot start `podman`")]
+    Start(#[source] std::io::Error),
+    /// It says no.
+    #[error("`podman {verb}` says: {why}")]
+    Refused {
+        /// What it was told to do.
+        verb: &'static str,
+        /// Its last words.
+        why: String,
+    },
+}
+
+impl PodmanError {
+    /// Whether it is not there.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, PodmanError::Missing)
+    }
+}
+
+/// Has podman, looked for in `path`, take the image `tag` of the layout at `layout` into its own store, as `name`. It
+/// sees this process's environment, as it is the user's own program.
+///
+/// # Errors
+/// When it is not there, or does not take it.
+pub fn podman_load(path: &OsStr, layout: &Path, tag: &str, name: &str) -> Result<(), PodmanError> {
+    let program = std::env::split_paths(path).map(|dir| dir.join("podman")).find(|path| path.is_file());
+    let program = program.ok_or(PodmanError::Missing)?;
+    let said = podman(&program, "pull", &[format!("oci:{}:{tag}", layout.display())])?;
+    let id = said.lines().last().unwrap_or_default().trim().to_owned();
+    podman(&program, "tag", &[id, name.to_owned()]).map(drop)
+}
+
+fn podman(program: &Path, verb: &'static str, words: &[String]) -> Result<String, PodmanError> {
+    #[allow(clippy::disallowed_types, reason = "see the module")]
+    let mut command = Command::new(program);
+    let quiet: &[&str] = if verb == "pull" { &["--quiet"] } else { &[] };
+    let done = command.arg(verb).args(quiet).args(words).stdin(Stdio::null()).output().map_err(PodmanError::Start)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
+    if done.status.success() {
+        return Ok(text(&done.stdout));
+    }
+    let said = text(&done.stderr);
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    Err(PodmanError::Refused { verb, why: last.strip_prefix("Error: ").unwrap_or(&last).to_owned() })
+}

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use dram_build::{BuildError, ExportError, TransferError};
 use dram_dockerfile::Diagnostic;
+use dram_remote::engine::EngineError;
 use dram_sandbox::{Lack, SandboxError};
 use dram_store::StoreError;
 
@@ -305,6 +306,14 @@ impl From<TransferError> for Failure {
             }
             error => Failure { causes: chain(&error), ..Failure::work("") },
         }
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Failure {
+        let class = if error.is_refusal() { Class::Refused } else { Class::Work };
+        let helps = error.help().map(str::to_owned).into_iter().collect();
+        Failure { class, causes: chain(&error), helps, ..Failure::work("") }
     }
 }
 

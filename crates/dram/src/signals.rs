@@ -1,15 +1,20 @@
 //! Signals that ask this process to end, or to pass them on.
 
 use std::thread;
+use std::time::Duration;
 
-use dram_build::Cancel;
+use dram_build::{Cancel, TransferError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
+use crate::report;
 
-/// Lets the first SIGINT, SIGTERM or SIGHUP throw `cancel`; the second ends the process at once, and the kernel then
-/// ends its jails.
+/// How long a command may take to end when it was told to: a server that says nothing is not waited for.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Lets the first SIGINT, SIGTERM or SIGHUP throw `cancel`; the second, or [`GRACE`], ends the process at once. The kernel
+/// then ends its jails, and the next command removes what it leaves.
 pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
     let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
@@ -18,6 +23,12 @@ pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
                 std::process::exit(128 + signal);
             }
             cancel.throw();
+            thread::spawn(|| {
+                thread::sleep(GRACE);
+                let failure = Failure::from(TransferError::Cancelled);
+                report::failure(&failure);
+                std::process::exit(failure.code().into());
+            });
         }
     });
     Ok(())

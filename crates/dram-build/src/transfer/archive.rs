@@ -77,6 +77,11 @@ impl<'a> ArchiveSink<'a> {
         Ok(sink)
     }
 
+    /// Leaves these blobs out: whoever reads the archive has them.
+    pub fn leave_out(&self, blobs: impl IntoIterator<Item = Digest>) {
+        self.state().written.extend(blobs);
+    }
+
     /// What the next image is called.
     pub fn name(&self, names: Vec<Name>) {
         self.state().names = names;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
 use dram_image::document::LARGEST_DOCUMENT;
-use dram_image::{Descriptor, Digest, Document, DocumentError, Index, Manifest, MediaType};
+use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Index, Manifest, MediaType};
 
 use crate::Cancel;
 use crate::transfer::pick::{DEEPEST_INDEX, offered, pick, shown};
@@ -132,6 +133,28 @@ fn too_many(count: usize, source: &dyn Source) -> Result<(), TransferError> {
     let why = format!("it has more than {MOST_DOCUMENTS} images");
     let error = DocumentError::Wrong { what: "the index", why };
     Err(TransferError::Document { place: source.shown(), file: "an index".to_owned(), source: error })
+}
+
+/// The layers of the image that is meant, lowest first: the digest of each tar, and of its blob.
+///
+/// # Errors
+/// When a document of it cannot be had.
+pub fn layers_of(
+    root: &Descriptor,
+    source: &dyn Source,
+    which: &Which,
+) -> Result<Vec<(Digest, Digest)>, TransferError> {
+    let root = chosen(root, source, which)?;
+    let wrong = |error| TransferError::Document { place: source.shown(), file: root.digest.to_string(), source: error };
+    let manifest = Document::<Manifest>::read(read(source, &root)?).map_err(wrong)?;
+    let config = &manifest.value().config;
+    let mut bytes = Vec::new();
+    let place = || format!("the blob {} of {}", config.digest, source.shown());
+    let got = source.open(config)?.take(LARGEST_DOCUMENT as u64).read_to_end(&mut bytes);
+    got.map_err(|error| TransferError::Read { place: place(), source: error })?;
+    let config = Document::<ImageConfig>::read(bytes).map_err(wrong)?;
+    let diff_ids = config.value().rootfs.diff_ids.iter().copied();
+    Ok(diff_ids.zip(manifest.value().layers.iter().map(|layer| layer.digest)).collect())
 }
 
 /// A document's bytes, compared with its descriptor.

@@ -23,7 +23,7 @@ use dram_image::Descriptor;
 
 pub use archive::{Archive, ArchiveSink};
 pub(crate) use copy::read;
-pub use copy::{Copying, Motion, copy};
+pub use copy::{Copying, Motion, copy, layers_of};
 pub use error::TransferError;
 pub use far::Far;
 pub use incoming::Incoming;

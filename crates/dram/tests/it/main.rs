@@ -8,6 +8,7 @@ mod contexts;
 mod copy;
 mod coverage;
 mod demo;
+mod engines;
 mod errors;
 mod foreign;
 mod hostile;

@@ -76,7 +76,7 @@ pub(super) fn copy(ambient: &Ambient, args: &cli::Copy) -> Result<(), Failure> {
     let world = World::new(ambient)?;
     let how = How { which, referrers: args.referrers, shown: args.shown.style() };
     let arrived = from(&world, &source, &mut |source, root| {
-        to(&world, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, source, sink))
+        to(&world, source, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, source, sink))
     })?;
     told(args.digestfile.as_deref(), &arrived)?;
     say(&format!("{}\n", arrived.digest));

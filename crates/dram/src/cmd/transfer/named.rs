@@ -73,7 +73,7 @@ pub(in crate::cmd) fn push(ambient: &Ambient, args: &cli::Push) -> Result<(), Fa
     let how = How { which: Which::All, referrers: false, shown: args.shown.style() };
     let source = StoreSource::new(store);
     let root = &image.descriptor;
-    let arrived = to(&world, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, &source, sink))?;
+    let arrived = to(&world, &source, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, &source, sink))?;
     told(args.digestfile.as_deref(), &arrived)?;
     match &dest {
         Address::Registry(name) => say(&format!("{}@{}\n", name.short_name(), arrived.digest)),

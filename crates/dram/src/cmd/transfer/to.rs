@@ -1,15 +1,17 @@
 //! Addresses that images go to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use dram_build::transfer::{Archive, ArchiveSink, LayoutSink, Name, Sink, StoreSink, Which};
-use dram_image::{Descriptor, MediaType, Reference};
+use dram_build::transfer::{Archive, ArchiveSink, LayoutSink, Name, Sink, Source, StoreSink, Which, layers_of};
+use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_remote::engine::Engine;
 
 use super::World;
 use crate::address::Address;
 use crate::cmd::whole::write_whole;
 use crate::failure::Failure;
-use crate::find;
+use crate::{ambient, find, report};
 
 /// What is done with a sink.
 pub(super) type With<'a> = &'a mut dyn FnMut(&dyn Sink) -> Result<Descriptor, Failure>;
@@ -17,6 +19,7 @@ pub(super) type With<'a> = &'a mut dyn FnMut(&dyn Sink) -> Result<Descriptor, Fa
 /// Calls `with` with what `address` leads to. `root` is what will be copied there.
 pub(super) fn to(
     world: &World<'_>,
+    source: &dyn Source,
     address: &Address,
     root: &Descriptor,
     which: &Which,
@@ -44,8 +47,70 @@ pub(super) fn to(
             }
             archive(path, Archive::Docker, name.as_ref().map(Name::from).as_ref(), with)
         }
-        Address::Engine(_) | Address::Podman(_) => Err(Failure::work("no engines yet")),
+        Address::Engine(name) => engine(source, name, root, which, with),
+        Address::Podman(name) => podman(world, name, with),
     }
+}
+
+/// A Docker engine, which gets an archive without the layers that it has.
+fn engine(
+    source: &dyn Source,
+    name: &Reference,
+    root: &Descriptor,
+    which: &Which,
+    with: With<'_>,
+) -> Result<Descriptor, Failure> {
+    if MediaType::is_index(&root.media_type) && *which == Which::All {
+        let failure = Failure::usage(format!("`docker-daemon:{name}`: an engine takes an image for one platform"));
+        return Err(failure.help("leave `--all` out"));
+    }
+    let host = ambient::variable("DOCKER_HOST");
+    let engine = Engine::at(host.as_deref(), ambient::patience(Duration::from_secs(60)))?;
+    let has = known(source, root, which, &engine)?;
+    let left_out = has.len();
+    let mut arrived = None;
+    let place = PathBuf::from(format!("docker-daemon:{name}"));
+    engine.load(|out| {
+        let sink = ArchiveSink::new(Archive::Docker, out, &place)?;
+        sink.name(vec![Name::from(name)]);
+        sink.leave_out(has);
+        arrived = Some(with(&sink)?);
+        Ok::<(), Failure>(sink.end()?)
+    })?;
+    if left_out > 0 {
+        report::note(&format!("the engine has {left_out} of the layers: they were not sent"));
+    }
+    Ok(arrived.expect("written above"))
+}
+
+/// The layers that the engine has already.
+fn known(source: &dyn Source, root: &Descriptor, which: &Which, engine: &Engine) -> Result<Vec<Digest>, Failure> {
+    let layers = layers_of(root, source, which)?;
+    let diff_ids: Vec<Digest> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
+    let has = engine.has(&diff_ids);
+    let (known, rest) = layers.split_at(has);
+    // One blob may be a layer twice.
+    let known = known.iter().map(|(_, blob)| *blob).filter(|blob| !rest.iter().any(|(_, other)| other == blob));
+    Ok(known.collect())
+}
+
+/// Podman's own store, by way of a layout that `podman` reads.
+fn podman(world: &World<'_>, name: &Reference, with: With<'_>) -> Result<Descriptor, Failure> {
+    let store = world.store()?;
+    store.must_be_writable()?;
+    let place = store.work().fresh()?;
+    let layout = place.join("layout");
+    let arrived = with(&LayoutSink::new(&layout, vec![Name::from(name)])?)?;
+    let done = dram_remote::podman_load(&ambient::search_path(), &layout, &name.short(), &name.full());
+    store.work().discard(&place);
+    done.map_err(|error| {
+        let failure = Failure::work(format!("podman does not take the image `{name}`")).because(&error);
+        match error.is_missing() {
+            true => failure.help("install it: `apt-get install podman`"),
+            false => failure,
+        }
+    })?;
+    Ok(arrived)
 }
 
 /// The name of an image in a layout, as the user wrote it.

@@ -41,8 +41,10 @@ fn images_of_all(registry: &Debian, dir: &Path) -> Vec<String> {
     push("podman", "podman", "oci");
     // For two machines, of which one is nobody's.
     storage.tool("buildah", ["manifest", "create", "localhost/both:1"]).ok();
-    for words in [["--arch", "amd64"], ["--arch", "arm64"]] {
-        storage.tool("buildah", ["manifest", "add"]).args(words).args(["localhost/both:1", "localhost/theirs:1"]).ok();
+    storage.tool("buildah", ["config", "--arch", "arm64", container]).ok();
+    storage.tool("buildah", ["commit", "--quiet", container, "localhost/theirs:2"]).ok();
+    for image in ["localhost/theirs:1", "localhost/theirs:2"] {
+        storage.tool("buildah", ["manifest", "add", "localhost/both:1", image]).ok();
     }
     storage
         .tool("buildah", ["manifest", "push", "--all", "--tls-verify=false", "localhost/both:1"])
@@ -202,9 +204,10 @@ fn what_other_tools_know_is_known() {
     let login = tool("skopeo").args(["login", "--tls-verify=false", "-u", USER, "--password-stdin", &host]);
     login.env("REGISTRY_AUTH_FILE", &file).stdin(WORD).ok();
     fresh().env("REGISTRY_AUTH_FILE", &file).ok();
-    // And helpers.
+    // And helpers. What they are asked ends without a line's end.
     let answer = format!(r#"{{"ServerURL": "{host}", "Username": "{USER}", "Secret": "{WORD}"}}"#);
-    let script = format!("#!/bin/sh\n[ \"$1\" = get ] && read host && [ \"$host\" = {host} ] && echo '{answer}'\n");
+    let script =
+        format!("#!/bin/sh\n[ \"$1\" = get ] && {{ read host; [ \"$host\" = {host} ]; }} && echo '{answer}'\n");
     let helper = guarded.write("bin/docker-credential-tests", &script);
     fs::set_permissions(&helper, Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", helper.parent().unwrap().display(), std::env::var("PATH").unwrap());
