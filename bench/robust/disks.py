@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import time
+import uuid
 
 from bed import LIMIT, Fault
 
@@ -95,6 +96,24 @@ def read_only(bed):
         store.refused("prune", says=["read-only"])
 
 
+def put_on(image, place):
+    """Mounts it as after another start of the machine, which a power cut is: the store's marks are of an earlier one."""
+    mount("-o", "loop", image, place)
+    fresh = place / "store/fresh"
+    for marks in list(fresh.iterdir()) if fresh.is_dir() else []:
+        marks.rename(fresh / str(uuid.uuid4()))
+
+
+def take_off(image, place):
+    """Unmounts it everywhere: who dies with its jail may hold it for a moment, and the next mount would be the same one."""
+    subprocess.run(["umount", place], check=True)
+    for _ in range(int(LIMIT / 0.05)):
+        if not subprocess.run(["losetup", "-j", image], stdout=subprocess.PIPE, check=True).stdout:
+            return
+        time.sleep(0.05)
+    raise Fault("a dead command holds the disk")
+
+
 def power_cut(bed, rounds):
     """The disk forgets what was not synced, in the middle of something; how often it was in the middle."""
     offer(bed)
@@ -105,7 +124,7 @@ def power_cut(bed, rounds):
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
     cut, kept = 0, []
     for round in range(rounds):
-        mount("-o", "loop", image, place)
+        put_on(image, place)
         try:
             store = bed.store("power", path=place / "store", base=False)
             if round == 0:
@@ -126,13 +145,13 @@ def power_cut(bed, rounds):
             child.communicate(timeout=LIMIT)
             store.no_traces()
         finally:
-            subprocess.run(["umount", place], check=True)
-    mount("-o", "loop", image, place)
+            take_off(image, place)
+    put_on(image, place)
     try:
         store.check(["base", *kept])
         for words in commands(bed, 0).values():
             store.ok(*words)
         store.check(["base", *kept])
     finally:
-        subprocess.run(["umount", place], check=True)
+        take_off(image, place)
     return cut

@@ -98,7 +98,11 @@ fn sweep(parent: &Path, mine: &str) -> Result<(), StoreError> {
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
         if dead {
-            remove(parent, name)?;
+            match remove(parent, name) {
+                // Its owner is not dead but at its end, and removes it as well.
+                Err(error) if error.is_not_found() => {}
+                done => done?,
+            }
         }
     }
     Ok(())
