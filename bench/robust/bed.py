@@ -104,7 +104,10 @@ class Registry:
     def ports(self):
         sockets = set()
         for link in Path(f"/proc/{self.process.pid}/fd").iterdir():
-            found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
+            try:
+                found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
+            except FileNotFoundError:
+                continue  # closed since it was listed
             sockets.update(found.groups() if found else ())
         rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         return [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in sockets]
