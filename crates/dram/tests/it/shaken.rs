@@ -19,5 +19,25 @@ fn kills_of_builds_and_prunes_leave_nothing() {
 
 #[test]
 fn kills_of_what_moves_images_leave_nothing() {
-    stands(&["kill -9 of save", "kill -9 of load", "kill -9 of copy"], 10);
+    stands(&["kill -9 of pull", "kill -9 of push", "kill -9 of save", "kill -9 of load", "kill -9 of copy"], 10);
+}
+
+#[test]
+fn eight_at_once_lose_nothing() {
+    stands(&["crowd"], 10);
+}
+
+#[test]
+fn full_and_read_only_disks_are_told() {
+    stands(&["full disk", "read-only store"], 10);
+}
+
+#[test]
+fn a_power_cut_takes_nothing_that_was_done() {
+    stands(&["power cut"], 10);
+}
+
+#[test]
+fn few_files_and_little_memory_are_enough_or_told() {
+    stands(&["few files", "memory"], 10);
 }

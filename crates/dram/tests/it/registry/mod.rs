@@ -1,8 +1,6 @@
 //! Registries for tests, on loopback: Debian's, which does as the specification says, and one that does what it is told
 //! to do wrong. And what dram does with each.
 
-#![allow(dead_code, reason = "not every fault has its test yet")]
-
 mod client;
 pub(crate) mod debian;
 pub(crate) mod fake;

@@ -116,7 +116,11 @@ fn bad_luck_has_an_end() {
             .asks("once", |seen| count(seen, "GET", "/manifests/1") + count(seen, "HEAD", "/manifests/1") <= 2),
         pull("status 403", any(What::Status(403, "the lawyers say no"))).bad(["403", "the lawyers say no", "{host}"]),
         pull("status 400, blob", always(What::Status(400, "ask nicely"))).bad(["400", "ask nicely", "{host}"]),
-        pull("retry-after", waits("1")),
+        pull("retry-after", waits("1")).asks("a second later", |seen| {
+            let asked: Vec<_> = seen.iter().filter(|seen| seen.path.contains("/manifests/")).collect();
+            asked.len() == 2 && asked[1].at - asked[0].at >= Duration::from_secs(1)
+        }),
+        pull("no /v2/", [Fault::always(On::Version, What::Status(404, ""))]),
         pull("retry-after a date", waits("Sun, 06 Nov 1994 08:49:37 GMT")),
         pull("retry-after a day", any(What::RetryAfter("86400".to_owned()))).bad(["429", "{host}"]).within(20),
         pull("retry-after nonsense", waits("soon")),

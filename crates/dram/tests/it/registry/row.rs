@@ -134,12 +134,6 @@ impl Row {
         Row { end: End::Either, ..self }
     }
 
-    /// It must say this, however it ends.
-    pub(crate) fn says(mut self, text: &str) -> Row {
-        self.says.push(text.to_owned());
-        self
-    }
-
     pub(crate) fn auth(self, auth: Auth) -> Row {
         Row { auth, ..self }
     }
