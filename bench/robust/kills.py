@@ -54,6 +54,7 @@ class Kill:
             if round % 5 == 0 or round == rounds:
                 self.again(round)
                 self.store.check(self.kept())
+        self.store.ok("fsck")
         self.tidy()
         more = [name for name in self.store.files() if name not in expected]
         if more:
