@@ -93,7 +93,9 @@ class Registry:
         )
         with open(place / "log", "wb") as log:
             self.process = subprocess.Popen(
-                ["docker-registry", "serve", "config.yml"], cwd=place, stdout=log, stderr=log
+                # It ends with this program, however that ends.
+                ["setpriv", "--pdeathsig", "KILL", "docker-registry", "serve", "config.yml"],
+                cwd=place, stdout=log, stderr=log,
             )
         for _ in range(500):
             # Which port the kernel chose, the log does not say at this level.
