@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use dram_build::transfer::{Incoming, Repository, Sink, Source, TransferError};
 use dram_build::{Cancel, RemoteError};
-use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_image::{Descriptor, Reference};
 use dram_remote::registry::{Credentials, Hosts, Manifest, Registry, RegistryError, Settings};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
 use crate::{ambient, report};
 
@@ -128,6 +126,10 @@ impl Source for Remote {
         Ok(Box::new(self.registry.blob(blob).map_err(far)?))
     }
 
+    fn doubt(&self, blob: &Descriptor) -> bool {
+        self.registry.doubt(blob)
+    }
+
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
         self.registry.referrers(&document.digest).map_err(far)
     }
@@ -183,68 +185,9 @@ impl Sink for Remote {
         self.registry.put_manifest(tag, root, bytes).map_err(far)
     }
 
-    fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        Sink::document(self, document, bytes)?;
-        match serde_json::from_slice::<Referring>(bytes) {
-            Ok(Referring { subject: Some(subject), .. }) => self.list_referrer(document, bytes, &subject),
-            Ok(Referring { subject: None, .. }) | Err(_) => Ok(()),
-        }
-    }
-
     fn repository(&self) -> Option<Repository> {
         Some(self.place())
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Referring {
-    subject: Option<Descriptor>,
-    #[serde(default)]
-    artifact_type: Option<String>,
-    #[serde(default)]
-    annotations: Option<Value>,
-}
-
-impl Remote {
-    /// Lists a manifest under the tag that stands in for what refers to `subject`, where the registry has no list of
-    /// its own (distribution specification 1.1, "Pushing Manifests with Subject").
-    fn list_referrer(&self, document: &Descriptor, bytes: &[u8], subject: &Descriptor) -> Result<(), TransferError> {
-        let listed = self.registry.referrers(&subject.digest).map_err(far)?;
-        if listed.iter().any(|known| known.digest == document.digest) {
-            return Ok(());
-        }
-        let tag = format!("sha256-{}", subject.digest.hex());
-        let name = format!("{}/{}:{tag}", self.name.host(), self.name.repository());
-        let Ok(name) = name.parse::<Reference>() else { return Ok(()) };
-        let mut list = match self.registry.resolve(&name) {
-            Ok(list) => serde_json::from_slice::<Value>(&list.bytes).unwrap_or(Value::Null),
-            Err(error) if error.is_not_found() => Value::Null,
-            Err(error) => return Err(far(error)),
-        };
-        let mut entries = list["manifests"].as_array().cloned().unwrap_or_default();
-        entries.push(entry(document, bytes));
-        list = json!({"schemaVersion": 2, "mediaType": MediaType::INDEX, "manifests": entries});
-        let bytes = list.to_string().into_bytes();
-        let descriptor = Descriptor::new(MediaType::INDEX, Digest::of(&bytes), bytes.len() as u64);
-        self.registry.put_manifest(Some(&tag), &descriptor, &bytes).map_err(far)
-    }
-}
-
-/// The pointer to a manifest that refers to another, with what a list tells of it.
-fn entry(document: &Descriptor, bytes: &[u8]) -> Value {
-    let bare = Descriptor::new(&document.media_type, document.digest, document.size);
-    let mut entry = serde_json::to_value(&bare).expect("plain data becomes JSON");
-    if let Ok(referring) = serde_json::from_slice::<Referring>(bytes) {
-        let config = || Some(serde_json::from_slice::<Value>(bytes).ok()?["config"]["mediaType"].as_str()?.to_owned());
-        if let Some(kind) = referring.artifact_type.or_else(config) {
-            entry["artifactType"] = json!(kind);
-        }
-        if let Some(annotations) = referring.annotations {
-            entry["annotations"] = annotations;
-        }
-    }
-    entry
 }
 
 /// As whoever moves images is told.

@@ -10,7 +10,6 @@ mod document;
 mod give;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -22,7 +21,7 @@ pub use self::cache::{Cache, CacheError};
 use self::document::{Maker, Offered};
 pub use self::give::{Form, Given, Mode};
 use crate::parts::Key;
-use crate::transfer::{Source, TransferError, causes};
+use crate::transfer::{Copying, Source, StoreSink, TransferError, Which, causes, sent};
 use crate::{BuildError, Cancel, Event, Snapshot, StepAt};
 
 /// So many layers are fetched at once.
@@ -248,27 +247,6 @@ fn download(store: &Store, source: &dyn Source, blob: &Descriptor, cancel: &Canc
         | TransferError::Form { .. }
         | TransferError::Far { .. } => Missed::Cache(causes(&error)),
     };
-    let broken = |error: &dyn std::error::Error| Missed::Layer(causes(error));
-    let mut reader = source.open(blob).map_err(failed)?;
-    let mut writer = store.blobs().writer().map_err(|error| broken(&error))?;
-    let mut left = blob.size;
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        if cancel.is_thrown() {
-            return Err(Missed::Cancelled);
-        }
-        let got = match reader.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) if cancel.is_thrown() => return Err(Missed::Cancelled),
-            got => got.map_err(|error| broken(&error))?,
-        };
-        if got == 0 {
-            break;
-        }
-        left = left
-            .checked_sub(got as u64)
-            .ok_or_else(|| Missed::Layer(format!("the blob {} has more bytes than {}", blob.digest, blob.size)))?;
-        writer.write_all(&buffer[..got]).map_err(|error| broken(&error))?;
-    }
-    writer.commit_as(blob).map_err(|error| broken(&error))
+    let how = Copying { which: Which::All, referrers: false, cancel: cancel.clone(), tell: &|_| () };
+    sent(blob, source, &StoreSink::new(store, Vec::new(), false), &how).map(drop).map_err(failed)
 }

@@ -316,8 +316,20 @@ pub(super) fn arrive(
 }
 
 /// Moves one blob, whatever the sink has.
-fn sent(blob: &Descriptor, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>) -> Result<Motion, TransferError> {
-    let incoming = Incoming::new(source, blob, source.proves() || sink.proves(), how);
-    sink.blob(blob, &incoming).map_err(|error| incoming.failure().unwrap_or(error))?;
+pub(crate) fn sent(
+    blob: &Descriptor,
+    source: &dyn Source,
+    sink: &dyn Sink,
+    how: &Copying<'_>,
+) -> Result<Motion, TransferError> {
+    let send = || {
+        let incoming = Incoming::new(source, blob, source.proves() || sink.proves(), how);
+        sink.blob(blob, &incoming).map_err(|error| incoming.failure().unwrap_or(error))
+    };
+    match send() {
+        // Who compares by itself has kept nothing of it.
+        Err(TransferError::Blob { .. }) if sink.proves() && source.doubt(blob) => send()?,
+        done => done?,
+    }
     Ok(Motion::Done(blob.digest))
 }

@@ -22,8 +22,8 @@ use std::io::Read;
 use dram_image::Descriptor;
 
 pub use archive::{Archive, ArchiveSink};
-pub(crate) use copy::read;
 pub use copy::{Copying, Motion, copy, layers_of};
+pub(crate) use copy::{read, sent};
 pub use error::TransferError;
 pub use far::Far;
 pub use incoming::Incoming;
@@ -61,6 +61,12 @@ pub trait Source: std::fmt::Debug + Send + Sync {
 
     /// Whether readers fail by themselves when length or digest are wrong.
     fn proves(&self) -> bool {
+        false
+    }
+
+    /// Is told that what [`Source::open`] gave was not the blob. Returns whether the next reader comes from elsewhere.
+    fn doubt(&self, blob: &Descriptor) -> bool {
+        let _ = blob;
         false
     }
 

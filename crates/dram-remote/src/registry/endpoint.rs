@@ -94,6 +94,8 @@ pub(super) struct State {
     /// Tokens under what they allow, and until when.
     tokens: BTreeMap<String, (String, Duration)>,
     pub(super) agents: BTreeMap<String, Agent>,
+    /// Whether hosts are in networks that the registry is not in.
+    deeper: BTreeMap<String, bool>,
     /// What the files say, once they were looked at.
     found: Option<Option<Found>>,
 }
@@ -126,16 +128,29 @@ impl Endpoint {
         Patience::new(self.settings.pause, &*self.settings.stop)
     }
 
-    /// Whether the name `host` stands for an address in a network that the registry is not in: one of this machine, or of
-    /// the wire itself. A proxy looks up names elsewhere.
-    pub(super) fn is_deeper(&self, host: &str) -> bool {
-        let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
-        let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
-        let own = kin::of(&self.place.host);
-        found.iter().map(|address| kin::of_address(address.ip())).any(|kin| match kin {
-            Kin::Loopback | Kin::LinkLocal => kin != own,
-            Kin::Public | Kin::Private | Kin::Disguised => false,
-        })
+    /// Whether the registry, which is at `from`, may send us to `to`: not to a network that it is not in itself, neither
+    /// by an address nor by a name that stands for one of this machine or of the wire. A proxy looks up names elsewhere.
+    pub(super) fn may_lead(&self, from: &str, to: &str) -> bool {
+        from == to || kin::may_lead(from, to) && !self.is_deeper(to)
+    }
+
+    /// Looks the names up, once for each.
+    fn is_deeper(&self, host: &str) -> bool {
+        if let Some(known) = self.state().deeper.get(host) {
+            return *known;
+        }
+        let deep = |host: &str| {
+            let mut kinds = kinds(host);
+            kinds.retain(|kind| matches!(kind, Kin::Loopback | Kin::LinkLocal));
+            kinds
+        };
+        let there = deep(host);
+        let is_deeper = !there.is_empty() && {
+            let own = deep(self.place.server());
+            there.iter().any(|kind| !own.contains(kind))
+        };
+        self.state().deeper.insert(host.to_owned(), is_deeper);
+        is_deeper
     }
 
     /// Sends `ask`, again and again where that may help. The answer may be an error of the registry.
@@ -274,7 +289,7 @@ impl Endpoint {
         if from_scheme == "https" && scheme == "http" {
             return Err(wrong("which is not protected"));
         }
-        if from_host != host && !kin::may_lead(&from_host, &host) {
+        if !self.may_lead(&from_host, &host) {
             return Err(wrong("in a network that it is not in itself"));
         }
         Ok(to)
@@ -324,6 +339,13 @@ impl Endpoint {
         let shown = self.state().found.clone().flatten().map(|found| found.place);
         RegistryError::Unauthorized { what, host: self.place.host.clone(), status, message, shown }
     }
+}
+
+/// The kinds of the addresses that `host`, which may have a port, stands for; none when it is not known here.
+fn kinds(host: &str) -> Vec<Kin> {
+    let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
+    let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    found.iter().map(|address| kin::of_address(address.ip())).collect()
 }
 
 /// Whether the same request may be answered otherwise later.

@@ -19,7 +19,7 @@ mod token;
 mod upload;
 mod wait;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,6 +101,8 @@ pub struct Registry {
     endpoints: Vec<Endpoint>,
     /// Uploads that were begun: a mount that was none.
     begun: Mutex<BTreeMap<Digest, String>>,
+    /// Blobs that a mirror gave wrongly.
+    doubted: Mutex<BTreeSet<Digest>>,
 }
 
 impl Registry {
@@ -112,7 +114,7 @@ impl Registry {
         let places = settings.hosts.to_pull(name, &format!("read {}", name.full()))?;
         let who = || Who::Known(settings.credentials.clone());
         let endpoints = places.into_iter().map(|place| Endpoint::new(settings, place, who())).collect();
-        Ok(Registry { endpoints, begun: Mutex::default() })
+        Ok(Registry { endpoints, begun: Mutex::default(), doubted: Mutex::default() })
     }
 
     /// To bring to.
@@ -122,7 +124,7 @@ impl Registry {
     pub fn to_push(settings: &Settings, name: &Reference) -> Result<Registry, RegistryError> {
         let place = settings.hosts.to_push(name, &format!("write {}", name.full()))?;
         let endpoint = Endpoint::new(settings, place, Who::Known(settings.credentials.clone()));
-        Ok(Registry { endpoints: vec![endpoint], begun: Mutex::default() })
+        Ok(Registry { endpoints: vec![endpoint], begun: Mutex::default(), doubted: Mutex::default() })
     }
 
     /// The registry itself, not a mirror.
@@ -166,7 +168,20 @@ impl Registry {
     /// # Errors
     /// When it is not there.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<impl Read + Send + use<'_>, RegistryError> {
-        BlobReader::new(&self.endpoints, descriptor)
+        let is_doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor.digest);
+        let mirrors = if is_doubted { self.endpoints.len() - 1 } else { 0 };
+        BlobReader::new(&self.endpoints[mirrors..], descriptor)
+    }
+
+    /// Is told that what came was not the blob. Returns whether mirrors were asked: from now on only the registry is.
+    pub fn doubt(&self, descriptor: &Descriptor) -> bool {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = self.endpoints.len() > 1 && doubted.insert(descriptor.digest);
+        if is_new {
+            let text = format!("a mirror gave another blob than {}, the registry is asked", descriptor.digest);
+            (self.own().settings.tell)(&text);
+        }
+        is_new
     }
 
     /// Whether the registry says that it has a blob of this length.

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::RegistryError;
 use super::credentials::{Found, Secret};
 use super::endpoint::{Endpoint, Payload, Reply};
 use super::text::{all, clean, complaint};
-use super::{RegistryError, kin};
 use crate::address::origin;
 
 /// No honest token is longer.
@@ -64,8 +64,8 @@ impl Wanted<'_> {
         RegistryError::Wrong { what: self.what.to_owned(), why }
     }
 
-    /// Gets a token from the realm, and for how long it is good. Name and password are shown to it only where the registry itself could have read
-    /// them on the way: at the same host, or protected.
+    /// Gets a token from the realm, and for how long it is good. Name and password are shown to it only where the
+    /// registry itself could have read them on the way: at the same host, or protected.
     pub(super) fn fetch(
         &self,
         endpoint: &Endpoint,
@@ -79,7 +79,7 @@ impl Wanted<'_> {
         if own_scheme == "https" && scheme == "http" {
             return Err(self.misled(endpoint, "that is not protected, and the registry is"));
         }
-        if own != host && (!kin::may_lead(&own, &host) || endpoint.is_deeper(&host)) {
+        if !endpoint.may_lead(&own, &host) {
             return Err(self.misled(endpoint, "that is in a network that it is not in itself"));
         }
         let may_see = own == host || scheme == "https";

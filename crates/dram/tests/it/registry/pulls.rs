@@ -1,10 +1,12 @@
 //! What a registry can do to whoever pulls.
 
+use std::fs;
 use std::time::Duration;
 
-use super::fake::{Fault, On, Seen, What};
+use super::fake::{Auth, Fault, On, Seen, What};
 use super::http::Way;
-use super::row::{KIND, count, hold, offer, pull};
+use super::row::{KIND, count, hold, offer, pull, stocked};
+use crate::support::{Store, temp};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const NULLS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -130,4 +132,37 @@ fn bad_luck_has_an_end() {
         pull("status-204", any(What::Nothing)).bad(["{host}"]),
         pull("slow-headers", any(What::Comes(Way::SlowHeader))).bad(["{host}"]),
     ]);
+}
+
+#[test]
+fn a_mirror_that_lies_is_left_for_the_registry() {
+    let (own, mirror, dir, store) =
+        (stocked(Auth::Everybody, []), stocked(Auth::Everybody, []), temp(), Store::empty());
+    mirror.now(always(What::Flipped));
+    let conf = dir.path().join("registries.conf");
+    let (from, to) = (own.host(), mirror.host());
+    fs::write(&conf, format!("[[registry]]\nlocation = \"{from}\"\n[[registry.mirror]]\nlocation = \"{to}\"\n"))
+        .unwrap();
+    let name = format!("{from}/x:1");
+    let done = store.dram(["pull", &name]).env("CONTAINERS_REGISTRIES_CONF", &conf).ok();
+    done.says("a mirror gave another blob").says(&offer().large);
+    assert_eq!(store.digest(&name), offer().digest);
+    let seen = own.seen();
+    assert_eq!(count(&seen, "GET", &offer().large), 1);
+    assert_eq!(count(&seen, "GET", "/blobs/"), 1, "only what was wrong is asked for again");
+}
+
+#[test]
+fn names_do_not_lead_deeper_in() {
+    let (dir, store) = (temp(), Store::empty());
+    let fake = stocked(Auth::Everybody, always(What::Leads("http://inner.example/{digest}")));
+    let port = fake.host().rsplit_once(':').unwrap().1.to_owned();
+    let conf = dir.path().join("registries.conf");
+    fs::write(&conf, format!("[[registry]]\nlocation = \"registry.example:{port}\"\ninsecure = true\n")).unwrap();
+    let hosts = dir.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 registry.example\n169.254.169.254 inner.example\n").unwrap();
+    let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
+    let pull = store.dram(["pull", &format!("registry.example:{port}/x:1")]).env("CONTAINERS_REGISTRIES_CONF", &conf);
+    let done = pull.within("unshare", &["--mount", "sh", "-c", &script]).fails(1);
+    done.says("inner.example").says("in a network that it is not in itself");
 }
