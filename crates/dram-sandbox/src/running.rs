@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the command has as its standard input, output and error.
@@ -127,11 +127,6 @@ fn start_helper(program: &Path, control: OwnedFd, io: Stdio3) -> Result<Child, S
 }
 
 impl Running {
-    /// The writing end of the command's standard input, if it was piped and not yet taken.
-    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
-        self.helper.stdin.take()
-    }
-
     /// The reading end of the command's standard output, if it was piped and not yet taken.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.helper.stdout.take()

@@ -1,7 +1,7 @@
 //! Blobs: bytes under the name of their digest.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -221,22 +221,6 @@ impl BlobWriter {
             return damaged("its content is not what its name says".to_owned());
         }
         self.commit().map(drop)
-    }
-
-    /// How many bytes were taken.
-    pub fn written(&self) -> u64 {
-        self.hasher.length()
-    }
-
-    /// Forgets all bytes that were taken: the next ones are the first.
-    ///
-    /// # Errors
-    /// When the operating system refuses.
-    pub fn restart(&mut self) -> Result<(), StoreError> {
-        let file = self.file.as_mut().expect("only commit and drop take the file");
-        file.rewind().and_then(|()| file.set_len(0)).map_err(StoreError::io("write", &self.path))?;
-        self.hasher = Hasher::new();
-        Ok(())
     }
 
     /// Flushes the bytes to the disk and names them. Returns digest and length.

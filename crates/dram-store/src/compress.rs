@@ -119,11 +119,6 @@ impl Unpacked {
         };
         Ok(Unpacked { inner, compression, packed, plain: 0, limits: *limits })
     }
-
-    /// What the stream was compressed with.
-    pub fn compression(&self) -> Compression {
-        self.compression
-    }
 }
 
 impl Read for Unpacked {

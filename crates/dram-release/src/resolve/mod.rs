@@ -131,11 +131,6 @@ impl Member {
     pub fn mode(&self) -> Mode {
         self.mode
     }
-
-    /// The applications that it includes.
-    pub fn included(&self) -> &[String] {
-        &self.included
-    }
 }
 
 /// A release: its applications, in the order of its `.rel` file.
@@ -199,13 +194,6 @@ impl Release {
         members.iter_mut().for_each(|member| member.mode = Mode::Permanent);
         members.extend(others.into_iter().map(|member| Member { mode: rest(member.mode), ..member }));
         self.named("start_clean", members)
-    }
-
-    /// The release of kernel and stdlib alone, which relx and OTP call `no_dot_erlang`.
-    pub fn least(&self) -> Release {
-        let mut members: Vec<_> = self.members.iter().filter(|member| is_base(&member.name)).cloned().collect();
-        members.sort_by(|one, other| one.name.cmp(&other.name));
-        self.named("no_dot_erlang", members)
     }
 
     /// The same release with other members; relx gives such releases names of their own.
