@@ -86,14 +86,15 @@ impl ContainerConfig {
         self.env.iter().rev().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Sets environment variable `name`, in its old place when it was set before.
+    /// Sets environment variable `name`, in its old place when it was set before. A foreign image may have it twice, and
+    /// who reads it, the first or the last: afterwards there is one.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");
         let same = |old: &String| old.split('=').next() == Some(name);
-        match self.env.iter().position(same) {
-            Some(at) => self.env[at] = pair,
-            None => self.env.push(pair),
-        }
+        let Some(at) = self.env.iter().position(same) else { return self.env.push(pair) };
+        self.env[at] = pair;
+        let mut place = 0..;
+        self.env.retain(|old| place.next() == Some(at) || !same(old));
     }
 }
 
