@@ -220,8 +220,8 @@ pub(crate) struct Import {
 
 #[derive(Debug, Args)]
 pub(crate) struct Save {
-    /// The archive, `-` for standard output; a directory, or a name ending in `/`, becomes an OCI layout
-    #[arg(short, long, value_name = "FILE|DIR")]
+    /// The archive; a directory, or a name ending in `/`, becomes an OCI layout [default: standard output]
+    #[arg(short, long, value_name = "FILE|DIR", default_value = "-", hide_default_value = true)]
     pub(crate) output: PathBuf,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
@@ -233,9 +233,12 @@ pub(crate) struct Load {
     /// Name the image, whatever the source calls it
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Option<String>,
-    /// An OCI archive, an OCI layout, or what `docker save` wrote
+    /// The same as FILE, in Docker's words
+    #[arg(short, long, value_name = "FILE", conflicts_with = "source")]
+    pub(crate) input: Option<PathBuf>,
+    /// An OCI archive, an OCI layout, or what `docker save` wrote [default: standard input]
     #[arg(value_name = "FILE|DIR")]
-    pub(crate) source: PathBuf,
+    pub(crate) source: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

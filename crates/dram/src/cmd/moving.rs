@@ -1,7 +1,7 @@
 //! `dram import`, `dram save`, `dram load`: images in and out of the store.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write as _};
+use std::io::{self, BufWriter, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use dram_build::Archive;
@@ -14,11 +14,16 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::{find, report};
 
+/// What stands for standard input or output.
+const STREAM: &str = "-";
+/// Where the system has standard input as a file.
+const INPUT: &str = "/dev/stdin";
+
 /// Makes an image of a root file system.
 pub(crate) fn import(ambient: &Ambient, args: &cli::Import) -> Result<(), Failure> {
     let name = find::reference(&args.name)?;
     let store = Store::open_to_write(ambient.store()?)?;
-    let stream: Box<dyn Read + Send> = match args.rootfs.as_os_str() == "-" {
+    let stream: Box<dyn Read + Send> = match args.rootfs.as_os_str() == STREAM {
         true => Box::new(io::stdin()),
         false => Box::new(open(&args.rootfs)?),
     };
@@ -53,7 +58,11 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
     if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
         return Ok(dram_build::save_layout(&store, &images, output)?);
     }
-    if output.as_os_str() == "-" {
+    if output.as_os_str() == STREAM {
+        if io::stdout().is_terminal() {
+            let failure = Failure::usage("an archive is nothing for a terminal");
+            return Err(failure.help("`-o FILE` names a file, `| dram load` hands it on"));
+        }
         let mut out = BufWriter::new(io::stdout());
         dram_build::save_archive(&store, &images, Archive::Docker, &mut out, Path::new("standard output"))?;
         return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
@@ -64,11 +73,17 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
 /// Reads images in.
 pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     let tag = args.tag.as_deref().map(find::reference).transpose()?;
+    let named = args.source.as_deref().or(args.input.as_deref()).filter(|path| path.as_os_str() != STREAM);
+    if named.is_none() && io::stdin().is_terminal() {
+        let failure = Failure::usage("nothing says which archive");
+        return Err(failure.help("`dram load FILE`, or `dram load < FILE`"));
+    }
+    let source = named.unwrap_or(Path::new(INPUT));
     let store = Store::open_to_write(ambient.store()?)?;
-    let loaded = dram_build::load(&store, &args.source, &ambient::platform())?;
+    let loaded = dram_build::load(&store, source, &ambient::platform())?;
     if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
         if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {
-            let what = format!("`{}` holds several images, and one name cannot be for all", args.source.display());
+            let what = format!("`{}` holds several images, and one name cannot be for all", source.display());
             return Err(Failure::usage(what).help("leave --tag out: each keeps the name it has"));
         }
         store.refs().set(std::slice::from_ref(tag), &first.manifest)?;
@@ -88,7 +103,7 @@ pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
             None => {
                 let named =
                     one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
-                let what = format!("an image in `{}` has no name{named}", args.source.display());
+                let what = format!("an image in `{}` has no name{named}", source.display());
                 return Err(Failure::usage(what).help("give one with --tag"));
             }
         }

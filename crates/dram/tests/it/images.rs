@@ -229,6 +229,22 @@ fn saving_to_a_pipe_and_into_a_layout_of_others() {
     for file in ["index.json", "manifest.json", "oci-layout"] {
         assert!(listed.stdout.lines().any(|line| line == file), "{listed}");
     }
+    // As with Docker: from one to the other, from a file that the shell opened, and from one that is named.
+    let archive = place.path().join("demo.tar");
+    store.dram(["save", "-o"]).arg(&archive).arg("demo").ok();
+    for script in [
+        r#"DRAM_STORE="$1" "$0" save demo | "$0" load"#,
+        r#"DRAM_STORE="$1" "$0" save -o - demo | "$0" load -"#,
+        r#""$0" load < "$2""#,
+        r#""$0" load -i "$2""#,
+    ] {
+        let other = Store::empty();
+        let sh = tool("sh").args(["-c", script]).arg(crate::support::dram_path()).arg(store.path()).arg(&archive);
+        sh.env("DRAM_STORE", other.path()).ok();
+        assert_eq!(other.digest("demo"), store.digest("demo"), "{script}");
+    }
+    Store::empty().dram(["load", "-i", "x.tar"]).arg(&archive).fails(2);
+    Store::empty().dram(["load"]).fails(1).says("/dev/stdin is no image archive");
     let layout = place.path().join("layout");
     tool("umoci").args(["init", "--layout"]).arg(&layout).ok();
     tool("umoci").args(["new", "--image"]).arg(format!("{}:theirs", layout.display())).ok();
