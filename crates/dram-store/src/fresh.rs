@@ -132,13 +132,34 @@ impl Store {
         rights == self.rights() && id.is_by_content() && content().is_ok_and(|found| found == *id)
     }
 
-    /// Removes an unpacked layer, and what is written down of it.
+    /// Removes an unpacked layer, and what is written down of it. Its name goes first: whoever is killed here leaves no part
+    /// of a layer under it.
     pub(crate) fn remove_layer(&self, id: &LayerId, rights: Rights) -> Result<(), StoreError> {
-        let layers = self.shelf_of(rights, "layers");
-        if layers.is_dir() {
-            Dir::open(&layers)?.remove(&TreePath::parse(id.as_str().as_bytes())?)?;
+        let place = self.shelf_of(rights, "layers").join(id.as_str());
+        let work = self.work().path();
+        let aside = file::temporary(&work);
+        match fs::rename(&place, &aside) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            moved => {
+                moved.map_err(StoreError::io("remove", &place))?;
+                let name = aside.file_name().unwrap_or_default();
+                Dir::open(&work)?.remove(&TreePath::parse(std::os::unix::ffi::OsStrExt::as_bytes(name))?)?;
+            }
         }
-        beside::remove(&beside::table_of(&layers.join(id.as_str())))
+        beside::remove(&beside::table_of(&place))
+    }
+
+    /// The same for a layer of this process's shelf that was found damaged: notes go that may have been taken from it as
+    /// it was.
+    pub(crate) fn remove_damaged(&self, id: &LayerId) -> Result<(), StoreError> {
+        self.remove_layer(id, self.rights())?;
+        let packs = Dir::open(&self.join("packs"))?;
+        let is_of_it = |name: &Vec<u8>| {
+            let rest = name.strip_prefix(id.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
+            let kind = rest.and_then(|rest| std::str::from_utf8(rest).ok()?.split('.').next());
+            kind.is_some_and(|kind| kind == "elf" || kind.parse::<i64>().is_ok())
+        };
+        packs.names()?.iter().filter(|name| is_of_it(name)).try_for_each(|name| packs.remove(&TreePath::parse(name)?))
     }
 
     /// Takes off the marks of layers that are gone.

@@ -44,6 +44,11 @@ impl LayerId {
         LayerId(self.0.chars().take(66).collect())
     }
 
+    /// The digest of the tar that it came from, if it came from one.
+    pub(crate) fn diff_id(&self) -> Option<Digest> {
+        Digest::from_hex(self.0.strip_prefix("d-")?.get(..64)?).ok()
+    }
+
     fn of_content(hash: blake3::Hash) -> LayerId {
         LayerId(format!("c-{}", hash.to_hex()))
     }
@@ -287,7 +292,7 @@ impl<'a> Layers<'a> {
         Err(StoreError::WrongDiffId { blob, found, expected: *diff_id })
     }
 
-    fn size_record(self, diff_id: &Digest) -> PathBuf {
+    pub(crate) fn size_record(self, diff_id: &Digest) -> PathBuf {
         self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)))
     }
 
@@ -364,29 +369,30 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the disk refuses.
     pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
-        let found = self.look_up(diff_id, below)?;
-        found.iter().for_each(|id| self.note_use(id));
-        Ok(found)
+        let Some((id, is_noted)) = self.look_up(diff_id, below)? else { return Ok(None) };
+        self.note_use(&id);
+        if !is_noted {
+            // Costs the next look the same again, and a store that is only looked at is not written.
+            let record = self.over_record(diff_id, below);
+            let _ = file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No);
+        }
+        Ok(Some(id))
     }
 
-    fn look_up(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
+    /// The same with nothing written down, and whether it is already.
+    pub(crate) fn look_up(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<(LayerId, bool)>, StoreError> {
         let leans = over::recall(&self.leans_record(diff_id))?;
+        let alone = LayerId::of_diff(diff_id);
         if leans == Leans::default() {
-            return Ok(Some(LayerId::of_diff(diff_id)).filter(|id| self.has(id)));
+            return Ok(Some((alone, true)).filter(|(id, _)| self.has(id)));
         }
-        let record = self.over_record(diff_id, below);
-        let known = file::read_small(&record, 256).ok().flatten();
-        let known = known.and_then(|id| String::from_utf8(id).ok()?.parse().ok());
-        if let Some(id) = known.filter(|id| self.has(id)) {
-            return Ok(Some(id));
+        let known = file::read_small(&self.over_record(diff_id, below), 256).ok().flatten();
+        let known: Option<LayerId> = known.and_then(|id| String::from_utf8(id).ok()?.parse().ok());
+        if let Some(id) = known.filter(|id| id.alone() == alone && self.has(id)) {
+            return Ok(Some((id, true)));
         }
         let id = self.id_over(diff_id, &over::taken(&leans, below, self)?);
-        if !self.has(&id) {
-            return Ok(None);
-        }
-        // Costs the next look the same again, and a store that is only looked at is not written.
-        let _ = file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No);
-        Ok(Some(id))
+        Ok(Some((id, false)).filter(|(id, _)| self.has(id)))
     }
 
     /// Which layer the tar is over these: looking it up takes a look at each path that it leans on.
@@ -422,13 +428,7 @@ impl<'a> Layers<'a> {
         below: &[LayerId],
     ) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let mut leans = Leans::default();
-        self.read_layer(descriptor, diff_id, &mut |stream, what| {
-            let how = How { meaning: Meaning::Layer, limits: self.store.limits(), what };
-            leans = unpack(stream, &dir, how)?;
-            Ok(())
-        })?;
-        let leans = over::standing(&dir, &leans)?;
+        let (leans, _) = self.unpack_alone(&dir, descriptor, diff_id)?;
         let taken = over::taken(&leans, below, self)?;
         over::give(&dir, &taken)?;
         over::remember(&self.leans_record(diff_id), &leans, self.store)?;
@@ -437,11 +437,29 @@ impl<'a> Layers<'a> {
         Ok(id)
     }
 
-    fn id_over(self, diff_id: &Digest, taken: &[Taken]) -> LayerId {
+    /// Unpacks the blob into `dir` as over nothing. Returns what of it depends on layers below, and the length of its tar.
+    pub(crate) fn unpack_alone(
+        self,
+        dir: &Dir,
+        descriptor: &Descriptor,
+        diff_id: &Digest,
+    ) -> Result<(Leans, u64), StoreError> {
+        // Many tars have no entry for it, and that of a new directory is as the umask has it.
+        dir.set_meta(&TreePath::root(), &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+        let mut leans = Leans::default();
+        let length = self.read_layer(descriptor, diff_id, &mut |stream, what| {
+            let how = How { meaning: Meaning::Layer, limits: self.store.limits(), what };
+            leans = unpack(stream, dir, how)?;
+            Ok(())
+        })?;
+        Ok((over::standing(dir, &leans)?, length))
+    }
+
+    pub(crate) fn id_over(self, diff_id: &Digest, taken: &[Taken]) -> LayerId {
         if taken.is_empty() { LayerId::of_diff(diff_id) } else { LayerId::of_diff_over(diff_id, over::digest(taken)) }
     }
 
-    fn leans_record(self, diff_id: &Digest) -> PathBuf {
+    pub(crate) fn leans_record(self, diff_id: &Digest) -> PathBuf {
         self.store.join("packs").join(format!("{}.leans", LayerId::of_diff(diff_id)))
     }
 

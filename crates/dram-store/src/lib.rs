@@ -36,6 +36,7 @@
 //! Everything but references is immutable and named by a digest. What is half written has no name: it lies in
 //! `work/` and is renamed into place when whole.
 
+mod again;
 mod beside;
 mod blobs;
 mod caches;
@@ -61,6 +62,7 @@ mod programs;
 mod prune;
 mod refs;
 mod rights;
+mod same;
 mod scan;
 mod seen;
 mod sizes;
@@ -78,7 +80,7 @@ pub use dir::{Dir, FileKind, Meta, Status};
 pub use downloads::{Download, Downloads};
 pub use error::StoreError;
 pub use failed::{Failed, Kept};
-pub use fsck::{Checked, Checking, Finding, Parallel, Repack};
+pub use fsck::{Checked, Checking, Finding, Parallel, Repack, Skipped};
 pub use inherit::OWNER_ATTRIBUTE;
 pub use layers::{LayerId, Layers, Packed};
 pub use lock::StepLock;

@@ -19,7 +19,7 @@ use dram_image::tar::Xattr;
 
 use crate::dir::Meta;
 use crate::file::{self, Durable};
-use crate::merged::is_opaque;
+use crate::merged::{is_opaque, is_portable};
 use crate::unpack::Leans;
 use crate::{Dir, FileKind, LayerId, Layers, Merged, Store, StoreError, Tree as _};
 
@@ -89,6 +89,29 @@ pub(crate) fn taken(leans: &Leans, below: &[LayerId], layers: Layers<'_>) -> Res
         }
     }
     Ok(all)
+}
+
+/// What the layer `dir`, which leaned on `leans` when it was unpacked, seems to have taken. That a directory has what one
+/// without an entry gets need not mean that there is none below, so that this is one guess of many where it is.
+pub(crate) fn seemingly_taken(dir: &Dir, leans: &Leans, all: bool) -> Result<Vec<Taken>, StoreError> {
+    let mut taken = Vec::new();
+    for path in &leans.implied {
+        let Some(status) = dir.status(path)?.filter(|status| status.kind == FileKind::Dir) else { continue };
+        let mut xattrs = dir.xattrs(path)?;
+        xattrs.retain(|(name, _)| is_portable(name));
+        let meta = status.meta();
+        let is_plain = (meta.mode, meta.uid, meta.gid) == (0o755, 0, 0) && xattrs.is_empty();
+        // The time of one that nothing is below is that of its unpacking, and no tar's whole second.
+        if all || !is_plain || meta.mtime.1 == 0 {
+            taken.push(Taken::Dir(path.clone(), meta, xattrs));
+        }
+    }
+    for path in &leans.whiteouts {
+        if dir.status(path)?.is_none() {
+            taken.push(Taken::Nothing(path.clone()));
+        }
+    }
+    Ok(taken)
 }
 
 fn is_nothing(view: &Merged, path: &TreePath) -> Result<bool, StoreError> {

@@ -22,29 +22,54 @@ pub(crate) struct Found {
     pub(crate) link_to: Option<TreePath>,
 }
 
-/// Calls `visit` for everything below `root`, the root itself first, parents before children, names sorted by their
-/// bytes.
-pub(crate) fn scan(root: &Dir, visit: &mut dyn FnMut(&Found) -> Result<(), StoreError>) -> Result<(), StoreError> {
-    let mut names_of: HashMap<(u64, u64), TreePath> = HashMap::new();
-    // A stack instead of recursion: depth is the layer's to choose.
-    let mut todo = vec![TreePath::root()];
-    while let Some(path) = todo.pop() {
-        let Some(status) = root.status(&path)? else { continue };
-        let all = root.xattrs(&path)?;
+/// Everything below a directory, that itself first, parents before children, names sorted by their bytes.
+pub(crate) struct Scan<'a> {
+    root: &'a Dir,
+    names_of: HashMap<(u64, u64), TreePath>,
+    /// A stack instead of recursion: depth is the layer's to choose.
+    todo: Vec<TreePath>,
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(root: &'a Dir) -> Scan<'a> {
+        Scan { root, names_of: HashMap::new(), todo: vec![TreePath::root()] }
+    }
+
+    fn look(&mut self, path: TreePath) -> Result<Option<Found>, StoreError> {
+        let Some(status) = self.root.status(&path)? else { return Ok(None) };
+        let all = self.root.xattrs(&path)?;
         let mut link_to = None;
         if status.kind == FileKind::File && status.links > 1 {
-            match names_of.get(&status.inode) {
+            match self.names_of.get(&status.inode) {
                 Some(first) => link_to = Some(first.clone()),
-                None => drop(names_of.insert(status.inode, path.clone())),
+                None => drop(self.names_of.insert(status.inode, path.clone())),
             }
         }
         if status.kind == FileKind::Dir {
-            let names = root.sub(&path)?.names()?;
-            todo.extend(names.iter().rev().map(|name| path.join(name)));
+            let names = self.root.sub(&path)?.names()?;
+            self.todo.extend(names.iter().rev().map(|name| path.join(name)));
         }
         let opaque = is_opaque(&all);
         let xattrs = all.into_iter().filter(|(name, _)| is_portable(name)).collect();
-        visit(&Found { path, status, xattrs, opaque, link_to })?;
+        Ok(Some(Found { path, status, xattrs, opaque, link_to }))
     }
-    Ok(())
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Found, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let path = self.todo.pop()?;
+            // What went between listing and looking is not there.
+            if let Some(found) = self.look(path).transpose() {
+                return Some(found);
+            }
+        }
+    }
+}
+
+/// Calls `visit` for each of [`Scan`].
+pub(crate) fn scan(root: &Dir, visit: &mut dyn FnMut(&Found) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    Scan::new(root).try_for_each(|found| visit(&found?))
 }

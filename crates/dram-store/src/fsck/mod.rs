@@ -5,6 +5,7 @@
 
 mod blobs;
 mod frame;
+mod layers;
 mod names;
 mod rooms;
 
@@ -66,6 +67,17 @@ pub struct Checked {
     pub names: usize,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What could not be looked into.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Something that may be right or wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    /// Where, below the store.
+    pub place: String,
+    /// What was not done with it, and why.
+    pub why: String,
 }
 
 /// A check on its way.
@@ -117,9 +129,19 @@ impl Check<'_> {
                 }
             }
         }
-        let place = place.strip_prefix(self.store.root()).unwrap_or(place).display().to_string();
+        let place = self.shown(place);
         let (what, cost) = (what.into(), cost.into());
         self.checked.findings.push(Finding { place, what, cost, repair, mended });
+    }
+
+    /// Notes what cannot be looked into.
+    fn skip(&mut self, place: &Path, why: &str) {
+        let place = self.shown(place);
+        self.checked.skipped.push(Skipped { place, why: why.to_owned() });
+    }
+
+    fn shown(&self, place: &Path) -> String {
+        place.strip_prefix(self.store.root()).unwrap_or(place).display().to_string()
     }
 
     /// Moves something that nobody knows out of the way, to `lost/NUMBER/PLACE`.
@@ -159,3 +181,6 @@ impl Check<'_> {
         found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

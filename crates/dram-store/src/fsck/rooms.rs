@@ -1,4 +1,4 @@
-//! Everything but blobs and names: layers, records, notes. All of it can be made again.
+//! Everything but blobs, names and layers: records, notes. All of it can be made again.
 
 use std::fs;
 use std::io::Read as _;
@@ -9,7 +9,6 @@ use dram_image::{Digest, Hasher, TreePath};
 use serde::de::DeserializeOwned;
 
 use super::Check;
-use super::frame::kind;
 use crate::{Dir, LayerId, Packed, Record, Rights, StepKey, Store, StoreError, file};
 
 /// What a file of a room is.
@@ -49,46 +48,6 @@ impl Check<'_> {
             name.len() == 36 && path.is_dir() || name == "unknown" && path.is_dir()
         })?;
         self.directories("work", &|name, path| name == "gate" || name.starts_with('p') && path.is_dir())
-    }
-
-    fn layers(&mut self, rights: Rights) -> Result<(), StoreError> {
-        let at = self.store.shelf_of(rights, "layers");
-        if !at.is_dir() {
-            return Ok(());
-        }
-        let mut ours = Vec::new();
-        for (name, path) in children(&at)? {
-            let (id, is_table) = match name.strip_suffix(".owners") {
-                Some(name) => (name.parse::<LayerId>(), true),
-                None => (name.parse::<LayerId>(), false),
-            };
-            let meta = fs::symlink_metadata(&path);
-            match (id, meta) {
-                (Ok(_), Ok(meta)) if is_table && meta.is_file() => {}
-                (Ok(id), Ok(meta)) if !is_table && meta.is_dir() => ours.push((id, path)),
-                (Ok(_), Ok(meta)) => {
-                    let what = format!("in a layer's place is {}", kind(&meta));
-                    self.find(&path, what, "making the layer again", "it is moved to lost/", |check| check.lose(&path));
-                }
-                (Err(_), Ok(_)) => self.unknown(&path),
-                (_, Err(_)) => {}
-            }
-        }
-        self.checked.layers += ours.len();
-        ours.retain(|(id, _)| id.is_by_content() && rights == self.store.rights());
-        let store = self.store;
-        let good = self.each(&ours, |(id, _)| store.is_what_it_says(id, rights));
-        for ((id, path), _) in ours.into_iter().zip(good).filter(|(_, good)| !good) {
-            let what = "the unpacked layer does not hold what its name says";
-            self.find(
-                &path,
-                what,
-                "the step that made it",
-                "it is removed, and made again when it is wanted",
-                |check| check.store.remove_layer(&id, rights),
-            );
-        }
-        Ok(())
     }
 
     fn steps(&mut self, rights: Rights) -> Result<(), StoreError> {
@@ -169,7 +128,7 @@ impl Check<'_> {
 }
 
 /// Names and paths of what lies in a directory.
-fn children(at: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
+pub(super) fn children(at: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let path = |name: &Vec<u8>| at.join(std::ffi::OsStr::from_bytes(name));
     let names = Dir::open(at)?.names()?;
     Ok(names.iter().map(|name| (String::from_utf8_lossy(name).into_owned(), path(name))).collect())

@@ -40,7 +40,10 @@ fn tell(checked: &Checked) {
         let text = format!("{place}: {}; it costs {}; {verb}: {}", finding.what, finding.cost, finding.repair);
         say(&format!("{}\n", plain(&text)));
     }
-    let Checked { blobs, bytes, layers, names, findings } = checked;
+    let Checked { blobs, bytes, layers, names, findings, skipped } = checked;
+    for one in skipped {
+        say(&format!("{}\n", plain(&format!("{}: {}", one.place, one.why))));
+    }
     let read = size(*bytes);
     let found = findings.len();
     say(&format!("read {blobs} blobs ({read}), {layers} unpacked layers and {names} names: {found} findings\n"));
@@ -55,7 +58,8 @@ fn say_json(checked: &Checked) {
                    "mended": finding.mended})
         })
         .collect();
+    let skipped: Vec<_> = checked.skipped.iter().map(|one| json!({"place": one.place, "why": one.why})).collect();
     let all = json!({"blobs": checked.blobs, "bytes": checked.bytes, "layers": checked.layers, "names": checked.names,
-                     "findings": findings});
+                     "findings": findings, "skipped": skipped});
     say(&format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data becomes JSON")));
 }

@@ -1,0 +1,208 @@
+//! Whether an unpacked layer is what its blob holds. The blob is unpacked again, by the code that unpacked it first, and
+//! both are compared: what a tar comes to is known nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dram_image::{Descriptor, Digest, ImageConfig, Manifest, MediaType};
+
+use crate::over::{self, Taken};
+use crate::same::first_difference;
+use crate::sizes::on_disk;
+use crate::unpack::Leans;
+use crate::{Dir, LayerId, Layers, Store, StoreError, file};
+
+/// A manifest is no larger.
+const LARGEST_MANIFEST: u64 = 4 << 20;
+
+/// What came of comparing a layer.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// It is what its blob holds. So are these, which were looked at on the way.
+    Same(Learned),
+    /// It is not: where, and how.
+    Changed(String),
+    /// It could not be compared: why.
+    Unknown(String),
+}
+
+/// What unpacking a layer tells of its tar.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    /// Its length.
+    pub(crate) length: u64,
+    /// What of it depends on layers below.
+    pub(crate) leans: Leans,
+}
+
+/// Where the layers of a store came from, as its documents and notes tell. None of it is believed.
+#[derive(Debug)]
+pub(crate) struct Origins {
+    /// The tars of each image, lowest first.
+    images: Vec<Vec<Digest>>,
+    /// The blobs that each tar is said to be in.
+    blobs: BTreeMap<Digest, BTreeMap<Digest, Descriptor>>,
+}
+
+impl Origins {
+    /// Looks at all images, with and without names, and at the notes about blobs.
+    pub(crate) fn of(store: &Store) -> Origins {
+        let mut origins = Origins { images: Vec::new(), blobs: BTreeMap::new() };
+        let sizes: BTreeMap<Digest, u64> = store.blobs().all().unwrap_or_default().into_iter().collect();
+        for (digest, size) in sizes.iter().filter(|(_, size)| **size <= LARGEST_MANIFEST) {
+            origins.image(store, &Descriptor::new(MediaType::MANIFEST, *digest, *size));
+        }
+        for name in Dir::open(&store.join("packs")).and_then(|dir| dir.names()).unwrap_or_default() {
+            let name = String::from_utf8_lossy(&name).into_owned();
+            let blob = name.strip_suffix(".diff").and_then(|hex| Digest::from_hex(hex).ok());
+            let Some((blob, size)) = blob.and_then(|blob| Some((blob, sizes.get(&blob)?))) else { continue };
+            let said = file::read_small(&store.join("packs").join(&name), 128).ok().flatten().unwrap_or_default();
+            let diff_id = std::str::from_utf8(&said).ok().and_then(|hex| Digest::from_hex(hex).ok());
+            if let Some(diff_id) = diff_id {
+                origins.blob(diff_id, Descriptor::new(MediaType::LAYER, blob, *size));
+            }
+        }
+        origins
+    }
+
+    fn image(&mut self, store: &Store, descriptor: &Descriptor) {
+        let Ok(manifest) = store.blobs().document::<Manifest>(descriptor) else { return };
+        let Ok(config) = store.blobs().document::<ImageConfig>(&manifest.value().config) else { return };
+        let tars = &config.value().rootfs.diff_ids;
+        for (diff_id, blob) in tars.iter().zip(&manifest.value().layers) {
+            self.blob(*diff_id, blob.clone());
+        }
+        self.images.push(tars.clone());
+    }
+
+    fn blob(&mut self, diff_id: Digest, blob: Descriptor) {
+        self.blobs.entry(diff_id).or_default().insert(blob.digest, blob);
+    }
+
+    /// Compares the unpacked layer `id` with what its blob gives now. Takes as much of the disk meanwhile as the layer,
+    /// in this process's work.
+    pub(crate) fn compare(&self, layers: Layers<'_>, id: &LayerId) -> Verdict {
+        let unknown = |why: &str| Verdict::Unknown(why.to_owned());
+        let Some(diff_id) = id.diff_id() else { return unknown("it is not from a tar") };
+        let store = layers.store();
+        let here = |blob: &&Descriptor| store.blobs().has(blob);
+        let blobs: Vec<&Descriptor> =
+            self.blobs.get(&diff_id).into_iter().flat_map(BTreeMap::values).filter(here).collect();
+        if blobs.is_empty() {
+            return unknown("no blob in the store is known to be the one that it was unpacked from");
+        }
+        if store.must_be_writable().is_err() {
+            return unknown("the store is read-only, and comparing it takes a second copy");
+        }
+        if !has_room_for(&layers.path(id), store) {
+            return unknown(NO_ROOM);
+        }
+        let mut last = Verdict::Unknown(String::new());
+        for blob in blobs {
+            last = match self.compare_with(layers, id, &diff_id, blob) {
+                Ok(verdict) => return verdict,
+                Err(error) if error.is_full() => Verdict::Unknown(NO_ROOM.to_owned()),
+                Err(error) => Verdict::Unknown(words(&error)),
+            };
+        }
+        last
+    }
+
+    fn compare_with(
+        &self,
+        layers: Layers<'_>,
+        id: &LayerId,
+        diff_id: &Digest,
+        blob: &Descriptor,
+    ) -> Result<Verdict, StoreError> {
+        let made = layers.store().work().fresh()?;
+        let verdict = Dir::open_layer(&made).and_then(|model| {
+            let (leans, length) = layers.unpack_alone(&model, blob, diff_id)?;
+            let layer = match Dir::open_layer(&layers.path(id)) {
+                Ok(layer) => layer,
+                Err(error) => return Ok(Verdict::Changed(words(&error))),
+            };
+            let (taken, doubt) = self.taken(layers, id, diff_id, &leans, &layer)?;
+            over::give(&model, &taken)?;
+            Ok(match (first_difference(&layer, &model)?, doubt) {
+                (Some(how), _) => Verdict::Changed(how),
+                (None, Some(doubt)) => doubt,
+                (None, None) => Verdict::Same(Learned { length, leans }),
+            })
+        });
+        layers.store().work().discard(&made);
+        verdict
+    }
+
+    /// What the layer took from those below it: what its name says, if that can be found, or what it seems to be, and what
+    /// that means.
+    fn taken(
+        &self,
+        layers: Layers<'_>,
+        id: &LayerId,
+        diff_id: &Digest,
+        leans: &Leans,
+        layer: &Dir,
+    ) -> Result<(Vec<Taken>, Option<Verdict>), StoreError> {
+        if *id == id.alone() {
+            return Ok((Vec::new(), None));
+        }
+        let below = self.below(layers, diff_id);
+        let by_images = below.iter().filter_map(|below| over::taken(leans, below, layers).ok());
+        let guess = |all| over::seemingly_taken(layer, leans, all).ok();
+        let guesses = [false, true].into_iter().filter_map(guess);
+        if let Some(taken) = by_images.chain(guesses).find(|taken| layers.id_over(diff_id, taken) == *id) {
+            return Ok((taken, None));
+        }
+        let is_used =
+            |below: &Vec<LayerId>| layers.look_up(diff_id, below).is_ok_and(|known| known == Some((id.clone(), true)));
+        let doubt = match below.iter().any(is_used) {
+            true => Verdict::Changed("its directories are not what those of the layers below make of them".to_owned()),
+            false => Verdict::Unknown("the layers that it was unpacked over are not in the store".to_owned()),
+        };
+        Ok((guess(false).unwrap_or_default(), Some(doubt)))
+    }
+
+    /// The layers that are below the tar in an image: unpacked from theirs, or as they were made here.
+    fn below(&self, layers: Layers<'_>, diff_id: &Digest) -> Vec<Vec<LayerId>> {
+        let mut all = Vec::new();
+        for image in &self.images {
+            for (at, _) in image.iter().enumerate().filter(|(_, one)| *one == diff_id) {
+                for as_made in [false, true] {
+                    all.extend(unpacked(layers, &image[..at], as_made).filter(|below| !all.contains(below)));
+                }
+            }
+        }
+        all
+    }
+}
+
+const NO_ROOM: &str = "there is no room for a second copy of it";
+
+/// The layers of these tars over each other, if all are here.
+fn unpacked(layers: Layers<'_>, tars: &[Digest], as_made: bool) -> Option<Vec<LayerId>> {
+    let mut ids = Vec::new();
+    for diff_id in tars {
+        let made = if as_made { layers.origin(diff_id) } else { None };
+        let id = made.or_else(|| Some(layers.look_up(diff_id, &ids).ok()??.0))?;
+        ids.push(id);
+    }
+    Some(ids)
+}
+
+/// Whether a copy of `layer` leaves others as much as it takes.
+fn has_room_for(layer: &Path, store: &Store) -> bool {
+    let free = rustix::fs::statvfs(store.root()).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    on_disk(layer).saturating_mul(2) <= free
+}
+
+/// An error with its causes.
+fn words(error: &StoreError) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    words
+}

@@ -1,0 +1,283 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_image::{Descriptor, MediaType, TreePath};
+
+use super::*;
+use crate::{Dir, Rights};
+
+fn entry(path: &str, kind: EntryKind, mode: u32) -> Entry {
+    let path = TreePath::parse(path.as_bytes()).unwrap();
+    Entry { path, kind, mode, uid: 0, gid: 0, mtime: 1_000_000, xattrs: vec![] }
+}
+
+fn file(path: &str, text: &'static str) -> (Entry, &'static str) {
+    (entry(path, EntryKind::File { size: text.len() as u64 }, 0o644), text)
+}
+
+fn dir(path: &str, mode: u32) -> (Entry, &'static str) {
+    (entry(path, EntryKind::Dir, mode), "")
+}
+
+fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
+    let mut writer = TarWriter::new(Vec::new());
+    entries.iter().for_each(|(entry, data)| writer.append(entry, &mut data.as_bytes()).unwrap());
+    writer.finish().unwrap()
+}
+
+/// An image without a name of these layers. Returns them unpacked.
+fn image(store: &Store, tars: &[Vec<u8>]) -> Vec<LayerId> {
+    let blobs: Vec<Descriptor> = tars
+        .iter()
+        .map(|tar| Descriptor::new(MediaType::LAYER, store.blobs().put(tar).unwrap(), tar.len() as u64))
+        .collect();
+    let diff_ids: Vec<String> = blobs.iter().map(|blob| blob.digest.to_string()).collect();
+    let rootfs = serde_json::json!({"type": "layers", "diff_ids": diff_ids});
+    let config = serde_json::json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).to_string();
+    let digest = store.blobs().put(config.as_bytes()).unwrap();
+    let config = Descriptor::new(MediaType::CONFIG, digest, config.len() as u64);
+    let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::MANIFEST,
+                                      "config": config, "layers": blobs});
+    store.blobs().put(manifest.to_string().as_bytes()).unwrap();
+    let mut ids = Vec::new();
+    for blob in &blobs {
+        ids.push(store.layers().unpack(blob, &blob.digest, &ids).unwrap());
+    }
+    ids
+}
+
+/// Below, and upon it a layer without entries for the directories that it shares.
+fn tars() -> [Vec<u8>; 2] {
+    let lean = tar(&[file("t/new", "new"), file("etc/new", "new"), file("t/.wh.gone", ""), file("t/.wh.never", "")]);
+    let mut owned = file("etc/owned", "owned");
+    owned.0.uid = 7;
+    owned.0.xattrs = vec![(b"user.key".to_vec(), b"value".to_vec())];
+    let low = tar(&[
+        dir("t", 0o1777),
+        file("t/gone", ""),
+        dir("etc", 0o755),
+        file("etc/one", "one"),
+        (entry("etc/other", EntryKind::HardLink(TreePath::parse(b"etc/one").unwrap()), 0o644), ""),
+        owned,
+        (entry("etc/link", EntryKind::Symlink(b"one".to_vec()), 0o777), ""),
+        (entry("etc/pipe", EntryKind::Fifo, 0o600), ""),
+        dir("etc/empty", 0o700),
+    ]);
+    [low, lean]
+}
+
+fn look(store: &Store, repair: bool) -> Checked {
+    let repack = |_: &Store, _: &LayerId, _: Stamp, _: &str| -> Result<Packed, StoreError> { unreachable!() };
+    let parallel = |count: usize, job: &(dyn Fn(usize) + Sync)| (0..count).for_each(job);
+    store.check(&Checking { repair, parallel: &parallel, repack: &repack }).unwrap()
+}
+
+/// A store with an image of two layers, the upper of which leans on the lower.
+fn store() -> (tempfile::TempDir, Store, Vec<LayerId>) {
+    let outer = tempfile::tempdir().unwrap();
+    let store = Store::open(&outer.path().join("store")).unwrap();
+    let ids = image(&store, &tars());
+    assert_ne!(ids[1], ids[1].alone());
+    let whole = look(&store, false);
+    assert_eq!((whole.findings, whole.skipped, whole.layers), (vec![], vec![], 2));
+    (outer, store, ids)
+}
+
+fn time(path: &Path, seconds: u64) {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+}
+
+fn same_length(path: &Path) {
+    let length = fs::read(path).unwrap().len();
+    fs::write(path, &b"xxxxxxxx"[..length]).unwrap();
+    time(path, 1_000_000);
+}
+
+fn mode<const MODE: u32>(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE)).unwrap();
+}
+
+fn gone(path: &Path) {
+    fs::remove_file(path).unwrap();
+}
+
+fn empty(path: &Path) {
+    fs::write(path, "").unwrap();
+}
+
+fn attribute(path: &Path) {
+    rustix::fs::setxattr(path, "user.key", b"other", rustix::fs::XattrFlags::empty()).unwrap();
+}
+
+fn instead(path: &Path, make: impl Fn(&Path)) {
+    gone(path);
+    make(path);
+}
+
+/// A copy in the place of a file with two names.
+fn split(path: &Path) {
+    let copy = path.with_file_name("copy");
+    fs::copy(path, &copy).unwrap();
+    fs::rename(copy, path).unwrap();
+}
+
+#[test]
+fn each_change_of_a_layer_is_found_where_it_is() {
+    type Change = (&'static str, fn(&Path), &'static str);
+    let low: [Change; 16] = [
+        ("etc/one", same_length, "has other bytes"),
+        ("etc/one", |path| fs::write(path, "on").unwrap(), "has 2 bytes, and should have 3"),
+        ("etc/one", |path| time(path, 1_000_001), "has another time"),
+        ("etc/one", |path| chown(path, Some(5), None).unwrap(), "belongs to 5:0, and should to 0:0"),
+        ("etc/one", gone, "is missing"),
+        ("etc/added", empty, "is not in the tar"),
+        ("zzz", empty, "is not in the tar"),
+        ("t/gone", gone, "is missing"),
+        ("t", |path| fs::remove_dir_all(path).unwrap(), "is missing"),
+        ("etc/empty", mode::<0o711>, "has the mode 711"),
+        ("etc/link", |path| instead(path, |path| symlink("two", path).unwrap()), "leads elsewhere"),
+        ("etc/pipe", |path| instead(path, empty), "is a file, and should be a pipe"),
+        ("etc/one", |path| instead(path, |path| fs::create_dir(path).unwrap()), "is a directory"),
+        ("etc/other", split, "is not the same file as its other names"),
+        ("etc/owned", attribute, "has other attributes"),
+        ("", mode::<0o700>, "its root has the mode 700, and should have 755"),
+    ];
+    let lean: [Change; 4] = [
+        ("t", mode::<0o755>, "has the mode 755, and should have 1777"),
+        ("t/gone", gone, "is missing"),
+        ("t/never", empty, "is not in the tar"),
+        ("etc/new", same_length, "has other bytes"),
+    ];
+    let all = low.into_iter().map(|change| (0, change)).chain(lean.into_iter().map(|change| (1, change)));
+    let (_outer, store, ids) = store();
+    for (which, (name, change, says)) in all {
+        let layer = store.layers().path(&ids[which]);
+        change(&layer.join(name));
+        let found = look(&store, false);
+        let [finding] = &found.findings[..] else { panic!("{name}: {:?}", found.findings) };
+        assert_eq!(finding.place, format!("layers/{}", ids[which]), "{name}");
+        assert!(finding.what.contains(says) && finding.what.contains(name), "{name}: {finding:?}");
+        assert!(layer.exists() && store.work().path().read_dir().unwrap().count() == 1, "{name}: only a lock");
+        assert!(look(&store, true).findings.iter().all(|finding| finding.mended), "{name}");
+        assert!(!layer.exists(), "{name}");
+        assert_eq!(image(&store, &tars()), ids, "{name}");
+        assert_eq!(look(&store, false).findings, [], "{name}");
+    }
+}
+
+#[test]
+fn a_layer_upon_what_is_gone_is_compared_by_its_name() {
+    let (_outer, store, ids) = store();
+    store.remove_layer(&ids[0], store.rights()).unwrap();
+    let found = look(&store, false);
+    assert_eq!((found.findings, found.skipped), (vec![], vec![]));
+    // What its name says is known no more.
+    let packs = store.join("packs");
+    let over = |name: &String| name.ends_with(".over");
+    let names = || fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    fs::set_permissions(store.layers().path(&ids[1]).join("t"), fs::Permissions::from_mode(0o700)).unwrap();
+    names().filter(over).for_each(|name| fs::remove_file(packs.join(name)).unwrap());
+    let found = look(&store, false);
+    assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
+    assert!(found.skipped[0].why.ends_with("the layers that it was unpacked over are not in the store"));
+}
+
+#[test]
+fn a_layer_without_its_blob_is_said_not_to_be_compared() {
+    let (_outer, store, ids) = store();
+    store.blobs().remove(&ids[0].diff_id().unwrap());
+    let found = look(&store, false);
+    assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
+    assert_eq!(found.skipped[0].place, format!("layers/{}", ids[0]));
+    assert!(found.skipped[0].why.contains("no blob in the store"));
+}
+
+#[test]
+fn a_layer_of_other_rights_is_said_not_to_be_compared() {
+    let (_outer, store, ids) = store();
+    let theirs = store.shelf_of(Rights::OneId, "layers");
+    fs::create_dir_all(&theirs).unwrap();
+    fs::rename(store.layers().path(&ids[0]), theirs.join(ids[0].as_str())).unwrap();
+    let found = look(&store, false);
+    assert_eq!((found.findings, found.skipped.len(), found.layers), (vec![], 1, 2));
+    assert_eq!(found.skipped[0].place, "one-id/layers");
+}
+
+#[test]
+fn notes_about_a_tar_are_compared_with_it() {
+    let (_outer, store, ids) = store();
+    let diff_id = ids[1].diff_id().unwrap();
+    let (size, leans) = (store.layers().size_record(&diff_id), store.layers().leans_record(&diff_id));
+    let right = fs::read(&leans).unwrap();
+    fs::write(&size, "5").unwrap();
+    for wrong in [None, Some(&b"dother\0"[..])] {
+        wrong.map_or_else(|| fs::remove_file(&leans), |bytes| fs::write(&leans, bytes)).unwrap();
+        let found = look(&store, true);
+        assert!(found.findings.iter().any(|finding| finding.place.ends_with(".leans") && finding.mended), "{found:?}");
+        assert_eq!(fs::read(&leans).unwrap(), right);
+        assert!(!size.exists());
+        assert_eq!(look(&store, false).findings, []);
+    }
+}
+
+/// What was taken from a damaged layer is not used for the one that takes its place.
+#[test]
+fn what_was_packed_of_a_damaged_layer_is_forgotten() {
+    let outer = tempfile::tempdir().unwrap();
+    let store = Store::open(&outer.path().join("store")).unwrap();
+    let made = || {
+        let made = store.work().fresh().unwrap();
+        fs::write(made.join("file"), "right").unwrap();
+        store.layers().commit(&made).unwrap()
+    };
+    let id = made();
+    fs::write(store.layers().path(&id).join("file"), "wrong").unwrap();
+    let mut bytes = Vec::new();
+    store.layers().pack(&id, Stamp(1), &mut bytes).unwrap();
+    let diff_id = store.blobs().put(&bytes).unwrap();
+    let packed = Packed { diff_id, blob: Descriptor::new(MediaType::LAYER, diff_id, bytes.len() as u64) };
+    for kind in ["", "zstd"] {
+        store.layers().remember_packed(&id, Stamp(1), kind, &packed).unwrap();
+    }
+    store.layers().programs(&id).unwrap();
+    assert_eq!(store.layers().packed(&id, Stamp(1), ""), Some(packed));
+    assert_eq!(look(&store, true).findings.len(), 1);
+    assert_eq!(made(), id);
+    assert_eq!(["", "zstd"].map(|kind| store.layers().packed(&id, Stamp(1), kind)), [None, None]);
+    assert!(!store.join("packs").join(format!("{id}.elf")).exists());
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "somebody has to look while the layer goes")]
+fn a_layer_goes_as_a_whole() {
+    let outer = tempfile::tempdir().unwrap();
+    let store = Store::open(&outer.path().join("store")).unwrap();
+    let made = store.work().fresh().unwrap();
+    const FILES: usize = 1000;
+    (0..FILES).for_each(|name| fs::write(made.join(name.to_string()), "").unwrap());
+    let id = store.layers().commit(&made).unwrap();
+    let path = store.layers().path(&id);
+    let seen = std::thread::scope(|scope| {
+        let removal = scope.spawn(|| store.remove_layer(&id, store.rights()));
+        let mut seen = Vec::new();
+        while !removal.is_finished() {
+            // As many as there are names at one moment, or none where there is no directory.
+            let dir = Dir::open(&path);
+            if let Ok(dir) = dir
+                && let Ok(names) = dir.names()
+                && path.exists()
+            {
+                seen.push(names.len());
+            }
+        }
+        removal.join().unwrap().unwrap();
+        seen
+    });
+    assert!(!path.exists());
+    assert!(seen.iter().all(|count| *count == FILES), "{seen:?}");
+    assert_eq!(store.work().path().read_dir().unwrap().count(), 1, "only a lock");
+}

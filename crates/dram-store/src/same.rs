@@ -1,0 +1,162 @@
+//! Whether two layer directories hold the same, and where they first do not.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{self, Read as _};
+
+use crate::dir::Meta;
+use crate::scan::{Found, Scan};
+use crate::{Dir, FileKind, StoreError};
+
+/// So many bytes of each file are compared at once.
+const PIECE: usize = 128 << 10;
+
+/// The first place at which `layer` is not as `model`, and how; `None` when it is the same. Times of directories do not
+/// count: what is unpacked without an entry of its own has none to keep.
+///
+/// # Errors
+/// When `model` cannot be read. What cannot be read of `layer` is a difference.
+pub(crate) fn first_difference(layer: &Dir, model: &Dir) -> Result<Option<String>, StoreError> {
+    let (mut all, mut wanted) = (Scan::new(layer), Scan::new(model));
+    let mut buffers = [vec![0; PIECE], vec![0; PIECE]];
+    loop {
+        let wants = wanted.next().transpose()?;
+        let has = match all.next().transpose() {
+            Ok(has) => has,
+            Err(error) => return Ok(Some(unreadable(&error))),
+        };
+        let (has, wants) = match (has, wants) {
+            (None, None) => return Ok(None),
+            (Some(has), None) => return Ok(Some(extra(&has))),
+            (None, Some(wants)) => return Ok(Some(missing(&wants))),
+            (Some(has), Some(wants)) => (has, wants),
+        };
+        match has.path.components().cmp(wants.path.components()) {
+            Ordering::Less => return Ok(Some(extra(&has))),
+            Ordering::Greater => return Ok(Some(missing(&wants))),
+            Ordering::Equal => {}
+        }
+        let how = match how_it_differs(&has, &wants) {
+            None => content(layer, &has, model, &wants, &mut buffers)?.or_else(|| time(&has, &wants)),
+            how => how,
+        };
+        if let Some(how) = how {
+            return Ok(Some(format!("{} {how}", shown(&has))));
+        }
+    }
+}
+
+fn shown(found: &Found) -> String {
+    if found.path.is_root() { "its root".to_owned() } else { found.path.to_string() }
+}
+
+fn extra(has: &Found) -> String {
+    format!("{} is not in the tar", shown(has))
+}
+
+fn missing(wants: &Found) -> String {
+    format!("{} is missing", shown(wants))
+}
+
+fn unreadable(error: &StoreError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
+}
+
+/// All but what is in files and links, and times.
+fn how_it_differs(has: &Found, wants: &Found) -> Option<String> {
+    let (is, should) = (&has.status, &wants.status);
+    if is.kind != should.kind {
+        return Some(format!("is {}, and should be {}", of_kind(is.kind), of_kind(should.kind)));
+    }
+    if is.kind.is_whiteout() {
+        return None;
+    }
+    let Meta { mode, uid, gid, .. } = should.meta();
+    match () {
+        () if has.link_to != wants.link_to => Some("is not the same file as its other names".to_owned()),
+        () if (is.uid, is.gid) != (uid, gid) => {
+            Some(format!("belongs to {}:{}, and should to {uid}:{gid}", is.uid, is.gid))
+        }
+        () if is.mode != mode && is.kind != FileKind::Symlink => {
+            Some(format!("has the mode {:o}, and should have {mode:o}", is.mode))
+        }
+        () if (&has.xattrs, has.opaque) != (&wants.xattrs, wants.opaque) => Some("has other attributes".to_owned()),
+        () if is.kind == FileKind::File && is.size != should.size => {
+            Some(format!("has {} bytes, and should have {}", is.size, should.size))
+        }
+        () => None,
+    }
+}
+
+fn time(has: &Found, wants: &Found) -> Option<String> {
+    let kind = wants.status.kind;
+    let counts = kind != FileKind::Dir && !kind.is_whiteout();
+    (counts && has.status.mtime != wants.status.mtime).then(|| "has another time".to_owned())
+}
+
+fn of_kind(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "a file",
+        FileKind::Dir => "a directory",
+        FileKind::Symlink => "a symbolic link",
+        FileKind::Char(0, 0) => "deleted",
+        FileKind::Char(..) | FileKind::Block(..) => "a device",
+        FileKind::Fifo => "a pipe",
+        FileKind::Socket => "a socket",
+    }
+}
+
+fn content(
+    layer: &Dir,
+    has: &Found,
+    model: &Dir,
+    wants: &Found,
+    buffers: &mut [Vec<u8>; 2],
+) -> Result<Option<String>, StoreError> {
+    match wants.status.kind {
+        FileKind::Symlink => {
+            let is_same =
+                layer.read_link(&has.path).is_ok_and(|to| model.read_link(&wants.path).is_ok_and(|it| it == to));
+            Ok((!is_same).then(|| "leads elsewhere".to_owned()))
+        }
+        FileKind::File if wants.link_to.is_none() => {
+            let fail = |error| StoreError::io("read", &model.shown().join(wants.path.as_path()))(error);
+            let mut right = model.open_file(&wants.path)?;
+            let mut file = match layer.open_file(&has.path) {
+                Ok(file) => file,
+                Err(error) => return Ok(Some(format!("cannot be read: {}", unreadable(&error)))),
+            };
+            let [mine, its] = buffers;
+            loop {
+                let got = fill(&mut right, its).map_err(fail)?;
+                match fill(&mut file, mine) {
+                    Err(error) => return Ok(Some(format!("cannot be read: {error}"))),
+                    Ok(read) if mine[..read] != its[..got] => return Ok(Some("has other bytes".to_owned())),
+                    Ok(_) if got == 0 => return Ok(None),
+                    Ok(_) => {}
+                }
+            }
+        }
+        FileKind::File
+        | FileKind::Dir
+        | FileKind::Char(..)
+        | FileKind::Block(..)
+        | FileKind::Fifo
+        | FileKind::Socket => Ok(None),
+    }
+}
+
+/// Reads as much as there is room for. Returns how much there was, which is less at the end of the file only.
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut full = 0;
+    while full < buffer.len() {
+        match file.read(&mut buffer[full..]) {
+            Ok(0) => break,
+            Ok(got) => full += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(full)
+}
