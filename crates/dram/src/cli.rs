@@ -12,20 +12,20 @@ pub(crate) use build::{Build, Legacy};
 pub(crate) use store::{Df, Fsck, Prune};
 pub(crate) use transfer::{Copy, Login, Logout, Pull, PullImages, Push};
 
-/// Builds multi-stage Dockerfiles into small OCI images and runs them: no daemon, root or not
+/// Assembles OTP releases, builds Dockerfiles into small OCI images, runs and moves them: no daemon, root or not
 #[derive(Debug, Parser)]
 #[command(name = "dram", version, arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Cli {
     /// Where images and remembered steps are kept [default: $DRAM_STORE, or a directory of the user's]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = "For every command")]
     pub(crate) store: Option<PathBuf>,
     /// Take more, or less, of a foreign archive: entries, depth, header, size or expansion [default: $DRAM_LIMITS, or
     /// entries=2000000,depth=256,header=1m,size=256g,expansion=200]
-    #[arg(long, value_name = "NAME=NUMBER", global = true)]
+    #[arg(long, value_name = "NAME=NUMBER", global = true, help_heading = "For every command")]
     pub(crate) limit: Vec<String>,
     /// Let the store take at most this, as `20g`, or `none`: what was used the longest ago goes, but no image with a
     /// name [default: $DRAM_MAX_SIZE, or 10 GB or a tenth of the disk, whichever is more]
-    #[arg(long, value_name = "SIZE", global = true)]
+    #[arg(long, value_name = "SIZE", global = true, help_heading = "For every command")]
     pub(crate) max_size: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -61,9 +61,9 @@ pub(crate) enum Command {
     Push(Push),
     /// Keep a name and a password for a registry
     Login(Login),
-    /// Forget them
+    /// Forget the name and the password for a registry
     Logout(Logout),
-    /// Copy an image between registries, the store, layouts and archives
+    /// Copy an image between registries, the store, layouts and archives, or into an engine
     Copy(Copy),
     /// Run a command in a new container of an image
     Run(Run),
@@ -77,7 +77,7 @@ pub(crate) enum Command {
     Prune(Prune),
     /// Show where the space of the store is
     Df(Df),
-    /// Read the whole store, and say what is damaged
+    /// Read the whole store, and say what is damaged; ends with 1 if anything is
     Fsck(Fsck),
     /// Show what this machine can do, and how to get what it cannot
     Doctor,
