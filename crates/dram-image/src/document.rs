@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ImageConfig};
+use crate::{Digest, ImageConfig, base64};
 
 /// The largest manifest, index or configuration that is read, in bytes.
 ///
@@ -215,41 +215,11 @@ impl Descriptor {
     /// Fails when a blob that is put in is not the one that is pointed to.
     fn check_data(&self) -> Result<(), String> {
         let Some(text) = &self.data else { return Ok(()) };
-        match base64(text) {
+        match base64::decode(text) {
             Some(data) if data.len() as u64 == self.size && Digest::of(&data) == self.digest => Ok(()),
             Some(_) | None => Err(format!("the `data` of {} is not what its digest says", self.digest)),
         }
     }
-}
-
-/// The bytes that `text` stands for (RFC 4648, section 4, with its padding); `None` when it stands for none.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digit = |letter: u8| {
-        Some(match letter {
-            b'A'..=b'Z' => letter - b'A',
-            b'a'..=b'z' => letter - b'a' + 26,
-            b'0'..=b'9' => letter - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        })
-    };
-    if !text.len().is_multiple_of(4) {
-        return None;
-    }
-    let padding = text.bytes().rev().take_while(|&letter| letter == b'=').count();
-    let letters = &text.as_bytes()[..text.len() - padding];
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    for group in letters.chunks(4) {
-        let mut bits = 0_u32;
-        for &letter in group {
-            bits = bits << 6 | u32::from(digit(letter)?);
-        }
-        bits <<= 6 * (4 - group.len());
-        // As many whole bytes as the letters hold; one letter holds none.
-        bytes.extend(bits.to_be_bytes()[1..].get(..group.len() - 1)?);
-    }
-    (padding <= 2 && letters.len() % 4 != 1).then_some(bytes)
 }
 
 /// Where an image runs.

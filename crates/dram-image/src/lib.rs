@@ -2,6 +2,7 @@
 //!
 //! Nothing here touches the disk, the network, the clock or the environment.
 
+pub mod base64;
 pub mod config;
 pub mod digest;
 pub mod document;

@@ -8,10 +8,10 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use dram_image::base64;
 use serde_json::{Map, Value, json};
 
 use super::RegistryError;
-use crate::address::{base64, unbase64};
 use crate::tool::{Keeper, Kept};
 
 /// More of a file of credentials is not read.
@@ -55,7 +55,7 @@ impl Secret {
     pub(super) fn basic(&self) -> Option<String> {
         match self {
             Secret::Password { user, password } => {
-                Some(format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+                Some(format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes())))
             }
             Secret::Identity(_) => None,
         }
@@ -148,7 +148,7 @@ impl Credentials {
         let auths = file.entry("auths").or_insert_with(|| json!({}));
         let Some(auths) = auths.as_object_mut() else { return Err(broken(path, "`auths` is no object")) };
         auths.retain(|key, _| normal(key) != normal(host));
-        auths.insert(key_of(host), json!({ "auth": base64(format!("{user}:{password}").as_bytes()) }));
+        auths.insert(key_of(host), json!({ "auth": base64::encode(format!("{user}:{password}").as_bytes()) }));
         write(path, &file)?;
         Ok(path.display().to_string())
     }
@@ -234,7 +234,8 @@ fn secret(path: &Path, entry: &Value) -> Result<Option<Secret>, RegistryError> {
         return Ok(Some(Secret::Identity(token.to_owned())));
     }
     if let Some(both) = text("auth") {
-        let bytes = unbase64(both.trim_end_matches('\0')).ok_or_else(|| broken(path, "an `auth` is no base 64"))?;
+        let bytes =
+            base64::decode_loose(both.trim_end_matches('\0')).ok_or_else(|| broken(path, "an `auth` is no base 64"))?;
         let both = String::from_utf8(bytes).map_err(|_| broken(path, "an `auth` is no text"))?;
         let (user, password) = both.split_once(':').ok_or_else(|| broken(path, "an `auth` has no `:` in it"))?;
         let password = password.trim_end_matches('\0').to_owned();
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_longest_key_that_fits() {
-        let auth = |text: &str| base64(text.as_bytes());
+        let auth = |text: &str| base64::encode(text.as_bytes());
         let text = json!({ "auths": {
             "a.example": { "auth": auth("host:1") },
             "a.example/team": { "auth": auth("team:2") },

@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 
 use dram_build::{Event, StepAt};
 use dram_dockerfile::{Diagnostic, Plan};
-use dram_image::Digest;
+use dram_image::{Digest, base64};
 use serde_json::{Value, json};
 
 use crate::ambient;
 use crate::failure::Remarks;
-use crate::format::base64;
 
 /// The steps of a plan as BuildKit's vertexes.
 #[derive(Default)]
@@ -59,7 +58,7 @@ impl Vertexes {
                 json!({ "statuses": [self.status(*at, &format!("waiting for the cache `{id}`"), &now)] })
             }
             Event::Log(at, line) => {
-                let data = base64(&[line.as_slice(), b"\n"].concat());
+                let data = base64::encode(&[line.as_slice(), b"\n"].concat());
                 json!({ "logs": [{ "vertex": self.digest(*at), "stream": 1, "data": data, "timestamp": now }] })
             }
             Event::Remembered(at) | Event::Shared(at) => {
@@ -70,7 +69,7 @@ impl Vertexes {
                 self.vertex(*at, json!({ "started": started, "completed": now }))
             }
             Event::Remark(remark) => {
-                json!({ "warnings": [{ "level": 1, "short": base64(remark.message.as_bytes()) }] })
+                json!({ "warnings": [{ "level": 1, "short": base64::encode(remark.message.as_bytes()) }] })
             }
             Event::Unpacking { image } => {
                 let name = format!("unpacking {image}");
@@ -155,12 +154,13 @@ fn warning(remark: &Diagnostic, remarks: &Remarks) -> Value {
         Some(rule) => format!("{rule}: {}", remark.message),
         None => remark.message.clone(),
     };
-    let detail: Vec<String> = remark.notes.iter().chain(&remark.helps).map(|text| base64(text.as_bytes())).collect();
+    let detail: Vec<String> =
+        remark.notes.iter().chain(&remark.helps).map(|text| base64::encode(text.as_bytes())).collect();
     let source = json!({
-        "filename": remarks.name, "data": base64(remarks.text.as_bytes()), "language": "Dockerfile",
+        "filename": remarks.name, "data": base64::encode(remarks.text.as_bytes()), "language": "Dockerfile",
     });
     json!({
-        "vertex": Digest::of(remarks.text.as_bytes()).to_string(), "level": 1, "short": base64(short.as_bytes()),
+        "vertex": Digest::of(remarks.text.as_bytes()).to_string(), "level": 1, "short": base64::encode(short.as_bytes()),
         "detail": detail, "sourceInfo": source,
         "range": [{ "start": place(&remarks.text, remark.span.start), "end": place(&remarks.text, remark.span.end) }],
     })

@@ -6,10 +6,10 @@ use dram_dockerfile::lint::{Lines, lines_of};
 use dram_dockerfile::outline::{Outline, Target, Wanted};
 use dram_dockerfile::rules::Rule;
 use dram_dockerfile::{Diagnostic, Dockerfile, Severity, rules};
+use dram_image::base64;
 use serde::Serialize;
 
 use crate::cmd::build::source::Source;
-use crate::format::base64;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,7 +124,7 @@ pub(super) fn check(dockerfile: &Dockerfile, remarks: Vec<Diagnostic>, source: &
         sources: vec![SourceFile {
             filename: source.name.clone(),
             language: "Dockerfile",
-            data: base64(&source.bytes),
+            data: base64::encode(&source.bytes),
         }],
     };
     pretty(&check)
@@ -173,7 +173,7 @@ pub(super) fn targets(targets: &[Target], source: &Source) -> String {
             location: Location::new(target.lines),
         });
     }
-    pretty(&Targets { targets: all, sources: vec![base64(&source.bytes)] })
+    pretty(&Targets { targets: all, sources: vec![base64::encode(&source.bytes)] })
 }
 
 #[derive(Serialize)]
@@ -241,7 +241,7 @@ pub(super) fn outline(outline: &Outline, source: &Source) -> String {
         secrets: wanted(&outline.secrets),
         ssh: wanted(&outline.ssh),
         cache,
-        sources: vec![base64(&source.bytes)],
+        sources: vec![base64::encode(&source.bytes)],
     })
 }
 
