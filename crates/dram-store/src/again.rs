@@ -204,5 +204,8 @@ fn words(error: &StoreError) -> String {
         words.push_str(&format!(": {error}"));
         cause = error.source();
     }
+    if let Some(exceeded) = error.exceeded() {
+        words.push_str(&format!("; `--limit {}=NUMBER` allows more", exceeded.limit.name()));
+    }
     words
 }

@@ -364,3 +364,14 @@ impl Range {
         assert!(done.code == 0 && done.stdout.trim_end() == wanted, "{what}: expected {wanted:?}\n{done}");
     }
 }
+
+impl Drop for Range {
+    /// All that was unpacked is what its blob gives again, however strange.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let checked = self.bounded(self.store.dram(["fsck", "--json"])).ok();
+            let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+            assert_eq!((&checked["findings"], &checked["skipped"]), (&json!([]), &json!([])));
+        }
+    }
+}

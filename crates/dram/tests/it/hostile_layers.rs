@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::foreign::{Layout, Part, Range, digest, dir, file, hard_link, long, node, pax, symlink, tar, through};
 use crate::rootless;
-use crate::support::{Context, base_tar, tool, valid_image};
+use crate::support::{Context, Done, base_tar, tool, valid_image};
 
 /// The parts as one layer over the base image.
 fn layer(parts: impl IntoIterator<Item = Part>) -> Layout {
@@ -586,11 +586,17 @@ fn more_than_the_limits_take_is_refused_with_the_way_to_raise_them() {
         assert_eq!(ran.trim(), "[]");
         load(raised).ok();
         range.store.dram(["run", "--limit", raised, "hostile", "true"]).ok();
+        let told = |checked: &Done| checked.stdout.contains(words) && checked.stdout.contains("is not compared: ");
+        let checked = range.store.dram(["fsck"]).env("DRAM_LIMITS", limit).ok();
+        assert!(told(&checked), "{checked}");
+        let checked = range.store.dram(["fsck", "--limit", raised]).ok();
+        assert!(!told(&checked), "{checked}");
         range.store.dram(["rm", "hostile"]).ok();
     }
     for text in ["entries", "entries=x", "names=1"] {
         range.store.dram(["images", "--limit", text]).fails(2).says("cannot limit").says("entries, depth");
     }
+    range.store.dram(["prune", "--all"]).ok();
 }
 
 /// A zstd frame of `head` and then `blocks` times 128 KiB of zeros, each in four bytes.

@@ -313,7 +313,7 @@ impl Small<'_> {
         Small(place)
     }
 
-    fn read_only(&self) {
+    pub(crate) fn read_only(&self) {
         tool("mount").args(["-o", "remount,ro"]).arg(self.0).ok();
     }
 }

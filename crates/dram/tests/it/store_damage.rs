@@ -415,6 +415,131 @@ fn an_unpacked_layer_that_changed_is_made_again() {
     comes_back(&store);
 }
 
+/// The directory of the base image's layer.
+fn base_layer(store: &Store, shelf: &str) -> PathBuf {
+    let layers = store.join(shelf).join("layers");
+    let all = names(&layers);
+    layers.join(all.iter().find(|name| name.starts_with("d-") && !name.ends_with(".owners")).unwrap())
+}
+
+/// Another byte in a file of the same length and time.
+fn flip(path: &Path) {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    write_over(path, |bytes| bytes[0] ^= 1);
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_layer_that_changed_after_it_was_unpacked_is_unpacked_again() {
+    type Change = (&'static str, fn(&Path), &'static str);
+    let changes: [Change; 8] = [
+        ("etc/passwd", flip, "has other bytes"),
+        ("etc/passwd", |path| write_over(path, |bytes| bytes.truncate(9)), "has 9 bytes, and should have "),
+        ("etc/passwd", |path| fs::remove_file(path).unwrap(), "is missing"),
+        ("etc/added", |path| fs::write(path, "").unwrap(), "is not in the tar"),
+        ("etc/passwd", |path| set_mode(path, 0o600), "has the mode 600, and should have 644"),
+        ("etc/passwd", |path| chown(path, Some(7), None).unwrap(), "belongs to 7:0, and should to 0:0"),
+        ("tmp", |path| set_mode(path, 0o755), "has the mode 755, and should have 1777"),
+        ("etc/passwd", |path| drop(tool("setcap").arg("cap_net_raw+ep").arg(path).ok()), "has other attributes"),
+    ];
+    let store = store();
+    let script = "cat /etc/passwd /made; ls -ldn /etc/passwd /etc/group /tmp; find /etc | wc -l";
+    let (right, digest) = (store.sh(script).stdout, store.digest("demo"));
+    let layer = base_layer(&store, "");
+    let id = layer.file_name().unwrap().to_str().unwrap().to_owned();
+    for (path, change, says) in changes {
+        change(&layer.join(path));
+        let before = tool("find").arg(store.path()).args(["-printf", "%p %s %i %t\n"]).ok().stdout;
+        let found = store.dram(["fsck"]).fails(1);
+        let line = format!("layers/{id}: the unpacked layer is not what its blob holds: /{path} {says}");
+        assert!(found.stdout.contains(&line), "expected {line}\n{found}");
+        let after = tool("find").arg(store.path()).args(["-printf", "%p %s %i %t\n"]).ok().stdout;
+        let kept =
+            |text: &str| text.lines().filter(|line| !line.contains("/work")).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(kept(&before), kept(&after), "looking changes nothing");
+        assert_eq!(names(&store.join("work")), ["gate"], "nothing is left");
+        mends(&store, says);
+        assert!(!layer.exists());
+        assert_eq!(store.sh(script).stdout, right, "{path}");
+        let built = store.build(&Context::new(DOCKERFILE)).arg("--no-cache").ok();
+        assert_eq!(built.digest(), digest, "{path}");
+        assert!(store.dram(["fsck"]).ok().stdout.ends_with(": 0 findings\n"));
+    }
+}
+
+/// Each kind of user has a shelf of layers, and what the disk cannot hold is beside them.
+#[test]
+fn layers_of_users_are_compared_as_users_have_them() {
+    let (lent, plain) = (crate::rootless::user(), crate::rootless::plain_user());
+    for (user, shelf, shown) in [(lent, "lent-ids", "7:8 4711\n"), (plain, "one-id", "0:0 4711\n")] {
+        let store = crate::rootless::with_base(&user);
+        let context =
+            Context::new(&format!("{DOCKERFILE}COPY --chown=7:8 --chmod=4711 file /owned\n")).file("file", "");
+        store.build(&context).ok();
+        // As a base, what was made here is unpacked from its tar.
+        let upon = Context::new("FROM demo\nRUN stat -c '%u:%g %a' /owned > /seen\n");
+        let build = || store.dram(["build", "-t", "upon", "--no-cache"]).arg(upon.path()).ok();
+        let digest = build().digest();
+        let whole = store.dram(["fsck"]).ok();
+        assert!(whole.stdout.lines().count() == 1 && whole.stdout.ends_with(": 0 findings\n"), "{whole}");
+        let layers = store.join(shelf).join("layers");
+        let owned = |name: &String| name.starts_with("d-") && layers.join(name).join("owned").exists();
+        let layer = layers.join(names(&layers).into_iter().find(owned).unwrap());
+        let table = layer.with_extension("owners");
+        let changes: [&dyn Fn(); 4] = [
+            &|| set_mode(&layer.join("owned"), 0o755),
+            &|| chown(layer.join("owned"), Some(user.uid), Some(user.gid)).unwrap(),
+            &|| fs::write(&table, "owned 9:9 - - -\n").unwrap(),
+            &|| fs::write(&table, "no table").unwrap(),
+        ];
+        for (which, change) in changes.into_iter().enumerate() {
+            // Where there is one id, the owner is not on the disk.
+            if (shelf, which) == ("one-id", 1) {
+                fs::remove_file(&table).unwrap();
+            } else {
+                change();
+            }
+            let found = store.dram(["fsck"]).fails(1);
+            assert!(
+                found.stdout.contains(shelf) && found.stdout.contains("not what its blob holds"),
+                "{which} {found}"
+            );
+            store.dram(["fsck", "--repair"]).ok();
+            assert!(!layer.exists() && !table.exists(), "{which}");
+            assert_eq!(build().digest(), digest, "{which}");
+            assert_eq!(store.dram(["run", "upon", "cat", "/seen"]).ok().stdout, shown, "{which}");
+            assert!(store.dram(["fsck"]).ok().stdout.ends_with(": 0 findings\n"), "{which}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_compared_is_said_and_is_no_damage() {
+    let whole = store();
+    let fill = "mkdir -p lost; dd if=/dev/zero of=lost/file bs=1M 2>/dev/null; truncate -s -1M lost/file";
+    for (is_full, words) in [(true, "there is no room for a second copy"), (false, "the store is read-only")] {
+        let place = Store::empty();
+        let path = place.path();
+        let small = crate::robust::Small::mount(&path, "size=64m,mode=700");
+        tool("cp").arg("-a").arg(whole.join(".")).arg(&path).ok();
+        if is_full {
+            tool("sh").arg("-c").arg(fill).dir(&path).ok();
+        } else {
+            small.read_only();
+        }
+        let done = place.dram(["fsck"]).ok();
+        assert!(done.stdout.contains(&format!("the unpacked layer is not compared: {words}")), "{done}");
+        assert!(done.stdout.ends_with(": 0 findings\n") && names(&path.join("work")) == ["gate"], "{done}");
+    }
+    fs::remove_file(blob(&whole, &victims(&whole)[1].1)).unwrap();
+    let done = whole.dram(["fsck"]).fails(1);
+    assert!(done.stdout.contains("the unpacked layer is not compared: no blob in the store"), "{done}");
+}
+
 /// As if the machine had been cut from its power after the last command: names are there, and files are empty.
 #[test]
 fn a_layer_that_a_power_cut_emptied_is_not_used() {
