@@ -80,8 +80,8 @@ pub(crate) fn take_programs(
 /// Brings along the loader and the libraries that the release's programs need.
 ///
 /// Programs that others start by their names (`beam.smp` starts `erl_child_setup`) are moved aside, to `.elf`, and
-/// a link to the start program takes their places: it starts them through the release's own loader. Returns where the loader and
-/// the libraries are in the release.
+/// a link to the start program takes their places: it starts them through the release's own loader. Returns where the
+/// loader and the libraries are in the release.
 ///
 /// # Errors
 /// When a library is not on this machine.

@@ -280,7 +280,8 @@ fn overlays_made(overlays: &[Overlay]) -> Vec<TreePath> {
     overlays.iter().filter_map(made).collect()
 }
 
-/// As relx copies: below a directory's own name where the target ends with a slash; a file into a directory that was made.
+/// As relx copies: below a directory's own name where the target ends with a slash; a file into a directory that was
+/// made.
 fn copy(from: PathBuf, to: &Target, made: &[TreePath]) -> Overlay {
     let into = to.is_directory || (made.contains(&to.at) && !from.is_dir());
     let at = match (into, from.file_name()) {

@@ -28,7 +28,8 @@ pub fn build(
     let mut lost = BTreeSet::new();
     let built = loop {
         match attempt(&world, tell) {
-            // What left that layer is not known any more, so that the next attempt carries it out. All else is remembered.
+            // What left that layer is not known any more, so that the next attempt carries it out. All else is
+            // remembered.
             Err(BuildError::CacheLost { layer }) if !options.cancel.is_thrown() && lost.insert(layer.clone()) => {}
             done => break done,
         }

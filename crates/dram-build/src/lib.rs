@@ -2,8 +2,8 @@
 //!
 //! [`build`] carries out a [`dram_dockerfile::Plan`]: each step is a function from snapshots to a snapshot, remembered
 //! under a key that names all its inputs. [`seal`] makes an image of a snapshot; only then is a layer packed and
-//! compressed, and only if the image has it. [`import`] makes one of a tar, [`transfer::copy`] moves whole images in and out, and
-//! [`container`] starts a command in one. What steps leave can be [`shared`] with other machines.
+//! compressed, and only if the image has it. [`import`] makes one of a tar, [`transfer::copy`] moves whole images in
+//! and out, and [`container`] starts a command in one. What steps leave can be [`shared`] with other machines.
 
 mod brought;
 mod build;

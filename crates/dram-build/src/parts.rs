@@ -42,8 +42,8 @@ pub(crate) enum Name {
         /// Whether an `ARG` gave it, not an `ENV`.
         is_arg: bool,
     },
-    /// Something that the instruction, one before it, or the command line says, as people call it: `--chown`, `the working
-    /// directory`. The value is text.
+    /// Something that the instruction, one before it, or the command line says, as people call it: `--chown`, `the
+    /// working directory`. The value is text.
     Setting(String),
     /// Files that are taken from elsewhere, by their content. The name is empty for what a copy takes, and the target
     /// for what a command sees mounted.

@@ -1,7 +1,7 @@
 //! A tree of which only some files are seen: `COPY --exclude` and `COPY --parents`.
 //!
-//! Follows BuildKit's copier (`fsutil/copy`): a file is seen when a pattern includes it, or there are none, and no pattern
-//! excludes it; a directory also when something in it is.
+//! Follows BuildKit's copier (`fsutil/copy`): a file is seen when a pattern includes it, or there are none, and no
+//! pattern excludes it; a directory also when something in it is.
 
 use std::collections::BTreeSet;
 use std::fs::File;

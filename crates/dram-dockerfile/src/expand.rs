@@ -208,8 +208,8 @@ impl<'v> Machine<'_, 'v, '_> {
         Ok(false)
     }
 
-    /// `<<` takes the blanks behind it along, so that `<< EOF` is one word, a heredoc's; `<<-` too, unlike BuildKit, which
-    /// takes what follows `<<- EOF` for instructions.
+    /// `<<` takes the blanks behind it along, so that `<< EOF` is one word, a heredoc's; `<<-` too, unlike BuildKit,
+    /// which takes what follows `<<- EOF` for instructions.
     fn angle(&mut self) -> Result<(), ExpandError> {
         self.next();
         let mut text = String::from("<");

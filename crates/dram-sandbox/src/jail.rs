@@ -36,7 +36,8 @@ pub struct Jail {
     pub mounts: Vec<Mount>,
     /// Whether setuid programs and file capabilities lose their power inside.
     pub no_new_privs: bool,
-    /// Whether the command gets a terminal of its own; its other end is [`Running::take_terminal`](crate::Running::take_terminal).
+    /// Whether the command gets a terminal of its own; its other end is
+    /// [`Running::take_terminal`](crate::Running::take_terminal).
     pub terminal: bool,
     /// The size limit of `/dev/shm` in bytes. 0 means [`Jail::SHM_SIZE`], which is what Docker gives.
     pub shm_size: u64,

@@ -1,5 +1,5 @@
-//! Owners on paper: with one id no file can be given to anybody, so what the command asks for is written down on the file,
-//! as an extended attribute that moves with it.
+//! Owners on paper: with one id no file can be given to anybody, so what the command asks for is written down on the
+//! file, as an extended attribute that moves with it.
 //!
 //! The filter stops the calls that change owners and the helper is asked (`seccomp_unotify(2)`). What it does to a file,
 //! the command could do itself: it has the same id and the same power over it. So nothing depends on what the command

@@ -2,8 +2,8 @@
 //!
 //! A line says of one file what is not so on the disk: `PATH UID:GID MODE DEVICE NAME=VALUE,…`, with `-` for what is.
 //! Bytes beyond plain ASCII, and those that mean something here, are `%XX`. While a layer is made, lines are added at the
-//! end and the last of a path counts; `PATH gone` takes back all of a path and below it. In a layer that is whole, they are
-//! sorted, one for a path.
+//! end and the last of a path counts; `PATH gone` takes back all of a path and below it. In a layer that is whole, they
+//! are sorted, one for a path.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -475,7 +475,8 @@ impl Dir {
         if status.kind != FileKind::Dir {
             return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
-        // Depth first without recursion. A directory is there twice: to be emptied, and below what is in it, to be removed.
+        // Depth first without recursion. A directory is there twice: to be emptied, and below what is in it, to be
+        // removed.
         let mut todo = vec![(path.clone(), false)];
         while let Some((at, is_empty)) = todo.pop() {
             if is_empty {

@@ -132,8 +132,8 @@ impl Store {
         rights == self.rights() && id.is_by_content() && content().is_ok_and(|found| found == *id)
     }
 
-    /// Removes an unpacked layer, and what is written down of it. Its name goes first: whoever is killed here leaves no part
-    /// of a layer under it.
+    /// Removes an unpacked layer, and what is written down of it. Its name goes first: whoever is killed here leaves no
+    /// part of a layer under it.
     pub(crate) fn remove_layer(&self, id: &LayerId, rights: Rights) -> Result<(), StoreError> {
         let place = self.shelf_of(rights, "layers").join(id.as_str());
         let work = self.work().path();

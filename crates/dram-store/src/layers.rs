@@ -22,8 +22,8 @@ use crate::tree::hash;
 use crate::unpack::{How, Leans, Meaning, unpack};
 use crate::{Dir, FileKind, Merged, Store, StoreError};
 
-/// Which layer: the digest of the tar it came from (`d-…`; `d-…-…`, when it also took after what is below), or of what the directory holds (`c-…`: names, kinds,
-/// modes, owners, attributes and bytes, but no times).
+/// Which layer: the digest of the tar it came from (`d-…`; `d-…-…`, when it also took after what is below), or of what
+/// the directory holds (`c-…`: names, kinds, modes, owners, attributes and bytes, but no times).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LayerId(String);
@@ -437,7 +437,8 @@ impl<'a> Layers<'a> {
         Ok(id)
     }
 
-    /// Unpacks the blob into `dir` as over nothing. Returns what of it depends on layers below, and the length of its tar.
+    /// Unpacks the blob into `dir` as over nothing. Returns what of it depends on layers below, and the length of its
+    /// tar.
     pub(crate) fn unpack_alone(
         self,
         dir: &Dir,

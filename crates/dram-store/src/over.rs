@@ -35,7 +35,8 @@ pub(crate) enum Taken {
     Nothing(TreePath),
 }
 
-/// What of `leans` is still so when the whole layer is there. Marks where nothing of what is below can be seen are removed.
+/// What of `leans` is still so when the whole layer is there. Marks where nothing of what is below can be seen are
+/// removed.
 pub(crate) fn standing(dir: &Dir, leans: &Leans) -> Result<Leans, StoreError> {
     let mut standing = Leans::default();
     for path in &leans.implied {
@@ -118,7 +119,8 @@ fn is_nothing(view: &Merged, path: &TreePath) -> Result<bool, StoreError> {
     Ok(view.at(path)?.is_none())
 }
 
-/// Makes the layer `dir` what those below make of it; the deepest first, as changing one changes no time of those below it.
+/// Makes the layer `dir` what those below make of it; the deepest first, as changing one changes no time of those below
+/// it.
 pub(crate) fn give(dir: &Dir, taken: &[Taken]) -> Result<(), StoreError> {
     let mut touched: BTreeSet<TreePath> = BTreeSet::new();
     for one in taken {

@@ -27,7 +27,8 @@ pub struct Refs<'a> {
 /// A name and the manifest it stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// As the reference writes it: with its tag, or with its digest when it has one; as found, when another tool wrote what is no reference.
+    /// As the reference writes it: with its tag, or with its digest when it has one; as found, when another tool wrote
+    /// what is no reference.
     pub name: String,
     /// The manifest.
     pub manifest: Descriptor,

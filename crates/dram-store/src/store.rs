@@ -177,7 +177,8 @@ impl Store {
         let work = Work::new(&root.join("work"))?;
         write_once(&root.join("oci/oci-layout"), LAYOUT, &work)?;
         if !root.join("version").exists() {
-            // A directory that was there before the store may be open to others. One that cannot be changed is told by fsck.
+            // A directory that was there before the store may be open to others. One that cannot be changed is told by
+            // fsck.
             let _ = fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700));
         }
         write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;

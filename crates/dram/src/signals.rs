@@ -13,8 +13,8 @@ use crate::report;
 /// How long a command may take to end when it was told to: a server that says nothing is not waited for.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Lets the first SIGINT, SIGTERM or SIGHUP throw `cancel`; the second, or [`GRACE`], ends the process at once. The kernel
-/// then ends its jails, and the next command removes what it leaves.
+/// Lets the first SIGINT, SIGTERM or SIGHUP throw `cancel`; the second, or [`GRACE`], ends the process at once. The
+/// kernel then ends its jails, and the next command removes what it leaves.
 pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
     let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {

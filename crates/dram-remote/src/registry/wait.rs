@@ -9,7 +9,8 @@ use ureq::http::HeaderMap;
 use super::text::header;
 use crate::date;
 
-/// What an operation may fail by bad luck before it fails for good. Silence, which takes long to be noticed, counts twice.
+/// What an operation may fail by bad luck before it fails for good. Silence, which takes long to be noticed, counts
+/// twice.
 pub(super) const BUDGET: u32 = 5;
 /// No server is waited for longer than this, whatever it says.
 pub(super) const LONGEST: Duration = Duration::from_secs(120);

@@ -34,7 +34,8 @@ pub(crate) struct Build {
     /// Name the image; may be given several times
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "What comes out")]
     pub(crate) tag: Vec<String>,
-    /// Where the result goes: type=image|docker|oci|registry|tar|local,dest=…; or a directory, or `-` [default: the store]
+    /// Where the result goes: type=image|docker|oci|registry|tar|local,dest=…; or a directory, or `-` [default: the
+    /// store]
     #[arg(short, long, value_name = "OUTPUT", help_heading = "What comes out")]
     pub(crate) output: Vec<String>,
     /// Push the image to where its names say: --output type=registry

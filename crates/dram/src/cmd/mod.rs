@@ -85,7 +85,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 /// Prints to standard output, without what speaks to a terminal instead of a person: as JSON writes it, since a document
-/// may hold any of it but the first 32 as it is. A reader that has seen enough is a good end; that nothing can be written is not.
+/// may hold any of it but the first 32 as it is. A reader that has seen enough is a good end; that nothing can be
+/// written is not.
 fn say(text: &str) {
     use std::io::Write as _;
     let speaks = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');

@@ -1,4 +1,5 @@
-//! `dram release` again: what is not done twice, what is the same wherever it is made, and what happens to what was there.
+//! `dram release` again: what is not done twice, what is the same wherever it is made, and what happens to what was
+//! there.
 
 use std::collections::BTreeMap;
 use std::fs;
