@@ -354,7 +354,7 @@ pub(crate) struct CachePrune {
     #[arg(long, value_name = "SPAN")]
     pub(crate) older_than: Option<String>,
     /// The least recently used, until the others take at most this: 500m, 2g
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", alias = "max-used-space")]
     pub(crate) keep_size: Option<String>,
     /// Only say what would be removed
     #[arg(short = 'n', long)]

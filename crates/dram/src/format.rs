@@ -19,6 +19,12 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.digits$} {}", UNITS[unit])
 }
 
+/// `1 layer`, `2 layers`.
+pub(crate) fn count(number: impl TryInto<u64>, thing: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// `text` without characters that speak to a terminal instead of a person.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

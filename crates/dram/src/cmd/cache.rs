@@ -13,7 +13,7 @@ use super::whole::write_whole;
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{plain, size, table};
+use crate::format::{count as counted, plain, size, table};
 use crate::report;
 
 /// So much of a key is shown, and enough to name a cache by.
@@ -140,7 +140,7 @@ fn export(ambient: &Ambient, ids: &[String], output: &Path) -> Result<(), Failur
         return write_out(&store, &keys, compression, &mut io::stdout().lock());
     }
     write_whole(output, &mut |out| write_out(&store, &keys, compression, out))?;
-    report::note(&format!("exported {} caches to `{}`", keys.len(), output.display()));
+    report::note(&format!("exported {} to `{}`", counted(keys.len(), "cache"), output.display()));
     Ok(())
 }
 
@@ -204,7 +204,7 @@ fn prune(ambient: &Ambient, args: &cli::CachePrune) -> Result<(), Failure> {
         }
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
-    say(&format!("{verb} {count} caches: {}\n", size(freed)));
+    say(&format!("{verb} {}: {}\n", counted(count, "cache"), size(freed)));
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use super::say;
 use crate::ambient::Ambient;
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{plain, size};
+use crate::format::{count, plain, size};
 use crate::report;
 
 /// Looks through the store, and mends it when asked.
@@ -44,9 +44,9 @@ fn tell(checked: &Checked) {
     for one in skipped {
         say(&format!("{}\n", plain(&format!("{}: {}", one.place, one.why))));
     }
-    let read = size(*bytes);
-    let found = findings.len();
-    say(&format!("read {blobs} blobs ({read}), {layers} unpacked layers and {names} names: {found} findings\n"));
+    let read = format!("{} ({})", count(*blobs, "blob"), size(*bytes));
+    let (layers, names) = (count(*layers, "unpacked layer"), count(*names, "name"));
+    say(&format!("read {read}, {layers} and {names}: {}\n", count(findings.len(), "finding")));
 }
 
 fn say_json(checked: &Checked) {

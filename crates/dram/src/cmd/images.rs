@@ -66,6 +66,8 @@ fn row(store: &Store, tagged: &dram_store::Tagged) -> Result<Row, dram_store::St
     }
     let reference = tagged.name.parse::<Reference>();
     let (name, tag) = match &reference {
+        // As in Docker, for one that was asked for by its digest.
+        Ok(reference) if reference.digest().is_some() => (reference.short_name(), "<none>".to_owned()),
         Ok(reference) => (reference.short_name(), reference.tag().to_owned()),
         Err(_) => (plain(&tagged.name), String::new()),
     };

@@ -7,7 +7,7 @@ use super::{say, upgrade};
 use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::size;
+use crate::format::{count, size};
 use crate::report;
 
 /// Assembles the release, or says what it would expect.
@@ -64,11 +64,11 @@ fn request(args: &cli::Release) -> Result<Request, Failure> {
 fn made_text(made: &Assembled) -> String {
     let path = made.path.display();
     let mut text = format!(
-        "release {} {}: {} applications, {} files, {}\n\n    {path}\n",
+        "release {} {}: {}, {}, {}\n\n    {path}\n",
         made.name,
         made.version,
-        made.applications.len(),
-        made.files,
+        count(made.applications.len(), "application"),
+        count(made.files, "file"),
         size(made.size)
     );
     if let Some(archive) = &made.archive {

@@ -8,7 +8,7 @@ use super::say;
 use crate::ambient::{self, Ambient, Most};
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{plain, size, table};
+use crate::format::{count, plain, size, table};
 use crate::report;
 
 /// Removes what nothing leads to, and what is asked for.
@@ -59,12 +59,12 @@ fn still_too_large(left: u64, most: u64) -> String {
 
 fn told(pruned: &Pruned, dry: bool) -> String {
     let verb = if dry { "would remove" } else { "removed" };
-    let caches = if pruned.caches > 0 { format!(", {} caches", pruned.caches) } else { String::new() };
+    let caches = if pruned.caches > 0 { format!(", {}", count(pruned.caches, "cache")) } else { String::new() };
     let mut text = format!(
-        "{verb} {} blobs{caches}, {} unpacked layers and {} remembered steps: {}\n",
-        pruned.blobs,
-        pruned.layers,
-        pruned.steps,
+        "{verb} {}{caches}, {} and {}: {}\n",
+        count(pruned.blobs, "blob"),
+        count(pruned.layers, "unpacked layer"),
+        count(pruned.steps, "remembered step"),
         size(pruned.bytes)
     );
     if dry {

@@ -11,7 +11,7 @@ use super::say;
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{plain, table};
+use crate::format::{self, plain, table};
 
 /// So much of an instruction is shown in a table.
 const WIDEST: usize = 60;
@@ -191,10 +191,10 @@ fn head(journal: &Journal, rows: &[Row<'_>]) -> String {
     let count = |outcome| rows.iter().filter(|row| row.note.outcome == outcome).count();
     let target = if journal.target.is_empty() { String::new() } else { format!(", target {}", plain(&journal.target)) };
     let mut out = format!(
-        "last build of {}{target} for {}: {} steps carried out, {} remembered",
+        "last build of {}{target} for {}: {} carried out, {} remembered",
         plain(&journal.dockerfile),
         plain(&journal.platform),
-        count(Outcome::CarriedOut),
+        format::count(count(Outcome::CarriedOut), "step"),
         count(Outcome::Remembered) + count(Outcome::Shared)
     );
     if count(Outcome::Shared) > 0 {

@@ -198,17 +198,17 @@ fn caches_are_removed_by_name_age_and_size() {
     store.dram(["cache", "prune"]).fails(2).says("--older-than");
     store.dram(["cache", "prune", "--older-than", "week"]).fails(2).says("`week` is no time span");
     assert_eq!(prune(&["--older-than", "1h"]), "removed 0 caches: 0 B\n");
-    assert_eq!(prune(&["two", "--dry-run"]), "would remove 1 caches: 10.0 kB\n");
-    assert_eq!(prune(&["two"]), "removed 1 caches: 10.0 kB\n");
+    assert_eq!(prune(&["two", "--dry-run"]), "would remove 1 cache: 10.0 kB\n");
+    assert_eq!(prune(&["two"]), "removed 1 cache: 10.0 kB\n");
     assert_eq!(left(), ["one", "three"]);
     let key = all(&store)[0]["key"].as_str().unwrap().to_owned();
     let cache = store.join("caches").join(key);
     for file in ["about", "lock"] {
         tool("touch").args(["-d", "3 days ago"]).arg(cache.join(file)).ok();
     }
-    assert_eq!(prune(&["--keep-size", "15k", "-n"]), "would remove 1 caches: 10.0 kB\n");
-    assert_eq!(prune(&["--older-than", "2d"]), "removed 1 caches: 10.0 kB\n");
+    assert_eq!(prune(&["--keep-size", "15k", "-n"]), "would remove 1 cache: 10.0 kB\n");
+    assert_eq!(prune(&["--older-than", "2d"]), "removed 1 cache: 10.0 kB\n");
     assert_eq!(left(), ["three"]);
-    assert_eq!(prune(&["--all"]), "removed 1 caches: 10.0 kB\n");
+    assert_eq!(prune(&["--all"]), "removed 1 cache: 10.0 kB\n");
     assert!(left().is_empty());
 }

@@ -115,7 +115,7 @@ fn pruning() {
     valid_image(&store, "demo:latest");
     store.dram(["rm", "demo"]).ok();
     let all = store.dram(["prune", "--all"]).ok().stdout;
-    assert!(all.starts_with("removed 3 blobs, ") && all.contains("1 remembered steps"), "{all}");
+    assert!(all.starts_with("removed 3 blobs, ") && all.contains("1 remembered step:"), "{all}");
     assert!(size() + 6_000_000 < before, "{} and before {before}", size());
     assert_eq!(names(&store.join("layers")), [""; 0]);
     valid_image(&store, "parity-base:latest");

@@ -114,7 +114,7 @@ impl Done {
     /// How many steps a build carried out and how many it remembered.
     #[track_caller]
     pub(crate) fn steps(&self) -> (usize, usize) {
-        let line = self.stderr.lines().find(|line| line.contains(" steps carried out, "));
+        let line = self.stderr.lines().find(|line| line.contains(" carried out, "));
         let line = line.unwrap_or_else(|| panic!("no line with the counts\n{self}"));
         let words: Vec<&str> = line.rsplit("; ").next().unwrap().split(' ').collect();
         (words[0].parse().unwrap(), words[4].parse().unwrap())

@@ -37,7 +37,7 @@ use super::{lacks, privilege, say};
 use crate::ambient::{self, Ambient};
 use crate::cli;
 use crate::failure::{Failure, Remarks};
-use crate::format::{plain, size};
+use crate::format::{count, plain, size};
 use crate::progress::{Counts, Progress};
 use crate::pulling::Images;
 use crate::remotes::Network;
@@ -222,7 +222,7 @@ fn summary(
     Counts { remembered, shared, done }: Counts,
 ) -> Result<String, Failure> {
     let shared = if shared == 0 { String::new() } else { format!(" ({shared} by a shared cache)") };
-    let steps = format!("{done} steps carried out, {remembered} remembered{shared}");
+    let steps = format!("{} carried out, {remembered} remembered{shared}", count(done, "step"));
     let places: Vec<String> = outputs.iter().filter_map(Output::place).collect();
     let places = if places.is_empty() { String::new() } else { format!(", written to {}", places.join(" and ")) };
     let Some(made) = made else { return Ok(format!("built{places}; {steps}")) };

@@ -250,8 +250,8 @@ impl Asked {
             let Some(place) = &to.place else { continue };
             match write(ways, shared, snapshot, place, &to.form) {
                 Ok(Given { steps, layers, size, .. }) => {
-                    let size = format::size(size);
-                    remarks.push(format!("cached in {}: {steps} steps, {layers} layers of {size}", place.shown()));
+                    let (steps, layers) = (format::count(steps, "step"), format::count(layers, "layer"));
+                    remarks.push(format!("cached in {}: {steps}, {layers} of {}", place.shown(), format::size(size)));
                 }
                 Err(_) if ways.cancel.is_thrown() => return Err(Failure::interrupted()),
                 Err(failure) if to.ignore_error => {

@@ -1,8 +1,8 @@
 //! `dram pull` and `dram push`: images by their names in registries.
 
-use dram_build::transfer::{StoreSink, StoreSource, Which};
+use dram_build::transfer::{StoreSink, StoreSource, Which, has_platform};
 use dram_build::{Cancel, Image};
-use dram_image::{MediaType, Reference};
+use dram_image::{MediaType, Platform, Reference};
 use dram_store::Store;
 
 use super::to::to;
@@ -11,9 +11,10 @@ use crate::address::Address;
 use crate::ambient::{self, Ambient};
 use crate::cmd::say;
 use crate::failure::Failure;
+use crate::format::plain;
 use crate::progress::Moving;
 use crate::pulling::Images;
-use crate::{cli, find};
+use crate::{cli, find, report};
 
 /// Fetches images into the store.
 pub(in crate::cmd) fn pull(ambient: &Ambient, args: &cli::PullImages) -> Result<(), Failure> {
@@ -32,9 +33,21 @@ fn pulled(world: &World<'_>, name: &Reference, how: &How) -> Result<(), Failure>
     let (source, root) = world.registries().source(name)?;
     let index = MediaType::is_index(&root.media_type).then_some(root.digest);
     let sink = StoreSink::new(store, vec![name.clone()], false).picked_from(index);
-    how.carry_out(world, &root, &source, &sink)?;
+    let arrived = how.carry_out(world, &root, &source, &sink)?;
+    if let Which::One(platform) = &how.which {
+        remark_platform(name, &Image::open(store, &arrived)?, platform);
+    }
     say(&format!("{}@{}\n", name.short_name(), root.digest));
     Ok(())
+}
+
+/// An image for one platform alone is taken whatever it is for; that must not go unseen.
+fn remark_platform(name: &Reference, image: &Image, wanted: &Platform) {
+    if !has_platform(image, wanted) {
+        let config = image.config.value();
+        let has = plain(&format!("{}/{}", config.os, config.architecture));
+        report::note(&format!("`{name}` is for {has} alone, and not for {}/{}", wanted.os, wanted.architecture));
+    }
 }
 
 /// The image `text` of the store, fetched before when `policy` says so.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::debian::{Debian, USER, WORD};
 use super::fixtures::layout;
-use crate::support::{Storage, Store, Tool, base_tar, temp, tool, valid_image};
+use crate::support::{Context, Storage, Store, Tool, base_tar, temp, tool, valid_image};
 
 /// The digest of what is there, by another tool.
 fn digest(name: &str, words: &[&str]) -> String {
@@ -269,4 +269,22 @@ fn mirrors_are_asked_first_and_given_nothing() {
     assert_eq!(digest(&own.name("own/new:1"), PLAIN), made);
     assert!(!asked(&mirror, "/hub/new/"));
     dram(["pull", "images.example/secret/x:1"]).fails(1).says("blocked").says("registries.conf");
+}
+
+#[test]
+fn what_was_pulled_is_shown_as_it_is() {
+    let (registry, store, other) = (Debian::plain(), Store::empty(), Store::empty());
+    let context = Context::new("FROM scratch\nCOPY f /\n").file("f", "x");
+    store.build(&context).arg("--platform=linux/arm64").ok();
+    let name = registry.name("arm:1");
+    store.dram(["tag", "demo", &name]).ok();
+    store.dram(["push", &name]).ok();
+    other.dram(["pull", &name]).ok().says("is for linux/arm64 alone, and not for linux/amd64");
+    other.dram(["pull", "--platform", "linux/arm64", &name]).ok().does_not_say("alone");
+    let by_digest = format!("{}@{}", name.trim_end_matches(":1"), store.digest("demo"));
+    other.dram(["rm", &name]).ok();
+    other.dram(["pull", "--platform", "linux/arm64", &by_digest]).ok();
+    let listed = other.dram(["images"]).ok().stdout;
+    assert!(listed.lines().nth(1).unwrap().contains("  <none>  "), "{listed}");
+    other.dram(["rm", &by_digest]).ok();
 }
