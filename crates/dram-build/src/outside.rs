@@ -58,7 +58,8 @@ impl Image {
     /// Bytes of the compressed layers and the two documents.
     pub fn compressed_size(&self) -> u64 {
         let manifest = self.manifest.value();
-        self.descriptor.size + manifest.config.size + manifest.layers.iter().map(|layer| layer.size).sum::<u64>()
+        let layers = manifest.layers.iter().map(|layer| layer.size);
+        [self.descriptor.size, manifest.config.size].into_iter().chain(layers).fold(0, u64::saturating_add)
     }
 
     /// The image as a snapshot to build on; its layers are unpacked now where they were not before, unless they are

@@ -33,6 +33,9 @@ pub enum StoreError {
         /// The version known here.
         known: u32,
     },
+    /// A directory of the store is none.
+    #[error("{} should be a directory of the store, and is none", .0.display())]
+    NoDirectory(PathBuf),
     /// The store lies on a file system that cannot be written.
     #[error("the store {} is read-only", .0.display())]
     ReadOnly(PathBuf),

@@ -70,6 +70,7 @@ mod store;
 mod tree;
 mod unpack;
 mod usage;
+mod way;
 mod work;
 
 pub use blobs::{BlobWriter, Blobs, NoRoom};

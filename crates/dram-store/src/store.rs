@@ -73,6 +73,8 @@ pub struct Store {
     now: OnceLock<i64>,
     most: Option<u64>,
     blob_bytes: OnceLock<Arc<AtomicU64>>,
+    /// What stood in the way of opening it.
+    pub(crate) moved: Vec<crate::way::Moved>,
     _lock: File,
 }
 
@@ -165,12 +167,14 @@ impl Store {
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
         // What another program knows better is not touched.
         check_version(&root)?;
-        for name in DIRECTORIES {
-            make_dir(&root.join(name), 0o755)?;
-        }
         let rights = Rights::of_this_process();
-        for name in rights.shelf().map_or(&[][..], |_| &["layers", "steps"]) {
-            make_dir(&shelf(&root, rights, name), 0o755)?;
+        let shelves = rights.shelf().map_or(&[][..], |_| &["layers", "steps"]).iter();
+        let all = DIRECTORIES.iter().map(|name| root.join(name)).chain(shelves.map(|name| shelf(&root, rights, name)));
+        for path in all {
+            make_dir(&path, 0o755).map_err(|error| match crate::way::in_the_way(&root, &path) {
+                Some(path) => StoreError::NoDirectory(path),
+                None => error,
+            })?;
         }
         let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
@@ -191,6 +195,7 @@ impl Store {
             now: OnceLock::new(),
             most: place.most,
             blob_bytes: OnceLock::new(),
+            moved: Vec::new(),
             _lock: lock,
         };
         store.refs().ensure()?;
@@ -347,8 +352,12 @@ fn write_once(path: &Path, bytes: &[u8], work: &Work) -> Result<(), StoreError> 
     if path.exists() { Ok(()) } else { file::replace(path, bytes, &work.path(), Durable::Yes) }
 }
 
-fn check_version(root: &Path) -> Result<(), StoreError> {
-    let Some(text) = file::read_small(&root.join("version"), 1024)? else { return Ok(()) };
+pub(crate) fn check_version(root: &Path) -> Result<(), StoreError> {
+    let path = root.join("version");
+    if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(StoreError::Version { path: root.to_owned(), found: String::new(), known: VERSION });
+    }
+    let Some(text) = file::read_small(&path, 1024)? else { return Ok(()) };
     let found = String::from_utf8_lossy(&text).trim().to_owned();
     if found == VERSION.to_string() {
         return Ok(());

@@ -1,6 +1,7 @@
 //! What the user sees when something fails: a class, the causes, and what can be done.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use dram_build::{BuildError, ExportError, TransferError};
 use dram_dockerfile::Diagnostic;
@@ -178,7 +179,7 @@ fn class_of(error: &SandboxError) -> Class {
         | SandboxError::ForeignProgram { .. }
         | SandboxError::Insecure => Class::Lack,
         SandboxError::Mount { source, .. } | SandboxError::Limit { source, .. }
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+            if source.kind() == ErrorKind::PermissionDenied =>
         {
             Class::Lack
         }
@@ -226,14 +227,19 @@ const AGAIN: &str = "bring the image in again with `dram pull`, `dram load` or `
 
 /// What can be done where this machine has no more of something.
 fn way_out(error: &std::io::Error) -> Option<&'static str> {
-    if error.kind() == std::io::ErrorKind::StorageFull {
+    if error.kind() == ErrorKind::StorageFull {
         return Some("free space on the disk: `dram prune` removes what nothing needs");
     }
-    if error.kind() == std::io::ErrorKind::QuotaExceeded {
+    if error.kind() == ErrorKind::QuotaExceeded {
         return Some("free space with `dram prune`, or let the store take more with `--max-size`");
     }
     let files = error.raw_os_error() == Some(TOO_MANY_FILES);
     files.then_some("raise the limit of open files: `ulimit -n 1024`")
+}
+
+/// Whether there is a file where a directory should be, or the other way round.
+fn is_of_another_kind(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists)
 }
 
 impl From<StoreError> for Failure {
@@ -264,10 +270,18 @@ impl From<StoreError> for Failure {
             | StoreError::PackedOtherwise { .. }
             | StoreError::Document { .. }
             | StoreError::Tar { .. } => Some(AGAIN),
+            StoreError::Version { found, .. } if found.parse::<u64>().is_err() => Some(
+                "its file `version` is damaged: if this dram made the store, write a file with a `1` in it in that place, \
+                 then `dram fsck --repair`; or name another store with --store",
+            ),
             StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
+            StoreError::NoDirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
-            StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("it may belong to another user: name another store with --store or DRAM_STORE")
+            }
+            StoreError::Io { source, .. } if is_of_another_kind(source) => {
+                Some("if that is in the store, `dram fsck --repair` moves what is of another kind to `lost/` there")
             }
             StoreError::Io { source, .. } => way_out(source),
             _ => None,

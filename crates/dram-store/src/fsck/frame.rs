@@ -9,10 +9,17 @@ use crate::file::{self, Durable};
 use crate::store::{DIRECTORIES, FILES, LAYOUT, MORE};
 use crate::{Dir, StoreError};
 
+/// What it costs that something is of another kind.
+const LOST_USE: &str = "what is kept there cannot be used";
+
 impl Check<'_> {
     /// Looks at the store's own directory, and at everything in it.
     pub(super) fn frame(&mut self) -> Result<(), StoreError> {
         let root = self.store.root().to_owned();
+        for moved in self.store.moved.clone() {
+            let what = format!("it should be {}, and was none", if moved.is_dir { "a directory" } else { "a file" });
+            self.find(&root.join(moved.place), what, LOST_USE, "it is moved to lost/, and made anew", |_| Ok(()));
+        }
         let meta = fs::symlink_metadata(&root).map_err(StoreError::io("look at", &root))?;
         if meta.mode() & 0o077 != 0 {
             let what = format!("others may look into the store: its mode is {:o}", meta.mode() & 0o7777);
@@ -44,8 +51,7 @@ impl Check<'_> {
         let right = if is_dir { meta.is_dir() } else { meta.is_file() };
         if !right {
             let what = format!("it is {}", kind(&meta));
-            let cost = "what is kept there cannot be used";
-            self.find(path, what, cost, "it is moved to lost/, and made anew", |check| {
+            self.find(path, what, LOST_USE, "it is moved to lost/, and made anew", |check| {
                 check.lose(path)?;
                 if is_dir { fs::create_dir(path).map_err(StoreError::io("make the directory", path)) } else { Ok(()) }
             });

@@ -149,9 +149,8 @@ impl Check<'_> {
         let lost = match &self.lost {
             Some(lost) => lost.clone(),
             None => {
-                let free = (1_u32..).map(|number| self.store.join("lost").join(number.to_string()));
-                let free = free.into_iter().find(|path| fs::symlink_metadata(path).is_err());
-                self.lost.insert(free.expect("there are more numbers than directories")).clone()
+                let free = crate::way::free(&self.store.join("lost"), "");
+                self.lost.insert(free).clone()
             }
         };
         let to = lost.join(path.strip_prefix(self.store.root()).unwrap_or(path));

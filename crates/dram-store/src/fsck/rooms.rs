@@ -207,5 +207,12 @@ fn is_cache(name: &str, path: &Path) -> bool {
     let known = name.split_once('.').is_some_and(|(key, number)| {
         key.len() == 32 && key.bytes().all(|byte| byte.is_ascii_hexdigit()) && number.parse::<u32>().is_ok()
     });
-    known && path.is_dir() && TreePath::parse(name.as_bytes()).is_ok()
+    let is = |name: &str, is_dir: bool| {
+        fs::symlink_metadata(path.join(name)).is_ok_and(|meta| if is_dir { meta.is_dir() } else { meta.is_file() })
+    };
+    // One that is in the making may lack them.
+    let gone = |name: &str| fs::symlink_metadata(path.join(name)).is_err();
+    let holds = [("lock", false), ("about", false), ("data", true)];
+    let holds = holds.into_iter().all(|(name, is_dir)| gone(name) || is(name, is_dir));
+    known && path.is_dir() && holds && TreePath::parse(name.as_bytes()).is_ok()
 }

@@ -14,7 +14,7 @@ use crate::report;
 pub(crate) fn fsck(ambient: &Ambient, args: &cli::Fsck) -> Result<(), Failure> {
     let waiting = || report::note("waiting until no other dram uses the store");
     let store = match args.repair {
-        true => Store::open_alone(ambient.store()?, &waiting)?,
+        true => Store::open_to_mend(ambient.store()?, &waiting)?,
         false => Store::open(ambient.store()?)?,
     };
     if args.repair {

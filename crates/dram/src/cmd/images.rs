@@ -60,9 +60,10 @@ pub(crate) fn images(ambient: &Ambient, json: bool) -> Result<(), Failure> {
 
 fn row(store: &Store, tagged: &dram_store::Tagged) -> Result<Row, dram_store::StoreError> {
     let image = Image::open(store, &tagged.manifest)?;
-    let mut size = 0;
+    // A note about one may be wrong.
+    let mut size = 0_u64;
     for (diff_id, blob) in image.layers() {
-        size += store.layers().size(diff_id, blob)?;
+        size = size.saturating_add(store.layers().size(diff_id, blob)?);
     }
     let reference = tagged.name.parse::<Reference>();
     let (name, tag) = match &reference {

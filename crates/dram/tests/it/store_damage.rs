@@ -393,6 +393,120 @@ fn what_nobody_knows_harms_nobody_and_is_kept() {
     comes_back(&store);
 }
 
+/// Puts a file in the place of a directory, or a directory in that of a file.
+fn turn_over(path: &Path) {
+    if path.is_dir() {
+        fs::remove_dir_all(path).unwrap();
+        fs::write(path, "in the way").unwrap();
+    } else {
+        let _ = fs::remove_file(path);
+        fs::create_dir(path).unwrap();
+        fs::write(path.join("in"), "the way").unwrap();
+    }
+}
+
+#[test]
+fn a_file_where_a_directory_should_be_is_named_and_moved_away() {
+    let store = store();
+    let context = Context::new("FROM parity-base\nRUN --mount=type=cache,target=/c echo made > /made\n");
+    let build = || store.build(&context).arg("--no-cache");
+    build().ok();
+    // The names of some are their content.
+    let first = |dir: &str| format!("{dir}/{}", names(&store.join(dir))[0]);
+    let cache = first("caches");
+    let rooms = ["layers", "steps", "packs", "contexts", "caches", "downloads", "seen", "fresh", "work", "steplocks"];
+    let files = ["lock", "refs.lock", "work/gate"];
+    let mut places: Vec<String> = rooms.into_iter().chain(files).map(str::to_owned).collect();
+    places.splice(0..0, [first("fresh"), format!("{cache}/lock"), format!("{cache}/data"), cache.clone()]);
+    // Those of the images are the last: they take the images along.
+    places.extend(["oci/blobs/sha256", "oci/blobs", "oci"].map(str::to_owned));
+    for place in places {
+        let path = store.join(&place);
+        if place.contains('/') && !place.starts_with("oci") {
+            build().ok();
+        }
+        turn_over(&path);
+        let is_dir = path.is_dir();
+        let refused = build().fails(1).says(&path.display().to_string());
+        if rooms.contains(&place.as_str()) || place.starts_with("oci") {
+            refused
+                .says("should be a directory of the store, and is none")
+                .says("`dram fsck --repair` moves it to `lost/`");
+        } else if !place.ends_with("/data") {
+            refused.says("`dram fsck --repair` moves what is of another kind to `lost/`");
+        }
+        store.dram(["fsck"]).fails(1).says("dram fsck --repair");
+        assert_eq!(path.is_dir(), is_dir, "{place}: only looked at");
+        let mended = store.dram(["fsck", "--repair"]).ok();
+        assert!(mended.stdout.contains(&place) || place.starts_with(&cache), "{place}: {mended}");
+        let lost = tool("grep").args(["-rlE", "in the way|the way"]).arg(store.join("lost")).ok().stdout;
+        assert_eq!(lost.lines().count(), 1, "{place}: nothing is thrown away\n{lost}");
+        fs::remove_dir_all(store.join("lost")).unwrap();
+        let whole = store.dram(["fsck"]).ok();
+        assert!(whole.stdout.ends_with(": 0 findings\n"), "{place}: {whole}");
+        if place.starts_with("oci") {
+            comes_back(&store);
+        } else {
+            assert_eq!(store.sh("cat /made").stdout, "made\n", "{place}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_moved_in_a_directory_that_is_no_store() {
+    let dir = temp();
+    for name in ["work", "layers", "lost"] {
+        fs::write(dir.path().join(name), "mine").unwrap();
+    }
+    let store = Store::empty();
+    let refused = store.dram(["fsck", "--repair", "--store"]).arg(dir.path()).fails(1);
+    refused.says("should be a directory of the store");
+    assert_eq!(fs::read_to_string(dir.path().join("layers")).unwrap(), "mine");
+}
+
+#[test]
+fn a_version_that_says_nothing_is_refused_with_a_way_out() {
+    let store = store();
+    let version = store.join("version");
+    let damages: [&dyn Fn(&Path); 3] =
+        [&|path| fs::write(path, "").unwrap(), &|path| fs::write(path, b"\x1b[31mv\xff").unwrap(), &turn_over];
+    for damage in damages {
+        damage(&version);
+        for words in [["images", "--json"], ["fsck", "--repair"], ["inspect", "demo"]] {
+            let refused = store.dram(words).fails(1).says(&store.path().display().to_string());
+            refused.says("its file `version` is damaged").says("write a file with a `1` in it").says("--store");
+        }
+        let _ = fs::remove_dir_all(&version);
+        fs::write(&version, "1").unwrap();
+        store.dram(["fsck", "--repair"]).ok();
+        comes_back(&store);
+    }
+}
+
+/// It is what `dram images` shows, and nothing else.
+#[test]
+fn a_wrong_note_about_a_size_reaches_no_image() {
+    let store = store();
+    let sizes = || tool("find").arg(store.join("packs")).args(["-name", "*.size"]).ok().stdout;
+    let shown = |store: &Store| store.dram(["images", "--json"]).ok().stdout;
+    let saved = |store: &Store| {
+        let out = temp();
+        store.dram(["save", "-o"]).arg(out.path().join("demo.tar")).arg("demo").ok();
+        fs::read(out.path().join("demo.tar")).unwrap()
+    };
+    let right = (shown(&store), store.digest("demo"), saved(&store));
+    for size in ["0", "1", "18446744073709551615"] {
+        assert!(sizes().lines().count() >= 3);
+        sizes().lines().for_each(|path| fs::write(path, size).unwrap());
+        assert_ne!(shown(&store), right.0, "it is shown");
+        store.build(&Context::new(DOCKERFILE)).ok();
+        store.build(&Context::new(DOCKERFILE)).arg("--no-cache").ok();
+        assert_eq!((store.digest("demo"), saved(&store)), (right.1.clone(), right.2.clone()), "{size}");
+        assert_eq!(store.sh("cat /made").stdout, "made\n");
+        mends(&store, &format!("it says {size} bytes of a tar that has "));
+    }
+}
+
 #[test]
 fn a_blob_in_capitals_is_no_blob() {
     let store = store();
