@@ -142,17 +142,30 @@ impl<'a> Refs<'a> {
         manifest: &Descriptor,
         from: Option<Digest>,
     ) -> Result<(), StoreError> {
-        let mut manifest = manifest.clone();
-        manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATIONS));
-        manifest.annotations.extend(from.map(|digest| (INDEX.to_owned(), digest.to_string())));
+        let index = from.map(|digest| (INDEX.to_owned(), digest.to_string()));
+        let entry = |reference: &Reference| {
+            let mut entry = bare(manifest);
+            entry.annotations.extend(index.clone());
+            (reference.to_string(), entry)
+        };
+        self.put(references.iter().map(entry).collect())
+    }
+
+    /// Lets each of the references stand for its manifest, all at once; of one that is there twice the last counts.
+    ///
+    /// # Errors
+    /// When the index cannot be read or written.
+    pub fn set_all(self, named: &[(Reference, Descriptor)]) -> Result<(), StoreError> {
+        self.put(named.iter().map(|(reference, manifest)| (reference.to_string(), bare(manifest))).collect())
+    }
+
+    fn put(self, new: BTreeMap<String, Descriptor>) -> Result<(), StoreError> {
         self.change(|index| {
-            for reference in references {
-                let name = reference.to_string();
-                index.manifests.retain(|old| old.annotations.get(NAME) != Some(&name));
-                let mut entry = manifest.clone();
+            index.manifests.retain(|old| !old.annotations.get(NAME).is_some_and(|name| new.contains_key(name)));
+            index.manifests.extend(new.into_iter().map(|(name, mut entry)| {
                 entry.annotations.insert(NAME.to_owned(), name);
-                index.manifests.push(entry);
-            }
+                entry
+            }));
             index.manifests.sort_by(|a, b| a.annotations.get(NAME).cmp(&b.annotations.get(NAME)));
         })
     }
@@ -168,6 +181,13 @@ impl<'a> Refs<'a> {
             index.manifests.len() < before
         })
     }
+}
+
+/// The pointer without what the store once noted at it.
+fn bare(manifest: &Descriptor) -> Descriptor {
+    let mut manifest = manifest.clone();
+    manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATIONS));
+    manifest
 }
 
 fn read_index(path: &Path) -> Result<Option<Index>, StoreError> {

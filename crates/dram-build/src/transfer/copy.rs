@@ -14,7 +14,7 @@ use crate::Cancel;
 use crate::transfer::pick::{DEEPEST_INDEX, offered, pick, shown};
 use crate::transfer::{Incoming, Sink, Source, TransferError, Which};
 
-/// An index of more has no meaning that anybody could use.
+/// An index or an archive of more has no meaning that anybody could use.
 const MOST_DOCUMENTS: usize = 10_000;
 
 /// How to copy.
@@ -120,19 +120,20 @@ fn referring(root: &Descriptor, source: &dyn Source) -> Result<Vec<Descriptor>, 
                 all.push(referrer.clone());
                 next.push(referrer);
             }
-            too_many(all.len(), source)?;
+            few(all.len(), &source.shown(), "an index")?;
         }
     }
     Ok(all)
 }
 
-fn too_many(count: usize, source: &dyn Source) -> Result<(), TransferError> {
+/// Fails when so many images, or names of some, are more than anybody could use. They are in `file` of `place`.
+pub(super) fn few(count: usize, place: &str, file: &str) -> Result<(), TransferError> {
     if count <= MOST_DOCUMENTS {
         return Ok(());
     }
     let why = format!("it has more than {MOST_DOCUMENTS} images");
-    let error = DocumentError::Wrong { what: "the index", why };
-    Err(TransferError::Document { place: source.shown(), file: "an index".to_owned(), source: error })
+    let error = DocumentError::Wrong { what: "the list of images", why };
+    Err(TransferError::Document { place: place.to_owned(), file: file.to_owned(), source: error })
 }
 
 /// The layers of the image that is meant, lowest first: the digest of each tar, and of its blob.
@@ -229,7 +230,7 @@ impl Found {
         if !self.seen.insert(entry.digest) {
             return Ok(());
         }
-        too_many(self.documents.len(), source)?;
+        few(self.documents.len(), &source.shown(), "an index")?;
         if !MediaType::is_manifest(&entry.media_type) && !MediaType::is_index(&entry.media_type) {
             self.layers.push(entry.clone());
             return Ok(());

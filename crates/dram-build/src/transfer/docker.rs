@@ -1,6 +1,8 @@
 //! What `docker save` wrote before it wrote layouts: a list of images, each a configuration and plain layers.
 
-use dram_image::{Descriptor, Document, DocumentError, ImageConfig, Manifest, MediaType, TreePath};
+use std::collections::BTreeMap;
+
+use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest, MediaType, TreePath};
 use dram_store::{Store, StoreError};
 use serde::Deserialize;
 
@@ -8,6 +10,9 @@ use crate::import::copy_tar;
 use crate::packing::{Compress, compress};
 use crate::transfer::TransferError;
 use crate::transfer::files::{Files, small};
+
+/// The file that lists the images.
+pub(super) const LIST: &str = "manifest.json";
 
 /// One line of `docker save`'s `manifest.json`.
 #[derive(Debug, Deserialize)]
@@ -21,19 +26,25 @@ pub(super) struct DockerEntry {
 
 /// The list of images; `None` when there is none.
 pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<DockerEntry>>, TransferError> {
-    let Some(bytes) = small(files, "manifest.json")? else { return Ok(None) };
+    let Some(bytes) = small(files, LIST)? else { return Ok(None) };
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|source| wrong(files, "manifest.json", DocumentError::Json { what: "the document", source }))
+        .map_err(|source| wrong(files, LIST, DocumentError::Json { what: "the document", source }))
 }
 
 fn wrong(files: &dyn Files, file: &str, source: DocumentError) -> TransferError {
     TransferError::Document { place: files.place().display().to_string(), file: file.to_owned(), source }
 }
 
-/// Takes the image into the store: its layers are compressed, its configuration stays to the byte.
-pub(super) fn image(files: &dyn Files, entry: &DockerEntry, store: &Store) -> Result<Descriptor, TransferError> {
-    let listed = |why: String| wrong(files, "manifest.json", DocumentError::Wrong { what: "the list of images", why });
+/// Takes the image into the store: its layers are compressed, its configuration stays to the byte. Layers that images
+/// share are compressed once: `known` has the blobs of those that were.
+pub(super) fn image(
+    files: &dyn Files,
+    entry: &DockerEntry,
+    store: &Store,
+    known: &mut BTreeMap<Digest, Descriptor>,
+) -> Result<Descriptor, TransferError> {
+    let listed = |why: String| wrong(files, LIST, DocumentError::Wrong { what: "the list of images", why });
     let missing = |file: &str| listed(format!("it names `{}`, which is not there", file.escape_debug()));
     let config = small(files, &entry.config)?.ok_or_else(|| missing(&entry.config))?;
     let config = Document::<ImageConfig>::read(config).map_err(|source| wrong(files, &entry.config, source))?;
@@ -46,12 +57,17 @@ pub(super) fn image(files: &dyn Files, entry: &DockerEntry, store: &Store) -> Re
     for (layer, expected) in entry.layers.iter().zip(diff_ids) {
         let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
         let (_, file) = files.open(&path).ok().flatten().ok_or_else(|| missing(layer))?;
+        if let Some(blob) = known.get(expected) {
+            layers.push(blob.clone());
+            continue;
+        }
         let what = format!("the layer {layer:?}");
         let packed = compress(store, Compress::default(), |out| copy_tar(store, Box::new(file), &what, out))?;
         if packed.diff_id != *expected {
             let (blob, found, expected) = (packed.blob.digest, packed.diff_id, *expected);
             return Err(StoreError::WrongDiffId { blob, found, expected }.into());
         }
+        known.insert(*expected, packed.blob.clone());
         layers.push(packed.blob);
     }
     let config = store.blobs().put_document(&config, MediaType::CONFIG)?;

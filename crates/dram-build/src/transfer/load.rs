@@ -1,14 +1,18 @@
 //! Images enter the store: from an OCI layout, an archive of one, or what `docker save` writes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dram_image::{Descriptor, Platform, Reference};
 use dram_store::Store;
 
 use crate::Cancel;
+use crate::transfer::copy::few;
 use crate::transfer::files::files;
 use crate::transfer::pick::shown;
-use crate::transfer::{Copying, LayoutSource, Listed, StoreSink, TransferError, Which, copy, docker, pick};
+use crate::transfer::{
+    Copying, LayoutSource, Listed, Source as _, StoreSink, TransferError, Which, copy, docker, pick,
+};
 
 /// An image that was read in. It has no name yet.
 #[derive(Debug, Clone)]
@@ -40,9 +44,11 @@ pub fn open(path: &Path, store: &Store) -> Result<Opened, TransferError> {
     let entries = docker::list(&*files)?.filter(|entries| !entries.is_empty());
     let entries = entries.ok_or_else(|| TransferError::NoImages(path.to_owned()))?;
     let mut all = Vec::new();
+    let mut packed = BTreeMap::new();
     for entry in entries {
-        let root = docker::image(&*files, &entry, store)?;
-        let names = entry.repo_tags.unwrap_or_default();
+        let names = entry.repo_tags.clone().unwrap_or_default();
+        few(all.len() + names.len().max(1), &path.display().to_string(), docker::LIST)?;
+        let root = docker::image(&*files, &entry, store, &mut packed)?;
         if names.is_empty() {
             all.push(Listed { root: root.clone(), name: None });
         }
@@ -64,11 +70,15 @@ pub fn load(store: &Store, path: &Path, platform: &Platform) -> Result<Vec<Loade
         }
     };
     let how = Copying { which: Which::All, referrers: false, cancel: Cancel::default(), tell: &|_| () };
-    let mut loaded = Vec::new();
-    for Listed { root, name } in layout.list()? {
+    let (mut loaded, mut here) = (Vec::new(), BTreeSet::new());
+    let all = layout.list()?;
+    few(all.len(), &layout.shown(), "index.json")?;
+    for Listed { root, name } in all {
         let Some(manifest) = pick(&layout, &root, platform)? else { continue };
         let manifest = Descriptor::new(&manifest.media_type, manifest.digest, manifest.size);
-        copy(&manifest, &layout, &StoreSink::new(store, Vec::new(), true), &how)?;
+        if here.insert(manifest.digest) {
+            copy(&manifest, &layout, &StoreSink::new(store, Vec::new(), true), &how)?;
+        }
         loaded.push(Loaded { manifest, name });
     }
     if loaded.is_empty() {

@@ -1,10 +1,12 @@
 //! `dram import`, `dram save`, `dram load`: images in and out of the store.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use dram_build::Archive;
+use dram_image::{Descriptor, Reference};
 use dram_store::Store;
 
 use super::say;
@@ -90,22 +92,27 @@ pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
         say(&format!("{tag}\n"));
         return Ok(());
     }
-    for one in &loaded {
-        match one.reference() {
-            Some(name) => {
-                // The name is the archive's to say: whose it was must not go unseen.
-                if let Some(before) = store.refs().get(&name)?.filter(|before| before.digest != one.manifest.digest) {
-                    report::note(&format!("`{name}` was {}", before.digest));
-                }
-                store.refs().set(std::slice::from_ref(&name), &one.manifest)?;
-                say(&format!("{name}\n"));
-            }
-            None => {
-                let named =
-                    one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
-                let what = format!("an image in `{}` has no name{named}", source.display());
-                return Err(Failure::usage(what).help("give one with --tag"));
-            }
+    let mut all: Vec<(Reference, Descriptor)> = Vec::new();
+    for one in loaded {
+        let Some(name) = one.reference() else {
+            let named = one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
+            let what = format!("an image in `{}` has no name{named}", source.display());
+            return Err(Failure::usage(what).help("give one with --tag"));
+        };
+        all.push((name, one.manifest));
+    }
+    let old: BTreeMap<_, _> =
+        store.refs().all()?.into_iter().map(|tagged| (tagged.name, tagged.manifest.digest)).collect();
+    store.refs().set_all(&all)?;
+    let mut said = BTreeSet::new();
+    for (name, manifest) in all {
+        let name = name.to_string();
+        // The name is the archive's to say: whose it was must not go unseen.
+        if let Some(before) = old.get(&name).filter(|before| **before != manifest.digest) {
+            report::note(&format!("`{name}` was {before}"));
+        }
+        if said.insert(name.clone()) {
+            say(&format!("{name}\n"));
         }
     }
     Ok(())

@@ -24,6 +24,8 @@ fn tables_of_contents_that_are_none() {
     let deep_list = format!(r#"{{"schemaVersion":2,"manifests":{deep}"#);
     let many =
         format!(r#"{{"schemaVersion":2,"annotations":{{{}"a":""}},"manifests":[]}}"#, r#""a":"b","#.repeat(3 << 20));
+    let one = serde_json::from_str::<Value>(&whole).unwrap()["manifests"][0].clone();
+    let images = json!({"schemaVersion": 2, "manifests": vec![one; 20_000]}).to_string();
     for (what, text, words) in [
         ("no JSON", "no JSON", "the index cannot be read"),
         ("nothing", "", "the index cannot be read"),
@@ -36,6 +38,7 @@ fn tables_of_contents_that_are_none() {
         ("empty", r#"{"schemaVersion":2,"manifests":[]}"#, "image"),
         ("null", r#"{"schemaVersion":2,"manifests":null}"#, "the index cannot be read"),
         ("large and right", &many, "values"),
+        ("20,000 images", &images, "more than 10000 images"),
     ] {
         fs::write(layout.join("index.json"), text).unwrap();
         range.refuses_written(what, &layout, words);
@@ -344,6 +347,17 @@ fn archives_of_docker() {
         ("a nested list", tar([file("manifest.json", &"[".repeat(200_000))]), "manifest.json"),
         ("an odd name", tag("\u{1b}[2J"), ""),
         ("a name that climbs", tag("../../canary:x"), ""),
+        ("20,000 images", docker(inner(), &|it| *it = vec![it[0].clone(); 20_000].into()), "more than 10000 images"),
+        (
+            "20,000 names",
+            docker(inner(), &|it| it[0]["RepoTags"] = vec!["x:1"; 20_000].into()),
+            "more than 10000 images",
+        ),
+        (
+            "one of two without a name",
+            docker(inner(), &|it| *it = json!([it[0], {"Config": "config.json", "Layers": ["layer.tar"]}])),
+            "has no name",
+        ),
     ] {
         fs::write(&path, bytes).unwrap();
         let done = range.dram(["load"], &path);
@@ -351,6 +365,15 @@ fn archives_of_docker() {
         assert!(!done.stderr.contains('\u{1b}'), "{what}\n{done}");
         assert_eq!(range.images(), [""; 0], "{what}: nothing is left\n{done}");
     }
+    // As many as there may be: what they share is packed once, and they are named at once.
+    let many = |it: &mut Value| {
+        let named = |number: usize| json!({"Config": "config.json", "RepoTags": [format!("many:{number}")], "Layers": ["layer.tar"]});
+        *it = (0..5_000).map(named).collect();
+    };
+    fs::write(&path, docker(inner(), &many)).unwrap();
+    let done = range.dram(["load"], &path);
+    assert!(done.code == 0 && done.stdout.lines().count() == 5_000, "{done}");
+    assert_eq!(range.images().len(), 5_000);
     // A name is the archive's to say, and said aloud; what it named before is told.
     fs::write(&path, docker(inner(), &|_| ())).unwrap();
     let done = range.dram(["load"], &path);
