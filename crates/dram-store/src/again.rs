@@ -50,6 +50,9 @@ impl Origins {
         let mut origins = Origins { images: Vec::new(), blobs: BTreeMap::new() };
         let sizes: BTreeMap<Digest, u64> = store.blobs().all().unwrap_or_default().into_iter().collect();
         for (digest, size) in sizes.iter().filter(|(_, size)| **size <= LARGEST_MANIFEST) {
+            if !may_be_a_document(&store.blobs().path(digest)) {
+                continue;
+            }
             origins.image(store, &Descriptor::new(MediaType::MANIFEST, *digest, *size));
         }
         for name in Dir::open(&store.join("packs")).and_then(|dir| dir.names()).unwrap_or_default() {
@@ -175,6 +178,13 @@ impl Origins {
         }
         all
     }
+}
+
+/// Whether it is worth reading: most small blobs are layers.
+fn may_be_a_document(path: &Path) -> bool {
+    let mut first = [0];
+    let read = file::open_quietly(path).and_then(|mut file| std::io::Read::read(&mut file, &mut first));
+    read.is_ok_and(|got| got == 1 && (first[0] == b'{' || first[0].is_ascii_whitespace()))
 }
 
 const NO_ROOM: &str = "there is no room for a second copy of it";
