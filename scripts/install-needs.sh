@@ -62,6 +62,7 @@ needs_test() {
   need skopeo skopeo
   need umoci umoci
   need podman podman
+  need docker.io dockerd
   need procps pgrep
   need uidmap newuidmap
   need openssh-client ssh-agent
@@ -113,10 +114,22 @@ if [ ${#missing[@]} -gt 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
+  # Who needs a service starts it: Debian starts what it installs, unless this file says no.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e "$policy" ]; then
+    trap 'rm -f "$log" "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+  fi
   if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } \
     >"$log" 2>&1 </dev/null; then
     cat "$log" >&2
     exit 1
+  fi
+  if [[ " ${missing[*]} " == *" docker.io "* ]]; then
+    # Nor is it to start with the machine: it would set up a network and a firewall.
+    update-rc.d docker disable >/dev/null 2>&1 || true
+    systemctl disable docker.service docker.socket >/dev/null 2>&1 || true
   fi
 fi
 

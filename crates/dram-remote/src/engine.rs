@@ -24,6 +24,9 @@ pub enum EngineError {
     /// `DOCKER_HOST` names no engine that can be reached here.
     #[error("`{0}` is no address of an engine that can be reached")]
     Address(String),
+    /// `DOCKER_TLS_VERIFY` asks for TLS.
+    #[error("DOCKER_TLS_VERIFY is set, and dram does not speak TLS with engines")]
+    Tls,
     /// Nobody answers.
     #[error("cannot reach the engine at {place}")]
     Unreachable {
@@ -57,7 +60,15 @@ impl EngineError {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             EngineError::Address(_) => Some("as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`"),
+            EngineError::Tls => Some("let DOCKER_HOST name a socket, one that `ssh -L` brings here for example"),
+            EngineError::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("its socket is for root and for a group, often `docker`: run dram as one of them")
+            }
             EngineError::Unreachable { .. } => Some("start the engine, or let DOCKER_HOST say where it listens"),
+            // Its whole message. It counts up to 125.
+            EngineError::Refused { why, .. } if why.ends_with("max depth exceeded") => Some(
+                "Docker takes up to 125 layers: make one of them with `dram squash IMAGE NAME`, or write fewer steps",
+            ),
             EngineError::Broken { .. } | EngineError::Refused { .. } => None,
         }
     }
@@ -135,22 +146,26 @@ struct Said {
 }
 
 impl Engine {
-    /// The engine at `address`, as `DOCKER_HOST` has it; the usual place without one.
+    /// The engine at `address`, as `DOCKER_HOST` has it; the usual place without one. `tls` is whether one that is
+    /// reached by a network must prove who it is.
     ///
     /// # Errors
     /// When it is no address of a kind that can be reached.
-    pub fn at(address: Option<&str>, stall: Duration) -> Result<Engine, EngineError> {
+    pub fn at(address: Option<&str>, tls: bool, stall: Duration) -> Result<Engine, EngineError> {
         let place = match address.filter(|address| !address.is_empty()) {
-            None => Place::Unix(PathBuf::from("/var/run/docker.sock")),
+            None | Some("unix://") => Place::Unix(PathBuf::from("/var/run/docker.sock")),
             Some(text) => match text.split_once("://") {
                 Some(("unix", path)) => Place::Unix(PathBuf::from(path)),
-                Some(("tcp" | "http", host)) if !host.contains('@') => {
-                    Place::Tcp(host.trim_end_matches('/').to_owned())
+                Some(("tcp" | "http", host)) => {
+                    Place::Tcp(with_port(host).ok_or_else(|| EngineError::Address(text.to_owned()))?)
                 }
                 Some(_) | None => return Err(EngineError::Address(text.to_owned())),
             },
         };
-        Ok(Engine { place, stall })
+        match place {
+            Place::Tcp(_) if tls => Err(EngineError::Tls),
+            Place::Tcp(_) | Place::Unix(_) => Ok(Engine { place, stall }),
+        }
     }
 
     fn broken(&self) -> impl Fn(io::Error) -> EngineError + '_ {
@@ -179,6 +194,14 @@ impl Engine {
         if status == 200 { Ok(body) } else { Err(self.refusal(status, &body)) }
     }
 
+    fn info(&self) -> Result<Option<Info>, EngineError> {
+        match self.json("/info") {
+            // There are guards before engines that let only some questions pass.
+            Err(EngineError::Refused { why, .. }) if why.starts_with("403") || why.starts_with("404") => Ok(None),
+            info => info.map(Some),
+        }
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
         let bytes = self.get(path)?;
         serde_json::from_slice(&bytes).map_err(|error| self.broken()(io::Error::other(error)))
@@ -194,20 +217,23 @@ impl Engine {
     /// How many of an image's layers, given by the digests of their tars, lowest first, the engine has and need not be
     /// given again. None, for an engine that wants them all the same: podman, and Docker where it keeps images with
     /// containerd.
-    pub fn has(&self, diff_ids: &[Digest]) -> usize {
-        let Ok(info) = self.json::<Info>("/info") else { return 0 };
+    ///
+    /// # Errors
+    /// When nobody who speaks as an engine does is there.
+    pub fn has(&self, diff_ids: &[Digest]) -> Result<usize, EngineError> {
+        let Some(info) = self.info()? else { return Ok(0) };
         let mut status = info.driver_status.into_iter().flatten();
         if info.docker_root_dir.is_none() || status.any(|pair| pair.first().is_some_and(|key| key == "driver-type")) {
-            return 0;
+            return Ok(0);
         }
-        let Ok(all) = self.json::<Vec<Listed>>("/images/json") else { return 0 };
+        let Ok(all) = self.json::<Vec<Listed>>("/images/json") else { return Ok(0) };
         let mut most = 0;
         for image in all.iter().take(MOST_IMAGES).filter(|image| is_id(&image.id)) {
             let Ok(inspected) = self.json::<Inspected>(&format!("/images/{}/json", image.id)) else { continue };
             let same = inspected.root_fs.layers.iter().zip(diff_ids);
             most = most.max(same.take_while(|(has, wanted)| **has == wanted.to_string()).count());
         }
-        most
+        Ok(most)
     }
 
     /// Gives the engine an archive of images, which `write` writes.
@@ -222,11 +248,21 @@ impl Engine {
         let head = "POST /images/load?quiet=1 HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
                     Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes()).map_err(self.broken())?;
-        let mut out = BufWriter::with_capacity(256 << 10, Chunks(stream));
-        write(&mut out)?;
-        out.flush().map_err(self.broken())?;
-        let mut stream = out.into_inner().map_err(|error| self.broken()(error.into_error()))?.0;
-        stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.broken())?;
+        let mut out = BufWriter::with_capacity(256 << 10, Chunks { stream, closed: false });
+        let written = write(&mut out).and_then(|()| out.flush().map_err(|error| self.broken()(error).into()));
+        // What is left in the buffer of an archive that is not whole is not for the engine.
+        let Chunks { mut stream, closed } = out.into_parts().0;
+        match written {
+            Ok(()) => stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.broken())?,
+            // It may have closed the connection with an answer that says why.
+            Err(error) if closed => {
+                return Err(match answer(stream) {
+                    Ok((status, body)) if status != 200 => self.refusal(status, &body).into(),
+                    Ok(_) | Err(_) => error,
+                });
+            }
+            Err(error) => return Err(error),
+        }
         let (status, body) = answer(stream).map_err(self.broken())?;
         if status != 200 {
             return Err(self.refusal(status, &body).into());
@@ -244,22 +280,44 @@ fn is_id(text: &str) -> bool {
     text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
 }
 
+/// The host with its port; `None` for what is more than that.
+fn with_port(host: &str) -> Option<String> {
+    let host = host.trim_end_matches('/');
+    match host {
+        "" => Some("127.0.0.1:2375".to_owned()),
+        _ if host.contains(['@', '/', '?', '#']) => None,
+        _ if host.ends_with(']') || !host.contains(':') => Some(format!("{host}:2375")),
+        _ => Some(host.to_owned()),
+    }
+}
+
 /// Writes each piece that comes as a chunk of HTTP.
-struct Chunks(Box<dyn Stream>);
+struct Chunks {
+    stream: Box<dyn Stream>,
+    /// Whether the other side takes no more.
+    closed: bool,
+}
+
+impl Chunks {
+    fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
+        self.stream.write_all(bytes)?;
+        self.stream.write_all(b"\r\n")
+    }
+}
 
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.0.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
-        self.0.write_all(bytes)?;
-        self.0.write_all(b"\r\n")?;
-        Ok(bytes.len())
+        let written = self.chunk(bytes);
+        self.closed |= written.is_err();
+        written.map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        self.stream.flush()
     }
 }
 
@@ -353,12 +411,22 @@ mod tests {
             (None, Some("/var/run/docker.sock")),
             (Some(""), Some("/var/run/docker.sock")),
             (Some("unix:///run/user/1/podman.sock"), Some("/run/user/1/podman.sock")),
-            (Some("tcp://127.0.0.1:2375"), Some("127.0.0.1:2375")),
+            (Some("unix://"), Some("/var/run/docker.sock")),
+            (Some("tcp://127.0.0.1:2376/"), Some("127.0.0.1:2376")),
+            (Some("tcp://host"), Some("host:2375")),
+            (Some("tcp://[::1]"), Some("[::1]:2375")),
+            (Some("tcp://[::1]:5"), Some("[::1]:5")),
+            (Some("tcp://"), Some("127.0.0.1:2375")),
+            (Some("tcp://host:1/path"), None),
+            (Some("tcp://user@host:1"), None),
+            (Some("unix:/run/docker.sock"), None),
             (Some("ssh://host"), None),
             (Some("host"), None),
         ] {
-            let engine = Engine::at(address, stall).ok().map(|engine| engine.place.to_string());
+            let engine = Engine::at(address, false, stall).ok().map(|engine| engine.place.to_string());
             assert_eq!(engine.as_deref(), place, "{address:?}");
+            let with_tls = Engine::at(address, true, stall);
+            assert_eq!(with_tls.is_ok(), place.is_some_and(|place| place.starts_with('/')), "{address:?}");
         }
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn few(count: usize, place: &str, file: &str) -> Result<(), TransferE
     Err(TransferError::Document { place: place.to_owned(), file: file.to_owned(), source: error })
 }
 
-/// The layers of the image that is meant, lowest first: the digest of each tar, and of its blob.
+/// The layers of the image that is meant, lowest first: the digest of each tar, and its blob.
 ///
 /// # Errors
 /// When a document of it cannot be had.
@@ -144,7 +144,7 @@ pub fn layers_of(
     root: &Descriptor,
     source: &dyn Source,
     which: &Which,
-) -> Result<Vec<(Digest, Digest)>, TransferError> {
+) -> Result<Vec<(Digest, Descriptor)>, TransferError> {
     let root = chosen(root, source, which)?;
     let wrong = |error| TransferError::Document { place: source.shown(), file: root.digest.to_string(), source: error };
     let manifest = Document::<Manifest>::read(read(source, &root)?).map_err(wrong)?;
@@ -155,7 +155,7 @@ pub fn layers_of(
     got.map_err(|error| TransferError::Read { place: place(), source: error })?;
     let config = Document::<ImageConfig>::read(bytes).map_err(wrong)?;
     let diff_ids = config.value().rootfs.diff_ids.iter().copied();
-    Ok(diff_ids.zip(manifest.value().layers.iter().map(|layer| layer.digest)).collect())
+    Ok(diff_ids.zip(manifest.value().layers.iter().cloned()).collect())
 }
 
 /// A document's bytes, compared with its descriptor.

@@ -1,18 +1,20 @@
-//! Images go to engines: podman's service, which speaks Docker's API, one that has some layers already, and podman's
-//! own store by its command.
+//! Images go to engines: Docker's, podman's service, which speaks Docker's API, one that has some layers already, and
+//! podman's own store by its command.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Context, Store, Tool, temp, tool, until};
+use crate::support::{Context, Started, Store, Tool, User, base_tar, temp, tool, until};
 
 fn with_demo() -> Store {
     let store = Store::with_base();
@@ -179,4 +181,204 @@ fn an_engine_gets_the_layers_that_it_has_not() {
     push.fails(1).says("cannot reach the engine at /nowhere.sock").says("DOCKER_HOST");
     let push = store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_HOST", "ssh://host");
     push.fails(1).says("is no address of an engine").says("unix:///var/run/docker.sock");
+}
+
+/// Docker's engine with a place of its own, and with a network, mounts and processes that end with it.
+struct Docker {
+    dir: TempDir,
+    daemon: Option<Started>,
+}
+
+impl Docker {
+    fn new() -> Docker {
+        let dir = temp();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        // What newer ones keep with containerd goes by other digests.
+        fs::write(at("daemon.json"), r#"{"features":{"containerd-snapshotter":false}}"#).unwrap();
+        let alone = ["--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c"];
+        // It leaves things in these places.
+        let script = r#"mkdir -p /etc/docker && for dir in /etc/docker /run /opt; do mount -t tmpfs none $dir || exit; done
+            exec dockerd "$@""#;
+        let daemon = tool("unshare").args(alone).args([script, "dockerd", "--config-file"]).arg(at("daemon.json"));
+        let daemon = daemon.args(["--host", &format!("unix://{}", at("engine.sock"))]);
+        let daemon = daemon.args(["--data-root", &at("root"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
+        let daemon = daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
+        let docker = Docker { daemon: Some(daemon.start()), dir };
+        until("the engine listens", Duration::from_secs(60), || UnixStream::connect(docker.socket()).is_ok());
+        docker
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("engine.sock")
+    }
+
+    /// Asks it by `curl`.
+    fn ask(&self, words: &[&str], path: &str) -> String {
+        let curl = tool("curl").args(["-sS", "--fail-with-body", "--unix-socket"]).arg(self.socket()).args(words);
+        curl.arg(format!("http://engine{path}")).ok().stdout
+    }
+
+    fn id(&self, name: &str) -> String {
+        let inspected: Value = serde_json::from_str(&self.ask(&[], &format!("/images/{name}/json"))).unwrap();
+        inspected["Id"].as_str().unwrap().to_owned()
+    }
+
+    /// What a container of the image has in these files.
+    fn files(&self, image: &str, paths: [&str; 3]) -> [Vec<u8>; 3] {
+        let place = temp();
+        let (json, tar) = (format!(r#"{{"Image":"{image}"}}"#), place.path().join("all.tar"));
+        let made = self.ask(&["-H", "Content-Type: application/json", "-d", &json], "/containers/create");
+        let made: Value = serde_json::from_str(&made).unwrap();
+        let path = format!("/containers/{}", made["Id"].as_str().unwrap());
+        self.ask(&["-o", tar.to_str().unwrap()], &format!("{path}/export"));
+        self.ask(&["-X", "DELETE"], &path);
+        tool("tar").arg("-xf").arg(&tar).arg("-C").arg(place.path()).args(paths).ok();
+        paths.map(|path| fs::read(place.path().join(path)).unwrap())
+    }
+
+    /// Its own process is the first of its name space: the others die with it.
+    fn end(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        let first = tool("pgrep").arg("-P").arg(daemon.pid().to_string()).end().stdout;
+        tool("kill").args(["-KILL", first.trim()]).end();
+        daemon.end();
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Listens at `socket` for `docker`, calls `before` when an archive comes, and counts the bytes that it is sent.
+fn between(docker: &Docker, socket: &Path, before: impl Fn() + Send + 'static) -> Arc<AtomicU64> {
+    let (listener, target) = (UnixListener::bind(socket).unwrap(), docker.socket());
+    let sent = Arc::new(AtomicU64::new(0));
+    let count = sent.clone();
+    thread::spawn(move || {
+        for from in listener.incoming() {
+            let (mut from, mut first) = (from.unwrap(), [0; 64]);
+            let length = from.read(&mut first).unwrap();
+            if first.starts_with(b"POST /images/load") {
+                before();
+            }
+            let mut to = UnixStream::connect(&target).unwrap();
+            to.write_all(&first[..length]).unwrap();
+            let (mut answers, mut back) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut answers, &mut back);
+                let _ = back.shutdown(Shutdown::Both);
+            });
+            count.fetch_add(std::io::copy(&mut from, &mut to).unwrap_or(0), Ordering::SeqCst);
+        }
+    });
+    sent
+}
+
+/// The program of the base image, as it should be.
+fn program() -> Vec<u8> {
+    let place = temp();
+    tool("tar").arg("-xf").arg(base_tar()).arg("-C").arg(place.path()).arg("./bin/busybox").ok();
+    fs::read(place.path().join("bin/busybox")).unwrap()
+}
+
+#[test]
+fn dockers_engine_gets_what_it_has_not_and_has_all_of_the_image() {
+    let (store, mut docker, place) = (with_demo(), Docker::new(), temp());
+    let url = |socket: &Path| format!("unix://{}", socket.display());
+    let push = |words: [&str; 3], socket: &Path| store.dram(words).env("DOCKER_HOST", url(socket));
+    push(["push", "demo", "docker-daemon:given:1"], &docker.socket()).ok().says("copied").does_not_say("were not sent");
+    assert_eq!(docker.id("given:1"), id(&store));
+
+    // The next image lies on the first one, whose layers are not sent.
+    store.build(&Context::new("FROM demo\nRUN echo two > /two\nCMD [\"cat\", \"/two\"]\n")).ok();
+    let whole = [program(), b"one\n".to_vec(), b"two\n".to_vec()];
+    let paths = ["bin/busybox", "one", "two"];
+    let sent = between(&docker, &place.path().join("count.sock"), || ());
+    let pushed = push(["push", "demo", "docker-daemon:given:2"], &place.path().join("count.sock")).ok();
+    pushed.says("the engine has 2 of the layers");
+    assert_eq!(docker.id("given:2"), id(&store));
+    assert!(docker.files("given:2", paths) == whole);
+    assert!(sent.load(Ordering::SeqCst) < 30_000, "{sent:?} bytes");
+
+    // They are gone when the archive comes.
+    let (socket, lost) = (docker.socket(), place.path().join("lost.sock"));
+    let sent = between(&docker, &lost, move || {
+        for name in ["given:1", "given:2"] {
+            let curl = tool("curl").args(["-sS", "-X", "DELETE", "--unix-socket"]).arg(&socket);
+            curl.arg(format!("http://engine/images/{name}?force=1")).ok();
+        }
+    });
+    let pushed = push(["push", "demo", "docker-daemon:given:3"], &lost).ok();
+    pushed.says("sending all of them").does_not_say("were not sent");
+    assert_eq!(docker.id("given:3"), id(&store));
+    assert!(docker.files("given:3", paths) == whole);
+    assert!(sent.load(Ordering::SeqCst) > 500_000, "{sent:?} bytes");
+
+    // No layer at all, and layers that only newer engines can read.
+    store.build(&Context::new("FROM scratch\nCMD [\"none\"]\n")).ok();
+    push(["push", "demo", "docker-daemon:none"], &docker.socket()).ok();
+    assert_eq!(docker.id("none:latest"), id(&store));
+    let output = "type=image,compression=zstd,force-compression=true";
+    store.build(&Context::new("FROM parity-base\nRUN echo z > /z\n")).args(["--output", output]).ok();
+    let version: Value = serde_json::from_str(&docker.ask(&[], "/version")).unwrap();
+    let major = version["Version"].as_str().unwrap().split('.').next().unwrap().parse::<u32>().unwrap();
+    if major >= 23 {
+        push(["push", "demo", "docker-daemon:z"], &docker.socket()).ok();
+        assert_eq!(docker.id("z:latest"), id(&store));
+    } else {
+        let refused = push(["push", "demo", "docker-daemon:z"], &docker.socket()).fails(4);
+        refused.says("tar").says("reads layers of zstd since version 23").does_not_say("copied");
+    }
+
+    // A user whom the socket is not for.
+    let user = User { uid: 65534, gid: 65534, home: place.path().to_owned() };
+    let of_user = Store::of(&user);
+    of_user.dram(["import"]).arg(base_tar()).arg("demo").ok();
+    let refused = of_user.dram(["push", "demo", "docker-daemon:x"]).env("DOCKER_HOST", url(&docker.socket())).fails(1);
+    refused.says("cannot reach the engine").says("often `docker`");
+
+    docker.end();
+    let left = TempDir::new().unwrap();
+    std::mem::replace(&mut docker.dir, left).close().unwrap();
+    push(["push", "demo", "docker-daemon:x"], &docker.socket()).fails(1).says("start the engine");
+}
+
+#[test]
+fn an_engine_says_why_it_takes_no_image() {
+    let (store, place) = (with_demo(), temp());
+    let push = |dest: &str, host: &str| store.dram(["push", "demo", dest]).env("DOCKER_HOST", host);
+    let socket = place.path().join("deep.sock");
+    let _taken = engine(&socket, vec![], r#"{"errorDetail":{"message":"m"},"error":"max depth exceeded"}"#);
+    let refused = push("docker-daemon:demo", &format!("unix://{}", socket.display())).fails(4);
+    refused.says("max depth exceeded").says("up to 125 layers").says("dram squash").does_not_say("copied");
+
+    // One that answers and hangs up in the middle of the archive, behind a guard that lets no other question pass.
+    let socket = place.path().join("full.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = vec![0; 4096];
+            assert!(stream.read(&mut head).unwrap() > 16);
+            let (status, why) = match head.starts_with(b"POST") {
+                true => ("500 Internal Server Error", r#"{"message":"no space left on device"}"#),
+                false => ("403 Forbidden", "<html>"),
+            };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{why}", why.len());
+            stream.write_all(head.as_bytes()).unwrap();
+        }
+    });
+    let refused = push("docker-daemon:demo", &format!("unix://{}", socket.display())).fails(4);
+    refused.says("refuses: 500 no space left on device").does_not_say("copied");
+
+    let named = format!("docker-daemon:demo@{}", store.digest("demo"));
+    push(&named, "unix:///nowhere.sock")
+        .fails(2)
+        .says("an engine calls images by tags")
+        .says("docker-daemon:demo:latest");
+    let with_tls = push("docker-daemon:demo", "tcp://127.0.0.1:1").env("DOCKER_TLS_VERIFY", "1");
+    with_tls.fails(1).says("does not speak TLS with engines");
+    push("docker-daemon:demo", "tcp://127.0.0.1:1/path").fails(1).says("is no address of an engine");
 }

@@ -4,7 +4,7 @@ mod from;
 mod named;
 mod to;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
 use dram_build::Cancel;
@@ -74,10 +74,11 @@ pub(super) fn copy(ambient: &Ambient, args: &cli::Copy) -> Result<(), Failure> {
         false => Which::One(platform(args.platform.as_deref())?),
     };
     let world = World::new(ambient)?;
-    let how = How { which, referrers: args.referrers, shown: args.shown.style() };
+    let how = How::new(which, args.referrers, args.shown.style());
     let arrived = from(&world, &source, &mut |source, root| {
         to(&world, source, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, source, sink))
     })?;
+    how.end();
     told(args.digestfile.as_deref(), &arrived)?;
     say(&format!("{}\n", arrived.digest));
     Ok(())
@@ -100,9 +101,22 @@ struct How {
     which: Which,
     referrers: bool,
     shown: cli::Progress,
+    /// What to say when all of it is there.
+    said: RefCell<Option<String>>,
 }
 
 impl How {
+    fn new(which: Which, referrers: bool, shown: cli::Progress) -> How {
+        How { which, referrers, shown, said: RefCell::default() }
+    }
+
+    /// Says that the image is there. Whom it was sent to may refuse it at the very end.
+    fn end(&self) {
+        if let Some(said) = self.said.take() {
+            report::note(&said);
+        }
+    }
+
     fn carry_out(
         &self,
         world: &World<'_>,
@@ -117,9 +131,8 @@ impl How {
         let moved = move_image(root, source, sink, &how);
         let summary = moving.end();
         let arrived = moved?;
-        if moving.speaks() {
-            report::note(&format!("copied {} to {}: {summary}", source.shown(), sink.shown()));
-        }
+        let said = || format!("copied {} to {}: {summary}", source.shown(), sink.shown());
+        self.said.replace(moving.speaks().then(said));
         Ok(arrived)
     }
 }

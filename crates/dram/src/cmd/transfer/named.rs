@@ -22,7 +22,7 @@ pub(in crate::cmd) fn pull(ambient: &Ambient, args: &cli::PullImages) -> Result<
     let which = Which::One(platform(args.platform.as_deref())?);
     let world = World::new(ambient)?;
     for name in &names {
-        pulled(&world, name, &How { which: which.clone(), referrers: false, shown: args.shown.style() })?;
+        pulled(&world, name, &How::new(which.clone(), false, args.shown.style()))?;
     }
     Ok(())
 }
@@ -34,6 +34,7 @@ fn pulled(world: &World<'_>, name: &Reference, how: &How) -> Result<(), Failure>
     let index = MediaType::is_index(&root.media_type).then_some(root.digest);
     let sink = StoreSink::new(store, vec![name.clone()], false).picked_from(index);
     let arrived = how.carry_out(world, &root, &source, &sink)?;
+    how.end();
     if let Which::One(platform) = &how.which {
         remark_platform(name, &Image::open(store, &arrived)?, platform);
     }
@@ -83,10 +84,11 @@ pub(in crate::cmd) fn push(ambient: &Ambient, args: &cli::Push) -> Result<(), Fa
     let world = World::new(ambient)?;
     let store = world.store()?;
     let image = find::image(store, &args.image)?;
-    let how = How { which: Which::All, referrers: false, shown: args.shown.style() };
+    let how = How::new(Which::All, false, args.shown.style());
     let source = StoreSource::new(store);
     let root = &image.descriptor;
     let arrived = to(&world, &source, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, &source, sink))?;
+    how.end();
     told(args.digestfile.as_deref(), &arrived)?;
     match &dest {
         Address::Registry(name) => say(&format!("{}@{}\n", name.short_name(), arrived.digest)),

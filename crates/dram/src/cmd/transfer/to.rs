@@ -64,34 +64,70 @@ fn engine(
         let failure = Failure::usage(format!("`docker-daemon:{name}`: an engine takes an image for one platform"));
         return Err(failure.help("leave `--all` out"));
     }
+    if name.digest().is_some() {
+        let failure = Failure::usage(format!("`docker-daemon:{name}`: an engine calls images by tags"));
+        return Err(failure.help(format!("`docker-daemon:{}`", name.short())));
+    }
+    let tls = ambient::variable("DOCKER_TLS_VERIFY").is_some_and(|text| !text.is_empty());
     let host = ambient::variable("DOCKER_HOST");
-    let engine = Engine::at(host.as_deref(), ambient::patience(Duration::from_secs(60)))?;
-    let has = known(source, root, which, &engine)?;
-    let left_out = has.len();
-    let mut arrived = None;
-    let place = PathBuf::from(format!("docker-daemon:{name}"));
-    engine.load(|out| {
-        let sink = ArchiveSink::new(Archive::Docker, out, &place)?;
-        sink.name(vec![Name::from(name)]);
-        sink.leave_out(has);
-        arrived = Some(with(&sink)?);
-        Ok::<(), Failure>(sink.end()?)
+    let engine = Engine::at(host.as_deref(), tls, ambient::patience(Duration::from_secs(60)))?;
+    let layers = layers_of(root, source, which)?;
+    let has = known(&layers, &engine)?;
+    let first = send(&engine, name, &has, with);
+    let (sent, left_out) = match first {
+        // What it had may be gone by now.
+        Err(Unsent { whole: true, .. }) if !has.is_empty() => {
+            report::note("the engine does not take the image without the layers that it had: sending all of them");
+            (send(&engine, name, &[], with), 0)
+        }
+        sent => (sent, has.len()),
+    };
+    let arrived = sent.map_err(|unsent| match layers.iter().any(|(_, blob)| blob.media_type.ends_with("zstd")) {
+        true if unsent.whole => unsent.why.help(
+            "Docker reads layers of zstd since version 23; others are made by `dram build --output \
+             type=image,compression=gzip,force-compression=true`",
+        ),
+        true | false => unsent.why,
     })?;
     if left_out > 0 {
         report::note(&format!("the engine has {left_out} of the layers: they were not sent"));
     }
-    Ok(arrived.expect("written above"))
+    Ok(arrived)
 }
 
-/// The layers that the engine has already.
-fn known(source: &dyn Source, root: &Descriptor, which: &Which, engine: &Engine) -> Result<Vec<Digest>, Failure> {
-    let layers = layers_of(root, source, which)?;
+/// An image that an engine did not take.
+struct Unsent {
+    why: Failure,
+    /// Whether it was sent to its end.
+    whole: bool,
+}
+
+/// Sends an archive without the blobs of `has`.
+fn send(engine: &Engine, name: &Reference, has: &[Digest], with: With<'_>) -> Result<Descriptor, Unsent> {
+    let (mut arrived, mut whole) = (None, false);
+    let place = PathBuf::from(format!("docker-daemon:{name}"));
+    let loaded = engine.load(|out| {
+        let sink = ArchiveSink::new(Archive::Docker, out, &place)?;
+        sink.name(vec![Name::from(name)]);
+        sink.leave_out(has.iter().copied());
+        arrived = Some(with(&sink)?);
+        sink.end()?;
+        whole = true;
+        Ok::<(), Failure>(())
+    });
+    match loaded {
+        Ok(()) => Ok(arrived.expect("written above")),
+        Err(why) => Err(Unsent { why, whole }),
+    }
+}
+
+/// The blobs of layers that the engine has already.
+fn known(layers: &[(Digest, Descriptor)], engine: &Engine) -> Result<Vec<Digest>, Failure> {
     let diff_ids: Vec<Digest> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
-    let has = engine.has(&diff_ids);
-    let (known, rest) = layers.split_at(has);
+    let (known, rest) = layers.split_at(engine.has(&diff_ids)?);
     // One blob may be a layer twice.
-    let known = known.iter().map(|(_, blob)| *blob).filter(|blob| !rest.iter().any(|(_, other)| other == blob));
-    Ok(known.collect())
+    let known = known.iter().map(|(_, blob)| blob.digest);
+    Ok(known.filter(|blob| !rest.iter().any(|(_, other)| other.digest == *blob)).collect())
 }
 
 /// Podman's own store, by way of a layout that `podman` reads.
