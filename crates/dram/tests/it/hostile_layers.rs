@@ -735,7 +735,8 @@ fn what_is_wide_costs_no_more_than_its_length() {
     let begun = std::time::Instant::now();
     range.prints("many directories", &layer(parts.chain(replaced)), "ls /d | wc -l", "4000");
     range.store.dram(["prune", "--all"]).ok();
-    assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    // Seconds where each costs one look, even on a busy machine; many minutes where each costs thousands.
+    assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
 }
 
 #[test]
