@@ -85,6 +85,8 @@ see_it_run() {
   local port code=0
   # Port 0: any free one; the application says which.
   printf '$ dram run -e PORT=0 %s &\n' "$*"
+  # What the one before said would else be there until the new process has opened the file.
+  : >"$scratch/log"
   dram run -e PORT=0 "$@" >"$scratch/log" 2>&1 </dev/null &
   running=$!
   for _ in $(seq 300); do
