@@ -10,7 +10,7 @@ use crate::over::{self, Taken};
 use crate::same::first_difference;
 use crate::sizes::on_disk;
 use crate::unpack::Leans;
-use crate::{Dir, LayerId, Layers, Store, StoreError, file};
+use crate::{Dir, LayerId, Layers, Store, StoreError, causes, file};
 
 /// A manifest is no larger.
 const LARGEST_MANIFEST: u64 = 4 << 20;
@@ -206,14 +206,9 @@ fn has_room_for(layer: &Path, store: &Store) -> bool {
     on_disk(layer).saturating_mul(2) <= free
 }
 
-/// An error with its causes.
+/// An error with its causes, and the way out where a limit was met.
 fn words(error: &StoreError) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let mut words = causes(error);
     if let Some(exceeded) = error.exceeded() {
         words.push_str(&format!("; `--limit {}=NUMBER` allows more", exceeded.limit.name()));
     }

@@ -79,7 +79,7 @@ pub use compress::{Compression, Unpacked, Zstd};
 pub use context::{ContextDir, IgnoreFn, Verdict};
 pub use dir::{Dir, FileKind, Meta, Status};
 pub use downloads::{Download, Downloads};
-pub use error::StoreError;
+pub use error::{StoreError, causes};
 pub use failed::{Failed, Kept};
 pub use fsck::{Checked, Checking, Finding, Parallel, Repack, Skipped};
 pub use inherit::OWNER_ATTRIBUTE;

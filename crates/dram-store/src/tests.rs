@@ -67,16 +67,6 @@ fn unpack_over(store: &Store, entries: &[(Entry, &str)], below: &[LayerId]) -> R
     store.layers().unpack(&blob, &diff_id, below)
 }
 
-fn words(error: &StoreError) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    words
-}
-
 #[test]
 fn a_layer_unpacks_and_packs_to_the_same_bytes() {
     let (_dir, store) = store();
@@ -144,7 +134,7 @@ fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
     let (_dir, store) = store();
     let (blob, _) = put_layer(&store, &tar(&[file("x", "1")]));
     let error = store.layers().unpack(&blob, &Digest::of(b"other"), &[]).unwrap_err();
-    assert!(words(&error).contains("but the image's configuration says"), "{error}");
+    assert!(causes(&error).contains("but the image's configuration says"), "{error}");
     assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
 }
 
@@ -174,7 +164,7 @@ fn what_somebody_else_made_is_taken_in_when_it_is_all_that_they_say() {
         (Packed { diff_id: Digest::of(b"x"), ..packed(&bytes) }, Stamp(7), "unpacks to"),
     ];
     for (packed, stamp, want) in table {
-        let error = words(&here.layers().bring(&packed, &id, stamp).unwrap_err());
+        let error = causes(&here.layers().bring(&packed, &id, stamp).unwrap_err());
         assert!(error.contains(want), "{error}");
         assert!(!here.layers().has(&id));
     }
@@ -196,7 +186,7 @@ fn damaged_blobs_are_noticed() {
         [(flipped, "not what its name says"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
     {
         fs::write(&place, damage).unwrap();
-        let error = words(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());
+        let error = causes(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());
         assert!(error.contains(want) || error.contains("unpacks to"), "{error}");
     }
     fs::remove_file(&place).unwrap();

@@ -15,13 +15,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dram_image::Descriptor;
-use dram_store::{LayerId, Record, Store, StoreError};
+use dram_store::{LayerId, Record, Store, StoreError, causes};
 
 pub use self::cache::{Cache, CacheError};
 use self::document::{Maker, Offered};
 pub use self::give::{Form, Given, Mode};
 use crate::parts::Key;
-use crate::transfer::{Copying, Source, StoreSink, TransferError, Which, causes, sent};
+use crate::transfer::{Copying, Source, StoreSink, TransferError, Which, sent};
 use crate::{BuildError, Cancel, Event, Snapshot, StepAt};
 
 /// So many layers are fetched at once.

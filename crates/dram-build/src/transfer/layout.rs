@@ -105,7 +105,7 @@ impl LayoutSource {
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         let damaged = |why: String| TransferError::Blob { place: self.shown(), digest: blob.digest, why };
         let name = TreePath::parse(blob_path(&blob.digest).as_bytes()).map_err(StoreError::from)?;
-        let found = self.files.open(&name).map_err(|error| damaged(crate::transfer::causes(&error)))?;
+        let found = self.files.open(&name).map_err(|error| damaged(dram_store::causes(&error)))?;
         let (length, file) = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
         match length == blob.size {
             true => Ok(file),

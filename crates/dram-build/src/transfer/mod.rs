@@ -166,14 +166,3 @@ pub trait Sink: std::fmt::Debug + Sync {
         let _ = (blob, at);
     }
 }
-
-/// An error and its causes in one line.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
