@@ -1,4 +1,4 @@
-//! Builds the start program that every release gets, for the machine dram itself is built for.
+//! Builds the start program of every release, for the target that dram itself is built for.
 #![allow(clippy::disallowed_methods, reason = "a build script is told by its environment where to write")]
 #![allow(clippy::print_stdout, reason = "a build script speaks to cargo on its standard output")]
 

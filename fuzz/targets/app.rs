@@ -1,5 +1,5 @@
-//! Any text is read as the specification of an application; what is accepted makes a release, or none, and a boot
-//! script that is a term.
+//! Parses arbitrary text as an application specification. If it is valid, the release is resolved and its boot script
+//! must decode as a term.
 #![no_main]
 
 use dram_release::app::App;
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
         );
         assert!(add(text.as_bytes(), name));
     }
-    // A zero byte stands between the files.
+    // A zero byte separates the files.
     let mut names = Vec::new();
     for (text, name) in bytes.split(|&byte| byte == 0).zip(["a", "b", "c"]) {
         if add(text, name) {

@@ -1,4 +1,5 @@
-//! Any text is read as an appup; what is accepted reads itself again, and makes a relup that is a term, or none.
+//! Parses arbitrary text as an appup. A valid one must survive a round trip, and its relup, if there is one, must
+//! parse.
 #![no_main]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! Any bytes are read as a module, and stripped by every rule; what is stripped is a module, and stays what it is when
-//! it is stripped again.
+//! Parses and strips arbitrary bytes as a module. The result must be a module of the same identity, and stripping must
+//! be idempotent.
 #![no_main]
 
 use dram_release::beam::{Beam, StripRule, strip, unpacked};
@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         let identity = beam.md5();
         let rule = StripRule::for_style(&Style::mix("1.18.0"), &[], false).dropping_paths(true);
         if let (Ok(identity), Ok(stripped)) = (identity, strip(bytes, None, &rule)) {
-            // What a module does is not stripped.
+            // Stripping keeps the MD5 of the code.
             assert_eq!(Beam::read(&stripped).expect("it is a module").md5(), Ok(identity));
         }
     }

@@ -1,4 +1,4 @@
-//! Any table of contents of a shared cache is read or refused, in a cache and in an image.
+//! Opens arbitrary bytes as the config of a shared cache, in a cache and in an image.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -10,9 +10,9 @@ use dram_image::{Descriptor, Digest, Document, Manifest, MediaType, Platform};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug)]
-struct Memory(BTreeMap<Digest, Vec<u8>>);
+struct MemorySource(BTreeMap<Digest, Vec<u8>>);
 
-impl Source for Memory {
+impl Source for MemorySource {
     fn shown(&self) -> String {
         "memory".to_owned()
     }
@@ -38,7 +38,7 @@ fn open(config: Descriptor, bytes: &[u8], annotation: Option<&str>) {
     let root = manifest.descriptor(MediaType::MANIFEST);
     let all = [(root.digest, manifest.bytes().to_vec()), (config.digest, bytes.to_vec())];
     let platform = Platform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None };
-    let _ = Cache::open(Box::new(Memory(all.into())), &root, &platform).map(|cache| cache.steps());
+    let _ = Cache::open(Box::new(MemorySource(all.into())), &root, &platform).map(|cache| cache.steps());
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! Any text is read as what a server wants to see, and as where a list goes on.
+//! Parses arbitrary text as an authentication challenge and as a `Link` header.
 #![no_main]
 
 use dram_remote::registry::{try_challenge, try_link};

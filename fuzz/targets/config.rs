@@ -1,4 +1,4 @@
-//! Any bytes are read as an image's configuration, or refused.
+//! Parses arbitrary bytes as an image config.
 #![no_main]
 
 #[path = "../../crates/dram-image/tests/support/checks.rs"]

@@ -1,4 +1,4 @@
-//! Any text is parsed, resolved and planned without a panic.
+//! Parses, resolves and plans arbitrary text as a Dockerfile.
 #![no_main]
 
 #[path = "../../crates/dram-dockerfile/tests/support/checks.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes are read as a program without a panic.
+//! Parses arbitrary bytes as an ELF program.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

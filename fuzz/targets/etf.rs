@@ -1,4 +1,5 @@
-//! Any bytes are read as an encoded term; what is read is written so that it is read again, as the same.
+//! Decodes arbitrary bytes as a term in the external term format. The encoding of a decoded term must survive a round
+//! trip.
 #![no_main]
 
 use dram_release::etf::{AtomForm, decode, encode};

@@ -1,4 +1,4 @@
-//! Any word expands to something bounded, or is refused.
+//! Expands arbitrary words: the result must be bounded or an error.
 #![no_main]
 
 #[path = "../../crates/dram-dockerfile/tests/support/checks.rs"]

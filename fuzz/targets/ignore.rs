@@ -1,4 +1,4 @@
-//! Any ignore list is read and asked; what it prunes it also excludes.
+//! Parses and matches arbitrary ignore files: what is pruned must also be excluded.
 #![no_main]
 
 #[path = "../../crates/dram-dockerfile/tests/support/checks.rs"]

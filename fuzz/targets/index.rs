@@ -1,4 +1,4 @@
-//! Any bytes are read as an index, or refused.
+//! Parses arbitrary bytes as an image index.
 #![no_main]
 
 #[path = "../../crates/dram-image/tests/support/checks.rs"]

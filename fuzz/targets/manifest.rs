@@ -1,4 +1,4 @@
-//! Any bytes are read as a manifest, or refused.
+//! Parses arbitrary bytes as an image manifest.
 #![no_main]
 
 #[path = "../../crates/dram-image/tests/support/checks.rs"]

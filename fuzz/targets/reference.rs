@@ -1,4 +1,4 @@
-//! Any text is read as a name of an image, a digest, a path, or refused.
+//! Parses arbitrary text as an image reference, a digest, and a path.
 #![no_main]
 
 #[path = "../../crates/dram-image/tests/support/checks.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes are read as a tar without a panic; what was read is written and read again the same.
+//! Reads arbitrary bytes as a tar. What was read must survive a round trip.
 #![no_main]
 
 #[path = "../../crates/dram-image/tests/support/checks.rs"]

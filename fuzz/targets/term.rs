@@ -1,4 +1,4 @@
-//! Any text is read as terms; what is read is written so that it is read again, as the same.
+//! Parses arbitrary text as Erlang terms. A parsed term must survive a round trip through both printers.
 #![no_main]
 
 use dram_release::consult::consult;
@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
         for text in [pretty(&term), write(&term)] {
             let again = consult(format!("{text}.").as_bytes()).expect("what was written is read");
             assert_eq!(again.len(), 1);
-            // Not by `==`: zero and its negative are two terms.
+            // Compared by encoding, because `==` does not distinguish zero and negative zero.
             assert_eq!(encode(&again[0], AtomForm::Utf8), encode(&term, AtomForm::Utf8));
         }
     }

@@ -1,12 +1,12 @@
 #!/usr/bin/env escript
-%% The door to the ask about a rebar3 project: compiles what is needed, or takes it
-%% compiled, and goes.
+%% The entry point of the query of a rebar3 project: compiles the query's modules, or
+%% loads them from the cache, and runs the query.
 %%
 %%   escript ask.escript [--beams DIR] PROJECT_DIR ANSWER_FILE [OPTION...] [RELEASE]
 %%
-%% `dram_rebar.erl` says what the options are and what the answer is. With `--beams`, the
-%% compiled modules are kept in DIR, which must be as trusted as they are: they are named
-%% by their source and by the versions of Erlang.
+%% `dram_rebar.erl` documents the options and the answer. With `--beams`, the compiled
+%% modules are cached in DIR, which must be as trusted as the modules. The cache key is the
+%% digest of the source and of the versions of Erlang.
 main(["--beams", Dir | Args]) -> go(filename:absname(Dir), Args);
 main(Args) -> go(none, Args).
 

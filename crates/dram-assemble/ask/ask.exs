@@ -1,10 +1,11 @@
-# The door to the Elixir asks: compiles what is needed, or takes it compiled, and goes.
+# The entry point of the Elixir queries: compiles the query scripts, or loads them from the
+# cache, and runs the query.
 #
 #   elixir ask.exs [--beams DIR] PROJECT_DIR ANSWER_FILE [OPTION…] [RELEASE]
 #
-# `mix.exs` says what the options are and what the answer is. With `--beams`, the
-# compiled scripts are kept in DIR, which must be as trusted as the scripts are: they
-# are named by the scripts' text and by the versions of Erlang and Elixir.
+# `mix.exs` documents the options and the answer. With `--beams`, the compiled scripts are
+# cached in DIR, which must be as trusted as the scripts. The cache key is the digest of the
+# script's text and of the versions of Erlang and Elixir.
 {beams, args} =
   case System.argv() do
     ["--beams", dir | args] -> {Path.expand(dir), args}
@@ -58,5 +59,5 @@ end
 
 load.("dram_inputs.erl")
 load.("mix.exs")
-# Not named as a module, since there is none when this file is compiled.
+# Called by `apply`, because the module does not exist when this file is compiled.
 apply(:"Elixir.DramAsk.Mix", :main, [args, load, [__DIR__ | List.wrap(beams)]])

@@ -1,5 +1,5 @@
-# The comparing part of check.sh. `make` writes projects that exist to be traced or to
-# fail; `compare` looks at all the answers.
+# The comparisons of check.sh. `make` writes projects for the tests of tracing and of
+# errors; `compare` checks the answers.
 defmodule Check do
   def answer(file), do: File.read!(file) |> :erlang.binary_to_term()
 
@@ -174,7 +174,7 @@ defmodule Check do
     end
   end
 
-  # Byte for byte with what `mix release` has written.
+  # Compares with the files that `mix release` wrote, byte for byte.
   defp assembled(what, release) do
     dir = Path.join([release.path, "releases", release.version])
     same("#{what} sys.config", release.sys_config, File.read!(Path.join(dir, "sys.config")))
@@ -294,7 +294,7 @@ defmodule Check do
       File.write!(file, text)
     end
 
-    # What fails later than mix.exs needs a project that looks compiled.
+    # Errors after mix.exs was loaded need a project that looks compiled.
     named = mix.("def project, do: [app: :f, version: \"1.0.0\", releases: [unknown_name: []]]")
 
     for name <- ~w(config config_throw template function) do

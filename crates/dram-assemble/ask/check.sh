@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Asks the projects of tests/release, and compares the answers with what Mix and rebar3
-# themselves make of them. Needs elixir, rebar3, make and a C compiler; about 30 seconds.
+# Queries the projects of tests/release, and compares the answers with the releases that
+# Mix and rebar3 create. Needs elixir, rebar3, make and a C compiler; about 30 seconds.
 #
 #   check.sh [PROJECT…]      all of them without an argument
 set -euo pipefail
@@ -24,7 +24,7 @@ ask() {
   elixir "$here/ask.exs" --beams "$work/beams" "$@" </dev/null >>"$work/said" 2>&1
 }
 
-# What Mix resolves, release by release.
+# The releases as Mix resolves them.
 cat >"$work/resolve.exs" <<'EXS'
 config = Mix.Project.config()
 names = case Keyword.keys(config[:releases] || []), do: ([] -> [nil]; names -> names)

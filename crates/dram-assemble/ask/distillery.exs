@@ -1,16 +1,16 @@
-# What `rel/config.exs` says: Distillery's language, without Distillery.
+# Evaluates `rel/config.exs`: the configuration language of Distillery, without Distillery.
 #
-# The modules that such a file uses are made here, under Distillery's names and under
-# the older `Mix.Releases` ones. They exist only in this machine and are loaded before
-# the project's own, so it does not matter whether Distillery is a dependency. Plugins
-# are named and not run; of what plugin files use, as much is made as lets them load.
+# The modules that such a file uses are defined here, under Distillery's names and under
+# the older `Mix.Releases` names. They exist only in this emulator and are loaded before
+# the project's own modules, so it does not matter whether Distillery is a dependency.
+# Plugins are reported and not run; enough of their API is defined to load plugin files.
 #
-# Options: `--env NAME`, `--profile RELEASE:ENV`, `--output-dir DIR` (what stands for the
+# Options: `--env NAME`, `--profile RELEASE:ENV`, `--output-dir DIR` (the value of the
 # release's root in templates), `--version V`.
 
 defmodule DramAsk.Distillery.Language do
   @moduledoc false
-  # The file's statements change this value; `at` is the block they stand in.
+  # The state that the statements of the file change; `at` is the current block.
   @key :dram_ask_distillery
 
   def start do
@@ -90,7 +90,7 @@ defmodule DramAsk.Distillery.Language do
     end
   end
 
-  # What an environment does not set, the release decides.
+  # The settings of a profile. A setting that the environment leaves unset comes from the release.
   @profile %{
     output_dir: nil,
     vm_args: nil,
@@ -355,8 +355,8 @@ defmodule DramAsk.Distillery do
 
   @elixir_providers [Distillery.Releases.Config.Providers.Elixir, Mix.Releases.Config.Providers.Elixir]
 
-  # Distillery runs its providers in an emulator of its own, before the system starts; Elixir's run in the system, while
-  # it starts. A file of Elixir can be read by both, if it is written in the language of `Config`.
+  # Distillery runs config providers in a separate emulator before the system starts; Elixir runs them in the system at
+  # boot. An Elixir file works with both if it uses `import Config`.
   defp provider({module, [path | _]}, profile, bindings)
        when module in @elixir_providers and is_binary(path) do
     case at_start(path) do
@@ -379,7 +379,7 @@ defmodule DramAsk.Distillery do
 
   defp unusable(module, path, why), do: %{module: inspect(module), path: path, at: nil, why: why}
 
-  # Where the file is when the system starts, as `Config.Provider` has paths.
+  # The path of the file at boot, in the form that `Config.Provider` uses.
   defp at_start("/" <> _ = path), do: path
 
   defp at_start(path) do
@@ -395,7 +395,7 @@ defmodule DramAsk.Distillery do
     end
   end
 
-  # The text of the file that overlays put there; nil when it comes from elsewhere.
+  # The text of the overlay file with this target; nil if no overlay creates it.
   defp laid_over(below, profile, bindings) do
     Enum.find_value(profile.overlays || [], fn
       {kind, from, to} when kind in [:copy, :template] ->
@@ -416,7 +416,7 @@ defmodule DramAsk.Distillery do
     end)
   end
 
-  # With what `Config.Provider` needs to run them, as `mix release` puts it.
+  # Adds the settings that `Config.Provider` needs at boot, as `mix release` does.
   defp with_providers(config, providers) do
     case for(%{at: at} when at != nil <- providers, do: at) do
       [] ->

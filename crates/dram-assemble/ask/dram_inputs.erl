@@ -1,7 +1,7 @@
-%% What a program read while it was evaluated, found by tracing the calls it made.
+%% Determines the inputs of an evaluated program by tracing its calls.
 %%
-%% `start/0` watches the calling process and every process that comes into being
-%% from then on. `stop/1` ends that and answers with a map:
+%% `start/0` traces the calling process and every process that is spawned from then on.
+%% `stop/1` ends the tracing and returns a map:
 %%
 %%   files       [Path]            regular files whose content was read
 %%   dirs        [Path]            directories whose names were listed
@@ -15,9 +15,9 @@
 %%   written     [Path]            files and directories made, changed or removed
 %%
 %% All lists are sorted; all paths are absolute binaries, not otherwise normalised.
-%% A variable or file that the program itself had set or written before it read it is
-%% not an input. A file's status is an input only as far as its kind: a program that
-%% looks at the time a file was changed is not found out.
+%% A variable or file that the program itself set or wrote before it read it is not an
+%% input. Of a file's status only the kind is an input: a program that depends on
+%% modification times is not detected.
 -module(dram_inputs).
 -export([start/0, stop/1, path/1]).
 
@@ -75,10 +75,10 @@ split(Entry) ->
         _ -> {Entry, ""}
     end.
 
-%% ---- what is watched ----
+%% ---- traced functions ----
 
-%% Every function here either reads something from outside or changes it. The modules
-%% `file`, `prim_file` and `erl_prim_loader` have their names for the same things.
+%% Every function here reads or changes external state. The modules `file`, `prim_file`
+%% and `erl_prim_loader` have functions for the same operations.
 watched() ->
     Files = [{M, F, A} || M <- [file, prim_file, erl_prim_loader],
                           {F, A} <- [{read_file, 1}, {read_file, 2}, {open, 2}, {get_file, 1},
@@ -133,7 +133,7 @@ event(erlang, open_port, [Name, Options], Caller, Seen) ->
 event(prim_socket, open, _, _, Seen) ->
     Seen#{{uncacheable, {socket, <<"socket">>}} => true};
 event(rand, F, [Seed], Caller, Seen) ->
-    %% rand seeds itself on first use; what is seeded by hand is not random.
+    %% rand seeds itself on first use; an explicit seed is deterministic.
     case {F, Seed, Caller} of
         {seed_s, _, {rand, seed, 1}} -> Seen;
         {_, {_, _}, _} -> Seen;
@@ -176,7 +176,7 @@ file(How, Name, #{cwd := Cwd} = Seen) ->
 written(Handle, Seen) when is_tuple(Handle); is_pid(Handle) -> Seen;
 written(Name, #{cwd := Cwd} = Seen) -> Seen#{{written, path(Name, Cwd)} => true}.
 
-%% A program, or a driver that is a socket. Other drivers and descriptors bring nothing in.
+%% A port program or a socket driver. Other drivers and descriptors read no input.
 port({spawn_driver, Driver}, _, _, Seen) ->
     case lists:suffix("_inet", Name = name(Driver)) of
         true -> Seen#{{uncacheable, {socket, text(Name)}} => true};
@@ -198,7 +198,7 @@ port({spawn_executable, File}, Options, _, Seen) ->
     end;
 port(_, _, _, Seen) -> Seen.
 
-%% Compilers, loggers and random seeds look at the clock and no result depends on it.
+%% Compilers, loggers and random seeds read the clock, and no result depends on it.
 clock(_, _, {Module, _, _}, Seen) ->
     case atom_to_list(Module) of
         "Elixir.Mix." ++ _ -> Seen;
@@ -268,7 +268,7 @@ parts(Path) ->
 
 %% ---- SHA-256 ----
 
-%% Of short texts; crypto would be loaded for nothing else.
+%% For short texts only, so that crypto need not be loaded.
 sha256(Text) ->
     Size = byte_size(Text),
     Zeros = (119 - Size rem 64) rem 64,

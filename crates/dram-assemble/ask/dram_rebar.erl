@@ -1,17 +1,17 @@
-%% What a rebar3 project says about its releases: rebar.config and its script, the
-%% profile, and the `relx` section with its overlays.
+%% Queries a rebar3 project for its releases: rebar.config and its script, the profile,
+%% and the `relx` section with its overlays.
 %%
 %%   escript ask.escript [--beams DIR] PROJECT_DIR ANSWER_FILE [OPTION...] [RELEASE]
 %%
-%% The caller has compiled the project. Options: `--profile P` (prod is what there is
-%% without it; `a,b` are two), `--version V`, `--all`, `--output-dir DIR` (what stands for
-%% the release's root in templates), `--config FILE` in place of the relx section.
+%% The caller has compiled the project. Options: `--profile P` (default: prod; `a,b` are
+%% two profiles), `--version V`, `--all`, `--output-dir DIR` (the value of the release's
+%% root in templates), `--config FILE` in place of the relx section.
 %%
 %% The answer is one term in ANSWER_FILE, as with mix.exs: `{ok, map}` or `{error, map}`,
-%% paths and texts as binaries, `nil` for what is not there, `{unprintable, text}` for
-%% what cannot leave the machine. The error's map: kind, message, file, line, stack; the
-%% answer's is in `answer/3` and `release/3`. Terms that are the user's (settings' values
-%% of other shapes, goals' included applications) are as written.
+%% paths and texts as binaries, `nil` for missing values, `{unprintable, text}` for terms
+%% that cannot leave the emulator. The error's map: kind, message, file, line, stack; the
+%% answer's map is documented at `answer/2` and `release/3`. Terms of the user (values of
+%% unknown settings, included applications of goals) are passed on unchanged.
 -module(dram_rebar).
 -export([main/2, tup_merge/2]).
 
@@ -162,7 +162,7 @@ release(#{name := Name, goals := Goals} = Release, State0, {Built, Options}) ->
 
 is_app(Key, Built) -> lists:keymember(Key, 1, Built).
 
-%% A setting of either kind, or what lies in config/.
+%% A setting of either kind, or a file in config/.
 file(Root, Name, Plain, Source) ->
     In = fun(File) -> filename:join([Root, "config", File]) end,
     Is = fun(File) -> filelib:is_regular(In(File)) end,
@@ -255,8 +255,8 @@ unreadable(File, Why) ->
     throw({ask, #{kind => compile, message => text(file:format_error(Why)),
                   file => path(File), line => Line, stack => <<>>}}).
 
-%% Only what a release needs of the merge: `relx`, and plain values, which the profile
-%% gives or leaves.
+%% Merges only what a release needs: `relx`, and plain values, which the profile
+%% overrides or keeps.
 with_profiles(Profiles, Config) ->
     Sections = proplists:get_value(profiles, Config, []),
     lists:foldl(
@@ -364,7 +364,7 @@ new() ->
       include_nodetool => true, extended_start_script_hooks => [],
       extended_start_script_extensions => [], include_start_scripts_for => undefined}.
 
-%% Settings in order: a later one takes an earlier one's place.
+%% Settings in order: a later setting overrides an earlier one.
 load(Terms, State) -> lists:foldl(fun setting/2, State, Terms).
 
 setting({mode, Mode}, State) ->
@@ -406,7 +406,7 @@ setting({Key, Value}, State)
        Key =:= include_nodetool; Key =:= extended_start_script_hooks;
        Key =:= extended_start_script_extensions; Key =:= include_start_scripts_for ->
     State#{Key := Value};
-%% What is said to relx about itself, and not about a release.
+%% Settings of relx itself, which do not concern a release.
 setting({Key, _}, State)
   when Key =:= warnings_as_errors; Key =:= src_tests; Key =:= exref; Key =:= upfrom;
        Key =:= check_for_undefined_functions -> State;
@@ -643,7 +643,7 @@ upto(Text, Close) ->
         [_] -> refuse(config, "a template has a tag that does not end", "rebar.config")
     end.
 
-%% A line with nothing but such a tag is not there at all.
+%% A line that contains only such a tag is removed.
 alone(Before, After) ->
     Line = lists:last(binary:split(Before, <<"\n">>, [global])),
     Blank = string:trim(Line, both, " \t") =:= <<>>,

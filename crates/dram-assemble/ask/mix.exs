@@ -1,11 +1,11 @@
-# What a Mix project says about its releases, asked of its own programs.
+# Queries a Mix project for its releases, by evaluating its own programs.
 #
 #   elixir ask.exs [--beams DIR] PROJECT_DIR ANSWER_FILE [OPTION…] [RELEASE]
 #
 # The caller has set MIX_ENV (and MIX_TARGET and the rest) and has compiled the project.
 # Nothing is compiled here and no dependency's mix.exs is loaded. Standard output belongs
 # to the project's programs; the answer is one term in ANSWER_FILE, in the external term
-# format, renamed into place when whole. No file means that a program halted the machine.
+# format, written atomically by a rename. No file means that a program halted the emulator.
 #
 # Options: `--version V` and `--path DIR` override what the release says, as with
 # `mix release`; `--all` resolves every release; `--mix` and `--distillery` choose where
@@ -13,14 +13,14 @@
 # `--env`, `--profile` and `--output-dir` are Distillery's, see distillery.exs.
 #
 # The answer is `{:ok, map}` or `{:error, map}`. Strings are UTF-8 binaries, paths are
-# absolute binaries, names of applications are atoms. Where a term of the user's holds
-# what cannot leave the machine (a function, a process), `{:unprintable, text}` stands.
+# absolute binaries, names of applications are atoms. A term of the user that cannot leave
+# the emulator (a function, a process) is replaced by `{:unprintable, text}`.
 # The error's map: kind (atom), message, file (path | nil), line (integer | nil),
 # stack (text). The answer's map, key by key, is in `answer/3` and below it.
 defmodule DramAsk.Mix do
   @format 1
 
-  # Read by Erlang, Elixir or Mix before anything is watched.
+  # Variables that Erlang, Elixir or Mix read before the tracing starts.
   @early ~w(MIX_ENV MIX_TARGET MIX_DEBUG MIX_QUIET MIX_EXS MIX_PATH ERL_LIBS ERL_FLAGS
             ERL_AFLAGS ERL_ZFLAGS ELIXIR_ERL_OPTIONS LANG LC_ALL LC_CTYPE)
 
@@ -43,7 +43,7 @@ defmodule DramAsk.Mix do
     File.cd!(project)
     System.argv(["release" | rest])
     Mix.start()
-    # Loaded now, so that nothing of it is taken for the project's.
+    # Loaded before the tracing starts, so that they are not inputs of the project.
     for module <- [Mix.Release, Config.Reader, EEx, Mix.CLI], do: Code.ensure_loaded(module)
 
     work = answer <> ".work"
@@ -331,7 +331,7 @@ defmodule DramAsk.Mix do
     end
   end
 
-  # All that is compiled, since a version, a provider or a template may be computed by it.
+  # Adds all compiled applications, since a version, a provider or a template may use them.
   defp add_code_paths(project) do
     lib = Path.join(absolute(Mix.Project.build_path(project)), "lib")
 
@@ -565,7 +565,7 @@ defmodule DramAsk.Mix do
 
   defp since?(version), do: Version.compare(System.version(), version) != :lt
 
-  # Written by Mix itself into a directory of our own, so that it is Mix's text.
+  # Mix itself writes the file, into a temporary directory, so that the text is identical.
   defp sys_config(release, config, work) do
     path = {:system, "RELEASE_SYS_CONFIG", ".config"}
 
@@ -616,7 +616,7 @@ defmodule DramAsk.Mix do
     module
   end
 
-  # The machine's own servers read what an application is; here it is made an input.
+  # The emulator's own servers read the `.app` file; reading it here makes it an input.
   def note_app(app) do
     with dir when is_list(dir) <- :code.lib_dir(app), do: File.read(Path.join(dir, "ebin/#{app}.app"))
   end
@@ -660,10 +660,10 @@ defmodule DramAsk.Mix do
   defp compile_error?(%name{}),
     do: name in [CompileError, SyntaxError, TokenMissingError, MismatchedDelimiterError, EEx.SyntaxError]
 
-  # Evaluated code often leaves no trace in the stack; then it is known what was evaluated.
+  # Evaluated code often has no stack frame; then the file that was evaluated last is reported.
   defp evaluating(path), do: Process.put(:dram_evaluating, path)
 
-  # The innermost place in a file of the project.
+  # The innermost position in a file of the project.
   defp where(%{file: file, line: line}, _) when is_binary(file) and is_integer(line), do: {file, line}
 
   defp where(_, stack) do

@@ -1,6 +1,7 @@
-//! Reading the answer of our own scripts: a term with maps.
+//! Reads the answers of the query scripts: terms with maps.
 //!
-//! The scripts are ours (`ask/`), so a term of another form is a bug or a damaged file, and is said so by its key.
+//! The scripts belong to dram (`ask/`), so an answer of another form is a bug or a damaged file; the error names the
+//! key.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use dram_release::term::Term;
 
 use crate::AssembleError;
 
-/// A map of an answer, and how it is called in errors.
+/// A map of an answer, with the name that errors use for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     name: &'static str,
@@ -16,7 +17,7 @@ pub(crate) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The map `term`.
+    /// Wraps the map `term`.
     pub(crate) fn of(name: &'static str, term: &'a Term) -> Result<Fields<'a>, AssembleError> {
         match term {
             Term::Map(pairs) => Ok(Fields { name, pairs }),
@@ -24,40 +25,40 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// What is under `key`; `nil` counts as nothing.
+    /// Returns the value of `key`; `nil` counts as missing.
     pub(crate) fn get(&self, key: &str) -> Option<&'a Term> {
         let found = self.pairs.iter().find(|(name, _)| name.as_atom() == Some(key));
         found.map(|(_, value)| value).filter(|value| value.as_atom() != Some("nil"))
     }
 
-    /// What is under `key`, as `read` reads it.
+    /// Returns the value of `key`, converted by `read`.
     pub(crate) fn need<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<T, AssembleError> {
         let wrong = || AssembleError::Answer(format!("`{key}` of `{}` is not what it should be", self.name));
         self.get(key).and_then(read).ok_or_else(wrong)
     }
 
-    /// What is under `key`, as `read` reads it; `None` when there is nothing.
+    /// Returns the value of `key`, converted by `read`; `None` if it is missing.
     pub(crate) fn maybe<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<Option<T>, AssembleError> {
         self.get(key).map(|_| self.need(key, read)).transpose()
     }
 
-    /// The map under `key`.
+    /// Returns the map at `key`.
     pub(crate) fn map(&self, key: &'static str) -> Result<Fields<'a>, AssembleError> {
         Fields::of(key, self.get(key).ok_or_else(|| AssembleError::Answer(format!("`{key}` is missing")))?)
     }
 
-    /// The list under `key`; empty when there is nothing.
+    /// Returns the list at `key`; empty if it is missing.
     pub(crate) fn list(&self, key: &str) -> Result<&'a [Term], AssembleError> {
         Ok(self.maybe(key, list)?.unwrap_or_default())
     }
 
-    /// Whether `true` is under `key`.
+    /// Returns true if the value of `key` is `true`.
     pub(crate) fn is(&self, key: &str) -> bool {
         self.get(key).and_then(Term::as_atom) == Some("true")
     }
 }
 
-/// A list's elements.
+/// Returns the elements of a list.
 pub(crate) fn list(term: &Term) -> Option<&[Term]> {
     match term {
         Term::List(elements) => Some(elements),
@@ -65,7 +66,7 @@ pub(crate) fn list(term: &Term) -> Option<&[Term]> {
     }
 }
 
-/// A tuple's elements.
+/// Returns the elements of a tuple.
 pub(crate) fn tuple(term: &Term) -> Option<&[Term]> {
     match term {
         Term::Tuple(elements) => Some(elements),
@@ -73,7 +74,7 @@ pub(crate) fn tuple(term: &Term) -> Option<&[Term]> {
     }
 }
 
-/// A binary's bytes.
+/// Returns the bytes of a binary.
 pub(crate) fn bytes(term: &Term) -> Option<&[u8]> {
     match term {
         Term::Binary(bytes) => Some(bytes),
@@ -81,18 +82,18 @@ pub(crate) fn bytes(term: &Term) -> Option<&[u8]> {
     }
 }
 
-/// A binary as text.
+/// Returns a binary as text.
 pub(crate) fn text(term: &Term) -> Option<String> {
     String::from_utf8(bytes(term)?.to_vec()).ok()
 }
 
-/// A binary as a path.
+/// Returns a binary as a path.
 pub(crate) fn path(term: &Term) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt as _;
     Some(PathBuf::from(std::ffi::OsString::from_vec(bytes(term)?.to_vec())))
 }
 
-/// An atom's text.
+/// Returns the name of an atom.
 pub(crate) fn atom(term: &Term) -> Option<String> {
     term.as_atom().map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! A release on disk becomes a `.tar.gz`: the same files give the same bytes, whoever made them and when.
+//! Writes a release on disk as a `.tar.gz`; the same files give the same bytes.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,37 +16,37 @@ use crate::AssembleError;
 use crate::tree::{Entry, ReleaseTree};
 use crate::upgrade::UpgradeError;
 
-/// libdeflate's level: smaller than zlib's sixth, in half of its time.
+/// The compression level of libdeflate: the result is smaller than that of zlib's level 6, in half the time.
 const LEVEL: i32 = 6;
-/// Bytes of the digest before a kept piece.
+/// The length of the digest before a cached gzip member.
 const DIGEST: usize = 32;
 
-/// What was written.
+/// An archive that was written.
 #[derive(Debug)]
 pub struct Archive {
-    /// Where it lies.
+    /// The path of the archive.
     pub path: PathBuf,
-    /// The SHA-256 of its bytes.
+    /// The SHA-256 digest of its bytes.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
 }
 
-/// How an archive is compressed.
+/// The way in which an archive is compressed.
 #[derive(Debug)]
 pub(crate) enum Packing {
-    /// In pieces, on all processors; those that are kept are not made again.
+    /// As several gzip members, compressed in parallel; members in the cache are not compressed again.
     Pieces(Option<Pieces>),
-    /// As one piece: a running system unpacks it, and `erl_tar` reads only the first. It takes no links that say `..`
-    /// either: the files that they lead to are there instead.
+    /// As a single gzip member, for archives that a running system unpacks: `erl_tar` reads only the first member. It
+    /// also refuses links that contain `..`, so they are replaced by the files that they lead to.
     Whole,
 }
 
-/// Packs the entries of `tree`, which lie below `root` on disk, into `path`. Every entry belongs to user and group 0
-/// and has the time `seconds`, since 1970; the order is that of the paths.
+/// Packs the entries of `tree`, which are below `root` on disk, into `path`. All entries belong to user and group 0 and
+/// have the modification time `seconds`, in seconds since 1970; they are sorted by path.
 ///
 /// # Errors
-/// When a file cannot be read, or the archive cannot be written: what was at `path` stays then.
+/// Fails if a file cannot be read or the archive cannot be written. The file at `path` is then unchanged.
 pub(crate) fn write(
     tree: &ReleaseTree,
     root: &Path,
@@ -65,7 +65,7 @@ pub(crate) fn write(
             Ok(Archive { path: path.to_owned(), digest, size })
         }
         Err(error) => {
-            // The error that led here is the one to tell.
+            // The first error is reported, not that of the removal.
             let _ = fs::remove_file(&half);
             Err(error)
         }
@@ -112,7 +112,7 @@ fn pack(
     let mut above = TreePath::root();
     for (path, entry) in tree.iter() {
         let parent = path.parent().unwrap_or_default();
-        // An application that did not change is a piece that did not change.
+        // The members are cut per application, so that an unchanged application gives an unchanged member.
         let of = path.components().take(2).collect::<Vec<_>>().concat();
         if of != part {
             writer.stream().cut().map_err(AssembleError::io("pack", root))?;
@@ -149,12 +149,12 @@ fn pack(
     writer.finish().map_err(AssembleError::io("pack", root)).map(drop)
 }
 
-/// Whether `erl_tar` takes a link for one that leads out of the archive: it counts from the root.
+/// Returns true if `erl_tar` refuses the link because it leads out of the archive. It resolves links from the root.
 fn leads_out(said: &[u8]) -> bool {
     said.starts_with(b"/") || said.split(|&byte| byte == b'/').any(|part| part == b"..")
 }
 
-/// Writes the directories on the way to `to` that are not on the way to `from`, outermost first.
+/// Appends the parent directories of `to` that are not parent directories of `from`, outermost first.
 fn directories(
     writer: &mut TarWriter<&mut Stream>,
     from: &TreePath,
@@ -176,7 +176,7 @@ fn header(path: &TreePath, kind: EntryKind, mode: u32, seconds: i64) -> tar::Ent
     tar::Entry { path: path.clone(), kind, mode, uid: 0, gid: 0, mtime: seconds, xattrs: Vec::new() }
 }
 
-/// Compressed pieces of earlier archives, in a directory: most of a release is Erlang and Elixir, and does not change.
+/// A cache of compressed gzip members in a directory. Most of a release is OTP and Elixir, and does not change.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     directory: PathBuf,
@@ -184,12 +184,12 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// The pieces in `directory`, which need not be there.
+    /// Creates a cache in `directory`, which does not have to exist.
     pub(crate) fn new(directory: PathBuf) -> Pieces {
         Pieces { directory, used: Mutex::default() }
     }
 
-    /// Removes what the last archive did not use. That something cannot be removed is no error.
+    /// Removes the members that the last archive did not use. Errors are ignored.
     pub(crate) fn sweep(&self) {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
@@ -209,7 +209,7 @@ impl Cache for Pieces {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
         let mut kept = fs::read(self.directory.join(key)).ok()?;
         let member = kept.split_off(kept.len().checked_sub(DIGEST)?.min(DIGEST));
-        // After a power cut it may hold anything.
+        // The member is not fsynced, so after a power failure the file may contain anything.
         let is_whole = *blake3::hash(&member).as_bytes() == *kept;
         is_whole.then(|| self.use_it(key))?;
         Some(member)

@@ -1,6 +1,6 @@
-//! Asking a project what its releases are: through our scripts, in the project's own language.
+//! Queries a project for its releases, with scripts in the project's own language.
 //!
-//! Compiling and asking are both remembered (see [`crate::remember`]); where nothing changed, no Erlang is started.
+//! Compilation and the answer are both cached (see [`crate::answer_cache`]); if nothing changed, Erlang is not started.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use crate::answer::{Fields, path, text, tuple};
 use crate::remember::{self, Inputs, Read};
 use crate::{AssembleError, Request};
 
-/// Our scripts: the name of the file, its text.
+/// The query scripts: file name and text.
 const SCRIPTS: [(&str, &str); 6] = [
     ("ask.exs", include_str!("../ask/ask.exs")),
     ("mix.exs", include_str!("../ask/mix.exs")),
@@ -25,7 +25,7 @@ const SCRIPTS: [(&str, &str); 6] = [
     ("dram_rebar.erl", include_str!("../ask/dram_rebar.erl")),
     ("dram_inputs.erl", include_str!("../ask/dram_inputs.erl")),
 ];
-/// Variables by which Mix, rebar3 and Erlang themselves are told where things are.
+/// The variables that configure paths and flags of Mix, rebar3 and Erlang.
 const VARIABLES: [&str; 15] = [
     "MIX_TARGET",
     "MIX_EXS",
@@ -44,7 +44,7 @@ const VARIABLES: [&str; 15] = [
     "REBAR_CACHE_DIR",
 ];
 
-/// Who builds a project.
+/// The build tool of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builder {
     /// Mix.
@@ -54,7 +54,7 @@ pub(crate) enum Builder {
 }
 
 impl Builder {
-    /// Who builds the project in `dir`, if anybody does.
+    /// Detects the build tool of the project in `dir`.
     pub(crate) fn of(dir: &Path) -> Option<Builder> {
         let is_there = |name: &str| dir.join(name).is_file();
         if is_there("mix.exs") {
@@ -66,7 +66,7 @@ impl Builder {
         }
     }
 
-    /// The tools that it consists of.
+    /// Returns the programs that the build tool consists of.
     fn tools(self) -> [&'static str; 3] {
         match self {
             Builder::Mix => ["mix", "elixir", "erl"],
@@ -74,7 +74,7 @@ impl Builder {
         }
     }
 
-    /// The environment variable with the name of the environment.
+    /// Returns the environment variable that selects the environment or profile.
     fn variable(self) -> &'static str {
         match self {
             Builder::Mix => "MIX_ENV",
@@ -83,26 +83,26 @@ impl Builder {
     }
 }
 
-/// Where things of one project and environment are.
+/// The paths of a project in one environment.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// The project's directory.
     pub(crate) project: PathBuf,
-    /// Who builds it, if anybody does.
+    /// The project's build tool, if it has one.
     pub(crate) builder: Option<Builder>,
-    /// The environment, such as `prod`; several of rebar3's profiles have commas between them.
+    /// The environment, such as `prod`; several rebar3 profiles are separated by commas.
     pub(crate) env: String,
     /// `_build/ENV`.
     pub(crate) build: PathBuf,
-    /// What is remembered of it.
+    /// The cache directory.
     pub(crate) memory: PathBuf,
 }
 
 impl Places {
-    /// The places of what is asked for.
+    /// Determines the paths for a request.
     ///
     /// # Errors
-    /// When the project is not there, or the environment's name is none.
+    /// Fails if the project does not exist, or the name of the environment is invalid.
     pub(crate) fn of(request: &Request) -> Result<Places, AssembleError> {
         let project =
             fs::canonicalize(&request.project).map_err(AssembleError::io("find the project", &request.project))?;
@@ -130,10 +130,10 @@ impl Places {
     }
 }
 
-/// Compiles the project where that is needed and asks it what its release is.
+/// Compiles the project if necessary, and queries it for its release.
 ///
 /// # Errors
-/// When a tool is not there or fails, or the project says something wrong.
+/// Fails if a tool is missing or fails, or the project reports an error.
 pub(crate) fn answer(request: &Request, places: &Places, builder: Builder) -> Result<Term, AssembleError> {
     let asking = Asking { request, places, builder, key: key(request, places, builder) };
     if let Some(term) = asking.recall()? {
@@ -141,7 +141,7 @@ pub(crate) fn answer(request: &Request, places: &Places, builder: Builder) -> Re
     }
     let memory = &places.memory;
     fs::create_dir_all(memory).map_err(AssembleError::io("make the directory", memory))?;
-    // Another process may be asking the same: then it is waited for, and its answer taken.
+    // Another process may run the same query: then this one waits for it, and uses its answer.
     let lock = File::open(memory).map_err(AssembleError::io("open", memory))?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|error| AssembleError::io("lock", memory)(error.into()))?;
@@ -151,13 +151,13 @@ pub(crate) fn answer(request: &Request, places: &Places, builder: Builder) -> Re
     if !asking.is_compiled()?
         && let Err(error) = asking.compile()
     {
-        // When it is the configuration that is wrong, our scripts say where, and compilers do not.
+        // If the configuration is invalid, the query scripts report the position, and the compilers do not.
         return Err(asking.put_question().and_then(|said| known(&decode(&said)?).map(drop)).err().unwrap_or(error));
     }
     asking.ask()
 }
 
-/// What the answer depends on besides what the scripts see.
+/// Returns the cache key: everything the answer depends on that the scripts do not trace.
 fn key(request: &Request, places: &Places, builder: Builder) -> String {
     let mut hasher = dram_image::Hasher::new();
     let mut add = |bytes: &[u8]| {
@@ -184,17 +184,17 @@ fn key(request: &Request, places: &Places, builder: Builder) -> String {
     hasher.finish().to_string()
 }
 
-/// What a compilation left, as it is kept in a file.
+/// The record of a compilation, stored in a file.
 struct Compiled {
-    /// The fingerprint of what it read.
+    /// The fingerprint of the inputs.
     before: String,
-    /// The fingerprint of what it wrote.
+    /// The fingerprint of the outputs.
     after: String,
-    /// Where it wrote.
+    /// The output directory.
     lib: PathBuf,
-    /// Where the release goes when nobody says so, which is not what a compiler reads.
+    /// The default destination of the release, which is excluded from the inputs.
     output: PathBuf,
-    /// Further directories that it read.
+    /// Further input directories.
     roots: Vec<PathBuf>,
 }
 
@@ -219,7 +219,7 @@ impl Compiled {
     }
 }
 
-/// One question.
+/// A query of a project.
 struct Asking<'a> {
     request: &'a Request,
     places: &'a Places,
@@ -236,7 +236,7 @@ impl Asking<'_> {
         self.places.memory.join("compiled")
     }
 
-    /// The answer, if it was asked for and would be the same now.
+    /// Returns the cached answer, if it is still valid.
     fn recall(&self) -> Result<Option<Term>, AssembleError> {
         if !self.is_compiled()? {
             return Ok(None);
@@ -245,7 +245,7 @@ impl Asking<'_> {
         Ok(known.and_then(|known| etf::decode(&known).ok()))
     }
 
-    /// Whether nothing that a compiler reads, and nothing that it wrote, changed since dram let it run.
+    /// Returns true if no input or output of the compiler changed since dram last ran it.
     fn is_compiled(&self) -> Result<bool, AssembleError> {
         let Some(known) = Compiled::read(&self.compiled_file()) else { return Ok(false) };
         Ok(self.sources(&known.roots, &known.output)? == known.before && outcome(&known.lib)? == known.after)
@@ -270,7 +270,7 @@ impl Asking<'_> {
                 tools.run("mix", why, project, &[OsStr::new("compile")], &variables)
             }
             Builder::Rebar => {
-                // What is chosen here is chosen: the variable would add another profile.
+                // The profile is given as an argument; the variable would add another one.
                 let variables: [(&str, &OsStr); 1] = [("REBAR_PROFILE", OsStr::new(""))];
                 let words = [OsStr::new("as"), profile, OsStr::new("compile")];
                 tools.run("rebar3", why, project, &words, &variables)
@@ -278,7 +278,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Keeps that the project is compiled as its sources are now.
+    /// Records that the project is compiled with its current sources.
     fn remember_compiled(&self, answer: Fields<'_>) -> Result<(), AssembleError> {
         let roots = path_dependencies(answer, self.places)?;
         let lib = answer.map("project")?.need("lib", path)?;
@@ -290,7 +290,7 @@ impl Asking<'_> {
         remember::put(&self.compiled_file(), compiled.text().as_bytes())
     }
 
-    /// Runs our script; what it answers is a term, encoded.
+    /// Runs the query script and returns its answer, an encoded term.
     fn put_question(&self) -> Result<Vec<u8>, AssembleError> {
         let Asking { request, places, builder, .. } = self;
         let scripts = places.memory.join("ask");
@@ -303,7 +303,7 @@ impl Asking<'_> {
         let mut args: Vec<OsString> = vec![scripts.join(script).into(), "--beams".into(), scripts.join("beams").into()];
         args.extend([places.project.clone().into(), answer.clone().into()]);
         args.extend(request.version.iter().flat_map(|version| ["--version".into(), version.into()]));
-        // Distillery's environment is not Mix's: it is the file's to say unless somebody does.
+        // A Distillery environment is not a Mix environment: unless it is requested, `rel/config.exs` selects it.
         let env = match builder {
             Builder::Mix => request.env.as_ref(),
             Builder::Rebar => Some(&places.env),
@@ -351,10 +351,10 @@ fn outcome(lib: &Path) -> Result<String, AssembleError> {
     remember::fingerprint(&[lib.to_owned()], Path::new(""))
 }
 
-/// The map of an answer, or the project's error.
+/// Returns the map of an answer, or the project's error.
 ///
 /// # Errors
-/// When the project says something wrong.
+/// Fails if the project reported an error.
 pub(crate) fn known(term: &Term) -> Result<&Term, AssembleError> {
     match tuple(term) {
         Some([kind, map]) if kind.as_atom() == Some("ok") => Ok(map),
@@ -372,9 +372,9 @@ pub(crate) fn known(term: &Term) -> Result<&Term, AssembleError> {
     }
 }
 
-/// What was read for an answer; `None` when the answer may be another one at any time.
+/// Returns the inputs that were read for an answer; `None` if the answer must not be cached.
 fn read(inputs: Fields<'_>) -> Result<Option<Read>, AssembleError> {
-    // That `crypto` was loaded says nothing: most use it for digests.
+    // `crypto` is not a reason: most projects use it for digests only.
     let changes = |what: &Term| matches!(what.as_atom(), Some("clock" | "random"));
     if !inputs.list("uncacheable")?.is_empty() || inputs.list("volatile")?.iter().any(changes) {
         return Ok(None);
@@ -382,7 +382,7 @@ fn read(inputs: Fields<'_>) -> Result<Option<Read>, AssembleError> {
     let paths =
         |key| -> Result<Vec<PathBuf>, AssembleError> { Ok(inputs.list(key)?.iter().filter_map(path).collect()) };
     let mut files = paths("files")?;
-    // What was only looked for: whether it is there is a part of the answer too.
+    // The existence of a file that was only looked up is an input as well.
     files.extend(inputs.list("stats")?.iter().filter_map(|pair| path(tuple(pair)?.first()?)));
     let variables = match inputs.get("env") {
         Some(Term::Map(pairs)) => pairs.iter().filter_map(|(name, _)| text(name)).collect(),
@@ -406,7 +406,7 @@ fn path_dependencies(answer: Fields<'_>, places: &Places) -> Result<Vec<PathBuf>
     Ok(roots)
 }
 
-/// Where the project itself wants its release.
+/// Returns the destination that the project configures for its release.
 fn own_output(answer: Fields<'_>) -> Result<Option<PathBuf>, AssembleError> {
     if answer.get("distillery").is_some() {
         return answer.map("distillery")?.maybe("output_dir", path);

@@ -1,4 +1,4 @@
-//! A blueprint becomes a release tree.
+//! Turns a blueprint into a release tree.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -24,30 +24,30 @@ use crate::start_program::START_PROGRAM;
 use crate::tree::{Content, Entry, ReleaseTree};
 use crate::write::MANIFEST;
 
-/// The largest `.app` file that is read.
+/// The maximum size of an `.app` file.
 const LARGEST_APP: u64 = 16 << 20;
 
-/// A release that only needs to be written.
+/// A release that is ready to be written.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    /// What goes where.
+    /// The release tree.
     pub(crate) tree: ReleaseTree,
-    /// The release.
+    /// The resolved release.
     pub(crate) release: Release,
-    /// What its applications say of themselves.
+    /// The specifications of its applications.
     pub(crate) catalog: Catalog,
-    /// Its applications, in the order they start: name and version.
+    /// The applications in start order: name and version.
     pub(crate) applications: Vec<(String, String)>,
-    /// The programs and libraries in it, before any were brought along.
+    /// The programs and libraries of the release, without those that a portable release adds.
     pub(crate) programs: Vec<Program>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Works out everything that is in the release.
+/// Resolves the release and collects all its files.
 ///
 /// # Errors
-/// When an application is missing or wrong, the applications do not make a release, or something cannot be read.
+/// Fails if an application is missing or invalid, the applications do not form a release, or a file cannot be read.
 pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> {
     let mut blueprint = blueprint;
     one_name("the release", &blueprint.name)?;
@@ -55,7 +55,7 @@ pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> 
     let found = find_applications(&blueprint)?;
     let release = match blueprint.goals.as_slice() {
         [] => resolve(&spec(&blueprint), &found.catalog),
-        // Only relx has goals.
+        // Only a rebar3 project has goals.
         [..] => relx::resolve(&relx_spec(&blueprint), &found.catalog),
     };
     let release = release.map_err(AssembleError::Resolve)?;
@@ -134,7 +134,7 @@ fn relx_spec(blueprint: &Blueprint) -> RelxSpec {
     }
 }
 
-/// Where an application is.
+/// The directory of an application.
 struct Place {
     path: PathBuf,
     is_otp: bool,
@@ -145,8 +145,8 @@ struct Applications {
     places: BTreeMap<String, Place>,
 }
 
-/// Reads the specifications of all applications that the release may have: those that were asked for, and what they
-/// name. One that is nowhere is left out here: whether that is an error is for the release's rules to say.
+/// Reads the specifications of all applications that may be in the release: the requested ones and their dependencies.
+/// Missing ones are skipped; the rules of the release decide whether that is an error.
 fn find_applications(blueprint: &Blueprint) -> Result<Applications, AssembleError> {
     let in_otp = otp_applications(&blueprint.otp.root.join("lib"))?;
     let mut catalog = Catalog::default();
@@ -174,8 +174,8 @@ fn find_applications(blueprint: &Blueprint) -> Result<Applications, AssembleErro
     Ok(Applications { catalog, places })
 }
 
-/// The newest version of each application of Erlang, by name. As `mix release` does, the newest is the last by the
-/// order of the directories' names.
+/// Returns the directory of each OTP application in its newest version, which is the last directory by name, as in
+/// `mix release`.
 fn otp_applications(lib: &Path) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
     for entry in fs::read_dir(lib).map_err(AssembleError::io("read", lib))? {
@@ -192,7 +192,7 @@ fn otp_applications(lib: &Path) -> Result<BTreeMap<String, PathBuf>, AssembleErr
     Ok(found)
 }
 
-/// The specification of the application `name` in `dir`.
+/// Reads the specification of the application `name` in `dir`.
 pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<App, AssembleError> {
     let path = dir.join("ebin").join(format!("{name}.app"));
     let size = fs::metadata(&path).map_err(AssembleError::io("read", &path))?.len();
@@ -204,14 +204,14 @@ pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<App, Assemble
     App::read(&bytes, name, otp).map_err(|source| AssembleError::App { path, source })
 }
 
-/// The modules that are compiled into `ebin`.
+/// Returns the modules that have a `.beam` file in `ebin`.
 fn modules_in(ebin: &Path) -> Result<BTreeSet<String>, AssembleError> {
     let entries = fs::read_dir(ebin).map_err(AssembleError::io("read", ebin))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.strip_suffix(".beam").map(str::to_owned)).collect())
 }
 
-/// The files below `releases`.
+/// Adds the files below `releases`.
 fn put_release_files(
     tree: &mut ReleaseTree,
     blueprint: &mut Blueprint,
@@ -286,7 +286,7 @@ fn lay_over(tree: &mut ReleaseTree, overlays: &[Overlay], warnings: &mut Vec<Str
     Ok(())
 }
 
-/// Programs for another processor than the emulator's: they were built for another machine.
+/// Returns warnings for programs that are built for another processor than the emulator.
 fn foreign(programs: &[Program]) -> Vec<String> {
     let emulator = programs.iter().find(|program| program.path.name() == Some(b"beam.smp"));
     let Some(emulator) = emulator.map(|program| program.needs.machine) else { return Vec::new() };
@@ -299,7 +299,7 @@ fn foreign(programs: &[Program]) -> Vec<String> {
     others.map(warning).collect()
 }
 
-/// Puts the list of all that is in `tree`, for whoever writes this version again.
+/// Adds the list of all files in `tree`, which is read when this version is written again.
 pub(crate) fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
     let mut list = Vec::new();
     for (path, entry) in tree.iter() {
@@ -313,12 +313,12 @@ pub(crate) fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
     tree.put(at, Entry::File { content: Content::Bytes(list), executable: false });
 }
 
-/// A path that we made up ourselves of checked names.
+/// Creates a path from names that were checked.
 pub(crate) fn path(text: &str) -> Result<TreePath, AssembleError> {
     TreePath::parse(text.as_bytes()).map_err(|error| AssembleError::Answer(error.to_string()))
 }
 
-/// Refuses what is not one component of a path.
+/// Checks that a name is a single path component.
 pub(crate) fn one_name(what: &'static str, name: &str) -> Result<(), AssembleError> {
     let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0', '\n']);
     if is_one { Ok(()) } else { Err(AssembleError::Name { what, name: name.escape_debug().to_string() }) }

@@ -1,6 +1,7 @@
-//! What is to be assembled: everything that the project, `dram.toml` and the command line say, in one form.
+//! The blueprint of a release: the project, `dram.toml` and the command line combined.
 //!
-//! Mix, rebar3, Distillery and bare directories each fill one in; [`crate::assemble`] knows nothing of them.
+//! Mix, rebar3, Distillery and bare directories each have a module that creates one; [`crate::assemble`] does not
+//! depend on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,91 +16,91 @@ use dram_release::term::Term;
 use crate::AssembleError;
 use crate::settings::{Distribution, Mode};
 
-/// Everything that a release is made of.
+/// Everything that defines a release.
 #[derive(Debug)]
 pub(crate) struct Blueprint {
-    /// Its name.
+    /// The release name.
     pub(crate) name: String,
-    /// Its version.
+    /// The release version.
     pub(crate) version: String,
-    /// Whose rules decide which applications it has.
+    /// The rules that decide which applications it has.
     pub(crate) style: Style,
-    /// Erlang.
+    /// The Erlang/OTP installation.
     pub(crate) otp: Otp,
-    /// Where the project wants it, when it says so.
+    /// The destination that the project configures.
     pub(crate) path: Option<PathBuf>,
-    /// The run-time system it brings, if it brings one.
+    /// The ERTS directory to include; `None` if the release has no ERTS.
     pub(crate) erts: Option<PathBuf>,
-    /// Programs of ERTS that it has besides those that every release needs.
+    /// Additional ERTS programs.
     pub(crate) erts_programs: Vec<String>,
-    /// The applications that were asked for, with their start types where these were given.
+    /// The requested applications, with their start types if given.
     pub(crate) applications: Vec<(String, Option<StartType>)>,
-    /// Applications that were asked for, as relx has them; these and no others under its rules.
+    /// The goals under the rules of relx, which has no other requested applications.
     pub(crate) goals: Vec<Goal>,
-    /// Applications whose start types are not compared with those of what they depend on.
+    /// Applications whose start types are not validated against those of their dependencies.
     pub(crate) unchecked: Vec<String>,
-    /// Applications that are left out, whoever needs them.
+    /// Applications that are excluded, even if others depend on them.
     pub(crate) excluded: Vec<String>,
-    /// Where the applications of the project are, and those of Elixir: directories with `ebin`.
+    /// The directories of the project's and Elixir's applications, each with an `ebin`.
     pub(crate) places: BTreeMap<String, PathBuf>,
-    /// Protocols as they were consolidated for all of the project.
+    /// The directory of consolidated protocols.
     pub(crate) consolidated: Option<PathBuf>,
-    /// Directories of an application that travel besides `ebin`.
+    /// The subdirectories of an application that are included besides `ebin`.
     pub(crate) directories: Vec<&'static str>,
-    /// How modules are stripped; `None` leaves them as they are.
+    /// The options for stripping modules; `None` if they are not stripped.
     pub(crate) strip: Option<Strip>,
     /// `sys.config`.
     pub(crate) sys_config: Text,
-    /// `config/runtime.exs`, or what stands for it.
+    /// The runtime configuration: `config/runtime.exs` or another file.
     pub(crate) runtime_config: Option<PathBuf>,
-    /// Whether `Config.Provider` changes the configuration while the system starts.
+    /// True if `Config.Provider` changes the configuration at boot.
     pub(crate) has_providers: bool,
     /// `vm.args`.
     pub(crate) vm_args: Text,
     /// The text of `remote.vm.args`.
     pub(crate) remote_vm_args: Option<String>,
-    /// A script that is read by a shell before anything starts.
+    /// A shell script that is sourced before the emulator starts.
     pub(crate) env_sh: Option<String>,
-    /// The secret that nodes know each other by, if it is in the project.
+    /// The cookie, if the project sets one.
     pub(crate) cookie: Option<String>,
-    /// What is laid over the release, in order.
+    /// The overlays, in order.
     pub(crate) overlays: Vec<Overlay>,
-    /// Whether shared libraries travel with it.
+    /// True if shared libraries are included.
     pub(crate) portable: bool,
-    /// What the start program is told.
+    /// The settings of the start program.
     pub(crate) start: Start,
-    /// What the user should know.
+    /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
 }
 
-/// A text that the start program gives to the emulator.
+/// A configuration file of the emulator.
 #[derive(Debug, Default)]
 pub(crate) struct Text {
-    /// It.
+    /// The content.
     pub(crate) bytes: Vec<u8>,
-    /// Whether it is a template: `${VARIABLE}` in it is replaced at every start, and its name ends with `.src`.
+    /// True for a template, whose name ends with `.src`: `${VARIABLE}` is replaced at every start.
     pub(crate) is_source: bool,
 }
 
 impl Text {
-    /// A text that stays as it is.
+    /// Creates a text that is not a template.
     pub(crate) fn new(text: impl Into<Vec<u8>>) -> Text {
         Text { bytes: text.into(), is_source: false }
     }
 
-    /// The file `path`; a template if its name says so.
+    /// Reads the file `path`; it is a template if its extension is `src`.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if the file cannot be read.
     pub(crate) fn read(path: &Path) -> Result<Text, AssembleError> {
         let bytes = fs::read(path).map_err(AssembleError::io("read", path))?;
         Ok(Text { bytes, is_source: path.extension().is_some_and(|extension| extension == "src") })
     }
 
-    /// The configuration in the file `path`. A template is no term yet, and is not looked into.
+    /// Reads the configuration file `path`. A template is not parsed, because it is not a term yet.
     ///
     /// # Errors
-    /// When it cannot be read, or the emulator would not read it.
+    /// Fails if the file cannot be read, or is not a valid configuration.
     pub(crate) fn read_configuration(path: &Path) -> Result<Text, AssembleError> {
         let text = Text::read(path)?;
         if !text.is_source {
@@ -113,76 +114,76 @@ impl Text {
         Ok(text)
     }
 
-    /// The name of its file.
+    /// Returns the file name.
     pub(crate) fn name(&self, stem: &str) -> String {
         if self.is_source { format!("{stem}.src") } else { stem.to_owned() }
     }
 }
 
-/// Erlang on this machine.
+/// An Erlang/OTP installation.
 #[derive(Debug, Clone)]
 pub(crate) struct Otp {
-    /// Where it is: a directory with `lib` and `releases`.
+    /// The root directory, with `lib` and `releases`.
     pub(crate) root: PathBuf,
-    /// Its number, such as 25.
+    /// The OTP release number, such as 25.
     pub(crate) release: u32,
-    /// The version of its run-time system, such as `13.1.5`.
+    /// The ERTS version, such as `13.1.5`.
     pub(crate) erts: String,
 }
 
-/// How modules are stripped.
+/// The options for stripping modules.
 #[derive(Debug, Clone)]
 pub(crate) struct Strip {
-    /// Chunks that stay besides those that the emulator needs.
+    /// Chunks to keep besides those that the emulator needs.
     pub(crate) keep: Vec<String>,
-    /// Whether each module is compressed.
+    /// True if each module is compressed.
     pub(crate) compress: bool,
 }
 
-/// One thing that is laid over a release.
+/// An overlay of a release.
 #[derive(Debug)]
 pub(crate) enum Overlay {
-    /// All that is in a directory of this machine.
+    /// Copies the content of a directory to the root of the release.
     Dir(PathBuf),
-    /// An empty directory.
+    /// Creates an empty directory.
     Make(TreePath),
-    /// A file or directory of this machine, and where it goes.
+    /// Copies a file or directory to a path.
     Copy(PathBuf, TreePath),
-    /// A symbolic link: what it says, and where it is.
+    /// Creates a symbolic link: its target and its path.
     Link(Vec<u8>, TreePath),
-    /// A text and where it goes, and whether it can be executed.
+    /// Writes a text to a path; the flag makes it executable.
     Text(String, TreePath, bool),
-    /// Whether the file that is there already can be executed.
+    /// Sets whether an existing file is executable.
     Executable(TreePath, bool),
 }
 
-/// What the start program is told.
+/// The settings of the start program.
 #[derive(Debug, Default)]
 pub(crate) struct Start {
-    /// Whether expressions are Elixir.
+    /// True if expressions are Elixir, false if they are Erlang.
     pub(crate) elixir: bool,
-    /// When modules are loaded.
+    /// The code loading mode.
     pub(crate) mode: Option<Mode>,
-    /// How the node is named.
+    /// The kind of node name.
     pub(crate) distribution: Option<Distribution>,
-    /// The node's name.
+    /// The node name.
     pub(crate) node: Option<String>,
-    /// Whether the system boots again when its configuration is known.
+    /// True if the system reboots after its configuration was read.
     pub(crate) reboot: bool,
-    /// Whether `${VARIABLE}` is replaced in `vm.args` and `sys.config`.
+    /// True if `${VARIABLE}` is replaced in `vm.args` and `sys.config`.
     pub(crate) replace_os_vars: bool,
-    /// The most files that it may have open.
+    /// The limit of open files.
     pub(crate) nofile: Option<u64>,
-    /// Environment variables that it sets where they are not set.
+    /// Defaults for environment variables.
     pub(crate) env: BTreeMap<String, String>,
-    /// Scripts by moment, such as `pre_start`, below the release.
+    /// The hook scripts: the hook, such as `pre_start`, and the path in the release.
     pub(crate) hooks: Vec<(String, TreePath)>,
-    /// Further commands: name, script below the release, what it is for.
+    /// Additional commands: name, path of the script in the release, and description.
     pub(crate) commands: Vec<(String, TreePath, String)>,
 }
 
 impl Start {
-    /// The text of `start.conf`, which `dram_start::conf` reads.
+    /// Returns the text of `start.conf`, which `dram_start::conf` reads.
     pub(crate) fn text(&self, name: &str, otp: u32, has_providers: bool, loader: Option<(&str, &str)>) -> String {
         let mut lines = vec![format!("name = {name}"), format!("elixir = {}", self.elixir), format!("otp = {otp}")];
         let mode = match self.mode {

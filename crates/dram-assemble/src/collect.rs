@@ -1,4 +1,4 @@
-//! Directories of this machine become entries of a release.
+//! Collects directories into a release tree.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,25 +13,25 @@ use dram_release::beam::StripRule;
 use crate::AssembleError;
 use crate::tree::{Content, Entry, ReleaseTree};
 
-/// The deepest directory that is looked into: deeper ones are loops made by bind mounts.
+/// The maximum directory depth; deeper ones are loops made by bind mounts.
 const DEEPEST: usize = 128;
 
-/// How to take a directory.
+/// The options for collecting a directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Taking {
-    /// How `.beam` files are stripped; `None` leaves them.
+    /// The rule to strip `.beam` files; `None` if they are not stripped.
     pub(crate) strip: Option<Arc<StripRule>>,
-    /// Names that are left out.
+    /// The names to skip.
     pub(crate) skip: &'static [&'static str],
 }
 
-/// Puts what is in the directory `from` at `to`.
+/// Adds the content of the directory `from` at `to`.
 ///
-/// Links that stay inside are taken as they are. Others are followed, as a link out of a release would lead nowhere
-/// on another machine; one that leads nowhere here already is left as it is and returned.
+/// Links that stay inside the directory are kept. Other links are followed, because they would be broken on another
+/// machine. Links that are broken already are kept and returned.
 ///
 /// # Errors
-/// When something cannot be read, or is neither file, directory nor link.
+/// Fails if an entry cannot be read, or is neither a file nor a directory nor a link.
 pub(crate) fn take_dir(
     tree: &mut ReleaseTree,
     from: &Path,
@@ -98,7 +98,7 @@ fn take_link(
     let stays = said.is_relative() && stays_below(place.root, path, &said);
     match led {
         Ok(led) if !(stays && led.starts_with(place.root)) => {
-            // A directory that holds this link would be taken into itself for ever.
+            // A directory that contains this link would be copied into itself without end.
             if led.is_dir() && !path.starts_with(&led) {
                 let outside = Place { root: &led, taking: place.taking };
                 take(tree, &outside, &led, &at, depth + 1, dangling)
@@ -120,7 +120,7 @@ fn take_link(
     }
 }
 
-/// Whether the relative link `said` in the file `path` never climbs above `root`, by its words alone.
+/// Returns true if the relative link `said` in the file `path` does not leave `root`, judged by its text.
 fn stays_below(root: &Path, path: &Path, said: &Path) -> bool {
     let Some(mut depth) = path.parent().and_then(|dir| dir.strip_prefix(root).ok()).map(|dir| dir.components().count())
     else {
@@ -140,7 +140,7 @@ fn stays_below(root: &Path, path: &Path, said: &Path) -> bool {
     true
 }
 
-/// Puts the file `path` at `at`; modules are stripped when `taking` says so.
+/// Adds the file `path` at `at`; modules are stripped according to `taking`.
 pub(crate) fn take_file(
     tree: &mut ReleaseTree,
     taking: &Taking,

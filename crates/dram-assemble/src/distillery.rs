@@ -1,4 +1,4 @@
-//! Distillery's `rel/config.exs` becomes a blueprint, without Distillery.
+//! Turns Distillery's `rel/config.exs` into a blueprint, without running Distillery.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use crate::blueprint::{Blueprint, Otp, Overlay, Start, Strip, Text};
 use crate::overlay::{self, Target};
 use crate::{AssembleError, erts, mix};
 
-/// Applications of Elixir itself.
+/// The applications of Elixir.
 const ELIXIR: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
-/// What Distillery puts into every release besides those of Mix's rules. It has itself and `mix` there too, which
-/// releases have no use for.
+/// The application that Distillery adds to every release besides those of Mix. Distillery also adds itself and `mix`,
+/// which a release does not need.
 const BASE: &str = "runtime_tools";
 
-/// The blueprint of the release that the answer describes.
+/// Creates the blueprint of the release in the answer.
 ///
 /// # Errors
-/// When the answer has another form, or the release asks for something that cannot be.
+/// Fails if the answer has another form, or the release is configured in an invalid way.
 pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> {
     let release = answer.map("distillery")?;
     let settings = release.map("settings")?;
@@ -40,7 +40,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
     let vm_args = match release.maybe("vm_args", |_| Some(()))? {
         Some(()) => release.map("vm_args")?.need("text", text)?,
         None => {
-            // As Distillery names it, for whoever asks for a name.
+            // Distillery's default, for users who enable distribution.
             start.node = Some(format!("{name}@127.0.0.1"));
             warnings.push(format!(
                 "the node has no name: Distillery's own `vm.args` calls it {name}@127.0.0.1; for that write \
@@ -91,7 +91,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
     })
 }
 
-/// The Erlang that the release brings.
+/// Returns the OTP installation that the release includes.
 fn otp(settings: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Otp, AssembleError> {
     match settings.get("include_erts") {
         Some(term @ Term::Binary(_)) => erts::otp_with(&path(term).unwrap_or_default(), &here),
@@ -103,7 +103,7 @@ fn otp(settings: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Ot
     }
 }
 
-/// What the release asks for.
+/// Returns the requested applications.
 fn applications(release: Fields<'_>) -> Result<Vec<(String, Option<StartType>)>, AssembleError> {
     let mut asked: Vec<(String, Option<StartType>)> = Vec::new();
     for app in release.list("applications")? {
@@ -122,7 +122,7 @@ fn applications(release: Fields<'_>) -> Result<Vec<(String, Option<StartType>)>,
             }
             (None, _) => return Err(wrong()),
         };
-        // Of one that is named twice, the last says how it starts.
+        // If an application is listed twice, the last start type counts.
         match asked.iter_mut().find(|(known, _)| *known == name) {
             Some(known) => known.1 = mode,
             None => asked.push((name, mode)),
@@ -159,7 +159,7 @@ fn places(
     Ok(places)
 }
 
-/// Whether there is a provider that runs; says of each of the others that it does not.
+/// Returns true if a supported config provider exists, and warns about all others.
 fn providers(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<bool, AssembleError> {
     let mut runs = false;
     for provider in release.list("providers")? {
@@ -178,7 +178,7 @@ fn providers(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<bool, As
     Ok(runs)
 }
 
-/// Settings that have no meaning here, each by its name.
+/// Warns about settings that are not supported.
 fn say_what_is_left(
     release: Fields<'_>,
     settings: Fields<'_>,
@@ -212,7 +212,7 @@ fn say_what_is_left(
     Ok(())
 }
 
-/// Hooks and commands: they go where Distillery has them.
+/// Adds hooks and commands at the paths that Distillery uses.
 fn scripts(
     release: Fields<'_>,
     version: &str,
@@ -228,7 +228,7 @@ fn scripts(
     for hook in release.list("hooks")? {
         let Some([key, from]) = tuple(hook) else { continue };
         let (Some(key), Some(from)) = (atom(key), path(from)) else { continue };
-        // `pre_start_hooks` is a directory, `pre_start_hook` a script.
+        // `pre_start_hooks` is a directory, `pre_start_hook` a single script.
         let (moment, at) = match key.strip_suffix("_hooks") {
             Some(moment) => (moment, format!("{moment}.d")),
             None => {
@@ -261,7 +261,7 @@ fn not_there(what: &str, from: &Path) -> AssembleError {
     AssembleError::Project { file: Some("rel/config.exs".to_owned()), line: None, message }
 }
 
-/// `erl_opts` and `run_erl_env`, where the environment does not say otherwise.
+/// Applies `erl_opts` and `run_erl_env` as defaults for environment variables.
 fn words_for_start(settings: Fields<'_>, start: &mut Start) -> Result<(), AssembleError> {
     let options = settings.maybe("erl_opts", text)?.unwrap_or_default();
     if !options.trim().is_empty() {

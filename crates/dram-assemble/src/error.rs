@@ -1,4 +1,4 @@
-//! What can go wrong while a release is assembled.
+//! The errors of assembling a release.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,131 +10,131 @@ use dram_release::resolve::ResolveError;
 
 use crate::upgrade::UpgradeError;
 
-/// Why there is no release.
+/// The reason why no release was assembled.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
-    /// The disk refused.
+    /// A file operation failed.
     #[error("cannot {verb} `{}`", path.display())]
     Io {
-        /// What was attempted.
+        /// The operation.
         verb: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// The refusal.
+        /// The underlying error.
         source: io::Error,
     },
-    /// There is no project.
+    /// The directory contains no project.
     #[error("there is no project in `{}`", .0.display())]
     NoProject(PathBuf),
-    /// A program that the project needs is not there.
+    /// A required tool is missing.
     #[error("`{tool}` is not on the PATH, and {why}")]
     NoTool {
-        /// The program.
+        /// The tool.
         tool: &'static str,
-        /// What it is needed for.
+        /// The reason why it is needed.
         why: &'static str,
     },
-    /// One of the project's tools failed.
+    /// A tool of the project failed.
     #[error("`{command}` failed: {status}")]
     Tool {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: String,
-        /// What it said, when that was not shown.
+        /// The output, if it was not shown.
         output: String,
     },
-    /// The project's own files say something wrong.
+    /// The project has an error.
     #[error("{message}")]
     Project {
-        /// The file at fault, when it is known.
+        /// The file with the error, if known.
         file: Option<String>,
         /// The line, from 1.
         line: Option<u64>,
-        /// What is wrong.
+        /// The error message.
         message: String,
     },
-    /// The answer of our own script has another form than we know.
+    /// The answer of a query script has an unexpected form.
     #[error("the description of the project cannot be read: {0}")]
     Answer(String),
-    /// There is no release of this name.
+    /// The release does not exist.
     #[error("there is no release `{name}`")]
     NoRelease {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing releases.
         known: Vec<String>,
     },
-    /// Several releases, and none was chosen.
+    /// There are several releases, and none was selected.
     #[error("the project has several releases and does not say which one is the default")]
     SeveralReleases(Vec<String>),
-    /// An application's specification is wrong.
+    /// An application specification is invalid.
     #[error("`{}` is no application specification", path.display())]
     App {
         /// The `.app` file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The underlying error.
         source: AppError,
     },
-    /// A compiled module is wrong.
+    /// A compiled module is invalid.
     #[error("`{}` is no module that the emulator would load", path.display())]
     Beam {
         /// The `.beam` file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The underlying error.
         source: BeamError,
     },
-    /// A file of Erlang terms is wrong.
+    /// A file of Erlang terms is invalid.
     #[error("`{}` is no list of Erlang terms", path.display())]
     Terms {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The underlying error.
         source: TermError,
     },
-    /// The applications do not make a release.
+    /// The applications do not form a release.
     #[error("{}", first_line(.0))]
     Resolve(Vec<ResolveError>),
-    /// A name that would lead out of the release, or is none.
+    /// A name is not a single path component.
     #[error("{what} `{name}` cannot be the name of a directory")]
     Name {
-        /// Whose name.
+        /// The kind of name.
         what: &'static str,
         /// The name.
         name: String,
     },
-    /// The Erlang run-time system is not where it should be.
+    /// The directory has no Erlang run-time system.
     #[error("there is no Erlang run-time system in `{}`", .0.display())]
     NoErts(PathBuf),
-    /// The destination holds something that dram did not make.
+    /// The destination contains a release that dram did not write.
     #[error("`{}` holds something that dram did not make", .0.display())]
     NotOurs(PathBuf),
-    /// The destination holds no release.
+    /// The destination exists and is not a release.
     #[error("`{}` is there and is no release", .0.display())]
     NotARelease(PathBuf),
-    /// A shared library that a program of the release needs is not on this machine.
+    /// A shared library that a program of the release needs was not found.
     #[error("`{program}` needs the library `{library}`, which is not on this machine")]
     NoLibrary {
-        /// The program, in the release.
+        /// The program in the release.
         program: String,
         /// The library.
         library: String,
     },
-    /// A running system cannot become the new version.
+    /// The upgrade is not possible.
     #[error(transparent)]
     Upgrade(Box<UpgradeError>),
-    /// Settings of ours are wrong.
+    /// `dram.toml` is invalid.
     #[error("`{}`: {message}", path.display())]
     Settings {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error message.
         message: String,
     },
 }
 
 impl AssembleError {
-    /// The disk's refusal to `verb` `path`, for `map_err`.
+    /// Returns a function for `map_err` that describes the failed operation `verb` on `path`.
     pub(crate) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> AssembleError {
         let path = path.into();
         move |source| AssembleError::Io { verb, path, source }

@@ -1,4 +1,4 @@
-//! The Erlang run-time system of a release: the programs that a release starts, and no others.
+//! The Erlang run-time system of a release, with only those programs that a release starts.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,26 +11,27 @@ use crate::collect::{Taking, take_file};
 use crate::libraries::{self, Program};
 use crate::tree::{Content, Entry, ReleaseTree};
 
-/// What every release has. `beam.smp` starts the next two itself; the others serve the distribution, the heartbeat
-/// and the daemon.
+/// The programs in every release. `beam.smp` itself starts `erl_child_setup` and `inet_gethost`; the others are for
+/// distribution, `heart` and the daemon.
 const PROGRAMS: [&str; 8] =
     ["beam.smp", "erl_child_setup", "inet_gethost", "epmd", "heart", "run_erl", "to_erl", "erl_call"];
-/// Without these nothing starts.
+/// The programs without which the emulator does not start.
 const NEEDED: [&str; 3] = ["beam.smp", "erl_child_setup", "inet_gethost"];
 
-/// Said where a project wants its release without Erlang.
+/// The warning for a project that configures a release without ERTS.
 pub(crate) const ALWAYS: &str =
     "`include_erts` is false, and the release brings Erlang along all the same: its start program starts no other";
 
-/// The run-time system of `otp`.
+/// Returns the ERTS directory of `otp`.
 pub(crate) fn source(otp: &Otp) -> PathBuf {
     otp.root.join(format!("erts-{}", otp.erts))
 }
 
-/// The Erlang in `path`, which is its root or its `erts-VERSION`; what it does not say itself is as in `known`.
+/// Returns the OTP installation in `path`, which is its root directory or its `erts-VERSION`. The release number falls
+/// back to that of `known`.
 ///
 /// # Errors
-/// When there is none.
+/// Fails if there is no installation.
 pub(crate) fn otp_with(path: &Path, known: &Otp) -> Result<Otp, AssembleError> {
     let version_of = |path: &Path| Some(path.file_name()?.to_str()?.strip_prefix("erts-")?.to_owned());
     let missing = || AssembleError::NoErts(path.to_owned());
@@ -52,10 +53,10 @@ pub(crate) fn otp_with(path: &Path, known: &Otp) -> Result<Otp, AssembleError> {
     Ok(Otp { root, release, erts })
 }
 
-/// Puts the programs of the run-time system in `source` into `tree`, below `at`.
+/// Adds the ERTS programs in `source` to `tree`, below `at`.
 ///
 /// # Errors
-/// When one that is needed or asked for is not there.
+/// Fails if a program that is required or requested is missing.
 pub(crate) fn take_programs(
     tree: &mut ReleaseTree,
     source: &Path,
@@ -67,7 +68,7 @@ pub(crate) fn take_programs(
     for name in PROGRAMS.iter().copied().chain(further.iter().map(String::as_str)) {
         let path = bin.join(name);
         if path.is_file() {
-            // A name with a slash is refused by the caller.
+            // The caller refuses names that contain a slash.
             take_file(tree, &taking, path, at.join(b"bin").join(name.as_bytes()))?;
         } else if NEEDED.contains(&name) || further.iter().any(|further| further == name) {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
@@ -77,14 +78,14 @@ pub(crate) fn take_programs(
     Ok(())
 }
 
-/// Brings along the loader and the libraries that the release's programs need.
+/// Adds the loader and the shared libraries that the release's programs need.
 ///
-/// Programs that others start by their names (`beam.smp` starts `erl_child_setup`) are moved aside, to `.elf`, and
-/// a link to the start program takes their places: it starts them through the release's own loader. Returns where the
-/// loader and the libraries are in the release.
+/// Programs that others start by name (`beam.smp` starts `erl_child_setup`) are moved to the directory `.elf`, and
+/// replaced by a link to the start program, a trampoline that starts them with the release's own loader. Returns the
+/// paths of the loader and of the libraries in the release.
 ///
 /// # Errors
-/// When a library is not on this machine.
+/// Fails if a library was not found.
 pub(crate) fn make_portable(
     tree: &mut ReleaseTree,
     programs: &[Program],
@@ -95,7 +96,7 @@ pub(crate) fn make_portable(
     let lib = at.join(b"lib");
     let name = loader.file_name().unwrap_or_default().to_owned();
     let loader_at = lib.join(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()));
-    // The file itself: in a release there is nothing for a link to lead to.
+    // The file itself is copied, because a link would be broken in the release.
     let real = fs::canonicalize(&loader).map_err(AssembleError::io("find the loader", &loader))?;
     tree.put(loader_at.clone(), Entry::File { content: Content::Disk(real), executable: true });
     for (name, path) in found {
@@ -105,13 +106,13 @@ pub(crate) fn make_portable(
     let bin = at.join(b"bin");
     for program in programs.iter().filter(|program| program.needs.interpreter.is_some()) {
         let (Some(dir), Some(name)) = (program.path.parent(), program.path.name()) else { continue };
-        // The start program starts it through the loader itself.
+        // The start program passes `beam.smp` to the loader directly.
         if dir == bin && name == b"beam.smp" {
             continue;
         }
         if let Some(entry) = tree.take(&program.path) {
             tree.put(dir.join(b".elf").join(name), entry);
-            // From the program's directory up to the root, and down to the start program.
+            // The link leads from the program's directory up to the root, and from there to the start program.
             let up = "../".repeat(dir.components().count()).into_bytes();
             tree.put(program.path.clone(), Entry::Link([&up, start_program.as_bytes()].concat()));
         }
@@ -119,7 +120,7 @@ pub(crate) fn make_portable(
     Ok((below_root(&loader_at), below_root(&lib)))
 }
 
-/// A path as settings have it: without a slash in front.
+/// Returns a path relative to the release's root, as `start.conf` expects it.
 fn below_root(path: &TreePath) -> String {
     String::from_utf8_lossy(path.as_bytes()).into_owned()
 }

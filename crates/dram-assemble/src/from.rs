@@ -1,4 +1,4 @@
-//! Bare directories of compiled modules become a blueprint: neither Mix nor rebar3 has to be on the machine.
+//! Turns bare directories of compiled modules into a blueprint; neither Mix nor rebar3 is needed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,12 +10,12 @@ use crate::blueprint::{Blueprint, Otp, Start, Strip, Text};
 use crate::settings::Settings;
 use crate::{AssembleError, Request};
 
-/// The blueprint of a release of the applications in `request.from`.
+/// Creates the blueprint of a release of the applications in `request.from`.
 ///
-/// The application with the release's name is what is asked for; without one, all of them are.
+/// The application named like the release is requested; if there is none, all applications are.
 ///
 /// # Errors
-/// When a directory holds no application, or Erlang is not there.
+/// Fails if a directory contains no application, or Erlang was not found.
 pub(crate) fn blueprint(request: &Request, settings: &Settings) -> Result<Blueprint, AssembleError> {
     let mut places = BTreeMap::new();
     for dir in &request.from {
@@ -72,7 +72,7 @@ pub(crate) fn blueprint(request: &Request, settings: &Settings) -> Result<Bluepr
     })
 }
 
-/// The application whose modules are in `dir`, which is its `ebin` or the directory above; returns the latter.
+/// Returns the name and directory of the application in `dir`, which is the application's directory or its `ebin`.
 fn application_in(dir: &Path) -> Result<(String, PathBuf), AssembleError> {
     let ebin = if dir.join("ebin").is_dir() { dir.join("ebin") } else { dir.to_owned() };
     let entries = fs::read_dir(&ebin).map_err(AssembleError::io("read", &ebin))?;
@@ -111,7 +111,7 @@ fn version_of(places: &BTreeMap<String, PathBuf>, name: &str, otp: u32) -> Resul
     }
 }
 
-/// Erlang: where it was said to be, or where `erl` is.
+/// Returns the OTP installation: the requested one, or that of the `erl` on the search path.
 fn otp(request: &Request) -> Result<Otp, AssembleError> {
     let root = match &request.otp {
         Some(root) => root.clone(),
@@ -119,7 +119,7 @@ fn otp(request: &Request) -> Result<Otp, AssembleError> {
             let why = "a release brings Erlang along; name its directory with --otp";
             let erl = request.tools.find("erl").ok_or(AssembleError::NoTool { tool: "erl", why })?;
             let erl = fs::canonicalize(&erl).map_err(AssembleError::io("find", &erl))?;
-            // ROOT/bin/erl, or ROOT/erts-VERSION/bin/erl.
+            // The path is ROOT/bin/erl, or ROOT/erts-VERSION/bin/erl.
             let above = erl.ancestors().skip(2).take(2).find(|dir| dir.join("releases").is_dir());
             above.ok_or_else(|| AssembleError::NoErts(erl.clone()))?.to_owned()
         }
@@ -136,7 +136,8 @@ fn otp(request: &Request) -> Result<Otp, AssembleError> {
     }
 }
 
-/// Adds the applications of Elixir, where it is on the search path and not among the directories; returns its version.
+/// Adds the applications of the Elixir on the search path, unless `places` has Elixir. Returns the Elixir version if
+/// the project uses it.
 fn add_elixir(request: &Request, places: &mut BTreeMap<String, PathBuf>) -> Result<Option<String>, AssembleError> {
     if !places.contains_key("elixir") {
         let Some(elixir) = request.tools.find("elixir").and_then(|path| fs::canonicalize(path).ok()) else {
@@ -150,7 +151,7 @@ fn add_elixir(request: &Request, places: &mut BTreeMap<String, PathBuf>) -> Resu
             }
         }
     }
-    // A project of Erlang alone has no use for it, even where it is there.
+    // A project without Elixir modules does not need Elixir.
     let needs_it = request.from.iter().any(|dir| {
         let ebin = if dir.join("ebin").is_dir() { dir.join("ebin") } else { dir.clone() };
         fs::read_dir(ebin).is_ok_and(|entries| {

@@ -1,7 +1,7 @@
-//! A compiled Mix or rebar3 project becomes a release on disk: a tree and a `.tar.gz`.
+//! Assembles a compiled Mix or rebar3 project into a release: a directory and a `.tar.gz`.
 //!
-//! This room finds the project, asks its own tools what they alone know (`mix.exs` is a program), and writes what
-//! `dram-release` works out. It reads and writes files, starts threads, and starts the project's tools.
+//! This crate detects the project, queries it with its own tools (`mix.exs` is a program), and writes the release that
+//! `dram-release` resolves. It reads and writes files, starts threads, and runs the project's tools.
 
 mod answer;
 mod archive;
@@ -45,68 +45,68 @@ use blueprint::{Blueprint, Text};
 use settings::Settings;
 use written::Written;
 
-/// What is asked for.
+/// A request to assemble a release.
 #[derive(Debug)]
 pub struct Request {
-    /// The project's directory, absolute.
+    /// The absolute path of the project.
     pub project: PathBuf,
-    /// The release's name, where it was given.
+    /// The release name, if given.
     pub name: Option<String>,
-    /// The environment or profile, where it was given.
+    /// The environment or profile, if given.
     pub env: Option<String>,
-    /// The release's version, where it was given.
+    /// The release version, if given.
     pub version: Option<String>,
-    /// Directories of compiled modules to assemble from, instead of asking the project.
+    /// Directories of compiled modules, to be used instead of a project.
     pub from: Vec<PathBuf>,
-    /// Where Erlang is, where it was given.
+    /// The root directory of OTP, if given.
     pub otp: Option<PathBuf>,
-    /// Where the release goes, absolute, where it was given.
+    /// The absolute path of the destination, if given.
     pub output: Option<PathBuf>,
-    /// The version that a running system can become this one from, where it is to.
+    /// The upgrade to prepare, if requested.
     pub upgrade: Option<Upgrade>,
-    /// Whether an archive is written.
+    /// True if an archive is written.
     pub archive: bool,
-    /// Whether a release is replaced that dram did not write.
+    /// True if a release that dram did not write may be replaced.
     pub overwrite: bool,
-    /// Whether shared libraries travel with it, where that was given.
+    /// True if shared libraries are included; `None` if not given.
     pub portable: Option<bool>,
-    /// When modules are loaded, where that was given.
+    /// The code loading mode, if given.
     pub mode: Option<Mode>,
-    /// The time that everything in the archive has, in seconds since 1970.
+    /// The modification time of all entries in the archive, in seconds since 1970.
     pub seconds: i64,
     /// The project's tools.
     pub tools: Tools,
-    /// The environment variables of the one who calls.
+    /// The caller's environment variables.
     pub environment: Environment,
 }
 
 /// A release that was written.
 #[derive(Debug)]
 pub struct Assembled {
-    /// Its name.
+    /// The release name.
     pub name: String,
-    /// Its version.
+    /// The release version.
     pub version: String,
-    /// Where it is.
+    /// The directory of the release.
     pub path: PathBuf,
-    /// Its archive.
+    /// The archive, if one was written.
     pub archive: Option<Archive>,
-    /// From which version a running system can become it.
+    /// The upgrade that was prepared.
     pub upgrade: Option<Upgraded>,
-    /// How many files it has.
+    /// The number of files.
     pub files: u64,
-    /// Their bytes.
+    /// The total size of the files in bytes.
     pub size: u64,
-    /// Its applications, in the order they start: name and version.
+    /// The applications in start order: name and version.
     pub applications: Vec<(String, String)>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// Assembles the release that is asked for, and writes it.
+/// Assembles the requested release and writes it.
 ///
 /// # Errors
-/// See [`AssembleError`]. What was at the destination is as it was then.
+/// See [`AssembleError`]. The destination is then unchanged.
 pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
     let places = Places::of(request)?;
     let blueprint = blueprint(request, &places)?;
@@ -122,7 +122,7 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
         Some(upgrade) => Some(upgrade::add(&mut assembly, upgrade, &path, &places.project)?),
         None => None,
     };
-    // Without a project there is no place for a memory.
+    // Without a project there is no cache directory.
     let memory = request.from.is_empty().then_some(places.memory.as_path());
     let mut written = Written::recall(memory, &path);
     write::write(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
@@ -145,7 +145,7 @@ pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
     Ok(Assembled { name, version, path, archive, upgrade, files, size, applications, warnings })
 }
 
-/// What the release that is asked for would expect of the system that it runs on; nothing is written.
+/// Returns what the requested release needs from the system it runs on. Nothing is written.
 ///
 /// # Errors
 /// See [`AssembleError`].
@@ -179,10 +179,10 @@ fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleEr
     Ok(blueprint)
 }
 
-/// Applies `dram.toml`, which wins over what the project's own files say.
+/// Applies `dram.toml`, which overrides the project's own configuration.
 fn apply(blueprint: &mut Blueprint, settings: Settings, request: &Request) -> Result<(), AssembleError> {
     let project = &request.project;
-    // Taken apart, so that a new setting does not compile until it is applied.
+    // Destructured without `..`, so that a new setting does not compile until it is applied.
     let Settings {
         version,
         applications: _,

@@ -1,7 +1,7 @@
-//! Shared libraries: which ones the programs of a release need, and where this machine has them.
+//! Shared libraries: those that the programs of a release need, and their files on this machine.
 //!
-//! Follows ld.so(8): a file's own search path first, then the directories of `/etc/ld.so.conf`, then the usual ones.
-//! Everything is read from ELF files; nothing is executed.
+//! It follows ld.so(8): first the file's own search path, then the directories of `/etc/ld.so.conf`, then the default
+//! ones. ELF files are only read, never executed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -15,39 +15,39 @@ use dram_image::elf::{self, Needs};
 use crate::AssembleError;
 use crate::tree::{Content, Entry, ReleaseTree};
 
-/// The largest ELF file that is looked into.
+/// The maximum size of an ELF file that is read.
 const LARGEST: u64 = 1 << 30;
-/// The most files of configuration that may include each other.
+/// The maximum number of configuration files of the loader.
 const MOST_INCLUDES: usize = 64;
 
 /// An ELF file of a release.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
-    /// Where it lies in the release.
+    /// The path in the release.
     pub path: TreePath,
-    /// Where it comes from.
+    /// The file on this machine.
     pub source: PathBuf,
-    /// What it needs.
+    /// The loader, libraries and symbol versions that it needs.
     pub needs: Needs,
 }
 
-/// What a release expects of the system it runs on.
+/// The requirements of a release on the system it runs on.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Requires {
-    /// The processors its programs are for: more than one is a mistake of somebody's.
+    /// The processors that its programs are built for; more than one is an error of the project.
     pub machines: BTreeSet<String>,
-    /// Loaders, and the programs that name them.
+    /// The loaders, with the programs that request them.
     pub loaders: BTreeMap<String, BTreeSet<String>>,
-    /// Libraries that the release does not bring, and what of it needs them.
+    /// The libraries that the release does not include, with the files that need them.
     pub libraries: BTreeMap<String, BTreeSet<String>>,
-    /// Of each library the newest version of each of its kinds, such as `GLIBC_2.34`.
+    /// The newest symbol version of each kind by library, such as `GLIBC_2.34`.
     pub versions: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// The ELF files among the entries of `tree`, in the order of their paths.
+/// Returns the ELF files of `tree`, sorted by path.
 ///
 /// # Errors
-/// When a file cannot be read.
+/// Fails if a file cannot be read.
 pub(crate) fn programs(tree: &ReleaseTree) -> Result<Vec<Program>, AssembleError> {
     let mut found = Vec::new();
     for (path, entry) in tree.iter() {
@@ -59,14 +59,14 @@ pub(crate) fn programs(tree: &ReleaseTree) -> Result<Vec<Program>, AssembleError
     Ok(found)
 }
 
-/// What `programs` need of a system, apart from what is among them.
+/// Returns the requirements of `programs` that they do not satisfy themselves.
 pub(crate) fn requires(programs: &[Program]) -> Requires {
     let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
     let mut requires = Requires::default();
     let mut newest: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     for program in programs {
         let needs = &program.needs;
-        // Below the release's root, not the system's.
+        // The path is relative to the release's root.
         let place = program.path.as_path().display().to_string();
         requires.machines.insert(elf::machine_name(needs.machine));
         if let Some(loader) = &needs.interpreter {
@@ -89,7 +89,7 @@ pub(crate) fn requires(programs: &[Program]) -> Requires {
     requires
 }
 
-/// `GLIBC_2.34` as `GLIBC` and the numbers 2, 34; what has no number is all kind.
+/// Splits `GLIBC_2.34` into the kind `GLIBC` and the numbers 2 and 34; a version without a number is only a kind.
 fn split_version(version: &str) -> (String, Vec<u64>) {
     let numbers = |text: &str| text.split('.').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>();
     match version.rsplit_once('_') {
@@ -101,13 +101,13 @@ fn split_version(version: &str) -> (String, Vec<u64>) {
     }
 }
 
-/// The loader and libraries that `programs` need, each with the file that this machine would load.
+/// Returns the loader and the libraries that `programs` need, as this machine would load them.
 ///
-/// Returns the loader's file, and the library files by name. What lies in the release beside a program that looks for
-/// it there (`$ORIGIN`) is not returned: it travels already.
+/// The result is the loader's path, and the library paths by name. Libraries that are in the release already, and are
+/// found by `$ORIGIN`, are not returned.
 ///
 /// # Errors
-/// When a library is not here, or two programs need different loaders.
+/// Fails if a library was not found, or two programs need different loaders.
 pub(crate) fn closure(programs: &[Program]) -> Result<(PathBuf, BTreeMap<String, PathBuf>), AssembleError> {
     let places = Places::of_this_machine();
     let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
@@ -144,7 +144,7 @@ pub(crate) fn closure(programs: &[Program]) -> Result<(PathBuf, BTreeMap<String,
     Ok((PathBuf::from(loader), found))
 }
 
-/// What the ELF file at `path` needs; `None` when it is none.
+/// Returns the requirements of the ELF file at `path`; `None` if it is not an ELF file.
 pub(crate) fn read_needs(path: &Path) -> Result<Option<Needs>, AssembleError> {
     let read = || -> io::Result<Option<Needs>> {
         let mut file = File::open(path)?;
@@ -162,7 +162,7 @@ pub(crate) fn read_needs(path: &Path) -> Result<Option<Needs>, AssembleError> {
     read().map_err(AssembleError::io("read", path))
 }
 
-/// Where this machine's loader looks.
+/// The library search path of this machine's loader.
 struct Places(Vec<PathBuf>);
 
 impl Places {
@@ -171,7 +171,7 @@ impl Places {
         let mut waiting = VecDeque::from([PathBuf::from("/etc/ld.so.conf")]);
         for _ in 0..MOST_INCLUDES {
             let Some(file) = waiting.pop_front() else { break };
-            // A system may have none, as musl systems do.
+            // The file may be missing, as on musl systems.
             for line in fs::read_to_string(file).unwrap_or_default().lines() {
                 match line.split('#').next().unwrap_or_default().trim() {
                     "" => {}
@@ -192,7 +192,7 @@ impl Places {
         Places(places)
     }
 
-    /// The first library `name` for the same processor, as `program` at `source` would find it.
+    /// Returns the first library `name` for the same processor that the loader would find for `program` at `source`.
     fn find(&self, name: &str, source: &Path, program: &Needs) -> Result<Option<(PathBuf, Needs)>, AssembleError> {
         let origin = source.parent().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
         let own = program
@@ -211,7 +211,8 @@ impl Places {
     }
 }
 
-/// The files that a pattern such as `/etc/ld.so.conf.d/*.conf` names: a star in the last component is all there is.
+/// Returns the files that match a pattern such as `/etc/ld.so.conf.d/*.conf`; only a star in the last component is
+/// supported.
 fn included(pattern: &str) -> Vec<PathBuf> {
     let path = Path::new(pattern);
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };

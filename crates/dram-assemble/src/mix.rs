@@ -1,4 +1,4 @@
-//! A Mix project becomes a blueprint.
+//! Turns the answer of a Mix project into a blueprint.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::answer::{Fields, atom, bytes, list, path, text, tuple};
 use crate::blueprint::{Blueprint, Otp, Overlay, Start, Strip, Text};
 use crate::{AssembleError, erts};
 
-/// The blueprint of the release that the answer describes.
+/// Creates the blueprint of the release in the answer.
 ///
 /// # Errors
-/// When the answer has another form.
+/// Fails if the answer has another form.
 pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> {
     let [release] = answer.list("releases")? else {
         return Err(AssembleError::Answer("it does not have one release".to_owned()));
@@ -69,7 +69,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
         has_providers,
         vm_args: Text::new(template(templates, "vm.args")?.0),
         remote_vm_args: Some(template(templates, "remote.vm.args")?.0),
-        // Mix's own text has comments only.
+        // Mix's default has comments only.
         env_sh: Some(template(templates, "env.sh")?).filter(|(_, is_users)| *is_users).map(|(text, _)| text),
         cookie: release.maybe("cookie", text)?,
         overlays: release.list("overlays")?.iter().filter_map(path).map(Overlay::Dir).collect(),
@@ -80,7 +80,7 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
     })
 }
 
-/// What the release is set to have and will not.
+/// Returns warnings for settings that are not supported.
 fn unsupported(release: Fields<'_>) -> Result<Vec<String>, AssembleError> {
     let mut warnings = Vec::new();
     for step in release.list("steps")? {
@@ -98,7 +98,7 @@ fn unsupported(release: Fields<'_>) -> Result<Vec<String>, AssembleError> {
             ));
         }
     }
-    // Mix makes them unless it is told not to; whoever names Windows wants them.
+    // By default Mix creates them for Windows too, so the warning is only for projects that request Windows explicitly.
     let has_windows = release.list("executables")?.iter().any(|system| system.as_atom() == Some("windows"));
     if has_windows && release.is("executables_set") {
         warnings.push("`include_executables_for` has `:windows`: the release is for Linux only".to_owned());
@@ -106,7 +106,7 @@ fn unsupported(release: Fields<'_>) -> Result<Vec<String>, AssembleError> {
     Ok(warnings)
 }
 
-/// The function's name of `-after_it/1-fun-0-`, which stands for it where it was captured in its own module.
+/// Returns the function name of `-after_it/1-fun-0-`, the name of a function that was captured in its own module.
 fn own_name(name: &str) -> &str {
     name.strip_prefix('-').and_then(|name| name.split('/').next()).unwrap_or(name)
 }
@@ -116,7 +116,7 @@ fn elixir_is_at_least(version: &str, major: u32, minor: u32) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
 }
 
-/// Erlang, as the answer says it.
+/// Returns the OTP installation in the answer.
 pub(crate) fn otp(answer: Fields<'_>) -> Result<Otp, AssembleError> {
     let otp = answer.map("otp")?;
     let release = otp.need("release", text)?;
@@ -150,7 +150,7 @@ fn strip(option: Option<&Term>) -> Option<Strip> {
     }
 }
 
-/// The text of a template, and whether the project has it.
+/// Returns the text of a template, and true if the template is the project's own.
 fn template(templates: &Term, name: &str) -> Result<(String, bool), AssembleError> {
     let missing = || AssembleError::Answer(format!("there is no `{name}`"));
     let Term::Map(pairs) = templates else { return Err(missing()) };

@@ -1,4 +1,4 @@
-//! What rebar3 and Distillery lay over a release: where from, and where to.
+//! Overlays of rebar3 and Distillery: sources and targets.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,20 +9,20 @@ use dram_image::TreePath;
 
 use crate::AssembleError;
 
-/// Where something goes.
+/// The target of an overlay.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Where.
+    /// The path in the release.
     pub(crate) at: TreePath,
-    /// Whether it was written as a directory, with a slash at its end.
+    /// True if it was written with a slash at the end.
     pub(crate) is_directory: bool,
 }
 
 impl Target {
-    /// The place `text` in a release that its own settings put at `output`.
+    /// Parses the target `text` of a release whose configured destination is `output`.
     ///
     /// # Errors
-    /// When it lies outside.
+    /// Fails if the target is outside of the release.
     pub(crate) fn parse(text: &Path, output: &Path) -> Result<Target, AssembleError> {
         let outside = || AssembleError::Project {
             file: None,
@@ -39,16 +39,16 @@ impl Target {
     }
 }
 
-/// Whether the file can be executed.
+/// Returns true if the file is executable.
 pub(crate) fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o111 != 0)
 }
 
-/// The files that `pattern` stands for, sorted: `*` and `?` in names, as Erlang's `filelib:wildcard` has them. Without
-/// either it is the file itself, if it is there.
+/// Returns the files that match `pattern`, sorted. `*` and `?` work as in Erlang's `filelib:wildcard`; without them it
+/// is the file itself, if it exists.
 ///
 /// # Errors
-/// When it has other signs of a pattern.
+/// Fails if the pattern contains other wildcards.
 pub(crate) fn wildcard(pattern: &Path) -> Result<Vec<PathBuf>, AssembleError> {
     let mut found = vec![PathBuf::new()];
     for part in pattern.components() {
@@ -73,7 +73,7 @@ fn matching(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
     entries.filter(|entry| is_meant(entry.file_name().as_bytes())).map(|entry| entry.path()).collect()
 }
 
-/// Whether `name` fits `pattern`; each `*` is tried again where it failed, the last one only.
+/// Returns true if `name` matches `pattern`. On a mismatch, only the last `*` is extended.
 fn fits(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut of_name, mut again) = (0, 0, None);
     while of_name < name.len() {
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stars_and_question_marks_stand_for_names() {
+    fn stars_and_question_marks_match_names() {
         for (pattern, name, is_so) in [
             ("*", "a", true),
             ("*.sh", "a.sh", true),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_stay_in_the_release() {
+    fn overlay_targets_outside_the_release_are_refused() {
         let output = Path::new("/project/_build/prod/rel/demo");
         let at = |text: &str| Target::parse(Path::new(text), output).map(|target| target.at.to_string()).ok();
         assert_eq!(at("./bin/x").as_deref(), at("bin/x").as_deref());

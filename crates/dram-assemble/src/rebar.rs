@@ -1,4 +1,4 @@
-//! A rebar3 project becomes a blueprint: what its `relx` section says, as `dram_rebar.erl` understood it.
+//! Turns the answer of a rebar3 project into a blueprint: its `relx` section, as `dram_rebar.erl` reads it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,15 @@ use crate::blueprint::{Blueprint, Otp, Overlay, Start, Strip, Text};
 use crate::overlay::{self, Target};
 use crate::{AssembleError, erts, mix};
 
-/// relx's own `vm.args`, without the name and the cookie that it gives a node.
+/// The default `vm.args` of relx, without the node name and the cookie.
 const VM_ARGS: &str = "+C multi_time_warp\n";
-/// Where scripts are that relx names relative to the start script.
+/// The directory that relx resolves script names in: that of the start script.
 const BIN: &str = "bin";
 
-/// The blueprint of the release that the answer describes.
+/// Creates the blueprint of the release in the answer.
 ///
 /// # Errors
-/// When the answer has another form, or the release asks for something that is not there or not known.
+/// Fails if the answer has another form, or the configuration refers to something that is missing or unsupported.
 pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> {
     let [release] = answer.list("releases")? else {
         return Err(AssembleError::Answer("it does not have one release".to_owned()));
@@ -73,12 +73,12 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
     })
 }
 
-/// Something that the project's file says and that cannot be.
+/// Returns an error in `rebar.config`.
 fn wrong(message: String) -> AssembleError {
     AssembleError::Project { file: Some("rebar.config".to_owned()), line: None, message }
 }
 
-/// The Erlang that the release brings.
+/// Returns the OTP installation that the release includes.
 fn otp(release: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Otp, AssembleError> {
     let otp = match release.get("include_erts") {
         Some(Term::Atom(_)) | None => here,
@@ -104,7 +104,8 @@ fn otp(release: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Otp
     }
 }
 
-/// Where the project's applications are: what was built, what is in `lib_dirs`, and what `overrides` puts in place.
+/// Returns the directories of the project's applications: the built ones, those in `lib_dirs`, and those that
+/// `overrides` replaces.
 fn places(answer: Fields<'_>, release: Fields<'_>) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
     let mut places = BTreeMap::new();
     for dep in answer.list("deps")? {
@@ -138,7 +139,7 @@ fn applications_in(dir: &Path) -> Vec<String> {
     names.filter_map(|name| name.strip_suffix(".app").map(str::to_owned)).collect()
 }
 
-/// The applications that the release asks for.
+/// Returns the goals of the release.
 fn goals(release: Fields<'_>) -> Result<Vec<Goal>, AssembleError> {
     let read = |goal: &Term| {
         let goal = Fields::of("goals", goal)?;
@@ -153,19 +154,19 @@ fn goals(release: Fields<'_>) -> Result<Vec<Goal>, AssembleError> {
     release.list("goals")?.iter().map(read).collect()
 }
 
-/// A file that is set, `default` where none is.
+/// Reads a configured file, or returns `default` if none is configured.
 fn file(release: Fields<'_>, key: &'static str, default: &str) -> Result<Text, AssembleError> {
     let set = release.map(key)?;
     let Some(path) = set.maybe("path", path)? else {
         return Ok(Text::new(if set.need("kind", atom)? == "none" { "" } else { default }));
     };
-    // The setting decides whether it is a template, not the name.
+    // The setting decides whether it is a template, not the file name.
     let is_source = set.need("kind", atom)? == "src";
     let read = if key == "sys_config" && !is_source { Text::read_configuration } else { Text::read };
     Ok(Text { is_source, ..read(&path)? })
 }
 
-/// `extended_start_script_hooks`.
+/// Reads `extended_start_script_hooks`.
 fn hooks(release: Fields<'_>, start: &mut Start, warnings: &mut Vec<String>) -> Result<(), AssembleError> {
     for pair in release.list("hooks")? {
         let Some([event, of_event]) = tuple(pair) else { continue };
@@ -194,7 +195,7 @@ fn hooks(release: Fields<'_>, start: &mut Start, warnings: &mut Vec<String>) -> 
     Ok(())
 }
 
-/// What becomes of one of relx's own hooks.
+/// Returns the warning for a builtin hook of relx.
 fn builtin(event: &str, hook: &Term) -> String {
     let name = tuple(hook).and_then(<[Term]>::first).unwrap_or(hook).as_atom().unwrap_or_default().to_owned();
     let why = match name.as_str() {
@@ -206,7 +207,7 @@ fn builtin(event: &str, hook: &Term) -> String {
     format!("the hook `{name}` of `{event}` is not run: {why}")
 }
 
-/// `extended_start_script_extensions`.
+/// Reads `extended_start_script_extensions`.
 fn extensions(release: Fields<'_>, start: &mut Start) -> Result<(), AssembleError> {
     for pair in release.list("extensions")? {
         if let Some([name, script]) = tuple(pair)
@@ -223,7 +224,7 @@ fn below_bin(script: &str) -> Result<TreePath, AssembleError> {
         .map_err(|error| wrong(format!("the script `{script}` has no place in a release: {error}")))
 }
 
-/// Settings that have no meaning here, each by its name.
+/// Warns about settings that are not supported.
 fn say_what_is_left(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<(), AssembleError> {
     if release.is("dev_mode") || release.maybe("mode", atom)?.as_deref() == Some("dev") {
         warnings.push("`mode` is dev, which links to the project: the release has copies all the same".to_owned());
@@ -280,8 +281,8 @@ fn overlays_made(overlays: &[Overlay]) -> Vec<TreePath> {
     overlays.iter().filter_map(made).collect()
 }
 
-/// As relx copies: below a directory's own name where the target ends with a slash; a file into a directory that was
-/// made.
+/// Copies as relx does: into the target if it ends with a slash, or if it is a directory that was created and the
+/// source is a file.
 fn copy(from: PathBuf, to: &Target, made: &[TreePath]) -> Overlay {
     let into = to.is_directory || (made.contains(&to.at) && !from.is_dir());
     let at = match (into, from.file_name()) {
@@ -291,7 +292,7 @@ fn copy(from: PathBuf, to: &Target, made: &[TreePath]) -> Overlay {
     Overlay::Copy(from, at)
 }
 
-/// A text that is a string or a binary.
+/// Returns a text that is a string or a binary.
 fn string(term: &Term) -> Option<String> {
     text(term).or_else(|| term.as_string())
 }

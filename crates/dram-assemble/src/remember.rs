@@ -1,7 +1,7 @@
-//! What need not be done again: compiling, and asking the project.
+//! The cache of compilation records and query answers.
 //!
-//! Both are remembered in `_build/ENV/dram`, where they go when the build goes. A memory that cannot be read, or that
-//! does not hold any more, costs the work and nothing else.
+//! It is stored in `_build/ENV/dram`, and is removed together with the build. An entry that cannot be read or is
+//! outdated is a cache miss, never an error.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,23 +15,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::AssembleError;
 
-/// The number of this form; another one is not read.
+/// The format version; other versions are not read.
 const FORM: u32 = 1;
-/// Directories of a project that say nothing about what its compiler makes.
+/// Directories of a project that are no inputs of its compiler.
 const SKIPPED: [&str; 5] = ["_build", ".git", ".hg", "node_modules", ".elixir_ls"];
-/// The largest file whose digest is taken.
+/// The maximum size of a file that is digested.
 const LARGEST: u64 = 256 << 20;
 
-/// The environment variables of the one who calls.
+/// The caller's environment variables.
 pub type Environment = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Everything that an answer depends on.
+/// The inputs of a cached answer.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Inputs {
     form: u32,
-    /// What was asked, and by which script.
+    /// The cache key of the query.
     key: String,
-    /// The answer's own digest: a file cut short is no answer.
+    /// The digest of the answer, which detects truncated files.
     answer: String,
     files: BTreeMap<PathBuf, FileInput>,
     directories: BTreeMap<PathBuf, String>,
@@ -39,30 +39,30 @@ pub(crate) struct Inputs {
     whole_environment: Option<String>,
 }
 
-/// A file as it was.
+/// The state of a file that was an input.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FileInput {
-    /// Size, time of change in nanoseconds, number; all zero where there was no file.
+    /// The size, the modification time in nanoseconds and the inode number; all zero if the file did not exist.
     status: (u64, i128, u64),
-    /// The digest of its bytes; empty where there was no file.
+    /// The digest of the content; empty if the file did not exist.
     digest: String,
 }
 
-/// What was read while an answer was made, by name.
+/// The names of the inputs that were read for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Read {
-    /// Files that were read or looked for.
+    /// Files that were read or looked up.
     pub(crate) files: Vec<PathBuf>,
     /// Directories that were listed.
     pub(crate) directories: Vec<PathBuf>,
     /// Environment variables.
     pub(crate) variables: Vec<String>,
-    /// Whether all of the environment was read.
+    /// True if the whole environment was read.
     pub(crate) whole_environment: bool,
 }
 
 impl Inputs {
-    /// The inputs as they are now.
+    /// Captures the current state of the inputs.
     pub(crate) fn now(key: String, answer: &[u8], read: Read, environment: &Environment) -> Inputs {
         Inputs {
             form: FORM,
@@ -92,17 +92,17 @@ impl Inputs {
     }
 }
 
-/// The answer in `dir` under `name`, if all its inputs are as they were.
+/// Returns the answer in `dir` under `name`, if none of its inputs changed.
 pub(crate) fn recall(dir: &Path, name: &str, key: &str, environment: &Environment) -> Option<Vec<u8>> {
     let inputs: Inputs = serde_json::from_slice(&fs::read(dir.join(format!("{name}.inputs"))).ok()?).ok()?;
     let answer = fs::read(dir.join(format!("{name}.answer"))).ok()?;
     inputs.hold(key, &answer, environment).then_some(answer)
 }
 
-/// Keeps `answer` and what it depends on.
+/// Stores `answer` with its inputs.
 ///
 /// # Errors
-/// When it cannot be written.
+/// Fails if the files cannot be written.
 pub(crate) fn remember(dir: &Path, name: &str, answer: &[u8], inputs: &Inputs) -> Result<(), AssembleError> {
     fs::create_dir_all(dir).map_err(AssembleError::io("make the directory", dir))?;
     let inputs = serde_json::to_vec(inputs).expect("paths and texts are JSON");
@@ -110,7 +110,7 @@ pub(crate) fn remember(dir: &Path, name: &str, answer: &[u8], inputs: &Inputs) -
     put(&dir.join(format!("{name}.inputs")), &inputs)
 }
 
-/// Replaces the file `path` by one with `bytes`, at once.
+/// Replaces the file `path` with `bytes`, by an atomic rename.
 pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), AssembleError> {
     let half = path.with_extension("new");
     fs::write(&half, bytes).map_err(AssembleError::io("write", &half))?;
@@ -153,7 +153,7 @@ fn variable_now(environment: &Environment, name: &str) -> Option<String> {
 fn digest_of_all(environment: &Environment) -> String {
     let mut text = Vec::new();
     for (name, value) in environment {
-        // A shell sets it anew for every command.
+        // The shell sets this variable for every command.
         if name != b"_" {
             text.extend([name.as_slice(), b"=", value, b"\0"].concat());
         }
@@ -161,11 +161,11 @@ fn digest_of_all(environment: &Environment) -> String {
     Digest::of(&text).to_string()
 }
 
-/// A digest of everything that lies in the directories `roots`: names, sizes, times, numbers, modes; contents are not
-/// read. Directories that a compiler does not look into, and `not_in`, are left out.
+/// Returns a fingerprint of all files below the directories `roots`: names, sizes, modification times, inode numbers
+/// and modes. Contents are not read. Directories that the compiler does not read, and `not_in`, are skipped.
 ///
 /// # Errors
-/// When a directory cannot be read.
+/// Fails if a directory cannot be read.
 pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, AssembleError> {
     let mut lines: Vec<Vec<u8>> = Vec::new();
     let mut waiting: Vec<PathBuf> = roots.to_vec();
@@ -184,7 +184,7 @@ pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, As
             if SKIPPED.iter().any(|skipped| name == *skipped) || path == not_in || is_left_beside(&path, not_in) {
                 continue;
             }
-            // Gone since: the next look will see it.
+            // The file was just removed; the next fingerprint will differ.
             let Ok(status) = found.metadata() else { continue };
             if status.is_dir() {
                 waiting.push(path);
@@ -212,7 +212,8 @@ pub(crate) fn fingerprint(roots: &[PathBuf], not_in: &Path) -> Result<String, As
     Ok(hasher.finish().to_string())
 }
 
-/// Whether `path` is what a release that goes to `output` leaves beside it: its archive, or what is half written.
+/// Returns true if `path` is a file that writing a release to `output` leaves next to it: an archive, or an unfinished
+/// file.
 fn is_left_beside(path: &Path, output: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_bytes();
     path.parent() == output.parent() && (name.ends_with(b".tar.gz") || name.ends_with(b".dram-new"))
@@ -223,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_holds_until_something_it_read_changes() {
+    fn a_cached_answer_is_valid_until_an_input_changes() {
         let dir = tempfile::tempdir().unwrap();
         let (file, listed) = (dir.path().join("config.exs"), dir.path().join("config"));
         fs::write(&file, "1").unwrap();

@@ -1,6 +1,6 @@
-//! `dram.toml`: what has no place in the project's own files.
+//! `dram.toml`: settings that the project's own files cannot express.
 //!
-//! `[release]` holds for every release of the project, `[release.NAME]` for one, and wins.
+//! `[release]` applies to all releases of the project; `[release.NAME]` applies to one and overrides it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,55 +11,55 @@ use serde::Deserialize;
 
 use crate::AssembleError;
 
-/// The file's name, in the project's directory.
+/// The name of the file in the project's directory.
 const NAME: &str = "dram.toml";
 
-/// When modules are loaded.
+/// The code loading mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// All of them, before anything starts.
+    /// All modules are loaded at boot.
     Embedded,
-    /// Each when it is first called.
+    /// A module is loaded when it is first called.
     Interactive,
 }
 
-/// How nodes are named, if they are.
+/// The kind of node name, if distribution is enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Distribution {
     /// No distribution: no port is opened.
     None,
-    /// Short names.
+    /// A short name.
     Sname,
-    /// Long names.
+    /// A long name.
     Name,
 }
 
-/// A moment at which scripts run, under the start program's name for it.
+/// A hook of the start program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Moment {
-    /// Before the settings are worked out.
+    /// Before the configuration is computed.
     PreConfigure,
-    /// After that.
+    /// After the configuration is computed.
     PostConfigure,
     /// Before the emulator is started.
     PreStart,
-    /// When the node answers.
+    /// After the node answers.
     PostStart,
-    /// Before a node is asked to stop.
+    /// Before the node is stopped.
     PreStop,
-    /// When it has.
+    /// After the node has stopped.
     PostStop,
-    /// Before a node takes another release.
+    /// Before the node installs another release.
     PreUpgrade,
-    /// After that.
+    /// After the node has installed another release.
     PostUpgrade,
 }
 
 impl Moment {
-    /// The name in `start.conf`.
+    /// Returns the name of the hook in `start.conf`.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Moment::PreConfigure => "pre_configure",
@@ -78,44 +78,44 @@ impl Moment {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Its version, for `--from`.
+    /// The release version, for `--from`.
     pub version: Option<String>,
-    /// Its applications, for `--from`: a name, or `NAME:START_TYPE`.
+    /// The applications, for `--from`: a name, or `NAME:START_TYPE`.
     pub applications: Option<Vec<String>>,
-    /// When modules are loaded.
+    /// The code loading mode.
     pub mode: Option<Mode>,
-    /// How the node is named unless `RELEASE_DISTRIBUTION` says otherwise.
+    /// The kind of node name; `RELEASE_DISTRIBUTION` overrides it.
     pub distribution: Option<Distribution>,
-    /// Whether shared libraries travel with it.
+    /// True if shared libraries are included.
     pub portable: Option<bool>,
-    /// A file of arguments of the emulator.
+    /// A file with emulator flags.
     pub vm_args: Option<PathBuf>,
     /// A file with the configuration.
     pub sys_config: Option<PathBuf>,
-    /// Directories that are laid over the release.
+    /// Directories that are copied over the release.
     pub overlays: Option<Vec<PathBuf>>,
-    /// Whether modules are stripped.
+    /// True if modules are stripped.
     pub strip: Option<bool>,
-    /// Chunks that stripping keeps.
+    /// Chunks to keep when modules are stripped.
     pub keep_chunks: Option<Vec<String>>,
-    /// Further programs of ERTS that it has.
+    /// Additional ERTS programs.
     pub erts_programs: Option<Vec<String>>,
-    /// Whether `${VARIABLE}` is replaced in `vm.args` and `sys.config` when it starts.
+    /// True if `${VARIABLE}` is replaced in `vm.args` and `sys.config` at start.
     pub replace_os_vars: Option<bool>,
-    /// The most files and sockets that it may have open.
+    /// The limit of open files and sockets.
     pub nofile: Option<u64>,
-    /// Scripts to run around starting, stopping, configuring and upgrading.
+    /// The hook scripts.
     pub hooks: Option<BTreeMap<Moment, PathBuf>>,
-    /// Further commands of the start program.
+    /// Additional commands of the start program.
     pub commands: Option<BTreeMap<String, PathBuf>>,
-    /// Environment variables that it sets where they are not set.
+    /// Defaults for environment variables.
     pub env: Option<BTreeMap<String, String>>,
 }
 
-/// The settings for `name` in the project's directory, and the file's path where there is one.
+/// Reads the settings of the release `name` from the project's directory; without a file they are the defaults.
 ///
 /// # Errors
-/// When the file cannot be read, or says something that is not known.
+/// Fails if the file cannot be read, or contains an unknown setting.
 pub(crate) fn read(project: &Path, name: &str) -> Result<Settings, AssembleError> {
     let path = project.join(NAME);
     let text = match fs::read_to_string(&path) {
@@ -141,7 +141,7 @@ fn parse(text: &str, name: &str) -> Result<Settings, String> {
                 if key == name {
                     own = table.clone();
                 }
-                // A mistake in another release's table is found now, not on the day it is built.
+                // An error in the table of another release is reported now, not when that release is built.
                 Settings::deserialize(table.clone()).map_err(|error| format!("in `[release.{key}]`: {error}"))?;
             }
             Some(_) | None => drop(common.insert(key.clone(), value.clone())),
@@ -149,7 +149,7 @@ fn parse(text: &str, name: &str) -> Result<Settings, String> {
     }
     common.extend(own);
     let settings = Settings::deserialize(common).map_err(|error| format!("in `[release]`: {error}"))?;
-    // Each becomes a line of its own for the start program.
+    // Each of them becomes one line of `start.conf`.
     let is_line = |text: &str| !text.contains(['\n', '\r', '\0']);
     let is_name = |text: &str| !text.is_empty() && is_line(text) && !text.contains(['=', ' ', '/']);
     for (name, value) in settings.env.iter().flatten() {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_releases_own_table_wins() {
+    fn the_table_of_a_release_overrides_the_common_table() {
         let text =
             "[release]\nmode = 'embedded'\nportable = true\nenv = { A = '1' }\n[release.demo]\nmode = 'interactive'\n";
         let demo = parse(text, "demo").unwrap();
@@ -178,13 +178,13 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_those_of_the_start_program() {
+    fn hook_names_are_those_of_start_conf() {
         let hooks = parse("[release.hooks]\npost-upgrade = 'x'\n", "demo").unwrap().hooks.unwrap();
         assert_eq!(hooks.keys().map(|moment| moment.name()).collect::<Vec<_>>(), ["post_upgrade"]);
     }
 
     #[test]
-    fn what_is_not_known_is_named() {
+    fn settings_errors_name_the_unknown_setting() {
         for (text, word) in [
             ("[build]\n", "[build]"),
             ("[release]\nmodes = 'x'\n", "modes"),

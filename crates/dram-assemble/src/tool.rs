@@ -1,4 +1,4 @@
-//! The project's own tools: the one place of this room that starts processes.
+//! The project's tools. This is the only module of this crate that starts processes.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
@@ -9,31 +9,31 @@ use std::process::{Command, Stdio};
 
 use crate::AssembleError;
 
-/// The most that is kept of what a tool says when it is not shown.
+/// The maximum number of output bytes that are kept of a quiet tool.
 const MOST_OUTPUT: u64 = 1 << 20;
 
-/// Where the tools are, and whether what they say is shown.
+/// The search path for tools, and their verbosity.
 #[derive(Debug, Clone)]
 pub struct Tools {
-    /// The search path, as `PATH` has it.
+    /// The search path, in the format of `PATH`.
     pub path: OsString,
-    /// Whether tools are quiet: what they say is shown only when they fail.
+    /// True if the output of tools is shown only when they fail.
     pub quiet: bool,
 }
 
 impl Tools {
-    /// The file that `name` starts, if it is on the search path.
+    /// Returns the executable `name` on the search path.
     pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.path).map(|dir| dir.join(name)).find(|path| {
             path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
         })
     }
 
-    /// Runs the program `tool` in `dir` with `args` and, on top of this process's environment, `env`. What it prints
-    /// goes to standard error: standard output is for results.
+    /// Runs the program `tool` in `dir` with `args` and with `env` in addition to this process's environment. Its
+    /// output goes to standard error, because standard output is for results.
     ///
     /// # Errors
-    /// When the tool is not there, cannot be started, or fails.
+    /// Fails if the tool is missing, cannot be started, or fails.
     pub(crate) fn run(
         &self,
         tool: &'static str,
@@ -57,11 +57,11 @@ impl Tools {
             let status = command.status().map_err(AssembleError::io("start", &program))?;
             return if status.success() { Ok(()) } else { Err(failed(status.to_string(), String::new())) };
         }
-        // One pipe for both streams keeps their lines in order.
+        // One pipe for both streams keeps the order of the lines.
         let (mut reader, writer) = std::io::pipe().map_err(AssembleError::io("make a pipe for", &program))?;
         let second = writer.try_clone().map_err(AssembleError::io("make a pipe for", &program))?;
         let mut child = command.stdout(writer).stderr(second).spawn().map_err(AssembleError::io("start", &program))?;
-        // It holds the ends that the tool writes to, and would keep us waiting for their closing.
+        // The command holds the write ends of the pipe, so the reader would never see its end.
         drop(command);
         let mut output = Vec::new();
         let read = (&mut reader).take(MOST_OUTPUT).read_to_end(&mut output);

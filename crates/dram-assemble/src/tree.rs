@@ -1,4 +1,4 @@
-//! A release as a value: what lies where, before anything is written.
+//! The release tree: the entries of a release by path, before they are written.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,63 +7,63 @@ use std::sync::Arc;
 use dram_image::TreePath;
 use dram_release::beam::StripRule;
 
-/// What a release holds, by path. Directories above an entry exist without being named.
+/// The entries of a release by path. Parent directories of an entry are implied.
 #[derive(Debug, Default)]
 pub(crate) struct ReleaseTree {
     entries: BTreeMap<TreePath, Entry>,
 }
 
-/// One thing in a release.
+/// An entry of a release.
 #[derive(Debug)]
 pub(crate) enum Entry {
-    /// A directory that may be empty.
+    /// A directory, which may be empty.
     Dir,
     /// A file.
     File {
-        /// What is in it.
+        /// The content.
         content: Content,
-        /// Whether it can be executed.
+        /// True if the file is executable.
         executable: bool,
     },
-    /// A symbolic link and what it says.
+    /// A symbolic link with its target.
     Link(Vec<u8>),
 }
 
-/// Where a file's bytes come from.
+/// The source of a file's content.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// They were made here.
+    /// Bytes that dram generated.
     Bytes(Vec<u8>),
-    /// They are a part of this program.
+    /// Bytes embedded in dram.
     Own(&'static [u8]),
-    /// A file on disk, as it is.
+    /// A file on disk, unchanged.
     Disk(PathBuf),
-    /// A `.beam` on disk, stripped by a rule.
+    /// A `.beam` file on disk, stripped by a rule.
     Beam(PathBuf, Arc<StripRule>),
 }
 
 impl ReleaseTree {
-    /// Puts `entry` at `path`, in place of what was there.
+    /// Puts `entry` at `path`, and replaces what was there.
     pub(crate) fn put(&mut self, path: TreePath, entry: Entry) {
         self.entries.insert(path, entry);
     }
 
-    /// Puts a file of text at `path`.
+    /// Puts a text file at `path`.
     pub(crate) fn put_text(&mut self, path: TreePath, text: impl Into<Vec<u8>>) {
         self.put(path, Entry::File { content: Content::Bytes(text.into()), executable: false });
     }
 
-    /// What is at `path`.
+    /// Returns the entry at `path`.
     pub(crate) fn get(&self, path: &TreePath) -> Option<&Entry> {
         self.entries.get(path)
     }
 
-    /// Takes away what is at `path`.
+    /// Removes the entry at `path`.
     pub(crate) fn take(&mut self, path: &TreePath) -> Option<Entry> {
         self.entries.remove(path)
     }
 
-    /// Everything, in the order of paths.
+    /// Returns all entries, sorted by path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
         self.entries.iter()
     }

@@ -1,7 +1,7 @@
-//! A release tree becomes a directory: whole, or not at all.
+//! Writes a release tree to a directory, atomically.
 //!
-//! Everything is written to a directory beside the destination, which then takes the destination's place in one step
-//! (`renameat2` with `RENAME_EXCHANGE`). Until then the old release is untouched and can run.
+//! Everything is written to a staging directory next to the destination, which then replaces the destination by an
+//! atomic rename (`renameat2` with `RENAME_EXCHANGE`). Until then the old release is unchanged and can run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -24,16 +24,15 @@ use crate::written::{Known, Written};
 /// The name, below `releases/VERSION`, of the list of files that dram wrote for this version.
 pub(crate) const MANIFEST: &str = "files.list";
 
-/// Two processes that write to one place take turns: held while a destination is worked on.
+/// An exclusive lock on a destination, held while the release is written.
 pub(crate) struct Turn {
     _directory: File,
 }
 
-/// Makes the directory above `destination`, waits until nobody else writes there, and removes what a killed process
-/// left behind.
+/// Creates the parent directory of `destination`, locks it, and removes the staging directory of a killed process.
 ///
 /// # Errors
-/// When the directory cannot be made or locked.
+/// Fails if the directory cannot be created or locked.
 pub(crate) fn take_turn(destination: &Path) -> Result<Turn, AssembleError> {
     let above = above(destination);
     fs::create_dir_all(&above).map_err(AssembleError::io("make the directory", &above))?;
@@ -44,7 +43,7 @@ pub(crate) fn take_turn(destination: &Path) -> Result<Turn, AssembleError> {
     Ok(Turn { _directory: directory })
 }
 
-/// Where a release is put together before it takes the place of `destination`.
+/// Returns the staging directory of `destination`.
 fn beside(destination: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(destination.file_name().unwrap_or_default());
@@ -59,12 +58,12 @@ fn above(destination: &Path) -> PathBuf {
     }
 }
 
-/// Writes `tree`, of version `version`, to `destination`. What lies there already stays if it belongs to another
-/// version or to nobody (logs, for example); what an earlier release of this version left goes.
+/// Writes `tree`, a release of version `version`, to `destination`. Existing files are kept if they belong to another
+/// version or to no version (logs, for example); other files of this version are removed.
 ///
 /// # Errors
-/// When the destination is no release, or holds this version and dram did not write it and `overwrite` is not set;
-/// when something cannot be read or written. The destination is as it was then.
+/// Fails if the destination is not a release; if it has this version, dram did not write it and `overwrite` is not set;
+/// or if a file cannot be read or written. The destination is then unchanged.
 pub(crate) fn write(
     tree: &ReleaseTree,
     destination: &Path,
@@ -84,12 +83,12 @@ pub(crate) fn write(
         }
         exchange(&staging, destination, is_there)
     });
-    // After an exchange it holds what was there before.
+    // After the exchange, the staging directory contains the old release.
     let removed = remove_if_there(&staging);
     outcome.and(removed)
 }
 
-/// Whether there is something at `destination`; an error when it must not be replaced.
+/// Returns true if the destination exists; fails if it must not be replaced.
 fn examine(destination: &Path, version: &str, overwrite: bool) -> Result<bool, AssembleError> {
     let mut entries = match fs::read_dir(destination) {
         Ok(entries) => entries,
@@ -107,12 +106,12 @@ fn examine(destination: &Path, version: &str, overwrite: bool) -> Result<bool, A
     Ok(true)
 }
 
-/// Links into `staging` what `old` has and neither the new tree nor the old manifest of this version knows.
+/// Links into `staging` the files of `old` that are neither in the new tree nor in the old manifest of this version.
 fn keep_what_is_not_ours(tree: &ReleaseTree, old: &Path, staging: &Path, version: &str) -> Result<(), AssembleError> {
     let of_version = old.join("releases").join(version);
     let manifest = fs::read(of_version.join(MANIFEST)).unwrap_or_default();
     let mut ours: BTreeSet<Vec<u8>> = manifest.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
-    // What another version needs is kept even when this one had it too.
+    // A file of another version is kept, even if this version had it too.
     for other in other_manifests(old, version) {
         for path in other.split(|&byte| byte == 0) {
             ours.remove(path);
@@ -125,7 +124,7 @@ fn keep_what_is_not_ours(tree: &ReleaseTree, old: &Path, staging: &Path, version
             let found = found.map_err(AssembleError::io("read", &from))?;
             let path = dir.join(found.file_name().as_bytes());
             let kind = found.file_type().map_err(AssembleError::io("read", found.path()))?;
-            // A version that somebody else wrote goes as a whole: it was asked to be overwritten.
+            // A version that dram did not write is removed as a whole, because `overwrite` was requested.
             if found.path() == of_version && manifest.is_empty() {
                 continue;
             }
@@ -153,7 +152,7 @@ fn keep(from: &Path, to: &Path, is_link: bool) -> Result<(), AssembleError> {
         let said = fs::read_link(from).map_err(AssembleError::io("read", from))?;
         return symlink(said, to).map_err(AssembleError::io("make the link", to));
     }
-    // The same file, not a copy: a running system may be writing to it.
+    // A hard link and not a copy, because a running system may be writing to the file.
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -165,7 +164,7 @@ fn exchange(staging: &Path, destination: &Path, is_there: bool) -> Result<(), As
     let flags = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
     match rustix::fs::renameat_with(CWD, staging, CWD, destination, flags) {
         Ok(()) => Ok(()),
-        // Some file systems know plain renaming only.
+        // Some file systems do not support the flags.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             if is_there {
                 let aside = beside(staging);
@@ -187,8 +186,8 @@ fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
     }
 }
 
-/// Whether everything is at `root` already as it would be written. What an earlier release left there would show in its
-/// manifest, which is an entry too.
+/// Returns true if all entries are at `root` already, unchanged. Files of an earlier release would be in its manifest,
+/// which is an entry too.
 fn is_written(tree: &ReleaseTree, root: &Path, written: &Written) -> bool {
     tree.iter().all(|(path, entry)| {
         let at = root.join(path.as_path());
@@ -220,11 +219,11 @@ fn mode(executable: bool) -> u32 {
     if executable { 0o755 } else { 0o644 }
 }
 
-/// Writes every entry below `root`, which is made, on all processors. What is at `old` already, as `written` knows it,
-/// is not written again.
+/// Creates `root` and writes all entries below it, in parallel. Files at `old` that the write cache knows to be
+/// unchanged are linked.
 fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written) -> Result<(), AssembleError> {
     let mut made = BTreeSet::new();
-    // By directory, as two threads that make files in one only wait for each other.
+    // Files are grouped by directory, because threads that create files in the same directory block each other.
     let mut groups: BTreeMap<TreePath, Vec<(&TreePath, &Entry)>> = BTreeMap::new();
     for (path, entry) in tree.iter() {
         let dir = if matches!(entry, Entry::Dir) { path.clone() } else { path.parent().unwrap_or_default() };
@@ -266,13 +265,13 @@ fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written
     Ok(())
 }
 
-/// Where an entry goes, and where it was.
+/// The new and the old path of an entry.
 struct Place<'a> {
     to: &'a Path,
     old: &'a Path,
 }
 
-/// Writes one entry. Returns what there is to know about it, for the next time.
+/// Writes one entry. Returns its fingerprint for the write cache.
 fn write_entry(place: &Place<'_>, entry: &Entry, known: Option<&Known>) -> Result<Option<Known>, AssembleError> {
     let to = place.to;
     match entry {
@@ -325,7 +324,7 @@ fn write_file(to: &Path, mode: u32, bytes: &[u8]) -> Result<File, AssembleError>
 fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<File, AssembleError> {
     let mut source = File::open(from).map_err(AssembleError::io("read", from))?;
     let mut target = new_file(to, mode)?;
-    // The kernel copies, or shares the blocks where the file system can.
+    // `io::copy` copies in the kernel, or shares blocks if the file system supports it.
     io::copy(&mut source, &mut target).map_err(AssembleError::io("write", to))?;
     Ok(target)
 }

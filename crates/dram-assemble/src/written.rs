@@ -1,4 +1,4 @@
-//! What was written last time, and from what: a file that would be the same again is linked, not written.
+//! The write cache: the source of each written file. A file that would be unchanged is linked and not written again.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 use crate::AssembleError;
 use crate::remember::put;
 
-/// One file of a release.
+/// The fingerprint of a file in a written release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
-    /// What it was made from and how, as [`Known::key`] says it.
+    /// The source key, as returned by [`WrittenFingerprint::source_key`].
     pub(crate) source: String,
-    /// Its own status since: size, time of change, number. Somebody may have changed it.
+    /// The status of the written file: size, modification time and inode number. It detects later changes.
     at: (u64, i64, i64, u64),
 }
 
@@ -28,32 +28,32 @@ fn status(found: &Metadata) -> (u64, i64, i64, u64) {
 }
 
 impl Known {
-    /// What a file made from `from` depends on.
+    /// Returns the source key of a file made from `from`.
     ///
     /// # Errors
-    /// When `from` is not there.
+    /// Fails if `from` does not exist.
     pub(crate) fn key(from: &Path, rule: Option<&StripRule>, mode: u32) -> Result<String, AssembleError> {
         let found = fs::metadata(from).map_err(AssembleError::io("read", from))?;
         Ok(format!("{:?} {rule:?} {mode:o} {}", status(&found), from.display()))
     }
 
-    /// What there is to know of `file`, just made from `source`.
+    /// Creates the fingerprint of `file`, which was just made from `source`.
     pub(crate) fn of(source: String, file: &File) -> io::Result<Known> {
         Ok(Known { source, at: status(&file.metadata()?) })
     }
 
-    /// Whether it was made from `from`, as that is now, and in the same way.
+    /// Returns true if the file was made from the current content of `from`, in the same way.
     pub(crate) fn is_from(&self, from: &Path, rule: Option<&StripRule>, mode: u32) -> bool {
         Known::key(from, rule, mode).is_ok_and(|key| key == self.source)
     }
 
-    /// Whether the file is at `path` as it was written.
+    /// Returns true if the file at `path` is unchanged since it was written.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && status(&found) == self.at)
     }
 }
 
-/// The files of one release in one place.
+/// The fingerprints of the files of one release at one destination.
 #[derive(Debug)]
 pub(crate) struct Written {
     file: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// What is remembered in `memory` of the release at `destination`; nothing, when there is no memory.
+    /// Loads the cache of the release at `destination` from the directory `memory`; empty if there is none.
     pub(crate) fn recall(memory: Option<&Path>, destination: &Path) -> Written {
         let digest = Digest::of(destination.as_os_str().as_bytes()).hex();
         let file = memory.map(|memory| memory.join(format!("written-{}", &digest[..16])));
@@ -71,20 +71,20 @@ impl Written {
         Written { known: known.collect(), file }
     }
 
-    /// What is known of the file at `path`.
+    /// Returns the fingerprint of the file at `path`.
     pub(crate) fn get(&self, path: &TreePath) -> Option<&Known> {
         self.known.get(path)
     }
 
-    /// Knows these files and no others.
+    /// Replaces all fingerprints.
     pub(crate) fn replace(&mut self, files: impl Iterator<Item = (TreePath, Known)>) {
         self.known = files.collect();
     }
 
-    /// Keeps it for the next time. That it cannot be kept costs time then, and is no error.
+    /// Saves the cache. Errors are ignored, because a missing cache only costs time.
     pub(crate) fn keep(&self) {
         let Some(file) = &self.file else { return };
-        // A name that is no text is written again each time.
+        // A path that is not UTF-8 is not cached.
         let name = |path: &TreePath| String::from_utf8(path.as_bytes().to_vec()).ok();
         let all: Vec<_> = self.known.iter().filter_map(|(path, known)| Some((name(path)?, known))).collect();
         if let Some(memory) = file.parent() {

@@ -1,4 +1,4 @@
-//! What the sources of an `ADD` bring from the network.
+//! Fetches the remote sources of an `ADD`.
 
 use dram_dockerfile::{Copy, Diagnostic, Source, SourceKind};
 use dram_image::Digest;
@@ -6,19 +6,19 @@ use dram_image::Digest;
 use crate::BuildError;
 use crate::remotes::{FetchedFile, RemoteError, Remotes};
 
-/// One source that was fetched.
+/// A source that was fetched.
 #[derive(Debug)]
 pub(crate) enum Brought {
     /// A file.
     File(FetchedFile),
-    /// The commit of a repository, whose files are fetched when they are wanted.
+    /// The commit of a Git repository. Its files are fetched on a cache miss.
     Commit(String),
 }
 
-/// Fetches what `copy` wants from the network: of each source, what it brings.
+/// Fetches the remote sources of `copy`. The result has one entry for each source, `None` for a local one.
 ///
 /// # Errors
-/// When something cannot be had, or is not what the file expects.
+/// Returns an error if a source cannot be fetched or does not have the expected checksum or commit.
 pub(crate) fn bring(copy: &Copy, remotes: &dyn Remotes) -> Result<Vec<Option<Brought>>, BuildError> {
     copy.sources.iter().map(|source| one(copy, source, remotes)).collect()
 }
@@ -39,7 +39,7 @@ fn one(copy: &Copy, source: &Source, remotes: &dyn Remotes) -> Result<Option<Bro
     }
 }
 
-/// What the user is told when a source cannot be had.
+/// Returns the error for a source that could not be fetched.
 pub(crate) fn failed(error: RemoteError, source: &Source) -> BuildError {
     let mut diagnostic = Diagnostic::error(source.span.clone(), error.causes.join(": "));
     diagnostic.helps.extend(error.help);
@@ -47,7 +47,7 @@ pub(crate) fn failed(error: RemoteError, source: &Source) -> BuildError {
 }
 
 impl Brought {
-    /// Names what it is: equal for equal files.
+    /// Returns the identity of the content for the cache key: equal for equal files.
     pub(crate) fn identity(&self) -> String {
         match self {
             Brought::File(FetchedFile { path: _, sha256, size: _, mtime: _, file_name }) => {

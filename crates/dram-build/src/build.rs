@@ -1,5 +1,5 @@
-//! Carrying out a plan. One loop owns what is known of the stages; a thread carries a stage on until it needs another
-//! that is not done, and hands it back.
+//! The scheduler of a build. One loop owns the state of all stages; a thread advances a stage until it needs another
+//! stage that is not finished, then returns it to the loop.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, mpsc};
@@ -11,11 +11,11 @@ use crate::step::{Stages, World, step};
 use crate::why::Ledger;
 use crate::{BuildError, Event, Options, Outside, Snapshot, StepAt};
 
-/// Carries out `plan`. `outside` holds what the plan's names from outside lead to. Returns the snapshot of the target
-/// stage.
+/// Executes `plan` and returns the snapshot of the target stage. `outside` maps each image name and named context of
+/// the plan to what it was resolved to.
 ///
 /// # Errors
-/// The first error of any step; the commands that run at that moment are killed.
+/// Returns the first error of any step; the commands that are running at that moment are killed.
 pub fn build(
     plan: &Plan,
     outside: &BTreeMap<String, Outside>,
@@ -28,8 +28,8 @@ pub fn build(
     let mut lost = BTreeSet::new();
     let built = loop {
         match attempt(&world, tell) {
-            // What left that layer is not known any more, so that the next attempt carries it out. All else is
-            // remembered.
+            // The cache record of the step that made this layer is not used any more, so the next attempt executes that
+            // step. All other steps are cache hits.
             Err(BuildError::CacheLost { layer }) if !options.cancel.is_thrown() && lost.insert(layer.clone()) => {}
             done => break done,
         }
@@ -38,7 +38,7 @@ pub fn build(
     built
 }
 
-/// Carries all stages out, or recalls them.
+/// Executes all stages, or takes their steps from the cache.
 fn attempt(world: &World<'_>, tell: &(dyn Fn(Event) + Sync)) -> Result<Snapshot, BuildError> {
     let World { options, plan, .. } = world;
     let mut board = Board::new(plan);
@@ -56,7 +56,7 @@ fn attempt(world: &World<'_>, tell: &(dyn Fn(Event) + Sync)) -> Result<Snapshot,
                 out += 1;
                 scope.spawn(move || {
                     let piece = carry_on(world, piece, &stages, tell);
-                    // Fails only when the loop is gone, and it waits for everybody.
+                    // Sending fails only when the loop has ended, and the loop waits for all threads.
                     let _ = results.send(piece);
                 });
             }
@@ -67,11 +67,12 @@ fn attempt(world: &World<'_>, tell: &(dyn Fn(Event) + Sync)) -> Result<Snapshot,
             out -= 1;
             match result {
                 Ok(piece) => board.put_back(piece),
-                // The others go on until they have to wait: what they do is remembered.
+                // The other threads continue until they have to wait: the steps they execute are cached for the next
+                // attempt.
                 Err(error @ BuildError::CacheLost { .. }) => lost = Some(error),
                 Err(error) => {
                     options.cancel.throw();
-                    // The first error is the cause, what is cancelled after it is not.
+                    // The first error is the cause; errors that follow from the cancellation are dropped.
                     failure.get_or_insert(error);
                 }
             }
@@ -85,14 +86,14 @@ fn attempt(world: &World<'_>, tell: &(dyn Fn(Event) + Sync)) -> Result<Snapshot,
     Ok(snapshot)
 }
 
-/// A stage on its way: the next step, and what the steps before left.
+/// A stage in progress: the index of its next step, and the snapshot that the steps before it produced.
 struct Piece {
     stage: usize,
     step: usize,
     snapshot: Option<Snapshot>,
 }
 
-/// What is known of all stages.
+/// The finished stages, and the stages that wait for a thread.
 struct Board<'a> {
     plan: &'a Plan,
     done: Stages,
@@ -105,7 +106,7 @@ impl<'a> Board<'a> {
         Board { plan, done: Stages::new(), waiting }
     }
 
-    /// A piece whose next step has all it needs.
+    /// Takes a waiting stage whose next step has all the stages it needs.
     fn next(&mut self) -> Option<Piece> {
         let done = self.done.keys().copied().collect();
         let at = self.waiting.iter().position(|piece| is_ready(self.plan, piece, &done))?;
@@ -136,7 +137,7 @@ fn is_ready(plan: &Plan, piece: &Piece, done: &BTreeSet<usize>) -> bool {
     base && step
 }
 
-/// Carries a stage on until it is done or has to wait.
+/// Executes the steps of a stage until it is finished or needs a stage that is not.
 fn carry_on(
     world: &World<'_>,
     mut piece: Piece,

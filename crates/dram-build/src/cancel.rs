@@ -1,11 +1,11 @@
-//! Stopping a build from outside.
+//! Cancels a build from another thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dram_sandbox::Handle;
 
-/// A switch that ends all commands of a build, thrown once. Clones are the same switch.
+/// A cancellation token: it kills all commands of a build, once. Clones share the same state.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel {
     state: Arc<State>,
@@ -18,7 +18,7 @@ struct State {
 }
 
 impl Cancel {
-    /// Kills what runs and keeps more from starting.
+    /// Kills the running commands and prevents new ones from starting.
     pub fn throw(&self) {
         self.state.thrown.store(true, Ordering::SeqCst);
         for handle in self.state.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -26,12 +26,12 @@ impl Cancel {
         }
     }
 
-    /// Whether the switch was thrown.
+    /// Returns whether the token was cancelled.
     pub fn is_thrown(&self) -> bool {
         self.state.thrown.load(Ordering::SeqCst)
     }
 
-    /// Puts a running command on the list; one that comes after the switch is killed at once.
+    /// Registers a running command; a command that is registered after the cancellation is killed at once.
     pub(crate) fn watch(&self, handle: &Handle) {
         self.state.running.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
         if self.is_thrown() {

@@ -1,4 +1,4 @@
-//! Looking through a store with all processors, and with what it takes to pack a layer again.
+//! Verifies a store on all processors, and packs damaged layers again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -7,10 +7,10 @@ use dram_store::{Checked, Checking, LayerId, Packed, Stamp, Store, StoreError};
 
 use crate::packing::{Compress, compress};
 
-/// Looks through all of `store`, and with `repair` mends what it can. See [`Store::check`].
+/// Verifies all of `store`; with `repair`, repairs what can be repaired. See [`Store::check`].
 ///
 /// # Errors
-/// When the disk refuses.
+/// Returns an error if a file operation fails.
 pub fn check(store: &Store, repair: bool) -> Result<Checked, StoreError> {
     store.check(&Checking { repair, parallel: &parallel, repack: &repack })
 }

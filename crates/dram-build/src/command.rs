@@ -1,4 +1,4 @@
-//! A `RUN` as a step: what its mounts show is looked up first, since the step is known by it.
+//! Executes a `RUN` step. The files of its mounts are resolved first, because they are part of the cache key.
 
 use dram_dockerfile::{From, Mount, Run};
 use dram_store::{Record, StepKey};
@@ -10,8 +10,9 @@ use crate::step::{Doing, Stages};
 use crate::{BuildError, Event, Outside, Snapshot};
 
 impl Doing<'_> {
-    /// Like a copy, a command whose mounts show stages or images is looked up twice: by what those are, without opening
-    /// a file; if that is new, by the content of the files.
+    /// Executes a `RUN`, or takes it from the cache. As for a copy, the cache is searched twice if the mounts read
+    /// stages or images: first by the identity of those snapshots, without opening a file; on a miss, by the content of
+    /// the files.
     pub(crate) fn command(&self, run: &Run, below: &Snapshot, stages: &Stages) -> Result<Record, BuildError> {
         let options = self.world.options;
         let around = Around { network: run::network(run, options.network), given: &options.given };
@@ -50,7 +51,7 @@ impl Doing<'_> {
         Ok(record)
     }
 
-    /// Whose files the mount shows, if it shows any.
+    /// Returns the snapshot or build context that the mount reads from, or `None` if it shows no files.
     fn origin(&self, mount: &Mount, stages: &Stages) -> Result<Option<Origin>, BuildError> {
         let Some(from) = mount.kind.from() else { return Ok(None) };
         Ok(Some(match from {
@@ -81,7 +82,8 @@ impl Doing<'_> {
     }
 }
 
-/// What each mount shows, by what it is taken from; `None` when that says nothing, or when no mount shows files.
+/// The inputs of all mounts by the identity of their snapshots; `None` if one reads a build context, which has no
+/// identity, or if no mount shows files.
 fn by_snapshots(mounts: &[Mount], origins: &[Option<Origin>]) -> Option<Vec<Input<'static>>> {
     let mut inputs = Vec::with_capacity(origins.len());
     let mut some = false;

@@ -1,4 +1,4 @@
-//! A command in an image's file system: what `RUN` and `dram run` share.
+//! Prepares a command in an image's file system: the parts that `RUN` and `dram run` share.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -10,35 +10,36 @@ use dram_store::{Dir, Merged, Store, StoreError, Tree as _};
 use crate::Snapshot;
 use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
 
-/// What of this machine a command gets to see.
+/// The settings of this machine that a command gets.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// The content of `/etc/resolv.conf` for a command on the host's network.
     pub resolv_conf: Vec<u8>,
-    /// Whether setuid programs and file capabilities lose their power: so for everybody but root.
+    /// True if `no_new_privs` is set, so that setuid programs and file capabilities gain nothing. It is set for every
+    /// user but root.
     pub no_new_privs: bool,
-    /// Whether there is one id for everybody, so that no command can become another user.
+    /// True if the user namespace maps a single id, so that no command can change its user.
     pub one_id: bool,
-    /// Resource limits that this process changed for itself: a command gets them as they were.
+    /// Resource limits that this process changed for itself; a command gets their original values.
     pub limits: Vec<ResourceLimit>,
 }
 
-/// Directories of one command, below this process's work.
+/// The directories of one command, below the work directory of this process.
 #[derive(Debug)]
 pub struct Place<'a> {
     store: &'a Store,
-    /// What the command changed, in overlay form.
+    /// The changes of the command: the upper directory of the overlay.
     pub upper: PathBuf,
     others: Vec<PathBuf>,
 }
 
-/// The name that a command sees its machine under. It must not depend on the machine: commands write it into files.
+/// The host name that commands see. It must not depend on the machine, because commands write it into files.
 pub const HOSTNAME: &str = "dram";
 
-/// A jail over `snapshot`, with nothing to do yet, and the place of its changes.
+/// Returns a jail over `snapshot` without a command, and the directories that take its changes.
 ///
 /// # Errors
-/// When the disk refuses.
+/// Returns an error if a layer cannot be fetched or a file operation fails.
 pub fn jail<'a>(
     store: &'a Store,
     snapshot: &Snapshot,
@@ -50,15 +51,15 @@ pub fn jail<'a>(
     over(store, layers, network, host, &Names { hostname: HOSTNAME, hosts: &[] })
 }
 
-/// The names of machines that a command sees.
+/// The host names that a command sees.
 pub(crate) struct Names<'a> {
-    /// Its own.
+    /// The container's own host name.
     pub(crate) hostname: &'a str,
-    /// Others', with their addresses.
+    /// Other hosts: name and address.
     pub(crate) hosts: &'a [(String, String)],
 }
 
-/// The same over the directories `lowers`, topmost first.
+/// Returns a jail over the directories `lowers`, topmost first.
 pub(crate) fn over<'a>(
     store: &'a Store,
     mut lowers: Vec<PathBuf>,
@@ -71,7 +72,7 @@ pub(crate) fn over<'a>(
     let view = Merged::open(&lowers)?;
     take_over_root(&Dir::open_layer(&place.upper)?, &view)?;
     if lowers.is_empty() {
-        // `FROM scratch`: the kernel wants something to lay the changes over.
+        // `FROM scratch`: overlayfs needs at least one lower directory.
         lowers.push(place.another()?);
     }
     let (work, stubs) = (place.another()?, place.another()?);
@@ -88,7 +89,8 @@ pub(crate) fn over<'a>(
     Ok((jail, place))
 }
 
-/// Becoming another user seems to succeed where there is one id, and apt looks twice: it is told not to.
+/// Returns a configuration file for apt where only one id is mapped. Changing the user seems to succeed there, but apt
+/// verifies it, so the file turns that off.
 fn for_one_id(view: &Merged) -> Result<Option<Mount>, StoreError> {
     const PLACE: &str = "etc/apt/apt.conf.d";
     let there = view.find(&TreePath::parse(PLACE.as_bytes())?, false)?;
@@ -96,8 +98,8 @@ fn for_one_id(view: &Merged) -> Result<Option<Mount>, StoreError> {
     Ok(there.map(|_| Mount::File(ShownFile::new(format!("/{PLACE}/zz-one-id"), contents))))
 }
 
-/// Takes out of `lowers`, topmost first, what is there a second time: two steps may have made the same. The kernel
-/// refuses such a stack, and all that the lower one says, the upper one says too.
+/// Removes duplicates from `lowers`, topmost first: two steps may have produced the same layer. The kernel refuses an
+/// overlay that lists a directory twice, and the upper occurrence already covers the lower one.
 pub(crate) fn once_each(lowers: &mut Vec<PathBuf>) {
     let mut seen = BTreeSet::new();
     lowers.retain(|path| seen.insert(path.clone()));
@@ -119,14 +121,14 @@ fn files(network: Network, host: &Host, names: &Names<'_>) -> Vec<Mount> {
 }
 
 impl Place<'_> {
-    /// Another empty directory, removed with the place.
+    /// Returns another empty directory, which is removed when this value is dropped.
     pub(crate) fn another(&mut self) -> Result<PathBuf, StoreError> {
         let path = self.store.work().fresh()?;
         self.others.push(path.clone());
         Ok(path)
     }
 
-    /// Keeps the changes: everything else goes, and `upper` is the caller's to commit or to discard.
+    /// Keeps only the upper directory and returns it; the caller commits or discards it.
     #[must_use]
     pub fn into_upper(mut self) -> PathBuf {
         std::mem::take(&mut self.upper)
@@ -141,16 +143,16 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Makes the directory `path` in a container that is about to start, when its image has none: engines do the same
-/// with a working directory.
+/// Makes the directory `path` in a container that is about to start, if its image has none. Engines do the same with a
+/// working directory.
 ///
 /// # Errors
-/// When something else is there, or the disk refuses.
+/// Returns an error if a file operation fails. That something else than a directory is at `path` is no error here.
 pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &Place<'_>, path: &[u8]) -> Result<(), StoreError> {
     let view = snapshot.view(store.layers())?;
     let (path, there) = view.resolve(&TreePath::clean(path)?)?;
     if there.is_some() {
-        // A directory is as it should be; the command's start says what is wrong with anything else.
+        // A directory needs nothing; for anything else, starting the command reports the error.
         return Ok(());
     }
     let mut maker = LayerMaker::new(&view, place.upper.clone(), Override::default())?;

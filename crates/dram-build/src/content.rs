@@ -1,4 +1,4 @@
-//! What a copy takes over: one digest of all of it, and a note about each file, to name those that changed.
+//! The content of copied files: one digest of all of them, and a note about each file, to name the files that changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,48 +9,48 @@ use dram_store::{FileKind, KeyMaker, Node, StepKey, StoreError, Tree};
 use crate::pick::Picked;
 use crate::select::{Selected, children};
 
-/// Of more files than this no notes are kept.
+/// Notes are kept of at most this many files.
 pub(crate) const MOST_FILES: usize = 100_000;
 
-/// What files are taken from elsewhere.
+/// The content of files that a step takes from another tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Content {
-    /// The digest of everything that a copy takes over: names, kinds, modes, bytes, attributes, and owners where they
-    /// count. Times are not among it.
+    /// The digest of everything that a copy takes over: names, kinds, modes, bytes, extended attributes, and owners if
+    /// they are kept. It does not cover times.
     pub(crate) digest: StepKey,
     /// Notes about the files.
     pub(crate) files: Arc<Files>,
 }
 
-/// A note about each of some files, in the order in which they were met.
+/// Notes about files, in the order in which they were visited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Files {
-    /// The notes; none when there are too many.
+    /// The notes; empty if there are too many files.
     pub(crate) notes: Vec<FileNote>,
-    /// How many files there are.
+    /// The number of files.
     pub(crate) count: usize,
 }
 
-/// What must be known of a file to say how it changed.
+/// The data of a file that is needed to say how it changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FileNote {
-    /// Where it lies in the tree that it is taken from.
+    /// The path in the tree that the file is taken from.
     pub(crate) path: Vec<u8>,
-    /// What it is, as `stat` has it: kind and permissions.
+    /// Kind and permissions, as in `st_mode`.
     pub(crate) mode: u32,
-    /// User and group, where they count.
+    /// User and group; zeros if owners are not kept.
     pub(crate) owner: (u32, u32),
-    /// A digest of the bytes, or where a symbolic link leads.
+    /// A digest of the bytes, or of the target of a symbolic link.
     pub(crate) bytes: [u8; 8],
-    /// A digest of the attributes; zeros when there are none.
+    /// A digest of the extended attributes; zeros if there are none.
     pub(crate) attributes: [u8; 8],
 }
 
 impl Content {
-    /// The content of `selected`. `owners` says whether owners count.
+    /// Digests the content of `selected`. `owners` says whether owners are kept and therefore covered.
     ///
     /// # Errors
-    /// When something cannot be read.
+    /// Returns an error if a file cannot be read.
     pub(crate) fn of(tree: &dyn Tree, selected: &[Selected], owners: bool) -> Result<Content, StoreError> {
         let mut walk = Walk { tree, owners, key: KeyMaker::default(), files: Files::default(), links: HashMap::new() };
         for (at, one) in selected.iter().enumerate() {
@@ -75,12 +75,12 @@ struct Walk<'a> {
     owners: bool,
     key: KeyMaker,
     files: Files,
-    /// The first name of each file that has several.
+    /// The first name of each file with several hard links.
     links: HashMap<(u64, u64), (usize, TreePath)>,
 }
 
 impl Walk<'_> {
-    /// Adds what is at `below` of the selected thing number `at`, which is called `name`.
+    /// Adds the node at `below` in the selected node number `at`, whose name is `name`.
     fn visit(&mut self, at: usize, node: &Node, below: &TreePath, name: &[u8]) -> Result<(), StoreError> {
         let status = &node.status;
         let mode = kind_bits(status.kind) | status.mode;
@@ -139,12 +139,12 @@ impl Walk<'_> {
     }
 }
 
-/// The first bytes of a digest: enough to tell two versions of one file apart.
+/// The first bytes of a digest, enough to distinguish two versions of one file.
 fn short(digest: &[u8]) -> [u8; 8] {
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// The bits that `stat` has for the kind.
+/// The file type bits of `st_mode`.
 fn kind_bits(kind: FileKind) -> u32 {
     match kind {
         FileKind::Fifo => 0o010_000,

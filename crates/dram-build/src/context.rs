@@ -1,4 +1,4 @@
-//! The files that `COPY` takes when they are no stage's and no image's.
+//! Build contexts: the files that `COPY` reads if it reads no stage and no image.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,36 +7,36 @@ use dram_dockerfile::ignore::Ignore;
 use dram_image::TreePath;
 use dram_store::{ContextDir, IgnoreFn, Merged, Store, StoreError, Tree, Verdict};
 
-/// The files that `COPY` takes.
+/// A build context.
 #[derive(Debug, Clone)]
 pub enum Context {
-    /// A directory of the user's, and what is ignored in it.
+    /// A directory of the user, and its ignore list.
     Dir {
         /// The directory.
         path: PathBuf,
         /// The ignore list, if there is one.
         ignore: Option<Arc<Ignore>>,
     },
-    /// What was brought from elsewhere into a directory that is gone after the build: nothing is remembered of it, and
-    /// nothing in it is ignored.
+    /// Files that were fetched into a temporary directory, which is removed after the build. Their digests are not
+    /// cached, and nothing in them is ignored.
     Brought {
-        /// The directory, unpacked as a layer is.
+        /// The directory, in the form of an unpacked layer.
         path: PathBuf,
-        /// Whether owners are what they say, as in an archive; else the files are root's.
+        /// True if the owners of the files are kept, as in an archive; otherwise the files belong to root.
         owners: bool,
     },
 }
 
 impl Context {
-    /// Whether the files keep their owners.
+    /// Returns whether the files keep their owners.
     pub(crate) fn keeps_owners(&self) -> bool {
         matches!(self, Context::Brought { owners: true, .. })
     }
 
-    /// The files, to look at.
+    /// Opens the context for reading.
     ///
     /// # Errors
-    /// When the directory cannot be opened.
+    /// Returns an error if the directory cannot be opened.
     pub(crate) fn open(&self, store: &Store) -> Result<Opened, StoreError> {
         Ok(match self {
             Context::Dir { path, ignore } => {
@@ -47,14 +47,14 @@ impl Context {
     }
 }
 
-/// A context that can be looked at.
+/// An open build context.
 pub(crate) enum Opened {
     Dir(Box<ContextDir>),
     Brought(Merged),
 }
 
 impl Opened {
-    /// Its files, without those that are ignored.
+    /// Returns the tree of its files, without those that are ignored.
     pub(crate) fn tree(&self) -> &dyn Tree {
         match self {
             Opened::Dir(dir) => dir.as_ref(),
@@ -62,7 +62,7 @@ impl Opened {
         }
     }
 
-    /// Whether there is something at `path` that is ignored.
+    /// Returns whether `path` exists and is ignored.
     pub(crate) fn hides(&self, path: &TreePath) -> bool {
         match self {
             Opened::Dir(dir) => {
@@ -72,7 +72,7 @@ impl Opened {
         }
     }
 
-    /// Keeps what was learnt for the next build.
+    /// Saves the file digests that were computed, for the next build.
     pub(crate) fn save(&self, store: &Store) {
         match self {
             Opened::Dir(dir) => dir.save(store),
@@ -81,7 +81,7 @@ impl Opened {
     }
 }
 
-/// The ignore list as the store asks for it.
+/// Converts the ignore list into the form that the store takes.
 fn verdicts(ignore: Option<Arc<Ignore>>) -> IgnoreFn {
     match ignore {
         None => Box::new(|_: &TreePath| Verdict::Keep),

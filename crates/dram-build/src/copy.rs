@@ -1,4 +1,4 @@
-//! `COPY` and `ADD`: files of a tree become a layer. No mount and no process takes part.
+//! Executes `COPY` and `ADD`: files of a tree become a layer, without a mount and without a process.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,20 +15,20 @@ use crate::select::Selected;
 use crate::users::{self, UserError};
 use crate::{BuildError, Snapshot};
 
-/// What a copy is made over.
+/// The layers that a copy is made over.
 #[derive(Debug)]
 pub(crate) struct Ground {
-    /// The layers. With `--link` there are none: the copy stays what it is when they change.
+    /// The layers below. With `--link` there are none, so the copy stays cached if they change.
     pub(crate) below: Snapshot,
-    /// With `--link`: the user and group of `--chown`, which the lists of the layers below name.
+    /// With `--link`: the user and group of `--chown`, resolved in the layers below.
     pub(crate) owner: Option<(u32, u32)>,
 }
 
 impl Ground {
-    /// What `copy` is made over in a stage that is `below`.
+    /// Returns the layers that `copy` is made over, in a stage whose layers are `below`.
     ///
     /// # Errors
-    /// When there is no such user or group.
+    /// Returns an error if the user or group of `--chown` does not exist.
     pub(crate) fn of(store: &Store, step: &Step, copy: &Copy, below: &Snapshot) -> Result<Ground, BuildError> {
         if !copy.link {
             return Ok(Ground { below: below.clone(), owner: None });
@@ -41,8 +41,8 @@ impl Ground {
     }
 }
 
-/// Copies `selected` of `tree` over `ground`. Files of a build context are root's unless the copy says otherwise.
-/// Returns the layer's directory, or `None` when there was nothing to copy.
+/// Copies `selected` of the tree `from` over `ground`. Files of a build context belong to root unless the copy says
+/// otherwise. Returns the layer's directory, or `None` if nothing was copied.
 pub(crate) fn copy(
     (store, remotes): (&Store, &dyn Remotes),
     ground: &Ground,
@@ -90,9 +90,9 @@ pub(crate) fn copy(
 pub(crate) struct FromTree<'a> {
     /// The tree.
     pub(crate) tree: &'a dyn Tree,
-    /// Whether it is a build context, whose attributes stay behind.
+    /// True if it is a build context, whose `user.*` attributes are not copied.
     pub(crate) is_context: bool,
-    /// Whether owners are what they are there; those of the user's directory mean nothing in an image.
+    /// True if owners are kept. Those of a directory of the user have no meaning in an image.
     pub(crate) owners: bool,
 }
 
@@ -114,13 +114,13 @@ struct Copying<'a, 'b> {
     from: &'a FromTree<'a>,
     maker: &'a mut LayerMaker<'b>,
     remotes: &'a dyn Remotes,
-    /// More than one of the sources is something, so that each needs a name of its own.
+    /// True if more than one source selects something; then each needs a name of its own at the destination.
     several: bool,
 }
 
 impl Copying<'_, '_> {
-    /// Each source is placed by what is there when its turn comes: the first of two files may have made what the
-    /// second replaces.
+    /// Copies all sources in order. Each target is resolved when its source is copied, because an earlier source may
+    /// have made the directory or file there.
     fn all(&mut self, selected: &[Selected], brought: &[Option<Brought>]) -> Result<(), PlaceError> {
         let dest = TreePath::clean(self.copy.dest.as_bytes()).map_err(StoreError::from)?;
         let (dest, _) = self.maker.resolve(&dest)?;
@@ -159,7 +159,7 @@ impl Copying<'_, '_> {
         self.maker.copy_file(self.from.tree, &one.node, &target)
     }
 
-    /// A file from the network: root's own, unless the copy says otherwise.
+    /// Copies a fetched file. It belongs to root unless the copy says otherwise.
     fn file(&mut self, file: &FetchedFile, dest: &TreePath) -> Result<(), PlaceError> {
         let open = || {
             std::fs::File::open(&file.path).map_err(|source| {
@@ -186,7 +186,7 @@ impl Copying<'_, '_> {
         copied
     }
 
-    /// Where a file called `name` goes, with the directories on the way made.
+    /// Returns the target path of a file called `name`, after making its parent directories.
     fn target(&mut self, dest: &TreePath, name: &[u8]) -> Result<TreePath, PlaceError> {
         let target = if self.copy.dest.ends_with('/') || self.maker.is_dir(dest)? {
             dest.append(&TreePath::parse(name).map_err(StoreError::from)?)
@@ -199,7 +199,7 @@ impl Copying<'_, '_> {
         Ok(target)
     }
 
-    /// For `ADD`: unpacks `stream` into the directory `dest` when it is an archive.
+    /// For `ADD`: unpacks `stream` into the directory `dest` if it is an archive. Returns whether it is one.
     fn unpacked(&mut self, stream: std::fs::File, name: &[u8], dest: &TreePath) -> Result<bool, PlaceError> {
         let into = self.store.work().fresh()?;
         let what = String::from_utf8_lossy(name).into_owned();
@@ -209,7 +209,7 @@ impl Copying<'_, '_> {
         }
         self.maker.make_dirs(dest)?;
         let archive = Merged::open(std::slice::from_ref(&into))?;
-        // Owners in an archive mean what they say, unless the copy says otherwise.
+        // Owners in an archive are kept unless the copy has `--chown`.
         let over = self.maker.over.clone();
         if self.copy.chown.is_none() {
             self.maker.over.owner = None;

@@ -1,13 +1,13 @@
-//! What can stop a build.
+//! Errors of a build.
 
 use dram_dockerfile::Diagnostic;
 use dram_sandbox::SandboxError;
 use dram_store::{LayerId, StoreError};
 
-/// Why a build, or an image made from it, did not come about.
+/// The reasons why a build, or the image made from it, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Something about a line of the Dockerfile, found only when it was carried out.
+    /// An error at a line of the Dockerfile that was found while the step was executed.
     #[error("{}", .0.message)]
     AtLine(Box<Diagnostic>),
     /// The command of a `RUN` failed.
@@ -15,15 +15,16 @@ pub enum BuildError {
     Run {
         /// The instruction.
         text: String,
-        /// Where it stands in the Dockerfile, in bytes.
+        /// Its span in the Dockerfile, in bytes.
         span: std::ops::Range<usize>,
-        /// The command's exit code; 128 plus the number of the signal that ended it.
+        /// The command's exit code; 128 plus the signal number if a signal ended it.
         code: i32,
-        /// The last lines that it wrote.
+        /// The last lines of its output.
         tail: Vec<String>,
-        /// A program that the shell could not start because the image lacks its loader: the two paths.
+        /// A program that the shell could not start because the image lacks its loader: the paths of both.
         missing_loader: Option<(String, String)>,
-        /// Whether what it left was kept: [`FailedCommand`](crate::FailedCommand) then leads there.
+        /// True if the file system of the failed command was kept; [`FailedCommand`](crate::FailedCommand) then opens
+        /// it.
         kept: bool,
     },
     /// A `RUN` could not be started.
@@ -31,23 +32,23 @@ pub enum BuildError {
     Start {
         /// The instruction.
         text: String,
-        /// Where it stands in the Dockerfile, in bytes.
+        /// Its span in the Dockerfile, in bytes.
         span: std::ops::Range<usize>,
-        /// Why.
+        /// The cause.
         #[source]
         source: SandboxError,
     },
-    /// The disk refused, or what lies on it is damaged.
+    /// A file operation of the store failed, or its data is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A layer that a shared cache promised cannot be had. Nobody outside sees this: the build goes back to the step
-    /// that left it.
+    /// A layer of a cache hit in a shared cache cannot be fetched. This error does not leave the crate: the build
+    /// executes the step that made the layer.
     #[error("no shared cache has the layer {layer} any more")]
     CacheLost {
-        /// Which.
+        /// The layer.
         layer: LayerId,
     },
-    /// The build was told to stop.
+    /// The build was cancelled.
     #[error("the build was interrupted")]
     Cancelled,
 }

@@ -1,10 +1,10 @@
-//! What happens during a build, as it happens: the only way to a screen.
+//! The events of a build. They are the only way to the terminal.
 
 use dram_dockerfile::Diagnostic;
 
 use crate::Why;
 
-/// Which step of which stage.
+/// The position of a step in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepAt {
     /// Index into the plan's stages.
@@ -13,42 +13,43 @@ pub struct StepAt {
     pub step: usize,
 }
 
-/// Something happened. A step starts once and ends once, remembered or done; a failed one ends with the build.
+/// An event of a build. A step starts at most once and ends once, cached or executed; a failed step ends with the
+/// build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A step is being carried out, and why.
+    /// The step is being executed, with the reasons of the cache miss.
     Started(StepAt, Why),
-    /// Another process runs the same step; its result will serve.
+    /// Another process executes the same step; its result will be used.
     Waiting(StepAt),
-    /// Another command has the cache with this id, and does not share.
+    /// Another command holds the cache mount with this id, which is not shared.
     WaitingForCache(StepAt, String),
-    /// A line that the step's command wrote, without its end.
+    /// A line of the command's output, without its line end.
     Log(StepAt, Vec<u8>),
-    /// The step's result was remembered.
+    /// The step was a cache hit in the store.
     Remembered(StepAt),
-    /// A shared cache knows the step's result.
+    /// The step was a cache hit in a shared cache.
     Shared(StepAt),
-    /// The step was carried out.
+    /// The step was executed.
     Done(StepAt),
-    /// Something about a line of the Dockerfile that is only seen when it is carried out, and does not stop the build.
+    /// A warning about a line of the Dockerfile that was found while the step was executed. It does not stop the build.
     Remark(Box<Diagnostic>),
-    /// A base image's layer is being unpacked, for the first time in this store.
+    /// A layer of a base image is being unpacked, for the first time in this store.
     Unpacking {
         /// The image.
         image: String,
     },
-    /// A layer that a shared cache has is being fetched.
+    /// A layer is being fetched from a shared cache.
     Fetching {
         /// The cache.
         from: String,
-        /// Bytes of the blob.
+        /// The size of the blob in bytes.
         size: u64,
     },
     /// A layer of the image is being packed and compressed.
     Packing {
-        /// How many of the image's layers are ready.
+        /// The number of layers of the image that are packed.
         ready: usize,
-        /// How many it has.
+        /// The number of layers of the image.
         of: usize,
     },
 }

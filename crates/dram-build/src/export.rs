@@ -1,4 +1,4 @@
-//! A snapshot leaves as files: into a directory of the host, or as a tar of the whole root file system.
+//! Exports a snapshot as files: into a directory of the host, or as a tar of the root file system.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -11,44 +11,44 @@ use dram_store::{Dir, FileKind, Merged, Node, Status, Store, StoreError, Tree as
 
 use crate::Snapshot;
 
-/// Why files could not be written out.
+/// The reasons why files could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The destination could not be made.
+    /// The destination directory could not be made.
     #[error("cannot make the directory {}", path.display())]
     Destination {
         /// The destination.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A directory of the destination, with files in it, is in the way of something else.
+    /// The destination has a non-empty directory at the path of something else.
     #[error("{} is a directory with files in it, and the image has something else of that name", .0.display())]
     InTheWay(PathBuf),
-    /// A device, which this user may not make.
+    /// The snapshot has a device, and this user may not make devices.
     #[error("{} is a device, and this user may not make one", .0.display())]
     Device(PathBuf),
-    /// The archive could not be written.
+    /// A file or the archive could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The archive.
+        /// The file or archive.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The store could not be read, or the destination not be written.
+    /// The store could not be read, or a file operation in the destination failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Writes the files of `snapshot` into the directory `dest`, made if it is missing. They belong to who calls, and keep
-/// mode, attributes and time, or get `time`, in seconds since 1970. What is there stays, unless the snapshot has
-/// something of the same name. Links in `dest` are replaced, never followed.
+/// Writes the files of `snapshot` into the directory `dest`, which is made if it is missing. They belong to the caller
+/// and keep their mode, attributes and time, or get `time`, in seconds since 1970. Existing files stay unless the
+/// snapshot has the same name. Links in `dest` are replaced and never followed.
 ///
 /// # Errors
-/// When the disk refuses, or a directory with files in it would have to make way.
+/// Returns an error if a file operation fails, or if a non-empty directory would have to be replaced.
 pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<i64>) -> Result<(), ExportError> {
     let made = fs::create_dir_all(dest);
     made.map_err(|source| ExportError::Destination { path: dest.to_owned(), source })?;
@@ -58,10 +58,11 @@ pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<
     writer.finish()
 }
 
-/// Writes the files of `snapshot` as a tar to `out`, called `shown` in errors. All carry `time`, in seconds since 1970.
+/// Writes the files of `snapshot` as a tar to `out`, which errors call `shown`. All entries carry `time`, in seconds
+/// since 1970.
 ///
 /// # Errors
-/// When the store cannot be read, or `out` refuses.
+/// Returns an error if the store cannot be read or `out` cannot be written.
 pub fn export_tar(
     store: &Store,
     snapshot: &Snapshot,
@@ -79,7 +80,7 @@ pub fn export_tar(
     tar.finish().map(drop).map_err(fail)
 }
 
-/// Writes everything in `view` but the root; all carries `time`, or its own.
+/// Writes everything in `view` except the root. All entries carry `time`, or their own times if it is `None`.
 pub(crate) fn write_tar(
     view: &Merged,
     time: Option<i64>,
@@ -97,8 +98,8 @@ pub(crate) fn write_tar(
 
 type Visit<'a> = dyn FnMut(&Node, Option<&TreePath>) -> Result<(), ExportError> + 'a;
 
-/// Calls `visit` for everything below the root, parents before children, names sorted by their bytes; for a file with
-/// several names also with the first of them, when this is another.
+/// Calls `visit` for everything below the root, parents before children, in the byte order of names. For a further name
+/// of a file with several hard links it also passes the first one.
 fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
     if view.at(&TreePath::root())?.is_none() {
         return Ok(());
@@ -129,7 +130,7 @@ fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-/// A node as an entry of a tar; nothing for a socket, which no tar holds.
+/// Returns the tar entry of a node, or `None` for a socket, which a tar cannot hold.
 fn entry(view: &Merged, node: &Node, first: Option<&TreePath>, time: i64) -> Result<Option<Entry>, StoreError> {
     let Status { kind, mode, uid, gid, size, .. } = node.status;
     let kind = match (kind, first) {
@@ -147,16 +148,15 @@ fn entry(view: &Merged, node: &Node, first: Option<&TreePath>, time: i64) -> Res
     Ok(Some(Entry { path: node.path.clone(), kind, mode, uid, gid, mtime: time, xattrs }))
 }
 
-/// The name of what is being written, until it is whole. A build of the same name in the same directory would be one
-/// that writes to the same destination at the same time.
+/// The temporary name of a file that is being written. Exporting concurrently to one destination is not supported.
 const NEW: &[u8] = b".dram-export.new";
 
 struct Writer<'a> {
     view: &'a Merged,
     root: Dir,
-    /// The directory of the last node: most share it with their neighbour.
+    /// The directory of the last node; the next node is mostly in the same one.
     last: Option<(TreePath, Dir)>,
-    /// Directories, whose mode and time are set when everything is in them.
+    /// Directories. Their mode and time are set after everything in them is written.
     dirs: BTreeMap<TreePath, Status>,
     time: Option<i64>,
 }
@@ -190,13 +190,13 @@ impl Writer<'_> {
             return Ok(());
         }
         if first.is_some() {
-            // Renaming one name of a file to another of it does nothing, and both would stay.
+            // Renaming a hard link over another one of the same file does nothing, and both names would stay.
             dir.remove(&name)?;
         }
         Ok(dir.rename(&new, &name)?)
     }
 
-    /// Makes what `node` is under the name `new`; `false` for what has no place on a disk.
+    /// Creates the file of `node` under the name `new`. Returns `false` for a socket, which is not exported.
     fn make(&self, node: &Node, first: Option<&TreePath>, dir: &Dir, new: &TreePath) -> Result<bool, ExportError> {
         if let Some(first) = first {
             self.link(first, dir, new)?;
@@ -219,7 +219,8 @@ impl Writer<'_> {
             FileKind::Dir => unreachable!("directories are made in their place"),
         }
         for (key, value) in self.view.xattrs(node)? {
-            // The file system may have no attributes, or not let this user set this one: as with `cp -a`.
+            // The file system may not support attributes, or not permit this one to this user; `cp -a` ignores that
+            // too.
             let _ = dir.set_xattr(new, (&key, &value));
         }
         self.dress(dir, new, &node.status)?;
@@ -233,7 +234,7 @@ impl Writer<'_> {
         Ok(dir.make_link_from(&from, &last, new)?)
     }
 
-    /// Sets mode and time; whoever calls owns it.
+    /// Sets mode and time. The owner is the caller.
     fn dress(&self, dir: &Dir, name: &TreePath, status: &Status) -> Result<(), ExportError> {
         if status.kind != FileKind::Symlink {
             dir.set_mode(name, status.mode)?;
@@ -245,7 +246,7 @@ impl Writer<'_> {
         ExportError::Write { path: self.root.shown().join(path.as_path()), source }
     }
 
-    /// Opens the directory `path`, which is a real one: it was made, or found, before what is in it.
+    /// Opens the directory `path`. It is a real path: the directory was made or found before its content.
     fn enter(&mut self, path: &TreePath) -> Result<(), ExportError> {
         if self.last.as_ref().is_none_or(|(last, _)| last != path) {
             self.last = Some((path.clone(), self.root.sub(path)?));
@@ -253,7 +254,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Sets mode and time of directories, the deepest first.
+    /// Sets mode and time of the directories, deepest first.
     fn finish(self) -> Result<(), ExportError> {
         for (path, status) in self.dirs.iter().rev() {
             let (Some(parent), Some(name)) = (path.parent(), path.name()) else { continue };

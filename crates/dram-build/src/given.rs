@@ -1,4 +1,4 @@
-//! What commands get from the command line, beside what the Dockerfile says.
+//! The options of the command line for commands, in addition to the Dockerfile.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,22 +6,22 @@ use std::path::PathBuf;
 
 use dram_sandbox::{Jail, ResourceLimit};
 
-/// What commands get from the command line.
+/// The options of the command line for commands.
 #[derive(Debug, Clone)]
 pub struct Given {
-    /// Values for `RUN --mount=type=secret`, by id.
+    /// Secrets for `RUN --mount=type=secret`, by id.
     pub secrets: BTreeMap<String, Secret>,
-    /// Sockets of agents for `RUN --mount=type=ssh`, by id.
+    /// Sockets of ssh agents for `RUN --mount=type=ssh`, by id.
     pub agents: BTreeMap<String, PathBuf>,
-    /// The name that commands see their machine under; [`HOSTNAME`](crate::container::HOSTNAME) when there is none.
+    /// The host name of commands; [`HOSTNAME`](crate::container::HOSTNAME) if it is `None`.
     pub hostname: Option<String>,
-    /// Whether `RUN --security=insecure` is allowed.
+    /// True if `RUN --security=insecure` is allowed.
     pub allow_insecure: bool,
-    /// Whether `RUN --network=host` is allowed.
+    /// True if `RUN --network=host` is allowed.
     pub allow_host_network: bool,
-    /// More lines for `/etc/hosts`: a name, and its address.
+    /// Additional lines of `/etc/hosts`: name and address.
     pub hosts: Vec<(String, String)>,
-    /// Resource limits that differ from those of the caller.
+    /// Resource limits that differ from the caller's.
     pub limits: Vec<ResourceLimit>,
     /// The size limit of `/dev/shm` in bytes.
     pub shm_size: u64,
@@ -42,15 +42,15 @@ impl Default for Given {
     }
 }
 
-/// Something that must not be seen: it is in memory only, and shows nothing of itself.
+/// The value of a secret. It is kept in memory only, and its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// The most that one may have, as in BuildKit.
+    /// The largest size of a secret in bytes, as in BuildKit.
     pub const LONGEST: u64 = 500 << 10;
 
-    /// One that is `bytes`.
+    /// Makes a secret of `bytes`.
     pub fn new(bytes: Vec<u8>) -> Secret {
         Secret(bytes)
     }

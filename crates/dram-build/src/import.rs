@@ -1,4 +1,4 @@
-//! A root file system in a tar becomes an image of one layer.
+//! Makes an image of one layer from a tar of a root file system.
 
 use std::io::{self, Read, Write};
 
@@ -9,14 +9,14 @@ use dram_store::{Store, StoreError, Unpacked};
 use crate::packing::{Compress, compress};
 use crate::{Sealed, rfc3339};
 
-/// Without it a command of the image would not be found; every builder sets the same.
+/// The default `PATH`, without which commands of the image would not be found. Every builder sets the same.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Makes an image of the tar `stream`, plain or compressed, for `architecture` (a Go name). `what` names the stream
-/// in errors. The image is as old as `latest`, in seconds since 1970.
+/// Makes an image from the tar `stream`, plain or compressed, for `architecture` (a Go name). Errors call the stream
+/// `what`. The image is created at `latest`, in seconds since 1970.
 ///
 /// # Errors
-/// When the stream is no whole tar, or the disk refuses.
+/// Returns an error if the stream is not a complete tar, or a file operation fails.
 pub fn import(
     store: &Store,
     stream: Box<dyn Read + Send>,
@@ -42,7 +42,7 @@ pub fn import(
     Ok(Sealed { manifest, config })
 }
 
-/// Copies the plain bytes of `stream`, called `what` in errors, to `out`, if they are a whole tar.
+/// Copies the uncompressed bytes of `stream`, which errors call `what`, to `out`. Fails if they are not a complete tar.
 pub(crate) fn copy_tar(
     store: &Store,
     stream: Box<dyn Read>,
@@ -57,7 +57,7 @@ pub(crate) fn copy_tar(
     reader.drain().map_err(fail)
 }
 
-/// Passes on to a writer what is read.
+/// A reader that also writes all its bytes to a writer.
 struct Tee<'a, R> {
     from: R,
     to: &'a mut dyn Write,

@@ -1,6 +1,6 @@
-//! Keys of steps: each names all that can change the step's result. The patterns take every field apart without `..`,
-//! so that a new field does not compile until somebody has decided about it. A part gets the name that people know it
-//! by: when it changes, that is what the build says.
+//! Cache keys of steps. Each covers everything that can change the result of the step. The patterns destructure every
+//! struct without `..`, so that a new field does not compile until its place in the key is decided. Each part has the
+//! name that users know: the build prints it if the part changed.
 
 use std::sync::Arc;
 
@@ -14,32 +14,32 @@ use crate::copy::Ground;
 use crate::parts::{Key, Name, Parts};
 use crate::{Given, Snapshot};
 
-/// How results are made. A number is raised when the meaning of a key or the result of such a step changes: what was
-/// remembered before is then not found.
+/// Versions of the steps' implementations. Raise a number if the meaning of a key or the result of such a step changes:
+/// existing cache records are then misses.
 const RUN: &str = "run 2";
 const COPY: &str = "copy 2";
 const WORKDIR: &str = "workdir 2";
 
-/// What the command line says about commands, as far as their results depend on it.
+/// The settings of the command line that a command's result depends on.
 pub(crate) struct Around<'a> {
-    /// The network that the command sees.
+    /// The network that the command gets.
     pub(crate) network: Network,
     pub(crate) given: &'a Given,
 }
 
-/// What a mount's files are in a key.
+/// The part of a cache key that covers the files of a mount.
 pub(crate) enum Input<'a> {
-    /// The mount has none.
+    /// The mount shows no files.
     Nothing,
-    /// What they hold.
+    /// The content of the files.
     Content(&'a Content),
-    /// What they are taken from.
+    /// The identity of the snapshot that the files come from.
     Snapshot(StepKey),
 }
 
-/// The key of a command in `below` whose mounts show `inputs`, one for each.
+/// Returns the cache key of a command over `below`; `inputs` has one entry for each mount.
 pub(crate) fn run(step: &Run, below: &Snapshot, around: &Around<'_>, inputs: &[Input<'_>]) -> Arc<Key> {
-    // What is only visible to the command, such as a proxy's address, must not change what it makes.
+    // Variables that only the command sees, such as the address of a proxy, must not change its result.
     let Run { argv, env, cwd, user, from_args, hidden_env: _, mounts, scripts, network: _, insecure } = step;
     let network = match around.network {
         Network::Host => "host",
@@ -61,7 +61,7 @@ pub(crate) fn run(step: &Run, below: &Snapshot, around: &Around<'_>, inputs: &[I
     for (mount, input) in mounts.iter().zip(inputs) {
         let (target, what) = mounted(&mount.kind);
         targets.push(target);
-        // Nobody but a test mounts twice on one place, and each part has its own name.
+        // Only tests mount twice on one target, but every part of a key needs a unique name.
         let again = targets.iter().filter(|other| **other == target).count();
         let name = if again == 1 { target.to_owned() } else { format!("{target} ({again})") };
         parts = parts.setting(&format!("--mount on {name}"), &what);
@@ -74,11 +74,11 @@ pub(crate) fn run(step: &Run, below: &Snapshot, around: &Around<'_>, inputs: &[I
     given(parts, around.given).on(below)
 }
 
-/// Where a mount is seen, and what the file says of it, as far as the result depends on it. What is in a cache, and what
-/// a secret or an agent says, is no part of what the step is.
+/// Returns a mount's target and the options that the result depends on. The content of a cache, and the data of a
+/// secret or an ssh agent, are not part of the key.
 fn mounted(kind: &MountKind) -> (&str, String) {
     match kind {
-        // The source and where it comes from are in the files, with what they lead to.
+        // The source path and its origin are covered by the files themselves.
         MountKind::Bind { target, from: _, source: _, writable } => {
             (target, format!("bind {}", if *writable { "rw" } else { "ro" }))
         }
@@ -100,7 +100,7 @@ fn file_of(file: &MountedFile) -> String {
     format!("{target} {mode:o} {uid} {gid}")
 }
 
-/// What the command line gives to commands. Hosts count by their names, as in BuildKit: addresses change.
+/// Adds the options of the command line. Of hosts only the names are covered, as in BuildKit: addresses change.
 fn given(mut parts: Parts, given: &Given) -> Parts {
     let Given { secrets: _, agents: _, hostname, allow_insecure: _, allow_host_network: _, hosts, limits, shm_size } =
         given;
@@ -128,14 +128,15 @@ fn limit(limit: &ResourceLimit) -> String {
     format!("{}={}:{}", what.name(), number(soft), number(hard))
 }
 
-/// The key of a copy over `ground` of sources that hold `content`.
+/// Returns the cache key of a copy over `ground` of sources with the content `content`.
 pub(crate) fn copy(step: &Copy, ground: &Ground, content: &Content, brought: &[Option<Brought>]) -> Arc<Key> {
     copy_of(step, ground, brought).files("", content).on(&ground.below)
 }
 
-/// The key of a copy over `ground` from a snapshot that is `from`: found without looking at a single file.
+/// Returns the cache key of a copy over `ground` from the snapshot with the identity `from`. It needs no access to a
+/// file.
 pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey, brought: &[Option<Brought>]) -> Arc<Key> {
-    // What comes from elsewhere is named by what it is.
+    // Fetched sources are covered by their own identity.
     let paths = step.sources.iter().filter(|source| matches!(source.kind, SourceKind::Path));
     let sources = StepKey::of(paths.map(|source| source.text.as_bytes()));
     let exclude = StepKey::of(step.exclude.iter().map(String::as_bytes));
@@ -144,8 +145,8 @@ pub(crate) fn copy_from(step: &Copy, ground: &Ground, from: &StepKey, brought: &
 }
 
 fn copy_of(step: &Copy, ground: &Ground, brought: &[Option<Brought>]) -> Parts {
-    // The sources' text, what is excluded, and where they come from are in the files or the source, with what they lead
-    // to; so is what a checksum and the Git directory are for. Spans are for messages.
+    // The paths, the exclusions and the origin are covered by the files or by the snapshot's identity, and so are the
+    // checksum and the Git directory. Spans are for messages only.
     let Copy {
         from,
         sources,
@@ -177,7 +178,7 @@ fn copy_of(step: &Copy, ground: &Ground, brought: &[Option<Brought>]) -> Parts {
         .setting("--unpack", unpack)
         .setting("--link", &link.to_string())
         .setting("--parents", &parents.to_string());
-    // With `--link` the base is in no key, so what its lists say of the owner must be.
+    // With `--link` the layers below are not covered by the key, so the owner that was resolved in them must be.
     if let Some((uid, gid)) = ground.owner {
         parts = parts.setting("the owner", &format!("{uid}:{gid}"));
     }
@@ -203,7 +204,7 @@ fn copy_of(step: &Copy, ground: &Ground, brought: &[Option<Brought>]) -> Parts {
     parts
 }
 
-/// The key of making a working directory in `below`.
+/// Returns the cache key of a `WORKDIR` over `below`.
 pub(crate) fn workdir(step: &Workdir, below: &Snapshot) -> Arc<Key> {
     let Workdir { path, user } = step;
     Parts::new(WORKDIR).setting("the directory", path).setting("the user", user).on(below)

@@ -1,7 +1,7 @@
-//! What an image's programs need and the image has not: found before anybody starts it.
+//! Finds loaders and libraries that programs of an image need and the image does not have, before anybody runs it.
 //!
-//! The usual way to a broken image is to build in one distribution and to copy into another: the program is there, and
-//! its loader, or a library, is not.
+//! The usual cause is a program that was built in one distribution and copied into another, without its loader or a
+//! library.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,26 +11,27 @@ use dram_store::{FileKind, Merged, Store, StoreError, Tree as _};
 
 use crate::Snapshot;
 
-/// Something that programs need and the image has not.
+/// A loader or library that programs need and the image does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lack {
-    /// The loader's path, or the library's name.
+    /// The path of the loader, or the name of the library.
     pub what: String,
-    /// Whether it is the loader: without it the program does not even start.
+    /// True if it is the loader, without which the program does not even start.
     pub is_loader: bool,
-    /// The programs that need it, sorted.
+    /// The paths of the programs that need it, sorted.
     pub programs: Vec<String>,
 }
 
-/// What the programs that a build itself put into `snapshot` need and the image has not. Programs of the base image
-/// are taken as they are.
+/// Returns the loaders and libraries that are missing for programs in the layers that the build itself made. Programs
+/// of the base image are not checked.
 ///
-/// A library counts as there when a file of its name is anywhere in the image: where loaders look depends on too much.
+/// A library counts as present if any file of the image has its name, because the search paths of loaders depend on too
+/// much.
 ///
 /// # Errors
-/// When a layer cannot be read.
+/// Returns an error if a layer cannot be read.
 pub fn lacks(store: &Store, snapshot: &Snapshot) -> Result<Vec<Lack>, StoreError> {
-    // What nobody has looked into is not fetched for this.
+    // Lazy layers are not pulled for this check.
     if !snapshot.is_here(store) {
         return Ok(Vec::new());
     }
@@ -51,11 +52,11 @@ pub fn lacks(store: &Store, snapshot: &Snapshot) -> Result<Vec<Lack>, StoreError
             Some(loader) if !exists(&view, loader)? => Some(loader),
             Some(_) | None => None,
         };
-        // A later layer may have removed it.
+        // A later layer may have removed the program.
         if (missing.is_empty() && loader.is_none()) || !exists(&view, &program.path)? {
             continue;
         }
-        // Without its loader, what else it lacks is no news.
+        // Without its loader, the other missing libraries of a program do not matter.
         let keys = match loader {
             Some(loader) => vec![(true, loader.clone())],
             None => missing.into_iter().map(|name| (false, name.clone())).collect(),
@@ -79,9 +80,9 @@ fn exists(view: &Merged, path: &str) -> Result<bool, StoreError> {
     }
 }
 
-/// Why a shell did not find a program that is there: the program it names, and that one's missing loader.
+/// Finds the reason why a shell did not find a program that exists: returns the program and its missing loader.
 ///
-/// A shell says "not found" for both. Every word of the script with a slash is looked at.
+/// A shell prints "not found" for both cases. Every word of the script that contains a slash is checked.
 pub(crate) fn missing_loader(view: &Merged, run: &Run) -> Option<(String, String)> {
     let script = run.argv.last()?;
     let words = script.split(|c: char| c.is_whitespace() || matches!(c, ';' | '&' | '|' | '(' | ')' | '"' | '\''));

@@ -1,4 +1,4 @@
-//! Making a layer file by file, without a mount: a directory in overlay form over a snapshot that is only looked at.
+//! Writes a layer file by file, without a mount: a directory in overlay form over a snapshot that is only read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,10 +10,10 @@ use dram_store::{Dir, FileKind, Merged, Meta, Node, Status, StoreError, Tree};
 
 use crate::select::children;
 
-/// Zeros in a row that are worth a hole.
+/// The shortest run of zeros that is written as a hole.
 const SHORTEST_HOLE: usize = 4096;
 
-/// Ownership, mode and time that a copy gives instead of its source's.
+/// Owner and mode that a copy sets instead of those of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Override {
     /// User and group.
@@ -28,7 +28,7 @@ impl Override {
     }
 }
 
-/// Why something could not be put where it should go.
+/// The reasons why a file could not be put at its target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlaceError {
     #[error("{path} is a {there}, and a directory must go there")]
@@ -45,29 +45,29 @@ pub(crate) enum PlaceError {
     Store(#[from] StoreError),
 }
 
-/// A layer in the making.
+/// A layer that is being written.
 pub(crate) struct LayerMaker<'a> {
     below: &'a Merged,
     root: Dir,
     path: PathBuf,
-    /// Directories that are in the layer already.
+    /// Directories that the layer has already.
     made: BTreeSet<TreePath>,
-    /// First name in the layer of a file with several names.
+    /// The first name in the layer of each file with several hard links.
     names: HashMap<(u64, u64), TreePath>,
-    /// Times of directories, set when everything is in them.
+    /// The times of directories, which are set when everything in them is written.
     times: HashMap<TreePath, (i64, u32)>,
-    /// What the copy gives instead of its source's.
+    /// The owner and mode that the copy sets.
     pub(crate) over: Override,
-    /// Whether attributes that users set come along: not from a build context or an archive, where BuildKit leaves
-    /// them behind. File capabilities always do.
+    /// True if `user.*` attributes are copied: not from a build context or an archive, where BuildKit drops them too.
+    /// File capabilities are always copied.
     pub(crate) user_xattrs: bool,
-    /// Whether a file may take the place of a directory and the other way round, as when an archive is unpacked.
+    /// True if a file may replace a directory and the other way round, as when an archive is unpacked.
     pub(crate) replace: bool,
     is_empty: bool,
 }
 
 impl<'a> LayerMaker<'a> {
-    /// A layer over `below`, made in the empty directory `path`.
+    /// Starts a layer over `below` in the empty directory `path`.
     pub(crate) fn new(below: &'a Merged, path: PathBuf, over: Override) -> Result<Self, StoreError> {
         let root = Dir::open_layer(&path)?;
         let maker = LayerMaker {
@@ -86,12 +86,12 @@ impl<'a> LayerMaker<'a> {
         Ok(maker)
     }
 
-    /// Whether nothing was put into it.
+    /// Returns whether nothing was put into the layer.
     pub(crate) fn is_empty(&self) -> bool {
         self.is_empty
     }
 
-    /// Sets what was kept for last. The directory is then whole.
+    /// Sets the times of directories and returns the finished directory.
     pub(crate) fn finish(self) -> Result<PathBuf, StoreError> {
         for (path, &time) in &self.times {
             self.root.set_mtime(path, time)?;
@@ -99,12 +99,12 @@ impl<'a> LayerMaker<'a> {
         Ok(self.path)
     }
 
-    /// The real path that `path` has below, links followed as far as there is something.
+    /// Resolves `path` to a real path in the layers below; links are followed as far as the path exists.
     pub(crate) fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<Node>), StoreError> {
         self.below.resolve(path)
     }
 
-    /// What will be at the real path `path`: of this layer, or from below.
+    /// Returns the status at the real path `path`, in this layer or in those below.
     fn there(&self, path: &TreePath) -> Result<Option<Status>, StoreError> {
         if path.parent().is_none_or(|parent| self.made.contains(&parent))
             && let Some(status) = self.root.status(path)?
@@ -114,8 +114,8 @@ impl<'a> LayerMaker<'a> {
         Ok(self.below.find(path, false)?.map(|node| node.status))
     }
 
-    /// Makes sure of the directory at the real path `path` and those above it: one that is below keeps what it is,
-    /// a new one is 0755 and root's, or as the copy says.
+    /// Ensures that the directory at the real path `path` and those above it are in the layer. An existing one keeps
+    /// its metadata; a new one is 0755 and belongs to root, unless the copy says otherwise.
     pub(crate) fn make_dirs(&mut self, path: &TreePath) -> Result<(), PlaceError> {
         let new = Meta {
             mode: self.over.mode(0o755, true),
@@ -131,7 +131,7 @@ impl<'a> LayerMaker<'a> {
         Ok(())
     }
 
-    /// One directory, whose parent is in the layer.
+    /// Makes one directory, whose parent is in the layer.
     fn make_dir(&mut self, path: &TreePath, new: &Meta) -> Result<(), PlaceError> {
         if self.made.contains(path) {
             return Ok(());
@@ -156,7 +156,7 @@ impl<'a> LayerMaker<'a> {
         Ok(())
     }
 
-    /// Whether there will be a directory at the real path `path`.
+    /// Returns whether the real path `path` is a directory, in this layer or in those below.
     pub(crate) fn is_dir(&self, path: &TreePath) -> Result<bool, StoreError> {
         Ok(self.there(path)?.is_some_and(|status| status.kind == FileKind::Dir))
     }
@@ -172,14 +172,14 @@ impl<'a> LayerMaker<'a> {
         self.user_xattrs || !xattr.starts_with(b"user.")
     }
 
-    /// Ownership, mode and time of the copy of something.
+    /// Returns owner, mode and time for the copy of a file with this status.
     fn meta(&self, status: &Status) -> Meta {
         let (uid, gid) = self.over.owner.unwrap_or((status.uid, status.gid));
         Meta { mode: self.over.mode(status.mode, status.kind == FileKind::Dir), uid, gid, mtime: status.mtime }
     }
 
-    /// Copies what is in the directory `dir` of `tree` into the one at the real path `target`, which is in the layer.
-    /// Directories below it take over owner and mode of their source, also where they were there before.
+    /// Copies the content of the directory `dir` of `tree` into the directory at the real path `target`, which is in
+    /// the layer. Directories below it get the owner and mode of their source even if they exist.
     pub(crate) fn copy_contents(
         &mut self,
         tree: &dyn Tree,
@@ -205,7 +205,7 @@ impl<'a> LayerMaker<'a> {
         Ok(())
     }
 
-    /// Copies what is no directory; what was at the target gives way. The target's parent is in the layer.
+    /// Copies anything but a directory and replaces the file at the target. The target's parent is in the layer.
     pub(crate) fn copy_file(&mut self, tree: &dyn Tree, node: &Node, target: &TreePath) -> Result<(), PlaceError> {
         if self.is_dir(target)? {
             if !self.replace {
@@ -237,13 +237,13 @@ impl<'a> LayerMaker<'a> {
         Ok(self.copy_xattrs(tree, node, target)?)
     }
 
-    /// Writes a file of these bytes, as [`write_from`](Self::write_from).
+    /// Writes a file with the content `bytes`; see [`write_stream`](Self::write_stream).
     pub(crate) fn write_file(&mut self, target: &TreePath, mut bytes: &[u8], mode: u32) -> Result<(), PlaceError> {
         self.write_from(target, &mut bytes, (mode, 0))
     }
 
-    /// Writes a file of what `from` holds; what was at the target gives way. It is root's unless the copy says otherwise.
-    /// The target's parent is in the layer.
+    /// Writes a file with the content of `from` and replaces the file at the target. It belongs to root unless the copy
+    /// says otherwise. The target's parent is in the layer.
     pub(crate) fn write_from(
         &mut self,
         target: &TreePath,
@@ -286,7 +286,7 @@ impl<'a> LayerMaker<'a> {
                 hasher.update(&buffer[..got]);
             }
             length += got as u64;
-            // A stretch of zeros takes no room, whether or not it was a hole before.
+            // A run of zeros is written as a hole, whether or not the source had one.
             ends_in_hole = got >= SHORTEST_HOLE && buffer[..got].iter().all(|byte| *byte == 0);
             if ends_in_hole {
                 to.seek(SeekFrom::Start(length)).map_err(at("write", &shown))?;
@@ -297,7 +297,7 @@ impl<'a> LayerMaker<'a> {
         if ends_in_hole {
             to.set_len(length).map_err(at("write", &shown))?;
         }
-        // The step's key was made of the promised digest: other bytes must not be remembered under it.
+        // The cache key covers the promised digest: other bytes must not be recorded under it.
         match promised {
             Some(promised) if *hasher.finalize().as_bytes() != promised => {
                 Err(PlaceError::Changed { path: node.path.clone() })
@@ -307,15 +307,15 @@ impl<'a> LayerMaker<'a> {
     }
 }
 
-/// Gives the root of a layer in the making the owner, mode and time that the root of `below` has: a layer's root hides
-/// those of the ones beneath it.
+/// Gives the root of a new layer the owner, mode and time of the root of `below`, because the root of a layer hides
+/// those of the layers beneath it.
 pub(crate) fn take_over_root(layer: &Dir, below: &Merged) -> Result<(), StoreError> {
     let plain = Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
     let there = below.find(&TreePath::root(), false)?;
     layer.set_meta(&TreePath::root(), &there.map_or(plain, |node| node.status.meta()), false)
 }
 
-/// A word for a kind of file.
+/// Returns the name of a kind of file, for messages.
 fn word(kind: FileKind) -> &'static str {
     match kind {
         FileKind::File => "file",

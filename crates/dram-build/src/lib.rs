@@ -1,9 +1,10 @@
-//! Plan → snapshots → image → outputs.
+//! Executes a build plan and writes the image: plan → snapshots → image → outputs.
 //!
-//! [`build`] carries out a [`dram_dockerfile::Plan`]: each step is a function from snapshots to a snapshot, remembered
-//! under a key that names all its inputs. [`seal`] makes an image of a snapshot; only then is a layer packed and
-//! compressed, and only if the image has it. [`import`] makes one of a tar, [`transfer::copy`] moves whole images in
-//! and out, and [`container`] starts a command in one. What steps leave can be [`shared`] with other machines.
+//! [`build`] executes a [`dram_dockerfile::Plan`]: each step is a function from snapshots to a snapshot, cached under a
+//! cache key that covers all its inputs. [`write_image`] makes an image of a snapshot; only then is a layer packed and
+//! compressed, and only if it is a layer of that image. [`import_tar`] makes an image from a tar,
+//! [`transfer::copy_image`] moves whole images in and out, and [`container`] starts a command in an image. The results
+//! of steps can be shared with other machines through a [`shared_cache`].
 
 mod brought;
 mod build;

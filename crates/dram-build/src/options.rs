@@ -1,4 +1,4 @@
-//! How to carry out a plan, and with what.
+//! The options of a build.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,31 +9,31 @@ use dram_store::Store;
 use crate::container::Host;
 use crate::{Cancel, Context, Given, Place, Remotes, Shared};
 
-/// How to carry out a plan.
+/// The options of a build.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// Where everything is kept.
+    /// The store.
     pub store: &'a Store,
     /// The build context.
     pub context: &'a Context,
-    /// Whether remembered steps count.
+    /// True if the step cache is used.
     pub use_memory: bool,
-    /// Places in the plan of stages whose remembered steps do not count.
+    /// Indexes of stages that do not use the step cache (`--no-cache-filter`).
     pub forgotten: BTreeSet<usize>,
-    /// The network of commands.
+    /// The default network of commands.
     pub network: Network,
-    /// What commands see of this machine.
+    /// The settings of this machine that commands get.
     pub host: Host,
-    /// What is built, to compare with the last time.
+    /// The identity of this build, to find the journal of the last one.
     pub place: Place,
-    /// The time since some moment before the build.
+    /// Returns the time since a fixed moment before the build.
     pub clock: fn() -> Duration,
-    /// What commands get from the command line.
+    /// The options of the command line for commands.
     pub given: Given,
-    /// Files and repositories on the network.
+    /// The fetcher for files and repositories on the network.
     pub remotes: &'a dyn Remotes,
-    /// Caches that other machines share.
+    /// Caches that are shared with other machines.
     pub shared: &'a Shared<'a>,
-    /// What stops the build.
+    /// Cancels the build.
     pub cancel: Cancel,
 }

@@ -1,4 +1,4 @@
-//! What a build takes from outside: images and named contexts.
+//! Inputs from outside the Dockerfile: images and named contexts.
 
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
 use dram_store::{LayerId, Packed, Store, StoreError};
@@ -6,25 +6,25 @@ use dram_store::{LayerId, Packed, Store, StoreError};
 use crate::transfer::Far;
 use crate::{Context, Layer, Snapshot};
 
-/// Where the name after `FROM` or `--from` leads.
+/// An image name or context name after `FROM` or `--from`, resolved.
 #[derive(Debug, Clone)]
 pub enum Outside {
     /// An image in the store.
     Image(Box<Image>),
-    /// Files, given with `--build-context`.
+    /// Files of a named context, given with `--build-context`.
     Files(Context),
 }
 
-/// An image in the store: its documents, verified.
+/// An image in the store, with its verified documents.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// The pointer to the manifest.
+    /// The descriptor of the manifest.
     pub descriptor: Descriptor,
     /// The manifest.
     pub manifest: Document<Manifest>,
-    /// The configuration.
+    /// The image config.
     pub config: Document<ImageConfig>,
-    /// Where its blobs are that are not in the store.
+    /// The source of blobs that are not in the store, if the image is pulled lazily.
     pub far: Option<Far>,
 }
 
@@ -32,7 +32,7 @@ impl Image {
     /// Reads the image at `descriptor`.
     ///
     /// # Errors
-    /// When a document is missing, damaged or contradicts the other.
+    /// Returns an error if a document is missing or damaged, or if manifest and config contradict each other.
     pub fn open(store: &Store, descriptor: &Descriptor) -> Result<Image, StoreError> {
         let manifest: Document<Manifest> = store.blobs().document(descriptor)?;
         let config: Document<ImageConfig> = store.blobs().document(&manifest.value().config)?;
@@ -45,28 +45,28 @@ impl Image {
         Ok(Image { descriptor: descriptor.clone(), manifest, config, far: None })
     }
 
-    /// Whether all its blobs are in the store.
+    /// Returns whether all blobs of its layers are in the store.
     pub fn is_whole(&self, store: &Store) -> bool {
         self.manifest.value().layers.iter().all(|blob| store.blobs().has(blob))
     }
 
-    /// Its layers, lowest first: the digest of each tar and the blob it is in.
+    /// Returns its layers, lowest first: diff ID and blob.
     pub fn layers(&self) -> impl Iterator<Item = (&Digest, &Descriptor)> {
         self.config.value().rootfs.diff_ids.iter().zip(&self.manifest.value().layers)
     }
 
-    /// Bytes of the compressed layers and the two documents.
+    /// Returns the size of the compressed layers and both documents in bytes.
     pub fn compressed_size(&self) -> u64 {
         let manifest = self.manifest.value();
         let layers = manifest.layers.iter().map(|layer| layer.size);
         [self.descriptor.size, manifest.config.size].into_iter().chain(layers).fold(0, u64::saturating_add)
     }
 
-    /// The image as a snapshot to build on; its layers are unpacked now where they were not before, unless they are
-    /// elsewhere: then it is when somebody looks into them. `unpacking` is called when it is now.
+    /// Returns the image as a snapshot to build on. Layers are unpacked if they were not before; those of a lazy image
+    /// are not pulled until they are read. `unpacking` is called before a layer is unpacked.
     ///
     /// # Errors
-    /// When a layer is missing, damaged, or not what the configuration says.
+    /// Returns an error if a layer is missing, damaged, or does not have the diff ID in the config.
     pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
         if let Some(far) = self.far.as_ref().filter(|_| !self.is_whole(store)) {
             let layer = |(diff_id, blob): (&Digest, &Descriptor)| Layer {
@@ -83,8 +83,8 @@ impl Image {
         Ok(Snapshot { layers, made: Vec::new() })
     }
 
-    /// The image as a snapshot to run: a layer that was made here is taken as it was made. Its files are the same, but
-    /// have the times of their making, which nothing that is built may depend on.
+    /// Returns the image as a snapshot to run. A layer that a step on this machine made is used as that step left it:
+    /// its files are the same, but have the times of the build, on which no build may depend.
     ///
     /// # Errors
     /// As [`Image::snapshot`].

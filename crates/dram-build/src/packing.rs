@@ -1,4 +1,4 @@
-//! A tar becomes a compressed blob: [why it is gzip in members](../../../docs/decisions/gzip-in-members.md).
+//! Compresses a tar into a blob. See [why gzip in members](../../../docs/decisions/gzip-in-members.md).
 
 use std::io::Write;
 
@@ -6,26 +6,26 @@ use dram_gzip::Failed;
 use dram_image::{Descriptor, Hasher, Hashing, MediaType};
 use dram_store::{Packed, Store, StoreError, Zstd};
 
-/// How layers are compressed.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compress {
-    /// Not at all.
+    /// No compression.
     Plain,
-    /// With gzip, in members, at a level of libdeflate's: 0 to 12.
+    /// gzip in members, at a level of libdeflate: 0 to 12.
     Gzip(i32),
-    /// With zstd, at a level of its own: 1 to 22, or 0 for its default.
+    /// zstd, at a level of zstd: 1 to 22, or 0 for its default.
     Zstd(i32),
 }
 
 impl Default for Compress {
-    /// libdeflate's third level: 4 % larger than its sixth, a third faster.
+    /// libdeflate's level 3: its output is 4 % larger than at level 6, in two thirds of the time.
     fn default() -> Self {
         Compress::Gzip(3)
     }
 }
 
 impl Compress {
-    /// A short word that names it; nothing for the default.
+    /// Returns a short name; empty for the default.
     pub(crate) fn kind(self) -> String {
         match self {
             usual if usual == Compress::default() => String::new(),
@@ -35,7 +35,7 @@ impl Compress {
         }
     }
 
-    /// What [`Compress::kind`] names.
+    /// Parses a name that [`LayerCompression::short_name`] returned.
     pub(crate) fn of_kind(kind: &str) -> Option<Compress> {
         let level = |text: &str, most: i32| text.parse().ok().filter(|level| (0..=most).contains(level));
         let found = match kind.split_once('-') {
@@ -45,11 +45,11 @@ impl Compress {
             Some(("zstd", text)) => Compress::Zstd(level(text, 22)?),
             None | Some(_) => return None,
         };
-        // One name for each: `gzip-03` is none.
+        // Each compression has exactly one name: `gzip-03` is invalid.
         (found.kind() == kind).then_some(found)
     }
 
-    /// OCI's name for a layer that is compressed so.
+    /// Returns the OCI media type of a layer with this compression.
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Compress::Plain => MediaType::LAYER,
@@ -59,10 +59,10 @@ impl Compress {
     }
 }
 
-/// Compresses what `produce` writes into a blob of `store`. Returns the blob and the digest of what was written.
+/// Compresses the output of `produce` into a blob of `store`. Returns the blob and its diff ID.
 ///
 /// # Errors
-/// Whatever `produce` returns, or the disk's refusal.
+/// Returns the error of `produce`, or an error if a file operation fails.
 pub(crate) fn compress(
     store: &Store,
     how: Compress,
@@ -95,7 +95,7 @@ pub(crate) fn compress(
     Ok(Packed { diff_id, blob })
 }
 
-/// Hashes what `produce` writes on its way to `out`.
+/// Hashes the output of `produce` and passes it on to `out`.
 fn hashed(
     out: &mut dyn Write,
     produce: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compression_has_one_name() {
+    fn short_name_of_each_compression_is_unique() {
         for how in [Compress::default(), Compress::Plain, Compress::Gzip(9), Compress::Zstd(0), Compress::Zstd(19)] {
             assert_eq!(Compress::of_kind(&how.kind()), Some(how));
         }

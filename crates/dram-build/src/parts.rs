@@ -1,4 +1,4 @@
-//! What a step's key is made of: parts with names, so that a step that is carried out can say which of them changed.
+//! The parts of a cache key. Each has a name, so that a cache miss can say which inputs changed.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::Snapshot;
 use crate::content::{Content, Files};
 
-/// The digest of everything that can change a step's result, and what it was made of.
+/// The cache key of a step: the digest of everything that can change its result, and the parts it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     /// The digest.
@@ -20,18 +20,18 @@ pub(crate) struct Key {
 /// One input of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Part {
-    /// What it is.
+    /// The name of the input.
     pub(crate) name: Name,
-    /// What it was; for files and layers, their digest.
+    /// The value of the input; for files and layers, their digest.
     pub(crate) value: Vec<u8>,
-    /// For files, what the digest was made of.
+    /// For files: the list that the digest was computed from.
     pub(crate) files: Option<Arc<Files>>,
 }
 
-/// What an input is called. Two parts of one key never have the same name.
+/// The name of an input. It is unique within one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Name {
-    /// How results of this kind of step are made: `run 1`.
+    /// The version of the step's implementation: `run 1`.
     Method,
     /// The program and its arguments.
     Command,
@@ -39,24 +39,23 @@ pub(crate) enum Name {
     Variable {
         /// Its name.
         name: String,
-        /// Whether an `ARG` gave it, not an `ENV`.
+        /// True if it comes from an `ARG`, not an `ENV`.
         is_arg: bool,
     },
-    /// Something that the instruction, one before it, or the command line says, as people call it: `--chown`, `the
-    /// working directory`. The value is text.
+    /// A value from the instruction, an earlier instruction, or the command line, under the name that users know:
+    /// `--chown`, `the working directory`. The value is text.
     Setting(String),
-    /// Files that are taken from elsewhere, by their content. The name is empty for what a copy takes, and the target
-    /// for what a command sees mounted.
+    /// The content of files from another tree. The name is empty for a copy, and the target for a mount.
     Files(String),
-    /// The same by the identity of the snapshot they are taken from, which opens no file.
+    /// The same files by the identity of their snapshot, which needs no access to a file.
     Source(String),
     /// The layers below.
     Below,
 }
 
 impl Name {
-    /// What tells it from the names of other parts in a digest. Whether a variable is an `ARG` makes no difference to
-    /// the command that sees it.
+    /// Returns the fields that identify this name in a digest. Whether a variable is an `ARG` makes no difference to
+    /// the command, so it is not covered.
     pub(crate) fn digested(&self) -> [&str; 2] {
         match self {
             Name::Method => ["method", ""],
@@ -70,13 +69,13 @@ impl Name {
     }
 }
 
-/// A key in the making.
+/// Builds a cache key.
 #[derive(Debug)]
 pub(crate) struct Parts(Vec<Part>);
 
 impl Parts {
-    /// Nothing yet but the way results are made. `method` changes when the meaning of a key or the result of such a
-    /// step does: what was remembered before is then not found.
+    /// Starts a key with the version `method` of the step's implementation. A new version makes existing cache records
+    /// misses.
     pub(crate) fn new(method: &str) -> Parts {
         Parts(Vec::new()).with(Name::Method, method)
     }
@@ -87,7 +86,7 @@ impl Parts {
         self
     }
 
-    /// Adds what the instruction or the command line says, under the name that people know it by.
+    /// Adds a value of the instruction or the command line, under the name that users know.
     pub(crate) fn setting(self, what: &str, value: &str) -> Parts {
         self.with(Name::Setting(what.to_owned()), value)
     }
@@ -98,7 +97,7 @@ impl Parts {
         self.with(Name::Command, key.as_bytes())
     }
 
-    /// Adds files that are taken from elsewhere: of a copy, `target` is empty.
+    /// Adds files from another tree; `target` is empty for a copy.
     pub(crate) fn files(mut self, target: &str, content: &Content) -> Parts {
         let Content { digest, files } = content;
         let (name, value) = (Name::Files(target.to_owned()), digest.as_bytes().to_vec());
@@ -106,7 +105,7 @@ impl Parts {
         self
     }
 
-    /// Adds the layers below. The last part of every key.
+    /// Adds the layers below, the last part of every key, and returns the key.
     pub(crate) fn on(self, below: &Snapshot) -> Arc<Key> {
         let all = self.with(Name::Below, below.identity().as_bytes()).0;
         let fields = all.iter().flat_map(|part| {
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_tells_its_parts_apart() {
+    fn different_parts_give_different_keys() {
         let below = Snapshot::default();
         let key = |what: &str, value: &str| Parts::new("run 1").setting(what, value).on(&below).id;
         assert_eq!(key("a", "b"), key("a", "b"));
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gave_a_variable_is_no_part_of_what_it_does() {
+    fn arg_and_env_variable_give_the_same_key() {
         let name = |is_arg| Name::Variable { name: "A".to_owned(), is_arg };
         let key = |is_arg| Parts::new("run 1").with(name(is_arg), "1").on(&Snapshot::default()).id;
         assert_eq!(key(true), key(false));

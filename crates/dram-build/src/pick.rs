@@ -1,7 +1,7 @@
-//! A tree of which only some files are seen: `COPY --exclude` and `COPY --parents`.
+//! A filtered view of a tree, for `COPY --exclude` and `COPY --parents`.
 //!
-//! Follows BuildKit's copier (`fsutil/copy`): a file is seen when a pattern includes it, or there are none, and no
-//! pattern excludes it; a directory also when something in it is.
+//! Follows BuildKit's copier (`fsutil/copy`): a file is visible if an include pattern matches it, or there are none,
+//! and no exclude pattern matches it. A directory is also visible if something in it is.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -13,17 +13,17 @@ use dram_store::{FileKind, Node, StoreError, Tree};
 
 use crate::select::children;
 
-/// What is seen below a directory.
+/// The patterns that decide which paths below a directory are visible.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Patterns {
-    /// Only what one of these matches, or what lies below that.
+    /// If set, only paths that one of these matches are visible, and those below them.
     pub(crate) include: Option<Ignore>,
-    /// Nothing that these match.
+    /// Paths that one of these matches are not visible.
     pub(crate) exclude: Option<Ignore>,
 }
 
 impl Patterns {
-    /// Whether everything is seen.
+    /// Returns whether everything is visible.
     pub(crate) fn are_none(&self) -> bool {
         self.include.is_none() && self.exclude.is_none()
     }
@@ -33,17 +33,17 @@ impl Patterns {
             && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(path))
     }
 
-    /// Whether nothing below the directory `path` can be seen.
+    /// Returns whether nothing below the directory `path` can be visible.
     fn end_at(&self, path: &str) -> bool {
         self.exclude.as_ref().is_some_and(|exclude| exclude.may_prune(path))
             || self.include.as_ref().is_some_and(|include| !include.excludes(path) && !include.may_match_beneath(path))
     }
 }
 
-/// The real paths that are seen below the directory `base`, itself not among them.
+/// Returns the real paths that are visible below the directory `base`, without `base` itself.
 ///
 /// # Errors
-/// When the disk refuses.
+/// Returns an error if a directory cannot be read.
 pub(crate) fn seen(tree: &dyn Tree, base: &TreePath, patterns: &Patterns) -> Result<BTreeSet<TreePath>, StoreError> {
     let mut seen = BTreeSet::new();
     let mut todo = vec![base.clone()];
@@ -53,7 +53,7 @@ pub(crate) fn seen(tree: &dyn Tree, base: &TreePath, patterns: &Patterns) -> Res
             let name = String::from_utf8_lossy(below.as_bytes());
             if patterns.takes(&name) {
                 let mut path = node.path.clone();
-                // The directories on the way come along.
+                // The directories above a visible file are visible too.
                 while path != *base && seen.insert(path.clone()) {
                     path = path.parent().unwrap_or_default();
                 }
@@ -66,11 +66,11 @@ pub(crate) fn seen(tree: &dyn Tree, base: &TreePath, patterns: &Patterns) -> Res
     Ok(seen)
 }
 
-/// A tree in which only some real paths are seen.
+/// A tree that lists only some of its real paths.
 pub(crate) struct Picked<'a> {
     /// The whole tree.
     pub(crate) tree: &'a dyn Tree,
-    /// What is seen.
+    /// The visible paths.
     pub(crate) seen: &'a BTreeSet<TreePath>,
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use dram_store::Merged;
 
     #[test]
-    fn what_is_seen() {
+    fn include_and_exclude_patterns_decide_which_paths_are_visible() {
         let dir = tempfile::tempdir().unwrap();
         for file in ["a/b/c.md", "a/b/d.txt", "a/e.md", "f.md", "keep/x"] {
             let path = dir.path().join(file);

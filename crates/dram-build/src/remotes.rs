@@ -1,4 +1,4 @@
-//! What a build takes from the network. How it is fetched is not this room's: whoever starts a build brings it along.
+//! The interface to the network. This crate does not fetch anything itself: the caller of a build provides it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,58 +6,58 @@ use std::path::PathBuf;
 use dram_dockerfile::GitRef;
 use dram_image::Digest;
 
-/// Files and repositories on the network.
+/// Fetches files and Git repositories from the network.
 pub trait Remotes: fmt::Debug + Sync {
-    /// Fetches the file at `url`. With `expected`, what is known to have that digest is taken without asking anybody,
-    /// and anything else is an error.
+    /// Fetches the file at `url`. With `expected`, a file that is known to have that digest is returned without a
+    /// request, and a file with another digest is an error.
     ///
     /// # Errors
-    /// When the file cannot be had, or is another than expected.
+    /// Returns an error if the file cannot be fetched or does not have the expected digest.
     fn url(&self, url: &str, expected: Option<&Digest>) -> Result<FetchedFile, RemoteError>;
 
-    /// Asks which commit `git` means. Returns its id, which names all that is in it.
+    /// Resolves the reference of `git` to a commit. Returns the commit id, which covers all of its content.
     ///
     /// # Errors
-    /// When there is none, or it is another than `git` expects.
+    /// Returns an error if there is no such commit, or if it is not the one that `git` expects.
     fn commit(&self, git: &GitRef) -> Result<String, RemoteError>;
 
-    /// Fetches what `git` means of a repository. With `keep_git_dir`, `.git` is there too.
+    /// Fetches the files of `git`; with `keep_git_dir` also its `.git` directory.
     ///
     /// # Errors
-    /// When it cannot be had, or its commit is another than `git` expects.
+    /// Returns an error if they cannot be fetched, or if the commit is not the one that `git` expects.
     fn git(&self, git: &GitRef, keep_git_dir: bool) -> Result<FetchedTree, RemoteError>;
 }
 
 /// A file from the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedFile {
-    /// Where it lies, until the [`Remotes`] is gone. It must not be changed.
+    /// Its path, valid as long as the [`RemoteFetcher`] lives. The file must not be changed.
     pub path: PathBuf,
-    /// What it holds.
+    /// The digest of its content.
     pub sha256: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// When it last changed, in seconds since 1970, where that is known.
+    /// The time of its last change, in seconds since 1970, if known.
     pub mtime: Option<i64>,
-    /// What it is called where it arrives, from its address.
+    /// The file name that its address gives it.
     pub file_name: String,
 }
 
-/// A directory from the network.
+/// A directory of a Git repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchedTree {
-    /// Where it lies, until the [`Remotes`] is gone. It must not be changed.
+    /// Its path, valid as long as the [`RemoteFetcher`] lives. The directory must not be changed.
     pub path: PathBuf,
-    /// The id of the commit, which names all that is in it.
+    /// The commit id, which covers all of its content.
     pub commit: String,
 }
 
-/// Why something could not be had from the network. No secret of its address is in it.
+/// An error of the network or of a remote server. It contains no secret of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteError {
-    /// What was attempted, then its causes.
+    /// The failed operation, then its causes.
     pub causes: Vec<String>,
-    /// What the user can do.
+    /// A hint for the user.
     pub help: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! A snapshot becomes an image: its layers are packed where they were not, and two documents say what it is.
+//! Writes a snapshot as an image: packs the layers that are not packed yet, and writes config and manifest.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use dram_store::{Packed, Stamp, Store, StoreError};
 use crate::packing::{Compress, compress};
 use crate::{Event, Layer, Snapshot, rfc3339};
 
-/// How an image is written down.
+/// The options of an image that is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sealing {
-    /// The time, in seconds since 1970, that everything carries that is packed now, and the documents.
+    /// The time, in seconds since 1970, of the documents and of files in layers that are packed now.
     pub time: i64,
-    /// Whose media types it has.
+    /// The media types of the image.
     pub dialect: Dialect,
-    /// How layers are compressed that are packed now.
+    /// The compression of layers that are packed now.
     pub compress: Compress,
-    /// Whether layers that came with a base image are compressed in that way too. Their tars stay as they are.
+    /// True if layers of the base image are compressed again in that way. Their tars stay unchanged.
     pub force: bool,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
-    /// Annotations of what points to the manifest.
+    /// Annotations of the descriptor that points to the manifest.
     pub descriptor_annotations: BTreeMap<String, String>,
 }
 
-/// Whose media types an image has.
+/// The family of media types that an image uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// Those of the OCI image specification.
@@ -35,20 +35,20 @@ pub enum Dialect {
     Docker,
 }
 
-/// An image that was made.
+/// An image that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// The pointer to its manifest.
+    /// The descriptor of the manifest.
     pub manifest: Descriptor,
-    /// The pointer to its configuration; its digest is what engines call the image id.
+    /// The descriptor of the config; its digest is what engines call the image ID.
     pub config: Descriptor,
 }
 
-/// Makes an image of `snapshot` with the configuration `config`, whose history ends with one entry for each step of
-/// the stages it came through.
+/// Writes an image of `snapshot` with the config `config`, whose history ends with one entry for each step of its
+/// stages.
 ///
 /// # Errors
-/// When the disk refuses.
+/// Returns an error if a lazy blob cannot be fetched or a file operation fails.
 pub fn seal(
     store: &Store,
     snapshot: &Snapshot,
@@ -79,7 +79,7 @@ pub fn seal(
     Ok(Sealed { manifest, config })
 }
 
-/// The pointer to a layer under the name that its type has in `dialect`.
+/// Returns the descriptor of a layer with the media type that `dialect` gives it.
 pub(crate) fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
     blob.media_type = match dialect {
         Dialect::Oci => MediaType::oci_layer(&blob.media_type),
@@ -89,10 +89,10 @@ pub(crate) fn in_dialect(mut blob: Descriptor, dialect: Dialect) -> Descriptor {
     blob
 }
 
-/// The blob of a layer: where it came from, what it was packed into before, or what it is packed into now.
+/// Returns the blob of a layer: the one it was unpacked from, one that it was packed into before, or a new one.
 pub(crate) fn pack(store: &Store, layer: &Layer, how: &Sealing, packing: &dyn Fn()) -> Result<Packed, StoreError> {
     let layers = store.layers();
-    // The times of a base image's layer are its own.
+    // The files of a base image's layer keep their own times.
     let stamp = Stamp(if layer.origin.is_some() { 0 } else { how.time });
     let kind = how.compress.kind();
     if let Some(origin) = &layer.origin
@@ -130,9 +130,9 @@ fn finish(mut config: ImageConfig, packed: &[Packed], made: &[bool], time: i64) 
     config
 }
 
-/// Readers count the entries that are not `empty_layer` and expect as many layers. A base image's own history is
-/// taken at its word as far as that goes; where it claims too many, the oldest give way, where too few, they are
-/// added.
+/// Makes the number of history entries that are not `empty_layer` equal to the number of layers, as readers expect. The
+/// history of a base image may have too many such entries: then the oldest ones are marked empty. If it has too few,
+/// entries are added at the start.
 fn agree(history: &mut Vec<History>, layers: usize) {
     let count = history.iter().filter(|entry| !entry.empty_layer).count();
     for entry in history.iter_mut().filter(|entry| !entry.empty_layer).take(count.saturating_sub(layers)) {

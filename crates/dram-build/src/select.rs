@@ -1,4 +1,4 @@
-//! What the sources of a `COPY` mean: which files of a tree.
+//! Resolves the sources of a `COPY` to files of a tree.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use dram_store::{FileKind, Node, StoreError, Tree};
 use crate::BuildError;
 use crate::pick::{self, Patterns};
 
-/// One thing to copy.
+/// A file or directory that a source of a copy selects.
 #[derive(Debug, Clone)]
 pub(crate) struct Selected {
-    /// What is there, links followed.
+    /// The node, with links followed.
     pub(crate) node: Node,
-    /// The name it has in the target directory, when it is a file.
+    /// Its name in the target directory, if it is a file.
     pub(crate) name: Vec<u8>,
-    /// Which of the sources selects it.
+    /// The index of the source that selects it.
     pub(crate) source: usize,
-    /// Of a directory: what is seen in it, when that is not everything.
+    /// For a directory: the visible paths below it, if not all are.
     pub(crate) seen: Option<Arc<BTreeSet<TreePath>>>,
 }
 
-/// What the paths among the sources select, in the order they are written, matches of a pattern sorted.
+/// Selects the files of all sources that are paths, in the order of the sources; matches of a pattern are sorted.
 pub(crate) fn select(tree: &dyn Tree, copy: &Copy, place: &Place<'_>) -> Result<Vec<Selected>, BuildError> {
     let mut all = Vec::new();
     for (at, source) in copy.sources.iter().enumerate() {
@@ -39,7 +39,7 @@ pub(crate) fn select(tree: &dyn Tree, copy: &Copy, place: &Place<'_>) -> Result<
     Ok(all)
 }
 
-/// What there is to say when nothing is copied at all: BuildKit is silent about it.
+/// Returns a warning if patterns match nothing at all. BuildKit is silent about it.
 pub(crate) fn nothing(copy: &Copy, selected: &[Selected], place: &Place<'_>) -> Option<Diagnostic> {
     let only_paths = copy.sources.iter().all(|source| matches!(source.kind, SourceKind::Path));
     let source = copy.sources.first().filter(|_| only_paths && selected.is_empty())?;
@@ -48,11 +48,11 @@ pub(crate) fn nothing(copy: &Copy, selected: &[Selected], place: &Place<'_>) -> 
     Some(Diagnostic::warning(None, source.span.clone(), what).help(hint))
 }
 
-/// What one path selects.
+/// Selects the files of one path.
 fn one(tree: &dyn Tree, copy: &Copy, source: &Source, place: &Place<'_>) -> Result<Vec<Selected>, BuildError> {
     let (root, below) = match (copy.parents, source.text.split_once("/./")) {
         (false, _) => (source.text.as_str(), None),
-        // Only what is behind the pivot is made at the destination.
+        // With `--parents`, only the part of the path after the pivot `/./` is made at the destination.
         (true, Some((root, below))) => (root, Some(below)),
         (true, None) => ("/", Some(source.text.as_str())),
     };
@@ -88,16 +88,16 @@ fn path_of(text: &str, source: &Source) -> Result<TreePath, BuildError> {
     })
 }
 
-/// The pattern behind the pivot of `--parents`.
+/// Returns the include pattern after the pivot of `--parents`.
 fn include(below: Option<&str>, source: &Source) -> Result<Option<Ignore>, BuildError> {
     let Some(below) = below else { return Ok(None) };
-    // Cleaned as a path, so that it is matched from the root it starts at.
+    // The pattern is cleaned as a path, so that it is matched from its root.
     let path = path_of(below, source)?;
     if path.is_root() {
         return Ok(None);
     }
     let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
-    // A first `!` is a letter of a name here, no exception.
+    // A leading `!` is part of a name here, not an exception.
     let text = text.strip_prefix('!').map_or(text.clone(), |rest| format!("[!]{rest}"));
     let list = Ignore::of([text.as_str()]);
     list.map(Some).map_err(|error| BuildError::at(Diagnostic { span: source.span.clone(), ..*error }))
@@ -114,11 +114,11 @@ fn exclude(copy: &Copy, source: &Source) -> Result<Option<Ignore>, BuildError> {
     })
 }
 
-/// Where sources are looked for, for messages.
+/// The tree in which sources are searched, for messages.
 pub(crate) struct Place<'a> {
     /// `the build context`, ``stage `builder` ``.
     pub(crate) name: String,
-    /// Whether the ignore list hides a path.
+    /// Returns whether the ignore list excludes a path.
     pub(crate) hides: &'a dyn Fn(&TreePath) -> bool,
 }
 
@@ -126,7 +126,7 @@ fn name_of(path: &TreePath, node: &Node) -> Vec<u8> {
     path.name().or(node.path.name()).unwrap_or_default().to_vec()
 }
 
-/// The paths that a pattern matches, component by component as Go's `filepath.Match` does.
+/// Returns the paths that match a pattern, component by component as Go's `filepath.Match` does.
 fn matches(tree: &dyn Tree, pattern: &TreePath, source: &Source) -> Result<Vec<Selected>, BuildError> {
     let bad = || {
         let what = format!("`{}` is not a pattern", source.text);
@@ -159,7 +159,7 @@ fn matches(tree: &dyn Tree, pattern: &TreePath, source: &Source) -> Result<Vec<S
     }
     let mut all = Vec::new();
     for path in found {
-        // A dangling link that a pattern matches is copied as the link it is.
+        // A dangling symbolic link that matches a pattern is copied as a link.
         if let Some(node) = tree.find(&path, true)?.map_or_else(|| tree.find(&path, false), |node| Ok(Some(node)))? {
             all.push(Selected { name: name_of(&path, &node), node, source: 0, seen: None });
         }
@@ -167,7 +167,7 @@ fn matches(tree: &dyn Tree, pattern: &TreePath, source: &Source) -> Result<Vec<S
     Ok(all)
 }
 
-/// The error for a source that is not there: what hides it, or what is near.
+/// Returns the error for a missing source, with the ignore list or a similar name as a hint.
 pub(crate) fn missing(
     tree: &dyn Tree,
     path: &TreePath,
@@ -201,7 +201,7 @@ pub(crate) fn missing(
     Ok(BuildError::at(diagnostic.note(format!("{shown} holds {}{more}", list.join(", ")))))
 }
 
-/// The deepest directory on the way to `path` that exists, and what is left of the path below it.
+/// Returns the deepest existing directory above `path`, and the rest of the path below it.
 fn deepest(tree: &dyn Tree, path: &TreePath) -> Result<(TreePath, TreePath), StoreError> {
     let mut at = path.clone();
     while let Some(parent) = at.parent() {
@@ -215,7 +215,7 @@ fn deepest(tree: &dyn Tree, path: &TreePath) -> Result<(TreePath, TreePath), Sto
     Ok((TreePath::root(), path.clone()))
 }
 
-/// The one name with the same ending as `wanted` (`.tar.gz`), when there is one only.
+/// Returns the only name with the same extension as `wanted` (`.tar.gz`), if there is exactly one.
 fn of_same_kind(wanted: &str, names: &[String]) -> Option<String> {
     let ending = &wanted[wanted.find('.')?..];
     let mut same = names.iter().filter(|name| name.ends_with(ending));
@@ -225,7 +225,7 @@ fn of_same_kind(wanted: &str, names: &[String]) -> Option<String> {
     }
 }
 
-/// What is in the directory at the real path `dir`, sorted.
+/// Returns the nodes in the directory at the real path `dir`, sorted by name.
 pub(crate) fn children(tree: &dyn Tree, dir: &TreePath) -> Result<Vec<Node>, StoreError> {
     let names = tree.list(dir)?;
     let mut nodes = Vec::with_capacity(names.len());

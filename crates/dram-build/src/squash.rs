@@ -1,4 +1,4 @@
-//! An image becomes one of a single layer.
+//! Squashes an image into a single layer.
 
 use std::io;
 
@@ -10,12 +10,13 @@ use crate::export::{self, ExportError};
 use crate::packing::{Compress, compress};
 use crate::{Image, Sealed};
 
-/// Makes an image that has the files and the configuration of `image`, in one layer. Files keep their times; the same
-/// image gives the same bytes. The history is kept, as steps that made no layer. `unpacking` is called when a layer has
-/// to be unpacked first.
+/// Makes an image with the files and the config of `image` in one layer. Files keep their times, so the same image
+/// gives the same bytes. The history is kept, with all entries marked `empty_layer`. `unpacking` is called before a
+/// layer is unpacked.
 ///
 /// # Errors
-/// When a layer is missing, damaged, or not what the configuration says, or the disk refuses.
+/// Returns an error if a layer is missing, damaged, or does not have the diff ID in the config, or if a file operation
+/// fails.
 pub fn squash(store: &Store, image: &Image, unpacking: &dyn Fn()) -> Result<Sealed, StoreError> {
     let snapshot = image.snapshot(store, unpacking)?;
     let packed = compress(store, Compress::default(), |out| {
@@ -48,7 +49,7 @@ pub fn squash(store: &Store, image: &Image, unpacking: &dyn Fn()) -> Result<Seal
     Ok(Sealed { manifest, config })
 }
 
-/// The entry of the root, where it is not as every engine makes it.
+/// Returns the tar entry of the root directory, or `None` if it has the mode and owner that every engine gives it.
 fn root(view: &dram_store::Merged) -> Result<Option<Entry>, StoreError> {
     let Some(node) = view.at(&dram_image::TreePath::root())? else { return Ok(None) };
     let status = &node.status;

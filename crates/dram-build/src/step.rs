@@ -1,4 +1,4 @@
-//! One step: recalled, or carried out and remembered.
+//! Executes one step, or takes its result from the cache.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -17,27 +17,29 @@ use crate::select::{self, Place};
 use crate::why::{End, Ledger, Outcome};
 use crate::{BuildError, Context, Event, Layer, Options, Outside, Snapshot, StepAt, copy, key, workdir};
 
-/// Everything a step may need. Shared by all threads.
+/// Everything that the steps of a build need. Shared by all threads.
 pub(crate) struct World<'a> {
     pub(crate) options: &'a Options<'a>,
     pub(crate) plan: &'a Plan,
     pub(crate) outside: &'a BTreeMap<String, Outside>,
     pub(crate) ledger: &'a Ledger<'a>,
-    /// What was told of steps: a build that has to go back passes them again.
+    /// The steps that were reported as finished. A build that starts again after a lost layer passes them a second
+    /// time.
     pub(crate) told: Mutex<BTreeMap<StepAt, Told>>,
 }
 
-/// What was told of a step that is over.
+/// The result that was reported for a finished step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// It was remembered, here or in a shared cache.
+    /// A cache hit, in the store or in a shared cache.
     Remembered,
-    /// It was carried out.
+    /// The step was executed.
     Done,
 }
 
 impl World<'_> {
-    /// Sees to it that the layers of `snapshot` are in the store: those that a shared cache has may not be.
+    /// Ensures that the layers of `snapshot` are in the store; layers that come from a shared cache may still be
+    /// missing.
     pub(crate) fn here(&self, snapshot: &Snapshot, tell: &(dyn Fn(Event) + Sync)) -> Result<(), BuildError> {
         let Options { store, shared, cancel, .. } = self.options;
         shared.here(store, snapshot, cancel, tell)
@@ -48,10 +50,10 @@ impl World<'_> {
     }
 }
 
-/// The snapshots of stages that are done.
+/// The snapshots of finished stages, by stage index.
 pub(crate) type Stages = BTreeMap<usize, Snapshot>;
 
-/// Carries the step `at` out over `below`, or recalls it. Returns what it leaves.
+/// Executes the step `at` on the snapshot `below`, or takes it from the cache. Returns the resulting snapshot.
 pub(crate) fn step(
     world: &World<'_>,
     at: StepAt,
@@ -74,7 +76,8 @@ pub(crate) fn step(
             Ok(on(below, record))
         }
         Op::Copy(copy) => {
-            // Only what `--link --chown` names is looked up below before it is known whether there is anything to do.
+            // The cache is searched before any layer is needed; only the names in `--link --chown` must be resolved in
+            // the layers below first.
             if copy.link && copy.chown.is_some() {
                 world.here(&below, tell)?;
             }
@@ -96,20 +99,21 @@ pub(crate) struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    /// Whether remembered steps count here.
+    /// Returns whether the step cache is used for this step.
     pub(crate) fn uses_memory(&self) -> bool {
-        // What this build itself has carried out is as fresh as it could be.
+        // A result that this build itself produced is used in any case.
         self.forced().is_none() || self.world.told().get(&self.at) == Some(&Told::Done)
     }
 
-    /// The option that wants everything here carried out.
+    /// Returns the option that turns the cache off for this step, if one does.
     fn forced(&self) -> Option<&'static str> {
         let options = self.world.options;
         let filtered = || options.forgotten.contains(&self.at.stage).then_some("--no-cache-filter");
         if options.use_memory { filtered() } else { Some("--no-cache") }
     }
 
-    /// What is remembered under the first of `keys` that is. It is then known under those before it too.
+    /// Returns the cache record of the first of `keys` that is a cache hit, and records it under the keys before it
+    /// too.
     pub(crate) fn recalled(&self, keys: &[Arc<Key>]) -> Result<Option<Record>, BuildError> {
         let Options { store, shared, .. } = self.world.options;
         let memory = store.memory();
@@ -129,7 +133,7 @@ impl Doing<'_> {
         Ok(record)
     }
 
-    /// Tells that the step need not be carried out, the first time that this is found.
+    /// Reports a cache hit for the step, the first time that it is found.
     fn found(&self, keys: &[Arc<Key>], record: &Record, outcome: Outcome, event: Event) {
         if let Entry::Vacant(new) = self.world.told().entry(self.at) {
             new.insert(Told::Remembered);
@@ -142,7 +146,8 @@ impl Doing<'_> {
         matches!(self.step.op, Op::Run(_))
     }
 
-    /// What is recalled under `keys`, or what `carry_out` makes over `below`, then remembered under all.
+    /// Returns the cache record for `keys`. On a cache miss, executes the step over `below` with `carry_out` and
+    /// records the result under all keys.
     pub(crate) fn remembered(
         &self,
         keys: &[Arc<Key>],
@@ -161,8 +166,8 @@ impl Doing<'_> {
             waited.set(true);
             (self.tell)(Event::Waiting(self.at));
         })?;
-        // Somebody may have done this step since it was looked for. Whoever was waited for has just done it: that
-        // serves even a build that wants nothing remembered.
+        // Another process may have executed this step since the last search. If this one waited for its lock, the
+        // result is so new that it is used even by a build with `--no-cache`.
         if (waited.get() || self.uses_memory())
             && let Some(record) = self.recalled(keys)?
         {
@@ -189,7 +194,7 @@ impl Doing<'_> {
         Ok(record)
     }
 
-    /// Makes the layer, and remembers it under all of `keys`.
+    /// Executes the step, commits the layer and records it under all of `keys`.
     fn carried_out(
         &self,
         keys: &[Arc<Key>],
@@ -207,13 +212,14 @@ impl Doing<'_> {
         Ok(record)
     }
 
-    /// From a snapshot, the key is first made of what the snapshot is; only when that is new is it made of what the
-    /// sources hold, so that a stage that was rebuilt with the same files changes nothing.
+    /// Executes a copy, or takes it from the cache. If it copies from a snapshot, the first cache key covers the
+    /// identity of that snapshot; only on a miss is a key computed from the content of the sources. So a stage that was
+    /// rebuilt with the same files causes no rebuild here.
     fn copy(&self, copy: &Copy, ground: &Ground, stages: &Stages) -> Result<Record, BuildError> {
         let store = self.world.options.store;
         let brought = bring(copy, self.world.options.remotes)?;
         let snapshot = match &copy.from {
-            // What is not in the context needs no look at it.
+            // A copy without paths does not read the build context.
             From::Context if !copy.sources.iter().any(|source| matches!(source.kind, SourceKind::Path)) => {
                 Snapshot::default()
             }

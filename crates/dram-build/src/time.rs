@@ -1,8 +1,8 @@
-//! Times as image documents write them.
+//! Times in the form that image documents use.
 
-/// `seconds` since 1970 as RFC 3339 in UTC, `1970-01-01T00:00:00Z`.
+/// Formats `seconds` since 1970 as RFC 3339 in UTC: `1970-01-01T00:00:00Z`.
 ///
-/// The calendar is the proleptic Gregorian one; years are cut to four digits' range.
+/// The calendar is the proleptic Gregorian one; years are clamped to four digits.
 pub fn rfc3339(seconds: i64) -> String {
     let seconds = seconds.clamp(-62_167_219_200, 253_402_300_799);
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -10,7 +10,7 @@ pub fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-/// Year, month and day of a day counted from 1970, by eras of 400 years that start in March.
+/// Returns year, month and day for a number of days since 1970. It counts eras of 400 years that start in March.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_as_date_writes_them() {
+    fn seconds_are_formatted_as_rfc3339() {
         for (seconds, want) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399, "2000-02-28T23:59:59Z"),

@@ -1,4 +1,4 @@
-//! Users and groups of an image: its own `/etc/passwd` and `/etc/group`, never the host's.
+//! Users and groups of an image, from its own `/etc/passwd` and `/etc/group`, never from the host's.
 
 use std::io::Read as _;
 
@@ -6,43 +6,44 @@ use dram_image::TreePath;
 use dram_sandbox::Ids;
 use dram_store::{FileKind, Merged, StoreError, Tree as _};
 
-/// A larger file than this is no list of users that anyone wrote.
+/// The largest `passwd` or `group` file that is read; nobody writes a larger one by hand.
 const LARGEST_LIST: u64 = 4 << 20;
 
-/// Why a user could not be told.
+/// The reasons why a user or group could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// The image has no such user.
+    /// The image has no user of this name.
     #[error("the image has no user `{0}` in its /etc/passwd")]
     NoUser(String),
-    /// The image has no such group.
+    /// The image has no group of this name.
     #[error("the image has no group `{0}` in its /etc/group")]
     NoGroup(String),
-    /// A number that is no id.
+    /// The number is out of the range of ids.
     #[error("`{0}` is not a user or group id: the largest is 2147483647")]
     Large(String),
-    /// The lists could not be read.
+    /// `/etc/passwd` or `/etc/group` could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// A user as the kernel and a shell know one.
+/// A user, with the data that the kernel and a shell need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// The ids a process runs with.
+    /// The ids that the process gets.
     pub ids: Ids,
-    /// The home directory; `/` when none is known.
+    /// The home directory; `/` if none is known.
     pub home: String,
 }
 
-/// The user that `text` (`user`, `user:group`, names or ids, empty for root) means in the image `view`.
+/// Resolves the user `text` (`user` or `user:group`, as names or ids; empty for root) in the image `view`.
 ///
-/// Follows what container runtimes do: a name must be in the image's lists, an id need not; without a group, the
-/// user's own group and those that list it; with one, only that. The primary group is the first of the additional ones
-/// too: else a process could shed a group that denies it a file (CVE-2023-25173).
+/// Follows container runtimes: a name must be in the image's files, an id need not be. Without a group, the process
+/// gets the user's primary group and those that list the user; with a group, only that one. The primary group is also
+/// the first of the supplementary groups; otherwise a process could drop a group that denies it access to a file
+/// (CVE-2023-25173).
 ///
 /// # Errors
-/// When a name is not in the lists, an id is out of range, or the lists cannot be read.
+/// Returns an error if a name is not in the files, an id is out of range, or the files cannot be read.
 pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
     let (name, group) = split(text);
     let passwd = list(view, "etc/passwd")?;
@@ -71,11 +72,11 @@ pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
     Ok(User { ids, home: home.unwrap_or_else(|| "/".to_owned()) })
 }
 
-/// The owner that `--chown=text` means in the image `view`: user and group. A group that is not written is the
-/// user's own, or for a bare id that id.
+/// Resolves the owner of `--chown=text` in the image `view`: user and group. Without a group, it is the user's primary
+/// group, or for a bare id the group with that id.
 ///
 /// # Errors
-/// As [`user`]; where BuildKit silently takes root for an unknown name, this is an error.
+/// As [`resolve_user`]. BuildKit silently takes root for an unknown name; here it is an error.
 pub fn owner(view: &Merged, text: &str) -> Result<(u32, u32), UserError> {
     let (name, group) = split(text);
     let (uid, own) = match id(name)? {
@@ -99,8 +100,8 @@ fn split(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// `Some` when `text` is written as a number. Larger ids than these are negative, and so somebody else, to some of the
-/// programs that will read them; engines refuse them too.
+/// Parses an id: `None` if `text` is not a number. Ids above 2147483647 are refused, as engines do: some programs read
+/// them as negative numbers, and therefore as another user.
 fn id(text: &str) -> Result<Option<u32>, UserError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
@@ -120,7 +121,7 @@ fn group_id(groups: &[Vec<String>], group: &str) -> Result<u32, UserError> {
     gid.ok_or_else(|| UserError::NoGroup(group.to_owned()))
 }
 
-/// The line whose name is `text`, or whose field `at` is when `text` is a number.
+/// Finds the line whose name is `text`, or whose field `at` is, if `text` is a number.
 fn find(list: &[Vec<String>], text: &str, at: usize) -> Option<Vec<String>> {
     let by_name = |entry: &&Vec<String>| entry.first().is_some_and(|name| name == text);
     let by_id = |entry: &&Vec<String>| entry.get(at).is_some_and(|id| id == text);
@@ -132,7 +133,7 @@ fn member_of(groups: &[Vec<String>], login: &str) -> Vec<u32> {
     groups.iter().filter(lists).filter_map(|entry| entry.get(2)?.parse().ok()).collect()
 }
 
-/// The fields of each line. No file, or something that is none, is an empty list.
+/// Returns the fields of each line. The list is empty if the file is missing or not a regular file.
 fn list(view: &Merged, path: &str) -> Result<Vec<Vec<String>>, StoreError> {
     let path = TreePath::parse(path.as_bytes())?;
     let Some(node) = view.find(&path, true)? else { return Ok(Vec::new()) };
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn users_are_the_images_own() {
+    fn user_is_resolved_in_the_passwd_and_group_of_the_image() {
         let (_dir, view) = view();
         for (text, uid, gid, groups, home) in [
             ("", 0, 0, vec![0], "/root"),
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_default_their_group() {
+    fn owner_without_a_group_gets_the_group_of_the_user() {
         let (_dir, view) = view();
         for (text, want) in [("app", (1000, 1001)), ("7", (7, 7)), ("app:29", (1000, 29)), ("7:audio", (7, 29))] {
             assert_eq!(owner(&view, text).unwrap(), want, "{text}");

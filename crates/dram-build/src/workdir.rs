@@ -1,4 +1,4 @@
-//! `WORKDIR`: a directory, made when it is not there, owned by the user of the stage.
+//! Executes `WORKDIR`: makes the directory if it is missing, owned by the user of the stage.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::layer::{LayerMaker, Override, PlaceError};
 use crate::users;
 use crate::{BuildError, Snapshot};
 
-/// Makes the directory. Returns the layer's directory, or `None` when it was there.
+/// Makes the directory. Returns the layer's directory, or `None` if the working directory exists already.
 pub(crate) fn workdir(
     store: &Store,
     below: &Snapshot,

@@ -1,4 +1,4 @@
-//! A Dockerfile as read: instructions, their flags and words, each with its place in the text.
+//! The syntax tree of a Dockerfile: instructions, their flags and words, each with its byte range in the text.
 
 use std::ops::Range;
 
@@ -6,25 +6,25 @@ use dram_image::Healthcheck;
 
 use crate::lines;
 
-/// A whole file.
+/// A parsed Dockerfile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dockerfile {
-    /// What the comments at the very top say to the builder.
+    /// The parser directives at the top of the file.
     pub directives: Directives,
-    /// Everything else, in the order of the text.
+    /// The instructions, in file order.
     pub instructions: Vec<Instruction>,
-    /// Reading it found no error, so it may be built.
+    /// True when parsing found no error, so that the file may be built.
     pub sound: bool,
 }
 
-/// The parser directives.
+/// The parser directives (`# syntax=`, `# escape=`, `# check=`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directives {
-    /// `# escape=`: a backslash, or a backtick.
+    /// The escape character of `# escape=`: a backslash or a backtick.
     pub escape: char,
-    /// `# syntax=`: another builder's frontend image. Kept for display, never fetched or run.
+    /// `# syntax=`: the frontend image for another builder. Kept for display, never fetched or executed.
     pub syntax: Option<Word>,
-    /// `# check=`: which checks to skip, and whether warnings are errors.
+    /// `# check=`: the checks to skip, and the option to treat warnings as errors.
     pub check: Option<Word>,
 }
 
@@ -34,55 +34,55 @@ impl Default for Directives {
     }
 }
 
-/// A piece of text and where it stands.
+/// A piece of text with its byte range in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Word {
     /// The text, with continuation lines joined.
     pub text: String,
-    /// The place, in bytes of the file.
+    /// The byte range in the file.
     pub span: Range<usize>,
 }
 
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instruction {
-    /// From the keyword to the last letter, heredocs not counted.
+    /// The byte range from the keyword to the last character, without heredocs.
     pub span: Range<usize>,
-    /// The line of the keyword, from 1.
+    /// The line of the keyword, counted from 1.
     pub line: usize,
     /// The keyword as written.
     pub keyword: Word,
-    /// Which keyword it is, if it is one.
+    /// The keyword, or `None` when it is unknown.
     pub kind: Option<Keyword>,
     /// The flags as written.
     pub flags: Vec<Flag>,
-    /// The instruction on one line, continuation lines joined as they stand.
+    /// The instruction on one line, with continuation lines joined unchanged.
     pub text: String,
-    /// It is a trigger of the base, run as if it stood in the file.
+    /// True for an `ONBUILD` trigger of the base, which is executed as if it stood in the file.
     pub trigger: bool,
-    /// The comments right above it, each without its `#` and the blanks around it.
+    /// The comments directly above the instruction, each without its `#` and surrounding blanks.
     pub comments: Vec<String>,
-    /// The line its text ends on, heredocs not counted.
+    /// The last line of its text, without heredocs.
     pub end_line: usize,
-    /// The line it ends on, heredocs counted.
+    /// The last line, heredocs included.
     pub last_line: usize,
-    /// What it says.
+    /// The parsed arguments and flags.
     pub body: Body,
 }
 
 impl Instruction {
-    /// What it says as a `FROM`, if it is one.
+    /// Returns the parsed `FROM`, if the instruction is one.
     pub fn from_line(&self) -> Option<&FromLine> {
         if let Body::From(from) = &self.body { Some(from) } else { None }
     }
 
-    /// The arguments it declares as an `ARG`.
+    /// Returns the arguments that an `ARG` declares; empty for other instructions.
     pub fn arguments(&self) -> &[Argument] {
         if let Body::Arg(arguments) = &self.body { arguments } else { &[] }
     }
 
-    /// `# check=…` in the comments right above it: which checks to skip for it alone. What follows a blank is a
-    /// comment to it.
+    /// Returns the value of a `# check=…` comment directly above the instruction: options for this instruction alone.
+    /// Text after a blank is a comment and is left out.
     pub fn check(&self) -> Option<&str> {
         let check = self.comments.iter().find_map(|comment| {
             let (name, value) = lines::directive(comment)?;
@@ -91,14 +91,14 @@ impl Instruction {
         check.split(' ').next()
     }
 
-    /// What the comments right above it say about `name`, a stage or an argument that it defines: the rest of the
-    /// first that starts with that name and a blank.
+    /// Returns the description of `name`, a stage or argument that the instruction defines: the rest of the first
+    /// comment directly above that starts with the name and a blank.
     pub fn description(&self, name: &str) -> Option<&str> {
         self.comments.iter().find_map(|comment| comment.strip_prefix(name)?.strip_prefix(' '))
     }
 
-    /// What it takes files from, each in the order of the text: the `--from` of a `COPY`, and of each `--mount` of a
-    /// `RUN` that has one.
+    /// Returns the stages and images that files are taken from, in the order of the text: the `--from` of a `COPY`, and
+    /// the `from` of each `--mount` of a `RUN`.
     pub fn froms(&self) -> Vec<Word> {
         match &self.body {
             Body::Copy(transfer) => transfer.from.iter().cloned().collect(),
@@ -131,11 +131,11 @@ pub struct Flag {
     pub name: String,
     /// The value, unquoted.
     pub value: Option<String>,
-    /// The place of the whole flag.
+    /// The byte range of the whole flag.
     pub span: Range<usize>,
 }
 
-/// What an instruction says.
+/// The parsed arguments and flags of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// `FROM [--platform=…] base [AS name]`
@@ -172,16 +172,16 @@ pub enum Body {
     Healthcheck(Healthcheck),
     /// `MAINTAINER name`
     Maintainer(Word),
-    /// `ONBUILD instruction`: the instruction as text, its heredocs with it.
+    /// `ONBUILD instruction`: the instruction as text, including its heredocs.
     OnBuild(Word),
-    /// Something wrong or not supported, which a diagnostic tells.
+    /// An invalid or unsupported instruction, about which there is a diagnostic.
     Invalid,
 }
 
-/// What `FROM` says.
+/// The arguments and flags of `FROM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FromLine {
-    /// The image or stage, not expanded.
+    /// The base image or stage, not expanded.
     pub base: Word,
     /// The name of the new stage, as written.
     pub name: Option<Word>,
@@ -194,11 +194,11 @@ pub struct FromLine {
 pub struct Argument {
     /// The name.
     pub name: Word,
-    /// What follows the `=`, not expanded.
+    /// The default value behind the `=`, not expanded.
     pub default: Option<Word>,
 }
 
-/// A name and its value, neither expanded.
+/// A name and its value from `ENV` or `LABEL`, neither expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The name.
@@ -207,16 +207,16 @@ pub struct Pair {
     pub value: Word,
 }
 
-/// The two forms of a command.
+/// A command in shell form or exec form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Text for a shell.
+    /// Shell form: text for a shell.
     Shell(Word),
-    /// The words themselves.
+    /// Exec form: the program and its arguments.
     Exec(Vec<Word>),
 }
 
-/// What `RUN` says.
+/// The command and flags of `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunLine {
     /// The command.
@@ -231,21 +231,21 @@ pub struct RunLine {
     pub security: Option<Word>,
 }
 
-/// A text below the line of its instruction.
+/// A heredoc: text below the line of its instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heredoc {
-    /// The word that ends it, without quotes.
+    /// The terminator word, without quotes.
     pub name: String,
-    /// The lines, each with its end.
+    /// The lines of the body, each with its line end.
     pub contents: String,
-    /// The word has no quotes: variables in the text are expanded where the builder writes the file.
+    /// True when the terminator is unquoted: the builder expands variables when it writes the body to a file.
     pub expand: bool,
-    /// `<<-`: tabs at the start of a line do not count.
+    /// True for `<<-`: tabs at the start of each line are removed.
     pub strip_tabs: bool,
 }
 
 impl Heredoc {
-    /// The text, without the tabs that do not count.
+    /// Returns the body, without leading tabs for `<<-`.
     pub fn text(&self) -> String {
         if !self.strip_tabs {
             return self.contents.clone();
@@ -254,17 +254,17 @@ impl Heredoc {
     }
 }
 
-/// `--mount=key=value,…`, not expanded.
+/// A `--mount=key=value,…` flag, not expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountLine {
-    /// The keys in lower case, with their values where they have one.
+    /// The keys in lower case, each with its value if it has one.
     pub fields: Vec<(String, Option<String>)>,
-    /// The place of the whole flag.
+    /// The byte range of the whole flag.
     pub span: Range<usize>,
 }
 
 impl MountLine {
-    /// The last value of `from`: what `--mount` takes its files from.
+    /// Returns the last value of `from`: the stage or image whose files are mounted.
     pub fn from(&self) -> Option<Word> {
         let (_, value) = self.fields.iter().rev().find(|(key, _)| key == "from")?;
         let text = value.clone().filter(|text| !text.is_empty())?;
@@ -272,12 +272,12 @@ impl MountLine {
     }
 }
 
-/// What `COPY` and `ADD` say.
+/// The arguments and flags of `COPY` and `ADD`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// The sources, not expanded; heredocs are not among them.
+    /// The sources, not expanded, without heredocs.
     pub sources: Vec<Word>,
-    /// The sources that are heredocs, each with the place of its word.
+    /// The sources that are heredocs, each with the byte range of its word.
     pub heredocs: Vec<(Heredoc, Range<usize>)>,
     /// The destination, not expanded.
     pub dest: Word,
@@ -295,15 +295,15 @@ pub struct Transfer {
     pub exclude: Vec<Word>,
     /// `--checksum`, not expanded.
     pub checksum: Option<Word>,
-    /// `--keep-git-dir`, when it is given.
+    /// `--keep-git-dir`, if given.
     pub keep_git_dir: Option<bool>,
-    /// `--unpack`, when it is given.
+    /// `--unpack`, if given.
     pub unpack: Option<bool>,
 }
 
 macro_rules! keywords {
     ($($variant:ident = $name:literal,)*) => {
-        /// The instructions a Dockerfile may have.
+        /// The keywords of the Dockerfile language.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Keyword {
             $(
@@ -313,10 +313,10 @@ macro_rules! keywords {
         }
 
         impl Keyword {
-            /// All of them.
+            /// All keywords.
             pub const ALL: &[Keyword] = &[$(Keyword::$variant),*];
 
-            /// The name in capitals.
+            /// Returns the keyword in capitals.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Keyword::$variant => $name,)*
@@ -348,7 +348,7 @@ keywords! {
 }
 
 impl Keyword {
-    /// The keyword `word` spells, in whatever case.
+    /// Returns the keyword that `word` spells, in any case.
     pub fn find(word: &str) -> Option<Keyword> {
         Keyword::ALL.iter().copied().find(|keyword| keyword.name().eq_ignore_ascii_case(word))
     }

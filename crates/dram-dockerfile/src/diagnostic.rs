@@ -1,40 +1,40 @@
-//! What there is to tell the user about a text, as data.
+//! Diagnostics: errors and warnings about a text, as data.
 
 use std::ops::Range;
 
 use crate::nearest::nearest;
 use crate::rules::Rule;
 
-/// How much a diagnostic matters.
+/// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Nothing is built.
+    /// The build is refused.
     Error,
-    /// The build goes on.
+    /// The build continues.
     Warning,
 }
 
-/// One remark about a text.
+/// One error or warning about a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Whether the build can go on.
+    /// The severity: the build is refused, or continues.
     pub severity: Severity,
-    /// The name of the check, where it is one that can be skipped.
+    /// The name of the lint rule, for warnings that can be skipped.
     pub rule: Option<&'static str>,
-    /// What is wrong, in one sentence.
+    /// The problem, in one sentence.
     pub message: String,
-    /// Where, in bytes of the text.
+    /// The byte range in the text.
     pub span: Range<usize>,
-    /// A few words for beneath the place.
+    /// A few words to print below the marked text.
     pub label: Option<String>,
-    /// Facts that explain it.
+    /// Facts that explain the problem.
     pub notes: Vec<String>,
-    /// What the user can do.
+    /// Suggestions for the user.
     pub helps: Vec<String>,
 }
 
 impl Diagnostic {
-    /// An error at `span`.
+    /// Makes an error at `span`.
     pub fn error(span: Range<usize>, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
             severity: Severity::Error,
@@ -47,33 +47,33 @@ impl Diagnostic {
         }
     }
 
-    /// A warning at `span`, of a rule when it has one.
+    /// Makes a warning at `span`, of a lint rule if there is one.
     pub fn warning(rule: Option<&Rule>, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, rule: rule.map(|rule| rule.name), ..Diagnostic::error(span, message) }
     }
 
-    /// The same with a few words beneath the place.
+    /// Sets the label below the marked text.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Diagnostic {
         self.label = Some(label.into());
         self
     }
 
-    /// The same with one more fact.
+    /// Adds a note.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Diagnostic {
         self.notes.push(note.into());
         self
     }
 
-    /// The same with one more thing to do.
+    /// Adds a suggestion.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
         self.helps.push(help.into());
         self
     }
 
-    /// The same with a "did you mean", when one of `options` is near `word`.
+    /// Adds a "did you mean" suggestion, when one of `options` is near `word`.
     #[must_use]
     pub fn did_you_mean<'a>(self, word: &str, options: impl IntoIterator<Item = &'a str>) -> Diagnostic {
         match nearest(word, options) {
@@ -83,7 +83,7 @@ impl Diagnostic {
     }
 }
 
-/// `text` in backticks, shortened and without control characters, so that a message stays one readable line.
+/// Quotes `text` in backticks, shortened and with control characters escaped, so that a message stays one line.
 pub(crate) fn quote(text: &str) -> String {
     const LONGEST: usize = 120;
     let mut out = String::from("`");
@@ -102,7 +102,7 @@ pub(crate) fn quote(text: &str) -> String {
     out
 }
 
-/// Collects diagnostics, up to a number nobody would read.
+/// Collects diagnostics up to a limit.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     diagnostics: Vec<Diagnostic>,
@@ -111,7 +111,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// More than these are counted, not kept: a hostile text must not cost memory many times its size.
+    /// Further diagnostics are only counted: a hostile text must not cost memory many times its size.
     const MOST: usize = 1000;
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
@@ -134,27 +134,27 @@ impl Report {
         self.errors > 0
     }
 
-    /// The places of everything collected.
+    /// Returns the byte ranges of all collected diagnostics.
     pub(crate) fn places(&self) -> impl Iterator<Item = &Range<usize>> {
         self.diagnostics.iter().map(|diagnostic| &diagnostic.span)
     }
 
-    /// Whether what comes now is only counted, so that no work need go into its words.
+    /// Returns true when further diagnostics are only counted, so that callers need not format their messages.
     pub(crate) fn is_full(&self) -> bool {
         self.errors > 0 && self.diagnostics.len() >= Self::MOST
     }
 
-    /// Whether warnings that come now are only counted.
+    /// Returns true when further warnings are only counted.
     pub(crate) fn is_full_of_warnings(&self) -> bool {
         self.diagnostics.len() >= Self::MOST
     }
 
-    /// Counts something that is not kept.
+    /// Counts a diagnostic that is not kept.
     pub(crate) fn skip(&mut self) {
         self.skipped += 1;
     }
 
-    /// Everything collected, in the order of the text.
+    /// Returns all collected diagnostics, in the order of the text.
     pub(crate) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity));
         if self.skipped > 0
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_bounded_and_keeps_an_error() {
+    fn collected_diagnostics_are_bounded_and_the_first_error_is_kept() {
         let mut report = Report::default();
         for _ in 0..5000 {
             report.push(Diagnostic::warning(None, 0..0, "again"));

@@ -1,8 +1,8 @@
-//! An ordered set of variables.
+//! An ordered map of environment variables.
 
 use std::collections::HashMap;
 
-/// Names and values in an order, found by name at once.
+/// Variables in insertion order, with lookup by name in constant time.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Env {
     slots: Vec<Option<(String, String)>>,
@@ -11,7 +11,7 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    /// Reads `NAME=value` pairs; of a name given twice the last value counts.
+    /// Reads `NAME=value` pairs; the last value of a repeated name wins.
     pub(crate) fn from_pairs<'p>(pairs: impl IntoIterator<Item = &'p String>) -> Env {
         let mut env = Env::default();
         for pair in pairs {
@@ -30,7 +30,7 @@ impl Env {
         self.at.contains_key(name)
     }
 
-    /// Sets a variable, in its old place when it was set before.
+    /// Sets a variable; one that was set before keeps its position.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         if let Some(at) = self.at.get(name)
             && let Some(Some((_, old))) = self.slots.get_mut(*at)
@@ -44,7 +44,7 @@ impl Env {
         self.slots.push(Some((name.to_owned(), value.to_owned())));
     }
 
-    /// Sets a variable and makes it the last.
+    /// Sets a variable and moves it to the end.
     pub(crate) fn set_last(&mut self, name: &str, value: &str) {
         if let Some(at) = self.at.remove(name)
             && let Some((name, old)) = self.slots.get_mut(at).and_then(Option::take)
@@ -71,7 +71,7 @@ impl Env {
         self.iter().map(|(name, _)| name)
     }
 
-    /// About how much memory a copy takes.
+    /// Returns the approximate memory size of a copy, in bytes.
     pub(crate) fn weight(&self) -> usize {
         self.bytes + 64 * self.at.len()
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_order() {
+    fn set_keeps_the_position_and_set_last_moves_to_the_end() {
         let mut env = Env::from_pairs(&["A=1".to_owned(), "B=2".to_owned(), "A=3".to_owned(), "C".to_owned()]);
         env.set("B", "4");
         env.set_last("A", "5");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_one_variable_for_ever_takes_no_memory() {
+    fn setting_a_variable_repeatedly_uses_bounded_memory() {
         let mut env = Env::default();
         for round in 0..10_000 {
             env.set_last("A", &round.to_string());

@@ -1,8 +1,8 @@
-//! Variables and quotes in one word: `$x`, `${x}`, `${x:-y}` and their kin.
+//! Expands variables and removes quotes in one word: `$x`, `${x}`, `${x:-y}` and similar forms.
 //!
 //! Follows the lexer of BuildKit's Dockerfile frontend (`shell/lex.go`), which follows POSIX `sh` with fewer forms.
-//! The nesting of `${a:-${b:-…}}` lives on a stack of its own, never on the machine's, and what one word may become
-//! is bounded.
+//! The nesting of `${a:-${b:-…}}` is kept on an explicit stack, not the call stack, and the size of the result is
+//! bounded.
 
 mod dollar;
 mod pattern;
@@ -15,16 +15,16 @@ use thiserror::Error;
 use dollar::{Dollar, Form};
 use split::Words;
 
-/// The longest value a word may expand to, in bytes.
+/// The maximum size of an expanded word, in bytes.
 pub const LONGEST_VALUE: usize = 1 << 20;
 
-/// All bytes that may be written while one word is expanded, values that are thrown away included.
+/// The maximum number of bytes written during the expansion of one word, discarded values included.
 const MOST_WORK: usize = 16 << 20;
 
-/// Why a word cannot be expanded.
+/// The error for a word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ExpandError {
-    /// `${x` without its end.
+    /// `${x` without the closing brace.
     #[error("`${{` is not closed by `}}`")]
     MissingBrace,
     /// `${x/a` without the second slash.
@@ -33,69 +33,69 @@ pub enum ExpandError {
     /// `${}`, `${:…`, `${{…`.
     #[error("bad substitution: `${{` must be followed by a name")]
     BadSubstitution,
-    /// A form of `${}` that has no meaning here.
+    /// A modifier of `${}` that is not supported.
     #[error("`{0}` is not supported in `${{}}`")]
     Modifier(String),
-    /// An open quote.
+    /// A quote is not closed.
     #[error("a {0} quote is not closed")]
     OpenQuote(&'static str),
-    /// `${x?message}` and `x` is unset.
+    /// `${x?message}` with `x` unset, or `${x:?message}` with `x` unset or empty.
     #[error("`{name}` {message}")]
     Required {
-        /// The variable.
+        /// The name of the variable.
         name: String,
-        /// The message the text gives, or a default.
+        /// The message from the text, or a default.
         message: String,
     },
     /// The pattern of `#`, `%` or `/` is malformed.
     #[error("invalid pattern `{0}` in `${{}}`")]
     Pattern(String),
-    /// More than [`LONGEST_VALUE`] bytes, or as much work.
+    /// The value is larger than [`MAX_VALUE_SIZE`], or the expansion takes too much work.
     #[error("the value grows beyond {} MiB", LONGEST_VALUE >> 20)]
     TooLong,
 }
 
-/// What a word became.
+/// An expanded word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded {
     /// The word with variables replaced and quotes removed.
     pub text: String,
-    /// The same, split at unquoted blanks; empty unless [`Options::split`] is set.
+    /// The result split at unquoted blanks; empty unless [`ExpandOptions::split`] is set.
     pub words: Vec<String>,
-    /// Variables that were asked for and are set.
+    /// The variables that were looked up and are set.
     pub matched: BTreeSet<String>,
-    /// Variables that were asked for and are not set.
+    /// The variables that were looked up and are not set.
     pub unmatched: BTreeSet<String>,
 }
 
-/// How to read a word.
+/// The options of [`expand`].
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What takes the next letter literally: a backslash, or a backtick under `# escape=`.
+    /// The escape character: a backslash, or a backtick under `# escape=`.
     pub escape: char,
-    /// Keep the quotes.
+    /// Keeps quotes in the result.
     pub raw_quotes: bool,
-    /// Quotes are letters like any other.
+    /// Treats quotes as ordinary characters.
     pub plain_quotes: bool,
-    /// Keep the escapes.
+    /// Keeps escapes in the result.
     pub raw_escapes: bool,
-    /// Leave variables that are not set as they are written.
+    /// Leaves unset variables as written.
     pub keep_unset: bool,
-    /// Give the words of the result too.
+    /// Also splits the result into words.
     pub split: bool,
 }
 
 impl Options {
-    /// The reading of every instruction: quotes and escapes removed, unset variables empty.
+    /// Returns the options for most instructions: quotes and escapes are removed, unset variables are empty.
     pub fn new(escape: char) -> Options {
         Options { escape, raw_quotes: false, plain_quotes: false, raw_escapes: false, keep_unset: false, split: false }
     }
 }
 
-/// Expands `word`, asking `value` for variables.
+/// Expands `word`, with `value` to look up variables.
 ///
 /// # Errors
-/// [`ExpandError`] for what the language does not allow, and for values beyond [`LONGEST_VALUE`].
+/// [`ExpandError`] for invalid syntax, and for values larger than [`MAX_VALUE_SIZE`].
 pub fn expand<'v>(
     word: &str,
     options: Options,
@@ -114,7 +114,7 @@ pub fn expand<'v>(
     machine.finish()
 }
 
-/// Where the reading is: inside a word, inside double quotes, or in a `${}` that waits for the word in it.
+/// A level of nesting: a word, text in double quotes, or a `${}` whose inner word is being read.
 enum Frame {
     Text { stop: Option<char>, raw: bool, out: String },
     Quoted { raw: bool, out: String },
@@ -138,7 +138,7 @@ struct Machine<'w, 'v, 'f> {
 }
 
 impl<'v> Machine<'_, 'v, '_> {
-    /// Reads one piece; tells whether the outermost word has ended.
+    /// Reads one piece; returns true when the outermost word has ended.
     fn step(&mut self) -> Result<bool, ExpandError> {
         match self.frames.last() {
             Some(Frame::Text { stop, raw, .. }) => self.step_text(*stop, *raw),
@@ -208,8 +208,8 @@ impl<'v> Machine<'_, 'v, '_> {
         Ok(false)
     }
 
-    /// `<<` takes the blanks behind it along, so that `<< EOF` is one word, a heredoc's; `<<-` too, unlike BuildKit,
-    /// which takes what follows `<<- EOF` for instructions.
+    /// Reads `<<` with the blanks behind it, so that `<< EOF` is one word, the start of a heredoc. `<<-` is read the
+    /// same way, unlike in BuildKit, which parses the body below `<<- EOF` as instructions.
     fn angle(&mut self) -> Result<(), ExpandError> {
         self.next();
         let mut text = String::from("<");
@@ -300,7 +300,7 @@ impl<'v> Machine<'_, 'v, '_> {
         }
     }
 
-    /// Opens the frames for the word behind a modifier.
+    /// Pushes the frames for the word behind a modifier.
     fn modifier(&mut self, name: String, modifier: char, empty_is_unset: bool) -> Result<(), ExpandError> {
         let mut sign = String::from(if empty_is_unset { ":" } else { "" });
         sign.push(modifier);
@@ -331,7 +331,7 @@ impl<'v> Machine<'_, 'v, '_> {
         Ok(())
     }
 
-    /// The word in a `${}` has ended: computes the whole and hands it to what is around.
+    /// Ends the word in a `${}`: evaluates the substitution and appends the result to the enclosing text.
     fn end_of_inner_word(&mut self) -> Result<(), ExpandError> {
         let (Some(Frame::Text { out: word, .. }), Some(Frame::Dollar(dollar))) = (self.frames.pop(), self.frames.pop())
         else {
@@ -374,7 +374,7 @@ impl<'v> Machine<'_, 'v, '_> {
         value
     }
 
-    /// Whether what is written now goes into the words: only the outermost text has any.
+    /// Returns true when written text is also split into words, which is so only at the outermost level.
     fn splits(&self) -> bool {
         self.options.split && self.frames.len() == 1
     }
@@ -386,7 +386,7 @@ impl<'v> Machine<'_, 'v, '_> {
         self.write(letter.encode_utf8(&mut [0; 4]))
     }
 
-    /// Adds a finished piece to the innermost text; what was quoted is never split into words.
+    /// Appends a finished piece to the innermost text; quoted text is not split into words.
     fn deliver(&mut self, text: &str, quoted: bool) -> Result<(), ExpandError> {
         self.write(text)?;
         if self.splits() {

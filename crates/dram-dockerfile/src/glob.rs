@@ -1,27 +1,27 @@
 //! Wildcards in the sources of `COPY` and `ADD`, one path component at a time.
 //!
-//! The language is that of Go's `filepath.Match`: `*` and `?` stop at a slash, `[a-z]` and `[^a-z]` are one letter,
-//! a backslash takes the next letter literally, and a malformed pattern is an error even where it would not be reached.
+//! The language is that of Go's `filepath.Match`: `*` and `?` stop at a slash, `[a-z]` and `[^a-z]` match one
+//! character, a backslash escapes the next one, and a malformed pattern is an error even if matching does not reach it.
 
 use thiserror::Error;
 
-/// A malformed pattern: an open `[`, an empty or half range, or a backslash at the end.
+/// The error for a malformed pattern: an open `[`, an empty or incomplete range, or a backslash at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the wildcard is malformed")]
 pub struct BadPattern;
 
-/// One piece of a pattern.
+/// One token of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Token {
     Letter(char),
-    /// `?`: one letter that is not a slash.
+    /// `?`: one character that is not a slash.
     One,
-    /// `*`: any letters that are not slashes.
+    /// `*`: any number of characters that are not slashes.
     Star,
     Class(Class),
 }
 
-/// `[…]`: one letter out of ranges, or out of none of them.
+/// `[…]`: one character inside the ranges, or outside all of them when negated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Class {
     negated: bool,
@@ -34,7 +34,7 @@ impl Class {
     }
 }
 
-/// Whether `pattern` has anything but literal letters (an escaped letter counts as literal).
+/// Returns true when `pattern` has an unescaped wildcard.
 pub fn has_magic(pattern: &str) -> bool {
     let mut letters = pattern.chars();
     while let Some(letter) = letters.next() {
@@ -47,17 +47,17 @@ pub fn has_magic(pattern: &str) -> bool {
     false
 }
 
-/// Whether the whole of `name` matches `pattern`, as Go's `filepath.Match` on Unix.
+/// Returns true when the whole of `name` matches `pattern`, as Go's `filepath.Match` on Unix.
 ///
 /// # Errors
-/// [`BadPattern`] when the pattern is malformed.
+/// [`GlobError`] when the pattern is malformed.
 pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
     let tokens = tokens(pattern)?;
     let name: Vec<char> = name.chars().collect();
     Ok(run(&tokens, &name))
 }
 
-/// The pieces of `pattern`.
+/// Splits `pattern` into tokens.
 pub(crate) fn tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {
     let letters: Vec<char> = pattern.chars().collect();
     let mut tokens = Vec::with_capacity(letters.len());
@@ -82,7 +82,7 @@ pub(crate) fn tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {
     Ok(tokens)
 }
 
-/// Reads a class from behind its `[`; gives the place behind its `]` too.
+/// Reads a class from behind its `[`; also returns the index behind its `]`.
 pub(crate) fn class(letters: &[char], mut at: usize) -> Result<(Class, usize), BadPattern> {
     let negated = letters.get(at) == Some(&'^');
     at += usize::from(negated);
@@ -112,11 +112,11 @@ fn class_letter(letters: &[char], at: &mut usize) -> Result<char, BadPattern> {
         letter = *letters.get(*at).ok_or(BadPattern)?;
     }
     *at += 1;
-    // A class that ends with the pattern has lost its bracket.
+    // A class that reaches the end of the pattern has no closing bracket.
     if *at < letters.len() { Ok(letter) } else { Err(BadPattern) }
 }
 
-/// Matches with one point to come back to: an earlier star never needs to grow once a later one was reached.
+/// Matches with a single backtracking point: an earlier star never needs to grow once a later one was reached.
 fn run(tokens: &[Token], name: &[char]) -> bool {
     let (mut token, mut at) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn magic() {
+    fn escaped_wildcards_are_literal() {
         assert!(has_magic("a*"));
         assert!(has_magic("a\\\\?"));
         assert!(!has_magic("a\\*"));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_stay_cheap() {
+    fn many_stars_do_not_backtrack_exponentially() {
         let pattern = "*a".repeat(2000);
         let name = "a".repeat(1999) + &"b".repeat(20_000);
         assert_eq!(matches(&pattern, &name), Ok(false));

@@ -1,7 +1,7 @@
-//! The stages of a Dockerfile, what each stands on and copies from, and which of them a target needs.
+//! The graph of the stages of a Dockerfile: their bases, the inputs of their copies, and those that a target needs.
 //!
 //! Follows BuildKit's `dockerfile2llb/convert.go`: `FROM` finds earlier stages by their exact lower-case name,
-//! `COPY --from` by number, or by name in whatever case; both may only look back, so there are no cycles.
+//! `COPY --from` by number, or by name in any case. Both refer only to earlier stages, so there are no cycles.
 
 mod draft;
 mod resolve;
@@ -19,14 +19,14 @@ use crate::settings::Settings;
 
 use resolve::Resolver;
 
-/// The stages that a target needs, with everything known that needs no image.
+/// The stages that a target needs, resolved as far as possible without the configs of images.
 #[derive(Debug, Clone)]
 pub struct StageGraph {
     pub(crate) settings: Settings,
     pub(crate) directives: Directives,
-    /// `ARG` before the first `FROM`, and the platform's arguments.
+    /// The global arguments: `ARG` before the first `FROM`, and the predefined platform arguments.
     pub(crate) globals: Env,
-    /// Needed stages, in the order of the file; all of them where the settings want that.
+    /// The needed stages, in file order; all stages when the settings say so.
     pub(crate) stages: Vec<Node>,
 }
 
@@ -35,75 +35,75 @@ pub struct StageGraph {
 pub(crate) struct Node {
     /// The name as written, or `stage-N`.
     pub(crate) name: String,
-    /// The place among all stages of the file.
+    /// The index among all stages of the file.
     pub(crate) index: usize,
     pub(crate) base: Ground,
     pub(crate) from: Instruction,
     pub(crate) base_span: Range<usize>,
-    /// Each instruction, and what each of its [`froms`](Instruction::froms) means.
+    /// The instructions, each with the resolved inputs of its [`from_words`](DockerfileInstruction::from_words).
     pub(crate) steps: Vec<(Instruction, Vec<Origin>)>,
 }
 
-/// What a stage stands on.
+/// The resolved base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ground {
     Scratch,
-    /// A place in the list of stages.
+    /// An index into the list of stages.
     Stage(usize),
     Outside {
         name: String,
-        /// The name of its [`Need`].
+        /// The key of its [`ExternalInput`].
         key: String,
-        /// The platform, when it is not the one built for.
+        /// The platform, when it is not the target platform.
         platform: Option<String>,
     },
 }
 
-/// The triggers of the images that stages stand on, under the keys of their needs.
+/// The `ONBUILD` triggers of the base images, by the keys of their [`ExternalInput`]s.
 pub type Triggers = BTreeMap<String, Vec<String>>;
 
-/// What `COPY --from` and `from` of a mount mean.
+/// The resolved value of `COPY --from`, or of `from` of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// A place in the list of stages.
+    /// An index into the list of stages.
     Stage(usize),
     Outside(String),
     Scratch,
 }
 
-/// Something from outside that needed stages use.
+/// An image or a named context that the needed stages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
-    /// What the plan calls it: the name, with the platform behind it when that is not the one built for.
+    /// The key in the plan: the name, followed by the platform when that is not the target platform.
     pub key: String,
     /// The name as written, variables expanded.
     pub name: String,
-    /// The platform, when it is not the one built for.
+    /// The platform, when it is not the target platform.
     pub platform: Option<String>,
-    /// What it is needed for.
+    /// The use of the input.
     pub kind: NeedKind,
-    /// Where it is needed first.
+    /// The byte range of its first use.
     pub span: Range<usize>,
 }
 
-/// What something from outside is needed for.
+/// The use of an external input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeedKind {
-    /// A stage stands on it: its files and its configuration.
+    /// It is the base of a stage: its layers and its config are needed.
     Base,
-    /// Files are copied from it, or a command sees them.
+    /// Its files are copied or mounted.
     Files,
 }
 
 impl StageGraph {
-    /// Reads the stages of `dockerfile` and keeps those that the target needs.
+    /// Resolves the stages of `dockerfile` and keeps those that the target needs.
     ///
     /// Resolves `ARG` before the first `FROM`, bases, `COPY --from` and the target. Returns no graph when one of them
-    /// is wrong, or when the file already had errors; the diagnostics are all of those that were not told by
-    /// [`parse`](crate::parse()). Where there is no graph, what can be told of the plan's errors is among them.
+    /// is invalid, or when the file already had errors. The diagnostics do not repeat those of
+    /// [`parse`](crate::parse()); without a graph, they include the errors of the plan that can be found anyway.
     ///
-    /// Images may bring `triggers`, which are only known when their configurations are: the graph is then made again,
-    /// until [`needs`](Self::needs) leads to no new ones.
+    /// Base images may have `triggers`, which are known only after their configs are. Callers then make the graph
+    /// again, until [`external_inputs`](Self::external_inputs) leads to no new ones.
     pub fn new(
         dockerfile: &Dockerfile,
         settings: &Settings,
@@ -133,7 +133,7 @@ impl StageGraph {
         }
     }
 
-    /// Every image or named context that the needed stages use, each once, in the order of the file.
+    /// Returns every image or named context that the needed stages use, each once, in file order.
     pub fn needs(&self) -> Vec<Need> {
         let mut needs: Vec<Need> = Vec::new();
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
@@ -162,21 +162,21 @@ impl StageGraph {
         needs
     }
 
-    /// The steps of the needed stages, given the configuration of each image in [`needs`](Self::needs) under its
-    /// key. A named context that is a directory has none and is left out.
+    /// Plans the needed stages, given the config of each image in [`external_inputs`](Self::external_inputs) by its
+    /// key. A named context that is a directory has no config and is left out.
     ///
-    /// Returns no plan when an instruction is wrong; the diagnostics tell all that are.
+    /// Returns no plan when an instruction is invalid; the diagnostics report all errors.
     pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
         make(self, found)
     }
 }
 
-/// What the plan calls an image of a platform that is not the one built for, or any other.
+/// Returns the key of an external input: its name, followed by the platform if there is one.
 pub(crate) fn key(name: &str, platform: Option<&str>) -> String {
     platform.map_or_else(|| name.to_owned(), |platform| format!("{name} for {platform}"))
 }
 
-/// Where each stage starts among the instructions, and where it ends.
+/// Returns the range of instructions of each stage.
 pub(crate) fn split(instructions: &[Instruction]) -> Vec<Range<usize>> {
     let starts = instructions.iter().enumerate().filter(|(_, one)| one.kind == Some(Keyword::From));
     let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
@@ -184,11 +184,11 @@ pub(crate) fn split(instructions: &[Instruction]) -> Vec<Range<usize>> {
     starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect()
 }
 
-/// Keeps the stages that `target` reaches and renumbers the references between them.
+/// Keeps the stages that `target` depends on and renumbers the references between them.
 fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
     let mut needed = vec![false; nodes.len()];
     needed[target] = true;
-    // References only look back, so one pass from the end reaches everything.
+    // References point only to earlier stages, so one pass from the end reaches all of them.
     for at in (0..=target).rev() {
         if needed[at] {
             nodes[at].references().into_iter().for_each(|reference| needed[reference] = true);
@@ -205,7 +205,7 @@ fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
 }
 
 impl Node {
-    /// The places of the stages it uses, in the list that it is in.
+    /// Returns the indexes of the stages it depends on, in the list that contains it.
     pub(crate) fn references(&self) -> Vec<usize> {
         let base = match &self.base {
             Ground::Stage(at) => Some(*at),
@@ -230,7 +230,7 @@ impl Node {
     }
 }
 
-/// An error about a reference to a stage.
+/// Makes an error about a reference to a stage.
 pub(crate) fn reference_error(span: Range<usize>, what: &str, name: &str, problem: &str) -> Diagnostic {
     Diagnostic::error(span, format!("{what} {} {problem}", quote(name)))
 }

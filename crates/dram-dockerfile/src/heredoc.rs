@@ -1,32 +1,32 @@
-//! Recognising heredocs, so that their bodies are not read as instructions.
+//! Recognises heredocs, so that their bodies are not parsed as instructions.
 //!
-//! Follows BuildKit's `heredocsFromLine`: the words are found with quotes kept, and `<<NAME` must be a whole word.
+//! Follows BuildKit's `heredocsFromLine`: words are split with their quotes kept, and `<<NAME` must be a whole word.
 
 use crate::expand::{Options, expand};
 
-/// `<<NAME` on an instruction's line.
+/// The start of a heredoc: `<<NAME` on the line of an instruction.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
-    /// The line that ends the body.
+    /// The terminator: the line that ends the body.
     pub(crate) name: String,
-    /// `<<-`: tabs before that line do not count.
+    /// True for `<<-`: tabs before the terminator are ignored.
     pub(crate) strip_tabs: bool,
-    /// The name is written without quotes.
+    /// True when the name is unquoted, so that variables in the body are expanded.
     pub(crate) expand: bool,
 }
 
-/// The heredocs that start on `line`, in order.
+/// Returns the heredocs that start on `line`, in order.
 pub(crate) fn find(line: &str) -> Vec<Opening> {
     if !line.contains("<<") {
         return Vec::new();
     }
     let options = Options { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..Options::new('\\') };
-    // A line the lexer cannot read, such as one with an open quote, is a shell's affair and has no heredocs.
+    // A line that the lexer cannot read, such as one with an open quote, is left to the shell and has no heredocs.
     let words = expand(line, options, &|_| None).map(|expanded| expanded.words).unwrap_or_default();
     words.iter().filter_map(|word| opening(word)).collect()
 }
 
-/// The heredoc that `word` as a whole opens, if it does.
+/// Parses `word` as the start of a heredoc; `None` unless the whole word is one.
 pub(crate) fn opening(word: &str) -> Option<Opening> {
     let rest = word.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix("<<")?;
     let (rest, strip_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn heredocs_start_only_outside_quotes() {
         let table: &[(&str, &[(&str, bool)])] = &[
             ("RUN <<EOF", &[("EOF", false)]),
             ("RUN <<-END cat", &[("END", true)]),

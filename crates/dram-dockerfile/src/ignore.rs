@@ -1,9 +1,9 @@
-//! `.dockerignore`: which paths of a build context are left out.
+//! `.dockerignore`: the paths that are excluded from a build context.
 //!
-//! Reads as `moby/patternmatcher/ignorefile` and matches as `MatchesOrParentMatches`: the last pattern that matches a
-//! path, or a directory above it, decides; `!` brings paths back; `**` stands for any number of directories. Plain
-//! names are found in a table, so that a hundred thousand of them cost no more than a few; what has wildcards is
-//! matched in one pass over the path, without backtracking.
+//! Parses as `moby/patternmatcher/ignorefile` and matches as `MatchesOrParentMatches`: the last pattern that matches a
+//! path or one of its parent directories decides; `!` includes paths again; `**` matches any number of directories.
+//! Plain paths are found in a hash table, so that a hundred thousand of them cost no more than a few; patterns with
+//! wildcards are matched in one pass over the path, without backtracking.
 
 mod pattern;
 
@@ -15,42 +15,42 @@ use crate::glob;
 
 use pattern::Shape;
 
-/// The longest text that is read, in bytes.
+/// The maximum size of an ignore list, in bytes.
 pub const LONGEST_TEXT: usize = 16 << 20;
 
-/// A list of patterns, compiled.
+/// A compiled list of ignore patterns.
 #[derive(Debug, Clone, Default)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
-    /// The last pattern that is exactly this path.
+    /// The index of the last pattern that is exactly this path.
     exact: HashMap<String, usize>,
-    /// The last pattern that is `**/` and this path.
+    /// The index of the last pattern that is `**/` and this path.
     anywhere: HashMap<String, usize>,
-    /// The last pattern that is this path and `/**`.
+    /// The index of the last pattern that is this path and `/**`.
     beneath: HashMap<String, usize>,
-    /// Every other pattern, in order.
+    /// The indexes of all other patterns, in order.
     general: Vec<usize>,
 }
 
-/// One pattern of the list.
+/// One pattern of an ignore list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
-    /// The pattern as written, blanks around it removed.
+    /// The pattern as written, without surrounding blanks.
     pub text: String,
-    /// Its line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Its place in the file.
+    /// The byte range in the file.
     pub span: Range<usize>,
-    /// It brings paths back: it starts with `!`.
+    /// True when it starts with `!` and includes paths again.
     pub exception: bool,
     shape: Shape,
 }
 
 impl Ignore {
-    /// Reads a list.
+    /// Parses an ignore list.
     ///
     /// # Errors
-    /// One error for each malformed pattern, and one for a text that is too long or not UTF-8.
+    /// One diagnostic for each malformed pattern, and one for a text that is too long or not UTF-8.
     pub fn parse(text: &[u8]) -> Result<Ignore, Vec<Diagnostic>> {
         let mut report = Report::default();
         let mut ignore = Ignore::default();
@@ -69,10 +69,10 @@ impl Ignore {
         if report.has_errors() { Err(report.into_diagnostics()) } else { Ok(ignore) }
     }
 
-    /// A list of these patterns, as the flags of an instruction give them: nothing in them is a comment.
+    /// Makes a list from the patterns of flags, in which `#` does not start a comment.
     ///
     /// # Errors
-    /// What is wrong with a pattern; the places are in the pattern itself.
+    /// The diagnostic for the first malformed pattern, with a byte range inside the pattern.
     pub fn of<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Ignore, Box<Diagnostic>> {
         let mut ignore = Ignore::default();
         for (at, pattern) in patterns.into_iter().enumerate() {
@@ -84,7 +84,7 @@ impl Ignore {
         Ok(ignore)
     }
 
-    /// Whether a pattern might match something beneath `dir`; true when in doubt.
+    /// Returns true when a pattern might match something beneath `dir`; true when uncertain.
     pub fn may_match_beneath(&self, dir: &str) -> bool {
         let dir = clean(dir);
         dir == "." || self.patterns.iter().any(|pattern| !pattern.exception && pattern.shape.may_match_beneath(&dir))
@@ -124,35 +124,35 @@ impl Ignore {
         self.patterns.push(pattern);
     }
 
-    /// Whether there are no patterns.
+    /// Returns true when there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.patterns.is_empty()
     }
 
-    /// All patterns, in the order of the file.
+    /// Returns all patterns, in file order.
     pub fn patterns(&self) -> &[Pattern] {
         &self.patterns
     }
 
-    /// Whether `path`, relative to the context and with `/` between its parts, is left out.
+    /// Returns true when `path`, relative to the context and with `/` as separator, is excluded.
     pub fn excludes(&self, path: &str) -> bool {
         self.excluded_by(path).is_some()
     }
 
-    /// The pattern that leaves `path` out.
+    /// Returns the pattern that excludes `path`.
     pub fn excluded_by(&self, path: &str) -> Option<&Pattern> {
         let pattern = &self.patterns[self.last_match(path)?];
         (!pattern.exception).then_some(pattern)
     }
 
-    /// Whether `dir` is left out and no exception can bring back anything beneath it, so that a walk may skip it.
+    /// Returns true when `dir` is excluded and no exception can match beneath it, so that a walk may skip it.
     pub fn may_prune(&self, dir: &str) -> bool {
         let dir = clean(dir);
         let Some(last) = self.last_match(&dir).filter(|last| !self.patterns[*last].exception) else { return false };
         !self.patterns[last + 1..].iter().any(|pattern| pattern.exception && pattern.shape.may_match_beneath(&dir))
     }
 
-    /// The last pattern that matches `path` or a directory above it.
+    /// Returns the index of the last pattern that matches `path` or one of its parent directories.
     fn last_match(&self, path: &str) -> Option<usize> {
         let path = clean(path);
         if path == "." {
@@ -195,7 +195,7 @@ impl Pattern {
     }
 }
 
-/// `path` without `.`, doubled slashes, and `..` where something stands before it, as Go's `filepath.Clean`.
+/// Returns `path` without `.`, doubled slashes and resolvable `..`, as Go's `filepath.Clean`.
 fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();

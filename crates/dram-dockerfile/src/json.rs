@@ -1,21 +1,21 @@
-//! The JSON form of `RUN`, `CMD`, `COPY` and others: an array of strings, nothing else.
+//! The JSON form of `RUN`, `CMD`, `COPY` and other instructions: an array of strings and nothing else.
 
 use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
-/// What a text in place of arguments is.
+/// The result of reading the arguments of an instruction as JSON.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Not JSON: plain text.
     Text,
-    /// JSON, but not an array of strings.
+    /// Valid JSON, but not an array of strings.
     NotStrings,
-    /// The strings, each with the place of its literal.
+    /// The strings, each with the byte range of its literal.
     Strings(Vec<(String, Range<usize>)>),
 }
 
-/// Reads `text` as an array of strings. A text that is not valid JSON is plain text, however near it comes.
+/// Reads `text` as an array of strings. Text that is not valid JSON is plain text, even when it is nearly JSON.
 pub(crate) fn read(text: &str) -> Form {
     let trimmed = text.trim_start();
     if !trimmed.starts_with('[') {
@@ -31,7 +31,7 @@ pub(crate) fn read(text: &str) -> Form {
     }
 }
 
-/// The places of the string literals in an array that is known to hold nothing else.
+/// Returns the byte ranges of the string literals in an array that is known to hold nothing else.
 fn literals(text: &str, offset: usize) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut start = None;
@@ -50,11 +50,11 @@ fn literals(text: &str, offset: usize) -> Vec<Range<usize>> {
     places
 }
 
-/// Whether plain text was probably meant to be an array of strings.
+/// Returns true when plain text was probably meant to be an array of strings.
 pub(crate) fn looks_meant(text: &str) -> bool {
     let Some(inside) = text.trim().strip_prefix('[') else { return false };
     let quoted = inside.trim_start().starts_with(['"', '\'', '“', '‘']);
-    // A shell's own test, `[ "$a" = b ]`, has no commas and rarely ends the line.
+    // The test command of a shell, `[ "$a" = b ]`, has no commas and rarely ends the line.
     quoted && (inside.contains(',') || inside.ends_with(']') && !inside.contains(" = "))
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forms() {
+    fn only_arrays_of_strings_are_in_json_form() {
         let strings = |list: &[&str]| Some(list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         let table = [
             ("[\"a\", \"b\"]", strings(&["a", "b"])),
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn places() {
+    fn spans_cover_the_string_literals() {
         let text = " [\"a\\\"b\",  \"c\"]";
         let Form::Strings(list) = read(text) else { panic!() };
         assert_eq!(&text[list[0].1.clone()], "\"a\\\"b\"");
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn near_misses() {
+    fn mistyped_json_arrays_are_recognised() {
         assert!(looks_meant("['a', 'b']"));
         assert!(looks_meant("[\"a\", \"b\""));
         assert!(!looks_meant("[ -f x ] && y"));
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_no_recursion() {
+    fn deep_nesting_does_not_recurse() {
         assert_eq!(read(&"[".repeat(1_000_000)), Form::Text);
     }
 }

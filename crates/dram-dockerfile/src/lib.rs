@@ -1,12 +1,12 @@
 //! Dockerfile text → instructions → stage graph → plan.
 //!
-//! [`parse`] reads the text and never fails: it returns what it could read and everything there is to say about it.
-//! [`StageGraph`] keeps the stages a target needs and says which images they stand on; with the configurations of
-//! those images, [`StageGraph::plan`] gives the steps to run and the configuration each stage ends with.
+//! [`parse`] never fails: it returns the instructions it could read and all diagnostics about them. [`StageGraph`]
+//! keeps the stages that a target needs and lists their base images; given the configs of those images,
+//! [`StageGraph::plan`] returns the steps to execute and the final config of each stage.
 //!
 //! Nothing here touches the disk, the network, the clock or the environment, and every reader is bounded in time and
-//! memory whatever the text says. The meaning of each instruction follows BuildKit's Dockerfile frontend; what is not
-//! supported is refused by name, never ignored.
+//! memory for any input. The meaning of each instruction follows BuildKit's Dockerfile frontend; features that are not
+//! supported are refused by name, never ignored.
 
 pub mod ast;
 pub mod diagnostic;

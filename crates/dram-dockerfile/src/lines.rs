@@ -1,4 +1,4 @@
-//! From physical lines to logical ones: the byte-order mark, comments, parser directives and continuations.
+//! Joins physical lines to logical lines: byte-order mark, comments, parser directives and continuations.
 //!
 //! Follows BuildKit's `parser/parser.go` and `parser/directives.go`.
 
@@ -9,20 +9,20 @@ use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::nearest::nearest;
 use crate::rules;
 
-/// An instruction's text with its continuation lines joined, and the way back to the file.
+/// The text of an instruction with its continuation lines joined, and the map from its offsets to those of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Logical {
     pub(crate) text: String,
-    /// The line it starts on, from 1.
+    /// The first line, counted from 1.
     pub(crate) line: usize,
-    /// The line its last piece stands on.
+    /// The line of its last piece.
     pub(crate) end_line: usize,
-    /// The comments right above, each without its `#` and the blanks around it; directives are none, and an empty
-    /// comment separates what is above it.
+    /// The comments directly above, each without its `#` and surrounding blanks. Directives are not comments, and an
+    /// empty comment separates the comments above it from the instruction.
     pub(crate) comments: Vec<String>,
-    /// Where each joined piece starts here, and where in the file.
+    /// The start of each joined piece, in this text and in the file.
     pieces: Vec<(usize, usize)>,
-    /// The one place that everything here has in the file, when the text does not come from it.
+    /// The byte range that stands for all offsets, when the text does not come from the file.
     fixed: Option<Range<usize>>,
 }
 
@@ -32,7 +32,7 @@ impl Logical {
         self.text.push_str(piece);
     }
 
-    /// The place in the file of a place here.
+    /// Maps a byte range of this text to the byte range in the file.
     pub(crate) fn span(&self, here: Range<usize>) -> Range<usize> {
         if let Some(fixed) = &self.fixed {
             return fixed.clone();
@@ -47,34 +47,34 @@ impl Logical {
         self.pieces.get(piece).map_or(0, |(start, place)| place + (here - start))
     }
 
-    /// The piece at `here` as a word.
+    /// Returns the text at `here` as a [`SpannedText`].
     pub(crate) fn word(&self, here: Range<usize>) -> Word {
         Word { text: self.text[here.clone()].to_owned(), span: self.span(here) }
     }
 }
 
-/// Reads logical lines.
+/// Reads logical lines and parser directives from the text of a Dockerfile.
 pub(crate) struct Lines<'t> {
     text: &'t str,
     at: usize,
     line: usize,
-    /// Directives may still come.
+    /// True while directives may still follow.
     top: bool,
-    /// A `#!` line came first.
+    /// True when the first line starts with `#!`.
     shebang: bool,
     pub(crate) directives: Directives,
     seen: Vec<&'static str>,
     fixed: Option<Range<usize>>,
 }
 
-/// A physical line: where it starts and its text without the line's end.
+/// A physical line: its offset, and its text without the line end.
 struct Physical<'t> {
     start: usize,
     content: &'t str,
 }
 
 impl<'t> Lines<'t> {
-    /// The line that was read last, from 1.
+    /// Returns the number of the line that was read last, counted from 1.
     pub(crate) fn line(&self) -> usize {
         self.line
     }
@@ -85,7 +85,7 @@ impl<'t> Lines<'t> {
         Lines { text, at, line: 0, top: true, shebang: false, directives, seen: Vec::new(), fixed: None }
     }
 
-    /// Reads a text that stands elsewhere, for which `place` stands in the file.
+    /// Reads a text that is not part of the file; all its spans are `place`.
     pub(crate) fn elsewhere(text: &'t str, place: Range<usize>) -> Lines<'t> {
         Lines { fixed: Some(place), ..Lines::new(text) }
     }
@@ -99,7 +99,7 @@ impl<'t> Lines<'t> {
         Some(Physical { start, content: rest[..length].trim_end_matches(['\r', '\n']) })
     }
 
-    /// The next instruction's text.
+    /// Reads the text of the next instruction, or returns `None` at the end of the file.
     pub(crate) fn logical(&mut self, report: &mut Report) -> Option<Logical> {
         let mut comments = Vec::new();
         loop {
@@ -109,7 +109,7 @@ impl<'t> Lines<'t> {
             let directive = self.top && self.directive(content, start, report);
             if let Some(comment) = content.strip_prefix('#') {
                 match comment.trim() {
-                    // An empty comment separates what is above from the instruction.
+                    // An empty comment separates the comments above from the instruction.
                     "" => comments.clear(),
                     _ if directive => {}
                     comment => comments.push(comment.to_owned()),
@@ -146,7 +146,7 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// The lines up to the one that is `terminator`, and whether there was one.
+    /// Reads the body of a heredoc up to the line `terminator`; also returns true when that line was found.
     pub(crate) fn heredoc(&mut self, terminator: &str, strip_tabs: bool) -> (&'t str, bool) {
         let start = self.at;
         while let Some(physical) = self.physical() {
@@ -158,7 +158,7 @@ impl<'t> Lines<'t> {
         (&self.text[start..], false)
     }
 
-    /// The line without the escape that continues it, and whether the instruction ends here.
+    /// Returns the line without the escape that continues it, and true when the instruction ends here.
     fn without_continuation<'l>(&self, line: &'l str) -> (&'l str, bool) {
         let escape = self.directives.escape;
         match line.trim_end_matches([' ', '\t']).strip_suffix(escape) {
@@ -167,7 +167,7 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// Reads a directive from a line of the top, or ends the top; tells whether it was one.
+    /// Reads a directive from a line at the top of the file and returns true, or ends the directives.
     fn directive(&mut self, content: &str, start: usize, report: &mut Report) -> bool {
         if self.line == 1 && content.starts_with("#!") {
             self.shebang = true;
@@ -222,7 +222,7 @@ fn directive_parts(comment: &str) -> Option<(&str, &str)> {
     directive(comment.strip_prefix('#')?)
 }
 
-/// The name and value of `name=value`, the text of a comment.
+/// Parses the text of a comment as `name=value`.
 pub(crate) fn directive(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.trim_start().split_once('=')?;
     let (name, value) = (name.trim_end(), value.trim());
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn joins_and_drops() {
+    fn continuations_are_joined_and_comments_dropped() {
         let table: &[(&str, &[(&str, usize)])] = &[
             ("\u{feff}FROM a\r\nRUN b\r\n", &[("FROM a", 1), ("RUN b", 2)]),
             ("  RUN a \\\n    b\n", &[("RUN a     b", 1)]),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn directives() {
+    fn directives_at_the_top_are_read_once() {
         let (_, directives, problems) = lines("#syntax = a/b:1 \n# ESCAPE=`\n# check=skip=all\nFROM a");
         assert_eq!(directives.syntax.map(|word| word.text).as_deref(), Some("a/b:1"));
         assert_eq!(directives.check.map(|word| word.text).as_deref(), Some("skip=all"));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_lead_back_to_the_file() {
+    fn spans_of_joined_lines_point_into_the_file() {
         let text = "# c\nRUN one \\\n# c\n  two";
         let mut lines = Lines::new(text);
         let logical = lines.logical(&mut Report::default()).unwrap();

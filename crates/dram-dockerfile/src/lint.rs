@@ -1,8 +1,8 @@
-//! The checks: everything that is said about a Dockerfile beside its errors, and which of it the file turns off.
+//! The lint checks: warnings about a Dockerfile, and the options that turn them off.
 //!
-//! Some rules are noticed on the way, by whoever expands a word or reads a line; the ones here look at the whole.
-//! [`check`] is the end of both: it takes what was said so far, adds what is found here, and leaves out what nobody
-//! wants to hear. Rules of BuildKit fire where BuildKit's do (`frontend/dockerfile/dockerfile2llb/validations.go`).
+//! Some rules fire during parsing and planning; the rules here look at the whole file. [`check`] combines both: it
+//! takes the diagnostics so far, adds those found here, and removes the skipped ones. Rules of BuildKit fire where
+//! those of BuildKit do (`frontend/dockerfile/dockerfile2llb/validations.go`).
 
 mod advice;
 mod apt;
@@ -35,30 +35,29 @@ use options::Options;
 
 pub use place::{Lines, lines_at, lines_of};
 
-/// What the checks look at.
+/// The input of the lint checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'s> {
-    /// The file.
+    /// The parsed file.
     pub dockerfile: &'s Dockerfile,
-    /// What the user said beside it.
+    /// The settings of the build.
     pub settings: &'s Settings,
-    /// The stages of the target, where the file is good enough to have some.
+    /// The stages of the target; `None` when the graph has errors.
     pub graph: Option<&'s StageGraph>,
-    /// Their steps, where everything is right.
+    /// The plan; `None` when there are errors.
     pub plan: Option<&'s Plan>,
-    /// The configurations of the images that are known. Of a stage on another one it is not known which variables it
-    /// has.
+    /// The configs of the known images, by key. The variables of stages based on an unknown image are unknown.
     pub found: &'s BTreeMap<String, ImageConfig>,
-    /// The list of what is left out of the build context, and its name.
+    /// The name and contents of the ignore list of the build context.
     pub ignore: Option<(&'s str, &'s Ignore)>,
-    /// Whether advice is wanted too: every rule, not only those for each build.
+    /// True to apply all rules (`--check`), not only those of every build.
     pub thorough: bool,
 }
 
-/// Adds to `said`, which is all that was said about the file so far, what the checks find, and leaves out what the
-/// file or the build argument `BUILDKIT_DOCKERFILE_CHECK` turns off. In the order of the text.
+/// Adds the findings of the checks to `said`, the diagnostics so far, and removes those that the file or the build
+/// argument `BUILDKIT_DOCKERFILE_CHECK` turns off. The result is in the order of the text.
 ///
-/// Under `error=true` each warning of a rule comes back as an error: the file is not to be built then.
+/// Under `error=true` each warning of a rule is returned as an error, so that the file must not be built.
 pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut report = Report::default();
     let global = Options::of(subject, &mut report);
@@ -69,7 +68,7 @@ pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
         stages::check(subject, graph, &mut report);
         bases::check(subject, graph, &mut report);
         if unknown_stages(subject).is_empty() {
-            // An image that is not known may have triggers that declare some.
+            // An unknown image may have triggers that declare arguments.
             arguments::check(subject, graph, &mut report);
         }
     }
@@ -92,22 +91,22 @@ pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
     all
 }
 
-/// Which warnings are heard.
+/// Decides which warnings are kept.
 struct Filter<'s> {
     global: &'s Options,
     thorough: bool,
-    /// Instructions with options of their own.
+    /// The instructions with their own check options.
     local: Vec<(Range<usize>, Options)>,
-    /// Where each stage is in the text, and what is known of it.
+    /// The byte range of each stage, with the facts known about it.
     stages: Vec<(Range<usize>, Known)>,
 }
 
-/// What is known of a stage.
+/// The facts about a stage that decide which rules apply to it.
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    /// The target needs it, or that is not known.
+    /// True when the target needs it, or when that is not known.
     needed: bool,
-    /// Its base image is there, so that its variables are known.
+    /// True when its base image is known, and so its variables are.
     variables: bool,
 }
 
@@ -150,13 +149,13 @@ impl<'s> Filter<'s> {
     }
 }
 
-/// What belongs to the range that `place` is in; ranges are in the order of the text.
+/// Returns the value of the range that contains `place`; ranges are in the order of the text.
 fn at<T>(ranges: &[(Range<usize>, T)], place: usize) -> Option<&T> {
     let last = ranges.partition_point(|(range, _)| range.start <= place).checked_sub(1)?;
     ranges.get(last).filter(|(range, _)| place < range.end).map(|(_, known)| known)
 }
 
-/// The stages as they stand in the text.
+/// Returns the byte range and the facts of each stage of the file.
 fn stages_in(subject: &Subject<'_>) -> Vec<(Range<usize>, Known)> {
     let instructions = &subject.dockerfile.instructions;
     let unknown = unknown_stages(subject);
@@ -172,7 +171,7 @@ fn stages_in(subject: &Subject<'_>) -> Vec<(Range<usize>, Known)> {
     starts.iter().copied().zip(ends).enumerate().map(|(at, (start, end))| (start..end, known(at))).collect()
 }
 
-/// The stages that stand, in the end, on an image whose configuration is not known.
+/// Returns the stages that are based, directly or indirectly, on an image whose config is unknown.
 fn unknown_stages(subject: &Subject<'_>) -> HashSet<usize> {
     let mut unknown = HashSet::new();
     let nodes = subject.graph.map(|graph| graph.stages.as_slice()).unwrap_or_default();
@@ -191,7 +190,7 @@ fn unknown_stages(subject: &Subject<'_>) -> HashSet<usize> {
     unknown
 }
 
-/// A warning of `rule` about a whole instruction.
+/// Makes a warning of `rule` about a whole instruction.
 fn warning(rule: &Rule, one: &Instruction, message: impl Into<String>) -> Diagnostic {
     Diagnostic::warning(Some(rule), one.span.clone(), message)
 }

@@ -1,21 +1,22 @@
-//! "Did you mean": the nearest of some names.
+//! "Did you mean" suggestions: the nearest of some names by edit distance.
 
-/// Longer words are not compared: nobody mistypes them by one letter, and hostile ones cost time.
+/// Longer words are not compared: a suggestion is unlikely, and a hostile word would cost time.
 const LONGEST: usize = 64;
 
-/// More names than these are not looked at.
+/// The maximum number of names that are compared.
 const MOST: usize = 1000;
 
-/// The one of `options` nearest to `word` without being it, when at most two typing errors lie between them.
+/// Returns the one of `options` nearest to `word` that is not equal to it, within two typing errors, or one for words
+/// under five characters.
 ///
-/// A typing error is a letter too many, missing, wrong, or swapped with its neighbour (Damerau-Levenshtein, without
-/// overlapping swaps). The case of letters does not count. Of equally near options the first is taken.
+/// A typing error is an extra, missing or wrong character, or a swap of two neighbours (Damerau-Levenshtein, without
+/// overlapping swaps). Case is ignored. Of equally near options the first wins.
 pub fn nearest<'a>(word: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = lower(word)?;
     let most = if wanted.len() < 5 { 1 } else { 2 };
     let mut best: Option<(usize, &str)> = None;
     for option in options.into_iter().take(MOST) {
-        // A letter has one to four bytes, so this rules most options out before they are looked at.
+        // A character has one to four bytes, so this excludes most options before they are compared.
         if option == word || option.len() + most < wanted.len() || option.len() > 4 * (wanted.len() + most) {
             continue;
         }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_name_that_was_meant() {
+    fn nearest_name_within_two_typing_errors_is_found() {
         let table: &[(&str, &[&str], Option<&str>)] = &[
             ("biuld", &["build", "test"], Some("build")),
             ("COPPY", &["COPY", "CMD"], Some("COPY")),
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_left_alone() {
+    fn words_beyond_the_limit_are_not_compared() {
         let long = "x".repeat(1_000_000);
         assert_eq!(nearest(&long, [long.as_str(), "x"]), None);
     }

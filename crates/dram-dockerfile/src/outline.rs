@@ -1,4 +1,4 @@
-//! What a Dockerfile offers to whoever builds it: its targets, and the arguments, secrets and caches of one of them.
+//! The targets of a Dockerfile, and the build arguments, secrets, ssh agents and cache mounts of one of them.
 //!
 //! Follows BuildKit's subrequests `frontend.targets` and `frontend.outline` (`dockerfile2llb/outline.go`).
 
@@ -14,24 +14,24 @@ use crate::graph::{Ground, Node, StageGraph, split};
 use crate::lint::{Lines, lines_at};
 use crate::plan::{MountKind, Op, Plan};
 
-/// A stage that can be built.
+/// A stage that can be built with `--target`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Its name in lower case.
+    /// The name of the stage in lower case.
     pub name: Option<String>,
-    /// What the comment right above it says.
+    /// The description from the comment directly above.
     pub description: Option<String>,
-    /// It is what is built when no target is named.
+    /// True for the stage that is built when no target is named.
     pub default: bool,
-    /// What it starts from, as written.
+    /// The base, as written.
     pub base: String,
-    /// Its platform, as written.
+    /// The platform, as written.
     pub platform: Option<String>,
     /// The lines of its `FROM`.
     pub lines: Lines,
 }
 
-/// All stages, in the order of the file.
+/// Returns all stages, in file order.
 pub fn targets(dockerfile: &Dockerfile) -> Vec<Target> {
     let froms: Vec<_> = dockerfile.instructions.iter().filter_map(|one| Some((one, one.from_line()?))).collect();
     let last = froms.len().saturating_sub(1);
@@ -49,42 +49,42 @@ pub fn targets(dockerfile: &Dockerfile) -> Vec<Target> {
     froms.iter().enumerate().map(target).collect()
 }
 
-/// What one target takes.
+/// The inputs of one target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
-    /// The target's name in lower case.
+    /// The name of the target in lower case.
     pub name: Option<String>,
-    /// What the comment right above it says.
+    /// The description from the comment directly above.
     pub description: Option<String>,
-    /// Build arguments that change something, in the order of the file.
+    /// The build arguments that the target uses, in file order.
     pub args: Vec<OutlineArg>,
-    /// Secrets that commands see, in the order of the file.
+    /// The secrets that are mounted, in file order.
     pub secrets: Vec<Wanted>,
-    /// Agents of ssh that commands see, in the order of the file.
+    /// The ssh agents that are mounted, in file order.
     pub ssh: Vec<Wanted>,
-    /// Cache mounts, in the order of the file.
+    /// The cache mounts, in file order.
     pub caches: Vec<OutlineCache>,
 }
 
 /// A build argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutlineArg {
-    /// Its name.
+    /// The name of the argument.
     pub name: String,
-    /// What the comment right above it says.
+    /// The description from the comment directly above.
     pub description: Option<String>,
-    /// The value it has: the one that was given, or its default with variables expanded.
+    /// The value: the build argument that was given, or the default with variables expanded.
     pub value: Option<String>,
     /// The lines of its `ARG`.
     pub lines: Lines,
 }
 
-/// A secret or an agent.
+/// A secret or an ssh agent that a target mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its name on the command line.
+    /// The id on the command line.
     pub id: String,
-    /// Whether the build fails without it.
+    /// True when the build fails without it.
     pub required: bool,
     /// The lines of the first instruction that mounts it.
     pub lines: Lines,
@@ -93,15 +93,15 @@ pub struct Wanted {
 /// A cache mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutlineCache {
-    /// Its name.
+    /// The id of the cache mount.
     pub id: String,
-    /// Where it is mounted first.
+    /// The target path of the first such mount.
     pub target: String,
     /// The lines of the first instruction that mounts it.
     pub lines: Lines,
 }
 
-/// What the target of `graph` takes; `plan` is its plan, and `found` has the configurations of its bases.
+/// Returns the inputs of the target of `graph`; `plan` is its plan, and `found` has the configs of its base images.
 pub fn outline(
     dockerfile: &Dockerfile,
     graph: &StageGraph,
@@ -122,15 +122,15 @@ pub fn outline(
     outline
 }
 
-/// Collects arguments from the top of the file to its end.
+/// Collects the build arguments from the top of the file to its end.
 struct Arguments<'g> {
     dockerfile: &'g Dockerfile,
     graph: &'g StageGraph,
-    /// Those before the first `FROM`, and the names their defaults use.
+    /// The global arguments (before the first `FROM`), each with the names that its default uses.
     globals: BTreeMap<String, (OutlineArg, BTreeSet<String>)>,
-    /// Those that the stages use, each once.
+    /// The arguments that the stages use, each once.
     used: BTreeMap<String, OutlineArg>,
-    /// The variables each stage ended with.
+    /// The variables at the end of each stage.
     scopes: Vec<Env>,
 }
 
@@ -155,7 +155,7 @@ impl<'g> Arguments<'g> {
         expand(text, Options::new(self.dockerfile.directives.escape), &|name| scope.get(name)).ok()
     }
 
-    /// Looks at the `ARG` of one stage, and at the variables around them.
+    /// Collects the `ARG` of one stage, and tracks its variables.
     fn stage(&mut self, node: &Node, instructions: &[Instruction], found: &BTreeMap<String, ImageConfig>) {
         if let Some(from) = node.from.from_line() {
             let words = [Some(&from.base), from.platform.as_ref()];
@@ -174,7 +174,7 @@ impl<'g> Arguments<'g> {
             match &one.body {
                 Body::Arg(arguments) => arguments.iter().for_each(|argument| self.argument(one, argument, &mut scope)),
                 Body::Env(pairs) => {
-                    // All pairs of a line see what was there before it.
+                    // All pairs of a line are expanded in the scope before the line.
                     let expanded: Vec<_> = pairs
                         .iter()
                         .filter_map(|pair| {
@@ -199,14 +199,14 @@ impl<'g> Arguments<'g> {
             scope.set_last(name, value);
         }
         if own.is_none() && value.is_some() {
-            // It is the one before the first `FROM`, or one of the platform's, which nobody gives.
+            // The value is that of a global argument, or of a predefined platform argument.
             self.global(name);
         } else {
             self.used.entry(name.clone()).or_insert_with(|| described(one, argument, own));
         }
     }
 
-    /// A global argument is used, and with it those that its default uses.
+    /// Marks a global argument as used, and with it the arguments that its default uses.
     fn global(&mut self, name: &str) {
         let mut wanted = vec![name.to_owned()];
         while let Some(name) = wanted.pop() {
@@ -235,7 +235,7 @@ fn described(one: &Instruction, argument: &Argument, value: Option<String>) -> O
     }
 }
 
-/// Adds what the commands of the plan mount.
+/// Adds the secrets, ssh agents and caches that the `RUN` steps of the plan mount.
 fn mounts(dockerfile: &Dockerfile, plan: &Plan, outline: &mut Outline) {
     let mut known: BTreeMap<(u8, String), usize> = BTreeMap::new();
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {

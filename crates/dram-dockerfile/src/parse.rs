@@ -1,4 +1,4 @@
-//! Text → [`Dockerfile`].
+//! Parses text into a [`Dockerfile`].
 
 mod command;
 mod flags;
@@ -16,25 +16,26 @@ use crate::lines::Lines;
 pub use flags::flags;
 pub(crate) use onbuild::trigger;
 
-/// The longest text that is read, in bytes.
+/// The maximum size of a Dockerfile, in bytes.
 pub const LONGEST_TEXT: usize = 16 << 20;
 
-/// The most instructions that are read.
+/// The maximum number of instructions in a Dockerfile.
 pub const MOST_INSTRUCTIONS: usize = 200_000;
 
-/// What [`parse`] returns.
+/// The result of [`parse`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Parsed {
-    /// What could be read.
+    /// The syntax tree, as far as the text could be read.
     pub dockerfile: Dockerfile,
-    /// Everything there is to say about it, in the order of the text.
+    /// All diagnostics, in the order of the text.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Reads a Dockerfile. Never fails: what is wrong is told by diagnostics, all of them at once. Which warnings the file
-/// turns off is up to [`lint::check`](crate::lint::check), the last step of all.
+/// Parses a Dockerfile. Never fails: all problems are returned as diagnostics at once. Warnings that the file turns off
+/// are removed later, by [`lint::check`](crate::lint::check).
 ///
-/// A file with errors has [`Body::Invalid`] where they are; it can be looked at, not built.
+/// Invalid instructions become [`InstructionBody::Invalid`](crate::ast::InstructionBody::Invalid); such a file can be
+/// inspected but not built.
 pub fn parse(text: &[u8]) -> Parsed {
     let mut report = Report::default();
     if text.len() > LONGEST_TEXT {
@@ -58,7 +59,7 @@ pub fn parse(text: &[u8]) -> Parsed {
     Parsed { dockerfile, diagnostics: report.into_diagnostics() }
 }
 
-/// The text with what is not text replaced letter by letter, so that places stay right.
+/// Decodes the text, with each invalid byte replaced by one `?`, so that byte offsets stay valid.
 fn readable<'t>(text: &'t [u8], report: &mut Report) -> Cow<'t, str> {
     if let Some(at) = text.iter().position(|byte| *byte == 0) {
         report.push(
@@ -81,12 +82,12 @@ fn readable<'t>(text: &'t [u8], report: &mut Report) -> Cow<'t, str> {
     Cow::Owned(readable)
 }
 
-/// Checks that there is a `FROM` and that nothing but `ARG` stands before it.
+/// Checks that there is a `FROM` and that only `ARG` stands before it.
 fn order(instructions: &[Instruction], report: &mut Report) {
     let first = instructions.iter().position(|one| one.kind == Some(Keyword::From));
     let before = &instructions[..first.unwrap_or(instructions.len())];
     for one in before.iter().filter(|one| one.kind != Some(Keyword::Arg)) {
-        // An unknown word has its own error; one more would only repeat the place.
+        // An unknown keyword already has an error of its own.
         if let Some(kind) = one.kind
             && first.is_some()
         {

@@ -1,6 +1,6 @@
 //! Paths inside an image.
 
-/// `path` as seen from `dir`: absolute, without `.`, `..` and doubled slashes. Nothing lies above the root.
+/// Resolves `path` relative to `dir`: absolute, without `.`, `..` and doubled slashes. `..` does not go above the root.
 pub(crate) fn absolute(dir: &str, path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     let before = if path.starts_with('/') { "" } else { dir };
@@ -14,7 +14,7 @@ pub(crate) fn absolute(dir: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// `path` without `.`, `..` and doubled slashes where that is possible, as Go's `path.Clean`.
+/// Returns `path` without `.`, doubled slashes and resolvable `..`, as Go's `path.Clean`.
 pub(crate) fn clean(path: &str) -> String {
     if path.starts_with('/') {
         return absolute("/", path);
@@ -30,7 +30,7 @@ pub(crate) fn clean(path: &str) -> String {
     if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
-/// Where `COPY` puts things: absolute, with a slash at the end where the text says that it is a directory.
+/// Returns the destination of a `COPY`: absolute, with a trailing slash when `path` denotes a directory.
 pub(crate) fn destination(dir: &str, path: &str) -> String {
     let mut place = absolute(dir, path);
     let directory = path.is_empty() || path == "." || path.ends_with('/') || path.ends_with("/.");
@@ -40,7 +40,7 @@ pub(crate) fn destination(dir: &str, path: &str) -> String {
     place
 }
 
-/// What `WORKDIR path` leaves in the configuration: an absolute path stays as it is written, as in BuildKit.
+/// Returns the `WorkingDir` of the config after `WORKDIR path`: an absolute path stays as written, as in BuildKit.
 pub(crate) fn workdir(dir: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { absolute(dir, path) }
 }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn directories_keep_their_slash() {
+    fn destination_of_a_directory_ends_with_a_slash() {
         let table = [
             ("/app", ".", "/app/"),
             ("/app", "./", "/app/"),
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn clean_paths() {
+    fn paths_are_cleaned_as_in_go() {
         for (path, expected) in
             [("", "."), ("a//b/./c/..", "a/b"), ("../../a", "../../a"), ("a/../../b", "../b"), ("/a/../..//b/", "/b")]
         {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn working_directories() {
+    fn relative_workdir_is_joined_to_the_current_one() {
         assert_eq!(workdir("/a", "b/../c"), "/a/c");
         assert_eq!(workdir("/a", "/b/"), "/b/");
         assert_eq!(absolute("/", "/b/"), "/b");

@@ -1,4 +1,4 @@
-//! What to do, step by step, and what each stage's configuration becomes.
+//! The build plan: the steps to execute, and the final config of each stage.
 
 mod apply;
 mod copy;
@@ -20,70 +20,70 @@ use crate::remote::GitRef;
 pub use mode::Mode;
 pub use mounts::{MOUNT_KEYS, MOUNT_TYPES};
 
-/// The steps of all stages that the target needs.
+/// The plan of all stages that the target needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The stages; each uses only ones before it.
+    /// The stages; each depends only on earlier ones.
     pub stages: Vec<Stage>,
-    /// The place of the target among them: the last.
+    /// The index of the target in `stages`: the last.
     pub target: usize,
 }
 
-/// One stage.
+/// One stage of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
     /// The name as written, or `stage-N`.
     pub name: String,
-    /// The place among all stages of the file, from 0.
+    /// The index among all stages of the file, counted from 0.
     pub index: usize,
-    /// What it stands on.
+    /// The base of the stage.
     pub base: Base,
-    /// What to do, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The configuration it ends with: its base's with the effects of all steps, one line of history for each.
-    /// The layers are left out.
+    /// The final config: that of the base with the effects of all steps, and one history entry for each of them.
+    /// Diff IDs are left out.
     pub config: ImageConfig,
 }
 
-/// What a stage stands on.
+/// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
-    /// Nothing.
+    /// `scratch`: an empty file system.
     Scratch,
-    /// An image or a named context: the name of a [`Need`](crate::Need).
+    /// An image or a named context: the key of an [`ExternalInput`](crate::ExternalInput).
     Outside(String),
-    /// A place in [`Plan::stages`].
+    /// An index into [`Plan::stages`].
     Stage(usize),
 }
 
-/// One instruction to carry out.
+/// One instruction to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The line it starts on, from 1.
+    /// The first line, counted from 1.
     pub line: usize,
-    /// Its place in the file.
+    /// The byte range in the file.
     pub span: Range<usize>,
-    /// The instruction on one line, for people.
+    /// The instruction on one line, for display.
     pub text: String,
-    /// What to do.
+    /// The operation.
     pub op: Op,
 }
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
     /// Runs a process.
     Run(Run),
     /// Copies files.
     Copy(Copy),
-    /// Makes a directory.
+    /// Creates a directory.
     Workdir(Workdir),
-    /// Changes the configuration only.
+    /// Changes only the config.
     Meta,
 }
 
 impl Op {
-    /// Where the step takes files from, beside the stage itself.
+    /// Returns the inputs of the step beside its parent layer.
     pub fn sources(&self) -> Vec<&From> {
         match self {
             Op::Copy(copy) => vec![&copy.from],
@@ -98,100 +98,100 @@ impl Op {
 pub struct Run {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// The environment: `ENV` and `ARG` in the order they were last set, `PATH` always among them.
+    /// The environment: `ENV` and `ARG` in the order in which they were last set; `PATH` is always set.
     pub env: Vec<(String, String)>,
-    /// Where it starts: absolute and clean.
+    /// The working directory: absolute and clean.
     pub cwd: String,
-    /// Whom it runs as, as `USER` has it: names or ids, maybe with a group; empty means root.
+    /// The user, as written in `USER`: a name or id, optionally with a group; empty means root.
     pub user: String,
-    /// The names in `env` whose value an `ARG` gave. For messages: the command sees no difference.
+    /// The names in `env` whose value comes from an `ARG`. Used for messages only.
     pub from_args: BTreeSet<String>,
-    /// Proxies given as build arguments. They are no part of what the step is.
+    /// Proxies given as build arguments. They are not part of the cache key.
     pub hidden_env: Vec<(String, String)>,
-    /// What it sees beside the stage's files, in the order of the flags.
+    /// The mounts, in the order of the flags.
     pub mounts: Vec<Mount>,
-    /// Files that are there while it runs: the bodies of heredocs that are programs of their own.
+    /// Script files that exist while the command runs: the bodies of heredocs that start with `#!`.
     pub scripts: Vec<Script>,
-    /// `--network`; the build's own when absent.
+    /// `--network`; the default network of the build when `None`.
     pub network: Option<RunNetwork>,
-    /// `--security=insecure`: with all rights that the builder has.
+    /// `--security=insecure`: the command runs with all capabilities of the builder.
     pub insecure: bool,
 }
 
-/// A file that a command sees while it runs: mode 0755, root's.
+/// A script file that exists while a command runs: mode 0755, owned by root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    /// Where it is: absolute, below `/dev/pipes`.
+    /// The absolute path, below `/dev/pipes`.
     pub path: String,
-    /// What it says.
+    /// The contents of the file.
     pub contents: String,
 }
 
 /// The network of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunNetwork {
-    /// Nothing but a loopback device.
+    /// Only a loopback device.
     None,
-    /// The host's; an entitlement.
+    /// The network of the host, which needs an entitlement.
     Host,
 }
 
-/// Something that a command sees beside the stage's files: `RUN --mount`.
+/// A mount of one command: `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What it is.
+    /// The kind of mount.
     pub kind: MountKind,
-    /// The flag's place in the file.
+    /// The byte range of the flag.
     pub span: Range<usize>,
 }
 
-/// The kinds of mounts. Targets are absolute and clean.
+/// The kinds of mounts. Target paths are absolute and clean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountKind {
-    /// Files of the build context, a stage or an image.
+    /// A bind mount of files of the build context, a stage or an image.
     Bind {
-        /// Where it is seen.
+        /// The target path.
         target: String,
-        /// Whose files.
+        /// The input whose files are mounted.
         from: From,
-        /// Which of them: absolute and clean, `/` for all.
+        /// The path inside the input: absolute and clean, `/` for all of it.
         source: String,
-        /// Whether the command may write; what it writes is thrown away.
+        /// True when the command may write; its changes are discarded.
         writable: bool,
     },
-    /// A directory that outlives the build.
+    /// A directory that persists between builds.
     Cache(CacheMount),
-    /// A file or variable that leaves no trace.
+    /// A secret as a file or variable; it is part of no layer.
     Secret {
-        /// Its name on the command line.
+        /// The id on the command line.
         id: String,
-        /// The file, unless it is a variable only.
+        /// The file, unless the secret is only a variable.
         file: Option<MountedFile>,
-        /// The variable it is the value of.
+        /// The name of the variable that holds the secret.
         env: Option<String>,
-        /// Whether it is an error when it was not given.
+        /// True when a missing secret is an error.
         required: bool,
     },
     /// The socket of an ssh agent.
     Ssh {
-        /// Its name on the command line; `default` when the file says none.
+        /// The id on the command line; `default` when the flag gives none.
         id: String,
-        /// The socket. `SSH_AUTH_SOCK` names that of the first such mount.
+        /// The socket. `SSH_AUTH_SOCK` is set to that of the first such mount.
         file: MountedFile,
-        /// Whether it is an error when it was not given.
+        /// True when a missing agent is an error.
         required: bool,
     },
-    /// An empty file system in memory.
+    /// An empty in-memory file system.
     Tmpfs {
-        /// Where it is seen.
+        /// The target path.
         target: String,
-        /// The most it takes, in bytes.
+        /// The maximum size, in bytes.
         size: Option<u64>,
     },
 }
 
 impl MountKind {
-    /// Where its files come from, if from anywhere.
+    /// Returns the input that the mount takes its files from, if any.
     pub fn from(&self) -> Option<&From> {
         match self {
             MountKind::Bind { from, .. } => Some(from),
@@ -204,90 +204,89 @@ impl MountKind {
 /// A cache mount: `RUN --mount=type=cache`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheMount {
-    /// Where it is seen.
+    /// The target path.
     pub target: String,
-    /// Its name; the target's path when the file gives none. A namespace given as build argument stands before it.
+    /// The id; the target path when the flag gives none. The build argument `BUILDKIT_CACHE_MOUNT_NS` is its prefix.
     pub id: String,
-    /// Who uses it at the same time.
+    /// The mode of concurrent use.
     pub sharing: Sharing,
-    /// Whether the command only reads; so what it finds is the seed or what others left.
+    /// True when the command cannot write; it reads the seed or the files of other commands.
     pub read_only: bool,
-    /// What a new one starts with: a directory of a stage or an image, absolute and clean.
+    /// The initial contents of a new cache: a directory of a stage or an image, absolute and clean.
     pub seed: Option<(From, String)>,
-    /// Permissions of a new one.
+    /// The permissions of a new cache.
     pub mode: u32,
-    /// Owner of a new one.
+    /// The owner of a new cache.
     pub uid: u32,
-    /// Group of a new one.
+    /// The group of a new cache.
     pub gid: u32,
 }
 
-/// Who uses a cache mount at the same time.
+/// The mode of concurrent use of a cache mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// Everybody.
+    /// All commands use one cache concurrently.
     Shared,
-    /// Each user has one of their own while another uses it.
+    /// A command gets another cache while this one is in use.
     Private,
-    /// One at a time; others wait.
+    /// One command at a time; others wait for the lock.
     Locked,
 }
 
-/// A file or socket that is mounted.
+/// A mounted file or socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountedFile {
-    /// Where it is seen: absolute and clean.
+    /// The target path: absolute and clean.
     pub target: String,
-    /// Its permissions.
+    /// The permissions.
     pub mode: u32,
-    /// Its owner.
+    /// The owner.
     pub uid: u32,
-    /// Its group.
+    /// The group.
     pub gid: u32,
 }
 
 /// Files to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copy {
-    /// Where the paths among the sources come from.
+    /// The input that the paths among the sources belong to.
     pub from: From,
-    /// What to copy; at least one.
+    /// The sources; at least one.
     pub sources: Vec<Source>,
-    /// Where to: absolute and clean, with a slash at the end where it is a directory for sure.
+    /// The destination: absolute and clean, with a trailing slash when it is certainly a directory.
     pub dest: String,
     /// `user[:group]`, names or ids.
     pub chown: Option<String>,
     /// Permissions.
     pub chmod: Option<Mode>,
-    /// What is done with archives.
+    /// The handling of archives.
     pub unpack: Unpack,
-    /// `--link`: the layer does not depend on the files below it, whose symbolic links are not followed.
+    /// `--link`: the layer does not depend on its parent layers, and their symbolic links are not followed.
     pub link: bool,
-    /// `--parents`: the directories of the sources' paths come along.
+    /// `--parents`: the parent directories of the sources are copied too.
     pub parents: bool,
-    /// `--exclude`: patterns as in `.dockerignore`, of paths below each source.
+    /// `--exclude`: patterns as in `.dockerignore`, for paths below each source.
     pub exclude: Vec<String>,
-    /// `--checksum`, for a source that is a URL: `sha256:` and 64 hexadecimal digits. Of a Git source it is in its
-    /// [`GitRef`].
+    /// `--checksum` of a URL source: `sha256:` and 64 hexadecimal digits. That of a Git source is in its [`GitRef`].
     pub checksum: Option<String>,
     /// `--keep-git-dir`, for a Git source.
     pub keep_git_dir: bool,
-    /// Where all this is written.
+    /// The byte ranges of the parts of the instruction.
     pub spans: CopySpans,
 }
 
-/// What a copy does with archives.
+/// The handling of archives by a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unpack {
-    /// `COPY`, and `ADD --unpack=false`: they are files.
+    /// `COPY` and `ADD --unpack=false`: archives are copied as files.
     No,
-    /// `ADD`: those of the build context are unpacked.
+    /// `ADD`: archives of the build context are unpacked.
     Local,
-    /// `ADD --unpack`: those from the network too.
+    /// `ADD --unpack`: archives from the network are unpacked too.
     All,
 }
 
-/// The places of the parts of a `COPY` or `ADD`.
+/// The byte ranges of the parts of a `COPY` or `ADD`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CopySpans {
     /// The destination.
@@ -302,36 +301,36 @@ pub struct CopySpans {
     pub checksum: Option<Range<usize>>,
 }
 
-/// Where files come from.
+/// A reference to the input that files are copied or mounted from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     /// The build context.
     Context,
-    /// An image or a named context: the key of a [`Need`](crate::Need).
+    /// An image or a named context: the key of an [`ExternalInput`](crate::ExternalInput).
     Named(String),
-    /// A place in [`Plan::stages`].
+    /// An index into [`Plan::stages`].
     Stage(usize),
-    /// Nothing: an empty file system.
+    /// `scratch`: an empty file system.
     Scratch,
 }
 
 /// One source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The path, variables expanded, wildcards as in [`glob`](crate::glob); the name of a heredoc's file; a URL.
+    /// The path with variables expanded and wildcards as in [`glob`](crate::glob), a file name of a heredoc, or a URL.
     pub text: String,
-    /// What it is.
+    /// The kind of source.
     pub kind: SourceKind,
-    /// Its place in the file.
+    /// The byte range in the file.
     pub span: Range<usize>,
 }
 
-/// The kinds of sources.
+/// The kinds of sources of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
-    /// A path of the tree that is copied from.
+    /// A path in the input that is copied from.
     Path,
-    /// A heredoc: a file of this name and contents, mode 0644.
+    /// A heredoc: a file with these contents and mode 0644.
     Inline(String),
     /// A file on the network.
     Url,
@@ -339,16 +338,16 @@ pub enum SourceKind {
     Git(Box<GitRef>),
 }
 
-/// A directory to make when it is not there.
+/// A directory to create when it does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workdir {
-    /// Absolute and clean.
+    /// The path: absolute and clean.
     pub path: String,
-    /// Who owns it, as `USER` has it; empty means root.
+    /// The owner, as written in `USER`; empty means root.
     pub user: String,
 }
 
-/// Plans the stages of `graph` one after the other.
+/// Plans the stages of `graph` in order. Returns no plan when there are errors.
 pub(crate) fn make(graph: &StageGraph, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
     let mut report = Report::default();
     let mut budget = Budget::new();
@@ -371,7 +370,7 @@ pub(crate) fn make(graph: &StageGraph, found: &BTreeMap<String, ImageConfig>) ->
     (plan, report.into_diagnostics())
 }
 
-/// What all values of a plan together may take: an environment that grows is copied into every step after it.
+/// The memory budget for all values of a plan: a growing environment is copied into every later step.
 #[derive(Debug)]
 pub(crate) struct Budget {
     left: Option<usize>,
@@ -384,7 +383,7 @@ impl Budget {
         Budget { left: Some(Self::BYTES) }
     }
 
-    /// Takes `bytes` away; false when they are not there.
+    /// Subtracts `bytes` from the budget; returns false when it is exhausted.
     pub(crate) fn spend(&mut self, bytes: usize) -> bool {
         self.left = self.left.and_then(|left| left.checked_sub(bytes));
         self.left.is_some()

@@ -1,7 +1,7 @@
-//! What on the network a source of `ADD` or a build context names: BuildKit's rules.
+//! Classifies the remote sources of `ADD` and build contexts, by BuildKit's rules.
 //!
-//! A repository is named by a URL (`https://host/repo.git`, `ssh://`, `git://`) or as ssh does (`user@host:path`). A
-//! fragment `#ref:subdir` or a query `?ref=…&subdir=…` says what of it. Any other URL is a file's.
+//! A Git repository is a URL (`https://host/repo.git`, `ssh://`, `git://`) or has the scp form (`user@host:path`). A
+//! fragment `#ref:subdir` or a query `?ref=…&subdir=…` selects a part of it. Any other URL is that of a file.
 
 mod query;
 mod url;
@@ -10,51 +10,52 @@ use std::fmt;
 
 use url::{Parts, decode};
 
-/// Something on the network.
+/// A remote source: a file or a Git repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remote {
-    /// A file.
+    /// A file at a URL.
     Url {
-        /// Its address, as written.
+        /// The URL, as written.
         url: String,
-        /// What it is called where it arrives: the last part of the address's path.
+        /// The name of the downloaded file: the last part of the path of the URL.
         file_name: String,
     },
-    /// A repository.
+    /// A Git repository.
     Git(GitRef),
 }
 
-/// What of a Git repository is meant.
+/// A reference into a Git repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct GitRef {
-    /// Where the repository is, without query and fragment: for the program `git`.
+    /// The address of the repository, without query and fragment, as passed to `git`.
     pub remote: String,
-    /// The repository's name: the last part of the address without `.git`.
+    /// The name of the repository: the last part of the address without `.git`.
     pub short_name: String,
-    /// A branch, tag or commit, or what begins with `refs/`; empty means the default branch.
+    /// A branch, tag or commit, or a full name that begins with `refs/`; empty means the default branch.
     pub reference: String,
-    /// The directory in it that is taken; empty means all of it.
+    /// The directory inside the repository; empty means all of it.
     pub subdir: String,
-    /// What the id of the commit begins with, or that of its tag.
+    /// A prefix of the id of the commit, or of its tag object.
     pub checksum: Option<String>,
-    /// Whether `.git` stays, where the address says so.
+    /// True to keep `.git`; `None` when the address does not say.
     pub keep_git_dir: Option<bool>,
-    /// Whether submodules are fetched, where the address says so; else they are.
+    /// True to fetch submodules, which is the default; `None` when the address does not say.
     pub submodules: Option<bool>,
-    /// Whether files have the time of their commit, where the address says so. Counts for build contexts alone.
+    /// True to set the times of files to that of the commit; `None` when the address does not say. Applies only to
+    /// build contexts.
     pub commit_times: Option<bool>,
-    /// The commit is `checksum`, whatever the repository says the reference is.
+    /// True to fetch the commit `checksum`, even if the reference points elsewhere.
     pub fetch_by_commit: bool,
-    /// Nobody between here and there is kept from changing what arrives: `http://` and `git://`.
+    /// True for `http://` and `git://`, whose data can be changed in transit.
     pub is_unencrypted: bool,
 }
 
-/// Why the address of a repository cannot be meant.
+/// The error for an invalid address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrongRemote {
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What to do.
+    /// A suggestion.
     pub help: String,
 }
 
@@ -72,22 +73,22 @@ impl fmt::Display for WrongRemote {
 
 impl std::error::Error for WrongRemote {}
 
-/// What on the network the source `text` of an `ADD` names; `None` when it is a path.
+/// Classifies the source `text` of an `ADD`; `None` when it is a path.
 ///
 /// # Errors
-/// When `text` is the address of a repository and says something about it that cannot be.
+/// [`RemoteSourceError`] when `text` is an invalid URL, or the address of a repository with invalid options.
 pub fn classify(text: &str) -> Result<Option<Remote>, WrongRemote> {
     if text.starts_with("./") || text.starts_with("../") {
         return Ok(None);
     }
     if let Some(scheme) = Scheme::of(text) {
-        // What is no URL cannot be a repository's address, and is none that a file could come from.
+        // An invalid URL can be neither the address of a repository nor that of a file.
         let Some(parts) = Parts::parse(text) else { return unreadable(text, scheme) };
         return match scheme {
             Scheme::Git | Scheme::Ssh => git(&parts, scheme).map(Some),
             Scheme::Http | Scheme::Https if decode(parts.path).ends_with(b".git") => git(&parts, scheme).map(Some),
             Scheme::Http | Scheme::Https => {
-                // BuildKit knows files by a scheme in small letters only.
+                // BuildKit recognises file URLs only with a lower-case scheme.
                 let known = text.starts_with("http://") || text.starts_with("https://");
                 Ok(known.then(|| Remote::Url { url: text.to_owned(), file_name: file_name(parts.path) }))
             }
@@ -102,7 +103,7 @@ pub fn classify(text: &str) -> Result<Option<Remote>, WrongRemote> {
     }
 }
 
-/// The same for a build context, where `github.com/…` is a repository too.
+/// Classifies a build context, for which `github.com/…` is a repository too.
 ///
 /// # Errors
 /// See [`classify`].
@@ -117,12 +118,12 @@ pub fn classify_context(text: &str) -> Result<Option<Remote>, WrongRemote> {
     }
 }
 
-/// `url` for people: without a password, and without a user's name where there is one.
+/// Returns `url` for display, with user name and password replaced.
 pub fn redacted(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
-        // As BuildKit shows it.
+        // The same placeholders as in BuildKit.
         Some(at) => match rest[..at].contains(':') {
             true => format!("{scheme}://xxxxx:xxxxx@{}", &rest[at + 1..]),
             false => format!("{scheme}://xxxxx@{}", &rest[at + 1..]),
@@ -177,7 +178,7 @@ fn git(parts: &Parts<'_>, scheme: Scheme) -> Result<Remote, WrongRemote> {
     whole(reference, parts.query.unwrap_or_default(), &fragment).map(Remote::Git)
 }
 
-/// `reference` with what the query and the fragment of its address say.
+/// Applies the query and the fragment of the address to `reference`.
 fn whole(mut reference: GitRef, query: &str, fragment: &str) -> Result<GitRef, WrongRemote> {
     let last = reference.remote.rsplit('/').next().unwrap_or_default();
     reference.short_name = last.strip_suffix(".git").unwrap_or(last).to_owned();
@@ -185,7 +186,7 @@ fn whole(mut reference: GitRef, query: &str, fragment: &str) -> Result<GitRef, W
     reference.reference = name.to_owned();
     reference.subdir = crate::paths::absolute("/", subdir).trim_start_matches('/').to_owned();
     query::load(&mut reference, query)?;
-    // `git` would take them for options.
+    // `git` would parse them as options.
     if reference.reference.starts_with('-') || reference.remote.starts_with('-') {
         let what = if reference.remote.starts_with('-') { &reference.remote } else { &reference.reference };
         return Err(WrongRemote::new(format!("`{what}` begins with a `-`"), "name a branch, a tag or a commit"));
@@ -199,7 +200,7 @@ fn whole(mut reference: GitRef, query: &str, fragment: &str) -> Result<GitRef, W
     Ok(reference)
 }
 
-/// What a file is called that lies at `path`, as BuildKit does.
+/// Returns the name of a file downloaded from the URL path `path`, as BuildKit chooses it.
 fn file_name(path: &str) -> String {
     let path = decode(path);
     let path = String::from_utf8_lossy(&path);

@@ -1,7 +1,7 @@
-//! The checks that only warn. Each is one value: what it asks for, why, a text that breaks it and one that keeps it.
+//! The lint rules. Each is one value: its requirement, the reason, an example that breaks it and one that keeps it.
 //!
-//! Those that BuildKit has bear its names, so that one `# check=skip=…` serves both. `docs/checks.md` is made of these
-//! values.
+//! Rules that BuildKit has too have the same names, so that one `# check=skip=…` works in both. `docs/checks.md` is
+//! generated from these values.
 
 mod buildkit;
 mod ours;
@@ -9,71 +9,71 @@ mod ours;
 pub use buildkit::*;
 pub use ours::*;
 
-/// A check that can be skipped by its name.
+/// A lint rule, which can be skipped by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// The name, as in `# check=skip=Name`.
     pub name: &'static str,
-    /// What it asks for, in one sentence.
+    /// The requirement, in one sentence.
     pub about: &'static str,
-    /// Why, in a few sentences.
+    /// The reason, in a few sentences.
     pub why: &'static str,
-    /// A Dockerfile that breaks it.
+    /// A Dockerfile that breaks the rule.
     pub bad: &'static str,
-    /// The same, right.
+    /// A corrected version.
     pub good: &'static str,
-    /// The `.dockerignore` beside both, where the rule is about one.
+    /// The `.dockerignore` for both examples, if the rule is about one.
     pub ignore: Option<&'static str>,
-    /// Whose rule it is.
+    /// The origin of the rule.
     pub owner: Owner,
-    /// When it is heard of.
+    /// The condition under which it is checked.
     pub when: When,
-    /// Which instructions it looks at.
+    /// The instructions that it applies to.
     pub reach: Reach,
 }
 
-/// Who made a rule.
+/// The origin of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// BuildKit has it too, under the same name and at the same place.
+    /// BuildKit has the same rule, with the same name and position.
     BuildKit,
-    /// It is our own.
+    /// Only dram has it.
     Dram,
 }
 
-/// When a rule is heard of.
+/// The condition under which a rule is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
     /// In every build, and with `--check`.
     Always,
-    /// With `--check`: it is advice, and a file can be fine without it.
+    /// Only with `--check`: the rule is advice.
     Checked,
-    /// Only where `# check=experimental=Name` asks for it.
+    /// Only when `# check=experimental=Name` enables it.
     Asked,
 }
 
-/// Which instructions a rule looks at.
+/// The instructions that a rule applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// All of the file.
+    /// All instructions of the file.
     File,
-    /// Those of the stages that the target needs.
+    /// The instructions of the stages that the target needs.
     Stages,
 }
 
 impl Rule {
-    /// Where it is explained: a page of the project, and the place on it.
+    /// Returns the link to its documentation: the page and the anchor.
     pub fn page(&self) -> String {
         format!("docs/checks.md#{}", self.name.to_ascii_lowercase())
     }
 }
 
-/// The rule of this name, written exactly so.
+/// Returns the rule with this name; case matters.
 pub fn find(name: &str) -> Option<&'static Rule> {
     ALL.iter().copied().find(|rule| rule.name == name)
 }
 
-/// Every rule there is, BuildKit's first.
+/// All rules, those of BuildKit first.
 pub const ALL: &[&Rule] = &[
     &STAGE_NAME_CASING,
     &FROM_AS_CASING,

@@ -1,4 +1,4 @@
-//! What the user says beside the Dockerfile.
+//! The settings of a build that do not come from the Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,29 +7,29 @@ use dram_image::Reference;
 
 use crate::env::Env;
 
-/// The command line's part in a build.
+/// The build settings from the command line: target, build arguments, named contexts and platforms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The stage to build; the last one when absent.
+    /// The stage to build; the last one when `None`.
     pub target: Option<String>,
-    /// All stages are looked at, not only those that the target needs.
+    /// True to plan all stages, not only those that the target needs.
     pub all_stages: bool,
-    /// Values for `ARG`.
+    /// Build arguments: values for `ARG`.
     pub build_args: BTreeMap<String, String>,
-    /// Names that stand for something other than an image of that name.
+    /// The names of named contexts, which replace the images or stages of these names.
     pub contexts: BTreeSet<String>,
-    /// Operating system built for, under its Go name.
+    /// The operating system of the target platform, under its Go name.
     pub os: String,
-    /// Architecture built for, under its Go name.
+    /// The architecture of the target platform, under its Go name.
     pub architecture: String,
-    /// Variant of the architecture.
+    /// The variant of the architecture.
     pub variant: Option<String>,
-    /// The platform that builds, when it is not the one built for.
+    /// The build platform, when it is not the target platform.
     pub builder: Option<Platform>,
 }
 
 impl Settings {
-    /// The platform as `os/architecture[/variant]`.
+    /// Returns the target platform as `os/architecture[/variant]`.
     pub fn platform(&self) -> String {
         let mut platform = format!("{}/{}", self.os, self.architecture);
         if let Some(variant) = self.variant.as_deref().filter(|variant| !variant.is_empty()) {
@@ -39,8 +39,8 @@ impl Settings {
         platform
     }
 
-    /// The named context that stands for `name`, an image or a stage: the one of that name, or of the same image in
-    /// other words (`busybox` and `docker.io/library/busybox:latest`). Nothing stands for `scratch`.
+    /// Returns the named context that replaces `name`, an image or a stage: the one with that name, or with another
+    /// spelling of the same image (`busybox` and `docker.io/library/busybox:latest`). `scratch` is never replaced.
     pub fn context_for(&self, name: &str) -> Option<&str> {
         if self.contexts.is_empty() || ["scratch", "context"].iter().any(|own| own.eq_ignore_ascii_case(name)) {
             return None;
@@ -53,8 +53,8 @@ impl Settings {
         self.contexts.iter().find(same).map(String::as_str)
     }
 
-    /// The arguments that are there without being declared before the first `FROM`; inside a stage they need an
-    /// `ARG`. A build argument of the same name wins.
+    /// Returns the predefined platform arguments, which `FROM` can use undeclared; inside a stage they need an `ARG`. A
+    /// build argument of the same name wins.
     pub(crate) fn platform_args(&self, target: &str) -> Env {
         let own = Platform {
             os: self.os.clone(),
@@ -84,8 +84,8 @@ impl Settings {
         env
     }
 
-    /// Proxies given as build arguments: a `RUN` sees them without an `ARG`, in capitals and not, and nothing
-    /// remembers them.
+    /// Returns the proxies given as build arguments, each in capitals and in lower case. A `RUN` gets them without an
+    /// `ARG`, and they are part of neither the cache key nor the history.
     pub(crate) fn proxies(&self) -> Vec<(String, String)> {
         let mut proxies = Vec::new();
         for name in ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"] {
@@ -98,7 +98,7 @@ impl Settings {
         proxies
     }
 
-    /// Whether `platform`, as `FROM --platform` has it, is the one built for; `None` when it is not a platform.
+    /// Returns true when `platform`, a value of `FROM --platform`, is the target platform; `None` when it is invalid.
     pub(crate) fn builds_for(&self, platform: &str) -> Option<bool> {
         let wanted = Platform::parse(platform)?;
         let own = Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default());
@@ -109,14 +109,14 @@ impl Settings {
     }
 }
 
-/// A platform under its usual (Go's) names; what is not said is empty.
+/// A platform with normalised (Go) names; parts that are not given are empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Platform {
     /// The operating system.
     pub os: String,
     /// The architecture of the processor.
     pub architecture: String,
-    /// Its variant, as `v7`.
+    /// The variant of the architecture, such as `v7`.
     pub variant: String,
 }
 
@@ -146,8 +146,8 @@ impl Platform {
         Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
-    /// Reads `os`, `architecture`, `os/architecture` or `os/architecture/variant`, in whatever of the usual spellings;
-    /// `None` when it is none of these.
+    /// Parses `os`, `architecture`, `os/architecture` or `os/architecture/variant` in any usual spelling; `None` when
+    /// the text is not a platform.
     pub fn parse(text: &str) -> Option<Platform> {
         let parts: Vec<&str> = text.split('/').collect();
         let proper = |part: &&str| {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms() {
+    fn platform_specs_are_compared_with_the_target_platform() {
         let amd64 = settings("linux", "amd64", None);
         let arm64 = settings("linux", "arm64", Some("v8"));
         let table = [
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn contexts_stand_for_images_however_they_are_written() {
+    fn named_contexts_match_any_spelling_of_an_image() {
         let mut settings = settings("linux", "amd64", None);
         settings.contexts.extend(["docker.io/library/busybox:latest".into(), "site".into(), "scratch".into()]);
         let table = [
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn proxies_come_in_both_cases() {
+    fn proxy_build_args_are_set_in_both_cases() {
         let mut settings = settings("linux", "amd64", None);
         settings.build_args.insert("HTTP_PROXY".into(), "http://p".into());
         settings.build_args.insert("no_proxy".into(), String::new());

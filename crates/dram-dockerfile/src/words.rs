@@ -1,26 +1,26 @@
-//! Splitting an instruction's text: the keyword, the flags, the words.
+//! Splits the text of an instruction into keyword, flags and words.
 //!
-//! Follows BuildKit's `parser/split_command.go` and `parser/line_parsers.go`. All places are relative to the text
-//! given.
+//! Follows BuildKit's `parser/split_command.go` and `parser/line_parsers.go`. All ranges are relative to the given
+//! text.
 
 use std::ops::Range;
 
-/// What separates words without quotes.
+/// Returns true for the characters that separate unquoted words.
 fn is_blank(letter: char) -> bool {
     matches!(letter, ' ' | '\t' | '\u{b}' | '\u{c}' | '\r')
 }
 
-/// Where the first word of `text` is, and where the text behind it starts.
+/// Returns the range of the first word of `text`, and the offset of the text behind it.
 pub(crate) fn keyword(text: &str) -> (Range<usize>, usize) {
     let start = text.len() - text.trim_start().len();
     let end = text[start..].find(is_blank).map_or(text.len(), |length| start + length);
     (start..end, end)
 }
 
-/// A flag: its text without quotes, and its place.
+/// A flag: its text without quotes, and its range.
 pub(crate) type RawFlag = (String, Range<usize>);
 
-/// Reads `--flags` from `from` on; gives the place where the arguments start. A bare `--` ends the flags.
+/// Reads `--flags` from offset `from`; also returns the offset of the arguments. A bare `--` ends the flags.
 pub(crate) fn flags(text: &str, from: usize, escape: char) -> (Vec<RawFlag>, usize) {
     let mut flags = Vec::new();
     let mut at = from;
@@ -59,7 +59,7 @@ fn flag(text: &str, escape: char) -> (String, usize) {
     (flag, text.len())
 }
 
-/// Words at blanks outside quotes; quotes and escapes stay in them.
+/// Splits at blanks outside quotes; quotes and escapes stay in the words.
 pub(crate) fn quoted(text: &str, escape: char) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
@@ -79,19 +79,19 @@ pub(crate) fn quoted(text: &str, escape: char) -> Vec<Range<usize>> {
             quote = Some(letter);
         }
     }
-    // An escape as the very last letter is not part of a word.
+    // An escape as the very last character is not part of a word.
     let escaped_end = text.ends_with(escape) && !ends_escaped(text, escape) && quote != Some('\'');
     let end = if escaped_end { text.len() - escape.len_utf8() } else { text.len() };
     words.extend(start.map(|start| start..end).filter(|word| !word.is_empty()));
     words
 }
 
-/// Whether the last escape letter of `text` is itself escaped.
+/// Returns true when the last escape character of `text` is itself escaped.
 fn ends_escaped(text: &str, escape: char) -> bool {
     text.chars().rev().take_while(|letter| *letter == escape).count() % 2 == 0
 }
 
-/// Words at blanks, quotes or not.
+/// Splits at blanks, inside quotes too.
 pub(crate) fn blanks(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
@@ -106,7 +106,7 @@ pub(crate) fn blanks(text: &str) -> Vec<Range<usize>> {
     words
 }
 
-/// The first word and what follows the blanks behind it, as the old `ENV name value` has them.
+/// Splits the legacy form `ENV name value`: the first word, and the text behind the blanks after it.
 pub(crate) fn name_and_rest(text: &str) -> Option<(Range<usize>, Range<usize>)> {
     let end = text.find(is_blank)?;
     let rest = end + (text[end..].len() - text[end..].trim_start_matches(is_blank).len());
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_come_first() {
+    fn flags_end_at_the_first_argument() {
         let table: &[(&str, &[&str], &str)] = &[
             ("a --b", &[], "a --b"),
             ("--from=x a", &["--from=x"], "a"),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn words_keep_quotes() {
+    fn quotes_stay_in_split_words() {
         let table: &[(&str, &[&str])] = &[
             ("a b", &["a", "b"]),
             ("a='b c' d", &["a='b c'", "d"]),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn old_pairs() {
+    fn legacy_pair_is_name_and_rest_of_line() {
         let text = "NAME  a  value";
         let (name, rest) = name_and_rest(text).unwrap();
         assert_eq!((&text[name], &text[rest]), ("NAME", "a  value"));

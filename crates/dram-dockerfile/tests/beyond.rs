@@ -1,10 +1,10 @@
-//! Heredocs, mounts, and the flags of `COPY` and `ADD`: what a plan says of them.
+//! Plans of heredocs, mounts, and the flags of `COPY` and `ADD`.
 
 mod support;
 
 use support::{plan, plan_with, settings};
 
-/// The lines of the plan of `text`, below `FROM x`, that stand under its step.
+/// Plans `text` below `FROM x`, and returns the lines of the summary that describe its step.
 fn lines(text: &str) -> Vec<String> {
     let plan = plan(&format!("FROM x\nWORKDIR /w\n{text}\n"));
     let line = plan.lines().position(|line| line.starts_with("  3 ")).unwrap_or_else(|| panic!("{plan}"));
@@ -12,7 +12,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn mounts() {
+fn mount_flags_become_planned_mounts() {
     let table = [
         ("target=a", "bind / of context at /w/a"),
         ("type=bind", "bind / of context at /w"),
@@ -47,7 +47,7 @@ fn mounts() {
 }
 
 #[test]
-fn values_of_mounts_are_expanded() {
+fn variables_in_mount_flags_are_expanded() {
     let text = "FROM x AS tool\nFROM x\nARG DIR=/d\nENV WHO=7\n\
                 RUN --mount=type=cache,target=$DIR/c,uid=${WHO} --mount=from=tool,source=$DIR,target=/t y\n";
     let plan = plan(text);
@@ -60,7 +60,7 @@ fn values_of_mounts_are_expanded() {
 }
 
 #[test]
-fn heredocs_of_a_command() {
+fn run_heredocs_become_shell_text_or_a_script() {
     let table = [
         ("RUN <<EOF\na\n  b\nEOF", r#"run ["/bin/sh", "-c", "a\n  b\n"] in /w"#),
         ("RUN <<-EOF\n\ta\n\tEOF", r#"run ["/bin/sh", "-c", "a\n"] in /w"#),
@@ -78,7 +78,7 @@ fn heredocs_of_a_command() {
 }
 
 #[test]
-fn heredocs_that_are_files() {
+fn copy_heredocs_become_files() {
     let files = lines("ENV A=1\nCOPY <<one <<\"two\" <<-three a /d/\n$A '$A' \\$A\none\n$A\ntwo\n\t$A\n\tthree");
     assert!(files.contains(&"copy context: a one two three -> /d/".to_owned()), "{files:?}");
     assert!(files.contains(&r#"one is "1 '1' $A\n""#.to_owned()), "{files:?}");
@@ -87,7 +87,7 @@ fn heredocs_that_are_files() {
 }
 
 #[test]
-fn flags_of_copies() {
+fn copy_and_add_flags_reach_the_plan() {
     let table: &[(&str, &[&str])] = &[
         ("COPY --link a b", &["link"]),
         ("COPY --link=false a b", &[]),
@@ -109,7 +109,7 @@ fn flags_of_copies() {
 }
 
 #[test]
-fn network_and_security() {
+fn run_network_and_security_reach_the_plan() {
     assert_eq!(lines("RUN --network=default y").len(), 1);
     assert_eq!(lines("RUN --network=none y")[1], "network Some(None) insecure false");
     assert_eq!(lines("RUN --security=insecure y")[1], "network None insecure true");

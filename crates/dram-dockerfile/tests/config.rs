@@ -1,15 +1,15 @@
-//! What a stage's configuration becomes.
+//! The final config of a stage.
 
 mod support;
 
 use std::collections::BTreeMap;
 
 use dram_image::{History, ImageConfig};
-use support::{settings, target, whole};
+use support::{settings, target, valid_plan};
 
-/// The configuration after `text`, on an image with something of everything.
+/// Returns the config after `text`, on a base image whose config has many fields set.
 fn on_base(text: &str) -> ImageConfig {
-    let mut plan = whole(&format!("FROM base\n{text}"), &settings(), &BTreeMap::from([("base".to_owned(), base())]));
+    let mut plan = valid_plan(&format!("FROM base\n{text}"), &settings(), &BTreeMap::from([("base".to_owned(), base())]));
     plan.stages.swap_remove(plan.target).config
 }
 
@@ -30,7 +30,7 @@ fn words(list: &[&str]) -> Option<Vec<String>> {
 }
 
 #[test]
-fn a_base_is_taken_over() {
+fn config_of_the_base_is_inherited() {
     let config = on_base("");
     assert_eq!(config, ImageConfig { created: None, ..base() });
     let config = on_base("ENV LANG=C.UTF-8 A=\"b c\"\nWORKDIR app\nUSER other\n");
@@ -39,7 +39,7 @@ fn a_base_is_taken_over() {
 }
 
 #[test]
-fn scratch_has_a_path_and_the_platform() {
+fn scratch_stage_has_the_default_path_and_the_target_platform() {
     let config = target("FROM scratch").config;
     assert_eq!((config.os.as_str(), config.architecture.as_str()), ("linux", "amd64"));
     assert_eq!(config.config.env, ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
@@ -47,7 +47,7 @@ fn scratch_has_a_path_and_the_platform() {
 }
 
 #[test]
-fn entry_points_and_commands() {
+fn entrypoint_and_cmd_override_those_of_the_base() {
     let table = [
         ("", words(&["init"]), words(&["sh"])),
         ("CMD [\"a\"]", words(&["init"]), words(&["a"])),
@@ -66,14 +66,14 @@ fn entry_points_and_commands() {
 }
 
 #[test]
-fn a_command_of_an_earlier_stage_is_inherited_like_any_other() {
+fn cmd_of_an_earlier_stage_is_inherited() {
     let config = target("FROM x AS s\nCMD [\"a\"]\nFROM s\nENTRYPOINT [\"e\"]\n").config.config;
     assert_eq!((config.entrypoint, config.cmd), (words(&["e"]), None));
     assert_eq!(target("FROM x AS s\nCMD [\"a\"]\nFROM s\n").config.config.cmd, words(&["a"]));
 }
 
 #[test]
-fn everything_else() {
+fn remaining_instructions_set_their_config_fields() {
     let text = r#"FROM scratch
 ENV P=90
 EXPOSE 80 443/udp ${P}-92/tcp
@@ -102,7 +102,7 @@ MAINTAINER A B <a@b>
 }
 
 #[test]
-fn history() {
+fn history_entries_match_buildkit() {
     let text = r#"FROM scratch AS a
 ARG V=1 W
 ENV A=$V B="x y"
@@ -122,7 +122,7 @@ CMD ["x", "y z"]
 ENTRYPOINT e "f"
 HEALTHCHECK --timeout=1m30s CMD ["c"]
 "#;
-    let plan = whole(text, &settings(), &BTreeMap::new());
+    let plan = valid_plan(text, &settings(), &BTreeMap::new());
     let lines: Vec<String> = plan.stages[0]
         .config
         .history
@@ -159,11 +159,11 @@ HEALTHCHECK --timeout=1m30s CMD ["c"]
 }
 
 #[test]
-fn triggers_run_first_and_are_not_handed_on() {
+fn onbuild_triggers_run_first_and_are_not_inherited() {
     let mut base = base();
     base.config.on_build = vec!["COPY . /app".into(), "RUN <<EOF\nmake\nEOF".into()];
     let found = BTreeMap::from([("base".to_owned(), base)]);
-    let stage = whole("FROM base\nONBUILD ADD x /y\nRUN x\n", &settings(), &found);
+    let stage = valid_plan("FROM base\nONBUILD ADD x /y\nRUN x\n", &settings(), &found);
     let stage = &stage.stages[stage.target];
     let texts: Vec<&str> = stage.steps.iter().map(|step| step.text.as_str()).collect();
     assert_eq!(texts, ["ONBUILD COPY . /app", "ONBUILD RUN <<EOF (make…)", "RUN x"]);
@@ -176,9 +176,9 @@ fn triggers_run_first_and_are_not_handed_on() {
 }
 
 #[test]
-fn a_stage_triggers_in_the_stages_above_it() {
+fn onbuild_of_a_stage_runs_in_stages_based_on_it() {
     let text = "FROM x AS tool\nFROM x AS a\nONBUILD COPY --from=tool /t /t\nFROM a AS b\nRUN y\nFROM b\nRUN z";
-    let plan = whole(text, &settings(), &BTreeMap::new());
+    let plan = valid_plan(text, &settings(), &BTreeMap::new());
     let steps: Vec<Vec<&str>> =
         plan.stages.iter().map(|stage| stage.steps.iter().map(|step| step.text.as_str()).collect()).collect();
     assert_eq!(steps, [vec![], vec![], vec!["ONBUILD COPY --from=tool /t /t", "RUN y"], vec!["RUN z"]]);

@@ -1,9 +1,9 @@
-//! Replays the inputs that fuzzing starts from and has found worth keeping: one in each line of a file, with escapes.
+//! Replays the seed inputs of the fuzz targets: one input per line of a file, with escapes.
 
 #[path = "support/checks.rs"]
 mod checks;
 
-/// The inputs in a file of seeds: `\n`, `\r`, `\t`, `\\` and `\xHH` stand for bytes.
+/// Parses a file of seeds: `\n`, `\r`, `\t`, `\\` and `\xHH` are bytes.
 fn inputs(text: &str) -> Vec<Vec<u8>> {
     text.lines().map(input).collect()
 }
@@ -31,21 +31,21 @@ fn input(line: &str) -> Vec<u8> {
 }
 
 #[test]
-fn dockerfiles() {
+fn dockerfile_seeds_keep_the_invariants() {
     let all = inputs(include_str!("../../../fuzz/seeds/dockerfile.txt"));
     assert!(!all.is_empty());
     all.iter().for_each(|input| checks::dockerfile(input));
 }
 
 #[test]
-fn words() {
+fn expansion_seeds_keep_the_invariants() {
     let all = inputs(include_str!("../../../fuzz/seeds/expand.txt"));
     assert!(!all.is_empty());
     all.iter().for_each(|input| checks::expansion(input));
 }
 
 #[test]
-fn ignore_lists() {
+fn ignore_list_seeds_keep_the_invariants() {
     let all = inputs(include_str!("../../../fuzz/seeds/ignore.txt"));
     assert!(!all.is_empty());
     all.iter().for_each(|input| checks::ignore(input));

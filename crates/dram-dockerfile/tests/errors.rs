@@ -1,11 +1,11 @@
-//! What is said about files that are wrong.
+//! Errors and warnings about invalid files.
 
 mod support;
 
 use dram_dockerfile::{Severity, parse};
-use support::{errors, said, settings, warnings};
+use support::{errors, messages, settings, warnings};
 
-/// Each body stands below `FROM x`, on line 2.
+/// Checks the error of each text, which is placed below `FROM x`, on line 2.
 fn check(table: &[(&str, &str)]) {
     for (text, expected) in table {
         let found = errors(&format!("FROM x\n{text}\n"));
@@ -14,12 +14,12 @@ fn check(table: &[(&str, &str)]) {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn unsupported_flags_are_refused_by_name() {
     check(&[("RUN --device=x make", "`RUN --device` is not supported")]);
 }
 
 #[test]
-fn heredocs_that_are_wrong() {
+fn invalid_heredocs_are_errors() {
     check(&[
         ("RUN <<EOF\nabc", "the heredoc `EOF` is never closed"),
         ("COPY <<A <<B /x/\nA\nabc", "the heredoc `B` is never closed"),
@@ -31,7 +31,7 @@ fn heredocs_that_are_wrong() {
 }
 
 #[test]
-fn mounts_that_are_wrong() {
+fn invalid_mounts_are_errors() {
     check(&[
         ("RUN --mount=type=cahce,target=/a x", "there are no mounts of type `cahce`"),
         ("RUN --mount=type=cache x", "nothing can be mounted on `/`"),
@@ -64,7 +64,7 @@ fn mounts_that_are_wrong() {
 }
 
 #[test]
-fn triggers_that_are_wrong() {
+fn invalid_triggers_are_errors() {
     check(&[
         ("ONBUILD", "`ONBUILD` takes an instruction"),
         ("ONBUILD ONBUILD RUN x", "`ONBUILD` cannot trigger `ONBUILD`"),
@@ -79,7 +79,7 @@ fn triggers_that_are_wrong() {
 }
 
 #[test]
-fn mistakes() {
+fn invalid_instructions_are_errors() {
     check(&[
         ("FOO bar", "unknown instruction `FOO`"),
         ("COPY a", "`COPY` takes at least one source and a destination"),
@@ -147,7 +147,7 @@ fn mistakes() {
 }
 
 #[test]
-fn files_as_a_whole() {
+fn invalid_files_are_errors() {
     let table: &[(&str, &[&str])] = &[
         ("", &["1: the Dockerfile has no instructions"]),
         ("# only\n# comments\n", &["1: the Dockerfile has no instructions"]),
@@ -169,7 +169,7 @@ fn files_as_a_whole() {
 }
 
 #[test]
-fn all_errors_come_at_once() {
+fn all_errors_are_reported_at_once() {
     let text = "FROM x AS a\nRNU a\nCOPY --from=b x .\nENV A\nFROM c AS b\nADD x\n";
     assert_eq!(
         errors(text),
@@ -183,7 +183,7 @@ fn all_errors_come_at_once() {
 }
 
 #[test]
-fn errors_of_the_plan_come_with_those_of_the_text() {
+fn plan_errors_are_reported_together_with_parse_errors() {
     let text = "FROM x\nRNU a\nRUN --mount=type=cahce,target=/c b\nEXPOSE 80/tpc\nEXPOSE $A/tpc\nSTOPSIGNAL SIGTREM\n";
     assert_eq!(
         errors(text),
@@ -202,7 +202,7 @@ fn errors_of_the_plan_come_with_those_of_the_text() {
 }
 
 #[test]
-fn what_only_other_stages_say_is_no_error() {
+fn unneeded_stages_and_stages_named_like_their_base_cause_no_errors() {
     let quiet = [
         "FROM x AS a\nRUN --device=x make\nFROM y\n",
         "FROM x AS a\nEXPOSE 80/tpc\nSTOPSIGNAL SIGFOO\nFROM y\n",
@@ -220,17 +220,17 @@ fn what_only_other_stages_say_is_no_error() {
 }
 
 #[test]
-fn targets() {
+fn unknown_target_is_an_error_with_a_suggestion() {
     let mut settings = settings();
     settings.target = Some("biuld".into());
     let text = "FROM x AS build\nFROM y\n";
-    assert_eq!(said(text, &settings, Severity::Error), ["1: no stage is named `biuld`"]);
+    assert_eq!(messages(text, &settings, Severity::Error), ["1: no stage is named `biuld`"]);
     let (_, diagnostics) = support::run(text, &settings, &support::found());
     assert_eq!(diagnostics[0].helps, ["did you mean `build`?"]);
 }
 
 #[test]
-fn names_that_are_meant_are_told() {
+fn mistyped_names_get_a_suggestion() {
     let table = [
         ("FORM x\n", "did you mean `FROM`?"),
         ("FROM x\nCOPY --form=y a b\n", "did you mean `--from`?"),
@@ -245,7 +245,7 @@ fn names_that_are_meant_are_told() {
 }
 
 #[test]
-fn places_lead_to_the_words() {
+fn spans_point_to_the_invalid_words() {
     let text = "FROM x\nRUN a && \\\n    b\nCOPY --from=nope:1:2 \\\n  # why\n  one \\\n  two[ /x/\n";
     let (_, diagnostics) = support::run(text, &settings(), &support::found());
     let places: Vec<&str> = diagnostics.iter().map(|one| &text[one.span.clone()]).collect();
@@ -255,14 +255,14 @@ fn places_lead_to_the_words() {
 }
 
 #[test]
-fn invalid_utf8_is_one_error() {
+fn invalid_utf8_is_reported_once() {
     let parsed = parse(b"FROM x\nRUN \xff\xfe\n");
     assert_eq!(parsed.diagnostics.len(), 1);
     assert_eq!((parsed.diagnostics[0].span.clone(), parsed.dockerfile.instructions.len()), (11..12, 2));
 }
 
 #[test]
-fn warning_rules() {
+fn warning_rules_fire_on_their_lines() {
     let table: &[(&str, &[&str])] = &[
         ("FROM x AS Build\n", &["1: StageNameCasing: "]),
         ("FROM x as y\n", &["1: FromAsCasing: "]),
@@ -296,6 +296,6 @@ fn warning_rules() {
     }
     let mut with_argument = settings();
     with_argument.build_args.insert("TAG".into(), "1".into());
-    let found = said("ARG TAG\nFROM x:$TAG\n", &with_argument, Severity::Warning);
+    let found = messages("ARG TAG\nFROM x:$TAG\n", &with_argument, Severity::Warning);
     assert!(found[0].starts_with("2: InvalidDefaultArgInFrom: "), "{found:?}");
 }

@@ -1,4 +1,4 @@
-//! Texts made to break a reader: all are answered in bounded time and memory.
+//! Hostile inputs are handled in bounded time and memory.
 
 mod support;
 
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use dram_dockerfile::{Severity, StageGraph, parse};
 use support::{errors, run, settings};
 
-/// Plans a text and checks that this took no longer than it may, even unoptimised on a slow machine.
-fn quickly(what: &str, text: &str) -> Vec<String> {
+/// Plans a text and checks the time, with a limit for an unoptimised build on a slow machine; returns the errors.
+fn plan_in_bounded_time(what: &str, text: &str) -> Vec<String> {
     let start = Instant::now();
     let (plan, diagnostics) = run(text, &settings(), &BTreeMap::new());
     let took = start.elapsed();
@@ -23,7 +23,7 @@ fn quickly(what: &str, text: &str) -> Vec<String> {
 }
 
 #[test]
-fn doubling_arguments() {
+fn doubling_arguments_reach_the_value_limit() {
     let mut inside = String::from("FROM x\nARG A0=xxxxxxxxxx\n");
     let mut before = String::from("ARG A0=xxxxxxxxxx\n");
     for at in 1..=40 {
@@ -31,12 +31,12 @@ fn doubling_arguments() {
         inside.push_str(&line);
         before.push_str(&line);
     }
-    assert!(quickly("doubling inside", &inside).iter().any(|one| one == "the value grows beyond 1 MiB"));
-    assert!(quickly("doubling before", &format!("{before}FROM x\n")).iter().any(|one| one.contains("1 MiB")));
+    assert!(plan_in_bounded_time("doubling inside", &inside).iter().any(|one| one == "the value grows beyond 1 MiB"));
+    assert!(plan_in_bounded_time("doubling before", &format!("{before}FROM x\n")).iter().any(|one| one.contains("1 MiB")));
 }
 
 #[test]
-fn many_large_values() {
+fn many_large_values_exhaust_the_plan_budget() {
     let mut text = String::from("FROM x\nARG A=xxxxxxxxxxxxxxxx\n");
     for _ in 0..15 {
         text.push_str("ARG A=$A$A\n");
@@ -45,72 +45,72 @@ fn many_large_values() {
     for at in 0..5000 {
         text.push_str(&format!("ENV B{at}=$A\n"));
     }
-    assert_eq!(quickly("large values", &text).len(), 1);
+    assert_eq!(plan_in_bounded_time("large values", &text).len(), 1);
     let steps = format!("{large}{}", "RUN x\n".repeat(20_000));
-    assert_eq!(quickly("large environments", &steps).len(), 1);
+    assert_eq!(plan_in_bounded_time("large environments", &steps).len(), 1);
     let stages: String = (0..3000).map(|at| format!("FROM s{at} AS s{}\nENV B=$A\n", at + 1)).collect();
-    assert_eq!(quickly("large stages", &format!("{}{stages}", large.replace("FROM x", "FROM x AS s0"))).len(), 1);
+    assert_eq!(plan_in_bounded_time("large stages", &format!("{}{stages}", large.replace("FROM x", "FROM x AS s0"))).len(), 1);
     let globals: String = (0..200).map(|at| format!("ARG B{at}=$A\n")).collect();
     let globals = format!("{}{globals}FROM x\n", large.replace("FROM x\n", ""));
-    assert_eq!(quickly("large globals", &globals).len(), 1);
+    assert_eq!(plan_in_bounded_time("large globals", &globals).len(), 1);
 }
 
 #[test]
-fn deep_nesting() {
+fn deep_nesting_is_handled_in_bounded_time() {
     let deep = format!("FROM x\nENV A={}z{}\n", "${a:-".repeat(10_000), "}".repeat(10_000));
-    assert!(quickly("nested defaults", &deep).is_empty());
-    assert_eq!(quickly("open defaults", &format!("FROM x\nENV A={}\n", "${a:-".repeat(10_000))).len(), 1);
-    assert_eq!(quickly("nested triggers", &format!("FROM x\n{}\n", "ONBUILD ".repeat(100_000))).len(), 1);
-    assert!(quickly("nested JSON", &format!("FROM x\nRUN {}\n", "[".repeat(1_000_000))).is_empty());
-    assert_eq!(quickly("nested JSON", &format!("FROM x\nRUN {}1{}\n", "[".repeat(100), "]".repeat(100))).len(), 1);
+    assert!(plan_in_bounded_time("nested defaults", &deep).is_empty());
+    assert_eq!(plan_in_bounded_time("open defaults", &format!("FROM x\nENV A={}\n", "${a:-".repeat(10_000))).len(), 1);
+    assert_eq!(plan_in_bounded_time("nested triggers", &format!("FROM x\n{}\n", "ONBUILD ".repeat(100_000))).len(), 1);
+    assert!(plan_in_bounded_time("nested JSON", &format!("FROM x\nRUN {}\n", "[".repeat(1_000_000))).is_empty());
+    assert_eq!(plan_in_bounded_time("nested JSON", &format!("FROM x\nRUN {}1{}\n", "[".repeat(100), "]".repeat(100))).len(), 1);
 }
 
 #[test]
-fn many_instructions() {
+fn many_instructions_are_handled_in_bounded_time() {
     let many = |line: &str, count: usize| format!("FROM x\n{}", line.repeat(count));
-    assert!(quickly("runs", &many("RUN x\n", 100_000)).is_empty());
-    assert!(quickly("labels", &many("LABEL a=b\n", 100_000)).is_empty());
-    assert!(quickly("copies", &many("COPY a b/\n", 100_000)).is_empty());
-    assert_eq!(quickly("unknown words", &many("A\n", 100_000)).len(), 1000);
-    assert_eq!(quickly("too many", &many("RUN x\n", 300_000)).len(), 1);
-    assert_eq!(quickly("ports", &many("EXPOSE 0-65535\n", 1000)).len(), 1);
+    assert!(plan_in_bounded_time("runs", &many("RUN x\n", 100_000)).is_empty());
+    assert!(plan_in_bounded_time("labels", &many("LABEL a=b\n", 100_000)).is_empty());
+    assert!(plan_in_bounded_time("copies", &many("COPY a b/\n", 100_000)).is_empty());
+    assert_eq!(plan_in_bounded_time("unknown words", &many("A\n", 100_000)).len(), 1000);
+    assert_eq!(plan_in_bounded_time("too many", &many("RUN x\n", 300_000)).len(), 1);
+    assert_eq!(plan_in_bounded_time("ports", &many("EXPOSE 0-65535\n", 1000)).len(), 1);
     let variables: String = (0..50_000).map(|at| format!("ENV A{at}=1\n")).collect();
-    assert!(quickly("variables", &format!("FROM x\n{variables}")).is_empty());
+    assert!(plan_in_bounded_time("variables", &format!("FROM x\n{variables}")).is_empty());
     let undefined: String = (0..20_000).map(|at| format!("WORKDIR /$UNKNOWN_{at}\n")).collect();
-    assert!(quickly("unknown variables", &format!("FROM x\n{variables}{undefined}")).is_empty());
+    assert!(plan_in_bounded_time("unknown variables", &format!("FROM x\n{variables}{undefined}")).is_empty());
     let stages: String = (0..50_000).map(|at| format!("FROM x{at} AS s{at}\nCOPY --from=s0 a /\n")).collect();
-    assert!(quickly("stages", &format!("FROM x AS s0\n{stages}")).is_empty());
+    assert!(plan_in_bounded_time("stages", &format!("FROM x AS s0\n{stages}")).is_empty());
     let chain: String = (0..2000).map(|at| format!("FROM s{at} AS s{}\nRUN x\n", at + 1)).collect();
-    quickly("chain", &format!("FROM x AS s0\n{chain}"));
+    plan_in_bounded_time("chain", &format!("FROM x AS s0\n{chain}"));
 }
 
 #[test]
-fn long_lines() {
+fn long_lines_are_handled_in_bounded_time() {
     let long = "x".repeat(4 << 20);
-    assert!(quickly("a long run", &format!("FROM x\nRUN {long}\n")).is_empty());
-    assert_eq!(quickly("a long word", &format!("FROM x\nWORKDIR {long}\n")).len(), 1);
-    assert_eq!(quickly("a long keyword", &format!("FROM x\n{long}\n")).len(), 1);
-    assert_eq!(quickly("a long base", &format!("FROM {long}\n")).len(), 1);
-    assert_eq!(quickly("a long flag", &format!("FROM x\nCOPY --{long} a b\n")).len(), 1);
-    quickly("many words", &format!("FROM x\nCOPY {} /b/\n", "a ".repeat(1 << 20)));
-    quickly("many pairs", &format!("FROM x\nENV {}\n", "a=b ".repeat(1 << 18)));
-    quickly("many continuations", &format!("FROM x\nRUN {}\n", "a \\\n".repeat(1 << 20)));
-    quickly("many heredocs", &format!("FROM x\nRUN {}\n", "<<A ".repeat(1 << 18)));
+    assert!(plan_in_bounded_time("a long run", &format!("FROM x\nRUN {long}\n")).is_empty());
+    assert_eq!(plan_in_bounded_time("a long word", &format!("FROM x\nWORKDIR {long}\n")).len(), 1);
+    assert_eq!(plan_in_bounded_time("a long keyword", &format!("FROM x\n{long}\n")).len(), 1);
+    assert_eq!(plan_in_bounded_time("a long base", &format!("FROM {long}\n")).len(), 1);
+    assert_eq!(plan_in_bounded_time("a long flag", &format!("FROM x\nCOPY --{long} a b\n")).len(), 1);
+    plan_in_bounded_time("many words", &format!("FROM x\nCOPY {} /b/\n", "a ".repeat(1 << 20)));
+    plan_in_bounded_time("many pairs", &format!("FROM x\nENV {}\n", "a=b ".repeat(1 << 18)));
+    plan_in_bounded_time("many continuations", &format!("FROM x\nRUN {}\n", "a \\\n".repeat(1 << 20)));
+    plan_in_bounded_time("many heredocs", &format!("FROM x\nRUN {}\n", "<<A ".repeat(1 << 18)));
     let names: Vec<String> = (0..100_000).map(|name| format!("<<a{name}")).collect();
     let bodies: Vec<String> = (0..100_000).map(|name| format!("a{name}")).collect();
-    quickly("many heredocs that are closed", &format!("FROM x\nCOPY {} /x/\n{}\n", names.join(" "), bodies.join("\n")));
+    plan_in_bounded_time("many heredocs that are closed", &format!("FROM x\nCOPY {} /x/\n{}\n", names.join(" "), bodies.join("\n")));
     let bodies = format!("{}{}\nA\n", "A\n".repeat(999), "x".repeat(1 << 20));
     let same = format!("FROM x\nCOPY {} /x/\n{bodies}", "<<A ".repeat(1000));
-    assert_eq!(quickly("one heredoc many times", &same).len(), 1);
-    quickly("many mounts", &format!("FROM x\nRUN {} y\n", "--mount=target=/a ".repeat(1 << 17)));
-    quickly("many fields", &format!("FROM x\nRUN --mount={} y\n", "target=/a,".repeat(1 << 17)));
+    assert_eq!(plan_in_bounded_time("one heredoc many times", &same).len(), 1);
+    plan_in_bounded_time("many mounts", &format!("FROM x\nRUN {} y\n", "--mount=target=/a ".repeat(1 << 17)));
+    plan_in_bounded_time("many fields", &format!("FROM x\nRUN --mount={} y\n", "target=/a,".repeat(1 << 17)));
     let pattern = format!("FROM x\nARG A={}\nENV B=${{A//{}z/y}}\n", "x".repeat(500_000), "?*".repeat(1000));
-    assert_eq!(quickly("a mean pattern", &pattern).len(), 1);
+    assert_eq!(plan_in_bounded_time("a mean pattern", &pattern).len(), 1);
     assert_eq!(parse(&vec![b'\n'; (16 << 20) + 1]).diagnostics.len(), 1);
 }
 
-/// All checks of a text, advice included, in a time that grows with the text alone.
-fn checked(what: &str, text: &str, ignore: &str) -> usize {
+/// Runs all lint checks on a text and checks the time; returns the number of diagnostics.
+fn check_in_bounded_time(what: &str, text: &str, ignore: &str) -> usize {
     let start = Instant::now();
     let mut settings = settings();
     settings.all_stages = true;
@@ -122,23 +122,23 @@ fn checked(what: &str, text: &str, ignore: &str) -> usize {
 }
 
 #[test]
-fn checks_are_bounded() {
+fn lint_checks_are_bounded_in_time_and_number() {
     let many = |line: &str, count: usize| format!("FROM x\n{}", line.repeat(count));
-    assert!(checked("fetching", &many("RUN apt-get update && npm ci && apt-get install x\n", 20_000), "a") > 100);
-    assert!(checked("secrets", &many("ENV key=ghp_0123456789012345678901234567890123\n", 20_000), "a") > 100);
+    assert!(check_in_bounded_time("fetching", &many("RUN apt-get update && npm ci && apt-get install x\n", 20_000), "a") > 100);
+    assert!(check_in_bounded_time("secrets", &many("ENV key=ghp_0123456789012345678901234567890123\n", 20_000), "a") > 100);
     let commented = many("# check=skip=A,B,C\n# x\nENV a b\n", 20_000);
-    assert!(checked("comments", &commented, "a") > 100);
+    assert!(check_in_bounded_time("comments", &commented, "a") > 100);
     let stages: String = (0..20_000).map(|at| format!("FROM x AS S{at}\nENV a b\n")).collect();
-    assert!(checked("unused stages", &stages, "a") > 100);
+    assert!(check_in_bounded_time("unused stages", &stages, "a") > 100);
     let list: String = (0..20_000).map(|at| format!("dir{at}/*x?y\n")).collect();
-    checked("copies", &many("COPY dir1/axby other b/\n", 20_000), &format!("{list}!z\n"));
+    check_in_bounded_time("copies", &many("COPY dir1/axby other b/\n", 20_000), &format!("{list}!z\n"));
     let quotes = format!("FROM x\nRUN {}\n", "'\"`$( ;&|".repeat(400_000));
-    checked("a long command", &quotes, "a");
-    checked("many comments", &format!("{}FROM x\n", "# check=skip=all\n#x\n".repeat(400_000)), "a");
+    check_in_bounded_time("a long command", &quotes, "a");
+    check_in_bounded_time("many comments", &format!("{}FROM x\n", "# check=skip=all\n#x\n".repeat(400_000)), "a");
 }
 
 #[test]
-fn nothing_leaves_the_image() {
+fn paths_cannot_leave_the_root_of_the_image() {
     let text = "FROM x\nWORKDIR ../../..\nVOLUME /../..\nCOPY ../../etc/passwd ../../../x\nRUN y\n";
     let plan = support::plan(text);
     assert!(plan.contains("copy context: ../../etc/passwd -> /x\n"), "{plan}");
@@ -151,10 +151,10 @@ fn nothing_leaves_the_image() {
     assert!(plan.contains("script /x"), "{plan}");
 }
 
-/// Marsaglia's xorshift, so that a failure comes again.
-struct Random(u64);
+/// Marsaglia's xorshift generator with a fixed seed, so that failures are reproducible.
+struct XorshiftRng(u64);
 
-impl Random {
+impl XorshiftRng {
     fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -194,7 +194,7 @@ CMD b c
 
 #[test]
 fn mutations_never_panic() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = XorshiftRng(0x9e37_79b9_7f4a_7c15);
     let scraps: &[&[u8]] = &[
         b"$",
         b"{",
@@ -253,7 +253,7 @@ fn mutations_never_panic() {
 }
 
 #[test]
-fn every_beginning_of_the_sample_is_read() {
+fn every_prefix_of_the_sample_is_parsed() {
     for end in 0..SAMPLE.len() {
         let text = &SAMPLE[..end];
         let parsed = parse(text.as_bytes());

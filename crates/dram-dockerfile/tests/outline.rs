@@ -1,4 +1,4 @@
-//! What a file offers to whoever builds it.
+//! Targets and outlines of a Dockerfile.
 
 mod support;
 
@@ -40,7 +40,7 @@ ARG NEVER=1
 FROM base AS last
 ";
 
-fn of(text: &str, settings: &Settings) -> Outline {
+fn outline_of(text: &str, settings: &Settings) -> Outline {
     let parsed = parse(text.as_bytes());
     let (graph, problems) = StageGraph::new(&parsed.dockerfile, settings, &Triggers::new());
     let graph = graph.unwrap_or_else(|| panic!("{problems:#?}"));
@@ -51,7 +51,7 @@ fn of(text: &str, settings: &Settings) -> Outline {
     outline(&parsed.dockerfile, &graph, &plan.unwrap_or_else(|| panic!("{problems:#?}")), &found)
 }
 
-/// `line name=value description` for each argument.
+/// Formats each argument as `line name=value description`.
 fn args(outline: &Outline) -> Vec<String> {
     let mut all = Vec::new();
     for arg in &outline.args {
@@ -63,8 +63,8 @@ fn args(outline: &Outline) -> Vec<String> {
 }
 
 #[test]
-fn arguments_that_change_something_are_listed_once_with_their_values() {
-    let found = of(TEXT, &settings());
+fn used_arguments_are_listed_once_with_their_values() {
+    let found = outline_of(TEXT, &settings());
     assert_eq!((found.name.as_deref(), found.description.as_deref()), (Some("last"), None));
     assert_eq!(
         args(&found),
@@ -80,17 +80,17 @@ fn arguments_that_change_something_are_listed_once_with_their_values() {
     let mut given = settings();
     given.build_args = [("MODE", "small"), ("BASE", "other:1")].map(|(name, value)| (name.into(), value.into())).into();
     assert_eq!(
-        args(&of(TEXT, &given)),
+        args(&outline_of(TEXT, &given)),
         ["3 BASE=other:1", "5 ALSO=2", "11 MODE=small is fast or small", "11 OTHER", "14 DERIVED=small!"]
     );
 }
 
 #[test]
-fn secrets_agents_and_caches_of_the_target_are_listed_once() {
-    assert_eq!((of(TEXT, &settings()).secrets.len(), of(TEXT, &settings()).caches.len()), (0, 0));
-    // The stage without a name is the target when nothing comes behind it.
+fn secrets_ssh_agents_and_caches_of_the_target_are_listed_once() {
+    assert_eq!((outline_of(TEXT, &settings()).secrets.len(), outline_of(TEXT, &settings()).caches.len()), (0, 0));
+    // The stage without a name is the target when it is the last.
     let end = TEXT.find("# unneeded").unwrap_or(TEXT.len());
-    let found = of(&TEXT[..end], &settings());
+    let found = outline_of(&TEXT[..end], &settings());
     assert_eq!(found.name, None);
     let secrets: Vec<_> = found.secrets.iter().map(|one| (one.id.as_str(), one.required, one.lines.first)).collect();
     assert_eq!(secrets, [("token", true, 18)]);
@@ -105,7 +105,7 @@ fn secrets_agents_and_caches_of_the_target_are_listed_once() {
 }
 
 #[test]
-fn targets_are_all_stages_with_their_descriptions() {
+fn targets_lists_all_stages_with_their_descriptions() {
     let all = targets(&parse(TEXT.as_bytes()).dockerfile);
     let rows: Vec<_> = all
         .iter()
@@ -124,7 +124,7 @@ fn targets_are_all_stages_with_their_descriptions() {
 }
 
 #[test]
-fn comments_that_are_separated_describe_nothing() {
+fn comments_separated_by_an_empty_comment_are_no_descriptions() {
     let all = targets(&parse(b"# a does it\n#\nFROM scratch AS a\n# bother\nFROM a AS b\n").dockerfile);
     assert!(all.iter().all(|one| one.description.is_none()));
 }

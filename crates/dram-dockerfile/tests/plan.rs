@@ -1,12 +1,12 @@
-//! Whole files: text in, plan out.
+//! Plans of whole files.
 
 mod support;
 
-use support::{found, plan, plan_with, run, said, settings, target, whole};
+use support::{found, messages, plan, plan_with, run, settings, target, valid_plan};
 
 use dram_dockerfile::{NeedKind, Op, Run, Severity, StageGraph, Step, parse};
 
-/// The processes of the target stage.
+/// Returns the `RUN` operations of the target stage.
 fn processes(text: &str) -> Vec<Run> {
     let process = |step: Step| match step.op {
         Op::Run(run) => Some(run),
@@ -15,7 +15,7 @@ fn processes(text: &str) -> Vec<Run> {
     target(text).steps.into_iter().filter_map(process).collect()
 }
 
-/// The environment of the last process, `PATH` left out.
+/// Returns the environment of the last `RUN`, without `PATH`.
 fn env(text: &str) -> String {
     let last = processes(text).pop().expect("the text has a `RUN`");
     let pairs: Vec<String> = last.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -24,7 +24,7 @@ fn env(text: &str) -> String {
 }
 
 #[test]
-fn two_stages() {
+fn two_stage_build_is_planned() {
     let text = r#"
 ARG ELIXIR=1.18
 FROM elixir:${ELIXIR} AS build
@@ -68,7 +68,7 @@ stage stage-1 (1) on debian:bookworm-slim
 }
 
 #[test]
-fn only_what_the_target_needs() {
+fn only_stages_that_the_target_needs_are_planned() {
     let text = "\
 FROM one AS one
 FROM two AS unused
@@ -102,7 +102,7 @@ stage three (2) on three
 }
 
 #[test]
-fn other_platforms_matter_only_where_they_are_needed() {
+fn stages_of_other_platforms_are_planned_only_when_needed() {
     let text = "\
 FROM --platform=linux/arm64 debian AS build-arm64
 FROM --platform=linux/amd64 debian AS build-amd64
@@ -112,18 +112,18 @@ FROM build-$TARGETARCH
 }
 
 #[test]
-fn names_of_stages_may_repeat() {
+fn last_earlier_stage_of_a_repeated_name_is_used() {
     let text = "FROM a AS x\nFROM b AS x\nFROM x\nCOPY --from=x f .\n";
     assert_eq!(
         plan(text),
         "stage x (1) on b\nstage stage-2 (2) on stage 0\n  4 COPY --from=x f .\n    copy stage 0: f -> /\n"
     );
-    // A stage called like its own base stands on the image.
+    // A stage with the name of its own base is based on the image.
     assert_eq!(plan("FROM node AS node\nFROM node\n"), "stage node (0) on node\nstage stage-1 (1) on stage 0\n");
 }
 
 #[test]
-fn needs() {
+fn external_inputs_are_listed_once_in_file_order() {
     let text = "\
 FROM debian:12 AS a
 FROM --platform=linux/amd64 debian:12 AS b
@@ -154,7 +154,7 @@ COPY --from=a /x /
 }
 
 #[test]
-fn named_contexts() {
+fn named_contexts_replace_stages_and_images() {
     let text = "FROM golang AS build\nRUN make\nFROM base\nCOPY --from=build /out /\nCOPY --from=files a /\n";
     let mut settings = settings();
     settings.contexts.extend(["build".to_owned(), "docker.io/library/base:latest".to_owned(), "files".to_owned()]);
@@ -174,9 +174,9 @@ stage stage-1 (1) on base
 }
 
 #[test]
-fn arguments() {
+fn arg_and_env_follow_the_scopes_of_buildkit() {
     let table = [
-        // Declared before the first stage, an argument is only its default inside one.
+        // A global argument is only the default of an `ARG` inside a stage.
         ("ARG A=1\nFROM x\nRUN y\n", ""),
         ("ARG A=1\nFROM x\nARG A\nRUN y\n", "A=1"),
         ("ARG A=1\nFROM x\nARG A=2\nRUN y\n", "A=2"),
@@ -184,16 +184,16 @@ fn arguments() {
         ("FROM x\nARG A\nRUN y\n", ""),
         ("FROM x\nARG A=1 B=$A C\nRUN y\n", "A=1 B=1"),
         ("FROM x\nARG A=\"a b\"\nRUN y\n", "A=a b"),
-        // The later of `ENV` and `ARG` wins, and comes last.
+        // The later of `ENV` and `ARG` wins and is last in the order.
         ("FROM x\nARG A=1\nENV A=2 B=3\nRUN y\n", "A=2 B=3"),
         ("FROM x\nENV A=2 B=3\nARG A=1\nRUN y\n", "B=3 A=1"),
-        // All pairs of a line see what was before it.
+        // All pairs of a line are expanded in the scope before the line.
         ("FROM x\nENV A=1\nENV A=2 B=$A\nRUN y\n", "A=2 B=1"),
         ("FROM x\nENV A the  rest \"of\" it \nRUN y\n", "A=the  rest of it"),
-        // A stage hands its arguments on; its `ENV` wins over them.
+        // A stage passes its arguments on to stages based on it; its `ENV` wins over them.
         ("FROM x AS a\nARG A=1\nARG B=1\nENV B=2\nFROM a\nRUN y\n", "A=1 B=2"),
         ("FROM x AS a\nENV B=2\nARG B=1\nFROM a\nRUN y\n", "B=2"),
-        // The platform's arguments need a declaration.
+        // The predefined platform arguments must be declared.
         ("FROM x\nRUN $TARGETARCH\n", ""),
         ("FROM x\nARG TARGETARCH\nARG BUILDPLATFORM\nRUN y\n", "TARGETARCH=amd64 BUILDPLATFORM=linux/amd64"),
         ("FROM x AS last\nARG TARGETSTAGE\nRUN y\n", "TARGETSTAGE=last"),
@@ -204,13 +204,13 @@ fn arguments() {
 }
 
 #[test]
-fn build_arguments() {
+fn build_arguments_override_defaults() {
     let text = "ARG BASE=x\nFROM $BASE\nARG A=1\nARG B\nRUN y\n";
     let mut settings = settings();
     for (name, value) in [("BASE", "other:2"), ("A", "2"), ("B", ""), ("C", "3"), ("https_proxy", "http://p")] {
         settings.build_args.insert(name.into(), value.into());
     }
-    let plan = whole(text, &settings, &found());
+    let plan = valid_plan(text, &settings, &found());
     assert_eq!(
         support::summary(&plan).lines().next(),
         Some("stage stage-0 (0) on other:2"),
@@ -228,7 +228,7 @@ fn build_arguments() {
 }
 
 #[test]
-fn commands() {
+fn run_commands_are_in_shell_or_exec_form() {
     let table: &[(&str, &[&str])] = &[
         ("RUN a  b", &["/bin/sh", "-c", "a  b"]),
         ("RUN a \\\n  # comment\n  b \\\n", &["/bin/sh", "-c", "a   b"]),
@@ -246,7 +246,7 @@ fn commands() {
 }
 
 #[test]
-fn where_and_who() {
+fn workdir_and_user_apply_to_later_steps() {
     let text = "FROM x\nWORKDIR /a\nWORKDIR b/\nWORKDIR ../$C\nENV C=c\nUSER u:g\nWORKDIR ${C}d\nRUN y\n";
     let run = &processes(text)[0];
     assert_eq!((run.cwd.as_str(), run.user.as_str()), ("/a/cd", "u:g"));
@@ -257,7 +257,7 @@ fn where_and_who() {
 }
 
 #[test]
-fn copies() {
+fn copy_sources_and_destinations_are_expanded() {
     let table = [
         ("COPY a b/", "context: a -> /w/b/"),
         ("COPY a .", "context: a -> /w/"),
@@ -280,12 +280,12 @@ fn copies() {
         let last = plan.lines().last().unwrap().trim();
         assert_eq!(last, format!("copy {expected}"), "{text}");
     }
-    // Quotes do not hold a word together outside of JSON: each half is an open quote.
+    // Outside the JSON form quotes do not join words: each half has an open quote.
     assert_eq!(support::errors("FROM x\nCOPY \"a b\" /x\n").len(), 2);
 }
 
 #[test]
-fn directives_and_odd_texts() {
+fn directives_byte_order_mark_and_crlf_are_accepted() {
     let text = "\u{feff}# syntax=evil/frontend\r\n# escape=`\r\nfrom x `\r\n  as y\r\nrun a `\r\n  b\r\n";
     assert_eq!(plan(text), "stage y (0) on x\n  5 RUN a b\n    run [\"/bin/sh\", \"-c\", \"a   b\"] in /\n");
     assert_eq!(plan("FROM scratch"), "stage stage-0 (0) on scratch\n");
@@ -293,7 +293,7 @@ fn directives_and_odd_texts() {
 }
 
 #[test]
-fn bases_without_a_configuration_are_said_to_be_missing() {
+fn base_without_a_config_is_an_error() {
     let parsed = parse(b"FROM x\n");
     let (graph, _) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::Triggers::new());
     let (plan, diagnostics) = graph.unwrap().plan(&Default::default());
@@ -302,9 +302,9 @@ fn bases_without_a_configuration_are_said_to_be_missing() {
 }
 
 #[test]
-fn checks_can_be_skipped_or_be_errors() {
+fn warnings_can_be_skipped_or_made_errors() {
     let text = "FROM x\nENV a b\n";
-    let count = |text: &str, severity| said(text, &settings(), severity).len();
+    let count = |text: &str, severity| messages(text, &settings(), severity).len();
     assert_eq!(count(text, Severity::Warning), 1);
     assert_eq!(count(&format!("# check=skip=LegacyKeyValueFormat\n{text}"), Severity::Warning), 0);
     assert_eq!(count(&format!("# check=skip=all\n{text}"), Severity::Warning), 0);

@@ -1,4 +1,4 @@
-//! The rules: each fires for its bad example and for nothing in its good one, and the page says what they say.
+//! Each lint rule fires for its bad example and not for its good one, and `docs/checks.md` matches the rules.
 
 #![allow(clippy::disallowed_methods, reason = "the page is a file of the project")]
 #![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
@@ -15,7 +15,7 @@ use dram_dockerfile::{Diagnostic, Severity, parse};
 use dram_image::ImageConfig;
 use support::{examine, settings};
 
-/// What all checks say of a text: all its stages, with images of this platform for bases.
+/// Runs all checks on all stages of a text, with base images of the target platform.
 fn thorough(text: &str, ignore: Option<&str>) -> Vec<Diagnostic> {
     let mut settings = settings();
     settings.all_stages = true;
@@ -25,14 +25,14 @@ fn thorough(text: &str, ignore: Option<&str>) -> Vec<Diagnostic> {
     examine(text, &settings, &found, ignore, true).1
 }
 
-/// The names of the rules that fire, and `error` for an error.
+/// Returns the names of the rules that fire, and `error` for an error.
 fn fired(text: &str, ignore: Option<&str>) -> Vec<&'static str> {
     let mut names: Vec<&str> = thorough(text, ignore).iter().map(|one| one.rule.unwrap_or("error")).collect();
     names.sort_unstable();
     names
 }
 
-/// Rule and line, as BuildKit tells them.
+/// Returns rule and line of each diagnostic, as BuildKit reports them.
 fn places(text: &str, ignore: Option<&str>) -> Vec<String> {
     let dockerfile = parse(text.as_bytes()).dockerfile;
     let place = |one: &Diagnostic| {
@@ -45,10 +45,10 @@ fn places(text: &str, ignore: Option<&str>) -> Vec<String> {
 }
 
 #[test]
-fn each_bad_example_breaks_its_rule_and_each_good_one_breaks_none() {
+fn bad_examples_break_only_their_rule_and_good_examples_break_none() {
     for rule in rules::ALL {
         let Rule { name, bad, good, ignore, .. } = rule;
-        // Without a default the example has no base at all, which is an error too.
+        // Without a default the example has no valid base, which is also an error.
         let expected = if *name == "InvalidDefaultArgInFrom" { vec![*name, "error"] } else { vec![*name] };
         assert_eq!(fired(bad, *ignore), expected, "{name}: {:#?}", thorough(bad, *ignore));
         assert_eq!(fired(good, *ignore), Vec::<&str>::new(), "{name}: {:#?}", thorough(good, *ignore));
@@ -56,7 +56,7 @@ fn each_bad_example_breaks_its_rule_and_each_good_one_breaks_none() {
 }
 
 #[test]
-fn each_rule_can_be_skipped_but_for_those_that_are_asked_for() {
+fn every_rule_except_experimental_ones_can_be_skipped() {
     for rule in rules::ALL.iter().filter(|rule| rule.when != When::Asked && rule.name != "UnknownRule") {
         let text = format!("# check=skip={}\n{}", rule.name, rule.bad);
         assert!(!fired(&text, rule.ignore).contains(&rule.name), "{}", rule.name);
@@ -66,7 +66,7 @@ fn each_rule_can_be_skipped_but_for_those_that_are_asked_for() {
 }
 
 #[test]
-fn rules_are_whole_and_have_one_name_each() {
+fn rules_are_complete_and_have_unique_names() {
     let mut names: Vec<&str> = rules::ALL.iter().map(|rule| rule.name).collect();
     names.sort_unstable();
     names.dedup();
@@ -81,7 +81,7 @@ fn rules_are_whole_and_have_one_name_each() {
 }
 
 #[test]
-fn places_are_buildkits() {
+fn lines_of_warnings_match_buildkit() {
     let table: &[(&str, &[&str])] = &[
         ("FROM scratch\nCOPY a \\\n\n\n  b\nCOPY a b\n", &["NoEmptyContinuation 5"]),
         ("FROM scratch\nRUN a \\\n\n  <<E\nb\nE\n", &["NoEmptyContinuation 4"]),
@@ -106,7 +106,7 @@ fn places_are_buildkits() {
 }
 
 #[test]
-fn sources_that_are_left_out_are_told_with_their_pattern() {
+fn ignored_copy_sources_are_reported_with_their_pattern() {
     let table: &[(&str, &str, &[&str])] = &[
         ("a", "COPY a b /x/\nADD ./a /y\n", &["CopyIgnoredFile 2", "CopyIgnoredFile 3"]),
         ("a", "COPY /a/b /x\n", &["CopyIgnoredFile 2"]),
@@ -129,7 +129,7 @@ fn sources_that_are_left_out_are_told_with_their_pattern() {
 }
 
 #[test]
-fn a_file_says_what_it_does_not_want_to_hear() {
+fn check_directives_skip_rules_of_the_file_or_an_instruction() {
     let table: &[(&str, &[&str])] = &[
         ("#check=skip=FromAsCasing\nFROM x:1 as b\ncopy a b\n", &["ConsistentInstructionCasing 3"]),
         (
@@ -160,7 +160,7 @@ fn a_file_says_what_it_does_not_want_to_hear() {
     assert_eq!(fired("# check=skip=all;wrong=1\nFROM x:1\n", None), ["error"]);
 }
 
-/// The same without what is said of the directive itself.
+/// Returns rule and line of each diagnostic, except for unknown rules in the directive itself.
 fn places_of_instructions(text: &str) -> Vec<String> {
     places_but(text, "UnknownRule")
 }
@@ -179,7 +179,7 @@ fn places_but(text: &str, rule: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_build_argument_takes_the_place_of_the_directive() {
+fn check_build_argument_overrides_the_directive() {
     let text = "#check=skip=all\nFROM x:1 as b\ncopy a b\n";
     let said = |argument: &str| {
         let mut settings = settings();
@@ -198,7 +198,7 @@ fn a_build_argument_takes_the_place_of_the_directive() {
 }
 
 #[test]
-fn only_needed_stages_are_looked_at_in_a_build() {
+fn rules_of_stages_apply_only_to_needed_stages() {
     let text = "FROM scratch AS a\nCOPY $foo .\nENV a b\nFROM scratch AS B\nCOPY $bar .\n";
     let (_, all) = examine(text, &settings(), &BTreeMap::new(), None, false);
     let names: Vec<_> = all.iter().map(|one| one.rule.unwrap_or("error")).collect();
@@ -210,17 +210,17 @@ fn only_needed_stages_are_looked_at_in_a_build() {
 }
 
 #[test]
-fn variables_of_an_unknown_image_are_not_missed() {
+fn undefined_variables_are_not_reported_on_an_unknown_image() {
     let text = "FROM somewhere AS a\nCOPY $GIVEN/x /x\nFROM a\nCOPY $GIVEN/x /x\nFROM scratch\nCOPY $NEVER/x /x\n";
-    let all = Settings::all(text);
+    let all = AllStagesBuild::warnings(text);
     assert_eq!(all, ["UndefinedVar 6"]);
 }
 
-/// What a build of all stages hears when no image is known.
-struct Settings;
+/// A build of all stages without any known image.
+struct AllStagesBuild;
 
-impl Settings {
-    fn all(text: &str) -> Vec<String> {
+impl AllStagesBuild {
+    fn warnings(text: &str) -> Vec<String> {
         let mut settings = settings();
         settings.all_stages = true;
         let dockerfile = parse(text.as_bytes()).dockerfile;
@@ -231,7 +231,7 @@ impl Settings {
 }
 
 #[test]
-fn advice_fits_the_step() {
+fn advice_rules_fire_only_on_matching_steps() {
     let table: &[(&str, &[&str])] = &[
         ("RUN apt-get update && apt-get install -yq a && rm -rf /var/lib/apt/lists/*", &["CacheMountHelps"]),
         ("RUN apt-get update && rm -rf /var/lib/apt", &[]),
@@ -262,7 +262,7 @@ fn advice_fits_the_step() {
 }
 
 #[test]
-fn cache_mounts_are_named_with_their_targets() {
+fn cache_mount_advice_names_the_target() {
     let table = [
         ("RUN mix deps.get", "--mount=type=cache,target=/root/.hex"),
         ("ENV HEX_HOME=/hex\nRUN mix deps.get", "--mount=type=cache,target=/hex"),
@@ -288,7 +288,7 @@ fn cache_mounts_are_named_with_their_targets() {
     }
 }
 
-/// `docs/checks.md` as the rules make it.
+/// Generates `docs/checks.md` from the rules.
 fn page() -> String {
     let mut out = String::from(
         "# Checks\n\n<!-- Made of crates/dram-dockerfile/src/rules: change it there, then run the test `the_page_says_what_the_rules_say`\n     with WRITE_PAGES=1. -->\n\n",

@@ -1,7 +1,7 @@
-//! A stream becomes gzip, on all processors, with the same bytes for any number of them.
+//! Parallel gzip compression, with the same output for any number of threads.
 //!
-//! The stream is cut into pieces of at most 1 MiB; each becomes one gzip member (RFC 1952, 2.2: a file is a series of
-//! members). Layers of images and archives of releases are written so.
+//! The stream is split into pieces of at most 1 MiB; each becomes one gzip member (RFC 1952, 2.2: a file is a series of
+//! members). Image layers and release archives are compressed this way.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -10,35 +10,35 @@ use std::thread;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-/// Bytes of the stream in one gzip member.
+/// The size of the uncompressed content of a gzip member, in bytes.
 const PIECE: usize = 1 << 20;
 
 type Numbered = (u64, Vec<u8>);
 
-/// Members that were made before, by the digest of what is in them.
+/// A cache of compressed members, keyed by the digest of their content and the level.
 pub trait Cache: Sync {
-    /// The member with that content, if it is known.
+    /// Returns the member with this key on a cache hit.
     fn get(&self, key: &str) -> Option<Vec<u8>>;
-    /// Keeps a member; that it cannot be kept is no error.
+    /// Stores a member. A failure to store it is not an error.
     fn put(&self, key: &str, member: &[u8]);
 }
 
-/// Why compressing failed.
+/// An error of compression.
 #[derive(Debug)]
 pub enum Failed<E> {
-    /// What was to be compressed could not be produced.
+    /// The producer of the stream failed.
     Produce(E),
-    /// What was compressed could not be written.
+    /// The output could not be written.
     Write(io::Error),
 }
 
-/// Compresses what `produce` writes into `out`, with libdeflate's `level` (1 to 12). Returns what `produce` returned.
-/// Members that `cache` has are not made again.
+/// Compresses the bytes that `produce` writes into `out`, with libdeflate's `level` (1 to 12). Returns the value of
+/// `produce`. Members that are in `cache` are not compressed again.
 ///
-/// Memory is bounded: a few pieces for each processor.
+/// Memory is bounded: a few pieces for each thread.
 ///
 /// # Errors
-/// Whatever `produce` returns, or the refusal of `out`.
+/// Returns the error of `produce`, or of writing to `out`.
 pub fn compress<T: Send, E: Send>(
     level: i32,
     cache: Option<&dyn Cache>,
@@ -48,13 +48,13 @@ pub fn compress<T: Send, E: Send>(
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let (pieces, queue) = mpsc::sync_channel::<Numbered>(threads);
     let (members, results) = mpsc::sync_channel::<Numbered>(threads * 2);
-    // Owned by the workers alone: when they give up it is gone, and the producer finds its channel closed.
+    // Only the workers own the queue: when all have ended it is dropped, and the producer finds its channel closed.
     let queue = Arc::new(Mutex::new(queue));
     thread::scope(|scope| {
         let producer = scope.spawn(move || {
             let mut stream = Stream { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
             let made = produce(&mut stream)?;
-            // Fails only when the collector gave up, and its error is the one to report.
+            // This fails only when the collector ended early; its error is the one to report.
             let _ = stream.cut();
             Ok(made)
         });
@@ -65,7 +65,7 @@ pub fn compress<T: Send, E: Send>(
         }
         drop((members, queue));
         let written = write_in_order(&results, out);
-        // When writing failed, the threads find their channels closed and end.
+        // After a write error, the threads find their channels closed and end.
         drop(results);
         let made = producer.join().expect("a panic in the producer is a bug");
         written.map_err(Failed::Write)?;
@@ -73,11 +73,11 @@ pub fn compress<T: Send, E: Send>(
     })
 }
 
-/// Compresses what `produce` writes into `out` as one member. Some readers know no others: `erl_tar` takes the first
-/// member for the whole of an archive. It takes one processor, and memory for the whole stream.
+/// Compresses the bytes that `produce` writes into `out` as a single member. Some readers know no others: `erl_tar`
+/// reads only the first member of an archive. It uses one thread, and memory for the whole stream.
 ///
 /// # Errors
-/// Whatever `produce` returns, or the refusal of `out`.
+/// Returns the error of `produce`, or of writing to `out`.
 pub fn compress_as_one<T: Send, E: Send>(
     level: i32,
     out: &mut dyn Write,
@@ -142,7 +142,7 @@ fn write_in_order(results: &mpsc::Receiver<Numbered>, out: &mut dyn Write) -> io
     Ok(())
 }
 
-/// Takes the stream and hands it on in pieces.
+/// A writer that splits the stream into pieces for the compressing threads.
 #[derive(Debug)]
 pub struct Stream {
     pieces: mpsc::SyncSender<Numbered>,
@@ -151,10 +151,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Ends the piece here: what follows is compressed apart from what came before.
+    /// Ends the current piece, so that the bytes that follow are compressed separately.
     ///
     /// # Errors
-    /// When nobody takes the pieces any more.
+    /// Fails when compression has ended early.
     pub fn cut(&mut self) -> io::Result<()> {
         if self.piece.is_empty() {
             return Ok(());
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_of_many_pieces_comes_back_whole() {
+    fn stream_of_many_pieces_decompresses_equal() {
         let plain: Vec<u8> = (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).take(3 * PIECE + 17).collect();
         let mut packed = Vec::new();
         let made = compress(1, None, &mut packed, |out| out.write_all(&plain).map(|()| "made"));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn one_member_holds_all_of_it() {
+    fn single_member_holds_the_whole_stream() {
         let plain: Vec<u8> = (0..3 * PIECE + 17).map(|n| (n / 7) as u8).collect();
         let mut packed = Vec::new();
         let made = compress_as_one(6, &mut packed, |out| {
@@ -215,10 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_known_is_not_made_again() {
+    fn cached_member_is_not_compressed_again() {
         #[derive(Default)]
-        struct Kept(Mutex<BTreeMap<String, Vec<u8>>>, AtomicUsize);
-        impl Cache for Kept {
+        struct RecordingCache(Mutex<BTreeMap<String, Vec<u8>>>, AtomicUsize);
+        impl Cache for RecordingCache {
             fn get(&self, key: &str) -> Option<Vec<u8>> {
                 self.0.lock().unwrap().get(key).cloned()
             }
@@ -227,7 +227,7 @@ mod tests {
                 self.0.lock().unwrap().insert(key.to_owned(), member.to_vec());
             }
         }
-        let kept = Kept::default();
+        let kept = RecordingCache::default();
         let pack = |second: &[u8]| {
             let mut packed = Vec::new();
             let made = compress(6, Some(&kept), &mut packed, |out| {
@@ -245,9 +245,9 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_and_a_failed_producer_are_told_apart() {
-        struct Full;
-        impl Write for Full {
+    fn write_errors_and_producer_errors_are_distinct() {
+        struct FullDisk;
+        impl Write for FullDisk {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::StorageFull.into())
             }
@@ -256,7 +256,7 @@ mod tests {
             }
         }
         let big = vec![7; 40 * PIECE];
-        assert!(matches!(compress(1, None, &mut Full, |out| out.write_all(&big)), Err(Failed::Write(_))));
+        assert!(matches!(compress(1, None, &mut FullDisk, |out| out.write_all(&big)), Err(Failed::Write(_))));
         let failed = compress(1, None, &mut Vec::new(), |_| Err::<(), _>("nothing to say"));
         assert!(matches!(failed, Err(Failed::Produce("nothing to say"))));
     }

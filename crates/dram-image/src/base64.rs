@@ -1,26 +1,26 @@
-//! Base 64 (RFC 4648, section 4), as descriptors, credentials and records have it.
+//! Base64 (RFC 4648, section 4), as in descriptors, credentials and cache records.
 
 use ::base64::Engine as _;
 use ::base64::alphabet::STANDARD;
 use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-// Most who read it do not look at the bits that the last letter has too many.
+// Most decoders ignore unused bits of the last letter, so these are accepted.
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
 const EXACT: GeneralPurpose = GeneralPurpose::new(&STANDARD, CONFIG);
 const LOOSE: GeneralPurpose =
     GeneralPurpose::new(&STANDARD, CONFIG.with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
-/// `bytes` as text, with padding.
+/// Encodes `bytes` with padding.
 pub fn encode(bytes: &[u8]) -> String {
     EXACT.encode(bytes)
 }
 
-/// The bytes that `text` stands for; `None` when it stands for none, or lacks padding.
+/// Decodes `text`, or returns `None` when it is not base64, or lacks padding.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     EXACT.decode(text).ok()
 }
 
-/// The bytes that `text` stands for, with or without padding; `None` when it stands for none.
+/// Decodes `text` with or without padding, or returns `None` when it is not base64.
 pub fn decode_loose(text: &str) -> Option<Vec<u8>> {
     LOOSE.decode(text).ok()
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_vectors_of_the_standard() {
+    fn rfc_4648_vectors_round_trip() {
         for (bytes, text) in [
             ("", ""),
             ("f", "Zg=="),

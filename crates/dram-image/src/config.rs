@@ -1,4 +1,4 @@
-//! The image configuration: the OCI document plus the fields that Docker added and every builder writes.
+//! The image config: the OCI document with the fields that Docker added and every builder writes.
 //!
 //! Follows the OCI image specification 1.1, `config.md`. `Healthcheck`, `Shell`, `OnBuild` and `ArgsEscaped` are
 //! Docker's; the specification tolerates them and BuildKit, Buildah and Kaniko write them into OCI images too.
@@ -9,13 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Digest;
 
-/// What one image is: its platform, how to start it, which layers it has and how they came to be.
+/// The config of an image: its platform, the settings of its containers, its layers and their history.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageConfig {
-    /// When the image was made, RFC 3339.
+    /// The time at which the image was made, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// Who made it; `MAINTAINER` in a Dockerfile.
+    /// The author; `MAINTAINER` in a Dockerfile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// CPU architecture under its Go name (`amd64`, `arm64`).
@@ -25,17 +25,17 @@ pub struct ImageConfig {
     pub variant: Option<String>,
     /// Operating system under its Go name.
     pub os: String,
-    /// How a container of this image is started.
+    /// The settings of a container of this image.
     #[serde(default, deserialize_with = "null_is_default")]
     pub config: ContainerConfig,
-    /// The layers, by the digest of their uncompressed tar.
+    /// The layers, by diff ID.
     pub rootfs: RootFs,
-    /// One entry for each instruction.
+    /// The history, with one entry for each instruction.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
 }
 
-/// How a container of an image is started: what `ENV`, `CMD`, `USER` … leave behind.
+/// The settings of a container, which `ENV`, `CMD`, `USER` … change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {
@@ -48,46 +48,46 @@ pub struct ContainerConfig {
     /// `NAME=value`, in the order they were set.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// The command's fixed words.
+    /// The fixed part of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
-    /// The command's default words, after the entry point.
+    /// The default arguments of the command, after the entry point.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
     /// Paths meant to hold data that outlives a container.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Nothing>,
-    /// Where the command starts; empty means `/`.
+    /// The working directory of the command; empty means `/`.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Free key/value pairs.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The signal that asks the command to end.
+    /// The signal that stops the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,
-    /// How to ask a running container whether it is well.
+    /// The health check of a running container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
-    /// The words before the text of a shell-form instruction.
+    /// The shell for the shell form of instructions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
-    /// Instructions for the builder that starts `FROM` this image.
+    /// Trigger instructions, which are executed by a build that starts `FROM` this image.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub on_build: Vec<String>,
-    /// Windows only; kept so that a foreign configuration survives.
+    /// Windows only; kept so that a foreign config is written back unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args_escaped: Option<bool>,
 }
 
 impl ContainerConfig {
-    /// The value of environment variable `name`, if it is set.
+    /// Returns the value of the environment variable `name`, if it is set.
     pub fn env_value(&self, name: &str) -> Option<&str> {
         self.env.iter().rev().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Sets environment variable `name`, in its old place when it was set before. A foreign image may have it twice, and
-    /// who reads it, the first or the last: afterwards there is one.
+    /// Sets the environment variable `name`, in place when it was set before. A foreign image may set it twice, and
+    /// readers differ on whether the first or the last counts; so only one is kept.
     pub fn set_env(&mut self, name: &str, value: &str) {
         let pair = format!("{name}={value}");
         let same = |old: &String| old.split('=').next() == Some(name);
@@ -102,26 +102,26 @@ impl ContainerConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Nothing {}
 
-/// `HEALTHCHECK`, durations in nanoseconds, zero meaning the engine's default.
+/// `HEALTHCHECK`. Durations are in nanoseconds; zero means the engine's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Healthcheck {
-    /// `["NONE"]`, or `CMD`/`CMD-SHELL` and words.
+    /// `["NONE"]`, or `CMD`/`CMD-SHELL` and its arguments.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<String>,
-    /// Between two checks.
+    /// The interval between two checks.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interval: i64,
-    /// How long one check may take.
+    /// The timeout of a check.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub timeout: i64,
-    /// How long failures do not count after the start.
+    /// The time after the start in which failures do not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub start_period: i64,
-    /// Between two checks during the start period.
+    /// The interval between two checks during the start period.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    /// Failures in a row that make a container unhealthy.
+    /// The number of consecutive failures that make a container unhealthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: i64,
 }
@@ -132,7 +132,7 @@ pub struct RootFs {
     /// Always `layers`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Digests of the uncompressed layer tars, lowest first.
+    /// The diff IDs: digests of the uncompressed layer tars, lowest first.
     #[serde(default, deserialize_with = "null_is_default")]
     pub diff_ids: Vec<Digest>,
 }
@@ -143,22 +143,22 @@ impl Default for RootFs {
     }
 }
 
-/// How one layer, or one line of configuration, came to be.
+/// The history of one layer, or of one instruction that changed only the config.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// The instruction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Who.
+    /// The author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// A remark; builders leave their name here.
+    /// A comment; builders leave their name here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// The instruction made no layer.
+    /// True for an instruction that made no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
 }

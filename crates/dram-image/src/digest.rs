@@ -1,4 +1,4 @@
-//! Digests: the only identity anything has.
+//! Content digests, by which blobs, layers and documents are identified.
 
 use std::fmt;
 use std::io;
@@ -14,7 +14,7 @@ use sha2::Digest as _;
 #[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; 32]);
 
-/// A text that is not a digest.
+/// The error for a text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a digest: expected `sha256:` and 64 lower-case hexadecimal digits")]
 pub struct DigestError {
@@ -22,12 +22,12 @@ pub struct DigestError {
 }
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Digest(sha2::Sha256::digest(bytes).into())
     }
 
-    /// The 64 hexadecimal digits, safe as a file name.
+    /// Returns the 64 hexadecimal digits, which are safe as a file name.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
         self.0.iter().fold(String::with_capacity(64), |mut hex, byte| {
@@ -36,10 +36,10 @@ impl Digest {
         })
     }
 
-    /// The digest whose hexadecimal digits are `hex`, the inverse of [`Digest::hex`].
+    /// Parses the hexadecimal digits `hex`, the inverse of [`Digest::hex`].
     ///
     /// # Errors
-    /// When `hex` is not 64 lower-case hexadecimal digits.
+    /// Fails when `hex` is not 64 lower-case hexadecimal digits.
     pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
         let bad = || DigestError { text: hex.chars().take(80).collect() };
         let digits = hex.as_bytes();
@@ -97,7 +97,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Computes a digest from bytes as they pass; a [`std::io::Write`] that keeps nothing.
+/// Computes a digest incrementally; a [`std::io::Write`] that stores nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Hasher {
     state: sha2::Sha256,
@@ -105,23 +105,23 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Returns a hasher of the empty input.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes.
+    /// Adds bytes to the input.
     pub fn update(&mut self, bytes: &[u8]) {
         self.state.update(bytes);
         self.length += bytes.len() as u64;
     }
 
-    /// How many bytes have passed.
+    /// Returns the length of the input in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// The digest of everything that passed.
+    /// Returns the digest of the whole input.
     pub fn finish(self) -> Digest {
         Digest(self.state.finalize().into())
     }
@@ -138,7 +138,7 @@ impl io::Write for Hasher {
     }
 }
 
-/// Hashes what it hands on.
+/// A writer that hashes the bytes it passes on.
 #[derive(Debug)]
 pub struct Hashing<W> {
     out: W,
@@ -146,12 +146,12 @@ pub struct Hashing<W> {
 }
 
 impl<W: io::Write> Hashing<W> {
-    /// Hands on to `out`, of which nothing is hashed yet.
+    /// Returns a writer that passes its bytes on to `out`.
     pub fn new(out: W) -> Self {
         Hashing { out, hasher: Hasher::new() }
     }
 
-    /// The hash of what was handed on so far, which counts its bytes too.
+    /// Returns the hasher of the bytes written so far, which also counts them.
     pub fn finish(self) -> Hasher {
         self.hasher
     }
@@ -174,14 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_and_value_agree() {
+    fn digest_parses_from_its_text() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(empty.parse::<Digest>().unwrap(), Digest::of(b""));
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn malformed_digests_are_refused() {
         let upper = Digest::of(b"").to_string().to_uppercase();
         for text in ["", "sha256:", "sha256:00", "sha256:../../../canary", upper.as_str(), "sha512:00", "é"] {
             assert!(text.parse::<Digest>().is_err(), "{text}");

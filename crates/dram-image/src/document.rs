@@ -1,4 +1,4 @@
-//! The documents of an image: exact bytes and their reading.
+//! The documents of an image: the exact bytes with the value parsed from them.
 //!
 //! Follows the OCI image specification 1.1 (`descriptor.md`, `manifest.md`, `image-index.md`) and reads Docker's
 //! schema 2 manifests, whose fields are the same.
@@ -10,36 +10,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ImageConfig, base64};
 
-/// The largest manifest, index or configuration that is read, in bytes.
+/// The largest manifest, index or config that is read, in bytes.
 ///
-/// The distribution specification has registries take at least 4 MiB of a manifest; a configuration, which holds a
-/// line for each instruction, may be longer.
+/// The distribution specification has registries accept manifests of at least 4 MiB. A config, which holds a history
+/// entry for each instruction, may be longer.
 pub const LARGEST_DOCUMENT: usize = 32 << 20;
 
-/// The most layers of an image that are read. Ten times as many as any system runs.
+/// The largest number of layers of an image. It is ten times as many as any system runs.
 const MOST_LAYERS: usize = 10_000;
 
-/// The most values in a document that is read: of those that say nothing, millions fit into few bytes, and each takes a
-/// hundred in memory.
+/// The largest number of values in a document. Empty values take a few bytes each in the text, and a hundred in memory.
 const MOST_VALUES: usize = 2_000_000;
 
-/// Exact bytes and what they say. The bytes are the truth: they are stored and hashed, and never written anew from
-/// the reading.
+/// The exact bytes of a document, and the value parsed from them. The bytes are authoritative: they are stored and
+/// hashed, and never serialised again from the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document<T> {
     bytes: Vec<u8>,
     value: T,
 }
 
-/// Bytes that are not the document they should be.
+/// The error for bytes that are not a valid document of their kind.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// The text is no JSON, or not of this document's form.
+    /// The text is not JSON, or does not have the form of this document.
     #[error("{what} cannot be read")]
     Json {
         /// The kind of document.
         what: &'static str,
-        /// What was found, and where.
+        /// The error and its position.
         #[source]
         source: serde_json::Error,
     },
@@ -48,7 +47,7 @@ pub enum DocumentError {
     Large {
         /// The kind of document.
         what: &'static str,
-        /// How long it is.
+        /// Its length in bytes.
         length: usize,
     },
     /// The document contradicts itself or the specification.
@@ -61,23 +60,23 @@ pub enum DocumentError {
     },
 }
 
-/// A value that is read from, and made into, a [`Document`].
+/// A value that is parsed from, and serialised into, a [`Document`].
 pub trait Kind: Serialize + DeserializeOwned {
-    /// What a person calls such a document.
+    /// The name of this kind of document in messages.
     const NAME: &'static str;
 
-    /// Checks what the JSON form alone does not say.
+    /// Validates constraints that the JSON form alone does not express.
     ///
     /// # Errors
-    /// The contradiction, in words.
+    /// Returns the reason why the document is invalid.
     fn check(&self) -> Result<(), String>;
 }
 
 impl<T: Kind> Document<T> {
-    /// Reads `bytes`.
+    /// Parses and validates `bytes`.
     ///
     /// # Errors
-    /// When they are too many, no JSON of this form, or contradict themselves.
+    /// Fails when the bytes are too many, not JSON of this form, or not valid.
     pub fn read(bytes: Vec<u8>) -> Result<Self, DocumentError> {
         if bytes.len() > LARGEST_DOCUMENT {
             return Err(DocumentError::Large { what: T::NAME, length: bytes.len() });
@@ -93,34 +92,34 @@ impl<T: Kind> Document<T> {
         Ok(Document { bytes, value })
     }
 
-    /// Writes `value` down, once, in the field order of its type.
+    /// Serialises `value` once, in the field order of its type.
     pub fn write(value: T) -> Self {
         let bytes = serde_json::to_vec(&value).expect("plain data becomes JSON");
         Document { bytes, value }
     }
 
-    /// The exact bytes.
+    /// Returns the exact bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The reading.
+    /// Returns the parsed value.
     pub fn value(&self) -> &T {
         &self.value
     }
 
-    /// The digest of the bytes.
+    /// Returns the digest of the bytes.
     pub fn digest(&self) -> Digest {
         Digest::of(&self.bytes)
     }
 
-    /// A pointer to these bytes.
+    /// Returns a descriptor of the bytes.
     pub fn descriptor(&self, media_type: &str) -> Descriptor {
         Descriptor::new(media_type, self.digest(), self.bytes.len() as u64)
     }
 }
 
-/// The media types that are read and written here.
+/// The media types that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MediaType;
 
@@ -129,78 +128,78 @@ impl MediaType {
     pub const MANIFEST: &'static str = "application/vnd.oci.image.manifest.v1+json";
     /// An image index.
     pub const INDEX: &'static str = "application/vnd.oci.image.index.v1+json";
-    /// An image configuration.
+    /// An image config.
     pub const CONFIG: &'static str = "application/vnd.oci.image.config.v1+json";
-    /// A layer, plain.
+    /// An uncompressed layer.
     pub const LAYER: &'static str = "application/vnd.oci.image.layer.v1.tar";
-    /// A layer, compressed with gzip.
+    /// A layer compressed with gzip.
     pub const LAYER_GZIP: &'static str = "application/vnd.oci.image.layer.v1.tar+gzip";
-    /// A layer, compressed with zstd.
+    /// A layer compressed with zstd.
     pub const LAYER_ZSTD: &'static str = "application/vnd.oci.image.layer.v1.tar+zstd";
     /// Docker's image manifest.
     pub const DOCKER_MANIFEST: &'static str = "application/vnd.docker.distribution.manifest.v2+json";
-    /// Docker's index.
+    /// Docker's manifest list.
     pub const DOCKER_INDEX: &'static str = "application/vnd.docker.distribution.manifest.list.v2+json";
-    /// Docker's image configuration.
+    /// Docker's image config.
     pub const DOCKER_CONFIG: &'static str = "application/vnd.docker.container.image.v1+json";
-    /// Docker's layer, plain.
+    /// Docker's uncompressed layer.
     pub const DOCKER_LAYER: &'static str = "application/vnd.docker.image.rootfs.diff.tar";
-    /// Docker's layer, compressed with gzip.
+    /// Docker's layer compressed with gzip.
     pub const DOCKER_LAYER_GZIP: &'static str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// Docker's layer, compressed with zstd.
+    /// Docker's layer compressed with zstd.
     pub const DOCKER_LAYER_ZSTD: &'static str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
-    /// What a layer has in both dialects: OCI's name, and Docker's.
+    /// The media types of layers: OCI's, and Docker's equivalent.
     const LAYERS: [(&'static str, &'static str); 3] = [
         (Self::LAYER, Self::DOCKER_LAYER),
         (Self::LAYER_GZIP, Self::DOCKER_LAYER_GZIP),
         (Self::LAYER_ZSTD, Self::DOCKER_LAYER_ZSTD),
     ];
 
-    /// The layer type `text` in OCI's dialect; another text as it is.
+    /// Returns OCI's equivalent of a Docker layer type; any other type is returned unchanged.
     pub fn oci_layer(text: &str) -> &str {
         Self::LAYERS.iter().find(|(_, docker)| *docker == text).map_or(text, |(oci, _)| oci)
     }
 
-    /// The layer type `text` in Docker's dialect; another text as it is.
+    /// Returns Docker's equivalent of an OCI layer type; any other type is returned unchanged.
     pub fn docker_layer(text: &str) -> &str {
         Self::LAYERS.iter().find(|(oci, _)| *oci == text).map_or(text, |(_, docker)| docker)
     }
 
-    /// Whether `text` names an index, in either dialect.
+    /// Returns whether `text` is the media type of an index, of OCI or Docker.
     pub fn is_index(text: &str) -> bool {
         text == Self::INDEX || text == Self::DOCKER_INDEX
     }
 
-    /// Whether `text` names a manifest, in either dialect.
+    /// Returns whether `text` is the media type of a manifest, of OCI or Docker.
     pub fn is_manifest(text: &str) -> bool {
         text == Self::MANIFEST || text == Self::DOCKER_MANIFEST
     }
 }
 
-/// A pointer to a blob.
+/// A descriptor of a blob: its media type, digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
-    /// What the blob is.
+    /// The media type of the blob.
     pub media_type: String,
-    /// Its digest.
+    /// The digest of the blob.
     pub digest: Digest,
-    /// Its length in bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
-    /// For an entry of an index: where the image runs.
+    /// The platform of the image, for an entry of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Free key/value pairs; a layout's tags are one.
+    /// Annotations; the tags in an OCI layout are among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The blob itself in base 64, where somebody put it in. It is checked and not used.
+    /// The embedded blob in base64, if there is one. It is verified and otherwise ignored.
     #[serde(default, skip_serializing)]
     pub data: Option<String>,
 }
 
 impl Descriptor {
-    /// A pointer without platform and annotations.
+    /// Returns a descriptor without platform and annotations.
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Descriptor {
             media_type: media_type.to_owned(),
@@ -212,7 +211,7 @@ impl Descriptor {
         }
     }
 
-    /// Fails when a blob that is put in is not the one that is pointed to.
+    /// Fails when the embedded blob does not match size and digest.
     fn check_data(&self) -> Result<(), String> {
         let Some(text) = &self.data else { return Ok(()) };
         match base64::decode(text) {
@@ -222,19 +221,19 @@ impl Descriptor {
     }
 }
 
-/// Where an image runs.
+/// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// CPU architecture under its Go name.
+    /// The CPU architecture under its Go name.
     pub architecture: String,
-    /// Operating system under its Go name.
+    /// The operating system under its Go name.
     pub os: String,
-    /// Variant of the architecture.
+    /// The variant of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// A field whose value does not matter, and takes no memory.
+/// A field whose value is ignored and takes no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Anything;
 
@@ -244,29 +243,29 @@ impl<'de> Deserialize<'de> for Anything {
     }
 }
 
-/// One image for one platform: a configuration and layers.
+/// An image manifest: the config and the layers of an image for one platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     /// Always 2.
     pub schema_version: u32,
-    /// What this document is.
+    /// The media type of this document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// The configuration.
+    /// The descriptor of the config.
     pub config: Descriptor,
-    /// The layers, lowest first.
+    /// The descriptors of the layers, lowest first.
     pub layers: Vec<Descriptor>,
-    /// An index's field: a document that has both is refused.
+    /// The field of an index: a document that has both is refused.
     #[serde(default, skip_serializing)]
     manifests: Option<Anything>,
-    /// Free key/value pairs.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
-    /// A manifest of OCI's type.
+    /// Returns a manifest of OCI's media type.
     pub fn new(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Manifest {
             schema_version: 2,
@@ -299,27 +298,27 @@ impl Kind for Manifest {
     }
 }
 
-/// Several images under one digest, or the table of contents of a layout.
+/// An image index: manifests for several platforms, or the entries of an OCI layout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Index {
     /// Always 2.
     pub schema_version: u32,
-    /// What this document is.
+    /// The media type of this document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The entries.
     pub manifests: Vec<Descriptor>,
-    /// A manifest's field: a document that has both is refused.
+    /// The field of a manifest: a document that has both is refused.
     #[serde(default, skip_serializing)]
     layers: Option<Anything>,
-    /// Free key/value pairs.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl Index {
-    /// An index of OCI's type.
+    /// Returns an index of OCI's media type.
     pub fn new(manifests: Vec<Descriptor>) -> Self {
         Index {
             schema_version: 2,
@@ -368,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_document_reads_back_equal() {
         let config = Descriptor::new(MediaType::CONFIG, Digest::of(b"c"), 1);
         let document = Document::write(Manifest::new(config, vec![]));
         assert_eq!(Document::read(document.bytes().to_vec()).unwrap(), document);
     }
 
     #[test]
-    fn contradictions_are_refused() {
+    fn contradictory_or_malformed_manifests_are_refused() {
         let config = r#""config":{"mediaType":"x","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}"#;
         for (text, want) in [
             (format!(r#"{{"schemaVersion":1,{config},"layers":[]}}"#), "schemaVersion is 1"),
@@ -392,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_that_are_put_in_are_what_their_digests_say() {
+    fn embedded_data_must_match_size_and_digest() {
         let text = |data: &str| {
             let whole = Document::write(Manifest::new(
                 Descriptor::new(MediaType::CONFIG, Digest::of(b"any carnal pleas"), 16),
@@ -418,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_digests_are_of_their_form() {
+    fn malformed_digests_in_descriptors_are_refused() {
         for (digest, size) in [("sha256:../../canary", "0"), ("sha256:00", "0"), ("md5", "0")] {
             let text = format!(
                 r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{digest}","size":{size}}},"layers":[]}}"#

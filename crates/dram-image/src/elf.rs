@@ -1,6 +1,6 @@
-//! What a program needs of the system it runs on, read from its ELF file.
+//! The runtime requirements of a program, read from its ELF file.
 //!
-//! Follows the System V ABI: `PT_INTERP` names the loader, `DT_NEEDED` the shared libraries.
+//! Follows the System V ABI: `PT_INTERP` is the dynamic loader, `DT_NEEDED` the shared libraries.
 
 use object::elf::{
     DT_NEEDED, DT_RPATH, DT_RUNPATH, DT_STRTAB, DT_VERNEED, DynamicTag, FileHeader32, FileHeader64, PT_INTERP, PT_LOAD,
@@ -8,25 +8,25 @@ use object::elf::{
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 use object::{Endian as _, Endianness, FileKind};
 
-/// What one program or library needs: its loader, its libraries, and of which age they have to be.
+/// The runtime requirements of a program or library: the loader, the shared libraries and their symbol versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {
-    /// The loader's path; none for a library and for what is linked statically.
+    /// The path of the dynamic loader; `None` for a library and for a static program.
     pub interpreter: Option<String>,
-    /// Names of shared libraries, in the order the loader looks for them.
+    /// The names of the shared libraries, in the order in which the loader looks for them.
     pub libraries: Vec<String>,
-    /// Where the loader looks first, from `DT_RUNPATH` or else `DT_RPATH`; may hold `$ORIGIN`.
+    /// The library search path, from `DT_RUNPATH` or else `DT_RPATH`; may hold `$ORIGIN`.
     pub search: Vec<String>,
-    /// Which versions of a library's symbols are used: the library, and a version such as `GLIBC_2.34`.
+    /// The symbol versions that are used: the library, and a version such as `GLIBC_2.34`.
     pub versions: Vec<(String, String)>,
-    /// The processor's number (`e_machine`): 62 is x86-64, 183 AArch64.
+    /// The machine type (`e_machine`): 62 is x86-64, 183 AArch64.
     pub machine: u16,
 }
 
-/// The most dependencies or symbol versions that are read of one file: a real one has tens.
+/// The largest number of dependencies, and of symbol versions, of one file; real files have tens.
 const MOST: usize = 4096;
 
-/// What the ELF file `bytes` needs; `None` when it is none, or too broken to say.
+/// Reads the requirements of the ELF file `bytes`, or returns `None` when it is not an ELF file, or malformed.
 pub fn needs(bytes: &[u8]) -> Option<Needs> {
     match FileKind::parse(bytes).ok()? {
         FileKind::Elf64 => read::<FileHeader64<Endianness>>(bytes),
@@ -35,7 +35,7 @@ pub fn needs(bytes: &[u8]) -> Option<Needs> {
     }
 }
 
-/// The name of a processor as `e_machine` numbers it, in Linux's words.
+/// Returns Linux's name of a machine type.
 pub fn machine_name(machine: u16) -> String {
     match machine {
         3 => "i386".to_owned(),
@@ -55,7 +55,7 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
     if let Some(loader) = segments.iter().find(|segment| segment.p_type(endian) == PT_INTERP) {
         needs.interpreter = Some(text_at(loader.data(endian, bytes).ok()?, 0)?);
     }
-    // Sections would be easier to read, and stripping may remove them: the loader reads segments too.
+    // The sections are not read, as stripping may remove them. The loader reads the segments too.
     let Some(entries) = segments.iter().find_map(|segment| segment.dynamic(endian, bytes).ok().flatten()) else {
         return Some(needs);
     };
@@ -63,7 +63,7 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
         let entry = entries.iter().find(|entry| entry.tag(endian) == tag)?;
         Some(entry.d_val(endian).into())
     };
-    // What lies in memory at `address`, to the end of its segment.
+    // Returns the file content that is loaded at `address`, up to the end of its segment.
     let loaded = |address: u64| {
         segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD).find_map(|segment| {
             let at = address.checked_sub(segment.p_vaddr(endian).into())?;
@@ -79,14 +79,14 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
         needs.search = paths.split(':').filter(|path| !path.is_empty()).map(str::to_owned).collect();
     }
     if let Some(records) = value(DT_VERNEED).and_then(loaded) {
-        // They only say how old a library may be: without them the rest still holds.
+        // The versions are only minimum versions of libraries, so the rest is still of use without them.
         needs.versions = versions(records, table, endian).unwrap_or_default();
     }
     Some(needs)
 }
 
-/// The version records that `DT_VERNEED` leads to (Linux Standard Base, symbol versioning): a list of libraries, each
-/// with a list of versions; both are linked by offsets, which here have to lead forward.
+/// Reads the version records of `DT_VERNEED` (Linux Standard Base, symbol versioning): a list of libraries, each with a
+/// list of versions, linked by offsets. Offsets must lead forward, so that the loops end.
 fn versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(String, String)>> {
     let long = |at: usize| Some(endian.read_u32(records.get(at..)?.get(..4)?.try_into().ok()?));
     let mut found = Vec::new();
@@ -111,7 +111,7 @@ fn versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(Str
     }
 }
 
-/// The text that begins at `at` and ends before a NUL.
+/// Returns the NUL-terminated string at `at`.
 fn text_at(table: &[u8], at: u64) -> Option<String> {
     let bytes = table.get(usize::try_from(at).ok()?..)?.split(|&byte| byte == 0).next()?;
     Some(std::str::from_utf8(bytes).ok()?.to_owned())
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_program_needs_nothing() {
+    fn bytes_that_are_not_elf_give_none() {
         for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0"] {
             assert_eq!(needs(bytes), None, "{}", bytes.escape_ascii());
         }
@@ -130,8 +130,8 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a real program is the best sample of one")]
-    fn this_machines_own_library_names_its_loader_and_versions() {
-        // Every glibc system has a dynamic `libm`, and it always asks libc for some version.
+    fn libm_of_this_machine_needs_libc_and_its_versions() {
+        // Every glibc system has a dynamic `libm`, and it always needs some symbol version of libc.
         let places = ["/lib/x86_64-linux-gnu/libm.so.6", "/lib/aarch64-linux-gnu/libm.so.6", "/lib64/libm.so.6"];
         let Some(bytes) = places.iter().find_map(|path| std::fs::read(path).ok()) else {
             panic!("no libm in {places:?}");
@@ -140,7 +140,7 @@ mod tests {
         assert!(needs.libraries.contains(&"libc.so.6".to_owned()), "{needs:?}");
         let of_libc: Vec<_> = needs.versions.iter().filter(|(library, _)| library == "libc.so.6").collect();
         assert!(of_libc.iter().any(|(_, version)| version.starts_with("GLIBC_2.")), "{needs:?}");
-        // Cut anywhere, it is read without a panic.
+        // A truncated file must not cause a panic.
         for length in (0..bytes.len()).step_by(4099) {
             let _ = super::needs(&bytes[..length]);
         }

@@ -1,4 +1,4 @@
-//! What an image is, as values: digests, references, and the documents of the OCI image specification.
+//! The values of an image: digests, references, documents of the OCI image specification, and layer tars.
 //!
 //! Nothing here touches the disk, the network, the clock or the environment.
 

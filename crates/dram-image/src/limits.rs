@@ -1,32 +1,32 @@
-//! How much of a foreign archive is taken: bounds that no honest image meets, each of which can be raised.
+//! Limits for reading foreign archives. No honest image meets them, and each can be raised.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What is counted.
+/// A quantity that is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
-    /// Entries of one archive.
+    /// The number of entries of an archive.
     Entries,
-    /// Directories on top of each other in a name.
+    /// The number of nested directories in a name.
     Depth,
-    /// Bytes of the extended headers of one entry: its long name, its attributes.
+    /// The bytes of the extended headers of an entry: its long name and its extended attributes.
     Header,
-    /// Bytes that one archive unpacks to.
+    /// The unpacked size of an archive in bytes.
     Size,
-    /// How many times longer an archive may become than it was compressed, once it is longer than [`FREE`].
+    /// The ratio of the unpacked to the compressed size, for an archive that unpacks to more than
+    /// [`FREE_EXPANSION_BYTES`].
     Expansion,
 }
 
-/// An archive may always unpack to this many bytes, however few it was: what compresses well is often honest, while it
-/// is small.
+/// The unpacked size up to which the ratio is not limited: small archives often compress very well.
 pub const FREE: u64 = 2 << 30;
 
 impl Limit {
-    /// All of them.
+    /// All limits.
     pub const ALL: [Limit; 5] = [Limit::Entries, Limit::Depth, Limit::Header, Limit::Size, Limit::Expansion];
 
-    /// Its name on the command line.
+    /// Returns the name of the limit on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Limit::Entries => "entries",
@@ -38,18 +38,19 @@ impl Limit {
     }
 }
 
-/// The bounds of what is read of one archive: a layer, a context, what `ADD` unpacks, an image in a file.
+/// The limits for reading an archive: a layer, a build context, an archive that `ADD` unpacks, an image in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// See [`Limit::Entries`]. A whole desktop has a tenth of it.
+    /// See [`ArchiveLimit::Entries`]. A whole desktop has a tenth of the default.
     pub entries: u64,
-    /// See [`Limit::Depth`]. A name of 4095 bytes, the longest that Linux takes, could say 2047.
+    /// See [`ArchiveLimit::Depth`]. A name of 4095 bytes, the longest on Linux, could have 2047.
     pub depth: u64,
-    /// See [`Limit::Header`]. Engines write a few hundred bytes.
+    /// See [`ArchiveLimit::Header`]. Container engines write a few hundred bytes.
     pub header: u64,
-    /// See [`Limit::Size`].
+    /// See [`ArchiveLimit::Size`].
     pub size: u64,
-    /// See [`Limit::Expansion`]. Text comes to 20, and zeros to 1030 in gzip and to ten thousands in zstd.
+    /// See [`ArchiveLimit::Expansion`]. Text has a ratio of up to 20; zeros of 1030 in gzip, and tens of thousands in
+    /// zstd.
     pub expansion: u64,
 }
 
@@ -60,7 +61,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// What is allowed of `limit`.
+    /// Returns the value of `limit`.
     pub fn get(&self, limit: Limit) -> u64 {
         match limit {
             Limit::Entries => self.entries,
@@ -82,11 +83,11 @@ impl Limits {
         *field = value;
     }
 
-    /// Changes what `text` says: `NAME=NUMBER`, several with commas between. A number may end in `k`, `m`, `g` or `t`,
-    /// for that many times 1024, and `none` is no limit.
+    /// Sets the limits in `text`: `NAME=NUMBER`, separated by commas. A number may end in `k`, `m`, `g` or `t`, powers
+    /// of 1024; `none` removes the limit.
     ///
     /// # Errors
-    /// Which part says nothing.
+    /// Returns the first invalid part.
     pub fn apply(&mut self, text: &str) -> Result<(), LimitError> {
         for part in text.split(',').filter(|part| !part.is_empty()) {
             let wrong = || LimitError::Shape(part.to_owned());
@@ -98,19 +99,19 @@ impl Limits {
         Ok(())
     }
 
-    /// Fails when `found` is more than is allowed of `limit`.
+    /// Checks that `found` is within `limit`.
     ///
     /// # Errors
-    /// When it is.
+    /// Fails when it is more.
     pub fn check(&self, limit: Limit, found: u64) -> Result<(), Exceeded> {
         let allowed = self.get(limit);
         if found <= allowed { Ok(()) } else { Err(Exceeded { limit, allowed }) }
     }
 
-    /// Fails when `packed` bytes may not become `plain` ones.
+    /// Checks that `packed` bytes may expand to `plain` bytes.
     ///
     /// # Errors
-    /// When they may not.
+    /// Fails when the unpacked size or the ratio exceeds its limit.
     pub fn check_expansion(&self, packed: u64, plain: u64) -> Result<(), Exceeded> {
         self.check(Limit::Size, plain)?;
         if plain <= FREE || plain <= packed.saturating_mul(self.expansion) {
@@ -129,7 +130,7 @@ impl FromStr for Limits {
     }
 }
 
-/// A number with a unit, or `none`.
+/// Parses a number with a unit, or `none`.
 fn number(text: &str) -> Option<u64> {
     if text == "none" {
         return Some(u64::MAX);
@@ -149,10 +150,10 @@ fn number(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// A text that sets no limit.
+/// The error for a text that sets no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
-    /// It is no `NAME=NUMBER`.
+    /// The text is not `NAME=NUMBER`.
     #[error("`{0}` does not say what a limit is")]
     Shape(String),
     /// There is no limit of that name.
@@ -160,12 +161,12 @@ pub enum LimitError {
     Name(String),
 }
 
-/// An archive is more than is taken.
+/// The error for an archive that exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded {
-    /// Of what.
+    /// The limit.
     pub limit: Limit,
-    /// How much is.
+    /// The value of the limit.
     pub allowed: u64,
 }
 
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_may_expand_as_it_likes() {
+    fn expansion_is_limited_only_above_the_free_size() {
         let limits = Limits::default();
         assert_eq!(limits.check_expansion(1, FREE), Ok(()));
         assert_eq!(limits.check_expansion(FREE / 50, FREE * 2), Ok(()));

@@ -1,43 +1,43 @@
-//! Paths inside an image.
+//! Paths within an image.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// A path beneath the root of an image: relative, normalised, any bytes but NUL; it cannot say `..`.
+/// A normalised relative path beneath the root of an image. It may hold any bytes but NUL, and no `..` component.
 ///
 /// The empty path is the root itself.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TreePath(Vec<u8>);
 
-/// A text that is no path beneath a root.
+/// The error for bytes that are not a path beneath the root.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// The path climbs with `..`.
+    /// The path has a `..` component.
     #[error("`{0}` climbs out with `..`")]
     Climbs(String),
     /// The path holds a NUL byte.
     #[error("`{0}` holds a NUL byte")]
     Nul(String),
-    /// The path is longer than Linux takes.
+    /// The path is longer than Linux allows.
     #[error("a path of {0} bytes is longer than the 4095 that Linux takes")]
     Long(usize),
-    /// A component is longer than Linux takes.
+    /// A component is longer than Linux allows.
     #[error("a name of {0} bytes is longer than the 255 that Linux takes")]
     LongName(usize),
 }
 
 impl TreePath {
-    /// The root.
+    /// Returns the root.
     pub fn root() -> Self {
         TreePath::default()
     }
 
-    /// Reads `bytes`: leading `/`, doubled `/` and `.` components are dropped.
+    /// Parses `bytes`: leading `/`, repeated `/` and `.` components are dropped.
     ///
     /// # Errors
-    /// When a component is `..`, a byte is NUL, or the path is longer than 4095 bytes.
+    /// Fails when a component is `..`, a byte is NUL, or the path is longer than 4095 bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
         let lossy = || String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
         if bytes.len() > 4095 {
@@ -56,11 +56,11 @@ impl TreePath {
         Ok(TreePath(path))
     }
 
-    /// Like [`TreePath::parse`], with `..` removing the component before it and stopping at the root, as a shell in
-    /// the image's root would see it (symbolic links are not known here).
+    /// Parses `bytes` like [`TreePath::parse`], with `..` removing the component before it, at most up to the root, as
+    /// for a process whose root is the image (symbolic links are not resolved).
     ///
     /// # Errors
-    /// When a byte is NUL or the path is longer than 4095 bytes.
+    /// Fails when a byte is NUL or the path is longer than 4095 bytes.
     pub fn clean(bytes: &[u8]) -> Result<Self, PathError> {
         let mut parts: Vec<&[u8]> = Vec::new();
         for part in bytes.split(|&b| b == b'/') {
@@ -73,25 +73,25 @@ impl TreePath {
         TreePath::parse(&parts.join(&b'/'))
     }
 
-    /// The bytes, without a leading slash.
+    /// Returns the bytes, without a leading slash.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The same as a relative [`Path`].
+    /// Returns the path as a relative [`Path`].
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// Whether this is the root.
+    /// Returns whether this is the root.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Refuses a component that no file system takes as a name.
+    /// Checks that no component is longer than a file name can be.
     ///
     /// # Errors
-    /// When there is one.
+    /// Fails when a component is longer than 255 bytes.
     pub fn check_names(&self) -> Result<(), PathError> {
         match self.components().map(<[u8]>::len).find(|&length| length > 255) {
             Some(length) => Err(PathError::LongName(length)),
@@ -99,17 +99,17 @@ impl TreePath {
         }
     }
 
-    /// The components, from the root down.
+    /// Returns the components, from the root down.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|&b| b == b'/').filter(|part| !part.is_empty())
     }
 
-    /// The last component; `None` at the root.
+    /// Returns the last component, or `None` at the root.
     pub fn name(&self) -> Option<&[u8]> {
         self.components().next_back()
     }
 
-    /// The path without its last component; `None` at the root.
+    /// Returns the path without its last component, or `None` at the root.
     pub fn parent(&self) -> Option<TreePath> {
         if self.is_root() {
             return None;
@@ -118,9 +118,9 @@ impl TreePath {
         Some(TreePath(self.0[..cut].to_vec()))
     }
 
-    /// This path with one more component.
+    /// Returns this path with one more component.
     ///
-    /// `name` must be one component: not empty, no `/`, not `.` or `..`; names read from a directory are.
+    /// `name` must be one component: not empty, no `/`, not `.` or `..`. Names read from a directory are valid.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> TreePath {
         debug_assert!(!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".");
@@ -129,7 +129,7 @@ impl TreePath {
         TreePath(path)
     }
 
-    /// This path with all of `below` after it.
+    /// Returns this path with the components of `below` appended.
     #[must_use]
     pub fn append(&self, below: &TreePath) -> TreePath {
         let mut path = self.0.clone();
@@ -137,7 +137,7 @@ impl TreePath {
         TreePath(path)
     }
 
-    /// What is left of this path below `ancestor`; `None` when it is not below it.
+    /// Returns this path relative to `ancestor`, or `None` when it is not beneath it.
     pub fn below(&self, ancestor: &TreePath) -> Option<TreePath> {
         if ancestor.is_root() {
             return Some(self.clone());
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_and_normalises() {
+    fn paths_are_normalised_and_dot_dot_is_refused() {
         for (text, want) in [("/a//b/./c/", "a/b/c"), ("", ""), ("/", ""), ("./x", "x")] {
             assert_eq!(TreePath::parse(text.as_bytes()).unwrap().as_bytes(), want.as_bytes());
         }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_apart_and_joins() {
+    fn parent_join_and_relative_path_work_by_component() {
         let path = TreePath::parse(b"a/b").unwrap();
         assert_eq!(path.parent().unwrap().as_bytes(), b"a");
         assert_eq!(path.parent().unwrap().parent(), Some(TreePath::root()));

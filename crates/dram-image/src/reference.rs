@@ -1,11 +1,11 @@
-//! References: the names people give to images.
+//! Image references.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Digest;
 
-/// A normalised image name: `debian` and `docker.io/library/debian:latest` are the same reference.
+/// A normalised image reference: `debian` and `docker.io/library/debian:latest` are equal.
 ///
 /// Follows the reference grammar of the distribution project, Docker Hub's short names included.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +16,7 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// A text that is not an image name.
+/// The error for a text that is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not an image name: {why}")]
 pub struct ReferenceError {
@@ -27,45 +27,45 @@ pub struct ReferenceError {
 const HUB: &str = "docker.io";
 
 impl Reference {
-    /// The registry's host and port, or `docker.io`.
+    /// Returns the registry's host and port; `docker.io` by default.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The repository within the registry, `library/debian`.
+    /// Returns the repository within the registry, such as `library/debian`.
     pub fn repository(&self) -> &str {
         &self.path
     }
 
-    /// The tag; `latest` when none was written.
+    /// Returns the tag; `latest` by default.
     pub fn tag(&self) -> &str {
         &self.tag
     }
 
-    /// The digest the name is pinned to, if any.
+    /// Returns the digest that the reference is pinned to, if any.
     pub fn digest(&self) -> Option<Digest> {
         self.digest
     }
 
-    /// The name without its tag, as a person writes it: `debian`, `ghcr.io/a/b`.
+    /// Returns the short name without the tag: `debian`, `ghcr.io/a/b`.
     pub fn short_name(&self) -> String {
         let whole = || format!("{}/{}", self.host, self.path);
         if self.host != HUB {
             return whole();
         }
         let short = self.path.strip_prefix("library/").unwrap_or(&self.path);
-        // Not where it would mean another image: `docker.io/example.com/x` is none of example.com's.
+        // The name must not be shortened when it would then mean another registry, as `docker.io/example.com/x` would.
         if split_host(short) == (HUB, self.path.clone()) { short.to_owned() } else { whole() }
     }
 
-    /// The name with its tag, as a person writes it: `debian:12`.
+    /// Returns the short name with the tag: `debian:12`.
     ///
-    /// Two references that name the same image have the same text.
+    /// Two references to the same image have the same short name.
     pub fn short(&self) -> String {
         format!("{}:{}", self.short_name(), self.tag)
     }
 
-    /// The whole name, `docker.io/library/debian:12`.
+    /// Returns the full name: `docker.io/library/debian:12`.
     pub fn full(&self) -> String {
         format!("{}/{}:{}", self.host, self.path, self.tag)
     }
@@ -103,7 +103,7 @@ impl FromStr for Reference {
     }
 }
 
-/// Splits `name:tag`; the colon of a port is left of a slash.
+/// Splits `name:tag`. A colon before a slash belongs to a port.
 fn split_tag(name: &str) -> (&str, &str) {
     match name.rsplit_once(':') {
         Some((left, tag)) if !tag.contains('/') => (left, tag),
@@ -111,7 +111,8 @@ fn split_tag(name: &str) -> (&str, &str) {
     }
 }
 
-/// The first component is a host when it has a dot or a port, is `localhost`, or has an upper-case letter.
+/// Splits the host off. The first component is a host when it has a dot or a port, is `localhost`, or has an upper-case
+/// letter.
 fn split_host(name: &str) -> (&str, String) {
     let is_host =
         |part: &str| part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase());
@@ -128,7 +129,7 @@ fn split_host_hub(path: &str) -> (&'static str, String) {
     if path.contains('/') { (HUB, path.to_owned()) } else { (HUB, format!("library/{path}")) }
 }
 
-/// A host becomes a part of addresses: nothing in it may mean anything there.
+/// Validates the host, which becomes a part of URLs and must not hold characters with a meaning there.
 fn check_host(host: &str) -> Result<(), &'static str> {
     const WRONG: &str = "its registry is no host: words of letters, digits and `-`, joined by `.`, and maybe a port";
     let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_name_means_the_same_image() {
+    fn short_and_full_names_parse_to_the_same_reference() {
         for text in [
             "docker.io/example.com/x",
             "docker.io/docker.io/x",
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_host() {
+    fn invalid_registry_hosts_are_refused() {
         for text in
             ["a.b/x", "localhost/x", "h:5000/x", "[::1]/x", "[fe80::1]:5000/x", "A/x", "127.0.0.1:1/x", "xn--a.b/x"]
         {
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_image_names_are_refused() {
         for text in ["", ":", "a:", "A", "a//b", "a/../b", "-a", "a:b c", "a@sha256:1", "../../canary", "a\nb", "a:.x"]
         {
             assert!(text.parse::<Reference>().is_err(), "{text}");

@@ -1,9 +1,9 @@
-//! Replays the inputs that fuzzing starts from and has found worth keeping: one in each line of a file, with escapes.
+//! Replays the seeds of the fuzz targets: one input on each line of a file, with escapes.
 
 #[path = "support/checks.rs"]
 mod checks;
 
-/// The inputs in a file of seeds: `\n`, `\r`, `\t`, `\\` and `\xHH` stand for bytes.
+/// Returns the inputs of a seed file; `\n`, `\r`, `\t`, `\\` and `\xHH` stand for bytes.
 fn inputs(text: &str) -> Vec<Vec<u8>> {
     text.lines().map(input).collect()
 }
@@ -37,26 +37,26 @@ fn replay(text: &str, check: impl Fn(&[u8])) {
 }
 
 #[test]
-fn tars() {
+fn tar_seeds_hold_their_invariants() {
     replay(include_str!("../../../fuzz/seeds/tar.txt"), checks::tar);
 }
 
 #[test]
-fn manifests() {
+fn manifest_seeds_hold_their_invariants() {
     replay(include_str!("../../../fuzz/seeds/manifest.txt"), checks::manifest);
 }
 
 #[test]
-fn indexes() {
+fn index_seeds_hold_their_invariants() {
     replay(include_str!("../../../fuzz/seeds/index.txt"), checks::index);
 }
 
 #[test]
-fn configurations() {
+fn config_seeds_hold_their_invariants() {
     replay(include_str!("../../../fuzz/seeds/config.txt"), checks::config);
 }
 
 #[test]
-fn references() {
+fn reference_seeds_hold_their_invariants() {
     replay(include_str!("../../../fuzz/seeds/reference.txt"), checks::reference);
 }

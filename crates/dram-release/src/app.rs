@@ -1,6 +1,6 @@
-//! Application specifications: `.app` files.
+//! The application resource file (`.app`).
 //!
-//! The form is that of app(4); what is refused is what `systools` refuses.
+//! The format is that of app(4); a file is refused if `systools` refuses it.
 
 use std::collections::BTreeSet;
 
@@ -8,47 +8,47 @@ use crate::consult::{TermError, consult};
 use crate::print::pretty;
 use crate::term::Term;
 
-/// The first OTP release that takes no application or module twice in one list.
+/// The first OTP release that rejects an application or a module listed twice.
 const NO_DUPLICATES: u32 = 27;
 
-/// An application.
+/// An application specification: the content of an `.app` file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct App {
-    /// Its name.
+    /// The application's name.
     pub name: String,
-    /// What it is, in words.
+    /// A one-line description of the application.
     pub description: String,
-    /// Its version.
+    /// The application's version.
     pub vsn: String,
-    /// An identifier; nobody uses it.
+    /// The product identification; neither OTP nor dram uses it.
     pub id: String,
-    /// Its modules.
+    /// The application's modules.
     pub modules: Vec<String>,
-    /// Names that its processes register.
+    /// The names that its processes register.
     pub registered: Vec<String>,
-    /// Applications that must run before it does.
+    /// The applications that must be started before this one.
     pub applications: Vec<String>,
-    /// Those of `applications` that may be missing.
+    /// The subset of `applications` that may be missing.
     pub optional_applications: Vec<String>,
-    /// Applications that it starts itself.
+    /// The included applications, which this application starts itself.
     pub included_applications: Vec<String>,
-    /// Its configuration, pairs of an atom and a term.
+    /// The default configuration parameters: a list of `{Par, Val}` pairs.
     pub env: Term,
-    /// The most milliseconds that it may run, or `infinity`.
+    /// The maximum time in milliseconds that the application may run, or `infinity`.
     pub max_t: Term,
-    /// The most processes that it may have, or `infinity`.
+    /// The maximum number of processes, or `infinity`; ignored by the emulator.
     pub max_p: Term,
-    /// The phases in which it starts.
+    /// The start phases.
     pub start_phases: Option<Term>,
-    /// The module that starts it, and its argument; an empty list for a library.
+    /// The callback module and its start argument (`mod`); an empty list for a library application.
     pub start: Term,
-    /// Versions of applications that it needs at run time, such as `erts-13.0`; nobody checks them.
+    /// The versions of other applications that it needs at run time, such as `erts-13.0`; nothing checks them.
     pub runtime_dependencies: Vec<String>,
-    /// What else is in the specification, as it is there.
+    /// All keys that app(4) does not define, unchanged.
     pub others: Vec<Term>,
 }
 
-/// The keys that have a meaning.
+/// The keys that app(4) defines.
 const KEYS: [&str; 14] = [
     "vsn",
     "id",
@@ -66,60 +66,60 @@ const KEYS: [&str; 14] = [
     "runtime_dependencies",
 ];
 
-/// Why a file is no application specification.
+/// The reason why a file is not a valid application resource file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
-    /// It is no text of terms.
+    /// The file is not a sequence of Erlang terms.
     #[error(transparent)]
     Syntax(#[from] TermError),
-    /// It is not one term of the right form.
+    /// The file is not exactly one `application` tuple.
     #[error("it is not `{{application, NAME, [...]}}.`")]
     Form,
-    /// It is another application's.
+    /// The file belongs to another application.
     #[error("it is the specification of `{found}`, and not of `{expected}`")]
     Name {
-        /// The name in the file.
+        /// The application name in the file.
         found: String,
-        /// The name that it should have.
+        /// The expected application name.
         expected: String,
     },
-    /// A key that must be there is not.
+    /// A required key is missing.
     #[error("`{0}` is missing")]
     Missing(&'static str),
-    /// A key has a value that it cannot have.
+    /// The value of a key has the wrong type.
     #[error("`{key}` is {found}, and not {expected}")]
     Value {
         /// The key.
         key: &'static str,
-        /// What it should be.
+        /// A description of the expected value.
         expected: &'static str,
-        /// What it is.
+        /// A description of the value found.
         found: String,
     },
-    /// A version that cannot be part of a directory's name.
+    /// The version cannot be part of a directory name.
     #[error("`vsn` is `{0}`, which cannot be part of a directory's name")]
     Version(String),
-    /// Something is in a list twice.
+    /// A list contains an element twice.
     #[error("`{what}` is twice in `{key}`")]
     Twice {
-        /// The list.
+        /// The key of the list.
         key: &'static str,
-        /// What is in it twice.
+        /// The element that is repeated.
         what: String,
     },
-    /// An application names itself.
+    /// The application depends on or includes itself.
     #[error("it names itself in `{0}`")]
     Itself(&'static str),
-    /// An application is started by somebody else and by this one.
+    /// An application is listed both as a dependency and as an included application.
     #[error("`{0}` is both in `applications` and in `included_applications`")]
     Both(String),
 }
 
 impl App {
-    /// Reads the file `NAME.app` for the OTP release `otp`. Of a key that is there twice the first counts, as in Erlang.
+    /// Reads `NAME.app` for the OTP release `otp`. If a key is repeated, the first one counts, as in OTP.
     ///
     /// # Errors
-    /// See [`AppError`].
+    /// See [`AppSpecError`].
     pub fn read(bytes: &[u8], name: &str, otp: u32) -> Result<App, AppError> {
         let terms = consult(bytes)?;
         let [term] = terms.as_slice() else { return Err(AppError::Form) };
@@ -169,7 +169,7 @@ impl App {
         app.check()
     }
 
-    /// The module that starts it.
+    /// Returns the callback module that starts the application.
     pub fn start_module(&self) -> Option<&str> {
         self.start.as_tuple()?.first()?.as_atom()
     }
@@ -191,7 +191,7 @@ impl App {
 }
 
 impl AppError {
-    /// What the user can do about it.
+    /// Returns a hint for the user on how to fix the error.
     pub fn help(&self) -> &'static str {
         match self {
             AppError::Syntax(_) | AppError::Form => {
@@ -209,11 +209,11 @@ impl AppError {
     }
 }
 
-/// The text of a specification as Mix has written it anew since Elixir 1.18, and relx where something is left out of
-/// the release: without the applications and the modules named here.
+/// Returns the text of the `.app` file without the given applications and modules. Mix rewrites `.app` files this way
+/// since Elixir 1.18, and relx does if applications or modules are excluded from the release.
 ///
 /// # Errors
-/// When it is no specification.
+/// Fails if `bytes` is not an application specification.
 pub fn rewritten(bytes: &[u8], without_apps: &[String], without_modules: &[String]) -> Result<String, AppError> {
     let mut terms = consult(bytes)?;
     let [Term::Tuple(parts)] = terms.as_mut_slice() else { return Err(AppError::Form) };
@@ -288,7 +288,7 @@ impl Keys<'_> {
     }
 }
 
-/// A value as far as a message has room for it.
+/// Formats a value for a message, truncated.
 fn shown(value: &Term) -> String {
     let text: String = value.to_string().chars().take(60).collect();
     format!("`{text}`, {}", value.kind())
@@ -316,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_meaning_is_kept() {
+    fn unknown_keys_are_kept() {
         let app = read("{mine,1},alone,{runtime_dependencies,[\"erts-9.0\"]},", 25).unwrap();
         assert_eq!(app.runtime_dependencies, ["erts-9.0"]);
         assert_eq!(Term::List(app.others).to_string(), "[{mine,1},alone]");
     }
 
     #[test]
-    fn a_version_is_one_component_of_a_path() {
+    fn a_version_that_is_no_single_path_component_is_refused() {
         for vsn in ["", ".", "..", "../../x", "1/2", "1\\n", "\\0"] {
             let refused = read(&format!("{{vsn,\"{vsn}\"}},"), 25);
             assert!(matches!(refused, Err(AppError::Version(_))), "{vsn}: {refused:?}");
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_twice_in_a_list_from_otp_27_on() {
+    fn duplicate_list_elements_are_refused_from_otp_27_on() {
         for key in ["modules", "registered", "applications", "optional_applications", "included_applications"] {
             let keys = format!("{{{key},[a,b,a]}},");
             assert!(read(&keys, 26).is_ok(), "{key}");
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_does_not_need_itself() {
+    fn an_application_that_depends_on_itself_is_refused() {
         assert_eq!(read("{applications,[demo]},", 25), Err(AppError::Itself("applications")));
         assert_eq!(read("{included_applications,[demo]},", 25), Err(AppError::Itself("included_applications")));
         let both = read("{applications,[a,b]},{included_applications,[b]},", 25);
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_is_written_anew_without_what_is_left_out() {
+    fn a_rewritten_specification_lacks_excluded_applications_and_modules() {
         let text =
             "{application,demo, [{vsn,\"1\"},\n{modules,[a,b,'C']}, {applications,[kernel,x,stdlib]},{env,[{x,y}]}]}.";
         let same = rewritten(text.as_bytes(), &[], &[]).unwrap();
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_says_where_it_is() {
+    fn errors_name_the_position_or_the_key() {
         let error = App::read(b"{application,demo,\n [{vsn,\"1\"}}.", "demo", 25).unwrap_err();
         assert_eq!(error.to_string(), "line 2, column 12: expected `]` or `,`");
         let error = read("{modules,\"text\"},", 25).unwrap_err();

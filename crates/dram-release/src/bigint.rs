@@ -1,11 +1,11 @@
-//! Integers of any size: just enough to read and to write them.
+//! Integers of arbitrary size: parsing and printing.
 
 use crate::term::Term;
 
-/// The most digits that are read: a longer number is nobody's configuration.
+/// The maximum number of digits of a parsed integer.
 const MOST_DIGITS: usize = 4096;
 
-/// The number that `digits` say in `base`; `None` when there are none, or too many.
+/// Parses `digits` in `base`. Returns `None` if there are no digits, or too many.
 pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
     if digits.is_empty() || digits.len() > MOST_DIGITS {
         return None;
@@ -13,7 +13,7 @@ pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
     if let Ok(value) = i64::from_str_radix(digits, base) {
         return Some(Term::Int(value));
     }
-    // As many digits at once as fit a limb whatever the base: 12 of base 36 are less than 2⁶⁴.
+    // Twelve digits fit in one limb in any base: 36¹² is less than 2⁶⁴.
     let mut limbs: Vec<u64> = Vec::new();
     for piece in digits.as_bytes().chunks(12) {
         let (mut value, mut scale) = (0_u64, 1_u64);
@@ -33,7 +33,7 @@ pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
     Some(normal(false, limbs.into_iter().flat_map(u64::to_le_bytes).collect()))
 }
 
-/// The number with that magnitude, in the smallest form.
+/// Returns the integer with this magnitude, as [`Term::Int`] if it fits.
 pub(crate) fn normal(negative: bool, mut magnitude: Vec<u8>) -> Term {
     while magnitude.last() == Some(&0) {
         magnitude.pop();
@@ -49,7 +49,7 @@ pub(crate) fn normal(negative: bool, mut magnitude: Vec<u8>) -> Term {
     Term::Big(negative, magnitude)
 }
 
-/// The same with the other sign.
+/// Returns the number with the opposite sign.
 pub(crate) fn negate(term: Term) -> Term {
     match term {
         Term::Int(i64::MIN) => Term::Big(false, (1_u64 << 63).to_le_bytes().to_vec()),
@@ -60,11 +60,11 @@ pub(crate) fn negate(term: Term) -> Term {
     }
 }
 
-/// The digits of a magnitude in base ten.
+/// Formats a magnitude in base ten.
 pub(crate) fn decimal(magnitude: &[u8]) -> String {
     let limb = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |limb, byte| limb << 8 | u32::from(*byte));
     let mut limbs: Vec<u32> = magnitude.chunks(4).map(limb).collect();
-    // Nine digits each, the last ones first.
+    // Each piece holds nine digits; the least significant piece comes first.
     let mut pieces = Vec::new();
     while let Some(last) = limbs.last() {
         if *last == 0 {

@@ -1,7 +1,7 @@
-//! Boot scripts: what the emulator does, step by step, until the release runs.
+//! Boot scripts (`.script` and `.boot` files).
 //!
-//! The instructions and their order are those that `systools:make_script` writes for OTP 24 and newer; with
-//! [`BootOptions::mix`], changed as `mix release` changes them.
+//! The instructions and their order are those of `systools:make_script` in OTP 24 and newer; with [`BootOptions::mix`],
+//! changed as `mix release` changes them.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::print::pretty;
 use crate::resolve::{Mode, Release};
 use crate::term::Term;
 
-/// Modules that are loaded before all others, in this order.
+/// The modules that are loaded before all others, in this order.
 const MANDATORY: [&str; 29] = [
     "error_handler",
     "application",
@@ -46,7 +46,7 @@ const MANDATORY: [&str; 29] = [
     "supervisor",
 ];
 
-/// Modules that are a part of the emulator.
+/// The modules that are preloaded in the emulator.
 const PRELOADED: [&str; 18] = [
     "atomics",
     "counters",
@@ -68,46 +68,46 @@ const PRELOADED: [&str; 18] = [
     "zlib",
 ];
 
-/// Further ones, and the OTP release that has them first. Sockets came with 22; whether an emulator before 24 has them
-/// depends on how it was built, and it usually does.
+/// Further preloaded modules, with the first OTP release that has them. The socket modules came with OTP 22; before OTP
+/// 24 they depend on how the emulator was built, and are usually there.
 const PRELOADED_SINCE: [(u32, &str); 4] =
     [(22, "prim_net"), (22, "prim_socket"), (22, "socket_registry"), (27, "erts_trace_cleaner")];
 
-/// The first OTP release that knows of optional applications.
+/// The first OTP release that supports optional applications.
 const OPTIONAL_SINCE: u32 = 24;
 
-/// How a boot script differs from the plain one.
+/// The options of a boot script.
 #[derive(Debug, Clone, Default)]
 pub struct BootOptions {
-    /// Whether the project's applications lie below `$RELEASE_LIB`, and not below `$ROOT/lib`.
+    /// True if the project's applications are below `$RELEASE_LIB`, and not below `$ROOT/lib`.
     pub release_lib: bool,
-    /// A directory that is looked into before all others.
+    /// A directory that comes first in the code path.
     pub first_path: Option<String>,
-    /// Whether `Config.Provider` changes the configuration before applications are loaded.
+    /// True if `Config.Provider` changes the configuration before applications are loaded.
     pub providers: bool,
-    /// Whether `$HOME/.erlang` is evaluated.
+    /// True if `$HOME/.erlang` is evaluated.
     pub dot_erlang: bool,
-    /// Modules that are loaded at once even where the others are loaded when they are called.
+    /// Modules that are loaded at boot even in interactive mode.
     pub hot: Vec<String>,
-    /// Processes that start beside the kernel's own, before any application does.
+    /// Additional kernel processes, started before any application.
     pub processes: Vec<KernelProcess>,
 }
 
-/// A process that belongs to the system and to no application.
+/// A `kernelProcess` instruction of the boot script.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelProcess {
-    /// What it is called.
+    /// The process name.
     pub name: String,
-    /// The module whose function starts it.
+    /// The module of the start function.
     pub module: String,
-    /// The function.
+    /// The start function.
     pub function: String,
-    /// Its arguments.
+    /// The arguments of the start function.
     pub arguments: Vec<Term>,
 }
 
 impl BootOptions {
-    /// As `mix release` has it.
+    /// Returns the options that `mix release` uses.
     pub fn mix(first_path: Option<String>, providers: bool) -> BootOptions {
         BootOptions { release_lib: true, first_path, providers, ..BootOptions::default() }
     }
@@ -121,7 +121,7 @@ pub struct BootScript {
 }
 
 impl BootScript {
-    /// The boot script of `release`, which [`crate::resolve::resolve`] made with `catalog`.
+    /// Creates the boot script of `release`, which [`crate::resolve::resolve`] resolved with `catalog`.
     pub fn new(release: &Release, catalog: &Catalog, options: &BootOptions) -> BootScript {
         let placed = place(release, catalog).expect("a release that was resolved has no circle");
         let writer = Writer { release, options, placed: &placed };
@@ -130,17 +130,17 @@ impl BootScript {
         BootScript { term, atoms: AtomForm::of_otp(release.otp) }
     }
 
-    /// The bytes of the `.boot` file.
+    /// Returns the content of the `.boot` file.
     pub fn to_boot(&self) -> Vec<u8> {
         encode(&self.term, self.atoms)
     }
 
-    /// The term itself: `{script,{Name,Version},Instructions}`.
+    /// Returns the term `{script,{Name,Version},Instructions}`.
     pub fn term(&self) -> &Term {
         &self.term
     }
 
-    /// The text of the `.script` file.
+    /// Returns the text of the `.script` file.
     pub fn to_script(&self) -> String {
         format!("%% coding: utf-8\n{}.\n", pretty(&self.term))
     }
@@ -234,7 +234,8 @@ impl Writer<'_> {
         format!("{lib}/{}-{}/ebin", app.member.name(), app.member.version())
     }
 
-    /// Sets where modules are looked for; what comes first does so wherever the project's own are looked for.
+    /// Returns the `path` instruction that sets the code path. The first path is prepended wherever the code path
+    /// contains applications of the project.
     fn path_instruction(&self, paths: &[String]) -> Term {
         let has_ours = paths.iter().any(|path| path.starts_with("$RELEASE_LIB"));
         let first = self.options.first_path.iter().filter(|_| has_ours);
@@ -242,7 +243,7 @@ impl Writer<'_> {
     }
 
     fn packed(&self, app: &Placed<'_>) -> Term {
-        // Taken apart, so that a new key does not compile until somebody has decided.
+        // Destructured without `..`, so that a new field does not compile until this function handles it.
         let App {
             name,
             description,
@@ -312,7 +313,7 @@ mod tests {
     use crate::catalog::Found;
     use crate::resolve::{Spec, Style, exact};
 
-    /// The instructions of a release of kernel and stdlib, each as text.
+    /// Returns the instructions of a release of kernel and stdlib, each as text.
     fn instructions(otp: u32, options: &BootOptions) -> Vec<String> {
         let mut catalog = Catalog::default();
         for name in ["kernel", "stdlib"] {
@@ -341,25 +342,25 @@ mod tests {
     }
 
     #[test]
-    fn hot_modules_are_loaded_before_the_code_server_is_told_that_all_are() {
+    fn eager_modules_are_loaded_before_kernel_load_completed() {
         let options = BootOptions { hot: vec!["stdlib_a".to_owned()], ..BootOptions::default() };
         let list = instructions(25, &options);
         let hot = list.iter().position(|text| text == "{primLoad,[stdlib_a]}").unwrap();
         assert_eq!(list[hot - 1], "{path,[\"$ROOT/lib/kernel-1/ebin\",\"$ROOT/lib/stdlib-1/ebin\"]}");
         assert_eq!(list[hot + 1], "{kernel_load_completed}");
-        // Where all modules are loaded at once it must be there as well.
+        // In embedded mode all modules are loaded, so the module is listed there as well.
         assert!(list.contains(&"{primLoad,[stdlib_a,stdlib_b]}".to_owned()));
         let plain = instructions(25, &BootOptions::default());
         assert_eq!(list.len(), plain.len() + 2);
     }
 
     #[test]
-    fn modules_that_are_there_already_are_not_loaded_again() {
+    fn preloaded_and_mandatory_modules_are_not_loaded_again() {
         assert!(instructions(25, &BootOptions::default()).contains(&"{primLoad,[kernel_a,kernel_b]}".to_owned()));
     }
 
     #[test]
-    fn processes_start_beside_those_of_the_kernel() {
+    fn additional_kernel_processes_start_before_any_application() {
         let process = KernelProcess {
             name: "pidfile".to_owned(),
             module: "files".to_owned(),
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn each_otp_has_its_own_keys_and_modules() {
+    fn keys_and_preloaded_modules_depend_on_the_otp_release() {
         let has = |otp, text: &str| instructions(otp, &BootOptions::default()).iter().any(|one| one.contains(text));
         assert!(!has(23, "optional_applications") && has(24, "optional_applications"));
         assert!(!has(26, "erts_trace_cleaner") && has(27, "erts_trace_cleaner") && has(29, "erts_trace_cleaner"));
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_directory_says_nothing_unless_it_is_asked() {
+    fn dot_erlang_is_evaluated_only_if_requested() {
         let list = |dot_erlang| instructions(25, &BootOptions { dot_erlang, ..BootOptions::default() });
         assert!(list(true).contains(&"{apply,{c,erlangrc,[]}}".to_owned()));
         assert_eq!(list(true).len(), list(false).len() + 1);

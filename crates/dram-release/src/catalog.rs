@@ -1,28 +1,28 @@
-//! All applications that were found, by name.
+//! The catalog of all applications that were found.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::App;
 
-/// Whose an application is.
+/// The origin of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Erlang's own: it lies below the root of OTP.
+    /// An application of OTP, below OTP's root directory.
     Otp,
-    /// The project's, a dependency's, or Elixir's.
+    /// An application of the project, of a dependency, or of Elixir.
     Project,
 }
 
 /// An application that was found.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// What its specification says.
+    /// The application specification.
     pub app: App,
-    /// Whose it is.
+    /// The origin of the application.
     pub origin: Origin,
-    /// Where it was found, for messages.
+    /// The directory of the application, for messages.
     pub location: String,
-    /// The modules that are compiled, where somebody looked.
+    /// The modules that have a `.beam` file; `None` if that was not checked.
     pub beams: Option<BTreeSet<String>>,
 }
 
@@ -33,17 +33,17 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Adds an application; one of the same name goes.
+    /// Adds an application, and replaces one with the same name.
     pub fn add(&mut self, found: Found) {
         self.found.insert(found.app.name.clone(), found);
     }
 
-    /// The application of that name.
+    /// Returns the application with this name.
     pub fn get(&self, name: &str) -> Option<&Found> {
         self.found.get(name)
     }
 
-    /// All names, sorted.
+    /// Returns all names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.found.keys().map(String::as_str)
     }

@@ -1,11 +1,11 @@
-//! The configuration of a release: merging it, and what `mix release` adds so that it changes at start.
+//! The configuration of a release: merging, and the settings that `mix release` adds for `Config.Provider`.
 //!
-//! Follows `Config.Reader.merge/2` and `Config.Provider` of Elixir.
+//! It follows Elixir's `Config.Reader.merge/2` and `Config.Provider`.
 
 use crate::term::Term;
 
-/// Two configurations as one: lists of applications with lists of settings. Of a setting that both have the second's
-/// counts, unless both are lists of pairs themselves: then they are merged in turn.
+/// Merges two configurations: lists of applications with lists of settings. If both have a setting, the second one
+/// wins; if both values are keyword lists, they are merged recursively.
 pub fn merge(first: &Term, second: &Term) -> Term {
     merge_pairs(first, second, &|one, other| merge_pairs(one, other, &deep))
 }
@@ -29,12 +29,12 @@ fn value(pair: &Term) -> Option<&Term> {
     pair.as_tuple()?.get(1)
 }
 
-/// What only the first has, then what the second has, each value made of both where both have one.
+/// Keeps the pairs that only `first` has, then those of `second`. If both have a key, `both` merges the values.
 fn merge_pairs(first: &Term, second: &Term, both: &dyn Fn(&Term, &Term) -> Term) -> Term {
     let (Some(first), Some(second)) = (first.as_list(), second.as_list()) else { return second.clone() };
     let mut merged: Vec<Term> =
         first.iter().filter(|pair| !second.iter().any(|other| key(other) == key(pair))).cloned().collect();
-    // Of several pairs with one key, the first is merged with the first, the second with the second.
+    // If a key is repeated, the first pairs are merged with each other, then the second ones, and so on.
     let mut left: Vec<&Term> = first.iter().collect();
     for pair in second {
         let at = left.iter().position(|other| key(other) == key(pair));
@@ -47,24 +47,24 @@ fn merge_pairs(first: &Term, second: &Term, both: &dyn Fn(&Term, &Term) -> Term)
     Term::List(merged)
 }
 
-/// What changes a release's configuration when it starts.
+/// The config providers of a release.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Providers {
-    /// The modules that do, each with what its `init/1` gave.
+    /// The provider modules, each with the result of its `init/1`.
     pub modules: Vec<(String, Term)>,
-    /// Whether the system starts again with the new configuration.
+    /// True if the system reboots with the new configuration.
     pub reboot: bool,
-    /// Whether the new configuration is taken away once it was read.
+    /// True if the new configuration is deleted after it was read.
     pub prune: bool,
-    /// Whether the node is reachable already before it starts again.
+    /// True if distribution is started before the system reboots.
     pub early_distribution: bool,
-    /// Settings that were read when the project was compiled, and may not change: lists of `{App, Path, Value}`; `None`
-    /// where nobody looks.
+    /// The compile-time configuration that must not change, as `{App, Path, Value}` terms; `None` if it is not
+    /// validated.
     pub compile_env: Option<Vec<Term>>,
 }
 
 impl Providers {
-    /// `runtime.exs` of the release of that version.
+    /// Returns the provider of `runtime.exs` for a release of this version.
     pub fn runtime_exs(version: &str, env: &str, target: &str) -> Providers {
         let path = Term::tuple([
             Term::atom("system"),
@@ -83,7 +83,7 @@ impl Providers {
         }
     }
 
-    /// The configuration of the release, which says what changes it.
+    /// Returns `config` with the settings that `Config.Provider` needs at boot.
     pub fn add_to(&self, config: &Term) -> Term {
         let starts_late = self.reboot && !self.early_distribution;
         let kernel = |starts| {

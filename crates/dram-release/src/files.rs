@@ -1,10 +1,10 @@
-//! The small files of a release.
+//! The text of the small files in a release's `releases` directory.
 
 use crate::print::{pretty, write};
 use crate::resolve::{Member, Mode, Release};
 use crate::term::Term;
 
-/// The text of `NAME.rel`, as `mix release` and relx write it: the second leaves out what goes without saying.
+/// Returns the text of `NAME.rel`, as `mix release` or relx writes it; relx omits defaults.
 pub fn rel(release: &Release) -> String {
     let member = |member: &Member| {
         let mut parts = vec![Term::atom(&member.name), Term::string(&member.version)];
@@ -25,18 +25,18 @@ pub fn rel(release: &Release) -> String {
     format!("%% coding: utf-8\n{}.\n", pretty(&term))
 }
 
-/// The text of `start_erl.data`: the versions of the run-time system and of the release.
+/// Returns the text of `start_erl.data`: the versions of ERTS and of the release.
 pub fn start_erl(release: &Release) -> String {
     format!("{} {}", release.erts, release.version)
 }
 
-/// The text of `RELEASES`, from which `release_handler` knows what is installed, with applications where they are
-/// relative to the release.
+/// Returns the text of `RELEASES`, which `release_handler` reads. The paths of the applications are relative to the
+/// release's root.
 pub fn releases(release: &Release) -> String {
     releases_below(release, "")
 }
 
-/// The same for a release that lies at `root`.
+/// Returns the text of `RELEASES` for a release installed at `root`.
 pub fn releases_below(release: &Release, root: &str) -> String {
     let slash = if root.is_empty() { "" } else { "/" };
     let library = |member: &Member| {
@@ -54,7 +54,7 @@ pub fn releases_below(release: &Release, root: &str) -> String {
     format!("%% coding: utf-8\n{}.\n", pretty(&Term::List(vec![term])))
 }
 
-/// The text of `sys.config` with the configuration `term`, a list of applications with their settings.
+/// Returns the text of `sys.config` with the configuration `term`, a list of applications with their settings.
 pub fn sys_config(term: &Term, changes_at_start: bool) -> String {
     format!("%% coding: utf-8\n%% RUNTIME_CONFIG={changes_at_start}\n{}.\n", write(term))
 }

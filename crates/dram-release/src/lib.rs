@@ -1,7 +1,7 @@
-//! What an OTP release is, as values: Erlang terms, `.app` and `.beam` files, the applications that belong to a
-//! release, the order they start in, and the boot script that says so.
+//! OTP releases as values: Erlang terms, `.app` and `.beam` files, dependency resolution, start order, boot scripts,
+//! appups and relups.
 //!
-//! Nothing here touches the disk, the network, the clock or the environment: bytes come in, values and bytes go out.
+//! This crate is pure: it does not use the disk, the network, the clock or the environment.
 
 pub mod app;
 pub mod appup;

@@ -1,25 +1,25 @@
-//! The order in which applications load and start, and what keeps them from it.
+//! The order in which applications are loaded and started, and the checks of a release as a whole.
 //!
-//! The rules are those of `systools`: an application comes after what it uses and what it includes, and otherwise as
-//! the `.rel` file has it.
+//! The rules are those of `systools`: an application comes after those that it depends on and includes; otherwise the
+//! order of the `.rel` file is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::{Catalog, Found};
 use crate::resolve::{Member, Mode, Release, ResolveError};
 
-/// An application in its place.
+/// An application of the release with its effective dependencies.
 #[derive(Debug, Clone)]
 pub(crate) struct Placed<'a> {
     pub(crate) member: &'a Member,
     pub(crate) found: &'a Found,
-    /// What it uses, in the order of the `.rel` file.
+    /// The applications that it depends on, in the order of the `.rel` file.
     pub(crate) uses: Vec<String>,
-    /// What it includes, in the order of the `.rel` file.
+    /// The applications that it includes, in the order of the `.rel` file.
     pub(crate) includes: Vec<String>,
 }
 
-/// Everything that is wrong with a release as a whole.
+/// Returns all errors of the release as a whole.
 pub(crate) fn check(release: &Release, catalog: &Catalog) -> Vec<ResolveError> {
     let mut errors = Vec::new();
     let mut registered: BTreeMap<&str, &str> = BTreeMap::new();
@@ -49,7 +49,7 @@ pub(crate) fn check(release: &Release, catalog: &Catalog) -> Vec<ResolveError> {
             }
         }
     }
-    // A module that is compiled and not listed can start an application too.
+    // The callback module of an application may be compiled without being listed in `modules`.
     let compiled: BTreeSet<&str> =
         found.iter().filter_map(|found| found.beams.as_ref()).flatten().map(String::as_str).collect();
     for Found { app, beams, location, .. } in &found {
@@ -72,7 +72,7 @@ pub(crate) fn check(release: &Release, catalog: &Catalog) -> Vec<ResolveError> {
     errors
 }
 
-/// Erlang's own applications are there, and permanent.
+/// Checks that kernel and stdlib are in the release, and permanent.
 fn base(release: &Release, errors: &mut Vec<ResolveError>) {
     for name in ["kernel", "stdlib"] {
         match release.members.iter().find(|member| member.name == name).map(|member| member.mode) {
@@ -83,7 +83,7 @@ fn base(release: &Release, errors: &mut Vec<ResolveError>) {
     }
 }
 
-/// Applications that others need, and that are no members.
+/// Checks that all dependencies and included applications are in the release.
 fn undefined(release: &Release, catalog: &Catalog, errors: &mut Vec<ResolveError>) {
     let members: BTreeSet<&str> = release.members.iter().map(Member::name).collect();
     let mut reported = BTreeSet::new();
@@ -100,14 +100,15 @@ fn undefined(release: &Release, catalog: &Catalog, errors: &mut Vec<ResolveError
     }
 }
 
-/// The applications in the order they load and start; a circle, by name, when there is one.
+/// Returns the applications in start order, or a dependency cycle as a list of names.
 pub(crate) fn place<'a>(release: &'a Release, catalog: &'a Catalog) -> Result<Vec<Placed<'a>>, Vec<String>> {
     let all = with_uses(release, catalog);
     let next = waits_for(&all);
     if let Some(cycle) = cycle(&next) {
         return Err(cycle.into_iter().map(|at| all[at].member.name().to_owned()).collect());
     }
-    // The next one is at the end. What is moved to the end stays where it was too, and is done when it is met there.
+    // The stack's top is at the end. An application that is pushed again stays at its old position too, and is skipped
+    // when it is reached there.
     let mut waiting: Vec<usize> = (0..all.len()).rev().collect();
     let mut is_done = vec![false; all.len()];
     let mut order = Vec::new();
@@ -126,7 +127,7 @@ pub(crate) fn place<'a>(release: &'a Release, catalog: &'a Catalog) -> Result<Ve
     Ok(order.into_iter().map(|at| all[at].clone()).collect())
 }
 
-/// Which applications each one waits for, by their numbers, each once.
+/// Returns the dependencies of each application, by index and without duplicates.
 fn waits_for(all: &[Placed<'_>]) -> Vec<Vec<usize>> {
     let number: BTreeMap<&str, usize> = all.iter().enumerate().map(|(at, app)| (app.member.name(), at)).collect();
     let included: BTreeSet<(usize, &str)> =
@@ -134,13 +135,15 @@ fn waits_for(all: &[Placed<'_>]) -> Vec<Vec<usize>> {
     let next = |app: &Placed<'_>| {
         let mut seen = BTreeSet::new();
         let others = app.uses.iter().chain(&app.includes).filter_map(|name| number.get(name.as_str()).copied());
-        // An application that this one is included in waits for this one, whatever this one says.
+        // A dependency on the application that includes this one is ignored: the including application depends on this
+        // one.
         others.filter(|other| !included.contains(&(*other, app.member.name())) && seen.insert(*other)).collect()
     };
     all.iter().map(next).collect()
 }
 
-/// What each application uses: who uses one that is included in another waits for the one at the top.
+/// Returns the applications with their effective dependencies: a dependency on an included application becomes one on
+/// the topmost application that includes it.
 fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> {
     let position: BTreeMap<&str, usize> =
         release.members.iter().enumerate().map(|(at, member)| (member.name(), at)).collect();
@@ -180,8 +183,8 @@ fn with_uses<'a>(release: &'a Release, catalog: &'a Catalog) -> Vec<Placed<'a>> 
     release.members.iter().filter_map(place).collect()
 }
 
-/// For each application that is included, the one at the top, which nobody includes. In a circle of inclusion it is any
-/// of the circle.
+/// Returns the topmost including application of each included application. If applications include each other in a
+/// cycle, it is any one of the cycle.
 fn tops<'a>(above: &'a BTreeMap<String, &'a str>) -> BTreeMap<&'a str, &'a str> {
     let mut tops: BTreeMap<&str, &str> = BTreeMap::new();
     for name in above.keys() {
@@ -191,7 +194,7 @@ fn tops<'a>(above: &'a BTreeMap<String, &'a str>) -> BTreeMap<&'a str, &'a str> 
                 (Some(top), _) => break *top,
                 (None, None) => break at,
                 (None, Some(next)) => {
-                    // For now, so that a circle ends.
+                    // Marked as visited, so that an inclusion cycle ends.
                     tops.insert(at, at);
                     way.push(at);
                     at = next;
@@ -209,11 +212,11 @@ fn included(member: &Member, excluded: &BTreeSet<String>) -> Vec<String> {
     member.included.iter().filter(|name| !excluded.contains(*name)).cloned().collect()
 }
 
-/// A circle of applications that wait for each other: their numbers, the first one again at the end.
+/// Returns a dependency cycle as a list of indices, in which the first one is repeated at the end.
 fn cycle(next: &[Vec<usize>]) -> Option<Vec<usize>> {
     let (mut is_done, mut is_on_way) = (vec![false; next.len()], vec![false; next.len()]);
     for start in 0..next.len() {
-        // Where the way leads, and how many of those that are waited for have been looked at.
+        // The depth-first path: each node with the number of its dependencies that were visited.
         let mut way: Vec<(usize, usize)> = Vec::new();
         if !is_done[start] {
             way.push((start, 0));

@@ -1,13 +1,13 @@
-//! The order of terms, as Erlang sorts the keys of a map.
+//! The term order, as Erlang sorts the keys of maps.
 
 use std::cmp::Ordering;
 
 use crate::term::Term;
 
-/// The most keys of a map whose order is that of its keys; a larger one has an order of its own.
+/// The maximum size of a map whose keys Erlang sorts; larger maps are hash tries.
 const MOST_SORTED: usize = 32;
 
-/// The order of two keys of a map: numbers, atoms, tuples, maps, lists, binaries; every integer before every float.
+/// Compares two map keys: numbers, atoms, tuples, maps, lists, binaries; all integers come before all floats.
 pub(crate) fn compare(one: &Term, other: &Term) -> Ordering {
     match (one, other) {
         (Term::Int(one), Term::Int(other)) => one.cmp(other),
@@ -31,7 +31,7 @@ pub(crate) fn compare(one: &Term, other: &Term) -> Ordering {
             (false, false) => magnitude(one, other),
             (true, true) => magnitude(other, one),
         },
-        // Zero and its negative are one number, and two keys.
+        // 0.0 and -0.0 compare equal here, but are different keys.
         (Term::Float(one), Term::Float(other)) => one.partial_cmp(other).unwrap_or(Ordering::Equal),
         (Term::Atom(one), Term::Atom(other)) => one.cmp(other),
         (Term::Tuple(one), Term::Tuple(other)) => {
@@ -69,12 +69,12 @@ fn magnitude(one: &[u8], other: &[u8]) -> Ordering {
     one.len().cmp(&other.len()).then_with(|| one.iter().rev().cmp(other.iter().rev()))
 }
 
-/// The order of the first elements that differ.
+/// Returns the order of the first elements that differ.
 fn elements(one: &[Term], other: &[Term]) -> Option<Ordering> {
     one.iter().zip(other).map(|(one, other)| compare(one, other)).find(|order| order.is_ne())
 }
 
-/// The order of what is left behind equal elements: a tail is compared with the list that the other goes on with.
+/// Compares the rests of two lists after equal elements: a tail is compared with the rest of the other list.
 fn rest(one: &[Term], tail: &[Term], other: &[Term], other_tail: Option<&Term>) -> Ordering {
     let left = |elements: &[Term], tail: Option<&Term>| match (elements, tail) {
         ([], Some(tail)) => rank(tail),
@@ -89,7 +89,7 @@ fn rest(one: &[Term], tail: &[Term], other: &[Term], other_tail: Option<&Term>) 
     }
 }
 
-/// The order of two maps. Where they are small, their keys are in order: [`sort`] begins at the innermost.
+/// Compares two maps. The keys of small maps are already sorted, since [`sort_keys`] starts with the innermost maps.
 fn maps(one: &[(Term, Term)], other: &[(Term, Term)]) -> Ordering {
     let sorted = |pairs: &'_ [(Term, Term)]| {
         let mut places: Vec<usize> = (0..pairs.len()).collect();
@@ -108,7 +108,7 @@ fn maps(one: &[(Term, Term)], other: &[(Term, Term)]) -> Ordering {
     keys.or_else(values).unwrap_or(Ordering::Equal)
 }
 
-/// The bytes, with those bits of the last one that count, and how many bits there are.
+/// Returns the bytes with the significant bits of the last one, and the number of bits.
 fn bits(term: &Term) -> (&[u8], usize) {
     match term {
         Term::Binary(bytes) => (bytes, bytes.len() * 8),
@@ -117,14 +117,14 @@ fn bits(term: &Term) -> (&[u8], usize) {
     }
 }
 
-/// Sorts the keys of a map that Erlang sorts.
+/// Sorts the keys of a map, if it is small enough for Erlang to sort them.
 pub(crate) fn sort(pairs: &mut [(Term, Term)]) {
     if pairs.len() <= MOST_SORTED {
         pairs.sort_by(|(one, _), (other, _)| compare(one, other));
     }
 }
 
-/// The pairs in the order of a map; of two with one key the last counts.
+/// Returns the pairs in the order of a map. If a key is repeated, the last pair counts.
 pub(crate) fn without_doubles(pairs: Vec<(Term, Term)>) -> Vec<(Term, Term)> {
     let mut order: Vec<usize> = (0..pairs.len()).collect();
     order.sort_by(|one, other| compare(&pairs[*one].0, &pairs[*other].0));

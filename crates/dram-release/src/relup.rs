@@ -1,6 +1,6 @@
-//! How a release changes from one version to another: `relup`.
+//! The release upgrade file (`relup`).
 //!
-//! The form is that of relup(4), and the content is what `systools:make_relup/4` makes.
+//! The format is that of relup(4), and the content is that of `systools:make_relup/4`.
 
 use std::collections::BTreeMap;
 
@@ -10,39 +10,39 @@ use crate::rc::instruction::Instruction;
 use crate::rc::{Application, Direction, RcError, translate};
 use crate::term::Term;
 
-/// A version of a release.
+/// One version of a release, as `systools:make_relup` sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// The version.
+    /// The release version.
     pub version: String,
-    /// The version of its run-time system.
+    /// The ERTS version.
     pub erts: String,
-    /// Its applications, in the order of its `.rel` file.
+    /// The applications, in the order of the `.rel` file.
     pub applications: Vec<Application>,
 }
 
-/// Why there is no relup.
+/// The reason why no relup could be created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RelupError {
-    /// A version without the application that changes versions.
+    /// A version lacks the application `sasl`, which contains `release_handler`.
     #[error("version `{0}` has no application `sasl`, which changes a running system")]
     NoSasl(String),
-    /// Nobody says how an application changes.
+    /// An application has no appup for this change.
     #[error("nobody says how `{app}` changes from `{from}` to `{to}`")]
     NoAppup {
         /// The application.
         app: String,
-        /// Its old version.
+        /// The old version.
         from: String,
-        /// Its new version.
+        /// The new version.
         to: String,
     },
-    /// The scripts do not fit together.
+    /// The scripts cannot be combined.
     #[error("the instructions that lead {} do not fit together", if *is_down { "back" } else { "to the new version" })]
     Script {
-        /// Whether it is the way back.
+        /// True for the downgrade.
         is_down: bool,
-        /// What is wrong.
+        /// The underlying error.
         source: RcError,
     },
 }
@@ -53,8 +53,8 @@ impl Version {
     }
 }
 
-/// The term of `relup` that leads from `old` to `new`, and back. `order` names the applications of `new` in the order
-/// in which they start; `appups` has those whose version changes.
+/// Creates the term of the `relup` file that upgrades from `old` to `new`, and downgrades back. `order` is the start
+/// order of the applications of `new`; `appups` has those of the applications whose version changes.
 ///
 /// # Errors
 /// See [`RelupError`].
@@ -81,12 +81,12 @@ pub fn relup(
     Ok(Term::tuple([Term::string(&new.version), way(Direction::Up)?, way(Direction::Down)?]))
 }
 
-/// The text of the file.
+/// Returns the text of the `relup` file.
 pub fn text(relup: &Term) -> String {
     format!("%% coding: utf-8\n{}.\n", pretty(relup))
 }
 
-/// The scripts of all applications: what comes, what changes, what goes.
+/// Collects the scripts of all applications: additions, changes, removals.
 fn scripts(
     direction: Direction,
     [from, to]: [&Version; 2],

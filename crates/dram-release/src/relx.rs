@@ -1,6 +1,6 @@
-//! Which applications a release has under the rules of relx.
+//! Dependency resolution under the rules of relx.
 //!
-//! Follows relx 4: `rlx_release` reads what is asked for, `rlx_resolve` works out what it needs.
+//! It follows relx 4: `rlx_release` parses the goals, `rlx_resolve` resolves their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +9,35 @@ use crate::catalog::Catalog;
 use crate::resolve::{Member, Mode, Release, ResolveError, Style, checked};
 use crate::term::Term;
 
-/// An application that was asked for.
+/// A goal: an application that is requested for the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Goal {
-    /// Its name.
+    /// The application's name.
     pub name: String,
-    /// The version that it must have.
+    /// The required version.
     pub version: Option<String>,
-    /// How it starts.
+    /// The start type.
     pub mode: Option<Mode>,
-    /// What it includes, of the applications that its specification includes.
+    /// The included applications to include; a subset of those in the application specification.
     pub included: Option<Vec<String>>,
 }
 
-/// Something that asks for no application.
+/// A term is not a valid goal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` asks for no application: it is `NAME`, or a tuple of NAME and a version, a start type, applications to include"
 )]
 pub struct GoalError(
-    /// What it is.
+    /// The term, truncated for the message.
     pub String,
 );
 
 impl Goal {
-    /// Reads `name`, `{name, Mode}`, `{name, "1.0"}`, `{name, [included]}`, `{name, "1.0", Mode}`,
+    /// Parses `name`, `{name, Mode}`, `{name, "1.0"}`, `{name, [included]}`, `{name, "1.0", Mode}`,
     /// `{name, "1.0", [included]}` or `{name, "1.0", Mode, [included]}`.
     ///
     /// # Errors
-    /// When it is none of these.
+    /// Fails if the term has none of these forms.
     pub fn parse(term: &Term) -> Result<Goal, GoalError> {
         let wrong = || GoalError(term.to_string().chars().take(80).collect());
         let (name, rest) = match (term.as_atom(), term.as_tuple()) {
@@ -50,7 +50,7 @@ impl Goal {
         let version = |term: &Term| term.as_string();
         match rest {
             [] if term.as_atom().is_some() => {}
-            // An empty list includes nothing: no version is empty.
+            // An empty list means that nothing is included: a version is never empty.
             [one] => match (mode(one), one.as_atoms(), version(one)) {
                 (Some(mode), _, _) => goal.mode = Some(mode),
                 (None, Some(included), _) => goal.included = Some(included),
@@ -76,32 +76,32 @@ impl Goal {
     }
 }
 
-/// What a release is asked to be.
+/// The specification of a release under the rules of relx.
 #[derive(Debug, Clone)]
 pub struct RelxSpec {
-    /// Its name.
+    /// The release name.
     pub name: String,
-    /// Its version.
+    /// The release version.
     pub version: String,
-    /// The version of its run-time system.
+    /// The ERTS version.
     pub erts: String,
-    /// The number of its OTP release.
+    /// The OTP release number.
     pub otp: u32,
-    /// Applications that were asked for, in order.
+    /// The requested applications, in order.
     pub goals: Vec<Goal>,
-    /// Applications that are left out, whoever needs them.
+    /// Applications that are excluded, even if others depend on them.
     pub excluded: Vec<String>,
 }
 
-/// Works out the release: what each application needs stands before it.
+/// Resolves the release: each application comes after its dependencies.
 ///
 /// # Errors
-/// Everything that is wrong, so far as one thing does not hide another.
+/// Returns all errors that can be found independently of each other.
 pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
     let mut errors = Vec::new();
     let mut goals: BTreeMap<&str, &Goal> = BTreeMap::new();
     for goal in &spec.goals {
-        // Of two goals for one application the first counts.
+        // If there are two goals for one application, the first counts.
         goals.entry(&goal.name).or_insert(goal);
     }
     let order = needed(spec, &goals, catalog, &mut errors);
@@ -117,7 +117,7 @@ pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<Resolv
         members.push(Member {
             name: app.name.clone(),
             version: app.vsn.clone(),
-            // A goal that does not say how it starts is permanent, even where another includes it.
+            // A goal without a start type is permanent, even if another application includes it.
             mode: goal.map_or(usual, |goal| goal.mode.unwrap_or(Mode::Permanent)),
             says_included: said.is_some(),
             included: said.unwrap_or_else(|| app.included_applications.clone()),
@@ -139,13 +139,13 @@ pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<Resolv
     checked(release, catalog)
 }
 
-/// One that is wanted: before what it needs was looked at, and after.
+/// A step of the depth-first traversal: before and after the dependencies of an application.
 enum Step<'a> {
     Enter { name: &'a str, by: Option<&'a App> },
     Leave(&'a App),
 }
 
-/// The applications, what each needs before it.
+/// Returns the applications; each one comes after its dependencies.
 fn needed<'a>(
     spec: &'a RelxSpec,
     goals: &BTreeMap<&str, &'a Goal>,
@@ -154,7 +154,7 @@ fn needed<'a>(
 ) -> Vec<&'a App> {
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    // The next one is at the end.
+    // The stack's top is at the end.
     let mut steps: Vec<Step<'a>> =
         spec.goals.iter().rev().map(|goal| Step::Enter { name: &goal.name, by: None }).collect();
     while let Some(step) = steps.pop() {
@@ -169,7 +169,7 @@ fn needed<'a>(
             Step::Enter { name, by } => (name, by),
         };
         let Some(found) = catalog.get(name) else {
-            // It may be there for one, and must be for another.
+            // The application may be optional for this one and required by another.
             if !by.is_some_and(|by| by.optional_applications.iter().any(|optional| optional == name)) {
                 let by = by.map(|app| app.name.clone());
                 errors.push(ResolveError::Missing { name: name.to_owned(), by });
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_without_saying_is_not_said() {
+    fn default_start_types_are_omitted_from_the_rel_file() {
         let all = "[{kernel,\"1\"},{stdlib,\"1\"},{b,\"1\"},{c,\"1\",load},{a,\"1\"}]}.";
         assert_eq!(resolved(&["a"], &[]).unwrap(), all);
         let all = "[{kernel,\"1\"},{stdlib,\"1\"},{b,\"1\",none},{c,\"1\",load},{a,\"1\",load,[c]}]}.";
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_all_said() {
+    fn all_relx_errors_are_reported_at_once() {
         let errors = resolved(&["{a,\"2\",[b]}", "gone"], &[]).unwrap_err();
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         let expected = [

@@ -1,18 +1,18 @@
-//! Erlang terms as values.
+//! Erlang terms.
 
 use std::fmt;
 
-/// The deepest nesting that any reader here follows.
+/// The maximum nesting depth of terms for all parsers.
 pub const DEEPEST: usize = 512;
-/// The most terms that any reader here makes of one input: memory stays bounded whatever it says.
+/// The maximum number of terms that a parser creates from one input, so that memory use is bounded.
 pub const MOST_TERMS: usize = 2 << 20;
 
-/// A term. Strings are lists of integers, as in Erlang.
+/// An Erlang term. Strings are lists of integers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Term {
     /// An integer.
     Int(i64),
-    /// An integer that does not fit: whether it is negative, and its magnitude, least byte first.
+    /// An integer that does not fit in 64 bits: the sign (true if negative), and the magnitude in little-endian bytes.
     Big(bool, Vec<u8>),
     /// A float.
     Float(f64),
@@ -20,35 +20,35 @@ pub enum Term {
     Atom(String),
     /// A binary.
     Binary(Vec<u8>),
-    /// A bit string: bytes, and how many bits of the last one count.
+    /// A bitstring: bytes, and the number of significant bits in the last one.
     Bits(Vec<u8>, u8),
     /// A proper list.
     List(Vec<Term>),
-    /// A list that ends in something else than the empty list.
+    /// An improper list: elements and a tail that is not a list.
     Improper(Vec<Term>, Box<Term>),
     /// A tuple.
     Tuple(Vec<Term>),
-    /// A map, in the order it was written.
+    /// A map, in the order in which it was written.
     Map(Vec<(Term, Term)>),
 }
 
 impl Term {
-    /// An atom.
+    /// Creates an atom.
     pub fn atom(name: impl Into<String>) -> Term {
         Term::Atom(name.into())
     }
 
-    /// A string: the list of its characters.
+    /// Creates a string: a list of character codes.
     pub fn string(text: &str) -> Term {
         Term::List(text.chars().map(|letter| Term::Int(i64::from(u32::from(letter)))).collect())
     }
 
-    /// A tuple.
+    /// Creates a tuple.
     pub fn tuple<const N: usize>(elements: [Term; N]) -> Term {
         Term::Tuple(elements.into())
     }
 
-    /// The list of these elements that goes on with `tail`.
+    /// Creates the list `[elements... | tail]`.
     pub fn with_tail(mut elements: Vec<Term>, tail: Term) -> Term {
         match tail {
             Term::List(rest) => {
@@ -64,12 +64,12 @@ impl Term {
         }
     }
 
-    /// A list of atoms.
+    /// Creates a list of atoms.
     pub fn atoms<'a>(names: impl IntoIterator<Item = &'a String>) -> Term {
         Term::List(names.into_iter().map(Term::atom).collect())
     }
 
-    /// The atom's name, if it is one.
+    /// Returns the atom's name, if this is an atom.
     pub fn as_atom(&self) -> Option<&str> {
         match self {
             Term::Atom(name) => Some(name),
@@ -77,7 +77,7 @@ impl Term {
         }
     }
 
-    /// The integer, if it is one that fits and is not negative.
+    /// Returns the integer, if this is one that fits and is not negative.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Term::Int(value) => u64::try_from(*value).ok(),
@@ -85,7 +85,7 @@ impl Term {
         }
     }
 
-    /// The elements, if it is a proper list.
+    /// Returns the elements, if this is a proper list.
     pub fn as_list(&self) -> Option<&[Term]> {
         match self {
             Term::List(elements) => Some(elements),
@@ -93,7 +93,7 @@ impl Term {
         }
     }
 
-    /// The elements, if it is a tuple.
+    /// Returns the elements, if this is a tuple.
     pub fn as_tuple(&self) -> Option<&[Term]> {
         match self {
             Term::Tuple(elements) => Some(elements),
@@ -101,7 +101,7 @@ impl Term {
         }
     }
 
-    /// The text, if it is a list of characters.
+    /// Returns the string, if this is a list of character codes.
     pub fn as_string(&self) -> Option<String> {
         let letter = |term: &Term| match term {
             Term::Int(value) => char::from_u32(u32::try_from(*value).ok()?),
@@ -110,11 +110,12 @@ impl Term {
         self.as_list()?.iter().map(letter).collect()
     }
 
-    /// The text, if it is a string, a binary of UTF-8, or a list of such and of characters, as Erlang takes for text.
+    /// Returns the text, if this is chardata: a string, a UTF-8 binary, or a nested list of binaries and character
+    /// codes.
     pub fn as_text(&self) -> Option<String> {
         let mut text = String::new();
         let mut waiting = vec![self];
-        // Characters stand in lists only.
+        // A single character code is not chardata; it must be in a list.
         if !matches!(self, Term::List(_) | Term::Binary(_)) {
             return None;
         }
@@ -135,12 +136,12 @@ impl Term {
         Some(text)
     }
 
-    /// The names, if it is a list of atoms.
+    /// Returns the names, if this is a list of atoms.
     pub fn as_atoms(&self) -> Option<Vec<String>> {
         self.as_list()?.iter().map(|term| term.as_atom().map(str::to_owned)).collect()
     }
 
-    /// The value of the first pair `{key, value}` in a list.
+    /// Returns the value of the first pair `{key, value}` in a list of tuples.
     pub fn find(&self, key: &str) -> Option<&Term> {
         self.as_list()?.iter().find_map(|pair| match pair.as_tuple()? {
             [name, value] if name.as_atom() == Some(key) => Some(value),
@@ -148,8 +149,8 @@ impl Term {
         })
     }
 
-    /// Puts the keys of every map in the order that Erlang has them in, up to OTP 25 (from OTP 26 on the order depends
-    /// on the running system). A map of more than 32 keys stays as it is: its order is nowhere said.
+    /// Sorts the keys of all maps as Erlang does up to OTP 25; from OTP 26 on the order depends on the running system.
+    /// A map of more than 32 keys is left as it is, because its order is not specified.
     pub fn sort_maps(&mut self) {
         match self {
             Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_) | Term::Binary(_) | Term::Bits(..) => {}
@@ -168,7 +169,7 @@ impl Term {
         }
     }
 
-    /// What kind of term it is, for messages.
+    /// Returns the type of the term, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Term::Int(_) | Term::Big(..) => "an integer",
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_many_forms() {
+    fn as_text_accepts_all_forms_of_chardata() {
         for text in ["\"caf\u{e9}\"", "<<\"caf\u{e9}\"/utf8>>", "[\"ca\",<<\"f\">>,[[233]]]", "[99,$a,[[],102],233]"] {
             assert_eq!(term(text).as_text().as_deref(), Some("caf\u{e9}"), "{text}");
         }
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_pairs_with_one_key_the_first_is_found() {
+    fn find_returns_the_first_pair_of_a_repeated_key() {
         let list = term("[x,{a},{a,1,2},{\"a\",0},{a,1},{a,2}]");
         assert_eq!(list.find("a"), Some(&Term::Int(1)));
         assert_eq!(list.find("b"), None);

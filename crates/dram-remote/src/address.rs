@@ -1,8 +1,9 @@
-//! Addresses: who is asked, with which name and password, and what of that may be shown.
+//! URLs: origins, redirect locations, and the credentials in a URL, which go into a header and are redacted in
+//! messages.
 
 use dram_image::base64;
 
-/// `url` for people: without a user's name and password.
+/// Returns `url` for messages, with user name and password redacted.
 pub fn redacted(url: &str) -> String {
     match split(url) {
         Some((scheme, Some(user), rest)) => {
@@ -13,7 +14,7 @@ pub fn redacted(url: &str) -> String {
     }
 }
 
-/// `url` without fragment, user and password, and the two as `Authorization` wants them.
+/// Returns `url` without fragment, user and password, and the value of an `Authorization` header made from the two.
 pub(crate) fn parted(url: &str) -> (String, Option<String>) {
     let url = url.split('#').next().unwrap_or_default();
     match split(url) {
@@ -28,7 +29,7 @@ pub(crate) fn parted(url: &str) -> (String, Option<String>) {
     }
 }
 
-/// Scheme, user, and what comes after.
+/// Returns the scheme, the user information, and the rest of `url` after it.
 fn split(url: &str) -> Option<(&str, Option<&str>, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -38,14 +39,14 @@ fn split(url: &str) -> Option<(&str, Option<&str>, &str)> {
     })
 }
 
-/// Scheme in small letters, host with port.
+/// Returns the scheme in lower case, and the host with its port.
 pub(crate) fn origin(url: &str) -> (String, String) {
     let (scheme, _, rest) = split(url).unwrap_or(("", None, ""));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     (scheme.to_ascii_lowercase(), rest[..end].to_ascii_lowercase())
 }
 
-/// Where `location` leads from `base` (RFC 3986, 5.2).
+/// Resolves `location` against `base` (RFC 3986, 5.2).
 pub(crate) fn joined(base: &str, location: &str) -> String {
     let location = location.split('#').next().unwrap_or_default();
     let scheme = location.split_once("://").map(|(scheme, _)| scheme);
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_goes_into_a_header_and_is_not_shown() {
+    fn url_credentials_move_to_the_header_and_are_redacted() {
         let table = [
             ("https://h/x#f", "https://h/x", None, "https://h/x#f"),
             ("https://u:p%40@h/x", "https://h/x", Some("Basic dTpwQA=="), "https://xxxxx:xxxxx@h/x"),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_answer_leads() {
+    fn redirect_locations_are_resolved_against_the_base_url() {
         let table = [
             ("http://h/a/b?q", "c", "http://h/a/c"),
             ("http://h/a/b", "../c?x", "http://h/c?x"),

@@ -1,6 +1,6 @@
-//! Dates in HTTP headers: RFC 9110, 5.6.7, with the two forms that are obsolete.
+//! Dates in HTTP headers: RFC 9110, 5.6.7, with the two obsolete forms.
 
-/// Seconds since 1970, if `text` is a date.
+/// Returns the seconds since 1970, if `text` is a date.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     if text.len() > 64 {
@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
         [_, date, clock, "GMT"] => {
             let mut parts = date.split('-');
             let (day, month, year) = (parts.next()?, parts.next()?, parts.next()?.parse::<i64>().ok()?);
-            // Two digits: as Go reads them.
+            // Years of two digits are read as Go reads them.
             (day, month, if year >= 69 { 1900 + year } else { 2000 + year }, *clock)
         }
         [_, month, day, clock, year] => (*day, *month, year.parse().ok()?, *clock),
@@ -33,7 +33,8 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     Some(days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second)
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar: years that begin in March have their leap day at the end.
+/// Returns the days since 1970-01-01 in the Gregorian calendar. Years begin in March here, so that the leap day is the
+/// last day of a year.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates() {
+    fn http_dates_parse_in_all_three_forms() {
         let table = [
             ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
             ("Sunday, 06-Nov-94 08:49:37 GMT", Some(784_111_777)),

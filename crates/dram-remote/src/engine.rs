@@ -1,5 +1,4 @@
-//! Docker engines, as far as images go to them: `POST /images/load` of the Docker Engine API, which podman's service
-//! speaks too.
+//! A client for Docker engines: `POST /images/load` of the Docker Engine API, which podman's service implements too.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -11,52 +10,52 @@ use std::time::Duration;
 use dram_image::Digest;
 use serde::Deserialize;
 
-/// The most of an answer that is read, in bytes.
+/// The largest response body that is read, in bytes.
 const LARGEST: u64 = 32 << 20;
-/// The longest line of a header.
+/// The longest header line that is read, in bytes.
 const LONGEST_LINE: u64 = 16 << 10;
-/// Of more images than this nobody looks at the layers.
+/// The number of images whose layers are inspected.
 const MOST_IMAGES: usize = 200;
 
-/// Why an engine did not do what was asked.
+/// An error of a request to an engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// `DOCKER_HOST` names no engine that can be reached here.
+    /// `DOCKER_HOST` is not the address of an engine that is supported here.
     #[error("`{0}` is no address of an engine that can be reached")]
     Address(String),
-    /// `DOCKER_TLS_VERIFY` asks for TLS.
+    /// `DOCKER_TLS_VERIFY` asks for TLS, which is not supported.
     #[error("DOCKER_TLS_VERIFY is set, and dram does not speak TLS with engines")]
     Tls,
-    /// Nobody answers.
+    /// The connection cannot be made.
     #[error("cannot reach the engine at {place}")]
     Unreachable {
-        /// Where.
+        /// The address of the engine.
         place: String,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The connection broke, or what came is no answer.
+    /// The connection broke, or the response is not valid.
     #[error("cannot speak with the engine at {place}")]
     Broken {
-        /// Where.
+        /// The address of the engine.
         place: String,
-        /// What happened.
+        /// The error of the connection, or of parsing the response.
         #[source]
         source: io::Error,
     },
-    /// The engine says no.
+    /// The engine answers with an error.
     #[error("the engine at {place} refuses: {why}")]
     Refused {
-        /// Where.
+        /// The address of the engine.
         place: String,
-        /// Its own words.
+        /// The status and message of the engine.
         why: String,
     },
 }
 
 impl EngineError {
-    /// What the user can do about it.
+    /// Returns advice for the user.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             EngineError::Address(_) => Some("as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`"),
@@ -65,7 +64,7 @@ impl EngineError {
                 Some("its socket is for root and for a group, often `docker`: run dram as one of them")
             }
             EngineError::Unreachable { .. } => Some("start the engine, or let DOCKER_HOST say where it listens"),
-            // Its whole message. It counts up to 125.
+            // This is Docker's whole message; its limit is 125 layers.
             EngineError::Refused { why, .. } if why.ends_with("max depth exceeded") => Some(
                 "Docker takes up to 125 layers: make one of them with `dram squash IMAGE NAME`, or write fewer steps",
             ),
@@ -73,17 +72,17 @@ impl EngineError {
         }
     }
 
-    /// Whether the engine was there and said no.
+    /// Returns whether the engine was reached and answered with an error.
     pub fn is_refusal(&self) -> bool {
         matches!(self, EngineError::Refused { .. })
     }
 }
 
-/// An engine.
+/// A Docker engine, or podman's service.
 #[derive(Debug, Clone)]
 pub struct Engine {
     place: Place,
-    /// How long it may say nothing while it is asked something; loading takes as long as it takes.
+    /// The read timeout of requests other than loading, which has none.
     stall: Duration,
 }
 
@@ -130,7 +129,7 @@ struct RootFs {
 struct Info {
     #[serde(default)]
     driver_status: Option<Vec<Vec<String>>>,
-    /// Only Docker's engine has one.
+    /// Only Docker's engine has this field.
     #[serde(default)]
     docker_root_dir: Option<String>,
 }
@@ -146,11 +145,11 @@ struct Said {
 }
 
 impl Engine {
-    /// The engine at `address`, as `DOCKER_HOST` has it; the usual place without one. `tls` is whether one that is
-    /// reached by a network must prove who it is.
+    /// Returns the engine at `address`, in the form of `DOCKER_HOST`, or at the default socket without an address.
+    /// `tls` says whether an engine that is reached over a network must be authenticated with TLS.
     ///
     /// # Errors
-    /// When it is no address of a kind that can be reached.
+    /// Fails when the address is not of a supported kind, or needs TLS.
     pub fn at(address: Option<&str>, tls: bool, stall: Duration) -> Result<Engine, EngineError> {
         let place = match address.filter(|address| !address.is_empty()) {
             None | Some("unix://") => Place::Unix(PathBuf::from("/var/run/docker.sock")),
@@ -196,7 +195,7 @@ impl Engine {
 
     fn info(&self) -> Result<Option<Info>, EngineError> {
         match self.json("/info") {
-            // There are guards before engines that let only some questions pass.
+            // Proxies in front of an engine's socket may permit only some requests.
             Err(EngineError::Refused { why, .. }) if why.starts_with("403") || why.starts_with("404") => Ok(None),
             info => info.map(Some),
         }
@@ -214,12 +213,12 @@ impl Engine {
         EngineError::Refused { place: self.place.to_string(), why: format!("{status} {why}").trim().to_owned() }
     }
 
-    /// How many of an image's layers, given by the digests of their tars, lowest first, the engine has and need not be
-    /// given again. None, for an engine that wants them all the same: podman, and Docker where it keeps images with
-    /// containerd.
+    /// Returns how many layers of an image, given by their diff IDs, lowest first, the engine has and does not need
+    /// again. Returns zero for an engine that needs every layer in the archive: podman, and Docker with the containerd
+    /// image store.
     ///
     /// # Errors
-    /// When nobody who speaks as an engine does is there.
+    /// Fails when no engine can be reached, or its response to `/info` is not valid.
     pub fn has(&self, diff_ids: &[Digest]) -> Result<usize, EngineError> {
         let Some(info) = self.info()? else { return Ok(0) };
         let mut status = info.driver_status.into_iter().flatten();
@@ -236,10 +235,10 @@ impl Engine {
         Ok(most)
     }
 
-    /// Gives the engine an archive of images, which `write` writes.
+    /// Loads an archive of images, which `write` writes, into the engine.
     ///
     /// # Errors
-    /// When it cannot be reached or does not take it; what `write` fails with counts more.
+    /// Fails when the engine cannot be reached or refuses the archive. An error of `write` takes precedence.
     pub fn load<E: From<EngineError>>(
         &self,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
@@ -250,11 +249,11 @@ impl Engine {
         stream.write_all(head.as_bytes()).map_err(self.broken())?;
         let mut out = BufWriter::with_capacity(256 << 10, Chunks { stream, closed: false });
         let written = write(&mut out).and_then(|()| out.flush().map_err(|error| self.broken()(error).into()));
-        // What is left in the buffer of an archive that is not whole is not for the engine.
+        // The buffered rest of an incomplete archive must not reach the engine.
         let Chunks { mut stream, closed } = out.into_parts().0;
         match written {
             Ok(()) => stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.broken())?,
-            // It may have closed the connection with an answer that says why.
+            // The engine may have closed the connection with a response that gives the reason.
             Err(error) if closed => {
                 return Err(match answer(stream) {
                     Ok((status, body)) if status != 200 => self.refusal(status, &body).into(),
@@ -267,7 +266,7 @@ impl Engine {
         if status != 200 {
             return Err(self.refusal(status, &body).into());
         }
-        // It may begin well and end badly: every line is a message.
+        // The status may be 200 and a later message an error: every line of the body is a message.
         let lines = body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
         match lines.filter_map(|said| said.error).next() {
             Some(why) => Err(EngineError::Refused { place: self.place.to_string(), why }.into()),
@@ -280,7 +279,7 @@ fn is_id(text: &str) -> bool {
     text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
 }
 
-/// The host with its port; `None` for what is more than that.
+/// Returns `host` with its port, or `None` when it holds more than host and port.
 fn with_port(host: &str) -> Option<String> {
     let host = host.trim_end_matches('/');
     match host {
@@ -291,10 +290,10 @@ fn with_port(host: &str) -> Option<String> {
     }
 }
 
-/// Writes each piece that comes as a chunk of HTTP.
+/// Writes each buffer as one chunk of HTTP's chunked encoding.
 struct Chunks {
     stream: Box<dyn Stream>,
-    /// Whether the other side takes no more.
+    /// True after a write failed, as the engine takes no more.
     closed: bool,
 }
 
@@ -321,7 +320,7 @@ impl Write for Chunks {
     }
 }
 
-/// Status and body of an answer, bounded.
+/// Reads the status and the body of a response, both bounded.
 fn answer(stream: impl Read) -> io::Result<(u16, Vec<u8>)> {
     let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let mut reader = BufReader::new(stream);
@@ -384,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_in_every_form() {
+    fn responses_are_read_with_length_chunks_or_interim_status() {
         for (text, expected) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef", Some((200, "abc"))),
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\n\r\nwhy", Some((500, "why"))),
@@ -405,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_engines() {
+    fn engine_addresses_are_parsed_and_tls_allows_only_sockets() {
         let stall = Duration::from_secs(1);
         for (address, place) in [
             (None, Some("/var/run/docker.sock")),

@@ -1,124 +1,124 @@
-//! What can go wrong on the network.
+//! Errors of fetching URLs and Git repositories.
 
 use std::io;
 
-/// Why something could not be had. Addresses in it are without names and passwords.
+/// An error of fetching a file or a Git repository. URLs in it are redacted.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It is no address.
+    /// The URL is malformed, or its scheme is not supported.
     #[error("`{url}` is not an address that a file can come from")]
     Address {
-        /// The address.
+        /// The redacted URL.
         url: String,
     },
-    /// The server cannot be reached, or what it says is no HTTP.
+    /// The server cannot be reached, or its response is not valid HTTP.
     #[error("cannot fetch `{url}`: {why}")]
     Fetch {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// What happened.
+        /// The reason.
         why: String,
     },
-    /// The server does not prove who it is.
+    /// The server's certificate is not trusted.
     #[error("cannot fetch `{url}`: the server's certificate is not trusted: {why}")]
     Trust {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The server says that there is no such thing, or not for us.
+    /// The server answers with an error status.
     #[error("cannot fetch `{url}`: the server answers {status}")]
     Status {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// Its answer.
+        /// The HTTP status.
         status: u16,
     },
-    /// The server sends us on, and on.
+    /// There were too many redirects.
     #[error("cannot fetch `{url}`: it leads to other addresses more than {most} times")]
     Redirects {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// How often is followed.
+        /// The limit of redirects.
         most: u32,
     },
-    /// The server sends us to where anybody could listen and answer.
+    /// A redirect leads from HTTPS to a scheme without protection.
     #[error("cannot fetch `{url}`: it leads to `{to}`, which is not protected")]
     Downgrade {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// Where it leads.
+        /// The redacted target of the redirect.
         to: String,
     },
-    /// There is more than anybody wants.
+    /// The file is larger than the limit.
     #[error("cannot fetch `{url}`: it is longer than {most} bytes")]
     Large {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// The limit.
+        /// The limit in bytes.
         most: u64,
     },
-    /// The disk refuses.
+    /// A local file or directory cannot be written.
     #[error("cannot write what comes from `{url}`: {source}")]
     Write {
-        /// The address.
+        /// The redacted URL.
         url: String,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
-    /// The program `git` is not there.
+    /// The program `git` is not installed.
     #[error("`git` is not installed, and fetches `{url}`")]
     NoGit {
-        /// The address.
+        /// The redacted URL.
         url: String,
     },
-    /// `git` says no.
+    /// `git` failed.
     #[error("cannot {what} `{url}`: {why}")]
     Git {
-        /// What was attempted.
+        /// The action that failed, as a verb for the message.
         what: &'static str,
-        /// The repository.
+        /// The redacted URL of the repository.
         url: String,
-        /// What `git` says.
+        /// The error output of `git`.
         why: String,
     },
-    /// There is no such branch, tag or commit.
+    /// The repository has no such branch, tag or commit.
     #[error("the repository `{url}` has no `{reference}`")]
     NoReference {
-        /// The repository.
+        /// The redacted URL of the repository.
         url: String,
-        /// What was asked for.
+        /// The reference that was looked for.
         reference: String,
     },
-    /// The commit is another than expected.
+    /// The commit does not match the expected checksum.
     #[error("the commit of `{url}` is {found}, not {expected}")]
     Commit {
-        /// The repository.
+        /// The redacted URL of the repository.
         url: String,
-        /// What it should begin with.
+        /// The expected beginning of the commit id.
         expected: String,
-        /// What it is.
+        /// The commit id that was found.
         found: String,
     },
-    /// The directory is not there, or not a directory.
+    /// The subdirectory does not exist, or is not a directory.
     #[error("the repository `{url}` has no directory `{subdir}`")]
     NoSubdir {
-        /// The repository.
+        /// The redacted URL of the repository.
         url: String,
-        /// The directory.
+        /// The subdirectory.
         subdir: String,
     },
-    /// Somebody wants it to end.
+    /// The fetch was cancelled.
     #[error("fetching `{url}` was interrupted")]
     Stopped {
-        /// The address.
+        /// The redacted URL.
         url: String,
     },
 }
 
 impl RemoteError {
-    /// What the user can do about it.
+    /// Returns advice for the user.
     pub fn help(&self) -> Option<&'static str> {
         match self {
             RemoteError::Address { .. } => Some("write `https://HOST/PATH`"),
@@ -143,7 +143,7 @@ impl RemoteError {
         }
     }
 
-    /// Whether another attempt may succeed.
+    /// Returns whether the error is transient, so that a retry may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             RemoteError::Fetch { .. } => true,

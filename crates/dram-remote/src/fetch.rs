@@ -1,4 +1,4 @@
-//! A file by its URL.
+//! Fetches a file by its URL, with redirects, retries and conditional requests.
 
 use std::fs::File;
 use std::io::{Read, Seek as _, Write as _};
@@ -11,12 +11,12 @@ use ureq::http::{Response, StatusCode};
 use crate::address::{joined, origin, parted, redacted};
 use crate::{Net, RemoteError, date};
 
-/// How many attempts are made.
+/// The number of attempts.
 const ATTEMPTS: u32 = 3;
-/// How often an answer may lead elsewhere, as in Go.
+/// The number of redirects that are followed, as in Go.
 const MOST_REDIRECTS: u32 = 10;
 
-/// How a server recognises what it sent before; both are its own words.
+/// The validators of a response (RFC 9110, 8.8), kept exactly as the server sent them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Validators {
     /// `ETag`.
@@ -25,33 +25,33 @@ pub struct Validators {
     pub last_modified: Option<String>,
 }
 
-/// What the server said.
+/// The outcome of a conditional fetch.
 #[derive(Debug)]
 pub enum Answer {
-    /// It is what it was.
+    /// The file has not changed since the validators were made.
     Unchanged,
-    /// It is this.
+    /// The file was fetched.
     New(Fetched),
 }
 
 /// A file that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// What it holds.
+    /// The digest of its content.
     pub sha256: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// When it last changed, in seconds since 1970, if the server says so.
+    /// The time of its last change, in seconds since 1970, if the server gives one.
     pub mtime: Option<i64>,
-    /// How the server will recognise it.
+    /// The validators for the next conditional request.
     pub validators: Validators,
 }
 
-/// Fetches what is at `url` into `file`, whose former contents go, unless it is what `known` says. No more than `most`
-/// bytes are taken. An attempt that fails by bad luck is made again, twice.
+/// Fetches `url` into `file`, which is truncated first, unless the server answers that the validators `known` still
+/// match. At most `most` bytes are accepted. A transient failure is retried twice.
 ///
 /// # Errors
-/// When it cannot be had.
+/// Fails when the file cannot be fetched or written, is too large, or the fetch is cancelled.
 pub fn fetch(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most: u64) -> Result<Answer, RemoteError> {
     let mut pause = net.pause;
     let mut attempt = 1;
@@ -84,7 +84,7 @@ fn attempted(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most
                 if origin(&at).0 == "https" && origin(&to).0 != "https" {
                     return Err(RemoteError::Downgrade { url: shown, to: redacted(&to) });
                 }
-                // Another host gets no password that was not written for it.
+                // Credentials are not sent to another origin than the one they were written for.
                 secret = parted(&to).1.or(secret.filter(|_| origin(&at) == origin(&to)));
                 at = to;
             }
@@ -130,7 +130,7 @@ fn failed(url: &str, error: &ureq::Error) -> RemoteError {
     }
 }
 
-/// What is wrong with a certificate comes wrapped as trouble with a connection.
+/// Errors of a certificate arrive wrapped in an I/O error of the connection.
 fn rustls_of(error: &std::io::Error) -> Option<String> {
     let text = error.get_ref()?.to_string();
     text.contains("certificate").then_some(text)

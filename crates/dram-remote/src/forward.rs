@@ -1,5 +1,5 @@
-//! Plain HTTP through a proxy: the proxy gets the whole address in the request's first line (RFC 9112, 3.2.2). `ureq`
-//! asks every proxy for a tunnel, which most refuse where no TLS is in it.
+//! Plain HTTP through a proxy: the request line holds the absolute URL (RFC 9112, 3.2.2). `ureq` asks every proxy for a
+//! `CONNECT` tunnel, which most refuse when there is no TLS in it.
 
 use ureq::config::Config;
 use ureq::http::Uri;
@@ -7,7 +7,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
 use ureq::{Agent, Error};
 
-/// Whoever asks `proxy` for what is at `host`.
+/// Returns an agent that requests `host` through `proxy`.
 pub(crate) fn agent(config: Config, proxy: Uri, host: &str) -> Agent {
     let whole = Whole { prefix: format!("http://{host}").into_bytes() };
     Agent::with_parts(
@@ -17,7 +17,7 @@ pub(crate) fn agent(config: Config, proxy: Uri, host: &str) -> Agent {
     )
 }
 
-/// Whatever is asked for, the proxy is where it comes from.
+/// Resolves every host to the address of the proxy.
 #[derive(Debug)]
 struct ToProxy {
     proxy: Uri,
@@ -43,7 +43,7 @@ impl<In: Transport> Connector<In> for Whole {
     }
 }
 
-/// A connection that puts its prefix before the path of the first request; there is one request for each.
+/// A connection that puts its prefix before the path of the first request. A connection carries one request only.
 #[derive(Debug)]
 struct Prefixed<T> {
     inner: T,

@@ -1,6 +1,6 @@
-//! A Git repository: which commit is meant, and its files.
+//! A Git repository: resolves a reference to a commit and checks its files out.
 //!
-//! The order in which names are looked for, and what a checksum is compared with, follow BuildKit.
+//! The order in which references are looked up, and the comparison with the checksum, follow BuildKit.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
@@ -11,58 +11,58 @@ use std::time::{Duration, SystemTime};
 use crate::tool::Tool;
 use crate::{Net, RemoteError, redacted};
 
-/// What of a repository is wanted.
+/// A Git source: the repository, and the options of a checkout.
 #[derive(Clone, Default)]
 pub struct Repository {
-    /// Its address, as `git` wants it.
+    /// The remote URL, as `git` takes it.
     pub remote: String,
-    /// A branch, a tag, a commit, or what begins with `refs/`; empty means the default branch.
+    /// A branch, a tag, a commit id, or a full name under `refs/`; empty means the default branch.
     pub reference: String,
-    /// The directory that is taken; empty means all.
+    /// The subdirectory that is used; empty means the whole tree.
     pub subdir: String,
-    /// How the commit's id begins, or that of its tag.
+    /// The expected beginning of the id of the commit, or of its annotated tag.
     pub checksum: Option<String>,
-    /// Whether submodules are fetched.
+    /// Fetches the submodules too.
     pub submodules: bool,
-    /// The commit is `checksum`, whatever the repository says of the reference.
+    /// Fetches the commit `checksum`, wherever the reference points.
     pub fetch_by_commit: bool,
-    /// Whether `.git` stays; never in a directory below.
+    /// Keeps `.git`; never for a subdirectory.
     pub keep_git_dir: bool,
-    /// Whether files have the time of the commit.
+    /// Sets the times of the files to the time of the commit.
     pub commit_times: bool,
 }
 
-/// Which commit is meant.
+/// A resolved commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// The id of the commit or of its tag.
+    /// The id of the commit, or of the annotated tag that points to it.
     pub id: String,
-    /// The reference's whole name; none for a commit that was named by its id.
+    /// The full name of the reference; `None` for a commit that was given by its id.
     pub reference: Option<String>,
-    /// The id of the commit that a tag points to.
+    /// The id of the commit that the annotated tag points to.
     peeled: Option<String>,
 }
 
 impl Commit {
-    /// The id of the commit itself.
+    /// Returns the id of the commit itself.
     pub fn peeled(&self) -> &str {
         self.peeled.as_deref().unwrap_or(&self.id)
     }
 }
 
-/// A repository's files.
+/// A working tree that was checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkout {
     /// The directory.
     pub path: PathBuf,
-    /// The commit's id.
+    /// The id of the commit.
     pub commit: String,
 }
 
-/// `git` inside a repository of ours.
+/// A function that runs `git` in the repository of a checkout.
 type Inside<'a> = dyn Fn(&'static str, &[&str]) -> Result<String, RemoteError> + 'a;
 
-/// The way to one repository.
+/// A client for one Git repository.
 pub struct Git<'a> {
     what: &'a Repository,
     tool: Tool<'a>,
@@ -73,15 +73,15 @@ impl<'a> Git<'a> {
     /// Prepares to fetch `what` into the empty directory `dir`, an absolute path.
     ///
     /// # Errors
-    /// When there is no `git`.
+    /// Fails when `git` is not installed, or its configuration cannot be written.
     pub fn new(net: &'a Net<'a>, what: &'a Repository, dir: &'a Path) -> Result<Git<'a>, RemoteError> {
         Ok(Git { what, tool: Tool::new(net, &what.remote, dir)?, dir })
     }
 
-    /// Asks the repository which commit is meant; for the id of a commit, nobody is asked.
+    /// Resolves the reference to a commit with `git ls-remote`. A commit id needs no request.
     ///
     /// # Errors
-    /// When there is none, or it is another than expected.
+    /// Fails when the reference does not exist, or the commit does not match the checksum.
     pub fn commit(&self) -> Result<Commit, RemoteError> {
         let what = self.what;
         let expected = what.checksum.as_deref().unwrap_or_default();
@@ -125,10 +125,10 @@ impl<'a> Git<'a> {
         branch.map(str::to_owned).ok_or_else(none)
     }
 
-    /// Fetches the files of `commit`.
+    /// Fetches `commit` and checks its files out.
     ///
     /// # Errors
-    /// When they cannot be had.
+    /// Fails when the commit cannot be fetched, or the subdirectory does not exist.
     pub fn checkout(&self, commit: &Commit) -> Result<Checkout, RemoteError> {
         let keeps = self.what.keep_git_dir && self.what.subdir.trim_matches('/').is_empty();
         let tree = self.dir.join("tree");
@@ -145,7 +145,7 @@ impl<'a> Git<'a> {
         git("check out", &["checkout", "--quiet", "--force", "--detach", commit.peeled()])?;
         if self.what.submodules && tree.join(".gitmodules").is_file() {
             let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
-            // Some servers know no part of a history.
+            // Some servers do not support shallow fetches.
             git("fetch the submodules of", &update).or_else(|_| {
                 let whole = ["submodule", "--quiet", "update", "--init", "--recursive"];
                 git("fetch the submodules of", &whole)
@@ -181,7 +181,7 @@ impl<'a> Git<'a> {
                 return Ok(());
             }
         }
-        // The reference moved meanwhile, or there is none: not every server gives what has no name.
+        // The reference moved meanwhile, or there is none. Not every server gives a commit that no reference points to.
         let one = git("fetch", &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", &commit.id]);
         if one.is_err() || !has() {
             git("fetch", &["fetch", "--quiet", "-u", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"])?;
@@ -195,7 +195,7 @@ impl<'a> Git<'a> {
         }
     }
 
-    /// The directory that is wanted: nothing but directories may lead there.
+    /// Returns the subdirectory. Every component must be a real directory, not a symbolic link.
     fn subdir(&self, tree: &Path) -> Result<PathBuf, RemoteError> {
         let mut at = tree.to_owned();
         for part in self.what.subdir.split('/').filter(|part| !part.is_empty() && *part != ".") {
@@ -225,12 +225,13 @@ impl<'a> Git<'a> {
     }
 }
 
-/// The id of a commit, as Git writes it.
+/// Returns whether `text` is a full commit id, SHA-1 or SHA-256.
 fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Of the references that `git ls-remote` lists, the one that `name` means: itself, else a branch, else a tag.
+/// Selects the reference that `name` means from the output of `git ls-remote`: the full name, else a branch, else a
+/// tag.
 fn chosen(listed: &str, name: &str) -> Option<Commit> {
     let whole = |prefix: &str| format!("{prefix}{}", name.strip_prefix(prefix).unwrap_or(name));
     let find = |wanted: &str| {
@@ -249,7 +250,8 @@ fn chosen(listed: &str, name: &str) -> Option<Commit> {
     Some(Commit { id, reference: Some(tag), peeled })
 }
 
-/// Modes do not depend on this process's mask; of submodules, what leads to this machine's directories is removed.
+/// Sets modes that do not depend on this process's umask, and times. Removes the `.git` files of submodules, which name
+/// directories of this machine.
 fn settle(dir: &Path, keeps: bool, is_top: bool, time: Option<SystemTime>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -283,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_branch_goes_before_a_tag() {
+    fn branch_is_preferred_to_tag_of_the_same_name() {
         let (a, b, c) = ("a".repeat(40), "b".repeat(40), "c".repeat(40));
         let listed = format!(
             "{a}\trefs/heads/x\n{b}\trefs/tags/x\n{c}\trefs/tags/x^{{}}\n{b}\trefs/tags/y\n{c}\trefs/tags/y^{{}}\nno\trefs/heads/z\n"

@@ -1,7 +1,6 @@
-//! The network: files by their URL, Git repositories, and registries.
+//! The network: files by URL, Git repositories, registries and Docker engines.
 //!
-//! Whatever a server says is bounded in time and length. A name or password in an address is shown to the server and
-//! to nobody else.
+//! Every response is bounded in time and length. Credentials in a URL are sent to its server and appear in no message.
 
 mod address;
 mod date;

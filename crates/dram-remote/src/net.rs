@@ -1,4 +1,4 @@
-//! How the network is reached: proxies, whom is trusted, how long is waited.
+//! Settings of network access: proxies, trusted certificates, timeouts.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,59 +13,60 @@ use ureq::{Agent, Proxy};
 use crate::address::{origin, parted};
 use crate::{RemoteError, forward};
 
-/// The most that a file of certificates may have.
+/// The largest certificate file that is read, in bytes.
 const LARGEST_BUNDLE: u64 = 16 << 20;
 
-/// How the network is reached.
+/// The settings of network access.
 pub struct Net<'a> {
-    /// Proxies.
+    /// The proxies.
     pub proxies: Proxies,
-    /// Whom servers have to be vouched by.
+    /// The trusted certificates.
     pub trust: Trust,
-    /// How long a connection may take to come about.
+    /// The timeout for name resolution, and for making a connection.
     pub connect: Duration,
-    /// How long a server may say nothing.
+    /// The timeout for each read and write.
     pub stall: Duration,
-    /// How long to wait before the second attempt; twice as long before the third.
+    /// The delay before the first retry; it doubles with each one.
     pub pause: Duration,
-    /// Where the program `git` is looked for, as `PATH` has it.
+    /// The directories in which `git` is looked for, in the form of `PATH`.
     pub path: OsString,
-    /// Variables for `git` and for `ssh`, and nothing else of the environment: an agent's socket for one.
+    /// The environment variables that `git` and `ssh` get, such as the agent's socket; they get no others.
     pub env: Vec<(OsString, OsString)>,
-    /// Whether to stop.
+    /// Returns whether the operation is cancelled.
     pub stop: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl std::fmt::Debug for Net<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Proxies may have passwords.
+        // Proxy URLs may hold passwords.
         out.debug_struct("Net").field("trust", &self.trust).finish_non_exhaustive()
     }
 }
 
-/// Proxies, as `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` have them.
+/// The proxies, in the form of `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 #[derive(Clone, Default)]
 pub struct Proxies {
-    /// For `http://`.
+    /// The proxy for `http://`.
     pub http: Option<String>,
-    /// For `https://`.
+    /// The proxy for `https://`.
     pub https: Option<String>,
-    /// For what has none of its own.
+    /// The proxy for a scheme that has none of its own.
     pub all: Option<String>,
-    /// Hosts without one: names that stand for what ends with them too, with commas between; `*` is all.
+    /// Hosts that are reached without a proxy, separated by commas: a domain includes its subdomains, and `*` is every
+    /// host.
     pub none: Option<String>,
 }
 
-/// Whose certificates are trusted.
+/// The certificates that are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
-    /// `SSL_CERT_FILE`: a file of certificates, instead of this machine's.
+    /// `SSL_CERT_FILE`: a file of certificates that replaces the system's.
     pub file: Option<PathBuf>,
-    /// `SSL_CERT_DIR`: directories of such files, with colons between.
+    /// `SSL_CERT_DIR`: directories of such files, separated by colons.
     pub dir: Option<OsString>,
 }
 
-/// Where distributions keep their certificates.
+/// The certificate bundles of the usual distributions.
 const BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -75,8 +76,8 @@ const BUNDLES: [&str; 5] = [
 ];
 
 impl Trust {
-    /// The certificates: those that are named, or this machine's, or, where it has none, those of Mozilla's list; and
-    /// those of the files `more`.
+    /// Returns the root certificates: those of the settings, or the system's, or Mozilla's list where the system has
+    /// none; and those of the files `more`.
     pub(crate) fn roots(&self, more: &[PathBuf]) -> RootCerts {
         let mut found = Vec::new();
         for path in more {
@@ -104,7 +105,7 @@ impl Trust {
 }
 
 impl Trust {
-    /// Where the certificates of [`Trust::roots`] come from, for people.
+    /// Describes the sources of [`TrustStore::root_certs`] for messages.
     pub(crate) fn shown(&self, more: &[PathBuf]) -> String {
         let mut all: Vec<String> = more.iter().chain(&self.file).map(|path| path.display().to_string()).collect();
         all.extend(self.dir.iter().flat_map(std::env::split_paths).map(|dir| dir.display().to_string()));
@@ -116,7 +117,7 @@ impl Trust {
     }
 }
 
-/// What cannot be read vouches for nobody.
+/// Reads the certificates of a file. An unreadable file contributes none.
 fn certificates(path: &Path, into: &mut Vec<Certificate<'static>>) {
     let mut bytes = Vec::new();
     let opened = fs::File::open(path).map(|file| file.take(LARGEST_BUNDLE));
@@ -131,17 +132,17 @@ fn certificates(path: &Path, into: &mut Vec<Certificate<'static>>) {
 }
 
 impl Net<'_> {
-    /// Whoever speaks HTTP with the server of `url`.
+    /// Returns an HTTP agent for the server of `url`.
     pub(crate) fn agent(&self, url: &str) -> Result<Agent, RemoteError> {
         let tls = match origin(url).0.as_str() {
             "https" => TlsConfig::builder().root_certs(self.trust.roots(&[])).build(),
             _ => TlsConfig::builder().build(),
         };
-        // Each is asked once.
+        // Each agent sends one request, so no idle connections are kept.
         self.agent_with(url, tls, 0)
     }
 
-    /// The same, with this much of TLS, that keeps so many connections for more requests.
+    /// Returns an agent with this TLS configuration, which keeps up to `idle` connections for later requests.
     pub(crate) fn agent_with(&self, url: &str, tls: TlsConfig, idle: usize) -> Result<Agent, RemoteError> {
         let (scheme, host) = origin(url);
         let wrong = || RemoteError::Fetch {
@@ -166,7 +167,7 @@ impl Net<'_> {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("dram/", env!("CARGO_PKG_VERSION")))
-            // What is stored is what the server has, and not what it makes of it on the way.
+            // The stored bytes must be those of the server, without a content encoding.
             .accept_encoding("identity")
             .timeout_connect(Some(self.connect))
             .timeout_resolve(Some(self.connect))
@@ -180,7 +181,7 @@ impl Net<'_> {
         })
     }
 
-    /// What a proxy that is asked for `url` itself wants to know of us.
+    /// Returns the value of a `Proxy-Authorization` header for a plain HTTP request of `url`.
     pub(crate) fn proxy_secret(&self, url: &str) -> Option<String> {
         let (scheme, host) = origin(url);
         let proxy = self.proxies.of(&scheme, &host).filter(|_| scheme == "http")?;
@@ -189,7 +190,7 @@ impl Net<'_> {
 }
 
 impl Proxies {
-    /// The proxy for a host, with its port, if there is one.
+    /// Returns the proxy for `host`, which may have a port, if there is one.
     fn of(&self, scheme: &str, host: &str) -> Option<&str> {
         let own = if scheme == "https" { &self.https } else { &self.http };
         let proxy = own.as_deref().or(self.all.as_deref()).filter(|proxy| !proxy.is_empty())?;
@@ -201,7 +202,7 @@ impl Proxies {
             Some(literal) => literal.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
         };
-        // As Go does: this machine is never asked through another.
+        // Like Go, loopback hosts are never reached through a proxy.
         if bare == "localhost" || bare == "::1" || bare.starts_with("127.") {
             return true;
         }
@@ -224,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_without_a_proxy() {
+    fn no_proxy_entries_and_loopback_hosts_bypass_the_proxy() {
         let proxies = |none: &str| Proxies {
             https: Some("http://p:3128".to_owned()),
             none: Some(none.to_owned()),

@@ -1,4 +1,4 @@
-//! The program `git`, and those that keep credentials: the one place of this room that starts processes.
+//! The programs `git`, podman and the credential helpers. No other module of this crate starts processes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,23 +14,23 @@ use std::time::Duration;
 
 use crate::{Net, RemoteError, redacted};
 
-/// The most that `git` may say. A list of all references of a large repository is shorter.
+/// The largest output of `git` that is read, in bytes; a list of all references of a large repository is shorter.
 const MOST_OUTPUT: u64 = 8 << 20;
-/// How often is looked whether it has ended.
+/// The interval at which a child process is polled.
 const STEP: Duration = Duration::from_millis(10);
 
-/// `git` for one repository.
+/// The program `git`, for one repository.
 pub(crate) struct Tool<'a> {
     net: &'a Net<'a>,
     program: PathBuf,
-    /// The address, with all its secrets.
+    /// The remote URL with its credentials.
     remote: &'a str,
-    /// A private directory for what it says.
+    /// A private directory for the configuration and the output of `git`.
     notes: &'a Path,
 }
 
 impl<'a> Tool<'a> {
-    /// Finds the program.
+    /// Finds `git` in the search path and writes its configuration.
     pub(crate) fn new(net: &'a Net<'a>, remote: &'a str, notes: &'a Path) -> Result<Tool<'a>, RemoteError> {
         let program = std::env::split_paths(&net.path).map(|dir| dir.join("git")).find(|path| {
             path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
@@ -43,7 +43,7 @@ impl<'a> Tool<'a> {
         Ok(Tool { net, program, remote, notes })
     }
 
-    /// Runs `git` with `args`. Returns what it prints.
+    /// Runs `git` with `args`. Returns its standard output.
     pub(crate) fn run(&self, what: &'static str, args: &[&OsStr]) -> Result<String, RemoteError> {
         let fail = |why: String| RemoteError::Git { what, url: redacted(self.remote), why };
         let (out, err) = (self.notes.join("out"), self.notes.join("err"));
@@ -57,7 +57,7 @@ impl<'a> Tool<'a> {
             .envs(ENVIRONMENT)
             .env("GIT_CONFIG_GLOBAL", self.notes.join("config"))
             .current_dir(self.notes);
-        // It starts others; all of them end when this does.
+        // `git` starts other processes: the whole process group can be killed.
         command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
         let status = loop {
@@ -81,7 +81,7 @@ impl<'a> Tool<'a> {
         Err(fail(self.reason(&text(&err))))
     }
 
-    /// The last lines of what it complained about, without secrets.
+    /// Returns the last lines of the error output, with credentials redacted.
     fn reason(&self, said: &str) -> String {
         let said = said.replace(self.remote, &redacted(self.remote));
         let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
@@ -89,14 +89,14 @@ impl<'a> Tool<'a> {
         let user = self.remote.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
         let last = words[words.len().saturating_sub(4)..].join("; ");
         match user {
-            // It may say them in another form.
+            // The output may hold the credentials in another form of the URL.
             Some((secret, _)) => last.replace(secret, "xxxxx"),
             None => last,
         }
     }
 }
 
-/// What holds for `git` and for those that it starts; the last section goes on.
+/// The configuration of `git` and of its child processes. The last section is open, so that a line can be added.
 const SETTINGS: &str = "\
 [core]
 \thooksPath = /dev/null
@@ -117,7 +117,7 @@ const SETTINGS: &str = "\
 \tlowSpeedLimit = 1
 ";
 
-/// Nothing of this machine's or user's settings, no questions, and only ways that lead to a network.
+/// The environment of `git`: no settings of the system or the user, no prompts, and only network transports.
 const ENVIRONMENT: [(&str, &str); 9] = [
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_TEMPLATE_DIR", ""),
@@ -130,34 +130,35 @@ const ENVIRONMENT: [(&str, &str); 9] = [
     ("LC_ALL", "C"),
 ];
 
-/// A program that keeps credentials: `docker-credential-NAME`.
+/// A credential helper: `docker-credential-NAME`.
 pub(crate) struct Keeper<'a> {
     path: &'a OsStr,
     name: &'a str,
 }
 
-/// What such a program says.
+/// The outcome of a credential helper.
 pub(crate) enum Kept {
-    /// It did as it was told, and said this.
+    /// The helper succeeded, with this output.
     Said(String),
-    /// It did not, and said this.
+    /// The helper failed, with this output.
     Refused(String),
 }
 
-/// The most that such a program may say.
+/// The largest output of a helper that is read, in bytes.
 const MOST_KEPT: u64 = 1 << 20;
-/// How long its answer may take when it has ended.
+/// The time after the helper's exit within which its output must end.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-/// How long it may take: a person may have to unlock something.
+/// The timeout of a helper; the user may have to unlock a keyring.
 const KEEPER_TIME: Duration = Duration::from_secs(60);
 
 impl<'a> Keeper<'a> {
-    /// The one called `name`, looked for in `path`.
+    /// Returns the helper called `name`, which is looked for in `path`.
     pub(crate) fn new(path: &'a OsStr, name: &'a str) -> Keeper<'a> {
         Keeper { path, name }
     }
 
-    /// Has it do `verb` with `input`. It sees this process's environment, as it is the user's own program.
+    /// Runs the helper with `verb` and `input`. It inherits this process's environment, as it is the user's own
+    /// program.
     pub(crate) fn say(&self, verb: &str, input: &[u8]) -> Result<Kept, String> {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if self.name.is_empty() || !self.name.chars().all(is_plain) {
@@ -173,7 +174,7 @@ impl<'a> Keeper<'a> {
         let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err("it has no streams".to_owned());
         };
-        // It may be gone already, and says so with its status.
+        // The helper may have exited already; its status tells.
         let _ = stdin.write_all(input);
         drop(stdin);
         let (told, said) = mpsc::channel();
@@ -197,7 +198,7 @@ impl<'a> Keeper<'a> {
                 Err(error) => return Err(error.to_string()),
             }
         };
-        // Somebody whom it left behind may still hold the stream.
+        // A child process of the helper may still hold the pipe open.
         let text = said.recv_timeout(LAST_WORDS).map_err(|_| "its answer does not end".to_owned())?;
         let text = text.map_err(|error| error.to_string())?;
         Ok(if status.success() { Kept::Said(text) } else { Kept::Refused(text) })
@@ -217,37 +218,37 @@ fn text(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Why podman did not take an image.
+/// An error of loading an image into podman.
 #[derive(Debug, thiserror::Error)]
 pub enum PodmanError {
-    /// It is not there.
+    /// `podman` is not installed.
     #[error("`podman` is not installed")]
     Missing,
-    /// It cannot be started.
+    /// `podman` cannot be started.
     #[error("cannot start `podman`")]
     Start(#[source] std::io::Error),
-    /// It says no.
+    /// `podman` failed.
     #[error("`podman {verb}` says: {why}")]
     Refused {
-        /// What it was told to do.
+        /// The subcommand.
         verb: &'static str,
-        /// Its last words.
+        /// The last line of its error output.
         why: String,
     },
 }
 
 impl PodmanError {
-    /// Whether it is not there.
+    /// Returns whether `podman` is not installed.
     pub fn is_missing(&self) -> bool {
         matches!(self, PodmanError::Missing)
     }
 }
 
-/// Has podman, looked for in `path`, take the image `tag` of the layout at `layout` into its own store, as `name`. It
-/// sees this process's environment, as it is the user's own program.
+/// Loads the image `tag` of the OCI layout at `layout` into podman's store, as `name`. `podman` is looked for in `path`
+/// and inherits this process's environment, as it is the user's own program.
 ///
 /// # Errors
-/// When it is not there, or does not take it.
+/// Fails when `podman` is not installed, or refuses the image.
 pub fn podman_load(path: &OsStr, layout: &Path, tag: &str, name: &str) -> Result<(), PodmanError> {
     let program = std::env::split_paths(path).map(|dir| dir.join("podman")).find(|path| path.is_file());
     let program = program.ok_or(PodmanError::Missing)?;

@@ -1,8 +1,8 @@
-//! Replays the inputs that fuzzing starts from and has found worth keeping: one in each line of a file, with escapes.
+//! Replays the seeds of the fuzz targets: one input on each line of a file, with escapes.
 
 use dram_remote::registry::{try_challenge, try_credentials, try_link};
 
-/// The inputs in a file of seeds: `\n`, `\r`, `\t`, `\\` and `\xHH` stand for bytes.
+/// Returns the inputs of a seed file; `\n`, `\r`, `\t`, `\\` and `\xHH` stand for bytes.
 fn inputs(text: &str) -> Vec<Vec<u8>> {
     text.lines().map(input).collect()
 }
@@ -36,12 +36,12 @@ fn replay(text: &str, check: impl Fn(&[u8])) {
 }
 
 #[test]
-fn files_of_credentials() {
+fn credentials_seeds_do_not_panic() {
     replay(include_str!("../../../fuzz/seeds/credentials.txt"), try_credentials);
 }
 
 #[test]
-fn answers_of_servers() {
+fn response_header_seeds_do_not_panic() {
     let text = |input: &[u8]| String::from_utf8(input.to_vec()).expect("the seeds are text");
     replay(include_str!("../../../fuzz/seeds/challenge.txt"), |input| try_challenge(&text(input)));
     replay(include_str!("../../../fuzz/seeds/challenge.txt"), |input| try_link(&text(input)));

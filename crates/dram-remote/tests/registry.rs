@@ -1,4 +1,4 @@
-//! The client beside a real registry: Debian's `docker-registry`.
+//! Tests the client against a real registry, Debian's `docker-registry`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 #![allow(clippy::disallowed_types, reason = "a test starts what it needs")]
@@ -16,16 +16,16 @@ use dram_remote::registry::{Credentials, Hosts, Registry, Secret, Settings, chec
 use dram_remote::{Proxies, Trust};
 use serde_json::json;
 
-struct Running(Child, u16);
+struct RegistryServer(Child, u16);
 
-impl Drop for Running {
+impl Drop for RegistryServer {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn registry(dir: &Path, more: &str) -> Running {
+fn registry(dir: &Path, more: &str) -> RegistryServer {
     let config = format!(
         "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: data}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{more}"
     );
@@ -34,7 +34,7 @@ fn registry(dir: &Path, more: &str) -> Running {
     let mut command = Command::new("docker-registry");
     command.args(["serve", "config.yml"]).current_dir(dir).stdout(Stdio::null()).stderr(log);
     let child = command.spawn().unwrap();
-    let mut running = Running(child, 0);
+    let mut running = RegistryServer(child, 0);
     for _ in 0..400 {
         let text = fs::read_to_string(dir.join("log")).unwrap();
         let port = text.split("listening on 127.0.0.1:").nth(1).and_then(|rest| rest.split_once('"'));
@@ -63,7 +63,7 @@ fn settings(dir: &Path) -> Settings {
     }
 }
 
-fn goes_there_and_back(settings: &Settings, port: u16) {
+fn push_and_pull(settings: &Settings, port: u16) {
     let name: Reference = format!("127.0.0.1:{port}/team/app:1").parse().unwrap();
     let to = Registry::to_push(settings, &name).unwrap();
     let blob: Vec<u8> =
@@ -96,7 +96,7 @@ fn goes_there_and_back(settings: &Settings, port: u16) {
     })
     .unwrap();
     assert_eq!(tags, ["1"]);
-    // A signature, say: this registry keeps no lists of what refers to what.
+    // This registry has no referrers API, so a signature, for example, goes through the referrers tag.
     let about = json!({
         "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "config": config, "layers": [], "subject": descriptor,
         "annotations": { "of": "tests" },
@@ -124,14 +124,14 @@ fn goes_there_and_back(settings: &Settings, port: u16) {
 }
 
 #[test]
-fn an_image_goes_there_and_back() {
+fn pushed_image_is_pulled_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let running = registry(dir.path(), "");
-    goes_there_and_back(&settings(dir.path()), running.1);
+    push_and_pull(&settings(dir.path()), running.1);
 }
 
 #[test]
-fn only_for_those_who_are_known() {
+fn registry_with_htpasswd_requires_credentials() {
     let dir = tempfile::tempdir().unwrap();
     // `htpasswd -nbB -C 4 tester hidden`.
     let line = "tester:$2y$04$1ipB/aqJ4qyosGzU.SJlg.zlAm2ZtPiFg0n.Z1NYBqXooPsiyfJvi\n";
@@ -147,6 +147,6 @@ fn only_for_those_who_are_known() {
     assert!(wrong.is_refusal() && !wrong.to_string().contains("wrong"), "{wrong}");
     check(&settings, &host, secret("hidden")).unwrap();
     settings.credentials.save(&host, "tester", "hidden").unwrap();
-    goes_there_and_back(&settings, running.1);
+    push_and_pull(&settings, running.1);
     assert_eq!(settings.credentials.erase(&host).unwrap().len(), 1);
 }

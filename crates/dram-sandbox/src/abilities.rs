@@ -1,4 +1,4 @@
-//! What this kernel and this user allow: the table behind `dram doctor`.
+//! Checks of what this kernel allows this user: the table that `dram doctor` prints.
 
 use crate::overlay::Overlay;
 use crate::sys::{self, Cloned};
@@ -15,55 +15,55 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
-/// How well something can be done here.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As it should be.
+    /// It works.
     Ok,
-    /// Something works less well.
+    /// It works with limitations.
     Degraded,
-    /// Commands cannot be run.
+    /// It does not work, and commands cannot be run.
     Missing,
 }
 
-/// One row of the table.
+/// One check of the host: a row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ability {
-    /// What is looked at.
+    /// The feature that is checked.
     pub name: &'static str,
-    /// How well it can be done.
+    /// The result.
     pub state: State,
-    /// What was found.
+    /// The cause, or the limits of the feature, as a sentence.
     pub found: String,
-    /// What to do about it, if there is something to do.
+    /// How to fix it, if there is anything to fix.
     pub help: Option<String>,
 }
 
-/// What can be done here.
+/// The result of all checks.
 #[derive(Debug, Clone)]
 pub struct Abilities {
     rows: Vec<Ability>,
     commands: Commands,
 }
 
-/// As whom commands can be run here.
+/// The ids with which commands can run on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commands {
     /// As root of the machine, or of the container.
     AsRoot,
-    /// As root of a user namespace with so many ids.
+    /// As root of a user namespace with this many ids.
     WithIds(u64),
-    /// As root of a user namespace with one id, which has to do for all others.
+    /// As root of a user namespace with a single id, which stands for all others.
     WithOneId,
-    /// Not at all.
+    /// Commands cannot be run.
     Not,
 }
 
-/// What keeps commands from being run here.
+/// The error of a host that cannot run commands.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("this machine cannot run isolated commands: {}", sentence(.rows))]
 pub struct Lack {
-    /// The rows that say so.
+    /// The failed checks.
     pub rows: Vec<Ability>,
 }
 
@@ -72,7 +72,7 @@ fn sentence(rows: &[Ability]) -> String {
 }
 
 impl Abilities {
-    /// Looks and tries; nothing of it lasts. Takes a few milliseconds.
+    /// Runs all checks in processes of their own; nothing of it lasts. Takes a few milliseconds.
     pub fn probe() -> Abilities {
         let mut rows = vec![Ability::kernel(), Ability::filter()];
         let mut commands = Commands::AsRoot;
@@ -84,7 +84,7 @@ impl Abilities {
             commands = if count == 1 { Commands::WithOneId } else { Commands::WithIds(count) };
             rows.extend([namespaces, ids]);
         }
-        // Without a namespace to try them in, the others could only be refused for the same reason.
+        // Without a user namespace to run in, these checks could only fail for the same reason.
         if are_namespaces {
             rows.extend([Ability::overlay(), Ability::proc(), Ability::network_namespaces()]);
         }
@@ -94,13 +94,13 @@ impl Abilities {
         Abilities { rows, commands }
     }
 
-    /// As whom commands can be run.
+    /// The ids with which commands can run.
     pub fn commands(&self) -> &Commands {
         &self.commands
     }
 
-    /// What keeps commands from being run in the user namespace that this process has entered, as far as that can be
-    /// told in no time: a container may hide parts of `/proc`, and then there can be no other.
+    /// Checks the user namespace that this process has entered, as far as that takes no time. Returns an error if a
+    /// container hides parts of `/proc`: the kernel then allows no new procfs mount.
     pub fn lack_inside() -> Option<Lack> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let is_partly_hidden =
@@ -108,12 +108,12 @@ impl Abilities {
         if is_partly_hidden { Ability::proc().missing() } else { None }
     }
 
-    /// The table.
+    /// All checks.
     pub fn rows(&self) -> &[Ability] {
         &self.rows
     }
 
-    /// The rows that keep commands from being run, if there are any.
+    /// The failed checks that keep commands from running, if there are any.
     pub fn lack(&self) -> Option<Lack> {
         let rows: Vec<Ability> = self.rows.iter().filter(|row| row.state == State::Missing).cloned().collect();
         if rows.is_empty() { None } else { Some(Lack { rows }) }
@@ -121,7 +121,7 @@ impl Abilities {
 }
 
 impl Ability {
-    /// What is missing, if this is.
+    /// The error of this check, if it failed.
     pub(crate) fn missing(self) -> Option<Lack> {
         (self.state == State::Missing).then(|| Lack { rows: vec![self] })
     }
@@ -130,7 +130,7 @@ impl Ability {
         Ability { name, state, found: found.into(), help: help.map(str::to_owned) }
     }
 
-    /// The youngest call that everything depends on is `mount_setattr` of Linux 5.12.
+    /// The newest system call that is required is `mount_setattr`, of Linux 5.12.
     fn kernel() -> Ability {
         let uname = rustix::system::uname();
         let release = uname.release().to_string_lossy().into_owned();
@@ -165,7 +165,7 @@ impl Ability {
         }
     }
 
-    /// Tries one; if that fails, looks for what forbids it.
+    /// Creates a user namespace; if that fails, looks for the setting that forbids it.
     pub(crate) fn user_namespaces() -> Ability {
         const NAME: &str = "user namespaces";
         let Some(errno) = attempt(own_user_namespace) else {
@@ -200,7 +200,7 @@ impl Ability {
         Ability::new(NAME, State::Missing, found, Some(help))
     }
 
-    /// Whose ids there are, and how many.
+    /// Looks for subordinate ids. Returns the check and the number of user ids.
     fn ids() -> (Ability, u64) {
         const NAME: &str = "ids for other users";
         let uid = geteuid().as_raw();
@@ -222,7 +222,7 @@ impl Ability {
         }
     }
 
-    /// Tries one, in namespaces that end with the attempt.
+    /// Mounts an overlay in a mount namespace that ends with the check.
     fn overlay() -> Ability {
         const NAME: &str = "overlay file system";
         match attempt(|| own_mounts().and_then(|()| try_overlay())) {
@@ -255,13 +255,14 @@ impl Ability {
         }
     }
 
-    /// Tries a new one. Where part of the old one is hidden, as a container engine does, the kernel allows none.
+    /// Mounts a new procfs. The kernel refuses it where parts of the existing one are hidden, as a container engine
+    /// does.
     fn proc() -> Ability {
         const NAME: &str = "proc file system";
         let attempted = attempt(|| {
             own_mounts()?;
             sys::unshare(UnshareFlags::NEWPID)?;
-            // It belongs to the namespace of the process that mounts it: the next one made.
+            // procfs belongs to the PID namespace of the process that mounts it, so a child mounts it.
             attempt(try_proc).map_or(Ok(()), Err)
         });
         match attempted {
@@ -291,7 +292,7 @@ impl Ability {
     }
 }
 
-/// Mounts of its own for this process, by way of a user namespace for who may not otherwise.
+/// Enters a new mount namespace, through a user namespace if this process may not create one directly.
 fn own_mounts() -> Result<(), Errno> {
     if !is_mighty_root() {
         own_user_namespace()?;
@@ -300,7 +301,7 @@ fn own_mounts() -> Result<(), Errno> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
 }
 
-/// A user namespace with one id, and power in it.
+/// Enters a user namespace with a single id, and checks that it grants capabilities.
 fn own_user_namespace() -> Result<(), Errno> {
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
     sys::unshare(UnshareFlags::NEWUSER)?;
@@ -318,7 +319,7 @@ fn try_proc() -> Result<(), Errno> {
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map(drop)
 }
 
-/// Whether this process is under a system call filter.
+/// Returns true if this process runs under a seccomp filter.
 fn is_filtered() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
@@ -328,8 +329,8 @@ fn restricts_unprivileged() -> bool {
     setting("kernel/apparmor_restrict_unprivileged_userns") == Some(1)
 }
 
-/// A read-only overlay of two directories in a file system of its own: one of the machine's could have something mounted
-/// in it that must not be seen without.
+/// Mounts a read-only overlay of two directories in a new tmpfs. A directory of the host will not do: the kernel
+/// refuses an overlay that would uncover files below another mount.
 fn try_overlay() -> Result<(), Errno> {
     let place =
         ["/tmp", "/usr", "/etc"].into_iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new("/"));
@@ -344,13 +345,13 @@ fn try_overlay() -> Result<(), Errno> {
     overlay.mount().map(drop).map_err(|error| error.errno())
 }
 
-/// Runs `what` in a process of its own. Returns the error it ended with.
+/// Runs `what` in a child process. Returns the error it ended with.
 fn attempt(what: impl FnOnce() -> Result<(), Errno>) -> Option<Errno> {
     match sys::clone_process(0) {
         Err(error) => Some(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
         Ok(Cloned::Child) => {
             let code = what().err().map_or(0, Errno::raw_os_error);
-            // Error numbers that matter here fit into an exit code.
+            // The error numbers that matter here fit into an exit code.
             sys::exit_now(if code > 255 { 255 } else { code })
         }
         Ok(Cloned::Parent(child)) => {
@@ -364,7 +365,7 @@ fn attempt(what: impl FnOnce() -> Result<(), Errno>) -> Option<Errno> {
     }
 }
 
-/// A number below `/proc/sys`, if the kernel has it.
+/// Reads a number below `/proc/sys`, if the kernel has it.
 fn setting(name: &str) -> Option<u64> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
 }

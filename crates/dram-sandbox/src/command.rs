@@ -1,4 +1,4 @@
-//! Finding the program in the image, becoming it, and saying precisely why that was not possible.
+//! Looks up the program in the image and executes it; a failure is explained precisely.
 
 use crate::error::{SandboxError, text};
 use crate::jail::Jail;
@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::io;
 
-/// Where programs are looked for when the environment has no `PATH`: Docker's default.
+/// The directories that are searched when the environment has no `PATH`: Docker's default.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// How much of a program is read to find its interpreter. The kernel reads 256 bytes of a script; linkers put an ELF
-/// file's program headers and the interpreter's name first.
+/// The number of bytes of a program that are read to find its interpreter. The kernel reads 256 bytes of a script;
+/// linkers put an ELF file's program headers and the interpreter's name first.
 const READ: usize = 4096;
 
-/// Becomes the command; returns only with the reason why not.
+/// Executes the command. Returns only if that failed.
 pub(crate) fn execute(jail: &Jail) -> SandboxError {
     let asked = jail.argv.first().map_or(b"".as_slice(), Vec::as_slice);
     let (Ok(argv), Ok(env)) = (words(&jail.argv), words(&jail.env)) else {
@@ -27,7 +27,7 @@ pub(crate) fn execute(jail: &Jail) -> SandboxError {
         let error = sys::execve(&program, &argv, &env);
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) if !exists(&candidate) => {}
-            // As a shell does: another directory may have one that can be executed.
+            // As in a shell, another directory may have a program that can be executed.
             Some(libc::EACCES) => {
                 refused = Some(SandboxError::NotExecutable { program: text(&candidate), source: error });
             }
@@ -41,7 +41,7 @@ fn words(list: &[Vec<u8>]) -> Result<Vec<CString>, std::ffi::NulError> {
     list.iter().map(|word| CString::new(word.as_slice())).collect()
 }
 
-/// The paths that the command can mean. An empty directory in `PATH` is the working directory.
+/// The paths at which the command may be. An empty entry in `PATH` is the working directory.
 fn candidates(jail: &Jail, asked: &[u8]) -> Vec<Vec<u8>> {
     if asked.contains(&b'/') {
         return vec![asked.to_vec()];
@@ -58,7 +58,7 @@ fn exists(path: &[u8]) -> bool {
     accessat(CWD, path, Access::EXISTS, AtFlags::empty()).is_ok()
 }
 
-/// The program is there. "No such file" is then about what it names as its interpreter.
+/// The error for a program that exists. "No such file" then refers to its interpreter.
 fn explain(program: &[u8], error: io::Error) -> SandboxError {
     if error.raw_os_error() == Some(libc::ENOENT)
         && let Some(interpreter) = read_start(program).ok().and_then(|start| interpreter(&start))
@@ -74,10 +74,10 @@ fn explain(program: &[u8], error: io::Error) -> SandboxError {
     SandboxError::NotExecutable { program: text(program), source: error }
 }
 
-/// The machine of this program as ELF numbers it (`e_machine`), and its Go name.
+/// The machine number of this program's own ELF file (`e_machine`), and its Go name.
 const OWN_MACHINE: (u64, &str) = if cfg!(target_arch = "aarch64") { (183, "arm64") } else { (62, "amd64") };
 
-/// The processor that a program, or what interprets it, is for, when it is not this machine's.
+/// The processor of a program, or of its interpreter, if it is not that of this machine.
 fn foreign(program: &[u8]) -> Option<String> {
     let mut start = read_start(program).ok()?;
     if start.starts_with(b"#!") {
@@ -99,17 +99,17 @@ fn foreign(program: &[u8]) -> Option<String> {
     Some(known.map_or_else(|| format!("processor number {machine}"), |(_, name)| (*name).to_owned()))
 }
 
-/// The machine an ELF file is for.
+/// The machine number of an ELF file.
 fn machine(start: &[u8]) -> Option<u64> {
     start.strip_prefix(b"\x7fELF")?;
     match start.get(5)? {
-        // The second byte order is big-endian.
+        // A data encoding of 2 is big-endian.
         2 => start.get(18..20).map(|bytes| u64::from(bytes[0]) << 8 | u64::from(bytes[1])),
         _ => number(start, 18, 2),
     }
 }
 
-/// The first bytes of a regular file; a pipe with the program's name must not make this wait.
+/// Reads the first bytes of a regular file. It does not block on a pipe with the program's name.
 fn read_start(path: &[u8]) -> Result<Vec<u8>, Errno> {
     let file = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
@@ -121,7 +121,7 @@ fn read_start(path: &[u8]) -> Result<Vec<u8>, Errno> {
     Ok(start)
 }
 
-/// The interpreter that a program names, in its `#!` line or its ELF header; `start` is its first 4 KiB.
+/// Returns the interpreter that a program names in its `#!` line or its ELF header; `start` is its first 4 KiB.
 ///
 /// Follows `execve(2)`; of ELF files, 64-bit little-endian ones are read.
 pub fn interpreter(start: &[u8]) -> Option<Vec<u8>> {
@@ -129,7 +129,7 @@ pub fn interpreter(start: &[u8]) -> Option<Vec<u8>> {
         Some(line) => {
             let line = line.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
             let end = line.iter().position(|byte| matches!(byte, b' ' | b'\t' | 0)).unwrap_or(line.len());
-            // A carriage return belongs to the name, and is most often the whole trouble: let it be seen.
+            // A carriage return is part of the name, and most often the cause of the failure: make it visible.
             line.get(..end).map(|name| String::from_utf8_lossy(name).replace('\r', "\\r").into_bytes())
         }
         None => elf_interpreter(start),
@@ -154,7 +154,7 @@ fn elf_interpreter(start: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// A little-endian number of `size` bytes.
+/// Reads a little-endian number of `size` bytes.
 fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(size)?)?;
     Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
@@ -165,14 +165,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_script_names_its_interpreter() {
+    fn interpreter_of_a_script_is_read_from_its_first_line() {
         assert_eq!(interpreter(b"#! /usr/bin/env python\nx"), Some(b"/usr/bin/env".to_vec()));
         assert_eq!(interpreter(b"#!/bin/sh\r\n"), Some(b"/bin/sh\\r".to_vec()));
         assert_eq!(interpreter(b"echo"), None);
     }
 
     #[test]
-    fn an_elf_file_names_its_machine() {
+    fn machine_of_an_elf_file_is_read_in_both_byte_orders() {
         assert_eq!(machine(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0"), Some(183));
         assert_eq!(machine(b"\x7fELF\x02\x02\x01\0\0\0\0\0\0\0\0\0\0\x02\0\x16"), Some(22));
         assert_eq!(machine(b"\x7fELF\x02\x01"), None);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_elf_file_names_its_interpreter() {
+    fn interpreter_of_an_elf_file_is_its_pt_interp() {
         let mut file = vec![0u8; 176];
         file[..6].copy_from_slice(b"\x7fELF\x02\x01");
         (file[32], file[54], file[56]) = (64, 56, 1);

@@ -1,4 +1,4 @@
-//! `/dev` of the jail: a small file system in memory with the few devices every program may expect.
+//! `/dev` of the jail: a tmpfs with the few devices that every program may expect.
 
 use crate::error::SandboxError;
 use crate::ids;
@@ -18,11 +18,12 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Character devices shown from the host: name, major and minor number (`admin-guide/devices.txt` of the kernel).
+/// Character devices that are bind-mounted from the host: name, major and minor number (`admin-guide/devices.txt` of
+/// the kernel).
 const NODES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Character devices that only an insecure command gets: the list is that of BuildKit.
+/// Character devices that only an insecure command gets. The list is that of BuildKit.
 const MACHINE: &[(&str, u32, u32)] = &[
     ("kmsg", 1, 11),
     ("cuse", 10, 203),
@@ -32,7 +33,7 @@ const MACHINE: &[(&str, u32, u32)] = &[
     ("loop-control", 10, 237),
 ];
 
-/// So many loop devices beyond those that exist, for the command to make.
+/// The number of loop devices beyond those that exist, which the command can set up.
 const MORE_LOOPS: u32 = 8;
 const MOST_LOOPS: u32 = 256;
 
@@ -51,12 +52,12 @@ const TTY_GROUP: u32 = 5;
 pub(crate) struct Devices {
     directory: OwnedFd,
     null: OwnedFd,
-    /// A directory over which something else is mounted: what is in it can be shown elsewhere and is not seen here. (What
-    /// has no name at all could not be shown, nor could anything be mounted over it.)
+    /// A directory that is hidden under another mount: files in it can be bind-mounted elsewhere without being visible
+    /// here. An unlinked file will not do: it can neither be bind-mounted nor be mounted on.
     unseen: OwnedFd,
 }
 
-/// The two ends of the command's terminal.
+/// The two ends of the command's pseudo-terminal.
 pub(crate) struct Terminal {
     pub(crate) outer: OwnedFd,
     pub(crate) inner: OwnedFd,
@@ -64,7 +65,7 @@ pub(crate) struct Terminal {
 
 impl Devices {
     /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine. Without `shm_size`,
-    /// `/dev/shm` is a directory that something else will be mounted on.
+    /// `/dev/shm` is an empty directory for the mount of the caller.
     pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: Option<u64>, insecure: bool) -> Result<Devices, SandboxError> {
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
@@ -87,29 +88,29 @@ impl Devices {
             mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
         match shm_size {
             Some(size) => {
-                // To the kernel, 0 is no limit at all.
+                // The kernel takes 0 for no limit.
                 let size = if size == 0 { Jail::SHM_SIZE } else { size }.to_string();
                 mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
             }
             None => {
-                // What is mounted takes over the mode.
+                // A tmpfs that is mounted here inherits the mode.
                 let made = mkdirat(at, "shm", Mode::empty());
                 let made = made.and_then(|()| chmodat(at, "shm", Mode::from_raw_mode(0o1777), AtFlags::empty()));
                 made.map_err(|e| SandboxError::mount("make", "/dev/shm", e))?;
             }
         }
-        // Kernels are built without message queues too; nothing common needs them.
+        // Some kernels are built without message queues, and nothing common needs them.
         let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
         let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;
         Ok(Devices { directory, null, unseen })
     }
 
-    /// A mount of the null device, to cover a file with.
+    /// Clones a mount of the null device, to mask a file with.
     pub(crate) fn null(&self) -> Result<OwnedFd, SandboxError> {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
-    /// A file that exists in memory only, to be mounted somewhere. `name` is one that no other such file has.
+    /// Creates a file that exists in memory only, as a detached mount. `name` is unique among these files.
     pub(crate) fn make_file(&self, file: &ShownFile, name: &str) -> Result<OwnedFd, SandboxError> {
         let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
         write_file(self.unseen.as_fd(), name, file).map_err(failed)?;
@@ -121,7 +122,7 @@ impl Devices {
         Ok(mount)
     }
 
-    /// A new terminal from the jail's own instance, also shown as `/dev/console`, belonging to `owner`.
+    /// Opens a pseudo-terminal in the jail's own devpts, owned by `owner`, and mounts it on `/dev/console`.
     pub(crate) fn terminal(&self, root: BorrowedFd<'_>, owner: u32) -> Result<Terminal, SandboxError> {
         let failed = |e: Errno| SandboxError::process("open a terminal in the jail", e);
         let outer = open_beneath(root, b"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).map_err(failed)?;
@@ -129,14 +130,14 @@ impl Devices {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let inner = ioctl_tiocgptpeer(&outer, flags).map_err(failed)?;
         ids::give(inner.as_fd(), owner, None).map_err(failed)?;
-        // The number of a first terminal in a new instance is 0.
+        // The first pseudo-terminal of a new devpts has number 0.
         let mount = clone_tree(self.directory.as_fd(), b"pts/0", false).map_err(failed)?;
         show_at(self.directory.as_fd(), "console", mount.as_fd())?;
         Ok(Terminal { outer, inner })
     }
 }
 
-/// Writes the contents before anybody but root may read them, and then sets who may.
+/// Writes the contents while only root may read them, then sets owner and mode.
 fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = File::from(openat(at, name, flags, Mode::from_raw_mode(0o600))?);
@@ -144,12 +145,12 @@ fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Res
     if (shown.uid, shown.gid) != (0, 0) {
         ids::give(file.as_fd(), shown.uid, Some(shown.gid))?;
     }
-    // After the owner, as its change takes bits away.
+    // The mode comes after the owner: a change of owner clears the setuid bits.
     Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)
 }
 
-/// Makes those of [`MACHINE`] and the loop devices. Where even root may not, as in a container, the command gets along
-/// without them or says itself what it misses.
+/// Makes [`INSECURE_DEVICES`] and the loop devices. Where even root may not, as in a container, errors are ignored: a
+/// command that needs a device reports it itself.
 fn make_machine_devices(at: BorrowedFd<'_>) {
     let _ = mkdirat(at, "net", Mode::from_raw_mode(0o755));
     let mode = Mode::from_raw_mode(0o666);
@@ -164,8 +165,8 @@ fn make_machine_devices(at: BorrowedFd<'_>) {
     }
 }
 
-/// A mount of a device node of the host. Were it not the device it should be, what is thrown away inside would be
-/// written into something on the host.
+/// Clones a mount of a device node of the host. The device number is checked: if `/dev/null` were a regular file, the
+/// command would write to a file of the host.
 fn host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<OwnedFd, SandboxError> {
     let path = format!("/dev/{name}");
     let mount = clone_tree(CWD, path.as_bytes(), false).map_err(|e| SandboxError::mount("show", &path, e))?;
@@ -186,7 +187,7 @@ fn show_at(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), 
     attach(mount, place.as_fd()).map_err(failed)
 }
 
-/// Makes a directory and mounts on it. Returns the directory, now hidden.
+/// Makes a directory and mounts on it. Returns the directory below the mount.
 fn mount_below(
     at: BorrowedFd<'_>,
     name: &str,
@@ -201,7 +202,7 @@ fn mount_below(
     Ok(place)
 }
 
-/// The terminal group is named only where this user namespace knows it.
+/// The options of devpts. The terminal group is set only where this user namespace maps it.
 fn pts_options() -> Vec<(&'static str, &'static str)> {
     let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
     let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();

@@ -1,68 +1,68 @@
-//! What can go wrong between a described jail and a running command.
+//! Errors of starting and running a jail.
 
 use serde::{Deserialize, Serialize};
 use std::io;
 
-/// Why a jail did not start, or why its end is not known. One variant per attempt.
+/// An error that kept a jail from starting, or its exit status from being known. One variant per attempt.
 ///
-/// The command's own failure is not an error: see [`Exit`](crate::Exit). Paths are shown as text; bytes that are not
-/// UTF-8 appear as replacement characters.
+/// The command's own failure is not an error: see [`CommandExit`](crate::CommandExit). Paths are shown as text; bytes
+/// that are not UTF-8 appear as replacement characters.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SandboxError {
-    /// The description of the jail cannot be carried out as it stands.
+    /// The description of the jail is invalid.
     #[error("the description of the jail is unusable: {what}")]
     Description {
-        /// Which field, and what is wrong with it.
+        /// The field, and its problem.
         what: String,
     },
     /// The helper program could not be started.
     #[error("cannot start the jail helper `{path}`")]
     HelperStart {
-        /// The program that was to be executed.
+        /// The path of the helper.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
     /// The connection to the helper failed.
     #[error("cannot {step} the jail helper")]
     HelperTalk {
-        /// What was attempted.
+        /// The step that failed, as a verb.
         step: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// The helper ended without saying how the command ended; it was most likely killed.
+    /// The helper ended without reporting the exit status of the command; most likely it was killed.
     #[error("the jail helper ended too early ({status}); the command was killed with it")]
     HelperDied {
-        /// How the helper process ended.
+        /// The exit status of the helper.
         status: String,
     },
     /// The kernel refused the new namespaces.
     #[error("cannot make the namespaces of the jail")]
     Namespaces {
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// More layers than the kernel stacks.
+    /// There are more layers than the kernel stacks in an overlay.
     #[error("{count} layers are too many: the kernel stacks at most {limit}")]
     TooManyLayers {
-        /// Layers asked for, mount-point stubs included.
+        /// The number of layers, that of the mount points included.
         count: usize,
         /// The kernel's limit.
         limit: usize,
     },
-    /// A mount could not be made.
+    /// A mount failed.
     #[error("cannot {step} `{path}`")]
     Mount {
-        /// What was attempted.
+        /// The step that failed, as a verb.
         step: String,
-        /// The path on the host, or inside the root, that it was attempted on.
+        /// The path on the host, or inside the root.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
@@ -72,62 +72,62 @@ pub enum SandboxError {
         /// The work directory.
         work: String,
     },
-    /// Something of the wrong kind stands where a mount must go.
+    /// A mount point exists and is of the wrong type.
     #[error("`{path}` in the container is {found}, where {wanted} is needed")]
     MountPoint {
         /// The path inside the root.
         path: String,
-        /// What is there.
+        /// The type that was found.
         found: String,
-        /// What the mount needs.
+        /// The type that the mount needs.
         wanted: String,
     },
-    /// A mount point that the image lacks could not be made ready.
+    /// A mount point that the image lacks could not be created.
     #[error("cannot make the mount point `{path}`")]
     Stub {
         /// The path inside the root.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// The mount point lies in something mounted read-only that lacks it.
+    /// The mount point does not exist, and lies in a read-only mount.
     #[error("cannot make the mount point `{path}`: what is mounted around it is read-only and has nothing there")]
     ReadOnlyMountPoint {
         /// The path inside the root.
         path: String,
     },
-    /// Nothing may be mounted there.
+    /// A mount at this path is not allowed.
     #[error("nothing can be mounted on `{path}`: {why}")]
     ForbiddenMountPoint {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: String,
-        /// What it leads to.
+        /// The reason, with the path it resolves to.
         why: String,
     },
-    /// What a bind is to show is not in the tree it comes from.
+    /// The source of a bind mount does not exist.
     #[error("nothing is at `{path}` in what is to be mounted")]
     SourceMissing {
-        /// The path in that tree.
+        /// The path in the source tree.
         path: String,
     },
-    /// A resource limit was refused.
+    /// The kernel refused a resource limit.
     #[error("the kernel refuses the limit `{name}` of {soft} (at most {hard})")]
     Limit {
-        /// Its name, as for `ulimit`.
+        /// The name of the limit, as for `ulimit`.
         name: String,
-        /// The limit that should hold, or `unlimited`.
+        /// The soft limit, or `unlimited`.
         soft: String,
-        /// How far it could be raised, or `unlimited`.
+        /// The hard limit, or `unlimited`.
         hard: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// The command should keep powers that this process does not have.
+    /// An insecure command was requested without root of the machine.
     #[error("an insecure command needs root of the machine, and this is a user namespace")]
     Insecure,
-    /// A device of the host is not the device it should be.
+    /// A file in `/dev` of the host is not the expected device.
     #[error("`/dev/{name}` of the host is not character device {major}:{minor}")]
     Device {
         /// The name below `/dev`.
@@ -142,62 +142,62 @@ pub enum SandboxError {
     WorkingDirectory {
         /// The path inside the root.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// The working directory turned out not to lie below the root.
+    /// The working directory lies outside the root.
     #[error("the working directory `{path}` lies outside the root")]
     WorkingDirectoryEscapes {
-        /// The path as it was asked for.
+        /// The path as it was given.
         path: String,
     },
-    /// The process could not get ready: ids, capabilities, terminal, host name.
+    /// A step of the set-up of the process failed: ids, capabilities, terminal, host name.
     #[error("cannot {step}")]
     Process {
-        /// What was attempted.
+        /// The step that failed, as a verb.
         step: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// The system call filter was refused.
+    /// The kernel refused the seccomp filter.
     #[error("cannot load the system call filter")]
     Filter {
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
-    /// No such program in the image.
+    /// The image has no such program.
     #[error("cannot start `{program}`: no such file or directory in the image")]
     CommandNotFound {
-        /// The program as it was asked for.
+        /// The program as it was given.
         program: String,
     },
-    /// The program is in the image, but the interpreter it names is not.
+    /// The program exists, but its interpreter does not.
     #[error("cannot start `{program}`: its interpreter `{interpreter}` is not in the image")]
     MissingInterpreter {
         /// The program that was found.
         program: String,
-        /// What its `#!` line or its ELF header names.
+        /// The interpreter in its `#!` line or its ELF header.
         interpreter: String,
     },
-    /// The program is for another processor, and the kernel knows no emulator for it.
+    /// The program is for another processor, and no emulator for it is registered with the kernel.
     #[error("cannot start `{program}`: it is for {machine}, and this machine is {own} without an emulator for it")]
     ForeignProgram {
         /// The program that was found.
         program: String,
-        /// The processor it is for, under its Go name.
+        /// The processor it is for, as Go names it.
         machine: String,
-        /// That of this machine.
+        /// The processor of this machine.
         own: String,
     },
-    /// The program is in the image and the kernel does not start it.
+    /// The program exists and the kernel does not execute it.
     #[error("cannot start `{program}`")]
     NotExecutable {
         /// The program that was found.
         program: String,
-        /// What the system said.
+        /// The error of the system.
         #[serde(with = "wire_errno")]
         source: io::Error,
     },
@@ -231,7 +231,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// An [`io::Error`] crosses the process boundary as its error number.
+/// Serialises an [`io::Error`] as its error number.
 mod wire_errno {
     use serde::{Deserialize, Deserializer, Serializer};
     use std::io;

@@ -1,8 +1,8 @@
 //! The helper: this program executed again, small and with one thread, outside the jail.
 //!
-//! It starts the first process of the jail, passes signals on and reports the end. It is no part of the jail: nothing
-//! inside can see it, and it cannot be read or traced. When the connection to its caller closes, it kills the jail; when
-//! it is killed itself, the kernel kills the first process of the jail and with it all others.
+//! It starts process 1 of the jail, forwards signals and reports the exit status. It is not part of the jail: processes
+//! inside cannot see, read or trace it. When the connection to its caller closes, it kills the jail; when it is killed
+//! itself, the kernel kills process 1 of the jail and with it all others.
 
 use crate::error::SandboxError;
 use crate::jail::{Jail, Network};
@@ -20,11 +20,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The first argument that makes a process the helper.
 pub(crate) const HIDDEN_WORD: &str = "--become-jail-helper";
 
-/// What the helper passes on to the command.
+/// The signals that the helper forwards to the command.
 const PASSED_ON: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
-/// Does the work of the helper and never returns, if this process was started as one by [`Jail::spawn`].
+/// Runs the helper and never returns, if this process was started as one by [`Jail::spawn`].
 ///
 /// Must be the first call of `main`: the helper needs a process with a single thread.
 pub fn become_helper_if_asked() {
@@ -51,7 +51,8 @@ fn run(control: &OwnedFd) -> i32 {
 fn supervise(control: &OwnedFd) -> Result<Exit, SandboxError> {
     fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::talk("set up", e))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::talk("set up", e))?;
-    // Keys typed at the caller's terminal are the caller's business. Fails only if this is a session's leader already.
+    // Signals of keys typed at the caller's terminal are for the caller. Fails only if this process leads a session
+    // already.
     let _ = setsid();
     let jail = receive_jail(control.as_fd())?;
     let signals = sys::signals_as_fd(&PASSED_ON).map_err(|e| SandboxError::talk("set up", e))?;
@@ -89,13 +90,13 @@ fn clone(network: Network) -> Result<Cloned, SandboxError> {
     if network == Network::None {
         flags |= libc::CLONE_NEWNET;
     }
-    // Kernels built without cgroups refuse a namespace for them.
+    // Kernels built without cgroups refuse a cgroup namespace.
     sys::clone_process((flags | libc::CLONE_NEWCGROUP) as u64)
         .or_else(|_| sys::clone_process(flags as u64))
         .map_err(|source| SandboxError::Namespaces { source })
 }
 
-/// Lets go of the command's streams, so that their readers see an end when the command closes them.
+/// Closes the command's streams here, so that their readers see the end of file when the command closes them.
 fn release_streams() -> Result<(), SandboxError> {
     let set_up = |error: std::io::Error| SandboxError::talk("set up", error);
     let null = File::options().read(true).write(true).open("/dev/null").map_err(set_up)?;
@@ -104,7 +105,7 @@ fn release_streams() -> Result<(), SandboxError> {
     rustix::stdio::dup2_stderr(&null).map_err(|e| set_up(e.into()))
 }
 
-/// Passes on what happens until the command has ended. Returns why it did not start, if it did not.
+/// Forwards signals and events until the command has ended. Returns the error that kept it from starting, if any.
 fn watch(
     control: BorrowedFd<'_>,
     signals: BorrowedFd<'_>,
@@ -115,7 +116,7 @@ fn watch(
     let (mut control_open, mut report, mut failed) = (true, Some(report), None);
     let mut owners: Option<OwnedFd> = None;
     loop {
-        // The command's own descriptor stands in for what is not worth a look any more.
+        // The command's own descriptor stands in for those that are not polled any more.
         let orders = if control_open { control } else { command };
         let reporter = report.as_ref().map_or(command, |fd| fd.as_fd());
         let listener = owners.as_ref().map_or(command, |fd| fd.as_fd());
@@ -127,13 +128,13 @@ fn watch(
             match talk::receive::<News>(fd.as_fd()) {
                 Ok(Some((News::Owners, listener))) => (owners, report) = (listener, Some(fd)),
                 Ok(Some((News::Failed(error), _))) => failed = Some(error),
-                // The end without a word: exec has closed the other side.
+                // The end of the connection without a message: exec has closed the other side.
                 Ok(_) => tell_started(control),
                 Err(error) => failed = Some(SandboxError::talk("hear of the command from", error)),
             }
         }
-        // A command that ends at once may have said several things by then: all are heard first. Its end closes the
-        // other side, so there is an end to them.
+        // A command that ends at once may have sent several events by then: all are received first. The end of the
+        // command closes the other side, so the events end too.
         if ended && report.is_none() {
             return Ok(failed);
         }
@@ -143,7 +144,7 @@ fn watch(
         if ordered {
             let signal = match talk::receive::<Order>(control) {
                 Ok(Some((Order::Signal(signal), _))) => signal,
-                // The caller is gone, or talks nonsense.
+                // The caller is gone, or sent an invalid packet.
                 _ => {
                     control_open = false;
                     libc::SIGKILL
@@ -155,7 +156,7 @@ fn watch(
 }
 
 fn tell_started(control: BorrowedFd<'_>) {
-    // Fails only when the caller is gone, which the next look at the connection shows.
+    // Fails only when the caller is gone, which the next poll of the connection shows.
     let _ = talk::send(control, &News::Started, None);
 }
 

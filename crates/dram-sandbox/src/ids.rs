@@ -1,4 +1,4 @@
-//! Who the command is: user, groups, capabilities.
+//! User, groups and capabilities of the command.
 
 use crate::error::SandboxError;
 use crate::jail::Ids;
@@ -12,7 +12,7 @@ use rustix::thread::{
 };
 use std::os::fd::BorrowedFd;
 
-/// What root can do inside: Docker's default set. Numbers as in `linux/capability.h`.
+/// The capabilities of root inside: Docker's default set. Numbers as in `linux/capability.h`.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -28,7 +28,7 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::AUDIT_WRITE)
     .union(CapabilitySet::SETFCAP);
 
-/// Takes from this process, and all that it starts, the chance of ever having more than the kept capabilities.
+/// Drops all other capabilities from the bounding set, so that neither this process nor its children can gain them.
 pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
@@ -37,7 +37,7 @@ pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
         }
         match remove_capability_from_bounding_set(one) {
             Ok(()) => {}
-            // Beyond the last one that this kernel has.
+            // There are no further capabilities in this kernel.
             Err(Errno::INVAL) => return Ok(()),
             Err(e) => return Err(SandboxError::process("drop a capability", e)),
         }
@@ -45,7 +45,7 @@ pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Becomes the user and groups, with the capabilities that go with them: the kept ones for root, none for others.
+/// Switches to the user and groups. Root gets [`DEFAULT_CAPABILITIES`], others none.
 pub(crate) fn become_user(ids: &Ids) -> Result<(), SandboxError> {
     let failed = |step: &'static str| move |e: Errno| SandboxError::process(step, e);
     change_ids(ids)?;
@@ -55,7 +55,7 @@ pub(crate) fn become_user(ids: &Ids) -> Result<(), SandboxError> {
     set_capabilities(None, sets).map_err(failed("set the capabilities"))
 }
 
-/// Becomes the user and groups and keeps every capability that this process has; all that it starts inherits them.
+/// Switches to the user and groups and keeps every capability of this process; its children inherit them.
 pub(crate) fn become_user_with_all(ids: &Ids) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::process("keep the capabilities", e);
     let own = capabilities(None).map_err(failed)?.permitted;
@@ -75,7 +75,7 @@ fn change_ids(ids: &Ids) -> Result<(), SandboxError> {
     set_thread_res_uid(uid, uid, uid).map_err(|e| no_such_id("user", ids.uid, e))
 }
 
-/// In a namespace with one id only, the kernel forbids any change of groups: then none is fine, and others are not.
+/// With a single id, the kernel forbids any change of groups: an empty list is accepted then, others are refused.
 fn set_groups(groups: &[u32]) -> Result<(), SandboxError> {
     let list: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     match set_thread_groups(&list) {
@@ -92,7 +92,7 @@ fn no_such_id(what: &str, id: u32, error: Errno) -> SandboxError {
     SandboxError::process(&step, error)
 }
 
-/// Whether an id map, as in `/proc/self/uid_map`, has a place for `id`. Lines: first id inside, first id outside, count.
+/// Returns true if an id map, as in `/proc/self/uid_map`, maps `id`. Lines: first id inside, first id outside, count.
 pub(crate) fn maps(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
@@ -103,7 +103,7 @@ pub(crate) fn maps(map: &str, id: u32) -> bool {
     })
 }
 
-/// How many ids this user namespace has.
+/// Returns [`SeccompIdMode::SingleId`] if this user namespace maps one id only.
 pub(crate) fn own() -> OwnIds {
     let count = |file: &str| {
         let map = std::fs::read_to_string(file).unwrap_or_default();
@@ -113,7 +113,7 @@ pub(crate) fn own() -> OwnIds {
     if count("/proc/self/uid_map") == 1 || count("/proc/self/gid_map") == 1 { OwnIds::One } else { OwnIds::Many }
 }
 
-/// Gives a file to a user and group. With one id it stays that one's, who is everybody.
+/// Changes the owner of a file. With a single id the owner stays as it is: that id stands for everybody.
 pub(crate) fn give(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(), Errno> {
     match fchown(file, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)) {
         Err(Errno::INVAL) if own() == OwnIds::One => Ok(()),
@@ -121,7 +121,7 @@ pub(crate) fn give(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(
     }
 }
 
-/// Whether this is the initial user namespace, in which every id is itself.
+/// Returns true if this is the initial user namespace, in which every id maps to itself.
 pub(crate) fn in_initial_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
@@ -132,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kept_capabilities_are_dockers() {
+    fn default_capabilities_are_those_of_docker() {
         assert_eq!(KEPT.bits(), 0xa804_25fb);
     }
 
     #[test]
-    fn a_map_has_the_ids_of_its_lines() {
+    fn an_id_map_contains_exactly_the_ids_of_its_ranges() {
         let map = "         0       1000          1\n         1     100000      65536\n";
         assert!(maps(map, 0) && maps(map, 1) && maps(map, 65536));
         assert!(!maps(map, 65537) && !maps("0 1000 1", 5) && !maps("", 0));

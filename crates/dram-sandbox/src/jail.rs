@@ -1,4 +1,4 @@
-//! The description of a jail: what the process inside may see and do. Plain data, no effects.
+//! The description of a jail: the command, its root file system and its restrictions. Plain data, no effects.
 
 use crate::error::{SandboxError, text};
 use crate::limits::ResourceLimit;
@@ -7,9 +7,9 @@ use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A command and the world it runs in.
+/// A command and its environment.
 ///
-/// Start it with [`Jail::spawn`]. Byte strings are paths or words as Linux has them: any bytes but NUL.
+/// Start it with [`Jail::spawn`]. Byte strings are paths or arguments as Linux has them: any bytes but NUL.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Jail {
     /// The root file system.
@@ -23,74 +23,75 @@ pub struct Jail {
     /// The working directory, an absolute path inside the root. It must exist.
     #[serde(with = "wire::bytes")]
     pub cwd: Vec<u8>,
-    /// Who the command is.
+    /// The user and groups of the command.
     pub user: Ids,
-    /// The host name it sees.
+    /// The host name.
     pub hostname: String,
-    /// The network it sees.
+    /// The network.
     pub network: Network,
-    /// What it sees over the image, mounted in this order: a later one may lie inside an earlier one, or over it.
+    /// The mounts on top of the image, in this order: a later one may lie inside an earlier one, or over it.
     ///
-    /// Mount points that the image lacks are there for the run only. One that an earlier mount lacks is made in it, and
-    /// stays there if what is mounted outlives the jail.
+    /// Mount points that the image lacks exist during the run only. One that an earlier mount lacks is created in that
+    /// mount, and stays there if the source of that mount outlives the jail.
     pub mounts: Vec<Mount>,
-    /// Whether setuid programs and file capabilities lose their power inside.
+    /// If true, setuid programs and file capabilities have no effect inside.
     pub no_new_privs: bool,
-    /// Whether the command gets a terminal of its own; its other end is
-    /// [`Running::take_terminal`](crate::Running::take_terminal).
+    /// If true, the command gets a pseudo-terminal; its other end is
+    /// [`RunningJail::take_terminal`](crate::RunningJail::take_terminal).
     pub terminal: bool,
     /// The size limit of `/dev/shm` in bytes. 0 means [`Jail::SHM_SIZE`], which is what Docker gives.
     pub shm_size: u64,
     /// The resource limits that differ from those of the caller.
     pub limits: Vec<ResourceLimit>,
-    /// Whether the command keeps the powers of the caller: every capability, no system call filter, nothing hidden or
-    /// read-only in `/proc` and `/sys`, and devices that work. It can then do anything to the machine. Only root of the
-    /// machine can grant that: in a user namespace such a jail is refused. `no_new_privs` means nothing then.
+    /// If true, the command keeps the privileges of the caller: every capability, no seccomp filter, nothing masked or
+    /// read-only in `/proc` and `/sys`, and device files that work. It can then do anything to the machine. Only root
+    /// of the machine can grant that: in a user namespace such a jail is refused. `no_new_privs` has no effect then.
     pub insecure: bool,
-    /// Where there is one id only: the extended attribute that notes, as `UID:GID`, to whom the command gives a file of
-    /// the root. One that stays as it is, is empty. Without a name, giving a file away does nothing.
+    /// The extended attribute that records the owner, as `UID:GID`, when the command changes the owner of a file of the
+    /// root and there is a single id only. An id that does not change is empty. If `None`, changes of owner succeed and
+    /// do nothing.
     pub owner_attribute: Option<String>,
 }
 
-/// Where the root file system comes from.
+/// The source of the root file system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Root {
-    /// An overlay: read-only directories, and one that takes the changes. All paths are absolute.
+    /// An overlay of read-only directories and one that takes the changes. All paths are absolute.
     Overlay {
         /// The layers, topmost first; at least one.
         #[serde(with = "wire::paths")]
         lowers: Vec<PathBuf>,
-        /// What the command changes appears here, in overlayfs form. It gives `/` its owner and mode.
+        /// The upper directory: the changes of the command, in overlayfs form. It gives `/` its owner and mode.
         #[serde(with = "wire::path")]
         upper: PathBuf,
-        /// An empty directory on the file system of `upper`, for the kernel. It must be fresh: an overlay made with
-        /// `volatile` cannot be mounted again on the same one.
+        /// The work directory of overlayfs, on the file system of `upper`. It must be new and empty: an overlay mounted
+        /// with `volatile` cannot be mounted again on the same one.
         #[serde(with = "wire::path")]
         work: PathBuf,
-        /// An empty directory, in which mount points that the image lacks are made. They never reach `upper`.
+        /// An empty directory for the mount points that the image lacks. They never reach `upper`.
         #[serde(with = "wire::path")]
         stubs: PathBuf,
     },
 }
 
-/// Numeric ids of the command.
+/// The numeric ids of the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ids {
-    /// The user.
+    /// The user id.
     pub uid: u32,
-    /// The group.
+    /// The group id.
     pub gid: u32,
-    /// The supplementary groups.
+    /// The supplementary group ids.
     pub groups: Vec<u32>,
 }
 
-/// What the command sees of the network.
+/// The network of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// The network of the host, abstract Unix sockets included.
     Host,
-    /// Only a loopback device of its own.
+    /// A network namespace of its own, with only a loopback device.
     None,
 }
 
@@ -118,7 +119,7 @@ impl Jail {
         }
     }
 
-    /// Refuses what no kernel could carry out.
+    /// Refuses an invalid description: a relative path, a NUL byte, no command, a bind mount without layers.
     pub(crate) fn check(&self) -> Result<(), SandboxError> {
         let Root::Overlay { lowers, upper, work, stubs } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });

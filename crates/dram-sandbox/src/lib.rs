@@ -1,11 +1,11 @@
-//! The kernel: namespaces, mounts, ids, a process.
+//! Isolated execution of a command: namespaces, mounts, user and group ids, a process.
 //!
-//! A [`Jail`] describes a command and the root file system it sees; [`Jail::spawn`] runs it, and [`Running`] is what can
-//! be done with it meanwhile. It works the same for root and, after [`enter_user_namespace`], for others.
+//! A [`Jail`] describes a command and its root file system; [`Jail::spawn`] runs it and returns a [`RunningJail`] to
+//! control it. It works the same for root and, after [`enter_user_namespace`], without root.
 //!
-//! How it is built: the caller executes its own program again as a small *helper* (so nothing is forked in a process with
-//! threads or much memory), the helper clones a process into new namespaces, and that process mounts its world, gives up
-//! its rights and becomes the command, as process 1. Needs Linux 5.12 or newer.
+//! The caller executes its own program again as a small *helper*, so nothing is forked in a process with threads or
+//! much memory. The helper clones a process into new namespaces. That process makes the mounts, drops its privileges
+//! and becomes the command, as process 1. Needs Linux 5.12 or newer.
 
 mod abilities;
 mod command;

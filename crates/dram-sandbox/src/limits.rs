@@ -4,18 +4,18 @@ use crate::error::SandboxError;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-/// A bound on what one process, or one user, may take.
+/// A resource limit of a process, or of all processes of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
-    /// What is bounded.
+    /// The limited resource.
     pub what: Limit,
-    /// What holds; `None` for no limit.
+    /// The soft limit, which applies; `None` for no limit.
     pub soft: Option<u64>,
-    /// How far the command may raise it itself; `None` for no limit.
+    /// The hard limit, up to which the command may raise the soft one; `None` for no limit.
     pub hard: Option<u64>,
 }
 
-/// What can be bounded, named as Docker's `--ulimit` and `ulimit(1)` do.
+/// The resources that can be limited, named as in Docker's `--ulimit` and `ulimit(1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// The size of a core dump, in bytes.
@@ -51,7 +51,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them, in the order of their names.
+    /// All of them, ordered by name.
     pub const ALL: [Limit; 15] = [
         Limit::Core,
         Limit::Cpu,
@@ -104,7 +104,7 @@ impl Limit {
 impl ResourceLimit {
     fn set(self) -> Result<(), SandboxError> {
         let (name, resource) = self.what.row();
-        // A value of all ones is how the kernel writes "none"; others mean what they say.
+        // The kernel writes "no limit" as a value of all ones; other values are literal.
         let limit = Rlimit { current: self.soft, maximum: self.hard };
         setrlimit(resource, limit).map_err(|error| SandboxError::Limit {
             name: name.to_owned(),
@@ -119,7 +119,7 @@ fn shown(value: Option<u64>) -> String {
     value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
 }
 
-/// Sets all of them for this process. Must come before privileges are given up: raising a limit needs them.
+/// Sets all limits for this process. Must come before privileges are dropped: raising a limit needs them.
 pub(crate) fn set(limits: &[ResourceLimit]) -> Result<(), SandboxError> {
     limits.iter().try_for_each(|limit| limit.set())
 }

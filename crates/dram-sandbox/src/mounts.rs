@@ -1,4 +1,4 @@
-//! The mounts of the jail, made from its own mount namespace before it changes its root. Only descriptors name places.
+//! The mounts of the jail, made in its own mount namespace before `pivot_root`. Places are named by descriptors only.
 
 use crate::dev::{self, Devices};
 use crate::error::{SandboxError, text};
@@ -19,11 +19,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What a mount of the kernel's own data is never good for: set-user-id programs, devices, programs.
+/// Mount attributes for file systems of the kernel: no setuid programs, no devices, no programs.
 pub(crate) const INERT: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Hidden, as they tell about or act on the whole machine. The list is that of Docker.
+/// Masked paths, as they tell about or act on the whole machine. The list is that of Docker.
 const MASKED: &[&str] = &[
     "proc/acpi",
     "proc/asound",
@@ -38,18 +38,18 @@ const MASKED: &[&str] = &[
     "sys/devices/virtual/powercap",
 ];
 
-/// Readable only. The list is that of Docker.
+/// Read-only paths. The list is that of Docker.
 const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
-/// A jail's root with all that is mounted in it, and what later steps need of it.
+/// The root of a jail with all its mounts, and what later steps need of it.
 pub(crate) struct Assembled {
     /// The root directory.
     pub(crate) root: OwnedFd,
-    /// The outer end of the terminal, and the inner one, if there is one.
+    /// The two ends of the pseudo-terminal, if there is one.
     pub(crate) terminal: Option<dev::Terminal>,
 }
 
-/// Mounts everything. `initial` says whether this is the initial user namespace.
+/// Makes all mounts. `initial` is true in the initial user namespace.
 pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
@@ -63,7 +63,7 @@ pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxE
     let root = mount_root(jail, &mut wanted, initial)?;
     mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
     mount_sys(root.as_fd(), jail, initial)?;
-    // As in BuildKit: one mount for one place.
+    // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
     let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
     let shm_size = (!own_shm).then_some(jail.shm_size);
     let devices = Devices::mount(root.as_fd(), shm_size, jail.insecure)?;
@@ -77,7 +77,7 @@ pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxE
     Ok(Assembled { root, terminal })
 }
 
-/// The overlay, with mount points for everything, standing on the stubs directory.
+/// Mounts the overlay, with mount points for everything, on the directory of the mount points.
 fn mount_root(jail: &Jail, wanted: &mut [Wanted<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
     let Root::Overlay { lowers, upper, work, stubs } = &jail.root;
     let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
@@ -113,20 +113,20 @@ fn make_mount_points(view: &Layers, stubs: &Path, wanted: &mut [Wanted<'_>]) -> 
     wanted.iter_mut().try_for_each(|mount| mount.prepare(view, stubs, &mut covered))
 }
 
-/// Mounts `mount`, which is attached nowhere, on the place that `target` refers to.
+/// Attaches the detached `mount` to the place that `target` refers to.
 pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
     let by_descriptor = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", by_descriptor)
 }
 
-/// Mounts `mount` on a path inside the root.
+/// Attaches `mount` to a path inside the root.
 pub(crate) fn attach_at(root: BorrowedFd<'_>, path: &[u8], mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
     open_beneath(root, path, OFlags::PATH)
         .and_then(|target| attach(mount, target.as_fd()))
         .map_err(|e| SandboxError::mount("mount on", inside(path), e))
 }
 
-/// A new file system of the kernel, attached nowhere yet.
+/// Creates a new file system of the kernel, as a detached mount.
 pub(crate) fn new_mount(
     kind: &str,
     options: &[(&str, &str)],
@@ -134,7 +134,7 @@ pub(crate) fn new_mount(
 ) -> Result<OwnedFd, SandboxError> {
     let failed = |e: Errno| SandboxError::mount("make a file system of type", kind, e);
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed)?;
-    // What tools show as the device of the mount.
+    // The source is shown by tools as the device of the mount.
     for (key, value) in [("source", kind)].iter().chain(options) {
         fsconfig_set_string(context.as_fd(), *key, *value).map_err(failed)?;
     }
@@ -153,7 +153,7 @@ pub(crate) fn mount_new(
     attach_at(root, path.as_bytes(), new_mount(kind, options, attributes)?.as_fd())
 }
 
-/// A copy of the mount at `path`, attached nowhere yet.
+/// Clones the mount at `path`, as a detached mount.
 pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
@@ -161,11 +161,12 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Re
     open_tree(at, path, flags)
 }
 
-/// sysfs shows the network of whoever mounts it, and who does not own that network may not mount it.
+/// Mounts sysfs. It shows the network namespace of the process that mounts it, and only the owner of that namespace may
+/// mount it; otherwise `/sys` of the host is cloned read-only.
 fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), SandboxError> {
     if jail.insecure {
         mount_new(root, "sys", "sysfs", &[], INERT)?;
-        // Machines that still have the old kind of control groups do not let a jail have the new one.
+        // Machines with cgroups of version 1 do not let a jail mount version 2.
         let _ = mount_new(root, "sys/fs/cgroup", "cgroup2", &[], INERT);
         return Ok(());
     }
@@ -179,7 +180,7 @@ fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), San
     attach_at(root, b"sys", tree.as_fd())
 }
 
-/// Hides what must not be read and fixes what must not be written.
+/// Masks [`MASKED_PATHS`] and makes [`READ_ONLY_PATHS`] read-only.
 fn protect(root: BorrowedFd<'_>, devices: &Devices) -> Result<(), SandboxError> {
     for path in MASKED {
         let Some(found) = existing(root, path)? else { continue };
@@ -202,7 +203,7 @@ fn protect(root: BorrowedFd<'_>, devices: &Devices) -> Result<(), SandboxError> 
     Ok(())
 }
 
-/// Kernels differ in what they have: what is not there needs no protection.
+/// Opens a path that may not exist: kernels differ in what they have below `/proc` and `/sys`.
 fn existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, SandboxError> {
     match open_beneath(root, path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(found) => Ok(Some(found)),

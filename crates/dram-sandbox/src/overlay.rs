@@ -1,4 +1,4 @@
-//! The root as an overlay mount. Kernel documentation: `filesystems/overlayfs.rst`.
+//! Overlay mounts. Kernel documentation: `filesystems/overlayfs.rst`.
 
 use crate::error::{SandboxError, text};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, open};
@@ -14,30 +14,32 @@ use std::path::{Path, PathBuf};
 
 /// The most layers that the kernel puts into one overlay (`OVL_MAX_STACK`).
 const MOST_IN_ONE: usize = 500;
-/// The most layers there can be: of those that are too many, the lowest become an overlay of their own, which is the
-/// lowest layer of the other. It is one only, since what an overlay hides of layers below another is lost, and the kernel
-/// stacks two (`FILESYSTEM_MAX_STACK_DEPTH`).
+/// The most layers of a jail. If there are more than one overlay takes, the lowest are mounted as an overlay of their
+/// own, which becomes the lowest layer of the other. That works for the lowest layers only: a mounted overlay does not
+/// show its whiteouts, so in the middle of the stack they would hide nothing below it; and the kernel stacks two
+/// (`FILESYSTEM_MAX_STACK_DEPTH`).
 const MOST_LAYERS: usize = 2 * MOST_IN_ONE - 1;
 
-/// The parts of one overlay.
+/// The description of one overlay mount.
 pub(crate) struct Overlay<'a> {
     /// Read-only directories, topmost first.
     pub(crate) lowers: Vec<&'a Path>,
-    /// What takes the changes and the kernel's work directory; without them the mount is read-only.
+    /// The upper directory and the work directory; without them the mount is read-only.
     pub(crate) writable: Option<(&'a Path, &'a Path)>,
-    /// Marks are kept as `user.*` attributes, as they must be outside the initial user namespace.
+    /// If true, whiteout and opaque markers are `user.*` attributes (`userxattr`), as required outside the initial user
+    /// namespace.
     pub(crate) user_marks: bool,
-    /// Whether device files in it work: no list of allowed devices guards the jail.
+    /// If true, device files in it work: no cgroup device list restricts the jail.
     pub(crate) devices: bool,
-    /// Any directory, to stand on for a moment where the kernel is too old to mount without a place.
+    /// Any directory, to mount on for a moment where the kernel is too old for detached mounts.
     pub(crate) foothold: &'a Path,
 }
 
 impl Overlay<'_> {
-    /// The mount, attached nowhere yet.
+    /// Mounts the overlay. Returns a detached mount.
     ///
     /// # Errors
-    /// Also when the kernel mounted it read-only instead of saying that it cannot use the work directory.
+    /// Fails also when the kernel mounted it read-only, which it does silently when it cannot use the work directory.
     pub(crate) fn mount(&self) -> Result<OwnedFd, SandboxError> {
         let count = self.lowers.len();
         if count > MOST_LAYERS {
@@ -51,7 +53,7 @@ impl Overlay<'_> {
         let name = PathBuf::from(short_name(mounted.as_fd()));
         let lowers = highest.iter().copied().chain([name.as_path()]).collect();
         Overlay { lowers, ..*self }.mount_one().map_err(|error| match error.errno() {
-            // The layers lie on an overlay already, as in a container: the kernel does not stack three.
+            // The layers already lie on an overlay, as in a container: the kernel does not stack three.
             Errno::INVAL => SandboxError::TooManyLayers { count, limit: MOST_IN_ONE },
             _ => error,
         })
@@ -61,7 +63,7 @@ impl Overlay<'_> {
         let root = match self.by_parts() {
             Ok(Some(root)) => root,
             Ok(None) => self.by_options()?,
-            // Before Linux 6.5 an unknown key is noticed this late.
+            // Before Linux 6.5 an unknown key is reported only here.
             Err(error) if error.errno() == Errno::INVAL => self.by_options().map_err(|_| error)?,
             Err(error) => return Err(error),
         };
@@ -73,7 +75,7 @@ impl Overlay<'_> {
         }
     }
 
-    /// Options that are words of ours. Redirects are not followed either: an image could point them anywhere in itself.
+    /// The options that are not directories. Redirects are not followed: an image could point them anywhere in itself.
     fn options(&self) -> Vec<(&'static str, &'static str)> {
         let mut options = vec![("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
         if self.user_marks {
@@ -85,14 +87,14 @@ impl Overlay<'_> {
         options
     }
 
-    /// Piece by piece, each directory by its descriptor's short name: no limit of length, nothing to escape. `None` if
-    /// the kernel does not know how.
+    /// Mounts with `fsconfig`, each directory by its descriptor's path: no limit of length, nothing to escape. Returns
+    /// `None` if the kernel does not support it.
     fn by_parts(&self) -> Result<Option<OwnedFd>, SandboxError> {
         let here = |error| SandboxError::mount("prepare an overlay in", "/", error);
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(here)?;
         for (index, lower) in self.lowers.iter().enumerate() {
             match set_directory(context.as_fd(), "lowerdir+", lower) {
-                // The key is new in Linux 6.7; before, the file system does not know it.
+                // The key is new in Linux 6.7; overlayfs of older kernels does not know it.
                 Err((_, Errno::INVAL)) if index == 0 => return Ok(None),
                 other => other.map_err(|(step, error)| layer_error(step, lower, error, context.as_fd()))?,
             }
@@ -101,7 +103,7 @@ impl Overlay<'_> {
             set_directory(context.as_fd(), key, path)
                 .map_err(|(step, error)| layer_error(step, path, error, context.as_fd()))?;
         }
-        // The first is what tools show as the device of the mount.
+        // The source is shown by tools as the device of the mount.
         for (key, value) in [("source", "overlay")].into_iter().chain(self.options()) {
             match value {
                 "" => fsconfig_set_flag(context.as_fd(), key),
@@ -120,8 +122,8 @@ impl Overlay<'_> {
             .map_err(|error| SandboxError::mount("mount an overlay on", top.as_os_str().as_bytes(), error))
     }
 
-    /// The old way, for kernels before 6.7: all at once. Every path is a descriptor's short name, in which nothing can
-    /// be mistaken for an option.
+    /// Mounts with one option string, for kernels before 6.7. Every path is a descriptor's path, which contains no
+    /// character with a meaning in options.
     fn by_options(&self) -> Result<OwnedFd, SandboxError> {
         let mut held = Vec::new();
         let mut name = |path: &Path| {
@@ -166,12 +168,12 @@ fn set_directory(context: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), 
     fsconfig_set_string(context, key, short_name(directory.as_fd())).map_err(|error| ("put into an overlay", error))
 }
 
-/// An error with what the kernel wrote about it, which is more than its number.
+/// An error with the message of the kernel, which says more than its number.
 fn layer_error(step: &str, path: &Path, error: Errno, context: BorrowedFd<'_>) -> SandboxError {
     let mut said = [0; 512];
     let length = rustix::io::read(context, &mut said).unwrap_or(0);
     let said = text(said.get(..length).unwrap_or_default());
-    // A message begins with a letter for its severity.
+    // A message of the kernel begins with a letter for its severity.
     let step = match said.trim().split_once(' ') {
         Some((_, why)) => format!("{step} (the kernel says: {why})"),
         None => step.to_owned(),

@@ -1,9 +1,9 @@
-//! Owners on paper: with one id no file can be given to anybody, so what the command asks for is written down on the
-//! file, as an extended attribute that moves with it.
+//! Recorded ownership: with a single id no file can change its owner, so a change is recorded in an extended attribute,
+//! which moves with the file.
 //!
-//! The filter stops the calls that change owners and the helper is asked (`seccomp_unotify(2)`). What it does to a file,
-//! the command could do itself: it has the same id and the same power over it. So nothing depends on what the command
-//! changes between the look and the deed.
+//! The seccomp filter stops the calls that change owners and notifies the helper (`seccomp_unotify(2)`). The helper
+//! does nothing to a file that the command could not do itself: both have the same id and the same access to it. So a
+//! file that the command swaps between the lookup and the change does no harm.
 
 use crate::stubs::open_beneath;
 use crate::sys::{self, Asked};
@@ -16,38 +16,38 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-/// As long as the kernel takes a path (`PATH_MAX`).
+/// The longest path that the kernel takes (`PATH_MAX`).
 const LONGEST_PATH: usize = 4096;
-/// The id that leaves things as they are.
+/// The id that stands for "unchanged" in these calls.
 const KEEP: u32 = u32::MAX;
 
-/// Answers one call. The attribute is called `attribute` and says `UID:GID`; nothing stands for what stays as it is.
+/// Answers one notified call. The attribute `attribute` records `UID:GID`; an unchanged id is empty.
 ///
 /// # Errors
-/// When nobody asks any more.
+/// Fails when no process uses the filter any more.
 pub(crate) fn serve(listener: BorrowedFd<'_>, attribute: &str) -> io::Result<()> {
     let asked = match sys::receive_call(listener) {
-        // Whoever asked was killed meanwhile.
+        // The calling process was killed meanwhile.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(()),
         asked => asked?,
     };
     let wanted = Wanted::of(&asked);
     let error = match wanted.target(&asked) {
-        // Only now it is certain that the process looked at was the one that asked.
+        // Only now it is certain that the inspected process is the caller: its pid was not reused.
         Ok(Some((file, root))) if sys::still_waits(listener, asked.id) => wanted.write_down(&file, &root, attribute),
         Ok(_) => 0,
         Err(errno) => errno.raw_os_error(),
     };
-    // Fails when whoever asked was killed meanwhile.
+    // Fails when the calling process was killed meanwhile.
     let _ = sys::answer_call(listener, asked.id, error);
     Ok(())
 }
 
-/// What a call wants: which file, and whose it should be.
+/// A call that changes the owner of a file: the file and its new owner.
 struct Wanted {
-    /// The descriptor it is, or that the path starts at; `None` for the working directory.
+    /// The descriptor of the file, or of the directory of the path; `None` for the working directory.
     at: Option<i32>,
-    /// Where the path is in the memory of the process, if there is one.
+    /// The address of the path in the memory of the process, if there is one.
     path: Option<u64>,
     flags: u64,
     uid: u32,
@@ -74,7 +74,7 @@ impl Wanted {
         }
     }
 
-    /// The file, and the root directory of the process; `None` if it cannot be told.
+    /// Opens the file, and the root directory of the process. Returns `None` if the root cannot be opened.
     fn target(&self, asked: &Asked) -> Result<Option<(OwnedFd, OwnedFd)>, Errno> {
         let process = format!("/proc/{}", asked.pid);
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -106,15 +106,16 @@ impl Wanted {
         open_beneath(root.as_fd(), &whole, how).map(|file| Some((file, root)))
     }
 
-    /// Returns the error number for the caller: 0, as a rule.
+    /// Records the owner. Returns the error number for the caller, usually 0.
     fn write_down(&self, file: &OwnedFd, root: &OwnedFd, attribute: &str) -> i32 {
         let mount =
             |fd: &OwnedFd| statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|stat| stat.stx_mnt_id).ok();
         if mount(file).is_none() || mount(file) != mount(root) {
-            // A file of the host or in memory: it does not come into the image.
+            // The file lies on a bind mount or a tmpfs: it does not become part of the image.
             return 0;
         }
-        // To whom it belongs already: this brings the file into the layer, and takes setuid bits away as always.
+        // Changes the owner to the current one: this copies the file up into the layer, and clears setuid bits as
+        // always.
         let given = chownat(file, "", Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::EMPTY_PATH);
         if let Err(errno @ (Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO)) = given {
             return errno.raw_os_error();
@@ -123,7 +124,7 @@ impl Wanted {
         let mut before = [0; 32];
         let length = getxattr(&path, attribute, &mut before).unwrap_or(0);
         let value = self.merged(&before[..length]);
-        // Links and special files have no attributes of this kind: they stay root's.
+        // Symbolic links and special files take no `user.*` attributes: they stay owned by root.
         let _ = setxattr(&path, attribute, value.as_bytes(), XattrFlags::empty());
         0
     }
@@ -146,13 +147,13 @@ fn is_lchown(_: libc::c_long) -> bool {
     false
 }
 
-/// A path in the memory of a process.
+/// Reads a path in the memory of a process.
 fn read_path(process: &str, address: u64) -> Result<Vec<u8>, Errno> {
     let memory = File::open(format!("{process}/mem")).map_err(|_| Errno::FAULT)?;
     let mut path = vec![0; LONGEST_PATH];
     let mut length = 0;
     while length < LONGEST_PATH {
-        // What follows the path may be no memory: then less is read.
+        // The memory after the path may not be mapped: then less is read.
         let got = memory.read_at(&mut path[length..], address + length as u64).map_err(|_| Errno::FAULT)?;
         if let Some(end) = path[length..length + got].iter().position(|&byte| byte == 0) {
             path.truncate(length + end);

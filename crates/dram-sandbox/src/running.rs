@@ -1,4 +1,4 @@
-//! The caller's side: starting the helper, and what can be done with a running command.
+//! The caller's side: starts the helper and controls a running command.
 
 use crate::error::SandboxError;
 use crate::helper::HIDDEN_WORD;
@@ -17,10 +17,10 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the command has as its standard input, output and error.
+/// The standard streams of the command.
 #[derive(Debug)]
 pub enum Stdio3 {
-    /// One for each, as for [`Command`].
+    /// One stream each, as for [`Command`].
     Streams {
         /// Standard input.
         stdin: Stdio,
@@ -29,21 +29,21 @@ pub enum Stdio3 {
         /// Standard error.
         stderr: Stdio,
     },
-    /// The terminal of the jail is all three; [`Jail::terminal`] must be set.
+    /// The pseudo-terminal of the jail is all three; [`Jail::terminal`] must be set.
     Terminal,
 }
 
-/// How a command ended.
+/// The exit status of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
-    /// By itself, with this code.
+    /// The command exited with this code.
     Code(i32),
-    /// By this signal.
+    /// The command was killed by this signal.
     Signal(i32),
 }
 
 impl Exit {
-    /// The exit code as a shell shows it: a signal counts as 128 plus its number.
+    /// The exit code as a shell shows it: 128 plus the number for a signal.
     pub fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,
@@ -52,9 +52,9 @@ impl Exit {
     }
 }
 
-/// A command in its jail. Dropping it kills the command and waits for its end.
+/// A running command in its jail. Dropping it kills the command and waits for its end.
 ///
-/// Everything in the jail dies when this process dies, however it dies: the helper watches the connection that this
+/// All processes of the jail die when this process dies, however it dies: the helper watches the connection that this
 /// value holds. The thread that spawned it may end.
 #[derive(Debug)]
 pub struct Running {
@@ -68,22 +68,22 @@ pub struct Running {
 #[derive(Debug, Clone)]
 pub struct Handle(Arc<OwnedFd>);
 
-/// While a descriptor is inheritable, no other helper may be started: it would inherit it too.
+/// A lock for the time during which a descriptor is inheritable: another helper started then would inherit it too.
 static STARTING: Mutex<()> = Mutex::new(());
 
 impl Jail {
-    /// Starts the command and returns once it runs.
+    /// Starts the command. Returns once it runs.
     ///
     /// This program is executed again as the helper, so its `main` must begin with
     /// [`become_helper_if_asked`](crate::become_helper_if_asked).
     ///
     /// # Errors
-    /// Whatever kept the command from starting; what the jail had made up to then is gone.
+    /// Returns the error that kept the command from starting. All mounts and namespaces of the jail are gone then.
     pub fn spawn(&self, io: Stdio3) -> Result<Running, SandboxError> {
         self.spawn_with_helper(Path::new("/proc/self/exe"), io)
     }
 
-    /// Like [`spawn`](Jail::spawn), with another program as the helper. For callers whose `main` is not their own.
+    /// Like [`spawn`](Jail::spawn), with another program as the helper. For callers that do not control their `main`.
     ///
     /// # Errors
     /// As for [`spawn`](Jail::spawn).
@@ -137,19 +137,19 @@ impl Running {
         self.helper.stderr.take()
     }
 
-    /// The outer end of the command's terminal, if it has one and it was not yet taken. Reading fails with `EIO` once
-    /// nobody inside holds the inner end.
+    /// The outer end of the command's pseudo-terminal, if it has one and it was not yet taken. Reading fails with `EIO`
+    /// once no process inside holds the inner end.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
     }
 
-    /// What sends signals to the command while this value is borrowed by [`wait`](Running::wait).
+    /// Returns a handle that sends signals to the command while [`wait`](RunningJail::wait) borrows this value.
     pub fn handle(&self) -> Handle {
         Handle(Arc::clone(&self.control))
     }
 
-    /// Sends a signal to the command. As the first process of its namespace it gets only what it has a handler for,
-    /// and `SIGKILL`. Nothing happens if it has ended.
+    /// Sends a signal to the command. As process 1 of its namespace it receives only signals that it handles, and
+    /// `SIGKILL`. Does nothing if the command has ended.
     pub fn signal(&self, signal: i32) {
         self.handle().signal(signal);
     }
@@ -159,11 +159,11 @@ impl Running {
         self.handle().kill();
     }
 
-    /// Waits for the end of the command. Every process of the jail is gone then, the changes are all in the upper
+    /// Waits for the end of the command. All processes of the jail are gone then, all changes are in the upper
     /// directory, and nothing is mounted any more.
     ///
     /// # Errors
-    /// When the helper died first.
+    /// Fails if the helper died first.
     pub fn wait(&mut self) -> Result<Exit, SandboxError> {
         if let Some(exit) = self.exit {
             return Ok(exit);
@@ -193,7 +193,7 @@ impl Running {
         }
     }
 
-    /// The next message; `None` when the helper is gone. The helper's own end is watched as well: some other program
+    /// Receives the next event; `None` when the helper is gone. The helper process is polled as well: another program
     /// that was started at the wrong moment may hold the other end of the connection open.
     fn news(&mut self) -> Result<Option<(News, Option<OwnedFd>)>, SandboxError> {
         let helper = Pid::from_child(&self.helper);
@@ -215,26 +215,26 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only when the helper is gone already, which is what they are for.
+        // Both fail only if the helper is gone already.
         let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
         let _ = self.helper.wait();
     }
 }
 
 impl Handle {
-    /// See [`Running::signal`].
+    /// Sends a signal to the command; see [`RunningJail::signal`].
     pub fn signal(&self, signal: i32) {
-        // Fails only when the helper, and so the command, has ended.
+        // Fails only if the helper, and so the command, has ended.
         let _ = talk::send(self.0.as_fd(), &Order::Signal(signal), None);
     }
 
-    /// See [`Running::kill`].
+    /// Kills every process of the jail; see [`RunningJail::kill`].
     pub fn kill(&self) {
         self.signal(libc::SIGKILL);
     }
 }
 
-/// Blocks until at least one of the descriptors can be read or is at its end; says which.
+/// Blocks until at least one of the descriptors is readable or at its end. Returns true for each of these.
 pub(crate) fn wait_for<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<[bool; N], SandboxError> {
     let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     loop {

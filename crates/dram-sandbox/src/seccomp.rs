@@ -1,11 +1,11 @@
-//! The system call filter: the semantics of Docker's default profile as a small BPF program.
+//! The seccomp filter: the semantics of Docker's default profile as a small BPF program.
 //!
-//! Layout: the architecture is checked, then a binary search over ranges of numbers ends in one leaf per range. What is
-//! not allowed fails with `EPERM`; what is unknown, or of a foreign architecture, with `ENOSYS`. In a user namespace with
-//! one id, calls that are about other ids do nothing and return 0.
+//! The program checks the architecture, then does a binary search over ranges of system call numbers; each range ends
+//! in one action. Calls that are not allowed fail with `EPERM`; unknown calls and foreign architectures with `ENOSYS`.
+//! In a user namespace with a single id, calls about other ids do nothing and return 0.
 //!
-//! Known limit: programs for the 32-bit sibling of the architecture (i386, arm) and for x32 do not run, as every system
-//! call of theirs is answered with `ENOSYS`. Format: `linux/filter.h`, `seccomp(2)`.
+//! Known limit: programs for the 32-bit variant of the architecture (i386, arm) and for x32 do not run, as each of
+//! their system calls fails with `ENOSYS`. Format: `linux/filter.h`, `seccomp(2)`.
 
 use crate::error::SandboxError;
 use crate::{sys, syscalls};
@@ -17,7 +17,7 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-// Offsets in `struct seccomp_data`; both architectures are little-endian, so the low half of an argument comes first.
+// Offsets in `struct seccomp_data`. Both architectures are little-endian, so the low half of an argument comes first.
 const OFFSET_NUMBER: u32 = 0;
 const OFFSET_ARCHITECTURE: u32 = 4;
 const OFFSET_FIRST_ARGUMENT: u32 = 16;
@@ -33,13 +33,13 @@ const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-/// The helper is asked what the call returns.
+/// The helper is notified and decides the return value of the call.
 const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
-/// The call returns 0 and was never made.
+/// The call returns 0 without being executed.
 const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
-/// Every flag of `clone` that makes a namespace, `CLONE_NEWTIME` excepted: its bit belongs to the exit signal there.
+/// Every flag of `clone` that creates a namespace, except `CLONE_NEWTIME`: its bit belongs to the exit signal there.
 const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
@@ -48,13 +48,13 @@ const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u32;
 
-/// Linux, uname26, no address randomisation, both, and "only ask".
+/// Allowed personalities: Linux, uname26, no address randomisation, both, and the query of the current one.
 const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-/// Families that leave the network namespace or reach into the kernel: `AF_ALG` and `AF_VSOCK`.
+/// Denied address families: `AF_ALG` reaches into the kernel, `AF_VSOCK` leaves the network namespace.
 const DENIED_FAMILIES: [u32; 2] = [38, 40];
 
-/// Calls that change owners. With one id there is nothing to change to.
+/// Calls that change owners. With a single id there is no other owner.
 const OF_OWNERS: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
@@ -77,26 +77,26 @@ const OF_IDS: &[libc::c_long] = &[
     libc::SYS_setgroups,
 ];
 
-/// Calls that make devices among other things, and which of their arguments says what is made.
+/// Calls that make devices among other things, and the number of the argument with the file type.
 const OF_NODES: &[(libc::c_long, u32)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_mknod, 1),
     (libc::SYS_mknodat, 2),
 ];
 
-/// How many ids there are for the command to be, or to give files to.
+/// The number of ids of the user namespace, and how the filter treats changes of ids and owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnIds {
-    /// Those that an image has.
+    /// The user namespace maps the ids of an image: calls are executed.
     Many,
-    /// One. Changing ids and owners, and making devices, seems to succeed: programs that install something do so and
-    /// stop when it fails, though they would work as well without.
+    /// There is a single id. Calls that change ids and owners or make devices return 0 and do nothing: package managers
+    /// make them and stop when they fail, though the result would work as well without.
     One,
-    /// The same, and the helper is asked about owners.
+    /// There is a single id. As before, but the helper is notified of changes of owners and records them.
     OneOnPaper,
 }
 
-/// What happens to a range of system call numbers.
+/// The action for a range of system call numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Allow,
@@ -107,7 +107,7 @@ enum Verdict {
     Socket,
     Ask,
     Pretend,
-    /// By the argument of this number, which says what is made.
+    /// Decided by the file type in the argument of this number.
     PretendDevice(u32),
 }
 
@@ -116,8 +116,8 @@ pub(crate) fn load(ids: OwnIds) -> Result<(), SandboxError> {
     sys::load_filter(&mut program(ids)).map_err(|source| SandboxError::Filter { source })
 }
 
-/// Loads the filter for a command with one id, whose changes of owners arrive at the descriptor; `None` where something
-/// else listens already, and owners are pretended.
+/// Loads the filter for a command with a single id. Returns the descriptor at which changes of owners are notified;
+/// `None` if another listener exists already, and changes of owners do nothing then.
 pub(crate) fn load_asking() -> Result<Option<OwnedFd>, SandboxError> {
     match sys::load_asking_filter(&mut program(OwnIds::OneOnPaper)) {
         Ok(listener) => Ok(Some(listener)),
@@ -136,7 +136,7 @@ fn program(ids: OwnIds) -> Vec<sock_filter> {
     all
 }
 
-/// The verdict of a number, first by its arguments' rules, then by the rows.
+/// The action for a number: first the calls with rules for arguments, then the table.
 fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
     let is = |call: libc::c_long| i64::from(number) == call;
     let node = OF_NODES.iter().find(|node| is(node.0));
@@ -149,7 +149,7 @@ fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
     } else if is(libc::SYS_clone) {
         Verdict::Clone
     } else if is(libc::SYS_clone3) {
-        // Its flags lie behind a pointer, where a filter cannot look; the C library falls back to clone.
+        // Its flags lie behind a pointer, which a filter cannot read; the C library falls back to `clone`.
         Verdict::Unknown
     } else if is(libc::SYS_personality) {
         Verdict::Personality
@@ -162,7 +162,7 @@ fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
     }
 }
 
-/// The whole number space as ascending starts of ranges; the last range has no end, so x32 numbers fall into it.
+/// The whole number space as ascending starts of ranges. The last range has no end, so x32 numbers fall into it.
 fn ranges(ids: OwnIds) -> Vec<(u32, Verdict)> {
     let allowed = syscalls::allowed();
     let mut ranges: Vec<(u32, Verdict)> = Vec::new();
@@ -220,8 +220,8 @@ fn leaf(verdict: Verdict) -> Vec<sock_filter> {
     }
 }
 
-/// One answer if the low half of the first argument is in `values`, another if not. The kernel reads these arguments as
-/// 32-bit values, so the high half means nothing.
+/// Returns `within` if the low half of the first argument is in `values`, otherwise `without`. The kernel reads these
+/// arguments as 32-bit values and ignores the high half.
 fn by_first_argument(values: &[u32], within: u32, without: u32) -> Vec<sock_filter> {
     let mut code = vec![plain(LOAD, OFFSET_FIRST_ARGUMENT)];
     for value in values {
@@ -244,7 +244,7 @@ fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
 mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would.
+    /// Interprets the program as the kernel does.
     fn answer(arch: u32, number: u32, argument: u32) -> u32 {
         answer_with(OwnIds::Many, arch, number, argument)
     }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_gets_the_verdict_of_its_row() {
+    fn every_number_gets_the_action_of_its_row() {
         let allowed = syscalls::allowed();
         for number in 0..=syscalls::NEWEST {
             let expected = match verdict(number, &allowed, OwnIds::Many) {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_decide_where_the_profile_says_so() {
+    fn arguments_decide_clone_personality_and_socket() {
         let ask = |call: libc::c_long, argument| answer(ARCHITECTURE, call as u32, argument);
         assert_eq!(ask(libc::SYS_clone, libc::SIGCHLD as u32), ALLOW);
         assert_eq!(ask(libc::SYS_clone, libc::CLONE_NEWUSER as u32), DENY);
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn with_one_id_other_ids_and_devices_are_pretended() {
+    fn with_a_single_id_changes_of_ids_and_devices_return_zero() {
         let ask = |call: libc::c_long, argument| answer_with(OwnIds::One, ARCHITECTURE, call as u32, argument);
         for call in OF_IDS.iter().chain(OF_OWNERS) {
             assert_eq!(ask(*call, 7), PRETEND, "{call}");
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_and_future_calls_do_not_exist() {
+    fn foreign_and_unknown_calls_return_enosys() {
         assert_eq!(answer(0x4000_0003, 1, 0), UNKNOWN);
         assert_eq!(answer(ARCHITECTURE, 0x4000_0001, 0), UNKNOWN);
         assert_eq!(answer(ARCHITECTURE, syscalls::NEWEST + 1, 0), UNKNOWN);

@@ -1,4 +1,4 @@
-//! What binds show, taken up before the jail has a root of its own.
+//! The sources of bind mounts, cloned before the jail has a root of its own.
 
 use crate::error::{SandboxError, text};
 use crate::mounts::{attach, clone_tree};
@@ -13,24 +13,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A mount that is attached nowhere yet.
+/// A detached mount.
 pub(crate) struct Tree {
     pub(crate) mount: OwnedFd,
     pub(crate) is_directory: bool,
 }
 
-/// What taking up needs to know of the jail.
+/// The properties of the jail that the sources depend on.
 pub(crate) struct Surroundings<'a> {
-    /// Any directory, to stand on for a moment.
+    /// Any directory, to mount on for a moment.
     pub(crate) foothold: &'a Path,
-    /// Whether this is the initial user namespace.
+    /// True in the initial user namespace.
     pub(crate) initial: bool,
-    /// Whether device files work.
+    /// If true, device files work.
     pub(crate) devices: bool,
 }
 
 impl Surroundings<'_> {
-    /// Takes up what the bind shows.
+    /// Clones the source of a bind mount, with its restrictions.
     pub(crate) fn take_up(&self, bind: &Bind) -> Result<Tree, SandboxError> {
         let (mount, read_only) = match &bind.source {
             Source::Host(path) => (clone_host(path)?, bind.read_only),
@@ -46,7 +46,7 @@ impl Surroundings<'_> {
         let failed = |e: std::io::Error| SandboxError::mount("take up what is shown at", &bind.target, e);
         let status = fstat(&mount).map_err(|e| failed(e.into()))?;
         let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
-        // Inside, mknod is allowed: devices work only where a device of the host itself is what was asked for.
+        // mknod is allowed inside, so devices work only if the source is itself a device of the host.
         let asked_for = !is_directory && matches!(bind.source, Source::Host(_));
         let mut attributes = MountAttrFlags::empty();
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
@@ -78,7 +78,7 @@ impl Surroundings<'_> {
         self.part(whole.as_fd(), path)
     }
 
-    /// A copy of a part of a mount. Only what is attached somewhere can be copied.
+    /// Clones a part of a detached mount. Only an attached mount can be cloned, so it is attached for a moment.
     fn part(&self, whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
         let foothold = self.foothold.as_os_str().as_bytes();
         let failed = |e: Errno| SandboxError::mount("take up layers on", foothold, e);
@@ -90,7 +90,7 @@ impl Surroundings<'_> {
     }
 }
 
-/// In a merge, the topmost directory says what the root looks like.
+/// In an overlay, the topmost directory gives the root its attributes.
 fn copy_root(from: &Path, to: &Path) -> Result<(), SandboxError> {
     let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
     let status = rustix::fs::stat(from).map_err(|e| SandboxError::mount("open the layer", from, e))?;

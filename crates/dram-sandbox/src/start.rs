@@ -1,4 +1,4 @@
-//! The first process of the jail, from its birth until it becomes the command.
+//! Process 1 of the jail, until it becomes the command.
 
 use crate::command;
 use crate::error::{SandboxError, text};
@@ -21,7 +21,7 @@ use rustix::thread::set_no_new_privs;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Builds the jail around this process and becomes the command. Returns only with the reason why that failed.
+/// Builds the jail around this process and executes the command. Returns only if that failed.
 pub(crate) fn start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> SandboxError {
     match try_start(jail, helper, control) {
         Ok(never) => match never {},
@@ -38,7 +38,7 @@ fn try_start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Re
         sys::loopback_up().map_err(|e| SandboxError::process("bring the loopback device up", e))?;
     }
     enter(&root)?;
-    // Fails only for a session's leader, which a new process never is.
+    // Fails only for a session leader, which a new process never is.
     let _ = setsid();
     if let Some(terminal) = terminal {
         talk::send(control, &News::Terminal, Some(terminal.outer.as_fd()))
@@ -49,14 +49,14 @@ fn try_start(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Re
     umask(Mode::from_raw_mode(0o022));
     limits::set(&jail.limits)?;
     lower(jail, helper)?;
-    // Changes of ids and capabilities have undone it.
+    // Changes of ids and capabilities have reset it.
     die_with(helper)?;
     sys::close_on_exec_from(3).map_err(|e| SandboxError::process("close what the command must not have", e))?;
     sys::reset_signals();
     Err(command::execute(jail))
 }
 
-/// Has the kernel kill this process when the helper dies, also if that has happened already.
+/// Makes the kernel kill this process when the helper dies, also if that has happened already.
 fn die_with(helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|e| SandboxError::process("tie the command to its helper", e))?;
@@ -68,11 +68,11 @@ fn die_with(helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     }
 }
 
-/// Makes `root` the root directory, and lets go of the old one and all that is mounted there.
+/// Makes `root` the root directory, and unmounts the old one with all its mounts.
 fn enter(root: &OwnedFd) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::mount("make the new root of", "/", e);
     fchdir(root).map_err(failed)?;
-    // The old root comes to lie over the new one, at the same place, and is taken away there.
+    // `pivot_root` stacks the old root on the new one, at the same place, where it is unmounted.
     pivot_root(".", ".").map_err(failed)?;
     unmount(".", UnmountFlags::DETACH).map_err(failed)?;
     chdir("/").map_err(failed)
@@ -86,7 +86,7 @@ fn sit_at(terminal: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// Enters the working directory without following the magic links of `/proc`, which can lead out of the root, and
-/// believes only what the kernel says about the place afterwards.
+/// checks the path that the kernel reports afterwards.
 fn enter_working_directory(path: &[u8]) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::WorkingDirectory { path: text(path), source: e.into() };
     let root = rustix::fs::openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
@@ -98,9 +98,9 @@ fn enter_working_directory(path: &[u8]) -> Result<(), SandboxError> {
     }
 }
 
-/// Gives up what the command must not have, unless it is to have everything. Without `no_new_privs` the filter needs a
-/// capability that goes away with the ids, so it comes first then; with it, it comes last. With one id only, the command
-/// is root, whoever it was to be.
+/// Drops privileges, unless the command is insecure. Without `no_new_privs` the filter needs a capability that the
+/// change of ids drops, so the filter is loaded first; with it, the filter is loaded last. With a single id, the
+/// command always runs as root.
 fn lower(jail: &Jail, helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     if jail.insecure {
         return ids::become_user_with_all(&jail.user);
@@ -121,7 +121,7 @@ fn lower(jail: &Jail, helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Loads the filter; where owners are noted, the helper does that.
+/// Loads the seccomp filter. If owners are recorded, the helper gets its notifications.
 fn filter(jail: &Jail, own: OwnIds, helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     if own == OwnIds::Many || jail.owner_attribute.is_none() {
         return seccomp::load(own);

@@ -1,9 +1,9 @@
 //! Mount points that an image lacks.
 //!
-//! A mount needs a directory or file to stand on. Made in the root itself it would become part of the layer. So the
-//! root is looked at beforehand, and what it lacks is made in a directory of its own (`stubs`), which goes into the
-//! overlay as the layer just below the changes. Directories on the way are made there again as the image has them:
-//! in a merge, the topmost layer gives a directory its owner, mode and time.
+//! A mount point must exist before the mount. Made in the root itself, it would become part of the layer. So the root
+//! is inspected beforehand, and missing mount points are made in a directory of their own, which goes into
+//! the overlay as the layer just below the changes. Their parent directories are made there as copies of those of the
+//! image: in an overlay, the topmost layer gives a directory its owner, mode and time.
 
 use crate::error::{SandboxError, text};
 use crate::view::View;
@@ -16,35 +16,36 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// As many symbolic links as the kernel follows in one path.
+/// The most symbolic links that the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
-/// The kernel takes no longer path (`PATH_MAX`, without the final NUL).
+/// The longest path that the kernel takes (`PATH_MAX`, without the final NUL).
 const LONGEST_PATH: usize = 4095;
 
-/// What a mount stands on.
+/// The file type of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
     File,
 }
 
-/// A place in the root at which something will be mounted.
+/// The target of a mount, as it was given.
 pub(crate) struct Target<'a> {
-    /// An absolute path, as asked for.
+    /// An absolute path inside the root.
     pub(crate) path: &'a [u8],
     pub(crate) kind: Kind,
-    /// No symbolic link may lead there: otherwise an image chooses where the kernel's own file systems go.
+    /// If true, symbolic links are refused: otherwise an image could redirect the kernel's own file systems.
     pub(crate) strict: bool,
 }
 
-/// Where a target is, all links followed.
+/// A resolved target: all symbolic links are followed.
 pub(crate) struct Place {
     /// Path components below the root, none of them a link or `..`.
     components: Vec<Vec<u8>>,
-    /// How many of them exist.
+    /// The number of components that exist.
     existing: usize,
-    /// The last of them is where something of the jail's own will be mounted. What comes after it is not known yet.
+    /// If true, the last component is the target of another mount of the jail. The components after it are not resolved
+    /// yet.
     covered: bool,
 }
 
@@ -58,12 +59,12 @@ impl Place {
         self.existing < self.components.len()
     }
 
-    /// Whether it can only be known once the jail's own mounts are there.
+    /// Returns true if it can be resolved only once the other mounts of the jail are made.
     pub(crate) fn is_covered(&self) -> bool {
         self.covered
     }
 
-    /// Whether this is the root itself.
+    /// Returns true if this is the root itself.
     pub(crate) fn is_root(&self) -> bool {
         self.components.is_empty()
     }
@@ -72,7 +73,7 @@ impl Place {
         &self.components
     }
 
-    /// The components that exist, and those that are missing.
+    /// Splits the components into those that exist and those that are missing.
     pub(crate) fn halves(&self) -> (&[Vec<u8>], &[Vec<u8>]) {
         self.components.split_at(self.existing)
     }
@@ -87,15 +88,15 @@ pub(crate) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> 
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // The kernel saw a rename somewhere while it resolved `..` and asks to try again.
+            // The kernel saw a rename while it resolved `..` and asks for another attempt.
             Err(Errno::AGAIN) => {}
             other => return other,
         }
     }
 }
 
-/// Finds where `target` is in the tree `view`, or where it would be: links are followed, dangling ones too. The search
-/// ends at each of the paths `covered`.
+/// Resolves `target` in the tree `view`. Symbolic links are followed, dangling ones too, so the result need not exist.
+/// Resolution ends at each of the paths `covered`.
 pub(crate) fn locate(view: &impl View, target: &Target<'_>, covered: &[Vec<Vec<u8>>]) -> Result<Place, SandboxError> {
     let failed = |source: Errno| SandboxError::Stub { path: text(target.path), source: source.into() };
     let mut pending: VecDeque<Vec<u8>> = split(target.path).collect();
@@ -132,19 +133,19 @@ pub(crate) fn locate(view: &impl View, target: &Target<'_>, covered: &[Vec<Vec<u
             return Err(wrong(target, &place.path(), kind));
         }
     }
-    // Links can add up to more than the kernel would take, and what is missing of it would be made.
+    // Links can add up to a path that the kernel would not take, and missing components would be created.
     if place.path().len() > LONGEST_PATH {
         return Err(failed(Errno::NAMETOOLONG));
     }
     Ok(place)
 }
 
-/// The components of a path.
+/// Splits a path into its components.
 pub(crate) fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
 }
 
-/// Replaces the link at the end of `place` by what it says.
+/// Replaces the link at the end of `place` by its target.
 fn follow(link: &OwnedFd, place: &mut Place, pending: &mut VecDeque<Vec<u8>>) -> Result<(), Errno> {
     let says = readlinkat(link, "", Vec::new())?.into_bytes();
     place.components.pop();
@@ -174,7 +175,7 @@ fn wrong(target: &Target<'_>, at: &[u8], found: FileType) -> SandboxError {
     SandboxError::MountPoint { path: format!("/{}", text(at)), found: found.to_owned(), wanted: wanted.to_owned() }
 }
 
-/// Makes what `place` lacks in the directory `stubs`.
+/// Creates the missing components of `place` in the directory `stubs`.
 pub(crate) fn make(view: &impl View, stubs: &Path, place: &Place, kind: Kind) -> Result<(), SandboxError> {
     let failed = |source: Errno| SandboxError::Stub { path: text(&place.path()), source: source.into() };
     let mut here = open_directory(CWD, stubs.as_os_str().as_encoded_bytes()).map_err(failed)?;
@@ -193,7 +194,7 @@ pub(crate) fn make(view: &impl View, stubs: &Path, place: &Place, kind: Kind) ->
         }
         here = next;
     }
-    // From the inside out, as making something in a directory changes the directory's time.
+    // Innermost first, as an entry made in a directory changes the directory's time.
     for (status, parent, name) in copied.into_iter().rev() {
         copy_attributes(parent.as_fd(), name, &status).map_err(failed)?;
     }
@@ -205,7 +206,7 @@ fn open_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     openat(at, name, flags, Mode::empty())
 }
 
-/// A directory, new or there already.
+/// Makes a directory, or opens the existing one.
 pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
         Err(Errno::EXIST) | Ok(()) => open_directory(at, name),
@@ -213,18 +214,18 @@ pub(crate) fn make_directory(at: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd,
     }
 }
 
-/// An empty file. It does not disturb if two mounts want the same one.
+/// Makes an empty file. An existing one is no error, as two mounts may have the same target.
 pub(crate) fn make_file(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    // A pipe of that name, made meanwhile in a directory that others write to, must not make this wait.
+    // Does not block on a pipe of that name, made meanwhile in a directory that others write to.
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(at, name, flags, Mode::from_raw_mode(0o644)).map(drop)
 }
 
-/// Gives an entry the owner, mode and time that `status` has.
+/// Sets the owner, mode and time of an entry to those in `status`.
 pub(crate) fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) -> Result<(), Errno> {
     let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
     match chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-        // An owner that this user namespace does not have can only be shown, not given.
+        // An owner that this user namespace does not map can be read but not set.
         Err(Errno::INVAL) | Ok(()) => {}
         Err(error) => return Err(error),
     }
@@ -233,7 +234,7 @@ pub(crate) fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) ->
     utimensat(at, name, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Whether a directory has no entries.
+/// Returns true if a directory has no entries.
 pub(crate) fn is_empty(path: &Path) -> Result<bool, Errno> {
     let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut entries = rustix::fs::Dir::new(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?;

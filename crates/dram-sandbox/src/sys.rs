@@ -1,4 +1,4 @@
-//! The only `unsafe` code of the project: system calls that have no safe wrapper.
+//! The `unsafe` code of this crate: system calls that have no safe wrapper.
 #![allow(unsafe_code)]
 
 use rustix::thread::UnshareFlags;
@@ -9,9 +9,9 @@ use std::{mem, ptr};
 
 /// The two sides of [`clone_process`].
 pub(crate) enum Cloned {
-    /// The caller, with a handle of the new process that, unlike its number, cannot come to mean another one.
+    /// The parent, with a pidfd of the child: unlike a pid, it is never reused.
     Parent(OwnedFd),
-    /// The new process.
+    /// The child.
     Child,
 }
 
@@ -19,9 +19,10 @@ fn check(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Forks with `clone3(2)` into the namespaces of `flags`, or with `clone(2)` where a container's filter hides that.
+/// Forks with `clone3(2)` into the namespaces of `flags`, or with `clone(2)` where a container's seccomp filter denies
+/// it.
 ///
-/// The caller has a single thread: otherwise the child could inherit a lock that nobody will ever release.
+/// The caller must have a single thread: otherwise the child could inherit a lock that is never released.
 pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
     let mut pidfd: c_int = -1;
     // SAFETY: clone_args is plain data for which zeroes are valid.
@@ -47,19 +48,19 @@ pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
     }
 }
 
-/// Leaves the namespaces of `flags` for new ones.
+/// Moves this process into new namespaces, as `flags` says.
 pub(crate) fn unshare(flags: UnshareFlags) -> Result<(), rustix::io::Errno> {
     // SAFETY: unsafe is only the unsharing of the descriptor table, which nobody here asks for.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
-/// Ends this process at once, without destructors or buffers of the copied program.
+/// Ends this process at once, without destructors and without flushing the buffers of the parent.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.
     unsafe { libc::_exit(code) }
 }
 
-/// Takes over a descriptor that this process inherited, after a check that it is open.
+/// Takes ownership of an inherited descriptor, after a check that it is open.
 pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only looks.
     check(c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
@@ -67,7 +68,7 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Gives every signal its default action and unblocks all: what a command expects at its start.
+/// Resets every signal to its default action and unblocks all, as a command expects.
 pub(crate) fn reset_signals() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused by the kernel.
@@ -96,7 +97,7 @@ pub(crate) fn signals_as_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
     }
 }
 
-/// The number of the next pending signal.
+/// Reads the number of the next pending signal.
 pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> io::Result<c_int> {
     let mut info = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
     rustix::io::read(fd, &mut info)?;
@@ -104,14 +105,14 @@ pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> io::Result<c_int> {
     Ok(u32::from_ne_bytes([a, b, c, d]) as c_int)
 }
 
-/// Sends any signal number, also a real-time one.
+/// Sends any signal, also a real-time one.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     let none: *const libc::siginfo_t = ptr::null();
     // SAFETY: no memory is handed over.
     check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
 }
 
-/// `mount_setattr(2)` on an open mount: sets the attributes `set` and, if not zero, the `propagation`.
+/// Calls `mount_setattr(2)` on an open mount: sets the attributes `set` and, if not zero, the `propagation`.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64, propagation: u64) -> io::Result<()> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
@@ -129,19 +130,19 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64, pr
     .map(drop)
 }
 
-/// Marks every descriptor from `first` on to be closed by the next exec.
+/// Sets close-on-exec for every descriptor from `first` on.
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     let last = u32::MAX;
     // SAFETY: only flags change; nothing is closed now.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-/// Loads a seccomp program for this process and all that it starts.
+/// Loads a seccomp program for this process and its children.
 pub(crate) fn load_filter(program: &mut [libc::sock_filter]) -> io::Result<()> {
     set_filter(program, 0).map(drop)
 }
 
-/// The same; the calls that the program wants to be asked about arrive at the descriptor.
+/// Loads a seccomp program. Returns the descriptor of its notifications.
 pub(crate) fn load_asking_filter(program: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
     let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
     // SAFETY: the kernel has just made this descriptor for us.
@@ -155,17 +156,17 @@ fn set_filter(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> io::Re
     check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
 }
 
-/// A system call that waits for an answer.
+/// A system call that waits for the answer to its notification.
 pub(crate) struct Asked {
-    /// What the answer refers to.
+    /// The id of the notification.
     pub(crate) id: u64,
-    /// The thread that waits.
+    /// The calling thread.
     pub(crate) pid: u32,
     pub(crate) number: c_long,
     pub(crate) arguments: [u64; 6],
 }
 
-/// The next call that waits for an answer.
+/// Receives the next notification.
 pub(crate) fn receive_call(listener: BorrowedFd<'_>) -> io::Result<Asked> {
     // SAFETY: plain data, which the kernel wants to be zeroes.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
@@ -175,13 +176,13 @@ pub(crate) fn receive_call(listener: BorrowedFd<'_>) -> io::Result<Asked> {
     Ok(Asked { id: call.id, pid: call.pid, number: c_long::from(call.data.nr), arguments: call.data.args })
 }
 
-/// Whether the call still waits: if so, the thread that made it is the one it was.
+/// Returns true if the call still waits: then the calling thread's pid was not reused.
 pub(crate) fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the kernel reads one number, which lives during the call.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) == 0 }
 }
 
-/// Has the call return 0, or fail with `error` if that is not 0.
+/// Answers a notification: the call returns 0, or fails with `error` if that is not 0.
 pub(crate) fn answer_call(listener: BorrowedFd<'_>, id: u64, error: c_int) -> io::Result<()> {
     let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags: 0 };
     // SAFETY: the structure lives during the call.
@@ -189,7 +190,7 @@ pub(crate) fn answer_call(listener: BorrowedFd<'_>, id: u64, error: c_int) -> io
     check(c_long::from(sent)).map(drop)
 }
 
-/// Becomes `program`. Returns only with the reason why it did not.
+/// Executes `program`. Returns only if that failed.
 pub(crate) fn execve(program: &CStr, argv: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
         list.iter().map(|item| item.as_ptr()).chain([ptr::null()]).collect()

@@ -1,12 +1,12 @@
-//! Which system calls a jailed process may make: data for [`seccomp`](crate::seccomp).
+//! The system calls that a jailed process may make: data for [`seccomp`](crate::seccomp).
 //!
 //! The rows are those of Docker's default profile for a process with Docker's default capabilities. Calls that are
-//! judged by their arguments (`clone`, `clone3`, `personality`, `socket`) are not rows: see the filter.
+//! decided by their arguments (`clone`, `clone3`, `personality`, `socket`) are not rows: see the filter.
 
 /// The system call does not exist on the architecture.
 const NONE: u32 = u32::MAX;
 
-/// The newest number the rows know. The C library is told that younger calls do not exist, so that it falls back.
+/// The newest number in the table. Newer calls fail with `ENOSYS`, so that the C library falls back to older ones.
 pub(crate) const NEWEST: u32 = 466;
 
 /// The allowed numbers on this machine's architecture, ascending.

@@ -1,4 +1,4 @@
-//! Messages between the caller, the helper and the process in the jail: JSON packets, with descriptors attached.
+//! Messages between the caller, the helper and process 1 of the jail: JSON packets, with descriptors attached.
 
 use crate::error::SandboxError;
 use crate::running::Exit;
@@ -12,10 +12,10 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Longer packets are a bug: what can be large travels in a memory file.
+/// The largest packet. Larger ones are a bug: large data travels in a memory file.
 const LONGEST: usize = 64 << 10;
 
-/// What the caller says to the helper.
+/// A request of the caller to the helper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// The jail, as JSON in the attached memory file.
@@ -24,22 +24,22 @@ pub(crate) enum Order {
     Signal(i32),
 }
 
-/// What the helper, or the process in the jail, says about the command.
+/// An event that the helper, or process 1 of the jail, reports about the command.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum News {
-    /// The attached descriptor is the outer end of the command's terminal.
+    /// The attached descriptor is the outer end of the command's pseudo-terminal.
     Terminal,
-    /// The attached descriptor is where changes of owners arrive.
+    /// The attached descriptor receives the notifications of changes of owners.
     Owners,
     /// The command runs.
     Started,
-    /// The command does not run.
+    /// The command could not be started.
     Failed(SandboxError),
     /// The command has ended.
     Ended(Exit),
 }
 
-/// Two connected ends. Packets keep their borders; an end reads nothing (`None`) once the other one is gone.
+/// Makes two connected sockets that keep packet boundaries. An end reads nothing (`None`) once the other one is gone.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }

@@ -1,6 +1,6 @@
-//! Root's abilities without root: a user namespace in which the caller is root over ids that are lent to it.
+//! Rootless execution: a user namespace in which the caller is root over subordinate ids.
 //!
-//! Lent ids: `subuid(5)`, `subgid(5)`; the tools that write them into the namespace: `newuidmap(1)`, `newgidmap(1)`.
+//! Subordinate ids: `subuid(5)`, `subgid(5)`; the tools that write the id maps: `newuidmap(1)`, `newgidmap(1)`.
 
 use crate::abilities::{Ability, Lack, State};
 use crate::sys::{self, Cloned};
@@ -12,39 +12,39 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the two tools are looked for; the environment has no say, as they run with root's rights.
+/// The directories that are searched for the two tools. `PATH` is ignored, as they run with root's privileges.
 const TOOL_DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
 
-/// As whom this process acts from now on.
+/// The privileges of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Privilege {
     /// Root of the machine, or of the container that this runs in.
     Root,
     /// Root of a user namespace of its own.
     UserNamespace {
-        /// The user that is root inside.
+        /// The user id outside that is root inside.
         uid: u32,
-        /// How many user ids exist inside, root included. With 1, nothing can belong to anybody else.
+        /// The number of user ids inside, root included. With 1, all files have the same owner.
         ids: u64,
-        /// Why it is only one, if it is only one.
+        /// The reason why there is a single id, if there is.
         limited: Option<String>,
     },
 }
 
-/// Makes this process root in a new user namespace, unless it is root already, with all powers over the machine's mounts.
+/// Makes this process root in a new user namespace, unless it already is root with the privilege to mount.
 ///
-/// With ranges in `/etc/subuid` and `/etc/subgid`, ids from 1 on are those of the first range of each; without, there is
-/// one id only. Root without power over mounts, as in a container, takes all its own ids along. The process must have a
-/// single thread: the kernel refuses others.
+/// With ranges in `/etc/subuid` and `/etc/subgid`, ids from 1 on are those of the first range of each; without, there
+/// is a single id. Root without the privilege to mount, as in a container, keeps all its own ids. The process must have
+/// a single thread: the kernel refuses others.
 ///
 /// # Errors
-/// What is missing, with how to get it, when there can be no user namespace at all. The process then acts as the user it
-/// is, and cannot run commands.
+/// Returns the failed check, with its fix, if no user namespace can be created. The process then keeps its user, and
+/// cannot run commands.
 pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     if is_mighty_root() {
         return Ok(Privilege::Root);
     }
-    // Tried by another process first: one that is refused half way would be left with less than it had.
+    // Checked in a child process first: a failure half way would leave this process with fewer privileges than before.
     if let Some(lack) = Ability::user_namespaces().missing() {
         return Err(lack);
     }
@@ -53,7 +53,7 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     let (mut from_mapper, mapper_end) = io::pipe().map_err(|e| refused(&e))?;
     let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| refused(&e))?;
     let pid = getpid().as_raw_nonzero().get();
-    // The tools act from outside on a process inside, so somebody must stay outside.
+    // The tools write the maps of the namespace from outside, so a child stays outside.
     let mapper = match sys::clone_process(0).map_err(|e| refused(&e))? {
         Cloned::Child => {
             drop((from_mapper, to_mapper));
@@ -70,7 +70,7 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
         from_mapper.read_to_string(&mut answer).map(|_| answer)
     });
     drop(to_mapper);
-    // It has said all it had to say; this only clears it away.
+    // The mapper has ended; this only reaps it.
     let _ = waitid(WaitId::PidFd(mapper.as_fd()), WaitIdOptions::EXITED);
     let answer = answer.map_err(|e| refused(&e))?;
     match (source, answer.as_str()) {
@@ -83,22 +83,22 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     }
 }
 
-/// Root that may mount. Root of a container often may not.
+/// Returns true for root with `CAP_SYS_ADMIN`, which mounting requires. Root of a container often lacks it.
 pub(crate) fn is_mighty_root() -> bool {
     let may_mount = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     geteuid().is_root() && may_mount()
 }
 
-/// Where the ids of a namespace come from.
+/// The source of the ids of a namespace.
 pub(crate) enum Source {
-    /// Ranges in the machine's lists.
+    /// Subordinate ids in `/etc/subuid` and `/etc/subgid`.
     Lent(Lent),
-    /// Those that this root has: the maps of its users and groups.
+    /// All ids of this root, mapped to themselves: the maps of users and groups.
     Own(String, String),
 }
 
 impl Source {
-    /// What there is for the user, or a sentence about what is missing.
+    /// The ids of the user, or a sentence about what is missing.
     pub(crate) fn find(uid: u32) -> Result<Source, String> {
         if uid != 0 {
             return Lent::find(uid).map(Source::Lent);
@@ -110,7 +110,7 @@ impl Source {
         Ok(Source::Own(map("uid_map")?, map("gid_map")?))
     }
 
-    /// How many user ids the namespace will have.
+    /// The number of user ids that the namespace will have.
     pub(crate) fn count(&self) -> u64 {
         match self {
             Source::Lent(lent) => lent.users.count + 1,
@@ -133,8 +133,8 @@ impl Source {
     }
 }
 
-/// A map as a namespace below writes it when it takes every id for itself; but the very last is left out, as only the
-/// map of the first namespace reads `0 0 4294967295`.
+/// The map of a child namespace in which every id maps to itself. The very last id is left out, so that only the map of
+/// the initial namespace reads `0 0 4294967295`.
 fn to_itself(map: &str) -> String {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -152,7 +152,7 @@ fn refused(error: &io::Error) -> Lack {
     Lack { rows: vec![row] }
 }
 
-/// In the process that stays outside: waits until the namespace is there, maps, says what went wrong, and ends.
+/// Runs in the child that stays outside: waits for the namespace, writes its maps, reports an error, and ends.
 fn map_from_outside(
     go: &mut PipeReader,
     mut answer: PipeWriter,
@@ -184,7 +184,8 @@ fn run_tool(tool: &Path, pid: i32, own: u32, range: &Range) -> Result<(), String
     Err(format!("`{}` failed: {}", tool.display(), String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// The map that needs nobody's help. The kernel wants groups to be fixed first (CVE-2014-8989).
+/// Writes a map with a single id, which needs no tool. The kernel requires `setgroups` to be denied first
+/// (CVE-2014-8989).
 fn map_one_id(uid: u32, gid: u32) -> io::Result<()> {
     if fs::read_to_string("/proc/self/uid_map")?.trim().is_empty() {
         fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
@@ -193,13 +194,13 @@ fn map_one_id(uid: u32, gid: u32) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
 }
 
-/// A range of lent ids.
+/// A range of subordinate ids.
 pub(crate) struct Range {
     first: u64,
     pub(crate) count: u64,
 }
 
-/// All that a namespace with many ids takes.
+/// The subordinate ids of a user, and the tools that map them.
 pub(crate) struct Lent {
     pub(crate) users: Range,
     groups: Range,
@@ -208,7 +209,7 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
-    /// What is lent to the user, or a sentence about what is missing.
+    /// The subordinate ids of the user, or a sentence about what is missing.
     pub(crate) fn find(uid: u32) -> Result<Lent, String> {
         let name = user_name(uid);
         Ok(Lent {
@@ -242,7 +243,7 @@ fn find_tool(name: &str) -> Result<PathBuf, String> {
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| format!("`{name}` is not installed"))
 }
 
-/// The name of a user, as `/etc/passwd` has it.
+/// The name of a user in `/etc/passwd`.
 fn user_name(uid: u32) -> Option<String> {
     let text = String::from_utf8_lossy(&fs::read("/etc/passwd").ok()?).into_owned();
     text.lines().find_map(|line| {
@@ -255,7 +256,7 @@ fn user_name(uid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn roots_own_ids_are_mapped_to_themselves() {
+    fn ids_of_root_map_to_themselves_except_the_last() {
         assert_eq!(super::to_itself("         0          0 4294967295\n"), "0 0 4294967294\n");
         assert_eq!(super::to_itself("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }

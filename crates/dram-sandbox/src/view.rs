@@ -1,9 +1,9 @@
-//! Looking at a tree before it is mounted, and after.
+//! Path lookup in a tree, before it is mounted and after.
 //!
-//! Mounting an overlay only to look at it would cost more than everything else in a jail's start: its unmounting waits
+//! Mounting an overlay only to inspect it would take longer than all other steps of starting a jail: its unmount waits
 //! for every processor. So the layers are merged here for the few paths that matter, by the rules of overlayfs
-//! (`filesystems/overlayfs.rst`): the topmost entry wins, directories merge, a character device 0:0 is a whiteout, and an
-//! opaque directory hides those below it.
+//! (`filesystems/overlayfs.rst`): the topmost entry wins, directories merge, a character device 0:0 is a whiteout, and
+//! an opaque directory hides those below it.
 
 use crate::stubs::{join, open_beneath};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, major, minor, open, openat};
@@ -11,10 +11,10 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// What stands at a path.
+/// An entry of a tree.
 pub(crate) struct Found {
     pub(crate) status: Stat,
-    /// Opened as a place only, not for reading.
+    /// Opened with `O_PATH`, not for reading.
     pub(crate) place: OwnedFd,
 }
 
@@ -30,7 +30,7 @@ impl Found {
 
 /// A tree in which paths without links or `..` can be looked up.
 pub(crate) trait View {
-    /// What stands at the path, if anything does. A link at its end is not followed.
+    /// The entry at the path, if there is one. A symbolic link at its end is not followed.
     fn look(&self, components: &[Vec<u8>]) -> Result<Option<Found>, Errno>;
 }
 
@@ -45,14 +45,14 @@ impl View for BorrowedFd<'_> {
     }
 }
 
-/// Layers, topmost first, as an overlay would merge them.
+/// Layers, topmost first, merged as an overlay would.
 pub(crate) struct Layers {
     roots: Vec<OwnedFd>,
     opaque_mark: &'static str,
 }
 
 impl Layers {
-    /// Opens the layers. `user_marks` is as for the overlay.
+    /// Opens the layers. `user_marks` is as in [`OverlayMount::userxattr`](crate::overlay::OverlayMount::userxattr).
     pub(crate) fn open<'a>(
         paths: impl Iterator<Item = &'a Path>,
         user_marks: bool,
@@ -63,7 +63,8 @@ impl Layers {
         Ok(Layers { roots: roots.collect::<Result<_, _>>()?, opaque_mark })
     }
 
-    /// An entry of the directory that `parents` merge into: its layers, topmost first; just one if it is no directory.
+    /// Looks up an entry in the directory that `parents` merge into. Returns the entry of each layer, topmost first;
+    /// just one if it is no directory.
     fn entry(&self, parents: &[OwnedFd], name: &[u8]) -> Result<Vec<Found>, Errno> {
         let mut entry: Vec<Found> = Vec::new();
         for parent in parents {

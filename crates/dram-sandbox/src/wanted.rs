@@ -1,4 +1,4 @@
-//! The mounts that were asked for: each on its place, in their order.
+//! The requested mounts: their sources, mount points and order.
 
 use crate::dev::Devices;
 use crate::error::{SandboxError, text};
@@ -13,26 +13,26 @@ use rustix::mount::MountAttrFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// The mode of a directory in memory over nothing: anybody may make files, nobody may remove those of others.
+/// The mode of a tmpfs on a new mount point: everybody may create files, nobody may remove those of others (sticky).
 const SHARED: u32 = 0o1777;
 
-/// One mount of the description, on its way into the jail.
+/// A requested mount that is not made yet.
 pub(crate) struct Wanted<'a> {
     target: Target<'a>,
     shows: Shows<'a>,
-    /// Whether the image has nothing where it goes.
+    /// True if the image lacks the mount point.
     lacking: bool,
 }
 
 enum Shows<'a> {
     Tree(Tree),
     Tmpfs(&'a Tmpfs),
-    /// With its place in the list.
+    /// The file and its number in the list, which is its name in memory.
     File(&'a ShownFile, usize),
 }
 
 impl<'a> Wanted<'a> {
-    /// Takes up what it shows, if that exists already.
+    /// Clones the source, if it exists already.
     pub(crate) fn new(mount: &'a Mount, number: usize, around: &Surroundings<'_>) -> Result<Wanted<'a>, SandboxError> {
         let (shows, kind) = match mount {
             Mount::Bind(bind) => {
@@ -46,8 +46,8 @@ impl<'a> Wanted<'a> {
         Ok(Wanted { target: Target { path: mount.target(), kind, strict: false }, shows, lacking: false })
     }
 
-    /// Makes the mount point in `stubs` if the image lacks it. What lies below a `covered` path must wait until that is
-    /// mounted; this mount's own place is added to them.
+    /// Creates the mount point in `stubs` if the image lacks it. A target below a `covered` path must wait until that
+    /// is mounted; the target of this mount is added to them.
     pub(crate) fn prepare(
         &mut self,
         view: &Layers,
@@ -67,12 +67,12 @@ impl<'a> Wanted<'a> {
         Ok(())
     }
 
-    /// Whether it is a directory that is asked for at `path`.
+    /// Returns true if the mount is a directory with the target `path`.
     pub(crate) fn is_directory_at(&self, path: &[u8]) -> bool {
         self.target.kind == Kind::Directory && self.target.path == path
     }
 
-    /// Mounts it. All before it are mounted already.
+    /// Makes the mount. All earlier ones are made already.
     pub(crate) fn put(&self, root: BorrowedFd<'_>, devices: &Devices, nodev: bool) -> Result<(), SandboxError> {
         let target = &self.target;
         let place = stubs::locate(&root, target, &[])?;
@@ -93,8 +93,8 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Refuses the root, which must stay what the jail enters, and, when an image's link leads there, the kernel's own file
-/// systems.
+/// Refuses the root, which the jail enters, and the kernel's own file systems if a symbolic link of the image leads
+/// there.
 fn allow(target: &Target<'_>, place: &Place) -> Result<(), SandboxError> {
     let refuse = |why: String| Err(SandboxError::ForbiddenMountPoint { path: text(target.path), why });
     if place.is_root() {
@@ -113,7 +113,7 @@ fn open_point(root: BorrowedFd<'_>, place: &Place) -> Result<OwnedFd, SandboxErr
         .map_err(|e| SandboxError::mount("mount on", [b"/", place.path().as_slice()].concat(), e))
 }
 
-/// Makes a mount point in what is mounted around it. In the root itself it would become part of the layer.
+/// Creates a mount point inside another mount. In the root itself it would become part of the layer.
 fn make_point(root: BorrowedFd<'_>, place: &Place, target: &Target<'_>) -> Result<OwnedFd, SandboxError> {
     let failed = |e: Errno| match e {
         Errno::ROFS => SandboxError::ReadOnlyMountPoint { path: text(target.path) },
@@ -136,7 +136,7 @@ fn make_point(root: BorrowedFd<'_>, place: &Place, target: &Target<'_>) -> Resul
     Ok(here)
 }
 
-/// What tells one mount from all others.
+/// The id of the mount that a file lies on.
 fn mount_number(place: BorrowedFd<'_>) -> Result<u64, Errno> {
     statx(place, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map(|status| status.stx_mnt_id)
 }

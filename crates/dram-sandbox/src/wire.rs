@@ -1,4 +1,4 @@
-//! Bytes as JSON strings, one character per byte: compact, and exact for bytes that are not UTF-8.
+//! Serialises bytes as JSON strings, one character per byte: compact, and exact for bytes that are not UTF-8.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 

@@ -1,4 +1,4 @@
-//! The program brings its own first instruction, and needs neither the compiler's start files nor a C library.
+//! The program has its own entry point, so it links neither the start files of the compiler nor a C library.
 
 fn main() {
     for argument in ["-nostartfiles", "-nostdlib", "-Wl,--build-id=none", "-Wl,-z,norelro", "-Wl,--gc-sections"] {

@@ -1,4 +1,4 @@
-//! How the start program is built: shared by those who embed it and those who test it.
+//! The build of the start program, shared by the crate that embeds it and by its tests.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "cargo is a program, told by its environment")]
 
 use std::env;
@@ -6,14 +6,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the program for `target` in `work` and returns its path.
+/// Builds the program for `target` in the directory `work`. Returns its path.
 ///
 /// # Errors
-/// What cargo or the file system said, for a person.
+/// Returns the output of cargo, or the error that kept cargo from starting.
 pub(crate) fn build(program: &Path, target: &str, work: &Path) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
-    // What the outer cargo says about its own package, and what a person asks of its build, is not meant for this one.
+    // Variables of the outer cargo are about its own package, and those of a user about the outer build.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let ours = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_NET_GIT_FETCH_WITH_CLI"].contains(&text.as_ref());

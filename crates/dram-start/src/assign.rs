@@ -1,14 +1,14 @@
-//! An `env.sh` that only gives values to variables needs no shell.
+//! Evaluates an `env.sh` that only assigns variables, without a shell.
 //!
-//! Understood are lines of `NAME=VALUE` and `export NAME=VALUE`, with the quotes of POSIX's shell and with `$NAME`,
-//! `${NAME}` and `${NAME:-default}`. Whatever says more is for a shell.
+//! Supported are lines of `NAME=VALUE` and `export NAME=VALUE`, with the quotes of a POSIX shell and with `$NAME`,
+//! `${NAME}` and `${NAME:-default}`. Any other script needs a shell.
 
 use alloc::vec::Vec;
 
 use crate::bytes::Bytes;
 use crate::environment::Environment;
 
-/// The environment as `script` leaves it; `None` when that takes a shell to find out.
+/// The environment after `script`; `None` if that needs a shell.
 #[must_use]
 pub fn assigned(script: &[u8], env: &Environment) -> Option<Environment> {
     let mut env = env.clone();
@@ -32,7 +32,7 @@ fn is_of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The one word that `text` begins with and that nothing but a comment follows.
+/// Parses the word at the start of `text`. Only a comment may follow it.
 fn value(mut text: &[u8], env: &Environment) -> Option<Bytes> {
     let mut found = Vec::new();
     let mut is_quoted = false;
@@ -56,7 +56,7 @@ fn value(mut text: &[u8], env: &Environment) -> Option<Bytes> {
                 let rest = rest.trim_ascii_start();
                 return (rest.is_empty() || rest.starts_with(b"#")).then_some(found);
             }
-            // Inside quotes all but these mean themselves; outside, these letters do.
+            // Inside quotes all other characters are literal; outside, only these are.
             b'\\' | b'`' | b'!' => return None,
             _ if is_quoted || is_of_name(first) || b"./:@%+,=-".contains(&first) || !first.is_ascii() => {
                 found.push(first);
@@ -68,7 +68,7 @@ fn value(mut text: &[u8], env: &Environment) -> Option<Bytes> {
     (!is_quoted).then_some(found)
 }
 
-/// What the variable behind a `$` stands for, and what follows it.
+/// Expands the variable behind a `$`. Returns its value and the rest of the text.
 fn variable<'a>(text: &'a [u8], env: &Environment) -> Option<(Bytes, &'a [u8])> {
     let Some(inside) = text.strip_prefix(b"{") else {
         let length = text.iter().take_while(|b| is_of_name(**b)).count();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_those_that_a_shell_gives() {
+    fn assignments_have_the_values_a_shell_gives_them() {
         for (script, value) in [
             ("A=1", "1"),
             ("#!/bin/sh\n\n  # x\nexport A=1 # one", "1"),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_more_is_for_a_shell() {
+    fn other_shell_syntax_is_left_to_a_shell() {
         for script in [
             "A=$(hostname)",
             "A=`id`",

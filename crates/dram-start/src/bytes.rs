@@ -1,17 +1,17 @@
-//! Small tools for text that need not be UTF-8: paths, arguments and variables are bytes here.
+//! Functions for text that need not be UTF-8: paths, arguments and variables are byte strings here.
 
 use alloc::vec::Vec;
 
-/// Text as the system hands it over.
+/// Text as the system passes it: any bytes.
 pub type Bytes = Vec<u8>;
 
-/// The parts, one after the other.
+/// Concatenates the parts.
 #[must_use]
 pub fn join(parts: &[&[u8]]) -> Bytes {
     parts.concat()
 }
 
-/// `bytes` without white space at its ends.
+/// Returns `bytes` without white space at both ends.
 #[must_use]
 pub fn trim(bytes: &[u8]) -> &[u8] {
     bytes.trim_ascii()
@@ -26,14 +26,14 @@ pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
     hay.windows(needle.len()).position(|window| window == needle)
 }
 
-/// What is before and after the first `byte`.
+/// Splits at the first `byte`, which is in neither part.
 #[must_use]
 pub fn split_once(bytes: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|b| *b == byte)?;
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// The words of `bytes`, as a shell splits a variable that is not quoted.
+/// Splits `bytes` into words, as a shell splits a variable that is not quoted.
 #[must_use]
 pub fn words(bytes: &[u8]) -> Vec<Bytes> {
     bytes.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(<[u8]>::to_vec).collect()
@@ -45,7 +45,7 @@ pub fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|b| *b == b'/').next().unwrap_or(path)
 }
 
-/// The path without its last component: `.` if it has only one.
+/// The path without its last component; `.` if it has only one.
 #[must_use]
 pub fn parent(path: &[u8]) -> &[u8] {
     match path.iter().rposition(|b| *b == b'/') {
@@ -55,7 +55,7 @@ pub fn parent(path: &[u8]) -> &[u8] {
     }
 }
 
-/// A decimal number.
+/// Parses a decimal number.
 #[must_use]
 pub fn number(bytes: &[u8]) -> Option<u64> {
     if bytes.is_empty() || !bytes.iter().all(u8::is_ascii_digit) {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_taken_apart() {
+    fn parent_and_file_name_of_a_path() {
         assert_eq!(parent(b"/a/b"), b"/a");
         assert_eq!(parent(b"/a"), b"/");
         assert_eq!(parent(b"a"), b".");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_digits_only() {
+    fn numbers_with_other_characters_than_digits_are_refused() {
         assert_eq!(number(b"12"), Some(12));
         assert_eq!(number(b"+12"), None);
         assert_eq!(number(b""), None);

@@ -1,4 +1,4 @@
-//! The commands of a release: their names in all three peers, and what to say about one that is not there.
+//! The commands of a release, under the names that they have in Mix, Distillery and relx.
 
 use alloc::format;
 use alloc::string::String;
@@ -8,66 +8,66 @@ use crate::bytes::Bytes;
 use crate::conf::Custom;
 use crate::fault::{Fault, shown};
 
-/// What a person can ask of a release.
+/// A command of the start program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Start the system here.
+    /// Starts the release in the foreground.
     Foreground,
-    /// Start it here from another boot script.
+    /// Starts it in the foreground with another boot script.
     ForegroundBoot,
-    /// Start it here with a shell.
+    /// Starts it in the foreground with a shell.
     Console,
-    /// A shell without the system.
+    /// Opens a shell without starting the release.
     ConsoleClean,
-    /// A shell, from another boot script.
+    /// Opens a shell with another boot script.
     ConsoleBoot,
-    /// Start it in the background.
+    /// Starts the release in the background.
     Daemon,
-    /// Start it in the background with a shell.
+    /// Starts it in the background with a shell.
     DaemonIex,
-    /// Take the terminal of a daemon.
+    /// Attaches the terminal to the shell of a daemon.
     Attach,
-    /// Stop it.
+    /// Stops the release.
     Stop,
-    /// Stop it, and start it again in the same process.
+    /// Restarts the release in the same process.
     Restart,
-    /// Stop it, and let `heart` start it again.
+    /// Stops the release, for `heart` to start it again.
     Reboot,
-    /// A shell in the running node.
+    /// Opens a shell in the running node.
     RemoteConsole,
-    /// Run something in the running node.
+    /// Evaluates code in the running node.
     Rpc,
-    /// Run something in a node of its own.
+    /// Evaluates code in a new emulator.
     Eval,
-    /// Ask whether it runs.
+    /// Checks that the release runs.
     Ping,
-    /// Its process.
+    /// Prints the process id of the release.
     Pid,
-    /// The release's version.
+    /// Prints the version of the release.
     Version,
-    /// What the release is.
+    /// Prints the settings and the state of the release.
     Describe,
-    /// What the running node is.
+    /// Prints the processes of the running node.
     Info,
-    /// Read the configuration again.
+    /// Makes the running node read its configuration again.
     ReloadConfig,
-    /// Run a script of Erlang.
+    /// Runs an escript.
     Escript,
-    /// Unpack a release's archive.
+    /// Unpacks the archive of a version.
     Unpack,
-    /// Unpack another version and change to it, for good.
+    /// Upgrades to another version permanently.
     Upgrade,
-    /// Change to a version, until the next start.
+    /// Installs a version until the next start.
     Install,
-    /// Remove a version.
+    /// Removes a version.
     Uninstall,
-    /// The versions that are there.
+    /// Prints the installed versions.
     Versions,
-    /// The commands.
+    /// Prints the commands.
     Help,
 }
 
-/// A command, its names, what comes after it, and what it does.
+/// A command, its names, its argument, and its description.
 struct Row(Command, &'static [&'static str], &'static str, &'static str);
 
 const ROWS: &[Row] = &[
@@ -100,19 +100,19 @@ const ROWS: &[Row] = &[
     Row(Command::Help, &["help", "usage", "--help", "-h"], "", "prints this"),
 ];
 
-/// What a word on the command line means.
+/// The command that a word of the command line stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Meaning<'a> {
     /// A command of every release.
     Command(Command),
-    /// One of this release only.
+    /// A custom command of this release.
     Custom(&'a Custom),
 }
 
-/// The command called `word`. A release's own come first.
+/// Looks up the command `word`. Custom commands take precedence.
 ///
 /// # Errors
-/// There is none; the fault names one that is spelled like it.
+/// Fails for an unknown command; the error suggests a similar name.
 pub fn find<'a>(word: &[u8], customs: &'a [Custom]) -> Result<Meaning<'a>, Fault> {
     if let Some(custom) = customs.iter().find(|custom| custom.name == word) {
         return Ok(Meaning::Custom(custom));
@@ -130,7 +130,7 @@ pub fn find<'a>(word: &[u8], customs: &'a [Custom]) -> Result<Meaning<'a>, Fault
     Err(Fault::usage(format!("unknown command `{}`", shown(word)), help))
 }
 
-/// The commands, for a person. `prog` is the program as it was called.
+/// The help text with all commands. `prog` is the name by which the program was called.
 #[must_use]
 pub fn usage(prog: &[u8], customs: &[Custom]) -> String {
     let mut text = format!("Usage: {} COMMAND [ARGS]\n\nCommands:\n\n", shown(prog));
@@ -149,7 +149,7 @@ pub fn usage(prog: &[u8], customs: &[Custom]) -> String {
     text
 }
 
-/// How many letters are to be added, removed or changed to make one word the other.
+/// The Levenshtein distance of two words.
 fn distance(one: &[u8], other: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (index, left) in one.iter().enumerate() {
@@ -164,28 +164,28 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
     row[other.len()]
 }
 
-/// What is to be run by `rpc` and `eval`.
+/// The code that `rpc` and `eval` run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Code {
     /// An expression.
     Text(Bytes),
     /// The expressions in a file.
     File(Bytes),
-    /// A function, and whether the arguments are one list.
+    /// A call of a function.
     Function {
-        /// The module as it is written: `Mod.Sub` in Elixir, `mod` in Erlang.
+        /// The module in source notation: `Mod.Sub` in Elixir, `mod` in Erlang.
         module: Bytes,
-        /// The function.
+        /// The name of the function.
         name: Bytes,
-        /// Its arguments are handed over as one list of texts.
+        /// If true, the arguments are passed as one list of strings.
         list: bool,
     },
 }
 
-/// Reads `EXPR`, `--file FILE` or `--mfa M.f/a [--argv]`, and what comes after.
+/// Parses `EXPR`, `--file FILE` or `--mfa M.f/a [--argv]`. Returns the code and the remaining arguments.
 ///
 /// # Errors
-/// There is nothing to run, or an option has no value.
+/// Fails if there is no code, or an option has no value.
 pub fn code(arguments: &[Bytes]) -> Result<(Code, Vec<Bytes>), Fault> {
     let nothing = || Fault::usage("nothing to run", "give an expression, `--file FILE`, or `--mfa Mod.fun/ARITY`");
     let mut rest: Vec<Bytes> = Vec::new();
@@ -236,7 +236,7 @@ fn function(mfa: &[u8], list: bool, arguments: &[Bytes]) -> Result<Code, Fault> 
     Ok(Code::Function { module, name, list })
 }
 
-/// A function's call as an expression of Elixir or Erlang.
+/// A call of a function as an expression of Elixir or Erlang.
 #[must_use]
 pub fn call_text(module: &[u8], name: &[u8], list: bool, arguments: &[Bytes], elixir: bool) -> Bytes {
     let quoted: Vec<Bytes> = arguments.iter().map(|argument| quote(argument, elixir)).collect();
@@ -252,7 +252,7 @@ fn quote(text: &[u8], elixir: bool) -> Bytes {
     for byte in text {
         match byte {
             b'"' | b'\\' => found.extend([b'\\', *byte]),
-            // Elixir would take it for the beginning of code.
+            // Elixir would interpolate `#{…}`.
             b'#' if elixir => found.extend([b'\\', *byte]),
             _ => found.push(*byte),
         }
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_of_all_peers_are_known() {
+    fn commands_of_mix_distillery_and_relx_are_found() {
         for (word, command) in [("start", Command::Foreground), ("remsh", Command::RemoteConsole)] {
             assert_eq!(find(word.as_bytes(), &[]), Ok(Meaning::Command(command)));
         }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelled_command_is_suggested() {
+    fn a_misspelled_command_gets_a_suggestion() {
         let fault = find(b"strat", &[]).unwrap_err();
         assert_eq!((fault.help.as_str(), fault.code), ("did you mean `start`?", 2));
         assert!(find(b"xyzzyxyzzy", &[]).unwrap_err().help.contains("without arguments"));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_cannot_become_code() {
+    fn arguments_of_a_call_are_escaped() {
         let text = call_text(b"m", b"f", true, &[b"\"#{x}\\".to_vec()], true);
         assert_eq!(text, b":m.f([\"\\\"\\#{x}\\\\\"])");
     }

@@ -1,6 +1,7 @@
-//! `releases/VSN/start.conf`: what the assembler knows about a release and the start program has to.
+//! `releases/VSN/start.conf`: the settings that the assembler writes for the start program.
 //!
-//! Lines `key = value`; empty lines and lines that begin with `#` say nothing. A key is written once, except `hook.…`.
+//! Lines are `key = value`; empty lines and lines that begin with `#` are ignored. A key may occur once, except
+//! `hook.…`.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,28 +10,28 @@ use alloc::vec::Vec;
 use crate::bytes::{Bytes, number, split_once, trim};
 use crate::fault::{Fault, shown};
 
-/// How modules are loaded.
+/// The way in which modules are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All at the start.
+    /// All modules are loaded at the start.
     Embedded,
-    /// Each when it is first called.
+    /// A module is loaded when it is first called.
     Interactive,
 }
 
-/// What name a node takes.
+/// The kind of a node's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distribution {
-    /// None: the node cannot be reached by others.
+    /// There is no name, and other nodes cannot connect.
     None,
-    /// A short one, without dots in its host.
+    /// A short name, without dots in its host.
     Sname,
-    /// A long one.
+    /// A long name.
     Name,
 }
 
 impl Distribution {
-    /// Reads `none`, `sname` or `name`.
+    /// Parses `none`, `sname` or `name`.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         match text {
@@ -41,7 +42,7 @@ impl Distribution {
         }
     }
 
-    /// The word for it.
+    /// The kind as a word: the inverse of [`parse`](Self::parse).
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -52,39 +53,39 @@ impl Distribution {
     }
 }
 
-/// What to do with the limit of open files.
+/// The setting for the limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nofile {
-    /// Lower it when it is huge.
+    /// A huge limit is lowered.
     Sane,
-    /// Leave it.
+    /// The limit stays as it is.
     Keep,
-    /// Set it, as far as the hard limit goes.
+    /// The soft limit is set to this value, at most to the hard limit.
     Is(u64),
 }
 
-/// A moment at which hooks run.
+/// A point in time at which hooks run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// Before the settings are worked out.
+    /// Before the settings are resolved.
     PreConfigure,
-    /// After that.
+    /// After the settings are resolved.
     PostConfigure,
     /// Before the emulator is started.
     PreStart,
-    /// When the node answers.
+    /// After the node answers.
     PostStart,
-    /// Before a node is asked to stop.
+    /// Before the node is asked to stop.
     PreStop,
-    /// When it has.
+    /// After the node has stopped.
     PostStop,
-    /// Before a node takes another release.
+    /// Before the node upgrades to another version.
     PreUpgrade,
-    /// After that.
+    /// After the upgrade.
     PostUpgrade,
 }
 
-/// All moments and their names in `hook.NAME`.
+/// All hook points with their names in `hook.NAME`.
 pub const MOMENTS: [(Moment, &str); 8] = [
     (Moment::PreConfigure, "pre_configure"),
     (Moment::PostConfigure, "post_configure"),
@@ -96,51 +97,51 @@ pub const MOMENTS: [(Moment, &str); 8] = [
     (Moment::PostUpgrade, "post_upgrade"),
 ];
 
-/// A command of the release's own.
+/// A custom command of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custom {
-    /// What it is called by.
+    /// The name of the command.
     pub name: Bytes,
-    /// Its script, below the release's root.
+    /// Its script: a path below the release's root.
     pub path: Bytes,
-    /// What it is for.
+    /// Its description, for the help text.
     pub about: Bytes,
 }
 
-/// The settings of one release.
+/// The settings of a release in `start.conf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conf {
     /// The release's name.
     pub name: Bytes,
-    /// Expressions are Elixir, and the emulator is started as Elixir does.
+    /// If true, expressions are Elixir, and the emulator is started with the flags of Elixir.
     pub elixir: bool,
-    /// How modules are loaded unless `RELEASE_MODE` says otherwise.
+    /// The way in which modules are loaded, unless `RELEASE_MODE` is set.
     pub mode: Mode,
-    /// What name the node takes unless `RELEASE_DISTRIBUTION` says otherwise.
+    /// The kind of the node's name, unless `RELEASE_DISTRIBUTION` is set.
     pub distribution: Distribution,
-    /// The node's name unless `RELEASE_NODE` says otherwise.
+    /// The node's name, unless `RELEASE_NODE` is set.
     pub node: Option<Bytes>,
-    /// The emulator changes `sys.config` while it starts and reads it again.
+    /// If true, the emulator writes `sys.config` while it starts and reads it again.
     pub runtime_config: bool,
-    /// It reboots when it has done so.
+    /// If true, the emulator reboots after that.
     pub reboot: bool,
-    /// `${NAME}` in `vm.args` and `sys.config` is replaced.
+    /// If true, `${NAME}` in `vm.args` and `sys.config` is replaced.
     pub replace_os_vars: bool,
     /// The ELF loader for the emulator, below the root.
     pub loader: Option<Bytes>,
-    /// Where that loader looks for libraries: directories below the root, separated by `:`.
+    /// The library search path of that loader: directories below the root, separated by `:`.
     pub library_path: Bytes,
     /// The limit of open files.
     pub nofile: Nofile,
-    /// How long `stop` waits, in seconds.
+    /// The timeout of `stop`, in seconds.
     pub stop_timeout: u64,
     /// The number of the OTP release, for `ERL_OTP<number>_FLAGS`.
     pub otp: Option<String>,
-    /// Variables that are set when the environment does not set them.
+    /// Variables that are set unless the environment sets them.
     pub env: Vec<(Bytes, Bytes)>,
-    /// Hooks in the order they run.
+    /// The hooks, in the order in which they run.
     pub hooks: Vec<(Moment, Bytes)>,
-    /// The release's own commands.
+    /// The custom commands.
     pub commands: Vec<Custom>,
 }
 
@@ -171,10 +172,10 @@ const KEYS: &str = "name, elixir, mode, distribution, node, runtime_config, rebo
                     library_path, nofile, stop_timeout, otp, env.NAME, hook.MOMENT, command.NAME";
 
 impl Conf {
-    /// Reads the file `path` with the content `text`.
+    /// Parses the file `path` with the content `text`.
     ///
     /// # Errors
-    /// A line that is not `key = value`, an unknown key, or a value the key cannot have.
+    /// Fails for a line that is not `key = value`, an unknown or repeated key, or an invalid value.
     pub fn parse(path: &[u8], text: &[u8]) -> Result<Self, Fault> {
         let mut conf = Self::default();
         let mut seen: Vec<&[u8]> = Vec::new();
@@ -271,7 +272,7 @@ impl Conf {
         Ok(())
     }
 
-    /// The hooks of a moment, in order.
+    /// The hooks of a hook point, in order.
     pub fn hooks_of(&self, moment: Moment) -> impl Iterator<Item = &[u8]> {
         self.hooks.iter().filter(move |(when, _)| *when == moment).map(|(_, path)| path.as_slice())
     }
@@ -308,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_read() {
+    fn settings_of_all_kinds_are_parsed() {
         let text = b"# comment\nname = demo\nelixir = true\nmode=interactive\ndistribution = sname\nnofile = 4096\n\
                      env.LANG = C.UTF-8\nhook.pre_start = hooks/a\nhook.pre_start = hooks/b\n\
                      command.migrate = bin/migrate.sh | Migrates = all\n";
@@ -323,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_refused_with_its_line() {
+    fn an_unknown_key_is_an_error_with_its_line() {
         let fault = Conf::parse(b"start.conf", b"name = a\n\nnmae = b\n").unwrap_err();
         assert_eq!(fault.what, "cannot read `start.conf` line 3: unknown key `nmae`");
         assert!(fault.to_string().contains("help: known keys are name,"));
     }
 
     #[test]
-    fn a_wrong_value_says_what_is_allowed() {
+    fn an_invalid_value_is_an_error_with_the_allowed_values() {
         let fault = Conf::parse(b"start.conf", b"mode = lazy").unwrap_err();
         assert_eq!(fault.help, "write `embedded` or `interactive`");
         assert!(Conf::parse(b"c", b"loader = /lib/ld.so").is_err());

@@ -4,12 +4,12 @@ use alloc::vec::Vec;
 
 use crate::bytes::{Bytes, join, split_once};
 
-/// Variables in the order they were given; the first of a name counts.
+/// Variables in the order in which they were given. If a name occurs twice, the first value counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment(Vec<(Bytes, Bytes)>);
 
 impl Environment {
-    /// Reads `NAME=VALUE` strings; what has no `=` is dropped.
+    /// Parses `NAME=VALUE` strings; a string without `=` is dropped.
     #[must_use]
     pub fn from_strings(strings: &[Bytes]) -> Self {
         let pairs = strings.iter().filter_map(|text| split_once(text, b'='));
@@ -28,31 +28,31 @@ impl Environment {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 
-    /// The value of `name` if it is set and not empty, which is how a shell's `${NAME:-…}` sees it.
+    /// The value of `name` if it is set and not empty, as in `${NAME:-…}` of a shell.
     #[must_use]
     pub fn filled(&self, name: &str) -> Option<&[u8]> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// The first of `names` that is set and not empty.
+    /// The value of the first of `names` that is set and not empty.
     #[must_use]
     pub fn first(&self, names: &[&str]) -> Option<&[u8]> {
         names.iter().find_map(|name| self.filled(name))
     }
 
-    /// Whether `name` says yes.
+    /// Returns true if the value of `name` is `true`, `1` or `yes`.
     #[must_use]
     pub fn is_true(&self, name: &str) -> bool {
         matches!(self.get(name), Some(b"true" | b"1" | b"yes"))
     }
 
-    /// Gives `name` a value.
+    /// Sets `name`, replacing its value.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         self.remove(name);
         self.0.push((name.to_vec(), value.to_vec()));
     }
 
-    /// Takes `name` away.
+    /// Removes `name`.
     pub fn remove(&mut self, name: &[u8]) {
         self.0.retain(|(key, _)| key != name);
     }

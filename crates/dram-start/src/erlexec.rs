@@ -1,8 +1,8 @@
-//! The arguments of the emulator, from those a person writes: what `erlexec` does in a release of the peers.
+//! Translates the arguments of `erl` into those of the emulator, as `erlexec` does.
 //!
-//! Followed is `erts/etc/common/erlexec.c` of OTP 23 to 28. First the files named by `-args_file` and the variables
-//! `ERL_AFLAGS`, `ERL_FLAGS` and `ERL_ZFLAGS` are put in their places ([`expand`]); then the flags of the emulator are
-//! brought before those of the system ([`translate`]).
+//! Specification: `erts/etc/common/erlexec.c` of OTP 23 to 28. First the files named by `-args_file` and the variables
+//! `ERL_AFLAGS`, `ERL_FLAGS` and `ERL_ZFLAGS` are inserted ([`expand_arguments`]); then the flags of the emulator are
+//! moved before those of the system ([`translate_arguments`]).
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -12,18 +12,18 @@ use crate::environment::Environment;
 use crate::fault::{Fault, shown};
 use crate::plus::{Takes, takes};
 
-/// Files inside files, at most.
+/// The deepest nesting of `-args_file`.
 const DEPTH: usize = 16;
-/// Arguments, at most; Linux takes no more than some hundred thousand.
+/// The most arguments; Linux takes no more than some hundred thousand.
 const MOST: usize = 100_000;
 
-/// A reader of files named by `-args_file`.
+/// A function that reads a file named by `-args_file`.
 pub type Read<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Bytes, Fault>;
 
-/// The words of a text: white space separates, quotes and backslashes keep together.
+/// Splits a text into words: white space separates, quotes and backslashes quote.
 ///
-/// Inside quotes a backslash is itself. A quote that is not closed ends with the text. `#` begins a comment to the end
-/// of the line where `comments` is true, also in the middle of a word, which it ends.
+/// Inside quotes a backslash is literal. A quote that is not closed ends with the text. If `comments` is true, `#`
+/// begins a comment to the end of the line, also in the middle of a word, which it ends.
 #[must_use]
 pub fn split(text: &[u8], comments: bool) -> Vec<Bytes> {
     // A C string ends at its first NUL.
@@ -68,12 +68,13 @@ fn word(text: &[u8], mut at: usize, comments: bool) -> (Bytes, usize) {
     (word, at)
 }
 
-/// All arguments in one list: `-args_file`s read, variables added, what follows `-extra` at the end.
+/// Expands arguments to one list: `-args_file`s and variables are inserted, arguments after `-extra` are moved to the
+/// end.
 ///
 /// `otp` is the number of the OTP release, if it is known, for `ERL_OTP<number>_FLAGS`.
 ///
 /// # Errors
-/// A file cannot be read, or they go around in a circle.
+/// Fails if a file cannot be read, or if files include each other in a cycle.
 pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'_>) -> Result<Vec<Bytes>, Fault> {
     let variable = |name: &str| closed(split(env.get(name).unwrap_or_default(), false));
     let before = [otp.map(|otp| variable(&format!("ERL_OTP{otp}_FLAGS"))).unwrap_or_default(), variable("ERL_AFLAGS")];
@@ -101,7 +102,7 @@ pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'
     Ok(all)
 }
 
-/// The words of one place end with `--`, so that a flag's values end there too.
+/// Ends the words of one source with `--`, so that the values of a flag end there too.
 fn closed(mut words: Vec<Bytes>) -> Vec<Bytes> {
     if !words.is_empty() {
         words.push(b"--".to_vec());
@@ -141,7 +142,7 @@ fn missing(flag: &[u8]) -> Fault {
     Fault::new(format!("cannot read the flag `{}`: its value is missing", shown(flag)), "give the value after the flag")
 }
 
-/// Where the emulator is, as `erlexec` is told by its environment.
+/// The paths of the emulator, which `erlexec` takes from its environment.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// `ROOTDIR`.
@@ -152,29 +153,29 @@ pub struct Place {
     pub progname: Bytes,
 }
 
-/// An emulator that is described and not started yet.
+/// The command line and the requirements of an emulator that is not started yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Emulator {
     /// The name of its file below `BINDIR`.
     pub file: Bytes,
-    /// Its arguments after the first.
+    /// The arguments after `argv[0]`.
     pub arguments: Vec<Bytes>,
-    /// `-env NAME VALUE`, in order.
+    /// The variables of `-env NAME VALUE`, in order.
     pub env: Vec<(Bytes, Bytes)>,
-    /// It has a node's name from its start.
+    /// If true, the node has a name from its start.
     pub distributed: bool,
-    /// A port mapper is to be started for it.
+    /// If true, EPMD must be started for it.
     pub wants_epmd: bool,
-    /// The command that starts the port mapper, when it is not the usual one.
+    /// The command that starts EPMD, if it is not the default one.
     pub epmd: Option<Bytes>,
-    /// It is to lose its terminal.
+    /// If true, `-detached` was given.
     pub detached: bool,
 }
 
-/// Splits `arguments`, as [`expand`] returns them, into what the emulator and what the system reads.
+/// Splits `arguments`, as [`expand_arguments`] returns them, into flags of the emulator and arguments of the system.
 ///
 /// # Errors
-/// A flag without its value, or one that has no meaning here.
+/// Fails for a flag without its value, or a flag that a release does not support.
 pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Result<Emulator, Fault> {
     let mut found = Emulator { file: file(arguments)?, ..Emulator::default() };
     let mut flags: Vec<Bytes> = Vec::new();
@@ -258,7 +259,7 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
     Ok(found)
 }
 
-/// The emulator's file: `beam.smp`, or another kind of build.
+/// The file of the emulator: `beam.smp`, or that of another emulator type or flavor.
 fn file(arguments: &[Bytes]) -> Result<Bytes, Fault> {
     let mut kind = Vec::new();
     let mut flavor = Vec::new();
@@ -283,7 +284,7 @@ fn no_smp() -> Fault {
     Fault::new("cannot start the emulator with `-smp disable`", "write `+S 1` instead")
 }
 
-/// The `PATH` of an emulator: its own programs first, and only once.
+/// The `PATH` of an emulator: its own directory first, and only once.
 #[must_use]
 pub fn search_path(old: Option<&[u8]>, place: &Place) -> Bytes {
     match old {

@@ -1,4 +1,4 @@
-//! The command line of the emulator for each way to start it.
+//! The command line of the emulator for each kind of start.
 
 use alloc::vec::Vec;
 
@@ -9,42 +9,42 @@ use crate::erlexec::{Emulator, Place, Read, expand, translate};
 use crate::fault::Fault;
 use crate::release::{Naming, Release, without_names};
 
-/// What the emulator is started for.
+/// The purpose for which an emulator is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The system, without a shell.
+    /// Runs the release, without a shell.
     Run,
-    /// The system with a shell.
+    /// Runs the release with a shell.
     Console,
-    /// A shell, without the system.
+    /// Opens a shell, without the release.
     Clean,
-    /// An expression, without the system.
+    /// Evaluates an expression, without the release.
     Eval(Bytes),
-    /// A shell in another node.
+    /// Opens a remote shell in another node.
     Remote {
-        /// That node.
+        /// The name of that node.
         to: Bytes,
     },
-    /// A script of Erlang.
+    /// Runs an escript.
     Escript,
 }
 
-/// What only the machine knows.
+/// The inputs of a command line that are not settings of the release.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// Both output and errors go to a terminal.
+    /// True if both output and errors go to a terminal.
     pub terminal: bool,
     /// The major and minor version of Elixir in the release.
     pub elixir: Option<(u64, u64)>,
-    /// The boot script, when it is not that of the purpose.
+    /// The boot script, if it is not the default one of the purpose.
     pub boot: Option<Bytes>,
-    /// What is handed to the system's own code.
+    /// The arguments for the code of the release.
     pub arguments: Vec<Bytes>,
-    /// The configuration to use, without `.config`.
+    /// The path of the configuration, without `.config`.
     pub config: Option<Bytes>,
 }
 
-/// The arguments as a person would write them.
+/// The arguments of `erl` for this purpose.
 #[must_use]
 pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &Environment) -> Vec<Bytes> {
     let elixir = release.conf.elixir;
@@ -88,7 +88,7 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
         }
     } else {
         match purpose {
-            // Without a shell nobody could use the break handler.
+            // `+Bd` disables the break handler, which nobody can use without a shell.
             Purpose::Run => flags("-noshell -noinput +Bd"),
             Purpose::Eval(_) => flags("-noshell -noinput"),
             Purpose::Escript => flags("-noshell -run escript start +B"),
@@ -115,7 +115,7 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
         false => join(&[&release.home.version_dir(), b"/", script]),
     };
     line.extend([b"-boot".to_vec(), path]);
-    // Mix and the assembler call the directory so, and relx and Distillery so.
+    // The first name is that of Mix and of the assembler, the second that of relx and Distillery.
     for name in ["RELEASE_LIB", "ERTS_LIB_DIR"] {
         line.extend([b"-boot_var".to_vec(), name.as_bytes().to_vec(), join(&[&release.home.root, b"/lib"])]);
     }
@@ -141,10 +141,10 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
     line
 }
 
-/// `line` with the files of arguments read and the release's own file added.
+/// Adds the file of arguments to `line` and expands all files of arguments.
 ///
 /// # Errors
-/// A file cannot be read.
+/// Fails if a file cannot be read.
 pub fn complete(
     release: &Release,
     mut line: Vec<Bytes>,
@@ -159,10 +159,10 @@ pub fn complete(
     expand(&line, env, release.conf.otp.as_deref(), read)
 }
 
-/// The emulator for complete arguments, with this name and cookie and no other.
+/// The emulator command for expanded arguments, with exactly this node name and cookie.
 ///
 /// # Errors
-/// A flag cannot be understood.
+/// Fails for an invalid flag.
 pub fn emulator(
     arguments: &[Bytes],
     naming: Option<&Naming>,
@@ -171,7 +171,7 @@ pub fn emulator(
     env: &Environment,
 ) -> Result<Emulator, Fault> {
     let mut all = Vec::new();
-    // Without a locale the emulator takes file names for latin1, also where all the world is UTF-8.
+    // Without a locale the emulator takes file names for Latin-1, although they are UTF-8 nearly everywhere.
     if !arguments.iter().take_while(|one| one.as_slice() != b"-extra").any(|one| one.starts_with(b"+fn")) {
         all.push(b"+fnu".to_vec());
     }

@@ -1,20 +1,20 @@
-//! The limit of open files: the emulator makes a table as long as it.
+//! The limit of open files: the emulator allocates a table of that length.
 
 use crate::bytes::Bytes;
 use crate::conf::Nofile;
 
-/// A limit up to here is somebody's choice; above, it is what a container was given for want of one.
+/// The highest limit that is taken as chosen by a user; a higher one is the default of a container runtime.
 const HUGE: u64 = 1 << 20;
-/// What a huge limit is lowered to: as many ports as the emulator has by default.
+/// The value to which a huge limit is lowered: the default number of ports of the emulator.
 const SANE: u64 = 1 << 16;
 
-/// The soft limit to set, if it is to change.
+/// The soft limit to set; `None` if it stays as it is.
 #[must_use]
 pub fn open_files(soft: u64, hard: u64, wish: Nofile, flags: &[Bytes]) -> Option<u64> {
     let wanted = match wish {
         Nofile::Keep => return None,
         Nofile::Is(count) => count.min(hard),
-        // With `+Q` the table's length is said.
+        // `+Q` sets the length of the table.
         Nofile::Sane if soft <= HUGE || flags.iter().any(|flag| flag.starts_with(b"-Q")) => return None,
         Nofile::Sane => SANE,
     };

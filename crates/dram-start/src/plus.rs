@@ -1,17 +1,17 @@
-//! Which of the emulator's `+` flags take their value as the next argument.
+//! The `+` flags of the emulator that take their value as the next argument.
 //!
-//! The union of what OTP 23 to 28 know: a flag that takes a value in one release is not a switch in another.
+//! The union of the flags of OTP 23 to 28: no flag takes a value in one release and none in another.
 
-/// How many arguments a `+` flag covers, itself included.
+/// The arguments that a `+` flag covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takes {
     /// Only the flag.
     Nothing,
-    /// The flag and whatever follows.
+    /// The flag and any next argument.
     Anything,
-    /// The flag and a word that is not itself a flag.
+    /// The flag and a next argument that is not itself a flag.
     Word,
-    /// The flag, and the next argument if it is one of these.
+    /// The flag, and the next argument if it is one of these values.
     Optional(&'static [&'static [u8]]),
 }
 
@@ -36,7 +36,7 @@ const HEAP_VALUES: &[&[u8]] = &[b"ms", b"mbs", b"pds", b"max", b"maxk", b"maxel"
 
 const MISC_VALUES: &[&[u8]] = &[b"dbbl", b"dntgc", b"ebwt", b"osrl", b"hft"];
 
-/// What the flag `+REST` takes; `None` if the emulator would refuse it.
+/// The arity of the flag `+REST`; `None` if the emulator refuses the flag.
 pub(crate) fn takes(rest: &[u8]) -> Option<Takes> {
     let (Some(first), tail) = (rest.first(), rest.get(1..).unwrap_or_default()) else { return Some(Takes::Nothing) };
     let if_among = |list: &[&[u8]]| if list.contains(&tail) { Takes::Word } else { Takes::Nothing };

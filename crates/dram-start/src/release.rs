@@ -1,4 +1,4 @@
-//! The release as it is to run now: what its files say, and what the environment says over them.
+//! The settings of a release: those of its files, overridden by the environment.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,10 +8,10 @@ use crate::conf::{Conf, Distribution, Mode};
 use crate::environment::Environment;
 use crate::fault::{Fault, shown};
 
-/// `releases/start_erl.data`: the version of the emulator and of the release.
+/// Parses `releases/start_erl.data`: the version of the emulator and that of the release.
 ///
 /// # Errors
-/// There are not two words in it.
+/// Fails if there are fewer than two words.
 pub fn versions(text: &[u8]) -> Result<(Bytes, Bytes), Fault> {
     match words(text).as_slice() {
         [erts, release, ..] => Ok((erts.clone(), release.clone())),
@@ -22,12 +22,12 @@ pub fn versions(text: &[u8]) -> Result<(Bytes, Bytes), Fault> {
     }
 }
 
-/// Where the release is, and under what name it was called.
+/// The paths and versions of a release, and the name by which its program was called.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Home {
-    /// The release's root.
+    /// The root directory of the release.
     pub root: Bytes,
-    /// The start program itself, links resolved.
+    /// The path of the start program, with symbolic links resolved.
     pub program: Bytes,
     /// The file name it was called by.
     pub prog: Bytes,
@@ -38,7 +38,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// `releases/VSN`.
+    /// The directory `releases/VSN`.
     #[must_use]
     pub fn version_dir(&self) -> Bytes {
         join(&[&self.root, b"/releases/", &self.vsn])
@@ -50,7 +50,7 @@ impl Home {
         join(&[&self.root, b"/erts-", &self.erts, b"/bin"])
     }
 
-    /// Variables that hooks and `env.sh` find, and all that follows.
+    /// Sets the variables that `env.sh`, hooks and the emulator read.
     pub fn announce(&self, conf: &Conf, command: &[u8], env: &mut Environment) {
         for (name, value) in &conf.env {
             if env.get_bytes(name).is_none() {
@@ -64,7 +64,7 @@ impl Home {
         env.set(b"RELEASE_VSN", &self.vsn);
         env.set(b"RELEASE_COMMAND", command);
         env.set(b"RELEASE_PROG", &prog);
-        // Distillery's names for the same.
+        // The same values under the names of Distillery.
         env.set(b"RELEASE_ROOT_DIR", &self.root);
         env.set(b"REL_NAME", &name);
         env.set(b"REL_VSN", &self.vsn);
@@ -76,56 +76,56 @@ impl Home {
     }
 }
 
-/// A node's name and its kind.
+/// The name of a node and its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
-    /// Short, long or none.
+    /// The kind: short, long or none.
     pub kind: Distribution,
     /// The name, with or without a host.
     pub node: Bytes,
 }
 
-/// The release with all settings worked out.
+/// A release with all settings resolved.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// Where it is.
+    /// Its paths and versions.
     pub home: Home,
-    /// What its file says.
+    /// The settings of `start.conf`.
     pub conf: Conf,
-    /// Its name.
+    /// The name of the release.
     pub name: Bytes,
-    /// Where it may write.
+    /// The directory for files that are written at run time.
     pub tmp: Bytes,
-    /// `embedded` or `interactive`.
+    /// The code loading mode: `embedded` or `interactive`.
     pub mode: Bytes,
     /// The boot script, without `.boot`.
     pub boot: Bytes,
-    /// The boot script with nothing but the standard library.
+    /// The boot script that starts only the standard library, without `.boot`.
     pub boot_clean: Bytes,
-    /// The configuration, without `.config`.
+    /// The path of the configuration, without `.config`.
     pub sys_config: Bytes,
-    /// The emulator's arguments.
+    /// The path of `vm.args`.
     pub vm_args: Bytes,
-    /// Those of a node that only looks into another.
+    /// The path of the `vm.args` of a remote console.
     pub remote_vm_args: Bytes,
-    /// What the environment says about the node's name.
+    /// The node name that the environment or the command line requests.
     pub asked: Asked,
 }
 
-/// What environment and command line say about the node's name.
+/// The node name that the environment or the command line requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The kind, if it is said.
+    /// The kind, if it is requested.
     pub kind: Option<Distribution>,
-    /// The name, if it is said.
+    /// The name, if it is requested.
     pub node: Option<Bytes>,
 }
 
 impl Release {
-    /// Works out the settings and writes the overridable ones into the environment, as `bin/NAME` of Mix does.
+    /// Resolves the settings and writes those that can be overridden into the environment, as `bin/NAME` of Mix does.
     ///
     /// # Errors
-    /// A variable has a value it cannot have.
+    /// Fails if a variable has an invalid value.
     pub fn settle(home: Home, conf: Conf, env: &mut Environment) -> Result<Self, Fault> {
         let name = env.filled("RELEASE_NAME").map_or_else(|| home.name(&conf), <[u8]>::to_vec);
         let dir = home.version_dir();
@@ -171,7 +171,8 @@ impl Release {
         Ok(release)
     }
 
-    /// The node's name, from the command line and environment, the expanded arguments, and the release's settings.
+    /// The node's name: that of the command line or environment, of the expanded arguments, or of the release's
+    /// settings, in this order.
     #[must_use]
     pub fn naming(&self, arguments: &[Bytes]) -> Naming {
         let written = named_in(arguments);
@@ -181,7 +182,7 @@ impl Release {
         Naming { kind, node }
     }
 
-    /// Whether `${NAME}` is to be replaced.
+    /// Returns true if `${NAME}` is replaced in configuration files.
     #[must_use]
     pub fn replaces_variables(&self, env: &Environment) -> bool {
         self.conf.replace_os_vars || env.is_true("REPLACE_OS_VARS") || env.is_true("RELX_REPLACE_OS_VARS")
@@ -198,7 +199,7 @@ impl Asked {
                 Fault::new(what, "set it to `sname`, `name` or `none`")
             })?);
         }
-        // `NAME` is a common word: it counts only where it cannot mean anything else.
+        // `NAME` is a common variable: it counts only together with `NAME_TYPE`, or if its value is a node name.
         if asked.node.is_none()
             && let Some(name) = env.filled("NAME")
             && (env.filled("NAME_TYPE").is_some() || name.contains(&b'@'))
@@ -209,10 +210,10 @@ impl Asked {
     }
 }
 
-/// The flags that name a node and its cookie, which the start program decides about.
+/// The flags for a node's name and cookie, which the start program sets itself.
 const DECIDED: [&[u8]; 3] = [b"-name", b"-sname", b"-setcookie"];
 
-/// The node's name as arguments give it: the first counts, as it does for the system.
+/// The node's name in arguments. The first one counts, as in the emulator.
 #[must_use]
 pub fn named_in(arguments: &[Bytes]) -> Option<Naming> {
     let mut pairs = own(arguments).windows(2);
@@ -232,7 +233,7 @@ pub fn value_of<'a>(arguments: &'a [Bytes], flag: &[u8]) -> Option<&'a [u8]> {
     own(arguments).windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_slice())
 }
 
-/// `arguments` without the flags that name a node and its cookie.
+/// Removes the flags for a node's name and cookie from `arguments`.
 #[must_use]
 pub fn without_names(arguments: &[Bytes]) -> Vec<Bytes> {
     let end = own(arguments).len();
@@ -250,13 +251,13 @@ pub fn without_names(arguments: &[Bytes]) -> Vec<Bytes> {
     kept
 }
 
-/// What comes before `-extra`.
+/// The arguments before `-extra`.
 fn own(arguments: &[Bytes]) -> &[Bytes] {
     let end = arguments.iter().position(|argument| argument == b"-extra").unwrap_or(arguments.len());
     &arguments[..end]
 }
 
-/// A cookie as a file holds it.
+/// Parses the content of a cookie file; `None` if it is empty.
 #[must_use]
 pub fn cookie_in(file: &[u8]) -> Option<Bytes> {
     Some(trim(file).to_vec()).filter(|cookie| !cookie.is_empty())
@@ -288,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn names_and_cookies_are_taken_out_before_extra_only() {
+    fn name_and_cookie_flags_are_removed_before_extra_only() {
         let found = without_names(&list("-a -name n -setcookie c -b -extra -name keep"));
         assert_eq!(found, list("-a -b -extra -name keep"));
         assert_eq!(without_names(&list("-sname")), Vec::<Bytes>::new());
     }
 
     #[test]
-    fn settings_follow_the_environment_of_all_peers() {
+    fn settings_are_overridden_by_variables_of_mix_and_distillery() {
         let found = release("", &["RELEASE_MUTABLE_DIR=/var/x", "SYS_CONFIG_PATH=/etc/app.config", "NAME=box"]);
         assert_eq!(found.tmp, b"/var/x");
         assert_eq!(found.sys_config, b"/etc/app");
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn start_erl_data_has_two_versions() {
+    fn start_erl_data_without_two_versions_is_refused() {
         assert_eq!(versions(b"13.1.5 0.1.0\n").unwrap(), (b"13.1.5".to_vec(), b"0.1.0".to_vec()));
         assert!(versions(b"13.1.5").is_err());
     }

@@ -1,10 +1,10 @@
-//! Programs of a portable release: started by the release's own ELF loader, wherever the release lies.
+//! Trampolines: programs of a portable release, which are started by the release's own ELF loader at any path.
 //!
-//! The emulator executes `erl_child_setup`, `inet_gethost` and the like by their paths, and an ELF file names its loader
-//! by an absolute path. So in such a release `DIR/PROGRAM` is a symbolic link to `bin/NAME`, and the real file is
-//! `DIR/.elf/PROGRAM`. Called by the link, the start program goes up from `DIR`, at most eight directories, to the root
-//! of the release, reads `loader` and `library_path` in its `start.conf`, and executes the loader with the real file.
-//! `beam.smp` needs no link: it is only ever started by the start program, from `.elf` if it is there.
+//! The emulator executes `erl_child_setup`, `inet_gethost` and others by their paths, and an ELF file names its loader
+//! by an absolute path. So in a portable release `DIR/PROGRAM` is a symbolic link to `bin/NAME`, and the real file is
+//! `DIR/.elf/PROGRAM`. Called by the link, the start program searches `DIR` and at most eight parents for the root of
+//! the release, reads `loader` and `library_path` in its `start.conf`, and executes the loader with the real file.
+//! `beam.smp` needs no link: only the start program starts it, from `.elf` if it exists there.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,12 +12,12 @@ use alloc::vec::Vec;
 use crate::bytes::{Bytes, file_name, join};
 use crate::conf::Conf;
 
-/// The directory beside a program's link that holds the real files.
+/// The directory of the real files, beside the links.
 pub const REAL: &[u8] = b".elf";
 
 /// The command that runs `program` with the release's loader: the file to execute, and its arguments.
 ///
-/// `name` is what the program is to see as its own name.
+/// `name` is the `argv[0]` of the program.
 #[must_use]
 pub fn loaded(root: &[u8], conf: &Conf, program: &[u8], name: &[u8], rest: &[Bytes]) -> (Bytes, Vec<Bytes>) {
     let Some(loader) = &conf.loader else {
@@ -27,7 +27,7 @@ pub fn loaded(root: &[u8], conf: &Conf, program: &[u8], name: &[u8], rest: &[Byt
     };
     let loader = join(&[root, b"/", loader]);
     let mut argv = vec![loader.clone()];
-    // The loader of musl has no cache, and no word for that.
+    // The loader of musl has no cache, and no such option.
     if !file_name(&loader).starts_with(b"ld-musl") {
         argv.push(b"--inhibit-cache".to_vec());
     }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_run_by_the_releases_loader() {
+    fn a_program_of_a_portable_release_is_run_by_its_loader() {
         let conf = Conf::parse(b"c", b"loader = lib64/ld.so\nlibrary_path = a:b").unwrap();
         let (file, argv) = loaded(b"/r", &conf, b"/r/x/.elf/epmd", b"epmd", &[b"-daemon".to_vec()]);
         assert_eq!(file, b"/r/lib64/ld.so");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_loader_it_is_run_as_it_is() {
+    fn without_a_loader_a_program_is_executed_directly() {
         let (file, argv) = loaded(b"/r", &Conf::default(), b"/r/x", b"n", &[]);
         assert_eq!((file, argv), (b"/r/x".to_vec(), vec![b"n".to_vec()]));
     }

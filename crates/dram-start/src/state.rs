@@ -1,4 +1,4 @@
-//! The file that says which process runs the release: its number, and when it was started.
+//! The content of the state file: the process that runs the release, and its start time.
 
 use alloc::format;
 
@@ -7,20 +7,20 @@ use crate::bytes::{Bytes, number, words};
 /// A process that runs the release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    /// Its number.
+    /// The process id.
     pub process: i32,
-    /// When it was started, as `/proc` counts; 0 if that was not known.
+    /// The start time in the unit of `/proc`; 0 if it is unknown.
     pub started: u64,
 }
 
 impl State {
-    /// The file's content.
+    /// The content of the file.
     #[must_use]
     pub fn text(&self) -> Bytes {
         format!("{} {}\n", self.process, self.started).into_bytes()
     }
 
-    /// Reads the file's content.
+    /// Parses the content of the file.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         match words(text).as_slice() {
@@ -32,7 +32,7 @@ impl State {
         }
     }
 
-    /// Whether the process with this number now, by its `/proc/N/stat`, is the one meant.
+    /// Returns true unless `/proc/N/stat` shows that the process id was reused by another process.
     #[must_use]
     pub fn is_still(&self, stat: Option<&[u8]>) -> bool {
         match stat.and_then(started) {
@@ -42,7 +42,8 @@ impl State {
     }
 }
 
-/// When a process was started: the 22nd field of `/proc/N/stat`, whose second may hold anything in parentheses.
+/// Parses the start time of a process: the 22nd field of `/proc/N/stat`, whose second field may contain anything in
+/// parentheses.
 #[must_use]
 pub fn started(stat: &[u8]) -> Option<u64> {
     let after = stat.iter().rposition(|b| *b == b')')? + 1;
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_read_as_written() {
+    fn a_state_file_is_parsed_as_written() {
         let state = State { process: 12, started: 345 };
         assert_eq!(State::read(&state.text()), Some(state));
         assert_eq!(State::read(b"12"), None);
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_with_the_same_number_is_not_it() {
+    fn a_reused_process_id_does_not_match() {
         let stat = b"12 (a) b) S 1 12 12 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 345 1 1";
         assert_eq!(started(stat), Some(345));
         let state = State { process: 12, started: 345 };

@@ -1,4 +1,4 @@
-//! `${NAME}` and `${NAME:-default}` in configuration files.
+//! Replaces `${NAME}` and `${NAME:-default}` in configuration files.
 
 use alloc::format;
 
@@ -6,16 +6,16 @@ use crate::bytes::{Bytes, find};
 use crate::environment::Environment;
 use crate::fault::{Fault, shown};
 
-/// Whether there is anything to replace.
+/// Returns true if the text may contain a variable.
 #[must_use]
 pub fn has_variables(text: &[u8]) -> bool {
     find(text, b"${").is_some()
 }
 
-/// The text of the file `path` with all variables replaced. Comments are left alone.
+/// Replaces all variables in the text of the file `path`, except in comments.
 ///
 /// # Errors
-/// A variable is not set and has no default; the fault names file, line and variable.
+/// Fails if a variable is not set and has no default; the error contains the file, line and variable.
 pub fn replace(path: &[u8], text: &[u8], comment: u8, env: &Environment) -> Result<Bytes, Fault> {
     let mut found = Bytes::new();
     for (index, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
@@ -38,7 +38,7 @@ fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, 
         };
         let is_name = !name.is_empty() && name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_');
         if inside.len() == after.len() || !is_name {
-            // Not a variable: the two characters mean themselves.
+            // This is not a variable: the two characters are literal.
             to.extend_from_slice(&rest[..at + 2]);
             rest = after;
             continue;
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_and_defaults_are_put_in() {
+    fn variables_and_defaults_are_replaced_except_in_comments() {
         assert_eq!(replaced("{a,\"${HOST}:${PORT:-5432}\"}").unwrap(), b"{a,\"db:5432\"}");
         assert_eq!(replaced("[${EMPTY}|${EMPTY:-x}]").unwrap(), b"[|x]");
         assert_eq!(replaced("$HOME ${not a name} ${").unwrap(), b"$HOME ${not a name} ${");
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_variable_names_its_place() {
+    fn an_unset_variable_is_an_error_with_file_and_line() {
         let fault = replaced("a\n${NOPE}").unwrap_err();
         assert_eq!(fault.what, "cannot replace `${NOPE}` in `sys.config` line 2");
         assert!(fault.help.contains("set the variable NOPE"));

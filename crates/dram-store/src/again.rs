@@ -1,5 +1,5 @@
-//! Whether an unpacked layer is what its blob holds. The blob is unpacked again, by the code that unpacked it first, and
-//! both are compared: what a tar comes to is known nowhere else.
+//! Verifies an unpacked layer against its blob. The blob is unpacked a second time by the same code and both
+//! directories are compared, as no digest of the unpacked content is stored anywhere.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,40 +12,41 @@ use crate::sizes::on_disk;
 use crate::unpack::Leans;
 use crate::{Dir, LayerId, Layers, Store, StoreError, causes, file};
 
-/// A manifest is no larger.
+/// The size limit of a manifest.
 const LARGEST_MANIFEST: u64 = 4 << 20;
 
-/// What came of comparing a layer.
+/// The result of comparing a layer with its blob.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// It is what its blob holds. So are these, which were looked at on the way.
+    /// The layer is what its blob contains; the facts about its tar are verified, too.
     Same(Learned),
-    /// It is not: where, and how.
+    /// The layer differs; the text says where and how.
     Changed(String),
-    /// It could not be compared: why.
+    /// The layer could not be compared; the text says why.
     Unknown(String),
 }
 
-/// What unpacking a layer tells of its tar.
+/// Facts about a layer's tar, found by unpacking it.
 #[derive(Debug)]
 pub(crate) struct Learned {
-    /// Its length.
+    /// Its size in bytes.
     pub(crate) length: u64,
-    /// What of it depends on layers below.
+    /// Its dependencies on parent layers.
     pub(crate) leans: Leans,
 }
 
-/// Where the layers of a store came from, as its documents and notes tell. None of it is believed.
+/// The blobs and images from which a store's layers were unpacked, according to its documents and records. They are not
+/// trusted: each blob is verified when it is used.
 #[derive(Debug)]
 pub(crate) struct Origins {
-    /// The tars of each image, lowest first.
+    /// The diff IDs of each image, lowest first.
     images: Vec<Vec<Digest>>,
-    /// The blobs that each tar is said to be in.
+    /// The blobs that are said to contain each diff ID.
     blobs: BTreeMap<Digest, BTreeMap<Digest, Descriptor>>,
 }
 
 impl Origins {
-    /// Looks at all images, with and without names, and at the notes about blobs.
+    /// Reads all images of the store, tagged or not, and the records of verified blobs.
     pub(crate) fn of(store: &Store) -> Origins {
         let mut origins = Origins { images: Vec::new(), blobs: BTreeMap::new() };
         let sizes: BTreeMap<Digest, u64> = store.blobs().all().unwrap_or_default().into_iter().collect();
@@ -82,8 +83,8 @@ impl Origins {
         self.blobs.entry(diff_id).or_default().insert(blob.digest, blob);
     }
 
-    /// Compares the unpacked layer `id` with what its blob gives now. Takes as much of the disk meanwhile as the layer,
-    /// in this process's work.
+    /// Compares the unpacked layer `id` with its blob. Meanwhile it needs as much disk space as the layer, in this
+    /// process's work directory.
     pub(crate) fn compare(&self, layers: Layers<'_>, id: &LayerId) -> Verdict {
         let unknown = |why: &str| Verdict::Unknown(why.to_owned());
         let Some(diff_id) = id.diff_id() else { return unknown("it is not from a tar") };
@@ -137,8 +138,8 @@ impl Origins {
         verdict
     }
 
-    /// What the layer took from those below it: what its name says, if that can be found, or what it seems to be, and what
-    /// that means.
+    /// The entries that the layer inherited from its parent layers: those whose digest is in its id if they are found,
+    /// otherwise a guess from the layer itself, with the verdict that follows.
     fn taken(
         &self,
         layers: Layers<'_>,
@@ -166,7 +167,7 @@ impl Origins {
         Ok((guess(false).unwrap_or_default(), Some(doubt)))
     }
 
-    /// The layers that are below the tar in an image: unpacked from theirs, or as they were made here.
+    /// The parent layers of the tar in each image: unpacked from their blobs, or as build steps created them.
     fn below(&self, layers: Layers<'_>, diff_id: &Digest) -> Vec<Vec<LayerId>> {
         let mut all = Vec::new();
         for image in &self.images {
@@ -180,7 +181,7 @@ impl Origins {
     }
 }
 
-/// Whether it is worth reading: most small blobs are layers.
+/// Returns `true` when the first byte may begin a JSON document. Most small blobs are layers and need not be parsed.
 fn may_be_a_document(path: &Path) -> bool {
     let mut first = [0];
     let read = file::open_quietly(path).and_then(|mut file| std::io::Read::read(&mut file, &mut first));
@@ -189,7 +190,7 @@ fn may_be_a_document(path: &Path) -> bool {
 
 const NO_ROOM: &str = "there is no room for a second copy of it";
 
-/// The layers of these tars over each other, if all are here.
+/// The layers of these diff IDs on top of each other, if all are in the store.
 fn unpacked(layers: Layers<'_>, tars: &[Digest], as_made: bool) -> Option<Vec<LayerId>> {
     let mut ids = Vec::new();
     for diff_id in tars {
@@ -200,13 +201,13 @@ fn unpacked(layers: Layers<'_>, tars: &[Digest], as_made: bool) -> Option<Vec<La
     Some(ids)
 }
 
-/// Whether a copy of `layer` leaves others as much as it takes.
+/// Returns `true` when the free space is at least twice the size of `layer`.
 fn has_room_for(layer: &Path, store: &Store) -> bool {
     let free = rustix::fs::statvfs(store.root()).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     on_disk(layer).saturating_mul(2) <= free
 }
 
-/// An error with its causes, and the way out where a limit was met.
+/// The text of an error with its causes, and the option that raises the limit that was exceeded.
 fn words(error: &StoreError) -> String {
     let mut words = causes(error);
     if let Some(exceeded) = error.exceeded() {

@@ -1,9 +1,10 @@
-//! What a disk cannot hold for this user, written down beside the layer: `layers/ID.owners` for `layers/ID`.
+//! Ownership tables: file metadata that an unprivileged process cannot set on the disk (owners, modes, devices,
+//! extended attributes). The table of the layer `layers/ID` is `layers/ID.owners`.
 //!
-//! A line says of one file what is not so on the disk: `PATH UID:GID MODE DEVICE NAME=VALUE,…`, with `-` for what is.
-//! Bytes beyond plain ASCII, and those that mean something here, are `%XX`. While a layer is made, lines are added at the
-//! end and the last of a path counts; `PATH gone` takes back all of a path and below it. In a layer that is whole, they
-//! are sorted, one for a path.
+//! A line holds the metadata of one file that differs from the disk: `PATH UID:GID MODE DEVICE NAME=VALUE,…`, with `-`
+//! for a field that does not. Non-ASCII bytes and separators are escaped as `%XX`. While a layer is being written,
+//! lines are appended and the last one of a path counts; `PATH gone` removes the records of a path and all below it.
+//! The table of a committed layer is sorted and has one line for a path.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,23 +20,23 @@ use crate::file::{self, Durable};
 use crate::rights::Rights;
 use crate::{FileKind, Status, StoreError};
 
-/// A million files with long names.
+/// The size of a table of a million files with long names.
 const LARGEST: u64 = 256 << 20;
 
-/// What the disk does not say of one file.
+/// Metadata of one file that differs from the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Beside {
     /// User and group.
     pub(crate) owner: Option<(u32, u32)>,
     /// Permission bits.
     pub(crate) mode: Option<u32>,
-    /// The device that an empty file stands for.
+    /// The device that an empty regular file represents.
     pub(crate) device: Option<FileKind>,
-    /// Attributes.
+    /// Extended attributes.
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// What is written down of a directory tree.
+/// The ownership table of a directory tree.
 #[derive(Debug)]
 pub(crate) struct Table {
     file: PathBuf,
@@ -45,19 +46,19 @@ pub(crate) struct Table {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By the bytes of the path, so that what is below a directory are neighbours.
+    /// By the bytes of the path, so that the content of a directory is a range of keys.
     known: BTreeMap<Vec<u8>, Beside>,
     journal: Option<File>,
 }
 
-/// Where the table of the tree `dir` lies.
+/// The path of the table of the tree `dir`.
 pub(crate) fn table_of(dir: &Path) -> PathBuf {
     let mut name = OsString::from(dir);
     name.push(".owners");
     PathBuf::from(name)
 }
 
-/// A table's part for a directory in its tree.
+/// A view of an ownership table with paths relative to one directory of its tree.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) table: Arc<Table>,
@@ -65,7 +66,10 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// The table of the tree `dir`, for a process with `rights`; none is needed by one that has them all.
+    /// Opens the table of the tree `dir` for a process with `rights`. Root needs no table: `None`.
+    ///
+    /// # Errors
+    /// When the table is damaged or cannot be read.
     pub(crate) fn open(dir: &Path, rights: Rights) -> Result<Option<Part>, StoreError> {
         if rights == Rights::All {
             return Ok(None);
@@ -76,7 +80,7 @@ impl Part {
         Ok(Some(Part { table: Arc::new(table), at: TreePath::root() }))
     }
 
-    /// The part for a directory below.
+    /// The view for the subdirectory `path`.
     pub(crate) fn sub(&self, path: &TreePath) -> Part {
         Part { table: Arc::clone(&self.table), at: self.at.append(path) }
     }
@@ -85,8 +89,8 @@ impl Part {
         self.table.rights
     }
 
-    /// Whether a device may be written down where it cannot be made: not a mark for a deleted file, if an overlay is to
-    /// see it.
+    /// Returns `true` when a device that cannot be created may be recorded instead. A whiteout may not where overlayfs
+    /// has to see it.
     pub(crate) fn may_write_down(&self, kind: FileKind) -> bool {
         match kind {
             FileKind::Char(0, 0) => self.rights() == Rights::Nothing,
@@ -103,7 +107,7 @@ impl Part {
         self.table.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts into `status` what is so in truth.
+    /// Replaces the disk's values in `status` by the recorded ones.
     pub(crate) fn correct(&self, path: &TreePath, status: &mut Status) {
         if self.rights().all_is_roots() {
             (status.uid, status.gid) = (0, 0);
@@ -119,7 +123,7 @@ impl Part {
         }
     }
 
-    /// Adds the attributes that are written down.
+    /// Adds the recorded extended attributes; they take precedence.
     pub(crate) fn add_xattrs(&self, path: &TreePath, all: &mut Vec<Xattr>) {
         if let Some(beside) = self.state().known.get(&self.key(path)) {
             all.retain(|(name, _)| !beside.xattrs.contains_key(name));
@@ -128,7 +132,7 @@ impl Part {
         }
     }
 
-    /// Changes what is written down of one file.
+    /// Changes the record of one file.
     pub(crate) fn change(&self, path: &TreePath, change: impl FnOnce(&mut Beside)) -> Result<(), StoreError> {
         let key = self.key(path);
         let mut state = self.state();
@@ -143,13 +147,13 @@ impl Part {
         self.append(&mut state, &line)
     }
 
-    /// `new` is another name of what `from` calls `old`.
+    /// Copies the record of `old` in `from` to `new`, its new hard link.
     pub(crate) fn same(&self, from: &Part, old: &TreePath, new: &TreePath) -> Result<(), StoreError> {
         let beside = from.state().known.get(&from.key(old)).cloned();
         self.change(new, |there| *there = beside.unwrap_or_default())
     }
 
-    /// Takes back what is written down of `path` and all below it.
+    /// Removes the records of `path` and all below it.
     pub(crate) fn forget(&self, path: &TreePath) -> Result<(), StoreError> {
         let mut state = self.state();
         if state.known.is_empty() {
@@ -173,7 +177,8 @@ impl Part {
     }
 }
 
-/// Gives the table of the tree `made` to the tree `place`, sorted, by way of `work`. None is a table too.
+/// Moves the table of the tree `made` to the tree `place`, sorted, with a temporary file in `work`. An empty table has
+/// no file.
 pub(crate) fn settle(made: &Path, place: &Path, work: &Path) -> Result<(), StoreError> {
     let (from, to) = (table_of(made), table_of(place));
     let known = read(&from)?;
@@ -187,7 +192,7 @@ pub(crate) fn settle(made: &Path, place: &Path, work: &Path) -> Result<(), Store
     remove(&from)
 }
 
-/// Removes a table, if there is one.
+/// Removes a table's file if it exists.
 pub(crate) fn remove(table: &Path) -> Result<(), StoreError> {
     match fs::remove_file(table) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -211,7 +216,7 @@ fn read(file: &Path) -> Result<BTreeMap<Vec<u8>, Beside>, StoreError> {
     Ok(known)
 }
 
-/// Removes `key` and all below it. Returns whether there was anything.
+/// Removes the records of `key` and all below it. Returns `true` when there were any.
 fn forget(known: &mut BTreeMap<Vec<u8>, Beside>, key: &[u8]) -> bool {
     let (from, to) = match key {
         // Of the root: everything.
@@ -243,7 +248,7 @@ fn line(key: &[u8], beside: &Beside) -> Vec<u8> {
     all
 }
 
-/// What a line says of which path; `None` when it takes back.
+/// Parses a line into a path and its record, which is `None` for a `gone` line. Returns `None` for a damaged line.
 fn parse(line: &[u8]) -> Option<(Vec<u8>, Option<Beside>)> {
     let line = std::str::from_utf8(line).ok()?;
     let words: Vec<&str> = line.split(' ').collect();
@@ -272,7 +277,7 @@ fn parse(line: &[u8]) -> Option<(Vec<u8>, Option<Beside>)> {
     Some((unescape(path)?, Some(beside)))
 }
 
-/// The root has an empty path, which would be no word.
+/// Escapes a field. The root's path is empty and becomes `%`, as a field cannot be empty.
 fn escape(bytes: &[u8]) -> Vec<u8> {
     let mut all = if bytes.is_empty() { b"%".to_vec() } else { Vec::new() };
     for &byte in bytes {
@@ -308,7 +313,7 @@ mod tests {
     use crate::unpack::{How, Meaning, unpack};
 
     #[test]
-    fn every_line_reads_back() {
+    fn formatted_lines_parse_to_the_same_record() {
         let all = Beside {
             owner: Some((0, u32::MAX)),
             mode: Some(0o4711),
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_table_is_an_error() {
+    fn damaged_table_is_an_error_except_for_root() {
         let dir = tempfile::tempdir().unwrap();
         let layer = dir.path().join("layer");
         for text in
@@ -338,7 +343,7 @@ mod tests {
         }
     }
 
-    /// One of everything that a disk may refuse.
+    /// A tar with one entry of each kind that an unprivileged process cannot create.
     fn archive(devices: bool) -> Vec<u8> {
         let file = || EntryKind::File { size: 0 };
         let owned = |path: &str, kind, mode, uid, gid| {
@@ -370,8 +375,8 @@ mod tests {
         writer.finish().unwrap()
     }
 
-    /// What a layer of `tar` holds for a process with `rights`.
-    fn held(tar: &[u8], rights: Rights) -> (blake3::Hash, Vec<u8>) {
+    /// Unpacks `tar` with `rights` and returns the digest of its content and its ownership table.
+    fn unpack_with_rights(tar: &[u8], rights: Rights) -> (blake3::Hash, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let (made, place) = (dir.path().join("made"), dir.path().join("place"));
         fs::create_dir(&made).unwrap();
@@ -389,14 +394,14 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_holds_the_same_whatever_may_be_set_on_the_disk() {
+    fn layer_content_is_the_same_for_all_privileges() {
         let tar = archive(true);
-        let (of_root, no_table) = held(&tar, Rights::All);
+        let (of_root, no_table) = unpack_with_rights(&tar, Rights::All);
         assert_eq!(no_table, b"");
         for rights in [Rights::Lent, Rights::OneId, Rights::Nothing] {
-            assert_eq!(held(&tar, rights).0, of_root, "{rights:?}");
+            assert_eq!(unpack_with_rights(&tar, rights).0, of_root, "{rights:?}");
         }
-        let (_, table) = held(&tar, Rights::Nothing);
+        let (_, table) = unpack_with_rights(&tar, Rights::Nothing);
         let table = String::from_utf8(table).unwrap();
         for line in ["d 77:78 555 - -\n", "d/again - 6711 - -\n", "d/through 3000000000:1 0 - -\n", "link 5:6 - - -\n"]
         {
@@ -406,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_removed_is_forgotten_with_all_below_it() {
+    fn removing_a_path_removes_the_records_below_it() {
         let dir = tempfile::tempdir().unwrap();
         let part = Part::open(&dir.path().join("layer"), Rights::OneId).unwrap().unwrap();
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();

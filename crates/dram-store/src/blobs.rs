@@ -1,4 +1,4 @@
-//! Blobs: bytes under the name of their digest.
+//! Blobs: content-addressed files, named by their digest.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,7 +11,7 @@ use dram_image::{Descriptor, Digest, Document, DocumentError, Hasher, TreePath};
 
 use crate::{Dir, Store, StoreError, file};
 
-/// The room of blobs.
+/// The blobs of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Blobs<'a> {
     store: &'a Store,
@@ -26,26 +26,26 @@ impl<'a> Blobs<'a> {
         self.store.join("oci/blobs/sha256")
     }
 
-    /// Where the blob lies, if it is there.
+    /// Returns the path of the blob, which may be missing.
     pub fn path(self, digest: &Digest) -> PathBuf {
         self.dir().join(digest.hex())
     }
 
-    /// Whether a regular file of the right length lies under the digest. Says nothing of its content.
+    /// Returns true if a regular file of the right size exists under the digest. Does not verify its content.
     pub fn has(self, descriptor: &Descriptor) -> bool {
         let meta = fs::symlink_metadata(self.path(&descriptor.digest));
         meta.is_ok_and(|meta| meta.is_file() && meta.len() == descriptor.size)
     }
 
-    /// Whether the blob is there and its content is what its name says: reads it through.
+    /// Returns true if the blob exists and its content matches the digest, which reads all of it.
     pub fn is_whole(self, descriptor: &Descriptor) -> bool {
         self.has(descriptor) && self.open(descriptor).is_ok_and(|mut blob| io::copy(&mut blob, &mut io::sink()).is_ok())
     }
 
-    /// A writer whose bytes become a blob when they are all there.
+    /// Returns a writer that becomes a blob when it is committed.
     ///
     /// # Errors
-    /// When the temporary file cannot be made.
+    /// When the temporary file cannot be created.
     pub fn writer(self) -> Result<BlobWriter, StoreError> {
         let path = file::temporary(&self.store.work().path());
         let file = File::options().write(true).create_new(true).open(&path);
@@ -54,7 +54,7 @@ impl<'a> Blobs<'a> {
         Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: Hasher::new(), room })
     }
 
-    /// What is left of what the store may take, where its user set a limit.
+    /// Returns the size limit and the current size of all blobs, if the user set a limit.
     fn room(self) -> Result<Option<Room>, StoreError> {
         let Some(most) = self.store.most() else { return Ok(None) };
         let taken = match self.store.blob_bytes().get() {
@@ -70,7 +70,7 @@ impl<'a> Blobs<'a> {
     /// Stores `bytes`.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn put(self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if !self.is_whole(&Descriptor::new("", digest, bytes.len() as u64)) {
@@ -82,10 +82,10 @@ impl<'a> Blobs<'a> {
         Ok(digest)
     }
 
-    /// Stores a document and returns the pointer to it.
+    /// Stores a document and returns its descriptor.
     ///
     /// # Errors
-    /// When it is larger than any that is read, or the operating system refuses.
+    /// When it is larger than the maximum size of a document, or a file system operation fails.
     pub fn put_document<T: Kind>(self, document: &Document<T>, media_type: &str) -> Result<Descriptor, StoreError> {
         let length = document.bytes().len();
         if length > LARGEST_DOCUMENT {
@@ -96,10 +96,10 @@ impl<'a> Blobs<'a> {
         Ok(document.descriptor(media_type))
     }
 
-    /// A reader of the blob that fails at the end when length or digest are wrong.
+    /// Returns a reader that verifies the blob and fails at the end when the digest does not match.
     ///
     /// # Errors
-    /// When the blob is missing, no regular file, or of another length.
+    /// When the blob is missing, not a regular file, or of another size.
     pub fn open(self, descriptor: &Descriptor) -> Result<impl Read + use<>, StoreError> {
         let digest = descriptor.digest;
         let dir = Dir::open(&self.dir())?;
@@ -117,10 +117,10 @@ impl<'a> Blobs<'a> {
         Ok(Verified { inner: file, hasher: Some(Hasher::new()), digest })
     }
 
-    /// All bytes of a small blob, verified.
+    /// Returns the verified content of a small blob.
     ///
     /// # Errors
-    /// When it is missing, damaged, or larger than any document.
+    /// When it is missing, damaged, or larger than the maximum size of a document.
     pub fn read(self, descriptor: &Descriptor) -> Result<Vec<u8>, StoreError> {
         let digest = descriptor.digest;
         if descriptor.size > LARGEST_DOCUMENT as u64 {
@@ -133,22 +133,22 @@ impl<'a> Blobs<'a> {
         Ok(bytes)
     }
 
-    /// A document, verified and read.
+    /// Returns a verified and parsed document.
     ///
     /// # Errors
-    /// When it is missing, damaged, or not of its form.
+    /// When it is missing, damaged, or not of its type.
     pub fn document<T: Kind>(self, descriptor: &Descriptor) -> Result<Document<T>, StoreError> {
         let bytes = self.read(descriptor)?;
         let path = self.path(&descriptor.digest);
         Document::read(bytes).map_err(|source| StoreError::Document { path, source })
     }
 
-    /// Removes a blob that turned out to be useless. That it cannot be removed is for the next collection of garbage.
+    /// Removes an unneeded blob. A failure is ignored: garbage collection removes the blob later.
     pub fn remove(self, digest: &Digest) {
         let _ = fs::remove_file(self.path(digest));
     }
 
-    /// The digests of all blobs, and the length of each.
+    /// Returns the digests and sizes of all blobs.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -166,7 +166,8 @@ impl<'a> Blobs<'a> {
     }
 }
 
-/// Takes bytes, counts and hashes them, and gives them their name at the end. Dropped before, nothing stays.
+/// Writes and hashes the bytes of a blob, and renames it to its digest on commit. If dropped before, the file is
+/// removed.
 #[derive(Debug)]
 pub struct BlobWriter {
     file: Option<File>,
@@ -176,23 +177,23 @@ pub struct BlobWriter {
     room: Option<Room>,
 }
 
-/// A limit that the user set.
+/// The size limit that the user set.
 #[derive(Debug)]
 struct Room {
     most: u64,
-    /// What the blobs of the store take.
+    /// Total size of the store's blobs.
     taken: Arc<AtomicU64>,
 }
 
-/// A blob that does not fit below the limit that the user set.
+/// A blob that exceeds the size limit that the user set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store may take {most} bytes, its blobs have {taken}, and {wanted} more are wanted")]
 pub struct NoRoom {
     /// The limit in bytes.
     pub most: u64,
-    /// What the blobs have.
+    /// Total size of the blobs.
     pub taken: u64,
-    /// How many bytes were wanted at least.
+    /// Lower bound of the bytes that were to be written.
     pub wanted: u64,
 }
 
@@ -207,10 +208,10 @@ impl Room {
 }
 
 impl BlobWriter {
-    /// As [`BlobWriter::commit`], when the bytes are those of `expected`; else nothing stays.
+    /// Commits like [`BlobWriter::commit`] if the bytes match `expected`; otherwise removes them.
     ///
     /// # Errors
-    /// When they are not, or the operating system refuses.
+    /// When they do not match, or a file system operation fails.
     pub fn commit_as(self, expected: &Descriptor) -> Result<(), StoreError> {
         let (found, length) = (self.hasher.clone().finish(), self.hasher.length());
         let damaged = |why| Err(StoreError::DamagedBlob { digest: expected.digest, why });
@@ -223,10 +224,10 @@ impl BlobWriter {
         self.commit().map(drop)
     }
 
-    /// Flushes the bytes to the disk and names them. Returns digest and length.
+    /// Syncs the bytes and renames the file to its digest. Returns digest and size.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let file = self.file.take().expect("only commit and drop take the file");
         file.sync_all().map_err(StoreError::io("write", &self.path))?;
@@ -243,7 +244,7 @@ impl BlobWriter {
         Ok((digest, length))
     }
 
-    /// Where the bytes lie until they have their name, for messages.
+    /// Returns the path of the temporary file, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -273,7 +274,7 @@ impl Drop for BlobWriter {
     }
 }
 
-/// Passes bytes on and fails instead of ending when they were not those of the digest.
+/// Reader that fails at the end when the bytes do not match the digest.
 struct Verified {
     inner: File,
     hasher: Option<Hasher>,

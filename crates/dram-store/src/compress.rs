@@ -1,4 +1,4 @@
-//! Compressed streams, told apart by their first bytes.
+//! Compressed streams, detected by their magic bytes.
 
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dram_image::Limits;
 
-/// The most memory that a decoder of xz may take, in KiB: what `xz -9` needs. Its streams may ask for 4 GiB.
+/// The memory limit of the xz decoder in KiB, as much as `xz -9` needs. A stream may ask for 4 GiB.
 const XZ_MEMORY: u32 = 80 << 10;
 
-/// How a stream is compressed.
+/// The compression format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Uncompressed.
     None,
-    /// RFC 1952, one member or several.
+    /// gzip (RFC 1952), one member or several.
     Gzip,
-    /// RFC 8878.
+    /// Zstandard (RFC 8878).
     Zstd,
     /// The xz container.
     Xz,
@@ -25,7 +25,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The compression of a stream that starts with `bytes`.
+    /// Detects the format of a stream that starts with `bytes`.
     pub fn of(bytes: &[u8]) -> Compression {
         match bytes {
             [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -37,16 +37,16 @@ impl Compression {
     }
 }
 
-/// A writer that compresses with zstd, with the same bytes for the same input.
+/// A writer that compresses with zstd. The same input always gives the same bytes.
 pub struct Zstd<W: Write> {
     inner: zstd::stream::write::Encoder<'static, W>,
 }
 
 impl<W: Write> Zstd<W> {
-    /// A writer at the start of a stream that goes to `out`, with zstd's `level`: 1 to 22, or 0 for its default.
+    /// Starts a stream that is written to `out`, with a zstd `level` of 1 to 22, or 0 for the default.
     ///
     /// # Errors
-    /// When `level` is none.
+    /// When `level` is invalid.
     pub fn new(out: W, level: i32) -> io::Result<Zstd<W>> {
         Ok(Zstd { inner: zstd::stream::write::Encoder::new(out, level)? })
     }
@@ -76,7 +76,7 @@ impl<W: Write> std::fmt::Debug for Zstd<W> {
     }
 }
 
-/// The plain bytes of a stream, whatever it was compressed with; not more than its limits let it become.
+/// A reader of the decompressed bytes of a stream in any supported format, with limits on its expansion.
 pub struct Unpacked {
     inner: Box<dyn Read>,
     compression: Compression,
@@ -85,7 +85,7 @@ pub struct Unpacked {
     limits: Limits,
 }
 
-/// Counts what is read through it.
+/// A reader that counts the bytes that pass through it.
 struct Count {
     inner: Box<dyn Read>,
     count: Arc<AtomicU64>,
@@ -100,8 +100,8 @@ impl Read for Count {
 }
 
 impl Unpacked {
-    /// Looks at the first bytes of `stream` and puts the right decoder in front. Reading more than `limits` allow is an
-    /// error, which holds a [`dram_image::Exceeded`].
+    /// Detects the format of `stream` and selects the decoder. Reading more than `limits` allow is an error that
+    /// contains a [`dram_image::Exceeded`].
     ///
     /// # Errors
     /// When the stream cannot be read.

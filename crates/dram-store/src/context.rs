@@ -1,7 +1,7 @@
-//! A build context: a directory of the user's, with a list of what to ignore and a memory of its files' digests.
+//! A local build context: a directory with ignore patterns and an index of its files' digests.
 //!
-//! The memory holds for a file while its size, times, inode and mode are what they were. A file that changed within
-//! two seconds before the memory was written could change again without its times showing it; it is read again.
+//! An entry of the index is valid while size, times and inode of the file are unchanged. A file that changed within two
+//! seconds before the index was written could change again with equal times; it is read again.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -15,38 +15,38 @@ use dram_image::tar::Xattr;
 use crate::file::{self, Durable};
 use crate::{FileKind, Merged, Node, Status, Store, StoreError, Tree};
 
-/// A context index of this many bytes describes a million files.
+/// Maximum size of an index; it is enough for a million files.
 const LARGEST_INDEX: u64 = 256 << 20;
-/// The granularity of time stamps that file systems are known to have, rounded up.
+/// Resolution of time stamps in seconds: the coarsest of known file systems, rounded up.
 const RACE_SECONDS: i64 = 2;
 const MAGIC: &[u8; 8] = b"dramctx2";
 
-/// What the ignore list says of a path.
+/// The decision of the ignore patterns about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is in the context.
+    /// The path is in the context.
     Keep,
-    /// It is not, and nothing below it is.
+    /// The path and everything below it is ignored.
     Drop,
-    /// It is not, but something below it may be.
+    /// The path is ignored, but paths below it may be in the context.
     Look,
 }
 
-/// The ignore list, as a question about a real path.
+/// The ignore patterns, as a function of a resolved path.
 pub type IgnoreFn = Box<dyn Fn(&TreePath) -> Verdict>;
 
-/// A build context.
+/// A local build context.
 pub struct ContextDir {
     merged: Merged,
     ignore: IgnoreFn,
     index: PathBuf,
-    /// File system time when this was opened.
+    /// Time at which this was opened, by the clock of the file system.
     opened: i64,
     before: BTreeMap<TreePath, Remembered>,
     now: RefCell<BTreeMap<TreePath, Remembered>>,
-    /// Every digest that was given out.
+    /// Every digest that was returned.
     promised: RefCell<HashMap<TreePath, [u8; 32]>>,
-    /// Whether a directory that is ignored shows something below it.
+    /// Cached results of [`ContextDir::has_visible_child`].
     shows: RefCell<BTreeMap<TreePath, bool>>,
 }
 
@@ -57,7 +57,7 @@ struct Remembered {
     ctime: (i64, u32),
     inode: u64,
     digest: [u8; 32],
-    /// Without extended attributes.
+    /// Has no extended attributes.
     is_plain: bool,
 }
 
@@ -68,7 +68,7 @@ impl Remembered {
 }
 
 impl ContextDir {
-    /// The context at `path`, with what `store` remembers of it.
+    /// Opens the context at `path`, with the digests that `store` has cached.
     ///
     /// # Errors
     /// When the directory cannot be opened.
@@ -77,7 +77,7 @@ impl ContextDir {
         let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
         let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
         let index = store.join("contexts").join(name);
-        // The file system's own clock, which is what its time stamps are made with.
+        // Time stamps are made with the clock of the file system, so this clock is read.
         let probe = file::temporary(&store.work().path());
         let made = File::create(&probe).and_then(|file| file.metadata());
         let opened = made.map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta));
@@ -97,20 +97,20 @@ impl ContextDir {
         })
     }
 
-    /// Writes down what was learnt, for the next build. A failure costs that build time, nothing else.
+    /// Saves the computed digests for the next build. A failure only costs that build time.
     pub fn save(&self, store: &Store) {
         let now = self.now.borrow();
         if now.is_empty() || *now == self.before {
             return;
         }
-        // Files of other COPYs, which this build did not reach, stay known.
+        // Files that this build did not read, for example those of another COPY, stay cached.
         let mut all = self.before.clone();
         all.extend(now.iter().map(|(path, known)| (path.clone(), known.clone())));
         let bytes = write_index(&all);
         let _ = file::replace(&self.index, &bytes, &store.work().path(), Durable::No);
     }
 
-    /// What is remembered of `node` and still holds.
+    /// Returns the cached digest of `node` if it is still valid.
     fn known(&self, node: &Node) -> Option<Remembered> {
         let now = self.now.borrow();
         let known = now.get(&node.path).or_else(|| self.before.get(&node.path));
@@ -128,7 +128,7 @@ impl ContextDir {
         }
     }
 
-    /// An ignored directory is there when something below it is not ignored.
+    /// An ignored directory is visible when something below it is not ignored.
     fn shows_something(&self, dir: &TreePath) -> Result<bool, StoreError> {
         if let Some(&known) = self.shows.borrow().get(dir) {
             return Ok(known);
@@ -138,7 +138,7 @@ impl ContextDir {
         Ok(shows)
     }
 
-    /// What the ignore list hides at `path`, when it hides it.
+    /// Returns true if the ignore patterns exclude `path` or one of its parents.
     pub fn hides(&self, path: &TreePath) -> bool {
         let mut at = Some(path.clone());
         while let Some(path) = at {
@@ -150,7 +150,7 @@ impl ContextDir {
         false
     }
 
-    /// The directory itself, nothing ignored: for messages.
+    /// Returns the directory without ignore patterns, for messages.
     pub fn unfiltered(&self) -> &dyn Tree {
         &self.merged
     }
@@ -199,7 +199,7 @@ impl Tree for ContextDir {
     }
 
     fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError> {
-        // An attribute cannot be set without the inode's time of change showing it.
+        // Setting an attribute changes the inode's change time, so the cached value is valid.
         if self.known(node).is_some_and(|known| known.is_plain) {
             return Ok(Vec::new());
         }
@@ -238,7 +238,7 @@ impl std::fmt::Debug for ContextDir {
     }
 }
 
-/// Fixed-width little-endian fields after each path; the digest of all that comes before closes the file.
+/// Fixed-width little-endian fields after each path; a digest of everything before it ends the file.
 fn write_index(all: &BTreeMap<TreePath, Remembered>) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     for (path, known) in all {
@@ -259,7 +259,7 @@ fn write_index(all: &BTreeMap<TreePath, Remembered>) -> Vec<u8> {
     out
 }
 
-/// Whether what was written down of a context is whole.
+/// Returns true if the index of a context is intact.
 pub(crate) fn is_whole(path: &Path) -> bool {
     file::read_small(path, LARGEST_INDEX).ok().flatten().and_then(|bytes| read_index(&bytes)).is_some()
 }

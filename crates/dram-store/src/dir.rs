@@ -1,7 +1,7 @@
-//! The one safe door to a real directory.
+//! Safe access to directories with untrusted content. All such access goes through [`Dir`].
 //!
 //! Every path is resolved by the kernel beneath a directory handle (`openat2(2)`, `RESOLVE_BENEATH` and
-//! `RESOLVE_NO_SYMLINKS`, or `RESOLVE_IN_ROOT` where links may be followed); no path is made by joining strings.
+//! `RESOLVE_NO_SYMLINKS`, or `RESOLVE_IN_ROOT` where symbolic links may be followed), never by joining strings.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -19,16 +19,16 @@ use crate::StoreError;
 use crate::beside::Part;
 use crate::rights::Rights;
 
-/// An open directory, and the path it was opened under for messages.
+/// A handle of an open directory, with its path for messages.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
     shown: PathBuf,
-    /// For a layer: what this process cannot have on the disk. None for root, and for directories of other kinds.
+    /// For a layer: the metadata that this process cannot set on the disk. `None` for root and for other directories.
     beside: Option<Part>,
 }
 
-/// What `lstat` says of a file.
+/// The result of `lstat` for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// The kind.
@@ -71,7 +71,7 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// Whether this is overlayfs's mark for "deleted here".
+    /// Returns `true` for an overlayfs whiteout.
     pub fn is_whiteout(self) -> bool {
         self == FileKind::Char(0, 0)
     }
@@ -83,33 +83,33 @@ impl Dir {
     /// Opens a directory of the host by its path.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn open(path: &Path) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(StoreError::os("open", path))?;
         Ok(Dir { fd, shown: path.to_owned(), beside: None })
     }
 
-    /// Opens the directory of a layer, made or in the making: what this process cannot set on the disk (owners, devices,
-    /// attributes) is written down beside it, and read from there.
+    /// Opens the directory of a layer, committed or being written. Metadata that this process cannot set on the disk
+    /// (owners, devices, extended attributes) is written to the layer's ownership table and read from there.
     ///
     /// # Errors
-    /// When the operating system refuses, or what is written down is damaged.
+    /// When a system call fails, or the ownership table is damaged.
     pub fn open_layer(path: &Path) -> Result<Dir, StoreError> {
         Dir::open_layer_with(path, Rights::of_this_process())
     }
 
-    /// The same for a process with `rights`.
+    /// As [`Dir::open_layer`], for a process with `rights`.
     pub(crate) fn open_layer_with(path: &Path, rights: Rights) -> Result<Dir, StoreError> {
         Ok(Dir { beside: Part::open(path, rights)?, ..Dir::open(path)? })
     }
 
-    /// The path for messages, and for mounts of this process.
+    /// The path for messages and for mounts of this process.
     pub fn shown(&self) -> &Path {
         &self.shown
     }
 
-    /// The handle.
+    /// The directory's file descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -118,7 +118,7 @@ impl Dir {
         self.shown.join(path.as_path())
     }
 
-    /// Wraps a failure at `path`.
+    /// Adds `verb` and `path` to the error of a system call.
     fn fail<T>(&self, verb: &'static str, path: &TreePath, result: Result<T, Errno>) -> Result<T, StoreError> {
         result.map_err(|errno| StoreError::os(verb, &self.shown_at(path))(errno))
     }
@@ -126,18 +126,18 @@ impl Dir {
     /// Opens a directory beneath, following no symbolic link.
     ///
     /// # Errors
-    /// When it is missing, no directory, or behind a link.
+    /// When it is missing, not a directory, or behind a symbolic link.
     pub fn sub(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
         Ok(Dir { fd, shown: self.shown_at(path), beside: self.beside.as_ref().map(|part| part.sub(path)) })
     }
 
-    /// Opens the directory that `path` leads to as a process in this root would see it: links are followed, none
-    /// leads outside.
+    /// Opens the directory `path`, resolved as by a process with this root: symbolic links are followed, and none leads
+    /// outside.
     ///
     /// # Errors
-    /// When it is missing or no directory.
+    /// When it is missing or not a directory.
     pub fn sub_in_root(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -149,15 +149,15 @@ impl Dir {
         Ok(Dir { fd, shown: self.shown_at(path), beside })
     }
 
-    /// Where below this directory `dir` is, which was opened by way of it.
+    /// The path relative to this directory of `dir`, which was opened beneath it.
     ///
     /// # Errors
-    /// When it is not there any more.
+    /// When it no longer exists.
     pub(crate) fn place_of(&self, dir: &Dir) -> Result<TreePath, StoreError> {
         self.fail("find", &TreePath::root(), self.real(&dir.fd))
     }
 
-    /// Where below this directory `fd` is, which links led to.
+    /// The real path of `fd`, relative to this directory.
     fn real(&self, fd: &OwnedFd) -> Result<TreePath, Errno> {
         let place = |fd: &OwnedFd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
         let (root, below) = (place(&self.fd)?, place(fd)?);
@@ -165,10 +165,10 @@ impl Dir {
         TreePath::clean(below).map_err(|_| Errno::INVAL)
     }
 
-    /// Opens a regular file for reading, following no symbolic link and waiting for nobody.
+    /// Opens a regular file for reading, without following a symbolic link and without blocking.
     ///
     /// # Errors
-    /// When it is missing, behind a link, or no regular file.
+    /// When it is missing, behind a symbolic link, or not a regular file.
     pub fn open_file(&self, path: &TreePath) -> Result<File, StoreError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
@@ -181,10 +181,10 @@ impl Dir {
         Err(StoreError::Io { verb: "read", path: self.shown_at(path), source })
     }
 
-    /// Makes a new regular file and opens it for writing.
+    /// Creates a regular file and opens it for writing.
     ///
     /// # Errors
-    /// When it exists, or the operating system refuses.
+    /// When it exists, or the system call fails.
     pub fn create_file(&self, path: &TreePath, mode: u32) -> Result<File, StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = self.fail("create", path, openat2(&self.fd, path, flags, Mode::from_raw_mode(mode), STRICT))?;
@@ -194,7 +194,7 @@ impl Dir {
     /// The names in this directory, sorted by their bytes.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, StoreError> {
         let fail = |errno: Errno| StoreError::os("list", &self.shown)(errno);
         let mut names = Vec::new();
@@ -208,12 +208,12 @@ impl Dir {
         Ok(names)
     }
 
-    /// What is at `path`, a last symbolic link not followed; `None` when nothing is.
+    /// The status of `path`, without following a last symbolic link; `None` when nothing exists there.
     ///
-    /// The parents must be real directories: callers come from a listing or from [`crate::Merged`].
+    /// The parents must be real directories: callers take paths from a listing or from [`crate::MergedTree`].
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn status(&self, path: &TreePath) -> Result<Option<Status>, StoreError> {
         let stat = match path.is_root() {
             true => rustix::fs::fstat(&self.fd),
@@ -232,10 +232,10 @@ impl Dir {
         }
     }
 
-    /// The text of a symbolic link.
+    /// The target of a symbolic link.
     ///
     /// # Errors
-    /// When `path` is none.
+    /// When `path` is not a symbolic link.
     pub fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
         let target = rustix::fs::readlinkat(&self.fd, path.as_path(), Vec::new());
         Ok(self.fail("read the link", path, target)?.into_bytes())
@@ -244,7 +244,7 @@ impl Dir {
     /// The extended attributes of `path`, sorted by name.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
         let mut all = self.xattrs_on_disk(path)?;
         if let Some(part) = &self.beside {
@@ -275,10 +275,10 @@ impl Dir {
         Ok(all)
     }
 
-    /// Sets one extended attribute, of a link itself where `path` is one.
+    /// Sets one extended attribute; a symbolic link is not followed.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn set_xattr(&self, path: &TreePath, (name, value): (&[u8], &[u8])) -> Result<(), StoreError> {
         let text = CString::new(name).map_err(|_| {
             let source = io::Error::from(io::ErrorKind::InvalidInput);
@@ -297,48 +297,48 @@ impl Dir {
     /// Removes one extended attribute.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub(crate) fn remove_xattr(&self, path: &TreePath, name: &[u8]) -> Result<(), StoreError> {
         let removed = rustix::fs::lremovexattr(self.through_proc(path), OsStr::from_bytes(name));
         self.fail("remove an attribute of", path, removed)
     }
 
-    /// Attributes have no `*at` calls; a handle's name in /proc stands for the directory itself.
+    /// The path of `path` in `/proc/self/fd`, as there are no `*at` calls for extended attributes.
     fn through_proc(&self, path: &TreePath) -> PathBuf {
         let mut real = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
         real.push(if path.is_root() { Path::new(".") } else { path.as_path() });
         real
     }
 
-    /// Makes a directory.
+    /// Creates a directory.
     ///
     /// # Errors
-    /// When something is there already, or the operating system refuses.
+    /// When the path exists, or the system call fails.
     pub fn make_dir(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
         self.fail("make the directory", path, rustix::fs::mkdirat(&self.fd, path.as_path(), Mode::from_raw_mode(mode)))
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     ///
     /// # Errors
-    /// When something is there already, or the operating system refuses.
+    /// When the path exists, or the system call fails.
     pub fn make_symlink(&self, path: &TreePath, target: &[u8]) -> Result<(), StoreError> {
         let made = rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, path.as_path());
         self.fail("make the symbolic link", path, made)
     }
 
-    /// Gives the file `old` another name.
+    /// Creates `path` as a hard link to the file `old`.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn make_link(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
         self.make_link_from(self, old, path)
     }
 
-    /// Gives the file `old` of the directory `from` another name here.
+    /// Creates `path` as a hard link to the file `old` of the directory `from`.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn make_link_from(&self, from: &Dir, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
         let made = rustix::fs::linkat(&from.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
         self.fail("make the hard link", path, made)?;
@@ -348,10 +348,10 @@ impl Dir {
         }
     }
 
-    /// Makes a device, a pipe or a socket.
+    /// Creates a device, a named pipe or a socket.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn make_node(&self, path: &TreePath, kind: FileKind) -> Result<(), StoreError> {
         let made = self.make_node_on_disk(path, kind);
         match (&self.beside, made) {
@@ -374,10 +374,10 @@ impl Dir {
         rustix::fs::mknodat(&self.fd, path.as_path(), kind, Mode::from_raw_mode(0o600), device)
     }
 
-    /// Sets owner, mode (of all but links) and time, in the order that keeps setuid bits.
+    /// Sets owner, mode (except of symbolic links) and time, in the order that keeps setuid bits.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn set_meta(&self, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<(), StoreError> {
         let mode = match &self.beside {
             None => {
@@ -392,23 +392,23 @@ impl Dir {
         self.set_mtime(path, meta.mtime)
     }
 
-    /// Sets the mode of what is no link, and leaves it its owner.
+    /// Sets the mode and keeps the owner. `path` must not be a symbolic link.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn set_mode(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
         self.fail("change the mode of", path, self.chmod(path, mode))
     }
 
-    /// Gives the file `old` the name `path`; what was there is gone.
+    /// Renames `old` to `path` atomically and replaces a file that exists there.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn rename(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
         self.fail("write", path, rustix::fs::renameat(&self.fd, old.as_path(), &self.fd, path.as_path()))
     }
 
-    /// Sets the owner, on the disk or beside it. Returns the mode that the disk is to have.
+    /// Sets the owner, on the disk or in the ownership table. Returns the mode to set on the disk.
     fn set_owner_beside(&self, part: &Part, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<u32, StoreError> {
         let wanted = (meta.uid, meta.gid);
         let (owner, mode) = match part.rights() {
@@ -417,7 +417,7 @@ impl Dir {
                 done => (self.fail("change the owner of", path, done).map(|()| None)?, meta.mode),
             },
             Rights::OneId => {
-                // A directory with setgid would otherwise pass a group on that is not there inside.
+                // A setgid directory would otherwise pass on a group that does not exist in the namespace.
                 self.fail("change the owner of", path, self.chown(path, 0, 0))?;
                 (Some(wanted).filter(|&owner| owner != (0, 0)), meta.mode)
             }
@@ -432,7 +432,7 @@ impl Dir {
         Ok(mode)
     }
 
-    /// Writes down that the file belongs to `owner`, whatever the disk says.
+    /// Records `owner` in the ownership table, regardless of the owner on the disk.
     pub(crate) fn write_owner_down(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
         let owner = Some(owner).filter(|&owner| owner != (0, 0));
         self.beside.as_ref().map_or(Ok(()), |part| part.change(path, |beside| beside.owner = owner))
@@ -447,12 +447,12 @@ impl Dir {
         rustix::fs::chmodat(&self.fd, name_of(path), Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
     }
 
-    /// Sets the time of last change.
+    /// Sets the modification time.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn set_mtime(&self, path: &TreePath, (seconds, nanos): (i64, u32)) -> Result<(), StoreError> {
-        // ext4 keeps 34 bits of seconds and other file systems fewer: a time out of reach is cut, not refused.
+        // ext4 stores 34 bits of seconds, other file systems fewer: a time out of range is clamped, not an error.
         let seconds = seconds.clamp(-(1 << 31), (1 << 33) - 1);
         let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
@@ -463,10 +463,10 @@ impl Dir {
         )
     }
 
-    /// Removes whatever is at `path`, with all that is below it; nothing there is no error.
+    /// Removes `path` recursively. A missing path is not an error.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When the system call fails.
     pub fn remove(&self, path: &TreePath) -> Result<(), StoreError> {
         let Some(status) = self.status(path)? else { return Ok(()) };
         if let Some(part) = &self.beside {
@@ -475,8 +475,8 @@ impl Dir {
         if status.kind != FileKind::Dir {
             return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
-        // Depth first without recursion. A directory is there twice: to be emptied, and below what is in it, to be
-        // removed.
+        // Depth first without recursion. A directory is on the stack twice: to list it, and below its content to remove
+        // it.
         let mut todo = vec![(path.clone(), false)];
         while let Some((at, is_empty)) = todo.pop() {
             if is_empty {
@@ -490,7 +490,7 @@ impl Dir {
                 let name = TreePath::parse(&name)?;
                 match rustix::fs::unlinkat(&dir.fd, name.as_path(), AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => {}
-                    // Some file systems say of directories that it is not permitted.
+                    // Some file systems report EPERM instead of EISDIR for directories.
                     Err(Errno::PERM) if dir.status(&name)?.is_some_and(|status| status.kind != FileKind::Dir) => {
                         return Err(StoreError::os("remove", &dir.shown_at(&name))(Errno::PERM));
                     }
@@ -502,7 +502,7 @@ impl Dir {
         Ok(())
     }
 
-    /// A directory without read permission (overlayfs leaves one) is made readable first.
+    /// Opens a directory to remove it; one without read permission (overlayfs leaves such) is made readable first.
     fn sub_for_removal(&self, path: &TreePath) -> Result<Dir, StoreError> {
         match self.sub(path) {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -515,7 +515,7 @@ impl Dir {
     }
 }
 
-/// Ownership, mode and time of a file to be.
+/// Owner, mode and time to set on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// Permission bits with setuid, setgid and sticky.
@@ -529,13 +529,13 @@ pub struct Meta {
 }
 
 impl Status {
-    /// The part that a copy takes over.
+    /// Owner, mode and time, as a copy preserves them.
     pub fn meta(&self) -> Meta {
         Meta { mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime }
     }
 }
 
-/// The path as the system takes it: the root has no name of its own.
+/// The path for system calls: `.` for the root.
 fn name_of(path: &TreePath) -> &Path {
     if path.is_root() { Path::new(".") } else { path.as_path() }
 }
@@ -543,7 +543,7 @@ fn name_of(path: &TreePath) -> &Path {
 fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd, Errno> {
     let name = name_of(path);
     loop {
-        // EAGAIN: a rename happened elsewhere while the kernel walked; it asks to try again.
+        // EAGAIN: a concurrent rename interfered with the lookup, and the kernel asks for a retry.
         match rustix::fs::openat2(fd, name, flags, mode, how) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             done => return done,

@@ -1,5 +1,4 @@
-//! Files from the network: by content, and which content an address had when it was last asked. None of it is needed:
-//! what is lost is fetched again.
+//! Downloaded files, by content digest, and the last known response of each address. All of it can be downloaded again.
 
 use std::fs;
 use std::io;
@@ -11,27 +10,27 @@ use serde::{Deserialize, Serialize};
 use crate::file::{self, Durable};
 use crate::{StepKey, Store, StoreError};
 
-/// A note is a few lines long.
+/// Maximum size of a record; most have a few lines.
 const LARGEST_NOTE: u64 = 64 << 10;
 
-/// The room of files from the network.
+/// The downloaded files.
 #[derive(Debug, Clone, Copy)]
 pub struct Downloads<'a> {
     store: &'a Store,
 }
 
-/// What an address had.
+/// The last known response of an address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
-    /// The content.
+    /// Digest of the content.
     pub sha256: Digest,
-    /// Its length in bytes.
+    /// Length of the content in bytes.
     pub size: u64,
-    /// When it last changed, in seconds since 1970, as the server says.
+    /// Time of last modification, in seconds since 1970, as the server reports it.
     pub mtime: Option<i64>,
-    /// How the server recognises it: `ETag`.
+    /// `ETag` header, for conditional requests.
     pub etag: Option<String>,
-    /// The same: `Last-Modified`.
+    /// `Last-Modified` header, for conditional requests.
     pub last_modified: Option<String>,
 }
 
@@ -48,7 +47,7 @@ impl<'a> Downloads<'a> {
         self.path(&format!("{}.note", StepKey::of([address.as_bytes()]).hex()))
     }
 
-    /// The file with this content, if it is here and whole.
+    /// Returns path and size of the file with this content, if it exists and its digest matches.
     pub fn file(self, sha256: &Digest) -> Option<(PathBuf, u64)> {
         let path = self.path(&sha256.hex());
         let mut hasher = Hasher::new();
@@ -61,22 +60,22 @@ impl<'a> Downloads<'a> {
         None
     }
 
-    /// What `address`, without its secrets, had when it was last asked.
+    /// Returns the last known response of `address`, which must not contain credentials.
     pub fn known(self, address: &str) -> Option<Download> {
         let bytes = file::read_small(&self.note(address), LARGEST_NOTE).ok().flatten()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Takes over the file at `path`, in this process's work directory, which is what `address` has. Returns where it
-    /// lies now.
+    /// Moves the file at `path`, which is in this process's work directory, to the downloads as the content of
+    /// `address`. Returns its new path.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn keep(self, path: &Path, address: &str, what: &Download) -> Result<PathBuf, StoreError> {
         let place = self.path(&what.sha256.hex());
         fs::rename(path, &place).map_err(StoreError::io("write", &place))?;
         let note = serde_json::to_vec(what).expect("a note has only texts and numbers");
-        // Without a note the address is asked for all of it again.
+        // Without the record the address is downloaded again.
         let _ = file::replace(&self.note(address), &note, &self.store.work().path(), Durable::No);
         Ok(place)
     }

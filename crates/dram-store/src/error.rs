@@ -1,4 +1,4 @@
-//! What can go wrong on the disk.
+//! Errors of the store.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,150 +9,150 @@ use rustix::io::Errno;
 
 use crate::LayerId;
 
-/// An attempt on the disk that failed, and what it was about.
+/// A failed operation of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The operating system refused.
+    /// A file system operation failed.
     #[error("cannot {verb} {}", path.display())]
     Io {
-        /// What was attempted: `open`, `write`, …
+        /// The operation: `open`, `write`, …
         verb: &'static str,
-        /// On what.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// The answer.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// The directory is a store of a version that this program does not know.
+    /// The store has a layout version that this program does not support.
     #[error("the store {} has version `{found}`, and this program knows version {known}", path.display())]
     Version {
-        /// The store.
+        /// Root of the store.
         path: PathBuf,
-        /// What its version file says.
+        /// Content of its version file.
         found: String,
-        /// The version known here.
+        /// The supported version.
         known: u32,
     },
-    /// A directory of the store is none.
+    /// A directory of the store is not a directory.
     #[error("{} should be a directory of the store, and is none", .0.display())]
     NoDirectory(PathBuf),
-    /// The store lies on a file system that cannot be written.
+    /// The store is on a read-only file system.
     #[error("the store {} is read-only", .0.display())]
     ReadOnly(PathBuf),
-    /// The names of images are gone, and a copy of them is there.
+    /// The index of image references is missing, but its backup exists.
     #[error("the store has lost {}, the names of its images", .0.display())]
     LostIndex(PathBuf),
-    /// A blob that something points to is not there.
+    /// A referenced blob is missing.
     #[error("the store has no blob {digest}")]
     MissingBlob {
-        /// Which.
+        /// Digest of the blob.
         digest: Digest,
     },
-    /// A blob is elsewhere, and cannot be had from there.
+    /// A blob that is pulled lazily cannot be fetched.
     #[error("cannot fetch the blob {digest}")]
     Unfetched {
-        /// Which.
+        /// Digest of the blob.
         digest: Digest,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A blob is not what its name says.
+    /// The content of a blob does not match its digest.
     #[error("the blob {digest} is damaged: {why}")]
     DamagedBlob {
-        /// Which.
+        /// Digest of the blob.
         digest: Digest,
-        /// How it was noticed.
+        /// Description of the damage.
         why: String,
     },
-    /// A layer's content is not what the image's configuration says.
+    /// The diff ID of a layer does not match the image's config.
     #[error("the layer {blob} unpacks to {found}, but the image's configuration says {expected}")]
     WrongDiffId {
-        /// The blob.
+        /// Digest of the blob.
         blob: Digest,
-        /// The digest of what came out.
+        /// The computed diff ID.
         found: Digest,
-        /// The digest that was promised.
+        /// The diff ID of the config.
         expected: Digest,
     },
-    /// A layer that somebody else made does not hold what its name says.
+    /// The content of a foreign layer does not match its layer id.
     #[error("the layer {blob} holds {found}, and it should hold {expected}")]
     WrongContent {
-        /// The blob.
+        /// Digest of the blob.
         blob: Digest,
-        /// What it holds.
+        /// The computed layer id.
         found: LayerId,
-        /// What was promised.
+        /// The expected layer id.
         expected: LayerId,
     },
-    /// A layer that somebody else made is packed in a way of their own.
+    /// A foreign layer is not packed the way dram packs its files.
     #[error("the layer {blob} is not packed as dram packs its files")]
     PackedOtherwise {
-        /// The blob.
+        /// Digest of the blob.
         blob: Digest,
     },
-    /// A document in the store cannot be read.
+    /// A document of the store cannot be read.
     #[error("cannot read {}", path.display())]
     Document {
-        /// Where it lies.
+        /// Path of the document.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
     /// A layer tar was refused.
     #[error("cannot unpack {what}")]
     Tar {
-        /// The archive.
+        /// Name of the archive.
         what: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: TarError,
     },
-    /// A layer has an entry that cannot be placed.
+    /// An entry of a layer cannot be extracted.
     #[error("cannot unpack {entry}: {why}")]
     Entry {
-        /// The entry.
+        /// Path of the entry.
         entry: String,
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
-    /// A path goes through more symbolic links than Linux follows.
+    /// A path has more symbolic links than Linux follows.
     #[error("{path} goes through more than 40 symbolic links")]
     Loop {
-        /// The path as asked for.
+        /// The path.
         path: String,
     },
-    /// A path cannot be one.
+    /// The path is invalid.
     #[error(transparent)]
     Path(#[from] dram_image::path::PathError),
 }
 
 impl StoreError {
-    /// For `map_err`: makes an error of `verb` on `path`.
+    /// For `map_err`: makes an error for the operation `verb` on `path` from an I/O error.
     pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Io { verb, path, source }
     }
 
-    /// The same for an errno.
+    /// For `map_err`: makes an error for the operation `verb` on `path` from an errno.
     pub(crate) fn os(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<> {
         let path = path.to_owned();
         move |errno| StoreError::Io { verb, path, source: errno.into() }
     }
 
-    /// Whether the cause is a file system that is mounted read-only.
+    /// Returns true if the cause is a read-only file system.
     pub fn is_read_only(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem)
     }
 
-    /// Whether the cause is that a directory on the way is missing, or none, or behind links that lead nowhere.
+    /// Returns true if the cause is a path component that is missing, not a directory, or a loop of symbolic links.
     pub(crate) fn is_no_way(&self) -> bool {
         let no_way = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
         matches!(self, StoreError::Io { source, .. } if no_way.contains(&source.raw_os_error()))
     }
 
-    /// The limit that was met, if one was.
+    /// Returns the exceeded archive limit, if that is the cause.
     pub fn exceeded(&self) -> Option<&Exceeded> {
         match self {
             StoreError::Tar { source: TarError::Beyond(exceeded), .. } => Some(exceeded),
@@ -163,18 +163,18 @@ impl StoreError {
         }
     }
 
-    /// Whether the cause is that there is no room.
+    /// Returns true if the cause is a full file system.
     pub(crate) fn is_full(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
-    /// Whether the cause is that something does not exist.
+    /// Returns true if the cause is a missing file.
     pub fn is_not_found(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// An error and its causes in one line.
+/// Returns an error and its causes in one line.
 pub fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

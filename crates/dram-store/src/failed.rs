@@ -1,11 +1,11 @@
-//! What the last command that failed left: kept until another one fails, so that somebody can look at it.
+//! The file system of the last command that failed: kept until another command fails, so that it can be inspected.
 //!
 //! ```text
-//! failed/             one at most
-//!   lock              held, shared, by whoever is inside
-//!   about             what the command was, as its maker wrote it
-//!   upper/            what it changed, in overlay form
-//!   N/                files that it saw mounted and that are nowhere else
+//! failed/             at most one
+//!   lock              shared lock of each process that uses it
+//!   about             description of the command, in the caller's format
+//!   upper/            changes of the command: the overlayfs upper directory
+//!   N/                files that were mounted for the command and exist nowhere else
 //! ```
 
 use std::fs::{self, File};
@@ -17,16 +17,16 @@ use rustix::fs::FlockOperation;
 use crate::file::{self, Durable};
 use crate::{Dir, Store, StoreError, lock};
 
-/// An environment, some mounts and the names of layers; more is damage.
+/// Maximum size of a description: an environment, some mounts and layer ids. A longer one is damaged.
 const LARGEST_ABOUT: u64 = 64 << 20;
 
-/// The room of the last failure.
+/// The storage of the last failed command.
 #[derive(Debug, Clone, Copy)]
 pub struct Failed<'a> {
     store: &'a Store,
 }
 
-/// What a command left. It stays as it is while this lives.
+/// The saved file system of a failed command. It cannot be replaced while this lives.
 #[derive(Debug)]
 pub struct Kept {
     directory: PathBuf,
@@ -35,17 +35,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What was written about it.
+    /// Returns the description of the command.
     pub fn about(&self) -> &[u8] {
         &self.about
     }
 
-    /// What the command changed, in overlay form.
+    /// Returns the overlayfs upper directory with the changes of the command.
     pub fn upper(&self) -> PathBuf {
         self.directory.join("upper")
     }
 
-    /// The directory that was kept as number `number`.
+    /// Returns the extra directory with this number.
     pub fn extra(&self, number: usize) -> PathBuf {
         self.directory.join(number.to_string())
     }
@@ -60,11 +60,11 @@ impl<'a> Failed<'a> {
         self.store.join("failed")
     }
 
-    /// Keeps `upper` and `extras`, directories of this process's work, in the place of what was kept before. `false`,
-    /// with nothing done, when somebody is inside that.
+    /// Saves `upper` and `extras`, which are directories in this process's work directory, and replaces the previous
+    /// command. Returns `false`, without changes, when a process uses the previous one.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn keep(self, upper: &Path, extras: &[PathBuf], about: &[u8]) -> Result<bool, StoreError> {
         let _turn = self.store.take_turn("what failed last")?;
         if !self.clear()? {
@@ -85,10 +85,10 @@ impl<'a> Failed<'a> {
         fs::rename(&place, &path).map_err(StoreError::io("keep", &path)).map(|()| true)
     }
 
-    /// What is kept, held, if anything is.
+    /// Returns the saved file system under a shared lock, if there is one.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn open(self) -> Result<Option<Kept>, StoreError> {
         let _turn = self.store.take_turn("what failed last")?;
         let directory = self.path();
@@ -97,7 +97,7 @@ impl<'a> Failed<'a> {
         Ok(Some(Kept { directory, about, _lock: lock }))
     }
 
-    /// Removes what is kept when `is_it` says so of what was written about it. A failure costs space, nothing else.
+    /// Removes the saved file system if `is_it` accepts its description. A failure only costs space.
     pub fn forget(self, is_it: &dyn Fn(&[u8]) -> bool) {
         let about = || file::read_small(&self.path().join("about"), LARGEST_ABOUT).ok().flatten();
         if self.path().exists() && about().is_some_and(|about| is_it(&about)) {
@@ -108,16 +108,16 @@ impl<'a> Failed<'a> {
         }
     }
 
-    /// Removes what is kept. `false` when somebody is inside.
+    /// Removes the saved file system. Returns `false` when a process uses it.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub(crate) fn remove(self) -> Result<bool, StoreError> {
         let _turn = self.store.take_turn("what failed last")?;
         self.clear()
     }
 
-    /// The caller has the turn.
+    /// The caller must hold the lock of [`Store::lock_subject`].
     fn clear(self) -> Result<bool, StoreError> {
         let path = self.path();
         if !path.exists() {
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_failure_takes_the_place_of_the_one_before_but_nobodys_under_their_feet() {
+    fn new_failure_replaces_the_saved_one_unless_that_is_in_use() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         let failed = store.failed();

@@ -1,4 +1,4 @@
-//! Small files that are written whole or not at all.
+//! Small files that are replaced by an atomic rename.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -8,16 +8,16 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::StoreError;
 
-/// Whether a write must outlive a power cut.
+/// Durability of a write after a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durable {
-    /// Flushed to the disk before it gets its name.
+    /// Synced to the disk before the rename.
     Yes,
-    /// A loss costs time, nothing else.
+    /// Not synced: a loss costs only time.
     No,
 }
 
-/// Puts `bytes` at `path` by way of a temporary file in `work` and a rename.
+/// Writes `bytes` to `path` through a temporary file in `work` and an atomic rename.
 pub(crate) fn replace(path: &Path, bytes: &[u8], work: &Path, durable: Durable) -> Result<(), StoreError> {
     let temporary = temporary(work);
     let written = write_new(&temporary, bytes, durable).map_err(StoreError::io("write", &temporary));
@@ -35,19 +35,19 @@ fn write_new(path: &Path, bytes: &[u8], durable: Durable) -> io::Result<()> {
     if durable == Durable::Yes { file.sync_all() } else { Ok(()) }
 }
 
-/// Makes a rename in `path`'s directory durable.
+/// Syncs the parent directory of `path`, which makes a rename durable.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let synced = File::open(parent).and_then(|dir| dir.sync_all());
     synced.map_err(StoreError::io("write", parent))
 }
 
-/// A name in `work` that nobody uses.
+/// Returns an unused path in `work`.
 pub(crate) fn temporary(work: &Path) -> PathBuf {
     work.join(format!("new-{}", random_hex()))
 }
 
-/// 16 hexadecimal digits from the kernel. They name temporary files and reach nothing that is kept.
+/// Returns 16 random hexadecimal digits, for names of temporary files only.
 pub(crate) fn random_hex() -> String {
     let mut bytes = [0; 8];
     let got = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
@@ -55,10 +55,10 @@ pub(crate) fn random_hex() -> String {
     format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
-/// So many seconds may pass before it is noted again that something was used.
+/// Minimum time in seconds between two records of a use.
 const NOTED: i64 = 3600;
 
-/// Notes that the file at `path` was used `now`, in seconds since 1970: its time is changed, at most once an hour.
+/// Records the use of the file at `path` at `now`, in seconds since 1970: sets its times, at most once an hour.
 pub(crate) fn used(path: &Path, now: i64) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
     let seen = fs::symlink_metadata(path)?;
@@ -70,13 +70,13 @@ pub(crate) fn used(path: &Path, now: i64) -> io::Result<()> {
     Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Opens what is at `path` for reading, but nothing that a symbolic link there leads to; a pipe is not waited for.
+/// Opens `path` for reading without following a final symbolic link, and without blocking on a pipe.
 pub(crate) fn open_quietly(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// The content of a file of at most `most` bytes; `None` when there is none.
+/// Returns the content of a file of at most `most` bytes; `None` when it does not exist.
 pub(crate) fn read_small(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let fail = || StoreError::io("read", path);
     let file = match open_quietly(path) {

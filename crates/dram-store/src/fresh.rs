@@ -1,11 +1,10 @@
-//! What a power cut may take. Layers are not flushed one by one: that would cost more than to make them. So a layer is
-//! marked before it gets its name, by an empty file `fresh/BOOT/ID`, and the mark goes when the file system was flushed
-//! (`syncfs(2)`) after it. Marks of this boot say nothing: what was written is what is read. Those of another boot do:
-//! a layer that is named by its content is compared with its name, and one that was unpacked from a blob, which was
-//! flushed, is removed and unpacked again when it is wanted.
+//! Unsynced layers: crash safety without an fsync of each layer, which would cost more than making it. A marker, the
+//! empty file `fresh/BOOT/ID`, is created before a layer is renamed into place, and removed after a later `syncfs(2)`.
+//! Markers of this boot have no effect, because reads see all writes. Layers with markers of another boot are verified:
+//! a layer named by its content is compared with its id; one extracted from a blob, which was synced, is removed and
+//! extracted again on demand.
 //!
-//! Marks and the names of layers are both entries of directories. File systems with a journal bring those to the disk
-//! in the order in which they were made.
+//! Markers and layer names are both directory entries. Journaling file systems write those in order.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,16 +15,16 @@ use dram_image::TreePath;
 
 use crate::{Dir, LayerId, Rights, Store, StoreError, beside, file};
 
-/// Marks that are older than so many seconds are worth a flush: by then, the system has written most of it by itself.
+/// Age of the markers, in seconds, from which a sync is cheap: by then, the kernel has written most of the data.
 const SETTLED: i64 = 60;
-/// What a boot is called where the kernel does not say.
+/// Boot id where the kernel does not tell one.
 const UNKNOWN: &str = "unknown";
 
-/// What is known of boots and marks.
+/// The current boot and the unsynced layers of earlier boots.
 #[derive(Debug)]
 pub(crate) struct Fresh {
     boot: String,
-    /// Layers that may be damaged and cannot be looked into now.
+    /// Layers that may be damaged and cannot be verified now.
     suspects: BTreeSet<String>,
 }
 
@@ -42,12 +41,12 @@ fn is_boot(name: &[u8]) -> bool {
     name.len() == 36 && name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
 }
 
-/// The name of a layer's mark.
+/// Returns the name of a layer's marker.
 pub(crate) fn mark_of(id: &LayerId, rights: Rights) -> String {
     rights.shelf().map_or_else(|| id.to_string(), |shelf| format!("{id}@{shelf}"))
 }
 
-/// The layer that a mark is for.
+/// Parses the name of a marker into its layer and id mapping.
 pub(crate) fn marked(name: &[u8]) -> Option<(LayerId, Rights)> {
     let (id, shelf) = match std::str::from_utf8(name).ok()?.split_once('@') {
         Some((id, shelf)) => (id, Some(shelf)),
@@ -62,7 +61,7 @@ impl Store {
         self.join("fresh").join(&self.fresh().boot)
     }
 
-    /// Marks a layer that is about to get its name.
+    /// Creates the marker of a layer that is about to be renamed into place.
     pub(crate) fn mark(&self, id: &LayerId) -> Result<(), StoreError> {
         let (marks, name) = (self.marks(), mark_of(id, self.rights()));
         let path = marks.join(name);
@@ -76,12 +75,12 @@ impl Store {
         made.map(drop).map_err(StoreError::io("write", &path))
     }
 
-    /// Whether the layer may have been damaged by a power cut.
+    /// Returns true if the layer may have been damaged by a power cut.
     pub(crate) fn suspects(&self, id: &LayerId) -> bool {
         !self.fresh().suspects.is_empty() && self.fresh().suspects.contains(&mark_of(id, self.rights()))
     }
 
-    /// The marks of other boots: directories, and the names in them.
+    /// Returns the markers of other boots: their directories, and the names in them.
     fn older_marks(&self) -> Vec<(TreePath, Vec<Vec<u8>>)> {
         let Ok(fresh) = Dir::open(&self.join("fresh")) else { return Vec::new() };
         let is_older = |name: &Vec<u8>| is_boot(name) && name != self.fresh().boot.as_bytes();
@@ -90,19 +89,19 @@ impl Store {
         boots.map(|boot| (boot.clone(), fresh.sub(&boot).and_then(|dir| dir.names()).unwrap_or_default())).collect()
     }
 
-    /// Whether there are marks of another boot.
+    /// Returns true if there are markers of another boot.
     pub(crate) fn is_unsettled(&self) -> bool {
         self.fresh().boot != UNKNOWN && !self.older_marks().is_empty()
     }
 
-    /// What is marked since another boot is not looked at any more, by those who cannot look into it.
+    /// Hides layers with markers of another boot, for processes that cannot verify them.
     pub(crate) fn suspect(&mut self) {
         let marks: Vec<_> = self.older_marks().into_iter().flat_map(|(_, names)| names).collect();
         self.fresh_mut().suspects = marks.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
     }
 
-    /// Looks into what was not flushed when the machine went down, and removes what it cannot vouch for. The store is
-    /// open alone.
+    /// Verifies the layers that were unsynced when the machine went down, and removes those that cannot be verified.
+    /// The store must be open exclusively.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {
         let fresh = Dir::open(&self.join("fresh"))?;
         for (boot, names) in self.older_marks() {
@@ -125,15 +124,16 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a layer that is named by its content has that content. Of other layers nobody knows.
+    /// Returns true if the layer is named by its content and has that content. Other layers cannot be verified this
+    /// way.
     pub(crate) fn is_what_it_says(&self, id: &LayerId, rights: Rights) -> bool {
         let path = self.shelf_of(rights, "layers").join(id.as_str());
         let content = || crate::layers::content_of(&Dir::open_layer_with(&path, rights)?);
         rights == self.rights() && id.is_by_content() && content().is_ok_and(|found| found == *id)
     }
 
-    /// Removes an unpacked layer, and what is written down of it. Its name goes first: whoever is killed here leaves no
-    /// part of a layer under it.
+    /// Removes an extracted layer and its ownership table. The directory is renamed away first, so that a crash leaves
+    /// no partial layer under its id.
     pub(crate) fn remove_layer(&self, id: &LayerId, rights: Rights) -> Result<(), StoreError> {
         let place = self.shelf_of(rights, "layers").join(id.as_str());
         let work = self.work().path();
@@ -149,8 +149,8 @@ impl Store {
         beside::remove(&beside::table_of(&place))
     }
 
-    /// The same for a layer of this process's shelf that was found damaged: notes go that may have been taken from it as
-    /// it was.
+    /// Removes a damaged layer of this process's subdirectory, and the records that may have been computed from its
+    /// damaged content.
     pub(crate) fn remove_damaged(&self, id: &LayerId) -> Result<(), StoreError> {
         self.remove_layer(id, self.rights())?;
         let packs = Dir::open(&self.join("packs"))?;
@@ -162,7 +162,7 @@ impl Store {
         packs.names()?.iter().filter(|name| is_of_it(name)).try_for_each(|name| packs.remove(&TreePath::parse(name)?))
     }
 
-    /// Takes off the marks of layers that are gone.
+    /// Removes the markers of layers that do not exist.
     pub(crate) fn forget_marks(&self) -> Result<(), StoreError> {
         let Ok(dir) = Dir::open(&self.marks()) else { return Ok(()) };
         for name in dir.names()? {
@@ -176,7 +176,7 @@ impl Store {
         Ok(())
     }
 
-    /// Flushes what is marked, if the marks are old enough for that to cost little, and takes them off.
+    /// Syncs the marked layers if the markers are old enough for that to be cheap, and removes the markers.
     pub(crate) fn flush_if_old(&self) -> Result<(), StoreError> {
         let marks = self.marks();
         let (Ok(last), Ok(now)) = (fs::metadata(&marks), fs::metadata(self.work().path())) else { return Ok(()) };
@@ -196,7 +196,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if self.work().is_there() {
-            // The marks stay, and the next one tries again.
+            // The markers stay, and the next process tries again.
             let _ = self.flush_if_old();
         }
     }
@@ -212,13 +212,13 @@ mod tests {
         store.layers().commit(&made).unwrap()
     }
 
-    /// As if the machine had started again since.
+    /// Simulates a reboot.
     fn boot(store: &Store) {
         fs::rename(store.marks(), store.join("fresh/00000000-0000-4000-8000-000000000000")).unwrap();
     }
 
     #[test]
-    fn a_layer_that_was_not_flushed_is_looked_into_after_a_boot() {
+    fn unsynced_layer_is_verified_after_a_reboot() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (whole, cut) = (layer(&store, "whole"), layer(&store, "cut"));
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_go_when_they_are_old_and_what_they_mark_was_flushed() {
+    fn old_markers_are_removed_after_a_sync() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         layer(&store, "one");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_did_not_settle_is_not_used() {
+    fn unverified_layer_is_not_used_while_the_store_is_shared() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let id = layer(&store, "one");

@@ -1,4 +1,4 @@
-//! Owners of what a command left that had one id for everything.
+//! Ownership of the files that a command created in a user namespace with a single id.
 
 use std::path::Path;
 
@@ -8,22 +8,23 @@ use crate::rights::Rights;
 use crate::scan::{Found, scan};
 use crate::{Dir, FileKind, Layers, Merged, StoreError, Tree as _};
 
-/// The extended attribute that notes, while a command runs with one id, to whom it gave a file: `UID:GID`, of which one
-/// may be empty. It reaches no layer.
+/// The extended attribute that records a `chown` of a command that runs with a single id: `UID:GID`, one of which may
+/// be empty. It is removed before the layer is committed.
 pub const OWNER_ATTRIBUTE: &str = "user.dram.owner";
 
 impl Layers<'_> {
-    /// Writes down whose the files in `made` are, where the disk cannot tell because its user has one id only: what was
-    /// there `below` keeps its owner, what is new is `maker`'s, and what the command gave away is whose it was given to.
+    /// Records the owners of the files in `made` when the user has a single id and all files on the disk belong to it.
+    /// A file that exists in `below` keeps its owner, a new one belongs to `maker`, and a `chown` of the command is
+    /// applied.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn inherit_owners(self, made: &Path, below: &Merged, maker: (u32, u32)) -> Result<(), StoreError> {
         if self.store().rights() != Rights::OneId {
             return Ok(());
         }
         let dir = Dir::open_layer(made)?;
-        // Nothing of what was below such a directory is left.
+        // Opaque directories: their content in parent layers is hidden.
         let mut made_anew: Vec<TreePath> = Vec::new();
         scan(&dir, &mut |found| {
             if found.status.kind.is_whiteout() {
@@ -44,7 +45,7 @@ impl Layers<'_> {
             let owner = match noted {
                 Some((name, value)) => {
                     dir.remove_xattr(&found.path, name)?;
-                    // Who replaces a file by a new one gives it the owner that the old one seems to have: root.
+                    // A program that replaces a file sets the owner that the old file seems to have, which is root.
                     let keeps = value == b"0:0" && same.is_some() && is_new_file(&dir, found)?;
                     if keeps { inherited } else { given(value, inherited) }
                 }
@@ -55,13 +56,13 @@ impl Layers<'_> {
     }
 }
 
-/// Whether a file was made anew and is no changed one from below: the kernel notes where such a one came from.
+/// Returns `true` for a new file. One that was copied up from a parent layer has overlayfs's `origin` attribute.
 fn is_new_file(dir: &Dir, found: &Found) -> Result<bool, StoreError> {
     let all = dir.xattrs(&found.path)?;
     Ok(found.status.kind == FileKind::File && !all.iter().any(|(name, _)| name == b"user.overlay.origin"))
 }
 
-/// The owner that a note tells, and what it leaves open from `otherwise`.
+/// Parses the owner attribute; missing parts are taken from `otherwise`.
 fn given(note: &[u8], otherwise: (u32, u32)) -> (u32, u32) {
     let note = std::str::from_utf8(note).unwrap_or_default();
     let (user, group) = note.split_once(':').unwrap_or_default();
@@ -71,7 +72,7 @@ fn given(note: &[u8], otherwise: (u32, u32)) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_note_may_tell_half_or_nothing() {
+    fn missing_or_invalid_parts_of_the_owner_attribute_use_the_default() {
         for (note, want) in [
             (&b"5:6"[..], (5, 6)),
             (b"5:", (5, 2)),

@@ -1,4 +1,4 @@
-//! What is in the store, what it takes on the disk, and what leads to it.
+//! Inventory of the store: its objects, their disk usage, and the images that refer to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -8,61 +8,61 @@ use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
 use crate::sizes::{Sizes, on_disk};
 use crate::{Dir, LayerId, Record, Rights, Store, StoreError};
 
-/// What an image leads to.
+/// The objects of a named image.
 #[derive(Debug, Clone)]
 pub(crate) struct Named {
-    /// Its name.
+    /// Name of the image.
     pub(crate) name: String,
-    /// Its documents and layers.
+    /// Its manifest, config and layers.
     pub(crate) blobs: BTreeSet<Digest>,
-    /// What the layers are called when they are unpacked over nothing.
+    /// Ids of its layers, as if each was extracted without parent layers.
     pub(crate) layers: BTreeSet<LayerId>,
 }
 
-/// One thing that can go.
+/// One object that garbage collection can remove.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
-    /// What.
+    /// The object.
     pub(crate) what: What,
-    /// Bytes on the disk.
+    /// Disk usage in bytes.
     pub(crate) bytes: u64,
-    /// When it was last used, in seconds since 1970.
+    /// Time of last use, in seconds since 1970.
     pub(crate) used: i64,
 }
 
-/// What can go.
+/// An object that garbage collection can remove.
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     /// A blob.
     Blob(Digest),
-    /// An unpacked layer.
+    /// An extracted layer.
     Layer(LayerId, Rights),
-    /// A remembered step; nothing when it cannot be read.
+    /// A cache record; `None` when it cannot be read.
     Step(Rights, TreePath, Option<Record>),
-    /// A file from the network, or what an address had.
+    /// A downloaded file, or the record of an address.
     Download(TreePath),
-    /// What is known of a context.
+    /// The digest index of a build context.
     Context(TreePath),
-    /// A cache, by its directory and what it is called.
+    /// A cache mount, by its directory and its id.
     Cache(String, String),
 }
 
-/// Everything that can go.
+/// All objects that garbage collection can remove.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) images: Vec<Named>,
     pub(crate) items: Vec<Item>,
-    /// What the rest takes: notes, and what is half done.
+    /// Disk usage of everything else: records and temporary files.
     pub(crate) rest: u64,
-    /// What the last command that failed left.
+    /// Disk usage of the last failed command's file system.
     pub(crate) failed: u64,
 }
 
 impl Inventory {
-    /// Looks at all of the store.
+    /// Collects the inventory of the whole store.
     ///
     /// # Errors
-    /// When the disk refuses. An image that cannot be read is none when `strict` is not asked for, an error otherwise.
+    /// When a file system operation fails. An unreadable image is an error if `strict`, and is skipped otherwise.
     pub(crate) fn of(store: &Store, strict: bool) -> Result<Inventory, StoreError> {
         let mut found = Inventory::default();
         for tagged in store.refs().all()? {
@@ -84,10 +84,10 @@ impl Inventory {
         Ok(found)
     }
 
-    /// Only what takes the most: no step and no note is looked at.
+    /// Collects only the large objects, without cache records and other small records.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub(crate) fn bulk(store: &Store) -> Result<Inventory, StoreError> {
         let mut found = Inventory::default();
         found.measure(store)?;
@@ -140,26 +140,26 @@ impl Inventory {
         Ok(())
     }
 
-    /// All blobs that a name leads to.
+    /// Returns all blobs of named images.
     pub(crate) fn named_blobs(&self) -> BTreeSet<Digest> {
         self.images.iter().flat_map(|image| image.blobs.iter().copied()).collect()
     }
 
-    /// All layers that a name leads to.
+    /// Returns all layers of named images.
     pub(crate) fn named_layers(&self) -> BTreeSet<LayerId> {
         self.images.iter().flat_map(|image| image.layers.iter().cloned()).collect()
     }
 
-    /// What everything takes.
+    /// Returns the disk usage of everything in bytes.
     pub(crate) fn total(&self) -> u64 {
         self.items.iter().map(|item| item.bytes).sum::<u64>() + self.rest + self.failed
     }
 
-    /// How many images have each blob.
+    /// Returns the number of images that have each blob.
     pub(crate) fn shares(&self) -> BTreeMap<Digest, usize> {
         let mut shares = BTreeMap::new();
         let mut seen: BTreeSet<&BTreeSet<Digest>> = BTreeSet::new();
-        // Two names of one image share nothing with each other.
+        // Two names of one image do not count as sharing.
         for image in self.images.iter().filter(|image| seen.insert(&image.blobs)) {
             image.blobs.iter().for_each(|digest| *shares.entry(*digest).or_default() += 1);
         }
@@ -167,7 +167,7 @@ impl Inventory {
     }
 }
 
-/// Reads an image's documents.
+/// Reads the manifest and config of an image.
 pub(crate) fn named(store: &Store, name: &str, descriptor: &Descriptor) -> Result<Named, StoreError> {
     let manifest = store.blobs().document::<Manifest>(descriptor)?;
     let config = store.blobs().document::<ImageConfig>(&manifest.value().config)?;

@@ -1,4 +1,4 @@
-//! Layers as directories: what overlayfs stacks.
+//! Unpacked layers: directories that are used as lower directories of overlayfs.
 
 use std::fmt;
 use std::fs;
@@ -22,29 +22,30 @@ use crate::tree::hash;
 use crate::unpack::{How, Leans, Meaning, unpack};
 use crate::{Dir, FileKind, Merged, Store, StoreError};
 
-/// Which layer: the digest of the tar it came from (`d-…`; `d-…-…`, when it also took after what is below), or of what
-/// the directory holds (`c-…`: names, kinds, modes, owners, attributes and bytes, but no times).
+/// The id of an unpacked layer. `d-DIFFID` is the tar with that diff ID; `d-DIFFID-HASH` the same tar when entries were
+/// inherited from parent layers; `c-HASH` a digest of the directory's content (names, kinds, modes, owners, extended
+/// attributes and bytes, but no times).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LayerId(String);
 
 impl LayerId {
-    /// The layer that the tar with digest `diff_id` unpacks to.
+    /// The id of the layer that the tar with this diff ID unpacks to.
     pub fn of_diff(diff_id: &Digest) -> LayerId {
         LayerId(format!("d-{}", diff_id.hex()))
     }
 
-    /// The same layer where those below make something else of it: `taken` is a digest of that.
+    /// The id of that layer when it inherited entries from parent layers; `taken` is a digest of them.
     fn of_diff_over(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
         LayerId(format!("d-{}-{}", diff_id.hex(), &taken.to_hex()[..32]))
     }
 
-    /// The layer of the same tar over nothing; for a layer that a step made, that layer.
+    /// The id of the same tar without parent layers; an id by content is returned unchanged.
     pub(crate) fn alone(&self) -> LayerId {
         LayerId(self.0.chars().take(66).collect())
     }
 
-    /// The digest of the tar that it came from, if it came from one.
+    /// The diff ID of the tar that the layer was unpacked from, if there is one.
     pub(crate) fn diff_id(&self) -> Option<Digest> {
         Digest::from_hex(self.0.strip_prefix("d-")?.get(..64)?).ok()
     }
@@ -53,17 +54,17 @@ impl LayerId {
         LayerId(format!("c-{}", hash.to_hex()))
     }
 
-    /// Whether it is named by what it holds: a step made it.
+    /// Returns `true` for a layer that a build step created; its id is a digest of its content.
     pub fn is_made(&self) -> bool {
         self.0.starts_with("c-")
     }
 
-    /// Whether the name is that of what the directory holds.
+    /// Returns `true` when the id is a digest of the directory's content.
     pub(crate) fn is_by_content(&self) -> bool {
         self.0.starts_with("c-")
     }
 
-    /// The name of the layer's directory.
+    /// The id as text; it is the name of the layer's directory.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -106,19 +107,19 @@ impl From<LayerId> for String {
     }
 }
 
-/// The blob that a layer became.
+/// The blob that a layer was packed into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
-    /// The digest of the tar.
+    /// The digest of the uncompressed tar.
     pub diff_id: Digest,
     /// The blob: the tar, compressed.
     pub blob: Descriptor,
 }
 
-/// A record is a few hundred bytes; more is damage.
+/// A record has a few hundred bytes; a larger one is damaged.
 const LARGEST_RECORD: u64 = 1 << 20;
 
-/// The room of unpacked layers.
+/// The unpacked layers of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Layers<'a> {
     store: &'a Store,
@@ -129,41 +130,41 @@ impl<'a> Layers<'a> {
         Layers { store }
     }
 
-    /// The store that they lie in.
+    /// The store that holds these layers.
     pub fn store(self) -> &'a Store {
         self.store
     }
 
-    /// Where the layer's directory lies, if it is there.
+    /// The path of the layer's directory, which need not exist.
     pub fn path(self, id: &LayerId) -> PathBuf {
         self.store.shelf("layers").join(&id.0)
     }
 
-    /// Whether it is there.
+    /// Returns `true` when the layer exists and needs no verification after a crash.
     pub fn has(self, id: &LayerId) -> bool {
         self.path(id).is_dir() && !self.store.suspects(id)
     }
 
-    /// Makes the directory `made` (below this process's work) a layer, under the digest of what it holds.
+    /// Commits the directory `made` (in this process's work directory) as a layer, named by a digest of its content.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
         let id = content_of(&Dir::open_layer(made)?)?;
         self.place(made, &id)?;
         Ok(id)
     }
 
-    /// The layers `ids`, given lowest first, as one tree.
+    /// A merged view of the layers `ids`, lowest first.
     ///
     /// # Errors
-    /// When a layer is gone.
+    /// When a layer is missing.
     pub fn view(self, ids: &[LayerId]) -> Result<Merged, StoreError> {
         let paths: Vec<_> = ids.iter().rev().map(|id| self.path(id)).collect();
         Merged::open(&paths)
     }
 
-    /// Writes the layer as a tar: the same bytes whenever it holds the same.
+    /// Writes the layer as a tar. The same content always gives the same bytes.
     ///
     /// # Errors
     /// When reading or writing fails.
@@ -171,16 +172,16 @@ impl<'a> Layers<'a> {
         pack(&self.path(id), stamp, out)
     }
 
-    /// Remembers that the tar `diff_id` was packed from the layer `id`.
+    /// Records that the tar `diff_id` was packed from the layer `id`.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn remember_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
         let record = self.origin_record(diff_id);
         file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No)
     }
 
-    /// The layer that the tar `diff_id` was packed from, if it is here. It holds the same but for times.
+    /// The layer that the tar `diff_id` was packed from, if it is in the store. Their content differs in times only.
     pub fn origin(self, diff_id: &Digest) -> Option<LayerId> {
         let bytes = file::read_small(&self.origin_record(diff_id), 128).ok()??;
         let id: LayerId = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
@@ -191,18 +192,18 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.origin", LayerId::of_diff(diff_id)))
     }
 
-    /// The blob that the layer was packed into in the compression `kind` (a short word, empty for the usual one), when
-    /// it was and the blob is there.
+    /// The blob that the layer was packed into with the compression `kind` (a short word, empty for the default), if
+    /// there is a record of it and the blob is in the store.
     pub fn packed(self, id: &LayerId, stamp: Stamp, kind: &str) -> Option<Packed> {
         let bytes = file::read_small(&self.pack_record(id, stamp, kind), LARGEST_RECORD).ok()??;
         let packed: Packed = serde_json::from_slice(&bytes).ok()?;
         self.store.blobs().has(&packed.blob).then_some(packed)
     }
 
-    /// Remembers what the layer was packed into.
+    /// Records the blob that the layer was packed into.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn remember_packed(self, id: &LayerId, stamp: Stamp, kind: &str, packed: &Packed) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(packed).expect("plain data becomes JSON");
         file::replace(&self.pack_record(id, stamp, kind), &bytes, &self.store.work().path(), Durable::No)
@@ -213,10 +214,10 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{id}.{}{dot}{kind}", stamp.0))
     }
 
-    /// Writes the plain bytes of a layer's blob to `out`: its tar, byte for byte.
+    /// Decompresses a layer's blob to `out`: the tar, byte for byte.
     ///
     /// # Errors
-    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names, or `out` refuses.
+    /// When the blob is missing, damaged, not a layer or has another diff ID, or when writing to `out` fails.
     pub fn copy_plain(self, blob: &Descriptor, diff_id: &Digest, out: &mut dyn Write) -> Result<(), StoreError> {
         let path = self.store.blobs().path(&blob.digest);
         let copy = |stream: &mut dyn Read, _: &str| {
@@ -225,10 +226,10 @@ impl<'a> Layers<'a> {
         self.read_layer(blob, diff_id, &mut { copy }).map(drop)
     }
 
-    /// How long the layer's tar is, in bytes. Found out once by reading the blob through, and remembered.
+    /// The size of the layer's tar in bytes. The first call reads the whole blob and records the size.
     ///
     /// # Errors
-    /// As [`Layers::check`].
+    /// Those of [`Layers::verify_blob`].
     pub fn size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
         let known = file::read_small(&self.size_record(diff_id), 64).ok().flatten();
         let known = known.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
@@ -236,18 +237,18 @@ impl<'a> Layers<'a> {
             return Ok(size);
         }
         let size = self.check(blob, diff_id)?;
-        // Costs the next look the same again, and a store that is only looked at is not written.
+        // Failure is ignored: the next call reads the blob again, and a read-only store cannot be written.
         let _ = self.remember_size(diff_id, size);
         Ok(size)
     }
 
-    /// Whether the blob was read through before, and held the tar `diff_id`.
+    /// Returns `true` when a record says that the whole blob was verified to contain the tar `diff_id`.
     pub fn is_checked(self, blob: &Descriptor, diff_id: &Digest) -> bool {
         let known = file::read_small(&self.diff_record(blob), 128).ok().flatten();
         known.is_some_and(|known| known == diff_id.hex().as_bytes())
     }
 
-    /// Remembers that the blob was read through, and held the tar `diff_id`. A note that is lost costs another look.
+    /// Records that the whole blob was verified to contain the tar `diff_id`. Without the record it is verified again.
     pub fn remember_checked(self, blob: &Descriptor, diff_id: &Digest) {
         let bytes = diff_id.hex();
         let _ = file::replace(&self.diff_record(blob), bytes.as_bytes(), &self.store.work().path(), Durable::No);
@@ -257,10 +258,10 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.diff", blob.digest.hex()))
     }
 
-    /// Reads the blob through: that it is a whole tar, and the one that `diff_id` names. Returns the tar's length.
+    /// Verifies that the blob is a complete tar with the diff ID `diff_id`. Returns the tar's size.
     ///
     /// # Errors
-    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names.
+    /// When the blob is missing, damaged, not a layer, or has another diff ID.
     pub fn check(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
         self.read_layer(descriptor, diff_id, &mut |stream, what| {
             let fail = |source| StoreError::Tar { what: what.to_owned(), source };
@@ -271,8 +272,8 @@ impl<'a> Layers<'a> {
         .inspect(|_| self.remember_checked(descriptor, diff_id))
     }
 
-    /// Gives the plain bytes of a layer's blob to `consume`, which must read them all, and compares their digest.
-    /// Returns how many there were.
+    /// Passes the decompressed bytes of a layer's blob to `consume`, which must read to the end, and compares their
+    /// digest with `diff_id`. Returns the number of bytes.
     fn read_layer(
         self,
         descriptor: &Descriptor,
@@ -296,24 +297,24 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)))
     }
 
-    /// Remembers how long the layer's tar is.
+    /// Records the size of the layer's tar.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn remember_size(self, diff_id: &Digest, size: u64) -> Result<(), StoreError> {
         file::replace(&self.size_record(diff_id), size.to_string().as_bytes(), &self.store.work().path(), Durable::No)
     }
 
-    /// Unpacks any archive, whatever it is compressed with, into the directory `into`, for `ADD`. Returns `false`,
-    /// with nothing done, when `stream` is no archive.
+    /// Unpacks a tar in any supported compression into the directory `into`, for `ADD`. Returns `false` and does
+    /// nothing when `stream` is not a tar.
     ///
     /// # Errors
-    /// When the archive is broken, or the disk refuses.
+    /// When the archive is broken, or on an I/O error.
     pub fn unpack_archive(self, stream: impl Read + 'static, into: &Path, what: &str) -> Result<bool, StoreError> {
         let fail = || StoreError::io("read", Path::new(what));
         let mut unpacked = Unpacked::new(Box::new(stream), self.store.limits()).map_err(fail())?;
         let mut head = Vec::new();
-        // A compressed file that is no tar is a file; so is a broken compressed one.
+        // `ADD` copies a compressed file that is not a tar, or that is damaged, as a plain file.
         if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header(&head) {
             return Ok(false);
         }
@@ -323,7 +324,7 @@ impl<'a> Layers<'a> {
         Ok(true)
     }
 
-    /// Renames a directory into its place; when another process was first, its result stays.
+    /// Moves a directory into place with an atomic rename. When another process was faster, its result is kept.
     fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
         if self.store.rights() != Rights::All && !place.is_dir() {
@@ -339,12 +340,11 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// The layer of the blob `descriptor` over the layers `below`, given lowest first, unpacked now if it was not
-    /// before. Its digest, its length and `diff_id` are checked, and the layer is known under `diff_id` only when they
-    /// hold.
+    /// Returns the layer of the blob `descriptor` on top of the parent layers `below`, lowest first; it is unpacked now
+    /// unless it already was. The layer is committed only after the blob's digest and size and `diff_id` are verified.
     ///
     /// # Errors
-    /// When the blob is missing, damaged, no layer, or not the one that `diff_id` names.
+    /// When the blob is missing, damaged, not a layer, or has another diff ID.
     pub fn unpack(self, descriptor: &Descriptor, diff_id: &Digest, below: &[LayerId]) -> Result<LayerId, StoreError> {
         if let Some(id) = self.unpacked(diff_id, below)? {
             return Ok(id);
@@ -364,22 +364,22 @@ impl<'a> Layers<'a> {
         done
     }
 
-    /// The layer of the tar `diff_id` over the layers `below`, if it was unpacked.
+    /// The layer of the tar `diff_id` on top of the parent layers `below`, if it is unpacked. Records the use.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
         let Some((id, is_noted)) = self.look_up(diff_id, below)? else { return Ok(None) };
         self.note_use(&id);
         if !is_noted {
-            // Costs the next look the same again, and a store that is only looked at is not written.
+            // Failure is ignored: the next call resolves it again, and a read-only store cannot be written.
             let record = self.over_record(diff_id, below);
             let _ = file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No);
         }
         Ok(Some(id))
     }
 
-    /// The same with nothing written down, and whether it is already.
+    /// As [`Layers::find_unpacked`], but writes nothing. The `bool` is `true` when there is nothing to record.
     pub(crate) fn look_up(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<(LayerId, bool)>, StoreError> {
         let leans = over::recall(&self.leans_record(diff_id))?;
         let alone = LayerId::of_diff(diff_id);
@@ -395,7 +395,7 @@ impl<'a> Layers<'a> {
         Ok(Some((id, false)).filter(|(id, _)| self.has(id)))
     }
 
-    /// Which layer the tar is over these: looking it up takes a look at each path that it leans on.
+    /// The path of the record of the layer's id on top of `below`. Without it each inherited path is resolved again.
     fn over_record(self, diff_id: &Digest, below: &[LayerId]) -> PathBuf {
         let mut hasher = blake3::Hasher::new();
         for id in below {
@@ -406,7 +406,8 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.{}.over", LayerId::of_diff(diff_id), &below[..32]))
     }
 
-    /// Notes that a layer is used that no record of a step leads to. When it cannot be noted, it may go earlier.
+    /// Records the time of use for eviction, as no step's cache record refers to this layer. When this fails, the layer
+    /// may be evicted earlier.
     fn note_use(self, id: &LayerId) {
         let record = self.store.join("packs").join(format!("{id}.used"));
         if file::used(&record, self.store.now()).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
@@ -414,7 +415,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// When [`Layers::note_use`] was last called, in seconds since 1970; 0 for never.
+    /// The time of the last [`Layers::record_use`], in seconds since 1970; 0 for never.
     pub(crate) fn last_use(self, id: &LayerId) -> i64 {
         let record = self.store.join("packs").join(format!("{id}.used"));
         fs::symlink_metadata(record).map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta))
@@ -437,15 +438,14 @@ impl<'a> Layers<'a> {
         Ok(id)
     }
 
-    /// Unpacks the blob into `dir` as over nothing. Returns what of it depends on layers below, and the length of its
-    /// tar.
+    /// Unpacks the blob into `dir` without parent layers. Returns its dependencies on parent layers and its tar's size.
     pub(crate) fn unpack_alone(
         self,
         dir: &Dir,
         descriptor: &Descriptor,
         diff_id: &Digest,
     ) -> Result<(Leans, u64), StoreError> {
-        // Many tars have no entry for it, and that of a new directory is as the umask has it.
+        // Many tars have no entry for the root, and the mode of a new directory depends on the umask.
         dir.set_meta(&TreePath::root(), &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
         let mut leans = Leans::default();
         let length = self.read_layer(descriptor, diff_id, &mut |stream, what| {
@@ -464,12 +464,12 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.leans", LayerId::of_diff(diff_id)))
     }
 
-    /// Brings in the layer `id`, which somebody else made and packed with `stamp`: its blob is here. Nothing that they
-    /// say is taken at its word. The blob must have its digest, the tar its own, the files what `id` names, and the tar
-    /// must be, byte for byte, what packing them here gives.
+    /// Imports the layer `id` that another machine created and packed with `stamp`; its blob is in the store. All of it
+    /// is verified: the blob's digest, the diff ID, the digest of the unpacked content against `id`, and that packing
+    /// it here gives the same tar, byte for byte.
     ///
     /// # Errors
-    /// When anything of that is not so, or the disk refuses. Then the layer is not here.
+    /// When a verification fails, or on an I/O error. The layer is not added then.
     pub fn bring(self, packed: &Packed, id: &LayerId, stamp: Stamp) -> Result<(), StoreError> {
         if self.has(id) {
             return Ok(());
@@ -488,7 +488,7 @@ impl<'a> Layers<'a> {
 
     fn brought(self, packed: &Packed, id: &LayerId, stamp: Stamp, made: &Path) -> Result<(), StoreError> {
         let dir = Dir::open_layer(made)?;
-        // Packing leaves such a root out; that of a new directory is as the umask has it.
+        // Packing omits a root with these values, and the mode of a new directory depends on the umask.
         dir.set_meta(&TreePath::root(), &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (stamp.0, 0) }, false)?;
         self.read_layer(&packed.blob, &packed.diff_id, &mut |stream, what| {
             unpack(stream, &dir, How { meaning: Meaning::Layer, limits: self.store.limits(), what }).map(drop)
@@ -506,12 +506,12 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// The name of a layer that holds what `dir` does.
+/// The id by content of the layer directory `dir`.
 pub(crate) fn content_of(dir: &Dir) -> Result<LayerId, StoreError> {
     Ok(LayerId::of_content(content(dir, &|_| true)?))
 }
 
-/// Hashes what is read through it.
+/// A reader that computes the digest of the bytes that pass through it.
 struct Counted<R> {
     inner: R,
     hasher: Hasher,
@@ -525,11 +525,11 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
     }
 }
 
-/// The digest of everything in a layer directory that `counts`, but for times.
+/// The digest of the entries of a layer directory for which `counts` returns `true`, without their times.
 pub(crate) fn content(dir: &Dir, counts: &dyn Fn(&Found) -> bool) -> Result<blake3::Hash, StoreError> {
     let mut hasher = blake3::Hasher::new();
     scan(dir, &mut |found| {
-        // A socket is in no tar, and means nothing without the process that made it.
+        // A tar cannot hold a socket, and a socket is useless without the process that created it.
         if !counts(found) || found.status.kind == FileKind::Socket {
             return Ok(());
         }
@@ -548,11 +548,11 @@ pub(crate) fn content(dir: &Dir, counts: &dyn Fn(&Found) -> bool) -> Result<blak
     Ok(hasher.finalize())
 }
 
-/// Kind, mode, owner and content of one entry, as bytes for the digest.
+/// Kind, mode, owner and content of one entry, as input for the digest.
 fn details(dir: &Dir, found: &Found) -> Result<Vec<u8>, StoreError> {
     let status = &found.status;
     if status.kind.is_whiteout() {
-        // The kernel and dram mark with different modes, and a tar holds none.
+        // The kernel and dram create whiteouts with different modes, and a tar does not store them.
         return Ok(b"0 0 0 0 Char(0, 0)".to_vec());
     }
     let head = format!("{:o} {} {} {} ", status.mode, status.uid, status.gid, u8::from(found.opaque));

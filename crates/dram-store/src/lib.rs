@@ -1,40 +1,40 @@
-//! The disk: blobs, references, remembered steps, layer directories, and the places they lie in.
+//! The content store: blobs, image references, the step cache, extracted layers, and their on-disk layout.
 //!
 //! ```text
 //! STORE/
-//!   version            the number of this layout
-//!   refs.lock          held while index.json is replaced
-//!   lock               shared by whoever uses the store, exclusive to collect garbage
+//!   version            version number of this on-disk layout
+//!   refs.lock          lock held while index.json is replaced
+//!   lock               shared lock of every user of the store; exclusive for garbage collection
 //!   oci/               an OCI image layout: oci-layout, index.json, blobs/sha256/HEX
-//!   layers/ID/         a layer unpacked: an overlay directory, used as it is
-//!   layers/ID.owners   what the disk could not hold of a layer for the user who made it
-//!   steps/XX/KEY       what a build step left, under the key that names all its inputs
-//!   packs/ID.STAMP     which blob a layer directory was packed into; with .KIND, in another compression than gzip's usual
-//!   packs/ID.elf       which programs and libraries a layer has, and what they need
-//!   packs/ID.origin      which layer a tar was packed from
-//!   packs/BLOB.diff    which tar a blob holds
-//!   packs/ID.leans     what of a layer depends on those below it
-//!   packs/ID.BELOW.over  which layer it is over others
-//!   packs/ID.size      how long a layer's tar is
-//!   downloads/HEX      a file from the network, named by its content; KEY.note is what an address had
-//!   contexts/KEY       digests of a build context's files, with the file status they hold for
+//!   layers/ID/         an extracted layer: an overlayfs directory, mounted as it is
+//!   layers/ID.owners   ownership table: metadata of a layer that its user could not set on the disk
+//!   steps/XX/KEY       cache record of a build step, by its cache key
+//!   packs/ID.STAMP     the blob that a layer directory was packed into; .KIND: with another compression
+//!   packs/ID.elf       programs and libraries of a layer, and the libraries that they need
+//!   packs/ID.origin    the layer that a tar was packed from
+//!   packs/BLOB.diff    the diff ID of a blob
+//!   packs/ID.leans     the entries of a layer that depend on its parent layers
+//!   packs/ID.BELOW.over  the layer id of a layer extracted over others
+//!   packs/ID.size      length of a layer's tar
+//!   downloads/HEX      a downloaded file, by its content digest; KEY.note records the response of an address
+//!   contexts/KEY       digests of a build context's files, with the file status they are valid for
 //!   seen/HEX           repositories that have a blob
-//!   caches/KEY.N/      what a cache mount shows: it outlives builds
-//!   places/KEY/        what the last build of a Dockerfile did and took, to say why a step is carried out
-//!   failed/            what the last command that failed left
-//!   steplocks/KEY      held while a step runs, so that two builds share it
-//!   lent-ids/          layers and steps of a user namespace with many ids
-//!   one-id/            layers and steps of a user who has one id only
-//!   unprivileged/      layers and steps of one who may set nothing on the disk
-//!   fresh/BOOT/ID      marks a layer that was not flushed to the disk since it was made
-//!   sizes              what layers take on the disk
-//!   index.copy         a copy of index.json
-//!   lost/N/            what `dram fsck --repair` found and did not know
-//!   work/NAME/         half-done things of a running process; swept when it is gone
+//!   caches/KEY.N/      content of a cache mount; it outlives builds
+//!   places/KEY/        build journal of a Dockerfile, used to explain cache misses
+//!   failed/            file system of the last command that failed
+//!   steplocks/KEY      lock held while a step is executed, so that two builds share its result
+//!   lent-ids/          layers and steps of a user namespace with subordinate ids
+//!   one-id/            layers and steps of a user namespace with a single id
+//!   unprivileged/      layers and steps of a process without privileges
+//!   fresh/BOOT/ID      marker of an unsynced layer
+//!   sizes              cached disk usage of layers
+//!   index.copy         a backup of index.json
+//!   lost/N/            unknown files that `dram fsck --repair` moved away
+//!   work/NAME/         temporary files of a running process; removed when the process is gone
 //! ```
 //!
-//! Everything but references is immutable and named by a digest. What is half written has no name: it lies in
-//! `work/` and is renamed into place when whole.
+//! Everything but references is immutable and named by a digest. Incomplete data has no final name: it is written in
+//! `work/` and moved into place by an atomic rename.
 
 mod again;
 mod beside;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::StoreError;
 
-/// Opens `path`, making it when it is missing, and takes the lock.
+/// Opens `path`, creates it when it is missing, and acquires the lock.
 pub(crate) fn hold(path: &Path, how: FlockOperation) -> Result<File, StoreError> {
     let file = open(path)?;
     loop {
@@ -19,7 +19,7 @@ pub(crate) fn hold(path: &Path, how: FlockOperation) -> Result<File, StoreError>
     }
 }
 
-/// The same without waiting; `None` when another process holds it.
+/// Acquires the lock without waiting; `None` when another process holds it.
 pub(crate) fn try_hold(path: &Path, how: FlockOperation) -> Result<Option<File>, StoreError> {
     match hold(path, how) {
         Ok(file) => Ok(Some(file)),
@@ -39,7 +39,7 @@ fn open(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Held while one step runs; the file is gone afterwards.
+/// Lock held while one step is executed; its file is removed afterwards.
 #[derive(Debug)]
 pub struct StepLock {
     path: PathBuf,
@@ -47,7 +47,7 @@ pub struct StepLock {
 }
 
 impl StepLock {
-    /// Takes the lock at `path`. `waiting` is called once when another process has it.
+    /// Acquires the lock at `path`. `waiting` is called once when another process holds it.
     pub(crate) fn take(path: PathBuf, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
         let mut told = false;
         loop {
@@ -61,7 +61,7 @@ impl StepLock {
                     hold(&path, FlockOperation::LockExclusive)?
                 }
             };
-            // Whoever had it before removed the file: then this lock is on a file without a name, worth nothing.
+            // The previous holder may have removed the file: a lock on an unlinked file excludes nobody.
             if is_same(&path, &file) {
                 return Ok(StepLock { path, _file: file });
             }
@@ -69,7 +69,7 @@ impl StepLock {
     }
 }
 
-/// Whether `path` still names the file that is open.
+/// Returns true if `path` still names the open file.
 pub(crate) fn is_same(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (fs::metadata(path), file.metadata()) {

@@ -1,4 +1,4 @@
-//! Remembered steps: small documents under the key that names all inputs of a step.
+//! The step cache: small cache records, by the cache key of a step, which covers all its inputs.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,16 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::file::{self, Durable};
 use crate::{Dir, LayerId, Rights, Store, StoreError};
 
-/// A record is a few hundred bytes; more is damage.
+/// A record has a few hundred bytes; a longer file is damaged.
 const LARGEST_RECORD: u64 = 1 << 20;
 
-/// The digest of everything that can change a step's result.
+/// A cache key: the digest of everything that can change a step's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StepKey([u8; 32]);
 
 impl StepKey {
-    /// The key of `inputs`, each told apart from its neighbours by its length.
+    /// Computes the key of `inputs`, each prefixed by its length.
     pub fn of<'a>(inputs: impl IntoIterator<Item = &'a [u8]>) -> StepKey {
         let mut maker = KeyMaker::default();
         for input in inputs {
@@ -29,17 +29,17 @@ impl StepKey {
         maker.finish()
     }
 
-    /// 64 hexadecimal digits.
+    /// Returns the key as 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         blake3::Hash::from_bytes(self.0).to_hex().to_string()
     }
 
-    /// The bytes themselves.
+    /// Returns the bytes of the key.
     pub fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    /// The bytes, to be an input of another key.
+    /// Returns the bytes of the key, as input of another key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -68,7 +68,7 @@ impl From<StepKey> for String {
     }
 }
 
-/// A key whose inputs come one after the other.
+/// Computes a key from inputs that are added one after the other.
 #[derive(Debug, Default)]
 pub struct KeyMaker(blake3::Hasher);
 
@@ -79,24 +79,24 @@ impl KeyMaker {
         self.0.update(input);
     }
 
-    /// The key of all inputs, as [`StepKey::of`] makes it.
+    /// Returns the key of all inputs, equal to that of [`StepKey::of`].
     pub fn finish(&self) -> StepKey {
         StepKey(self.0.finalize().into())
     }
 }
 
-/// What a step left.
+/// The cached result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Its layer; `None` when it changed nothing that a layer could hold.
+    /// The layer of the step; `None` when the step changed nothing that a layer can hold.
     pub layer: Option<LayerId>,
-    /// The key that is made of what the step's files hold, where the record lies under one that is made of where they
-    /// come from.
+    /// The key computed from the content of the step's files, in a record that lies under a key computed from the
+    /// origin of these files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_content: Option<StepKey>,
 }
 
-/// The room of remembered steps.
+/// The cache of executed steps.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory<'a> {
     store: &'a Store,
@@ -112,21 +112,21 @@ impl<'a> Memory<'a> {
         self.store.shelf("steps").join(&hex[..2]).join(hex)
     }
 
-    /// What was remembered under `key`. A record that cannot be read counts as none: it costs a step, nothing else.
-    /// So does one whose layer is gone.
+    /// Returns the record of `key`. An unreadable record, or one without its layer, is a cache miss, and the step is
+    /// executed again.
     pub fn recall(self, key: &StepKey) -> Option<Record> {
         let bytes = file::read_small(&self.path(key), LARGEST_RECORD).ok()??;
         let record: Record = serde_json::from_slice(&bytes).ok()?;
         let whole = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
-        // It counts as used; that it cannot be noted costs an earlier end at most.
+        // Records the use for LRU eviction; a failure only makes the record look older.
         let _ = file::used(&self.path(key), self.store.now());
         whole.then_some(record)
     }
 
-    /// Remembers `record` under `key`.
+    /// Stores `record` under `key`.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn remember(self, key: &StepKey, record: &Record) -> Result<(), StoreError> {
         let path = self.path(key);
         let parent = path.parent().expect("the path has three parts");
@@ -137,7 +137,7 @@ impl<'a> Memory<'a> {
         file::replace(&path, &bytes, &self.store.work().path(), Durable::No)
     }
 
-    /// All records of processes with `rights`. What does not look like one is left alone.
+    /// Returns all records of processes with the id mapping `rights`. Other files are skipped.
     pub(crate) fn all(self, rights: Rights) -> Result<Vec<Remembered>, StoreError> {
         let steps = self.store.shelf_of(rights, "steps");
         let mut all = Vec::new();
@@ -160,19 +160,19 @@ impl<'a> Memory<'a> {
         Ok(all)
     }
 
-    /// Forgets the record of processes with `rights` at `path`.
+    /// Removes the record at `path` of processes with the id mapping `rights`.
     pub(crate) fn forget(self, rights: Rights, path: &TreePath) -> Result<(), StoreError> {
         Dir::open(&self.store.shelf_of(rights, "steps"))?.remove(path)
     }
 }
 
-/// A record as it lies on the disk.
+/// A cache record on the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Remembered {
-    /// Where, below the directory of records.
+    /// Path below the directory of records.
     pub(crate) path: TreePath,
-    /// When it was last used, in seconds since 1970; an hour may be missing.
+    /// Time of last use, in seconds since 1970, up to an hour too early.
     pub(crate) used: i64,
-    /// What it says; nothing when it cannot be read.
+    /// The record; `None` when it cannot be read.
     pub(crate) record: Option<Record>,
 }

@@ -1,6 +1,6 @@
-//! Layers seen as one tree, the way overlayfs would show them, without mounting anything.
+//! A merged view of layers, as overlayfs would show them, without a mount.
 //!
-//! Follows the kernel's `Documentation/filesystems/overlayfs.rst`: a whiteout is a character device 0:0, an opaque
+//! It follows the kernel's `Documentation/filesystems/overlayfs.rst`: a whiteout is a character device 0:0, an opaque
 //! directory has `trusted.overlay.opaque` (`user.overlay.opaque` in a user namespace) set to `y`.
 
 use std::cell::RefCell;
@@ -14,20 +14,20 @@ use dram_image::tar::Xattr;
 
 use crate::{Dir, FileKind, Node, Status, StoreError, Tree};
 
-/// As many links as Linux follows.
+/// The number of symbolic links that Linux follows in one path.
 const MOST_LINKS: usize = 40;
 
-/// Directories on top of each other.
+/// A stack of layer directories as one file tree.
 #[derive(Debug)]
 pub struct Merged {
     /// Topmost first.
     layers: Vec<Dir>,
-    /// For each directory that was looked into: the layers that contribute to it, topmost first.
+    /// A cache: the layers that contribute to each directory that was read, topmost first.
     known: RefCell<HashMap<TreePath, Rc<[usize]>>>,
 }
 
 impl Merged {
-    /// The view of `layers`, given topmost first.
+    /// Opens the stack of `layers`, topmost first.
     ///
     /// # Errors
     /// When a directory cannot be opened.
@@ -36,12 +36,12 @@ impl Merged {
         Ok(Merged { layers, known: RefCell::default() })
     }
 
-    /// One directory of the user's, which is what it is.
+    /// The view of one directory that is not a layer and has no ownership table.
     pub(crate) fn of_dir(path: &Path) -> Result<Merged, StoreError> {
         Ok(Merged { layers: vec![Dir::open(path)?], known: RefCell::default() })
     }
 
-    /// What is called `name` in the directory `parent`: the layer it is in, and its status.
+    /// Looks up `name` in the directory `parent`. Returns the layer that provides it and its status.
     fn entry(&self, parent: &TreePath, name: &[u8]) -> Result<Option<(usize, Status)>, StoreError> {
         let path = parent.join(name);
         for &layer in self.contributors(parent)?.iter() {
@@ -52,7 +52,7 @@ impl Merged {
         Ok(None)
     }
 
-    /// The layers in which the real directory `dir` is one and not hidden.
+    /// The layers in which the real path `dir` is a directory that no layer above hides, topmost first.
     fn contributors(&self, dir: &TreePath) -> Result<Rc<[usize]>, StoreError> {
         if let Some(known) = self.known.borrow().get(dir) {
             return Ok(Rc::clone(known));
@@ -77,7 +77,7 @@ impl Merged {
         Ok(found)
     }
 
-    /// The layer that shows what is at the real path `path`.
+    /// The layer that provides the real path `path`.
     fn owner(&self, path: &TreePath) -> Result<&Dir, StoreError> {
         let layer = match (path.parent(), path.name()) {
             (Some(parent), Some(name)) => self.entry(&parent, name)?.map(|(layer, _)| layer),
@@ -87,11 +87,11 @@ impl Merged {
         self.layers.get(layer.ok_or_else(missing)?).ok_or_else(missing)
     }
 
-    /// The real path that `path` leads to, links followed, and what is there. What does not exist is taken as it is
-    /// written: the path is where it would be made.
+    /// Resolves `path`, following symbolic links, to its real path and the node there. Missing components are kept as
+    /// written: the result is the path at which the file would be created.
     ///
     /// # Errors
-    /// When the disk refuses, or the links are a loop.
+    /// On an I/O error, or when the symbolic links form a loop.
     pub fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<Node>), StoreError> {
         self.walk(path, true)
     }
@@ -100,7 +100,7 @@ impl Merged {
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut at = TreePath::root();
         let mut links = 0;
-        // Below something that is missing, or is no directory, nothing is looked up any more.
+        // Below a path that is missing or not a directory, nothing is looked up.
         let mut missing_from: Option<TreePath> = None;
         while let Some(part) = todo.pop_front() {
             if part == b".." {
@@ -208,13 +208,13 @@ fn is_whiteout(layer: &Dir, path: &TreePath) -> bool {
     layer.status(path).is_ok_and(|status| status.is_some_and(|status| status.kind.is_whiteout()))
 }
 
-/// Whether a directory's attributes say that nothing below it shines through.
+/// Returns `true` when a directory's extended attributes mark it as opaque.
 pub(crate) fn is_opaque(xattrs: &[Xattr]) -> bool {
     let opaque = |name: &[u8]| name == b"trusted.overlay.opaque" || name == b"user.overlay.opaque";
     xattrs.iter().any(|(name, value)| opaque(name) && value == b"y")
 }
 
-/// Whether an attribute means the same on another machine: file capabilities and what users set.
+/// Returns `true` for an extended attribute that is valid on another machine: file capabilities and `user.` attributes.
 pub(crate) fn is_portable(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }

@@ -1,14 +1,14 @@
-//! What of a layer depends on those below it.
+//! Dependencies of an unpacked layer on its parent layers.
 //!
-//! Many tools write `a/b/file` without entries for `a` and `a/b`. Such a directory covers the one below it in an overlay,
-//! so it has to have owner, mode, times and attributes of that one, or a file in `tmp/` would make `/tmp` root's alone.
-//! containerd does the same, and BuildKit with it. That a directory stands in the place of a symbolic link below is as in
-//! all engines that stack.
+//! Many tools write `a/b/file` without entries for `a` and `a/b`. In an overlay such an implied directory covers the
+//! parent layer's directory, so it inherits owner, mode, times and extended attributes from it; otherwise a file in
+//! `tmp/` would leave `/tmp` writable for root only. containerd and BuildKit do the same. As in all engines that use
+//! overlays, an implied directory replaces a symbolic link of a parent layer.
 //!
-//! Some tools delete what never was. In a directory that nothing is below, the kernel shows such a mark as a name that
-//! cannot be looked at nor removed.
+//! Some tools write whiteouts for files that never existed. In a directory that no parent layer has, the kernel lists
+//! such a whiteout as a name that can be neither read nor removed, so it is dropped.
 //!
-//! What was taken, and which marks were dropped, is a part of a layer's name: over another image it may be another layer.
+//! Inherited entries and dropped whiteouts are part of a layer's id: on top of another image it may be another layer.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,20 +23,20 @@ use crate::merged::{is_opaque, is_portable};
 use crate::unpack::Leans;
 use crate::{Dir, FileKind, LayerId, Layers, Merged, Store, StoreError, Tree as _};
 
-/// A record of a layer with as many paths as a layer may have entries.
+/// The size of a record with as many paths as a layer may have entries.
 const LARGEST: u64 = 256 << 20;
 
-/// What the layers below make of a path.
+/// A path of a layer that its parent layers change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// A directory is as the one below it.
+    /// An implied directory with the metadata and attributes of the parent layers' directory.
     Dir(TreePath, Meta, Vec<Xattr>),
-    /// A mark deletes nothing.
+    /// A whiteout that is dropped because no parent layer has the path.
     Nothing(TreePath),
 }
 
-/// What of `leans` is still so when the whole layer is there. Marks where nothing of what is below can be seen are
-/// removed.
+/// The dependencies of `leans` that still hold after the whole layer is unpacked. Removes whiteouts inside opaque
+/// directories, as they have no effect.
 pub(crate) fn standing(dir: &Dir, leans: &Leans) -> Result<Leans, StoreError> {
     let mut standing = Leans::default();
     for path in &leans.implied {
@@ -56,7 +56,7 @@ pub(crate) fn standing(dir: &Dir, leans: &Leans) -> Result<Leans, StoreError> {
     Ok(standing)
 }
 
-/// Whether the directory `at`, or one above it, hides what is below.
+/// Returns `true` when the directory `at` or one of its ancestors is opaque.
 fn is_covered(dir: &Dir, mut at: Option<TreePath>) -> Result<bool, StoreError> {
     while let Some(path) = at {
         if is_opaque(&dir.xattrs(&path)?) {
@@ -67,7 +67,7 @@ fn is_covered(dir: &Dir, mut at: Option<TreePath>) -> Result<bool, StoreError> {
     Ok(false)
 }
 
-/// What the layers `below`, given lowest first, make of a layer that `leans` on them.
+/// Resolves the dependencies `leans` against the parent layers `below`, lowest first.
 pub(crate) fn taken(leans: &Leans, below: &[LayerId], layers: Layers<'_>) -> Result<Vec<Taken>, StoreError> {
     let Leans { implied, whiteouts } = leans;
     if implied.is_empty() && whiteouts.is_empty() {
@@ -92,8 +92,8 @@ pub(crate) fn taken(leans: &Leans, below: &[LayerId], layers: Layers<'_>) -> Res
     Ok(all)
 }
 
-/// What the layer `dir`, which leaned on `leans` when it was unpacked, seems to have taken. That a directory has what one
-/// without an entry gets need not mean that there is none below, so that this is one guess of many where it is.
+/// Guesses from the unpacked layer `dir` the entries that it inherited for its dependencies `leans`. A directory with
+/// the default metadata of implied directories is ambiguous: with `all` it counts as inherited, too.
 pub(crate) fn seemingly_taken(dir: &Dir, leans: &Leans, all: bool) -> Result<Vec<Taken>, StoreError> {
     let mut taken = Vec::new();
     for path in &leans.implied {
@@ -102,7 +102,7 @@ pub(crate) fn seemingly_taken(dir: &Dir, leans: &Leans, all: bool) -> Result<Vec
         xattrs.retain(|(name, _)| is_portable(name));
         let meta = status.meta();
         let is_plain = (meta.mode, meta.uid, meta.gid) == (0o755, 0, 0) && xattrs.is_empty();
-        // The time of one that nothing is below is that of its unpacking, and no tar's whole second.
+        // Without a parent directory its time is that of unpacking, which has nanoseconds; times in a tar have none.
         if all || !is_plain || meta.mtime.1 == 0 {
             taken.push(Taken::Dir(path.clone(), meta, xattrs));
         }
@@ -119,8 +119,8 @@ fn is_nothing(view: &Merged, path: &TreePath) -> Result<bool, StoreError> {
     Ok(view.at(path)?.is_none())
 }
 
-/// Makes the layer `dir` what those below make of it; the deepest first, as changing one changes no time of those below
-/// it.
+/// Applies the inherited entries to the layer `dir`, deepest first, as changing a directory does not change the times
+/// of its subdirectories.
 pub(crate) fn give(dir: &Dir, taken: &[Taken]) -> Result<(), StoreError> {
     let mut touched: BTreeSet<TreePath> = BTreeSet::new();
     for one in taken {
@@ -141,7 +141,7 @@ pub(crate) fn give(dir: &Dir, taken: &[Taken]) -> Result<(), StoreError> {
             }
         }
     }
-    // A directory that lost a mark is not newer for it.
+    // Dropping a whiteout must not change its directory's time.
     let took = |path: &TreePath| taken.iter().any(|one| matches!(one, Taken::Dir(dir, ..) if dir == path));
     for (status, path) in times {
         if let Some(status) = status.filter(|_| !took(&path)) {
@@ -151,7 +151,7 @@ pub(crate) fn give(dir: &Dir, taken: &[Taken]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Names what was taken.
+/// The digest of inherited entries, for the layer's id.
 pub(crate) fn digest(taken: &[Taken]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
@@ -178,7 +178,7 @@ pub(crate) fn digest(taken: &[Taken]) -> blake3::Hash {
     hasher.finalize()
 }
 
-/// Writes down what a layer leans on: `d` and a directory, or `w` and a whiteout, each with a NUL after it.
+/// Writes the record of a layer's dependencies: `d` and a directory, or `w` and a whiteout, each terminated by NUL.
 pub(crate) fn remember(record: &Path, leans: &Leans, store: &Store) -> Result<(), StoreError> {
     if *leans == Leans::default() {
         return Ok(());
@@ -189,7 +189,7 @@ pub(crate) fn remember(record: &Path, leans: &Leans, store: &Store) -> Result<()
     file::replace(record, &bytes, &store.work().path(), Durable::Yes)
 }
 
-/// Reads that again; a layer without a record leans on nothing.
+/// Reads the record of a layer's dependencies; without a record there are none.
 pub(crate) fn recall(record: &Path) -> Result<Leans, StoreError> {
     let bytes = file::read_small(record, LARGEST)?.unwrap_or_default();
     let mut leans = Leans::default();

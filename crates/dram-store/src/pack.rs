@@ -1,5 +1,4 @@
-//! A layer directory becomes a tar: the inverse of unpacking, with the same bytes whenever the directory holds the
-//! same.
+//! Packs a layer directory into a tar, the inverse of unpacking. The same content always gives the same bytes.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -10,15 +9,15 @@ use dram_image::tar::{Entry, EntryKind, TarWriter};
 use crate::scan::{Found, scan};
 use crate::{Dir, FileKind, StoreError};
 
-/// The time that everything in a packed layer carries, in seconds since 1970. What times are on the disk depends on
-/// when a build ran and what ran before it; what is packed must not.
+/// The modification time of every entry of a packed layer, in seconds since 1970. Times on the disk depend on when a
+/// build ran; a packed layer must be reproducible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp(pub i64);
 
 /// Writes the layer directory at `path` as a tar.
 ///
 /// # Errors
-/// When reading or writing fails, or a file changes while it is read.
+/// When reading or writing fails, or a file changes while it is being read.
 pub(crate) fn pack(path: &Path, stamp: Stamp, out: &mut dyn Write) -> Result<(), StoreError> {
     let dir = Dir::open_layer(path)?;
     let mut writer = TarWriter::new(out);
@@ -70,7 +69,7 @@ fn entry(path: TreePath, kind: EntryKind, found: &Found, stamp: Stamp) -> Entry 
     }
 }
 
-/// The empty file `.wh.NAME` that hides NAME.
+/// The tar entry of the whiteout `.wh.NAME`.
 fn whiteout(found: &Found, stamp: Stamp) -> Entry {
     let parent = found.path.parent().unwrap_or_default();
     let name = [b".wh.", found.path.name().unwrap_or_default()].concat();

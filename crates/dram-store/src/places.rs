@@ -1,5 +1,6 @@
-//! What builds did, by place: a Dockerfile, a context and a platform. A place's journal is replaced whole; the lists
-//! of files beside it are named by their content. None of it is needed to build; what is lost is only not told.
+//! Build journals, one for each combination of Dockerfile, build context and platform. A journal is replaced as a
+//! whole; its file lists are named by their content. No build needs this data: without it, cache misses are not
+//! explained.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,30 +13,30 @@ use dram_image::TreePath;
 use crate::file::{self, Durable};
 use crate::{Dir, StepKey, Store, StoreError};
 
-/// So many places are known; the one that was built the longest ago gives way.
+/// Maximum number of journals; the one that was built least recently is evicted.
 const MOST_PLACES: usize = 128;
-/// A journal of ten thousand steps is shorter.
+/// Maximum size of a journal; one of ten thousand steps is shorter.
 const LARGEST_JOURNAL: u64 = 64 << 20;
-/// A list of a hundred thousand files is shorter.
+/// Maximum size of a file list; one of a hundred thousand files is shorter.
 const LARGEST_LIST: u64 = 64 << 20;
-/// So many first bytes of a journal can be looked at without reading it.
+/// Number of bytes at the start of a journal that [`BuildHistory::journal_head`] returns.
 pub const JOURNAL_HEAD: usize = 64;
 const JOURNAL: &str = "journal";
-/// Is there when places were forgotten.
+/// Name of the file that exists once a journal was evicted.
 const FORGOT: &str = "forgot";
 
-/// The room of what builds did.
+/// The journals of earlier builds.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
     store: &'a Store,
 }
 
-/// One place that was built.
+/// A build that has a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Visited {
-    /// Which.
+    /// Key of the build.
     pub place: StepKey,
-    /// When it was last built.
+    /// Time of the last build.
     pub time: SystemTime,
 }
 
@@ -52,41 +53,41 @@ impl<'a> Places<'a> {
         self.root().join(place.hex()).join(name)
     }
 
-    /// The first bytes of the place's journal, when it has one that is long enough.
+    /// Returns the first bytes of the build's journal, if it has one that is long enough.
     pub fn head(self, place: &StepKey) -> Option<[u8; JOURNAL_HEAD]> {
         let mut head = [0; JOURNAL_HEAD];
         File::open(self.path(place, JOURNAL)).ok()?.read_exact(&mut head).ok()?;
         Some(head)
     }
 
-    /// The place's journal; `None` when there is none that can be read.
+    /// Returns the build's journal; `None` when there is none that can be read.
     pub fn journal(self, place: &StepKey) -> Option<Vec<u8>> {
         file::read_small(&self.path(place, JOURNAL), LARGEST_JOURNAL).ok()?
     }
 
-    /// Notes that the place was built just now, and its journal is still right.
+    /// Records that the build ran just now, and that its journal is still valid.
     pub fn touch(self, place: &StepKey) {
-        // Without it, another place may count as the last one built: nothing else is lost.
+        // A failure is harmless: another build may count as the last one.
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
         let path = self.path(place, JOURNAL);
         let _ = rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty());
     }
 
-    /// Whether the place has the list of files `name`.
+    /// Returns true if the build has the file list `name`.
     pub fn has_list(self, place: &StepKey, name: &StepKey) -> bool {
         self.path(place, &name.hex()).is_file()
     }
 
-    /// The list of files `name` of the place; `None` when there is none that can be read.
+    /// Returns the file list `name` of the build; `None` when there is none that can be read.
     pub fn list(self, place: &StepKey, name: &StepKey) -> Option<Vec<u8>> {
         file::read_small(&self.path(place, &name.hex()), LARGEST_LIST).ok()?
     }
 
-    /// Adds a list of files to the place.
+    /// Adds a file list to the build.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn put_list(self, place: &StepKey, name: &StepKey, bytes: &[u8]) -> Result<(), StoreError> {
         if bytes.len() as u64 > LARGEST_LIST {
             return Ok(());
@@ -95,10 +96,10 @@ impl<'a> Places<'a> {
         file::replace(&self.path(place, &name.hex()), bytes, &self.store.work().path(), Durable::No)
     }
 
-    /// Replaces the place's journal, and removes the lists of files that are not among `lists`.
+    /// Replaces the build's journal, and removes the file lists that are not among `lists`.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn put_journal(self, place: &StepKey, bytes: &[u8], lists: &BTreeSet<StepKey>) -> Result<(), StoreError> {
         if bytes.len() as u64 > LARGEST_JOURNAL {
             return Ok(());
@@ -116,7 +117,7 @@ impl<'a> Places<'a> {
         Ok(())
     }
 
-    /// Every place, the one that was built last first.
+    /// Returns all builds, the last one first.
     pub fn all(self) -> Vec<Visited> {
         let names = Dir::open(&self.root()).and_then(|dir| dir.names()).unwrap_or_default();
         let mut all: Vec<Visited> = names.iter().filter_map(|name| self.visited(name)).collect();
@@ -126,12 +127,12 @@ impl<'a> Places<'a> {
 
     fn visited(self, name: &[u8]) -> Option<Visited> {
         let place = std::str::from_utf8(name).ok()?.parse().ok()?;
-        // One without a journal was left by a build that was killed: it is the first to go.
+        // An entry without a journal was left by a build that was killed: it is evicted first.
         let time = fs::metadata(self.path(&place, JOURNAL)).and_then(|meta| meta.modified());
         Some(Visited { place, time: time.unwrap_or(SystemTime::UNIX_EPOCH) })
     }
 
-    /// Whether places were ever forgotten: then one without a journal may have been built all the same.
+    /// Returns true if a journal was ever evicted: then a build without a journal may have run before.
     pub fn forgot(self) -> bool {
         self.root().join(FORGOT).exists()
     }
@@ -145,7 +146,7 @@ impl<'a> Places<'a> {
         fs::create_dir_all(&dir).map_err(StoreError::io("make the directory", &dir))
     }
 
-    /// Forgets all but the `keep` places that were built last.
+    /// Evicts all but the `keep` most recent builds.
     pub(crate) fn forget(self, keep: usize) -> Result<(), StoreError> {
         let root = self.root();
         if !root.is_dir() {
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_keeps_its_journal_and_the_lists_it_names() {
+    fn new_journal_keeps_only_the_file_lists_it_names() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (places, place) = (store.places(), key("place"));
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_places_are_forgotten_and_that_is_known() {
+    fn oldest_journals_are_evicted_and_eviction_is_recorded() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let places = store.places();

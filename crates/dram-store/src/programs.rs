@@ -1,4 +1,4 @@
-//! The programs and shared libraries of a layer: looked for once, and remembered with it.
+//! The programs and shared libraries of a layer. The layer is scanned once and the result is recorded.
 
 use std::io::Read as _;
 
@@ -10,26 +10,26 @@ use crate::file::{self, Durable};
 use crate::scan::scan;
 use crate::{Dir, FileKind, LayerId, Layers, Store, StoreError};
 
-/// A larger file is not looked into: programs of this size are packed with what they need.
+/// A larger file is not parsed: programs of this size usually contain their libraries.
 const LARGEST_PROGRAM: u64 = 64 << 20;
-/// A record of a layer with tens of thousands of programs.
+/// The size of a record with tens of thousands of programs.
 const LARGEST_RECORD: u64 = 32 << 20;
 
-/// What one layer brings and what it asks for.
+/// The shared libraries that one layer provides, and its programs with the libraries that they need.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Programs {
-    /// Names of files that a loader may look for: those with `.so` in them.
+    /// Names of files that a dynamic loader may look for: those that contain `.so`.
     pub libraries: Vec<String>,
-    /// The ELF files that need something.
+    /// The ELF files that need a loader or libraries.
     pub programs: Vec<Program>,
 }
 
-/// An ELF file.
+/// An ELF file with its dynamic dependencies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Where it lies, without the leading slash; other bytes than UTF-8 replaced.
+    /// Its path, without the leading slash; bytes that are not UTF-8 are replaced.
     pub path: String,
-    /// Its loader.
+    /// Its dynamic loader.
     pub interpreter: Option<String>,
     /// The libraries it needs.
     pub libraries: Vec<String>,
@@ -39,7 +39,7 @@ impl Layers<'_> {
     /// The programs and libraries of the layer `id`.
     ///
     /// # Errors
-    /// When the layer is gone, or the disk refuses.
+    /// When the layer is missing, or on an I/O error.
     pub fn programs(self, id: &LayerId) -> Result<Programs, StoreError> {
         let store = self.store();
         let record = store.join("packs").join(format!("{id}.elf"));
@@ -53,7 +53,7 @@ impl Layers<'_> {
     }
 }
 
-/// Costs the next build the same look again when it fails.
+/// Records the programs. Failure is ignored: the next build scans the layer again.
 fn remember(store: &Store, record: &std::path::Path, programs: &Programs) {
     let bytes = serde_json::to_vec(programs).expect("plain data becomes JSON");
     let _ = file::replace(record, &bytes, &store.work().path(), Durable::No);

@@ -1,4 +1,5 @@
-//! Collecting garbage: what no name and no remembered step leads to; and, when asked, what was not used for long.
+//! Garbage collection: removes objects that no image and no cache record refers to, and on request those that were not
+//! used for a long time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,58 +8,58 @@ use dram_image::TreePath;
 use crate::inventory::{Inventory, Item, What};
 use crate::{Dir, LayerId, Rights, StepKey, Store, StoreError};
 
-/// What is to go.
+/// Options of a garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wish {
-    /// All remembered steps, unpacked layers, and files from the network.
+    /// Removes all cache records, extracted layers and downloads.
     pub all: bool,
-    /// Those of them that were not used for so many seconds.
+    /// Removes those of them that were not used for this many seconds.
     pub older_than: Option<i64>,
-    /// The least recently used of them and of caches, until the store takes at most so many bytes.
+    /// Evicts the least recently used of them, and cache mounts, until the store has at most this many bytes.
     pub most: Option<u64>,
-    /// Nothing: only say what would.
+    /// Reports what would be removed, and removes nothing.
     pub dry: bool,
 }
 
-/// One thing that was, or would be, removed.
+/// One object that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gone {
-    /// What kind of thing it is, as a word for people.
+    /// Kind of the object, as shown to users.
     pub kind: &'static str,
-    /// What it is called.
+    /// Name of the object.
     pub name: String,
-    /// Bytes that it takes on the disk.
+    /// Disk usage in bytes.
     pub bytes: u64,
 }
 
-/// What was, or would be, removed.
+/// Objects that were, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pruned {
-    /// Blobs that no image has.
+    /// Number of blobs that no image has.
     pub blobs: usize,
-    /// Unpacked layers that no image and no remembered step has.
+    /// Number of extracted layers that no image and no cache record refers to.
     pub layers: usize,
-    /// Remembered steps.
+    /// Number of cache records.
     pub steps: usize,
-    /// Caches.
+    /// Number of cache mounts.
     pub caches: usize,
-    /// Bytes that all of it took on the disk.
+    /// Total disk usage of the removed objects in bytes.
     pub bytes: u64,
-    /// Each thing.
+    /// The removed objects.
     pub gone: Vec<Gone>,
-    /// Bytes that the store takes now.
+    /// Size of the store in bytes after the removal.
     pub left: u64,
 }
 
 impl Store {
-    /// Removes what nothing leads to, what the last command that failed left, and what is asked for. Images with names
-    /// always stay, and caches, unless the store has to become smaller than that.
+    /// Removes unreferenced objects, the file system of the last failed command, and the objects that `wish` selects.
+    /// Named images always stay. Cache mounts stay unless the size limit requires their eviction.
     ///
-    /// The store must be open alone ([`Store::open_alone`]).
+    /// The store must be open exclusively ([`Store::open_exclusive`]).
     ///
     /// # Errors
-    /// When the index or an image cannot be read (what cannot be read could lead to anything, so nothing is
-    /// removed), or the disk refuses.
+    /// When the index or an image cannot be read (an unreadable image could refer to any object, so nothing is
+    /// removed), or a file system operation fails.
     pub fn prune(&self, wish: &Wish) -> Result<Pruned, StoreError> {
         let inventory = Inventory::of(self, true)?;
         let mut choice = Choice::new(self, &inventory);
@@ -75,7 +76,8 @@ impl Store {
                 .filter(|(at, _)| choice.gone.contains(at))
                 .map(|(_, item)| item)
                 .collect();
-            // Records first: a record without its layer is none, a layer without its record is only forgotten.
+            // Cache records are removed first: a record without its layer is invalid, a layer without a record only
+            // unreferenced.
             let is_record = |item: &&&Item| matches!(item.what, What::Step(..));
             gone.iter().filter(is_record).try_for_each(|item| self.remove_item(&item.what))?;
             gone.iter().filter(|item| !is_record(item)).try_for_each(|item| self.remove_item(&item.what))?;
@@ -85,10 +87,11 @@ impl Store {
         Ok(pruned)
     }
 
-    /// What blobs, layers, caches and files from the network take on the disk, in bytes: nearly all, found out fast.
+    /// Returns the disk usage of blobs, layers, cache mounts and downloads in bytes: a fast estimate that leaves out
+    /// small records.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn takes(&self) -> Result<u64, StoreError> {
         Ok(Inventory::bulk(self)?.total())
     }
@@ -105,7 +108,7 @@ impl Store {
         }
     }
 
-    /// Removes notes about what is gone, and with `all` those that cost only a look.
+    /// Removes records about objects that are gone, and with `all` those that are cheap to compute again.
     fn tidy(&self, all: bool, before: &Inventory) -> Result<(), StoreError> {
         let blobs = before.named_blobs();
         self.seen().retain(&|digest| blobs.contains(digest))?;
@@ -113,7 +116,7 @@ impl Store {
         for &rights in self.rights().reach() {
             self.tidy_tables(rights)?;
         }
-        // Whoever held one is gone: the store is open alone.
+        // No process holds one of these locks, because the store is open exclusively.
         let locks = Dir::open(&self.join("steplocks"))?;
         let is_key = |name: &Vec<u8>| std::str::from_utf8(name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
         locks.names()?.iter().filter(|name| is_key(name)).try_for_each(|name| locks.remove(&TreePath::parse(name)?))?;
@@ -155,7 +158,7 @@ impl Store {
         all.into_iter().any(|rights| self.shelf_of(*rights, "layers").join(id.as_str()).is_dir())
     }
 
-    /// Removes what is written down of layers that are not there.
+    /// Removes ownership tables of layers that do not exist.
     fn tidy_tables(&self, rights: Rights) -> Result<(), StoreError> {
         let path = self.shelf_of(rights, "layers");
         if !path.is_dir() {
@@ -172,12 +175,12 @@ impl Store {
     }
 }
 
-/// Which items go.
+/// The objects that are selected for removal.
 struct Choice<'a> {
     store: &'a Store,
     inventory: &'a Inventory,
     gone: BTreeSet<usize>,
-    /// How many records lead to each layer.
+    /// Number of cache records that refer to each layer.
     users: BTreeMap<(Option<&'static str>, LayerId), usize>,
 }
 
@@ -224,7 +227,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Lets the least recently used go until the others fit.
+    /// Selects the least recently used objects until the rest is within the size limit.
     fn least_used(&mut self, wish: &Wish) {
         let Some(most) = wish.most else { return };
         let items = &self.inventory.items;
@@ -240,7 +243,7 @@ impl<'a> Choice<'a> {
             }
             match &items[at].what {
                 What::Blob(_) => continue,
-                // A layer that a step leads to goes with the last of them.
+                // A layer with cache records is evicted with the last of them.
                 What::Layer(id, rights) if self.users.contains_key(&(rights.shelf(), id.clone())) => continue,
                 What::Step(rights, _, record) => {
                     let layer = record.as_ref().and_then(|record| record.layer.clone());
@@ -259,7 +262,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// One record fewer leads to the layer. Returns whether it was the last.
+    /// Removes one cache record's reference to the layer. Returns true if it was the last one.
     fn lose_user(&mut self, layer: &(Option<&'static str>, LayerId)) -> bool {
         let Some(count) = self.users.get_mut(layer) else { return false };
         *count -= 1;

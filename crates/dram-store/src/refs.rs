@@ -1,4 +1,4 @@
-//! References: the names of images, in the layout's `index.json`. The only thing in the store that changes.
+//! References: the names of images, in the layout's `index.json`. The only mutable part of the store.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,33 +9,33 @@ use rustix::fs::FlockOperation;
 use crate::file::{self, Durable};
 use crate::{Store, StoreError, lock};
 
-/// The OCI annotation that holds a name in a layout.
+/// The OCI annotation that holds a reference in an image layout.
 pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
-/// How annotations begin that are this store's own, and leave it with no image.
+/// Prefix of the store's own annotations, which are not written to exported images.
 pub const OWN_ANNOTATIONS: &str = "dram.";
-/// The index that the manifest was picked from.
+/// Annotation with the digest of the index that the manifest was selected from.
 const INDEX: &str = "dram.index";
-/// An index of this many bytes names tens of thousands of images.
+/// An index of this size has tens of thousands of images.
 const LARGEST_INDEX: u64 = dram_image::document::LARGEST_DOCUMENT as u64;
 
-/// The room of names.
+/// The image references of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Refs<'a> {
     store: &'a Store,
 }
 
-/// A name and the manifest it stands for.
+/// A reference and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// As the reference writes it: with its tag, or with its digest when it has one; as found, when another tool wrote
-    /// what is no reference.
+    /// The reference in its normal form, with its tag or, if it has one, its digest; the unchanged text when another
+    /// tool wrote something that is not a reference.
     pub name: String,
-    /// The manifest.
+    /// Descriptor of the manifest.
     pub manifest: Descriptor,
 }
 
 impl Tagged {
-    /// The index that the manifest was picked from, if it was.
+    /// Returns the index that the manifest was selected from, if any.
     pub fn index(&self) -> Option<Digest> {
         self.manifest.annotations.get(INDEX)?.parse().ok()
     }
@@ -48,7 +48,7 @@ impl<'a> Refs<'a> {
 
     pub(crate) fn ensure(self) -> Result<(), StoreError> {
         let is_there = |path: PathBuf| std::fs::symlink_metadata(path).is_ok();
-        // One that is gone and has a copy was lost: it is not for whoever comes next to make an empty one of it.
+        // A missing index that has a backup was lost: it must not be replaced by an empty one.
         if is_there(self.path()) || is_there(self.copy()) { Ok(()) } else { self.change(|_| ()) }
     }
 
@@ -56,7 +56,7 @@ impl<'a> Refs<'a> {
         self.store.join("oci/index.json")
     }
 
-    /// Where a copy of the index lies, for the case that it is damaged.
+    /// Returns the path of the backup of the index, which is used when the index is damaged.
     pub(crate) fn copy(self) -> PathBuf {
         self.store.join("index.copy")
     }
@@ -70,12 +70,12 @@ impl<'a> Refs<'a> {
         }
     }
 
-    /// The index as its copy has it, if that can be read.
+    /// Reads the backup of the index, if it is readable.
     pub(crate) fn copied(self) -> Option<Index> {
         read_index(&self.copy()).ok().flatten()
     }
 
-    /// Puts `index` in the place of what is there, which cannot be read.
+    /// Replaces the unreadable index by `index`.
     pub(crate) fn replace(self, index: Index) -> Result<(), StoreError> {
         let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
         self.write(index)
@@ -84,12 +84,12 @@ impl<'a> Refs<'a> {
     fn write(self, index: Index) -> Result<(), StoreError> {
         let (document, work) = (Document::write(index), self.store.work().path());
         file::replace(&self.path(), document.bytes(), &work, Durable::Yes)?;
-        // The first one is on the disk already; this one is for what happens to a disk later.
+        // The index itself is synced already. The backup protects against later damage to the disk.
         let _ = file::replace(&self.copy(), document.bytes(), &work, Durable::No);
         Ok(())
     }
 
-    /// Reads, changes and replaces the index; two processes take turns.
+    /// Reads, changes and replaces the index under the lock.
     fn change<T>(self, change: impl FnOnce(&mut Index) -> T) -> Result<T, StoreError> {
         let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
         let mut index = self.read()?;
@@ -98,7 +98,7 @@ impl<'a> Refs<'a> {
         Ok(result)
     }
 
-    /// All names, sorted.
+    /// Returns all references, sorted.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -111,7 +111,7 @@ impl<'a> Refs<'a> {
         Ok(all.into_iter().map(|(name, manifest)| Tagged { name, manifest }).collect())
     }
 
-    /// The manifest that `reference` stands for: by digest when it has one, by name otherwise.
+    /// Returns the manifest of `reference`: by digest when it has one, by name otherwise.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -124,7 +124,7 @@ impl<'a> Refs<'a> {
         Ok(self.all()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
     }
 
-    /// Lets each of `references` stand for `manifest`, whatever it stood for before.
+    /// Points each of `references` to `manifest`, and replaces earlier targets.
     ///
     /// # Errors
     /// When the index cannot be read or written.
@@ -132,7 +132,8 @@ impl<'a> Refs<'a> {
         self.set_from(references, manifest, None)
     }
 
-    /// The same, for a manifest that was picked from the index with this digest: references to the index lead to it.
+    /// Points each of `references` to a manifest that was selected from the index with the digest `from`: references by
+    /// the digest of the index resolve to it too.
     ///
     /// # Errors
     /// When the index cannot be read or written.
@@ -151,7 +152,7 @@ impl<'a> Refs<'a> {
         self.put(references.iter().map(entry).collect())
     }
 
-    /// Lets each of the references stand for its manifest, all at once; of one that is there twice the last counts.
+    /// Points each reference to its manifest in one atomic update; the last of duplicate references wins.
     ///
     /// # Errors
     /// When the index cannot be read or written.
@@ -170,7 +171,7 @@ impl<'a> Refs<'a> {
         })
     }
 
-    /// Forgets the name. Returns whether it was there.
+    /// Removes the reference. Returns true if it existed.
     ///
     /// # Errors
     /// When the index cannot be read or written.
@@ -183,7 +184,7 @@ impl<'a> Refs<'a> {
     }
 }
 
-/// The pointer without what the store once noted at it.
+/// Returns the descriptor without the store's own annotations.
 fn bare(manifest: &Descriptor) -> Descriptor {
     let mut manifest = manifest.clone();
     manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATIONS));

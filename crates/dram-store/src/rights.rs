@@ -1,24 +1,25 @@
-//! What this process may set on a disk: owners, devices, marks of the overlay.
+//! The privileges of this process on the file system: ownership, device nodes and overlayfs attributes.
 
 use std::sync::OnceLock;
 
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// How much of a layer's owners, modes, devices and attributes the disk can hold when this process writes it. What it
-/// cannot hold is written down beside the layer.
+/// The ownership, modes, devices and attributes of a layer that this process can set on the disk. The rest goes to the
+/// ownership table of the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rights {
-    /// Everything: this is root.
+    /// Everything: the process is root of the initial user namespace.
     All,
-    /// Everything but devices and the ids beyond those of this user namespace.
+    /// Subordinate ids: everything but device nodes and ids outside of this user namespace.
     Lent,
-    /// This is root of a user namespace with one id: every file on the disk is root's.
+    /// A user namespace with a single id: every file on the disk belongs to root.
     OneId,
-    /// Nothing: owners are only written down, and so are modes that would keep this process from its own files.
+    /// No privileges: ownership goes to the ownership table, and so do modes that would keep this process from its own
+    /// files.
     Nothing,
 }
 
-/// All that is set on files takes these; the marks of the first user namespace take one more.
+/// Capabilities needed to set file metadata; overlayfs attributes of the initial user namespace need more.
 const FOR_FILES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -27,7 +28,8 @@ const FOR_FILES: CapabilitySet = CapabilitySet::CHOWN
 const FOR_ROOT: CapabilitySet = FOR_FILES.union(CapabilitySet::MKNOD).union(CapabilitySet::SYS_ADMIN);
 
 impl Rights {
-    /// Those of this process, found out once: a process that enters a user namespace does so before it opens a store.
+    /// Returns the id mapping of this process, computed once: a process enters its user namespace before it opens a
+    /// store.
     pub fn of_this_process() -> Rights {
         static FOUND: OnceLock<Rights> = OnceLock::new();
         *FOUND.get_or_init(|| {
@@ -47,9 +49,9 @@ impl Rights {
         }
     }
 
-    /// Where in a store the layers and remembered steps of such a process lie. A layer with its owners on the disk and
-    /// one with its owners beside it are not the same directory, ids are others in another user namespace, and a command
-    /// makes something else with one id.
+    /// Returns the subdirectory for layers and cache records of such a process. They are kept apart because a layer
+    /// with ownership on the disk differs from one with an ownership table, ids differ between user namespaces, and
+    /// commands give other results with a single id.
     pub(crate) fn shelf(self) -> Option<&'static str> {
         match self {
             Rights::All => None,
@@ -59,7 +61,7 @@ impl Rights {
         }
     }
 
-    /// Those whose shelves this process can tidy up, its own first.
+    /// Returns the id mappings whose subdirectories this process can clean up, its own first.
     pub(crate) fn reach(self) -> &'static [Rights] {
         match self {
             Rights::All => &[Rights::All, Rights::Lent, Rights::OneId, Rights::Nothing],
@@ -69,7 +71,7 @@ impl Rights {
         }
     }
 
-    /// Whether every file is root's unless it is written down otherwise, whatever the disk says.
+    /// Returns true if every file belongs to root unless the ownership table says otherwise, regardless of the disk.
     pub(crate) fn all_is_roots(self) -> bool {
         match self {
             Rights::All | Rights::Lent => false,
@@ -78,12 +80,12 @@ impl Rights {
     }
 }
 
-/// Whether a map is that of the first user namespace, in which every id is itself.
+/// Returns true if the map is that of the initial user namespace, in which every id is mapped to itself.
 pub(crate) fn is_first(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// How many ids a map has. Its lines: first id inside, first id outside, count.
+/// Returns the number of ids of a map. Its lines: first id inside, first id outside, count.
 fn count(map: &str) -> u64 {
     let of_line = |line: &str| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok();
     map.lines().filter_map(of_line).sum()
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rights_follow_from_ids_and_capabilities() {
+    fn id_mapping_follows_from_id_maps_and_capabilities() {
         let (first, lent, one) = ("0 0 4294967295\n", "0 1000 1\n1 100000 65536\n", "0 1000 1\n");
         let docker = FOR_ROOT - CapabilitySet::SYS_ADMIN;
         for (users, groups, has, want) in [

@@ -1,4 +1,4 @@
-//! Whether two layer directories hold the same, and where they first do not.
+//! Compares two layer directories and describes the first difference.
 
 use std::cmp::Ordering;
 use std::fs::File;
@@ -8,14 +8,14 @@ use crate::dir::Meta;
 use crate::scan::{Found, Scan};
 use crate::{Dir, FileKind, StoreError};
 
-/// So many bytes of each file are compared at once.
+/// The size of each comparison buffer in bytes.
 const PIECE: usize = 128 << 10;
 
-/// The first place at which `layer` is not as `model`, and how; `None` when it is the same. Times of directories do not
-/// count: what is unpacked without an entry of its own has none to keep.
+/// Describes the first difference of `layer` from `model`; `None` when they are the same. Times of directories are not
+/// compared, as implied directories have none in the tar.
 ///
 /// # Errors
-/// When `model` cannot be read. What cannot be read of `layer` is a difference.
+/// When `model` cannot be read. An unreadable file of `layer` is a difference.
 pub(crate) fn first_difference(layer: &Dir, model: &Dir) -> Result<Option<String>, StoreError> {
     let (mut all, mut wanted) = (Scan::new(layer), Scan::new(model));
     let mut buffers = [vec![0; PIECE], vec![0; PIECE]];
@@ -63,7 +63,7 @@ fn unreadable(error: &StoreError) -> String {
     format!("{error}{cause}")
 }
 
-/// All but what is in files and links, and times.
+/// Describes a difference of kind, hard link, owner, mode, extended attributes or size.
 fn how_it_differs(has: &Found, wants: &Found) -> Option<String> {
     let (is, should) = (&has.status, &wants.status);
     if is.kind != should.kind {
@@ -147,7 +147,7 @@ fn content(
     }
 }
 
-/// Reads as much as there is room for. Returns how much there was, which is less at the end of the file only.
+/// Reads until the buffer is full or the file ends. Returns the number of bytes read.
 fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut full = 0;
     while full < buffer.len() {

@@ -1,4 +1,4 @@
-//! Walking a layer directory, always in the same order.
+//! Walks a layer directory in a fixed order.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,25 @@ use dram_image::tar::Xattr;
 use crate::merged::{is_opaque, is_portable};
 use crate::{Dir, FileKind, Status, StoreError};
 
-/// One thing in a layer directory.
+/// One entry of a layer directory.
 pub(crate) struct Found {
-    /// Where.
+    /// Path below the layer.
     pub(crate) path: TreePath,
-    /// What.
+    /// Status of the file.
     pub(crate) status: Status,
-    /// Its attributes, without those of the overlay.
+    /// Extended attributes without those of overlayfs.
     pub(crate) xattrs: Vec<Xattr>,
-    /// A directory that hides all below it.
+    /// True for an opaque directory.
     pub(crate) opaque: bool,
-    /// For a file with several names, the first of them, when this is another.
+    /// First path of a hard-linked file, if this is another of its paths.
     pub(crate) link_to: Option<TreePath>,
 }
 
-/// Everything below a directory, that itself first, parents before children, names sorted by their bytes.
+/// Iterator over a directory and everything below it: parents before children, names sorted by their bytes.
 pub(crate) struct Scan<'a> {
     root: &'a Dir,
     names_of: HashMap<(u64, u64), TreePath>,
-    /// A stack instead of recursion: depth is the layer's to choose.
+    /// A stack instead of recursion, because the depth of a layer is untrusted.
     todo: Vec<TreePath>,
 }
 
@@ -61,7 +61,7 @@ impl Iterator for Scan<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let path = self.todo.pop()?;
-            // What went between listing and looking is not there.
+            // An entry that was removed after it was listed is skipped.
             if let Some(found) = self.look(path).transpose() {
                 return Some(found);
             }
@@ -69,7 +69,7 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// Calls `visit` for each of [`Scan`].
+/// Calls `visit` for each entry of [`LayerScan`].
 pub(crate) fn scan(root: &Dir, visit: &mut dyn FnMut(&Found) -> Result<(), StoreError>) -> Result<(), StoreError> {
     Scan::new(root).try_for_each(|found| visit(&found?))
 }

@@ -1,5 +1,5 @@
-//! Where blobs were seen: repositories of registries that have them. A registry then takes a blob from a repository of
-//! its own, and it need not be sent. It is a hint: what is wrong in it costs a question.
+//! Known locations of blobs: repositories of registries that have them. A registry can then mount a blob from one of
+//! its own repositories, without an upload. It is a hint: a wrong entry costs one request.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use dram_image::{Digest, TreePath};
 use crate::file::{self, Durable};
 use crate::{Dir, Store, StoreError};
 
-/// The most repositories that are kept for a blob: the last ones.
+/// Maximum number of repositories for one blob; the most recent ones stay.
 const MOST: usize = 8;
-/// The most bytes of a note.
+/// Maximum size of a record in bytes.
 const LARGEST: u64 = 8 << 10;
 
-/// The room of notes about blobs.
+/// The known locations of blobs in registries.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     store: &'a Store,
@@ -28,7 +28,7 @@ impl<'a> Seen<'a> {
         self.store.join("seen").join(digest.hex())
     }
 
-    /// Host and name of repositories that had the blob, the last one first.
+    /// Returns host and name of repositories that had the blob, the most recent first.
     pub fn of(self, digest: &Digest) -> Vec<(String, String)> {
         let bytes = file::read_small(&self.note(digest), LARGEST).ok().flatten().unwrap_or_default();
         let text = String::from_utf8(bytes).unwrap_or_default();
@@ -36,10 +36,10 @@ impl<'a> Seen<'a> {
         lines.map(|(host, name)| (host.to_owned(), name.to_owned())).take(MOST).collect()
     }
 
-    /// Takes note that a repository has the blob.
+    /// Records that a repository has the blob.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn add(self, digest: &Digest, host: &str, name: &str) -> Result<(), StoreError> {
         let is_plain = |text: &str| !text.contains([' ', '\n']) && text.len() <= 512;
         let mut all = self.of(digest);
@@ -54,7 +54,7 @@ impl<'a> Seen<'a> {
         file::replace(&self.note(digest), text.as_bytes(), &self.store.work().path(), Durable::No)
     }
 
-    /// Forgets about the blobs that are not wanted.
+    /// Removes the records of the blobs that are not wanted.
     pub(crate) fn retain(self, is_wanted: &dyn Fn(&Digest) -> bool) -> Result<(), StoreError> {
         let dir = Dir::open(&self.store.join("seen"))?;
         for name in dir.names()? {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_repositories_are_kept() {
+    fn most_recent_repositories_of_a_blob_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
         let (digest, other) = (Digest::of(b"blob"), Digest::of(b"other"));

@@ -1,7 +1,7 @@
-//! What things take on the disk: blocks, not lengths, and a file with several names once.
+//! Disk usage: blocks, not lengths, and a hard-linked file once.
 //!
-//! A layer does not change, so that it is measured once: `sizes` holds what was found, as JSON, and is written anew when
-//! something was added. What is lost of it is measured again.
+//! A layer is immutable, so it is measured once: the results are cached in `sizes`, as JSON, which is rewritten when
+//! something was added. Lost entries are measured again.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
@@ -14,10 +14,10 @@ use crate::file::{self, Durable};
 use crate::fresh::mark_of;
 use crate::{Dir, LayerId, Rights, Store};
 
-/// A hundred thousand layers.
+/// Maximum size of the file; it is enough for a hundred thousand layers.
 const LARGEST: u64 = 32 << 20;
 
-/// The bytes that what is at `path` takes, with all that is below it, as far as it can be looked at.
+/// Returns the disk usage of `path` and everything below it in bytes. Unreadable parts are skipped.
 pub(crate) fn on_disk(path: &Path) -> u64 {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return 0 };
     let name = TreePath::parse(std::os::unix::ffi::OsStrExt::as_bytes(name));
@@ -44,7 +44,7 @@ fn below(root: &Dir, start: TreePath) -> u64 {
     bytes
 }
 
-/// What was measured.
+/// Cached disk usage of layers and cache mounts.
 #[derive(Debug)]
 pub(crate) struct Sizes<'a> {
     store: &'a Store,
@@ -60,13 +60,13 @@ impl<'a> Sizes<'a> {
         Sizes { store, known: RefCell::new(known), asked: RefCell::default(), is_new: RefCell::new(false) }
     }
 
-    /// What an unpacked layer takes.
+    /// Returns the disk usage of an extracted layer.
     pub(crate) fn layer(&self, id: &LayerId, rights: Rights) -> u64 {
         let path = self.store.shelf_of(rights, "layers").join(id.as_str());
         self.measured(&mark_of(id, rights), &|| on_disk(&path))
     }
 
-    /// What the cache in `directory` takes, which was last used at that time.
+    /// Returns the disk usage of the cache mount in `directory` with that time of last use.
     pub(crate) fn cache(&self, directory: &str, used: i64) -> u64 {
         let path = self.store.join("caches").join(directory);
         self.measured(&format!("{directory} {used}"), &|| on_disk(&path))
@@ -83,7 +83,7 @@ impl<'a> Sizes<'a> {
         bytes
     }
 
-    /// Writes down what is new, without what nobody asked for: that is gone.
+    /// Saves new entries, without those that were not requested: their objects are gone.
     pub(crate) fn keep(self) {
         let (mut known, asked) = (self.known.into_inner(), self.asked.into_inner());
         known.retain(|name, _| asked.contains(name));

@@ -1,4 +1,4 @@
-//! The store as a whole: making it, opening it, and the way to its rooms.
+//! The store as a whole: creating it, opening it, and access to its parts.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::file::{self, Durable};
 use crate::fresh::Fresh;
 use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
 
-/// The layout that this program writes.
+/// Version of the on-disk layout that this program writes.
 const VERSION: u32 = 1;
 
-/// What is made when it is missing.
+/// Directories that are created when they are missing.
 pub(crate) const DIRECTORIES: [&str; 13] = [
     "work",
     "oci",
@@ -32,21 +32,21 @@ pub(crate) const DIRECTORIES: [&str; 13] = [
     "fresh",
 ];
 
-/// Directories that are made when there is something to put into them.
+/// Directories that are created only when something is put into them.
 pub(crate) const MORE: [&str; 6] = ["failed", "places", "lost", "lent-ids", "one-id", "unprivileged"];
-/// The files beside them.
+/// Files at the top level of the store.
 pub(crate) const FILES: [&str; 5] = ["version", "lock", "refs.lock", "index.copy", "sizes"];
-/// What `oci-layout` says.
+/// Content of the `oci-layout` file.
 pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// Where a store is, and how much of a foreign archive it takes.
+/// Location of a store, with its archive limits and its size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Location {
-    /// Its directory.
+    /// Root directory.
     pub root: PathBuf,
-    /// The bounds.
+    /// Limits for archives that are extracted into the store.
     pub limits: Limits,
-    /// The most bytes that it may take, where the user says so.
+    /// Maximum size in bytes, if the user set one.
     pub most: Option<u64>,
 }
 
@@ -62,7 +62,7 @@ impl From<&Location> for Location {
     }
 }
 
-/// An open store. While it lives, nobody collects garbage.
+/// An open store. While it lives, its shared lock keeps garbage collection out.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
@@ -73,17 +73,17 @@ pub struct Store {
     now: OnceLock<i64>,
     most: Option<u64>,
     blob_bytes: OnceLock<Arc<AtomicU64>>,
-    /// What stood in the way of opening it.
+    /// Misplaced entries that were moved away so that the store could be opened.
     pub(crate) moved: Vec<crate::way::Moved>,
     _lock: File,
 }
 
 impl Store {
-    /// Opens the store at `place`, making it (mode 0700) when there is none, and removes what dead processes left. One
-    /// on a read-only file system can be looked at.
+    /// Opens the store at `place`, creates it (mode 0700) when it is missing, and removes what dead processes left. A
+    /// store on a read-only file system can be read.
     ///
     /// # Errors
-    /// When the directory cannot be made or written, or is a store of another version.
+    /// When the directory cannot be created or written, or is a store of another version.
     pub fn open(place: impl Into<Location>) -> Result<Store, StoreError> {
         let place = place.into();
         let shared = || Store::open_locked(&place, &|path| lock::hold(path, FlockOperation::LockShared));
@@ -93,7 +93,7 @@ impl Store {
         }
         let path = store.join("lock");
         drop(store);
-        // Others who use the store began in this boot and have settled it, or it cannot be written.
+        // Other users of the store opened it in this boot and verified its unsynced layers, or it is read-only.
         if let Some(lock) = lock::try_hold(&path, FlockOperation::NonBlockingLockExclusive)? {
             let alone = Store::open_locked(&place, &|_| lock.try_clone().map_err(StoreError::io("lock", &path)))?;
             if alone.work.is_there() {
@@ -105,8 +105,8 @@ impl Store {
         Ok(store)
     }
 
-    /// The same for collecting garbage: waits until nobody else uses the store, and keeps others out. `waiting` is
-    /// called when there is somebody to wait for.
+    /// Opens the store exclusively, for garbage collection: waits until no other process uses it, and keeps others out.
+    /// `waiting` is called when it has to wait.
     ///
     /// # Errors
     /// See [`Store::open`].
@@ -125,7 +125,7 @@ impl Store {
         Ok(store)
     }
 
-    /// The same when nobody else uses the store; `None` when somebody does.
+    /// Opens the store exclusively without waiting; `None` when another process uses it.
     ///
     /// # Errors
     /// See [`Store::open`].
@@ -142,7 +142,7 @@ impl Store {
         }
     }
 
-    /// Opens the store to change it.
+    /// Opens the store for writing.
     ///
     /// # Errors
     /// See [`Store::open`]; a store on a read-only file system is refused.
@@ -155,7 +155,7 @@ impl Store {
     /// Refuses a store on a read-only file system.
     ///
     /// # Errors
-    /// When the store is one.
+    /// When the store is on one.
     pub fn must_be_writable(&self) -> Result<(), StoreError> {
         if self.work.is_there() { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
     }
@@ -163,9 +163,9 @@ impl Store {
     fn open_locked(place: &Location, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {
         let root = place.root.as_path();
         make_dir(root, 0o700)?;
-        // Mounts and helpers resolve these paths from other directories.
+        // Mounts and helper processes resolve these paths from other working directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
-        // What another program knows better is not touched.
+        // A store of another version is not changed.
         check_version(&root)?;
         let rights = Rights::of_this_process();
         let shelves = rights.shelf().map_or(&[][..], |_| &["layers", "steps"]).iter();
@@ -181,8 +181,8 @@ impl Store {
         let work = Work::new(&root.join("work"))?;
         write_once(&root.join("oci/oci-layout"), LAYOUT, &work)?;
         if !root.join("version").exists() {
-            // A directory that was there before the store may be open to others. One that cannot be changed is told by
-            // fsck.
+            // A directory that existed before the store may be accessible to other users. fsck reports one whose mode
+            // cannot be changed.
             let _ = fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700));
         }
         write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
@@ -202,22 +202,22 @@ impl Store {
         Ok(store)
     }
 
-    /// Where the store lies.
+    /// Returns the root directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// How much of a foreign archive is taken.
+    /// Returns the limits for archives that are extracted into the store.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// This process's place for half-done things.
+    /// Returns the directory for temporary files of this process.
     pub fn work(&self) -> &Work {
         &self.work
     }
 
-    /// The time when this store was opened, by the clock of its file system, in seconds since 1970.
+    /// Returns the time at which this store was opened, by the clock of its file system, in seconds since 1970.
     pub(crate) fn now(&self) -> i64 {
         *self.now.get_or_init(|| {
             let made = fs::symlink_metadata(self.work.path());
@@ -225,17 +225,17 @@ impl Store {
         })
     }
 
-    /// How many bytes the file system below has; 0 where it does not say.
+    /// Returns the size of the underlying file system in bytes; 0 when it is unknown.
     pub fn disk(&self) -> u64 {
         rustix::fs::statvfs(&self.root).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize))
     }
 
-    /// The most bytes that it may take, where the user says so.
+    /// Returns the maximum size of the store in bytes, if the user set one.
     pub fn most(&self) -> Option<u64> {
         self.most
     }
 
-    /// What the blobs have, once somebody asked.
+    /// Returns the total size of the blobs, which is computed on first use.
     pub(crate) fn blob_bytes(&self) -> &OnceLock<Arc<AtomicU64>> {
         &self.blob_bytes
     }
@@ -248,61 +248,61 @@ impl Store {
         &mut self.fresh
     }
 
-    /// The blobs.
+    /// Returns the blobs.
     pub fn blobs(&self) -> Blobs<'_> {
         Blobs::new(self)
     }
 
-    /// The names of images.
+    /// Returns the image references.
     pub fn refs(&self) -> Refs<'_> {
         Refs::new(self)
     }
 
-    /// Which repositories have which blobs.
+    /// Returns the known locations of blobs in registries.
     pub fn seen(&self) -> crate::Seen<'_> {
         crate::Seen::new(self)
     }
 
-    /// The files from the network.
+    /// Returns the downloaded files.
     pub fn downloads(&self) -> crate::Downloads<'_> {
         crate::Downloads::new(self)
     }
 
-    /// The unpacked layers.
+    /// Returns the extracted layers.
     pub fn layers(&self) -> Layers<'_> {
         Layers::new(self)
     }
 
-    /// The remembered steps.
+    /// Returns the step cache.
     pub fn memory(&self) -> Memory<'_> {
         Memory::new(self)
     }
 
-    /// What cache mounts show.
+    /// Returns the contents of cache mounts.
     pub fn caches(&self) -> Caches<'_> {
         Caches::new(self)
     }
 
-    /// What builds did.
+    /// Returns the journals of earlier builds.
     pub fn places(&self) -> Places<'_> {
         Places::new(self)
     }
 
-    /// What the last command that failed left.
+    /// Returns the saved file system of the last command that failed.
     pub fn failed(&self) -> Failed<'_> {
         Failed::new(self)
     }
 
-    /// Waits until nobody else, in this process or another, works on `what`, a layer for one.
+    /// Locks `what`, for example a layer, against other threads and processes, and waits for the lock.
     pub(crate) fn take_turn(&self, what: &str) -> Result<StepLock, StoreError> {
         self.lock_step(&StepKey::of([what.as_bytes()]), &|| ())
     }
 
-    /// Waits until no other process runs the step `key`, and keeps others from it. `waiting` is called once when
-    /// there is somebody to wait for.
+    /// Locks the step `key` against other processes, and waits for the lock. `waiting` is called once when it has to
+    /// wait.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn lock_step(&self, key: &StepKey, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
         StepLock::take(self.root.join("steplocks").join(key.hex()), waiting)
     }
@@ -311,17 +311,17 @@ impl Store {
         self.root.join(name)
     }
 
-    /// What this process may set on the disk.
+    /// Returns the id mapping of this process.
     pub(crate) fn rights(&self) -> Rights {
         self.rights
     }
 
-    /// The directory `name` of processes with `rights`.
+    /// Returns the directory `name` of processes with the id mapping `rights`.
     pub(crate) fn shelf_of(&self, rights: Rights, name: &str) -> PathBuf {
         shelf(&self.root, rights, name)
     }
 
-    /// The directory `name` of processes with the rights of this one.
+    /// Returns the directory `name` of processes with the id mapping of this one.
     pub(crate) fn shelf(&self, name: &str) -> PathBuf {
         shelf(&self.root, self.rights, name)
     }
@@ -344,7 +344,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
         .mode(mode)
         .create(path)
         .map_err(StoreError::io("make the directory", path))?;
-    // Whatever the umask says: the same modes everywhere.
+    // Sets the mode explicitly, so that it does not depend on the umask.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
 }
 

@@ -68,7 +68,7 @@ fn unpack_over(store: &Store, entries: &[(Entry, &str)], below: &[LayerId]) -> R
 }
 
 #[test]
-fn a_layer_unpacks_and_packs_to_the_same_bytes() {
+fn layer_unpacks_and_packs_to_the_same_bytes() {
     let (_dir, store) = store();
     let mut secret = file("a/secret", "s");
     secret.0.mode = 0o4711;
@@ -92,7 +92,7 @@ fn a_layer_unpacks_and_packs_to_the_same_bytes() {
 }
 
 #[test]
-fn nothing_leaves_the_layer() {
+fn unpacking_does_not_write_outside_of_the_layer() {
     let (outer, store) = store();
     let canary = outer.path().join("canary");
     fs::create_dir(&canary).unwrap();
@@ -123,7 +123,7 @@ fn nothing_leaves_the_layer() {
 }
 
 #[test]
-fn the_last_of_several_entries_wins() {
+fn last_of_duplicate_tar_entries_wins() {
     let (_dir, store) = store();
     let id = unpack(&store, &[file("x", "1"), dir("x"), file("x/y", "2"), file("x", "3")]).unwrap();
     assert_eq!(fs::read_to_string(store.layers().path(&id).join("x")).unwrap(), "3");
@@ -139,7 +139,7 @@ fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn what_somebody_else_made_is_taken_in_when_it_is_all_that_they_say() {
+fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
     let (_dir, there) = store();
     let made = there.work().fresh().unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
@@ -175,7 +175,7 @@ fn what_somebody_else_made_is_taken_in_when_it_is_all_that_they_say() {
 }
 
 #[test]
-fn damaged_blobs_are_noticed() {
+fn unpacking_a_damaged_blob_fails() {
     let (_dir, store) = store();
     let (blob, diff_id) = put_layer(&store, &tar(&[file("x", "1")]));
     let place = store.blobs().path(&blob.digest);
@@ -197,7 +197,7 @@ fn damaged_blobs_are_noticed() {
 }
 
 #[test]
-fn layers_merge_as_overlayfs_shows_them() {
+fn merged_layers_match_overlayfs() {
     let (_dir, store) = store();
     let low = unpack(
         &store,
@@ -222,7 +222,7 @@ fn layers_merge_as_overlayfs_shows_them() {
 }
 
 #[test]
-fn a_layer_that_leans_on_others_is_another_over_others() {
+fn layer_that_depends_on_its_parents_has_another_id_over_other_parents() {
     let (_dir, store) = store();
     let mut wide = dir("t");
     wide.0.mode = 0o1777;
@@ -253,7 +253,7 @@ fn a_layer_that_leans_on_others_is_another_over_others() {
 }
 
 #[test]
-fn equal_content_is_one_layer_and_times_do_not_count() {
+fn layers_of_equal_content_have_one_id_regardless_of_times() {
     let (_dir, store) = store();
     let make = |text: &str, mode: u32| {
         let made = store.work().fresh().unwrap();
@@ -269,7 +269,7 @@ fn equal_content_is_one_layer_and_times_do_not_count() {
 }
 
 #[test]
-fn names_move_and_go() {
+fn references_can_be_set_and_removed() {
     let (_dir, store) = store();
     let manifest = Descriptor::new(MediaType::MANIFEST, Digest::of(b"m"), 1);
     store.refs().set(&["a:1".parse().unwrap(), "b".parse().unwrap()], &manifest).unwrap();
@@ -283,7 +283,7 @@ fn names_move_and_go() {
 }
 
 #[test]
-fn a_context_notices_every_change() {
+fn context_digest_changes_with_the_file() {
     let (outer, store) = store();
     let root = outer.path().join("context");
     fs::create_dir(&root).unwrap();
@@ -302,7 +302,7 @@ fn a_context_notices_every_change() {
 }
 
 #[test]
-fn ignored_directories_show_what_is_not_ignored_below() {
+fn ignored_directory_is_visible_if_something_below_is_not_ignored() {
     let (outer, store) = store();
     let root = outer.path().join("context");
     for name in ["a/keep", "a/drop", "b/drop", "c"] {
@@ -322,7 +322,7 @@ fn ignored_directories_show_what_is_not_ignored_below() {
 }
 
 #[test]
-fn what_dead_processes_left_is_swept() {
+fn work_directory_of_a_dead_process_is_removed() {
     let (outer, store) = store();
     let left = store.root().join("work/p1-dead");
     fs::create_dir_all(left.join("d0/work")).unwrap();
@@ -342,7 +342,7 @@ fn a_store_of_another_version_is_refused() {
 }
 
 #[test]
-fn pruning_keeps_what_is_named_and_remembered() {
+fn prune_keeps_layers_of_cached_steps() {
     let (_dir, store) = store();
     let made = store.work().fresh().unwrap();
     fs::write(made.join("f"), "x").unwrap();
@@ -363,7 +363,7 @@ fn pruning_keeps_what_is_named_and_remembered() {
 }
 
 #[test]
-fn archives_are_told_from_files() {
+fn archives_are_distinguished_from_other_files() {
     let (outer, store) = store();
     let bytes = tar(&[file(".wh.x", "kept as a name")]);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

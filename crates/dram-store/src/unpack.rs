@@ -1,4 +1,4 @@
-//! A tar becomes a directory. Names in it are the sender's: each is resolved beneath the directory's handle.
+//! Unpacks a tar into a directory. Its paths are untrusted: each is resolved beneath the directory's handle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
@@ -11,36 +11,37 @@ use crate::merged::is_portable;
 use crate::rights::is_first;
 use crate::{Dir, FileKind, OWNER_ATTRIBUTE, StoreError};
 
-/// What `.wh.` names mean.
+/// The treatment of `.wh.` names in a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meaning {
-    /// A layer: they delete what is below (OCI image specification, `layer.md`).
+    /// A layer: they are whiteouts (OCI image specification, `layer.md`).
     Layer,
-    /// Any archive: they are names like others.
+    /// Any other archive: they are ordinary names.
     Archive,
 }
 
-/// How an archive is unpacked.
+/// Options of [`unpack`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct How<'a> {
-    /// What `.wh.` names mean.
+    /// The treatment of `.wh.` names.
     pub(crate) meaning: Meaning,
-    /// How much is taken.
+    /// Limits on the archive's size and entries.
     pub(crate) limits: &'a Limits,
-    /// The archive, for errors.
+    /// The archive's name, for error messages.
     pub(crate) what: &'a str,
 }
 
-/// What of a layer means something with what is below it only.
+/// The paths of a layer whose result depends on its parent layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Leans {
-    /// Directories that are there because something is in them, though no entry made them.
+    /// Directories without an entry of their own, created because an entry lies below them.
     pub(crate) implied: BTreeSet<TreePath>,
-    /// Marks for what is deleted.
+    /// Whiteouts.
     pub(crate) whiteouts: BTreeSet<TreePath>,
 }
 
-/// Unpacks all of `stream` into the empty directory `root` and reads it to its end.
+/// Unpacks `stream` into the empty directory `root` and reads it to its end. Returns the layer's dependencies on parent
+/// layers.
 pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<Leans, StoreError> {
     let fail = |source: TarError| StoreError::Tar { what: how.what.to_owned(), source };
     let mut reader = TarReader::new(stream).within(how.limits);
@@ -63,12 +64,12 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<
 struct Unpacker<'a> {
     root: &'a Dir,
     how: How<'a>,
-    /// The directory of the last entry: most entries share it with their neighbour.
+    /// The directory of the previous entry, kept open because consecutive entries mostly share it.
     last: Option<(TreePath, Dir)>,
-    /// Mode and time of directories by the bytes of their paths, set when everything is in them.
+    /// Metadata of directories by the bytes of their paths, applied after all entries are unpacked.
     dirs: BTreeMap<Vec<u8>, Meta>,
     leans: Leans,
-    /// What whiteouts named: a directory there shows nothing of what is below.
+    /// Paths that whiteouts removed; a directory created there is opaque.
     hidden: BTreeSet<TreePath>,
     buffer: Vec<u8>,
 }
@@ -90,7 +91,7 @@ impl Unpacker<'_> {
             dir.remove(&name)?;
             self.forget(&entry.path);
         }
-        // What was the last one's directory may just have been replaced; the handle to its parent is good.
+        // The removed entry may be a directory of earlier entries; the handle of its parent directory stays valid.
         let (_, dir) = self.last.as_ref().expect("entered above");
         let meta = meta(entry);
         match &entry.kind {
@@ -120,7 +121,7 @@ impl Unpacker<'_> {
 
     fn place_root(&mut self, entry: &Entry) -> Result<(), StoreError> {
         if entry.kind != EntryKind::Dir {
-            // Some archives start with a nameless file, which every tool passes over.
+            // Some archives start with a nameless file, which all tools skip.
             if self.how.meaning == Meaning::Archive {
                 return Ok(());
             }
@@ -131,7 +132,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Opens the directory `path`, making what is missing on the way; links in it lead nowhere outside.
+    /// Opens the directory `path` and creates missing parents. Symbolic links cannot lead out of the root.
     fn enter(&mut self, path: &TreePath, entry: &Entry) -> Result<(), StoreError> {
         if self.last.as_ref().is_some_and(|(last, _)| last == path) {
             return Ok(());
@@ -151,7 +152,7 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// Makes the directories of `path` that are missing, 0755 and root's, as every engine does.
+    /// Creates the missing directories of `path` with mode 0755 and owner root, as all engines do.
     fn make_missing(&mut self, path: &TreePath) -> Result<(), StoreError> {
         let mut at = TreePath::root();
         for part in path.components() {
@@ -171,8 +172,8 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    /// `.wh.NAME` hides NAME, `.wh..wh..opq` all that is in the directory below; other `.wh..wh.` names are aufs's own.
-    /// Neither hides what this layer brings itself, before or after.
+    /// Applies a whiteout: `.wh.NAME` removes NAME of the parent layers, `.wh..wh..opq` makes the directory opaque, and
+    /// other `.wh..wh.` names are internal to aufs. Entries of this layer itself are kept, in whatever order they come.
     fn hide(&mut self, parent: &TreePath, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
         let (_, dir) = self.last.as_ref().expect("the caller entered it");
         match hidden {
@@ -197,7 +198,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Nothing is known any more of directories at `path` and below.
+    /// Removes the recorded metadata of directories at `path` and below.
     fn forget(&mut self, path: &TreePath) {
         let path = path.as_bytes();
         self.dirs.remove(path);
@@ -209,7 +210,7 @@ impl Unpacker<'_> {
         }
     }
 
-    /// Sets mode and time of directories, the deepest first, wherever a directory still is.
+    /// Applies the metadata of directories, deepest first, to those that still exist.
     fn finish(self) -> Result<Leans, StoreError> {
         for (path, meta) in self.dirs.iter().rev() {
             let path = TreePath::parse(path)?;
@@ -225,7 +226,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// Makes a directory; an opaque one shows nothing of what is below.
+/// Creates a directory. An opaque directory hides its content in parent layers.
 fn make_dir(dir: &Dir, name: &TreePath, opaque: bool) -> Result<(), StoreError> {
     dir.make_dir(name, 0o700)?;
     if opaque { dir.set_xattr(name, (opaque_name(), b"y")) } else { Ok(()) }
@@ -239,7 +240,7 @@ fn is_link_to_itself(entry: &Entry) -> bool {
     matches!(&entry.kind, EntryKind::HardLink(target) if *target == entry.path)
 }
 
-/// The attribute that marks an opaque directory: only the first user namespace may write `trusted.` ones.
+/// The extended attribute of an opaque directory. Only the initial user namespace may set `trusted.` attributes.
 fn opaque_name() -> &'static [u8] {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if is_first(&map) { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
@@ -254,7 +255,7 @@ fn write_file(
 ) -> Result<(), StoreError> {
     let mut file = dir.create_file(name, 0o600)?;
     let fail = |source| StoreError::io("write", &dir.shown().join(name.as_path()))(source);
-    // What is zeros in the tar is a hole on the disk: many zeros pack into few bytes.
+    // Blocks of zeros are written as holes, so that a small compressed tar of zeros cannot fill the disk.
     let mut hole = 0;
     loop {
         let got = data.read_data(buffer).map_err(|source| StoreError::Tar { what: what.to_owned(), source })?;
@@ -292,11 +293,11 @@ fn link(root: &Dir, target: &TreePath, dir: &Dir, name: &TreePath, entry: &Entry
 }
 
 fn set_xattrs(dir: &Dir, name: &TreePath, entry: &Entry) -> Result<(), StoreError> {
-    // The note of an owner is this program's own.
+    // The ownership attribute is internal to dram.
     let comes_in = |key: &[u8]| is_portable(key) && key != OWNER_ATTRIBUTE.as_bytes();
     for (key, value) in entry.xattrs.iter().filter(|(key, _)| comes_in(key)) {
         match dir.set_xattr(name, (key, value)) {
-            // ext4 has a block for all attributes of a file; that is no full disk.
+            // ext4 stores all attributes of a file in one block and reports ENOSPC when it overflows.
             Err(error) if value.len() > 1000 && error.is_full() => {
                 let why = "the disk does not hold an attribute as long as one that it has";
                 return Err(StoreError::Entry { entry: entry.path.to_string(), why });

@@ -1,4 +1,4 @@
-//! Where the space of a store is.
+//! Disk usage of a store, by kind, image and object.
 
 use std::collections::BTreeSet;
 
@@ -6,63 +6,63 @@ use crate::inventory::{Inventory, What};
 use crate::sizes::on_disk;
 use crate::{Store, StoreError, Wish};
 
-/// What one kind of thing takes.
+/// Disk usage of one kind of object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// The kind, as a word for people.
+    /// Kind of the objects, as shown to users.
     pub kind: &'static str,
-    /// How many there are.
+    /// Number of objects.
     pub count: usize,
-    /// Bytes on the disk.
+    /// Disk usage in bytes.
     pub bytes: u64,
-    /// How many of them a plain prune frees.
+    /// Bytes that a plain prune frees.
     pub plain: u64,
-    /// How many of them `prune --all` frees.
+    /// Bytes that `prune --all` frees.
     pub all: u64,
 }
 
-/// What one image takes.
+/// Disk usage of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageShare {
-    /// Its name.
+    /// Name of the image.
     pub name: String,
-    /// Bytes of its blobs.
+    /// Total size of its blobs in bytes.
     pub bytes: u64,
-    /// Those of blobs that another image has too.
+    /// Size in bytes of the blobs that it shares with other images.
     pub shared: u64,
 }
 
-/// One thing, and what it takes.
+/// Disk usage of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// The kind, as in [`Share`].
+    /// Kind of the object, as in [`KindUsage`].
     pub kind: &'static str,
-    /// What it is called.
+    /// Name of the object.
     pub name: String,
-    /// Bytes on the disk.
+    /// Disk usage in bytes.
     pub bytes: u64,
-    /// When it was last used, in seconds since 1970; 0 where that is not noted.
+    /// Time of last use, in seconds since 1970; 0 when it is not recorded.
     pub used: i64,
 }
 
-/// Where the space is.
+/// Disk usage of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// By kind.
+    /// Usage by kind.
     pub shares: Vec<Share>,
-    /// By image.
+    /// Usage by image.
     pub images: Vec<ImageShare>,
-    /// Thing by thing, without blobs.
+    /// Usage by object, without blobs.
     pub things: Vec<Taken>,
-    /// All bytes.
+    /// Total disk usage in bytes.
     pub total: u64,
 }
 
 impl Store {
-    /// Finds out where the space is. Images that cannot be read have no blobs here.
+    /// Computes the disk usage. Images that cannot be read count as having no blobs.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let inventory = Inventory::of(self, false)?;
         let mut usage = Usage::default();
@@ -140,7 +140,7 @@ fn kind_of(what: &What) -> &'static str {
     }
 }
 
-/// The kind, as many of it are called, and the name.
+/// Returns the plural of the kind, and the name.
 fn named(what: &What) -> (&'static str, String) {
     match what {
         What::Blob(digest) => ("blobs", digest.to_string()),

@@ -1,4 +1,4 @@
-//! What keeps a store from being opened: a file where one of its directories should be, or the other way round.
+//! Misplaced paths that keep a store from being opened: a file in place of one of its directories, or the reverse.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,34 +8,34 @@ use rustix::fs::FlockOperation;
 use crate::store::{DIRECTORIES, MORE, check_version};
 use crate::{Location, Store, StoreError, lock};
 
-/// Files without which a store is not opened.
+/// Lock files that are needed to open a store.
 const LOCKS: [&str; 3] = ["lock", "refs.lock", "work/gate"];
 
-/// Something that stood in the place of something else.
+/// A path of the store that had the wrong kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Moved {
-    /// Where, below the store.
+    /// The path, relative to the store.
     pub(crate) place: &'static str,
-    /// Whether a directory belongs there, and no file.
+    /// `true` when the path must be a directory, `false` for a file.
     pub(crate) is_dir: bool,
 }
 
 impl Store {
-    /// The same as [`Store::open_alone`], to mend it: what is in the place of its directories and locks, and is none, is
-    /// moved to `lost/` first.
+    /// Opens the store for repair, as [`Store::open_alone`] does, but first moves paths that have the wrong kind for a
+    /// directory or lock to `lost/`.
     ///
     /// # Errors
-    /// See [`Store::open_alone`].
+    /// Those of [`Store::open_alone`].
     pub fn open_to_mend(place: impl Into<Location>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
         let place = place.into();
         let root = &place.root;
         check_version(root)?;
-        // What is no store yet has nothing to mend, and is somebody's.
+        // A directory that is not yet a store needs no repair, and its files belong to the user.
         let blocked = if root.join("version").is_file() { blocked(root) } else { Vec::new() };
         if blocked.is_empty() {
             return Store::open_alone(place, waiting);
         }
-        // Where the lock itself is none, nobody holds it.
+        // A lock that is not a file cannot be held by a process.
         let way = root.join("lock");
         if blocked.iter().any(|moved| moved.place == "lock") {
             move_away(root, "lock")?;
@@ -57,7 +57,7 @@ impl Store {
     }
 }
 
-/// Everything that has to be of another kind, `lost` first: the others go there.
+/// All paths that have the wrong kind. `lost` comes first, as the others are moved into it.
 fn blocked(root: &Path) -> Vec<Moved> {
     let dirs = ["lost"].into_iter().chain(DIRECTORIES).chain(MORE.into_iter().filter(|name| *name != "lost"));
     let shelves = ["lent-ids/layers", "lent-ids/steps", "one-id/layers", "one-id/steps"];
@@ -68,12 +68,12 @@ fn blocked(root: &Path) -> Vec<Moved> {
 }
 
 fn is_of_another_kind(path: &Path, is_dir: bool) -> bool {
-    // A link to a directory can be used, and is found later.
+    // A symbolic link to a directory works, and is reported later.
     let is_there = fs::symlink_metadata(path).is_ok();
     is_there && if is_dir { !path.is_dir() } else { !path.is_file() }
 }
 
-/// Moves it to `lost/NUMBER/`; what is in the place of `lost` itself, beside it.
+/// Moves a path to `lost/NUMBER/`, or `lost` itself to `lost-NUMBER`.
 fn move_away(root: &Path, place: &str) -> Result<(), StoreError> {
     let from = root.join(place);
     let to = match place {
@@ -89,13 +89,13 @@ fn move_away(root: &Path, place: &str) -> Result<(), StoreError> {
     fs::rename(&from, to).map_err(StoreError::io("move", &from))
 }
 
-/// The first path in `dir` that begins so, ends with a number, and that nothing has.
+/// The first path `begin` plus a number in `dir` that does not exist.
 pub(crate) fn free(dir: &Path, begin: &str) -> PathBuf {
     let mut all = (1_u32..).map(|number| dir.join(format!("{begin}{number}")));
     all.find(|path| fs::symlink_metadata(path).is_err()).expect("there are more numbers than names")
 }
 
-/// What of the way to `path`, below the store, is no directory.
+/// The first ancestor of `path` below the store, or `path` itself, that exists and is not a directory.
 pub(crate) fn in_the_way(root: &Path, path: &Path) -> Option<PathBuf> {
     let mut ways: Vec<&Path> = path.ancestors().take_while(|way| *way != root).collect();
     ways.reverse();

@@ -1,5 +1,5 @@
-//! Places for half-done things. A process owns one directory below `work/`; when the process is gone, however it
-//! went, the next one sweeps it.
+//! Temporary directories. A process owns one directory below `work/`; once the process is gone, even by a crash, the
+//! next process removes it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use rustix::fs::FlockOperation;
 
 use crate::{Dir, StoreError, beside, file, lock};
 
-/// A directory of this process alone, removed when dropped. In a store that cannot be written there is none, and
-/// whoever wants to write is told so by the system.
+/// The temporary directory of this process, removed when dropped. On a read-only file system the directory does not
+/// exist, and writes to it fail.
 #[derive(Debug)]
 pub struct Work {
     parent: PathBuf,
     name: String,
     next: AtomicU64,
-    /// Without one there is no directory: the store is on a read-only file system.
+    /// `None` when the store is on a read-only file system: the directory does not exist.
     lock: Option<File>,
 }
 
 impl Work {
-    /// Makes a directory below `parent` and locks it, after removing those whose owners are gone.
+    /// Creates a directory below `parent` and locks it, after removing those of dead processes.
     pub(crate) fn new(parent: &Path) -> Result<Work, StoreError> {
         let name = format!("p{}-{}", std::process::id(), file::random_hex());
-        // The gate is closed while a directory is made but not yet locked, and while others are swept.
+        // The gate lock is held between creating and locking a directory, and while dead directories are removed.
         let _gate = match lock::hold(&parent.join("gate"), FlockOperation::LockExclusive) {
             Err(error) if error.is_read_only() => {
                 return Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: None });
@@ -44,31 +44,31 @@ impl Work {
         Ok(Work { parent: parent.to_owned(), name, next: AtomicU64::new(0), lock: Some(lock) })
     }
 
-    /// Whether there is a directory at all.
+    /// Returns true if the directory exists, that is, if the store is writable.
     pub(crate) fn is_there(&self) -> bool {
         self.lock.is_some()
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     pub fn path(&self) -> PathBuf {
         self.parent.join(&self.name)
     }
 
-    /// A new empty directory in it.
+    /// Creates a new empty directory in it.
     ///
     /// # Errors
-    /// When the operating system refuses.
+    /// When a file system operation fails.
     pub fn fresh(&self) -> Result<PathBuf, StoreError> {
         let path = self.path().join(format!("d{}", self.next.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir(&path).map_err(StoreError::io("make the directory", &path))?;
         Ok(path)
     }
 
-    /// Removes a directory made by [`Work::fresh`] before its time.
+    /// Removes a directory made by [`ProcessWorkDir::temp_dir`] early.
     pub fn discard(&self, path: &Path) {
         if let (Ok(parent), Some(name)) = (Dir::open(&self.path()), path.file_name()) {
             use std::os::unix::ffi::OsStrExt as _;
-            // What cannot be removed now goes with the whole, or with the next sweep.
+            // Whatever cannot be removed now is removed with the whole directory, or by the next process.
             let _ = TreePath::parse(name.as_bytes()).map(|name| parent.remove(&name));
             let _ = beside::remove(&beside::table_of(path));
         }
@@ -87,19 +87,19 @@ fn remove(parent: &Path, name: &[u8]) -> Result<(), StoreError> {
     Dir::open(parent)?.remove(&TreePath::parse(name)?)
 }
 
-/// Removes the directories below `parent` that no living process holds, but for `mine`, which is not locked yet.
+/// Removes the directories of dead processes below `parent`, except `mine`, which is not locked yet.
 fn sweep(parent: &Path, mine: &str) -> Result<(), StoreError> {
     for name in Dir::open(parent)?.names()?.iter().filter(|name| name.starts_with(b"p") && *name != mine.as_bytes()) {
         use std::os::unix::ffi::OsStrExt as _;
         let path = parent.join(std::ffi::OsStr::from_bytes(name)).join("lock");
-        // Without its lock file a directory was left between being made and being locked, or half swept.
+        // A directory without a lock file was created but not locked yet, or is half removed.
         let dead = match file::open_quietly(&path) {
             Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
         if dead {
             match remove(parent, name) {
-                // Its owner is not dead but at its end, and removes it as well.
+                // Its owner is still exiting, and removes the directory as well.
                 Err(error) if error.is_not_found() => {}
                 done => done?,
             }

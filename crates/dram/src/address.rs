@@ -1,4 +1,4 @@
-//! Addresses of images on the command line, in skopeo's words.
+//! Addresses of images on the command line, in skopeo's syntax.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,14 +8,14 @@ use dram_image::Reference;
 
 use crate::failure::Failure;
 
-/// Where an image is, or is to go.
+/// The address of an image, to copy from or to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     /// `docker://NAME`: a registry.
     Registry(Reference),
     /// `oci:DIR[:TAG]`: an OCI layout in a directory.
     Layout(PathBuf, Option<String>),
-    /// `oci-archive:FILE[:TAG]`: one in a tar.
+    /// `oci-archive:FILE[:TAG]`: an OCI layout in a tar.
     Archive(PathBuf, Option<String>),
     /// `docker-archive:FILE[:NAME]`: what `docker save` writes.
     DockerArchive(PathBuf, Option<Reference>),
@@ -31,13 +31,13 @@ const KINDS: [&str; 7] =
     ["docker", "oci", "oci-archive", "docker-archive", "store", "docker-daemon", "containers-storage"];
 
 impl Address {
-    /// Whether `text` begins as an address, and not as a name.
+    /// Returns true if `text` begins with the scheme of an address, so that it is no name.
     pub(crate) fn is_one(text: &str) -> bool {
         text.split_once(':')
             .is_some_and(|(kind, rest)| KINDS.contains(&kind) && (kind != "docker" || rest.starts_with("//")))
     }
 
-    /// Reads an address.
+    /// Parses an address.
     pub(crate) fn read(text: &str) -> Result<Address, Failure> {
         let wrong = |what: &str| Failure::usage(format!("`{}` {what}", text.escape_debug()));
         let Some((kind, rest)) = text.split_once(':').filter(|(kind, _)| KINDS.contains(kind)) else {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_skopeos() {
+    fn addresses_are_parsed_as_in_skopeo() {
         let name = |text: &str| text.parse::<Reference>().unwrap();
         for (text, wanted) in [
             ("docker://localhost:5000/a/b:c", Address::Registry(name("localhost:5000/a/b:c"))),
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_as_it_is_written() {
+    fn address_is_displayed_as_it_was_written() {
         for text in ["docker://localhost:5000/a:b", "oci:d:t", "oci-archive:f", "docker-archive:f:a:b", "store:x"] {
             assert_eq!(Address::read(text).unwrap().to_string(), text);
         }

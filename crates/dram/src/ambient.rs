@@ -1,4 +1,4 @@
-//! What surrounds this process: read here, once, and passed on.
+//! The environment of this process. It is read here and passed on.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -18,22 +18,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 
-/// How much the store may take.
+/// The most space that the store may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Most {
-    /// What the user says.
+    /// The user's limit in bytes.
     Given(u64),
-    /// What fits the disk.
+    /// The default, which depends on the size of the disk.
     Usual,
-    /// Anything.
+    /// No limit.
     None,
 }
 
 impl Most {
-    /// Without a user's word, a store has this, or a tenth of its disk where that is more.
+    /// The default limit in bytes, or a tenth of the disk where that is more.
     const LEAST: u64 = 10_000_000_000;
 
-    /// In bytes, if there is a limit.
+    /// The limit in bytes, if there is one.
     pub(crate) fn bytes(self, store: &dram_store::Store) -> Option<u64> {
         match self {
             Most::Given(bytes) => Some(bytes),
@@ -52,7 +52,7 @@ impl Most {
     }
 }
 
-/// Whose rights this process has, and where its store is.
+/// The privileges of this process, and the location of its store.
 #[derive(Debug)]
 pub(crate) struct Ambient {
     store: Option<Location>,
@@ -62,8 +62,8 @@ pub(crate) struct Ambient {
 }
 
 impl Ambient {
-    /// Reads the surroundings. Where this is not root, it becomes root of a user namespace, which works only while
-    /// there is one thread.
+    /// Reads the environment and raises the limit of open files. A process that is not root enters a user namespace as
+    /// its root, which only works while there is one thread.
     pub(crate) fn enter(store: Option<PathBuf>, limits: &[String], most: Option<&str>) -> Result<Ambient, Failure> {
         let most = Most::read(most)?;
         let limits = read_limits(limits)?;
@@ -77,19 +77,19 @@ impl Ambient {
         Ok(Ambient { store, most, privilege: dram_sandbox::enter_user_namespace(), limits: raise_open_files() })
     }
 
-    /// Where the store is.
+    /// The location of the store. Fails if neither an option nor the environment names a directory.
     pub(crate) fn store(&self) -> Result<&Location, Failure> {
         self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
         })
     }
 
-    /// How much the store may take.
+    /// The most space that the store may take.
     pub(crate) fn most(&self) -> Most {
         self.most
     }
 
-    /// What commands get to see.
+    /// The properties of this machine that commands see: name servers, privileges and resource limits.
     pub(crate) fn host(&self) -> Host {
         let resolv_conf = fs::read("/etc/resolv.conf").unwrap_or_default();
         let (no_new_privs, one_id) = match &self.privilege {
@@ -100,7 +100,7 @@ impl Ambient {
         Host { resolv_conf, no_new_privs, one_id, limits: self.limits.clone() }
     }
 
-    /// What keeps commands from being run, if anything does.
+    /// The ability that is missing for running commands, if one is.
     pub(crate) fn lack(&self) -> Option<Lack> {
         match &self.privilege {
             Ok(Privilege::Root) => None,
@@ -109,7 +109,7 @@ impl Ambient {
         }
     }
 
-    /// Why this user has one id only, if that is so.
+    /// The reason for which this user has a single id, if that is so.
     pub(crate) fn one_id(&self) -> Option<&str> {
         match &self.privilege {
             Ok(Privilege::UserNamespace { limited, .. }) => limited.as_deref(),
@@ -118,7 +118,8 @@ impl Ambient {
     }
 }
 
-/// Lets this process open as many files as it ever may, up to what a thousand layers need. Returns what was so before.
+/// Raises the soft limit of open files, at most to what a thousand layers need. Returns the old limits if they changed:
+/// commands run with those.
 fn raise_open_files() -> Vec<ResourceLimit> {
     const ENOUGH: u64 = 8192;
     let before = getrlimit(Resource::Nofile);
@@ -128,12 +129,12 @@ fn raise_open_files() -> Vec<ResourceLimit> {
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: before.maximum }) {
         Ok(()) => vec![ResourceLimit { what: Limited::Nofile, soft: before.current, hard: before.maximum }],
-        // It goes on with what it has.
+        // The process goes on with the limit that it has.
         Err(_) => Vec::new(),
     }
 }
 
-/// The bounds of foreign archives: those of the environment, then those of the command line.
+/// Reads the limits for foreign archives: from the environment, then from the command line, which overrides it.
 fn read_limits(given: &[String]) -> Result<Limits, Failure> {
     let mut limits = Limits::default();
     let from_env = variable("DRAM_LIMITS");
@@ -152,7 +153,8 @@ fn from_env(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// The XDG data directory; root without one has `/var/lib/dram`, as a service would.
+/// The default location of the store: in the XDG data directory; for root without one `/var/lib/dram`, as for a
+/// service.
 fn default_store(is_root: bool) -> Option<PathBuf> {
     if let Some(data) = from_env("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
         return Some(data.join("dram"));
@@ -169,10 +171,10 @@ pub(crate) fn latest(build_arg: Option<&str>) -> Result<i64, Failure> {
     Ok(epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
 }
 
-/// The variable that holds the time of a build.
+/// The variable, or build argument, with the time of a build.
 pub(crate) const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// Reads a value of `SOURCE_DATE_EPOCH`; nothing, when it is empty.
+/// Parses a value of `SOURCE_DATE_EPOCH`; `None` if it is empty.
 pub(crate) fn epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| {
@@ -181,14 +183,14 @@ pub(crate) fn epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
     })
 }
 
-/// Now, as RFC 3339 with nanoseconds.
+/// The current time, as RFC 3339 with nanoseconds.
 pub(crate) fn timestamp() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let whole = dram_build::rfc3339(i64::try_from(since.as_secs()).unwrap_or(0));
     format!("{}.{:09}Z", whole.trim_end_matches('Z'), since.subsec_nanos())
 }
 
-/// The value that a build argument or variable without `=` takes.
+/// The value of an environment variable; `None` if it is not set, or is not UTF-8.
 pub(crate) fn variable(name: &str) -> Option<String> {
     env::var(name).ok()
 }
@@ -209,34 +211,34 @@ pub(crate) fn platform() -> dram_image::Platform {
     dram_image::Platform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None }
 }
 
-/// All of the environment.
+/// The complete environment.
 pub(crate) fn environment() -> BTreeMap<Vec<u8>, Vec<u8>> {
     env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect()
 }
 
-/// Where programs are looked for.
+/// The search path of programs.
 pub(crate) fn search_path() -> OsString {
     env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
-/// The time, in seconds since 1970.
+/// The current time, in seconds since 1970.
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// The time since it was first asked for.
+/// The time since the first call of this function, from a monotonic clock.
 pub(crate) fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// The directory that this process works in; `None` when it is gone.
+/// The working directory; `None` if it was removed.
 pub(crate) fn here() -> Option<PathBuf> {
     env::current_dir().ok()
 }
 
-/// A variable of the environment under its name in small or in large letters, if it has a value.
+/// An environment variable by its name in lower or in upper case, if it has a value.
 fn either(name: &str) -> Option<String> {
     [name.to_ascii_lowercase(), name.to_owned()].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()))
 }
@@ -251,24 +253,24 @@ pub(crate) fn proxies() -> Proxies {
     }
 }
 
-/// Whose certificates are trusted.
+/// The certificates that are trusted.
 pub(crate) fn trust() -> Trust {
     Trust { file: from_env("SSL_CERT_FILE"), dir: env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty()) }
 }
 
-/// Where settings of registries, and credentials for them, are.
+/// Paths of the configuration files, certificates and credentials for registries.
 pub(crate) struct ContainersFiles {
-    /// `registries.conf` and the like, the last one counts most.
+    /// `registries.conf` and its drop-in directories; the last one has precedence.
     pub(crate) registries: Vec<PathBuf>,
     /// Directories with a directory of certificates for each host.
     pub(crate) certificates: Vec<PathBuf>,
-    /// Credentials, the first one counts most.
+    /// Credential files; the first one has precedence.
     pub(crate) credentials: Vec<PathBuf>,
-    /// Where new credentials go.
+    /// The file that new credentials are written to.
     pub(crate) new_credentials: Option<PathBuf>,
 }
 
-/// Those files, where Docker and the containers tools have them.
+/// The paths that Docker and the containers tools use.
 pub(crate) fn containers_files() -> ContainersFiles {
     let home = from_env("HOME");
     let config = from_env("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
@@ -301,7 +303,7 @@ pub(crate) fn containers_files() -> ContainersFiles {
         .into_iter()
         .flatten()
         .collect(),
-        // Who names a file means that one alone.
+        // A file that the environment names replaces all usual ones.
         credentials: match is_given {
             true => given.into_iter().flatten().collect(),
             false => usual.into_iter().flatten().collect(),
@@ -310,14 +312,14 @@ pub(crate) fn containers_files() -> ContainersFiles {
     }
 }
 
-/// How long to wait for a server: `most`, or less where `DRAM_NETWORK_TIMEOUT` says fewer seconds.
+/// The timeout for a server: `most`, or less if `DRAM_NETWORK_TIMEOUT` has fewer seconds.
 pub(crate) fn patience(most: Duration) -> Duration {
     let text = env::var("DRAM_NETWORK_TIMEOUT").ok();
     let seconds = text.and_then(|text| text.parse::<f64>().ok()).filter(|seconds| (0.01..=86400.0).contains(seconds));
     seconds.map_or(most, |seconds| most.min(Duration::from_secs_f64(seconds)))
 }
 
-/// What `git` gets to see of the environment: proxies, whom to trust, and how to ask as whom.
+/// The environment of `git`: proxies, trusted certificates, the ssh agent and the ssh command.
 pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> = Vec::new();
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
@@ -327,7 +329,7 @@ pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     }
     all.extend(env::var_os("SSH_AUTH_SOCK").map(|value| ("SSH_AUTH_SOCK".into(), value)));
     all.extend(env::var_os("SSL_CERT_FILE").map(|value| ("GIT_SSL_CAINFO".into(), value)));
-    // The user's own list of hosts, and nothing else of their settings; nobody is there to answer a question.
+    // Of the user's ssh settings only the known hosts are used. Nobody can answer a question.
     let mut ssh = "ssh -F /dev/null -o BatchMode=yes".to_owned();
     if let Some(hosts) = from_env("HOME").map(|home| home.join(".ssh/known_hosts")).filter(|hosts| hosts.is_file())
         && let Some(hosts) = hosts.to_str().filter(|hosts| !hosts.contains(['\'', '"', '\\']))

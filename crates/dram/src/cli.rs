@@ -1,4 +1,4 @@
-//! The command line. What a person reads under `--help` is written here and nowhere else.
+//! The command line. The texts of `--help` are written here and in the modules below, and nowhere else.
 
 mod build;
 mod store;

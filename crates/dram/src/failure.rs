@@ -1,4 +1,4 @@
-//! What the user sees when something fails: a class, the causes, and what can be done.
+//! Errors as users see them: an exit code class, the causes, and help.
 
 use std::error::Error;
 use std::io::ErrorKind;
@@ -21,34 +21,34 @@ pub(crate) enum Class {
     Usage = 2,
     /// This machine lacks an ability.
     Lack = 3,
-    /// The far side was there, and refused.
+    /// A registry or an engine answered, and refused the request.
     Refused = 4,
     /// Interrupted, as a shell reports SIGINT.
     Interrupted = 130,
 }
 
-/// A failure on its way to the screen.
+/// The error of a command, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Failure {
     class: Class,
     /// The message and its causes, outermost first.
     pub(crate) causes: Vec<String>,
-    /// What the user can do.
+    /// Help: actions that the user can take.
     pub(crate) helps: Vec<String>,
-    /// Lines to show above, as a failed command wrote them.
+    /// Output of a failed command, shown above the message.
     pub(crate) output: Vec<String>,
-    /// Remarks about a text, instead of a message.
+    /// Diagnostics about a text, shown instead of a message.
     pub(crate) remarks: Option<Box<Remarks>>,
 }
 
-/// Remarks about a text.
+/// Diagnostics about a text, such as a Dockerfile.
 #[derive(Debug)]
 pub(crate) struct Remarks {
     /// The text's name.
     pub(crate) name: String,
     /// The text.
     pub(crate) text: String,
-    /// The remarks.
+    /// The diagnostics.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
 
@@ -57,50 +57,50 @@ impl Failure {
         Failure { class, causes: vec![what.into()], helps: Vec::new(), output: Vec::new(), remarks: None }
     }
 
-    /// The work failed.
+    /// A failure of the work itself: exit code 1.
     pub(crate) fn work(what: impl Into<String>) -> Failure {
         Failure::new(Class::Work, what)
     }
 
-    /// The user stopped it.
+    /// The user interrupted the command: exit code 130.
     pub(crate) fn interrupted() -> Failure {
         Failure::new(Class::Interrupted, "the build was interrupted")
     }
 
-    /// The command line is wrong.
+    /// The command line is wrong: exit code 2.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
         Failure::new(Class::Usage, what)
     }
 
-    /// This machine lacks something.
+    /// This machine lacks an ability: exit code 3.
     pub(crate) fn lack(what: impl Into<String>) -> Failure {
         Failure::new(Class::Lack, what)
     }
 
-    /// A text is wrong.
+    /// A text, such as a Dockerfile, has errors: exit code 2.
     pub(crate) fn text(name: String, text: String, diagnostics: Vec<Diagnostic>) -> Failure {
         let remarks = Some(Box::new(Remarks { name, text, diagnostics }));
         Failure { remarks, ..Failure::new(Class::Usage, "") }
     }
 
-    /// The same with something to do.
+    /// Adds a help.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Failure {
         self.helps.push(help.into());
         self
     }
 
-    /// The same with a cause.
+    /// Appends `error` and its sources to the causes.
     pub(crate) fn because(mut self, error: &dyn Error) -> Failure {
         self.causes.extend(chain(error));
         self
     }
 
-    /// The same as a failure of the work: what the text asks for is right and cannot be had.
+    /// Changes the class to a failure of the work: the text is right, but something that it asks for is not available.
     pub(crate) fn becomes_work(&mut self) {
         self.class = Class::Work;
     }
 
-    /// The same as a lack of this machine: what the text asks for is right and cannot be done here.
+    /// Changes the class to a lack of this machine: the text is right, but this machine cannot do what it asks for.
     pub(crate) fn becomes_lack(&mut self) {
         self.class = Class::Lack;
     }
@@ -110,7 +110,7 @@ impl Failure {
         self.class as u8
     }
 
-    /// A failed build, with the places in `text`, the Dockerfile called `name`.
+    /// The failure of a build. Positions refer to `text`, the Dockerfile called `name`.
     pub(crate) fn build(error: BuildError, name: &str, text: &str) -> Failure {
         let at = |diagnostic: Diagnostic, class| Failure {
             class,
@@ -146,7 +146,7 @@ impl Failure {
     }
 }
 
-/// What an exit code says beyond its number.
+/// The usual meaning of an exit code; empty if it has none.
 fn meaning(code: i32) -> &'static str {
     match code {
         126 => "the shell found a program that it cannot execute",
@@ -157,7 +157,7 @@ fn meaning(code: i32) -> &'static str {
     }
 }
 
-/// An error and its causes, outermost first.
+/// The messages of an error and its sources, outermost first, without repetitions.
 pub(crate) fn chain(error: &dyn Error) -> Vec<String> {
     let mut all = vec![error.to_string()];
     let mut cause = error.source();
@@ -221,11 +221,11 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
     vec![help.to_owned()]
 }
 
-/// What can be done about a damaged image.
+/// Help for a damaged image.
 const AGAIN: &str = "bring the image in again with `dram pull`, `dram load` or `dram import`, or build it again; `dram \
                      fsck --repair` makes good what can be";
 
-/// What can be done where this machine has no more of something.
+/// Help for an exhausted resource: disk space, quota or open files.
 fn way_out(error: &std::io::Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::StorageFull {
         return Some("free space on the disk: `dram prune` removes what nothing needs");
@@ -237,7 +237,7 @@ fn way_out(error: &std::io::Error) -> Option<&'static str> {
     files.then_some("raise the limit of open files: `ulimit -n 1024`")
 }
 
-/// Whether there is a file where a directory should be, or the other way round.
+/// Returns true if there is a file where a directory should be, or the other way round.
 fn is_of_another_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists)
 }
@@ -306,7 +306,7 @@ impl From<TransferError> for Failure {
                 let class = if refused { Class::Refused } else { Class::Work };
                 Failure { class, causes: error.causes, helps: error.help.into_iter().collect(), ..Failure::work("") }
             }
-            // As whoever reads the store itself would say it.
+            // The same error as from a command that reads the store itself.
             TransferError::Blob { place, digest, why } if place == "the store" => {
                 StoreError::DamagedBlob { digest, why }.into()
             }

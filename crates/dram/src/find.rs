@@ -1,4 +1,4 @@
-//! Images by what a person calls them.
+//! Finds images in the store by the names and ids that users write.
 
 use dram_build::Image;
 use dram_dockerfile::nearest::nearest;
@@ -7,13 +7,13 @@ use dram_store::Store;
 
 use crate::failure::Failure;
 
-/// The reference that `text` is.
+/// Parses `text` as a reference.
 pub(crate) fn reference(text: &str) -> Result<Reference, Failure> {
     text.parse().map_err(|error: dram_image::ReferenceError| Failure::usage(error.to_string()))
 }
 
-/// The image that `text` names: `NAME[:TAG]`, or the digest of its manifest or configuration, whole or its first
-/// 12 digits and more.
+/// Returns the image that `text` names: `NAME[:TAG]`, or the digest of its manifest or config, complete or at least its
+/// first 12 digits.
 pub(crate) fn image(store: &Store, text: &str) -> Result<Image, Failure> {
     match descriptor(store, text)? {
         Some(descriptor) => Ok(Image::open(store, &descriptor)?),
@@ -21,13 +21,13 @@ pub(crate) fn image(store: &Store, text: &str) -> Result<Image, Failure> {
     }
 }
 
-/// Whether `text` could be a digest, or the first digits of one.
+/// Returns true if `text` could be a digest, or at least its first 12 digits.
 pub(crate) fn is_id(text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     (12..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The manifest of the image that `text` names, if there is one.
+/// Returns the descriptor of the manifest of the image that `text` names, if there is one.
 pub(crate) fn descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>, Failure> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if let Ok(reference) = text.parse::<Reference>()
@@ -48,9 +48,9 @@ pub(crate) fn descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>
     }
 }
 
-/// A manifest whose configuration is `wanted`: engines call that digest the image's id.
+/// Returns a manifest with the config `wanted`: engines call that digest the image's id.
 fn by_configuration(store: &Store, blobs: &[(Digest, u64)], wanted: &Digest) -> Option<Descriptor> {
-    // A manifest of more than this has thousands of layers.
+    // A larger manifest would have thousands of layers.
     const LARGEST: u64 = 1 << 20;
     let small = blobs.iter().filter(|(_, size)| *size <= LARGEST);
     let descriptors = small.map(|(digest, size)| Descriptor::new(MediaType::MANIFEST, *digest, *size));
@@ -61,7 +61,7 @@ fn by_configuration(store: &Store, blobs: &[(Digest, u64)], wanted: &Digest) -> 
     images.find(|descriptor| Image::open(store, descriptor).is_ok())
 }
 
-/// The failure for a name that nothing has.
+/// The failure for a name that no image has, with the most similar name as help.
 pub(crate) fn unknown(store: &Store, text: &str) -> Result<Failure, Failure> {
     let names: Vec<String> = store.refs().all()?.into_iter().map(|tagged| tagged.name).collect();
     let wanted = text.parse::<Reference>().map_or_else(|_| text.to_owned(), |reference| reference.short());

@@ -1,4 +1,4 @@
-//! Numbers and foreign words for people.
+//! Formats numbers and untrusted text for people.
 
 /// `bytes` with three digits and a decimal unit, as other image tools show sizes: `1.27 GB`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -25,7 +25,7 @@ pub(crate) fn count(number: impl TryInto<u64>, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// `text` without characters that speak to a terminal instead of a person.
+/// `text` with control characters escaped, which a terminal would execute, and tabs as blanks.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -38,7 +38,7 @@ pub(crate) fn plain(text: &str) -> String {
     out
 }
 
-/// Rows as columns, each as wide as its widest cell, two blanks between.
+/// Formats rows as columns: each is as wide as its widest cell, with two blanks between them.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

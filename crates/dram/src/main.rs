@@ -1,5 +1,5 @@
-//! The command: arguments in, text and an exit code out. Only here are the environment, the clock, the home directory
-//! and the terminal read, and only here is anything printed.
+//! The command: it turns arguments into text and an exit code. Only this crate reads the environment, the clock, the
+//! home directory and the terminal, and only this crate prints.
 
 mod address;
 mod ambient;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // A jail's helper is this program, started again: nothing may happen before.
+    // The helper process of a sandbox is this program, started again: nothing may run before this call.
     dram_sandbox::become_helper_if_asked();
     restore_sigpipe();
     let cli = match cli::Cli::try_parse() {
@@ -40,7 +40,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `dram images | head -1` ends quietly: a closed pipe is no bug to report.
+/// Installs a panic hook. A failed write to standard output, as in `dram images | head -1`, ends the process with 0;
+/// any other panic is reported as a bug.
 fn restore_sigpipe() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();

@@ -1,4 +1,4 @@
-//! What happens during a build, on standard error.
+//! Shows the progress of a build on standard error.
 
 mod moving;
 mod raw;
@@ -17,7 +17,7 @@ use crate::failure::Remarks;
 use crate::format::{self, plain};
 use crate::report;
 
-/// Shows events. Shared by all threads of a build.
+/// Shows the events of a build. All threads of the build share it.
 pub(crate) struct Progress {
     style: Style,
     labels: BTreeMap<StepAt, String>,
@@ -34,19 +34,19 @@ enum Style {
 
 #[derive(Default)]
 struct State {
-    /// Running steps, and the last line of each.
+    /// Running steps: the start, and the last line of each.
     running: BTreeMap<StepAt, (Option<Instant>, String)>,
-    /// Why each is carried out: on a terminal that is told when it is done.
+    /// The reasons for which steps are executed: on a terminal they are shown when the step is done.
     why: BTreeMap<StepAt, String>,
-    /// Lines of the region that is redrawn.
+    /// The number of lines in the region that is redrawn.
     drawn: usize,
-    /// What became of steps that are over.
+    /// The results of finished steps.
     over: BTreeMap<StepAt, Over>,
-    /// For programs that watch.
+    /// The state of `--progress=rawjson`.
     vertexes: raw::Vertexes,
 }
 
-/// What became of a step.
+/// The result of a finished step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     Remembered,
@@ -54,19 +54,19 @@ enum Over {
     Done,
 }
 
-/// How many steps were not carried out, and how many were.
+/// The numbers of cached and executed steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Their results were known.
+    /// Steps with a cache hit.
     pub(crate) remembered: usize,
-    /// Of these, so many to a shared cache and not to the store.
+    /// Of these, steps with a cache hit in a shared cache and not in the store.
     pub(crate) shared: usize,
-    /// They were carried out.
+    /// Executed steps.
     pub(crate) done: usize,
 }
 
 impl Progress {
-    /// Progress in the asked style; `auto` looks at standard error.
+    /// A display in the requested style; for `auto`, standard error decides.
     pub(crate) fn new(asked: cli::Progress, plan: &Plan) -> Progress {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let style = match asked {
@@ -89,7 +89,7 @@ impl Progress {
             Style::Plain => write(&self.plain(&mut state, event)),
             Style::Raw => {
                 write(&state.vertexes.line(&event));
-                // It counts too.
+                // The step counts are updated too.
                 self.plain(&mut state, event);
             }
             Style::Tty => {
@@ -99,7 +99,7 @@ impl Progress {
         }
     }
 
-    /// Removes the region that is redrawn, before something else is printed.
+    /// Ends the display: clears the region that is redrawn, or ends the vertexes that still run.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.running.clear();
@@ -110,7 +110,7 @@ impl Progress {
         }
     }
 
-    /// Shows a whole line, as it is.
+    /// Shows a complete line as it is.
     pub(crate) fn line(&self, line: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match self.style {
@@ -120,7 +120,7 @@ impl Progress {
         }
     }
 
-    /// Whether what is said to people is said: programs read the rest.
+    /// Returns true if people read this display; programs read the other styles.
     pub(crate) fn speaks(&self) -> bool {
         match self.style {
             Style::Tty | Style::Plain => true,
@@ -128,12 +128,12 @@ impl Progress {
         }
     }
 
-    /// Whether a command's lines stay on the screen.
+    /// Returns true if the output of commands stays on the screen.
     pub(crate) fn shows_output(&self) -> bool {
         self.style == Style::Plain
     }
 
-    /// How many steps were remembered and how many carried out.
+    /// The numbers of cached and executed steps.
     pub(crate) fn counts(&self) -> Counts {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |over| state.over.values().filter(|one| **one == over).count();
@@ -178,7 +178,7 @@ impl Progress {
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 format!("{} done in {seconds:.2}s\n", place(self.label(at)))
             }
-            // Shown when the build is over, with the line it is about.
+            // Shown at the end of the build, with the line of the Dockerfile.
             Event::Remark(_) => String::new(),
             Event::Unpacking { image } => format!("unpacking `{}`\n", plain(&image)),
             Event::Fetching { from, size } => {
@@ -188,7 +188,8 @@ impl Progress {
         }
     }
 
-    /// On a terminal a running step is one line that changes; what is over scrolls away above it.
+    /// Formats an event for a terminal: a running step is one line that changes, and a finished one scrolls away above
+    /// it.
     fn plain_unless_log(&self, state: &mut State, event: Event) -> String {
         match event {
             Event::Log(at, line) => {
@@ -245,7 +246,7 @@ impl Progress {
     }
 }
 
-/// Shows warnings about a text in the style that was asked for.
+/// Shows warnings about a text in the requested style.
 pub(crate) fn warnings(asked: cli::Progress, remarks: &Remarks) {
     match asked {
         cli::Progress::Quiet => {}
@@ -255,11 +256,11 @@ pub(crate) fn warnings(asked: cli::Progress, remarks: &Remarks) {
 }
 
 fn write(text: &str) {
-    // A build goes on without anybody who watches.
+    // A build goes on if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// `[builder 3/6] RUN make` for each step, counting those that do something.
+/// The label of each step, as `[builder 3/6] RUN make`.
 fn labels(plan: &Plan) -> BTreeMap<StepAt, String> {
     let mut labels = BTreeMap::new();
     for (stage, planned) in plan.stages.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Images that a command needs and the store may not have: asked for in their registry when the policy says so, and
-//! fetched as far as somebody looks into them.
+//! Images that a command needs and the store may not have. The registry is asked if the pull policy says so, and layers
+//! are pulled lazily.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,24 +17,24 @@ use crate::find;
 use crate::progress::{Lines, Progress};
 use crate::registry::{Registries, Remote};
 
-/// What shows how it goes. Called by several threads.
+/// A callback that shows the progress of transfers. Several threads call it.
 type Show = Box<dyn Fn(Motion) + Send + Sync>;
 
-/// Where a command's images come from.
+/// Resolves names to images of the store or, as the pull policy says, of registries.
 pub(crate) struct Images<'a> {
     store: &'a Store,
     policy: Pull,
     registries: Registries,
     cancel: Cancel,
-    /// What shows how it goes, when that is there.
+    /// The callback that shows the progress of transfers, once it is set.
     screen: Arc<OnceLock<Show>>,
     asked: RefCell<BTreeMap<(String, String), Option<Image>>>,
-    /// Images that came from a registry: their names, and the index that they were picked from.
+    /// Images that came from a registry: their names, and the index from which each was chosen.
     pulled: RefCell<Vec<(Reference, Image, Option<dram_image::Digest>)>>,
 }
 
 impl<'a> Images<'a> {
-    /// Those of `store`, and of registries as `policy` says.
+    /// A resolver for images of `store` and, as `policy` says, of registries.
     pub(crate) fn new(store: &'a Store, policy: Pull, cancel: Cancel) -> Images<'a> {
         Images {
             store,
@@ -47,12 +47,12 @@ impl<'a> Images<'a> {
         }
     }
 
-    /// Shows from now on what is fetched with `show`.
+    /// Reports the progress of all further transfers to `show`.
     pub(crate) fn show(&self, show: Show) {
         let _ = self.screen.set(show);
     }
 
-    /// Shows it as lines of `progress`.
+    /// Shows the progress of all further transfers as lines of `progress`.
     pub(crate) fn show_on(&self, progress: Arc<Progress>) {
         let lines = Lines::default();
         self.show(Box::new(move |motion| match lines.line(motion) {
@@ -61,12 +61,13 @@ impl<'a> Images<'a> {
         }));
     }
 
-    /// The registries that they come from.
+    /// The registries from which images are pulled.
     pub(crate) fn registries(&self) -> &Registries {
         &self.registries
     }
 
-    /// The image called `name` for `platform`; `None` when there is none.
+    /// Returns the image called `name` for `platform`; `None` if the store has none and no registry may be asked. Fails
+    /// if it cannot be pulled.
     pub(crate) fn find(&self, name: &str, platform: &Platform) -> Result<Option<Image>, Failure> {
         let key = (name.to_owned(), format!("{platform:?}"));
         if let Some(known) = self.asked.borrow().get(&key) {
@@ -92,13 +93,13 @@ impl<'a> Images<'a> {
             (Ok((_, root)), Some(image)) if fits && self.is_same(&reference, &root)? => Ok(Some(image)),
             (Ok((remote, root)), _) => self.begun(&reference, remote, &root, platform).map(Some),
             (Err(TransferError::Cancelled), _) => Err(TransferError::Cancelled.into()),
-            // One for another platform was good enough so far, and is remarked upon.
+            // An image of the store for another platform is used as before, and a diagnostic reports it.
             (Err(_), Some(image)) if self.policy == Pull::Missing => Ok(Some(image)),
             (Err(error), _) => Err(unreachable(self.store, name, error)?),
         }
     }
 
-    /// Whether the image of this name in the store is what the registry has under it.
+    /// Returns true if the image of this name in the store is the one that the registry has under this name.
     fn is_same(&self, reference: &Reference, root: &Descriptor) -> Result<bool, Failure> {
         let name = reference.to_string();
         let mut all = self.store.refs().all()?.into_iter();
@@ -107,7 +108,7 @@ impl<'a> Images<'a> {
         }))
     }
 
-    /// Brings the documents of an image in, and leaves its layers where they are.
+    /// Fetches the manifest and config of an image; its layers stay in the registry and are pulled lazily.
     fn begun(
         &self,
         reference: &Reference,
@@ -125,7 +126,7 @@ impl<'a> Images<'a> {
         let image = far.clone().image(self.store, root, platform)?;
         for (_, blob) in image.layers() {
             for at in far.seen(blob) {
-                // A note that is lost costs an upload.
+                // Without this record a later push may upload the blob again, and nothing else goes wrong.
                 let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
             }
         }
@@ -134,9 +135,9 @@ impl<'a> Images<'a> {
         Ok(image)
     }
 
-    /// Gives those that are whole now their names in the store, so that nobody is asked again.
+    /// Gives the images that are complete by now their names in the store, so that the registry is not asked again.
     pub(crate) fn keep(&self) -> Result<(), Failure> {
-        // A name is for this machine's platform.
+        // A name in the store stands for an image of this machine's platform.
         let own = ambient::platform();
         let stays = |image: &Image| image.is_whole(self.store) && has_platform(image, &own);
         for (reference, image, index) in self.pulled.borrow().iter().filter(|(_, image, _)| stays(image)) {
@@ -146,7 +147,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// The failure for an image that neither the store nor its registry gives.
+/// The failure for an image that is not in the store and cannot be pulled.
 fn unreachable(store: &Store, name: &str, error: TransferError) -> Result<Failure, Failure> {
     let unknown = find::unknown(store, name)?;
     let mut failure = Failure::from(error);

@@ -1,4 +1,4 @@
-//! Registries as places that images come from and go to.
+//! Registries as sources and sinks of transfers.
 
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,7 @@ use dram_remote::registry::{Credentials, Hosts, Manifest, Registry, RegistryErro
 
 use crate::{ambient, report};
 
-/// How registries are reached. Copies are the same.
+/// The access to registries. Clones share the settings.
 #[derive(Debug, Clone)]
 pub(crate) struct Registries {
     cancel: Cancel,
@@ -19,12 +19,12 @@ pub(crate) struct Registries {
 }
 
 impl Registries {
-    /// As the environment and the files of this machine say, until `cancel` is thrown.
+    /// Access as the environment and the configuration files say, until `cancel` is thrown.
     pub(crate) fn new(cancel: Cancel) -> Registries {
         Registries { cancel, settings: Arc::default() }
     }
 
-    /// What the environment and the files say.
+    /// The settings from the environment and the configuration files, read on the first call.
     pub(crate) fn settings(&self) -> Result<&Settings, TransferError> {
         if self.settings.get().is_none() {
             let files = ambient::containers_files();
@@ -51,12 +51,12 @@ impl Registries {
         Ok(self.settings.get().expect("set above"))
     }
 
-    /// The repository of `name`, to take from, and the pointer to what `name` stands for there.
+    /// The repository of `name` as a source, and the descriptor for which `name` stands there.
     pub(crate) fn source(&self, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
         Registries::source_with(self.settings()?, name)
     }
 
-    /// The same, reached without protection where there is none.
+    /// The same over plain HTTP or with an untrusted certificate, if the registry has nothing better.
     pub(crate) fn insecure_source(&self, name: &Reference) -> Result<(Remote, Descriptor), TransferError> {
         let settings = self.settings()?.clone();
         let hosts = Arc::new(Hosts::clone(&settings.hosts).with_all_insecure());
@@ -70,12 +70,12 @@ impl Registries {
         Ok((Remote { registry, name: name.clone(), root: Some(root), by_digest: false }, descriptor))
     }
 
-    /// The repository of `name`, to bring to; what arrives gets its tag.
+    /// The repository of `name` as a sink; the copied image gets the tag, unless `name` has a digest.
     pub(crate) fn sink(&self, name: &Reference) -> Result<Remote, TransferError> {
         self.sink_with(self.settings()?, name)
     }
 
-    /// The same, reached without protection where there is none.
+    /// The same over plain HTTP or with an untrusted certificate, if the registry has nothing better.
     pub(crate) fn insecure_sink(&self, name: &Reference) -> Result<Remote, TransferError> {
         let settings = self.settings()?.clone();
         let hosts = Arc::new(Hosts::clone(&settings.hosts).with_all_insecure());
@@ -88,19 +88,19 @@ impl Registries {
     }
 }
 
-/// A repository.
+/// An image name in a registry, as a source and as a sink.
 #[derive(Debug)]
 pub(crate) struct Remote {
     registry: Registry,
     name: Reference,
-    /// What its name stood for.
+    /// The manifest or index for which the name stands.
     root: Option<Manifest>,
-    /// Whether what arrives gets no tag.
+    /// True if the copied image gets no tag.
     by_digest: bool,
 }
 
 impl Remote {
-    /// The same, where what arrives gets no tag.
+    /// The same sink, but the copied image gets no tag.
     pub(crate) fn by_digest(self) -> Remote {
         Remote { by_digest: true, ..self }
     }
@@ -162,7 +162,7 @@ impl Sink for Remote {
             return Ok(false);
         }
         match self.registry.mount(blob, &from.name) {
-            // That it cannot be taken from there is no reason not to send it.
+            // A blob that cannot be mounted is uploaded.
             Err(error) if error.is_refusal() => Ok(false),
             done => done.map_err(far),
         }
@@ -190,7 +190,7 @@ impl Sink for Remote {
     }
 }
 
-/// As whoever moves images is told.
+/// Converts the error of a registry to that of a transfer.
 pub(crate) fn far(error: RegistryError) -> TransferError {
     match error {
         RegistryError::Stopped { .. } => TransferError::Cancelled,

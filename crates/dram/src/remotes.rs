@@ -1,4 +1,4 @@
-//! What builds take from the network.
+//! Fetches files and Git repositories for builds.
 
 use std::fs::File;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use dram_store::{Download, Store, StoreError};
 use crate::ambient;
 use crate::failure::chain;
 
-/// The most that one address may send: more is a server that does not end.
+/// The most bytes of one download: a server that sends more does not end.
 const LARGEST: u64 = 64 << 30;
 
-/// The network as builds see it. What was fetched stays in the store.
+/// The network access of builds. Fetched files stay in the store.
 #[derive(Debug)]
 pub(crate) struct Network<'a> {
     store: &'a Store,
@@ -23,7 +23,7 @@ pub(crate) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    /// The network, until `cancel` is thrown.
+    /// Network access until `cancel` is thrown.
     pub(crate) fn new(store: &'a Store, cancel: Cancel) -> Network<'a> {
         Network { store, cancel }
     }
@@ -42,7 +42,8 @@ impl<'a> Network<'a> {
         })
     }
 
-    /// The file at `url`, called `file_name`.
+    /// Fetches the file at `url`, called `file_name`. The copy in the store is used if its digest is `expected`, or if
+    /// the server says that it is current. Fails if the digest is not `expected`.
     pub(crate) fn file(
         &self,
         url: &str,
@@ -97,7 +98,7 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// What `git` means of a repository, with the times of its commit if that is wanted.
+    /// Checks out the Git tree that `git` names; with `times`, its files have the time of the commit.
     pub(crate) fn tree(&self, git: &GitRef, keep_git_dir: bool, times: bool) -> Result<FetchedTree, RemoteError> {
         let what = Repository { keep_git_dir, commit_times: times, ..repository(git) };
         let dir = self.store.work().fresh().map_err(|error| stored(&error))?;

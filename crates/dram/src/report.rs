@@ -1,4 +1,4 @@
-//! Failures and remarks on the screen.
+//! Prints failures, warnings and notes on standard error.
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -8,7 +8,7 @@ use dram_dockerfile::{Diagnostic, Severity};
 use crate::failure::{Failure, Remarks};
 use crate::format::plain;
 
-/// Shows why the command failed, on standard error.
+/// Prints the failure of a command on standard error.
 pub(crate) fn failure(failure: &Failure) {
     let mut text = String::new();
     for line in &failure.output {
@@ -28,27 +28,27 @@ pub(crate) fn failure(failure: &Failure) {
     write(&text);
 }
 
-/// Shows warnings about a text, on standard error.
+/// Prints warnings about a text on standard error.
 pub(crate) fn warnings(remarks: &Remarks) {
     write(&rendered(remarks));
 }
 
-/// Shows a note.
+/// Prints a note on standard error.
 pub(crate) fn note(text: &str) {
     write(&format!("{}\n", plain(text)));
 }
 
-/// Shows that this program has a bug.
+/// Prints on standard error that this program has a bug.
 pub(crate) fn bug(text: &str) {
     write(&format!("error: this is a bug in dram: {}\n  help: please report it with what you ran\n", plain(text)));
 }
 
 fn write(text: &str) {
-    // Nobody is left to tell when standard error is gone.
+    // Nothing is left to report to if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Remarks about a text as standard output shows them, where they are what was asked for.
+/// Renders diagnostics for standard output, for commands that have them as their result.
 pub(crate) fn on_stdout(remarks: &Remarks) -> String {
     drawn(remarks, std::io::stdout().is_terminal())
 }
@@ -81,11 +81,11 @@ fn one(renderer: &Renderer, name: &str, text: &str, starts: &[usize], diagnostic
         title = title.id(rule);
     }
     if diagnostic.span.is_empty() {
-        // It is about no place in the text.
+        // The diagnostic has no position in the text.
         return renderer.render(&[with_remarks(Group::with_title(title), diagnostic)]);
     }
     let span = within(text, diagnostic);
-    // Only its line is handed on: a long text with many remarks would be read as often as there are remarks.
+    // Only the line is passed on: otherwise a long text would be read once for each diagnostic.
     let line = starts.partition_point(|start| *start <= span.start).max(1);
     let start = starts[line - 1];
     let shown = text[start..].lines().next().unwrap_or_default();
@@ -107,8 +107,8 @@ fn with_remarks<'a>(mut group: Group<'a>, diagnostic: &Diagnostic) -> Group<'a> 
     group
 }
 
-/// The diagnostic's place, on character borders of `text` and at most to the end of its first line: a long
-/// instruction is not shown whole.
+/// The span of the diagnostic, on character boundaries of `text` and at most to the end of its first line: a long
+/// instruction is not shown completely.
 fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
     let border = |mut at: usize| {
         at = at.min(text.len());
@@ -123,8 +123,8 @@ fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
     start..end.min(line).max(start)
 }
 
-/// The text with control characters replaced byte for byte, so that places stay where they are and nothing in it
-/// speaks to the terminal.
+/// The text with each byte of a control character replaced by `?`: positions stay valid, and the terminal executes
+/// nothing.
 fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

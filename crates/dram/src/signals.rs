@@ -1,4 +1,4 @@
-//! Signals that ask this process to end, or to pass them on.
+//! Handles signals: some cancel the command of this process, others are forwarded to a command in a container.
 
 use std::thread;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use signal_hook::iterator::Signals;
 use crate::failure::Failure;
 use crate::report;
 
-/// How long a command may take to end when it was told to: a server that says nothing is not waited for.
+/// The time that a cancelled command has to end: a server that does not answer is not waited for any longer.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Lets the first SIGINT, SIGTERM or SIGHUP throw `cancel`; the second, or [`GRACE`], ends the process at once. The
-/// kernel then ends its jails, and the next command removes what it leaves.
+/// Cancels with `cancel` on the first SIGINT, SIGTERM or SIGHUP; a second signal, or the end of [`GRACE`], ends the
+/// process at once. The kernel then kills its sandboxes, and the next command removes what they leave.
 pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
     let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
@@ -34,16 +34,16 @@ pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Every signal that a command might wait for, kept from now on until somebody passes them on.
+/// Every signal that a command may handle, caught and held back until it can be forwarded.
 pub(crate) struct Kept(Signals);
 
-/// Listens before the command starts, so that none is lost and none ends this process instead.
+/// Catches signals before the command starts, so that none is lost and none ends this process.
 pub(crate) fn keep() -> Result<Kept, Failure> {
     listen(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]).map(Kept)
 }
 
 impl Kept {
-    /// Calls `pass_on` with what came and with what comes.
+    /// Calls `pass_on` for each signal that was caught, and for each that follows.
     pub(crate) fn pass_on(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
         thread::spawn(move || self.0.forever().for_each(&mut pass_on));
     }

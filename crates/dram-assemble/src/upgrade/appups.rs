@@ -1,4 +1,4 @@
-//! The appup of an application: one that somebody wrote, or one that is made here.
+//! The appup of an application: from a file, or generated.
 
 use std::fs;
 use std::io;
@@ -11,20 +11,20 @@ use super::{UpgradeError, content, library, old};
 use crate::AssembleError;
 use crate::assemble::Assembly;
 
-/// Applications that a running system cannot change without the emulator.
+/// Applications that cannot be upgraded without restarting the emulator.
 const BASE: [&str; 3] = ["kernel", "stdlib", "sasl"];
 
-/// An appup, and the file it is from, if somebody wrote it.
+/// An appup, with its file if it was not generated.
 pub(super) struct Found {
     pub(super) appup: Appup,
     pub(super) path: Option<PathBuf>,
 }
 
-/// The appup that leads from `before` to `now`: of the project's `rel/appups/APP`, of the application's own
-/// `priv/appups`, of its `ebin`, or made from what is different.
+/// Returns the appup from `before` to `now`: from the project's `rel/appups/APP`, from the application's `priv/appups`
+/// or `ebin`, or generated from the differences.
 ///
 /// # Errors
-/// When one that somebody wrote is wrong, or none can be made.
+/// Fails if an appup file is invalid, or none can be generated.
 pub(super) fn find(
     assembly: &mut Assembly,
     destination: &Path,
@@ -53,7 +53,8 @@ pub(super) fn find(
         let Some((bytes, path)) = content(assembly, at)? else { continue };
         let path = path.unwrap_or_else(|| at.as_path().to_owned());
         let appup = read(&bytes, &path)?;
-        // As `systools`, and unlike that of a project, one that says another version of its own is taken.
+        // As in `systools`, an appup in `ebin` may name another new version than the application's; one of the project
+        // may not.
         if appup.knows(&before.version) && (at == &own || fits(&appup)) {
             return Ok(Found { appup, path: Some(path) });
         }
@@ -89,7 +90,7 @@ fn read(bytes: &[u8], path: &Path) -> Result<Appup, UpgradeError> {
     Appup::read(bytes).map_err(|source| UpgradeError::Appup { path: path.to_owned(), source })
 }
 
-/// The appups in a directory, which need not be there, by name.
+/// Returns the appup files in a directory, sorted by name; the directory does not have to exist.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, AssembleError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,

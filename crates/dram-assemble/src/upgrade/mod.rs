@@ -1,7 +1,7 @@
-//! A release that a running system of an older version can become: appups, and a relup.
+//! Upgrades: appups and a relup for a running system of an older version.
 //!
-//! The old version is what lies at the destination. What is written for it are files of the new version, which travel
-//! in its archive.
+//! The older version is the release at the destination. The files written for the upgrade belong to the new version,
+//! and are in its archive.
 
 mod appups;
 mod old;
@@ -19,17 +19,17 @@ use crate::AssembleError;
 use crate::assemble::{self, Assembly};
 use crate::tree::{Content, Entry};
 
-/// The first OTP release that finds what `RELEASES` names wherever it was started.
+/// The first OTP release that resolves the paths in `RELEASES` independently of its working directory.
 const ABSOLUTE: u32 = 25;
 
-/// What a running system of an older version is to become.
+/// A request to prepare an upgrade.
 #[derive(Debug, Clone, Default)]
 pub struct Upgrade {
-    /// The older version; otherwise the newest one at the destination.
+    /// The older version; by default the newest one at the destination.
     pub from: Option<String>,
 }
 
-/// A version that can be taken by a running system.
+/// An upgrade that was prepared.
 #[derive(Debug, Clone)]
 pub struct Upgraded {
     /// The older version.
@@ -38,101 +38,101 @@ pub struct Upgraded {
     pub changes: Vec<Changed>,
 }
 
-/// How an application changes.
+/// A change of an application.
 #[derive(Debug, Clone)]
 pub struct Changed {
     /// The application.
     pub name: String,
-    /// Its old version.
+    /// The old version.
     pub from: String,
-    /// Its new version.
+    /// The new version.
     pub to: String,
-    /// The appup that somebody wrote, if it was not made here.
+    /// The appup file, if the appup was not generated.
     pub appup: Option<PathBuf>,
 }
 
-/// Why a running system cannot become the new version.
+/// The reason why the upgrade is not possible.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    /// There is nothing to change from.
+    /// The destination has no older version.
     #[error("there is no older version in `{}`", .0.display())]
     NoOldVersion(PathBuf),
-    /// The version asked for is not there.
+    /// The requested version does not exist.
     #[error("there is no version `{version}` in `{}`", place.display())]
     NoSuchVersion {
         /// The version.
         version: String,
-        /// Where it should be.
+        /// The destination.
         place: PathBuf,
-        /// What there is.
+        /// The existing versions.
         known: Vec<String>,
     },
-    /// The version asked for is the new one.
+    /// The requested version is the new version.
     #[error("version `{0}` cannot be an upgrade of itself")]
     SameVersion(String),
-    /// The description of the old version is none.
+    /// The `.rel` file of the old version is invalid.
     #[error("`{}` does not describe a release", path.display())]
     Rel {
         /// The `.rel` file.
         path: PathBuf,
-        /// What is wrong.
+        /// The underlying error.
         source: io::Error,
     },
-    /// An application of the old version is not there.
+    /// An application of the old version is missing.
     #[error("`{name}` {version} of the old version is not in `{}`", place.display())]
     NoLibrary {
         /// The application.
         name: String,
         /// Its version.
         version: String,
-        /// Where it should be.
+        /// The directory in which it was expected.
         place: PathBuf,
     },
-    /// An application changed, and its version did not.
+    /// An application changed without a new version.
     #[error("`{name}` changed, and its version `{version}` did not: `{module}` is another module than before")]
     SameApplication {
         /// The application.
         name: String,
         /// Its version.
         version: String,
-        /// The first module that changed.
+        /// The first module that differs.
         module: String,
     },
-    /// An appup that somebody wrote is none.
+    /// An appup file is invalid.
     #[error("`{}` is no appup", path.display())]
     Appup {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The underlying error.
         source: AppupError,
     },
-    /// An appup was written for this change, and does not lead there.
+    /// An appup file named for this change does not contain it.
     #[error("`{}` does not lead from `{from}` to `{to}` and back", path.display())]
     OtherVersions {
         /// The file.
         path: PathBuf,
         /// The old version.
         from: String,
-        /// The new one.
+        /// The new version.
         to: String,
     },
-    /// A link that no running system unpacks.
+    /// A link that `release_handler` cannot unpack.
     #[error("`{}` is a link out of its directory to something that is no file", .0.display())]
     Link(PathBuf),
-    /// There is no appup, and none can be made.
+    /// There is no appup file, and none can be generated.
     #[error("there is no appup for `{name}`, and none can be made")]
     Generate {
         /// The application.
         name: String,
-        /// What is in the way.
+        /// The underlying error.
         source: GenerateError,
     },
-    /// The appups do not make a relup.
+    /// The appups cannot be combined to a relup.
     #[error("the running system cannot be changed from `{from}`")]
     Relup {
         /// The old version.
         from: String,
-        /// What is wrong.
+        /// The underlying error.
         source: RelupError,
     },
 }
@@ -143,7 +143,7 @@ impl From<UpgradeError> for AssembleError {
     }
 }
 
-/// Adds to `assembly` what a system needs that runs an older version from `destination`.
+/// Adds to `assembly` the files that upgrade a system which runs an older version from `destination`.
 ///
 /// # Errors
 /// See [`UpgradeError`].
@@ -202,15 +202,15 @@ fn new_version(assembly: &Assembly) -> Version {
     }
 }
 
-/// Where an application lies in a release.
+/// Returns the path of an application in a release.
 fn library(app: &Application) -> Result<TreePath, AssembleError> {
     assemble::path(&format!("lib/{}-{}", app.name, app.version))
 }
 
-/// Bytes, and the file that they are from.
+/// File content, with the file it was read from.
 type Bytes = (Vec<u8>, Option<PathBuf>);
 
-/// The bytes of a file of the new version; nothing where it has no such file.
+/// Returns the content of a file of the new version; `None` if there is no such file.
 fn content(assembly: &Assembly, at: &TreePath) -> Result<Option<Bytes>, AssembleError> {
     let Some(Entry::File { content, .. }) = assembly.tree.get(at) else { return Ok(None) };
     match content {
@@ -223,7 +223,7 @@ fn content(assembly: &Assembly, at: &TreePath) -> Result<Option<Bytes>, Assemble
     }
 }
 
-/// The modules that the new version has of an application, by name, with their bytes.
+/// Returns the modules of an application in the new version, with their bytes by name.
 fn modules(assembly: &Assembly, app: &Application) -> Result<dram_release::appup::Modules, AssembleError> {
     let ebin = library(app)?.join(b"ebin");
     let mut modules = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The old version, as it lies at the destination.
+//! The old version, as it is at the destination.
 
 use std::cmp::Ordering;
 use std::fs;
@@ -16,10 +16,10 @@ use super::UpgradeError;
 use crate::AssembleError;
 use crate::assemble::{self, Assembly};
 
-/// The version to change from.
+/// Selects the version to upgrade from.
 ///
 /// # Errors
-/// When it is not there, or is the new one.
+/// Fails if the version does not exist, or is the new one.
 pub(super) fn choose(
     destination: &Path,
     name: &str,
@@ -39,7 +39,7 @@ pub(super) fn choose(
     }
 }
 
-/// The versions of the release `name` at `destination`, the newest last.
+/// Returns the versions of the release `name` at `destination`, the newest last.
 fn versions(destination: &Path, name: &str) -> Vec<String> {
     let Ok(entries) = fs::read_dir(destination.join("releases")) else { return Vec::new() };
     let is_one = |entry: &fs::DirEntry| entry.path().join(format!("{name}.rel")).is_file();
@@ -49,7 +49,7 @@ fn versions(destination: &Path, name: &str) -> Vec<String> {
     found
 }
 
-/// Compares versions as Semantic Versioning does, with any number of parts.
+/// Compares versions as in Semantic Versioning, with any number of parts.
 fn compare(one: &str, other: &str) -> Ordering {
     fn parts(version: &str) -> (Vec<&str>, Option<Vec<&str>>) {
         let version = version.split('+').next().unwrap_or_default();
@@ -83,10 +83,11 @@ fn compare(one: &str, other: &str) -> Ordering {
     list(&first, &second).then_with(by_preview).then_with(|| one.cmp(other))
 }
 
-/// Reads the old version. An application that the new one has too need not be there: Erlang's own may not travel.
+/// Reads the old version. An application that the new version has in the same version may be missing, because a release
+/// may not include OTP's applications.
 ///
 /// # Errors
-/// When it cannot be read, or an application is missing.
+/// Fails if the old version cannot be read, or an application is missing.
 pub(super) fn read(
     destination: &Path,
     name: &str,
@@ -119,7 +120,7 @@ pub(super) fn read(
 
 type Members = Vec<(String, String, Mode)>;
 
-/// The version of the run-time system, and the applications, that a `.rel` file names.
+/// Returns the ERTS version and the applications of a `.rel` file.
 fn members(term: &Term) -> Option<(String, Members)> {
     let [tag, _, erts, members] = term.as_tuple()? else { return None };
     let [erts_tag, erts] = erts.as_tuple()? else { return None };
@@ -135,7 +136,8 @@ fn members(term: &Term) -> Option<(String, Members)> {
     Some((erts.as_string()?, members))
 }
 
-/// The modules of an application of the old version, by name, with their bytes; nothing where it does not lie there.
+/// Returns the modules of an application in the old version, with their bytes by name; `None` if the application is
+/// missing.
 pub(super) fn modules(destination: &Path, app: &Application) -> Result<Option<Modules>, AssembleError> {
     let ebin = destination.join("lib").join(format!("{}-{}", app.name, app.version)).join("ebin");
     let entries = match fs::read_dir(&ebin) {
@@ -153,15 +155,15 @@ pub(super) fn modules(destination: &Path, app: &Application) -> Result<Option<Mo
     Ok(Some(modules))
 }
 
-/// Makes sure that an application whose version stays has the modules that it had.
+/// Checks that an application with an unchanged version has unchanged modules.
 ///
 /// # Errors
-/// When one is different, or cannot be read.
+/// Fails if a module differs, or cannot be read.
 pub(super) fn same(assembly: &Assembly, destination: &Path, app: &Application) -> Result<(), AssembleError> {
     let Some(old) = modules(destination, app)? else { return Ok(()) };
     let new = super::modules(assembly, app)?;
     if new.is_empty() {
-        // Erlang's own applications do not travel with this release.
+        // The release does not include OTP's applications.
         return Ok(());
     }
     for module in old.keys().chain(new.keys()) {
@@ -186,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_have_an_order() {
+    fn versions_are_sorted_as_in_semantic_versioning() {
         let sorted = ["0.9", "1.0.0-rc.2", "1.0.0-rc.10", "1.0.0", "1.0.0+build", "1.0.1", "1.2.0", "1.10.0", "2"];
         for (at, one) in sorted.iter().enumerate() {
             for (beside, other) in sorted.iter().enumerate() {

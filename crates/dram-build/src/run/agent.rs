@@ -1,6 +1,7 @@
-//! A socket of our own before that of an ssh agent, so that owner and mode of what a command sees can be others.
+//! Relays an ssh agent through a socket of its own, so that the socket in the container can have its own owner and
+//! mode.
 //!
-//! Bytes are passed on as they are: what they mean is between ssh and the agent.
+//! Bytes are passed on unchanged; the protocol is between ssh and the agent.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,19 +15,20 @@ use std::thread::{self, JoinHandle};
 use dram_dockerfile::MountedFile;
 use dram_store::{Dir, StoreError};
 
-/// Passes on until dropped.
+/// A relay to an ssh agent, which runs until it is dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
     socket: PathBuf,
     reached: PathBuf,
     ended: Arc<AtomicBool>,
-    /// Keeps the short name of the directory alive.
+    /// Keeps the short path of the directory valid.
     _directory: Dir,
     listening: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// A socket in the directory `place`, which is the caller's to remove, that stands for the one at `agent`.
+    /// Starts a relay to the agent at the socket `agent`. Its own socket is in the directory `place`, which the caller
+    /// removes.
     #[allow(clippy::disallowed_types, reason = "an ssh agent is a socket; it reaches no network")]
     pub(super) fn start(agent: &Path, place: &Path, file: &MountedFile) -> Result<Relay, StoreError> {
         use std::os::fd::AsRawFd as _;
@@ -34,7 +36,7 @@ impl Relay {
             let path = path.to_owned();
             move |source| StoreError::Io { verb, path, source }
         };
-        // A socket's path has room for a hundred bytes, and a store may lie deep.
+        // A socket's path is limited to about a hundred bytes, and a store may have a longer one.
         UnixStream::connect(short(agent)?.path()).map_err(fail("reach the ssh agent at", agent))?;
         let directory = Dir::open(place)?;
         let reached = PathBuf::from(format!("/proc/self/fd/{}/agent", directory.fd().as_raw_fd()));
@@ -53,14 +55,14 @@ impl Relay {
                 }
                 let Ok(stream) = stream else { return };
                 let agent = agent.clone();
-                // Ends when both sides have closed.
+                // This thread ends when both sides have closed the connection.
                 thread::spawn(move || pass_on(&stream, &agent));
             }
         });
         Ok(Relay { socket, reached, ended, _directory: directory, listening: Some(listening) })
     }
 
-    /// The socket.
+    /// Returns the path of the relay's socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.socket.clone()
     }
@@ -70,7 +72,7 @@ impl Drop for Relay {
     #[allow(clippy::disallowed_types, reason = "an ssh agent is a socket; it reaches no network")]
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        // The listener sees that it is over when somebody comes. Nobody could come if the socket's name is gone.
+        // The listener checks `ended` at the next connection. If the socket's path is gone, no connection can wake it.
         if UnixStream::connect(&self.reached).is_ok()
             && let Some(listening) = self.listening.take()
         {
@@ -79,7 +81,7 @@ impl Drop for Relay {
     }
 }
 
-/// Both directions, until each has ended.
+/// Copies in both directions until each has ended.
 #[allow(clippy::disallowed_types, reason = "an ssh agent is a socket; it reaches no network")]
 fn pass_on(stream: &UnixStream, agent: &Path) {
     let Ok(short) = short(agent) else { return };
@@ -96,7 +98,7 @@ fn one_way(mut from: &UnixStream, mut to: &UnixStream) {
     let _ = to.shutdown(std::net::Shutdown::Write);
 }
 
-/// A name of a socket that is short enough to be connected to.
+/// A path of a socket that is short enough for `connect`.
 struct Short {
     path: PathBuf,
     _directory: Dir,

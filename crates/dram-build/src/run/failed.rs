@@ -1,4 +1,4 @@
-//! A command that failed, and what it left: somebody can look into it.
+//! Keeps a failed command and its file system, so that a shell can be started in it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::mounts::{self, InUse, Means, Sight};
 use crate::container::{self, Host, Names, Place};
 use crate::{BuildError, Given};
 
-/// All that a command's world is made of, but for secrets and proxies. It can be written down.
+/// The description of a command and its environment without secrets and proxies. It is stored with a failed command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Described {
-    /// The step's key.
+    /// The cache key of the step.
     pub(crate) key: String,
     /// The instruction.
     pub(crate) text: String,
@@ -29,12 +29,12 @@ pub(crate) struct Described {
     pub(crate) hosts: Vec<(String, String)>,
     pub(crate) limits: Vec<ResourceLimit>,
     pub(crate) shm_size: u64,
-    /// What it sees beside its image.
+    /// The mounts of the command.
     pub(crate) sight: Sight,
 }
 
 impl Described {
-    /// The jail without its mounts, over the layers, and over `changes` where there are some.
+    /// Returns a jail without the mounts: over the layers, and over `changes` if there are some.
     pub(crate) fn jail<'a>(
         &self,
         store: &'a Store,
@@ -55,8 +55,8 @@ impl Described {
         Ok((jail, place))
     }
 
-    /// Keeps `upper`, which the command left, and what was made for it to see. `false` when somebody looks at what
-    /// another left.
+    /// Keeps the upper directory `upper` of the command, and the directories made for its mounts. Returns `false` if
+    /// another kept command is in use.
     pub(crate) fn keep(&mut self, store: &Store, upper: &Path, sight: &mut Sight) -> Result<bool, StoreError> {
         let copies = std::mem::take(&mut sight.copies);
         self.sight = sight.clone();
@@ -67,13 +67,13 @@ impl Described {
     }
 }
 
-/// Forgets what the step with this key left when it failed: now it is done.
+/// Removes what was kept of the step with this cache key when it failed, because it has succeeded now.
 pub(crate) fn forget(store: &Store, key: &dram_store::StepKey) {
     let key = key.hex();
     store.failed().forget(&|about| serde_json::from_slice::<Described>(about).is_ok_and(|about| about.key == key));
 }
 
-/// The last command that failed, and what it left.
+/// The last failed command and its kept file system.
 #[derive(Debug)]
 pub struct FailedCommand<'a> {
     store: &'a Store,
@@ -81,23 +81,23 @@ pub struct FailedCommand<'a> {
     described: Described,
 }
 
-/// A world to look into.
+/// A failed command that is ready for a shell.
 #[derive(Debug)]
 pub struct Revived<'a> {
-    /// The jail. What happens in it is thrown away, but for what is written to caches.
+    /// The jail. Changes in it are discarded, except those in cache mounts.
     pub jail: Jail,
     _place: Place<'a>,
     _used: InUse,
 }
 
 impl<'a> FailedCommand<'a> {
-    /// What is kept in the store, if anything is. It stays while this lives.
+    /// Opens the failed command that the store keeps, if there is one. It is not removed as long as this value lives.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// Returns an error if a file operation fails.
     pub fn open(store: &'a Store) -> Result<Option<FailedCommand<'a>>, StoreError> {
         let Some(kept) = store.failed().open()? else { return Ok(None) };
-        // What cannot be read is of no use to anybody.
+        // An unreadable description is treated as missing.
         let Ok(described) = serde_json::from_slice::<Described>(kept.about()) else { return Ok(None) };
         let whole = described.layers.iter().all(|layer| store.layers().has(layer));
         Ok(whole.then_some(FailedCommand { store, kept, described }))
@@ -108,18 +108,18 @@ impl<'a> FailedCommand<'a> {
         &self.described.text
     }
 
-    /// The shell that the command was given to, if it was given to one.
+    /// Returns the shell that executed the command, or `/bin/sh` if there was none.
     pub fn shell(&self) -> &str {
         let program = self.described.argv.first().map(String::as_str).unwrap_or_default();
         if program.ends_with("sh") { program } else { "/bin/sh" }
     }
 
-    /// The world as the command left it: its files, environment, user, directory, network and mounts. Memory is empty,
-    /// and secrets are there only when they are `given` again. While somebody has a cache who does not share, `wait`
-    /// is called with its id again and again, and ends the waiting with `false`.
+    /// Prepares the state at the end of the command: its files, environment, user, directory, network and mounts. A
+    /// tmpfs is empty, and secrets exist only if they are `given` again. While another command holds a cache mount that
+    /// is not shared, `wait` is called repeatedly with its id; it ends the waiting by returning `false`.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// Returns an error if a file operation fails, or if `wait` ended the waiting.
     pub fn revive(
         &self,
         host: &Host,

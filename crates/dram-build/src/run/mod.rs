@@ -1,4 +1,4 @@
-//! `RUN`: a command changes the file system; the directory that took its changes is the layer.
+//! Executes `RUN`: a command in a sandbox. The upper directory with its changes becomes the layer.
 
 mod agent;
 pub(crate) mod failed;
@@ -22,29 +22,29 @@ use failed::Described;
 use mounts::Means;
 use sources::Picked;
 
-/// So many last lines of a failed command are shown.
+/// The number of last output lines that the error of a failed command has.
 const TAIL: usize = 20;
-/// A shell's exit code when it finds no program of that name, or not what the program needs.
+/// The exit code of a shell that did not find a program, or not what the program needs.
 const NOT_FOUND: i32 = 127;
-/// A longer line is cut: a command that writes no line end must not fill the memory.
+/// The longest line; longer ones are split, so that a command that writes no line end cannot fill the memory.
 const LONGEST_LINE: u64 = 64 << 10;
 
-/// A command to carry out.
+/// A command to execute.
 pub(crate) struct Command<'a> {
     pub(crate) options: &'a Options<'a>,
     pub(crate) at: StepAt,
     pub(crate) step: &'a Step,
     pub(crate) run: &'a Run,
-    /// What it runs over.
+    /// The layers below.
     pub(crate) below: &'a Snapshot,
-    /// The files of its mounts, for each mount that has files.
+    /// The files of its mounts; `None` for a mount without files.
     pub(crate) picked: &'a [Option<Picked>],
-    /// The step's key.
+    /// The cache key of the step.
     pub(crate) key: StepKey,
     pub(crate) tell: &'a dyn Fn(Event),
 }
 
-/// The network that a command sees, in a build whose own is `network`.
+/// Returns the network of a command, in a build whose default is `network`.
 pub(crate) fn network(run: &Run, network: Network) -> Network {
     match run.network {
         None => network,
@@ -53,7 +53,8 @@ pub(crate) fn network(run: &Run, network: Network) -> Network {
     }
 }
 
-/// Refuses a plan whose commands want what the command line does not allow, before anything is done.
+/// Refuses a plan with commands that need a privilege which the command line does not allow, before any step is
+/// executed.
 pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), BuildError> {
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let Op::Run(run) = &step.op else { continue };
@@ -66,7 +67,8 @@ pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), 
         if run.insecure && !options.given.allow_insecure {
             return refused("all rights of the builder", "security.insecure");
         }
-        // As in BuildKit, also where the build is on that network anyhow: whoever writes it means more than the default.
+        // As in BuildKit, this is also refused if the whole build uses the host's network: the flag asks for more than
+        // the default.
         if run.network == Some(RunNetwork::Host) && !options.given.allow_host_network {
             return refused("the host's network", "network.host");
         }
@@ -75,7 +77,7 @@ pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), 
 }
 
 impl Command<'_> {
-    /// Runs it. Returns the directory with its changes, or `None` when there are none.
+    /// Executes the command. Returns the directory with its changes, or `None` if there are none.
     pub(crate) fn carry_out(&self) -> Result<Option<PathBuf>, BuildError> {
         let (store, given) = (self.options.store, &self.options.given);
         let mut described = self.describe()?;
@@ -88,10 +90,10 @@ impl Command<'_> {
     fn run(&self, described: &mut Described, sight: &mut mounts::Sight) -> Result<Option<PathBuf>, BuildError> {
         let (store, cancel) = (self.options.store, &self.options.cancel);
         let (mut jail, mut place) = described.jail(store, None, &self.options.host)?;
-        // Who is not root gives nothing away: what such a command tries is forgotten.
+        // Only root can change owners; the attempts of other users are not recorded.
         let gives_files_away = self.options.host.one_id && jail.user.uid == 0;
         jail.owner_attribute = gives_files_away.then(|| OWNER_ATTRIBUTE.to_owned());
-        // Proxies are written down nowhere.
+        // Variables for proxies are not part of the stored description.
         jail.env.extend(self.run.hidden_env.iter().map(pair));
         let mut told = false;
         let mut wait = |id: &str| {
@@ -141,7 +143,7 @@ impl Command<'_> {
         Ok((code, tail.into()))
     }
 
-    /// The error of a command that ended with `code`. What it left is kept.
+    /// Returns the error of a command that ended with `code`, and keeps its file system.
     fn failed(
         &self,
         described: &mut Described,
@@ -155,7 +157,7 @@ impl Command<'_> {
         let is_unknown = code == NOT_FOUND;
         let missing_loader = if is_unknown { missing_loader(store, self.below, &place.upper, self.run) } else { None };
         let upper = place.into_upper();
-        // What cannot be kept is not worth another error.
+        // An error while keeping it must not replace the error of the command.
         let kept = described.keep(store, &upper, sight).unwrap_or(false);
         if !kept {
             store.work().discard(&upper);
@@ -201,14 +203,14 @@ fn pair((name, value): &(String, String)) -> Vec<u8> {
     format!("{name}={value}").into_bytes()
 }
 
-/// Looks for it in what the failed command left.
+/// Searches for a missing loader in the file system of the failed command.
 fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &Run) -> Option<(String, String)> {
     let lowers = below.layers.iter().rev().map(|layer| store.layers().path(&layer.id));
     let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
     lacks::missing_loader(&Merged::open(&layers).ok()?, run)
 }
 
-/// Calls `each` with every line, without its end, until the writers are gone.
+/// Calls `each` with every line, without its line end, until all writers are closed.
 fn read_lines(mut from: impl io::BufRead, each: &mut dyn FnMut(&[u8])) {
     let mut line = Vec::new();
     loop {
@@ -229,7 +231,7 @@ fn read_lines(mut from: impl io::BufRead, each: &mut dyn FnMut(&[u8])) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn lines_are_cut_where_they_end() {
+    fn output_is_split_into_lines_without_line_ends() {
         let mut lines = Vec::new();
         super::read_lines(&b"a\r\n\nb"[..], &mut |line| lines.push(line.to_vec()));
         assert_eq!(lines, [&b"a"[..], b"", b"b"]);

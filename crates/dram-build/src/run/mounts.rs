@@ -1,7 +1,7 @@
-//! What a command sees beside its image, from the plan's mounts to the jail's.
+//! Converts the mounts of a `RUN` in the plan to mounts of the jail.
 //!
-//! In between is [`Seen`]: mounts with all questions answered that need the plan. It can be written down, so that a
-//! shell in a failed command sees the same.
+//! The form in between is [`ResolvedMount`], which does not need the plan any more. It is serialisable, so that a shell
+//! in a failed command gets the same mounts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::{BuildError, Given};
 /// One mount of a command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Seen {
-    /// Where: absolute and clean.
+    /// The target: absolute and clean.
     target: String,
     what: What,
 }
@@ -29,35 +29,35 @@ pub(crate) struct Seen {
 enum What {
     /// Files of layers, lowest first.
     Layers { layers: Vec<LayerId>, path: Vec<u8>, writable: bool },
-    /// Files of a copy: its place among [`Sight::copies`].
+    /// Files of a copy: the index in [`ResolvedMounts::copies`].
     Copy { number: usize, path: Vec<u8>, writable: bool },
-    /// A directory that outlives the build.
+    /// A cache mount.
     Cache { name: CacheName, sharing: u8, read_only: bool },
-    /// A program.
+    /// The script of a heredoc.
     Script { contents: String },
     /// A secret as a file.
     Secret { id: String, mode: u32, uid: u32, gid: u32 },
-    /// The socket of an agent.
+    /// The socket of an ssh agent.
     Agent { id: String, mode: u32, uid: u32, gid: u32 },
-    /// Memory.
+    /// A tmpfs.
     Tmpfs { size: Option<u64> },
 }
 
-/// Everything that a command sees beside its image.
+/// All mounts of a command.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Sight {
-    /// The mounts, in the order in which they are made: one may lie in another.
+    /// The mounts, in the order in which they are made: one may be inside another.
     seen: Vec<Seen>,
-    /// Variables whose values are secrets: names and ids.
+    /// Variables whose values are secrets: names and secret ids.
     variables: Vec<(String, String)>,
     /// The value of `SSH_AUTH_SOCK`.
     agent: Option<String>,
-    /// Directories made for this command, which its caller removes.
+    /// Directories that were made for this command. The caller removes them.
     #[serde(skip)]
     pub(crate) copies: Vec<PathBuf>,
 }
 
-/// Answers for each mount of `run` what of it depends on the plan. `picked` are their files.
+/// Resolves each mount of `run`; `picked` are their files.
 pub(crate) fn look(store: &Store, run: &Run, picked: &[Option<Picked>], given: &Given) -> Result<Sight, BuildError> {
     let mut sight = Sight::default();
     for script in &run.scripts {
@@ -70,7 +70,7 @@ pub(crate) fn look(store: &Store, run: &Run, picked: &[Option<Picked>], given: &
             return Err(error);
         }
     }
-    // As BuildKit does: what lies inside something else comes after it.
+    // As in BuildKit, a mount inside another one comes after it.
     sight.seen.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(sight)
 }
@@ -126,12 +126,12 @@ impl Sight {
         Ok(())
     }
 
-    /// How many copies it refers to.
+    /// Returns the number of copies that the mounts refer to.
     pub(crate) fn count_copies(&self) -> usize {
         self.seen.iter().filter(|seen| matches!(seen.what, What::Copy { .. })).count()
     }
 
-    /// Removes what was made for the command.
+    /// Removes the directories that were made for the command.
     pub(crate) fn discard(&mut self, store: &Store) {
         for copy in std::mem::take(&mut self.copies) {
             store.work().discard(&copy);
@@ -149,10 +149,10 @@ fn cache_name(cache: &CacheMount, picked: Option<&Picked>) -> CacheName {
     CacheName { id: cache.id.clone(), seed, mode: cache.mode, uid: cache.uid, gid: cache.gid }
 }
 
-/// What a new cache starts with, by the name of the cache.
+/// Writes the initial content of a new cache mount, by the name of the cache.
 pub(crate) type Fill<'a> = dyn FnMut(&CacheName, &Path) -> Result<(), BuildError> + 'a;
 
-/// Puts into the new cache at `data` what the mount of that name says.
+/// Writes the initial content of the new cache mount at `data`: the files of the mount that has this cache name.
 pub(crate) fn fill(run: &Run, picked: &[Option<Picked>], name: &CacheName, data: &Path) -> Result<(), BuildError> {
     for (mount, picked) in run.mounts.iter().zip(picked) {
         if let (MountKind::Cache(cache), Some(picked)) = (&mount.kind, picked)
@@ -170,25 +170,27 @@ pub(crate) fn fill(run: &Run, picked: &[Option<Picked>], name: &CacheName, data:
     Ok(())
 }
 
-/// What a command holds while it runs.
+/// The cache mounts and agent relays that a command holds while it runs.
 #[derive(Debug, Default)]
 pub(crate) struct InUse {
     caches: BTreeMap<String, TakenCache>,
     relays: Vec<Relay>,
 }
 
-/// What mounting needs beside the sight.
+/// The context for making the mounts.
 pub(crate) struct Means<'a> {
     pub(crate) store: &'a Store,
     pub(crate) given: &'a Given,
-    /// Where copies lie.
+    /// The directories of copies, by index.
     pub(crate) copies: Vec<PathBuf>,
     pub(crate) fill: &'a mut Fill<'a>,
-    /// Called again and again while somebody has a cache of that id; ends the waiting with `false`.
+    /// Called repeatedly while another command holds the cache mount with this id; ends the waiting by returning
+    /// `false`.
     pub(crate) wait: &'a mut dyn FnMut(&str) -> bool,
 }
 
-/// Mounts all of `sight` in the jail, and sets the variables that belong to it. `None` when waiting was ended.
+/// Adds all mounts of `sight` to the jail, and sets the variables that belong to them. Returns `None` if the waiting
+/// was ended.
 pub(crate) fn mount(
     sight: &Sight,
     means: &mut Means<'_>,
@@ -219,7 +221,7 @@ pub(crate) fn mount(
     Ok(Some(used))
 }
 
-/// Takes each cache once, in the order of their keys, so that two commands never wait for each other. `false` when
+/// Takes each cache mount once, in the order of the keys, so that two commands cannot deadlock. Returns `false` if the
 /// waiting was ended.
 fn take_caches(sight: &Sight, means: &mut Means<'_>, used: &mut InUse) -> Result<bool, BuildError> {
     let mut wanted: BTreeMap<String, (&CacheName, u8)> = BTreeMap::new();
@@ -294,7 +296,7 @@ fn mounted(
     }
 }
 
-/// Where writes go that are thrown away.
+/// Returns new directories for writes that are discarded.
 fn scratch(place: &mut Place<'_>, lowers: &[PathBuf], writable: bool) -> Result<Option<Scratch>, BuildError> {
     if !writable {
         return Ok(None);

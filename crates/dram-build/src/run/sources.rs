@@ -1,4 +1,5 @@
-//! The files that mounts of a command show: looked up, known by their content, and put where they can be bound.
+//! The files of a command's mounts: resolves them, digests their content, and puts them into a directory that can be
+//! bind-mounted.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +13,21 @@ use crate::layer::{LayerMaker, Override, PlaceError, take_over_root};
 use crate::select::{self, Place, Selected};
 use crate::{BuildError, Context, Snapshot};
 
-/// Whose files a mount shows.
+/// The origin of a mount's files.
 pub(crate) enum Origin {
-    /// A stage's or an image's.
+    /// A stage or an image.
     Snapshot(Snapshot),
-    /// Those of the build context, or of a named one.
+    /// The build context or a named context.
     Context(Context),
 }
 
-/// The files of one mount, found.
+/// The resolved files of one mount.
 pub(crate) struct Picked {
     origin: Origin,
     tree: PickedTree,
-    /// What the source leads to.
+    /// The node of the source path.
     node: Node,
-    /// A digest of all that the command sees.
+    /// The digest of everything that the command can see.
     pub(crate) content: Content,
 }
 
@@ -44,7 +45,7 @@ impl PickedTree {
     }
 }
 
-/// The path of a mount's files, for one that has files.
+/// Returns the source path of a mount, or `None` for a mount without files.
 pub(crate) fn source_of(kind: &MountKind) -> Option<&str> {
     match kind {
         MountKind::Bind { source, .. } => Some(source),
@@ -53,7 +54,7 @@ pub(crate) fn source_of(kind: &MountKind) -> Option<&str> {
     }
 }
 
-/// Looks up what `mount` shows of `origin`, which messages call `name`.
+/// Resolves the files that `mount` shows of `origin`, which messages call `name`.
 pub(crate) fn pick(store: &Store, mount: &Mount, origin: Origin, name: &str) -> Result<Picked, BuildError> {
     let text = source_of(&mount.kind).unwrap_or("/").to_owned();
     let source = Source { text, kind: SourceKind::Path, span: mount.span.clone() };
@@ -87,10 +88,10 @@ fn find(tree: &dyn Tree, source: &Source, place: &Place<'_>, owners: bool) -> Re
 }
 
 impl Snapshot {
-    /// The snapshot as one tree that has a root even when there is nothing in it.
+    /// Returns the snapshot as one merged tree, which has a root even if the snapshot is empty.
     ///
     /// # Errors
-    /// When a layer is gone.
+    /// Returns an error if a layer is missing or cannot be fetched.
     pub(crate) fn root(&self, store: &Store) -> Result<Merged, StoreError> {
         match self.layers.is_empty() {
             true => Merged::open(&[empty(store)?]),
@@ -99,30 +100,30 @@ impl Snapshot {
     }
 }
 
-/// An empty directory as the root of an image that has nothing.
+/// Makes an empty directory as the root of an empty snapshot.
 pub(crate) fn empty(store: &Store) -> Result<PathBuf, StoreError> {
     let path = store.work().fresh()?;
     take_over_root(&Dir::open_layer(&path)?, &Merged::open(&[])?)?;
     Ok(path)
 }
 
-/// Files in a place where they can be bound.
+/// Files in a form that can be bind-mounted.
 pub(crate) enum Shown {
-    /// In layers, lowest first.
+    /// Layers, lowest first.
     Layers(Vec<LayerId>),
-    /// In a directory that was made for them.
+    /// A directory that was made for them.
     Copy(PathBuf),
 }
 
 impl Picked {
-    /// Whether it is a directory.
+    /// Returns whether it is a directory.
     fn is_dir(&self) -> bool {
         self.node.status.kind == FileKind::Dir
     }
 
-    /// Puts the files where they can be bound, and says where, and by which path. Those of a stage or image are there
-    /// already. Those of a context are copied: what is ignored must not show, root owns them as after a
-    /// `COPY`, and nothing can reach the user's own.
+    /// Makes the files available for a bind mount; returns them with the path inside. Files of a stage or image are
+    /// mounted from its layers. Files of a build context are copied: ignored files must not be visible, root owns them
+    /// as after a `COPY`, and no command can change the user's own files.
     pub(crate) fn show(&self, store: &Store, mount: &Mount) -> Result<(Shown, Vec<u8>), BuildError> {
         match &self.origin {
             Origin::Snapshot(snapshot) => {
@@ -137,7 +138,7 @@ impl Picked {
         }
     }
 
-    /// Copies the files into the empty directory `place`: what is in a directory, or a file called `file`.
+    /// Copies the files into the empty directory `place`: the content of a directory, or a file under the name `file`.
     pub(crate) fn copy_to(&self, place: &Path, mount: &Mount) -> Result<(), BuildError> {
         let (is_context, keeps_owners) = match &self.origin {
             Origin::Snapshot(_) => (false, true),
@@ -169,7 +170,7 @@ impl Picked {
         Ok(())
     }
 
-    /// For the seed of a cache: refuses what is no directory.
+    /// Returns an error if the initial content of a cache mount is not a directory.
     pub(crate) fn must_be_dir(&self, mount: &Mount) -> Result<(), BuildError> {
         if self.is_dir() {
             return Ok(());

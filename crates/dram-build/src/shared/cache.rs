@@ -1,4 +1,4 @@
-//! A cache to take from: read from a layout, a registry, or an image that has one in it.
+//! Reads a shared cache: from a layout, a registry, or an image with an inline cache.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
@@ -10,38 +10,38 @@ use dram_store::{LayerId, StepKey};
 use super::document::{ANNOTATION, CACHE, CacheDocument, Offered, StepNote};
 use crate::transfer::{Source, TransferError, pick, read};
 
-/// What BuildKit's caches have in place of [`CACHE`].
+/// The media type that BuildKit's caches have instead of [`CACHE_CONFIG_TYPE`].
 const BUILDKIT: &str = "application/vnd.buildkit.cacheconfig.v0";
-/// The field of an image's configuration that holds BuildKit's.
+/// The field of an image config that holds an inline cache of BuildKit.
 const BUILDKIT_INLINE: &str = "moby.buildkit.cache.v0";
 
-/// Why there is nothing to take from a cache.
+/// The reasons why a shared cache cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// It cannot be read.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// Its table of contents is none.
+    /// Its cache document is damaged.
     #[error("{place}")]
     Document {
         /// The cache.
         place: String,
-        /// What is wrong with it.
+        /// The error in the document.
         #[source]
         source: DocumentError,
     },
-    /// BuildKit made it.
+    /// It is a cache of BuildKit.
     #[error("{0} is a cache of BuildKit's, whose form only BuildKit reads")]
     BuildKit(String),
-    /// It is an image without one.
+    /// It is an image without an inline cache.
     #[error("{0} is an image without a cache")]
     Bare(String),
-    /// It has no image for the platform.
+    /// It has no manifest for the platform.
     #[error("{0} has nothing for this platform")]
     OtherPlatform(String),
 }
 
-/// A cache to take from. What it says is checked when it is taken.
+/// A shared cache that steps and layers are taken from. Everything it contains is verified when it is used.
 #[derive(Debug)]
 pub struct Cache<'a> {
     pub(super) source: Box<dyn Source + 'a>,
@@ -51,10 +51,11 @@ pub struct Cache<'a> {
 }
 
 impl<'a> Cache<'a> {
-    /// Reads the table of contents of the cache that `root` of `source` is, or has for `platform`. No layer is fetched.
+    /// Reads the cache document of the cache at `root` of `source`, or of the manifest for `platform` below it. No
+    /// layer is fetched.
     ///
     /// # Errors
-    /// See [`CacheError`].
+    /// See [`SharedCacheError`].
     pub fn open(source: Box<dyn Source + 'a>, root: &Descriptor, platform: &Platform) -> Result<Cache<'a>, CacheError> {
         let place = source.shown();
         let wrong = |source| CacheError::Document { place: place.clone(), source };
@@ -85,18 +86,18 @@ impl<'a> Cache<'a> {
         Ok(Cache { source, by_key, steps, layers })
     }
 
-    /// How many steps it knows.
+    /// Returns the number of steps that it knows.
     pub fn steps(&self) -> usize {
         self.steps.len()
     }
 
-    /// What it knows of the step `key`.
+    /// Finds the step with the cache key `key`.
     pub(super) fn step(&self, key: &StepKey) -> Option<&StepNote> {
         self.by_key.get(key).map(|at| &self.steps[*at])
     }
 }
 
-/// All bytes of a small blob, which are those of its descriptor.
+/// Reads a small blob and verifies its size and digest.
 fn small(source: &dyn Source, blob: &Descriptor) -> Result<Vec<u8>, TransferError> {
     let damaged = |why: String| TransferError::Blob { place: source.shown(), digest: blob.digest, why };
     if blob.size > LARGEST_DOCUMENT as u64 {
@@ -112,7 +113,7 @@ fn small(source: &dyn Source, blob: &Descriptor) -> Result<Vec<u8>, TransferErro
     }
 }
 
-/// The cache that an image has in its manifest, and what its layers unpack to.
+/// Returns the inline cache of an image and the diff IDs of its layers.
 fn in_image(source: &dyn Source, manifest: &Manifest, place: &str) -> Result<(Vec<u8>, Vec<Digest>), CacheError> {
     if manifest.config.media_type == BUILDKIT {
         return Err(CacheError::BuildKit(place.to_owned()));

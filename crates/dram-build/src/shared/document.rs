@@ -1,4 +1,4 @@
-//! What a shared cache says: under which keys a step is known, what it left, and where that lies.
+//! The document of a shared cache: the cache keys of steps, the layers they made, and the blobs of these.
 
 use std::collections::BTreeSet;
 
@@ -9,74 +9,74 @@ use serde::{Deserialize, Serialize};
 
 use crate::packing::Compress;
 
-/// The media type of a [`CacheDocument`]: what the configuration of a cache's manifest is.
+/// The media type of a [`CacheDocument`], which is the config of a cache's manifest.
 pub(super) const CACHE: &str = "application/vnd.dram.cache.v1+json";
-/// The annotation of an image's manifest that holds one.
+/// The annotation of an image's manifest that holds an inline cache.
 pub(super) const ANNOTATION: &str = "vnd.dram.cache.v1";
 
 const VERSION: u32 = 1;
-/// More steps than any build has.
+/// The largest number of steps; no build has more.
 const MOST_STEPS: usize = 100_000;
-/// More layers than any registry takes in one manifest.
+/// The largest number of layers; no registry accepts more in one manifest.
 const MOST_LAYERS: usize = 20_000;
 
-/// A cache's table of contents. It lies in the configuration of a manifest whose layers it talks of, or in an annotation
+/// The table of contents of a shared cache. It is the config of a manifest whose layers it describes, or an annotation
 /// of an image's manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CacheDocument {
     version: u32,
-    /// Steps that are known.
+    /// The cached steps.
     pub(super) steps: Vec<StepNote>,
-    /// Layers that can be had.
+    /// The layers that the manifest has.
     pub(super) layers: Vec<LayerNote>,
 }
 
-/// What a step left.
+/// The cached result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StepNote {
-    /// What it is known under: at most by where its files come from, and last by what they hold.
+    /// Its cache keys: at most one by the origin of its files, and last the one by their content.
     pub(super) keys: Vec<StepKey>,
-    /// Its layer; none when it changed nothing.
+    /// The layer it made; `None` if it changed nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) layer: Option<LayerId>,
-    /// For a command: what kind of user ran it.
+    /// For a command: the privilege of the user who executed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) by: Option<Maker>,
 }
 
-/// A layer that the manifest has.
+/// A layer of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LayerNote {
-    /// What it holds.
+    /// The id of its directory, which is made of its content.
     pub(super) id: LayerId,
-    /// Its place among the manifest's layers.
+    /// Its index among the layers of the manifest.
     pub(super) at: usize,
-    /// The digest of its tar. An image's configuration says it.
+    /// Its diff ID; `None` if an image config contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) diff_id: Option<Digest>,
-    /// The time that its files were given.
+    /// The time that its files were given, in seconds since 1970.
     pub(super) time: i64,
-    /// How it is compressed.
+    /// Its compression, as a short name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) compression: String,
 }
 
-/// A kind of user. What a command makes may differ between them.
+/// The privilege of the user who executed a command. Results may differ between these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Maker {
-    /// One who may set nothing on the disk.
+    /// A user who cannot set owners on the disk.
     Unprivileged,
-    /// Root of a user namespace with one id.
+    /// Root of a user namespace that maps a single id.
     OneId,
-    /// Root of a user namespace with many.
+    /// Root of a user namespace that maps subordinate ids.
     LentIds,
-    /// Root.
+    /// Root of the machine.
     Root,
 }
 
 impl Maker {
-    /// The one who runs this process.
+    /// Returns the privilege of this process.
     pub(super) fn this() -> Maker {
         match Rights::of_this_process() {
             Rights::All => Maker::Root,
@@ -88,25 +88,26 @@ impl Maker {
 }
 
 impl StepNote {
-    /// Whether the result serves the user who runs this process: what a lesser one made may lack owners and devices.
+    /// Returns whether this process can use the result. A result that was made with less privilege may lack owners and
+    /// devices.
     pub(super) fn serves(&self) -> bool {
         self.by.is_none_or(|by| by >= Maker::this())
     }
 }
 
-/// A layer of a cache, as far as it is known without a look at it.
+/// A layer of a shared cache, described before it is fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offered {
-    /// Its tar and its blob.
+    /// Its diff ID and blob.
     pub(super) packed: Packed,
     /// The time that its files were given.
     pub(super) stamp: Stamp,
-    /// How it is compressed.
+    /// Its compression.
     pub(super) compress: Compress,
 }
 
 impl Offered {
-    /// The layer that `note` means of a manifest with `layers`, of an image whose tars are `diff_ids`.
+    /// Returns the layer that `note` describes, of a manifest with `layers`, or of an image with `diff_ids`.
     pub(super) fn new(note: &LayerNote, layers: &[Descriptor], diff_ids: &[Digest]) -> Result<Offered, String> {
         let blob = layers.get(note.at).ok_or_else(|| format!("it names the layer {} of {}", note.at, layers.len()))?;
         let diff_id = note.diff_id.or_else(|| diff_ids.get(note.at).copied());
@@ -123,7 +124,7 @@ impl Offered {
 }
 
 impl CacheDocument {
-    /// One of these steps and layers.
+    /// Makes a document of these steps and layers.
     pub(super) fn new(steps: Vec<StepNote>, layers: Vec<LayerNote>) -> CacheDocument {
         CacheDocument { version: VERSION, steps, layers }
     }
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_cache_document_is_refused() {
         let (key, hex) = ("ab".repeat(32), "cd".repeat(32));
         let whole = format!(
             r#"{{"version":1,"steps":[{{"keys":["{key}"],"layer":"c-{hex}","by":"root"}}],
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_must_be_one_of_the_manifest() {
+    fn cached_layer_that_does_not_fit_the_manifest_is_refused() {
         let layers = [Descriptor::new(MediaType::LAYER_GZIP, Digest::of(b"b"), 3)];
         let id: LayerId = format!("c-{}", "ab".repeat(32)).parse().unwrap();
         let note = LayerNote { id, at: 0, diff_id: None, time: 0, compression: String::new() };

@@ -1,4 +1,4 @@
-//! What a build knows becomes a cache that others can take from.
+//! Exports the results of a build as a shared cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -13,48 +13,49 @@ use crate::seal::{in_dialect, pack};
 use crate::transfer::{Copying, Motion, Repository, Sink, Source, StoreSource, TransferError, Which, copy};
 use crate::{Cancel, Dialect, Event, Layer, Sealing, Snapshot};
 
-/// Whose layers a cache has. It has the names of all, so that a build that finds all it needs can pass over the rest.
+/// The steps whose layers a cache contains. It has the cache records of all steps in either mode, so a build whose
+/// steps are all cache hits does not need the other layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Those of the result.
+    /// The layers of the result only.
     #[default]
     Min,
-    /// Those of every step.
+    /// The layers of all steps.
     Max,
 }
 
-/// How a cache is written down.
+/// The options of a cache that is exported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Form {
-    /// Whose layers it has.
+    /// The steps whose layers it contains.
     pub mode: Mode,
-    /// How those layers are compressed that are packed now.
+    /// The compression of layers that are packed now.
     pub compress: Compress,
-    /// Whose media types it has.
+    /// The media types of its manifest.
     pub dialect: Dialect,
-    /// The time, in seconds since 1970, that files carry that are packed now.
+    /// The time, in seconds since 1970, of files in layers that are packed now.
     pub time: i64,
 }
 
-/// A cache that was written.
+/// A cache that was exported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
-    /// The pointer to its manifest.
+    /// The descriptor of its manifest.
     pub manifest: Descriptor,
-    /// How many steps it knows.
+    /// The number of its steps.
     pub steps: usize,
-    /// How many layers it has.
+    /// The number of its layers.
     pub layers: usize,
-    /// Bytes of these.
+    /// The size of the layers in bytes.
     pub size: u64,
 }
 
 impl Shared<'_> {
-    /// Writes what is known of the steps of the build, which made `snapshot`, to `sink`. What happens is told: of layers
-    /// that are packed, and of blobs that are sent.
+    /// Exports the step results of the build that made `snapshot` to `sink`. `packed` is called when a layer is packed,
+    /// `moved` with the progress of the transfer.
     ///
     /// # Errors
-    /// When a layer cannot be packed or had, or the sink refuses.
+    /// Returns an error if a layer cannot be packed or fetched, or if the sink refuses it.
     pub fn give(
         &self,
         store: &Store,
@@ -104,7 +105,7 @@ impl Shared<'_> {
         Ok(Given { manifest, steps: known, layers, size })
     }
 
-    /// The layer `id` as it can be given: packed here, or as it lies in a cache that it was not fetched from.
+    /// Returns the layer `id`: packed from the store, or as the shared cache has it that it was not fetched from yet.
     fn offered(
         &self,
         store: &Store,
@@ -120,7 +121,8 @@ impl Shared<'_> {
         Ok(Some(Offered { packed, stamp: Stamp(form.time), compress: form.compress }))
     }
 
-    /// The annotation that makes an image of `snapshot`, which is written down as `how` says, a cache of its own layers.
+    /// Returns the annotation that makes an image of `snapshot`, written with the options `how`, an inline cache of its
+    /// own layers.
     pub fn inline(&self, snapshot: &Snapshot, how: &Sealing) -> (String, String) {
         let left: Vec<Left> = self.state().steps.values().cloned().collect();
         let mut seen = BTreeSet::new();
@@ -137,14 +139,14 @@ impl Shared<'_> {
     }
 }
 
-/// Each step once.
+/// Returns each step once.
 fn steps(left: &[Left]) -> Vec<StepNote> {
     let mut seen = BTreeSet::new();
     let new = left.iter().filter(|left| seen.insert(left.keys.clone()));
     new.map(|left| StepNote { keys: left.keys.clone(), layer: left.layer.clone(), by: left.by }).collect()
 }
 
-/// What a cache is made of, wherever it lies.
+/// The documents and layers of an exported cache, in the store or in other shared caches.
 #[derive(Debug)]
 struct Parts<'a> {
     shared: &'a Shared<'a>,
@@ -153,7 +155,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The caches that have the layer `blob`.
+    /// Returns the sources of the shared caches that have the layer `blob`.
     fn caches(&self, blob: &Descriptor) -> impl Iterator<Item = &dyn Source> {
         let has =
             |cache: &&super::Cache<'_>| cache.layers.values().any(|layer| layer.packed.blob.digest == blob.digest);

@@ -1,9 +1,9 @@
-//! Caches that machines share: what steps left, packed, under the keys of the steps.
+//! Caches that are shared between machines: packed layers of steps, under the cache keys of these steps.
 //!
-//! Only the table of contents is read at first. A step that it knows leaves a layer that is not here, and steps go on
-//! above it by its name; it is fetched when somebody wants to look into it. Nothing is taken at its word: see
-//! [`Layers::bring`](dram_store::Layers::bring). What turns out not to be what was promised is as good as not known:
-//! the build goes back and carries the step out.
+//! At first only the cache document is read. On a cache hit the layer is not fetched yet: later steps build on its id,
+//! and it is fetched when its files are needed. Nothing is trusted: see [`Layers::bring`](dram_store::Layers::bring). A
+//! layer that cannot be fetched or is not the promised one turns the hit into a miss: the build starts again and
+//! executes the step.
 
 mod cache;
 mod document;
@@ -24,10 +24,10 @@ use crate::parts::Key;
 use crate::transfer::{Copying, Source, StoreSink, TransferError, Which, sent};
 use crate::{BuildError, Cancel, Event, Snapshot, StepAt};
 
-/// So many layers are fetched at once.
+/// The number of layers that are fetched in parallel.
 const AT_ONCE: usize = 4;
 
-/// The shared caches of a build: those that it takes from, and what it can give.
+/// The shared caches of a build: those it reads, and the results it can export.
 #[derive(Debug, Default)]
 pub struct Shared<'a> {
     caches: Vec<Cache<'a>>,
@@ -36,26 +36,26 @@ pub struct Shared<'a> {
 
 #[derive(Debug, Default)]
 struct State {
-    /// What each step of the build left.
+    /// The result of each step of the build.
     steps: BTreeMap<StepAt, Left>,
-    /// Layers that are promised and cannot be had.
+    /// Layers of cache hits that cannot be fetched.
     lost: BTreeSet<LayerId>,
-    /// Places of caches that do not answer any more.
+    /// Indexes of caches that failed and are not used any more.
     gone: BTreeSet<usize>,
     remarks: Vec<String>,
 }
 
-/// What a step left, whoever carried it out.
+/// The result of a step that was executed or a cache hit.
 #[derive(Debug, Clone)]
 struct Left {
-    /// The last is made of what the step's files hold.
+    /// The cache keys; the last one covers the content of the step's files.
     keys: Vec<dram_store::StepKey>,
     layer: Option<LayerId>,
     by: Option<Maker>,
 }
 
 impl Left {
-    /// What is to be remembered, and under which key.
+    /// Returns the cache records to write, with their keys.
     fn records(&self) -> impl Iterator<Item = (&dram_store::StepKey, Record)> {
         let last = self.keys.last().copied();
         self.keys.iter().map(move |key| {
@@ -65,18 +65,18 @@ impl Left {
     }
 }
 
-/// Why a layer was not had from a cache.
+/// The reasons why a layer was not fetched from a cache.
 enum Missed {
-    /// It, or what it should be, is not there.
+    /// The layer is missing or damaged.
     Layer(String),
     /// The cache does not answer.
     Cache(String),
-    /// Somebody wants the build to end.
+    /// The build was cancelled.
     Cancelled,
 }
 
 impl<'a> Shared<'a> {
-    /// Takes from `caches`, the first that knows a step.
+    /// Reads `caches` in this order; the first one that has a step is used.
     pub fn new(caches: Vec<Cache<'a>>) -> Shared<'a> {
         Shared { caches, state: Mutex::default() }
     }
@@ -85,12 +85,13 @@ impl<'a> Shared<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is to say about the caches after the build.
+    /// Returns the warnings about the caches, after the build.
     pub fn remarks(&self) -> Vec<String> {
         self.state().remarks.clone()
     }
 
-    /// What a cache knows of the step with the first of `keys` that one knows. It is remembered when its layer is here.
+    /// Looks for the first of `keys` that is a cache hit in a shared cache. The result is recorded in the store if its
+    /// layer is there already.
     pub(crate) fn recall(
         &self,
         store: &Store,
@@ -117,7 +118,8 @@ impl<'a> Shared<'a> {
                 if note.layer.as_ref().is_some_and(|layer| !can_be_had(layer)) {
                     continue;
                 }
-                // Known now by where the files come from, too; and by what they hold, if that is how it was not found.
+                // The result is known under the keys searched so far, and under its key by content if it was found by
+                // another one.
                 let mut all: Vec<_> = keys[..=at].iter().map(|key| key.id).collect();
                 all.extend(note.keys.last().filter(|last| !all.contains(last)).copied());
                 return Some(Left { keys: all, layer: note.layer.clone(), by: note.by });
@@ -126,21 +128,22 @@ impl<'a> Shared<'a> {
         None
     }
 
-    /// Takes note of what a step left that was remembered here, or carried out, under `keys`.
+    /// Records the result of a step that was a cache hit in the store or was executed, under `keys`.
     pub(crate) fn note(&self, at: StepAt, keys: &[std::sync::Arc<Key>], record: &Record, is_command: bool) {
         let mut all: Vec<_> = keys.iter().map(|key| key.id).collect();
         all.extend(record.by_content.filter(|key| !all.contains(key)));
         let by = is_command.then(Maker::this);
         let mut state = self.state();
-        // Once taken from a cache, the maker is still the one who made it.
+        // For a result that was taken from a cache, the privilege is still that of the user who made it.
         let by = state.steps.get(&at).filter(|old| old.layer == record.layer).map_or(by, |old| old.by);
         state.steps.insert(at, Left { keys: all, layer: record.layer.clone(), by });
     }
 
-    /// Sees to it that every layer of `snapshot` that a step made is in `store`. Those of images are not looked at.
+    /// Ensures that every layer of `snapshot` that a step made is in `store`. Layers of images are not checked.
     ///
     /// # Errors
-    /// [`BuildError::CacheLost`] when one cannot be had: then the step that left it is not known any more.
+    /// Returns [`BuildError::CacheLost`] if a layer cannot be fetched; the step that made it is a cache miss from then
+    /// on.
     pub(crate) fn here(
         &self,
         store: &Store,
@@ -176,7 +179,7 @@ impl<'a> Shared<'a> {
         cancel: &Cancel,
         tell: &(dyn Fn(Event) + Sync),
     ) -> Result<(), BuildError> {
-        // Several stages may stand on one layer.
+        // Several stages may need the same layer at the same time.
         let _turn = store.lock_step(&dram_store::StepKey::of([&b"fetch"[..], id.as_str().as_bytes()]), &|| ())?;
         if store.layers().has(id) {
             return Ok(());
@@ -209,7 +212,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// The layers of `snapshot` that steps made.
+/// Returns the layers of `snapshot` that steps made.
 fn made(snapshot: &Snapshot) -> impl Iterator<Item = &LayerId> {
     snapshot.layers.iter().filter(|layer| layer.origin.is_none()).map(|layer| &layer.id).filter(|id| id.is_made())
 }
@@ -218,11 +221,11 @@ fn remember(store: &Store, left: &Left) -> Result<(), StoreError> {
     left.records().try_for_each(|(key, record)| store.memory().remember(key, &record))
 }
 
-/// Takes the layer `id` from `source` into `store`.
+/// Fetches the layer `id` from `source` and unpacks it into `store`.
 fn taken(store: &Store, source: &dyn Source, id: &LayerId, offered: &Offered, cancel: &Cancel) -> Result<(), Missed> {
     let Offered { packed, stamp, compress } = offered;
     let layers = store.layers();
-    // The blob may be here, and damaged.
+    // The blob may be in the store already, and may be damaged.
     if !store.blobs().has(&packed.blob) || layers.bring(packed, id, *stamp).is_err() {
         download(store, source, &packed.blob, cancel)?;
         layers.bring(packed, id, *stamp).map_err(|error| Missed::Layer(causes(&error)))?;

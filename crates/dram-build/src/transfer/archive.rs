@@ -1,4 +1,4 @@
-//! Archives to write: one tar that is an OCI layout, and one that `docker load` reads as well.
+//! Writes image archives: a tar that is an OCI layout, optionally one that `docker load` reads too.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,16 +13,16 @@ use serde::Serialize;
 use crate::transfer::layout::{LAYOUT, Name, blob_path, named, table};
 use crate::transfer::{Incoming, Sink, TransferError};
 
-/// What an archive holds beside the layout.
+/// The format of an image archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archive {
-    /// Nothing.
+    /// An OCI layout.
     Oci,
-    /// The `manifest.json` that `docker load` looks for.
+    /// An OCI layout with the `manifest.json` that `docker load` reads.
     Docker,
 }
 
-/// One line of the `manifest.json` that `docker load` reads.
+/// An entry of the `manifest.json` that `docker load` reads.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct DockerEntry {
@@ -31,7 +31,7 @@ struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// An archive in the making. The same images in the same order give the same bytes.
+/// Writes an image archive. The same images in the same order give the same bytes.
 pub struct ArchiveSink<'a> {
     archive: Archive,
     place: PathBuf,
@@ -41,7 +41,7 @@ pub struct ArchiveSink<'a> {
 struct State<'a> {
     tar: TarWriter<&'a mut (dyn Write + Send)>,
     written: BTreeSet<Digest>,
-    /// What the next image is called.
+    /// The names of the next image.
     names: Vec<Name>,
     listed: Vec<Descriptor>,
     docker: Vec<DockerEntry>,
@@ -54,10 +54,10 @@ impl fmt::Debug for ArchiveSink<'_> {
 }
 
 impl<'a> ArchiveSink<'a> {
-    /// An archive that is written to `out`, called `shown` in errors.
+    /// Starts an archive that is written to `out`, which errors call `shown`.
     ///
     /// # Errors
-    /// When `out` refuses.
+    /// Returns an error if `out` cannot be written.
     pub fn new(
         archive: Archive,
         out: &'a mut (dyn Write + Send),
@@ -77,20 +77,20 @@ impl<'a> ArchiveSink<'a> {
         Ok(sink)
     }
 
-    /// Leaves these blobs out: whoever reads the archive has them.
+    /// Excludes these blobs, because the reader of the archive has them.
     pub fn leave_out(&self, blobs: impl IntoIterator<Item = Digest>) {
         self.state().written.extend(blobs);
     }
 
-    /// What the next image is called.
+    /// Sets the names of the next image.
     pub fn name(&self, names: Vec<Name>) {
         self.state().names = names;
     }
 
-    /// Ends the archive, after the last image.
+    /// Finishes the archive, after the last image.
     ///
     /// # Errors
-    /// When the stream refuses.
+    /// Returns an error if the stream cannot be written.
     pub fn end(self) -> Result<(), TransferError> {
         let mut state = self.state();
         let index = table(std::mem::take(&mut state.listed), Vec::new());
@@ -186,7 +186,7 @@ impl Sink for ArchiveSink<'_> {
 fn docker_entry(manifest: &Manifest, names: &[Name]) -> DockerEntry {
     DockerEntry {
         config: blob_path(&manifest.config.digest),
-        // `docker load` takes no other names than those of images.
+        // `docker load` only accepts names of images.
         repo_tags: names.iter().filter(|name| name.whole.is_some()).map(|name| name.text.clone()).collect(),
         layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
     }

@@ -1,4 +1,4 @@
-//! The one way from a source to a sink.
+//! Copies images from a source to a sink.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,18 +14,18 @@ use crate::Cancel;
 use crate::transfer::pick::{DEEPEST_INDEX, offered, pick, shown};
 use crate::transfer::{Incoming, Sink, Source, TransferError, Which};
 
-/// An index or an archive of more has no meaning that anybody could use.
+/// The largest number of documents in an index or archive; nobody could use more.
 const MOST_DOCUMENTS: usize = 10_000;
 
-/// How to copy.
+/// The options of a copy.
 pub struct Copying<'a> {
-    /// Which images of an index.
+    /// The images of an index that are copied.
     pub which: Which,
-    /// Whether what refers to the image comes along.
+    /// True if referrers of the image are copied too.
     pub referrers: bool,
-    /// What stops it.
+    /// Cancels the copy.
     pub cancel: Cancel,
-    /// What is told of what happens. Called by several threads.
+    /// Called with the progress, by several threads.
     pub tell: &'a (dyn Fn(Motion) + Sync),
 }
 
@@ -35,28 +35,29 @@ impl fmt::Debug for Copying<'_> {
     }
 }
 
-/// What happens during a copy.
+/// The progress of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Motion {
-    /// These blobs belong to it, each once.
+    /// The blobs that belong to the image, each once.
     Needs(Vec<Descriptor>),
-    /// The sink has this one.
+    /// The sink has this blob already.
     Here(Digest),
-    /// The sink took this one from another repository of its own.
+    /// The sink mounted this blob from another repository of the same registry.
     Mounted(Digest),
-    /// This one is read from its beginning.
+    /// This blob is read from its beginning.
     Began(Descriptor),
-    /// So many bytes more of this one.
+    /// This number of further bytes of the blob was read.
     Bytes(Digest, u64),
-    /// The sink has this one now.
+    /// This blob was copied.
     Done(Digest),
 }
 
-/// Copies the image that `root` points to. Returns the pointer to what arrived: `root`, or the manifest below it that
-/// was picked.
+/// Copies the image at `root`. Returns the descriptor of the copied document: `root`, or the manifest below it that was
+/// selected.
 ///
 /// # Errors
-/// When anything of it cannot be read, is not what its name says, or cannot be written. Then the sink names nothing new.
+/// Returns an error if a document or blob cannot be read, does not match its descriptor, or cannot be written. In that
+/// case the sink does not get a new name.
 pub fn copy(
     root: &Descriptor,
     source: &dyn Source,
@@ -79,7 +80,7 @@ pub fn copy(
     (how.tell)(Motion::Needs(found.layers.iter().chain(&found.configs).cloned().collect()));
     found.blobs(source, sink, how, false)?;
     match found.documents(&root, &bytes, sink) {
-        // It has forgotten since, or was wrong when it said what it has.
+        // The sink has lost blobs since it was asked, or its answer was wrong.
         Err(TransferError::Far { lacks_blob: true, .. }) => {
             found.below(&root, &bytes, source, 0)?;
             found.blobs(source, sink, how, true)?;
@@ -93,7 +94,7 @@ pub fn copy(
     Ok(root)
 }
 
-/// `root`, or of an index the image that is meant.
+/// Returns `root`, or the selected image if `root` is an index.
 pub(super) fn chosen(root: &Descriptor, source: &dyn Source, which: &Which) -> Result<Descriptor, TransferError> {
     match which {
         Which::One(platform) if MediaType::is_index(&root.media_type) => {
@@ -110,7 +111,7 @@ pub(super) fn chosen(root: &Descriptor, source: &dyn Source, which: &Which) -> R
     }
 }
 
-/// What refers to the image, and what refers to that.
+/// Returns the referrers of the image, and their referrers.
 fn referring(root: &Descriptor, source: &dyn Source) -> Result<Vec<Descriptor>, TransferError> {
     let mut all: Vec<Descriptor> = Vec::new();
     let mut next = vec![root.clone()];
@@ -126,7 +127,7 @@ fn referring(root: &Descriptor, source: &dyn Source) -> Result<Vec<Descriptor>, 
     Ok(all)
 }
 
-/// Fails when so many images, or names of some, are more than anybody could use. They are in `file` of `place`.
+/// Returns an error if there are too many images or names in `file` of `place`.
 pub(super) fn few(count: usize, place: &str, file: &str) -> Result<(), TransferError> {
     if count <= MOST_DOCUMENTS {
         return Ok(());
@@ -136,10 +137,10 @@ pub(super) fn few(count: usize, place: &str, file: &str) -> Result<(), TransferE
     Err(TransferError::Document { place: place.to_owned(), file: file.to_owned(), source: error })
 }
 
-/// The layers of the image that is meant, lowest first: the digest of each tar, and its blob.
+/// Returns the layers of the selected image, lowest first: diff ID and blob.
 ///
 /// # Errors
-/// When a document of it cannot be had.
+/// Returns an error if a document of the image cannot be read.
 pub fn layers_of(
     root: &Descriptor,
     source: &dyn Source,
@@ -158,7 +159,7 @@ pub fn layers_of(
     Ok(diff_ids.zip(manifest.value().layers.iter().cloned()).collect())
 }
 
-/// A document's bytes, compared with its descriptor.
+/// Reads a document and verifies its size and digest.
 pub(crate) fn read(source: &dyn Source, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
     let damaged = |why: String| TransferError::Blob { place: source.shown(), digest: document.digest, why };
     if document.size > LARGEST_DOCUMENT as u64 {
@@ -174,7 +175,7 @@ pub(crate) fn read(source: &dyn Source, document: &Descriptor) -> Result<Vec<u8>
     }
 }
 
-/// What an image is made of, each once, in an order in which nothing points to what is not there yet.
+/// The documents and blobs of an image, each once. Every document comes after those it refers to.
 #[derive(Default)]
 struct Found {
     seen: BTreeSet<Digest>,
@@ -184,22 +185,22 @@ struct Found {
 }
 
 impl Found {
-    /// Moves the blobs; with `all`, those too that the sink says it has.
+    /// Copies the blobs; with `all` also those that the sink reports to have.
     fn blobs(&self, source: &dyn Source, sink: &dyn Sink, how: &Copying<'_>, all: bool) -> Result<(), TransferError> {
-        // A configuration that is there makes some believe that the layers are.
+        // Layers come first: some registries take an existing config as proof that its layers exist.
         for blobs in [&self.layers, &self.configs] {
             each(blobs, sink.at_once(), &|one| blob(one, source, sink, how, all))?;
         }
         Ok(())
     }
 
-    /// Brings the documents, the image's own last.
+    /// Copies the documents, the image's own last.
     fn documents(&self, root: &Descriptor, bytes: &[u8], sink: &dyn Sink) -> Result<(), TransferError> {
         self.documents.iter().try_for_each(|(document, bytes)| sink.document(document, bytes))?;
         sink.finish(root, bytes)
     }
 
-    /// Adds what `document` leads to, and not itself.
+    /// Adds everything that `document` refers to, but not the document itself.
     fn below(
         &mut self,
         document: &Descriptor,
@@ -242,10 +243,10 @@ impl Found {
     }
 }
 
-/// How many blobs are moved at once, where several can be.
+/// The number of blobs that are copied in parallel, if the sink supports it.
 pub(super) const AT_ONCE: usize = 4;
 
-/// Does `work` for each of `all`, so many at once. After the first error nothing new is begun.
+/// Calls `work` for each of `all` on up to `at_once` threads. After the first error no further call is started.
 pub(super) fn each<T: Sync, E: Send>(
     all: &[T],
     at_once: usize,
@@ -267,7 +268,7 @@ pub(super) fn each<T: Sync, E: Send>(
                     }
                     if let Err(error) = work(one) {
                         failed.store(true, Ordering::Relaxed);
-                        // Whoever asked waits for all of these threads.
+                        // The receiver lives until all of these threads have ended.
                         let _ = failures.send(error);
                     }
                 }
@@ -298,7 +299,7 @@ fn blob(
     Ok(())
 }
 
-/// Moves one blob, unless the sink has it or takes it from elsewhere.
+/// Copies one blob, unless the sink has it or can mount it from another repository.
 pub(super) fn arrive(
     blob: &Descriptor,
     source: &dyn Source,
@@ -316,7 +317,7 @@ pub(super) fn arrive(
     sent(blob, source, sink, how)
 }
 
-/// Moves one blob, whatever the sink has.
+/// Copies one blob, even if the sink has it.
 pub(crate) fn sent(
     blob: &Descriptor,
     source: &dyn Source,
@@ -328,7 +329,7 @@ pub(crate) fn sent(
         sink.blob(blob, &incoming).map_err(|error| incoming.failure().unwrap_or(error))
     };
     match send() {
-        // Who compares by itself has kept nothing of it.
+        // A sink that verifies digests has kept nothing of the wrong blob, so it can be sent again.
         Err(TransferError::Blob { .. }) if sink.proves() && source.doubt(blob) => send()?,
         done => done?,
     }

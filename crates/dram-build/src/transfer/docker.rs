@@ -1,4 +1,5 @@
-//! What `docker save` wrote before it wrote layouts: a list of images, each a configuration and plain layers.
+//! Reads the archives of old versions of `docker save`, which are no OCI layouts: a list of images, each with a config
+//! and uncompressed layers.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::transfer::files::{Files, small};
 /// The file that lists the images.
 pub(super) const LIST: &str = "manifest.json";
 
-/// One line of `docker save`'s `manifest.json`.
+/// An entry of the `manifest.json` that `docker save` writes.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DockerEntry {
@@ -24,7 +25,7 @@ pub(super) struct DockerEntry {
     layers: Vec<String>,
 }
 
-/// The list of images; `None` when there is none.
+/// Reads the list of images; `None` if there is none.
 pub(super) fn list(files: &dyn Files) -> Result<Option<Vec<DockerEntry>>, TransferError> {
     let Some(bytes) = small(files, LIST)? else { return Ok(None) };
     serde_json::from_slice(&bytes)
@@ -36,8 +37,8 @@ fn wrong(files: &dyn Files, file: &str, source: DocumentError) -> TransferError 
     TransferError::Document { place: files.place().display().to_string(), file: file.to_owned(), source }
 }
 
-/// Takes the image into the store: its layers are compressed, its configuration stays to the byte. Layers that images
-/// share are compressed once: `known` has the blobs of those that were.
+/// Imports the image into the store: its layers are compressed, its config keeps every byte. Layers that images share
+/// are compressed once; `known` has the blobs of those that were compressed before.
 pub(super) fn image(
     files: &dyn Files,
     entry: &DockerEntry,

@@ -1,4 +1,4 @@
-//! Why an image could not be moved.
+//! Errors of image transfers.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,52 +8,52 @@ use dram_store::StoreError;
 
 use crate::RemoteError;
 
-/// Why an image could not be moved.
+/// The reasons why an image could not be copied.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The source, or a file in it, could not be read.
     #[error("cannot read {place}")]
     Read {
-        /// What.
+        /// The source or the file.
         place: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The target could not be written.
+    /// The sink could not be written.
     #[error("cannot write {}", place.display())]
     Write {
-        /// The target, or the file in it.
+        /// The sink, or the file in it.
         place: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The source is neither an archive nor a layout.
     #[error("{} is no image archive and no OCI layout", .0.display())]
     NoImages(PathBuf),
-    /// The target is a directory with something else in it.
+    /// The target directory holds something other than a layout.
     #[error("{} holds something that is no OCI layout", .0.display())]
     InTheWay(PathBuf),
     /// A document is damaged.
     #[error("{file} of {place}")]
     Document {
-        /// The source, or the target that is added to.
+        /// The source, or the sink that is extended.
         place: String,
         /// The file in it, or the digest.
         file: String,
-        /// What is wrong with it.
+        /// The error in the document.
         #[source]
         source: DocumentError,
     },
-    /// A blob is not what its descriptor says.
+    /// A blob does not match its descriptor.
     #[error("the blob {digest} of {place} is damaged: {why}")]
     Blob {
         /// The source.
         place: String,
-        /// Which blob.
+        /// The blob.
         digest: Digest,
-        /// How it was noticed.
+        /// The difference.
         why: String,
     },
     /// The source has no image for the platform.
@@ -61,31 +61,31 @@ pub enum TransferError {
     NoPlatform {
         /// The source.
         place: String,
-        /// The platform asked for, with what there is.
+        /// The requested platform, with those that exist.
         platform: String,
     },
-    /// The target's form cannot hold it.
+    /// The format of the sink cannot hold the image.
     #[error("{place} cannot hold {what}")]
     Form {
-        /// The target.
+        /// The sink.
         place: String,
-        /// What it should have held.
+        /// The content that it cannot hold.
         what: &'static str,
     },
-    /// The other side of the network failed.
+    /// The network or the remote server failed.
     #[error("{error}")]
     Far {
-        /// What was attempted, and its causes.
+        /// The failed operation and its causes.
         error: RemoteError,
-        /// Whether it was there and said no.
+        /// True if the server answered and refused the request.
         refused: bool,
-        /// Whether it said no to a manifest, as it lacks a blob of it.
+        /// True if the server refused a manifest because it lacks a blob of it.
         lacks_blob: bool,
     },
-    /// The store refused.
+    /// The store returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Somebody wants it to end.
+    /// The transfer was cancelled.
     #[error("it was interrupted")]
     Cancelled,
 }

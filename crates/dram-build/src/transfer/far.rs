@@ -1,4 +1,4 @@
-//! Blobs that are fetched when somebody wants them.
+//! Lazy pulls: blobs that are fetched when they are needed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use crate::transfer::copy::{AT_ONCE, arrive, chosen, each, read};
 use crate::transfer::{Copying, Motion, Repository, Source, StoreSink, TransferError, Which};
 use crate::{Cancel, Image, Layer, Snapshot};
 
-/// Where blobs of an image are that are not here. All are equal: what an image is does not depend on it.
+/// The source of an image's blobs that are not in the store. All values are equal, because the identity of an image
+/// does not depend on its source.
 #[derive(Clone)]
 pub struct Far(Arc<Inner>);
 
@@ -35,16 +36,17 @@ impl PartialEq for Far {
 impl Eq for Far {}
 
 impl Far {
-    /// Blobs of `source`, fetched until `cancel` is thrown. `tell` is told of it, by several threads.
+    /// Makes lazy blobs of `source`, which are fetched until `cancel` is cancelled. `tell` is called with the progress,
+    /// by several threads.
     pub fn new(source: Box<dyn Source>, cancel: Cancel, tell: Box<dyn Fn(Motion) + Send + Sync>) -> Far {
         Far(Arc::new(Inner { source, cancel, tell }))
     }
 
-    /// The image that `root` points to, or of an index the one for `platform`: its documents are brought into `store`,
-    /// and its layers when somebody looks into them.
+    /// Opens the image at `root`, or the one for `platform` if `root` is an index. Its documents are fetched into
+    /// `store` now, its layers when they are needed.
     ///
     /// # Errors
-    /// When a document cannot be had, or there is no image for the platform.
+    /// Returns an error if a document cannot be fetched, or if there is no image for the platform.
     pub fn image(self, store: &Store, root: &Descriptor, platform: &Platform) -> Result<Image, TransferError> {
         let source = &*self.0.source;
         let manifest = chosen(root, source, &Which::One(platform.clone()))?;
@@ -61,12 +63,12 @@ impl Far {
         Ok(Image { far: Some(self), ..image })
     }
 
-    /// Where they are.
+    /// Returns the source of the blobs.
     pub fn source(&self) -> &dyn Source {
         &*self.0.source
     }
 
-    /// Repositories that have the blob.
+    /// Returns the repositories that are known to have the blob.
     pub fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
         self.0.source.seen(blob)
     }
@@ -74,16 +76,16 @@ impl Far {
     /// Fetches those of `blobs` that are not in `store`.
     ///
     /// # Errors
-    /// When one cannot be had.
+    /// Returns an error if a blob cannot be fetched.
     pub fn blobs(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
         let missing = self.announced(store, blobs);
         each(&missing, AT_ONCE, &|blob| self.blob(store, blob).map_err(|error| unfetched(blob.digest, error)))
     }
 
-    /// `snapshot` with all its layers unpacked in `store`; blobs are fetched where that is needed.
+    /// Returns `snapshot` with all its layers unpacked in `store`; missing blobs are fetched.
     ///
     /// # Errors
-    /// When one cannot be had, or is not what it should be.
+    /// Returns an error if a layer cannot be fetched or does not have its diff ID.
     pub(crate) fn unpack(&self, store: &Store, snapshot: &Snapshot) -> Result<Snapshot, StoreError> {
         let layers = store.layers();
         let is_far = |layer: &&Layer| layer.far.is_some() && !layers.has(&layer.id);
@@ -121,7 +123,7 @@ impl Far {
         missing
     }
 
-    /// Fetches one blob, unless it is there; others who want it meanwhile wait.
+    /// Fetches one blob, unless it is in the store. Concurrent fetches of the same blob wait for the first one.
     fn blob(&self, store: &Store, blob: &Descriptor) -> Result<(), TransferError> {
         if store.blobs().has(blob) {
             return Ok(());

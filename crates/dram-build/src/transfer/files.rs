@@ -1,4 +1,4 @@
-//! The files of a layout, wherever it lies: in a directory, or in a tar that is read where it is.
+//! The files of an image layout, in a directory or in a tar, which is read without unpacking it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,24 +14,24 @@ use dram_store::{Compression, Dir, Store, StoreError};
 
 use crate::transfer::TransferError;
 
-/// An archive of images has a few files for each layer.
+/// The largest number of entries in an image archive, which has a few files for each layer.
 const MOST_ENTRIES: usize = 200_000;
-/// How often a link may lead to a link.
+/// The largest number of links that are followed to a file.
 const MOST_LINKS: usize = 8;
 
-/// A file that is read: how long it is, and its bytes.
+/// An open file: its length and a reader.
 pub(super) type Found = (u64, Box<dyn Read + Send>);
 
-/// Named files that are read, and never written.
+/// Read-only access to files by name.
 pub(super) trait Files: fmt::Debug + Send + Sync {
-    /// The file's length and a reader of it; `None` when there is none of that name.
+    /// Opens a file: its length and a reader; `None` if it does not exist.
     fn open(&self, name: &TreePath) -> Result<Option<Found>, TransferError>;
 
-    /// Where they are, for messages.
+    /// Returns their location, for messages.
     fn place(&self) -> &Path;
 }
 
-/// The bytes of a small file, or `None` when there is none.
+/// Reads a small file; `None` if it does not exist.
 pub(super) fn small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, TransferError> {
     let path = TreePath::parse(name.as_bytes()).map_err(StoreError::from)?;
     let Some((_, file)) = files.open(&path)? else { return Ok(None) };
@@ -47,11 +47,11 @@ pub(super) fn small(files: &dyn Files, name: &str) -> Result<Option<Vec<u8>>, Tr
     Ok(Some(bytes))
 }
 
-/// The files at `path`: a directory's, or those of an archive. One that is compressed, or no file that can be read
-/// twice, is unpacked in `store`'s place for half-done things first.
+/// Opens the files at `path`: those of a directory, or those in an archive. An archive that is compressed, or that is
+/// no regular file, is first unpacked into a temporary directory of `store`.
 ///
 /// # Errors
-/// When it cannot be read, or is neither.
+/// Returns an error if it cannot be read, or is neither.
 pub(super) fn files(path: &Path, store: &Store) -> Result<Box<dyn Files>, TransferError> {
     let fail = |source| TransferError::Read { place: path.display().to_string(), source };
     if std::fs::metadata(path).map_err(fail)?.is_dir() {
@@ -108,7 +108,7 @@ impl Files for InDir {
     }
 }
 
-/// A tar whose entries are known and that is read where they lie.
+/// A tar with an index of its entries, which are read in place.
 #[derive(Debug)]
 struct InTar {
     file: std::sync::Arc<File>,
@@ -118,9 +118,9 @@ struct InTar {
 
 #[derive(Debug, Clone)]
 enum Place {
-    /// A file: where its bytes start, and how many there are.
+    /// A file: the offset of its bytes, and their number.
     Bytes(u64, u64),
-    /// Another name of this one.
+    /// A link to this file.
     Link(TreePath),
 }
 
@@ -144,7 +144,7 @@ impl InTar {
             let place = match entry.kind {
                 EntryKind::File { size } => Place::Bytes(start, size),
                 EntryKind::HardLink(target) => Place::Link(target),
-                // `docker save` of old wrote one layer under several names.
+                // Old versions of `docker save` wrote links for layers that occur several times.
                 EntryKind::Symlink(target) => match beside(&entry.path, &target) {
                     Some(target) => Place::Link(target),
                     None => continue,
@@ -161,7 +161,7 @@ impl InTar {
     }
 }
 
-/// Where a link at `path` with this text leads, if that is in the archive.
+/// Resolves the target of a symbolic link at `path`; `None` if it is outside the archive.
 fn beside(path: &TreePath, target: &[u8]) -> Option<TreePath> {
     let mut at = path.parent()?;
     for part in target.split(|&byte| byte == b'/') {
@@ -195,7 +195,7 @@ impl Files for InTar {
     }
 }
 
-/// A part of a file that others read too.
+/// A section of a file that other readers share.
 struct Part {
     file: std::sync::Arc<File>,
     at: u64,
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_stay_in_the_archive() {
+    fn link_out_of_the_archive_is_not_followed() {
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
         for (link, target, leads) in [
             ("a/layer.tar", "../b/layer.tar", Some("b/layer.tar")),

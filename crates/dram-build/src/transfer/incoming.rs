@@ -1,4 +1,4 @@
-//! A blob on its way: bounded, compared with its descriptor, counted.
+//! A blob that is being copied: its reader limits the size, verifies the digest and reports the progress.
 
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,13 @@ use dram_image::{Descriptor, Hasher};
 
 use crate::transfer::{Copying, Motion, Source, TransferError};
 
-/// A blob that a sink is to take.
+/// A blob for a sink to take.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     source: &'a dyn Source,
     blob: &'a Descriptor,
     how: &'a Copying<'a>,
-    /// Whether somebody else compares the digest.
+    /// True if the source or the sink verifies the digest.
     is_proven: bool,
     failure: Mutex<Option<TransferError>>,
 }
@@ -23,25 +23,26 @@ impl<'a> Incoming<'a> {
         Incoming { source, blob, how, is_proven, failure: Mutex::default() }
     }
 
-    /// Where it comes from, for messages.
+    /// Returns the name of the source, for messages.
     pub fn place(&self) -> String {
         self.source.shown()
     }
 
-    /// A reader from the beginning; a second one begins anew. It fails where it would end wrong.
+    /// Returns a reader from the beginning of the blob; each call starts again. It fails instead of ending with the
+    /// wrong size or digest.
     ///
     /// # Errors
-    /// When the blob cannot be had.
+    /// Returns an error if the blob cannot be read.
     pub fn open(&self) -> Result<impl Read + Send + '_, TransferError> {
         let hasher = (!self.is_proven).then(Hasher::new);
         (self.how.tell)(Motion::Began(self.blob.clone()));
         Ok(Checked { incoming: self, from: self.source.open(self.blob)?, left: self.blob.size, hasher })
     }
 
-    /// Writes all of it to `out`, which is at `place`.
+    /// Writes the whole blob to `out`, which is at `place`.
     ///
     /// # Errors
-    /// When the blob cannot be had, or `out` refuses.
+    /// Returns an error if the blob cannot be read or `out` cannot be written.
     pub fn write_to(&self, out: &mut dyn Write, place: &std::path::Path) -> Result<(), TransferError> {
         let mut reader = self.open()?;
         let mut buffer = vec![0; 128 << 10];
@@ -54,13 +55,13 @@ impl<'a> Incoming<'a> {
         }
     }
 
-    /// What really failed when reading ended in `error`.
+    /// Returns the cause of a read error: the error that the source recorded, or `error` itself.
     pub(super) fn blame(&self, error: io::Error) -> TransferError {
         let place = format!("the blob {} of {}", self.blob.digest, self.source.shown());
         self.failure().unwrap_or(TransferError::Read { place, source: error })
     }
 
-    /// What failed on the side of the source, if anything did.
+    /// Takes the error that the source side recorded, if there is one.
     pub(super) fn failure(&self) -> Option<TransferError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -76,8 +77,8 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// Passes bytes on, and fails instead of giving the last ones when they are not those of the descriptor: who reads as
-/// many as the descriptor says has read the right ones.
+/// A reader that fails instead of returning the last bytes if the size or the digest is wrong. So a caller that has
+/// read as many bytes as the descriptor says has read the right ones.
 struct Checked<'a> {
     incoming: &'a Incoming<'a>,
     from: Box<dyn Read + Send + 'a>,
@@ -127,7 +128,7 @@ impl Checked<'_> {
         }
     }
 
-    /// Everything came that should have: nothing more may, and it must be the right thing.
+    /// Verifies the end of the blob: no more bytes may follow, and the digest must match.
     fn end(&mut self) -> io::Result<()> {
         if self.fill(&mut [0])? > 0 {
             let size = self.incoming.blob.size;

@@ -1,5 +1,5 @@
-//! An OCI image layout (OCI image specification 1.1, `image-layout.md`), in a directory or an archive, to read; and one
-//! in a directory, to write.
+//! OCI image layouts (OCI image specification 1.1, `image-layout.md`): reads them from a directory or an archive, and
+//! writes them to a directory.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,19 +13,19 @@ use crate::transfer::copy::AT_ONCE;
 use crate::transfer::files::{Files, small};
 use crate::transfer::{Incoming, Sink, Source, TransferError};
 
-/// The annotation that holds a name in a layout.
+/// The annotation with the name of an image in a layout.
 pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
-/// The one that holds it whole.
+/// The annotation with the full name of an image.
 pub(super) const WHOLE_NAME: &str = "io.containerd.image.name";
-/// What `oci-layout` holds.
+/// The content of the file `oci-layout`.
 pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// A name in a layout.
+/// The name of an image in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// As the layout has it: any text.
+    /// The name in the layout, which may be any text.
     pub text: String,
-    /// The whole name, where it is one of an image.
+    /// The full name, if it is the name of an image.
     pub whole: Option<String>,
 }
 
@@ -35,23 +35,23 @@ impl From<&Reference> for Name {
     }
 }
 
-/// A layout that images come from.
+/// A layout as a source of images.
 #[derive(Debug)]
 pub struct LayoutSource {
     files: Box<dyn Files>,
 }
 
-/// An image that a layout names.
+/// An image that a layout lists.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// The pointer to its manifest or index.
+    /// The descriptor of its manifest or index.
     pub root: Descriptor,
-    /// Its name, as it stands there.
+    /// Its name, as the layout has it.
     pub name: Option<String>,
 }
 
 impl Listed {
-    /// All names that it has.
+    /// Returns all names of the image.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let other = self.root.annotations.get(NAME).map(String::as_str);
         self.name.as_deref().into_iter().chain(other)
@@ -65,7 +65,7 @@ struct LayoutFile {
 }
 
 impl LayoutSource {
-    /// The layout that `files` are, if they are one.
+    /// Opens the layout in `files`, or returns them if they are not one.
     pub(super) fn new(files: Box<dyn Files>) -> Result<Result<LayoutSource, Box<dyn Files>>, TransferError> {
         let Some(bytes) = small(&*files, "oci-layout")? else { return Ok(Err(files)) };
         let source = LayoutSource { files };
@@ -88,10 +88,10 @@ impl LayoutSource {
         Document::read(bytes).map_err(|source| self.wrong("index.json", source))
     }
 
-    /// Every image that it names, or has without a name.
+    /// Returns all images of the layout, with or without a name.
     ///
     /// # Errors
-    /// When the table of contents is missing or damaged.
+    /// Returns an error if `index.json` is missing or damaged.
     pub fn list(&self) -> Result<Vec<Listed>, TransferError> {
         let index = self.index()?;
         let entries = index.value().manifests.iter().map(|entry| {
@@ -101,7 +101,7 @@ impl LayoutSource {
         Ok(entries.collect())
     }
 
-    /// The file of a blob, which has the right length.
+    /// Opens the file of a blob and verifies its length.
     fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         let damaged = |why: String| TransferError::Blob { place: self.shown(), digest: blob.digest, why };
         let name = TreePath::parse(blob_path(&blob.digest).as_bytes()).map_err(StoreError::from)?;
@@ -114,7 +114,7 @@ impl LayoutSource {
     }
 }
 
-/// Where a layout keeps a blob.
+/// Returns the path of a blob in a layout.
 pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
@@ -156,7 +156,7 @@ impl Source for LayoutSource {
     }
 }
 
-/// A layout in a directory that images go to. Other names in it stay.
+/// A layout in a directory as a sink of images. Other names in it are kept.
 #[derive(Debug)]
 pub struct LayoutSink {
     path: PathBuf,
@@ -164,10 +164,11 @@ pub struct LayoutSink {
 }
 
 impl LayoutSink {
-    /// The layout at `path`, made if it is missing. What arrives gets `names`, or is there without one.
+    /// Opens the layout at `path`, which is made if it is missing. Copied images get `names`, or are listed without
+    /// one.
     ///
     /// # Errors
-    /// When the directory holds something else, or cannot be made.
+    /// Returns an error if the directory holds something else or cannot be made.
     pub fn new(path: &Path, names: Vec<Name>) -> Result<LayoutSink, TransferError> {
         let blobs = path.join("blobs/sha256");
         fs::create_dir_all(path).map_err(write(path))?;
@@ -181,7 +182,7 @@ impl LayoutSink {
         self.path.join(blob_path(digest))
     }
 
-    /// Adds `new` to the table of contents, where nobody else changes it meanwhile.
+    /// Adds `new` to `index.json`, under a lock.
     fn list(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
         let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write(&self.path))?;
         let index = table(new, entries(&self.path)?);
@@ -197,9 +198,10 @@ impl LayoutSink {
         write_to: &mut dyn FnMut(&mut File) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
         let place = self.place(digest);
-        // Of this process alone: two that copy the same blob must not write one file.
+        // The name contains the process id, because two processes that copy the same blob must not write the same file.
         let new = place.with_file_name(format!(".{}.{}.new", digest.hex(), std::process::id()));
-        // Held while it is written: see `sweep`, which comes only while nobody is between the two.
+        // The shared lock is held until the new file is locked too: `remove_unfinished` runs only while no writer is
+        // between these two steps.
         let gate = File::open(self.path.join("blobs/sha256")).and_then(|dir| dir.lock_shared().map(|()| dir));
         let gate = gate.map_err(write(&new))?;
         let mut file = File::create(&new).and_then(|file| file.lock().map(|()| file)).map_err(write(&new))?;
@@ -215,7 +217,7 @@ impl LayoutSink {
     }
 }
 
-/// Removes what copies that were killed left half written: nobody holds it.
+/// Removes unfinished files of copies that were killed: nobody holds a lock on them.
 fn sweep(blobs: &Path) {
     let Ok(gate) = File::open(blobs) else { return };
     if gate.try_lock().is_err() {
@@ -236,13 +238,13 @@ fn write(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
-    // One name for all: whoever writes holds the lock, and what was left half written is written over.
+    // A fixed name is enough: the writer holds the lock, and an unfinished file is overwritten.
     let new = path.with_extension("new");
     let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
     written.map_err(write(path))
 }
 
-/// What a layout at `path` has in its table of contents already.
+/// Returns the existing entries in `index.json` of the layout at `path`.
 fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
     match fs::read(path.join("index.json")) {
         Ok(bytes) => match Document::<Index>::read(bytes) {
@@ -254,7 +256,7 @@ fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let names = fs::read_dir(path).map_err(write(path))?.flatten().map(|entry| entry.file_name());
-            // A copy that has nothing to list yet, or was interrupted before.
+            // These files exist before the first image is listed, or after an interrupted copy.
             let own = ["blobs", "oci-layout", "oci-layout.new", "index.new", "index.json"];
             let foreign = names.into_iter().any(|name| !own.iter().any(|own| name == *own));
             if foreign { Err(TransferError::InTheWay(path.to_owned())) } else { Ok(Vec::new()) }
@@ -263,7 +265,7 @@ fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
     }
 }
 
-/// The entries that let `names` stand for `root`.
+/// Returns the index entries that give `names` to `root`.
 pub(super) fn named(root: &Descriptor, names: &[Name]) -> Vec<Descriptor> {
     let mut own = root.annotations.clone();
     own.retain(|key, _| key != NAME && key != WHOLE_NAME && !key.starts_with(dram_store::OWN_ANNOTATIONS));
@@ -280,7 +282,7 @@ pub(super) fn named(root: &Descriptor, names: &[Name]) -> Vec<Descriptor> {
     names.iter().map(entry).collect()
 }
 
-/// A table of contents of `new` and of what is left of `old` beside them.
+/// Returns an index with `new` and those entries of `old` that it does not replace.
 pub(super) fn table(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
     let replaced = |entry: &Descriptor| match entry.annotations.get(NAME) {
         Some(name) => new.iter().any(|new| new.annotations.get(NAME) == Some(name)),

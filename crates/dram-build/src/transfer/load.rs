@@ -1,4 +1,4 @@
-//! Images enter the store: from an OCI layout, an archive of one, or what `docker save` writes.
+//! Imports images into the store: from an OCI layout, an archive of one, or an archive of `docker save`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,28 +14,29 @@ use crate::transfer::{
     Copying, LayoutSource, Listed, Source as _, StoreSink, TransferError, Which, copy, docker, pick,
 };
 
-/// An image that was read in. It has no name yet.
+/// An image that was imported. It has no name in the store yet.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The pointer to its manifest.
+    /// The descriptor of its manifest.
     pub manifest: Descriptor,
-    /// The name the source gives it, as it stands there.
+    /// The name in the source, as written there.
     pub name: Option<String>,
 }
 
-/// What lies at a path that images come from.
+/// The images at a path.
 #[derive(Debug)]
 pub enum Opened {
     /// An OCI layout, in a directory or an archive.
     Layout(LayoutSource),
-    /// Images that `docker save` wrote and that are now in the store that was given, without names.
+    /// Images of an archive of `docker save`, which are imported into the store already, without names.
     Docker(Vec<Listed>),
 }
 
-/// Opens the archive or layout at `path`. `store` takes what has to be unpacked, and images of Docker's archives.
+/// Opens the archive or layout at `path`. Archives that must be unpacked, and images of archives of `docker save`, are
+/// put into `store`.
 ///
 /// # Errors
-/// When it cannot be read, or is neither.
+/// Returns an error if it cannot be read, or is neither.
 pub fn open(path: &Path, store: &Store) -> Result<Opened, TransferError> {
     let files = match LayoutSource::new(files(path, store)?)? {
         Ok(layout) => return Ok(Opened::Layout(layout)),
@@ -57,7 +58,7 @@ pub fn open(path: &Path, store: &Store) -> Result<Opened, TransferError> {
     Ok(Opened::Docker(all))
 }
 
-/// Reads every image for `platform` from the archive or layout at `path` into `store`; every blob is verified.
+/// Imports every image for `platform` from the archive or layout at `path` into `store`. Every blob is verified.
 ///
 /// # Errors
 /// See [`TransferError`].
@@ -88,7 +89,7 @@ pub fn load(store: &Store, path: &Path, platform: &Platform) -> Result<Vec<Loade
 }
 
 impl Loaded {
-    /// The source's name as a reference; `None` when it has none, or one that is a bare tag.
+    /// Returns the name in the source as a reference; `None` if there is none or it is only a tag.
     pub fn reference(&self) -> Option<Reference> {
         let name = self.name.as_deref().filter(|name| name.contains([':', '/']))?;
         name.parse().ok()

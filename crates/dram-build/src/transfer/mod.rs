@@ -1,8 +1,8 @@
-//! Moving images: one verb, [`copy`], between a [`Source`] and a [`Sink`].
+//! Copies images between a source and a sink: [`copy_image`], [`ImageSource`], [`ImageSink`].
 //!
-//! Whatever has images is an endpoint here, one file each: the store, an OCI layout, an archive of one, an archive for
-//! Docker. Registries are endpoints of whoever knows the network. What goes from one to another keeps every byte and
-//! so its digest; blobs are checked on the way, and what is there already is not sent.
+//! Each kind of endpoint has one file: the store, an OCI layout, an archive of one, an archive for Docker. Registries
+//! are endpoints in another crate, which has access to the network. A copy keeps every byte and therefore the digest;
+//! blobs are verified while they are copied, and blobs that the sink has are not sent.
 
 mod archive;
 mod copy;
@@ -42,126 +42,126 @@ pub struct Repository {
     pub name: String,
 }
 
-/// Where images come from. Nothing that it says is trusted: [`copy`] compares lengths and digests.
+/// A source of images. It is not trusted: [`copy_image`] verifies sizes and digests.
 pub trait Source: std::fmt::Debug + Send + Sync {
-    /// What a person calls it.
+    /// Returns the name of the source for messages.
     fn shown(&self) -> String;
 
-    /// The bytes of a manifest or an index.
+    /// Reads a manifest or an index.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// Returns an error if it is missing or cannot be read.
     fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError>;
 
-    /// A reader of a blob from its beginning.
+    /// Opens a reader at the beginning of a blob.
     ///
     /// # Errors
-    /// When it is not there or cannot be read.
+    /// Returns an error if it is missing or cannot be read.
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError>;
 
-    /// Whether readers fail by themselves when length or digest are wrong.
+    /// Returns whether the readers fail by themselves if the size or digest is wrong.
     fn proves(&self) -> bool {
         false
     }
 
-    /// Is told that what [`Source::open`] gave was not the blob. Returns whether the next reader comes from elsewhere.
+    /// Reports that [`ImageSource::open`] returned a wrong blob. Returns whether the next reader has another origin.
     fn doubt(&self, blob: &Descriptor) -> bool {
         let _ = blob;
         false
     }
 
-    /// What refers to `document`: signatures, lists of parts.
+    /// Returns the referrers of `document`: signatures, SBOMs.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// Returns an error if they cannot be determined.
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
         let _ = document;
         Ok(Vec::new())
     }
 
-    /// Repositories that are known to have the blob.
+    /// Returns the repositories that are known to have the blob.
     fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
         let _ = blob;
         Vec::new()
     }
 
-    /// Takes note that a repository has the blob now.
+    /// Records that a repository has the blob now.
     fn note(&self, blob: &Descriptor, at: &Repository) {
         let _ = (blob, at);
     }
 }
 
-/// Where images go.
+/// A destination of images.
 pub trait Sink: std::fmt::Debug + Sync {
-    /// What a person calls it.
+    /// Returns the name of the sink for messages.
     fn shown(&self) -> String;
 
-    /// How many blobs it takes at once.
+    /// Returns the number of blobs that it takes in parallel.
     fn at_once(&self) -> usize {
         1
     }
 
-    /// Whether it has the blob, whole.
+    /// Returns whether it has the whole blob.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// Returns an error if that cannot be determined.
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError>;
 
-    /// Whether it has a document, and all that it leads to.
+    /// Returns whether it has a document and everything that it refers to.
     ///
     /// # Errors
-    /// When that cannot be found out.
+    /// Returns an error if that cannot be determined.
     fn has_all(&self, document: &Descriptor) -> Result<bool, TransferError> {
         let _ = document;
         Ok(false)
     }
 
-    /// Takes a blob over from another repository, where it can. Returns whether it did.
+    /// Mounts a blob from another repository of the same registry. Returns whether that was possible.
     ///
     /// # Errors
-    /// When it should have been able to.
+    /// Returns an error if the request failed.
     fn mount(&self, blob: &Descriptor, from: &Repository) -> Result<bool, TransferError> {
         let _ = (blob, from);
         Ok(false)
     }
 
-    /// Takes a blob.
+    /// Writes a blob.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError>;
 
-    /// Whether [`Sink::blob`] compares the digest itself.
+    /// Returns whether [`ImageSink::put_blob`] verifies the digest itself.
     fn proves(&self) -> bool {
         false
     }
 
-    /// Takes a manifest or index that the image leads to. What it leads to itself is there.
+    /// Writes a manifest or index that the image refers to. Everything it refers to was written before.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     fn document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
 
-    /// Takes the image's own document, after all else, and gives it its name.
+    /// Writes the image's own document, after everything else, and gives it its name.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
 
-    /// Takes a manifest that refers to the image. What it leads to is there.
+    /// Writes a manifest that refers to the image. Everything it refers to was written before.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Returns an error if it cannot be written.
     fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         self.document(document, bytes)
     }
 
-    /// The repository that it is, if it is one.
+    /// Returns the repository of this sink, if it is one.
     fn repository(&self) -> Option<Repository> {
         None
     }
 
-    /// Takes note that a repository has the blob.
+    /// Records that a repository has the blob.
     fn note(&self, blob: &Descriptor, at: &Repository) {
         let _ = (blob, at);
     }

@@ -1,4 +1,4 @@
-//! Which of the images below an index is meant.
+//! Selects images of an index by platform.
 
 use std::fmt::Write as _;
 
@@ -8,22 +8,22 @@ use crate::Image;
 use crate::transfer::copy::read;
 use crate::transfer::{Source, TransferError};
 
-/// An index in an index in an index …: nobody writes more than two.
+/// The largest depth of nested indexes; nobody nests more than two.
 pub(super) const DEEPEST_INDEX: usize = 4;
 
-/// Which images of an index are meant.
+/// The images of an index that are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// All, and the index itself.
+    /// All images, and the index itself.
     All,
-    /// The one for this platform.
+    /// The image for this platform.
     One(Platform),
 }
 
-/// Follows indexes down from `entry` to the manifest for `platform`; `None` when there is none, or no image at all.
+/// Follows indexes from `entry` to the manifest for `platform`; `None` if there is none, or if `entry` is not an image.
 ///
 /// # Errors
-/// When an index cannot be read.
+/// Returns an error if an index cannot be read.
 pub fn pick(source: &dyn Source, entry: &Descriptor, platform: &Platform) -> Result<Option<Descriptor>, TransferError> {
     let mut entry = entry.clone();
     for _ in 0..DEEPEST_INDEX {
@@ -42,14 +42,14 @@ pub fn pick(source: &dyn Source, entry: &Descriptor, platform: &Platform) -> Res
     Ok(None)
 }
 
-/// Whether the image says that it is for `platform`, variants aside; one that says nothing is for all.
+/// Returns whether the config of the image fits `platform`, ignoring variants. An image without a platform fits all.
 pub fn has_platform(image: &Image, platform: &Platform) -> bool {
     let config = image.config.value();
     let same = |said: &str, wanted: &str| said.is_empty() || said == wanted;
     same(&config.os, &platform.os) && same(&config.architecture, &platform.architecture)
 }
 
-/// The platforms that the index `entry` has images for, for messages.
+/// Returns the platforms of the index `entry` as text, for messages.
 pub(super) fn offered(source: &dyn Source, entry: &Descriptor) -> String {
     let Ok(index) = index(source, entry) else { return String::new() };
     let mut text = String::new();
@@ -61,7 +61,7 @@ pub(super) fn offered(source: &dyn Source, entry: &Descriptor) -> String {
     text
 }
 
-/// `linux/arm64/v8`.
+/// Formats a platform: `linux/arm64/v8`.
 pub(super) fn shown(platform: &Platform) -> String {
     let variant = platform.variant.as_deref().map(|variant| format!("/{variant}")).unwrap_or_default();
     format!("{}/{}{variant}", platform.os, platform.architecture)
@@ -76,20 +76,21 @@ fn index(source: &dyn Source, entry: &Descriptor) -> Result<Document<Index>, Tra
     })
 }
 
-/// The image that fits best: of the same variant, or else of the newest that the processor is said to run.
+/// Returns the best image for a platform: the one of the same variant, or else the newest variant that the processor
+/// can run.
 fn best<'a>(all: &'a [Descriptor], wanted: &Platform) -> Option<&'a Descriptor> {
     let rank = |one: &&Descriptor| {
         let platform = one.platform.as_ref()?;
         let same = platform.os == wanted.os && platform.architecture == wanted.architecture;
         let (has, want) = (generation(platform), generation(wanted));
-        // The first of equals is meant, as everywhere: `max_by_key` takes the last.
+        // The first of equal entries is taken, as in other tools; `max_by_key` would return the last one.
         (same && has <= want).then_some(has)
     };
     let top = all.iter().filter_map(|one| rank(&one)).max()?;
     all.iter().find(|one| rank(one) == Some(top))
 }
 
-/// The number of a variant: `v7` of arm. What is not said is what everybody means.
+/// Returns the number of a variant: 7 for `v7` of arm. Without a variant it is the usual one of the architecture.
 fn generation(platform: &Platform) -> u32 {
     let variant = platform.variant.as_deref().filter(|variant| !variant.is_empty());
     let usual = match platform.architecture.as_str() {
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_that_runs_is_picked() {
+    fn newest_variant_that_the_processor_runs_is_selected() {
         let all: Vec<Descriptor> = ["linux/amd64", "linux/arm/v5", "linux/arm/v7", "linux/arm64/v8", "linux/amd64/v3"]
             .iter()
             .map(|text| {

@@ -1,4 +1,4 @@
-//! Images leave the store: as an archive that OCI tools and Docker both read, or as a layout directory.
+//! Exports images from the store: as an archive that OCI tools and Docker read, or as a layout directory.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,10 +13,10 @@ fn whole() -> Copying<'static> {
     Copying { which: Which::All, referrers: false, cancel: Cancel::default(), tell: &|_| () }
 }
 
-/// Writes `images`, each under its names, as one tar that is an OCI layout. The same images give the same bytes.
+/// Writes `images` with their names as one tar that is an OCI layout. The same images give the same bytes.
 ///
 /// # Errors
-/// When a blob is missing or damaged, or `out` (called `shown` in errors) refuses.
+/// Returns an error if a blob is missing or damaged, or if `out`, which errors call `shown`, cannot be written.
 pub fn save_archive(
     store: &Store,
     images: &[(Image, Vec<Reference>)],
@@ -32,10 +32,11 @@ pub fn save_archive(
     sink.end()
 }
 
-/// Writes `images` into the OCI layout at the directory `path`, made if it is missing; other names in it stay.
+/// Writes `images` into the OCI layout at the directory `path`, which is made if it is missing. Other names in it are
+/// kept.
 ///
 /// # Errors
-/// When a blob is missing or damaged, the directory holds something else, or it cannot be written.
+/// Returns an error if a blob is missing or damaged, or if the directory holds something else or cannot be written.
 pub fn save_layout(store: &Store, images: &[(Image, Vec<Reference>)], path: &Path) -> Result<(), TransferError> {
     for (image, names) in images {
         let sink = LayoutSink::new(path, names.iter().map(Name::from).collect())?;

@@ -1,4 +1,4 @@
-//! The store as the place that images come from and go to.
+//! The store as source and sink of images.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -11,21 +11,21 @@ use crate::Image;
 use crate::transfer::copy::AT_ONCE;
 use crate::transfer::{Far, Incoming, Repository, Sink, Source, TransferError};
 
-/// The store, to take images from.
+/// The store as a source of images.
 #[derive(Debug)]
 pub struct StoreSource<'a> {
     store: &'a Store,
-    /// Where blobs are that are not in the store.
+    /// The sources of blobs that are not in the store.
     far: BTreeMap<Digest, Far>,
 }
 
 impl<'a> StoreSource<'a> {
-    /// All that is in `store`.
+    /// Makes a source of all images in `store`.
     pub fn new(store: &'a Store) -> StoreSource<'a> {
         StoreSource { store, far: BTreeMap::new() }
     }
 
-    /// The same, with blobs that are elsewhere.
+    /// Makes a source of all images in `store`, with lazy blobs for those that it does not have.
     pub fn with(store: &'a Store, far: BTreeMap<Digest, Far>) -> StoreSource<'a> {
         StoreSource { store, far }
     }
@@ -50,7 +50,7 @@ impl Source for StoreSource<'_> {
     }
 
     fn proves(&self) -> bool {
-        // What is fetched meanwhile is for others to compare.
+        // Blobs that are fetched on the way are not verified here.
         self.far.is_empty()
     }
 
@@ -61,30 +61,30 @@ impl Source for StoreSource<'_> {
     }
 
     fn note(&self, blob: &Descriptor, at: &Repository) {
-        // A note that is lost costs an upload.
+        // A lost record only costs an upload.
         let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
     }
 }
 
-/// The store, to bring images in.
+/// The store as a sink of images.
 #[derive(Debug)]
 pub struct StoreSink<'a> {
     store: &'a Store,
     names: Vec<Reference>,
-    /// Whether layers that are new are read through.
+    /// True if new layers are verified.
     checks: bool,
     index: Option<Digest>,
     new: Mutex<BTreeSet<Digest>>,
 }
 
 impl<'a> StoreSink<'a> {
-    /// `store`, where what arrives gets `names`. With `checks`, every layer that is new is read through once, to see
-    /// that it is the one that the configuration means; without, whoever unpacks it will see.
+    /// Makes a sink that gives copied images `names` in `store`. With `checks`, every new layer is read once to verify
+    /// that it has the diff ID in the config; otherwise that is verified when it is unpacked.
     pub fn new(store: &'a Store, names: Vec<Reference>, checks: bool) -> StoreSink<'a> {
         StoreSink { store, names, checks, index: None, new: Mutex::default() }
     }
 
-    /// The same for an image that is picked from the index with this digest, which leads to the image from then on.
+    /// Sets the index that the image was selected from; references to that index resolve to the image from then on.
     #[must_use]
     pub fn picked_from(self, index: Option<Digest>) -> StoreSink<'a> {
         StoreSink { index, ..self }
@@ -95,10 +95,10 @@ impl<'a> StoreSink<'a> {
         let layers = self.store.layers();
         let unknown = |(diff_id, blob): &(&Digest, &Descriptor)| self.checks && !layers.is_checked(blob, diff_id);
         for (diff_id, blob) in image.layers().filter(unknown) {
-            // Read through once: `FROM` this image must not be the first to find that a layer is none.
+            // Verified now, so that a wrong layer is not found only by a later `FROM` of this image.
             let checked = layers.check(blob, diff_id);
             if checked.is_err() && new.contains(&blob.digest) {
-                // Else the next attempt would find it here and take it for checked.
+                // Otherwise the next attempt would find the blob in the store and take it as verified.
                 self.store.blobs().remove(&blob.digest);
             }
             layers.remember_size(diff_id, checked?)?;
@@ -157,7 +157,7 @@ impl Sink for StoreSink<'_> {
     }
 
     fn note(&self, blob: &Descriptor, at: &Repository) {
-        // A note that is lost costs an upload.
+        // A lost record only costs an upload.
         let _ = self.store.seen().add(&blob.digest, &at.host, &at.name);
     }
 }

@@ -1,4 +1,4 @@
-//! What is different between the inputs of a step now and those of the last time.
+//! Compares the inputs of a step with those of the last build.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::{Cause, Change, files};
 use crate::content::Files;
 use crate::parts::{Name, Part};
 
-/// What is kept of `part`. Nothing is shown that has one of `secrets` in it.
+/// Returns the journal entry of `part`. Values that contain one of `secrets` are not recorded.
 pub(crate) fn note(part: &Part, secrets: &[String]) -> PartNote {
     let name = part.name.clone();
     let digest = StepKey::of([part.value.as_slice()]);
@@ -27,16 +27,16 @@ pub(crate) fn note(part: &Part, secrets: &[String]) -> PartNote {
 
 /// The inputs of a step.
 pub(crate) struct Inputs<'a> {
-    /// The keys that are made of them.
+    /// The cache keys that cover them.
     pub(crate) keys: Vec<StepKey>,
     /// The parts of these keys, each once.
     pub(crate) parts: Vec<&'a Part>,
-    /// What is kept of them.
+    /// The journal entries of the parts.
     pub(crate) notes: Vec<PartNote>,
 }
 
-/// What is different in `now`. `list` finds the files that an earlier digest was made of. Causes that need more than
-/// the step itself are told without it.
+/// Returns the causes of a cache miss: the differences of `now` from `old`. `list` finds the file list that an earlier
+/// digest was computed from. Causes that depend on other steps are returned without that step.
 pub(crate) fn causes(old: &StepNote, now: &Inputs<'_>, list: &dyn Fn(&StepKey) -> Option<Files>) -> Vec<Cause> {
     let before: HashMap<[&str; 2], &PartNote> = old.parts.iter().map(|note| (note.name.digested(), note)).collect();
     let mut found = Vec::new();
@@ -71,7 +71,7 @@ fn knows_files(parts: &HashMap<[&str; 2], &PartNote>, target: &str) -> bool {
     parts.contains_key(&Name::Files(target.to_owned()).digested())
 }
 
-/// A variable or setting that is new or has another value.
+/// Returns the cause for a variable or setting that is new or has a new value.
 fn value(was: Option<&PartNote>, note: &PartNote) -> Option<Cause> {
     let after = note.shown.clone();
     let change = match was {
@@ -108,7 +108,7 @@ fn changed(target: &str, was: Option<&PartNote>, part: &Part, list: &dyn Fn(&Ste
     Cause::Files { target: target.to_owned(), changes, more }
 }
 
-/// Why a step is carried out though no part that is written down differs.
+/// Returns the cause of a cache miss if no recorded part differs.
 fn unseen(old: &StepNote, now: &Inputs<'_>) -> Cause {
     if old.keys.iter().any(|key| now.keys.contains(key)) {
         return match old.outcome {
@@ -136,7 +136,7 @@ fn unseen(old: &StepNote, now: &Inputs<'_>) -> Cause {
     if names.is_empty() { Cause::Inputs } else { Cause::Hidden { names } }
 }
 
-/// What explains more comes first.
+/// Returns the rank of a cause: the one that explains most comes first.
 fn rank(cause: &Cause) -> u8 {
     match cause {
         Cause::NoCache { .. }
@@ -168,8 +168,9 @@ mod tests {
         Name::Variable { name: name.to_owned(), is_arg }
     }
 
-    /// The sentence for a step that was `old` and is `new`, and ended with `outcome` the last time.
-    fn told(old: Parts, new: Parts, outcome: Outcome) -> String {
+    /// Returns the sentence for a step that had the parts `old` and `outcome` in the last build, and has the parts
+    /// `new` now.
+    fn explain(old: Parts, new: Parts, outcome: Outcome) -> String {
         let below = Snapshot::default();
         let (old, new) = (old.on(&below), new.on(&below));
         let before = StepNote {
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_in_the_parts_is_told_with_care() {
+    fn causes_that_no_recorded_part_shows_are_explained() {
         let run = || Parts::new("run 1");
         let with = |all: &[(&str, &str)]| {
             all.iter().fold(run(), |parts, (name, value)| parts.with(variable(name, true), value.as_bytes()))
@@ -212,7 +213,7 @@ mod tests {
                 done,
                 "one of ARG TOKEN, ARG MY_SECRET changed",
             ),
-            // Whether the hidden one changed too is not known, and not told.
+            // It is unknown whether the hidden variable changed too, so it is not mentioned.
             (with(&[("TOKEN", "1"), ("A", "1")]), with(&[("TOKEN", "2"), ("A", "2")]), done, "ARG A 1 → 2"),
             (with(&[]), with(&[("TOKEN", "2")]), done, "ARG TOKEN is new"),
             (with(&[("A", "1")]), with(&[("A", &"x".repeat(81))]), done, "ARG A changed"),
@@ -225,25 +226,25 @@ mod tests {
             ),
         ];
         for (old, new, outcome, want) in table {
-            assert_eq!(told(old, new, outcome), want);
+            assert_eq!(explain(old, new, outcome), want);
         }
     }
 
     #[test]
-    fn a_source_counts_only_where_its_files_are_not_known() {
+    fn source_is_a_cause_only_if_its_files_are_unknown() {
         let copy = || Parts::new("copy 1");
         let source = |parts: Parts, value: &str| parts.with(Name::Source(String::new()), value.as_bytes());
         let files = |parts: Parts, value: &str| parts.with(Name::Files(String::new()), value.as_bytes());
         let done = Outcome::CarriedOut;
-        assert_eq!(told(source(copy(), "1"), source(copy(), "2"), done), "what it copies from changed");
+        assert_eq!(explain(source(copy(), "1"), source(copy(), "2"), done), "what it copies from changed");
         let (old, new) = (files(source(copy(), "1"), "1"), files(source(copy(), "2"), "2"));
-        assert_eq!(told(old, new, done), "the files changed");
+        assert_eq!(explain(old, new, done), "the files changed");
     }
 
     #[test]
-    fn an_arg_that_becomes_an_env_with_the_same_value_is_the_same() {
+    fn arg_that_becomes_an_env_with_the_same_value_is_no_change() {
         let of = |is_arg, value: &str| Parts::new("run 1").with(variable("A", is_arg), value.as_bytes());
-        assert_eq!(told(of(true, "1"), of(false, "2"), Outcome::CarriedOut), "ENV A 1 → 2");
-        assert_eq!(told(of(true, "1"), of(false, "1"), Outcome::CarriedOut), "its result is no longer in the store");
+        assert_eq!(explain(of(true, "1"), of(false, "2"), Outcome::CarriedOut), "ENV A 1 → 2");
+        assert_eq!(explain(of(true, "1"), of(false, "1"), Outcome::CarriedOut), "its result is no longer in the store");
     }
 }

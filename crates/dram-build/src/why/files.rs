@@ -1,4 +1,4 @@
-//! Lists of files as they are kept, and what is different between two of them.
+//! Recorded lists of files, and the differences between two of them.
 
 use std::collections::BTreeMap;
 
@@ -6,45 +6,45 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::{FileNote, Files, MOST_FILES};
 
-/// So many changes are told of.
+/// The largest number of changes that is returned.
 const MOST_CHANGES: usize = 50;
 const MAGIC: &[u8; 8] = b"dramlst1";
 
-/// What became of a file.
+/// A change of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
-    /// Where it lies in what it is copied from.
+    /// Its path in the tree that it is copied from.
     pub path: String,
-    /// What became of it.
+    /// The kind of the change.
     #[serde(flatten)]
     pub became: Became,
 }
 
-/// What became of a file.
+/// The kind of a file's change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Became {
-    /// It has other bytes, leads elsewhere, or is of another kind.
+    /// Its bytes, its link target or its kind changed.
     Changed,
-    /// It was not there.
+    /// It is new.
     Added,
-    /// It is not there any more.
+    /// It was removed.
     Removed,
-    /// Its permissions are others.
+    /// Its permissions changed.
     Mode {
-        /// What they were.
+        /// The old permissions.
         before: u32,
-        /// What they are.
+        /// The new permissions.
         after: u32,
     },
-    /// It belongs to others: user and group.
+    /// Its user or group changed.
     Owner {
-        /// To whom it belonged.
+        /// The old user and group.
         before: (u32, u32),
-        /// To whom it belongs.
+        /// The new user and group.
         after: (u32, u32),
     },
-    /// Its extended attributes are others.
+    /// Its extended attributes changed.
     Attributes,
 }
 
@@ -64,8 +64,8 @@ impl std::fmt::Display for FileChange {
     }
 }
 
-/// What is different, and how many changes are left out. What changed comes before what was added or removed, and
-/// everything else after; files of one kind in the order of their paths.
+/// Returns the differences, and the number of changes that are left out. Changed files come first, then added and
+/// removed ones, then all others; files of one kind are in the order of their paths.
 pub(crate) fn changes(before: &Files, after: &Files) -> (Vec<FileChange>, usize) {
     let map = |files: &Files| -> BTreeMap<Vec<u8>, FileNote> {
         files.notes.iter().map(|note| (note.path.clone(), note.clone())).collect()
@@ -115,7 +115,7 @@ fn rank(became: Became) -> u8 {
     }
 }
 
-/// The list as it is kept: little-endian fields of fixed width after each path.
+/// Encodes the list: little-endian fields of fixed width before each path.
 pub(crate) fn write(files: &Files) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     for note in &files.notes {
@@ -131,7 +131,7 @@ pub(crate) fn write(files: &Files) -> Vec<u8> {
     out
 }
 
-/// The list that [`write`] wrote; `None` when it is damaged.
+/// Decodes a list that [`encode`] wrote; `None` if it is damaged.
 pub(crate) fn read(bytes: &[u8]) -> Option<Files> {
     let mut rest = bytes.strip_prefix(MAGIC)?;
     let mut notes = Vec::new();
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_comes_first() {
+    fn changed_files_come_before_added_and_removed_ones() {
         let before = files(&[("", 0o40755, 0), ("a", 0o100_644, 1), ("b", 0o100_644, 2), ("c", 0o100_644, 3)]);
         let after = files(&[("", 0o40700, 0), ("a", 0o100_644, 1), ("c", 0o100_644, 4), ("d", 0o100_644, 5)]);
         let (all, more) = changes(&before, &after);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_as_it_was_written_or_not_at_all() {
+    fn file_list_round_trips_and_a_damaged_one_is_refused() {
         let list = files(&[("", 0o40755, 0), ("a/b", 0o100_644, 1)]);
         let bytes = write(&list);
         assert_eq!(read(&bytes), Some(list));

@@ -1,14 +1,15 @@
-//! What a place's last builds did and took, as it is kept: a line that names the last build, then JSON.
+//! The build journal: what the last builds of a Dockerfile did, and their inputs. It is stored as a line that
+//! identifies the last build, followed by JSON.
 
 use dram_store::{JOURNAL_HEAD, LayerId, Places, StepKey, Store};
 use serde::{Deserialize, Serialize};
 
 use super::Why;
 
-/// Raised when a reader of the form before would be wrong about this one.
+/// The version of the format; raised when older readers would misread it.
 const VERSION: u32 = 1;
 
-/// What is known of a Dockerfile's builds.
+/// The journal of a Dockerfile's builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     version: u32,
@@ -20,23 +21,23 @@ pub struct Journal {
     pub platform: String,
     /// The last build's target; empty when none was named.
     pub target: String,
-    /// The stages: those of the last build, then those of earlier ones.
+    /// The stages of the last build, then those of earlier builds.
     pub stages: Vec<StageNote>,
 }
 
-/// What is known of a stage.
+/// The journal entry of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageNote {
     /// Its name, or `stage-N`.
     pub name: String,
-    /// Whether it was a part of the last build.
+    /// True if the last build used it.
     pub is_last: bool,
     pub(crate) base: BaseNote,
     /// Its steps.
     pub steps: Vec<StepNote>,
 }
 
-/// What a stage stood on.
+/// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum BaseNote {
     /// Nothing.
@@ -45,78 +46,78 @@ pub(crate) enum BaseNote {
     Image {
         /// Its name.
         name: String,
-        /// What it was, when that was seen.
+        /// Its identity, if it was known.
         identity: Option<StepKey>,
     },
     /// Another stage.
     Stage(String),
 }
 
-/// What is known of a step.
+/// The journal entry of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepNote {
-    /// The line of the Dockerfile it was on.
+    /// The line of the Dockerfile.
     pub line: usize,
-    /// The instruction, without what looks like a secret, cut when it is long.
+    /// The instruction, without values that look like secrets, shortened if it is long.
     pub text: String,
-    /// What the last build did with it.
+    /// The outcome in the last build.
     pub outcome: Outcome,
-    /// How long it took when it was last carried out, in milliseconds.
+    /// The duration of the last execution, in milliseconds.
     pub millis: Option<u64>,
-    /// Why it was last carried out; empty when that is not known.
+    /// The causes of the last cache miss; empty if unknown.
     pub why: Why,
-    /// What it left, when that is known.
+    /// Its result, if known.
     pub left: Option<Left>,
-    /// Whom it is remembered under.
+    /// Its cache keys.
     pub(crate) keys: Vec<StepKey>,
-    /// What these keys are made of.
+    /// The parts of these keys.
     pub(crate) parts: Vec<PartNote>,
 }
 
 impl StepNote {
-    /// Whether `store` still has what the step left, so that the next build can remember it.
+    /// Returns whether `store` still has the result of the step, so that it is a cache hit in the next build.
     pub fn is_kept(&self, store: &Store) -> bool {
         self.keys.iter().any(|key| store.memory().recall(key).is_some())
     }
 }
 
-/// What a step left.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Left {
-    /// Nothing that a layer could hold.
+    /// No layer: the step changed nothing.
     Nothing,
     /// A layer.
     Layer(LayerId),
 }
 
-/// What a build did with a step.
+/// The outcome of a step in a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Its result was remembered.
+    /// It was a cache hit in the store.
     Remembered,
-    /// Its result was taken from a shared cache.
+    /// It was a cache hit in a shared cache.
     Shared,
-    /// It was carried out.
+    /// It was executed.
     CarriedOut,
-    /// It was carried out, and failed.
+    /// It was executed and failed.
     Failed,
-    /// It was carried out until the build was interrupted.
+    /// It was being executed when the build was interrupted.
     Stopped,
     /// The build ended before it.
     NotReached,
-    /// It changes the configuration only: there is nothing to carry out.
+    /// It only changes the config, so there is nothing to execute.
     Meta,
 }
 
-/// What is kept of a part of a key.
+/// The journal entry of a part of a cache key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PartNote {
-    /// What it is.
+    /// The name of the part.
     pub(crate) name: crate::parts::Name,
-    /// A digest of the value; `None` where nothing of it may be written down.
+    /// A digest of the value; `None` for a secret, of which nothing is recorded.
     pub(crate) digest: Option<StepKey>,
-    /// The value, where it may be shown.
+    /// The value, if it may be printed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) shown: Option<String>,
 }
@@ -127,14 +128,14 @@ impl Journal {
         Journal { version: VERSION, dockerfile, context, platform, target, stages }
     }
 
-    /// The journal of `place`; `None` when there is none that this program can read.
+    /// Reads the journal of `place`; `None` if there is none or its version is unknown.
     pub fn read(places: Places<'_>, place: &StepKey) -> Option<Journal> {
         let bytes = places.journal(place)?;
         let journal: Journal = serde_json::from_slice(bytes.get(JOURNAL_HEAD..)?).ok()?;
         (journal.version == VERSION).then_some(journal)
     }
 
-    /// The bytes to keep, of a build that `head` names.
+    /// Returns the bytes to store, for the build that `head` identifies.
     pub(crate) fn to_bytes(&self, head: &[u8; JOURNAL_HEAD]) -> Vec<u8> {
         let mut bytes = head.to_vec();
         serde_json::to_writer(&mut bytes, self).expect("plain data becomes JSON");

@@ -1,4 +1,4 @@
-//! Why a step is carried out: what is different from the last time that this place was built.
+//! Explains cache misses: the differences from the last build of the same Dockerfile.
 
 mod align;
 mod compare;
@@ -16,7 +16,7 @@ pub use journal::{Journal, Outcome, StageNote, StepNote};
 pub use ledger::Place;
 pub(crate) use ledger::{End, Ledger};
 
-/// Why a step is carried out: at least one cause, the one to tell first at the start.
+/// The causes of a step's cache miss, at least one, the most important one first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Why {
@@ -24,128 +24,128 @@ pub struct Why {
     pub causes: Vec<Cause>,
 }
 
-/// One cause. As text, it is a short sentence for people.
+/// A cause of a cache miss. Its text form is a short phrase for users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
 pub enum Cause {
-    /// What is remembered was not to be used.
+    /// An option turned the cache off.
     NoCache {
-        /// The option that says so.
+        /// The option.
         option: String,
     },
-    /// Nothing is known of an earlier time.
+    /// The step has no entry in a journal.
     First {
-        /// Whether something was known of places that has been removed.
+        /// True if journals were removed by a prune.
         pruned: bool,
     },
-    /// What was noted the last time cannot be read.
+    /// The journal cannot be read.
     Unread,
-    /// Everything is as it was, but what the step left is not in the store.
+    /// All inputs are the same, but the result is not in the store any more.
     Gone,
-    /// Everything is as it was, and then it failed.
+    /// All inputs are the same, but the step failed in the last build.
     Failed,
-    /// Everything is as it was, and then it was interrupted.
+    /// All inputs are the same, but the step was interrupted in the last build.
     Stopped,
-    /// This program makes such a result in another way.
+    /// The implementation of the step has another version.
     Method,
-    /// The instruction runs something else.
+    /// The command changed.
     Command,
-    /// A variable is not what it was.
+    /// A variable changed.
     Variable {
         /// `ARG` or `ENV`.
         keyword: String,
         /// Its name.
         name: String,
-        /// How it changed.
+        /// Its change.
         #[serde(flatten)]
         change: Change,
     },
-    /// Variables are the same, but were given in another order.
+    /// The variables are the same, but in another order.
     Order,
-    /// Something that the instruction, one before it, or the command line says.
+    /// A value of the instruction, an earlier instruction, or the command line changed.
     Setting {
-        /// What people call it.
+        /// The name that users know.
         what: String,
-        /// How it changed.
+        /// Its change.
         #[serde(flatten)]
         change: Change,
     },
-    /// Files are not what they were.
+    /// Files changed.
     Files {
-        /// Where a command sees them mounted; empty for what a copy takes.
+        /// The target of the mount; empty for a copy.
         target: String,
-        /// What became of them; empty when that is not known.
+        /// Their changes; empty if unknown.
         changes: Vec<FileChange>,
-        /// How many changes are left out.
+        /// The number of changes that are left out.
         more: usize,
     },
-    /// The stage or image that files are taken from is not what it was.
+    /// The stage or image that files are copied from changed.
     Source {
-        /// The first step that left something else, as `[stage 2/3]`.
+        /// The first changed step, as `[stage 2/3]`.
         step: Option<String>,
     },
-    /// A step further down in the same stage left something else.
+    /// An earlier step of the same stage changed.
     EarlierStep {
-        /// Which, as `[stage 2/3]`.
+        /// The step, as `[stage 2/3]`.
         step: String,
     },
-    /// A step further down in the same stage is not there any more.
+    /// An earlier step of the same stage was removed.
     StepGone {
-        /// What it said.
+        /// The text of the step.
         text: String,
     },
-    /// A stage that this one stands on left something else.
+    /// A stage that this one is based on changed.
     StageBelow {
-        /// The first step that did, as `[stage 2/3]`.
+        /// The first changed step, as `[stage 2/3]`.
         step: String,
     },
-    /// The stage stands on another image, or its name leads to another now.
+    /// The stage has another base image, or the same name resolves to another image.
     BaseImage {
-        /// The name before.
+        /// The old name.
         before: String,
-        /// The name now.
+        /// The new name.
         after: String,
     },
-    /// What is below is not what it was, and no more is known.
+    /// The layers below changed, for an unknown cause.
     Below,
-    /// Something is not what it was, and no more is known.
+    /// An input changed, but it is unknown which one.
     Inputs,
-    /// A variable whose value is not written down may have changed: nothing else did.
+    /// A variable whose value is not recorded may have changed; no other input did.
     Hidden {
         /// The variables.
         names: Vec<String>,
     },
 }
 
-/// How a value changed. What is too long, or may not be written down, is not here.
+/// The change of a value. Values that are too long or secret are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
-    /// It was given before too.
+    /// The value changed.
     Changed {
-        /// What it was.
+        /// The old value.
         before: Option<String>,
-        /// What it is.
+        /// The new value.
         after: Option<String>,
     },
-    /// It was not given before.
+    /// It was not set before.
     New {
-        /// What it is.
+        /// The new value.
         after: Option<String>,
     },
-    /// It is not given any more.
+    /// It is not set any more.
     Gone,
 }
 
 impl Why {
-    /// For what there is only one cause.
+    /// Makes a cache miss with a single cause.
     pub(crate) fn only(cause: Cause) -> Why {
         Why { causes: vec![cause] }
     }
 }
 
 impl fmt::Display for Why {
-    /// The first two causes, and how many more there are.
+    /// Writes the first two causes, and the number of others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, cause) in self.causes.iter().take(2).enumerate() {
             let between = if at == 0 { "" } else { "; " };
@@ -206,7 +206,7 @@ impl fmt::Display for Cause {
 }
 
 impl fmt::Display for Change {
-    /// What follows the name of the thing.
+    /// Writes the text after the name of the changed value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Change::Changed { before: Some(before), after: Some(after) } => match (before.as_str(), after.as_str()) {

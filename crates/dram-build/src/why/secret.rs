@@ -1,10 +1,10 @@
-//! What of a variable may be written down.
+//! Removes secrets from what is recorded of variables and instructions.
 
-/// A longer value is not shown.
+/// The longest value that is recorded.
 const LONGEST: usize = 80;
 
-/// Whether a variable's name sounds like a secret, or like an address that holds one. Wider than what the checks of a
-/// Dockerfile warn about: here the cost of an error is a value that is not shown.
+/// Returns whether a variable's name looks like that of a secret, or of an address that contains one. The list is
+/// longer than that of the Dockerfile lint, because a wrong match only hides a value.
 pub(crate) fn is_secret(name: &str) -> bool {
     const ANYWHERE: &[&str] = &[
         "apikey",
@@ -28,7 +28,8 @@ pub(crate) fn is_secret(name: &str) -> bool {
     ANYWHERE.iter().any(|word| lower.contains(word)) || words.any(|part| WORD.contains(&part))
 }
 
-/// `value` where it may be written down: short, printable, no address with a password, and none of `secrets` in it.
+/// Returns `value` if it may be recorded: if it is short, printable, no address with credentials, and contains none of
+/// `secrets`.
 pub(crate) fn shown(value: &[u8], secrets: &[String]) -> Option<String> {
     let text = std::str::from_utf8(value).ok().filter(|text| text.len() <= LONGEST)?;
     let plain = !text.chars().any(char::is_control);
@@ -37,7 +38,8 @@ pub(crate) fn shown(value: &[u8], secrets: &[String]) -> Option<String> {
     (plain && !has_login && !has_secret).then(|| text.to_owned())
 }
 
-/// The instruction's text without what it gives to variables that sound like secrets, at most `longest` bytes.
+/// Returns the instruction's text up to the value of the first variable that looks like a secret, at most `longest`
+/// bytes.
 pub(crate) fn without_secrets(text: &str, longest: usize) -> String {
     let mut end = text.len();
     if ["ARG ", "ENV "].iter().any(|keyword| text.starts_with(keyword)) {
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_sound_like_secrets() {
+    fn names_that_look_like_secrets_are_recognised() {
         for name in ["TOKEN", "NPM_AUTHTOKEN", "db_password", "AWS_SECRET_ACCESS_KEY", "https_proxy", "HEX_API_KEY"] {
             assert!(is_secret(name), "{name}");
         }
@@ -71,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_may_be_written_down() {
+    fn only_short_plain_values_without_secrets_are_recorded() {
         let secrets = ["hunter2".to_owned()];
         let table: &[(&[u8], Option<&str>)] = &[
             (b"1.2.3", Some("1.2.3")),
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_lose_their_secrets() {
+    fn values_of_secrets_are_cut_from_instructions() {
         let table = [
             ("ENV A=1 TOKEN=abc B=2", "ENV A=1 TOKEN…"),
             ("ENV TOKEN abc def", "ENV TOKEN…"),

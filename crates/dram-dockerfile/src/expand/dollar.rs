@@ -1,15 +1,15 @@
-//! `${name…}`: what a modifier does.
+//! Evaluates `${name…}` substitutions with a modifier.
 
 use super::ExpandError;
 use super::pattern::Pattern;
 
-/// A `${name…` whose modifier is known.
+/// A `${name…` substitution whose modifier has been read.
 pub(super) struct Dollar {
     pub(super) name: String,
     pub(super) form: Form,
     /// The modifier as written.
     pub(super) sign: String,
-    /// `:` was given: empty counts as unset.
+    /// True when the modifier starts with `:`, so that an empty value counts as unset.
     pub(super) empty_is_unset: bool,
 }
 
@@ -19,11 +19,11 @@ pub(super) enum Form {
     Required,
     TrimStart,
     TrimEnd,
-    /// Waits for the pattern.
+    /// `/` or `//` before its pattern is read.
     ReplacePattern {
         all: bool,
     },
-    /// Waits for the replacement.
+    /// `/` or `//` before its replacement is read.
     Replace {
         all: bool,
         pattern: String,
@@ -31,7 +31,7 @@ pub(super) enum Form {
 }
 
 impl Dollar {
-    /// The whole as it was written, but for variables in `word`.
+    /// Returns the substitution as written, except that variables in `word` are expanded.
     pub(super) fn as_written(&self, word: &str) -> String {
         let Dollar { name, form, sign, .. } = self;
         match form {
@@ -45,7 +45,7 @@ impl Dollar {
         }
     }
 
-    /// What the whole becomes, given the variable's value and the word behind the modifier.
+    /// Evaluates the substitution, given the value of the variable and the word behind the modifier.
     pub(super) fn result(self, value: Option<&str>, word: String) -> Result<String, ExpandError> {
         let present = value.filter(|value| !(self.empty_is_unset && value.is_empty()));
         let text = value.unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The patterns of `${x#…}`, `${x%…}` and `${x/…/…}`: `*`, `?` and literal letters.
+//! The patterns of `${x#…}`, `${x%…}` and `${x/…/…}`: `*`, `?` and literal characters.
 
 use super::{ExpandError, LONGEST_VALUE};
 
-/// Pattern length times value length that may be tried; the matching is linear in each.
+/// The maximum of pattern length times value length; matching is linear in each.
 const MOST_STEPS: usize = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,8 @@ enum Piece {
 pub(super) struct Pattern(Vec<Piece>);
 
 impl Pattern {
-    /// Reads a pattern, in which a backslash makes `*`, `?`, `\`, `}` and `/` literal and is an error before anything
-    /// else.
+    /// Parses a pattern. A backslash makes `*`, `?`, `\`, `}` and `/` literal and is an error before any other
+    /// character.
     pub(super) fn parse(text: &str) -> Result<Pattern, ExpandError> {
         let mut pieces = Vec::new();
         let mut letters = text.chars();
@@ -37,7 +37,7 @@ impl Pattern {
         Ok(Pattern(pieces))
     }
 
-    /// `value` without the shortest or longest beginning that matches.
+    /// Returns `value` without the shortest or longest matching prefix.
     pub(super) fn trim_start(&self, value: &str, longest: bool) -> Result<String, ExpandError> {
         let letters: Vec<char> = value.chars().collect();
         self.affordable(letters.len())?;
@@ -45,7 +45,7 @@ impl Pattern {
         Ok(letters[end..].iter().collect())
     }
 
-    /// `value` without the shortest or longest end that matches.
+    /// Returns `value` without the shortest or longest matching suffix.
     pub(super) fn trim_end(&self, value: &str, longest: bool) -> Result<String, ExpandError> {
         let letters: Vec<char> = value.chars().collect();
         self.affordable(letters.len())?;
@@ -54,7 +54,7 @@ impl Pattern {
         Ok(letters[..letters.len() - cut].iter().collect())
     }
 
-    /// `value` with the first match, or all of them, replaced; each match is the longest at its place.
+    /// Returns `value` with the first match, or all matches, replaced; each match is the longest at its position.
     pub(super) fn replace(&self, value: &str, replacement: &str, all: bool) -> Result<String, ExpandError> {
         let letters: Vec<char> = value.chars().collect();
         let mut out = String::new();
@@ -63,7 +63,7 @@ impl Pattern {
             self.affordable(letters.len() + out.len())?;
             let Some((start, end)) = self.find(&letters, from) else { break };
             out.extend(&letters[from..start]);
-            // An empty match right behind another one is the same place again.
+            // An empty match directly behind another match is at the same position.
             if start < end || last_end != Some(start) {
                 out.push_str(replacement);
             }
@@ -87,7 +87,7 @@ impl Pattern {
         if self.0.len().saturating_mul(letters) > MOST_STEPS { Err(ExpandError::TooLong) } else { Ok(()) }
     }
 
-    /// Where the shortest or longest match from the start ends.
+    /// Returns the end of the shortest or longest match at the start.
     fn ends<'l>(&self, letters: impl Iterator<Item = &'l char>, longest: bool) -> Option<usize> {
         let mut states = vec![false; self.0.len() + 1];
         self.enter(&mut states, 0);
@@ -125,8 +125,8 @@ impl Pattern {
         after
     }
 
-    /// The leftmost match from `from` on, as long as it can be. Each state remembers the earliest start that leads to
-    /// it, so that one pass over the letters is enough.
+    /// Returns the leftmost match from `from` on, as long as possible. Each state stores the earliest start that leads
+    /// to it, so that one pass over the characters is enough.
     fn find(&self, letters: &[char], from: usize) -> Option<(usize, usize)> {
         let accept = self.0.len();
         let mut starts: Vec<Option<usize>> = vec![None; accept + 1];

@@ -1,6 +1,6 @@
-//! Splitting into words while a text is expanded.
+//! Splits text into words during expansion.
 
-/// Words found so far, and the one being read.
+/// The complete words, and the one being read.
 #[derive(Debug, Default)]
 pub(super) struct Words {
     done: Vec<String>,
@@ -8,7 +8,7 @@ pub(super) struct Words {
 }
 
 impl Words {
-    /// A letter that was not quoted: a blank ends the word.
+    /// Adds an unquoted character: a blank ends the word.
     pub(super) fn letter(&mut self, letter: char) {
         if !letter.is_whitespace() {
             self.current.push(letter);
@@ -17,12 +17,12 @@ impl Words {
         }
     }
 
-    /// Text that was quoted: part of the word whatever it is.
+    /// Adds quoted text, which never ends the word.
     pub(super) fn literal(&mut self, text: &str) {
         self.current.push_str(text);
     }
 
-    /// All words. Empty ones do not count, quoted or not.
+    /// Returns all words, without empty ones, quoted or not.
     pub(super) fn finish(mut self) -> Vec<String> {
         if !self.current.is_empty() {
             self.done.push(self.current);

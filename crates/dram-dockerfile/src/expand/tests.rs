@@ -16,7 +16,7 @@ fn plain(word: &str) -> Result<Expanded, ExpandError> {
 }
 
 #[test]
-fn values() {
+fn variables_and_quotes_are_expanded() {
     let table = [
         ("x", "x"),
         ("$HOME/bin", "/home/elixir/bin"),
@@ -58,7 +58,7 @@ fn values() {
 }
 
 #[test]
-fn errors() {
+fn malformed_substitutions_are_errors() {
     let required = |name: &str, message: &str| ExpandError::Required { name: name.into(), message: message.into() };
     let table = [
         ("${x", ExpandError::MissingBrace),
@@ -83,7 +83,7 @@ fn errors() {
 }
 
 #[test]
-fn words_split_at_blanks_that_no_quote_holds() {
+fn words_are_split_only_at_unquoted_blanks() {
     let table: &[(&str, &[&str])] = &[
         ("$LIST 8080", &["80", "443", "8080"]),
         ("\"$LIST\" x", &["80  443", "x"]),
@@ -98,7 +98,7 @@ fn words_split_at_blanks_that_no_quote_holds() {
 }
 
 #[test]
-fn tells_which_variables_were_asked_for() {
+fn looked_up_variables_are_reported_as_set_or_unset() {
     let expanded = plain("$HOME ${NONE:-$VSN}").unwrap();
     assert_eq!(expanded.matched.into_iter().collect::<Vec<_>>(), ["HOME", "VSN"]);
     assert_eq!(expanded.unmatched.into_iter().collect::<Vec<_>>(), ["NONE"]);
@@ -112,13 +112,13 @@ fn unset_variables_can_stay_as_written() {
 }
 
 #[test]
-fn the_escape_may_be_a_backtick() {
+fn backtick_escape_leaves_backslashes_literal() {
     let text = expand("c:\\a`$x", Options::new('`'), &value).unwrap().text;
     assert_eq!(text, "c:\\a$x");
 }
 
 #[test]
-fn deep_nesting_is_no_recursion() {
+fn deep_nesting_does_not_recurse() {
     let depth = 100_000;
     let word = "${a:-".repeat(depth) + "deep" + &"}".repeat(depth);
     assert_eq!(plain(&word).map(|expanded| expanded.text), Ok("deep".to_owned()));
@@ -126,7 +126,7 @@ fn deep_nesting_is_no_recursion() {
 }
 
 #[test]
-fn values_are_bounded() {
+fn values_and_work_beyond_the_limit_are_errors() {
     let long = "x".repeat(LONGEST_VALUE);
     let word = "$x$x";
     assert_eq!(expand(word, Options::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));

@@ -1,4 +1,4 @@
-//! What else is wrong with a file that cannot be built anyway, so that all of its errors are told at once.
+//! Finds the plan errors of a file that cannot be built anyway, so that all of its errors are reported at once.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -10,8 +10,8 @@ use crate::ast::Body;
 use crate::diagnostic::{Report, Severity};
 use crate::plan::make;
 
-/// Plans what there is of the stages, and reports the errors that do not follow from others: those of instructions
-/// without variables, as nobody knows what an image, or an instruction that could not be read, would have set.
+/// Plans the stages as far as they are known, and reports only errors of instructions without variables: the values of
+/// variables may depend on an unknown image or on an invalid instruction.
 pub(super) fn errors(mut graph: StageGraph, report: &mut Report) {
     let mut found: BTreeMap<String, ImageConfig> = BTreeMap::new();
     let mut instructions: Vec<(Range<usize>, bool)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Finding out what names mean: arguments, bases, stages, the target.
+//! Resolves names: global arguments, bases, `--from` references and the target.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -14,35 +14,35 @@ use crate::parse::trigger;
 use crate::rules;
 use crate::settings::Settings;
 
-/// Sees all stages of the file at once.
+/// Resolves references between all stages of the file.
 pub(super) struct Resolver<'f> {
     dockerfile: &'f Dockerfile,
     settings: &'f Settings,
     globals: &'f Env,
     stages: &'f [Range<usize>],
-    /// The lower-case name of each stage.
+    /// The lower-case name of each stage, if it has one.
     names: Vec<Option<String>>,
-    /// The stages of each name, in order.
+    /// The stages with each name, in order.
     by_name: HashMap<String, Vec<usize>>,
-    /// Arguments declared before the first `FROM`, with or without a value.
+    /// The arguments declared before the first `FROM`, with or without a value.
     declared: HashSet<&'f str>,
-    /// What the arguments would be without build arguments, when there are any.
+    /// The global arguments without build arguments; `None` when there are no build arguments.
     defaults: Option<Env>,
-    /// The triggers of images, as far as these are known.
+    /// The triggers of base images, as far as their configs are known.
     triggers: &'f Triggers,
 }
 
-/// More triggers than these no image has.
+/// The maximum number of triggers of an image that are read.
 const MOST_TRIGGERS: usize = 1000;
 
-/// How many stages are looked at to find out what a name means.
+/// The maximum number of stages that [`StageResolver::depends_on`] visits.
 const MOST_LOOKED_AT: usize = 100;
 
-/// All arguments before the first `FROM` together may not be longer than this.
+/// The maximum total size of the global arguments, in bytes.
 const LONGEST_GLOBALS: usize = 32 << 20;
 
 impl<'f> Resolver<'f> {
-    /// The arguments that `FROM` can use.
+    /// Returns the arguments that `FROM` can use.
     pub(super) fn globals(
         dockerfile: &Dockerfile,
         settings: &Settings,
@@ -95,7 +95,7 @@ impl<'f> Resolver<'f> {
         Resolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults, triggers }
     }
 
-    /// The last stage of this name before stage `at`.
+    /// Returns the last stage of this name before stage `at`.
     fn earlier(&self, name: &str, at: usize) -> Option<usize> {
         let all = self.by_name.get(name)?;
         all[..all.partition_point(|stage| *stage < at)].last().copied()
@@ -113,7 +113,7 @@ impl<'f> Resolver<'f> {
         self.settings.context_for(name).is_some()
     }
 
-    /// Every stage that could be resolved.
+    /// Resolves all stages; those with errors are left out.
     pub(super) fn nodes(&self, report: &mut Report) -> Vec<Node> {
         (0..self.stages.len()).filter_map(|at| self.node(at, report)).collect()
     }
@@ -129,7 +129,7 @@ impl<'f> Resolver<'f> {
         let base = self.base(from, at, platform.as_ref(), report);
         let named = from.name.as_ref().filter(|name| self.is_context(&name.text.to_lowercase()));
         let (base, base_span, rest) = match named {
-            // A context of the stage's name takes the place of the whole stage.
+            // A named context with the name of the stage replaces the whole stage.
             Some(name) => {
                 let span = name.span.clone();
                 let name = name.text.to_lowercase();
@@ -153,7 +153,7 @@ impl<'f> Resolver<'f> {
         Some(Node { name, index: at, base: base?, from: first.clone(), base_span, steps })
     }
 
-    /// What the base wants done in every stage that starts from it.
+    /// Returns the `ONBUILD` triggers of the base, parsed.
     fn triggers(&self, base: &Ground, span: &Range<usize>, line: usize, report: &mut Report) -> Vec<Instruction> {
         let texts: Vec<&str> = match base {
             Ground::Scratch => Vec::new(),
@@ -210,8 +210,8 @@ impl<'f> Resolver<'f> {
         Some(self.outside(name, platform))
     }
 
-    /// BuildKit looks for an image of the name. That is what is meant where the later stage is made of this one, or of
-    /// that image; anywhere else the order of the stages is wrong.
+    /// Returns the diagnostic for a base with the name of a later stage. BuildKit looks for an image of that name.
+    /// That is intended when the later stage depends on this one or on that image; otherwise the order is wrong.
     fn later_base(&self, name: &str, later: usize, means_image: bool, span: Range<usize>) -> Diagnostic {
         let line = self.dockerfile.instructions[self.stages[later].start].line;
         if means_image {
@@ -225,12 +225,12 @@ impl<'f> Resolver<'f> {
             .help(format!("move it above this stage; if the image is meant, write `{name}:latest`"))
     }
 
-    /// Whether stage `from` starts from, or takes files of, stage `to` or an image called `image`.
+    /// Returns true when stage `from` depends on stage `to` or on an image called `image`.
     fn leads_to(&self, from: usize, to: usize, image: &str) -> bool {
         let mut seen = HashSet::new();
         let mut waiting = vec![from];
         while let Some(stage) = waiting.pop() {
-            // What takes longer to find out is nobody's mistake in the order of a few stages.
+            // A chain beyond the limit is no simple mistake in the order of a few stages.
             if stage == to || seen.len() > MOST_LOOKED_AT {
                 return true;
             }
@@ -322,7 +322,7 @@ impl<'f> Resolver<'f> {
         }
     }
 
-    /// Warns when the base is only right with build arguments.
+    /// Warns when the base is valid only with build arguments.
     fn default_base(&self, base: &Word, report: &mut Report) {
         if !base.text.contains('$') {
             return;
@@ -339,7 +339,7 @@ impl<'f> Resolver<'f> {
         }
     }
 
-    /// What `from` means: of a `COPY`, or of a mount.
+    /// Resolves the `from` of a `COPY`, or of a mount when `mounts` is set.
     fn origin(&self, from: &Word, mounts: bool, at: usize, report: &mut Report) -> Option<Origin> {
         let span = from.span.clone();
         let options = Options::new(self.dockerfile.directives.escape);
@@ -403,7 +403,7 @@ impl<'f> Resolver<'f> {
             );
             return None;
         }
-        // A bare word close to a stage's name is rather that stage than an image on the internet.
+        // A bare word close to the name of a stage more likely means that stage than an image in a registry.
         if let Some(meant) = crate::nearest::nearest(name, self.names_before(at))
             && !name.contains([':', '/', '@'])
         {
@@ -431,7 +431,7 @@ impl<'f> Resolver<'f> {
         None
     }
 
-    /// The stage to build.
+    /// Resolves the stage to build.
     pub(super) fn target(&self, report: &mut Report) -> Option<usize> {
         let Some(target) = &self.settings.target else { return self.stages.len().checked_sub(1) };
         let found = self.by_name.get(&target.to_lowercase()).and_then(|stages| stages.last().copied());

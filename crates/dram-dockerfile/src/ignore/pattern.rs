@@ -1,29 +1,29 @@
-//! One pattern, compiled.
+//! One compiled pattern of an ignore list.
 //!
-//! `moby/patternmatcher` turns a pattern into a regular expression, except that a `**` before nothing but literal
-//! letters is a plain suffix; so `**.log` matches `a.log` where `**.lo?` would want a slash. Both are kept.
+//! `moby/patternmatcher` compiles a pattern to a regular expression, except that `**` before literal characters only is
+//! a plain suffix match: `**.log` matches `a.log`, while `**.lo?` would need a slash. Both are reproduced here.
 
 use crate::glob::{self, Class};
 
-/// A pattern by how it is looked for.
+/// A compiled pattern, by the method of its lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// A plain path.
+    /// A plain path, found in a table.
     Exact(String),
-    /// `**/path`.
+    /// `**/path`, found in a table.
     Anywhere(String),
-    /// `path/**`.
+    /// `path/**`, found in a table.
     Beneath(String),
-    /// Anything else.
+    /// Any other pattern.
     General(General),
 }
 
-/// A pattern that is matched piece by piece.
+/// A pattern with wildcards, matched by simulating an automaton.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct General {
-    /// Literal letters it starts with.
+    /// The literal prefix.
     prefix: String,
-    /// Literal letters it ends with.
+    /// The literal suffix.
     suffix: String,
     pieces: Vec<Piece>,
 }
@@ -31,20 +31,20 @@ pub(super) struct General {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Letter(char),
-    /// `?`: any letter but a slash.
+    /// `?`: any character except a slash.
     One,
-    /// `*`: any letters but slashes.
+    /// `*`: any number of characters except slashes.
     Star,
-    /// `[…]`: a letter, which may be a slash.
+    /// `[…]`: one character, which may be a slash.
     Class(Box<Class>),
-    /// `**/` or `**` before something: nothing, or anything that ends with a slash.
+    /// `**/`, or `**` before other tokens: nothing, or any text that ends with a slash.
     Deep,
-    /// `**` at the end, or before a plain suffix: anything.
+    /// `**` at the end, or before a plain suffix: any text.
     All,
 }
 
 impl Shape {
-    /// Compiles a clean pattern whose wildcards are known to be well formed.
+    /// Compiles a cleaned pattern whose wildcards are known to be well formed.
     pub(super) fn new(pattern: &str) -> Shape {
         let plain = |text: &str| !text.is_empty() && !text.contains(['*', '?', '[', ']', '\\']);
         if plain(pattern) {
@@ -64,7 +64,8 @@ impl Shape {
         Shape::General(General::new(pieces))
     }
 
-    /// Whether the pattern matches `path` or a directory above it. Only for what no table finds.
+    /// Returns true when a wildcard pattern matches `path` or one of its parent directories; false for patterns that
+    /// are found in a table.
     pub(super) fn matches_or_above(&self, path: &str) -> bool {
         match self {
             Shape::General(general) => general.matches_or_above(path),
@@ -72,7 +73,7 @@ impl Shape {
         }
     }
 
-    /// Whether the pattern might match something beneath `dir`; true when in doubt.
+    /// Returns true when the pattern might match something beneath `dir`; true when uncertain.
     pub(super) fn may_match_beneath(&self, dir: &str) -> bool {
         let under = |path: &str, dir: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
         match self {
@@ -162,7 +163,7 @@ impl General {
         states
     }
 
-    /// Enters a state and those that need no letter from it.
+    /// Enters a state and the states reachable from it without a character.
     fn enter(&self, states: &mut [bool], mut at: usize) {
         while !states[at] {
             states[at] = true;
@@ -175,7 +176,7 @@ impl General {
 
     fn advance(&self, states: &[bool], letter: char) -> Vec<bool> {
         let mut after = vec![false; states.len()];
-        // `Deep` stays without entering what follows, so its marks must not stop `enter`: they are set last.
+        // `Deep` loops without entering the next state, so its marks must not stop `enter_state`: they are set last.
         let mut deep = Vec::new();
         for (at, piece) in self.pieces.iter().enumerate().filter(|(at, _)| states[*at]) {
             match piece {

@@ -5,7 +5,7 @@ fn list(text: &str) -> Ignore {
 }
 
 #[test]
-fn single_patterns() {
+fn single_patterns_match_as_in_moby() {
     let table = [
         ("deps", "deps", true),
         ("deps", "deps/jason/mix.exs", true),
@@ -51,7 +51,7 @@ fn single_patterns() {
 }
 
 #[test]
-fn the_last_match_decides() {
+fn last_matching_pattern_decides() {
     let table = [
         ("*\n!lib", "lib/a.ex", false),
         ("*\n!lib", "test/a.exs", true),
@@ -73,7 +73,7 @@ fn the_last_match_decides() {
 }
 
 #[test]
-fn a_directory_is_skipped_only_when_nothing_in_it_comes_back() {
+fn directory_is_pruned_only_when_no_exception_can_match_in_it() {
     let table = [
         ("deps", "deps", true),
         ("deps", "lib", false),
@@ -119,7 +119,7 @@ fn pruning_agrees_with_matching() {
 }
 
 #[test]
-fn malformed_patterns_are_all_told() {
+fn all_malformed_patterns_are_reported() {
     let problems = Ignore::parse(b"ok\n[\n!\na\\\n").unwrap_err();
     let places: Vec<_> = problems.iter().map(|problem| problem.span.clone()).collect();
     assert_eq!(places, [3..4, 5..6, 7..9]);
@@ -127,7 +127,7 @@ fn malformed_patterns_are_all_told() {
 }
 
 #[test]
-fn long_lists_and_mean_patterns_stay_cheap() {
+fn long_lists_and_adversarial_patterns_match_quickly() {
     let mut text = String::new();
     for at in 0..100_000 {
         text.push_str(&format!("dir{at}/file\n**/name{at}\n"));

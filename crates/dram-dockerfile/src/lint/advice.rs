@@ -1,10 +1,10 @@
-//! What could be better about the steps that run commands.
+//! Advice about `RUN` steps.
 
 use super::{apt, caches, shell};
 use crate::diagnostic::Report;
 use crate::plan::{Base, Op, Plan};
 
-/// Looks at every command of the plan.
+/// Checks every `RUN` step of the plan.
 pub(super) fn check(plan: &Plan, report: &mut Report) {
     let shown = shown(plan);
     for (stage, shown) in plan.stages.iter().zip(shown) {
@@ -20,8 +20,8 @@ pub(super) fn check(plan: &Plan, report: &mut Report) {
     }
 }
 
-/// Which stages become images: the last, those that nothing uses, and those they start from. Of the others only single
-/// files are copied, so what they leave behind does no harm.
+/// Returns true for each stage whose layers are part of an image: the target, stages that no other one copies from, and
+/// their bases. From the others only single files are copied, so that leftover files do no harm.
 fn shown(plan: &Plan) -> Vec<bool> {
     let mut shown: Vec<bool> = vec![true; plan.stages.len()];
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {

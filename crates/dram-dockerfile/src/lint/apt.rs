@@ -1,13 +1,13 @@
-//! `apt-get`: lists that stay, and questions that nobody answers.
+//! Rules about `apt-get`: package lists left in a layer, and prompts without an answer.
 
 use crate::diagnostic::{Diagnostic, Report};
 use crate::plan::{MountKind, Run, Step};
 use crate::rules;
 
-/// Where the lists of `apt-get update` are.
+/// The directory of the lists that `apt-get update` fetches.
 const LISTS: &str = "/var/lib/apt/lists";
 
-/// Looks at one step's commands. What the step leaves matters where the stage is `shown`.
+/// Checks the commands of one step. Leftover lists matter only when the stage is part of an image (`shown`).
 pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, shown: bool, report: &mut Report) {
     let warn = |rule, message: &str| Diagnostic::warning(Some(rule), step.span.clone(), message);
     if shown && commands.iter().any(|words| does(words, &["update"])) && !removes(commands) && !mounts(run) {
@@ -31,7 +31,7 @@ pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, shown: boo
     }
 }
 
-/// Whether the words are `apt-get` or `apt` with one of these verbs, behind any options.
+/// Returns true when the command is `apt-get`, `apt` or `aptitude` with one of these verbs, behind any options.
 pub(super) fn does(words: &[String], verbs: &[&str]) -> bool {
     ["apt-get", "apt", "aptitude"].contains(&words[0].as_str())
         && words[1..].iter().any(|word| verbs.contains(&word.as_str()))
@@ -40,7 +40,7 @@ pub(super) fn does(words: &[String], verbs: &[&str]) -> bool {
 fn says_yes(word: &str) -> bool {
     let long =
         ["--yes", "--assume-yes", "--force-yes", "--simulate", "--dry-run", "--just-print", "--print-uris", "--help"];
-    // Two `q` mean yes too; `-s` changes nothing.
+    // `-qq` implies `-y`; `-s` only simulates.
     let short = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
     long.contains(&word) || short.is_some_and(|rest| rest.contains(['y', 's']) || rest.matches('q').count() > 1)
 }
@@ -53,7 +53,7 @@ fn removes(commands: &[Vec<String>]) -> bool {
     })
 }
 
-/// Whether the lists are in something that is mounted.
+/// Returns true when the lists are inside a mount.
 fn mounts(run: &Run) -> bool {
     run.mounts.iter().any(|mount| {
         let target = match &mount.kind {
@@ -65,7 +65,7 @@ fn mounts(run: &Run) -> bool {
     })
 }
 
-/// Whether `rm -rf word` removes the lists: it is their directory, something in it, or a directory above.
+/// Returns true when `rm -rf word` removes the lists: `word` is their directory, a path in it, or a parent directory.
 fn covers(word: &str) -> bool {
     let path = word.trim_end_matches(['*', '/']);
     path.starts_with(LISTS) || !path.is_empty() && LISTS.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))

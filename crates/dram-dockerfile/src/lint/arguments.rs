@@ -1,4 +1,4 @@
-//! Build arguments that nothing in the file declares.
+//! Build arguments that no `ARG` of the file declares.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::ast::Instruction;
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::graph::StageGraph;
 
-/// Looks at each build argument. It is used when an `ARG` anywhere in the file, or a trigger of a base, declares it.
+/// Checks each build argument. It is used when an `ARG` anywhere in the file, or a trigger of a base, declares it.
 pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
     let declared = |one: &Instruction| -> Vec<String> {
         one.arguments().iter().map(|argument| argument.name.text.clone()).collect()
@@ -24,7 +24,7 @@ pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Repo
     }
 }
 
-/// Arguments that mean something without being declared.
+/// Returns true for build arguments that have a meaning without an `ARG`.
 fn is_predefined(name: &str) -> bool {
     const PROXIES: &[&str] = &["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
     const PLATFORM: &[&str] = &["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"];

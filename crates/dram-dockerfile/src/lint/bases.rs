@@ -1,4 +1,4 @@
-//! Base images: their platforms and versions.
+//! Rules about the platforms and versions of base images.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::graph::{Ground, StageGraph};
 use crate::rules;
 use crate::settings::Platform;
 
-/// Looks at the image that each stage starts from.
+/// Checks the base image of each stage.
 pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
     let froms = subject.dockerfile.instructions.iter().filter_map(Instruction::from_line);
     let names: HashSet<String> = froms.filter_map(|from| Some(from.name.as_ref()?.text.to_lowercase())).collect();
@@ -24,7 +24,7 @@ pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Repo
             continue;
         }
         let written = node.from.from_line().map(|from| from.base.text.as_str()).unwrap_or_default();
-        // That a name is a later stage's has been told.
+        // A base with the name of a later stage is already reported.
         if !written.contains('$') && !names.contains(written) {
             version(written, node.base_span.clone(), report);
         }
@@ -44,7 +44,7 @@ pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Repo
     }
 }
 
-/// Whether programs of the one platform run on the other, variants aside. What is not said is no difference.
+/// Returns true when the platforms are equal, variants aside. Parts that are not given are equal to any.
 fn same_machine(expected: &str, actual: &str) -> bool {
     let (Some(expected), Some(actual)) = (Platform::parse(expected), Platform::parse(actual)) else { return true };
     let same = |left: &str, right: &str| left.is_empty() || right.is_empty() || left == right;

@@ -1,30 +1,30 @@
-//! Package managers that fetch everything again when their step runs again.
+//! Advice to use cache mounts for package managers, which otherwise fetch everything when their step is executed again.
 
 use super::apt;
 use crate::diagnostic::{Diagnostic, Report};
 use crate::plan::{MountKind, Run, Step};
 use crate::rules;
 
-/// A program that fetches things.
+/// A package manager that downloads packages.
 struct Fetcher {
-    /// What to call it.
+    /// The name for messages.
     name: &'static str,
-    /// Whether these words of a command make it fetch.
+    /// Returns true when a command makes it download.
     fetches: fn(&[String]) -> bool,
-    /// A cache mount whose target has this is taken for its own.
+    /// A cache mount whose target or id contains this word counts as its own.
     word: &'static str,
-    /// Where it keeps what it fetched.
+    /// Returns its cache directories.
     places: fn(&Seen<'_>) -> Vec<String>,
 }
 
-/// What a step sees.
+/// The step and the home directory of its user, from which cache directories are derived.
 struct Seen<'r> {
     run: &'r Run,
     home: String,
 }
 
 impl Seen<'_> {
-    /// `variable`'s value with `below` behind it, or a place below the home directory.
+    /// Returns the value of `variable` followed by `below`, or the path `otherwise` in the home directory.
     fn or_home(&self, variable: &str, below: &str, otherwise: &str) -> String {
         let value = self.run.env.iter().find(|(name, value)| name == variable && !value.is_empty());
         value.map_or_else(|| format!("{}/{otherwise}", self.home), |(_, value)| format!("{value}{below}"))
@@ -35,7 +35,7 @@ impl Seen<'_> {
     }
 }
 
-/// Whether the command is `program`, in one of the spellings, and has one of `verbs`.
+/// Returns true when the command is one of `programs` and has one of `verbs`.
 fn is(words: &[String], programs: &[&str], verbs: &[&str]) -> bool {
     let verb = |word: &String| verbs.contains(&word.trim_end_matches(','));
     programs.contains(&words[0].as_str()) && words[1..].iter().any(verb)
@@ -126,7 +126,7 @@ const FETCHERS: &[Fetcher] = &[
     },
 ];
 
-/// Looks for fetchers among one step's commands that have no mount to keep things in.
+/// Finds package managers among the commands of one step that have no cache mount.
 pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, report: &mut Report) {
     let Some(home) = home(run) else { return };
     let seen = Seen { run, home };
@@ -159,14 +159,14 @@ pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, report: &m
     }
 }
 
-/// Whether a cache is mounted at `place` or above it.
+/// Returns true when a cache is mounted at `place` or above it.
 fn is_in(place: &str, kind: &MountKind) -> bool {
     let MountKind::Cache(cache) = kind else { return false };
     let place = place.split(',').next().unwrap_or_default();
     place.strip_prefix(cache.target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The home directory of the step's user; `None` when it cannot be told.
+/// Returns the home directory of the user of the step; `None` when it is unknown.
 fn home(run: &Run) -> Option<String> {
     let given = run.env.iter().find(|(name, _)| name == "HOME").map(|(_, value)| value.clone());
     let user = run.user.split(':').next().unwrap_or_default();

@@ -1,14 +1,14 @@
-//! Sources of copies that `.dockerignore` leaves out.
+//! Sources of copies that `.dockerignore` excludes.
 
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::ignore::Ignore;
 use crate::plan::{From, Op, Plan, SourceKind, Unpack};
 use crate::rules;
 
-/// Patterns times sources: beyond it a file is not looked at further, as nobody writes one.
+/// The maximum of patterns times sources; checking stops beyond it, since only a hostile file has more.
 const MOST_WORK: usize = 5_000_000;
 
-/// Looks at all paths that are copied from the build context.
+/// Checks all paths that are copied from the build context.
 pub(super) fn check(plan: &Plan, ignore: Option<(&str, &Ignore)>, report: &mut Report) {
     let Some((list, ignore)) = ignore.filter(|(_, ignore)| !ignore.is_empty()) else { return };
     let exceptions = ignore.patterns().iter().any(|pattern| pattern.exception);
@@ -36,11 +36,11 @@ pub(super) fn check(plan: &Plan, ignore: Option<(&str, &Ignore)>, report: &mut R
     }
 }
 
-/// The pattern that leaves `path` out, and its line.
+/// Returns the pattern that excludes `path`, and its line.
 fn hidden<'i>(ignore: &'i Ignore, path: &str, exceptions: bool) -> Option<(&'i str, usize)> {
     let root = path.split('/').all(|part| part.is_empty() || part == ".");
     let pattern = match (root, exceptions) {
-        // The root itself is never left out; all that is in it can be.
+        // The root itself is never excluded, but all files in it can be.
         (true, false) => ignore.patterns().iter().find(|pattern| is_everything(&pattern.text))?,
         (true, true) => return None,
         (false, false) => ignore.excluded_by(path)?,

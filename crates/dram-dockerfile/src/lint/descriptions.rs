@@ -5,7 +5,7 @@ use crate::ast::{Body, Dockerfile, Instruction};
 use crate::diagnostic::{Report, quote};
 use crate::rules;
 
-/// Looks at the last comment above each named stage and each `ARG`.
+/// Checks the last comment above each named stage and each `ARG`.
 pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
     for one in &dockerfile.instructions {
         if report.is_full_of_warnings() {
@@ -29,7 +29,7 @@ pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
     }
 }
 
-/// The names an instruction defines: a stage's in lower case, or those of arguments.
+/// Returns the names that an instruction defines: that of a stage in lower case, or those of arguments.
 pub(crate) fn defined(one: &Instruction) -> Vec<String> {
     match &one.body {
         Body::From(from) => from.name.iter().map(|name| name.text.to_lowercase()).collect(),

@@ -1,4 +1,4 @@
-//! Names and letters: of stages, of instructions, and instructions that only count once.
+//! Rules about stage names, the case of keywords, and repeated instructions.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use crate::ast::{Body, Dockerfile, FromLine, Instruction, Keyword};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::rules;
 
-/// Looks at all instructions.
+/// Checks all instructions.
 pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
     let mut names: HashMap<String, usize> = HashMap::new();
     let mut last: HashMap<Keyword, &Instruction> = HashMap::new();
@@ -70,7 +70,7 @@ fn only_once(keyword: Keyword, before: &Instruction, one: &Instruction) -> Diagn
         .note(format!("line {} has another one, and only the last of a stage counts", one.line))
 }
 
-/// Instructions before the first `FROM` do not count, as with BuildKit.
+/// Checks that all keywords have the same case. Those before the first `FROM` are ignored, as in BuildKit.
 fn casing(instructions: &[Instruction], report: &mut Report) {
     let first = instructions.iter().position(|one| one.kind == Some(Keyword::From)).unwrap_or(instructions.len());
     let instructions = &instructions[first..];

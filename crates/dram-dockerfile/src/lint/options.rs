@@ -1,24 +1,24 @@
-//! `check=`: which rules are skipped, which are asked for, and whether warnings are errors.
+//! The options of `check=`: skipped rules, enabled experimental rules, and warnings as errors.
 //!
-//! Follows BuildKit's `linter.ParseLintOptions`. The build argument takes the place of the file's own directive.
+//! Follows BuildKit's `linter.ParseLintOptions`. The build argument overrides the directive of the file.
 
 use super::Subject;
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::rules;
 
-/// The build argument with options for all of the file.
+/// The build argument with options for the whole file.
 const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
-/// What `check=` says.
+/// The parsed options of `check=`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Options {
     skip: Names,
     experimental: Names,
-    /// Warnings are errors.
+    /// True when warnings are errors.
     pub(super) error: bool,
 }
 
-/// Names of rules.
+/// A list of rule names, or all rules.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Names {
     all: bool,
@@ -39,7 +39,7 @@ impl Names {
 }
 
 impl Options {
-    /// The options for all of a file. What is wrong with them is told.
+    /// Returns the options for the whole file, and reports invalid options and unknown rules.
     pub(super) fn of(subject: &Subject<'_>, report: &mut Report) -> Options {
         let directive = subject.dockerfile.directives.check.as_ref();
         let (text, span) = match (subject.settings.build_args.get(ARGUMENT), directive) {
@@ -65,7 +65,7 @@ impl Options {
         options
     }
 
-    /// Reads the options, or returns the part of `text` that is wrong.
+    /// Parses the options; the error is the invalid part of `text`.
     pub(super) fn read(text: &str) -> Result<Options, &str> {
         let mut options = Options::default();
         for part in text.trim().split(';').filter(|_| !text.trim().is_empty()) {
@@ -81,12 +81,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the rule is skipped.
+    /// Returns true when the rule is skipped.
     pub(super) fn skips(&self, rule: &str) -> bool {
         self.skip.has(rule)
     }
 
-    /// Whether the rule, which is not heard of otherwise, is asked for.
+    /// Returns true when the experimental rule is enabled.
     pub(super) fn asks(&self, rule: &str) -> bool {
         self.experimental.has(rule)
     }
@@ -105,7 +105,7 @@ impl Options {
     }
 }
 
-/// A truth value as Go reads it.
+/// Parses a boolean as Go's `strconv.ParseBool`.
 fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),

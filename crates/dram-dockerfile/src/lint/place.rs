@@ -1,20 +1,20 @@
-//! Where BuildKit says that a warning is: the lines of a whole instruction.
+//! The lines of a diagnostic as BuildKit reports them: those of a whole instruction.
 
 use crate::ast::{Dockerfile, Instruction};
 use crate::diagnostic::Diagnostic;
 use crate::rules;
 
-/// Lines of a text, from 1, both included.
+/// A range of lines, counted from 1, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lines {
-    /// The first.
+    /// The first line.
     pub first: usize,
-    /// The last.
+    /// The last line.
     pub last: usize,
 }
 
-/// The lines BuildKit gives for `one`: those of the instruction it is about, heredocs included; the line an
-/// instruction ends on when it has empty lines. `None` when it is about no instruction.
+/// Returns the lines that BuildKit reports for `one`: those of its instruction, heredocs included; the last line of the
+/// instruction for a warning about empty lines. `None` when it is not about an instruction.
 pub fn lines_of(dockerfile: &Dockerfile, one: &Diagnostic) -> Option<Lines> {
     if one.span.is_empty() && one.span.start == 0 {
         return None;
@@ -26,7 +26,7 @@ pub fn lines_of(dockerfile: &Dockerfile, one: &Diagnostic) -> Option<Lines> {
     Some(Lines { first: around.line, last: around.last_line })
 }
 
-/// The lines of the instruction at `place`, a byte of the text, heredocs included.
+/// Returns the lines of the instruction at the byte offset `place`, heredocs included.
 pub fn lines_at(dockerfile: &Dockerfile, place: usize) -> Option<Lines> {
     around(dockerfile, place).map(|around| Lines { first: around.line, last: around.last_line })
 }

@@ -1,11 +1,11 @@
-//! Secrets in `ARG` and `ENV`: by their names, as BuildKit, and by what their values look like.
+//! Secrets in `ARG` and `ENV`, recognised by their names, as in BuildKit, and by their values.
 
 use super::warning;
 use crate::ast::{Body, Dockerfile, Instruction, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::rules;
 
-/// Looks at the names and values of all `ARG` and `ENV`.
+/// Checks the names and values of all `ARG` and `ENV`.
 pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
     for one in &dockerfile.instructions {
         if report.is_full_of_warnings() {
@@ -54,7 +54,7 @@ fn value(word: &Word, report: &mut Report) {
     }
 }
 
-/// Tokens by their first letters: the letters, how many letters of `A-Za-z0-9_-` follow at least, and what it is.
+/// Known tokens: the prefix, the minimum number of characters of `A-Za-z0-9_.-` behind it, and the kind.
 const TOKENS: &[(&str, usize, &str)] = &[
     ("AKIA", 16, "an access key of AWS"),
     ("ASIA", 16, "an access key of AWS"),
@@ -79,7 +79,7 @@ const TOKENS: &[(&str, usize, &str)] = &[
     ("hf_", 30, "a token of Hugging Face"),
 ];
 
-/// What kind of secret a value looks like, if any.
+/// Returns the kind of secret that a value looks like, if any.
 fn looks_like(value: &str) -> Option<&'static str> {
     let follows =
         |rest: &str| rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte)).count();
@@ -101,7 +101,7 @@ fn looks_like(value: &str) -> Option<&'static str> {
     has_password(value).then_some("a URL with a password")
 }
 
-/// Whether `value` is a URL as `scheme://user:password@host`, and the password is no variable.
+/// Returns true when `value` is a URL `scheme://user:password@host` whose password is not a placeholder.
 fn has_password(value: &str) -> bool {
     let Some((scheme, rest)) = value.split_once("://") else { return false };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values() {
+    fn secret_values_are_recognised() {
         let long = "x".repeat(40);
         let github = format!("ghp_{long}");
         let token = format!("eyJ{long}.eyJ{long}.{long}");

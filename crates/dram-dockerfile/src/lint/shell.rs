@@ -1,12 +1,12 @@
-//! What a `RUN` runs, as far as it can be seen: simple commands and their words.
+//! Extracts the simple commands of a `RUN` and their words.
 //!
-//! This reads a shell's text the way a person skims it: quotes and operators are known, expansions are not. What it
-//! does not understand it takes for words, so a rule that looks for a certain command finds it or does not.
+//! This is an approximation of a shell: it knows quotes and operators, but not expansions. Anything else is read as
+//! words, so a rule may miss a command.
 
 use crate::plan::Run;
 
-/// The simple commands of a step, each with its words. Variables set before a command, and `sudo`, `env` and the like,
-/// are left out.
+/// Returns the simple commands of a step as lists of words, without leading assignments and without `sudo`, `env` and
+/// similar prefixes.
 pub(super) fn commands(run: &Run) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     if let Some(text) = text(run) {
@@ -22,13 +22,13 @@ pub(super) fn commands(run: &Run) -> Vec<Vec<String>> {
     all.into_iter().filter_map(bare).collect()
 }
 
-/// What a shell is given to run, when a shell is run: the word behind `-c`, `-ec` and the like.
+/// Returns the script of a shell: the word behind `-c`, `-ec` and similar options.
 fn text(run: &Run) -> Option<&str> {
     let [.., option, text] = run.argv.as_slice() else { return None };
     (option.starts_with('-') && !option.starts_with("--") && option.ends_with('c')).then_some(text)
 }
 
-/// Splits at the operators of a shell, and each command into words.
+/// Splits text at shell operators into commands, and these into words.
 fn split(text: &str) -> Vec<Vec<String>> {
     let mut reader = Reader::default();
     let mut letters = text.chars().peekable();
@@ -59,7 +59,7 @@ struct Reader {
     commands: Vec<Vec<String>>,
     words: Vec<String>,
     word: String,
-    /// A word has begun, maybe with nothing but quotes.
+    /// True when a word has begun, possibly an empty quoted one.
     started: bool,
     quote: Option<char>,
 }
@@ -84,7 +84,7 @@ impl Reader {
     }
 }
 
-/// The command itself: without keywords, variables and programs that only start another one.
+/// Strips keywords, assignments and programs that only start another one; `None` when nothing is left.
 fn bare(mut words: Vec<String>) -> Option<Vec<String>> {
     const BEFORE: &[&str] = &[
         "sudo", "env", "exec", "time", "command", "nice", "if", "then", "else", "elif", "do", "while", "until", "!",
@@ -101,7 +101,7 @@ fn bare(mut words: Vec<String>) -> Option<Vec<String>> {
         !(assigns || starts || option)
     })?;
     words.drain(..start);
-    // The program's name, wherever it is.
+    // The name of the program, without its directory.
     let name = words[0].rsplit('/').next().unwrap_or_default().to_owned();
     words[0] = name;
     Some(words)
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_found() {
+    fn simple_commands_are_extracted_from_shell_text() {
         let table: &[(&str, &[&str])] = &[
             ("apt-get update && apt-get install -y a", &["apt-get update", "apt-get install -y a"]),
             ("set -e; if A=1 sudo -E /usr/bin/apt-get update; then b; fi", &["set -e", "apt-get update", "b", "fi"]),

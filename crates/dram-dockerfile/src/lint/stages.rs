@@ -1,4 +1,4 @@
-//! Stages that nobody uses.
+//! Stages that no other stage uses.
 
 use std::collections::HashSet;
 
@@ -8,8 +8,8 @@ use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::graph::{Node, StageGraph, split};
 use crate::rules;
 
-/// Looks for stages that no other one starts from or copies from. It needs all stages, so with a target that leaves
-/// some out nothing is said.
+/// Finds stages that no other one is based on or copies from. This needs the whole graph, so nothing is reported for a
+/// target that does not need all stages.
 pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Report) {
     let instructions = &subject.dockerfile.instructions;
     let stages = split(instructions);
@@ -36,7 +36,7 @@ pub(super) fn check(subject: &Subject<'_>, graph: &StageGraph, report: &mut Repo
     }
 }
 
-/// Whether a comment says what the stage is for.
+/// Returns true when a comment describes the stage.
 fn is_described(from: &Instruction) -> bool {
     let names = descriptions::defined(from);
     names.iter().any(|name| from.description(name).is_some())

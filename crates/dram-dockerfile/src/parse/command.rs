@@ -1,4 +1,4 @@
-//! `RUN`, `CMD`, `ENTRYPOINT`, `SHELL` and `HEALTHCHECK`: commands in two forms.
+//! Parses `RUN`, `CMD`, `ENTRYPOINT`, `SHELL` and `HEALTHCHECK`: commands in shell or exec form.
 
 use dram_image::Healthcheck;
 
@@ -8,7 +8,7 @@ use crate::ast::{Command, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::{json, rules, words};
 
-/// The command of `RUN`, `CMD` or `ENTRYPOINT`.
+/// Reads the command of `RUN`, `CMD` or `ENTRYPOINT`.
 pub(super) fn command(line: &Line<'_>, report: &mut Report) -> Option<Command> {
     let name = line.keyword.name();
     if line.args.is_empty() {
@@ -39,7 +39,7 @@ fn not_quite_json(line: &Line<'_>) -> Diagnostic {
         .help("JSON wants double quotes, commas between the words, and nothing behind the last bracket")
 }
 
-/// The words of `SHELL`.
+/// Reads the words of `SHELL`.
 pub(super) fn shell(line: &Line<'_>, report: &mut Report) -> Option<Vec<Word>> {
     let words = line.strings(report).ok()?.filter(|words| !words.is_empty());
     if words.is_none() {
@@ -51,7 +51,7 @@ pub(super) fn shell(line: &Line<'_>, report: &mut Report) -> Option<Vec<Word>> {
     words
 }
 
-/// What `HEALTHCHECK` leaves in the configuration.
+/// Reads the health check that `HEALTHCHECK` sets in the config.
 pub(super) fn healthcheck(line: &Line<'_>, report: &mut Report) -> Option<Healthcheck> {
     let text = line.text();
     let (kind, behind) = words::keyword(text);
@@ -140,7 +140,7 @@ fn nanoseconds(word: &Word, report: &mut Report) -> Option<i64> {
     }
 }
 
-/// Reads a duration as Go's `time.ParseDuration`: numbers, maybe with a fraction, each with its unit.
+/// Parses a duration as Go's `time.ParseDuration`: numbers with an optional fraction, each with its unit.
 fn go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_parsed_as_in_go() {
         let table = [
             ("30s", Some(30_000_000_000)),
             ("1m30s", Some(90_000_000_000)),

@@ -1,23 +1,23 @@
-//! The flags of each instruction: known ones, refused ones, and mistyped ones.
+//! The flags of each instruction, and the errors for unknown, repeated and malformed ones.
 
 use crate::ast::{Flag, Keyword, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::nearest::nearest;
 
-/// What is done about a flag.
+/// The kind of value that a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// It takes a value.
+    /// The flag takes a value.
     Value,
-    /// It takes a value, and may be given several times.
+    /// The flag takes a value and may be repeated.
     List,
-    /// It is on or off.
+    /// The flag is on or off.
     Switch,
-    /// It is not supported. The plan says so, as a stage that nobody needs may have it.
+    /// The flag is not supported. The error is reported by the plan, since an unneeded stage may have it.
     Refused,
 }
 
-/// The flags of an instruction. A new flag is a new row here and a field in the instruction.
+/// Returns the flags of an instruction. A new flag is a new row here and a field in the instruction.
 fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
     use Known::{List, Refused, Switch, Value};
     match keyword {
@@ -63,7 +63,7 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
     }
 }
 
-/// The names of the flags that `keyword` has, refused ones not among them.
+/// Returns the names of the supported flags of `keyword`.
 pub fn flags(keyword: Keyword) -> impl Iterator<Item = &'static str> {
     let taken = |(_, known): &&(&str, Known)| match known {
         Known::Value | Known::List | Known::Switch => true,
@@ -72,7 +72,7 @@ pub fn flags(keyword: Keyword) -> impl Iterator<Item = &'static str> {
     table(keyword).iter().filter(taken).map(|(name, _)| *name)
 }
 
-/// Checks the flags of an instruction and reports what is wrong with them; false when something is.
+/// Checks the flags of an instruction and reports errors; returns false when there were any.
 pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bool {
     let name = keyword.name();
     let table = table(keyword);
@@ -110,7 +110,7 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
     fine
 }
 
-/// What the value of a switch means.
+/// Parses the value of a switch.
 fn truth(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Some(true),
@@ -119,19 +119,19 @@ fn truth(value: &str) -> Option<bool> {
     }
 }
 
-/// Whether switch `name` is on; `None` when it is not given.
+/// Returns the value of switch `name`; `None` when it is not given.
 pub(super) fn switch(flags: &[Flag], name: &str) -> Option<bool> {
     let flag = flags.iter().find(|flag| flag.name == name)?;
     Some(flag.value.as_deref().and_then(truth).unwrap_or(true))
 }
 
-/// All values of flag `name`, each at the place of its flag.
+/// Returns all values of flag `name`, each with the byte range of its flag.
 pub(super) fn values(flags: &[Flag], name: &str) -> Vec<Word> {
     let all = flags.iter().filter(|flag| flag.name == name);
     all.filter_map(|flag| Some(Word { text: flag.value.clone()?, span: flag.span.clone() })).collect()
 }
 
-/// The value of flag `name`, at the place of the whole flag.
+/// Returns the value of flag `name`, with the byte range of the whole flag.
 pub(super) fn value(flags: &[Flag], name: &str) -> Option<Word> {
     let flag = flags.iter().find(|flag| flag.name == name)?;
     Some(Word { text: flag.value.clone()?, span: flag.span.clone() })

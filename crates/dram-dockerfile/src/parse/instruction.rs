@@ -1,4 +1,4 @@
-//! One instruction: which it is, its flags, its arguments.
+//! Parses one instruction: its keyword, flags, arguments and heredocs.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -9,43 +9,43 @@ use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::lines::{Lines, Logical};
 use crate::{heredoc, json, words};
 
-/// The arguments of an instruction, and what is needed to read them.
+/// The logical line of an instruction with its keyword, flags and the range of its arguments.
 pub(super) struct Line<'l> {
     pub(super) logical: &'l Logical,
     pub(super) keyword: Keyword,
     pub(super) flags: &'l [Flag],
-    /// Where the arguments are.
+    /// The byte range of the arguments in the logical line.
     pub(super) args: Range<usize>,
     pub(super) escape: char,
 }
 
 impl Line<'_> {
-    /// The arguments as one text.
+    /// Returns the arguments as one text.
     pub(super) fn text(&self) -> &str {
         &self.logical.text[self.args.clone()]
     }
 
-    /// A piece of the arguments.
+    /// Returns a part of the arguments.
     pub(super) fn word(&self, here: Range<usize>) -> Word {
         self.logical.word(self.args.start + here.start..self.args.start + here.end)
     }
 
-    /// All arguments as one word.
+    /// Returns all arguments as one word.
     pub(super) fn all(&self) -> Word {
         self.word(0..self.args.len())
     }
 
-    /// The place of the whole instruction.
+    /// Returns the byte range of the whole instruction.
     pub(super) fn span(&self) -> Range<usize> {
         self.logical.span(0..self.logical.text.trim_end().len())
     }
 
-    /// An error about the whole instruction.
+    /// Makes an error about the whole instruction.
     pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(self.span(), message)
     }
 
-    /// The strings of the JSON form; `None` when it is another form, `Err` when it is JSON of something else.
+    /// Returns the strings of the JSON form; `None` when the arguments are plain text, `Err` when they are other JSON.
     pub(super) fn strings(&self, report: &mut Report) -> Result<Option<Vec<Word>>, ()> {
         match json::read(self.text()) {
             json::Form::Text => Ok(None),
@@ -63,7 +63,7 @@ impl Line<'_> {
     }
 }
 
-/// Reads an instruction from its logical line, and skips the heredocs that follow it.
+/// Parses an instruction from its logical line, and reads the heredocs below it.
 pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report) -> Instruction {
     let text = logical.text.trim_end();
     let escape = lines.directives.escape;
@@ -124,7 +124,7 @@ fn body(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Body {
     }
 }
 
-/// Reads the heredocs below a `RUN`, a `COPY` or an `ADD`; `None` when one is never closed.
+/// Reads the heredocs below a `RUN`, `COPY` or `ADD`; `None` when one is not terminated.
 fn heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Option<Vec<Heredoc>> {
     let text = line.text();
     let (keyword, args) = match line.keyword {
@@ -249,7 +249,7 @@ fn run(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<R
     Some(RunLine { command, heredocs, mounts, network, security })
 }
 
-/// The value of a flag that takes one of some words, without the default, which is the first of them.
+/// Reads a flag that takes one of `words`; the first of them is the default and is returned as no value.
 fn among(line: &Line<'_>, flag: &str, words: &[&str], report: &mut Report) -> Option<Option<Word>> {
     let Some(word) = flags::value(line.flags, flag) else { return Some(None) };
     if !words.contains(&word.text.as_str()) {
@@ -303,11 +303,11 @@ fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Opt
     })
 }
 
-/// The sources that are paths, and those that are heredocs with the places of their words.
+/// The sources that are paths or URLs, and those that are heredocs with the byte ranges of their words.
 type Sources = (Vec<Word>, Vec<(Heredoc, Range<usize>)>);
 
 fn inline(line: &Line<'_>, words: Vec<Word>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Sources> {
-    // Of two with one name the last counts.
+    // Of two heredocs with one name the last wins.
     let by_name: HashMap<String, Heredoc> = heredocs.into_iter().map(|one| (one.name.clone(), one)).collect();
     let (mut sources, mut inline) = (Vec::new(), Vec::new());
     let mut left = LONGEST_TEXT;
@@ -321,7 +321,7 @@ fn inline(line: &Line<'_>, words: Vec<Word>, heredocs: Vec<Heredoc>, report: &mu
             report.push(Diagnostic::error(word.span, message).help("write the words without brackets and quotes"));
             return None;
         };
-        // One text may be the source of many files.
+        // One heredoc may be the source of many files.
         match left.checked_sub(heredoc.contents.len()) {
             Some(less) => left = less,
             None => {

@@ -1,12 +1,12 @@
-//! `RUN --mount`: the fields of its value, before variables are expanded.
+//! Parses `RUN --mount`: the fields of its value, before variables are expanded.
 //!
-//! The value is one line of CSV, as RFC 4180 and Go's reader have it. What the keys mean is told in the plan, where
+//! The value is one line of CSV, as in RFC 4180 and Go's `encoding/csv`. The keys are interpreted in the plan, when
 //! variables are known.
 
 use crate::ast::{MountLine, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 
-/// Reads `--mount=…`.
+/// Parses a `--mount=…` flag.
 pub(super) fn mount(flag: &Word, report: &mut Report) -> Option<MountLine> {
     let Some(fields) = csv(&flag.text) else {
         report.push(
@@ -21,7 +21,7 @@ pub(super) fn mount(flag: &Word, report: &mut Report) -> Option<MountLine> {
             Some((key, value)) => (key.to_lowercase(), Some(value.to_owned())),
             None => (field.to_lowercase(), None),
         };
-        // A stage must be known before any variable is.
+        // Stages are resolved before any variable is known.
         if key == "from" && value.as_deref().is_some_and(|value| value.find('$').is_some_and(|at| at + 1 < value.len()))
         {
             report.push(
@@ -35,7 +35,7 @@ pub(super) fn mount(flag: &Word, report: &mut Report) -> Option<MountLine> {
     Some(MountLine { fields: split, span: flag.span.clone() })
 }
 
-/// The fields of one line of CSV; `None` when a quote stands where none may.
+/// Splits one line of CSV into fields; `None` when a quote is misplaced.
 fn csv(line: &str) -> Option<Vec<String>> {
     let mut fields = Vec::new();
     let mut rest = line;
@@ -59,7 +59,7 @@ fn csv(line: &str) -> Option<Vec<String>> {
     }
 }
 
-/// What a quoted field says, and what stands behind its last quote.
+/// Parses a quoted field; also returns the text behind its closing quote.
 fn quoted_field(text: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     let mut rest = text;
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_csv() {
+    fn mount_fields_are_parsed_as_csv() {
         let table: &[(&str, Option<&[&str]>)] = &[
             ("type=cache,target=/a", Some(&["type=cache", "target=/a"])),
             ("", Some(&[""])),

@@ -1,4 +1,4 @@
-//! `ONBUILD`: an instruction for the Dockerfiles that start from this image.
+//! Parses `ONBUILD`: an instruction for the Dockerfiles that start from this image.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::lines::Lines;
 use crate::words;
 
-/// The trigger as the image keeps it: the instruction as written, with its heredocs.
+/// Returns the trigger as stored in the config: the instruction as written, with its heredocs.
 pub(super) fn onbuild(line: &Line<'_>, heredocs: &[Heredoc], report: &mut Report) -> Option<Word> {
     let text = line.text();
     let (place, _) = words::keyword(text);
@@ -42,7 +42,7 @@ pub(super) fn onbuild(line: &Line<'_>, heredocs: &[Heredoc], report: &mut Report
     Some(trigger)
 }
 
-/// Reads a trigger, for which `place` stands in the file, on line `line`. What is wrong with it is reported.
+/// Parses a trigger of the base and reports its errors. The spans of the trigger are `place`, and its line is `line`.
 pub(crate) fn trigger(text: &str, place: &Range<usize>, line: usize, report: &mut Report) -> Option<Instruction> {
     let refuse = |why: &str| {
         Diagnostic::error(place.clone(), format!("the base has the trigger {}, which {why}", quote(text)))

@@ -1,4 +1,4 @@
-//! `ARG`, `ENV` and `LABEL`: names and values.
+//! Parses the names and values of `ARG`, `ENV` and `LABEL`.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::ast::{Argument, Pair, Word};
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::{rules, words};
 
-/// The arguments of `ARG`.
+/// Reads the arguments that `ARG` declares.
 pub(super) fn arguments(line: &Line<'_>, report: &mut Report) -> Option<Vec<Argument>> {
     let text = line.text();
     let mut arguments = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn arguments(line: &Line<'_>, report: &mut Report) -> Option<Vec<Argu
     Some(arguments)
 }
 
-/// The pairs of `ENV` and `LABEL`, in the new form or the old one.
+/// Reads the pairs of `ENV` and `LABEL`, in the form `name=value` or the legacy form `name value`.
 pub(super) fn pairs(line: &Line<'_>, report: &mut Report) -> Option<Vec<Pair>> {
     let text = line.text();
     let keyword = line.keyword.name();
@@ -63,7 +63,7 @@ pub(super) fn pairs(line: &Line<'_>, report: &mut Report) -> Option<Vec<Pair>> {
     Some(pairs)
 }
 
-/// `ENV name the rest of the line`.
+/// Reads the legacy form `ENV name the rest of the line`, with a warning.
 fn old_pair(line: &Line<'_>, report: &mut Report) -> Option<Pair> {
     let keyword = line.keyword.name();
     let Some((name, value)) = words::name_and_rest(line.text()) else {

@@ -1,4 +1,4 @@
-//! The effect of each instruction on a stage.
+//! Applies the effect of each instruction to the state of a stage.
 
 use std::ops::Range;
 
@@ -20,7 +20,7 @@ pub(super) struct Worker<'g> {
     pub(super) report: &'g mut Report,
 }
 
-/// What an instruction leaves: a step's work, a line of history, and whether it makes a layer.
+/// The effect of an instruction: the operation, the history entry, and true when it creates a layer.
 pub(super) struct Effect {
     pub(super) op: Op,
     pub(super) created_by: String,
@@ -34,7 +34,7 @@ impl Effect {
 }
 
 impl Worker<'_> {
-    /// Applies one instruction, or reports why it cannot be.
+    /// Applies one instruction, or reports its errors.
     pub(super) fn apply(&mut self, instruction: &Instruction, origins: &[Origin]) {
         if self.budget.is_spent() {
             return;
@@ -85,29 +85,29 @@ impl Worker<'_> {
                 self.state.config.author = Some(name.text.clone());
                 Effect::meta(format!("MAINTAINER {}", name.text))
             }
-            // Only kept, for others: it leaves no line of history.
+            // Only stored for derived images: it has no history entry.
             Body::OnBuild(trigger) => {
                 if self.budget.spend(trigger.text.len()) {
                     self.state.triggers.push(trigger.text.clone());
                 }
                 None
             }
-            // `parse` has told what is wrong with it, and a graph is only made of what is right.
+            // `parse` has reported an invalid instruction, and the graph handles `FROM`.
             Body::From(_) | Body::Invalid => None,
         }
     }
 
-    /// Expands a word in the scope of this line; what is wrong with it is reported.
+    /// Expands a word in the current scope and reports errors.
     pub(super) fn expand(&mut self, word: &Word) -> Option<String> {
         self.expanded(word, false).map(|expanded| expanded.text)
     }
 
-    /// Expands the text of a file: quotes in it are letters like any other.
+    /// Expands the contents of a file: quotes are ordinary characters.
     pub(super) fn expand_text(&mut self, word: &Word) -> Option<String> {
         self.expand_as(word, Options { plain_quotes: true, ..Options::new('\\') }).map(|expanded| expanded.text)
     }
 
-    /// The same, split into words too when that is asked for.
+    /// Expands a word, and splits it into words when `split` is set.
     fn expanded(&mut self, word: &Word, split: bool) -> Option<Expanded> {
         self.expand_as(word, Options { split, ..Options::new(self.graph.directives.escape) })
     }
@@ -174,7 +174,7 @@ impl Worker<'_> {
         Effect::meta(created_by)
     }
 
-    /// Expands pairs, all in the same scope.
+    /// Expands pairs, all in the same scope, before any of them is set.
     fn pairs(&mut self, pairs: &[Pair], keyword: &str) -> Option<Vec<(String, String)>> {
         let mut expanded = Vec::with_capacity(pairs.len());
         let mut wrong = false;
@@ -212,7 +212,7 @@ impl Worker<'_> {
         Effect::meta(created_by)
     }
 
-    /// The words of a command; the shell form gets its shell.
+    /// Returns the argument vector of a command; the shell form is prefixed with the shell.
     fn argv(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(words) => texts(words),
@@ -227,7 +227,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Refuses `RUN --device`: here, as a stage that nobody needs may have it.
+    /// Refuses `RUN --device`; reported here and not by the parser, since an unneeded stage may have it.
     fn without_devices(&mut self, instruction: &Instruction) -> bool {
         let device = instruction.flags.iter().find(|flag| flag.name == "device");
         if let Some(flag) = device {
@@ -305,7 +305,7 @@ impl Worker<'_> {
     fn recommend_json(&mut self, command: &Command, instruction: &Instruction) {
         let has_shell = self.state.config.config.shell.as_ref().is_some_and(|shell| !shell.is_empty());
         let Command::Shell(text) = command else { return };
-        // What was meant as JSON has had its warning.
+        // A mistyped JSON array has a warning already.
         if has_shell || crate::json::looks_meant(&text.text) {
             return;
         }
@@ -356,7 +356,7 @@ impl Worker<'_> {
         Effect::meta(created_by)
     }
 
-    /// Whether the ids in `user[:group]` are ids: the last one of 32 bits means "none".
+    /// Checks that numeric ids in `user[:group]` are in range; the largest 32-bit value means "none" and is refused.
     pub(super) fn ids_fit(&mut self, user: &str, span: Range<usize>) -> bool {
         let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let fits = |part: &str| part.parse::<u32>().is_ok_and(|id| id < u32::MAX);
@@ -430,8 +430,8 @@ impl Worker<'_> {
     }
 }
 
-/// The command with its heredocs in it. One that is all of the command is the text of a shell, or, when it starts
-/// with `#!`, a program; others are the shell's affair, which gets their text as it stands.
+/// Returns the command with its heredocs. A heredoc that is the whole command is the text for a shell, or a script file
+/// when it starts with `#!`; other heredocs are passed to the shell unchanged.
 fn with_heredocs(line: &RunLine) -> (Command, Vec<Script>) {
     let (Command::Shell(text), Some(first)) = (&line.command, line.heredocs.first()) else {
         return (line.command.clone(), Vec::new());
@@ -458,7 +458,7 @@ fn texts(words: &[Word]) -> Vec<String> {
     words.iter().map(|word| word.text.clone()).collect()
 }
 
-/// The instruction on one line: its keyword in capitals, blanks joined, and how its first heredoc begins.
+/// Formats the instruction on one line: keyword in capitals, blanks joined, and the first line of its first heredoc.
 fn display(instruction: &Instruction) -> String {
     const LONGEST: usize = 60;
     let mut words = instruction.text.split_whitespace();
@@ -467,7 +467,7 @@ fn display(instruction: &Instruction) -> String {
     let is_add = matches!(instruction.body, Body::Add(_));
     for word in words {
         out.push(' ');
-        // A password in an address is for its server alone.
+        // Credentials in a URL must not be shown.
         out.push_str(&if is_add { remote::redacted(word) } else { word.to_owned() });
     }
     if let Body::Run(RunLine { heredocs, .. }) = &instruction.body

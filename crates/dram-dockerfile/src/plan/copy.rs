@@ -1,4 +1,4 @@
-//! `COPY` and `ADD`.
+//! Plans `COPY` and `ADD`.
 
 use super::apply::{Effect, Worker};
 use super::{Copy, CopySpans, From, Mode, Op, Source, SourceKind, Unpack};
@@ -62,7 +62,7 @@ impl Worker<'_> {
         Some(Effect { op: Op::Copy(copy), created_by, layer: true })
     }
 
-    /// Expands a flag; an empty value counts as none.
+    /// Expands the value of a flag; an empty value counts as none.
     fn flag(&mut self, word: Option<&Word>) -> Option<Option<String>> {
         match word {
             Some(word) => self.expand(word).map(|value| Some(value).filter(|value| !value.is_empty())),
@@ -105,7 +105,7 @@ impl Worker<'_> {
         (!wrong).then_some(sources)
     }
 
-    /// Gives repositories what the flags say of them; an address that says something else is refused.
+    /// Merges the flags into the Git sources; a flag that contradicts the URL is an error.
     fn repositories(
         &mut self,
         mut sources: Vec<Source>,
@@ -178,7 +178,7 @@ impl Worker<'_> {
     fn dest(&mut self, written: &str) -> String {
         let dir = self.state.dir();
         let mut dest = paths::destination(&dir, written);
-        // The directory of a `WORKDIR` is there for sure.
+        // The directory of a `WORKDIR` certainly exists.
         if self.state.workdir_given && dest == dir && !dest.ends_with('/') {
             dest.push('/');
         }
@@ -186,7 +186,7 @@ impl Worker<'_> {
     }
 }
 
-/// What an origin is in a plan.
+/// Converts a resolved `from` to an input of the plan.
 pub(super) fn place(origin: &Origin) -> From {
     match origin {
         Origin::Stage(at) => From::Stage(*at),
@@ -206,7 +206,7 @@ fn spans(transfer: &Transfer, instruction: &Instruction) -> CopySpans {
     }
 }
 
-/// The line of history, in BuildKit's words.
+/// Formats the history entry as BuildKit does.
 fn created_by(
     keyword: &str,
     transfer: &Transfer,
@@ -229,14 +229,14 @@ fn created_by(
             SourceKind::Inline(_) => out.push_str("<<"),
             SourceKind::Path | SourceKind::Url | SourceKind::Git(_) => {}
         }
-        // A password in an address is for its server alone.
+        // Credentials in a URL must not be shown.
         out.push_str(&remote::redacted(&source.text));
     }
     out.push_str(&format!(" {dest} # buildkit"));
     out
 }
 
-/// What a source is, or why it cannot be copied.
+/// Returns the kind of a source, or the error that it cannot be copied.
 fn kind(text: &str, keyword: &str, word: &Word) -> Result<SourceKind, Box<Diagnostic>> {
     let error = |message: String| Diagnostic::error(word.span.clone(), message);
     let remote = remote::classify(text).map_err(|wrong| Box::new(error(wrong.message).help(wrong.help)))?;

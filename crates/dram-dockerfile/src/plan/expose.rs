@@ -1,11 +1,11 @@
-//! Ports and signals.
+//! Parses the ports of `EXPOSE` and the signal of `STOPSIGNAL`.
 
 use crate::ast::Word;
 use crate::diagnostic::{Diagnostic, Report, quote};
 use crate::rules;
 
-/// The ports one word of `EXPOSE` names, as `80/tcp`: `[[ip:]host:]from[-to][/protocol]`, of which the engine
-/// ignores address and host port.
+/// Returns the ports of one word of `EXPOSE` as `80/tcp`. The word is `[[ip:]host:]from[-to][/protocol]`; address and
+/// host port are ignored with a warning.
 pub(super) fn ports(text: &str, word: &Word, report: &mut Report) -> Option<Vec<String>> {
     match read(text) {
         Ok((ports, protocol, mapped)) => {
@@ -74,7 +74,7 @@ fn numbers(text: &str) -> Result<std::ops::RangeInclusive<u16>, &'static str> {
     if to < from { Err("the range ends before it starts") } else { Ok(from..=to) }
 }
 
-/// Whether `text` is a signal of Linux: a number, or a name with or without `SIG`.
+/// Returns true when `text` is a Linux signal: a number, or a name with or without `SIG`.
 pub(super) fn is_signal(text: &str) -> bool {
     const NAMES: &[&str] = &[
         "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn port_words() {
+    fn ports_are_parsed_and_invalid_ones_refused() {
         let table: &[(&str, &[&str])] = &[
             ("80", &["80/tcp"]),
             ("53/udp", &["53/udp"]),
@@ -122,18 +122,18 @@ mod tests {
         }
     }
 
-    trait Strings {
+    trait MapStrings {
         fn map_strings(&self) -> Vec<String>;
     }
 
-    impl Strings for &[&str] {
+    impl MapStrings for &[&str] {
         fn map_strings(&self) -> Vec<String> {
             self.iter().map(|text| (*text).to_owned()).collect()
         }
     }
 
     #[test]
-    fn signals() {
+    fn signal_names_and_numbers_are_recognised() {
         for signal in ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-14"] {
             assert!(is_signal(signal), "{signal}");
         }

@@ -1,14 +1,14 @@
-//! What the history calls each instruction: the words BuildKit writes, which Go's formatting shapes.
+//! The `created_by` text of history entries, as BuildKit writes them with Go's formatting.
 
 use dram_image::Healthcheck;
 
-/// A list as Go's `%q`: `["a" "b"]`.
+/// Formats a list as Go's `%q`: `["a" "b"]`.
 pub(super) fn quoted(words: &[String]) -> String {
     let words: Vec<String> = words.iter().map(|word| go_quoted(word)).collect();
     format!("[{}]", words.join(" "))
 }
 
-/// A list as Go's `%v`: `[a b]`.
+/// Formats a list as Go's `%v`: `[a b]`.
 pub(super) fn listed(words: &[String]) -> String {
     format!("[{}]", words.join(" "))
 }
@@ -35,7 +35,7 @@ fn go_quoted(word: &str) -> String {
     out
 }
 
-/// The arguments that are in force, before the words of a `RUN`: `|2 A=1 B=2 words`.
+/// Formats a `RUN` with its build arguments in front of its words: `|2 A=1 B=2 words`.
 pub(super) fn run(args: &[(String, String)], argv: &[String]) -> String {
     let mut out = String::from("RUN ");
     if !args.is_empty() {
@@ -61,7 +61,7 @@ pub(super) fn healthcheck(check: &Healthcheck) -> String {
     )
 }
 
-/// A duration as Go prints it: `1m30s`, `1.5ms`, `0s`.
+/// Formats a duration as Go does: `1m30s`, `1.5ms`, `0s`.
 fn duration(nanoseconds: i64) -> String {
     let total = nanoseconds.unsigned_abs();
     if total < 1_000_000_000 {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_shapes() {
+    fn lists_and_durations_are_formatted_as_in_go() {
         let words = ["a b".to_owned(), "\"\n".to_owned(), "é\u{1}".to_owned()];
         assert_eq!(quoted(&words), r#"["a b" "\"\n" "é\x01"]"#);
         assert_eq!(quoted(&[]), "[]");

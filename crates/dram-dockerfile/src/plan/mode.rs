@@ -1,18 +1,18 @@
-//! Permissions as `--chmod` gives them: a number, or changes in letters.
+//! The permissions of `--chmod`: octal, or symbolic as in chmod(1).
 
-/// What `--chmod` says.
+/// The parsed value of `--chmod`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// Exactly these bits, at most 0o7777.
+    /// Octal: exactly these bits, at most 0o7777.
     Exact(u32),
-    /// Changes to what a file has, in this order.
+    /// Symbolic: changes to the mode of a file, applied in order.
     Changes(Vec<Change>),
 }
 
-/// One change in letters, as `go-w` or `u=rwX`.
+/// One symbolic change, such as `go-w` or `u=rwX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Whose bits: 0o700 for the owner, 0o070 for the group, 0o007 for others, and sums of these.
+    /// The mask of the affected bits: 0o700 for the owner, 0o070 for the group, 0o007 for others, or a union of these.
     who: u32,
     operator: Operator,
     what: What,
@@ -27,15 +27,15 @@ enum Operator {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
-    /// Letters of `rwxXst`.
+    /// Permission letters out of `rwxXst`.
     Letters { bits: u32, search: bool, set_id: bool, sticky: bool },
-    /// The bits of somebody else: a shift of 6 for the owner, 3 for the group, 0 for others.
+    /// A copy of the bits of `u`, `g` or `o`: a shift of 6 for the owner, 3 for the group, 0 for others.
     Like(u32),
 }
 
 impl Mode {
-    /// Reads an octal number up to 07777, or changes in letters (`u=rwX,go=rX`, as chmod(1) has them without a umask).
-    /// `None` when it is neither.
+    /// Parses an octal number up to 07777, or a symbolic mode (`u=rwX,go=rX`, as chmod(1) without a umask). `None` when
+    /// the text is neither.
     pub fn parse(text: &str) -> Option<Mode> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).map(Mode::Exact);
@@ -47,7 +47,7 @@ impl Mode {
         Some(Mode::Changes(changes))
     }
 
-    /// The permissions of something that had `mode`, at most 0o7777.
+    /// Returns the permissions of a file or directory that had `mode`; at most 0o7777.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
             Mode::Exact(exact) => *exact,
@@ -55,7 +55,8 @@ impl Mode {
         }
     }
 
-    /// One text for each meaning, to name it in keys.
+    /// Returns a text that identifies the mode in cache keys. It contains the `Debug` output of the changes, so
+    /// renaming `Change`, its fields or the variants in it changes cache keys.
     pub fn name(&self) -> String {
         match self {
             Mode::Exact(mode) => format!("{mode:o}"),
@@ -64,7 +65,7 @@ impl Mode {
     }
 }
 
-/// Reads `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`.
+/// Parses one clause: `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`.
 fn clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
     let rest = text.trim_start_matches(['u', 'g', 'o', 'a']);
     let who = text[..text.len() - rest.len()].chars().fold(0, |who, letter| {
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_are_what_chmod_makes_of_them() {
+    fn octal_and_symbolic_modes_apply_as_in_chmod() {
         let table = [
             ("755", 0o600, false, 0o755),
             ("4755", 0o600, false, 0o4755),
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mode() {
+    fn invalid_modes_are_refused() {
         for text in ["", "8", "10000", "-1", "u", "u=z", "rw", "u=rw,", ",", "u=gr", "0x1", "99999999999"] {
             assert_eq!(Mode::parse(text), None, "{text}");
         }

@@ -1,7 +1,7 @@
-//! `RUN --mount`: what the fields mean once variables are known.
+//! Plans `RUN --mount`: interprets the fields after variables are expanded.
 //!
-//! Follows BuildKit's `instructions/commands_runmount.go` and `dockerfile2llb/convert_runmount.go`: a key counts for the
-//! type that stands before it, and every value but that of `from` may hold variables.
+//! Follows BuildKit's `instructions/commands_runmount.go` and `dockerfile2llb/convert_runmount.go`: a key is checked
+//! against the type given before it, and every value except that of `from` may hold variables.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostic, quote};
 use crate::graph::Origin;
 use crate::paths;
 
-/// The keys that `RUN --mount` has, for all types together.
+/// The keys of `RUN --mount`, for all types together.
 pub const MOUNT_KEYS: [&str; 19] = [
     "type",
     "from",
@@ -36,10 +36,10 @@ pub const MOUNT_KEYS: [&str; 19] = [
     "env",
 ];
 
-/// The types that `RUN --mount` has.
+/// The types of `RUN --mount`.
 pub const MOUNT_TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
-/// The fields of one mount with their values, and which of them were given.
+/// The parsed fields of one mount.
 #[derive(Default)]
 struct Fields {
     kind: Kind,
@@ -92,7 +92,7 @@ impl Kind {
 type Outcome<T> = Result<T, Box<Diagnostic>>;
 
 impl Worker<'_> {
-    /// The mounts of one `RUN`; what is wrong with any of them is reported.
+    /// Plans the mounts of one `RUN` and reports their errors.
     pub(super) fn mounts(&mut self, lines: &[MountLine], origins: &[Origin]) -> Option<Vec<Mount>> {
         let mut origins = origins.iter();
         let mut mounts = Vec::with_capacity(lines.len());
@@ -108,7 +108,7 @@ impl Worker<'_> {
         (mounts.len() == lines.len()).then_some(mounts)
     }
 
-    /// The fields of a mount, expanded.
+    /// Expands the fields of a mount.
     fn values(&mut self, line: &MountLine) -> Option<Vec<(String, Option<String>)>> {
         let mut values = Vec::with_capacity(line.fields.len());
         for (key, value) in &line.fields {
@@ -183,7 +183,7 @@ impl Worker<'_> {
         let id = [&fields.id, &fields.source].into_iter().find(|name| !name.is_empty());
         let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         let id = id.cloned().unwrap_or_else(|| last(&fields.target));
-        // A variable alone needs no file.
+        // A secret that is only a variable needs no file.
         let file = match (&fields.env, fields.target.as_str()) {
             (Some(_), "") => None,
             (None, "") => Some(format!("/run/secrets/{}", last(&id))),
@@ -201,7 +201,7 @@ impl Worker<'_> {
         Ok(MountKind::Secret { id, file, env, required: fields.required })
     }
 
-    /// A target as an absolute path; none is the working directory.
+    /// Returns the target as an absolute path; an empty target is the working directory.
     fn target(&self, target: &str, span: &Range<usize>) -> Outcome<String> {
         let path = paths::absolute(&self.state.dir(), target);
         if path == "/" {
@@ -221,7 +221,7 @@ impl Fields {
                 "readonly" | "ro" => self.read_only = Some(true),
                 "readwrite" | "rw" => self.read_only = Some(false),
                 "required" => self.require(true, span)?,
-                // Labels of SELinux, for which other builders have these: no mount of ours needs one.
+                // SELinux relabelling, accepted for compatibility with other builders: no mount here needs it.
                 "z" => {}
                 _ if MOUNT_KEYS.contains(&key) => {
                     let help = format!("write `{key}=…`");
@@ -295,7 +295,7 @@ impl Fields {
         Box::new(Diagnostic::error(span.clone(), message).help("write `type=…` first, or leave the key out"))
     }
 
-    /// Refuses what does not go together.
+    /// Refuses fields that the type does not support, and contradictory ones.
     fn check(&self, from: bool, span: &Range<usize>) -> Outcome<()> {
         let wrong = match self.kind {
             Kind::Bind | Kind::Tmpfs => {
@@ -336,7 +336,7 @@ fn unknown(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
     Box::new(error.did_you_mean(key, MOUNT_KEYS))
 }
 
-/// What Go's `strconv.ParseBool` takes.
+/// Parses a boolean as Go's `strconv.ParseBool`.
 fn truth(word: &str) -> Option<bool> {
     match word {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -345,8 +345,8 @@ fn truth(word: &str) -> Option<bool> {
     }
 }
 
-/// A size as engines read one: a number, maybe with a fraction, and a unit of 1024 (`b`, `k`, `m`, `g`, `t`, `p`, also
-/// with `b` or `ib` behind it).
+/// Parses a size as container engines do: a number with an optional fraction, and a binary unit (`b`, `k`, `m`, `g`,
+/// `t`, `p`, optionally followed by `b` or `ib`).
 pub(crate) fn bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let end = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed_with_binary_units() {
         let table = [
             ("1024", Some(1024)),
             ("64m", Some(64 << 20)),

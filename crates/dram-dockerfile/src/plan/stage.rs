@@ -1,4 +1,4 @@
-//! A stage while it is planned: what it takes over from its base, and what it hands on.
+//! The state of a stage during planning: inherited from its base, and passed on to the stages based on it.
 
 use std::collections::BTreeMap;
 
@@ -10,34 +10,34 @@ use crate::env::Env;
 use crate::graph::{Ground, Node, StageGraph};
 use crate::paths;
 
-/// Where programs are looked for when the base does not say.
+/// The `PATH` when the base sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The comment that marks a line of history.
+/// The comment of each history entry.
 const COMMENT: &str = "dram";
 
-/// What instructions have done to a stage so far.
+/// The state of a stage after the instructions so far.
 #[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(super) config: ImageConfig,
-    /// The configuration's variables; written back at the end.
+    /// The variables of the config; written back at the end.
     pub(super) env: Env,
-    /// What a `RUN` sees and words expand to: `ENV` and `ARG`, the last set last.
+    /// The variables for `RUN` and expansion: `ENV` and `ARG` in the order in which they were last set.
     pub(super) scope: Env,
-    /// Declared arguments, and their values where they have one.
+    /// The declared arguments, with their values if they have one.
     pub(super) args: Args,
-    /// A `WORKDIR` was given in this file.
+    /// True after a `WORKDIR` in this file.
     pub(super) workdir_given: bool,
-    /// A `CMD` was given in this stage.
+    /// True after a `CMD` in this stage.
     pub(super) cmd_given: bool,
     pub(super) steps: Vec<Step>,
-    /// The first step brings what the stage stands on: a named context that is no image.
+    /// True when the base is a named context that is not an image: the first step copies its files.
     on_files: bool,
-    /// What images that start from this one do first: `ONBUILD`.
+    /// The `ONBUILD` triggers that this stage declares.
     pub(super) triggers: Vec<String>,
 }
 
-/// Declared arguments in the order of their first `ARG`.
+/// The declared arguments, in the order of their first `ARG`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Args(Env);
 
@@ -60,7 +60,7 @@ impl Args {
 }
 
 impl State {
-    /// The state before the stage's first instruction. What is wrong with the base is reported.
+    /// Returns the state before the first instruction, and reports errors of the base.
     pub(super) fn begin(
         graph: &StageGraph,
         node: &Node,
@@ -93,7 +93,7 @@ impl State {
         state
     }
 
-    /// A named context that is no image is the stage's file system: all of it is copied into nothing.
+    /// Starts from a named context that is not an image: the first step copies all of it into an empty root.
     fn begin_with_files(&mut self, name: &str, key: &str, node: &Node) {
         let span = node.base_span.clone();
         let source = Source { text: "/".to_owned(), kind: SourceKind::Path, span: span.clone() };
@@ -131,7 +131,7 @@ impl State {
         }
     }
 
-    /// What a stage that starts `FROM` this one begins with.
+    /// Returns the initial state of a stage based on this one.
     fn handed_on(&self, budget: &mut Budget) -> State {
         let weight = self.env.weight() + self.scope.weight() + self.args.weight() + config_weight(&self.config);
         if !budget.spend(weight) {
@@ -150,7 +150,7 @@ impl State {
         }
     }
 
-    /// Fills in what every stage has.
+    /// Resets inherited fields of the config and sets defaults: platform and `PATH`.
     fn settle(&mut self, graph: &StageGraph) {
         let config = &mut self.config;
         config.created = None;
@@ -169,18 +169,18 @@ impl State {
         if !self.env.has("PATH") {
             self.env.set("PATH", DEFAULT_PATH);
         }
-        // The base's `ENV` wins over an `ARG` it was built with.
+        // The `ENV` of the base wins over an `ARG` of its build.
         for (name, value) in self.env.iter() {
             self.scope.set_last(name, value);
         }
     }
 
-    /// Where relative paths start: absolute and clean.
+    /// Returns the working directory: absolute and clean.
     pub(super) fn dir(&self) -> String {
         paths::absolute("/", &self.config.config.working_dir)
     }
 
-    /// Adds a line of history.
+    /// Adds a history entry.
     pub(super) fn remember(&mut self, created_by: String, empty_layer: bool) {
         self.config.history.push(History {
             created: None,
@@ -197,7 +197,7 @@ impl State {
         let base = match &node.base {
             Ground::Scratch => Base::Scratch,
             Ground::Stage(at) => Base::Stage(*at),
-            // The first step brings the files of a named context.
+            // The first step copies the files of a named context.
             Ground::Outside { .. } if self.on_files => Base::Scratch,
             Ground::Outside { key, .. } => Base::Outside(key.clone()),
         };

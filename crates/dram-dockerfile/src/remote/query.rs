@@ -1,4 +1,4 @@
-//! The query of a repository's address.
+//! The options in the query of a repository address.
 
 use super::url::pairs;
 use super::{GitRef, WrongRemote};
@@ -7,7 +7,7 @@ use crate::nearest::nearest;
 const KNOWN: [&str; 10] =
     ["ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules", "mtime", "fetch-by-commit"];
 
-/// Reads `query` into `into`.
+/// Parses `query` and applies it to `into`.
 pub(super) fn load(into: &mut GitRef, query: &str) -> Result<(), WrongRemote> {
     let mut seen: Vec<String> = Vec::new();
     let (mut tag, mut branch) = (None, None);
@@ -59,7 +59,7 @@ fn unknown(name: &str) -> WrongRemote {
     WrongRemote::new(format!("`{}` in the query is not known", name.escape_debug()), help)
 }
 
-/// What is said in two places must be the same.
+/// Sets an option; two different values are an error.
 fn same(place: &mut String, value: String, what: &str) -> Result<(), WrongRemote> {
     if !place.is_empty() && *place != value {
         let message = format!("the address says both `{place}` and `{value}` for `{what}`");
@@ -73,7 +73,7 @@ fn below(prefix: &str, name: &str) -> String {
     if name.starts_with(prefix) { name.to_owned() } else { format!("{prefix}{name}") }
 }
 
-/// A switch, as Go's `strconv.ParseBool` reads it; alone it is on.
+/// Parses a switch as Go's `strconv.ParseBool`; without a value it is on.
 fn flag(name: &str, value: &str) -> Result<bool, WrongRemote> {
     match value {
         "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),

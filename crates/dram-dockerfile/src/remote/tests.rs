@@ -8,7 +8,7 @@ fn git_of(text: &str) -> GitRef {
 }
 
 #[test]
-fn kinds() {
+fn sources_are_classified_as_url_git_or_path() {
     let table = [
         ("https://example.com/a.tar", "url a.tar"),
         ("https://example.com/a.tar?x=1#y", "url a.tar"),
@@ -50,7 +50,7 @@ fn kinds() {
 }
 
 #[test]
-fn references_and_directories() {
+fn git_reference_and_subdir_are_parsed() {
     let table = [
         ("https://a.example/r.git", "r", "", ""),
         ("https://a.example/r.git#v1", "r", "v1", ""),
@@ -78,7 +78,7 @@ fn references_and_directories() {
 }
 
 #[test]
-fn what_a_query_says() {
+fn query_options_are_parsed() {
     let base = "https://a.example/r.git";
     let of = |query: &str| git_of(&format!("{base}?{query}"));
     assert_eq!(of("keep-git-dir").keep_git_dir, Some(true));
@@ -96,7 +96,7 @@ fn what_a_query_says() {
 }
 
 #[test]
-fn wrong_addresses_say_what_is_wrong() {
+fn invalid_addresses_are_errors_with_a_suggestion() {
     let table = [
         ("https://a.example/r.git?reff=x", "`reff` in the query is not known", "did you mean `ref`?"),
         ("https://a.example/r.git?ref=x&ref=y", "the query has `ref` twice", "write `ref=` once"),
@@ -128,7 +128,7 @@ fn wrong_addresses_say_what_is_wrong() {
 }
 
 #[test]
-fn secrets_of_an_address_are_not_shown() {
+fn credentials_in_urls_are_redacted() {
     let table = [
         ("https://a.example/x@y", "https://a.example/x@y"),
         ("https://u@a.example/x", "https://xxxxx@a.example/x"),

@@ -1,6 +1,6 @@
-//! The parts of a URL, as far as they matter here: RFC 3986, with what is refused where Go's `net/url` refuses it.
+//! Splits a URL into its parts: RFC 3986, with the restrictions of Go's `net/url`.
 
-/// A URL, taken apart; nothing is decoded.
+/// The parts of a URL, not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parts<'a> {
     pub(super) scheme: &'a str,
@@ -11,7 +11,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes `text` apart, if it is a URL with a host.
+    /// Splits `text`; `None` when it is not a valid URL with an authority.
     pub(super) fn parse(text: &'a str) -> Option<Parts<'a>> {
         if text.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
             return None;
@@ -29,7 +29,7 @@ impl<'a> Parts<'a> {
         sound.then_some(Parts { scheme, authority, path, query, fragment })
     }
 
-    /// The URL without query and fragment.
+    /// Returns the URL without query and fragment.
     pub(super) fn without_options(&self) -> String {
         format!("{}://{}{}", self.scheme.to_ascii_lowercase(), self.authority, self.path)
     }
@@ -59,7 +59,7 @@ fn escapes_are_whole(text: &str) -> bool {
     parts.all(|part| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// `text` with each `%XX` as the byte it stands for. What is no such thing stays.
+/// Decodes each `%XX` to its byte; malformed escapes are kept.
 pub(super) fn decode(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -86,7 +86,7 @@ fn digit(hex: u8) -> u8 {
     }
 }
 
-/// The pairs of a query, decoded; `None` when one of them cannot be read.
+/// Returns the decoded pairs of a query; `None` for each one that is malformed.
 pub(super) fn pairs(query: &str) -> Vec<Option<(String, String)>> {
     let part = |text: &str| {
         let sound = escapes_are_whole(text);
@@ -99,7 +99,7 @@ pub(super) fn pairs(query: &str) -> Vec<Option<(String, String)>> {
     query.split('&').filter(|text| !text.is_empty()).map(pair).collect()
 }
 
-/// Takes `user@host:path?query#fragment` apart, the way ssh names a place: the place, the query, the fragment.
+/// Splits the scp form `user@host:path?query#fragment` into address, query and fragment.
 pub(super) fn scp(text: &str) -> Option<(&str, Option<&str>, Option<&str>)> {
     let (user, rest) = text.split_once('@')?;
     let (host, _) = rest.split_once(':')?;

@@ -2,7 +2,7 @@
 
 use super::{Owner, Reach, Rule, When};
 
-/// What most of these rules are.
+/// The defaults of these rules.
 const RULE: Rule = Rule {
     name: "",
     about: "",

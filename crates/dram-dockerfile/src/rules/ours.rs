@@ -2,7 +2,7 @@
 
 use super::{Owner, Reach, Rule, When};
 
-/// What most of these rules are.
+/// The defaults of these rules.
 const RULE: Rule = Rule {
     name: "",
     about: "",
@@ -79,7 +79,7 @@ pub const MISTYPED_DIRECTIVE: Rule = Rule {
     ..RULE
 };
 
-/// A `USER` names somebody.
+/// A `USER` is not empty.
 pub const EMPTY_USER: Rule = Rule {
     name: "EmptyUser",
     about: "a `USER` does not expand to nothing",
@@ -141,7 +141,7 @@ pub const APT_GET_WITHOUT_YES: Rule = Rule {
     ..RULE
 };
 
-/// What is fetched is kept in a cache mount.
+/// Package managers keep their downloads in a cache mount.
 pub const CACHE_MOUNT_HELPS: Rule = Rule {
     name: "CacheMountHelps",
     about: "what a package manager fetches is kept in a cache mount",

@@ -1,6 +1,6 @@
-//! What holds for every input, whatever it says. The fuzz targets and the replay of their corpus ask the same.
+//! Invariants that hold for every input; used by the fuzz targets and by the replay of their seeds.
 
-// Each user takes its own part.
+// Each user needs only a part of this file.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use dram_dockerfile::expand::{LONGEST_VALUE, Options, expand};
@@ -11,7 +11,7 @@ use dram_dockerfile::plan::Mode;
 use dram_dockerfile::{Settings, Severity, StageGraph, Triggers, parse};
 use dram_image::ImageConfig;
 
-/// Any text is parsed, resolved and planned without a panic; what is said about it lies in it.
+/// Any text is parsed, resolved and planned without a panic, and all diagnostics have spans inside the text.
 pub fn dockerfile(text: &[u8]) {
     let parsed = parse(text);
     for one in &parsed.diagnostics {
@@ -25,7 +25,7 @@ pub fn dockerfile(text: &[u8]) {
         return;
     };
     let mut config = ImageConfig { os: "linux".into(), architecture: "amd64".into(), ..ImageConfig::default() };
-    // Every base brings this file's own triggers, and one that is text from outside.
+    // Every base has the text itself as its trigger.
     config.config.on_build = vec![String::from_utf8_lossy(text).into_owned()];
     let found: std::collections::BTreeMap<_, _> =
         graph.needs().into_iter().map(|need| (need.key, config.clone())).collect();
@@ -54,7 +54,7 @@ pub fn dockerfile(text: &[u8]) {
     let _ = StageGraph::new(&parsed.dockerfile, &settings, &triggers);
 }
 
-/// Any word expands to something bounded, or is refused. The first line of the input is the value of `x`; `y` is empty
+/// Any word expands to a bounded value, or is refused. The first line of the input is the value of `x`; `y` is empty
 /// and `z` is not set.
 pub fn expansion(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
@@ -83,7 +83,7 @@ pub fn expansion(input: &[u8]) {
     }
 }
 
-/// Any ignore list is read and asked about the path on the first line of the input; what it prunes it also excludes.
+/// Any ignore list is parsed and matched with the path on the first line of the input; pruned paths are excluded too.
 pub fn ignore(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (path, list) = input.split_at(end);

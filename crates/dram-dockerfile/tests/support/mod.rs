@@ -1,6 +1,6 @@
-//! Turns texts into plans, and plans into something to read.
+//! Makes plans from texts, and readable summaries from plans.
 
-// Each test file uses its own part, and a failure here is a failed test.
+// Each test file uses only a part, and a failure here is a failed test.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -14,17 +14,17 @@ use dram_dockerfile::{
 };
 use dram_image::ImageConfig;
 
-/// A build for 64-bit Linux with nothing said.
+/// Returns the settings of a build for `linux/amd64` with no options.
 pub fn settings() -> Settings {
     Settings { os: "linux".into(), architecture: "amd64".into(), ..Settings::default() }
 }
 
-/// No images but empty ones.
+/// Returns no image configs, so that every base image is empty.
 pub fn found() -> BTreeMap<String, ImageConfig> {
     BTreeMap::new()
 }
 
-/// Parses, plans and checks `text` as a build does; images that `found` does not have are empty.
+/// Parses, plans and checks `text` as a build does; images that are not in `found` have an empty config.
 pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
     let mut found = found.clone();
     for need in all_needs(text, settings) {
@@ -35,14 +35,14 @@ pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig
     examine(text, settings, &found, None, false)
 }
 
-/// Everything from outside that some stage needs, were there no triggers.
+/// Returns the external inputs of all stages, without triggers.
 fn all_needs(text: &str, settings: &Settings) -> Vec<Need> {
     let settings = Settings { all_stages: true, ..settings.clone() };
     let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &Triggers::new());
     graph.map(|graph| graph.needs()).unwrap_or_default()
 }
 
-/// Parses, plans and checks `text`, which stands beside an ignore list; images that `found` does not have are unknown.
+/// Parses, plans and checks `text` with an ignore list; images that are not in `found` are unknown to the checks.
 pub fn examine(
     text: &str,
     settings: &Settings,
@@ -90,40 +90,40 @@ pub fn examine(
     (plan.filter(|_| !wrong), diagnostics)
 }
 
-/// The plan of a text that is right, as text.
+/// Plans a valid text and returns the summary.
 pub fn plan(text: &str) -> String {
     plan_with(text, &settings())
 }
 
-/// The same with settings.
+/// Plans a valid text with settings and returns the summary.
 pub fn plan_with(text: &str, settings: &Settings) -> String {
-    summary(&whole(text, settings, &BTreeMap::new()))
+    summary(&valid_plan(text, settings, &BTreeMap::new()))
 }
 
-/// The plan of a text that is right.
-pub fn whole(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> Plan {
+/// Plans a valid text.
+pub fn valid_plan(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> Plan {
     let (plan, diagnostics) = run(text, settings, found);
     plan.unwrap_or_else(|| panic!("{diagnostics:#?}"))
 }
 
-/// The target stage of a text that is right.
+/// Plans a valid text and returns the target stage.
 pub fn target(text: &str) -> Stage {
-    let mut plan = whole(text, &settings(), &BTreeMap::new());
+    let mut plan = valid_plan(text, &settings(), &BTreeMap::new());
     plan.stages.swap_remove(plan.target)
 }
 
-/// The errors in a text, as `line: message`.
+/// Returns the errors of a text, as `line: message`.
 pub fn errors(text: &str) -> Vec<String> {
-    said(text, &settings(), Severity::Error)
+    messages(text, &settings(), Severity::Error)
 }
 
-/// The warnings about a text, as `line: rule: message`.
+/// Returns the warnings of a text, as `line: rule: message`.
 pub fn warnings(text: &str) -> Vec<String> {
-    said(text, &settings(), Severity::Warning)
+    messages(text, &settings(), Severity::Warning)
 }
 
-/// What is said about a text.
-pub fn said(text: &str, settings: &Settings, severity: Severity) -> Vec<String> {
+/// Returns the diagnostics of one severity, as `line: rule: message`.
+pub fn messages(text: &str, settings: &Settings, severity: Severity) -> Vec<String> {
     let (plan, diagnostics) = run(text, settings, &BTreeMap::new());
     let has_errors = diagnostics.iter().any(|one| one.severity == Severity::Error);
     assert_eq!(plan.is_none(), has_errors, "{diagnostics:#?}");
@@ -139,7 +139,7 @@ pub fn said(text: &str, settings: &Settings, severity: Severity) -> Vec<String> 
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// A plan as text.
+/// Formats a plan as a summary.
 pub fn summary(plan: &Plan) -> String {
     let mut out = String::new();
     for stage in &plan.stages {

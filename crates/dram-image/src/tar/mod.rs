@@ -1,9 +1,9 @@
-//! Layer tars: a bounded reader for foreign ones, a writer whose bytes depend on nothing but its entries.
+//! Layer tars: a bounded reader for untrusted archives, and a writer whose output depends on nothing but its entries.
 //!
-//! Follows POSIX.1-2001 pax and the GNU extensions that engines write (`L`, `K`, base-256 numbers), and the OCI image
-//! specification's `layer.md` for `SCHILY.xattr.*` records. Header blocks are taken apart by the `tar` crate; what
-//! spans blocks (long names, extended headers, sizes) is read here, so that each of them is bounded and no two of
-//! them can disagree about where the next entry starts.
+//! Follows POSIX.1-2001 pax and the GNU extensions that container engines write (`L`, `K`, base-256 numbers), and the
+//! OCI image specification's `layer.md` for `SCHILY.xattr.*` records. Header blocks are parsed by the `tar` crate.
+//! Everything that spans blocks (long names, extended headers, sizes) is parsed here, so that each is bounded, and the
+//! start of the next entry has only one interpretation.
 
 mod read;
 mod write;
@@ -13,41 +13,41 @@ pub use write::TarWriter;
 
 use crate::TreePath;
 
-/// Name and value of one extended attribute.
+/// The name and the value of an extended attribute.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
-/// One entry of a layer tar.
+/// An entry of a layer tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it goes.
+    /// The path in the image.
     pub path: TreePath,
-    /// What it is.
+    /// The kind of file.
     pub kind: EntryKind,
-    /// Permission bits with setuid, setgid and sticky: at most `0o7777`.
+    /// The permission bits with setuid, setgid and sticky: at most `0o7777`.
     pub mode: u32,
-    /// Owner.
+    /// The user id of the owner.
     pub uid: u32,
-    /// Group.
+    /// The group id of the owner.
     pub gid: u32,
-    /// Last change, whole seconds since 1970.
+    /// The modification time, in whole seconds since 1970.
     pub mtime: i64,
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<Xattr>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EntryKind {
-    /// A regular file of `size` bytes, which follow.
+    /// A regular file, whose content follows.
     File {
-        /// Bytes that follow the header.
+        /// The size of the content in bytes.
         size: u64,
     },
     /// A directory.
     Dir,
-    /// A symbolic link and its text.
+    /// A symbolic link and its target.
     Symlink(Vec<u8>),
-    /// Another name of an earlier file.
+    /// A hard link to an earlier file.
     HardLink(TreePath),
     /// A character device, by major and minor number.
     Char(u32, u32),

@@ -1,4 +1,4 @@
-//! Reading a layer tar that somebody else wrote.
+//! The reader of layer tars, which are untrusted.
 
 use std::io::{self, Read};
 
@@ -8,18 +8,18 @@ use super::{Entry, EntryKind, Xattr};
 use crate::path::PathError;
 use crate::{Exceeded, Limit, Limits, TreePath};
 
-/// The longest value of an extended attribute that Linux takes, in bytes.
+/// The longest value of an extended attribute on Linux, in bytes.
 const LONGEST_XATTR: usize = 64 << 10;
 
-/// Why a tar was refused.
+/// The error for a tar that is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
-    /// The stream under the tar failed.
+    /// The underlying stream failed.
     #[error("cannot read the archive at byte {at}")]
     Read {
-        /// Bytes read before.
+        /// The number of bytes read before.
         at: u64,
-        /// What the stream said.
+        /// The error of the stream.
         #[source]
         source: io::Error,
     },
@@ -29,21 +29,21 @@ pub enum TarError {
         /// The entry, or the header.
         what: String,
     },
-    /// A header contradicts itself or asks for too much.
+    /// A header is malformed, or has a value that is not supported.
     #[error("the archive is broken at byte {at}: {why}")]
     Broken {
-        /// Where the header starts.
+        /// The offset of the header.
         at: u64,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// An entry's name, or the target of its hard link, cannot be a path.
+    /// The name of an entry, or the target of its hard link, is not a valid path.
     #[error("the archive has an entry whose name cannot be used")]
     Path(#[from] PathError),
-    /// It is more than is taken.
+    /// The archive exceeds a limit.
     #[error("the archive is more than is taken of one")]
     Beyond(#[from] Exceeded),
-    /// An entry uses what is not supported.
+    /// An entry uses a feature that is not supported.
     #[error("the archive's entry {path} is {what}")]
     Unsupported {
         /// The entry.
@@ -53,7 +53,7 @@ pub enum TarError {
     },
 }
 
-/// Reads entry after entry; as a [`Read`] it yields the current entry's bytes.
+/// Reads a tar entry by entry, and the content of the current entry.
 pub struct TarReader<R> {
     stream: R,
     at: u64,
@@ -64,7 +64,7 @@ pub struct TarReader<R> {
     entries: u64,
 }
 
-/// What extended headers said about the next entry.
+/// The extended headers of the next entry.
 #[derive(Default)]
 struct Extension {
     path: Option<Vec<u8>>,
@@ -75,43 +75,43 @@ struct Extension {
     mtime: Option<i64>,
     xattrs: Vec<Xattr>,
     sparse: bool,
-    /// How many bytes said so.
+    /// The size of these headers in bytes, for the limit.
     length: u64,
 }
 
 impl<R: Read> TarReader<R> {
-    /// A reader at the start of an archive.
+    /// Returns a reader at the start of an archive.
     pub fn new(stream: R) -> Self {
         TarReader::at(stream, 0)
     }
 
-    /// A reader of an archive's later part: `stream` starts with a header, before which `at` bytes were.
+    /// Returns a reader for the rest of an archive: `stream` starts with a header at offset `at`.
     pub fn at(stream: R, at: u64) -> Self {
         let limits = Limits::default();
         TarReader { stream, at, left: 0, padding: 0, current: TreePath::root(), limits, entries: 0 }
     }
 
-    /// How many bytes of the archive were read.
+    /// Returns how many bytes of the archive were read.
     pub fn position(&self) -> u64 {
         self.at
     }
 
-    /// How many bytes of the current entry were not read.
+    /// Returns how many bytes of the current entry are unread.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// The same with these bounds instead of the usual ones.
+    /// Returns the reader with these limits instead of the default ones.
     #[must_use]
     pub fn within(self, limits: &Limits) -> Self {
         TarReader { limits: *limits, ..self }
     }
 
-    /// The next entry, after skipping what was not read of the last; `None` at the end of the archive, whatever
-    /// follows it in the stream.
+    /// Returns the next entry, after skipping the unread content of the current one. Returns `None` at the end of the
+    /// archive; anything after the end marker is ignored.
     ///
     /// # Errors
-    /// See [`TarError`].
+    /// Fails as described in [`TarError`].
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TarError> {
         self.skip_rest()?;
         let mut extension = Extension::default();
@@ -129,7 +129,7 @@ impl<R: Read> TarReader<R> {
             {
                 return self.entry(&header, kind, size, extension, start).map(Some);
             }
-            // All headers of an entry together: they may be many.
+            // The limit holds for all extended headers of an entry together, as there may be many.
             extension.length = extension.length.saturating_add(size.max(512));
             limits.check(Limit::Header, extension.length)?;
             let body = self.extension(size)?;
@@ -142,10 +142,10 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Reads everything up to the end of the stream, so that whoever counts or hashes it has seen it all.
+    /// Reads up to the end of the stream, so that a stream that counts or hashes its bytes has read all of them.
     ///
     /// # Errors
-    /// When the stream fails.
+    /// Fails when the stream fails.
     pub fn drain(mut self) -> Result<(), TarError> {
         let at = self.at;
         io::copy(&mut self.stream, &mut io::sink()).map(drop).map_err(|source| TarError::Read { at, source })
@@ -210,14 +210,14 @@ impl<R: Read> TarReader<R> {
             path,
             kind,
         };
-        // Data after a header that is no file's is there to be skipped, wherever it comes from.
+        // Content after a header that is not of a regular file is skipped; its size may come from a pax header too.
         self.left = size;
         self.padding = size.wrapping_neg() % 512;
         self.current = entry.path.clone();
         Ok(entry)
     }
 
-    /// One header block; `None` at the end of the archive.
+    /// Reads one header block, or returns `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<Header>, TarError> {
         let mut header = Header::new_old();
         let start = self.at;
@@ -235,7 +235,8 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    /// The body of an extended header. Memory is taken as bytes arrive: whoever raised the limit may be told a lie too.
+    /// Reads the body of an extended header. Memory grows as bytes arrive, not by the size in the header, which may be
+    /// a lie even within a raised limit.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, TarError> {
         let cut = || TarError::Cut { what: "an extended header".to_owned() };
         let padded = size.checked_next_multiple_of(512).ok_or_else(cut)?;
@@ -275,10 +276,10 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// The next bytes of the current entry, none at its end.
+    /// Reads the next bytes of the current entry; zero at its end.
     ///
     /// # Errors
-    /// When the stream fails or ends too early.
+    /// Fails when the stream fails or ends too early.
     pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         if most == 0 {
@@ -298,16 +299,16 @@ impl<R: Read> TarReader<R> {
         while self.read_data(&mut buffer)? > 0 {}
         let padding = usize::try_from(self.padding).expect("less than a block");
         self.padding = 0;
-        // Some writers, umoci's among them, leave the last file's padding out, and Go's readers do without it.
+        // Some writers, such as umoci, omit the padding of the last file, and Go's reader accepts that.
         self.fill(&mut buffer[..padding]).map(drop)
     }
 }
 
-/// The size that a header says: octal digits, or a number in base 256, which may not be negative.
+/// Returns the size in a header: octal digits, or a base-256 number, which must not be negative.
 fn size_of(header: &Header) -> Option<u64> {
     let field = &header.as_bytes()[124..136];
     match field[0] {
-        // Eleven bytes and seven bits hold more than 64 bits do.
+        // The field has eleven bytes and seven bits, more than 64 bits.
         0x80 if field[1..4] == [0; 3] => Some(u64::from_be_bytes(field[4..].try_into().ok()?)),
         first if first & 0x80 != 0 => None,
         _ => header.entry_size().ok(),
@@ -315,12 +316,12 @@ fn size_of(header: &Header) -> Option<u64> {
     .filter(|&size| i64::try_from(size).is_ok())
 }
 
-/// Whether `block` is the first block of a tar that has any entry.
+/// Returns whether `block` is a valid header block, and so the start of a tar with at least one entry.
 pub fn is_header(block: &[u8]) -> bool {
     block.len() == 512 && has_right_sum(Header::from_byte_slice(block))
 }
 
-/// The sum of all bytes of a header, those of the sum itself taken as blanks.
+/// Compares the checksum, the sum of all bytes of the header with the checksum field read as blanks.
 fn has_right_sum(header: &Header) -> bool {
     let sum =
         header.as_bytes().iter().enumerate().fold(0_u32, |sum, (at, &byte)| {
@@ -329,7 +330,7 @@ fn has_right_sum(header: &Header) -> bool {
     header.cksum().ok() == Some(sum)
 }
 
-/// Numbers before 1970 are written in base 256, which the `tar` crate reads without a sign.
+/// Returns the modification time. Times before 1970 are base-256 numbers, which the `tar` crate reads as unsigned.
 fn signed_mtime(header: &Header) -> i64 {
     let field = &header.as_bytes()[136..148];
     if field[0] == 0xff {
@@ -351,10 +352,10 @@ fn check_link(target: Vec<u8>) -> Result<Vec<u8>, PathError> {
     }
 }
 
-/// Key and value of a pax record.
+/// The key and the value of a pax record.
 type Record<'a> = (&'a [u8], &'a [u8]);
 
-/// The records of a pax header: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record.
+/// Parses the records of a pax header: `LENGTH KEY=VALUE\n`, where LENGTH counts the whole record.
 fn pax_records(mut body: &[u8]) -> Result<Vec<Record<'_>>, String> {
     let mut records = Vec::new();
     while !body.is_empty() && body[0] != 0 {
@@ -400,14 +401,14 @@ fn read_pax(body: &[u8], into: &mut Extension) -> Result<(), String> {
             }
         }
     }
-    // The last one of a name counts.
+    // The last of several attributes with the same name wins.
     into.xattrs.reverse();
     into.xattrs.sort_by(|(one, _), (other, _)| one.cmp(other));
     into.xattrs.dedup_by(|(next, _), (kept, _)| next == kept);
     Ok(())
 }
 
-/// The seconds of a pax time, rounded down; nothing readable counts as 1970.
+/// Returns the seconds of a pax time, rounded down. A malformed time counts as 1970.
 fn whole_seconds(value: &[u8]) -> i64 {
     let text = std::str::from_utf8(value).unwrap_or_default();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -416,7 +417,8 @@ fn whole_seconds(value: &[u8]) -> i64 {
     seconds.saturating_sub(i64::from(below_zero))
 }
 
-/// A global header may carry remarks (git leaves the commit there), but not rename or resize what follows.
+/// Checks a global header. Comments are allowed (git leaves the commit there), but nothing that renames or resizes
+/// later entries.
 fn refuse_global(body: &[u8]) -> Result<(), String> {
     match pax_records(body)?.iter().find(|(key, _)| matches!(*key, b"path" | b"linkpath" | b"size")) {
         None => Ok(()),

@@ -52,17 +52,17 @@ fn samples() -> Vec<(Entry, &'static [u8])> {
 }
 
 #[test]
-fn what_is_written_reads_back() {
+fn written_entries_read_back_equal() {
     let want: Vec<_> = samples().into_iter().map(|(entry, data)| (entry, data.to_vec())).collect();
     assert_eq!(read_all(&pack(&samples())).unwrap(), want);
 }
 
 #[test]
-fn every_cut_is_noticed() {
+fn truncated_archives_are_errors() {
     let whole = pack(&samples());
     let (all, end) = (read_all(&whole).unwrap(), whole.len() - 1024);
     for length in (1..end).step_by(97).filter(|length| length % 512 != 0) {
-        // What fills up the last block of a file is nothing of it.
+        // The padding of a file's last block is not part of its content.
         if let Ok(read) = read_all(&whole[..length]) {
             assert!(whole[length..length.next_multiple_of(512)].iter().all(|byte| *byte == 0), "cut at {length}");
             assert_eq!(read, all[..read.len()], "cut at {length}");
@@ -72,9 +72,9 @@ fn every_cut_is_noticed() {
     }
 }
 
-/// As umoci writes it.
+/// umoci writes archives like this.
 #[test]
-fn the_last_file_may_end_the_archive() {
+fn missing_padding_of_the_last_file_is_accepted() {
     let whole = pack(&[(entry("f", EntryKind::File { size: 4 }), b"one\n")]);
     let end = whole.len() - 1024 - 508;
     assert_eq!(read_all(&whole[..end]).unwrap(), read_all(&whole).unwrap());
@@ -82,7 +82,7 @@ fn the_last_file_may_end_the_archive() {
 }
 
 #[test]
-fn no_bytes_panic() {
+fn corrupted_bytes_do_not_panic() {
     let whole = pack(&samples());
     let mut state = 9_u64;
     for _ in 0..3000 {
@@ -97,7 +97,7 @@ fn no_bytes_panic() {
 }
 
 #[test]
-fn more_than_is_taken_is_refused() {
+fn archives_beyond_the_limits_are_refused() {
     let deep = entry(&"d/".repeat(5), EntryKind::Dir);
     let bytes = pack(&[(entry("a", EntryKind::Dir), b""), (deep, b""), (entry("b", EntryKind::Dir), b"")]);
     for (text, found) in
@@ -117,7 +117,7 @@ fn more_than_is_taken_is_refused() {
 }
 
 #[test]
-fn devices_have_numbers_that_linux_knows() {
+fn device_numbers_beyond_the_range_of_linux_are_refused() {
     for (major, minor, is_one) in [(4095, 1_048_575, true), (4096, 0, false), (0, 1_048_576, false)] {
         let device = entry("c", EntryKind::Char(major, minor));
         assert_eq!(read_all(&pack(&[(device.clone(), b"")])).is_ok_and(|all| all[0].0 == device), is_one);
@@ -125,7 +125,7 @@ fn devices_have_numbers_that_linux_knows() {
 }
 
 #[test]
-fn the_last_attribute_of_a_name_counts() {
+fn last_of_duplicate_xattrs_wins() {
     let mut one = entry("f", EntryKind::File { size: 0 });
     one.xattrs = [("user.b", "1"), ("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into())).to_vec();
     let (read, _) = read_all(&pack(&[(one, b"")])).unwrap().remove(0);
@@ -134,7 +134,7 @@ fn the_last_attribute_of_a_name_counts() {
 }
 
 #[test]
-fn what_follows_the_end_is_not_applied() {
+fn entries_after_the_end_marker_are_ignored() {
     let one = pack(&[(entry("a", EntryKind::Dir), b"")]);
     let two = pack(&[(entry("b", EntryKind::Dir), b"")]);
     assert_eq!(read_all(&[one, two].concat()).unwrap().len(), 1);
@@ -178,7 +178,7 @@ fn hostile_headers_are_refused() {
         other => panic!("{other}"),
     };
     assert_eq!(exceeded(read_all(&huge).unwrap_err()), Limit::Header);
-    // Many headers of one entry count together.
+    // The extended headers of an entry count together.
     let many = [with_pax(b'x', &[b'9'; 0])[..512].to_vec(), with_pax(b'L', &[b'n'; 300])[..1024].to_vec()].concat();
     assert_eq!(exceeded(read_all(&many.repeat(1500)).unwrap_err()), Limit::Header);
     assert!(read_all(&[b'x'; 2000]).unwrap_err().to_string().contains("not a tar"));

@@ -1,4 +1,4 @@
-//! Writing a layer tar: the same entries give the same bytes, always.
+//! The writer of layer tars: the same entries always give the same bytes.
 
 use std::io::{self, Read, Write};
 
@@ -17,15 +17,15 @@ pub struct TarWriter<W> {
 }
 
 impl<W: Write> TarWriter<W> {
-    /// A writer at the start of an archive.
+    /// Returns a writer at the start of an archive.
     pub fn new(out: W) -> Self {
         TarWriter { out }
     }
 
-    /// Writes `entry`; for a file, `data` must yield exactly its size.
+    /// Appends `entry`. For a file, `data` must yield exactly its size.
     ///
     /// # Errors
-    /// When writing fails, reading fails, or `data` yields less or more than the entry's size.
+    /// Fails when writing or reading fails, or `data` yields less or more than the entry's size.
     pub fn append(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
         let pax = pax_body(entry);
         if !pax.is_empty() {
@@ -39,15 +39,15 @@ impl<W: Write> TarWriter<W> {
         }
     }
 
-    /// The stream, between two entries.
+    /// Returns the underlying writer, for use between two entries.
     pub fn stream(&mut self) -> &mut W {
         &mut self.out
     }
 
-    /// Ends the archive and gives the stream back.
+    /// Writes the end marker and returns the underlying writer.
     ///
     /// # Errors
-    /// When writing fails.
+    /// Fails when writing fails.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.write_all(&[0; 1024])?;
         Ok(self.out)
@@ -101,7 +101,7 @@ fn header(entry: &Entry) -> Header {
     header
 }
 
-/// Directories end in a slash, the root is `./`.
+/// Returns the name in the header: a directory ends in a slash, and the root is `./`.
 fn name(entry: &Entry) -> Vec<u8> {
     let mut name = entry.path.as_bytes().to_vec();
     if entry.kind == EntryKind::Dir {
@@ -131,7 +131,7 @@ fn pax_header(length: usize) -> Header {
     header
 }
 
-/// The records that the ustar fields cannot hold; empty for most entries.
+/// Returns the pax records for values that the ustar fields cannot hold; empty for most entries.
 fn pax_body(entry: &Entry) -> Vec<u8> {
     let mut body = Vec::new();
     let mut add = |key: &[u8], value: &[u8]| record(&mut body, key, value);
@@ -160,7 +160,7 @@ fn pax_body(entry: &Entry) -> Vec<u8> {
     body
 }
 
-/// Appends `LENGTH KEY=VALUE\n`, LENGTH counting its own digits.
+/// Appends a pax record `LENGTH KEY=VALUE\n`, where LENGTH includes its own digits.
 fn record(body: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;

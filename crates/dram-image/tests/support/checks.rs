@@ -1,6 +1,6 @@
-//! What holds for every input, whatever it says. The fuzz targets and the replay of their corpus ask the same.
+//! Invariants that hold for every input. The fuzz targets and the replay of their seeds share them.
 
-// Each user takes its own part.
+// Each user includes this file and needs only a part of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::io::Cursor;
@@ -9,25 +9,25 @@ use dram_image::document::Kind;
 use dram_image::tar::{Entry, EntryKind, TarReader, TarWriter};
 use dram_image::{Digest, Document, ImageConfig, Index, Limits, Manifest, Reference, TreePath};
 
-/// Any bytes are read as a tar, as they are and with right checksums; what was read is written and read again the same.
+/// Reads any bytes as a tar, as they are and with corrected checksums. Every entry must round-trip through the writer.
 pub fn tar(bytes: &[u8]) {
     let small: Limits = "entries=3,depth=2,header=600".parse().unwrap();
     let mut right = bytes.to_vec();
-    right.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar").for_each(set_sum);
+    right.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar").for_each(set_checksum);
     for bytes in [bytes, &right] {
-        entries(bytes, &Limits::default());
-        entries(bytes, &small);
+        check_entries(bytes, &Limits::default());
+        check_entries(bytes, &small);
     }
 }
 
-/// A fuzzer changes a header and never finds the sum that fits.
-fn set_sum(block: &mut [u8]) {
+/// Corrects the checksum of a header, which a fuzzer never finds by itself.
+fn set_checksum(block: &mut [u8]) {
     block[148..156].fill(b' ');
     let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-fn entries(bytes: &[u8], limits: &Limits) {
+fn check_entries(bytes: &[u8], limits: &Limits) {
     let mut reader = TarReader::new(bytes).within(limits);
     let mut count = 0;
     while let Ok(Some(entry)) = reader.next_entry() {
@@ -42,11 +42,11 @@ fn entries(bytes: &[u8], limits: &Limits) {
             data.extend_from_slice(&buffer[..got]);
         }
         assert!(data.len() <= bytes.len());
-        written(entry, data);
+        check_round_trip(entry, data);
     }
 }
 
-fn written(mut entry: Entry, mut data: Vec<u8>) {
+fn check_round_trip(mut entry: Entry, mut data: Vec<u8>) {
     if let EntryKind::File { size } = &mut entry.kind {
         *size = data.len() as u64;
     } else {
@@ -58,39 +58,39 @@ fn written(mut entry: Entry, mut data: Vec<u8>) {
     assert_eq!(TarReader::new(again.as_slice()).next_entry().unwrap().as_ref(), Some(&entry));
 }
 
-/// Any bytes are read as this document; what was read is written and means the same.
-fn document<T: Kind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
+/// Reads any bytes as this kind of document. The value must round-trip.
+fn check_document<T: Kind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
     let read = Document::<T>::read(bytes.to_vec()).ok()?;
     assert_eq!((read.bytes(), read.digest()), (bytes, Digest::of(bytes)));
     let again = Document::write(read.value().clone());
     Some(Document::<T>::read(again.bytes().to_vec()).unwrap().value().clone())
 }
 
-/// Any bytes are read as a manifest.
+/// Reads any bytes as a manifest.
 pub fn manifest(bytes: &[u8]) {
-    if let Some(manifest) = document::<Manifest>(bytes) {
+    if let Some(manifest) = check_document::<Manifest>(bytes) {
         assert_eq!(manifest.schema_version, 2);
         assert!(Document::<Index>::read(bytes.to_vec()).is_err(), "a document is one of both");
     }
 }
 
-/// Any bytes are read as an index.
+/// Reads any bytes as an index.
 pub fn index(bytes: &[u8]) {
-    if let Some(index) = document::<Index>(bytes) {
+    if let Some(index) = check_document::<Index>(bytes) {
         assert_eq!(index.schema_version, 2);
         assert!(Document::<Manifest>::read(bytes.to_vec()).is_err(), "a document is one of both");
     }
 }
 
-/// Any bytes are read as a configuration.
+/// Reads any bytes as a config.
 pub fn config(bytes: &[u8]) {
-    if let Some(mut config) = document::<ImageConfig>(bytes) {
+    if let Some(mut config) = check_document::<ImageConfig>(bytes) {
         config.config.set_env("A", "b");
         assert_eq!(config.config.env_value("A"), Some("b"));
     }
 }
 
-/// Any text is read as each of the names that stand in documents, and on a command line.
+/// Reads any text as each of the names and limits in documents and on the command line.
 pub fn reference(bytes: &[u8]) {
     let _ = TreePath::clean(bytes);
     if let Ok(path) = TreePath::parse(bytes) {
@@ -102,7 +102,7 @@ pub fn reference(bytes: &[u8]) {
         assert_eq!(digest.to_string(), text);
     }
     if let Ok(name) = text.parse::<Reference>() {
-        // What is stored under is found again.
+        // A stored name must be found again under each of its forms.
         let bare = |name: &Reference| (name.host().to_owned(), name.repository().to_owned(), name.tag().to_owned());
         assert_eq!(bare(&name.short().parse().unwrap()), bare(&name));
         assert_eq!(bare(&name.full().parse().unwrap()), bare(&name));

@@ -1,7 +1,8 @@
-//! What changed between two versions of an application, as an appup.
+//! Generates an appup from the difference between two versions of an application.
 //!
-//! Supervisors look at their specifications again, processes that can change their state do so, everything else is
-//! loaded; a module comes after those that it calls.
+//! Supervisors get `{update, Module, supervisor}`, processes that export `code_change` get
+//! `{update, Module, {advanced, []}}`, and all other modules get `load_module`. A module comes after the modules that
+//! it calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +10,36 @@ use super::Appup;
 use crate::beam::{Beam, BeamError, unpacked};
 use crate::term::Term;
 
-/// The modules of a version by name: the bytes of their files.
+/// The modules of one version of an application: the bytes of each `.beam` file by module name.
 pub type Modules = BTreeMap<String, Vec<u8>>;
 
-/// What says how a module was made, and nothing about what it does.
+/// Chunks that describe how a module was compiled, and do not affect what it does.
 const DISPENSABLE: [&[u8; 4]; 6] = [b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
-/// What makes a difference when only one of two files has it; the rest may have been stripped.
+/// Chunks that count as a change even if only one of the two files has them; any other missing chunk may have been
+/// stripped.
 const CODE: [&[u8; 4]; 8] = [b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT"];
-/// Attributes that follow from the code, or from where it was compiled.
+/// Attributes that are derived from the code (`vsn`) or from the directory it was compiled in (`external_resource`).
 const INCIDENTAL: [&str; 2] = ["vsn", "external_resource"];
-/// Behaviours whose modules are callbacks of a supervisor. The last changes its children as the others do.
+/// Behaviours that mark a supervisor callback module. A `DynamicSupervisor` is upgraded in the same way.
 const SUPERVISORS: [&str; 3] = ["supervisor", "Elixir.Supervisor", "Elixir.DynamicSupervisor"];
-/// Functions that only processes export that can change their state.
+/// Functions that are exported only by modules whose processes can convert their state.
 const CHANGE: [(&str, u32); 3] = [("code_change", 3), ("code_change", 4), ("system_code_change", 4)];
 
-/// Why there is no appup.
+/// The reason why no appup could be generated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the module `{module}` cannot be read")]
 pub struct GenerateError {
-    /// The module.
+    /// The module that could not be read.
     pub module: String,
-    /// What is wrong with it.
+    /// The underlying error.
     pub source: BeamError,
 }
 
-/// Whether two files are modules that do something different. How they were compiled and documented does not count, nor
-/// what a stripped one has not.
+/// Returns true if two `.beam` files differ in what they do. Compiler information, documentation and chunks that one
+/// file lost by stripping are ignored.
 ///
 /// # Errors
-/// When one of them is no module.
+/// Fails if one of the files is not a `.beam` file.
 pub fn differ(one: &[u8], other: &[u8]) -> Result<bool, BeamError> {
     if one == other {
         return Ok(false);
@@ -66,11 +68,11 @@ fn attributes(beam: &Beam<'_>) -> Result<BTreeMap<String, Vec<Term>>, BeamError>
     Ok(attributes)
 }
 
-/// A module that changed.
+/// A module that differs between the two versions.
 struct Changed {
     module: String,
     kind: Kind,
-    /// Modules that it calls and that changed too.
+    /// The modules that it calls and that changed as well.
     on: Vec<String>,
 }
 
@@ -80,12 +82,13 @@ enum Kind {
     Code,
 }
 
-/// The appup that leads from the modules `old` of version `from` to the modules `new` of version `to`, and back.
+/// Generates the appup that upgrades from the modules `old` of version `from` to the modules `new` of version `to`, and
+/// downgrades back.
 ///
-/// What comes, comes before what needs it; what goes, goes after what needed it.
+/// Modules are added before the modules that use them, and deleted after the modules that used them.
 ///
 /// # Errors
-/// When a module cannot be read.
+/// Fails if a module cannot be read.
 pub fn generate(from: &str, to: &str, old: &Modules, new: &Modules) -> Result<Appup, GenerateError> {
     let failed = |module: &String| {
         let module = module.clone();
@@ -111,7 +114,7 @@ pub fn generate(from: &str, to: &str, old: &Modules, new: &Modules) -> Result<Ap
     Ok(appup(from, to, up, down))
 }
 
-/// The appup of an application that only changes while the emulator restarts: Erlang's own basis.
+/// Returns an appup that only restarts the emulator (`restart_new_emulator`), for the base applications of OTP.
 pub fn restart(from: &str, to: &str) -> Appup {
     let script = || vec![Term::atom("restart_new_emulator")];
     appup(from, to, script(), script())
@@ -123,7 +126,7 @@ fn appup(from: &str, to: &str, up: Vec<Term>, down: Vec<Term>) -> Appup {
     Appup::of(term).expect("what is generated has the right form")
 }
 
-/// What kind of module it was, and what it calls now.
+/// Classifies a changed module by its old version, and lists the modules that its new version calls.
 fn look(module: &str, old: &[u8], new: &[u8]) -> Result<Changed, BeamError> {
     let (old, new) = (unpacked(old)?, unpacked(new)?);
     let (old, new) = (Beam::read(&old)?, Beam::read(&new)?);
@@ -158,8 +161,8 @@ impl Changed {
     }
 }
 
-/// Each after those that it depends on. Of several that could be next, and in circles, the one that depends on the
-/// fewest; then the first by name.
+/// Sorts the changes so that each module comes after the modules it depends on. If several modules are ready, or a
+/// dependency cycle is left, the module with the fewest dependencies comes first; ties are broken by name.
 fn sorted(changed: Vec<Changed>) -> Vec<Changed> {
     let mut left: BTreeMap<String, Changed> =
         changed.into_iter().map(|changed| (changed.module.clone(), changed)).collect();

@@ -1,6 +1,6 @@
-//! How an application changes from one version to another: `.appup` files.
+//! The application upgrade file (`.appup`).
 //!
-//! The form is that of appup(4).
+//! The format is that of appup(4).
 
 mod generate;
 
@@ -15,44 +15,44 @@ use crate::term::Term;
 
 pub use generate::{GenerateError, Modules, differ, generate, restart};
 
-/// The longest pattern of versions.
+/// The maximum length of a version pattern in bytes.
 const LONGEST: usize = 1000;
 
-/// Why a file is no appup.
+/// The reason why a file is not a valid appup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppupError {
-    /// It is no text of terms.
+    /// The file is not a sequence of Erlang terms.
     #[error(transparent)]
     Syntax(#[from] TermError),
-    /// It is not one term of the right form.
+    /// The file is not exactly one tuple of the required form.
     #[error("it is not `{{VERSION, [{{FROM, [INSTRUCTION, ...]}}, ...], [{{TO, [INSTRUCTION, ...]}}, ...]}}.`")]
     Form,
-    /// A version that is neither a string nor a pattern.
+    /// A version is neither a string nor a binary with a regular expression.
     #[error("`{0}` is no version: it is a string, or a pattern in a binary")]
     Version(String),
-    /// A pattern that cannot be followed.
+    /// A regular expression cannot be used.
     #[error("the pattern `{pattern}` cannot be used: {why}")]
     Pattern {
-        /// The pattern.
+        /// The regular expression.
         pattern: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// A script that cannot be followed.
+    /// The instructions for a version are invalid.
     #[error("in the instructions for `{version}`")]
     Script {
-        /// The version, or pattern.
+        /// The version, or the regular expression.
         version: String,
-        /// What is wrong.
+        /// The underlying error.
         source: RcError,
     },
 }
 
-/// A version, or a pattern of versions.
+/// A version, or a regular expression that matches versions.
 #[derive(Debug, Clone)]
 enum Versions {
     One(String),
-    /// The whole version matches.
+    /// A regular expression that must match the whole version.
     Like(Regex),
 }
 
@@ -73,13 +73,13 @@ impl Versions {
     fn fit(&self, version: &str) -> bool {
         match self {
             Versions::One(one) => one == version,
-            // As `systools` has it: the first match, and not any, is all of the version.
+            // As in `systools`: the first match must be the whole version; later matches are not tried.
             Versions::Like(pattern) => pattern.find(version).is_some_and(|found| found.as_str() == version),
         }
     }
 }
 
-/// How an application changes.
+/// The content of an `.appup` file.
 #[derive(Debug, Clone)]
 pub struct Appup {
     term: Term,
@@ -89,7 +89,7 @@ pub struct Appup {
 }
 
 impl Appup {
-    /// Reads the text of a file.
+    /// Reads the text of an `.appup` file.
     ///
     /// # Errors
     /// See [`AppupError`].
@@ -100,7 +100,7 @@ impl Appup {
         }
     }
 
-    /// The appup that `term` is.
+    /// Converts `term` to an appup.
     ///
     /// # Errors
     /// See [`AppupError`].
@@ -110,12 +110,12 @@ impl Appup {
         Ok(Appup { to, up, down, term })
     }
 
-    /// Whether it says that it leads to this version.
+    /// Returns true if this is an appup for `version`, its new version.
     pub fn is_of(&self, version: &str) -> bool {
         self.to.fit(version)
     }
 
-    /// The instructions that lead from `version`, or back to it: the first that fit.
+    /// Returns the instructions that upgrade from `version`, or downgrade to it. The first entry that matches counts.
     pub fn script(&self, direction: Direction, version: &str) -> Option<&[Instruction]> {
         let scripts = match direction {
             Direction::Up => &self.up,
@@ -124,17 +124,17 @@ impl Appup {
         scripts.iter().find(|(versions, _)| versions.fit(version)).map(|(_, script)| script.as_slice())
     }
 
-    /// Whether it leads both from `version` and back to it.
+    /// Returns true if the appup has instructions both to upgrade from `version` and to downgrade to it.
     pub fn knows(&self, version: &str) -> bool {
         self.script(Direction::Up, version).is_some() && self.script(Direction::Down, version).is_some()
     }
 
-    /// Its term.
+    /// Returns the appup as a term.
     pub fn term(&self) -> &Term {
         &self.term
     }
 
-    /// Its text.
+    /// Returns the text of the `.appup` file.
     pub fn text(&self) -> String {
         format!("%% coding: utf-8\n{}.\n", pretty(&self.term))
     }
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_fits_a_whole_version() {
+    fn a_version_pattern_must_match_the_whole_version() {
         let text = b"{\"2.0\",[{<<\"1\\\\.[0-9]+\">>,[{load_module,a}]},{<<\".*\">>,[]}],[{\"1.0\",[]}]}.";
         let appup = Appup::read(text).unwrap();
         assert_eq!(appup.script(Direction::Up, "1.12").map(<[_]>::len), Some(1));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_invalid_part_of_an_appup() {
         let said = |text: &str| {
             let error = Appup::read(text.as_bytes()).unwrap_err();
             let source = std::error::Error::source(&error).map(|source| format!(": {source}"));

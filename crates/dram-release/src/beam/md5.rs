@@ -1,9 +1,9 @@
-//! MD5, as RFC 1321 has it: a module's identity in Erlang, and nothing that anybody should trust.
+//! MD5 (RFC 1321). Erlang identifies modules by it; it must not be used for security.
 
-/// How far each step of a round rotates.
+/// The rotation of each step, for each of the four rounds.
 const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
-/// The digest of the parts, one after the other.
+/// Returns the MD5 digest of the concatenated parts.
 pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
     let mut state = State { words: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476], table: table() };
     let (mut block, mut filled, mut length) = ([0_u8; 64], 0, 0_u64);
@@ -39,7 +39,7 @@ pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
     out
 }
 
-/// The whole part of 2³² × |sin(step)|, for each step from 1.
+/// The integer part of 2³² × |sin(step)|, for each step from 1.
 fn table() -> [u32; 64] {
     std::array::from_fn(|step| ((step as f64 + 1.0).sin().abs() * 4_294_967_296.0) as u32)
 }
@@ -80,13 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn the_digests_of_rfc_1321_are_ours() {
+    fn md5_digests_match_rfc_1321() {
         assert_eq!(hex(&[]), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(hex(&[b"a"]), "0cc175b9c0f1b6a831c399e269772661");
         assert_eq!(hex(&[b"message ", b"", b"digest"]), "f96b697d7cb7938d525a2f31aaf161d0");
         let digits = b"12345678901234567890123456789012345678901234567890123456789012345678901234567890";
         assert_eq!(hex(&[digits]), "57edf4a22be3c955ac49da2e2107b67a");
-        // However it is cut, it is the same text.
+        // The digest does not depend on how the input is split.
         for at in 0..digits.len() {
             let (one, other) = digits.split_at(at);
             assert_eq!(hex(&[one, other]), "57edf4a22be3c955ac49da2e2107b67a");
@@ -94,8 +94,8 @@ mod tests {
     }
 
     #[test]
-    fn lengths_around_a_block_are_padded_right() {
-        // Each is the digest of so many letters `x`, as `md5sum` gives it.
+    fn lengths_around_the_block_size_are_padded_correctly() {
+        // The expected digests come from `md5sum`.
         assert_eq!(hex(&[&[b'x'; 55]]), "04364420e25c512fd958a70738aa8f72");
         assert_eq!(hex(&[&[b'x'; 56]]), "668a72d5ba17f08e62dabcafad6db14b");
         assert_eq!(hex(&[&[b'x'; 64]]), "c1bb4f81d892b2d57947682aeb252456");

@@ -1,6 +1,7 @@
-//! Compiled modules: `.beam` files.
+//! Compiled modules (`.beam` files).
 //!
-//! An IFF form: `FOR1`, a length, `BEAM`, and chunks of a name, a length and bytes, padded to four.
+//! A `.beam` file is an IFF form: `FOR1`, a length, `BEAM`, and then chunks of a name, a length and data padded to four
+//! bytes.
 
 mod md5;
 mod names;
@@ -12,54 +13,54 @@ use std::io::Read as _;
 pub use names::{Function, Import};
 pub use strip::{StripRule, strip};
 
-/// The largest module, unpacked.
+/// The maximum size of a decompressed module.
 const LARGEST: u64 = 128 << 20;
-/// The most chunks: the emulator knows about thirty.
+/// The maximum number of chunks; the emulator knows about thirty.
 const MOST_CHUNKS: usize = 65_536;
 
-/// Why a file is no module.
+/// The reason why a file is not a valid module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BeamError {
-    /// It does not begin as modules do.
+    /// The file does not start with the IFF header of a `.beam` file.
     #[error("it does not begin with `FOR1`, a length and `BEAM`")]
     Form,
-    /// It is compressed, and not to be unpacked.
+    /// The file is compressed and cannot be decompressed within the size limit.
     #[error("it is compressed, and cannot be unpacked to at most 128 MiB")]
     Compressed,
-    /// It says that it is longer than it is.
+    /// The file is shorter than its header says.
     #[error("it says that it has {says} bytes, and has {has}")]
     Short {
-        /// What it says.
+        /// The length in the header.
         says: u64,
-        /// What it has.
+        /// The actual length.
         has: u64,
     },
-    /// A chunk reaches beyond the end.
+    /// A chunk extends beyond the end of the file.
     #[error("its chunk `{0}` reaches beyond its end")]
     Chunk(String),
-    /// A chunk that every module has is not there.
+    /// A required chunk is missing.
     #[error("it has no chunk `{0}`")]
     Missing(&'static str),
-    /// There are too many chunks.
+    /// The file has too many chunks.
     #[error("it has more than {MOST_CHUNKS} chunks")]
     Many,
-    /// It is another module than its name says.
+    /// The module name does not match the file name.
     #[error("it is the module `{found}`, and not `{expected}`")]
     Name {
-        /// The module that it is.
+        /// The module name in the file.
         found: String,
-        /// The one that its name says.
+        /// The expected module name.
         expected: String,
     },
-    /// The names in it cannot be read.
+    /// The atom table cannot be read.
     #[error("its atoms cannot be read")]
     Atoms,
-    /// A chunk does not hold what chunks of that name hold.
+    /// The content of a chunk is invalid.
     #[error("its chunk `{0}` cannot be read")]
     Unreadable(&'static str),
 }
 
-/// A chunk: its name, and its bytes.
+/// A chunk: its name and its data.
 pub type Chunk<'a> = ([u8; 4], &'a [u8]);
 
 /// The chunks of a module, in the order of the file.
@@ -69,7 +70,8 @@ pub struct Beam<'a> {
 }
 
 impl<'a> Beam<'a> {
-    /// Reads an unpacked module; see [`unpacked`]. What follows the form is left out, as the emulator does.
+    /// Reads a module that is not compressed; see [`decompress`]. Bytes after the IFF form are ignored, as the emulator
+    /// does.
     ///
     /// # Errors
     /// See [`BeamError`].
@@ -106,26 +108,26 @@ impl<'a> Beam<'a> {
         Ok(beam)
     }
 
-    /// The bytes of the first chunk of that name.
+    /// Returns the data of the first chunk with this name.
     pub fn chunk(&self, name: &[u8; 4]) -> Option<&'a [u8]> {
         self.chunks.iter().find(|(found, _)| found == name).map(|(_, bytes)| *bytes)
     }
 
-    /// All chunks.
+    /// Returns all chunks.
     pub fn chunks(&self) -> &[Chunk<'a>] {
         &self.chunks
     }
 
-    /// The table of atoms, and whether it is UTF-8.
+    /// Returns the atom table, and whether it is encoded in UTF-8.
     fn atoms(&self) -> Result<(&'a [u8], bool), BeamError> {
         let newer = self.chunk(b"AtU8").map(|table| (table, true));
         newer.or_else(|| Some((self.chunk(b"Atom")?, false))).ok_or(BeamError::Missing("AtU8"))
     }
 
-    /// The module's name: the first of its atoms.
+    /// Returns the module name: the first atom of the atom table.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if the atom table is empty or invalid.
     pub fn module(&self) -> Result<&'a [u8], BeamError> {
         let (table, _) = self.atoms()?;
         let (count, rest) = table.split_first_chunk::<4>().ok_or(BeamError::Atoms)?;
@@ -139,10 +141,10 @@ fn long(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// The module itself: modules may be compressed with gzip.
+/// Returns the module decompressed, if it was compressed with gzip.
 ///
 /// # Errors
-/// When it is, and cannot be unpacked within bounds.
+/// Fails if the module is compressed and cannot be decompressed within the size limit.
 pub fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BeamError> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok(Cow::Borrowed(bytes));

@@ -1,6 +1,6 @@
-//! What a module says about itself: what it exports and imports, its attributes, and its identity.
+//! The information in a module's chunks: exports, imports, attributes and MD5.
 //!
-//! The answers are those of `beam_lib`.
+//! The results are those of `beam_lib`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,38 +9,38 @@ use super::{Beam, BeamError, md5};
 use crate::etf::{self, EtfError, EtfKind};
 use crate::term::Term;
 
-/// What identifies a module, in the order in which it is digested.
+/// The chunks that `beam_lib:md5/1` digests, in its order.
 const IDENTITY: [&[u8; 4]; 9] = [b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
 
-/// The most atoms that an emulator has room for, unless it is told otherwise; further ones have no number.
+/// The default limit of the emulator's atom table; further atoms are not read.
 const MOST_ATOMS: usize = 1 << 20;
-/// The most rows of a table of functions.
+/// The maximum number of entries of an export or import table.
 const MOST_FUNCTIONS: usize = 1 << 18;
-/// The most arguments of a function.
+/// The maximum arity of a function.
 const MOST_ARGUMENTS: u32 = 255;
 
-/// A function of a module.
+/// An exported function of a module.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Function {
-    /// Its name.
+    /// The function's name.
     pub name: String,
-    /// How many arguments it takes.
+    /// The number of arguments.
     pub arity: u32,
 }
 
-/// A function of another module.
+/// A function of another module that a module calls.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Import {
     /// The module.
     pub module: String,
     /// The function's name.
     pub name: String,
-    /// How many arguments it takes.
+    /// The number of arguments.
     pub arity: u32,
 }
 
 impl<'a> Beam<'a> {
-    /// All atoms of the module, its name first.
+    /// Returns all atoms of the module; the module name comes first.
     fn atom_table(&self) -> Result<Vec<Cow<'a, str>>, BeamError> {
         let (table, is_utf8) = self.atoms()?;
         let (count, mut rest) = table.split_first_chunk::<4>().ok_or(BeamError::Atoms)?;
@@ -57,10 +57,10 @@ impl<'a> Beam<'a> {
         Ok(names)
     }
 
-    /// The functions that it exports, sorted.
+    /// Returns the exported functions, sorted.
     ///
     /// # Errors
-    /// When there is no such table, or it cannot be read.
+    /// Fails if the export table is missing or invalid.
     pub fn exports(&self) -> Result<BTreeSet<Function>, BeamError> {
         let atoms = self.atom_table()?;
         let row =
@@ -68,10 +68,10 @@ impl<'a> Beam<'a> {
         self.rows("ExpT")?.map(row).collect::<Option<_>>().ok_or(unreadable("ExpT"))
     }
 
-    /// The functions of other modules that it calls, sorted.
+    /// Returns the functions of other modules that the module calls, sorted.
     ///
     /// # Errors
-    /// When there is no such table, or it cannot be read.
+    /// Fails if the import table is missing or invalid.
     pub fn imports(&self) -> Result<BTreeSet<Import>, BeamError> {
         let atoms = self.atom_table()?;
         let row = |[module, name, number]: [u32; 3]| {
@@ -80,11 +80,11 @@ impl<'a> Beam<'a> {
         self.rows("ImpT")?.map(row).collect::<Option<_>>().ok_or(unreadable("ImpT"))
     }
 
-    /// Its attributes, each with all its values; none where that chunk is not there. One with a value that has no place
-    /// in a [`Term`], such as a function, is left out.
+    /// Returns the module attributes, each with all its values; empty if there is no `Attr` chunk. An attribute with a
+    /// value that [`Term`] cannot represent, such as a function, is left out.
     ///
     /// # Errors
-    /// When they are no list of pairs of a name and a list.
+    /// Fails if the chunk is not a list of pairs of a name and a list.
     pub fn attributes(&self) -> Result<BTreeMap<String, Vec<Term>>, BeamError> {
         let mut all: BTreeMap<String, Vec<Term>> = BTreeMap::new();
         let Some(bytes) = self.chunk(b"Attr") else { return Ok(all) };
@@ -104,28 +104,28 @@ impl<'a> Beam<'a> {
         Ok(all)
     }
 
-    /// The behaviours that it says it has, in its own order.
+    /// Returns the behaviours that the module declares, in the order of its attributes.
     ///
     /// # Errors
-    /// As [`Beam::attributes`].
+    /// As for [`Beam::attributes`].
     pub fn behaviours(&self) -> Result<Vec<String>, BeamError> {
         let attributes = self.attributes()?;
         let values = ["behaviour", "behavior"].iter().filter_map(|name| attributes.get(*name)).flatten();
         Ok(values.filter_map(|value| value.as_atom().map(str::to_owned)).collect())
     }
 
-    /// Its versions: what `-vsn` says, or what the compiler put there.
+    /// Returns the module's `vsn` attribute: the value of `-vsn`, or the one that the compiler generated.
     ///
     /// # Errors
-    /// As [`Beam::attributes`].
+    /// As for [`Beam::attributes`].
     pub fn vsn(&self) -> Result<Vec<Term>, BeamError> {
         Ok(self.attributes()?.remove("vsn").unwrap_or_default())
     }
 
-    /// Its identity: two modules with the same one do the same.
+    /// Returns the MD5 digest that identifies the module's code, as `beam_lib:md5/1` does.
     ///
     /// # Errors
-    /// When a chunk that every module has is not there.
+    /// Fails if a required chunk is missing.
     pub fn md5(&self) -> Result<[u8; 16], BeamError> {
         for name in ["Code", "ExpT", "ImpT", "StrT"] {
             self.table(name)?;
@@ -166,8 +166,8 @@ fn arity(number: u32) -> Option<u32> {
     (number <= MOST_ARGUMENTS).then_some(number)
 }
 
-/// The first name of a table, and what follows it. From OTP 28 on, where the count is negative, the length of a name
-/// is written as code writes its arguments.
+/// Splits the first name off an atom table. From OTP 28 on, the atom count is negative, and the length of a name is
+/// encoded like an argument of a BEAM instruction.
 pub(super) fn split_name(bytes: &[u8], is_new: bool) -> Option<(&[u8], &[u8])> {
     let (length, rest) = match (is_new, bytes) {
         (false, [length, rest @ ..]) => (usize::from(*length), rest),
@@ -178,7 +178,8 @@ pub(super) fn split_name(bytes: &[u8], is_new: bool) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
-/// The table of functions without what the compiler made of its own sources' text: the last word of each row.
+/// Returns the function table with the last word of each row (`OldUniq`, which the compiler derives from the source)
+/// set to zero.
 fn without_old_identity(table: &[u8]) -> Vec<u8> {
     let mut table = table.to_vec();
     if let Some(rows) = table.get_mut(4..) {

@@ -1,4 +1,4 @@
-//! Modules without what only their makers need.
+//! Stripping of modules: removes the chunks that are not needed at run time.
 
 use std::io::Write as _;
 
@@ -6,7 +6,7 @@ use super::{Beam, BeamError, Chunk, unpacked};
 use crate::etf;
 use crate::resolve::Style;
 
-/// Which chunks a stripped module keeps.
+/// The rule that decides which chunks a stripped module keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StripRule {
     order: Order,
@@ -17,30 +17,30 @@ pub struct StripRule {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Order {
-    /// These chunks, in this order, whatever the file's is.
+    /// Exactly these chunks, in this order.
     Listed(&'static [&'static [u8; 4]]),
-    /// These chunks in this order, behind those that are kept besides.
+    /// The additionally kept chunks first, then these chunks in this order.
     After(&'static [&'static [u8; 4]]),
-    /// All but these, in the file's order.
+    /// All chunks except these, in the order of the file.
     AllBut(&'static [&'static [u8; 4]]),
 }
 
-/// What Mix keeps before Elixir 1.15.4.
+/// The chunks that Mix keeps before Elixir 1.15.4.
 const MIX_OLD: &[&[u8; 4]] =
     &[b"Atom", b"AtU8", b"Attr", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Line"];
-/// What Mix keeps since: `Attr`, and what `beam_lib:significant_chunks/0` says.
+/// The chunks that Mix keeps since Elixir 1.15.4: `Attr`, and those of `beam_lib:significant_chunks/0`.
 const MIX_NEW: &[&[u8; 4]] =
     &[b"Attr", b"Line", b"Type", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
-/// What `beam_lib:significant_chunks/0` says.
+/// The chunks of `beam_lib:significant_chunks/0`.
 const SIGNIFICANT: &[&[u8; 4]] =
     &[b"Line", b"Type", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
-/// The attribute that names files which the module was made from.
+/// The attribute that names the external files the module was compiled from.
 const EXTERNAL_RESOURCE: &str = "external_resource";
-/// What says how a module was made, and nothing about what it does.
+/// Chunks that describe how a module was compiled, and do not affect what it does.
 const DISPENSABLE: &[&[u8; 4]] = &[b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
 
 impl StripRule {
-    /// The rule of a style, with further chunks that stay.
+    /// Returns the strip rule of a release tool, with additional chunks to keep.
     pub fn for_style(style: &Style, keep: &[String], compress: bool) -> StripRule {
         let order = match style {
             Style::Mix { elixir } if *elixir < (1, 15, 4) => Order::Listed(MIX_OLD),
@@ -51,15 +51,16 @@ impl StripRule {
         StripRule { order, keep, compress, drop_paths: false }
     }
 
-    /// The rule of `beam_lib:strip_release/2`, which relx uses with `Attr` and Distillery with nothing to keep: what OTP
-    /// calls significant, compressed with gzip.
+    /// Returns the rule of `beam_lib:strip_release/2`: the significant chunks and those in `keep`, compressed with
+    /// gzip. relx keeps `Attr`, Distillery keeps nothing in addition.
     pub fn erlang(keep: &[String]) -> StripRule {
         let keep = keep.iter().filter_map(|name| name.as_bytes().try_into().ok()).collect();
         StripRule { order: Order::After(SIGNIFICANT), keep, compress: true, drop_paths: false }
     }
 
-    /// The same rule, which also leaves out what names files of the machine that compiled the module: the attribute
-    /// `external_resource`. Nothing reads it at run time, and with it equal sources in two places are two modules.
+    /// Sets whether the attribute `external_resource` is removed. It holds paths of the machine that compiled the
+    /// module and is not used at run time; with it, equal sources compiled in two directories give two different
+    /// modules.
     #[must_use]
     pub fn dropping_paths(mut self, drop_paths: bool) -> StripRule {
         self.drop_paths = drop_paths;
@@ -67,10 +68,10 @@ impl StripRule {
     }
 }
 
-/// The module in `bytes`, stripped. `name` is what it has to be called, where somebody knows.
+/// Strips the module in `bytes`. If `name` is given, it must be the module's name.
 ///
 /// # Errors
-/// When it is no module, or another one.
+/// Fails if `bytes` is not a module, or has another name.
 pub fn strip(bytes: &[u8], name: Option<&[u8]>, rule: &StripRule) -> Result<Vec<u8>, BeamError> {
     let plain = unpacked(bytes)?;
     let beam = Beam::read(&plain)?;
@@ -114,7 +115,7 @@ pub fn strip(bytes: &[u8], name: Option<&[u8]>, rule: &StripRule) -> Result<Vec<
     packed.write_all(&module).and_then(|()| packed.finish()).map_err(|_| BeamError::Compressed)
 }
 
-/// The file with these chunks.
+/// Encodes chunks as a `.beam` file.
 fn form(chunks: &[Chunk<'_>]) -> Vec<u8> {
     let size: usize = chunks.iter().map(|(_, bytes)| 8 + bytes.len().next_multiple_of(4)).sum();
     let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();

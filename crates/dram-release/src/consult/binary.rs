@@ -1,17 +1,17 @@
-//! Binaries in text: segments with sizes and types, as the bit syntax has them.
+//! Binaries in term text: segments with sizes and types, in the bit syntax.
 
 use super::TermError;
 use super::scan::{Reader, Token};
 use crate::term::Term;
 
-/// The most bytes that one segment may say it has: more is nobody's configuration.
+/// The maximum size of one segment in bytes.
 const LARGEST: usize = 1 << 20;
 
-/// What is written so far, bit by bit.
+/// A binary under construction.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
-    /// How many bits of the last byte are used; 0 when all are.
+    /// The number of bits used in the last byte; 0 if all are.
     used: u8,
 }
 
@@ -39,7 +39,7 @@ impl Bits {
     }
 }
 
-/// What a segment's value is written as.
+/// The type of a segment.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Integer,
@@ -64,7 +64,7 @@ enum Value {
 }
 
 impl Reader<'_> {
-    /// A binary, whose opening is looked at.
+    /// Parses a binary; the current token is `<<`.
     pub(super) fn binary(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
         let mut bits = Bits::default();
@@ -98,7 +98,8 @@ impl Reader<'_> {
         };
         let form = self.form()?;
         let letters = if let Value::Text(text) = &value { text.chars().count() } else { 1 };
-        // A term has about so many bytes; text without sizes has as many bytes as it has.
+        // A term takes about 32 bytes, so the size is counted in terms; text without sizes is not longer than the
+        // input.
         let bytes = form.size.unwrap_or(0).saturating_mul(form.unit.max(1)).saturating_mul(letters) / 8;
         self.count(bytes / 32)?;
         let wrong = |what: &str| self.wrong_at(place, what);
@@ -130,7 +131,7 @@ impl Reader<'_> {
         .ok_or_else(|| wrong("this segment has a value, a size or a type that no binary can have here"))
     }
 
-    /// What is behind a value: `:SIZE`, and `/TYPE-TYPE`.
+    /// Parses the rest of a segment: `:SIZE` and `/TYPE-TYPE`.
     fn form(&mut self) -> Result<Form, TermError> {
         let mut form = Form { size: None, kind: None, unit: 0, is_little: false };
         if self.is(":") {
@@ -186,7 +187,7 @@ fn total(form: &Form, size: usize) -> Option<usize> {
     form.size.unwrap_or(size).checked_mul(form.unit.max(1)).filter(|bits| *bits <= 8 * LARGEST)
 }
 
-/// The last so many bits of the number, in two's complement.
+/// Appends the low bits of the number, in two's complement.
 fn put_integer(bits: &mut Bits, number: &Term, form: &Form) -> Option<()> {
     let size = total(form, 8)?;
     let (is_negative, magnitude) = match number {

@@ -1,4 +1,4 @@
-//! Reading terms from text, as `file:consult/1` does.
+//! Parses terms from text, as `file:consult/1` does.
 
 mod binary;
 pub(crate) mod scan;
@@ -10,10 +10,10 @@ use crate::order_of_terms;
 use crate::term::{DEEPEST, Term};
 use scan::{Reader, Token};
 
-/// The longest text: nobody's configuration comes near it.
+/// The maximum length of the text.
 const LONGEST: usize = 80 << 20;
 
-/// A text that is no list of terms.
+/// A syntax error in the text of Erlang terms.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {what}")]
 pub struct TermError {
@@ -21,15 +21,15 @@ pub struct TermError {
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
-    /// What is wrong.
+    /// A description of the error.
     pub what: String,
 }
 
-/// The terms of `bytes`, each ended by a full stop. The text is UTF-8, or Latin-1 where it is not valid UTF-8 or
-/// says so (`%% coding: latin-1`).
+/// Parses the terms in `bytes`, each followed by a full stop. The text is UTF-8; it is Latin-1 if it is not valid UTF-8
+/// or declares it (`%% coding: latin-1`).
 ///
 /// # Errors
-/// The first place that is no term.
+/// Returns the first syntax error.
 pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
     let text = decode(bytes)?;
     let mut reader = Reader::new(&text)?;
@@ -45,10 +45,10 @@ pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
     Ok(terms)
 }
 
-/// The one term of `bytes`, with or without a full stop.
+/// Parses the single term in `bytes`, with or without a full stop.
 ///
 /// # Errors
-/// The first place that is no term; a second term.
+/// Returns the first syntax error, or an error if there is a second term.
 pub fn parse_one(bytes: &[u8]) -> Result<Term, TermError> {
     let text = decode(bytes)?;
     let mut reader = Reader::new(&text)?;
@@ -84,7 +84,8 @@ impl Reader<'_> {
         self.advance()
     }
 
-    // One level of nesting takes as little of the stack as may be: what does not call itself has functions of its own.
+    // This function is recursive and should use little stack, so everything that does not recurse is in other
+    // functions.
     fn term(&mut self, depth: usize) -> Result<Term, TermError> {
         self.enter(depth)?;
         match std::mem::replace(&mut self.token, Token::End) {

@@ -1,38 +1,38 @@
-//! The words of a text of terms, as `erl_scan` finds them.
+//! The tokens of term text, as `erl_scan` splits it.
 
 use super::TermError;
 use crate::bigint;
 use crate::term::{MOST_TERMS, Term};
 
-/// A word.
+/// A token.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token {
     Number(Term),
     Atom(String),
     Text(String),
     Punct(&'static str),
-    /// A word of the language, which is no atom.
+    /// A reserved word, which is not an atom.
     Word(&'static str),
     Dot,
     End,
 }
 
-/// Longer ones first.
+/// Longer tokens come before their prefixes.
 const PUNCTUATION: [&str; 16] = ["<<", ">>", "=>", "#", "{", "}", "[", "]", "(", ")", ",", "|", "-", "+", "/", ":"];
 
-/// The words of the language.
+/// The reserved words of Erlang.
 pub(crate) const RESERVED: [&str; 27] = [
     "after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div",
     "end", "fun", "if", "let", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor",
 ];
 
-/// A text, and the token of it that is looked at.
+/// A parser of term text with one token of lookahead.
 pub(super) struct Reader<'a> {
     text: &'a str,
     at: usize,
     pub(super) token: Token,
     pub(super) token_at: usize,
-    /// How many terms there may still be.
+    /// The number of terms that may still be created.
     left: usize,
 }
 
@@ -43,7 +43,7 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    /// Counts terms that are about to be made: memory stays bounded whatever the text says.
+    /// Counts terms before they are created, so that memory use is bounded for any input.
     pub(super) fn count(&mut self, terms: usize) -> Result<(), TermError> {
         match self.left.checked_sub(terms) {
             Some(left) => {
@@ -65,7 +65,7 @@ impl<'a> Reader<'a> {
         TermError { line, column, what: what.into() }
     }
 
-    /// What has not been read.
+    /// Returns the text that has not been read.
     fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }
@@ -78,14 +78,14 @@ impl<'a> Reader<'a> {
         self.rest().chars().nth(ahead)
     }
 
-    /// The next letter, which is read.
+    /// Consumes the next character.
     fn next(&mut self) -> Option<char> {
         let letter = self.peek()?;
         self.at += letter.len_utf8();
         Some(letter)
     }
 
-    /// Reads letters as long as they are of a kind.
+    /// Consumes characters while `is_right` returns true.
     fn next_while(&mut self, is_right: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let read = &rest[..rest.find(|letter| !is_right(letter)).unwrap_or(rest.len())];
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         read
     }
 
-    /// Goes on behind white space and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) {
         loop {
             self.next_while(is_space);
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes on to the next token.
+    /// Advances to the next token.
     pub(super) fn advance(&mut self) -> Result<(), TermError> {
         self.skip();
         self.token_at = self.at;
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
         self.next_while(is_inner).to_owned()
     }
 
-    /// Adjacent strings are one.
+    /// Parses a string; adjacent strings are concatenated.
     fn strings(&mut self) -> Result<String, TermError> {
         let mut all = self.quoted('"')?;
         loop {
@@ -178,7 +178,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a backslash and what follows mean.
+    /// Parses an escape sequence.
     fn escape(&mut self) -> Result<char, TermError> {
         let start = self.at;
         self.at += 1;
@@ -294,12 +294,12 @@ fn is_space(letter: char) -> bool {
     letter <= ' ' || ('\u{80}'..='\u{a0}').contains(&letter)
 }
 
-/// Whether a letter may begin an atom without quotes.
+/// Returns true if an unquoted atom can start with this character.
 pub(crate) fn starts_atom(letter: char) -> bool {
     letter.is_ascii_lowercase() || ('ß'..='ÿ').contains(&letter) && letter != '÷'
 }
 
-/// Whether a letter may go on in an atom without quotes.
+/// Returns true if an unquoted atom can contain this character.
 pub(crate) fn is_inner(letter: char) -> bool {
     letter.is_ascii_alphanumeric()
         || matches!(letter, '_' | '@')

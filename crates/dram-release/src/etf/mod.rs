@@ -1,6 +1,6 @@
-//! The external term format: what `term_to_binary/1` writes and `binary_to_term/1` reads.
+//! The external term format: the encoding of `term_to_binary/1` and `binary_to_term/1`.
 //!
-//! Follows OTP's "External Term Format" in the ERTS user's guide.
+//! It follows "External Term Format" in the ERTS User's Guide.
 
 mod read;
 
@@ -11,70 +11,70 @@ pub(crate) use read::{elements, without};
 
 use crate::term::{DEEPEST, MOST_TERMS, Term};
 
-/// The most bytes of an integer.
+/// The maximum size of an integer in bytes.
 const BIGGEST: usize = 4096;
-/// The longest a compressed term may become.
+/// The maximum size of a decompressed term.
 const LONGEST: usize = 64 << 20;
 
-/// How atoms are written.
+/// The encoding of atoms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtomForm {
-    /// Latin-1, up to OTP 25, where the atom allows it.
+    /// Latin-1 if the atom allows it, up to OTP 25.
     Latin1,
-    /// UTF-8, from OTP 26.
+    /// UTF-8, from OTP 26 on.
     Utf8,
 }
 
 impl AtomForm {
-    /// The form of an OTP release.
+    /// Returns the atom encoding of an OTP release.
     pub fn of_otp(release: u32) -> AtomForm {
         if release >= 26 { AtomForm::Utf8 } else { AtomForm::Latin1 }
     }
 }
 
-/// Bytes that are no term.
+/// The bytes are not a valid encoded term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at}: {kind}")]
 pub struct EtfError {
-    /// Where, from 0; in a compressed term, where in the inflated one.
+    /// The offset, from 0; in a compressed term, the offset in the decompressed data.
     pub at: usize,
-    /// What is wrong.
+    /// The kind of error.
     pub kind: EtfKind,
 }
 
-/// What is wrong with bytes that are no term.
+/// The kind of error in an encoded term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EtfKind {
-    /// They do not begin as terms do.
+    /// The version byte 131 is missing.
     #[error("it does not begin with the number of the format, 131")]
     Version,
-    /// They end too early.
+    /// The data is truncated.
     #[error("it is cut short")]
     Short,
-    /// A compressed term that cannot be unpacked.
+    /// A compressed term cannot be decompressed.
     #[error("it does not inflate to the length that it says, of at most 64 MiB")]
     Compressed,
-    /// A length that cannot be.
+    /// A length is larger than the data.
     #[error("it says that it has more elements than bytes")]
     Count,
-    /// Terms in terms in terms.
+    /// Terms are nested too deeply.
     #[error("terms are nested more than {DEEPEST} deep")]
     Deep,
-    /// Too many terms.
+    /// There are too many terms.
     #[error("it has more than {MOST_TERMS} terms")]
     Many,
-    /// A value that Erlang does not have.
+    /// A value is invalid in Erlang.
     #[error("{0}")]
     Value(&'static str),
-    /// A term of a kind for which there is no value here: functions, processes, ports, references.
+    /// The term has a type that [`Term`] cannot represent: function, pid, port or reference.
     #[error("a term of kind {0}, which has no value here")]
     NoValue(usize),
-    /// Bytes behind the term.
+    /// There is data after the term.
     #[error("there is more after the term")]
     After,
 }
 
-/// The bytes of `term`, as `term_to_binary/1` writes them.
+/// Encodes `term`, as `term_to_binary/1` does.
 pub fn encode(term: &Term, atoms: AtomForm) -> Vec<u8> {
     let mut out = vec![131];
     put(&mut out, term, atoms);
@@ -193,7 +193,7 @@ fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomForm) {
     }
 }
 
-/// The elements as bytes, if all are and there are few enough.
+/// Returns the elements as bytes, if all of them are bytes and the list is short enough for `STRING_EXT`.
 fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
     if elements.len() > usize::from(u16::MAX) {
         return None;
@@ -205,16 +205,15 @@ fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
     elements.iter().map(byte).collect()
 }
 
-/// The term that `bytes` hold. What this machine has no value for (functions, processes, ports, references) is
-/// refused.
+/// Decodes the term in `bytes`. Functions, pids, ports and references are refused.
 ///
 /// # Errors
-/// The first byte that fits no term; terms that are nested too deeply, or too many.
+/// Fails at the first invalid byte, or if terms are nested too deeply or are too many.
 pub fn decode(bytes: &[u8]) -> Result<Term, EtfError> {
     decode_plain(&plain(bytes)?)
 }
 
-/// The term that `bytes` hold, without the number of the format.
+/// Decodes a term without the version byte.
 pub(crate) fn decode_plain(bytes: &[u8]) -> Result<Term, EtfError> {
     let mut reader = read::Reader::new(bytes);
     let term = reader.term(0)?;
@@ -222,7 +221,7 @@ pub(crate) fn decode_plain(bytes: &[u8]) -> Result<Term, EtfError> {
     Ok(term)
 }
 
-/// The bytes of a term without the number of the format, inflated where they were not.
+/// Returns the encoded term without the version byte, decompressed if it was compressed.
 pub(crate) fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>, EtfError> {
     let wrong = |at, kind| EtfError { at, kind };
     match bytes {

@@ -1,4 +1,4 @@
-//! Reading encoded terms, and going over them without making them.
+//! Decoding of terms, and skipping over terms without decoding them.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::{BIGGEST, EtfError, EtfKind, decode_plain, length, plain};
 use crate::bigint;
 use crate::term::{DEEPEST, MOST_TERMS, Term};
 
-/// The elements of the proper list that `plain` holds, each as its bytes.
+/// Returns the encoded elements of the proper list in `plain`.
 pub(crate) fn elements(plain: &[u8]) -> Result<Vec<&[u8]>, EtfError> {
     let mut reader = Reader::new(plain);
     let mut elements = Vec::new();
@@ -32,11 +32,11 @@ pub(crate) fn elements(plain: &[u8]) -> Result<Vec<&[u8]>, EtfError> {
     Ok(elements)
 }
 
-/// The list in `bytes` without the tuples whose first element is the atom `tag`. Every other byte stays what it is;
-/// a list that has none stays itself.
+/// Returns the encoded list in `bytes` without the tuples whose first element is the atom `tag`. All other bytes are
+/// unchanged; if no tuple matches, the list is returned as it is.
 ///
 /// # Errors
-/// When it is no list.
+/// Fails if `bytes` is not a list.
 pub(crate) fn without<'a>(bytes: &'a [u8], tag: &str) -> Result<Cow<'a, [u8]>, EtfError> {
     let plain = plain(bytes)?;
     let all = elements(&plain)?;
@@ -63,7 +63,7 @@ pub(crate) fn without<'a>(bytes: &'a [u8], tag: &str) -> Result<Cow<'a, [u8]>, E
     Ok(Cow::Owned(out))
 }
 
-/// Bytes, and how far they have been read.
+/// A reader over encoded terms.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         if self.at == self.bytes.len() { Ok(()) } else { self.wrong(EtfKind::After) }
     }
 
-    /// Goes over one term without making it, and without a stack: however deep it is.
+    /// Skips one term without decoding it. It is iterative, so that the nesting depth is not limited by the stack.
     fn skip(&mut self) -> Result<(), EtfError> {
         let mut terms = 1_usize;
         while terms > 0 {
@@ -142,13 +142,15 @@ impl<'a> Reader<'a> {
         Ok(self.u16()? << 16 | self.u16()?)
     }
 
-    /// A number of elements: each takes at least one byte, so a lie is found before memory is taken for it.
+    /// Reads the number of elements. Each element takes at least one byte, so a wrong count is detected before memory
+    /// is allocated.
     fn count(&mut self) -> Result<usize, EtfError> {
         let count = self.u32()?;
         if count > self.bytes.len() - self.at { self.wrong(EtfKind::Count) } else { Ok(count) }
     }
 
-    // One level of nesting takes as little of the stack as may be: what does not call itself has functions of its own.
+    // This function is recursive and should use little stack, so everything that does not recurse is in other
+    // functions.
     pub(super) fn term(&mut self, depth: usize) -> Result<Term, EtfError> {
         self.enter(depth)?;
         match self.u8()? {
@@ -173,7 +175,7 @@ impl<'a> Reader<'a> {
         self.made(1)
     }
 
-    /// Counts terms that are about to be made.
+    /// Counts terms before they are created.
     fn made(&mut self, terms: usize) -> Result<(), EtfError> {
         match self.left.checked_sub(terms) {
             Some(left) => {
@@ -207,7 +209,7 @@ impl<'a> Reader<'a> {
         Ok(Term::Map(pairs))
     }
 
-    /// A term that holds no others.
+    /// Decodes a term that contains no other terms.
     fn simple(&mut self, tag: usize) -> Result<Term, EtfError> {
         Ok(match tag {
             97 => Term::Int(i64::try_from(self.u8()?).unwrap_or(0)),

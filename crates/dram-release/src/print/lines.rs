@@ -1,19 +1,19 @@
-//! Where lines break: the two passes of `io_lib_pretty`.
+//! The two passes of `io_lib_pretty` that break lines.
 
 use super::node::{Kind, Node, Pair, count};
 
-/// The columns of a line.
+/// The number of columns of a line.
 pub(super) const LINE: i64 = 80;
 
-/// What is true of both passes: when something fits on the rest of a line.
+/// Returns true if something of length `long` fits on the rest of the line. Both passes use this rule.
 ///
-/// `closing` is how many brackets must fit behind it, `width` how much stands on the line already, `most` how much
-/// may.
+/// `closing` is the number of brackets that must fit behind it, `width` the number of characters already on the line,
+/// `most` the maximum.
 fn fits(long: i64, column: i64, closing: i64, width: i64, most: i64) -> bool {
     long < LINE - column - closing && long + width + closing <= most
 }
 
-/// Whether an element of a sequence follows the one before on the same line.
+/// Returns true if an element of a sequence goes on the same line as the previous element.
 fn follows(long: i64, is_text: bool, column: i64, closing: i64, width: i64, most: i64) -> bool {
     let long = 1 + long;
     is_text
@@ -24,7 +24,7 @@ fn follows(long: i64, is_text: bool, column: i64, closing: i64, width: i64, most
         }
 }
 
-/// The brackets that must fit behind an element: none unless it is the last.
+/// Returns the number of closing brackets that must fit behind an element: none unless it is the last.
 fn closing_after(is_last: bool, closing: i64) -> i64 {
     if is_last { closing + 1 } else { 0 }
 }
@@ -33,7 +33,7 @@ fn value_inset(inset: i64) -> i64 {
     if inset > 0 { inset } else { 4 }
 }
 
-/// The first pass: whether an inset leaves room everywhere. `None` where it does not.
+/// The first pass: checks whether an indentation leaves enough room everywhere. Returns `None` if it does not.
 pub(super) struct Fit {
     pub(super) most: i64,
     pub(super) inset: i64,
@@ -139,7 +139,7 @@ impl Fit {
     }
 }
 
-/// The second pass: the text.
+/// The second pass: writes the text.
 pub(super) struct Page {
     pub(super) out: String,
     pub(super) most: i64,
@@ -263,7 +263,7 @@ impl Page {
             let behind = closing_after(number + 1 == pairs.len(), closing);
             if number == 0 {
                 let long = self.pair(pair, start, indent, behind, width);
-                // As it is in Erlang: what stands before the first pair is forgotten here.
+                // As in `io_lib_pretty`: the text before the first pair is not counted here.
                 (column, width) = (start + long, long);
                 continue;
             }
@@ -280,7 +280,7 @@ impl Page {
         }
     }
 
-    /// Bytes as numbers, broken where the next number does not fit.
+    /// Writes bytes as numbers, with a line break before a number that does not fit.
     fn bytes(&mut self, texts: &[String], column: i64, indent: i64, closing: i64, width: i64) {
         let room = ((LINE - column).min(self.most - 4 - width) - closing).max(8);
         let mut left = room;

@@ -1,7 +1,7 @@
-//! Terms as text: what `io_lib:format/2` makes of `~tw` and of `~tp`, on lines of 80 columns.
+//! Printing of terms, as `io_lib:format/2` prints them with `~tw` and `~tp` on lines of 80 columns.
 //!
-//! The rules of line breaking are those of OTP 25's `io_lib_pretty`, for terms of any depth and length: release files
-//! are compared with those that Erlang writes, byte by byte.
+//! Lines are broken by the rules of OTP 25's `io_lib_pretty` with unlimited depth, because release files must be
+//! identical to those that Erlang writes.
 
 mod lines;
 mod node;
@@ -12,7 +12,7 @@ use crate::term::Term;
 use lines::{Fit, LINE, Page};
 use node::Node;
 
-/// `term` on one line, every string a list and every binary its bytes, as `~tw` writes it.
+/// Prints `term` on one line as `~tw` does: strings as lists, binaries as bytes.
 pub fn write(term: &Term) -> String {
     let mut out = String::new();
     write_into(&mut out, term);
@@ -65,7 +65,7 @@ fn separated(out: &mut String, elements: &[Term], separator: &str) {
     }
 }
 
-/// Each byte as a number; of the last one so many bits.
+/// Returns each byte as a number; the last one with its size, if it has only `bits` bits.
 fn byte_texts(bytes: &[u8], bits: u8) -> Vec<String> {
     let mut texts: Vec<String> = bytes.iter().map(u8::to_string).collect();
     if let (Some(last), Some(byte), 1..8) = (texts.last_mut(), bytes.last(), bits) {
@@ -84,7 +84,7 @@ fn simple(term: &Term) -> String {
     }
 }
 
-/// The shortest text that reads back as `value`, with an exponent where that is shorter.
+/// Returns the shortest text that reads back as `value`, with an exponent if that is shorter.
 fn float(value: f64) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0.0" } else { "0.0" }.to_owned();
@@ -119,7 +119,7 @@ fn place_dot(digits: &str, place: i64, is_large: bool) -> String {
     if place - long + 2 <= cost && !is_large { format!("{digits}{}.0", zeros(place - long)) } else { with_exponent() }
 }
 
-/// An atom, in quotes where it needs them.
+/// Prints an atom, quoted if necessary.
 pub fn atom(name: &str) -> String {
     let is_plain = name.chars().next().is_some_and(starts_atom) && name.chars().all(is_inner);
     if is_plain && !RESERVED.contains(&name) { name.to_owned() } else { quoted(name, '\'') }
@@ -149,14 +149,14 @@ fn quoted(text: &str, quote: char) -> String {
     out
 }
 
-/// `term` on as many lines as it takes, with strings and binaries as text where they are, as `~tp` writes it.
+/// Prints `term` on several lines as `~tp` does: printable lists and binaries as strings.
 pub fn pretty(term: &Term) -> String {
     let node = Node::of(term);
     if matches!(term, Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_)) || node.long < LINE - 1 {
         return node.flat();
     }
     let most = node.long;
-    // How far the rest of a tuple stands in from its first element, an atom: where the atom ends, if that leaves room.
+    // The indentation of the rest of a tuple behind its tag, an atom: after the tag if that leaves enough room.
     let inset =
         [-1, 4].into_iter().find(|inset| Fit { most, inset: *inset }.node(&node, 1, 0, 0).is_some()).unwrap_or(1);
     let mut page = Page { out: String::new(), most, inset };

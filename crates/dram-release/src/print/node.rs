@@ -1,14 +1,14 @@
-//! A term as a tree of texts, each with its length: what `io_lib_pretty` makes before it breaks lines.
+//! A term as a tree of texts with their lengths, which `io_lib_pretty` builds before it breaks lines.
 
 use super::{byte_texts, quoted, write};
 use crate::term::Term;
 
-/// Whether Erlang takes it for text, where it knows no more than Latin-1.
+/// Returns true if Erlang prints this character as text in Latin-1 mode.
 fn is_printable(letter: char) -> bool {
     matches!(letter, '\n' | '\r' | '\t' | '\u{b}' | '\u{8}' | '\u{c}' | '\u{1b}' | ' '..='~' | '\u{a0}'..='\u{ff}')
 }
 
-/// A term with the length of its one-line form at every level.
+/// A term with the length of its one-line text at every level.
 pub(super) struct Node {
     pub(super) kind: Kind,
     pub(super) long: i64,
@@ -114,7 +114,7 @@ impl Node {
         matches!(self.kind, Kind::Text(_))
     }
 
-    /// The text on one line.
+    /// Returns the text on one line.
     pub(super) fn flat(&self) -> String {
         let mut out = String::with_capacity(usize::try_from(self.long).unwrap_or(0));
         self.flat_into(&mut out);
@@ -152,7 +152,7 @@ impl Node {
     }
 }
 
-/// All of them, with commas between.
+/// Writes all elements, separated by commas.
 fn all_into<T>(out: &mut String, all: &[T], put: impl Fn(&mut String, &T)) {
     for (number, one) in all.iter().enumerate() {
         if number > 0 {

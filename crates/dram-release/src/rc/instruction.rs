@@ -1,103 +1,104 @@
-//! Instructions of appups and relups, as appup(4) has them.
+//! Release upgrade instructions, as in appup(4) and relup(4).
 
 use super::RcError;
 use crate::resolve::Mode;
 use crate::term::Term;
 
-/// What happens to processes that still run code which goes.
+/// The purge method: how processes that run the old code of a module are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purge {
-    /// They keep the release from being installed.
+    /// `soft_purge`: they prevent the installation of the release.
     Soft,
-    /// They are killed.
+    /// `brutal_purge`: they are killed.
     Brutal,
 }
 
-/// A module's code and what is to become of it, before and after.
+/// A module with the methods to purge its old code before and after a load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Purged {
     /// The module.
     pub module: String,
-    /// Of code that was old already.
+    /// `PrePurge`: the method for code that is already old.
     pub before: Purge,
-    /// Of code that becomes old.
+    /// `PostPurge`: the method for code that becomes old.
     pub after: Purge,
 }
 
-/// What happens to a module, in an order that the others it depends on have a say in.
+/// A high-level instruction for one module, which is ordered by dependencies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The module, and how its code goes.
+    /// The module and its purge methods.
     pub code: Purged,
-    /// What happens to it.
+    /// The kind of change.
     pub kind: ChangeKind,
-    /// The modules that it depends on.
+    /// `DepMods`: the modules that it depends on.
     pub on: Vec<String>,
 }
 
-/// What happens to a module.
+/// The kind of change of a module.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ChangeKind {
-    /// Its processes wait while it is loaded, and change their state.
+    /// `update`: the module's processes are suspended while it is loaded, and may convert their state.
     Update {
-        /// Whether they cannot say which modules they run: their state changes when the old code is back.
+        /// True for a static module: on a downgrade, the state is converted after the old code was loaded.
         is_static: bool,
-        /// How long they may take to wait, where that is said.
+        /// The timeout for suspending the processes; `None` is the default.
         timeout: Option<Term>,
-        /// What `code_change` is told, where it is called.
+        /// The `Extra` argument of `code_change`; `None` for a soft update, which does not call it.
         advanced: Option<Term>,
     },
-    /// It is loaded.
+    /// The module is loaded.
     Load,
-    /// It is removed.
+    /// The module is deleted.
     Delete,
 }
 
-/// An instruction.
+/// A high-level or low-level upgrade instruction.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Instruction {
-    /// Something happens to a module, where dependencies allow it.
+    /// A change of a module, ordered by dependencies.
     Change(Change),
-    /// An application comes.
+    /// `add_application` with the start type.
     AddApplication(String, Mode),
-    /// An application goes.
+    /// `remove_application`.
     RemoveApplication(String),
-    /// An application stops, and starts again.
+    /// `restart_application`.
     RestartApplication(String),
-    /// Modules of a library are read from the disk.
+    /// `load_object_code`: the code of modules is read from the disk.
     LoadObjectCode {
-        /// The library.
+        /// The library: the application's name.
         library: String,
-        /// Its version, a string.
+        /// The library's version, a string.
         version: Term,
         /// The modules.
         modules: Vec<String>,
     },
-    /// From here on nothing is taken back.
+    /// `point_of_no_return`: if a later instruction fails, the system restarts.
     PointOfNoReturn,
-    /// A module is loaded, here and now.
+    /// `load`: the module's code becomes current.
     Load(Purged),
-    /// A module is removed, here and now.
+    /// `remove`: the module's current code becomes old.
     Remove(Purged),
-    /// Old code of modules goes.
+    /// `purge`: the old code of modules is purged.
     Purge(Vec<String>),
-    /// Processes of modules wait, with how long they may take for it.
+    /// `suspend`: processes that run these modules are suspended, each with an optional timeout.
     Suspend(Vec<(String, Option<Term>)>),
-    /// Processes of modules go on.
+    /// `resume`: suspended processes are resumed.
     Resume(Vec<String>),
-    /// Processes of modules change their state; whether that is downwards, where it is said, and what they are told.
+    /// `code_change`: processes convert their state. The flag is true for a downgrade and `None` if the mode is not
+    /// given; each module has its `Extra` argument.
     CodeChange(Option<bool>, Vec<(String, Term)>),
-    /// Processes of modules end.
+    /// `stop`: processes of these modules are stopped.
     Stop(Vec<String>),
-    /// Processes of modules start.
+    /// `start`: stopped processes are started again.
     Start(Vec<String>),
-    /// Nodes wait for each other.
+    /// `sync_nodes`: synchronizes with other nodes.
     SyncNodes(Term, Term),
-    /// A function is called: `{M, F, ARGUMENTS}`.
+    /// `apply`: calls the function in `{M, F, A}`.
     Apply(Term),
-    /// The emulator restarts with the new run-time system, before anything else.
+    /// `restart_new_emulator`: restarts with the new ERTS before all other instructions.
     RestartNewEmulator,
-    /// The emulator restarts, after everything else.
+    /// `restart_emulator`: restarts the emulator after all other instructions.
     RestartEmulator,
 }
 
@@ -111,7 +112,7 @@ impl Purge {
 }
 
 impl Purged {
-    /// The module, whatever still runs it.
+    /// Returns the module with `brutal_purge` before and after the load.
     pub fn brutally(module: &str) -> Purged {
         Purged { module: module.to_owned(), before: Purge::Brutal, after: Purge::Brutal }
     }
@@ -122,17 +123,17 @@ impl Purged {
 }
 
 impl Change {
-    /// The module comes, whatever was there.
+    /// Returns the instruction to load a module with `brutal_purge` and without dependencies.
     pub fn load(module: &str) -> Change {
         Change { code: Purged::brutally(module), kind: ChangeKind::Load, on: Vec::new() }
     }
 }
 
-/// Reads the instructions of a script. A list in it stands for its elements, which then have no short forms: so
-/// `systools` has it.
+/// Reads the instructions of a script. A nested list is flattened; its instructions have no short forms, as in
+/// `systools`.
 ///
 /// # Errors
-/// The first that is none.
+/// Returns an error for the first invalid instruction.
 pub fn read(script: &Term) -> Result<Vec<Instruction>, RcError> {
     let mut read = Vec::new();
     for term in script.as_list().ok_or_else(|| wrong(script, "a script is a list of instructions"))? {
@@ -148,7 +149,7 @@ pub fn read(script: &Term) -> Result<Vec<Instruction>, RcError> {
     Ok(read)
 }
 
-/// The long form of an instruction in a short one.
+/// Expands a short form of a high-level instruction to its long form.
 fn in_full(term: &Term) -> Term {
     let Some(parts) = term.as_tuple() else { return term.clone() };
     let brutal = || Term::atom("brutal_purge");
@@ -180,7 +181,7 @@ fn wrong(term: &Term, why: &'static str) -> RcError {
     RcError::Instruction { shown: term.to_string().chars().take(120).collect(), why }
 }
 
-/// Parts of one instruction, for messages about all of it.
+/// A parser for the parts of one instruction; its errors show the whole instruction.
 struct Parts<'a>(&'a Term);
 
 impl Parts<'_> {
@@ -212,7 +213,7 @@ impl Parts<'_> {
         }
     }
 
-    /// The time, where it is not the usual one.
+    /// Parses a timeout; `default` gives `None`.
     fn timeout(&self, term: &Term) -> Result<Option<Term>, RcError> {
         match term {
             Term::Atom(name) if name == "default" => Ok(None),
@@ -246,7 +247,7 @@ impl Parts<'_> {
     fn suspended(&self, term: &Term) -> Result<(String, Option<Term>), RcError> {
         match term.as_tuple() {
             Some([module, timeout]) => {
-                // Whoever writes `default` here gets it back.
+                // A `default` that is written here is kept in the relup.
                 self.timeout(timeout)?;
                 Ok((self.name(module)?, Some(timeout.clone())))
             }
@@ -263,7 +264,7 @@ impl Parts<'_> {
     }
 }
 
-/// One instruction in its long form.
+/// Parses one instruction in its long form.
 fn instruction(term: &Term) -> Result<Instruction, RcError> {
     let parts = Parts(term);
     let unknown = || parts.wrong("there is no such instruction");
@@ -272,7 +273,7 @@ fn instruction(term: &Term) -> Result<Instruction, RcError> {
             "point_of_no_return" => Ok(Instruction::PointOfNoReturn),
             "restart_new_emulator" => Ok(Instruction::RestartNewEmulator),
             "restart_emulator" => Ok(Instruction::RestartEmulator),
-            // `systools` lets them pass, and `release_handler` would end with an error half-way.
+            // `systools` accepts them, but `release_handler` would fail with an error in the middle of the upgrade.
             "restart" | "reboot" => {
                 Err(parts.wrong("no running system knows this instruction: use `restart_emulator`"))
             }
@@ -304,7 +305,7 @@ fn instruction(term: &Term) -> Result<Instruction, RcError> {
             let code = Purged::brutally(&parts.name(module)?);
             Ok(Instruction::Change(Change { code, kind, on: parts.names(on)? }))
         }
-        // In a nested list.
+        // This short form occurs in a nested list.
         ("add_module" | "delete_module", [module]) => {
             instruction(&in_full(&Term::tuple([Term::atom(word), module.clone()])))
         }
@@ -354,7 +355,8 @@ fn instruction(term: &Term) -> Result<Instruction, RcError> {
 }
 
 impl Instruction {
-    /// The instruction as a relup has it; nothing for one that is translated into others.
+    /// Returns the instruction as it is written to a relup; `None` for a high-level instruction, which is translated
+    /// into others.
     pub fn term(&self) -> Option<Term> {
         let pair = |word: &str, what: Term| Some(Term::tuple([Term::atom(word), what]));
         match self {

@@ -1,7 +1,7 @@
-//! Scripts of applications become the one script that a running system follows.
+//! Translates the scripts of applications into the single script of a relup.
 //!
-//! What comes out is what `systools_rc` makes of the same scripts. Where dependencies leave a choice, `systools` takes
-//! the order in which a hash table has the modules, which differs from run to run; here it is that of the scripts.
+//! The result is that of `systools_rc`. If dependencies allow several orders, `systools` takes the order of a hash
+//! table, which differs from run to run; here it is the order of the scripts.
 
 pub mod instruction;
 mod order;
@@ -11,91 +11,91 @@ use crate::term::Term;
 use instruction::{Change, ChangeKind, Instruction, Purged};
 use order::Groups;
 
-/// Why a script cannot be followed.
+/// The reason why the scripts cannot be translated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RcError {
-    /// An instruction that is none.
+    /// An instruction is invalid.
     #[error("`{shown}`: {why}")]
     Instruction {
-        /// The instruction, as far as a message has room.
+        /// The instruction, truncated for the message.
         shown: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// An instruction where only reading code and calling functions is possible.
+    /// An instruction other than `load_object_code` and `apply` is before the point of no return.
     #[error("`{0}` cannot come before `point_of_no_return`")]
     Before(String),
-    /// There are several such points.
+    /// There are several points of no return.
     #[error("`point_of_no_return` is there more than once")]
     Points,
-    /// A module is loaded that was not read.
+    /// A module is loaded without `load_object_code`.
     #[error("`{0}` is loaded, and no `load_object_code` reads it")]
     NoObjectCode(String),
-    /// Processes wait for ever.
+    /// Processes are suspended and not resumed.
     #[error("`{0}` is suspended and not resumed")]
     NotResumed(String),
-    /// Processes go on that did not wait.
+    /// Processes are resumed and were not suspended.
     #[error("`{0}` is resumed and not suspended")]
     NotSuspended(String),
-    /// Processes start that did not end.
+    /// Processes are started and were not stopped.
     #[error("`{0}` is started and not stopped")]
     NotStopped(String),
-    /// Processes end that do not start again.
+    /// Processes are stopped and not started again.
     #[error("`{0}` is stopped and not started")]
     NotStarted(String),
-    /// There is no such application.
+    /// The release has no such application.
     #[error("there is no application `{0}` in the release")]
     NoApplication(String),
-    /// An application is removed that the release has.
+    /// An application is removed, but the new release contains it.
     #[error("`{0}` is removed, and the release has it")]
     StillThere(String),
-    /// Code is read from two versions of a library.
+    /// Object code is loaded from two versions of a library.
     #[error("code is read from two versions of `{0}`")]
     TwoVersions(String),
-    /// A module is in no application's list.
+    /// No application of the release lists the module.
     #[error("the module `{0}` is in no application of the release")]
     NoModule(String),
-    /// A module depends on one for which nothing is to be done.
+    /// A module depends on a module that has no instruction.
     #[error("something depends on the module `{0}`, for which there is no instruction")]
     NoInstruction(String),
-    /// There are two instructions for a module.
+    /// There are several instructions for one module.
     #[error("there are several instructions for the module `{0}`")]
     Twice(String),
 }
 
-/// Which way a system goes.
+/// The direction of a change: upgrade or downgrade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// To a newer version.
+    /// An upgrade to a newer version.
     Up,
-    /// Back.
+    /// A downgrade to the older version.
     Down,
 }
 
-/// An application of a release, as far as changing it goes.
+/// An application of a release, with the data that a relup needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Application {
-    /// Its name.
+    /// The application's name.
     pub name: String,
-    /// Its version.
+    /// The application's version.
     pub version: String,
-    /// How it starts.
+    /// The start type.
     pub mode: Mode,
-    /// Its modules.
+    /// The application's modules.
     pub modules: Vec<String>,
 }
 
-/// What comes before the point of no return, and what comes after it.
+/// A script, split at the point of no return.
 #[derive(Debug, Default)]
 struct Script {
     before: Vec<Instruction>,
     after: Vec<Instruction>,
 }
 
-/// Makes one script of the `scripts` that lead from the applications `from` to the applications `to`.
+/// Translates the `scripts` that lead from the applications `from` to the applications `to` into one script.
 ///
 /// # Errors
-/// See [`RcError`].
+/// See [`RelupScriptError`].
 pub fn translate(
     direction: Direction,
     scripts: &[Vec<Instruction>],
@@ -122,7 +122,7 @@ fn is_object_code(instruction: &Instruction) -> bool {
     matches!(instruction, Instruction::LoadObjectCode { .. })
 }
 
-/// Without such a point, only reading code comes before it.
+/// Splits a script at its point of no return. Without one, only `load_object_code` instructions come before it.
 fn split(script: &[Instruction]) -> Result<Script, RcError> {
     let mut halves = script.split(|instruction| *instruction == Instruction::PointOfNoReturn);
     let (first, second) = (halves.next().unwrap_or_default(), halves.next());
@@ -144,7 +144,7 @@ fn shown(instruction: &Instruction) -> String {
     text.chars().take(120).collect()
 }
 
-/// What is loaded was read; who waits goes on; who stops starts.
+/// Checks that loaded modules have object code, and that suspended and stopped processes are resumed and started.
 fn check(script: &Script) -> Result<(), RcError> {
     let (mut suspended, mut resumed) = (Vec::new(), Vec::new());
     let (mut stopped, mut started) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ fn check(script: &Script) -> Result<(), RcError> {
     lacks(&stopped, &started, RcError::NotStarted)
 }
 
-/// Instructions about applications become those about their modules.
+/// Translates instructions for applications into instructions for their modules.
 fn applications(
     script: Vec<Instruction>,
     to: &[Application],
@@ -230,8 +230,8 @@ fn stop(script: &mut Vec<Instruction>, app: &Application) {
     script.push(Instruction::Purge(app.modules.clone()));
 }
 
-/// Instructions about modules become those that a running system knows, in the order of dependencies: each group where
-/// the first of it was.
+/// Translates instructions for modules into low-level instructions in dependency order. Each group goes to the position
+/// of its first instruction.
 fn dependent(direction: Direction, script: Vec<Instruction>, to: &[Application]) -> Result<Script, RcError> {
     let change = |instruction: &Instruction| match instruction {
         Instruction::Change(change) => Some(change.clone()),
@@ -293,7 +293,7 @@ fn change_group(direction: Direction, group: &[Change], to: &[Application], done
             done.after.extend(code_change(all));
         }
         Direction::Down => {
-            // The newer code knows its state best; where it cannot be asked, the older one is.
+            // The newer code converts its own state; for a static module, the older code does, after it was loaded.
             done.after.extend(code_change(dynamic));
             done.after.extend(group.iter().flat_map(code));
             done.after.extend(code_change(still));
@@ -303,7 +303,7 @@ fn change_group(direction: Direction, group: &[Change], to: &[Application], done
     Ok(())
 }
 
-/// Each library's code is read once. What else is there comes behind.
+/// Merges the `load_object_code` instructions of each library into one. All other instructions follow.
 fn merge_object_code(before: Vec<Instruction>) -> Result<Vec<Instruction>, RcError> {
     type Read = (String, Term, Vec<Vec<String>>);
     let mut libraries: Vec<Read> = Vec::new();
@@ -321,7 +321,7 @@ fn merge_object_code(before: Vec<Instruction>) -> Result<Vec<Instruction>, RcErr
         }
     }
     let merged = libraries.into_iter().map(|(library, version, parts)| {
-        // Of a module that is there twice the last place counts.
+        // If a module is listed twice, the last position counts.
         let modules = parts.into_iter().rev().fold(Vec::new(), |known: Vec<String>, part| {
             let new = part.into_iter().filter(|module| !known.contains(module)).collect::<Vec<_>>();
             [new, known].concat()
@@ -331,7 +331,8 @@ fn merge_object_code(before: Vec<Instruction>) -> Result<Vec<Instruction>, RcErr
     Ok(merged.chain(others).collect())
 }
 
-/// The new run-time system comes first on the way up; on the way down, and otherwise, restarting comes last.
+/// Moves emulator restarts: `restart_new_emulator` comes first in an upgrade; in a downgrade, and for
+/// `restart_emulator`, the restart comes last.
 fn restarts(direction: Direction, mut script: Script) -> Script {
     let new = |instruction: &Instruction| *instruction == Instruction::RestartNewEmulator;
     let same = |instruction: &Instruction| *instruction == Instruction::RestartEmulator;

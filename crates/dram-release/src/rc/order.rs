@@ -6,21 +6,21 @@ use std::collections::{BTreeMap, BinaryHeap};
 use super::RcError;
 use super::instruction::Change;
 
-/// Instructions with what they depend on, in groups that have nothing to do with each other.
+/// Module changes in groups that are connected by dependencies.
 #[derive(Debug)]
 pub(super) struct Groups {
     /// The group of each module.
     of: BTreeMap<String, usize>,
-    /// The instructions of each group: before those that they depend on. Where dependencies leave a choice, and in
-    /// circles, the order is that of the script.
+    /// The changes of each group; each one before those that it depends on. If dependencies allow several orders, and
+    /// within cycles, the order of the script is kept.
     groups: Vec<Vec<Change>>,
 }
 
 impl Groups {
-    /// Works out the groups of `changes`.
+    /// Computes the groups of `changes`.
     ///
     /// # Errors
-    /// When a module is there twice, or depends on one that is not there.
+    /// Fails if a module has two instructions, or depends on a module that has none.
     pub(super) fn of(changes: Vec<Change>) -> Result<Groups, RcError> {
         let mut numbers = BTreeMap::new();
         for (number, change) in changes.iter().enumerate() {
@@ -42,14 +42,14 @@ impl Groups {
         Ok(Groups { of, groups })
     }
 
-    /// Takes the group of that module, unless it was taken.
+    /// Takes the group of this module; empty if it was taken before.
     pub(super) fn take(&mut self, module: &str) -> Vec<Change> {
         let group = self.of.get(module).and_then(|&group| self.groups.get_mut(group));
         group.map(std::mem::take).unwrap_or_default()
     }
 }
 
-/// For each node, the least one that it hangs together with, whatever the direction.
+/// Returns for each node the smallest node of its weakly connected component.
 fn together(edges: &[Vec<usize>]) -> Vec<usize> {
     let mut above: Vec<usize> = (0..edges.len()).collect();
     fn root(above: &mut [usize], mut node: usize) -> usize {
@@ -68,13 +68,14 @@ fn together(edges: &[Vec<usize>]) -> Vec<usize> {
     (0..edges.len()).map(|node| root(&mut above, node)).collect()
 }
 
-/// For each node, the least one of its circle, which is itself when it is in none.
+/// Returns for each node the smallest node of its strongly connected component.
 fn circles(edges: &[Vec<usize>]) -> Vec<usize> {
     let mut back = vec![Vec::new(); edges.len()];
     for (from, tos) in edges.iter().enumerate() {
         tos.iter().for_each(|&to| back[to].push(from));
     }
-    // Those that are finished last come first; what leads back to one without meeting an earlier one is its circle.
+    // Kosaraju's algorithm: nodes in reverse order of finishing; the nodes that reach one backwards and are not yet
+    // assigned form its component.
     let (mut seen, mut finished) = (vec![false; edges.len()], Vec::new());
     for start in 0..edges.len() {
         let mut path = Vec::new();
@@ -117,7 +118,8 @@ fn circles(edges: &[Vec<usize>]) -> Vec<usize> {
     circle
 }
 
-/// All nodes, each circle before those that it leads to; of those that could be next, the least.
+/// Returns all nodes in topological order of their components; if several components are ready, the smallest comes
+/// first.
 fn sorted(edges: &[Vec<usize>], circles: &[usize]) -> Vec<usize> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     circles.iter().enumerate().for_each(|(node, &circle)| members.entry(circle).or_default().push(node));

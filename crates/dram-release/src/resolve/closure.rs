@@ -1,21 +1,23 @@
-//! What the applications asked for need, and how each starts.
+//! The transitive dependencies of the requested applications, and their start types.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Mode, ResolveError, Spec, Style};
 use crate::catalog::Catalog;
 
-/// How an application came to be in a release.
+/// The way in which an application belongs to a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum How {
     Regular(Mode),
     Included,
 }
 
-/// All applications of the release, in the order of its `.rel` file: those that were asked for, then the others by name.
+/// Returns all applications of the release in the order of its `.rel` file: first the requested ones, then the others
+/// by name.
 ///
 /// # Errors
-/// What is missing, what is wanted in two ways that exclude each other, what needs something that does not run.
+/// Returns errors for missing applications, applications that are both regular and included, and dependencies that are
+/// not started.
 pub(super) fn modes(spec: &Spec, catalog: &Catalog) -> Result<Vec<(String, Mode)>, Vec<ResolveError>> {
     let mut errors = Vec::new();
     let mut modes = asked(spec, &mut errors);
@@ -39,8 +41,8 @@ pub(super) fn modes(spec: &Spec, catalog: &Catalog) -> Result<Vec<(String, Mode)
     if errors.is_empty() { Ok(modes) } else { Err(errors) }
 }
 
-/// The applications in the order of the `.rel` file: those that every release has and nobody asked for, then those
-/// that were asked for.
+/// Returns the first applications of the `.rel` file: those that every release has and that were not requested, then
+/// the requested ones.
 fn asked(spec: &Spec, errors: &mut Vec<ResolveError>) -> Vec<(String, Mode)> {
     let asked: BTreeSet<&str> = spec.applications.iter().map(|(name, _)| name.as_str()).collect();
     let always = spec.style.always().iter().filter(|name| **name != "iex" && !asked.contains(**name));
@@ -63,7 +65,7 @@ fn mode_of(how: How) -> Mode {
     }
 }
 
-/// An application that somebody wants.
+/// A request for an application, by another application or by the release.
 struct Wanted {
     name: String,
     how: How,
@@ -71,8 +73,8 @@ struct Wanted {
     is_optional: bool,
 }
 
-/// Adds to `known` what `asked` needs, depth first, as Mix does: of two modes the stronger holds, except for what was
-/// asked for by name.
+/// Adds the dependencies of `asked` to `known`, depth first, as Mix does. Of two start types the stronger one counts,
+/// except for applications whose start type was requested.
 fn load(
     asked: &[(String, Mode)],
     given: &BTreeMap<&str, Mode>,
@@ -88,9 +90,9 @@ fn load(
         is_optional: false,
     };
     let excluded: BTreeSet<&String> = spec.excluded.iter().collect();
-    // What has been said about an application, and about who needs it.
+    // The errors that were reported: by application, and by the application that depends on it.
     let mut reported: BTreeSet<(String, Option<Option<String>>)> = BTreeSet::new();
-    // The next one is at the end.
+    // The stack's top is at the end.
     let mut waiting: Vec<Wanted> = asked.iter().rev().map(first).collect();
     while let Some(wanted) = waiting.pop() {
         if excluded.contains(&wanted.name) {
@@ -117,7 +119,8 @@ fn load(
             continue;
         };
         let is_new = known.insert(wanted.name.clone(), how).is_none();
-        // What may be missing is forgotten when a mode grows stronger, before Elixir 1.15.1.
+        // Before Elixir 1.15.1, Mix ignores `optional_applications` when it visits an application again with a stronger
+        // start type.
         let forgets = !is_new && matches!(spec.style, Style::Mix { elixir } if elixir < (1, 15, 1));
         let optional: BTreeSet<&String> = found.app.optional_applications.iter().collect();
         let child = |name: &String, how| Wanted {
@@ -134,7 +137,8 @@ fn load(
     }
 }
 
-/// The stronger of two: `None` when the first is it already, an error when one is included and the other is not.
+/// Returns the stronger one of two: `None` if it is already the first, an error if one is included and the other is
+/// not.
 fn stronger(before: How, wanted: How) -> Result<Option<How>, ()> {
     match (before, wanted) {
         (before, wanted) if before == wanted => Ok(None),

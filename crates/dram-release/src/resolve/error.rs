@@ -1,127 +1,127 @@
-//! What can be wrong with the applications of a release.
+//! The errors of dependency resolution.
 
 use super::Mode;
 
-/// Why the applications do not make a release.
+/// The reason why the applications do not form a release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// An application is nowhere.
+    /// An application was not found.
     #[error("there is no application `{name}`{}", needed_by(.by))]
     Missing {
-        /// Its name.
+        /// The application's name.
         name: String,
-        /// Who needs it; nobody when it was asked for.
+        /// The application that depends on it; `None` if the release requests it.
         by: Option<String>,
     },
-    /// An application was asked for twice.
+    /// An application was requested twice.
     #[error("`{0}` was asked for twice")]
     AskedTwice(String),
-    /// There is another version of an application than the one that was asked for.
+    /// The version of an application is not the requested one.
     #[error("`{name}` was asked for in version {asked}, and `{location}` has version {found}")]
     Version {
-        /// Its name.
+        /// The application's name.
         name: String,
-        /// The version that was asked for.
+        /// The requested version.
         asked: String,
-        /// The version that there is.
+        /// The version found.
         found: String,
-        /// Where that is.
+        /// The directory of the application found.
         location: String,
     },
-    /// Erlang's own applications have to run.
+    /// kernel or stdlib is not permanent.
     #[error("`{name}` starts as {mode}: it has to be permanent in every release")]
     Base {
-        /// Its name.
+        /// The application's name.
         name: String,
-        /// How it would start.
+        /// The configured start type.
         mode: Mode,
     },
-    /// An application is to include one that its specification does not include.
+    /// A release includes an application that the application specification does not include.
     #[error("`{app}` is to include `{name}`, and its specification does not name it")]
     NotIncluded {
-        /// The application.
+        /// The including application.
         app: String,
-        /// What it should include.
+        /// The application to include.
         name: String,
     },
-    /// An application may be missing, and is; this Mix does without it only at compile time.
+    /// An optional application is missing, and this version of Mix does not support that in a release.
     #[error("`{app}` needs `{child}`, which is optional and not there: Elixir before 1.15 refuses that in a release")]
     NoOptional {
-        /// The application.
+        /// The application that depends on it.
         app: String,
-        /// What is missing.
+        /// The missing application.
         child: String,
     },
-    /// An application is started by somebody else, and by the one that includes it.
+    /// An application is both a dependency and an included application.
     #[error("`{0}` is both an application of its own and one that another includes")]
     RegularAndIncluded(String),
-    /// Two applications include one.
+    /// Two applications include the same application.
     #[error("`{name}` is included by `{first}` and by `{second}`")]
     IncludedTwice {
-        /// The one.
+        /// The included application.
         name: String,
-        /// The one that includes it.
+        /// The first including application.
         first: String,
-        /// The other.
+        /// The second including application.
         second: String,
     },
-    /// Two applications register a name.
+    /// Two applications register the same name.
     #[error("the name `{name}` is registered {}", twice(.first, .second))]
     RegisteredTwice {
-        /// The name.
+        /// The registered name.
         name: String,
-        /// The one application.
+        /// The first application.
         first: String,
-        /// The other.
+        /// The second application.
         second: String,
     },
-    /// Two applications have a module of one name.
+    /// Two applications list the same module.
     #[error("the module `{module}` is listed {}", twice(.first, .second))]
     ModuleTwice {
         /// The module.
         module: String,
-        /// The one application.
+        /// The first application.
         first: String,
-        /// The other.
+        /// The second application.
         second: String,
     },
-    /// A module is listed and not compiled.
+    /// A module is listed and has no `.beam` file.
     #[error("`{app}` lists the module `{module}`, and `{location}` has no `{module}.beam`")]
     NoBeam {
         /// The application.
         app: String,
         /// The module.
         module: String,
-        /// Where it should be.
+        /// The directory of the application.
         location: String,
     },
-    /// The module that starts an application is nowhere.
+    /// No application of the release has the callback module of an application.
     #[error("`{app}` is started by the module `{module}`, which no application of the release has")]
     NoStartModule {
         /// The application.
         app: String,
-        /// The module.
+        /// The callback module.
         module: String,
     },
-    /// Applications wait for each other.
+    /// Applications depend on each other in a cycle.
     #[error("applications need each other in a circle: {}", .0.join(" -> "))]
     Cycle(Vec<String>),
-    /// An application runs and needs one that does not.
+    /// An application is started, but a dependency of it is not.
     #[error("`{app}` starts as {mode}, and needs `{child}`, which is set to {child_mode} and does not start")]
     ModeConflict {
         /// The application.
         app: String,
-        /// Its mode.
+        /// The start type of the application.
         mode: Mode,
-        /// What it needs.
+        /// The dependency.
         child: String,
-        /// The mode of that one.
+        /// The start type of the dependency.
         child_mode: Mode,
     },
 }
 
 impl ResolveError {
-    /// What the user can do about it.
+    /// Returns a hint for the user on how to fix the error.
     pub fn help(&self) -> String {
         match self {
             ResolveError::Missing { name, by: Some(by) } => {

@@ -1,7 +1,8 @@
-//! Which applications a release has, and how each starts.
+//! Dependency resolution: the applications of a release and their start types.
 //!
-//! Under Mix's rules it is what `mix release` works out: everything that the applications asked for need, each with
-//! the strongest start type that somebody needs it with. Under the others, what was asked for and what it needs.
+//! Under the rules of Mix, the result is that of `mix release`: the requested applications and all their dependencies,
+//! each with the strongest start type that is required of it. Under the rules of OTP, it is the requested applications
+//! and their dependencies.
 
 mod closure;
 mod error;
@@ -13,29 +14,29 @@ use crate::catalog::Catalog;
 use crate::order;
 pub use error::ResolveError;
 
-/// How an application starts.
+/// The start type of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Its modules are loaded, and that is all.
+    /// Only the modules are loaded.
     None,
-    /// It is loaded and not started.
+    /// The application is loaded and not started.
     Load,
-    /// It is started; whatever its end, the others go on.
+    /// It is started; if it terminates, other applications are not affected.
     Temporary,
-    /// It is started; the others end when it fails.
+    /// It is started; if it terminates abnormally, all other applications are terminated.
     Transient,
-    /// It is started; the others end when it does.
+    /// It is started; if it terminates, all other applications are terminated.
     Permanent,
 }
 
 impl Mode {
-    /// The mode with that name.
+    /// Parses the name of a start type.
     pub fn parse(name: &str) -> Option<Mode> {
         let all = [Mode::None, Mode::Load, Mode::Temporary, Mode::Transient, Mode::Permanent];
         all.into_iter().find(|mode| mode.name() == name)
     }
 
-    /// Its name in Erlang.
+    /// Returns the name of the start type in Erlang.
     pub fn name(self) -> &'static str {
         match self {
             Mode::None => "none",
@@ -46,7 +47,7 @@ impl Mode {
         }
     }
 
-    /// Whether the application runs.
+    /// Returns true if the application is started.
     fn starts(self) -> bool {
         match self {
             Mode::None | Mode::Load => false,
@@ -55,27 +56,27 @@ impl Mode {
     }
 }
 
-/// Whose rules hold.
+/// The tool whose rules decide which applications a release has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Style {
-    /// Mix's, of an Elixir of this version.
+    /// The rules of Mix, for this version of Elixir.
     Mix {
-        /// Major, minor and patch.
+        /// The major, minor and patch version.
         elixir: (u32, u32, u32),
     },
-    /// Erlang's: kernel and stdlib are always there, and nothing else is that nobody needs.
+    /// The rules of OTP: only kernel and stdlib are always included.
     Plain,
 }
 
 impl Style {
-    /// Mix's rules of an Elixir of that version, such as `1.14.0`.
+    /// Returns the rules of Mix for an Elixir version such as `1.14.0`.
     pub fn mix(version: &str) -> Style {
         let mut numbers = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
         Style::Mix { elixir: (next(), next(), next()) }
     }
 
-    /// Applications that every release has.
+    /// Returns the applications that every release has.
     pub fn always(&self) -> &'static [&'static str] {
         match self {
             Style::Mix { .. } => &["kernel", "stdlib", "elixir", "sasl", "iex"],
@@ -84,56 +85,57 @@ impl Style {
     }
 }
 
-/// What a release is asked to be.
+/// The specification of a release.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Its name.
+    /// The release name.
     pub name: String,
-    /// Its version.
+    /// The release version.
     pub version: String,
-    /// The version of its run-time system.
+    /// The ERTS version.
     pub erts: String,
-    /// The number of its OTP release.
+    /// The OTP release number.
     pub otp: u32,
-    /// Whose rules hold.
+    /// The rules to apply.
     pub style: Style,
-    /// Applications that were asked for, in order, with their modes where these were given.
+    /// The requested applications, in order, with their start types if given.
     pub applications: Vec<(String, Option<Mode>)>,
-    /// Applications whose modes are not compared with those of what they need.
+    /// Applications whose start types are not validated against those of their dependencies (Mix's
+    /// `skip_mode_validation_for`).
     pub unchecked: Vec<String>,
-    /// Applications that are left out, whoever needs them.
+    /// Applications that are excluded, even if others depend on them.
     pub excluded: Vec<String>,
 }
 
-/// An application of a release.
+/// An application of a resolved release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) mode: Mode,
     pub(crate) included: Vec<String>,
-    /// Whether the `.rel` file says what is included: otherwise the application's own specification does.
+    /// True if the `.rel` file lists the included applications; otherwise the application specification decides.
     pub(crate) says_included: bool,
 }
 
 impl Member {
-    /// Its name.
+    /// Returns the application's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version.
+    /// Returns the application's version.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// How it starts.
+    /// Returns the start type.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 }
 
-/// A release: its applications, in the order of its `.rel` file.
+/// A resolved release: its applications in the order of the `.rel` file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
     pub(crate) name: String,
@@ -142,47 +144,47 @@ pub struct Release {
     pub(crate) otp: u32,
     pub(crate) style: Style,
     pub(crate) members: Vec<Member>,
-    /// Whether relx's rules made it: its `.rel` file leaves out what goes without saying.
+    /// True for a relx release, whose `.rel` file omits defaults.
     pub(crate) is_terse: bool,
-    /// Applications that others name and that are left out.
+    /// Applications that others depend on and that are excluded.
     pub(crate) excluded: BTreeSet<String>,
 }
 
 impl Release {
-    /// Its applications.
+    /// Returns the applications.
     pub fn apps(&self) -> &[Member] {
         &self.members
     }
 
-    /// Its name.
+    /// Returns the release name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version.
+    /// Returns the release version.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The version of its run-time system.
+    /// Returns the ERTS version.
     pub fn erts(&self) -> &str {
         &self.erts
     }
 
-    /// The number of its OTP release.
+    /// Returns the OTP release number.
     pub fn otp(&self) -> u32 {
         self.otp
     }
 
-    /// Its applications in the order in which they load and start, which is that of its boot script.
+    /// Returns the applications in the order in which the boot script loads and starts them.
     pub fn started<'a>(&'a self, catalog: &'a Catalog) -> Vec<&'a Member> {
         let placed = order::place(self, catalog).unwrap_or_default();
         placed.into_iter().map(|placed| placed.member).collect()
     }
 
-    /// The same release with nothing but kernel and stdlib started: for commands that are not the system.
+    /// Returns the release of the `start_clean` boot script, in which only kernel and stdlib are started.
     pub fn clean(&self) -> Release {
-        // From 1.16 on Mix loads the specifications of the rest, of those that were more than part of the path.
+        // Since Elixir 1.16, Mix loads the other applications too, except those with the start type `none`.
         let loads = match self.style {
             Style::Mix { elixir } => elixir >= (1, 16, 0),
             Style::Plain => false,
@@ -196,7 +198,7 @@ impl Release {
         self.named("start_clean", members)
     }
 
-    /// The same release with other members; relx gives such releases names of their own.
+    /// Returns the release with other applications; under the rules of relx, with its own name and version.
     fn named(&self, name: &str, members: Vec<Member>) -> Release {
         match self.is_terse {
             true => Release { name: name.to_owned(), version: "1.0".to_owned(), members, ..self.clone() },
@@ -215,10 +217,10 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Works out the release.
+/// Resolves the release.
 ///
 /// # Errors
-/// Everything that is wrong, so far as one thing does not hide another.
+/// Returns all errors that can be found independently of each other.
 pub fn resolve(spec: &Spec, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
     let modes = closure::modes(spec, catalog)?;
     let member = |(name, mode): (String, Mode)| {
@@ -231,11 +233,11 @@ pub fn resolve(spec: &Spec, catalog: &Catalog) -> Result<Release, Vec<ResolveErr
     checked(release(spec, members), catalog)
 }
 
-/// The release of exactly those applications that were asked for, in that order: one that another needs and nobody
-/// asked for is an error. As `systools` reads a `.rel` file.
+/// Resolves a release of exactly the requested applications, in that order, as `systools` reads a `.rel` file. A
+/// dependency that was not requested is an error.
 ///
 /// # Errors
-/// Everything that is wrong, so far as one thing does not hide another.
+/// Returns all errors that can be found independently of each other.
 pub fn exact(spec: &Spec, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
     let mut errors = Vec::new();
     let mut members: Vec<Member> = Vec::new();
@@ -271,7 +273,7 @@ fn release(spec: &Spec, members: Vec<Member>) -> Release {
     }
 }
 
-/// The release, if nothing is wrong with it as a whole.
+/// Returns the release if it has no errors as a whole.
 pub(crate) fn checked(release: Release, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
     let errors = order::check(&release, catalog);
     if errors.is_empty() { Ok(release) } else { Err(errors) }

@@ -1,4 +1,4 @@
-//! Specifications of applications that are odd, or wrong: `systools` and we agree which.
+//! Unusual and invalid application specifications: `systools` and `App::read` accept the same ones.
 
 use dram_release::app::App;
 use dram_release::boot::{BootOptions, BootScript};
@@ -9,7 +9,7 @@ use dram_release::term::Term;
 use crate::peer::{self, bytes, path};
 use crate::world;
 
-/// Keys beside those that are always there, which they come before.
+/// Keys that are inserted before the required keys.
 const KEYS: &[&str] = &[
     "",
     "{vsn,\"2.0-rc.1+b\"}",
@@ -112,7 +112,7 @@ const TEXTS: &[&str] = &[
 ];
 
 #[test]
-fn specifications_are_taken_and_refused_as_systools_does() {
+fn app_files_are_accepted_and_refused_as_by_systools() {
     let otp = peer::files(&["lib/{kernel,stdlib}-*/ebin/*.app"]);
     let (base, ebins) = world::catalog(&otp, Origin::Otp);
     let usual = "{vsn,\"1\"},{description,\"\"},{modules,[]},{registered,[]},{applications,[kernel,stdlib]}";
@@ -154,7 +154,7 @@ fn specifications_are_taken_and_refused_as_systools_does() {
         match (mine, theirs) {
             (Ok(mine), Term::Tuple(theirs)) if mine.to_boot() == bytes(&theirs[0]) => {}
             (Err(_), Term::Atom(_)) => {}
-            // An empty version names no directory that anybody would look for.
+            // An empty version cannot name a directory, so dram refuses it.
             (Err(error), Term::Tuple(_)) if error.contains("directory") => {}
             (Ok(mine), Term::Tuple(theirs)) => {
                 wrong.push(format!("{text}\n{}\n{}", mine.to_script(), String::from_utf8_lossy(bytes(&theirs[1]))));

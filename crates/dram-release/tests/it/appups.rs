@@ -1,4 +1,4 @@
-//! Appups that are made of what changed between compiled modules.
+//! Appups generated from differences between compiled modules.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use dram_release::term::Term;
 
 use crate::peer::scratch;
 
-/// Compiles sources, named as modules, with these options of `erlc`.
+/// Compiles the sources, given by module name, with these options of `erlc`.
 fn compile(sources: &[(&str, &str)], options: &[&str]) -> Modules {
     let dir = scratch();
     for (name, text) in sources {
@@ -40,7 +40,7 @@ const SERVER: &str = "-behaviour(gen_server).\n-export([init/1,handle_call/3,han
                       init(X) -> {ok,X}.\nhandle_call(X,_,S) -> {reply,X,S}.\nhandle_cast(_,S) -> {noreply,S}.\n";
 
 #[test]
-fn what_comes_goes_and_changes_has_its_instruction() {
+fn added_deleted_and_changed_modules_get_their_instructions() {
     let server = |text: &str| format!("{SERVER}code_change(_,S,_) -> {text}.");
     let [one, other] = [server("{ok,S}"), server("{ok,{S,lib:f()}}")];
     let supervisor = "-behaviour(supervisor).\n-export([init/1]).\ninit(_) -> {ok,{{one_for_one,";
@@ -71,7 +71,7 @@ fn what_comes_goes_and_changes_has_its_instruction() {
 }
 
 #[test]
-fn a_module_comes_after_those_that_it_calls_and_circles_end() {
+fn a_module_comes_after_those_that_it_calls_and_cycles_terminate() {
     let calls = |on: &[&str], value: u32| {
         let calls: String = on.iter().map(|on| format!("{on}:f(),")).collect();
         format!("-export([f/0]).\nf() -> {calls}{value}.")
@@ -100,7 +100,7 @@ fn a_module_comes_after_those_that_it_calls_and_circles_end() {
 }
 
 #[test]
-fn how_a_module_was_compiled_and_what_only_its_makers_need_is_no_change() {
+fn compiler_options_and_debug_info_are_no_change() {
     let source = [("m", "-export([f/0]).\nf() -> 1.")];
     let plain = &compile(&source, &[])["m"];
     for options in [&["+debug_info"][..], &["+compressed"], &["+debug_info", "+compressed", "+deterministic"]] {
@@ -112,7 +112,7 @@ fn how_a_module_was_compiled_and_what_only_its_makers_need_is_no_change() {
 }
 
 #[test]
-fn the_basis_of_erlang_restarts_the_emulator() {
+fn base_applications_restart_the_emulator() {
     let text = restart("1", "2").text();
     assert!(text.contains("{\"2\",[{\"1\",[restart_new_emulator]}],[{\"1\",[restart_new_emulator]}]}"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Modules without the paths of the machine that made them, and modules that nobody made.
+//! Removal of build paths from modules, and invalid modules.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,8 +10,7 @@ use dram_release::term::Term;
 
 use crate::peer;
 
-/// Makes modules below `dir`: `one` and `two` from files at two places, `none` without such files, and `only`, whose
-/// other attributes are removed.
+/// Compiles modules below `dir`: `one` and `two` with external resources in two directories, `none` without any.
 const MAKE: &str = r##"
 [dir] = System.argv()
 body = ~S'''
@@ -40,7 +39,7 @@ fn made(dir: &Path) -> [Vec<u8>; 3] {
 }
 
 #[test]
-fn equal_sources_in_two_places_are_one_module_without_their_paths() {
+fn equal_sources_give_equal_modules_without_external_resources() {
     let dir = peer::scratch();
     let [one, two, none] = made(dir.path());
     for style in [Style::mix("1.14.0"), Style::mix("1.18.0"), Style::Plain] {
@@ -53,7 +52,8 @@ fn equal_sources_in_two_places_are_one_module_without_their_paths() {
         assert!(one.len() < one_kept.len());
         let text = |module: &[u8]| String::from_utf8_lossy(module).into_owned();
         assert!(text(&one_kept).contains("/one/b") && !text(&one).contains("/one/b"));
-        // It is not as if the resources had never been: the compiler's version of the module is of its code alone.
+        // The `vsn` attribute is computed from the code alone, so the attributes equal those of a module without
+        // resources.
         let [mine, theirs] = [&one, &none].map(|module| Beam::read(module).unwrap().attributes().unwrap());
         assert_eq!(mine, theirs);
         for (name, bytes) in Beam::read(&one_kept).unwrap().chunks() {
@@ -61,13 +61,13 @@ fn equal_sources_in_two_places_are_one_module_without_their_paths() {
                 assert_eq!(Beam::read(&one).unwrap().chunk(name), Some(*bytes));
             }
         }
-        // A module that has none stays itself, byte by byte.
+        // A module without the attribute is unchanged, byte for byte.
         assert_eq!(none, strip(&none, None, &keep).unwrap());
     }
 }
 
 #[test]
-fn an_attribute_that_is_no_value_here_hides_no_other() {
+fn an_attribute_with_an_unsupported_value_is_skipped() {
     let dir = peer::scratch();
     let [one, ..] = made(dir.path());
     let beam = Beam::read(&one).unwrap();
@@ -77,12 +77,12 @@ fn an_attribute_that_is_no_value_here_hides_no_other() {
     assert_eq!(beam.vsn().unwrap().len(), 1);
     assert!(matches!(beam.vsn().unwrap()[0], Term::Big(..) | Term::Int(_)));
     assert_eq!(attributes["kept"].len(), 1);
-    // Its value is a function.
+    // The value of this attribute is a function.
     assert_eq!(attributes.get("called"), None);
     assert!(decode(beam.chunk(b"Attr").unwrap()).is_err());
 }
 
-/// A module with these chunks.
+/// Encodes chunks as a `.beam` file.
 fn form(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut body = b"BEAM".to_vec();
     for (name, bytes) in chunks {
@@ -97,7 +97,7 @@ fn form(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
 const ATOMS: (&[u8; 4], &[u8]) = (b"AtU8", b"\0\0\0\x01\x01a");
 
 #[test]
-fn what_is_no_module_is_refused_and_said() {
+fn invalid_modules_are_refused_with_a_reason() {
     let whole = form(&[ATOMS, (b"Code", b"code")]);
     let rule = StripRule::for_style(&Style::Plain, &[], false).dropping_paths(true);
     let error = |module: &[u8], name: &[u8]| strip(module, Some(name), &rule).unwrap_err().to_string();
@@ -132,7 +132,7 @@ fn what_is_no_module_is_refused_and_said() {
 }
 
 #[test]
-fn what_follows_a_module_is_left_out_and_what_is_unknown_stays() {
+fn trailing_bytes_are_dropped_and_unknown_chunks_are_kept() {
     let unknown: Vec<(&[u8; 4], &[u8])> = vec![(b"Zzzz", b"?"); 10_000];
     let module = form(&[&[ATOMS, (b"Code", b"code")], &unknown[..]].concat());
     let rule = StripRule::for_style(&Style::Plain, &[], false);
@@ -143,14 +143,14 @@ fn what_follows_a_module_is_left_out_and_what_is_unknown_stays() {
     let many: Vec<(&[u8; 4], &[u8])> = vec![(b"Zzzz", b""); 70_000];
     let module = form(&[&[ATOMS, (b"Code", b"code")], &many[..]].concat());
     assert_eq!(strip(&module, None, &rule), Err(BeamError::Many));
-    // What a chunk says of itself is not believed, and not unpacked either.
+    // The size in the header of the `LitT` chunk is not used, and the chunk is not decompressed.
     let literals = form(&[ATOMS, (b"Code", b""), (b"LitT", b"\xff\xff\xff\xffx")]);
     assert_eq!(strip(&literals, None, &rule).unwrap(), literals);
 }
 
 #[test]
 fn atoms_of_otp_28_are_read() {
-    // The count is negative, and lengths are written as code writes its arguments: four bits, or eleven.
+    // The count is negative, and lengths are encoded like instruction arguments, in four or eleven bits.
     let long = "é".repeat(60);
     let table = [&b"\xff\xff\xff\xfd\x10a\x20bc\x08\x78"[..], long.as_bytes()].concat();
     let export = [3_u32, 2, 1].map(u32::to_be_bytes).concat();

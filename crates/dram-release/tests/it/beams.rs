@@ -1,4 +1,4 @@
-//! Modules of the installed OTP and Elixir, stripped and read.
+//! Modules of the installed OTP and Elixir: stripping and reading.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ fn modules() -> Vec<PathBuf> {
 }
 
 #[test]
-fn modules_are_stripped_as_mix_strips_them() {
+fn stripped_modules_are_identical_to_those_of_mix() {
     let files = modules();
     let plain = StripRule::for_style(&Style::mix("1.14.0"), &[], false);
     let keep = ["Dbgi", "Docs", "None"].map(str::to_owned);
@@ -41,7 +41,7 @@ fn modules_are_stripped_as_mix_strips_them() {
 }
 
 #[test]
-fn modules_are_stripped_as_erlang_strips_them() {
+fn stripped_modules_are_identical_to_those_of_beam_lib() {
     let files = modules();
     let dir = peer::scratch();
     let keep = Term::List(vec![binary("Attr")]);
@@ -60,7 +60,7 @@ fn modules_are_stripped_as_erlang_strips_them() {
 }
 
 #[test]
-fn modules_are_read_as_erlang_reads_them() {
+fn exports_imports_and_attributes_equal_those_of_beam_lib() {
     let files = modules();
     let theirs = peer::erlang("beams", &Term::List(files.iter().map(|file| peer::path(file)).collect()));
     let atom = |name: &String| Term::atom(name);
@@ -92,7 +92,7 @@ fn modules_are_read_as_erlang_reads_them() {
 }
 
 #[test]
-fn a_module_that_is_cut_or_changed_is_an_error_or_another_module() {
+fn truncated_modules_are_errors_and_corrupt_ones_do_not_panic() {
     let file = peer::files(&["lib/stdlib-*/ebin/queue.beam"]).remove(0);
     let module = std::fs::read(file).unwrap();
     let rules =

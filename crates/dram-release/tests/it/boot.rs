@@ -9,7 +9,7 @@ use dram_release::term::Term;
 use crate::peer::{self, bytes, path};
 use crate::world;
 
-/// Applications of OTP, each with `=` and how it starts where it is not as usual.
+/// Applications of OTP, with `=` and the start type if it is not the default.
 const RELEASES: &[(&str, &str)] = &[
     ("least", ""),
     ("sasl", "sasl"),
@@ -28,7 +28,7 @@ fn applications(text: &'static str) -> Vec<(&'static str, Option<Mode>)> {
 }
 
 #[test]
-fn releases_of_otp_boot_as_systools_has_it() {
+fn boot_scripts_of_otp_releases_are_identical_to_those_of_systools() {
     let (catalog, dirs) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
     let dir = peer::scratch();
     let mut questions = Vec::new();
@@ -56,7 +56,7 @@ fn releases_of_otp_boot_as_systools_has_it() {
 }
 
 #[test]
-fn the_list_of_releases_is_that_of_release_handler() {
+fn the_releases_file_is_identical_to_that_of_release_handler() {
     let (catalog, _) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
     let dir = peer::scratch();
     for (name, text) in RELEASES {

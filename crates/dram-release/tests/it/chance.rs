@@ -1,8 +1,8 @@
-//! Numbers and terms that look random, and are the same every time.
+//! Pseudo-random numbers and terms with a fixed seed.
 
 use dram_release::term::Term;
 
-/// A generator of numbers (splitmix64).
+/// A random number generator (splitmix64).
 pub(crate) struct Chance(u64);
 
 impl Chance {
@@ -18,17 +18,17 @@ impl Chance {
         value ^ (value >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    /// Whether it comes to pass, one time in so many.
+    /// Returns true with probability 1/`many`.
     pub(crate) fn one_in(&mut self, many: usize) -> bool {
         self.below(many) == 0
     }
 
-    /// One of them.
+    /// Returns a random element.
     pub(crate) fn of<T: Clone>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())].clone()
     }
@@ -98,7 +98,7 @@ impl Chance {
         }
     }
 
-    /// A term that is nested at most so deeply.
+    /// Returns a random term of at most this nesting depth.
     pub(crate) fn term(&mut self, depth: usize) -> Term {
         let many = |chance: &mut Chance| {
             let most = chance.of(&[2, 4, 4, 12]);
@@ -148,7 +148,7 @@ impl Chance {
     }
 }
 
-/// Whether they are one key of a map, in whatever order their own keys are.
+/// Returns true if both terms are the same map key, regardless of the order of their own keys.
 fn same(one: &Term, other: &Term) -> bool {
     let sorted = |term: &Term| {
         let mut term = term.clone();

@@ -1,4 +1,4 @@
-//! Random applications that need each other in random ways: the peers and we make the same release, or all refuse.
+//! Releases of random applications: `systools`, Mix and relx create the same release as dram, or all of them refuse.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::chance::Chance;
 use crate::peer::{self, bytes, path};
 use crate::world;
 
-/// How often something odd happens, one time in so many.
+/// The probabilities of defects: each happens once in so many times.
 struct Odds {
     missing: usize,
     back: usize,
@@ -26,7 +26,7 @@ struct Odds {
 const TAME: Odds = Odds { missing: 1000, back: 1000, included: 9, registered: 1000, module: 1000 };
 const WILD: Odds = Odds { missing: 60, back: 30, included: 5, registered: 40, module: 60 };
 
-/// Writes the specifications of some applications below `dir/lib`, and says where they are.
+/// Writes random application specifications below `dir/lib` and returns their paths.
 fn applications(chance: &mut Chance, dir: &Path, odds: &Odds, prefix: &str) -> Vec<PathBuf> {
     let count = 2 + chance.below(9);
     let mut specifications = Vec::new();
@@ -90,7 +90,7 @@ fn some_mode(chance: &mut Chance) -> Option<Mode> {
     chance.one_in(3).then(|| chance.of(&modes))
 }
 
-/// How the answers went, so that a test that proves nothing is seen.
+/// Counts the results, so that a test which compares nothing fails.
 #[derive(Default)]
 struct Tally {
     same: usize,
@@ -130,7 +130,7 @@ impl Tally {
 }
 
 #[test]
-fn releases_of_random_applications_boot_as_systools_has_it() {
+fn random_releases_have_the_boot_scripts_of_systools() {
     let mut chance = Chance::new(41);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl}-*/ebin/*.app"]);
     let (mut questions, mut mine, mut worlds) = (Vec::new(), Vec::new(), Vec::new());
@@ -195,7 +195,7 @@ fn releases_of_random_applications_boot_as_systools_has_it() {
 }
 
 #[test]
-fn releases_of_random_applications_are_those_of_mix() {
+fn random_releases_are_identical_to_those_of_mix() {
     let mut chance = Chance::new(7);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl,compiler,crypto}-*/ebin/*.app"]);
     let elixir = peer::files(&["../elixir/lib/{elixir,iex,logger}/ebin/*.app"]);
@@ -276,7 +276,7 @@ fn releases_of_random_applications_are_those_of_mix() {
 }
 
 #[test]
-fn releases_of_random_applications_are_those_of_relx() {
+fn random_releases_are_identical_to_those_of_relx() {
     let mut chance = Chance::new(23);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl}-*/ebin/*.app"]);
     let (mut questions, mut mine, mut worlds) = (Vec::new(), Vec::new(), Vec::new());
@@ -326,7 +326,8 @@ fn releases_of_random_applications_are_those_of_relx() {
     let rel = |term: &Term| format!("%% coding: utf-8\n{}.\n", dram_release::print::pretty(term));
     let answer = peer::erlang("relx", &Term::List(questions));
     let answers = answer.as_list().unwrap();
-    // What relx resolves goes to systools; where something is left out it writes specifications anew first.
+    // The output of relx goes to systools. If applications are excluded, relx first rewrites the application
+    // specifications.
     let mut questions = Vec::new();
     for (theirs, (dir, _, ebins)) in answers.iter().zip(&worlds) {
         let file = dir.path().join("start");
@@ -349,7 +350,7 @@ fn releases_of_random_applications_are_those_of_relx() {
             }
             (Err(_), Term::Atom(_), _) => tally.refused += 1,
             (Err(_), Term::Tuple(_), Term::Atom(_)) => tally.refused += 1,
-            // relx forgets the version that was asked for when another application has found one already.
+            // relx ignores the requested version if another application has already resolved the application.
             (Err(errors), _, _) if errors.iter().any(|error| matches!(error, ResolveError::Version { .. })) => {}
             (Err(_), Term::Tuple(_), _) if !is_whole => {}
             (Ok((text, _)), theirs, boot) => {

@@ -1,4 +1,4 @@
-//! What foreign bytes may cost: memory, time and stack.
+//! Limits on memory, time and stack for untrusted input.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -16,12 +16,12 @@ use dram_release::term::DEEPEST;
 
 use crate::world;
 
-/// The most memory of a process that reads any of the texts below.
+/// The memory limit of a process that reads one of the inputs below, in KiB.
 const MOST_KIB: usize = 512 << 10;
-/// Says to a process of these tests which input it is to read.
+/// The environment variable that tells the test process which input to read.
 const INPUT: &str = "DRAM_RELEASE_TEST_INPUT";
 
-/// The names of the inputs, and what each has to come to.
+/// The names of the inputs, and whether each is accepted.
 const INPUTS: &[(&str, bool)] = &[
     ("comments", true),
     ("latin comments", true),
@@ -44,7 +44,7 @@ const INPUTS: &[(&str, bool)] = &[
     ("beam of exports", false),
 ];
 
-/// Reads the input of that name; whether it was accepted.
+/// Reads the input with this name; returns whether it was accepted.
 fn read(name: &str) -> bool {
     let many = |text: &str| text.repeat((64 << 20) / text.len());
     let listed = |text: &str| consult(format!("[{}a].", many(text)).as_bytes()).is_ok();
@@ -119,7 +119,8 @@ fn beam(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     [b"FOR1", &u32::try_from(body.len()).unwrap().to_be_bytes()[..], &body].concat()
 }
 
-/// In a process of its own, so that its memory can be limited; without [`INPUT`], as one of all tests, it does nothing.
+/// Runs in a process of its own, so that its memory can be limited. Without [`INPUT`], when all tests run, it does
+/// nothing.
 #[test]
 fn one_input_is_read() {
     let Ok(name) = std::env::var(INPUT) else { return };
@@ -132,7 +133,7 @@ fn no_input_takes_more_than_512_mib_and_a_minute() {
     let program = std::env::current_exe().unwrap();
     for (name, _) in INPUTS {
         let start = Instant::now();
-        // The text itself is in that memory, and what tests need.
+        // The limit also covers the input itself and the test harness.
         let script =
             format!("ulimit -v {}; exec timeout 60 \"$0\" --exact limits::one_input_is_read", MOST_KIB + (200 << 10));
         let output = Command::new("sh").args(["-c", &script]).arg(&program).env(INPUT, name).output().unwrap();
@@ -145,7 +146,7 @@ fn no_input_takes_more_than_512_mib_and_a_minute() {
 }
 
 #[test]
-fn terms_as_deep_as_may_be_fit_a_stack_of_two_mebibytes() {
+fn terms_of_maximum_depth_fit_a_stack_of_two_mebibytes() {
     let kinds: &[(&str, &str)] = &[
         ("[", "]"),
         ("{a,", "}"),
@@ -180,7 +181,7 @@ fn terms_as_deep_as_may_be_fit_a_stack_of_two_mebibytes() {
         assert!(decode(&tuple).is_err());
         let list = [131].into_iter().chain([108, 0, 0, 0, 1, 106].repeat(100_000)).chain([106]).collect::<Vec<u8>>();
         assert!(decode(&list).is_err());
-        // Attributes are gone over without being made.
+        // Attributes are skipped without being decoded.
         let deep =
             [131, 108, 0, 0, 0, 1].into_iter().chain([104, 1].repeat(100_000)).chain([106, 106]).collect::<Vec<u8>>();
         let module = beam(&[(b"AtU8", b"\0\0\0\x01\x01a"), (b"Code", b""), (b"Attr", &deep)]);
@@ -191,7 +192,7 @@ fn terms_as_deep_as_may_be_fit_a_stack_of_two_mebibytes() {
     std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
 }
 
-/// The catalogue with kernel, stdlib, and these applications with what each has in that list.
+/// Returns the catalog with kernel, stdlib and these applications, each with its list under the key `list`.
 fn filled(mut catalog: Catalog, list: &str, apps: impl Iterator<Item = (String, Vec<String>)>) -> Catalog {
     let base = ["kernel", "stdlib"].map(|name| (name.to_owned(), Vec::new()));
     for (name, uses) in base.into_iter().chain(apps) {
@@ -205,7 +206,7 @@ fn filled(mut catalog: Catalog, list: &str, apps: impl Iterator<Item = (String, 
     catalog
 }
 
-/// What the application of a number needs.
+/// Returns the dependencies of the application with this number.
 type Needs<'a> = &'a dyn Fn(usize) -> Vec<String>;
 
 #[test]
@@ -219,7 +220,7 @@ fn chains_and_fans_of_3000_applications_start_in_a_second() {
     let dense = |number: usize| (number + 1..MANY).take(40).map(app).collect();
     let worlds: [(&str, Needs<'_>); 5] =
         [("forth", &forth), ("back", &back), ("fan", &fan), ("dense", &dense), (INCLUDED, &forth)];
-    // Tests are not optimised.
+    // Tests are compiled without optimization.
     let patience = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
     for (kind, uses) in worlds {
         let (catalog, list) =
@@ -241,7 +242,7 @@ fn chains_and_fans_of_3000_applications_start_in_a_second() {
 }
 
 #[test]
-fn two_hundred_thousand_missing_applications_are_said_in_time() {
+fn two_hundred_thousand_missing_applications_are_reported_in_time() {
     let missing: Vec<String> = (0..200_000).map(|number| format!("m{number}")).collect();
     let catalog = filled(Catalog::default(), "applications", [("a".to_owned(), missing)].into_iter());
     let start = Instant::now();

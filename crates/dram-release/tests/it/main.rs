@@ -1,4 +1,4 @@
-//! What this room promises: it makes what Erlang, Mix and relx make, byte by byte.
+//! Compatibility tests: the output is identical to that of Erlang, Mix and relx.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start the peers and write files")]
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 

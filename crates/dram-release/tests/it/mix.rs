@@ -1,4 +1,4 @@
-//! A release that `mix release` made, file by file.
+//! Comparison with a release created by `mix release`, file by file.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,14 +28,14 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {said}");
 }
 
-/// The modules in a directory.
+/// Returns the modules in a directory.
 fn modules(dir: &Path) -> BTreeSet<String> {
     let names = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.ends_with(".beam")).collect()
 }
 
 #[test]
-fn a_release_is_the_one_that_mix_makes() {
+fn a_release_is_identical_to_that_of_mix() {
     let dir = peer::scratch();
     let project = dir.path().join("demo");
     run(Command::new("mix").args(["new", "--sup"]).arg(&project));
@@ -102,7 +102,7 @@ fn a_release_is_the_one_that_mix_makes() {
 }
 
 #[test]
-fn configuration_is_merged_and_written_as_mix_does() {
+fn sys_config_is_identical_to_that_of_mix() {
     let dir = peer::scratch();
     let configs = [
         "[].",
@@ -179,7 +179,7 @@ fn random_configurations_are_merged_as_elixir_merges_them() {
     }
 }
 
-/// Whether every application has pairs and nothing else.
+/// Returns true if the settings of every application are a list of tuples.
 fn is_config(term: &Term) -> bool {
     let pairs = |term: &Term| term.as_list().is_some_and(|list| list.iter().all(|pair| pair.as_tuple().is_some()));
     pairs(term) && term.as_list().unwrap().iter().all(|pair| pairs(&pair.as_tuple().unwrap()[1]))

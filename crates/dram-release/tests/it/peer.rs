@@ -1,4 +1,4 @@
-//! Asking Erlang and Elixir.
+//! Runs Erlang and Elixir as reference implementations.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use dram_release::etf::{AtomForm, decode, encode};
 use dram_release::term::Term;
 
-/// A directory of this process, gone when the test is over.
+/// Creates a temporary directory that is removed when the test ends.
 pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -15,12 +15,12 @@ fn here(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
 }
 
-/// What Erlang answers.
+/// Returns Erlang's answer to the question `name`.
 pub(crate) fn erlang(name: &str, question: &Term) -> Term {
     ask(Command::new("escript").arg(here("peer.escript")), name, question)
 }
 
-/// What Elixir answers.
+/// Returns Elixir's answer to the question `name`.
 pub(crate) fn elixir(name: &str, question: &Term) -> Term {
     ask(Command::new("elixir").arg(here("peer.exs")), name, question)
 }
@@ -35,17 +35,17 @@ fn ask(command: &mut Command, name: &str, question: &Term) -> Term {
     decode(&std::fs::read(&from).unwrap()).unwrap()
 }
 
-/// A binary of that text.
+/// Creates a binary with this text.
 pub(crate) fn binary(text: impl AsRef<[u8]>) -> Term {
     Term::Binary(text.as_ref().to_vec())
 }
 
-/// A binary with that path.
+/// Creates a binary with this path.
 pub(crate) fn path(path: &Path) -> Term {
     binary(path.to_str().unwrap())
 }
 
-/// The bytes, if it is a binary.
+/// Returns the bytes of a binary.
 pub(crate) fn bytes(term: &Term) -> &[u8] {
     match term {
         Term::Binary(bytes) => bytes,
@@ -53,7 +53,7 @@ pub(crate) fn bytes(term: &Term) -> &[u8] {
     }
 }
 
-/// The paths of files below the root of OTP.
+/// Returns the paths of files below OTP's root directory that match the patterns.
 pub(crate) fn files(patterns: &[&str]) -> Vec<PathBuf> {
     let root = PathBuf::from(std::str::from_utf8(bytes(&erlang("root", &Term::List(Vec::new())))).unwrap());
     let patterns = Term::List(patterns.iter().map(binary).collect());

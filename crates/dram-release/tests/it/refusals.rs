@@ -1,4 +1,4 @@
-//! What is wrong with a release is all said at once, in words that name it.
+//! Errors of dependency resolution: all of them are reported at once, and each names its subject.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use dram_release::resolve::{Mode, ResolveError, Spec, Style, resolve};
 
 use crate::world;
 
-/// Applications, each as its name and the keys that are not as usual.
+/// Applications: each with its name and the keys that differ from the defaults.
 type Apps<'a> = &'a [(&'a str, &'a str)];
 
 fn catalog(apps: Apps<'_>) -> Catalog {
@@ -40,7 +40,7 @@ fn errors(apps: Apps<'_>, asked: &str) -> Vec<ResolveError> {
 }
 
 #[test]
-fn every_refusal_names_what_is_wrong() {
+fn every_resolve_error_names_its_subject() {
     let a = "{applications,[b]}";
     let cases: &[(Apps<'_>, &str, &str)] = &[
         (&[], "gone", "there is no application `gone`"),
@@ -90,7 +90,7 @@ fn every_refusal_names_what_is_wrong() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said() {
+fn all_resolve_errors_are_reported_at_once() {
     let apps = [("a", "{applications,[b,c,d]}"), ("d", "{applications,[e]}")];
     let texts: Vec<String> = errors(&apps, "a gone").iter().map(ToString::to_string).collect();
     let expected = [
@@ -105,7 +105,7 @@ fn everything_that_is_wrong_is_said() {
 }
 
 #[test]
-fn what_may_be_missing_is_refused_by_old_elixirs_alone() {
+fn a_missing_optional_application_is_refused_only_before_elixir_1_15() {
     let apps = [
         ("a", "{applications,[b]},{optional_applications,[b]}"),
         ("c", "{applications,[d]}"),
@@ -116,7 +116,7 @@ fn what_may_be_missing_is_refused_by_old_elixirs_alone() {
     let refused = result("1.14.5", "a").unwrap_err();
     assert_eq!(refused, [ResolveError::NoOptional { app: "a".to_owned(), child: "b".to_owned() }]);
     assert!(result("1.15.0", "a").is_ok());
-    // Seen as temporary first, and as permanent then.
+    // `d` is visited as temporary first, and then as permanent.
     let again = [("x", "{applications,[d]}"), ("y", "{applications,[d]}")];
     let catalog = self::catalog(&[&apps[..], &again[..]].concat());
     let result = |version: &str| resolve(&spec(Style::mix(version), "x=temporary y"), &catalog);
@@ -125,7 +125,7 @@ fn what_may_be_missing_is_refused_by_old_elixirs_alone() {
 }
 
 #[test]
-fn what_runs_when_nothing_does_depends_on_the_elixir() {
+fn start_types_of_start_clean_depend_on_the_elixir_version() {
     let catalog = catalog(&[("a", "")]);
     let modes = |version: &str| {
         let release = resolve(&spec(Style::mix(version), "a sasl=load"), &catalog).unwrap().clean();
@@ -136,7 +136,7 @@ fn what_runs_when_nothing_does_depends_on_the_elixir() {
 }
 
 #[test]
-fn an_application_that_is_left_out_is_waited_for_by_nobody() {
+fn an_excluded_application_is_not_a_dependency() {
     let catalog = catalog(&[("a", "{applications,[kernel,b,c]}"), ("b", ""), ("c", "")]);
     let mut spec = spec(Style::Plain, "kernel stdlib a");
     spec.excluded = vec!["b".to_owned()];

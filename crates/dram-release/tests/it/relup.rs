@@ -1,4 +1,4 @@
-//! Appups and relups beside those of `systools`.
+//! Comparison of appups and relups with those of `systools`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,13 +15,13 @@ use crate::chance::Chance;
 use crate::peer::{erlang, files, path, scratch};
 use crate::world::OTP;
 
-/// A version of a release: its run-time system, and applications with version, start type and modules.
+/// One version of a release: the ERTS version, and the applications with version, start type and modules.
 struct Side {
     erts: &'static str,
     apps: Vec<(&'static str, &'static str, Mode, Vec<String>)>,
 }
 
-/// Two versions, and the appups of those that change.
+/// Two versions of a release, and the appups of the applications that change.
 struct Case {
     old: Side,
     new: Side,
@@ -39,7 +39,7 @@ fn app(
     (name, version, mode, modules.split_whitespace().map(str::to_owned).collect())
 }
 
-/// One application `one` that changes by these instructions, up and down.
+/// Returns a case in which the application `one` changes by these instructions, up and down.
 fn simple(up: &str, down: &str) -> Case {
     let modules = "m1 m2 m3 m4 m5";
     Case {
@@ -53,7 +53,7 @@ fn both(script: &str) -> Case {
     simple(script, script)
 }
 
-/// Erlang's own applications that every release here has.
+/// Returns the OTP applications that every release in these tests has.
 fn base() -> Vec<(String, String, Vec<String>)> {
     let patterns = ["lib/kernel-*/ebin/kernel.app", "lib/stdlib-*/ebin/stdlib.app", "lib/sasl-*/ebin/sasl.app"];
     let read = |path: std::path::PathBuf| {
@@ -84,7 +84,7 @@ impl Side {
     }
 }
 
-/// Writes a version as `systools` reads it.
+/// Writes one version of a release as files that `systools` reads.
 fn write(version: &Version, dir: &Path, appups: &[(&'static str, String)]) {
     let mut rel = Vec::new();
     for Application { name, version, mode, modules } in &version.applications {
@@ -108,7 +108,7 @@ fn write(version: &Version, dir: &Path, appups: &[(&'static str, String)]) {
     fs::write(dir.join("rel.rel"), rel).unwrap();
 }
 
-/// What we make of a case: the text, or the word that `systools` has for the refusal.
+/// Creates the relup of a case with dram: its text, or the error atom of `systools`.
 fn ours(case: &Case, new: &Version, old: &Version) -> Result<String, &'static str> {
     let read = |(name, text): &(&str, String)| match Appup::read(text.as_bytes()) {
         Ok(appup) => Ok(((*name).to_owned(), appup)),
@@ -146,7 +146,7 @@ fn tag(error: &RcError) -> &'static str {
     }
 }
 
-/// Makes the relup of each case here and there, and compares them byte by byte.
+/// Creates the relup of each case with dram and with `systools`, and compares them byte by byte.
 fn compare(cases: &[(String, Case)]) {
     let (dir, base) = (scratch(), base());
     let (mut questions, mut made) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ fn compare(cases: &[(String, Case)]) {
     }
 }
 
-/// Instructions, each up and down.
+/// Scripts, each used for both upgrade and downgrade.
 const SCRIPTS: &[&str] = &[
     "",
     "{load_module,m1}",
@@ -197,12 +197,12 @@ const SCRIPTS: &[&str] = &[
     "{update,m1,infinity,soft,brutal_purge,brutal_purge,[]}",
     "{update,m1,static,default,{advanced,x},brutal_purge,brutal_purge,[m2]},{update,m2,{advanced,y}}",
     "{update,m1,dynamic,17,{advanced,x},brutal_purge,brutal_purge,[]}",
-    // Dependencies, in circles too.
+    // Dependencies, including cycles.
     "{load_module,m1,[m2]},{load_module,m2,[m1]}",
     "{load_module,m3,[m2]},{apply,{a,b,[]}},{load_module,m2,[m1]},{load_module,m5},{load_module,m1}",
     "{update,m1,{advanced,[]},[m2]},{update,m2,{advanced,[]},[m3]},{update,m3,{advanced,[]},[m1]},{load_module,m4,[m1]}",
     "{load_module,m1,[m1]}",
-    // Instructions that a running system knows.
+    // Low-level instructions.
     "{apply,{m,f,[a,\"b\",{c}]}},{load_module,m1},{apply,{io,format,[\"done\"]}}",
     "{apply,{m,f,[]}},point_of_no_return,{load_module,m1}",
     "{load_object_code,{one,\"2\",[m1]}},point_of_no_return,{load,{m1,brutal_purge,soft_purge}}",
@@ -218,12 +218,12 @@ const SCRIPTS: &[&str] = &[
     "{remove_application,two}",
     "{restart_application,nobody}",
     "{restart_application,one},{load_module,m1}",
-    // The emulator.
+    // Emulator restarts.
     "restart_new_emulator",
     "{load_module,m1},restart_emulator,{load_module,m2}",
     "restart_new_emulator,{load_module,m1},restart_emulator",
     "{load_module,m1},restart_new_emulator,restart_new_emulator",
-    // What cannot be followed.
+    // Invalid scripts.
     "{load_module,nobody}",
     "{load_module,m1,[nobody]}",
     "{load_module,m1,[m2]}",
@@ -254,7 +254,7 @@ const SCRIPTS: &[&str] = &[
 ];
 
 #[test]
-fn scripts_become_what_systools_makes_of_them() {
+fn relups_are_identical_to_those_of_systools() {
     let mut cases: Vec<_> = SCRIPTS.iter().map(|script| ((*script).to_owned(), both(script))).collect();
     let case = simple("{add_module,m1},{load_module,m2,[m1]}", "{load_module,m2},{delete_module,m1}");
     cases.push(("ways that differ".to_owned(), case));
@@ -276,7 +276,7 @@ fn scripts_become_what_systools_makes_of_them() {
 }
 
 #[test]
-fn applications_come_change_and_go() {
+fn added_changed_and_removed_applications_give_the_relup_of_systools() {
     let appup = |script: &str| format!("{{\"2\",[{{\"1\",[{script}]}}],[{{\"1\",[{script}]}}]}}.");
     let modes = [Mode::None, Mode::Load, Mode::Temporary, Mode::Transient, Mode::Permanent];
     let mut cases = Vec::new();
@@ -307,10 +307,10 @@ fn applications_come_change_and_go() {
     compare(&cases);
 }
 
-/// Where dependencies leave one order only, circles included, it is that of `systools`; where they leave several, its
-/// order is that of a hash table, and differs from run to run.
+/// If dependencies allow only one order, cycles included, it is that of `systools`. If they allow several, `systools`
+/// takes the order of a hash table, which differs from run to run.
 #[test]
-fn dependencies_that_leave_one_order_give_it() {
+fn unambiguous_dependencies_give_the_order_of_systools() {
     let mut chance = Chance::new(7);
     let cases: Vec<_> = (0..60).map(|at| (format!("chance {at}"), by_chance(&mut chance))).collect();
     compare(&cases);
@@ -318,7 +318,7 @@ fn dependencies_that_leave_one_order_give_it() {
 
 fn by_chance(chance: &mut Chance) -> Case {
     let names: Vec<String> = (0..2 + chance.below(12)).map(|at| format!("m{}_{at}", chance.below(1000))).collect();
-    // Chains that have nothing to do with each other, each with further dependencies forwards, and some back.
+    // Independent chains, each with further dependencies forwards, and some backwards.
     let mut instructions = Vec::new();
     let mut start = 0;
     while start < names.len() {
@@ -353,7 +353,7 @@ fn by_chance(chance: &mut Chance) -> Case {
 }
 
 #[test]
-fn without_sasl_there_is_no_change() {
+fn a_release_without_sasl_has_no_relup() {
     let version = |apps: &[&str]| {
         let app = |name: &&str| Application {
             name: (*name).to_owned(),
@@ -367,9 +367,9 @@ fn without_sasl_there_is_no_change() {
     assert_eq!(refused, Err(RelupError::NoSasl("1".to_owned())));
 }
 
-/// Every appup that Erlang brings is read, and leads somewhere.
+/// Every appup in OTP can be read, and is printed so that it reads back as the same term.
 #[test]
-fn the_appups_of_erlang_are_read() {
+fn all_appups_of_otp_round_trip() {
     let all = files(&["lib/*/ebin/*.appup"]);
     assert!(all.len() > 10);
     for path in &all {

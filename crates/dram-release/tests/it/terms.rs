@@ -1,4 +1,4 @@
-//! Terms as text and as bytes.
+//! Terms as text and in the external term format.
 
 use dram_release::consult::consult;
 use dram_release::etf::{AtomForm, decode, encode};
@@ -19,7 +19,7 @@ fn random_terms_are_printed_and_encoded_as_erlang_does() {
     let mut wrong = Vec::new();
     for answer in answers {
         let [encoded, tp, tw] = answer.as_tuple().unwrap() else { panic!("{answer}") };
-        // Erlang orders the keys of maps.
+        // Erlang sorted the keys of maps.
         let term = decode(bytes(encoded)).unwrap();
         assert_eq!(encode(&term, AtomForm::Latin1), bytes(encoded), "{term}");
         for (kind, mine, theirs) in [("tp", pretty(&term), tp), ("tw", write(&term), tw)] {
@@ -34,7 +34,7 @@ fn random_terms_are_printed_and_encoded_as_erlang_does() {
 }
 
 #[test]
-fn maps_are_in_the_order_of_erlang() {
+fn map_keys_are_sorted_as_by_erlang() {
     let mut chance = Chance::new(5);
     let terms: Vec<Term> = (0..1500).map(|_| chance.term(4)).collect();
     let question = terms.iter().map(|term| Term::Binary(encode(term, AtomForm::Utf8))).collect();
@@ -60,7 +60,7 @@ fn every_specification_of_otp_and_elixir_reads_as_erlang_reads_it() {
     }
 }
 
-/// Texts that test every corner of the grammar; what is wrong is here too.
+/// Texts that cover the grammar, including invalid ones.
 const TEXTS: &[&str] = include!("texts.in");
 
 #[test]
@@ -86,7 +86,7 @@ fn every_corner_of_the_grammar_reads_as_erlang_reads_it() {
             (Err(_), Term::Tuple(_)) => {}
             (Ok(mine), Term::Binary(theirs)) => wrong.push(format!("{text}\n  {mine}\n  {}", decode(theirs).unwrap())),
             (Ok(mine), theirs) => wrong.push(format!("{text}\n  {mine}\n  {}", pretty(theirs))),
-            // A function is no value of configuration.
+            // dram does not support functions in terms.
             (Err(_), Term::Binary(theirs)) if text.starts_with("fun ") && theirs.contains(&113) => {}
             (Err(error), theirs) => wrong.push(format!("{text}\n  {error}\n  {:?}", decode(bytes(theirs)))),
         }
@@ -95,11 +95,11 @@ fn every_corner_of_the_grammar_reads_as_erlang_reads_it() {
 }
 
 #[test]
-fn what_is_printed_reads_back() {
+fn printed_terms_read_back() {
     let mut chance = Chance::new(99);
     for number in 0..3000 {
         let mut term = chance.term(number % 6);
-        // Bit strings are written in a way that configuration has no use for.
+        // The order of map keys is normalized for the comparison.
         term.sort_maps();
         for text in [pretty(&term), write(&term)] {
             let read = consult(format!("{text}.").as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
@@ -109,7 +109,7 @@ fn what_is_printed_reads_back() {
 }
 
 #[test]
-fn a_binary_that_is_cut_or_changed_is_an_error_or_another_term() {
+fn truncated_binaries_are_errors_and_corrupt_ones_do_not_panic() {
     let mut chance = Chance::new(3);
     for _ in 0..300 {
         let good = encode(&chance.term(4), AtomForm::Latin1);

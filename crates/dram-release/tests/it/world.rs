@@ -1,4 +1,4 @@
-//! Applications to make releases of: those of the installed OTP.
+//! Releases of the applications of the installed OTP.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use dram_release::app::App;
 use dram_release::catalog::{Catalog, Found, Origin};
 use dram_release::resolve::{Mode, Spec, Style};
 
-/// The OTP release that is installed.
+/// The installed OTP release.
 pub(crate) const OTP: u32 = 25;
 
-/// A catalogue of what lies in these directories, and where each lies.
+/// Returns a catalog of these application specifications, and the directory of each.
 pub(crate) fn catalog(apps: &[PathBuf], origin: Origin) -> (Catalog, BTreeMap<String, PathBuf>) {
     let mut catalog = Catalog::default();
     let mut dirs = BTreeMap::new();
@@ -31,7 +31,7 @@ fn modules(ebin: &Path) -> std::collections::BTreeSet<String> {
     names.filter_map(|name| name.strip_suffix(".beam").map(str::to_owned)).collect()
 }
 
-/// A release of these applications.
+/// Returns a specification of a release of these applications.
 pub(crate) fn spec(name: &str, style: Style, applications: &[(&str, Option<Mode>)]) -> Spec {
     Spec {
         name: name.to_owned(),

@@ -1,39 +1,39 @@
 //! `WWW-Authenticate`: RFC 9110, 11.6.1, with the parameters of the distribution project's token authentication.
 
-/// What a server wants to see.
+/// An authentication challenge of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// Name and password.
+    /// Basic authentication with user name and password.
     Basic,
-    /// A token that somebody else gives out.
+    /// A bearer token of an authorization server.
     Bearer {
-        /// Where it is to be had.
+        /// The URL of the authorization server.
         realm: String,
-        /// Whom it is for.
+        /// The service that the token is for.
         service: Option<String>,
-        /// What it is to allow.
+        /// The scope of the token.
         scope: Option<String>,
     },
 }
 
-/// No honest header is longer.
+/// The longest header that is read, in bytes.
 const LONGEST: usize = 8 << 10;
 
-/// The best challenge of all headers: a token before name and password.
+/// Selects the preferred challenge of all headers: a bearer token before basic authentication.
 pub(super) fn best<'h>(headers: impl Iterator<Item = &'h str>) -> Option<Challenge> {
     let all: Vec<Challenge> = headers.filter(|text| text.len() <= LONGEST).flat_map(read).collect();
     let bearer = all.iter().find(|one| matches!(one, Challenge::Bearer { .. }));
     bearer.or(all.first()).cloned()
 }
 
-/// All challenges of one header that are known here.
+/// Parses the challenges of one header whose schemes are supported.
 fn read(text: &str) -> Vec<Challenge> {
     let mut all: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;
     while let Some((word, after)) = token(rest) {
         let after = after.trim_start();
         match after.strip_prefix('=') {
-            // A parameter of the last scheme.
+            // A parameter belongs to the last scheme before it.
             Some(value) => {
                 let (value, after) = value_of(value.trim_start());
                 if let Some((_, parameters)) = all.last_mut() {
@@ -66,14 +66,14 @@ fn known(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
     }
 }
 
-/// The next word, and what is behind it.
+/// Returns the next token, and the rest of the text.
 fn token(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches([' ', '\t', ',', '=', '"']);
     let end = text.find([' ', '\t', ',', '=', '"']).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
-/// A value, quoted or not, and what is behind it.
+/// Returns a parameter's value, quoted or not, and the rest of the text.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
@@ -91,7 +91,7 @@ fn value_of(text: &str) -> (String, &str) {
     (value, "")
 }
 
-/// Reads a header as a server's answer is, for whoever looks for what it cannot stand.
+/// Parses a header as one of a response; an entry point for fuzzing.
 pub fn try_challenge(text: &str) {
     let known = read(text);
     assert!(known.len() <= text.len(), "every challenge has a name");
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges() {
+    fn bearer_is_preferred_and_unknown_schemes_are_ignored() {
         let table = [
             ("Basic realm=\"x\"", Some(Challenge::Basic)),
             ("basic", Some(Challenge::Basic)),

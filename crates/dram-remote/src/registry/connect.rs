@@ -1,4 +1,4 @@
-//! Connections with a registry and with those it leads to: whether TLS is spoken, whom is trusted, how long is waited.
+//! Connections with a registry and with the servers it redirects to: TLS, certificates, timeouts.
 
 use std::fmt;
 use std::fs;
@@ -14,21 +14,22 @@ use super::RegistryError;
 use super::endpoint::{Endpoint, Payload, Reply};
 use crate::address::origin;
 
-/// How TLS says that it does not go on.
+/// The text of a TLS alert in an error of the TLS library.
 const ALERT: &str = "fatal alert";
-/// A server that wants to be shown who we are.
+/// The text of the error for a server that needs a client certificate. The help of the error depends on it.
 pub(super) const WANTS_US: &str = "wants a certificate of ours";
-/// Connections that are kept for more requests.
+/// The number of idle connections that are kept.
 const IDLE: usize = 8;
-/// How long a registry that has taken all of a blob or manifest may look at it, in stalls.
+/// The response timeout of an upload, in units of the stall timeout: the registry may verify what it received.
 const DIGESTION: u32 = 10;
-/// How long an answer that is no blob may take, in stalls, even where something comes now and then.
+/// The timeout of a response body other than a blob, in units of the stall timeout, even when bytes arrive slowly.
 const TELLING: u32 = 4;
-/// The longest that is waited to find out whether somebody speaks TLS.
+/// The timeout of the probe that finds out whether a server speaks TLS.
 const PROBE: Duration = Duration::from_secs(2);
 
 impl Endpoint {
-    /// Sends it to one address. What is long may take any time, as long as some of it comes.
+    /// Sends one request to one URL, without redirects. The body of a long response has no total timeout, as long as
+    /// bytes arrive.
     pub(super) fn transmit(
         &self,
         what: &str,
@@ -73,7 +74,7 @@ impl Endpoint {
         Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body, url: url.to_owned() })
     }
 
-    /// Sends it, and waits as long as is right for it.
+    /// Runs the request with the timeouts of its method.
     fn run(
         &self,
         agent: &Agent,
@@ -87,7 +88,7 @@ impl Endpoint {
             _ => (stall, Some(stall.saturating_mul(TELLING)).filter(|_| !is_long)),
         };
         let request = agent.configure_request(request).timeout_recv_response(Some(wait)).timeout_recv_body(all);
-        // What looks at a blob for long says nothing meanwhile.
+        // A registry that verifies an upload sends nothing meanwhile.
         agent.run(request.timeout_per_read(Some(wait)).build())
     }
 
@@ -116,19 +117,19 @@ impl Endpoint {
         RegistryError::Unreachable { what: what.to_owned(), why, was_silent }
     }
 
-    /// `https://HOST` or `http://HOST`.
+    /// Returns the base URL: `https://HOST` or `http://HOST`.
     pub(super) fn base(&self, what: &str) -> Result<String, RegistryError> {
         if let Some(base) = &self.state().base {
             return Ok(base.clone());
         }
         let server = self.place.server();
         let (https, http) = (format!("https://{server}"), format!("http://{server}"));
-        // As Docker does: on this machine, and where somebody said so, plain words do when TLS is not understood.
+        // As in Docker, plain HTTP is the fallback without TLS, on loopback hosts and for insecure registries.
         let base = match self.place.is_loopback() || self.place.is_insecure {
             false => https,
             true => match self.probe(what, &https) {
                 Ok(()) => https,
-                // It does speak TLS: who it is does not become better without.
+                // The server does speak TLS; plain HTTP would not make it trustworthy.
                 Err(RegistryError::Unreachable { why, .. }) if why.contains(ALERT) || why.contains(WANTS_US) => https,
                 Err(RegistryError::Unreachable { .. }) => http,
                 Err(error) => return Err(error),
@@ -138,7 +139,7 @@ impl Endpoint {
         Ok(base)
     }
 
-    /// Whether somebody answers there at all.
+    /// Sends one short request to find out whether the server answers at all.
     fn probe(&self, what: &str, base: &str) -> Result<(), RegistryError> {
         let url = format!("{base}/v2/");
         let agent = self.agent(what, &url)?;
@@ -151,7 +152,7 @@ impl Endpoint {
         answer.map(drop).map_err(|error| self.unreachable(what, &url, &error))
     }
 
-    /// Whoever speaks with the server of `url`; connections are kept.
+    /// Returns the agent for the server of `url`; agents keep their connections.
     fn agent(&self, what: &str, url: &str) -> Result<Agent, RegistryError> {
         let (scheme, host) = origin(url);
         let key = format!("{scheme}://{host}");
@@ -166,7 +167,7 @@ impl Endpoint {
         Ok(agent)
     }
 
-    /// Whom the server of `host` has to be vouched by, and who we are: containers-certs.d(5).
+    /// Returns the trusted certificates and the client certificate for `host`: containers-certs.d(5).
     fn tls(&self, scheme: &str, host: &str) -> Result<TlsConfig, RegistryError> {
         if scheme != "https" {
             return Ok(TlsConfig::builder().build());
@@ -181,7 +182,7 @@ impl Endpoint {
         Ok(tls.build())
     }
 
-    /// The files for `host` that end so, if it is the registry.
+    /// Returns the files of certs.d with this extension, if `host` is the registry itself.
     fn certificates(&self, host: &str, end: &str) -> Vec<PathBuf> {
         let dirs = self.place.certificates.iter().filter(|_| host == self.place.server());
         let entries = dirs.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
@@ -192,7 +193,7 @@ impl Endpoint {
     }
 }
 
-/// Passes bytes on, and remembers why it could not.
+/// A reader that keeps the error of a failed read, which the HTTP library hides.
 struct Noted<R> {
     inner: R,
     failed: Option<io::Error>,
@@ -208,7 +209,7 @@ impl<R: Read> Read for Noted<R> {
     }
 }
 
-/// What is wrong with a certificate, if that is what the error is about.
+/// Returns the reason why a certificate is not trusted, if the error is about one.
 fn distrust(error: &ureq::Error) -> Option<String> {
     let text = match error {
         ureq::Error::Rustls(error) => error.to_string(),
@@ -218,7 +219,7 @@ fn distrust(error: &ureq::Error) -> Option<String> {
     text.contains("certificate").then_some(text)
 }
 
-/// Whether what answers to TLS is none.
+/// Returns whether the server answered the TLS handshake with something other than TLS.
 fn speaks_plainly(error: &ureq::Error) -> bool {
     let text = match error {
         ureq::Error::Rustls(error) => error.to_string(),
@@ -228,7 +229,7 @@ fn speaks_plainly(error: &ureq::Error) -> bool {
     text.contains("corrupt message")
 }
 
-/// A certificate of ours, `NAME.cert`, with its key beside it, `NAME.key`.
+/// Reads a client certificate, `NAME.cert`, with its key, `NAME.key`.
 fn client(cert: &Path) -> Result<ClientCert, RegistryError> {
     let wrong = |path: &Path, why: &str| RegistryError::Settings { path: path.to_owned(), why: why.to_owned() };
     let key = cert.with_extension("key");

@@ -1,4 +1,4 @@
-//! Names and passwords for registries: the files of Docker and of the containers tools, and the programs they name.
+//! Credentials for registries: the files of Docker and of the containers tools, and credential helpers.
 //!
 //! Follows containers-auth.json(5) and Docker's `config.json`.
 
@@ -14,33 +14,33 @@ use serde_json::{Map, Value, json};
 use super::RegistryError;
 use crate::tool::{Keeper, Kept};
 
-/// More of a file of credentials is not read.
+/// The largest credentials file that is read, in bytes.
 const LARGEST: u64 = 4 << 20;
-/// What Docker calls its own registry in such files.
+/// The key of Docker Hub in such files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
-/// The files with names and passwords.
+/// The files that hold credentials.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    /// Where they are looked for, the first one first.
+    /// The files that are searched, in order of precedence.
     pub files: Vec<PathBuf>,
-    /// Where new ones are written.
+    /// The file that new credentials are written to.
     pub write: Option<PathBuf>,
-    /// Where programs are looked for, as `PATH` has it.
+    /// The directories in which credential helpers are looked for, in the form of `PATH`.
     pub path: std::ffi::OsString,
 }
 
-/// What identifies somebody to a registry.
+/// A secret that authenticates a user with a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// A name and a password.
+    /// A user name and a password.
     Password {
-        /// The name.
+        /// The user name.
         user: String,
         /// The password.
         password: String,
     },
-    /// What tokens are given out for, without a password.
+    /// An identity token, which is exchanged for access tokens.
     Identity(String),
 }
 
@@ -51,7 +51,7 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// As `Authorization` wants it: RFC 7617.
+    /// Returns the value of an `Authorization` header for basic authentication (RFC 7617).
     pub(super) fn basic(&self) -> Option<String> {
         match self {
             Secret::Password { user, password } => {
@@ -62,7 +62,7 @@ impl Secret {
     }
 }
 
-/// A secret, and where it came from.
+/// A secret and its source, for messages.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) secret: Secret,
@@ -70,7 +70,7 @@ pub(super) struct Found {
 }
 
 impl Credentials {
-    /// What is known for `repository` at `host`.
+    /// Returns the credentials for `repository` at `host`, if there are any.
     pub(super) fn find(&self, host: &str, repository: &str) -> Result<Option<Found>, RegistryError> {
         for path in &self.files {
             let Some(file) = read(path)? else { continue };
@@ -127,10 +127,10 @@ impl Credentials {
         Ok(Some(Found { secret, place: format!("`docker-credential-{name}`") }))
     }
 
-    /// Keeps a name and a password for `host`. Returns where.
+    /// Saves a user name and a password for `host`. Returns the file or credential helper that keeps them.
     ///
     /// # Errors
-    /// When no place is known, or it cannot be written.
+    /// Fails when no file is configured, or it cannot be read or written, or the credential helper fails.
     pub fn save(&self, host: &str, user: &str, password: &str) -> Result<String, RegistryError> {
         let Some(path) = &self.write else {
             let why = "HOME is not set; REGISTRY_AUTH_FILE or DOCKER_CONFIG can name a place".to_owned();
@@ -153,10 +153,10 @@ impl Credentials {
         Ok(path.display().to_string())
     }
 
-    /// Forgets what is kept for `host`. Returns from where.
+    /// Erases the credentials for `host`. Returns the files and credential helpers that had them.
     ///
     /// # Errors
-    /// When a file cannot be read or written.
+    /// Fails when a file cannot be read or written, or the credential helper fails.
     pub fn erase(&self, host: &str) -> Result<Vec<String>, RegistryError> {
         let mut gone = Vec::new();
         for path in &self.files {
@@ -197,12 +197,12 @@ fn helper_for<'f>(file: &'f Map<String, Value>, host: &str) -> Option<&'f str> {
     found.1.as_str().filter(|name| !name.is_empty())
 }
 
-/// The key that Docker keeps `host` under.
+/// Returns the key that Docker uses for `host`.
 fn key_of(host: &str) -> String {
     if normal(host) == "docker.io" { HUB_KEY.to_owned() } else { host.to_owned() }
 }
 
-/// A key without what it may have beside host and path.
+/// Normalises a key to host and path, without scheme and API version.
 fn normal(key: &str) -> String {
     let key = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
@@ -215,7 +215,7 @@ fn normal(key: &str) -> String {
     }
 }
 
-/// The keys that fit, the longest first.
+/// Returns the matching keys, the longest first.
 fn scopes(host: &str, repository: &str) -> Vec<String> {
     let host = normal(host);
     let mut all = Vec::new();
@@ -259,23 +259,23 @@ fn read(path: &Path) -> Result<Option<Map<String, Value>>, RegistryError> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    // What is in it is not shown, not even the part that is wrong.
+    // No content of the file is shown, not even the invalid part: it may be a secret.
     let value = serde_json::from_slice(&bytes)
         .map_err(|error| fail(format!("it is no JSON object: line {}, column {}", error.line(), error.column())))?;
     Ok(Some(value))
 }
 
-/// Replaces the file in one step; nobody else may read it.
+/// Replaces the file with an atomic rename; only its owner may read it.
 fn write(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
     let fail = |error: std::io::Error| RegistryError::Settings { path: path.to_owned(), why: error.to_string() };
-    // A link is written through, as whoever made it wants it.
+    // A symbolic link is followed, so that it stays one.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if let Some(dir) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
     }
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let text = serde_json::to_string_pretty(file).expect("plain data becomes JSON");
-    // Of a process that had this number before, and was killed; nobody's link is followed.
+    // A killed process with the same id may have left this file. `create_new` follows no symbolic link.
     let _ = fs::remove_file(&new);
     let written = File::options().write(true).create_new(true).mode(0o600).open(&new).and_then(|mut out| {
         out.write_all(text.as_bytes())?;
@@ -289,7 +289,7 @@ fn write(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
     })
 }
 
-/// Reads a file of credentials as [`Credentials`] would, for whoever looks for what it cannot stand.
+/// Parses a credentials file as [`CredentialStore`] does; an entry point for fuzzing.
 pub fn try_credentials(bytes: &[u8]) {
     let Ok(file) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
     let auths = file.get("auths").and_then(Value::as_object);
@@ -303,7 +303,7 @@ pub fn try_credentials(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn at(text: &str) -> (tempfile::TempDir, Credentials) {
+    fn credentials_of(text: &str) -> (tempfile::TempDir, Credentials) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         fs::write(&path, text).unwrap();
@@ -311,7 +311,7 @@ mod tests {
         (dir, Credentials { files, write: Some(path), path: "/nonexistent".into() })
     }
 
-    fn known(credentials: &Credentials, host: &str, repository: &str) -> Option<String> {
+    fn lookup(credentials: &Credentials, host: &str, repository: &str) -> Option<String> {
         let found = credentials.find(host, repository).unwrap()?;
         Some(match found.secret {
             Secret::Password { user, password } => format!("{user}:{password}"),
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_key_that_fits() {
+    fn longest_matching_key_is_used() {
         let auth = |text: &str| base64::encode(text.as_bytes());
         let text = json!({ "auths": {
             "a.example": { "auth": auth("host:1") },
@@ -330,7 +330,7 @@ mod tests {
             "c.example": { "identitytoken": "token", "auth": auth("<token>:") },
             "d.example": {},
         } });
-        let (_dir, credentials) = at(&text.to_string());
+        let (_dir, credentials) = credentials_of(&text.to_string());
         let table = [
             ("a.example", "x", Some("host:1")),
             ("A.example", "team", Some("team:2")),
@@ -344,36 +344,36 @@ mod tests {
             ("d.example", "x", None),
         ];
         for (host, repository, expected) in table {
-            assert_eq!(known(&credentials, host, repository).as_deref(), expected, "{host}/{repository}");
+            assert_eq!(lookup(&credentials, host, repository).as_deref(), expected, "{host}/{repository}");
         }
     }
 
     #[test]
-    fn what_is_written_is_found_and_the_rest_stays() {
-        let (dir, credentials) = at(r#"{"psFormat":"x","auths":{"http://a.example/":{"auth":"eDp5"}}}"#);
+    fn saved_credentials_are_found_and_other_settings_are_kept() {
+        let (dir, credentials) = credentials_of(r#"{"psFormat":"x","auths":{"http://a.example/":{"auth":"eDp5"}}}"#);
         credentials.save("a.example", "me", "word").unwrap();
         credentials.save("docker.io", "hub", "word").unwrap();
-        assert_eq!(known(&credentials, "a.example", "x").as_deref(), Some("me:word"));
+        assert_eq!(lookup(&credentials, "a.example", "x").as_deref(), Some("me:word"));
         let path = dir.path().join("config.json");
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains("psFormat") && text.contains(HUB_KEY) && !text.contains("http://a.example"), "{text}");
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(credentials.erase("a.example").unwrap(), [path.display().to_string()]);
-        assert_eq!(known(&credentials, "a.example", "x"), None);
+        assert_eq!(lookup(&credentials, "a.example", "x"), None);
         assert_eq!(credentials.erase("a.example").unwrap(), Vec::<String>::new());
-        assert_eq!(known(&credentials, "docker.io", "x").as_deref(), Some("hub:word"));
+        assert_eq!(lookup(&credentials, "docker.io", "x").as_deref(), Some("hub:word"));
     }
 
     #[test]
-    fn broken_files_are_named_and_not_shown() {
+    fn invalid_files_are_named_without_their_content() {
         for text in
             ["{", "[]", r#"{"auths":{"a.example":{"auth":"hidden!"}}}"#, r#"{"auths":{"a.example":{"auth":"eA=="}}}"#]
         {
-            let (_dir, credentials) = at(text);
+            let (_dir, credentials) = credentials_of(text);
             let error = credentials.find("a.example", "x").unwrap_err().to_string();
             assert!(error.contains("config.json") && !error.contains("hidden"), "{error}");
         }
-        assert_eq!(known(&at(" \n").1, "a.example", "x"), None);
+        assert_eq!(lookup(&credentials_of(" \n").1, "a.example", "x"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Blobs come: in one piece, or after each interruption from where they broke off.
+//! Blob downloads, which resume with a range request after each interruption.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -12,32 +12,32 @@ use super::text::{header, media_type};
 use super::wait::Patience;
 use super::{RegistryError, pull_scope};
 
-/// Whoever sends less in a second is as good as silent.
+/// A rate below this, in bytes per second, counts as a stall.
 const SLOWEST: f64 = 1024.0;
-/// So much has to come before what failed earlier is forgotten.
+/// The number of bytes after which the retry budget is renewed.
 const ENOUGH: u64 = 4 << 20;
 
-/// Reads a blob. What comes is *not* compared with the digest. One byte more than the descriptor says is passed on, if it
-/// comes, so that whoever compares notices.
+/// Reads a blob. The bytes are *not* verified against the digest. Up to one byte more than the descriptor's size is
+/// passed on, so that the caller's verification notices a blob that is too long.
 pub(super) struct BlobReader<'a> {
     endpoint: &'a Endpoint,
-    /// Who is asked when this one fails.
+    /// The endpoints that are tried when this one fails.
     others: &'a [Endpoint],
     blob: Descriptor,
     what: String,
     at: u64,
     body: Option<BodyReader<'static>>,
     patience: Patience<'a>,
-    /// What had come when patience was renewed.
+    /// The offset at which the retry budget was last renewed.
     counted: u64,
-    /// How long has been waited for bytes since they were last counted, and how many came.
+    /// The time spent waiting for bytes in the current window, and the bytes that arrived in it.
     waited: (Duration, u64),
-    /// No part was to be had: from now on all of it is asked for, and what is known is passed over.
+    /// The endpoint does not support range requests: the whole blob is requested, and the known part skipped.
     takes_all: bool,
 }
 
 impl<'a> BlobReader<'a> {
-    /// Asks for the blob: the first one that gives it counts.
+    /// Requests the blob from the first endpoint that has it.
     pub(super) fn new(endpoints: &'a [Endpoint], blob: &Descriptor) -> Result<BlobReader<'a>, RegistryError> {
         let (endpoint, others) = endpoints.split_first().expect("every name has a registry");
         let mut reader = BlobReader {
@@ -59,7 +59,7 @@ impl<'a> BlobReader<'a> {
         Ok(reader)
     }
 
-    /// Asks the next one for the rest, when this one failed.
+    /// Requests the rest from the next endpoint, after this one failed.
     fn turn(&mut self, failed: RegistryError) -> Result<(), RegistryError> {
         let mut failed = failed;
         while let Some((next, others)) = self.others.split_first().filter(|_| !failed.is_stop()) {
@@ -78,7 +78,7 @@ impl<'a> BlobReader<'a> {
         Err(failed)
     }
 
-    /// The rest of it. Who counts attempts is asked `once`.
+    /// Requests the rest of the blob. With `once` there are no retries, as the caller counts them.
     fn ask(&mut self, once: bool) -> Result<BodyReader<'static>, RegistryError> {
         loop {
             let part = self.at > 0 && !self.takes_all;
@@ -133,8 +133,7 @@ impl<'a> BlobReader<'a> {
         RegistryError::Unreachable { what: self.what.clone(), why, was_silent: false }
     }
 
-    /// Whether next to nothing came in the time in which something should have. Only the time in which somebody waits
-    /// for bytes counts.
+    /// Returns whether the rate of the last window was below the minimum. Only the time spent waiting for bytes counts.
     fn crawls(&mut self, time: Duration, got: u64, stall: Duration) -> bool {
         let (waited, came) = (self.waited.0 + time, self.waited.1 + got);
         let is_over = waited >= stall && !stall.is_zero();
@@ -142,7 +141,7 @@ impl<'a> BlobReader<'a> {
         is_over && self.at < self.blob.size && (came as f64) < waited.as_secs_f64() * SLOWEST
     }
 
-    /// Asks for the rest, after a while, if that may help.
+    /// Requests the rest after a delay, as long as retries are left.
     fn resume(&mut self, error: Option<&io::Error>) -> Result<(), RegistryError> {
         let was_silent =
             error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut || error.to_string().contains("timeout"));
@@ -201,7 +200,7 @@ impl Read for BlobReader<'_> {
                     return Ok(got);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // All is there that should be.
+                // The blob is complete.
                 Ok(_) | Err(_) if left == 0 => return Ok(0),
                 Ok(_) => self.resume(None).map_err(io::Error::other)?,
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! One registry: requests that find their way, say who asks, and are made again when it was bad luck.
+//! One registry endpoint: requests with redirects, authentication and retries.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,15 +20,15 @@ use super::wait::{LONGEST, Patience, retry_after};
 use super::{RegistryError, Settings, kin};
 use crate::address::{joined, origin};
 
-/// How often an answer may lead elsewhere.
+/// The number of redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
 
-/// An answer; errors of the registry are answers too.
+/// A response of any status, errors of the registry included.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
-    /// Where it came from in the end.
+    /// The URL that sent the response, after redirects.
     pub(super) url: String,
 }
 
@@ -38,46 +38,46 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// What is sent.
+/// The body of a request.
 #[derive(Clone, Copy)]
 pub(super) enum Payload<'p> {
     None,
     Bytes(&'p [u8]),
-    /// So many bytes of whatever this opens.
+    /// A function that opens the body, and its length in bytes.
     Reader(&'p (dyn Fn() -> io::Result<Box<dyn Read + 'p>> + 'p), u64),
 }
 
-/// A request.
+/// A request to the registry.
 pub(super) struct Ask<'a, 'p> {
-    /// What is attempted, for messages: `read the manifest of HOST/NAME`.
+    /// The action, for messages: `read the manifest of HOST/NAME`.
     pub(super) what: &'a str,
     pub(super) method: Method,
-    /// A whole address, or a path of the registry that begins with `/`.
+    /// A URL, or a path of the registry that begins with `/`.
     pub(super) path: &'a str,
     pub(super) headers: &'a [(&'static str, String)],
     pub(super) payload: Payload<'p>,
-    /// What a token has to allow, with spaces between.
+    /// The scopes that a token must have, separated by spaces.
     pub(super) scope: &'a str,
 }
 
-/// Who asks.
+/// The source of the credentials.
 #[derive(Debug, Clone)]
 pub(super) enum Who {
-    /// Whoever the files know.
+    /// The credentials of the user's files.
     Known(Credentials),
-    /// Somebody in particular.
+    /// A given secret.
     Given(Secret),
 }
 
-/// What is shown of who asks.
+/// An `Authorization` header.
 struct Right {
-    /// The header.
+    /// The value of the header.
     authorization: String,
-    /// If it is a token: what it allows, and until when.
+    /// For a bearer token, its scope and the time at which it expires.
     token: Option<(String, Duration)>,
 }
 
-/// A registry.
+/// A registry or a mirror, with its cached connections and tokens.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) settings: Settings,
@@ -88,15 +88,15 @@ pub(super) struct Endpoint {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// `https://HOST`, when that is known.
+    /// The base URL, `https://HOST` or `http://HOST`, once it is known.
     pub(super) base: Option<String>,
     basic: Option<String>,
-    /// Tokens under what they allow, and until when.
+    /// Bearer tokens and their expiry, by scope.
     tokens: BTreeMap<String, (String, Duration)>,
     pub(super) agents: BTreeMap<String, Agent>,
-    /// Whether hosts are in networks that the registry is not in.
+    /// For each redirect host, whether it is in a less public network than the registry.
     deeper: BTreeMap<String, bool>,
-    /// What the files say, once they were looked at.
+    /// The credentials, once they were looked up.
     found: Option<Option<Found>>,
 }
 
@@ -105,7 +105,7 @@ impl Endpoint {
         Endpoint { settings: settings.clone(), place, who, state: Mutex::default() }
     }
 
-    /// The registry's name.
+    /// Returns the registry's host and port.
     pub(super) fn host(&self) -> &str {
         &self.place.host
     }
@@ -114,12 +114,12 @@ impl Endpoint {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a person that this mirror is not asked any more, and why.
+    /// Reports to the user that this mirror failed and the next endpoint is used.
     pub(super) fn give_up(&self, error: &RegistryError) {
         (self.settings.tell)(&format!("a mirror fails, the next is asked: {error}"));
     }
 
-    /// The time, and how long nothing may come.
+    /// Returns the current time and the stall timeout.
     pub(super) fn time(&self) -> (Duration, Duration) {
         ((self.settings.clock)(), self.settings.stall)
     }
@@ -128,13 +128,15 @@ impl Endpoint {
         Patience::new(self.settings.pause, &*self.settings.stop)
     }
 
-    /// Whether the registry, which is at `from`, may send us to `to`: not to a network that it is not in itself, neither
-    /// by an address nor by a name that stands for one of this machine or of the wire. A proxy looks up names elsewhere.
+    /// Returns whether the registry, at `from`, may redirect to `to`. A redirect to a less public network that the
+    /// registry is not in is refused. Names are resolved here, and refused when they lead to a loopback or link-local
+    /// address that the registry has none like. A proxy resolves names itself, so its addresses may differ.
     pub(super) fn may_lead(&self, from: &str, to: &str) -> bool {
         from == to || kin::may_lead(from, to) && !self.is_deeper(to)
     }
 
-    /// Looks the names up, once for each.
+    /// Returns whether `host` resolves to a loopback or link-local address, and the registry has none of that scope.
+    /// Each host is resolved once.
     fn is_deeper(&self, host: &str) -> bool {
         if let Some(known) = self.state().deeper.get(host) {
             return *known;
@@ -153,7 +155,7 @@ impl Endpoint {
         is_deeper
     }
 
-    /// Sends `ask`, again and again where that may help. The answer may be an error of the registry.
+    /// Sends `ask`, with retries. The response may be an error of the registry.
     pub(super) fn send(&self, ask: &Ask<'_, '_>) -> Result<Reply, RegistryError> {
         let mut patience = self.patience();
         loop {
@@ -170,7 +172,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends `ask` once, or twice where the registry first wants to know who asks.
+    /// Sends `ask` once, or twice when the registry first asks for authentication.
     pub(super) fn once(&self, ask: &Ask<'_, '_>) -> Result<Reply, RegistryError> {
         if (self.settings.stop)() {
             return Err(RegistryError::Stopped { what: ask.what.to_owned() });
@@ -194,7 +196,7 @@ impl Endpoint {
         }
     }
 
-    /// What was good enough the last time, and still is.
+    /// Returns a cached token that is still valid, or the cached basic authentication.
     fn shown(&self, scope: &str) -> Option<String> {
         let now = (self.settings.clock)();
         let state = self.state();
@@ -210,7 +212,8 @@ impl Endpoint {
         }
     }
 
-    /// What to say to a registry that wants to know who asks. `None` when there is nothing more to say.
+    /// Returns the authorization that answers the challenge of the registry, or `None` when there is no other than the
+    /// one that was sent.
     fn answer(
         &self,
         ask: &Ask<'_, '_>,
@@ -249,7 +252,7 @@ impl Endpoint {
         Ok(found)
     }
 
-    /// Sends it, and goes where the answer leads. Who asks is said to the registry and to nobody else.
+    /// Sends a request and follows redirects. The authorization is sent to the registry's origin only.
     fn follow(
         &self,
         ask: &Ask<'_, '_>,
@@ -275,7 +278,7 @@ impl Endpoint {
         Err(RegistryError::Wrong { what: ask.what.to_owned(), why })
     }
 
-    /// Where `location` leads, if one may go there.
+    /// Resolves the `location` of a redirect, if it is allowed.
     pub(super) fn next(&self, what: &str, from: &str, location: &str) -> Result<String, RegistryError> {
         let to = joined(from, location);
         let ((from_scheme, from_host), (scheme, host)) = (origin(from), origin(&to));
@@ -295,7 +298,7 @@ impl Endpoint {
         Ok(to)
     }
 
-    /// A request to anybody, with these headers and no other, again where that may help.
+    /// Sends a request to any server, with only these headers, and with retries.
     pub(super) fn plain(
         &self,
         what: &str,
@@ -319,7 +322,7 @@ impl Endpoint {
         }
     }
 
-    /// The error that an answer stands for.
+    /// Returns the error that a response stands for.
     pub(super) fn refusal(&self, what: &str, reply: Reply) -> RegistryError {
         let status = reply.status;
         let asked = retry_after(&reply.headers).filter(|asked| *asked > LONGEST);
@@ -341,15 +344,15 @@ impl Endpoint {
     }
 }
 
-/// The kinds of the addresses that `host`, which may have a port, stands for; none when it is not known here.
+/// Returns the scopes of the addresses that `host`, which may have a port, resolves to; none when it does not resolve.
 fn kinds(host: &str) -> Vec<Kin> {
     let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
     let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     found.iter().map(|address| kin::of_address(address.ip())).collect()
 }
 
-/// Whether the same request may be answered otherwise later.
+/// Returns whether a status is transient, so that a retry may succeed.
 pub(super) fn passes(status: u16) -> bool {
-    // What is not implemented, or has no room, stays so.
+    // 501 (not implemented) and 507 (no storage left) are permanent.
     matches!(status, 408 | 429 | 500 | 502..=504 | 509 | 520..=530)
 }

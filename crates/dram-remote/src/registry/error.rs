@@ -1,123 +1,122 @@
-//! What can go wrong with a registry.
+//! Errors of registries.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a registry did not do what was asked. Nothing in it identifies anybody; what a registry said is cleaned of control
-/// characters and cut.
+/// An error of a registry operation. It holds no credentials. Messages of a registry are sanitised and truncated.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// It cannot be reached, or what it says is no HTTP.
+    /// The registry cannot be reached, or its response is not valid HTTP.
     #[error("cannot {what}: {why}")]
     Unreachable {
-        /// What was attempted, with the name.
+        /// The action, with the name of the image.
         what: String,
-        /// What happened.
+        /// The reason.
         why: String,
-        /// Whether it was silent for too long.
+        /// True for a timeout.
         was_silent: bool,
     },
-    /// It does not prove who it is.
+    /// The certificate of the server is not trusted.
     #[error("cannot {what}: the certificate of `{host}` is not trusted: {why}")]
     Trust {
-        /// What was attempted.
+        /// The action.
         what: String,
-        /// Who was asked.
+        /// The server.
         host: String,
-        /// What is wrong with the certificate.
+        /// The reason.
         why: String,
-        /// Whose certificates are trusted: files.
+        /// The sources of the trusted certificates.
         trusted: String,
     },
-    /// It says no.
+    /// The registry answers with an error status.
     #[error("cannot {what}: the registry answers {status}{}", said(message))]
     Status {
-        /// What was attempted.
+        /// The action.
         what: String,
-        /// Its answer.
+        /// The HTTP status.
         status: u16,
-        /// The codes of the errors that it gives, such as `BLOB_UNKNOWN`.
+        /// The error codes of the response, such as `BLOB_UNKNOWN`.
         codes: Vec<String>,
-        /// Its own words; may be empty.
+        /// The messages of the response; may be empty.
         message: String,
     },
-    /// It wants to know who asks, or does not believe it.
+    /// The registry needs authentication, or refuses the credentials.
     #[error("cannot {what}: the registry `{host}` answers {status}{}", said(message))]
     Unauthorized {
-        /// What was attempted.
+        /// The action.
         what: String,
         /// The registry.
         host: String,
-        /// Its answer.
+        /// The HTTP status.
         status: u16,
-        /// Its own words; may be empty.
+        /// The messages of the response; may be empty.
         message: String,
-        /// Where name and password came from; `None` when there are none.
+        /// The source of the credentials that were sent; `None` when there are none.
         shown: Option<String>,
     },
-    /// The server that gives out tokens for it gives none.
+    /// The authorization server gives no token.
     #[error("cannot {what}: no token from `{realm}`, to which the registry `{host}` sends: {why}")]
     Token {
-        /// What was attempted.
+        /// The action.
         what: String,
         /// The registry.
         host: String,
-        /// The address of the server.
+        /// The URL of the authorization server.
         realm: String,
-        /// Why not.
+        /// The reason.
         why: String,
-        /// Where name and password came from; `None` when there are none.
+        /// The source of the credentials that were sent; `None` when there are none.
         shown: Option<String>,
     },
-    /// What it sends is not what was asked for, or contradicts itself.
+    /// The response is not valid, or not the one that was asked for.
     #[error("cannot {what}: {why}")]
     Wrong {
-        /// What was attempted.
+        /// The action.
         what: String,
-        /// The contradiction.
+        /// The reason.
         why: String,
     },
-    /// This machine's settings forbid it.
+    /// The settings of this machine block the registry.
     #[error("cannot {what}: `{prefix}` is blocked in {}", path.display())]
     Blocked {
-        /// What was attempted.
+        /// The action.
         what: String,
-        /// The setting.
+        /// The prefix that is blocked.
         prefix: String,
         /// The file with the setting.
         path: PathBuf,
     },
-    /// A file of settings or of credentials cannot be used.
+    /// A file of settings or credentials cannot be used.
     #[error("cannot use {}: {why}", path.display())]
     Settings {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The program that keeps credentials does not give or take them.
+    /// A credential helper failed.
     #[error("cannot {what} with `{program}`: {why}")]
     Helper {
-        /// What was attempted.
+        /// The action.
         what: &'static str,
         /// The program.
         program: String,
-        /// What it says.
+        /// The output of the program.
         why: String,
     },
-    /// What is to be sent cannot be read.
+    /// The blob to upload cannot be read.
     #[error("cannot {what}")]
     Source {
-        /// What was attempted.
+        /// The action.
         what: String,
-        /// What the reader said.
+        /// The error of the reader.
         #[source]
         source: io::Error,
     },
-    /// Somebody wants it to end.
+    /// The operation was cancelled.
     #[error("cannot {what}: it was interrupted")]
     Stopped {
-        /// What was attempted.
+        /// The action.
         what: String,
     },
 }
@@ -127,7 +126,7 @@ fn said(message: &str) -> String {
 }
 
 impl RegistryError {
-    /// What the user can do about it.
+    /// Returns advice for the user.
     pub fn help(&self) -> Option<String> {
         Some(match self {
             RegistryError::Unreachable { why, .. } if why.contains("does not speak TLS") => {
@@ -174,7 +173,7 @@ impl RegistryError {
         })
     }
 
-    /// Whether the registry was there and said no.
+    /// Returns whether the registry was reached and answered with an error.
     pub fn is_refusal(&self) -> bool {
         match self {
             RegistryError::Status { .. } | RegistryError::Unauthorized { .. } | RegistryError::Token { .. } => true,
@@ -189,24 +188,24 @@ impl RegistryError {
         }
     }
 
-    /// Whether there is no such image, as far as one may know.
+    /// Returns whether the registry answers that the image or blob does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, RegistryError::Status { status: 404, .. })
     }
 
-    /// Whether somebody wants it to end.
+    /// Returns whether the operation was cancelled.
     pub(super) fn is_stop(&self) -> bool {
         matches!(self, RegistryError::Stopped { .. })
     }
 
-    /// Whether what was sent did not arrive as it was sent.
+    /// Returns whether the registry received other bytes than were sent, or lost the upload.
     pub(super) fn lost_bytes(&self) -> bool {
         let RegistryError::Status { codes, .. } = self else { return false };
         let told = ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"];
         codes.iter().any(|code| told.contains(&code.as_str()))
     }
 
-    /// Whether a manifest was refused as the registry lacks a blob of it.
+    /// Returns whether a manifest was refused because the registry lacks one of its blobs.
     pub fn lacks_a_blob(&self) -> bool {
         let RegistryError::Status { codes, .. } = self else { return false };
         codes.iter().any(|code| code == "BLOB_UNKNOWN" || code == "MANIFEST_BLOB_UNKNOWN")

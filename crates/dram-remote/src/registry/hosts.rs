@@ -1,7 +1,6 @@
-//! Where registries are: `registries.conf` and `certs.d`, as the containers tools and Docker have them.
+//! Locations of registries and mirrors: `registries.conf` and `certs.d` of the containers tools and Docker.
 //!
-//! Follows containers-registries.conf(5), version 2, as far as a name with a host is concerned, and
-//! containers-certs.d(5).
+//! Follows containers-registries.conf(5), version 2, for names with a host, and containers-certs.d(5).
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -12,17 +11,17 @@ use serde::Deserialize;
 
 use super::RegistryError;
 
-/// More of a file of settings is not read.
+/// The largest settings file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// Docker Hub answers under another name than its own.
+/// Docker Hub's name, and the host that serves it.
 const HUB: [&str; 2] = ["docker.io", "registry-1.docker.io"];
 
-/// What this machine's files say of registries.
+/// The registry settings of this machine.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts {
     entries: Vec<(Entry, PathBuf)>,
     certificates: Vec<PathBuf>,
-    /// Whether every registry may do without TLS, or with a certificate that nobody vouches for.
+    /// Every registry may be used without TLS, or with an untrusted certificate.
     all_insecure: bool,
 }
 
@@ -59,37 +58,37 @@ struct Mirror {
     pull_from_mirror: String,
 }
 
-/// A registry that may have an image, and what it calls it.
+/// A registry or mirror that may have an image, and the repository there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Host and port, as credentials and messages have it.
+    /// Host and port, as in credentials and messages.
     pub(super) host: String,
-    /// The repository there.
+    /// The repository at this host.
     pub(super) repository: String,
-    /// Whether TLS may be missing or unproven.
+    /// Plain HTTP and untrusted certificates are allowed.
     pub(super) is_insecure: bool,
     /// Directories with certificates for this host.
     pub(super) certificates: Vec<PathBuf>,
 }
 
 impl Place {
-    /// Host and port that are connected to.
+    /// Returns the host and port to connect to.
     pub(super) fn server(&self) -> &str {
         if HUB.contains(&self.host.as_str()) || self.host == "index.docker.io" { HUB[1] } else { &self.host }
     }
 
-    /// Whether it is this machine.
+    /// Returns whether the registry is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
         super::kin::of(&self.host) == super::kin::Kin::Loopback
     }
 }
 
 impl Hosts {
-    /// Reads `files`, where directories stand for the `.conf` files in them; what comes later counts more. Certificates
-    /// are in `certificates/HOST`. What is not there says nothing.
+    /// Reads `files`, where a directory stands for the `.conf` files in it; later files take precedence. Certificates
+    /// are in `certificates/HOST`. Missing files are skipped.
     ///
     /// # Errors
-    /// When a file cannot be read or understood.
+    /// Fails when a file cannot be read or parsed.
     pub fn read(files: &[PathBuf], certificates: Vec<PathBuf>) -> Result<Hosts, RegistryError> {
         let mut hosts = Hosts { certificates, ..Hosts::default() };
         for path in files {
@@ -100,7 +99,7 @@ impl Hosts {
         Ok(hosts)
     }
 
-    /// The same, where every registry may do without TLS, or with a certificate that nobody vouches for.
+    /// Returns the settings with every registry insecure: plain HTTP and untrusted certificates are allowed.
     #[must_use]
     pub fn with_all_insecure(self) -> Hosts {
         Hosts { all_insecure: true, ..self }
@@ -131,7 +130,7 @@ impl Hosts {
         Ok(())
     }
 
-    /// Who is asked for an image: mirrors first, the registry last.
+    /// Returns the locations that an image is pulled from: mirrors first, the registry last.
     pub(super) fn to_pull(&self, name: &Reference, what: &str) -> Result<Vec<Place>, RegistryError> {
         let whole = format!("{}/{}", name.host(), name.repository());
         let Some((entry, matched)) = self.entry(&whole, what)? else { return Ok(vec![self.place(&whole, false)]) };
@@ -149,7 +148,7 @@ impl Hosts {
         Ok(places)
     }
 
-    /// Who is given an image.
+    /// Returns the location that an image is pushed to.
     pub(super) fn to_push(&self, name: &Reference, what: &str) -> Result<Place, RegistryError> {
         let whole = format!("{}/{}", name.host(), name.repository());
         Ok(match self.entry(&whole, what)? {
@@ -165,7 +164,7 @@ impl Hosts {
         }
     }
 
-    /// The entry with the longest prefix of `name`, and how long that is.
+    /// Returns the entry with the longest prefix of `name`, and the length of the match.
     fn entry(&self, name: &str, what: &str) -> Result<Option<(&Entry, usize)>, RegistryError> {
         let fitting =
             self.entries.iter().filter_map(|(entry, path)| Some((entry, path, matched(&entry.prefix, name)?)));
@@ -187,7 +186,7 @@ impl Hosts {
     }
 }
 
-/// How much of `name` the prefix stands for, if it fits.
+/// Returns the length of the part of `name` that `prefix` matches, if it does.
 fn matched(prefix: &str, name: &str) -> Option<usize> {
     let host = name.find('/').unwrap_or(name.len());
     if let Some(domain) = prefix.strip_prefix('*') {
@@ -199,7 +198,7 @@ fn matched(prefix: &str, name: &str) -> Option<usize> {
     (rest.is_empty() || rest.starts_with('/')).then_some(prefix.len())
 }
 
-/// A file, or those in a directory in the order of their names.
+/// Returns the file itself, or the `.conf` files of a directory in the order of their names.
 fn conf_files(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return vec![path.to_owned()] };
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -219,7 +218,7 @@ mod tests {
         Hosts::read(&[path], Vec::new())
     }
 
-    fn pulls(hosts: &Hosts, name: &str) -> Vec<(String, bool)> {
+    fn pull_targets(hosts: &Hosts, name: &str) -> Vec<(String, bool)> {
         let places = hosts.to_pull(&name.parse().unwrap(), "pull").unwrap();
         places
             .into_iter()
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn names_lead_to_places() {
+    fn names_resolve_to_mirrors_and_then_the_registry() {
         let hosts = hosts(
             r#"
             unqualified-search-registries = ["docker.io"]
@@ -271,12 +270,12 @@ mod tests {
         ];
         for (name, expected) in table {
             let expected: Vec<_> = expected.iter().map(|(place, insecure)| ((*place).to_owned(), *insecure)).collect();
-            assert_eq!(pulls(&hosts, name), expected, "{name}");
+            assert_eq!(pull_targets(&hosts, name), expected, "{name}");
         }
     }
 
     #[test]
-    fn what_is_blocked_or_broken_is_said() {
+    fn blocked_prefixes_and_invalid_files_are_errors() {
         let blocked = hosts("[[registry]]\nprefix = \"docker.io\"\nblocked = true\n").unwrap();
         let error = blocked.to_push(&"debian".parse().unwrap(), "push `debian`").unwrap_err();
         assert!(error.to_string().starts_with("cannot push `debian`: `docker.io` is blocked in /"), "{error}");

@@ -1,19 +1,19 @@
-//! What kind of network a host is in, as far as its name says: a server may not send us deeper in.
+//! The network scope of a host, as far as its name shows it: a server may not redirect to a less public network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Kinds of networks. Names that are no addresses are taken to be public.
+/// The scope of an address. A host name that is not an address counts as public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kin {
     Public,
     Private,
     LinkLocal,
     Loopback,
-    /// An address in a form that hides which one.
+    /// An address in a non-standard notation, which hides its scope.
     Disguised,
 }
 
-/// The kind of `host`, which may have a port.
+/// Returns the scope of `host`, which may have a port.
 pub(super) fn of(host: &str) -> Kin {
     let bare = match host.strip_prefix('[') {
         Some(literal) => literal.split(']').next().unwrap_or_default(),
@@ -25,7 +25,7 @@ pub(super) fn of(host: &str) -> Kin {
     }
     match bare.parse::<IpAddr>() {
         Ok(address) => of_address(address),
-        // `127.1`, `0x7f000001`, `2852039166`: resolvers take them for addresses, and nobody honest writes them.
+        // Resolvers read `127.1`, `0x7f000001` and `2852039166` as addresses; honest servers do not use them.
         Err(_) if is_number(bare.rsplit('.').next().unwrap_or_default()) => Kin::Disguised,
         Err(_) => Kin::Public,
     }
@@ -36,7 +36,7 @@ fn is_number(label: &str) -> bool {
     hex || (!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The kind of an address.
+/// Returns the scope of an IP address.
 pub(super) fn of_address(address: IpAddr) -> Kin {
     match address {
         IpAddr::V4(address) => of_v4(address),
@@ -44,7 +44,7 @@ pub(super) fn of_address(address: IpAddr) -> Kin {
     }
 }
 
-/// The address of the older kind that is in one of the newer: mapped, or behind a translator (RFC 6052).
+/// Returns the IPv4 address that is embedded in an IPv6 address: mapped, or behind NAT64 (RFC 6052).
 fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let behind = Ipv4Addr::from_bits(address.to_bits() as u32);
     address.to_ipv4_mapped().or_else(|| (address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then_some(behind))
@@ -68,12 +68,12 @@ fn of_v6(address: Ipv6Addr) -> Kin {
     }
 }
 
-/// Whether a server at `from` may send us to `to`.
+/// Returns whether a server at `from` may redirect to `to`.
 pub(super) fn may_lead(from: &str, to: &str) -> bool {
     match of(to) {
         Kin::Public => true,
         Kin::Disguised => false,
-        // It is there itself; of names nobody knows before they are looked up.
+        // A server may redirect within its own scope. The addresses of a name are not known before it is resolved.
         kin => of(from) == kin,
     }
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds() {
+    fn hosts_have_scopes_that_limit_redirects() {
         let table = [
             ("localhost:5000", Kin::Loopback),
             ("127.1.2.3", Kin::Loopback),

@@ -1,4 +1,4 @@
-//! Lists that come in pages: tags, and what refers to a manifest.
+//! Paginated lists: tags, and the referrers of a manifest.
 
 use std::fmt;
 
@@ -14,16 +14,16 @@ use super::text::{all, clean, header};
 use super::{RegistryError, manifest, pull_scope};
 use crate::address::{joined, origin};
 
-/// How many tags are asked for at once.
+/// The page size that is asked for.
 const AT_ONCE: usize = 1000;
-/// No list has more pages.
+/// The largest number of pages that is read.
 const MOST_PAGES: usize = 10_000;
-/// No page of tags is longer: a million of them are 25 MB.
+/// The largest page of tags that is read, in bytes; a million tags have 25 MB.
 const LONGEST_PAGE: u64 = 256 << 20;
-/// Nobody looks at more that refers to one thing.
+/// The largest number of referrers of one manifest.
 const MOST_REFERRERS: usize = 10_000;
 
-/// Tells `each` the tags of the repository, until it says that it has enough. They are not kept.
+/// Calls `each` with every tag of the repository, until it returns false. The tags are streamed, not collected.
 pub(super) fn tags(endpoint: &Endpoint, each: &mut dyn FnMut(&str) -> bool) -> Result<(), RegistryError> {
     let repository = &endpoint.place.repository;
     let what = format!("list the tags of {}/{repository}", endpoint.host());
@@ -43,7 +43,7 @@ pub(super) fn tags(endpoint: &Endpoint, each: &mut dyn FnMut(&str) -> bool) -> R
     })
 }
 
-/// Asks for one page after the other, as long as `take` wants more.
+/// Requests one page after the other, as long as `take` returns true.
 fn pages(
     endpoint: &Endpoint,
     what: &str,
@@ -85,7 +85,7 @@ fn wrong(what: &str, why: String) -> RegistryError {
     RegistryError::Wrong { what: what.to_owned(), why }
 }
 
-/// Where the next page is: RFC 8288, as far as distributions use it.
+/// Returns the link to the next page: RFC 8288, as far as registries use it.
 fn next(headers: &HeaderMap) -> Option<String> {
     headers.get_all("link").iter().filter_map(|value| value.to_str().ok()).find_map(next_in)
 }
@@ -108,7 +108,7 @@ fn next_in(text: &str) -> Option<String> {
     None
 }
 
-/// Where the parameters of a link end: at a comma that is not quoted.
+/// Returns the end of a link's parameters: the first comma that is not quoted.
 fn end_of(parameters: &str) -> usize {
     let mut is_quoted = false;
     for (at, byte) in parameters.bytes().enumerate() {
@@ -121,7 +121,7 @@ fn end_of(parameters: &str) -> usize {
     parameters.len()
 }
 
-/// Reads `{"tags": […]}` and tells each.
+/// Deserialises `{"tags": […]}` and calls the function with each tag.
 struct TagsOf<'t>(&'t mut dyn FnMut(&str));
 
 impl<'de> DeserializeSeed<'de> for TagsOf<'_> {
@@ -150,7 +150,7 @@ impl<'de> Visitor<'de> for TagsOf<'_> {
     }
 }
 
-/// The list, or `null`, which some registries say for none.
+/// Deserialises the array of tags, or `null`, which some registries send for an empty list.
 struct Listed<'t>(&'t mut dyn FnMut(&str));
 
 impl<'de> DeserializeSeed<'de> for Listed<'_> {
@@ -194,8 +194,8 @@ struct List {
     manifests: Vec<Descriptor>,
 }
 
-/// What refers to the manifest `digest`: by the interface for that, or by the tag that stands in for it where there is
-/// no such interface.
+/// Returns the referrers of the manifest `digest`: from the referrers API, or from the referrers tag where the registry
+/// has no such API.
 pub(super) fn referrers(endpoint: &Endpoint, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
     let repository = &endpoint.place.repository;
     let what = format!("read what refers to {digest} in {}/{repository}", endpoint.host());
@@ -233,13 +233,13 @@ fn listed(what: &str, bytes: &[u8]) -> Result<Vec<Descriptor>, RegistryError> {
     list.map(|list| list.manifests).map_err(|error| wrong(what, clean(&error.to_string())))
 }
 
-/// The tag that stands in for the interface (distribution specification 1.1, "Referrers Tag Schema").
+/// Returns the referrers tag (distribution specification 1.1, "Referrers Tag Schema").
 fn stand_in(digest: &Digest) -> String {
     format!("sha256-{}", digest.hex())
 }
 
-/// Notes in the list that `document` refers to what its `subject` says, if that is anything. For registries that do not
-/// keep such lists themselves.
+/// Adds `document` to the referrers tag of its `subject`, if it has one. Registries without the referrers API need
+/// this.
 pub(super) fn note(endpoint: &Endpoint, document: &Descriptor, bytes: &[u8]) -> Result<(), RegistryError> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let Ok(own) = serde_json::from_slice::<Value>(bytes) else { return Ok(()) };
@@ -271,12 +271,12 @@ fn empty() -> Value {
     json!({ "schemaVersion": 2, "mediaType": MediaType::INDEX, "manifests": [] })
 }
 
-/// Whether the registry keeps lists of what refers to what.
+/// Returns whether the registry maintains the list of referrers itself.
 pub(super) fn keeps_lists(headers: &HeaderMap) -> bool {
     header(headers, "oci-subject").is_some()
 }
 
-/// Reads a `Link` header as lists do, for whoever looks for what it cannot stand.
+/// Parses a `Link` header as pagination does; an entry point for fuzzing.
 pub fn try_link(text: &str) {
     let _ = next_in(text);
 }
@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_lists_go_on() {
+    fn next_link_is_found_in_link_headers() {
         let table = [
             ("</v2/x/tags/list?n=1&last=a>; rel=\"next\"", Some("/v2/x/tags/list?n=1&last=a")),
             ("</a>;rel=next", Some("/a")),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_are_told_one_by_one() {
+    fn tags_are_streamed_and_invalid_tags_refused() {
         let read = |text: &str| {
             let mut all = Vec::new();
             let mut tell = |tag: &str| all.push(tag.to_owned());

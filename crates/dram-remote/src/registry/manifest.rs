@@ -1,4 +1,4 @@
-//! Manifests and indexes: what they are called, and whether they are what was asked for.
+//! Requests for manifests and indexes, with verification of digest and media type.
 
 use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, MediaType};
@@ -10,12 +10,12 @@ use super::endpoint::{Ask, Endpoint, Payload, Reply};
 use super::text::{all, clean, header, media_type};
 use super::{Manifest, RegistryError, list, pull_scope, push_scope};
 
-/// What can be read here.
+/// The media types that are supported.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
                       application/vnd.docker.distribution.manifest.v2+json, \
                       application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// What tells kinds of documents apart.
+/// The fields that tell a manifest from an index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
@@ -29,7 +29,7 @@ struct Shape {
     config: Option<IgnoredAny>,
 }
 
-/// The document called `reference`, a tag or a digest.
+/// Requests the manifest or index `reference`, a tag or a digest.
 pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
     let repository = &endpoint.place.repository;
     let mark = if reference.contains(':') { '@' } else { ':' };
@@ -46,7 +46,7 @@ pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>
             return Err(endpoint.refusal(&what, reply));
         }
         match read(&what, reply, expected) {
-            // It broke off in the middle.
+            // The connection broke off within the body.
             Err(RegistryError::Unreachable { what, why, was_silent }) if !patience.again(was_silent, None) => {
                 return Err(RegistryError::Unreachable { what, why, was_silent });
             }
@@ -77,7 +77,7 @@ fn read(what: &str, reply: Reply, expected: Option<Digest>) -> Result<Manifest, 
     Ok(Manifest { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes })
 }
 
-/// What the document is: what it says itself and what the header says must agree.
+/// Returns the media type of the document. Its own field, the header and its form must agree.
 fn kind_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
     let header = header.filter(|kind| MediaType::is_manifest(kind) || MediaType::is_index(kind));
     let shape: Shape = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON document: {error}"))?;
@@ -102,7 +102,7 @@ fn kind_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
     }
 }
 
-/// Gives the registry a document under `reference`, a tag or a digest.
+/// Puts a manifest or index under `reference`, a tag or a digest.
 pub(super) fn put(
     endpoint: &Endpoint,
     reference: &str,
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_what_they_say() {
+    fn media_type_must_match_header_and_form() {
         let own = |kind: &str, rest: &str| format!("{{\"mediaType\":\"{kind}\",{rest}}}");
         let (index, manifest) = ("\"manifests\":[]", "\"config\":{},\"layers\":[]");
         let table = [

@@ -1,8 +1,8 @@
-//! Registries: images by their names, and blobs by their digests.
+//! A registry client: manifests by tag or digest, and blobs by digest.
 //!
 //! Follows the OCI distribution specification 1.1, the token authentication of the distribution project, and the files
-//! that Docker and the containers tools keep settings and credentials in. Nothing that a registry says is trusted:
-//! documents are compared with digests here, and blobs by whoever reads them. What fails by bad luck is tried again.
+//! in which Docker and the containers tools keep settings and credentials. No response is trusted: manifests are
+//! verified against their digests here, and blobs by the reader's caller. Transient failures are retried.
 
 mod challenge;
 mod connect;
@@ -39,28 +39,28 @@ pub use self::error::RegistryError;
 pub use self::hosts::Hosts;
 pub use self::list::try_link;
 
-/// How registries are reached. Copies are cheap.
+/// The settings of registry access. Clones are cheap.
 #[derive(Clone)]
 pub struct Settings {
-    /// Proxies.
+    /// The proxies.
     pub proxies: Proxies,
-    /// Whom servers have to be vouched by.
+    /// The trusted certificates.
     pub trust: Trust,
-    /// How long a connection may take to come about.
+    /// The timeout for making a connection.
     pub connect: Duration,
-    /// How long a server may say nothing.
+    /// The stall timeout: the longest time without any byte from the server.
     pub stall: Duration,
-    /// How long to wait before the second attempt; twice as long before the third.
+    /// The delay before the first retry; it doubles with each one.
     pub pause: Duration,
-    /// Whether to stop.
+    /// Returns whether the operation is cancelled.
     pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// The time since any moment; it never goes back.
+    /// A monotonic clock with any origin.
     pub clock: fn() -> Duration,
-    /// Is told what a person may want to know, by several threads: a mirror that fails.
+    /// Reports a warning to the user, such as a mirror that fails; called from several threads.
     pub tell: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Mirrors, and who needs no TLS.
+    /// Mirrors and insecure registries.
     pub hosts: Arc<Hosts>,
-    /// Names and passwords.
+    /// The credentials.
     pub credentials: Credentials,
 }
 
@@ -85,31 +85,31 @@ impl Settings {
     }
 }
 
-/// A manifest or an index, as a registry has it.
+/// A manifest or an index as the registry sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The pointer to it.
+    /// Its descriptor.
     pub descriptor: Descriptor,
     /// Its exact bytes.
     pub bytes: Vec<u8>,
 }
 
-/// The repository of an image, in its registry or in a mirror of it. Several threads may use it at once.
+/// The repository of an image, at its registry and at mirrors of it. It can be shared between threads.
 #[derive(Debug)]
 pub struct Registry {
-    /// The first one is asked first.
+    /// The endpoints in order of precedence: mirrors first, the registry last.
     endpoints: Vec<Endpoint>,
-    /// Uploads that were begun: a mount that was none.
+    /// Uploads that were started when a cross-repository mount was refused, by digest.
     begun: Mutex<BTreeMap<Digest, String>>,
-    /// Blobs that a mirror gave wrongly.
+    /// Blobs that a mirror sent with wrong content.
     doubted: Mutex<BTreeSet<Digest>>,
 }
 
 impl Registry {
-    /// To take from.
+    /// Returns a client that pulls `name`, with its mirrors.
     ///
     /// # Errors
-    /// When the settings forbid it.
+    /// Fails when the settings block the registry.
     pub fn to_pull(settings: &Settings, name: &Reference) -> Result<Registry, RegistryError> {
         let places = settings.hosts.to_pull(name, &format!("read {}", name.full()))?;
         let who = || Who::Known(settings.credentials.clone());
@@ -117,22 +117,22 @@ impl Registry {
         Ok(Registry { endpoints, begun: Mutex::default(), doubted: Mutex::default() })
     }
 
-    /// To bring to.
+    /// Returns a client that pushes `name`, without mirrors.
     ///
     /// # Errors
-    /// When the settings forbid it.
+    /// Fails when the settings block the registry.
     pub fn to_push(settings: &Settings, name: &Reference) -> Result<Registry, RegistryError> {
         let place = settings.hosts.to_push(name, &format!("write {}", name.full()))?;
         let endpoint = Endpoint::new(settings, place, Who::Known(settings.credentials.clone()));
         Ok(Registry { endpoints: vec![endpoint], begun: Mutex::default(), doubted: Mutex::default() })
     }
 
-    /// The registry itself, not a mirror.
+    /// Returns the endpoint of the registry itself, not of a mirror.
     fn own(&self) -> &Endpoint {
         self.endpoints.last().expect("every name has a registry")
     }
 
-    /// Asks one after the other; what the last one says is what counts when nobody has it.
+    /// Tries the endpoints in order. When all fail, the error of the last one is returned.
     fn first<'r, T>(&'r self, ask: impl Fn(&'r Endpoint) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
         let (own, mirrors) = self.endpoints.split_last().expect("every name has a registry");
         for mirror in mirrors {
@@ -144,36 +144,37 @@ impl Registry {
         ask(own)
     }
 
-    /// What `name` stands for: by its digest, if it has one, else by its tag.
+    /// Requests the manifest or index that `name` refers to: by its digest, if it has one, else by its tag.
     ///
     /// # Errors
-    /// When it is not there, or not what it should be.
+    /// Fails when it does not exist, or is not valid.
     pub fn resolve(&self, name: &Reference) -> Result<Manifest, RegistryError> {
         let digest = name.digest();
         let reference = digest.map_or_else(|| name.tag().to_owned(), |digest| digest.to_string());
         self.first(|endpoint| manifest::get(endpoint, &reference, digest))
     }
 
-    /// The manifest or index that `descriptor` points to.
+    /// Requests the manifest or index of `descriptor`.
     ///
     /// # Errors
-    /// When it is not there, or not what it should be.
+    /// Fails when it does not exist, or does not match the digest.
     pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, RegistryError> {
         let digest = descriptor.digest;
         self.first(|endpoint| manifest::get(endpoint, &digest.to_string(), Some(digest)))
     }
 
-    /// A reader of a blob. What it gives is *not* compared with the digest. Interruptions are mended on the way.
+    /// Opens a blob. The bytes are *not* verified against the digest. Interrupted downloads are resumed.
     ///
     /// # Errors
-    /// When it is not there.
+    /// Fails when no endpoint has it.
     pub fn blob(&self, descriptor: &Descriptor) -> Result<impl Read + Send + use<'_>, RegistryError> {
         let is_doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor.digest);
         let mirrors = if is_doubted { self.endpoints.len() - 1 } else { 0 };
         BlobReader::new(&self.endpoints[mirrors..], descriptor)
     }
 
-    /// Is told that what came was not the blob. Returns whether mirrors were asked: from now on only the registry is.
+    /// Reports that the content of a blob was corrupt. Returns whether it may have come from a mirror: from now on only
+    /// the registry is asked for it.
     pub fn doubt(&self, descriptor: &Descriptor) -> bool {
         let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = self.endpoints.len() > 1 && doubted.insert(descriptor.digest);
@@ -184,30 +185,30 @@ impl Registry {
         is_new
     }
 
-    /// Whether the registry says that it has a blob of this length.
+    /// Returns whether the registry has a blob of this digest and size.
     ///
     /// # Errors
-    /// When it does not say.
+    /// Fails when the registry cannot be reached or answers with an error.
     pub fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, RegistryError> {
         has_blob(self.own(), descriptor)
     }
 
-    /// Whether the registry says that it has the manifest or index.
+    /// Returns whether the registry has the manifest or index.
     ///
     /// # Errors
-    /// When it does not say.
+    /// Fails when the registry cannot be reached or answers with an error.
     pub fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, RegistryError> {
         let repository = &self.own().place.repository;
         let what = format!("look for the manifest {} in {}/{repository}", descriptor.digest, self.own().host());
-        // Who is not asked for this kind says that it is not there.
+        // Registries answer 404 when `Accept` does not name the media type of the manifest.
         let path = format!("/v2/{repository}/manifests/{}", descriptor.digest);
         Ok(exists(self.own(), &what, &path, &descriptor.media_type)?.is_some())
     }
 
-    /// Has the registry take the blob over from another of its repositories. Returns whether it did.
+    /// Mounts the blob from another repository of the same registry. Returns whether the registry did so.
     ///
     /// # Errors
-    /// When it cannot be asked.
+    /// Fails when the registry cannot be reached.
     pub fn mount(&self, descriptor: &Descriptor, from: &str) -> Result<bool, RegistryError> {
         let endpoint = self.own();
         let repository = &endpoint.place.repository;
@@ -225,50 +226,50 @@ impl Registry {
         Ok(reply.status == 201)
     }
 
-    /// Gives the registry a blob; `open` opens its bytes from the beginning, more than once where that is needed.
+    /// Uploads a blob. `open` opens its bytes from the beginning, more than once where a retry needs it.
     ///
     /// # Errors
-    /// When it cannot be read, or is not taken.
+    /// Fails when the blob cannot be read, or the registry refuses it.
     pub fn upload(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), RegistryError> {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor.digest);
         Upload::new(self.own(), descriptor).run(begun, open)
     }
 
-    /// Gives the registry a manifest or an index, under `tag` or, without one, under its digest alone.
+    /// Puts a manifest or an index under `tag` or, without one, under its digest alone.
     ///
     /// # Errors
-    /// When it is not taken.
+    /// Fails when the registry refuses it.
     pub fn put_manifest(&self, tag: Option<&str>, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), RegistryError> {
         let reference = tag.map_or_else(|| descriptor.digest.to_string(), str::to_owned);
         manifest::put(self.own(), &reference, descriptor, bytes)
     }
 
-    /// What refers to a manifest: by the interface for that, or by the tag that stands in for it (distribution
-    /// specification 1.1, "Listing Referrers").
+    /// Returns the referrers of a manifest, from the referrers API or the referrers tag (distribution specification
+    /// 1.1, "Listing Referrers").
     ///
     /// # Errors
-    /// When it cannot be found out.
+    /// Fails when the registry cannot be reached, or the list is not valid.
     pub fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
         self.first(|endpoint| list::referrers(endpoint, digest))
     }
 
-    /// Tells `each` the tags of the repository, until it says that it has enough. A list that goes on at another host is
-    /// not followed.
+    /// Calls `each` with every tag of the repository, until it returns false. A list that continues at another host is
+    /// refused.
     ///
     /// # Errors
-    /// When they cannot be found out.
+    /// Fails when the registry cannot be reached, or the list is not valid.
     pub fn tags(&self, each: &mut dyn FnMut(&str) -> bool) -> Result<(), RegistryError> {
         list::tags(self.own(), each)
     }
 }
 
-/// Whether the registry at `host` knows somebody by `secret`.
+/// Checks that the registry at `host` accepts `secret`.
 ///
 /// # Errors
-/// When it does not, or cannot be reached.
+/// Fails when the registry refuses it, or cannot be reached.
 pub fn check(settings: &Settings, host: &str, secret: Secret) -> Result<(), RegistryError> {
     let what = format!("log in to {host}");
-    // No repository is called so; the settings of the host are what is wanted.
+    // The repository does not matter; the name gives access to the settings of the host.
     let wrong = |_| RegistryError::Wrong { what: what.clone(), why: format!("`{}` is no registry", text::clean(host)) };
     let name: Reference = format!("{host}/none").parse().map_err(wrong)?;
     let place = settings.hosts.to_push(&name, &what)?;
@@ -293,14 +294,14 @@ fn has_blob(endpoint: &Endpoint, blob: &Descriptor) -> Result<bool, RegistryErro
     let repository = &endpoint.place.repository;
     let what = format!("look for the blob {} in {}/{repository}", blob.digest, endpoint.host());
     let size = exists(endpoint, &what, &format!("/v2/{repository}/blobs/{}", blob.digest), "*/*")?;
-    // Of another length it is another blob, or a part of one.
+    // A blob of another size is another blob, or a part of one.
     Ok(size.is_some_and(|size| size.is_none_or(|size| size == blob.size)))
 }
 
-/// Whether something of this kind is there, and how long it is, if the registry says so.
+/// Sends a `HEAD` request. Returns whether the object exists and, if the registry gives it, its size.
 fn exists(endpoint: &Endpoint, what: &str, path: &str, kind: &str) -> Result<Option<Option<u64>>, RegistryError> {
     let accept = [("accept", kind.to_owned())];
-    // Who asks this wants to bring it.
+    // The check comes before a push, so the token for the push is requested at once.
     let scope = push_scope(&endpoint.place.repository);
     let ask = Ask { what, method: Method::HEAD, path, headers: &accept, payload: Payload::None, scope: &scope };
     let reply = endpoint.send(&ask)?;

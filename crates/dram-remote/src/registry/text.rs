@@ -1,4 +1,4 @@
-//! What servers say: bounded, and clean enough to be shown.
+//! Headers and bodies of responses: bounded, and sanitised for messages.
 
 use std::io::Read;
 
@@ -6,30 +6,30 @@ use serde::Deserialize;
 use ureq::Body;
 use ureq::http::HeaderMap;
 
-/// More of an error is not read.
+/// The largest part of an error body that is read, in bytes.
 const MOST_WORDS: u64 = 64 << 10;
-/// More of an error is not shown.
+/// The longest message of a server that is shown, in bytes.
 const MOST_SHOWN: usize = 400;
 
-/// A header, if it is there and is text.
+/// Returns a header, if it is present and text.
 pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The media type of `headers` without its parameters.
+/// Returns the media type of `headers` without its parameters.
 pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let text = header(headers, "content-type")?.split(';').next()?.trim().to_ascii_lowercase();
     (!text.is_empty()).then_some(text)
 }
 
-/// All of `body`, if that is no more than `most` bytes.
+/// Reads the whole `body`, or returns `None` when it is longer than `most` bytes.
 pub(super) fn all(body: Body, most: u64) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     body.into_reader().take(most + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
-/// `text` with what would move a terminal's cursor or turn its line around written out, and not too long.
+/// Returns `text` with control and bidirectional characters escaped, and truncated.
 pub(super) fn clean(text: &str) -> String {
     let mut shown = String::new();
     for letter in text.trim().chars() {
@@ -46,7 +46,7 @@ pub(super) fn clean(text: &str) -> String {
     shown
 }
 
-/// Letters that nobody sees, and that change how others look.
+/// Returns whether a character is invisible or changes the direction of text.
 fn turns(letter: char) -> bool {
     matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
@@ -64,11 +64,11 @@ struct One {
     message: String,
 }
 
-/// The codes and the words of an error (distribution specification 1.1, "Error codes").
+/// Returns the codes and the messages of an error body (distribution specification 1.1, "Error codes").
 pub(super) fn complaint(headers: &HeaderMap, body: Body) -> (Vec<String>, String) {
     let kind = media_type(headers).unwrap_or_default();
     let mut bytes = Vec::new();
-    // What can be had of it is better than nothing.
+    // A partial body is still useful for the message.
     let _ = body.into_reader().take(MOST_WORDS).read_to_end(&mut bytes);
     match serde_json::from_slice::<Errors>(&bytes) {
         Ok(Errors { errors }) => {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_moves_the_cursor() {
+    fn control_and_bidirectional_characters_are_escaped() {
         let table = [
             (" a\nb\t", "a b"),
             ("a\u{1b}[2Jb\u{9b}", "a\\u{1b}[2Jb\\u{9b}"),
@@ -104,22 +104,22 @@ mod tests {
         assert_eq!(clean(&"x".repeat(5000)).len(), MOST_SHOWN + '…'.len_utf8());
     }
 
-    fn said(kind: &str, text: &str) -> (Vec<String>, String) {
+    fn error_body(kind: &str, text: &str) -> (Vec<String>, String) {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", kind.parse().unwrap());
         complaint(&headers, Body::builder().data(text))
     }
 
     #[test]
-    fn errors_are_told_in_the_words_of_the_registry() {
+    fn error_bodies_give_codes_and_messages() {
         let json = "application/json";
         let one =
             r#"{"errors":[{"code":"DENIED","message":"no\u001b"},{"code":"B"},{"message":"c","detail":{"x":[1]}}]}"#;
         let shown = "DENIED: no\\u{1b}; B; c";
-        assert_eq!(said(json, one), (vec!["DENIED".to_owned(), "B".to_owned(), String::new()], shown.to_owned()));
-        assert_eq!(said("text/html; x", "<html>").1, "a page for people, in text/html");
-        assert_eq!(said("text/plain", "404 page not found\n").1, "404 page not found");
-        assert_eq!(said(json, &"[".repeat(100_000)).1.len(), MOST_SHOWN + 3);
-        assert_eq!(said(json, ""), (Vec::new(), String::new()));
+        assert_eq!(error_body(json, one), (vec!["DENIED".to_owned(), "B".to_owned(), String::new()], shown.to_owned()));
+        assert_eq!(error_body("text/html; x", "<html>").1, "a page for people, in text/html");
+        assert_eq!(error_body("text/plain", "404 page not found\n").1, "404 page not found");
+        assert_eq!(error_body(json, &"[".repeat(100_000)).1.len(), MOST_SHOWN + 3);
+        assert_eq!(error_body(json, ""), (Vec::new(), String::new()));
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens: the distribution project's token authentication, and its form for identity tokens (OAuth 2).
+//! Tokens: the distribution project's token authentication, and its OAuth 2 form for identity tokens.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::endpoint::{Endpoint, Payload, Reply};
 use super::text::{all, clean, complaint};
 use crate::address::origin;
 
-/// No honest token is longer.
+/// The largest response of an authorization server that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -26,23 +26,23 @@ struct Answer {
 }
 
 impl Answer {
-    /// For how long the token is good; a little less, as requests take time.
+    /// Returns the lifetime of the token, with a margin for the time that requests take.
     fn good_for(&self) -> Duration {
         let seconds = self.expires_in.as_f64().filter(|seconds| (0.0..=1e9).contains(seconds)).unwrap_or(SHORTEST);
         Duration::from_secs_f64(seconds.max(SHORTEST) * 0.9)
     }
 }
 
-/// In seconds: what a token is good for when nobody says (the distribution project's specification), and at least.
+/// The default lifetime (the distribution project's specification), and the minimum, in seconds.
 const SHORTEST: f64 = 60.0;
 
-/// What is asked of the server of tokens.
+/// A request to an authorization server.
 pub(super) struct Wanted<'w> {
-    /// What is attempted, for messages.
+    /// The action, for messages.
     pub(super) what: &'w str,
     pub(super) realm: &'w str,
     pub(super) service: Option<&'w str>,
-    /// What it is to allow, with spaces between; may be empty.
+    /// The scopes of the token, separated by spaces; may be empty.
     pub(super) scope: &'w str,
 }
 
@@ -57,15 +57,15 @@ impl Wanted<'_> {
         }
     }
 
-    /// The registry leads where nobody should go.
+    /// Returns the error for a realm that the registry must not send clients to.
     fn misled(&self, endpoint: &Endpoint, why: &str) -> RegistryError {
         let realm = clean(&crate::redacted(self.realm));
         let why = format!("`{}` sends to `{realm}` for a token: {why}", endpoint.host());
         RegistryError::Wrong { what: self.what.to_owned(), why }
     }
 
-    /// Gets a token from the realm, and for how long it is good. Name and password are shown to it only where the
-    /// registry itself could have read them on the way: at the same host, or protected.
+    /// Requests a token from the realm; returns it with its lifetime. Credentials are sent only where the registry
+    /// could have read them anyway, at the same host, or over TLS.
     pub(super) fn fetch(
         &self,
         endpoint: &Endpoint,
@@ -134,7 +134,7 @@ impl Wanted<'_> {
     }
 }
 
-/// All that `own` and `theirs` allow, with spaces between. What one of ours covers is not said twice.
+/// Merges the scopes `own` and `theirs`, separated by spaces. A scope that one of ours covers is not repeated.
 pub(super) fn both(own: &str, theirs: &str) -> String {
     let parts = |scope: &str| scope.rsplit_once(':').map(|(of, actions)| (of.to_owned(), actions.to_owned()));
     let covers = |one: &str, other: &str| match (parts(one), parts(other)) {
@@ -152,7 +152,7 @@ pub(super) fn both(own: &str, theirs: &str) -> String {
     all.join(" ")
 }
 
-/// As in a query: RFC 3986, 3.4, and safe in a form too.
+/// Percent-encodes a value for a query (RFC 3986, 3.4), which is valid in a form too.
 pub(super) fn encoded(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_end() {
+    fn token_lifetime_has_a_minimum_and_a_margin() {
         let table = [
             ("{}", 54),
             (r#"{"expires_in":300}"#, 270),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_asked_for_once() {
+    fn scopes_are_merged_without_duplicates() {
         let table = [
             ("repository:x:pull", "", "repository:x:pull"),
             ("", "registry:catalog:*", "registry:catalog:*"),

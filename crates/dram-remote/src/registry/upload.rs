@@ -1,4 +1,4 @@
-//! Blobs go: in one request, or after each interruption from where the registry has them.
+//! Blob uploads, in one request, or resumed after each interruption at the offset that the registry has.
 
 use std::io::{self, Read};
 
@@ -11,17 +11,17 @@ use super::token::encoded;
 use super::wait::{Patience, retry_after};
 use super::{RegistryError, push_scope};
 
-/// What is sent at once to those who say that all of it is too much. A registry may want more at least.
+/// The chunk size for registries that refuse the whole blob as too large. A registry may need larger chunks.
 const PIECE: u64 = 32 << 20;
 
-/// What opens the bytes that are to go, from their beginning.
+/// A function that opens the bytes of a blob from the beginning.
 pub(super) type Open<'o> = dyn Fn() -> io::Result<Box<dyn Read + 'o>> + 'o;
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 enum End {
-    /// The registry says that it has it.
+    /// The registry answers that it has the blob.
     Done,
-    /// The registry knows nothing of the upload any more.
+    /// The registry does not know the upload session any more.
     Lost(RegistryError),
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Upload<'a> {
     what: String,
     scope: String,
     patience: Patience<'a>,
-    /// What is sent at once at least, if the registry says so.
+    /// The smallest chunk that the registry takes, if it gives one.
     least: u64,
 }
 
@@ -42,13 +42,13 @@ impl<'a> Upload<'a> {
         Upload { endpoint, blob, what, scope, patience: endpoint.patience(), least: 0 }
     }
 
-    /// Sends all of it. `begun` is where an upload may go on that was begun already. A registry that loses the upload,
-    /// or what it took, gets a second chance.
+    /// Uploads the blob. `begun` is the location of an upload session that was started already. When the registry loses
+    /// the session or the blob, the upload is repeated once.
     pub(super) fn run(mut self, begun: Option<String>, open: &Open<'_>) -> Result<(), RegistryError> {
         let mut begun = begun;
         let mut lost = None;
         for attempt in 0..2 {
-            // It may be there: only the answer was lost.
+            // The upload may have succeeded with only the response lost.
             if attempt > 0 && super::has_blob(self.endpoint, self.blob)? {
                 return Ok(());
             }
@@ -77,7 +77,7 @@ impl<'a> Upload<'a> {
     ) -> Result<Reply, RegistryError> {
         let ask = Ask { what: &self.what, method, path, headers, payload, scope: &self.scope };
         match payload {
-            // Who sends a blob has to know how much of it arrived before it is sent again.
+            // Before a blob is sent again, the upload must ask how much of it arrived; so there are no plain retries.
             Payload::Reader(..) => self.endpoint.once(&ask),
             Payload::None | Payload::Bytes(_) => self.endpoint.send(&ask),
         }
@@ -94,7 +94,7 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// Sends the bytes to `place`, and says that these are all.
+    /// Sends the bytes to the upload location `place` and completes the upload.
     fn bytes(&mut self, mut place: String, open: &Open<'_>) -> Result<End, RegistryError> {
         let (size, mut at, mut piece) = (self.blob.size, 0, None::<u64>);
         loop {
@@ -130,7 +130,7 @@ impl<'a> Upload<'a> {
             match reply.status {
                 200..=299 if is_all || at == size => return Ok(End::Done),
                 200..=299 => {
-                    // It says how much it has, and is right.
+                    // The registry's own count of received bytes takes precedence.
                     let has = taken(&reply.headers).filter(|has| (at..end).contains(has));
                     if has.is_some() && !self.patience.again(false, None) {
                         let why = format!("`{}` takes nothing more after {at} of {size} bytes", self.endpoint.host());
@@ -162,13 +162,14 @@ impl<'a> Upload<'a> {
         }
     }
 
-    /// How much the registry has, and where the upload goes on; `None` when it knows nothing of it.
+    /// Asks how many bytes the registry has. Returns them with the next upload location, or `None` when the registry
+    /// does not know the session.
     fn progress(&self, place: &str) -> Result<Option<(u64, String)>, RegistryError> {
         let reply = self.ask(Method::GET, place, &[], Payload::None)?;
         match reply.status {
             200..=299 => {}
             401 | 403 => return Err(self.endpoint.refusal(&self.what, reply)),
-            // Gone; or not to be asked at this registry, which comes to the same.
+            // The session is gone, or the registry does not support the request, which has the same effect.
             400..=499 => return Ok(None),
             _ => return Err(self.endpoint.refusal(&self.what, reply)),
         }
@@ -181,7 +182,7 @@ impl<'a> Upload<'a> {
     }
 }
 
-/// Where the answer says that an upload goes on.
+/// Returns the upload location of a response.
 pub(super) fn place_of(endpoint: &Endpoint, what: &str, reply: &Reply) -> Result<String, RegistryError> {
     match header(&reply.headers, "location") {
         Some(location) if !location.is_empty() => endpoint.next(what, &reply.url, location),
@@ -192,12 +193,12 @@ pub(super) fn place_of(endpoint: &Endpoint, what: &str, reply: &Reply) -> Result
     }
 }
 
-/// How many bytes the registry says that it has.
+/// Returns how many bytes the registry has received.
 fn taken(headers: &HeaderMap) -> Option<u64> {
     let range = header(headers, "range")?;
     let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
     let last = last.trim().parse::<u64>().ok().filter(|_| first.trim() == "0")?;
-    // `0-0` is what registries say who have nothing.
+    // Registries send `0-0` for an empty upload.
     Some(if last == 0 { 0 } else { last.saturating_add(1) })
 }
 
@@ -206,7 +207,7 @@ fn with_digest(place: &str, digest: &Digest) -> String {
     format!("{place}{mark}digest={}", encoded(&digest.to_string()))
 }
 
-/// So many bytes from there on.
+/// Opens the bytes from offset `at`, limited to `length`.
 fn skipped<'o>(open: &Open<'o>, at: u64, length: u64) -> io::Result<Box<dyn Read + 'o>> {
     let mut reader = open()?;
     io::copy(&mut (&mut reader).take(at), &mut io::sink())?;
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_registry_has_of_an_upload() {
+    fn range_header_gives_the_bytes_received() {
         let table = [
             ("0-0", Some(0)),
             ("0-9", Some(10)),
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_query_of_a_place_stays() {
+    fn digest_is_added_to_the_query_of_the_upload_location() {
         let digest = Digest::of(b"");
         let end = format!("digest=sha256%3A{}", digest.hex());
         assert_eq!(with_digest("http://h/u/1?state=a%20b", &digest), format!("http://h/u/1?state=a%20b&{end}"));

@@ -1,4 +1,4 @@
-//! Trying again: how often, and after how long.
+//! Retries: their number, and the delay before each.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::thread;
@@ -9,17 +9,16 @@ use ureq::http::HeaderMap;
 use super::text::header;
 use crate::date;
 
-/// What an operation may fail by bad luck before it fails for good. Silence, which takes long to be noticed, counts
-/// twice.
+/// The number of transient failures after which an operation fails. A timeout, which takes long, counts twice.
 pub(super) const BUDGET: u32 = 5;
-/// No server is waited for longer than this, whatever it says.
+/// The longest `Retry-After` that is waited for.
 pub(super) const LONGEST: Duration = Duration::from_secs(120);
-/// The same in pauses, so that who has less patience waits less: a pause is a second.
+/// The same limit in units of the retry delay, normally a second, so that a shorter delay shortens the wait too.
 const LONGEST_PAUSES: u32 = 120;
-/// How often is looked whether somebody wants it to end.
+/// The interval at which cancellation is checked.
 const STEP: Duration = Duration::from_millis(50);
 
-/// The attempts of one operation.
+/// The retry budget of one operation.
 pub(super) struct Patience<'a> {
     pause: Duration,
     left: u32,
@@ -32,7 +31,7 @@ impl<'a> Patience<'a> {
         Patience { pause, left: BUDGET, failed: 0, stop }
     }
 
-    /// Waits before another attempt, at least as long as the server wants. Returns whether there may be one.
+    /// Waits before a retry, at least for the `Retry-After` of the server. Returns whether a retry is allowed.
     pub(super) fn again(&mut self, was_silent: bool, asked: Option<Duration>) -> bool {
         self.left = self.left.saturating_sub(if was_silent { 2 } else { 1 });
         if self.left == 0 || asked.is_some_and(|asked| asked > LONGEST) {
@@ -44,7 +43,7 @@ impl<'a> Patience<'a> {
         !(self.stop)()
     }
 
-    /// Something was achieved: what failed before does not count.
+    /// Resets the budget after progress was made.
     pub(super) fn renew(&mut self) {
         (self.left, self.failed) = (BUDGET, 0);
     }
@@ -59,13 +58,13 @@ impl<'a> Patience<'a> {
     }
 }
 
-/// Between three and five quarters of it, so that those who failed together do not come back together.
+/// Returns between three and five quarters of `time`, so that clients that failed together do not retry together.
 fn spread(time: Duration) -> Duration {
     let chance = RandomState::new().build_hasher().finish() % 512;
     time * 3 / 4 + time * u32::try_from(chance).unwrap_or_default() / 1024
 }
 
-/// How long the server wants to be left alone: RFC 9110, 10.2.3. A date counts from the server's own.
+/// Returns the `Retry-After` of a response: RFC 9110, 10.2.3. A date is relative to the server's own `Date`.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = header(headers, "retry-after")?.trim();
     if let Ok(seconds) = text.parse() {
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_come_to_an_end() {
+    fn retries_are_bounded_and_too_long_retry_after_is_not_waited_for() {
         let go_on = || false;
         let tries = |silent: bool, asked: Option<u64>| {
             let mut patience = Patience::new(Duration::from_micros(10), &go_on);
@@ -95,19 +94,19 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_want() {
-        let wants = |retry: &str, date: Option<&str>| {
+    fn retry_after_is_read_as_seconds_or_date() {
+        let retry_seconds = |retry: &str, date: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.insert("retry-after", retry.parse().unwrap());
             date.into_iter().for_each(|date| drop(headers.insert("date", date.parse().unwrap())));
             retry_after(&headers).map(|time| time.as_secs())
         };
         let (now, later) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:47 GMT");
-        assert_eq!(wants("3", None), Some(3));
-        assert_eq!(wants(later, Some(now)), Some(10));
-        assert_eq!(wants(now, Some(later)), None);
-        assert_eq!(wants(now, None), None);
-        assert_eq!(wants("soon", Some(now)), None);
-        assert_eq!(wants("-1", None), None);
+        assert_eq!(retry_seconds("3", None), Some(3));
+        assert_eq!(retry_seconds(later, Some(now)), Some(10));
+        assert_eq!(retry_seconds(now, Some(later)), None);
+        assert_eq!(retry_seconds(now, None), None);
+        assert_eq!(retry_seconds("soon", Some(now)), None);
+        assert_eq!(retry_seconds("-1", None), None);
     }
 }

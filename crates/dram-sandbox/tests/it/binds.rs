@@ -1,4 +1,4 @@
-//! Files and directories of the host, of a build context, of other layers.
+//! Bind mounts of host paths, of build contexts and of other layers.
 
 use crate::house::{House, bind, both, both_refuse, both_say};
 use dram_sandbox::{Scratch, Source};
@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-/// A directory of the house, outside the image, with these files.
+/// A directory of the fixture, outside the image, with these files.
 fn tree(house: &House, name: &str, files: &[(&str, &str)]) -> PathBuf {
     let place = house.place.join(name);
     fs::create_dir_all(&place).unwrap();
@@ -33,7 +33,7 @@ fn layers(lowers: Vec<PathBuf>, scratch: Option<Scratch>, path: &str) -> Source 
 }
 
 #[test]
-fn layers_are_seen_as_one_tree_that_cannot_be_written() {
+fn layers_without_scratch_are_merged_and_read_only() {
     both_say("above\nabove\nbelow\ndir\nfile\nmnt: 3\ndeep\nfixed\nfixed\n", |house| {
         let script = "cat /mnt/file; ls /mnt; echo mnt: $(ls /mnt/dir/../dir/deep /mnt/above /mnt/below | wc -l); \
                       cat /part/deep; for f in /mnt/file /part/new; do (echo x > $f) 2> /dev/null || echo fixed; done";
@@ -60,7 +60,7 @@ fn one_layer_needs_no_overlay() {
 }
 
 #[test]
-fn what_is_written_into_layers_goes_into_the_scratch() {
+fn writes_into_layers_go_into_the_scratch_directory() {
     let make = |house: &House| {
         let mut jail = house.shell("echo new > /mnt/dir/new; rm /mnt/file; ls /mnt; stat -c %a /mnt");
         let lowers = two(house);
@@ -78,7 +78,7 @@ fn what_is_written_into_layers_goes_into_the_scratch() {
 }
 
 #[test]
-fn the_scratch_takes_changes_of_a_part_and_of_one_layer_too() {
+fn scratch_directory_takes_changes_of_a_subdirectory_and_of_a_single_layer() {
     both_say("deep\nnew\n", |house| {
         let mut jail = house.shell("echo new > /part/new; cat /part/deep /part/new");
         jail.mounts = vec![bind(layers(two(house).split_off(1), Some(scratch(house)), "dir"), "/part", false)];
@@ -87,7 +87,7 @@ fn the_scratch_takes_changes_of_a_part_and_of_one_layer_too() {
 }
 
 #[test]
-fn a_read_only_bind_of_a_scratch_cannot_be_written() {
+fn a_read_only_bind_with_a_scratch_directory_cannot_be_written() {
     both_say("fixed\n", |house| {
         let mut jail = house.shell("(echo x > /mnt/x) 2> /dev/null || echo fixed");
         jail.mounts = vec![bind(layers(two(house), Some(scratch(house)), ""), "/mnt", true)];
@@ -95,7 +95,7 @@ fn a_read_only_bind_of_a_scratch_cannot_be_written() {
     });
 }
 
-/// A tree with links that would lead out of it.
+/// A tree with symbolic links that would lead out of it.
 fn hostile(house: &House) -> PathBuf {
     let place = tree(house, "hostile", &[("inside", "inside\n"), ("etc/passwd", "its own\n")]);
     for (says, name) in [("/etc/passwd", "absolute"), ("../../../../../../etc/passwd", "up"), ("loop", "loop")] {
@@ -105,7 +105,7 @@ fn hostile(house: &House) -> PathBuf {
 }
 
 #[test]
-fn links_in_the_source_stay_in_the_source() {
+fn symbolic_links_in_the_source_are_resolved_inside_it() {
     both_say("its own\nits own\nits own\nits own\nits own\n", |house| {
         let context = hostile(house);
         let below = |path: &str| Source::Below { directory: context.clone(), path: path.as_bytes().to_vec() };
@@ -123,7 +123,7 @@ fn links_in_the_source_stay_in_the_source() {
 }
 
 #[test]
-fn a_missing_source_is_named() {
+fn a_missing_source_is_an_error_with_its_path() {
     for path in ["no/such", "inside/x"] {
         let reason = format!("nothing is at `{path}` in what is to be mounted");
         both_refuse(&reason, |house| {
@@ -147,7 +147,7 @@ fn a_missing_source_is_named() {
 }
 
 #[test]
-fn a_directory_of_the_host_takes_writes_below_a_path() {
+fn writes_to_a_subdirectory_of_the_host_stay_there() {
     let make = |house: &House| {
         let mut jail = house.shell("echo kept > /cache/file");
         let directory = tree(house, "cache", &[("part/old", "")]);
@@ -162,7 +162,7 @@ fn a_directory_of_the_host_takes_writes_below_a_path() {
 
 #[test]
 #[allow(clippy::disallowed_types, reason = "somebody must listen at the socket that is shown")]
-fn a_socket_can_be_shown() {
+fn a_socket_can_be_bind_mounted() {
     let socket = std::cell::RefCell::new(None);
     let make = |house: &House| {
         let path = house.place.join("agent.sock");

@@ -1,11 +1,11 @@
-//! However the caller dies, nothing of the jail outlives it.
+//! No process or mount of a jail outlives its caller, however the caller dies.
 
 use crate::house::{House, PROBE, probe_command, start};
 use std::fs;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// Whether any process has this word in its command line.
+/// Returns true if any process has this word in its command line.
 fn alive(word: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().map(Result::unwrap);
     let mut lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -25,26 +25,26 @@ fn soon(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A caller that does not outlive a failed test.
-struct Caller(Child);
+/// A caller that is killed when a test fails.
+struct KilledCaller(Child);
 
-impl Drop for Caller {
+impl Drop for KilledCaller {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-fn caller(house: &House, seconds: &str) -> Caller {
+fn caller(house: &House, seconds: &str) -> KilledCaller {
     let jail = house.shell(&format!("sleep {seconds} & setsid sleep {seconds} & sleep {seconds}"));
     let child = probe_command(house, &jail, &["/usr/bin/env"]).stderr(Stdio::piped()).spawn().unwrap();
-    let caller = Caller(child);
+    let caller = KilledCaller(child);
     soon("the jail runs", || alive(seconds));
     caller
 }
 
 #[test]
-fn a_killed_caller_takes_everything_with_it() {
+fn a_killed_caller_ends_all_processes_and_mounts_of_the_jail() {
     let house = House::usual();
     drop(caller(&house, "7001"));
     soon("the jail is gone", || !alive("7001"));
@@ -52,7 +52,7 @@ fn a_killed_caller_takes_everything_with_it() {
 }
 
 #[test]
-fn a_killed_helper_takes_the_jail_with_it() {
+fn a_killed_helper_ends_the_jail() {
     let house = House::usual();
     let mut caller = caller(&house, "7002");
     let children = format!("/proc/{0}/task/{0}/children", caller.0.id());
@@ -64,7 +64,7 @@ fn a_killed_helper_takes_the_jail_with_it() {
 }
 
 #[test]
-fn a_dropped_value_takes_the_jail_with_it() {
+fn dropping_the_running_jail_ends_it() {
     let house = House::usual();
     drop(start(&house.jail(&["sleep", "7003"])).unwrap());
     assert!(!alive("7003") && !mounted(&house));
@@ -79,7 +79,7 @@ fn background_processes_end_with_the_command() {
 }
 
 #[test]
-fn the_thread_that_started_it_may_end() {
+fn the_thread_that_spawned_the_jail_may_end() {
     let house = House::usual();
     let jail = house.shell("sleep 0.2; exit 4");
     let mut running = std::thread::spawn(move || start(&jail).unwrap()).join().unwrap();

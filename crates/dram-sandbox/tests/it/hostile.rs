@@ -1,10 +1,10 @@
-//! Images that try to lead mounts astray.
+//! Images whose symbolic links try to redirect mounts.
 
 use crate::house::{House, bind, both, both_refuse};
 use dram_sandbox::{Mount, ShownFile, Source, Tmpfs};
 use std::fs;
 
-/// A name that nothing on the machine has.
+/// A file name that exists nowhere on the machine.
 const TRACE: &str = "trace-of-a-jail";
 
 fn secret(target: String) -> Mount {
@@ -15,7 +15,7 @@ fn tmpfs(target: &str) -> Mount {
     Mount::Tmpfs(Tmpfs { target: target.into(), size: None, mode: None })
 }
 
-/// Nothing new is in the directories that the links of these tests name, nor mounted.
+/// Checks that nothing new exists in the directories that the links of these tests name, and that nothing is mounted.
 fn unharmed(house: &House) {
     for place in
         ["/", "/etc", "/dev", "/dev/shm", "/run", "/tmp", "/root", "/sys/kernel", house.place.to_str().unwrap()]
@@ -28,7 +28,7 @@ fn unharmed(house: &House) {
 }
 
 #[test]
-fn a_link_at_a_target_leads_nowhere_else() {
+fn a_link_in_the_target_path_cannot_reach_the_host() {
     for says in ["/etc", "../..", "../../../../../../etc", "/", "/dev", "/dev/shm", "/tmp", "/nowhere/at/all", "HOUSE"]
     {
         let make = |house: &House| {
@@ -50,7 +50,7 @@ fn a_link_at_a_target_leads_nowhere_else() {
 }
 
 #[test]
-fn a_link_in_the_devices_directory_is_hidden_by_it() {
+fn links_of_the_image_in_dev_are_hidden_by_the_mounted_dev() {
     let make = |house: &House| {
         house.link("/etc", "dev/pipes");
         house.link("/etc", "dev/shm");
@@ -65,7 +65,7 @@ fn a_link_in_the_devices_directory_is_hidden_by_it() {
 }
 
 #[test]
-fn links_that_lead_to_the_kernel_or_the_root_or_around_are_refused() {
+fn links_to_proc_sys_the_root_or_in_a_loop_are_refused() {
     for (says, reason) in [
         ("/proc/self/root/etc", "links of the image lead it to `/proc`"),
         ("/proc/1/cwd", "links of the image lead it to `/proc`"),
@@ -100,7 +100,7 @@ fn links_that_lead_to_the_kernel_or_the_root_or_around_are_refused() {
 }
 
 #[test]
-fn links_do_not_add_up_to_endless_paths() {
+fn a_target_that_links_make_too_long_is_refused() {
     both_refuse("cannot make the mount point `/run/secrets/of/this/kind`", |house| {
         house.link(&"d/".repeat(2040), "run/secrets");
         let mut jail = house.shell("true");
@@ -110,7 +110,7 @@ fn links_do_not_add_up_to_endless_paths() {
 }
 
 #[test]
-fn a_link_in_a_mount_cannot_put_anything_into_the_layer() {
+fn a_link_in_a_bind_mount_cannot_create_files_in_the_layer() {
     let linked = |house: &House, says: &str| {
         let context = house.place.join("context");
         fs::create_dir_all(&context).unwrap();

@@ -1,4 +1,4 @@
-//! A root file system to run in, and what is left of the run.
+//! A fixture: a root file system to run in, and the result of a run.
 
 use dram_sandbox::{Bind, Exit, Jail, Mount, Root, Running, SandboxError, Source, Stdio3};
 use std::collections::BTreeMap;
@@ -9,18 +9,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The helper of the tests, as their own `main` belongs to the test harness.
+/// The helper of the tests: their own `main` belongs to the test harness.
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_jail-probe");
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// Directories for one overlay; gone at the end.
+/// The directories of one overlay, removed at the end.
 pub(crate) struct House {
     pub(crate) place: PathBuf,
     pub(crate) lowers: Vec<PathBuf>,
 }
 
-/// What a finished command said.
+/// The exit status and output of a finished command.
 pub(crate) struct Said {
     pub(crate) exit: Exit,
     pub(crate) out: String,
@@ -28,7 +28,7 @@ pub(crate) struct Said {
 }
 
 impl House {
-    /// A base with a static busybox in `/bin` and nothing else.
+    /// An image with a static busybox in `/bin` and nothing else.
     pub(crate) fn bare() -> House {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let place = std::env::temp_dir().join(format!("dram-sandbox-{}-{number}", std::process::id()));
@@ -38,13 +38,14 @@ impl House {
         copy_program(Path::new("/bin/busybox"), &place.join("base/bin/busybox"));
         let list = Command::new("/bin/busybox").arg("--list").output().unwrap();
         for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
-            // Names of one file: making and removing some hundred links for each house takes longer than most tests.
+            // Hard links: making and removing some hundred symbolic links for each fixture takes longer than most
+            // tests.
             fs::hard_link(place.join("base/bin/busybox"), place.join("base/bin").join(applet)).unwrap();
         }
         House { lowers: vec![place.join("base")], place }
     }
 
-    /// A base that also has the usual mount points.
+    /// An image that also has the usual mount points.
     pub(crate) fn usual() -> House {
         let house = House::bare();
         for name in ["proc", "dev", "sys", "etc", "tmp"] {
@@ -95,7 +96,7 @@ impl House {
         self.jail(&["/bin/sh", "-c", script])
     }
 
-    /// Every path in the upper directory, with what it is.
+    /// The paths in the upper directory, with mode and owner.
     pub(crate) fn upper(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         list(&self.place.join("upper"), "", &mut found);
@@ -108,8 +109,8 @@ impl House {
     }
 }
 
-/// Copies a program by another process: while this one writes it, a test beside this one could start a process that
-/// inherits the open file, and what is open for writing cannot be executed.
+/// Copies a program in a child process: while this process writes it, a test beside this one could start a process that
+/// inherits the open file, and a file open for writing cannot be executed.
 pub(crate) fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").args([from, to]).status().unwrap();
     assert!(copied.success(), "the tests need {} (busybox-static)", from.display());
@@ -132,7 +133,7 @@ impl Drop for House {
     }
 }
 
-/// A work directory serves one mount only, and the stubs one image.
+/// Makes the work directory and the mount point directory new: each serves one mount only.
 pub(crate) fn refresh(jail: &Jail) {
     let Root::Overlay { work, stubs, .. } = &jail.root else { panic!("a new kind of root") };
     for directory in [work, stubs] {
@@ -155,14 +156,14 @@ pub(crate) fn run(jail: &Jail) -> Said {
     Said { exit: running.wait().unwrap(), out, err }
 }
 
-/// The output of a command that must succeed.
+/// Runs a command that must succeed, and returns its output.
 pub(crate) fn out(jail: &Jail) -> String {
     let said = run(jail);
     assert_eq!(said.exit, Exit::Code(0), "{}{}", said.out, said.err);
     said.out
 }
 
-/// Runs a jail through the probe, with `before` the command that starts the probe.
+/// Runs a jail through the probe; `before` is the command that starts the probe.
 pub(crate) fn by_probe(house: &House, jail: &Jail, before: &[&str]) -> std::process::Output {
     probe_command(house, jail, before).output().unwrap()
 }
@@ -176,14 +177,14 @@ pub(crate) fn probe_command(house: &House, jail: &Jail, before: &[&str]) -> Comm
     command
 }
 
-/// A finished command, or the reason why there was none (then the code is 99), with all it said.
+/// The exit code and output of a finished command, or the error that kept it from starting (then the code is 99).
 pub(crate) struct Ended {
     pub(crate) code: i32,
     pub(crate) text: String,
 }
 
-/// Does it twice, each time in a house of its own: as root, and as a user in a namespace of its own. `make` says what to
-/// run, `check` looks at what came of it.
+/// Runs a jail twice, each time in a new fixture: as root, and rootless. `make` describes the jail, `check` inspects
+/// the result.
 pub(crate) fn both(make: impl Fn(&House) -> Jail, check: impl Fn(&House, &Ended)) {
     let house = House::usual();
     let output = by_probe(&house, &make(&house), &["/usr/bin/env"]);
@@ -196,7 +197,7 @@ pub(crate) fn both(make: impl Fn(&House) -> Jail, check: impl Fn(&House, &Ended)
     check(&house, &Ended { code, text });
 }
 
-/// Like [`both`], for a command that says this and changes nothing in its image.
+/// Like [`run_both`], for a command with this output that changes nothing in its image.
 pub(crate) fn both_say(expected: &str, make: impl Fn(&House) -> Jail) {
     both(make, |house, ended| {
         assert_eq!((ended.code, ended.text.as_str()), (0, expected));
@@ -204,7 +205,7 @@ pub(crate) fn both_say(expected: &str, make: impl Fn(&House) -> Jail) {
     });
 }
 
-/// Like [`both`], for a jail that does not start, with this in the reason.
+/// Like [`run_both`], for a jail that does not start, with this text in the error.
 pub(crate) fn both_refuse(reason: &str, make: impl Fn(&House) -> Jail) {
     both(make, |house, ended| {
         assert_eq!(ended.code, 99, "{}", ended.text);

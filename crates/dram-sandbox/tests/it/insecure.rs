@@ -1,11 +1,11 @@
-//! A command that keeps all powers.
+//! Insecure commands, which keep all privileges.
 
 use crate::house::{House, out};
 use crate::rootless;
 use dram_sandbox::Ids;
 
 #[test]
-fn root_gives_everything() {
+fn an_insecure_command_of_root_keeps_all_privileges() {
     let house = House::usual();
     let script = "grep -E '^(CapInh|CapPrm|CapEff|CapBnd|CapAmb|Seccomp|NoNewPrivs):' /proc/self/status | uniq -f 1; \
                   mkdir /tmp/m && mount -t tmpfs none /tmp/m && echo mounted; \
@@ -27,7 +27,7 @@ fn root_gives_everything() {
 }
 
 #[test]
-fn another_user_keeps_the_powers_too() {
+fn an_insecure_command_of_another_user_keeps_its_capabilities() {
     let house = House::usual();
     let mut jail = house.shell("id -u; hostname changed && hostname");
     jail.insecure = true;
@@ -36,7 +36,7 @@ fn another_user_keeps_the_powers_too() {
 }
 
 #[test]
-fn a_user_namespace_has_nothing_to_give() {
+fn an_insecure_command_in_a_user_namespace_is_refused() {
     let house = House::usual();
     let mut jail = house.shell("true");
     jail.insecure = true;

@@ -1,10 +1,10 @@
-//! What the command can and cannot reach.
+//! The isolation of a command from the host.
 
 use crate::house::{House, out, run};
 use dram_sandbox::{Ids, Network};
 
 #[test]
-fn capabilities_and_filter_are_dockers() {
+fn capabilities_are_those_of_docker_and_the_filter_is_active() {
     let house = House::usual();
     let status = out(&house.shell("grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status"));
     for line in [
@@ -35,7 +35,7 @@ fn another_user_has_no_capabilities() {
 }
 
 #[test]
-fn the_machine_cannot_be_changed() {
+fn attempts_to_change_the_machine_fail() {
     let house = House::usual();
     for attempt in [
         "mount -t tmpfs x /tmp",
@@ -61,7 +61,7 @@ fn the_machine_cannot_be_changed() {
 }
 
 #[test]
-fn the_environment_is_exactly_what_is_given() {
+fn the_environment_is_exactly_that_of_the_jail() {
     let house = House::usual();
     let mut jail = house.jail(&["/bin/env"]);
     assert_eq!(out(&jail), "PATH=/bin\n");
@@ -70,15 +70,15 @@ fn the_environment_is_exactly_what_is_given() {
 }
 
 #[test]
-fn nothing_of_the_host_is_open() {
+fn no_descriptor_of_the_host_is_inherited() {
     let house = House::usual();
-    // Three streams, and the directory that ls reads.
+    // Three streams, and the directory that `ls` reads.
     assert_eq!(out(&house.shell("exec ls /proc/self/fd")), "0\n1\n2\n3\n");
     assert_eq!(out(&house.shell("umask; readlink /proc/self/fd/0; echo $$")), "0022\n/dev/null\n1\n");
 }
 
 #[test]
-fn the_host_name_is_its_own() {
+fn the_host_name_is_that_of_the_jail() {
     let house = House::usual();
     let mut jail = house.shell("hostname");
     jail.hostname = "build".to_owned();
@@ -99,7 +99,7 @@ fn without_a_network_there_is_only_loopback() {
 }
 
 #[test]
-fn devices_are_there_and_real() {
+fn default_devices_exist_and_work() {
     let house = House::bare();
     let script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; echo y > /dev/full; \
                   echo z | cat /dev/stdin; stat -c %a /dev/shm /dev/pts/ptmx; ls /dev | tr '\\n' ' '";
@@ -110,7 +110,7 @@ fn devices_are_there_and_real() {
 }
 
 #[test]
-fn shared_memory_has_its_limit() {
+fn dev_shm_has_the_size_limit_of_the_jail() {
     let house = House::usual();
     let mut jail = house.shell("head -c 2000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x");
     jail.shm_size = 1 << 20;

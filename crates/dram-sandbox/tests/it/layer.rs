@@ -10,7 +10,7 @@ fn shown(target: &str, contents: &str) -> Mount {
 }
 
 #[test]
-fn stubs_for_a_bare_image_do_not_reach_the_layer() {
+fn mount_points_created_for_a_bare_image_do_not_reach_the_layer() {
     let house = House::bare();
     let mut jail = house.shell("echo hello > /hello; cat /etc/resolv.conf /deep/er/file");
     jail.mounts = vec![shown("/etc/resolv.conf", "one\n"), shown("/etc/hosts", ""), shown("/deep/er/file", "two\n")];
@@ -19,7 +19,7 @@ fn stubs_for_a_bare_image_do_not_reach_the_layer() {
 }
 
 #[test]
-fn a_usual_image_needs_no_stubs() {
+fn an_image_with_all_mount_points_needs_none_created() {
     let house = House::usual();
     let mut jail = house.shell("echo hello > /hello; echo thrown away >> /etc/hosts; cat /etc/hosts");
     jail.mounts = vec![shown("/etc/hosts", "127.0.0.1 localhost\n")];
@@ -29,7 +29,7 @@ fn a_usual_image_needs_no_stubs() {
 }
 
 #[test]
-fn directories_above_a_stub_look_as_the_image_has_them() {
+fn parents_of_a_created_mount_point_keep_owner_mode_and_time() {
     let house = House::bare();
     house.dir("etc");
     chown(house.base("etc"), Some(7), Some(8)).unwrap();
@@ -52,7 +52,7 @@ fn a_deleted_file_becomes_a_whiteout() {
 }
 
 #[test]
-fn a_dangling_link_is_followed_inside() {
+fn a_dangling_link_as_target_is_followed_inside_the_root() {
     let house = House::usual();
     fs::remove_file(house.base("etc/resolv.conf")).unwrap();
     house.link("../run/systemd/resolve/stub-resolv.conf", "etc/resolv.conf");
@@ -63,7 +63,7 @@ fn a_dangling_link_is_followed_inside() {
 }
 
 #[test]
-fn links_to_the_host_stay_inside() {
+fn absolute_links_are_resolved_inside_the_root() {
     let house = House::usual();
     let outside = house.place.join("outside");
     fs::create_dir(&outside).unwrap();
@@ -77,7 +77,7 @@ fn links_to_the_host_stay_inside() {
 }
 
 #[test]
-fn kernel_directories_that_are_links_are_refused() {
+fn links_or_files_at_proc_dev_and_sys_are_refused() {
     for name in ["proc", "dev", "sys"] {
         let house = House::bare();
         house.link("/tmp", name);
@@ -90,7 +90,7 @@ fn kernel_directories_that_are_links_are_refused() {
 }
 
 #[test]
-fn two_hundred_layers_are_seen() {
+fn two_hundred_layers_are_merged() {
     let mut house = House::usual();
     for number in 0..200 {
         let layer = house.place.join(format!("layer-{number}-{}", "long".repeat(20)));
@@ -103,15 +103,15 @@ fn two_hundred_layers_are_seen() {
 }
 
 #[test]
-fn more_layers_than_the_kernel_puts_into_one_overlay_are_seen() {
+fn more_layers_than_one_overlay_takes_are_merged() {
     let mut house = House::usual();
-    // With the base and a layer of mount points: 999.
+    // With the base and the layer of the mount points: 999.
     for number in 0..997 {
         let layer = house.place.join(format!("layer-{number}"));
         fs::create_dir_all(layer.join("all")).unwrap();
         fs::write(layer.join(format!("all/from-{number}")), "").unwrap();
         fs::write(layer.join("which"), number.to_string()).unwrap();
-        // Each removes a file of the layer below it, also where two overlays meet.
+        // Each removes a file of the layer below it, also across the two overlays.
         if number % 2 == 1 {
             let gone = layer.join(format!("all/from-{}", number - 1));
             rustix::fs::mknodat(
@@ -130,7 +130,7 @@ fn more_layers_than_the_kernel_puts_into_one_overlay_are_seen() {
 }
 
 #[test]
-fn too_many_layers_are_named() {
+fn too_many_layers_are_an_error() {
     let mut house = House::usual();
     house.lowers = vec![house.base(""); 1000];
     let error = start(&house.shell("true")).unwrap_err();
@@ -138,7 +138,7 @@ fn too_many_layers_are_named() {
 }
 
 #[test]
-fn a_second_run_continues_on_the_same_changes() {
+fn a_second_run_sees_the_changes_of_the_first() {
     let house = House::bare();
     out(&house.shell("mkdir /etc; echo one > /etc/hosts; rm /bin/vi"));
     let mut jail = house.shell("cat /etc/hosts; ls /bin/vi");
@@ -149,7 +149,7 @@ fn a_second_run_continues_on_the_same_changes() {
 }
 
 #[test]
-fn volumes_are_the_hosts_directories() {
+fn bind_mounts_of_host_paths_are_writable_or_read_only_as_requested() {
     let house = House::bare();
     let (data, fixed) = (house.place.join("data"), house.place.join("fixed"));
     fs::create_dir(&data).unwrap();

@@ -3,7 +3,7 @@
 use crate::house::{House, both_refuse, both_say, out};
 use dram_sandbox::{Limit, ResourceLimit};
 
-/// The rows of `/proc/self/limits`, in the order of [`Limit::ALL`].
+/// The rows of `/proc/self/limits`, in the order of [`RlimitKind::ALL`].
 const ROWS: [&str; 15] = [
     "Max core file size",
     "Max cpu time",
@@ -22,7 +22,7 @@ const ROWS: [&str; 15] = [
     "Max stack size",
 ];
 
-/// How far this process could raise a limit, as the kernel says: not even root of every container may go beyond that.
+/// The highest value to which this process can raise a limit: the hard limit, which also binds root of some containers.
 fn ceiling(row: &str) -> u64 {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
     let numbers = limits.lines().find_map(|line| line.strip_prefix(row)).unwrap();
@@ -44,7 +44,7 @@ fn every_limit_reaches_the_command() {
 }
 
 #[test]
-fn a_limit_holds_and_can_be_none() {
+fn a_limit_applies_and_can_be_unlimited() {
     both_say("5\n9\nunlimited\n", |house| {
         let mut jail = house.shell("ulimit -n; ulimit -Hn; ulimit -c");
         jail.limits = vec![
@@ -56,7 +56,7 @@ fn a_limit_holds_and_can_be_none() {
 }
 
 #[test]
-fn a_refused_limit_is_named() {
+fn a_refused_limit_is_an_error_with_its_name() {
     both_refuse("the kernel refuses the limit `nofile` of 9 (at most 8)", |house| {
         let mut jail = house.shell("true");
         jail.limits = vec![ResourceLimit { what: Limit::Nofile, soft: Some(9), hard: Some(8) }];

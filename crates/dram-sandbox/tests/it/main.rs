@@ -1,4 +1,4 @@
-//! What a jail promises. Needs root, busybox-static and uidmap.
+//! Tests of the jail. They need root, busybox-static and uidmap.
 #![allow(clippy::unwrap_used)]
 
 mod binds;

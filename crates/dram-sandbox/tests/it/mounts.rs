@@ -1,11 +1,11 @@
-//! Directories and files in memory, and mounts within mounts.
+//! Tmpfs mounts, files in memory, and mounts within mounts.
 
 use crate::house::{House, bind, both, both_refuse, both_say};
 use dram_sandbox::{Ids, Mount, ShownFile, Source, Tmpfs};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// Put together when it is needed, so that the text is in no program.
+/// Joined at run time only, so that the text is in no program.
 const SECRET: [&str; 2] = ["open", "sesame"];
 
 fn tmpfs(target: &str) -> Mount {
@@ -23,7 +23,7 @@ fn host(house: &House, name: &str, target: &str, read_only: bool) -> Mount {
 }
 
 #[test]
-fn a_directory_in_memory_is_empty_and_bounded() {
+fn a_tmpfs_is_empty_and_has_its_size_limit() {
     both_say("0\n1048576\n700 0:0\n", |house| {
         house.file("full/of", "files");
         let script = "ls /full | wc -l; head -c 2000000 /dev/zero > /full/x 2> /dev/null; stat -c %s /full/x; \
@@ -35,7 +35,7 @@ fn a_directory_in_memory_is_empty_and_bounded() {
 }
 
 #[test]
-fn a_directory_in_memory_takes_over_the_mode() {
+fn a_tmpfs_inherits_the_mode_of_the_directory_below() {
     both_say("1777\n750\n1777\nbounded\n", |house| {
         house.dir("own");
         fs::set_permissions(house.base("own"), fs::Permissions::from_mode(0o750)).unwrap();
@@ -48,7 +48,7 @@ fn a_directory_in_memory_takes_over_the_mode() {
 }
 
 #[test]
-fn a_secret_is_for_whom_it_says() {
+fn a_secret_has_the_requested_owner_and_mode() {
     let secret = |uid, mode| {
         let shown = ShownFile { mode, uid, gid: 7, read_only: true, ..ShownFile::new("/run/secrets/key", "secret") };
         Mount::File(shown)
@@ -72,7 +72,7 @@ fn a_secret_is_for_whom_it_says() {
 }
 
 #[test]
-fn without_the_bit_nobody_can_execute_it() {
+fn a_file_without_execute_bit_cannot_be_executed_even_after_chmod() {
     for (mode, expected) in [(0o644, "no\n"), (0o755, "ran\n")] {
         both_say(expected, |house| {
             let mut jail = house.shell("/tool 2> /dev/null || { chmod 755 /tool && /tool; } 2> /dev/null || echo no");
@@ -83,7 +83,7 @@ fn without_the_bit_nobody_can_execute_it() {
 }
 
 #[test]
-fn a_secret_is_in_memory_only() {
+fn a_secret_is_never_written_to_disk() {
     let make = |house: &House| {
         let script = "stat -f -c %T /run/secrets/key; cp /run/secrets/key /dev/shm/copy; echo more >> /run/secrets/key";
         let mut jail = house.shell(script);
@@ -92,7 +92,7 @@ fn a_secret_is_in_memory_only() {
     };
     both(make, |house, ended| {
         assert_eq!((ended.code, ended.text.as_str()), (0, "tmpfs\n"));
-        // The description that the probe reads is the tests' own.
+        // The description that the probe reads contains the secret: it is written by the test itself.
         fs::remove_file(house.place.join("jail.json")).unwrap();
         let found = std::process::Command::new("grep").args(["-rlF", &SECRET.join("-")]).arg(&house.place).output();
         assert_eq!(String::from_utf8(found.unwrap().stdout).unwrap(), "");
@@ -100,7 +100,7 @@ fn a_secret_is_in_memory_only() {
 }
 
 #[test]
-fn a_script_can_be_executed_and_changed_for_the_run() {
+fn a_file_in_memory_can_be_executed_and_changed_during_the_run() {
     both_say("ran\nchanged\n/dev/pipes:\nEOF\nOTHER\n", |house| {
         let script = "/dev/pipes/EOF; echo 'echo changed' > /dev/pipes/EOF; sh /dev/pipes/EOF; ls /dev/pipes /dev/pipes/OTHER > /tmp/l; \
                       grep -v '^$' /tmp/l | grep -v '^/dev/pipes/OTHER'; rm /tmp/l";
@@ -117,7 +117,7 @@ fn a_script_can_be_executed_and_changed_for_the_run() {
 }
 
 #[test]
-fn a_shown_file_has_one_name_only() {
+fn a_file_in_memory_appears_at_its_target_only() {
     both_say("/run/key\n", |house| {
         let script = "find / '(' -path /proc -o -path /sys ')' -prune -o -type f -size 54321c -print";
         let mut jail = house.shell(script);
@@ -127,7 +127,7 @@ fn a_shown_file_has_one_name_only() {
 }
 
 #[test]
-fn mounts_lie_in_earlier_mounts() {
+fn a_mount_may_lie_inside_an_earlier_one() {
     both_say("in memory\nin a bind\nin both\ndeep\nlink\n", |house| {
         house.dir("base-only");
         let context = house.place.join("context");
@@ -167,7 +167,7 @@ fn a_later_mount_may_lie_over_an_earlier_one() {
 }
 
 #[test]
-fn what_a_read_only_mount_lacks_cannot_be_made_in_it() {
+fn a_missing_mount_point_in_a_read_only_mount_is_an_error() {
     for (target, directory) in [("/ctx/new", true), ("/ctx/new/er", true), ("/ctx/new/file", false)] {
         let reason = format!("cannot make the mount point `{target}`: what is mounted around it is read-only");
         both_refuse(&reason, |house| {
@@ -186,11 +186,11 @@ fn what_a_read_only_mount_lacks_cannot_be_made_in_it() {
 }
 
 #[test]
-fn a_file_is_no_directory_and_the_other_way_round() {
-    type Add = fn(&House) -> Mount;
-    let directory: Add = |_| tmpfs("/there");
-    let shown: Add = |_| file("/there", "");
-    let below: Add = |_| file("/there/x", "");
+fn a_mount_point_of_the_wrong_type_is_an_error() {
+    type MountMaker = fn(&House) -> Mount;
+    let directory: MountMaker = |_| tmpfs("/there");
+    let shown: MountMaker = |_| file("/there", "");
+    let below: MountMaker = |_| file("/there/x", "");
     for (is_directory, mount, reason) in [
         (false, directory, "is a file, where a directory is needed"),
         (true, shown, "is a directory, where a file is needed"),

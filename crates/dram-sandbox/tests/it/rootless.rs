@@ -1,4 +1,4 @@
-//! The same without root: as user `dramtest`, which is made if it does not exist.
+//! Rootless execution, as user `dramtest`, which is created if it does not exist.
 
 use crate::house::{House, PROBE, by_probe, copy_program};
 use dram_sandbox::{Ids, Jail, Mount, Network, ShownFile};
@@ -23,7 +23,7 @@ fn user() -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A house and a copy of the probe that the user can reach.
+/// Gives the fixture and a copy of the probe to the user.
 fn lend(house: &House) -> String {
     let probe = house.place.join("probe");
     copy_program(Path::new(PROBE), &probe);
@@ -35,7 +35,7 @@ fn lend(house: &House) -> String {
 pub(crate) fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) {
     user();
     let probe = lend(house);
-    // `env` stands for the probe in the list, so that the copy is what runs.
+    // `env -i` executes the copy of the probe, with an empty environment.
     let words: Vec<&str> = before.iter().copied().chain(["/usr/bin/env", "-i", &probe]).collect();
     let file = house.place.join("jail.json");
     fs::write(&file, serde_json::to_vec(jail).unwrap()).unwrap();
@@ -47,7 +47,7 @@ pub(crate) fn run(house: &House, jail: &Jail, before: &[&str]) -> (i32, String) 
 pub(crate) const AS_USER: [&str; 4] = ["setpriv", "--reuid=dramtest", "--regid=dramtest", "--init-groups"];
 
 #[test]
-fn a_user_runs_commands_over_an_overlay() {
+fn a_rootless_command_changes_owners_and_removes_files() {
     let house = House::bare();
     let mut jail = house.shell(
         "id -u; echo hi > /hi; touch /other; chown 1000:1001 /other; stat -c %u:%g /other; rm /bin/vi; mkdir -p /a/b; \
@@ -63,7 +63,7 @@ fn a_user_runs_commands_over_an_overlay() {
 }
 
 #[test]
-fn a_user_runs_commands_as_another_id_with_the_hosts_network() {
+fn a_rootless_command_can_run_as_another_id_with_the_host_network() {
     let house = House::usual();
     let mut jail =
         house.shell("id -u; id -G; ls -d /sys/class/net; mkdir /sys/fs/cgroup/x 2>&1 | grep -c -E 'Read-only|denied'");
@@ -75,7 +75,7 @@ fn a_user_runs_commands_as_another_id_with_the_hosts_network() {
 }
 
 #[test]
-fn a_user_without_lent_ids_has_one_id() {
+fn without_subordinate_ids_there_is_a_single_id() {
     let house = House::bare();
     let mut jail = house.shell(
         "id -u; echo hi > /hi; chown 1:2 /hi && stat -c %u:%g /hi; mknod /null c 1 3 && ls /null 2> /dev/null; \
@@ -83,7 +83,7 @@ fn a_user_without_lent_ids_has_one_id() {
     );
     jail.no_new_privs = true;
     jail.user = Ids { uid: 1000, gid: 1000, groups: vec![1000, 2000] };
-    // The user `nobody` is never lent any ids.
+    // The user `nobody` never has subordinate ids.
     assert!(Command::new("id").arg("nobody").status().unwrap().success());
     let probe = lend(&house);
     assert!(Command::new("chown").args(["-R", "nobody"]).arg(&house.place).status().unwrap().success());
@@ -95,13 +95,13 @@ fn a_user_without_lent_ids_has_one_id() {
         .output()
         .unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    // What needs another id seems to succeed and does nothing.
+    // Calls about other ids return 0 and do nothing.
     assert_eq!(said, "0\n0:0\n/pipe\n1\n");
     assert_eq!(house.changed(), ["/hi", "/pipe"]);
 }
 
 #[test]
-fn root_needs_no_user_namespace() {
+fn root_runs_in_the_initial_user_namespace() {
     let house = House::usual();
     let output = by_probe(&house, &house.shell("cat /proc/self/uid_map"), &["/usr/bin/env"]);
     let map = String::from_utf8(output.stdout).unwrap();
@@ -109,7 +109,7 @@ fn root_needs_no_user_namespace() {
 }
 
 #[test]
-fn the_table_of_abilities_blocks_nothing_here() {
+fn no_host_check_fails_for_root() {
     let abilities = dram_sandbox::Abilities::probe();
     assert!(abilities.lack().is_none(), "{:?}", abilities.rows());
 }

@@ -1,4 +1,4 @@
-//! How a command starts, does not start, and ends.
+//! Start and end of a command, and failures to start.
 
 use crate::house::{House, out, run, start};
 use dram_sandbox::{Exit, SandboxError};
@@ -27,7 +27,7 @@ fn refusal(house: &House, argv: &[&str]) -> SandboxError {
 }
 
 #[test]
-fn the_exit_is_the_commands() {
+fn the_exit_status_is_that_of_the_command() {
     let house = House::usual();
     assert_eq!(run(&house.shell("exit 7")).exit, Exit::Code(7));
     assert_eq!(run(&house.shell("sh -c 'kill -9 $$'; exit $?")).exit, Exit::Code(137));
@@ -38,7 +38,7 @@ fn the_exit_is_the_commands() {
 }
 
 #[test]
-fn signals_are_passed_on() {
+fn signals_are_forwarded_to_the_command() {
     let house = House::usual();
     let jail = house.shell("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done");
     let mut running = start(&jail).unwrap();
@@ -49,7 +49,7 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn the_path_of_the_environment_is_searched() {
+fn path_of_the_environment_is_searched_in_order() {
     let house = House::usual();
     house.program("opt/first/tool", "#!/bin/sh\necho first\n");
     house.program("opt/second/tool", "#!/bin/sh\necho second\n");
@@ -63,7 +63,7 @@ fn the_path_of_the_environment_is_searched() {
 }
 
 #[test]
-fn a_missing_program_is_said_to_be_missing() {
+fn a_missing_program_is_command_not_found() {
     let house = House::usual();
     house.file("etc/data", "x");
     assert!(
@@ -76,7 +76,7 @@ fn a_missing_program_is_said_to_be_missing() {
 }
 
 #[test]
-fn a_missing_interpreter_is_named() {
+fn a_missing_interpreter_is_an_error_with_its_path() {
     let house = House::usual();
     house.program("bin/glibc", dynamic_program("/lib64/ld-linux-x86-64.so.2"));
     house.program("bin/script", "#!/usr/bin/python3 -u\n");
@@ -94,7 +94,7 @@ fn a_missing_interpreter_is_named() {
 }
 
 #[test]
-fn the_working_directory_is_inside() {
+fn the_working_directory_is_resolved_inside_the_root() {
     let house = House::usual();
     house.dir("work/er");
     house.link("/work/er", "short");
@@ -111,7 +111,7 @@ fn the_working_directory_is_inside() {
 }
 
 #[test]
-fn nonsense_is_refused() {
+fn an_invalid_description_is_refused() {
     let house = House::usual();
     let mut jail = house.jail(&["true"]);
     jail.cwd = b"relative".to_vec();
@@ -121,7 +121,7 @@ fn nonsense_is_refused() {
 }
 
 #[test]
-fn odd_bytes_survive() {
+fn arguments_that_are_not_utf8_are_passed_unchanged() {
     let house = House::usual();
     let mut jail = house.jail(&["printf", "%s"]);
     jail.argv.push(b"\xff\n\x1b\"\\".to_vec());
@@ -132,7 +132,7 @@ fn odd_bytes_survive() {
 }
 
 #[test]
-fn large_environments_fit() {
+fn an_environment_of_120_kb_is_passed() {
     let house = House::usual();
     let mut jail = house.shell("echo ${#BIG}");
     jail.env.push([b"BIG=".to_vec(), vec![b'x'; 120_000]].concat());
@@ -140,7 +140,7 @@ fn large_environments_fit() {
 }
 
 #[test]
-fn many_can_run_at_once() {
+fn jails_can_run_in_parallel() {
     std::thread::scope(|scope| {
         for number in 0..8 {
             scope.spawn(move || {

@@ -1,4 +1,4 @@
-//! A terminal of the jail's own.
+//! Commands with a pseudo-terminal.
 
 use crate::house::{House, PROBE};
 use dram_sandbox::{Exit, Ids, Stdio3};
@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 #[test]
-fn the_command_sits_at_a_terminal() {
+fn the_command_has_a_controlling_terminal() {
     let house = House::usual();
     let mut jail =
         house.shell("tty; ls -l /dev/console | cut -c1; read line; echo got $line; echo through > /dev/tty; exit 5");
@@ -17,7 +17,7 @@ fn the_command_sits_at_a_terminal() {
     let mut terminal = File::from(running.take_terminal().unwrap());
     terminal.write_all(b"typed\n").unwrap();
     let mut said = Vec::new();
-    // Ends with EIO when the last holder of the other end is gone.
+    // Ends with `EIO` when the last process closes the other end.
     let _ = terminal.read_to_end(&mut said);
     let said = String::from_utf8(said).unwrap();
     for line in ["/dev/pts/0", "c", "got typed", "through"] {

@@ -1,5 +1,5 @@
-//! Runs the jail described by a JSON file and ends as its command does. The tests use it as their helper, as a caller
-//! that can be killed, and as a caller without privileges.
+//! Runs the jail described by a JSON file and ends with the exit code of its command. The tests use it as their helper,
+//! as a caller that can be killed, and as a caller without privileges.
 
 use dram_sandbox::{Jail, Stdio3, become_helper_if_asked};
 use std::process::{ExitCode, Stdio};

@@ -1,4 +1,4 @@
-//! From settings to a running emulator.
+//! Starts an emulator from the settings of the release.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -17,20 +17,20 @@ use dram_start::shim::{REAL, loaded};
 use crate::errno::Errno;
 use crate::{files, net, prepare, process, remote, running, shell, sys};
 
-/// What a command asks for on top of the settings.
+/// The options of a start, in addition to the settings.
 #[derive(Default)]
 pub(crate) struct Wish {
     /// Another boot script.
     pub(crate) boot: Option<Bytes>,
-    /// For the system's own code.
+    /// The arguments for the code of the release.
     pub(crate) arguments: Vec<Bytes>,
-    /// The node's name, when it is not the system's.
+    /// The node's name, if it is not that of the release.
     pub(crate) naming: Option<Naming>,
-    /// The whole system, which others are to find.
+    /// True for the release itself, which other commands find by its state file and its node name.
     pub(crate) system: bool,
 }
 
-/// A program that is ready to be executed.
+/// A command that is ready to be executed.
 pub(crate) struct Ready {
     program: Bytes,
     argv: Vec<Bytes>,
@@ -38,14 +38,14 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Replaces this process. Returns only if that failed.
+    /// Executes the command in this process. Returns only if that failed.
     pub(crate) fn execute(&self) -> Fault {
         let errno = sys::execute(&self.program, &self.argv, &self.env.strings());
         let what = format!("cannot start `{}`: {errno}", shown(&self.program));
         Fault::new(
             what,
             match errno {
-                // The kernel says so of a loader that is missing, too.
+                // The kernel also reports this error for a missing ELF loader.
                 Errno::NOENT => "make the release again, or install the C library that its emulator needs",
                 _ => "make the release again for this machine",
             },
@@ -53,7 +53,7 @@ impl Ready {
     }
 }
 
-/// Works out everything, and starts what must run beside the emulator.
+/// Prepares the command, the configuration and the cookie, and starts EPMD if it is needed.
 pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<Ready, Fault> {
     need_null()?;
     let mut env = env.clone();
@@ -65,7 +65,7 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     if let Some(config) = &config {
         env.set(b"RELEASE_SYS_CONFIG", config);
     }
-    // IEx does not start without, also when it is asked for from outside.
+    // IEx does not start without `HOME`, also when a remote console requests it.
     if env.get("HOME").is_none() {
         env.set(b"HOME", b"/");
     }
@@ -83,7 +83,8 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     let mut arguments = prepare::arguments(release, line(release, purpose, &around, &env), file, &env)?;
     let naming = if wish.system { Some(release.naming(&arguments)) } else { wish.naming };
     if !wish.system {
-        // These belong to the system: a helper beside it must not be watched, nor leave.
+        // `-heart` and `-detached` are for the release: a helper must not be restarted by heart, nor run in the
+        // background.
         let end = arguments.iter().position(|one| one == b"-extra").unwrap_or(arguments.len());
         let rest = arguments.split_off(end);
         arguments.retain(|one| one != b"-heart" && one != b"-detached");
@@ -92,7 +93,7 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     let named = naming.as_ref().is_some_and(|naming| naming.kind != Distribution::None);
     let cookie = if named { Some(prepare::cookie_or_new(release, &arguments, &env)?) } else { None };
     if let Some(naming) = naming.as_ref().filter(|_| wish.system) {
-        // The system may read them, and what it starts finds it by them.
+        // The release may read its name and cookie, and commands that it starts find it by them.
         env.set(b"RELEASE_DISTRIBUTION", naming.kind.word().as_bytes());
         env.set(b"RELEASE_NODE", &naming.node);
         if let Some(cookie) = &cookie {
@@ -124,7 +125,7 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     Ok(Ready { program, argv, env })
 }
 
-/// Starts the system in this process or, as process 1, in a child.
+/// Starts the release in this process or, as process 1, in a child.
 pub(crate) fn start(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
     let ready = ready(release, purpose, wish, env)?;
     after_start(release, &ready.env)?;
@@ -138,7 +139,7 @@ pub(crate) fn start(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     Err(ready.execute())
 }
 
-/// Starts what is not the system and needs no place in its files.
+/// Starts a helper: an emulator that is not the release itself and takes no lock of the state file.
 pub(crate) fn start_beside(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
     let ready = ready(release, purpose, wish, env)?;
     if sys::own_process() == 1 {
@@ -147,7 +148,7 @@ pub(crate) fn start_beside(release: &Release, purpose: &Purpose, wish: Wish, env
     Err(ready.execute())
 }
 
-/// Without this file the emulator tries to open it for ever.
+/// Requires `/dev/null`: without it the emulator tries to open it forever.
 fn need_null() -> Result<(), Fault> {
     let is_device = sys::mode_and_owner(b"/dev/null").is_ok_and(|(mode, _)| mode & 0o170_000 == 0o020_000);
     let null = sys::open(b"/dev/null", sys::RDWR, 0).ok().filter(|_| is_device);
@@ -158,7 +159,7 @@ fn need_null() -> Result<(), Fault> {
             "mount a `/dev` as container runtimes do, or make it: mknod -m 666 /dev/null c 1 3",
         ));
     };
-    // Whoever started us may have closed these, and the next file opened would take their place.
+    // The parent may have closed the standard streams, and the next file opened would take their place.
     for fd in 0..3 {
         if !sys::is_open(fd) {
             let _ = sys::duplicate(&null, fd);
@@ -188,7 +189,7 @@ fn settle_env(release: &Release, emulator: &Emulator, place: &Place, env: &mut E
     }
 }
 
-/// The version of Elixir among the release's applications.
+/// The version of Elixir among the applications of the release.
 fn elixir_version(root: &[u8]) -> Option<(u64, u64)> {
     let names = files::names(&join(&[root, b"/lib"])).ok()?;
     let version = names.iter().find_map(|name| name.strip_prefix(b"elixir-"))?;
@@ -196,7 +197,7 @@ fn elixir_version(root: &[u8]) -> Option<(u64, u64)> {
     Some((number(major)?, number(rest.split(|b| !b.is_ascii_digit()).next()?)?))
 }
 
-/// Starts the port mapper of the release. Where it has none, one must be there.
+/// Starts the EPMD of the release. If the release has none, one must run already.
 fn start_mapper(place: &Place, emulator: &Emulator, env: &Environment) -> Result<(), Fault> {
     if let Some(command) = &emulator.epmd {
         let argv = [b"sh".to_vec(), b"-c".to_vec(), command.clone()];
@@ -225,14 +226,15 @@ fn limit_files(release: &Release, flags: &[Bytes]) {
     }
 }
 
-/// Leaves a process behind that runs the hooks after the start, when the node answers.
+/// Leaves a background process that runs the post-start hooks as soon as the node answers.
 fn after_start(release: &Release, env: &Environment) -> Result<(), Fault> {
     if release.conf.hooks_of(Moment::PostStart).next().is_none() {
         return Ok(());
     }
     process::leave_behind(|| {
         let until = sys::clock() + 60_000;
-        // Without a name there is nobody to ask: the hooks run when the emulator has had time to begin.
+        // Without a node name the answer comes from the lock, which is held at once: the emulator gets some time to
+        // begin.
         sys::pause(200);
         while sys::clock() < until && matches!(remote::ping(release, env), Ok(false) | Err(_)) {
             sys::pause(200);
@@ -243,7 +245,7 @@ fn after_start(release: &Release, env: &Environment) -> Result<(), Fault> {
     })
 }
 
-/// Starts the system in the background.
+/// Starts the release in the background.
 pub(crate) fn daemon(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
     let home = &release.home;
     let pipes = env.filled("PIPE_DIR").map_or_else(|| join(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
@@ -285,7 +287,7 @@ pub(crate) fn daemon(release: &Release, purpose: &Purpose, wish: Wish, env: &Env
     })
 }
 
-/// Takes the terminal of a daemon.
+/// Attaches the terminal to a daemon.
 pub(crate) fn attach(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let pipes = env.filled("PIPE_DIR").map_or_else(|| join(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
     let program = join(&[&release.home.bin(), b"/to_erl"]);

@@ -1,4 +1,4 @@
-//! Commands for the running system.
+//! Commands for the running node.
 
 use alloc::format;
 use alloc::vec;
@@ -16,11 +16,11 @@ use crate::remote::{self, Missed, Node, Target};
 use crate::running::{self, Running};
 use crate::{files, shell, sys};
 
-/// Runs code of Elixir and says what it raised, in Elixir's words.
+/// Evaluates Elixir code. An exception is returned in the format of Elixir.
 const ELIXIR: &str = "try 'Elixir.Code':eval_string(Text) of _ -> ok \
                       catch Class:Reason:Stack -> {failed, 'Elixir.Exception':format(Class, Reason, Stack)} end";
 
-/// Reads the configuration again, and tells the applications what changed.
+/// Reads the configuration again, and notifies the applications of changes.
 const RELOAD: &str = "{ok, [Config]} = file:consult(Path), \
      Specs = [{application, App, Keys} || {App, _, _} <- application:loaded_applications(), \
               {ok, Keys} <- [application:get_all_key(App)]], \
@@ -44,7 +44,7 @@ fn out(text: &[u8]) {
     let _ = sys::write_all(1, &join(&[text, b"\n"]));
 }
 
-/// `ping`.
+/// The command `ping`.
 pub(crate) fn ping(release: &Release, env: &Environment) -> Result<u8, Fault> {
     match remote::ping(release, env)? {
         true => {
@@ -69,7 +69,7 @@ fn elsewhere() -> Fault {
     Fault::new("the system runs in another container", "call the command there, or stop the container")
 }
 
-/// `pid`.
+/// The command `pid`.
 pub(crate) fn pid(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let target = remote::target(release, env)?;
     if target.node.is_some() {
@@ -98,7 +98,7 @@ pub(crate) fn pid(release: &Release, env: &Environment) -> Result<u8, Fault> {
     }
 }
 
-/// `stop`: asks for it, and waits.
+/// The command `stop`: stops the release, and waits for its end.
 pub(crate) fn stop(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let target = remote::target(release, env)?;
     let before = running::look(release);
@@ -123,7 +123,7 @@ pub(crate) fn stop(release: &Release, env: &Environment) -> Result<u8, Fault> {
         Some(node) => node.wait_for_end(release.conf.stop_timeout * 1000),
         None => false,
     };
-    // The state file's lock goes with the last of the system's processes.
+    // The lock of the state file is released when the last process of the release ends.
     if !matches!(before, Running::No) {
         ended = false;
         while !ended && sys::clock() < until {
@@ -144,14 +144,14 @@ fn reach_if_named(target: &Target, env: &Environment) -> Option<Result<Node, Mis
     Some(remote::reach(target, env))
 }
 
-/// `restart` and `reboot`: a function of `init` without arguments.
+/// The commands `restart` and `reboot`: functions of `init` without arguments.
 pub(crate) fn init(release: &Release, function: &str, env: &Environment) -> Result<u8, Fault> {
     let mut node = node(release, env)?;
     let result = node.call("init", function, vec![])?;
     if result.is_atom("ok") { Ok(0) } else { Err(node.failed(&result)?) }
 }
 
-/// The text to run, from an expression, a file or a function.
+/// The code to evaluate, from an expression, a file or a function. Returns it with the remaining arguments.
 pub(crate) fn text(arguments: &[Bytes], elixir: bool) -> Result<(Bytes, alloc::vec::Vec<Bytes>), Fault> {
     let (code, rest) = code(arguments)?;
     Ok(match code {
@@ -163,7 +163,7 @@ pub(crate) fn text(arguments: &[Bytes], elixir: bool) -> Result<(Bytes, alloc::v
     })
 }
 
-/// `rpc`.
+/// The command `rpc`.
 pub(crate) fn rpc(release: &Release, arguments: &[Bytes], env: &Environment) -> Result<u8, Fault> {
     let (text, _) = text(arguments, release.conf.elixir)?;
     let mut node = node(release, env)?;
@@ -183,12 +183,12 @@ pub(crate) fn rpc(release: &Release, arguments: &[Bytes], env: &Environment) -> 
     }
 }
 
-/// `info`.
+/// The command `info`.
 pub(crate) fn info(release: &Release, env: &Environment) -> Result<u8, Fault> {
     node(release, env)?.evaluate(PROCESSES.as_bytes(), vec![]).map(|_| 0)
 }
 
-/// `reload_config`.
+/// The command `reload_config`.
 pub(crate) fn reload(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let Some(config) = crate::prepare::config(release, env)? else {
         let what = format!("cannot read `{}.config`: it is not there", shown(&release.sys_config));
@@ -199,7 +199,7 @@ pub(crate) fn reload(release: &Release, env: &Environment) -> Result<u8, Fault> 
     Ok(0)
 }
 
-/// `describe`.
+/// The command `describe`.
 pub(crate) fn describe(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let target = remote::target(release, env)?;
     let state = match running::look(release) {

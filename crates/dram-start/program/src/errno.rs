@@ -1,8 +1,8 @@
-//! The kernel's error numbers and their words.
+//! Error numbers of the kernel, with messages.
 
 use core::fmt;
 
-/// Why a call of the kernel failed.
+/// The error of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Errno(pub(crate) i32);
 

@@ -10,10 +10,10 @@ use dram_start::fault::{Fault, shown};
 use crate::errno::Errno;
 use crate::sys;
 
-/// No file that the program reads is larger.
+/// The size limit of files that the program reads.
 const LARGEST: usize = 16 << 20;
 
-/// The whole file.
+/// Reads a whole file.
 pub(crate) fn read(path: &[u8]) -> Result<Bytes, Errno> {
     let file = sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?;
     let mut found = Vec::new();
@@ -29,7 +29,7 @@ pub(crate) fn read(path: &[u8]) -> Result<Bytes, Errno> {
     }
 }
 
-/// The whole file, which the release needs.
+/// Reads a whole file that the release requires.
 pub(crate) fn need(path: &[u8]) -> Result<Bytes, Fault> {
     read(path).map_err(|errno| {
         Fault::new(
@@ -39,7 +39,7 @@ pub(crate) fn need(path: &[u8]) -> Result<Bytes, Fault> {
     })
 }
 
-/// The whole file, or nothing if it is not there.
+/// Reads a whole file; `None` if it does not exist.
 pub(crate) fn read_optional(path: &[u8]) -> Result<Option<Bytes>, Fault> {
     match read(path) {
         Err(Errno::NOENT) => Ok(None),
@@ -48,7 +48,7 @@ pub(crate) fn read_optional(path: &[u8]) -> Result<Option<Bytes>, Fault> {
     }
 }
 
-/// Makes a directory and those above it.
+/// Makes a directory and its parents.
 pub(crate) fn make_directories(path: &[u8]) -> Result<(), Errno> {
     match sys::make_directory(path, 0o755) {
         Err(Errno::NOENT) if parent(path) != path => {
@@ -60,7 +60,7 @@ pub(crate) fn make_directories(path: &[u8]) -> Result<(), Errno> {
     }
 }
 
-/// Writes a file only its owner can read. It appears whole or not at all.
+/// Writes a file that only its owner can read. The rename is atomic: the file appears complete or not at all.
 pub(crate) fn write_private(path: &[u8], content: &[u8]) -> Result<(), Errno> {
     make_directories(parent(path))?;
     let half = join(&[parent(path), b"/.", file_name(path), b".", &random_name()]);
@@ -81,7 +81,7 @@ pub(crate) fn random_name() -> Bytes {
     format!("{:08x}", u32::from_ne_bytes(bytes)).into_bytes()
 }
 
-/// The names in a directory, in order.
+/// The names in a directory, sorted.
 pub(crate) fn names(path: &[u8]) -> Result<Vec<Bytes>, Errno> {
     let directory = sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?;
     let mut found = Vec::new();
@@ -93,7 +93,7 @@ pub(crate) fn names(path: &[u8]) -> Result<Vec<Bytes>, Errno> {
             return Ok(found);
         }
         let mut rest = &buffer[..count];
-        // An entry: two numbers of eight bytes, its length in two, its kind in one, and the name with a NUL.
+        // An entry is two numbers of eight bytes, its length in two bytes, its type in one, and the name with a NUL.
         while let Some(length) = rest.get(16..18).map(|two| usize::from(u16::from_ne_bytes([two[0], two[1]]))) {
             let Some(entry) = rest.get(19..length) else { break };
             let name = entry.split(|b| *b == 0).next().unwrap_or_default();
@@ -105,7 +105,7 @@ pub(crate) fn names(path: &[u8]) -> Result<Vec<Bytes>, Errno> {
     }
 }
 
-/// Whether the path is a directory.
+/// Returns true if the path is a directory.
 pub(crate) fn is_directory(path: &[u8]) -> bool {
     sys::mode_and_owner(path).is_ok_and(|(mode, _)| mode & 0o170_000 == 0o040_000)
 }

@@ -1,4 +1,4 @@
-//! Where the program is, and with it the release. Works without `/proc`.
+//! Finds the program's own path, and by it the release. Works without `/proc`.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -11,10 +11,10 @@ use dram_start::release::{Home, versions};
 use crate::files;
 use crate::sys::{self, Start};
 
-/// Links to links, at most.
+/// The most symbolic links that are followed.
 const LINKS: usize = 16;
 
-/// Finds the release this program belongs to.
+/// Finds the release that this program belongs to.
 pub(crate) fn find(start: &Start, env: &Environment) -> Result<Home, Fault> {
     let prog = file_name(start.arguments.first().unwrap_or(&start.path)).to_vec();
     for path in candidates(start) {
@@ -44,7 +44,7 @@ fn candidates(start: &Start) -> Vec<Bytes> {
     found
 }
 
-/// The absolute path without links.
+/// The absolute path, with a symbolic link at its end resolved.
 fn resolve(path: &[u8]) -> Option<Bytes> {
     let mut path = path.to_vec();
     for _ in 0..LINKS {
@@ -61,7 +61,7 @@ fn resolve(path: &[u8]) -> Option<Bytes> {
     None
 }
 
-/// The absolute path of a directory: the kernel says it of the one we are in.
+/// The absolute path of a directory: enters it and asks the kernel for the current directory.
 fn directory(path: &[u8]) -> Option<Bytes> {
     let before = sys::open(b".", sys::PATH | sys::CLOEXEC, 0).ok()?;
     sys::change_directory(path).ok()?;

@@ -1,4 +1,4 @@
-//! The start program of a release: `bin/NAME`. It acts; what it decides is in `dram-start`.
+//! The start program of a release, `bin/NAME`: input and output. The logic is in `dram-start`.
 #![no_std]
 #![no_main]
 
@@ -53,7 +53,7 @@ fn run(start: &Start) -> Result<u8, Fault> {
     if meaning == Meaning::Command(Command::Help) {
         return Ok(usage(&home.prog, &conf));
     }
-    // A shell that has read the files may call us by another command than the person did.
+    // A shell that has sourced `env.sh` may execute this program with another command than the user's.
     let asked = env.get("RELEASE_COMMAND").filter(|_| env.get(shell::READ).is_some()).unwrap_or(word).to_vec();
     home.announce(&conf, &asked, &mut env);
     let starts = matches!(
@@ -92,7 +92,7 @@ fn usage(prog: &[u8], conf: &Conf) -> u8 {
     0
 }
 
-/// Takes `--name N` and `--sname N` out of the arguments of a start, and into the settings.
+/// Removes `--name N` and `--sname N` from the arguments of a start, and sets them in the environment.
 fn named(arguments: &[Bytes], env: &mut Environment) -> Result<Vec<Bytes>, Fault> {
     let mut rest = Vec::new();
     let mut words = arguments.iter();
@@ -179,7 +179,7 @@ fn obey(release: &Release, command: Command, mut arguments: Vec<Bytes>, env: &En
     }
 }
 
-/// A shell in the running node, in an emulator of its own.
+/// The command `remote_console`: opens a shell in the running node, with an emulator of its own.
 fn remote_console(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let target = remote::target(release, env)?;
     let Some(to) = target.node else {
@@ -189,7 +189,7 @@ fn remote_console(release: &Release, env: &Environment) -> Result<u8, Fault> {
     let (name, host) = split_once(&to, b'@').unwrap_or((&to, b""));
     let own = join(&[b"rem-", &files::random_name(), b"-", name]);
     let node = match target.kind {
-        // A long name needs a host, and that of the other node is the one it knows.
+        // A long name needs a host. That of the other node can be resolved, so it is used.
         Distribution::Name => join(&[&own, b"@", host]),
         Distribution::Sname | Distribution::None => own,
     };

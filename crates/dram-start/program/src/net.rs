@@ -1,4 +1,4 @@
-//! Connections over TCP, with a limit for every wait.
+//! TCP connections with a timeout for every wait.
 
 use alloc::vec;
 
@@ -12,7 +12,7 @@ const READABLE: u16 = 1;
 const WRITABLE: u16 = 4;
 const TIMEOUT: Errno = Errno(110);
 
-/// A connection.
+/// A TCP connection.
 #[derive(Debug)]
 pub(crate) struct Stream(Fd);
 
@@ -46,22 +46,22 @@ fn connect_one(address: &Address, port: u16, milliseconds: u64) -> Result<Stream
     Ok(Stream(socket))
 }
 
-/// What came of waiting for bytes.
+/// The result of reading a number of bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Got {
-    /// All of them.
+    /// All bytes were read.
     Bytes(Bytes),
-    /// The other side ended the connection.
+    /// The peer closed the connection.
     End,
 }
 
 impl Stream {
-    /// Whether something can be read within the time.
+    /// Returns true if data arrives within the timeout.
     pub(crate) fn readable(&self, milliseconds: u64) -> Result<bool, Errno> {
         sys::wait_for(self.0.0, READABLE, milliseconds)
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly `count` bytes.
     pub(crate) fn read(&self, count: usize, milliseconds: u64) -> Result<Got, Errno> {
         let mut found = vec![0; count];
         let mut filled = 0;

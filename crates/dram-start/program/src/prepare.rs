@@ -1,4 +1,4 @@
-//! What an emulator needs before it starts: its configuration, its arguments, its cookie.
+//! Prepares the configuration, the arguments and the cookie of an emulator.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -13,10 +13,11 @@ use dram_start::variables::{has_variables, replace};
 use crate::errno::Errno;
 use crate::{files, sys};
 
-/// Characters of a cookie that is made here.
+/// The characters of a generated cookie.
 const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// The configuration to start with, without `.config`: the release's own, or a copy that is written now.
+/// The path of the configuration, without `.config`: the release's own, or a copy that is written now. `None` if the
+/// release has no configuration.
 pub(crate) fn config(release: &Release, env: &Environment) -> Result<Option<Bytes>, Fault> {
     let path = join(&[&release.sys_config, b".config"]);
     let source = join(&[&path, b".src"]);
@@ -45,7 +46,7 @@ fn not_writable(path: &[u8], errno: Errno) -> Fault {
     Fault::new(what, "set RELEASE_TMP to a directory that this user may write")
 }
 
-/// `line` with the file of arguments, if it is there, and everything from the environment.
+/// Expands `line` with the file of arguments, if it exists, and with the variables of the environment.
 pub(crate) fn arguments(
     release: &Release,
     line: Vec<Bytes>,
@@ -62,12 +63,12 @@ pub(crate) fn arguments(
     complete(release, line, sys::may(file, 0).then_some(file), env, &mut read)
 }
 
-/// The arguments of the release's system, for who only wants to know its name.
+/// The arguments of the release, for commands that only need its node name and cookie.
 pub(crate) fn known(release: &Release, env: &Environment) -> Result<Vec<Bytes>, Fault> {
     arguments(release, dram_start::bytes::words(env.get("ERL_OPTS").unwrap_or_default()), &release.vm_args, env)
 }
 
-/// The cookie that is set somewhere.
+/// The cookie that is set, or the one that an earlier start generated.
 pub(crate) fn cookie(release: &Release, arguments: &[Bytes], env: &Environment) -> Result<Option<Bytes>, Fault> {
     if let Some(cookie) = env.first(&["RELEASE_COOKIE", "RELX_COOKIE", "COOKIE"]) {
         return Ok(Some(cookie.to_vec()));
@@ -86,7 +87,7 @@ fn cookie_path(release: &Release) -> Bytes {
     join(&[&release.tmp, b"/", &release.name, b".cookie"])
 }
 
-/// The cookie an earlier start made, if only this user could have written it.
+/// The generated cookie of an earlier start.
 fn made_before(release: &Release) -> Result<Option<Bytes>, Fault> {
     let path = cookie_path(release);
     let Ok((mode, owner)) = sys::mode_and_owner(&path) else { return Ok(None) };
@@ -97,7 +98,7 @@ fn made_before(release: &Release) -> Result<Option<Bytes>, Fault> {
     Ok(files::read_optional(&path)?.and_then(|text| cookie_in(&text)))
 }
 
-/// A cookie for a start: the one that is set, or a new one.
+/// The cookie for a start: the one that is set, or a new one.
 pub(crate) fn cookie_or_new(release: &Release, arguments: &[Bytes], env: &Environment) -> Result<Bytes, Fault> {
     if let Some(cookie) = cookie(release, arguments, env)? {
         return Ok(cookie);

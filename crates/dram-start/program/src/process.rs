@@ -1,4 +1,4 @@
-//! Children: those that are waited for, the one this program stays for as process 1, and the one in the background.
+//! Child processes: programs that are waited for, the emulator as the child of process 1, and background processes.
 
 use alloc::format;
 use alloc::vec;
@@ -17,14 +17,14 @@ const SIGUSR2: i32 = 12;
 pub(crate) const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
 
-/// The signals that process 1 hands on.
+/// The signals that process 1 forwards.
 const HANDED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM];
 
 fn cannot_fork(errno: Errno) -> Fault {
     Fault::new(format!("cannot make a process: {errno}"), "raise the limit of processes or memory")
 }
 
-/// The exit code of a shell for how a child ended.
+/// Converts a wait status to the exit code of a shell.
 fn code(status: i32) -> u8 {
     match status & 0x7f {
         0 => (status >> 8) as u8,
@@ -32,7 +32,7 @@ fn code(status: i32) -> u8 {
     }
 }
 
-/// Runs a program and waits for it; its exit code.
+/// Runs a program and waits for it. Returns its exit code.
 pub(crate) fn run(program: &[u8], argv: &[Bytes], environment: &[Bytes]) -> Result<u8, Fault> {
     match sys::fork().map_err(cannot_fork)? {
         None => {
@@ -47,17 +47,17 @@ pub(crate) fn run(program: &[u8], argv: &[Bytes], environment: &[Bytes]) -> Resu
     }
 }
 
-/// Prints a fault.
+/// Prints an error.
 pub(crate) fn say(fault: &Fault) {
     let _ = sys::write_all(2, format!("{fault}\n").as_bytes());
 }
 
-/// As process 1: starts a child with `execute`, hands signals on to it, waits for every orphan, and returns its code.
+/// Runs as process 1: starts a child with `execute`, forwards signals to it, reaps orphans, and returns its exit code.
 ///
-/// `started` is told the child's number.
+/// `started` is called with the pid of the child.
 pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i32)) -> Result<u8, Fault> {
     let mask = HANDED_ON.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
-    // Blocked signals wait, also for process 1, to which the kernel sends no others.
+    // Blocked signals stay pending. Process 1 receives no unblocked ones, as it has no handlers.
     let before = sys::block_signals(mask);
     let Some(child) = sys::fork().map_err(cannot_fork)? else {
         sys::block_signals(before);
@@ -74,7 +74,7 @@ pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i3
                     }
                 }
             }
-            // A terminal has sent it to the child as well.
+            // The terminal has sent the signal to the child as well.
             Some((_, true)) => {}
             Some((signal, false)) => {
                 let _ = sys::kill(child, signal);
@@ -83,7 +83,7 @@ pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i3
     }
 }
 
-/// Leaves a process behind that does `work`; it belongs to process 1.
+/// Runs `work` in a process that does not belong to this one: its parent is process 1.
 pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
     match sys::fork().map_err(cannot_fork)? {
         None => {
@@ -99,7 +99,8 @@ pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
     }
 }
 
-/// Starts `work` in the background, its output in `log`. `work` returns only if it failed; that is said here.
+/// Runs `work` in the background, with its output in `log`. `work` returns only if it failed; its error is printed
+/// here.
 pub(crate) fn background(log: &Fd, work: impl FnOnce() -> Fault) -> Result<u8, Fault> {
     let wrong = |errno| Fault::new(format!("cannot start in the background: {errno}"), "start it in the foreground");
     let (from, to) = sys::pipe().map_err(wrong)?;

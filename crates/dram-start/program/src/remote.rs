@@ -1,4 +1,4 @@
-//! The running node: how to reach it, and calls to it.
+//! Connects to the running node and calls functions there.
 
 use alloc::format;
 use alloc::string::String;
@@ -20,26 +20,26 @@ use crate::net::{self, Got, Stream};
 use crate::running::{self, Running};
 use crate::{files, prepare, sys};
 
-/// How long a node may take for each step of meeting it.
+/// The timeout of each step of the connection, in milliseconds.
 const PATIENCE: u64 = 7000;
-/// A sign of life is sent this often; nodes give up after four times as long.
+/// The interval of ticks, in milliseconds. Nodes close a silent connection after four times as long.
 const HEARTBEAT: u64 = 10_000;
-/// No message is larger.
+/// The size limit of a message.
 const LARGEST: usize = 64 << 20;
 
-/// Who the running node should be.
+/// The node of the running release, as the settings describe it.
 pub(crate) struct Target {
     /// Its full name, if it has one.
     pub(crate) node: Option<Bytes>,
-    /// Short or long.
+    /// The kind of its name: short or long.
     pub(crate) kind: Distribution,
     cookie: Option<Bytes>,
-    /// The port it listens on when no port mapper knows it.
+    /// The port it listens on, if it is set and EPMD is not used.
     port: Option<u16>,
     encrypted: bool,
 }
 
-/// Works out who the running node should be.
+/// Computes the name, the cookie and the port of the node from the settings.
 pub(crate) fn target(release: &Release, env: &Environment) -> Result<Target, Fault> {
     let arguments = prepare::known(release, env)?;
     let naming = release.naming(&arguments);
@@ -59,15 +59,15 @@ pub(crate) struct Node {
     stream: Stream,
     session: Session,
     name: String,
-    /// When something was sent last.
+    /// The time of the last packet that was sent.
     sent: u64,
 }
 
-/// Why there is no connection.
+/// The error of a connection attempt.
 pub(crate) enum Missed {
-    /// The node does not answer: most likely it does not run.
+    /// The node does not answer; most likely it does not run.
     Silent(Fault),
-    /// Something else is wrong.
+    /// There is another cause.
     Wrong(Fault),
 }
 
@@ -145,7 +145,7 @@ pub(crate) fn reach(target: &Target, env: &Environment) -> Result<Node, Missed> 
 fn ask(places: &[Address], mapper: u16, name: &[u8]) -> Result<Option<Port>, Errno> {
     let stream = net::connect(places, mapper, PATIENCE)?;
     stream.write(&ask_port(name), PATIENCE)?;
-    // An answer without a node is two bytes and the end.
+    // A reply without a node is two bytes and the end of the connection.
     match stream.read(ANSWER, PATIENCE)? {
         Got::Bytes(answer) => Ok(read_port(&answer)),
         Got::End => Ok(None),
@@ -190,7 +190,7 @@ impl Node {
         self.stream.write(packet, PATIENCE).map_err(|errno| self.lost(&format!("{errno}")))
     }
 
-    /// The next packet, if one comes within the time. `None` at the end of the connection.
+    /// Waits for the next packet. Returns `Some(None)` after the timeout, and `None` at the end of the connection.
     fn packet(&mut self, milliseconds: u64) -> Result<Option<Option<Bytes>>, Fault> {
         match self.stream.readable(milliseconds) {
             Ok(true) => {}
@@ -210,7 +210,7 @@ impl Node {
         Ok(read(length)?.map(Some))
     }
 
-    /// Calls a function there and waits for its result, however long it takes.
+    /// Calls a function in the node and waits for its result, without a timeout.
     pub(crate) fn call(&mut self, module: &str, function: &str, arguments: Vec<Term>) -> Result<Term, Fault> {
         let (wanted, packet) = self.session.call(module, function, arguments);
         self.send(&packet)?;
@@ -234,7 +234,7 @@ impl Node {
         }
     }
 
-    /// Waits until the node ends the connection, at most so long; whether it did.
+    /// Waits until the node ends the connection. Returns false after the timeout.
     pub(crate) fn wait_for_end(&mut self, milliseconds: u64) -> bool {
         let until = sys::clock() + milliseconds;
         while sys::clock() < until {
@@ -249,7 +249,7 @@ impl Node {
         false
     }
 
-    /// Evaluates expressions of Erlang there, with variables.
+    /// Evaluates Erlang expressions in the node, with variables.
     pub(crate) fn evaluate(&mut self, text: &[u8], variables: Vec<(&str, Term)>) -> Result<Term, Fault> {
         let text = String::from_utf8_lossy(text);
         let mut text: Vec<Term> = text.trim_end().chars().map(|c| Term::Int(i64::from(u32::from(c)))).collect();
@@ -284,7 +284,7 @@ impl Node {
         Ok(Fault::new(format!("cannot read the expression: {}", shown(&found)), "end each expression with `,` or `.`"))
     }
 
-    /// A call's failure in the words of the node.
+    /// The error of a failed call, formatted by the node.
     pub(crate) fn failed(&mut self, result: &Term) -> Result<Fault, Fault> {
         let reason = match result.tuple() {
             Some([badrpc, reason]) if badrpc.is_atom("badrpc") => reason.clone(),
@@ -293,7 +293,7 @@ impl Node {
         Ok(Fault::new(format!("the call failed: {}", shown(&self.pretty(&reason)?)), ""))
     }
 
-    /// A term in Erlang's notation.
+    /// Formats a term in Erlang's notation.
     pub(crate) fn pretty(&mut self, term: &Term) -> Result<Bytes, Fault> {
         let arguments = vec![Term::Text(b"~tp".to_vec()), Term::List(vec![term.clone()])];
         let text = self.call("io_lib", "format", arguments)?;
@@ -305,7 +305,7 @@ impl Node {
     }
 }
 
-/// Whether the system answers.
+/// Returns true if the release answers.
 pub(crate) fn ping(release: &Release, env: &Environment) -> Result<bool, Fault> {
     let target = target(release, env)?;
     if target.node.is_none() {

@@ -1,4 +1,4 @@
-//! The file that says which process runs the release. Its lock is held by that process, and by nobody else.
+//! The state file, which names the process of the release. Only that process holds the lock of the file.
 
 use alloc::format;
 
@@ -15,17 +15,17 @@ fn path(release: &Release) -> Bytes {
     join(&[&release.tmp, b"/", &release.name, b".state"])
 }
 
-/// A state file whose lock is ours.
+/// The locked state file; `None` inside if this process has no lock.
 pub(crate) struct Held(Option<Fd>);
 
-/// Takes the state file. Where nothing can be written, or another system has it, there is none.
+/// Locks the state file. Returns without a lock if the file cannot be written, or another process holds the lock.
 pub(crate) fn hold(release: &Release, env: &Environment) -> Held {
     if env.is_true("RELEASE_READ_ONLY") || files::make_directories(&release.tmp).is_err() {
         return Held(None);
     }
     let flags = sys::RDWR | sys::CREAT | sys::NOFOLLOW | sys::CLOEXEC;
     let Ok(file) = sys::open(&path(release), flags, 0o600) else { return Held(None) };
-    // Somebody may hold it for a moment only to look.
+    // A command that only checks the lock holds it for a moment.
     for _ in 0..5 {
         if sys::lock(&file).is_ok() {
             return Held(Some(file));
@@ -36,7 +36,7 @@ pub(crate) fn hold(release: &Release, env: &Environment) -> Held {
 }
 
 impl Held {
-    /// Writes which process it is now.
+    /// Writes the pid to the state file and to `PIDFILE`.
     pub(crate) fn write(&self, release: &Release, process: i32, env: &Environment) {
         if let Some(path) = env.filled("PIDFILE") {
             let file = sys::open(path, sys::WRONLY | sys::CREAT | sys::TRUNC | sys::CLOEXEC, 0o644);
@@ -49,7 +49,7 @@ impl Held {
         }
     }
 
-    /// Leaves the lock to what is executed in this process.
+    /// Leaves the locked file open for the program that is executed in this process.
     pub(crate) fn hand_over(self) {
         if let Some(file) = self.0
             && sys::keep_open(&file).is_ok()
@@ -63,18 +63,18 @@ fn stat(process: i32) -> Option<Bytes> {
     files::read(format!("/proc/{process}/stat").as_bytes()).ok()
 }
 
-/// What is known about the system of this release.
+/// The state of the release, as far as it is known.
 #[derive(Debug)]
 pub(crate) enum Running {
     /// It runs in this process.
     Yes(State),
-    /// It runs, but its number means another process here: it is in another container.
+    /// It runs in another container: its pid means another process here.
     Elsewhere,
     /// It does not run, as far as this user can know.
     No,
 }
 
-/// Looks whether the system runs.
+/// Checks the lock of the state file, and the process that it names.
 pub(crate) fn look(release: &Release) -> Running {
     let Ok(file) = sys::open(&path(release), sys::RDONLY | sys::CLOEXEC, 0) else { return Running::No };
     if !matches!(sys::lock(&file), Err(Errno::AGAIN)) {

@@ -1,4 +1,4 @@
-//! What a person wrote for a shell: `env.sh`, hooks, commands. Needed only where there is such a file.
+//! Shell scripts of users: `env.sh`, hooks and custom commands. A shell is needed only if there are any.
 
 use alloc::format;
 use alloc::vec;
@@ -13,12 +13,12 @@ use dram_start::release::Home;
 
 use crate::{files, process, sys};
 
-/// Set for the program when a shell has read the files and called it again.
+/// A variable that a shell sets after it has sourced the files, when it executes this program again.
 pub(crate) const READ: &str = "RELEASE_ENV_SH_READ";
 
 const SHELL: &[u8] = b"/bin/sh";
 
-/// What the peers' scripts may call, on top of this program.
+/// Shell functions that scripts for Distillery and relx may call.
 const HELPERS: &str = r#"
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 notice() { printf '%s\n' "$*"; }
@@ -35,7 +35,7 @@ otp_vsn() { cat "$RELEASE_ROOT_DIR/releases/OTP_VERSION"; }
 erts_vsn() { printf '%s\n' "$ERTS_VSN"; }
 "#;
 
-/// The files of the moments, in order: those named, and those in directories that are named.
+/// The files of hooks in order. If a hook is a directory, its files are used.
 fn hooks(home: &Home, conf: &Conf, moments: &[Moment]) -> Result<Vec<Bytes>, Fault> {
     let mut found = Vec::new();
     for path in moments.iter().flat_map(|moment| conf.hooks_of(*moment)) {
@@ -52,8 +52,8 @@ fn hooks(home: &Home, conf: &Conf, moments: &[Moment]) -> Result<Vec<Bytes>, Fau
     Ok(found)
 }
 
-/// The files to be read by a shell before a command: `env.sh`, and the hooks of a start. An `env.sh` that only gives
-/// values to variables is read here.
+/// The files that a shell must source before a command: `env.sh`, and the hooks of a start. An `env.sh` that only
+/// assigns variables is evaluated here.
 fn before(home: &Home, conf: &Conf, starts: bool, env: &mut Environment) -> Result<Vec<Bytes>, Fault> {
     let script = join(&[&home.version_dir(), b"/env.sh"]);
     let mut found = Vec::new();
@@ -69,9 +69,9 @@ fn before(home: &Home, conf: &Conf, starts: bool, env: &mut Environment) -> Resu
     Ok(found)
 }
 
-/// Lets a shell read `env.sh` and the hooks of a start, and call this program again with what they set.
+/// Makes a shell source `env.sh` and the hooks of a start, and execute this program again with their variables.
 ///
-/// Returns when there is nothing to read, or when that has happened.
+/// Returns if there is nothing to source, or if that has happened already.
 pub(crate) fn read_first(
     home: &Home,
     conf: &Conf,
@@ -98,7 +98,7 @@ pub(crate) fn read_first(
     Err(Fault::new(format!("cannot start `/bin/sh`: {errno}"), "install a shell in the image, or remove `env.sh`"))
 }
 
-/// Runs the hooks of a moment, one after the other, and waits for them.
+/// Runs the hooks of a hook point in order, and waits for each.
 pub(crate) fn run_hooks(home: &Home, conf: &Conf, moment: Moment, env: &Environment) -> Result<(), Fault> {
     for path in hooks(home, conf, &[moment])? {
         let argv = script_of(home, &path, &[])?;
@@ -115,7 +115,7 @@ pub(crate) fn run_hooks(home: &Home, conf: &Conf, moment: Moment, env: &Environm
     Ok(())
 }
 
-/// Runs a command of the release's own in place of this program.
+/// Executes a custom command in this process.
 pub(crate) fn custom(home: &Home, path: &[u8], arguments: &[Bytes], env: &Environment) -> Result<u8, Fault> {
     let path = join(&[&home.root, b"/", path]);
     let argv = script_of(home, &path, arguments)?;
@@ -134,7 +134,7 @@ fn script_of(home: &Home, path: &[u8], arguments: &[Bytes]) -> Result<Vec<Bytes>
     Ok(argv)
 }
 
-/// Whether there is a shell.
+/// Returns true if there is a shell.
 pub(crate) fn exists() -> bool {
     sys::may(SHELL, 1)
 }
@@ -147,7 +147,7 @@ fn need_shell(path: &[u8]) -> Result<(), Fault> {
     Err(Fault::new(what, "install a shell in the image, or set the variables where the container is started"))
 }
 
-/// The text as one word of a shell.
+/// Quotes a text as one word of a shell.
 pub(crate) fn quoted(text: &[u8]) -> Bytes {
     let parts: Vec<&[u8]> = text.split(|b| *b == b'\'').collect();
     join(&[b"'", &parts.join(b"'\\''".as_slice()), b"'"])

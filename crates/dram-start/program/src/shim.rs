@@ -1,4 +1,5 @@
-//! A program of a portable release: its link leads here, the real file lies in `.elf` beside it.
+//! Runs the trampoline of a portable release: the program was called by a link, and the real file lies in `.elf` beside
+//! it.
 
 use alloc::format;
 
@@ -11,10 +12,10 @@ use dram_start::shim::{REAL, loaded};
 use crate::files;
 use crate::sys::{self, Start};
 
-/// Directories between a program and the release's root, at most.
+/// The most directories between a program and the release's root.
 const LEVELS: usize = 8;
 
-/// Executes the real program if this is the link of one. Returns if it is not.
+/// Executes the real program if this program was called by such a link. Returns otherwise.
 pub(crate) fn run(start: &Start) -> Result<(), Fault> {
     let directory = parent(&start.path);
     let real = join(&[directory, b"/", REAL, b"/", file_name(&start.path)]);
@@ -29,7 +30,8 @@ pub(crate) fn run(start: &Start) -> Result<(), Fault> {
     Err(Fault::new(what, "make the release again: its ELF loader is missing or for another machine"))
 }
 
-/// The root above `directory`, and the settings of the version that runs.
+/// Searches `directory` and its parents for the root of the release. Returns it with the settings of the current
+/// version.
 fn release(directory: &[u8]) -> Result<(Bytes, Conf), Fault> {
     let mut root = directory.to_vec();
     for _ in 0..LEVELS {

@@ -1,4 +1,4 @@
-//! Several versions of a release: the running system's own `release_handler` does the work.
+//! Installs and removes versions of the release, with the `release_handler` of the running node.
 
 use alloc::format;
 use alloc::vec;
@@ -17,13 +17,14 @@ const LIST: &str = "[io:format(\"~ts ~ts ~w~n\", [N, V, S]) || {N, V, _, S} <- r
 
 /// Unpacks a version that is not known yet.
 ///
-/// Without `RELEASES` the handler takes the emulator's own files for nobody's, and would remove them with any version.
+/// Without `RELEASES` the handler knows no version that uses the emulator's files, and would remove them with any
+/// version.
 const UNPACK: &str = "All = release_handler:which_releases(), \
      Unpacked = case {lists:keymember([], 3, All), lists:keymember(Vsn, 2, All)} of \
        {true, _} -> {error, \"releases/RELEASES is missing\"}; {false, true} -> {ok, Vsn}; \
        {false, false} -> release_handler:unpack_release(Archive) end, ";
 
-/// Installs a version that is unpacked, and keeps it if that is to last.
+/// Installs an unpacked version, and makes it permanent if `Lasting` is true.
 const INSTALL: &str = "Install = fun() -> \
      case [S || {_, V, _, S} <- release_handler:which_releases(), V =:= Vsn] of \
        [permanent] -> {already, Vsn}; \
@@ -36,8 +37,7 @@ const INSTALL: &str = "Install = fun() -> \
               {continue_after_restart, _, _} -> restarts; \
               {error, Why} -> {refused, Why} end end end end, ";
 
-/// Takes the protocols as they were consolidated for the version: they belong to no application, and no `relup` names
-/// them.
+/// Loads the consolidated protocols of the version: they belong to no application, and no `relup` names them.
 const FRESHEN: &str = "Root = code:root_dir(), Freshen = fun() -> \
      Dir = filename:join([Root, \"releases\", Vsn, \"consolidated\"]), \
      [code:del_path(Old) || Old <- code:get_path(), lists:suffix(\"/consolidated\", Old), lists:prefix(Root, Old)], \
@@ -47,8 +47,8 @@ const FRESHEN: &str = "Root = code:root_dir(), Freshen = fun() -> \
            code:soft_purge(M) orelse code:purge(M), code:load_abs(filename:rootname(filename:join(Dir, File))) end; \
         _ -> ok end || File <- filelib:wildcard(\"*.beam\", Dir), M <- [list_to_atom(filename:rootname(File))]], ok end, ";
 
-/// The handler reads `sys.config` itself: while it does, there lies what a start with this version would make of it,
-/// with variables replaced and what providers add. Otherwise the applications would lose that.
+/// Puts a resolved `sys.config` in place while the handler reads it: with variables replaced and the configuration of
+/// providers, as a start would have it. Otherwise the applications would lose these values.
 const SETTLE: &str = "Own = filename:join([Root, \"releases\", Vsn, \"sys.config\"]), Kept = Own ++ \".kept\", \
      filelib:is_regular(Kept) andalso (ok = file:rename(Kept, Own)), \
      case Config of [] -> Install(); _ -> \
@@ -70,13 +70,13 @@ const REMOVE: &str = "case lists:keymember([], 3, release_handler:which_releases
      true -> {refused, \"releases/RELEASES is missing\"}; \
      false -> case release_handler:remove_release(Vsn) of ok -> done; {error, Why} -> {refused, Why} end end";
 
-/// What is to be done with a version.
+/// A request to the `release_handler`.
 struct Wish<'a> {
     vsn: &'a [u8],
     code: &'a str,
-    /// Whether it is kept.
+    /// True if the version becomes permanent.
     lasting: bool,
-    /// The configuration that a start with it would have; empty for none.
+    /// The path of the configuration that a start with it would have; empty for none.
     config: &'a [u8],
 }
 
@@ -125,18 +125,18 @@ fn simply(release: &Release, vsn: &[u8], code: &str, env: &Environment) -> Resul
     ask(release, &Wish { vsn, code, lasting: false, config: b"" }, env)
 }
 
-/// `versions`.
+/// The command `versions`.
 pub(crate) fn list(release: &Release, env: &Environment) -> Result<u8, Fault> {
     simply(release, b"", LIST, env).map(|_| 0)
 }
 
-/// `unpack`.
+/// The command `unpack`.
 pub(crate) fn unpack(release: &Release, vsn: &[u8], env: &Environment) -> Result<u8, Fault> {
     let code = format!("{UNPACK} case Unpacked of {{ok, _}} -> done; {{error, Why}} -> {{refused, Why}} end");
     simply(release, vsn, &code, env).map(|_| 0)
 }
 
-/// `install`, and `upgrade` when `lasting`.
+/// The command `install`, and `upgrade` if `lasting`.
 pub(crate) fn install(release: &Release, vsn: &[u8], lasting: bool, env: &Environment) -> Result<u8, Fault> {
     shell::run_hooks(&release.home, &release.conf, Moment::PreUpgrade, env)?;
     unpack(release, vsn, env)?;
@@ -153,7 +153,7 @@ pub(crate) fn install(release: &Release, vsn: &[u8], lasting: bool, env: &Enviro
     Ok(0)
 }
 
-/// The release in another version.
+/// The settings of the release in another version.
 fn other(release: &Release, vsn: &[u8]) -> Result<Release, Fault> {
     let home = Home { vsn: vsn.to_vec(), ..release.home.clone() };
     let (old, new) = (release.home.version_dir(), home.version_dir());
@@ -161,13 +161,13 @@ fn other(release: &Release, vsn: &[u8]) -> Result<Release, Fault> {
     let conf = Conf::parse(&path, &files::read_optional(&path)?.unwrap_or_default())?;
     let sys_config = match release.sys_config == join(&[&old, b"/sys"]) {
         true => join(&[&new, b"/sys"]),
-        // Somebody named a file of their own.
+        // The user has chosen a file.
         false => release.sys_config.clone(),
     };
     Ok(Release { home, conf, sys_config, ..release.clone() })
 }
 
-/// `uninstall`.
+/// The command `uninstall`.
 pub(crate) fn remove(release: &Release, vsn: &[u8], env: &Environment) -> Result<u8, Fault> {
     simply(release, vsn, REMOVE, env).map(|_| 0)
 }

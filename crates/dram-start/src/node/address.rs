@@ -1,21 +1,21 @@
-//! From a node's name to the addresses its machine may have, without a resolver.
+//! Resolves the host of a node to addresses, without a resolver of the C library.
 
 use alloc::vec::Vec;
 
 use crate::bytes::{Bytes, join, number, split_once, words};
 use crate::conf::Distribution;
 
-/// An address as the kernel lays it out, but for the port.
+/// An IP address without a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// Of IPv4.
+    /// An IPv4 address.
     Four([u8; 4]),
-    /// Of IPv6.
+    /// An IPv6 address.
     Six([u8; 16]),
 }
 
 impl Address {
-    /// The family's number in Linux.
+    /// The address family as Linux numbers it.
     #[must_use]
     pub fn family(&self) -> u16 {
         match self {
@@ -24,7 +24,7 @@ impl Address {
         }
     }
 
-    /// The bytes of the kernel's structure.
+    /// The address and port as a `sockaddr` of Linux.
     #[must_use]
     pub fn with_port(&self, port: u16) -> Bytes {
         let head = join(&[&self.family().to_ne_bytes(), &port.to_be_bytes()]);
@@ -34,7 +34,7 @@ impl Address {
         }
     }
 
-    /// Reads an address in digits.
+    /// Parses a numeric address.
     #[must_use]
     pub fn read(text: &[u8]) -> Option<Self> {
         let text = core::str::from_utf8(text).ok()?;
@@ -45,7 +45,7 @@ impl Address {
     }
 }
 
-/// The full name of a node whose name may lack its host: what the system itself would make of it.
+/// Completes the name of a node with a host, if it lacks one, as the emulator does.
 #[must_use]
 pub fn full_name(node: &[u8], kind: Distribution, own: &[u8], hosts: &[u8]) -> Bytes {
     if node.contains(&b'@') {
@@ -63,7 +63,8 @@ pub fn full_name(node: &[u8], kind: Distribution, own: &[u8], hosts: &[u8]) -> B
     join(&[node, b"@", &host])
 }
 
-/// Where the machine `host` may be: `own` is this machine's name, `hosts` the content of `/etc/hosts`.
+/// The addresses that the machine `host` may have. `own` is the name of this machine, `hosts` the content of
+/// `/etc/hosts`.
 #[must_use]
 pub fn addresses(host: &[u8], own: &[u8], hosts: &[u8]) -> Vec<Address> {
     if let Some(address) = Address::read(host) {
@@ -88,7 +89,7 @@ fn lines(hosts: &[u8]) -> impl Iterator<Item = Vec<Bytes>> {
     lines.map(words).filter(|line| line.len() > 1)
 }
 
-/// The port of the port mapper.
+/// The port of EPMD.
 #[must_use]
 pub fn mapper_port(variable: Option<&[u8]>) -> u16 {
     variable.and_then(number).and_then(|port| u16::try_from(port).ok()).unwrap_or(4369)
@@ -101,14 +102,14 @@ mod tests {
     const HOSTS: &[u8] = b"127.0.0.1 localhost # here\n10.0.0.7 box.example.org box\n::1 localhost\n";
 
     #[test]
-    fn names_get_the_host_the_system_would_give() {
+    fn node_names_without_host_get_the_host_the_emulator_gives_them() {
         assert_eq!(full_name(b"a", Distribution::Sname, b"box.example.org", HOSTS), b"a@box");
         assert_eq!(full_name(b"a", Distribution::Name, b"box", HOSTS), b"a@box.example.org");
         assert_eq!(full_name(b"a@b", Distribution::Name, b"box", HOSTS), b"a@b");
     }
 
     #[test]
-    fn this_machine_is_looked_for_here_first() {
+    fn the_loopback_address_of_this_machine_comes_first() {
         let found = addresses(b"box", b"box", HOSTS);
         assert_eq!(found[..2], [Address::Four([127, 0, 0, 1]), Address::Four([10, 0, 0, 7])]);
         assert_eq!(addresses(b"192.168.1.2", b"box", HOSTS), [Address::Four([192, 168, 1, 2])]);
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_laid_out_as_the_kernel_reads_them() {
+    fn addresses_have_the_layout_of_sockaddr() {
         assert_eq!(Address::Four([1, 2, 3, 4]).with_port(0x1122)[2..8], [0x11, 0x22, 1, 2, 3, 4]);
         assert_eq!(Address::Six([7; 16]).with_port(1).len(), 28);
     }

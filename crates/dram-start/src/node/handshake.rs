@@ -1,6 +1,6 @@
-//! How two nodes meet: the port mapper's answer, and the handshake of version 6 with version 5 behind it.
+//! The EPMD query for a node's port, and the distribution handshake of version 6, with version 5 for old nodes.
 //!
-//! Followed is "Erlang Distribution Protocol" of OTP 23 to 28. All messages here come without their length.
+//! Specification: "Erlang Distribution Protocol" of OTP 23 to 28. All messages here are without their length.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,41 +9,42 @@ use alloc::vec::Vec;
 use super::md5::md5;
 use crate::bytes::{Bytes, join};
 
-/// What this program can do: what OTP 25 and later ask of every node, text in Unicode, and a hidden name.
+/// The distribution flags of this program: those that are mandatory since OTP 25, and Unicode I/O. Without
+/// `DFLAG_PUBLISHED` the node is hidden.
 ///
-/// Not offered are the atom cache and fragments, so that every message comes whole and by itself.
-const FLAGS: u64 = 0x4            // references of several words
-    | 0x10 | 0x80                 // functions
-    | 0x100 | 0x200 | 0x400 | 0x800 // processes and ports, exports, bits, floats
-    | 0x1000                      // input and output in Unicode
-    | 0x1_0000 | 0x2_0000 | 0x4_0000 // atoms in UTF-8, maps, large creations
+/// The atom cache and fragmentation are left out, so that every message is complete and independent of others.
+const FLAGS: u64 = 0x4            // DFLAG_EXTENDED_REFERENCES
+    | 0x10 | 0x80                 // DFLAG_FUN_TAGS, DFLAG_NEW_FUN_TAGS
+    | 0x100 | 0x200 | 0x400 | 0x800 // DFLAG_EXTENDED_PIDS_PORTS, _EXPORT_PTR_TAG, _BIT_BINARIES, _NEW_FLOATS
+    | 0x1000                      // DFLAG_UNICODE_IO
+    | 0x1_0000 | 0x2_0000 | 0x4_0000 // DFLAG_UTF8_ATOMS, _MAP_TAG, _BIG_CREATION
     | HANDSHAKE_23
-    | 0x200_0000                  // links that are taken back with a number
-    | 0x400_0000                  // all of the above at once
-    | 1 << 34; // long processes, ports and references
+    | 0x200_0000                  // DFLAG_UNLINK_ID
+    | 0x400_0000                  // DFLAG_MANDATORY_25_DIGEST: all of the above
+    | 1 << 34; // DFLAG_V4_NC
 
 const HANDSHAKE_23: u64 = 0x100_0000;
 
-/// Where a node listens, as the port mapper says.
+/// The port of a node, as registered with EPMD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     /// The TCP port.
     pub port: u16,
-    /// The highest version of the handshake the node knows.
+    /// The highest version of the handshake that the node supports.
     pub highest: u16,
 }
 
-/// The question after a node to the port mapper.
+/// The EPMD request for the port of a node.
 #[must_use]
 pub fn ask_port(name: &[u8]) -> Bytes {
     let length = u16::try_from(name.len() + 1).unwrap_or(u16::MAX);
     join(&[&length.to_be_bytes(), b"z", name])
 }
 
-/// The length of the answer that is needed.
+/// The length of the part of the reply that is read.
 pub const ANSWER: usize = 10;
 
-/// The port mapper's answer: `None` if it does not know the node.
+/// Parses the reply of EPMD; `None` if the node is not registered.
 #[must_use]
 pub fn read_port(answer: &[u8]) -> Option<Port> {
     match answer {
@@ -55,18 +56,18 @@ pub fn read_port(answer: &[u8]) -> Option<Port> {
     }
 }
 
-/// Why a node does not talk to us.
+/// The reason why a handshake failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It said so, in this word.
+    /// The node refused with this status.
     Said(String),
-    /// It does not have our cookie.
+    /// The cookies differ.
     Cookie,
-    /// Its words are not those of the protocol.
+    /// The node violated the protocol.
     Malformed,
 }
 
-/// Our half of the handshake.
+/// The state of this program's side of a handshake.
 #[derive(Debug)]
 pub struct Handshake {
     name: String,
@@ -76,25 +77,25 @@ pub struct Handshake {
     old: bool,
 }
 
-/// What to do next.
+/// The next step of a handshake.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Send this and read on.
+    /// Send this message and read the next one.
     Send(Bytes),
-    /// Read on.
+    /// Read the next message.
     Read,
-    /// The nodes are connected.
+    /// The handshake is complete.
     Done,
 }
 
 impl Handshake {
-    /// A handshake as the node `name` with a random `creation` and `challenge`; `version` is the peer's highest.
+    /// Begins a handshake as the node `name` with a random `creation` and `challenge`; `version` is the peer's highest.
     #[must_use]
     pub fn new(name: &str, creation: u32, challenge: u32, cookie: &[u8], version: u16) -> Self {
         Self { name: name.to_string(), creation, challenge, cookie: cookie.to_vec(), old: version < 6 }
     }
 
-    /// The first message.
+    /// The first message, which sends the name.
     #[must_use]
     pub fn hello(&self) -> Bytes {
         let name = self.name.as_bytes();
@@ -106,10 +107,10 @@ impl Handshake {
         join(&[b"N", &FLAGS.to_be_bytes(), &self.creation.to_be_bytes(), &length.to_be_bytes(), name])
     }
 
-    /// The answer to the peer's next message.
+    /// The step that follows from the peer's next message.
     ///
     /// # Errors
-    /// The peer does not want us, or does not follow the protocol.
+    /// Fails if the peer refuses the connection or violates the protocol.
     pub fn answer(&self, message: &[u8]) -> Result<Next, Refused> {
         let (kind, rest) = message.split_first().ok_or(Refused::Malformed)?;
         match (kind, rest) {
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handshake_goes_through() {
+    fn a_handshake_of_version_6_succeeds_with_the_right_cookie_only() {
         let ours = Handshake::new("rpc@h", 1, 7, b"secret", 6);
         assert_eq!(ours.hello()[0], b'N');
         assert_eq!(ours.answer(b"sok").unwrap(), Next::Read);
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_node_is_greeted_in_its_words() {
+    fn a_handshake_of_version_5_is_used_for_old_nodes() {
         let ours = Handshake::new("rpc@h", 1, 7, b"secret", 5);
         assert_eq!(ours.hello()[..3], *b"n\x00\x05");
         let challenge = join(&[b"n", &[0; 6], &9_u32.to_be_bytes(), b"name@h"]);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_mapper_is_asked_and_understood() {
+    fn epmd_request_and_reply_have_the_format_of_the_protocol() {
         assert_eq!(ask_port(b"ab"), b"\x00\x03zab");
         let answer = [119, 0, 0x12, 0x34, 77, 0, 0, 6, 0, 5];
         assert_eq!(read_port(&answer), Some(Port { port: 0x1234, highest: 6 }));

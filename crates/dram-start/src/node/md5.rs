@@ -1,4 +1,4 @@
-//! MD5 (RFC 1321), which two nodes prove their cookie with.
+//! MD5 (RFC 1321), with which nodes prove that they know the cookie.
 
 /// The first 32 bits of the fraction of the sine of 1 to 64, as the RFC lists them.
 const SINES: [u32; 64] = [
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc_hold() {
+    fn digests_match_the_examples_of_rfc_1321() {
         assert_eq!(hex(""), "d41d8cd98f00b204e9800998ecf8427e");
         assert_eq!(hex("abc"), "900150983cd24fb0d6963f7d28e17f72");
         let long = "12345678901234567890123456789012345678901234567890123456789012345678901234567890";

@@ -1,4 +1,4 @@
-//! Another node, without an emulator of our own: who it is, how to meet it, how to call it.
+//! A client of the Erlang distribution protocol, without an emulator: address, handshake, calls.
 
 pub mod address;
 pub mod handshake;

@@ -1,7 +1,7 @@
-//! Calls to a connected node, and the input and output of what they run there.
+//! Remote calls to a connected node, and the input and output of the called code.
 //!
-//! The calls go to `rex`, the server behind `rpc:call`. The process that runs one has us as its group leader, so we
-//! serve Erlang's I/O protocol: what it prints is printed here, and reading meets the end of the file.
+//! The calls go to `rex`, the server behind `rpc:call`. This program is the group leader of the called process, so it
+//! serves Erlang's I/O protocol: output is printed here, and input is at the end of file.
 
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -10,21 +10,21 @@ use alloc::vec::Vec;
 use crate::bytes::{Bytes, join};
 use crate::term::{Malformed, Term};
 
-/// The number of our one process.
+/// The id of the only process of this program.
 const PROCESS: u32 = 1;
 
-/// What came of a message.
+/// A consequence of a received packet.
 #[derive(Debug, PartialEq)]
 pub enum Event {
     /// Send this packet.
     Send(Bytes),
     /// Print these bytes.
     Print(Bytes),
-    /// The call with this number returned.
+    /// The call with this number returned this result.
     Reply(i64, Term),
 }
 
-/// An I/O request that waits for a function to make its text.
+/// An I/O request that waits for the result of a function that makes its text.
 #[derive(Debug)]
 struct Waiting {
     call: i64,
@@ -34,7 +34,7 @@ struct Waiting {
     rest: Vec<Term>,
 }
 
-/// The state of our end of a connection.
+/// The state of this program's side of a connection.
 #[derive(Debug)]
 pub struct Session {
     own: Term,
@@ -43,13 +43,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session as the node `name`.
+    /// Begins a session as the node `name`.
     #[must_use]
     pub fn new(name: &str, creation: u32) -> Self {
         Self { own: Term::pid(name, PROCESS, creation), calls: 0, waiting: Vec::new() }
     }
 
-    /// A call of a function: its number, and the packet to send.
+    /// Begins a call of a function. Returns its number, and the packet to send.
     pub fn call(&mut self, module: &str, function: &str, arguments: Vec<Term>) -> (i64, Bytes) {
         self.calls += 1;
         let call =
@@ -60,10 +60,10 @@ impl Session {
         (self.calls, packet(&control, &message))
     }
 
-    /// What follows from a packet. An empty one asks for a sign of life.
+    /// Handles a packet. An empty packet is a tick, which is answered with a tick.
     ///
     /// # Errors
-    /// The packet is not one of the protocol.
+    /// Fails if the packet violates the protocol.
     pub fn receive(&mut self, packet: &[u8]) -> Result<Vec<Event>, Malformed> {
         let Some((kind, rest)) = packet.split_first() else {
             return Ok(vec![Event::Send(0_u32.to_be_bytes().to_vec())]);
@@ -73,7 +73,7 @@ impl Session {
         }
         let (control, rest) = Term::read(rest)?;
         let operation = control.tuple().and_then(<[Term]>::first);
-        // A message to our process. Monitors and links need no answer while we live.
+        // A message to the process of this program. Monitors and links need no answer while it lives.
         if !matches!(operation, Some(Term::Int(2))) {
             return Ok(Vec::new());
         }
@@ -96,7 +96,7 @@ impl Session {
         })
     }
 
-    /// Carries out requests in order; the last one's result is the answer.
+    /// Executes I/O requests in order; the last one's result is the reply.
     fn serve(&mut self, from: Term, tag: Term, mut rest: Vec<Term>, events: &mut Vec<Event>) {
         let mut answer = Term::atom("ok");
         while !rest.is_empty() {
@@ -213,10 +213,10 @@ fn apply(unicode: bool, module: &Term, function: &Term, arguments: &Term) -> Ser
     }
 }
 
-/// Text in all the forms Erlang has for it, as UTF-8.
+/// Appends text in any form of Erlang, as UTF-8.
 ///
 /// # Errors
-/// It is not text.
+/// Fails if the term is not text.
 pub fn characters(text: &Term, unicode: bool, to: &mut Bytes) -> Result<(), Malformed> {
     let push = |c: char, to: &mut Bytes| to.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     match text {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_is_printed_and_answered() {
+    fn put_chars_is_printed_and_acknowledged() {
         let mut session = Session::new("a@b", 1);
         let text = Term::List(vec![Term::Int(0x20ac), Term::binary("é".as_bytes()), Term::Text(b"\xe9".to_vec())]);
         let put = tuple(&[Term::atom("put_chars"), Term::atom("unicode"), text]);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn text_made_by_a_function_is_asked_for() {
+    fn put_chars_with_a_function_calls_it_and_prints_its_result() {
         let mut session = Session::new("a@b", 1);
         let arguments = Term::List(vec![Term::Text(b"~p".to_vec()), Term::List(vec![Term::Int(1)])]);
         let parts = ["put_chars", "unicode", "io_lib", "format"].map(Term::atom);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_meets_the_end_and_what_is_unknown_is_refused() {
+    fn input_requests_return_eof_and_unknown_requests_fail() {
         assert!(
             matches!(serve_one(&tuple(&[Term::atom("get_line"), Term::atom("x")])), Served::Answer(t) if t.is_atom("eof"))
         );
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_and_ticks_are_told_apart() {
+    fn replies_ticks_and_malformed_packets_are_distinguished() {
         let mut session = Session::new("a@b", 1);
         let (number, _) = session.call("os", "getpid", vec![]);
         let reply = message(&tuple(&[Term::Int(number), Term::Text(b"12".to_vec())]));

@@ -1,7 +1,7 @@
-//! Erlang terms as nodes send them to each other: the external term format, written and read.
+//! Erlang terms in the external term format, as nodes exchange them.
 //!
-//! Reading is total and bounded: the bytes come from another program. What only that program can understand (processes,
-//! references, functions) is kept as its bytes.
+//! Decoding never panics and is bounded, as the bytes come from another program. Terms that have a meaning only for the
+//! node that made them (pids, references, functions) are kept as their bytes.
 
 mod read;
 
@@ -14,44 +14,44 @@ use crate::bytes::Bytes;
 /// A term.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Term {
-    /// A number of at most 64 bits.
+    /// An integer of at most 64 bits.
     Int(i64),
     /// An atom.
     Atom(String),
     /// A tuple.
     Tuple(Vec<Term>),
-    /// A list that ends as lists should.
+    /// A proper list.
     List(Vec<Term>),
-    /// A list of bytes, which is how text often comes.
+    /// A list of bytes (`STRING_EXT`), the usual form of text.
     Text(Bytes),
-    /// Whole bytes.
+    /// A binary.
     Binary(Bytes),
-    /// Keys and values.
+    /// A map.
     Map(Vec<(Term, Term)>),
-    /// A list with something else at its end.
+    /// An improper list: its items and its tail.
     Improper(Vec<Term>, alloc::boxed::Box<Term>),
-    /// Anything else, as its bytes.
+    /// Any other term, as its bytes.
     Opaque(Bytes),
 }
 
-/// The bytes are not a term, or a larger one than is read.
+/// The error for bytes that are not a term, or one that exceeds the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
 impl Term {
-    /// An atom.
+    /// Makes an atom.
     #[must_use]
     pub fn atom(name: &str) -> Self {
         Self::Atom(name.to_string())
     }
 
-    /// A binary.
+    /// Makes a binary.
     #[must_use]
     pub fn binary(bytes: &[u8]) -> Self {
         Self::Binary(bytes.to_vec())
     }
 
-    /// A process, as the node that made it writes it.
+    /// Makes a pid, as the node that owns it encodes it.
     #[must_use]
     pub fn pid(node: &str, id: u32, creation: u32) -> Self {
         let mut bytes = alloc::vec![88];
@@ -62,7 +62,7 @@ impl Term {
         Self::Opaque(bytes)
     }
 
-    /// Whether this is the atom `name`.
+    /// Returns true if this is the atom `name`.
     #[must_use]
     pub fn is_atom(&self, name: &str) -> bool {
         matches!(self, Self::Atom(own) if own == name)
@@ -87,7 +87,7 @@ impl Term {
         }
     }
 
-    /// Appends the term, without the version byte.
+    /// Appends the encoded term, without the version byte.
     pub fn write(&self, to: &mut Bytes) {
         match self {
             Self::Int(number) => write_int(*number, to),
@@ -138,10 +138,10 @@ impl Term {
         }
     }
 
-    /// Reads a term with its version byte and returns what follows it.
+    /// Decodes a term with its version byte. Returns it and the remaining bytes.
     ///
     /// # Errors
-    /// The bytes are not a term, or one that is too large.
+    /// Fails if the bytes are not a term, or one that exceeds the limits.
     pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
         let mut reader = read::Reader::new(bytes);
         if reader.byte()? != 131 {
@@ -180,7 +180,7 @@ fn write_atom(name: &str, to: &mut Bytes) {
     to.extend_from_slice(name.as_bytes());
 }
 
-/// A short description for messages: not Erlang's notation of every term.
+/// A short description for messages; only some terms are in Erlang's notation.
 #[must_use]
 pub fn brief(term: &Term) -> String {
     match term {
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn an_encoded_term_is_decoded_unchanged() {
         let terms = [
             Term::Int(0),
             Term::Int(-1),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_refused_at_once() {
+    fn impossible_lengths_and_deep_nesting_are_malformed() {
         assert_eq!(Term::read(b""), Err(Malformed));
         assert_eq!(Term::read(&[130, 106]), Err(Malformed));
         assert_eq!(Term::read(&[131, 108, 0xff, 0xff, 0xff, 0xff, 106]), Err(Malformed));
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cut_or_changed_message_is_more_than_malformed() {
+    fn truncated_terms_are_malformed_and_corrupted_ones_never_panic() {
         let mut bytes = vec![131];
         let list = Term::List(vec![Term::pid("n@h", 5, 6), Term::Map(vec![(Term::Int(1), Term::binary(b"b"))])]);
         Term::Tuple(vec![Term::atom("io_request"), list, Term::Text(b"t".to_vec())]).write(&mut bytes);

@@ -1,16 +1,16 @@
-//! Terms from foreign bytes.
+//! Decodes terms from untrusted bytes.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Malformed, Term};
 
-/// Terms inside terms, at most.
+/// The deepest nesting of terms.
 const DEPTH: usize = 500;
-/// Terms in one message, at most.
+/// The most terms in one message.
 const MOST: usize = 4_000_000;
 
-/// What is still to be read, and how many terms may still come.
+/// A decoder: the remaining bytes and the remaining number of terms.
 pub(super) struct Reader<'a> {
     pub(super) rest: &'a [u8],
     left: usize,
@@ -41,7 +41,7 @@ impl<'a> Reader<'a> {
         usize::try_from(u32::from_be_bytes([four[0], four[1], four[2], four[3]])).map_err(|_| Malformed)
     }
 
-    /// So many terms. Each has at least one byte, so a count that cannot be true is refused before memory is taken.
+    /// Decodes `count` terms. Each has at least one byte, so an impossible count is refused before memory is allocated.
     fn terms(&mut self, count: usize, depth: usize) -> Result<Vec<Term>, Malformed> {
         if count > self.rest.len() || count > self.left {
             return Err(Malformed);
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         Ok(term)
     }
 
-    /// What was read since `start`, as it was.
+    /// The bytes since `start` as an opaque term.
     fn kept(&self, start: &[u8]) -> Term {
         Term::Opaque(start[..start.len() - self.rest.len()].to_vec())
     }
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
         Ok(Term::Atom(name.to_string()))
     }
 
-    /// Passes over what is kept as bytes.
+    /// Skips the content of a term that is kept as bytes.
     fn skip(&mut self, tag: u8, depth: usize) -> Result<(), Malformed> {
         let node_and = |reader: &mut Self, count: usize| {
             reader.term(depth + 1)?;
@@ -149,12 +149,12 @@ impl<'a> Reader<'a> {
             // Floats.
             70 => self.take(8).map(|_| ()),
             99 => self.take(31).map(|_| ()),
-            // Large numbers, and bits.
+            // Large integers and bitstrings.
             111 | 77 => {
                 let length = self.long()?;
                 self.take(length + 1).map(|_| ())
             }
-            // Processes, ports and references, old and new.
+            // Pids, ports and references, in old and new formats.
             103 => node_and(self, 9),
             88 => node_and(self, 12),
             102 => node_and(self, 5),

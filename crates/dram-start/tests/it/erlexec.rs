@@ -1,4 +1,4 @@
-//! The same arguments, files and variables through the real `erlexec` and through ours.
+//! Compares the arguments and variables of the real `erlexec` with those of this crate.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,16 +11,16 @@ use dram_start::environment::Environment;
 use dram_start::erlexec::{Place, expand, search_path, translate};
 use dram_start::fault::Fault;
 
-/// What an emulator was started with: its arguments, and some of its variables.
+/// The arguments and some variables with which an emulator was started.
 #[derive(Debug, PartialEq, Eq)]
-struct Started {
+struct EmulatorStart {
     arguments: Vec<String>,
     variables: Vec<String>,
 }
 
 const SHOWN: [&str; 5] = ["FOO=", "BAR=", "PATH=", "ERL_CRASH_DUMP=", "EMPTY="];
 
-/// The installed Erlang: the number of its release, and its `erlexec`.
+/// The installed Erlang: the number of its OTP release, and the path of its `erlexec`.
 fn installed() -> (String, PathBuf) {
     let script = "io:format(\"~s ~s\", [erlang:system_info(otp_release), code:root_dir() ++ \"/erts-\" ++ \
                   erlang:system_info(version) ++ \"/bin/erlexec\"]), halt().";
@@ -30,53 +30,53 @@ fn installed() -> (String, PathBuf) {
     (otp.to_owned(), PathBuf::from(path))
 }
 
-struct Case {
+struct ErlexecCase {
     line: &'static str,
     files: &'static [(&'static str, &'static str)],
     env: &'static [(&'static str, &'static str)],
 }
 
-const CASES: &[Case] = &[
-    Case { line: "", files: &[], env: &[] },
-    Case { line: "-boot start -mode embedded", files: &[], env: &[] },
-    Case { line: "-a b -extra -args_file no +S 1", files: &[], env: &[] },
-    Case { line: "+S 4 -boot x +sbwt none +K true", files: &[], env: &[] },
-    Case { line: "-args_file a", files: &[("a", "# a comment\n-name_ x #rest\n+P 5000000\n\n+Q 65536")], env: &[] },
-    Case {
+const CASES: &[ErlexecCase] = &[
+    ErlexecCase { line: "", files: &[], env: &[] },
+    ErlexecCase { line: "-boot start -mode embedded", files: &[], env: &[] },
+    ErlexecCase { line: "-a b -extra -args_file no +S 1", files: &[], env: &[] },
+    ErlexecCase { line: "+S 4 -boot x +sbwt none +K true", files: &[], env: &[] },
+    ErlexecCase { line: "-args_file a", files: &[("a", "# a comment\n-name_ x #rest\n+P 5000000\n\n+Q 65536")], env: &[] },
+    ErlexecCase {
         line: "-args_file a tail",
         files: &[("a", "-kernel \"dist listen\" 'a \"b\" c' x\\ y \\\"z\\#\n")],
         env: &[],
     },
-    Case { line: "-args_file a", files: &[("a", "pre\"mid dle\"post 'un closed")], env: &[] },
-    Case { line: "-args_file a -z", files: &[("a", "-one\n-args_file b\n-two"), ("b", "+A 3 -b\n")], env: &[] },
-    Case { line: "-args_file a", files: &[("a", "-one -args_file b -extra p q"), ("b", "-x -extra r")], env: &[] },
-    Case { line: "-args_file a -after", files: &[("a", "\n\n# nothing\n")], env: &[] },
-    Case { line: "-env FOO bar -env BAR a=b -x", files: &[], env: &[] },
-    Case { line: "-args_file a", files: &[("a", "-env FOO 'two words'\n-env ERL_CRASH_DUMP /dev/null\n")], env: &[] },
-    Case { line: "-z", files: &[], env: &[("ERL_AFLAGS", "-first 'in quotes' +S 2"), ("ERL_ZFLAGS", "-last # kept")] },
-    Case { line: "-z -extra e", files: &[], env: &[("ERL_FLAGS", "-mid -extra f"), ("ERL_ZFLAGS", "-last")] },
-    Case { line: "", files: &[], env: &[("ERL_FLAGS", "+P 9000")] },
-    Case { line: "-z", files: &[("a", "-from file")], env: &[("ERL_AFLAGS", "-args_file a")] },
-    Case { line: "-noinput -start_epmd false -sname_ x", files: &[], env: &[("ERL_EPMD_PORT", "4999")] },
-    Case { line: "-start_epmd false -sname one -name two", files: &[], env: &[("HOME", "/home/x")] },
-    Case { line: "+Bd +c +c true +W w +Bi +B i -x", files: &[], env: &[] },
-    Case {
+    ErlexecCase { line: "-args_file a", files: &[("a", "pre\"mid dle\"post 'un closed")], env: &[] },
+    ErlexecCase { line: "-args_file a -z", files: &[("a", "-one\n-args_file b\n-two"), ("b", "+A 3 -b\n")], env: &[] },
+    ErlexecCase { line: "-args_file a", files: &[("a", "-one -args_file b -extra p q"), ("b", "-x -extra r")], env: &[] },
+    ErlexecCase { line: "-args_file a -after", files: &[("a", "\n\n# nothing\n")], env: &[] },
+    ErlexecCase { line: "-env FOO bar -env BAR a=b -x", files: &[], env: &[] },
+    ErlexecCase { line: "-args_file a", files: &[("a", "-env FOO 'two words'\n-env ERL_CRASH_DUMP /dev/null\n")], env: &[] },
+    ErlexecCase { line: "-z", files: &[], env: &[("ERL_AFLAGS", "-first 'in quotes' +S 2"), ("ERL_ZFLAGS", "-last # kept")] },
+    ErlexecCase { line: "-z -extra e", files: &[], env: &[("ERL_FLAGS", "-mid -extra f"), ("ERL_ZFLAGS", "-last")] },
+    ErlexecCase { line: "", files: &[], env: &[("ERL_FLAGS", "+P 9000")] },
+    ErlexecCase { line: "-z", files: &[("a", "-from file")], env: &[("ERL_AFLAGS", "-args_file a")] },
+    ErlexecCase { line: "-noinput -start_epmd false -sname_ x", files: &[], env: &[("ERL_EPMD_PORT", "4999")] },
+    ErlexecCase { line: "-start_epmd false -sname one -name two", files: &[], env: &[("HOME", "/home/x")] },
+    ErlexecCase { line: "+Bd +c +c true +W w +Bi +B i -x", files: &[], env: &[] },
+    ErlexecCase {
         line: "+MBas aobf +Mea min +MHe false +hms 5 +hmqd off_heap +zdbbl 9 +pc unicode +fnu +stbt db",
         files: &[],
         env: &[],
     },
-    Case {
+    ErlexecCase {
         line: "+SP 50:50 +SDcpu 2 +SDPcpu 50 +SDio 3 +IOt 2 +JMsingle true +L +V +rg 4 +swtdio low",
         files: &[],
         env: &[],
     },
-    Case { line: "-smp auto -smp enable -emu_type opt -version -emu_args_ -compile_ x", files: &[], env: &[] },
-    Case { line: "-x", files: &[], env: &[("PATH", "/usr/bin:/bin"), ("EMPTY", "")] },
-    Case { line: "-heart -nohup -hidden -- +S 3 -- more", files: &[], env: &[] },
+    ErlexecCase { line: "-smp auto -smp enable -emu_type opt -version -emu_args_ -compile_ x", files: &[], env: &[] },
+    ErlexecCase { line: "-x", files: &[], env: &[("PATH", "/usr/bin:/bin"), ("EMPTY", "")] },
+    ErlexecCase { line: "-heart -nohup -hidden -- +S 3 -- more", files: &[], env: &[] },
 ];
 
 #[test]
-fn the_emulator_gets_what_erlexec_would_give_it() {
+fn arguments_and_variables_are_those_of_erlexec() {
     let (otp, erlexec) = installed();
     for case in CASES {
         let dir = tempfile::tempdir().unwrap();
@@ -95,11 +95,11 @@ fn the_emulator_gets_what_erlexec_would_give_it() {
     }
 }
 
-fn line(case: &Case) -> Vec<Bytes> {
+fn line(case: &ErlexecCase) -> Vec<Bytes> {
     words(case.line.as_bytes())
 }
 
-fn real(erlexec: &Path, root: &Path, bin: &Path, case: &Case) -> Started {
+fn real(erlexec: &Path, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
     let mut command = Command::new(erlexec);
     command.env_clear().envs(case.env.iter().copied()).current_dir(root);
     command.env("ROOTDIR", root).env("BINDIR", bin).env("EMU", "beam").env("PROGNAME", "erl");
@@ -111,10 +111,10 @@ fn real(erlexec: &Path, root: &Path, bin: &Path, case: &Case) -> Started {
     let arguments = parts.by_ref().take(count).collect();
     let mut variables: Vec<String> = parts.filter(|one| SHOWN.iter().any(|name| one.starts_with(name))).collect();
     variables.sort();
-    Started { arguments, variables }
+    EmulatorStart { arguments, variables }
 }
 
-fn ours(otp: &str, root: &Path, bin: &Path, case: &Case) -> Started {
+fn ours(otp: &str, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
     let strings: Vec<Bytes> = case.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
     let mut env = Environment::from_strings(&strings);
     let place = Place {
@@ -138,11 +138,11 @@ fn ours(otp: &str, root: &Path, bin: &Path, case: &Case) -> Started {
     let mut variables: Vec<String> =
         env.strings().iter().map(text).filter(|one| SHOWN.iter().any(|name| one.starts_with(name))).collect();
     variables.sort();
-    Started { arguments: emulator.arguments.iter().map(text).collect(), variables }
+    EmulatorStart { arguments: emulator.arguments.iter().map(text).collect(), variables }
 }
 
 #[test]
-fn what_erlexec_refuses_is_refused() {
+fn invalid_flags_and_cyclic_args_files_are_refused() {
     let place = Place { root: b"/r".to_vec(), bin: b"/r/b".to_vec(), progname: b"erl".to_vec() };
     let env = Environment::default();
     for line in ["-env A", "+A", "+sbt", "+sbt -x", "-name", "-start_epmd maybe", "+Bx", "-smp disable", "+IOx 1"] {

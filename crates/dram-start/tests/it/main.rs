@@ -1,4 +1,4 @@
-//! The promises of the start program: its arguments are those of the real `erlexec`, and a release runs with it.
+//! Tests of the start program: its arguments are those of the real `erlexec`, and a release runs with it.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start programs and write files")]
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 

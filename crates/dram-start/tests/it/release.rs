@@ -1,4 +1,4 @@
-//! A release without other nodes: starting, stopping, settings, hooks, worlds that lack things.
+//! Tests of a release without other nodes: start, stop, settings, hooks, and incomplete environments.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::worlds::{World, program, soon, text};
 
 #[test]
-fn the_program_is_small_and_needs_nothing() {
+fn the_program_is_small_and_statically_linked() {
     let size = fs::metadata(program()).unwrap().len();
     assert!(size <= 300_000, "{size} bytes");
     let output = Command::new("ldd").arg(program()).output().unwrap();
@@ -20,7 +20,7 @@ fn the_program_is_small_and_needs_nothing() {
 }
 
 #[test]
-fn foreground_gets_ready_and_ends_cleanly() {
+fn foreground_starts_and_exits_with_zero_on_sigterm() {
     let world = World::new("");
     let mut system = world.foreground(&[]);
     system.signal(Signal::TERM);
@@ -28,7 +28,7 @@ fn foreground_gets_ready_and_ends_cleanly() {
 }
 
 #[test]
-fn without_a_node_name_the_system_is_found_and_stopped() {
+fn without_a_node_name_ping_pid_and_stop_use_the_state_file() {
     let world = World::new("");
     assert_eq!(world.run(&["ping"], &[]).status.code(), Some(1));
     let mut system = world.foreground(&[]);
@@ -44,7 +44,7 @@ fn without_a_node_name_the_system_is_found_and_stopped() {
 }
 
 #[test]
-fn words_are_understood_or_answered() {
+fn commands_are_run_and_an_unknown_one_gets_a_suggestion() {
     let world = World::new("command.greet = extra/greet.sh | Says hello\n");
     world.write("extra/greet.sh", "notice \"hello $1 from $RELEASE_NAME\"\n");
     let usage = world.good(&[], &[]);
@@ -57,7 +57,7 @@ fn words_are_understood_or_answered() {
 }
 
 #[test]
-fn eval_runs_in_a_system_of_its_own() {
+fn eval_runs_in_a_new_emulator() {
     let world = World::new("");
     assert_eq!(world.good(&["eval", "IO.puts(1 + 1)"], &[]), "2\n");
     assert_eq!(world.good(&["eval", "IO.inspect(System.argv())", "a", "b"], &[]), "[\"a\", \"b\"]\n");
@@ -69,7 +69,7 @@ fn eval_runs_in_a_system_of_its_own() {
 }
 
 #[test]
-fn variables_are_replaced_and_missing_ones_named() {
+fn variables_are_replaced_and_unset_ones_are_an_error() {
     let world = World::new("replace_os_vars = true\n");
     world.write("releases/0.1.0/sys.config", "%% coding: utf-8\n[{demo,[{greeting,\"${WHO:-nobody}\"}]}].\n");
     let seen = world.foreground(&[("WHO", "somebody")]);
@@ -85,7 +85,7 @@ fn variables_are_replaced_and_missing_ones_named() {
 }
 
 #[test]
-fn a_shell_reads_the_environment_and_hooks() {
+fn env_sh_and_hooks_are_sourced_by_a_shell() {
     let hooks = "hook.pre_start = hooks/pre\nhook.post_start = hooks/post.sh\nhook.pre_stop = hooks/stop.sh\n";
     let world = World::new(hooks);
     world.write("releases/0.1.0/env.sh", "RELEASE_TMP=\"$RELEASE_TMP/of-$RELEASE_COMMAND\"\n");
@@ -97,7 +97,7 @@ fn a_shell_reads_the_environment_and_hooks() {
     assert_eq!(fs::read_to_string(world.root.join("pre")).unwrap(), "one\n");
     assert!(world.tmp().join("of-foreground/demo.state").exists());
     soon("the hook after the start", || fs::read(world.root.join("post")).is_ok_and(|text| text == b"demo 0.1.0\n"));
-    // `env.sh` gives every command its own directory here, so the system's is named.
+    // `env.sh` gives every command a directory of its own here, so that of the release is set.
     world.write("releases/0.1.0/env.sh", "RELEASE_TMP=\"$RELEASE_TMP/of-foreground\"\n");
     world.good(&["stop"], &[]);
     assert_eq!(system.code(), Some(0));
@@ -105,7 +105,7 @@ fn a_shell_reads_the_environment_and_hooks() {
 }
 
 #[test]
-fn the_limit_of_open_files_is_set_as_wished() {
+fn the_limit_of_open_files_is_set_as_configured() {
     let world = World::new("nofile = 4096\n");
     let system = world.foreground(&[]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", system.id())).unwrap();
@@ -114,7 +114,7 @@ fn the_limit_of_open_files_is_set_as_wished() {
 }
 
 #[test]
-fn a_daemon_runs_without_run_erl_and_without_a_shell() {
+fn a_daemon_starts_without_run_erl_and_without_a_shell() {
     let world = World::new("");
     for entry in fs::read_dir(&world.root).unwrap().map(|entry| entry.unwrap().path()) {
         let _ = fs::remove_file(entry.join("bin/run_erl"));
@@ -131,7 +131,7 @@ fn a_daemon_runs_without_run_erl_and_without_a_shell() {
 }
 
 #[test]
-fn as_process_1_it_reaps_and_passes_signals_on() {
+fn process_1_reaps_orphans_and_forwards_signals() {
     let world = World::new("");
     let mut command = Command::new("unshare");
     world.surround(&mut command);
@@ -153,7 +153,7 @@ fn as_process_1_it_reaps_and_passes_signals_on() {
 }
 
 #[test]
-fn on_a_read_only_root_only_what_must_be_written_asks_for_a_place() {
+fn a_read_only_root_needs_release_tmp_only_for_runtime_config() {
     let world = World::new("");
     let mount = |world: &World, variables: &[(&str, &str)]| {
         let mut command = Command::new("unshare");
@@ -172,7 +172,7 @@ fn on_a_read_only_root_only_what_must_be_written_asks_for_a_place() {
     drop(world.start(mount(&world, &[("RELEASE_MUTABLE_DIR", tmp.to_str().unwrap())])));
 }
 
-/// Copies the files a program needs to be started into `root`, at their own places.
+/// Copies the shared libraries and the loader of a program into `root`, at their own paths.
 fn copy_needs(program: &Path, root: &Path) {
     let output = Command::new("ldd").arg(program).output().unwrap();
     for word in text(&output.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
@@ -195,7 +195,7 @@ fn erts(root: &Path) -> String {
 }
 
 #[test]
-fn it_needs_no_shell_no_proc_and_no_etc_but_a_null_device() {
+fn a_release_runs_without_shell_proc_and_etc_but_needs_dev_null() {
     let world = World::new("");
     let bin = world.root.join(erts(&world.root)).join("bin");
     for name in ["beam.smp", "erl_child_setup", "inet_gethost", "epmd"] {
@@ -203,7 +203,7 @@ fn it_needs_no_shell_no_proc_and_no_etc_but_a_null_device() {
     }
     let inside = |arguments: &[&str]| {
         let mut command = Command::new("timeout");
-        // In front of the system, so that a test that waits for its end does not wait for ever.
+        // `timeout` comes first: if the release hangs, the test fails instead of hanging too.
         command
             .args(["--foreground", "60", "chroot"])
             .env_clear()
@@ -231,7 +231,7 @@ fn it_needs_no_shell_no_proc_and_no_etc_but_a_null_device() {
 }
 
 #[test]
-fn a_portable_release_brings_its_own_loader() {
+fn a_portable_release_runs_with_its_own_loader() {
     let world = World::new("loader = portable/ld.so\nlibrary_path = portable/lib\n");
     let erts = erts(&world.root);
     let libraries = world.root.join("portable/lib");
@@ -248,7 +248,7 @@ fn a_portable_release_brings_its_own_loader() {
     world.make_portable(&erts);
     let inside = |arguments: &[&str]| {
         let mut command = Command::new("timeout");
-        // In front of the system, so that a test that waits for its end does not wait for ever.
+        // `timeout` comes first: if the release hangs, the test fails instead of hanging too.
         command
             .args(["--foreground", "60", "chroot"])
             .env_clear()

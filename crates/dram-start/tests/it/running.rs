@@ -1,4 +1,4 @@
-//! A release with a node name: what the program says to it.
+//! Tests of the commands for a running release with a node name.
 
 use std::fs;
 use std::io::Write;
@@ -18,7 +18,7 @@ fn started() -> (World, System) {
 }
 
 #[test]
-fn calls_print_here_and_fail_here_and_are_fast() {
+fn rpc_prints_output_returns_errors_and_takes_less_than_50_ms() {
     let (world, system) = started();
     assert_eq!(world.good(&["ping"], &NAMED), "pong\n");
     assert_eq!(world.good(&["pid"], &NAMED), format!("{}\n", system.id()));
@@ -48,7 +48,7 @@ fn calls_print_here_and_fail_here_and_are_fast() {
 }
 
 #[test]
-fn it_stops_and_restarts_when_asked() {
+fn stop_and_restart_end_and_restart_the_release() {
     let (world, mut system) = started();
     world.good(&["restart"], &NAMED);
     crate::worlds::soon("it is ready again", || system.output().matches("READY").count() == 2);
@@ -59,7 +59,7 @@ fn it_stops_and_restarts_when_asked() {
 }
 
 #[test]
-fn a_wrong_cookie_is_named() {
+fn a_wrong_cookie_is_an_error_of_ping_and_stop() {
     let (world, _system) = started();
     let mut wrong = NAMED;
     wrong[2].1 = "other";
@@ -71,7 +71,7 @@ fn a_wrong_cookie_is_named() {
 }
 
 #[test]
-fn a_cookie_is_made_when_none_is_set_and_kept_from_others() {
+fn a_cookie_is_generated_when_none_is_set_and_refused_when_others_can_read_it() {
     let world = World::new("distribution = sname\n");
     let mut system = world.foreground(&[]);
     assert!(system.output().contains("no cookie is set: a new one is in"), "{}", system.output());
@@ -87,12 +87,12 @@ fn a_cookie_is_made_when_none_is_set_and_kept_from_others() {
 }
 
 #[test]
-fn names_come_from_the_arguments_and_options_too() {
+fn the_node_name_is_taken_from_vm_args_or_the_option() {
     let world = World::new("");
     world.write("releases/0.1.0/vm.args", "-name written@127.0.0.1\n-setcookie \"in file\"\n");
     let system = world.foreground(&[]);
     assert_eq!(world.good(&["rpc", "IO.puts(node())"], &[]), "written@127.0.0.1\n");
-    // The system may read how it is named, as with Mix.
+    // The release may read its name and cookie, as with Mix.
     let told = "for name <- ~w(DISTRIBUTION NODE COOKIE), do: IO.puts(System.get_env(\"RELEASE_\" <> name))";
     assert_eq!(world.good(&["rpc", told], &[]), "name\nwritten@127.0.0.1\nin file\n");
     drop(system);
@@ -104,7 +104,7 @@ fn names_come_from_the_arguments_and_options_too() {
 }
 
 #[test]
-fn an_erlang_release_answers_in_erlang() {
+fn rpc_of_an_erlang_release_evaluates_erlang() {
     let (world, _system) = started();
     world.write("releases/0.1.0/start.conf", "name = demo\n");
     assert_eq!(world.good(&["rpc", "lists:sum([1, 2])"], &NAMED), "3\n");
@@ -117,7 +117,7 @@ fn an_erlang_release_answers_in_erlang() {
 }
 
 #[test]
-fn a_changed_configuration_is_read_again() {
+fn reload_config_applies_a_changed_sys_config() {
     let (world, _system) = started();
     let read = "IO.inspect(Application.get_env(:demo, :greeting))";
     assert_eq!(world.good(&["rpc", read], &NAMED), "nil\n");
@@ -127,7 +127,7 @@ fn a_changed_configuration_is_read_again() {
 }
 
 #[test]
-fn a_shell_opens_in_the_running_system() {
+fn remote_console_opens_a_shell_in_the_running_node() {
     let (world, system) = started();
     let mut command = Command::new("script");
     world.surround(&mut command);

@@ -1,4 +1,4 @@
-//! A running system takes another version of its release, and gives it back.
+//! Tests of an upgrade of a running release to another version, and back.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ const NAMED: [(&str, &str); 3] =
 const APPUP: &str =
     "{\"0.2.0\",[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}],[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}]}.";
 
-/// Makes version 0.2.0 beside the world's, and puts its archive where `unpack` looks.
+/// Builds version 0.2.0 of the test release, and puts its archive where `unpack` expects it.
 fn make_next(world: &World) {
     let project = world.dir.path().join("project");
     let source = base().ancestors().nth(4).expect("the release is four directories below its project");
@@ -34,7 +34,7 @@ fn make_next(world: &World) {
     assert!(tar.status().unwrap().success());
 }
 
-/// Writes `relup` and `RELEASES` as Erlang's own tools do.
+/// Writes `relup` and `RELEASES` with Erlang's own tools.
 fn describe_change(old: &Path, new: &Path) {
     let (old, new) = (old.display(), new.display());
     let code = format!(
@@ -49,7 +49,7 @@ fn describe_change(old: &Path, new: &Path) {
 }
 
 #[test]
-fn a_version_is_installed_made_lasting_left_and_removed() {
+fn a_version_is_unpacked_installed_made_permanent_downgraded_and_removed() {
     let world = World::new("");
     make_next(&world);
     let mut system = world.foreground(&NAMED);
@@ -73,7 +73,7 @@ fn a_version_is_installed_made_lasting_left_and_removed() {
 }
 
 #[test]
-fn without_a_list_of_releases_nothing_is_changed() {
+fn without_releases_file_versions_cannot_be_changed() {
     let world = World::new("");
     let _system = world.foreground(&NAMED);
     for command in ["unpack", "upgrade", "uninstall"] {

@@ -1,4 +1,4 @@
-//! A release of Mix with our start program, in a directory of its own, with a port mapper of its own.
+//! A release built by Mix with this start program, in a directory of its own, with an EPMD of its own.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +22,7 @@ const APPLICATION: &str = "defmodule Demo.Application do
 end
 ";
 
-/// The start program, built once.
+/// The path of the start program, which is built once.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -33,7 +33,7 @@ pub(crate) fn program() -> &'static Path {
     })
 }
 
-/// A release as Mix makes it, built once.
+/// A release as Mix builds it, once.
 pub(crate) fn base() -> &'static Path {
     static BASE: OnceLock<PathBuf> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -69,7 +69,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A release and what surrounds it.
+/// A test release, its directory and its EPMD port.
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) root: PathBuf,
@@ -77,7 +77,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// A release with these lines in its `start.conf`.
+    /// Makes a release with these lines in its `start.conf`.
     pub(crate) fn new(conf: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("app");
@@ -86,7 +86,7 @@ impl World {
         fs::remove_file(root.join("releases/COOKIE")).unwrap();
         fs::copy(program(), root.join("bin/demo")).unwrap();
         fs::set_permissions(root.join("bin/demo"), fs::Permissions::from_mode(0o755)).unwrap();
-        // Bound and let go: nobody else is given it soon.
+        // The port is bound and released: the kernel does not assign it again soon.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let world = Self { dir, root, port };
         world.write("releases/0.1.0/start.conf", &format!("name = demo\nelixir = true\n{conf}"));
@@ -104,11 +104,11 @@ impl World {
         self.dir.path().join("tmp")
     }
 
-    /// The variables of every command.
+    /// Sets the environment of every command.
     pub(crate) fn surround(&self, command: &mut Command) {
         command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         command.env("ERL_EPMD_PORT", self.port.to_string()).env("RELEASE_TMP", self.tmp());
-        // The modules this release loads are many, and its tests need few.
+        // Loading all modules of this release at the start would take long, and the tests need few.
         command.env("RELEASE_MODE", "interactive");
         command.stdin(Stdio::null());
     }
@@ -121,26 +121,26 @@ impl World {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command and waits for its end.
     pub(crate) fn run(&self, arguments: &[&str], env: &[(&str, &str)]) -> Output {
         self.command(arguments).envs(env.iter().copied()).output().unwrap()
     }
 
-    /// Runs a command that must succeed, and returns what it printed.
+    /// Runs a command that must succeed, and returns its output.
     pub(crate) fn good(&self, arguments: &[&str], env: &[(&str, &str)]) -> String {
         let output = self.run(arguments, env);
         assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
     }
 
-    /// Starts a command and waits until it says it is ready.
+    /// Starts a command and waits for its output `READY`.
     pub(crate) fn start(&self, command: Command) -> System {
         let mut system = self.begin(command);
         system.wait_for("READY");
         system
     }
 
-    /// Starts a command, its output in a file.
+    /// Starts a command, with its output in a file.
     pub(crate) fn begin(&self, mut command: Command) -> System {
         let log = self.dir.path().join(format!("log-{}", fs::read_dir(self.dir.path()).unwrap().count()));
         let file = fs::File::create(&log).unwrap();
@@ -148,14 +148,14 @@ impl World {
         System { child: command.spawn().unwrap(), log }
     }
 
-    /// Starts the release in the foreground, ready.
+    /// Starts the release in the foreground and waits until it is ready.
     pub(crate) fn foreground(&self, env: &[(&str, &str)]) -> System {
         let mut command = self.command(&["foreground"]);
         command.envs(env.iter().copied());
         self.start(command)
     }
 
-    /// Makes every program of the emulator one of a portable release, as the assembler lays them out.
+    /// Replaces the programs of the emulator by those of a portable release, as the assembler lays them out.
     pub(crate) fn make_portable(&self, erts: &str) {
         let bin = self.root.join(erts).join("bin");
         fs::create_dir(bin.join(".elf")).unwrap();
@@ -170,13 +170,13 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The port mapper ends only when it knows no node any more.
+        // EPMD ends only once no node is registered any more.
         let epmd = Command::new("epmd").args(["-port", &self.port.to_string(), "-kill"]).output();
         drop(epmd);
     }
 }
 
-/// A release that runs.
+/// A running release.
 pub(crate) struct System {
     pub(crate) child: Child,
     log: PathBuf,
@@ -187,7 +187,7 @@ impl System {
         text(&fs::read(&self.log).unwrap())
     }
 
-    /// Waits until the output holds `word`.
+    /// Waits until the output contains `word`.
     pub(crate) fn wait_for(&mut self, word: &str) {
         let end = Instant::now() + Duration::from_secs(60);
         while !self.output().contains(word) {
@@ -208,7 +208,7 @@ impl System {
         rustix::process::kill_process(process, signal).unwrap();
     }
 
-    /// The exit code, which must come soon.
+    /// Waits for the exit code, with a timeout.
     pub(crate) fn code(&mut self) -> Option<i32> {
         let end = Instant::now() + Duration::from_secs(30);
         loop {
@@ -228,7 +228,7 @@ impl Drop for System {
     }
 }
 
-/// Waits until `done`, at most for some seconds.
+/// Waits until `done` returns true, with a timeout.
 pub(crate) fn soon(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
     while !done() {
@@ -237,7 +237,7 @@ pub(crate) fn soon(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A line for who reads the tests' output.
+/// Prints a line for readers of the tests' output.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,8 +1,9 @@
-//! Caches as one tar: how they get to another machine.
+//! Export and import of caches as one tar, to move them to another machine.
 //!
-//! `dram-caches.json` comes first and says which caches follow, and what each holds; the tree below `N/` is the Nth of
-//! them. Names, kinds, modes, owners, attributes, hard links and times in whole seconds are kept. Sockets and devices
-//! stay behind: they mean nothing elsewhere. The same caches give the same bytes.
+//! The first file is `dram-caches.json`, the index of the caches with a digest of the content of each; the tree below
+//! `N/` is the Nth of them, counted from 0. Names, kinds, modes, owners, extended attributes, hard links and times in
+//! whole seconds are kept. Sockets and devices are omitted, as they are useless on another machine. The same caches
+//! always give the same bytes.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -23,38 +24,38 @@ use crate::{Dir, FileKind, StoreError};
 
 const LIST: &str = "dram-caches.json";
 const VERSION: u32 = 1;
-/// Nobody has so many; a list of more is a mistake.
+/// The limit on the number of caches; a longer list is invalid.
 const MOST: usize = 10_000;
 
-/// Why caches could not be taken out or brought in.
+/// Errors of the export and import of caches.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Somebody uses a cache, and it must hold still.
+    /// A cache is in use; it must not change meanwhile.
     #[error("the cache `{id}` is in use")]
     InUse {
-        /// Which.
+        /// The cache's id.
         id: String,
     },
-    /// There is no such cache any more.
+    /// The cache no longer exists.
     #[error("the cache `{id}` is gone")]
     Gone {
-        /// Which.
+        /// The cache's id.
         id: String,
     },
-    /// The archive is not one of caches, or not whole.
+    /// The archive is not an archive of caches, or is incomplete or damaged.
     #[error("{what} is not an archive of caches: {why}")]
     NotCaches {
-        /// The archive.
+        /// The archive's name.
         what: String,
-        /// How it was noticed.
+        /// The reason.
         why: String,
     },
-    /// The disk refused, or the tar is broken.
+    /// An I/O error, or a damaged tar.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The first file of an archive.
+/// The index of an archive, its first file.
 #[derive(Debug, Serialize, Deserialize)]
 struct List {
     version: u32,
@@ -67,25 +68,25 @@ struct Listed {
     #[serde(flatten)]
     name: CacheName,
     number: u64,
-    /// A digest of what it holds.
+    /// A digest of its content.
     content: String,
 }
 
-/// A cache that was brought in.
+/// An imported cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Imported {
-    /// What it is called.
+    /// Its identity.
     pub name: CacheName,
-    /// Whether it took the place of another.
+    /// `true` when it replaced a cache of the store.
     pub replaced: bool,
 }
 
 impl Caches<'_> {
-    /// Writes the caches with these keys as a tar, plain or compressed with gzip or zstd. They hold still meanwhile:
-    /// whoever wants one waits.
+    /// Writes the caches with these keys as a tar, uncompressed or compressed with gzip or zstd. They stay locked
+    /// meanwhile, so that builds wait for them.
     ///
     /// # Errors
-    /// When somebody uses one, one is gone, or reading or writing fails.
+    /// When one is in use or missing, or reading or writing fails.
     pub fn export(self, keys: &[String], how: Compression, out: &mut dyn Write) -> Result<(), ArchiveError> {
         let fail = || StoreError::io("write", Path::new("the archive"));
         match how {
@@ -136,7 +137,7 @@ impl Caches<'_> {
         Ok(())
     }
 
-    /// Takes a cache alone, without waiting.
+    /// Locks a cache exclusively, without waiting.
     fn held(self, key: &str) -> Result<(TakenCache, CacheName), ArchiveError> {
         let directory = self.root().join(key);
         let Some(about) = read_about(&directory) else { return Err(ArchiveError::Gone { id: key.to_owned() }) };
@@ -146,11 +147,11 @@ impl Caches<'_> {
         }
     }
 
-    /// Brings the caches of a tar in, whatever it is compressed with; `what` is its name for messages. One that is here
-    /// gives way. Nothing changes before all of the archive was read and found to be what it says.
+    /// Imports the caches of a tar in any supported compression; `what` is its name for messages. An existing cache is
+    /// replaced. Nothing changes before the whole archive is read and verified.
     ///
     /// # Errors
-    /// When the archive is broken or none of caches, somebody uses a cache that would give way, or the disk refuses.
+    /// When the archive is damaged or not one of caches, a cache to replace is in use, or on an I/O error.
     pub fn import(self, stream: Box<dyn Read>, what: &str) -> Result<Vec<Imported>, ArchiveError> {
         let place = self.store.work().fresh()?;
         let done = self.import_by(&place, stream, what);
@@ -176,7 +177,7 @@ impl Caches<'_> {
         Ok(ready.into_iter().map(imported).collect())
     }
 
-    /// The cache that gives way, held.
+    /// Locks the existing cache that the entry replaces, if there is one.
     fn there(self, listed: &Listed) -> Result<Option<TakenCache>, ArchiveError> {
         match self.held(&directory(listed)) {
             Ok((taken, _)) => Ok(Some(taken)),
@@ -185,7 +186,7 @@ impl Caches<'_> {
         }
     }
 
-    /// Puts one cache where it belongs, in one step.
+    /// Moves one cache into place with an atomic rename or exchange.
     fn put(self, place: &Path, number: usize, one: &Ready<'_>) -> Result<(), StoreError> {
         if let Some(there) = &one.there {
             let old = there.data();
@@ -199,14 +200,14 @@ impl Caches<'_> {
         drop(crate::lock::hold(&made.join("lock"), FlockOperation::LockShared)?);
         let to = self.root().join(directory(one.listed));
         match fs::rename(&made, &to) {
-            // A build made one since it was looked for. It is the younger.
+            // A build created the cache meanwhile, which is newer and is kept.
             Err(_) if to.is_dir() => Ok(()),
             renamed => renamed.map_err(StoreError::io("write", &to)),
         }
     }
 }
 
-/// A cache that was read and found whole, and the one that it replaces.
+/// A verified cache that is ready to be moved into place, and the one that it replaces.
 struct Ready<'a> {
     data: PathBuf,
     listed: &'a Listed,
@@ -217,7 +218,7 @@ fn directory(listed: &Listed) -> String {
     format!("{}.{}", listed.name.key(), listed.number)
 }
 
-/// Whether something can go to another machine.
+/// Returns `true` for files that an archive includes.
 fn travels(found: &Found) -> bool {
     match found.status.kind {
         FileKind::File | FileKind::Dir | FileKind::Symlink | FileKind::Fifo => true,
@@ -288,7 +289,7 @@ fn read_list(dir: &Dir, what: &str) -> Result<List, ArchiveError> {
     }
 }
 
-/// Compares what was unpacked with what the list says.
+/// Compares an unpacked cache with its digest in the index.
 fn check(dir: &Dir, number: usize, listed: &Listed, what: &str) -> Result<(), ArchiveError> {
     let wrong = |why: String| ArchiveError::NotCaches { what: what.to_owned(), why };
     let path = TreePath::parse(number.to_string().as_bytes()).map_err(StoreError::from)?;

@@ -1,14 +1,15 @@
-//! Directories that outlive builds: what `RUN --mount=type=cache` shows.
+//! Directories that persist between builds, for `RUN --mount=type=cache`.
 //!
 //! ```text
-//! caches/KEY.N/       one cache; N is 0 unless one of the same name was in use by somebody who wanted it alone
-//!   lock              held by whoever uses it: shared, or exclusive
-//!   about             what it is called and how often it was used; its time is when that was last
-//!   data/             what commands see
+//! caches/KEY.N/       one cache; N is 0 unless another one with the same key was in use with `sharing=private`
+//!   lock              the lock of its users: shared or exclusive
+//!   about             its identity and number of uses; the modification time is that of the last use
+//!   data/             the directory that commands see
 //! ```
 //!
-//! A cache is made in `work/` and renamed into place when whole, and leaves the same way. What is in `data` is what
-//! commands of foreign images put there: it is only looked at through [`Dir`], and no link in it is followed.
+//! A cache is created in `work/` and moved into place with an atomic rename, and removed the same way. The content of
+//! `data` is untrusted, as commands of foreign images write it: it is accessed only through [`Dir`], and no symbolic
+//! link in it is followed.
 
 mod archive;
 
@@ -26,29 +27,29 @@ use crate::{Dir, Meta, Store, StoreError, lock};
 
 pub use archive::{ArchiveError, Imported};
 
-/// What there is to say about a cache is short; more is damage.
+/// The metadata of a cache is short; a larger file is damaged.
 const LARGEST_ABOUT: u64 = 1 << 20;
-/// How long to wait before another look whether a cache is free. BuildKit waits for a tenth of a second.
+/// The pause between attempts to lock a cache. BuildKit waits for a tenth of a second.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What tells one cache from another. As in BuildKit, it is not the id alone: a cache that starts with other files, or
-/// belongs to another user, is another cache.
+/// The identity of a cache. As in BuildKit, it is more than the id: a cache with other initial files or another owner
+/// is another cache.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CacheName {
     /// The id in the Dockerfile.
     pub id: String,
-    /// What a new one starts with: a digest of it. `None` for nothing.
+    /// A digest of the initial content of a new cache; `None` when it starts empty.
     pub seed: Option<String>,
-    /// Permissions of a new one.
+    /// Permission bits of a new cache.
     pub mode: u32,
-    /// Owner of a new one.
+    /// Owner of a new cache.
     pub uid: u32,
-    /// Group of a new one.
+    /// Group of a new cache.
     pub gid: u32,
 }
 
 impl CacheName {
-    /// 32 hexadecimal digits that stand for this name on the disk.
+    /// The key of this identity on the disk: 32 hexadecimal digits.
     pub fn key(&self) -> String {
         let CacheName { id, seed, mode, uid, gid } = self;
         let numbers = format!("{mode:o} {uid} {gid}");
@@ -58,14 +59,14 @@ impl CacheName {
     }
 }
 
-/// How somebody wants to use a cache.
+/// The sharing mode of a cache mount (`sharing=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheUse {
-    /// Together with others.
+    /// Several users at the same time.
     Shared,
-    /// Alone; another one when somebody has it.
+    /// One user; another cache is created while this one is in use.
     Private,
-    /// Alone; waits while somebody has it.
+    /// One user; others wait until it is released.
     Locked,
 }
 
@@ -78,29 +79,29 @@ impl CacheUse {
     }
 }
 
-/// A cache as it lies on the disk.
+/// A cache on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
-    /// What it is called.
+    /// Its identity.
     pub name: CacheName,
-    /// Its directory's name: the key, and the number when there are several.
+    /// The name of its directory: the key, a dot and the number.
     pub key: String,
-    /// How often it was used.
+    /// The number of uses.
     pub uses: u64,
-    /// When it was last used, in seconds since 1970, by the file system's clock.
+    /// The time of the last use, in seconds since 1970, by the file system's clock.
     pub last_used: i64,
-    /// Bytes that its files have.
+    /// The total size of its files in bytes.
     pub size: u64,
 }
 
-/// What is written down of a cache.
+/// The metadata file of a cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct About {
     name: CacheName,
     uses: u64,
 }
 
-/// A cache in use, until this is dropped.
+/// A guard of a cache in use; the lock is released when it is dropped.
 #[derive(Debug)]
 pub struct TakenCache {
     directory: PathBuf,
@@ -108,7 +109,7 @@ pub struct TakenCache {
 }
 
 impl TakenCache {
-    /// What commands see.
+    /// The directory that commands see.
     pub fn data(&self) -> PathBuf {
         self.directory.join("data")
     }
@@ -117,12 +118,12 @@ impl TakenCache {
 impl Drop for TakenCache {
     fn drop(&mut self) {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
-        // Without it a cache seems to have been used last when its last use began.
+        // Otherwise the time of last use would be when the last use began.
         let _ = rustix::fs::futimens(&self.lock, &rustix::fs::Timestamps { last_access: now, last_modification: now });
     }
 }
 
-/// The room of caches.
+/// The cache mounts of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Caches<'a> {
     store: &'a Store,
@@ -137,14 +138,14 @@ impl<'a> Caches<'a> {
         self.store.join("caches")
     }
 
-    /// The cache called `name`, made when there is none: `fill` then puts into the directory it is given what a new one
-    /// starts with. While somebody has it who does not share, `wait` is called again and again, and ends the waiting
-    /// with `false`; then there is none.
+    /// Acquires the cache `name`. A missing one is created, and `fill` writes its initial content to the directory that
+    /// it is given. While the cache is locked by others, `wait` is called repeatedly; when it returns `false`, waiting
+    /// ends and the result is `None`.
     ///
-    /// Whoever takes several takes them in the order of their keys, or may wait for ever.
+    /// A caller that acquires several must do so in the order of their keys, or it may deadlock.
     ///
     /// # Errors
-    /// When the disk refuses, or what `fill` says.
+    /// On an I/O error, or when `fill` fails.
     pub fn take<E: From<StoreError>>(
         self,
         name: &CacheName,
@@ -165,7 +166,7 @@ impl<'a> Caches<'a> {
                 let free = (0..).find(|number| !numbers.contains(number)).expect("there are more numbers than caches");
                 match self.make(name, free, how, fill)? {
                     Some(taken) => return Ok(Some(taken)),
-                    // Somebody was faster.
+                    // Another process was faster.
                     None => continue,
                 }
             }
@@ -192,7 +193,7 @@ impl<'a> Caches<'a> {
         Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
     }
 
-    /// Takes the lock of one cache without waiting; `None` when somebody has it, or it is gone.
+    /// Locks one cache without waiting; `None` when it is in use or no longer exists.
     fn try_take(self, directory: &str, how: FlockOperation) -> Result<Option<TakenCache>, StoreError> {
         let directory = self.root().join(directory);
         let path = directory.join("lock");
@@ -207,11 +208,11 @@ impl<'a> Caches<'a> {
                 locked => break locked.map_err(StoreError::os("lock", &path))?,
             }
         }
-        // It may have been removed, and another made, before the lock was had.
+        // The cache may have been removed and created again before it was locked.
         Ok(lock::is_same(&path, &file).then_some(TakenCache { directory, lock: file }))
     }
 
-    /// Makes a cache and takes it. `None` when there is one of that number by now.
+    /// Creates a cache and locks it. `None` when another process created one with that number first.
     fn make<E: From<StoreError>>(
         self,
         name: &CacheName,
@@ -255,7 +256,7 @@ impl<'a> Caches<'a> {
         Ok(lock::hold(&made.join("lock"), how.lock())?)
     }
 
-    /// One more use. Two at the same time may be counted as one.
+    /// Increments the number of uses. Two concurrent uses may count as one.
     fn count(self, taken: &TakenCache) -> Result<(), StoreError> {
         let Some(mut about) = read_about(&taken.directory) else { return Ok(()) };
         about.uses = about.uses.saturating_add(1);
@@ -267,10 +268,10 @@ impl<'a> Caches<'a> {
         file::replace(&directory.join("about"), &bytes, &self.store.work().path(), Durable::No)
     }
 
-    /// All caches, by id, then by key.
+    /// All caches with their sizes, sorted by id, then by key.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn all(self) -> Result<Vec<Cache>, StoreError> {
         let mut all = self.known()?;
         for cache in &mut all {
@@ -279,7 +280,7 @@ impl<'a> Caches<'a> {
         Ok(all)
     }
 
-    /// The same without their sizes.
+    /// All caches with a size of 0, as computing sizes reads all directories.
     pub(crate) fn known(self) -> Result<Vec<Cache>, StoreError> {
         let mut all = Vec::new();
         for key in self.directories()? {
@@ -293,10 +294,10 @@ impl<'a> Caches<'a> {
         Ok(all)
     }
 
-    /// Removes the cache with this key. `false` when somebody uses it, or it is gone.
+    /// Removes the cache with this key. Returns `false` when it is in use or does not exist.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// On an I/O error.
     pub fn remove(self, key: &str) -> Result<bool, StoreError> {
         let Some(taken) = self.try_take(key, FlockOperation::NonBlockingLockExclusive)? else { return Ok(false) };
         let place = self.store.work().fresh()?;
@@ -313,8 +314,8 @@ fn read_about(directory: &Path) -> Option<About> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// The bytes of all files below `data`, each counted once, as far as they can be looked at: a command may change them
-/// meanwhile, and may have made paths that are too long to be looked at.
+/// The total size of the files below `data`, each hard link counted once. Errors end the count early: a command may
+/// change files meanwhile, and may have created paths that are too long to open.
 fn size(data: &Path) -> u64 {
     let mut bytes = 0;
     let _ = Dir::open(data).and_then(|dir| {
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn who_shares_has_the_same_and_who_does_not_waits_or_has_another() {
+    fn shared_uses_one_cache_locked_waits_and_private_creates_another() {
         let (_dir, store) = store();
         let first = take(&store, "a", CacheUse::Shared).unwrap();
         let second = take(&store, "a", CacheUse::Shared).unwrap();
@@ -357,18 +358,18 @@ mod tests {
         assert!(take(&store, "a", CacheUse::Locked).is_none());
         let own = take(&store, "a", CacheUse::Private).unwrap();
         assert_ne!(own.data(), first.data());
-        // It shares with nobody either.
+        // The private cache is still held, so this is another one.
         assert_ne!(take(&store, "a", CacheUse::Private).unwrap().data(), own.data());
         assert_ne!(take(&store, "b", CacheUse::Shared).unwrap().data(), first.data());
         drop((first, second));
         let locked = take(&store, "a", CacheUse::Locked).unwrap();
         drop(own);
-        // The private one is free, and serves whoever would wait for the other.
+        // The private cache is free and is used instead of waiting for the locked one.
         assert_ne!(take(&store, "a", CacheUse::Shared).unwrap().data(), locked.data());
     }
 
     #[test]
-    fn what_a_new_one_holds_is_put_there_once() {
+    fn new_cache_is_filled_once_and_not_created_when_filling_fails() {
         let (_dir, store) = store();
         let mut fill = |path: &Path| fs::write(path.join("seed"), "1").map_err(StoreError::io("write", path));
         for _ in 0..2 {
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_use_is_not_removed() {
+    fn cache_in_use_is_not_removed() {
         let (_dir, store) = store();
         let taken = take(&store, "a", CacheUse::Shared).unwrap();
         let key = store.caches().all().unwrap()[0].key.clone();
@@ -409,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn they_come_back_as_they_went() {
+    fn exported_caches_are_imported_unchanged() {
         let (_dir, store) = store();
         let data = take(&store, "a", CacheUse::Shared).unwrap().data();
         fs::write(data.join("file"), "text").unwrap();
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_archive_changes_nothing() {
+    fn failed_import_changes_nothing() {
         let (_dir, store) = store();
         let data = take(&store, "a", CacheUse::Shared).unwrap().data();
         fs::write(data.join("file"), "text").unwrap();
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_reaches_nothing_outside() {
+    fn import_does_not_follow_symlinks_out_of_the_store() {
         use dram_image::tar::{Entry, EntryKind, TarWriter};
         let (dir, store) = store();
         let outside = dir.path().join("outside");

@@ -1,4 +1,4 @@
-//! Blobs: every one is read, and compared with its name.
+//! Verifies blobs: each is read and compared with its digest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,14 +12,14 @@ use super::Check;
 use super::frame::kind;
 use crate::{Dir, LayerId, Packed, Stamp, StoreError, file};
 
-/// What a blob's file holds.
+/// Digest and length of a blob's actual content.
 struct Read {
     digest: Digest,
     length: u64,
 }
 
 impl Check<'_> {
-    /// Reads all blobs, several at once, each through a small buffer.
+    /// Reads all blobs in parallel, each through a small buffer.
     pub(super) fn blobs(&mut self) -> Result<(), StoreError> {
         let dir = self.store.join("oci/blobs/sha256");
         let mut all = Vec::new();
@@ -62,10 +62,11 @@ impl Check<'_> {
         self.find(path, what, "nothing but its space", "it is moved to lost/", |check| check.lose(path));
     }
 
-    /// What has a wrong content goes to the place of that content, if that is wanted; else it goes.
+    /// A blob with wrong content is renamed to the digest of that content if that blob is needed; otherwise it is
+    /// removed.
     fn damaged(&mut self, damaged: BTreeMap<Digest, (PathBuf, io::Result<Read>)>) {
         let names: Vec<Digest> = damaged.keys().copied().collect();
-        // Two may have changed places: all are taken away before any gets its place.
+        // Two blobs may be swapped: all are moved away before any gets its new name.
         let mut aside: BTreeMap<Digest, PathBuf> = BTreeMap::new();
         for (digest, (path, read)) in damaged {
             let what = match &read {
@@ -103,7 +104,7 @@ impl Check<'_> {
         }
     }
 
-    /// Makes a blob again of the unpacked layer that it was packed from, if that is here.
+    /// Restores a blob from the extracted layer that it was packed from, if that exists.
     pub(super) fn remake(&self, digest: &Digest) -> bool {
         let Ok(packs) = Dir::open(&self.store.join("packs")).and_then(|dir| dir.names()) else { return false };
         packs.iter().filter_map(|name| std::str::from_utf8(name).ok()).any(|name| self.remake_from(name, digest))
@@ -121,7 +122,7 @@ impl Check<'_> {
         }
         match (self.how.repack)(self.store, &id, Stamp(stamp), kind) {
             Ok(packed) if packed.blob.digest == *digest => true,
-            // Another program packed it, or an older one: what came out is of no use.
+            // It was packed by another program or an older version: this result is useless.
             Ok(packed) => {
                 self.store.blobs().remove(&packed.blob.digest);
                 false

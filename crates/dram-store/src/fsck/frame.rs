@@ -1,4 +1,4 @@
-//! The frame of a store: its directory, what lies at its top, and whose it is.
+//! Verifies the root of the store: its top-level entries, their types and their ownership.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -9,11 +9,11 @@ use crate::file::{self, Durable};
 use crate::store::{DIRECTORIES, FILES, LAYOUT, MORE};
 use crate::{Dir, StoreError};
 
-/// What it costs that something is of another kind.
+/// Cost of an entry of the wrong type.
 const LOST_USE: &str = "what is kept there cannot be used";
 
 impl Check<'_> {
-    /// Looks at the store's own directory, and at everything in it.
+    /// Verifies the root directory of the store and all its entries.
     pub(super) fn frame(&mut self) -> Result<(), StoreError> {
         let root = self.store.root().to_owned();
         for moved in self.store.moved.clone() {
@@ -45,7 +45,7 @@ impl Check<'_> {
         self.children("oci/blobs", &["sha256"])
     }
 
-    /// Something that belongs here: is it of the right kind, and the store's owner's?
+    /// Verifies type and ownership of a known entry.
     fn known(&mut self, path: &Path, is_dir: bool) -> Result<(), StoreError> {
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
         let right = if is_dir { meta.is_dir() } else { meta.is_file() };
@@ -67,7 +67,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// What no program of dram's makes.
+    /// Reports an entry that dram does not create.
     pub(super) fn unknown(&mut self, path: &Path) {
         let what = match fs::symlink_metadata(path) {
             Ok(meta) => format!("{} that is no part of a store", kind(&meta)),
@@ -92,7 +92,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Fails nothing: whatever is at `path`, if anything, goes to `lost/` unless it is a regular file.
+    /// Moves the entry at `path` to `lost/` unless it is missing or a regular file, which can be replaced.
     fn remove(&mut self, path: &Path) -> Result<(), StoreError> {
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.is_file() => self.lose(path),
@@ -115,7 +115,7 @@ pub(super) fn set_mode(path: &Path, mode: u32) -> Result<(), StoreError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
 }
 
-/// What something is, for people.
+/// Returns the type of a file, for messages.
 pub(super) fn kind(meta: &fs::Metadata) -> &'static str {
     let kind = meta.file_type();
     match () {

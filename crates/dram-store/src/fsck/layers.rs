@@ -1,4 +1,4 @@
-//! Unpacked layers: each is compared with its name, or with what its blob gives.
+//! Verifies extracted layers: each is compared with its id, or with its blob.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,12 @@ use super::rooms::children;
 use crate::again::{Learned, Origins, Verdict};
 use crate::{LayerId, Rights, StoreError, beside, file, over};
 
-/// What mending does with a layer.
+/// Description of the repair of a layer.
 const AGAIN: &str = "it is removed, and made again when it is wanted";
 
 impl Check<'_> {
-    /// Looks at the layers of processes with `rights`. Only those of processes like this one can be looked into.
+    /// Verifies the layers of processes with the id mapping `rights`. Only those with the mapping of this process can
+    /// be compared.
     pub(super) fn layers(&mut self, rights: Rights) -> Result<(), StoreError> {
         let at = self.store.shelf_of(rights, "layers");
         if !at.is_dir() {
@@ -53,7 +54,7 @@ impl Check<'_> {
         Ok(all)
     }
 
-    /// Layers that steps made are named by what they hold.
+    /// Layers of executed steps are named by their content.
     fn made(&mut self, made: Vec<(LayerId, PathBuf)>) {
         let (store, rights) = (self.store, self.store.rights());
         let good = self.each(&made, |(id, path)| store.is_what_it_says(id, rights) || !path.exists());
@@ -63,7 +64,8 @@ impl Check<'_> {
         }
     }
 
-    /// The others are named by a tar. One after the other: each takes its size of the disk again.
+    /// The other layers are named by their diff ID. They are compared one by one, because each is extracted again and
+    /// needs its size on the disk.
     fn unpacked(&mut self, unpacked: Vec<(LayerId, PathBuf)>) {
         if unpacked.is_empty() {
             return;
@@ -72,7 +74,7 @@ impl Check<'_> {
         for (id, path) in unpacked {
             match origins.compare(self.store.layers(), &id) {
                 Verdict::Same(learned) => self.notes(&id, &learned),
-                // Somebody took it away meanwhile.
+                // Another process removed it meanwhile.
                 Verdict::Changed(_) | Verdict::Unknown(_) if !path.exists() => {}
                 Verdict::Changed(how) => {
                     let what = format!("the unpacked layer is not what its blob holds: {how}");
@@ -84,7 +86,7 @@ impl Check<'_> {
         }
     }
 
-    /// Compares what is written down of a tar with what it is.
+    /// Compares the records of a layer's tar with the tar.
     fn notes(&mut self, id: &LayerId, learned: &Learned) {
         let (Some(diff_id), layers) = (id.diff_id(), self.store.layers()) else { return };
         let size = layers.size_record(&diff_id);

@@ -1,7 +1,7 @@
-//! Looking through a whole store for damage, and mending what can be mended.
+//! Verifies a whole store, and repairs damage where that is possible.
 //!
-//! Nothing that is found is believed: links are not followed, pipes are not waited for, and what a blob or a layer is
-//! called is compared with what it holds. What cannot be mended and may be of worth to somebody is moved to `lost/`.
+//! The content of the store is untrusted: symbolic links are not followed, pipes do not block, and the names of blobs
+//! and layers are compared with their content. Unrepairable data that may be valuable is moved to `lost/`.
 
 mod blobs;
 mod frame;
@@ -18,18 +18,18 @@ use dram_image::Digest;
 
 use crate::{LayerId, Packed, Stamp, Store, StoreError};
 
-/// Calls its second argument for each number below the first, on as many threads as there are processors.
+/// Calls its second argument for each number below the first, in parallel on all processors.
 pub type Parallel<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + 'a;
-/// Packs an unpacked layer with a stamp, in the compression of that name, into the blob that it was.
+/// Packs an extracted layer with a stamp and a compression, to restore its blob.
 pub type Repack<'a> = dyn Fn(&Store, &LayerId, Stamp, &str) -> Result<Packed, StoreError> + 'a;
 
-/// What a check may do, and with what.
+/// Options and callbacks of a verification.
 pub struct Checking<'a> {
-    /// Mend what is found.
+    /// Repairs damage.
     pub repair: bool,
-    /// How to do much at once.
+    /// Runs work in parallel.
     pub parallel: &'a Parallel<'a>,
-    /// How to make a blob again.
+    /// Restores a blob from an extracted layer.
     pub repack: &'a Repack<'a>,
 }
 
@@ -39,63 +39,63 @@ impl std::fmt::Debug for Checking<'_> {
     }
 }
 
-/// Something that is not as it should be.
+/// Damage that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where, below the store.
+    /// Path below the root of the store.
     pub place: String,
-    /// What is wrong.
+    /// Description of the damage.
     pub what: String,
-    /// What it costs.
+    /// Loss that the repair causes.
     pub cost: String,
-    /// What mending it does, or did.
+    /// Description of the repair that would be done, or was done.
     pub repair: String,
-    /// Whether it was mended.
+    /// True if it was repaired.
     pub mended: bool,
 }
 
-/// What was looked at, and what was found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Checked {
-    /// Blobs whose content was read.
+    /// Number of intact blobs.
     pub blobs: usize,
-    /// Bytes that they have.
+    /// Total size of these blobs in bytes.
     pub bytes: u64,
-    /// Unpacked layers.
+    /// Number of extracted layers.
     pub layers: usize,
-    /// Names of images.
+    /// Number of image references.
     pub names: usize,
-    /// What is wrong.
+    /// Damage that was found.
     pub findings: Vec<Finding>,
-    /// What could not be looked into.
+    /// Objects that could not be verified.
     pub skipped: Vec<Skipped>,
 }
 
-/// Something that may be right or wrong.
+/// An object that could not be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
-    /// Where, below the store.
+    /// Path below the root of the store.
     pub place: String,
-    /// What was not done with it, and why.
+    /// Description of what was not verified, and the reason.
     pub why: String,
 }
 
-/// A check on its way.
+/// A running verification.
 struct Check<'a> {
     store: &'a Store,
     how: &'a Checking<'a>,
     checked: Checked,
-    /// Names that need a blob.
+    /// Names of the images that need each blob.
     users: BTreeMap<Digest, BTreeSet<String>>,
-    /// Where things go that nobody knows.
+    /// Directory for unknown files, once it is needed.
     lost: Option<PathBuf>,
 }
 
 impl Store {
-    /// Looks through all of the store. To mend, it must be open alone ([`Store::open_alone`]).
+    /// Verifies the whole store. For repairs, it must be open exclusively ([`Store::open_exclusive`]).
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// When a file system operation fails.
     pub fn check(&self, how: &Checking<'_>) -> Result<Checked, StoreError> {
         let mut check = Check { store: self, how, checked: Checked::default(), users: BTreeMap::new(), lost: None };
         check.frame()?;
@@ -109,7 +109,7 @@ impl Store {
 }
 
 impl Check<'_> {
-    /// Notes what is wrong. `mend` is called when it is to be mended; that it fails is a part of what is told.
+    /// Reports damage. `mend` is called if repairs are requested; its failure is part of the report.
     fn find(
         &mut self,
         place: &Path,
@@ -134,7 +134,7 @@ impl Check<'_> {
         self.checked.findings.push(Finding { place, what, cost, repair, mended });
     }
 
-    /// Notes what cannot be looked into.
+    /// Reports something that cannot be verified.
     fn skip(&mut self, place: &Path, why: &str) {
         let place = self.shown(place);
         self.checked.skipped.push(Skipped { place, why: why.to_owned() });
@@ -144,7 +144,7 @@ impl Check<'_> {
         place.strip_prefix(self.store.root()).unwrap_or(place).display().to_string()
     }
 
-    /// Moves something that nobody knows out of the way, to `lost/NUMBER/PLACE`.
+    /// Moves an unknown file to `lost/NUMBER/PATH`.
     fn lose(&mut self, path: &Path) -> Result<(), StoreError> {
         let lost = match &self.lost {
             Some(lost) => lost.clone(),
@@ -159,7 +159,7 @@ impl Check<'_> {
         fs::rename(path, &to).map_err(StoreError::io("move", path))
     }
 
-    /// Which images need the blob, for people.
+    /// Returns the images that need the blob, for messages.
     fn needed_by(&self, digest: &Digest) -> String {
         match self.users.get(digest) {
             Some(names) => {
@@ -170,7 +170,7 @@ impl Check<'_> {
         }
     }
 
-    /// Calls `look` for each of `all`, several at once, and collects the answers in their order.
+    /// Calls `look` for each of `all` in parallel, and returns the results in order.
     fn each<T: Sync, R: Send>(&self, all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let found: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
         (self.how.parallel)(all.len(), &|at| {

@@ -1,4 +1,4 @@
-//! Names: the index can be read, and what it names is there.
+//! Verifies image references: the index is readable, and the images that it names are complete.
 
 use std::fs;
 
@@ -7,11 +7,11 @@ use dram_image::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Re
 use super::Check;
 use crate::{Store, StoreError, inventory};
 
-/// A manifest is no larger.
+/// Maximum size of a manifest.
 const LARGEST_MANIFEST: u64 = 4 << 20;
 
 impl Check<'_> {
-    /// The index, or what can be had in its place.
+    /// Verifies the index, and replaces it by its backup or a rebuilt one when it cannot be read.
     pub(super) fn index(&mut self) -> Result<(), StoreError> {
         let refs = self.store.refs();
         let Err(error) = refs.all() else { return Ok(()) };
@@ -41,7 +41,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Which images need which blobs, as far as their documents can be read.
+    /// Collects the images that need each blob, as far as their documents are readable.
     pub(super) fn gather_users(&mut self) {
         for tagged in self.store.refs().all().unwrap_or_default() {
             let mut use_it = |digest: Digest| {
@@ -54,7 +54,7 @@ impl Check<'_> {
         }
     }
 
-    /// Every name leads to an image that is whole.
+    /// Verifies that every reference has a complete image.
     pub(super) fn names(&mut self) -> Result<(), StoreError> {
         for tagged in self.store.refs().all().unwrap_or_default() {
             self.checked.names += 1;
@@ -78,7 +78,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Makes all layers again that the image lacks, of which `first` is the first. Returns whether it is whole now.
+    /// Restores all missing layers of the image, of which `first` is the first one. Returns true if the image is
+    /// complete now.
     fn remake_all(&self, first: Digest, image: &Descriptor) -> bool {
         let mut lacking = first;
         while self.remake(&lacking) {
@@ -91,7 +92,7 @@ impl Check<'_> {
         false
     }
 
-    /// The first blob that the image lacks, and why.
+    /// Returns the first missing blob of the image, and the reason.
     fn lacks(&self, descriptor: &Descriptor) -> Option<(Digest, String)> {
         let blobs = self.store.blobs();
         let lack = |digest: Digest, error: &StoreError| {
@@ -106,13 +107,13 @@ impl Check<'_> {
         if let Err(error) = blobs.document::<ImageConfig>(config) {
             return lack(config.digest, &error);
         }
-        // What is here has the content of its name: that was looked at before.
+        // The content of existing blobs was verified before.
         let gone = manifest.value().layers.iter().find(|layer| !blobs.has(layer));
         gone.map(|layer| (layer.digest, format!("the store has no blob {} of {} bytes", layer.digest, layer.size)))
     }
 }
 
-/// How an image can be had again.
+/// Returns advice for restoring an image.
 fn again(name: &str) -> String {
     match name.parse::<Reference>() {
         Ok(reference) => format!("`dram pull {}` or building it brings it back", reference.short()),
@@ -120,7 +121,7 @@ fn again(name: &str) -> String {
     }
 }
 
-/// All images that are whole, with names made up for them.
+/// Returns an index of all complete images, with generated names.
 fn unnamed(store: &Store) -> Index {
     let mut index = Index::new(Vec::new());
     for (digest, size) in store.blobs().all().unwrap_or_default() {

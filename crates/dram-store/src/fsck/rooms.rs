@@ -1,4 +1,5 @@
-//! Everything but blobs, names and layers: records, notes. All of it can be made again.
+//! Verifies everything but blobs, references and layers: cache records and other records. All of it can be computed
+//! again.
 
 use std::fs;
 use std::io::Read as _;
@@ -11,18 +12,18 @@ use serde::de::DeserializeOwned;
 use super::Check;
 use crate::{Dir, LayerId, Packed, Record, Rights, StepKey, Store, StoreError, file};
 
-/// What a file of a room is.
+/// State of a file of the store.
 enum Is {
-    /// What it should be.
+    /// The content is valid.
     Good,
-    /// Known by its name, and not what it should be.
+    /// The name is known, and the content is damaged.
     Damaged(String),
-    /// Nothing that is known.
+    /// The name is unknown.
     Unknown,
 }
 
 impl Check<'_> {
-    /// Looks at all rooms.
+    /// Verifies all other directories of the store.
     pub(super) fn rooms(&mut self) -> Result<(), StoreError> {
         for &rights in self.store.rights().reach() {
             self.layers(rights)?;
@@ -92,12 +93,12 @@ impl Check<'_> {
         }
     }
 
-    /// Looks at what lies in the directories of a room.
+    /// Verifies the entries of a directory's subdirectories.
     fn inside(&mut self, place: &str, is_known: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
         let at = self.store.join(place);
         let all = if at.is_dir() { children(&at)? } else { Vec::new() };
         for (_, room) in all {
-            // Those of a wrong kind, or with a name that is none, move as a whole.
+            // Subdirectories of the wrong type, or with an invalid name, are moved as a whole by `check_entries`.
             let is_dir = fs::symlink_metadata(&room).is_ok_and(|meta| meta.is_dir());
             let is_known_room = room.file_name().is_some_and(|name| {
                 name.to_str().is_some_and(|name| name.parse::<StepKey>().is_ok() || name.len() == 36)
@@ -127,7 +128,7 @@ impl Check<'_> {
     }
 }
 
-/// Names and paths of what lies in a directory.
+/// Returns names and paths of a directory's entries.
 pub(super) fn children(at: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let path = |name: &Vec<u8>| at.join(std::ffi::OsStr::from_bytes(name));
     let names = Dir::open(at)?.names()?;
@@ -210,7 +211,7 @@ fn is_cache(name: &str, path: &Path) -> bool {
     let is = |name: &str, is_dir: bool| {
         fs::symlink_metadata(path.join(name)).is_ok_and(|meta| if is_dir { meta.is_dir() } else { meta.is_file() })
     };
-    // One that is in the making may lack them.
+    // A cache mount that is being created may lack them.
     let gone = |name: &str| fs::symlink_metadata(path.join(name)).is_err();
     let holds = [("lock", false), ("about", false), ("data", true)];
     let holds = holds.into_iter().all(|(name, is_dir)| gone(name) || is(name, is_dir));

@@ -28,7 +28,7 @@ fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-/// An image without a name of these layers. Returns them unpacked.
+/// Stores an untagged image of these layers. Returns the extracted layers.
 fn image(store: &Store, tars: &[Vec<u8>]) -> Vec<LayerId> {
     let blobs: Vec<Descriptor> = tars
         .iter()
@@ -49,7 +49,7 @@ fn image(store: &Store, tars: &[Vec<u8>]) -> Vec<LayerId> {
     ids
 }
 
-/// Below, and upon it a layer without entries for the directories that it shares.
+/// Returns a lower layer, and an upper one without entries for the directories that it shares.
 fn tars() -> [Vec<u8>; 2] {
     let lean = tar(&[file("t/new", "new"), file("etc/new", "new"), file("t/.wh.gone", ""), file("t/.wh.never", "")]);
     let mut owned = file("etc/owned", "owned");
@@ -69,19 +69,19 @@ fn tars() -> [Vec<u8>; 2] {
     [low, lean]
 }
 
-fn look(store: &Store, repair: bool) -> Checked {
+fn run_fsck(store: &Store, repair: bool) -> Checked {
     let repack = |_: &Store, _: &LayerId, _: Stamp, _: &str| -> Result<Packed, StoreError> { unreachable!() };
     let parallel = |count: usize, job: &(dyn Fn(usize) + Sync)| (0..count).for_each(job);
     store.check(&Checking { repair, parallel: &parallel, repack: &repack }).unwrap()
 }
 
-/// A store with an image of two layers, the upper of which leans on the lower.
+/// Returns a store with an image of two layers, of which the upper depends on the lower.
 fn store() -> (tempfile::TempDir, Store, Vec<LayerId>) {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
     let ids = image(&store, &tars());
     assert_ne!(ids[1], ids[1].alone());
-    let whole = look(&store, false);
+    let whole = run_fsck(&store, false);
     assert_eq!((whole.findings, whole.skipped, whole.layers), (vec![], vec![], 2));
     (outer, store, ids)
 }
@@ -113,22 +113,22 @@ fn attribute(path: &Path) {
     rustix::fs::setxattr(path, "user.key", b"other", rustix::fs::XattrFlags::empty()).unwrap();
 }
 
-fn instead(path: &Path, make: impl Fn(&Path)) {
+fn replace_with(path: &Path, make: impl Fn(&Path)) {
     gone(path);
     make(path);
 }
 
-/// A copy in the place of a file with two names.
-fn split(path: &Path) {
+/// Replaces a hard-linked file by a copy.
+fn break_hard_link(path: &Path) {
     let copy = path.with_file_name("copy");
     fs::copy(path, &copy).unwrap();
     fs::rename(copy, path).unwrap();
 }
 
 #[test]
-fn each_change_of_a_layer_is_found_where_it_is() {
-    type Change = (&'static str, fn(&Path), &'static str);
-    let low: [Change; 16] = [
+fn each_change_of_a_layer_is_reported_with_its_path() {
+    type LayerChange = (&'static str, fn(&Path), &'static str);
+    let low: [LayerChange; 16] = [
         ("etc/one", same_length, "has other bytes"),
         ("etc/one", |path| fs::write(path, "on").unwrap(), "has 2 bytes, and should have 3"),
         ("etc/one", |path| time(path, 1_000_001), "has another time"),
@@ -139,14 +139,14 @@ fn each_change_of_a_layer_is_found_where_it_is() {
         ("t/gone", gone, "is missing"),
         ("t", |path| fs::remove_dir_all(path).unwrap(), "is missing"),
         ("etc/empty", mode::<0o711>, "has the mode 711"),
-        ("etc/link", |path| instead(path, |path| symlink("two", path).unwrap()), "leads elsewhere"),
-        ("etc/pipe", |path| instead(path, empty), "is a file, and should be a pipe"),
-        ("etc/one", |path| instead(path, |path| fs::create_dir(path).unwrap()), "is a directory"),
-        ("etc/other", split, "is not the same file as its other names"),
+        ("etc/link", |path| replace_with(path, |path| symlink("two", path).unwrap()), "leads elsewhere"),
+        ("etc/pipe", |path| replace_with(path, empty), "is a file, and should be a pipe"),
+        ("etc/one", |path| replace_with(path, |path| fs::create_dir(path).unwrap()), "is a directory"),
+        ("etc/other", break_hard_link, "is not the same file as its other names"),
         ("etc/owned", attribute, "has other attributes"),
         ("", mode::<0o700>, "its root has the mode 700, and should have 755"),
     ];
-    let lean: [Change; 4] = [
+    let lean: [LayerChange; 4] = [
         ("t", mode::<0o755>, "has the mode 755, and should have 1777"),
         ("t/gone", gone, "is missing"),
         ("t/never", empty, "is not in the tar"),
@@ -157,58 +157,58 @@ fn each_change_of_a_layer_is_found_where_it_is() {
     for (which, (name, change, says)) in all {
         let layer = store.layers().path(&ids[which]);
         change(&layer.join(name));
-        let found = look(&store, false);
+        let found = run_fsck(&store, false);
         let [finding] = &found.findings[..] else { panic!("{name}: {:?}", found.findings) };
         assert_eq!(finding.place, format!("layers/{}", ids[which]), "{name}");
         assert!(finding.what.contains(says) && finding.what.contains(name), "{name}: {finding:?}");
         assert!(layer.exists() && store.work().path().read_dir().unwrap().count() == 1, "{name}: only a lock");
-        assert!(look(&store, true).findings.iter().all(|finding| finding.mended), "{name}");
+        assert!(run_fsck(&store, true).findings.iter().all(|finding| finding.mended), "{name}");
         assert!(!layer.exists(), "{name}");
         assert_eq!(image(&store, &tars()), ids, "{name}");
-        assert_eq!(look(&store, false).findings, [], "{name}");
+        assert_eq!(run_fsck(&store, false).findings, [], "{name}");
     }
 }
 
 #[test]
-fn a_layer_upon_what_is_gone_is_compared_by_its_name() {
+fn layer_with_a_missing_parent_is_compared_by_its_id() {
     let (_outer, store, ids) = store();
     store.remove_layer(&ids[0], store.rights()).unwrap();
-    let found = look(&store, false);
+    let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped), (vec![], vec![]));
-    // What its name says is known no more.
+    // Without these records, the parent layers of its id are unknown.
     let packs = store.join("packs");
     let over = |name: &String| name.ends_with(".over");
     let names = || fs::read_dir(&packs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     fs::set_permissions(store.layers().path(&ids[1]).join("t"), fs::Permissions::from_mode(0o700)).unwrap();
     names().filter(over).for_each(|name| fs::remove_file(packs.join(name)).unwrap());
-    let found = look(&store, false);
+    let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
     assert!(found.skipped[0].why.ends_with("the layers that it was unpacked over are not in the store"));
 }
 
 #[test]
-fn a_layer_without_its_blob_is_said_not_to_be_compared() {
+fn layer_without_its_blob_is_reported_as_skipped() {
     let (_outer, store, ids) = store();
     store.blobs().remove(&ids[0].diff_id().unwrap());
-    let found = look(&store, false);
+    let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
     assert_eq!(found.skipped[0].place, format!("layers/{}", ids[0]));
     assert!(found.skipped[0].why.contains("no blob in the store"));
 }
 
 #[test]
-fn a_layer_of_other_rights_is_said_not_to_be_compared() {
+fn layer_of_another_id_mapping_is_reported_as_skipped() {
     let (_outer, store, ids) = store();
     let theirs = store.shelf_of(Rights::OneId, "layers");
     fs::create_dir_all(&theirs).unwrap();
     fs::rename(store.layers().path(&ids[0]), theirs.join(ids[0].as_str())).unwrap();
-    let found = look(&store, false);
+    let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len(), found.layers), (vec![], 1, 2));
     assert_eq!(found.skipped[0].place, "one-id/layers");
 }
 
 #[test]
-fn notes_about_a_tar_are_compared_with_it() {
+fn wrong_records_of_a_tar_are_repaired() {
     let (_outer, store, ids) = store();
     let diff_id = ids[1].diff_id().unwrap();
     let (size, leans) = (store.layers().size_record(&diff_id), store.layers().leans_record(&diff_id));
@@ -216,17 +216,17 @@ fn notes_about_a_tar_are_compared_with_it() {
     fs::write(&size, "5").unwrap();
     for wrong in [None, Some(&b"dother\0"[..])] {
         wrong.map_or_else(|| fs::remove_file(&leans), |bytes| fs::write(&leans, bytes)).unwrap();
-        let found = look(&store, true);
+        let found = run_fsck(&store, true);
         assert!(found.findings.iter().any(|finding| finding.place.ends_with(".leans") && finding.mended), "{found:?}");
         assert_eq!(fs::read(&leans).unwrap(), right);
         assert!(!size.exists());
-        assert_eq!(look(&store, false).findings, []);
+        assert_eq!(run_fsck(&store, false).findings, []);
     }
 }
 
-/// What was taken from a damaged layer is not used for the one that takes its place.
+/// Records that were computed from a damaged layer are not used for the repaired one.
 #[test]
-fn what_was_packed_of_a_damaged_layer_is_forgotten() {
+fn records_of_a_damaged_layer_are_removed() {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
     let made = || {
@@ -245,7 +245,7 @@ fn what_was_packed_of_a_damaged_layer_is_forgotten() {
     }
     store.layers().programs(&id).unwrap();
     assert_eq!(store.layers().packed(&id, Stamp(1), ""), Some(packed));
-    assert_eq!(look(&store, true).findings.len(), 1);
+    assert_eq!(run_fsck(&store, true).findings.len(), 1);
     assert_eq!(made(), id);
     assert_eq!(["", "zstd"].map(|kind| store.layers().packed(&id, Stamp(1), kind)), [None, None]);
     assert!(!store.join("packs").join(format!("{id}.elf")).exists());
@@ -253,7 +253,7 @@ fn what_was_packed_of_a_damaged_layer_is_forgotten() {
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "somebody has to look while the layer goes")]
-fn a_layer_goes_as_a_whole() {
+fn layer_removal_is_atomic() {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
     let made = store.work().fresh().unwrap();
@@ -265,7 +265,7 @@ fn a_layer_goes_as_a_whole() {
         let removal = scope.spawn(|| store.remove_layer(&id, store.rights()));
         let mut seen = Vec::new();
         while !removal.is_finished() {
-            // As many as there are names at one moment, or none where there is no directory.
+            // Counts are taken only while the directory exists: each must be the full number of names.
             let dir = Dir::open(&path);
             if let Ok(dir) = dir
                 && let Ok(names) = dir.names()

@@ -1,5 +1,5 @@
-//! `dram build`. Every option of `docker buildx build` is known here; what makes no sense without a daemon is hidden and
-//! answered in words.
+//! `dram build`. Every option of `docker buildx build` is known here; options that make no sense without a daemon are
+//! hidden, and are ignored or refused with an explanation.
 
 use std::path::PathBuf;
 
@@ -118,7 +118,7 @@ pub(crate) struct Build {
 }
 
 impl Build {
-    /// How to show what happens, `--quiet` considered.
+    /// The progress mode, with `--quiet` taken into account.
     pub(crate) fn shown(&self) -> Progress {
         if self.quiet { Progress::Quiet } else { self.progress }
     }

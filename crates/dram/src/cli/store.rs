@@ -1,4 +1,4 @@
-//! The command line of what looks after the store.
+//! The command line of the commands that maintain the store: `prune`, `df` and `fsck`.
 
 use clap::Args;
 

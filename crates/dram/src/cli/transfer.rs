@@ -82,7 +82,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// How to show what happens, `--quiet` considered.
+    /// The progress mode, with `--quiet` taken into account.
     pub(crate) fn style(&self) -> super::Progress {
         if self.quiet { super::Progress::Quiet } else { self.progress }
     }

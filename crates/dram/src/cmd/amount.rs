@@ -1,8 +1,8 @@
-//! Spans of time and sizes, as people write them.
+//! Parses time spans and sizes.
 
 use crate::failure::Failure;
 
-/// A time span: a number and `s`, `m`, `h`, `d` or `w`.
+/// Parses a time span: a number and `s`, `m`, `h`, `d` or `w`.
 pub(crate) fn seconds(text: &str) -> Result<i64, Failure> {
     let unit = |unit: &str| match unit {
         "s" => Some(1),
@@ -18,7 +18,7 @@ pub(crate) fn seconds(text: &str) -> Result<i64, Failure> {
     span.ok_or_else(|| Failure::usage(format!("`{text}` is no time span")).help("write it as in `12h`, `7d` or `2w`"))
 }
 
-/// A size: a number and maybe `k`, `m`, `g` or `t`, each 1024 of the one before, as Docker has it.
+/// Parses a size: a number and optionally `k`, `m`, `g` or `t`, each 1024 of the one before, as in Docker.
 pub(crate) fn bytes(text: &str) -> Result<u64, Failure> {
     let lower = text.to_lowercase();
     let at = lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len());
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_and_sizes_are_read() {
+    fn time_spans_and_sizes_are_parsed() {
         for (text, expected) in [("90s", Some(90)), ("2m", Some(120)), ("7d", Some(604_800)), ("1w", Some(604_800))] {
             assert_eq!(seconds(text).ok(), expected, "{text}");
         }

@@ -1,4 +1,4 @@
-//! `dram cache`: what cache mounts hold, and how it gets to another machine.
+//! `dram cache`: lists, exports, imports and removes the content of cache mounts.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,10 +16,10 @@ use crate::failure::Failure;
 use crate::format::{count as counted, plain, size, table};
 use crate::report;
 
-/// So much of a key is shown, and enough to name a cache by.
+/// The length of the part of a key that is shown, and that is enough to name a cache.
 const SHOWN: usize = 12;
 
-/// Carries the subcommand out.
+/// Runs the subcommand.
 pub(crate) fn cache(ambient: &Ambient, args: &cli::Cache) -> Result<(), Failure> {
     match &args.command {
         cli::CacheCommand::Ls { json } => ls(ambient, *json),
@@ -41,7 +41,7 @@ struct Row<'a> {
     mode: String,
     uid: u32,
     gid: u32,
-    /// Whether it started with files of a stage or image.
+    /// True if its first content came from a stage or an image.
     seeded: bool,
 }
 
@@ -84,7 +84,7 @@ fn ls(ambient: &Ambient, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `.N` of a key, when there are several caches of that name.
+/// The suffix `.N` of a key; empty for the first cache of a name.
 fn number(key: &str) -> &str {
     let number = key.find('.').map_or("", |at| &key[at..]);
     if number == ".0" { "" } else { number }
@@ -100,7 +100,7 @@ pub(super) fn ago(seconds: i64) -> String {
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
 }
 
-/// Those of `all` that `ids` name, by id or by the start of the key; all when it names none.
+/// Returns the caches of `all` that `ids` name, by id or by the start of the key; all of them if `ids` is empty.
 fn chosen<'a>(all: &'a [Cache], ids: &[String]) -> Result<Vec<&'a Cache>, Failure> {
     if ids.is_empty() {
         return Ok(all.iter().collect());
@@ -208,7 +208,7 @@ fn prune(ambient: &Ambient, args: &cli::CachePrune) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Those to remove so that the others, the most recently used, take `keep` bytes at most.
+/// Returns the least recently used caches, to be removed so that the others take at most `keep` bytes.
 fn beyond(mut all: Vec<&Cache>, keep: u64) -> Vec<&Cache> {
     all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.key.cmp(&b.key)));
     let mut kept = 0_u64;

@@ -1,4 +1,4 @@
-//! `dram doctor`: what this machine can do.
+//! `dram doctor`: shows the abilities of this machine.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use dram_sandbox::{Abilities, Commands, State};
 use super::say;
 use crate::format::{plain, table};
 
-/// Prints the table. Exit code 3 when commands cannot be run.
+/// Prints the table. The exit code is 3 if commands cannot be run.
 pub(crate) fn doctor() -> ExitCode {
     let abilities = Abilities::probe();
     let mut rows = vec![files(&abilities), commands(&abilities)];
@@ -25,7 +25,7 @@ pub(crate) fn doctor() -> ExitCode {
     if abilities.lack().is_some() { ExitCode::from(3) } else { ExitCode::SUCCESS }
 }
 
-/// What needs no rights at all, but a kernel that looks paths up safely.
+/// The row of steps that need no privileges, only a kernel with safe path lookup.
 fn files(abilities: &Abilities) -> Vec<String> {
     let (state, how) = match abilities.commands() {
         Commands::AsRoot | Commands::WithIds(_) => ("ok", "owners and devices are kept on the disk"),

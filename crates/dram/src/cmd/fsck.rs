@@ -1,4 +1,4 @@
-//! `dram fsck`: is the store whole, and what can be mended.
+//! `dram fsck`: verifies the store, and repairs it.
 
 use dram_store::{Checked, Store};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::format::{count, plain, size};
 use crate::report;
 
-/// Looks through the store, and mends it when asked.
+/// Verifies the store, and repairs it if asked to. Fails if a finding remains.
 pub(crate) fn fsck(ambient: &Ambient, args: &cli::Fsck) -> Result<(), Failure> {
     let waiting = || report::note("waiting until no other dram uses the store");
     let store = match args.repair {

@@ -1,4 +1,4 @@
-//! `dram images`, `dram history`, `dram inspect`: looking at what is in the store.
+//! `dram images`, `dram history`, `dram inspect`: show the images in the store.
 
 use dram_build::Image;
 use dram_image::Reference;
@@ -21,11 +21,11 @@ struct Row {
     created: Option<String>,
     /// Bytes of the unpacked layers.
     size: u64,
-    /// Bytes of the compressed layers and the two documents.
+    /// Bytes of the compressed layers, the manifest and the config.
     compressed_size: u64,
 }
 
-/// Lists every name in the store.
+/// Lists every name in the store. Then fails if one of the images cannot be read.
 pub(crate) fn images(ambient: &Ambient, json: bool) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let mut rows = Vec::new();
@@ -47,7 +47,7 @@ pub(crate) fn images(ambient: &Ambient, json: bool) -> Result<(), Failure> {
         });
         say(&table(&std::iter::once(head).chain(cells).collect::<Vec<_>>()));
     }
-    // The others are shown all the same; one damaged image must not hide them.
+    // The other images are listed all the same; one damaged image must not hide them.
     match broken.into_iter().next() {
         None => Ok(()),
         Some((name, error)) => {
@@ -60,14 +60,14 @@ pub(crate) fn images(ambient: &Ambient, json: bool) -> Result<(), Failure> {
 
 fn row(store: &Store, tagged: &dram_store::Tagged) -> Result<Row, dram_store::StoreError> {
     let image = Image::open(store, &tagged.manifest)?;
-    // A note about one may be wrong.
+    // A recorded size may be wrong, so the sum must not overflow.
     let mut size = 0_u64;
     for (diff_id, blob) in image.layers() {
         size = size.saturating_add(store.layers().size(diff_id, blob)?);
     }
     let reference = tagged.name.parse::<Reference>();
     let (name, tag) = match &reference {
-        // As in Docker, for one that was asked for by its digest.
+        // As in Docker, an image that was pulled by its digest has no tag.
         Ok(reference) if reference.digest().is_some() => (reference.short_name(), "<none>".to_owned()),
         Ok(reference) => (reference.short_name(), reference.tag().to_owned()),
         Err(_) => (plain(&tagged.name), String::new()),
@@ -83,7 +83,7 @@ fn row(store: &Store, tagged: &dram_store::Tagged) -> Result<Row, dram_store::St
     })
 }
 
-/// Prints one line for each entry of the image's history, the youngest first.
+/// Prints one line for each entry of the image's history, the newest first.
 pub(crate) fn history(ambient: &Ambient, name: &str, whole: bool) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let image = find::image(&store, name)?;
@@ -108,7 +108,7 @@ pub(crate) fn history(ambient: &Ambient, name: &str, whole: bool) -> Result<(), 
     Ok(())
 }
 
-/// What `dram inspect` prints.
+/// The output of `dram inspect`.
 #[derive(Serialize)]
 struct Inspected<'a> {
     digest: String,
@@ -117,7 +117,7 @@ struct Inspected<'a> {
     config: &'a dram_image::ImageConfig,
 }
 
-/// Prints the image's documents.
+/// Prints the image's manifest and config.
 pub(crate) fn inspect(ambient: &Ambient, name: &str) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let image = find::image(&store, name)?;

@@ -1,10 +1,10 @@
-//! What an image's programs lack, in words.
+//! Warnings about libraries that the programs of an image lack.
 
 use dram_build::Lack;
 
 use crate::report;
 
-/// Says what the image's programs will miss when they start.
+/// Prints a warning for each library or loader that programs of the image need and it does not have.
 pub(crate) fn warn(lacks: &[Lack]) {
     for lack in lacks {
         let programs: Vec<String> = lack.programs.iter().take(3).map(|path| format!("`{path}`")).collect();
@@ -28,7 +28,7 @@ pub(crate) fn warn(lacks: &[Lack]) {
     }
 }
 
-/// Debian's package for libraries that releases and their native code often need.
+/// The Debian package of a library that releases and their native code often need.
 fn package(library: &str) -> Option<&'static str> {
     let table = [
         ("libcrypto.so.3", "libssl3"),

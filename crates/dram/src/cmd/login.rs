@@ -1,4 +1,4 @@
-//! `dram login` and `dram logout`: names and passwords for registries.
+//! `dram login` and `dram logout`: credentials for registries.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
@@ -10,10 +10,10 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::registry::{Registries, far};
 
-/// More is no password.
+/// The most bytes that are read for a name or a password.
 const LONGEST: u64 = 64 << 10;
 
-/// Keeps a name and a password, when the registry believes them.
+/// Stores credentials after the registry has accepted them.
 pub(crate) fn login(args: &cli::Login) -> Result<(), Failure> {
     let (user, password) = (user(args)?, password(args)?);
     let registries = Registries::new(Cancel::default());
@@ -25,7 +25,7 @@ pub(crate) fn login(args: &cli::Login) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Forgets them.
+/// Removes the credentials for a registry.
 pub(crate) fn logout(args: &cli::Logout) -> Result<(), Failure> {
     let registries = Registries::new(Cancel::default());
     let places = registries.settings()?.credentials.erase(&args.host).map_err(far)?;
@@ -84,12 +84,12 @@ fn asked(what: &str) -> Result<String, Failure> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The line that was not shown while a password was written.
+/// Prints the line break that was not echoed after the password.
 fn report_line() {
     let _ = io::stderr().write_all(b"\n");
 }
 
-/// A terminal that does not show what is written, as long as this value lives.
+/// A terminal without echo, until this value is dropped.
 struct Echo(rustix::termios::Termios);
 
 impl Echo {

@@ -29,12 +29,12 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::report;
 
-/// Carries the command out. Returns the exit code.
+/// Runs the command. Returns the exit code.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Command::Doctor = cli.command {
         return Ok(doctor::doctor());
     }
-    // It has no store, and files that it makes belong to the one who calls.
+    // It needs no store, and its files belong to the calling user, so no user namespace is entered.
     if let Command::Release(args) = cli.command {
         return release::release(&args).map(|()| ExitCode::SUCCESS);
     }
@@ -78,15 +78,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
     };
     done?;
     if grows {
-        // What was asked for is done: that the store is too large is no failure of it.
+        // The command itself succeeded: a store above its limit is no failure of it.
         let _ = space::keep_within(&ambient).map_err(|failure| report::failure(&failure));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints to standard output, without what speaks to a terminal instead of a person: as JSON writes it, since a document
-/// may hold any of it but the first 32 as it is. A reader that has seen enough is a good end; that nothing can be
-/// written is not.
+/// Prints to standard output. Control characters are escaped as in JSON, except line breaks and tabs: a JSON document
+/// may hold all but the first 32 unescaped, and a terminal would execute them. A closed pipe ends the process with 0,
+/// any other error of writing with 1.
 fn say(text: &str) {
     use std::io::Write as _;
     let speaks = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
@@ -103,7 +103,7 @@ fn say(text: &str) {
     std::process::exit(1);
 }
 
-/// `part` with its last letter as `\uXXXX`, where that `speaks`.
+/// `part` with its last character as `\uXXXX`, if `speaks` is true for that.
 fn escape_last(part: &str, speaks: impl Fn(char) -> bool) -> String {
     match part.chars().next_back() {
         Some(last) if speaks(last) => format!("{}\\u{:04x}", &part[..part.len() - last.len_utf8()], u32::from(last)),

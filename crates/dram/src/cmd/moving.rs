@@ -1,4 +1,4 @@
-//! `dram import`, `dram save`, `dram load`: images in and out of the store.
+//! `dram import`, `dram save`, `dram load`: images from and to archives and OCI layouts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,12 +16,12 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::{find, report};
 
-/// What stands for standard input or output.
+/// The argument that stands for standard input or output.
 const STREAM: &str = "-";
-/// Where the system has standard input as a file.
+/// The path of standard input as a file.
 const INPUT: &str = "/dev/stdin";
 
-/// Makes an image of a root file system.
+/// Makes an image from a root file system in a tar.
 pub(crate) fn import(ambient: &Ambient, args: &cli::Import) -> Result<(), Failure> {
     let name = find::reference(&args.name)?;
     let store = Store::open_to_write(ambient.store()?)?;
@@ -47,7 +47,7 @@ fn open(path: &Path) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// Writes images out.
+/// Writes images to an archive or an OCI layout.
 pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let mut images = Vec::new();
@@ -72,7 +72,7 @@ pub(crate) fn save(ambient: &Ambient, args: &cli::Save) -> Result<(), Failure> {
     write_whole(output, &mut |out| Ok(dram_build::save_archive(&store, &images, Archive::Docker, out, output)?))
 }
 
-/// Reads images in.
+/// Reads images from an archive or an OCI layout into the store.
 pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     let tag = args.tag.as_deref().map(find::reference).transpose()?;
     let named = args.source.as_deref().or(args.input.as_deref()).filter(|path| path.as_os_str() != STREAM);
@@ -107,7 +107,7 @@ pub(crate) fn load(ambient: &Ambient, args: &cli::Load) -> Result<(), Failure> {
     let mut said = BTreeSet::new();
     for (name, manifest) in all {
         let name = name.to_string();
-        // The name is the archive's to say: whose it was must not go unseen.
+        // The archive decides about the names, so the user is told when one pointed to another image before.
         if let Some(before) = old.get(&name).filter(|before| **before != manifest.digest) {
             report::note(&format!("`{name}` was {before}"));
         }

@@ -1,4 +1,4 @@
-//! `dram tag`, `dram squash` and `dram rm`: names.
+//! `dram tag`, `dram squash` and `dram rm`: names of images.
 
 use dram_store::Store;
 
@@ -27,13 +27,13 @@ pub(crate) fn squash(ambient: &Ambient, args: &cli::Tag) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Removes names, all or none.
+/// Removes names. If one of them is unknown, none is removed.
 pub(crate) fn rm(ambient: &Ambient, names: &[String]) -> Result<(), Failure> {
     let store = Store::open_to_write(ambient.store()?)?;
     let known: Vec<String> = store.refs().all()?.into_iter().map(|tagged| tagged.name).collect();
     let mut wanted = Vec::new();
     for text in names {
-        // A name that another tool wrote and that is no reference can be removed by its exact text.
+        // A name that another tool wrote and that is no valid reference can be removed by its exact text.
         let exact = known.iter().find(|name| *name == text).cloned();
         let name = exact.or_else(|| text.parse().ok().map(|reference: dram_image::Reference| reference.short()));
         match name.filter(|name| known.contains(name)) {

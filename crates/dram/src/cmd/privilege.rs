@@ -1,4 +1,4 @@
-//! What a user's rights mean for commands, in words.
+//! Messages about commands that run with restricted privileges.
 
 use dram_dockerfile::{Diagnostic, Op, Plan, Run, Step};
 
@@ -6,12 +6,12 @@ use crate::ambient::Ambient;
 use crate::failure::Failure;
 use crate::report;
 
-/// What a user can have done about a single id.
+/// Help for a user with a single id.
 const MORE_IDS: &str = "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 --add-subgids \
                         100000-165535 USER`";
 
-/// Refuses a plan with commands where none can be run, before anything of it is carried out. `name` and `text` are the
-/// Dockerfile's.
+/// Fails for a plan with RUN if this machine cannot run commands, before any step is executed. `name` and `text` are
+/// the Dockerfile's.
 pub(crate) fn refuse_commands(ambient: &Ambient, plan: &Plan, name: &str, text: &str) -> Result<(), Failure> {
     let Some((step, _)) = commands(plan).next() else { return Ok(()) };
     let Some(lack) = ambient.lack() else { return Ok(()) };
@@ -25,7 +25,7 @@ pub(crate) fn refuse_commands(ambient: &Ambient, plan: &Plan, name: &str, text: 
     Err(failure)
 }
 
-/// Says what became of owners and users in a build with one id.
+/// Prints a note about owners and users in a build with a single id.
 pub(crate) fn note_one_id(ambient: &Ambient, plan: &Plan) {
     let Some(why) = ambient.one_id() else { return };
     if commands(plan).next().is_none() {
@@ -42,7 +42,7 @@ pub(crate) fn note_one_id(ambient: &Ambient, plan: &Plan) {
     }
 }
 
-/// Says the same of one command that should run as `user`.
+/// Prints the same note for one command that should run as `user`.
 pub(crate) fn note_user(ambient: &Ambient, user: &str) {
     if ambient.one_id().is_some() && !is_root(user) {
         report::note(&format!("note: the command runs as root instead of `{user}`: this user has one id only"));

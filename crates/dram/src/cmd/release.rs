@@ -1,4 +1,4 @@
-//! `dram release`: a project becomes a release.
+//! `dram release`: assembles a project into a release.
 
 use dram_assemble::{AssembleError, Assembled, Environment, Mode, Request, Requires, Tools};
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::format::{count, size};
 use crate::report;
 
-/// Assembles the release, or says what it would expect.
+/// Assembles the release, or prints its requirements.
 pub(crate) fn release(args: &cli::Release) -> Result<(), Failure> {
     let request = request(args)?;
     if args.requires {
@@ -135,7 +135,7 @@ fn requires_text(requires: &Requires) -> String {
     text
 }
 
-/// The first of `programs`, and how many more there are.
+/// The first of `programs`, and the number of the others.
 fn some(programs: &std::collections::BTreeSet<String>) -> String {
     match (programs.first(), programs.len()) {
         (None, _) => String::new(),

@@ -1,4 +1,4 @@
-//! `dram run`: a command in a new container.
+//! `dram run`: runs a command in a new container.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
@@ -18,7 +18,7 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::{report, signals};
 
-/// Runs the command and passes its exit code on.
+/// Runs the command. Returns its exit code.
 pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
     if let Some(lack) = ambient.lack() {
         return Err(Failure::from(lack));
@@ -41,7 +41,8 @@ pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failur
     Ok(code)
 }
 
-/// Runs the jail's command with this process's standard streams, or a terminal of its own, and gives its exit code.
+/// Runs the jail's command with the standard streams of this process, or with a terminal of its own. Returns its exit
+/// code.
 pub(super) fn carry_out(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
     if tty {
         jail.terminal = true;
@@ -56,8 +57,8 @@ pub(super) fn carry_out(jail: &mut Jail, tty: bool, interactive: bool) -> Result
     Ok(exit(running.wait()?.code()))
 }
 
-/// The kernel keeps from a namespace's first process every signal that it has no handler for. Whoever asks a second time
-/// to end it means it: then it is killed.
+/// Forwards signals. The kernel does not deliver a signal to the first process of a pid namespace that has no handler
+/// for it; so a second request to end kills that process.
 #[derive(Default)]
 struct Insistence(std::cell::Cell<bool>);
 
@@ -86,7 +87,7 @@ fn exit(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }
 
-/// Fills the jail with what the image and the command line say.
+/// Fills in the jail's command, from the image's config and the command line.
 fn describe(
     jail: &mut Jail,
     store: &Store,
@@ -148,12 +149,12 @@ fn environment(config: &ContainerConfig, args: &cli::Run, home: &str) -> Result<
             }
         }
     }
-    // What a foreign image calls its environment is passed on only as far as it is one.
+    // Entries of a foreign image that are no environment variables are left out.
     let pairs = all.env.into_iter().filter(|pair| pair.contains('=') && !pair.contains('\0'));
     Ok(pairs.map(String::into_bytes).collect())
 }
 
-/// An image's directory is taken from the root; `..` in it stops there.
+/// The working directory, absolute and without `..`, which stops at the root.
 fn directory(text: &str) -> Result<Vec<u8>, Failure> {
     let path = dram_image::TreePath::clean(text.as_bytes())
         .map_err(|error| Failure::usage("cannot start in that directory").because(&error))?;
@@ -196,7 +197,7 @@ fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
         signal => insistence.pass_on(signal, &handle),
     });
     let to_inside = File::from(duplicate(&outer)?);
-    // This thread may wait for a key for ever; the process does not wait for it.
+    // This thread may wait for a key forever; the process does not join it.
     thread::spawn(move || pump(io::stdin(), to_inside));
     let from_inside = thread::spawn(move || pump(File::from(outer), io::stdout()));
     let code = end(&mut running)?;
@@ -213,7 +214,7 @@ fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
     fd.try_clone().map_err(|error| Failure::work("cannot use the terminal").because(&error))
 }
 
-/// Copies until one side is at its end.
+/// Copies until one side is closed.
 fn pump(mut from: impl Read, mut to: impl io::Write) {
     let mut buffer = [0; 8192];
     while let Ok(got @ 1..) = from.read(&mut buffer) {
@@ -229,7 +230,7 @@ fn copy_size(to: &OwnedFd) {
     }
 }
 
-/// The terminal of this process without its own line editing, as long as this value lives.
+/// The raw mode of this process's terminal, until this value is dropped.
 struct Raw(Option<Termios>);
 
 impl Raw {
@@ -263,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_read_as_they_are_written() {
+    fn volume_option_is_parsed_and_malformed_ones_refused() {
         let bind = volume("/:/host:ro").unwrap();
         assert!(matches!(&bind.source, Source::Host(path) if path == Path::new("/")));
         assert_eq!((bind.target.as_slice(), bind.read_only), (&b"/host"[..], true));

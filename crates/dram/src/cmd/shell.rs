@@ -1,4 +1,4 @@
-//! `dram shell --failed`: what a command saw when it failed.
+//! `dram shell --failed`: enters the container of a failed RUN.
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::format::plain;
 use crate::report;
 
-/// Starts a shell, or another command, where the last command that failed left off. Passes its exit code on.
+/// Starts a shell, or another command, in the state that the last failed RUN left. Returns its exit code.
 pub(crate) fn shell(ambient: &Ambient, args: &cli::Shell) -> Result<ExitCode, Failure> {
     if !args.failed {
         let failure = Failure::usage("nothing says where the shell is to start");

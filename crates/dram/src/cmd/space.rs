@@ -1,4 +1,4 @@
-//! `dram prune`, `dram df`, and the limit that the store is kept below.
+//! `dram prune`, `dram df`, and the size limit of the store.
 
 use dram_store::{Pruned, Store, Usage, Wish};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::format::{count, plain, size, table};
 use crate::report;
 
-/// Removes what nothing leads to, and what is asked for.
+/// Removes unreferenced data, and data that the options select.
 pub(crate) fn prune(ambient: &Ambient, args: &cli::Prune) -> Result<(), Failure> {
     let wish = Wish {
         all: args.all,
@@ -84,7 +84,7 @@ fn say_json(pruned: &Pruned, dry: bool) {
     say(&format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data becomes JSON")));
 }
 
-/// Shows where the space is.
+/// Prints the disk usage of the store.
 pub(crate) fn df(ambient: &Ambient, args: &cli::Df) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let usage = store.usage()?;
@@ -147,9 +147,9 @@ fn df_json(store: &Store, usage: &Usage, limit: Option<u64>) {
     say(&format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data becomes JSON")));
 }
 
-/// Brings the store below its limit, when it is beyond, and nobody else uses it: else the next one does.
+/// Evicts data from a store above its limit. While another process uses the store, a later command does it instead.
 pub(crate) fn keep_within(ambient: &Ambient) -> Result<(), Failure> {
-    // A copy between other places needs no store, and makes none.
+    // A copy between other endpoints needs no store, and creates none.
     if matches!(ambient.most(), Most::None) || !ambient.store()?.root.join("version").exists() {
         return Ok(());
     }

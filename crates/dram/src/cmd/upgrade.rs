@@ -1,4 +1,4 @@
-//! What `dram release --upgrade` has to say.
+//! Arguments and messages of `dram release --upgrade`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli;
 use crate::failure::Failure;
 
-/// What `--from` says: directories of modules, or the version to upgrade from.
+/// Reads `--from`: directories of modules, or the version to upgrade from.
 pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>), Failure> {
     match (args.upgrade, args.from.as_slice()) {
         (false, [_, ..]) if args.env.is_some() => {
@@ -27,7 +27,7 @@ pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>),
     }
 }
 
-/// What was made for a running system, and how to use it.
+/// Describes the upgrade, and the commands that install it on a running system.
 pub(super) fn text(made: &Assembled, upgrade: &Upgraded) -> String {
     let mut text = format!("\nan upgrade from {}:\n\n", upgrade.from);
     for changed in &upgrade.changes {
@@ -53,7 +53,7 @@ pub(super) fn json(upgrade: &Upgraded) -> Value {
     json!({ "from": upgrade.from, "applications": upgrade.changes.iter().map(changed).collect::<Vec<_>>() })
 }
 
-/// What went wrong, and whose fault it is.
+/// The failure for an error of an upgrade, with its exit code class.
 pub(super) fn failure(error: &UpgradeError) -> Failure {
     match error {
         UpgradeError::NoOldVersion(_) | UpgradeError::NoSuchVersion { .. } | UpgradeError::SameVersion(_) => {
@@ -70,7 +70,7 @@ pub(super) fn failure(error: &UpgradeError) -> Failure {
     }
 }
 
-/// What the user can do about it.
+/// The help for an error of an upgrade.
 pub(super) fn help(error: &UpgradeError) -> String {
     match error {
         UpgradeError::NoOldVersion(_) => {

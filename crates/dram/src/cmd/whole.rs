@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Writes files atomically: a file is there completely or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::failure::Failure;
 
-/// Has `write` write the file at `path`. The old file stays whole until the new one is. What is no regular file, as a
-/// pipe or `/dev/null`, is written to as it is.
+/// Writes the file at `path` with `write`. An old file stays until the new one is complete. A path that is no regular
+/// file, such as a pipe or `/dev/null`, is written to directly.
 pub(super) fn write_whole(
     path: &Path,
     write: &mut dyn FnMut(&mut (dyn Write + Send)) -> Result<(), Failure>,
@@ -23,7 +23,7 @@ pub(super) fn write_whole(
         write(&mut out)?;
         return out.flush().map_err(|error| fail(&error));
     }
-    // Through a symbolic link: the link stays, and what it leads to is replaced.
+    // A symbolic link stays, and the file to which it leads is replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let new = New::beside(path).map_err(|error| fail(&error))?;
     let mut out = BufWriter::new(&new.file);
@@ -35,21 +35,22 @@ pub(super) fn write_whole(
     written.and_then(|()| new.take_place(path).map_err(|error| fail(&error)))
 }
 
-/// A file that is not whole yet.
+/// A file that is not complete yet.
 struct New {
     file: File,
-    /// Its name, where the disk has no files without one.
+    /// The temporary name, where the file system has no files without a name (`O_TMPFILE`).
     name: Option<PathBuf>,
 }
 
 impl New {
-    /// One on the same disk as `path`: without a name, so that nothing stays of it however this process ends.
+    /// Creates a file on the same disk as `path`. It has no name, so that nothing is left of it if this process is
+    /// killed.
     fn beside(path: &Path) -> io::Result<New> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         match rustix::fs::open(dir, flags, Mode::from_raw_mode(0o666)) {
             Ok(file) => Ok(New { file: file.into(), name: None }),
-            // The kernel's answer for a disk that cannot do that, and that of older ones.
+            // The error of a file system without `O_TMPFILE`, and those of older kernels.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
                 let name = named(path, &std::process::id().to_string());
                 Ok(New { file: File::create_new(&name)?, name: Some(name) })
@@ -58,7 +59,7 @@ impl New {
         }
     }
 
-    /// Gives it the name `path`, and takes that from what had it.
+    /// Gives the file the name `path`, and replaces an old file atomically.
     fn take_place(mut self, path: &Path) -> io::Result<()> {
         if let Some(name) = &self.name {
             fs::rename(name, path)?;
@@ -71,8 +72,9 @@ impl New {
             Err(Errno::EXIST) => {}
             done => return Ok(done?),
         }
-        // A link never replaces. The name in between is always the same one: what a killed process leaves, the next
-        // one removes. Whoever else writes the same file at once may have removed or renamed it: then once more.
+        // A link never replaces a file, so the file first gets a temporary name, then an atomic rename. That name is
+        // always the same: the next process removes one that a killed process left. Another process that writes the
+        // same file at this moment may have removed or renamed it: then this is repeated.
         let between = named(path, "dram");
         for _ in 0..100 {
             match link(&between) {
@@ -99,7 +101,7 @@ impl Drop for New {
     }
 }
 
-/// A name beside `path`.
+/// A temporary name in the directory of `path`.
 fn named(path: &Path, part: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{part}.new"));

@@ -1,4 +1,4 @@
-//! `dram why`: what the last build did with each step, and why.
+//! `dram why`: shows the result of each step of the last build, and the reason.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::format::{self, plain, table};
 
-/// So much of an instruction is shown in a table.
+/// The most characters of an instruction in a table.
 const WIDEST: usize = 60;
 
-/// Prints it.
+/// Prints the steps of the last build, or details about some of them.
 pub(crate) fn why(ambient: &Ambient, args: &cli::Why) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let journal = journal(&store, args)?;
@@ -37,7 +37,8 @@ pub(crate) fn why(ambient: &Ambient, args: &cli::Why) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The journal of the Dockerfile that was asked for, or that of the last build here, or of the last one at all.
+/// Returns the journal of the build of the given Dockerfile; without one, that of the last build here, or else
+/// anywhere.
 fn journal(store: &Store, args: &cli::Why) -> Result<Journal, Failure> {
     let places = store.places();
     let all: Vec<Journal> = places.all().iter().filter_map(|visited| Journal::read(places, &visited.place)).collect();
@@ -65,19 +66,19 @@ fn journal(store: &Store, args: &cli::Why) -> Result<Journal, Failure> {
     })
 }
 
-/// Whether a build takes its files or its Dockerfile from the directory `here`.
+/// Returns true if `here` is the build context, or the directory of the Dockerfile.
 fn is_of(journal: &Journal, here: &str) -> bool {
     let dir = Path::new(&journal.dockerfile).parent();
     journal.context == here || dir.is_some_and(|dir| dir == Path::new(here))
 }
 
-/// A step as it is shown.
+/// A step, as it is shown.
 struct Row<'a> {
     stage: &'a str,
     step: usize,
     of: usize,
     note: &'a StepNote,
-    /// Whether the next build would find its result.
+    /// True if the result is still there for the next build.
     kept: bool,
 }
 
@@ -92,7 +93,7 @@ fn rows<'a>(store: &Store, journal: &'a Journal) -> Vec<Row<'a>> {
     all
 }
 
-/// The steps that `asked` names: the one on a line, one of a stage by its number, or those with that text.
+/// Returns the steps that `asked` names: the one on a line, one of a stage by its number, or those with that text.
 fn choose<'a, 'r>(all: &'r [Row<'a>], asked: &str) -> Vec<&'r Row<'a>> {
     if let Ok(line) = asked.parse::<usize>() {
         let at = all.iter().filter(|row| row.note.line <= line).map(|row| row.note.line).max();
@@ -139,7 +140,7 @@ impl Row<'_> {
         }
     }
 
-    /// What is to be known about the result, apart from how it came about.
+    /// A remark about the result itself, apart from its cause.
     fn remark(&self) -> Option<&'static str> {
         match self.note.outcome {
             Outcome::Remembered | Outcome::CarriedOut if !self.kept => Some("its result is no longer in the store"),
@@ -149,7 +150,7 @@ impl Row<'_> {
         }
     }
 
-    /// All about one step, on several lines.
+    /// The details of one step, on several lines.
     fn told(&self) -> String {
         let Row { note, .. } = self;
         let mut out = format!("{} {} (line {})\n{}", self.label(), plain(&note.text), note.line, self.result());
@@ -175,7 +176,7 @@ impl Row<'_> {
     }
 }
 
-/// A cause, with a line for each file.
+/// The lines for a cause; files have one line each.
 fn lines(cause: &Cause) -> Vec<String> {
     match cause {
         Cause::Files { target, changes, more } if !changes.is_empty() => {
@@ -229,7 +230,7 @@ fn listed(rows: &[&Row<'_>]) -> String {
     table(&std::iter::once(head).chain(rows).collect::<Vec<_>>())
 }
 
-/// What `--json` prints.
+/// The output of `--json`.
 #[derive(Serialize)]
 struct Printed<'a> {
     dockerfile: &'a str,
@@ -248,11 +249,11 @@ struct PrintedStep<'a> {
     line: usize,
     instruction: &'a str,
     result: Outcome,
-    /// Whether the next build would find its result.
+    /// True if the result is still there for the next build.
     kept: bool,
-    /// How long it took when it was last carried out.
+    /// The duration of the last execution.
     seconds: Option<f64>,
-    /// Why it was last carried out, in a sentence and in parts.
+    /// The reason for the last execution, as a sentence here and by cause below.
     because: String,
     why: &'a Why,
 }

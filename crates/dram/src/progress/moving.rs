@@ -1,4 +1,4 @@
-//! What happens while an image is moved, on standard error: a line for each blob, and how fast it goes.
+//! Shows the transfer of an image on standard error: a line for each blob, and the rate.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,12 +13,12 @@ use crate::cli;
 use crate::format::size;
 use crate::progress::write;
 
-/// How often a blob on its way is told of, without a terminal.
+/// The interval between lines about a running blob, without a terminal.
 const EVERY: Duration = Duration::from_secs(5);
-/// How often lines are drawn anew.
+/// The interval between redraws on a terminal.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Shows the motions of one image. Shared by the threads that move it.
+/// Shows the transfer progress of one image. The threads of the transfer share it.
 pub(crate) struct Moving {
     style: Style,
     state: Mutex<State>,
@@ -31,12 +31,12 @@ enum Style {
     Quiet,
 }
 
-/// The lines that tell of motions, for whoever shows them.
+/// Formats transfer progress as lines, for another display.
 #[derive(Default)]
 pub(crate) struct Lines(Mutex<State>);
 
 impl Lines {
-    /// The line that tells of `motion`; empty when there is nothing to tell.
+    /// The line for `motion`; empty if there is nothing to show.
     pub(crate) fn line(&self, motion: Motion) -> String {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).line(motion)
     }
@@ -44,7 +44,7 @@ impl Lines {
 
 struct State {
     began: Instant,
-    /// Number, and bytes, of each blob.
+    /// The number and the size of each blob.
     blobs: BTreeMap<Digest, (usize, u64)>,
     running: BTreeMap<Digest, Running>,
     drawn: usize,
@@ -61,7 +61,7 @@ struct Running {
 }
 
 impl Moving {
-    /// In the asked style; `auto` looks at standard error.
+    /// A display in the requested style; for `auto`, standard error decides.
     pub(crate) fn new(asked: cli::Progress) -> Moving {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         let style = match asked {
@@ -87,7 +87,7 @@ impl Moving {
         }
     }
 
-    /// Removes what is drawn, and says how it went.
+    /// Clears the region that is redrawn, and returns a summary.
     pub(crate) fn end(&self) -> String {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.running.clear();
@@ -98,7 +98,7 @@ impl Moving {
         state.summary()
     }
 
-    /// Whether what is said to people is said.
+    /// Returns true if people read this display.
     pub(crate) fn speaks(&self) -> bool {
         self.style != Style::Quiet
     }
@@ -120,7 +120,7 @@ impl Default for State {
 }
 
 impl State {
-    /// The line that stays, if one does.
+    /// The line for `motion` that stays on the screen; empty if there is none.
     fn line(&mut self, motion: Motion) -> String {
         match motion {
             Motion::Needs(all) => {
@@ -164,7 +164,7 @@ impl State {
         format!("{label} {}{}\n", percent(running.bytes, whole), rate(running.bytes, took))
     }
 
-    /// `[2/5] 3f786850e387 12.3 MB`.
+    /// The label of a blob, as `[2/5] 3f786850e387 12.3 MB`.
     fn label(&self, digest: &Digest) -> String {
         let (at, bytes) = self.blobs.get(digest).copied().unwrap_or_default();
         format!("[{at}/{}] {} {}", self.blobs.len(), &digest.hex()[..12], size(bytes))
@@ -176,7 +176,7 @@ impl State {
         }
         self.redrawn = Some(Instant::now());
         let mut out = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
-        // What is told of from time to time is drawn below all the time.
+        // Running blobs are redrawn below all the time, so only lines about finished ones are printed.
         out.push_str(if above.contains(" done in ") || above.contains(" is ") { above } else { "" });
         self.drawn = self.running.len();
         for (digest, running) in &self.running {
@@ -187,7 +187,7 @@ impl State {
         write(&out);
     }
 
-    /// `12.3 MB in 0.52s, 23.6 MB/s; 4 of 7 blobs were there`.
+    /// The summary, as `12.3 MB in 0.52s, 23.6 MB/s; 4 of 7 blobs were there`.
     fn summary(&self) -> String {
         let took = self.began.elapsed().as_secs_f64();
         let mut text = format!("{} in {took:.2}s{}", size(self.moved), rate(self.moved, took));
@@ -206,7 +206,7 @@ fn percent(bytes: u64, whole: u64) -> String {
     format!("{percent}%")
 }
 
-/// `, 23.6 MB/s`; nothing of what is too quick to be counted.
+/// The rate, as `, 23.6 MB/s`; empty below 1 MB, which is too quick to be measured.
 fn rate(bytes: u64, seconds: f64) -> String {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // three digits
     let rate = (bytes as f64 / seconds.max(1e-3)) as u64;
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_blob_has_its_line() {
+    fn every_blob_has_a_line_and_counts_in_the_summary() {
         let moving = Moving::new(cli::Progress::Plain);
         let mut state = moving.state.lock().unwrap();
         let blobs: Vec<Descriptor> =

@@ -1,5 +1,5 @@
-//! `--progress=rawjson`: what happens, as the JSON lines that BuildKit's `SolveStatus` becomes. Programs that read those
-//! of `docker buildx build` read these.
+//! `--progress=rawjson`: events as JSON lines of BuildKit's `SolveStatus`. Programs that read those of `docker buildx
+//! build` can read these.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use crate::ambient;
 use crate::failure::Remarks;
 
-/// The steps of a plan as BuildKit's vertexes.
+/// The steps of a plan as vertexes of BuildKit's `SolveStatus`.
 #[derive(Default)]
 pub(super) struct Vertexes {
     known: BTreeMap<StepAt, Vertex>,
-    /// Steps that were begun and have not ended.
+    /// Running steps, and the start of each.
     running: BTreeMap<StepAt, String>,
-    /// When the image was begun, and how many of its layers are ready.
+    /// The start of packing the image, and the number of layers that are ready.
     packing: Option<(String, usize)>,
 }
 
@@ -28,7 +28,7 @@ struct Vertex {
 }
 
 impl Vertexes {
-    /// Those of `plan`, under the names that `labels` has.
+    /// The vertexes of the steps of `plan`, with their names from `labels`.
     pub(super) fn new(plan: &Plan, labels: &BTreeMap<StepAt, String>) -> Vertexes {
         let digest = |at: &StepAt| {
             let text =
@@ -43,7 +43,7 @@ impl Vertexes {
         Vertexes { known: labels.iter().map(vertex).collect(), running: BTreeMap::new(), packing: None }
     }
 
-    /// The line that tells `event`.
+    /// The line for `event`.
     pub(super) fn line(&mut self, event: &Event) -> String {
         let now = ambient::timestamp();
         let status = match event {
@@ -86,7 +86,8 @@ impl Vertexes {
         format!("{status}\n")
     }
 
-    /// The line that ends what still runs: the build is over, and where steps still ran, it failed there.
+    /// The line that ends everything that still runs at the end of the build, with an error for steps; empty if nothing
+    /// runs.
     pub(super) fn end(&mut self) -> String {
         let now = ambient::timestamp();
         let mut vertexes = Vec::new();
@@ -143,7 +144,7 @@ fn exporting(more: &Value) -> Value {
     fields
 }
 
-/// The line that tells remarks about the Dockerfile.
+/// The line with warnings about the Dockerfile.
 pub(super) fn warnings(remarks: &Remarks) -> String {
     let all: Vec<Value> = remarks.diagnostics.iter().map(|remark| warning(remark, remarks)).collect();
     format!("{}\n", json!({ "warnings": all }))
@@ -166,7 +167,7 @@ fn warning(remark: &Diagnostic, remarks: &Remarks) -> Value {
     })
 }
 
-/// Line, from 1, and character, from 0, of a place in the text.
+/// A position in the text as a line, from 1, and a character, from 0.
 fn place(text: &str, at: usize) -> Value {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -1,4 +1,4 @@
-//! `dram build`: what is done, what is not done again, and what comes out.
+//! `dram build`: cache hits and misses, stages, build contexts, reproducibility and the resulting images.
 
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -22,7 +22,7 @@ fn three_stages() -> Context {
     Context::new(THREE_STAGES).file("one", "1\n").file("two", "2\n")
 }
 
-fn touch(context: &Context, seconds: u64) {
+fn set_modified_times(context: &Context, seconds: u64) {
     for name in ["Dockerfile", "one", "two"] {
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         File::options().write(true).open(context.join(name)).unwrap().set_modified(time).unwrap();
@@ -30,21 +30,21 @@ fn touch(context: &Context, seconds: u64) {
 }
 
 #[test]
-fn what_was_done_is_not_done_again() {
+fn unchanged_inputs_are_cache_hits() {
     let (store, context) = (Store::with_base(), three_stages());
     let first = store.build(&context).ok();
     assert_eq!(first.steps(), (7, 0), "{first}");
     assert_eq!(store.sh("cat /both").stdout, "1\n2\n");
     let second = store.build(&context).ok();
     assert_eq!((second.steps(), second.digest()), ((0, 7), first.digest()), "{second}");
-    touch(&context, 1_234_567_890);
+    set_modified_times(&context, 1_234_567_890);
     let touched = store.build(&context).ok();
     assert_eq!((touched.steps(), touched.digest()), ((0, 7), first.digest()), "{touched}");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn a_change_redoes_what_depends_on_it() {
+fn a_changed_file_executes_only_dependent_steps() {
     let (store, context) = (Store::with_base(), three_stages());
     let first = store.build(&context).ok();
     context.write("one", "one\n");
@@ -60,18 +60,18 @@ fn a_change_redoes_what_depends_on_it() {
 }
 
 #[test]
-fn a_mode_is_a_change_too() {
+fn a_changed_file_mode_is_a_cache_miss() {
     let (store, context) = (Store::with_base(), three_stages());
     store.build(&context).ok();
     tool("chmod").arg("755").arg(context.join("two")).ok();
     let changed = store.build(&context).ok();
-    // The RUN of stage b must run, but writes the same: what copies it need not be done again.
+    // The RUN of stage b is a cache miss, but writes the same bytes: the steps that copy its result stay cache hits.
     assert_eq!(changed.steps(), (2, 5), "{changed}");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn stages_are_remembered_across_targets() {
+fn stages_are_cached_across_targets() {
     let (store, context) = (Store::with_base(), three_stages());
     let a = store.build(&context).args(["--target", "a"]).ok();
     assert_eq!(a.steps(), (2, 0), "{a}");
@@ -83,7 +83,7 @@ fn stages_are_remembered_across_targets() {
 }
 
 #[test]
-fn a_rebuilt_stage_with_the_same_bytes_changes_nothing_below() {
+fn an_identical_rebuild_of_a_copied_stage_keeps_cache_hits() {
     let dockerfile = "\
 FROM parity-base AS builder
 COPY src /src
@@ -101,15 +101,15 @@ COPY --from=builder /out/app second
     assert_eq!((second.steps(), second.digest()), ((2, 4), first.digest()), "{second}");
     context.write("src", "# another remark\nother code\n");
     let third = store.build(&context).ok();
-    // WORKDIR makes nothing where COPY made the directory, but what is below it is new.
+    // The directory of WORKDIR already exists because of the COPY, but the layers below it are new.
     assert_eq!(third.steps(), (6, 0), "{third}");
     assert_ne!(third.digest(), first.digest());
     valid_image(&store, "demo:latest");
 }
 
-/// The same for what stands on the stage with `FROM`, and for what stands on that.
+/// The same for stages that are based on the rebuilt stage with `FROM`, directly and indirectly.
 #[test]
-fn a_rebuilt_base_stage_with_the_same_bytes_changes_nothing_above() {
+fn an_identical_rebuild_of_a_base_stage_keeps_cache_hits() {
     let dockerfile = "\
 FROM parity-base AS generator
 ARG NOTE
@@ -133,7 +133,7 @@ RUN cat /made /copied > /both
 }
 
 #[test]
-fn stages_that_nothing_needs_are_not_built() {
+fn unneeded_stages_are_not_built() {
     let dockerfile = "\
 FROM parity-base AS broken
 RUN exit 1
@@ -151,7 +151,7 @@ FROM broken AS last
 }
 
 #[test]
-fn independent_stages_are_built_at_once() {
+fn independent_stages_are_built_in_parallel() {
     let stages: String = ["a", "b", "c"]
         .map(|name| format!("FROM parity-base AS {name}\nRUN sleep 2; echo {name} > /{name}\n"))
         .concat();
@@ -167,7 +167,7 @@ fn independent_stages_are_built_at_once() {
 }
 
 #[test]
-fn only_layers_of_images_are_packed() {
+fn only_layers_of_the_final_image_are_compressed() {
     let dockerfile = "\
 FROM parity-base AS builder
 RUN head -c 3000000 /dev/urandom > /large
@@ -201,11 +201,11 @@ WORKDIR /made/here
     let digest = store.build(&context).ok().digest();
     assert_eq!(store.build(&context).args(["--no-cache"]).ok().digest(), digest, "without memory");
     assert_eq!(other.build(&context).umask(0o077).ok().digest(), digest, "another store, another umask");
-    touch(&context, 1_000_000_000);
+    set_modified_times(&context, 1_000_000_000);
     assert_eq!(other.build(&context).args(["--no-cache"]).ok().digest(), digest, "other times of files");
     assert_eq!(store.dram(["prune", "--all"]).ok().code, 0);
     assert_eq!(store.build(&context).umask(0o002).ok().digest(), digest, "after all was forgotten");
-    let dated = |tool: crate::support::Tool| tool.env("SOURCE_DATE_EPOCH", "1700000000").ok().digest();
+    let dated = |tool: crate::support::TestCommand| tool.env("SOURCE_DATE_EPOCH", "1700000000").ok().digest();
     let one = dated(store.build(&context));
     assert_eq!(dated(other.build(&context).args(["--no-cache"])), one, "with a date");
     assert_ne!(one, digest);
@@ -218,7 +218,7 @@ WORKDIR /made/here
 }
 
 #[test]
-fn no_cache_carries_everything_out() {
+fn no_cache_executes_every_step() {
     let (store, context) = (Store::with_base(), three_stages());
     store.build(&context).ok();
     let done = store.build(&context).args(["--no-cache"]).ok();
@@ -227,7 +227,7 @@ fn no_cache_carries_everything_out() {
 }
 
 #[test]
-fn ignored_files_do_not_exist() {
+fn ignored_files_are_not_in_the_build_context() {
     let context = Context::new("FROM parity-base\nCOPY . /all/\nRUN ls -a /all > /list\n")
         .file(".dockerignore", "*.log\nsecret\n!keep.log\n")
         .file("a.txt", "a")
@@ -245,7 +245,7 @@ fn ignored_files_do_not_exist() {
 }
 
 #[test]
-fn a_dockerfile_can_have_an_ignore_list_of_its_own() {
+fn a_dockerfile_specific_ignore_file_replaces_dockerignore() {
     let context = Context::new("FROM scratch\n")
         .file("other.Dockerfile", "FROM parity-base\nCOPY . /all/\n")
         .file("other.Dockerfile.dockerignore", "b\n*Dockerfile*\n")
@@ -259,7 +259,7 @@ fn a_dockerfile_can_have_an_ignore_list_of_its_own() {
 }
 
 #[test]
-fn build_arguments_reach_what_asks_for_them() {
+fn build_arguments_are_visible_where_declared() {
     let dockerfile = "\
 ARG BASE=nothing
 FROM $BASE AS a
@@ -281,7 +281,7 @@ RUN echo \"$WHO\" > /who
 }
 
 #[test]
-fn named_contexts_stand_for_images_and_directories() {
+fn named_contexts_can_be_images_layouts_and_directories() {
     let dockerfile = "\
 FROM base
 COPY --from=files data /data
@@ -302,7 +302,7 @@ COPY --from=tools /bin/busybox /tool/
 }
 
 #[test]
-fn a_layout_context_is_found_by_its_tag() {
+fn an_image_in_a_layout_context_is_found_by_tag() {
     let (store, other) = (Store::empty(), Store::with_base());
     other.dram(["tag", BASE, "elsewhere:two"]).ok();
     let layout = format!("base=oci-layout://{}:two", other.join("oci").display());
@@ -314,7 +314,7 @@ fn a_layout_context_is_found_by_its_tag() {
 }
 
 #[test]
-fn the_dockerfile_may_lie_elsewhere() {
+fn the_dockerfile_can_be_outside_the_build_context() {
     let (store, context) = (Store::with_base(), Context::new("").file("f", "f\n"));
     let place = temp();
     let dockerfile = place.path().join("Build.me");
@@ -347,7 +347,7 @@ fn an_image_can_have_several_names_or_none() {
 }
 
 #[test]
-fn the_network_can_be_taken_away() {
+fn network_none_leaves_only_loopback() {
     let (store, context) = (Store::with_base(), Context::new("FROM parity-base\nRUN ls /sys/class/net > /net\n"));
     store.build(&context).args(["--network", "none"]).ok();
     assert_eq!(store.sh("cat /net").stdout, "lo\n");
@@ -357,7 +357,7 @@ fn the_network_can_be_taken_away() {
 }
 
 #[test]
-fn a_run_sees_nothing_of_this_machine() {
+fn a_run_step_is_isolated_from_the_host() {
     let dockerfile = "\
 FROM parity-base
 RUN hostname > /seen && ls /proc | grep -c '^[0-9]' >> /seen && (id -u; umask; pwd; tty || true) >> /seen
@@ -375,7 +375,7 @@ RUN env | sort > /env
 }
 
 #[test]
-fn steps_that_make_the_same_layer_stand_on_each_other() {
+fn the_same_layer_can_occur_several_times() {
     let store = Store::with_base();
     let same = "RUN touch -d @0 /same && chmod 600 /same\n";
     let context = Context::new(&format!(

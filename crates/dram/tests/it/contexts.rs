@@ -1,17 +1,18 @@
-//! Build contexts that are no directory, and what names after `FROM` and `--from` may stand for.
+//! Build contexts that are not directories (tar archives, URLs, Git repositories), and named contexts in `FROM` and
+//! `--from`.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::remote::repositories;
-use crate::rootless::{plain_user, user, with_base};
-use crate::server::{Answer, Server};
-use crate::support::{Context, Done, Store, Tool, names, temp, tool, until, valid_image};
+use crate::add_remote::create_repositories;
+use crate::http_server::{CannedResponse, TestServer};
+use crate::rootless::{user_with_subids, user_without_subids, with_base};
+use crate::support::{CommandOutput, Context, Store, TestCommand, names, temp, tool, valid_image, wait_until};
 
 const DOCKERFILE: &str = "FROM parity-base\nCOPY . /ctx/\nRUN --mount=type=bind,target=/m cat /m/sub/file > /seen\n";
 
-/// A directory with a file below another one, one that is executable, a link out of it, and an ignore list.
+/// Returns a context with a file in a subdirectory, an executable, a link that leads outside, and an ignore file.
 fn context() -> Context {
     let context = Context::new(DOCKERFILE).file("sub/file", "inside\n").file("run", "#!/bin/sh\n");
     context.write(".dockerignore", "sub\n");
@@ -21,7 +22,7 @@ fn context() -> Context {
     context
 }
 
-fn packed(context: &Context, options: &str) -> Vec<u8> {
+fn tar_of(context: &Context, options: &str) -> Vec<u8> {
     let out = temp();
     let tar = out.path().join("tar");
     let script = format!("tar {options} -cf {} .", tar.display());
@@ -29,38 +30,38 @@ fn packed(context: &Context, options: &str) -> Vec<u8> {
     fs::read(tar).unwrap()
 }
 
-/// `dram build -t demo CONTEXT` of something that is no directory.
-fn from(store: &Store, context: &str) -> Tool {
+/// Returns the command `dram build -t demo CONTEXT` for a context that is not a directory.
+fn build_from(store: &Store, context: &str) -> TestCommand {
     let build = store.dram(["build", "--progress", "plain", "-t", "demo"]).env("DRAM_NETWORK_TIMEOUT", "5");
     build.arg(context)
 }
 
-/// Nothing stays of a context that was brought.
+/// Asserts that the store keeps nothing of a fetched context.
 #[track_caller]
-fn nothing_stays(store: &Store) {
+fn assert_context_removed(store: &Store) {
     assert_eq!(names(&store.join("work")), ["gate"]);
     let remembered = fs::read_dir(store.join("contexts")).map_or(0, Iterator::count);
     assert_eq!(remembered, 0);
 }
 
 #[test]
-fn a_tar_on_standard_input_is_the_context() {
+fn a_tar_on_standard_input_is_the_build_context() {
     let (store, context) = (Store::with_base(), context());
-    let done = from(&store, "-").stdin(packed(&context, "")).ok();
+    let done = build_from(&store, "-").stdin(tar_of(&context, "")).ok();
     assert_eq!(done.steps(), (2, 0));
     valid_image(&store, "demo:latest");
-    // Its ignore list is a file, and owners are those of the archive.
+    // The ignore file is an ordinary file of an archive, and the owners are those of the archive.
     let seen = store.sh("cat /seen /ctx/sub/file; ls -A /ctx; stat -c '%a %u:%g' /ctx/run; readlink /ctx/link");
     let all = ".dockerignore\nDockerfile\nlink\nother\nrun\nsub\n";
     assert_eq!(seen.stdout, format!("inside\ninside\n{all}755 1000:50\n/etc/passwd\n"));
-    nothing_stays(&store);
-    // Times, the order of names and the compression are no part of what the context is.
+    assert_context_removed(&store);
+    // Timestamps, the order of entries and the compression are not part of the cache key.
     for options in ["--mtime=@1000000000 -z", "--sort=name -J", "-j", "--zstd", "--format=pax"] {
-        let done = from(&store, "-").stdin(packed(&context, options)).ok();
+        let done = build_from(&store, "-").stdin(tar_of(&context, options)).ok();
         assert_eq!(done.steps(), (0, 2), "{options}");
     }
     context.write("sub/file", "changed\n");
-    let done = from(&store, "-").stdin(packed(&context, "")).ok();
+    let done = build_from(&store, "-").stdin(tar_of(&context, "")).ok();
     done.says("changed sub/file");
     let why = store.dram(["why"]).ok();
     assert!(why.stdout.contains("Dockerfile of -"), "{why}");
@@ -68,70 +69,70 @@ fn a_tar_on_standard_input_is_the_context() {
 }
 
 #[test]
-fn a_dockerfile_is_named_within_a_context_that_is_brought() {
+fn file_option_selects_a_dockerfile_inside_a_fetched_context() {
     let (store, context) = (Store::with_base(), context());
-    from(&store, "-").args(["-f", "other/Build"]).stdin(packed(&context, "")).ok();
+    build_from(&store, "-").args(["-f", "other/Build"]).stdin(tar_of(&context, "")).ok();
     assert_eq!(store.sh("cat /other/file").stdout, "inside\n");
     fs::rename(context.join("Dockerfile"), context.join("dockerfile")).unwrap();
-    from(&store, "-").stdin(packed(&context, "")).ok();
+    build_from(&store, "-").stdin(tar_of(&context, "")).ok();
     context.write("sub/file", "sub is ignored here\n");
     context.write("dockerfile", "FROM parity-base\nCOPY run /small\n");
     store.build(&context).ok();
-    let other = from(&store, "-").args(["-f", "other/None"]).stdin(packed(&context, "")).fails(2);
+    let other = build_from(&store, "-").args(["-f", "other/None"]).stdin(tar_of(&context, "")).fails(2);
     other.says("there is no Dockerfile at `other/None` in the build context");
-    from(&store, "-").args(["-f", "sub"]).stdin(packed(&context, "")).fails(2).says("is not a regular file");
-    // A link leads nowhere outside.
-    from(&store, "-").args(["-f", "link"]).stdin(packed(&context, "")).fails(2).says("there is no Dockerfile");
-    from(&store, "-").args(["-f", "../../etc/passwd"]).stdin(packed(&context, "")).fails(2);
-    nothing_stays(&store);
+    build_from(&store, "-").args(["-f", "sub"]).stdin(tar_of(&context, "")).fails(2).says("is not a regular file");
+    // A symlink is not followed out of the context.
+    build_from(&store, "-").args(["-f", "link"]).stdin(tar_of(&context, "")).fails(2).says("there is no Dockerfile");
+    build_from(&store, "-").args(["-f", "../../etc/passwd"]).stdin(tar_of(&context, "")).fails(2);
+    assert_context_removed(&store);
 }
 
 #[test]
-fn what_is_no_tar_is_the_dockerfile_and_the_context_is_empty() {
+fn standard_input_that_is_no_tar_is_the_dockerfile_of_an_empty_context() {
     let store = Store::with_base();
-    from(&store, "-").stdin("FROM parity-base\nRUN echo hello > /hello\n").ok();
+    build_from(&store, "-").stdin("FROM parity-base\nRUN echo hello > /hello\n").ok();
     assert_eq!(store.sh("cat /hello").stdout, "hello\n");
     valid_image(&store, "demo:latest");
-    let done = from(&store, "-").stdin("FROM parity-base\nCOPY file /\n").fails(1);
+    let done = build_from(&store, "-").stdin("FROM parity-base\nCOPY file /\n").fails(1);
     done.says("standard input:2:6").says("its root is empty");
-    from(&store, "-").args(["-f", "-"]).stdin("FROM scratch\n").fails(2).says("cannot be both");
-    from(&store, "-").args(["-f", "x"]).stdin("FROM scratch\n").fails(2).says("and so is `-f x`");
-    from(&store, "-").fails(2).says("there is nothing on standard input");
-    let mut gzip = packed(&context(), "-z");
+    build_from(&store, "-").args(["-f", "-"]).stdin("FROM scratch\n").fails(2).says("cannot be both");
+    build_from(&store, "-").args(["-f", "x"]).stdin("FROM scratch\n").fails(2).says("and so is `-f x`");
+    build_from(&store, "-").fails(2).says("there is nothing on standard input");
+    let mut gzip = tar_of(&context(), "-z");
     gzip.truncate(gzip.len() / 2);
-    from(&store, "-").stdin(gzip).fails(1).says("standard input");
-    nothing_stays(&store);
-    // Without building, no store is made of it.
+    build_from(&store, "-").stdin(gzip).fails(1).says("standard input");
+    assert_context_removed(&store);
+    // A check does not create a store.
     let none = Store::empty();
     none.dram(["build", "--check", "-"]).stdin("FROM parity-base:1\n").ok();
     assert!(!none.path().exists());
 }
 
 #[test]
-fn without_root_a_context_is_the_same() {
+fn a_fetched_context_gives_the_same_image_without_root() {
     let (of_root, context) = (Store::with_base(), context());
-    let expected = from(&of_root, "-").stdin(packed(&context, "")).ok();
-    for user in [user(), plain_user()] {
+    let expected = build_from(&of_root, "-").stdin(tar_of(&context, "")).ok();
+    for user in [user_with_subids(), user_without_subids()] {
         let store = with_base(&user);
-        let done = from(&store, "-").stdin(packed(&context, "-z")).ok();
+        let done = build_from(&store, "-").stdin(tar_of(&context, "-z")).ok();
         assert_eq!((done.steps(), done.digest()), ((2, 0), expected.digest()));
-        assert_eq!(from(&store, "-").stdin(packed(&context, "")).ok().steps(), (0, 2));
-        nothing_stays(&store);
+        assert_eq!(build_from(&store, "-").stdin(tar_of(&context, "")).ok().steps(), (0, 2));
+        assert_context_removed(&store);
     }
 }
 
 #[test]
-fn a_failed_build_leaves_nothing_of_its_context() {
+fn a_failed_build_removes_its_fetched_context() {
     let (store, context) = (Store::with_base(), context());
     context.write("Dockerfile", "FROM parity-base\nCOPY run /tool\nRUN cat /tool && false\n");
-    from(&store, "-").stdin(packed(&context, "")).fails(1);
-    nothing_stays(&store);
+    build_from(&store, "-").stdin(tar_of(&context, "")).fails(1);
+    assert_context_removed(&store);
     let seen = store.dram(["shell", "--failed", "--", "cat", "/tool"]).end();
     assert_eq!(seen.stdout, "#!/bin/sh\n", "{seen}");
 }
 
 #[test]
-fn an_archive_touches_nothing_outside() {
+fn a_hostile_context_archive_writes_nothing_outside() {
     let (store, dir) = (Store::with_base(), temp());
     let canary = dir.path().join("canary");
     let script = "import sys, tarfile, io\n\
@@ -150,28 +151,28 @@ fn an_archive_touches_nothing_outside() {
     for kind in ["up", "absolute"] {
         let tar = dir.path().join("tar");
         tool("python3").arg("-c").arg(script).arg(&tar).arg(&canary).arg(kind).ok();
-        let done: Done = from(&store, "-").stdin(fs::read(&tar).unwrap()).end();
+        let done: CommandOutput = build_from(&store, "-").stdin(fs::read(&tar).unwrap()).end();
         assert!(matches!(done.code, 0 | 1), "{done}");
         assert_eq!(names(&canary), Vec::<String>::new());
         assert!(!Path::new("/absolute").exists());
         assert!(!store.join("work/above").exists() && !store.join("above").exists());
-        nothing_stays(&store);
+        assert_context_removed(&store);
     }
 }
 
 #[test]
-fn an_archive_that_grows_too_much_is_refused() {
+fn an_archive_over_the_limits_is_refused() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nCOPY . /c/\n");
     tool("truncate").args(["-s", "64M"]).arg(context.join("zeros")).ok();
-    let bomb = packed(&context, "-z");
+    let bomb = tar_of(&context, "-z");
     for (limit, value) in [("size", "1m"), ("entries", "2")] {
-        let done = from(&store, "-").args(["--limit", &format!("{limit}={value}")]).stdin(bomb.clone()).fails(1);
+        let done = build_from(&store, "-").args(["--limit", &format!("{limit}={value}")]).stdin(bomb.clone()).fails(1);
         done.says("standard input").says(&format!("--limit {limit}="));
-        nothing_stays(&store);
+        assert_context_removed(&store);
     }
-    from(&store, "-").stdin(bomb.clone()).ok();
-    // The same counts for archives that are added.
+    build_from(&store, "-").stdin(bomb.clone()).ok();
+    // The same limits apply to archives in `ADD`.
     let context = Context::new("FROM parity-base\nADD bomb.tar.gz /c/\n");
     fs::write(context.join("bomb.tar.gz"), bomb).unwrap();
     store.build(&context).args(["--limit", "size=1m"]).fails(1).says("bomb.tar.gz").says("--limit size=");
@@ -179,45 +180,45 @@ fn an_archive_that_grows_too_much_is_refused() {
 }
 
 #[test]
-fn a_build_that_waits_for_its_context_can_be_stopped() {
+fn a_build_that_waits_for_its_context_can_be_interrupted() {
     let store = Store::with_base();
-    // Nothing is ever written to the pipe.
-    let dram = from(&store, "-").within("sh", &["-c", "sleep 60 | exec \"$@\"", "sh"]).start();
-    until("the store is in use", Duration::from_secs(10), || names(&store.join("work")).len() > 1);
+    // Nothing is written to the pipe, so the build waits.
+    let dram = build_from(&store, "-").run_under("sh", &["-c", "sleep 60 | exec \"$@\"", "sh"]).start();
+    wait_until("the store is in use", Duration::from_secs(10), || names(&store.join("work")).len() > 1);
     std::thread::sleep(Duration::from_millis(300));
     let children = tool("pgrep").args(["-x", "-P", &dram.pid().to_string(), "dram"]).ok().stdout;
     tool("kill").args(["-TERM", children.trim()]).ok();
-    until("it ends", Duration::from_secs(5), || names(&store.join("work")) == ["gate"]);
+    wait_until("it ends", Duration::from_secs(5), || names(&store.join("work")) == ["gate"]);
     dram.signal("KILL");
 }
 
 #[test]
-fn an_address_is_a_context() {
+fn a_url_is_a_build_context() {
     let (store, context) = (Store::with_base(), context());
-    let server = Server::files([
-        ("/c.tar.gz", Answer::File("", packed(&context, "-z"))),
-        ("/Dockerfile", Answer::File("", b"FROM parity-base\nCOPY context /mine\n".to_vec())),
+    let server = TestServer::files([
+        ("/c.tar.gz", CannedResponse::File("", tar_of(&context, "-z"))),
+        ("/Dockerfile", CannedResponse::File("", b"FROM parity-base\nCOPY context /mine\n".to_vec())),
     ]);
     let url = server.url("/c.tar.gz");
-    assert_eq!(from(&store, &url).ok().steps(), (2, 0));
+    assert_eq!(build_from(&store, &url).ok().steps(), (2, 0));
     assert_eq!(store.sh("cat /seen; stat -c %u:%g /ctx/run").stdout, "inside\n1000:50\n");
-    let same = from(&store, "-").stdin(packed(&context, "")).ok();
+    let same = build_from(&store, "-").stdin(tar_of(&context, "")).ok();
     assert_eq!(same.steps(), (0, 2));
-    from(&store, &url).args(["-f", "other/Build"]).ok();
+    build_from(&store, &url).args(["-f", "other/Build"]).ok();
     assert_eq!(store.sh("cat /other/file").stdout, "inside\n");
     let why = store.dram(["why", "-f", &url]).ok();
     assert!(why.stdout.contains(&format!("other/Build of {url}")), "{why}");
-    from(&store, &url).args(["-f", "-"]).stdin("FROM parity-base\nCOPY run /tool\n").ok();
+    build_from(&store, &url).args(["-f", "-"]).stdin("FROM parity-base\nCOPY run /tool\n").ok();
     assert_eq!(store.sh("cat /tool").stdout, "#!/bin/sh\n");
-    // What is no archive is the Dockerfile; it lies in its own context, as in BuildKit.
-    from(&store, &server.url("/Dockerfile")).ok();
+    // A response that is not an archive is the Dockerfile; as in BuildKit, it is also a file of its own context.
+    build_from(&store, &server.url("/Dockerfile")).ok();
     assert_eq!(
         store.sh("cat /mine; stat -c '%a %u:%g' /mine").stdout,
         "FROM parity-base\nCOPY context /mine\n600 0:0\n"
     );
-    from(&store, &server.url("/Dockerfile")).args(["-f", "x"]).fails(2).says("and so is `-f x`");
-    from(&store, &server.url("/none")).fails(1).says("cannot fetch the build context").says("404");
-    // The Dockerfile may come from the network too.
+    build_from(&store, &server.url("/Dockerfile")).args(["-f", "x"]).fails(2).says("and so is `-f x`");
+    build_from(&store, &server.url("/none")).fails(1).says("cannot fetch the build context").says("404");
+    // The Dockerfile alone can be a URL too.
     let dir = Context::new("").file("context", "from here\n");
     store.build(&dir).arg("-f").arg(server.url("/Dockerfile")).ok();
     assert_eq!(store.sh("cat /mine").stdout, "from here\n");
@@ -226,35 +227,35 @@ fn an_address_is_a_context() {
 }
 
 #[test]
-fn a_repository_is_a_context() {
+fn a_git_repository_is_a_build_context() {
     let dir = temp();
-    repositories(dir.path());
+    create_repositories(dir.path());
     let script = "set -e; git clone -q demo.git w; cd w; git config user.name t; git config user.email t@example.com; \
         printf 'FROM parity-base\\nCOPY . /ctx/\\n' > Dockerfile; cp Dockerfile sub/; echo top > .dockerignore; \
         git add .; git commit -qm built; git push -q origin main";
     tool("sh").dir(dir.path()).args(["-c", script]).env("HOME", dir.path()).ok();
-    let server = Server::new([], dir.path());
+    let server = TestServer::new([], dir.path());
     let store = Store::with_base();
     let url = server.url("/git/demo.git").replace("http://", "http://user:hidden@");
-    from(&store, &url).ok();
+    build_from(&store, &url).ok();
     let seen = store.sh("cd /ctx; ls -A; stat -c '%a %u:%g' run").stdout;
     assert_eq!(seen, ".dockerignore\nDockerfile\nlink\nrun\nsub\ntop\n755 0:0\n");
-    assert_eq!(from(&store, &format!("{url}#main")).ok().steps(), (0, 1));
-    from(&store, &format!("{url}#main:sub")).ok();
+    assert_eq!(build_from(&store, &format!("{url}#main")).ok().steps(), (0, 1));
+    build_from(&store, &format!("{url}#main:sub")).ok();
     assert_eq!(store.sh("ls -A /ctx").stdout, "Dockerfile\nfile\n");
-    from(&store, &url).args(["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"]).ok();
+    build_from(&store, &url).args(["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"]).ok();
     assert!(store.sh("ls -A /ctx").stdout.starts_with(".dockerignore\n.git\n"));
-    from(&store, &format!("{url}#main:../..")).end();
-    from(&store, &format!("{url}#none")).fails(1).says("cannot fetch the build context").does_not_say("hidden");
-    nothing_stays(&store);
+    build_from(&store, &format!("{url}#main:../..")).end();
+    build_from(&store, &format!("{url}#none")).fails(1).says("cannot fetch the build context").does_not_say("hidden");
+    assert_context_removed(&store);
     assert!(tool("grep").args(["-r", "-l", "user:hidden"]).arg(store.path()).end().stdout.is_empty());
 }
 
 #[test]
-fn a_name_stands_for_what_lies_on_the_network() {
+fn named_contexts_can_be_urls_and_git_repositories() {
     let dir = temp();
-    repositories(dir.path());
-    let server = Server::new([("/c.tar", Answer::File("", packed(&context(), "")))], dir.path());
+    create_repositories(dir.path());
+    let server = TestServer::new([("/c.tar", CannedResponse::File("", tar_of(&context(), "")))], dir.path());
     let store = Store::with_base();
     let context = Context::new(
         "FROM parity-base\nCOPY --from=repo sub/file /file\nCOPY --from=repo / /all/\nADD --from=tar context /c/\n",
@@ -263,7 +264,7 @@ fn a_name_stands_for_what_lies_on_the_network() {
     let (repo, tar) = (format!("repo={}#light", server.url("/git/demo.git")), format!("tar={}", server.url("/c.tar")));
     let build = || store.build(&context).args(["--build-context", &repo, "--build-context", &tar]).ok();
     build();
-    // As in BuildKit, a named archive is not unpacked.
+    // As in BuildKit, an archive as a named context is not unpacked.
     assert_eq!(store.sh("cat /file; ls /c; tar -tf /c/context | grep sub/file").stdout, "one\ncontext\n./sub/file\n");
     assert_eq!(build().steps(), (0, 2));
     valid_image(&store, "demo:latest");
@@ -271,7 +272,7 @@ fn a_name_stands_for_what_lies_on_the_network() {
 }
 
 #[test]
-fn a_stage_can_stand_on_a_directory() {
+fn from_can_name_a_directory_context() {
     let store = Store::with_base();
     let files = Context::new("").file("data", "data\n").file("hidden", "x").file("dir/also", "x");
     files.write(".dockerignore", "hidden\ndir\n.dockerignore\nDockerfile\n");
@@ -291,7 +292,7 @@ fn a_stage_can_stand_on_a_directory() {
     assert_eq!(build(&[]).steps(), (0, 2));
     files.write("data", "changed");
     build(&[]).says("changed data");
-    let server = Server::files([("/x", Answer::File("", b"from afar".to_vec()))]);
+    let server = TestServer::files([("/x", CannedResponse::File("", b"from afar".to_vec()))]);
     store.build(&context).args(["--build-context", &format!("files={}", server.url("/x"))]).ok();
     assert_eq!(store.sh("cat /one/context").stdout, "from afar");
     store.build(&context).args(["--build-context", "files=docker-image://scratch"]).ok();
@@ -299,7 +300,7 @@ fn a_stage_can_stand_on_a_directory() {
 }
 
 #[test]
-fn a_named_directory_has_an_ignore_list_of_its_own() {
+fn a_named_directory_context_has_its_own_dockerignore() {
     let store = Store::with_base();
     let files = Context::new("").file("kept", "x").file("hidden", "x").file(".dockerignore", "hidden\n");
     let context = Context::new(
@@ -316,7 +317,7 @@ fn a_named_directory_has_an_ignore_list_of_its_own() {
 }
 
 #[test]
-fn a_layout_context_is_found_by_its_digest() {
+fn an_image_in_a_layout_context_is_found_by_digest() {
     let (store, other) = (Store::empty(), Store::with_base());
     let context = Context::new("FROM base\nRUN true\n");
     let layout = |what: &str| format!("base=oci-layout://{}{what}", other.join("oci").display());

@@ -1,30 +1,31 @@
-//! `COPY` and `ADD` beyond what buildah knows: links, parents, exclusions, heredocs, modes in letters.
+//! `COPY` and `ADD` options that buildah does not support: `--link`, `--parents`, `--exclude`, heredocs, and symbolic
+//! modes.
 
 use std::os::unix::fs::symlink;
 
 use crate::support::{Context, Store, list, valid_image};
 
-/// What `find` shows of the paths below `dir` in the image: permissions, owner and path, in a fixed order.
+/// Returns mode, owner and path of everything below `dir` in the image, sorted by path.
 fn listing(store: &Store, dir: &str) -> Vec<String> {
     let script = format!("cd {dir} && find . | sort | while read -r f; do stat -c '%a %u:%g %n' \"$f\"; done");
     store.sh(&script).stdout.lines().map(str::to_owned).collect()
 }
 
-fn layers(store: &Store) -> Vec<String> {
+fn diff_ids(store: &Store) -> Vec<String> {
     let image = store.inspect("demo");
     list(&image["config"]["rootfs"]["diff_ids"]).iter().map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn a_link_stays_what_it_is_when_the_base_changes() {
+fn copy_link_layers_are_reused_when_the_base_changes() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nRUN echo 1 > /base\nCOPY --link file /dir/file\n").file("file", "x");
     assert_eq!(store.build(&context).ok().steps(), (2, 0));
-    let before = layers(&store);
+    let before = diff_ids(&store);
     context.write("Dockerfile", "FROM parity-base\nRUN echo 2 > /base\nCOPY --link file /dir/file\n");
     let done = store.build(&context).ok();
     assert_eq!(done.steps(), (1, 1), "{done}");
-    let after = layers(&store);
+    let after = diff_ids(&store);
     assert_eq!(before.last(), after.last());
     assert_ne!(before[before.len() - 2], after[after.len() - 2]);
     assert_eq!(store.sh("cat /base /dir/file").stdout, "2\nx");
@@ -32,7 +33,7 @@ fn a_link_stays_what_it_is_when_the_base_changes() {
 }
 
 #[test]
-fn a_link_does_not_follow_links_of_the_base() {
+fn copy_link_does_not_follow_links_of_the_base() {
     let store = Store::with_base();
     let base = "FROM parity-base\nRUN mkdir /real && ln -s /real /way\n";
     store.build(&Context::new(&format!("{base}COPY file /way/\n")).file("file", "x")).ok();
@@ -42,7 +43,7 @@ fn a_link_does_not_follow_links_of_the_base() {
 }
 
 #[test]
-fn a_link_has_the_owner_and_mode_it_asks_for() {
+fn copy_link_applies_chown_and_chmod() {
     let store = Store::with_base();
     let text = |id: u32| {
         format!(
@@ -53,7 +54,7 @@ fn a_link_has_the_owner_and_mode_it_asks_for() {
     let context = Context::new(&text(1234)).file("file", "x");
     store.build(&context).ok();
     assert_eq!(listing(&store, "/d"), ["600 1234:1234 .", "600 1234:1234 ./file"]);
-    // Another number for the name is another layer.
+    // Another id for the user name gives another layer.
     context.write("Dockerfile", &text(4321));
     assert_eq!(store.build(&context).ok().steps(), (2, 0));
     assert_eq!(listing(&store, "/d")[1], "600 4321:4321 ./file");
@@ -62,19 +63,19 @@ fn a_link_has_the_owner_and_mode_it_asks_for() {
     valid_image(&store, "demo:latest");
 }
 
-fn deep(dockerfile: &str) -> Context {
+fn nested_context(dockerfile: &str) -> Context {
     let files = ["a/b/c.md", "a/b/d.txt", "a/e.md", "f.md", "g/b/h.md"];
     files.iter().fold(Context::new(dockerfile), |context, file| context.file(file, file))
 }
 
-/// The files that a copy leaves below `/out`.
-fn left(store: &Store, copy: &str) -> Vec<String> {
-    store.build(&deep(&format!("FROM parity-base\n{copy}\n"))).ok();
+/// Builds an image with the instruction `copy` and returns the files below `/out`.
+fn copied_files(store: &Store, copy: &str) -> Vec<String> {
+    store.build(&nested_context(&format!("FROM parity-base\n{copy}\n"))).ok();
     store.sh("cd /out && find . -type f | sort").stdout.lines().map(|line| line[2..].to_owned()).collect()
 }
 
 #[test]
-fn parents_come_along() {
+fn copy_parents_keeps_parent_directories() {
     let store = Store::with_base();
     let table: [(&str, &[&str]); 8] = [
         ("COPY --parents a/b/c.md f.md /out/", &["a/b/c.md", "f.md"]),
@@ -87,9 +88,9 @@ fn parents_come_along() {
         ("COPY --parents=false a/b/c.md /out/", &["c.md"]),
     ];
     for (copy, expected) in table {
-        assert_eq!(left(&store, copy), expected, "{copy}");
+        assert_eq!(copied_files(&store, copy), expected, "{copy}");
     }
-    let context = deep("FROM parity-base\nCOPY --parents a/x.md /out/\n");
+    let context = nested_context("FROM parity-base\nCOPY --parents a/x.md /out/\n");
     store.build(&context).fails(1).says("no such file in the build context: `a/x.md`");
     let modes = "FROM parity-base AS a\nRUN mkdir -p /s/t && chmod 700 /s && chown 5:6 /s /s/t && touch /s/t/u\n\
                  FROM parity-base\nCOPY --from=a --parents /s/t/u /out/\n";
@@ -99,7 +100,7 @@ fn parents_come_along() {
 }
 
 #[test]
-fn what_is_excluded_stays_behind() {
+fn excluded_files_are_not_copied_and_not_in_the_cache_key() {
     let store = Store::with_base();
     let table: [(&str, &[&str]); 6] = [
         ("COPY --exclude=**/*.md a /out", &["b/d.txt"]),
@@ -110,22 +111,22 @@ fn what_is_excluded_stays_behind() {
         ("ARG WHAT=b\nCOPY --exclude=$WHAT a /out", &["e.md"]),
     ];
     for (copy, expected) in table {
-        assert_eq!(left(&store, copy), expected, "{copy}");
+        assert_eq!(copied_files(&store, copy), expected, "{copy}");
     }
     let stage = "FROM parity-base AS a\nCOPY . /all\nFROM parity-base\nCOPY --from=a --exclude=**/*.md /all /out\n";
-    store.build(&deep(stage)).ok();
+    store.build(&nested_context(stage)).ok();
     assert_eq!(store.sh("cd /out && find . -type f | sort").stdout, "./Dockerfile\n./a/b/d.txt\n");
-    // A change of what is excluded changes nothing.
-    let context = deep("FROM parity-base\nCOPY --exclude=**/*.md . /out\n");
+    // A change of an excluded file is a cache hit.
+    let context = nested_context("FROM parity-base\nCOPY --exclude=**/*.md . /out\n");
     store.build(&context).ok();
     context.write("f.md", "changed");
     assert_eq!(store.build(&context).ok().steps(), (0, 1));
-    store.build(&deep("FROM parity-base\nCOPY --exclude=[a- a /out\n")).fails(1).says("--exclude");
+    store.build(&nested_context("FROM parity-base\nCOPY --exclude=[a- a /out\n")).fails(1).says("--exclude");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn texts_become_files() {
+fn heredocs_become_files() {
     let store = Store::with_base();
     let context = Context::new(
         "FROM parity-base\nARG WHO=you\nCOPY --chmod=u+x,go= --chown=7 <<one <<'two' a /dir/\nhello $WHO\none\n\
@@ -143,7 +144,7 @@ fn texts_become_files() {
 }
 
 #[test]
-fn a_command_may_be_a_text() {
+fn a_run_heredoc_is_a_script() {
     let store = Store::with_base();
     let context = Context::new(
         "FROM parity-base\nRUN <<EOF\nset -e\necho one > /out\ntest -n \"$HOME\"\nEOF\n\
@@ -159,7 +160,7 @@ fn a_command_may_be_a_text() {
 }
 
 #[test]
-fn modes_in_letters_follow_what_is_copied() {
+fn symbolic_chmod_depends_on_the_copied_mode() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nCOPY --chmod=u=rwX,go=rX all /out/new/\n").file("all/plain", "x");
     context.write("all/dir/program", "x");
@@ -177,7 +178,7 @@ fn modes_in_letters_follow_what_is_copied() {
 }
 
 #[test]
-fn a_pattern_that_matches_nothing_is_told_and_no_error() {
+fn an_unmatched_pattern_is_a_warning_and_no_error() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nCOPY nothing* /out/\n");
     store.build(&context).ok().says("warning: nothing in the build context matches `nothing*`").says("Dockerfile:2:");
@@ -189,7 +190,7 @@ fn a_pattern_that_matches_nothing_is_told_and_no_error() {
 }
 
 #[test]
-fn several_files_do_not_overwrite_each_other() {
+fn several_sources_need_a_directory_as_destination() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nCOPY a b /out\n").file("a", "a").file("b", "b");
     store.build(&context).fails(1).says("several files go to /out").says("= help: write `/out/`");

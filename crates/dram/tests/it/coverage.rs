@@ -1,4 +1,5 @@
-//! `docs/coverage.md` names, for everything in the language and on the command line, a test that holds it.
+//! Compares `docs/coverage.md` with the code: every instruction, flag, rule and option has a row that names existing
+//! tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,7 +10,7 @@ use dram_dockerfile::{Keyword, flags, rules};
 
 use crate::support::{Store, repo};
 
-/// What each row is about, and the tests it names.
+/// Returns the rows of the page: each subject with the tests that it names.
 fn rows() -> BTreeMap<String, Vec<String>> {
     let page = fs::read_to_string(repo("docs/coverage.md")).unwrap();
     let mut rows = BTreeMap::new();
@@ -28,7 +29,7 @@ fn rows() -> BTreeMap<String, Vec<String>> {
     rows
 }
 
-/// Every test function of the workspace, as `file::name`, and the directories of cases.
+/// Returns every test function of the workspace as `file::name`, and the directories of test cases.
 fn tests() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut todo = vec![repo("crates"), repo("tests")];
@@ -41,17 +42,17 @@ fn tests() -> BTreeSet<String> {
                 }
                 todo.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                found.extend(functions(&path));
+                found.extend(test_functions(&path));
             }
         }
     }
     found
 }
 
-fn functions(path: &PathBuf) -> Vec<String> {
+fn test_functions(path: &PathBuf) -> Vec<String> {
     let text = fs::read_to_string(path).unwrap();
     let stem = path.file_stem().unwrap().to_string_lossy();
-    // A file of unit tests is known by the one it belongs to.
+    // A `tests.rs` or `mod.rs` is named after its directory.
     let room = match stem.as_ref() {
         "tests" | "mod" => path.parent().and_then(Path::file_name).unwrap().to_string_lossy(),
         _ => stem,
@@ -67,15 +68,15 @@ fn functions(path: &PathBuf) -> Vec<String> {
     found
 }
 
-/// Everything that must have a row.
-fn wanted() -> BTreeSet<String> {
+/// Returns every subject that needs a row.
+fn required_rows() -> BTreeSet<String> {
     let mut wanted = BTreeSet::new();
     for keyword in Keyword::ALL {
         wanted.insert(keyword.name().to_owned());
         wanted.extend(flags(*keyword).map(|flag| format!("{} --{flag}", keyword.name())));
     }
     wanted.extend(MOUNT_TYPES.iter().map(|kind| format!("RUN --mount=type={kind}")));
-    // Other spellings of one key are in one row.
+    // Other spellings of one key share its row.
     wanted.extend(MOUNT_KEYS.iter().filter(|key| **key != "type").map(|key| format!("--mount=…,{key}")));
     wanted.extend(rules::ALL.iter().map(|rule| rule.name.to_owned()));
     wanted.extend(["# syntax=", "# escape=", "# check="].map(str::to_owned));
@@ -85,7 +86,7 @@ fn wanted() -> BTreeSet<String> {
     wanted
 }
 
-/// The long options that `dram COMMAND --help` lists.
+/// Returns the long options that `dram COMMAND --help` lists.
 fn options(command: &str) -> Vec<String> {
     let help = Store::empty().dram([command, "--help"]).ok().stdout;
     let words = help.lines().map(str::trim).filter(|line| line.starts_with('-')).flat_map(str::split_whitespace);
@@ -96,14 +97,14 @@ fn options(command: &str) -> Vec<String> {
 }
 
 #[test]
-fn everything_has_a_test() {
-    let (rows, wanted) = (rows(), wanted());
+fn every_instruction_option_and_rule_has_a_row() {
+    let (rows, wanted) = (rows(), required_rows());
     let missing: Vec<&String> = wanted.iter().filter(|what| !rows.contains_key(*what)).collect();
     assert!(missing.is_empty(), "docs/coverage.md has no rows about {missing:#?}");
 }
 
 #[test]
-fn every_test_that_is_named_exists() {
+fn every_named_test_exists() {
     let tests = tests();
     for (what, named) in rows() {
         assert!(!named.is_empty(), "the row about `{what}` names no test");

@@ -1,5 +1,5 @@
-//! Images go to engines: Docker's, podman's service, which speaks Docker's API, one that has some layers already, and
-//! podman's own store by its command.
+//! Pushes images to engines: Docker, podman's service with Docker's API, a fake engine that has some layers already,
+//! and containers-storage through the podman command.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Context, Started, Store, Tool, User, base_tar, temp, tool, until};
+use crate::support::{Context, RunningCommand, Store, TestCommand, User, base_tar, temp, tool, wait_until};
 
 fn with_demo() -> Store {
     let store = Store::with_base();
@@ -22,7 +22,7 @@ fn with_demo() -> Store {
     store
 }
 
-/// Podman with a store of its own.
+/// Podman with a storage of its own.
 struct Podman {
     dir: TempDir,
 }
@@ -40,44 +40,44 @@ impl Podman {
         self.dir.path().join("storage.conf")
     }
 
-    fn run(&self, words: &[&str]) -> Tool {
+    fn run(&self, words: &[&str]) -> TestCommand {
         tool("podman").args(words).env("CONTAINERS_STORAGE_CONF", self.conf())
     }
 
-    /// The id of an image, which is the digest of its configuration.
-    fn id(&self, name: &str) -> String {
+    /// Returns the id of an image, which is the digest of its config.
+    fn config_digest(&self, name: &str) -> String {
         let inspected = self.run(&["image", "inspect", name]).ok().stdout;
         format!("sha256:{}", serde_json::from_str::<Value>(&inspected).unwrap()[0]["Id"].as_str().unwrap())
     }
 }
 
-fn id(store: &Store) -> String {
+fn config_digest(store: &Store) -> String {
     store.inspect("demo")["manifest"]["config"]["digest"].as_str().unwrap().to_owned()
 }
 
 #[test]
-fn podmans_service_takes_an_image_as_dockers_would() {
+fn images_are_pushed_to_the_podman_service() {
     let (store, podman) = (with_demo(), Podman::new());
     let socket = podman.dir.path().join("engine.sock");
     let url = format!("unix://{}", socket.display());
     let _service = podman.run(&["system", "service", "--time=0", &url]).start();
-    until("the service listens", Duration::from_secs(30), || UnixStream::connect(&socket).is_ok());
+    wait_until("the service listens", Duration::from_secs(30), || UnixStream::connect(&socket).is_ok());
     store.dram(["push", "demo", "docker-daemon:given:1"]).env("DOCKER_HOST", &url).ok();
-    assert_eq!(podman.id("given:1"), id(&store));
+    assert_eq!(podman.id("given:1"), config_digest(&store));
     let place = temp();
     store.dram(["save", "-o"]).arg(place.path().join("demo.tar")).arg("demo").ok();
     let other = Store::empty();
     let from = format!("docker-archive:{}", place.path().join("demo.tar").display());
     other.dram(["copy", &from, "docker-daemon:again:2"]).env("DOCKER_HOST", &url).ok();
-    assert_eq!(podman.id("again:2"), id(&store));
+    assert_eq!(podman.id("again:2"), config_digest(&store));
 }
 
 #[test]
-fn podmans_own_store_takes_an_image_with_its_digest() {
+fn images_are_pushed_to_containers_storage_with_their_digest() {
     let (store, podman) = (with_demo(), Podman::new());
     let push = store.dram(["push", "demo", "containers-storage:localhost/given:1"]);
     push.without("DOCKER_CONFIG").env("CONTAINERS_STORAGE_CONF", podman.conf()).ok();
-    assert_eq!(podman.id("localhost/given:1"), id(&store));
+    assert_eq!(podman.id("localhost/given:1"), config_digest(&store));
     let digest = podman.run(&["image", "inspect", "--format", "{{.Digest}}", "localhost/given:1"]).ok().stdout;
     assert_eq!(digest.trim(), store.digest("demo"));
     assert_eq!(crate::support::names(&store.join("work")), ["gate"]);
@@ -85,8 +85,9 @@ fn podmans_own_store_takes_an_image_with_its_digest() {
     nowhere.says("`podman` is not installed").says("apt-get install podman");
 }
 
-/// An engine that has an image of these layers. It sends on what it is given.
-fn engine(socket: &Path, layers: Vec<String>, answer: &'static str) -> mpsc::Receiver<Vec<u8>> {
+/// Serves a fake Docker engine that has an image with these layers, and sends each archive that it receives to the
+/// channel.
+fn fake_engine(socket: &Path, layers: Vec<String>, answer: &'static str) -> mpsc::Receiver<Vec<u8>> {
     let listener = UnixListener::bind(socket).unwrap();
     let (given, taken) = mpsc::channel();
     thread::spawn(move || {
@@ -111,7 +112,7 @@ fn engine(socket: &Path, layers: Vec<String>, answer: &'static str) -> mpsc::Rec
                 "/images/sha256:abc/json" => format!(r#"{{"RootFS":{{"Layers":{}}}}}"#, serde_json::json!(layers)),
                 _ => {
                     assert!(chunked && first.starts_with("POST /images/load"), "{first}");
-                    given.send(chunks(&mut reader)).unwrap();
+                    given.send(read_chunks(&mut reader)).unwrap();
                     answer.to_owned()
                 }
             };
@@ -122,7 +123,7 @@ fn engine(socket: &Path, layers: Vec<String>, answer: &'static str) -> mpsc::Rec
     taken
 }
 
-fn chunks(reader: &mut BufReader<UnixStream>) -> Vec<u8> {
+fn read_chunks(reader: &mut BufReader<UnixStream>) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut line = String::new();
@@ -137,8 +138,8 @@ fn chunks(reader: &mut BufReader<UnixStream>) -> Vec<u8> {
     }
 }
 
-/// The blobs in an archive.
-fn blobs(archive: Vec<u8>) -> Vec<String> {
+/// Returns the names of the blobs in an archive.
+fn blobs_in_archive(archive: Vec<u8>) -> Vec<String> {
     let listed = tool("tar").args(["-tf", "-"]).stdin(archive).ok().stdout;
     listed
         .lines()
@@ -149,7 +150,7 @@ fn blobs(archive: Vec<u8>) -> Vec<String> {
 }
 
 #[test]
-fn an_engine_gets_the_layers_that_it_has_not() {
+fn only_missing_layers_are_sent_to_an_engine() {
     let (store, place) = (with_demo(), temp());
     let config = store.inspect("demo")["config"].clone();
     let diff_ids: Vec<String> =
@@ -165,16 +166,16 @@ fn an_engine_gets_the_layers_that_it_has_not() {
         [(0, vec![diff_ids[0].clone(), "sha256:other".to_owned()], 1), (1, vec![diff_ids[1].clone()], 2)]
     {
         let socket = place.path().join(format!("{number}.sock"));
-        let taken = engine(&socket, has, r#"{"stream":"Loaded image: demo:latest"}"#);
+        let taken = fake_engine(&socket, has, r#"{"stream":"Loaded image: demo:latest"}"#);
         let push = store.dram(["push", "demo", "docker-daemon:demo"]);
         push.env("DOCKER_HOST", format!("unix://{}", socket.display())).ok();
-        let blobs = blobs(taken.recv().unwrap());
+        let blobs = blobs_in_archive(taken.recv().unwrap());
         let found = layers.iter().filter(|layer| blobs.contains(layer)).count();
         assert_eq!(found, sent, "{blobs:?}");
         assert!(blobs.contains(&layers[1]), "the last one is new to it");
     }
     let socket = place.path().join("no.sock");
-    let _taken = engine(&socket, vec![], "{\"stream\":\"x\"}\n{\"error\":\"no space left\"}");
+    let _taken = fake_engine(&socket, vec![], "{\"stream\":\"x\"}\n{\"error\":\"no space left\"}");
     let push = store.dram(["push", "demo", "docker-daemon:demo"]);
     push.env("DOCKER_HOST", format!("unix://{}", socket.display())).fails(4).says("no space left");
     let push = store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_HOST", "unix:///nowhere.sock");
@@ -183,28 +184,28 @@ fn an_engine_gets_the_layers_that_it_has_not() {
     push.fails(1).says("is no address of an engine").says("unix:///var/run/docker.sock");
 }
 
-/// Docker's engine with a place of its own, and with a network, mounts and processes that end with it.
-struct Docker {
+/// A Docker engine with directories of its own, in network, mount and process namespaces that end with it.
+struct DockerEngine {
     dir: TempDir,
-    daemon: Option<Started>,
+    daemon: Option<RunningCommand>,
 }
 
-impl Docker {
-    fn new() -> Docker {
+impl DockerEngine {
+    fn new() -> DockerEngine {
         let dir = temp();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        // What newer ones keep with containerd goes by other digests.
+        // With the containerd image store of newer versions, image ids are other digests.
         fs::write(at("daemon.json"), r#"{"features":{"containerd-snapshotter":false}}"#).unwrap();
         let alone = ["--mount", "--pid", "--net", "--fork", "--kill-child", "sh", "-c"];
-        // It leaves things in these places.
+        // dockerd writes into these directories of the host, so it gets empty ones.
         let script = r#"mkdir -p /etc/docker && for dir in /etc/docker /run /opt; do mount -t tmpfs none $dir || exit; done
             exec dockerd "$@""#;
         let daemon = tool("unshare").args(alone).args([script, "dockerd", "--config-file"]).arg(at("daemon.json"));
         let daemon = daemon.args(["--host", &format!("unix://{}", at("engine.sock"))]);
         let daemon = daemon.args(["--data-root", &at("root"), "--exec-root", &at("exec"), "--pidfile", &at("pid")]);
         let daemon = daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]);
-        let docker = Docker { daemon: Some(daemon.start()), dir };
-        until("the engine listens", Duration::from_secs(60), || UnixStream::connect(docker.socket()).is_ok());
+        let docker = DockerEngine { daemon: Some(daemon.start()), dir };
+        wait_until("the engine listens", Duration::from_secs(60), || UnixStream::connect(docker.socket()).is_ok());
         docker
     }
 
@@ -212,32 +213,32 @@ impl Docker {
         self.dir.path().join("engine.sock")
     }
 
-    /// Asks it by `curl`.
-    fn ask(&self, words: &[&str], path: &str) -> String {
+    /// Sends a request to the engine with `curl` and returns the body.
+    fn request(&self, words: &[&str], path: &str) -> String {
         let curl = tool("curl").args(["-sS", "--fail-with-body", "--unix-socket"]).arg(self.socket()).args(words);
         curl.arg(format!("http://engine{path}")).ok().stdout
     }
 
-    fn id(&self, name: &str) -> String {
-        let inspected: Value = serde_json::from_str(&self.ask(&[], &format!("/images/{name}/json"))).unwrap();
+    fn config_digest(&self, name: &str) -> String {
+        let inspected: Value = serde_json::from_str(&self.request(&[], &format!("/images/{name}/json"))).unwrap();
         inspected["Id"].as_str().unwrap().to_owned()
     }
 
-    /// What a container of the image has in these files.
-    fn files(&self, image: &str, paths: [&str; 3]) -> [Vec<u8>; 3] {
+    /// Creates a container of the image and returns the contents of these files.
+    fn container_files(&self, image: &str, paths: [&str; 3]) -> [Vec<u8>; 3] {
         let place = temp();
         let (json, tar) = (format!(r#"{{"Image":"{image}"}}"#), place.path().join("all.tar"));
-        let made = self.ask(&["-H", "Content-Type: application/json", "-d", &json], "/containers/create");
+        let made = self.request(&["-H", "Content-Type: application/json", "-d", &json], "/containers/create");
         let made: Value = serde_json::from_str(&made).unwrap();
         let path = format!("/containers/{}", made["Id"].as_str().unwrap());
-        self.ask(&["-o", tar.to_str().unwrap()], &format!("{path}/export"));
-        self.ask(&["-X", "DELETE"], &path);
+        self.request(&["-o", tar.to_str().unwrap()], &format!("{path}/export"));
+        self.request(&["-X", "DELETE"], &path);
         tool("tar").arg("-xf").arg(&tar).arg("-C").arg(place.path()).args(paths).ok();
         paths.map(|path| fs::read(place.path().join(path)).unwrap())
     }
 
-    /// Its own process is the first of its name space: the others die with it.
-    fn end(&mut self) {
+    /// Kills dockerd, which is PID 1 of its namespace, so all its processes end with it.
+    fn stop(&mut self) {
         let Some(daemon) = self.daemon.take() else { return };
         let first = tool("pgrep").arg("-P").arg(daemon.pid().to_string()).end().stdout;
         tool("kill").args(["-KILL", first.trim()]).end();
@@ -245,14 +246,14 @@ impl Docker {
     }
 }
 
-impl Drop for Docker {
+impl Drop for DockerEngine {
     fn drop(&mut self) {
-        self.end();
+        self.stop();
     }
 }
 
-/// Listens at `socket` for `docker`, calls `before` when an archive comes, and counts the bytes that it is sent.
-fn between(docker: &Docker, socket: &Path, before: impl Fn() + Send + 'static) -> Arc<AtomicU64> {
+/// Proxies `socket` to `docker`, calls `before` when an archive arrives, and counts the bytes sent to the engine.
+fn counting_proxy(docker: &DockerEngine, socket: &Path, before: impl Fn() + Send + 'static) -> Arc<AtomicU64> {
     let (listener, target) = (UnixListener::bind(socket).unwrap(), docker.socket());
     let sent = Arc::new(AtomicU64::new(0));
     let count = sent.clone();
@@ -276,35 +277,35 @@ fn between(docker: &Docker, socket: &Path, before: impl Fn() + Send + 'static) -
     sent
 }
 
-/// The program of the base image, as it should be.
-fn program() -> Vec<u8> {
+/// Returns the bytes of the base image's program.
+fn base_program() -> Vec<u8> {
     let place = temp();
     tool("tar").arg("-xf").arg(base_tar()).arg("-C").arg(place.path()).arg("./bin/busybox").ok();
     fs::read(place.path().join("bin/busybox")).unwrap()
 }
 
 #[test]
-fn dockers_engine_gets_what_it_has_not_and_has_all_of_the_image() {
-    let (store, mut docker, place) = (with_demo(), Docker::new(), temp());
+fn docker_gets_only_missing_layers_and_a_complete_image() {
+    let (store, mut docker, place) = (with_demo(), DockerEngine::new(), temp());
     let url = |socket: &Path| format!("unix://{}", socket.display());
     let push = |words: [&str; 3], socket: &Path| store.dram(words).env("DOCKER_HOST", url(socket));
     push(["push", "demo", "docker-daemon:given:1"], &docker.socket()).ok().says("copied").does_not_say("were not sent");
-    assert_eq!(docker.id("given:1"), id(&store));
+    assert_eq!(docker.id("given:1"), config_digest(&store));
 
-    // The next image lies on the first one, whose layers are not sent.
+    // The next image is based on the first one, whose layers are not sent again.
     store.build(&Context::new("FROM demo\nRUN echo two > /two\nCMD [\"cat\", \"/two\"]\n")).ok();
-    let whole = [program(), b"one\n".to_vec(), b"two\n".to_vec()];
+    let whole = [base_program(), b"one\n".to_vec(), b"two\n".to_vec()];
     let paths = ["bin/busybox", "one", "two"];
-    let sent = between(&docker, &place.path().join("count.sock"), || ());
+    let sent = counting_proxy(&docker, &place.path().join("count.sock"), || ());
     let pushed = push(["push", "demo", "docker-daemon:given:2"], &place.path().join("count.sock")).ok();
     pushed.says("the engine has 2 of the layers");
-    assert_eq!(docker.id("given:2"), id(&store));
-    assert!(docker.files("given:2", paths) == whole);
+    assert_eq!(docker.id("given:2"), config_digest(&store));
+    assert!(docker.container_files("given:2", paths) == whole);
     assert!(sent.load(Ordering::SeqCst) < 30_000, "{sent:?} bytes");
 
-    // They are gone when the archive comes.
+    // The layers are deleted from the engine before the archive arrives.
     let (socket, lost) = (docker.socket(), place.path().join("lost.sock"));
-    let sent = between(&docker, &lost, move || {
+    let sent = counting_proxy(&docker, &lost, move || {
         for name in ["given:1", "given:2"] {
             let curl = tool("curl").args(["-sS", "-X", "DELETE", "--unix-socket"]).arg(&socket);
             curl.arg(format!("http://engine/images/{name}?force=1")).ok();
@@ -312,49 +313,50 @@ fn dockers_engine_gets_what_it_has_not_and_has_all_of_the_image() {
     });
     let pushed = push(["push", "demo", "docker-daemon:given:3"], &lost).ok();
     pushed.says("sending all of them").does_not_say("were not sent");
-    assert_eq!(docker.id("given:3"), id(&store));
-    assert!(docker.files("given:3", paths) == whole);
+    assert_eq!(docker.id("given:3"), config_digest(&store));
+    assert!(docker.container_files("given:3", paths) == whole);
     assert!(sent.load(Ordering::SeqCst) > 500_000, "{sent:?} bytes");
 
-    // No layer at all, and layers that only newer engines can read.
+    // An image without layers, and zstd layers, which only newer engines can read.
     store.build(&Context::new("FROM scratch\nCMD [\"none\"]\n")).ok();
     push(["push", "demo", "docker-daemon:none"], &docker.socket()).ok();
-    assert_eq!(docker.id("none:latest"), id(&store));
+    assert_eq!(docker.id("none:latest"), config_digest(&store));
     let output = "type=image,compression=zstd,force-compression=true";
     store.build(&Context::new("FROM parity-base\nRUN echo z > /z\n")).args(["--output", output]).ok();
-    let version: Value = serde_json::from_str(&docker.ask(&[], "/version")).unwrap();
+    let version: Value = serde_json::from_str(&docker.request(&[], "/version")).unwrap();
     let major = version["Version"].as_str().unwrap().split('.').next().unwrap().parse::<u32>().unwrap();
     if major >= 23 {
         push(["push", "demo", "docker-daemon:z"], &docker.socket()).ok();
-        assert_eq!(docker.id("z:latest"), id(&store));
+        assert_eq!(docker.id("z:latest"), config_digest(&store));
     } else {
         let refused = push(["push", "demo", "docker-daemon:z"], &docker.socket()).fails(4);
         refused.says("tar").says("reads layers of zstd since version 23").does_not_say("copied");
     }
 
-    // A user whom the socket is not for.
+    // A user without permission on the socket.
     let user = User { uid: 65534, gid: 65534, home: place.path().to_owned() };
-    let of_user = Store::of(&user);
+    let of_user = Store::for_user(&user);
     of_user.dram(["import"]).arg(base_tar()).arg("demo").ok();
     let refused = of_user.dram(["push", "demo", "docker-daemon:x"]).env("DOCKER_HOST", url(&docker.socket())).fails(1);
     refused.says("cannot reach the engine").says("often `docker`");
 
-    docker.end();
+    docker.stop();
     let left = TempDir::new().unwrap();
     std::mem::replace(&mut docker.dir, left).close().unwrap();
     push(["push", "demo", "docker-daemon:x"], &docker.socket()).fails(1).says("start the engine");
 }
 
 #[test]
-fn an_engine_says_why_it_takes_no_image() {
+fn errors_of_an_engine_are_reported() {
     let (store, place) = (with_demo(), temp());
     let push = |dest: &str, host: &str| store.dram(["push", "demo", dest]).env("DOCKER_HOST", host);
     let socket = place.path().join("deep.sock");
-    let _taken = engine(&socket, vec![], r#"{"errorDetail":{"message":"m"},"error":"max depth exceeded"}"#);
+    let _taken = fake_engine(&socket, vec![], r#"{"errorDetail":{"message":"m"},"error":"max depth exceeded"}"#);
     let refused = push("docker-daemon:demo", &format!("unix://{}", socket.display())).fails(4);
     refused.says("max depth exceeded").says("up to 125 layers").says("dram squash").does_not_say("copied");
 
-    // One that answers and hangs up in the middle of the archive, behind a guard that lets no other question pass.
+    // An engine that answers and closes the connection in the middle of the archive, behind a proxy that forbids all
+    // other requests.
     let socket = place.path().join("full.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     thread::spawn(move || {

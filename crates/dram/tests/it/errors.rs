@@ -1,23 +1,23 @@
-//! What dram says when something is wrong: whole messages, and the exit codes that the README promises.
+//! Error messages, compared in full, and the exit codes that the README promises.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::{Context, Done, Store, registries_conf, temp};
+use crate::support::{CommandOutput, Context, Store, registries_conf, temp};
 
-/// Builds in the context's directory.
-fn build(context: &Context) -> Done {
+/// Runs a build in the context's directory.
+fn build(context: &Context) -> CommandOutput {
     build_with(context, &[])
 }
 
-fn build_with(context: &Context, options: &[&str]) -> Done {
+fn build_with(context: &Context, options: &[&str]) -> CommandOutput {
     let store = Store::with_base();
     store.dram(["build"]).args(options).arg(".").dir(context.path()).end()
 }
 
-/// Fails unless the build ends with `code` and its last words are `text`.
+/// Asserts that the build ended with `code` and that its output ends with the error `text`.
 #[track_caller]
-fn ends(done: &Done, code: i32, text: &str) {
+fn assert_error(done: &CommandOutput, code: i32, text: &str) {
     assert_eq!(done.code, code, "{done}");
     let from = done.stderr.find("error: ").unwrap_or_else(|| panic!("no error\n{done}"));
     let got = done.stderr[from..].trim_end();
@@ -25,7 +25,7 @@ fn ends(done: &Done, code: i32, text: &str) {
 }
 
 #[test]
-fn a_missing_file_of_a_stage_names_the_nearest() {
+fn a_missing_file_in_a_stage_suggests_the_nearest() {
     let dockerfile = "\
 FROM parity-base AS builder
 WORKDIR /root/_build/prod/rel/demo
@@ -33,7 +33,7 @@ RUN touch demo.tar.gz
 FROM parity-base
 COPY --from=builder /root/_build/prod/rel/demo/rtr.tar.gz .
 ";
-    ends(
+    assert_error(
         &build(&Context::new(dockerfile)),
         1,
         "
@@ -49,9 +49,9 @@ error: no such file in stage `builder`: `/root/_build/prod/rel/demo/rtr.tar.gz`
 }
 
 #[test]
-fn a_missing_file_of_the_context_names_the_nearest() {
+fn a_missing_file_in_the_context_suggests_the_nearest() {
     let context = Context::new("FROM parity-base\nCOPY src/mian.c /\n").file("src/main.c", "").file("src/other.h", "");
-    ends(
+    assert_error(
         &build(&context),
         1,
         "
@@ -67,10 +67,10 @@ error: no such file in the build context: `src/mian.c`
 }
 
 #[test]
-fn an_ignored_file_is_said_to_be_ignored() {
+fn a_missing_file_that_is_ignored_is_reported_as_ignored() {
     let context =
         Context::new("FROM parity-base\nCOPY secret /x\n").file(".dockerignore", "secret\n").file("secret", "x");
-    ends(
+    assert_error(
         &build(&context),
         1,
         "
@@ -86,7 +86,7 @@ error: no such file in the build context: `secret`
 }
 
 #[test]
-fn a_failed_command() {
+fn a_failed_command_shows_its_exit_code_and_output() {
     let context = Context::new("FROM parity-base\nRUN echo first && \\\n    echo last >&2 && \\\n    exit 42\n");
     let text = "
 error: the command failed with exit code 42
@@ -97,17 +97,17 @@ error: the command failed with exit code 42
   |
   = help: look at what it left with `dram shell --failed`";
     let done = build(&context);
-    ends(&done, 1, text);
+    assert_error(&done, 1, text);
     let before = done.stderr.split("error: ").next().unwrap();
     assert!(before.contains("s | first\n") && before.contains("s | last\n"), "{done}");
-    // Where its lines were not shown, the last ones are.
+    // If progress was quiet, the last lines of the command's output are shown with the error.
     let quiet = build_with(&context, &["--progress", "quiet"]);
-    ends(&quiet, 1, text);
+    assert_error(&quiet, 1, text);
     assert!(quiet.stderr.starts_with("  | first\n  | last\n"), "{quiet}");
 }
 
 #[test]
-fn only_the_last_lines_are_shown() {
+fn quiet_progress_shows_the_last_lines_of_a_failed_command() {
     let context = Context::new("FROM parity-base\nRUN seq 100; exit 1\n");
     let done = build_with(&context, &["--progress", "quiet"]);
     let shown: Vec<_> = done.lines("  | ").into_iter().map(str::trim).filter(|line| line.len() < 8).collect();
@@ -116,8 +116,8 @@ fn only_the_last_lines_are_shown() {
 }
 
 #[test]
-fn a_program_that_the_shell_does_not_find() {
-    ends(
+fn exit_code_127_means_that_the_shell_found_no_program() {
+    assert_error(
         &build(&Context::new("FROM parity-base\nRUN mix release\n")),
         1,
         "
@@ -132,8 +132,8 @@ error: the command failed with exit code 127
 }
 
 #[test]
-fn a_program_that_is_not_there() {
-    ends(
+fn a_missing_program_is_reported() {
+    assert_error(
         &build(&Context::new("FROM parity-base\nRUN [\"/nowhere\"]\n")),
         1,
         "
@@ -148,10 +148,10 @@ error: cannot start `/nowhere`: no such file or directory in the image
 }
 
 #[test]
-fn a_script_without_its_interpreter() {
+fn a_missing_interpreter_is_reported() {
     let context =
         Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n").file("x", "#!/usr/bin/python3\n");
-    ends(
+    assert_error(
         &build(&context),
         1,
         "
@@ -165,8 +165,8 @@ error: cannot start `/x`: its interpreter `/usr/bin/python3` is not in the image
     );
 }
 
-/// A program of this machine, made to ask for another loader.
-fn asks_for(loader: &[u8]) -> Vec<u8> {
+/// Returns a program of the host, patched to ask for another loader.
+fn program_with_loader(loader: &[u8]) -> Vec<u8> {
     let mut program = fs::read("/bin/true").unwrap();
     let at = program.windows(8).position(|bytes| bytes == b"ld-linux").expect("/bin/true has a loader");
     let start = program[..at].iter().rposition(|byte| *byte == 0).unwrap() + 1;
@@ -177,17 +177,17 @@ fn asks_for(loader: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_program_of_the_other_libc() {
+fn a_program_for_another_libc_is_reported() {
     for (loader, help) in [
         ("/lib/ld-musl-x.so.1", "the program was built for musl (Alpine) and this image has none"),
         ("/lib/ld-linux-x.so.2", "the program was built for glibc (Debian, Fedora …) and this image has none"),
     ] {
         let context = Context::new("FROM parity-base\nCOPY --chmod=755 x /x\nRUN [\"/x\"]\n");
-        fs::write(context.join("x"), asks_for(loader.as_bytes())).unwrap();
+        fs::write(context.join("x"), program_with_loader(loader.as_bytes())).unwrap();
         let done = build(&context);
         assert_eq!(done.code, 1);
         done.says(&format!("error: cannot start `/x`: its interpreter `{loader}` is not in the image")).says(help);
-        // A shell only says that it did not find the program.
+        // With a shell in between, only exit code 127 tells that a program was not found.
         context.write("Dockerfile", "FROM parity-base\nCOPY --chmod=755 x /x\nRUN /x\n");
         let done = build(&context);
         assert_eq!(done.code, 1);
@@ -196,9 +196,9 @@ fn a_program_of_the_other_libc() {
 }
 
 #[test]
-fn users_that_are_not_there() {
+fn unknown_users_and_groups_are_reported() {
     let context = Context::new("FROM parity-base\nCOPY --chown=nosuch f /\n").file("f", "");
-    ends(
+    assert_error(
         &build(&context),
         1,
         "
@@ -219,9 +219,9 @@ error: the image has no user `nosuch` in its /etc/passwd
 }
 
 #[test]
-fn a_base_that_is_not_there() {
+fn an_unknown_base_image_gets_a_suggestion() {
     let conf = registries_conf().display();
-    ends(
+    assert_error(
         &build(&Context::new("FROM party-base\nRUN true\n")),
         1,
         &format!(
@@ -240,7 +240,7 @@ error: the store has no image `party-base`
 }
 
 #[test]
-fn a_stage_that_is_not_there() {
+fn an_unknown_stage_gets_a_suggestion() {
     let dockerfile = "FROM parity-base AS builder\nFROM parity-base\nCOPY --from=bulder /x /x\n";
     let done = build(&Context::new(dockerfile));
     assert_eq!(done.code, 1);
@@ -251,7 +251,7 @@ fn a_stage_that_is_not_there() {
 }
 
 #[test]
-fn mistyped_words_are_told_all_at_once() {
+fn all_mistyped_words_are_reported_at_once() {
     let done = build(&Context::new("FROM parity-base\nCOPPY a b\nRUN --mont=x true\nCOPY --form=x a b\n"));
     assert_eq!(done.code, 2);
     let errors: Vec<_> = done.lines("error: ");
@@ -267,7 +267,7 @@ fn mistyped_words_are_told_all_at_once() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn unsupported_flags_and_urls_are_refused_by_name() {
     for (line, what, at) in [
         ("RUN --device=vendor.com/device=x true", "`RUN --device` is not supported", 5),
         ("COPY http://example.org/x /x", "`COPY` cannot copy from a URL", 6),
@@ -280,7 +280,7 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
-fn a_program_for_another_processor() {
+fn a_program_for_another_architecture_is_reported() {
     let context = Context::new("FROM parity-base\nCOPY --chmod=755 prog script /\nRUN [\"/script\"]\n");
     let mut program = std::fs::read("/bin/true").unwrap();
     program[18..20].copy_from_slice(&9999u16.to_le_bytes());
@@ -294,7 +294,7 @@ fn a_program_for_another_processor() {
 }
 
 #[test]
-fn a_place_that_something_else_takes() {
+fn a_file_where_a_directory_must_go_is_reported() {
     for line in ["COPY Dockerfile /etc/passwd/", "COPY Dockerfile /etc/passwd/x", "WORKDIR /etc/passwd"] {
         let done = build(&Context::new(&format!("FROM parity-base\n{line}\n")));
         assert_eq!(done.code, 1, "{done}");
@@ -303,7 +303,7 @@ fn a_place_that_something_else_takes() {
 }
 
 #[test]
-fn command_lines_that_are_wrong() {
+fn invalid_command_lines_are_refused() {
     let (store, context) = (Store::with_base(), Context::new("FROM parity-base\n"));
     let place = context.path().to_str().unwrap();
     for (words, code, text) in [
@@ -338,14 +338,14 @@ fn command_lines_that_are_wrong() {
 }
 
 #[test]
-fn a_store_of_another_time_is_left_alone() {
+fn a_store_of_an_unknown_version_is_refused() {
     let store = Store::with_base();
     fs::write(store.join("version"), "99\n").unwrap();
     store.dram(["images"]).fails(1).says("has version `99`").says("--store");
 }
 
 #[test]
-fn a_store_that_cannot_be_made() {
+fn a_store_that_cannot_be_created_is_reported() {
     let (store, place) = (Store::empty(), temp());
     let file = place.path().join("file");
     fs::write(&file, "").unwrap();

@@ -1,5 +1,5 @@
-//! Dockerfiles and contexts made to hurt: each is refused in words or does what it says, in bounded time and memory,
-//! and touches nothing of the machine.
+//! Hostile Dockerfiles and build contexts: each is refused with an error or does what it says, within limits of time
+//! and memory, and does not touch the host.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -8,32 +8,32 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{Context, Done, Store, temp, tool, valid_image};
+use crate::support::{CommandOutput, Context, Store, temp, tool, valid_image};
 
-/// What a build of something small may take of a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit for a small build, generous because other tests run in parallel.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// The address space a hostile input may make dram take.
-const MEMORY: &str = "--as=2147483648";
+/// Limit of the address space for one build.
+const MEMORY_LIMIT: &str = "--as=2147483648";
 
-/// Builds in a bounded time and memory.
-fn build(store: &Store, context: &Context) -> Done {
+/// Builds within the time and memory limits.
+fn build(store: &Store, context: &Context) -> CommandOutput {
     let begun = Instant::now();
-    let done = store.build(context).within("prlimit", &[MEMORY]).end();
-    assert!(begun.elapsed() < PATIENCE, "{done}");
+    let done = store.build(context).run_under("prlimit", &[MEMORY_LIMIT]).end();
+    assert!(begun.elapsed() < TIME_LIMIT, "{done}");
     assert!((0..=3).contains(&done.code), "{done}");
     done
 }
 
-/// Refused, with a place in the Dockerfile and these words.
-fn refused(store: &Store, text: &str, words: &str) {
+/// Asserts that the Dockerfile is refused with these words.
+fn assert_refused(store: &Store, text: &str, words: &str) {
     let done = build(store, &Context::new(text));
     assert_ne!(done.code, 0, "{text:.200}\n{done}");
     done.says(words);
 }
 
 #[test]
-fn dockerfiles_that_are_refused() {
+fn invalid_dockerfiles_are_refused() {
     let store = Store::with_base();
     let doubled: String = (1..40).map(|n| format!("ARG A{n}=$A{}$A{}\n", n - 1, n - 1)).collect();
     for (text, words) in [
@@ -59,12 +59,12 @@ fn dockerfiles_that_are_refused() {
         ("FROM parity-base\nCOPY ../../etc/hostname /x\n", "no such file"),
         ("FROM parity-base\nCOPY nothing /x\n", "no such file"),
     ] {
-        refused(&store, text, words);
+        assert_refused(&store, text, words);
     }
 }
 
 #[test]
-fn dockerfiles_that_are_large_or_odd_and_right() {
+fn large_and_odd_but_valid_dockerfiles_are_built() {
     let store = Store::with_base();
     let nested = format!("FROM parity-base\nENV A={}x{}\n", "${a:-".repeat(10_000), "}".repeat(10_000));
     let many = format!("FROM parity-base\n{}", "LABEL a=b\n".repeat(100_000));
@@ -86,7 +86,7 @@ fn dockerfiles_that_are_large_or_odd_and_right() {
 }
 
 #[test]
-fn targets_of_mounts_that_the_image_made_traps() {
+fn mount_targets_through_hostile_links_do_not_reach_the_host() {
     let store = Store::with_base();
     let canary = temp();
     let trap = format!(
@@ -104,14 +104,14 @@ fn targets_of_mounts_that_the_image_made_traps() {
     for target in ["/proc", "/proc/self/fd", "/dev/null/x", "/dev"] {
         build(&store, &Context::new(&format!("FROM parity-base\nRUN --mount=type=tmpfs,target={target} true\n")));
     }
-    // What the mount made is swapped for a link before it is taken away.
+    // The command replaces the mount's target by a link before the mount is removed.
     let swap =
         "FROM parity-base\nRUN --mount=type=cache,target=/a/b/c rm -rf /a 2>/dev/null; ln -sfn /etc /a/b2; true\n";
     assert_eq!(build(&store, &Context::new(&format!("{swap}RUN test -f /etc/passwd\n"))).code, 0);
 }
 
 #[test]
-fn links_of_a_context_lead_nowhere_else() {
+fn links_in_a_context_are_not_followed_outside() {
     let store = Store::with_base();
     let secret = temp();
     fs::write(secret.path().join("secret"), "the host's own").unwrap();
@@ -127,19 +127,19 @@ fn links_of_a_context_lead_nowhere_else() {
         let done = build(&store, &context);
         assert_ne!(done.code, 0, "{done}");
     }
-    // Mounts look at the same tree.
+    // Bind mounts show the same tree as COPY.
     context.write("Dockerfile", "FROM parity-base\nRUN --mount=target=/c cat /c/link /c/dir/secret\n");
     assert_ne!(build(&store, &context).code, 0);
 }
 
-/// Whether the bytes are in the file, or in a gzip of it.
+/// Tells if the file contains the bytes as they are. Compressed data is not searched.
 fn contains(file: &Path, needle: &[u8]) -> bool {
     let bytes = fs::read(file).unwrap();
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
 #[test]
-fn ignore_lists_that_are_odd() {
+fn odd_ignore_files_are_read_or_refused() {
     let store = Store::with_base();
     let context = Context::new("FROM scratch\nCOPY . /all/\n").file("a b", "").file("keep/x.md", "").file("drop/y", "");
     context.write(".dockerignore", "\u{feff}# all\r\n\r\n/drop/\r\n!nothing\r\n**/*.log\r\n[x-z].tmp\r\n");
@@ -162,7 +162,7 @@ fn ignore_lists_that_are_odd() {
 }
 
 #[test]
-fn names_of_every_kind_arrive() {
+fn odd_file_names_are_copied() {
     let store = Store::with_base();
     let context = Context::new(
         "FROM parity-base\nCOPY all /all/\nRUN find /all -type f -print0 | tr -dc '\\0' | wc -c > /count\n",
@@ -193,7 +193,7 @@ fn names_of_every_kind_arrive() {
 }
 
 #[test]
-fn a_sparse_file_stays_cheap() {
+fn a_sparse_file_takes_little_space_in_the_store() {
     let store = Store::with_base();
     let context = Context::new("FROM scratch\nCOPY hole /\n");
     fs::File::create(context.join("hole")).unwrap().set_len(64 << 20).unwrap();
@@ -206,7 +206,7 @@ fn a_sparse_file_stays_cheap() {
 }
 
 #[test]
-fn a_destination_that_the_image_made_a_trap() {
+fn copy_destinations_through_hostile_links_do_not_reach_the_host() {
     let store = Store::with_base();
     let canary = temp();
     fs::set_permissions(canary.path(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -220,14 +220,14 @@ fn a_destination_that_the_image_made_a_trap() {
         build(&store, &Context::new(&text).file("file", "x"));
     }
     assert_eq!(fs::read_dir(canary.path()).unwrap().count(), 0, "the machine was written to");
-    // The same from a stage whose directories are links.
+    // The same with sources in a stage whose directories are links.
     let stage = "FROM parity-base AS a\nRUN mkdir /real && echo in > /real/f && ln -s /real /way && ln -s / /up\n\
                  FROM parity-base\nCOPY --from=a /way/f /one\nCOPY --from=a /up/up/up/real/f /two\nRUN cat /one /two\n";
     assert_eq!(build(&store, &Context::new(stage)).code, 0);
 }
 
 #[test]
-fn a_step_cannot_hurt_its_builder() {
+fn a_step_cannot_change_the_builder_or_the_kernel() {
     let store = Store::with_base();
     let before = fs::read(crate::support::dram_path()).unwrap();
     for attempt in [
@@ -250,7 +250,7 @@ fn a_step_cannot_hurt_its_builder() {
 }
 
 #[test]
-fn the_environment_of_the_host_stays_outside() {
+fn the_host_environment_is_not_visible_to_steps() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nRUN env > /env\n");
     store.build(&context).env("DRAM_TEST_CANARY", "from-the-host").env("HTTP_PROXY", "http://user:word@h").ok();

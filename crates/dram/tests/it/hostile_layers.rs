@@ -1,31 +1,34 @@
-//! Layers made to hurt: each is refused in words, or becomes what its tar says, in bounded time and memory, and touches
-//! nothing of the machine.
+//! Hostile layers: each is refused with an error or becomes what its tar says, within limits of time and memory, and
+//! nothing on the host is touched.
 
 use std::fs;
 
-use crate::foreign::{Layout, Part, Range, digest, dir, file, hard_link, long, node, pax, symlink, tar, through};
+use crate::crafted::{
+    CraftedLayout, HostileHarness, RawEntry, device_node, digest, dir, file, gnu_long, hard_link, pax, piped_through,
+    symlink, tar,
+};
 use crate::rootless;
-use crate::support::{Context, Done, base_tar, tool, valid_image};
+use crate::support::{CommandOutput, Context, base_tar, tool, valid_image};
 
-/// The parts as one layer over the base image.
-fn layer(parts: impl IntoIterator<Item = Part>) -> Layout {
-    Layout::over_base([tar(parts)])
+/// Returns an image with these entries as one layer over the base image.
+fn layer(parts: impl IntoIterator<Item = RawEntry>) -> CraftedLayout {
+    CraftedLayout::over_base([tar(parts)])
 }
 
-/// Two layers over the base image.
-fn layers(first: impl IntoIterator<Item = Part>, second: impl IntoIterator<Item = Part>) -> Layout {
-    Layout::over_base([tar(first), tar(second)])
+/// Returns an image with two layers over the base image.
+fn layers(first: impl IntoIterator<Item = RawEntry>, second: impl IntoIterator<Item = RawEntry>) -> CraftedLayout {
+    CraftedLayout::over_base([tar(first), tar(second)])
 }
 
 #[test]
-fn names_that_climb_or_are_no_names_are_refused() {
-    let range = Range::new();
+fn names_that_escape_the_root_or_are_invalid_are_refused() {
+    let harness = HostileHarness::new();
     let up = format!("..{}/new", "/..".repeat(20));
-    let up_to = |name: &str| format!("{up}/..{}/{name}", range.target());
+    let up_to = |name: &str| format!("{up}/..{}/{name}", harness.target());
     for (what, layout, words) in [
         ("../ in a name", layer([file("../new", "x")]), "climbs out"),
         ("../ in the middle", layer([dir("a"), file("a/../../new", "x")]), "climbs out"),
-        ("../ to the target", layer([long(b'L', up_to("new")), file("x", "x")]), "climbs out"),
+        ("../ to the target", layer([gnu_long(b'L', up_to("new")), file("x", "x")]), "climbs out"),
         ("a hard link out", layer([hard_link("own", "../../etc/passwd")]), "climbs out"),
         ("a/x/../d", layer([file("a/x/../d", "x")]), "climbs out"),
         ("a whiteout of `..`", layer([file(".wh...", "")]), "a whiteout must name what it hides"),
@@ -33,23 +36,23 @@ fn names_that_climb_or_are_no_names_are_refused() {
         ("a whiteout of nothing", layer([file("tmp/.wh.", "")]), "a whiteout must name what it hides"),
         ("NUL in a pax path", layer([pax(b'x', &[("path", b"a\0b")]), file("x", "x")]), "NUL byte"),
         ("NUL in a pax link", layer([pax(b'x', &[("linkpath", b"a\0b")]), symlink("x", "y")]), "NUL byte"),
-        ("6000 bytes", layer([long(b'L', "a/".repeat(3000)), file("x", "x")]), "6000 bytes"),
-        ("a name of 256 bytes", layer([long(b'L', "n".repeat(256)), file("x", "x")]), "256 bytes"),
+        ("6000 bytes", layer([gnu_long(b'L', "a/".repeat(3000)), file("x", "x")]), "6000 bytes"),
+        ("a name of 256 bytes", layer([gnu_long(b'L', "n".repeat(256)), file("x", "x")]), "256 bytes"),
         ("a global path", layer([pax(b'g', &[("path", b"etc/passwd")]), file("x", "x")]), "global header"),
     ] {
-        range.refuses(what, &layout, words);
+        harness.assert_refused(what, &layout, words);
     }
 }
 
 #[test]
-fn names_of_every_form_arrive_where_they_lead() {
-    let range = Range::new();
+fn odd_but_valid_names_are_unpacked() {
+    let harness = HostileHarness::new();
     let long_name = "n".repeat(255);
     for (what, layout, script, wanted) in [
         (
             "an absolute path",
-            layer([file(range.target_file(), "inside")]),
-            format!("cat {}", range.target_file()),
+            layer([file(harness.target_file(), "inside")]),
+            format!("cat {}", harness.target_file()),
             "inside",
         ),
         (
@@ -58,11 +61,16 @@ fn names_of_every_form_arrive_where_they_lead() {
             "cat /a /b/c /d/e /f".to_owned(),
             "1234",
         ),
-        ("255 bytes", layer([long(b'L', &long_name), file("x", "long")]), format!("cat /{long_name}"), "long"),
-        ("a NUL ends a long name", layer([long(b'L', "a\0/../../../b"), file("x", "cut")]), "cat /a".to_owned(), "cut"),
+        ("255 bytes", layer([gnu_long(b'L', &long_name), file("x", "long")]), format!("cat /{long_name}"), "long"),
+        (
+            "a NUL ends a long name",
+            layer([gnu_long(b'L', "a\0/../../../b"), file("x", "cut")]),
+            "cat /a".to_owned(),
+            "cut",
+        ),
         (
             "a pax header between a long name and its entry",
-            layer([long(b'L', "long"), pax(b'x', &[("mtime", b"5")]), file("x", "both")]),
+            layer([gnu_long(b'L', "long"), pax(b'x', &[("mtime", b"5")]), file("x", "both")]),
             "cat /long; stat -c %Y /long".to_owned(),
             "both5",
         ),
@@ -73,14 +81,14 @@ fn names_of_every_form_arrive_where_they_lead() {
             "1212",
         ),
     ] {
-        range.prints(what, &layout, &script, wanted);
+        harness.assert_prints(what, &layout, &script, wanted);
     }
 }
 
 #[test]
-fn links_lead_nowhere_but_inside() {
-    let range = Range::new();
-    let (target, target_file) = (range.target(), range.target_file());
+fn links_are_resolved_inside_the_layer() {
+    let harness = HostileHarness::new();
+    let (target, target_file) = (harness.target(), harness.target_file());
     let up = format!("../../../../../../../../../..{target}");
     let root = "/".to_owned();
     for (what, layout, script, wanted) in [
@@ -163,7 +171,7 @@ fn links_lead_nowhere_but_inside() {
             "y\nz",
         ),
     ] {
-        range.prints(what, &layout, &script, wanted);
+        harness.assert_prints(what, &layout, &script, wanted);
     }
     for (what, layout, words) in [
         ("the root as a link", layer([symlink(".", &target), file("new", "x")]), "the root of a layer is a directory"),
@@ -183,13 +191,13 @@ fn links_lead_nowhere_but_inside() {
         ("a hard link to the root", layer([hard_link("h", "/")]), "hard link to a directory"),
         ("a link to nothing at all", layer([symlink("x", "")]), "a link has no target"),
     ] {
-        range.refuses(what, &layout, words);
+        harness.assert_refused(what, &layout, words);
     }
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
-    let range = Range::new();
+fn inconsistent_headers_are_refused() {
+    let harness = HostileHarness::new();
     let cut = tar([file("a", &"x".repeat(5000))]);
     let long_data = [tar([file("a", "x")]), vec![b'x'; 700]].concat();
     let mut wrong_sum = tar([file("a", "x")]);
@@ -202,7 +210,7 @@ fn headers_that_lie_are_refused() {
         ),
         (
             "a name of 8 GiB",
-            layer([long(b'L', "a").field(124, b"77777777777\0"), file("x", "x")]),
+            layer([gnu_long(b'L', "a").field(124, b"77777777777\0"), file("x", "x")]),
             "an extended header in it has more than 1048576 bytes",
         ),
         ("a negative size in base 256", layer([file("x", "x").field(124, &[0xff; 12])]), "its size is no number"),
@@ -217,13 +225,13 @@ fn headers_that_lie_are_refused() {
             "its size is no number",
         ),
         ("a negative pax size", layer([pax(b'x', &[("size", b"-1")]), file("x", "x")]), "pax `size`"),
-        ("a checksum that is wrong", Layout::over_base([wrong_sum]), "not a tar"),
-        ("cut in a file", Layout::over_base([cut[..3000].to_vec()]), "ends in the middle of /a"),
-        ("cut in a header", Layout::over_base([cut[..300].to_vec()]), "ends in the middle"),
-        ("no tar", Layout::over_base([b"no tar".repeat(1000)]), "not a tar"),
+        ("a checksum that is wrong", CraftedLayout::over_base([wrong_sum]), "not a tar"),
+        ("cut in a file", CraftedLayout::over_base([cut[..3000].to_vec()]), "ends in the middle of /a"),
+        ("cut in a header", CraftedLayout::over_base([cut[..300].to_vec()]), "ends in the middle"),
+        ("no tar", CraftedLayout::over_base([b"no tar".repeat(1000)]), "not a tar"),
         (
             "a wrong sum behind an entry",
-            Layout::over_base([[&tar([file("a", "x")])[..1024], &[7; 512]].concat()]),
+            CraftedLayout::over_base([[&tar([file("a", "x")])[..1024], &[7; 512]].concat()]),
             "checksum",
         ),
         ("uid -1", layer([pax(b'x', &[("uid", b"-1")]), file("x", "x")]), "pax `uid`"),
@@ -246,22 +254,22 @@ fn headers_that_lie_are_refused() {
             ]),
             "sparse",
         ),
-        ("an old sparse file", layer([Part::new(b'S', "hole").data("x")]), "sparse"),
-        ("a kind that is none", layer([Part::new(b'Z', "x")]), "no file system"),
+        ("an old sparse file", layer([RawEntry::new(b'S', "hole").data("x")]), "sparse"),
+        ("a kind that is none", layer([RawEntry::new(b'Z', "x")]), "no file system"),
     ] {
-        range.refuses(what, &layout, words);
+        harness.assert_refused(what, &layout, words);
     }
-    // Behind the end there may be anything: nothing of it is read as an entry.
+    // Data behind the end of the archive is ignored and never read as an entry.
     let second = [tar([file("one", "1")]), tar([file("two", "2")])].concat();
     let both = "cat /one; ls /two 2>/dev/null | wc -l";
-    range.prints("garbage after the end", &Layout::over_base([long_data]), "cat /a", "x");
-    range.prints("a second archive after the end", &Layout::over_base([second]), both, "10");
+    harness.assert_prints("garbage after the end", &CraftedLayout::over_base([long_data]), "cat /a", "x");
+    harness.assert_prints("a second archive after the end", &CraftedLayout::over_base([second]), both, "10");
 }
 
 #[test]
-fn what_two_headers_say_has_one_meaning() {
-    let range = Range::new();
-    // The file is as long as pax says; what is in it is data, though it looks like an entry.
+fn conflicting_headers_and_repeated_names_have_one_meaning() {
+    let harness = HostileHarness::new();
+    // The size in the pax header counts; the data is not parsed as an entry, though it looks like one.
     let nested = tar([file("nested", "must not be")]);
     let size = nested.len().to_string();
     let smuggled = [
@@ -272,26 +280,36 @@ fn what_two_headers_say_has_one_meaning() {
     ];
     let script = "wc -c < /outer; cat /after; ls /nested 2>/dev/null | wc -l";
     let wanted = format!("{size}\nafter0");
-    range.prints("a size of pax over one of 0", &Layout::over_base([smuggled.concat()]), script, &wanted);
+    harness.assert_prints(
+        "a size of pax over one of 0",
+        &CraftedLayout::over_base([smuggled.concat()]),
+        script,
+        &wanted,
+    );
     let nested_in_dir = [dir("d").size(nested.len()).blocks(), nested, tar([file("after", "after")])];
     let script = "ls -A /d | wc -l; cat /after; ls /nested 2>/dev/null | wc -l";
-    range.prints("a directory with data", &Layout::over_base([nested_in_dir.concat()]), script, "0\nafter0");
+    harness.assert_prints(
+        "a directory with data",
+        &CraftedLayout::over_base([nested_in_dir.concat()]),
+        script,
+        "0\nafter0",
+    );
     let again = layer([file("a", "1"), dir("a"), file("a/b", "2"), file("a", "3")]);
-    range.prints("a file, a directory, a file", &again, "cat /a", "3");
+    harness.assert_prints("a file, a directory, a file", &again, "cat /a", "3");
     let through_file = layer([file("a", "1"), file("a/b", "2")]);
-    let done = range.run(&through_file, "cat /a/b");
+    let done = harness.run(&through_file, "cat /a/b");
     assert!(done.code != 0 && done.stderr.contains("/a/b: what should be a directory"), "{done}");
 }
 
 #[test]
-fn special_files_and_numbers_are_what_the_tar_says() {
-    let range = Range::new();
+fn special_files_modes_ids_and_whiteouts_are_unpacked_as_the_tar_says() {
+    let harness = HostileHarness::new();
     for (what, layout, script, wanted) in [
-        ("a pipe", layer([Part::new(b'6', "pipe")]), "test -p /pipe && echo yes", "yes"),
+        ("a pipe", layer([RawEntry::new(b'6', "pipe")]), "test -p /pipe && echo yes", "yes"),
         ("setuid", layer([file("su", "x").mode(0o4755)]), "stat -c %a /su", "4755"),
         ("sticky and all", layer([dir("all").mode(0o7777)]), "stat -c %a /all", "7777"),
-        ("a device", layer([node(b'3', "null", 1, 3)]), "test -c /null && stat -c %t:%T /null", "1:3"),
-        ("a disk", layer([node(b'4', "disk", 7, 200)]), "test -b /disk && stat -c %t:%T /disk", "7:c8"),
+        ("a device", layer([device_node(b'3', "null", 1, 3)]), "test -c /null && stat -c %t:%T /null", "1:3"),
+        ("a disk", layer([device_node(b'4', "disk", 7, 200)]), "test -b /disk && stat -c %t:%T /disk", "7:c8"),
         ("uid 2^31", layer([pax(b'x', &[("uid", b"2147483648")]), file("x", "x")]), "stat -c %u /x", "2147483648"),
         (
             "times",
@@ -339,16 +357,16 @@ fn special_files_and_numbers_are_what_the_tar_says() {
         ),
         ("aufs's own marks", layer([file(".wh..wh.plnk", ""), dir(".wh..wh.orph")]), "ls -A / | grep -c wh", "0"),
     ] {
-        let done = range.run(&layout, script);
+        let done = harness.run(&layout, script);
         assert_eq!(done.stdout.trim_end(), wanted, "{what}\n{done}");
     }
-    let over_passwd = layer([node(b'3', "etc/passwd", 0, 0)]);
-    range.refuses("a mark of overlayfs", &over_passwd, "overlayfs's mark");
+    let over_passwd = layer([device_node(b'3', "etc/passwd", 0, 0)]);
+    harness.assert_refused("a mark of overlayfs", &over_passwd, "overlayfs's mark");
 }
 
 #[test]
-fn attributes_are_kept_or_dropped_but_never_obeyed() {
-    let range = Range::new();
+fn overlayfs_attributes_of_a_layer_have_no_effect() {
+    let harness = HostileHarness::new();
     let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
     let opaque: &[u8] = b"y";
     let all: [(&str, &[u8]); 9] = [
@@ -364,9 +382,9 @@ fn attributes_are_kept_or_dropped_but_never_obeyed() {
     ];
     let parts = [pax(b'x', &all[..2]), file("cap", "x"), pax(b'x', &all[1..]), dir("usr/share/base")];
     let layout = layer(parts);
-    range.prints("overlay's attributes", &layout, "ls /usr/share/base", "deep\none\ntwo\ntwo-again");
-    range.load(&layout);
-    let dirs = fs::read_dir(range.store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
+    harness.assert_prints("overlay's attributes", &layout, "ls /usr/share/base", "deep\none\ntwo\ntwo-again");
+    harness.load(&layout);
+    let dirs = fs::read_dir(harness.store.join("layers")).unwrap().map(|entry| entry.unwrap().path());
     let unpacked = dirs.into_iter().find(|dir| dir.join("cap").exists()).unwrap();
     let script = "import os, sys; print(*sorted(os.listxattr(sys.argv[1])))";
     let attributes = |path: &str| tool("python3").args(["-c", script]).arg(unpacked.join(path)).ok().stdout;
@@ -375,35 +393,41 @@ fn attributes_are_kept_or_dropped_but_never_obeyed() {
 }
 
 #[test]
-fn compressed_streams_are_read_to_their_ends() {
-    let range = Range::new();
+fn truncated_or_corrupt_compressed_layers_are_refused() {
+    let harness = HostileHarness::new();
     let plain = tar([file("a", &"x".repeat(100_000)), file("b", "b")]);
-    let packed = through("gzip", &["-nc"], &plain);
+    let packed = piped_through("gzip", &["-nc"], &plain);
     let (half, rest) = plain.split_at(50_000);
-    let members = [through("gzip", &["-nc"], half), through("gzip", &["-nc"], rest)].concat();
+    let members = [piped_through("gzip", &["-nc"], half), piped_through("gzip", &["-nc"], rest)].concat();
     let mut wrong_sum = packed.clone();
     let at = wrong_sum.len() - 6;
     wrong_sum[at] ^= 0xff;
     let id = digest(&plain);
-    let over = |blob: Vec<u8>| Layout::over_base([]).blob(blob, &id);
-    for (what, blob) in [("gzip", packed.clone()), ("members", members), ("zstd", through("zstd", &["-qc"], &plain))] {
-        range.prints(what, &over(blob), "wc -c < /a; cat /b", "100000\nb");
+    let over = |blob: Vec<u8>| CraftedLayout::over_base([]).blob(blob, &id);
+    for (what, blob) in
+        [("gzip", packed.clone()), ("members", members), ("zstd", piped_through("zstd", &["-qc"], &plain))]
+    {
+        harness.assert_prints(what, &over(blob), "wc -c < /a; cat /b", "100000\nb");
     }
     for (what, blob) in [
         ("a wrong CRC", wrong_sum),
         ("no trailer", packed[..packed.len() - 8].to_vec()),
         ("half", packed[..packed.len() / 2].to_vec()),
     ] {
-        range.refuses(what, &over(blob), "cannot read the archive");
+        harness.assert_refused(what, &over(blob), "cannot read the archive");
     }
-    range.refuses("another diff_id", &Layout::over_base([]).blob(plain, &digest(b"other")), "configuration says");
+    harness.assert_refused(
+        "another diff_id",
+        &CraftedLayout::over_base([]).blob(plain, &digest(b"other")),
+        "configuration says",
+    );
 }
 
 #[test]
-fn images_whose_places_are_traps() {
-    let range = Range::new();
-    let (target, target_file) = (range.target(), range.target_file());
-    let whole = |parts: Vec<Part>| layer(parts);
+fn images_with_hostile_links_do_not_reach_the_host() {
+    let harness = HostileHarness::new();
+    let (target, target_file) = (harness.target(), harness.target_file());
+    let whole = |parts: Vec<RawEntry>| layer(parts);
     for (what, layout, script, wanted) in [
         (
             "/dev is a link out",
@@ -417,7 +441,7 @@ fn images_whose_places_are_traps() {
             "true",
             None,
         ),
-        ("/etc/passwd is a pipe", whole(vec![Part::new(b'6', "etc/passwd")]), "echo ran", None),
+        ("/etc/passwd is a pipe", whole(vec![RawEntry::new(b'6', "etc/passwd")]), "echo ran", None),
         ("/etc/passwd is a link out", whole(vec![symlink("etc/passwd", &target_file)]), "echo ran", Some("ran")),
         ("/etc is a link out", whole(vec![file(".wh.etc", ""), symlink("etc", &target)]), "echo ran", None),
         (
@@ -428,7 +452,7 @@ fn images_whose_places_are_traps() {
         ),
         ("/etc/passwd of one line of 64 MiB", whole(vec![file("etc/passwd", &"x".repeat(64 << 20))]), "echo ran", None),
     ] {
-        let done = range.run(&layout, script);
+        let done = harness.run(&layout, script);
         if let Some(wanted) = wanted {
             assert_eq!(done.stdout.trim_end(), wanted, "{what}\n{done}");
         }
@@ -437,21 +461,21 @@ fn images_whose_places_are_traps() {
         let target = target.clone();
         move |config| config["config"]["WorkingDir"] = format!("/way/../way/{target}/new").into()
     });
-    range.run(&dir_link, "pwd; touch here");
+    harness.run(&dir_link, "pwd; touch here");
     let volume =
         layer([]).config(|config| config["config"]["Volumes"] = serde_json::json!({"/../../../etc": {}, "../x": {}}));
-    range.prints("volumes that climb", &volume, "cat /etc/base.conf", "setting=1");
+    harness.assert_prints("volumes that climb", &volume, "cat /etc/base.conf", "setting=1");
     for user in ["4294967296", "2147483648", "-1", "0:4294967296"] {
         let layout = layer([]).config(move |config| config["config"]["User"] = user.into());
-        range.refuses(user, &layout, user.rsplit(':').next().unwrap());
+        harness.assert_refused(user, &layout, user.rsplit(':').next().unwrap());
     }
 }
 
 #[test]
-fn a_build_upon_hostile_layers_is_bounded_too() {
-    let range = Range::new();
-    let layout = layer([symlink("way", range.target()), Part::new(b'6', "pipe"), symlink("loop", "loop")]);
-    assert_eq!(range.load(&layout).code, 0);
+fn a_build_on_hostile_layers_does_not_reach_the_host() {
+    let harness = HostileHarness::new();
+    let layout = layer([symlink("way", harness.target()), RawEntry::new(b'6', "pipe"), symlink("loop", "loop")]);
+    assert_eq!(harness.load(&layout).code, 0);
     for step in [
         "COPY f /way/new",
         "ADD f /way/",
@@ -463,95 +487,95 @@ fn a_build_upon_hostile_layers_is_bounded_too() {
         "RUN --mount=type=cache,target=/way/cache touch /way/cache/x",
     ] {
         let context = Context::new(&format!("FROM hostile\n{step}\n")).file("f", "f");
-        let done = range.dram(["build", "--progress", "plain", "-t", "demo"], context.path());
+        let done = harness.dram(["build", "--progress", "plain", "-t", "demo"], context.path());
         drop(done);
     }
 }
 
-/// An image of this many layers, each with a file of its own and one that all have; every tenth removes the file of the
-/// one before.
-fn many(count: usize) -> Layout {
-    Layout::over_base((1..count).map(|n| {
+/// Returns an image of `count` layers, each with a file of its own and one that all share; every tenth layer removes
+/// the file of the layer before.
+fn many_layers(count: usize) -> CraftedLayout {
+    CraftedLayout::over_base((1..count).map(|n| {
         let gone = (n % 10 == 0).then(|| file(format!("all/.wh.f{}", n - 1), ""));
         tar([dir("all"), file(format!("all/f{n}"), "x"), file("last", &n.to_string())].into_iter().chain(gone))
     }))
 }
 
 #[test]
-fn five_hundred_layers_run_and_are_built_upon() {
-    let range = Range::new();
-    range.prints("500 layers", &many(500), "cat /last; ls /all | wc -l", "499450");
-    range.load(&many(500));
+fn an_image_of_500_layers_runs_and_can_be_a_base() {
+    let harness = HostileHarness::new();
+    harness.assert_prints("500 layers", &many_layers(500), "cat /last; ls /all | wc -l", "499450");
+    harness.load(&many_layers(500));
     let context = Context::new("FROM hostile\nRUN echo one > /one\nRUN cat /one /last > /two && rm /all/f498\n");
-    range.store.build(&context).ok();
-    assert_eq!(range.store.sh("cat /two; ls /all | wc -l; ulimit -n").stdout.lines().take(2).last(), Some("499449"));
-    let limits = |dram: crate::support::Tool| dram.within("prlimit", &["--nofile=100:8192"]).ok().stdout;
-    let seen = limits(range.store.dram(["run", "demo", "sh", "-c", "ulimit -Sn; ulimit -Hn"]));
+    harness.store.build(&context).ok();
+    assert_eq!(harness.store.sh("cat /two; ls /all | wc -l; ulimit -n").stdout.lines().take(2).last(), Some("499449"));
+    let limits = |dram: crate::support::TestCommand| dram.run_under("prlimit", &["--nofile=100:8192"]).ok().stdout;
+    let seen = limits(harness.store.dram(["run", "demo", "sh", "-c", "ulimit -Sn; ulimit -Hn"]));
     assert_eq!(seen, "100\n8192\n", "a command has the limits of who calls");
 }
 
 #[test]
-fn more_layers_than_run_are_refused_or_become_one() {
-    let range = Range::new();
-    range.prints("600 layers", &many(600), "cat /last; ls /all | wc -l", "599540");
-    assert_eq!(range.load(&many(1010)).code, 0);
-    let run = |name| range.store.dram(["run", name, "sh", "-c", "cat /last; ls /all | wc -l; stat -c %Y /last"]);
+fn too_many_layers_are_refused_to_run_and_can_be_squashed() {
+    let harness = HostileHarness::new();
+    harness.assert_prints("600 layers", &many_layers(600), "cat /last; ls /all | wc -l", "599540");
+    assert_eq!(harness.load(&many_layers(1010)).code, 0);
+    let run = |name| harness.store.dram(["run", name, "sh", "-c", "cat /last; ls /all | wc -l; stat -c %Y /last"]);
     run("hostile").fails(1).says("1010 layers are too many").says("dram squash");
-    let build = range.store.build(&Context::new("FROM hostile\nRUN true\n")).fails(1);
+    let build = harness.store.build(&Context::new("FROM hostile\nRUN true\n")).fails(1);
     build.says("layers are too many").says("dram squash");
-    range.dram(["squash", "hostile"], "one".as_ref()).says("");
+    harness.dram(["squash", "hostile"], "one".as_ref()).says("");
     assert_eq!(run("one").ok().stdout, "1009909\n1\n");
-    let (before, after) = (range.store.inspect("hostile"), range.store.inspect("one"));
+    let (before, after) = (harness.store.inspect("hostile"), harness.store.inspect("one"));
     assert_eq!(before["config"]["config"], after["config"]["config"]);
     assert_eq!(after["manifest"]["layers"].as_array().unwrap().len(), 1);
-    valid_image(&range.store, "one:latest");
-    range.store.dram(["squash", "one", "two"]).ok();
-    assert_eq!(range.store.inspect("two")["config"]["rootfs"], after["config"]["rootfs"], "the same bytes");
+    valid_image(&harness.store, "one:latest");
+    harness.store.dram(["squash", "one", "two"]).ok();
+    assert_eq!(harness.store.inspect("two")["config"]["rootfs"], after["config"]["rootfs"], "the same bytes");
 }
 
 #[test]
-fn directories_that_no_entry_makes_take_after_those_below() {
-    let range = Range::new();
-    let over = |parts: Vec<Part>| layers(below_parts(), parts);
+fn implicit_directories_inherit_mode_and_owner_of_lower_layers() {
+    let harness = HostileHarness::new();
+    let over = |parts: Vec<RawEntry>| layers(lower_layer(), parts);
     let stat = "stat -c '%a %u' /t /t/deep; ls /t /t/deep";
-    range.prints(
+    harness.assert_prints(
         "two of them",
         &over(vec![file("t/deep/new", "n")]),
         stat,
         "1777 7\n700 0\n/t:\ndeep\n\n/t/deep:\nnew",
     );
-    range.prints(
+    harness.assert_prints(
         "one that an entry makes after all",
         &over(vec![file("t/new", "n"), dir("t").mode(0o750)]),
         "stat -c '%a %u' /t",
         "750 0",
     );
-    range.prints(
+    harness.assert_prints(
         "one that is hidden",
         &over(vec![file(".wh.t", ""), file("t/new", "n")]),
         "stat -c '%a %u' /t; ls /t",
         "755 0\nnew",
     );
-    range.prints(
+    harness.assert_prints(
         "in the place of a link",
         &over(vec![file("lib/new", "n")]),
         "stat -c %a /lib; ls /lib /usr/lib",
         "711\n/lib:\nnew\n\n/usr/lib:\nold",
     );
-    // The same layer over another image is another layer, and that image's directories are as they were.
+    // The same layer over another image is unpacked separately, so the directories of that image keep their modes.
     let upper = tar([file("t/new", "n")]);
-    let one = Layout::over_base([tar([dir("t").mode(0o1777)]), upper.clone()]);
-    let other = Layout::over_base([tar([dir("t").mode(0o700)]), upper.clone()]);
-    let none = Layout::over_base([upper]);
+    let one = CraftedLayout::over_base([tar([dir("t").mode(0o1777)]), upper.clone()]);
+    let other = CraftedLayout::over_base([tar([dir("t").mode(0o700)]), upper.clone()]);
+    let none = CraftedLayout::over_base([upper]);
     for (layout, wanted) in [(&one, "1777"), (&other, "700"), (&none, "755"), (&one, "1777")] {
-        range.prints("another base", layout, "stat -c %a /t; test -f /t/new", wanted);
+        harness.assert_prints("another base", layout, "stat -c %a /t; test -f /t/new", wanted);
     }
-    range.store.dram(["prune", "--all"]).ok();
-    range.prints("after a prune", &other, "stat -c %a /t", "700");
+    harness.store.dram(["prune", "--all"]).ok();
+    harness.assert_prints("after a prune", &other, "stat -c %a /t", "700");
 }
 
-/// A layer for others to lie over.
-fn below_parts() -> [Part; 5] {
+/// Returns the entries of a lower layer with unusual modes and owners.
+fn lower_layer() -> [RawEntry; 5] {
     [
         dir("t").mode(0o1777).field(108, b"0000007\0"),
         dir("t/deep").mode(0o700),
@@ -562,14 +586,14 @@ fn below_parts() -> [Part; 5] {
 }
 
 #[test]
-fn more_than_the_limits_take_is_refused_with_the_way_to_raise_them() {
-    let range = Range::new();
+fn layers_over_a_limit_are_refused_with_the_option_to_raise_it() {
+    let harness = HostileHarness::new();
     let many = layer((0..200).map(|n| file(format!("f{n}"), "")));
-    let deep = layer([long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")]);
+    let deep = layer([gnu_long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")]);
     let long_attribute = layer([pax(b'x', &[("SCHILY.xattr.user.a", &[7; 3000])]), file("x", "x")]);
-    let zeros = through("gzip", &["-nc"], &tar([file("zeros", &"\0".repeat(3 << 20))]));
+    let zeros = piped_through("gzip", &["-nc"], &tar([file("zeros", &"\0".repeat(3 << 20))]));
     let id = digest(&tar([file("zeros", &"\0".repeat(3 << 20))]));
-    let zeros = Layout::over_base([]).blob(zeros, &id);
+    let zeros = CraftedLayout::over_base([]).blob(zeros, &id);
     for (layout, limit, words, raised) in [
         (&deep, "", "more than 256 directories deep", "depth=2560"),
         (&many, "entries=100", "more than 100 entries", "entries=1000"),
@@ -578,29 +602,30 @@ fn more_than_the_limits_take_is_refused_with_the_way_to_raise_them() {
     ] {
         layout.write();
         let load = |limit: &str| {
-            let load = range.store.dram(["load"]).arg(layout.join("")).env("DRAM_LIMITS", limit);
-            load.within("prlimit", &["--as=2147483648"])
+            let load = harness.store.dram(["load"]).arg(layout.join("")).env("DRAM_LIMITS", limit);
+            load.run_under("prlimit", &["--as=2147483648"])
         };
         load(limit).fails(1).says(words).says(&format!("--limit {raised}"));
-        let ran = range.store.dram(["images", "--json"]).ok().stdout;
+        let ran = harness.store.dram(["images", "--json"]).ok().stdout;
         assert_eq!(ran.trim(), "[]");
         load(raised).ok();
-        range.store.dram(["run", "--limit", raised, "hostile", "true"]).ok();
-        let told = |checked: &Done| checked.stdout.contains(words) && checked.stdout.contains("is not compared: ");
-        let checked = range.store.dram(["fsck"]).env("DRAM_LIMITS", limit).ok();
+        harness.store.dram(["run", "--limit", raised, "hostile", "true"]).ok();
+        let told =
+            |checked: &CommandOutput| checked.stdout.contains(words) && checked.stdout.contains("is not compared: ");
+        let checked = harness.store.dram(["fsck"]).env("DRAM_LIMITS", limit).ok();
         assert!(told(&checked), "{checked}");
-        let checked = range.store.dram(["fsck", "--limit", raised]).ok();
+        let checked = harness.store.dram(["fsck", "--limit", raised]).ok();
         assert!(!told(&checked), "{checked}");
-        range.store.dram(["rm", "hostile"]).ok();
+        harness.store.dram(["rm", "hostile"]).ok();
     }
     for text in ["entries", "entries=x", "names=1"] {
-        range.store.dram(["images", "--limit", text]).fails(2).says("cannot limit").says("entries, depth");
+        harness.store.dram(["images", "--limit", text]).fails(2).says("cannot limit").says("entries, depth");
     }
-    range.store.dram(["prune", "--all"]).ok();
+    harness.store.dram(["prune", "--all"]).ok();
 }
 
-/// A zstd frame of `head` and then `blocks` times 128 KiB of zeros, each in four bytes.
-fn bomb(head: &[u8], blocks: usize) -> Vec<u8> {
+/// Returns a zstd frame of `head` followed by `blocks` times 128 KiB of zeros, each block encoded in four bytes.
+fn zstd_bomb(head: &[u8], blocks: usize) -> Vec<u8> {
     let block = |kind: usize, size: usize| (size << 3 | kind << 1).to_le_bytes()[..3].to_vec();
     let magic_and_window = [0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
     let zeros = [block(1, 128 << 10), vec![0]].concat();
@@ -608,43 +633,43 @@ fn bomb(head: &[u8], blocks: usize) -> Vec<u8> {
 }
 
 #[test]
-fn zeros_without_end_are_not_unpacked() {
-    let range = Range::new();
+fn decompression_bombs_are_refused() {
+    let harness = HostileHarness::new();
     let header = file("zeros", "").field(124, &[0x80, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0]).blocks();
     // 64 GiB in 2 MiB.
-    let bomb = bomb(&header, 1 << 19);
+    let bomb = zstd_bomb(&header, 1 << 19);
     assert!(bomb.len() < 3 << 20);
-    let layout = Layout::over_base([]).blob(bomb.clone(), &digest(b"of whatever it is"));
-    range.refuses("a layer", &layout, "more than 200 times its length");
+    let layout = CraftedLayout::over_base([]).blob(bomb.clone(), &digest(b"of whatever it is"));
+    harness.assert_refused("a layer", &layout, "more than 200 times its length");
     let wide = layer([pax(b'x', &[("SCHILY.xattr.user.a", &[7; 60_000])]), file("wide", "x")]);
-    let done = range.run(&wide, "true");
+    let done = harness.run(&wide, "true");
     assert!(done.code == 0 || done.stderr.contains("/wide: the disk does not hold"), "{done}");
     fs::write(layout.join("bomb.tar.zst"), bomb).unwrap();
-    let import = range.store.dram(["import", "--limit", "expansion=100"]).arg(layout.join("bomb.tar.zst")).arg("x");
+    let import = harness.store.dram(["import", "--limit", "expansion=100"]).arg(layout.join("bomb.tar.zst")).arg("x");
     import.fails(1).says("more than 100 times its length").says("--limit expansion=1000");
     let context = Context::new("FROM scratch\nADD bomb.tar.zst /\n");
     fs::copy(layout.join("bomb.tar.zst"), context.join("bomb.tar.zst")).unwrap();
-    let done = range.dram(["build", "--progress", "plain"], context.path()).says("more than 200 times its length");
+    let done = harness.dram(["build", "--progress", "plain"], context.path()).says("more than 200 times its length");
     assert_eq!(done.code, 1, "{done}");
 }
 
 #[test]
-fn zeros_are_holes_on_the_disk() {
-    let range = Range::new();
+fn zeros_are_unpacked_as_holes() {
+    let harness = HostileHarness::new();
     let plain = tar([file("zeros", &("\0".repeat(48 << 20) + "end")), file("all", &"\0".repeat(16 << 20))]);
-    let layout = Layout::over_base([]).blob(through("gzip", &["-nc"], &plain), &digest(&plain));
+    let layout = CraftedLayout::over_base([]).blob(piped_through("gzip", &["-nc"], &plain), &digest(&plain));
     let script = "wc -c < /zeros; tail -c 4 /zeros | od -An -c; wc -c < /all";
-    range.prints("zeros", &layout, script, "50331651\n  \\0   e   n   d\n16777216");
-    let kib = tool("du").arg("-sk").arg(range.store.join("layers")).ok().stdout;
+    harness.assert_prints("zeros", &layout, script, "50331651\n  \\0   e   n   d\n16777216");
+    let kib = tool("du").arg("-sk").arg(harness.store.join("layers")).ok().stdout;
     let kib: u64 = kib.split_whitespace().next().unwrap().parse().unwrap();
     assert!(kib < 16 << 10, "the layers take {kib} KiB");
 }
 
 #[test]
-fn layers_mean_the_same_to_users() {
+fn hostile_layers_have_the_same_meaning_without_root() {
     let capability: &[u8] = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    for user in [rootless::user(), rootless::plain_user()] {
-        let range = Range::of(&user);
+    for user in [rootless::user_with_subids(), rootless::user_without_subids()] {
+        let harness = HostileHarness::for_user(&user);
         let marks: [(&str, &[u8]); 4] = [
             ("SCHILY.xattr.user.overlay.opaque", b"y"),
             ("SCHILY.xattr.user.overlay.redirect", b"/etc"),
@@ -652,52 +677,61 @@ fn layers_mean_the_same_to_users() {
             ("SCHILY.xattr.user.dram.owner", b"5:5"),
         ];
         let marked = layer([pax(b'x', &marks), dir("usr/share/base"), pax(b'x', &marks[1..]), file("f", "f")]);
-        range.prints("overlay's attributes", &marked, "ls /usr/share/base; cat /f", "deep\none\ntwo\ntwo-again\nf");
-        range.refuses("a mark of overlayfs", &layer([node(b'3', "etc/passwd", 0, 0)]), "overlayfs's mark");
-        range.prints(
+        harness.assert_prints(
+            "overlay's attributes",
+            &marked,
+            "ls /usr/share/base; cat /f",
+            "deep\none\ntwo\ntwo-again\nf",
+        );
+        harness.assert_refused(
+            "a mark of overlayfs",
+            &layer([device_node(b'3', "etc/passwd", 0, 0)]),
+            "overlayfs's mark",
+        );
+        harness.assert_prints(
             "whiteouts and opaque directories",
             &layer([file("usr/share/.wh.base", ""), file("usr/share/base/new", "n"), file("etc/.wh.base.conf", "")]),
             "ls /usr/share/base; test -e /etc/base.conf || echo gone",
             "new\ngone",
         );
-        range.prints(
+        harness.assert_prints(
             "directories that no entry makes",
-            &layers(below_parts(), [file("t/deep/new", "n")]),
+            &layers(lower_layer(), [file("t/deep/new", "n")]),
             "stat -c %a /t /t/deep",
             "1777\n700",
         );
-        range.prints(
+        harness.assert_prints(
             "links",
-            &layer([dir("in"), symlink("x", "in"), file("x/f", "f"), symlink("y", range.target()), file("g", "g")]),
+            &layer([dir("in"), symlink("x", "in"), file("x/f", "f"), symlink("y", harness.target()), file("g", "g")]),
             "cat /in/f; ls /y 2>/dev/null | wc -l",
             "f0",
         );
-        // A device is written down, and works in no container; a capability stays a capability.
+        // A device node is recorded but does not work in a container; a capability stays a capability.
         let special = layer([
-            node(b'3', "null", 1, 3),
-            node(b'4', "disk", 7, 200),
+            device_node(b'3', "null", 1, 3),
+            device_node(b'4', "disk", 7, 200),
             pax(b'x', &[("SCHILY.xattr.security.capability", capability)]),
             file("cap", "x"),
             pax(b'x', &[("uid", b"3000000000")]),
             file("far", "x"),
         ]);
-        range.prints("special files", &special, "echo x > /null; cat /cap /far", "xx");
-        range.prints("many layers", &many(520), "cat /last; ls /all | wc -l", "519468");
+        harness.assert_prints("special files", &special, "echo x > /null; cat /cap /far", "xx");
+        harness.assert_prints("many layers", &many_layers(520), "cat /last; ls /all | wc -l", "519468");
     }
 }
 
 #[test]
-fn archives_that_add_and_contexts_unpack_have_the_same_bounds() {
-    let range = Range::new();
-    range.store.dram(["import"]).arg(base_tar()).arg("base").ok();
-    let target = range.target();
+fn added_archives_and_context_archives_have_the_same_limits() {
+    let harness = HostileHarness::new();
+    harness.store.dram(["import"]).arg(base_tar()).arg("base").ok();
+    let target = harness.target();
     let out = || vec![symlink("x", &target), file("x/new", "x")];
     let climbs = || vec![file("../new", "x")];
-    let deep = || vec![long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")];
+    let deep = || vec![gnu_long(b'L', format!("{}f", "d/".repeat(300))), file("f", "")];
     let long_header = || vec![pax(b'x', &[]).field(124, b"77777777777\0"), file("x", "x")];
-    let sparse = || vec![Part::new(b'S', "hole").data("x")];
+    let sparse = || vec![RawEntry::new(b'S', "hole").data("x")];
     for (what, parts, words) in [
-        ("a write through a link out", &out as &dyn Fn() -> Vec<Part>, "/x/new"),
+        ("a write through a link out", &out as &dyn Fn() -> Vec<RawEntry>, "/x/new"),
         ("../", &climbs, "climbs out"),
         ("300 directories", &deep, "more than 256 directories deep"),
         ("8 GiB of pax", &long_header, "an extended header in it has more than"),
@@ -705,44 +739,50 @@ fn archives_that_add_and_contexts_unpack_have_the_same_bounds() {
     ] {
         let context = Context::new("FROM base\nADD all.tar /all/\n");
         fs::write(context.join("all.tar"), tar(parts())).unwrap();
-        let done = range.dram(["build", "--progress", "plain"], context.path());
+        let done = harness.dram(["build", "--progress", "plain"], context.path());
         assert!(done.code == 1 && done.stderr.contains(words), "ADD of {what}\n{done}");
         let whole = tar(parts().into_iter().chain([file("Dockerfile", "FROM base\nCOPY . /all/\n")]));
-        let done = range.store.dram(["build", "--progress", "plain", "-"]).stdin(whole).end();
+        let done = harness.store.dram(["build", "--progress", "plain", "-"]).stdin(whole).end();
         assert!(done.code == 1 && done.stderr.contains(words), "a context with {what}\n{done}");
-        range.images();
+        harness.images();
     }
-    // What is harmless is as the archive says; names that mean something in layers mean nothing here.
-    let parts =
-        [file(".wh.etc", "1"), dir("d"), file("d/.wh..wh..opq", "2"), symlink("x", &target), node(b'3', "null", 1, 3)];
+    // Harmless entries are extracted as the archive says; whiteout names have no special meaning here.
+    let parts = [
+        file(".wh.etc", "1"),
+        dir("d"),
+        file("d/.wh..wh..opq", "2"),
+        symlink("x", &target),
+        device_node(b'3', "null", 1, 3),
+    ];
     let context = Context::new("FROM base\nADD all.tar /all/\n");
     fs::write(context.join("all.tar"), tar(parts)).unwrap();
-    let done = range.dram(["build", "-t", "demo", "--progress", "plain"], context.path());
+    let done = harness.dram(["build", "-t", "demo", "--progress", "plain"], context.path());
     assert_eq!(done.code, 0, "{done}");
-    let seen = range
+    let seen = harness
         .store
         .sh("ls -A /all /all/d; cat /all/.wh.etc /all/d/.wh..wh..opq; ls /all/x 2>&1 | wc -l; test -c /all/null");
     assert_eq!(seen.stdout, "/all:\n.wh.etc\nd\nnull\nx\n\n/all/d:\n.wh..wh..opq\n121\n", "{seen}");
 }
 
 #[test]
-fn what_is_wide_costs_no_more_than_its_length() {
-    let range = Range::new();
-    // Thousands of directories that one entry replaces, and as many that come again; each costs one look, not thousands.
+fn wide_directories_are_unpacked_in_linear_time() {
+    let harness = HostileHarness::new();
+    // Thousands of directories that one entry replaces, and as many that are created again; each must cost constant
+    // time.
     let dirs = || (0..4000).map(|n| dir(format!("d/{n}")));
     let parts = [dir("d")].into_iter().chain(dirs()).chain([file("d", "x")]).chain([dir("d")]).chain(dirs());
     let replaced = (0..4000).map(|n| file(format!("d/{n}"), ""));
     let begun = std::time::Instant::now();
-    range.prints("many directories", &layer(parts.chain(replaced)), "ls /d | wc -l", "4000");
-    range.store.dram(["prune", "--all"]).ok();
-    // Seconds where each costs one look, even on a busy machine; many minutes where each costs thousands.
+    harness.assert_prints("many directories", &layer(parts.chain(replaced)), "ls /d | wc -l", "4000");
+    harness.store.dram(["prune", "--all"]).ok();
+    // Linear time takes seconds even on a busy machine; quadratic time takes many minutes.
     assert!(begun.elapsed().as_secs() < 120, "{:?}", begun.elapsed());
 }
 
 #[test]
-fn whiteouts_of_nothing_are_in_nobodys_way() {
-    let range = Range::new();
+fn whiteouts_of_missing_files_have_no_effect() {
+    let harness = HostileHarness::new();
     let parts = [dir("new"), file("new/.wh.x", ""), file("new/f", ""), dir("new/d"), file("new/d/.wh.y", "")];
     let script = "ls -A /new /new/d; rm -r /new && mkdir /new && touch /new/x && ls /new";
-    range.prints("in one layer", &layer(parts), script, "/new:\nd\nf\n\n/new/d:\nx");
+    harness.assert_prints("in one layer", &layer(parts), script, "/new:\nd\nf\n\n/new/d:\nx");
 }

@@ -1,11 +1,12 @@
-//! Images in, out and by name, and what other tools make of them.
+//! Commands on images (import, save, load, tag, rm, prune, images, history, inspect), and the exchange with other
+//! tools.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{BASE, Context, Storage, Store, base_tar, list, names, temp, tool, valid_image};
+use crate::support::{BASE, ContainersStorage, Context, Store, base_tar, list, names, temp, tool, valid_image};
 
 const SMALL: &str = "\
 FROM parity-base
@@ -16,22 +17,22 @@ LABEL who=me
 CMD [\"cat\", \"/one\"]
 ";
 
-/// A store with the image `demo`.
+/// Returns a store with the image `demo`.
 fn with_demo() -> Store {
     let store = Store::with_base();
     store.build(&Context::new(SMALL)).ok();
     store
 }
 
-/// What is in the file system of `demo`, as its own tools tell it.
-fn seen(store: &Store, name: &str) -> String {
+/// Returns a listing of the image's file system, made by its own tools.
+fn file_listing(store: &Store, name: &str) -> String {
     let script = "find /one /again /link /shared /usr/share | sort | xargs stat -c '%N %A %u:%g %h'; \
         cat /one /usr/share/base/new; id; echo $A";
     store.dram(["run", name, "sh", "-c", script]).ok().stdout
 }
 
 #[test]
-fn listing() {
+fn images_lists_names_digests_and_sizes() {
     let store = with_demo();
     let rows: Value = serde_json::from_str(&store.dram(["images", "--json"]).ok().stdout).unwrap();
     let named: Vec<_> =
@@ -51,7 +52,7 @@ fn listing() {
 }
 
 #[test]
-fn history_and_documents() {
+fn history_and_inspect_show_an_image() {
     let store = with_demo();
     let history = store.dram(["history", "demo"]).ok().stdout;
     let lines: Vec<_> = history.lines().skip(1).collect();
@@ -71,7 +72,7 @@ fn history_and_documents() {
 }
 
 #[test]
-fn names_come_and_go() {
+fn names_are_added_moved_and_removed() {
     let store = with_demo();
     let digest = store.digest("demo");
     for name in ["other", "other:1.2", "localhost:5000/a/b:c", "docker.io/library/demo:d"] {
@@ -94,7 +95,7 @@ fn names_come_and_go() {
 }
 
 #[test]
-fn pruning() {
+fn prune_removes_unused_blobs_and_with_all_the_step_cache() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nRUN head -c 3000000 /dev/urandom > /large\n");
     store.build(&context).ok();
@@ -123,12 +124,12 @@ fn pruning() {
 }
 
 #[test]
-fn pruning_keeps_what_is_needed() {
+fn prune_keeps_images_with_names() {
     let store = with_demo();
-    let before = seen(&store, "demo");
+    let before = file_listing(&store, "demo");
     for options in [vec![], vec!["--all"], vec!["--all"]] {
         store.dram(["prune"]).args(options).ok();
-        assert_eq!(seen(&store, "demo"), before);
+        assert_eq!(file_listing(&store, "demo"), before);
         valid_image(&store, "demo:latest");
     }
     let none = store.dram(["prune"]).ok().stdout;
@@ -136,7 +137,7 @@ fn pruning_keeps_what_is_needed() {
 }
 
 #[test]
-fn a_prune_waits_for_a_build() {
+fn prune_waits_for_a_running_build() {
     let store = Store::with_base();
     let context =
         Context::new("FROM parity-base AS a\nRUN echo x > /x; sleep 1\nFROM parity-base\nCOPY --from=a /x /\n");
@@ -150,7 +151,7 @@ fn a_prune_waits_for_a_build() {
 }
 
 #[test]
-fn root_file_systems_are_read_in_any_compression() {
+fn import_reads_every_compression() {
     let (store, place) = (Store::with_base(), temp());
     let expected = store.inspect(BASE)["config"]["rootfs"].clone();
     for (program, ending) in [("gzip", "gz"), ("xz", "xz"), ("zstd", "zst"), ("bzip2", "bz2")] {
@@ -166,7 +167,7 @@ fn root_file_systems_are_read_in_any_compression() {
 }
 
 #[test]
-fn broken_archives_are_refused_and_leave_nothing() {
+fn truncated_archives_are_refused_and_leave_nothing() {
     let (store, place) = (Store::empty(), temp());
     let whole = fs::read(base_tar()).unwrap();
     let file = place.path().join("cut.tar");
@@ -185,7 +186,7 @@ fn broken_archives_are_refused_and_leave_nothing() {
 }
 
 #[test]
-fn saved_and_loaded_again() {
+fn a_saved_image_is_loaded_with_its_digest() {
     let (store, place) = (with_demo(), temp());
     let digest = store.digest("demo");
     for target in ["demo.tar", "layout/"] {
@@ -195,7 +196,7 @@ fn saved_and_loaded_again() {
         let loaded = other.dram(["load"]).arg(&path).ok();
         assert_eq!(loaded.stdout, "demo:latest\nparity-base:latest\n");
         assert_eq!((other.digest("demo"), other.digest(BASE)), (digest.clone(), store.digest(BASE)), "{target}");
-        assert_eq!(seen(&other, "demo"), seen(&store, "demo"));
+        assert_eq!(file_listing(&other, "demo"), file_listing(&store, "demo"));
         valid_image(&other, "demo:latest");
         other.dram(["load", "--tag", "own:name"]).arg(&path).fails(2);
     }
@@ -210,7 +211,7 @@ fn saved_and_loaded_again() {
 }
 
 #[test]
-fn a_saved_image_without_a_name_needs_one() {
+fn an_archive_without_a_name_needs_a_tag_to_be_loaded() {
     let (store, place) = (with_demo(), temp());
     let archive = place.path().join("x.tar");
     store.dram(["save", "-o"]).arg(&archive).arg(store.digest("demo")).ok();
@@ -222,14 +223,14 @@ fn a_saved_image_without_a_name_needs_one() {
 }
 
 #[test]
-fn saving_to_a_pipe_and_into_a_layout_of_others() {
+fn save_writes_to_pipes_and_into_existing_layouts() {
     let (store, place) = (with_demo(), temp());
     let script = r#""$0" save -o - demo | tar -tf -"#;
     let listed = tool("sh").args(["-c", script]).arg(crate::support::dram_path()).env("DRAM_STORE", store.path()).ok();
     for file in ["index.json", "manifest.json", "oci-layout"] {
         assert!(listed.stdout.lines().any(|line| line == file), "{listed}");
     }
-    // As with Docker: from one to the other, from a file that the shell opened, and from one that is named.
+    // As with Docker: from a pipe, from a file that the shell opened, and from a named file.
     let archive = place.path().join("demo.tar");
     store.dram(["save", "-o"]).arg(&archive).arg("demo").ok();
     for script in [
@@ -256,8 +257,8 @@ fn saving_to_a_pipe_and_into_a_layout_of_others() {
     store.dram(["save", "-o"]).arg(place.path().join("full")).arg("demo").fails(1).says("no OCI layout");
 }
 
-/// The layout of the store, or an image in it, as other tools name it.
-fn place_of(store: &Store, name: &str) -> String {
+/// Returns the address of an image in the store's layout, as other tools write it.
+fn layout_address(store: &Store, name: &str) -> String {
     format!("oci:{}:{name}:latest", store.join("oci").display())
 }
 
@@ -266,29 +267,29 @@ fn skopeo(from: &str, to: &str) {
 }
 
 #[test]
-fn what_skopeo_copies_comes_back() {
+fn images_copied_by_skopeo_are_loaded_unchanged() {
     let (store, place) = (with_demo(), temp());
     let at = |name: &str| place.path().join(name).display().to_string();
-    let before = seen(&store, "demo");
-    skopeo(&place_of(&store, "demo"), &format!("oci-archive:{}:demo:latest", at("oci.tar")));
-    skopeo(&place_of(&store, "demo"), &format!("docker-archive:{}:demo:latest", at("docker.tar")));
-    skopeo(&place_of(&store, "demo"), &format!("oci:{}:demo:latest", at("layout")));
+    let before = file_listing(&store, "demo");
+    skopeo(&layout_address(&store, "demo"), &format!("oci-archive:{}:demo:latest", at("oci.tar")));
+    skopeo(&layout_address(&store, "demo"), &format!("docker-archive:{}:demo:latest", at("docker.tar")));
+    skopeo(&layout_address(&store, "demo"), &format!("oci:{}:demo:latest", at("layout")));
     for source in ["oci.tar", "layout", "docker.tar"] {
         let other = Store::empty();
         other.dram(["load"]).arg(at(source)).ok();
         assert_eq!(other.digest("demo"), store.digest("demo"), "{source}");
-        assert_eq!(seen(&other, "demo"), before, "{source}");
+        assert_eq!(file_listing(&other, "demo"), before, "{source}");
         valid_image(&other, "demo:latest");
     }
-    // What dram saved for `docker load`, read as that.
+    // An archive of dram can be read as a Docker archive and as an OCI archive.
     store.dram(["save", "-o", &at("ours.tar"), "demo"]).ok();
     skopeo(&format!("docker-archive:{}", at("ours.tar")), &format!("dir:{}", at("dir")));
     skopeo(&format!("oci-archive:{}:demo:latest", at("ours.tar")), &format!("dir:{}", at("dir2")));
 }
 
 #[test]
-fn podman_loads_pulls_and_runs_what_dram_built() {
-    let (store, place, storage) = (with_demo(), temp(), Storage::new());
+fn podman_loads_mounts_and_pulls_images_of_dram() {
+    let (store, place, storage) = (with_demo(), temp(), ContainersStorage::new());
     let archive = place.path().join("demo.tar");
     store.dram(["save", "-o"]).arg(&archive).arg("demo").ok();
     let id = store.inspect("demo")["manifest"]["config"]["digest"].as_str().unwrap().to_owned();
@@ -306,13 +307,13 @@ fn podman_loads_pulls_and_runs_what_dram_built() {
     assert_eq!(names(&root.join("usr/share/base")), ["new"]);
     storage.tool("podman", ["image", "umount", "demo"]).ok();
     storage.tool("podman", ["rmi", "-f", "demo"]).ok();
-    let pulled = storage.tool("podman", ["pull", "--quiet", &place_of(&store, "demo")]).ok();
+    let pulled = storage.tool("podman", ["pull", "--quiet", &layout_address(&store, "demo")]).ok();
     assert_eq!(format!("sha256:{}", pulled.stdout.trim()), id);
 }
 
 #[test]
-fn what_podman_and_buildah_save_is_loaded() {
-    let (place, storage, theirs) = (temp(), Storage::new(), Store::empty());
+fn images_saved_by_podman_and_buildah_are_loaded() {
+    let (place, storage, theirs) = (temp(), ContainersStorage::new(), Store::empty());
     let at = |name: &str| place.path().join(name).display().to_string();
     let container = storage.tool("buildah", ["from", "scratch"]).ok().stdout;
     let container = container.trim();
@@ -376,7 +377,7 @@ fn what_podman_and_buildah_save_is_loaded() {
 }
 
 #[test]
-fn what_umoci_makes_is_loaded_and_built_upon() {
+fn an_image_made_by_umoci_is_loaded_and_can_be_a_base() {
     let (store, place) = (Store::empty(), temp());
     let layout = place.path().join("layout");
     let image = format!("{}:made", layout.display());
@@ -396,10 +397,10 @@ fn what_umoci_makes_is_loaded_and_built_upon() {
 }
 
 #[test]
-fn the_store_is_a_layout_that_others_may_write() {
+fn an_image_that_skopeo_writes_into_the_store_layout_is_found() {
     let (store, place) = (with_demo(), temp());
-    // Somebody else's copy into the layout is an image of dram's at once.
-    skopeo(&place_of(&store, "demo"), &format!("oci:{}:foreign:1", place.path().join("x").display()));
+    // An image that another tool copies into the layout is an image of dram at once.
+    skopeo(&layout_address(&store, "demo"), &format!("oci:{}:foreign:1", place.path().join("x").display()));
     skopeo(
         &format!("oci:{}:foreign:1", place.path().join("x").display()),
         &format!("oci:{}:foreign:1", store.join("oci").display()),

@@ -1,20 +1,22 @@
-//! The command as a person uses it, beside other tools that do the same.
+//! End-to-end tests: the `dram` command as its users run it, beside other tools that do the same.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod add_remote;
+mod architecture;
 mod build;
-mod caches;
-mod calls;
+mod cache_mounts;
+mod check;
 mod contexts;
 mod copy;
 mod coverage;
+mod crafted;
 mod demo;
 mod engines;
 mod errors;
-mod foreign;
 mod hostile;
 mod hostile_images;
 mod hostile_layers;
-mod house;
+mod http_server;
 mod images;
 mod mounts;
 mod outputs;
@@ -24,13 +26,11 @@ mod readme;
 mod registry;
 mod release;
 mod release_hostile;
-mod release_memory;
-mod remote;
-mod robust;
+mod release_rebuild;
+mod robustness;
+mod robustness_bench;
 mod rootless;
 mod run;
-mod server;
-mod shaken;
 mod shared_cache;
 mod shell;
 mod single_id;
@@ -38,6 +38,6 @@ mod store_damage;
 mod store_space;
 mod support;
 mod transfer;
-mod tree;
+mod tree_listing;
 mod upgrade;
 mod why;

@@ -1,4 +1,4 @@
-//! `RUN --mount`: what commands see beside their image, and that it leaves no trace.
+//! `RUN --mount`: files and sockets that commands see, and that nothing of them is kept in the image.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ fn context(run: &str) -> Context {
 }
 
 #[test]
-fn a_bind_shows_the_context_as_a_copy_would_and_takes_no_writes() {
+fn a_bind_mount_shows_the_context_read_only() {
     let store = Store::with_base();
     let context = context(
         "RUN --mount=type=bind,target=/src set -e; \
@@ -30,7 +30,7 @@ fn a_bind_shows_the_context_as_a_copy_would_and_takes_no_writes() {
 }
 
 #[test]
-fn a_command_runs_again_only_when_what_its_binds_show_changed() {
+fn files_of_bind_mounts_are_part_of_the_cache_key() {
     let store = Store::with_base();
     let context = Context::new(&format!(
         "FROM {BASE} AS made\nCOPY dir /dir\nFROM {BASE}\n\
@@ -47,7 +47,7 @@ fn a_command_runs_again_only_when_what_its_binds_show_changed() {
 }
 
 #[test]
-fn a_bind_from_a_stage_or_an_image_shows_that_ones_files_with_their_owners() {
+fn a_bind_mount_from_a_stage_or_image_keeps_owners() {
     let store = Store::with_base();
     let context = Context::new(&format!(
         "FROM {BASE} AS made\nRUN mkdir /d && echo x > /d/f && chown 7:8 /d/f && ln -s f /d/link\n\
@@ -61,7 +61,7 @@ fn a_bind_from_a_stage_or_an_image_shows_that_ones_files_with_their_owners() {
 }
 
 #[test]
-fn a_source_that_is_not_there_is_shown_with_what_is_near() {
+fn a_missing_mount_source_suggests_the_nearest() {
     let store = Store::with_base();
     let missing = context("RUN --mount=source=dier,target=/m true").file("dir/file", "");
     store.build(&missing).fails(1).says("no such file in the build context: `/dier`").says("did you mean `/dir`?");
@@ -70,7 +70,7 @@ fn a_source_that_is_not_there_is_shown_with_what_is_near() {
 }
 
 #[test]
-fn a_target_that_is_a_symbolic_link_is_followed_inside_the_image_only() {
+fn a_symlink_as_mount_target_is_resolved_inside_the_image() {
     let store = Store::with_base();
     let context = context(
         "RUN ln -s /../../../../etc /link && mkdir /real && ln -s /real /dir\n\
@@ -84,7 +84,7 @@ fn a_target_that_is_a_symbolic_link_is_followed_inside_the_image_only() {
 }
 
 #[test]
-fn memory_and_scripts_are_there_for_the_command_only() {
+fn tmpfs_and_heredoc_scripts_exist_only_for_their_command() {
     let store = Store::with_base();
     let context = context(
         "RUN --mount=type=tmpfs,target=/mem,size=1m set -e; ! dd if=/dev/zero of=/mem/big bs=1M count=2 2>/dev/null; \
@@ -98,7 +98,7 @@ fn memory_and_scripts_are_there_for_the_command_only() {
 }
 
 #[test]
-fn shared_memory_of_ones_own_takes_the_place_of_the_usual() {
+fn a_mount_on_dev_shm_replaces_the_default() {
     let store = Store::with_base();
     let context = context(
         "RUN --mount=type=tmpfs,target=/dev/shm,size=128m grep -c ' /dev/shm ' /proc/mounts > /out; \\\n\
@@ -111,7 +111,7 @@ fn shared_memory_of_ones_own_takes_the_place_of_the_usual() {
 }
 
 #[test]
-fn a_network_and_rights_are_what_the_command_asks_for_and_may_have() {
+fn network_host_and_security_insecure_need_allow() {
     let store = Store::with_base();
     let none = context("RUN --network=none test \"$(ls /sys/class/net)\" = lo");
     store.build(&none).ok();
@@ -130,12 +130,12 @@ fn a_network_and_rights_are_what_the_command_asks_for_and_may_have() {
 }
 
 #[test]
-fn a_real_agent_answers_through_a_socket_of_the_commands_own() {
+fn an_ssh_mount_forwards_the_agent() {
     let store = Store::with_base();
     let dir = temp();
     let (socket, key) = (dir.path().join("agent"), dir.path().join("key"));
     let agent = tool("ssh-agent").args(["-D", "-a"]).arg(&socket).start();
-    crate::support::until("the agent listens", std::time::Duration::from_secs(5), || socket.exists());
+    crate::support::wait_until("the agent listens", std::time::Duration::from_secs(5), || socket.exists());
     tool("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "mine", "-f"]).arg(&key).ok();
     tool("ssh-add").arg("-q").arg(&key).env("SSH_AUTH_SOCK", &socket).ok();
     let context = context(
@@ -144,7 +144,7 @@ fn a_real_agent_answers_through_a_socket_of_the_commands_own() {
              for i in 1 2; do /tools/loader --library-path /tools /tools/ssh-add -l | grep -c mine >> /out; done\n\
          RUN test ! -e /run/buildkit && test -z \"$SSH_AUTH_SOCK\"",
     );
-    // The program with all that it needs, since the base image has no such.
+    // The base image has no ssh-add, so the program is copied with its libraries.
     for line in tool("ldd").arg("/usr/bin/ssh-add").ok().stdout.lines() {
         if let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) {
             let name = path.rsplit('/').next().unwrap();
@@ -163,20 +163,20 @@ fn a_real_agent_answers_through_a_socket_of_the_commands_own() {
     drop(agent);
 }
 
-/// Every form in which a value might lie somewhere.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
+/// Returns the encodings in which the value could be stored.
+fn encodings_of(secret: &str) -> Vec<Vec<u8>> {
     let through = |program: &str, args: &[&str]| tool(program).args(args).stdin(secret).ok().stdout.trim().to_owned();
     let base64 = through("base64", &["-w0"]);
     let hex = through("od", &["-An", "-tx1", "-v"]).replace([' ', '\n'], "");
     let shifted = tool("base64").arg("-w0").stdin(format!("x{secret}")).ok().stdout;
     let upper = hex.to_uppercase();
-    // The first and last letters of base64 depend on what stands beside.
+    // The first and last letters of base64 depend on the neighbouring bytes.
     let inner = |text: &str| text.as_bytes()[4..text.len() - 6].to_vec();
     vec![secret.into(), inner(&base64), inner(&shifted), hex.into(), upper.into()]
 }
 
-/// The names of the files below `dir` that hold one of `forms`, and how many files there are.
-fn holding(dir: &Path, forms: &[Vec<u8>]) -> (usize, Vec<String>) {
+/// Returns the number of files below `dir`, and the names of those that contain one of `forms`.
+fn files_containing(dir: &Path, forms: &[Vec<u8>]) -> (usize, Vec<String>) {
     let mut found = Vec::new();
     let files = tool("find").arg(dir).args(["-type", "f"]).ok().stdout;
     for file in files.lines() {
@@ -189,15 +189,15 @@ fn holding(dir: &Path, forms: &[Vec<u8>]) -> (usize, Vec<String>) {
     (files.lines().count(), found)
 }
 
-/// 32 random bytes, as letters.
-fn random() -> String {
+/// Returns 32 random letters.
+fn random_secret() -> String {
     tool("sh").args(["-c", "head -c 24 /dev/urandom | base64 | tr '+/' 'ab'"]).ok().stdout.trim().to_owned()
 }
 
 #[test]
-fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
+fn a_secret_is_visible_only_to_its_command_and_never_stored() {
     let store = Store::with_base();
-    let (file, variable) = (random(), random());
+    let (file, variable) = (random_secret(), random_secret());
     let dir = temp();
     let path = dir.path().join("secret");
     std::fs::write(&path, &file).unwrap();
@@ -220,11 +220,11 @@ fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
     let done = build().ok();
     assert_eq!(store.sh("cat /stat /length").stdout, "400 0:0\n440 7:8\n32\n32\n");
     assert_eq!(store.sh("cat /start").stdout, format!("{}\n{}\n", &file[..5], &variable[..5]));
-    // A step that fails is kept, and is not to hold the secret either.
+    // The kept state of a failed step must not contain the secret either.
     let failing = self::context("RUN --mount=type=secret,id=file --mount=type=secret,id=var,env=V touch /x; exit 3");
     let failed = store.build(&failing).arg("--secret").arg(format!("id=file,src={}", path.display()));
     let failed = failed.args(["--secret", "id=var,env=MY_TOKEN"]).env("MY_TOKEN", &variable).fails(1);
-    let forms: Vec<Vec<u8>> = [&file, &variable].into_iter().flat_map(|secret| forms(secret)).collect();
+    let forms: Vec<Vec<u8>> = [&file, &variable].into_iter().flat_map(|secret| encodings_of(secret)).collect();
     assert!(std::fs::metadata(out.join("metadata")).unwrap().len() > 100);
     store.dram(["save", "-o"]).arg(out.join("image.tar")).arg("demo").ok();
     let texts = [store.inspect("demo").to_string(), store.dram(["history", "--no-trunc", "demo"]).ok().stdout];
@@ -232,25 +232,25 @@ fn a_secret_is_seen_by_its_command_and_leaves_no_trace() {
     for (number, text) in outputs.enumerate() {
         std::fs::write(out.join(format!("output-{number}")), text).unwrap();
     }
-    // Layers lie in archives too, compressed.
+    // Layers in archives are compressed, so they are searched decompressed.
     let script = "set -e; cd \"$1\"; mkdir u; tar -xf image.tar -C u; find u -type f | while read f; do \
                   gzip -dc < $f > $f.plain 2>/dev/null || rm $f.plain; done";
     tool("sh").args(["-c", script, "sh"]).arg(&out).ok();
-    let (count, found) = holding(&out, &forms);
+    let (count, found) = files_containing(&out, &forms);
     assert!(count > 8 && found.is_empty(), "{count} files; {found:?}");
-    let (count, found) = holding(&store.path(), &forms);
+    let (count, found) = files_containing(&store.path(), &forms);
     assert!(count > 20 && found.is_empty(), "{count} files; {found:?}");
-    // The search finds what is there.
+    // The search itself works: it finds a value that is stored.
     store.build(&self::context(&format!("ENV LEAK={file}"))).ok();
-    assert!(!holding(&store.path(), &forms).1.is_empty());
+    assert!(!files_containing(&store.path(), &forms).1.is_empty());
     valid_image(&store, "demo:latest");
-    // Its value is no part of what a step is.
-    std::fs::write(&path, random()).unwrap();
+    // The value of a secret is not part of the cache key.
+    std::fs::write(&path, random_secret()).unwrap();
     assert_eq!(build().ok().steps().0, 0);
 }
 
 #[test]
-fn a_secret_that_is_missing_is_asked_for_when_it_is_needed() {
+fn a_missing_secret_is_an_error_only_when_required() {
     let store = Store::with_base();
     let optional = context(
         "RUN --mount=type=secret,id=a --mount=type=secret,id=b,env=B test ! -e /run/secrets/a && test -z \"$B\"",

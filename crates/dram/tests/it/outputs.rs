@@ -1,4 +1,4 @@
-//! `dram build --output` and what else leaves a build, read by other tools; and the options of `docker build`.
+//! `dram build --output` and other outputs of a build, read by other tools; and the options of `docker build`.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Context, Done, Store, list, temp, tool, valid_image};
+use crate::support::{CommandOutput, Context, Store, list, temp, tool, valid_image};
 
-/// Files of many kinds, on nothing.
+/// Files of many kinds in an image from scratch.
 const FILES: &str = "\
 FROM parity-base AS make
 RUN mkdir -m 750 /dir && echo one > /dir/file && ln /dir/file /dir/again && chmod 4755 /dir/file \\
@@ -18,11 +18,11 @@ COPY --from=make /dir /dir
 COPY --from=make /dir/file /link /
 ";
 
-fn built(store: &Store, context: &Context, words: &[&str]) -> Done {
+fn build_ok(store: &Store, context: &Context, words: &[&str]) -> CommandOutput {
     store.dram(["build", "--progress", "plain", "-t", "demo"]).args(words).arg(context.path()).ok()
 }
 
-fn refused(store: &Store, words: &[&str]) -> Done {
+fn build_refused(store: &Store, words: &[&str]) -> CommandOutput {
     let context = Context::new("FROM parity-base\nRUN true\n");
     store.dram(["build"]).args(words).arg(context.path()).fails(2)
 }
@@ -31,12 +31,12 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-fn read(path: &Path) -> Value {
+fn read_json(path: &Path) -> Value {
     json(&fs::read_to_string(path).unwrap())
 }
 
-/// What skopeo says of an image's manifest.
-fn manifest(place: &str) -> Value {
+/// Returns the raw manifest that skopeo reads at an address.
+fn raw_manifest(place: &str) -> Value {
     json(&tool("skopeo").args(["inspect", "--raw", place]).ok().stdout)
 }
 
@@ -49,7 +49,7 @@ fn media_types(manifest: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn archives_and_layouts_are_read_by_other_tools() {
+fn archive_and_layout_outputs_are_read_by_other_tools() {
     let (store, out) = (Store::with_base(), temp());
     let context = Context::new("FROM parity-base\nRUN echo made > /made\n");
     let place = |name: &str| out.path().join(name).display().to_string();
@@ -61,9 +61,9 @@ fn archives_and_layouts_are_read_by_other_tools() {
         "type=image".to_owned(),
     ];
     let words: Vec<&str> = outputs.iter().flat_map(|output| ["-o", output.as_str()]).collect();
-    built(&store, &context, &words);
+    build_ok(&store, &context, &words);
     valid_image(&store, "demo:latest");
-    let zstd = manifest(&format!("oci-archive:{oci}"));
+    let zstd = raw_manifest(&format!("oci-archive:{oci}"));
     assert!(media_types(&zstd)[2..].iter().all(|kind| kind.ends_with("v1.tar+zstd")), "{zstd}");
     assert_eq!(list(&zstd["layers"]).len(), 2);
     let old = out.path().join("old");
@@ -74,14 +74,14 @@ fn archives_and_layouts_are_read_by_other_tools() {
             &old
         })
         .ok();
-    let named = read(&old.join("manifest.json"));
+    let named = read_json(&old.join("manifest.json"));
     assert_eq!(named[0]["RepoTags"][0], "demo:latest");
-    let digest = read(&old.join("index.json"))["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
-    let old_manifest = read(&old.join("blobs").join(digest));
+    let digest = read_json(&old.join("index.json"))["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    let old_manifest = read_json(&old.join("blobs").join(digest));
     let kinds = media_types(&old_manifest);
     assert!(kinds.iter().all(|kind| kind.starts_with("application/vnd.docker.")), "{kinds:?}");
     assert!(kinds[3].ends_with("rootfs.diff.tar"), "{kinds:?}");
-    // A peer checks every digest on the way, and decompresses zstd.
+    // skopeo verifies every digest on the way, and decompresses zstd.
     for (from, to) in [
         (format!("oci-archive:{oci}"), "a"),
         (format!("docker-archive:{docker}"), "b"),
@@ -92,20 +92,20 @@ fn archives_and_layouts_are_read_by_other_tools() {
             .args(["copy", "--insecure-policy", "--quiet", "--dest-decompress", &from])
             .arg(format!("dir:{}", copy.display()))
             .ok();
-        let top = read(&copy.join("manifest.json"))["layers"][1]["digest"].as_str().unwrap()[7..].to_owned();
+        let top = read_json(&copy.join("manifest.json"))["layers"][1]["digest"].as_str().unwrap()[7..].to_owned();
         let listed = tool("tar").arg("-tf").arg(copy.join(top)).ok().stdout;
         assert_eq!(listed, "made\n", "{from}");
     }
-    // What came in with zstd can be built on, and run.
+    // An image with zstd layers can be loaded and run.
     store.dram(["load", "-t", "again", &oci]).ok();
     assert_eq!(store.dram(["run", "again", "cat", "/made"]).ok().stdout, "made\n");
 }
 
 #[test]
-fn files_come_out_into_a_directory() {
+fn local_output_writes_files_into_a_directory() {
     let (store, out, context) = (Store::with_base(), temp(), Context::new(FILES));
     let dest = out.path().join("new/out");
-    let done = built(&store, &context, &["-o", dest.to_str().unwrap()]).says("written to");
+    let done = build_ok(&store, &context, &["-o", dest.to_str().unwrap()]).says("written to");
     assert!(!done.stderr.contains("packing layer"), "{done}");
     store.dram(["inspect", "demo"]).fails(1);
     let meta = |name: &str| fs::symlink_metadata(dest.join(name)).unwrap();
@@ -113,7 +113,7 @@ fn files_come_out_into_a_directory() {
     assert_eq!(meta("dir/file").ino(), meta("dir/again").ino());
     assert_eq!(meta("dir/file").permissions().mode() & 0o7777, 0o4755);
     assert_eq!((meta("file").uid(), meta("file").permissions().mode() & 0o7777), (0, 0o4755));
-    // Everything else of the directory stays, links are replaced and nothing is written where they lead.
+    // Other files in the directory are kept, links are replaced, and nothing is written through them.
     let outside = out.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::remove_dir_all(dest.join("dir")).unwrap();
@@ -122,7 +122,7 @@ fn files_come_out_into_a_directory() {
     symlink(outside.join("victim"), dest.join("file")).unwrap();
     fs::write(dest.join("own"), "own").unwrap();
     let time = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000", "-o", dest.to_str().unwrap()];
-    built(&store, &context, &time);
+    build_ok(&store, &context, &time);
     assert!(fs::read_dir(&outside).unwrap().next().is_none(), "something was written outside");
     assert!(meta("dir").is_dir() && meta("file").is_file());
     assert_eq!(
@@ -130,7 +130,7 @@ fn files_come_out_into_a_directory() {
         (1_700_000_000, 1_700_000_000, 1_700_000_000)
     );
     assert_eq!(fs::read(dest.join("own")).unwrap(), b"own");
-    // A directory with files in it does not make way for a file.
+    // A non-empty directory is not replaced by a file.
     fs::remove_file(dest.join("file")).unwrap();
     fs::create_dir(dest.join("file")).unwrap();
     fs::write(dest.join("file/precious"), "").unwrap();
@@ -140,21 +140,21 @@ fn files_come_out_into_a_directory() {
 }
 
 #[test]
-fn a_tar_of_the_files_goes_to_a_pipe() {
+fn tar_output_goes_to_standard_output() {
     let (store, context) = (Store::with_base(), Context::new(FILES));
     let list = |words: [&str; 4]| {
         let tar = store.dram(words).arg(context.path());
-        tar.within("sh", &["-c", r#""$0" "$@" | tar --full-time --utc -tvf -"#]).ok()
+        tar.run_under("sh", &["-c", r#""$0" "$@" | tar --full-time --utc -tvf -"#]).ok()
     };
     let listed = list(["build", "--quiet", "-o", "-"]).stdout;
     assert_eq!(listed.lines().count(), 5, "{listed}");
     for line in ["drwxr-x", "-rwsr-xr-x 0/0", " link to dir/again", "1970-01-01 00:00:00 dir/"] {
         assert!(listed.contains(line), "{line}\n{listed}");
     }
-    // The same again is the same, to the byte.
+    // The tar is reproducible byte for byte.
     let sum = || {
         let tar = store.dram(["build", "-o", "type=tar"]).arg(context.path());
-        tar.within("sh", &["-c", r#""$0" "$@" | sha256sum"#]).ok().stdout
+        tar.run_under("sh", &["-c", r#""$0" "$@" | sha256sum"#]).ok().stdout
     };
     assert_eq!(sum(), sum());
     let dated = list(["build", "-q", "-o", "type=tar,source-date-epoch=1700000000"]).stdout;
@@ -162,34 +162,34 @@ fn a_tar_of_the_files_goes_to_a_pipe() {
 }
 
 #[test]
-fn a_pipe_and_a_link_stay_what_they_are() {
+fn output_keeps_an_existing_pipe_or_link() {
     let (store, out) = (Store::with_base(), temp());
     let context = Context::new("FROM scratch\nCOPY Dockerfile /\n");
     let (pipe, link) = (out.path().join("pipe"), out.path().join("link"));
     tool("mkfifo").arg(&pipe).ok();
     let to = format!("type=tar,dest={}", pipe.display());
     let both = store.dram(["build", "-o", &to]).arg(context.path());
-    let read = both.within("sh", &["-c", r#"cat "$PIPE" | tar -tf - & "$0" "$@" && wait"#]).env("PIPE", &pipe).ok();
+    let read = both.run_under("sh", &["-c", r#"cat "$PIPE" | tar -tf - & "$0" "$@" && wait"#]).env("PIPE", &pipe).ok();
     assert_eq!(read.stdout, "Dockerfile\n");
     symlink("real", &link).unwrap();
     fs::write(out.path().join("real"), "").unwrap();
-    built(&store, &context, &["-o", &format!("type=tar,dest={}", link.display())]);
+    build_ok(&store, &context, &["-o", &format!("type=tar,dest={}", link.display())]);
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(tool("tar").arg("-tf").arg(out.path().join("real")).ok().stdout, "Dockerfile\n");
 }
 
 #[test]
-fn programs_are_told_what_was_made() {
+fn metadata_and_iid_files_describe_the_image() {
     let (store, out) = (Store::with_base(), temp());
     let context = Context::new("FROM parity-base\nLABEL a=file b=file\nCMD [\"echo\", \"it runs\"]\n");
     let (id, about) = (out.path().join("id"), out.path().join("about"));
     let files = ["--iidfile", id.to_str().unwrap(), "--metadata-file", about.to_str().unwrap()];
     let more =
         ["--label", "b=line", "--label", "c", "--annotation", "org.x=1", "--annotation", "manifest-descriptor:org.y=2"];
-    built(&store, &context, &[&files[..], &more].concat());
+    build_ok(&store, &context, &[&files[..], &more].concat());
     valid_image(&store, "demo:latest");
     let image = store.inspect("demo");
-    let (id, about) = (fs::read_to_string(&id).unwrap(), read(&about));
+    let (id, about) = (fs::read_to_string(&id).unwrap(), read_json(&about));
     assert_eq!(id, image["manifest"]["config"]["digest"].as_str().unwrap());
     assert_eq!(about["containerimage.config.digest"], image["manifest"]["config"]["digest"]);
     assert_eq!(about["containerimage.digest"], image["digest"]);
@@ -197,19 +197,19 @@ fn programs_are_told_what_was_made() {
     assert_eq!(about["containerimage.descriptor"]["annotations"]["org.y"], "2");
     assert_eq!(about["containerimage.descriptor"]["platform"]["os"], "linux");
     assert_eq!(about["image.name"], "docker.io/library/demo:latest");
-    let raw = manifest(&format!("oci:{}:demo:latest", store.join("oci").display()));
+    let raw = raw_manifest(&format!("oci:{}:demo:latest", store.join("oci").display()));
     assert_eq!(raw["annotations"], serde_json::json!({ "org.x": "1" }));
     let labels = serde_json::json!({ "a": "file", "b": "line", "c": "" });
     assert_eq!(image["config"]["config"]["Labels"], labels);
     assert_eq!(store.dram(["run", &id]).ok().stdout, "it runs\n");
-    // Nothing of an earlier build seems to be of one that failed.
+    // Files of an earlier build are removed when the build fails.
     context.write("Dockerfile", "FROM parity-base\nRUN false\n");
     store.dram(["build"]).args(files).arg(context.path()).fails(1);
     assert!(!out.path().join("id").exists());
 }
 
 #[test]
-fn raw_json_is_what_buildkit_writes() {
+fn rawjson_progress_has_buildkits_format() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base AS Base\nRUN echo to-be-seen\nMAINTAINER me\n");
     let lines = || {
@@ -237,74 +237,74 @@ fn raw_json_is_what_buildkit_writes() {
 }
 
 #[test]
-fn commands_see_what_the_command_line_gives_them() {
+fn add_host_ulimit_and_shm_size_apply_to_commands() {
     let store = Store::with_base();
     let script =
         "FROM parity-base\nRUN grep db /etc/hosts; grep me /etc/hosts; ulimit -Sn; ulimit -Hn; df -k /dev/shm\n";
     let context = Context::new(script);
     let words =
         ["--add-host", "db:192.0.2.1", "--add-host=me=host-gateway", "--ulimit", "nofile=100:200", "--shm-size=32m"];
-    let done = built(&store, &context, &words);
+    let done = build_ok(&store, &context, &words);
     for line in ["192.0.2.1    db", "127.0.0.1    me", "| 100", "| 200", " 32768 "] {
         assert!(done.stderr.contains(line), "{line}\n{done}");
     }
     valid_image(&store, "demo:latest");
-    // The name of a host counts, its address does not.
+    // The name of an added host is part of the cache key, its address is not.
     let moved =
         ["--add-host", "db:192.0.2.9", "--add-host=me=host-gateway", "--ulimit", "nofile=100:200", "--shm-size=32m"];
-    assert_eq!(built(&store, &context, &moved).steps(), (0, 1));
-    assert_eq!(built(&store, &context, &moved[2..]).steps(), (1, 0));
+    assert_eq!(build_ok(&store, &context, &moved).steps(), (0, 1));
+    assert_eq!(build_ok(&store, &context, &moved[2..]).steps(), (1, 0));
 }
 
 #[test]
-fn one_stage_is_carried_out_again() {
+fn no_cache_filter_executes_only_the_named_stages() {
     let store = Store::with_base();
     let context = Context::new(
         "FROM parity-base AS one\nRUN echo 1 > /1\nFROM parity-base AS two\nCOPY --from=one /1 /\nRUN true\n",
     );
-    assert_eq!(built(&store, &context, &[]).steps(), (3, 0));
-    assert_eq!(built(&store, &context, &["--no-cache-filter", "ONE"]).steps(), (1, 2));
-    assert_eq!(built(&store, &context, &["--no-cache-filter=one,two"]).steps(), (3, 0));
+    assert_eq!(build_ok(&store, &context, &[]).steps(), (3, 0));
+    assert_eq!(build_ok(&store, &context, &["--no-cache-filter", "ONE"]).steps(), (1, 2));
+    assert_eq!(build_ok(&store, &context, &["--no-cache-filter=one,two"]).steps(), (3, 0));
     store.dram(["build", "--no-cache-filter", "tow"]).arg(context.path()).fails(2).says("did you mean `two`?");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn the_time_comes_from_wherever_it_is_given() {
+fn source_date_epoch_is_read_from_dockerfile_environment_or_argument() {
     let store = Store::with_base();
     let created = || store.inspect("demo")["config"]["created"].as_str().unwrap().to_owned();
     let context = Context::new(
         "ARG SOURCE_DATE_EPOCH=1600000000\nFROM parity-base\nARG SOURCE_DATE_EPOCH\nRUN echo got=$SOURCE_DATE_EPOCH\n",
     );
-    built(&store, &context, &[]).says("got=1600000000");
+    build_ok(&store, &context, &[]).says("got=1600000000");
     assert_eq!(created(), "2020-09-13T12:26:40Z");
     store.build(&context).env("SOURCE_DATE_EPOCH", "1700000000").ok().says("got=1700000000");
     assert_eq!(created(), "2023-11-14T22:13:20Z");
-    built(&store, &context, &["--build-arg", "SOURCE_DATE_EPOCH=1"]).says("got=1");
+    build_ok(&store, &context, &["--build-arg", "SOURCE_DATE_EPOCH=1"]).says("got=1");
     assert_eq!(created(), "1970-01-01T00:00:01Z");
     valid_image(&store, "demo:latest");
-    refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=context"]).says("git log");
-    refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=noon"]).says("no number of seconds");
+    build_refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=context"]).says("git log");
+    build_refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=noon"]).says("no number of seconds");
 }
 
 #[test]
-fn an_image_for_another_processor_needs_none_for_files() {
+fn a_cross_platform_build_without_run_needs_no_emulator() {
     let store = Store::with_base();
     let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
     let platform = format!("linux/{other}");
     let context = Context::new("FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n");
-    built(&store, &context, &["--platform", &platform]);
+    build_ok(&store, &context, &["--platform", &platform]);
     let image = store.inspect("demo");
     assert_eq!(image["config"]["architecture"], other);
     let layer = image["manifest"]["layers"][0]["digest"].as_str().unwrap().replace(':', "/");
     let listed = tool("tar").arg("-tzf").arg(store.join("oci/blobs").join(layer)).ok().stdout;
     assert_eq!(listed, format!("{other}\n"));
-    refused(&store, &["--platform", "linux/amd64,linux/arm64"]).says("build once for each");
-    refused(&store, &["--platform", "windows/amd64"]).says("images are for Linux");
+    build_refused(&store, &["--platform", "linux/amd64,linux/arm64"]).says("build once for each");
+    build_refused(&store, &["--platform", "windows/amd64"]).says("images are for Linux");
 }
 
 #[test]
-fn a_layer_holds_what_the_command_left() {
+fn a_layer_records_every_kind_of_change() {
     let (store, out) = (Store::with_base(), temp());
     let context = Context::new(
         "FROM parity-base\n\
@@ -313,7 +313,7 @@ fn a_layer_holds_what_the_command_left() {
           && chown 1234:5678 c -h && truncate -s 1M hole && touch -d '2001-02-03 04:05:06' late \\\n\
           && touch \"$(printf 'caf\\351')\" && touch $(seq -s n 1 60) && chmod 1777 /k\n",
     );
-    built(&store, &context, &["--build-arg", "SOURCE_DATE_EPOCH=1700000000"]);
+    build_ok(&store, &context, &["--build-arg", "SOURCE_DATE_EPOCH=1700000000"]);
     valid_image(&store, "demo:latest");
     let layer = store.inspect("demo")["manifest"]["layers"][1]["digest"].as_str().unwrap().replace(':', "/");
     let layer = store.join("oci/blobs").join(layer);
@@ -337,7 +337,7 @@ fn a_layer_holds_what_the_command_left() {
     has("-rw-r--r-- 0/0         1048576", " k/hole");
     has("-", r" k/caf\351");
     assert!(listed.lines().all(|line| line.contains(" 2023-11-14 22:13:20 ")), "{listed}");
-    // pax headers are there where the ustar ones do not suffice: for the long name, and nothing else.
+    // pax headers are used only where ustar headers do not suffice: here only for the name that is not ASCII.
     let plain = out.path().join("plain.tar");
     fs::write(&plain, tool("sh").args(["-c", r#"gzip -dc "$0" | base64"#]).arg(&layer).ok().stdout).unwrap();
     let count = tool("sh").args(["-c", r#"base64 -d "$0" | grep -c -a PaxHeaders"#]).arg(&plain).ok().stdout;
@@ -345,7 +345,7 @@ fn a_layer_holds_what_the_command_left() {
 }
 
 #[test]
-fn what_makes_no_sense_here_is_refused_in_words() {
+fn unsupported_options_are_refused_with_an_alternative() {
     let store = Store::with_base();
     for (words, says) in [
         (&["--push"][..], "--tag HOST/NAME:TAG"),
@@ -373,11 +373,11 @@ fn what_makes_no_sense_here_is_refused_in_words() {
         (&["--label", "=x"], "has no name"),
         (&["-q", "--progress", "plain"], "say different things"),
     ] {
-        refused(&store, words).says(says);
+        build_refused(&store, words).says(says);
     }
     let context = Context::new("FROM parity-base\nRUN true\n");
     let harmless =
         ["--load", "--rm", "--force-rm", "--cache-from", "type=gha", "--provenance=false", "--network=default"];
-    built(&store, &context, &harmless).says("has no effect");
+    build_ok(&store, &context, &harmless).says("has no effect");
     valid_image(&store, "demo:latest");
 }

@@ -1,4 +1,4 @@
-//! Every case of `tests/parity`, built by dram and by buildah: the same files and the same configuration.
+//! Builds every case of `tests/parity` with dram and with buildah, and compares files and config.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -9,10 +9,10 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{BASE, Store, Tool, base_tar, repo, temp, tool, valid_image};
-use crate::tree::{Listing, difference, listing};
+use crate::support::{BASE, Store, TestCommand, base_tar, repo, temp, tool, valid_image};
+use crate::tree_listing::{Listing, difference, listing};
 
-/// What of the configuration is compared.
+/// The fields of the config that are compared.
 const CONFIG: [&str; 12] = [
     "Cmd",
     "Entrypoint",
@@ -30,21 +30,21 @@ const CONFIG: [&str; 12] = [
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[test]
-fn dram_and_buildah_build_the_same() {
+fn dram_and_buildah_build_identical_images() {
     let cases = cases();
     assert!(cases.len() > 100, "only {} cases were found", cases.len());
-    let (dram, buildah) = (Dram::new(), Buildah::new());
+    let (dram, buildah) = (DramBuilder::new(), BuildahBuilder::new());
     let queue = Mutex::new(VecDeque::from(cases));
     let failures = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some(case) = take(&queue) {
+                while let Some(case) = next_case(&queue) {
                     let name = case.name.clone();
-                    // A panic in one case is that case's failure.
+                    // A panic in one case is a failure of that case only.
                     let checked =
                         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case.check(&dram, &buildah)));
-                    if let Err(why) = checked.unwrap_or_else(|panic| Err(message(&*panic))) {
+                    if let Err(why) = checked.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
                         failures.lock().unwrap_or_else(PoisonError::into_inner).insert(name, why);
                     }
                 }
@@ -56,38 +56,38 @@ fn dram_and_buildah_build_the_same() {
     assert!(failures.is_empty(), "{} cases fail\n{text}", failures.len());
 }
 
-fn take(queue: &Mutex<VecDeque<Case>>) -> Option<Case> {
+fn next_case(queue: &Mutex<VecDeque<ParityCase>>) -> Option<ParityCase> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
 }
 
-fn cases() -> Vec<Case> {
+fn cases() -> Vec<ParityCase> {
     let dir = repo("tests/parity");
     crate::support::names(&dir)
         .into_iter()
-        .map(|name| Case { dir: dir.join(&name), name })
+        .map(|name| ParityCase { dir: dir.join(&name), name })
         .filter(|case| case.dir.is_dir())
         .collect()
 }
 
-struct Case {
+struct ParityCase {
     name: String,
     dir: PathBuf,
 }
 
-/// What a builder made.
+/// Files and config of a built image.
 #[derive(Debug, PartialEq)]
-struct Made {
+struct BuiltImage {
     files: Listing,
     config: BTreeMap<String, Value>,
 }
 
-impl Case {
-    /// A copy of the case as its rules want it, and the options of the build.
+impl ParityCase {
+    /// Copies the case, prepares it by its `prepare.sh`, and returns the copy and the options of the build.
     fn prepare(&self) -> (TempDir, Vec<String>) {
         let copy = temp();
         tool("cp").arg("-a").arg(self.dir.join(".")).arg(copy.path()).ok();
@@ -100,23 +100,23 @@ impl Case {
         (copy, args.lines().map(str::to_owned).collect())
     }
 
-    fn check(&self, dram: &Dram, buildah: &Buildah) -> Result<(), String> {
+    fn check(&self, dram: &DramBuilder, buildah: &BuildahBuilder) -> Result<(), String> {
         let (copy, args) = self.prepare();
         let ours = dram.build(&self.name, copy.path(), &args)?;
         let theirs = buildah.build(&self.name, copy.path(), &args)?;
         let known = self.dir.join("differs").exists();
-        let differences = lines(&theirs, &ours);
+        let differences = list_differences(&theirs, &ours);
         if known && differences.is_empty() {
             return Err("the file `differs` is wrong: there is no difference".to_owned());
         }
         if !known && !differences.is_empty() {
             let shown = format!("what dram has (`-`: has not), beside buildah\n{}", differences.join("\n"));
-            return Err(format!("{shown}\nwhat buildah has there\n{}", lines(&ours, &theirs).join("\n")));
+            return Err(format!("{shown}\nwhat buildah has there\n{}", list_differences(&ours, &theirs).join("\n")));
         }
-        self.check_expected(&lines(&dram.base, &ours))
+        self.check_expected(&list_differences(&dram.base, &ours))
     }
 
-    /// A case may say what the image must have beyond its base.
+    /// A case may list the expected differences from its base image.
     fn check_expected(&self, found: &[String]) -> Result<(), String> {
         let path = self.dir.join("expected");
         let found = found.iter().map(|line| format!("{line}\n")).collect::<String>();
@@ -131,8 +131,8 @@ impl Case {
     }
 }
 
-/// What `new` has and `old` has not, files and configuration.
-fn lines(old: &Made, new: &Made) -> Vec<String> {
+/// Returns the differences in files and config that `new` has against `old`.
+fn list_differences(old: &BuiltImage, new: &BuiltImage) -> Vec<String> {
     let mut all = difference(&old.files, &new.files);
     let text = |config: &BTreeMap<String, Value>| {
         config.iter().map(|(name, value)| (format!("config {name}"), value.to_string())).collect::<Listing>()
@@ -141,8 +141,8 @@ fn lines(old: &Made, new: &Made) -> Vec<String> {
     all
 }
 
-/// The compared part of a configuration, without what is empty.
-fn config(all: &Value) -> BTreeMap<String, Value> {
+/// Returns the compared fields of a config, without empty ones.
+fn compared_config(all: &Value) -> BTreeMap<String, Value> {
     let mut config: BTreeMap<String, Value> = CONFIG.iter().map(|&name| (name.to_owned(), all[name].clone())).collect();
     if let Some(Value::Object(labels)) = config.get_mut("Labels") {
         labels.remove("io.buildah.version");
@@ -157,50 +157,50 @@ fn config(all: &Value) -> BTreeMap<String, Value> {
     config
 }
 
-struct Dram {
+struct DramBuilder {
     store: Store,
-    base: Made,
+    base: BuiltImage,
 }
 
-impl Dram {
-    fn new() -> Dram {
+impl DramBuilder {
+    fn new() -> DramBuilder {
         let store = Store::with_base();
-        let base = made(&store, BASE);
-        Dram { store, base }
+        let base = built_image(&store, BASE);
+        DramBuilder { store, base }
     }
 
-    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<Made, String> {
+    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<BuiltImage, String> {
         let built = self.store.dram(["build", "-t", case]).args(args).arg(".").dir(context).end();
         if built.code != 0 {
             return Err(format!("dram: {built}"));
         }
         valid_image(&self.store, &format!("{case}:latest"));
-        Ok(made(&self.store, case))
+        Ok(built_image(&self.store, case))
     }
 }
 
-fn made(store: &Store, name: &str) -> Made {
+fn built_image(store: &Store, name: &str) -> BuiltImage {
     let bundle = temp();
     let image = format!("{}:{name}:latest", store.join("oci").display());
     tool("umoci").args(["unpack", "--image", &image]).arg(bundle.path().join("bundle")).ok();
     let mut files = listing(&bundle.path().join("bundle/rootfs"));
     files.remove(".");
-    Made { files, config: config(&store.inspect(name)["config"]["config"]) }
+    BuiltImage { files, config: compared_config(&store.inspect(name)["config"]["config"]) }
 }
 
-struct Buildah {
+struct BuildahBuilder {
     dir: TempDir,
 }
 
-impl Buildah {
-    fn new() -> Buildah {
+impl BuildahBuilder {
+    fn new() -> BuildahBuilder {
         let dir = temp();
         let conf = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
             dir.path().display()
         );
         fs::write(dir.path().join("storage.conf"), conf).unwrap();
-        let buildah = Buildah { dir };
+        let buildah = BuildahBuilder { dir };
         let container = buildah.tool(["from", "scratch"]).ok().stdout;
         let container = container.trim();
         buildah.tool(["add", "--quiet", container]).arg(base_tar()).arg("/").ok();
@@ -209,11 +209,11 @@ impl Buildah {
         buildah
     }
 
-    fn tool<const N: usize>(&self, words: [&str; N]) -> Tool {
+    fn tool<const N: usize>(&self, words: [&str; N]) -> TestCommand {
         tool("buildah").args(words).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
     }
 
-    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<Made, String> {
+    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<BuiltImage, String> {
         let options = ["bud", "--format", "docker", "--isolation", "chroot", "--layers=false", "--network", "host"];
         let built = self.tool(options).args(["-t", case]).args(args).arg(".").dir(context).end();
         if built.code != 0 {
@@ -222,16 +222,16 @@ impl Buildah {
         let container = self.tool(["from", case]).ok().stdout;
         let root = self.tool(["mount", container.trim()]).ok().stdout;
         let mut files = listing(Path::new(root.trim()));
-        // The mode of the root itself is lost on the way into buildah's storage.
+        // buildah's storage does not keep the mode of the root directory.
         files.remove(".");
         let inspected = self.tool(["inspect", "--type", "image", case]).ok().stdout;
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         self.tool(["rm", container.trim()]).ok();
-        Ok(Made { files, config: config(&inspected["Docker"]["config"]) })
+        Ok(BuiltImage { files, config: compared_config(&inspected["Docker"]["config"]) })
     }
 }
 
-impl Drop for Buildah {
+impl Drop for BuildahBuilder {
     fn drop(&mut self) {
         let _ = self.tool(["rm", "--all"]).end();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();

@@ -1,18 +1,18 @@
-//! Portable releases where there is nothing: no libraries, no shell, no Erlang; and where the libc is another one.
+//! Portable releases in images without libraries, shell and Erlang, and in images with another libc.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::release::Project;
-use crate::support::{Context, Store, tool, until, valid_image};
+use crate::support::{Context, Store, tool, valid_image, wait_until};
 
-/// How long a release may take until it runs.
-const START: Duration = Duration::from_secs(60);
+/// Timeout for the start of a release.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The store with an image `release` of `dockerfile`, whose context holds the portable release of a project and, if
-/// it is said, musl's libc.
-fn image(project: &Project, name: &str, dockerfile: &str) -> Store {
+/// Returns a store with the image `release` built from `dockerfile`; the context contains the portable release of a
+/// project and musl's libc.
+fn release_image(project: &Project, name: &str, dockerfile: &str) -> Store {
     let store = if dockerfile.contains("FROM scratch") { Store::empty() } else { Store::with_base() };
     let context = Context::new(dockerfile);
     project.dram().args(["--portable", "--name", name, "--output"]).arg(context.join("release")).ok();
@@ -25,31 +25,32 @@ fn image(project: &Project, name: &str, dockerfile: &str) -> Store {
     store
 }
 
-/// Runs the image until it says READY, and ends it with SIGTERM. Returns what it said.
+/// Runs the image until it prints READY, ends it with SIGTERM, and returns its output.
 #[track_caller]
-fn runs(store: &Store, options: &[&str]) -> String {
+fn run_until_ready(store: &Store, options: &[&str]) -> String {
     let log = store.join("said");
     let _ = fs::remove_file(&log);
-    let dram = store.dram(["run"]).args(options).arg("release").within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]);
+    let dram =
+        store.dram(["run"]).args(options).arg("release").run_under("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]);
     let started = dram.env("LOG", &log).start();
     let said = || fs::read_to_string(&log).unwrap_or_default();
-    until("the release says READY", START, || said().contains("READY"));
+    wait_until("the release says READY", START_TIMEOUT, || said().contains("READY"));
     started.signal("TERM");
     let done = started.end();
     assert_eq!(done.code, 0, "{done}\n{}", said());
     said()
 }
 
-const NOTHING: &str = "FROM scratch\nCOPY release /app\nENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
+const SCRATCH: &str = "FROM scratch\nCOPY release /app\nENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
 
 #[test]
-fn a_library_and_a_program_of_its_own_run_on_nothing() {
+fn a_portable_release_with_a_nif_and_a_program_runs_on_scratch() {
     let project = Project::copy("nif");
-    let store = image(&project, "nif", NOTHING);
-    // The root of 8, by the library; a word, by the program.
+    let store = release_image(&project, "nif", SCRATCH);
+    // The cube root of 8 comes from the NIF, the word from the program.
     for mode in ["embedded", "interactive"] {
         let mode = format!("RELEASE_MODE={mode}");
-        let said = runs(&store, &["-e", &mode]);
+        let said = run_until_ready(&store, &["-e", &mode]);
         assert!(said.contains("READY 2.0 ") && said.contains("hello"), "{said}");
     }
     let said = store.dram(["run", "release", "eval", "IO.puts(Nif.cbrt(27.0))"]).ok();
@@ -59,22 +60,22 @@ fn a_library_and_a_program_of_its_own_run_on_nothing() {
 }
 
 #[test]
-fn it_runs_where_the_libc_is_musl() {
+fn a_portable_release_runs_on_a_musl_image() {
     let dockerfile = "FROM parity-base\nCOPY ld-musl-*.so.1 /lib/\nCOPY release /app\n\
                       ENTRYPOINT [\"/app/bin/nif\"]\nCMD [\"foreground\"]\n";
     let project = Project::copy("nif");
-    let store = image(&project, "nif", dockerfile);
-    let said = runs(&store, &[]);
+    let store = release_image(&project, "nif", dockerfile);
+    let said = run_until_ready(&store, &[]);
     assert!(said.contains("READY 2.0 ") && said.contains("hello"), "{said}");
-    // Programs of that system are started by the release and find their own libraries, not those of the release.
+    // Programs of the image are started by the release with their own libraries, not those of the release.
     let said = store.dram(["run", "release", "eval", r#"IO.puts(:os.cmd(~c"echo shell $((6*7))"))"#]).ok();
     assert!(said.stdout.contains("shell 42"), "{said}");
 }
 
 #[test]
-fn names_and_nodes_work_on_nothing() {
+fn distribution_and_name_lookup_work_on_scratch() {
     let project = Project::copy("small");
-    let store = image(&project, "small", &NOTHING.replace("nif", "small"));
+    let store = release_image(&project, "small", &SCRATCH.replace("nif", "small"));
     let dir = store.join("tmp");
     fs::create_dir_all(&dir).unwrap();
     let (log, port) = (store.join("said"), crate::release::free_port().to_string());
@@ -83,24 +84,26 @@ fn names_and_nodes_work_on_nothing() {
     let surroundings = ["-v", &volume, "-e", "RELEASE_TMP=/run/small", "-e", &port, "-e", "RELEASE_COOKIE=secret"];
     let named = ["-e", "RELEASE_DISTRIBUTION=name", "-e", "RELEASE_NODE=small@127.0.0.1"];
     let dram = store.dram(["run"]).args(surroundings).args(named).arg("release");
-    let started = dram.within("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]).env("LOG", &log).start();
-    until("the release says READY", START, || fs::read_to_string(&log).unwrap_or_default().contains("READY"));
+    let started = dram.run_under("sh", &["-c", r#"exec "$0" "$@" >"$LOG" 2>&1"#]).env("LOG", &log).start();
+    wait_until("the release says READY", START_TIMEOUT, || {
+        fs::read_to_string(&log).unwrap_or_default().contains("READY")
+    });
     let says = |words: &[&str]| store.dram(["run"]).args(surroundings).args(named).arg("release").args(words).end();
     let answer = says(&["rpc", "IO.puts(6 * 7)"]);
     assert!(answer.code == 0 && answer.stdout.contains("42"), "{answer}");
-    // A name is looked up by a program that the emulator starts.
+    // The emulator starts a helper program for name lookups.
     let answer = says(&["rpc", r#"IO.inspect(:inet.getaddr(~c"localhost", :inet))"#]);
     assert!(answer.stdout.contains("127, 0, 0, 1"), "{answer}");
     let answer = says(&["stop"]);
     assert_eq!(answer.code, 0, "{answer}");
     let done = started.end();
     assert_eq!(done.code, 0, "{done}\n{}", fs::read_to_string(&log).unwrap_or_default());
-    // The names' own program ends with the container that started it.
+    // epmd ends with the container that started it.
     assert!(tool("pgrep").args(["-f", &port]).end().code != 0);
 }
 
 #[test]
-fn a_release_says_what_it_expects_and_a_portable_one_expects_nothing() {
+fn requires_lists_libraries_and_a_portable_release_needs_none() {
     let project = Project::copy("nif");
     let needs = project.dram().args(["--requires", "--json"]).ok().stdout;
     let needs: serde_json::Value = serde_json::from_str(&needs).unwrap();
@@ -109,7 +112,7 @@ fn a_release_says_what_it_expects_and_a_portable_one_expects_nothing() {
     assert!(needs["versions"]["libc.so.6"].to_string().contains("GLIBC_2."), "{needs}");
     let text = project.dram().args(["--requires"]).ok().stdout;
     assert!(text.contains("libm.so.6 with GLIBC_2.") && text.contains("with --portable"), "{text}");
-    // Every program that needs a loader is a link to the start program, but for the one that it starts itself.
+    // Every program with a dynamic loader is a link to the start program, except those that it starts itself.
     let release = project.beside("release");
     project.dram().args(["--portable", "--no-tar", "--output"]).arg(&release).ok();
     for (path, what) in crate::release::tree(&release) {

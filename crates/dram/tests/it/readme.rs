@@ -1,13 +1,13 @@
-//! README.md does what it says.
+//! Runs the commands of README.md.
 
 use std::fs;
 
 use crate::support::{dram_path, repo, temp, tool};
 
-/// Lines that start so are proved elsewhere, or change the machine.
+/// Commands that other tests cover, or that change the host.
 const LEFT_OUT: [&str; 3] = ["make ", "cargo ", "apt-get "];
 
-/// The commands of a page: in its console blocks, what follows `$ `, and `> ` or a `\` for a command's next line.
+/// Returns the commands of a page: lines after `$ ` in console blocks, continued by lines with `> ` or after a `\`.
 fn commands(page: &str) -> Vec<String> {
     let (mut commands, mut inside, mut goes_on): (Vec<String>, _, _) = (Vec::new(), false, false);
     for line in page.lines() {
@@ -30,7 +30,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn commands_are_found_and_output_is_not() {
+fn console_commands_are_extracted_without_their_output() {
     let page = "$ no\n```console\n$ one\nout\n> out\n$ cat <<E\n> text\n> E\n$ make all\n```\n```\n$ no\n```\n\
                 ```console\n$ a \\\n  b\nout\n```\n";
     assert_eq!(commands(page), ["one", "cat <<E\ntext\nE", "a \\\n  b"]);

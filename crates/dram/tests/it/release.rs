@@ -1,4 +1,4 @@
-//! `dram release` beside the peers: a release of Mix or of rebar3 and one of dram, of the same build.
+//! Compares releases of `dram release` with those that Mix and rebar3 make from the same build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Tool, dram_path, repo, temp, tool, until};
+use crate::support::{TestCommand, dram_path, repo, temp, tool, wait_until};
 
-/// How long a release may take until it runs.
-const START: Duration = Duration::from_secs(60);
+/// Timeout for the start of a release.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A copy of a project of `tests/release`, removed when dropped.
+/// A copy of a project from `tests/release`, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Project {
     dir: TempDir,
@@ -22,20 +22,20 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// A copy of `tests/release/NAME`, without what somebody built there.
+    /// Copies `tests/release/NAME` without build results.
     pub(crate) fn copy(name: &str) -> Project {
         let dir = temp();
         let from = repo(&format!("tests/release/{name}"));
         tool("cp").arg("-r").arg(from).arg(dir.path()).ok();
         for built in ["_build", "priv"] {
-            // What a project has in `priv` is made by its compiler.
+            // `priv` of these projects is made by their compilers.
             let _ = fs::remove_dir_all(dir.path().join(name).join(built));
         }
         Project { dir, name: name.to_owned() }
     }
 
-    /// A project with these files.
-    pub(crate) fn of(files: &[(&str, &str)]) -> Project {
+    /// Creates a project with these files.
+    pub(crate) fn with_files(files: &[(&str, &str)]) -> Project {
         let project = Project { dir: temp(), name: "project".to_owned() };
         fs::create_dir(project.path()).unwrap();
         files.iter().for_each(|(name, text)| project.write(name, text));
@@ -50,7 +50,7 @@ impl Project {
         self.path().join(path)
     }
 
-    /// A place beside the project.
+    /// Returns a path beside the project.
     pub(crate) fn beside(&self, path: &str) -> PathBuf {
         self.dir.path().join(path)
     }
@@ -61,25 +61,25 @@ impl Project {
         fs::write(path, text).unwrap();
     }
 
-    /// `dram release PROJECT`.
-    pub(crate) fn dram(&self) -> Tool {
-        clean(Tool::of(dram_path())).arg("release").arg(self.path()).dir(self.dir.path())
+    /// Returns the command `dram release PROJECT`.
+    pub(crate) fn dram(&self) -> TestCommand {
+        without_project_variables(TestCommand::new(dram_path())).arg("release").arg(self.path()).dir(self.dir.path())
     }
 
-    /// One of the project's own tools, in its directory.
-    pub(crate) fn tool(&self, program: &str) -> Tool {
-        clean(tool(program)).env("MIX_ENV", "prod").dir(self.path())
+    /// Returns a build tool of the project, to be run in its directory.
+    pub(crate) fn tool(&self, program: &str) -> TestCommand {
+        without_project_variables(tool(program)).env("MIX_ENV", "prod").dir(self.path())
     }
 }
 
-/// Without what the caller's environment says of projects.
-fn clean(tool: Tool) -> Tool {
+/// Removes variables of build tools from the environment.
+fn without_project_variables(tool: TestCommand) -> TestCommand {
     ["MIX_ENV", "MIX_TARGET", "REBAR_PROFILE", "SOURCE_DATE_EPOCH", "RELEASE_NODE", "RELEASE_COOKIE"]
         .into_iter()
-        .fold(tool.env("LC_ALL", "C.UTF-8"), Tool::without)
+        .fold(tool.env("LC_ALL", "C.UTF-8"), TestCommand::without)
 }
 
-/// Everything below a directory by its path: what it is, its mode, and what is in it.
+/// Maps every path below a directory to its type, executable bit and digest.
 pub(crate) fn tree(root: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];
@@ -104,8 +104,8 @@ pub(crate) fn tree(root: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// What may differ from a release of Mix: a pattern of the path, with `*` for a part of a name. The reasons are in
-/// `docs/release-differences.md`, which has to name each one.
+/// Paths that may differ from a release of Mix; `*` stands for a part of a file name. `docs/release-differences.md`
+/// gives the reason for each.
 const DIFFERENCES: &[&str] = &[
     "bin/NAME",
     "bin/NAME.bat",
@@ -148,16 +148,16 @@ fn may_differ(path: &str, name: &str, version: &str) -> bool {
 }
 
 #[test]
-fn the_page_names_every_difference() {
+fn the_release_differences_page_names_every_difference() {
     let page = fs::read_to_string(repo("docs/release-differences.md")).unwrap();
     for pattern in DIFFERENCES {
         assert!(page.contains(&format!("`{pattern}`")), "docs/release-differences.md says nothing of `{pattern}`");
     }
 }
 
-/// Both make the release `name` of the same build: they may differ in what the table has, and in nothing else.
+/// Asserts that Mix and dram make the same release `name`, except for [`DIFFERENCES`]. Returns the release of dram.
 #[track_caller]
-fn same_as_mix(project: &Project, name: &str) -> PathBuf {
+fn assert_same_as_mix(project: &Project, name: &str) -> PathBuf {
     let (theirs, ours) = (project.beside(&format!("mix/{name}")), project.beside(&format!("dram/{name}")));
     project.tool("mix").args(["release", name, "--path"]).arg(&theirs).ok();
     project.dram().args(["--name", name, "--no-tar", "--output"]).arg(&ours).ok();
@@ -180,19 +180,19 @@ fn same_as_mix(project: &Project, name: &str) -> PathBuf {
     ours
 }
 
-/// A port that nobody listens at.
+/// Returns a free TCP port.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// Starts the release, waits until it says READY, and ends it with SIGTERM; what it said is returned.
+/// Starts the release, waits for READY, ends it with SIGTERM, and returns its output.
 #[track_caller]
-pub(crate) fn runs(release: &Path, name: &str, env: &[(&str, &str)]) -> String {
+pub(crate) fn run_until_ready(release: &Path, name: &str, env: &[(&str, &str)]) -> String {
     let dir = temp();
     let (said, port) = (dir.path().join("said"), free_port());
     let started = env
         .iter()
-        .fold(clean(tool("sh")), |tool, (name, value)| tool.env(name, value))
+        .fold(without_project_variables(tool("sh")), |tool, (name, value)| tool.env(name, value))
         .env("RELEASE_TMP", dir.path())
         .env("ERL_EPMD_PORT", port.to_string())
         .args(["-c", r#"exec "$0" foreground >"$1" 2>&1 </dev/null"#])
@@ -200,8 +200,8 @@ pub(crate) fn runs(release: &Path, name: &str, env: &[(&str, &str)]) -> String {
         .arg(&said)
         .start();
     let text = || fs::read_to_string(&said).unwrap_or_default();
-    until("the release says READY, or ended", START, || {
-        text().contains("READY") || !Path::new(&format!("/proc/{}", started.pid())).exists() || is_dead(started.pid())
+    wait_until("the release says READY, or ended", START_TIMEOUT, || {
+        text().contains("READY") || !Path::new(&format!("/proc/{}", started.pid())).exists() || is_zombie(started.pid())
     });
     assert!(text().contains("READY"), "the release ended and said:\n{}", text());
     started.signal("TERM");
@@ -211,65 +211,66 @@ pub(crate) fn runs(release: &Path, name: &str, env: &[(&str, &str)]) -> String {
     text()
 }
 
-fn is_dead(pid: u32) -> bool {
+fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
 }
 
 #[test]
-fn small_is_as_mix_makes_it_and_runs() {
+fn a_small_release_equals_that_of_mix_and_runs() {
     let project = Project::copy("small");
-    let release = same_as_mix_of_default(&project, "small");
-    assert!(runs(&release, "small", &[]).contains("grüß dich"));
+    let release = assert_same_as_mix_by_default(&project, "small");
+    assert!(run_until_ready(&release, "small", &[]).contains("grüß dich"));
 }
 
-/// The release of a project that defines none: Mix takes the project's own name, and wants none.
+/// Asserts the same for a project that defines no release: dram takes the project's name as Mix would, and Mix needs an
+/// entry.
 #[track_caller]
-fn same_as_mix_of_default(project: &Project, name: &str) -> PathBuf {
+fn assert_same_as_mix_by_default(project: &Project, name: &str) -> PathBuf {
     let text = fs::read_to_string(project.join("mix.exs")).unwrap();
     let at = text.find("version:").unwrap();
     project.write("mix.exs", format!("{}releases: [{name}: []], {}", &text[..at], &text[at..]));
-    same_as_mix(project, name)
+    assert_same_as_mix(project, name)
 }
 
 #[test]
-fn both_releases_of_an_umbrella_are_as_mix_makes_them_and_run() {
+fn both_releases_of_an_umbrella_equal_those_of_mix_and_run() {
     let project = Project::copy("umbrella");
     for name in ["shop", "jobs"] {
-        let release = same_as_mix(&project, name);
-        runs(&release, name, &[]);
+        let release = assert_same_as_mix(&project, name);
+        run_until_ready(&release, name, &[]);
     }
 }
 
 #[test]
-fn a_release_with_a_library_of_c_is_as_mix_makes_it_and_runs() {
+fn a_release_with_a_nif_equals_that_of_mix_and_runs() {
     let project = Project::copy("nif");
-    let release = same_as_mix_of_default(&project, "nif");
-    assert!(runs(&release, "nif", &[]).contains("READY 2.0 hello"));
+    let release = assert_same_as_mix_by_default(&project, "nif");
+    assert!(run_until_ready(&release, "nif", &[]).contains("READY 2.0 hello"));
 }
 
 #[test]
-fn optional_and_included_applications_and_all_start_types_are_as_mix_has_them() {
+fn optional_and_included_applications_and_start_types_equal_those_of_mix() {
     let project = Project::copy("optional");
     for name in ["plain", "modes"] {
-        let release = same_as_mix(&project, name);
-        runs(&release, name, &[]);
+        let release = assert_same_as_mix(&project, name);
+        run_until_ready(&release, name, &[]);
     }
 }
 
 #[test]
-fn runtime_configuration_providers_and_overlays_are_as_mix_has_them() {
+fn runtime_configuration_providers_and_overlays_equal_those_of_mix() {
     let project = Project::copy("runtime");
-    let release = same_as_mix(&project, "runtime");
-    let said = runs(&release, "runtime", &[("GREETING", "ahoy")]);
+    let release = assert_same_as_mix(&project, "runtime");
+    let said = run_until_ready(&release, "runtime", &[("GREETING", "ahoy")]);
     assert!(said.contains("ahoy 3 /nowhere/runtime.json"), "{said}");
     for name in ["reboots", "fixed"] {
-        let release = same_as_mix(&project, name);
-        runs(&release, name, &[]);
+        let release = assert_same_as_mix(&project, name);
+        run_until_ready(&release, name, &[]);
     }
 }
 
 #[test]
-fn what_a_release_of_mix_has_and_ours_has_not_is_said() {
+fn unsupported_options_of_mix_releases_are_reported() {
     let project = Project::copy("runtime");
     let done = project.dram().arg("--no-tar").ok();
     for step in ["Runtime.MixProject.before/1", "Runtime.MixProject.after_it/1"] {
@@ -280,11 +281,11 @@ fn what_a_release_of_mix_has_and_ours_has_not_is_said() {
     project.write("mix.exs", text);
     let done = project.dram().args(["--no-tar", "--name", "fixed"]).ok();
     assert!(done.stderr.contains(":windows") && done.stderr.contains("include_erts"), "{done}");
-    runs(&project.join("_build/prod/rel/fixed"), "fixed", &[]);
+    run_until_ready(&project.join("_build/prod/rel/fixed"), "fixed", &[]);
 }
 
-/// As `systools` makes it of our own `.rel` file and our own applications.
-fn same_boot_script(release: &Path, name: &str, version: &str) {
+/// Asserts that `systools` makes the same boot script of our `.rel` file and applications.
+fn assert_same_boot_script(release: &Path, name: &str, version: &str) {
     let made = temp();
     let program = format!(
         r#"Rel = "{0}/releases/{1}/{2}",
@@ -304,8 +305,8 @@ fn same_boot_script(release: &Path, name: &str, version: &str) {
     tool("erl").args(["-noshell", "-boot", "start_clean", "-eval", &program]).ok();
 }
 
-/// Fails unless both have the same files below `lib`, and modules that mean the same: rebar3 packs each with gzip.
-fn same_libraries(theirs: &Path, ours: &Path) {
+/// Asserts that both releases have the same files below `lib`, and equal modules: rebar3 compresses each with gzip.
+fn assert_same_libraries(theirs: &Path, ours: &Path) {
     let names = |root: &Path| -> Vec<String> { tree(root).into_keys().collect() };
     assert_eq!(names(&theirs.join("lib")), names(&ours.join("lib")));
     let program = format!(
@@ -329,7 +330,7 @@ fn same_libraries(theirs: &Path, ours: &Path) {
 }
 
 #[test]
-fn a_rebar3_release_has_what_rebar3_gives_it_and_runs() {
+fn a_rebar3_release_equals_that_of_rebar3_and_runs() {
     let project = Project::copy("rebar");
     project.tool("rebar3").args(["as", "prod", "release", "-n", "ferry"]).ok();
     let (theirs, ours) = (project.join("_build/prod/rel/ferry"), project.beside("ferry"));
@@ -337,8 +338,8 @@ fn a_rebar3_release_has_what_rebar3_gives_it_and_runs() {
     for hook in ["`pid`", "`wait_for_process`", "`builtin_status`"] {
         assert!(done.stderr.contains(hook), "{done}");
     }
-    same_boot_script(&ours, "ferry", "2.5.0");
-    same_libraries(&theirs, &ours);
+    assert_same_boot_script(&ours, "ferry", "2.5.0");
+    assert_same_libraries(&theirs, &ours);
     let (of_rebar, of_dram) = (tree(&theirs), tree(&ours));
     for path in [
         "bin/hooks/pre_start.sh",
@@ -351,15 +352,15 @@ fn a_rebar3_release_has_what_rebar3_gives_it_and_runs() {
         assert!(of_rebar.contains_key(path) && of_rebar.get(path) == of_dram.get(path), "{path}");
     }
     assert!(ours.join("log/ferry").is_dir());
-    // Its vm.args name a node, which needs an epmd: it is told to use none.
+    // The project's vm.args name a node, which needs an epmd; this test runs without one.
     project.write("config/vm.args.src", "+K true\n");
     project.dram().args(["--name", "ferry", "--no-tar", "--output"]).arg(&ours).ok();
-    let said = runs(&ours, "ferry", &[("FERRY_HARBOUR", "Rostock")]);
+    let said = run_until_ready(&ours, "ferry", &[("FERRY_HARBOUR", "Rostock")]);
     assert!(said.contains("casting off") && said.contains("READY Rostock 40"), "{said}");
 }
 
 #[test]
-fn rebar3_profiles_versions_and_bad_goals_are_what_relx_makes_of_them() {
+fn rebar3_profiles_are_applied_and_invalid_goals_refused() {
     let project = Project::copy("rebar");
     let done = project.dram().fails(1);
     assert!(done.stderr.contains("ferry_small") && done.stderr.contains("--name"), "{done}");
@@ -380,7 +381,7 @@ fn rebar3_profiles_versions_and_bad_goals_are_what_relx_makes_of_them() {
 }
 
 #[test]
-fn distillery_configurations_become_releases_without_distillery() {
+fn distillery_configurations_are_released_without_distillery() {
     let project = Project::copy("distillery");
     let done = project.dram().arg("--no-tar").ok();
     assert!(done.stderr.contains("the plugin `Still.Plugin` is not run"), "{done}");
@@ -391,15 +392,15 @@ fn distillery_configurations_become_releases_without_distillery() {
     assert_eq!(fs::read_link(release.join("share/linked.txt")).unwrap(), Path::new("rel/notes.txt"));
     assert_eq!(fs::read_to_string(release.join("releases/COOKIE")).unwrap(), "prod_cookie");
     assert!(!tree(&release.join("lib")).keys().any(|file| file.starts_with("mix-")), "mix is in the release");
-    // What Distillery's provider would read before the system starts, Elixir's reads while it does.
+    // Distillery's provider reads this file before the system starts, Elixir's while it starts.
     fs::write(release.join("etc/config.exs"), "import Config\nconfig :still, proof: 57\n").unwrap();
     fs::write(release.join("releases/0.4.2/vm.args"), "+K true\n").unwrap();
-    let said = runs(&release, "still", &[("REPLACE_OS_VARS", "true"), ("STILL_URL", "http://here")]);
+    let said = run_until_ready(&release, "still", &[("REPLACE_OS_VARS", "true"), ("STILL_URL", "http://here")]);
     assert!(said.contains("READY 57 sys.config of amber"), "{said}");
 }
 
 #[test]
-fn what_distillery_can_and_a_release_cannot_is_said_by_name() {
+fn unsupported_distillery_settings_are_reported_by_name() {
     let project = Project::copy("distillery");
     let text = fs::read_to_string(project.join("rel/config.exs")).unwrap();
     let text = text
@@ -413,7 +414,7 @@ fn what_distillery_can_and_a_release_cannot_is_said_by_name() {
     }
     let conf = fs::read_to_string(project.join("_build/prod/rel/still/releases/0.4.2/start.conf")).unwrap();
     assert!(conf.contains("node = still@127.0.0.1") && conf.contains("env.ERL_OPTS = +S 1"), "{conf}");
-    // Its default keeps modules as they are.
+    // By default, Distillery does not strip modules.
     let of = |root: &str| fs::read(project.join(root).join("ebin/Elixir.Still.Application.beam")).unwrap();
     assert_eq!(of("_build/prod/lib/still"), of("_build/prod/rel/still/lib/still-0.4.2"));
     let done = project.dram().args(["--name", "nothing"]).fails(1);

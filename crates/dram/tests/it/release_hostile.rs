@@ -1,5 +1,5 @@
-//! `dram release` and compiled applications that are broken, or made to break it: it says what is wrong and where, and
-//! leaves nothing at the destination.
+//! `dram release` with broken or hostile compiled applications: it reports the error with its place and leaves nothing
+//! at the destination.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,35 +11,35 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::release::{Project, tree};
-use crate::support::{Done, Tool, dram_path, names, temp, tool};
+use crate::support::{CommandOutput, TestCommand, dram_path, names, temp, tool};
 
-/// Compiled applications, and a place for a release of them.
-struct Lib {
+/// Compiled applications, and a destination for a release of them.
+struct CompiledApps {
     dir: TempDir,
 }
 
-impl Lib {
-    fn empty() -> Lib {
-        let lib = Lib { dir: temp() };
+impl CompiledApps {
+    fn empty() -> CompiledApps {
+        let lib = CompiledApps { dir: temp() };
         fs::create_dir(lib.dir.path().join("out")).unwrap();
         lib
     }
 
-    /// With an application `root` and its module, which are good.
-    fn good() -> Lib {
-        let lib = Lib::empty();
-        lib.app("root", specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}"));
-        lib.module("root", "root");
+    /// Creates a valid application `root` with one module.
+    fn valid() -> CompiledApps {
+        let lib = CompiledApps::empty();
+        lib.write_app("root", specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}"));
+        lib.compile_module("root", "root");
         lib
     }
 
-    fn app(&self, name: &str, text: impl AsRef<[u8]>) {
+    fn write_app(&self, name: &str, text: impl AsRef<[u8]>) {
         let ebin = self.ebin(name);
         fs::create_dir_all(&ebin).unwrap();
         fs::write(ebin.join(format!("{name}.app")), text).unwrap();
     }
 
-    fn module(&self, app: &str, module: &str) {
+    fn compile_module(&self, app: &str, module: &str) {
         let source = self.dir.path().join(format!("{module}.erl"));
         fs::write(&source, format!("-module({module}).\n-export([f/0]).\nf() -> \"some literal\".\n")).unwrap();
         tool("erlc").arg("-o").arg(self.ebin(app)).arg(source).ok();
@@ -57,17 +57,17 @@ impl Lib {
         self.dir.path().join("out/root")
     }
 
-    /// `dram release --from` with all of them.
-    fn dram(&self) -> Tool {
+    /// Returns the command `dram release --from` with all applications.
+    fn dram(&self) -> TestCommand {
         let apps = names(&self.dir.path().join("lib"));
-        let dram = Tool::of(dram_path()).args(["release", "--name", "root", "--version", "1", "--output"]);
+        let dram = TestCommand::new(dram_path()).args(["release", "--name", "root", "--version", "1", "--output"]);
         let dram = dram.arg(self.release()).dir(self.dir.path()).arg("--from");
         dram.args(apps.iter().map(|app| self.ebin(app)))
     }
 
-    /// Refused: words of the message, and nothing left behind.
+    /// Asserts that the release is refused with these words, leaves nothing behind and does not change its input.
     #[track_caller]
-    fn refused(&self, words: &[&str]) {
+    fn assert_refused(&self, words: &[&str]) {
         let before = tree(&self.dir.path().join("lib"));
         let clock = Instant::now();
         let done = self.dram().fails(1);
@@ -80,7 +80,7 @@ impl Lib {
     }
 
     #[track_caller]
-    fn accepted(&self) -> Done {
+    fn assert_accepted(&self) -> CommandOutput {
         let done = self.dram().ok();
         assert_eq!(names(&self.dir.path().join("out")), ["root", "root-1.tar.gz"]);
         done
@@ -95,15 +95,15 @@ fn specification(name: &str, rest: &str) -> String {
 }
 
 #[test]
-fn a_good_application_is_released() {
-    let lib = Lib::good();
-    lib.accepted();
+fn a_valid_application_is_released() {
+    let lib = CompiledApps::valid();
+    lib.assert_accepted();
     assert!(lib.release().join("lib/root-1.0/ebin/root.beam").is_file());
 }
 
 #[test]
-fn broken_specifications_are_refused_by_their_file() {
-    let lib = Lib::good();
+fn invalid_app_files_are_refused_by_name() {
+    let lib = CompiledApps::valid();
     let good = specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}");
     let with = |from: &str, to: &str| good.replace(from, to).into_bytes();
     let cases: Vec<(&str, Vec<u8>, Vec<&str>)> = vec![
@@ -123,15 +123,15 @@ fn broken_specifications_are_refused_by_their_file() {
         ("one that is nowhere", with("stdlib]", "stdlib, absent]"), vec!["`absent`", "`root`"]),
     ];
     for (what, text, words) in cases {
-        lib.app("root", &text);
+        lib.write_app("root", &text);
         eprintln!("case: {what}");
-        lib.refused(&words);
+        lib.assert_refused(&words);
     }
 }
 
 #[test]
-fn odd_specifications_that_mean_something_are_taken() {
-    let lib = Lib::good();
+fn odd_but_valid_app_files_are_accepted() {
+    let lib = CompiledApps::valid();
     let good = specification("root", "{modules, [root]}, {applications, [kernel, stdlib]}");
     for (what, text) in [
         (
@@ -142,19 +142,19 @@ fn odd_specifications_that_mean_something_are_taken() {
         ("a module twice", good.replace("[root]", "[root, root]").into_bytes()),
     ] {
         eprintln!("case: {what}");
-        lib.app("root", &text);
+        lib.write_app("root", &text);
         let done = lib.dram().end();
         assert!(done.code == 0 || (done.code == 1 && done.stderr.contains("root")), "{done}");
         let _ = fs::remove_dir_all(lib.dir.path().join("out"));
         fs::create_dir(lib.dir.path().join("out")).unwrap();
     }
-    lib.app("root", &good);
-    lib.app("größe", specification("'größe'", "{modules, []}, {applications, [kernel, stdlib, root]}"));
-    lib.accepted();
+    lib.write_app("root", &good);
+    lib.write_app("größe", specification("'größe'", "{modules, []}, {applications, [kernel, stdlib, root]}"));
+    lib.assert_accepted();
 }
 
 #[test]
-fn applications_that_cannot_go_together_are_refused_by_name() {
+fn conflicting_applications_are_refused_by_name() {
     let needs = |name: &str, what: &str| {
         specification(name, &format!("{{modules, []}}, {{applications, [kernel, stdlib{what}]}}"))
     };
@@ -164,49 +164,52 @@ fn applications_that_cannot_go_together_are_refused_by_name() {
             &format!("{{modules, []}}, {{applications, [kernel, stdlib]}}, {{included_applications, [{of}]}}"),
         )
     };
-    let circle = Lib::empty();
+    let circle = CompiledApps::empty();
     for (name, next) in [("root", ", a"), ("a", ", b"), ("b", ", root")] {
-        circle.app(name, needs(name, next));
+        circle.write_app(name, needs(name, next));
     }
-    circle.refused(&["root -> a -> b -> root"]);
-    let twice = Lib::empty();
-    twice.app("root", needs("root", ", a, b"));
-    twice.app("a", includes("a", "c"));
-    twice.app("b", includes("b", "c"));
-    twice.app("c", needs("c", ""));
-    twice.refused(&["`c`", "`a`", "`b`"]);
-    let both = Lib::empty();
-    both.app(
+    circle.assert_refused(&["root -> a -> b -> root"]);
+    let twice = CompiledApps::empty();
+    twice.write_app("root", needs("root", ", a, b"));
+    twice.write_app("a", includes("a", "c"));
+    twice.write_app("b", includes("b", "c"));
+    twice.write_app("c", needs("c", ""));
+    twice.assert_refused(&["`c`", "`a`", "`b`"]);
+    let both = CompiledApps::empty();
+    both.write_app(
         "root",
         specification("root", "{modules, []}, {applications, [kernel, stdlib, a]}, {included_applications, [a]}"),
     );
-    both.app("a", needs("a", ""));
-    both.refused(&["`a`"]);
-    let name = Lib::empty();
-    name.app(
+    both.write_app("a", needs("a", ""));
+    both.assert_refused(&["`a`"]);
+    let name = CompiledApps::empty();
+    name.write_app(
         "root",
         specification("root", "{modules, []}, {registered, [clash]}, {applications, [kernel, stdlib, a]}"),
     );
-    name.app("a", specification("a", "{modules, []}, {registered, [clash]}, {applications, [kernel, stdlib]}"));
-    name.refused(&["`clash`", "`root`", "`a`"]);
+    name.write_app("a", specification("a", "{modules, []}, {registered, [clash]}, {applications, [kernel, stdlib]}"));
+    name.assert_refused(&["`clash`", "`root`", "`a`"]);
 }
 
 #[test]
 fn a_chain_of_three_thousand_applications_is_released() {
-    let lib = Lib::empty();
+    let lib = CompiledApps::empty();
     for number in 0..3000 {
         let name = if number == 0 { "root".to_owned() } else { format!("app{number}") };
         let next = if number == 2999 { String::new() } else { format!(", app{}", number + 1) };
-        lib.app(&name, specification(&name, &format!("{{modules, []}}, {{applications, [kernel, stdlib{next}]}}")));
+        lib.write_app(
+            &name,
+            specification(&name, &format!("{{modules, []}}, {{applications, [kernel, stdlib{next}]}}")),
+        );
     }
     let clock = Instant::now();
-    lib.accepted();
+    lib.assert_accepted();
     assert!(clock.elapsed().as_secs() < 60, "{:?}", clock.elapsed());
 }
 
 #[test]
-fn broken_modules_are_refused_by_their_file() {
-    let lib = Lib::good();
+fn invalid_modules_are_refused_by_file() {
+    let lib = CompiledApps::valid();
     let path = lib.beam("root", "root");
     let good = fs::read(&path).unwrap();
     let at = |name: &[u8; 4]| good.windows(4).position(|window| window == name).unwrap();
@@ -231,13 +234,13 @@ fn broken_modules_are_refused_by_their_file() {
     for (what, bytes) in cases {
         eprintln!("case: {what}");
         fs::write(&path, bytes).unwrap();
-        lib.refused(&["root.beam", "help:"]);
+        lib.assert_refused(&["root.beam", "help:"]);
     }
 }
 
 #[test]
-fn a_broken_configuration_is_refused_by_file_and_line() {
-    let lib = Lib::good();
+fn an_invalid_sys_config_is_refused_by_file_and_line() {
+    let lib = CompiledApps::valid();
     fs::write(lib.dir.path().join("dram.toml"), "[release]\nsys-config = 'my.config'\n").unwrap();
     for (text, words) in [
         ("[{root, [{a, 1}\n", vec!["my.config"]),
@@ -246,18 +249,18 @@ fn a_broken_configuration_is_refused_by_file_and_line() {
         ("", vec!["my.config"]),
     ] {
         fs::write(lib.dir.path().join("my.config"), text).unwrap();
-        lib.refused(&words);
+        lib.assert_refused(&words);
     }
     fs::remove_file(lib.dir.path().join("my.config")).unwrap();
-    lib.refused(&["my.config"]);
+    lib.assert_refused(&["my.config"]);
     fs::write(lib.dir.path().join("dram.toml"), "[release]\nsys-confg = 'my.config'\n").unwrap();
     let done = lib.dram().fails(2);
     assert!(done.stderr.contains("sys-confg") && done.stderr.contains("dram.toml"), "{done}");
 }
 
 #[test]
-fn links_in_priv_lead_nowhere_outside() {
-    let lib = Lib::good();
+fn links_in_priv_that_lead_outside_are_replaced_by_files() {
+    let lib = CompiledApps::valid();
     let private = lib.dir.path().join("lib/root/priv");
     fs::create_dir_all(private.join("sub")).unwrap();
     let secret = lib.dir.path().join("outside.txt");
@@ -270,11 +273,11 @@ fn links_in_priv_lead_nowhere_outside() {
     symlink("loop", private.join("loop")).unwrap();
     symlink("../..", private.join("sub/above")).unwrap();
     symlink(".", private.join("itself")).unwrap();
-    let done = lib.accepted();
+    let done = lib.assert_accepted();
     let at = lib.release().join("lib/root-1.0/priv");
     let links = |name: &str| fs::read_link(at.join(name)).ok();
     assert_eq!(links("inside").as_deref(), Some(Path::new("file")));
-    // What they led to travels: on another machine they would lead nowhere.
+    // Files that the links lead to are copied, because the links would be dangling on another machine.
     for name in ["absolute", "climbs"] {
         assert_eq!((links(name), fs::read_to_string(at.join(name)).unwrap().as_str()), (None, "from outside"));
     }
@@ -286,7 +289,7 @@ fn links_in_priv_lead_nowhere_outside() {
 
 #[test]
 fn special_files_in_priv_are_refused_and_odd_names_are_kept() {
-    let lib = Lib::good();
+    let lib = CompiledApps::valid();
     let private = lib.dir.path().join("lib/root/priv");
     fs::create_dir_all(&private).unwrap();
     let odd: [&[u8]; 7] =
@@ -295,36 +298,36 @@ fn special_files_in_priv_are_refused_and_odd_names_are_kept() {
         fs::write(private.join(OsStr::from_bytes(name)), name).unwrap();
     }
     fs::write(private.join("n".repeat(255)), "long").unwrap();
-    let done = lib.accepted();
+    let done = lib.assert_accepted();
     assert!(!done.stderr.contains('\u{1b}') && !done.stdout.contains('\u{1b}'), "{done}");
     for name in odd {
         let path = lib.release().join("lib/root-1.0/priv").join(OsStr::from_bytes(name));
         assert_eq!(fs::read(path).unwrap(), name);
     }
-    // The archive has them too.
+    // The archive contains the same files.
     let unpacked = temp();
     tool("tar").arg("-xzf").arg(lib.dir.path().join("out/root-1.tar.gz")).arg("-C").arg(unpacked.path()).ok();
     assert!(tree(unpacked.path()) == tree(&lib.release()));
-    // Once more: the list of what dram wrote knows such names.
+    // A second release reads these names from the list of files that dram wrote.
     lib.dram().ok();
     fs::remove_dir_all(lib.dir.path().join("out")).unwrap();
     fs::create_dir(lib.dir.path().join("out")).unwrap();
     tool("mkfifo").arg(private.join("pipe")).ok();
-    lib.refused(&["priv/pipe"]);
+    lib.assert_refused(&["priv/pipe"]);
 }
 
 #[test]
-fn libraries_for_another_processor_are_told_of() {
-    let lib = Lib::good();
+fn libraries_for_another_architecture_are_reported() {
+    let lib = CompiledApps::valid();
     let private = lib.dir.path().join("lib/root/priv");
     fs::create_dir_all(&private).unwrap();
-    // An ELF header with another machine's number: AArch64, or x86-64 on that.
+    // An ELF header with the machine number of another architecture: AArch64, or x86-64 on AArch64.
     let mut bytes = fs::read("/proc/self/exe").unwrap();
     bytes.truncate(1 << 20);
     let other: u16 = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
     bytes[18..20].copy_from_slice(&other.to_le_bytes());
     fs::write(private.join("nif.so"), &bytes).unwrap();
-    let done = lib.accepted();
+    let done = lib.assert_accepted();
     assert!(done.stderr.contains("priv/nif.so") && done.stderr.contains("cannot be loaded"), "{done}");
     for bytes in [&b"\x7fELF"[..], &bytes[..60], &[0x7f, b'E', b'L', b'F', 2, 1, 1, 0xff]] {
         fs::write(private.join("nif.so"), bytes).unwrap();
@@ -334,15 +337,15 @@ fn libraries_for_another_processor_are_told_of() {
 }
 
 #[test]
-fn names_that_lead_out_of_the_release_are_refused() {
-    let lib = Lib::good();
+fn names_and_versions_that_escape_the_release_are_refused() {
+    let lib = CompiledApps::valid();
     for (words, word) in [
         (vec!["--version", "../../x"], "../../x"),
         (vec!["--version", ""], "version"),
         (vec!["--name", "../up"], "../up"),
         (vec!["--name", "a/b"], "a/b"),
     ] {
-        let dram = Tool::of(dram_path()).arg("release").args(&words).dir(lib.dir.path()).arg("--output");
+        let dram = TestCommand::new(dram_path()).arg("release").args(&words).dir(lib.dir.path()).arg("--output");
         let done = dram.arg(lib.release()).arg("--from").arg(lib.ebin("root")).end();
         assert!(done.code == 1 || done.code == 2, "{done}");
         assert!(done.stderr.contains(word), "{done}");
@@ -354,11 +357,11 @@ fn names_that_lead_out_of_the_release_are_refused() {
 }
 
 #[test]
-fn a_directory_without_an_application_and_one_with_two_are_named() {
-    let lib = Lib::good();
+fn directories_with_no_or_two_applications_are_refused() {
+    let lib = CompiledApps::valid();
     fs::remove_file(lib.ebin("root").join("root.app")).unwrap();
-    lib.refused(&["lib/root/ebin"]);
-    lib.app("root", specification("root", "{modules, []}"));
+    lib.assert_refused(&["lib/root/ebin"]);
+    lib.write_app("root", specification("root", "{modules, []}"));
     fs::write(lib.ebin("root").join("second.app"), specification("second", "{modules, []}")).unwrap();
-    lib.refused(&["root, second"]);
+    lib.assert_refused(&["root, second"]);
 }

@@ -1,4 +1,4 @@
-//! The same without root.
+//! Rootless builds and runs, with subordinate ids.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,26 +6,26 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::support::{BASE, Context, Done, Store, User, base_tar, temp, tool, valid_image};
+use crate::support::{BASE, CommandOutput, Context, Store, User, base_tar, temp, tool, valid_image};
 
-/// Somebody with lent ids.
-const LENT: &str = "dramtest";
+/// A user with subordinate ids in /etc/subuid and /etc/subgid.
+const SUBID_USER: &str = "dramtest";
 
-/// The user of the tests, made when there is none.
-pub(crate) fn user() -> User {
+/// Returns the user with subordinate ids, created if missing.
+pub(crate) fn user_with_subids() -> User {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(make_user);
-    account(LENT, Path::new("/nonexistent"))
+    account(SUBID_USER, Path::new("/nonexistent"))
 }
 
 fn make_user() {
-    if tool("id").arg(LENT).end().code != 0 {
-        tool("useradd").args(["--user-group", "--no-create-home", LENT]).ok();
+    if tool("id").arg(SUBID_USER).end().code != 0 {
+        tool("useradd").args(["--user-group", "--no-create-home", SUBID_USER]).ok();
     }
     for (file, option) in [("/etc/subuid", "--add-subuids"), ("/etc/subgid", "--add-subgids")] {
         let lines = fs::read_to_string(file).unwrap_or_default();
-        if !lines.lines().any(|line| line.starts_with(&format!("{LENT}:"))) {
-            tool("usermod").args([option, "1000000-1065535", LENT]).ok();
+        if !lines.lines().any(|line| line.starts_with(&format!("{SUBID_USER}:"))) {
+            tool("usermod").args([option, "1000000-1065535", SUBID_USER]).ok();
         }
     }
 }
@@ -35,20 +35,20 @@ fn account(name: &str, home: &Path) -> User {
     User { uid: id("-u"), gid: id("-g"), home: home.to_owned() }
 }
 
-/// Somebody to whom no ids are lent.
-pub(crate) fn plain_user() -> User {
+/// Returns a user without subordinate ids.
+pub(crate) fn user_without_subids() -> User {
     let lines = fs::read_to_string("/etc/subuid").unwrap_or_default();
     assert!(!lines.lines().any(|line| line.starts_with("nobody:")), "nobody must not be in /etc/subuid");
     account("nobody", Path::new("/nonexistent"))
 }
 
 pub(crate) fn with_base(user: &User) -> Store {
-    let store = Store::of(user);
+    let store = Store::for_user(user);
     store.dram(["import"]).arg(base_tar()).arg(BASE).ok();
     store
 }
 
-/// Several owners, modes, links, stages, and users to run as.
+/// Several owners, modes, links, stages and users.
 const OWNERS: &str = "\
 FROM parity-base AS made
 COPY --chown=1000:50 file /by/number
@@ -70,13 +70,13 @@ RUN echo $HOME > /tmp/home
 CMD id
 ";
 
-fn owners() -> Context {
+fn owners_context() -> Context {
     Context::new(OWNERS).file("file", "1\n").file("dir/a", "a\n").file("dir/b/c", "c\n")
 }
 
 #[test]
-fn a_user_builds_the_image_that_root_builds() {
-    let (of_root, of_user, context) = (Store::with_base(), with_base(&user()), owners());
+fn a_rootless_build_gives_the_digest_that_root_gets() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&user_with_subids()), owners_context());
     assert_eq!(of_user.digest(BASE), of_root.digest(BASE));
     let by_user = of_user.build(&context).ok();
     assert_eq!(by_user.steps(), (12, 0), "{by_user}");
@@ -87,7 +87,7 @@ fn a_user_builds_the_image_that_root_builds() {
     valid_image(&of_root, "demo:latest");
 }
 
-/// Every kind of mount.
+/// Every type of mount.
 const MOUNTS: &str = "\
 FROM parity-base AS files
 RUN mkdir /d; echo staged > /d/f
@@ -112,7 +112,7 @@ RUN for path in /ctx /staged /named /cache /own /secret /mem /run/buildkit; do t
 ";
 
 #[test]
-fn every_mount_is_there_for_a_user() {
+fn every_mount_type_works_rootless() {
     let dir = temp();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let socket = dir.path().join("agent");
@@ -121,7 +121,7 @@ fn every_mount_is_there_for_a_user() {
     let context = Context::new(MOUNTS).file("file", "context\n");
     let named = Context::new("").file("n", "named\n");
     let mut digests = Vec::new();
-    for store in [Store::with_base(), with_base(&user()), with_base(&plain_user())] {
+    for store in [Store::with_base(), with_base(&user_with_subids()), with_base(&user_without_subids())] {
         let build = store.build(&context).args(["--secret", "id=s,env=WORD"]).env("WORD", "secret");
         let build = build.arg("--build-context").arg(format!("named={}", named.path().display()));
         let done = build.arg("--ssh").arg(format!("default={}", socket.display())).ok();
@@ -134,9 +134,9 @@ fn every_mount_is_there_for_a_user() {
 }
 
 #[test]
-fn a_user_runs_as_any_id_of_the_image() {
-    let store = with_base(&user());
-    store.build(&owners()).ok();
+fn a_rootless_run_can_use_every_id_of_the_image() {
+    let store = with_base(&user_with_subids());
+    store.build(&owners_context()).ok();
     let said = |words: &[&str]| store.dram(["run"]).args(words).ok().stdout;
     assert_eq!(said(&["demo"]), "uid=1001(other) gid=50(staff) groups=50(staff)\n");
     assert_eq!(said(&["-u", "0", "demo", "id", "-u"]), "0\n");
@@ -152,11 +152,11 @@ fn a_user_runs_as_any_id_of_the_image() {
 }
 
 #[test]
-fn a_user_moves_images_about() {
-    let (user, out) = (user(), temp());
-    let (store, other, of_root) = (with_base(&user), Store::of(&user), Store::empty());
+fn save_load_and_prune_work_rootless() {
+    let (user, out) = (user_with_subids(), temp());
+    let (store, other, of_root) = (with_base(&user), Store::for_user(&user), Store::empty());
     tool("chown").arg(user.uid.to_string()).arg(out.path()).ok();
-    store.build(&owners()).ok();
+    store.build(&owners_context()).ok();
     let tar = out.path().join("demo.tar");
     store.dram(["save", "-o"]).arg(&tar).arg("demo").ok();
     for other in [&other, &of_root] {
@@ -167,14 +167,14 @@ fn a_user_moves_images_about() {
     }
     store.dram(["rm", "demo"]).ok();
     store.dram(["prune", "--all"]).ok();
-    // Files of lent ids as well.
+    // Files owned by subordinate ids are removed too.
     assert_eq!(fs::read_dir(store.join("lent-ids/layers")).unwrap().count(), 0);
     store.dram(["run", BASE, "true"]).ok();
 }
 
 #[test]
-fn a_users_volume_is_the_users() {
-    let (user, shared) = (user(), temp());
+fn files_in_a_volume_of_a_rootless_run_belong_to_the_user() {
+    let (user, shared) = (user_with_subids(), temp());
     let store = with_base(&user);
     tool("chown").arg(format!("{}:{}", user.uid, user.gid)).arg(shared.path()).ok();
     let volume = format!("{}:/here", shared.path().display());
@@ -183,8 +183,8 @@ fn a_users_volume_is_the_users() {
     assert_eq!(made, format!("{}:{}\n", user.uid, user.gid));
 }
 
-/// The rows of `dram doctor`: name and state.
-pub(crate) fn rows(doctor: &Done) -> Vec<(String, String)> {
+/// Returns the rows of `dram doctor`: name and state.
+pub(crate) fn doctor_rows(doctor: &CommandOutput) -> Vec<(String, String)> {
     let states = ["ok", "limited", "MISSING"];
     let row = |line: &str| {
         let at = states.iter().find_map(|state| line.find(&format!("  {state}  ")).map(|at| (at, *state)));
@@ -194,28 +194,28 @@ pub(crate) fn rows(doctor: &Done) -> Vec<(String, String)> {
 }
 
 #[test]
-fn doctor_finds_all_well() {
+fn doctor_reports_ok_for_root_and_for_subordinate_ids() {
     let common = ["COPY, ADD, WORKDIR", "RUN, dram run", "kernel", "system call filter"];
     let for_users = ["user namespaces", "ids for other users"];
     let last = ["overlay file system", "proc file system", "network namespaces"];
     let all_ok =
         |names: Vec<&str>| names.into_iter().map(|name| (name.to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let of_root = Store::empty().dram(["doctor"]).ok();
-    assert_eq!(rows(&of_root), all_ok([&common[..], &last].concat()), "{of_root}");
-    let of_user = Store::of(&user()).dram(["doctor"]).ok();
-    assert_eq!(rows(&of_user), all_ok([&common[..], &for_users, &last].concat()), "{of_user}");
+    assert_eq!(doctor_rows(&of_root), all_ok([&common[..], &last].concat()), "{of_root}");
+    let of_user = Store::for_user(&user_with_subids()).dram(["doctor"]).ok();
+    assert_eq!(doctor_rows(&of_user), all_ok([&common[..], &for_users, &last].concat()), "{of_user}");
 }
 
 #[test]
-fn without_lent_ids_images_come_and_go() {
-    let (user, out) = (plain_user(), temp());
+fn images_are_managed_without_subordinate_ids() {
+    let (user, out) = (user_without_subids(), temp());
     let (store, of_root) = (with_base(&user), Store::with_base());
     assert_eq!(store.digest(BASE), of_root.digest(BASE));
     assert!(store.dram(["images"]).ok().stdout.contains(BASE));
     store.dram(["history", BASE]).ok();
     store.dram(["tag", BASE, "again"]).ok();
     tool("chown").arg(user.uid.to_string()).arg(out.path()).ok();
-    let tar = saved(&store, out.path());
+    let tar = save_archive(&store, out.path());
     of_root.dram(["load"]).arg(&tar).ok();
     store.dram(["rm", "again"]).ok();
     store.dram(["load"]).arg(&tar).ok();
@@ -224,16 +224,16 @@ fn without_lent_ids_images_come_and_go() {
     valid_image(&store, "again:latest");
 }
 
-fn saved(store: &Store, dir: &Path) -> PathBuf {
+fn save_archive(store: &Store, dir: &Path) -> PathBuf {
     let tar = dir.join("again.tar");
     store.dram(["save", "-o"]).arg(&tar).arg("again").ok();
     tar
 }
 
 #[test]
-fn a_store_of_somebody_else_is_refused_in_words() {
+fn a_store_of_another_user_is_refused() {
     let store = Store::with_base();
-    let theirs = Store::of(&user());
+    let theirs = Store::for_user(&user_with_subids());
     let done = theirs.dram(["images", "--store"]).arg(store.path()).fails(1);
     done.says(&store.path().display().to_string()).says("ermission denied").does_not_say("panick");
 }

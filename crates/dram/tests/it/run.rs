@@ -1,69 +1,69 @@
-//! `dram run`: a command in a container that is gone when the command is.
+//! `dram run`: a command in a temporary container.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use crate::support::{Context, Store, Tool, names, temp, tool, until, valid_image};
+use crate::support::{Context, Store, TestCommand, names, temp, tool, valid_image, wait_until};
 
-fn sh(store: &Store, options: &[&str], script: &str) -> Tool {
+fn run_sh(store: &Store, options: &[&str], script: &str) -> TestCommand {
     store.dram(["run"]).args(options).args(["parity-base", "sh", "-c", script])
 }
 
-/// Fails unless a run with `options` prints `text`.
+/// Asserts that a run with `options` prints `text`.
 #[track_caller]
-fn prints(store: &Store, options: &[&str], script: &str, text: &str) {
-    let done = sh(store, options, script).ok();
+fn assert_prints(store: &Store, options: &[&str], script: &str, text: &str) {
+    let done = run_sh(store, options, script).ok();
     assert_eq!(done.stdout, text, "{done}");
 }
 
 #[test]
 fn exit_codes_and_streams_are_passed_on() {
     let store = Store::with_base();
-    let done = sh(&store, &[], "echo out; echo err >&2; exit 7").fails(7);
+    let done = run_sh(&store, &[], "echo out; echo err >&2; exit 7").fails(7);
     assert_eq!(done.stdout, "out\n");
     assert!(done.stderr.ends_with("err\n"), "{done}");
-    let again = sh(&store, &["--rm"], "echo out; echo err >&2").ok();
+    let again = run_sh(&store, &["--rm"], "echo out; echo err >&2").ok();
     assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("out\n", "err\n"));
-    sh(&store, &[], "exit 255").fails(255);
-    sh(&store, &[], "sh -c 'kill -TERM $$'; exit $?").fails(143);
+    run_sh(&store, &[], "exit 255").fails(255);
+    run_sh(&store, &[], "sh -c 'kill -TERM $$'; exit $?").fails(143);
 }
 
 #[test]
-fn the_environment() {
+fn environment_variables_are_passed_as_asked() {
     let store = Store::with_base();
     let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let env = sh(&store, &["-e", "A=1", "-e", "B", "-e", "C=", "-e", "GONE", "--env", "D=x=y z"], "env | sort");
+    let env = run_sh(&store, &["-e", "A=1", "-e", "B", "-e", "C=", "-e", "GONE", "--env", "D=x=y z"], "env | sort");
     let done = env.env("B", "from here").env("SECRET", "x").ok();
     let shown: Vec<_> = done.stdout.lines().filter(|line| !line.starts_with("SHLVL=")).collect();
     let path = format!("PATH={path}");
     assert_eq!(shown, ["A=1", "B=from here", "C=", "D=x=y z", "HOME=/root", &path, "PWD=/"]);
-    prints(&store, &["-e", "HOME=/elsewhere", "-e", "PATH=/bin"], "echo $HOME $PATH", "/elsewhere /bin\n");
-    prints(&store, &["-u", "app"], "echo $HOME", "/home/app\n");
-    sh(&store, &["-e", "=x"], "true").fails(2);
+    assert_prints(&store, &["-e", "HOME=/elsewhere", "-e", "PATH=/bin"], "echo $HOME $PATH", "/elsewhere /bin\n");
+    assert_prints(&store, &["-u", "app"], "echo $HOME", "/home/app\n");
+    run_sh(&store, &["-e", "=x"], "true").fails(2);
 }
 
 #[test]
-fn volumes() {
+fn volumes_are_mounted_read_write_or_read_only() {
     let (store, place) = (Store::with_base(), temp());
     let host = place.path().join("dir");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("f"), "seen\n").unwrap();
     let both = format!("{}:/new/place", host.display());
-    prints(&store, &["-v", &both], "cat /new/place/f; echo written > /new/place/g", "seen\n");
+    assert_prints(&store, &["-v", &both], "cat /new/place/f; echo written > /new/place/g", "seen\n");
     assert_eq!(fs::read_to_string(host.join("g")).unwrap(), "written\n");
     let ro = format!("{}:/srv:ro", host.display());
-    let done = sh(&store, &["-v", &ro], "cat /srv/f; echo x > /srv/h").fails(1);
+    let done = run_sh(&store, &["-v", &ro], "cat /srv/f; echo x > /srv/h").fails(1);
     assert_eq!(done.stdout, "seen\n");
     assert!(done.stderr.contains("Read-only file system"), "{done}");
     assert_eq!(names(&host), ["f", "g"]);
     let file = format!("{}:/etc/base.conf", host.join("f").display());
-    prints(&store, &["-v", &file, "-v", &both], "cat /etc/base.conf /new/place/f", "seen\nseen\n");
-    prints(&store, &[], "cat /etc/base.conf; ls /new 2>&1 | wc -l", "setting=1\n1\n");
+    assert_prints(&store, &["-v", &file, "-v", &both], "cat /etc/base.conf /new/place/f", "seen\nseen\n");
+    assert_prints(&store, &[], "cat /etc/base.conf; ls /new 2>&1 | wc -l", "setting=1\n1\n");
 }
 
 #[test]
-fn a_volume_stays_inside_where_a_link_of_the_image_leads_out() {
+fn a_volume_target_through_a_link_stays_inside_the_image() {
     let (store, place) = (Store::with_base(), temp());
     fs::write(place.path().join("f"), "seen\n").unwrap();
     symlink("f", place.path().join("link")).unwrap();
@@ -76,20 +76,20 @@ fn a_volume_stays_inside_where_a_link_of_the_image_leads_out() {
 }
 
 #[test]
-fn users_and_directories() {
+fn user_and_workdir_options_are_respected() {
     let store = Store::with_base();
-    prints(&store, &[], "id; pwd", "uid=0(root) gid=0(root) groups=0(root)\n/\n");
-    prints(&store, &["-u", "app"], "id", "uid=1000(app) gid=1000(app) groups=50(staff),1000(app)\n");
-    prints(&store, &["--user", "app:staff"], "id -u; id -g", "1000\n50\n");
-    prints(&store, &["-u", "1234:4321"], "id -u; id -g; id -G", "1234\n4321\n4321\n");
-    prints(&store, &["-w", "/usr/share/base"], "ls", "deep\none\ntwo\ntwo-again\n");
-    prints(&store, &["--workdir", "/made/now", "-u", "app"], "pwd", "/made/now\n");
-    sh(&store, &["-u", "nosuch"], "true").fails(1).says("no user `nosuch`");
-    sh(&store, &["-w", "/etc/passwd"], "true").fails(1).says("/etc/passwd");
+    assert_prints(&store, &[], "id; pwd", "uid=0(root) gid=0(root) groups=0(root)\n/\n");
+    assert_prints(&store, &["-u", "app"], "id", "uid=1000(app) gid=1000(app) groups=50(staff),1000(app)\n");
+    assert_prints(&store, &["--user", "app:staff"], "id -u; id -g", "1000\n50\n");
+    assert_prints(&store, &["-u", "1234:4321"], "id -u; id -g; id -G", "1234\n4321\n4321\n");
+    assert_prints(&store, &["-w", "/usr/share/base"], "ls", "deep\none\ntwo\ntwo-again\n");
+    assert_prints(&store, &["--workdir", "/made/now", "-u", "app"], "pwd", "/made/now\n");
+    run_sh(&store, &["-u", "nosuch"], "true").fails(1).says("no user `nosuch`");
+    run_sh(&store, &["-w", "/etc/passwd"], "true").fails(1).says("/etc/passwd");
 }
 
 #[test]
-fn standard_input_only_when_asked() {
+fn standard_input_is_passed_only_with_interactive() {
     let store = Store::with_base();
     let cat = || store.dram(["run", "-i", "parity-base", "cat"]);
     assert_eq!(cat().stdin("one\ntwo\n").ok().stdout, "one\ntwo\n");
@@ -98,23 +98,23 @@ fn standard_input_only_when_asked() {
     assert_eq!(store.dram(["run", "parity-base", "cat"]).stdin("one\n").ok().stdout, "");
 }
 
-/// Runs dram with a terminal.
-fn on_terminal(store: &Store, words: &str) -> Tool {
+/// Returns the command `dram run WORDS` under a terminal.
+fn on_terminal(store: &Store, words: &str) -> TestCommand {
     let command = format!("stty rows 33 cols 77; {} run {words}", crate::support::dram_path().display());
     tool("script").args(["-qec", &command, "/dev/null"]).env("DRAM_STORE", store.path())
 }
 
 #[test]
-fn a_terminal_when_asked() {
+fn a_terminal_is_allocated_only_with_tty() {
     let store = Store::with_base();
     let done = on_terminal(&store, "-t parity-base sh -c 'tty; stty size; echo $TERM; exit 6'").env("TERM", "vt100");
     let done = done.fails(6);
-    // `script` tells that there is no more to type by a NUL.
+    // `script` signals the end of its input by a NUL.
     let shown = done.stdout.replace("^@", "");
     assert!(shown.ends_with("/dev/pts/0\r\n33 77\r\nxterm\r\n"), "{done}");
     let typed = on_terminal(&store, "-it parity-base sh").stdin("echo $((40 + 2))\nexit 3\n").fails(3);
     assert!(typed.stdout.contains("\n42\r\n"), "{typed}");
-    prints(&store, &[], "tty || true", "not a tty\n");
+    assert_prints(&store, &[], "tty || true", "not a tty\n");
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn signals_are_passed_on() {
         let (store, place) = (Store::with_base(), temp());
         let volume = format!("{}:/out", place.path().display());
         let script = format!("trap 'echo got; exit 9' {signal}; : > /out/ready; while :; do sleep 0.05; done");
-        let started = sh(&store, &["-v", &volume], &script).start();
-        until("the trap is set", Duration::from_secs(20), || place.path().join("ready").exists());
+        let started = run_sh(&store, &["-v", &volume], &script).start();
+        wait_until("the trap is set", Duration::from_secs(20), || place.path().join("ready").exists());
         started.signal(signal);
         let done = started.end();
         assert_eq!((done.code, done.stdout.as_str()), (code, "got\n"), "SIG{signal}\n{done}");
@@ -132,27 +132,27 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn a_killed_dram_takes_its_container_with_it() {
+fn killing_dram_ends_its_container() {
     let (store, place) = (Store::with_base(), temp());
     let volume = format!("{}:/out", place.path().display());
     let mark = format!("86401.{}", std::process::id());
     let script = format!("trap '' TERM INT; sleep {mark} & setsid sleep {mark} & : > /out/ready; wait");
-    let started = sh(&store, &["-v", &volume], &script).start();
-    until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
+    let started = run_sh(&store, &["-v", &volume], &script).start();
+    wait_until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
     started.signal("KILL");
     assert_eq!(started.end().code, 137);
-    until("all is over", Duration::from_secs(5), || tool("pgrep").args(["-f", &mark]).end().stdout.is_empty());
-    prints(&store, &[], "echo works", "works\n");
+    wait_until("all is over", Duration::from_secs(5), || tool("pgrep").args(["-f", &mark]).end().stdout.is_empty());
+    assert_prints(&store, &[], "echo works", "works\n");
     assert_eq!(names(&store.join("work")), ["gate"]);
 }
 
 #[test]
-fn asking_twice_ends_a_command_that_does_not_listen() {
+fn a_second_signal_kills_a_command_that_ignores_the_first() {
     for signal in ["TERM", "INT"] {
         let (store, place) = (Store::with_base(), temp());
         let volume = format!("{}:/out", place.path().display());
-        let started = sh(&store, &["-v", &volume], ": > /out/ready; while :; do sleep 1; done").start();
-        until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
+        let started = run_sh(&store, &["-v", &volume], ": > /out/ready; while :; do sleep 1; done").start();
+        wait_until("it runs", Duration::from_secs(20), || place.path().join("ready").exists());
         std::thread::sleep(Duration::from_millis(300));
         started.signal(signal);
         std::thread::sleep(Duration::from_millis(300));
@@ -163,20 +163,20 @@ fn asking_twice_ends_a_command_that_does_not_listen() {
 }
 
 #[test]
-fn networks() {
+fn network_none_and_host_are_supported_and_bridge_refused() {
     let store = Store::with_base();
     let devices = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '";
-    prints(&store, &["--network", "none"], devices, "lo\n");
-    prints(&store, &["--network", "none"], "ping -c1 -W2 127.0.0.1 | grep -c '1 packets received'", "1\n");
-    let host = sh(&store, &["--network", "host"], devices).ok().stdout;
+    assert_prints(&store, &["--network", "none"], devices, "lo\n");
+    assert_prints(&store, &["--network", "none"], "ping -c1 -W2 127.0.0.1 | grep -c '1 packets received'", "1\n");
+    let host = run_sh(&store, &["--network", "host"], devices).ok().stdout;
     let own = fs::read_dir("/sys/class/net").unwrap().count();
     assert_eq!(host.lines().count(), own, "{host}");
-    sh(&store, &["--network", "bridge"], "true").fails(2);
-    prints(&store, &[], "hostname; grep -c localhost /etc/hosts", "dram\n2\n");
+    run_sh(&store, &["--network", "bridge"], "true").fails(2);
+    assert_prints(&store, &[], "hostname; grep -c localhost /etc/hosts", "dram\n2\n");
 }
 
 #[test]
-fn what_is_run_when_the_image_says_something() {
+fn entrypoint_and_cmd_of_the_image_are_run() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nENTRYPOINT [\"echo\", \"entry\"]\nCMD [\"cmd\", \"two\"]\n");
     store.build(&context).ok();
@@ -200,12 +200,12 @@ fn what_is_run_when_the_image_says_something() {
 }
 
 #[test]
-fn what_a_container_changes_is_thrown_away() {
+fn changes_of_a_container_are_discarded() {
     let store = Store::with_base();
-    prints(&store, &[], "echo x > /new; rm -r /usr/share/base; echo y > /etc/passwd; ls /new", "/new\n");
+    assert_prints(&store, &[], "echo x > /new; rm -r /usr/share/base; echo y > /etc/passwd; ls /new", "/new\n");
     let (files, digest) = (all_files(&store), store.digest("parity-base"));
-    prints(&store, &[], "rm -rf /bin /etc; echo x > /new", "");
-    prints(
+    assert_prints(&store, &[], "rm -rf /bin /etc; echo x > /new", "");
+    assert_prints(
         &store,
         &[],
         "ls /new 2>&1; ls /usr/share/base; head -c5 /etc/passwd",
@@ -220,10 +220,10 @@ fn all_files(store: &Store) -> String {
 }
 
 #[test]
-fn what_a_command_leaves_running_ends_with_it() {
+fn background_processes_end_with_their_command() {
     let store = Store::with_base();
     let mark = format!("86400.{}", std::process::id());
-    prints(
+    assert_prints(
         &store,
         &[],
         &format!("sleep {mark} & setsid sleep {mark} >/dev/null 2>&1 & sleep 0.2; echo over"),
@@ -234,7 +234,7 @@ fn what_a_command_leaves_running_ends_with_it() {
 }
 
 #[test]
-fn a_container_cannot_reach_this_machine() {
+fn a_container_cannot_change_the_host() {
     let store = Store::with_base();
     for script in [
         "mount -t tmpfs none /mnt",
@@ -248,17 +248,17 @@ fn a_container_cannot_reach_this_machine() {
         "hostname other",
         "dmesg",
     ] {
-        let done = sh(&store, &[], &format!("mkdir -p /mnt; {script}")).end();
+        let done = run_sh(&store, &[], &format!("mkdir -p /mnt; {script}")).end();
         assert_ne!(done.code, 0, "{done}");
     }
-    prints(&store, &[], "grep Cap /proc/self/status | grep Eff", "CapEff:\t00000000a80425fb\n");
+    assert_prints(&store, &[], "grep Cap /proc/self/status | grep Eff", "CapEff:\t00000000a80425fb\n");
 }
 
 #[test]
-fn many_at_once() {
+fn eight_containers_run_concurrently() {
     let store = Store::with_base();
     let all: Vec<_> =
-        (0..8).map(|number| sh(&store, &[], &format!("sleep 0.2; echo {number} > /f; cat /f")).start()).collect();
+        (0..8).map(|number| run_sh(&store, &[], &format!("sleep 0.2; echo {number} > /f; cat /f")).start()).collect();
     for (number, one) in all.into_iter().enumerate() {
         let done = one.end();
         assert_eq!((done.code, done.stdout.as_str()), (0, format!("{number}\n").as_str()), "{done}");

@@ -1,4 +1,4 @@
-//! `dram shell --failed`: a command that failed can be looked into.
+//! `dram shell --failed`: a shell in the state of a failed step.
 
 use crate::support::{BASE, Context, Store, valid_image};
 
@@ -7,7 +7,7 @@ fn context(runs: &str) -> Context {
 }
 
 #[test]
-fn a_failed_command_is_entered_as_it_was() {
+fn shell_failed_restores_the_environment_of_the_failed_step() {
     let store = Store::with_base();
     let context = context(
         "WORKDIR /work\nENV A=1\nARG B=2\nRUN echo below > /below\nUSER app\n\
@@ -25,20 +25,20 @@ fn a_failed_command_is_entered_as_it_was() {
         "echo $PWD $A $B $(id -u) \"<$S>\"; cat /tmp/left /below /c/f /src/file; ls -A /src /mem; test -e /img/passwd";
     let shell = |script: &str| store.dram(["shell", "--failed", "sh", "-c", script]).ok().stdout;
     assert_eq!(shell(script), "/work 1 2 1000 <>\nleft\nbelow\ncached\ntext/mem:\n\n/src:\nfile\n");
-    // Nothing that happens there is kept, but for the cache.
+    // Changes made in the shell are discarded, except in cache mounts.
     shell("touch /tmp/new; rm /tmp/left; echo more > /c/more; ! touch /src/x");
     assert_eq!(shell("ls /tmp /c; exit 0"), "/c:\nf\nmore\n\n/tmp:\nleft\n");
     let given = store.dram(["shell", "--failed"]).args(secret).args(["sh", "-c", "echo $S"]).env("VALUE", "xyzzy").ok();
     assert_eq!(given.stdout, "xyzzy\n");
     assert_eq!(store.dram(["shell", "--failed", "sh", "-c", "exit 9"]).end().code, 9);
-    // Without a command it is a shell, which reads what it is told.
+    // Without a command, it starts a shell that reads standard input.
     assert_eq!(store.dram(["shell", "--failed"]).stdin("cat /tmp/left\n").ok().stdout, "left\n");
     store.build(&context).args(secret).env("VALUE", "xyzzy").fails(1);
     store.dram(["shell"]).fails(2).says("dram shell --failed");
 }
 
 #[test]
-fn one_failure_is_kept_until_another_or_a_success_or_a_prune() {
+fn a_failed_step_is_kept_until_the_next_failure_success_or_prune() {
     let store = Store::with_base();
     let first = context("RUN --mount=type=cache,id=c,target=/c touch /first; test -e /c/good");
     let second = context("RUN touch /second; exit 1");
@@ -56,6 +56,6 @@ fn one_failure_is_kept_until_another_or_a_success_or_a_prune() {
     store.dram(["prune"]).ok();
     assert_eq!(left(), "");
     assert!(!store.join("failed").exists());
-    // One that could not even start left nothing.
+    // A command that could not be started leaves no state.
     store.build(&context("RUN [\"/no/such/program\"]")).fails(1).does_not_say("dram shell");
 }

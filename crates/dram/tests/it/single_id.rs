@@ -1,4 +1,5 @@
-//! The same with one id, and with no rights at all: what the disk cannot hold is written down beside the layers.
+//! Builds with a single id, and without user namespaces: ownership that the disk cannot hold is recorded beside the
+//! layers.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
@@ -6,10 +7,10 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::rootless::{plain_user, rows, with_base};
-use crate::support::{BASE, Context, Done, Store, Tool, base_tar, dram_path, temp, tool, valid_image};
+use crate::rootless::{doctor_rows, user_without_subids, with_base};
+use crate::support::{BASE, CommandOutput, Context, Store, TestCommand, base_tar, dram_path, temp, tool, valid_image};
 
-/// Owners by name and number, an archive with all that a disk may refuse, and users.
+/// Owners by name and by id, an archive with everything that an unprivileged user cannot create, and users.
 const FILES: &str = "\
 FROM parity-base AS made
 COPY --chown=1000:50 file /by/number
@@ -56,19 +57,19 @@ fn files(dockerfile: &str) -> Context {
     context
 }
 
-/// The same command where there can be no user namespace: one that allows none below it, without any capability.
-fn without_namespaces(dram: Tool) -> Tool {
-    let user = plain_user();
+/// Wraps the command so that it cannot create user namespaces and has no capabilities.
+fn without_namespaces(dram: TestCommand) -> TestCommand {
+    let user = user_without_subids();
     let script = "echo 0 > /proc/sys/user/max_user_namespaces || exit 99; \
                   exec setpriv --ambient-caps=-all --inh-caps=-all \"$@\"";
     let (uid, gid) = (format!("--reuid={}", user.uid), format!("--regid={}", user.gid));
     let outer = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c", script, "sh"];
-    dram.within("setpriv", &[&[uid.as_str(), &gid, "--clear-groups"][..], &outer].concat())
+    dram.run_under("setpriv", &[&[uid.as_str(), &gid, "--clear-groups"][..], &outer].concat())
 }
 
 #[test]
-fn one_id_builds_the_image_that_root_builds() {
-    let (of_root, of_user, context) = (Store::with_base(), with_base(&plain_user()), files(FILES));
+fn a_single_id_build_gives_the_digest_that_root_gets() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(FILES));
     let by_user = of_user.build(&context).ok().does_not_say("one id");
     assert_eq!(by_user.steps(), (8, 0), "{by_user}");
     assert_eq!(by_user.digest(), of_root.build(&context).ok().digest());
@@ -84,8 +85,8 @@ fn one_id_builds_the_image_that_root_builds() {
 }
 
 #[test]
-fn without_any_rights_files_become_the_image_that_root_builds() {
-    let (of_root, store, context) = (Store::with_base(), Store::of(&plain_user()), files(FILES));
+fn a_build_without_user_namespaces_gives_the_digest_that_root_gets() {
+    let (of_root, store, context) = (Store::with_base(), Store::for_user(&user_without_subids()), files(FILES));
     let dram = |words: &[&str]| without_namespaces(store.dram([]).args(words));
     dram(&["import"]).arg(base_tar()).arg(BASE).ok();
     let built = without_namespaces(store.build(&context)).ok();
@@ -104,8 +105,8 @@ fn without_any_rights_files_become_the_image_that_root_builds() {
 }
 
 #[test]
-fn a_command_without_any_rights_is_refused_before_anything_is_done() {
-    let store = Store::of(&plain_user());
+fn run_without_user_namespaces_is_refused_before_any_step() {
+    let store = Store::for_user(&user_without_subids());
     without_namespaces(store.dram(["import"])).arg(base_tar()).arg(BASE).ok();
     let context = files("FROM parity-base\nCOPY file /\nRUN true\n");
     let build = without_namespaces(store.build(&context)).fails(3);
@@ -117,11 +118,11 @@ fn a_command_without_any_rights_is_refused_before_anything_is_done() {
     run.says("user.max_user_namespaces = 0").says("sysctl -w");
     let doctor = without_namespaces(store.dram(["doctor"])).fails(3);
     for row in [("COPY, ADD, WORKDIR", "ok"), ("RUN, dram run", "MISSING"), ("user namespaces", "MISSING")] {
-        assert!(rows(&doctor).contains(&(row.0.to_owned(), row.1.to_owned())), "{doctor}");
+        assert!(doctor_rows(&doctor).contains(&(row.0.to_owned(), row.1.to_owned())), "{doctor}");
     }
 }
 
-/// Nobody changes an owner here; everybody could tell who somebody is.
+/// Commands that change no owner, in an image with several owners.
 const COMMANDS: &str = "\
 FROM parity-base
 COPY --chown=app:staff dir /mine/
@@ -132,15 +133,15 @@ RUN echo x > file; mkdir -p a/b; echo y > /tmp/y; ln -s file link; echo z >> /mi
 ";
 
 #[test]
-fn what_commands_leave_with_one_id_is_whose_it_would_be() {
-    let (of_root, of_user, context) = (Store::with_base(), with_base(&plain_user()), files(COMMANDS));
+fn files_created_with_a_single_id_have_the_owners_that_root_gives() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(COMMANDS));
     let by_user = of_user.build(&context).ok();
     let by_user =
         by_user.says("one id").says("/etc/subuid").says("usermod --add-subuids").says("`USER app` ran as root");
     let list = "cd /; find mine new usr/share/base home tmp -exec stat -c '%n %F %a %u:%g' {} +";
     let by_root = of_root.build(&context).ok();
     let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
-    // As the image has it, not as one id shows it: seen by root.
+    // Compared in root's store, which shows the owners of the image and not those of the single id.
     let (tar, seen) = (of_user.path().with_file_name("demo.tar"), Store::empty());
     of_user.dram(["save", "-o"]).arg(&tar).arg("demo").ok();
     seen.dram(["load"]).arg(&tar).ok();
@@ -149,7 +150,7 @@ fn what_commands_leave_with_one_id_is_whose_it_would_be() {
     valid_image(&of_user, "demo:latest");
 }
 
-/// Owners are given away in every way that there is.
+/// Changes of ownership in every way that there is.
 const GIVEN: &str = "\
 FROM parity-base
 COPY dir /srv/
@@ -162,8 +163,8 @@ RUN mkdir -m 2775 /shared && touch /shared/new /shared/set && chown app:staff /s
 ";
 
 #[test]
-fn what_commands_give_away_with_one_id_is_whose_it_should_be() {
-    let (of_root, of_user, context) = (Store::with_base(), with_base(&plain_user()), files(GIVEN));
+fn chown_with_a_single_id_is_recorded_in_the_layer() {
+    let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(GIVEN));
     let by_user = of_user.build(&context).ok().says("one id");
     let by_root = of_root.build(&context).ok();
     let list = "cd /; find srv tmp usr shared set own etc link -exec stat -c '%n %F %a %u:%g %h' {} +";
@@ -176,8 +177,8 @@ fn what_commands_give_away_with_one_id_is_whose_it_should_be() {
 }
 
 #[test]
-fn with_one_id_programs_that_want_others_are_content() {
-    let store = with_base(&plain_user());
+fn chown_mknod_and_su_succeed_with_a_single_id() {
+    let store = with_base(&user_without_subids());
     let script = "chown -R 5:6 /srv && mknod /dev0 c 1 3 && chgrp staff /tmp && su app -c 'touch /tmp/by-app' \
                   && chown -h 7 /bin/sh && id -u && mkfifo /fifo";
     let context =
@@ -193,19 +194,19 @@ fn with_one_id_programs_that_want_others_are_content() {
 }
 
 #[test]
-fn doctor_tells_of_one_id() {
-    let doctor = Store::of(&plain_user()).dram(["doctor"]).ok();
+fn doctor_reports_a_single_id_as_limited() {
+    let doctor = Store::for_user(&user_without_subids()).dram(["doctor"]).ok();
     for row in [("COPY, ADD, WORKDIR", "ok"), ("RUN, dram run", "limited"), ("ids for other users", "limited")] {
-        assert!(rows(&doctor).contains(&(row.0.to_owned(), row.1.to_owned())), "{doctor}");
+        assert!(doctor_rows(&doctor).contains(&(row.0.to_owned(), row.1.to_owned())), "{doctor}");
     }
     assert!(doctor.stdout.contains("/etc/subuid") && doctor.stdout.contains("uidmap"), "{doctor}");
 }
 
-/// A container whose engine filters system calls as Docker does for who has no power over the machine.
-struct Filtered(TempDir);
+/// A container with a seccomp filter as Docker applies it to unprivileged containers.
+struct FilteredContainer(TempDir);
 
-impl Filtered {
-    fn new(context: &Context) -> Filtered {
+impl FilteredContainer {
+    fn new(context: &Context) -> FilteredContainer {
         let dir = temp();
         let at = |name: &str| dir.path().join(name);
         fs::create_dir_all(at("root")).unwrap();
@@ -213,11 +214,11 @@ impl Filtered {
         fs::copy(dram_path(), at("root/dram")).unwrap();
         fs::copy(base_tar(), at("root/base.tar")).unwrap();
         tool("cp").arg("-r").arg(context.path()).arg(at("root/context")).ok();
-        fs::write(at("filter.json"), filter()).unwrap();
-        Filtered(dir)
+        fs::write(at("filter.json"), seccomp_profile()).unwrap();
+        FilteredContainer(dir)
     }
 
-    fn sh(&self, user: &str, script: &str) -> Done {
+    fn sh(&self, user: &str, script: &str) -> CommandOutput {
         let at = |name: &str| self.0.path().join(name);
         let podman = tool("podman").arg("--root").arg(at("images")).arg("--runroot").arg(at("run"));
         let podman = podman.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
@@ -228,14 +229,15 @@ impl Filtered {
     }
 }
 
-impl Drop for Filtered {
+impl Drop for FilteredContainer {
     fn drop(&mut self) {
         tool("umount").arg(self.0.path().join("images/overlay")).end();
     }
 }
 
-/// The calls that Docker's default profile keeps for `CAP_SYS_ADMIN`, as far as they matter here.
-fn filter() -> String {
+/// Returns a seccomp profile that forbids the calls that Docker's default profile reserves for `CAP_SYS_ADMIN`, as far
+/// as they matter here.
+fn seccomp_profile() -> String {
     let refused = |name: &str| format!(r#"{{"names":["{name}"],"action":"SCMP_ACT_ERRNO","errnoRet":1}}"#);
     let calls = ["unshare", "mount", "umount2", "setns", "pivot_root", "fsopen", "fsconfig", "fsmount", "open_tree"];
     let mut rules: Vec<String> =
@@ -249,10 +251,10 @@ fn filter() -> String {
     format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{}]}}"#, rules.join(","))
 }
 
-fn in_a_filtered_container(user: &str) {
+fn assert_builds_in_a_filtered_container(user: &str) {
     let (of_root, context) = (Store::with_base(), files(FILES));
     context.write("run.dockerfile", "FROM parity-base\nCOPY file /\nRUN true\n");
-    let container = Filtered::new(&context);
+    let container = FilteredContainer::new(&context);
     fs::create_dir(container.0.path().join("root/tmp/store")).unwrap();
     tool("chmod").arg("777").arg(container.0.path().join("root/tmp/store")).ok();
     let built = container.sh(
@@ -266,26 +268,26 @@ fn in_a_filtered_container(user: &str) {
     refused.says("run.dockerfile:3:1").says("system call filter of this container forbids unshare(CLONE_NEWUSER)");
     let doctor = container.sh(user, "/dram doctor");
     assert_eq!(doctor.code, 3, "{doctor}");
-    assert!(rows(&doctor).contains(&("COPY, ADD, WORKDIR".to_owned(), "ok".to_owned())), "{doctor}");
+    assert!(doctor_rows(&doctor).contains(&("COPY, ADD, WORKDIR".to_owned(), "ok".to_owned())), "{doctor}");
 }
 
 #[test]
-fn a_user_of_a_filtered_container_builds_without_commands() {
-    in_a_filtered_container("1000:1000");
+fn a_user_in_a_seccomp_filtered_container_builds_without_run() {
+    assert_builds_in_a_filtered_container("1000:1000");
 }
 
 #[test]
-fn root_of_a_filtered_container_builds_without_commands() {
-    in_a_filtered_container("0:0");
+fn root_in_a_seccomp_filtered_container_builds_without_run() {
+    assert_builds_in_a_filtered_container("0:0");
 }
 
-/// Where nothing is filtered or hidden, a container's root is as good as one of the machine.
+/// Without filters and masked paths, root in a container works like root on the host.
 #[test]
-fn root_without_power_over_mounts_takes_its_ids_along() {
+fn root_without_cap_sys_admin_builds_in_a_user_namespace() {
     let (of_root, store) = (Store::with_base(), Store::with_base());
     let context =
         files(&FILES.replace("USER app\n", "RUN chown 5:6 /srv && mkdir /m && chown app /m\nUSER app\nRUN id\n"));
-    let weak = |dram: Tool| dram.within("setpriv", &["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
+    let weak = |dram: TestCommand| dram.run_under("setpriv", &["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
     let doctor = weak(store.dram(["doctor"])).ok();
     assert!(doctor.stdout.contains("in a user namespace with 4294967294 ids"), "{doctor}");
     let built = weak(store.build(&context)).ok().does_not_say("one id");

@@ -1,21 +1,21 @@
-//! Where the space of a store is, and how it is had back.
+//! Disk usage of a store, pruning and eviction.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::{BASE, Context, Store, names, temp, tool, valid_image};
 
-/// Three steps that take a megabyte each, the last one in an image.
-fn large(which: u32) -> Context {
+/// Returns a context with a step whose layer takes a megabyte.
+fn large_context(which: u32) -> Context {
     Context::new(&format!("FROM {BASE}\nRUN head -c 1000000 /dev/urandom > /large; echo {which}\n"))
 }
 
-fn json(done: &crate::support::Done) -> serde_json::Value {
+fn json(done: &crate::support::CommandOutput) -> serde_json::Value {
     serde_json::from_str(&done.stdout).unwrap()
 }
 
-/// As if it had been used that long ago.
-fn age(place: &Path, days: u32) {
+/// Sets the time of last use this many days back.
+fn set_age(place: &Path, days: u32) {
     tool("find").arg(place).args(["-type", "f", "-exec", "touch", "-d", &format!("{days} days ago"), "{}", "+"]).ok();
 }
 
@@ -24,10 +24,10 @@ fn layers(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn df_says_where_the_space_is() {
+fn df_agrees_with_du_and_shows_reclaimable_space() {
     let store = Store::with_base();
-    store.build(&large(1)).ok();
-    store.dram(["build", "--progress", "plain", "-t", "second"]).arg(large(2).path()).ok();
+    store.build(&large_context(1)).ok();
+    store.dram(["build", "--progress", "plain", "-t", "second"]).arg(large_context(2).path()).ok();
     let usage = json(&store.dram(["df", "--json"]).ok());
     let du = tool("du").args(["-s", "--block-size=1"]).arg(store.path()).ok().stdout;
     let du: u64 = du.split('\t').next().unwrap().parse().unwrap();
@@ -47,12 +47,12 @@ fn df_says_where_the_space_is() {
 }
 
 #[test]
-fn what_was_not_used_for_long_goes() {
+fn prune_older_than_removes_unused_steps_and_layers() {
     let store = Store::with_base();
-    let (old, new) = (large(1), large(2));
+    let (old, new) = (large_context(1), large_context(2));
     store.build(&old).ok();
     let before = layers(&store);
-    age(&store.join("steps"), 10);
+    set_age(&store.join("steps"), 10);
     store.build(&new).ok();
     let (long, week) = (["--older-than", "2w"], ["--filter", "until=168h"]);
     for (words, steps, said) in [(long, 0, "0 remembered steps"), (week, 1, "1 remembered step")] {
@@ -66,8 +66,8 @@ fn what_was_not_used_for_long_goes() {
     assert_eq!((kinds("step"), kinds("layer")), (1, 1), "{pruned}");
     assert!(!layers(&store).contains(&before[0]));
     assert_eq!(store.build(&new).ok().steps(), (0, 1));
-    // A step that is used is young again.
-    age(&store.join("steps"), 10);
+    // Using a step resets its age.
+    set_age(&store.join("steps"), 10);
     store.build(&new).ok();
     store.dram(["prune", "--older-than", "7d"]).ok();
     assert_eq!(store.build(&new).ok().steps(), (0, 1));
@@ -75,15 +75,15 @@ fn what_was_not_used_for_long_goes() {
 }
 
 #[test]
-fn what_was_used_the_longest_ago_goes_first() {
+fn least_recently_used_data_is_evicted_first() {
     let store = Store::with_base();
-    let contexts = [large(1), large(2), large(3)];
+    let contexts = [large_context(1), large_context(2), large_context(3)];
     for (which, context) in contexts.iter().enumerate() {
         store.build(context).ok();
-        age(&store.join("steps"), 5 - u32::try_from(which).unwrap());
+        set_age(&store.join("steps"), 5 - u32::try_from(which).unwrap());
         tool("find").arg(store.join("steps")).args(["-type", "f", "-newermt", "2 hours ago"]).ok();
     }
-    // Only the last one was not aged again: the order is that of the builds.
+    // Only the last step was not aged again, so the order of use is that of the builds.
     store.build(&contexts[0]).ok();
     store.dram(["prune"]).ok();
     let left = json(&store.dram(["prune", "-n", "--json"]).ok())["left"].as_u64().unwrap();
@@ -97,22 +97,22 @@ fn what_was_used_the_longest_ago_goes_first() {
 }
 
 #[test]
-fn a_limit_holds_without_anybody_asking() {
+fn max_size_is_kept_by_automatic_eviction() {
     let store = Store::with_base();
     let size = |store: &Store| json(&store.dram(["df", "--json"]).ok())["bytes"].as_u64().unwrap();
     let limit = size(&store) + 8_000_000;
     for which in 0..8 {
-        store.build(&large(which)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
+        store.build(&large_context(which)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
         assert!(size(&store) < limit + 1_000_000, "after build {which}: {} of {limit}", size(&store));
     }
     valid_image(&store, "demo:latest");
-    // Others are not kept waiting, and do not wait.
+    // Eviction does not block other builds, and does not wait for them.
     let busy = Context::new(&format!("FROM {BASE}\nRUN sleep 2\n"));
     let busy = store.dram(["build", "--progress", "plain", "-t", "busy"]).arg(busy.path()).start();
-    crate::support::until("it builds", std::time::Duration::from_secs(10), || {
+    crate::support::wait_until("it builds", std::time::Duration::from_secs(10), || {
         names(&store.join("steplocks")).len() == 1
     });
-    store.build(&large(9)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
+    store.build(&large_context(9)).env("DRAM_MAX_SIZE", limit.to_string()).ok();
     assert_eq!(busy.end().code, 0);
     let out = temp();
     let archive = out.path().join("demo.tar");
@@ -127,13 +127,13 @@ fn a_limit_holds_without_anybody_asking() {
 }
 
 #[test]
-fn the_page_names_everything_in_a_store() {
+fn the_store_format_page_names_every_entry_of_a_store() {
     let page = fs::read_to_string(crate::support::repo("docs/store-format.md")).unwrap();
     let table = page.split("## Top level").nth(1).unwrap().split("\n## ").next().unwrap();
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let rows: Vec<(String, bool)> = rows.map(|(name, rest)| (name.to_owned(), rest.starts_with("directory"))).collect();
     let store = Store::with_base();
-    store.build(&large(1)).ok();
+    store.build(&large_context(1)).ok();
     store.build(&Context::new(&format!("FROM {BASE}\nRUN false\n"))).fails(1);
     store.dram(["df"]).ok();
     fs::write(store.join("unknown"), "").unwrap();

@@ -1,4 +1,4 @@
-//! What all tests share: running dram, small contexts, the base image, and the check that an image is whole.
+//! Helpers that all tests share: running dram, build contexts, the base image, and the check that an image is valid.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -15,17 +15,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tempfile::TempDir;
 
-/// Nothing a test starts may take longer.
+/// Timeout for every command that a test starts.
 pub(crate) const LIMIT: Duration = Duration::from_secs(300);
-/// The image that most tests build from.
+/// Name of the image that most tests build from.
 pub(crate) const BASE: &str = "parity-base";
 
-/// A file of the repository.
+/// Returns the absolute path of a file of the repository.
 pub(crate) fn repo(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path).canonicalize().unwrap()
 }
 
-/// A directory that everybody may look into. Its name could be that of an image: podman mixes the two up.
+/// Creates a directory that every user can read. Its name cannot be that of an image, because podman confuses the two.
 pub(crate) fn temp() -> TempDir {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
@@ -35,7 +35,7 @@ pub(crate) fn temp() -> TempDir {
     dir
 }
 
-/// dram, copied to where every user may run it.
+/// Returns the path of a copy of the dram binary that every user can execute.
 pub(crate) fn dram_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -47,7 +47,7 @@ pub(crate) fn dram_path() -> &'static Path {
     })
 }
 
-/// Settings under which the registry of names without a host is not asked.
+/// Returns a `registries.conf` that blocks docker.io, so that names without a host are not looked up on the network.
 pub(crate) fn registries_conf() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -57,7 +57,8 @@ pub(crate) fn registries_conf() -> &'static Path {
     })
 }
 
-/// Statics are never dropped: a shell waits for the end of this process and tidies up.
+/// Removes `dir` when this process ends. Statics are never dropped, so a background shell waits for the end of the
+/// process.
 fn remove_at_exit(dir: &Path) {
     let script = r#"(while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -rf "$2") &"#;
     let mut command = Command::new("sh");
@@ -66,7 +67,7 @@ fn remove_at_exit(dir: &Path) {
     assert!(command.status().unwrap().success());
 }
 
-/// The root file system of the base image, made once.
+/// Returns the tar of the base image's root file system, which is made once per process.
 pub(crate) fn base_tar() -> &'static Path {
     static TAR: OnceLock<PathBuf> = OnceLock::new();
     TAR.get_or_init(|| {
@@ -76,42 +77,42 @@ pub(crate) fn base_tar() -> &'static Path {
     })
 }
 
-/// A command that ended.
+/// Result of a command that has ended: exit code and output.
 #[derive(Debug, Clone)]
-pub(crate) struct Done {
+pub(crate) struct CommandOutput {
     what: String,
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl fmt::Display for Done {
+impl fmt::Display for CommandOutput {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Done { what, code, stdout, stderr } = self;
+        let CommandOutput { what, code, stdout, stderr } = self;
         write!(f, "`{what}` ended with {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
     }
 }
 
-impl Done {
-    /// The lines on standard error that start like this.
+impl CommandOutput {
+    /// Returns the lines of standard error that start with `start`.
     pub(crate) fn lines(&self, start: &str) -> Vec<&str> {
         self.stderr.lines().filter(|line| line.starts_with(start)).collect()
     }
 
-    /// Fails unless standard error has `text`.
+    /// Asserts that standard error contains `text`.
     #[track_caller]
-    pub(crate) fn says(self, text: &str) -> Done {
+    pub(crate) fn says(self, text: &str) -> CommandOutput {
         assert!(self.stderr.contains(text), "expected to read {text:?}\n{self}");
         self
     }
 
     #[track_caller]
-    pub(crate) fn does_not_say(self, text: &str) -> Done {
+    pub(crate) fn does_not_say(self, text: &str) -> CommandOutput {
         assert!(!self.stderr.contains(text), "expected not to read {text:?}\n{self}");
         self
     }
 
-    /// How many steps a build carried out and how many it remembered.
+    /// Returns how many steps the build executed and how many were cached.
     #[track_caller]
     pub(crate) fn steps(&self) -> (usize, usize) {
         let line = self.stderr.lines().find(|line| line.contains(" carried out, "));
@@ -120,7 +121,7 @@ impl Done {
         (words[0].parse().unwrap(), words[4].parse().unwrap())
     }
 
-    /// The digest that a build printed.
+    /// Returns the last digest in the output.
     #[track_caller]
     pub(crate) fn digest(&self) -> String {
         let text = format!("{}\n{}", self.stdout, self.stderr);
@@ -129,75 +130,75 @@ impl Done {
     }
 }
 
-/// A command in the making, that reads as a sentence.
+/// Builder of a command: program, arguments, environment, standard input and umask.
 #[derive(Debug)]
-pub(crate) struct Tool {
+pub(crate) struct TestCommand {
     command: Command,
     stdin: Vec<u8>,
     umask: Option<u32>,
 }
 
-/// A program of this machine. One that is missing fails the test.
+/// Returns a builder for a program on the search path. Panics if the program is missing.
 #[track_caller]
-pub(crate) fn tool(program: &str) -> Tool {
+pub(crate) fn tool(program: &str) -> TestCommand {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     let found = places.map(|dir| dir.join(program)).find(|file| file.is_file());
     let found = found.unwrap_or_else(|| panic!("`{program}` is missing: run scripts/install-needs.sh test"));
-    Tool { command: Command::new(found), stdin: Vec::new(), umask: None }
+    TestCommand { command: Command::new(found), stdin: Vec::new(), umask: None }
 }
 
-impl Tool {
-    /// The program in that file.
-    pub(crate) fn of(program: &Path) -> Tool {
-        Tool { command: Command::new(program), stdin: Vec::new(), umask: None }
+impl TestCommand {
+    /// Returns a builder for the program at this path.
+    pub(crate) fn new(program: &Path) -> TestCommand {
+        TestCommand { command: Command::new(program), stdin: Vec::new(), umask: None }
     }
 
-    /// Without this variable of the environment.
-    pub(crate) fn without(mut self, name: &str) -> Tool {
+    /// Removes a variable from the environment.
+    pub(crate) fn without(mut self, name: &str) -> TestCommand {
         self.command.env_remove(name);
         self
     }
 
-    pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> Tool {
+    pub(crate) fn arg(mut self, word: impl AsRef<OsStr>) -> TestCommand {
         self.command.arg(word);
         self
     }
 
-    pub(crate) fn args<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> Tool {
+    pub(crate) fn args<S: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = S>) -> TestCommand {
         self.command.args(words);
         self
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Tool {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> TestCommand {
         self.command.env(name, value);
         self
     }
 
-    pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> Tool {
+    pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> TestCommand {
         self.command.current_dir(dir);
         self
     }
 
-    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Tool {
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> TestCommand {
         self.stdin = bytes.into();
         self
     }
 
-    pub(crate) fn umask(mut self, umask: u32) -> Tool {
+    pub(crate) fn umask(mut self, umask: u32) -> TestCommand {
         self.umask = Some(umask);
         self
     }
 
-    /// As this user of the machine, with a user's environment.
-    pub(crate) fn user(mut self, user: &User) -> Tool {
+    /// Runs the command as this user, with only `PATH` and `HOME` in the environment.
+    pub(crate) fn user(mut self, user: &User) -> TestCommand {
         self.command.uid(user.uid).gid(user.gid).env_clear();
         self.command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", &user.home);
         self
     }
 
-    /// Starts it. Output is collected from here on.
-    pub(crate) fn start(mut self) -> Started {
+    /// Starts the command and collects its output in threads.
+    pub(crate) fn start(mut self) -> RunningCommand {
         if let Some(umask) = self.umask.take() {
             self = self.under_umask(umask);
         }
@@ -206,20 +207,20 @@ impl Tool {
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
         let mut stdin = child.stdin.take().unwrap();
         let bytes = self.stdin;
-        // A command that reads nothing closes the pipe early.
+        // A command that does not read its standard input closes the pipe early.
         thread::spawn(move || drop(stdin.write_all(&bytes)));
-        let stdout = collect(child.stdout.take().unwrap());
-        let stderr = collect(child.stderr.take().unwrap());
-        Started { what, child: Some(child), stdout: Some(stdout), stderr: Some(stderr) }
+        let stdout = read_in_thread(child.stdout.take().unwrap());
+        let stderr = read_in_thread(child.stderr.take().unwrap());
+        RunningCommand { what, child: Some(child), stdout: Some(stdout), stderr: Some(stderr) }
     }
 
-    fn under_umask(self, umask: u32) -> Tool {
+    fn under_umask(self, umask: u32) -> TestCommand {
         let script = format!(r#"umask {umask:03o}; exec "$0" "$@""#);
-        self.within("sh", &["-c", &script])
+        self.run_under("sh", &["-c", &script])
     }
 
-    /// `PROGRAM WORDS THIS`, in the same surroundings.
-    pub(crate) fn within(self, program: &str, words: &[&str]) -> Tool {
+    /// Wraps the command as `PROGRAM WORDS COMMAND`, with the same environment and working directory.
+    pub(crate) fn run_under(self, program: &str, words: &[&str]) -> TestCommand {
         let mut outer = tool(program).args(words).arg(self.command.get_program());
         outer.command.args(self.command.get_args());
         for (name, value) in self.command.get_envs() {
@@ -228,29 +229,29 @@ impl Tool {
         if let Some(dir) = self.command.get_current_dir() {
             outer.command.current_dir(dir);
         }
-        Tool { stdin: self.stdin, umask: self.umask, ..outer }
+        TestCommand { stdin: self.stdin, umask: self.umask, ..outer }
     }
 
-    pub(crate) fn end(self) -> Done {
+    pub(crate) fn end(self) -> CommandOutput {
         self.start().end()
     }
 
-    /// Runs it to its end, which must be good.
+    /// Runs the command and asserts that it succeeds.
     #[track_caller]
-    pub(crate) fn ok(self) -> Done {
+    pub(crate) fn ok(self) -> CommandOutput {
         self.fails(0)
     }
 
-    /// Runs it to its end, which must have this exit code.
+    /// Runs the command and asserts that it ends with this exit code.
     #[track_caller]
-    pub(crate) fn fails(self, code: i32) -> Done {
+    pub(crate) fn fails(self, code: i32) -> CommandOutput {
         let done = self.end();
         assert!(done.code == code, "expected exit code {code}\n{done}");
         done
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+fn read_in_thread(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = from.read_to_end(&mut bytes);
@@ -258,16 +259,16 @@ fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A command on its way; killed when dropped.
+/// A running command, killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Started {
+pub(crate) struct RunningCommand {
     what: String,
     child: Option<Child>,
     stdout: Option<JoinHandle<Vec<u8>>>,
     stderr: Option<JoinHandle<Vec<u8>>>,
 }
 
-impl Started {
+impl RunningCommand {
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
@@ -288,9 +289,9 @@ impl Started {
         None
     }
 
-    /// Waits for its end.
+    /// Waits for the command to end; panics after [`LIMIT`].
     #[track_caller]
-    pub(crate) fn end(mut self) -> Done {
+    pub(crate) fn end(mut self) -> CommandOutput {
         let status = self.wait();
         let in_time = status.is_some();
         if !in_time {
@@ -299,15 +300,15 @@ impl Started {
         let text = |thread: Option<JoinHandle<Vec<u8>>>| {
             String::from_utf8_lossy(&thread.unwrap().join().unwrap()).into_owned()
         };
-        let code = status.map_or(-1, code);
+        let code = status.map_or(-1, exit_code);
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        let done = Done { what: self.what.clone(), code, stdout, stderr };
+        let done = CommandOutput { what: self.what.clone(), code, stdout, stderr };
         assert!(in_time, "not over after {LIMIT:?}\n{done}");
         done
     }
 }
 
-impl Drop for Started {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -316,15 +317,15 @@ impl Drop for Started {
     }
 }
 
-/// As a shell tells it.
-fn code(status: ExitStatus) -> i32 {
+/// Returns the exit code as a shell reports it: 128 plus the signal for a killed process.
+fn exit_code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Waits for something that others bring about.
+/// Polls until `is_so` returns true; panics after `limit`.
 #[track_caller]
-pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !is_so() {
         assert!(Instant::now() < end, "still not so after {limit:?}: {what}");
@@ -332,7 +333,7 @@ pub(crate) fn until(what: &str, limit: Duration, mut is_so: impl FnMut() -> bool
     }
 }
 
-/// A user of this machine.
+/// A user account of the host.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) uid: u32,
@@ -340,7 +341,7 @@ pub(crate) struct User {
     pub(crate) home: PathBuf,
 }
 
-/// A store of its own, removed when dropped.
+/// A temporary store, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: TempDir,
@@ -348,20 +349,20 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// An empty one.
+    /// Creates an empty store.
     pub(crate) fn empty() -> Store {
         Store { dir: temp(), user: None }
     }
 
-    /// One with the base image.
+    /// Creates a store that contains the base image.
     pub(crate) fn with_base() -> Store {
         let store = Store::empty();
         store.dram(["import"]).arg(base_tar()).arg(BASE).ok();
         store
     }
 
-    /// An empty one that is this user's.
-    pub(crate) fn of(user: &User) -> Store {
+    /// Creates an empty store owned by this user.
+    pub(crate) fn for_user(user: &User) -> Store {
         let dir = temp();
         chown(dir.path(), Some(user.uid), Some(user.gid)).unwrap();
         Store { dir, user: Some(user.clone()) }
@@ -375,9 +376,9 @@ impl Store {
         self.path().join(path)
     }
 
-    /// `dram WORDS`.
-    pub(crate) fn dram<const N: usize>(&self, words: [&str; N]) -> Tool {
-        let dram = Tool { command: Command::new(dram_path()), stdin: Vec::new(), umask: None };
+    /// Returns the command `dram WORDS` on this store.
+    pub(crate) fn dram<const N: usize>(&self, words: [&str; N]) -> TestCommand {
+        let dram = TestCommand { command: Command::new(dram_path()), stdin: Vec::new(), umask: None };
         let dram = match &self.user {
             Some(user) => dram.user(user),
             None => dram,
@@ -385,7 +386,7 @@ impl Store {
         let dram = dram.env("DRAM_STORE", self.path()).env("TERM", "dumb").dir(self.dir.path());
         let mut dram = dram.args(words);
         dram.command.env_remove("SOURCE_DATE_EPOCH");
-        // No test asks anybody but whom it started itself, as nobody.
+        // Tests contact only servers that they started themselves, and without credentials of the host.
         for name in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_HOST"] {
             dram.command.env_remove(name);
         }
@@ -393,17 +394,17 @@ impl Store {
         dram.env("CONTAINERS_REGISTRIES_CONF", registries_conf()).env("DOCKER_CONFIG", self.dir.path())
     }
 
-    /// `dram build -t demo CONTEXT`.
-    pub(crate) fn build(&self, context: &Context) -> Tool {
+    /// Returns the command `dram build -t demo CONTEXT`.
+    pub(crate) fn build(&self, context: &Context) -> TestCommand {
         self.dram(["build", "--progress", "plain", "-t", "demo"]).arg(context.path())
     }
 
-    /// `dram run demo sh -c SCRIPT`.
-    pub(crate) fn sh(&self, script: &str) -> Done {
+    /// Runs `dram run demo sh -c SCRIPT` and asserts that it succeeds.
+    pub(crate) fn sh(&self, script: &str) -> CommandOutput {
         self.dram(["run", "demo", "sh", "-c", script]).ok()
     }
 
-    /// `dram inspect NAME`.
+    /// Returns the output of `dram inspect NAME`.
     pub(crate) fn inspect(&self, name: &str) -> serde_json::Value {
         serde_json::from_str(&self.dram(["inspect", name]).ok().stdout).unwrap()
     }
@@ -412,7 +413,7 @@ impl Store {
         self.inspect(name)["digest"].as_str().unwrap().to_owned()
     }
 
-    /// Digests of all blobs.
+    /// Returns the hex digests of all blobs.
     pub(crate) fn blobs(&self) -> Vec<String> {
         names(&self.join("oci/blobs/sha256"))
     }
@@ -420,33 +421,33 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What an unprivileged user's jails left belongs to ids of that user; root may remove it all.
+        // Files that a rootless build left belong to subordinate ids; root can remove them all.
         let _ = fs::remove_dir_all(self.path());
     }
 }
 
-/// Containers' storage of its own for buildah and podman.
+/// A temporary containers-storage for buildah and podman.
 #[derive(Debug)]
-pub(crate) struct Storage {
+pub(crate) struct ContainersStorage {
     dir: TempDir,
 }
 
-impl Storage {
-    pub(crate) fn new() -> Storage {
+impl ContainersStorage {
+    pub(crate) fn new() -> ContainersStorage {
         let dir = temp();
         let at = dir.path().display();
         let conf = format!("[storage]\ndriver = \"vfs\"\ngraphroot = \"{at}/root\"\nrunroot = \"{at}/run\"\n");
         fs::write(dir.path().join("storage.conf"), conf).unwrap();
-        Storage { dir }
+        ContainersStorage { dir }
     }
 
-    /// `PROGRAM WORDS` there.
-    pub(crate) fn tool<const N: usize>(&self, program: &str, words: [&str; N]) -> Tool {
+    /// Returns the command `PROGRAM WORDS` on this storage.
+    pub(crate) fn tool<const N: usize>(&self, program: &str, words: [&str; N]) -> TestCommand {
         tool(program).args(words).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
     }
 }
 
-/// The names in a directory, sorted.
+/// Returns the sorted names of the entries of a directory.
 pub(crate) fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -454,14 +455,14 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// A build context.
+/// A temporary build context.
 #[derive(Debug)]
 pub(crate) struct Context {
     dir: TempDir,
 }
 
 impl Context {
-    /// With this Dockerfile.
+    /// Creates a context with this Dockerfile.
     pub(crate) fn new(dockerfile: &str) -> Context {
         Context { dir: temp() }.file("Dockerfile", dockerfile)
     }
@@ -474,13 +475,13 @@ impl Context {
         self.dir.path().join(path)
     }
 
-    /// With this file.
+    /// Adds a file.
     pub(crate) fn file(self, name: &str, text: &str) -> Context {
         self.write(name, text);
         self
     }
 
-    /// Writes a file, whatever was there.
+    /// Writes a file with mode 0644, replacing an existing one.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -489,7 +490,7 @@ impl Context {
     }
 }
 
-/// Fails unless `name` is an image that others can read and whose every blob is what its name says.
+/// Asserts that skopeo and umoci can read the image `name` and that every blob matches its digest.
 #[track_caller]
 pub(crate) fn valid_image(store: &Store, name: &str) {
     let layout = store.join("oci");
@@ -498,14 +499,14 @@ pub(crate) fn valid_image(store: &Store, name: &str) {
     let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
     let known = store.inspect(name);
     assert_eq!(inspected["Digest"], known["digest"], "skopeo reads another image than dram");
-    valid_blobs(&layout, &known);
+    assert_valid_blobs(&layout, &known);
     let bundle = temp();
     tool("umoci").args(["unpack", "--image", &place]).arg(bundle.path().join("bundle")).ok();
 }
 
-/// Hashes blobs and what is in them with the tools of this machine.
+/// Verifies blobs and diff IDs with `sha256sum` and `gzip`.
 #[track_caller]
-fn valid_blobs(layout: &Path, image: &serde_json::Value) {
+fn assert_valid_blobs(layout: &Path, image: &serde_json::Value) {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     let file = |digest: &str| layout.join("blobs").join(digest.replace(':', "/"));
     let layers: Vec<String> = list(&image["manifest"]["layers"]).iter().map(|layer| text(&layer["digest"])).collect();

@@ -1,4 +1,4 @@
-//! Images from one place to another: every byte arrives as it was, and other tools read what arrived.
+//! `dram copy`, `push` and `pull`: digests are preserved, and other tools read the results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::registry::debian::{Debian, USER, WORD};
-use crate::support::{BASE, Context, Done, Store, list, names, temp, tool, valid_image};
+use crate::support::{BASE, CommandOutput, Context, Store, list, names, temp, tool, valid_image};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// A store with the image `demo` of three layers.
+/// Returns a store with the image `demo` of three layers.
 fn with_demo() -> Store {
     let store = Store::with_base();
     store
@@ -21,47 +21,47 @@ fn with_demo() -> Store {
     store
 }
 
-/// A directory, and addresses in it.
-struct Place {
+/// A directory, and addresses of layouts and archives in it.
+struct TransferDir {
     dir: TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
-        Place { dir: temp() }
+impl TransferDir {
+    fn new() -> TransferDir {
+        TransferDir { dir: temp() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn at(&self, kind: &str, name: &str) -> String {
+    fn address(&self, kind: &str, name: &str) -> String {
         format!("{kind}:{}", self.path(name).display())
     }
 }
 
-fn copy(store: &Store, from: &str, to: &str) -> Done {
+fn copy(store: &Store, from: &str, to: &str) -> CommandOutput {
     store.dram(["copy", from, to]).ok()
 }
 
-/// The digest that skopeo finds at an address.
-fn skopeo(address: &str) -> String {
+/// Returns the digest of the manifest that skopeo reads at an address.
+fn skopeo_digest(address: &str) -> String {
     let raw = tool("skopeo").args(["inspect", "--raw", address]).ok().stdout;
     let sum = tool("sha256sum").stdin(raw).ok().stdout;
     format!("sha256:{}", &sum[..64])
 }
 
-/// A layout made by hand, whose blobs are what they are said to be.
-struct Layout {
+/// A handmade layout with valid blobs.
+struct HandmadeLayout {
     path: PathBuf,
     listed: Vec<Value>,
 }
 
-impl Layout {
-    fn new(path: &Path) -> Layout {
+impl HandmadeLayout {
+    fn new(path: &Path) -> HandmadeLayout {
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
         fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Layout { path: path.to_owned(), listed: Vec::new() }
+        HandmadeLayout { path: path.to_owned(), listed: Vec::new() }
     }
 
     fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
@@ -74,7 +74,7 @@ impl Layout {
         self.blob(kind, document.to_string().as_bytes())
     }
 
-    /// An image without layers for a platform, `os/architecture`.
+    /// Writes an image without layers for a platform, `os/architecture`, and returns its descriptor.
     fn image(&self, platform: &str) -> Value {
         let (os, architecture) = platform.split_once('/').unwrap();
         let config =
@@ -100,17 +100,17 @@ impl Layout {
     }
 }
 
-fn digest(entry: &Value) -> &str {
+fn digest_of(entry: &Value) -> &str {
     entry["digest"].as_str().unwrap()
 }
 
 #[test]
-fn an_image_goes_through_every_kind_of_place_and_stays_what_it_is() {
-    let (store, place) = (with_demo(), Place::new());
+fn an_image_keeps_its_digest_through_every_transport() {
+    let (store, place) = (with_demo(), TransferDir::new());
     let wanted = store.digest("demo");
-    let layout = place.at("oci", "layout:demo");
-    let archive = place.at("oci-archive", "oci.tar:some/name:1");
-    let docker = place.at("docker-archive", "docker.tar:some/name:2");
+    let layout = place.address("oci", "layout:demo");
+    let archive = place.address("oci-archive", "oci.tar:some/name:1");
+    let docker = place.address("docker-archive", "docker.tar:some/name:2");
     for (from, to) in
         [("store:demo", &layout), (&layout, &archive), (&archive, &docker), (&docker, &"store:back:3".to_owned())]
     {
@@ -118,9 +118,9 @@ fn an_image_goes_through_every_kind_of_place_and_stays_what_it_is() {
         assert_eq!(done.stdout.trim(), wanted, "{from} to {to}");
     }
     for address in [&layout, &archive] {
-        assert_eq!(skopeo(address), wanted, "{address}");
+        assert_eq!(skopeo_digest(address), wanted, "{address}");
     }
-    // Skopeo makes a manifest of its own of such an archive; what it means is the configuration.
+    // skopeo creates a new manifest from a Docker archive, so only the config can be compared.
     let config = tool("skopeo").args(["inspect", "--config", "--raw", &docker]).ok().stdout;
     assert!(config.contains("/one"), "{config}");
     let other = Store::empty();
@@ -128,77 +128,77 @@ fn an_image_goes_through_every_kind_of_place_and_stays_what_it_is() {
     assert_eq!(other.digest("demo"), wanted);
     assert_eq!(other.sh("cat /one /two").stdout, "one\ntwo\n");
     valid_image(&other, "demo:latest");
-    // The second time nothing is left to do.
+    // The second copy transfers nothing.
     other.dram(["copy", &layout, "store:demo"]).ok().says("4 of 4 blobs were there");
     assert_eq!(names(&store.join("work")), ["gate"]);
     assert_eq!(names(&place.path("")), ["docker.tar", "layout", "oci.tar"], "no half written files");
 }
 
 #[test]
-fn what_skopeo_wrote_is_copied_from_every_kind_of_place() {
-    let (store, place) = (with_demo(), Place::new());
+fn images_written_by_skopeo_are_copied_from_every_transport() {
+    let (store, place) = (with_demo(), TransferDir::new());
     let (wanted, from) = (store.digest("demo"), format!("oci:{}:demo:latest", store.join("oci").display()));
     for (kind, name) in
         [("oci", "layout:demo:1"), ("oci-archive", "oci.tar:demo:1"), ("docker-archive", "docker.tar:demo:1")]
     {
-        let address = place.at(kind, name);
+        let address = place.address(kind, name);
         tool("skopeo").args(["copy", "--insecure-policy", "--quiet", &from, &address]).ok();
         let other = Store::empty();
         copy(&other, &address, "store:demo");
         assert_eq!(other.digest("demo"), wanted, "{kind}");
         assert_eq!(other.sh("cat /one /two").stdout, "one\ntwo\n");
     }
-    // A compressed archive is one too.
+    // A compressed archive can be read too.
     tool("gzip").arg(place.path("oci.tar")).ok();
     let other = Store::empty();
-    copy(&other, &place.at("oci-archive", "oci.tar.gz:demo:1"), "store:demo");
+    copy(&other, &place.address("oci-archive", "oci.tar.gz:demo:1"), "store:demo");
     assert_eq!(other.digest("demo"), wanted);
 }
 
 #[test]
 fn one_platform_is_picked_from_an_index_or_all_are_copied() {
-    let (store, place) = (Store::empty(), Place::new());
-    let mut layout = Layout::new(&place.path("many"));
+    let (store, place) = (Store::empty(), TransferDir::new());
+    let mut layout = HandmadeLayout::new(&place.path("many"));
     let images: Vec<Value> =
         ["linux/amd64", "linux/arm64", "linux/s390x"].map(|platform| layout.image(platform)).into();
     let index = layout.index(&[layout.index(&images[..2]), images[2].clone()]);
     layout.list(index.clone(), Some("many"));
-    let from = place.at("oci", "many:many");
-    let arm = store.dram(["copy", "--platform", "linux/arm64", &from]).arg(place.at("oci", "arm:x")).end();
+    let from = place.address("oci", "many:many");
+    let arm = store.dram(["copy", "--platform", "linux/arm64", &from]).arg(place.address("oci", "arm:x")).end();
     assert_eq!(arm.code, 1, "an index in an index has no platform\n{arm}");
     let flat = layout.index(&images);
     layout.list(flat.clone(), Some("flat"));
-    let from = place.at("oci", "many:flat");
-    let arm = store.dram(["copy", "--platform", "linux/arm64", &from]).arg(place.at("oci", "arm:x")).ok();
-    assert_eq!(arm.stdout.trim(), digest(&images[1]));
+    let from = place.address("oci", "many:flat");
+    let arm = store.dram(["copy", "--platform", "linux/arm64", &from]).arg(place.address("oci", "arm:x")).ok();
+    assert_eq!(arm.stdout.trim(), digest_of(&images[1]));
     assert_eq!(names(&place.path("arm/blobs/sha256")).len(), 2);
-    let none = store.dram(["copy", "--platform", "linux/riscv64", &from]).arg(place.at("oci", "no:x")).fails(1);
+    let none = store.dram(["copy", "--platform", "linux/riscv64", &from]).arg(place.address("oci", "no:x")).fails(1);
     none.says("has no image for linux/riscv64").says("it has linux/amd64, linux/arm64, linux/s390x");
-    // All of it, from one place to the next.
+    // The whole index, from one transport to the next.
     for (from, to) in [
         ("oci:many:many", "oci:all:many"),
         ("oci:all:many", "oci-archive:all.tar:many"),
         ("oci-archive:all.tar", "oci:again:many"),
     ] {
         let done = store.dram(["copy", "--all", from, to]).dir(place.path("")).ok();
-        assert_eq!(done.stdout.trim(), digest(&index), "{from} to {to}");
+        assert_eq!(done.stdout.trim(), digest_of(&index), "{from} to {to}");
     }
     assert_eq!(names(&place.path("again/blobs/sha256")).len(), 8);
-    assert_eq!(skopeo(&place.at("oci", "again:many")), digest(&index));
+    assert_eq!(skopeo_digest(&place.address("oci", "again:many")), digest_of(&index));
     store.dram(["copy", "--all", "oci:many:many", "store:x"]).dir(place.path("")).fails(2).says("leave `--all` out");
     store.dram(["copy", "--all", "oci:many:many", "docker-archive:x"]).dir(place.path("")).fails(2);
     store.dram(["copy", "--platform", "linux/amd64", "oci:many:flat", "store:x"]).dir(place.path("")).ok();
-    assert_eq!(store.digest("x"), digest(&images[0]));
-    assert_eq!(store.digest(&format!("x@{}", digest(&flat))), digest(&images[0]), "the index leads to its image");
+    assert_eq!(store.digest("x"), digest_of(&images[0]));
+    assert_eq!(store.digest(&format!("x@{}", digest_of(&flat))), digest_of(&images[0]), "the index leads to its image");
     store.dram(["copy", "store:x", "oci:own"]).dir(place.path("")).ok();
     let own: Value = serde_json::from_slice(&fs::read(place.path("own/index.json")).unwrap()).unwrap();
     assert_eq!(own["manifests"][0]["annotations"], Value::Null, "the store's own notes stay in the store");
 }
 
 #[test]
-fn what_refers_to_an_image_comes_along_when_asked() {
-    let (store, place) = (Store::empty(), Place::new());
-    let mut layout = Layout::new(&place.path("from"));
+fn referrers_are_copied_only_when_asked() {
+    let (store, place) = (Store::empty(), TransferDir::new());
+    let mut layout = HandmadeLayout::new(&place.path("from"));
     let image = layout.image("linux/amd64");
     let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
     let refer = |subject: &Value, text: &[u8]| {
@@ -223,16 +223,16 @@ fn what_refers_to_an_image_comes_along_when_asked() {
     assert_eq!(copy(&[], "oci:to:x"), 1);
     assert_eq!(copy(&["--referrers"], "oci:to:x"), 3);
     assert_eq!(copy(&["--referrers"], "oci:to:x"), 3, "each once");
-    assert!(place.path("to/blobs/sha256").join(&digest(&of_signature)[7..]).is_file());
-    assert!(!place.path("to/blobs/sha256").join(&digest(&other)[7..]).is_file());
+    assert!(place.path("to/blobs/sha256").join(&digest_of(&of_signature)[7..]).is_file());
+    assert!(!place.path("to/blobs/sha256").join(&digest_of(&other)[7..]).is_file());
 }
 
 #[test]
-fn what_is_damaged_on_the_way_gets_no_name() {
-    let (store, place) = (with_demo(), Place::new());
-    copy(&store, "store:demo", &place.at("oci", "layout:demo"));
+fn a_damaged_blob_fails_the_copy_and_no_name_is_written() {
+    let (store, place) = (with_demo(), TransferDir::new());
+    copy(&store, "store:demo", &place.address("oci", "layout:demo"));
     let manifest = &store.inspect("demo")["manifest"];
-    let layer = place.path("layout/blobs/sha256").join(&digest(&manifest["layers"][1])[7..]);
+    let layer = place.path("layout/blobs/sha256").join(&digest_of(&manifest["layers"][1])[7..]);
     let whole = fs::read(&layer).unwrap();
     let mut flipped = whole.clone();
     flipped[40] ^= 1;
@@ -241,16 +241,16 @@ fn what_is_damaged_on_the_way_gets_no_name() {
         fs::write(&layer, bytes).unwrap();
         let other = Store::empty();
         for to in ["store:x", "oci:x:x", "oci-archive:x.tar", "docker-archive:y.tar:a"] {
-            let done = other.dram(["copy", &place.at("oci", "layout:demo"), to]).dir(place.path("")).fails(1);
-            done.says(why).says(digest(&manifest["layers"][1]));
+            let done = other.dram(["copy", &place.address("oci", "layout:demo"), to]).dir(place.path("")).fails(1);
+            done.says(why).says(digest_of(&manifest["layers"][1]));
         }
         assert_eq!(other.dram(["images", "--json"]).ok().stdout.trim(), "[]");
         assert!(!place.path("x.tar").exists() && !place.path("y.tar").exists() && !place.path("x/index.json").exists());
         assert!(!names(&place.path("x/blobs/sha256")).iter().any(|name| name.contains("new")));
     }
-    // A sink's own damaged blob is not taken for the right one.
+    // A damaged blob at the destination is replaced.
     fs::write(&layer, &whole).unwrap();
-    let other = place.at("oci", "other:demo");
+    let other = place.address("oci", "other:demo");
     copy(&store, "store:demo", &other);
     fs::write(place.path("other/blobs/sha256").join(layer.file_name().unwrap()), &flipped).unwrap();
     copy(&store, "store:demo", &other).says("3 of 4 blobs were there");
@@ -258,8 +258,8 @@ fn what_is_damaged_on_the_way_gets_no_name() {
 }
 
 #[test]
-fn addresses_that_lead_nowhere_are_refused_in_words() {
-    let (store, place) = (with_demo(), Place::new());
+fn invalid_addresses_are_refused() {
+    let (store, place) = (with_demo(), TransferDir::new());
     store.dram(["save", "-o"]).arg(place.path("two.tar")).args(["demo", BASE]).ok();
     for (words, code, says) in [
         (["demo", "oci:x"], 2, "`docker://demo` is in a registry, `store:demo` in the store"),
@@ -286,12 +286,14 @@ fn addresses_that_lead_nowhere_are_refused_in_words() {
     }
 }
 
-/// Several that add to one layout lose nobody's name.
+/// Concurrent writers of one layout do not lose each other's names.
 #[test]
-fn eight_copies_at_once_into_one_layout_keep_every_name() {
-    let (store, place) = (with_demo(), Place::new());
+fn eight_concurrent_copies_into_one_layout_keep_every_name() {
+    let (store, place) = (with_demo(), TransferDir::new());
     let all: Vec<_> = (0..8)
-        .map(|number| store.dram(["copy", "-q", "store:demo", &place.at("oci", &format!("one:n{number}"))]).start())
+        .map(|number| {
+            store.dram(["copy", "-q", "store:demo", &place.address("oci", &format!("one:n{number}"))]).start()
+        })
         .collect();
     for one in all {
         let done = one.end();
@@ -305,20 +307,20 @@ fn eight_copies_at_once_into_one_layout_keep_every_name() {
     assert_eq!(names(&place.path("one/blobs/sha256")).len(), 5, "and no half written file");
 }
 
-/// Requests of this method whose path has this.
-fn asked(registry: &Debian, method: &str, part: &str) -> usize {
+/// Returns the number of requests with this method and this text in the path.
+fn count_requests(registry: &Debian, method: &str, part: &str) -> usize {
     registry.requests().iter().filter(|line| line.starts_with(method) && line.contains(part)).count()
 }
 
 #[test]
 fn an_image_is_pushed_and_pulled_and_others_read_it() {
-    let (store, registry, place) = (with_demo(), Debian::plain(), Place::new());
+    let (store, registry, place) = (with_demo(), Debian::plain(), TransferDir::new());
     let (wanted, name) = (store.digest("demo"), registry.name("team/demo:1"));
     let pushed = store.dram(["push", "demo", &name]).ok();
     assert_eq!(pushed.stdout.trim(), format!("{}@{wanted}", registry.name("team/demo")));
     let theirs = tool("skopeo").args(["inspect", "--tls-verify=false", &format!("docker://{name}")]).ok().stdout;
     assert_eq!(serde_json::from_str::<Value>(&theirs).unwrap()["Digest"], wanted);
-    // What is there is not sent again: not even looked for.
+    // Blobs that the registry has are not sent again, nor are they asked for.
     let before = registry.requests().len();
     store.dram(["push", "demo", &name]).ok();
     let again = registry.requests().split_off(before);
@@ -336,30 +338,34 @@ fn an_image_is_pushed_and_pulled_and_others_read_it() {
     assert_eq!(third.dram(["run", &by_digest]).ok().stdout, "one\n");
     third.dram(["inspect", &name]).fails(1);
     assert!(third.dram(["images"]).ok().stdout.contains(&wanted[..19]));
-    // From and to every other kind of place, without a store in between.
+    // Copies between the registry and every other transport, without a store in between.
     let from = format!("docker://{name}");
-    for to in [place.at("oci", "layout:demo"), place.at("oci-archive", "demo.tar:demo")] {
+    for to in [place.address("oci", "layout:demo"), place.address("oci-archive", "demo.tar:demo")] {
         assert_eq!(copy(&store, &from, &to).stdout.trim(), wanted);
         assert_eq!(copy(&store, &to, &format!("docker://{}", registry.name("team/again:1"))).stdout.trim(), wanted);
     }
-    copy(&store, &from, &place.at("docker-archive", "docker.tar:demo:1"));
-    assert_eq!(copy(&store, &place.at("docker-archive", "docker.tar"), "store:back").stdout.trim(), wanted);
+    copy(&store, &from, &place.address("docker-archive", "docker.tar:demo:1"));
+    assert_eq!(copy(&store, &place.address("docker-archive", "docker.tar"), "store:back").stdout.trim(), wanted);
 }
 
 #[test]
-fn a_registry_takes_from_its_own_repositories_what_it_has() {
+fn blobs_of_other_repositories_are_mounted_and_not_sent() {
     let (store, registry) = (with_demo(), Debian::plain());
     store.dram(["push", "demo", &registry.name("one/demo:1")]).ok();
-    let before = asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/");
+    let before = count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/");
     store.dram(["push", "demo", &registry.name("two/demo:1")]).ok().says("4 of 4 blobs were taken from other");
-    assert_eq!(asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/"), before, "nothing is sent");
-    // From one repository to another of the same registry, by a machine that has nothing of it.
+    assert_eq!(
+        count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/"),
+        before,
+        "nothing is sent"
+    );
+    // From one repository to another of the same registry, by a machine that has none of the blobs.
     let (from, to) = (registry.name("two/demo:1"), registry.name("three/demo:2"));
     let other = Store::empty();
     copy(&other, &format!("docker://{from}"), &format!("docker://{to}")).says("taken from other");
     assert!(!other.path().exists(), "such a copy needs no store");
-    assert_eq!(asked(&registry, "PATCH", "") + asked(&registry, "PUT", "/blobs/uploads/"), before);
-    // From one registry to another all is sent, by way of nothing.
+    assert_eq!(count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/"), before);
+    // From one registry to another, all blobs are sent without being stored locally.
     let second = Debian::plain();
     copy(&other, &format!("docker://{from}"), &format!("docker://{}", second.name("x:1")));
     assert!(!other.path().exists());
@@ -369,25 +375,25 @@ fn a_registry_takes_from_its_own_repositories_what_it_has() {
 }
 
 #[test]
-fn an_index_and_what_refers_to_it_go_through_registries() {
-    let (store, place, registry) = (Store::empty(), Place::new(), Debian::plain());
-    let mut layout = Layout::new(&place.path("many"));
+fn an_index_and_its_referrers_are_pushed_and_pulled() {
+    let (store, place, registry) = (Store::empty(), TransferDir::new(), Debian::plain());
+    let mut layout = HandmadeLayout::new(&place.path("many"));
     let images: Vec<Value> = ["linux/amd64", "linux/arm64"].map(|platform| layout.image(platform)).into();
     let index = layout.index(&images);
     layout.list(index.clone(), Some("many"));
     let name = registry.name("many:1");
-    let (from, there) = (place.at("oci", "many:many"), format!("docker://{name}"));
+    let (from, there) = (place.address("oci", "many:many"), format!("docker://{name}"));
     let done = store.dram(["copy", "--all", &from, &there]).ok();
-    assert_eq!(done.stdout.trim(), digest(&index));
+    assert_eq!(done.stdout.trim(), digest_of(&index));
     let raw = tool("skopeo").args(["inspect", "--raw", "--tls-verify=false", &there]).ok().stdout;
-    assert!(raw.contains(digest(&images[1])), "{raw}");
+    assert!(raw.contains(digest_of(&images[1])), "{raw}");
     store.dram(["pull", "--platform", "linux/arm64", &name]).ok();
-    assert_eq!(store.digest(&name), digest(&images[1]));
-    assert_eq!(store.digest(&format!("many@{}", digest(&index))), digest(&images[1]));
+    assert_eq!(store.digest(&name), digest_of(&images[1]));
+    assert_eq!(store.digest(&format!("many@{}", digest_of(&index))), digest_of(&images[1]));
     store.dram(["pull", "--platform", "linux/s390x", &name]).fails(1).says("it has linux/amd64, linux/arm64");
-    let back = store.dram(["copy", "--all", &there, &place.at("oci", "back:many")]).ok();
-    assert_eq!(back.stdout.trim(), digest(&index));
-    // Referrers, by the tag that stands in for them where a registry has no list of its own.
+    let back = store.dram(["copy", "--all", &there, &place.address("oci", "back:many")]).ok();
+    assert_eq!(back.stdout.trim(), digest_of(&index));
+    // Referrers through the fallback tag, for a registry without the referrers API.
     let empty = layout.blob("application/vnd.oci.empty.v1+json", b"{}");
     let signature = layout.document(
         MANIFEST,
@@ -397,12 +403,12 @@ fn an_index_and_what_refers_to_it_go_through_registries() {
     );
     layout.list(signature.clone(), None);
     store.dram(["copy", "--all", "--referrers", &from, &there]).ok();
-    store.dram(["copy", "--all", "--referrers", &there, &place.at("oci", "signed:x")]).ok();
-    assert!(place.path("signed/blobs/sha256").join(&digest(&signature)[7..]).is_file());
+    store.dram(["copy", "--all", "--referrers", &there, &place.address("oci", "signed:x")]).ok();
+    assert!(place.path("signed/blobs/sha256").join(&digest_of(&signature)[7..]).is_file());
 }
 
 #[test]
-fn who_may_not_is_told_and_logs_in() {
+fn an_unauthorized_user_is_told_to_log_in() {
     let (store, registry) = (with_demo(), Debian::basic());
     let name = registry.name("demo:1");
     store.dram(["push", "demo", &name]).fails(4).says(&format!("dram login {}", registry.host()));
@@ -425,7 +431,7 @@ fn who_may_not_is_told_and_logs_in() {
 }
 
 #[test]
-fn a_base_image_comes_from_its_registry_when_it_is_needed() {
+fn base_images_are_pulled_only_when_needed() {
     let (maker, registry) = (with_demo(), Debian::plain());
     let name = registry.name("base:1");
     maker.dram(["push", "demo", &name]).ok();
@@ -440,10 +446,10 @@ fn a_base_image_comes_from_its_registry_when_it_is_needed() {
     let before = registry.requests().len();
     assert_eq!(store.build(&context).ok().steps(), (0, 2));
     assert_eq!(registry.requests().len(), before, "and nobody is asked again");
-    // Unless one wants to know, of another image under the name.
+    // `--pull` asks the registry if the tag has moved.
     store.build(&context).args(["--pull"]).ok();
     assert!(registry.requests().len() > before);
-    assert_eq!(asked(&registry, "GET", "/blobs/"), 4, "what is the same is not fetched again");
+    assert_eq!(count_requests(&registry, "GET", "/blobs/"), 4, "what is the same is not fetched again");
     let other = Context::new("FROM parity-base\nRUN echo new > /one && echo two > /two\n");
     maker.build(&other).ok();
     maker.dram(["push", "demo", &name]).ok();
@@ -457,7 +463,7 @@ fn a_base_image_comes_from_its_registry_when_it_is_needed() {
 }
 
 #[test]
-fn what_no_step_looks_into_is_not_fetched() {
+fn base_layers_are_pulled_lazily() {
     let (maker, registry) = (with_demo(), Debian::plain());
     let name = registry.name("base:1");
     maker.dram(["push", "demo", &name]).ok();
@@ -466,13 +472,13 @@ fn what_no_step_looks_into_is_not_fetched() {
         Context::new(&format!("FROM {name} AS one\nENV A=1\nFROM scratch\nCOPY Dockerfile /\nFROM one\nLABEL a=b\n"));
     let pushed = registry.name("team/result:1");
     store.dram(["build", "--push", "-t", &pushed]).arg(context.path()).ok();
-    assert_eq!(asked(&registry, "GET", "/blobs/"), 1, "the configuration, and no layer");
-    assert_eq!(asked(&registry, "POST", "from=base"), 3, "the layers are the registry's own");
+    assert_eq!(count_requests(&registry, "GET", "/blobs/"), 1, "the configuration, and no layer");
+    assert_eq!(count_requests(&registry, "POST", "from=base"), 3, "the layers are the registry's own");
     let other = Store::empty();
     other.dram(["pull", "-q", &pushed]).ok();
     assert_eq!(other.dram(["run", &pushed]).ok().stdout, "one\n");
     valid_image(&other, &pushed);
-    // An image that is to be in the store is whole there.
+    // An image in the store is complete.
     store.dram(["build", "-q", "-t", "here"]).arg(context.path()).ok();
     assert_eq!(store.dram(["run", "here"]).ok().stdout, "one\n");
     valid_image(&store, "here:latest");
@@ -484,7 +490,7 @@ fn what_no_step_looks_into_is_not_fetched() {
 }
 
 #[test]
-fn an_image_that_cannot_be_had_says_from_whom() {
+fn an_unavailable_image_names_its_registry() {
     let store = Store::empty();
     let context = Context::new("FROM nosuch:1\n");
     let done = store.build(&context).fails(1);

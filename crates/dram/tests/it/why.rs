@@ -1,12 +1,12 @@
-//! Every step that is carried out says why, and `dram why` says it again.
+//! Reasons for cache misses: printed for every executed step, and again by `dram why`.
 
 use serde_json::Value;
 
-use crate::support::{BASE, Context, Done, Store, list, tool, valid_image};
+use crate::support::{BASE, CommandOutput, Context, Store, list, tool, valid_image};
 
-/// What a build says of the step whose line starts like this: `CACHED`, or why it is carried out.
+/// Returns what a build prints for the step whose line starts with `start`: `CACHED`, or the reason for the cache miss.
 #[track_caller]
-fn of<'d>(done: &'d Done, start: &str) -> &'d str {
+fn reason<'d>(done: &'d CommandOutput, start: &str) -> &'d str {
     let line = done.stderr.lines().find(|line| line.starts_with(start) && !line.contains("] done in "));
     let line = line.unwrap_or_else(|| panic!("no line starts with {start:?}\n{done}"));
     line.split_once(": ").unwrap_or_else(|| panic!("{line:?} says nothing\n{done}")).1
@@ -31,44 +31,44 @@ fn app() -> Context {
     Context::new(APP).file("lib/a.ex", "a\n").file("lib/b.ex", "b\n")
 }
 
-/// The sentences are compared whole: they are what people read.
+/// The sentences are compared in full, because people read them.
 #[test]
-fn every_miss_says_why() {
+fn every_cache_miss_gives_its_reason() {
     let (store, context) = (Store::with_base(), app());
     let first = store.build(&context).ok();
     for step in ["[base 2/2]", "[builder 1/3]", "[builder 2/3]", "[builder 3/3]", "[stage-2 1/4]", "[stage-2 4/4]"] {
-        assert_eq!(of(&first, step), "first build of this step", "{first}");
+        assert_eq!(reason(&first, step), "first build of this step", "{first}");
     }
     context.write("lib/b.ex", "changed\n");
     context.write("lib/c.ex", "new\n");
     let files = store.build(&context).ok();
-    assert_eq!(of(&files, "[builder 1/3]"), "CACHED");
-    assert_eq!(of(&files, "[builder 2/3]"), "changed lib/b.ex (+1 more)");
-    assert_eq!(of(&files, "[builder 3/3]"), "an earlier step changed: [builder 2/3]");
-    assert_eq!(of(&files, "[stage-2 1/4]"), "changed out/app");
-    assert_eq!(of(&files, "[stage-2 4/4]"), "an earlier step changed: [stage-2 1/4]");
+    assert_eq!(reason(&files, "[builder 1/3]"), "CACHED");
+    assert_eq!(reason(&files, "[builder 2/3]"), "changed lib/b.ex (+1 more)");
+    assert_eq!(reason(&files, "[builder 3/3]"), "an earlier step changed: [builder 2/3]");
+    assert_eq!(reason(&files, "[stage-2 1/4]"), "changed out/app");
+    assert_eq!(reason(&files, "[stage-2 4/4]"), "an earlier step changed: [stage-2 1/4]");
     let arg = store.build(&context).args(["--build-arg", "VERSION=2"]).ok();
-    assert_eq!(of(&arg, "[base 2/2]"), "ARG VERSION 1 → 2");
-    assert_eq!(of(&arg, "[builder 1/3]"), "the stage below changed: [base 2/2]");
-    assert_eq!(of(&arg, "[builder 3/3]"), "ARG VERSION 1 → 2; the stage below changed: [base 2/2]");
-    // The builder ran again and made the same files: nothing below is done again, the RUN included.
-    assert_eq!((of(&arg, "[stage-2 1/4]"), of(&arg, "[stage-2 4/4]")), ("CACHED", "CACHED"));
+    assert_eq!(reason(&arg, "[base 2/2]"), "ARG VERSION 1 → 2");
+    assert_eq!(reason(&arg, "[builder 1/3]"), "the stage below changed: [base 2/2]");
+    assert_eq!(reason(&arg, "[builder 3/3]"), "ARG VERSION 1 → 2; the stage below changed: [base 2/2]");
+    // The builder stage was executed again with the same result: later steps are cache hits, the RUN included.
+    assert_eq!((reason(&arg, "[stage-2 1/4]"), reason(&arg, "[stage-2 4/4]")), ("CACHED", "CACHED"));
     let none = store.build(&context).args(["--no-cache"]).ok();
     for step in ["[base 2/2]", "[builder 2/3]", "[stage-2 1/4]", "[stage-2 4/4]"] {
-        assert_eq!(of(&none, step), "--no-cache", "{none}");
+        assert_eq!(reason(&none, step), "--no-cache", "{none}");
     }
     let some = store.build(&context).args(["--no-cache-filter", "builder"]).ok();
-    assert_eq!(of(&some, "[base 2/2]"), "CACHED", "{some}");
+    assert_eq!(reason(&some, "[base 2/2]"), "CACHED", "{some}");
     for step in ["[builder 1/3]", "[builder 2/3]", "[builder 3/3]"] {
-        assert_eq!(of(&some, step), "--no-cache-filter", "{some}");
+        assert_eq!(reason(&some, step), "--no-cache-filter", "{some}");
     }
-    assert_eq!(of(&some, "[stage-2 1/4]"), "CACHED", "{some}");
+    assert_eq!(reason(&some, "[stage-2 1/4]"), "CACHED", "{some}");
     valid_image(&store, "demo:latest");
 }
 
-/// What a command sees mounted is an input like what a copy takes, and is told by the place it is seen at.
+/// Files in a mount are inputs like those of a copy, and are reported with the mount's target.
 #[test]
-fn files_in_mounts_are_told() {
+fn changed_files_in_mounts_are_given_as_reasons() {
     let dockerfile = "\
 FROM parity-base AS made
 ARG NOTE
@@ -80,25 +80,25 @@ RUN --mount=from=made,source=/files,target=/made cat /made/* > /both
 ";
     let (store, context) = (Store::with_base(), Context::new(dockerfile).file("one", "1\n").file("dir/a", "a\n"));
     store.build(&context).ok();
-    // The stage is made again, and holds the same files.
+    // The stage is executed again with the same files.
     let note = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
-    assert_eq!(of(&note, "[made 3/3]"), "ARG NOTE=1 is new");
-    assert_eq!(of(&note, "[stage-1 2/2]"), "CACHED", "{note}");
+    assert_eq!(reason(&note, "[made 3/3]"), "ARG NOTE=1 is new");
+    assert_eq!(reason(&note, "[stage-1 2/2]"), "CACHED", "{note}");
     context.write("one", "one\n");
     let one = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
-    assert_eq!(of(&one, "[stage-1 1/2]"), "changed one in the mount /context");
-    assert_eq!(of(&one, "[stage-1 2/2]"), "changed files/one in the mount /made");
+    assert_eq!(reason(&one, "[stage-1 1/2]"), "changed one in the mount /context");
+    assert_eq!(reason(&one, "[stage-1 2/2]"), "changed files/one in the mount /made");
     let edited = dockerfile.replace("target=/made", "target=/made,rw");
     context.write("Dockerfile", &edited);
     let edited = store.build(&context).args(["--build-arg", "NOTE=1"]).ok();
-    assert_eq!(of(&edited, "[stage-1 2/2]"), "--mount on /made bind ro → bind rw");
+    assert_eq!(reason(&edited, "[stage-1 2/2]"), "--mount on /made bind ro → bind rw");
     let words = ["--build-arg", "NOTE=1", "--no-cache-filter", "stage-1"];
-    assert_eq!(of(&store.build(&context).args(words).ok(), "[stage-1 2/2]"), "--no-cache-filter");
+    assert_eq!(reason(&store.build(&context).args(words).ok(), "[stage-1 2/2]"), "--no-cache-filter");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn what_the_file_says_is_told_by_its_name() {
+fn changed_instructions_are_given_as_reasons() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     let edited = |from: &str, to: &str| {
@@ -109,9 +109,9 @@ fn what_the_file_says_is_told_by_its_name() {
         store.build(&context).ok();
         done
     };
-    /// What is replaced, by what, and what steps then say.
-    type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-    let table: &[Row] = &[
+    /// Text to replace, its replacement, and the reasons expected for steps.
+    type Edit = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let table: &[Edit] = &[
         ("wc -c <", "wc -l <", &[("[stage-2 4/4]", "the command changed")]),
         ("MODE=prod", "MODE=dev", &[("[stage-2 4/4]", "ENV MODE prod → dev")]),
         ("MODE=prod", "MODE=prod NEW=1", &[("[stage-2 4/4]", "ENV NEW=1 is new")]),
@@ -131,7 +131,7 @@ fn what_the_file_says_is_told_by_its_name() {
                 ("[builder 3/3]", "the working directory /src → /code; an earlier step changed: [builder 1/3]"),
             ],
         ),
-        // A new line is new, and no other; what is gone is told when it had made something.
+        // A new instruction causes no other cache miss by itself; a removed one is reported if it had made a layer.
         (
             "COPY lib",
             "RUN true\nCOPY lib",
@@ -155,32 +155,32 @@ fn what_the_file_says_is_told_by_its_name() {
     for (from, to, says) in table {
         let done = edited(from, to);
         for (step, want) in *says {
-            assert_eq!(of(&done, step), *want, "{from:?} became {to:?}\n{done}");
+            assert_eq!(reason(&done, step), *want, "{from:?} became {to:?}\n{done}");
         }
     }
     valid_image(&store, "demo:latest");
 }
 
-/// A stage is the same under another name, or under none.
+/// The name of a stage is not part of the cache key.
 #[test]
-fn the_name_of_a_stage_is_not_what_it_is() {
+fn renaming_a_stage_keeps_cache_hits() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     context.write("Dockerfile", &APP.replace("AS base", "AS basis").replace("FROM base", "FROM basis"));
     assert_eq!(store.build(&context).ok().steps(), (0, 6));
     context.write("Dockerfile", &APP.replace("$VERSION", "$VERSION."));
     let renamed = store.build(&context).ok();
-    assert_eq!(of(&renamed, "[base 2/2]"), "the command changed", "{renamed}");
-    assert_eq!(of(&renamed, "[builder 1/3]"), "the stage below changed: [base 2/2]", "{renamed}");
+    assert_eq!(reason(&renamed, "[base 2/2]"), "the command changed", "{renamed}");
+    assert_eq!(reason(&renamed, "[builder 1/3]"), "the stage below changed: [base 2/2]", "{renamed}");
     let before = "FROM parity-base AS more\nRUN true\n";
     context.write("Dockerfile", &format!("{before}{}", APP.replace("wc -c", "wc -w")));
     let moved = store.build(&context).ok();
-    assert_eq!(of(&moved, "[stage-3 4/4]"), "the command changed", "{moved}");
+    assert_eq!(reason(&moved, "[stage-3 4/4]"), "the command changed", "{moved}");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn what_became_of_files_is_told() {
+fn added_removed_and_changed_files_are_given_as_reasons() {
     let (store, context) = (Store::with_base(), Context::new("FROM parity-base\nCOPY . /all/\n"));
     for name in ["a", "b", "dir/c"] {
         context.write(name, name);
@@ -197,44 +197,44 @@ fn what_became_of_files_is_told() {
     for (command, want) in table {
         tool("sh").args(["-c", &command]).ok();
         let done = store.build(&context).ok();
-        assert_eq!(of(&done, "[stage-0 1/1]"), want, "{command}\n{done}");
+        assert_eq!(reason(&done, "[stage-0 1/1]"), want, "{command}\n{done}");
     }
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn another_base_image_is_told() {
+fn a_changed_base_image_is_given_as_reason() {
     let (store, context) = (Store::with_base(), Context::new("FROM mine AS a\nRUN true\nFROM a\nRUN echo x > /x\n"));
     store.dram(["tag", BASE, "mine"]).ok();
     store.build(&context).ok();
     let other = Context::new("FROM parity-base\nRUN echo more > /more\n");
     store.dram(["build", "-t", "mine"]).arg(other.path()).ok();
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[a 1/1]"), "the base image changed: mine");
-    assert_eq!(of(&done, "[stage-1 1/1]"), "the base image changed: mine");
+    assert_eq!(reason(&done, "[a 1/1]"), "the base image changed: mine");
+    assert_eq!(reason(&done, "[stage-1 1/1]"), "the base image changed: mine");
     context.write("Dockerfile", "FROM parity-base AS a\nRUN true\nFROM a\nRUN echo y > /x\n");
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[stage-1 1/1]"), "the command changed; the base image changed: mine → parity-base");
+    assert_eq!(reason(&done, "[stage-1 1/1]"), "the command changed; the base image changed: mine → parity-base");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn a_failed_step_says_so_the_next_time() {
+fn a_previous_failure_is_given_as_reason() {
     let (store, context) = (Store::with_base(), Context::new("FROM parity-base\nRUN exit 3\nRUN echo after > /f\n"));
     store.build(&context).fails(1).says("first build of this step");
     let again = store.build(&context).fails(1);
-    assert_eq!(of(&again, "[stage-0 1/2]"), "it failed the last time");
+    assert_eq!(reason(&again, "[stage-0 1/2]"), "it failed the last time");
     let why = store.dram(["why"]).dir(context.path()).ok().stdout;
     assert!(why.contains("0 steps carried out, 0 remembered, 1 failed, 1 not reached"), "{why}");
     context.write("Dockerfile", "FROM parity-base\nRUN exit 0\nRUN echo after > /f\n");
     let good = store.build(&context).ok();
-    assert_eq!(of(&good, "[stage-0 1/2]"), "the command changed");
-    assert_eq!(of(&good, "[stage-0 2/2]"), "first build of this step");
+    assert_eq!(reason(&good, "[stage-0 1/2]"), "the command changed");
+    assert_eq!(reason(&good, "[stage-0 2/2]"), "first build of this step");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn what_was_removed_from_the_store_is_told() {
+fn a_result_removed_from_the_store_is_given_as_reason() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     let why = |words: &[&str]| store.dram(["why"]).args(words).dir(context.path()).end();
@@ -243,19 +243,19 @@ fn what_was_removed_from_the_store_is_told() {
     std::fs::create_dir(store.join("steps")).unwrap();
     assert!(why(&["12"]).stdout.ends_with("  first build of this step\nits result is no longer in the store\n"));
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[stage-2 4/4]"), "its result is no longer in the store");
+    assert_eq!(reason(&done, "[stage-2 4/4]"), "its result is no longer in the store");
     store.dram(["prune", "--all"]).ok();
     let none = why(&[]);
     assert_eq!(none.code, 1, "{none}");
     let none = none.says("no build is known").says("has been removed from the store");
     assert_eq!(none.stdout, "");
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[stage-2 4/4]"), "first build of this step since the store was pruned");
+    assert_eq!(reason(&done, "[stage-2 4/4]"), "first build of this step since the store was pruned");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn dram_why_tells_the_last_build_again() {
+fn dram_why_explains_the_last_build() {
     let (store, context, other) = (Store::with_base(), app(), Context::new("FROM parity-base\nRUN echo other\n"));
     store.dram(["why"]).fails(1).says("no build is known").says("`dram build` first");
     store.build(&context).ok();
@@ -263,7 +263,7 @@ fn dram_why_tells_the_last_build_again() {
     context.write("lib/z.ex", "new\n");
     store.build(&context).ok();
     store.build(&other).ok();
-    // Here it is the last one here; where nothing was built, the last one at all.
+    // In the directory of a build, the last build there is shown; elsewhere, the last build of all.
     let here = |words: &[&str]| store.dram(["why"]).args(words).dir(context.path()).ok().stdout;
     let head = format!("last build of {}", context.join("Dockerfile").display());
     assert!(here(&[]).starts_with(&head), "{}", here(&[]));
@@ -279,7 +279,7 @@ fn dram_why_tells_the_last_build_again() {
     }
     let none = store.dram(["why", "nothing of that kind"]).dir(context.path()).fails(2);
     none.says("has no step `nothing of that kind`").says("`dram why` lists all");
-    // After a build that remembers everything, the last time counts.
+    // After a fully cached build, the last execution is explained.
     assert_eq!(store.build(&context).ok().steps(), (0, 6));
     let told = here(&["6"]);
     assert!(told.contains("\nremembered; when it was last carried out it took "), "{told}");
@@ -295,7 +295,7 @@ fn dram_why_tells_the_last_build_again() {
 }
 
 #[test]
-fn targets_of_one_file_are_one_place() {
+fn targets_of_one_dockerfile_share_a_build_journal() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     store.build(&context).args(["--target", "base"]).ok();
@@ -303,12 +303,12 @@ fn targets_of_one_file_are_one_place() {
     assert!(why.contains(", target base for linux/") && !why.contains("[builder"), "{why}");
     context.write("lib/a.ex", "changed\n");
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[builder 2/3]"), "changed lib/a.ex");
+    assert_eq!(reason(&done, "[builder 2/3]"), "changed lib/a.ex");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn values_that_sound_like_secrets_are_not_written_down() {
+fn values_of_variables_named_like_secrets_are_not_stored() {
     let dockerfile = "\
 FROM parity-base
 ARG NPM_TOKEN
@@ -328,12 +328,12 @@ WORKDIR /at-$NPM_TOKEN
     }
     tool("grep").args(["-rq", "PLAIN"]).arg(&places).ok();
     let done = store.build(&context).args(token("sesame-open-two")).ok();
-    assert_eq!(of(&done, "[stage-0 3/6]"), "ARG NPM_TOKEN changed");
+    assert_eq!(reason(&done, "[stage-0 3/6]"), "ARG NPM_TOKEN changed");
     valid_image(&store, "demo:latest");
 }
 
 #[test]
-fn a_build_where_all_is_remembered_writes_nothing_down() {
+fn a_fully_cached_build_does_not_rewrite_the_journal() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     store.build(&context).ok();
@@ -346,9 +346,9 @@ fn a_build_where_all_is_remembered_writes_nothing_down() {
     valid_image(&store, "demo:latest");
 }
 
-/// What is kept is read with care: a damaged journal or list is as good as none.
+/// Damaged journals and file lists are treated like missing ones.
 #[test]
-fn damaged_notes_cost_the_reason_alone() {
+fn a_damaged_journal_loses_only_the_reason() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     let damage = |kind: &str, script: &str| {
@@ -358,10 +358,10 @@ fn damaged_notes_cost_the_reason_alone() {
     damage("[0-9a-f]*[0-9a-f]", r#"[ -d "$1" ] || printf 'dramlst1\377\377\377\377' > "$1""#);
     context.write("lib/a.ex", "changed\n");
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[builder 2/3]"), "the files changed");
+    assert_eq!(reason(&done, "[builder 2/3]"), "the files changed");
     damage("journal", r#"head -c 500 "$1" > "$1.new" && mv "$1.new" "$1""#);
     context.write("lib/a.ex", "changed again\n");
     let done = store.build(&context).ok();
-    assert_eq!(of(&done, "[builder 2/3]"), "what was noted the last time cannot be read");
+    assert_eq!(reason(&done, "[builder 2/3]"), "what was noted the last time cannot be read");
     valid_image(&store, "demo:latest");
 }

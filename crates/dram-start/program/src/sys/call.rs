@@ -1,4 +1,4 @@
-//! Calls of the kernel with safe arguments and results.
+//! Safe wrappers of system calls.
 #![allow(unsafe_code)] // Each hands addresses to the kernel.
 
 use alloc::vec;
@@ -9,7 +9,7 @@ use dram_start::bytes::Bytes;
 use super::raw::{Call, call};
 use crate::errno::Errno;
 
-/// An open file, closed when dropped.
+/// An open file, which is closed when dropped.
 #[derive(Debug)]
 pub(crate) struct Fd(pub(crate) i32);
 
@@ -21,7 +21,7 @@ impl Drop for Fd {
 }
 
 impl Fd {
-    /// Leaves the file open for whatever is executed next.
+    /// Leaves the file open for the program that is executed next.
     pub(crate) fn leave_open(self) {
         core::mem::forget(self);
     }
@@ -36,7 +36,7 @@ pub(crate) const TRUNC: u32 = 0o1000;
 pub(crate) const APPEND: u32 = 0o2000;
 pub(crate) const CLOEXEC: u32 = 0o2_000_000;
 pub(crate) const PATH: u32 = 0o10_000_000;
-/// Not followed is a symbolic link at the end of the path.
+/// Opening fails if the last component of the path is a symbolic link.
 pub(crate) const NOFOLLOW: u32 = if cfg!(target_arch = "x86_64") { 0o400_000 } else { 0o100_000 };
 
 const HERE: usize = -100_isize as usize;
@@ -57,7 +57,7 @@ fn start(of: &[u8]) -> usize {
     of.as_ptr().expose_provenance()
 }
 
-/// A path as the kernel takes it.
+/// A path as the kernel takes it: ended by its first NUL.
 fn path(bytes: &[u8]) -> Bytes {
     let mut text: Bytes = bytes.split(|b| *b == 0).next().unwrap_or_default().to_vec();
     text.push(0);
@@ -93,7 +93,7 @@ pub(crate) fn read(fd: i32, into: &mut [u8]) -> Result<usize, Errno> {
     }
 }
 
-/// Writes what fits.
+/// Writes as much as the kernel takes.
 fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         // SAFETY: the kernel reads the buffer only.
@@ -129,7 +129,7 @@ pub(crate) fn unlink(name: &[u8]) -> Result<(), Errno> {
     on_path(Call::unlinkat, name, 0, 0).map(|_| ())
 }
 
-/// Whether the file can be used so: 0 it exists, 1 executed, 2 written, 4 read.
+/// Returns true if access to the file is allowed: 0 it exists, 1 execute, 2 write, 4 read.
 pub(crate) fn may(name: &[u8], how: u32) -> bool {
     on_path(Call::faccessat, name, how as usize, 0).is_ok()
 }
@@ -169,20 +169,20 @@ pub(crate) fn change_directory_to(fd: &Fd) -> Result<(), Errno> {
     plain(Call::fchdir, [number(fd.0), 0, 0]).map(|_| ())
 }
 
-/// A call whose arguments are numbers.
+/// Calls the kernel with arguments that are numbers.
 fn plain(which: Call, a: [usize; 3]) -> Result<usize, Errno> {
     // SAFETY: the callers below only name calls that take no addresses.
     result(unsafe { call(which, [a[0], a[1], a[2], 0, 0, 0]) })
 }
 
-/// Kind and rights of a file, following links, and its owner.
+/// The mode of a file, following symbolic links, and its owner.
 pub(crate) fn mode_and_owner(name: &[u8]) -> Result<(u16, u32), Errno> {
     let name = path(name);
     let mut found = [0_u64; 32];
     let to = found.as_mut_ptr().expose_provenance();
     // SAFETY: the path ends with a NUL; `statx` fills 256 bytes, which is the size of the buffer.
     result(unsafe { call(Call::statx, [HERE, start(&name), 0, 0xb, to, 0]) })?;
-    // The owner is the 32 bits at offset 20, the mode the 16 at 28; both machines begin with the low byte.
+    // The owner is the 32 bits at offset 20, the mode the 16 at 28; both architectures are little-endian.
     Ok(((found[3] >> 32) as u16, (found[2] >> 32) as u32))
 }
 
@@ -190,14 +190,14 @@ pub(crate) fn own_user() -> u32 {
     plain(Call::geteuid, [0; 3]).unwrap_or_default() as u32
 }
 
-/// The bytes of a directory's entries, as the kernel packs them; empty at the end.
+/// Reads entries of a directory, as the kernel packs them. Returns 0 at the end.
 pub(crate) fn directory_entries(fd: &Fd, into: &mut [u8]) -> Result<usize, Errno> {
     let to = into.as_mut_ptr().expose_provenance();
     // SAFETY: the kernel writes at most as much as the buffer holds.
     result(unsafe { call(Call::getdents64, [number(fd.0), to, into.len(), 0, 0, 0]) })
 }
 
-/// Replaces the process. Returns only if that failed.
+/// Executes a program in this process. Returns only if that failed.
 pub(crate) fn execute(program: &[u8], arguments: &[Bytes], environment: &[Bytes]) -> Errno {
     let program = path(program);
     let arguments: Vec<Bytes> = arguments.iter().map(|one| path(one)).collect();
@@ -213,14 +213,14 @@ pub(crate) fn execute(program: &[u8], arguments: &[Bytes], environment: &[Bytes]
     }
 }
 
-/// Makes a child: `None` in the child, its number in the parent.
+/// Forks. Returns `None` in the child, and the pid of the child in the parent.
 pub(crate) fn fork() -> Result<Option<i32>, Errno> {
     // SAFETY: a fork without shared memory; there is one thread, so the child's memory is whole.
     let child = result(unsafe { call(Call::clone, [17, 0, 0, 0, 0, 0]) })?;
     Ok(Some(child as i32).filter(|child| *child != 0))
 }
 
-/// A child that ended, with how it ended: `None` if none did and `block` is false.
+/// Waits for a child. Returns its pid and wait status; `None` if no child ended and `block` is false.
 pub(crate) fn wait(child: i32, block: bool) -> Result<Option<(i32, i32)>, Errno> {
     let mut status = 0_i32;
     loop {
@@ -247,17 +247,17 @@ pub(crate) fn new_session() {
     let _ = plain(Call::setsid, [0; 3]);
 }
 
-/// Takes the file's lock without waiting.
+/// Locks the file without waiting.
 pub(crate) fn lock(fd: &Fd) -> Result<(), Errno> {
     plain(Call::flock, [number(fd.0), 2 | 4, 0]).map(|_| ())
 }
 
-/// Makes `to` another name of the open file `from`, kept open by what is executed.
+/// Makes `to` a duplicate of the open file `from`, which stays open on exec.
 pub(crate) fn duplicate(from: &Fd, to: i32) -> Result<(), Errno> {
     plain(Call::dup3, [number(from.0), number(to), 0]).map(|_| ())
 }
 
-/// Whether `fd` is kept open by what is executed.
+/// Clears close-on-exec, so that the file stays open for the program that is executed.
 pub(crate) fn keep_open(fd: &Fd) -> Result<(), Errno> {
     plain(Call::fcntl, [number(fd.0), 2, 0]).map(|_| ())
 }
@@ -302,7 +302,7 @@ pub(crate) fn random(into: &mut [u8]) -> Result<(), Errno> {
     result(unsafe { call(Call::getrandom, [to, into.len(), 0, 0, 0, 0]) }).map(|_| ())
 }
 
-/// Milliseconds of a clock that only goes forward.
+/// The monotonic clock in milliseconds.
 pub(crate) fn clock() -> u64 {
     let mut found = [0_u64; 2];
     let to = found.as_mut_ptr().expose_provenance();
@@ -311,7 +311,7 @@ pub(crate) fn clock() -> u64 {
     found[0] * 1000 + found[1] / 1_000_000
 }
 
-/// The machine's own name.
+/// The host name of the machine.
 pub(crate) fn host_name() -> Bytes {
     let mut found = [0_u8; 65 * 6];
     let to = found.as_mut_ptr().expose_provenance();
@@ -322,9 +322,9 @@ pub(crate) fn host_name() -> Bytes {
     found[65..130].split(|b| *b == 0).next().unwrap_or_default().to_vec()
 }
 
-/// Waits until `fd` can be read (1) or written (4), at most so many milliseconds; whether it can.
+/// Waits until `fd` can be read (1) or written (4). Returns false after the timeout.
 pub(crate) fn wait_for(fd: i32, events: u16, milliseconds: u64) -> Result<bool, Errno> {
-    // The number of the file, the events asked for, and the events found.
+    // The file descriptor, the requested events, and the returned events.
     let mut request = [fd as u32, u32::from(events)];
     let limit = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
     let to = request.as_mut_ptr().expose_provenance();
@@ -335,7 +335,7 @@ pub(crate) fn wait_for(fd: i32, events: u16, milliseconds: u64) -> Result<bool, 
     }
 }
 
-/// Does nothing for a while.
+/// Sleeps.
 pub(crate) fn pause(milliseconds: u64) {
     let _ = wait_for(-1, 0, milliseconds);
 }
@@ -349,28 +349,28 @@ pub(crate) fn block_signals(mask: u64) -> u64 {
     before
 }
 
-/// The next signal of `mask`, and whether a terminal sent it.
+/// Waits for the next signal of `mask`. Returns it, and true if the kernel sent it, as for a key at the terminal.
 pub(crate) fn next_signal(mask: u64) -> Option<(i32, bool)> {
     let mut about = [0_i32; 32];
     let to = about.as_mut_ptr().expose_provenance();
     // SAFETY: the kernel reads one set of eight bytes and writes 128.
     let found = result(unsafe { call(Call::rt_sigtimedwait, [address(&mask), to, 0, 8, 0, 0]) });
-    // The third number is the signal's origin: 0x80 is the kernel itself.
+    // The third number is the origin of the signal: 0x80 is the kernel (`SI_KERNEL`).
     found.ok().map(|signal| (signal as i32, about[2] == 0x80))
 }
 
-/// A stream socket that does not wait: 2 for IPv4, 10 for IPv6.
+/// Makes a non-blocking stream socket: 2 for IPv4, 10 for IPv6.
 pub(crate) fn socket(family: u16) -> Result<Fd, Errno> {
     plain(Call::socket, [usize::from(family), 1 | 0o4000 | CLOEXEC as usize, 0]).map(|fd| Fd(fd as i32))
 }
 
-/// Begins to connect to an address as the kernel lays it out.
+/// Begins to connect to a `sockaddr`.
 pub(crate) fn connect(fd: &Fd, to: &[u8]) -> Result<(), Errno> {
     // SAFETY: the kernel reads the buffer only.
     result(unsafe { call(Call::connect, [number(fd.0), start(to), to.len(), 0, 0, 0]) }).map(|_| ())
 }
 
-/// Sends what fits. Where nobody reads any more it fails, and no signal ends the program.
+/// Sends as much as the kernel takes. If the peer has closed the connection it fails, without a signal.
 pub(crate) fn send(fd: &Fd, bytes: &[u8]) -> Result<usize, Errno> {
     loop {
         // SAFETY: the kernel reads the buffer only; there is no address.
@@ -381,7 +381,7 @@ pub(crate) fn send(fd: &Fd, bytes: &[u8]) -> Result<usize, Errno> {
     }
 }
 
-/// How a connection that was begun ended.
+/// The result of a connection attempt that has ended.
 pub(crate) fn socket_error(fd: &Fd) -> Result<(), Errno> {
     let mut error = 0_i32;
     let mut size = 4_u32;

@@ -1,4 +1,4 @@
-//! The first instruction, what the kernel left on the stack, and the functions the compiler calls by name.
+//! The entry point, the arguments on the stack, and the functions that the compiler calls by name.
 #![allow(unsafe_code)] // There is no C library that would have these.
 
 use alloc::vec::Vec;
@@ -6,11 +6,11 @@ use core::arch::global_asm;
 
 use dram_start::bytes::Bytes;
 
-/// What the kernel hands to a program.
+/// The arguments that the kernel passes to a program.
 pub(crate) struct Start {
     pub(crate) arguments: Vec<Bytes>,
     pub(crate) environment: Vec<Bytes>,
-    /// The path the program was executed by, as its caller wrote it.
+    /// The path by which the program was executed, as the caller wrote it.
     pub(crate) path: Bytes,
 }
 
@@ -23,7 +23,7 @@ global_asm!(
     "and rsp, -16",
     "call {enter}",
     "ud2",
-    // Named by the compiler's own libraries and never reached: a panic ends the program.
+    // Referenced by the compiler's libraries and never called: a panic ends the program.
     ".globl rust_eh_personality",
     ".globl _Unwind_Resume",
     "rust_eh_personality:",
@@ -99,7 +99,7 @@ global_asm!(
     "mov x0, sp",
     "and sp, x0, #-16",
     "bl {enter}",
-    // Named by the compiler's own libraries and never reached: a panic ends the program.
+    // Referenced by the compiler's libraries and never called: a panic ends the program.
     ".globl rust_eh_personality",
     ".globl _Unwind_Resume",
     "rust_eh_personality:",
@@ -166,7 +166,7 @@ global_asm!(
     enter = sym enter,
 );
 
-/// The entry of the auxiliary vector that names the executed path.
+/// The key of the auxiliary vector for the executed path (`AT_EXECFN`).
 const EXECFN: usize = 31;
 
 extern "C" fn enter(stack: *const usize) -> ! {

@@ -1,4 +1,4 @@
-//! Memory: lists of free blocks of powers of two, and pages of the kernel for what is large.
+//! The allocator: free lists of blocks whose sizes are powers of two, and pages of the kernel for large blocks.
 #![allow(unsafe_code)] // An allocator is unsafe by its trait.
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -7,10 +7,10 @@ use core::ptr::{self, null_mut};
 
 use super::raw;
 
-/// The smallest block is 16 bytes; the largest that is kept in a list 64 KiB.
+/// The smallest block has 16 bytes; the largest in a free list 64 KiB.
 const SMALLEST: usize = 4;
 const CLASSES: usize = 13;
-/// Small blocks are cut from pieces of this size.
+/// Small blocks are cut from chunks of this size.
 const PIECE: usize = 1 << 18;
 
 struct Lists {
@@ -27,7 +27,7 @@ unsafe impl Sync for Heap {}
 #[global_allocator]
 static HEAP: Heap = Heap(UnsafeCell::new(Lists { free: [null_mut(); CLASSES], next: null_mut(), left: 0 }));
 
-/// The class of a layout, if its blocks are kept in a list.
+/// The size class of a layout, if its blocks are kept in a free list.
 fn class(layout: Layout) -> Option<usize> {
     let bits = layout.size().max(layout.align()).max(1 << SMALLEST).next_power_of_two().trailing_zeros() as usize;
     Some(bits - SMALLEST).filter(|class| *class < CLASSES)

@@ -1,4 +1,4 @@
-//! The system below: the only place with `unsafe`. Everything it exports is safe to call.
+//! The system interface: the only module with `unsafe`. All its exports are safe to call.
 
 mod call;
 mod entry;

@@ -1,4 +1,4 @@
-//! The instruction that enters the kernel, and the numbers of the calls.
+//! The system call instruction, and the numbers of the system calls.
 #![allow(unsafe_code)] // There is no C library between this program and the kernel.
 
 use core::arch::asm;
@@ -55,7 +55,7 @@ numbers! {
 }
 
 /// # Safety
-/// As the call itself asks: every address is that of memory of the size and use the kernel expects.
+/// The requirements are those of the system call: every address must point to memory of the expected size and access.
 pub(crate) unsafe fn call(number: Call, a: [usize; 6]) -> isize {
     let result: isize;
     // SAFETY: the caller's promise; the kernel changes no other registers than these.
@@ -73,9 +73,9 @@ pub(crate) unsafe fn call(number: Call, a: [usize; 6]) -> isize {
     result
 }
 
-/// Fresh memory, or null.
+/// Maps new memory; null if there is none.
 pub(super) fn pages(size: usize) -> *mut u8 {
-    // Readable and writable; private and of no file.
+    // Readable and writable, private and anonymous.
     let arguments = [0, size, 3, 0x22, usize::MAX, 0];
     // SAFETY: a new mapping touches nothing that exists.
     let address = unsafe { call(Call::mmap, arguments) };
@@ -86,7 +86,7 @@ pub(super) fn pages(size: usize) -> *mut u8 {
     }
 }
 
-/// Gives memory of [`pages`] back.
+/// Unmaps memory of [`pages`].
 pub(super) fn free_pages(block: *mut u8, size: usize) {
     // SAFETY: the allocator's caller no longer uses the block, which was mapped with this size.
     unsafe { call(Call::munmap, [block.expose_provenance(), size, 0, 0, 0, 0]) };

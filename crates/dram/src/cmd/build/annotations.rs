@@ -1,4 +1,4 @@
-//! Annotations of an image, as `--annotation` and `--output` write them.
+//! Annotations of an image, in the syntax of `--annotation` and `--output`.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use dram_dockerfile::Platform;
 use crate::ambient;
 use crate::failure::Failure;
 
-/// What an annotation is written on.
+/// The document that has an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Side {
     /// The manifest.
     Manifest,
-    /// What points to the manifest.
+    /// The descriptor of the manifest.
     Descriptor,
 }
 
-/// Annotations by where they go.
+/// Annotations by document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Annotations(BTreeMap<Side, BTreeMap<String, String>>);
 
 impl Annotations {
-    /// Sets one.
+    /// Sets an annotation.
     pub(super) fn set(&mut self, side: Side, key: &str, value: &str) {
         self.0.entry(side).or_default().insert(key.to_owned(), value.to_owned());
     }
 
-    /// Takes out all of one side.
+    /// Removes and returns the annotations of one document.
     pub(super) fn take(&mut self, side: Side) -> BTreeMap<String, String> {
         self.0.remove(&side).unwrap_or_default()
     }
 }
 
-/// Reads `[TYPE[,TYPE]:]KEY=VALUE`, once for each `--annotation`.
+/// Parses `[TYPE[,TYPE]:]KEY=VALUE`, for each `--annotation`.
 pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
     let mut all = Annotations::default();
     for text in texts {
@@ -52,8 +52,8 @@ pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
     Ok(all)
 }
 
-/// Reads a key of `--output`: `annotation.NAME`, `annotation-TYPE.NAME`, either with `[PLATFORM]`. Returns the side and
-/// the name, or why it is none.
+/// Parses a key of `--output`: `annotation.NAME`, `annotation-TYPE.NAME`, either with `[PLATFORM]`. Returns the
+/// document and the name, or an error message.
 pub(super) fn key(text: &str) -> Result<(Side, &str), String> {
     let (kind, name) = text.split_once('.').unwrap_or((text, ""));
     let kind = match kind.strip_prefix("annotation") {
@@ -68,7 +68,7 @@ pub(super) fn key(text: &str) -> Result<(Side, &str), String> {
     Ok((side(&kind)?, name))
 }
 
-/// Reads `manifest`, `manifest-descriptor` and the like, with a platform in brackets, which must be this one.
+/// Parses `manifest`, `manifest-descriptor` and the like. A platform in brackets must be this machine's.
 fn side(text: &str) -> Result<Side, String> {
     let (kind, platform) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
         Some((kind, platform)) => (kind, Some(platform)),
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn annotations_go_where_their_type_says() {
+    fn annotation_type_selects_manifest_or_descriptor() {
         let texts = ["a=1", "manifest:b=2", "manifest-descriptor:c=x=y", "manifest,manifest-descriptor:d="];
         let mut all = annotations(&texts.map(str::to_owned)).unwrap();
         let pairs =
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_annotation_is_refused() {
+    fn malformed_annotations_are_refused() {
         for (text, want) in [
             ("a", "KEY=VALUE"),
             ("=1", "no name"),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_an_output_name_side_and_annotation() {
+    fn output_key_selects_document_and_annotation_name() {
         assert_eq!(key("annotation.org.x"), Ok((Side::Manifest, "org.x")));
         assert_eq!(key("annotation-manifest-descriptor.org.x"), Ok((Side::Descriptor, "org.x")));
         for text in ["annotation", "annotations.a", "annotation-index.a", "annotation."] {

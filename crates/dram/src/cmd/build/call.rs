@@ -1,4 +1,4 @@
-//! `dram build --call`: what there is to say about a Dockerfile, without building it.
+//! `dram build --call`: checks or describes a Dockerfile without building it.
 
 mod json;
 mod text;
@@ -26,13 +26,13 @@ use crate::cmd::say;
 use crate::failure::Failure;
 use crate::find;
 
-/// What is asked about a Dockerfile.
+/// The request of `--call` or `--check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
     method: Method,
-    /// As JSON.
+    /// Print JSON.
     json: bool,
-    /// End well whatever the checks find.
+    /// Exit with 0, whatever the checks find.
     ignore_status: bool,
 }
 
@@ -45,7 +45,7 @@ enum Method {
 }
 
 impl Call {
-    /// What the options ask for; nothing when they ask for a build.
+    /// The request of the options; `None` if they ask for a build.
     pub(crate) fn of(args: &cli::Build) -> Result<Option<Call>, Failure> {
         let mut call = match &args.call {
             Some(text) => Call::parse(text)?,
@@ -62,7 +62,7 @@ impl Call {
         Ok(Some(call).filter(|call| call.method != Method::Build))
     }
 
-    /// Reads `METHOD[,format=json][,ignorestatus=true]`, as buildx does.
+    /// Parses `METHOD[,format=json][,ignorestatus=true]`, as buildx does.
     fn parse(text: &str) -> Result<Call, Failure> {
         let mut call = Call { method: Method::Build, json: false, ignore_status: false };
         for part in text.split(',') {
@@ -89,7 +89,7 @@ impl Call {
     }
 }
 
-/// Answers a call. Ends with 1 when it is `check` and there was something to say.
+/// Answers a request. The exit code of a check with diagnostics is 1.
 pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<ExitCode, Failure> {
     let build_args = build_args(args)?;
     let store = OnceCell::new();
@@ -127,11 +127,11 @@ pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<E
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// What is known of a file without building it.
+/// The results of reading a Dockerfile without building it.
 struct Seen {
     graph: Option<StageGraph>,
     plan: Option<Plan>,
-    /// The configurations of the images that are here.
+    /// The configs of the images that are in the store.
     found: BTreeMap<String, ImageConfig>,
     said: Vec<Diagnostic>,
 }
@@ -139,7 +139,7 @@ struct Seen {
 type Known<'k> = &'k dyn Fn(&[Need]) -> Result<BTreeMap<String, ImageConfig>, Failure>;
 
 impl Seen {
-    /// Reads as much of the file as there is: what it says of images that are not here is left out.
+    /// Reads as much of the Dockerfile as is possible without the images that are not in the store.
     fn new(parsed: &Parsed, settings: &Settings, known: Known<'_>) -> Result<Seen, Failure> {
         let mut triggers = Triggers::new();
         loop {
@@ -181,7 +181,7 @@ impl Seen {
     }
 }
 
-/// The configurations of those images that the store has; nothing is fetched, and no store is made.
+/// Returns the configs of the images that are in the store. Nothing is fetched, and no store is created.
 fn known(
     ambient: &Ambient,
     needs: &[Need],
@@ -198,7 +198,7 @@ fn known(
                 Some(Outside::Image(image)) => Some(*image),
                 Some(Outside::Files(_)) | None => None,
             },
-            // An image that cannot be read is as good as none: whoever builds hears of it.
+            // An image that cannot be read counts as missing: a build reports it.
             None => match find::descriptor(&store, &need.name) {
                 Ok(Some(descriptor)) => Image::open(&store, &descriptor).ok(),
                 Ok(None) | Err(_) => None,
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_read() {
+    fn call_option_is_parsed_and_typos_get_help() {
         let table = [
             ("check", Method::Check, false, false),
             ("lint,format=json", Method::Check, true, false),

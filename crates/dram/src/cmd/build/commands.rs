@@ -1,4 +1,4 @@
-//! What the command line says of the commands of a build: more hosts, resource limits, shared memory.
+//! Options for the containers of RUN: additional hosts, resource limits, shared memory.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use dram_sandbox::{Limit, ResourceLimit};
 use crate::cli;
 use crate::failure::Failure;
 
-/// Commands see the network of this machine, so its own address is this.
+/// Commands use the network of this machine, so they reach it by this address.
 const GATEWAY: &str = "127.0.0.1";
 
-/// What `--add-host` adds: names and addresses.
+/// The names and addresses of `--add-host`.
 pub(super) fn hosts(args: &cli::Build) -> Result<Vec<(String, String)>, Failure> {
     args.add_host.iter().map(|text| host(text)).collect()
 }
@@ -36,7 +36,7 @@ fn host(text: &str) -> Result<(String, String), Failure> {
     }
 }
 
-/// What `--ulimit` bounds.
+/// The resource limits of `--ulimit`.
 pub(super) fn limits(args: &cli::Build) -> Result<Vec<ResourceLimit>, Failure> {
     args.ulimit.iter().map(|text| limit(text)).collect()
 }
@@ -65,11 +65,11 @@ fn limit(text: &str) -> Result<ResourceLimit, Failure> {
     Ok(ResourceLimit { what, soft, hard })
 }
 
-/// The size of `/dev/shm` that `--shm-size` gives, in bytes.
+/// The size of `/dev/shm` in bytes, from `--shm-size`.
 pub(super) fn shm_size(args: &cli::Build) -> Result<Option<u64>, Failure> {
     let Some(text) = &args.shm_size else { return Ok(None) };
     match bytes(text) {
-        // As for Docker: the default.
+        // As in Docker, zero means the default.
         Some(0) => Ok(None),
         Some(size) => Ok(Some(size)),
         None => {
@@ -78,7 +78,7 @@ pub(super) fn shm_size(args: &cli::Build) -> Result<Option<u64>, Failure> {
     }
 }
 
-/// `64m`, `1.5g`, `65536`: units are powers of 1024, whatever follows the letter, as everywhere in Docker.
+/// Parses a size as `64m`, `1.5g` or `65536`: units are powers of 1024 in every spelling, as everywhere in Docker.
 fn bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_have_names_and_addresses() {
+    fn add_host_is_parsed_and_malformed_ones_refused() {
         for (text, name, address) in [
             ("db:192.0.2.1", "db", "192.0.2.1"),
             ("db=192.0.2.1", "db", "192.0.2.1"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_have_a_name_and_one_or_two_numbers() {
+    fn ulimit_is_parsed_with_soft_and_hard_limit() {
         let nofile = |soft, hard| ResourceLimit { what: Limit::Nofile, soft, hard };
         for (text, want) in [
             ("nofile=10", nofile(Some(10), Some(10))),

@@ -1,7 +1,7 @@
-//! Build contexts that are no directory of the user's: standard input, files and repositories on the network.
+//! Build contexts that are no local directory: standard input, files and repositories on the network.
 //!
-//! What is what, is decided as BuildKit and buildx do. What is brought lies in the store's place for half-done things,
-//! which goes with the process.
+//! The kind of a context is decided as in BuildKit and buildx. Fetched contexts lie in the store's directory for
+//! temporary files, which is removed after the process.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -19,38 +19,38 @@ use super::source::read;
 use crate::failure::Failure;
 use crate::remotes::Network;
 
-/// So much of a stream says whether it is an archive.
+/// The number of bytes that decide if a stream is an archive.
 const HEAD: u64 = 512;
-/// What a file from the network that is no archive is called in its context.
+/// The name in its context of a fetched file that is no archive.
 pub(super) const FILE: &str = "context";
 
-/// What brings contexts here.
+/// Fetches build contexts.
 pub(crate) struct Bring<'a> {
-    /// Opens the store that they are brought to.
+    /// Opens the store into which contexts are fetched.
     pub(crate) store: &'a dyn Fn() -> Result<&'a Store, Failure>,
-    /// Whether anybody wants more of a context than its Dockerfile.
+    /// True if the files of a context are needed, and not only its Dockerfile.
     pub(crate) files: bool,
-    /// What stops it.
+    /// Cancels a fetch.
     pub(crate) cancel: Cancel,
 }
 
-/// A context that was brought.
+/// A fetched build context.
 pub(super) enum Brought {
-    /// Files.
+    /// A tree of files.
     Tree(Context),
-    /// One file, which is no archive.
+    /// One file that is no archive, and the context for it.
     File(Vec<u8>, Context),
 }
 
 impl Bring<'_> {
-    /// What is at `url`.
+    /// Fetches the file at `url`.
     pub(super) fn file(&self, url: &str) -> Result<PathBuf, Failure> {
         let network = Network::new((self.store)()?, self.cancel.clone());
         let file = network.file(url, FILE.to_owned(), None);
         file.map(|file| file.path).map_err(|error| failed(&remote::redacted(url), error))
     }
 
-    /// The archive at `url`, unpacked, or the file that is there.
+    /// Fetches the file at `url`, and unpacks it if it is an archive.
     pub(super) fn url(&self, url: &str) -> Result<Brought, Failure> {
         let shown = remote::redacted(url);
         let path = self.file(url)?;
@@ -65,7 +65,7 @@ impl Bring<'_> {
         read(&mut &file, Path::new(&shown)).map(|bytes| Brought::File(bytes, context))
     }
 
-    /// A context that holds the file at `url` and nothing else: what BuildKit makes of a named one, archive or not.
+    /// A context with the file at `url` and nothing else: BuildKit makes this of a named context, archive or not.
     pub(super) fn url_as_file(&self, url: &str) -> Result<Context, Failure> {
         self.one_file(&self.file(url)?, &remote::redacted(url))
     }
@@ -78,7 +78,7 @@ impl Bring<'_> {
         Ok(Context::Brought { path: dir, owners: false })
     }
 
-    /// What `git` means of a repository, with the times of its commit if that is wanted.
+    /// Checks out the Git tree that `git` names; with `times`, its files have the time of the commit.
     pub(super) fn git(&self, git: &GitRef, keep_git_dir: bool, times: bool) -> Result<Context, Failure> {
         let network = Network::new((self.store)()?, self.cancel.clone());
         let keep_git_dir = keep_git_dir || git.keep_git_dir == Some(true);
@@ -87,7 +87,7 @@ impl Bring<'_> {
         Ok(Context::Brought { path: tree.path, owners: false })
     }
 
-    /// What comes in on standard input: an archive, unpacked, or a text.
+    /// Reads standard input: an archive, which is unpacked, or a text.
     pub(super) fn input(&self) -> Result<Brought, Failure> {
         const SHOWN: &str = "standard input";
         let mut head = Vec::new();
@@ -116,7 +116,7 @@ impl Bring<'_> {
         Stoppable { inner, cancel: self.cancel.clone() }
     }
 
-    /// `failure`, unless it is that somebody stopped the build.
+    /// Returns `failure`, or that of an interrupted build if the build was cancelled.
     fn stopped(&self, failure: Failure) -> Failure {
         match self.cancel.is_thrown() {
             true => Failure::build(BuildError::Cancelled, "", ""),
@@ -136,7 +136,7 @@ impl Bring<'_> {
     }
 }
 
-/// A stream that ends in an error when somebody stops the build.
+/// A reader that fails when the build is cancelled.
 struct Stoppable<R> {
     inner: R,
     cancel: Cancel,
@@ -156,7 +156,7 @@ impl<R: Read> Read for Stoppable<R> {
     }
 }
 
-/// Standard input, which does not keep its reader for longer than a moment: a signal must be heard while nothing comes.
+/// Standard input that blocks for a moment only, so that cancelling is noticed while no input arrives.
 struct Patient;
 
 impl Read for Patient {
@@ -171,7 +171,8 @@ impl Read for Patient {
     }
 }
 
-/// Whether a stream that begins with `head` is an archive, as BuildKit sees it, which does not know zstd.
+/// Returns true if a stream that begins with `head` is an archive. BuildKit decides in the same way, but does not know
+/// zstd.
 fn is_archive(head: &[u8]) -> bool {
     Compression::of(head) != Compression::None || dram_image::tar::is_header(head)
 }
@@ -183,7 +184,7 @@ fn failed(shown: &str, error: RemoteError) -> Failure {
     failure
 }
 
-/// The bytes of the file `name` in a context that was brought; links lead nowhere outside.
+/// Reads the file `name` in a fetched context; symbolic links cannot leave the context.
 pub(super) fn text(context: &Context, name: &str) -> Result<Option<Vec<u8>>, Failure> {
     let Context::Brought { path, .. } = context else { return Ok(None) };
     let wrong = |what: &str| Failure::usage(format!("`{name}` in the build context {what}"));

@@ -1,4 +1,4 @@
-//! `SOURCE_DATE_EPOCH`: the time of a build, from wherever it is given.
+//! `SOURCE_DATE_EPOCH`: the time of a build, from all of its sources.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use super::source::Source;
 use crate::ambient::{self, EPOCH};
 use crate::failure::Failure;
 
-/// The time that was given: as a build argument, in the environment, or by an `ARG` before the first `FROM`. What the
-/// environment says becomes a build argument, so that an `ARG` in a stage sees it.
+/// Returns the time that was given: as a build argument, in the environment, or by an `ARG` before the first `FROM`.
+/// The value of the environment becomes a build argument, so that an `ARG` in a stage has it.
 pub(super) fn take(build_args: &mut BTreeMap<String, String>, source: &Source) -> Result<Option<i64>, Failure> {
     if !build_args.contains_key(EPOCH)
         && let Some(value) = ambient::variable(EPOCH).filter(|value| !value.is_empty())
@@ -30,7 +30,7 @@ fn given(value: &str) -> Result<Option<i64>, Failure> {
     ambient::epoch(Some(value))
 }
 
-/// What an `ARG` before the first `FROM` says, when it is a plain number.
+/// The value of an `ARG` before the first `FROM`, if it is a plain number.
 fn in_text(source: &Source) -> Option<i64> {
     let parsed = dram_dockerfile::parse(&source.bytes);
     let is_from = |instruction: &Instruction| matches!(instruction.body, Body::From(_));

@@ -1,6 +1,6 @@
-//! `--secret`, `--ssh`, `--allow` and what else commands get from the command line.
+//! `--secret`, `--ssh`, `--allow` and other options for the commands of a build.
 //!
-//! The words are those of `docker buildx build`: fields as in a line of CSV.
+//! The syntax is that of `docker buildx build`: fields as in a line of CSV.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -14,7 +14,7 @@ use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
 
-/// What the command line gives to commands.
+/// The inputs of commands from the command line.
 pub(super) fn given(args: &cli::Build, build_args: &BTreeMap<String, String>) -> Result<Given, Failure> {
     let mut given = Given {
         secrets: secrets(&args.secret)?,
@@ -36,7 +36,7 @@ pub(super) fn given(args: &cli::Build, build_args: &BTreeMap<String, String>) ->
         match right.as_str() {
             "security.insecure" => given.allow_insecure = true,
             "network.host" => given.allow_host_network = true,
-            // What a build reads and writes is not restricted to begin with.
+            // No command gets a device. Files are not restricted to begin with, so `fs` changes nothing.
             other if other == "device" || other.starts_with("device=") => {
                 return Err(Failure::usage("devices cannot be allowed: no command gets one"));
             }
@@ -50,7 +50,7 @@ pub(super) fn given(args: &cli::Build, build_args: &BTreeMap<String, String>) ->
     Ok(given)
 }
 
-/// The secrets that `--secret` names, by id.
+/// The secrets of `--secret`, by id.
 pub(crate) fn secrets(texts: &[String]) -> Result<BTreeMap<String, Secret>, Failure> {
     let mut all = BTreeMap::new();
     for text in texts {
@@ -102,7 +102,7 @@ impl Fields {
     }
 }
 
-/// One line of CSV: a field may stand in double quotes, in which two of them are one.
+/// Splits a line of CSV: a field may be in double quotes, in which two quotes stand for one.
 fn split(line: &str) -> Result<Vec<String>, String> {
     let mut fields = vec![String::new()];
     let mut rest = line.chars().peekable();
@@ -119,7 +119,8 @@ fn split(line: &str) -> Result<Vec<String>, String> {
     if quoted { Err("has a quote that does not end".to_owned()) } else { Ok(fields) }
 }
 
-/// As `docker buildx build` does: a file wins over a variable, and an id alone is a variable, or else a file.
+/// Reads a secret as `docker buildx build` does: a file precedes a variable, and an id alone is a variable, or else a
+/// file.
 fn value(fields: &Fields) -> Result<Secret, Failure> {
     let id = &fields.id;
     let variable = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
@@ -150,7 +151,7 @@ fn read(id: &str, path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// The sockets that `--ssh` names, by id.
+/// The agent sockets of `--ssh`, by id.
 pub(crate) fn agents(texts: &[String]) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut all = BTreeMap::new();
     for text in texts {
@@ -190,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_named_in_fields() {
+    fn secret_option_is_parsed_as_csv_fields() {
         let fields = |id: &str, file: Option<&str>, variable: Option<&str>| {
             let text = |text: Option<&str>| text.map(str::to_owned);
             Ok(Fields { id: id.to_owned(), file: text(file), variable: text(variable) })

@@ -1,4 +1,4 @@
-//! The keys of `--output` and `--cache-…`, as BuildKit's exporters have them.
+//! Options with `KEY=VALUE` pairs: `--output` and `--cache-…`, with the keys of BuildKit's exporters.
 
 use std::collections::BTreeMap;
 
@@ -6,29 +6,29 @@ use dram_dockerfile::nearest::nearest;
 
 use crate::failure::Failure;
 
-/// An option that takes keys.
+/// The name and an example of an option with `KEY=VALUE` pairs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Taker {
     /// Its name.
     pub(super) option: &'static str,
-    /// How it is written.
+    /// An example of its use.
     pub(super) example: &'static str,
 }
 
-/// What is written after such an option.
+/// The parsed value of such an option.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     taker: Taker,
-    /// As the user wrote it.
+    /// The text that the user wrote.
     text: String,
     values: BTreeMap<String, String>,
 }
 
-/// What every output knows.
+/// The keys of every output.
 const ALL: &[&str] = &["type", "dest", "source-date-epoch", "tar"];
-/// What the files of a build know.
+/// The keys of outputs that are files.
 const FILES: &[&str] = &["attestation-prefix", "platform-split", "mode"];
-/// What an image knows.
+/// The keys of images.
 const IMAGE: &[&str] = &[
     "name",
     "push",
@@ -51,7 +51,7 @@ const IMAGE: &[&str] = &[
 ];
 
 impl Keys {
-    /// Reads `KEY=VALUE,…`, with fields in double quotes where a value has a comma.
+    /// Parses `KEY=VALUE,…`, with fields in double quotes where a value has a comma.
     pub(super) fn read(taker: Taker, text: &str) -> Result<Keys, Failure> {
         let mut keys = Keys { taker, text: text.to_owned(), values: BTreeMap::new() };
         for field in fields(text).ok_or_else(|| keys.wrong("a quote is not closed"))? {
@@ -60,29 +60,29 @@ impl Keys {
                 return Err(failure.help(taker.example));
             };
             let key = key.trim();
-            // The name of an annotation is the user's own.
+            // The name of an annotation keeps its case.
             let is_own = key.starts_with("annotation");
             keys.values.insert(if is_own { key.to_owned() } else { key.to_lowercase() }, value.to_owned());
         }
         Ok(keys)
     }
 
-    /// The failure that `what` is wrong with it.
+    /// The failure for this option with the message `what`.
     pub(super) fn wrong(&self, what: &str) -> Failure {
         Failure::usage(format!("`{} {}`: {what}", self.taker.option, self.text))
     }
 
-    /// Whether `key` has a value.
+    /// Returns true if `key` has a value that is not empty.
     pub(super) fn has(&self, key: &str) -> bool {
         self.values.get(key).is_some_and(|value| !value.is_empty())
     }
 
-    /// Takes the value of `key` out, if it is there and not empty.
+    /// Removes and returns the value of `key`, if it is not empty.
     pub(super) fn take(&mut self, key: &str) -> Option<String> {
         self.values.remove(key).filter(|value| !value.is_empty())
     }
 
-    /// Takes `key` out: whether it is set. Written without a value it is, as in BuildKit.
+    /// Removes `key` and returns its value as a boolean. As in BuildKit, an empty value is true.
     pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, Failure> {
         let Some(value) = self.values.remove(key) else { return Ok(None) };
         match value.as_str() {
@@ -92,20 +92,20 @@ impl Keys {
         }
     }
 
-    /// Takes the number `key` out.
+    /// Removes `key` and returns its value as a number.
     pub(super) fn number(&mut self, key: &str) -> Result<Option<i64>, Failure> {
         let Some(value) = self.take(key) else { return Ok(None) };
         value.parse().map(Some).map_err(|_| self.wrong(&format!("`{key}={value}` is no number")))
     }
 
-    /// Takes all keys out that start with `start`.
+    /// Removes and returns all keys that start with `start`.
     pub(super) fn starting(&mut self, start: &str) -> Vec<(String, String)> {
         let (with, without) = std::mem::take(&mut self.values).into_iter().partition(|(key, _)| key.starts_with(start));
         self.values = without;
         BTreeMap::into_iter(with).collect()
     }
 
-    /// Fails when a key is left: nothing reads it.
+    /// Fails if a key is left that nothing has read.
     pub(super) fn end(self, kind: &str) -> Result<(), Failure> {
         let Some(key) = self.values.keys().next() else { return Ok(()) };
         let is_image = ["image", "oci", "docker"].contains(&kind);
@@ -116,7 +116,7 @@ impl Keys {
         Err(self.unknown(key, own.iter().chain(ALL).copied()))
     }
 
-    /// The same for an option that knows `known` and nothing else.
+    /// Does the same for an option with the keys `known`.
     pub(super) fn end_of(self, known: &[&str]) -> Result<(), Failure> {
         let Some(key) = self.values.keys().next() else { return Ok(()) };
         Err(self.unknown(key, known.iter().copied()))
@@ -131,7 +131,7 @@ impl Keys {
     }
 }
 
-/// The fields of a line of comma-separated values; `None` when a quote is not closed.
+/// Splits a line of comma-separated values; `None` if a quote is not closed.
 fn fields(text: &str) -> Option<Vec<String>> {
     let mut fields = vec![String::new()];
     let mut letters = text.chars().peekable();
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_cut_at_commas_outside_of_quotes() {
+    fn fields_are_split_at_commas_outside_of_quotes() {
         let table: [(&str, &[&str]); 4] = [
             ("type=oci,dest=a", &["type=oci", "dest=a"]),
             (r#"type=image,"name=a,b""#, &["type=image", "name=a,b"]),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_reads_is_an_error() {
+    fn unread_key_is_an_error() {
         let read = |text: &str| Keys::read(Taker::default(), text);
         let end = |text: &str, kind| read(text).unwrap().end(kind).unwrap_err();
         assert_eq!(end("desst=a", "local").helps, ["did you mean `dest`?"]);

@@ -1,16 +1,16 @@
-//! Options of `docker build` that make no sense without a daemon: what asks for nothing is passed over, what asks for
-//! something else than is done is refused by name, with what to do instead.
+//! Options of `docker build` that make no sense without a daemon. Options that change nothing are ignored; those that
+//! ask for something else are refused by name, with help.
 
 use crate::cli::Legacy;
 use crate::failure::Failure;
 
-/// Fails for what cannot be had.
+/// Fails for an option that is not supported.
 pub(super) fn check(legacy: &Legacy) -> Result<(), Failure> {
-    // Every field is looked at, so that a new one does not compile until it is.
+    // Every field is listed, so that a new one does not compile until it is handled.
     let Legacy {
         load: _,
         squash,
-        // Nothing is left over, and nothing is sent: as asked, whatever was asked.
+        // Nothing is left over and nothing is sent, so these change nothing.
         rm: _,
         force_rm: _,
         compress: _,
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_nothing_is_passed_over() {
+    fn options_without_effect_are_ignored() {
         for words in [
             &["--rm", "--force-rm", "--compress", "--load"][..],
             &["--rm=false", "--push=false", "--squash=false"],
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused_with_what_to_do() {
+    fn unsupported_options_are_refused_with_help() {
         for words in [
             &["--squash"][..],
             &["-m", "1g"],

@@ -1,4 +1,4 @@
-//! `dram build`: a Dockerfile becomes an image.
+//! `dram build`: builds an image from a Dockerfile.
 
 mod annotations;
 mod call;
@@ -45,7 +45,7 @@ use crate::{find, report, signals};
 
 pub(super) use call::{Call, call};
 
-/// Builds what was asked for, and writes it where it was asked for.
+/// Builds the target, and writes the outputs and caches.
 pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {
     check(args)?;
     let mut build_args = build_args(args)?;
@@ -143,7 +143,7 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
     Ok(())
 }
 
-/// Looks at what needs no file.
+/// Checks options for which no file must be read.
 fn check(args: &cli::Build) -> Result<(), Failure> {
     if args.quiet && !matches!(args.progress, cli::Progress::Auto | cli::Progress::Quiet) {
         return Err(Failure::usage("`--quiet` and `--progress` say different things").help("leave one of them out"));
@@ -151,7 +151,7 @@ fn check(args: &cli::Build) -> Result<(), Failure> {
     legacy::check(&args.legacy)
 }
 
-/// The stages whose every step is to be carried out.
+/// The stages of `--no-cache-filter`, whose steps are all executed.
 fn forgotten(args: &cli::Build, plan: &Plan) -> Result<BTreeSet<usize>, Failure> {
     let mut all = BTreeSet::new();
     for name in args.no_cache_filter.iter().filter(|name| !name.is_empty()) {
@@ -179,7 +179,7 @@ fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -
     failure
 }
 
-/// The shared caches that steps are taken from.
+/// Opens the shared caches of `--cache-from`.
 fn taken<'a>(caches: &shared::Asked, args: &cli::Build, ways: &shared::Ways<'a, '_>) -> Result<Shared<'a>, Failure> {
     if args.no_cache {
         return Ok(Shared::default());
@@ -202,7 +202,7 @@ fn noted(remarks: &[String], progress: &Progress) {
     }
 }
 
-/// Writes all outputs. With `inline`, images hold a cache. Returns the images among them.
+/// Writes all outputs. With `inline`, images hold a cache. Returns the images among the outputs.
 fn written(outlet: &Outlet<'_>, outputs: &[Output], inline: Option<&Shared<'_>>) -> Result<Vec<Made>, Failure> {
     let mut made = Vec::new();
     let written = outputs.iter().try_for_each(|output| {
@@ -214,7 +214,7 @@ fn written(outlet: &Outlet<'_>, outputs: &[Output], inline: Option<&Shared<'_>>)
     written.map(|()| made)
 }
 
-/// `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps carried out, 5 remembered`.
+/// The summary, as `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps carried out, 5 remembered`.
 fn summary(
     store: &Store,
     outputs: &[Output],

@@ -1,4 +1,4 @@
-//! What the names after `FROM` and `--from` lead to, when they are no stages.
+//! Resolves names after `FROM` and `--from` that are no stages.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +15,15 @@ use crate::failure::Failure;
 use crate::pulling::Images;
 use crate::{ambient, cli, find};
 
-/// What `--build-context` gives names to.
+/// The named contexts of `--build-context`.
 pub(super) struct Named {
     values: BTreeMap<String, String>,
-    /// What was found already: nothing is fetched twice.
+    /// Contexts that are already resolved: nothing is fetched twice.
     found: RefCell<BTreeMap<String, Outside>>,
 }
 
 impl Named {
-    /// What `args` say.
+    /// Reads the named contexts of `args`.
     pub(super) fn new(args: &cli::Build) -> Result<Named, Failure> {
         let mut values = BTreeMap::new();
         for text in &args.build_context {
@@ -57,7 +57,7 @@ impl Named {
 
 pub(super) type Found = (BTreeMap<String, Outside>, Vec<Diagnostic>);
 
-/// Finds every image and named context; what is not found is remarked upon at its place.
+/// Resolves every image and named context; one that is not found gets a diagnostic at its position.
 pub(super) fn outside(
     (store, images, bring): (&Store, &Images<'_>, &Bring<'_>),
     needs: &[Need],
@@ -89,7 +89,7 @@ pub(super) fn outside(
     Ok((outside, remarks))
 }
 
-/// What the value of `--build-context` leads to, when it is an image.
+/// The image to which a value of `--build-context` leads, if it is one.
 pub(super) fn named_image(store: &Store, value: &str) -> Result<Option<Outside>, Failure> {
     if let Some(name) = value.strip_prefix("docker-image://").filter(|name| *name != "scratch") {
         return Ok(Some(Outside::Image(Box::new(find::image(store, name)?))));
@@ -97,7 +97,7 @@ pub(super) fn named_image(store: &Store, value: &str) -> Result<Option<Outside>,
     value.strip_prefix("oci-layout://").map(|layout| layout_context(store, layout)).transpose()
 }
 
-/// What the value of `--build-context` leads to.
+/// The image or files to which a value of `--build-context` leads.
 fn named_context(store: &Store, bring: &Bring<'_>, value: &str) -> Result<Outside, Failure> {
     if let Some(image) = named_image(store, value)? {
         return Ok(image);
@@ -108,7 +108,7 @@ fn named_context(store: &Store, bring: &Bring<'_>, value: &str) -> Result<Outsid
     let path = Path::new(value);
     match remote::classify_context(value).map_err(|wrong| Failure::usage(wrong.message).help(wrong.help))? {
         Some(Remote::Git(git)) => bring.git(&git, false, false).map(Outside::Files),
-        // BuildKit does not unpack it.
+        // BuildKit does not unpack such a file.
         Some(Remote::Url { url, .. }) => bring.url_as_file(&url).map(Outside::Files),
         None if path.is_dir() => source::named(path).map(Outside::Files),
         None if value.contains("://") => {
@@ -131,7 +131,7 @@ fn layout_context(store: &Store, text: &str) -> Result<Outside, Failure> {
     let loaded = dram_build::load(store, Path::new(path), &ambient::platform())?;
     let fits = |name: &str| tag.is_none_or(|tag| name == tag || name.ends_with(&format!(":{tag}")));
     let one = match digest {
-        // A tag beside a digest says nothing, as in the name of an image.
+        // Beside a digest a tag has no meaning, as in the name of an image.
         Some(digest) => loaded.iter().find(|one| one.manifest.digest.to_string() == digest),
         None => loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
             Some("latest") | None => loaded.first(),
@@ -151,7 +151,7 @@ fn not_found(store: &Store, need: &Need) -> Result<Diagnostic, Failure> {
     Ok(at(need, &find::unknown(store, &need.name)?))
 }
 
-/// The failure to find what is needed, at its place.
+/// A diagnostic about a failure to resolve `need`, at its position.
 fn at(need: &Need, failure: &Failure) -> Diagnostic {
     let mut causes = failure.causes.iter().cloned();
     let mut remark = Diagnostic::error(need.span.clone(), causes.next().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What is built, so that a later build knows its last time.
+//! The identity of a build, by which a later build finds the journal of this one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::source::Source;
 use crate::cli;
 use crate::failure::Failure;
 
-/// The place that `args` name: real paths, so that it does not matter from where it is built.
+/// The identity of the build of `args`. Paths are canonical, so that the working directory does not matter.
 pub(super) fn place(
     args: &cli::Build,
     source: &Source,
@@ -26,7 +26,7 @@ pub(super) fn place(
     })
 }
 
-/// The real path; of what is no path, such as an address, its text without a name and password.
+/// The canonical path; for an address, its text without credentials and query.
 pub(super) fn address(path: &Path) -> String {
     if path.as_os_str() == "-" {
         return "-".to_owned();
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_known_without_its_password() {
+    fn address_is_recorded_without_credentials_and_query() {
         for (text, want) in [
             ("https://me:word@host/a/b.git#main", "https://host/a/b.git#main"),
             ("https://host/a?token=1", "https://host/a"),

@@ -1,4 +1,4 @@
-//! The Dockerfile becomes a plan, or remarks about what is wrong with it.
+//! Turns the Dockerfile into a plan, or into diagnostics.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::failure::{Failure, Remarks};
 use crate::pulling::Images;
 use crate::{cli, progress};
 
-/// Reads the Dockerfile, finds what it needs from outside, and plans. Warnings are shown; errors all at once.
+/// Parses the Dockerfile, resolves its inputs, and makes the plan. Warnings are shown; errors are returned together.
 pub(super) fn plan(
     from: (&Store, &Images<'_>, &Bring<'_>),
     args: &cli::Build,
@@ -52,7 +52,7 @@ pub(super) fn plan(
     Ok((plan, outside))
 }
 
-/// What the command line says beside the Dockerfile.
+/// The settings of the plan that come from the command line.
 pub(super) fn settings(
     args: &cli::Build,
     build_args: BTreeMap<String, String>,
@@ -71,15 +71,15 @@ pub(super) fn settings(
     })
 }
 
-/// The stages, what they need from outside, and what there is to say about them.
+/// The stage graph, its resolved inputs, and diagnostics about both.
 struct Graph {
     graph: StageGraph,
     outside: BTreeMap<String, Outside>,
     remarks: Vec<Diagnostic>,
 }
 
-/// Reads the stages and finds what they need. An image may have triggers that need more, so this is done until all is
-/// known.
+/// Makes the stage graph and resolves its inputs. `ONBUILD` triggers of an image may need more inputs, so this is
+/// repeated until there are no new ones.
 fn graph(
     from: (&Store, &Images<'_>, &Bring<'_>),
     source: &Source,
@@ -116,7 +116,8 @@ pub(super) fn has_errors(remarks: &[Diagnostic]) -> bool {
     remarks.iter().any(|remark| remark.severity == Severity::Error)
 }
 
-/// The errors; what a warning at the same place proposes may be just what is meant.
+/// The failure with the errors of `remarks`. The help of a warning at the same position may be the right one, so it is
+/// added.
 pub(super) fn wrong(source: &Source, remarks: Vec<Diagnostic>) -> Failure {
     let (mut remarks, warnings): (Vec<_>, Vec<_>) =
         remarks.into_iter().partition(|remark| remark.severity == Severity::Error);

@@ -1,4 +1,4 @@
-//! `--platform`: what a build is for.
+//! `--platform`: the platform of a build.
 
 use dram_dockerfile::{Platform, Settings};
 
@@ -11,7 +11,7 @@ pub(super) fn own() -> Platform {
     Platform::parse(&text).expect("an architecture is a plain word")
 }
 
-/// The platform `text` of a stage, or the one that is built for.
+/// The platform `text` of a stage; without one, the platform of the build.
 pub(super) fn of(text: Option<&str>, settings: &Settings) -> dram_image::Platform {
     let given = text.and_then(Platform::parse);
     let variant = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -28,7 +28,7 @@ pub(super) fn of(text: Option<&str>, settings: &Settings) -> dram_image::Platfor
     }
 }
 
-/// The platform that `args` ask for.
+/// The platform of `args`; without one, this machine's.
 pub(super) fn asked(args: &cli::Build) -> Result<Platform, Failure> {
     let mut all = args.platform.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
     let Some(text) = all.next() else { return Ok(own()) };

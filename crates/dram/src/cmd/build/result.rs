@@ -1,4 +1,4 @@
-//! What a build tells other programs: `--iidfile`, `--metadata-file`.
+//! Files about the result for other programs: `--iidfile`, `--metadata-file`.
 
 use std::fs;
 use std::path::Path;
@@ -11,14 +11,14 @@ use crate::cli;
 use crate::cmd::whole::write_whole;
 use crate::failure::Failure;
 
-/// Removes what an earlier build left: a failed build must not seem to be that one.
+/// Removes the file of an earlier build: a failed build must not look like that one.
 pub(super) fn forget(args: &cli::Build) {
     if let Some(path) = &args.iidfile {
         let _ = fs::remove_file(path);
     }
 }
 
-/// Writes what `args` ask for about `made`, the last image among the outputs.
+/// Writes the files of `args` about `made`, the last image among the outputs.
 pub(super) fn tell(args: &cli::Build, made: Option<&Made>, platform: &str) -> Result<(), Failure> {
     if let Some(path) = &args.iidfile {
         let Some(made) = made else {
@@ -42,7 +42,7 @@ fn text(path: &Path, text: &str) -> Result<(), Failure> {
     })
 }
 
-/// The keys that buildx writes, of those that have a meaning here.
+/// The keys of buildx's metadata file that have a meaning here.
 fn metadata(made: &Made, platform: &str) -> Map<String, Value> {
     let mut all = Map::new();
     let mut add = |key: &str, value: Value| drop(all.insert(key.to_owned(), value));

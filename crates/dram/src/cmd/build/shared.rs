@@ -1,7 +1,7 @@
 //! `--cache-from` and `--cache-to`: caches that machines share.
 //!
-//! The words are those of BuildKit's; what is in a cache is not. A cache that cannot be read costs time and nothing
-//! else, so that is remarked upon; one that cannot be written is an error, after everything else is done.
+//! The options are BuildKit's; the content of a cache is not. A cache that cannot be read only costs time, so there is
+//! a note about it. One that cannot be written is an error, after everything else is done.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,22 +28,22 @@ const TO: Taker = Taker {
     option: "--cache-to",
     example: "`--cache-to type=registry,ref=NAME`, `--cache-to type=local,dest=DIR`, or `--cache-to type=inline`",
 };
-/// What a cache in a directory is called when nobody says.
+/// The default tag of a cache in a directory.
 const TAG: &str = "latest";
 /// The build argument that asks for a cache in the image.
 const INLINE: &str = "BUILDKIT_INLINE_CACHE";
-/// Where BuildKit can put caches and dram cannot.
+/// The services in which BuildKit can store caches and dram cannot.
 const SERVICES: [&str; 3] = ["gha", "s3", "azblob"];
 
-/// What the command line says of shared caches.
+/// The shared caches of the command line.
 pub(super) struct Asked {
     from: Vec<From>,
     to: Vec<To>,
-    /// What has no effect.
+    /// Notes about options without effect.
     pub(super) remarks: Vec<String>,
 }
 
-/// A cache to take from.
+/// A cache to read.
 struct From {
     text: String,
     place: Place,
@@ -52,7 +52,7 @@ struct From {
 /// A cache to write.
 struct To {
     text: String,
-    /// None for one that goes into the image.
+    /// `None` for a cache in the image.
     place: Option<Place>,
     form: Form,
     ignore_error: bool,
@@ -63,7 +63,7 @@ enum Place {
     Registry { name: Reference, insecure: bool },
 }
 
-/// Where caches come from and go to.
+/// The resources for reading and writing shared caches.
 pub(super) struct Ways<'a, 'b> {
     pub(super) store: &'a Store,
     pub(super) registries: &'b Registries,
@@ -81,10 +81,10 @@ impl Place {
     }
 }
 
-/// What `args` ask for; what is written without a time of its own gets `time`.
+/// Reads the shared caches of `args`; files without a time of their own are written with `time`.
 pub(super) fn asked(args: &cli::Build, build_args: &BTreeMap<String, String>, time: i64) -> Result<Asked, Failure> {
     let mut asked = Asked { from: Vec::new(), to: Vec::new(), remarks: Vec::new() };
-    // How this was said before there was an option for it.
+    // This requested it before there was an option.
     if build_args.get(INLINE).is_some_and(|value| ["1", "t", "T", "true", "True", "TRUE"].contains(&value.as_str())) {
         let form = Form { time, ..Form::default() };
         asked.to.push(To { text: INLINE.to_owned(), place: None, form, ignore_error: false });
@@ -106,7 +106,7 @@ pub(super) fn asked(args: &cli::Build, build_args: &BTreeMap<String, String>, ti
     Ok(asked)
 }
 
-/// As in buildx, what has no `=` is a list of names in registries.
+/// As in buildx, a value without `=` is a list of names in registries.
 fn names(text: &str) -> Vec<String> {
     match text.contains('=') {
         true => vec![text.to_owned()],
@@ -114,7 +114,7 @@ fn names(text: &str) -> Vec<String> {
     }
 }
 
-/// The type, when it is one of `known`; a service of BuildKit's is remarked upon: a build does not depend on it.
+/// The type, if it is one of `known`. For a service of BuildKit's there is only a note: a build does not depend on it.
 fn kind(keys: &mut Keys, known: &[&str], remarks: &mut Vec<String>) -> Result<Option<String>, Failure> {
     let Some(kind) = keys.take("type") else {
         return Err(keys.wrong("it has no `type=`").help(format!("one of {}", known.join(", "))));
@@ -180,7 +180,7 @@ fn to(mut keys: Keys, kind: &str, text: String, time: i64) -> Result<To, Failure
         return Err(failure.help("leave it out; every registry takes one"));
     }
     let compress = output::compress(&mut keys)?;
-    // A layer has one form in a cache: the one that was asked for, or the one that another cache had.
+    // A layer has one form in a cache: the requested one, or the one from another cache.
     keys.flag("force-compression")?;
     let place = match kind {
         "local" => {
@@ -212,7 +212,7 @@ fn to(mut keys: Keys, kind: &str, text: String, time: i64) -> Result<To, Failure
 }
 
 impl Asked {
-    /// Reads the tables of contents of the caches to take from. Returns what is known, and remarks about those that
+    /// Reads the documents of the caches of `--cache-from`. Returns their cache records, and notes about caches that
     /// cannot be read.
     pub(super) fn open<'a>(
         &self,
@@ -233,12 +233,12 @@ impl Asked {
         Ok((Shared::new(caches), remarks))
     }
 
-    /// Whether images are to hold a cache of their own layers.
+    /// Returns true if images hold a cache of their own layers.
     pub(super) fn inline(&self) -> bool {
         self.to.iter().any(|to| to.place.is_none())
     }
 
-    /// Writes the caches. Returns what there is to say of each.
+    /// Writes the caches. Returns a note about each.
     pub(super) fn write(
         &self,
         ways: &Ways<'_, '_>,
@@ -291,7 +291,7 @@ fn open<'a>(ways: &Ways<'a, '_>, place: &Place, platform: &Platform) -> Result<C
                 (Pull::Always | Pull::Missing, true) => ways.registries.insecure_source(name).map_err(Failure::from),
                 (Pull::Always | Pull::Missing, false) => ways.registries.source(name).map_err(Failure::from),
             };
-            // An image that came here may have one, too.
+            // An image of this name in the store may have a cache, too.
             match (far, store.refs().get(name)?) {
                 (Ok((source, root)), _) => read(Box::new(source), &root),
                 (Err(_), Some(root)) => read(Box::new(StoreSource::new(store)), &root),
@@ -301,7 +301,7 @@ fn open<'a>(ways: &Ways<'a, '_>, place: &Place, platform: &Platform) -> Result<C
     }
 }
 
-/// The entry of a layout that `which` means: a digest or a tag; the only one is also called [`TAG`].
+/// Returns the entry of a layout that `which` names: a digest or a tag; a single entry is also called [`DEFAULT_TAG`].
 fn entry(all: &[Listed], which: &str, path: &Path) -> Result<Descriptor, Failure> {
     let named = |name: &str| name == which || name.ends_with(&format!(":{which}"));
     let is_it = |one: &&Listed| one.root.digest.to_string() == which || one.name.as_deref().is_some_and(named);

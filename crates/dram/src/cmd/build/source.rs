@@ -1,4 +1,4 @@
-//! The texts of a build and what it takes files from: the Dockerfile, the ignore list, the context.
+//! The inputs of a build: the Dockerfile, the ignore list and the build context.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,28 +17,28 @@ use crate::cli;
 use crate::failure::Failure;
 use crate::format::size;
 
-/// Nobody writes a longer one; what is longer is a mistake in the file's name.
+/// The most bytes of a Dockerfile or ignore list: a longer file is a mistake in its name.
 const LONGEST_TEXT: u64 = 16 << 20;
 
-/// A text of the user's and what to call it.
+/// A Dockerfile, and its name in messages.
 pub(super) struct Source {
     pub(super) name: String,
     pub(super) text: String,
     pub(super) bytes: Vec<u8>,
-    /// The name of the ignore list, and what it says.
+    /// The name and the content of the ignore list.
     pub(super) ignore: Option<(String, Arc<Ignore>)>,
-    /// What a later build knows it by: where the Dockerfile is, and where the context.
+    /// The addresses of the Dockerfile and of the build context, by which a later build finds this one.
     pub(super) place: (String, String),
 }
 
-/// Where a build context is.
+/// The kind of a build context.
 enum Whereabouts {
     Input,
     Dir,
     Remote(Remote),
 }
 
-/// The context and the Dockerfile that `args` name. What is not here is brought.
+/// The build context and the Dockerfile of `args`, fetched if they are remote.
 pub(super) fn context(
     args: &cli::Build,
     build_args: &BTreeMap<String, String>,
@@ -75,7 +75,7 @@ fn whereabouts(path: &Path) -> Result<Whereabouts, Failure> {
     }
 }
 
-/// `dram build -`: an archive, or the Dockerfile.
+/// Reads `dram build -`: an archive, or the Dockerfile.
 fn input(args: &cli::Build, bring: &Bring<'_>) -> Result<(Context, Source), Failure> {
     if args.file.as_ref().is_some_and(|file| file.as_os_str() == "-") {
         let failure = Failure::usage("standard input cannot be both the build context and the Dockerfile");
@@ -93,7 +93,7 @@ fn input(args: &cli::Build, bring: &Bring<'_>) -> Result<(Context, Source), Fail
     }
 }
 
-/// What is on standard input or at an address is no archive, and so the Dockerfile.
+/// The failure for a second Dockerfile: the first is standard input or an address that is no archive.
 fn twice(what: &str, file: &Path) -> Failure {
     let failure = Failure::usage(format!("{what} is no tar and so the Dockerfile, and so is `-f {}`", file.display()));
     failure.help("leave out `-f`, or give a tar")
@@ -117,7 +117,7 @@ fn elsewhere(
             Brought::File(bytes, context) => (context, Some(bytes)),
         },
     };
-    // A file of one's own goes with any context.
+    // A Dockerfile from outside the build context goes with any build context.
     let own = args.file.as_deref().filter(|file| file.as_os_str() == "-" || file.is_absolute() || url(file).is_some());
     let source = match (own, text) {
         (Some(file), _) => {
@@ -134,12 +134,12 @@ fn elsewhere(
     Ok((context, source))
 }
 
-/// What Go's `strconv.ParseBool` calls true.
+/// Returns true for the values that Go's `strconv.ParseBool` calls true.
 fn is_true(value: &str) -> bool {
     matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
-/// The Dockerfile in a context that was brought; BuildKit takes one in small letters too.
+/// The Dockerfile in a fetched context; as in BuildKit, its name may be in lower case.
 fn within(context: &Context, file: Option<&Path>, address: &str) -> Result<Source, Failure> {
     let name = file.unwrap_or(Path::new("Dockerfile"));
     let name = name.to_str().ok_or_else(|| Failure::usage(format!("`-f {}` is not UTF-8", name.display())))?;
@@ -161,7 +161,7 @@ impl Source {
     }
 }
 
-/// The address that a Dockerfile has, if it is on the network.
+/// The address of a Dockerfile, if it is on the network.
 fn url(file: &Path) -> Option<&str> {
     file.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
 }
@@ -215,7 +215,7 @@ pub(super) fn read(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure>
     Ok(bytes)
 }
 
-/// The ignore list of this Dockerfile, or that of the context.
+/// The ignore list of this Dockerfile, or else that of the build context.
 fn ignore(dockerfile: &Path, context: &Path) -> Result<Option<(String, Arc<Ignore>)>, Failure> {
     let mut own = dockerfile.as_os_str().to_owned();
     own.push(".dockerignore");
@@ -234,7 +234,7 @@ fn parsed(path: &Path, bytes: &[u8]) -> Result<Arc<Ignore>, Failure> {
     ignore.map(Arc::new).map_err(|all| Failure::text(path.display().to_string(), text(), all))
 }
 
-/// A directory that `--build-context` names, with its own ignore list.
+/// A directory of `--build-context`, with its own ignore list.
 pub(super) fn named(path: &Path) -> Result<Context, Failure> {
     let list = path.join(".dockerignore");
     let ignore = read_file(&list)?.map(|bytes| parsed(&list, &bytes)).transpose()?;

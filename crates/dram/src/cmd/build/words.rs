@@ -1,4 +1,4 @@
-//! Words of the command line with an inner form: `K=V`.
+//! Options of the form `K=V`: `--build-arg` and `--label`.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ pub(super) fn build_args(args: &cli::Build) -> Result<BTreeMap<String, String>, 
         match text.split_once('=') {
             Some(("", _)) => return Err(Failure::usage(format!("`--build-arg {text}` has no name"))),
             Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
-            // As engines do: without a value it is the environment's, and nothing when that has none.
+            // As in Docker: without a value the environment's is used, and without that the argument is left out.
             None => drop(ambient::variable(text).map(|value| all.insert(text.clone(), value))),
         }
     }
     Ok(all)
 }
 
-/// What `--label` gives; without `=` it is empty.
+/// The labels of `--label`; without `=` the value is empty.
 pub(super) fn labels(args: &cli::Build) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();
     for text in &args.label {

@@ -1,4 +1,4 @@
-//! Addresses that images come from.
+//! Opens the sources of transfers by address.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::find;
 
-/// What is done with a source and the pointer to its image.
+/// An action on a source and the descriptor of its image.
 pub(super) type With<'a> = &'a mut dyn FnMut(&dyn Source, &Descriptor) -> Result<Descriptor, Failure>;
 
-/// Calls `with` with what `address` leads to.
+/// Calls `with` with the source at `address`.
 pub(super) fn from(world: &World<'_>, address: &Address, with: With<'_>) -> Result<Descriptor, Failure> {
     match address {
         Address::Registry(name) => {
@@ -51,7 +51,7 @@ fn files(world: &World<'_>, path: &Path, tag: Option<&str>, with: With<'_>) -> R
     }
 }
 
-/// The one that is called `tag`, or the only one.
+/// Returns the image that is called `tag`; without a tag, the only image.
 fn chosen(path: &Path, all: &[Listed], tag: Option<&str>) -> Result<Descriptor, Failure> {
     let names: Vec<&str> = all.iter().filter_map(|one| one.name.as_deref()).collect();
     let there = match names.is_empty() {
@@ -75,7 +75,7 @@ fn chosen(path: &Path, all: &[Listed], tag: Option<&str>) -> Result<Descriptor, 
     found.map(|one| one.root.clone()).ok_or_else(missing)
 }
 
-/// Whether it has this name: to the letter, as an image's name in another spelling, or as its tag.
+/// Returns true if the image has this name: exactly, as a reference in another spelling, or as its tag.
 fn is_called(one: &Listed, tag: &str) -> bool {
     let same = |text: &str| {
         let (one, other) = (text.parse::<Reference>(), tag.parse::<Reference>());

@@ -1,4 +1,4 @@
-//! `dram copy`, `dram pull`, `dram push`: images from one place to another.
+//! `dram copy`, `dram pull`, `dram push`: transfers images.
 
 mod from;
 mod named;
@@ -24,7 +24,7 @@ use crate::progress::Moving;
 use crate::registry::Registries;
 use crate::{cli, report, signals};
 
-/// What transfers work with, each opened when it is wanted.
+/// The resources of transfers, each opened on first use.
 struct World<'a> {
     ambient: &'a Ambient,
     cancel: Cancel,
@@ -42,7 +42,7 @@ impl<'a> World<'a> {
         Ok(World { ambient, cancel, scratch: OnceCell::new(), store: OnceCell::new(), registries })
     }
 
-    /// The registries of the world.
+    /// The access to registries.
     fn registries(&self) -> &Registries {
         &self.registries
     }
@@ -55,7 +55,7 @@ impl<'a> World<'a> {
         Ok(self.store.get().expect("opened above"))
     }
 
-    /// A store for what has to lie somewhere for a while. It goes with this process.
+    /// A temporary store inside the store, for images in transit. It is removed after this process.
     fn scratch(&self) -> Result<&Store, Failure> {
         if self.scratch.get().is_none() {
             let store = self.store()?;
@@ -84,7 +84,7 @@ pub(super) fn copy(ambient: &Ambient, args: &cli::Copy) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The platform that is meant by `text`: this machine's, when there is none.
+/// Parses a platform; parts that are missing are this machine's.
 pub(super) fn platform(text: Option<&str>) -> Result<Platform, Failure> {
     let Some(text) = text else { return Ok(ambient::platform()) };
     let wrong =
@@ -96,12 +96,12 @@ pub(super) fn platform(text: Option<&str>) -> Result<Platform, Failure> {
     Ok(Platform { os: or(parsed.os, own.os), architecture: or(parsed.architecture, own.architecture), variant })
 }
 
-/// How an image is moved, and how that is shown.
+/// The options of a transfer, and its summary.
 struct How {
     which: Which,
     referrers: bool,
     shown: cli::Progress,
-    /// What to say when all of it is there.
+    /// The message to print when the transfer is complete.
     said: RefCell<Option<String>>,
 }
 
@@ -110,7 +110,7 @@ impl How {
         How { which, referrers, shown, said: RefCell::default() }
     }
 
-    /// Says that the image is there. Whom it was sent to may refuse it at the very end.
+    /// Prints the summary. This comes last, because the receiver may refuse an image at the very end.
     fn end(&self) {
         if let Some(said) = self.said.take() {
             report::note(&said);
@@ -137,7 +137,7 @@ impl How {
     }
 }
 
-/// Writes the digest down, where that is asked for.
+/// Writes the digest to `digestfile`, if there is one.
 fn told(digestfile: Option<&Path>, arrived: &Descriptor) -> Result<(), Failure> {
     let Some(path) = digestfile else { return Ok(()) };
     let fail = |error| Failure::work(format!("cannot write `{}`", path.display())).because(&error);

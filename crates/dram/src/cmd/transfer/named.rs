@@ -16,7 +16,7 @@ use crate::progress::Moving;
 use crate::pulling::Images;
 use crate::{cli, find, report};
 
-/// Fetches images into the store.
+/// Pulls images into the store.
 pub(in crate::cmd) fn pull(ambient: &Ambient, args: &cli::PullImages) -> Result<(), Failure> {
     let names = args.names.iter().map(|text| find::reference(text)).collect::<Result<Vec<_>, _>>()?;
     let which = Which::One(platform(args.platform.as_deref())?);
@@ -42,7 +42,7 @@ fn pulled(world: &World<'_>, name: &Reference, how: &How) -> Result<(), Failure>
     Ok(())
 }
 
-/// An image for one platform alone is taken whatever it is for; that must not go unseen.
+/// Prints a note if an image, which is for one platform alone, is not for the platform `wanted`.
 fn remark_platform(name: &Reference, image: &Image, wanted: &Platform) {
     if !has_platform(image, wanted) {
         let config = image.config.value();
@@ -51,13 +51,13 @@ fn remark_platform(name: &Reference, image: &Image, wanted: &Platform) {
     }
 }
 
-/// The image `text` of the store, fetched before when `policy` says so.
+/// Returns the image `text` of the store, after pulling it if `policy` says so.
 pub(in crate::cmd) fn wanted(store: &Store, text: &str, policy: cli::Pull) -> Result<Image, Failure> {
     let cancel = Cancel::default();
     let images = Images::new(store, policy, cancel.clone());
     let Some(image) = images.find(text, &ambient::platform())? else { return Err(find::unknown(store, text)?) };
     if let Some(far) = image.far.clone().filter(|_| !image.is_whole(store)) {
-        // From here on signals are the command's.
+        // The command handles signals from here on.
         let lines = Moving::new(cli::Progress::Auto);
         images.show(Box::new(move |motion| lines.tell(motion)));
         far.blobs(store, &image.manifest.value().layers)?;
@@ -66,7 +66,7 @@ pub(in crate::cmd) fn wanted(store: &Store, text: &str, policy: cli::Pull) -> Re
     Ok(image)
 }
 
-/// Sends an image of the store to where its name says, or to another place.
+/// Pushes an image of the store to the registry in its name, or to another address.
 pub(in crate::cmd) fn push(ambient: &Ambient, args: &cli::Push) -> Result<(), Failure> {
     let dest = match &args.dest {
         Some(text) if Address::is_one(text) => Address::read(text)?,

@@ -1,4 +1,4 @@
-//! Addresses that images go to.
+//! Opens the sinks of transfers by address.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::cmd::whole::write_whole;
 use crate::failure::Failure;
 use crate::{ambient, find, report};
 
-/// What is done with a sink.
+/// An action on a sink.
 pub(super) type With<'a> = &'a mut dyn FnMut(&dyn Sink) -> Result<Descriptor, Failure>;
 
-/// Calls `with` with what `address` leads to. `root` is what will be copied there.
+/// Calls `with` with the sink at `address`. `root` is the descriptor of the image to copy.
 pub(super) fn to(
     world: &World<'_>,
     source: &dyn Source,
@@ -52,7 +52,7 @@ pub(super) fn to(
     }
 }
 
-/// A Docker engine, which gets an archive without the layers that it has.
+/// Loads the image into a Docker engine, from an archive without the layers that the engine has.
 fn engine(
     source: &dyn Source,
     name: &Reference,
@@ -75,7 +75,7 @@ fn engine(
     let has = known(&layers, &engine)?;
     let first = send(&engine, name, &has, with);
     let (sent, left_out) = match first {
-        // What it had may be gone by now.
+        // The engine may have removed a layer that it had.
         Err(Unsent { whole: true, .. }) if !has.is_empty() => {
             report::note("the engine does not take the image without the layers that it had: sending all of them");
             (send(&engine, name, &[], with), 0)
@@ -95,14 +95,14 @@ fn engine(
     Ok(arrived)
 }
 
-/// An image that an engine did not take.
+/// An image that an engine did not accept.
 struct Unsent {
     why: Failure,
-    /// Whether it was sent to its end.
+    /// True if the archive was sent completely.
     whole: bool,
 }
 
-/// Sends an archive without the blobs of `has`.
+/// Sends an archive without the blobs in `has`.
 fn send(engine: &Engine, name: &Reference, has: &[Digest], with: With<'_>) -> Result<Descriptor, Unsent> {
     let (mut arrived, mut whole) = (None, false);
     let place = PathBuf::from(format!("docker-daemon:{name}"));
@@ -121,16 +121,16 @@ fn send(engine: &Engine, name: &Reference, has: &[Digest], with: With<'_>) -> Re
     }
 }
 
-/// The blobs of layers that the engine has already.
+/// Returns the blobs of the layers that the engine already has.
 fn known(layers: &[(Digest, Descriptor)], engine: &Engine) -> Result<Vec<Digest>, Failure> {
     let diff_ids: Vec<Digest> = layers.iter().map(|(diff_id, _)| *diff_id).collect();
     let (known, rest) = layers.split_at(engine.has(&diff_ids)?);
-    // One blob may be a layer twice.
+    // The same blob may be two layers.
     let known = known.iter().map(|(_, blob)| blob.digest);
     Ok(known.filter(|blob| !rest.iter().any(|(_, other)| other.digest == *blob)).collect())
 }
 
-/// Podman's own store, by way of a layout that `podman` reads.
+/// Copies the image into Podman's store, from a layout that `podman` reads.
 fn podman(world: &World<'_>, name: &Reference, with: With<'_>) -> Result<Descriptor, Failure> {
     let store = world.store()?;
     store.must_be_writable()?;

@@ -1,4 +1,4 @@
-//! The client of registries by itself: what no command shows, and what needs a registry of a special kind.
+//! The registry client as a library: behaviour that no command shows, or that needs a special registry.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Cursor, Read as _, Write as _};
@@ -14,8 +14,8 @@ use dram_remote::{Proxies, Trust};
 use serde_json::{Value, json};
 
 use super::debian::Debian;
-use super::fake::{Auth, Fake, Fault, IDENTITY, On, What};
-use super::http::Way;
+use super::fake::{FakeAuth, FakeRegistry, Fault, FaultPoint, IDENTITY_TOKEN, Misbehaviour};
+use super::http::Delivery;
 use crate::support::temp;
 
 fn since_start() -> Duration {
@@ -23,14 +23,14 @@ fn since_start() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// What was remarked upon.
-type Remarks = Arc<Mutex<Vec<String>>>;
+/// Warnings of the client.
+type Warnings = Arc<Mutex<Vec<String>>>;
 
-/// Settings of somebody impatient, with this for `registries.conf`.
-fn settings(dir: &Path, conf: &str) -> (Settings, Remarks) {
+/// Returns settings with short timeouts and this `registries.conf`.
+fn settings(dir: &Path, conf: &str) -> (Settings, Warnings) {
     let file = dir.join("registries.conf");
     fs::write(&file, conf).unwrap();
-    let remarks = Remarks::default();
+    let remarks = Warnings::default();
     let told = remarks.clone();
     let settings = Settings {
         proxies: Proxies::default(),
@@ -55,19 +55,19 @@ fn blob(bytes: &[u8]) -> Descriptor {
     Descriptor::new(MediaType::LAYER, Digest::of(bytes), bytes.len() as u64)
 }
 
-/// A reader's bytes, or why not.
-fn read(registry: &Registry, blob: &Descriptor) -> Result<Vec<u8>, String> {
+/// Reads a whole blob, or returns the error as text.
+fn read_blob(registry: &Registry, blob: &Descriptor) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut reader = registry.blob(blob).map_err(|error| error.to_string())?;
     reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 
-fn send(registry: &Registry, bytes: &[u8]) -> Result<(), RegistryError> {
+fn upload(registry: &Registry, bytes: &[u8]) -> Result<(), RegistryError> {
     registry.upload(&blob(bytes), &|| Ok(Box::new(Cursor::new(bytes.to_vec()))))
 }
 
-/// A manifest of nothing, with these fields more.
+/// Returns a manifest without layers, with additional fields.
 fn manifest(more: &Value) -> (Descriptor, Vec<u8>) {
     let mut document = json!({
         "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "layers": [],
@@ -88,32 +88,35 @@ fn tags(registry: &Registry, most: usize) -> Result<Vec<String>, RegistryError> 
 }
 
 #[test]
-fn tags_come_in_pages_from_one_host() {
+fn tags_are_paginated_and_stay_on_one_host() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
-    let fake = Fake::new([]);
+    let fake = FakeRegistry::new([]);
     let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
     for tag in 0..2500 {
         fake.add_manifest("x", &format!("t{tag:05}"), MediaType::MANIFEST, b"{}");
     }
     let all = tags(&registry, usize::MAX).unwrap();
     assert_eq!((all.len(), all[0].as_str(), all[2499].as_str()), (2500, "t00000", "t02499"));
-    assert_eq!(fake.seen().iter().filter(|seen| seen.path.contains("/tags/")).count(), 3);
+    assert_eq!(fake.take_requests().iter().filter(|seen| seen.path.contains("/tags/")).count(), 3);
     assert_eq!(tags(&registry, 3).unwrap(), all[..3]);
-    // One that goes on elsewhere, and one that never ends.
-    let elsewhere = What::Header("Link", Some("<http://{other}/v2/x/tags/list>; rel=\"next\""));
-    fake.now([Fault::always(On::Tags, elsewhere)]);
+    // A list that continues on another host, and one that never ends.
+    let elsewhere = Misbehaviour::Header("Link", Some("<http://{other}/v2/x/tags/list>; rel=\"next\""));
+    fake.set_faults([Fault::always(FaultPoint::Tags, elsewhere)]);
     let error = tags(&registry, usize::MAX).unwrap_err().to_string();
-    assert!(error.contains("another host") && error.contains(fake.other()), "{error}");
-    assert!(fake.seen().iter().all(|seen| !seen.other));
-    fake.now([Fault::always(On::Tags, What::Header("Link", Some("</v2/x/tags/list?n=1000>; rel=\"next\"")))]);
+    assert!(error.contains("another host") && error.contains(fake.other_host()), "{error}");
+    assert!(fake.take_requests().iter().all(|seen| !seen.other));
+    fake.set_faults([Fault::always(
+        FaultPoint::Tags,
+        Misbehaviour::Header("Link", Some("</v2/x/tags/list?n=1000>; rel=\"next\"")),
+    )]);
     let error = tags(&registry, usize::MAX).unwrap_err().to_string();
     assert!(error.contains("goes on where it began"), "{error}");
     let million: Vec<String> = (0..1_000_000).map(|tag| format!("t{tag}")).collect();
     let million = json!({ "name": "x", "tags": million }).to_string().into_bytes();
-    fake.now([Fault::always(On::Tags, What::Body("application/json", million))]);
+    fake.set_faults([Fault::always(FaultPoint::Tags, Misbehaviour::Body("application/json", million))]);
     let mut count = 0;
-    // Tests are slow readers.
+    // Reading the list takes long in an unoptimized test binary.
     let settings = Settings { stall: Duration::from_secs(10), ..settings };
     Registry::to_pull(&settings, &name(fake.host(), "x"))
         .unwrap()
@@ -126,52 +129,52 @@ fn tags_come_in_pages_from_one_host() {
 }
 
 #[test]
-fn who_crawls_or_wants_a_day_is_left() {
+fn a_slow_blob_and_a_retry_after_of_a_day_are_not_waited_for() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
     let bytes = vec![7; 100_000];
-    let fake = Fake::new([Fault::always(On::Blob, What::Comes(Way::Slow(100)))]);
+    let fake = FakeRegistry::new([Fault::always(FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Slow(100)))]);
     fake.add_blob("x", &bytes);
     let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
     let began = Instant::now();
-    let error = read(&registry, &blob(&bytes)).unwrap_err();
+    let error = read_blob(&registry, &blob(&bytes)).unwrap_err();
     assert!(error.contains("next to nothing") && error.contains(fake.host()), "{error}");
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-    fake.now([Fault::always(On::Any, What::RetryAfter("86400".to_owned()))]);
-    let error = read(&registry, &blob(&bytes)).unwrap_err();
+    fake.set_faults([Fault::always(FaultPoint::Any, Misbehaviour::RetryAfter("86400".to_owned()))]);
+    let error = read_blob(&registry, &blob(&bytes)).unwrap_err();
     for word in ["429", "TOOMANYREQUESTS: slow down", "86400 s", "120 s"] {
         assert!(error.contains(word), "{error}");
     }
-    // Busy twice, then well.
-    fake.now([Fault::first(2, On::Blob, What::Status(503, "busy"))]);
-    assert_eq!(read(&registry, &blob(&bytes)), Ok(bytes));
+    // Two errors, then success.
+    fake.set_faults([Fault::first(2, FaultPoint::Blob, Misbehaviour::Status(503, "busy"))]);
+    assert_eq!(read_blob(&registry, &blob(&bytes)), Ok(bytes));
 }
 
 #[test]
-fn uploads_are_cut_up_for_who_cannot_take_all() {
+fn an_upload_refused_with_413_is_split_into_chunks() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
-    let fake = Fake::new([Fault::first(1, On::Bytes, What::Status(413, "too much"))]);
+    let fake = FakeRegistry::new([Fault::first(1, FaultPoint::UploadBytes, Misbehaviour::Status(413, "too much"))]);
     let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
     let bytes: Vec<u8> = (0..33_u32 << 20).map(|n| (n >> 12) as u8).collect();
-    send(&registry, &bytes).unwrap();
+    upload(&registry, &bytes).unwrap();
     assert!(fake.has_blob("x", &Digest::of(&bytes).to_string()));
-    let seen = fake.seen();
+    let seen = fake.take_requests();
     assert_eq!(seen.iter().filter(|seen| seen.method == "PATCH").count(), 2);
-    // Nobody is asked again and again who has not even room for a little.
-    fake.now([Fault::always(On::Bytes, What::Status(413, "too much"))]);
-    let error = send(&registry, b"little").unwrap_err().to_string();
+    // A registry that refuses even small chunks is not retried forever.
+    fake.set_faults([Fault::always(FaultPoint::UploadBytes, Misbehaviour::Status(413, "too much"))]);
+    let error = upload(&registry, b"little").unwrap_err().to_string();
     assert!(error.contains("413") && error.contains("too much"), "{error}");
-    // A digest that does not fit may have been lost on the way: once more.
-    fake.now([Fault::first(1, On::Put, What::Flipped)]);
-    send(&registry, b"little").unwrap();
+    // A digest mismatch may be a transmission error, so the upload is retried once.
+    fake.set_faults([Fault::first(1, FaultPoint::FinishUpload, Misbehaviour::Flipped)]);
+    upload(&registry, b"little").unwrap();
 }
 
 #[test]
-fn what_refers_to_an_image_is_kept_by_the_registry_or_by_a_tag() {
+fn referrers_use_the_api_or_the_fallback_tag() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
-    let fake = Fake::new([]);
+    let fake = FakeRegistry::new([]);
     fake.add_blob("x", b"{}");
     let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
     let (image, bytes) = manifest(&json!({}));
@@ -184,10 +187,10 @@ fn what_refers_to_an_image_is_kept_by_the_registry_or_by_a_tag() {
     };
     assert_eq!(digests(&registry), [note.digest]);
     assert_eq!(fake.tag("x", &format!("sha256-{}", image.digest.hex())), None);
-    // One that knows nothing of such lists.
-    fake.now([
-        Fault::always(On::Referrers, What::Status(404, "what?")),
-        Fault::always(On::ManifestPut, What::Header("OCI-Subject", None)),
+    // A registry without the referrers API.
+    fake.set_faults([
+        Fault::always(FaultPoint::Referrers, Misbehaviour::Status(404, "what?")),
+        Fault::always(FaultPoint::ManifestPut, Misbehaviour::Header("OCI-Subject", None)),
     ]);
     assert_eq!(digests(&registry), []);
     for by in ["b", "c", "b"] {
@@ -202,10 +205,10 @@ fn what_refers_to_an_image_is_kept_by_the_registry_or_by_a_tag() {
 }
 
 #[test]
-fn a_mirror_that_fails_is_remarked_upon() {
+fn a_failing_mirror_is_reported_and_skipped() {
     let dir = temp();
-    let (bad, good, own) = (Fake::new([]), Fake::new([]), Fake::new([]));
-    bad.now([Fault::always(On::Any, What::Status(403, "not for you"))]);
+    let (bad, good, own) = (FakeRegistry::new([]), FakeRegistry::new([]), FakeRegistry::new([]));
+    bad.set_faults([Fault::always(FaultPoint::Any, Misbehaviour::Status(403, "not for you"))]);
     let conf = format!(
         "[[registry]]\nprefix = \"registry.example/team\"\nlocation = \"{}/own\"\n\
          [[registry.mirror]]\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"{}/far\"\n",
@@ -222,21 +225,21 @@ fn a_mirror_that_fails_is_remarked_upon() {
     assert_eq!(registry.resolve(&app).unwrap().descriptor.digest, image.digest);
     let remark = remarks.lock().unwrap().join("\n");
     assert!(remark.contains("mirror") && remark.contains(bad.host()) && remark.contains("not for you"), "{remark}");
-    assert_eq!(read(&registry, &blob(b"layer")), Ok(b"layer".to_vec()));
-    assert!(own.seen().is_empty());
-    // Mirrors are not pushed to; and when none has it, the registry says so.
-    send(&Registry::to_push(&settings, &app).unwrap(), b"more").unwrap();
+    assert_eq!(read_blob(&registry, &blob(b"layer")), Ok(b"layer".to_vec()));
+    assert!(own.take_requests().is_empty());
+    // Mirrors are not pushed to. If no mirror has an image, the error is that of the registry.
+    upload(&Registry::to_push(&settings, &app).unwrap(), b"more").unwrap();
     assert!(own.has_blob("own/app", &Digest::of(b"more").to_string()));
-    assert!(good.seen().iter().all(|seen| seen.method != "POST"));
+    assert!(good.take_requests().iter().all(|seen| seen.method != "POST"));
     let error = registry.resolve(&name("registry.example", "team/app:2")).unwrap_err();
     assert!(error.is_not_found() && error.to_string().contains(own.host()), "{error}");
 }
 
 #[test]
-fn several_threads_share_tokens_that_end() {
+fn threads_share_tokens_and_renew_expired_ones() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
-    let fake = Fake::with(Auth::Token { realm: "http://{here}/token", login: false, uses: 2 }, []);
+    let fake = FakeRegistry::with(FakeAuth::Token { realm: "http://{here}/token", login: false, uses: 2 }, []);
     let blobs: Vec<Vec<u8>> = (0..24_u8).map(|n| vec![n; 5000]).collect();
     blobs.iter().for_each(|bytes| drop(fake.add_blob("x", bytes)));
     let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
@@ -245,7 +248,7 @@ fn several_threads_share_tokens_that_end() {
         for part in 0..4 {
             scope.spawn(move || {
                 for bytes in blobs.iter().skip(part).step_by(4) {
-                    assert_eq!(read(registry, &blob(bytes)).as_ref(), Ok(bytes));
+                    assert_eq!(read_blob(registry, &blob(bytes)).as_ref(), Ok(bytes));
                 }
             });
         }
@@ -253,17 +256,17 @@ fn several_threads_share_tokens_that_end() {
 }
 
 #[test]
-fn certificates_are_where_the_containers_tools_have_them() {
+fn certificates_are_read_from_certs_d() {
     let dir = temp();
     let registry = Debian::tls_for_known();
     let host = registry.host();
     let there = name(&host, "x");
-    let send_with = |settings: &Settings| send(&Registry::to_push(settings, &there).unwrap(), b"layer");
+    let send_with = |settings: &Settings| upload(&Registry::to_push(settings, &there).unwrap(), b"layer");
     let error = send_with(&settings(dir.path(), "").0).unwrap_err();
     let help = error.help().unwrap();
     assert!(matches!(error, RegistryError::Trust { .. }), "{error}");
     assert!(help.contains(&format!("certs.d/{host}/ca.crt")) && help.contains("/etc/ssl"), "{help}");
-    // Whom nobody vouches for may be allowed; who we are is still to be shown.
+    // `insecure` accepts an untrusted certificate; the client certificate is still required.
     let insecure = format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
     let unknown = |settings: &Settings| {
         let error = send_with(settings).unwrap_err();
@@ -286,10 +289,10 @@ fn certificates_are_where_the_containers_tools_have_them() {
 }
 
 #[test]
-fn who_speaks_no_tls_is_known_by_it() {
+fn a_host_without_tls_is_reported_as_such() {
     let dir = temp();
     let debian = Debian::plain();
-    // A name that is not this machine's: TLS is a must there.
+    // A name that is not loopback: TLS is required there.
     let (address, asked) = proxy(&debian.host(), true);
     let proxies = Proxies { https: Some(address), ..Proxies::default() };
     let settings = Settings { proxies, ..settings(dir.path(), "").0 };
@@ -301,24 +304,27 @@ fn who_speaks_no_tls_is_known_by_it() {
 }
 
 #[test]
-fn a_long_blob_breaks_off_often_and_arrives() {
+fn a_large_blob_survives_repeated_interruptions() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
-    let fake = Fake::new([Fault::first(6, On::Blob, What::Comes(Way::Half))]);
+    let fake = FakeRegistry::new([Fault::first(6, FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Half))]);
     let bytes: Vec<u8> = (0..48_u32 << 20).map(|n| (n >> 9) as u8).collect();
     fake.add_blob("x", &bytes);
     let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
     let mut hasher = Hasher::new();
     std::io::copy(&mut registry.blob(&blob(&bytes)).unwrap(), &mut hasher).unwrap();
     assert_eq!((hasher.length(), hasher.finish()), (bytes.len() as u64, Digest::of(&bytes)));
-    let ranges = fake.seen().iter().filter(|seen| seen.range.is_some()).count();
+    let ranges = fake.take_requests().iter().filter(|seen| seen.range.is_some()).count();
     assert!((4..=6).contains(&ranges), "{ranges}");
 }
 
 #[test]
-fn a_mirror_that_breaks_off_is_left_for_the_next() {
+fn an_interrupted_mirror_falls_back_to_the_registry() {
     let dir = temp();
-    let (mirror, own) = (Fake::new([Fault::always(On::Blob, What::Comes(Way::Half))]), Fake::new([]));
+    let (mirror, own) = (
+        FakeRegistry::new([Fault::always(FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Half))]),
+        FakeRegistry::new([]),
+    );
     let (from, to) = (own.host(), mirror.host());
     let conf = format!("[[registry]]\nlocation = \"{from}\"\n[[registry.mirror]]\nlocation = \"{to}\"\n");
     let (settings, remarks) = settings(dir.path(), &conf);
@@ -326,14 +332,14 @@ fn a_mirror_that_breaks_off_is_left_for_the_next() {
     mirror.add_blob("x", &bytes);
     own.add_blob("x", &bytes);
     let registry = Registry::to_pull(&settings, &name(own.host(), "x")).unwrap();
-    assert!(read(&registry, &blob(&bytes)).as_ref() == Ok(&bytes));
-    let seen = own.seen();
+    assert!(read_blob(&registry, &blob(&bytes)).as_ref() == Ok(&bytes));
+    let seen = own.take_requests();
     assert!(seen.len() == 1 && seen[0].range.is_some(), "{seen:?}");
     assert!(remarks.lock().unwrap()[0].contains("broke off"));
 }
 
 #[test]
-fn a_mirror_of_debian_gives_what_it_has_not() {
+fn a_pull_through_mirror_serves_what_it_lacks() {
     let dir = temp();
     let own = Debian::plain();
     let mirror = Debian::mirror_of(&format!("http://{}", own.host()));
@@ -345,17 +351,16 @@ fn a_mirror_of_debian_gives_what_it_has_not() {
     let settings = Settings { stall: Duration::from_secs(10), ..settings(dir.path(), &conf).0 };
     let app = name(&own.host(), "team/app:1");
     let to = Registry::to_push(&settings, &app).unwrap();
-    send(&to, b"{}").unwrap();
+    upload(&to, b"{}").unwrap();
     let (image, bytes) = manifest(&json!({}));
     to.put_manifest(Some("1"), &image, &bytes).unwrap();
     let from = Registry::to_pull(&settings, &app).unwrap();
     assert_eq!(from.resolve(&app).unwrap().descriptor, image);
-    assert_eq!(read(&from, &blob(b"{}")), Ok(b"{}".to_vec()));
+    assert_eq!(read_blob(&from, &blob(b"{}")), Ok(b"{}".to_vec()));
     assert!(mirror.requests().iter().any(|line| line.contains("/blobs/sha256:")), "{:?}", mirror.requests());
 }
 
-/// A proxy that knows one host, which is `to`, with or without tunnels. Returns its address, and the lines that it was
-/// asked.
+/// Starts a proxy that forwards every host to `to`, with or without tunnels. Returns its address and the request lines.
 fn proxy(to: &str, tunnels: bool) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, to) = (listener.local_addr().unwrap().to_string(), to.to_owned());
@@ -394,17 +399,17 @@ fn proxy(to: &str, tunnels: bool) -> (String, Arc<Mutex<Vec<String>>>) {
 }
 
 #[test]
-fn a_registry_may_be_behind_a_proxy() {
+fn a_registry_is_reached_through_a_proxy() {
     let dir = temp();
-    let fake = Fake::new([]);
+    let fake = FakeRegistry::new([]);
     let (address, asked) = proxy(fake.host(), false);
     let conf = "[[registry]]\nlocation = \"registry.example\"\ninsecure = true\n";
     let proxies = Proxies { http: Some(address.clone()), https: Some(address), ..Proxies::default() };
     let settings = Settings { proxies, ..settings(dir.path(), conf).0 };
     let registry = Registry::to_push(&settings, &name("registry.example", "x")).unwrap();
     for bytes in [&b"one"[..], b"two"] {
-        send(&registry, bytes).unwrap();
-        assert_eq!(read(&registry, &blob(bytes)), Ok(bytes.to_vec()));
+        upload(&registry, bytes).unwrap();
+        assert_eq!(read_blob(&registry, &blob(bytes)), Ok(bytes.to_vec()));
     }
     let asked = asked.lock().unwrap();
     assert!(asked[0].starts_with("CONNECT registry.example:443 "), "{asked:?}");
@@ -412,9 +417,9 @@ fn a_registry_may_be_behind_a_proxy() {
 }
 
 #[test]
-fn who_has_no_password_may_have_an_identity() {
+fn an_identity_token_authenticates_without_a_password() {
     let dir = temp();
-    let fake = Fake::with(Auth::Token { realm: "http://{here}/token", login: true, uses: usize::MAX }, []);
+    let fake = FakeRegistry::with(FakeAuth::Token { realm: "http://{here}/token", login: true, uses: usize::MAX }, []);
     fake.add_blob("x", b"layer");
     let file = dir.path().join("config.json");
     let there = name(fake.host(), "x");
@@ -423,10 +428,10 @@ fn who_has_no_password_may_have_an_identity() {
         fs::write(&file, auths.to_string()).unwrap();
         let credentials = Credentials { files: vec![file.clone()], ..Credentials::default() };
         let settings = Settings { credentials, ..settings(dir.path(), "").0 };
-        read(&Registry::to_pull(&settings, &there).unwrap(), &blob(b"layer"))
+        read_blob(&Registry::to_pull(&settings, &there).unwrap(), &blob(b"layer"))
     };
-    assert_eq!(with(IDENTITY), Ok(b"layer".to_vec()));
-    assert!(fake.seen().iter().any(|seen| seen.method == "POST" && seen.path == "/token"));
+    assert_eq!(with(IDENTITY_TOKEN), Ok(b"layer".to_vec()));
+    assert!(fake.take_requests().iter().any(|seen| seen.method == "POST" && seen.path == "/token"));
     let error = with("hidden-other").unwrap_err();
     assert!(error.contains("401") && !error.contains("hidden"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Debian's `docker-registry`, for as long as a test needs it.
+//! Debian's `docker-registry`, run for the duration of a test.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,47 +6,48 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{Started, temp, tool, until};
+use crate::support::{RunningCommand, temp, tool, wait_until};
 
-/// Whom the registry with authentication knows, and by which word.
+/// User and password of the registry with basic authentication.
 pub(crate) const USER: &str = "tester";
 pub(crate) const WORD: &str = "hidden";
-/// `htpasswd -nbB -C 4 tester hidden`.
+/// Output of `htpasswd -nbB -C 4 tester hidden`.
 const HTPASSWD: &str = "tester:$2y$04$1ipB/aqJ4qyosGzU.SJlg.zlAm2ZtPiFg0n.Z1NYBqXooPsiyfJvi\n";
 
-/// A registry that is empty at first, and gone with the value.
+/// A running registry, empty at first and killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Debian {
     dir: TempDir,
     port: u16,
-    _process: Started,
+    _process: RunningCommand,
 }
 
 impl Debian {
-    /// Over HTTP, for everybody.
+    /// Starts a registry over HTTP without authentication.
     pub(crate) fn plain() -> Debian {
         Debian::start(temp(), "")
     }
 
-    /// Over HTTP, for [`USER`] with [`WORD`].
+    /// Starts a registry over HTTP with basic authentication for [`USER`] and [`WORD`].
     pub(crate) fn basic() -> Debian {
         let dir = temp();
         Debian::start(dir, &Debian::auth())
     }
 
-    /// Over TLS as `localhost`, for everybody, with a certificate that [`Debian::authority`] vouches for.
+    /// Starts a registry over TLS as `localhost`, with a certificate signed by [`Debian::authority`].
     pub(crate) fn tls() -> Debian {
         let dir = certified();
         Debian::start(dir, "  tls: {certificate: server.pem, key: server.key}\n")
     }
 
-    /// Over TLS, for [`USER`] with [`WORD`].
+    /// Starts a registry over TLS with basic authentication for [`USER`] and [`WORD`].
     pub(crate) fn tls_basic() -> Debian {
         let dir = certified();
         Debian::start(dir, &format!("  tls: {{certificate: server.pem, key: server.key}}\n{}", Debian::auth()))
     }
 
-    /// Over TLS, for those who have a certificate of [`Debian::authority`]: `client.cert` and `client.key` beside it.
+    /// Starts a registry over TLS that requires a client certificate of [`Debian::authority`]: `client.cert` and
+    /// `client.key` beside it.
     pub(crate) fn tls_for_known() -> Debian {
         let dir = certified();
         let script = "set -e; \
@@ -59,7 +60,7 @@ impl Debian {
         Debian::start(dir, "  tls: {certificate: server.pem, key: server.key, clientcas: [authority.pem]}\n")
     }
 
-    /// A mirror that takes what it has not from the registry at this address.
+    /// Starts a pull-through mirror of the registry at this URL.
     pub(crate) fn mirror_of(url: &str) -> Debian {
         Debian::start(temp(), &format!("proxy: {{remoteurl: \"{url}\"}}\n"))
     }
@@ -76,37 +77,37 @@ impl Debian {
         fs::write(dir.path().join("config.yml"), settings).unwrap();
         fs::write(dir.path().join("htpasswd"), HTPASSWD).unwrap();
         let process = tool("docker-registry").args(["serve", "config.yml"]).env("OTEL_TRACES_EXPORTER", "none");
-        // The kernel chose the port, and only the log has it. No registry outlives its test.
-        let process = process.within("sh", &["-c", r#"exec setpriv --pdeathsig KILL "$0" "$@" > log 2>&1"#]);
+        // The kernel chooses the port, and only the log has it. The registry is killed with its parent.
+        let process = process.run_under("sh", &["-c", r#"exec setpriv --pdeathsig KILL "$0" "$@" > log 2>&1"#]);
         let process = process.dir(dir.path()).start();
         let mut port = 0;
-        until("the registry listens", Duration::from_secs(20), || {
+        wait_until("the registry listens", Duration::from_secs(20), || {
             let log = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
             let text = log.split("listening on 127.0.0.1:").nth(1).unwrap_or_default();
             let digits = text.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
-            // The line may be cut where it is read: the quote is behind the port.
+            // The line may be read incompletely: a quote follows the port.
             port = if text.len() > digits.len() { digits.parse().unwrap_or(0) } else { 0 };
             port != 0
         });
         Debian { dir, port, _process: process }
     }
 
-    /// `localhost:PORT`: a name that certificates have.
+    /// Returns `localhost:PORT`, the name in the certificates.
     pub(crate) fn host(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    /// The name of an image there.
+    /// Returns the name of an image in this registry.
     pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host())
     }
 
-    /// Who vouches for its certificate.
+    /// Returns the path of the certificate authority.
     pub(crate) fn authority(&self) -> PathBuf {
         self.dir.path().join("authority.pem")
     }
 
-    /// Every request that it answered: method, path, status, as its log has them.
+    /// Returns every request that the registry answered, from its log: method, path and status.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap();
         let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
@@ -114,7 +115,7 @@ impl Debian {
     }
 }
 
-/// A directory with an authority of its own, and a certificate for `localhost`.
+/// Creates a directory with a certificate authority and a certificate for `localhost`.
 fn certified() -> TempDir {
     let dir = temp();
     let script = "set -e; \

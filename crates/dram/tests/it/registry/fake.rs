@@ -1,4 +1,4 @@
-//! A registry that does what it is told to do wrong, and remembers what it was asked.
+//! A fake registry that injects faults and records requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,126 +11,126 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::debian::{USER, WORD};
-use super::http::{Reply, Request, Way};
-use super::serve::{Shelf, Wish, digest, error};
+use super::http::{Delivery, Request, Response};
+use super::memory_registry::{MemoryRegistry, Route, digest, error};
 
-/// `tester:hidden`, as a request has it.
+/// `tester:hidden` as an `Authorization` header.
 const BASIC: &str = "Basic dGVzdGVyOmhpZGRlbg==";
-/// What identifies [`USER`] without a password.
-pub(crate) const IDENTITY: &str = "identity-hidden";
+/// Identity token of [`USER`].
+pub(crate) const IDENTITY_TOKEN: &str = "identity-hidden";
 
-/// The requests that a fault is for.
+/// The kind of request that a fault applies to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum On {
+pub(crate) enum FaultPoint {
     Any,
     Version,
     Token,
     Blob,
     BlobHead,
-    /// `GET` and `HEAD`, by tag or by digest.
+    /// `GET` and `HEAD` of a manifest, by tag or by digest.
     Manifest,
     ManifestPut,
-    Start,
-    /// A request that brings bytes of a blob.
-    Bytes,
-    /// The end of an upload.
-    Put,
+    StartUpload,
+    /// A request with bytes of a blob.
+    UploadBytes,
+    /// The request that finishes an upload.
+    FinishUpload,
     Tags,
     Referrers,
 }
 
-/// What is done wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone)]
-pub(crate) enum What {
-    /// The answer comes badly.
-    Comes(Way),
-    /// This status, with the message of an error.
+pub(crate) enum Misbehaviour {
+    /// The response is delivered badly.
+    Delivered(Delivery),
+    /// This status, with an error message.
     Status(u16, &'static str),
-    /// Too many requests: wait so long.
+    /// Status 429 with this `Retry-After`.
     RetryAfter(String),
-    /// 200 with this type and these bytes, whatever was asked.
+    /// Status 200 with this media type and these bytes, for any request.
     Body(&'static str, Vec<u8>),
-    /// 204, whatever was asked.
-    Nothing,
-    /// One bit is another.
+    /// Status 204 for any request.
+    NoContent,
+    /// One bit of the body is flipped.
     Flipped,
-    /// A space more at the end, and a header that does not know of it.
+    /// A space is appended to the body, while the digest header stays.
     Longer,
-    /// Wrapped in gzip once more, and a header that says so.
-    Wrapped,
-    /// A request for a part gets all.
+    /// The body is compressed again, with `Content-Encoding: gzip`.
+    Gzipped,
+    /// Range requests get the whole blob.
     IgnoresRange,
-    /// What is asked for is elsewhere: `{other}` is the other host, `{digest}` the last part of the path.
-    Leads(&'static str),
-    /// A header of the answer is this, or is not there; `{other}` is the other host.
+    /// A redirect: `{other}` is the other host, `{digest}` the last part of the path.
+    Redirect(&'static str),
+    /// A header of the response is replaced or removed; `{other}` is the other host.
     Header(&'static str, Option<&'static str>),
-    /// Each answer by tag is another manifest.
-    Moves,
-    /// Uploads go on at the other host.
+    /// Each request by tag gets another manifest.
+    ChangesEachTime,
+    /// Uploads continue at the other host.
     UploadsElsewhere,
-    /// Uploads go on at an address with a query, which has to be kept.
+    /// Uploads continue at a URL with a query, which the client has to keep.
     UploadsWithQuery,
-    /// No such upload.
+    /// Status 404: the upload is unknown.
     NoUpload,
-    /// Half of the bytes are taken, and 416 says so.
+    /// Half of the bytes are accepted, with status 416.
     HalfTaken,
-    /// 201, and nothing is kept.
-    Lies,
-    /// Nothing is mounted.
+    /// Status 201, but nothing is stored.
+    FalseSuccess,
+    /// Mount requests are ignored.
     NoMount,
-    /// The blobs of this list are said to be there.
-    HasAll(BTreeMap<String, u64>),
+    /// Claims to have the blobs of this list.
+    ClaimsBlobs(BTreeMap<String, u64>),
 }
 
-/// So often, for what has this in its path.
+/// A fault for requests with `part` in the path, a limited number of times.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
-    on: On,
+    on: FaultPoint,
     part: String,
     times: usize,
-    what: What,
+    what: Misbehaviour,
 }
 
 impl Fault {
-    /// Every time.
-    pub(crate) fn always(on: On, what: What) -> Fault {
+    /// Returns a fault for every request.
+    pub(crate) fn always(on: FaultPoint, what: Misbehaviour) -> Fault {
         Fault { on, part: String::new(), times: usize::MAX, what }
     }
 
-    /// The first `times` times.
-    pub(crate) fn first(times: usize, on: On, what: What) -> Fault {
+    /// Returns a fault for the first `times` requests.
+    pub(crate) fn first(times: usize, on: FaultPoint, what: Misbehaviour) -> Fault {
         Fault { times, ..Fault::always(on, what) }
     }
 
-    /// Only where the path has this.
+    /// Limits the fault to paths that contain `part`.
     pub(crate) fn at(self, part: impl Into<String>) -> Fault {
         Fault { part: part.into(), ..self }
     }
 }
 
-/// Who may ask.
+/// Authentication that the registry requires.
 #[derive(Debug, Clone)]
-pub(crate) enum Auth {
+pub(crate) enum FakeAuth {
     Everybody,
-    /// [`USER`] with [`WORD`].
+    /// Basic authentication of [`USER`] with [`WORD`].
     Basic,
-    /// Whoever has a token.
+    /// Bearer tokens.
     Token {
-        /// Where it is to be had: `{here}` and `{other}` are the hosts.
+        /// The realm: `{here}` and `{other}` are the hosts.
         realm: &'static str,
-        /// Only [`USER`] gets one that is good for more than reading.
+        /// Only [`USER`] gets a token.
         login: bool,
-        /// For how many requests each is good.
+        /// The number of requests for which a token is valid.
         uses: usize,
     },
-    /// Nobody, whatever token they have.
+    /// Every token is refused.
     Nobody,
 }
 
-/// A request, as it was seen.
+/// A recorded request.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
-    /// It came to the other host.
+pub(crate) struct RecordedRequest {
+    /// True if the request came to the other host.
     pub(crate) other: bool,
     pub(crate) method: String,
     pub(crate) path: String,
@@ -141,144 +141,145 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
 }
 
-impl fmt::Display for Seen {
+impl fmt::Display for RecordedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = if self.other { "other" } else { "here" };
-        let Seen { method, path, status, .. } = self;
+        let RecordedRequest { method, path, status, .. } = self;
         write!(f, "{host} {method} {path} {status}")?;
         self.range.iter().try_for_each(|range| write!(f, " {range}"))
     }
 }
 
-/// A registry on two ports of loopback: its own, and that of the other host. It ends with the test.
+/// A fake registry on two ports of the loopback interface: its own, and that of the other host. Its threads end with
+/// the test process.
 #[derive(Debug)]
-pub(crate) struct Fake {
-    world: Arc<World>,
+pub(crate) struct FakeRegistry {
+    hosts: Arc<FakeHosts>,
 }
 
 #[derive(Debug)]
-struct World {
+struct FakeHosts {
     here: String,
     other: String,
-    state: Mutex<State>,
+    state: Mutex<FakeState>,
 }
 
 #[derive(Debug)]
-struct State {
-    shelf: Shelf,
-    auth: Auth,
+struct FakeState {
+    registry: MemoryRegistry,
+    auth: FakeAuth,
     faults: Vec<Fault>,
-    /// Tokens: what they are good for, and how often.
+    /// Scope and remaining uses of each token.
     tokens: BTreeMap<String, (String, usize)>,
-    seen: Vec<Seen>,
+    seen: Vec<RecordedRequest>,
     moved: usize,
 }
 
-impl Fake {
-    /// An empty one, for everybody.
-    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Fake {
-        Fake::with(Auth::Everybody, faults)
+impl FakeRegistry {
+    /// Starts an empty registry without authentication.
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> FakeRegistry {
+        FakeRegistry::with(FakeAuth::Everybody, faults)
     }
 
-    pub(crate) fn with(auth: Auth, faults: impl IntoIterator<Item = Fault>) -> Fake {
+    pub(crate) fn with(auth: FakeAuth, faults: impl IntoIterator<Item = Fault>) -> FakeRegistry {
         let here = TcpListener::bind("127.0.0.1:0").unwrap();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
-        let state = State {
-            shelf: Shelf::default(),
+        let state = FakeState {
+            registry: MemoryRegistry::default(),
             auth,
             faults: faults.into_iter().collect(),
             tokens: BTreeMap::new(),
             seen: Vec::new(),
             moved: 0,
         };
-        let world = World { here: address(&here), other: address(&other), state: Mutex::new(state) };
-        let world = Arc::new(world);
+        let hosts = FakeHosts { here: address(&here), other: address(&other), state: Mutex::new(state) };
+        let hosts = Arc::new(hosts);
         for (listener, is_other) in [(here, false), (other, true)] {
-            let world = world.clone();
-            thread::spawn(move || listen(&listener, &world, is_other));
+            let hosts = hosts.clone();
+            thread::spawn(move || listen(&listener, &hosts, is_other));
         }
-        Fake { world }
+        FakeRegistry { hosts }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns `127.0.0.1:PORT`.
     pub(crate) fn host(&self) -> &str {
-        &self.world.here
+        &self.hosts.here
     }
 
-    pub(crate) fn other(&self) -> &str {
-        &self.world.other
+    pub(crate) fn other_host(&self) -> &str {
+        &self.hosts.other
     }
 
-    /// The name of an image there.
+    /// Returns the name of an image in this registry.
     pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host())
     }
 
-    /// From now on these faults and no other.
-    pub(crate) fn now(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.world.state().faults = faults.into_iter().collect();
+    /// Replaces all faults.
+    pub(crate) fn set_faults(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.hosts.state().faults = faults.into_iter().collect();
     }
 
-    /// Puts a blob there.
+    /// Adds a blob to a repository.
     pub(crate) fn add_blob(&self, name: &str, bytes: &[u8]) -> String {
         let digest = digest(bytes);
-        let mut state = self.world.state();
-        state.shelf.blobs.insert(digest.clone(), bytes.to_owned());
-        state.shelf.owned.insert((name.to_owned(), digest.clone()));
+        let mut state = self.hosts.state();
+        state.registry.blobs.insert(digest.clone(), bytes.to_owned());
+        state.registry.owned.insert((name.to_owned(), digest.clone()));
         digest
     }
 
-    /// Puts a manifest there, whatever is in it.
+    /// Adds a manifest with a tag, whatever its content.
     pub(crate) fn add_manifest(&self, name: &str, tag: &str, kind: &str, bytes: &[u8]) -> String {
         let digest = digest(bytes);
-        let mut state = self.world.state();
+        let mut state = self.hosts.state();
         let key = (name.to_owned(), digest.clone());
-        state.shelf.manifests.insert(key, (kind.to_owned(), bytes.to_owned()));
-        state.shelf.tags.insert((name.to_owned(), tag.to_owned()), digest.clone());
+        state.registry.manifests.insert(key, (kind.to_owned(), bytes.to_owned()));
+        state.registry.tags.insert((name.to_owned(), tag.to_owned()), digest.clone());
         digest
     }
 
-    /// The digest that a tag stands for.
+    /// Returns the digest of a tag.
     pub(crate) fn tag(&self, name: &str, tag: &str) -> Option<String> {
-        self.world.state().shelf.tags.get(&(name.to_owned(), tag.to_owned())).cloned()
+        self.hosts.state().registry.tags.get(&(name.to_owned(), tag.to_owned())).cloned()
     }
 
     pub(crate) fn manifest(&self, name: &str, digest: &str) -> Option<Vec<u8>> {
         let key = (name.to_owned(), digest.to_owned());
-        self.world.state().shelf.manifests.get(&key).map(|(_, bytes)| bytes.clone())
+        self.hosts.state().registry.manifests.get(&key).map(|(_, bytes)| bytes.clone())
     }
 
     pub(crate) fn has_blob(&self, name: &str, digest: &str) -> bool {
-        self.world.state().shelf.owned.contains(&(name.to_owned(), digest.to_owned()))
+        self.hosts.state().registry.owned.contains(&(name.to_owned(), digest.to_owned()))
     }
 
-    /// What was asked since the last look.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        std::mem::take(&mut self.world.state().seen)
+    /// Returns the requests since the last call.
+    pub(crate) fn take_requests(&self) -> Vec<RecordedRequest> {
+        std::mem::take(&mut self.hosts.state().seen)
     }
 }
 
-fn listen(listener: &TcpListener, world: &Arc<World>, other: bool) {
+fn listen(listener: &TcpListener, hosts: &Arc<FakeHosts>, other: bool) {
     for stream in listener.incoming().flatten() {
-        let world = world.clone();
-        thread::spawn(move || world.converse(&stream, other));
+        let hosts = hosts.clone();
+        thread::spawn(move || hosts.serve_connection(&stream, other));
     }
 }
 
-impl World {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl FakeHosts {
+    fn state(&self) -> MutexGuard<'_, FakeState> {
         self.state.lock().unwrap()
     }
 
-    /// Whoever asks may go at any time: then there is nobody to tell.
-    fn converse(&self, stream: &TcpStream, other: bool) -> Option<()> {
+    /// Serves one connection. Write errors end it, because the client may have closed it.
+    fn serve_connection(&self, stream: &TcpStream, other: bool) -> Option<()> {
         let mut reader = BufReader::new(stream.try_clone().ok()?);
         let mut out = stream.try_clone().ok()?;
         while let Some(request) = Request::read(&mut reader).ok()? {
-            let reply = self.answer(&request, other);
-            if !reply.send(&mut out, request.method == "HEAD").ok()? {
-                // It reads what still comes, so that what was sent arrives.
+            let response = self.answer(&request, other);
+            if !response.send(&mut out, request.method == "HEAD").ok()? {
+                // Reads the rest of the request, so that the response is not lost by a reset.
                 let _ = std::io::copy(&mut reader, &mut std::io::sink());
                 break;
             }
@@ -286,92 +287,100 @@ impl World {
         Some(())
     }
 
-    fn answer(&self, request: &Request, other: bool) -> Reply {
+    fn answer(&self, request: &Request, other: bool) -> Response {
         let mut state = self.state();
-        let wish = Wish::of(&request.path);
-        let fault = state.fault(&wish, request);
-        let reply = self.reply(&mut state, &wish, request, fault.as_ref(), other);
+        let route = Route::parse(&request.path);
+        let fault = state.fault(&route, request);
+        let response = self.response(&mut state, &route, request, fault.as_ref(), other);
         let header = |name: &str| request.header(name).map(str::to_owned);
-        state.seen.push(Seen {
+        state.seen.push(RecordedRequest {
             other,
             method: request.method.clone(),
             path: request.path.clone(),
             authorization: header("authorization"),
             range: header("range"),
             encoding: header("accept-encoding"),
-            status: reply.status,
+            status: response.status,
             at: Instant::now(),
         });
-        reply
+        response
     }
 
-    fn reply(&self, state: &mut State, wish: &Wish, request: &Request, fault: Option<&What>, other: bool) -> Reply {
-        if let Some(reply) = fault.and_then(|what| self.instead(state, wish, request, what)) {
-            return reply;
+    fn response(
+        &self,
+        state: &mut FakeState,
+        route: &Route,
+        request: &Request,
+        fault: Option<&Misbehaviour>,
+        other: bool,
+    ) -> Response {
+        if let Some(response) = fault.and_then(|what| self.replacement(state, route, request, what)) {
+            return response;
         }
         if let Some(hops) = request.path.strip_prefix("/hop/") {
             let (left, digest) = hops.split_once('/').unwrap();
             return match left.parse::<usize>().unwrap() {
-                0 => self.elsewhere(state, digest),
-                left => Reply::new(307).with("Location", format!("/hop/{}/{digest}", left - 1)),
+                0 => self.serve_file(state, digest),
+                left => Response::new(307).with("Location", format!("/hop/{}/{digest}", left - 1)),
             };
         }
-        // The other host is a plain place for files, that knows nobody, and where tokens and uploads may be.
-        if other && matches!(wish, Wish::Unknown) {
-            return self.elsewhere(state, request.path.rsplit('/').next().unwrap());
+        // The other host serves files without authentication, and also tokens and uploads.
+        if other && matches!(route, Route::Unknown) {
+            return self.serve_file(state, request.path.rsplit('/').next().unwrap());
         }
-        if *wish == Wish::Token {
+        if *route == Route::Token {
             return state.token(request);
         }
-        if !other && let Some(refusal) = self.refusal(state, wish, request) {
+        if !other && let Some(refusal) = self.auth_challenge(state, route, request) {
             return refusal;
         }
         let mut asked = request.clone();
-        if matches!(fault, Some(What::IgnoresRange)) {
+        if matches!(fault, Some(Misbehaviour::IgnoresRange)) {
             asked.headers.remove("range");
         }
-        if matches!(fault, Some(What::NoMount)) {
+        if matches!(fault, Some(Misbehaviour::NoMount)) {
             asked.query.clear();
         }
         let query_kept = request.query.get("state").is_some_and(|state| state == "a b/c");
-        if let Wish::Upload { id, .. } = wish
+        if let Route::Upload { id, .. } = route
             && id.ends_with("-q")
             && !query_kept
         {
             return error(400, "BLOB_UPLOAD_INVALID", "the query of the address is lost");
         }
-        let reply = state.shelf.answer(wish, &asked);
+        let response = state.registry.answer(route, &asked);
         match fault {
-            Some(what) => self.spoilt(state, wish, request, what, reply),
-            None => reply,
+            Some(what) => self.corrupted(state, route, request, what, response),
+            None => response,
         }
     }
 
-    /// A file of a place that is no registry.
-    fn elsewhere(&self, state: &State, digest: &str) -> Reply {
-        match state.shelf.blobs.get(digest) {
-            Some(bytes) => Reply::new(200).body("application/octet-stream", bytes.clone()),
-            None => Reply::new(404),
+    /// Serves a blob as a plain file server.
+    fn serve_file(&self, state: &FakeState, digest: &str) -> Response {
+        match state.registry.blobs.get(digest) {
+            Some(bytes) => Response::new(200).body("application/octet-stream", bytes.clone()),
+            None => Response::new(404),
         }
     }
 
-    /// Why this request has no right to an answer.
-    fn refusal(&self, state: &mut State, wish: &Wish, request: &Request) -> Option<Reply> {
+    /// Returns a 401 response if the request is not authorized.
+    fn auth_challenge(&self, state: &mut FakeState, route: &Route, request: &Request) -> Option<Response> {
         let has = request.header("authorization").unwrap_or_default();
         let denied = error(401, "UNAUTHORIZED", "authentication required");
         let actions = if matches!(request.method.as_str(), "GET" | "HEAD") { "pull" } else { "pull,push" };
-        let scope = wish.name().map(|name| format!("repository:{name}:{actions}")).unwrap_or_default();
+        let scope = route.name().map(|name| format!("repository:{name}:{actions}")).unwrap_or_default();
         let realm = match &state.auth {
-            Auth::Everybody => return None,
-            Auth::Basic if has == BASIC => return None,
-            Auth::Basic => return Some(denied.with("WWW-Authenticate", "Basic realm=\"tests\"")),
-            Auth::Token { realm, .. } => realm.replace("{here}", &self.here).replace("{other}", &self.other),
-            Auth::Nobody => format!("http://{}/token", self.here),
+            FakeAuth::Everybody => return None,
+            FakeAuth::Basic if has == BASIC => return None,
+            FakeAuth::Basic => return Some(denied.with("WWW-Authenticate", "Basic realm=\"tests\"")),
+            FakeAuth::Token { realm, .. } => realm.replace("{here}", &self.here).replace("{other}", &self.other),
+            FakeAuth::Nobody => format!("http://{}/token", self.here),
         };
-        let nobody = matches!(state.auth, Auth::Nobody);
+        let nobody = matches!(state.auth, FakeAuth::Nobody);
         let token = has.strip_prefix("Bearer ").and_then(|token| state.tokens.get_mut(token)).filter(|_| !nobody);
         if let Some((good_for, left)) = token {
-            let scopes = good_for.split(' ').any(|known| known == scope || scope.is_empty() || wide(known, &scope));
+            let scopes =
+                good_for.split(' ').any(|known| known == scope || scope.is_empty() || covers_scope(known, &scope));
             if scopes && *left > 0 {
                 *left -= 1;
                 return None;
@@ -381,96 +390,113 @@ impl World {
         Some(denied.with("WWW-Authenticate", format!("Bearer realm=\"{realm}\",service=\"tests\"{scope}")))
     }
 
-    /// What is said whatever was asked.
-    fn instead(&self, state: &mut State, wish: &Wish, request: &Request, what: &What) -> Option<Reply> {
+    /// Returns the response of faults that ignore the request.
+    fn replacement(
+        &self,
+        state: &mut FakeState,
+        route: &Route,
+        request: &Request,
+        what: &Misbehaviour,
+    ) -> Option<Response> {
         let last = request.path.rsplit('/').next().unwrap();
         Some(match what {
-            What::Comes(way @ (Way::Close | Way::Garbage)) => Reply::new(200).way(way.clone()),
-            What::Status(status, message) => error(*status, "DENIED", message),
-            What::RetryAfter(time) => error(429, "TOOMANYREQUESTS", "slow down").with("Retry-After", time),
-            What::Body(kind, bytes) => Reply::new(200).body(kind, bytes.clone()),
-            What::Nothing => Reply::new(204),
-            What::Leads(place) => {
+            Misbehaviour::Delivered(delivery @ (Delivery::Close | Delivery::Garbage)) => {
+                Response::new(200).delivery(delivery.clone())
+            }
+            Misbehaviour::Status(status, message) => error(*status, "DENIED", message),
+            Misbehaviour::RetryAfter(time) => error(429, "TOOMANYREQUESTS", "slow down").with("Retry-After", time),
+            Misbehaviour::Body(kind, bytes) => Response::new(200).body(kind, bytes.clone()),
+            Misbehaviour::NoContent => Response::new(204),
+            Misbehaviour::Redirect(place) => {
                 let place = place.replace("{other}", &self.other).replace("{digest}", last);
-                Reply::new(307).with("Location", place)
+                Response::new(307).with("Location", place)
             }
-            What::NoUpload => error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"),
-            What::HalfTaken => {
-                let Wish::Upload { name, id } = wish else { return None };
-                let bytes = state.shelf.uploads.get_mut(id)?;
+            Misbehaviour::NoUpload => error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"),
+            Misbehaviour::HalfTaken => {
+                let Route::Upload { name, id } = route else { return None };
+                let bytes = state.registry.uploads.get_mut(id)?;
                 bytes.extend_from_slice(&request.body[..request.body.len() / 2]);
-                state.shelf.going_on(416, name, id)
+                state.registry.upload_status(416, name, id)
             }
-            What::Lies => {
-                Reply::new(201).with("Location", "/v2/").with("Docker-Content-Digest", request.query.get("digest")?)
+            Misbehaviour::FalseSuccess => {
+                Response::new(201).with("Location", "/v2/").with("Docker-Content-Digest", request.query.get("digest")?)
             }
-            What::HasAll(sizes) => Reply::new(200)
+            Misbehaviour::ClaimsBlobs(sizes) => Response::new(200)
                 .with("Docker-Content-Digest", last)
                 .body("application/octet-stream", vec![0; *sizes.get(last)? as usize]),
             _ => return None,
         })
     }
 
-    /// The right answer, made wrong.
-    fn spoilt(&self, state: &mut State, wish: &Wish, request: &Request, what: &What, mut reply: Reply) -> Reply {
-        if reply.status >= 400 {
-            return reply;
+    /// Applies the fault to a correct response.
+    fn corrupted(
+        &self,
+        state: &mut FakeState,
+        route: &Route,
+        request: &Request,
+        what: &Misbehaviour,
+        mut response: Response,
+    ) -> Response {
+        if response.status >= 400 {
+            return response;
         }
         match what {
-            What::Comes(way) => reply.way(way.clone()),
-            What::Flipped => {
-                let middle = reply.body.len() / 2;
-                reply.body.get_mut(middle).into_iter().for_each(|byte| *byte ^= 0x10);
-                reply
+            Misbehaviour::Delivered(delivery) => response.delivery(delivery.clone()),
+            Misbehaviour::Flipped => {
+                let middle = response.body.len() / 2;
+                response.body.get_mut(middle).into_iter().for_each(|byte| *byte ^= 0x10);
+                response
             }
-            What::Longer => {
-                reply.body.push(b' ');
-                reply
+            Misbehaviour::Longer => {
+                response.body.push(b' ');
+                response
             }
-            What::Wrapped => {
-                reply.body = gzip(&reply.body);
-                reply.with("Content-Encoding", "gzip")
+            Misbehaviour::Gzipped => {
+                response.body = gzip(&response.body);
+                response.with("Content-Encoding", "gzip")
             }
-            What::Header(name, value) => {
-                reply.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+            Misbehaviour::Header(name, value) => {
+                response.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
                 match value {
-                    Some(value) => reply.with(name, value.replace("{other}", &self.other)),
-                    None => reply,
+                    Some(value) => response.with(name, value.replace("{other}", &self.other)),
+                    None => response,
                 }
             }
-            What::Moves => match wish {
-                Wish::Manifest { name, reference } if !reference.contains(':') => state.moved(name, &reply.body),
-                _ => reply,
+            Misbehaviour::ChangesEachTime => match route {
+                Route::Manifest { name, reference } if !reference.contains(':') => {
+                    state.changed_manifest(name, &response.body)
+                }
+                _ => response,
             },
-            What::UploadsElsewhere => {
-                let place = location(&reply);
-                reply.with("Location", format!("http://{}{place}", self.other))
+            Misbehaviour::UploadsElsewhere => {
+                let place = location(&response);
+                response.with("Location", format!("http://{}{place}", self.other))
             }
-            What::UploadsWithQuery if location(&reply).contains("/uploads/") => {
-                // The name of the upload shows that the query belongs to it.
-                let place = location(&reply);
+            Misbehaviour::UploadsWithQuery if location(&response).contains("/uploads/") => {
+                // The name of the upload records that the query belongs to it.
+                let place = location(&response);
                 let id = place.rsplit('/').next().unwrap().to_owned();
-                let bytes = state.shelf.uploads.remove(&id).unwrap_or_default();
+                let bytes = state.registry.uploads.remove(&id).unwrap_or_default();
                 let id = if id.ends_with("-q") { id } else { format!("{id}-q") };
-                state.shelf.uploads.insert(id.clone(), bytes);
+                state.registry.uploads.insert(id.clone(), bytes);
                 let place = place.rsplit_once('/').unwrap().0;
-                reply.with("Location", format!("{place}/{id}?state=a%20b%2Fc"))
+                response.with("Location", format!("{place}/{id}?state=a%20b%2Fc"))
             }
             _ => {
                 let _ = request;
-                reply
+                response
             }
         }
     }
 }
 
-fn location(reply: &Reply) -> String {
-    let found = reply.headers.iter().find(|(name, _)| name == "Location");
+fn location(response: &Response) -> String {
+    let found = response.headers.iter().find(|(name, _)| name == "Location");
     found.map(|(_, place)| place.clone()).unwrap_or_default()
 }
 
-/// Whether a token for more is one for this.
-fn wide(known: &str, wanted: &str) -> bool {
+/// Tells if the scope of a token covers the wanted scope.
+fn covers_scope(known: &str, wanted: &str) -> bool {
     let parts = |scope: &str| scope.rsplit_once(':').map(|(of, actions)| (of.to_owned(), actions.to_owned()));
     match (parts(known), parts(wanted)) {
         (Some((a, has)), Some((b, wants))) => {
@@ -480,22 +506,24 @@ fn wide(known: &str, wanted: &str) -> bool {
     }
 }
 
-impl State {
-    fn fault(&mut self, wish: &Wish, request: &Request) -> Option<What> {
+impl FakeState {
+    fn fault(&mut self, route: &Route, request: &Request) -> Option<Misbehaviour> {
         let get = matches!(request.method.as_str(), "GET" | "HEAD");
-        let fits = |on: On| match on {
-            On::Any => true,
-            On::Version => *wish == Wish::Version,
-            On::Token => *wish == Wish::Token,
-            On::Blob => matches!(wish, Wish::Blob { .. }) && request.method == "GET",
-            On::BlobHead => matches!(wish, Wish::Blob { .. }) && request.method == "HEAD",
-            On::Manifest => matches!(wish, Wish::Manifest { .. }) && get,
-            On::ManifestPut => matches!(wish, Wish::Manifest { .. }) && !get,
-            On::Start => matches!(wish, Wish::Start { .. }),
-            On::Bytes => matches!(wish, Wish::Upload { .. } | Wish::Start { .. }) && !request.body.is_empty(),
-            On::Put => matches!(wish, Wish::Upload { .. }) && request.method == "PUT",
-            On::Tags => matches!(wish, Wish::Tags { .. }),
-            On::Referrers => matches!(wish, Wish::Referrers { .. }),
+        let fits = |on: FaultPoint| match on {
+            FaultPoint::Any => true,
+            FaultPoint::Version => *route == Route::Version,
+            FaultPoint::Token => *route == Route::Token,
+            FaultPoint::Blob => matches!(route, Route::Blob { .. }) && request.method == "GET",
+            FaultPoint::BlobHead => matches!(route, Route::Blob { .. }) && request.method == "HEAD",
+            FaultPoint::Manifest => matches!(route, Route::Manifest { .. }) && get,
+            FaultPoint::ManifestPut => matches!(route, Route::Manifest { .. }) && !get,
+            FaultPoint::StartUpload => matches!(route, Route::StartUpload { .. }),
+            FaultPoint::UploadBytes => {
+                matches!(route, Route::Upload { .. } | Route::StartUpload { .. }) && !request.body.is_empty()
+            }
+            FaultPoint::FinishUpload => matches!(route, Route::Upload { .. }) && request.method == "PUT",
+            FaultPoint::Tags => matches!(route, Route::Tags { .. }),
+            FaultPoint::Referrers => matches!(route, Route::Referrers { .. }),
         };
         let found = |fault: &&mut Fault| fault.times > 0 && fits(fault.on) && request.path.contains(&fault.part);
         let fault = self.faults.iter_mut().find(found)?;
@@ -503,12 +531,12 @@ impl State {
         Some(fault.what.clone())
     }
 
-    fn token(&mut self, request: &Request) -> Reply {
-        let Auth::Token { login, uses, .. } = self.auth else {
-            return Reply::new(200).body("application/json", json!({"token": "hidden-useless"}).to_string());
+    fn token(&mut self, request: &Request) -> Response {
+        let FakeAuth::Token { login, uses, .. } = self.auth else {
+            return Response::new(200).body("application/json", json!({"token": "hidden-useless"}).to_string());
         };
         let form = String::from_utf8_lossy(&request.body).into_owned();
-        let by_form = form.contains(IDENTITY) || form.contains(WORD) && form.contains(USER);
+        let by_form = form.contains(IDENTITY_TOKEN) || form.contains(WORD) && form.contains(USER);
         if login && request.header("authorization") != Some(BASIC) && !by_form {
             return error(401, "UNAUTHORIZED", "who are you").with("WWW-Authenticate", "Basic realm=\"tokens\"");
         }
@@ -519,23 +547,23 @@ impl State {
         let token = format!("hidden-token-{}", self.tokens.len());
         self.tokens.insert(token.clone(), (scope, uses));
         let body = json!({"token": token, "access_token": token, "expires_in": 300});
-        Reply::new(200).body("application/json", body.to_string())
+        Response::new(200).body("application/json", body.to_string())
     }
 
-    /// The same manifest with an annotation that it never had.
-    fn moved(&mut self, name: &str, bytes: &[u8]) -> Reply {
+    /// Returns the manifest with another annotation each time.
+    fn changed_manifest(&mut self, name: &str, bytes: &[u8]) -> Response {
         self.moved += 1;
         let mut document: Value = serde_json::from_slice(bytes).unwrap();
         document["annotations"]["moved"] = json!(self.moved.to_string());
         let kind = document["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json").to_owned();
         let bytes = document.to_string().into_bytes();
         let digest = digest(&bytes);
-        self.shelf.manifests.insert((name.to_owned(), digest.clone()), (kind.clone(), bytes.clone()));
-        Reply::new(200).with("Docker-Content-Digest", digest).body(&kind, bytes)
+        self.registry.manifests.insert((name.to_owned(), digest.clone()), (kind.clone(), bytes.clone()));
+        Response::new(200).with("Docker-Content-Digest", digest).body(&kind, bytes)
     }
 }
 
-/// A gzip file that packs nothing.
+/// Returns a gzip file with stored (uncompressed) blocks.
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let count = bytes.chunks(65535).count().max(1);

@@ -1,12 +1,12 @@
-//! The registries themselves, by other tools.
+//! Tests of the test registries, with other tools.
 
 use super::debian::{Debian, USER, WORD};
-use super::fake::{Auth, Fake, Fault, On, What};
-use super::http::Way;
-use crate::support::{Done, Tool, temp, tool};
+use super::fake::{FakeAuth, FakeRegistry, Fault, FaultPoint, Misbehaviour};
+use super::http::Delivery;
+use crate::support::{CommandOutput, TestCommand, temp, tool};
 
-/// An image of two layers in an OCI layout, made by another tool; its digest.
-pub(crate) fn layout(dir: &std::path::Path) -> String {
+/// Creates an OCI layout with an image of two layers by umoci, and returns its digest.
+pub(crate) fn make_layout(dir: &std::path::Path) -> String {
     let script = "set -e; umoci init --layout l; umoci new --image l:x; mkdir -p one two; echo one > one/one; \
         head -c 300000 /dev/urandom > two/two; umoci insert --image l:x one /one; umoci insert --image l:x two /two; \
         umoci config --image l:x --architecture amd64 --config.cmd /one";
@@ -15,14 +15,14 @@ pub(crate) fn layout(dir: &std::path::Path) -> String {
     index["manifests"][0]["digest"].as_str().unwrap().to_owned()
 }
 
-fn skopeo(words: &str) -> Tool {
+fn skopeo(words: &str) -> TestCommand {
     tool("skopeo").args(words.split_whitespace())
 }
 
-/// There and back: it must have stayed the same.
-fn round_trip(host: &str, words: &str) {
+/// Copies an image to the registry and back with skopeo, and asserts that its digest is the same.
+fn assert_round_trip(host: &str, words: &str) {
     let dir = temp();
-    let digest = layout(dir.path());
+    let digest = make_layout(dir.path());
     let there = format!("docker://{host}/some/name:1");
     skopeo(&format!("copy {} oci:l:x {there}", words.replace("@", "--dest-"))).dir(dir.path()).ok();
     skopeo(&format!("copy {} {there} oci:back:x", words.replace("@", "--src-"))).dir(dir.path()).ok();
@@ -31,71 +31,74 @@ fn round_trip(host: &str, words: &str) {
 }
 
 #[test]
-fn debians_registry_keeps_images() {
-    round_trip(&Debian::plain().host(), "@tls-verify=false");
+fn debians_registry_round_trips_images() {
+    assert_round_trip(&Debian::plain().host(), "@tls-verify=false");
     let registry = Debian::tls();
     let certificates = temp();
     std::fs::copy(registry.authority(), certificates.path().join("ca.crt")).unwrap();
-    round_trip(&registry.host(), &format!("@cert-dir={}", certificates.path().display()));
+    assert_round_trip(&registry.host(), &format!("@cert-dir={}", certificates.path().display()));
     let registry = Debian::basic();
-    round_trip(&registry.host(), &format!("@tls-verify=false @creds={USER}:{WORD}"));
+    assert_round_trip(&registry.host(), &format!("@tls-verify=false @creds={USER}:{WORD}"));
     let refused = skopeo(&format!("inspect --tls-verify=false docker://{}/some/name:1", registry.host())).end();
     assert_ne!(refused.code, 0, "{refused}");
     assert!(registry.requests().iter().any(|line| line.starts_with("PUT /v2/some/name/manifests/1")));
 }
 
 #[test]
-fn the_registry_without_faults_keeps_images() {
-    round_trip(Fake::new([]).host(), "@tls-verify=false");
-    round_trip(Fake::with(Auth::Basic, []).host(), &format!("@tls-verify=false @creds={USER}:{WORD}"));
-    let auth = Auth::Token { realm: "http://{here}/token", login: true, uses: usize::MAX };
-    round_trip(Fake::with(auth, []).host(), &format!("@tls-verify=false @creds={USER}:{WORD}"));
+fn the_fake_registry_without_faults_round_trips_images() {
+    assert_round_trip(FakeRegistry::new([]).host(), "@tls-verify=false");
+    assert_round_trip(
+        FakeRegistry::with(FakeAuth::Basic, []).host(),
+        &format!("@tls-verify=false @creds={USER}:{WORD}"),
+    );
+    let auth = FakeAuth::Token { realm: "http://{here}/token", login: true, uses: usize::MAX };
+    assert_round_trip(FakeRegistry::with(auth, []).host(), &format!("@tls-verify=false @creds={USER}:{WORD}"));
 }
 
-fn pull(fake: &Fake) -> Done {
+fn pull(fake: &FakeRegistry) -> CommandOutput {
     let dir = temp();
     skopeo(&format!("copy --src-tls-verify=false docker://{}/x:1 oci:out:x", fake.host())).dir(dir.path()).end()
 }
 
 #[test]
-fn faults_show() {
+fn download_faults_have_the_expected_effect_on_skopeo() {
     let dir = temp();
-    layout(dir.path());
-    let fake = Fake::new([]);
+    make_layout(dir.path());
+    let fake = FakeRegistry::new([]);
     skopeo(&format!("copy --dest-tls-verify=false oci:l:x docker://{}/x:1", fake.host())).dir(dir.path()).ok();
     let table = [
-        (On::Blob, What::Comes(Way::Half), false),
-        (On::Blob, What::Flipped, false),
-        (On::Blob, What::Leads("http://{other}/{digest}"), true),
-        (On::Blob, What::Leads("/hop/3/{digest}"), true),
-        (On::Manifest, What::Moves, true),
-        (On::Any, What::Status(403, "go away"), false),
-        (On::Any, What::Comes(Way::Garbage), false),
+        (FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Half), false),
+        (FaultPoint::Blob, Misbehaviour::Flipped, false),
+        (FaultPoint::Blob, Misbehaviour::Redirect("http://{other}/{digest}"), true),
+        (FaultPoint::Blob, Misbehaviour::Redirect("/hop/3/{digest}"), true),
+        (FaultPoint::Manifest, Misbehaviour::ChangesEachTime, true),
+        (FaultPoint::Any, Misbehaviour::Status(403, "go away"), false),
+        (FaultPoint::Any, Misbehaviour::Delivered(Delivery::Garbage), false),
     ];
     for (on, what, good) in table {
-        fake.now([Fault::always(on, what.clone())]);
+        fake.set_faults([Fault::always(on, what.clone())]);
         let done = pull(&fake);
         assert_eq!(done.code == 0, good, "{what:?}\n{done}");
     }
-    let other = fake.seen().into_iter().filter(|seen| seen.other).count();
+    let other = fake.take_requests().into_iter().filter(|seen| seen.other).count();
     assert!(other >= 2, "blobs were fetched from the other host");
 }
 
 #[test]
-fn faults_of_uploads_show() {
+fn upload_faults_have_the_expected_effect_on_skopeo() {
     let dir = temp();
-    layout(dir.path());
+    make_layout(dir.path());
     let table = [
-        (On::Any, What::UploadsWithQuery, true),
-        (On::Start, What::NoMount, true),
-        (On::Start, What::UploadsElsewhere, true),
-        (On::Bytes, What::HalfTaken, false),
-        (On::Put, What::Lies, false),
-        (On::ManifestPut, What::Status(500, "no"), false),
-        (On::Put, What::NoUpload, false),
+        (FaultPoint::Any, Misbehaviour::UploadsWithQuery, true),
+        (FaultPoint::StartUpload, Misbehaviour::NoMount, true),
+        (FaultPoint::StartUpload, Misbehaviour::UploadsElsewhere, true),
+        (FaultPoint::UploadBytes, Misbehaviour::HalfTaken, false),
+        (FaultPoint::FinishUpload, Misbehaviour::FalseSuccess, false),
+        (FaultPoint::ManifestPut, Misbehaviour::Status(500, "no"), false),
+        (FaultPoint::FinishUpload, Misbehaviour::NoUpload, false),
     ];
     for (on, what, good) in table {
-        let fake = Fake::new([Fault::always(on, what.clone())]);
+        let fake = FakeRegistry::new([Fault::always(on, what.clone())]);
         let there = format!("docker://{}/x:1", fake.host());
         let done = skopeo(&format!("copy --dest-tls-verify=false oci:l:x {there}")).dir(dir.path()).end();
         assert_eq!(done.code == 0, good, "{what:?}\n{done}");

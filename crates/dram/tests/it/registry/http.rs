@@ -1,4 +1,4 @@
-//! As much of HTTP as a registry needs, and every way of doing it badly.
+//! A minimal HTTP server side, with every way to deliver a response badly.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -6,13 +6,13 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// A request with its body, whatever way that came.
+/// An HTTP request with its decoded body.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: BTreeMap<String, String>,
-    /// Names are small.
+    /// Names are in lower case.
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
 }
@@ -22,7 +22,7 @@ impl Request {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// The next of a connection, if there is one.
+    /// Reads the next request of a connection; `None` at its end.
     pub(crate) fn read(reader: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 {
@@ -87,97 +87,98 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// What is answered.
+/// An HTTP response.
 #[derive(Debug, Clone)]
-pub(crate) struct Reply {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    pub(crate) way: Way,
+    pub(crate) delivery: Delivery,
 }
 
-/// How an answer reaches whoever asked.
+/// The way a response is delivered.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Way {
+pub(crate) enum Delivery {
     Whole,
-    /// Half of the body that the header promises, and the end.
+    /// Half of the promised body, then the connection is closed.
     Half,
-    /// In chunks, with this many bytes more than there should be.
+    /// Chunked, with this many additional bytes.
     More(usize),
-    /// So many bytes of the body a second.
+    /// This many bytes of the body per second.
     Slow(usize),
-    /// Half of the body, and then nothing for so long.
+    /// Half of the body, then nothing for this time.
     Stall(Duration),
-    /// A byte of the header a second.
+    /// One byte of the header per second.
     SlowHeader,
-    /// Nothing but the end.
+    /// The connection is closed without a response.
     Close,
-    /// What is not HTTP.
+    /// Bytes that are not HTTP.
     Garbage,
 }
 
-impl Reply {
-    pub(crate) fn new(status: u16) -> Reply {
-        Reply { status, headers: Vec::new(), body: Vec::new(), way: Way::Whole }
+impl Response {
+    pub(crate) fn new(status: u16) -> Response {
+        Response { status, headers: Vec::new(), body: Vec::new(), delivery: Delivery::Whole }
     }
 
-    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Reply {
+    pub(crate) fn with(mut self, name: &str, value: impl Into<String>) -> Response {
         self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
         self.headers.push((name.to_owned(), value.into()));
         self
     }
 
-    pub(crate) fn body(mut self, kind: &str, bytes: impl Into<Vec<u8>>) -> Reply {
+    pub(crate) fn body(mut self, kind: &str, bytes: impl Into<Vec<u8>>) -> Response {
         self.body = bytes.into();
         self.with("Content-Type", kind)
     }
 
-    pub(crate) fn way(mut self, way: Way) -> Reply {
-        self.way = way;
+    pub(crate) fn delivery(mut self, delivery: Delivery) -> Response {
+        self.delivery = delivery;
         self
     }
 
-    /// Writes it; whether the connection may go on.
+    /// Writes the response; returns true if the connection can be kept alive.
     pub(crate) fn send(&self, out: &mut TcpStream, head_only: bool) -> io::Result<bool> {
         let mut header = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         self.headers.iter().for_each(|(name, value)| header += &format!("{name}: {value}\r\n"));
-        match self.way {
-            Way::More(_) => header += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-            Way::Whole if matches!(self.status, 204 | 304) => header += "\r\n",
-            Way::Whole => header += &format!("Content-Length: {}\r\n\r\n", self.body.len()),
+        match self.delivery {
+            Delivery::More(_) => header += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+            Delivery::Whole if matches!(self.status, 204 | 304) => header += "\r\n",
+            Delivery::Whole => header += &format!("Content-Length: {}\r\n\r\n", self.body.len()),
             _ => header += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()),
         }
         let (header, half) = (header.as_bytes(), self.body.len() / 2);
         let body: &[u8] = if head_only { &[] } else { &self.body };
-        match &self.way {
-            Way::Whole => {
+        match &self.delivery {
+            Delivery::Whole => {
                 out.write_all(header)?;
                 out.write_all(body)?;
                 return Ok(true);
             }
-            Way::Half => out.write_all(&[header, &body[..half.min(body.len())]].concat())?,
-            Way::More(more) => {
+            Delivery::Half => out.write_all(&[header, &body[..half.min(body.len())]].concat())?,
+            Delivery::More(more) => {
                 out.write_all(header)?;
                 let chunk = |bytes: &[u8]| [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();
                 out.write_all(&chunk(body))?;
-                // Whoever reads no more of it ends this.
+                // The client closes the connection when it stops reading.
                 let piece = chunk(&vec![b'x'; 1 << 16]);
                 (0..more.div_ceil(1 << 16)).try_for_each(|_| out.write_all(&piece))?;
                 out.write_all(&chunk(b""))?;
             }
-            Way::Slow(rate) => {
+            Delivery::Slow(rate) => {
                 out.write_all(header)?;
                 trickle(out, body, *rate)?;
             }
-            Way::Stall(time) => {
+            Delivery::Stall(time) => {
                 out.write_all(&[header, &body[..half.min(body.len())]].concat())?;
                 thread::sleep(*time);
             }
-            Way::SlowHeader => trickle(out, header, 1)?,
-            Way::Close => {}
-            Way::Garbage => out.write_all(&[0xfe; 4096])?,
+            Delivery::SlowHeader => trickle(out, header, 1)?,
+            Delivery::Close => {}
+            Delivery::Garbage => out.write_all(&[0xfe; 4096])?,
         }
-        // A socket with unread bytes that is closed takes back what was sent.
+        // Closing a socket with unread input resets the connection and loses the response, so only the write side is
+        // shut down.
         out.shutdown(Shutdown::Write)?;
         Ok(false)
     }

@@ -1,15 +1,15 @@
-//! Registries for tests, on loopback: Debian's, which does as the specification says, and one that does what it is told
-//! to do wrong. And what dram does with each.
+//! Registries for tests on the loopback interface (Debian's docker-registry, and a fake one that injects faults), and
+//! tests of dram with each.
 
+mod auth;
 mod client;
 pub(crate) mod debian;
 pub(crate) mod fake;
 mod fixtures;
 mod http;
-mod peers;
+mod interop;
+mod interrupts;
+mod memory_registry;
 mod pulls;
 mod pushes;
-mod rights;
-mod row;
-mod serve;
-mod stops;
+mod scenario;

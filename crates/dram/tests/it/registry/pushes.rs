@@ -1,57 +1,60 @@
-//! What a registry can do to whoever pushes.
+//! Faults of a registry during pushes.
 
-use super::fake::{Fault, On, Seen, What};
-use super::row::{count, hold, offer, push};
+use super::fake::{Fault, FaultPoint, Misbehaviour, RecordedRequest};
+use super::scenario::{assert_scenarios, count, push, test_image};
 
-fn always(on: On, what: What) -> [Fault; 1] {
+fn always(on: FaultPoint, what: Misbehaviour) -> [Fault; 1] {
     [Fault::always(on, what)]
 }
 
-fn first(times: usize, on: On, what: What) -> [Fault; 1] {
+fn first(times: usize, on: FaultPoint, what: Misbehaviour) -> [Fault; 1] {
     [Fault::first(times, on, what)]
 }
 
 #[test]
-fn uploads_arrive_or_are_told() {
-    let began = |seen: &[Seen]| count(seen, "POST", "/uploads/");
-    hold([
-        push("none", []).asks("each blob once", move |seen| began(seen) == offer().blobs.len()),
-        push("upload-loc-other", always(On::Start, What::UploadsElsewhere)).either(),
-        push("upload-loc-query", always(On::Any, What::UploadsWithQuery)),
-        push("upload-404", first(1, On::Bytes, What::NoUpload)),
-        push("upload-404 always", always(On::Bytes, What::NoUpload)).bad(["404", "{host}"]),
-        push("upload-416", first(1, On::Bytes, What::HalfTaken)),
-        push("upload-lying-201", always(On::Put, What::Lies)).bad(["{host}"]),
-        push("upload-lying-201 once", first(1, On::Put, What::Lies)),
-        push("upload-mount-202", always(On::Start, What::NoMount)),
-        push("upload-507", always(On::Put, What::Status(507, "the shelf is full"))).bad([
-            "507",
-            "the shelf is full",
-            "{host}",
-        ]),
-        push("upload 500 twice", first(2, On::Put, What::Status(500, ""))),
-        push("upload 403", always(On::Start, What::Status(403, "only for readers")))
-            .bad(["403", "only for readers", "{host}"])
-            .asks("not again and again", |seen| seen.len() < 12),
-        push("upload without a place", always(On::Start, What::Header("Location", None))).bad(["{host}"]),
-        push("upload to a file", always(On::Start, What::Header("Location", Some("file:///etc/passwd"))))
-            .bad(["{host}"]),
+fn uploads_succeed_or_fail_with_an_error() {
+    let began = |seen: &[RecordedRequest]| count(seen, "POST", "/uploads/");
+    assert_scenarios([
+        push("none", []).requests_satisfy("each blob once", move |seen| began(seen) == test_image().blobs.len()),
+        push("upload-loc-other", always(FaultPoint::StartUpload, Misbehaviour::UploadsElsewhere)).may_fail(),
+        push("upload-loc-query", always(FaultPoint::Any, Misbehaviour::UploadsWithQuery)),
+        push("upload-404", first(1, FaultPoint::UploadBytes, Misbehaviour::NoUpload)),
+        push("upload-404 always", always(FaultPoint::UploadBytes, Misbehaviour::NoUpload))
+            .fails_with(["404", "{host}"]),
+        push("upload-416", first(1, FaultPoint::UploadBytes, Misbehaviour::HalfTaken)),
+        push("upload-lying-201", always(FaultPoint::FinishUpload, Misbehaviour::FalseSuccess)).fails_with(["{host}"]),
+        push("upload-lying-201 once", first(1, FaultPoint::FinishUpload, Misbehaviour::FalseSuccess)),
+        push("upload-mount-202", always(FaultPoint::StartUpload, Misbehaviour::NoMount)),
+        push("upload-507", always(FaultPoint::FinishUpload, Misbehaviour::Status(507, "the shelf is full")))
+            .fails_with(["507", "the shelf is full", "{host}"]),
+        push("upload 500 twice", first(2, FaultPoint::FinishUpload, Misbehaviour::Status(500, ""))),
+        push("upload 403", always(FaultPoint::StartUpload, Misbehaviour::Status(403, "only for readers")))
+            .fails_with(["403", "only for readers", "{host}"])
+            .requests_satisfy("not again and again", |seen| seen.len() < 12),
+        push("upload without a place", always(FaultPoint::StartUpload, Misbehaviour::Header("Location", None)))
+            .fails_with(["{host}"]),
+        push(
+            "upload to a file",
+            always(FaultPoint::StartUpload, Misbehaviour::Header("Location", Some("file:///etc/passwd"))),
+        )
+        .fails_with(["{host}"]),
     ]);
 }
 
 #[test]
-fn manifests_are_kept_or_it_is_told() {
+fn manifest_uploads_succeed_or_fail_with_an_error() {
     let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
-    hold([
-        push("head-lies", always(On::BlobHead, What::HasAll(offer().sizes()))),
-        push("manifest-put-500", first(2, On::ManifestPut, What::Status(500, ""))),
-        push("manifest-put-500 always", always(On::ManifestPut, What::Status(500, "no"))).bad(["500", "{host}"]),
-        push("manifest-put-201-other", always(On::ManifestPut, What::Header("Docker-Content-Digest", Some(other))))
-            .bad([other, "{host}"]),
-        push("manifest-put-400", always(On::ManifestPut, What::Status(400, "not to our taste"))).bad([
-            "400",
-            "not to our taste",
-            "{host}",
-        ]),
+    assert_scenarios([
+        push("head-lies", always(FaultPoint::BlobHead, Misbehaviour::ClaimsBlobs(test_image().sizes()))),
+        push("manifest-put-500", first(2, FaultPoint::ManifestPut, Misbehaviour::Status(500, ""))),
+        push("manifest-put-500 always", always(FaultPoint::ManifestPut, Misbehaviour::Status(500, "no")))
+            .fails_with(["500", "{host}"]),
+        push(
+            "manifest-put-201-other",
+            always(FaultPoint::ManifestPut, Misbehaviour::Header("Docker-Content-Digest", Some(other))),
+        )
+        .fails_with([other, "{host}"]),
+        push("manifest-put-400", always(FaultPoint::ManifestPut, Misbehaviour::Status(400, "not to our taste")))
+            .fails_with(["400", "not to our taste", "{host}"]),
     ]);
 }

@@ -55,7 +55,7 @@ struct SourceFile {
     data: String,
 }
 
-/// As BuildKit has it: one range for each line.
+/// A location in BuildKit's form: one range for each line.
 #[derive(Serialize, Clone, Default)]
 struct Location {
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -82,7 +82,8 @@ impl Location {
     }
 }
 
-/// What the checks found. Rules that are errors by `check=error=true` are warnings still, and there is an error beside.
+/// The diagnostics of the checks. Rules that `check=error=true` makes errors are listed as warnings, with an error in
+/// addition.
 pub(super) fn check(dockerfile: &Dockerfile, remarks: Vec<Diagnostic>, source: &Source) -> String {
     let broken: Vec<&str> =
         remarks.iter().filter(|one| one.severity == Severity::Error).filter_map(|one| one.rule).collect();
@@ -130,7 +131,7 @@ pub(super) fn check(dockerfile: &Dockerfile, remarks: Vec<Diagnostic>, source: &
     pretty(&check)
 }
 
-/// Lines from 1, characters from 0; `starts` are the places where lines start.
+/// The range of a span. Lines start at 1, characters at 0; `starts` are the positions at which lines start.
 fn place(text: &str, starts: &[usize], span: &Range<usize>) -> Place {
     let position = |at: usize| {
         let line = starts.partition_point(|start| *start <= at).max(1);
@@ -160,7 +161,7 @@ struct OneTarget<'t> {
     location: Location,
 }
 
-/// The stages of a file.
+/// The stages of a Dockerfile.
 pub(super) fn targets(targets: &[Target], source: &Source) -> String {
     let mut all = Vec::with_capacity(targets.len());
     for target in targets {
@@ -219,7 +220,7 @@ struct OneCache<'o> {
     location: Location,
 }
 
-/// What one target takes.
+/// The inputs of one target.
 pub(super) fn outline(outline: &Outline, source: &Source) -> String {
     let mut args = Vec::with_capacity(outline.args.len());
     for arg in &outline.args {

@@ -1,4 +1,4 @@
-//! Answers for people.
+//! Answers as text for people.
 
 use dram_dockerfile::outline::{Outline, Target, Wanted};
 use dram_dockerfile::{Diagnostic, Severity};
@@ -8,7 +8,7 @@ use crate::failure::Remarks;
 use crate::format::plain;
 use crate::report;
 
-/// What the checks found, each with its place.
+/// The diagnostics of the checks, each with its position.
 pub(super) fn check(remarks: Vec<Diagnostic>, source: &Source) -> String {
     let errors = remarks.iter().filter(|one| one.severity == Severity::Error).count();
     let found: Vec<String> = [(errors, "error"), (remarks.len() - errors, "warning")]
@@ -21,7 +21,7 @@ pub(super) fn check(remarks: Vec<Diagnostic>, source: &Source) -> String {
     format!("{}check complete: {end} found\n", report::on_stdout(&remarks))
 }
 
-/// The stages of a file, one on a line.
+/// The stages of a Dockerfile, one on each line.
 pub(super) fn targets(targets: &[Target]) -> String {
     let row = |target: &Target| {
         let name = match (&target.name, target.default) {
@@ -35,7 +35,7 @@ pub(super) fn targets(targets: &[Target]) -> String {
     table(&["TARGET", "DESCRIPTION"], targets.iter().map(row))
 }
 
-/// What one target takes.
+/// The inputs of one target.
 pub(super) fn outline(outline: &Outline) -> String {
     let name = outline.name.as_deref().unwrap_or("(default)");
     let mut out = format!("TARGET:      {}\n", plain(name));
@@ -53,7 +53,7 @@ pub(super) fn outline(outline: &Outline) -> String {
         table(&["SSH", "REQUIRED"], outline.ssh.iter().map(wanted)),
         table(&["CACHE", "MOUNTED AT"], caches),
     ] {
-        // A table without rows is only a head.
+        // A table without rows has only a header.
         if part.lines().count() > 1 {
             out.push('\n');
             out.push_str(&part);
@@ -62,7 +62,7 @@ pub(super) fn outline(outline: &Outline) -> String {
     out
 }
 
-/// Rows below a head, in columns.
+/// Formats rows in columns below a header.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut all: Vec<Vec<String>> = vec![head.iter().map(|word| (*word).to_owned()).collect()];
     all.extend(rows.map(|row| row.iter().map(|cell| plain(cell)).collect()));

@@ -1,4 +1,4 @@
-//! `--output`: where the result of a build goes, and in which form.
+//! `--output`: the destination and the form of the result of a build.
 
 mod parse;
 mod write;
@@ -12,18 +12,18 @@ use dram_image::Reference;
 pub(super) use self::parse::{Asked, compress, outputs};
 pub(super) use self::write::{Made, Outlet};
 
-/// One place that the result goes to.
+/// One output of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output {
     /// An image.
     Image {
-        /// How it is written down.
+        /// The options of writing the image.
         how: Box<Sealing>,
         /// Its names.
         names: Vec<Reference>,
-        /// Where it goes.
+        /// Its destination.
         to: Goal,
-        /// How its names are pushed to their registries, if they are.
+        /// The options of pushing it to its names, if it is pushed.
         push: Option<Push>,
     },
     /// The files, into a directory.
@@ -40,27 +40,27 @@ pub(super) enum Output {
         /// The time that they get, in seconds since 1970.
         time: i64,
     },
-    /// Nothing: the steps are carried out and remembered.
+    /// Nothing: the steps are executed and cached.
     Nothing,
 }
 
-/// How an image is pushed.
+/// The options of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Push {
     /// Without its tags.
     pub(super) by_digest: bool,
-    /// Over plain HTTP, or TLS that nobody vouches for, where it must be.
+    /// Over plain HTTP, or TLS with an untrusted certificate, if the registry has nothing better.
     pub(super) insecure: bool,
 }
 
-/// Where an image goes.
+/// The destination of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Goal {
-    /// Into the store, where its names lead to it.
+    /// Into the store, with its names.
     Store,
     /// Into the store, without a name.
     Nameless,
-    /// Into an archive; whether one that `docker load` reads.
+    /// Into an archive of the given kind.
     Archive(Dest, dram_build::Archive),
     /// Into an OCI layout.
     Layout(PathBuf),
@@ -76,7 +76,7 @@ pub(super) enum Dest {
 }
 
 impl Output {
-    /// Whether it goes to standard output.
+    /// Returns true if it goes to standard output.
     pub(super) fn is_stdout(&self) -> bool {
         match self {
             Output::Image { to: Goal::Archive(dest, _), .. } | Output::Tar { dest, .. } => *dest == Dest::Stdout,
@@ -86,7 +86,7 @@ impl Output {
         }
     }
 
-    /// The same as an image of `snapshot` that holds a cache; `None` for what is no image.
+    /// The same output, but with a cache of `snapshot` in the image; `None` if it is no image.
     pub(super) fn with_cache(&self, shared: &Shared<'_>, snapshot: &Snapshot) -> Option<Output> {
         let mut output = self.clone();
         match &mut output {
@@ -99,7 +99,7 @@ impl Output {
         }
     }
 
-    /// The place beside the store that it goes to, in words.
+    /// The destination outside the store, for messages.
     pub(super) fn place(&self) -> Option<String> {
         let file = |dest: &Dest| match dest {
             Dest::Stdout => "standard output".to_owned(),

@@ -1,4 +1,4 @@
-//! What is asked for becomes a list of [`Output`]s.
+//! Parses `--output` and related options into a list of [`BuildOutput`]s.
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -19,17 +19,17 @@ const TYPES: [&str; 7] = ["image", "docker", "oci", "tar", "local", "registry", 
 const TAKER: Taker =
     Taker { option: "--output", example: "`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`" };
 
-/// What the command line says of all outputs.
+/// The options that apply to all outputs.
 pub(in crate::cmd::build) struct Asked {
     /// The time that was given, in seconds since 1970.
     pub(in crate::cmd::build) time: Option<i64>,
-    /// The names after `--tag`.
+    /// The names of `--tag`.
     pub(in crate::cmd::build) tags: Vec<Reference>,
-    /// What `--annotation` says.
+    /// The annotations of `--annotation`.
     pub(in crate::cmd::build) annotations: Annotations,
 }
 
-/// The outputs that `args` ask for: an image in the store, when they ask for none.
+/// The outputs of `args`; without any, an image in the store.
 pub(in crate::cmd::build) fn outputs(args: &cli::Build, asked: &Asked) -> Result<Vec<Output>, Failure> {
     let mut outputs = args.output.iter().map(|text| output(text, asked)).collect::<Result<Vec<_>, _>>()?;
     let in_store = |output: &Output| matches!(output, Output::Image { to: Goal::Store, .. });
@@ -45,7 +45,7 @@ pub(in crate::cmd::build) fn outputs(args: &cli::Build, asked: &Asked) -> Result
     Ok(outputs)
 }
 
-/// `--push`: what is an image is pushed; where none is, one is made.
+/// Applies `--push`: images are pushed, and without an image one is added.
 fn pushed(outputs: &mut Vec<Output>, asked: &Asked) -> Result<(), Failure> {
     let mut is_pushed = false;
     for output in outputs.iter_mut() {
@@ -61,7 +61,7 @@ fn pushed(outputs: &mut Vec<Output>, asked: &Asked) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What to do about an image that is to be pushed and has no name.
+/// Help for an image that is to be pushed and has no name.
 const NAME_IT: &str = "say where it goes: `--tag HOST/NAME:TAG`";
 
 fn named(names: &[Reference]) -> Result<(), ()> {
@@ -69,7 +69,7 @@ fn named(names: &[Reference]) -> Result<(), ()> {
 }
 
 fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
-    // As in buildx: one word is a directory, or `-` for a tar on standard output.
+    // As in buildx, a single word is a directory, or `-` for a tar on standard output.
     if text == "-" {
         return output("type=tar,dest=-", asked);
     }
@@ -114,7 +114,7 @@ fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
 
 fn files_keys(keys: &mut Keys) -> Result<(), Failure> {
     keys.take("attestation-prefix");
-    // There is one platform, so nothing is to be split.
+    // A build is for one platform, so there is nothing to split.
     if keys.flag("platform-split")? == Some(true) {
         return Err(keys.wrong("`platform-split` needs several platforms").help("name a directory in `dest`"));
     }
@@ -128,7 +128,7 @@ fn files_keys(keys: &mut Keys) -> Result<(), Failure> {
     }
 }
 
-/// `dest`, or standard output, which must lead somewhere.
+/// The file of `dest`, or standard output, which must not be a terminal.
 fn file(keys: &mut Keys) -> Result<Dest, Failure> {
     match keys.take("dest").as_deref() {
         None | Some("-") if io::stdout().is_terminal() => {
@@ -157,7 +157,7 @@ fn image(keys: &mut Keys, kind: &str, time: Option<i64>, asked: &Asked) -> Resul
             Some(dest) => Goal::Layout(dest),
             None => return Err(keys.wrong("it has no `dest=DIR`")),
         },
-        // Without a place to go, it is what `docker images` lists.
+        // Without a destination it goes to the store, as in Docker to the images that `docker images` lists.
         ("docker", None) if !keys.has("dest") => Goal::Store,
         ("docker", None | Some(true)) => Goal::Archive(file(keys)?, Archive::Docker),
         (_, None | Some(true)) => Goal::Archive(file(keys)?, Archive::Oci),
@@ -165,7 +165,7 @@ fn image(keys: &mut Keys, kind: &str, time: Option<i64>, asked: &Asked) -> Resul
     Ok(Output::Image { how, names, to, push })
 }
 
-/// Whether, and how, it is pushed.
+/// The options of pushing the image, if it is pushed.
 fn push(keys: &mut Keys, kind: &str, names: &[Reference]) -> Result<Option<Push>, Failure> {
     let (push, by_digest) = (keys.flag("push")?, keys.flag("push-by-digest")?.unwrap_or(false));
     let insecure = keys.flag("registry.insecure")?.unwrap_or(false);
@@ -181,7 +181,7 @@ fn push(keys: &mut Keys, kind: &str, names: &[Reference]) -> Result<Option<Push>
     }
 }
 
-/// Keys that mean something to an engine only.
+/// Reads keys that only affect a Docker engine.
 fn no_effect(keys: &mut Keys) -> Result<(), Failure> {
     for key in ["unpack", "name-canonical", "danging-name-empty-only", "attestation-inline", "oci-artifact"] {
         keys.flag(key)?;
@@ -236,7 +236,7 @@ fn sealing(keys: &mut Keys, time: i64, asked: &Asked) -> Result<Sealing, Failure
     })
 }
 
-/// How layers are to be compressed.
+/// Reads the keys for the compression of layers.
 pub(in crate::cmd::build) fn compress(keys: &mut Keys) -> Result<Compress, Failure> {
     let level = keys.number("compression-level")?;
     let within = |keys: &Keys, most: i64| match level {

@@ -1,4 +1,4 @@
-//! Outputs are written, each whole or not at all.
+//! Writes the outputs of a build. Files are written atomically.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -15,28 +15,28 @@ use crate::failure::Failure;
 use crate::progress::{Lines, Progress};
 use crate::pulling::Images;
 
-/// An image that an output made.
+/// An image that was written as an output.
 #[derive(Debug, Clone)]
 pub(in crate::cmd::build) struct Made {
-    /// Its manifest and configuration.
+    /// The descriptors of its manifest and config.
     pub(in crate::cmd::build) sealed: Sealed,
     /// Its names.
     pub(in crate::cmd::build) names: Vec<Reference>,
 }
 
-/// What was built, on its way out.
+/// Writes the result of a build to its outputs.
 pub(in crate::cmd::build) struct Outlet<'a> {
     pub(in crate::cmd::build) store: &'a Store,
     pub(in crate::cmd::build) snapshot: &'a Snapshot,
     pub(in crate::cmd::build) config: &'a ImageConfig,
-    /// Where base images come from, and names go.
+    /// The resolver of the base images, with the registries.
     pub(in crate::cmd::build) images: &'a Images<'a>,
     pub(in crate::cmd::build) progress: &'a Arc<Progress>,
     pub(in crate::cmd::build) cancel: &'a Cancel,
 }
 
 impl Outlet<'_> {
-    /// Writes `output`. Returns the image that it made, if it is one.
+    /// Writes `output`. Returns the image, if it is one.
     pub(in crate::cmd::build) fn write(&self, output: &Output) -> Result<Option<Made>, Failure> {
         match output {
             Output::Nothing => Ok(None),
@@ -52,7 +52,8 @@ impl Outlet<'_> {
             Output::Image { how, names, to: goal, push } => {
                 let tell = |event: Event| self.progress.tell(event);
                 let sealed = dram_build::seal(self.store, self.snapshot, self.config.clone(), how, &tell)?;
-                // What only goes to a registry that has the base image's blobs needs none of them here.
+                // A registry may have the blobs of the base image: for an image that only goes there, none is fetched
+                // into the store.
                 if push.is_none() || *goal != Goal::Nameless {
                     self.snapshot.bring_blobs(self.store)?;
                 }
@@ -95,7 +96,7 @@ fn place(store: &Store, sealed: &Sealed, names: &[Reference], goal: &Goal) -> Re
     }
 }
 
-/// Has `write` write to `dest`.
+/// Writes to `dest` with `write`.
 fn to(
     dest: &Dest,
     write: &mut dyn FnMut(&mut (dyn Write + Send), &Path) -> Result<(), Failure>,

@@ -1,4 +1,4 @@
-//! A web server for tests: on loopback, one answer for each path, and Git repositories.
+//! HTTP server for tests on the loopback interface, with one response for each path, and Git repositories.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,42 +9,45 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What a path answers.
-pub(crate) enum Answer {
-    /// These bytes, to the letter.
+/// The response for a path.
+pub(crate) enum CannedResponse {
+    /// Sends exactly these bytes.
     Raw(Vec<u8>),
-    /// These bytes with status 200, and more lines for the header.
+    /// Sends these bytes with status 200 and additional header lines.
     File(&'static str, Vec<u8>),
-    /// 304 to whoever knows the tag, else the file.
-    Tagged(&'static str, Vec<u8>),
-    /// This status and nothing else so often; then a file.
-    Later(usize, u16),
-    /// It leads elsewhere.
-    To(String),
-    /// A header, and then bytes for ever.
+    /// Sends 304 if the request has this ETag, else the file.
+    WithEtag(&'static str, Vec<u8>),
+    /// Sends this status the given number of times, then a file.
+    FailFirst(usize, u16),
+    /// Redirects to this address.
+    Redirect(String),
+    /// Sends a header and then an endless body.
     Endless,
-    /// Nothing at all.
-    Silence,
-    /// Only for this `Authorization`.
-    Secret(&'static str),
-    /// A proxy's answer to whatever is asked.
+    /// Sends nothing.
+    Stall,
+    /// Sends a file if the request has this `Authorization`, else 401.
+    ForAuthorization(&'static str),
+    /// Sends these bytes for any request, as a proxy.
     Any(Vec<u8>),
 }
 
-/// It ends with the test.
-pub(crate) struct Server {
+/// A running server; its threads end with the test process.
+pub(crate) struct TestServer {
     address: String,
-    /// The first line of each request, with what was said of caching.
+    /// The request line of each request, with its `If-None-Match`.
     log: Arc<Mutex<Vec<String>>>,
 }
 
-impl Server {
-    /// Serves `answers`, and repositories below `/git/` from `repositories`.
-    pub(crate) fn new(answers: impl IntoIterator<Item = (&'static str, Answer)>, repositories: &Path) -> Server {
+impl TestServer {
+    /// Serves `answers`, and the repositories in `repositories` below `/git/`.
+    pub(crate) fn new(
+        answers: impl IntoIterator<Item = (&'static str, CannedResponse)>,
+        repositories: &Path,
+    ) -> TestServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let world = Arc::new(World {
+        let world = Arc::new(ServerState {
             answers: answers.into_iter().collect(),
             repositories: repositories.to_owned(),
             log: log.clone(),
@@ -55,37 +58,37 @@ impl Server {
                 thread::spawn(move || world.answer(stream.unwrap()));
             }
         });
-        Server { address, log }
+        TestServer { address, log }
     }
 
-    pub(crate) fn files(answers: impl IntoIterator<Item = (&'static str, Answer)>) -> Server {
-        Server::new(answers, Path::new("/nonexistent"))
+    pub(crate) fn files(answers: impl IntoIterator<Item = (&'static str, CannedResponse)>) -> TestServer {
+        TestServer::new(answers, Path::new("/nonexistent"))
     }
 
-    /// The address of `path`.
+    /// Returns the URL of `path`.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub(crate) fn host(&self) -> &str {
         &self.address
     }
 
-    /// What was asked since the last look.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    /// Returns the requests since the last call.
+    pub(crate) fn take_requests(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock().unwrap())
     }
 }
 
-struct World {
-    answers: BTreeMap<&'static str, Answer>,
+struct ServerState {
+    answers: BTreeMap<&'static str, CannedResponse>,
     repositories: PathBuf,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// A request: method, path, query, headers with small names, body.
-struct Request {
+/// A parsed HTTP request. Header names are in lower case.
+struct HttpRequest {
     method: String,
     path: String,
     query: String,
@@ -93,10 +96,10 @@ struct Request {
     body: Vec<u8>,
 }
 
-impl World {
-    /// Whoever asks may have gone: then there is nobody to tell.
+impl ServerState {
+    /// Answers one request. Write errors are ignored, because the client may have closed the connection.
     fn answer(&self, mut stream: TcpStream) {
-        let Some(request) = read(&stream) else { return };
+        let Some(request) = read_request(&stream) else { return };
         let header = |name: &str| request.headers.get(name).map_or("", String::as_str).to_owned();
         let known = header("if-none-match");
         let times = {
@@ -112,22 +115,26 @@ impl World {
         }
         let any = self.answers.get("*");
         let bytes = match self.answers.get(request.path.as_str()).or(any) {
-            None => ok("404 Not Found", "", b""),
-            Some(Answer::Raw(bytes)) => bytes.clone(),
-            Some(Answer::File(more, bytes)) => ok("200 OK", more, bytes),
-            Some(Answer::Tagged(tag, _)) if known == *tag => ok("304 Not Modified", "", b""),
-            Some(Answer::Tagged(tag, bytes)) => ok("200 OK", &format!("ETag: {tag}\r\n"), bytes),
-            Some(Answer::Later(often, status)) if times <= *often => ok(&format!("{status} Later"), "", b""),
-            Some(Answer::Later(_, _)) => ok("200 OK", "", b"later"),
-            Some(Answer::To(place)) => ok("302 Found", &format!("Location: {place}\r\n"), b""),
-            Some(Answer::Secret(secret)) if header("authorization") == *secret => ok("200 OK", "", b"secret"),
-            Some(Answer::Secret(_)) => ok("401 Unauthorized", "", b""),
-            Some(Answer::Any(bytes)) => ok("200 OK", "", bytes),
-            Some(Answer::Silence) => {
+            None => http_response("404 Not Found", "", b""),
+            Some(CannedResponse::Raw(bytes)) => bytes.clone(),
+            Some(CannedResponse::File(more, bytes)) => http_response("200 OK", more, bytes),
+            Some(CannedResponse::WithEtag(tag, _)) if known == *tag => http_response("304 Not Modified", "", b""),
+            Some(CannedResponse::WithEtag(tag, bytes)) => http_response("200 OK", &format!("ETag: {tag}\r\n"), bytes),
+            Some(CannedResponse::FailFirst(often, status)) if times <= *often => {
+                http_response(&format!("{status} Later"), "", b"")
+            }
+            Some(CannedResponse::FailFirst(_, _)) => http_response("200 OK", "", b"later"),
+            Some(CannedResponse::Redirect(place)) => http_response("302 Found", &format!("Location: {place}\r\n"), b""),
+            Some(CannedResponse::ForAuthorization(secret)) if header("authorization") == *secret => {
+                http_response("200 OK", "", b"secret")
+            }
+            Some(CannedResponse::ForAuthorization(_)) => http_response("401 Unauthorized", "", b""),
+            Some(CannedResponse::Any(bytes)) => http_response("200 OK", "", bytes),
+            Some(CannedResponse::Stall) => {
                 thread::sleep(Duration::from_secs(20));
                 return;
             }
-            Some(Answer::Endless) => {
+            Some(CannedResponse::Endless) => {
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999\r\n\r\n");
                 while stream.write_all(&[0; 65536]).is_ok() {}
                 return;
@@ -137,8 +144,8 @@ impl World {
         let _ = stream.shutdown(Shutdown::Write);
     }
 
-    /// What `git http-backend` says, which speaks CGI.
-    fn git(&self, request: &Request) -> Vec<u8> {
+    /// Returns the response of `git http-backend`, which is a CGI program.
+    fn git(&self, request: &HttpRequest) -> Vec<u8> {
         let header = |name: &str| request.headers.get(name).map_or("", String::as_str).to_owned();
         let mut command = Command::new("git");
         command.arg("http-backend").env("GIT_PROJECT_ROOT", &self.repositories).env("GIT_HTTP_EXPORT_ALL", "1");
@@ -163,7 +170,7 @@ impl World {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Request> {
+fn read_request(stream: &TcpStream) -> Option<HttpRequest> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -180,11 +187,11 @@ fn read(stream: &TcpStream) -> Option<Request> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    Some(Request { method, path: path.to_owned(), query: query.to_owned(), headers, body })
+    Some(HttpRequest { method, path: path.to_owned(), query: query.to_owned(), headers, body })
 }
 
-/// An answer.
-pub(crate) fn ok(status: &str, more: &str, bytes: &[u8]) -> Vec<u8> {
+/// Returns an HTTP response with additional header lines.
+pub(crate) fn http_response(status: &str, more: &str, bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len();
     let mut out =
         format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n{more}\r\n").into_bytes();

@@ -1,117 +1,125 @@
-//! `ADD` of what lies on the network.
+//! `ADD` of URLs and Git repositories.
 
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::server::{Answer, Server, ok};
-use crate::support::{Context, Done, Store, Tool, temp, tool, valid_image};
+use crate::http_server::{CannedResponse, TestServer, http_response};
+use crate::support::{CommandOutput, Context, Store, TestCommand, temp, tool, valid_image};
 
-/// `printf x | sha256sum`.
+/// Output of `printf x | sha256sum`.
 const X: &str = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
 
-fn add(words: &str) -> Context {
+fn add_context(words: &str) -> Context {
     Context::new(&format!("FROM parity-base\nADD {words}\n"))
 }
 
-/// A build that does not wait for servers for long.
-fn hasty(store: &Store, context: &Context) -> Tool {
+/// Returns a build with a short network timeout.
+fn impatient_build(store: &Store, context: &Context) -> TestCommand {
     store.build(context).env("DRAM_NETWORK_TIMEOUT", "0.3")
 }
 
-fn made(store: &Store, context: &Context) -> Done {
-    let done = hasty(store, context).ok();
+fn build_ok(store: &Store, context: &Context) -> CommandOutput {
+    let done = impatient_build(store, context).ok();
     valid_image(store, "demo:latest");
     done
 }
 
 #[test]
-fn a_file_arrives_with_its_name_and_mode() {
-    let server = Server::files([
-        ("/dir/file%20x", Answer::File("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", b"hello".to_vec())),
-        ("/x.gz", Answer::File("Content-Encoding: gzip\r\n", b"as it is".to_vec())),
+fn add_url_sets_name_mode_and_time() {
+    let server = TestServer::files([
+        ("/dir/file%20x", CannedResponse::File("Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n", b"hello".to_vec())),
+        ("/x.gz", CannedResponse::File("Content-Encoding: gzip\r\n", b"as it is".to_vec())),
     ]);
     let store = Store::with_base();
-    let context = add(&format!("{} {} /d/", server.url("/dir/file%20x"), server.url("/x.gz")));
-    hasty(&store, &context).args(["--build-arg", "SOURCE_DATE_EPOCH=1700000000"]).ok();
+    let context = add_context(&format!("{} {} /d/", server.url("/dir/file%20x"), server.url("/x.gz")));
+    impatient_build(&store, &context).args(["--build-arg", "SOURCE_DATE_EPOCH=1700000000"]).ok();
     let seen = store.sh("cd /d; stat -c '%a %u:%g %Y %n' *; cat 'file x' x.gz");
     assert_eq!(seen.stdout, "600 0:0 784111777 file x\n600 0:0 0 x.gz\nhelloas it is", "{seen}");
-    let context = add(&format!("--chown=1:2 --chmod=755 {} /tool", server.url("/x.gz")));
-    made(&store, &context);
+    let context = add_context(&format!("--chown=1:2 --chmod=755 {} /tool", server.url("/x.gz")));
+    build_ok(&store, &context);
     assert_eq!(store.sh("stat -c '%a %u:%g' /tool").stdout, "755 1:2\n");
 }
 
 #[test]
-fn what_did_not_change_is_not_sent_again() {
-    let server = Server::files([("/x", Answer::Tagged("\"one\"", b"x".to_vec()))]);
+fn an_unchanged_url_is_revalidated_by_etag() {
+    let server = TestServer::files([("/x", CannedResponse::WithEtag("\"one\"", b"x".to_vec()))]);
     let store = Store::with_base();
-    let context = add(&format!("{} /", server.url("/x")));
-    assert_eq!(made(&store, &context).steps(), (1, 0));
-    assert_eq!(server.asked(), ["GET /x"]);
-    assert_eq!(made(&store, &context).steps(), (0, 1));
-    assert_eq!(server.asked(), ["GET /x \"one\""]);
-    let server = Server::files([("/x", Answer::File("", b"y".to_vec()))]);
-    assert_eq!(made(&store, &add(&format!("{} /", server.url("/x")))).steps(), (1, 0));
+    let context = add_context(&format!("{} /", server.url("/x")));
+    assert_eq!(build_ok(&store, &context).steps(), (1, 0));
+    assert_eq!(server.take_requests(), ["GET /x"]);
+    assert_eq!(build_ok(&store, &context).steps(), (0, 1));
+    assert_eq!(server.take_requests(), ["GET /x \"one\""]);
+    let server = TestServer::files([("/x", CannedResponse::File("", b"y".to_vec()))]);
+    assert_eq!(build_ok(&store, &add_context(&format!("{} /", server.url("/x")))).steps(), (1, 0));
     assert_eq!(store.sh("cat /x").stdout, "y");
     store.dram(["prune", "--all"]).ok();
     assert_eq!(fs::read_dir(store.join("downloads")).unwrap().count(), 0);
 }
 
 #[test]
-fn a_checksum_holds_and_spares_the_network() {
-    let server = Server::files([("/x", Answer::File("", b"x".to_vec())), ("/y", Answer::File("", b"y".to_vec()))]);
+fn add_checksum_is_verified_and_saves_the_request() {
+    let server = TestServer::files([
+        ("/x", CannedResponse::File("", b"x".to_vec())),
+        ("/y", CannedResponse::File("", b"y".to_vec())),
+    ]);
     let store = Store::with_base();
-    let context = add(&format!("--checksum={X} {} /", server.url("/x")));
-    made(&store, &context);
-    server.asked();
-    assert_eq!(made(&store, &context).steps(), (0, 1));
-    hasty(&store, &context).args(["--no-cache"]).ok();
-    assert_eq!(server.asked(), Vec::<String>::new());
-    // What is known to have the digest is taken whatever the address: so another store.
-    let done = hasty(&Store::with_base(), &add(&format!("--checksum={X} {} /", server.url("/y")))).fails(1);
+    let context = add_context(&format!("--checksum={X} {} /", server.url("/x")));
+    build_ok(&store, &context);
+    server.take_requests();
+    assert_eq!(build_ok(&store, &context).steps(), (0, 1));
+    impatient_build(&store, &context).args(["--no-cache"]).ok();
+    assert_eq!(server.take_requests(), Vec::<String>::new());
+    // A file with a known digest is reused whatever its URL, so this uses another store.
+    let done =
+        impatient_build(&Store::with_base(), &add_context(&format!("--checksum={X} {} /", server.url("/y")))).fails(1);
     done.says(&format!("and not {X}")).says("Dockerfile:2:");
 }
 
 #[test]
-fn archives_from_the_network_are_unpacked_when_asked() {
+fn remote_archives_are_unpacked_only_with_unpack() {
     let dir = temp();
     fs::write(dir.path().join("inner"), "inside").unwrap();
     tool("tar").dir(dir.path()).args(["-czf", "a.tgz", "inner"]).ok();
     let bytes = fs::read(dir.path().join("a.tgz")).unwrap();
-    let server = Server::files([("/a.tgz", Answer::File("", bytes.clone()))]);
+    let server = TestServer::files([("/a.tgz", CannedResponse::File("", bytes.clone()))]);
     let store = Store::with_base();
-    made(&store, &add(&format!("{} /d/", server.url("/a.tgz"))));
+    build_ok(&store, &add_context(&format!("{} /d/", server.url("/a.tgz"))));
     assert_eq!(store.sh("ls /d").stdout, "a.tgz\n");
-    made(&store, &add(&format!("--unpack=true {} /d/", server.url("/a.tgz"))));
+    build_ok(&store, &add_context(&format!("--unpack=true {} /d/", server.url("/a.tgz"))));
     assert_eq!(store.sh("ls /d; cat /d/inner").stdout, "inner\ninside");
 }
 
 #[test]
-fn bad_luck_is_tried_again() {
-    let server = Server::files([("/x", Answer::Later(2, 503)), ("/y", Answer::Later(9, 429))]);
+fn transient_errors_are_retried() {
+    let server =
+        TestServer::files([("/x", CannedResponse::FailFirst(2, 503)), ("/y", CannedResponse::FailFirst(9, 429))]);
     let store = Store::with_base();
-    made(&store, &add(&format!("{} /", server.url("/x"))));
-    assert_eq!(server.asked().len(), 3);
-    hasty(&store, &add(&format!("{} /", server.url("/y")))).fails(1).says("the server answers 429");
-    assert_eq!(server.asked().len(), 3);
-    hasty(&store, &add(&format!("{} /", server.url("/z")))).fails(1).says("404").says("nothing is there");
-    assert_eq!(server.asked().len(), 1);
+    build_ok(&store, &add_context(&format!("{} /", server.url("/x"))));
+    assert_eq!(server.take_requests().len(), 3);
+    impatient_build(&store, &add_context(&format!("{} /", server.url("/y")))).fails(1).says("the server answers 429");
+    assert_eq!(server.take_requests().len(), 3);
+    impatient_build(&store, &add_context(&format!("{} /", server.url("/z"))))
+        .fails(1)
+        .says("404")
+        .says("nothing is there");
+    assert_eq!(server.take_requests().len(), 1);
 }
 
 #[test]
-fn hostile_servers_are_refused_soon() {
+fn hostile_servers_are_refused_within_a_time_limit() {
     let broken = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort".to_vec();
     let huge = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 10 << 20]].concat();
-    let server = Server::files([
-        ("/loop", Answer::To("/loop".to_owned())),
-        ("/endless", Answer::Endless),
-        ("/silent", Answer::Silence),
-        ("/short", Answer::Raw(broken)),
-        ("/huge", Answer::Raw(huge)),
-        ("/none", Answer::Raw(Vec::new())),
-        ("/noise", Answer::Raw(vec![0xff; 1 << 20])),
-        ("/file", Answer::To("file:///etc/passwd".to_owned())),
+    let server = TestServer::files([
+        ("/loop", CannedResponse::Redirect("/loop".to_owned())),
+        ("/endless", CannedResponse::Endless),
+        ("/silent", CannedResponse::Stall),
+        ("/short", CannedResponse::Raw(broken)),
+        ("/huge", CannedResponse::Raw(huge)),
+        ("/none", CannedResponse::Raw(Vec::new())),
+        ("/noise", CannedResponse::Raw(vec![0xff; 1 << 20])),
+        ("/file", CannedResponse::Redirect("file:///etc/passwd".to_owned())),
     ]);
     let store = Store::with_base();
     let table = [
@@ -126,28 +134,30 @@ fn hostile_servers_are_refused_soon() {
     ];
     for (path, expected) in table {
         let start = Instant::now();
-        hasty(&store, &add(&format!("{} /", server.url(path)))).fails(1).says(expected);
+        impatient_build(&store, &add_context(&format!("{} /", server.url(path)))).fails(1).says(expected);
         assert!(start.elapsed() < Duration::from_secs(15), "{path} took {:?}", start.elapsed());
     }
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    hasty(&store, &add(&format!("http://{closed}/x /"))).fails(1).says("refused");
+    impatient_build(&store, &add_context(&format!("http://{closed}/x /"))).fails(1).says("refused");
 }
 
 #[test]
-fn a_password_is_for_its_server_alone() {
-    let other =
-        Server::files([("/stolen", Answer::File("", b"x".to_vec())), ("/want", Answer::Secret("Basic dTpoaWRkZW4="))]);
-    let server = Server::files([
-        ("/x", Answer::Secret("Basic dTpoaWRkZW4=")),
-        ("/moved", Answer::To(other.url("/want"))),
-        ("/here", Answer::To("/x".to_owned())),
+fn credentials_are_not_sent_to_a_redirect_target() {
+    let other = TestServer::files([
+        ("/stolen", CannedResponse::File("", b"x".to_vec())),
+        ("/want", CannedResponse::ForAuthorization("Basic dTpoaWRkZW4=")),
+    ]);
+    let server = TestServer::files([
+        ("/x", CannedResponse::ForAuthorization("Basic dTpoaWRkZW4=")),
+        ("/moved", CannedResponse::Redirect(other.url("/want"))),
+        ("/here", CannedResponse::Redirect("/x".to_owned())),
     ]);
     let with = |path: &str| format!("http://u:hidden@{}{path}", server.host());
     let store = Store::with_base();
-    let done = made(&store, &add(&format!("{} /", with("/here"))));
+    let done = build_ok(&store, &add_context(&format!("{} /", with("/here"))));
     assert_eq!(store.sh("cat /here").stdout, "secret");
     done.does_not_say("dTpoaWRkZW4");
-    let failed = hasty(&store, &add(&format!("{} /", with("/moved")))).fails(1).says("401");
+    let failed = impatient_build(&store, &add_context(&format!("{} /", with("/moved")))).fails(1).says("401");
     assert!(!failed.lines("error").iter().any(|line| line.contains("hidden")), "{failed}");
     let history = store.dram(["inspect", "demo"]).ok();
     assert!(history.stdout.contains("xxxxx:xxxxx@"), "{history}");
@@ -155,19 +165,23 @@ fn a_password_is_for_its_server_alone() {
 }
 
 #[test]
-fn proxies_are_used_as_the_environment_says() {
-    let proxy = Server::files([("*", Answer::Any(b"by proxy".to_vec()))]);
+fn proxies_are_taken_from_the_environment() {
+    let proxy = TestServer::files([("*", CannedResponse::Any(b"by proxy".to_vec()))]);
     let store = Store::with_base();
-    let context = add("http://far.example/x /");
-    hasty(&store, &context).env("http_proxy", proxy.url("")).ok();
+    let context = add_context("http://far.example/x /");
+    impatient_build(&store, &context).env("http_proxy", proxy.url("")).ok();
     assert_eq!(store.sh("cat /x").stdout, "by proxy");
-    assert_eq!(proxy.asked(), ["GET http://far.example/x"]);
-    hasty(&store, &context).args(["--no-cache"]).env("HTTP_PROXY", proxy.url("")).env("NO_PROXY", ".example").fails(1);
-    assert_eq!(proxy.asked(), Vec::<String>::new());
+    assert_eq!(proxy.take_requests(), ["GET http://far.example/x"]);
+    impatient_build(&store, &context)
+        .args(["--no-cache"])
+        .env("HTTP_PROXY", proxy.url(""))
+        .env("NO_PROXY", ".example")
+        .fails(1);
+    assert_eq!(proxy.take_requests(), Vec::<String>::new());
 }
 
 #[test]
-fn only_trusted_servers_are_believed() {
+fn untrusted_certificates_are_refused() {
     let dir = temp();
     let certificate = |name: &str| {
         let words = format!(
@@ -182,11 +196,11 @@ fn only_trusted_servers_are_believed() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let words = format!("s_server -accept 127.0.0.1:{port} -cert good.pem -key good.key -WWW -quiet");
     let server = tool("openssl").dir(dir.path()).args(words.split_whitespace()).start();
-    crate::support::until("the server listens", Duration::from_secs(10), || {
+    crate::support::wait_until("the server listens", Duration::from_secs(10), || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     let store = Store::with_base();
-    let context = add(&format!("https://localhost:{port}/file.txt /"));
+    let context = add_context(&format!("https://localhost:{port}/file.txt /"));
     let with = |name: &str| store.build(&context).env("SSL_CERT_FILE", dir.path().join(name));
     with("other.pem").fails(1).says("the server's certificate is not trusted");
     store.build(&context).fails(1).says("SSL_CERT_FILE");
@@ -195,8 +209,9 @@ fn only_trusted_servers_are_believed() {
     drop(server);
 }
 
-/// A repository `demo.git` below the returned directory: `main` and `other`, a tag of each kind, a directory, a link.
-pub(crate) fn repositories(dir: &Path) {
+/// Creates a repository `demo.git` in the directory, with the branches `main` and `other`, a light and an annotated
+/// tag, a subdirectory and a link.
+pub(crate) fn create_repositories(dir: &Path) {
     let script = "set -e; umask 022; git init -q -b main work; cd work; \
         git config user.name t; git config user.email t@example.com; mkdir sub; echo one > sub/file; echo top > top; \
         printf '#!/bin/sh\\n' > run; chmod +x run; ln -s /etc link; git add .; \
@@ -207,7 +222,7 @@ pub(crate) fn repositories(dir: &Path) {
     tool("sh").dir(dir).args(["-c", script]).env("HOME", dir).ok();
 }
 
-fn rev(dir: &Path, name: &str) -> String {
+fn commit_id(dir: &Path, name: &str) -> String {
     tool("git")
         .dir(dir)
         .args(["-c", "safe.directory=*", "-C", "demo.git", "rev-parse", name])
@@ -218,13 +233,13 @@ fn rev(dir: &Path, name: &str) -> String {
 }
 
 #[test]
-fn a_repository_is_added_at_what_is_named() {
+fn add_git_fetches_the_named_ref_or_commit() {
     let dir = temp();
-    repositories(dir.path());
-    let server = Server::new([], dir.path());
+    create_repositories(dir.path());
+    let server = TestServer::new([], dir.path());
     let url = server.url("/git/demo.git");
     let store = Store::with_base();
-    let first = rev(dir.path(), "light");
+    let first = commit_id(dir.path(), "light");
     let table = [
         (String::new(), "two top"),
         ("#other".to_owned(), "two other"),
@@ -237,7 +252,7 @@ fn a_repository_is_added_at_what_is_named() {
         (format!("?fetch-by-commit=1&checksum={first}"), "one top"),
     ];
     for (what, expected) in &table {
-        made(&store, &add(&format!("{url}{what} /r")));
+        build_ok(&store, &add_context(&format!("{url}{what} /r")));
         assert_eq!(
             store.sh("cd /r; echo $(cat sub/file top); test ! -e .git").stdout,
             format!("{expected}\n"),
@@ -246,17 +261,17 @@ fn a_repository_is_added_at_what_is_named() {
     }
     let seen = store.sh("cd /r; stat -c '%a %u:%g %n' sub run top; readlink link").stdout;
     assert_eq!(seen, "755 0:0 sub\n755 0:0 run\n644 0:0 top\n/etc\n");
-    made(&store, &add(&format!("{url}#main:sub /r")));
+    build_ok(&store, &add_context(&format!("{url}#main:sub /r")));
     assert_eq!(store.sh("ls -A /r").stdout, "file\n");
-    // The same commit under another name is the same step.
-    assert_eq!(made(&store, &add(&format!("{url}?branch=main&subdir=/sub /r"))).steps(), (0, 1));
+    // The same commit under another name is a cache hit.
+    assert_eq!(build_ok(&store, &add_context(&format!("{url}?branch=main&subdir=/sub /r"))).steps(), (0, 1));
 }
 
 #[test]
-fn what_a_repository_lacks_is_told() {
+fn missing_git_refs_and_directories_are_reported() {
     let dir = temp();
-    repositories(dir.path());
-    let server = Server::new([], dir.path());
+    create_repositories(dir.path());
+    let server = TestServer::new([], dir.path());
     let url = server.url("/git/demo.git");
     let store = Store::with_base();
     let no_such = "f".repeat(40);
@@ -270,37 +285,40 @@ fn what_a_repository_lacks_is_told() {
         ("?refs=x".to_owned(), "did you mean `ref`?"),
     ];
     for (what, expected) in table {
-        let done = hasty(&store, &add(&format!("{url}{what} /r"))).end();
+        let done = impatient_build(&store, &add_context(&format!("{url}{what} /r"))).end();
         assert!(matches!(done.code, 1 | 2), "{done}");
         done.says(expected);
     }
-    hasty(&store, &add(&format!("{} /r", server.url("/git/none.git")))).fails(1).says("cannot reach");
+    impatient_build(&store, &add_context(&format!("{} /r", server.url("/git/none.git")))).fails(1).says("cannot reach");
     let path = dir.path().join("empty");
     fs::create_dir(&path).unwrap();
-    hasty(&store, &add(&format!("{url} /r"))).env("PATH", path).fails(1).says("`git` is not installed");
+    impatient_build(&store, &add_context(&format!("{url} /r")))
+        .env("PATH", path)
+        .fails(1)
+        .says("`git` is not installed");
 }
 
 #[test]
-fn the_git_directory_stays_when_asked() {
+fn keep_git_dir_keeps_the_git_directory() {
     let dir = temp();
-    repositories(dir.path());
-    let server = Server::new([], dir.path());
+    create_repositories(dir.path());
+    let server = TestServer::new([], dir.path());
     let store = Store::with_base();
     for what in ["--keep-git-dir=true {}", "{}?keep-git-dir"] {
         let url = server.url("/git/demo.git").replace("http://", "http://user:hidden@");
-        made(&store, &add(&format!("{} /r", what.replace("{}", &url))));
+        build_ok(&store, &add_context(&format!("{} /r", what.replace("{}", &url))));
         let seen = store.sh("cat /r/.git/HEAD; grep url /r/.git/config; ls /r/.git/hooks 2>/dev/null || true");
-        assert!(seen.stdout.starts_with(&rev(dir.path(), "main")), "{seen}");
+        assert!(seen.stdout.starts_with(&commit_id(dir.path(), "main")), "{seen}");
         assert!(seen.stdout.contains("xxxxx:xxxxx@"), "{seen}");
     }
     assert!(tool("grep").args(["-r", "-l", "user:hidden"]).arg(store.path()).end().stdout.is_empty());
 }
 
 #[test]
-fn submodules_come_along_and_lead_nowhere_else() {
+fn submodules_are_fetched_and_hostile_submodule_urls_refused() {
     let dir = temp();
-    repositories(dir.path());
-    let server = Server::new([], dir.path());
+    create_repositories(dir.path());
+    let server = TestServer::new([], dir.path());
     let secret = dir.path().join("demo.git");
     let script = |module: &str| {
         format!(
@@ -315,23 +333,23 @@ fn submodules_come_along_and_lead_nowhere_else() {
     let url = server.url("/git/outer.git");
     let remake = |module: &str| tool("sh").dir(dir.path()).args(["-c", &script(module)]).env("HOME", dir.path()).ok();
     remake("../demo.git");
-    made(&store, &add(&format!("{url} /r")));
+    build_ok(&store, &add_context(&format!("{url} /r")));
     assert_eq!(store.sh("cat /r/part/top; ls -A /r/part").stdout, "top\nlink\nrun\nsub\ntop\n");
-    made(&store, &add(&format!("{url}?submodules=false /r")));
+    build_ok(&store, &add_context(&format!("{url}?submodules=false /r")));
     assert_eq!(store.sh("ls -A /r/part").stdout, "");
     let mark = dir.path().join("mark");
     for module in [format!("file://{}", secret.display()), format!("ext::sh -c touch% {}", mark.display())] {
         remake(&module);
-        hasty(&store, &add(&format!("{url} /r"))).fails(1).says("cannot fetch the submodules of");
+        impatient_build(&store, &add_context(&format!("{url} /r"))).fails(1).says("cannot fetch the submodules of");
     }
     assert!(!mark.exists());
 }
 
 #[test]
-fn headers_do_not_make_a_file() {
-    let plain = ok("200 OK", "Content-Disposition: attachment; filename=\"../../evil\"\r\n", b"x");
-    let server = Server::files([("/name", Answer::Raw(plain))]);
+fn content_disposition_does_not_name_the_file() {
+    let plain = http_response("200 OK", "Content-Disposition: attachment; filename=\"../../evil\"\r\n", b"x");
+    let server = TestServer::files([("/name", CannedResponse::Raw(plain))]);
     let store = Store::with_base();
-    made(&store, &add(&format!("{} /d/", server.url("/name"))));
+    build_ok(&store, &add_context(&format!("{} /d/", server.url("/name"))));
     assert_eq!(store.sh("ls /d").stdout, "name\n");
 }

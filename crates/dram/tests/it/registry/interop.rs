@@ -1,14 +1,14 @@
-//! Images of other tools, through a registry and dram and back: every digest stays.
+//! Images of other tools through a registry and dram and back: every digest is preserved.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::debian::{Debian, USER, WORD};
-use super::fixtures::layout;
-use crate::support::{Context, Storage, Store, Tool, base_tar, temp, tool, valid_image};
+use super::fixtures::make_layout;
+use crate::support::{ContainersStorage, Context, Store, TestCommand, base_tar, temp, tool, valid_image};
 
-/// The digest of what is there, by another tool.
+/// Returns the digest of the manifest in a registry, computed with skopeo.
 fn digest(name: &str, words: &[&str]) -> String {
     let raw = tool("skopeo").args(["inspect", "--raw"]).args(words).arg(format!("docker://{name}")).ok().stdout;
     format!("sha256:{}", &tool("sha256sum").stdin(raw).ok().stdout[..64])
@@ -16,17 +16,17 @@ fn digest(name: &str, words: &[&str]) -> String {
 
 const PLAIN: &[&str] = &["--tls-verify=false"];
 
-/// Images of umoci, skopeo, buildah and podman in a registry: their names there.
-fn images_of_all(registry: &Debian, dir: &Path) -> Vec<String> {
+/// Pushes images of umoci, skopeo, buildah and podman to a registry and returns their names.
+fn push_images_of_every_tool(registry: &Debian, dir: &Path) -> Vec<String> {
     let name = |image: &str| registry.name(&format!("theirs/{image}:1"));
     let place = |image: &str| format!("docker://{}", name(image));
-    layout(dir);
+    make_layout(dir);
     let skopeo = |words: &str| tool("skopeo").args(words.split_whitespace()).dir(dir);
     skopeo("copy --dest-tls-verify=false oci:l:x").arg(place("umoci")).ok();
     skopeo("copy --dest-tls-verify=false --format v2s2 oci:l:x").arg(place("docker")).ok();
     skopeo("copy --dest-decompress oci:l:x dir:d").ok();
     skopeo("copy --dest-tls-verify=false --dest-compress-format zstd dir:d").arg(place("zstd")).ok();
-    let storage = Storage::new();
+    let storage = ContainersStorage::new();
     let container = storage.tool("buildah", ["from", "scratch"]).ok().stdout;
     let container = container.trim();
     storage.tool("buildah", ["add", "--quiet", container]).arg(base_tar()).arg("/").ok();
@@ -39,7 +39,7 @@ fn images_of_all(registry: &Debian, dir: &Path) -> Vec<String> {
     push("buildah", "buildah", "oci");
     push("buildah", "buildah-docker", "v2s2");
     push("podman", "podman", "oci");
-    // For two machines.
+    // An index for two platforms.
     storage.tool("buildah", ["config", "--arch", "arm64", "--cmd", "echo other", container]).ok();
     storage.tool("buildah", ["commit", "--quiet", container, "localhost/other:1"]).ok();
     storage.tool("buildah", ["manifest", "create", "localhost/both:1"]).ok();
@@ -54,9 +54,9 @@ fn images_of_all(registry: &Debian, dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn images_of_every_tool_come_and_go() {
+fn images_of_every_tool_keep_their_digest_through_pull_and_push() {
     let (registry, dir) = (Debian::plain(), temp());
-    for name in images_of_all(&registry, dir.path()) {
+    for name in push_images_of_every_tool(&registry, dir.path()) {
         let store = Store::empty();
         let back = name.replace("theirs/", "back/");
         if name.contains("index") {
@@ -66,7 +66,7 @@ fn images_of_every_tool_come_and_go() {
         } else {
             store.dram(["pull", &name]).ok();
             if !name.contains("docker") {
-                // skopeo does not see Docker's manifests in a layout.
+                // skopeo does not read Docker manifests in a layout.
                 valid_image(&store, &name);
             }
             store.dram(["tag", &name, &back]).ok();
@@ -74,15 +74,15 @@ fn images_of_every_tool_come_and_go() {
             assert_eq!(store.digest(&name), digest(&name, PLAIN), "{name}");
         }
         assert_eq!(digest(&back, PLAIN), digest(&name, PLAIN), "{name}");
-        // Others can read what came back.
+        // Other tools can read the pushed image.
         let read = tool("skopeo").args(["copy", "--all", "--src-tls-verify=false"]).arg(format!("docker://{back}"));
         read.arg(format!("dir:{}", dir.path().join("read").display())).ok();
     }
 }
 
 #[test]
-fn every_tool_takes_what_dram_pushes() {
-    let (registry, store, dir, storage) = (Debian::plain(), Store::with_base(), temp(), Storage::new());
+fn every_tool_pulls_images_pushed_by_dram() {
+    let (registry, store, dir, storage) = (Debian::plain(), Store::with_base(), temp(), ContainersStorage::new());
     let name = registry.name("ours:1");
     store.dram(["tag", "parity-base", &name]).ok();
     store.dram(["push", &name]).ok();
@@ -97,7 +97,7 @@ fn every_tool_takes_what_dram_pushes() {
     copied.arg(format!("oci:{}:x", dir.path().join("l").display())).ok();
     tool("umoci").args(["unpack", "--image", "l:x", "bundle"]).dir(dir.path()).ok();
     assert!(dir.path().join("bundle/rootfs/bin/busybox").exists());
-    // What is there is not sent again, nor what another repository of the registry has.
+    // Blobs that the registry has are not sent again, nor those of its other repositories.
     let sent = |registry: &Debian| registry.requests().iter().filter(|line| line.starts_with("PATCH")).count();
     let before = sent(&registry);
     store.dram(["push", &name]).ok();
@@ -109,11 +109,11 @@ fn every_tool_takes_what_dram_pushes() {
 }
 
 #[test]
-fn a_registry_with_a_certificate_is_believed_when_its_authority_is() {
+fn a_registry_certificate_needs_a_trusted_authority() {
     let (registry, store) = (Debian::tls(), Store::with_base());
     let name = registry.name("safe:1");
     store.dram(["tag", "parity-base", &name]).ok();
-    let with = |dram: Tool| dram.env("SSL_CERT_FILE", registry.authority());
+    let with = |dram: TestCommand| dram.env("SSL_CERT_FILE", registry.authority());
     store.dram(["push", &name]).fails(1).says("certificate");
     with(store.dram(["push", &name])).ok();
     let other = Store::empty();
@@ -122,28 +122,29 @@ fn a_registry_with_a_certificate_is_believed_when_its_authority_is() {
     assert_eq!(other.digest(&name), store.digest(&name));
 }
 
-/// A registry that asks who is there, an image in it, and a place for what dram knows.
-struct Guarded {
+/// A registry with basic authentication, an image in it, and a home directory for credentials.
+struct RegistryWithLogin {
     registry: Debian,
     name: String,
     config: tempfile::TempDir,
 }
 
-impl Guarded {
-    fn new() -> Guarded {
+impl RegistryWithLogin {
+    fn new() -> RegistryWithLogin {
         let (registry, dir) = (Debian::basic(), temp());
         let name = registry.name("kept:1");
-        layout(dir.path());
+        make_layout(dir.path());
         let copy = tool("skopeo").dir(dir.path()).args(["copy", "--dest-tls-verify=false", "oci:l:x"]);
         copy.arg(format!("--dest-creds={USER}:{WORD}")).arg(format!("docker://{name}")).ok();
-        Guarded { registry, name, config: temp() }
+        RegistryWithLogin { registry, name, config: temp() }
     }
 
-    /// dram of somebody of whom nothing else is known.
-    fn dram<const N: usize>(&self, words: [&str; N]) -> Tool {
+    /// Returns a command of dram with an empty home directory and no other credentials.
+    fn dram<const N: usize>(&self, words: [&str; N]) -> TestCommand {
         let store = self.config.path().join("store");
         let home = self.config.path();
-        let mut dram = Tool::of(crate::support::dram_path()).args(words).env("DRAM_STORE", store).env("HOME", home);
+        let mut dram =
+            TestCommand::new(crate::support::dram_path()).args(words).env("DRAM_STORE", store).env("HOME", home);
         for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"] {
             dram = dram.without(name);
         }
@@ -159,8 +160,8 @@ impl Guarded {
 }
 
 #[test]
-fn who_logs_in_may_pull_and_push_until_they_log_out() {
-    let guarded = Guarded::new();
+fn login_allows_pull_and_push_until_logout() {
+    let guarded = RegistryWithLogin::new();
     let (name, host) = (guarded.name.as_str(), guarded.registry.host());
     guarded.dram(["pull", name]).fails(4).says("dram login");
     let login = || guarded.dram(["login", "-u", USER, "--password-stdin", &host]);
@@ -183,8 +184,8 @@ fn who_logs_in_may_pull_and_push_until_they_log_out() {
 }
 
 #[test]
-fn what_other_tools_know_is_known() {
-    let guarded = Guarded::new();
+fn credentials_of_other_tools_are_used() {
+    let guarded = RegistryWithLogin::new();
     let (name, host) = (guarded.name.as_str(), guarded.registry.host());
     let auths = format!(r#"{{"auths": {{"{host}": {{"auth": "dGVzdGVyOmhpZGRlbg=="}}}}}}"#);
     let fresh = || {
@@ -193,18 +194,18 @@ fn what_other_tools_know_is_known() {
         guarded.dram(["pull", name])
     };
     fresh().fails(4);
-    // Docker's own file, and its directory by the environment.
+    // Docker's config file, and its directory given by the environment.
     let docker = guarded.write(".docker/config.json", &auths);
     fresh().ok();
     fs::remove_file(docker).unwrap();
     let docker = guarded.write("elsewhere/config.json", &auths);
     fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).ok();
-    // Those of podman and its family; skopeo writes one itself.
+    // The auth file of podman and skopeo; skopeo writes it.
     let file = guarded.config.path().join("auth.json");
     let login = tool("skopeo").args(["login", "--tls-verify=false", "-u", USER, "--password-stdin", &host]);
     login.env("REGISTRY_AUTH_FILE", &file).stdin(WORD).ok();
     fresh().env("REGISTRY_AUTH_FILE", &file).ok();
-    // And helpers. What they are asked ends without a line's end.
+    // Credential helpers. Their input has no newline at the end.
     let answer = format!(r#"{{"ServerURL": "{host}", "Username": "{USER}", "Secret": "{WORD}"}}"#);
     let script =
         format!("#!/bin/sh\n[ \"$1\" = get ] && {{ read host; [ \"$host\" = {host} ]; }} && echo '{answer}'\n");
@@ -216,18 +217,19 @@ fn what_other_tools_know_is_known() {
         fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).env("PATH", &path).ok();
         fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).fails(1).says("docker-credential-tests");
     }
-    // For another host it is not.
+    // Credentials for another host are not used.
     let docker = guarded.write("other/config.json", &auths.replace(&host, "example.com"));
     fresh().env("DOCKER_CONFIG", docker.parent().unwrap()).fails(4).says("dram login");
 }
 
 #[test]
-fn a_password_goes_over_tls_too() {
+fn basic_authentication_works_over_tls() {
     let (registry, store, config) = (Debian::tls_basic(), Store::with_base(), temp());
     let (name, host) = (registry.name("safe:1"), registry.host());
     store.dram(["tag", "parity-base", &name]).ok();
-    let with =
-        |dram: Tool| dram.env("SSL_CERT_FILE", registry.authority()).env("DOCKER_CONFIG", config.path().join("docker"));
+    let with = |dram: TestCommand| {
+        dram.env("SSL_CERT_FILE", registry.authority()).env("DOCKER_CONFIG", config.path().join("docker"))
+    };
     with(store.dram(["push", &name])).fails(4).says("dram login");
     with(store.dram(["login", "-u", USER, "--password-stdin", &host])).stdin(WORD).ok();
     with(store.dram(["push", &name])).ok();
@@ -239,9 +241,9 @@ fn a_password_goes_over_tls_too() {
 }
 
 #[test]
-fn mirrors_are_asked_first_and_given_nothing() {
+fn mirrors_are_pulled_from_first_and_never_pushed_to() {
     let (own, mirror, dir, store) = (Debian::plain(), Debian::plain(), temp(), Store::empty());
-    let made = layout(dir.path());
+    let made = make_layout(dir.path());
     let copy = |to: String| {
         let copy = tool("skopeo").dir(dir.path()).args(["copy", "--dest-tls-verify=false", "oci:l:x"]);
         copy.arg(format!("docker://{to}")).ok();
@@ -272,7 +274,7 @@ fn mirrors_are_asked_first_and_given_nothing() {
 }
 
 #[test]
-fn what_was_pulled_is_shown_as_it_is() {
+fn a_pull_of_another_platform_is_reported_and_untagged_images_listed() {
     let (registry, store, other) = (Debian::plain(), Store::empty(), Store::empty());
     let context = Context::new("FROM scratch\nCOPY f /\n").file("f", "x");
     store.build(&context).arg("--platform=linux/arm64").ok();

@@ -1,5 +1,4 @@
-//! `dram release` again: what is not done twice, what is the same wherever it is made, and what happens to what was
-//! there.
+//! Repeated `dram release`: cached configuration, reproducibility, and the treatment of existing files.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,23 +10,23 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::release::{Project, runs, tree};
-use crate::support::{Tool, names, temp, tool};
+use crate::release::{Project, run_until_ready, tree};
+use crate::support::{TestCommand, names, temp, tool};
 
-/// Stand-ins for the tools of Erlang, first on the search path: each writes that it was started, and starts the real one.
-struct Watched {
+/// Wrappers of the Erlang tools, first on the search path: each logs its start and executes the real tool.
+struct WatchedTools {
     dir: TempDir,
 }
 
-impl Watched {
-    fn tools() -> Watched {
-        let watched = Watched { dir: temp() };
+impl WatchedTools {
+    fn new() -> WatchedTools {
+        let watched = WatchedTools { dir: temp() };
         for name in ["mix", "elixir", "erl", "escript", "rebar3"] {
             let found = tool("which").arg(name).ok().stdout;
             let real = fs::canonicalize(found.trim()).unwrap();
             let log = watched.log();
             let script = format!("#!/bin/sh\necho {name} >> {}\nexec {} \"$@\"\n", log.display(), real.display());
-            // Beside their own files: Erlang and Elixir look for those where they were started.
+            // The wrapper executes the real path, because Erlang and Elixir look for their files beside it.
             let path = watched.dir.path().join(name);
             fs::write(&path, script).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -43,38 +42,38 @@ impl Watched {
         format!("{}:{}", self.dir.path().display(), std::env::var("PATH").unwrap())
     }
 
-    /// The tools that were started since this was asked last.
-    fn started(&self) -> Vec<String> {
+    /// Returns the tools that were started since the last call.
+    fn take_started(&self) -> Vec<String> {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let _ = fs::remove_file(self.log());
         text.lines().map(str::to_owned).collect()
     }
 
-    fn dram(&self, project: &Project) -> Tool {
+    fn dram(&self, project: &Project) -> TestCommand {
         project.dram().env("PATH", self.path()).arg("--no-tar")
     }
 }
 
 #[test]
 fn a_second_release_of_a_mix_project_starts_no_emulator() {
-    let (project, watched) = (Project::copy("runtime"), Watched::tools());
+    let (project, watched) = (Project::copy("runtime"), WatchedTools::new());
     watched.dram(&project).ok();
-    assert!(watched.started().contains(&"mix".to_owned()));
+    assert!(watched.take_started().contains(&"mix".to_owned()));
     let release = project.join("_build/prod/rel/runtime");
     let before = tree(&release);
     watched.dram(&project).ok();
-    assert_eq!(watched.started(), Vec::<String>::new());
+    assert_eq!(watched.take_started(), Vec::<String>::new());
     assert!(tree(&release) == before, "the second release is another one");
-    // Another project's directory, or another working directory, is no reason to ask.
+    // Another working directory does not invalidate the cached configuration.
     watched.dram(&project).dir("/").ok();
-    assert_eq!(watched.started(), Vec::<String>::new());
+    assert_eq!(watched.take_started(), Vec::<String>::new());
 }
 
-/// A path in a release, and what somebody does to what is there.
-type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+/// A path in a release, and a change to the file at it.
+type ReleaseChange<'a> = (&'a str, &'a dyn Fn(&Path));
 
 #[test]
-fn a_release_that_is_as_it_should_be_is_not_written_and_one_that_is_not_is_mended() {
+fn an_intact_release_is_not_rewritten_and_a_damaged_one_is_repaired() {
     let project = Project::copy("small");
     let release = project.join("_build/prod/rel/small");
     let number = || fs::metadata(&release).unwrap().ino();
@@ -83,7 +82,7 @@ fn a_release_that_is_as_it_should_be_is_not_written_and_one_that_is_not_is_mende
     project.dram().ok();
     assert_eq!(number(), first, "it was written again");
     let module = "lib/small-0.1.0/ebin/Elixir.Small.Application.beam";
-    let changes: [Change<'_>; 6] = [
+    let changes: [ReleaseChange<'_>; 6] = [
         (module, &|path| fs::write(path, "no module").unwrap()),
         (module, &|path| fs::remove_file(path).unwrap()),
         ("releases/0.1.0/start.boot", &|path| fs::write(path, "no script").unwrap()),
@@ -105,60 +104,60 @@ fn a_release_that_is_as_it_should_be_is_not_written_and_one_that_is_not_is_mende
 }
 
 #[test]
-fn what_the_configuration_reads_is_asked_again_when_it_changes() {
-    let (project, watched) = (Project::copy("runtime"), Watched::tools());
+fn mix_is_started_again_when_an_input_of_the_configuration_changes() {
+    let (project, watched) = (Project::copy("runtime"), WatchedTools::new());
     let configuration =
         || fs::read_to_string(project.join("_build/prod/rel/runtime/releases/0.7.0/sys.config")).unwrap();
     watched.dram(&project).ok();
-    watched.started();
-    // A variable that config.exs reads.
+    watched.take_started();
+    // A variable that config.exs reads is an input.
     watched.dram(&project).env("RUNTIME_COMPILED", "fancy").ok();
-    assert!(!watched.started().is_empty());
+    assert!(!watched.take_started().is_empty());
     assert!(configuration().contains("fancy") || configuration().contains("102,97,110,99,121"), "{}", configuration());
-    // One that it does not.
+    // A variable that it does not read is no input.
     watched.dram(&project).env("RUNTIME_COMPILED", "fancy").env("SOMETHING_ELSE", "1").ok();
-    assert_eq!(watched.started(), Vec::<String>::new());
-    // The file.
+    assert_eq!(watched.take_started(), Vec::<String>::new());
+    // The configuration file is an input.
     let text = fs::read_to_string(project.join("config/config.exs")).unwrap();
     project.write("config/config.exs", text.replace("depth: 2", "depth: 4242"));
     watched.dram(&project).ok();
-    assert!(watched.started().contains(&"mix".to_owned()));
+    assert!(watched.take_started().contains(&"mix".to_owned()));
     assert!(configuration().contains("4242"), "{}", configuration());
-    // The version's own file, which mix.exs reads.
+    // The version file, which mix.exs reads, is an input.
     project.write("VERSION", "0.8.0\n");
     watched.dram(&project).ok();
     assert!(project.join("_build/prod/rel/runtime/releases/0.8.0/start.boot").is_file());
-    // What was compiled is gone.
-    watched.started();
+    // Removed build results are made again.
+    watched.take_started();
     fs::remove_dir_all(project.join("_build/prod/lib/runtime")).unwrap();
     watched.dram(&project).ok();
-    assert!(watched.started().contains(&"mix".to_owned()));
+    assert!(watched.take_started().contains(&"mix".to_owned()));
 }
 
 #[test]
 fn a_second_release_of_a_rebar3_project_starts_no_emulator() {
-    let (project, watched) = (Project::copy("rebar"), Watched::tools());
+    let (project, watched) = (Project::copy("rebar"), WatchedTools::new());
     let release = || watched.dram(&project).args(["--name", "ferry"]);
     let about = || fs::read_to_string(project.join("_build/prod/rel/ferry/share/prod.txt")).unwrap();
     release().ok();
-    assert!(watched.started().contains(&"rebar3".to_owned()));
+    assert!(watched.take_started().contains(&"rebar3".to_owned()));
     release().ok();
-    assert_eq!(watched.started(), Vec::<String>::new());
-    // rebar.config.script reads it.
+    assert_eq!(watched.take_started(), Vec::<String>::new());
+    // rebar.config.script reads this variable.
     release().env("HARBOUR", "Kiel").ok();
-    assert!(watched.started().contains(&"escript".to_owned()));
+    assert!(watched.take_started().contains(&"escript".to_owned()));
     assert!(about().contains("Kiel"), "{}", about());
     project.write("VERSION", "2.6.0\n");
     release().ok();
     assert!(project.join("_build/prod/rel/ferry/releases/2.6.0/start.boot").is_file());
-    watched.started();
+    watched.take_started();
     release().ok();
-    assert_eq!(watched.started(), Vec::<String>::new());
+    assert_eq!(watched.take_started(), Vec::<String>::new());
 }
 
 #[test]
-fn an_answer_that_depends_on_the_clock_is_not_kept() {
-    let (project, watched) = (Project::copy("small"), Watched::tools());
+fn a_configuration_that_depends_on_the_clock_is_not_cached() {
+    let (project, watched) = (Project::copy("small"), WatchedTools::new());
     let text = fs::read_to_string(project.join("config/config.exs")).unwrap();
     project.write("config/config.exs", format!("{text}\nconfig :small, built: System.os_time()\n"));
     let configuration = || fs::read(project.join("_build/prod/rel/small/releases/0.1.0/sys.config")).unwrap();
@@ -174,10 +173,10 @@ fn clean_copies_in_two_directories_give_the_same_archive() {
         let made: Vec<(String, BTreeMap<String, String>)> = (0..2)
             .map(|_| {
                 let project = Project::copy(name);
-                // An attribute that names a file of this directory.
+                // A module attribute contains the path of this directory.
                 project.write("lib/where.ex", "defmodule Where do\n  @external_resource __ENV__.file\nend\n");
                 if name == "rebar" {
-                    // Without it the compiler writes into modules where their sources are, for stack traces.
+                    // Without `deterministic`, the compiler writes the paths of sources into modules, for stack traces.
                     let text = fs::read_to_string(project.join("rebar.config")).unwrap();
                     project.write("rebar.config", text.replace("[debug_info]", "[debug_info, deterministic]"));
                 }
@@ -194,19 +193,19 @@ fn clean_copies_in_two_directories_give_the_same_archive() {
 }
 
 #[test]
-fn compiled_directories_are_enough() {
+fn a_release_is_made_from_compiled_directories() {
     let project = Project::copy("small");
     project.tool("mix").arg("compile").ok();
-    // Nobody evaluates the project's configuration: dram.toml names one.
+    // The project's configuration is not evaluated: dram.toml names a sys.config.
     project.write("sys.config", "[{small, [{greeting, <<\"from a file\">>}, {words, []}, {table, #{}}]}].\n");
     project.write("dram.toml", "[release]\nsys-config = 'sys.config'\n");
     let release = project.beside("out/small");
     let ebin = project.join("_build/prod/lib/small/ebin");
     let from = || project.dram().arg("--output").arg(&release).arg("--from").arg(&ebin);
-    // Elixir and Erlang are found where they are installed, and not started.
+    // The installations of Elixir and Erlang are found without starting them.
     from().arg("--json").ok();
-    runs_from_a_file(&release);
-    // Where neither is on the search path, both can be named.
+    assert_greets_from_a_file(&release);
+    // If neither is on the search path, both can be given as options.
     let script = "IO.write [:code.root_dir(), ?\\n, :code.lib_dir(:elixir), ?\\n, :code.lib_dir(:logger), ?\\n, :code.lib_dir(:iex)]";
     let said = tool("elixir").args(["-e", script]).ok().stdout;
     let [root, applications @ ..] = &said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
@@ -214,16 +213,16 @@ fn compiled_directories_are_enough() {
     let done = from().env("PATH", empty.path()).fails(3);
     assert!(done.stderr.contains("`erl`") && done.stderr.contains("--otp"), "{done}");
     from().args(applications).args(["--name", "small", "--otp", root]).env("PATH", empty.path()).ok();
-    runs_from_a_file(&release);
+    assert_greets_from_a_file(&release);
 }
 
 #[track_caller]
-fn runs_from_a_file(release: &Path) {
-    assert!(runs(release, "small", &[]).contains("from a file"));
+fn assert_greets_from_a_file(release: &Path) {
+    assert!(run_until_ready(release, "small", &[]).contains("from a file"));
 }
 
 #[test]
-fn json_tells_what_was_made() {
+fn json_output_describes_the_release() {
     let project = Project::copy("small");
     let said: Value = serde_json::from_str(&project.dram().arg("--json").ok().stdout).unwrap();
     assert_eq!((said["name"].as_str(), said["version"].as_str()), (Some("small"), Some("0.1.0")));
@@ -244,7 +243,7 @@ fn json_tells_what_was_made() {
 }
 
 #[test]
-fn what_dram_did_not_make_stays_unless_it_is_told() {
+fn a_foreign_release_is_kept_unless_overwrite_is_given() {
     let project = Project::copy("small");
     let text = fs::read_to_string(project.join("mix.exs")).unwrap();
     let at = text.find("version:").unwrap();
@@ -256,13 +255,13 @@ fn what_dram_did_not_make_stays_unless_it_is_told() {
     assert!(done.stderr.contains("dram did not make") && done.stderr.contains("--overwrite"), "{done}");
     assert!(tree(&release) == before, "the release of Mix is another one");
     project.dram().arg("--overwrite").ok();
-    runs(&release, "small", &[]);
-    // Logs and the like belong to nobody, and stay.
+    run_until_ready(&release, "small", &[]);
+    // Files that are no part of a release, such as logs, are kept.
     fs::create_dir_all(release.join("tmp/log")).unwrap();
     fs::write(release.join("tmp/log/erlang.log.1"), "said").unwrap();
     project.dram().ok();
     assert_eq!(fs::read_to_string(release.join("tmp/log/erlang.log.1")).unwrap(), "said");
-    // Another version beside it, as an upgrade needs.
+    // Another version is added beside it, as an upgrade needs.
     project.dram().args(["--version", "0.2.0"]).ok();
     assert!(release.join("releases/0.1.0/start.boot").is_file() && release.join("releases/0.2.0/start.boot").is_file());
 }
@@ -287,10 +286,10 @@ fn a_directory_that_is_no_release_is_never_replaced() {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_the_old_release_or_the_new_one() {
+fn a_killed_dram_release_leaves_the_old_release_or_the_new_one() {
     let project = Project::copy("small");
     let release = project.beside("out/small");
-    // Evaluated at every start of dram that is not killed before: which of the two releases it is, sys.config says.
+    // The configuration is evaluated in every run; sys.config shows which of the two releases it is.
     let text = fs::read_to_string(project.join("config/config.exs")).unwrap();
     let make = |greeting: &str| {
         project.write("config/config.exs", text.replace("grüß dich", greeting));
@@ -325,18 +324,18 @@ fn killed_at_any_moment_it_leaves_the_old_release_or_the_new_one() {
 }
 
 #[test]
-fn two_at_once_make_one_release() {
+fn concurrent_releases_of_one_project_make_one_release() {
     let project = Project::copy("small");
     let both: Vec<_> = (0..2).map(|_| project.dram().start()).collect();
     for started in both {
         let done = started.end();
         assert!(done.code == 0, "{done}");
     }
-    runs(&project.join("_build/prod/rel/small"), "small", &[]);
+    run_until_ready(&project.join("_build/prod/rel/small"), "small", &[]);
 }
 
 #[test]
-fn mistakes_in_the_projects_own_files_have_their_place_and_elixirs_words() {
+fn errors_in_project_files_show_their_file_and_elixirs_message() {
     let project = Project::copy("small");
     let release = project.join("_build/prod/rel/small");
     project.dram().arg("--no-tar").ok();
@@ -357,12 +356,12 @@ fn mistakes_in_the_projects_own_files_have_their_place_and_elixirs_words() {
     project.write("config/config.exs", config);
     let done = project.dram().args(["--name", "nothing"]).fails(1);
     assert!(done.stderr.contains("nothing"), "{done}");
-    let done = Project::of(&[]).dram().fails(2);
+    let done = Project::with_files(&[]).dram().fails(2);
     assert!(done.stderr.contains("mix.exs") && done.stderr.contains("rebar.config"), "{done}");
 }
 
 #[test]
-fn targets_and_build_paths_of_mix_are_where_mix_has_them() {
+fn mix_target_and_mix_build_root_are_respected() {
     let project = Project::copy("small");
     project.dram().env("MIX_TARGET", "rpi4").arg("--no-tar").ok();
     assert!(project.join("_build/rpi4_prod/rel/small/bin/small").is_file());

@@ -1,4 +1,4 @@
-//! A root file system as lines of text, one for each path, so that two can be compared and a difference be read.
+//! Lists a root file system as lines of text, one for each path, so that two can be compared.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
@@ -9,10 +9,10 @@ use std::path::Path;
 
 use crate::support::tool;
 
-/// A path and everything about it but its times.
+/// Paths with all metadata and content, except timestamps.
 pub(crate) type Listing = BTreeMap<String, String>;
 
-/// Lists what is below `root`, and `root` itself as `.`.
+/// Lists everything below `root`, and `root` itself as `.`.
 pub(crate) fn listing(root: &Path) -> Listing {
     let mut found = Vec::new();
     let mut todo = vec![root.to_owned()];
@@ -29,13 +29,13 @@ pub(crate) fn listing(root: &Path) -> Listing {
     let mut lines = Listing::new();
     for (name, path, meta) in found {
         let first = first_names.entry((meta.dev(), meta.ino())).or_insert_with(|| name.clone());
-        let line = if *first == name { one(&path, &meta) } else { format!("another name of {first}") };
+        let line = if *first == name { describe(&path, &meta) } else { format!("another name of {first}") };
         lines.insert(name, line);
     }
     lines
 }
 
-fn one(path: &Path, meta: &Metadata) -> String {
+fn describe(path: &Path, meta: &Metadata) -> String {
     let head = format!("{:04o} {}:{}", meta.mode() & 0o7777, meta.uid(), meta.gid());
     let kind = meta.file_type();
     let what = if kind.is_dir() {
@@ -53,7 +53,7 @@ fn one(path: &Path, meta: &Metadata) -> String {
     format!("{head} {what}{}", xattrs(path))
 }
 
-/// Short texts as they are, others as their digest.
+/// Returns short contents as they are, and longer ones as a digest.
 fn content(path: &Path) -> String {
     let bytes = fs::read(path).unwrap();
     if bytes.len() <= 80 {
@@ -79,7 +79,7 @@ fn xattrs(path: &Path) -> String {
     all.concat()
 }
 
-/// What `new` has that `old` has not, a line each, and what it lacks with a `-` in front.
+/// Returns the lines that `new` has and `old` has not, and with a `-` in front the paths that `new` lacks.
 pub(crate) fn difference(old: &Listing, new: &Listing) -> Vec<String> {
     let added = new.iter().filter(|(path, line)| old.get(*path) != Some(line));
     let gone = old.keys().filter(|path| !new.contains_key(*path));

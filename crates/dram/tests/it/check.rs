@@ -1,34 +1,35 @@
-//! `dram build --check` and `--call`: what is said about a Dockerfile without building it.
+//! `dram build --check` and `--call`: checks, outlines and targets of a Dockerfile without building it.
 
 use serde_json::Value;
 
-use crate::support::{Context, Done, Store};
+use crate::support::{CommandOutput, Context, Store};
 
-/// Looks at a context in its own directory, with a store that has a base image.
-fn look(context: &Context, options: &[&str]) -> Done {
+/// Runs `dram build` with `options` in the context's directory, with a store that has a base image, and asserts that it
+/// builds no image.
+fn run_check(context: &Context, options: &[&str]) -> CommandOutput {
     let store = Store::with_base();
     let done = store.dram(["build"]).args(options).arg(".").dir(context.path()).end();
     assert_eq!(store.dram(["images", "--json"]).ok().stdout, Store::with_base().dram(["images", "--json"]).ok().stdout);
     done
 }
 
-fn json(done: &Done) -> Value {
+fn json(done: &CommandOutput) -> Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}\n{done}"))
 }
 
 #[test]
-fn a_sound_file_has_nothing_said_about_it() {
+fn a_clean_dockerfile_has_no_warnings() {
     let context = Context::new("FROM parity-base:1 AS base\nRUN true\nFROM base\nCMD [\"true\"]\n");
-    let done = look(&context, &["--check"]);
+    let done = run_check(&context, &["--check"]);
     assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "check complete: no warnings found\n", ""));
-    assert_eq!(json(&look(&context, &["--check", "--json"]))["warnings"], Value::Array(Vec::new()));
+    assert_eq!(json(&run_check(&context, &["--check", "--json"]))["warnings"], Value::Array(Vec::new()));
 }
 
 #[test]
-fn warnings_are_shown_with_their_places_and_the_code_is_1() {
+fn warnings_show_their_location_and_exit_with_1() {
     let context =
         Context::new("FROM parity-base AS Build\nRUN exit 1\nCOPY a$B notes/x /c/\n").file(".dockerignore", "notes\n");
-    let done = look(&context, &["--check"]);
+    let done = run_check(&context, &["--check"]);
     assert_eq!(done.code, 1, "{done}");
     let expected = "\
 warning[BaseImageLatest]: `parity-base` has no version
@@ -66,13 +67,13 @@ check complete: 4 warnings found
 ";
     assert_eq!(done.stdout, expected, "nothing was run or copied, and standard output has it all");
     assert_eq!(done.stderr, "");
-    assert_eq!(look(&context, &["--call=check,ignorestatus=true"]).code, 0);
+    assert_eq!(run_check(&context, &["--call=check,ignorestatus=true"]).code, 0);
 }
 
 #[test]
-fn json_has_buildkits_fields_and_the_word_itself() {
+fn json_has_buildkits_fields_and_exact_ranges() {
     let context = Context::new("FROM scratch AS é\nFROM scratch\nENV a=1 \\\n  tökén=ü key=2\n");
-    let done = look(&context, &["--call=check,format=json"]);
+    let done = run_check(&context, &["--call=check,format=json"]);
     let all = json(&done);
     assert_eq!(done.code, 1);
     assert_eq!(all["buildError"]["location"]["ranges"][0]["start"]["line"], 1, "{done}");
@@ -89,34 +90,34 @@ fn json_has_buildkits_fields_and_the_word_itself() {
 }
 
 #[test]
-fn errors_are_told_all_at_once_and_the_code_is_1() {
+fn all_errors_are_reported_at_once_and_exit_with_1() {
     let context = Context::new("FROM scratch AS Bad\nMAINTAINER me\nBADCMD\nCOPY x\n");
-    let done = look(&context, &["--check"]);
+    let done = run_check(&context, &["--check"]);
     assert_eq!(done.code, 1, "{done}");
     assert!(done.stdout.ends_with("check complete: 2 errors and 2 warnings found\n"), "{done}");
-    let done = look(&context, &["--check", "--json"]);
+    let done = run_check(&context, &["--check", "--json"]);
     let all = json(&done);
     assert_eq!(all["errors"].as_array().map(Vec::len), Some(2), "{done}");
     assert_eq!(all["warnings"].as_array().map(Vec::len), Some(2), "{done}");
 }
 
 #[test]
-fn a_file_can_make_errors_of_warnings() {
+fn a_check_directive_turns_warnings_into_errors() {
     let context = Context::new("# check=error=true\nFROM scratch as a\n");
-    let done = look(&context, &[]);
+    let done = run_check(&context, &[]);
     assert_eq!(done.code, 2, "{done}");
     assert!(done.stderr.contains("error[FromAsCasing]"), "{done}");
-    let all = json(&look(&context, &["--check", "--json"]));
+    let all = json(&run_check(&context, &["--check", "--json"]));
     assert_eq!(all["warnings"][0]["ruleName"], "FromAsCasing");
     assert_eq!(all["buildError"]["message"], "`check=error=true` makes errors of FromAsCasing");
     let argument = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"];
-    assert_eq!(look(&context, &argument).code, 0, "the argument takes the place of the directive");
+    assert_eq!(run_check(&context, &argument).code, 0, "the argument takes the place of the directive");
 }
 
 #[test]
-fn a_build_gives_no_advice_and_says_what_was_not_used() {
+fn a_build_warns_only_of_unused_build_arguments() {
     let context = Context::new("FROM parity-base\nARG VERSION\nRUN apt-get --version || true\n");
-    let done = look(&context, &["--build-arg", "VERSOIN=1", "--build-arg", "HTTP_PROXY=", "--network=none"]);
+    let done = run_check(&context, &["--build-arg", "VERSOIN=1", "--build-arg", "HTTP_PROXY=", "--network=none"]);
     assert_eq!(done.code, 0, "{done}");
     let start = "warning: the build argument `VERSOIN` is not used\n";
     assert!(done.stderr.starts_with(start), "{done}");
@@ -125,18 +126,18 @@ fn a_build_gives_no_advice_and_says_what_was_not_used() {
 }
 
 #[test]
-fn images_that_are_not_there_are_no_problem_and_those_that_are_are_known() {
+fn check_needs_no_base_image_and_knows_the_variables_of_a_local_one() {
     let away = Context::new("FROM example.org/away:1\nCOPY $FROM_AWAY /x\n");
-    assert_eq!(look(&away, &["--check"]).code, 0, "it may have that variable");
+    assert_eq!(run_check(&away, &["--check"]).code, 0, "it may have that variable");
     let here = Context::new("FROM parity-base:latest\n# check=skip=BaseImageLatest\nCOPY $PATH $PAHT /x/\n");
-    let all = json(&look(&here, &["--check", "--json"]));
+    let all = json(&run_check(&here, &["--check", "--json"]));
     let rules: Vec<&str> =
         all["warnings"].as_array().unwrap().iter().filter_map(|one| one["ruleName"].as_str()).collect();
     assert_eq!(rules, ["BaseImageLatest", "UndefinedVar"], "what a file skips for one instruction is for that one");
 }
 
 #[test]
-fn a_check_needs_no_store_and_makes_none() {
+fn check_works_without_a_store_and_creates_none() {
     let context = Context::new("FROM scratch\nCOPY . /\n");
     let empty = crate::support::temp();
     let root = empty.path().join("none");
@@ -151,7 +152,7 @@ fn a_check_needs_no_store_and_makes_none() {
 }
 
 #[test]
-fn an_outline_has_what_a_target_takes() {
+fn an_outline_lists_arguments_secrets_and_caches_of_a_target() {
     let dockerfile = "\
 # TAG is the version of the base
 ARG TAG=1
@@ -163,7 +164,7 @@ FROM scratch AS release
 COPY --from=build /a /a
 ";
     let context = Context::new(dockerfile);
-    let done = look(&context, &["--call=outline", "--build-arg", "MODE=fast"]);
+    let done = run_check(&context, &["--call=outline", "--build-arg", "MODE=fast"]);
     let expected = "\
 TARGET:      release
 DESCRIPTION: is what runs
@@ -179,7 +180,7 @@ CACHE   MOUNTED AT
 /c      /c
 ";
     assert_eq!((done.code, done.stdout.as_str()), (0, expected), "{done}");
-    let all = json(&look(&context, &["--call=outline,format=json", "--target=build"]));
+    let all = json(&run_check(&context, &["--call=outline,format=json", "--target=build"]));
     assert_eq!(all["name"], "build");
     assert_eq!(all["args"][0]["description"], "is the version of the base");
     assert_eq!(
@@ -195,7 +196,7 @@ CACHE   MOUNTED AT
 #[test]
 fn targets_are_listed() {
     let context = Context::new("# a makes it\nFROM scratch AS a\nFROM scratch\nFROM a AS b\n");
-    let done = look(&context, &["--call=targets"]);
+    let done = run_check(&context, &["--call=targets"]);
     let expected = "\
 TARGET        DESCRIPTION
 a             makes it
@@ -203,18 +204,18 @@ a             makes it
 b (default)
 ";
     assert_eq!((done.code, done.stdout.as_str()), (0, expected), "{done}");
-    let all = json(&look(&context, &["--call=targets", "--json"]));
+    let all = json(&run_check(&context, &["--call=targets", "--json"]));
     assert_eq!(all["targets"][2]["default"], true);
     assert_eq!(all["targets"][2]["base"], "a");
-    assert_eq!(look(&Context::new("FORM x\n"), &["--call=targets"]).code, 2);
+    assert_eq!(run_check(&Context::new("FORM x\n"), &["--call=targets"]).code, 2);
 }
 
 #[test]
-fn words_that_are_meant_are_told() {
+fn mistyped_calls_and_targets_get_suggestions() {
     let context = Context::new("FROM scratch AS build\n");
-    look(&context, &["--call=chekc"]).says("did you mean `check`?");
-    look(&context, &["--json"]).says("add --check");
-    let done = look(&context, &["--call=outline", "--target=biuld"]);
+    run_check(&context, &["--call=chekc"]).says("did you mean `check`?");
+    run_check(&context, &["--json"]).says("add --check");
+    let done = run_check(&context, &["--call=outline", "--target=biuld"]);
     assert_eq!(done.code, 2, "{done}");
     assert!(done.stderr.contains("did you mean `build`?"), "{done}");
 }

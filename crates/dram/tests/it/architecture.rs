@@ -1,6 +1,7 @@
-//! The house keeps its laws: who may know whom, where `unsafe` is, how large a file gets, what is never written.
+//! Architecture rules: dependencies between crates, where `unsafe` is allowed, the length of files, and forbidden text.
 //!
-//! What a room may *do* (disk, processes, threads, clock) is held by clippy, by the `clippy.toml` of each crate.
+//! The effects that a crate may have (disk, processes, threads, clock) are enforced by clippy, with the `clippy.toml`
+//! of each crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,8 +10,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Each room and the rooms it may know. A new room needs a row here and one in ARCHITECTURE.md.
-const ROOMS: &[(&str, &[&str])] = &[
+/// Each crate and the crates that it may depend on. A new crate needs a row here and one in ARCHITECTURE.md.
+const CRATES: &[(&str, &[&str])] = &[
     ("dram-image", &[]),
     ("dram-sandbox", &[]),
     ("dram-release", &[]),
@@ -27,8 +28,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The files that may call what no safe wrapper exists for: the sandbox's, and those of the start program that stand in
-/// for a C library (its entry, its memory, and the calls of the kernel), which it has not so that it is small.
+/// The files that may contain `unsafe`: system calls of the sandbox, and the parts of the start program that replace a
+/// C library (entry point, memory, system calls), which it does without in order to be small.
 const UNSAFE_FILES: [&str; 5] = [
     "crates/dram-sandbox/src/sys.rs",
     "crates/dram-start/program/src/sys/call.rs",
@@ -37,20 +38,20 @@ const UNSAFE_FILES: [&str; 5] = [
     "crates/dram-start/program/src/sys/raw.rs",
 ];
 
-/// No file of ours is longer: what grows beyond this is two things.
+/// Maximum number of lines of a source file. A longer file has more than one subject.
 const MOST_LINES: usize = 800;
 
 #[test]
-fn rooms_know_only_the_rooms_below_them() {
+fn crates_depend_only_on_crates_below_them() {
     let known: BTreeMap<&str, BTreeSet<&str>> =
-        ROOMS.iter().map(|(room, below)| (*room, below.iter().copied().collect())).collect();
+        CRATES.iter().map(|(room, below)| (*room, below.iter().copied().collect())).collect();
     let metadata = metadata();
     let packages = list(&metadata, "packages");
     let found: BTreeSet<&str> = packages.iter().map(|package| text(package, "name")).collect();
     assert_eq!(found, known.keys().copied().collect(), "the rooms of the workspace, and those of this table");
     for package in packages {
         let room = text(package, "name");
-        // Of every kind: a test that needs a room above is a test of that room.
+        // Dependencies of every kind: a test that needs a crate above belongs to that crate.
         let dependencies = list(package, "dependencies").iter().map(|dependency| text(dependency, "name"));
         for other in dependencies.filter(|name| known.contains_key(name)) {
             assert!(known[room].contains(other), "`{room}` may not know `{other}`: see ARCHITECTURE.md");
@@ -59,7 +60,7 @@ fn rooms_know_only_the_rooms_below_them() {
 }
 
 #[test]
-fn every_room_takes_the_workspace_lints() {
+fn every_crate_uses_the_workspace_lints() {
     for manifest in manifests() {
         let found = lines_of(&manifest).windows(2).any(|pair| pair == ["[lints]", "workspace = true"]);
         assert!(found, "{} has no `[lints] workspace = true`", manifest.display());
@@ -68,9 +69,9 @@ fn every_room_takes_the_workspace_lints() {
 
 /// Clippy reads the nearest `clippy.toml` and no other.
 #[test]
-fn every_room_has_its_effects_written_down() {
+fn every_crate_lists_its_banned_effects() {
     let common = lines_of(&root().join("clippy.toml"));
-    for (room, _) in ROOMS.iter().filter(|(room, _)| *room != "dram") {
+    for (room, _) in CRATES.iter().filter(|(room, _)| *room != "dram") {
         let path = root().join("crates").join(room).join("clippy.toml");
         let lines = lines_of(&path);
         assert!(lines.iter().any(|line| line.starts_with("disallowed-methods")), "{} bans nothing", path.display());
@@ -81,10 +82,11 @@ fn every_room_has_its_effects_written_down() {
 }
 
 #[test]
-fn unsafe_code_is_in_few_files() {
-    // In two parts, so that this file does not hold the words itself.
+fn unsafe_code_is_only_in_the_listed_files() {
+    // Split in two, so that this file does not contain the text itself.
     let allowed = concat!("allow(", "unsafe_code)");
-    let found: Vec<String> = sources().into_iter().filter(|path| read(path).contains(allowed)).map(shown).collect();
+    let found: Vec<String> =
+        sources().into_iter().filter(|path| read(path).contains(allowed)).map(relative_path).collect();
     assert_eq!(found, UNSAFE_FILES);
 }
 
@@ -92,28 +94,28 @@ fn unsafe_code_is_in_few_files() {
 fn no_source_file_is_too_long() {
     for path in sources() {
         let lines = read(&path).lines().count();
-        assert!(lines <= MOST_LINES, "{} has {lines} lines, {MOST_LINES} are the most", shown(path));
+        assert!(lines <= MOST_LINES, "{} has {lines} lines, {MOST_LINES} are the most", relative_path(path));
     }
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn no_source_file_has_unfinished_code_markers() {
     let words = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("d", "bg!("), concat!("FIX", "ME")];
     for path in sources() {
         let text = read(&path);
         for word in words {
-            assert!(!text.contains(word), "{} holds `{word}`", shown(path));
+            assert!(!text.contains(word), "{} holds `{word}`", relative_path(path));
         }
     }
 }
 
-/// An attribute that silences a law of effects belongs to tests: in a source file it says why, on its own line.
+/// An attribute that allows a banned effect outside tests must give a reason on its own line.
 #[test]
-fn exceptions_from_effects_say_why() {
+fn exceptions_from_effect_lints_give_a_reason() {
     let silenced = concat!("clippy::dis", "allowed_");
     for path in sources() {
         for line in read(&path).lines().filter(|line| line.contains(silenced)) {
-            assert!(line.contains("reason = ") || line.contains("//"), "{}: `{}`", shown(path), line.trim());
+            assert!(line.contains("reason = ") || line.contains("//"), "{}: `{}`", relative_path(path), line.trim());
         }
     }
 }
@@ -140,10 +142,10 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 }
 
 fn manifests() -> Vec<PathBuf> {
-    ROOMS.iter().map(|(room, _)| root().join("crates").join(room).join("Cargo.toml")).collect()
+    CRATES.iter().map(|(room, _)| root().join("crates").join(room).join("Cargo.toml")).collect()
 }
 
-/// Every Rust file below `crates/`.
+/// Returns every Rust file below `crates/`.
 fn sources() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut todo = vec![root().join("crates")];
@@ -157,7 +159,7 @@ fn sources() -> Vec<PathBuf> {
             }
         }
     }
-    assert!(found.len() > ROOMS.len(), "no sources below {}", root().display());
+    assert!(found.len() > CRATES.len(), "no sources below {}", root().display());
     found.sort();
     found
 }
@@ -170,8 +172,8 @@ fn lines_of(path: &Path) -> Vec<String> {
     read(path).lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
 }
 
-/// The path as seen from the top of the checkout.
-fn shown(path: impl AsRef<Path>) -> String {
+/// Returns the path relative to the root of the repository.
+fn relative_path(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
 }

@@ -1,4 +1,4 @@
-//! A table of what a registry can do to dram, and what dram must make of it.
+//! Tables of registry faults and the expected behaviour of dram.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,40 +10,40 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::debian::{USER, WORD};
-use super::fake::{Auth, Fake, Fault, Seen};
-use super::fixtures::layout;
-use crate::support::{Done, Store, Tool, dram_path, names, temp, tool};
+use super::fake::{FakeAuth, FakeRegistry, Fault, RecordedRequest};
+use super::fixtures::make_layout;
+use crate::support::{CommandOutput, Store, TestCommand, dram_path, names, temp, tool};
 
-/// The kind of the offered manifest.
+/// Media type of the manifest of the test image.
 pub(crate) const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// An image that all rows share.
-pub(crate) struct Offer {
+/// The image that all scenarios share.
+pub(crate) struct TestImage {
     pub(crate) archive: PathBuf,
     pub(crate) manifest: Vec<u8>,
     pub(crate) digest: String,
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
-    /// The largest blob.
+    /// Digest of the largest blob.
     pub(crate) large: String,
 }
 
-impl Offer {
+impl TestImage {
     pub(crate) fn sizes(&self) -> BTreeMap<String, u64> {
         self.blobs.iter().map(|(digest, bytes)| (digest.clone(), bytes.len() as u64)).collect()
     }
 }
 
-pub(crate) fn offer() -> &'static Offer {
-    static OFFER: OnceLock<Offer> = OnceLock::new();
-    OFFER.get_or_init(|| {
+pub(crate) fn test_image() -> &'static TestImage {
+    static IMAGE: OnceLock<TestImage> = OnceLock::new();
+    IMAGE.get_or_init(|| {
         let (dir, archive) = (temp(), dram_path().with_file_name("offer.tar"));
-        let old = layout(dir.path());
+        let old = make_layout(dir.path());
         let file = |digest: &str| dir.path().join("l/blobs/sha256").join(&digest[7..]);
-        // The manifest says what it is, which umoci's does not.
+        // The manifest gets a mediaType, which umoci does not write.
         let mut document: Value = serde_json::from_slice(&fs::read(file(&old)).unwrap()).unwrap();
         document["mediaType"] = json!(KIND);
         let manifest = document.to_string().into_bytes();
-        let digest = super::serve::digest(&manifest);
+        let digest = super::memory_registry::digest(&manifest);
         fs::write(file(&digest), &manifest).unwrap();
         let index = dir.path().join("l/index.json");
         let mut listed: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
@@ -55,13 +55,13 @@ pub(crate) fn offer() -> &'static Offer {
         let digests = parts.map(|part| part["digest"].as_str().unwrap().to_owned());
         let blobs: BTreeMap<_, _> = digests.map(|digest| (digest.clone(), fs::read(file(&digest)).unwrap())).collect();
         let large = blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone();
-        Offer { archive, digest, manifest, blobs, large }
+        TestImage { archive, digest, manifest, blobs, large }
     })
 }
 
-/// Puts the image there as `x:1`.
-pub(crate) fn stocked(auth: Auth, faults: impl IntoIterator<Item = Fault>) -> Fake {
-    let (fake, offer) = (Fake::with(auth, faults), offer());
+/// Returns a fake registry with the image as `x:1`.
+pub(crate) fn registry_with_image(auth: FakeAuth, faults: impl IntoIterator<Item = Fault>) -> FakeRegistry {
+    let (fake, offer) = (FakeRegistry::with(auth, faults), test_image());
     for bytes in offer.blobs.values() {
         fake.add_blob("x", bytes);
     }
@@ -70,91 +70,95 @@ pub(crate) fn stocked(auth: Auth, faults: impl IntoIterator<Item = Fault>) -> Fa
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Verb {
+enum Operation {
     Pull,
     PullDigest,
     Push,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum End {
+enum ExpectedEnd {
     Good,
     Bad,
     Either,
 }
 
-type Check = Box<dyn Fn(&[Seen]) -> bool + Send + Sync>;
+type Check = Box<dyn Fn(&[RecordedRequest]) -> bool + Send + Sync>;
 
-/// One row: what the registry does, and how it must end.
-pub(crate) struct Row {
+/// A scenario: the faults of the registry and the expected end of the command.
+pub(crate) struct Scenario {
     name: &'static str,
-    verb: Verb,
-    auth: Auth,
+    operation: Operation,
+    auth: FakeAuth,
     faults: Vec<Fault>,
     login: bool,
-    end: End,
+    end: ExpectedEnd,
     says: Vec<String>,
     checks: Vec<(&'static str, Check)>,
-    within: Duration,
+    time_limit: Duration,
 }
 
-/// `dram pull HOST/x:1` with these faults.
-pub(crate) fn pull(name: &'static str, faults: impl IntoIterator<Item = Fault>) -> Row {
-    Row {
+/// Returns a scenario of `dram pull HOST/x:1` with these faults, which must succeed.
+pub(crate) fn pull(name: &'static str, faults: impl IntoIterator<Item = Fault>) -> Scenario {
+    Scenario {
         name,
-        verb: Verb::Pull,
-        auth: Auth::Everybody,
+        operation: Operation::Pull,
+        auth: FakeAuth::Everybody,
         faults: faults.into_iter().collect(),
         login: false,
-        end: End::Good,
+        end: ExpectedEnd::Good,
         says: Vec::new(),
         checks: Vec::new(),
-        within: Duration::from_secs(15),
+        time_limit: Duration::from_secs(15),
     }
 }
 
-/// `dram push HOST/x:1` with these faults.
-pub(crate) fn push(name: &'static str, faults: impl IntoIterator<Item = Fault>) -> Row {
-    Row { verb: Verb::Push, ..pull(name, faults) }
+/// Returns a scenario of `dram push HOST/x:1` with these faults, which must succeed.
+pub(crate) fn push(name: &'static str, faults: impl IntoIterator<Item = Fault>) -> Scenario {
+    Scenario { operation: Operation::Push, ..pull(name, faults) }
 }
 
-impl Row {
-    /// By digest and not by tag.
-    pub(crate) fn by_digest(self) -> Row {
-        Row { verb: Verb::PullDigest, ..self }
+impl Scenario {
+    /// Pulls by digest instead of by tag.
+    pub(crate) fn by_digest(self) -> Scenario {
+        Scenario { operation: Operation::PullDigest, ..self }
     }
 
-    /// It must fail, and say these: `{host}`, `{other}`, `{large}` stand for what they are.
-    pub(crate) fn bad<const N: usize>(self, says: [&str; N]) -> Row {
-        Row { end: End::Bad, says: says.map(str::to_owned).to_vec(), ..self }
+    /// The command must fail with these texts: `{host}`, `{other}` and `{large}` are replaced by their values.
+    pub(crate) fn fails_with<const N: usize>(self, says: [&str; N]) -> Scenario {
+        Scenario { end: ExpectedEnd::Bad, says: says.map(str::to_owned).to_vec(), ..self }
     }
 
-    /// It may fail or not, but it must not harm.
-    pub(crate) fn either(self) -> Row {
-        Row { end: End::Either, ..self }
+    /// The command may fail, but must leave the store intact.
+    pub(crate) fn may_fail(self) -> Scenario {
+        Scenario { end: ExpectedEnd::Either, ..self }
     }
 
-    pub(crate) fn auth(self, auth: Auth) -> Row {
-        Row { auth, ..self }
+    pub(crate) fn auth(self, auth: FakeAuth) -> Scenario {
+        Scenario { auth, ..self }
     }
 
-    /// With what is known of [`USER`] for this registry.
-    pub(crate) fn known(self) -> Row {
-        Row { login: true, ..self }
+    /// Gives the command credentials of [`USER`] for this registry.
+    pub(crate) fn with_login(self) -> Scenario {
+        Scenario { login: true, ..self }
     }
 
-    /// What must be true of the requests.
-    pub(crate) fn asks(mut self, what: &'static str, check: impl Fn(&[Seen]) -> bool + Send + Sync + 'static) -> Row {
+    /// Adds a check on the recorded requests.
+    pub(crate) fn requests_satisfy(
+        mut self,
+        what: &'static str,
+        check: impl Fn(&[RecordedRequest]) -> bool + Send + Sync + 'static,
+    ) -> Scenario {
         self.checks.push((what, Box::new(check)));
         self
     }
 
-    pub(crate) fn within(self, seconds: u64) -> Row {
-        Row { within: Duration::from_secs(seconds), ..self }
+    pub(crate) fn time_limit(self, seconds: u64) -> Scenario {
+        Scenario { time_limit: Duration::from_secs(seconds), ..self }
     }
 
-    /// What is wrong with it.
-    fn wrong(&self) -> Vec<String> {
+    /// Runs the scenario and returns its problems.
+    fn problems(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let (fake, store, config) = (self.fake(), Store::empty(), temp());
         if self.login {
@@ -165,18 +169,18 @@ impl Row {
         let done = self.command(&store, &fake).env("DOCKER_CONFIG", config.path());
         let began = Instant::now();
         let done = done.env("DRAM_NETWORK_TIMEOUT", "0.4").env("HOME", config.path()).end();
-        let (took, seen) = (began.elapsed(), fake.seen());
-        if took > self.within {
+        let (took, seen) = (began.elapsed(), fake.take_requests());
+        if took > self.time_limit {
             wrong.push(format!("it took {took:?}"));
         }
         match (self.end, done.code) {
-            (End::Good | End::Either, 0) => wrong.extend(self.arrived(&store, &fake)),
-            (End::Bad | End::Either, 1 | 4) => wrong.extend(self.refused(&store, &fake, &done)),
+            (ExpectedEnd::Good | ExpectedEnd::Either, 0) => wrong.extend(self.missing_parts(&store, &fake)),
+            (ExpectedEnd::Bad | ExpectedEnd::Either, 1 | 4) => wrong.extend(self.leftovers(&store, &fake, &done)),
             (end, code) => wrong.push(format!("it must be {end:?} and ended with {code}")),
         }
         for text in &self.says {
-            let text = text.replace("{host}", fake.host()).replace("{other}", fake.other());
-            let text = text.replace("{large}", &offer().large);
+            let text = text.replace("{host}", fake.host()).replace("{other}", fake.other_host());
+            let text = text.replace("{large}", &test_image().large);
             if !done.stderr.contains(&text) {
                 wrong.push(format!("it does not say {text:?}"));
             }
@@ -203,30 +207,30 @@ impl Row {
         wrong
     }
 
-    fn fake(&self) -> Fake {
-        match self.verb {
-            Verb::Push => Fake::with(self.auth.clone(), self.faults.clone()),
-            Verb::Pull | Verb::PullDigest => stocked(self.auth.clone(), self.faults.clone()),
+    fn fake(&self) -> FakeRegistry {
+        match self.operation {
+            Operation::Push => FakeRegistry::with(self.auth.clone(), self.faults.clone()),
+            Operation::Pull | Operation::PullDigest => registry_with_image(self.auth.clone(), self.faults.clone()),
         }
     }
 
-    fn command(&self, store: &Store, fake: &Fake) -> Tool {
-        let (name, offer) = (fake.name("x:1"), offer());
-        match self.verb {
-            Verb::Pull => store.dram(["pull", &name]),
-            Verb::PullDigest => store.dram(["pull", &fake.name(&format!("x@{}", offer.digest))]),
-            Verb::Push => {
+    fn command(&self, store: &Store, fake: &FakeRegistry) -> TestCommand {
+        let (name, offer) = (fake.name("x:1"), test_image());
+        match self.operation {
+            Operation::Pull => store.dram(["pull", &name]),
+            Operation::PullDigest => store.dram(["pull", &fake.name(&format!("x@{}", offer.digest))]),
+            Operation::Push => {
                 store.dram(["load", "-t", &name]).arg(&offer.archive).ok();
                 store.dram(["push", &name])
             }
         }
     }
 
-    /// All of the image is where it was to go.
-    fn arrived(&self, store: &Store, fake: &Fake) -> Vec<String> {
-        let offer = offer();
-        let mut wrong = damaged(store);
-        if self.verb == Verb::Push {
+    /// Returns what is missing at the destination after a success.
+    fn missing_parts(&self, store: &Store, fake: &FakeRegistry) -> Vec<String> {
+        let offer = test_image();
+        let mut wrong = store_problems(store);
+        if self.operation == Operation::Push {
             let tag = fake.tag("x", "1");
             if tag.as_ref() != Some(&offer.digest) && tag.is_none() {
                 wrong.push("the registry has no such tag".to_owned());
@@ -241,13 +245,13 @@ impl Row {
         wrong
     }
 
-    /// It is as if nothing had been asked for.
-    fn refused(&self, store: &Store, fake: &Fake, done: &Done) -> Vec<String> {
-        let mut wrong = damaged(store);
+    /// Returns what a failed command left behind.
+    fn leftovers(&self, store: &Store, fake: &FakeRegistry, done: &CommandOutput) -> Vec<String> {
+        let mut wrong = store_problems(store);
         if !done.stderr.contains("error: ") {
             wrong.push("no error is told".to_owned());
         }
-        if self.verb == Verb::Push {
+        if self.operation == Operation::Push {
             return wrong;
         }
         let images = store.dram(["images", "--json"]).ok().stdout;
@@ -258,13 +262,13 @@ impl Row {
     }
 }
 
-/// What in the store is not what its name says, and what is left there.
-pub(crate) fn damaged(store: &Store) -> Vec<String> {
+/// Returns damaged blobs and temporary files in the store.
+pub(crate) fn store_problems(store: &Store) -> Vec<String> {
     store.dram(["images"]).ok();
     let mut wrong = Vec::new();
     for name in store.blobs() {
         let bytes = fs::read(store.join("oci/blobs/sha256").join(&name)).unwrap();
-        if super::serve::digest(&bytes)[7..] != name {
+        if super::memory_registry::digest(&bytes)[7..] != name {
             wrong.push(format!("the blob {name} is another"));
         }
     }
@@ -275,17 +279,17 @@ pub(crate) fn damaged(store: &Store) -> Vec<String> {
     wrong
 }
 
-/// Fails with all rows that are wrong.
-pub(crate) fn hold(rows: impl IntoIterator<Item = Row>) {
-    offer();
-    let rows: Vec<Row> = rows.into_iter().collect();
+/// Runs all scenarios and panics with the problems of all of them.
+pub(crate) fn assert_scenarios(rows: impl IntoIterator<Item = Scenario>) {
+    test_image();
+    let rows: Vec<Scenario> = rows.into_iter().collect();
     let mut wrong = Vec::new();
     let mut rows = rows.into_iter().peekable();
     while rows.peek().is_some() {
-        // Most of them wait for each other's time-outs.
-        let some: Vec<Row> = rows.by_ref().take(6).collect();
+        // Run in parallel, because most of them wait for timeouts.
+        let some: Vec<Scenario> = rows.by_ref().take(6).collect();
         thread::scope(|scope| {
-            let running: Vec<_> = some.iter().map(|row| (row.name, scope.spawn(|| row.wrong()))).collect();
+            let running: Vec<_> = some.iter().map(|row| (row.name, scope.spawn(|| row.problems()))).collect();
             for (name, thread) in running {
                 let found = thread.join().unwrap_or_else(|_| vec!["a command beside it failed".to_owned()]);
                 wrong.extend(found.into_iter().map(|text| format!("{name}: {text}")));
@@ -295,7 +299,7 @@ pub(crate) fn hold(rows: impl IntoIterator<Item = Row>) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// How many requests have this method and this in their path.
-pub(crate) fn count(seen: &[Seen], method: &str, part: &str) -> usize {
+/// Counts the requests with this method and this text in the path.
+pub(crate) fn count(seen: &[RecordedRequest], method: &str, part: &str) -> usize {
     seen.iter().filter(|seen| seen.method == method && seen.path.contains(part)).count()
 }
