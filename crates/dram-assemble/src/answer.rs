@@ -11,16 +11,16 @@ use crate::AssembleError;
 
 /// A map of an answer, with the name that errors use for it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Fields<'a> {
+pub(crate) struct AnswerMap<'a> {
     name: &'static str,
     pairs: &'a [(Term, Term)],
 }
 
-impl<'a> Fields<'a> {
+impl<'a> AnswerMap<'a> {
     /// Wraps the map `term`.
-    pub(crate) fn of(name: &'static str, term: &'a Term) -> Result<Fields<'a>, AssembleError> {
+    pub(crate) fn from_term(name: &'static str, term: &'a Term) -> Result<AnswerMap<'a>, AssembleError> {
         match term {
-            Term::Map(pairs) => Ok(Fields { name, pairs }),
+            Term::Map(pairs) => Ok(AnswerMap { name, pairs }),
             _ => Err(AssembleError::Answer(format!("`{name}` is no map"))),
         }
     }
@@ -32,28 +32,32 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the value of `key`, converted by `read`.
-    pub(crate) fn need<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<T, AssembleError> {
+    pub(crate) fn required<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<T, AssembleError> {
         let wrong = || AssembleError::Answer(format!("`{key}` of `{}` is not what it should be", self.name));
         self.get(key).and_then(read).ok_or_else(wrong)
     }
 
     /// Returns the value of `key`, converted by `read`; `None` if it is missing.
-    pub(crate) fn maybe<T>(&self, key: &str, read: impl Fn(&'a Term) -> Option<T>) -> Result<Option<T>, AssembleError> {
-        self.get(key).map(|_| self.need(key, read)).transpose()
+    pub(crate) fn optional<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&'a Term) -> Option<T>,
+    ) -> Result<Option<T>, AssembleError> {
+        self.get(key).map(|_| self.required(key, read)).transpose()
     }
 
     /// Returns the map at `key`.
-    pub(crate) fn map(&self, key: &'static str) -> Result<Fields<'a>, AssembleError> {
-        Fields::of(key, self.get(key).ok_or_else(|| AssembleError::Answer(format!("`{key}` is missing")))?)
+    pub(crate) fn map(&self, key: &'static str) -> Result<AnswerMap<'a>, AssembleError> {
+        AnswerMap::from_term(key, self.get(key).ok_or_else(|| AssembleError::Answer(format!("`{key}` is missing")))?)
     }
 
     /// Returns the list at `key`; empty if it is missing.
     pub(crate) fn list(&self, key: &str) -> Result<&'a [Term], AssembleError> {
-        Ok(self.maybe(key, list)?.unwrap_or_default())
+        Ok(self.optional(key, list)?.unwrap_or_default())
     }
 
     /// Returns true if the value of `key` is `true`.
-    pub(crate) fn is(&self, key: &str) -> bool {
+    pub(crate) fn is_true(&self, key: &str) -> bool {
         self.get(key).and_then(Term::as_atom) == Some("true")
     }
 }

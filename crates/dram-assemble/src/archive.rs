@@ -8,22 +8,22 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use dram_gzip::{Cache, Failed, Stream};
-use dram_image::tar::{self, EntryKind, TarWriter};
-use dram_image::{Digest, Hashing, TreePath};
+use dram_gzip::{CompressError, GzipWriter, MemberCache};
+use dram_image::tar::{self, TarEntryKind, TarWriter};
+use dram_image::{Digest, HashingWriter, TreePath};
 
 use crate::AssembleError;
-use crate::tree::{Entry, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseTree};
 use crate::upgrade::UpgradeError;
 
 /// The compression level of libdeflate: the result is smaller than that of zlib's level 6, in half the time.
 const LEVEL: i32 = 6;
 /// The length of the digest before a cached gzip member.
-const DIGEST: usize = 32;
+const DIGEST_LEN: usize = 32;
 
 /// An archive that was written.
 #[derive(Debug)]
-pub struct Archive {
+pub struct ReleaseArchive {
     /// The path of the archive.
     pub path: PathBuf,
     /// The SHA-256 digest of its bytes.
@@ -34,12 +34,12 @@ pub struct Archive {
 
 /// The way in which an archive is compressed.
 #[derive(Debug)]
-pub(crate) enum Packing {
+pub(crate) enum ArchivePacking {
     /// As several gzip members, compressed in parallel; members in the cache are not compressed again.
-    Pieces(Option<Pieces>),
+    MultiMember(Option<GzipMemberCache>),
     /// As a single gzip member, for archives that a running system unpacks: `erl_tar` reads only the first member. It
     /// also refuses links that contain `..`, so they are replaced by the files that they lead to.
-    Whole,
+    SingleMember,
 }
 
 /// Packs the entries of `tree`, which are below `root` on disk, into `path`. All entries belong to user and group 0 and
@@ -47,13 +47,13 @@ pub(crate) enum Packing {
 ///
 /// # Errors
 /// Fails if a file cannot be read or the archive cannot be written. The file at `path` is then unchanged.
-pub(crate) fn write(
+pub(crate) fn write_archive(
     tree: &ReleaseTree,
     root: &Path,
     path: &Path,
     seconds: i64,
-    packing: &Packing,
-) -> Result<Archive, AssembleError> {
+    packing: &ArchivePacking,
+) -> Result<ReleaseArchive, AssembleError> {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".dram-new");
@@ -62,7 +62,7 @@ pub(crate) fn write(
     match written {
         Ok((digest, size)) => {
             fs::rename(&half, path).map_err(AssembleError::io("write", path))?;
-            Ok(Archive { path: path.to_owned(), digest, size })
+            Ok(ReleaseArchive { path: path.to_owned(), digest, size })
         }
         Err(error) => {
             // The first error is reported, not that of the removal.
@@ -77,22 +77,22 @@ fn write_to(
     root: &Path,
     half: &Path,
     seconds: i64,
-    packing: &Packing,
+    packing: &ArchivePacking,
 ) -> Result<(Digest, u64), AssembleError> {
     let file = File::create(half).map_err(AssembleError::io("make the file", half))?;
-    let mut out = Hashing::new(BufWriter::with_capacity(1 << 18, file));
-    let is_whole = matches!(packing, Packing::Whole);
-    let pack = |out: &mut Stream| pack(tree, root, out, seconds, is_whole);
+    let mut out = HashingWriter::new(BufWriter::with_capacity(1 << 18, file));
+    let is_whole = matches!(packing, ArchivePacking::SingleMember);
+    let pack = |out: &mut GzipWriter| pack(tree, root, out, seconds, is_whole);
     let packed = match packing {
-        Packing::Whole => dram_gzip::compress_as_one(LEVEL, &mut out, pack),
-        Packing::Pieces(pieces) => {
-            let cache = pieces.as_ref().map(|pieces| pieces as &dyn Cache);
+        ArchivePacking::SingleMember => dram_gzip::compress_single_member(LEVEL, &mut out, pack),
+        ArchivePacking::MultiMember(pieces) => {
+            let cache = pieces.as_ref().map(|pieces| pieces as &dyn MemberCache);
             dram_gzip::compress(LEVEL, cache, &mut out, pack)
         }
     };
     packed.map_err(|failed| match failed {
-        Failed::Produce(error) => error,
-        Failed::Write(source) => AssembleError::Io { verb: "write", path: half.to_owned(), source },
+        CompressError::Produce(error) => error,
+        CompressError::Write(source) => AssembleError::Io { verb: "write", path: half.to_owned(), source },
     })?;
     out.flush().map_err(AssembleError::io("write", half))?;
     let hasher = out.finish();
@@ -103,7 +103,7 @@ fn write_to(
 fn pack(
     tree: &ReleaseTree,
     root: &Path,
-    out: &mut Stream,
+    out: &mut GzipWriter,
     seconds: i64,
     for_erlang: bool,
 ) -> Result<(), AssembleError> {
@@ -115,17 +115,19 @@ fn pack(
         // The members are cut per application, so that an unchanged application gives an unchanged member.
         let of = path.components().take(2).collect::<Vec<_>>().concat();
         if of != part {
-            writer.stream().cut().map_err(AssembleError::io("pack", root))?;
+            writer.writer_mut().end_piece().map_err(AssembleError::io("pack", root))?;
             part = of;
         }
         if parent != above {
-            directories(&mut writer, &above, &parent, seconds)?;
+            append_directories(&mut writer, &above, &parent, seconds)?;
             above = parent;
         }
         let (kind, mode) = match entry {
-            Entry::Dir => (EntryKind::Dir, 0o755),
-            Entry::Link(said) if !(for_erlang && leads_out(said)) => (EntryKind::Symlink(said.clone()), 0o777),
-            Entry::Link(_) | Entry::File { .. } => {
+            ReleaseEntry::Dir => (TarEntryKind::Dir, 0o755),
+            ReleaseEntry::Link(said) if !(for_erlang && leads_out_of_archive(said)) => {
+                (TarEntryKind::Symlink(said.clone()), 0o777)
+            }
+            ReleaseEntry::Link(_) | ReleaseEntry::File { .. } => {
                 let full = root.join(path.as_path());
                 let mut file = File::open(&full).map_err(AssembleError::io("read", &full))?;
                 let status = file.metadata().map_err(AssembleError::io("read", &full))?;
@@ -134,29 +136,29 @@ fn pack(
                 }
                 let size = status.len();
                 let is_executable = match entry {
-                    Entry::File { executable, .. } => *executable,
-                    Entry::Link(_) | Entry::Dir => status.mode() & 0o100 != 0,
+                    ReleaseEntry::File { executable, .. } => *executable,
+                    ReleaseEntry::Link(_) | ReleaseEntry::Dir => status.mode() & 0o100 != 0,
                 };
                 let mode = if is_executable { 0o755 } else { 0o644 };
-                let entry = header(path, EntryKind::File { size }, mode, seconds);
+                let entry = entry_header(path, TarEntryKind::File { size }, mode, seconds);
                 writer.append(&entry, &mut file).map_err(AssembleError::io("pack", &full))?;
                 continue;
             }
         };
-        let entry = header(path, kind, mode, seconds);
+        let entry = entry_header(path, kind, mode, seconds);
         writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", root))?;
     }
     writer.finish().map_err(AssembleError::io("pack", root)).map(drop)
 }
 
 /// Returns true if `erl_tar` refuses the link because it leads out of the archive. It resolves links from the root.
-fn leads_out(said: &[u8]) -> bool {
+fn leads_out_of_archive(said: &[u8]) -> bool {
     said.starts_with(b"/") || said.split(|&byte| byte == b'/').any(|part| part == b"..")
 }
 
 /// Appends the parent directories of `to` that are not parent directories of `from`, outermost first.
-fn directories(
-    writer: &mut TarWriter<&mut Stream>,
+fn append_directories(
+    writer: &mut TarWriter<&mut GzipWriter>,
     from: &TreePath,
     to: &TreePath,
     seconds: i64,
@@ -164,33 +166,33 @@ fn directories(
     let mut path = TreePath::root();
     for name in to.components() {
         path = path.join(name);
-        if from.below(&path).is_none() {
-            let entry = header(&path, EntryKind::Dir, 0o755, seconds);
+        if from.strip_prefix(&path).is_none() {
+            let entry = entry_header(&path, TarEntryKind::Dir, 0o755, seconds);
             writer.append(&entry, &mut io::empty()).map_err(AssembleError::io("pack", path.as_path()))?;
         }
     }
     Ok(())
 }
 
-fn header(path: &TreePath, kind: EntryKind, mode: u32, seconds: i64) -> tar::Entry {
-    tar::Entry { path: path.clone(), kind, mode, uid: 0, gid: 0, mtime: seconds, xattrs: Vec::new() }
+fn entry_header(path: &TreePath, kind: TarEntryKind, mode: u32, seconds: i64) -> tar::TarEntry {
+    tar::TarEntry { path: path.clone(), kind, mode, uid: 0, gid: 0, mtime: seconds, xattrs: Vec::new() }
 }
 
 /// A cache of compressed gzip members in a directory. Most of a release is OTP and Elixir, and does not change.
 #[derive(Debug)]
-pub(crate) struct Pieces {
+pub(crate) struct GzipMemberCache {
     directory: PathBuf,
     used: Mutex<BTreeSet<String>>,
 }
 
-impl Pieces {
+impl GzipMemberCache {
     /// Creates a cache in `directory`, which does not have to exist.
-    pub(crate) fn new(directory: PathBuf) -> Pieces {
-        Pieces { directory, used: Mutex::default() }
+    pub(crate) fn new(directory: PathBuf) -> GzipMemberCache {
+        GzipMemberCache { directory, used: Mutex::default() }
     }
 
     /// Removes the members that the last archive did not use. Errors are ignored.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn remove_unused(&self) {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(entries) = fs::read_dir(&self.directory) else { return };
         for entry in entries.flatten() {
@@ -200,18 +202,18 @@ impl Pieces {
         }
     }
 
-    fn use_it(&self, key: &str) {
+    fn mark_used(&self, key: &str) {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
     }
 }
 
-impl Cache for Pieces {
+impl MemberCache for GzipMemberCache {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
         let mut kept = fs::read(self.directory.join(key)).ok()?;
-        let member = kept.split_off(kept.len().checked_sub(DIGEST)?.min(DIGEST));
+        let member = kept.split_off(kept.len().checked_sub(DIGEST_LEN)?.min(DIGEST_LEN));
         // The member is not fsynced, so after a power failure the file may contain anything.
         let is_whole = *blake3::hash(&member).as_bytes() == *kept;
-        is_whole.then(|| self.use_it(key))?;
+        is_whole.then(|| self.mark_used(key))?;
         Some(member)
     }
 
@@ -221,7 +223,7 @@ impl Cache for Pieces {
             .and_then(|()| fs::write(&half, [blake3::hash(member).as_bytes(), member].concat()))
             .and_then(|()| fs::rename(&half, self.directory.join(key)));
         if kept.is_ok() {
-            self.use_it(key);
+            self.mark_used(key);
         }
     }
 }

@@ -7,21 +7,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dram_image::TreePath;
-use dram_release::app::App;
+use dram_release::app::AppSpec;
 use dram_release::beam::StripRule;
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::{Catalog, Found, Origin};
-use dram_release::files;
+use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
+use dram_release::release_files;
 use dram_release::relx::{self, RelxSpec};
-use dram_release::resolve::{Release, Spec, Style, resolve};
+use dram_release::resolve::{ReleaseRules, ReleaseSpec, ResolvedRelease, resolve};
 
 use crate::AssembleError;
-use crate::blueprint::{Blueprint, Overlay};
-use crate::collect::{Taking, take_dir, take_file};
+use crate::blueprint::{OverlayStep, ReleaseBlueprint};
+use crate::collect::{CollectOptions, collect_dir, collect_file};
 use crate::erts;
-use crate::libraries::{self, Program};
+use crate::libraries::{self, ElfProgram};
 use crate::start_program::START_PROGRAM;
-use crate::tree::{Content, Entry, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
 use crate::write::MANIFEST;
 
 /// The maximum size of an `.app` file.
@@ -29,17 +29,17 @@ const LARGEST_APP: u64 = 16 << 20;
 
 /// A release that is ready to be written.
 #[derive(Debug)]
-pub(crate) struct Assembly {
+pub(crate) struct ReleaseAssembly {
     /// The release tree.
     pub(crate) tree: ReleaseTree,
     /// The resolved release.
-    pub(crate) release: Release,
+    pub(crate) release: ResolvedRelease,
     /// The specifications of its applications.
-    pub(crate) catalog: Catalog,
+    pub(crate) catalog: AppCatalog,
     /// The applications in start order: name and version.
     pub(crate) applications: Vec<(String, String)>,
     /// The programs and libraries of the release, without those that a portable release adds.
-    pub(crate) programs: Vec<Program>,
+    pub(crate) programs: Vec<ElfProgram>,
     /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
 }
@@ -48,13 +48,13 @@ pub(crate) struct Assembly {
 ///
 /// # Errors
 /// Fails if an application is missing or invalid, the applications do not form a release, or a file cannot be read.
-pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> {
+pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, AssembleError> {
     let mut blueprint = blueprint;
-    one_name("the release", &blueprint.name)?;
-    one_name("the version", &blueprint.version)?;
+    check_path_component("the release", &blueprint.name)?;
+    check_path_component("the version", &blueprint.version)?;
     let found = find_applications(&blueprint)?;
     let release = match blueprint.goals.as_slice() {
-        [] => resolve(&spec(&blueprint), &found.catalog),
+        [] => resolve(&release_spec(&blueprint), &found.catalog),
         // Only a rebar3 project has goals.
         [..] => relx::resolve(&relx_spec(&blueprint), &found.catalog),
     };
@@ -62,68 +62,68 @@ pub(crate) fn assemble(blueprint: Blueprint) -> Result<Assembly, AssembleError> 
     let mut tree = ReleaseTree::default();
     let mut warnings = std::mem::take(&mut blueprint.warnings);
     let rule = blueprint.strip.as_ref().map(|strip| {
-        Arc::new(StripRule::for_style(&blueprint.style, &strip.keep, strip.compress).dropping_paths(true))
+        Arc::new(StripRule::for_rules(&blueprint.rules, &strip.keep, strip.compress).drop_external_resources(true))
     });
-    let taking = Taking { strip: rule, skip: &[] };
+    let taking = CollectOptions { strip: rule, skip: &[] };
     let mut applications = Vec::new();
     for app in release.apps() {
         applications.push((app.name().to_owned(), app.version().to_owned()));
-        let place = &found.places[app.name()];
+        let place = &found.directories[app.name()];
         if blueprint.erts.is_none() && place.is_otp {
             continue;
         }
-        let at = path(&format!("lib/{}-{}", app.name(), app.version()))?;
-        for part in ["ebin"].iter().chain(&blueprint.directories) {
+        let at = release_path(&format!("lib/{}-{}", app.name(), app.version()))?;
+        for part in ["ebin"].iter().chain(&blueprint.app_subdirs) {
             let from = place.path.join(part);
             if from.is_dir() {
-                let taking = if *part == "ebin" { taking.clone() } else { Taking { strip: None, skip: &[] } };
-                let dangling = take_dir(&mut tree, &from, &at.join(part.as_bytes()), &taking)?;
+                let taking = if *part == "ebin" { taking.clone() } else { CollectOptions { strip: None, skip: &[] } };
+                let dangling = collect_dir(&mut tree, &from, &at.join(part.as_bytes()), &taking)?;
                 warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
             }
         }
     }
-    let of_version = path("releases")?.join(blueprint.version.as_bytes());
+    let of_version = release_path("releases")?.join(blueprint.version.as_bytes());
     if let Some(consolidated) = &blueprint.consolidated {
-        take_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
+        collect_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
     }
     put_release_files(&mut tree, &mut blueprint, &release, &found.catalog, &of_version)?;
-    let erts_at = path(&format!("erts-{}", blueprint.otp.erts))?;
+    let erts_at = release_path(&format!("erts-{}", blueprint.otp.erts))?;
     if let Some(source) = &blueprint.erts {
         for name in &blueprint.erts_programs {
-            one_name("the program", name)?;
+            check_path_component("the program", name)?;
         }
-        erts::take_programs(&mut tree, source, &erts_at, &blueprint.erts_programs)?;
+        erts::collect_programs(&mut tree, source, &erts_at, &blueprint.erts_programs)?;
     }
-    lay_over(&mut tree, &blueprint.overlays, &mut warnings)?;
-    let programs = libraries::programs(&tree)?;
-    warnings.extend(foreign(&programs));
-    let program = path("bin")?.join(blueprint.name.as_bytes());
+    apply_overlays(&mut tree, &blueprint.overlays, &mut warnings)?;
+    let programs = libraries::elf_programs(&tree)?;
+    warnings.extend(foreign_program_warnings(&programs));
+    let program = release_path("bin")?.join(blueprint.name.as_bytes());
     let loader = match blueprint.portable {
         true => Some(erts::make_portable(&mut tree, &programs, &erts_at, &program)?),
         false => None,
     };
     let loader = loader.as_ref().map(|(loader, libraries)| (loader.as_str(), libraries.as_str()));
-    let conf = blueprint.start.text(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
+    let conf = blueprint.start.to_conf(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
     tree.put_text(of_version.join(b"start.conf"), conf);
-    tree.put(program, Entry::File { content: Content::Own(START_PROGRAM), executable: true });
+    tree.put(program, ReleaseEntry::File { content: ReleaseFileContent::Embedded(START_PROGRAM), executable: true });
     put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
-    Ok(Assembly { tree, release, catalog: found.catalog, applications, programs, warnings })
+    Ok(ReleaseAssembly { tree, release, catalog: found.catalog, applications, programs, warnings })
 }
 
-fn spec(blueprint: &Blueprint) -> Spec {
-    Spec {
+fn release_spec(blueprint: &ReleaseBlueprint) -> ReleaseSpec {
+    ReleaseSpec {
         name: blueprint.name.clone(),
         version: blueprint.version.clone(),
         erts: blueprint.otp.erts.clone(),
         otp: blueprint.otp.release,
-        style: blueprint.style.clone(),
+        rules: blueprint.rules.clone(),
         applications: blueprint.applications.clone(),
-        unchecked: blueprint.unchecked.clone(),
+        skip_mode_validation: blueprint.skip_mode_validation.clone(),
         excluded: blueprint.excluded.clone(),
     }
 }
 
-fn relx_spec(blueprint: &Blueprint) -> RelxSpec {
+fn relx_spec(blueprint: &ReleaseBlueprint) -> RelxSpec {
     RelxSpec {
         name: blueprint.name.clone(),
         version: blueprint.version.clone(),
@@ -135,43 +135,43 @@ fn relx_spec(blueprint: &Blueprint) -> RelxSpec {
 }
 
 /// The directory of an application.
-struct Place {
+struct AppDirectory {
     path: PathBuf,
     is_otp: bool,
 }
 
-struct Applications {
-    catalog: Catalog,
-    places: BTreeMap<String, Place>,
+struct FoundApplications {
+    catalog: AppCatalog,
+    directories: BTreeMap<String, AppDirectory>,
 }
 
 /// Reads the specifications of all applications that may be in the release: the requested ones and their dependencies.
 /// Missing ones are skipped; the rules of the release decide whether that is an error.
-fn find_applications(blueprint: &Blueprint) -> Result<Applications, AssembleError> {
+fn find_applications(blueprint: &ReleaseBlueprint) -> Result<FoundApplications, AssembleError> {
     let in_otp = otp_applications(&blueprint.otp.root.join("lib"))?;
-    let mut catalog = Catalog::default();
+    let mut catalog = AppCatalog::default();
     let mut places = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut waiting: VecDeque<String> = blueprint.applications.iter().map(|(name, _)| name.clone()).collect();
     waiting.extend(blueprint.goals.iter().map(|goal| goal.name.clone()));
-    waiting.extend(blueprint.style.always().iter().map(|name| (*name).to_owned()));
+    waiting.extend(blueprint.rules.base_applications().iter().map(|name| (*name).to_owned()));
     while let Some(name) = waiting.pop_front() {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let (dir, is_otp) = match (blueprint.places.get(&name), in_otp.get(&name)) {
+        let (dir, is_otp) = match (blueprint.app_dirs.get(&name), in_otp.get(&name)) {
             (Some(dir), _) => (dir.clone(), false),
             (None, Some(dir)) => (dir.clone(), true),
             (None, None) => continue,
         };
         let app = read_app(&dir, &name, blueprint.otp.release)?;
         waiting.extend(app.applications.iter().chain(&app.included_applications).map(ToString::to_string));
-        let beams = modules_in(&dir.join("ebin"))?;
-        let origin = if is_otp { Origin::Otp } else { Origin::Project };
-        catalog.add(Found { app, origin, location: dir.display().to_string(), beams: Some(beams) });
-        places.insert(name, Place { path: dir, is_otp });
+        let beams = compiled_modules(&dir.join("ebin"))?;
+        let origin = if is_otp { AppOrigin::Otp } else { AppOrigin::Project };
+        catalog.add(CatalogEntry { app, origin, location: dir.display().to_string(), beams: Some(beams) });
+        places.insert(name, AppDirectory { path: dir, is_otp });
     }
-    Ok(Applications { catalog, places })
+    Ok(FoundApplications { catalog, directories: places })
 }
 
 /// Returns the directory of each OTP application in its newest version, which is the last directory by name, as in
@@ -193,7 +193,7 @@ fn otp_applications(lib: &Path) -> Result<BTreeMap<String, PathBuf>, AssembleErr
 }
 
 /// Reads the specification of the application `name` in `dir`.
-pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<App, AssembleError> {
+pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<AppSpec, AssembleError> {
     let path = dir.join("ebin").join(format!("{name}.app"));
     let size = fs::metadata(&path).map_err(AssembleError::io("read", &path))?.len();
     if size > LARGEST_APP {
@@ -201,11 +201,11 @@ pub(crate) fn read_app(dir: &Path, name: &str, otp: u32) -> Result<App, Assemble
         return Err(AssembleError::Io { verb: "read", path, source });
     }
     let bytes = fs::read(&path).map_err(AssembleError::io("read", &path))?;
-    App::read(&bytes, name, otp).map_err(|source| AssembleError::App { path, source })
+    AppSpec::read(&bytes, name, otp).map_err(|source| AssembleError::App { path, source })
 }
 
 /// Returns the modules that have a `.beam` file in `ebin`.
-fn modules_in(ebin: &Path) -> Result<BTreeSet<String>, AssembleError> {
+fn compiled_modules(ebin: &Path) -> Result<BTreeSet<String>, AssembleError> {
     let entries = fs::read_dir(ebin).map_err(AssembleError::io("read", ebin))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter_map(|name| name.strip_suffix(".beam").map(str::to_owned)).collect())
@@ -214,30 +214,30 @@ fn modules_in(ebin: &Path) -> Result<BTreeSet<String>, AssembleError> {
 /// Adds the files below `releases`.
 fn put_release_files(
     tree: &mut ReleaseTree,
-    blueprint: &mut Blueprint,
-    release: &Release,
-    catalog: &Catalog,
+    blueprint: &mut ReleaseBlueprint,
+    release: &ResolvedRelease,
+    catalog: &AppCatalog,
     at: &TreePath,
 ) -> Result<(), AssembleError> {
     let consolidated = blueprint
         .consolidated
         .is_some()
         .then(|| format!("$RELEASE_LIB/../releases/{}/consolidated", blueprint.version));
-    let options = match blueprint.style {
-        Style::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
-        Style::Plain => BootOptions::default(),
+    let options = match blueprint.rules {
+        ReleaseRules::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
+        ReleaseRules::Otp => BootOptions::default(),
     };
-    for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
+    for (name, release) in [("start", release.clone()), ("start_clean", release.start_clean())] {
         let script = BootScript::new(&release, catalog, &options);
         tree.put(
             at.join(format!("{name}.boot").as_bytes()),
-            Entry::File { content: Content::Bytes(script.to_boot()), executable: false },
+            ReleaseEntry::File { content: ReleaseFileContent::Bytes(script.to_boot()), executable: false },
         );
         tree.put_text(at.join(format!("{name}.script").as_bytes()), script.to_script());
     }
-    tree.put_text(at.join(format!("{}.rel", blueprint.name).as_bytes()), files::rel(release));
+    tree.put_text(at.join(format!("{}.rel", blueprint.name).as_bytes()), release_files::rel_text(release));
     for (stem, text) in [("sys.config", &mut blueprint.sys_config), ("vm.args", &mut blueprint.vm_args)] {
-        tree.put_text(at.join(text.name(stem).as_bytes()), std::mem::take(&mut text.bytes));
+        tree.put_text(at.join(text.file_name(stem).as_bytes()), std::mem::take(&mut text.bytes));
     }
     if let Some(text) = blueprint.remote_vm_args.take() {
         tree.put_text(at.join(b"remote.vm.args"), text);
@@ -246,37 +246,41 @@ fn put_release_files(
         tree.put_text(at.join(b"env.sh"), text);
     }
     if let Some(path) = blueprint.runtime_config.take() {
-        let taking = Taking { strip: None, skip: &[] };
-        take_file(tree, &taking, path, at.join(b"runtime.exs"))?;
+        let taking = CollectOptions { strip: None, skip: &[] };
+        collect_file(tree, &taking, path, at.join(b"runtime.exs"))?;
     }
-    let releases = path("releases")?;
-    tree.put_text(releases.join(b"start_erl.data"), files::start_erl(release));
-    tree.put_text(releases.join(b"RELEASES"), files::releases(release));
+    let releases = release_path("releases")?;
+    tree.put_text(releases.join(b"start_erl.data"), release_files::start_erl_text(release));
+    tree.put_text(releases.join(b"RELEASES"), release_files::releases_text(release));
     if let Some(cookie) = blueprint.cookie.take() {
         tree.put_text(releases.join(b"COOKIE"), cookie);
     }
     Ok(())
 }
 
-fn lay_over(tree: &mut ReleaseTree, overlays: &[Overlay], warnings: &mut Vec<String>) -> Result<(), AssembleError> {
-    let taking = Taking { strip: None, skip: &[] };
+fn apply_overlays(
+    tree: &mut ReleaseTree,
+    overlays: &[OverlayStep],
+    warnings: &mut Vec<String>,
+) -> Result<(), AssembleError> {
+    let taking = CollectOptions { strip: None, skip: &[] };
     for overlay in overlays {
         match overlay {
-            Overlay::Dir(from) => {
-                let dangling = take_dir(tree, from, &TreePath::root(), &taking)?;
+            OverlayStep::Dir(from) => {
+                let dangling = collect_dir(tree, from, &TreePath::root(), &taking)?;
                 warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
             }
-            Overlay::Make(at) => tree.put(at.clone(), Entry::Dir),
-            Overlay::Copy(from, at) if from.is_dir() => drop(take_dir(tree, from, at, &taking)?),
-            Overlay::Copy(from, at) => take_file(tree, &taking, from.clone(), at.clone())?,
-            Overlay::Link(said, at) => tree.put(at.clone(), Entry::Link(said.clone())),
-            Overlay::Text(text, at, executable) => {
-                let content = Content::Bytes(text.clone().into_bytes());
-                tree.put(at.clone(), Entry::File { content, executable: *executable });
+            OverlayStep::MakeDir(at) => tree.put(at.clone(), ReleaseEntry::Dir),
+            OverlayStep::Copy(from, at) if from.is_dir() => drop(collect_dir(tree, from, at, &taking)?),
+            OverlayStep::Copy(from, at) => collect_file(tree, &taking, from.clone(), at.clone())?,
+            OverlayStep::Link(said, at) => tree.put(at.clone(), ReleaseEntry::Link(said.clone())),
+            OverlayStep::Text(text, at, executable) => {
+                let content = ReleaseFileContent::Bytes(text.clone().into_bytes());
+                tree.put(at.clone(), ReleaseEntry::File { content, executable: *executable });
             }
-            Overlay::Executable(at, executable) => match tree.take(at) {
-                Some(Entry::File { content, .. }) => {
-                    tree.put(at.clone(), Entry::File { content, executable: *executable });
+            OverlayStep::SetExecutable(at, executable) => match tree.remove(at) {
+                Some(ReleaseEntry::File { content, .. }) => {
+                    tree.put(at.clone(), ReleaseEntry::File { content, executable: *executable });
                 }
                 Some(other) => tree.put(at.clone(), other),
                 None => warnings.push(format!("`{at}` cannot get another mode: it is not in the release")),
@@ -287,12 +291,12 @@ fn lay_over(tree: &mut ReleaseTree, overlays: &[Overlay], warnings: &mut Vec<Str
 }
 
 /// Returns warnings for programs that are built for another processor than the emulator.
-fn foreign(programs: &[Program]) -> Vec<String> {
+fn foreign_program_warnings(programs: &[ElfProgram]) -> Vec<String> {
     let emulator = programs.iter().find(|program| program.path.name() == Some(b"beam.smp"));
     let Some(emulator) = emulator.map(|program| program.needs.machine) else { return Vec::new() };
     let name = dram_image::elf::machine_name;
     let others = programs.iter().filter(|program| program.needs.machine != emulator);
-    let warning = |program: &Program| {
+    let warning = |program: &ElfProgram| {
         let (theirs, ours) = (name(program.needs.machine), name(emulator));
         format!("`{}` is for {theirs}, and the emulator is for {ours}: it cannot be loaded", program.path)
     };
@@ -303,23 +307,23 @@ fn foreign(programs: &[Program]) -> Vec<String> {
 pub(crate) fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
     let mut list = Vec::new();
     for (path, entry) in tree.iter() {
-        if !matches!(entry, Entry::Dir) {
+        if !matches!(entry, ReleaseEntry::Dir) {
             list.extend_from_slice(path.as_bytes());
             list.push(0);
         }
     }
     list.extend_from_slice(at.as_bytes());
     list.push(0);
-    tree.put(at, Entry::File { content: Content::Bytes(list), executable: false });
+    tree.put(at, ReleaseEntry::File { content: ReleaseFileContent::Bytes(list), executable: false });
 }
 
 /// Creates a path from names that were checked.
-pub(crate) fn path(text: &str) -> Result<TreePath, AssembleError> {
+pub(crate) fn release_path(text: &str) -> Result<TreePath, AssembleError> {
     TreePath::parse(text.as_bytes()).map_err(|error| AssembleError::Answer(error.to_string()))
 }
 
 /// Checks that a name is a single path component.
-pub(crate) fn one_name(what: &'static str, name: &str) -> Result<(), AssembleError> {
+pub(crate) fn check_path_component(what: &'static str, name: &str) -> Result<(), AssembleError> {
     let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0', '\n']);
     if is_one { Ok(()) } else { Err(AssembleError::Name { what, name: name.escape_debug().to_string() }) }
 }

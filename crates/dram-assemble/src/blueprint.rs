@@ -9,26 +9,26 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_release::consult::consult;
-use dram_release::relx::Goal;
-use dram_release::resolve::{Mode as StartType, Style};
+use dram_release::relx::RelxGoal;
+use dram_release::resolve::{ReleaseRules, StartType};
 use dram_release::term::Term;
 
 use crate::AssembleError;
-use crate::settings::{Distribution, Mode};
+use crate::settings::{CodeLoadingMode, NodeNameKind};
 
 /// Everything that defines a release.
 #[derive(Debug)]
-pub(crate) struct Blueprint {
+pub(crate) struct ReleaseBlueprint {
     /// The release name.
     pub(crate) name: String,
     /// The release version.
     pub(crate) version: String,
     /// The rules that decide which applications it has.
-    pub(crate) style: Style,
+    pub(crate) rules: ReleaseRules,
     /// The Erlang/OTP installation.
-    pub(crate) otp: Otp,
+    pub(crate) otp: OtpInstallation,
     /// The destination that the project configures.
-    pub(crate) path: Option<PathBuf>,
+    pub(crate) configured_output: Option<PathBuf>,
     /// The ERTS directory to include; `None` if the release has no ERTS.
     pub(crate) erts: Option<PathBuf>,
     /// Additional ERTS programs.
@@ -36,27 +36,27 @@ pub(crate) struct Blueprint {
     /// The requested applications, with their start types if given.
     pub(crate) applications: Vec<(String, Option<StartType>)>,
     /// The goals under the rules of relx, which has no other requested applications.
-    pub(crate) goals: Vec<Goal>,
+    pub(crate) goals: Vec<RelxGoal>,
     /// Applications whose start types are not validated against those of their dependencies.
-    pub(crate) unchecked: Vec<String>,
+    pub(crate) skip_mode_validation: Vec<String>,
     /// Applications that are excluded, even if others depend on them.
     pub(crate) excluded: Vec<String>,
     /// The directories of the project's and Elixir's applications, each with an `ebin`.
-    pub(crate) places: BTreeMap<String, PathBuf>,
+    pub(crate) app_dirs: BTreeMap<String, PathBuf>,
     /// The directory of consolidated protocols.
     pub(crate) consolidated: Option<PathBuf>,
     /// The subdirectories of an application that are included besides `ebin`.
-    pub(crate) directories: Vec<&'static str>,
+    pub(crate) app_subdirs: Vec<&'static str>,
     /// The options for stripping modules; `None` if they are not stripped.
-    pub(crate) strip: Option<Strip>,
+    pub(crate) strip: Option<StripOptions>,
     /// `sys.config`.
-    pub(crate) sys_config: Text,
+    pub(crate) sys_config: ConfigText,
     /// The runtime configuration: `config/runtime.exs` or another file.
     pub(crate) runtime_config: Option<PathBuf>,
     /// True if `Config.Provider` changes the configuration at boot.
     pub(crate) has_providers: bool,
     /// `vm.args`.
-    pub(crate) vm_args: Text,
+    pub(crate) vm_args: ConfigText,
     /// The text of `remote.vm.args`.
     pub(crate) remote_vm_args: Option<String>,
     /// A shell script that is sourced before the emulator starts.
@@ -64,46 +64,46 @@ pub(crate) struct Blueprint {
     /// The cookie, if the project sets one.
     pub(crate) cookie: Option<String>,
     /// The overlays, in order.
-    pub(crate) overlays: Vec<Overlay>,
+    pub(crate) overlays: Vec<OverlayStep>,
     /// True if shared libraries are included.
     pub(crate) portable: bool,
     /// The settings of the start program.
-    pub(crate) start: Start,
+    pub(crate) start: StartProgramSettings,
     /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
 }
 
 /// A configuration file of the emulator.
 #[derive(Debug, Default)]
-pub(crate) struct Text {
+pub(crate) struct ConfigText {
     /// The content.
     pub(crate) bytes: Vec<u8>,
     /// True for a template, whose name ends with `.src`: `${VARIABLE}` is replaced at every start.
-    pub(crate) is_source: bool,
+    pub(crate) is_template: bool,
 }
 
-impl Text {
+impl ConfigText {
     /// Creates a text that is not a template.
-    pub(crate) fn new(text: impl Into<Vec<u8>>) -> Text {
-        Text { bytes: text.into(), is_source: false }
+    pub(crate) fn new(text: impl Into<Vec<u8>>) -> ConfigText {
+        ConfigText { bytes: text.into(), is_template: false }
     }
 
     /// Reads the file `path`; it is a template if its extension is `src`.
     ///
     /// # Errors
     /// Fails if the file cannot be read.
-    pub(crate) fn read(path: &Path) -> Result<Text, AssembleError> {
+    pub(crate) fn read(path: &Path) -> Result<ConfigText, AssembleError> {
         let bytes = fs::read(path).map_err(AssembleError::io("read", path))?;
-        Ok(Text { bytes, is_source: path.extension().is_some_and(|extension| extension == "src") })
+        Ok(ConfigText { bytes, is_template: path.extension().is_some_and(|extension| extension == "src") })
     }
 
     /// Reads the configuration file `path`. A template is not parsed, because it is not a term yet.
     ///
     /// # Errors
     /// Fails if the file cannot be read, or is not a valid configuration.
-    pub(crate) fn read_configuration(path: &Path) -> Result<Text, AssembleError> {
-        let text = Text::read(path)?;
-        if !text.is_source {
+    pub(crate) fn read_configuration(path: &Path) -> Result<ConfigText, AssembleError> {
+        let text = ConfigText::read(path)?;
+        if !text.is_template {
             let terms =
                 consult(&text.bytes).map_err(|source| AssembleError::Terms { path: path.to_owned(), source })?;
             if !matches!(terms.as_slice(), [Term::List(_)]) {
@@ -115,14 +115,14 @@ impl Text {
     }
 
     /// Returns the file name.
-    pub(crate) fn name(&self, stem: &str) -> String {
-        if self.is_source { format!("{stem}.src") } else { stem.to_owned() }
+    pub(crate) fn file_name(&self, stem: &str) -> String {
+        if self.is_template { format!("{stem}.src") } else { stem.to_owned() }
     }
 }
 
 /// An Erlang/OTP installation.
 #[derive(Debug, Clone)]
-pub(crate) struct Otp {
+pub(crate) struct OtpInstallation {
     /// The root directory, with `lib` and `releases`.
     pub(crate) root: PathBuf,
     /// The OTP release number, such as 25.
@@ -133,7 +133,7 @@ pub(crate) struct Otp {
 
 /// The options for stripping modules.
 #[derive(Debug, Clone)]
-pub(crate) struct Strip {
+pub(crate) struct StripOptions {
     /// Chunks to keep besides those that the emulator needs.
     pub(crate) keep: Vec<String>,
     /// True if each module is compressed.
@@ -142,11 +142,11 @@ pub(crate) struct Strip {
 
 /// An overlay of a release.
 #[derive(Debug)]
-pub(crate) enum Overlay {
+pub(crate) enum OverlayStep {
     /// Copies the content of a directory to the root of the release.
     Dir(PathBuf),
     /// Creates an empty directory.
-    Make(TreePath),
+    MakeDir(TreePath),
     /// Copies a file or directory to a path.
     Copy(PathBuf, TreePath),
     /// Creates a symbolic link: its target and its path.
@@ -154,18 +154,18 @@ pub(crate) enum Overlay {
     /// Writes a text to a path; the flag makes it executable.
     Text(String, TreePath, bool),
     /// Sets whether an existing file is executable.
-    Executable(TreePath, bool),
+    SetExecutable(TreePath, bool),
 }
 
 /// The settings of the start program.
 #[derive(Debug, Default)]
-pub(crate) struct Start {
+pub(crate) struct StartProgramSettings {
     /// True if expressions are Elixir, false if they are Erlang.
     pub(crate) elixir: bool,
     /// The code loading mode.
-    pub(crate) mode: Option<Mode>,
+    pub(crate) mode: Option<CodeLoadingMode>,
     /// The kind of node name.
-    pub(crate) distribution: Option<Distribution>,
+    pub(crate) distribution: Option<NodeNameKind>,
     /// The node name.
     pub(crate) node: Option<String>,
     /// True if the system reboots after its configuration was read.
@@ -182,19 +182,19 @@ pub(crate) struct Start {
     pub(crate) commands: Vec<(String, TreePath, String)>,
 }
 
-impl Start {
+impl StartProgramSettings {
     /// Returns the text of `start.conf`, which `dram_start::conf` reads.
-    pub(crate) fn text(&self, name: &str, otp: u32, has_providers: bool, loader: Option<(&str, &str)>) -> String {
+    pub(crate) fn to_conf(&self, name: &str, otp: u32, has_providers: bool, loader: Option<(&str, &str)>) -> String {
         let mut lines = vec![format!("name = {name}"), format!("elixir = {}", self.elixir), format!("otp = {otp}")];
         let mode = match self.mode {
-            Some(Mode::Interactive) => "interactive",
-            Some(Mode::Embedded) | None => "embedded",
+            Some(CodeLoadingMode::Interactive) => "interactive",
+            Some(CodeLoadingMode::Embedded) | None => "embedded",
         };
         lines.push(format!("mode = {mode}"));
         let distribution = match self.distribution {
-            Some(Distribution::Sname) => "sname",
-            Some(Distribution::Name) => "name",
-            Some(Distribution::None) | None => "none",
+            Some(NodeNameKind::Sname) => "sname",
+            Some(NodeNameKind::Name) => "name",
+            Some(NodeNameKind::None) | None => "none",
         };
         lines.push(format!("distribution = {distribution}"));
         lines.extend(self.node.iter().map(|node| format!("node = {node}")));

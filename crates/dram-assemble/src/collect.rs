@@ -11,14 +11,14 @@ use dram_image::TreePath;
 use dram_release::beam::StripRule;
 
 use crate::AssembleError;
-use crate::tree::{Content, Entry, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
 
 /// The maximum directory depth; deeper ones are loops made by bind mounts.
 const DEEPEST: usize = 128;
 
 /// The options for collecting a directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Taking {
+pub(crate) struct CollectOptions {
     /// The rule to strip `.beam` files; `None` if they are not stripped.
     pub(crate) strip: Option<Arc<StripRule>>,
     /// The names to skip.
@@ -32,26 +32,26 @@ pub(crate) struct Taking {
 ///
 /// # Errors
 /// Fails if an entry cannot be read, or is neither a file nor a directory nor a link.
-pub(crate) fn take_dir(
+pub(crate) fn collect_dir(
     tree: &mut ReleaseTree,
     from: &Path,
     to: &TreePath,
-    taking: &Taking,
+    taking: &CollectOptions,
 ) -> Result<Vec<PathBuf>, AssembleError> {
     let root = fs::canonicalize(from).map_err(AssembleError::io("read", from))?;
     let mut dangling = Vec::new();
-    take(tree, &Place { root: &root, taking }, &root, to, 0, &mut dangling)?;
+    collect_entries(tree, &CollectRoot { root: &root, options: taking }, &root, to, 0, &mut dangling)?;
     Ok(dangling)
 }
 
-struct Place<'a> {
+struct CollectRoot<'a> {
     root: &'a Path,
-    taking: &'a Taking,
+    options: &'a CollectOptions,
 }
 
-fn take(
+fn collect_entries(
     tree: &mut ReleaseTree,
-    place: &Place<'_>,
+    place: &CollectRoot<'_>,
     from: &Path,
     to: &TreePath,
     depth: usize,
@@ -66,28 +66,28 @@ fn take(
         let found = found.map_err(AssembleError::io("read", from))?;
         is_empty = false;
         let name = found.file_name();
-        if place.taking.skip.iter().any(|skip| *skip == name) {
+        if place.options.skip.iter().any(|skip| *skip == name) {
             continue;
         }
         let (path, at) = (found.path(), to.join(name.as_bytes()));
         let kind = found.file_type().map_err(AssembleError::io("read", &path))?;
         if kind.is_dir() {
-            take(tree, place, &path, &at, depth + 1, dangling)?;
+            collect_entries(tree, place, &path, &at, depth + 1, dangling)?;
         } else if kind.is_symlink() {
-            take_link(tree, place, &path, at, depth, dangling)?;
+            collect_link(tree, place, &path, at, depth, dangling)?;
         } else {
-            take_file(tree, place.taking, path, at)?;
+            collect_file(tree, place.options, path, at)?;
         }
     }
     if is_empty {
-        tree.put(to.clone(), Entry::Dir);
+        tree.put(to.clone(), ReleaseEntry::Dir);
     }
     Ok(())
 }
 
-fn take_link(
+fn collect_link(
     tree: &mut ReleaseTree,
-    place: &Place<'_>,
+    place: &CollectRoot<'_>,
     path: &Path,
     at: TreePath,
     depth: usize,
@@ -100,21 +100,21 @@ fn take_link(
         Ok(led) if !(stays && led.starts_with(place.root)) => {
             // A directory that contains this link would be copied into itself without end.
             if led.is_dir() && !path.starts_with(&led) {
-                let outside = Place { root: &led, taking: place.taking };
-                take(tree, &outside, &led, &at, depth + 1, dangling)
+                let outside = CollectRoot { root: &led, options: place.options };
+                collect_entries(tree, &outside, &led, &at, depth + 1, dangling)
             } else if led.is_dir() {
                 dangling.push(path.to_owned());
-                tree.put(at, Entry::Link(said.as_os_str().as_bytes().to_vec()));
+                tree.put(at, ReleaseEntry::Link(said.as_os_str().as_bytes().to_vec()));
                 Ok(())
             } else {
-                take_file(tree, place.taking, led, at)
+                collect_file(tree, place.options, led, at)
             }
         }
         led => {
             if led.is_err() {
                 dangling.push(path.to_owned());
             }
-            tree.put(at, Entry::Link(said.as_os_str().as_bytes().to_vec()));
+            tree.put(at, ReleaseEntry::Link(said.as_os_str().as_bytes().to_vec()));
             Ok(())
         }
     }
@@ -141,9 +141,9 @@ fn stays_below(root: &Path, path: &Path, said: &Path) -> bool {
 }
 
 /// Adds the file `path` at `at`; modules are stripped according to `taking`.
-pub(crate) fn take_file(
+pub(crate) fn collect_file(
     tree: &mut ReleaseTree,
-    taking: &Taking,
+    taking: &CollectOptions,
     path: PathBuf,
     at: TreePath,
 ) -> Result<(), AssembleError> {
@@ -155,9 +155,9 @@ pub(crate) fn take_file(
     let executable = status.permissions().mode() & 0o111 != 0;
     let is_beam = path.extension() == Some(OsStr::new("beam"));
     let content = match &taking.strip {
-        Some(rule) if is_beam => Content::Beam(path, Arc::clone(rule)),
-        Some(_) | None => Content::Disk(path),
+        Some(rule) if is_beam => ReleaseFileContent::Beam(path, Arc::clone(rule)),
+        Some(_) | None => ReleaseFileContent::Disk(path),
     };
-    tree.put(at, Entry::File { content, executable });
+    tree.put(at, ReleaseEntry::File { content, executable });
     Ok(())
 }

@@ -4,41 +4,43 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
-use dram_release::resolve::{Mode as StartType, Style};
+use dram_release::resolve::{ReleaseRules, StartType};
 use dram_release::term::Term;
 
-use crate::answer::{Fields, atom, bytes, path, text, tuple};
-use crate::blueprint::{Blueprint, Otp, Overlay, Start, Strip, Text};
-use crate::overlay::{self, Target};
+use crate::answer::{AnswerMap, atom, bytes, path, text, tuple};
+use crate::blueprint::{
+    ConfigText, OtpInstallation, OverlayStep, ReleaseBlueprint, StartProgramSettings, StripOptions,
+};
+use crate::overlay::{self, OverlayTarget};
 use crate::{AssembleError, erts, mix};
 
 /// The applications of Elixir.
-const ELIXIR: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
+const ELIXIR_APPLICATIONS: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
 /// The application that Distillery adds to every release besides those of Mix. Distillery also adds itself and `mix`,
 /// which a release does not need.
-const BASE: &str = "runtime_tools";
+const BASE_APPLICATION: &str = "runtime_tools";
 
 /// Creates the blueprint of the release in the answer.
 ///
 /// # Errors
 /// Fails if the answer has another form, or the release is configured in an invalid way.
-pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> {
+pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, AssembleError> {
     let release = answer.map("distillery")?;
     let settings = release.map("settings")?;
     let elixir = answer.map("elixir")?;
-    let version = release.need("version", text)?;
+    let version = release.required("version", text)?;
     let mut warnings = Vec::new();
-    let otp = otp(settings, mix::otp(answer)?, &mut warnings)?;
-    let has_providers = providers(release, &mut warnings)?;
-    say_what_is_left(release, settings, &mut warnings)?;
-    let output = release.need("output_dir", path)?;
+    let otp = included_otp(settings, mix::otp_installation(answer)?, &mut warnings)?;
+    let has_providers = has_supported_provider(release, &mut warnings)?;
+    warn_about_unsupported(release, settings, &mut warnings)?;
+    let output = release.required("output_dir", path)?;
     let mut overlays = overlays(release, &output)?;
-    let mut start = Start { elixir: true, ..Start::default() };
-    scripts(release, &version, &mut start, &mut overlays)?;
-    words_for_start(settings, &mut start)?;
-    let name = release.need("name", atom)?;
-    let vm_args = match release.maybe("vm_args", |_| Some(()))? {
-        Some(()) => release.map("vm_args")?.need("text", text)?,
+    let mut start = StartProgramSettings { elixir: true, ..StartProgramSettings::default() };
+    add_scripts(release, &version, &mut start, &mut overlays)?;
+    apply_start_options(settings, &mut start)?;
+    let name = release.required("name", atom)?;
+    let vm_args = match release.optional("vm_args", |_| Some(()))? {
+        Some(()) => release.map("vm_args")?.required("text", text)?,
         None => {
             // Distillery's default, for users who enable distribution.
             start.node = Some(format!("{name}@127.0.0.1"));
@@ -49,38 +51,38 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
             String::new()
         }
     };
-    let asked = applications(release)?;
+    let asked = requested_applications(release)?;
     let excluded = match asked.iter().any(|(name, _)| name == "distillery") {
         true => Vec::new(),
         false => vec!["distillery".to_owned()],
     };
     let mut directories = vec!["priv", "include"];
-    if settings.is("include_src") {
+    if settings.is_true("include_src") {
         directories.extend(["lib", "src", "c_src"]);
     }
     let consolidated = answer.map("project")?.map("consolidated")?;
-    let consolidated = if consolidated.is("wanted") { consolidated.maybe("path", path)? } else { None };
-    let places = places(answer, elixir, settings)?;
-    Ok(Blueprint {
-        style: Style::mix(&elixir.need("version", text)?),
-        path: Some(output),
-        erts: Some(erts::source(&otp)),
+    let consolidated = if consolidated.is_true("wanted") { consolidated.optional("path", path)? } else { None };
+    let places = application_dirs(answer, elixir, settings)?;
+    Ok(ReleaseBlueprint {
+        rules: ReleaseRules::mix(&elixir.required("version", text)?),
+        configured_output: Some(output),
+        erts: Some(erts::erts_dir(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
         goals: Vec::new(),
-        unchecked: Vec::new(),
+        skip_mode_validation: Vec::new(),
         excluded,
-        places,
+        app_dirs: places,
         consolidated: consolidated.filter(|path| path.is_dir()),
-        directories,
-        strip: settings.is("strip_debug_info").then(|| Strip { keep: Vec::new(), compress: false }),
-        sys_config: Text::new(release.map("sys_config")?.need("text", bytes)?.to_vec()),
+        app_subdirs: directories,
+        strip: settings.is_true("strip_debug_info").then(|| StripOptions { keep: Vec::new(), compress: false }),
+        sys_config: ConfigText::new(release.map("sys_config")?.required("text", bytes)?.to_vec()),
         runtime_config: None,
         has_providers,
-        vm_args: Text::new(vm_args),
+        vm_args: ConfigText::new(vm_args),
         remote_vm_args: None,
         env_sh: None,
-        cookie: release.maybe("cookie", text)?,
+        cookie: release.optional("cookie", text)?,
         overlays,
         portable: false,
         start,
@@ -92,11 +94,15 @@ pub(crate) fn blueprint(answer: Fields<'_>) -> Result<Blueprint, AssembleError> 
 }
 
 /// Returns the OTP installation that the release includes.
-fn otp(settings: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Otp, AssembleError> {
+fn included_otp(
+    settings: AnswerMap<'_>,
+    here: OtpInstallation,
+    warnings: &mut Vec<String>,
+) -> Result<OtpInstallation, AssembleError> {
     match settings.get("include_erts") {
-        Some(term @ Term::Binary(_)) => erts::otp_with(&path(term).unwrap_or_default(), &here),
+        Some(term @ Term::Binary(_)) => erts::otp_from_path(&path(term).unwrap_or_default(), &here),
         Some(term) if term.as_atom() == Some("false") => {
-            warnings.push(erts::ALWAYS.to_owned());
+            warnings.push(erts::ERTS_ALWAYS_INCLUDED.to_owned());
             Ok(here)
         }
         Some(_) | None => Ok(here),
@@ -104,7 +110,7 @@ fn otp(settings: Fields<'_>, here: Otp, warnings: &mut Vec<String>) -> Result<Ot
 }
 
 /// Returns the requested applications.
-fn applications(release: Fields<'_>) -> Result<Vec<(String, Option<StartType>)>, AssembleError> {
+fn requested_applications(release: AnswerMap<'_>) -> Result<Vec<(String, Option<StartType>)>, AssembleError> {
     let mut asked: Vec<(String, Option<StartType>)> = Vec::new();
     for app in release.list("applications")? {
         let wrong = || AssembleError::Project {
@@ -128,26 +134,26 @@ fn applications(release: Fields<'_>) -> Result<Vec<(String, Option<StartType>)>,
             None => asked.push((name, mode)),
         }
     }
-    if !asked.iter().any(|(name, _)| name == BASE) {
-        asked.insert(0, (BASE.to_owned(), None));
+    if !asked.iter().any(|(name, _)| name == BASE_APPLICATION) {
+        asked.insert(0, (BASE_APPLICATION.to_owned(), None));
     }
     Ok(asked)
 }
 
-fn places(
-    answer: Fields<'_>,
-    elixir: Fields<'_>,
-    settings: Fields<'_>,
+fn application_dirs(
+    answer: AnswerMap<'_>,
+    elixir: AnswerMap<'_>,
+    settings: AnswerMap<'_>,
 ) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
-    let lib = elixir.need("lib", path)?;
-    let mut places: BTreeMap<String, PathBuf> = ELIXIR
+    let lib = elixir.required("lib", path)?;
+    let mut places: BTreeMap<String, PathBuf> = ELIXIR_APPLICATIONS
         .iter()
         .map(|name| ((*name).to_owned(), lib.join(name)))
         .filter(|(_, dir)| dir.join("ebin").is_dir())
         .collect();
     for dep in answer.list("deps")? {
-        let dep = Fields::of("deps", dep)?;
-        places.insert(dep.need("app", atom)?, dep.need("build", path)?);
+        let dep = AnswerMap::from_term("deps", dep)?;
+        places.insert(dep.required("app", atom)?, dep.required("build", path)?);
     }
     for pair in settings.list("overrides")? {
         if let Some([app, dir]) = tuple(pair)
@@ -160,16 +166,16 @@ fn places(
 }
 
 /// Returns true if a supported config provider exists, and warns about all others.
-fn providers(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<bool, AssembleError> {
+fn has_supported_provider(release: AnswerMap<'_>, warnings: &mut Vec<String>) -> Result<bool, AssembleError> {
     let mut runs = false;
     for provider in release.list("providers")? {
-        let provider = Fields::of("providers", provider)?;
-        let module = provider.need("module", text)?;
+        let provider = AnswerMap::from_term("providers", provider)?;
+        let module = provider.required("module", text)?;
         if provider.get("at").is_some() {
             runs = true;
             continue;
         }
-        let why = provider.maybe("why", text)?.map(|why| format!(" ({why})")).unwrap_or_default();
+        let why = provider.optional("why", text)?.map(|why| format!(" ({why})")).unwrap_or_default();
         warnings.push(format!(
             "the config provider `{module}` is not run{why}: let the project have `config/runtime.exs` and `releases:` \
              in mix.exs, or set the variables with `replace_os_vars`"
@@ -179,9 +185,9 @@ fn providers(release: Fields<'_>, warnings: &mut Vec<String>) -> Result<bool, As
 }
 
 /// Warns about settings that are not supported.
-fn say_what_is_left(
-    release: Fields<'_>,
-    settings: Fields<'_>,
+fn warn_about_unsupported(
+    release: AnswerMap<'_>,
+    settings: AnswerMap<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<(), AssembleError> {
     let mut said: Vec<String> = Vec::new();
@@ -194,7 +200,7 @@ fn say_what_is_left(
         }
     }
     warnings.append(&mut said);
-    if settings.is("dev_mode") {
+    if settings.is_true("dev_mode") {
         warnings.push("`dev_mode` links to the project: the release has copies all the same".to_owned());
     }
     let executable = settings.list("executable")?.iter().filter_map(tuple);
@@ -213,15 +219,15 @@ fn say_what_is_left(
 }
 
 /// Adds hooks and commands at the paths that Distillery uses.
-fn scripts(
-    release: Fields<'_>,
+fn add_scripts(
+    release: AnswerMap<'_>,
     version: &str,
-    start: &mut Start,
-    overlays: &mut Vec<Overlay>,
+    start: &mut StartProgramSettings,
+    overlays: &mut Vec<OverlayStep>,
 ) -> Result<(), AssembleError> {
     let place = |kind: &str, name: &str| {
-        crate::assemble::one_name("the script", name)?;
-        crate::assemble::one_name("the version", version)?;
+        crate::assemble::check_path_component("the script", name)?;
+        crate::assemble::check_path_component("the version", version)?;
         TreePath::parse(format!("releases/{version}/{kind}/{name}").as_bytes())
             .map_err(|error| AssembleError::Answer(error.to_string()))
     };
@@ -237,62 +243,62 @@ fn scripts(
             }
         };
         if !from.exists() {
-            return Err(not_there(&key, &from));
+            return Err(missing_file(&key, &from));
         }
         let at = place("hooks", &at)?;
-        overlays.push(Overlay::Copy(from, at.clone()));
+        overlays.push(OverlayStep::Copy(from, at.clone()));
         start.hooks.push((moment.to_owned(), at));
     }
     for command in release.list("commands")? {
         let Some([name, from]) = tuple(command) else { continue };
         let (Some(name), Some(from)) = (atom(name), path(from)) else { continue };
         if !from.is_file() {
-            return Err(not_there(&name, &from));
+            return Err(missing_file(&name, &from));
         }
         let at = place("commands", &format!("{name}.sh"))?;
-        overlays.push(Overlay::Copy(from, at.clone()));
+        overlays.push(OverlayStep::Copy(from, at.clone()));
         start.commands.push((name, at, String::new()));
     }
     Ok(())
 }
 
-fn not_there(what: &str, from: &Path) -> AssembleError {
+fn missing_file(what: &str, from: &Path) -> AssembleError {
     let message = format!("`{what}` is set to `{}`, which is not there", from.display());
     AssembleError::Project { file: Some("rel/config.exs".to_owned()), line: None, message }
 }
 
 /// Applies `erl_opts` and `run_erl_env` as defaults for environment variables.
-fn words_for_start(settings: Fields<'_>, start: &mut Start) -> Result<(), AssembleError> {
-    let options = settings.maybe("erl_opts", text)?.unwrap_or_default();
+fn apply_start_options(settings: AnswerMap<'_>, start: &mut StartProgramSettings) -> Result<(), AssembleError> {
+    let options = settings.optional("erl_opts", text)?.unwrap_or_default();
     if !options.trim().is_empty() {
         start.env.insert("ERL_OPTS".to_owned(), options.trim().to_owned());
     }
-    let variables = settings.maybe("run_erl_env", text)?.unwrap_or_default();
+    let variables = settings.optional("run_erl_env", text)?.unwrap_or_default();
     for (name, value) in variables.split_whitespace().filter_map(|word| word.split_once('=')) {
         start.env.insert(name.to_owned(), value.trim_matches(['"', '\'']).to_owned());
     }
     Ok(())
 }
 
-fn overlays(release: Fields<'_>, output: &Path) -> Result<Vec<Overlay>, AssembleError> {
+fn overlays(release: AnswerMap<'_>, output: &Path) -> Result<Vec<OverlayStep>, AssembleError> {
     let mut overlays = Vec::new();
     for step in release.list("overlays")? {
         let parts = tuple(step).unwrap_or_default();
         let kind = parts.first().and_then(Term::as_atom).unwrap_or_default();
-        let target = |at: &Term| Target::parse(&path(at).unwrap_or_default(), output).map(|target| target.at);
+        let target = |at: &Term| OverlayTarget::parse(&path(at).unwrap_or_default(), output).map(|target| target.at);
         overlays.push(match (kind, &parts[1.min(parts.len())..]) {
-            ("mkdir", [at]) => Overlay::Make(target(at)?),
+            ("mkdir", [at]) => OverlayStep::MakeDir(target(at)?),
             ("copy", [from, at]) => {
                 let from = path(from).unwrap_or_default();
                 if !from.exists() {
-                    return Err(not_there("copy", &from));
+                    return Err(missing_file("copy", &from));
                 }
-                Overlay::Copy(from, target(at)?)
+                OverlayStep::Copy(from, target(at)?)
             }
-            ("link", [said, at]) => Overlay::Link(bytes(said).unwrap_or_default().to_vec(), target(at)?),
+            ("link", [said, at]) => OverlayStep::Link(bytes(said).unwrap_or_default().to_vec(), target(at)?),
             ("template", [from, at, made]) => {
                 let executable = overlay::is_executable(&path(from).unwrap_or_default());
-                Overlay::Text(text(made).unwrap_or_default(), target(at)?, executable)
+                OverlayStep::Text(text(made).unwrap_or_default(), target(at)?, executable)
             }
             _ => return Err(AssembleError::Answer(format!("there is no overlay `{step}`"))),
         });

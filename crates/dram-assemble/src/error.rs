@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use dram_release::app::AppError;
+use dram_release::app::AppSpecError;
 use dram_release::beam::BeamError;
 use dram_release::consult::TermError;
 use dram_release::resolve::ResolveError;
@@ -74,7 +74,7 @@ pub enum AssembleError {
         /// The `.app` file.
         path: PathBuf,
         /// The underlying error.
-        source: AppError,
+        source: AppSpecError,
     },
     /// A compiled module is invalid.
     #[error("`{}` is no module that the emulator would load", path.display())]
@@ -108,7 +108,7 @@ pub enum AssembleError {
     NoErts(PathBuf),
     /// The destination contains a release that dram did not write.
     #[error("`{}` holds something that dram did not make", .0.display())]
-    NotOurs(PathBuf),
+    NotWrittenByDram(PathBuf),
     /// The destination exists and is not a release.
     #[error("`{}` is there and is no release", .0.display())]
     NotARelease(PathBuf),

@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use dram_image::TreePath;
 
 use crate::AssembleError;
-use crate::blueprint::Otp;
-use crate::collect::{Taking, take_file};
-use crate::libraries::{self, Program};
-use crate::tree::{Content, Entry, ReleaseTree};
+use crate::blueprint::OtpInstallation;
+use crate::collect::{CollectOptions, collect_file};
+use crate::libraries::{self, ElfProgram};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
 
 /// The programs in every release. `beam.smp` itself starts `erl_child_setup` and `inet_gethost`; the others are for
 /// distribution, `heart` and the daemon.
-const PROGRAMS: [&str; 8] =
+const ERTS_PROGRAMS: [&str; 8] =
     ["beam.smp", "erl_child_setup", "inet_gethost", "epmd", "heart", "run_erl", "to_erl", "erl_call"];
 /// The programs without which the emulator does not start.
-const NEEDED: [&str; 3] = ["beam.smp", "erl_child_setup", "inet_gethost"];
+const REQUIRED_PROGRAMS: [&str; 3] = ["beam.smp", "erl_child_setup", "inet_gethost"];
 
 /// The warning for a project that configures a release without ERTS.
-pub(crate) const ALWAYS: &str =
+pub(crate) const ERTS_ALWAYS_INCLUDED: &str =
     "`include_erts` is false, and the release brings Erlang along all the same: its start program starts no other";
 
 /// Returns the ERTS directory of `otp`.
-pub(crate) fn source(otp: &Otp) -> PathBuf {
+pub(crate) fn erts_dir(otp: &OtpInstallation) -> PathBuf {
     otp.root.join(format!("erts-{}", otp.erts))
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn source(otp: &Otp) -> PathBuf {
 ///
 /// # Errors
 /// Fails if there is no installation.
-pub(crate) fn otp_with(path: &Path, known: &Otp) -> Result<Otp, AssembleError> {
+pub(crate) fn otp_from_path(path: &Path, known: &OtpInstallation) -> Result<OtpInstallation, AssembleError> {
     let version_of = |path: &Path| Some(path.file_name()?.to_str()?.strip_prefix("erts-")?.to_owned());
     let missing = || AssembleError::NoErts(path.to_owned());
     let below = || {
@@ -50,27 +50,27 @@ pub(crate) fn otp_with(path: &Path, known: &Otp) -> Result<Otp, AssembleError> {
     }
     let data = fs::read_to_string(root.join("releases/start_erl.data")).unwrap_or_default();
     let release = data.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(known.release);
-    Ok(Otp { root, release, erts })
+    Ok(OtpInstallation { root, release, erts })
 }
 
 /// Adds the ERTS programs in `source` to `tree`, below `at`.
 ///
 /// # Errors
 /// Fails if a program that is required or requested is missing.
-pub(crate) fn take_programs(
+pub(crate) fn collect_programs(
     tree: &mut ReleaseTree,
     source: &Path,
     at: &TreePath,
     further: &[String],
 ) -> Result<(), AssembleError> {
     let bin = source.join("bin");
-    let taking = Taking { strip: None, skip: &[] };
-    for name in PROGRAMS.iter().copied().chain(further.iter().map(String::as_str)) {
+    let taking = CollectOptions { strip: None, skip: &[] };
+    for name in ERTS_PROGRAMS.iter().copied().chain(further.iter().map(String::as_str)) {
         let path = bin.join(name);
         if path.is_file() {
             // The caller refuses names that contain a slash.
-            take_file(tree, &taking, path, at.join(b"bin").join(name.as_bytes()))?;
-        } else if NEEDED.contains(&name) || further.iter().any(|further| further == name) {
+            collect_file(tree, &taking, path, at.join(b"bin").join(name.as_bytes()))?;
+        } else if REQUIRED_PROGRAMS.contains(&name) || further.iter().any(|further| further == name) {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(AssembleError::Io { verb: "find", path, source });
         }
@@ -88,20 +88,23 @@ pub(crate) fn take_programs(
 /// Fails if a library was not found.
 pub(crate) fn make_portable(
     tree: &mut ReleaseTree,
-    programs: &[Program],
+    programs: &[ElfProgram],
     at: &TreePath,
     start_program: &TreePath,
 ) -> Result<(String, String), AssembleError> {
-    let (loader, found) = libraries::closure(programs)?;
+    let (loader, found) = libraries::library_closure(programs)?;
     let lib = at.join(b"lib");
     let name = loader.file_name().unwrap_or_default().to_owned();
     let loader_at = lib.join(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()));
     // The file itself is copied, because a link would be broken in the release.
     let real = fs::canonicalize(&loader).map_err(AssembleError::io("find the loader", &loader))?;
-    tree.put(loader_at.clone(), Entry::File { content: Content::Disk(real), executable: true });
+    tree.put(loader_at.clone(), ReleaseEntry::File { content: ReleaseFileContent::Disk(real), executable: true });
     for (name, path) in found {
         let real = fs::canonicalize(&path).map_err(AssembleError::io("read", &path))?;
-        tree.put(lib.join(name.as_bytes()), Entry::File { content: Content::Disk(real), executable: false });
+        tree.put(
+            lib.join(name.as_bytes()),
+            ReleaseEntry::File { content: ReleaseFileContent::Disk(real), executable: false },
+        );
     }
     let bin = at.join(b"bin");
     for program in programs.iter().filter(|program| program.needs.interpreter.is_some()) {
@@ -110,11 +113,11 @@ pub(crate) fn make_portable(
         if dir == bin && name == b"beam.smp" {
             continue;
         }
-        if let Some(entry) = tree.take(&program.path) {
+        if let Some(entry) = tree.remove(&program.path) {
             tree.put(dir.join(b".elf").join(name), entry);
             // The link leads from the program's directory up to the root, and from there to the start program.
             let up = "../".repeat(dir.components().count()).into_bytes();
-            tree.put(program.path.clone(), Entry::Link([&up, start_program.as_bytes()].concat()));
+            tree.put(program.path.clone(), ReleaseEntry::Link([&up, start_program.as_bytes()].concat()));
         }
     }
     Ok((below_root(&loader_at), below_root(&lib)))

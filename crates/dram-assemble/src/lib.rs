@@ -4,50 +4,50 @@
 //! `dram-release` resolves. It reads and writes files, starts threads, and runs the project's tools.
 
 mod answer;
+mod answer_cache;
 mod archive;
-mod ask;
 mod assemble;
 mod blueprint;
 mod collect;
 mod distillery;
+mod ebin_dirs;
 mod error;
 mod erts;
-mod from;
 mod libraries;
 mod mix;
 mod overlay;
+mod project_query;
 mod rebar;
-mod remember;
 mod settings;
 mod start_program;
 mod tool;
 mod tree;
 mod upgrade;
 mod write;
-mod written;
+mod write_cache;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub use archive::Archive;
+pub use answer_cache::CallerEnvironment;
+pub use archive::ReleaseArchive;
 pub use error::AssembleError;
-pub use libraries::Requires;
-pub use remember::Environment;
-pub use settings::Mode;
-pub use tool::Tools;
-pub use upgrade::{Changed, Upgrade, UpgradeError, Upgraded};
+pub use libraries::SystemRequirements;
+pub use settings::CodeLoadingMode;
+pub use tool::ProjectTools;
+pub use upgrade::{ApplicationChange, PreparedUpgrade, UpgradeError, UpgradeRequest};
 
-use answer::Fields;
-use archive::{Packing, Pieces};
-use ask::{Builder, Places};
-use assemble::Assembly;
-use blueprint::{Blueprint, Text};
-use settings::Settings;
-use written::Written;
+use answer::AnswerMap;
+use archive::{ArchivePacking, GzipMemberCache};
+use assemble::ReleaseAssembly;
+use blueprint::{ConfigText, ReleaseBlueprint};
+use project_query::{BuildTool, ProjectPaths};
+use settings::DramTomlSettings;
+use write_cache::WriteCache;
 
 /// A request to assemble a release.
 #[derive(Debug)]
-pub struct Request {
+pub struct AssembleRequest {
     /// The absolute path of the project.
     pub project: PathBuf,
     /// The release name, if given.
@@ -63,7 +63,7 @@ pub struct Request {
     /// The absolute path of the destination, if given.
     pub output: Option<PathBuf>,
     /// The upgrade to prepare, if requested.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<UpgradeRequest>,
     /// True if an archive is written.
     pub archive: bool,
     /// True if a release that dram did not write may be replaced.
@@ -71,18 +71,18 @@ pub struct Request {
     /// True if shared libraries are included; `None` if not given.
     pub portable: Option<bool>,
     /// The code loading mode, if given.
-    pub mode: Option<Mode>,
+    pub mode: Option<CodeLoadingMode>,
     /// The modification time of all entries in the archive, in seconds since 1970.
-    pub seconds: i64,
+    pub mtime: i64,
     /// The project's tools.
-    pub tools: Tools,
+    pub tools: ProjectTools,
     /// The caller's environment variables.
-    pub environment: Environment,
+    pub environment: CallerEnvironment,
 }
 
 /// A release that was written.
 #[derive(Debug)]
-pub struct Assembled {
+pub struct AssembledRelease {
     /// The release name.
     pub name: String,
     /// The release version.
@@ -90,9 +90,9 @@ pub struct Assembled {
     /// The directory of the release.
     pub path: PathBuf,
     /// The archive, if one was written.
-    pub archive: Option<Archive>,
+    pub archive: Option<ReleaseArchive>,
     /// The upgrade that was prepared.
-    pub upgrade: Option<Upgraded>,
+    pub upgrade: Option<PreparedUpgrade>,
     /// The number of files.
     pub files: u64,
     /// The total size of the files in bytes.
@@ -107,71 +107,72 @@ pub struct Assembled {
 ///
 /// # Errors
 /// See [`AssembleError`]. The destination is then unchanged.
-pub fn release(request: &Request) -> Result<Assembled, AssembleError> {
-    let places = Places::of(request)?;
-    let blueprint = blueprint(request, &places)?;
+pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, AssembleError> {
+    let places = ProjectPaths::for_request(request)?;
+    let blueprint = create_blueprint(request, &places)?;
     let (name, version) = (blueprint.name.clone(), blueprint.version.clone());
     let path = request
         .output
         .clone()
-        .or_else(|| blueprint.path.as_ref().map(|path| places.project.join(path)))
+        .or_else(|| blueprint.configured_output.as_ref().map(|path| places.project.join(path)))
         .unwrap_or_else(|| places.build.join("rel").join(&name));
     let mut assembly = assemble::assemble(blueprint)?;
-    let turn = write::take_turn(&path)?;
+    let turn = write::lock_destination(&path)?;
     let upgrade = match &request.upgrade {
-        Some(upgrade) => Some(upgrade::add(&mut assembly, upgrade, &path, &places.project)?),
+        Some(upgrade) => Some(upgrade::prepare_upgrade(&mut assembly, upgrade, &path, &places.project)?),
         None => None,
     };
     // Without a project there is no cache directory.
-    let memory = request.from.is_empty().then_some(places.memory.as_path());
-    let mut written = Written::recall(memory, &path);
-    write::write(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
-    written.keep();
+    let memory = request.from.is_empty().then_some(places.cache_dir.as_path());
+    let mut written = WriteCache::load(memory, &path);
+    write::write_release(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
+    written.save();
     let archive = match request.archive {
         true => {
             let beside = path.with_file_name(format!("{name}-{version}.tar.gz"));
-            let pieces = || memory.map(|memory| Pieces::new(memory.join("pieces")));
-            let packing = if upgrade.is_some() { Packing::Whole } else { Packing::Pieces(pieces()) };
-            let archive = archive::write(&assembly.tree, &path, &beside, request.seconds, &packing)?;
-            if let Packing::Pieces(Some(pieces)) = &packing {
-                pieces.sweep();
+            let pieces = || memory.map(|memory| GzipMemberCache::new(memory.join("pieces")));
+            let packing =
+                if upgrade.is_some() { ArchivePacking::SingleMember } else { ArchivePacking::MultiMember(pieces()) };
+            let archive = archive::write_archive(&assembly.tree, &path, &beside, request.mtime, &packing)?;
+            if let ArchivePacking::MultiMember(Some(pieces)) = &packing {
+                pieces.remove_unused();
             }
             Some(archive)
         }
         false => None,
     };
-    let (files, size) = sizes(&assembly, &path);
-    let Assembly { applications, warnings, .. } = assembly;
-    Ok(Assembled { name, version, path, archive, upgrade, files, size, applications, warnings })
+    let (files, size) = count_files(&assembly, &path);
+    let ReleaseAssembly { applications, warnings, .. } = assembly;
+    Ok(AssembledRelease { name, version, path, archive, upgrade, files, size, applications, warnings })
 }
 
 /// Returns what the requested release needs from the system it runs on. Nothing is written.
 ///
 /// # Errors
 /// See [`AssembleError`].
-pub fn requires(request: &Request) -> Result<Requires, AssembleError> {
-    let places = Places::of(request)?;
-    let assembly = assemble::assemble(Blueprint { portable: false, ..blueprint(request, &places)? })?;
-    Ok(libraries::requires(&assembly.programs))
+pub fn system_requirements(request: &AssembleRequest) -> Result<SystemRequirements, AssembleError> {
+    let places = ProjectPaths::for_request(request)?;
+    let assembly = assemble::assemble(ReleaseBlueprint { portable: false, ..create_blueprint(request, &places)? })?;
+    Ok(libraries::system_requirements(&assembly.programs))
 }
 
-fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleError> {
+fn create_blueprint(request: &AssembleRequest, places: &ProjectPaths) -> Result<ReleaseBlueprint, AssembleError> {
     let (mut blueprint, settings) = if !request.from.is_empty() {
-        let settings = settings::read(&places.project, request.name.as_deref().unwrap_or_default())?;
-        (from::blueprint(request, &settings)?, settings)
+        let settings = settings::read_settings(&places.project, request.name.as_deref().unwrap_or_default())?;
+        (ebin_dirs::blueprint(request, &settings)?, settings)
     } else {
-        let builder = places.builder.ok_or_else(|| AssembleError::NoProject(places.project.clone()))?;
-        let answer = ask::answer(request, places, builder)?;
-        let fields = Fields::of("answer", ask::known(&answer)?)?;
+        let builder = places.build_tool.ok_or_else(|| AssembleError::NoProject(places.project.clone()))?;
+        let answer = project_query::query_project(request, places, builder)?;
+        let fields = AnswerMap::from_term("answer", project_query::answer_map(&answer)?)?;
         let blueprint = match builder {
-            Builder::Mix if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
-            Builder::Mix => mix::blueprint(fields)?,
-            Builder::Rebar => rebar::blueprint(fields)?,
+            BuildTool::Mix if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
+            BuildTool::Mix => mix::blueprint(fields)?,
+            BuildTool::Rebar => rebar::blueprint(fields)?,
         };
-        let settings = settings::read(&places.project, &blueprint.name)?;
+        let settings = settings::read_settings(&places.project, &blueprint.name)?;
         (blueprint, settings)
     };
-    apply(&mut blueprint, settings, request)?;
+    apply_settings(&mut blueprint, settings, request)?;
     if let Some(portable) = request.portable {
         blueprint.portable = portable;
     }
@@ -180,10 +181,14 @@ fn blueprint(request: &Request, places: &Places) -> Result<Blueprint, AssembleEr
 }
 
 /// Applies `dram.toml`, which overrides the project's own configuration.
-fn apply(blueprint: &mut Blueprint, settings: Settings, request: &Request) -> Result<(), AssembleError> {
+fn apply_settings(
+    blueprint: &mut ReleaseBlueprint,
+    settings: DramTomlSettings,
+    request: &AssembleRequest,
+) -> Result<(), AssembleError> {
     let project = &request.project;
     // Destructured without `..`, so that a new setting does not compile until it is applied.
-    let Settings {
+    let DramTomlSettings {
         version,
         applications: _,
         mode,
@@ -208,16 +213,16 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, request: &Request) -> Re
     blueprint.start.distribution = distribution.or(blueprint.start.distribution);
     blueprint.portable = portable.unwrap_or(blueprint.portable);
     if let Some(path) = vm_args {
-        blueprint.vm_args = Text::read(&project.join(path))?;
+        blueprint.vm_args = ConfigText::read(&project.join(path))?;
     }
     if let Some(path) = sys_config {
-        blueprint.sys_config = Text::read_configuration(&project.join(path))?;
+        blueprint.sys_config = ConfigText::read_configuration(&project.join(path))?;
     }
     let overlays = overlays.unwrap_or_default();
-    blueprint.overlays.extend(overlays.into_iter().map(|dir| blueprint::Overlay::Dir(project.join(dir))));
+    blueprint.overlays.extend(overlays.into_iter().map(|dir| blueprint::OverlayStep::Dir(project.join(dir))));
     match (strip, &mut blueprint.strip) {
         (Some(false), strip) => *strip = None,
-        (Some(true), strip @ None) => *strip = Some(blueprint::Strip { keep: Vec::new(), compress: false }),
+        (Some(true), strip @ None) => *strip = Some(blueprint::StripOptions { keep: Vec::new(), compress: false }),
         (Some(true), Some(_)) | (None, _) => {}
     }
     if let Some(strip) = &mut blueprint.strip {
@@ -234,18 +239,18 @@ fn apply(blueprint: &mut Blueprint, settings: Settings, request: &Request) -> Re
     };
     for (moment, script) in hooks.unwrap_or_default() {
         let at = place(moment.name(), "hooks")?;
-        blueprint.overlays.push(blueprint::Overlay::Copy(project.join(script), at.clone()));
+        blueprint.overlays.push(blueprint::OverlayStep::Copy(project.join(script), at.clone()));
         blueprint.start.hooks.push((moment.name().to_owned(), at));
     }
     for (name, script) in commands.unwrap_or_default() {
         let at = place(&name, "commands")?;
-        blueprint.overlays.push(blueprint::Overlay::Copy(project.join(script), at.clone()));
+        blueprint.overlays.push(blueprint::OverlayStep::Copy(project.join(script), at.clone()));
         blueprint.start.commands.push((name, at, String::new()));
     }
     Ok(())
 }
 
-fn sizes(assembly: &Assembly, path: &Path) -> (u64, u64) {
+fn count_files(assembly: &ReleaseAssembly, path: &Path) -> (u64, u64) {
     let mut total = (0, 0);
     for (at, _) in assembly.tree.iter() {
         if let Ok(status) = fs::symlink_metadata(path.join(at.as_path()))

@@ -10,30 +10,30 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
-use dram_image::elf::{self, Needs};
+use dram_image::elf::{self, ElfRequirements};
 
 use crate::AssembleError;
-use crate::tree::{Content, Entry, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
 
 /// The maximum size of an ELF file that is read.
-const LARGEST: u64 = 1 << 30;
+const MAX_ELF_SIZE: u64 = 1 << 30;
 /// The maximum number of configuration files of the loader.
 const MOST_INCLUDES: usize = 64;
 
 /// An ELF file of a release.
 #[derive(Debug, Clone)]
-pub(crate) struct Program {
+pub(crate) struct ElfProgram {
     /// The path in the release.
     pub path: TreePath,
     /// The file on this machine.
     pub source: PathBuf,
     /// The loader, libraries and symbol versions that it needs.
-    pub needs: Needs,
+    pub needs: ElfRequirements,
 }
 
 /// The requirements of a release on the system it runs on.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Requires {
+pub struct SystemRequirements {
     /// The processors that its programs are built for; more than one is an error of the project.
     pub machines: BTreeSet<String>,
     /// The loaders, with the programs that request them.
@@ -48,21 +48,21 @@ pub struct Requires {
 ///
 /// # Errors
 /// Fails if a file cannot be read.
-pub(crate) fn programs(tree: &ReleaseTree) -> Result<Vec<Program>, AssembleError> {
+pub(crate) fn elf_programs(tree: &ReleaseTree) -> Result<Vec<ElfProgram>, AssembleError> {
     let mut found = Vec::new();
     for (path, entry) in tree.iter() {
-        let Entry::File { content: Content::Disk(source), .. } = entry else { continue };
+        let ReleaseEntry::File { content: ReleaseFileContent::Disk(source), .. } = entry else { continue };
         if let Some(needs) = read_needs(source)? {
-            found.push(Program { path: path.clone(), source: source.clone(), needs });
+            found.push(ElfProgram { path: path.clone(), source: source.clone(), needs });
         }
     }
     Ok(found)
 }
 
 /// Returns the requirements of `programs` that they do not satisfy themselves.
-pub(crate) fn requires(programs: &[Program]) -> Requires {
+pub(crate) fn system_requirements(programs: &[ElfProgram]) -> SystemRequirements {
     let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
-    let mut requires = Requires::default();
+    let mut requires = SystemRequirements::default();
     let mut newest: BTreeMap<(String, String), Vec<u64>> = BTreeMap::new();
     for program in programs {
         let needs = &program.needs;
@@ -108,12 +108,12 @@ fn split_version(version: &str) -> (String, Vec<u64>) {
 ///
 /// # Errors
 /// Fails if a library was not found, or two programs need different loaders.
-pub(crate) fn closure(programs: &[Program]) -> Result<(PathBuf, BTreeMap<String, PathBuf>), AssembleError> {
-    let places = Places::of_this_machine();
+pub(crate) fn library_closure(programs: &[ElfProgram]) -> Result<(PathBuf, BTreeMap<String, PathBuf>), AssembleError> {
+    let places = LibrarySearchPath::from_system();
     let own: BTreeSet<_> = programs.iter().filter_map(|program| program.path.name()).collect();
     let mut loader: Option<&String> = None;
     let mut found: BTreeMap<String, PathBuf> = BTreeMap::new();
-    let mut waiting: VecDeque<(String, PathBuf, Needs)> = programs
+    let mut waiting: VecDeque<(String, PathBuf, ElfRequirements)> = programs
         .iter()
         .map(|program| (program.path.to_string(), program.source.clone(), program.needs.clone()))
         .collect();
@@ -145,8 +145,8 @@ pub(crate) fn closure(programs: &[Program]) -> Result<(PathBuf, BTreeMap<String,
 }
 
 /// Returns the requirements of the ELF file at `path`; `None` if it is not an ELF file.
-pub(crate) fn read_needs(path: &Path) -> Result<Option<Needs>, AssembleError> {
-    let read = || -> io::Result<Option<Needs>> {
+pub(crate) fn read_needs(path: &Path) -> Result<Option<ElfRequirements>, AssembleError> {
+    let read = || -> io::Result<Option<ElfRequirements>> {
         let mut file = File::open(path)?;
         let mut magic = [0; 4];
         match file.read_exact(&mut magic) {
@@ -156,17 +156,17 @@ pub(crate) fn read_needs(path: &Path) -> Result<Option<Needs>, AssembleError> {
             Err(error) => return Err(error),
         }
         let mut bytes = magic.to_vec();
-        file.take(LARGEST).read_to_end(&mut bytes)?;
-        Ok(elf::needs(&bytes))
+        file.take(MAX_ELF_SIZE).read_to_end(&mut bytes)?;
+        Ok(elf::read_requirements(&bytes))
     };
     read().map_err(AssembleError::io("read", path))
 }
 
 /// The library search path of this machine's loader.
-struct Places(Vec<PathBuf>);
+struct LibrarySearchPath(Vec<PathBuf>);
 
-impl Places {
-    fn of_this_machine() -> Places {
+impl LibrarySearchPath {
+    fn from_system() -> LibrarySearchPath {
         let mut places = Vec::new();
         let mut waiting = VecDeque::from([PathBuf::from("/etc/ld.so.conf")]);
         for _ in 0..MOST_INCLUDES {
@@ -176,7 +176,7 @@ impl Places {
                 match line.split('#').next().unwrap_or_default().trim() {
                     "" => {}
                     line => match line.strip_prefix("include") {
-                        Some(pattern) => waiting.extend(included(pattern.trim())),
+                        Some(pattern) => waiting.extend(expand_include(pattern.trim())),
                         None => places.push(PathBuf::from(line)),
                     },
                 }
@@ -189,11 +189,16 @@ impl Places {
         let multiarch = ["/lib", "/usr/lib"].map(|dir| PathBuf::from(format!("{dir}/{arch}-linux-gnu")));
         places.extend(multiarch);
         places.extend(usual.iter().map(PathBuf::from));
-        Places(places)
+        LibrarySearchPath(places)
     }
 
     /// Returns the first library `name` for the same processor that the loader would find for `program` at `source`.
-    fn find(&self, name: &str, source: &Path, program: &Needs) -> Result<Option<(PathBuf, Needs)>, AssembleError> {
+    fn find(
+        &self,
+        name: &str,
+        source: &Path,
+        program: &ElfRequirements,
+    ) -> Result<Option<(PathBuf, ElfRequirements)>, AssembleError> {
         let origin = source.parent().map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
         let own = program
             .search
@@ -213,7 +218,7 @@ impl Places {
 
 /// Returns the files that match a pattern such as `/etc/ld.so.conf.d/*.conf`; only a star in the last component is
 /// supported.
-fn included(pattern: &str) -> Vec<PathBuf> {
+fn expand_include(pattern: &str) -> Vec<PathBuf> {
     let path = Path::new(pattern);
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Vec::new() };
     let name = name.as_bytes();

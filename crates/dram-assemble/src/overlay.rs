@@ -11,19 +11,19 @@ use crate::AssembleError;
 
 /// The target of an overlay.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct OverlayTarget {
     /// The path in the release.
     pub(crate) at: TreePath,
     /// True if it was written with a slash at the end.
     pub(crate) is_directory: bool,
 }
 
-impl Target {
+impl OverlayTarget {
     /// Parses the target `text` of a release whose configured destination is `output`.
     ///
     /// # Errors
     /// Fails if the target is outside of the release.
-    pub(crate) fn parse(text: &Path, output: &Path) -> Result<Target, AssembleError> {
+    pub(crate) fn parse(text: &Path, output: &Path) -> Result<OverlayTarget, AssembleError> {
         let outside = || AssembleError::Project {
             file: None,
             line: None,
@@ -35,7 +35,7 @@ impl Target {
             (Err(_), false) => text,
         };
         let at = TreePath::parse(below.as_os_str().as_bytes()).map_err(|_| outside())?;
-        Ok(Target { at, is_directory: text.as_os_str().as_bytes().ends_with(b"/") })
+        Ok(OverlayTarget { at, is_directory: text.as_os_str().as_bytes().ends_with(b"/") })
     }
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn wildcard(pattern: &Path) -> Result<Vec<PathBuf>, AssembleError> {
         }
         found = match word.iter().any(|byte| b"*?".contains(byte)) {
             false => found.into_iter().map(|dir| dir.join(part)).collect(),
-            true => found.into_iter().flat_map(|dir| matching(&dir, word)).collect(),
+            true => found.into_iter().flat_map(|dir| matching_entries(&dir, word)).collect(),
         };
     }
     found.retain(|path| fs::symlink_metadata(path).is_ok());
@@ -67,14 +67,15 @@ pub(crate) fn wildcard(pattern: &Path) -> Result<Vec<PathBuf>, AssembleError> {
     Ok(found)
 }
 
-fn matching(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
+fn matching_entries(dir: &Path, pattern: &[u8]) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let is_meant = |name: &[u8]| fits(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."));
+    let is_meant =
+        |name: &[u8]| matches_pattern(pattern, name) && (!name.starts_with(b".") || pattern.starts_with(b"."));
     entries.filter(|entry| is_meant(entry.file_name().as_bytes())).map(|entry| entry.path()).collect()
 }
 
 /// Returns true if `name` matches `pattern`. On a mismatch, only the last `*` is extended.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+fn matches_pattern(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut of_name, mut again) = (0, 0, None);
     while of_name < name.len() {
         match pattern.get(at) {
@@ -114,17 +115,17 @@ mod tests {
             ("a*b*c", "axxbyy", false),
             ("a**", "a", true),
         ] {
-            assert_eq!(fits(pattern.as_bytes(), name.as_bytes()), is_so, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern.as_bytes(), name.as_bytes()), is_so, "{pattern} {name}");
         }
     }
 
     #[test]
     fn overlay_targets_outside_the_release_are_refused() {
         let output = Path::new("/project/_build/prod/rel/demo");
-        let at = |text: &str| Target::parse(Path::new(text), output).map(|target| target.at.to_string()).ok();
+        let at = |text: &str| OverlayTarget::parse(Path::new(text), output).map(|target| target.at.to_string()).ok();
         assert_eq!(at("./bin/x").as_deref(), at("bin/x").as_deref());
         assert_eq!(at("/project/_build/prod/rel/demo/bin/x"), at("bin/x"));
         assert_eq!((at("../x"), at("/etc/x")), (None, None));
-        assert!(Target::parse(Path::new("share/"), output).unwrap().is_directory);
+        assert!(OverlayTarget::parse(Path::new("share/"), output).unwrap().is_directory);
     }
 }

@@ -12,12 +12,12 @@ use serde::Deserialize;
 use crate::AssembleError;
 
 /// The name of the file in the project's directory.
-const NAME: &str = "dram.toml";
+const FILE_NAME: &str = "dram.toml";
 
 /// The code loading mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mode {
+pub enum CodeLoadingMode {
     /// All modules are loaded at boot.
     Embedded,
     /// A module is loaded when it is first called.
@@ -27,7 +27,7 @@ pub enum Mode {
 /// The kind of node name, if distribution is enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Distribution {
+pub(crate) enum NodeNameKind {
     /// No distribution: no port is opened.
     None,
     /// A short name.
@@ -39,7 +39,7 @@ pub(crate) enum Distribution {
 /// A hook of the start program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Moment {
+pub(crate) enum StartHook {
     /// Before the configuration is computed.
     PreConfigure,
     /// After the configuration is computed.
@@ -58,18 +58,18 @@ pub(crate) enum Moment {
     PostUpgrade,
 }
 
-impl Moment {
+impl StartHook {
     /// Returns the name of the hook in `start.conf`.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Moment::PreConfigure => "pre_configure",
-            Moment::PostConfigure => "post_configure",
-            Moment::PreStart => "pre_start",
-            Moment::PostStart => "post_start",
-            Moment::PreStop => "pre_stop",
-            Moment::PostStop => "post_stop",
-            Moment::PreUpgrade => "pre_upgrade",
-            Moment::PostUpgrade => "post_upgrade",
+            StartHook::PreConfigure => "pre_configure",
+            StartHook::PostConfigure => "post_configure",
+            StartHook::PreStart => "pre_start",
+            StartHook::PostStart => "post_start",
+            StartHook::PreStop => "pre_stop",
+            StartHook::PostStop => "post_stop",
+            StartHook::PreUpgrade => "pre_upgrade",
+            StartHook::PostUpgrade => "post_upgrade",
         }
     }
 }
@@ -77,15 +77,15 @@ impl Moment {
 /// The settings of one release.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Settings {
+pub(crate) struct DramTomlSettings {
     /// The release version, for `--from`.
     pub version: Option<String>,
     /// The applications, for `--from`: a name, or `NAME:START_TYPE`.
     pub applications: Option<Vec<String>>,
     /// The code loading mode.
-    pub mode: Option<Mode>,
+    pub mode: Option<CodeLoadingMode>,
     /// The kind of node name; `RELEASE_DISTRIBUTION` overrides it.
-    pub distribution: Option<Distribution>,
+    pub distribution: Option<NodeNameKind>,
     /// True if shared libraries are included.
     pub portable: Option<bool>,
     /// A file with emulator flags.
@@ -105,7 +105,7 @@ pub(crate) struct Settings {
     /// The limit of open files and sockets.
     pub nofile: Option<u64>,
     /// The hook scripts.
-    pub hooks: Option<BTreeMap<Moment, PathBuf>>,
+    pub hooks: Option<BTreeMap<StartHook, PathBuf>>,
     /// Additional commands of the start program.
     pub commands: Option<BTreeMap<String, PathBuf>>,
     /// Defaults for environment variables.
@@ -116,22 +116,23 @@ pub(crate) struct Settings {
 ///
 /// # Errors
 /// Fails if the file cannot be read, or contains an unknown setting.
-pub(crate) fn read(project: &Path, name: &str) -> Result<Settings, AssembleError> {
-    let path = project.join(NAME);
+pub(crate) fn read_settings(project: &Path, name: &str) -> Result<DramTomlSettings, AssembleError> {
+    let path = project.join(FILE_NAME);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Settings::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DramTomlSettings::default()),
         Err(error) => return Err(AssembleError::io("read", path)(error)),
     };
-    parse(&text, name).map_err(|message| AssembleError::Settings { path, message: message.trim_end().to_owned() })
+    parse_settings(&text, name)
+        .map_err(|message| AssembleError::Settings { path, message: message.trim_end().to_owned() })
 }
 
-fn parse(text: &str, name: &str) -> Result<Settings, String> {
+fn parse_settings(text: &str, name: &str) -> Result<DramTomlSettings, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     if let Some(other) = table.keys().find(|key| *key != "release") {
         return Err(format!("`[{other}]` is not known: dram reads `[release]` and `[release.NAME]`"));
     }
-    let Some(release) = table.get("release") else { return Ok(Settings::default()) };
+    let Some(release) = table.get("release") else { return Ok(DramTomlSettings::default()) };
     let Some(release) = release.as_table() else { return Err("`release` is no table".to_owned()) };
     let mut common = toml::Table::new();
     let mut own = toml::Table::new();
@@ -142,13 +143,14 @@ fn parse(text: &str, name: &str) -> Result<Settings, String> {
                     own = table.clone();
                 }
                 // An error in the table of another release is reported now, not when that release is built.
-                Settings::deserialize(table.clone()).map_err(|error| format!("in `[release.{key}]`: {error}"))?;
+                DramTomlSettings::deserialize(table.clone())
+                    .map_err(|error| format!("in `[release.{key}]`: {error}"))?;
             }
             Some(_) | None => drop(common.insert(key.clone(), value.clone())),
         }
     }
     common.extend(own);
-    let settings = Settings::deserialize(common).map_err(|error| format!("in `[release]`: {error}"))?;
+    let settings = DramTomlSettings::deserialize(common).map_err(|error| format!("in `[release]`: {error}"))?;
     // Each of them becomes one line of `start.conf`.
     let is_line = |text: &str| !text.contains(['\n', '\r', '\0']);
     let is_name = |text: &str| !text.is_empty() && is_line(text) && !text.contains(['=', ' ', '/']);
@@ -171,15 +173,15 @@ mod tests {
     fn the_table_of_a_release_overrides_the_common_table() {
         let text =
             "[release]\nmode = 'embedded'\nportable = true\nenv = { A = '1' }\n[release.demo]\nmode = 'interactive'\n";
-        let demo = parse(text, "demo").unwrap();
-        assert_eq!((demo.mode, demo.portable), (Some(Mode::Interactive), Some(true)));
-        assert_eq!(parse(text, "other").unwrap().mode, Some(Mode::Embedded));
-        assert_eq!(parse(text, "other").unwrap().env.unwrap()["A"], "1");
+        let demo = parse_settings(text, "demo").unwrap();
+        assert_eq!((demo.mode, demo.portable), (Some(CodeLoadingMode::Interactive), Some(true)));
+        assert_eq!(parse_settings(text, "other").unwrap().mode, Some(CodeLoadingMode::Embedded));
+        assert_eq!(parse_settings(text, "other").unwrap().env.unwrap()["A"], "1");
     }
 
     #[test]
     fn hook_names_are_those_of_start_conf() {
-        let hooks = parse("[release.hooks]\npost-upgrade = 'x'\n", "demo").unwrap().hooks.unwrap();
+        let hooks = parse_settings("[release.hooks]\npost-upgrade = 'x'\n", "demo").unwrap().hooks.unwrap();
         assert_eq!(hooks.keys().map(|moment| moment.name()).collect::<Vec<_>>(), ["post_upgrade"]);
     }
 
@@ -196,7 +198,7 @@ mod tests {
             ("[release.env]\nA = \"1\\n2\"\n", "`A`"),
             ("[release.commands]\n'a b' = 'x'\n", "`a b`"),
         ] {
-            let message = parse(text, "demo").unwrap_err();
+            let message = parse_settings(text, "demo").unwrap_err();
             assert!(message.contains(word), "{text:?}: {message}");
         }
     }

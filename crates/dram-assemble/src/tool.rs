@@ -14,14 +14,14 @@ const MOST_OUTPUT: u64 = 1 << 20;
 
 /// The search path for tools, and their verbosity.
 #[derive(Debug, Clone)]
-pub struct Tools {
+pub struct ProjectTools {
     /// The search path, in the format of `PATH`.
     pub path: OsString,
     /// True if the output of tools is shown only when they fail.
     pub quiet: bool,
 }
 
-impl Tools {
+impl ProjectTools {
     /// Returns the executable `name` on the search path.
     pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         std::env::split_paths(&self.path).map(|dir| dir.join(name)).find(|path| {

@@ -10,18 +10,18 @@ use dram_release::beam::StripRule;
 /// The entries of a release by path. Parent directories of an entry are implied.
 #[derive(Debug, Default)]
 pub(crate) struct ReleaseTree {
-    entries: BTreeMap<TreePath, Entry>,
+    entries: BTreeMap<TreePath, ReleaseEntry>,
 }
 
 /// An entry of a release.
 #[derive(Debug)]
-pub(crate) enum Entry {
+pub(crate) enum ReleaseEntry {
     /// A directory, which may be empty.
     Dir,
     /// A file.
     File {
         /// The content.
-        content: Content,
+        content: ReleaseFileContent,
         /// True if the file is executable.
         executable: bool,
     },
@@ -31,11 +31,11 @@ pub(crate) enum Entry {
 
 /// The source of a file's content.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub(crate) enum ReleaseFileContent {
     /// Bytes that dram generated.
     Bytes(Vec<u8>),
     /// Bytes embedded in dram.
-    Own(&'static [u8]),
+    Embedded(&'static [u8]),
     /// A file on disk, unchanged.
     Disk(PathBuf),
     /// A `.beam` file on disk, stripped by a rule.
@@ -44,27 +44,27 @@ pub(crate) enum Content {
 
 impl ReleaseTree {
     /// Puts `entry` at `path`, and replaces what was there.
-    pub(crate) fn put(&mut self, path: TreePath, entry: Entry) {
+    pub(crate) fn put(&mut self, path: TreePath, entry: ReleaseEntry) {
         self.entries.insert(path, entry);
     }
 
     /// Puts a text file at `path`.
     pub(crate) fn put_text(&mut self, path: TreePath, text: impl Into<Vec<u8>>) {
-        self.put(path, Entry::File { content: Content::Bytes(text.into()), executable: false });
+        self.put(path, ReleaseEntry::File { content: ReleaseFileContent::Bytes(text.into()), executable: false });
     }
 
     /// Returns the entry at `path`.
-    pub(crate) fn get(&self, path: &TreePath) -> Option<&Entry> {
+    pub(crate) fn get(&self, path: &TreePath) -> Option<&ReleaseEntry> {
         self.entries.get(path)
     }
 
     /// Removes the entry at `path`.
-    pub(crate) fn take(&mut self, path: &TreePath) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, path: &TreePath) -> Option<ReleaseEntry> {
         self.entries.remove(path)
     }
 
     /// Returns all entries, sorted by path.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &ReleaseEntry)> {
         self.entries.iter()
     }
 }

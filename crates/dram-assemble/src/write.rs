@@ -18,14 +18,14 @@ use dram_release::beam;
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 
 use crate::AssembleError;
-use crate::tree::{Content, Entry, ReleaseTree};
-use crate::written::{Known, Written};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
+use crate::write_cache::{WriteCache, WrittenFingerprint};
 
 /// The name, below `releases/VERSION`, of the list of files that dram wrote for this version.
 pub(crate) const MANIFEST: &str = "files.list";
 
 /// An exclusive lock on a destination, held while the release is written.
-pub(crate) struct Turn {
+pub(crate) struct DestinationLock {
     _directory: File,
 }
 
@@ -33,25 +33,25 @@ pub(crate) struct Turn {
 ///
 /// # Errors
 /// Fails if the directory cannot be created or locked.
-pub(crate) fn take_turn(destination: &Path) -> Result<Turn, AssembleError> {
-    let above = above(destination);
+pub(crate) fn lock_destination(destination: &Path) -> Result<DestinationLock, AssembleError> {
+    let above = parent_dir(destination);
     fs::create_dir_all(&above).map_err(AssembleError::io("make the directory", &above))?;
     let directory = File::open(&above).map_err(AssembleError::io("open", &above))?;
     rustix::fs::flock(&directory, FlockOperation::LockExclusive)
         .map_err(|error| AssembleError::io("lock", &above)(error.into()))?;
-    remove_if_there(&beside(destination))?;
-    Ok(Turn { _directory: directory })
+    remove_if_there(&staging_dir(destination))?;
+    Ok(DestinationLock { _directory: directory })
 }
 
 /// Returns the staging directory of `destination`.
-fn beside(destination: &Path) -> PathBuf {
+fn staging_dir(destination: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(destination.file_name().unwrap_or_default());
     name.push(".dram-new");
-    above(destination).join(name)
+    parent_dir(destination).join(name)
 }
 
-fn above(destination: &Path) -> PathBuf {
+fn parent_dir(destination: &Path) -> PathBuf {
     match destination.parent() {
         Some(above) if !above.as_os_str().is_empty() => above.to_owned(),
         Some(_) | None => PathBuf::from("."),
@@ -64,24 +64,24 @@ fn above(destination: &Path) -> PathBuf {
 /// # Errors
 /// Fails if the destination is not a release; if it has this version, dram did not write it and `overwrite` is not set;
 /// or if a file cannot be read or written. The destination is then unchanged.
-pub(crate) fn write(
+pub(crate) fn write_release(
     tree: &ReleaseTree,
     destination: &Path,
     version: &str,
     overwrite: bool,
-    written: &mut Written,
-    _turn: &Turn,
+    written: &mut WriteCache,
+    _turn: &DestinationLock,
 ) -> Result<(), AssembleError> {
-    let is_there = examine(destination, version, overwrite)?;
-    if is_there && is_written(tree, destination, written) {
+    let is_there = check_destination(destination, version, overwrite)?;
+    if is_there && is_up_to_date(tree, destination, written) {
         return Ok(());
     }
-    let staging = beside(destination);
+    let staging = staging_dir(destination);
     let outcome = write_tree(tree, &staging, destination, written).and_then(|()| {
         if is_there {
-            keep_what_is_not_ours(tree, destination, &staging, version)?;
+            link_foreign_files(tree, destination, &staging, version)?;
         }
-        exchange(&staging, destination, is_there)
+        exchange_directories(&staging, destination, is_there)
     });
     // After the exchange, the staging directory contains the old release.
     let removed = remove_if_there(&staging);
@@ -89,7 +89,7 @@ pub(crate) fn write(
 }
 
 /// Returns true if the destination exists; fails if it must not be replaced.
-fn examine(destination: &Path, version: &str, overwrite: bool) -> Result<bool, AssembleError> {
+fn check_destination(destination: &Path, version: &str, overwrite: bool) -> Result<bool, AssembleError> {
     let mut entries = match fs::read_dir(destination) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -101,13 +101,13 @@ fn examine(destination: &Path, version: &str, overwrite: bool) -> Result<bool, A
     }
     let of_version = releases.join(version);
     if of_version.exists() && !of_version.join(MANIFEST).exists() && !overwrite {
-        return Err(AssembleError::NotOurs(of_version));
+        return Err(AssembleError::NotWrittenByDram(of_version));
     }
     Ok(true)
 }
 
 /// Links into `staging` the files of `old` that are neither in the new tree nor in the old manifest of this version.
-fn keep_what_is_not_ours(tree: &ReleaseTree, old: &Path, staging: &Path, version: &str) -> Result<(), AssembleError> {
+fn link_foreign_files(tree: &ReleaseTree, old: &Path, staging: &Path, version: &str) -> Result<(), AssembleError> {
     let of_version = old.join("releases").join(version);
     let manifest = fs::read(of_version.join(MANIFEST)).unwrap_or_default();
     let mut ours: BTreeSet<Vec<u8>> = manifest.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect();
@@ -131,7 +131,7 @@ fn keep_what_is_not_ours(tree: &ReleaseTree, old: &Path, staging: &Path, version
             if kind.is_dir() {
                 waiting.push(path);
             } else if !ours.contains(path.as_bytes()) && tree.get(&path).is_none() {
-                keep(&found.path(), &staging.join(path.as_path()), kind.is_symlink())?;
+                link_file(&found.path(), &staging.join(path.as_path()), kind.is_symlink())?;
             }
         }
     }
@@ -144,7 +144,7 @@ fn other_manifests(old: &Path, version: &str) -> Vec<Vec<u8>> {
     others.filter_map(|found| fs::read(found.path().join(MANIFEST)).ok()).collect()
 }
 
-fn keep(from: &Path, to: &Path, is_link: bool) -> Result<(), AssembleError> {
+fn link_file(from: &Path, to: &Path, is_link: bool) -> Result<(), AssembleError> {
     if let Some(above) = to.parent() {
         fs::create_dir_all(above).map_err(AssembleError::io("make the directory", above))?;
     }
@@ -160,14 +160,14 @@ fn keep(from: &Path, to: &Path, is_link: bool) -> Result<(), AssembleError> {
     }
 }
 
-fn exchange(staging: &Path, destination: &Path, is_there: bool) -> Result<(), AssembleError> {
+fn exchange_directories(staging: &Path, destination: &Path, is_there: bool) -> Result<(), AssembleError> {
     let flags = if is_there { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
     match rustix::fs::renameat_with(CWD, staging, CWD, destination, flags) {
         Ok(()) => Ok(()),
         // Some file systems do not support the flags.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
             if is_there {
-                let aside = beside(staging);
+                let aside = staging_dir(staging);
                 fs::rename(destination, &aside).map_err(AssembleError::io("move aside", destination))?;
                 fs::rename(staging, destination).map_err(AssembleError::io("move to", destination))?;
                 return remove_if_there(&aside);
@@ -188,7 +188,7 @@ fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
 
 /// Returns true if all entries are at `root` already, unchanged. Files of an earlier release would be in its manifest,
 /// which is an entry too.
-fn is_written(tree: &ReleaseTree, root: &Path, written: &Written) -> bool {
+fn is_up_to_date(tree: &ReleaseTree, root: &Path, written: &WriteCache) -> bool {
     tree.iter().all(|(path, entry)| {
         let at = root.join(path.as_path());
         let holds = |bytes: &[u8], executable: bool| {
@@ -201,32 +201,38 @@ fn is_written(tree: &ReleaseTree, root: &Path, written: &Written) -> bool {
             status.is_ok_and(is_same) && fs::read(&at).is_ok_and(|found| found == bytes)
         };
         match entry {
-            Entry::Dir => fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()),
-            Entry::Link(said) => fs::read_link(&at).is_ok_and(|found| found.as_os_str().as_bytes() == said),
-            Entry::File { content: Content::Bytes(bytes), executable } => holds(bytes, *executable),
-            Entry::File { content: Content::Own(bytes), executable } => holds(bytes, *executable),
-            Entry::File { content: Content::Disk(from), executable } => {
-                written.get(path).is_some_and(|known| known.is_from(from, None, mode(*executable)) && known.is_at(&at))
+            ReleaseEntry::Dir => fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()),
+            ReleaseEntry::Link(said) => fs::read_link(&at).is_ok_and(|found| found.as_os_str().as_bytes() == said),
+            ReleaseEntry::File { content: ReleaseFileContent::Bytes(bytes), executable } => holds(bytes, *executable),
+            ReleaseEntry::File { content: ReleaseFileContent::Embedded(bytes), executable } => {
+                holds(bytes, *executable)
             }
-            Entry::File { content: Content::Beam(from, rule), executable } => written
-                .get(path)
-                .is_some_and(|known| known.is_from(from, Some(rule), mode(*executable)) && known.is_at(&at)),
+            ReleaseEntry::File { content: ReleaseFileContent::Disk(from), executable } => {
+                written.get(path).is_some_and(|known| {
+                    known.matches_source(from, None, file_mode(*executable)) && known.matches_file(&at)
+                })
+            }
+            ReleaseEntry::File { content: ReleaseFileContent::Beam(from, rule), executable } => {
+                written.get(path).is_some_and(|known| {
+                    known.matches_source(from, Some(rule), file_mode(*executable)) && known.matches_file(&at)
+                })
+            }
         }
     })
 }
 
-fn mode(executable: bool) -> u32 {
+fn file_mode(executable: bool) -> u32 {
     if executable { 0o755 } else { 0o644 }
 }
 
 /// Creates `root` and writes all entries below it, in parallel. Files at `old` that the write cache knows to be
 /// unchanged are linked.
-fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written) -> Result<(), AssembleError> {
+fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut WriteCache) -> Result<(), AssembleError> {
     let mut made = BTreeSet::new();
     // Files are grouped by directory, because threads that create files in the same directory block each other.
-    let mut groups: BTreeMap<TreePath, Vec<(&TreePath, &Entry)>> = BTreeMap::new();
+    let mut groups: BTreeMap<TreePath, Vec<(&TreePath, &ReleaseEntry)>> = BTreeMap::new();
     for (path, entry) in tree.iter() {
-        let dir = if matches!(entry, Entry::Dir) { path.clone() } else { path.parent().unwrap_or_default() };
+        let dir = if matches!(entry, ReleaseEntry::Dir) { path.clone() } else { path.parent().unwrap_or_default() };
         if !made.contains(&dir) {
             let full = root.join(dir.as_path());
             let mut builder = fs::DirBuilder::new();
@@ -243,12 +249,12 @@ fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
     let known = &*written;
-    let work = || -> Result<Vec<(TreePath, Known)>, AssembleError> {
+    let work = || -> Result<Vec<(TreePath, WrittenFingerprint)>, AssembleError> {
         let mut done = Vec::new();
         while !failed.load(Ordering::Relaxed) {
             let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
             for (path, entry) in group {
-                let place = Place { to: &root.join(path.as_path()), old: &old.join(path.as_path()) };
+                let place = EntryPaths { to: &root.join(path.as_path()), old: &old.join(path.as_path()) };
                 let one = write_entry(&place, entry, known.get(path));
                 let one = one.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 done.extend(one.map(|known| ((*path).clone(), known)));
@@ -266,30 +272,34 @@ fn write_tree(tree: &ReleaseTree, root: &Path, old: &Path, written: &mut Written
 }
 
 /// The new and the old path of an entry.
-struct Place<'a> {
+struct EntryPaths<'a> {
     to: &'a Path,
     old: &'a Path,
 }
 
 /// Writes one entry. Returns its fingerprint for the write cache.
-fn write_entry(place: &Place<'_>, entry: &Entry, known: Option<&Known>) -> Result<Option<Known>, AssembleError> {
+fn write_entry(
+    place: &EntryPaths<'_>,
+    entry: &ReleaseEntry,
+    known: Option<&WrittenFingerprint>,
+) -> Result<Option<WrittenFingerprint>, AssembleError> {
     let to = place.to;
     match entry {
-        Entry::Dir => Ok(None),
-        Entry::Link(said) => {
+        ReleaseEntry::Dir => Ok(None),
+        ReleaseEntry::Link(said) => {
             let link = symlink(std::ffi::OsStr::from_bytes(said), to);
             link.map(|()| None).map_err(AssembleError::io("make the link", to))
         }
-        Entry::File { content, executable } => {
-            let mode = mode(*executable);
+        ReleaseEntry::File { content, executable } => {
+            let mode = file_mode(*executable);
             let (from, rule) = match content {
-                Content::Bytes(bytes) => return write_file(to, mode, bytes).map(|_| None),
-                Content::Own(bytes) => return write_file(to, mode, bytes).map(|_| None),
-                Content::Disk(from) => (from, None),
-                Content::Beam(from, rule) => (from, Some(rule)),
+                ReleaseFileContent::Bytes(bytes) => return write_file(to, mode, bytes).map(|_| None),
+                ReleaseFileContent::Embedded(bytes) => return write_file(to, mode, bytes).map(|_| None),
+                ReleaseFileContent::Disk(from) => (from, None),
+                ReleaseFileContent::Beam(from, rule) => (from, Some(rule)),
             };
-            let source = Known::key(from, rule.map(|rule| &**rule), mode)?;
-            if let Some(known) = known.filter(|known| known.source == source && known.is_at(place.old))
+            let source = WrittenFingerprint::source_key(from, rule.map(|rule| &**rule), mode)?;
+            if let Some(known) = known.filter(|known| known.source == source && known.matches_file(place.old))
                 && fs::hard_link(place.old, to).is_ok()
             {
                 return Ok(Some(known.clone()));
@@ -304,26 +314,26 @@ fn write_entry(place: &Place<'_>, entry: &Entry, known: Option<&Known>) -> Resul
                     write_file(to, mode, &stripped)?
                 }
             };
-            Known::of(source, &file).map(Some).map_err(AssembleError::io("look at", to))
+            WrittenFingerprint::from_file(source, &file).map(Some).map_err(AssembleError::io("look at", to))
         }
     }
 }
 
-fn new_file(to: &Path, mode: u32) -> Result<File, AssembleError> {
+fn create_file(to: &Path, mode: u32) -> Result<File, AssembleError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
     options.open(to).map_err(AssembleError::io("make the file", to))
 }
 
 fn write_file(to: &Path, mode: u32, bytes: &[u8]) -> Result<File, AssembleError> {
-    let mut file = new_file(to, mode)?;
+    let mut file = create_file(to, mode)?;
     file.write_all(bytes).map_err(AssembleError::io("write", to))?;
     Ok(file)
 }
 
 fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<File, AssembleError> {
     let mut source = File::open(from).map_err(AssembleError::io("read", from))?;
-    let mut target = new_file(to, mode)?;
+    let mut target = create_file(to, mode)?;
     // `io::copy` copies in the kernel, or shares blocks if the file system supports it.
     io::copy(&mut source, &mut target).map_err(AssembleError::io("write", to))?;
     Ok(target)

@@ -12,7 +12,7 @@ pub enum BuildError {
     AtLine(Box<Diagnostic>),
     /// The command of a `RUN` failed.
     #[error("`{text}` ended with exit code {code}")]
-    Run {
+    CommandFailed {
         /// The instruction.
         text: String,
         /// Its span in the Dockerfile, in bytes.
@@ -29,7 +29,7 @@ pub enum BuildError {
     },
     /// A `RUN` could not be started.
     #[error("cannot run `{text}`")]
-    Start {
+    CommandStart {
         /// The instruction.
         text: String,
         /// Its span in the Dockerfile, in bytes.
@@ -54,7 +54,7 @@ pub enum BuildError {
 }
 
 impl BuildError {
-    pub(crate) fn at(diagnostic: Diagnostic) -> BuildError {
+    pub(crate) fn at_line(diagnostic: Diagnostic) -> BuildError {
         BuildError::AtLine(Box::new(diagnostic))
     }
 }

@@ -2,11 +2,11 @@
 
 use dram_dockerfile::Diagnostic;
 
-use crate::Why;
+use crate::CacheMiss;
 
 /// The position of a step in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StepAt {
+pub struct StepPosition {
     /// Index into the plan's stages.
     pub stage: usize,
     /// Index into the stage's steps.
@@ -16,21 +16,21 @@ pub struct StepAt {
 /// An event of a build. A step starts at most once and ends once, cached or executed; a failed step ends with the
 /// build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum BuildEvent {
     /// The step is being executed, with the reasons of the cache miss.
-    Started(StepAt, Why),
+    Started(StepPosition, CacheMiss),
     /// Another process executes the same step; its result will be used.
-    Waiting(StepAt),
+    WaitingForStep(StepPosition),
     /// Another command holds the cache mount with this id, which is not shared.
-    WaitingForCache(StepAt, String),
+    WaitingForCache(StepPosition, String),
     /// A line of the command's output, without its line end.
-    Log(StepAt, Vec<u8>),
+    Log(StepPosition, Vec<u8>),
     /// The step was a cache hit in the store.
-    Remembered(StepAt),
+    Cached(StepPosition),
     /// The step was a cache hit in a shared cache.
-    Shared(StepAt),
+    SharedCacheHit(StepPosition),
     /// The step was executed.
-    Done(StepAt),
+    Executed(StepPosition),
     /// A warning about a line of the Dockerfile that was found while the step was executed. It does not stop the build.
     Remark(Box<Diagnostic>),
     /// A layer of a base image is being unpacked, for the first time in this store.
@@ -50,6 +50,6 @@ pub enum Event {
         /// The number of layers of the image that are packed.
         ready: usize,
         /// The number of layers of the image.
-        of: usize,
+        total: usize,
     },
 }

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
-use dram_image::tar::{Entry, EntryKind, TarWriter};
-use dram_store::{Dir, FileKind, Merged, Node, Status, Store, StoreError, Tree as _};
+use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
+use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, Store, StoreError, TreeNode};
 
 use crate::Snapshot;
 
@@ -53,8 +53,8 @@ pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<
     let made = fs::create_dir_all(dest);
     made.map_err(|source| ExportError::Destination { path: dest.to_owned(), source })?;
     let view = snapshot.view(store.layers())?;
-    let mut writer = Writer { view: &view, root: Dir::open(dest)?, last: None, dirs: BTreeMap::new(), time };
-    walk(&view, &mut |node, first| writer.place(node, first))?;
+    let mut writer = DirExporter { view: &view, root: Dir::open(dest)?, last_dir: None, dirs: BTreeMap::new(), time };
+    walk_tree(&view, &mut |node, first| writer.write_node(node, first))?;
     writer.finish()
 }
 
@@ -82,32 +82,32 @@ pub fn export_tar(
 
 /// Writes everything in `view` except the root. All entries carry `time`, or their own times if it is `None`.
 pub(crate) fn write_tar(
-    view: &Merged,
+    view: &MergedTree,
     time: Option<i64>,
     tar: &mut TarWriter<&mut dyn Write>,
 ) -> Result<(), ExportError> {
-    walk(view, &mut |node, first| {
-        let Some(entry) = entry(view, node, first, time.unwrap_or(node.status.mtime.0))? else { return Ok(()) };
+    walk_tree(view, &mut |node, first| {
+        let Some(entry) = tar_entry(view, node, first, time.unwrap_or(node.status.mtime.0))? else { return Ok(()) };
         let put = match entry.kind {
-            EntryKind::File { .. } => tar.append(&entry, &mut view.open(&node.path)?),
+            TarEntryKind::File { .. } => tar.append(&entry, &mut view.open(&node.path)?),
             _ => tar.append(&entry, &mut io::empty()),
         };
         put.map_err(|source| ExportError::Write { path: entry.path.as_path().to_owned(), source })
     })
 }
 
-type Visit<'a> = dyn FnMut(&Node, Option<&TreePath>) -> Result<(), ExportError> + 'a;
+type VisitNode<'a> = dyn FnMut(&TreeNode, Option<&TreePath>) -> Result<(), ExportError> + 'a;
 
 /// Calls `visit` for everything below the root, parents before children, in the byte order of names. For a further name
 /// of a file with several hard links it also passes the first one.
-fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
-    if view.at(&TreePath::root())?.is_none() {
+fn walk_tree(view: &MergedTree, visit: &mut VisitNode<'_>) -> Result<(), ExportError> {
+    if view.node_at(&TreePath::root())?.is_none() {
         return Ok(());
     }
     let mut names_of: HashMap<(u64, u64), TreePath> = HashMap::new();
     let mut todo = vec![TreePath::root()];
     while let Some(path) = todo.pop() {
-        let Some(node) = view.at(&path)? else { continue };
+        let Some(node) = view.node_at(&path)? else { continue };
         if node.status.kind == FileKind::Dir {
             let names = view.list(&path)?;
             todo.extend(names.iter().rev().map(|name| path.join(name)));
@@ -116,7 +116,7 @@ fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
             continue;
         }
         let known = match node.status.kind {
-            FileKind::File if node.status.links > 1 => match names_of.get(&node.status.inode) {
+            FileKind::File if node.status.link_count > 1 => match names_of.get(&node.status.inode) {
                 Some(first) => Some(first.clone()),
                 None => {
                     names_of.insert(node.status.inode, path.clone());
@@ -131,41 +131,46 @@ fn walk(view: &Merged, visit: &mut Visit<'_>) -> Result<(), ExportError> {
 }
 
 /// Returns the tar entry of a node, or `None` for a socket, which a tar cannot hold.
-fn entry(view: &Merged, node: &Node, first: Option<&TreePath>, time: i64) -> Result<Option<Entry>, StoreError> {
-    let Status { kind, mode, uid, gid, size, .. } = node.status;
+fn tar_entry(
+    view: &MergedTree,
+    node: &TreeNode,
+    first: Option<&TreePath>,
+    time: i64,
+) -> Result<Option<TarEntry>, StoreError> {
+    let FileStatus { kind, mode, uid, gid, size, .. } = node.status;
     let kind = match (kind, first) {
-        (_, Some(first)) => EntryKind::HardLink(first.clone()),
-        (FileKind::File, None) => EntryKind::File { size },
-        (FileKind::Dir, None) => EntryKind::Dir,
-        (FileKind::Symlink, None) => EntryKind::Symlink(view.read_link(&node.path)?),
-        (FileKind::Char(major, minor), None) => EntryKind::Char(major, minor),
-        (FileKind::Block(major, minor), None) => EntryKind::Block(major, minor),
-        (FileKind::Fifo, None) => EntryKind::Fifo,
+        (_, Some(first)) => TarEntryKind::HardLink(first.clone()),
+        (FileKind::File, None) => TarEntryKind::File { size },
+        (FileKind::Dir, None) => TarEntryKind::Dir,
+        (FileKind::Symlink, None) => TarEntryKind::Symlink(view.read_link(&node.path)?),
+        (FileKind::Char(major, minor), None) => TarEntryKind::Char(major, minor),
+        (FileKind::Block(major, minor), None) => TarEntryKind::Block(major, minor),
+        (FileKind::Fifo, None) => TarEntryKind::Fifo,
         (FileKind::Socket, None) => return Ok(None),
     };
-    let mode = if matches!(kind, EntryKind::Symlink(_)) { 0o777 } else { mode };
+    let mode = if matches!(kind, TarEntryKind::Symlink(_)) { 0o777 } else { mode };
     let xattrs = if first.is_some() { Vec::new() } else { view.xattrs(node)? };
-    Ok(Some(Entry { path: node.path.clone(), kind, mode, uid, gid, mtime: time, xattrs }))
+    Ok(Some(TarEntry { path: node.path.clone(), kind, mode, uid, gid, mtime: time, xattrs }))
 }
 
 /// The temporary name of a file that is being written. Exporting concurrently to one destination is not supported.
-const NEW: &[u8] = b".dram-export.new";
+const TEMP_NAME: &[u8] = b".dram-export.new";
 
-struct Writer<'a> {
-    view: &'a Merged,
+struct DirExporter<'a> {
+    view: &'a MergedTree,
     root: Dir,
     /// The directory of the last node; the next node is mostly in the same one.
-    last: Option<(TreePath, Dir)>,
+    last_dir: Option<(TreePath, Dir)>,
     /// Directories. Their mode and time are set after everything in them is written.
-    dirs: BTreeMap<TreePath, Status>,
+    dirs: BTreeMap<TreePath, FileStatus>,
     time: Option<i64>,
 }
 
-impl Writer<'_> {
-    fn place(&mut self, node: &Node, first: Option<&TreePath>) -> Result<(), ExportError> {
+impl DirExporter<'_> {
+    fn write_node(&mut self, node: &TreeNode, first: Option<&TreePath>) -> Result<(), ExportError> {
         let (Some(parent), Some(name)) = (node.path.parent(), node.path.name()) else { return Ok(()) };
-        self.enter(&parent)?;
-        let (_, dir) = self.last.as_ref().expect("entered above");
+        self.open_dir(&parent)?;
+        let (_, dir) = self.last_dir.as_ref().expect("entered above");
         let name = TreePath::parse(name).map_err(StoreError::from)?;
         let there = dir.status(&name)?.map(|status| status.kind);
         if node.status.kind == FileKind::Dir {
@@ -179,14 +184,14 @@ impl Writer<'_> {
             return Ok(());
         }
         if there == Some(FileKind::Dir) {
-            if !dir.sub(&name)?.names()?.is_empty() {
-                return Err(ExportError::InTheWay(dir.shown().join(name.as_path())));
+            if !dir.open_subdir(&name)?.names()?.is_empty() {
+                return Err(ExportError::InTheWay(dir.display_path().join(name.as_path())));
             }
             dir.remove(&name)?;
         }
-        let new = TreePath::parse(NEW).map_err(StoreError::from)?;
+        let new = TreePath::parse(TEMP_NAME).map_err(StoreError::from)?;
         dir.remove(&new)?;
-        if !self.make(node, first, dir, &new)? {
+        if !self.create_node(node, first, dir, &new)? {
             return Ok(());
         }
         if first.is_some() {
@@ -197,9 +202,15 @@ impl Writer<'_> {
     }
 
     /// Creates the file of `node` under the name `new`. Returns `false` for a socket, which is not exported.
-    fn make(&self, node: &Node, first: Option<&TreePath>, dir: &Dir, new: &TreePath) -> Result<bool, ExportError> {
+    fn create_node(
+        &self,
+        node: &TreeNode,
+        first: Option<&TreePath>,
+        dir: &Dir,
+        new: &TreePath,
+    ) -> Result<bool, ExportError> {
         if let Some(first) = first {
-            self.link(first, dir, new)?;
+            self.create_hard_link(first, dir, new)?;
             return Ok(true);
         }
         match node.status.kind {
@@ -223,19 +234,19 @@ impl Writer<'_> {
             // too.
             let _ = dir.set_xattr(new, (&key, &value));
         }
-        self.dress(dir, new, &node.status)?;
+        self.set_metadata(dir, new, &node.status)?;
         Ok(true)
     }
 
-    fn link(&self, first: &TreePath, dir: &Dir, new: &TreePath) -> Result<(), ExportError> {
+    fn create_hard_link(&self, first: &TreePath, dir: &Dir, new: &TreePath) -> Result<(), ExportError> {
         let (Some(parent), Some(last)) = (first.parent(), first.name()) else { return Ok(()) };
-        let from = self.root.sub(&parent)?;
+        let from = self.root.open_subdir(&parent)?;
         let last = TreePath::parse(last).map_err(StoreError::from)?;
         Ok(dir.make_link_from(&from, &last, new)?)
     }
 
     /// Sets mode and time. The owner is the caller.
-    fn dress(&self, dir: &Dir, name: &TreePath, status: &Status) -> Result<(), ExportError> {
+    fn set_metadata(&self, dir: &Dir, name: &TreePath, status: &FileStatus) -> Result<(), ExportError> {
         if status.kind != FileKind::Symlink {
             dir.set_mode(name, status.mode)?;
         }
@@ -243,13 +254,13 @@ impl Writer<'_> {
     }
 
     fn write_error(&self, path: &TreePath, source: io::Error) -> ExportError {
-        ExportError::Write { path: self.root.shown().join(path.as_path()), source }
+        ExportError::Write { path: self.root.display_path().join(path.as_path()), source }
     }
 
     /// Opens the directory `path`. It is a real path: the directory was made or found before its content.
-    fn enter(&mut self, path: &TreePath) -> Result<(), ExportError> {
-        if self.last.as_ref().is_none_or(|(last, _)| last != path) {
-            self.last = Some((path.clone(), self.root.sub(path)?));
+    fn open_dir(&mut self, path: &TreePath) -> Result<(), ExportError> {
+        if self.last_dir.as_ref().is_none_or(|(last, _)| last != path) {
+            self.last_dir = Some((path.clone(), self.root.open_subdir(path)?));
         }
         Ok(())
     }
@@ -258,8 +269,8 @@ impl Writer<'_> {
     fn finish(self) -> Result<(), ExportError> {
         for (path, status) in self.dirs.iter().rev() {
             let (Some(parent), Some(name)) = (path.parent(), path.name()) else { continue };
-            let dir = self.root.sub(&parent)?;
-            self.dress(&dir, &TreePath::parse(name).map_err(StoreError::from)?, status)?;
+            let dir = self.root.open_subdir(&parent)?;
+            self.set_metadata(&dir, &TreePath::parse(name).map_err(StoreError::from)?, status)?;
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use std::io::Read as _;
 
 use dram_image::TreePath;
-use dram_sandbox::Ids;
-use dram_store::{FileKind, Merged, StoreError, Tree as _};
+use dram_sandbox::UserIds;
+use dram_store::{FileKind, FileTree as _, MergedTree, StoreError};
 
 /// The largest `passwd` or `group` file that is read; nobody writes a larger one by hand.
-const LARGEST_LIST: u64 = 4 << 20;
+const MAX_LIST_SIZE: u64 = 4 << 20;
 
 /// The reasons why a user or group could not be resolved.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum UserError {
     NoGroup(String),
     /// The number is out of the range of ids.
     #[error("`{0}` is not a user or group id: the largest is 2147483647")]
-    Large(String),
+    IdTooLarge(String),
     /// `/etc/passwd` or `/etc/group` could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -28,9 +28,9 @@ pub enum UserError {
 
 /// A user, with the data that the kernel and a shell need.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct ImageUser {
     /// The ids that the process gets.
-    pub ids: Ids,
+    pub ids: UserIds,
     /// The home directory; `/` if none is known.
     pub home: String,
 }
@@ -44,13 +44,13 @@ pub struct User {
 ///
 /// # Errors
 /// Returns an error if a name is not in the files, an id is out of range, or the files cannot be read.
-pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
-    let (name, group) = split(text);
-    let passwd = list(view, "etc/passwd")?;
-    let groups = list(view, "etc/group")?;
+pub fn resolve_user(view: &MergedTree, text: &str) -> Result<ImageUser, UserError> {
+    let (name, group) = split_user_group(text);
+    let passwd = read_list(view, "etc/passwd")?;
+    let groups = read_list(view, "etc/group")?;
     let name = if name.is_empty() { "0" } else { name };
-    let entry = find(&passwd, name, 2);
-    let uid = match (id(name)?, &entry) {
+    let entry = find_entry(&passwd, name, 2);
+    let uid = match (parse_id(name)?, &entry) {
         (Some(uid), _) => uid,
         (None, Some(entry)) => entry.get(2).and_then(|field| field.parse().ok()).unwrap_or(0),
         (None, None) => return Err(UserError::NoUser(name.to_owned())),
@@ -60,16 +60,16 @@ pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
     let ids = match group {
         Some(group) => {
             let gid = group_id(&groups, group)?;
-            Ids { uid, gid, groups: vec![gid] }
+            UserIds { uid, gid, groups: vec![gid] }
         }
         None => {
             let login = entry.as_ref().and_then(|entry| entry.first().cloned());
-            let more = login.map(|login| member_of(&groups, &login)).unwrap_or_default();
+            let more = login.map(|login| groups_of(&groups, &login)).unwrap_or_default();
             let more = more.into_iter().filter(|&gid| gid != own_group);
-            Ids { uid, gid: own_group, groups: std::iter::once(own_group).chain(more).collect() }
+            UserIds { uid, gid: own_group, groups: std::iter::once(own_group).chain(more).collect() }
         }
     };
-    Ok(User { ids, home: home.unwrap_or_else(|| "/".to_owned()) })
+    Ok(ImageUser { ids, home: home.unwrap_or_else(|| "/".to_owned()) })
 }
 
 /// Resolves the owner of `--chown=text` in the image `view`: user and group. Without a group, it is the user's primary
@@ -77,23 +77,24 @@ pub fn user(view: &Merged, text: &str) -> Result<User, UserError> {
 ///
 /// # Errors
 /// As [`resolve_user`]. BuildKit silently takes root for an unknown name; here it is an error.
-pub fn owner(view: &Merged, text: &str) -> Result<(u32, u32), UserError> {
-    let (name, group) = split(text);
-    let (uid, own) = match id(name)? {
+pub fn resolve_owner(view: &MergedTree, text: &str) -> Result<(u32, u32), UserError> {
+    let (name, group) = split_user_group(text);
+    let (uid, own) = match parse_id(name)? {
         Some(uid) => (uid, uid),
         None => {
-            let entry = find(&list(view, "etc/passwd")?, name, 2).ok_or_else(|| UserError::NoUser(name.to_owned()))?;
+            let entry = find_entry(&read_list(view, "etc/passwd")?, name, 2)
+                .ok_or_else(|| UserError::NoUser(name.to_owned()))?;
             let field = |at: usize| entry.get(at).and_then(|field| field.parse().ok()).unwrap_or(0);
             (field(2), field(3))
         }
     };
     match group {
         None => Ok((uid, own)),
-        Some(group) => Ok((uid, group_id(&list(view, "etc/group")?, group)?)),
+        Some(group) => Ok((uid, group_id(&read_list(view, "etc/group")?, group)?)),
     }
 }
 
-fn split(text: &str) -> (&str, Option<&str>) {
+fn split_user_group(text: &str) -> (&str, Option<&str>) {
     match text.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|group| !group.is_empty())),
         None => (text, None),
@@ -102,18 +103,18 @@ fn split(text: &str) -> (&str, Option<&str>) {
 
 /// Parses an id: `None` if `text` is not a number. Ids above 2147483647 are refused, as engines do: some programs read
 /// them as negative numbers, and therefore as another user.
-fn id(text: &str) -> Result<Option<u32>, UserError> {
+fn parse_id(text: &str) -> Result<Option<u32>, UserError> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);
     }
     match text.parse::<i32>().ok().and_then(|id| u32::try_from(id).ok()) {
         Some(id) => Ok(Some(id)),
-        None => Err(UserError::Large(text.to_owned())),
+        None => Err(UserError::IdTooLarge(text.to_owned())),
     }
 }
 
 fn group_id(groups: &[Vec<String>], group: &str) -> Result<u32, UserError> {
-    if let Some(gid) = id(group)? {
+    if let Some(gid) = parse_id(group)? {
         return Ok(gid);
     }
     let entry = groups.iter().find(|entry| entry.first().is_some_and(|name| name == group));
@@ -122,26 +123,26 @@ fn group_id(groups: &[Vec<String>], group: &str) -> Result<u32, UserError> {
 }
 
 /// Finds the line whose name is `text`, or whose field `at` is, if `text` is a number.
-fn find(list: &[Vec<String>], text: &str, at: usize) -> Option<Vec<String>> {
+fn find_entry(list: &[Vec<String>], text: &str, at: usize) -> Option<Vec<String>> {
     let by_name = |entry: &&Vec<String>| entry.first().is_some_and(|name| name == text);
     let by_id = |entry: &&Vec<String>| entry.get(at).is_some_and(|id| id == text);
     list.iter().find(by_name).or_else(|| list.iter().find(by_id)).cloned()
 }
 
-fn member_of(groups: &[Vec<String>], login: &str) -> Vec<u32> {
+fn groups_of(groups: &[Vec<String>], login: &str) -> Vec<u32> {
     let lists = |entry: &&Vec<String>| entry.get(3).is_some_and(|members| members.split(',').any(|name| name == login));
     groups.iter().filter(lists).filter_map(|entry| entry.get(2)?.parse().ok()).collect()
 }
 
 /// Returns the fields of each line. The list is empty if the file is missing or not a regular file.
-fn list(view: &Merged, path: &str) -> Result<Vec<Vec<String>>, StoreError> {
+fn read_list(view: &MergedTree, path: &str) -> Result<Vec<Vec<String>>, StoreError> {
     let path = TreePath::parse(path.as_bytes())?;
     let Some(node) = view.find(&path, true)? else { return Ok(Vec::new()) };
-    if node.status.kind != FileKind::File || node.status.size > LARGEST_LIST {
+    if node.status.kind != FileKind::File || node.status.size > MAX_LIST_SIZE {
         return Ok(Vec::new());
     }
     let mut bytes = Vec::new();
-    let read = view.open(&node.path)?.take(LARGEST_LIST).read_to_end(&mut bytes);
+    let read = view.open(&node.path)?.take(MAX_LIST_SIZE).read_to_end(&mut bytes);
     read.map_err(|source| StoreError::Io { verb: "read", path: node.path.as_path().to_owned(), source })?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(text.lines().map(|line| line.trim().split(':').map(str::to_owned).collect()).collect())
@@ -151,13 +152,13 @@ fn list(view: &Merged, path: &str) -> Result<Vec<Vec<String>>, StoreError> {
 mod tests {
     use super::*;
 
-    fn view() -> (tempfile::TempDir, Merged) {
+    fn view() -> (tempfile::TempDir, MergedTree) {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         let passwd = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n";
         std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
         std::fs::write(dir.path().join("etc/group"), "root:x:0:\napp:x:1001:\naudio:x:29:x,app\n").unwrap();
-        let view = Merged::open(&[dir.path().to_owned()]).unwrap();
+        let view = MergedTree::open(&[dir.path().to_owned()]).unwrap();
         (dir, view)
     }
 
@@ -172,11 +173,11 @@ mod tests {
             ("7", 7, 0, vec![0], "/"),
             ("7:8", 7, 8, vec![8], "/"),
         ] {
-            let want = User { ids: Ids { uid, gid, groups }, home: home.to_owned() };
-            assert_eq!(user(&view, text).unwrap(), want, "{text}");
+            let want = ImageUser { ids: UserIds { uid, gid, groups }, home: home.to_owned() };
+            assert_eq!(resolve_user(&view, text).unwrap(), want, "{text}");
         }
         for text in ["nobody", "app:nobody", "2147483648", "4294967295", "4294967296", "0:4294967296"] {
-            assert!(user(&view, text).is_err(), "{text}");
+            assert!(resolve_user(&view, text).is_err(), "{text}");
         }
     }
 
@@ -184,8 +185,8 @@ mod tests {
     fn owner_without_a_group_gets_the_group_of_the_user() {
         let (_dir, view) = view();
         for (text, want) in [("app", (1000, 1001)), ("7", (7, 7)), ("app:29", (1000, 29)), ("7:audio", (7, 29))] {
-            assert_eq!(owner(&view, text).unwrap(), want, "{text}");
+            assert_eq!(resolve_owner(&view, text).unwrap(), want, "{text}");
         }
-        assert!(owner(&view, "nobody").is_err());
+        assert!(resolve_owner(&view, "nobody").is_err());
     }
 }

@@ -10,33 +10,33 @@ use crate::lines;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Dockerfile {
     /// The parser directives at the top of the file.
-    pub directives: Directives,
+    pub directives: ParserDirectives,
     /// The instructions, in file order.
-    pub instructions: Vec<Instruction>,
+    pub instructions: Vec<DockerfileInstruction>,
     /// True when parsing found no error, so that the file may be built.
-    pub sound: bool,
+    pub is_valid: bool,
 }
 
 /// The parser directives (`# syntax=`, `# escape=`, `# check=`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Directives {
+pub struct ParserDirectives {
     /// The escape character of `# escape=`: a backslash or a backtick.
     pub escape: char,
     /// `# syntax=`: the frontend image for another builder. Kept for display, never fetched or executed.
-    pub syntax: Option<Word>,
+    pub syntax: Option<SpannedText>,
     /// `# check=`: the checks to skip, and the option to treat warnings as errors.
-    pub check: Option<Word>,
+    pub check: Option<SpannedText>,
 }
 
-impl Default for Directives {
+impl Default for ParserDirectives {
     fn default() -> Self {
-        Directives { escape: '\\', syntax: None, check: None }
+        ParserDirectives { escape: '\\', syntax: None, check: None }
     }
 }
 
 /// A piece of text with its byte range in the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Word {
+pub struct SpannedText {
     /// The text, with continuation lines joined.
     pub text: String,
     /// The byte range in the file.
@@ -45,17 +45,17 @@ pub struct Word {
 
 /// One instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instruction {
+pub struct DockerfileInstruction {
     /// The byte range from the keyword to the last character, without heredocs.
     pub span: Range<usize>,
     /// The line of the keyword, counted from 1.
     pub line: usize,
     /// The keyword as written.
-    pub keyword: Word,
+    pub keyword: SpannedText,
     /// The keyword, or `None` when it is unknown.
     pub kind: Option<Keyword>,
     /// The flags as written.
-    pub flags: Vec<Flag>,
+    pub flags: Vec<InstructionFlag>,
     /// The instruction on one line, with continuation lines joined unchanged.
     pub text: String,
     /// True for an `ONBUILD` trigger of the base, which is executed as if it stood in the file.
@@ -67,25 +67,25 @@ pub struct Instruction {
     /// The last line, heredocs included.
     pub last_line: usize,
     /// The parsed arguments and flags.
-    pub body: Body,
+    pub body: InstructionBody,
 }
 
-impl Instruction {
+impl DockerfileInstruction {
     /// Returns the parsed `FROM`, if the instruction is one.
-    pub fn from_line(&self) -> Option<&FromLine> {
-        if let Body::From(from) = &self.body { Some(from) } else { None }
+    pub fn as_from(&self) -> Option<&FromInstruction> {
+        if let InstructionBody::From(from) = &self.body { Some(from) } else { None }
     }
 
     /// Returns the arguments that an `ARG` declares; empty for other instructions.
-    pub fn arguments(&self) -> &[Argument] {
-        if let Body::Arg(arguments) = &self.body { arguments } else { &[] }
+    pub fn arguments(&self) -> &[ArgDeclaration] {
+        if let InstructionBody::Arg(arguments) = &self.body { arguments } else { &[] }
     }
 
     /// Returns the value of a `# check=…` comment directly above the instruction: options for this instruction alone.
     /// Text after a blank is a comment and is left out.
-    pub fn check(&self) -> Option<&str> {
+    pub fn check_directive(&self) -> Option<&str> {
         let check = self.comments.iter().find_map(|comment| {
-            let (name, value) = lines::directive(comment)?;
+            let (name, value) = lines::parse_directive(comment)?;
             name.eq_ignore_ascii_case("check").then_some(value)
         })?;
         check.split(' ').next()
@@ -99,34 +99,34 @@ impl Instruction {
 
     /// Returns the stages and images that files are taken from, in the order of the text: the `--from` of a `COPY`, and
     /// the `from` of each `--mount` of a `RUN`.
-    pub fn froms(&self) -> Vec<Word> {
+    pub fn from_words(&self) -> Vec<SpannedText> {
         match &self.body {
-            Body::Copy(transfer) => transfer.from.iter().cloned().collect(),
-            Body::Run(run) => run.mounts.iter().filter_map(MountLine::from).collect(),
-            Body::From(_)
-            | Body::Arg(_)
-            | Body::Env(_)
-            | Body::Label(_)
-            | Body::Cmd(_)
-            | Body::Entrypoint(_)
-            | Body::Add(_)
-            | Body::Workdir(_)
-            | Body::User(_)
-            | Body::Expose(_)
-            | Body::Volume(_)
-            | Body::StopSignal(_)
-            | Body::Shell(_)
-            | Body::Healthcheck(_)
-            | Body::Maintainer(_)
-            | Body::OnBuild(_)
-            | Body::Invalid => Vec::new(),
+            InstructionBody::Copy(transfer) => transfer.from.iter().cloned().collect(),
+            InstructionBody::Run(run) => run.mounts.iter().filter_map(MountFlag::from_value).collect(),
+            InstructionBody::From(_)
+            | InstructionBody::Arg(_)
+            | InstructionBody::Env(_)
+            | InstructionBody::Label(_)
+            | InstructionBody::Cmd(_)
+            | InstructionBody::Entrypoint(_)
+            | InstructionBody::Add(_)
+            | InstructionBody::Workdir(_)
+            | InstructionBody::User(_)
+            | InstructionBody::Expose(_)
+            | InstructionBody::Volume(_)
+            | InstructionBody::StopSignal(_)
+            | InstructionBody::Shell(_)
+            | InstructionBody::Healthcheck(_)
+            | InstructionBody::Maintainer(_)
+            | InstructionBody::OnBuild(_)
+            | InstructionBody::Invalid => Vec::new(),
         }
     }
 }
 
 /// `--name` or `--name=value`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flag {
+pub struct InstructionFlag {
     /// The name without its dashes.
     pub name: String,
     /// The value, unquoted.
@@ -137,98 +137,98 @@ pub struct Flag {
 
 /// The parsed arguments and flags of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Body {
+pub enum InstructionBody {
     /// `FROM [--platform=…] base [AS name]`
-    From(FromLine),
+    From(FromInstruction),
     /// `ARG name[=default] …`
-    Arg(Vec<Argument>),
+    Arg(Vec<ArgDeclaration>),
     /// `ENV name=value …`
-    Env(Vec<Pair>),
+    Env(Vec<KeyValuePair>),
     /// `LABEL name=value …`
-    Label(Vec<Pair>),
+    Label(Vec<KeyValuePair>),
     /// `RUN …`
-    Run(RunLine),
+    Run(RunInstruction),
     /// `CMD …`
-    Cmd(Command),
+    Cmd(CommandForm),
     /// `ENTRYPOINT …`
-    Entrypoint(Command),
+    Entrypoint(CommandForm),
     /// `COPY …`
-    Copy(Transfer),
+    Copy(CopyInstruction),
     /// `ADD …`
-    Add(Transfer),
+    Add(CopyInstruction),
     /// `WORKDIR path`
-    Workdir(Word),
+    Workdir(SpannedText),
     /// `USER user[:group]`
-    User(Word),
+    User(SpannedText),
     /// `EXPOSE port …`
-    Expose(Vec<Word>),
+    Expose(Vec<SpannedText>),
     /// `VOLUME path …`
-    Volume(Vec<Word>),
+    Volume(Vec<SpannedText>),
     /// `STOPSIGNAL signal`
-    StopSignal(Word),
+    StopSignal(SpannedText),
     /// `SHELL ["…", …]`
-    Shell(Vec<Word>),
+    Shell(Vec<SpannedText>),
     /// `HEALTHCHECK …`
     Healthcheck(Healthcheck),
     /// `MAINTAINER name`
-    Maintainer(Word),
+    Maintainer(SpannedText),
     /// `ONBUILD instruction`: the instruction as text, including its heredocs.
-    OnBuild(Word),
+    OnBuild(SpannedText),
     /// An invalid or unsupported instruction, about which there is a diagnostic.
     Invalid,
 }
 
 /// The arguments and flags of `FROM`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FromLine {
+pub struct FromInstruction {
     /// The base image or stage, not expanded.
-    pub base: Word,
+    pub base: SpannedText,
     /// The name of the new stage, as written.
-    pub name: Option<Word>,
+    pub name: Option<SpannedText>,
     /// `--platform`, not expanded.
-    pub platform: Option<Word>,
+    pub platform: Option<SpannedText>,
 }
 
 /// One argument of `ARG`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Argument {
+pub struct ArgDeclaration {
     /// The name.
-    pub name: Word,
+    pub name: SpannedText,
     /// The default value behind the `=`, not expanded.
-    pub default: Option<Word>,
+    pub default: Option<SpannedText>,
 }
 
 /// A name and its value from `ENV` or `LABEL`, neither expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
+pub struct KeyValuePair {
     /// The name.
-    pub name: Word,
+    pub name: SpannedText,
     /// The value.
-    pub value: Word,
+    pub value: SpannedText,
 }
 
 /// A command in shell form or exec form.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum CommandForm {
     /// Shell form: text for a shell.
-    Shell(Word),
+    Shell(SpannedText),
     /// Exec form: the program and its arguments.
-    Exec(Vec<Word>),
+    Exec(Vec<SpannedText>),
 }
 
 /// The command and flags of `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunLine {
+pub struct RunInstruction {
     /// The command.
-    pub command: Command,
+    pub command: CommandForm,
     /// The heredocs of its line, in order.
     pub heredocs: Vec<Heredoc>,
     /// `--mount`, in order.
-    pub mounts: Vec<MountLine>,
+    pub mounts: Vec<MountFlag>,
     /// `--network`.
-    pub network: Option<Word>,
+    pub network: Option<SpannedText>,
     /// `--security`.
-    pub security: Option<Word>,
+    pub security: Option<SpannedText>,
 }
 
 /// A heredoc: text below the line of its instruction.
@@ -256,45 +256,45 @@ impl Heredoc {
 
 /// A `--mount=key=value,…` flag, not expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountLine {
+pub struct MountFlag {
     /// The keys in lower case, each with its value if it has one.
     pub fields: Vec<(String, Option<String>)>,
     /// The byte range of the whole flag.
     pub span: Range<usize>,
 }
 
-impl MountLine {
+impl MountFlag {
     /// Returns the last value of `from`: the stage or image whose files are mounted.
-    pub fn from(&self) -> Option<Word> {
+    pub fn from_value(&self) -> Option<SpannedText> {
         let (_, value) = self.fields.iter().rev().find(|(key, _)| key == "from")?;
         let text = value.clone().filter(|text| !text.is_empty())?;
-        Some(Word { text, span: self.span.clone() })
+        Some(SpannedText { text, span: self.span.clone() })
     }
 }
 
 /// The arguments and flags of `COPY` and `ADD`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Transfer {
+pub struct CopyInstruction {
     /// The sources, not expanded, without heredocs.
-    pub sources: Vec<Word>,
+    pub sources: Vec<SpannedText>,
     /// The sources that are heredocs, each with the byte range of its word.
     pub heredocs: Vec<(Heredoc, Range<usize>)>,
     /// The destination, not expanded.
-    pub dest: Word,
+    pub dest: SpannedText,
     /// `--from`.
-    pub from: Option<Word>,
+    pub from: Option<SpannedText>,
     /// `--chown`, not expanded.
-    pub chown: Option<Word>,
+    pub chown: Option<SpannedText>,
     /// `--chmod`, not expanded.
-    pub chmod: Option<Word>,
+    pub chmod: Option<SpannedText>,
     /// `--link`.
     pub link: bool,
     /// `--parents`.
     pub parents: bool,
     /// `--exclude`, not expanded.
-    pub exclude: Vec<Word>,
+    pub exclude: Vec<SpannedText>,
     /// `--checksum`, not expanded.
-    pub checksum: Option<Word>,
+    pub checksum: Option<SpannedText>,
     /// `--keep-git-dir`, if given.
     pub keep_git_dir: Option<bool>,
     /// `--unpack`, if given.

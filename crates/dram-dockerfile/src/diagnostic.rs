@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::nearest::nearest;
-use crate::rules::Rule;
+use crate::rules::LintRule;
+use crate::suggest::nearest_name;
 
 /// The severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +48,7 @@ impl Diagnostic {
     }
 
     /// Makes a warning at `span`, of a lint rule if there is one.
-    pub fn warning(rule: Option<&Rule>, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
+    pub fn warning(rule: Option<&LintRule>, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity: Severity::Warning, rule: rule.map(|rule| rule.name), ..Diagnostic::error(span, message) }
     }
 
@@ -76,7 +76,7 @@ impl Diagnostic {
     /// Adds a "did you mean" suggestion, when one of `options` is near `word`.
     #[must_use]
     pub fn did_you_mean<'a>(self, word: &str, options: impl IntoIterator<Item = &'a str>) -> Diagnostic {
-        match nearest(word, options) {
+        match nearest_name(word, options) {
             Some(option) => self.help(format!("did you mean {}?", quote(option))),
             None => self,
         }
@@ -104,13 +104,13 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// Collects diagnostics up to a limit.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub(crate) struct DiagnosticCollector {
     diagnostics: Vec<Diagnostic>,
     errors: usize,
     skipped: usize,
 }
 
-impl Report {
+impl DiagnosticCollector {
     /// Further diagnostics are only counted: a hostile text must not cost memory many times its size.
     const MOST: usize = 1000;
 
@@ -135,7 +135,7 @@ impl Report {
     }
 
     /// Returns the byte ranges of all collected diagnostics.
-    pub(crate) fn places(&self) -> impl Iterator<Item = &Range<usize>> {
+    pub(crate) fn spans(&self) -> impl Iterator<Item = &Range<usize>> {
         self.diagnostics.iter().map(|diagnostic| &diagnostic.span)
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn collected_diagnostics_are_bounded_and_the_first_error_is_kept() {
-        let mut report = Report::default();
+        let mut report = DiagnosticCollector::default();
         for _ in 0..5000 {
             report.push(Diagnostic::warning(None, 0..0, "again"));
         }

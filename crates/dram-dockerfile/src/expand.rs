@@ -4,22 +4,22 @@
 //! The nesting of `${a:-${b:-…}}` is kept on an explicit stack, not the call stack, and the size of the result is
 //! bounded.
 
-mod dollar;
-mod pattern;
-mod split;
+mod substitution;
+mod substitution_pattern;
+mod word_splitter;
 
 use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use dollar::{Dollar, Form};
-use split::Words;
+use substitution::{Substitution, SubstitutionForm};
+use word_splitter::WordSplitter;
 
 /// The maximum size of an expanded word, in bytes.
-pub const LONGEST_VALUE: usize = 1 << 20;
+pub const MAX_VALUE_SIZE: usize = 1 << 20;
 
 /// The maximum number of bytes written during the expansion of one word, discarded values included.
-const MOST_WORK: usize = 16 << 20;
+const MAX_EXPAND_WORK: usize = 16 << 20;
 
 /// The error for a word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -35,7 +35,7 @@ pub enum ExpandError {
     BadSubstitution,
     /// A modifier of `${}` that is not supported.
     #[error("`{0}` is not supported in `${{}}`")]
-    Modifier(String),
+    UnsupportedModifier(String),
     /// A quote is not closed.
     #[error("a {0} quote is not closed")]
     OpenQuote(&'static str),
@@ -49,15 +49,15 @@ pub enum ExpandError {
     },
     /// The pattern of `#`, `%` or `/` is malformed.
     #[error("invalid pattern `{0}` in `${{}}`")]
-    Pattern(String),
+    InvalidPattern(String),
     /// The value is larger than [`MAX_VALUE_SIZE`], or the expansion takes too much work.
-    #[error("the value grows beyond {} MiB", LONGEST_VALUE >> 20)]
+    #[error("the value grows beyond {} MiB", MAX_VALUE_SIZE >> 20)]
     TooLong,
 }
 
 /// An expanded word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Expanded {
+pub struct ExpandedWord {
     /// The word with variables replaced and quotes removed.
     pub text: String,
     /// The result split at unquoted blanks; empty unless [`ExpandOptions::split`] is set.
@@ -70,7 +70,7 @@ pub struct Expanded {
 
 /// The options of [`expand`].
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct ExpandOptions {
     /// The escape character: a backslash, or a backtick under `# escape=`.
     pub escape: char,
     /// Keeps quotes in the result.
@@ -85,10 +85,17 @@ pub struct Options {
     pub split: bool,
 }
 
-impl Options {
+impl ExpandOptions {
     /// Returns the options for most instructions: quotes and escapes are removed, unset variables are empty.
-    pub fn new(escape: char) -> Options {
-        Options { escape, raw_quotes: false, plain_quotes: false, raw_escapes: false, keep_unset: false, split: false }
+    pub fn new(escape: char) -> ExpandOptions {
+        ExpandOptions {
+            escape,
+            raw_quotes: false,
+            plain_quotes: false,
+            raw_escapes: false,
+            keep_unset: false,
+            split: false,
+        }
     }
 }
 
@@ -98,16 +105,16 @@ impl Options {
 /// [`ExpandError`] for invalid syntax, and for values larger than [`MAX_VALUE_SIZE`].
 pub fn expand<'v>(
     word: &str,
-    options: Options,
+    options: ExpandOptions,
     value: &dyn Fn(&str) -> Option<&'v str>,
-) -> Result<Expanded, ExpandError> {
-    let mut machine = Machine {
+) -> Result<ExpandedWord, ExpandError> {
+    let mut machine = WordExpander {
         rest: word,
         options,
         value,
-        frames: vec![Frame::text(None, options.raw_escapes)],
-        words: Words::default(),
-        seen: Expanded::default(),
+        frames: vec![ExpandFrame::text(None, options.raw_escapes)],
+        words: WordSplitter::default(),
+        lookups: ExpandedWord::default(),
         work: 0,
     };
     while !machine.step()? {}
@@ -115,45 +122,45 @@ pub fn expand<'v>(
 }
 
 /// A level of nesting: a word, text in double quotes, or a `${}` whose inner word is being read.
-enum Frame {
+enum ExpandFrame {
     Text { stop: Option<char>, raw: bool, out: String },
     Quoted { raw: bool, out: String },
-    Dollar(Dollar),
+    Dollar(Substitution),
 }
 
-impl Frame {
-    fn text(stop: Option<char>, raw: bool) -> Frame {
-        Frame::Text { stop, raw, out: String::new() }
+impl ExpandFrame {
+    fn text(stop: Option<char>, raw: bool) -> ExpandFrame {
+        ExpandFrame::Text { stop, raw, out: String::new() }
     }
 }
 
-struct Machine<'w, 'v, 'f> {
+struct WordExpander<'w, 'v, 'f> {
     rest: &'w str,
-    options: Options,
+    options: ExpandOptions,
     value: &'f dyn Fn(&str) -> Option<&'v str>,
-    frames: Vec<Frame>,
-    words: Words,
-    seen: Expanded,
+    frames: Vec<ExpandFrame>,
+    words: WordSplitter,
+    lookups: ExpandedWord,
     work: usize,
 }
 
-impl<'v> Machine<'_, 'v, '_> {
+impl<'v> WordExpander<'_, 'v, '_> {
     /// Reads one piece; returns true when the outermost word has ended.
     fn step(&mut self) -> Result<bool, ExpandError> {
         match self.frames.last() {
-            Some(Frame::Text { stop, raw, .. }) => self.step_text(*stop, *raw),
-            Some(Frame::Quoted { raw, .. }) => self.step_quoted(*raw).map(|()| false),
-            Some(Frame::Dollar(_)) | None => Ok(true),
+            Some(ExpandFrame::Text { stop, raw, .. }) => self.step_text(*stop, *raw),
+            Some(ExpandFrame::Quoted { raw, .. }) => self.step_quoted(*raw).map(|()| false),
+            Some(ExpandFrame::Dollar(_)) | None => Ok(true),
         }
     }
 
-    fn finish(mut self) -> Result<Expanded, ExpandError> {
-        let mut expanded = std::mem::take(&mut self.seen);
-        if let Some(Frame::Text { out, .. }) = self.frames.pop() {
+    fn finish(mut self) -> Result<ExpandedWord, ExpandError> {
+        let mut expanded = std::mem::take(&mut self.lookups);
+        if let Some(ExpandFrame::Text { out, .. }) = self.frames.pop() {
             expanded.text = out;
         }
         expanded.words = self.words.finish();
-        if expanded.text.len() > LONGEST_VALUE { Err(ExpandError::TooLong) } else { Ok(expanded) }
+        if expanded.text.len() > MAX_VALUE_SIZE { Err(ExpandError::TooLong) } else { Ok(expanded) }
     }
 
     fn peek(&self) -> Option<char> {
@@ -180,14 +187,14 @@ impl<'v> Machine<'_, 'v, '_> {
             return self.end_of_inner_word().map(|()| false);
         }
         match letter {
-            '$' => self.dollar()?,
-            '\'' if !self.options.plain_quotes => self.single_quoted()?,
+            '$' => self.read_dollar()?,
+            '\'' if !self.options.plain_quotes => self.read_single_quoted()?,
             '"' if !self.options.plain_quotes => {
                 self.next();
                 let out = if self.options.raw_quotes { "\"".to_owned() } else { String::new() };
-                self.frames.push(Frame::Quoted { raw, out });
+                self.frames.push(ExpandFrame::Quoted { raw, out });
             }
-            '<' => self.angle()?,
+            '<' => self.read_angle_bracket()?,
             other if other == self.options.escape => {
                 self.next();
                 if raw {
@@ -199,8 +206,8 @@ impl<'v> Machine<'_, 'v, '_> {
             }
             other => {
                 self.next();
-                if self.splits() {
-                    self.words.letter(other);
+                if self.is_splitting() {
+                    self.words.push_unquoted(other);
                 }
                 self.write(other.encode_utf8(&mut [0; 4]))?;
             }
@@ -210,7 +217,7 @@ impl<'v> Machine<'_, 'v, '_> {
 
     /// Reads `<<` with the blanks behind it, so that `<< EOF` is one word, the start of a heredoc. `<<-` is read the
     /// same way, unlike in BuildKit, which parses the body below `<<- EOF` as instructions.
-    fn angle(&mut self) -> Result<(), ExpandError> {
+    fn read_angle_bracket(&mut self) -> Result<(), ExpandError> {
         self.next();
         let mut text = String::from("<");
         if self.peek() == Some('<') {
@@ -226,29 +233,29 @@ impl<'v> Machine<'_, 'v, '_> {
                 text.push(blank);
             }
         }
-        self.deliver(&text, true)
+        self.append_piece(&text, true)
     }
 
-    fn single_quoted(&mut self) -> Result<(), ExpandError> {
+    fn read_single_quoted(&mut self) -> Result<(), ExpandError> {
         let after = &self.rest[1..];
         let Some(end) = after.find('\'') else { return Err(ExpandError::OpenQuote("single")) };
         let text = if self.options.raw_quotes { &self.rest[..end + 2] } else { &after[..end] };
         self.rest = &after[end + 1..];
-        self.deliver(text, true)
+        self.append_piece(text, true)
     }
 
     fn step_quoted(&mut self, raw: bool) -> Result<(), ExpandError> {
         let Some(letter) = self.peek() else { return Err(ExpandError::OpenQuote("double")) };
         if letter == '$' {
-            return self.dollar();
+            return self.read_dollar();
         }
         self.next();
         if letter == '"' {
             if self.options.raw_quotes {
                 self.write("\"")?;
             }
-            let Some(Frame::Quoted { out, .. }) = self.frames.pop() else { return Ok(()) };
-            return self.deliver(&out, true);
+            let Some(ExpandFrame::Quoted { out, .. }) = self.frames.pop() else { return Ok(()) };
+            return self.append_piece(&out, true);
         }
         if letter != self.options.escape {
             return self.write(letter.encode_utf8(&mut [0; 4]));
@@ -267,16 +274,16 @@ impl<'v> Machine<'_, 'v, '_> {
         self.write(kept.encode_utf8(&mut [0; 4]))
     }
 
-    fn dollar(&mut self) -> Result<(), ExpandError> {
+    fn read_dollar(&mut self) -> Result<(), ExpandError> {
         self.next();
         if self.peek() != Some('{') {
-            let name = self.name();
+            let name = self.read_name();
             if name.is_empty() {
-                return self.deliver("$", false);
+                return self.append_piece("$", false);
             }
             return match self.lookup(&name) {
-                None if self.options.keep_unset => self.deliver(&format!("${name}"), false),
-                found => self.deliver(found.unwrap_or_default(), false),
+                None if self.options.keep_unset => self.append_piece(&format!("${name}"), false),
+                found => self.append_piece(found.unwrap_or_default(), false),
             };
         }
         self.next();
@@ -285,74 +292,79 @@ impl<'v> Machine<'_, 'v, '_> {
             Some('{' | '}' | ':') => return Err(ExpandError::BadSubstitution),
             Some(_) => {}
         }
-        let name = self.name();
+        let name = self.read_name();
         match self.next() {
             None => Err(ExpandError::MissingBrace),
             Some('}') => match self.lookup(&name) {
-                None if self.options.keep_unset => self.deliver(&format!("${{{name}}}"), false),
-                found => self.deliver(found.unwrap_or_default(), false),
+                None if self.options.keep_unset => self.append_piece(&format!("${{{name}}}"), false),
+                found => self.append_piece(found.unwrap_or_default(), false),
             },
             Some(':') => {
                 let modifier = self.next().ok_or(ExpandError::MissingBrace)?;
-                self.modifier(name, modifier, true)
+                self.open_modifier(name, modifier, true)
             }
-            Some(modifier) => self.modifier(name, modifier, false),
+            Some(modifier) => self.open_modifier(name, modifier, false),
         }
     }
 
     /// Pushes the frames for the word behind a modifier.
-    fn modifier(&mut self, name: String, modifier: char, empty_is_unset: bool) -> Result<(), ExpandError> {
+    fn open_modifier(&mut self, name: String, modifier: char, empty_is_unset: bool) -> Result<(), ExpandError> {
         let mut sign = String::from(if empty_is_unset { ":" } else { "" });
         sign.push(modifier);
         let form = match modifier {
-            '-' => Form::Default,
-            '+' => Form::Alternative,
-            '?' => Form::Required,
-            '#' if !empty_is_unset => Form::TrimStart,
-            '%' if !empty_is_unset => Form::TrimEnd,
+            '-' => SubstitutionForm::Default,
+            '+' => SubstitutionForm::Alternative,
+            '?' => SubstitutionForm::Required,
+            '#' if !empty_is_unset => SubstitutionForm::TrimStart,
+            '%' if !empty_is_unset => SubstitutionForm::TrimEnd,
             '/' if !empty_is_unset => {
                 let all = self.peek() == Some('/');
                 if all {
                     self.next();
                     sign.push('/');
                 }
-                Form::ReplacePattern { all }
+                SubstitutionForm::ReplacePattern { all }
             }
-            _ => return Err(ExpandError::Modifier(sign)),
+            _ => return Err(ExpandError::UnsupportedModifier(sign)),
         };
         let inner = match form {
-            Form::Default | Form::Alternative | Form::Required => Frame::text(Some('}'), false),
-            Form::TrimStart | Form::TrimEnd => Frame::text(Some('}'), true),
-            Form::ReplacePattern { .. } | Form::Replace { .. } => Frame::text(Some('/'), true),
+            SubstitutionForm::Default | SubstitutionForm::Alternative | SubstitutionForm::Required => {
+                ExpandFrame::text(Some('}'), false)
+            }
+            SubstitutionForm::TrimStart | SubstitutionForm::TrimEnd => ExpandFrame::text(Some('}'), true),
+            SubstitutionForm::ReplacePattern { .. } | SubstitutionForm::Replace { .. } => {
+                ExpandFrame::text(Some('/'), true)
+            }
         };
         self.spend(name.len() + 64)?;
-        self.frames.push(Frame::Dollar(Dollar { name, form, sign, empty_is_unset }));
+        self.frames.push(ExpandFrame::Dollar(Substitution { name, form, sign, empty_is_unset }));
         self.frames.push(inner);
         Ok(())
     }
 
     /// Ends the word in a `${}`: evaluates the substitution and appends the result to the enclosing text.
     fn end_of_inner_word(&mut self) -> Result<(), ExpandError> {
-        let (Some(Frame::Text { out: word, .. }), Some(Frame::Dollar(dollar))) = (self.frames.pop(), self.frames.pop())
+        let (Some(ExpandFrame::Text { out: word, .. }), Some(ExpandFrame::Dollar(dollar))) =
+            (self.frames.pop(), self.frames.pop())
         else {
             return Ok(());
         };
-        if let Form::ReplacePattern { all } = dollar.form {
-            let form = Form::Replace { all, pattern: word };
-            self.frames.push(Frame::Dollar(Dollar { form, ..dollar }));
-            self.frames.push(Frame::text(Some('}'), true));
+        if let SubstitutionForm::ReplacePattern { all } = dollar.form {
+            let form = SubstitutionForm::Replace { all, pattern: word };
+            self.frames.push(ExpandFrame::Dollar(Substitution { form, ..dollar }));
+            self.frames.push(ExpandFrame::text(Some('}'), true));
             return Ok(());
         }
         let value = self.lookup(&dollar.name);
         if value.is_none() && self.options.keep_unset {
             let text = dollar.as_written(&word);
-            return self.deliver(&text, false);
+            return self.append_piece(&text, false);
         }
-        let text = dollar.result(value, word)?;
-        self.deliver(&text, false)
+        let text = dollar.evaluate(value, word)?;
+        self.append_piece(&text, false)
     }
 
-    fn name(&mut self) -> String {
+    fn read_name(&mut self) -> String {
         let rest = self.rest;
         let first = self.peek();
         let end = match first {
@@ -367,7 +379,7 @@ impl<'v> Machine<'_, 'v, '_> {
 
     fn lookup(&mut self, name: &str) -> Option<&'v str> {
         let value = (self.value)(name);
-        let seen = if value.is_some() { &mut self.seen.matched } else { &mut self.seen.unmatched };
+        let seen = if value.is_some() { &mut self.lookups.matched } else { &mut self.lookups.unmatched };
         if !seen.contains(name) {
             seen.insert(name.to_owned());
         }
@@ -375,25 +387,25 @@ impl<'v> Machine<'_, 'v, '_> {
     }
 
     /// Returns true when written text is also split into words, which is so only at the outermost level.
-    fn splits(&self) -> bool {
+    fn is_splitting(&self) -> bool {
         self.options.split && self.frames.len() == 1
     }
 
     fn put_literal(&mut self, letter: char) -> Result<(), ExpandError> {
-        if self.splits() {
-            self.words.literal(letter.encode_utf8(&mut [0; 4]));
+        if self.is_splitting() {
+            self.words.push_quoted(letter.encode_utf8(&mut [0; 4]));
         }
         self.write(letter.encode_utf8(&mut [0; 4]))
     }
 
     /// Appends a finished piece to the innermost text; quoted text is not split into words.
-    fn deliver(&mut self, text: &str, quoted: bool) -> Result<(), ExpandError> {
+    fn append_piece(&mut self, text: &str, quoted: bool) -> Result<(), ExpandError> {
         self.write(text)?;
-        if self.splits() {
+        if self.is_splitting() {
             if quoted {
-                self.words.literal(text);
+                self.words.push_quoted(text);
             } else {
-                text.chars().for_each(|letter| self.words.letter(letter));
+                text.chars().for_each(|letter| self.words.push_unquoted(letter));
             }
         }
         Ok(())
@@ -401,16 +413,17 @@ impl<'v> Machine<'_, 'v, '_> {
 
     fn write(&mut self, text: &str) -> Result<(), ExpandError> {
         self.spend(text.len())?;
-        let (Some(Frame::Text { out, .. }) | Some(Frame::Quoted { out, .. })) = self.frames.last_mut() else {
+        let (Some(ExpandFrame::Text { out, .. }) | Some(ExpandFrame::Quoted { out, .. })) = self.frames.last_mut()
+        else {
             return Ok(());
         };
         out.push_str(text);
-        if out.len() > LONGEST_VALUE { Err(ExpandError::TooLong) } else { Ok(()) }
+        if out.len() > MAX_VALUE_SIZE { Err(ExpandError::TooLong) } else { Ok(()) }
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), ExpandError> {
         self.work += bytes;
-        if self.work > MOST_WORK { Err(ExpandError::TooLong) } else { Ok(()) }
+        if self.work > MAX_EXPAND_WORK { Err(ExpandError::TooLong) } else { Ok(()) }
     }
 }
 

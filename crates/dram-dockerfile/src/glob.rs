@@ -8,34 +8,34 @@ use thiserror::Error;
 /// The error for a malformed pattern: an open `[`, an empty or incomplete range, or a backslash at the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the wildcard is malformed")]
-pub struct BadPattern;
+pub struct GlobError;
 
 /// One token of a pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Token {
+pub(crate) enum GlobToken {
     Letter(char),
     /// `?`: one character that is not a slash.
-    One,
+    AnyChar,
     /// `*`: any number of characters that are not slashes.
     Star,
-    Class(Class),
+    Class(GlobClass),
 }
 
 /// `[…]`: one character inside the ranges, or outside all of them when negated.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Class {
+pub(crate) struct GlobClass {
     negated: bool,
     ranges: Vec<(char, char)>,
 }
 
-impl Class {
-    pub(crate) fn has(&self, letter: char) -> bool {
+impl GlobClass {
+    pub(crate) fn contains(&self, letter: char) -> bool {
         self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&letter)) != self.negated
     }
 }
 
 /// Returns true when `pattern` has an unescaped wildcard.
-pub fn has_magic(pattern: &str) -> bool {
+pub fn has_wildcards(pattern: &str) -> bool {
     let mut letters = pattern.chars();
     while let Some(letter) = letters.next() {
         match letter {
@@ -51,50 +51,50 @@ pub fn has_magic(pattern: &str) -> bool {
 ///
 /// # Errors
 /// [`GlobError`] when the pattern is malformed.
-pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
-    let tokens = tokens(pattern)?;
+pub fn matches(pattern: &str, name: &str) -> Result<bool, GlobError> {
+    let tokens = tokenize(pattern)?;
     let name: Vec<char> = name.chars().collect();
-    Ok(run(&tokens, &name))
+    Ok(match_tokens(&tokens, &name))
 }
 
 /// Splits `pattern` into tokens.
-pub(crate) fn tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {
+pub(crate) fn tokenize(pattern: &str) -> Result<Vec<GlobToken>, GlobError> {
     let letters: Vec<char> = pattern.chars().collect();
     let mut tokens = Vec::with_capacity(letters.len());
     let mut at = 0;
     while let Some(letter) = letters.get(at) {
         at += 1;
         tokens.push(match letter {
-            '*' => Token::Star,
-            '?' => Token::One,
+            '*' => GlobToken::Star,
+            '?' => GlobToken::AnyChar,
             '\\' => {
                 at += 1;
-                Token::Letter(*letters.get(at - 1).ok_or(BadPattern)?)
+                GlobToken::Letter(*letters.get(at - 1).ok_or(GlobError)?)
             }
             '[' => {
-                let (class, after) = class(&letters, at)?;
+                let (class, after) = parse_class(&letters, at)?;
                 at = after;
-                Token::Class(class)
+                GlobToken::Class(class)
             }
-            other => Token::Letter(*other),
+            other => GlobToken::Letter(*other),
         });
     }
     Ok(tokens)
 }
 
 /// Reads a class from behind its `[`; also returns the index behind its `]`.
-pub(crate) fn class(letters: &[char], mut at: usize) -> Result<(Class, usize), BadPattern> {
+pub(crate) fn parse_class(letters: &[char], mut at: usize) -> Result<(GlobClass, usize), GlobError> {
     let negated = letters.get(at) == Some(&'^');
     at += usize::from(negated);
     let mut ranges = Vec::new();
     loop {
         if letters.get(at) == Some(&']') && !ranges.is_empty() {
-            return Ok((Class { negated, ranges }, at + 1));
+            return Ok((GlobClass { negated, ranges }, at + 1));
         }
-        let low = class_letter(letters, &mut at)?;
+        let low = parse_class_char(letters, &mut at)?;
         let high = if letters.get(at) == Some(&'-') {
             at += 1;
-            class_letter(letters, &mut at)?
+            parse_class_char(letters, &mut at)?
         } else {
             low
         };
@@ -102,33 +102,33 @@ pub(crate) fn class(letters: &[char], mut at: usize) -> Result<(Class, usize), B
     }
 }
 
-fn class_letter(letters: &[char], at: &mut usize) -> Result<char, BadPattern> {
-    let mut letter = *letters.get(*at).ok_or(BadPattern)?;
+fn parse_class_char(letters: &[char], at: &mut usize) -> Result<char, GlobError> {
+    let mut letter = *letters.get(*at).ok_or(GlobError)?;
     if letter == '-' || letter == ']' {
-        return Err(BadPattern);
+        return Err(GlobError);
     }
     if letter == '\\' {
         *at += 1;
-        letter = *letters.get(*at).ok_or(BadPattern)?;
+        letter = *letters.get(*at).ok_or(GlobError)?;
     }
     *at += 1;
     // A class that reaches the end of the pattern has no closing bracket.
-    if *at < letters.len() { Ok(letter) } else { Err(BadPattern) }
+    if *at < letters.len() { Ok(letter) } else { Err(GlobError) }
 }
 
 /// Matches with a single backtracking point: an earlier star never needs to grow once a later one was reached.
-fn run(tokens: &[Token], name: &[char]) -> bool {
+fn match_tokens(tokens: &[GlobToken], name: &[char]) -> bool {
     let (mut token, mut at) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {
         match (tokens.get(token), name.get(at)) {
-            (Some(Token::Star), _) => {
+            (Some(GlobToken::Star), _) => {
                 token += 1;
                 star = Some((token, at));
                 continue;
             }
             (None, None) => return true,
-            (Some(one), Some(letter)) if one.takes(*letter) => {
+            (Some(one), Some(letter)) if one.matches(*letter) => {
                 token += 1;
                 at += 1;
                 continue;
@@ -145,13 +145,13 @@ fn run(tokens: &[Token], name: &[char]) -> bool {
     }
 }
 
-impl Token {
-    fn takes(&self, letter: char) -> bool {
+impl GlobToken {
+    fn matches(&self, letter: char) -> bool {
         match self {
-            Token::Letter(own) => *own == letter,
-            Token::One => letter != '/',
-            Token::Star => false,
-            Token::Class(class) => class.has(letter),
+            GlobToken::Letter(own) => *own == letter,
+            GlobToken::AnyChar => letter != '/',
+            GlobToken::Star => false,
+            GlobToken::Class(class) => class.contains(letter),
         }
     }
 }
@@ -186,16 +186,16 @@ mod tests {
     #[test]
     fn malformed_patterns_are_errors_wherever_they_break() {
         for pattern in ["[", "[]", "[]a]", "[^]", "[a-]", "[-a]", "[a", "a\\", "zzz[", "[a-b-c]"] {
-            assert_eq!(matches(pattern, "q"), Err(BadPattern), "{pattern}");
+            assert_eq!(matches(pattern, "q"), Err(GlobError), "{pattern}");
         }
     }
 
     #[test]
     fn escaped_wildcards_are_literal() {
-        assert!(has_magic("a*"));
-        assert!(has_magic("a\\\\?"));
-        assert!(!has_magic("a\\*"));
-        assert!(!has_magic("plain/path"));
+        assert!(has_wildcards("a*"));
+        assert!(has_wildcards("a\\\\?"));
+        assert!(!has_wildcards("a\\*"));
+        assert!(!has_wildcards("plain/path"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Follows BuildKit's `dockerfile2llb/convert.go`: `FROM` finds earlier stages by their exact lower-case name,
 //! `COPY --from` by number, or by name in any case. Both refer only to earlier stages, so there are no cycles.
 
-mod draft;
+mod partial_plan;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -11,46 +11,46 @@ use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Directives, Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::env::Env;
-use crate::plan::{Plan, make};
-use crate::settings::Settings;
+use crate::ast::{Dockerfile, DockerfileInstruction, Keyword, ParserDirectives};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::ordered_env::OrderedEnv;
+use crate::plan::{Plan, plan_stages};
+use crate::settings::BuildSettings;
 
-use resolve::Resolver;
+use resolve::StageResolver;
 
 /// The stages that a target needs, resolved as far as possible without the configs of images.
 #[derive(Debug, Clone)]
 pub struct StageGraph {
-    pub(crate) settings: Settings,
-    pub(crate) directives: Directives,
+    pub(crate) settings: BuildSettings,
+    pub(crate) directives: ParserDirectives,
     /// The global arguments: `ARG` before the first `FROM`, and the predefined platform arguments.
-    pub(crate) globals: Env,
+    pub(crate) globals: OrderedEnv,
     /// The needed stages, in file order; all stages when the settings say so.
-    pub(crate) stages: Vec<Node>,
+    pub(crate) stages: Vec<StageNode>,
 }
 
 /// One needed stage.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub(crate) struct StageNode {
     /// The name as written, or `stage-N`.
     pub(crate) name: String,
     /// The index among all stages of the file.
     pub(crate) index: usize,
-    pub(crate) base: Ground,
-    pub(crate) from: Instruction,
+    pub(crate) base: ResolvedBase,
+    pub(crate) from: DockerfileInstruction,
     pub(crate) base_span: Range<usize>,
     /// The instructions, each with the resolved inputs of its [`from_words`](DockerfileInstruction::from_words).
-    pub(crate) steps: Vec<(Instruction, Vec<Origin>)>,
+    pub(crate) steps: Vec<(DockerfileInstruction, Vec<ResolvedFrom>)>,
 }
 
 /// The resolved base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum ResolvedBase {
     Scratch,
     /// An index into the list of stages.
     Stage(usize),
-    Outside {
+    External {
         name: String,
         /// The key of its [`ExternalInput`].
         key: String,
@@ -60,20 +60,20 @@ pub(crate) enum Ground {
 }
 
 /// The `ONBUILD` triggers of the base images, by the keys of their [`ExternalInput`]s.
-pub type Triggers = BTreeMap<String, Vec<String>>;
+pub type OnbuildTriggers = BTreeMap<String, Vec<String>>;
 
 /// The resolved value of `COPY --from`, or of `from` of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum ResolvedFrom {
     /// An index into the list of stages.
     Stage(usize),
-    Outside(String),
+    External(String),
     Scratch,
 }
 
 /// An image or a named context that the needed stages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
+pub struct ExternalInput {
     /// The key in the plan: the name, followed by the platform when that is not the target platform.
     pub key: String,
     /// The name as written, variables expanded.
@@ -81,14 +81,14 @@ pub struct Need {
     /// The platform, when it is not the target platform.
     pub platform: Option<String>,
     /// The use of the input.
-    pub kind: NeedKind,
+    pub kind: ExternalInputKind,
     /// The byte range of its first use.
     pub span: Range<usize>,
 }
 
 /// The use of an external input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NeedKind {
+pub enum ExternalInputKind {
     /// It is the base of a stage: its layers and its config are needed.
     Base,
     /// Its files are copied or mounted.
@@ -106,27 +106,27 @@ impl StageGraph {
     /// again, until [`external_inputs`](Self::external_inputs) leads to no new ones.
     pub fn new(
         dockerfile: &Dockerfile,
-        settings: &Settings,
-        triggers: &Triggers,
+        settings: &BuildSettings,
+        triggers: &OnbuildTriggers,
     ) -> (Option<StageGraph>, Vec<Diagnostic>) {
-        let mut report = Report::default();
-        let stages = split(&dockerfile.instructions);
-        let globals = Resolver::globals(dockerfile, settings, &stages, &mut report);
-        let resolver = Resolver::new(dockerfile, settings, &globals, &stages, triggers);
-        let nodes = resolver.nodes(&mut report);
-        let target = resolver.target(&mut report).filter(|_| nodes.len() == stages.len());
-        let nodes = target.map(|target| if settings.all_stages { nodes } else { prune(nodes, target) });
+        let mut report = DiagnosticCollector::default();
+        let stages = stage_ranges(&dockerfile.instructions);
+        let globals = StageResolver::globals(dockerfile, settings, &stages, &mut report);
+        let resolver = StageResolver::new(dockerfile, settings, &globals, &stages, triggers);
+        let nodes = resolver.resolve_stages(&mut report);
+        let target = resolver.resolve_target(&mut report).filter(|_| nodes.len() == stages.len());
+        let nodes = target.map(|target| if settings.all_stages { nodes } else { keep_needed(nodes, target) });
         let graph = nodes.map(|stages| StageGraph {
             settings: settings.clone(),
             directives: dockerfile.directives.clone(),
             stages,
             globals,
         });
-        let sound = dockerfile.sound && !report.has_errors();
+        let sound = dockerfile.is_valid && !report.has_errors();
         match graph {
             Some(graph) if sound => (Some(graph), report.into_diagnostics()),
             Some(graph) => {
-                draft::errors(graph, &mut report);
+                partial_plan::report_plan_errors(graph, &mut report);
                 (None, report.into_diagnostics())
             }
             None => (None, report.into_diagnostics()),
@@ -134,27 +134,39 @@ impl StageGraph {
     }
 
     /// Returns every image or named context that the needed stages use, each once, in file order.
-    pub fn needs(&self) -> Vec<Need> {
-        let mut needs: Vec<Need> = Vec::new();
+    pub fn external_inputs(&self) -> Vec<ExternalInput> {
+        let mut needs: Vec<ExternalInput> = Vec::new();
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for node in &self.stages {
-            if let Ground::Outside { name, key, platform } = &node.base {
+            if let ResolvedBase::External { name, key, platform } = &node.base {
                 match known.get(key.as_str()) {
-                    Some(at) => needs[*at].kind = NeedKind::Base,
+                    Some(at) => needs[*at].kind = ExternalInputKind::Base,
                     None => {
                         known.insert(key, needs.len());
                         let (key, name, platform) = (key.clone(), name.clone(), platform.clone());
-                        needs.push(Need { key, name, platform, kind: NeedKind::Base, span: node.base_span.clone() });
+                        needs.push(ExternalInput {
+                            key,
+                            name,
+                            platform,
+                            kind: ExternalInputKind::Base,
+                            span: node.base_span.clone(),
+                        });
                     }
                 }
             }
             for (instruction, origins) in &node.steps {
-                for (origin, from) in origins.iter().zip(instruction.froms()) {
-                    let Origin::Outside(name) = origin else { continue };
+                for (origin, from) in origins.iter().zip(instruction.from_words()) {
+                    let ResolvedFrom::External(name) = origin else { continue };
                     if !known.contains_key(name.as_str()) {
                         known.insert(name, needs.len());
                         let (key, name) = (name.clone(), name.clone());
-                        needs.push(Need { key, name, platform: None, kind: NeedKind::Files, span: from.span });
+                        needs.push(ExternalInput {
+                            key,
+                            name,
+                            platform: None,
+                            kind: ExternalInputKind::Files,
+                            span: from.span,
+                        });
                     }
                 }
             }
@@ -167,17 +179,17 @@ impl StageGraph {
     ///
     /// Returns no plan when an instruction is invalid; the diagnostics report all errors.
     pub fn plan(&self, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
-        make(self, found)
+        plan_stages(self, found)
     }
 }
 
 /// Returns the key of an external input: its name, followed by the platform if there is one.
-pub(crate) fn key(name: &str, platform: Option<&str>) -> String {
+pub(crate) fn external_key(name: &str, platform: Option<&str>) -> String {
     platform.map_or_else(|| name.to_owned(), |platform| format!("{name} for {platform}"))
 }
 
 /// Returns the range of instructions of each stage.
-pub(crate) fn split(instructions: &[Instruction]) -> Vec<Range<usize>> {
+pub(crate) fn stage_ranges(instructions: &[DockerfileInstruction]) -> Vec<Range<usize>> {
     let starts = instructions.iter().enumerate().filter(|(_, one)| one.kind == Some(Keyword::From));
     let starts: Vec<usize> = starts.map(|(at, _)| at).collect();
     let ends = starts.iter().skip(1).copied().chain([instructions.len()]);
@@ -185,17 +197,17 @@ pub(crate) fn split(instructions: &[Instruction]) -> Vec<Range<usize>> {
 }
 
 /// Keeps the stages that `target` depends on and renumbers the references between them.
-fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
+fn keep_needed(nodes: Vec<StageNode>, target: usize) -> Vec<StageNode> {
     let mut needed = vec![false; nodes.len()];
     needed[target] = true;
     // References point only to earlier stages, so one pass from the end reaches all of them.
     for at in (0..=target).rev() {
         if needed[at] {
-            nodes[at].references().into_iter().for_each(|reference| needed[reference] = true);
+            nodes[at].stage_references().into_iter().for_each(|reference| needed[reference] = true);
         }
     }
     let mut places = vec![0; nodes.len()];
-    let mut kept: Vec<Node> = Vec::new();
+    let mut kept: Vec<StageNode> = Vec::new();
     for (at, mut node) in nodes.into_iter().enumerate().filter(|(at, _)| needed[*at]) {
         node.renumber(&places);
         places[at] = kept.len();
@@ -204,26 +216,26 @@ fn prune(nodes: Vec<Node>, target: usize) -> Vec<Node> {
     kept
 }
 
-impl Node {
+impl StageNode {
     /// Returns the indexes of the stages it depends on, in the list that contains it.
-    pub(crate) fn references(&self) -> Vec<usize> {
+    pub(crate) fn stage_references(&self) -> Vec<usize> {
         let base = match &self.base {
-            Ground::Stage(at) => Some(*at),
-            Ground::Scratch | Ground::Outside { .. } => None,
+            ResolvedBase::Stage(at) => Some(*at),
+            ResolvedBase::Scratch | ResolvedBase::External { .. } => None,
         };
         let origins = self.steps.iter().flat_map(|(_, origins)| origins).filter_map(|origin| match origin {
-            Origin::Stage(at) => Some(*at),
-            Origin::Outside(_) | Origin::Scratch => None,
+            ResolvedFrom::Stage(at) => Some(*at),
+            ResolvedFrom::External(_) | ResolvedFrom::Scratch => None,
         });
         base.into_iter().chain(origins).collect()
     }
 
     fn renumber(&mut self, places: &[usize]) {
-        if let Ground::Stage(at) = &mut self.base {
+        if let ResolvedBase::Stage(at) = &mut self.base {
             *at = places[*at];
         }
         for origin in self.steps.iter_mut().flat_map(|(_, origins)| origins) {
-            if let Origin::Stage(at) = origin {
+            if let ResolvedFrom::Stage(at) = origin {
                 *at = places[*at];
             }
         }

@@ -2,11 +2,11 @@
 //!
 //! Follows BuildKit's `heredocsFromLine`: words are split with their quotes kept, and `<<NAME` must be a whole word.
 
-use crate::expand::{Options, expand};
+use crate::expand::{ExpandOptions, expand};
 
 /// The start of a heredoc: `<<NAME` on the line of an instruction.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Opening {
+pub(crate) struct HeredocStart {
     /// The terminator: the line that ends the body.
     pub(crate) name: String,
     /// True for `<<-`: tabs before the terminator are ignored.
@@ -16,29 +16,35 @@ pub(crate) struct Opening {
 }
 
 /// Returns the heredocs that start on `line`, in order.
-pub(crate) fn find(line: &str) -> Vec<Opening> {
+pub(crate) fn find_starts(line: &str) -> Vec<HeredocStart> {
     if !line.contains("<<") {
         return Vec::new();
     }
-    let options = Options { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..Options::new('\\') };
+    let options = ExpandOptions {
+        raw_quotes: true,
+        raw_escapes: true,
+        keep_unset: true,
+        split: true,
+        ..ExpandOptions::new('\\')
+    };
     // A line that the lexer cannot read, such as one with an open quote, is left to the shell and has no heredocs.
     let words = expand(line, options, &|_| None).map(|expanded| expanded.words).unwrap_or_default();
-    words.iter().filter_map(|word| opening(word)).collect()
+    words.iter().filter_map(|word| parse_start(word)).collect()
 }
 
 /// Parses `word` as the start of a heredoc; `None` unless the whole word is one.
-pub(crate) fn opening(word: &str) -> Option<Opening> {
+pub(crate) fn parse_start(word: &str) -> Option<HeredocStart> {
     let rest = word.trim_start_matches(|digit: char| digit.is_ascii_digit()).strip_prefix("<<")?;
     let (rest, strip_tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
     let rest = rest.trim_start();
     if rest.is_empty() || rest.contains('<') {
         return None;
     }
-    let options = Options { keep_unset: true, split: true, ..Options::new('\\') };
+    let options = ExpandOptions { keep_unset: true, split: true, ..ExpandOptions::new('\\') };
     let [name] = <[String; 1]>::try_from(expand(rest, options, &|_| None).ok()?.words).ok()?;
-    let raw = expand(rest, Options { raw_quotes: true, ..options }, &|_| None).ok()?.text;
+    let raw = expand(rest, ExpandOptions { raw_quotes: true, ..options }, &|_| None).ok()?.text;
     let quotes = |text: &str| text.matches(['\'', '"']).count();
-    Some(Opening { expand: quotes(&name) == quotes(&raw), name, strip_tabs })
+    Some(HeredocStart { expand: quotes(&name) == quotes(&raw), name, strip_tabs })
 }
 
 #[cfg(test)]
@@ -61,7 +67,7 @@ mod tests {
             ("RUN <<", &[]),
         ];
         for (line, expected) in table {
-            let found = find(line);
+            let found = find_starts(line);
             let found: Vec<(&str, bool)> = found.iter().map(|doc| (doc.name.as_str(), doc.strip_tabs)).collect();
             assert_eq!(&found, expected, "{line}");
         }

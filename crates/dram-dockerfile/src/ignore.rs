@@ -5,23 +5,23 @@
 //! Plain paths are found in a hash table, so that a hundred thousand of them cost no more than a few; patterns with
 //! wildcards are matched in one pass over the path, without backtracking.
 
-mod pattern;
+mod ignore_matcher;
 
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::glob;
 
-use pattern::Shape;
+use ignore_matcher::IgnoreMatcher;
 
 /// The maximum size of an ignore list, in bytes.
-pub const LONGEST_TEXT: usize = 16 << 20;
+pub const MAX_IGNORE_LIST_SIZE: usize = 16 << 20;
 
 /// A compiled list of ignore patterns.
 #[derive(Debug, Clone, Default)]
-pub struct Ignore {
-    patterns: Vec<Pattern>,
+pub struct IgnoreList {
+    patterns: Vec<IgnorePattern>,
     /// The index of the last pattern that is exactly this path.
     exact: HashMap<String, usize>,
     /// The index of the last pattern that is `**/` and this path.
@@ -29,12 +29,12 @@ pub struct Ignore {
     /// The index of the last pattern that is this path and `/**`.
     beneath: HashMap<String, usize>,
     /// The indexes of all other patterns, in order.
-    general: Vec<usize>,
+    wildcards: Vec<usize>,
 }
 
 /// One pattern of an ignore list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
+pub struct IgnorePattern {
     /// The pattern as written, without surrounding blanks.
     pub text: String,
     /// The line, counted from 1.
@@ -43,20 +43,20 @@ pub struct Pattern {
     pub span: Range<usize>,
     /// True when it starts with `!` and includes paths again.
     pub exception: bool,
-    shape: Shape,
+    shape: IgnoreMatcher,
 }
 
-impl Ignore {
+impl IgnoreList {
     /// Parses an ignore list.
     ///
     /// # Errors
     /// One diagnostic for each malformed pattern, and one for a text that is too long or not UTF-8.
-    pub fn parse(text: &[u8]) -> Result<Ignore, Vec<Diagnostic>> {
-        let mut report = Report::default();
-        let mut ignore = Ignore::default();
+    pub fn parse(text: &[u8]) -> Result<IgnoreList, Vec<Diagnostic>> {
+        let mut report = DiagnosticCollector::default();
+        let mut ignore = IgnoreList::default();
         match std::str::from_utf8(text) {
-            Ok(_) if text.len() > LONGEST_TEXT => {
-                report.error(0..0, format!("the list is longer than {} MiB", LONGEST_TEXT >> 20));
+            Ok(_) if text.len() > MAX_IGNORE_LIST_SIZE => {
+                report.error(0..0, format!("the list is longer than {} MiB", MAX_IGNORE_LIST_SIZE >> 20));
             }
             Ok(text) => ignore.read(text, &mut report),
             Err(wrong) => {
@@ -73,12 +73,12 @@ impl Ignore {
     ///
     /// # Errors
     /// The diagnostic for the first malformed pattern, with a byte range inside the pattern.
-    pub fn of<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<Ignore, Box<Diagnostic>> {
-        let mut ignore = Ignore::default();
+    pub fn from_patterns<'p>(patterns: impl IntoIterator<Item = &'p str>) -> Result<IgnoreList, Box<Diagnostic>> {
+        let mut ignore = IgnoreList::default();
         for (at, pattern) in patterns.into_iter().enumerate() {
             let pattern = pattern.trim();
             if !pattern.is_empty() {
-                ignore.add(Pattern::read(pattern, at + 1, 0..pattern.len())?);
+                ignore.add(IgnorePattern::read(pattern, at + 1, 0..pattern.len())?);
             }
         }
         Ok(ignore)
@@ -86,11 +86,11 @@ impl Ignore {
 
     /// Returns true when a pattern might match something beneath `dir`; true when uncertain.
     pub fn may_match_beneath(&self, dir: &str) -> bool {
-        let dir = clean(dir);
+        let dir = clean_path(dir);
         dir == "." || self.patterns.iter().any(|pattern| !pattern.exception && pattern.shape.may_match_beneath(&dir))
     }
 
-    fn read(&mut self, text: &str, report: &mut Report) {
+    fn read(&mut self, text: &str, report: &mut DiagnosticCollector) {
         let mut start = 0;
         for (at, line) in text.split_inclusive('\n').enumerate() {
             let (offset, mut content) = (start, line);
@@ -106,20 +106,20 @@ impl Ignore {
             let begin = offset + skipped + (content.len() - content.trim_start().len());
             let content = content.trim();
             let span = begin..begin + content.len();
-            match Pattern::read(content, at + 1, span.clone()) {
+            match IgnorePattern::read(content, at + 1, span.clone()) {
                 Ok(pattern) => self.add(pattern),
                 Err(problem) => report.push(*problem),
             }
         }
     }
 
-    fn add(&mut self, pattern: Pattern) {
+    fn add(&mut self, pattern: IgnorePattern) {
         let at = self.patterns.len();
         match &pattern.shape {
-            Shape::Exact(path) => drop(self.exact.insert(path.clone(), at)),
-            Shape::Anywhere(path) => drop(self.anywhere.insert(path.clone(), at)),
-            Shape::Beneath(path) => drop(self.beneath.insert(path.clone(), at)),
-            Shape::General(_) => self.general.push(at),
+            IgnoreMatcher::Exact(path) => drop(self.exact.insert(path.clone(), at)),
+            IgnoreMatcher::Anywhere(path) => drop(self.anywhere.insert(path.clone(), at)),
+            IgnoreMatcher::Beneath(path) => drop(self.beneath.insert(path.clone(), at)),
+            IgnoreMatcher::Wildcard(_) => self.wildcards.push(at),
         }
         self.patterns.push(pattern);
     }
@@ -130,7 +130,7 @@ impl Ignore {
     }
 
     /// Returns all patterns, in file order.
-    pub fn patterns(&self) -> &[Pattern] {
+    pub fn patterns(&self) -> &[IgnorePattern] {
         &self.patterns
     }
 
@@ -140,21 +140,21 @@ impl Ignore {
     }
 
     /// Returns the pattern that excludes `path`.
-    pub fn excluded_by(&self, path: &str) -> Option<&Pattern> {
+    pub fn excluded_by(&self, path: &str) -> Option<&IgnorePattern> {
         let pattern = &self.patterns[self.last_match(path)?];
         (!pattern.exception).then_some(pattern)
     }
 
     /// Returns true when `dir` is excluded and no exception can match beneath it, so that a walk may skip it.
     pub fn may_prune(&self, dir: &str) -> bool {
-        let dir = clean(dir);
+        let dir = clean_path(dir);
         let Some(last) = self.last_match(&dir).filter(|last| !self.patterns[*last].exception) else { return false };
         !self.patterns[last + 1..].iter().any(|pattern| pattern.exception && pattern.shape.may_match_beneath(&dir))
     }
 
     /// Returns the index of the last pattern that matches `path` or one of its parent directories.
     fn last_match(&self, path: &str) -> Option<usize> {
-        let path = clean(path);
+        let path = clean_path(path);
         if path == "." {
             return None;
         }
@@ -171,13 +171,13 @@ impl Ignore {
                 best = best.max(self.beneath.get(one).copied());
             }
         }
-        let later = self.general.iter().rev().take_while(|at| best.is_none_or(|best| **at > best));
-        later.copied().find(|at| self.patterns[*at].shape.matches_or_above(&path)).or(best)
+        let later = self.wildcards.iter().rev().take_while(|at| best.is_none_or(|best| **at > best));
+        later.copied().find(|at| self.patterns[*at].shape.matches_path_or_parent(&path)).or(best)
     }
 }
 
-impl Pattern {
-    fn read(text: &str, line: usize, span: Range<usize>) -> Result<Pattern, Box<Diagnostic>> {
+impl IgnorePattern {
+    fn read(text: &str, line: usize, span: Range<usize>) -> Result<IgnorePattern, Box<Diagnostic>> {
         let (exception, path) = match text.strip_prefix('!') {
             Some(path) => (true, path.trim()),
             None => (false, text),
@@ -185,18 +185,18 @@ impl Pattern {
         if path.is_empty() {
             return Err(Box::new(Diagnostic::error(span, "`!` stands alone").help("write a pattern behind it")));
         }
-        let path = clean(path);
+        let path = clean_path(path);
         let path = path.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
-        if glob::tokens(path).is_err() {
+        if glob::tokenize(path).is_err() {
             let error = Diagnostic::error(span, format!("the pattern {} is malformed", quote(text)));
             return Err(Box::new(error.help("close each `[`, and put a backslash before a literal one")));
         }
-        Ok(Pattern { text: text.to_owned(), line, span, exception, shape: Shape::new(path) })
+        Ok(IgnorePattern { text: text.to_owned(), line, span, exception, shape: IgnoreMatcher::new(path) })
     }
 }
 
 /// Returns `path` without `.`, doubled slashes and resolvable `..`, as Go's `filepath.Clean`.
-fn clean(path: &str) -> String {
+fn clean_path(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 /// The result of reading the arguments of an instruction as JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum JsonForm {
     /// Not JSON: plain text.
     Text,
     /// Valid JSON, but not an array of strings.
@@ -16,23 +16,23 @@ pub(crate) enum Form {
 }
 
 /// Reads `text` as an array of strings. Text that is not valid JSON is plain text, even when it is nearly JSON.
-pub(crate) fn read(text: &str) -> Form {
+pub(crate) fn read_strings(text: &str) -> JsonForm {
     let trimmed = text.trim_start();
     if !trimmed.starts_with('[') {
-        return Form::Text;
+        return JsonForm::Text;
     }
     match serde_json::from_str::<Vec<String>>(trimmed) {
         Ok(strings) => {
-            let places = literals(trimmed, text.len() - trimmed.len());
-            Form::Strings(strings.into_iter().zip(places).collect())
+            let places = literal_ranges(trimmed, text.len() - trimmed.len());
+            JsonForm::Strings(strings.into_iter().zip(places).collect())
         }
-        Err(_) if serde_json::from_str::<IgnoredAny>(trimmed).is_ok() => Form::NotStrings,
-        Err(_) => Form::Text,
+        Err(_) if serde_json::from_str::<IgnoredAny>(trimmed).is_ok() => JsonForm::NotStrings,
+        Err(_) => JsonForm::Text,
     }
 }
 
 /// Returns the byte ranges of the string literals in an array that is known to hold nothing else.
-fn literals(text: &str, offset: usize) -> Vec<Range<usize>> {
+fn literal_ranges(text: &str, offset: usize) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     let mut start = None;
     let mut letters = text.char_indices();
@@ -51,7 +51,7 @@ fn literals(text: &str, offset: usize) -> Vec<Range<usize>> {
 }
 
 /// Returns true when plain text was probably meant to be an array of strings.
-pub(crate) fn looks_meant(text: &str) -> bool {
+pub(crate) fn looks_like_json_array(text: &str) -> bool {
     let Some(inside) = text.trim().strip_prefix('[') else { return false };
     let quoted = inside.trim_start().starts_with(['"', '\'', '“', '‘']);
     // The test command of a shell, `[ "$a" = b ]`, has no commas and rarely ends the line.
@@ -75,38 +75,38 @@ mod tests {
             ("a", None),
         ];
         for (text, expected) in table {
-            let found = match read(text) {
-                Form::Strings(list) => Some(list.into_iter().map(|(text, _)| text).collect()),
-                Form::Text => None,
-                Form::NotStrings => panic!("{text}"),
+            let found = match read_strings(text) {
+                JsonForm::Strings(list) => Some(list.into_iter().map(|(text, _)| text).collect()),
+                JsonForm::Text => None,
+                JsonForm::NotStrings => panic!("{text}"),
             };
             assert_eq!(found, expected, "{text}");
         }
         for text in ["[1]", "[\"a\", [\"b\"]]", "[null]", "[{}]"] {
-            assert_eq!(read(text), Form::NotStrings, "{text}");
+            assert_eq!(read_strings(text), JsonForm::NotStrings, "{text}");
         }
-        assert_eq!(read("[1, oops"), Form::Text);
+        assert_eq!(read_strings("[1, oops"), JsonForm::Text);
     }
 
     #[test]
     fn spans_cover_the_string_literals() {
         let text = " [\"a\\\"b\",  \"c\"]";
-        let Form::Strings(list) = read(text) else { panic!() };
+        let JsonForm::Strings(list) = read_strings(text) else { panic!() };
         assert_eq!(&text[list[0].1.clone()], "\"a\\\"b\"");
         assert_eq!(&text[list[1].1.clone()], "\"c\"");
     }
 
     #[test]
     fn mistyped_json_arrays_are_recognised() {
-        assert!(looks_meant("['a', 'b']"));
-        assert!(looks_meant("[\"a\", \"b\""));
-        assert!(!looks_meant("[ -f x ] && y"));
-        assert!(!looks_meant("[ \"$a\" = b ]"));
-        assert!(!looks_meant("a, b"));
+        assert!(looks_like_json_array("['a', 'b']"));
+        assert!(looks_like_json_array("[\"a\", \"b\""));
+        assert!(!looks_like_json_array("[ -f x ] && y"));
+        assert!(!looks_like_json_array("[ \"$a\" = b ]"));
+        assert!(!looks_like_json_array("a, b"));
     }
 
     #[test]
     fn deep_nesting_does_not_recurse() {
-        assert_eq!(read(&"[".repeat(1_000_000)), Form::Text);
+        assert_eq!(read_strings(&"[".repeat(1_000_000)), JsonForm::Text);
     }
 }

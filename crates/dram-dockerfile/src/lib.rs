@@ -15,28 +15,28 @@ pub mod glob;
 pub mod graph;
 pub mod ignore;
 pub mod lint;
-pub mod nearest;
 pub mod outline;
 pub mod plan;
 pub mod remote;
 pub mod rules;
 pub mod settings;
+pub mod suggest;
 
-mod env;
 mod heredoc;
 mod json;
 mod lines;
+mod ordered_env;
 mod parse;
 mod paths;
 mod words;
 
-pub use ast::{Dockerfile, Instruction, Keyword};
+pub use ast::{Dockerfile, DockerfileInstruction, Keyword};
 pub use diagnostic::{Diagnostic, Severity};
-pub use graph::{Need, NeedKind, StageGraph, Triggers};
-pub use parse::{LONGEST_TEXT, MOST_INSTRUCTIONS, Parsed, flags, parse};
+pub use graph::{ExternalInput, ExternalInputKind, OnbuildTriggers, StageGraph};
+pub use parse::{MAX_DOCKERFILE_SIZE, MAX_INSTRUCTIONS, ParsedDockerfile, flag_names, parse};
 pub use plan::{
-    Base, CacheMount, Copy, From, Mode, Mount, MountKind, MountedFile, Op, Plan, Run, RunNetwork, Script, Sharing,
-    Source, SourceKind, Stage, Step, Unpack, Workdir,
+    CacheMount, CacheSharing, ChmodMode, CopyOp, CopySource, CopySourceKind, HeredocScript, InputRef, MountKind,
+    MountedFile, Plan, PlanStage, PlanStep, RunMount, RunNetwork, RunOp, StageBase, StepOp, UnpackPolicy, WorkdirOp,
 };
-pub use remote::{GitRef, Remote, WrongRemote};
-pub use settings::{Platform, Settings};
+pub use remote::{GitRef, RemoteSource, RemoteSourceError};
+pub use settings::{BuildSettings, PlatformSpec};

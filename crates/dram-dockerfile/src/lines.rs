@@ -4,14 +4,14 @@
 
 use std::ops::Range;
 
-use crate::ast::{Directives, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::nearest::nearest;
+use crate::ast::{ParserDirectives, SpannedText};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::rules;
+use crate::suggest::nearest_name;
 
 /// The text of an instruction with its continuation lines joined, and the map from its offsets to those of the file.
 #[derive(Debug, Default)]
-pub(crate) struct Logical {
+pub(crate) struct LogicalLine {
     pub(crate) text: String,
     /// The first line, counted from 1.
     pub(crate) line: usize,
@@ -23,10 +23,10 @@ pub(crate) struct Logical {
     /// The start of each joined piece, in this text and in the file.
     pieces: Vec<(usize, usize)>,
     /// The byte range that stands for all offsets, when the text does not come from the file.
-    fixed: Option<Range<usize>>,
+    fixed_span: Option<Range<usize>>,
 }
 
-impl Logical {
+impl LogicalLine {
     fn push(&mut self, piece: &str, start: usize) {
         self.pieces.push((self.text.len(), start));
         self.text.push_str(piece);
@@ -34,79 +34,88 @@ impl Logical {
 
     /// Maps a byte range of this text to the byte range in the file.
     pub(crate) fn span(&self, here: Range<usize>) -> Range<usize> {
-        if let Some(fixed) = &self.fixed {
+        if let Some(fixed) = &self.fixed_span {
             return fixed.clone();
         }
-        let start = self.place(here.start);
-        let end = if here.end > here.start { self.place(here.end - 1) + 1 } else { start };
+        let start = self.file_offset(here.start);
+        let end = if here.end > here.start { self.file_offset(here.end - 1) + 1 } else { start };
         start..end.max(start)
     }
 
-    fn place(&self, here: usize) -> usize {
+    fn file_offset(&self, here: usize) -> usize {
         let piece = self.pieces.partition_point(|(start, _)| *start <= here).saturating_sub(1);
         self.pieces.get(piece).map_or(0, |(start, place)| place + (here - start))
     }
 
     /// Returns the text at `here` as a [`SpannedText`].
-    pub(crate) fn word(&self, here: Range<usize>) -> Word {
-        Word { text: self.text[here.clone()].to_owned(), span: self.span(here) }
+    pub(crate) fn word(&self, here: Range<usize>) -> SpannedText {
+        SpannedText { text: self.text[here.clone()].to_owned(), span: self.span(here) }
     }
 }
 
 /// Reads logical lines and parser directives from the text of a Dockerfile.
-pub(crate) struct Lines<'t> {
+pub(crate) struct LineReader<'t> {
     text: &'t str,
-    at: usize,
+    offset: usize,
     line: usize,
     /// True while directives may still follow.
-    top: bool,
+    in_directives: bool,
     /// True when the first line starts with `#!`.
     shebang: bool,
-    pub(crate) directives: Directives,
-    seen: Vec<&'static str>,
-    fixed: Option<Range<usize>>,
+    pub(crate) directives: ParserDirectives,
+    seen_directives: Vec<&'static str>,
+    fixed_span: Option<Range<usize>>,
 }
 
 /// A physical line: its offset, and its text without the line end.
-struct Physical<'t> {
+struct PhysicalLine<'t> {
     start: usize,
     content: &'t str,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineReader<'t> {
     /// Returns the number of the line that was read last, counted from 1.
     pub(crate) fn line(&self) -> usize {
         self.line
     }
 
-    pub(crate) fn new(text: &'t str) -> Lines<'t> {
-        let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        let directives = Directives::default();
-        Lines { text, at, line: 0, top: true, shebang: false, directives, seen: Vec::new(), fixed: None }
+    pub(crate) fn new(text: &'t str) -> LineReader<'t> {
+        let offset = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let directives = ParserDirectives::default();
+        LineReader {
+            text,
+            offset,
+            line: 0,
+            in_directives: true,
+            shebang: false,
+            directives,
+            seen_directives: Vec::new(),
+            fixed_span: None,
+        }
     }
 
     /// Reads a text that is not part of the file; all its spans are `place`.
-    pub(crate) fn elsewhere(text: &'t str, place: Range<usize>) -> Lines<'t> {
-        Lines { fixed: Some(place), ..Lines::new(text) }
+    pub(crate) fn with_fixed_span(text: &'t str, place: Range<usize>) -> LineReader<'t> {
+        LineReader { fixed_span: Some(place), ..LineReader::new(text) }
     }
 
-    fn physical(&mut self) -> Option<Physical<'t>> {
-        let rest = self.text.get(self.at..).filter(|rest| !rest.is_empty())?;
+    fn next_physical_line(&mut self) -> Option<PhysicalLine<'t>> {
+        let rest = self.text.get(self.offset..).filter(|rest| !rest.is_empty())?;
         let length = rest.find('\n').map_or(rest.len(), |end| end + 1);
-        let start = self.at;
-        self.at += length;
+        let start = self.offset;
+        self.offset += length;
         self.line += 1;
-        Some(Physical { start, content: rest[..length].trim_end_matches(['\r', '\n']) })
+        Some(PhysicalLine { start, content: rest[..length].trim_end_matches(['\r', '\n']) })
     }
 
     /// Reads the text of the next instruction, or returns `None` at the end of the file.
-    pub(crate) fn logical(&mut self, report: &mut Report) -> Option<Logical> {
+    pub(crate) fn next_logical_line(&mut self, report: &mut DiagnosticCollector) -> Option<LogicalLine> {
         let mut comments = Vec::new();
         loop {
-            let physical = self.physical()?;
+            let physical = self.next_physical_line()?;
             let content = physical.content.trim_start();
             let start = physical.start + (physical.content.len() - content.len());
-            let directive = self.top && self.directive(content, start, report);
+            let directive = self.in_directives && self.read_directive(content, start, report);
             if let Some(comment) = content.strip_prefix('#') {
                 match comment.trim() {
                     // An empty comment separates the comments above from the instruction.
@@ -120,10 +129,15 @@ impl<'t> Lines<'t> {
             if ended && kept.is_empty() {
                 continue;
             }
-            let mut logical = Logical { line: self.line, comments, fixed: self.fixed.clone(), ..Logical::default() };
+            let mut logical = LogicalLine {
+                line: self.line,
+                comments,
+                fixed_span: self.fixed_span.clone(),
+                ..LogicalLine::default()
+            };
             logical.push(kept, start);
             let mut empty_line = None;
-            while !ended && let Some(next) = self.physical() {
+            while !ended && let Some(next) = self.next_physical_line() {
                 if next.content.trim_start().starts_with('#') {
                     continue;
                 }
@@ -147,9 +161,9 @@ impl<'t> Lines<'t> {
     }
 
     /// Reads the body of a heredoc up to the line `terminator`; also returns true when that line was found.
-    pub(crate) fn heredoc(&mut self, terminator: &str, strip_tabs: bool) -> (&'t str, bool) {
-        let start = self.at;
-        while let Some(physical) = self.physical() {
+    pub(crate) fn read_heredoc_body(&mut self, terminator: &str, strip_tabs: bool) -> (&'t str, bool) {
+        let start = self.offset;
+        while let Some(physical) = self.next_physical_line() {
             let content = if strip_tabs { physical.content.trim_start_matches('\t') } else { physical.content };
             if content == terminator {
                 return (&self.text[start..physical.start], true);
@@ -168,45 +182,45 @@ impl<'t> Lines<'t> {
     }
 
     /// Reads a directive from a line at the top of the file and returns true, or ends the directives.
-    fn directive(&mut self, content: &str, start: usize, report: &mut Report) -> bool {
+    fn read_directive(&mut self, content: &str, start: usize, report: &mut DiagnosticCollector) -> bool {
         if self.line == 1 && content.starts_with("#!") {
             self.shebang = true;
             return true;
         }
-        let Some((name, value)) = directive_parts(content) else {
-            self.top = false;
+        let Some((name, value)) = parse_directive_comment(content) else {
+            self.in_directives = false;
             return false;
         };
         const NAMES: [&str; 3] = ["syntax", "escape", "check"];
         let Some(name) = NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name)) else {
-            if let Some(meant) = nearest(name, NAMES) {
+            if let Some(meant) = nearest_name(name, NAMES) {
                 let span = start..start + content.trim_end().len();
                 let message = format!("{} is no directive but a comment", quote(name));
                 let remark = Diagnostic::warning(Some(&rules::MISTYPED_DIRECTIVE), span, message);
                 report.push(remark.help(format!("did you mean `# {meant}=`?")));
             }
-            self.top = false;
+            self.in_directives = false;
             return false;
         };
         let span = start..start + content.trim_end().len();
-        if self.seen.contains(&name) {
+        if self.seen_directives.contains(&name) {
             report.push(
                 Diagnostic::error(span, format!("`# {name}=` is given twice")).help("keep one of the two directives"),
             );
             return true;
         }
-        self.seen.push(name);
-        let word = Word { text: value.to_owned(), span };
+        self.seen_directives.push(name);
+        let word = SpannedText { text: value.to_owned(), span };
         match name {
             "syntax" => self.directives.syntax = Some(word),
             "check" => self.directives.check = Some(word),
             _ if self.shebang => {}
-            _ => self.escape(&word, report),
+            _ => self.set_escape(&word, report),
         }
         true
     }
 
-    fn escape(&mut self, word: &Word, report: &mut Report) {
+    fn set_escape(&mut self, word: &SpannedText, report: &mut DiagnosticCollector) {
         match word.text.as_str() {
             "\\" => self.directives.escape = '\\',
             "`" => self.directives.escape = '`',
@@ -218,12 +232,12 @@ impl<'t> Lines<'t> {
     }
 }
 
-fn directive_parts(comment: &str) -> Option<(&str, &str)> {
-    directive(comment.strip_prefix('#')?)
+fn parse_directive_comment(comment: &str) -> Option<(&str, &str)> {
+    parse_directive(comment.strip_prefix('#')?)
 }
 
 /// Parses the text of a comment as `name=value`.
-pub(crate) fn directive(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn parse_directive(text: &str) -> Option<(&str, &str)> {
     let (name, value) = text.trim_start().split_once('=')?;
     let (name, value) = (name.trim_end(), value.trim());
     let mut letters = name.chars();
@@ -232,7 +246,7 @@ pub(crate) fn directive(text: &str) -> Option<(&str, &str)> {
     (proper && !value.is_empty()).then_some((name, value))
 }
 
-fn warn_empty_line(report: &mut Report, span: Range<usize>) {
+fn warn_empty_line(report: &mut DiagnosticCollector, span: Range<usize>) {
     let rule = &rules::NO_EMPTY_CONTINUATION;
     report.push(
         Diagnostic::warning(Some(rule), span, "an empty line inside an instruction")
@@ -244,11 +258,11 @@ fn warn_empty_line(report: &mut Report, span: Range<usize>) {
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> (Vec<(String, usize)>, Directives, Vec<Diagnostic>) {
-        let mut report = Report::default();
-        let mut lines = Lines::new(text);
+    fn lines(text: &str) -> (Vec<(String, usize)>, ParserDirectives, Vec<Diagnostic>) {
+        let mut report = DiagnosticCollector::default();
+        let mut lines = LineReader::new(text);
         let mut all = Vec::new();
-        while let Some(logical) = lines.logical(&mut report) {
+        while let Some(logical) = lines.next_logical_line(&mut report) {
             all.push((logical.text, logical.line));
         }
         (all, lines.directives, report.into_diagnostics())
@@ -292,8 +306,8 @@ mod tests {
     #[test]
     fn spans_of_joined_lines_point_into_the_file() {
         let text = "# c\nRUN one \\\n# c\n  two";
-        let mut lines = Lines::new(text);
-        let logical = lines.logical(&mut Report::default()).unwrap();
+        let mut lines = LineReader::new(text);
+        let logical = lines.next_logical_line(&mut DiagnosticCollector::default()).unwrap();
         let here = logical.text.find("two").unwrap();
         assert_eq!(&text[logical.span(here..here + 3)], "two");
         assert_eq!(&text[logical.span(0..logical.text.len())], &text[4..]);

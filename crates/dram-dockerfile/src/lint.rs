@@ -6,50 +6,50 @@
 
 mod advice;
 mod apt;
-mod arguments;
-mod bases;
-mod caches;
-mod context;
+mod base_images;
+mod cache_mounts;
+mod check_options;
 mod descriptions;
+mod ignored_sources;
+mod line_range;
 mod names;
-mod options;
-mod place;
 mod secrets;
-mod shell;
-mod stages;
+mod shell_commands;
+mod unused_build_args;
+mod unused_stages;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Dockerfile, Instruction};
-use crate::diagnostic::{Diagnostic, Report, Severity};
-use crate::graph::{Ground, StageGraph, split};
-use crate::ignore::Ignore;
+use crate::ast::{Dockerfile, DockerfileInstruction};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, Severity};
+use crate::graph::{ResolvedBase, StageGraph, stage_ranges};
+use crate::ignore::IgnoreList;
 use crate::plan::Plan;
-use crate::rules::{self, Reach, Rule, When};
-use crate::settings::Settings;
+use crate::rules::{self, LintRule, RuleActivation, RuleScope};
+use crate::settings::BuildSettings;
 
-use options::Options;
+use check_options::CheckOptions;
 
-pub use place::{Lines, lines_at, lines_of};
+pub use line_range::{LineRange, lines_at, lines_of};
 
 /// The input of the lint checks.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'s> {
+pub struct LintInput<'s> {
     /// The parsed file.
     pub dockerfile: &'s Dockerfile,
     /// The settings of the build.
-    pub settings: &'s Settings,
+    pub settings: &'s BuildSettings,
     /// The stages of the target; `None` when the graph has errors.
     pub graph: Option<&'s StageGraph>,
     /// The plan; `None` when there are errors.
     pub plan: Option<&'s Plan>,
     /// The configs of the known images, by key. The variables of stages based on an unknown image are unknown.
-    pub found: &'s BTreeMap<String, ImageConfig>,
+    pub base_configs: &'s BTreeMap<String, ImageConfig>,
     /// The name and contents of the ignore list of the build context.
-    pub ignore: Option<(&'s str, &'s Ignore)>,
+    pub ignore: Option<(&'s str, &'s IgnoreList)>,
     /// True to apply all rules (`--check`), not only those of every build.
     pub thorough: bool,
 }
@@ -58,27 +58,27 @@ pub struct Subject<'s> {
 /// argument `BUILDKIT_DOCKERFILE_CHECK` turns off. The result is in the order of the text.
 ///
 /// Under `error=true` each warning of a rule is returned as an error, so that the file must not be built.
-pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut report = Report::default();
-    let global = Options::of(subject, &mut report);
+pub fn check(subject: &LintInput<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut report = DiagnosticCollector::default();
+    let global = CheckOptions::for_file(subject, &mut report);
     names::check(subject.dockerfile, &mut report);
     secrets::check(subject.dockerfile, &mut report);
     descriptions::check(subject.dockerfile, &mut report);
     if let Some(graph) = subject.graph {
-        stages::check(subject, graph, &mut report);
-        bases::check(subject, graph, &mut report);
+        unused_stages::check(subject, graph, &mut report);
+        base_images::check(subject, graph, &mut report);
         if unknown_stages(subject).is_empty() {
             // An unknown image may have triggers that declare arguments.
-            arguments::check(subject, graph, &mut report);
+            unused_build_args::check(subject, graph, &mut report);
         }
     }
     if let Some(plan) = subject.plan {
-        context::check(plan, subject.ignore, &mut report);
+        ignored_sources::check(plan, subject.ignore, &mut report);
         if subject.thorough {
             advice::check(plan, &mut report);
         }
     }
-    let filter = Filter::new(subject, &global);
+    let filter = WarningFilter::new(subject, &global);
     let mut all = said;
     all.extend(report.into_diagnostics());
     all.retain(|one| filter.keeps(one));
@@ -92,33 +92,34 @@ pub fn check(subject: &Subject<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
 }
 
 /// Decides which warnings are kept.
-struct Filter<'s> {
-    global: &'s Options,
+struct WarningFilter<'s> {
+    global: &'s CheckOptions,
     thorough: bool,
     /// The instructions with their own check options.
-    local: Vec<(Range<usize>, Options)>,
+    local: Vec<(Range<usize>, CheckOptions)>,
     /// The byte range of each stage, with the facts known about it.
-    stages: Vec<(Range<usize>, Known)>,
+    stages: Vec<(Range<usize>, StageFacts)>,
 }
 
 /// The facts about a stage that decide which rules apply to it.
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct StageFacts {
     /// True when the target needs it, or when that is not known.
     needed: bool,
     /// True when its base image is known, and so its variables are.
     variables: bool,
 }
 
-impl<'s> Filter<'s> {
-    fn new(subject: &Subject<'_>, global: &'s Options) -> Filter<'s> {
-        let own = |one: &Instruction| Some((one.span.clone(), Options::read(one.check()?).ok()?));
+impl<'s> WarningFilter<'s> {
+    fn new(subject: &LintInput<'_>, global: &'s CheckOptions) -> WarningFilter<'s> {
+        let own =
+            |one: &DockerfileInstruction| Some((one.span.clone(), CheckOptions::read(one.check_directive()?).ok()?));
         let instructions = &subject.dockerfile.instructions;
-        Filter {
+        WarningFilter {
             global,
             thorough: subject.thorough,
             local: instructions.iter().filter_map(own).collect(),
-            stages: stages_in(subject),
+            stages: stage_facts(subject),
         }
     }
 
@@ -126,61 +127,63 @@ impl<'s> Filter<'s> {
         let Some(rule) = one.rule.and_then(rules::find).filter(|_| one.severity == Severity::Warning) else {
             return true;
         };
-        let around = at(&self.local, one.span.start);
-        let on = match rule.when {
-            When::Asked => self.global.asks(rule.name) || around.is_some_and(|options| options.asks(rule.name)),
-            When::Always => true,
-            When::Checked => self.thorough,
+        let around = find_range(&self.local, one.span.start);
+        let on = match rule.activation {
+            RuleActivation::Experimental => {
+                self.global.enables(rule.name) || around.is_some_and(|options| options.enables(rule.name))
+            }
+            RuleActivation::Always => true,
+            RuleActivation::CheckOnly => self.thorough,
         };
-        on && self.reaches(rule, one.span.start)
-            && (rule.when == When::Asked
+        on && self.applies_at(rule, one.span.start)
+            && (rule.activation == RuleActivation::Experimental
                 || !self.global.skips(rule.name) && !around.is_some_and(|options| options.skips(rule.name)))
     }
 
-    fn reaches(&self, rule: &Rule, place: usize) -> bool {
-        let known = at(&self.stages, place);
+    fn applies_at(&self, rule: &LintRule, place: usize) -> bool {
+        let known = find_range(&self.stages, place);
         if rule.name == rules::UNDEFINED_VAR.name && known.is_some_and(|known| !known.variables) {
             return false;
         }
-        match rule.reach {
-            Reach::File => true,
-            Reach::Stages => known.is_some_and(|known| known.needed),
+        match rule.scope {
+            RuleScope::File => true,
+            RuleScope::Stages => known.is_some_and(|known| known.needed),
         }
     }
 }
 
 /// Returns the value of the range that contains `place`; ranges are in the order of the text.
-fn at<T>(ranges: &[(Range<usize>, T)], place: usize) -> Option<&T> {
+fn find_range<T>(ranges: &[(Range<usize>, T)], place: usize) -> Option<&T> {
     let last = ranges.partition_point(|(range, _)| range.start <= place).checked_sub(1)?;
     ranges.get(last).filter(|(range, _)| place < range.end).map(|(_, known)| known)
 }
 
 /// Returns the byte range and the facts of each stage of the file.
-fn stages_in(subject: &Subject<'_>) -> Vec<(Range<usize>, Known)> {
+fn stage_facts(subject: &LintInput<'_>) -> Vec<(Range<usize>, StageFacts)> {
     let instructions = &subject.dockerfile.instructions;
     let unknown = unknown_stages(subject);
     let needed: Option<HashSet<usize>> =
         subject.graph.map(|graph| graph.stages.iter().map(|node| node.index).collect());
-    let known = |at: usize| Known {
+    let known = |at: usize| StageFacts {
         needed: needed.as_ref().is_none_or(|needed| needed.contains(&at)),
         variables: !unknown.contains(&at),
     };
-    let places = split(instructions);
+    let places = stage_ranges(instructions);
     let starts: Vec<usize> = places.iter().map(|stage| instructions[stage.start].span.start).collect();
     let ends = starts.iter().skip(1).copied().chain([usize::MAX]);
     starts.iter().copied().zip(ends).enumerate().map(|(at, (start, end))| (start..end, known(at))).collect()
 }
 
 /// Returns the stages that are based, directly or indirectly, on an image whose config is unknown.
-fn unknown_stages(subject: &Subject<'_>) -> HashSet<usize> {
+fn unknown_stages(subject: &LintInput<'_>) -> HashSet<usize> {
     let mut unknown = HashSet::new();
     let nodes = subject.graph.map(|graph| graph.stages.as_slice()).unwrap_or_default();
     for node in nodes {
         let is_unknown = match &node.base {
-            Ground::Scratch => false,
-            Ground::Stage(at) => unknown.contains(&nodes[*at].index),
-            Ground::Outside { name, key, .. } => {
-                !subject.found.contains_key(key) && subject.settings.context_for(name).is_none()
+            ResolvedBase::Scratch => false,
+            ResolvedBase::Stage(at) => unknown.contains(&nodes[*at].index),
+            ResolvedBase::External { name, key, .. } => {
+                !subject.base_configs.contains_key(key) && subject.settings.context_for(name).is_none()
             }
         };
         if is_unknown {
@@ -191,6 +194,6 @@ fn unknown_stages(subject: &Subject<'_>) -> HashSet<usize> {
 }
 
 /// Makes a warning of `rule` about a whole instruction.
-fn warning(rule: &Rule, one: &Instruction, message: impl Into<String>) -> Diagnostic {
+fn warning(rule: &LintRule, one: &DockerfileInstruction, message: impl Into<String>) -> Diagnostic {
     Diagnostic::warning(Some(rule), one.span.clone(), message)
 }

@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dram_image::ImageConfig;
 
-use crate::ast::{Argument, Body, Dockerfile, Instruction};
-use crate::env::Env;
-use crate::expand::{Expanded, Options, expand};
-use crate::graph::{Ground, Node, StageGraph, split};
-use crate::lint::{Lines, lines_at};
-use crate::plan::{MountKind, Op, Plan};
+use crate::ast::{ArgDeclaration, Dockerfile, DockerfileInstruction, InstructionBody};
+use crate::expand::{ExpandOptions, ExpandedWord, expand};
+use crate::graph::{ResolvedBase, StageGraph, StageNode, stage_ranges};
+use crate::lint::{LineRange, lines_at};
+use crate::ordered_env::OrderedEnv;
+use crate::plan::{MountKind, Plan, StepOp};
 
 /// A stage that can be built with `--target`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct BuildTarget {
     /// The name of the stage in lower case.
     pub name: Option<String>,
     /// The description from the comment directly above.
@@ -28,22 +28,22 @@ pub struct Target {
     /// The platform, as written.
     pub platform: Option<String>,
     /// The lines of its `FROM`.
-    pub lines: Lines,
+    pub lines: LineRange,
 }
 
 /// Returns all stages, in file order.
-pub fn targets(dockerfile: &Dockerfile) -> Vec<Target> {
-    let froms: Vec<_> = dockerfile.instructions.iter().filter_map(|one| Some((one, one.from_line()?))).collect();
+pub fn targets(dockerfile: &Dockerfile) -> Vec<BuildTarget> {
+    let froms: Vec<_> = dockerfile.instructions.iter().filter_map(|one| Some((one, one.as_from()?))).collect();
     let last = froms.len().saturating_sub(1);
-    let target = |(at, (one, from)): (usize, &(&Instruction, &crate::ast::FromLine))| {
+    let target = |(at, (one, from)): (usize, &(&DockerfileInstruction, &crate::ast::FromInstruction))| {
         let name = from.name.as_ref().map(|name| name.text.to_lowercase());
-        Target {
+        BuildTarget {
             description: name.as_deref().and_then(|name| one.description(name)).map(str::to_owned),
             name,
             default: at == last,
             base: from.base.text.clone(),
             platform: from.platform.as_ref().map(|platform| platform.text.clone()),
-            lines: Lines { first: one.line, last: one.last_line },
+            lines: LineRange { first: one.line, last: one.last_line },
         }
     };
     froms.iter().enumerate().map(target).collect()
@@ -59,9 +59,9 @@ pub struct Outline {
     /// The build arguments that the target uses, in file order.
     pub args: Vec<OutlineArg>,
     /// The secrets that are mounted, in file order.
-    pub secrets: Vec<Wanted>,
+    pub secrets: Vec<OutlineSecret>,
     /// The ssh agents that are mounted, in file order.
-    pub ssh: Vec<Wanted>,
+    pub ssh: Vec<OutlineSecret>,
     /// The cache mounts, in file order.
     pub caches: Vec<OutlineCache>,
 }
@@ -76,18 +76,18 @@ pub struct OutlineArg {
     /// The value: the build argument that was given, or the default with variables expanded.
     pub value: Option<String>,
     /// The lines of its `ARG`.
-    pub lines: Lines,
+    pub lines: LineRange,
 }
 
 /// A secret or an ssh agent that a target mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OutlineSecret {
     /// The id on the command line.
     pub id: String,
     /// True when the build fails without it.
     pub required: bool,
     /// The lines of the first instruction that mounts it.
-    pub lines: Lines,
+    pub lines: LineRange,
 }
 
 /// A cache mount.
@@ -98,7 +98,7 @@ pub struct OutlineCache {
     /// The target path of the first such mount.
     pub target: String,
     /// The lines of the first instruction that mounts it.
-    pub lines: Lines,
+    pub lines: LineRange,
 }
 
 /// Returns the inputs of the target of `graph`; `plan` is its plan, and `found` has the configs of its base images.
@@ -108,22 +108,22 @@ pub fn outline(
     plan: &Plan,
     found: &BTreeMap<String, ImageConfig>,
 ) -> Outline {
-    let stages = split(&dockerfile.instructions);
+    let stages = stage_ranges(&dockerfile.instructions);
     let mut outline = Outline::default();
     let Some(target) = graph.stages.last() else { return outline };
-    outline.name = target.from.from_line().and_then(|from| from.name.as_ref()).map(|name| name.text.to_lowercase());
+    outline.name = target.from.as_from().and_then(|from| from.name.as_ref()).map(|name| name.text.to_lowercase());
     outline.description = outline.name.as_deref().and_then(|name| target.from.description(name)).map(str::to_owned);
-    let mut arguments = Arguments::new(dockerfile, graph);
+    let mut arguments = ArgumentCollector::new(dockerfile, graph);
     for node in &graph.stages {
-        arguments.stage(node, &dockerfile.instructions[stages[node.index].clone()], found);
+        arguments.collect_stage(node, &dockerfile.instructions[stages[node.index].clone()], found);
     }
     outline.args = arguments.finish();
-    mounts(dockerfile, plan, &mut outline);
+    add_mounts(dockerfile, plan, &mut outline);
     outline
 }
 
 /// Collects the build arguments from the top of the file to its end.
-struct Arguments<'g> {
+struct ArgumentCollector<'g> {
     dockerfile: &'g Dockerfile,
     graph: &'g StageGraph,
     /// The global arguments (before the first `FROM`), each with the names that its default uses.
@@ -131,14 +131,19 @@ struct Arguments<'g> {
     /// The arguments that the stages use, each once.
     used: BTreeMap<String, OutlineArg>,
     /// The variables at the end of each stage.
-    scopes: Vec<Env>,
+    scopes: Vec<OrderedEnv>,
 }
 
-impl<'g> Arguments<'g> {
-    fn new(dockerfile: &'g Dockerfile, graph: &'g StageGraph) -> Arguments<'g> {
-        let mut arguments =
-            Arguments { dockerfile, graph, globals: BTreeMap::new(), used: BTreeMap::new(), scopes: Vec::new() };
-        let top = dockerfile.instructions.iter().take_while(|one| one.from_line().is_none());
+impl<'g> ArgumentCollector<'g> {
+    fn new(dockerfile: &'g Dockerfile, graph: &'g StageGraph) -> ArgumentCollector<'g> {
+        let mut arguments = ArgumentCollector {
+            dockerfile,
+            graph,
+            globals: BTreeMap::new(),
+            used: BTreeMap::new(),
+            scopes: Vec::new(),
+        };
+        let top = dockerfile.instructions.iter().take_while(|one| one.as_from().is_none());
         for (one, argument) in top.flat_map(|one| one.arguments().iter().map(move |argument| (one, argument))) {
             let name = &argument.name.text;
             let given = graph.settings.build_args.contains_key(name);
@@ -146,34 +151,41 @@ impl<'g> Arguments<'g> {
             let uses = default.and_then(|word| arguments.expand(&word.text, &graph.globals));
             let uses = uses.map(|expanded| expanded.matched).unwrap_or_default();
             let value = graph.globals.get(name).map(str::to_owned);
-            arguments.globals.insert(name.clone(), (described(one, argument, value), uses));
+            arguments.globals.insert(name.clone(), (describe_argument(one, argument, value), uses));
         }
         arguments
     }
 
-    fn expand(&self, text: &str, scope: &Env) -> Option<Expanded> {
-        expand(text, Options::new(self.dockerfile.directives.escape), &|name| scope.get(name)).ok()
+    fn expand(&self, text: &str, scope: &OrderedEnv) -> Option<ExpandedWord> {
+        expand(text, ExpandOptions::new(self.dockerfile.directives.escape), &|name| scope.get(name)).ok()
     }
 
     /// Collects the `ARG` of one stage, and tracks its variables.
-    fn stage(&mut self, node: &Node, instructions: &[Instruction], found: &BTreeMap<String, ImageConfig>) {
-        if let Some(from) = node.from.from_line() {
+    fn collect_stage(
+        &mut self,
+        node: &StageNode,
+        instructions: &[DockerfileInstruction],
+        found: &BTreeMap<String, ImageConfig>,
+    ) {
+        if let Some(from) = node.from.as_from() {
             let words = [Some(&from.base), from.platform.as_ref()];
             let names = words.into_iter().flatten().filter_map(|word| self.expand(&word.text, &self.graph.globals));
             let names: BTreeSet<String> = names.flat_map(|expanded| expanded.matched).collect();
-            names.iter().for_each(|name| self.global(name));
+            names.iter().for_each(|name| self.use_global(name));
         }
         let mut scope = match &node.base {
-            Ground::Scratch => Env::default(),
-            Ground::Stage(at) => self.scopes[*at].clone(),
-            Ground::Outside { key, .. } => {
-                found.get(key).map(|config| Env::from_pairs(&config.config.env)).unwrap_or_default()
+            ResolvedBase::Scratch => OrderedEnv::default(),
+            ResolvedBase::Stage(at) => self.scopes[*at].clone(),
+            ResolvedBase::External { key, .. } => {
+                found.get(key).map(|config| OrderedEnv::from_pairs(&config.config.env)).unwrap_or_default()
             }
         };
         for one in instructions {
             match &one.body {
-                Body::Arg(arguments) => arguments.iter().for_each(|argument| self.argument(one, argument, &mut scope)),
-                Body::Env(pairs) => {
+                InstructionBody::Arg(arguments) => {
+                    arguments.iter().for_each(|argument| self.collect_argument(one, argument, &mut scope))
+                }
+                InstructionBody::Env(pairs) => {
                     // All pairs of a line are expanded in the scope before the line.
                     let expanded: Vec<_> = pairs
                         .iter()
@@ -189,7 +201,7 @@ impl<'g> Arguments<'g> {
         self.scopes.push(scope);
     }
 
-    fn argument(&mut self, one: &Instruction, argument: &Argument, scope: &mut Env) {
+    fn collect_argument(&mut self, one: &DockerfileInstruction, argument: &ArgDeclaration, scope: &mut OrderedEnv) {
         let name = &argument.name.text;
         let given = self.graph.settings.build_args.get(name).cloned();
         let default = argument.default.as_ref().and_then(|word| self.expand(&word.text, scope));
@@ -200,14 +212,14 @@ impl<'g> Arguments<'g> {
         }
         if own.is_none() && value.is_some() {
             // The value is that of a global argument, or of a predefined platform argument.
-            self.global(name);
+            self.use_global(name);
         } else {
-            self.used.entry(name.clone()).or_insert_with(|| described(one, argument, own));
+            self.used.entry(name.clone()).or_insert_with(|| describe_argument(one, argument, own));
         }
     }
 
     /// Marks a global argument as used, and with it the arguments that its default uses.
-    fn global(&mut self, name: &str) {
+    fn use_global(&mut self, name: &str) {
         let mut wanted = vec![name.to_owned()];
         while let Some(name) = wanted.pop() {
             let Some((argument, uses)) = self.globals.get(&name) else { continue };
@@ -225,28 +237,30 @@ impl<'g> Arguments<'g> {
     }
 }
 
-fn described(one: &Instruction, argument: &Argument, value: Option<String>) -> OutlineArg {
+fn describe_argument(one: &DockerfileInstruction, argument: &ArgDeclaration, value: Option<String>) -> OutlineArg {
     let name = argument.name.text.clone();
     OutlineArg {
         description: one.description(&name).map(str::to_owned),
         name,
         value,
-        lines: Lines { first: one.line, last: one.last_line },
+        lines: LineRange { first: one.line, last: one.last_line },
     }
 }
 
 /// Adds the secrets, ssh agents and caches that the `RUN` steps of the plan mount.
-fn mounts(dockerfile: &Dockerfile, plan: &Plan, outline: &mut Outline) {
+fn add_mounts(dockerfile: &Dockerfile, plan: &Plan, outline: &mut Outline) {
     let mut known: BTreeMap<(u8, String), usize> = BTreeMap::new();
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        let Op::Run(run) = &step.op else { continue };
-        let lines = lines_at(dockerfile, step.span.start).unwrap_or(Lines { first: step.line, last: step.line });
+        let StepOp::Run(run) = &step.op else { continue };
+        let lines = lines_at(dockerfile, step.span.start).unwrap_or(LineRange { first: step.line, last: step.line });
         for mount in &run.mounts {
             match &mount.kind {
                 MountKind::Secret { id, required, .. } => {
-                    wanted(&mut outline.secrets, &mut known, 0, id, *required, lines);
+                    add_secret(&mut outline.secrets, &mut known, 0, id, *required, lines);
                 }
-                MountKind::Ssh { id, required, .. } => wanted(&mut outline.ssh, &mut known, 1, id, *required, lines),
+                MountKind::Ssh { id, required, .. } => {
+                    add_secret(&mut outline.ssh, &mut known, 1, id, *required, lines)
+                }
                 MountKind::Cache(cache) => {
                     if known.insert((2, cache.id.clone()), 0).is_none() {
                         let (id, target) = (cache.id.clone(), cache.target.clone());
@@ -262,16 +276,16 @@ fn mounts(dockerfile: &Dockerfile, plan: &Plan, outline: &mut Outline) {
     outline.caches.sort_by_key(|one| one.lines.first);
 }
 
-fn wanted(
-    all: &mut Vec<Wanted>,
+fn add_secret(
+    all: &mut Vec<OutlineSecret>,
     known: &mut BTreeMap<(u8, String), usize>,
     kind: u8,
     id: &str,
     required: bool,
-    lines: Lines,
+    lines: LineRange,
 ) {
     let at = *known.entry((kind, id.to_owned())).or_insert_with(|| {
-        all.push(Wanted { id: id.to_owned(), required: false, lines });
+        all.push(OutlineSecret { id: id.to_owned(), required: false, lines });
         all.len() - 1
     });
     all[at].required |= required;

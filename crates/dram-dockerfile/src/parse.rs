@@ -3,28 +3,28 @@
 mod command;
 mod flags;
 mod instruction;
-mod mount;
+mod mount_flag;
 mod onbuild;
 mod pairs;
 
 use std::borrow::Cow;
 
-use crate::ast::{Dockerfile, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report};
-use crate::lines::Lines;
+use crate::ast::{Dockerfile, DockerfileInstruction, Keyword};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector};
+use crate::lines::LineReader;
 
-pub use flags::flags;
-pub(crate) use onbuild::trigger;
+pub use flags::flag_names;
+pub(crate) use onbuild::parse_trigger;
 
 /// The maximum size of a Dockerfile, in bytes.
-pub const LONGEST_TEXT: usize = 16 << 20;
+pub const MAX_DOCKERFILE_SIZE: usize = 16 << 20;
 
 /// The maximum number of instructions in a Dockerfile.
-pub const MOST_INSTRUCTIONS: usize = 200_000;
+pub const MAX_INSTRUCTIONS: usize = 200_000;
 
 /// The result of [`parse`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Parsed {
+pub struct ParsedDockerfile {
     /// The syntax tree, as far as the text could be read.
     pub dockerfile: Dockerfile,
     /// All diagnostics, in the order of the text.
@@ -36,31 +36,31 @@ pub struct Parsed {
 ///
 /// Invalid instructions become [`InstructionBody::Invalid`](crate::ast::InstructionBody::Invalid); such a file can be
 /// inspected but not built.
-pub fn parse(text: &[u8]) -> Parsed {
-    let mut report = Report::default();
-    if text.len() > LONGEST_TEXT {
-        report.error(0..0, format!("the Dockerfile is longer than {} MiB", LONGEST_TEXT >> 20));
-        return Parsed { dockerfile: Dockerfile::default(), diagnostics: report.into_diagnostics() };
+pub fn parse(text: &[u8]) -> ParsedDockerfile {
+    let mut report = DiagnosticCollector::default();
+    if text.len() > MAX_DOCKERFILE_SIZE {
+        report.error(0..0, format!("the Dockerfile is longer than {} MiB", MAX_DOCKERFILE_SIZE >> 20));
+        return ParsedDockerfile { dockerfile: Dockerfile::default(), diagnostics: report.into_diagnostics() };
     }
-    let text = readable(text, &mut report);
-    let mut lines = Lines::new(&text);
-    let mut instructions: Vec<Instruction> = Vec::new();
-    while let Some(logical) = lines.logical(&mut report) {
-        if instructions.len() == MOST_INSTRUCTIONS {
+    let text = decode_text(text, &mut report);
+    let mut lines = LineReader::new(&text);
+    let mut instructions: Vec<DockerfileInstruction> = Vec::new();
+    while let Some(logical) = lines.next_logical_line(&mut report) {
+        if instructions.len() == MAX_INSTRUCTIONS {
             let span = logical.span(0..logical.text.len());
-            report.error(span, format!("the Dockerfile has more than {MOST_INSTRUCTIONS} instructions"));
+            report.error(span, format!("the Dockerfile has more than {MAX_INSTRUCTIONS} instructions"));
             break;
         }
         instructions.push(instruction::read(&logical, &mut lines, &mut report));
     }
-    order(&instructions, &mut report);
+    check_order(&instructions, &mut report);
     let sound = !report.has_errors();
-    let dockerfile = Dockerfile { directives: lines.directives, instructions, sound };
-    Parsed { dockerfile, diagnostics: report.into_diagnostics() }
+    let dockerfile = Dockerfile { directives: lines.directives, instructions, is_valid: sound };
+    ParsedDockerfile { dockerfile, diagnostics: report.into_diagnostics() }
 }
 
 /// Decodes the text, with each invalid byte replaced by one `?`, so that byte offsets stay valid.
-fn readable<'t>(text: &'t [u8], report: &mut Report) -> Cow<'t, str> {
+fn decode_text<'t>(text: &'t [u8], report: &mut DiagnosticCollector) -> Cow<'t, str> {
     if let Some(at) = text.iter().position(|byte| *byte == 0) {
         report.push(
             Diagnostic::error(at..at + 1, "the Dockerfile has a NUL byte")
@@ -83,7 +83,7 @@ fn readable<'t>(text: &'t [u8], report: &mut Report) -> Cow<'t, str> {
 }
 
 /// Checks that there is a `FROM` and that only `ARG` stands before it.
-fn order(instructions: &[Instruction], report: &mut Report) {
+fn check_order(instructions: &[DockerfileInstruction], report: &mut DiagnosticCollector) {
     let first = instructions.iter().position(|one| one.kind == Some(Keyword::From));
     let before = &instructions[..first.unwrap_or(instructions.len())];
     for one in before.iter().filter(|one| one.kind != Some(Keyword::Arg)) {

@@ -1,45 +1,45 @@
 //! The build plan: the steps to execute, and the final config of each stage.
 
-mod apply;
 mod copy;
 mod expose;
 mod history;
 mod mode;
 mod mounts;
-mod stage;
+mod stage_planner;
+mod stage_state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use dram_image::ImageConfig;
 
-use crate::diagnostic::{Diagnostic, Report};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector};
 use crate::graph::StageGraph;
 use crate::remote::GitRef;
 
-pub use mode::Mode;
+pub use mode::ChmodMode;
 pub use mounts::{MOUNT_KEYS, MOUNT_TYPES};
 
 /// The plan of all stages that the target needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The stages; each depends only on earlier ones.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<PlanStage>,
     /// The index of the target in `stages`: the last.
     pub target: usize,
 }
 
 /// One stage of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
+pub struct PlanStage {
     /// The name as written, or `stage-N`.
     pub name: String,
     /// The index among all stages of the file, counted from 0.
     pub index: usize,
     /// The base of the stage.
-    pub base: Base,
+    pub base: StageBase,
     /// The steps, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<PlanStep>,
     /// The final config: that of the base with the effects of all steps, and one history entry for each of them.
     /// Diff IDs are left out.
     pub config: ImageConfig,
@@ -47,18 +47,18 @@ pub struct Stage {
 
 /// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Base {
+pub enum StageBase {
     /// `scratch`: an empty file system.
     Scratch,
     /// An image or a named context: the key of an [`ExternalInput`](crate::ExternalInput).
-    Outside(String),
+    External(String),
     /// An index into [`Plan::stages`].
     Stage(usize),
 }
 
 /// One instruction to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub struct PlanStep {
     /// The first line, counted from 1.
     pub line: usize,
     /// The byte range in the file.
@@ -66,36 +66,36 @@ pub struct Step {
     /// The instruction on one line, for display.
     pub text: String,
     /// The operation.
-    pub op: Op,
+    pub op: StepOp,
 }
 
 /// The operation of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
+pub enum StepOp {
     /// Runs a process.
-    Run(Run),
+    Run(RunOp),
     /// Copies files.
-    Copy(Copy),
+    Copy(CopyOp),
     /// Creates a directory.
-    Workdir(Workdir),
+    Workdir(WorkdirOp),
     /// Changes only the config.
-    Meta,
+    ConfigOnly,
 }
 
-impl Op {
+impl StepOp {
     /// Returns the inputs of the step beside its parent layer.
-    pub fn sources(&self) -> Vec<&From> {
+    pub fn input_refs(&self) -> Vec<&InputRef> {
         match self {
-            Op::Copy(copy) => vec![&copy.from],
-            Op::Run(run) => run.mounts.iter().filter_map(|mount| mount.kind.from()).collect(),
-            Op::Workdir(_) | Op::Meta => Vec::new(),
+            StepOp::Copy(copy) => vec![&copy.from],
+            StepOp::Run(run) => run.mounts.iter().filter_map(|mount| mount.kind.input_ref()).collect(),
+            StepOp::Workdir(_) | StepOp::ConfigOnly => Vec::new(),
         }
     }
 }
 
 /// A process to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
+pub struct RunOp {
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// The environment: `ENV` and `ARG` in the order in which they were last set; `PATH` is always set.
@@ -109,9 +109,9 @@ pub struct Run {
     /// Proxies given as build arguments. They are not part of the cache key.
     pub hidden_env: Vec<(String, String)>,
     /// The mounts, in the order of the flags.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<RunMount>,
     /// Script files that exist while the command runs: the bodies of heredocs that start with `#!`.
-    pub scripts: Vec<Script>,
+    pub scripts: Vec<HeredocScript>,
     /// `--network`; the default network of the build when `None`.
     pub network: Option<RunNetwork>,
     /// `--security=insecure`: the command runs with all capabilities of the builder.
@@ -120,7 +120,7 @@ pub struct Run {
 
 /// A script file that exists while a command runs: mode 0755, owned by root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Script {
+pub struct HeredocScript {
     /// The absolute path, below `/dev/pipes`.
     pub path: String,
     /// The contents of the file.
@@ -138,7 +138,7 @@ pub enum RunNetwork {
 
 /// A mount of one command: `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub struct RunMount {
     /// The kind of mount.
     pub kind: MountKind,
     /// The byte range of the flag.
@@ -153,7 +153,7 @@ pub enum MountKind {
         /// The target path.
         target: String,
         /// The input whose files are mounted.
-        from: From,
+        from: InputRef,
         /// The path inside the input: absolute and clean, `/` for all of it.
         source: String,
         /// True when the command may write; its changes are discarded.
@@ -192,7 +192,7 @@ pub enum MountKind {
 
 impl MountKind {
     /// Returns the input that the mount takes its files from, if any.
-    pub fn from(&self) -> Option<&From> {
+    pub fn input_ref(&self) -> Option<&InputRef> {
         match self {
             MountKind::Bind { from, .. } => Some(from),
             MountKind::Cache(cache) => cache.seed.as_ref().map(|(from, _)| from),
@@ -209,11 +209,11 @@ pub struct CacheMount {
     /// The id; the target path when the flag gives none. The build argument `BUILDKIT_CACHE_MOUNT_NS` is its prefix.
     pub id: String,
     /// The mode of concurrent use.
-    pub sharing: Sharing,
+    pub sharing: CacheSharing,
     /// True when the command cannot write; it reads the seed or the files of other commands.
     pub read_only: bool,
     /// The initial contents of a new cache: a directory of a stage or an image, absolute and clean.
-    pub seed: Option<(From, String)>,
+    pub seed: Option<(InputRef, String)>,
     /// The permissions of a new cache.
     pub mode: u32,
     /// The owner of a new cache.
@@ -224,7 +224,7 @@ pub struct CacheMount {
 
 /// The mode of concurrent use of a cache mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sharing {
+pub enum CacheSharing {
     /// All commands use one cache concurrently.
     Shared,
     /// A command gets another cache while this one is in use.
@@ -248,19 +248,19 @@ pub struct MountedFile {
 
 /// Files to copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
+pub struct CopyOp {
     /// The input that the paths among the sources belong to.
-    pub from: From,
+    pub from: InputRef,
     /// The sources; at least one.
-    pub sources: Vec<Source>,
+    pub sources: Vec<CopySource>,
     /// The destination: absolute and clean, with a trailing slash when it is certainly a directory.
     pub dest: String,
     /// `user[:group]`, names or ids.
     pub chown: Option<String>,
     /// Permissions.
-    pub chmod: Option<Mode>,
+    pub chmod: Option<ChmodMode>,
     /// The handling of archives.
-    pub unpack: Unpack,
+    pub unpack: UnpackPolicy,
     /// `--link`: the layer does not depend on its parent layers, and their symbolic links are not followed.
     pub link: bool,
     /// `--parents`: the parent directories of the sources are copied too.
@@ -277,7 +277,7 @@ pub struct Copy {
 
 /// The handling of archives by a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unpack {
+pub enum UnpackPolicy {
     /// `COPY` and `ADD --unpack=false`: archives are copied as files.
     No,
     /// `ADD`: archives of the build context are unpacked.
@@ -303,11 +303,11 @@ pub struct CopySpans {
 
 /// A reference to the input that files are copied or mounted from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum InputRef {
     /// The build context.
     Context,
     /// An image or a named context: the key of an [`ExternalInput`](crate::ExternalInput).
-    Named(String),
+    External(String),
     /// An index into [`Plan::stages`].
     Stage(usize),
     /// `scratch`: an empty file system.
@@ -316,18 +316,18 @@ pub enum From {
 
 /// One source of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct CopySource {
     /// The path with variables expanded and wildcards as in [`glob`](crate::glob), a file name of a heredoc, or a URL.
     pub text: String,
     /// The kind of source.
-    pub kind: SourceKind,
+    pub kind: CopySourceKind,
     /// The byte range in the file.
     pub span: Range<usize>,
 }
 
 /// The kinds of sources of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
+pub enum CopySourceKind {
     /// A path in the input that is copied from.
     Path,
     /// A heredoc: a file with these contents and mode 0644.
@@ -340,7 +340,7 @@ pub enum SourceKind {
 
 /// A directory to create when it does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Workdir {
+pub struct WorkdirOp {
     /// The path: absolute and clean.
     pub path: String,
     /// The owner, as written in `USER`; empty means root.
@@ -348,13 +348,16 @@ pub struct Workdir {
 }
 
 /// Plans the stages of `graph` in order. Returns no plan when there are errors.
-pub(crate) fn make(graph: &StageGraph, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
-    let mut report = Report::default();
-    let mut budget = Budget::new();
-    let mut done: Vec<stage::State> = Vec::new();
+pub(crate) fn plan_stages(
+    graph: &StageGraph,
+    found: &BTreeMap<String, ImageConfig>,
+) -> (Option<Plan>, Vec<Diagnostic>) {
+    let mut report = DiagnosticCollector::default();
+    let mut budget = PlanBudget::new();
+    let mut done: Vec<stage_state::StageState> = Vec::new();
     for node in &graph.stages {
-        let state = stage::State::begin(graph, node, found, &done, &mut budget, &mut report);
-        let mut worker = apply::Worker { graph, state, budget: &mut budget, report: &mut report };
+        let state = stage_state::StageState::begin(graph, node, found, &done, &mut budget, &mut report);
+        let mut worker = stage_planner::StagePlanner { graph, state, budget: &mut budget, report: &mut report };
         for (instruction, origins) in &node.steps {
             worker.apply(instruction, origins);
         }
@@ -372,24 +375,24 @@ pub(crate) fn make(graph: &StageGraph, found: &BTreeMap<String, ImageConfig>) ->
 
 /// The memory budget for all values of a plan: a growing environment is copied into every later step.
 #[derive(Debug)]
-pub(crate) struct Budget {
-    left: Option<usize>,
+pub(crate) struct PlanBudget {
+    remaining: Option<usize>,
 }
 
-impl Budget {
+impl PlanBudget {
     const BYTES: usize = 256 << 20;
 
-    fn new() -> Budget {
-        Budget { left: Some(Self::BYTES) }
+    fn new() -> PlanBudget {
+        PlanBudget { remaining: Some(Self::BYTES) }
     }
 
     /// Subtracts `bytes` from the budget; returns false when it is exhausted.
     pub(crate) fn spend(&mut self, bytes: usize) -> bool {
-        self.left = self.left.and_then(|left| left.checked_sub(bytes));
-        self.left.is_some()
+        self.remaining = self.remaining.and_then(|left| left.checked_sub(bytes));
+        self.remaining.is_some()
     }
 
     pub(crate) fn is_spent(&self) -> bool {
-        self.left.is_none()
+        self.remaining.is_none()
     }
 }

@@ -4,14 +4,14 @@
 //! generated from these values.
 
 mod buildkit;
-mod ours;
+mod dram;
 
 pub use buildkit::*;
-pub use ours::*;
+pub use dram::*;
 
 /// A lint rule, which can be skipped by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
+pub struct LintRule {
     /// The name, as in `# check=skip=Name`.
     pub name: &'static str,
     /// The requirement, in one sentence.
@@ -25,16 +25,16 @@ pub struct Rule {
     /// The `.dockerignore` for both examples, if the rule is about one.
     pub ignore: Option<&'static str>,
     /// The origin of the rule.
-    pub owner: Owner,
+    pub origin: RuleOrigin,
     /// The condition under which it is checked.
-    pub when: When,
+    pub activation: RuleActivation,
     /// The instructions that it applies to.
-    pub reach: Reach,
+    pub scope: RuleScope,
 }
 
 /// The origin of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
+pub enum RuleOrigin {
     /// BuildKit has the same rule, with the same name and position.
     BuildKit,
     /// Only dram has it.
@@ -43,38 +43,38 @@ pub enum Owner {
 
 /// The condition under which a rule is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub enum RuleActivation {
     /// In every build, and with `--check`.
     Always,
     /// Only with `--check`: the rule is advice.
-    Checked,
+    CheckOnly,
     /// Only when `# check=experimental=Name` enables it.
-    Asked,
+    Experimental,
 }
 
 /// The instructions that a rule applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum RuleScope {
     /// All instructions of the file.
     File,
     /// The instructions of the stages that the target needs.
     Stages,
 }
 
-impl Rule {
+impl LintRule {
     /// Returns the link to its documentation: the page and the anchor.
-    pub fn page(&self) -> String {
+    pub fn docs_link(&self) -> String {
         format!("docs/checks.md#{}", self.name.to_ascii_lowercase())
     }
 }
 
 /// Returns the rule with this name; case matters.
-pub fn find(name: &str) -> Option<&'static Rule> {
+pub fn find(name: &str) -> Option<&'static LintRule> {
     ALL.iter().copied().find(|rule| rule.name == name)
 }
 
 /// All rules, those of BuildKit first.
-pub const ALL: &[&Rule] = &[
+pub const ALL: &[&LintRule] = &[
     &STAGE_NAME_CASING,
     &FROM_AS_CASING,
     &NO_EMPTY_CONTINUATION,

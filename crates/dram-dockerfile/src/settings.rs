@@ -5,11 +5,11 @@ use std::fmt;
 
 use dram_image::Reference;
 
-use crate::env::Env;
+use crate::ordered_env::OrderedEnv;
 
 /// The build settings from the command line: target, build arguments, named contexts and platforms.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct BuildSettings {
     /// The stage to build; the last one when `None`.
     pub target: Option<String>,
     /// True to plan all stages, not only those that the target needs.
@@ -25,10 +25,10 @@ pub struct Settings {
     /// The variant of the architecture.
     pub variant: Option<String>,
     /// The build platform, when it is not the target platform.
-    pub builder: Option<Platform>,
+    pub build_platform: Option<PlatformSpec>,
 }
 
-impl Settings {
+impl BuildSettings {
     /// Returns the target platform as `os/architecture[/variant]`.
     pub fn platform(&self) -> String {
         let mut platform = format!("{}/{}", self.os, self.architecture);
@@ -55,13 +55,13 @@ impl Settings {
 
     /// Returns the predefined platform arguments, which `FROM` can use undeclared; inside a stage they need an `ARG`. A
     /// build argument of the same name wins.
-    pub(crate) fn platform_args(&self, target: &str) -> Env {
-        let own = Platform {
+    pub(crate) fn platform_args(&self, target: &str) -> OrderedEnv {
+        let own = PlatformSpec {
             os: self.os.clone(),
             architecture: self.architecture.clone(),
             variant: self.variant.clone().unwrap_or_default(),
         };
-        let builder = self.builder.as_ref().unwrap_or(&own);
+        let builder = self.build_platform.as_ref().unwrap_or(&own);
         let (platform, builds) = (own.to_string(), builder.to_string());
         let target = if target.is_empty() { "default" } else { target };
         let table = [
@@ -77,7 +77,7 @@ impl Settings {
             ("TARGETVARIANT", &own.variant),
             ("TARGETSTAGE", target),
         ];
-        let mut env = Env::default();
+        let mut env = OrderedEnv::default();
         for (name, value) in table {
             env.set(name, self.build_args.get(name).map_or(value, String::as_str));
         }
@@ -86,7 +86,7 @@ impl Settings {
 
     /// Returns the proxies given as build arguments, each in capitals and in lower case. A `RUN` gets them without an
     /// `ARG`, and they are part of neither the cache key nor the history.
-    pub(crate) fn proxies(&self) -> Vec<(String, String)> {
+    pub(crate) fn proxy_env(&self) -> Vec<(String, String)> {
         let mut proxies = Vec::new();
         for name in ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"] {
             let given = self.build_args.iter().rev().find(|(given, _)| given.eq_ignore_ascii_case(name));
@@ -100,8 +100,8 @@ impl Settings {
 
     /// Returns true when `platform`, a value of `FROM --platform`, is the target platform; `None` when it is invalid.
     pub(crate) fn builds_for(&self, platform: &str) -> Option<bool> {
-        let wanted = Platform::parse(platform)?;
-        let own = Platform::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default());
+        let wanted = PlatformSpec::parse(platform)?;
+        let own = PlatformSpec::new(&self.os, &self.architecture, self.variant.as_deref().unwrap_or_default());
         let os = wanted.os.is_empty() || wanted.os == own.os;
         let architecture =
             wanted.architecture.is_empty() || wanted.architecture == own.architecture && wanted.variant == own.variant;
@@ -111,7 +111,7 @@ impl Settings {
 
 /// A platform with normalised (Go) names; parts that are not given are empty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Platform {
+pub struct PlatformSpec {
     /// The operating system.
     pub os: String,
     /// The architecture of the processor.
@@ -120,15 +120,15 @@ pub struct Platform {
     pub variant: String,
 }
 
-impl fmt::Display for Platform {
+impl fmt::Display for PlatformSpec {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [&self.os, &self.architecture, &self.variant].into_iter().filter(|part| !part.is_empty());
         out.write_str(&parts.map(String::as_str).collect::<Vec<_>>().join("/"))
     }
 }
 
-impl Platform {
-    fn new(os: &str, architecture: &str, variant: &str) -> Platform {
+impl PlatformSpec {
+    fn new(os: &str, architecture: &str, variant: &str) -> PlatformSpec {
         let os = os.to_ascii_lowercase();
         let architecture = architecture.to_ascii_lowercase();
         let variant = variant.to_ascii_lowercase();
@@ -143,12 +143,12 @@ impl Platform {
             (architecture, variant) => (architecture, variant),
         };
         let os = if os == "macos" { "darwin".to_owned() } else { os };
-        Platform { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
+        PlatformSpec { os, architecture: architecture.to_owned(), variant: variant.to_owned() }
     }
 
     /// Parses `os`, `architecture`, `os/architecture` or `os/architecture/variant` in any usual spelling; `None` when
     /// the text is not a platform.
-    pub fn parse(text: &str) -> Option<Platform> {
+    pub fn parse(text: &str) -> Option<PlatformSpec> {
         let parts: Vec<&str> = text.split('/').collect();
         let proper = |part: &&str| {
             !part.is_empty() && part.chars().all(|letter| letter.is_ascii_alphanumeric() || "_.-".contains(letter))
@@ -157,10 +157,12 @@ impl Platform {
             return None;
         }
         match parts.as_slice() {
-            [os] if ["linux", "windows", "darwin", "macos", "freebsd"].contains(os) => Some(Platform::new(os, "", "")),
-            [architecture] => Some(Platform::new("", architecture, "")),
-            [os, architecture] => Some(Platform::new(os, architecture, "")),
-            [os, architecture, variant] => Some(Platform::new(os, architecture, variant)),
+            [os] if ["linux", "windows", "darwin", "macos", "freebsd"].contains(os) => {
+                Some(PlatformSpec::new(os, "", ""))
+            }
+            [architecture] => Some(PlatformSpec::new("", architecture, "")),
+            [os, architecture] => Some(PlatformSpec::new(os, architecture, "")),
+            [os, architecture, variant] => Some(PlatformSpec::new(os, architecture, variant)),
             _ => None,
         }
     }
@@ -170,12 +172,12 @@ impl Platform {
 mod tests {
     use super::*;
 
-    fn settings(os: &str, architecture: &str, variant: Option<&str>) -> Settings {
-        Settings {
+    fn settings(os: &str, architecture: &str, variant: Option<&str>) -> BuildSettings {
+        BuildSettings {
             os: os.into(),
             architecture: architecture.into(),
             variant: variant.map(Into::into),
-            ..Settings::default()
+            ..BuildSettings::default()
         }
     }
 
@@ -202,7 +204,7 @@ mod tests {
             assert_eq!(settings.builds_for(platform), expected, "{platform}");
         }
         assert_eq!(arm64.platform(), "linux/arm64/v8");
-        let cross = Settings { builder: Platform::parse("aarch64"), ..amd64 };
+        let cross = BuildSettings { build_platform: PlatformSpec::parse("aarch64"), ..amd64 };
         let args = cross.platform_args("");
         assert_eq!((args.get("BUILDARCH"), args.get("TARGETARCH")), (Some("arm64"), Some("amd64")));
         assert_eq!((args.get("BUILDPLATFORM"), args.get("TARGETPLATFORM")), (Some("arm64"), Some("linux/amd64")));
@@ -231,7 +233,7 @@ mod tests {
         let mut settings = settings("linux", "amd64", None);
         settings.build_args.insert("HTTP_PROXY".into(), "http://p".into());
         settings.build_args.insert("no_proxy".into(), String::new());
-        let proxies = settings.proxies();
+        let proxies = settings.proxy_env();
         let names: Vec<&str> = proxies.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["HTTP_PROXY", "http_proxy"]);
     }

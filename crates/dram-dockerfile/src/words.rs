@@ -11,7 +11,7 @@ fn is_blank(letter: char) -> bool {
 }
 
 /// Returns the range of the first word of `text`, and the offset of the text behind it.
-pub(crate) fn keyword(text: &str) -> (Range<usize>, usize) {
+pub(crate) fn keyword_range(text: &str) -> (Range<usize>, usize) {
     let start = text.len() - text.trim_start().len();
     let end = text[start..].find(is_blank).map_or(text.len(), |length| start + length);
     (start..end, end)
@@ -21,7 +21,7 @@ pub(crate) fn keyword(text: &str) -> (Range<usize>, usize) {
 pub(crate) type RawFlag = (String, Range<usize>);
 
 /// Reads `--flags` from offset `from`; also returns the offset of the arguments. A bare `--` ends the flags.
-pub(crate) fn flags(text: &str, from: usize, escape: char) -> (Vec<RawFlag>, usize) {
+pub(crate) fn split_flags(text: &str, from: usize, escape: char) -> (Vec<RawFlag>, usize) {
     let mut flags = Vec::new();
     let mut at = from;
     loop {
@@ -29,7 +29,7 @@ pub(crate) fn flags(text: &str, from: usize, escape: char) -> (Vec<RawFlag>, usi
         if !text[at..].starts_with("--") {
             return (flags, at);
         }
-        let (flag, length) = flag(&text[at..], escape);
+        let (flag, length) = unquote_flag(&text[at..], escape);
         let span = at..at + length;
         at += length;
         if flag == "--" {
@@ -39,7 +39,7 @@ pub(crate) fn flags(text: &str, from: usize, escape: char) -> (Vec<RawFlag>, usi
     }
 }
 
-fn flag(text: &str, escape: char) -> (String, usize) {
+fn unquote_flag(text: &str, escape: char) -> (String, usize) {
     let mut flag = String::new();
     let mut quote = None;
     let mut letters = text.char_indices();
@@ -60,7 +60,7 @@ fn flag(text: &str, escape: char) -> (String, usize) {
 }
 
 /// Splits at blanks outside quotes; quotes and escapes stay in the words.
-pub(crate) fn quoted(text: &str, escape: char) -> Vec<Range<usize>> {
+pub(crate) fn split_quoted(text: &str, escape: char) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
     let mut quote = None;
@@ -92,7 +92,7 @@ fn ends_escaped(text: &str, escape: char) -> bool {
 }
 
 /// Splits at blanks, inside quotes too.
-pub(crate) fn blanks(text: &str) -> Vec<Range<usize>> {
+pub(crate) fn split_blanks(text: &str) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
     for (at, letter) in text.char_indices() {
@@ -130,7 +130,7 @@ mod tests {
             ("--", &[], ""),
         ];
         for (text, expected, rest) in table {
-            let (flags, at) = flags(text, 0, '\\');
+            let (flags, at) = split_flags(text, 0, '\\');
             let flags: Vec<&str> = flags.iter().map(|(flag, _)| flag.as_str()).collect();
             assert_eq!((&flags[..], &text[at..]), (*expected, *rest), "{text}");
         }
@@ -150,7 +150,7 @@ mod tests {
             ("  ", &[]),
         ];
         for (text, expected) in table {
-            let words: Vec<&str> = quoted(text, '\\').into_iter().map(|word| &text[word]).collect();
+            let words: Vec<&str> = split_quoted(text, '\\').into_iter().map(|word| &text[word]).collect();
             assert_eq!(&words, expected, "{text}");
         }
     }

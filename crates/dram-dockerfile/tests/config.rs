@@ -4,12 +4,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use dram_image::{History, ImageConfig};
+use dram_image::{HistoryEntry, ImageConfig};
 use support::{settings, target, valid_plan};
 
 /// Returns the config after `text`, on a base image whose config has many fields set.
 fn on_base(text: &str) -> ImageConfig {
-    let mut plan = valid_plan(&format!("FROM base\n{text}"), &settings(), &BTreeMap::from([("base".to_owned(), base())]));
+    let mut plan =
+        valid_plan(&format!("FROM base\n{text}"), &settings(), &BTreeMap::from([("base".to_owned(), base())]));
     plan.stages.swap_remove(plan.target).config
 }
 
@@ -21,7 +22,7 @@ fn base() -> ImageConfig {
     base.config.entrypoint = Some(vec!["init".into()]);
     base.config.working_dir = "/srv".into();
     base.config.user = "base".into();
-    base.history = vec![History { created_by: Some("base".into()), ..History::default() }];
+    base.history = vec![HistoryEntry { created_by: Some("base".into()), ..HistoryEntry::default() }];
     base
 }
 

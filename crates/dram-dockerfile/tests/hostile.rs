@@ -32,7 +32,9 @@ fn doubling_arguments_reach_the_value_limit() {
         before.push_str(&line);
     }
     assert!(plan_in_bounded_time("doubling inside", &inside).iter().any(|one| one == "the value grows beyond 1 MiB"));
-    assert!(plan_in_bounded_time("doubling before", &format!("{before}FROM x\n")).iter().any(|one| one.contains("1 MiB")));
+    assert!(
+        plan_in_bounded_time("doubling before", &format!("{before}FROM x\n")).iter().any(|one| one.contains("1 MiB"))
+    );
 }
 
 #[test]
@@ -49,7 +51,10 @@ fn many_large_values_exhaust_the_plan_budget() {
     let steps = format!("{large}{}", "RUN x\n".repeat(20_000));
     assert_eq!(plan_in_bounded_time("large environments", &steps).len(), 1);
     let stages: String = (0..3000).map(|at| format!("FROM s{at} AS s{}\nENV B=$A\n", at + 1)).collect();
-    assert_eq!(plan_in_bounded_time("large stages", &format!("{}{stages}", large.replace("FROM x", "FROM x AS s0"))).len(), 1);
+    assert_eq!(
+        plan_in_bounded_time("large stages", &format!("{}{stages}", large.replace("FROM x", "FROM x AS s0"))).len(),
+        1
+    );
     let globals: String = (0..200).map(|at| format!("ARG B{at}=$A\n")).collect();
     let globals = format!("{}{globals}FROM x\n", large.replace("FROM x\n", ""));
     assert_eq!(plan_in_bounded_time("large globals", &globals).len(), 1);
@@ -62,7 +67,10 @@ fn deep_nesting_is_handled_in_bounded_time() {
     assert_eq!(plan_in_bounded_time("open defaults", &format!("FROM x\nENV A={}\n", "${a:-".repeat(10_000))).len(), 1);
     assert_eq!(plan_in_bounded_time("nested triggers", &format!("FROM x\n{}\n", "ONBUILD ".repeat(100_000))).len(), 1);
     assert!(plan_in_bounded_time("nested JSON", &format!("FROM x\nRUN {}\n", "[".repeat(1_000_000))).is_empty());
-    assert_eq!(plan_in_bounded_time("nested JSON", &format!("FROM x\nRUN {}1{}\n", "[".repeat(100), "]".repeat(100))).len(), 1);
+    assert_eq!(
+        plan_in_bounded_time("nested JSON", &format!("FROM x\nRUN {}1{}\n", "[".repeat(100), "]".repeat(100))).len(),
+        1
+    );
 }
 
 #[test]
@@ -98,7 +106,10 @@ fn long_lines_are_handled_in_bounded_time() {
     plan_in_bounded_time("many heredocs", &format!("FROM x\nRUN {}\n", "<<A ".repeat(1 << 18)));
     let names: Vec<String> = (0..100_000).map(|name| format!("<<a{name}")).collect();
     let bodies: Vec<String> = (0..100_000).map(|name| format!("a{name}")).collect();
-    plan_in_bounded_time("many heredocs that are closed", &format!("FROM x\nCOPY {} /x/\n{}\n", names.join(" "), bodies.join("\n")));
+    plan_in_bounded_time(
+        "many heredocs that are closed",
+        &format!("FROM x\nCOPY {} /x/\n{}\n", names.join(" "), bodies.join("\n")),
+    );
     let bodies = format!("{}{}\nA\n", "A\n".repeat(999), "x".repeat(1 << 20));
     let same = format!("FROM x\nCOPY {} /x/\n{bodies}", "<<A ".repeat(1000));
     assert_eq!(plan_in_bounded_time("one heredoc many times", &same).len(), 1);
@@ -124,8 +135,13 @@ fn check_in_bounded_time(what: &str, text: &str, ignore: &str) -> usize {
 #[test]
 fn lint_checks_are_bounded_in_time_and_number() {
     let many = |line: &str, count: usize| format!("FROM x\n{}", line.repeat(count));
-    assert!(check_in_bounded_time("fetching", &many("RUN apt-get update && npm ci && apt-get install x\n", 20_000), "a") > 100);
-    assert!(check_in_bounded_time("secrets", &many("ENV key=ghp_0123456789012345678901234567890123\n", 20_000), "a") > 100);
+    assert!(
+        check_in_bounded_time("fetching", &many("RUN apt-get update && npm ci && apt-get install x\n", 20_000), "a")
+            > 100
+    );
+    assert!(
+        check_in_bounded_time("secrets", &many("ENV key=ghp_0123456789012345678901234567890123\n", 20_000), "a") > 100
+    );
     let commented = many("# check=skip=A,B,C\n# x\nENV a b\n", 20_000);
     assert!(check_in_bounded_time("comments", &commented, "a") > 100);
     let stages: String = (0..20_000).map(|at| format!("FROM x AS S{at}\nENV a b\n")).collect();
@@ -240,10 +256,10 @@ fn mutations_never_panic() {
             }
         }
         let parsed = parse(&text);
-        let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::Triggers::new());
+        let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::OnbuildTriggers::new());
         let mut all = [parsed.diagnostics, more].concat();
         if let Some(graph) = graph {
-            let found = graph.needs().into_iter().map(|need| (need.key, Default::default())).collect();
+            let found = graph.external_inputs().into_iter().map(|need| (need.key, Default::default())).collect();
             all.extend(graph.plan(&found).1);
         }
         for one in all {

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use dram_dockerfile::outline::{Outline, outline, targets};
-use dram_dockerfile::{Settings, StageGraph, Triggers, parse};
+use dram_dockerfile::{BuildSettings, OnbuildTriggers, StageGraph, parse};
 use dram_image::ImageConfig;
 use support::settings;
 
@@ -40,13 +40,13 @@ ARG NEVER=1
 FROM base AS last
 ";
 
-fn outline_of(text: &str, settings: &Settings) -> Outline {
+fn outline_of(text: &str, settings: &BuildSettings) -> Outline {
     let parsed = parse(text.as_bytes());
-    let (graph, problems) = StageGraph::new(&parsed.dockerfile, settings, &Triggers::new());
+    let (graph, problems) = StageGraph::new(&parsed.dockerfile, settings, &OnbuildTriggers::new());
     let graph = graph.unwrap_or_else(|| panic!("{problems:#?}"));
     let mut image = ImageConfig::default();
     image.config.env = vec!["GIVEN=very".to_owned()];
-    let found: BTreeMap<_, _> = graph.needs().into_iter().map(|need| (need.key, image.clone())).collect();
+    let found: BTreeMap<_, _> = graph.external_inputs().into_iter().map(|need| (need.key, image.clone())).collect();
     let (plan, problems) = graph.plan(&found);
     outline(&parsed.dockerfile, &graph, &plan.unwrap_or_else(|| panic!("{problems:#?}")), &found)
 }

@@ -4,13 +4,13 @@ mod support;
 
 use support::{found, messages, plan, plan_with, run, settings, target, valid_plan};
 
-use dram_dockerfile::{NeedKind, Op, Run, Severity, StageGraph, Step, parse};
+use dram_dockerfile::{ExternalInputKind, PlanStep, RunOp, Severity, StageGraph, StepOp, parse};
 
 /// Returns the `RUN` operations of the target stage.
-fn processes(text: &str) -> Vec<Run> {
-    let process = |step: Step| match step.op {
-        Op::Run(run) => Some(run),
-        Op::Copy(_) | Op::Workdir(_) | Op::Meta => None,
+fn processes(text: &str) -> Vec<RunOp> {
+    let process = |step: PlanStep| match step.op {
+        StepOp::Run(run) => Some(run),
+        StepOp::Copy(_) | StepOp::Workdir(_) | StepOp::ConfigOnly => None,
     };
     target(text).steps.into_iter().filter_map(process).collect()
 }
@@ -136,12 +136,13 @@ COPY --from=a /x /
 ";
     let mut settings = settings();
     settings.contexts.insert("site".into());
-    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &dram_dockerfile::Triggers::new());
+    let (graph, _) =
+        StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &dram_dockerfile::OnbuildTriggers::new());
     let needs: Vec<(String, bool, &str)> = graph
         .unwrap()
-        .needs()
+        .external_inputs()
         .into_iter()
-        .map(|need| (need.name, need.kind == NeedKind::Base, &text[need.span]))
+        .map(|need| (need.name, need.kind == ExternalInputKind::Base, &text[need.span]))
         .collect();
     assert_eq!(
         needs,
@@ -216,7 +217,7 @@ fn build_arguments_override_defaults() {
         Some("stage stage-0 (0) on other:2"),
         "the base comes from the command line"
     );
-    let Op::Run(run) = &plan.stages[0].steps[2].op else { panic!() };
+    let StepOp::Run(run) = &plan.stages[0].steps[2].op else { panic!() };
     assert_eq!(run.env[1..], [("A".to_owned(), "2".to_owned()), ("B".to_owned(), String::new())]);
     assert_eq!(run.from_args.iter().collect::<Vec<_>>(), ["A", "B"], "PATH is the image's");
     assert_eq!(
@@ -295,7 +296,7 @@ fn directives_byte_order_mark_and_crlf_are_accepted() {
 #[test]
 fn base_without_a_config_is_an_error() {
     let parsed = parse(b"FROM x\n");
-    let (graph, _) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::Triggers::new());
+    let (graph, _) = StageGraph::new(&parsed.dockerfile, &settings(), &dram_dockerfile::OnbuildTriggers::new());
     let (plan, diagnostics) = graph.unwrap().plan(&Default::default());
     assert!(plan.is_none());
     assert_eq!(diagnostics[0].message, "nothing is known about the image `x`");

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use dram_dockerfile::lint::{Lines, lines_of};
-use dram_dockerfile::rules::{self, Owner, Rule, When};
+use dram_dockerfile::lint::{LineRange, lines_of};
+use dram_dockerfile::rules::{self, LintRule, RuleActivation, RuleOrigin};
 use dram_dockerfile::{Diagnostic, Severity, parse};
 use dram_image::ImageConfig;
 use support::{examine, settings};
@@ -36,7 +36,7 @@ fn fired(text: &str, ignore: Option<&str>) -> Vec<&'static str> {
 fn places(text: &str, ignore: Option<&str>) -> Vec<String> {
     let dockerfile = parse(text.as_bytes()).dockerfile;
     let place = |one: &Diagnostic| {
-        let Lines { first, .. } = lines_of(&dockerfile, one).expect("it is about an instruction");
+        let LineRange { first, .. } = lines_of(&dockerfile, one).expect("it is about an instruction");
         format!("{} {first}", one.rule.unwrap_or("error"))
     };
     let mut all: Vec<String> = thorough(text, ignore).iter().map(place).collect();
@@ -47,7 +47,7 @@ fn places(text: &str, ignore: Option<&str>) -> Vec<String> {
 #[test]
 fn bad_examples_break_only_their_rule_and_good_examples_break_none() {
     for rule in rules::ALL {
-        let Rule { name, bad, good, ignore, .. } = rule;
+        let LintRule { name, bad, good, ignore, .. } = rule;
         // Without a default the example has no valid base, which is also an error.
         let expected = if *name == "InvalidDefaultArgInFrom" { vec![*name, "error"] } else { vec![*name] };
         assert_eq!(fired(bad, *ignore), expected, "{name}: {:#?}", thorough(bad, *ignore));
@@ -57,7 +57,9 @@ fn bad_examples_break_only_their_rule_and_good_examples_break_none() {
 
 #[test]
 fn every_rule_except_experimental_ones_can_be_skipped() {
-    for rule in rules::ALL.iter().filter(|rule| rule.when != When::Asked && rule.name != "UnknownRule") {
+    for rule in
+        rules::ALL.iter().filter(|rule| rule.activation != RuleActivation::Experimental && rule.name != "UnknownRule")
+    {
         let text = format!("# check=skip={}\n{}", rule.name, rule.bad);
         assert!(!fired(&text, rule.ignore).contains(&rule.name), "{}", rule.name);
         let text = format!("# check=skip=all\n{}", rule.bad);
@@ -71,7 +73,7 @@ fn rules_are_complete_and_have_unique_names() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), rules::ALL.len());
-    let of_buildkit = rules::ALL.iter().filter(|rule| rule.owner == Owner::BuildKit).count();
+    let of_buildkit = rules::ALL.iter().filter(|rule| rule.origin == RuleOrigin::BuildKit).count();
     assert_eq!(of_buildkit, 22);
     for rule in rules::ALL {
         assert!(!rule.about.is_empty() && !rule.about.ends_with('.'), "{}", rule.name);
@@ -294,21 +296,21 @@ fn page() -> String {
         "# Checks\n\n<!-- Made of crates/dram-dockerfile/src/rules: change it there, then run the test `the_page_says_what_the_rules_say`\n     with WRITE_PAGES=1. -->\n\n",
     );
     out.push_str(include_str!("checks_head.md"));
-    for (owner, title) in [(Owner::BuildKit, "BuildKit's rules"), (Owner::Dram, "Rules of dram")] {
+    for (owner, title) in [(RuleOrigin::BuildKit, "BuildKit's rules"), (RuleOrigin::Dram, "Rules of dram")] {
         writeln!(out, "\n| {title} | |\n|---|---|").unwrap();
-        for rule in rules::ALL.iter().filter(|rule| rule.owner == owner) {
-            let when = match rule.when {
-                When::Always => "",
-                When::Checked => " (with `--check`)",
-                When::Asked => " (experimental)",
+        for rule in rules::ALL.iter().filter(|rule| rule.origin == owner) {
+            let when = match rule.activation {
+                RuleActivation::Always => "",
+                RuleActivation::CheckOnly => " (with `--check`)",
+                RuleActivation::Experimental => " (experimental)",
             };
-            let link = rule.page();
+            let link = rule.docs_link();
             let place = link.split('#').next_back().unwrap();
             writeln!(out, "| [{}](#{place}) | {}{when} |", rule.name, rule.about).unwrap();
         }
     }
     for rule in rules::ALL {
-        let Rule { name, about, why, bad, good, ignore, .. } = rule;
+        let LintRule { name, about, why, bad, good, ignore, .. } = rule;
         let mut sentence = about.to_string();
         if let Some(first) = sentence.get(..1).map(str::to_uppercase) {
             sentence.replace_range(..1, &first);

@@ -11,12 +11,12 @@ use std::thread;
 use libdeflater::{CompressionLvl, Compressor};
 
 /// The size of the uncompressed content of a gzip member, in bytes.
-const PIECE: usize = 1 << 20;
+const MEMBER_INPUT_BYTES: usize = 1 << 20;
 
-type Numbered = (u64, Vec<u8>);
+type NumberedPiece = (u64, Vec<u8>);
 
 /// A cache of compressed members, keyed by the digest of their content and the level.
-pub trait Cache: Sync {
+pub trait MemberCache: Sync {
     /// Returns the member with this key on a cache hit.
     fn get(&self, key: &str) -> Option<Vec<u8>>;
     /// Stores a member. A failure to store it is not an error.
@@ -25,7 +25,7 @@ pub trait Cache: Sync {
 
 /// An error of compression.
 #[derive(Debug)]
-pub enum Failed<E> {
+pub enum CompressError<E> {
     /// The producer of the stream failed.
     Produce(E),
     /// The output could not be written.
@@ -41,21 +41,21 @@ pub enum Failed<E> {
 /// Returns the error of `produce`, or of writing to `out`.
 pub fn compress<T: Send, E: Send>(
     level: i32,
-    cache: Option<&dyn Cache>,
+    cache: Option<&dyn MemberCache>,
     out: &mut dyn Write,
-    produce: impl FnOnce(&mut Stream) -> Result<T, E> + Send,
-) -> Result<T, Failed<E>> {
+    produce: impl FnOnce(&mut GzipWriter) -> Result<T, E> + Send,
+) -> Result<T, CompressError<E>> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let (pieces, queue) = mpsc::sync_channel::<Numbered>(threads);
-    let (members, results) = mpsc::sync_channel::<Numbered>(threads * 2);
+    let (pieces, queue) = mpsc::sync_channel::<NumberedPiece>(threads);
+    let (members, results) = mpsc::sync_channel::<NumberedPiece>(threads * 2);
     // Only the workers own the queue: when all have ended it is dropped, and the producer finds its channel closed.
     let queue = Arc::new(Mutex::new(queue));
     thread::scope(|scope| {
         let producer = scope.spawn(move || {
-            let mut stream = Stream { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
+            let mut stream = GzipWriter { pieces, piece: Vec::with_capacity(MEMBER_INPUT_BYTES), number: 0 };
             let made = produce(&mut stream)?;
             // This fails only when the collector ended early; its error is the one to report.
-            let _ = stream.cut();
+            let _ = stream.end_piece();
             Ok(made)
         });
         for _ in 0..threads {
@@ -68,8 +68,8 @@ pub fn compress<T: Send, E: Send>(
         // After a write error, the threads find their channels closed and end.
         drop(results);
         let made = producer.join().expect("a panic in the producer is a bug");
-        written.map_err(Failed::Write)?;
-        made.map_err(Failed::Produce)
+        written.map_err(CompressError::Write)?;
+        made.map_err(CompressError::Produce)
     })
 }
 
@@ -78,35 +78,35 @@ pub fn compress<T: Send, E: Send>(
 ///
 /// # Errors
 /// Returns the error of `produce`, or of writing to `out`.
-pub fn compress_as_one<T: Send, E: Send>(
+pub fn compress_single_member<T: Send, E: Send>(
     level: i32,
     out: &mut dyn Write,
-    produce: impl FnOnce(&mut Stream) -> Result<T, E> + Send,
-) -> Result<T, Failed<E>> {
-    let (pieces, queue) = mpsc::sync_channel::<Numbered>(1);
+    produce: impl FnOnce(&mut GzipWriter) -> Result<T, E> + Send,
+) -> Result<T, CompressError<E>> {
+    let (pieces, queue) = mpsc::sync_channel::<NumberedPiece>(1);
     let (made, whole) = thread::scope(|scope| {
         let producer = scope.spawn(move || {
-            let mut stream = Stream { pieces, piece: Vec::with_capacity(PIECE), number: 0 };
+            let mut stream = GzipWriter { pieces, piece: Vec::with_capacity(MEMBER_INPUT_BYTES), number: 0 };
             let made = produce(&mut stream)?;
-            let _ = stream.cut();
+            let _ = stream.end_piece();
             Ok(made)
         });
         let whole = queue.into_iter().map(|(_, piece)| piece).collect::<Vec<_>>().concat();
         (producer.join().expect("a panic in the producer is a bug"), whole)
     });
-    let made = made.map_err(Failed::Produce)?;
+    let made = made.map_err(CompressError::Produce)?;
     let mut compressor = Compressor::new(CompressionLvl::new(level).expect("callers give a level that libdeflate has"));
     let mut member = vec![0; compressor.gzip_compress_bound(whole.len())];
     let length = compressor.gzip_compress(&whole, &mut member).expect("the bound is large enough");
-    out.write_all(&member[..length]).map_err(Failed::Write)?;
+    out.write_all(&member[..length]).map_err(CompressError::Write)?;
     Ok(made)
 }
 
 fn compress_pieces(
     level: i32,
-    cache: Option<&dyn Cache>,
-    queue: &Mutex<mpsc::Receiver<Numbered>>,
-    members: &mpsc::SyncSender<Numbered>,
+    cache: Option<&dyn MemberCache>,
+    queue: &Mutex<mpsc::Receiver<NumberedPiece>>,
+    members: &mpsc::SyncSender<NumberedPiece>,
 ) {
     let mut compressor = Compressor::new(CompressionLvl::new(level).expect("callers give a level that libdeflate has"));
     loop {
@@ -129,7 +129,7 @@ fn compress_pieces(
     }
 }
 
-fn write_in_order(results: &mpsc::Receiver<Numbered>, out: &mut dyn Write) -> io::Result<()> {
+fn write_in_order(results: &mpsc::Receiver<NumberedPiece>, out: &mut dyn Write) -> io::Result<()> {
     let mut early: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
     let mut next = 0;
     for (number, member) in results {
@@ -144,34 +144,34 @@ fn write_in_order(results: &mpsc::Receiver<Numbered>, out: &mut dyn Write) -> io
 
 /// A writer that splits the stream into pieces for the compressing threads.
 #[derive(Debug)]
-pub struct Stream {
-    pieces: mpsc::SyncSender<Numbered>,
+pub struct GzipWriter {
+    pieces: mpsc::SyncSender<NumberedPiece>,
     piece: Vec<u8>,
     number: u64,
 }
 
-impl Stream {
+impl GzipWriter {
     /// Ends the current piece, so that the bytes that follow are compressed separately.
     ///
     /// # Errors
     /// Fails when compression has ended early.
-    pub fn cut(&mut self) -> io::Result<()> {
+    pub fn end_piece(&mut self) -> io::Result<()> {
         if self.piece.is_empty() {
             return Ok(());
         }
-        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(MEMBER_INPUT_BYTES));
         let sent = self.pieces.send((self.number, piece));
         self.number += 1;
         sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
     }
 }
 
-impl Write for Stream {
+impl Write for GzipWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let taken = bytes.len().min(PIECE - self.piece.len());
+        let taken = bytes.len().min(MEMBER_INPUT_BYTES - self.piece.len());
         self.piece.extend_from_slice(&bytes[..taken]);
-        if self.piece.len() == PIECE {
-            self.cut()?;
+        if self.piece.len() == MEMBER_INPUT_BYTES {
+            self.end_piece()?;
         }
         Ok(taken)
     }
@@ -190,7 +190,8 @@ mod tests {
 
     #[test]
     fn stream_of_many_pieces_decompresses_equal() {
-        let plain: Vec<u8> = (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).take(3 * PIECE + 17).collect();
+        let plain: Vec<u8> =
+            (0..5_000_000_u32).flat_map(|n| (n / 7).to_le_bytes()).take(3 * MEMBER_INPUT_BYTES + 17).collect();
         let mut packed = Vec::new();
         let made = compress(1, None, &mut packed, |out| out.write_all(&plain).map(|()| "made"));
         assert!(matches!(made, Ok("made")));
@@ -201,11 +202,11 @@ mod tests {
 
     #[test]
     fn single_member_holds_the_whole_stream() {
-        let plain: Vec<u8> = (0..3 * PIECE + 17).map(|n| (n / 7) as u8).collect();
+        let plain: Vec<u8> = (0..3 * MEMBER_INPUT_BYTES + 17).map(|n| (n / 7) as u8).collect();
         let mut packed = Vec::new();
-        let made = compress_as_one(6, &mut packed, |out| {
+        let made = compress_single_member(6, &mut packed, |out| {
             out.write_all(&plain[..100])?;
-            out.cut()?;
+            out.end_piece()?;
             out.write_all(&plain[100..])
         });
         assert!(made.is_ok());
@@ -218,7 +219,7 @@ mod tests {
     fn cached_member_is_not_compressed_again() {
         #[derive(Default)]
         struct RecordingCache(Mutex<BTreeMap<String, Vec<u8>>>, AtomicUsize);
-        impl Cache for RecordingCache {
+        impl MemberCache for RecordingCache {
             fn get(&self, key: &str) -> Option<Vec<u8>> {
                 self.0.lock().unwrap().get(key).cloned()
             }
@@ -232,7 +233,7 @@ mod tests {
             let mut packed = Vec::new();
             let made = compress(6, Some(&kept), &mut packed, |out| {
                 out.write_all(b"first")?;
-                out.cut()?;
+                out.end_piece()?;
                 out.write_all(second)
             });
             assert!(made.is_ok());
@@ -255,9 +256,9 @@ mod tests {
                 Ok(())
             }
         }
-        let big = vec![7; 40 * PIECE];
-        assert!(matches!(compress(1, None, &mut FullDisk, |out| out.write_all(&big)), Err(Failed::Write(_))));
+        let big = vec![7; 40 * MEMBER_INPUT_BYTES];
+        assert!(matches!(compress(1, None, &mut FullDisk, |out| out.write_all(&big)), Err(CompressError::Write(_))));
         let failed = compress(1, None, &mut Vec::new(), |_| Err::<(), _>("nothing to say"));
-        assert!(matches!(failed, Err(Failed::Produce("nothing to say"))));
+        assert!(matches!(failed, Err(CompressError::Produce("nothing to say"))));
     }
 }

@@ -32,7 +32,7 @@ pub struct ImageConfig {
     pub rootfs: RootFs,
     /// The history, with one entry for each instruction.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<History>,
+    pub history: Vec<HistoryEntry>,
 }
 
 /// The settings of a container, which `ENV`, `CMD`, `USER` … change.
@@ -44,7 +44,7 @@ pub struct ContainerConfig {
     pub user: String,
     /// Ports as `80/tcp`.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
-    pub exposed_ports: BTreeMap<String, Nothing>,
+    pub exposed_ports: BTreeMap<String, EmptyObject>,
     /// `NAME=value`, in the order they were set.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
@@ -56,7 +56,7 @@ pub struct ContainerConfig {
     pub cmd: Option<Vec<String>>,
     /// Paths meant to hold data that outlives a container.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
-    pub volumes: BTreeMap<String, Nothing>,
+    pub volumes: BTreeMap<String, EmptyObject>,
     /// The working directory of the command; empty means `/`.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
@@ -100,7 +100,7 @@ impl ContainerConfig {
 
 /// An empty JSON object, the value type of Docker's sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Nothing {}
+pub struct EmptyObject {}
 
 /// `HEALTHCHECK`. Durations are in nanoseconds; zero means the engine's default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ impl Default for RootFs {
 
 /// The history of one layer, or of one instruction that changed only the config.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct History {
+pub struct HistoryEntry {
     /// The time, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,

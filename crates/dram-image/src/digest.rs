@@ -48,13 +48,13 @@ impl Digest {
         }
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-            *byte = (nibble(pair[0]).ok_or_else(bad)? << 4) | nibble(pair[1]).ok_or_else(bad)?;
+            *byte = (hex_digit_value(pair[0]).ok_or_else(bad)? << 4) | hex_digit_value(pair[1]).ok_or_else(bad)?;
         }
         Ok(Digest(bytes))
     }
 }
 
-fn nibble(digit: u8) -> Option<u8> {
+fn hex_digit_value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -99,12 +99,12 @@ impl fmt::Debug for Digest {
 
 /// Computes a digest incrementally; a [`std::io::Write`] that stores nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Hasher {
+pub struct DigestHasher {
     state: sha2::Sha256,
     length: u64,
 }
 
-impl Hasher {
+impl DigestHasher {
     /// Returns a hasher of the empty input.
     pub fn new() -> Self {
         Self::default()
@@ -127,7 +127,7 @@ impl Hasher {
     }
 }
 
-impl io::Write for Hasher {
+impl io::Write for DigestHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.update(bytes);
         Ok(bytes.len())
@@ -140,24 +140,24 @@ impl io::Write for Hasher {
 
 /// A writer that hashes the bytes it passes on.
 #[derive(Debug)]
-pub struct Hashing<W> {
+pub struct HashingWriter<W> {
     out: W,
-    hasher: Hasher,
+    hasher: DigestHasher,
 }
 
-impl<W: io::Write> Hashing<W> {
+impl<W: io::Write> HashingWriter<W> {
     /// Returns a writer that passes its bytes on to `out`.
     pub fn new(out: W) -> Self {
-        Hashing { out, hasher: Hasher::new() }
+        HashingWriter { out, hasher: DigestHasher::new() }
     }
 
     /// Returns the hasher of the bytes written so far, which also counts them.
-    pub fn finish(self) -> Hasher {
+    pub fn finish(self) -> DigestHasher {
         self.hasher
     }
 }
 
-impl<W: io::Write> io::Write for Hashing<W> {
+impl<W: io::Write> io::Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = self.out.write(bytes)?;
         self.hasher.update(&bytes[..taken]);

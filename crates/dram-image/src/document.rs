@@ -44,7 +44,7 @@ pub enum DocumentError {
     },
     /// The text is longer than [`LARGEST_DOCUMENT`].
     #[error("{what} of {length} bytes is larger than the {LARGEST_DOCUMENT} that are read")]
-    Large {
+    TooLarge {
         /// The kind of document.
         what: &'static str,
         /// Its length in bytes.
@@ -52,7 +52,7 @@ pub enum DocumentError {
     },
     /// The document contradicts itself or the specification.
     #[error("{what}: {why}")]
-    Wrong {
+    Invalid {
         /// The kind of document.
         what: &'static str,
         /// The contradiction.
@@ -61,7 +61,7 @@ pub enum DocumentError {
 }
 
 /// A value that is parsed from, and serialised into, a [`Document`].
-pub trait Kind: Serialize + DeserializeOwned {
+pub trait DocumentKind: Serialize + DeserializeOwned {
     /// The name of this kind of document in messages.
     const NAME: &'static str;
 
@@ -72,23 +72,23 @@ pub trait Kind: Serialize + DeserializeOwned {
     fn check(&self) -> Result<(), String>;
 }
 
-impl<T: Kind> Document<T> {
+impl<T: DocumentKind> Document<T> {
     /// Parses and validates `bytes`.
     ///
     /// # Errors
     /// Fails when the bytes are too many, not JSON of this form, or not valid.
     pub fn read(bytes: Vec<u8>) -> Result<Self, DocumentError> {
         if bytes.len() > LARGEST_DOCUMENT {
-            return Err(DocumentError::Large { what: T::NAME, length: bytes.len() });
+            return Err(DocumentError::TooLarge { what: T::NAME, length: bytes.len() });
         }
         let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
         if values > MOST_VALUES {
             let why = format!("it has more than the {MOST_VALUES} values that are read");
-            return Err(DocumentError::Wrong { what: T::NAME, why });
+            return Err(DocumentError::Invalid { what: T::NAME, why });
         }
         let value: T =
             serde_json::from_slice(&bytes).map_err(|source| DocumentError::Json { what: T::NAME, source })?;
-        value.check().map_err(|why| DocumentError::Wrong { what: T::NAME, why })?;
+        value.check().map_err(|why| DocumentError::Invalid { what: T::NAME, why })?;
         Ok(Document { bytes, value })
     }
 
@@ -189,7 +189,7 @@ pub struct Descriptor {
     pub size: u64,
     /// The platform of the image, for an entry of an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
+    pub platform: Option<ImagePlatform>,
     /// Annotations; the tags in an OCI layout are among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -223,7 +223,7 @@ impl Descriptor {
 
 /// The platform of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
+pub struct ImagePlatform {
     /// The CPU architecture under its Go name.
     pub architecture: String,
     /// The operating system under its Go name.
@@ -235,11 +235,11 @@ pub struct Platform {
 
 /// A field whose value is ignored and takes no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Anything;
+struct IgnoredField;
 
-impl<'de> Deserialize<'de> for Anything {
+impl<'de> Deserialize<'de> for IgnoredField {
     fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(input).map(|_| Anything)
+        IgnoredAny::deserialize(input).map(|_| IgnoredField)
     }
 }
 
@@ -258,7 +258,7 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     /// The field of an index: a document that has both is refused.
     #[serde(default, skip_serializing)]
-    manifests: Option<Anything>,
+    manifests: Option<IgnoredField>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -278,7 +278,7 @@ impl Manifest {
     }
 }
 
-impl Kind for Manifest {
+impl DocumentKind for Manifest {
     const NAME: &'static str = "the image manifest";
 
     fn check(&self) -> Result<(), String> {
@@ -311,7 +311,7 @@ pub struct Index {
     pub manifests: Vec<Descriptor>,
     /// The field of a manifest: a document that has both is refused.
     #[serde(default, skip_serializing)]
-    layers: Option<Anything>,
+    layers: Option<IgnoredField>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -330,7 +330,7 @@ impl Index {
     }
 }
 
-impl Kind for Index {
+impl DocumentKind for Index {
     const NAME: &'static str = "the index";
 
     fn check(&self) -> Result<(), String> {
@@ -347,7 +347,7 @@ impl Kind for Index {
     }
 }
 
-impl Kind for ImageConfig {
+impl DocumentKind for ImageConfig {
     const NAME: &'static str = "the image configuration";
 
     fn check(&self) -> Result<(), String> {

@@ -10,7 +10,7 @@ use object::{Endian as _, Endianness, FileKind};
 
 /// The runtime requirements of a program or library: the loader, the shared libraries and their symbol versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Needs {
+pub struct ElfRequirements {
     /// The path of the dynamic loader; `None` for a library and for a static program.
     pub interpreter: Option<String>,
     /// The names of the shared libraries, in the order in which the loader looks for them.
@@ -24,13 +24,13 @@ pub struct Needs {
 }
 
 /// The largest number of dependencies, and of symbol versions, of one file; real files have tens.
-const MOST: usize = 4096;
+const MAX_RECORDS: usize = 4096;
 
 /// Reads the requirements of the ELF file `bytes`, or returns `None` when it is not an ELF file, or malformed.
-pub fn needs(bytes: &[u8]) -> Option<Needs> {
+pub fn read_requirements(bytes: &[u8]) -> Option<ElfRequirements> {
     match FileKind::parse(bytes).ok()? {
-        FileKind::Elf64 => read::<FileHeader64<Endianness>>(bytes),
-        FileKind::Elf32 => read::<FileHeader32<Endianness>>(bytes),
+        FileKind::Elf64 => read_elf::<FileHeader64<Endianness>>(bytes),
+        FileKind::Elf32 => read_elf::<FileHeader32<Endianness>>(bytes),
         _ => None,
     }
 }
@@ -47,11 +47,11 @@ pub fn machine_name(machine: u16) -> String {
     }
 }
 
-fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
+fn read_elf<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<ElfRequirements> {
     let header = Elf::parse(bytes).ok()?;
     let endian = header.endian().ok()?;
     let segments = header.program_headers(endian, bytes).ok()?;
-    let mut needs = Needs { machine: header.e_machine(endian).0, ..Needs::default() };
+    let mut needs = ElfRequirements { machine: header.e_machine(endian).0, ..ElfRequirements::default() };
     if let Some(loader) = segments.iter().find(|segment| segment.p_type(endian) == PT_INTERP) {
         needs.interpreter = Some(text_at(loader.data(endian, bytes).ok()?, 0)?);
     }
@@ -71,7 +71,7 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
         })
     };
     let table = loaded(value(DT_STRTAB)?)?;
-    for entry in entries.iter().filter(|entry| entry.tag(endian) == DT_NEEDED).take(MOST) {
+    for entry in entries.iter().filter(|entry| entry.tag(endian) == DT_NEEDED).take(MAX_RECORDS) {
         needs.libraries.push(text_at(table, entry.d_val(endian).into())?);
     }
     if let Some(at) = value(DT_RUNPATH).or_else(|| value(DT_RPATH)) {
@@ -80,14 +80,14 @@ fn read<Elf: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Option<Needs> {
     }
     if let Some(records) = value(DT_VERNEED).and_then(loaded) {
         // The versions are only minimum versions of libraries, so the rest is still of use without them.
-        needs.versions = versions(records, table, endian).unwrap_or_default();
+        needs.versions = read_versions(records, table, endian).unwrap_or_default();
     }
     Some(needs)
 }
 
 /// Reads the version records of `DT_VERNEED` (Linux Standard Base, symbol versioning): a list of libraries, each with a
 /// list of versions, linked by offsets. Offsets must lead forward, so that the loops end.
-fn versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(String, String)>> {
+fn read_versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(String, String)>> {
     let long = |at: usize| Some(endian.read_u32(records.get(at..)?.get(..4)?.try_into().ok()?));
     let mut found = Vec::new();
     let mut at = 0_usize;
@@ -95,7 +95,7 @@ fn versions(records: &[u8], table: &[u8], endian: Endianness) -> Option<Vec<(Str
         let library = text_at(table, long(at + 4)?.into())?;
         let mut version = at.checked_add(long(at + 8)? as usize)?;
         loop {
-            if found.len() >= MOST {
+            if found.len() >= MAX_RECORDS {
                 return None;
             }
             found.push((library.clone(), text_at(table, long(version.checked_add(8)?)?.into())?));
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_elf_give_none() {
         for bytes in [&b""[..], b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0"] {
-            assert_eq!(needs(bytes), None, "{}", bytes.escape_ascii());
+            assert_eq!(read_requirements(bytes), None, "{}", bytes.escape_ascii());
         }
     }
 
@@ -136,13 +136,13 @@ mod tests {
         let Some(bytes) = places.iter().find_map(|path| std::fs::read(path).ok()) else {
             panic!("no libm in {places:?}");
         };
-        let needs = needs(&bytes).expect("libm is an ELF file");
+        let needs = read_requirements(&bytes).expect("libm is an ELF file");
         assert!(needs.libraries.contains(&"libc.so.6".to_owned()), "{needs:?}");
         let of_libc: Vec<_> = needs.versions.iter().filter(|(library, _)| library == "libc.so.6").collect();
         assert!(of_libc.iter().any(|(_, version)| version.starts_with("GLIBC_2.")), "{needs:?}");
         // A truncated file must not cause a panic.
         for length in (0..bytes.len()).step_by(4099) {
-            let _ = super::needs(&bytes[..length]);
+            let _ = super::read_requirements(&bytes[..length]);
         }
     }
 }

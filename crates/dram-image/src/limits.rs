@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// A quantity that is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Limit {
+pub enum ArchiveLimit {
     /// The number of entries of an archive.
     Entries,
     /// The number of nested directories in a name.
@@ -20,27 +20,28 @@ pub enum Limit {
 }
 
 /// The unpacked size up to which the ratio is not limited: small archives often compress very well.
-pub const FREE: u64 = 2 << 30;
+pub const FREE_EXPANSION_BYTES: u64 = 2 << 30;
 
-impl Limit {
+impl ArchiveLimit {
     /// All limits.
-    pub const ALL: [Limit; 5] = [Limit::Entries, Limit::Depth, Limit::Header, Limit::Size, Limit::Expansion];
+    pub const ALL: [ArchiveLimit; 5] =
+        [ArchiveLimit::Entries, ArchiveLimit::Depth, ArchiveLimit::Header, ArchiveLimit::Size, ArchiveLimit::Expansion];
 
     /// Returns the name of the limit on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Limit::Entries => "entries",
-            Limit::Depth => "depth",
-            Limit::Header => "header",
-            Limit::Size => "size",
-            Limit::Expansion => "expansion",
+            ArchiveLimit::Entries => "entries",
+            ArchiveLimit::Depth => "depth",
+            ArchiveLimit::Header => "header",
+            ArchiveLimit::Size => "size",
+            ArchiveLimit::Expansion => "expansion",
         }
     }
 }
 
 /// The limits for reading an archive: a layer, a build context, an archive that `ADD` unpacks, an image in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ArchiveLimits {
     /// See [`ArchiveLimit::Entries`]. A whole desktop has a tenth of the default.
     pub entries: u64,
     /// See [`ArchiveLimit::Depth`]. A name of 4095 bytes, the longest on Linux, could have 2047.
@@ -54,31 +55,31 @@ pub struct Limits {
     pub expansion: u64,
 }
 
-impl Default for Limits {
+impl Default for ArchiveLimits {
     fn default() -> Self {
-        Limits { entries: 2_000_000, depth: 256, header: 1 << 20, size: 256 << 30, expansion: 200 }
+        ArchiveLimits { entries: 2_000_000, depth: 256, header: 1 << 20, size: 256 << 30, expansion: 200 }
     }
 }
 
-impl Limits {
+impl ArchiveLimits {
     /// Returns the value of `limit`.
-    pub fn get(&self, limit: Limit) -> u64 {
+    pub fn get(&self, limit: ArchiveLimit) -> u64 {
         match limit {
-            Limit::Entries => self.entries,
-            Limit::Depth => self.depth,
-            Limit::Header => self.header,
-            Limit::Size => self.size,
-            Limit::Expansion => self.expansion,
+            ArchiveLimit::Entries => self.entries,
+            ArchiveLimit::Depth => self.depth,
+            ArchiveLimit::Header => self.header,
+            ArchiveLimit::Size => self.size,
+            ArchiveLimit::Expansion => self.expansion,
         }
     }
 
-    fn set(&mut self, limit: Limit, value: u64) {
+    fn set(&mut self, limit: ArchiveLimit, value: u64) {
         let field = match limit {
-            Limit::Entries => &mut self.entries,
-            Limit::Depth => &mut self.depth,
-            Limit::Header => &mut self.header,
-            Limit::Size => &mut self.size,
-            Limit::Expansion => &mut self.expansion,
+            ArchiveLimit::Entries => &mut self.entries,
+            ArchiveLimit::Depth => &mut self.depth,
+            ArchiveLimit::Header => &mut self.header,
+            ArchiveLimit::Size => &mut self.size,
+            ArchiveLimit::Expansion => &mut self.expansion,
         };
         *field = value;
     }
@@ -88,13 +89,13 @@ impl Limits {
     ///
     /// # Errors
     /// Returns the first invalid part.
-    pub fn apply(&mut self, text: &str) -> Result<(), LimitError> {
+    pub fn apply(&mut self, text: &str) -> Result<(), ArchiveLimitError> {
         for part in text.split(',').filter(|part| !part.is_empty()) {
-            let wrong = || LimitError::Shape(part.to_owned());
+            let wrong = || ArchiveLimitError::Malformed(part.to_owned());
             let (name, value) = part.split_once('=').ok_or_else(wrong)?;
-            let limit = Limit::ALL.into_iter().find(|limit| limit.name() == name);
-            let limit = limit.ok_or_else(|| LimitError::Name(name.to_owned()))?;
-            self.set(limit, number(value).ok_or_else(wrong)?);
+            let limit = ArchiveLimit::ALL.into_iter().find(|limit| limit.name() == name);
+            let limit = limit.ok_or_else(|| ArchiveLimitError::UnknownName(name.to_owned()))?;
+            self.set(limit, parse_number(value).ok_or_else(wrong)?);
         }
         Ok(())
     }
@@ -103,35 +104,35 @@ impl Limits {
     ///
     /// # Errors
     /// Fails when it is more.
-    pub fn check(&self, limit: Limit, found: u64) -> Result<(), Exceeded> {
+    pub fn check(&self, limit: ArchiveLimit, found: u64) -> Result<(), LimitExceeded> {
         let allowed = self.get(limit);
-        if found <= allowed { Ok(()) } else { Err(Exceeded { limit, allowed }) }
+        if found <= allowed { Ok(()) } else { Err(LimitExceeded { limit, allowed }) }
     }
 
     /// Checks that `packed` bytes may expand to `plain` bytes.
     ///
     /// # Errors
     /// Fails when the unpacked size or the ratio exceeds its limit.
-    pub fn check_expansion(&self, packed: u64, plain: u64) -> Result<(), Exceeded> {
-        self.check(Limit::Size, plain)?;
-        if plain <= FREE || plain <= packed.saturating_mul(self.expansion) {
+    pub fn check_expansion(&self, packed: u64, plain: u64) -> Result<(), LimitExceeded> {
+        self.check(ArchiveLimit::Size, plain)?;
+        if plain <= FREE_EXPANSION_BYTES || plain <= packed.saturating_mul(self.expansion) {
             return Ok(());
         }
-        Err(Exceeded { limit: Limit::Expansion, allowed: self.expansion })
+        Err(LimitExceeded { limit: ArchiveLimit::Expansion, allowed: self.expansion })
     }
 }
 
-impl FromStr for Limits {
-    type Err = LimitError;
+impl FromStr for ArchiveLimits {
+    type Err = ArchiveLimitError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut limits = Limits::default();
+        let mut limits = ArchiveLimits::default();
         limits.apply(text).map(|()| limits)
     }
 }
 
 /// Parses a number with a unit, or `none`.
-fn number(text: &str) -> Option<u64> {
+fn parse_number(text: &str) -> Option<u64> {
     if text == "none" {
         return Some(u64::MAX);
     }
@@ -152,40 +153,43 @@ fn number(text: &str) -> Option<u64> {
 
 /// The error for a text that sets no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LimitError {
+pub enum ArchiveLimitError {
     /// The text is not `NAME=NUMBER`.
     #[error("`{0}` does not say what a limit is")]
-    Shape(String),
+    Malformed(String),
     /// There is no limit of that name.
     #[error("there is no limit `{0}`")]
-    Name(String),
+    UnknownName(String),
 }
 
 /// The error for an archive that exceeds a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exceeded {
+pub struct LimitExceeded {
     /// The limit.
-    pub limit: Limit,
+    pub limit: ArchiveLimit,
     /// The value of the limit.
     pub allowed: u64,
 }
 
-impl fmt::Display for Exceeded {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let allowed = self.allowed;
         match self.limit {
-            Limit::Entries => write!(f, "it has more than {allowed} entries"),
-            Limit::Depth => write!(f, "a name in it is more than {allowed} directories deep"),
-            Limit::Header => write!(f, "an extended header in it has more than {allowed} bytes"),
-            Limit::Size => write!(f, "it unpacks to more than {allowed} bytes"),
-            Limit::Expansion => {
-                write!(f, "it unpacks to more than {FREE} bytes and more than {allowed} times its length")
+            ArchiveLimit::Entries => write!(f, "it has more than {allowed} entries"),
+            ArchiveLimit::Depth => write!(f, "a name in it is more than {allowed} directories deep"),
+            ArchiveLimit::Header => write!(f, "an extended header in it has more than {allowed} bytes"),
+            ArchiveLimit::Size => write!(f, "it unpacks to more than {allowed} bytes"),
+            ArchiveLimit::Expansion => {
+                write!(
+                    f,
+                    "it unpacks to more than {FREE_EXPANSION_BYTES} bytes and more than {allowed} times its length"
+                )
             }
         }
     }
 }
 
-impl std::error::Error for Exceeded {}
+impl std::error::Error for LimitExceeded {}
 
 #[cfg(test)]
 mod tests {
@@ -193,28 +197,31 @@ mod tests {
 
     #[test]
     fn limits_are_set_by_their_names() {
-        for limit in Limit::ALL {
-            let limits: Limits = format!("{}=7", limit.name()).parse().unwrap();
+        for limit in ArchiveLimit::ALL {
+            let limits: ArchiveLimits = format!("{}=7", limit.name()).parse().unwrap();
             assert_eq!(limits.get(limit), 7);
-            assert_eq!(limits.check(limit, 8), Err(Exceeded { limit, allowed: 7 }));
+            assert_eq!(limits.check(limit, 8), Err(LimitExceeded { limit, allowed: 7 }));
             assert_eq!(limits.check(limit, 7), Ok(()));
         }
-        let limits: Limits = "size=2T,,entries=none,depth=3k".parse().unwrap();
+        let limits: ArchiveLimits = "size=2T,,entries=none,depth=3k".parse().unwrap();
         assert_eq!((limits.size, limits.entries, limits.depth), (2 << 40, u64::MAX, 3072));
-        assert_eq!(limits.header, Limits::default().header);
+        assert_eq!(limits.header, ArchiveLimits::default().header);
         for text in ["size", "size=", "size=-1", "size=1x", "size=1kk", "size=99999999999g", "sizes=1", "=1", "size=+1"]
         {
-            assert!(text.parse::<Limits>().is_err(), "{text}");
+            assert!(text.parse::<ArchiveLimits>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn expansion_is_limited_only_above_the_free_size() {
-        let limits = Limits::default();
-        assert_eq!(limits.check_expansion(1, FREE), Ok(()));
-        assert_eq!(limits.check_expansion(FREE / 50, FREE * 2), Ok(()));
-        assert_eq!(limits.check_expansion(FREE, limits.size), Ok(()));
-        assert_eq!(limits.check_expansion(1000, FREE + 1).unwrap_err().limit, Limit::Expansion);
-        assert_eq!(limits.check_expansion(FREE, limits.size + 1).unwrap_err().limit, Limit::Size);
+        let limits = ArchiveLimits::default();
+        assert_eq!(limits.check_expansion(1, FREE_EXPANSION_BYTES), Ok(()));
+        assert_eq!(limits.check_expansion(FREE_EXPANSION_BYTES / 50, FREE_EXPANSION_BYTES * 2), Ok(()));
+        assert_eq!(limits.check_expansion(FREE_EXPANSION_BYTES, limits.size), Ok(()));
+        assert_eq!(limits.check_expansion(1000, FREE_EXPANSION_BYTES + 1).unwrap_err().limit, ArchiveLimit::Expansion);
+        assert_eq!(
+            limits.check_expansion(FREE_EXPANSION_BYTES, limits.size + 1).unwrap_err().limit,
+            ArchiveLimit::Size
+        );
     }
 }

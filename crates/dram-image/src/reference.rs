@@ -24,7 +24,7 @@ pub struct ReferenceError {
     why: &'static str,
 }
 
-const HUB: &str = "docker.io";
+const DOCKER_HUB: &str = "docker.io";
 
 impl Reference {
     /// Returns the registry's host and port; `docker.io` by default.
@@ -50,12 +50,12 @@ impl Reference {
     /// Returns the short name without the tag: `debian`, `ghcr.io/a/b`.
     pub fn short_name(&self) -> String {
         let whole = || format!("{}/{}", self.host, self.path);
-        if self.host != HUB {
+        if self.host != DOCKER_HUB {
             return whole();
         }
         let short = self.path.strip_prefix("library/").unwrap_or(&self.path);
         // The name must not be shortened when it would then mean another registry, as `docker.io/example.com/x` would.
-        if split_host(short) == (HUB, self.path.clone()) { short.to_owned() } else { whole() }
+        if split_host(short) == (DOCKER_HUB, self.path.clone()) { short.to_owned() } else { whole() }
     }
 
     /// Returns the short name with the tag: `debian:12`.
@@ -66,7 +66,7 @@ impl Reference {
     }
 
     /// Returns the full name: `docker.io/library/debian:12`.
-    pub fn full(&self) -> String {
+    pub fn full_name(&self) -> String {
         format!("{}/{}:{}", self.host, self.path, self.tag)
     }
 }
@@ -117,16 +117,16 @@ fn split_host(name: &str) -> (&str, String) {
     let is_host =
         |part: &str| part.contains(['.', ':']) || part == "localhost" || part.chars().any(|c| c.is_ascii_uppercase());
     match name.split_once('/') {
-        Some(("index.docker.io", path)) => split_host_hub(path),
-        Some((host, path)) if host != HUB && is_host(host) => (host, path.to_owned()),
-        Some((HUB, path)) => split_host_hub(path),
-        Some(_) => (HUB, name.to_owned()),
-        None => split_host_hub(name),
+        Some(("index.docker.io", path)) => split_hub_path(path),
+        Some((host, path)) if host != DOCKER_HUB && is_host(host) => (host, path.to_owned()),
+        Some((DOCKER_HUB, path)) => split_hub_path(path),
+        Some(_) => (DOCKER_HUB, name.to_owned()),
+        None => split_hub_path(name),
     }
 }
 
-fn split_host_hub(path: &str) -> (&'static str, String) {
-    if path.contains('/') { (HUB, path.to_owned()) } else { (HUB, format!("library/{path}")) }
+fn split_hub_path(path: &str) -> (&'static str, String) {
+    if path.contains('/') { (DOCKER_HUB, path.to_owned()) } else { (DOCKER_HUB, format!("library/{path}")) }
 }
 
 /// Validates the host, which becomes a part of URLs and must not hold characters with a meaning there.
@@ -198,7 +198,7 @@ mod tests {
             ("127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c", "127.0.0.1:5000/a/b:c"),
         ] {
             let reference: Reference = text.parse().unwrap();
-            assert_eq!((reference.full().as_str(), reference.short().as_str()), (full, short));
+            assert_eq!((reference.full_name().as_str(), reference.short().as_str()), (full, short));
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
         ] {
             let name: Reference = text.parse().unwrap();
             assert_eq!(name.short().parse::<Reference>().unwrap(), name, "{text}");
-            assert_eq!(name.full().parse::<Reference>().unwrap(), name, "{text}");
+            assert_eq!(name.full_name().parse::<Reference>().unwrap(), name, "{text}");
         }
         let (hub, other): (Reference, Reference) =
             ("docker.io/example.com/x".parse().unwrap(), "example.com/x".parse().unwrap());

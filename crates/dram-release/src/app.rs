@@ -13,7 +13,7 @@ const NO_DUPLICATES: u32 = 27;
 
 /// An application specification: the content of an `.app` file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct App {
+pub struct AppSpec {
     /// The application's name.
     pub name: String,
     /// A one-line description of the application.
@@ -45,11 +45,11 @@ pub struct App {
     /// The versions of other applications that it needs at run time, such as `erts-13.0`; nothing checks them.
     pub runtime_dependencies: Vec<String>,
     /// All keys that app(4) does not define, unchanged.
-    pub others: Vec<Term>,
+    pub unknown_keys: Vec<Term>,
 }
 
 /// The keys that app(4) defines.
-const KEYS: [&str; 14] = [
+const APP_KEYS: [&str; 14] = [
     "vsn",
     "id",
     "description",
@@ -68,7 +68,7 @@ const KEYS: [&str; 14] = [
 
 /// The reason why a file is not a valid application resource file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AppError {
+pub enum AppSpecError {
     /// The file is not a sequence of Erlang terms.
     #[error(transparent)]
     Syntax(#[from] TermError),
@@ -115,25 +115,25 @@ pub enum AppError {
     Both(String),
 }
 
-impl App {
+impl AppSpec {
     /// Reads `NAME.app` for the OTP release `otp`. If a key is repeated, the first one counts, as in OTP.
     ///
     /// # Errors
     /// See [`AppSpecError`].
-    pub fn read(bytes: &[u8], name: &str, otp: u32) -> Result<App, AppError> {
+    pub fn read(bytes: &[u8], name: &str, otp: u32) -> Result<AppSpec, AppSpecError> {
         let terms = consult(bytes)?;
-        let [term] = terms.as_slice() else { return Err(AppError::Form) };
-        let Some([tag, found, keys]) = term.as_tuple() else { return Err(AppError::Form) };
+        let [term] = terms.as_slice() else { return Err(AppSpecError::Form) };
+        let Some([tag, found, keys]) = term.as_tuple() else { return Err(AppSpecError::Form) };
         let (Some("application"), Some(found), Some(_)) = (tag.as_atom(), found.as_atom(), keys.as_list()) else {
-            return Err(AppError::Form);
+            return Err(AppSpecError::Form);
         };
         if found != name {
-            return Err(AppError::Name { found: found.to_owned(), expected: name.to_owned() });
+            return Err(AppSpecError::Name { found: found.to_owned(), expected: name.to_owned() });
         }
-        let keys = Keys { keys, otp };
-        let vsn = keys.string("vsn")?.ok_or(AppError::Missing("vsn"))?;
+        let keys = AppSpecKeys { keys, otp };
+        let vsn = keys.string("vsn")?.ok_or(AppSpecError::Missing("vsn"))?;
         if vsn.is_empty() || matches!(vsn.as_str(), "." | "..") || vsn.contains(|c: char| c == '/' || c.is_control()) {
-            return Err(AppError::Version(vsn.escape_debug().to_string()));
+            return Err(AppSpecError::Version(vsn.escape_debug().to_string()));
         }
         let number = |term: &Term| matches!(term, Term::Int(1..) | Term::Big(false, _));
         let limit = |term: &Term| number(term) || term.as_atom() == Some("infinity");
@@ -146,14 +146,14 @@ impl App {
             term.as_list().is_some_and(|pairs| pairs.iter().all(is_pair))
         };
         let infinity = || Term::atom("infinity");
-        let app = App {
+        let app = AppSpec {
             name: name.to_owned(),
-            description: keys.string("description")?.ok_or(AppError::Missing("description"))?,
+            description: keys.string("description")?.ok_or(AppSpecError::Missing("description"))?,
             vsn,
             id: keys.string("id")?.unwrap_or_default(),
-            modules: keys.atoms("modules")?.ok_or(AppError::Missing("modules"))?,
-            registered: keys.atoms("registered")?.ok_or(AppError::Missing("registered"))?,
-            applications: keys.atoms("applications")?.ok_or(AppError::Missing("applications"))?,
+            modules: keys.atoms("modules")?.ok_or(AppSpecError::Missing("modules"))?,
+            registered: keys.atoms("registered")?.ok_or(AppSpecError::Missing("registered"))?,
+            applications: keys.atoms("applications")?.ok_or(AppSpecError::Missing("applications"))?,
             optional_applications: keys.atoms("optional_applications")?.unwrap_or_default(),
             included_applications: keys.atoms("included_applications")?.unwrap_or_default(),
             env: keys.value("env", "a list of pairs", is_pairs)?.unwrap_or(Term::List(Vec::new())),
@@ -163,10 +163,10 @@ impl App {
                 is_pairs(term) || term.as_atom() == Some("undefined")
             })?,
             start: keys.value("mod", "`{MODULE, ARGUMENT}`", is_start)?.unwrap_or(Term::List(Vec::new())),
-            runtime_dependencies: keys.keys.find("runtime_dependencies").map(strings).unwrap_or_default(),
-            others: keys.others(),
+            runtime_dependencies: keys.keys.find("runtime_dependencies").map(string_list).unwrap_or_default(),
+            unknown_keys: keys.unknown_keys(),
         };
-        app.check()
+        app.check_dependencies()
     }
 
     /// Returns the callback module that starts the application.
@@ -174,37 +174,37 @@ impl App {
         self.start.as_tuple()?.first()?.as_atom()
     }
 
-    fn check(self) -> Result<App, AppError> {
+    fn check_dependencies(self) -> Result<AppSpec, AppSpecError> {
         for (key, list) in
             [("applications", &self.applications), ("included_applications", &self.included_applications)]
         {
             if list.contains(&self.name) {
-                return Err(AppError::Itself(key));
+                return Err(AppSpecError::Itself(key));
             }
         }
         let included: BTreeSet<_> = self.included_applications.iter().collect();
         match self.applications.iter().find(|name| included.contains(name)) {
-            Some(name) => Err(AppError::Both(name.clone())),
+            Some(name) => Err(AppSpecError::Both(name.clone())),
             None => Ok(self),
         }
     }
 }
 
-impl AppError {
+impl AppSpecError {
     /// Returns a hint for the user on how to fix the error.
     pub fn help(&self) -> &'static str {
         match self {
-            AppError::Syntax(_) | AppError::Form => {
+            AppSpecError::Syntax(_) | AppSpecError::Form => {
                 "compile the application again: this is no file that its build tool wrote"
             }
-            AppError::Name { .. } => "name the file after the application in it",
-            AppError::Missing(_) | AppError::Value { .. } => {
+            AppSpecError::Name { .. } => "name the file after the application in it",
+            AppSpecError::Missing(_) | AppSpecError::Value { .. } => {
                 "correct it in the application's `.app.src` or `mix.exs`, and compile it again"
             }
-            AppError::Version(_) => "give the application a version such as `1.0.0`",
-            AppError::Twice { .. } => "leave one of the two out: from OTP 27 on Erlang refuses both",
-            AppError::Itself(_) => "leave it out: an application cannot wait for itself",
-            AppError::Both(_) => "leave it out of one of them: who includes an application starts it too",
+            AppSpecError::Version(_) => "give the application a version such as `1.0.0`",
+            AppSpecError::Twice { .. } => "leave one of the two out: from OTP 27 on Erlang refuses both",
+            AppSpecError::Itself(_) => "leave it out: an application cannot wait for itself",
+            AppSpecError::Both(_) => "leave it out of one of them: who includes an application starts it too",
         }
     }
 }
@@ -214,12 +214,14 @@ impl AppError {
 ///
 /// # Errors
 /// Fails if `bytes` is not an application specification.
-pub fn rewritten(bytes: &[u8], without_apps: &[String], without_modules: &[String]) -> Result<String, AppError> {
+pub fn rewrite_app(bytes: &[u8], without_apps: &[String], without_modules: &[String]) -> Result<String, AppSpecError> {
     let mut terms = consult(bytes)?;
-    let [Term::Tuple(parts)] = terms.as_mut_slice() else { return Err(AppError::Form) };
-    let [Term::Atom(tag), Term::Atom(_), Term::List(keys)] = parts.as_mut_slice() else { return Err(AppError::Form) };
+    let [Term::Tuple(parts)] = terms.as_mut_slice() else { return Err(AppSpecError::Form) };
+    let [Term::Atom(tag), Term::Atom(_), Term::List(keys)] = parts.as_mut_slice() else {
+        return Err(AppSpecError::Form);
+    };
     if tag != "application" {
-        return Err(AppError::Form);
+        return Err(AppSpecError::Form);
     }
     for (name, without) in [
         ("applications", without_apps),
@@ -241,67 +243,67 @@ pub fn rewritten(bytes: &[u8], without_apps: &[String], without_modules: &[Strin
     Ok(format!("{}.\n", pretty(&terms[0])))
 }
 
-struct Keys<'a> {
+struct AppSpecKeys<'a> {
     keys: &'a Term,
     otp: u32,
 }
 
-impl Keys<'_> {
+impl AppSpecKeys<'_> {
     fn value(
         &self,
         key: &'static str,
         expected: &'static str,
         is_right: impl Fn(&Term) -> bool,
-    ) -> Result<Option<Term>, AppError> {
+    ) -> Result<Option<Term>, AppSpecError> {
         let is_key = |parts: &&[Term]| parts.first().and_then(Term::as_atom) == Some(key);
         let value = match self.keys.as_list().unwrap_or_default().iter().filter_map(Term::as_tuple).find(is_key) {
             None => return Ok(None),
             Some([_, value]) => value,
             Some(parts) => {
-                let found = shown(&Term::Tuple(parts.to_vec()));
-                return Err(AppError::Value { key, expected: "a pair of the key and its value", found });
+                let found = truncated_value(&Term::Tuple(parts.to_vec()));
+                return Err(AppSpecError::Value { key, expected: "a pair of the key and its value", found });
             }
         };
         match value {
             value if is_right(value) => Ok(Some(value.clone())),
-            value => Err(AppError::Value { key, expected, found: shown(value) }),
+            value => Err(AppSpecError::Value { key, expected, found: truncated_value(value) }),
         }
     }
 
-    fn string(&self, key: &'static str) -> Result<Option<String>, AppError> {
+    fn string(&self, key: &'static str) -> Result<Option<String>, AppSpecError> {
         Ok(self.value(key, "a string", |term| term.as_string().is_some())?.and_then(|term| term.as_string()))
     }
 
-    fn atoms(&self, key: &'static str) -> Result<Option<Vec<String>>, AppError> {
+    fn atoms(&self, key: &'static str) -> Result<Option<Vec<String>>, AppSpecError> {
         let found = self.value(key, "a list of atoms", |term| term.as_atoms().is_some())?;
         let names = found.and_then(|term| term.as_atoms());
         if self.otp >= NO_DUPLICATES {
-            no_duplicates(key, names.as_deref().unwrap_or_default())?;
+            check_no_duplicates(key, names.as_deref().unwrap_or_default())?;
         }
         Ok(names)
     }
 
-    fn others(&self) -> Vec<Term> {
+    fn unknown_keys(&self) -> Vec<Term> {
         let name = |term: &Term| term.as_tuple().and_then(|parts| parts.first()?.as_atom().map(str::to_owned));
-        let is_other = |term: &&Term| name(term).is_none_or(|name| !KEYS.contains(&name.as_str()));
+        let is_other = |term: &&Term| name(term).is_none_or(|name| !APP_KEYS.contains(&name.as_str()));
         self.keys.as_list().unwrap_or_default().iter().filter(is_other).cloned().collect()
     }
 }
 
 /// Formats a value for a message, truncated.
-fn shown(value: &Term) -> String {
+fn truncated_value(value: &Term) -> String {
     let text: String = value.to_string().chars().take(60).collect();
     format!("`{text}`, {}", value.kind())
 }
 
-fn strings(term: &Term) -> Vec<String> {
+fn string_list(term: &Term) -> Vec<String> {
     term.as_list().unwrap_or_default().iter().filter_map(Term::as_string).collect()
 }
 
-fn no_duplicates(key: &'static str, names: &[String]) -> Result<(), AppError> {
+fn check_no_duplicates(key: &'static str, names: &[String]) -> Result<(), AppSpecError> {
     let mut seen = BTreeSet::new();
     match names.iter().find(|name| !seen.insert(*name)) {
-        Some(what) => Err(AppError::Twice { key, what: what.clone() }),
+        Some(what) => Err(AppSpecError::Twice { key, what: what.clone() }),
         None => Ok(()),
     }
 }
@@ -310,23 +312,23 @@ fn no_duplicates(key: &'static str, names: &[String]) -> Result<(), AppError> {
 mod tests {
     use super::*;
 
-    fn read(keys: &str, otp: u32) -> Result<App, AppError> {
+    fn read(keys: &str, otp: u32) -> Result<AppSpec, AppSpecError> {
         let usual = "{vsn,\"1\"},{description,\"d\"},{modules,[]},{registered,[]},{applications,[kernel]}";
-        App::read(format!("{{application,demo,[{keys}{usual}]}}.").as_bytes(), "demo", otp)
+        AppSpec::read(format!("{{application,demo,[{keys}{usual}]}}.").as_bytes(), "demo", otp)
     }
 
     #[test]
     fn unknown_keys_are_kept() {
         let app = read("{mine,1},alone,{runtime_dependencies,[\"erts-9.0\"]},", 25).unwrap();
         assert_eq!(app.runtime_dependencies, ["erts-9.0"]);
-        assert_eq!(Term::List(app.others).to_string(), "[{mine,1},alone]");
+        assert_eq!(Term::List(app.unknown_keys).to_string(), "[{mine,1},alone]");
     }
 
     #[test]
     fn a_version_that_is_no_single_path_component_is_refused() {
         for vsn in ["", ".", "..", "../../x", "1/2", "1\\n", "\\0"] {
             let refused = read(&format!("{{vsn,\"{vsn}\"}},"), 25);
-            assert!(matches!(refused, Err(AppError::Version(_))), "{vsn}: {refused:?}");
+            assert!(matches!(refused, Err(AppSpecError::Version(_))), "{vsn}: {refused:?}");
         }
         assert_eq!(read("{vsn,\"1.0-rc.1+build\"},", 25).unwrap().vsn, "1.0-rc.1+build");
     }
@@ -336,38 +338,38 @@ mod tests {
         for key in ["modules", "registered", "applications", "optional_applications", "included_applications"] {
             let keys = format!("{{{key},[a,b,a]}},");
             assert!(read(&keys, 26).is_ok(), "{key}");
-            assert_eq!(read(&keys, 27), Err(AppError::Twice { key: static_key(key), what: "a".to_owned() }));
+            assert_eq!(read(&keys, 27), Err(AppSpecError::Twice { key: static_key(key), what: "a".to_owned() }));
         }
     }
 
     fn static_key(key: &str) -> &'static str {
-        KEYS.into_iter().find(|known| *known == key).unwrap()
+        APP_KEYS.into_iter().find(|known| *known == key).unwrap()
     }
 
     #[test]
     fn an_application_that_depends_on_itself_is_refused() {
-        assert_eq!(read("{applications,[demo]},", 25), Err(AppError::Itself("applications")));
-        assert_eq!(read("{included_applications,[demo]},", 25), Err(AppError::Itself("included_applications")));
+        assert_eq!(read("{applications,[demo]},", 25), Err(AppSpecError::Itself("applications")));
+        assert_eq!(read("{included_applications,[demo]},", 25), Err(AppSpecError::Itself("included_applications")));
         let both = read("{applications,[a,b]},{included_applications,[b]},", 25);
-        assert_eq!(both, Err(AppError::Both("b".to_owned())));
+        assert_eq!(both, Err(AppSpecError::Both("b".to_owned())));
     }
 
     #[test]
     fn a_rewritten_specification_lacks_excluded_applications_and_modules() {
         let text =
             "{application,demo, [{vsn,\"1\"},\n{modules,[a,b,'C']}, {applications,[kernel,x,stdlib]},{env,[{x,y}]}]}.";
-        let same = rewritten(text.as_bytes(), &[], &[]).unwrap();
+        let same = rewrite_app(text.as_bytes(), &[], &[]).unwrap();
         assert_eq!(consult(same.as_bytes()), consult(text.as_bytes()));
-        let less = rewritten(text.as_bytes(), &["x".to_owned()], &["C".to_owned(), "a".to_owned()]).unwrap();
+        let less = rewrite_app(text.as_bytes(), &["x".to_owned()], &["C".to_owned(), "a".to_owned()]).unwrap();
         let expected = "{application,demo,\n             [{vsn,\"1\"},\n              {modules,[b]},\n              \
                         {applications,[kernel,stdlib]},\n              {env,[{x,y}]}]}.\n";
         assert_eq!(less, expected);
-        assert_eq!(rewritten(b"{a,b}.", &[], &[]), Err(AppError::Form));
+        assert_eq!(rewrite_app(b"{a,b}.", &[], &[]), Err(AppSpecError::Form));
     }
 
     #[test]
     fn errors_name_the_position_or_the_key() {
-        let error = App::read(b"{application,demo,\n [{vsn,\"1\"}}.", "demo", 25).unwrap_err();
+        let error = AppSpec::read(b"{application,demo,\n [{vsn,\"1\"}}.", "demo", 25).unwrap_err();
         assert_eq!(error.to_string(), "line 2, column 12: expected `]` or `,`");
         let error = read("{modules,\"text\"},", 25).unwrap_err();
         assert_eq!(error.to_string(), "`modules` is `[116,101,120,116]`, a list, and not a list of atoms");

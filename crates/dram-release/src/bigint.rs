@@ -6,7 +6,7 @@ use crate::term::Term;
 const MOST_DIGITS: usize = 4096;
 
 /// Parses `digits` in `base`. Returns `None` if there are no digits, or too many.
-pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
+pub(crate) fn parse_integer(digits: &str, base: u32) -> Option<Term> {
     if digits.is_empty() || digits.len() > MOST_DIGITS {
         return None;
     }
@@ -30,11 +30,11 @@ pub(crate) fn parse(digits: &str, base: u32) -> Option<Term> {
             limbs.push(value);
         }
     }
-    Some(normal(false, limbs.into_iter().flat_map(u64::to_le_bytes).collect()))
+    Some(normalize(false, limbs.into_iter().flat_map(u64::to_le_bytes).collect()))
 }
 
 /// Returns the integer with this magnitude, as [`Term::Int`] if it fits.
-pub(crate) fn normal(negative: bool, mut magnitude: Vec<u8>) -> Term {
+pub(crate) fn normalize(negative: bool, mut magnitude: Vec<u8>) -> Term {
     while magnitude.last() == Some(&0) {
         magnitude.pop();
     }
@@ -54,14 +54,14 @@ pub(crate) fn negate(term: Term) -> Term {
     match term {
         Term::Int(i64::MIN) => Term::Big(false, (1_u64 << 63).to_le_bytes().to_vec()),
         Term::Int(value) => Term::Int(-value),
-        Term::Big(negative, magnitude) => normal(!negative, magnitude),
+        Term::Big(negative, magnitude) => normalize(!negative, magnitude),
         Term::Float(value) => Term::Float(-value),
         other => other,
     }
 }
 
 /// Formats a magnitude in base ten.
-pub(crate) fn decimal(magnitude: &[u8]) -> String {
+pub(crate) fn to_decimal(magnitude: &[u8]) -> String {
     let limb = |bytes: &[u8]| bytes.iter().rev().fold(0_u32, |limb, byte| limb << 8 | u32::from(*byte));
     let mut limbs: Vec<u32> = magnitude.chunks(4).map(limb).collect();
     // Each piece holds nine digits; the least significant piece comes first.

@@ -5,16 +5,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::app::App;
-use crate::catalog::{Catalog, Origin};
-use crate::etf::{AtomForm, encode};
-use crate::order::{Placed, place};
+use crate::app::AppSpec;
+use crate::catalog::{AppCatalog, AppOrigin};
+use crate::etf::{AtomEncoding, encode};
 use crate::print::pretty;
-use crate::resolve::{Mode, Release};
+use crate::resolve::{ResolvedRelease, StartType};
+use crate::start_order::{OrderedApp, start_order};
 use crate::term::Term;
 
 /// The modules that are loaded before all others, in this order.
-const MANDATORY: [&str; 29] = [
+const MANDATORY_MODULES: [&str; 29] = [
     "error_handler",
     "application",
     "application_controller",
@@ -47,7 +47,7 @@ const MANDATORY: [&str; 29] = [
 ];
 
 /// The modules that are preloaded in the emulator.
-const PRELOADED: [&str; 18] = [
+const PRELOADED_MODULES: [&str; 18] = [
     "atomics",
     "counters",
     "erl_init",
@@ -88,9 +88,9 @@ pub struct BootOptions {
     /// True if `$HOME/.erlang` is evaluated.
     pub dot_erlang: bool,
     /// Modules that are loaded at boot even in interactive mode.
-    pub hot: Vec<String>,
+    pub eager_modules: Vec<String>,
     /// Additional kernel processes, started before any application.
-    pub processes: Vec<KernelProcess>,
+    pub kernel_processes: Vec<KernelProcess>,
 }
 
 /// A `kernelProcess` instruction of the boot script.
@@ -117,17 +117,17 @@ impl BootOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct BootScript {
     term: Term,
-    atoms: AtomForm,
+    atoms: AtomEncoding,
 }
 
 impl BootScript {
     /// Creates the boot script of `release`, which [`crate::resolve::resolve`] resolved with `catalog`.
-    pub fn new(release: &Release, catalog: &Catalog, options: &BootOptions) -> BootScript {
-        let placed = place(release, catalog).expect("a release that was resolved has no circle");
-        let writer = Writer { release, options, placed: &placed };
+    pub fn new(release: &ResolvedRelease, catalog: &AppCatalog, options: &BootOptions) -> BootScript {
+        let placed = start_order(release, catalog).expect("a release that was resolved has no circle");
+        let writer = BootScriptWriter { release, options, ordered_apps: &placed };
         let name = Term::tuple([Term::string(&release.name), Term::string(&release.version)]);
         let term = Term::tuple([Term::atom("script"), name, Term::List(writer.instructions())]);
-        BootScript { term, atoms: AtomForm::of_otp(release.otp) }
+        BootScript { term, atoms: AtomEncoding::for_otp(release.otp) }
     }
 
     /// Returns the content of the `.boot` file.
@@ -146,69 +146,73 @@ impl BootScript {
     }
 }
 
-struct Writer<'a> {
-    release: &'a Release,
+struct BootScriptWriter<'a> {
+    release: &'a ResolvedRelease,
     options: &'a BootOptions,
-    placed: &'a [Placed<'a>],
+    ordered_apps: &'a [OrderedApp<'a>],
 }
 
-impl Writer<'_> {
+impl BootScriptWriter<'_> {
     fn instructions(&self) -> Vec<Term> {
         let preloaded = self.preloaded();
-        let all: Vec<String> = self.placed.iter().map(|app| self.path(app)).collect();
-        let base = self.placed.iter().filter(|app| matches!(app.member.name(), "kernel" | "stdlib"));
-        let base: Vec<String> = base.map(|app| self.path(app)).collect();
+        let all: Vec<String> = self.ordered_apps.iter().map(|app| self.ebin_path(app)).collect();
+        let base = self.ordered_apps.iter().filter(|app| matches!(app.member.name(), "kernel" | "stdlib"));
+        let base: Vec<String> = base.map(|app| self.ebin_path(app)).collect();
         let names = |names: &[&str]| Term::List(names.iter().map(|name| Term::atom(*name)).collect());
         let sorted: Vec<&str> = preloaded.iter().copied().collect();
         let mut list = vec![
             pair("preLoaded", names(&sorted)),
             progress("preloaded"),
             self.path_instruction(&base),
-            pair("primLoad", names(&MANDATORY)),
+            pair("primLoad", names(&MANDATORY_MODULES)),
         ];
-        if !self.options.hot.is_empty() {
+        if !self.options.eager_modules.is_empty() {
             list.push(self.path_instruction(&all));
-            list.push(pair("primLoad", Term::atoms(&self.options.hot)));
+            list.push(pair("primLoad", Term::atoms(&self.options.eager_modules)));
         }
         list.push(Term::tuple([Term::atom("kernel_load_completed")]));
         list.push(progress("kernel_load_completed"));
-        for (app, path) in self.placed.iter().zip(&all) {
-            let is_new =
-                |module: &&String| !MANDATORY.contains(&module.as_str()) && !preloaded.contains(module.as_str());
-            let mut modules: Vec<&String> = app.found.app.modules.iter().filter(is_new).collect();
+        for (app, path) in self.ordered_apps.iter().zip(&all) {
+            let is_new = |module: &&String| {
+                !MANDATORY_MODULES.contains(&module.as_str()) && !preloaded.contains(module.as_str())
+            };
+            let mut modules: Vec<&String> = app.entry.app.modules.iter().filter(is_new).collect();
             modules.sort();
             list.push(self.path_instruction(std::slice::from_ref(path)));
             list.push(pair("primLoad", Term::atoms(modules)));
         }
         list.push(progress("modules_loaded"));
         list.push(self.path_instruction(&all));
-        self.put_start(&mut list);
+        self.push_start_instructions(&mut list);
         list
     }
 
-    fn put_start(&self, list: &mut Vec<Term>) {
+    fn push_start_instructions(&self, list: &mut Vec<Term>) {
         let empty = || Term::List(Vec::new());
         list.push(kernel_process("heart", "heart", "start", empty()));
         list.push(kernel_process("logger", "logger_server", "start_link", empty()));
-        let kernel = self.placed.iter().filter(|app| app.member.name() == "kernel").map(|app| self.packed(app));
+        let kernel =
+            self.ordered_apps.iter().filter(|app| app.member.name() == "kernel").map(|app| self.application_term(app));
         list.push(kernel_process(
             "application_controller",
             "application_controller",
             "start",
             Term::List(kernel.collect()),
         ));
-        for KernelProcess { name, module, function, arguments } in &self.options.processes {
+        for KernelProcess { name, module, function, arguments } in &self.options.kernel_processes {
             list.push(kernel_process(name, module, function, Term::List(arguments.clone())));
         }
         list.push(progress("init_kernel_started"));
-        for app in self.placed.iter().filter(|app| app.member.name() != "kernel" && app.member.mode() != Mode::None) {
-            list.push(apply("application", "load", vec![self.packed(app)]));
+        for app in
+            self.ordered_apps.iter().filter(|app| app.member.name() != "kernel" && app.member.mode() != StartType::None)
+        {
+            list.push(apply("application", "load", vec![self.application_term(app)]));
         }
         list.push(progress("applications_loaded"));
-        let included: BTreeSet<&String> = self.placed.iter().flat_map(|app| &app.includes).collect();
-        for app in self.placed {
+        let included: BTreeSet<&String> = self.ordered_apps.iter().flat_map(|app| &app.included).collect();
+        for app in self.ordered_apps {
             let mode = app.member.mode();
-            let starts = !matches!(mode, Mode::None | Mode::Load) && !included.contains(&app.member.name);
+            let starts = !matches!(mode, StartType::None | StartType::Load) && !included.contains(&app.member.name);
             if starts {
                 let arguments = vec![Term::atom(app.member.name()), Term::atom(mode.name())];
                 list.push(apply("application", "start_boot", arguments));
@@ -225,11 +229,11 @@ impl Writer<'_> {
 
     fn preloaded(&self) -> BTreeSet<&'static str> {
         let later = PRELOADED_SINCE.iter().filter(|(since, _)| self.release.otp >= *since).map(|(_, name)| *name);
-        PRELOADED.into_iter().chain(later).collect()
+        PRELOADED_MODULES.into_iter().chain(later).collect()
     }
 
-    fn path(&self, app: &Placed<'_>) -> String {
-        let is_ours = self.options.release_lib && app.found.origin == Origin::Project;
+    fn ebin_path(&self, app: &OrderedApp<'_>) -> String {
+        let is_ours = self.options.release_lib && app.entry.origin == AppOrigin::Project;
         let lib = if is_ours { "$RELEASE_LIB" } else { "$ROOT/lib" };
         format!("{lib}/{}-{}/ebin", app.member.name(), app.member.version())
     }
@@ -242,9 +246,9 @@ impl Writer<'_> {
         pair("path", Term::List(first.chain(paths).map(|path| Term::string(path)).collect()))
     }
 
-    fn packed(&self, app: &Placed<'_>) -> Term {
+    fn application_term(&self, app: &OrderedApp<'_>) -> Term {
         // Destructured without `..`, so that a new field does not compile until this function handles it.
-        let App {
+        let AppSpec {
             name,
             description,
             vsn,
@@ -260,16 +264,16 @@ impl Writer<'_> {
             start_phases,
             start,
             runtime_dependencies: _,
-            others: _,
-        } = &app.found.app;
+            unknown_keys: _,
+        } = &app.entry.app;
         let mut keys = vec![
             pair("description", Term::string(description)),
             pair("vsn", Term::string(vsn)),
             pair("id", Term::string(id)),
             pair("modules", Term::atoms(modules)),
             pair("registered", Term::atoms(registered)),
-            pair("applications", Term::atoms(&app.uses)),
-            pair("included_applications", Term::atoms(&app.includes)),
+            pair("applications", Term::atoms(&app.dependencies)),
+            pair("included_applications", Term::atoms(&app.included)),
             pair("env", env.clone()),
             pair("maxT", max_t.clone()),
             pair("maxP", max_p.clone()),
@@ -280,7 +284,7 @@ impl Writer<'_> {
         if let Some(phases) = start_phases.as_ref().filter(|phases| phases.as_atom() != Some("undefined")) {
             keys.push(pair("start_phases", phases.clone()));
         }
-        if app.found.app.start_module().is_some() {
+        if app.entry.app.start_module().is_some() {
             keys.push(pair("mod", start.clone()));
         }
         Term::tuple([Term::atom("application"), Term::atom(name), Term::List(keys)])
@@ -296,46 +300,46 @@ fn progress(what: &str) -> Term {
 }
 
 fn apply(module: &str, function: &str, arguments: Vec<Term>) -> Term {
-    pair("apply", call(module, function, Term::List(arguments)))
+    pair("apply", mfa_term(module, function, Term::List(arguments)))
 }
 
-fn call(module: &str, function: &str, arguments: Term) -> Term {
+fn mfa_term(module: &str, function: &str, arguments: Term) -> Term {
     Term::tuple([Term::atom(module), Term::atom(function), arguments])
 }
 
 fn kernel_process(name: &str, module: &str, function: &str, arguments: Term) -> Term {
-    Term::tuple([Term::atom("kernelProcess"), Term::atom(name), call(module, function, arguments)])
+    Term::tuple([Term::atom("kernelProcess"), Term::atom(name), mfa_term(module, function, arguments)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Found;
-    use crate::resolve::{Spec, Style, exact};
+    use crate::catalog::CatalogEntry;
+    use crate::resolve::{ReleaseRules, ReleaseSpec, resolve_exact};
 
     /// Returns the instructions of a release of kernel and stdlib, each as text.
     fn instructions(otp: u32, options: &BootOptions) -> Vec<String> {
-        let mut catalog = Catalog::default();
+        let mut catalog = AppCatalog::default();
         for name in ["kernel", "stdlib"] {
             let text = format!(
                 "{{application,{name},[{{vsn,\"1\"}},{{description,\"\"}},{{modules,[{name}_b,{name}_a,file,init]}},
                   {{registered,[]}},{{applications,[]}}]}}."
             )
             .replace(",file,init", if name == "kernel" { ",file,init" } else { "" });
-            let app = App::read(text.as_bytes(), name, otp).unwrap();
-            catalog.add(Found { app, origin: Origin::Otp, location: String::new(), beams: None });
+            let app = AppSpec::read(text.as_bytes(), name, otp).unwrap();
+            catalog.add(CatalogEntry { app, origin: AppOrigin::Otp, location: String::new(), beams: None });
         }
-        let spec = Spec {
+        let spec = ReleaseSpec {
             name: "r".to_owned(),
             version: "1".to_owned(),
             erts: "1".to_owned(),
             otp,
-            style: Style::Plain,
+            rules: ReleaseRules::Otp,
             applications: vec![("kernel".to_owned(), None), ("stdlib".to_owned(), None)],
-            unchecked: Vec::new(),
+            skip_mode_validation: Vec::new(),
             excluded: Vec::new(),
         };
-        let release = exact(&spec, &catalog).unwrap();
+        let release = resolve_exact(&spec, &catalog).unwrap();
         let script = BootScript::new(&release, &catalog, options);
         let parts = script.term().as_tuple().unwrap();
         parts[2].as_list().unwrap().iter().map(pretty).collect()
@@ -343,7 +347,7 @@ mod tests {
 
     #[test]
     fn eager_modules_are_loaded_before_kernel_load_completed() {
-        let options = BootOptions { hot: vec!["stdlib_a".to_owned()], ..BootOptions::default() };
+        let options = BootOptions { eager_modules: vec!["stdlib_a".to_owned()], ..BootOptions::default() };
         let list = instructions(25, &options);
         let hot = list.iter().position(|text| text == "{primLoad,[stdlib_a]}").unwrap();
         assert_eq!(list[hot - 1], "{path,[\"$ROOT/lib/kernel-1/ebin\",\"$ROOT/lib/stdlib-1/ebin\"]}");
@@ -367,7 +371,7 @@ mod tests {
             function: "start".to_owned(),
             arguments: vec![Term::Int(1)],
         };
-        let options = BootOptions { processes: vec![process], ..BootOptions::default() };
+        let options = BootOptions { kernel_processes: vec![process], ..BootOptions::default() };
         let list = instructions(25, &options);
         let at = list.iter().position(|text| text == "{kernelProcess,pidfile,{files,start,[1]}}").unwrap();
         assert!(list[at - 1].starts_with("{kernelProcess,application_controller,"));

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::App;
+use crate::app::AppSpec;
 
 /// The origin of an application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum AppOrigin {
     /// An application of OTP, below OTP's root directory.
     Otp,
     /// An application of the project, of a dependency, or of Elixir.
@@ -15,11 +15,11 @@ pub enum Origin {
 
 /// An application that was found.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct CatalogEntry {
     /// The application specification.
-    pub app: App,
+    pub app: AppSpec,
     /// The origin of the application.
-    pub origin: Origin,
+    pub origin: AppOrigin,
     /// The directory of the application, for messages.
     pub location: String,
     /// The modules that have a `.beam` file; `None` if that was not checked.
@@ -28,23 +28,23 @@ pub struct Found {
 
 /// Applications by name.
 #[derive(Debug, Clone, Default)]
-pub struct Catalog {
-    found: BTreeMap<String, Found>,
+pub struct AppCatalog {
+    entries: BTreeMap<String, CatalogEntry>,
 }
 
-impl Catalog {
+impl AppCatalog {
     /// Adds an application, and replaces one with the same name.
-    pub fn add(&mut self, found: Found) {
-        self.found.insert(found.app.name.clone(), found);
+    pub fn add(&mut self, found: CatalogEntry) {
+        self.entries.insert(found.app.name.clone(), found);
     }
 
     /// Returns the application with this name.
-    pub fn get(&self, name: &str) -> Option<&Found> {
-        self.found.get(name)
+    pub fn get(&self, name: &str) -> Option<&CatalogEntry> {
+        self.entries.get(name)
     }
 
     /// Returns all names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.found.keys().map(String::as_str)
+        self.entries.keys().map(String::as_str)
     }
 }

@@ -7,14 +7,14 @@ use crate::term::Term;
 /// Merges two configurations: lists of applications with lists of settings. If both have a setting, the second one
 /// wins; if both values are keyword lists, they are merged recursively.
 pub fn merge(first: &Term, second: &Term) -> Term {
-    merge_pairs(first, second, &|one, other| merge_pairs(one, other, &deep))
+    merge_pairs(first, second, &|one, other| merge_pairs(one, other, &merge_values))
 }
 
-fn deep(one: &Term, other: &Term) -> Term {
-    if is_keywords(one) && is_keywords(other) { merge_pairs(one, other, &deep) } else { other.clone() }
+fn merge_values(one: &Term, other: &Term) -> Term {
+    if is_keyword_list(one) && is_keyword_list(other) { merge_pairs(one, other, &merge_values) } else { other.clone() }
 }
 
-fn is_keywords(term: &Term) -> bool {
+fn is_keyword_list(term: &Term) -> bool {
     term.as_list().is_some_and(|pairs| pairs.iter().all(|pair| key(pair).is_some()))
 }
 
@@ -49,7 +49,7 @@ fn merge_pairs(first: &Term, second: &Term, both: &dyn Fn(&Term, &Term) -> Term)
 
 /// The config providers of a release.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Providers {
+pub struct ConfigProviders {
     /// The provider modules, each with the result of its `init/1`.
     pub modules: Vec<(String, Term)>,
     /// True if the system reboots with the new configuration.
@@ -63,9 +63,9 @@ pub struct Providers {
     pub compile_env: Option<Vec<Term>>,
 }
 
-impl Providers {
+impl ConfigProviders {
     /// Returns the provider of `runtime.exs` for a release of this version.
-    pub fn runtime_exs(version: &str, env: &str, target: &str) -> Providers {
+    pub fn runtime_exs(version: &str, env: &str, target: &str) -> ConfigProviders {
         let path = Term::tuple([
             Term::atom("system"),
             binary("RELEASE_ROOT"),
@@ -74,7 +74,7 @@ impl Providers {
         let options = [("env", env), ("target", target), ("imports", "disabled")];
         let options = options.map(|(name, value)| pair(name, Term::atom(value)));
         let reader = Term::tuple([path, Term::List(options.into())]);
-        Providers {
+        ConfigProviders {
             modules: vec![("Elixir.Config.Reader".to_owned(), reader)],
             reboot: false,
             prune: false,
@@ -84,7 +84,7 @@ impl Providers {
     }
 
     /// Returns `config` with the settings that `Config.Provider` needs at boot.
-    pub fn add_to(&self, config: &Term) -> Term {
+    pub fn add_to_config(&self, config: &Term) -> Term {
         let starts_late = self.reboot && !self.early_distribution;
         let kernel = |starts| {
             let setting = pair("start_distribution", Term::atom(if starts { "true" } else { "false" }));

@@ -6,19 +6,19 @@ use std::collections::BTreeMap;
 
 use crate::appup::Appup;
 use crate::print::pretty;
-use crate::rc::instruction::Instruction;
-use crate::rc::{Application, Direction, RcError, translate};
+use crate::relup_script::instruction::UpgradeInstruction;
+use crate::relup_script::{RelupApp, RelupScriptError, UpgradeDirection, translate_scripts};
 use crate::term::Term;
 
 /// One version of a release, as `systools:make_relup` sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Version {
+pub struct RelupRelease {
     /// The release version.
     pub version: String,
     /// The ERTS version.
     pub erts: String,
     /// The applications, in the order of the `.rel` file.
-    pub applications: Vec<Application>,
+    pub applications: Vec<RelupApp>,
 }
 
 /// The reason why no relup could be created.
@@ -43,12 +43,12 @@ pub enum RelupError {
         /// True for the downgrade.
         is_down: bool,
         /// The underlying error.
-        source: RcError,
+        source: RelupScriptError,
     },
 }
 
-impl Version {
-    fn find(&self, name: &str) -> Option<&Application> {
+impl RelupRelease {
+    fn find_app(&self, name: &str) -> Option<&RelupApp> {
         self.applications.iter().find(|app| app.name == name)
     }
 }
@@ -58,50 +58,50 @@ impl Version {
 ///
 /// # Errors
 /// See [`RelupError`].
-pub fn relup(
-    new: &Version,
+pub fn make_relup(
+    new: &RelupRelease,
     order: &[String],
-    old: &Version,
+    old: &RelupRelease,
     appups: &BTreeMap<String, Appup>,
 ) -> Result<Term, RelupError> {
-    if let Some(without) = [new, old].into_iter().find(|version| version.find("sasl").is_none()) {
+    if let Some(without) = [new, old].into_iter().find(|version| version.find_app("sasl").is_none()) {
         return Err(RelupError::NoSasl(without.version.clone()));
     }
-    let way = |direction: Direction| {
+    let way = |direction: UpgradeDirection| {
         let (from, to) = match direction {
-            Direction::Up => (old, new),
-            Direction::Down => (new, old),
+            UpgradeDirection::Up => (old, new),
+            UpgradeDirection::Down => (new, old),
         };
-        let scripts = scripts(direction, [from, to], (new, old), order, appups)?;
-        let script = translate(direction, &scripts, &to.applications, &from.applications)
-            .map_err(|source| RelupError::Script { is_down: direction == Direction::Down, source })?;
-        let script = Term::List(script.iter().filter_map(Instruction::term).collect());
+        let scripts = collect_scripts(direction, [from, to], (new, old), order, appups)?;
+        let script = translate_scripts(direction, &scripts, &to.applications, &from.applications)
+            .map_err(|source| RelupError::Script { is_down: direction == UpgradeDirection::Down, source })?;
+        let script = Term::List(script.iter().filter_map(UpgradeInstruction::term).collect());
         Ok(Term::List(vec![Term::tuple([Term::string(&old.version), Term::List(Vec::new()), script])]))
     };
-    Ok(Term::tuple([Term::string(&new.version), way(Direction::Up)?, way(Direction::Down)?]))
+    Ok(Term::tuple([Term::string(&new.version), way(UpgradeDirection::Up)?, way(UpgradeDirection::Down)?]))
 }
 
 /// Returns the text of the `relup` file.
-pub fn text(relup: &Term) -> String {
+pub fn relup_text(relup: &Term) -> String {
     format!("%% coding: utf-8\n{}.\n", pretty(relup))
 }
 
 /// Collects the scripts of all applications: additions, changes, removals.
-fn scripts(
-    direction: Direction,
-    [from, to]: [&Version; 2],
-    (new, old): (&Version, &Version),
+fn collect_scripts(
+    direction: UpgradeDirection,
+    [from, to]: [&RelupRelease; 2],
+    (new, old): (&RelupRelease, &RelupRelease),
     order: &[String],
     appups: &BTreeMap<String, Appup>,
-) -> Result<Vec<Vec<Instruction>>, RelupError> {
+) -> Result<Vec<Vec<UpgradeInstruction>>, RelupError> {
     let mut scripts = Vec::new();
     if new.erts != old.erts {
-        scripts.push(vec![Instruction::RestartNewEmulator]);
+        scripts.push(vec![UpgradeInstruction::RestartNewEmulator]);
     }
-    let added = to.applications.iter().filter(|app| from.find(&app.name).is_none());
-    scripts.extend(added.map(|app| vec![Instruction::AddApplication(app.name.clone(), app.mode)]));
+    let added = to.applications.iter().filter(|app| from.find_app(&app.name).is_none());
+    scripts.extend(added.map(|app| vec![UpgradeInstruction::AddApplication(app.name.clone(), app.mode)]));
     for name in order {
-        let (Some(now), Some(before)) = (new.find(name), old.find(name)) else { continue };
+        let (Some(now), Some(before)) = (new.find_app(name), old.find_app(name)) else { continue };
         if now.version == before.version {
             continue;
         }
@@ -113,7 +113,7 @@ fn scripts(
         })?;
         scripts.push(script.to_vec());
     }
-    let removed = from.applications.iter().filter(|app| to.find(&app.name).is_none());
-    scripts.extend(removed.map(|app| vec![Instruction::RemoveApplication(app.name.clone())]));
+    let removed = from.applications.iter().filter(|app| to.find_app(&app.name).is_none());
+    scripts.extend(removed.map(|app| vec![UpgradeInstruction::RemoveApplication(app.name.clone())]));
     Ok(scripts)
 }

@@ -4,20 +4,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::App;
-use crate::catalog::Catalog;
-use crate::resolve::{Member, Mode, Release, ResolveError, Style, checked};
+use crate::app::AppSpec;
+use crate::catalog::AppCatalog;
+use crate::resolve::{ReleaseApp, ReleaseRules, ResolveError, ResolvedRelease, StartType, check_release};
 use crate::term::Term;
 
 /// A goal: an application that is requested for the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Goal {
+pub struct RelxGoal {
     /// The application's name.
     pub name: String,
     /// The required version.
     pub version: Option<String>,
     /// The start type.
-    pub mode: Option<Mode>,
+    pub mode: Option<StartType>,
     /// The included applications to include; a subset of those in the application specification.
     pub included: Option<Vec<String>>,
 }
@@ -27,26 +27,26 @@ pub struct Goal {
 #[error(
     "`{0}` asks for no application: it is `NAME`, or a tuple of NAME and a version, a start type, applications to include"
 )]
-pub struct GoalError(
+pub struct RelxGoalError(
     /// The term, truncated for the message.
     pub String,
 );
 
-impl Goal {
+impl RelxGoal {
     /// Parses `name`, `{name, Mode}`, `{name, "1.0"}`, `{name, [included]}`, `{name, "1.0", Mode}`,
     /// `{name, "1.0", [included]}` or `{name, "1.0", Mode, [included]}`.
     ///
     /// # Errors
     /// Fails if the term has none of these forms.
-    pub fn parse(term: &Term) -> Result<Goal, GoalError> {
-        let wrong = || GoalError(term.to_string().chars().take(80).collect());
+    pub fn parse(term: &Term) -> Result<RelxGoal, RelxGoalError> {
+        let wrong = || RelxGoalError(term.to_string().chars().take(80).collect());
         let (name, rest) = match (term.as_atom(), term.as_tuple()) {
             (Some(name), _) => (name, &[][..]),
             (None, Some([name, rest @ ..])) => (name.as_atom().ok_or_else(wrong)?, rest),
             (None, _) => return Err(wrong()),
         };
-        let mut goal = Goal { name: name.to_owned(), version: None, mode: None, included: None };
-        let mode = |term: &Term| term.as_atom().and_then(Mode::parse);
+        let mut goal = RelxGoal { name: name.to_owned(), version: None, mode: None, included: None };
+        let mode = |term: &Term| term.as_atom().and_then(StartType::parse);
         let version = |term: &Term| term.as_string();
         match rest {
             [] if term.as_atom().is_some() => {}
@@ -88,7 +88,7 @@ pub struct RelxSpec {
     /// The OTP release number.
     pub otp: u32,
     /// The requested applications, in order.
-    pub goals: Vec<Goal>,
+    pub goals: Vec<RelxGoal>,
     /// Applications that are excluded, even if others depend on them.
     pub excluded: Vec<String>,
 }
@@ -97,76 +97,76 @@ pub struct RelxSpec {
 ///
 /// # Errors
 /// Returns all errors that can be found independently of each other.
-pub fn resolve(spec: &RelxSpec, catalog: &Catalog) -> Result<Release, Vec<ResolveError>> {
+pub fn resolve(spec: &RelxSpec, catalog: &AppCatalog) -> Result<ResolvedRelease, Vec<ResolveError>> {
     let mut errors = Vec::new();
-    let mut goals: BTreeMap<&str, &Goal> = BTreeMap::new();
+    let mut goals: BTreeMap<&str, &RelxGoal> = BTreeMap::new();
     for goal in &spec.goals {
         // If there are two goals for one application, the first counts.
         goals.entry(&goal.name).or_insert(goal);
     }
-    let order = needed(spec, &goals, catalog, &mut errors);
+    let order = dependency_order(spec, &goals, catalog, &mut errors);
     let included: BTreeSet<&String> = order.iter().flat_map(|app| &app.included_applications).collect();
     let mut members = Vec::new();
     for app in &order {
         let goal = goals.get(app.name.as_str());
-        let usual = if included.contains(&app.name) { Mode::Load } else { Mode::Permanent };
+        let usual = if included.contains(&app.name) { StartType::Load } else { StartType::Permanent };
         let said = goal.and_then(|goal| goal.included.clone());
         for name in said.iter().flatten().filter(|name| !app.included_applications.contains(name)) {
             errors.push(ResolveError::NotIncluded { app: app.name.clone(), name: name.clone() });
         }
-        members.push(Member {
+        members.push(ReleaseApp {
             name: app.name.clone(),
             version: app.vsn.clone(),
             // A goal without a start type is permanent, even if another application includes it.
-            mode: goal.map_or(usual, |goal| goal.mode.unwrap_or(Mode::Permanent)),
-            says_included: said.is_some(),
+            mode: goal.map_or(usual, |goal| goal.mode.unwrap_or(StartType::Permanent)),
+            lists_included: said.is_some(),
             included: said.unwrap_or_else(|| app.included_applications.clone()),
         });
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    let release = Release {
+    let release = ResolvedRelease {
         name: spec.name.clone(),
         version: spec.version.clone(),
         erts: spec.erts.clone(),
         otp: spec.otp,
-        style: Style::Plain,
-        members,
-        is_terse: true,
+        rules: ReleaseRules::Otp,
+        apps: members,
+        omits_defaults: true,
         excluded: spec.excluded.iter().cloned().collect(),
     };
-    checked(release, catalog)
+    check_release(release, catalog)
 }
 
 /// A step of the depth-first traversal: before and after the dependencies of an application.
-enum Step<'a> {
-    Enter { name: &'a str, by: Option<&'a App> },
-    Leave(&'a App),
+enum DependencyStep<'a> {
+    Enter { name: &'a str, by: Option<&'a AppSpec> },
+    Leave(&'a AppSpec),
 }
 
 /// Returns the applications; each one comes after its dependencies.
-fn needed<'a>(
+fn dependency_order<'a>(
     spec: &'a RelxSpec,
-    goals: &BTreeMap<&str, &'a Goal>,
-    catalog: &'a Catalog,
+    goals: &BTreeMap<&str, &'a RelxGoal>,
+    catalog: &'a AppCatalog,
     errors: &mut Vec<ResolveError>,
-) -> Vec<&'a App> {
+) -> Vec<&'a AppSpec> {
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
     // The stack's top is at the end.
-    let mut steps: Vec<Step<'a>> =
-        spec.goals.iter().rev().map(|goal| Step::Enter { name: &goal.name, by: None }).collect();
+    let mut steps: Vec<DependencyStep<'a>> =
+        spec.goals.iter().rev().map(|goal| DependencyStep::Enter { name: &goal.name, by: None }).collect();
     while let Some(step) = steps.pop() {
         let (name, by) = match step {
-            Step::Leave(app) => {
+            DependencyStep::Leave(app) => {
                 if !spec.excluded.contains(&app.name) {
                     order.push(app);
                 }
                 continue;
             }
-            Step::Enter { name, .. } if seen.contains(name) => continue,
-            Step::Enter { name, by } => (name, by),
+            DependencyStep::Enter { name, .. } if seen.contains(name) => continue,
+            DependencyStep::Enter { name, by } => (name, by),
         };
         let Some(found) = catalog.get(name) else {
             // The application may be optional for this one and required by another.
@@ -182,11 +182,11 @@ fn needed<'a>(
         if let Some(asked) = goals.get(name).and_then(|goal| goal.version.as_ref()).filter(|asked| **asked != app.vsn) {
             let (name, asked, found_version) = (name.to_owned(), asked.clone(), app.vsn.clone());
             let location = found.location.clone();
-            errors.push(ResolveError::Version { name, asked, found: found_version, location });
+            errors.push(ResolveError::WrongVersion { name, asked, found: found_version, location });
         }
-        steps.push(Step::Leave(app));
+        steps.push(DependencyStep::Leave(app));
         let children = app.applications.iter().chain(&app.included_applications).chain(&app.optional_applications);
-        let children: Vec<_> = children.map(|name| Step::Enter { name, by: Some(app) }).collect();
+        let children: Vec<_> = children.map(|name| DependencyStep::Enter { name, by: Some(app) }).collect();
         steps.extend(children.into_iter().rev());
     }
     order
@@ -195,12 +195,12 @@ fn needed<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Found, Origin};
+    use crate::catalog::{AppOrigin, CatalogEntry};
     use crate::consult::parse_one;
-    use crate::files::rel;
+    use crate::release_files::rel_text;
 
     fn goal(text: &str) -> Option<String> {
-        let goal = Goal::parse(&parse_one(text.as_bytes()).unwrap()).ok()?;
+        let goal = RelxGoal::parse(&parse_one(text.as_bytes()).unwrap()).ok()?;
         Some(format!("{} {:?} {:?} {:?}", goal.name, goal.version, goal.mode, goal.included))
     }
 
@@ -221,14 +221,19 @@ mod tests {
         }
     }
 
-    fn catalog(apps: &[(&str, &str)]) -> Catalog {
-        let mut catalog = Catalog::default();
+    fn catalog(apps: &[(&str, &str)]) -> AppCatalog {
+        let mut catalog = AppCatalog::default();
         for (name, keys) in apps {
             let text = format!(
                 "{{application,{name},[{{vsn,\"1\"}},{{description,\"\"}},{{modules,[]}},{{registered,[]}},{keys}]}}."
             );
-            let app = App::read(text.as_bytes(), name, 25).unwrap();
-            catalog.add(Found { app, origin: Origin::Project, location: format!("/lib/{name}"), beams: None });
+            let app = AppSpec::read(text.as_bytes(), name, 25).unwrap();
+            catalog.add(CatalogEntry {
+                app,
+                origin: AppOrigin::Project,
+                location: format!("/lib/{name}"),
+                beams: None,
+            });
         }
         catalog
     }
@@ -241,11 +246,11 @@ mod tests {
             ("b", "{applications,[kernel]}"),
             ("c", "{applications,[absent]},{optional_applications,[absent]}"),
         ]);
-        let goals = goals.iter().map(|goal| Goal::parse(&parse_one(goal.as_bytes()).unwrap()).unwrap()).collect();
+        let goals = goals.iter().map(|goal| RelxGoal::parse(&parse_one(goal.as_bytes()).unwrap()).unwrap()).collect();
         let excluded = excluded.iter().map(|name| (*name).to_owned()).collect();
         let (name, version, erts) = ("r".to_owned(), "1".to_owned(), "13.1".to_owned());
         let release = resolve(&RelxSpec { name, version, erts, otp: 25, goals, excluded }, &catalog)?;
-        let text: String = rel(&release).lines().map(str::trim).collect();
+        let text: String = rel_text(&release).lines().map(str::trim).collect();
         Ok(text.split_once("{erts,\"13.1\"},").unwrap().1.to_owned())
     }
 

@@ -164,7 +164,7 @@ impl Term {
                     key.sort_maps();
                     value.sort_maps();
                 }
-                crate::order_of_terms::sort(pairs);
+                crate::term_order::sort_keys(pairs);
             }
         }
     }

@@ -11,11 +11,11 @@ use dram_image::Digest;
 use serde::Deserialize;
 
 /// The largest response body that is read, in bytes.
-const LARGEST: u64 = 32 << 20;
+const MAX_RESPONSE_BYTES: u64 = 32 << 20;
 /// The longest header line that is read, in bytes.
-const LONGEST_LINE: u64 = 16 << 10;
+const MAX_HEADER_LINE_BYTES: u64 = 16 << 10;
 /// The number of images whose layers are inspected.
-const MOST_IMAGES: usize = 200;
+const MAX_INSPECTED_IMAGES: usize = 200;
 
 /// An error of a request to an engine.
 #[derive(Debug, thiserror::Error)]
@@ -81,52 +81,52 @@ impl EngineError {
 /// A Docker engine, or podman's service.
 #[derive(Debug, Clone)]
 pub struct Engine {
-    place: Place,
+    address: EngineAddress,
     /// The read timeout of requests other than loading, which has none.
-    stall: Duration,
+    stall_timeout: Duration,
 }
 
 #[derive(Debug, Clone)]
-enum Place {
+enum EngineAddress {
     Unix(PathBuf),
     Tcp(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for EngineAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Unix(path) => path.display().fmt(out),
-            Place::Tcp(host) => host.fmt(out),
+            EngineAddress::Unix(path) => path.display().fmt(out),
+            EngineAddress::Tcp(host) => host.fmt(out),
         }
     }
 }
 
-trait Stream: Read + Write + Send {}
-impl<S: Read + Write + Send> Stream for S {}
+trait EngineStream: Read + Write + Send {}
+impl<S: Read + Write + Send> EngineStream for S {}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Listed {
+struct ListedImage {
     id: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+struct InspectedImage {
     #[serde(rename = "RootFS")]
-    root_fs: RootFs,
+    root_fs: InspectedRootFs,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct RootFs {
+struct InspectedRootFs {
     #[serde(default)]
     layers: Vec<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Info {
+struct EngineInfo {
     #[serde(default)]
     driver_status: Option<Vec<Vec<String>>>,
     /// Only Docker's engine has this field.
@@ -135,7 +135,7 @@ struct Info {
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct EngineMessage {
     #[serde(default)]
     error: Option<String>,
     #[serde(default)]
@@ -150,67 +150,67 @@ impl Engine {
     ///
     /// # Errors
     /// Fails when the address is not of a supported kind, or needs TLS.
-    pub fn at(address: Option<&str>, tls: bool, stall: Duration) -> Result<Engine, EngineError> {
+    pub fn from_address(address: Option<&str>, tls: bool, stall: Duration) -> Result<Engine, EngineError> {
         let place = match address.filter(|address| !address.is_empty()) {
-            None | Some("unix://") => Place::Unix(PathBuf::from("/var/run/docker.sock")),
+            None | Some("unix://") => EngineAddress::Unix(PathBuf::from("/var/run/docker.sock")),
             Some(text) => match text.split_once("://") {
-                Some(("unix", path)) => Place::Unix(PathBuf::from(path)),
+                Some(("unix", path)) => EngineAddress::Unix(PathBuf::from(path)),
                 Some(("tcp" | "http", host)) => {
-                    Place::Tcp(with_port(host).ok_or_else(|| EngineError::Address(text.to_owned()))?)
+                    EngineAddress::Tcp(with_port(host).ok_or_else(|| EngineError::Address(text.to_owned()))?)
                 }
                 Some(_) | None => return Err(EngineError::Address(text.to_owned())),
             },
         };
         match place {
-            Place::Tcp(_) if tls => Err(EngineError::Tls),
-            Place::Tcp(_) | Place::Unix(_) => Ok(Engine { place, stall }),
+            EngineAddress::Tcp(_) if tls => Err(EngineError::Tls),
+            EngineAddress::Tcp(_) | EngineAddress::Unix(_) => Ok(Engine { address: place, stall_timeout: stall }),
         }
     }
 
-    fn broken(&self) -> impl Fn(io::Error) -> EngineError + '_ {
-        |source| EngineError::Broken { place: self.place.to_string(), source }
+    fn connection_error(&self) -> impl Fn(io::Error) -> EngineError + '_ {
+        |source| EngineError::Broken { place: self.address.to_string(), source }
     }
 
-    fn connect(&self, stall: Option<Duration>) -> Result<Box<dyn Stream>, EngineError> {
-        let connected: io::Result<Box<dyn Stream>> = match &self.place {
-            Place::Unix(path) => UnixStream::connect(path).and_then(|stream| {
+    fn connect(&self, stall: Option<Duration>) -> Result<Box<dyn EngineStream>, EngineError> {
+        let connected: io::Result<Box<dyn EngineStream>> = match &self.address {
+            EngineAddress::Unix(path) => UnixStream::connect(path).and_then(|stream| {
                 stream.set_read_timeout(stall)?;
-                Ok(Box::new(stream) as Box<dyn Stream>)
+                Ok(Box::new(stream) as Box<dyn EngineStream>)
             }),
-            Place::Tcp(host) => TcpStream::connect(host).and_then(|stream| {
+            EngineAddress::Tcp(host) => TcpStream::connect(host).and_then(|stream| {
                 stream.set_read_timeout(stall)?;
-                Ok(Box::new(stream) as Box<dyn Stream>)
+                Ok(Box::new(stream) as Box<dyn EngineStream>)
             }),
         };
-        connected.map_err(|source| EngineError::Unreachable { place: self.place.to_string(), source })
+        connected.map_err(|source| EngineError::Unreachable { place: self.address.to_string(), source })
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>, EngineError> {
-        let mut stream = self.connect(Some(self.stall))?;
+        let mut stream = self.connect(Some(self.stall_timeout))?;
         let head = format!("GET {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).map_err(self.broken())?;
-        let (status, body) = answer(stream).map_err(self.broken())?;
+        stream.write_all(head.as_bytes()).map_err(self.connection_error())?;
+        let (status, body) = read_response(stream).map_err(self.connection_error())?;
         if status == 200 { Ok(body) } else { Err(self.refusal(status, &body)) }
     }
 
-    fn info(&self) -> Result<Option<Info>, EngineError> {
-        match self.json("/info") {
+    fn info(&self) -> Result<Option<EngineInfo>, EngineError> {
+        match self.get_json("/info") {
             // Proxies in front of an engine's socket may permit only some requests.
             Err(EngineError::Refused { why, .. }) if why.starts_with("403") || why.starts_with("404") => Ok(None),
             info => info.map(Some),
         }
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
+    fn get_json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, EngineError> {
         let bytes = self.get(path)?;
-        serde_json::from_slice(&bytes).map_err(|error| self.broken()(io::Error::other(error)))
+        serde_json::from_slice(&bytes).map_err(|error| self.connection_error()(io::Error::other(error)))
     }
 
     fn refusal(&self, status: u16, body: &[u8]) -> EngineError {
-        let said = serde_json::from_slice::<Said>(body).ok();
+        let said = serde_json::from_slice::<EngineMessage>(body).ok();
         let said = said.and_then(|said| said.message.or(said.error).or(said.cause));
         let why = said.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned());
-        EngineError::Refused { place: self.place.to_string(), why: format!("{status} {why}").trim().to_owned() }
+        EngineError::Refused { place: self.address.to_string(), why: format!("{status} {why}").trim().to_owned() }
     }
 
     /// Returns how many layers of an image, given by their diff IDs, lowest first, the engine has and does not need
@@ -219,16 +219,18 @@ impl Engine {
     ///
     /// # Errors
     /// Fails when no engine can be reached, or its response to `/info` is not valid.
-    pub fn has(&self, diff_ids: &[Digest]) -> Result<usize, EngineError> {
+    pub fn count_known_layers(&self, diff_ids: &[Digest]) -> Result<usize, EngineError> {
         let Some(info) = self.info()? else { return Ok(0) };
         let mut status = info.driver_status.into_iter().flatten();
         if info.docker_root_dir.is_none() || status.any(|pair| pair.first().is_some_and(|key| key == "driver-type")) {
             return Ok(0);
         }
-        let Ok(all) = self.json::<Vec<Listed>>("/images/json") else { return Ok(0) };
+        let Ok(all) = self.get_json::<Vec<ListedImage>>("/images/json") else { return Ok(0) };
         let mut most = 0;
-        for image in all.iter().take(MOST_IMAGES).filter(|image| is_id(&image.id)) {
-            let Ok(inspected) = self.json::<Inspected>(&format!("/images/{}/json", image.id)) else { continue };
+        for image in all.iter().take(MAX_INSPECTED_IMAGES).filter(|image| is_image_id(&image.id)) {
+            let Ok(inspected) = self.get_json::<InspectedImage>(&format!("/images/{}/json", image.id)) else {
+                continue;
+            };
             let same = inspected.root_fs.layers.iter().zip(diff_ids);
             most = most.max(same.take_while(|(has, wanted)| **has == wanted.to_string()).count());
         }
@@ -246,36 +248,37 @@ impl Engine {
         let mut stream = self.connect(None)?;
         let head = "POST /images/load?quiet=1 HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
                     Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n";
-        stream.write_all(head.as_bytes()).map_err(self.broken())?;
-        let mut out = BufWriter::with_capacity(256 << 10, Chunks { stream, closed: false });
-        let written = write(&mut out).and_then(|()| out.flush().map_err(|error| self.broken()(error).into()));
+        stream.write_all(head.as_bytes()).map_err(self.connection_error())?;
+        let mut out = BufWriter::with_capacity(256 << 10, ChunkedWriter { stream, closed: false });
+        let written = write(&mut out).and_then(|()| out.flush().map_err(|error| self.connection_error()(error).into()));
         // The buffered rest of an incomplete archive must not reach the engine.
-        let Chunks { mut stream, closed } = out.into_parts().0;
+        let ChunkedWriter { mut stream, closed } = out.into_parts().0;
         match written {
-            Ok(()) => stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.broken())?,
+            Ok(()) => stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush()).map_err(self.connection_error())?,
             // The engine may have closed the connection with a response that gives the reason.
             Err(error) if closed => {
-                return Err(match answer(stream) {
+                return Err(match read_response(stream) {
                     Ok((status, body)) if status != 200 => self.refusal(status, &body).into(),
                     Ok(_) | Err(_) => error,
                 });
             }
             Err(error) => return Err(error),
         }
-        let (status, body) = answer(stream).map_err(self.broken())?;
+        let (status, body) = read_response(stream).map_err(self.connection_error())?;
         if status != 200 {
             return Err(self.refusal(status, &body).into());
         }
         // The status may be 200 and a later message an error: every line of the body is a message.
-        let lines = body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Said>(line).ok());
+        let lines =
+            body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<EngineMessage>(line).ok());
         match lines.filter_map(|said| said.error).next() {
-            Some(why) => Err(EngineError::Refused { place: self.place.to_string(), why }.into()),
+            Some(why) => Err(EngineError::Refused { place: self.address.to_string(), why }.into()),
             None => Ok(()),
         }
     }
 }
 
-fn is_id(text: &str) -> bool {
+fn is_image_id(text: &str) -> bool {
     text.len() <= 100 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b':')
 }
 
@@ -291,26 +294,26 @@ fn with_port(host: &str) -> Option<String> {
 }
 
 /// Writes each buffer as one chunk of HTTP's chunked encoding.
-struct Chunks {
-    stream: Box<dyn Stream>,
+struct ChunkedWriter {
+    stream: Box<dyn EngineStream>,
     /// True after a write failed, as the engine takes no more.
     closed: bool,
 }
 
-impl Chunks {
-    fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
+impl ChunkedWriter {
+    fn write_chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
         self.stream.write_all(bytes)?;
         self.stream.write_all(b"\r\n")
     }
 }
 
-impl Write for Chunks {
+impl Write for ChunkedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        let written = self.chunk(bytes);
+        let written = self.write_chunk(bytes);
         self.closed |= written.is_err();
         written.map(|()| bytes.len())
     }
@@ -321,16 +324,16 @@ impl Write for Chunks {
 }
 
 /// Reads the status and the body of a response, both bounded.
-fn answer(stream: impl Read) -> io::Result<(u16, Vec<u8>)> {
+fn read_response(stream: impl Read) -> io::Result<(u16, Vec<u8>)> {
     let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let mut reader = BufReader::new(stream);
     loop {
-        let first = line(&mut reader)?;
+        let first = read_line(&mut reader)?;
         let status = first.split(' ').nth(1).and_then(|word| word.parse::<u16>().ok());
         let status = status.filter(|_| first.starts_with("HTTP/1.")).ok_or_else(|| wrong("it does not speak HTTP"))?;
         let (mut length, mut chunked) = (None, false);
         for _ in 0..200 {
-            let text = line(&mut reader)?;
+            let text = read_line(&mut reader)?;
             let Some((name, value)) = text.split_once(':') else { break };
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse::<u64>().ok(),
@@ -343,38 +346,38 @@ fn answer(stream: impl Read) -> io::Result<(u16, Vec<u8>)> {
         }
         let mut body = Vec::new();
         match (chunked, length) {
-            (true, _) => chunks(&mut reader, &mut body)?,
-            (false, Some(length)) => drop(reader.take(length.min(LARGEST)).read_to_end(&mut body)?),
-            (false, None) => drop(reader.take(LARGEST).read_to_end(&mut body)?),
+            (true, _) => read_chunked_body(&mut reader, &mut body)?,
+            (false, Some(length)) => drop(reader.take(length.min(MAX_RESPONSE_BYTES)).read_to_end(&mut body)?),
+            (false, None) => drop(reader.take(MAX_RESPONSE_BYTES).read_to_end(&mut body)?),
         }
         return Ok((status, body));
     }
 }
 
-fn line(reader: &mut impl BufRead) -> io::Result<String> {
+fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
     let mut bytes = Vec::new();
-    reader.take(LONGEST_LINE).read_until(b'\n', &mut bytes)?;
+    reader.take(MAX_HEADER_LINE_BYTES).read_until(b'\n', &mut bytes)?;
     if !bytes.ends_with(b"\n") {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ends in the middle of a line"));
     }
     Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
+fn read_chunked_body(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
     loop {
-        let size = line(reader)?;
+        let size = read_line(reader)?;
         let size = u64::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16);
         let size = size.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "a chunk has no length"))?;
         if size == 0 {
             return Ok(());
         }
-        if size + body.len() as u64 > LARGEST {
+        if size + body.len() as u64 > MAX_RESPONSE_BYTES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer does not end"));
         }
         if reader.take(size).read_to_end(body)? as u64 != size {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        line(reader)?;
+        read_line(reader)?;
     }
 }
 
@@ -397,7 +400,7 @@ mod tests {
             ("SSH-2.0\r\n\r\n", None),
             ("", None),
         ] {
-            let found = answer(text.as_bytes()).ok();
+            let found = read_response(text.as_bytes()).ok();
             let found = found.as_ref().map(|(status, body)| (*status, std::str::from_utf8(body).unwrap()));
             assert_eq!(found, expected, "{text:?}");
         }
@@ -422,9 +425,9 @@ mod tests {
             (Some("ssh://host"), None),
             (Some("host"), None),
         ] {
-            let engine = Engine::at(address, false, stall).ok().map(|engine| engine.place.to_string());
+            let engine = Engine::from_address(address, false, stall).ok().map(|engine| engine.address.to_string());
             assert_eq!(engine.as_deref(), place, "{address:?}");
-            let with_tls = Engine::at(address, true, stall);
+            let with_tls = Engine::from_address(address, true, stall);
             assert_eq!(with_tls.is_ok(), place.is_some_and(|place| place.starts_with('/')), "{address:?}");
         }
     }

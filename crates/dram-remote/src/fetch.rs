@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{Read, Seek as _, Write as _};
 use std::thread;
 
-use dram_image::{Digest, Hasher};
+use dram_image::{Digest, DigestHasher};
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
-use crate::address::{joined, origin, parted, redacted};
-use crate::{Net, RemoteError, date};
+use crate::url::{origin, redacted, resolve_location, split_credentials};
+use crate::{FetchError, NetworkSettings, http_date};
 
 /// The number of attempts.
 const ATTEMPTS: u32 = 3;
@@ -18,7 +18,7 @@ const MOST_REDIRECTS: u32 = 10;
 
 /// The validators of a response (RFC 9110, 8.8), kept exactly as the server sent them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validators {
+pub struct HttpValidators {
     /// `ETag`.
     pub etag: Option<String>,
     /// `Last-Modified`.
@@ -27,16 +27,16 @@ pub struct Validators {
 
 /// The outcome of a conditional fetch.
 #[derive(Debug)]
-pub enum Answer {
+pub enum FetchOutcome {
     /// The file has not changed since the validators were made.
     Unchanged,
     /// The file was fetched.
-    New(Fetched),
+    Fetched(FetchedUrl),
 }
 
 /// A file that was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
+pub struct FetchedUrl {
     /// The digest of its content.
     pub sha256: Digest,
     /// Its length in bytes.
@@ -44,7 +44,7 @@ pub struct Fetched {
     /// The time of its last change, in seconds since 1970, if the server gives one.
     pub mtime: Option<i64>,
     /// The validators for the next conditional request.
-    pub validators: Validators,
+    pub validators: HttpValidators,
 }
 
 /// Fetches `url` into `file`, which is truncated first, unless the server answers that the validators `known` still
@@ -52,12 +52,18 @@ pub struct Fetched {
 ///
 /// # Errors
 /// Fails when the file cannot be fetched or written, is too large, or the fetch is cancelled.
-pub fn fetch(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most: u64) -> Result<Answer, RemoteError> {
-    let mut pause = net.pause;
+pub fn fetch(
+    net: &NetworkSettings<'_>,
+    url: &str,
+    known: &HttpValidators,
+    file: &mut File,
+    most: u64,
+) -> Result<FetchOutcome, FetchError> {
+    let mut pause = net.retry_delay;
     let mut attempt = 1;
     loop {
-        match attempted(net, url, known, file, most) {
-            Err(error) if error.is_passing() && attempt < ATTEMPTS && !(net.stop)() => {
+        match fetch_once(net, url, known, file, most) {
+            Err(error) if error.is_transient() && attempt < ATTEMPTS && !(net.is_cancelled)() => {
                 thread::sleep(pause);
                 pause *= 2;
                 attempt += 1;
@@ -67,41 +73,54 @@ pub fn fetch(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most
     }
 }
 
-fn attempted(net: &Net<'_>, url: &str, known: &Validators, file: &mut File, most: u64) -> Result<Answer, RemoteError> {
+fn fetch_once(
+    net: &NetworkSettings<'_>,
+    url: &str,
+    known: &HttpValidators,
+    file: &mut File,
+    most: u64,
+) -> Result<FetchOutcome, FetchError> {
     let shown = redacted(url);
     let mut at = url.to_owned();
-    let mut secret = parted(url).1;
+    let mut secret = split_credentials(url).1;
     for _ in 0..=MOST_REDIRECTS {
-        if (net.stop)() {
-            return Err(RemoteError::Stopped { url: shown });
+        if (net.is_cancelled)() {
+            return Err(FetchError::Cancelled { url: shown });
         }
-        let response = ask(net, &at, secret.as_deref(), known)?;
+        let response = send_request(net, &at, secret.as_deref(), known)?;
         let location = response.headers().get("location").and_then(|value| value.to_str().ok());
         match (response.status(), location) {
-            (StatusCode::NOT_MODIFIED, _) if *known != Validators::default() => return Ok(Answer::Unchanged),
+            (StatusCode::NOT_MODIFIED, _) if *known != HttpValidators::default() => return Ok(FetchOutcome::Unchanged),
             (status, Some(location)) if matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) => {
-                let to = joined(&at, location);
+                let to = resolve_location(&at, location);
                 if origin(&at).0 == "https" && origin(&to).0 != "https" {
-                    return Err(RemoteError::Downgrade { url: shown, to: redacted(&to) });
+                    return Err(FetchError::InsecureRedirect { url: shown, to: redacted(&to) });
                 }
                 // Credentials are not sent to another origin than the one they were written for.
-                secret = parted(&to).1.or(secret.filter(|_| origin(&at) == origin(&to)));
+                secret = split_credentials(&to).1.or(secret.filter(|_| origin(&at) == origin(&to)));
                 at = to;
             }
-            (status, _) if status.is_success() => return save(net, &shown, response, file, most).map(Answer::New),
-            (status, _) => return Err(RemoteError::Status { url: shown, status: status.as_u16() }),
+            (status, _) if status.is_success() => {
+                return save_body(net, &shown, response, file, most).map(FetchOutcome::Fetched);
+            }
+            (status, _) => return Err(FetchError::Status { url: shown, status: status.as_u16() }),
         }
     }
-    Err(RemoteError::Redirects { url: shown, most: MOST_REDIRECTS })
+    Err(FetchError::TooManyRedirects { url: shown, most: MOST_REDIRECTS })
 }
 
-fn ask(net: &Net<'_>, url: &str, secret: Option<&str>, known: &Validators) -> Result<Response<Body>, RemoteError> {
-    let (bare, _) = parted(url);
+fn send_request(
+    net: &NetworkSettings<'_>,
+    url: &str,
+    secret: Option<&str>,
+    known: &HttpValidators,
+) -> Result<Response<Body>, FetchError> {
+    let (bare, _) = split_credentials(url);
     if !matches!(origin(&bare).0.as_str(), "http" | "https") {
-        return Err(RemoteError::Address { url: redacted(url) });
+        return Err(FetchError::UnsupportedUrl { url: redacted(url) });
     }
-    let mut request = net.agent(&bare)?.get(&bare);
-    let proxy_secret = net.proxy_secret(&bare);
+    let mut request = net.new_agent(&bare)?.get(&bare);
+    let proxy_secret = net.proxy_authorization(&bare);
     for (name, value) in [
         ("proxy-authorization", proxy_secret.as_deref()),
         ("authorization", secret),
@@ -112,54 +131,54 @@ fn ask(net: &Net<'_>, url: &str, secret: Option<&str>, known: &Validators) -> Re
             request = request.header(name, value);
         }
     }
-    request.call().map_err(|error| failed(url, &error))
+    request.call().map_err(|error| request_error(url, &error))
 }
 
-fn failed(url: &str, error: &ureq::Error) -> RemoteError {
+fn request_error(url: &str, error: &ureq::Error) -> FetchError {
     let url = redacted(url);
     match error {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) => RemoteError::Address { url },
-        ureq::Error::Rustls(error) => RemoteError::Trust { url, why: error.to_string() },
-        ureq::Error::Timeout(_) => RemoteError::Fetch { url, why: "the server says nothing".to_owned() },
-        ureq::Error::HostNotFound => RemoteError::Fetch { url, why: "no such host is known".to_owned() },
-        ureq::Error::Io(error) => match rustls_of(error) {
-            Some(why) => RemoteError::Trust { url, why },
-            None => RemoteError::Fetch { url, why: error.to_string() },
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => FetchError::UnsupportedUrl { url },
+        ureq::Error::Rustls(error) => FetchError::Trust { url, why: error.to_string() },
+        ureq::Error::Timeout(_) => FetchError::Transport { url, why: "the server says nothing".to_owned() },
+        ureq::Error::HostNotFound => FetchError::Transport { url, why: "no such host is known".to_owned() },
+        ureq::Error::Io(error) => match certificate_error(error) {
+            Some(why) => FetchError::Trust { url, why },
+            None => FetchError::Transport { url, why: error.to_string() },
         },
-        error => RemoteError::Fetch { url, why: error.to_string() },
+        error => FetchError::Transport { url, why: error.to_string() },
     }
 }
 
 /// Errors of a certificate arrive wrapped in an I/O error of the connection.
-fn rustls_of(error: &std::io::Error) -> Option<String> {
+fn certificate_error(error: &std::io::Error) -> Option<String> {
     let text = error.get_ref()?.to_string();
     text.contains("certificate").then_some(text)
 }
 
-fn save(
-    net: &Net<'_>,
+fn save_body(
+    net: &NetworkSettings<'_>,
     shown: &str,
     response: Response<Body>,
     file: &mut File,
     most: u64,
-) -> Result<Fetched, RemoteError> {
+) -> Result<FetchedUrl, FetchError> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let validators = Validators { etag: header("etag"), last_modified: header("last-modified") };
-    let large = || RemoteError::Large { url: shown.to_owned(), most };
+    let validators = HttpValidators { etag: header("etag"), last_modified: header("last-modified") };
+    let large = || FetchError::TooLarge { url: shown.to_owned(), most };
     if header("content-length").and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length > most) {
         return Err(large());
     }
-    let write = |source| RemoteError::Write { url: shown.to_owned(), source };
+    let write = |source| FetchError::Write { url: shown.to_owned(), source };
     file.set_len(0).and_then(|()| file.rewind()).map_err(write)?;
     let mut body = response.into_body();
     let mut body = body.as_reader();
-    let mut hasher = Hasher::new();
+    let mut hasher = DigestHasher::new();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        if (net.stop)() {
-            return Err(RemoteError::Stopped { url: shown.to_owned() });
+        if (net.is_cancelled)() {
+            return Err(FetchError::Cancelled { url: shown.to_owned() });
         }
-        let got = body.read(&mut buffer).map_err(|error| RemoteError::Fetch {
+        let got = body.read(&mut buffer).map_err(|error| FetchError::Transport {
             url: shown.to_owned(),
             why: format!("what comes breaks off: {error}"),
         })?;
@@ -172,7 +191,7 @@ fn save(
         }
         file.write_all(&buffer[..got]).map_err(write)?;
     }
-    let mtime = validators.last_modified.as_deref().and_then(date::parse);
+    let mtime = validators.last_modified.as_deref().and_then(http_date::parse);
     let size = hasher.length();
-    Ok(Fetched { sha256: hasher.finish(), size, mtime, validators })
+    Ok(FetchedUrl { sha256: hasher.finish(), size, mtime, validators })
 }

@@ -8,12 +8,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::tool::Tool;
-use crate::{Net, RemoteError, redacted};
+use crate::child_process::GitProgram;
+use crate::{FetchError, NetworkSettings, redacted};
 
 /// A Git source: the repository, and the options of a checkout.
 #[derive(Clone, Default)]
-pub struct Repository {
+pub struct GitSource {
     /// The remote URL, as `git` takes it.
     pub remote: String,
     /// A branch, a tag, a commit id, or a full name under `refs/`; empty means the default branch.
@@ -34,7 +34,7 @@ pub struct Repository {
 
 /// A resolved commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
+pub struct GitCommit {
     /// The id of the commit, or of the annotated tag that points to it.
     pub id: String,
     /// The full name of the reference; `None` for a commit that was given by its id.
@@ -43,7 +43,7 @@ pub struct Commit {
     peeled: Option<String>,
 }
 
-impl Commit {
+impl GitCommit {
     /// Returns the id of the commit itself.
     pub fn peeled(&self) -> &str {
         self.peeled.as_deref().unwrap_or(&self.id)
@@ -52,7 +52,7 @@ impl Commit {
 
 /// A working tree that was checked out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkout {
+pub struct GitCheckout {
     /// The directory.
     pub path: PathBuf,
     /// The id of the commit.
@@ -60,68 +60,70 @@ pub struct Checkout {
 }
 
 /// A function that runs `git` in the repository of a checkout.
-type Inside<'a> = dyn Fn(&'static str, &[&str]) -> Result<String, RemoteError> + 'a;
+type GitRunner<'a> = dyn Fn(&'static str, &[&str]) -> Result<String, FetchError> + 'a;
 
 /// A client for one Git repository.
-pub struct Git<'a> {
-    what: &'a Repository,
-    tool: Tool<'a>,
+pub struct GitClient<'a> {
+    source: &'a GitSource,
+    tool: GitProgram<'a>,
     dir: &'a Path,
 }
 
-impl<'a> Git<'a> {
+impl<'a> GitClient<'a> {
     /// Prepares to fetch `what` into the empty directory `dir`, an absolute path.
     ///
     /// # Errors
     /// Fails when `git` is not installed, or its configuration cannot be written.
-    pub fn new(net: &'a Net<'a>, what: &'a Repository, dir: &'a Path) -> Result<Git<'a>, RemoteError> {
-        Ok(Git { what, tool: Tool::new(net, &what.remote, dir)?, dir })
+    pub fn new(net: &'a NetworkSettings<'a>, what: &'a GitSource, dir: &'a Path) -> Result<GitClient<'a>, FetchError> {
+        Ok(GitClient { source: what, tool: GitProgram::new(net, &what.remote, dir)?, dir })
     }
 
     /// Resolves the reference to a commit with `git ls-remote`. A commit id needs no request.
     ///
     /// # Errors
     /// Fails when the reference does not exist, or the commit does not match the checksum.
-    pub fn commit(&self) -> Result<Commit, RemoteError> {
-        let what = self.what;
+    pub fn resolve_commit(&self) -> Result<GitCommit, FetchError> {
+        let what = self.source;
         let expected = what.checksum.as_deref().unwrap_or_default();
-        if is_commit(&what.reference) {
-            let commit = Commit { id: what.reference.clone(), reference: None, peeled: None };
-            return self.expected(commit, expected);
+        if is_commit_id(&what.reference) {
+            let commit = GitCommit { id: what.reference.clone(), reference: None, peeled: None };
+            return self.check_commit(commit, expected);
         }
         if what.fetch_by_commit {
-            if !is_commit(expected) {
-                return Err(self.fail("find the commit of", "to fetch by commit, its whole id is needed as checksum"));
+            if !is_commit_id(expected) {
+                return Err(
+                    self.git_error("find the commit of", "to fetch by commit, its whole id is needed as checksum")
+                );
             }
             let reference = match what.reference.as_str() {
                 "" => None,
                 name if name.starts_with("refs/") => Some(name.to_owned()),
                 name => Some(format!("refs/heads/{name}")),
             };
-            return Ok(Commit { id: expected.to_owned(), reference, peeled: None });
+            return Ok(GitCommit { id: expected.to_owned(), reference, peeled: None });
         }
         let name = if what.reference.is_empty() { self.default_branch()? } else { what.reference.clone() };
         let peeled = format!("{name}^{{}}");
         let args = ["ls-remote", "--", &what.remote, &name, &peeled];
-        let listed = self.git("reach", &args)?;
-        let commit = chosen(&listed, &name);
-        let commit = commit.ok_or_else(|| RemoteError::NoReference { url: self.shown(), reference: name })?;
-        self.expected(commit, expected)
+        let listed = self.run_git("reach", &args)?;
+        let commit = select_reference(&listed, &name);
+        let commit = commit.ok_or_else(|| FetchError::NoReference { url: self.redacted_url(), reference: name })?;
+        self.check_commit(commit, expected)
     }
 
-    fn expected(&self, commit: Commit, expected: &str) -> Result<Commit, RemoteError> {
+    fn check_commit(&self, commit: GitCommit, expected: &str) -> Result<GitCommit, FetchError> {
         if commit.id.starts_with(expected) || commit.peeled().starts_with(expected) {
             return Ok(commit);
         }
         let found = commit.peeled().to_owned();
-        Err(RemoteError::Commit { url: self.shown(), expected: expected.to_owned(), found })
+        Err(FetchError::CommitMismatch { url: self.redacted_url(), expected: expected.to_owned(), found })
     }
 
-    fn default_branch(&self) -> Result<String, RemoteError> {
-        let listed = self.git("reach", &["ls-remote", "--symref", "--", &self.what.remote, "HEAD"])?;
+    fn default_branch(&self) -> Result<String, FetchError> {
+        let listed = self.run_git("reach", &["ls-remote", "--symref", "--", &self.source.remote, "HEAD"])?;
         let mut words = listed.split_whitespace();
         let branch = words.find(|word| word.starts_with("refs/heads/") && word.len() > 11);
-        let none = || RemoteError::NoReference { url: self.shown(), reference: "HEAD".to_owned() };
+        let none = || FetchError::NoReference { url: self.redacted_url(), reference: "HEAD".to_owned() };
         branch.map(str::to_owned).ok_or_else(none)
     }
 
@@ -129,21 +131,21 @@ impl<'a> Git<'a> {
     ///
     /// # Errors
     /// Fails when the commit cannot be fetched, or the subdirectory does not exist.
-    pub fn checkout(&self, commit: &Commit) -> Result<Checkout, RemoteError> {
-        let keeps = self.what.keep_git_dir && self.what.subdir.trim_matches('/').is_empty();
+    pub fn checkout(&self, commit: &GitCommit) -> Result<GitCheckout, FetchError> {
+        let keeps = self.source.keep_git_dir && self.source.subdir.trim_matches('/').is_empty();
         let tree = self.dir.join("tree");
         let git_dir = if keeps { tree.join(".git") } else { self.dir.join("git") };
-        self.made(fs::create_dir(&tree))?;
+        self.map_write_error(fs::create_dir(&tree))?;
         let git_dir_text = git_dir.to_string_lossy().into_owned();
         let tree_text = tree.to_string_lossy().into_owned();
         let at = ["-C", &tree_text, "--git-dir", &git_dir_text, "--work-tree", &tree_text];
-        let git = |what: &'static str, args: &[&str]| self.git(what, &[&at[..], args].concat());
+        let git = |what: &'static str, args: &[&str]| self.run_git(what, &[&at[..], args].concat());
         let format = if commit.id.len() == 64 { "sha256" } else { "sha1" };
         git("prepare for", &["init", "--quiet", "--template=", &format!("--object-format={format}")])?;
-        git("prepare for", &["remote", "add", "origin", &self.what.remote])?;
+        git("prepare for", &["remote", "add", "origin", &self.source.remote])?;
         self.fetch(commit, &git)?;
         git("check out", &["checkout", "--quiet", "--force", "--detach", commit.peeled()])?;
-        if self.what.submodules && tree.join(".gitmodules").is_file() {
+        if self.source.submodules && tree.join(".gitmodules").is_file() {
             let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
             // Some servers do not support shallow fetches.
             git("fetch the submodules of", &update).or_else(|_| {
@@ -152,25 +154,25 @@ impl<'a> Git<'a> {
             })?;
         }
         if keeps {
-            git("tidy up", &["remote", "set-url", "origin", &self.shown()])?;
+            git("tidy up", &["remote", "set-url", "origin", &self.redacted_url()])?;
             git("tidy up", &["reflog", "expire", "--all", "--expire=now"])?;
             let _ = fs::remove_file(git_dir.join("FETCH_HEAD"));
         }
-        let time = match self.what.commit_times {
+        let time = match self.source.commit_times {
             true => git("read", &["log", "-1", "--format=%ct", commit.peeled()])?.trim().parse::<u64>().ok(),
             false => None,
         };
         let time = time.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        self.made(settle(&tree, keeps, true, time))?;
+        self.map_write_error(normalise_tree(&tree, keeps, true, time))?;
         if !keeps {
             let _ = fs::remove_dir_all(&git_dir);
         }
-        Ok(Checkout { path: self.subdir(&tree)?, commit: commit.peeled().to_owned() })
+        Ok(GitCheckout { path: self.find_subdir(&tree)?, commit: commit.peeled().to_owned() })
     }
 
-    fn fetch(&self, commit: &Commit, git: &Inside<'_>) -> Result<(), RemoteError> {
+    fn fetch(&self, commit: &GitCommit, git: &GitRunner<'_>) -> Result<(), FetchError> {
         let has = || git("read", &["cat-file", "-e", &format!("{}^{{commit}}", commit.id)]).is_ok();
-        let by_name = !self.what.fetch_by_commit;
+        let by_name = !self.source.fetch_by_commit;
         if let Some(name) = commit.reference.as_deref().filter(|_| by_name) {
             let both = format!("+{name}:{name}");
             let short = git("fetch", &["fetch", "--quiet", "-u", "--depth=1", "--no-tags", "--", "origin", &both]);
@@ -187,7 +189,7 @@ impl<'a> Git<'a> {
             git("fetch", &["fetch", "--quiet", "-u", "--tags", "--", "origin", "+refs/heads/*:refs/remotes/origin/*"])?;
         }
         if !has() {
-            return Err(RemoteError::NoReference { url: self.shown(), reference: commit.id.clone() });
+            return Err(FetchError::NoReference { url: self.redacted_url(), reference: commit.id.clone() });
         }
         match &commit.reference {
             Some(name) => git("tidy up", &["update-ref", name, &commit.id]).map(drop),
@@ -196,63 +198,63 @@ impl<'a> Git<'a> {
     }
 
     /// Returns the subdirectory. Every component must be a real directory, not a symbolic link.
-    fn subdir(&self, tree: &Path) -> Result<PathBuf, RemoteError> {
+    fn find_subdir(&self, tree: &Path) -> Result<PathBuf, FetchError> {
         let mut at = tree.to_owned();
-        for part in self.what.subdir.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        for part in self.source.subdir.split('/').filter(|part| !part.is_empty() && *part != ".") {
             at.push(part);
             if part == ".." || part == ".git" || !fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()) {
-                return Err(RemoteError::NoSubdir { url: self.shown(), subdir: self.what.subdir.clone() });
+                return Err(FetchError::NoSubdir { url: self.redacted_url(), subdir: self.source.subdir.clone() });
             }
         }
         Ok(at)
     }
 
-    fn git(&self, what: &'static str, args: &[&str]) -> Result<String, RemoteError> {
+    fn run_git(&self, what: &'static str, args: &[&str]) -> Result<String, FetchError> {
         let args: Vec<&OsStr> = args.iter().map(OsStr::new).collect();
         self.tool.run(what, &args)
     }
 
-    fn made<T>(&self, result: std::io::Result<T>) -> Result<T, RemoteError> {
-        result.map_err(|source| RemoteError::Write { url: self.shown(), source })
+    fn map_write_error<T>(&self, result: std::io::Result<T>) -> Result<T, FetchError> {
+        result.map_err(|source| FetchError::Write { url: self.redacted_url(), source })
     }
 
-    fn fail(&self, what: &'static str, why: &str) -> RemoteError {
-        RemoteError::Git { what, url: self.shown(), why: why.to_owned() }
+    fn git_error(&self, what: &'static str, why: &str) -> FetchError {
+        FetchError::Git { what, url: self.redacted_url(), why: why.to_owned() }
     }
 
-    fn shown(&self) -> String {
-        redacted(&self.what.remote)
+    fn redacted_url(&self) -> String {
+        redacted(&self.source.remote)
     }
 }
 
 /// Returns whether `text` is a full commit id, SHA-1 or SHA-256.
-fn is_commit(text: &str) -> bool {
+fn is_commit_id(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Selects the reference that `name` means from the output of `git ls-remote`: the full name, else a branch, else a
 /// tag.
-fn chosen(listed: &str, name: &str) -> Option<Commit> {
+fn select_reference(listed: &str, name: &str) -> Option<GitCommit> {
     let whole = |prefix: &str| format!("{prefix}{}", name.strip_prefix(prefix).unwrap_or(name));
     let find = |wanted: &str| {
         let mut lines = listed.lines().filter_map(|line| line.split_once('\t'));
-        lines.find(|(id, reference)| *reference == wanted && is_commit(id)).map(|(id, _)| id.to_owned())
+        lines.find(|(id, reference)| *reference == wanted && is_commit_id(id)).map(|(id, _)| id.to_owned())
     };
     for wanted in [whole("refs/"), whole("refs/heads/")] {
         if let Some(id) = find(&wanted) {
             let peeled = find(&format!("{wanted}^{{}}"));
-            return Some(Commit { id, reference: Some(wanted), peeled });
+            return Some(GitCommit { id, reference: Some(wanted), peeled });
         }
     }
     let tag = whole("refs/tags/");
     let id = find(&tag)?;
     let peeled = find(&format!("{tag}^{{}}"));
-    Some(Commit { id, reference: Some(tag), peeled })
+    Some(GitCommit { id, reference: Some(tag), peeled })
 }
 
 /// Sets modes that do not depend on this process's umask, and times. Removes the `.git` files of submodules, which name
 /// directories of this machine.
-fn settle(dir: &Path, keeps: bool, is_top: bool, time: Option<SystemTime>) -> std::io::Result<()> {
+fn normalise_tree(dir: &Path, keeps: bool, is_top: bool, time: Option<SystemTime>) -> std::io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let (path, kind) = (entry.path(), entry.file_type()?);
@@ -262,18 +264,18 @@ fn settle(dir: &Path, keeps: bool, is_top: bool, time: Option<SystemTime>) -> st
         if entry.file_name() == ".git" && !is_top && kind.is_file() {
             fs::remove_file(&path)?;
         } else if kind.is_dir() {
-            settle(&path, keeps, false, time)?;
+            normalise_tree(&path, keeps, false, time)?;
         } else if kind.is_file() {
             let runs = entry.metadata()?.permissions().mode() & 0o100 != 0;
             fs::set_permissions(&path, fs::Permissions::from_mode(if runs { 0o755 } else { 0o644 }))?;
-            stamp(&path, time)?;
+            set_times(&path, time)?;
         }
     }
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
-    stamp(dir, time)
+    set_times(dir, time)
 }
 
-fn stamp(path: &Path, time: Option<SystemTime>) -> std::io::Result<()> {
+fn set_times(path: &Path, time: Option<SystemTime>) -> std::io::Result<()> {
     match time {
         Some(time) => File::open(path)?.set_times(FileTimes::new().set_modified(time).set_accessed(time)),
         None => Ok(()),
@@ -291,7 +293,8 @@ mod tests {
             "{a}\trefs/heads/x\n{b}\trefs/tags/x\n{c}\trefs/tags/x^{{}}\n{b}\trefs/tags/y\n{c}\trefs/tags/y^{{}}\nno\trefs/heads/z\n"
         );
         let found = |name: &str| {
-            chosen(&listed, name).map(|commit| (commit.id.clone(), commit.peeled().to_owned(), commit.reference))
+            select_reference(&listed, name)
+                .map(|commit| (commit.id.clone(), commit.peeled().to_owned(), commit.reference))
         };
         let of = |id: &String, peeled: &String, name: &str| Some((id.clone(), peeled.clone(), Some(name.to_owned())));
         assert_eq!(found("x"), of(&a, &a, "refs/heads/x"));

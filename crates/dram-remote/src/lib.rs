@@ -2,20 +2,20 @@
 //!
 //! Every response is bounded in time and length. Credentials in a URL are sent to its server and appear in no message.
 
-mod address;
-mod date;
+mod child_process;
 pub mod engine;
-mod error;
 mod fetch;
-mod forward;
+mod fetch_error;
 mod git;
-mod net;
+mod http_date;
+mod http_proxy;
+mod network;
 pub mod registry;
-mod tool;
+mod url;
 
-pub use address::redacted;
-pub use error::RemoteError;
-pub use fetch::{Answer, Fetched, Validators, fetch};
-pub use git::{Checkout, Commit, Git, Repository};
-pub use net::{Net, Proxies, Trust};
-pub use tool::{PodmanError, podman_load};
+pub use child_process::{PodmanError, podman_load};
+pub use fetch::{FetchOutcome, FetchedUrl, HttpValidators, fetch};
+pub use fetch_error::FetchError;
+pub use git::{GitCheckout, GitClient, GitCommit, GitSource};
+pub use network::{NetworkSettings, ProxySettings, TrustStore};
+pub use url::redacted;

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use dram_image::{Descriptor, Digest, MediaType, Reference};
-use dram_remote::registry::{Credentials, Hosts, Registry, Secret, Settings, check};
-use dram_remote::{Proxies, Trust};
+use dram_remote::registry::{CredentialStore, Registry, RegistryHosts, RegistrySecret, RegistrySettings, check_login};
+use dram_remote::{ProxySettings, TrustStore};
 use serde_json::json;
 
 struct RegistryServer(Child, u16);
@@ -47,33 +47,37 @@ fn registry(dir: &Path, more: &str) -> RegistryServer {
     panic!("the registry does not listen");
 }
 
-fn settings(dir: &Path) -> Settings {
+fn settings(dir: &Path) -> RegistrySettings {
     let auth = dir.join("auth.json");
-    Settings {
-        proxies: Proxies::default(),
-        trust: Trust::default(),
-        connect: Duration::from_secs(5),
-        stall: Duration::from_secs(5),
-        pause: Duration::from_millis(100),
-        stop: Arc::new(|| false),
+    RegistrySettings {
+        proxies: ProxySettings::default(),
+        trust: TrustStore::default(),
+        connect_timeout: Duration::from_secs(5),
+        stall_timeout: Duration::from_secs(5),
+        retry_delay: Duration::from_millis(100),
+        is_cancelled: Arc::new(|| false),
         clock: || Duration::ZERO,
-        tell: Arc::new(|_| ()),
-        hosts: Arc::new(Hosts::default()),
-        credentials: Credentials { files: vec![auth.clone()], write: Some(auth), path: "/usr/bin".into() },
+        report: Arc::new(|_| ()),
+        hosts: Arc::new(RegistryHosts::default()),
+        credentials: CredentialStore {
+            files: vec![auth.clone()],
+            write_path: Some(auth),
+            search_path: "/usr/bin".into(),
+        },
     }
 }
 
-fn push_and_pull(settings: &Settings, port: u16) {
+fn push_and_pull(settings: &RegistrySettings, port: u16) {
     let name: Reference = format!("127.0.0.1:{port}/team/app:1").parse().unwrap();
-    let to = Registry::to_push(settings, &name).unwrap();
+    let to = Registry::for_push(settings, &name).unwrap();
     let blob: Vec<u8> =
         (0..3_000_000_u32).flat_map(|n| n.wrapping_mul(n | 1).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let layer = Descriptor::new(MediaType::LAYER_GZIP, Digest::of(&blob), blob.len() as u64);
     let config = Descriptor::new(MediaType::CONFIG, Digest::of(b"{}"), 2);
     assert!(!to.has_blob(&layer).unwrap());
-    assert!(!to.mount(&layer, "team/other").unwrap());
-    to.upload(&layer, &|| Ok(Box::new(io::Cursor::new(blob.clone())))).unwrap();
-    to.upload(&config, &|| Ok(Box::new(io::Cursor::new(b"{}".to_vec())))).unwrap();
+    assert!(!to.mount_blob(&layer, "team/other").unwrap());
+    to.upload_blob(&layer, &|| Ok(Box::new(io::Cursor::new(blob.clone())))).unwrap();
+    to.upload_blob(&config, &|| Ok(Box::new(io::Cursor::new(b"{}".to_vec())))).unwrap();
     assert!(to.has_blob(&layer).unwrap());
     let manifest = json!({ "schemaVersion": 2, "mediaType": MediaType::MANIFEST, "config": config, "layers": [layer] });
     let bytes = manifest.to_string().into_bytes();
@@ -81,12 +85,12 @@ fn push_and_pull(settings: &Settings, port: u16) {
     assert!(!to.has_manifest(&descriptor).unwrap());
     to.put_manifest(Some("1"), &descriptor, &bytes).unwrap();
 
-    let from = Registry::to_pull(settings, &name).unwrap();
+    let from = Registry::for_pull(settings, &name).unwrap();
     let found = from.resolve(&name).unwrap();
     assert_eq!((&found.descriptor, &found.bytes), (&descriptor, &bytes));
-    assert_eq!(from.manifest(&descriptor).unwrap(), found);
+    assert_eq!(from.fetch_manifest(&descriptor).unwrap(), found);
     let mut read = Vec::new();
-    from.blob(&layer).unwrap().read_to_end(&mut read).unwrap();
+    from.open_blob(&layer).unwrap().read_to_end(&mut read).unwrap();
     assert!(read == blob);
     assert_eq!(from.referrers(&descriptor.digest).unwrap(), Vec::new());
     let mut tags = Vec::new();
@@ -116,11 +120,11 @@ fn push_and_pull(settings: &Settings, port: u16) {
     );
 
     let other: Reference = format!("127.0.0.1:{port}/team/other:1").parse().unwrap();
-    let other = Registry::to_push(settings, &other).unwrap();
-    assert!(other.mount(&layer, "team/app").unwrap());
+    let other = Registry::for_push(settings, &other).unwrap();
+    assert!(other.mount_blob(&layer, "team/app").unwrap());
     assert!(other.has_blob(&layer).unwrap());
     let lacks = other.put_manifest(Some("1"), &descriptor, &bytes).unwrap_err();
-    assert!(lacks.lacks_a_blob(), "{lacks}");
+    assert!(lacks.is_blob_missing(), "{lacks}");
 }
 
 #[test]
@@ -139,13 +143,13 @@ fn registry_with_htpasswd_requires_credentials() {
     let running = registry(dir.path(), "auth: {htpasswd: {realm: tests, path: htpasswd}}\n");
     let (settings, host) = (settings(dir.path()), format!("127.0.0.1:{}", running.1));
     let name: Reference = format!("{host}/team/app:1").parse().unwrap();
-    let unknown = Registry::to_pull(&settings, &name).unwrap().resolve(&name).unwrap_err();
+    let unknown = Registry::for_pull(&settings, &name).unwrap().resolve(&name).unwrap_err();
     assert!(unknown.to_string().contains("answers 401"), "{unknown}");
     assert_eq!(unknown.help(), Some(format!("`dram login {host}` lets it know who you are")));
-    let secret = |password: &str| Secret::Password { user: "tester".to_owned(), password: password.to_owned() };
-    let wrong = check(&settings, &host, secret("wrong")).unwrap_err();
+    let secret = |password: &str| RegistrySecret::Password { user: "tester".to_owned(), password: password.to_owned() };
+    let wrong = check_login(&settings, &host, secret("wrong")).unwrap_err();
     assert!(wrong.is_refusal() && !wrong.to_string().contains("wrong"), "{wrong}");
-    check(&settings, &host, secret("hidden")).unwrap();
+    check_login(&settings, &host, secret("hidden")).unwrap();
     settings.credentials.save(&host, "tester", "hidden").unwrap();
     push_and_pull(&settings, running.1);
     assert_eq!(settings.credentials.erase(&host).unwrap().len(), 1);

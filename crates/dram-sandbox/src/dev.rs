@@ -3,9 +3,9 @@
 use crate::error::SandboxError;
 use crate::ids;
 use crate::jail::Jail;
-use crate::mounts::{INERT, attach, attach_at, clone_tree, new_mount};
-use crate::shown::ShownFile;
-use crate::stubs::{self, open_beneath};
+use crate::mount_points::{self, open_in_root};
+use crate::mount_spec::MemoryFile;
+use crate::mounts::{INERT_ATTRIBUTES, attach, attach_at, clone_tree, create_mount};
 use crate::sys;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, chmodat, fchmod, fstat, major, makedev, minor, mkdirat, mknodat, openat,
@@ -20,11 +20,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Character devices that are bind-mounted from the host: name, major and minor number (`admin-guide/devices.txt` of
 /// the kernel).
-const NODES: &[(&str, u32, u32)] =
+const HOST_DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Character devices that only an insecure command gets. The list is that of BuildKit.
-const MACHINE: &[(&str, u32, u32)] = &[
+const INSECURE_DEVICES: &[(&str, u32, u32)] = &[
     ("kmsg", 1, 11),
     ("cuse", 10, 203),
     ("fuse", 10, 229),
@@ -34,10 +34,10 @@ const MACHINE: &[(&str, u32, u32)] = &[
 ];
 
 /// The number of loop devices beyond those that exist, which the command can set up.
-const MORE_LOOPS: u32 = 8;
-const MOST_LOOPS: u32 = 256;
+const EXTRA_LOOP_DEVICES: u32 = 8;
+const MAX_LOOP_DEVICES: u32 = 256;
 
-const LINKS: &[(&str, &str)] = &[
+const DEV_LINKS: &[(&str, &str)] = &[
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
@@ -49,48 +49,57 @@ const LINKS: &[(&str, &str)] = &[
 const TTY_GROUP: u32 = 5;
 
 /// The mounted `/dev`.
-pub(crate) struct Devices {
+pub(crate) struct JailDevices {
     directory: OwnedFd,
     null: OwnedFd,
     /// A directory that is hidden under another mount: files in it can be bind-mounted elsewhere without being visible
     /// here. An unlinked file will not do: it can neither be bind-mounted nor be mounted on.
-    unseen: OwnedFd,
+    hidden_dir: OwnedFd,
 }
 
 /// The two ends of the command's pseudo-terminal.
-pub(crate) struct Terminal {
+pub(crate) struct PseudoTerminal {
     pub(crate) outer: OwnedFd,
     pub(crate) inner: OwnedFd,
 }
 
-impl Devices {
+impl JailDevices {
     /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine. Without `shm_size`,
     /// `/dev/shm` is an empty directory for the mount of the caller.
-    pub(crate) fn mount(root: BorrowedFd<'_>, shm_size: Option<u64>, insecure: bool) -> Result<Devices, SandboxError> {
+    pub(crate) fn mount_dev(
+        root: BorrowedFd<'_>,
+        shm_size: Option<u64>,
+        insecure: bool,
+    ) -> Result<JailDevices, SandboxError> {
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
-        let directory = new_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
+        let directory = create_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
         attach_at(root, b"dev", directory.as_fd())?;
         let at = directory.as_fd();
         let mut null = None;
-        for (name, major, minor) in NODES {
-            let device = host_device(name, *major, *minor)?;
-            show_at(at, name, device.as_fd())?;
+        for (name, major, minor) in HOST_DEVICES {
+            let device = clone_host_device(name, *major, *minor)?;
+            mount_on_new_file(at, name, device.as_fd())?;
             null = null.or(Some(device));
         }
         if insecure {
-            make_machine_devices(at);
+            make_insecure_devices(at);
         }
-        for (says, name) in LINKS {
+        for (says, name) in DEV_LINKS {
             symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
         }
-        let unseen =
-            mount_below(at, "pts", "devpts", &pts_options(), INERT.difference(MountAttrFlags::MOUNT_ATTR_NODEV))?;
+        let unseen = mount_on_new_dir(
+            at,
+            "pts",
+            "devpts",
+            &devpts_options(),
+            INERT_ATTRIBUTES.difference(MountAttrFlags::MOUNT_ATTR_NODEV),
+        )?;
         match shm_size {
             Some(size) => {
                 // The kernel takes 0 for no limit.
                 let size = if size == 0 { Jail::SHM_SIZE } else { size }.to_string();
-                mount_below(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT)?;
+                mount_on_new_dir(at, "shm", "tmpfs", &[("mode", "1777"), ("size", &size)], INERT_ATTRIBUTES)?;
             }
             None => {
                 // A tmpfs that is mounted here inherits the mode.
@@ -100,21 +109,21 @@ impl Devices {
             }
         }
         // Some kernels are built without message queues, and nothing common needs them.
-        let _ = mount_below(at, "mqueue", "mqueue", &[], INERT);
+        let _ = mount_on_new_dir(at, "mqueue", "mqueue", &[], INERT_ATTRIBUTES);
         let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;
-        Ok(Devices { directory, null, unseen })
+        Ok(JailDevices { directory, null, hidden_dir: unseen })
     }
 
     /// Clones a mount of the null device, to mask a file with.
-    pub(crate) fn null(&self) -> Result<OwnedFd, SandboxError> {
+    pub(crate) fn clone_null(&self) -> Result<OwnedFd, SandboxError> {
         clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
     }
 
     /// Creates a file that exists in memory only, as a detached mount. `name` is unique among these files.
-    pub(crate) fn make_file(&self, file: &ShownFile, name: &str) -> Result<OwnedFd, SandboxError> {
+    pub(crate) fn create_memory_file(&self, file: &MemoryFile, name: &str) -> Result<OwnedFd, SandboxError> {
         let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
-        write_file(self.unseen.as_fd(), name, file).map_err(failed)?;
-        let mount = clone_tree(self.unseen.as_fd(), name.as_bytes(), false).map_err(|e| failed(e.into()))?;
+        write_file(self.hidden_dir.as_fd(), name, file).map_err(failed)?;
+        let mount = clone_tree(self.hidden_dir.as_fd(), name.as_bytes(), false).map_err(|e| failed(e.into()))?;
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, file.mode & 0o111 == 0);
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, file.read_only);
@@ -123,27 +132,27 @@ impl Devices {
     }
 
     /// Opens a pseudo-terminal in the jail's own devpts, owned by `owner`, and mounts it on `/dev/console`.
-    pub(crate) fn terminal(&self, root: BorrowedFd<'_>, owner: u32) -> Result<Terminal, SandboxError> {
+    pub(crate) fn open_terminal(&self, root: BorrowedFd<'_>, owner: u32) -> Result<PseudoTerminal, SandboxError> {
         let failed = |e: Errno| SandboxError::process("open a terminal in the jail", e);
-        let outer = open_beneath(root, b"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).map_err(failed)?;
+        let outer = open_in_root(root, b"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).map_err(failed)?;
         unlockpt(&outer).map_err(failed)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let inner = ioctl_tiocgptpeer(&outer, flags).map_err(failed)?;
-        ids::give(inner.as_fd(), owner, None).map_err(failed)?;
+        ids::change_owner(inner.as_fd(), owner, None).map_err(failed)?;
         // The first pseudo-terminal of a new devpts has number 0.
         let mount = clone_tree(self.directory.as_fd(), b"pts/0", false).map_err(failed)?;
-        show_at(self.directory.as_fd(), "console", mount.as_fd())?;
-        Ok(Terminal { outer, inner })
+        mount_on_new_file(self.directory.as_fd(), "console", mount.as_fd())?;
+        Ok(PseudoTerminal { outer, inner })
     }
 }
 
 /// Writes the contents while only root may read them, then sets owner and mode.
-fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Result<()> {
+fn write_file(at: BorrowedFd<'_>, name: &str, shown: &MemoryFile) -> std::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mut file = File::from(openat(at, name, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(&shown.contents)?;
     if (shown.uid, shown.gid) != (0, 0) {
-        ids::give(file.as_fd(), shown.uid, Some(shown.gid))?;
+        ids::change_owner(file.as_fd(), shown.uid, Some(shown.gid))?;
     }
     // The mode comes after the owner: a change of owner clears the setuid bits.
     Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)
@@ -151,23 +160,23 @@ fn write_file(at: BorrowedFd<'_>, name: &str, shown: &ShownFile) -> std::io::Res
 
 /// Makes [`INSECURE_DEVICES`] and the loop devices. Where even root may not, as in a container, errors are ignored: a
 /// command that needs a device reports it itself.
-fn make_machine_devices(at: BorrowedFd<'_>) {
+fn make_insecure_devices(at: BorrowedFd<'_>) {
     let _ = mkdirat(at, "net", Mode::from_raw_mode(0o755));
     let mode = Mode::from_raw_mode(0o666);
-    for (name, major, minor) in MACHINE {
+    for (name, major, minor) in INSECURE_DEVICES {
         let _ = mknodat(at, *name, FileType::CharacterDevice, mode, makedev(*major, *minor));
     }
     let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let known = loops.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"loop")).count();
-    let known = u32::try_from(known).unwrap_or(MOST_LOOPS);
-    for minor in 0..known.saturating_add(MORE_LOOPS).min(MOST_LOOPS) {
+    let known = u32::try_from(known).unwrap_or(MAX_LOOP_DEVICES);
+    for minor in 0..known.saturating_add(EXTRA_LOOP_DEVICES).min(MAX_LOOP_DEVICES) {
         let _ = mknodat(at, format!("loop{minor}"), FileType::BlockDevice, mode, makedev(7, minor));
     }
 }
 
 /// Clones a mount of a device node of the host. The device number is checked: if `/dev/null` were a regular file, the
 /// command would write to a file of the host.
-fn host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<OwnedFd, SandboxError> {
+fn clone_host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<OwnedFd, SandboxError> {
     let path = format!("/dev/{name}");
     let mount = clone_tree(CWD, path.as_bytes(), false).map_err(|e| SandboxError::mount("show", &path, e))?;
     let status = fstat(&mount).map_err(|e| SandboxError::mount("look at", &path, e))?;
@@ -180,15 +189,15 @@ fn host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<Owned
 }
 
 /// Makes an empty file and mounts on it.
-fn show_at(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
+fn mount_on_new_file(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
-    stubs::make_file(at, name.as_bytes()).map_err(failed)?;
+    mount_points::make_file(at, name.as_bytes()).map_err(failed)?;
     let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
     attach(mount, place.as_fd()).map_err(failed)
 }
 
 /// Makes a directory and mounts on it. Returns the directory below the mount.
-fn mount_below(
+fn mount_on_new_dir(
     at: BorrowedFd<'_>,
     name: &str,
     kind: &str,
@@ -198,15 +207,15 @@ fn mount_below(
     let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
     mkdirat(at, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
     let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-    attach(new_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)?;
+    attach(create_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)?;
     Ok(place)
 }
 
 /// The options of devpts. The terminal group is set only where this user namespace maps it.
-fn pts_options() -> Vec<(&'static str, &'static str)> {
+fn devpts_options() -> Vec<(&'static str, &'static str)> {
     let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
     let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
-    if crate::ids::maps(&map, TTY_GROUP) {
+    if crate::ids::id_map_contains(&map, TTY_GROUP) {
         options.push(("gid", "5"));
     }
     options

@@ -27,7 +27,7 @@ pub enum SandboxError {
     },
     /// The connection to the helper failed.
     #[error("cannot {step} the jail helper")]
-    HelperTalk {
+    HelperConnection {
         /// The step that failed, as a verb.
         step: String,
         /// The error of the system.
@@ -84,7 +84,7 @@ pub enum SandboxError {
     },
     /// A mount point that the image lacks could not be created.
     #[error("cannot make the mount point `{path}`")]
-    Stub {
+    MountPointCreation {
         /// The path inside the root.
         path: String,
         /// The error of the system.
@@ -205,7 +205,7 @@ pub enum SandboxError {
 
 impl SandboxError {
     pub(crate) fn mount(step: &str, path: impl AsRef<[u8]>, source: impl Into<io::Error>) -> SandboxError {
-        SandboxError::Mount { step: step.to_owned(), path: text(path.as_ref()), source: source.into() }
+        SandboxError::Mount { step: step.to_owned(), path: lossy_text(path.as_ref()), source: source.into() }
     }
 
     /// The error number of a failed mount; `EIO` for other errors.
@@ -221,13 +221,13 @@ impl SandboxError {
         SandboxError::Process { step: step.to_owned(), source: source.into() }
     }
 
-    pub(crate) fn talk(step: &str, source: impl Into<io::Error>) -> SandboxError {
-        SandboxError::HelperTalk { step: step.to_owned(), source: source.into() }
+    pub(crate) fn helper_connection(step: &str, source: impl Into<io::Error>) -> SandboxError {
+        SandboxError::HelperConnection { step: step.to_owned(), source: source.into() }
     }
 }
 
 /// Bytes of a path as text for a message.
-pub(crate) fn text(bytes: &[u8]) -> String {
+pub(crate) fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

@@ -5,12 +5,12 @@
 //! itself, the kernel kills process 1 of the jail and with it all others.
 
 use crate::error::SandboxError;
-use crate::jail::{Jail, Network};
-use crate::owners;
-use crate::running::{Exit, wait_for};
-use crate::start;
-use crate::sys::{self, Cloned};
-use crate::talk::{self, News, Order};
+use crate::init;
+use crate::ipc::{self, HelperEvent, HelperRequest};
+use crate::jail::{Jail, JailNetwork};
+use crate::ownership;
+use crate::running::{CommandExit, wait_until_readable};
+use crate::sys::{self, CloneResult};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, WaitIdStatus, set_dumpable_behavior, setsid, waitid};
 use std::fs::File;
@@ -18,10 +18,10 @@ use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The first argument that makes a process the helper.
-pub(crate) const HIDDEN_WORD: &str = "--become-jail-helper";
+pub(crate) const HELPER_ARGUMENT: &str = "--become-jail-helper";
 
 /// The signals that the helper forwards to the command.
-const PASSED_ON: [i32; 7] =
+const FORWARDED_SIGNALS: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
 /// Runs the helper and never returns, if this process was started as one by [`Jail::spawn`].
@@ -29,65 +29,65 @@ const PASSED_ON: [i32; 7] =
 /// Must be the first call of `main`: the helper needs a process with a single thread.
 pub fn become_helper_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_none_or(|word| word != HIDDEN_WORD) {
+    if arguments.next().is_none_or(|word| word != HELPER_ARGUMENT) {
         return;
     }
     let number = arguments.next().and_then(|word| word.to_str()?.parse().ok());
-    let code = match number.map(sys::inherited) {
-        Some(Ok(control)) => run(&control),
+    let code = match number.map(sys::take_inherited_fd) {
+        Some(Ok(control)) => run_helper(&control),
         _ => 2,
     };
     sys::exit_now(code)
 }
 
-fn run(control: &OwnedFd) -> i32 {
-    let told = match supervise(control) {
-        Ok(exit) => talk::send(control.as_fd(), &News::Ended(exit), None),
-        Err(error) => talk::send(control.as_fd(), &News::Failed(error), None),
+fn run_helper(control: &OwnedFd) -> i32 {
+    let told = match supervise_command(control) {
+        Ok(exit) => ipc::send(control.as_fd(), &HelperEvent::Ended(exit), None),
+        Err(error) => ipc::send(control.as_fd(), &HelperEvent::Failed(error), None),
     };
     i32::from(told.is_err())
 }
 
-fn supervise(control: &OwnedFd) -> Result<Exit, SandboxError> {
-    fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::talk("set up", e))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::talk("set up", e))?;
+fn supervise_command(control: &OwnedFd) -> Result<CommandExit, SandboxError> {
+    fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::helper_connection("set up", e))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::helper_connection("set up", e))?;
     // Signals of keys typed at the caller's terminal are for the caller. Fails only if this process leads a session
     // already.
     let _ = setsid();
     let jail = receive_jail(control.as_fd())?;
-    let signals = sys::signals_as_fd(&PASSED_ON).map_err(|e| SandboxError::talk("set up", e))?;
-    let (ours, theirs) = talk::pair().map_err(|e| SandboxError::talk("set up", e))?;
-    match clone(jail.network)? {
-        Cloned::Child => {
+    let signals = sys::open_signalfd(&FORWARDED_SIGNALS).map_err(|e| SandboxError::helper_connection("set up", e))?;
+    let (ours, theirs) = ipc::socket_pair().map_err(|e| SandboxError::helper_connection("set up", e))?;
+    match clone_into_namespaces(jail.network)? {
+        CloneResult::Child => {
             drop(ours);
-            let error = start::start(&jail, theirs.as_fd(), control.as_fd());
-            let _ = talk::send(theirs.as_fd(), &News::Failed(error), None);
+            let error = init::run_init(&jail, theirs.as_fd(), control.as_fd());
+            let _ = ipc::send(theirs.as_fd(), &HelperEvent::Failed(error), None);
             sys::exit_now(1)
         }
-        Cloned::Parent(command) => {
+        CloneResult::Parent(command) => {
             drop(theirs);
             let attribute = jail.owner_attribute.unwrap_or_default();
-            release_streams()?;
-            let failed = watch(control.as_fd(), signals.as_fd(), command.as_fd(), ours, &attribute);
-            let exit = reap(command.as_fd())?;
+            close_command_streams()?;
+            let failed = forward_until_end(control.as_fd(), signals.as_fd(), command.as_fd(), ours, &attribute);
+            let exit = reap_command(command.as_fd())?;
             failed?.map_or(Ok(exit), Err)
         }
     }
 }
 
 fn receive_jail(control: BorrowedFd<'_>) -> Result<Jail, SandboxError> {
-    let hear = |error| SandboxError::talk("describe the jail to", error);
+    let hear = |error| SandboxError::helper_connection("describe the jail to", error);
     let gone = || std::io::Error::from_raw_os_error(libc::EPIPE);
-    let (_, file) = talk::receive::<Order>(control).map_err(hear)?.ok_or_else(gone).map_err(hear)?;
+    let (_, file) = ipc::receive::<HelperRequest>(control).map_err(hear)?.ok_or_else(gone).map_err(hear)?;
     let mut file = File::from(file.ok_or_else(gone).map_err(hear)?);
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(hear)?;
     serde_json::from_slice(&bytes).map_err(|error| hear(error.into()))
 }
 
-fn clone(network: Network) -> Result<Cloned, SandboxError> {
+fn clone_into_namespaces(network: JailNetwork) -> Result<CloneResult, SandboxError> {
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    if network == Network::None {
+    if network == JailNetwork::None {
         flags |= libc::CLONE_NEWNET;
     }
     // Kernels built without cgroups refuse a cgroup namespace.
@@ -97,8 +97,8 @@ fn clone(network: Network) -> Result<Cloned, SandboxError> {
 }
 
 /// Closes the command's streams here, so that their readers see the end of file when the command closes them.
-fn release_streams() -> Result<(), SandboxError> {
-    let set_up = |error: std::io::Error| SandboxError::talk("set up", error);
+fn close_command_streams() -> Result<(), SandboxError> {
+    let set_up = |error: std::io::Error| SandboxError::helper_connection("set up", error);
     let null = File::options().read(true).write(true).open("/dev/null").map_err(set_up)?;
     rustix::stdio::dup2_stdin(&null).map_err(|e| set_up(e.into()))?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| set_up(e.into()))?;
@@ -106,7 +106,7 @@ fn release_streams() -> Result<(), SandboxError> {
 }
 
 /// Forwards signals and events until the command has ended. Returns the error that kept it from starting, if any.
-fn watch(
+fn forward_until_end(
     control: BorrowedFd<'_>,
     signals: BorrowedFd<'_>,
     command: BorrowedFd<'_>,
@@ -120,17 +120,18 @@ fn watch(
         let orders = if control_open { control } else { command };
         let reporter = report.as_ref().map_or(command, |fd| fd.as_fd());
         let listener = owners.as_ref().map_or(command, |fd| fd.as_fd());
-        let [ordered, signalled, ended, reported, asked] = wait_for([orders, signals, command, reporter, listener])?;
-        if asked && owners.as_ref().is_some_and(|fd| owners::serve(fd.as_fd(), attribute).is_err()) {
+        let [ordered, signalled, ended, reported, asked] =
+            wait_until_readable([orders, signals, command, reporter, listener])?;
+        if asked && owners.as_ref().is_some_and(|fd| ownership::answer_chown(fd.as_fd(), attribute).is_err()) {
             owners = None;
         }
         if reported && let Some(fd) = report.take() {
-            match talk::receive::<News>(fd.as_fd()) {
-                Ok(Some((News::Owners, listener))) => (owners, report) = (listener, Some(fd)),
-                Ok(Some((News::Failed(error), _))) => failed = Some(error),
+            match ipc::receive::<HelperEvent>(fd.as_fd()) {
+                Ok(Some((HelperEvent::OwnerNotifications, listener))) => (owners, report) = (listener, Some(fd)),
+                Ok(Some((HelperEvent::Failed(error), _))) => failed = Some(error),
                 // The end of the connection without a message: exec has closed the other side.
-                Ok(_) => tell_started(control),
-                Err(error) => failed = Some(SandboxError::talk("hear of the command from", error)),
+                Ok(_) => report_started(control),
+                Err(error) => failed = Some(SandboxError::helper_connection("hear of the command from", error)),
             }
         }
         // A command that ends at once may have sent several events by then: all are received first. The end of the
@@ -139,34 +140,34 @@ fn watch(
             return Ok(failed);
         }
         if signalled && let Ok(signal) = sys::read_signal(signals) {
-            let _ = sys::pidfd_signal(command, signal);
+            let _ = sys::pidfd_send_signal(command, signal);
         }
         if ordered {
-            let signal = match talk::receive::<Order>(control) {
-                Ok(Some((Order::Signal(signal), _))) => signal,
+            let signal = match ipc::receive::<HelperRequest>(control) {
+                Ok(Some((HelperRequest::Signal(signal), _))) => signal,
                 // The caller is gone, or sent an invalid packet.
                 _ => {
                     control_open = false;
                     libc::SIGKILL
                 }
             };
-            let _ = sys::pidfd_signal(command, signal);
+            let _ = sys::pidfd_send_signal(command, signal);
         }
     }
 }
 
-fn tell_started(control: BorrowedFd<'_>) {
+fn report_started(control: BorrowedFd<'_>) {
     // Fails only when the caller is gone, which the next poll of the connection shows.
-    let _ = talk::send(control, &News::Started, None);
+    let _ = ipc::send(control, &HelperEvent::Started, None);
 }
 
-fn reap(command: BorrowedFd<'_>) -> Result<Exit, SandboxError> {
+fn reap_command(command: BorrowedFd<'_>) -> Result<CommandExit, SandboxError> {
     let status = waitid(WaitId::PidFd(command), WaitIdOptions::EXITED)
-        .map_err(|e| SandboxError::talk("wait for the command in", e))?;
+        .map_err(|e| SandboxError::helper_connection("wait for the command in", e))?;
     let status = status.as_ref();
     Ok(match (status.and_then(WaitIdStatus::exit_status), status.and_then(WaitIdStatus::terminating_signal)) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Signal(libc::SIGKILL),
+        (Some(code), _) => CommandExit::Code(code),
+        (None, Some(signal)) => CommandExit::Signal(signal),
+        (None, None) => CommandExit::Signal(libc::SIGKILL),
     })
 }

@@ -1,8 +1,8 @@
 //! User, groups and capabilities of the command.
 
 use crate::error::SandboxError;
-use crate::jail::Ids;
-use crate::seccomp::OwnIds;
+use crate::jail::UserIds;
+use crate::seccomp::SeccompIdMode;
 use rustix::fs::fchown;
 use rustix::io::Errno;
 use rustix::thread::{
@@ -13,7 +13,7 @@ use rustix::thread::{
 use std::os::fd::BorrowedFd;
 
 /// The capabilities of root inside: Docker's default set. Numbers as in `linux/capability.h`.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN
+const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
     .union(CapabilitySet::FSETID)
@@ -29,10 +29,10 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETFCAP);
 
 /// Drops all other capabilities from the bounding set, so that neither this process nor its children can gain them.
-pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
+pub(crate) fn drop_bounding_capabilities() -> Result<(), SandboxError> {
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        if KEPT.contains(one) {
+        if DEFAULT_CAPABILITIES.contains(one) {
             continue;
         }
         match remove_capability_from_bounding_set(one) {
@@ -46,17 +46,17 @@ pub(crate) fn limit_capabilities() -> Result<(), SandboxError> {
 }
 
 /// Switches to the user and groups. Root gets [`DEFAULT_CAPABILITIES`], others none.
-pub(crate) fn become_user(ids: &Ids) -> Result<(), SandboxError> {
+pub(crate) fn switch_user(ids: &UserIds) -> Result<(), SandboxError> {
     let failed = |step: &'static str| move |e: Errno| SandboxError::process(step, e);
     change_ids(ids)?;
     clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
-    let own = if ids.uid == 0 { KEPT } else { CapabilitySet::empty() };
+    let own = if ids.uid == 0 { DEFAULT_CAPABILITIES } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(failed("set the capabilities"))
 }
 
 /// Switches to the user and groups and keeps every capability of this process; its children inherit them.
-pub(crate) fn become_user_with_all(ids: &Ids) -> Result<(), SandboxError> {
+pub(crate) fn switch_user_keeping_capabilities(ids: &UserIds) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::process("keep the capabilities", e);
     let own = capabilities(None).map_err(failed)?.permitted;
     set_keep_capabilities(true).map_err(failed)?;
@@ -68,11 +68,11 @@ pub(crate) fn become_user_with_all(ids: &Ids) -> Result<(), SandboxError> {
     Ok(())
 }
 
-fn change_ids(ids: &Ids) -> Result<(), SandboxError> {
+fn change_ids(ids: &UserIds) -> Result<(), SandboxError> {
     set_groups(&ids.groups)?;
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
-    set_thread_res_gid(gid, gid, gid).map_err(|e| no_such_id("group", ids.gid, e))?;
-    set_thread_res_uid(uid, uid, uid).map_err(|e| no_such_id("user", ids.uid, e))
+    set_thread_res_gid(gid, gid, gid).map_err(|e| id_error("group", ids.gid, e))?;
+    set_thread_res_uid(uid, uid, uid).map_err(|e| id_error("user", ids.uid, e))
 }
 
 /// With a single id, the kernel forbids any change of groups: an empty list is accepted then, others are refused.
@@ -84,7 +84,7 @@ fn set_groups(groups: &[u32]) -> Result<(), SandboxError> {
     }
 }
 
-fn no_such_id(what: &str, id: u32, error: Errno) -> SandboxError {
+fn id_error(what: &str, id: u32, error: Errno) -> SandboxError {
     let step = match error {
         Errno::INVAL => format!("become {what} {id}: this user namespace does not have that id"),
         _ => format!("become {what} {id}"),
@@ -93,7 +93,7 @@ fn no_such_id(what: &str, id: u32, error: Errno) -> SandboxError {
 }
 
 /// Returns true if an id map, as in `/proc/self/uid_map`, maps `id`. Lines: first id inside, first id outside, count.
-pub(crate) fn maps(map: &str, id: u32) -> bool {
+pub(crate) fn id_map_contains(map: &str, id: u32) -> bool {
     map.lines().any(|line| {
         let mut numbers = line.split_ascii_whitespace().map(str::parse::<u64>);
         match (numbers.next(), numbers.next(), numbers.next()) {
@@ -104,19 +104,23 @@ pub(crate) fn maps(map: &str, id: u32) -> bool {
 }
 
 /// Returns [`SeccompIdMode::SingleId`] if this user namespace maps one id only.
-pub(crate) fn own() -> OwnIds {
+pub(crate) fn seccomp_id_mode() -> SeccompIdMode {
     let count = |file: &str| {
         let map = std::fs::read_to_string(file).unwrap_or_default();
         let of_line = |line: &str| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok();
         map.lines().filter_map(of_line).sum::<u64>()
     };
-    if count("/proc/self/uid_map") == 1 || count("/proc/self/gid_map") == 1 { OwnIds::One } else { OwnIds::Many }
+    if count("/proc/self/uid_map") == 1 || count("/proc/self/gid_map") == 1 {
+        SeccompIdMode::SingleId
+    } else {
+        SeccompIdMode::ManyIds
+    }
 }
 
 /// Changes the owner of a file. With a single id the owner stays as it is: that id stands for everybody.
-pub(crate) fn give(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(), Errno> {
+pub(crate) fn change_owner(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> Result<(), Errno> {
     match fchown(file, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw)) {
-        Err(Errno::INVAL) if own() == OwnIds::One => Ok(()),
+        Err(Errno::INVAL) if seccomp_id_mode() == SeccompIdMode::SingleId => Ok(()),
         done => done,
     }
 }
@@ -133,13 +137,13 @@ mod tests {
 
     #[test]
     fn default_capabilities_are_those_of_docker() {
-        assert_eq!(KEPT.bits(), 0xa804_25fb);
+        assert_eq!(DEFAULT_CAPABILITIES.bits(), 0xa804_25fb);
     }
 
     #[test]
     fn an_id_map_contains_exactly_the_ids_of_its_ranges() {
         let map = "         0       1000          1\n         1     100000      65536\n";
-        assert!(maps(map, 0) && maps(map, 1) && maps(map, 65536));
-        assert!(!maps(map, 65537) && !maps("0 1000 1", 5) && !maps("", 0));
+        assert!(id_map_contains(map, 0) && id_map_contains(map, 1) && id_map_contains(map, 65536));
+        assert!(!id_map_contains(map, 65537) && !id_map_contains("0 1000 1", 5) && !id_map_contains("", 0));
     }
 }

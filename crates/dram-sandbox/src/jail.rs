@@ -1,8 +1,8 @@
 //! The description of a jail: the command, its root file system and its restrictions. Plain data, no effects.
 
-use crate::error::{SandboxError, text};
+use crate::error::{SandboxError, lossy_text};
 use crate::limits::ResourceLimit;
-use crate::shown::Mount;
+use crate::mount_spec::JailMount;
 use crate::wire;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Jail {
     /// The root file system.
-    pub root: Root,
+    pub root: JailRoot,
     /// The command and its arguments; the first word is looked up in `PATH` of [`env`](Jail::env) unless it has a slash.
     #[serde(with = "wire::list")]
     pub argv: Vec<Vec<u8>>,
@@ -24,16 +24,16 @@ pub struct Jail {
     #[serde(with = "wire::bytes")]
     pub cwd: Vec<u8>,
     /// The user and groups of the command.
-    pub user: Ids,
+    pub user: UserIds,
     /// The host name.
     pub hostname: String,
     /// The network.
-    pub network: Network,
+    pub network: JailNetwork,
     /// The mounts on top of the image, in this order: a later one may lie inside an earlier one, or over it.
     ///
     /// Mount points that the image lacks exist during the run only. One that an earlier mount lacks is created in that
     /// mount, and stays there if the source of that mount outlives the jail.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<JailMount>,
     /// If true, setuid programs and file capabilities have no effect inside.
     pub no_new_privs: bool,
     /// If true, the command gets a pseudo-terminal; its other end is
@@ -56,7 +56,7 @@ pub struct Jail {
 /// The source of the root file system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Root {
+pub enum JailRoot {
     /// An overlay of read-only directories and one that takes the changes. All paths are absolute.
     Overlay {
         /// The layers, topmost first; at least one.
@@ -77,7 +77,7 @@ pub enum Root {
 
 /// The numeric ids of the command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ids {
+pub struct UserIds {
     /// The user id.
     pub uid: u32,
     /// The group id.
@@ -88,7 +88,7 @@ pub struct Ids {
 
 /// The network of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
+pub enum JailNetwork {
     /// The network of the host, abstract Unix sockets included.
     Host,
     /// A network namespace of its own, with only a loopback device.
@@ -100,15 +100,15 @@ impl Jail {
     pub const SHM_SIZE: u64 = 64 << 20;
 
     /// A jail in which root runs `argv` in `/`, with an empty environment and without a network.
-    pub fn new(root: Root, argv: Vec<Vec<u8>>) -> Jail {
+    pub fn new(root: JailRoot, argv: Vec<Vec<u8>>) -> Jail {
         Jail {
             root,
             argv,
             env: Vec::new(),
             cwd: b"/".to_vec(),
-            user: Ids::default(),
+            user: UserIds::default(),
             hostname: "dram".to_owned(),
-            network: Network::None,
+            network: JailNetwork::None,
             mounts: Vec::new(),
             no_new_privs: false,
             terminal: false,
@@ -120,32 +120,32 @@ impl Jail {
     }
 
     /// Refuses an invalid description: a relative path, a NUL byte, no command, a bind mount without layers.
-    pub(crate) fn check(&self) -> Result<(), SandboxError> {
-        let Root::Overlay { lowers, upper, work, stubs } = &self.root;
+    pub(crate) fn validate(&self) -> Result<(), SandboxError> {
+        let JailRoot::Overlay { lowers, upper, work, stubs } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });
-        let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(Mount::host_paths));
+        let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(JailMount::host_paths));
         if let Some(path) = host.into_iter().find(|path| !path.is_absolute()) {
             return refuse(format!("`{}` is not an absolute path", path.display()));
         }
-        let mut inside = self.mounts.iter().map(Mount::target).chain([self.cwd.as_slice()]);
+        let mut inside = self.mounts.iter().map(JailMount::target).chain([self.cwd.as_slice()]);
         if let Some(path) = inside.find(|path| !path.starts_with(b"/")) {
-            return refuse(format!("`{}` is not an absolute path", text(path)));
+            return refuse(format!("`{}` is not an absolute path", lossy_text(path)));
         }
-        if self.mounts.iter().any(Mount::has_no_layers) {
+        if self.mounts.iter().any(JailMount::has_no_layers) {
             return refuse("a bind of layers has no layer".to_owned());
         }
         if self.argv.first().is_none_or(Vec::is_empty) {
             return refuse("the command is empty".to_owned());
         }
         let words = self.argv.iter().chain(&self.env).map(Vec::as_slice).chain([self.cwd.as_slice()]);
-        match words.chain(self.mounts.iter().map(Mount::target)).find(|word| word.contains(&0)) {
-            Some(word) => refuse(format!("`{}` contains a NUL byte", text(word))),
+        match words.chain(self.mounts.iter().map(JailMount::target)).find(|word| word.contains(&0)) {
+            Some(word) => refuse(format!("`{}` contains a NUL byte", lossy_text(word))),
             None => Ok(()),
         }
     }
 
     /// The value of a variable in the environment of the command.
-    pub(crate) fn variable(&self, name: &[u8]) -> Option<&[u8]> {
+    pub(crate) fn env_value(&self, name: &[u8]) -> Option<&[u8]> {
         self.env.iter().find_map(|entry| entry.strip_prefix(name)?.strip_prefix(b"="))
     }
 }

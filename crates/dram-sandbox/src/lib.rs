@@ -7,37 +7,37 @@
 //! much memory. The helper clones a process into new namespaces. That process makes the mounts, drops its privileges
 //! and becomes the command, as process 1. Needs Linux 5.12 or newer.
 
-mod abilities;
-mod command;
+mod bind_sources;
 mod dev;
 mod error;
+mod exec;
 mod helper;
+mod host_checks;
 mod ids;
+mod init;
+mod ipc;
 mod jail;
 mod limits;
+mod mount_points;
+mod mount_spec;
 mod mounts;
 mod overlay;
-mod owners;
+mod ownership;
+mod pending_mounts;
 mod running;
 mod seccomp;
-mod shown;
-mod sources;
-mod start;
-mod stubs;
 mod sys;
 mod syscalls;
-mod talk;
+mod tree_view;
 mod userns;
-mod view;
-mod wanted;
 mod wire;
 
-pub use abilities::{Abilities, Ability, Commands, Lack, State};
-pub use command::interpreter;
 pub use error::SandboxError;
+pub use exec::program_interpreter;
 pub use helper::become_helper_if_asked;
-pub use jail::{Ids, Jail, Network, Root};
-pub use limits::{Limit, ResourceLimit};
-pub use running::{Exit, Handle, Running, Stdio3};
-pub use shown::{Bind, Mount, Scratch, ShownFile, Source, Tmpfs};
-pub use userns::{Privilege, enter_user_namespace};
+pub use host_checks::{CommandSupport, HostCheck, HostCheckStatus, HostChecks, MissingHostSupport};
+pub use jail::{Jail, JailNetwork, JailRoot, UserIds};
+pub use limits::{ResourceLimit, RlimitKind};
+pub use mount_spec::{BindMount, BindSource, JailMount, MemoryFile, ScratchDirs, TmpfsMount};
+pub use running::{CommandExit, JailStdio, RunningJail, SignalHandle};
+pub use userns::{ProcessPrivilege, enter_user_namespace};

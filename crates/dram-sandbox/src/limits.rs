@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
     /// The limited resource.
-    pub what: Limit,
+    pub kind: RlimitKind,
     /// The soft limit, which applies; `None` for no limit.
     pub soft: Option<u64>,
     /// The hard limit, up to which the command may raise the soft one; `None` for no limit.
@@ -17,7 +17,7 @@ pub struct ResourceLimit {
 
 /// The resources that can be limited, named as in Docker's `--ulimit` and `ulimit(1)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Limit {
+pub enum RlimitKind {
     /// The size of a core dump, in bytes.
     Core,
     /// Processor time, in seconds.
@@ -50,78 +50,78 @@ pub enum Limit {
     Stack,
 }
 
-impl Limit {
+impl RlimitKind {
     /// All of them, ordered by name.
-    pub const ALL: [Limit; 15] = [
-        Limit::Core,
-        Limit::Cpu,
-        Limit::Data,
-        Limit::Fsize,
-        Limit::Locks,
-        Limit::Memlock,
-        Limit::Msgqueue,
-        Limit::Nice,
-        Limit::Nofile,
-        Limit::Nproc,
-        Limit::Rss,
-        Limit::Rtprio,
-        Limit::Rttime,
-        Limit::Sigpending,
-        Limit::Stack,
+    pub const ALL: [RlimitKind; 15] = [
+        RlimitKind::Core,
+        RlimitKind::Cpu,
+        RlimitKind::Data,
+        RlimitKind::Fsize,
+        RlimitKind::Locks,
+        RlimitKind::Memlock,
+        RlimitKind::Msgqueue,
+        RlimitKind::Nice,
+        RlimitKind::Nofile,
+        RlimitKind::Nproc,
+        RlimitKind::Rss,
+        RlimitKind::Rtprio,
+        RlimitKind::Rttime,
+        RlimitKind::Sigpending,
+        RlimitKind::Stack,
     ];
 
     /// The limit of that name, if there is one.
-    pub fn from_name(name: &str) -> Option<Limit> {
-        Limit::ALL.into_iter().find(|limit| limit.name() == name)
+    pub fn from_name(name: &str) -> Option<RlimitKind> {
+        RlimitKind::ALL.into_iter().find(|limit| limit.name() == name)
     }
 
     /// Its name, as `nofile`.
     pub fn name(self) -> &'static str {
-        self.row().0
+        self.name_and_resource().0
     }
 
-    fn row(self) -> (&'static str, Resource) {
+    fn name_and_resource(self) -> (&'static str, Resource) {
         match self {
-            Limit::Core => ("core", Resource::Core),
-            Limit::Cpu => ("cpu", Resource::Cpu),
-            Limit::Data => ("data", Resource::Data),
-            Limit::Fsize => ("fsize", Resource::Fsize),
-            Limit::Locks => ("locks", Resource::Locks),
-            Limit::Memlock => ("memlock", Resource::Memlock),
-            Limit::Msgqueue => ("msgqueue", Resource::Msgqueue),
-            Limit::Nice => ("nice", Resource::Nice),
-            Limit::Nofile => ("nofile", Resource::Nofile),
-            Limit::Nproc => ("nproc", Resource::Nproc),
-            Limit::Rss => ("rss", Resource::Rss),
-            Limit::Rtprio => ("rtprio", Resource::Rtprio),
-            Limit::Rttime => ("rttime", Resource::Rttime),
-            Limit::Sigpending => ("sigpending", Resource::Sigpending),
-            Limit::Stack => ("stack", Resource::Stack),
+            RlimitKind::Core => ("core", Resource::Core),
+            RlimitKind::Cpu => ("cpu", Resource::Cpu),
+            RlimitKind::Data => ("data", Resource::Data),
+            RlimitKind::Fsize => ("fsize", Resource::Fsize),
+            RlimitKind::Locks => ("locks", Resource::Locks),
+            RlimitKind::Memlock => ("memlock", Resource::Memlock),
+            RlimitKind::Msgqueue => ("msgqueue", Resource::Msgqueue),
+            RlimitKind::Nice => ("nice", Resource::Nice),
+            RlimitKind::Nofile => ("nofile", Resource::Nofile),
+            RlimitKind::Nproc => ("nproc", Resource::Nproc),
+            RlimitKind::Rss => ("rss", Resource::Rss),
+            RlimitKind::Rtprio => ("rtprio", Resource::Rtprio),
+            RlimitKind::Rttime => ("rttime", Resource::Rttime),
+            RlimitKind::Sigpending => ("sigpending", Resource::Sigpending),
+            RlimitKind::Stack => ("stack", Resource::Stack),
         }
     }
 }
 
 impl ResourceLimit {
-    fn set(self) -> Result<(), SandboxError> {
-        let (name, resource) = self.what.row();
+    fn apply(self) -> Result<(), SandboxError> {
+        let (name, resource) = self.kind.name_and_resource();
         // The kernel writes "no limit" as a value of all ones; other values are literal.
         let limit = Rlimit { current: self.soft, maximum: self.hard };
         setrlimit(resource, limit).map_err(|error| SandboxError::Limit {
             name: name.to_owned(),
-            soft: shown(self.soft),
-            hard: shown(self.hard),
+            soft: limit_text(self.soft),
+            hard: limit_text(self.hard),
             source: error.into(),
         })
     }
 }
 
-fn shown(value: Option<u64>) -> String {
+fn limit_text(value: Option<u64>) -> String {
     value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
 }
 
 /// Sets all limits for this process. Must come before privileges are dropped: raising a limit needs them.
-pub(crate) fn set(limits: &[ResourceLimit]) -> Result<(), SandboxError> {
-    limits.iter().try_for_each(|limit| limit.set())
+pub(crate) fn apply_limits(limits: &[ResourceLimit]) -> Result<(), SandboxError> {
+    limits.iter().try_for_each(|limit| limit.apply())
 }
 
 #[cfg(test)]
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn every_limit_is_found_by_its_name() {
-        for limit in Limit::ALL {
-            assert_eq!(Limit::from_name(limit.name()), Some(limit));
+        for limit in RlimitKind::ALL {
+            assert_eq!(RlimitKind::from_name(limit.name()), Some(limit));
         }
-        assert_eq!(Limit::from_name("as"), None);
+        assert_eq!(RlimitKind::from_name("as"), None);
     }
 }

@@ -1,14 +1,14 @@
 //! The mounts of the jail, made in its own mount namespace before `pivot_root`. Places are named by descriptors only.
 
-use crate::dev::{self, Devices};
-use crate::error::{SandboxError, text};
-use crate::jail::{Jail, Network, Root};
-use crate::overlay::Overlay;
-use crate::sources::Surroundings;
-use crate::stubs::{self, Kind, Target, open_beneath};
+use crate::bind_sources::BindContext;
+use crate::dev::{self, JailDevices};
+use crate::error::{SandboxError, lossy_text};
+use crate::jail::{Jail, JailNetwork, JailRoot};
+use crate::mount_points::{self, MountPointKind, MountTarget, open_in_root};
+use crate::overlay::OverlayMount;
+use crate::pending_mounts::PendingMount;
 use crate::sys;
-use crate::view::Layers;
-use crate::wanted::Wanted;
+use crate::tree_view::MergedLayersView;
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -20,11 +20,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Mount attributes for file systems of the kernel: no setuid programs, no devices, no programs.
-pub(crate) const INERT: MountAttrFlags =
+pub(crate) const INERT_ATTRIBUTES: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Masked paths, as they tell about or act on the whole machine. The list is that of Docker.
-const MASKED: &[&str] = &[
+const MASKED_PATHS: &[&str] = &[
     "proc/acpi",
     "proc/asound",
     "proc/kcore",
@@ -39,59 +39,65 @@ const MASKED: &[&str] = &[
 ];
 
 /// Read-only paths. The list is that of Docker.
-const READ_ONLY: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+const READ_ONLY_PATHS: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 
 /// The root of a jail with all its mounts, and what later steps need of it.
-pub(crate) struct Assembled {
+pub(crate) struct MountedRoot {
     /// The root directory.
     pub(crate) root: OwnedFd,
     /// The two ends of the pseudo-terminal, if there is one.
-    pub(crate) terminal: Option<dev::Terminal>,
+    pub(crate) terminal: Option<dev::PseudoTerminal>,
 }
 
 /// Makes all mounts. `initial` is true in the initial user namespace.
-pub(crate) fn assemble(jail: &Jail, initial: bool) -> Result<Assembled, SandboxError> {
+pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, SandboxError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
     if jail.insecure && !initial {
         return Err(SandboxError::Insecure);
     }
-    let Root::Overlay { stubs, .. } = &jail.root;
-    let around = Surroundings { foothold: stubs, initial, devices: jail.insecure };
-    let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| Wanted::new(mount, number, &around));
+    let JailRoot::Overlay { stubs, .. } = &jail.root;
+    let around = BindContext { anchor_dir: stubs, initial_userns: initial, allow_devices: jail.insecure };
+    let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
     let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
     let root = mount_root(jail, &mut wanted, initial)?;
-    mount_new(root.as_fd(), "proc", "proc", &[], INERT)?;
+    create_mount_at(root.as_fd(), "proc", "proc", &[], INERT_ATTRIBUTES)?;
     mount_sys(root.as_fd(), jail, initial)?;
     // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
     let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
     let shm_size = (!own_shm).then_some(jail.shm_size);
-    let devices = Devices::mount(root.as_fd(), shm_size, jail.insecure)?;
-    let terminal = if jail.terminal { Some(devices.terminal(root.as_fd(), jail.user.uid)?) } else { None };
+    let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure)?;
+    let terminal = if jail.terminal { Some(devices.open_terminal(root.as_fd(), jail.user.uid)?) } else { None };
     for mount in &wanted {
-        mount.put(root.as_fd(), &devices, !jail.insecure)?;
+        mount.mount(root.as_fd(), &devices, !jail.insecure)?;
     }
     if !jail.insecure {
-        protect(root.as_fd(), &devices)?;
+        mask_and_protect_paths(root.as_fd(), &devices)?;
     }
-    Ok(Assembled { root, terminal })
+    Ok(MountedRoot { root, terminal })
 }
 
 /// Mounts the overlay, with mount points for everything, on the directory of the mount points.
-fn mount_root(jail: &Jail, wanted: &mut [Wanted<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
-    let Root::Overlay { lowers, upper, work, stubs } = &jail.root;
+fn mount_root(jail: &Jail, wanted: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
+    let JailRoot::Overlay { lowers, upper, work, stubs } = &jail.root;
     let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
     let all = [upper].into_iter().chain(lowers).map(AsRef::as_ref);
-    let view = Layers::open(all, !initial).map_err(failed("open the layer"))?;
-    make_mount_points(&view, stubs, wanted)?;
+    let view = MergedLayersView::open(all, !initial).map_err(failed("open the layer"))?;
+    create_missing_mount_points(&view, stubs, wanted)?;
     drop(view);
     let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
-    if !stubs::is_empty(stubs).map_err(|e| failed("read the stubs directory")((stubs, e)))? {
+    if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the stubs directory")((stubs, e)))? {
         below.insert(0, stubs);
     }
     let foothold: &Path = stubs;
     let writable = Some((upper.as_path(), work.as_path()));
-    let overlay = Overlay { lowers: below, writable, user_marks: !initial, devices: jail.insecure, foothold };
+    let overlay = OverlayMount {
+        lowers: below,
+        writable,
+        userxattr: !initial,
+        allow_devices: jail.insecure,
+        anchor_dir: foothold,
+    };
     let root = overlay.mount()?;
     let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| SandboxError::mount("open", stubs.as_os_str().as_bytes(), e))?;
@@ -100,17 +106,21 @@ fn mount_root(jail: &Jail, wanted: &mut [Wanted<'_>], initial: bool) -> Result<O
     Ok(root)
 }
 
-fn make_mount_points(view: &Layers, stubs: &Path, wanted: &mut [Wanted<'_>]) -> Result<(), SandboxError> {
+fn create_missing_mount_points(
+    view: &MergedLayersView,
+    stubs: &Path,
+    wanted: &mut [PendingMount<'_>],
+) -> Result<(), SandboxError> {
     let mut covered = Vec::new();
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
-        let target = Target { path, kind: Kind::Directory, strict: true };
-        let place = stubs::locate(view, &target, &covered)?;
+        let target = MountTarget { path, kind: MountPointKind::Directory, refuse_links: true };
+        let place = mount_points::resolve_target(view, &target, &covered)?;
         if place.is_missing() {
-            stubs::make(view, stubs, &place, target.kind)?;
+            mount_points::create_mount_point(view, stubs, &place, target.kind)?;
         }
         covered.push(place.components().to_vec());
     }
-    wanted.iter_mut().try_for_each(|mount| mount.prepare(view, stubs, &mut covered))
+    wanted.iter_mut().try_for_each(|mount| mount.prepare_mount_point(view, stubs, &mut covered))
 }
 
 /// Attaches the detached `mount` to the place that `target` refers to.
@@ -121,13 +131,13 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()
 
 /// Attaches `mount` to a path inside the root.
 pub(crate) fn attach_at(root: BorrowedFd<'_>, path: &[u8], mount: BorrowedFd<'_>) -> Result<(), SandboxError> {
-    open_beneath(root, path, OFlags::PATH)
+    open_in_root(root, path, OFlags::PATH)
         .and_then(|target| attach(mount, target.as_fd()))
-        .map_err(|e| SandboxError::mount("mount on", inside(path), e))
+        .map_err(|e| SandboxError::mount("mount on", path_in_root(path), e))
 }
 
 /// Creates a new file system of the kernel, as a detached mount.
-pub(crate) fn new_mount(
+pub(crate) fn create_mount(
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
@@ -143,14 +153,14 @@ pub(crate) fn new_mount(
 }
 
 /// Mounts a new file system of the kernel on a path inside the root.
-pub(crate) fn mount_new(
+pub(crate) fn create_mount_at(
     root: BorrowedFd<'_>,
     path: &str,
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
 ) -> Result<(), SandboxError> {
-    attach_at(root, path.as_bytes(), new_mount(kind, options, attributes)?.as_fd())
+    attach_at(root, path.as_bytes(), create_mount(kind, options, attributes)?.as_fd())
 }
 
 /// Clones the mount at `path`, as a detached mount.
@@ -165,14 +175,14 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Re
 /// mount it; otherwise `/sys` of the host is cloned read-only.
 fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), SandboxError> {
     if jail.insecure {
-        mount_new(root, "sys", "sysfs", &[], INERT)?;
+        create_mount_at(root, "sys", "sysfs", &[], INERT_ATTRIBUTES)?;
         // Machines with cgroups of version 1 do not let a jail mount version 2.
-        let _ = mount_new(root, "sys/fs/cgroup", "cgroup2", &[], INERT);
+        let _ = create_mount_at(root, "sys/fs/cgroup", "cgroup2", &[], INERT_ATTRIBUTES);
         return Ok(());
     }
-    let read_only = INERT | MountAttrFlags::MOUNT_ATTR_RDONLY;
-    if initial || jail.network == Network::None {
-        return mount_new(root, "sys", "sysfs", &[], read_only);
+    let read_only = INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    if initial || jail.network == JailNetwork::None {
+        return create_mount_at(root, "sys", "sysfs", &[], read_only);
     }
     let failed = |e: std::io::Error| SandboxError::mount("show the host's directory", "/sys", e);
     let tree = clone_tree(CWD, b"/sys", true).map_err(|e| failed(e.into()))?;
@@ -181,21 +191,26 @@ fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), San
 }
 
 /// Masks [`MASKED_PATHS`] and makes [`READ_ONLY_PATHS`] read-only.
-fn protect(root: BorrowedFd<'_>, devices: &Devices) -> Result<(), SandboxError> {
-    for path in MASKED {
-        let Some(found) = existing(root, path)? else { continue };
-        let status = fstat(&found).map_err(|e| SandboxError::mount("hide", inside(path.as_bytes()), e))?;
+fn mask_and_protect_paths(root: BorrowedFd<'_>, devices: &JailDevices) -> Result<(), SandboxError> {
+    for path in MASKED_PATHS {
+        let Some(found) = open_if_exists(root, path)? else { continue };
+        let status = fstat(&found).map_err(|e| SandboxError::mount("hide", path_in_root(path.as_bytes()), e))?;
         let cover = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-            new_mount("tmpfs", &[("size", "4k"), ("mode", "0555")], INERT | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+            create_mount(
+                "tmpfs",
+                &[("size", "4k"), ("mode", "0555")],
+                INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY,
+            )?
         } else {
-            devices.null()?
+            devices.clone_null()?
         };
-        attach(cover.as_fd(), found.as_fd()).map_err(|e| SandboxError::mount("hide", inside(path.as_bytes()), e))?;
+        attach(cover.as_fd(), found.as_fd())
+            .map_err(|e| SandboxError::mount("hide", path_in_root(path.as_bytes()), e))?;
     }
-    let read_only = u64::from((INERT | MountAttrFlags::MOUNT_ATTR_RDONLY).bits());
-    for path in READ_ONLY {
-        let Some(found) = existing(root, path)? else { continue };
-        let failed = |e: std::io::Error| SandboxError::mount("make read-only", inside(path.as_bytes()), e);
+    let read_only = u64::from((INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY).bits());
+    for path in READ_ONLY_PATHS {
+        let Some(found) = open_if_exists(root, path)? else { continue };
+        let failed = |e: std::io::Error| SandboxError::mount("make read-only", path_in_root(path.as_bytes()), e);
         let copy = clone_tree(found.as_fd(), b"", true).map_err(|e| failed(e.into()))?;
         sys::mount_setattr(copy.as_fd(), true, read_only, 0).map_err(failed)?;
         attach(copy.as_fd(), found.as_fd()).map_err(|e| failed(e.into()))?;
@@ -204,15 +219,15 @@ fn protect(root: BorrowedFd<'_>, devices: &Devices) -> Result<(), SandboxError> 
 }
 
 /// Opens a path that may not exist: kernels differ in what they have below `/proc` and `/sys`.
-fn existing(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, SandboxError> {
-    match open_beneath(root, path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW) {
+fn open_if_exists(root: BorrowedFd<'_>, path: &str) -> Result<Option<OwnedFd>, SandboxError> {
+    match open_in_root(root, path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(e) => Err(SandboxError::mount("look at", inside(path.as_bytes()), e)),
+        Err(e) => Err(SandboxError::mount("look at", path_in_root(path.as_bytes()), e)),
     }
 }
 
 /// A path relative to the root as the command sees it, for a message.
-fn inside(path: &[u8]) -> String {
-    format!("/{}", text(path.strip_prefix(b"/").unwrap_or(path)))
+fn path_in_root(path: &[u8]) -> String {
+    format!("/{}", lossy_text(path.strip_prefix(b"/").unwrap_or(path)))
 }

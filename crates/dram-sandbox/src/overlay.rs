@@ -1,6 +1,6 @@
 //! Overlay mounts. Kernel documentation: `filesystems/overlayfs.rst`.
 
-use crate::error::{SandboxError, text};
+use crate::error::{SandboxError, lossy_text};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, open};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -13,58 +13,58 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// The most layers that the kernel puts into one overlay (`OVL_MAX_STACK`).
-const MOST_IN_ONE: usize = 500;
+const MAX_LAYERS_PER_OVERLAY: usize = 500;
 /// The most layers of a jail. If there are more than one overlay takes, the lowest are mounted as an overlay of their
 /// own, which becomes the lowest layer of the other. That works for the lowest layers only: a mounted overlay does not
 /// show its whiteouts, so in the middle of the stack they would hide nothing below it; and the kernel stacks two
 /// (`FILESYSTEM_MAX_STACK_DEPTH`).
-const MOST_LAYERS: usize = 2 * MOST_IN_ONE - 1;
+const MAX_LAYERS: usize = 2 * MAX_LAYERS_PER_OVERLAY - 1;
 
 /// The description of one overlay mount.
-pub(crate) struct Overlay<'a> {
+pub(crate) struct OverlayMount<'a> {
     /// Read-only directories, topmost first.
     pub(crate) lowers: Vec<&'a Path>,
     /// The upper directory and the work directory; without them the mount is read-only.
     pub(crate) writable: Option<(&'a Path, &'a Path)>,
     /// If true, whiteout and opaque markers are `user.*` attributes (`userxattr`), as required outside the initial user
     /// namespace.
-    pub(crate) user_marks: bool,
+    pub(crate) userxattr: bool,
     /// If true, device files in it work: no cgroup device list restricts the jail.
-    pub(crate) devices: bool,
+    pub(crate) allow_devices: bool,
     /// Any directory, to mount on for a moment where the kernel is too old for detached mounts.
-    pub(crate) foothold: &'a Path,
+    pub(crate) anchor_dir: &'a Path,
 }
 
-impl Overlay<'_> {
+impl OverlayMount<'_> {
     /// Mounts the overlay. Returns a detached mount.
     ///
     /// # Errors
     /// Fails also when the kernel mounted it read-only, which it does silently when it cannot use the work directory.
     pub(crate) fn mount(&self) -> Result<OwnedFd, SandboxError> {
         let count = self.lowers.len();
-        if count > MOST_LAYERS {
-            return Err(SandboxError::TooManyLayers { count, limit: MOST_LAYERS });
+        if count > MAX_LAYERS {
+            return Err(SandboxError::TooManyLayers { count, limit: MAX_LAYERS });
         }
-        if count <= MOST_IN_ONE {
-            return self.mount_one();
+        if count <= MAX_LAYERS_PER_OVERLAY {
+            return self.mount_single();
         }
-        let (highest, lowest) = self.lowers.split_at(MOST_IN_ONE - 1);
-        let mounted = Overlay { lowers: lowest.to_vec(), writable: None, ..*self }.mount_one()?;
-        let name = PathBuf::from(short_name(mounted.as_fd()));
+        let (highest, lowest) = self.lowers.split_at(MAX_LAYERS_PER_OVERLAY - 1);
+        let mounted = OverlayMount { lowers: lowest.to_vec(), writable: None, ..*self }.mount_single()?;
+        let name = PathBuf::from(fd_path(mounted.as_fd()));
         let lowers = highest.iter().copied().chain([name.as_path()]).collect();
-        Overlay { lowers, ..*self }.mount_one().map_err(|error| match error.errno() {
+        OverlayMount { lowers, ..*self }.mount_single().map_err(|error| match error.errno() {
             // The layers already lie on an overlay, as in a container: the kernel does not stack three.
-            Errno::INVAL => SandboxError::TooManyLayers { count, limit: MOST_IN_ONE },
+            Errno::INVAL => SandboxError::TooManyLayers { count, limit: MAX_LAYERS_PER_OVERLAY },
             _ => error,
         })
     }
 
-    fn mount_one(&self) -> Result<OwnedFd, SandboxError> {
-        let root = match self.by_parts() {
+    fn mount_single(&self) -> Result<OwnedFd, SandboxError> {
+        let root = match self.mount_with_fsconfig() {
             Ok(Some(root)) => root,
-            Ok(None) => self.by_options()?,
+            Ok(None) => self.mount_with_option_string()?,
             // Before Linux 6.5 an unknown key is reported only here.
-            Err(error) if error.errno() == Errno::INVAL => self.by_options().map_err(|_| error)?,
+            Err(error) if error.errno() == Errno::INVAL => self.mount_with_option_string().map_err(|_| error)?,
             Err(error) => return Err(error),
         };
         match self.writable {
@@ -76,9 +76,9 @@ impl Overlay<'_> {
     }
 
     /// The options that are not directories. Redirects are not followed: an image could point them anywhere in itself.
-    fn options(&self) -> Vec<(&'static str, &'static str)> {
+    fn mount_options(&self) -> Vec<(&'static str, &'static str)> {
         let mut options = vec![("redirect_dir", "nofollow"), ("metacopy", "off"), ("index", "off")];
-        if self.user_marks {
+        if self.userxattr {
             options.push(("userxattr", ""));
         }
         if self.writable.is_some() {
@@ -89,22 +89,22 @@ impl Overlay<'_> {
 
     /// Mounts with `fsconfig`, each directory by its descriptor's path: no limit of length, nothing to escape. Returns
     /// `None` if the kernel does not support it.
-    fn by_parts(&self) -> Result<Option<OwnedFd>, SandboxError> {
+    fn mount_with_fsconfig(&self) -> Result<Option<OwnedFd>, SandboxError> {
         let here = |error| SandboxError::mount("prepare an overlay in", "/", error);
         let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(here)?;
         for (index, lower) in self.lowers.iter().enumerate() {
-            match set_directory(context.as_fd(), "lowerdir+", lower) {
+            match set_layer_option(context.as_fd(), "lowerdir+", lower) {
                 // The key is new in Linux 6.7; overlayfs of older kernels does not know it.
                 Err((_, Errno::INVAL)) if index == 0 => return Ok(None),
                 other => other.map_err(|(step, error)| layer_error(step, lower, error, context.as_fd()))?,
             }
         }
         for (key, path) in self.writable.iter().flat_map(|(upper, work)| [("upperdir", upper), ("workdir", work)]) {
-            set_directory(context.as_fd(), key, path)
+            set_layer_option(context.as_fd(), key, path)
                 .map_err(|(step, error)| layer_error(step, path, error, context.as_fd()))?;
         }
         // The source is shown by tools as the device of the mount.
-        for (key, value) in [("source", "overlay")].into_iter().chain(self.options()) {
+        for (key, value) in [("source", "overlay")].into_iter().chain(self.mount_options()) {
             match value {
                 "" => fsconfig_set_flag(context.as_fd(), key),
                 value => fsconfig_set_string(context.as_fd(), key, value),
@@ -112,11 +112,11 @@ impl Overlay<'_> {
             .map_err(|error| SandboxError::mount("set an option of the overlay:", key, error))?;
         }
         let top = self.writable.map_or(self.lowers.first().copied(), |(upper, _)| Some(upper));
-        let top = top.unwrap_or(self.foothold);
+        let top = top.unwrap_or(self.anchor_dir);
         fsconfig_create(context.as_fd())
             .map_err(|error| layer_error("make an overlay on", top, error, context.as_fd()))?;
         let mut attributes = MountAttrFlags::empty();
-        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.devices);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.allow_devices);
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map(Some)
             .map_err(|error| SandboxError::mount("mount an overlay on", top.as_os_str().as_bytes(), error))
@@ -124,12 +124,12 @@ impl Overlay<'_> {
 
     /// Mounts with one option string, for kernels before 6.7. Every path is a descriptor's path, which contains no
     /// character with a meaning in options.
-    fn by_options(&self) -> Result<OwnedFd, SandboxError> {
+    fn mount_with_option_string(&self) -> Result<OwnedFd, SandboxError> {
         let mut held = Vec::new();
         let mut name = |path: &Path| {
             let fd = open_directory(path)
                 .map_err(|error| SandboxError::mount("open the layer", path.as_os_str().as_bytes(), error))?;
-            let name = short_name(fd.as_fd());
+            let name = fd_path(fd.as_fd());
             held.push(fd);
             Ok::<_, SandboxError>(name)
         };
@@ -138,19 +138,19 @@ impl Overlay<'_> {
         if let Some((upper, work)) = self.writable {
             options += &format!(",upperdir={},workdir={}", name(upper)?, name(work)?);
         }
-        for (key, value) in self.options() {
+        for (key, value) in self.mount_options() {
             let equals = if value.is_empty() { "" } else { "=" };
             let _ = write!(options, ",{key}{equals}{value}");
         }
-        let place = self.foothold.as_os_str().as_bytes();
+        let place = self.anchor_dir.as_os_str().as_bytes();
         let failed = |step: &'static str| move |error: Errno| SandboxError::mount(step, place, error);
         let options = std::ffi::CString::new(options)
             .map_err(|_| SandboxError::mount("name the layers of an overlay on", place, Errno::INVAL))?;
-        let flags = if self.devices { MountFlags::empty() } else { MountFlags::NODEV };
-        mount("overlay", self.foothold, "overlay", flags, &*options).map_err(failed("mount an overlay on"))?;
+        let flags = if self.allow_devices { MountFlags::empty() } else { MountFlags::NODEV };
+        mount("overlay", self.anchor_dir, "overlay", flags, &*options).map_err(failed("mount an overlay on"))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, self.foothold, clone).map_err(failed("take up the overlay on"))?;
-        unmount(self.foothold, UnmountFlags::DETACH).map_err(failed("take up the overlay on"))?;
+        let tree = open_tree(CWD, self.anchor_dir, clone).map_err(failed("take up the overlay on"))?;
+        unmount(self.anchor_dir, UnmountFlags::DETACH).map_err(failed("take up the overlay on"))?;
         Ok(tree)
     }
 }
@@ -159,20 +159,20 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
-fn short_name(fd: BorrowedFd<'_>) -> String {
+fn fd_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn set_directory(context: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), (&'static str, Errno)> {
+fn set_layer_option(context: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), (&'static str, Errno)> {
     let directory = open_directory(path).map_err(|error| ("open the layer", error))?;
-    fsconfig_set_string(context, key, short_name(directory.as_fd())).map_err(|error| ("put into an overlay", error))
+    fsconfig_set_string(context, key, fd_path(directory.as_fd())).map_err(|error| ("put into an overlay", error))
 }
 
 /// An error with the message of the kernel, which says more than its number.
 fn layer_error(step: &str, path: &Path, error: Errno, context: BorrowedFd<'_>) -> SandboxError {
     let mut said = [0; 512];
     let length = rustix::io::read(context, &mut said).unwrap_or(0);
-    let said = text(said.get(..length).unwrap_or_default());
+    let said = lossy_text(said.get(..length).unwrap_or_default());
     // A message of the kernel begins with a letter for its severity.
     let step = match said.trim().split_once(' ') {
         Some((_, why)) => format!("{step} (the kernel says: {why})"),

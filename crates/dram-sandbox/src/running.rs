@@ -1,9 +1,9 @@
 //! The caller's side: starts the helper and controls a running command.
 
 use crate::error::SandboxError;
-use crate::helper::HIDDEN_WORD;
+use crate::helper::HELPER_ARGUMENT;
+use crate::ipc::{self, HelperEvent, HelperRequest};
 use crate::jail::Jail;
-use crate::talk::{self, News, Order};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The standard streams of the command.
 #[derive(Debug)]
-pub enum Stdio3 {
+pub enum JailStdio {
     /// One stream each, as for [`Command`].
     Streams {
         /// Standard input.
@@ -35,19 +35,19 @@ pub enum Stdio3 {
 
 /// The exit status of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exit {
+pub enum CommandExit {
     /// The command exited with this code.
     Code(i32),
     /// The command was killed by this signal.
     Signal(i32),
 }
 
-impl Exit {
+impl CommandExit {
     /// The exit code as a shell shows it: 128 plus the number for a signal.
     pub fn code(self) -> i32 {
         match self {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
+            CommandExit::Code(code) => code,
+            CommandExit::Signal(signal) => 128 + signal,
         }
     }
 }
@@ -57,19 +57,19 @@ impl Exit {
 /// All processes of the jail die when this process dies, however it dies: the helper watches the connection that this
 /// value holds. The thread that spawned it may end.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningJail {
     helper: Child,
     control: Arc<OwnedFd>,
     terminal: Option<OwnedFd>,
-    exit: Option<Exit>,
+    exit: Option<CommandExit>,
 }
 
 /// Sends signals to a command, from any thread, also while another one waits for it.
 #[derive(Debug, Clone)]
-pub struct Handle(Arc<OwnedFd>);
+pub struct SignalHandle(Arc<OwnedFd>);
 
 /// A lock for the time during which a descriptor is inheritable: another helper started then would inherit it too.
-static STARTING: Mutex<()> = Mutex::new(());
+static HELPER_START_LOCK: Mutex<()> = Mutex::new(());
 
 impl Jail {
     /// Starts the command. Returns once it runs.
@@ -79,7 +79,7 @@ impl Jail {
     ///
     /// # Errors
     /// Returns the error that kept the command from starting. All mounts and namespaces of the jail are gone then.
-    pub fn spawn(&self, io: Stdio3) -> Result<Running, SandboxError> {
+    pub fn spawn(&self, io: JailStdio) -> Result<RunningJail, SandboxError> {
         self.spawn_with_helper(Path::new("/proc/self/exe"), io)
     }
 
@@ -87,19 +87,21 @@ impl Jail {
     ///
     /// # Errors
     /// As for [`spawn`](Jail::spawn).
-    pub fn spawn_with_helper(&self, helper: &Path, io: Stdio3) -> Result<Running, SandboxError> {
-        self.check()?;
-        if self.terminal != matches!(io, Stdio3::Terminal) {
+    pub fn spawn_with_helper(&self, helper: &Path, io: JailStdio) -> Result<RunningJail, SandboxError> {
+        self.validate()?;
+        if self.terminal != matches!(io, JailStdio::Terminal) {
             let what = "a terminal must be asked for in the jail and in its streams".to_owned();
             return Err(SandboxError::Description { what });
         }
-        let (ours, theirs) = talk::pair().map_err(|e| SandboxError::talk("make a connection to", e))?;
-        let description = self.to_memory_file().map_err(|e| SandboxError::talk("write the jail down for", e))?;
-        talk::send(ours.as_fd(), &Order::Start, Some(description.as_fd()))
-            .map_err(|e| SandboxError::talk("send the jail to", e))?;
+        let (ours, theirs) =
+            ipc::socket_pair().map_err(|e| SandboxError::helper_connection("make a connection to", e))?;
+        let description =
+            self.to_memory_file().map_err(|e| SandboxError::helper_connection("write the jail down for", e))?;
+        ipc::send(ours.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
+            .map_err(|e| SandboxError::helper_connection("send the jail to", e))?;
         let child = start_helper(helper, theirs, io)?;
-        let mut running = Running { helper: child, control: Arc::new(ours), terminal: None, exit: None };
-        running.await_start()?;
+        let mut running = RunningJail { helper: child, control: Arc::new(ours), terminal: None, exit: None };
+        running.wait_for_start()?;
         Ok(running)
     }
 
@@ -110,23 +112,24 @@ impl Jail {
     }
 }
 
-fn start_helper(program: &Path, control: OwnedFd, io: Stdio3) -> Result<Child, SandboxError> {
+fn start_helper(program: &Path, control: OwnedFd, io: JailStdio) -> Result<Child, SandboxError> {
     let [stdin, stdout, stderr] = match io {
-        Stdio3::Streams { stdin, stdout, stderr } => [stdin, stdout, stderr],
-        Stdio3::Terminal => [Stdio::null(), Stdio::null(), Stdio::null()],
+        JailStdio::Streams { stdin, stdout, stderr } => [stdin, stdout, stderr],
+        JailStdio::Terminal => [Stdio::null(), Stdio::null(), Stdio::null()],
     };
     let mut command = Command::new(program);
-    command.arg0("dram-jail").arg(HIDDEN_WORD).arg(control.as_raw_fd().to_string());
+    command.arg0("dram-jail").arg(HELPER_ARGUMENT).arg(control.as_raw_fd().to_string());
     command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
-    let guard = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    fcntl_setfd(&control, FdFlags::empty()).map_err(|e| SandboxError::talk("hand the connection to", e))?;
+    let guard = HELPER_START_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    fcntl_setfd(&control, FdFlags::empty())
+        .map_err(|e| SandboxError::helper_connection("hand the connection to", e))?;
     let child = command.spawn();
     drop(control);
     drop(guard);
     child.map_err(|source| SandboxError::HelperStart { path: program.display().to_string(), source })
 }
 
-impl Running {
+impl RunningJail {
     /// The reading end of the command's standard output, if it was piped and not yet taken.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.helper.stdout.take()
@@ -144,19 +147,19 @@ impl Running {
     }
 
     /// Returns a handle that sends signals to the command while [`wait`](RunningJail::wait) borrows this value.
-    pub fn handle(&self) -> Handle {
-        Handle(Arc::clone(&self.control))
+    pub fn signal_handle(&self) -> SignalHandle {
+        SignalHandle(Arc::clone(&self.control))
     }
 
     /// Sends a signal to the command. As process 1 of its namespace it receives only signals that it handles, and
     /// `SIGKILL`. Does nothing if the command has ended.
     pub fn signal(&self, signal: i32) {
-        self.handle().signal(signal);
+        self.signal_handle().signal(signal);
     }
 
     /// Kills every process of the jail.
     pub fn kill(&self) {
-        self.handle().kill();
+        self.signal_handle().kill();
     }
 
     /// Waits for the end of the command. All processes of the jail are gone then, all changes are in the upper
@@ -164,47 +167,51 @@ impl Running {
     ///
     /// # Errors
     /// Fails if the helper died first.
-    pub fn wait(&mut self) -> Result<Exit, SandboxError> {
+    pub fn wait(&mut self) -> Result<CommandExit, SandboxError> {
         if let Some(exit) = self.exit {
             return Ok(exit);
         }
         loop {
-            match self.news()? {
-                Some((News::Ended(exit), _)) => {
+            match self.next_event()? {
+                Some((HelperEvent::Ended(exit), _)) => {
                     self.exit = Some(exit);
-                    self.helper.wait().map_err(|e| SandboxError::talk("wait for", e))?;
+                    self.helper.wait().map_err(|e| SandboxError::helper_connection("wait for", e))?;
                     return Ok(exit);
                 }
-                Some((News::Failed(error), _)) => return Err(error),
-                Some((News::Started | News::Terminal | News::Owners, _)) => {}
-                None => return Err(self.died()),
+                Some((HelperEvent::Failed(error), _)) => return Err(error),
+                Some((HelperEvent::Started | HelperEvent::Terminal | HelperEvent::OwnerNotifications, _)) => {}
+                None => return Err(self.helper_died_error()),
             }
         }
     }
 
-    fn await_start(&mut self) -> Result<(), SandboxError> {
+    fn wait_for_start(&mut self) -> Result<(), SandboxError> {
         loop {
-            match self.news()? {
-                Some((News::Terminal, terminal)) => self.terminal = terminal,
-                Some((News::Started, _)) => return Ok(()),
-                Some((News::Failed(error), _)) => return Err(error),
-                Some((News::Ended(_) | News::Owners, _)) | None => return Err(self.died()),
+            match self.next_event()? {
+                Some((HelperEvent::Terminal, terminal)) => self.terminal = terminal,
+                Some((HelperEvent::Started, _)) => return Ok(()),
+                Some((HelperEvent::Failed(error), _)) => return Err(error),
+                Some((HelperEvent::Ended(_) | HelperEvent::OwnerNotifications, _)) | None => {
+                    return Err(self.helper_died_error());
+                }
             }
         }
     }
 
     /// Receives the next event; `None` when the helper is gone. The helper process is polled as well: another program
     /// that was started at the wrong moment may hold the other end of the connection open.
-    fn news(&mut self) -> Result<Option<(News, Option<OwnedFd>)>, SandboxError> {
+    fn next_event(&mut self) -> Result<Option<(HelperEvent, Option<OwnedFd>)>, SandboxError> {
         let helper = Pid::from_child(&self.helper);
-        let pidfd = pidfd_open(helper, PidfdFlags::empty()).map_err(|e| SandboxError::talk("watch", e))?;
-        match wait_for([self.control.as_fd(), pidfd.as_fd()])? {
-            [true, _] => talk::receive(self.control.as_fd()).map_err(|e| SandboxError::talk("hear from", e)),
+        let pidfd = pidfd_open(helper, PidfdFlags::empty()).map_err(|e| SandboxError::helper_connection("watch", e))?;
+        match wait_until_readable([self.control.as_fd(), pidfd.as_fd()])? {
+            [true, _] => {
+                ipc::receive(self.control.as_fd()).map_err(|e| SandboxError::helper_connection("hear from", e))
+            }
             [false, _] => Ok(None),
         }
     }
 
-    fn died(&mut self) -> SandboxError {
+    fn helper_died_error(&mut self) -> SandboxError {
         let status = match self.helper.wait() {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
@@ -213,7 +220,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningJail {
     fn drop(&mut self) {
         // Both fail only if the helper is gone already.
         let _ = rustix::net::shutdown(&self.control, rustix::net::Shutdown::Both);
@@ -221,11 +228,11 @@ impl Drop for Running {
     }
 }
 
-impl Handle {
+impl SignalHandle {
     /// Sends a signal to the command; see [`RunningJail::signal`].
     pub fn signal(&self, signal: i32) {
         // Fails only if the helper, and so the command, has ended.
-        let _ = talk::send(self.0.as_fd(), &Order::Signal(signal), None);
+        let _ = ipc::send(self.0.as_fd(), &HelperRequest::Signal(signal), None);
     }
 
     /// Kills every process of the jail; see [`RunningJail::kill`].
@@ -235,12 +242,12 @@ impl Handle {
 }
 
 /// Blocks until at least one of the descriptors is readable or at its end. Returns true for each of these.
-pub(crate) fn wait_for<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<[bool; N], SandboxError> {
+pub(crate) fn wait_until_readable<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<[bool; N], SandboxError> {
     let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
     loop {
         match poll(&mut polled, None) {
             Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(SandboxError::talk("wait for", error)),
+            Err(error) => return Err(SandboxError::helper_connection("wait for", error)),
             Ok(_) => return Ok(polled.map(|fd| !fd.revents().is_empty())),
         }
     }

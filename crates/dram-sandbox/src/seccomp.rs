@@ -34,10 +34,10 @@ const IF_ANY_BIT: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 /// The helper is notified and decides the return value of the call.
-const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 /// The call returns 0 without being executed.
-const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
-const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+const FAKE_SUCCESS: u32 = libc::SECCOMP_RET_ERRNO;
+const NO_SUCH_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
 /// Every flag of `clone` that creates a namespace, except `CLONE_NEWTIME`: its bit belongs to the exit signal there.
 const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
@@ -49,13 +49,13 @@ const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWNET) as u32;
 
 /// Allowed personalities: Linux, uname26, no address randomisation, both, and the query of the current one.
-const PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+const ALLOWED_PERSONALITIES: [u32; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// Denied address families: `AF_ALG` reaches into the kernel, `AF_VSOCK` leaves the network namespace.
 const DENIED_FAMILIES: [u32; 2] = [38, 40];
 
 /// Calls that change owners. With a single id there is no other owner.
-const OF_OWNERS: &[libc::c_long] = &[
+const CHOWN_CALLS: &[libc::c_long] = &[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chown,
     #[cfg(target_arch = "x86_64")]
@@ -65,7 +65,7 @@ const OF_OWNERS: &[libc::c_long] = &[
 ];
 
 /// Calls that change ids.
-const OF_IDS: &[libc::c_long] = &[
+const SETID_CALLS: &[libc::c_long] = &[
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -78,7 +78,7 @@ const OF_IDS: &[libc::c_long] = &[
 ];
 
 /// Calls that make devices among other things, and the number of the argument with the file type.
-const OF_NODES: &[(libc::c_long, u32)] = &[
+const MKNOD_CALLS: &[(libc::c_long, u32)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_mknod, 1),
     (libc::SYS_mknodat, 2),
@@ -86,157 +86,157 @@ const OF_NODES: &[(libc::c_long, u32)] = &[
 
 /// The number of ids of the user namespace, and how the filter treats changes of ids and owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OwnIds {
+pub(crate) enum SeccompIdMode {
     /// The user namespace maps the ids of an image: calls are executed.
-    Many,
+    ManyIds,
     /// There is a single id. Calls that change ids and owners or make devices return 0 and do nothing: package managers
     /// make them and stop when they fail, though the result would work as well without.
-    One,
+    SingleId,
     /// There is a single id. As before, but the helper is notified of changes of owners and records them.
-    OneOnPaper,
+    SingleIdRecorded,
 }
 
 /// The action for a range of system call numbers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum SeccompAction {
     Allow,
     Deny,
-    Unknown,
+    NoSuchCall,
     Clone,
     Personality,
     Socket,
-    Ask,
-    Pretend,
+    Notify,
+    FakeSuccess,
     /// Decided by the file type in the argument of this number.
-    PretendDevice(u32),
+    FakeDevice(u32),
 }
 
 /// Loads the filter. Needs either `no_new_privs` or `CAP_SYS_ADMIN`.
-pub(crate) fn load(ids: OwnIds) -> Result<(), SandboxError> {
-    sys::load_filter(&mut program(ids)).map_err(|source| SandboxError::Filter { source })
+pub(crate) fn load_filter(ids: SeccompIdMode) -> Result<(), SandboxError> {
+    sys::load_filter(&mut filter_program(ids)).map_err(|source| SandboxError::Filter { source })
 }
 
 /// Loads the filter for a command with a single id. Returns the descriptor at which changes of owners are notified;
 /// `None` if another listener exists already, and changes of owners do nothing then.
-pub(crate) fn load_asking() -> Result<Option<OwnedFd>, SandboxError> {
-    match sys::load_asking_filter(&mut program(OwnIds::OneOnPaper)) {
+pub(crate) fn load_notifying_filter() -> Result<Option<OwnedFd>, SandboxError> {
+    match sys::load_notifying_filter(&mut filter_program(SeccompIdMode::SingleIdRecorded)) {
         Ok(listener) => Ok(Some(listener)),
-        Err(_) => load(OwnIds::One).map(|()| None),
+        Err(_) => load_filter(SeccompIdMode::SingleId).map(|()| None),
     }
 }
 
-fn program(ids: OwnIds) -> Vec<sock_filter> {
+fn filter_program(ids: SeccompIdMode) -> Vec<sock_filter> {
     let mut all = vec![
-        plain(LOAD, OFFSET_ARCHITECTURE),
-        branch(IF_EQUAL, ARCHITECTURE, 1, 0),
-        plain(RETURN, UNKNOWN),
-        plain(LOAD, OFFSET_NUMBER),
+        statement(LOAD, OFFSET_ARCHITECTURE),
+        jump(IF_EQUAL, ARCHITECTURE, 1, 0),
+        statement(RETURN, NO_SUCH_CALL),
+        statement(LOAD, OFFSET_NUMBER),
     ];
-    all.extend(search(&ranges(ids)));
+    all.extend(compile_search(&action_ranges(ids)));
     all
 }
 
 /// The action for a number: first the calls with rules for arguments, then the table.
-fn verdict(number: u32, allowed: &[u32], ids: OwnIds) -> Verdict {
+fn action_for(number: u32, allowed: &[u32], ids: SeccompIdMode) -> SeccompAction {
     let is = |call: libc::c_long| i64::from(number) == call;
-    let node = OF_NODES.iter().find(|node| is(node.0));
-    if ids != OwnIds::Many && OF_OWNERS.iter().any(|call| is(*call)) {
-        if ids == OwnIds::One { Verdict::Pretend } else { Verdict::Ask }
-    } else if ids != OwnIds::Many && OF_IDS.iter().any(|call| is(*call)) {
-        Verdict::Pretend
-    } else if let (OwnIds::One | OwnIds::OneOnPaper, Some((_, argument))) = (ids, node) {
-        Verdict::PretendDevice(*argument)
+    let node = MKNOD_CALLS.iter().find(|node| is(node.0));
+    if ids != SeccompIdMode::ManyIds && CHOWN_CALLS.iter().any(|call| is(*call)) {
+        if ids == SeccompIdMode::SingleId { SeccompAction::FakeSuccess } else { SeccompAction::Notify }
+    } else if ids != SeccompIdMode::ManyIds && SETID_CALLS.iter().any(|call| is(*call)) {
+        SeccompAction::FakeSuccess
+    } else if let (SeccompIdMode::SingleId | SeccompIdMode::SingleIdRecorded, Some((_, argument))) = (ids, node) {
+        SeccompAction::FakeDevice(*argument)
     } else if is(libc::SYS_clone) {
-        Verdict::Clone
+        SeccompAction::Clone
     } else if is(libc::SYS_clone3) {
         // Its flags lie behind a pointer, which a filter cannot read; the C library falls back to `clone`.
-        Verdict::Unknown
+        SeccompAction::NoSuchCall
     } else if is(libc::SYS_personality) {
-        Verdict::Personality
+        SeccompAction::Personality
     } else if is(libc::SYS_socket) {
-        Verdict::Socket
+        SeccompAction::Socket
     } else if allowed.binary_search(&number).is_ok() {
-        Verdict::Allow
+        SeccompAction::Allow
     } else {
-        Verdict::Deny
+        SeccompAction::Deny
     }
 }
 
 /// The whole number space as ascending starts of ranges. The last range has no end, so x32 numbers fall into it.
-fn ranges(ids: OwnIds) -> Vec<(u32, Verdict)> {
-    let allowed = syscalls::allowed();
-    let mut ranges: Vec<(u32, Verdict)> = Vec::new();
-    for number in 0..=syscalls::NEWEST {
-        let verdict = verdict(number, &allowed, ids);
+fn action_ranges(ids: SeccompIdMode) -> Vec<(u32, SeccompAction)> {
+    let allowed = syscalls::allowed_syscalls();
+    let mut ranges: Vec<(u32, SeccompAction)> = Vec::new();
+    for number in 0..=syscalls::NEWEST_SYSCALL {
+        let verdict = action_for(number, &allowed, ids);
         if ranges.last().is_none_or(|last| last.1 != verdict) {
             ranges.push((number, verdict));
         }
     }
-    ranges.push((syscalls::NEWEST + 1, Verdict::Unknown));
+    ranges.push((syscalls::NEWEST_SYSCALL + 1, SeccompAction::NoSuchCall));
     ranges
 }
 
 /// The binary search, as code in which every path ends with a return.
-fn search(ranges: &[(u32, Verdict)]) -> Vec<sock_filter> {
+fn compile_search(ranges: &[(u32, SeccompAction)]) -> Vec<sock_filter> {
     let (low, high) = match ranges {
-        [] => return vec![plain(RETURN, DENY)],
-        [(_, verdict)] => return leaf(*verdict),
+        [] => return vec![statement(RETURN, DENY)],
+        [(_, verdict)] => return compile_action(*verdict),
         many => many.split_at(many.len() / 2),
     };
-    let (below, above) = (search(low), search(high));
+    let (below, above) = (compile_search(low), compile_search(high));
     let boundary = high.first().map_or(0, |range| range.0);
     let mut code = match u8::try_from(below.len()) {
-        Ok(distance) => vec![branch(IF_AT_LEAST, boundary, distance, 0)],
-        Err(_) => vec![branch(IF_AT_LEAST, boundary, 0, 1), plain(JUMP, below.len() as u32)],
+        Ok(distance) => vec![jump(IF_AT_LEAST, boundary, distance, 0)],
+        Err(_) => vec![jump(IF_AT_LEAST, boundary, 0, 1), statement(JUMP, below.len() as u32)],
     };
     code.extend(below);
     code.extend(above);
     code
 }
 
-fn leaf(verdict: Verdict) -> Vec<sock_filter> {
+fn compile_action(verdict: SeccompAction) -> Vec<sock_filter> {
     match verdict {
-        Verdict::Allow => vec![plain(RETURN, ALLOW)],
-        Verdict::Deny => vec![plain(RETURN, DENY)],
-        Verdict::Unknown => vec![plain(RETURN, UNKNOWN)],
-        Verdict::Clone => vec![
-            plain(LOAD, OFFSET_FIRST_ARGUMENT),
-            branch(IF_ANY_BIT, NAMESPACE_FLAGS, 0, 1),
-            plain(RETURN, DENY),
-            plain(RETURN, ALLOW),
+        SeccompAction::Allow => vec![statement(RETURN, ALLOW)],
+        SeccompAction::Deny => vec![statement(RETURN, DENY)],
+        SeccompAction::NoSuchCall => vec![statement(RETURN, NO_SUCH_CALL)],
+        SeccompAction::Clone => vec![
+            statement(LOAD, OFFSET_FIRST_ARGUMENT),
+            jump(IF_ANY_BIT, NAMESPACE_FLAGS, 0, 1),
+            statement(RETURN, DENY),
+            statement(RETURN, ALLOW),
         ],
-        Verdict::Ask => vec![plain(RETURN, ASK)],
-        Verdict::Pretend => vec![plain(RETURN, PRETEND)],
-        Verdict::PretendDevice(argument) => vec![
-            plain(LOAD, OFFSET_FIRST_ARGUMENT + argument * SIZE_OF_ARGUMENT),
-            plain(KEEP_BITS, libc::S_IFMT),
-            branch(IF_EQUAL, libc::S_IFCHR, 1, 0),
-            branch(IF_EQUAL, libc::S_IFBLK, 0, 1),
-            plain(RETURN, PRETEND),
-            plain(RETURN, ALLOW),
+        SeccompAction::Notify => vec![statement(RETURN, NOTIFY)],
+        SeccompAction::FakeSuccess => vec![statement(RETURN, FAKE_SUCCESS)],
+        SeccompAction::FakeDevice(argument) => vec![
+            statement(LOAD, OFFSET_FIRST_ARGUMENT + argument * SIZE_OF_ARGUMENT),
+            statement(KEEP_BITS, libc::S_IFMT),
+            jump(IF_EQUAL, libc::S_IFCHR, 1, 0),
+            jump(IF_EQUAL, libc::S_IFBLK, 0, 1),
+            statement(RETURN, FAKE_SUCCESS),
+            statement(RETURN, ALLOW),
         ],
-        Verdict::Personality => by_first_argument(&PERSONALITIES, ALLOW, DENY),
-        Verdict::Socket => by_first_argument(&DENIED_FAMILIES, DENY, ALLOW),
+        SeccompAction::Personality => compile_first_argument_match(&ALLOWED_PERSONALITIES, ALLOW, DENY),
+        SeccompAction::Socket => compile_first_argument_match(&DENIED_FAMILIES, DENY, ALLOW),
     }
 }
 
 /// Returns `within` if the low half of the first argument is in `values`, otherwise `without`. The kernel reads these
 /// arguments as 32-bit values and ignores the high half.
-fn by_first_argument(values: &[u32], within: u32, without: u32) -> Vec<sock_filter> {
-    let mut code = vec![plain(LOAD, OFFSET_FIRST_ARGUMENT)];
+fn compile_first_argument_match(values: &[u32], within: u32, without: u32) -> Vec<sock_filter> {
+    let mut code = vec![statement(LOAD, OFFSET_FIRST_ARGUMENT)];
     for value in values {
-        code.push(branch(IF_EQUAL, *value, 0, 1));
-        code.push(plain(RETURN, within));
+        code.push(jump(IF_EQUAL, *value, 0, 1));
+        code.push(statement(RETURN, within));
     }
-    code.push(plain(RETURN, without));
+    code.push(statement(RETURN, without));
     code
 }
 
-fn plain(code: u16, k: u32) -> sock_filter {
+fn statement(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
-fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
@@ -246,11 +246,11 @@ mod tests {
 
     /// Interprets the program as the kernel does.
     fn answer(arch: u32, number: u32, argument: u32) -> u32 {
-        answer_with(OwnIds::Many, arch, number, argument)
+        answer_with(SeccompIdMode::ManyIds, arch, number, argument)
     }
 
-    fn answer_with(ids: OwnIds, arch: u32, number: u32, argument: u32) -> u32 {
-        let (code, mut at, mut value) = (program(ids), 0usize, 0u32);
+    fn answer_with(ids: SeccompIdMode, arch: u32, number: u32, argument: u32) -> u32 {
+        let (code, mut at, mut value) = (filter_program(ids), 0usize, 0u32);
         loop {
             let step = code[at];
             at += 1;
@@ -272,13 +272,17 @@ mod tests {
 
     #[test]
     fn every_number_gets_the_action_of_its_row() {
-        let allowed = syscalls::allowed();
-        for number in 0..=syscalls::NEWEST {
-            let expected = match verdict(number, &allowed, OwnIds::Many) {
-                Verdict::Allow | Verdict::Clone | Verdict::Personality | Verdict::Socket => ALLOW,
-                Verdict::Deny => DENY,
-                Verdict::Unknown => UNKNOWN,
-                Verdict::Ask | Verdict::Pretend | Verdict::PretendDevice(_) => panic!("there are many ids"),
+        let allowed = syscalls::allowed_syscalls();
+        for number in 0..=syscalls::NEWEST_SYSCALL {
+            let expected = match action_for(number, &allowed, SeccompIdMode::ManyIds) {
+                SeccompAction::Allow | SeccompAction::Clone | SeccompAction::Personality | SeccompAction::Socket => {
+                    ALLOW
+                }
+                SeccompAction::Deny => DENY,
+                SeccompAction::NoSuchCall => NO_SUCH_CALL,
+                SeccompAction::Notify | SeccompAction::FakeSuccess | SeccompAction::FakeDevice(_) => {
+                    panic!("there are many ids")
+                }
             };
             assert_eq!(answer(ARCHITECTURE, number, 0), expected, "number {number}");
         }
@@ -301,16 +305,17 @@ mod tests {
 
     #[test]
     fn with_a_single_id_changes_of_ids_and_devices_return_zero() {
-        let ask = |call: libc::c_long, argument| answer_with(OwnIds::One, ARCHITECTURE, call as u32, argument);
-        for call in OF_IDS.iter().chain(OF_OWNERS) {
-            assert_eq!(ask(*call, 7), PRETEND, "{call}");
+        let ask =
+            |call: libc::c_long, argument| answer_with(SeccompIdMode::SingleId, ARCHITECTURE, call as u32, argument);
+        for call in SETID_CALLS.iter().chain(CHOWN_CALLS) {
+            assert_eq!(ask(*call, 7), FAKE_SUCCESS, "{call}");
         }
-        for call in OF_OWNERS {
-            assert_eq!(answer_with(OwnIds::OneOnPaper, ARCHITECTURE, *call as u32, 7), ASK, "{call}");
+        for call in CHOWN_CALLS {
+            assert_eq!(answer_with(SeccompIdMode::SingleIdRecorded, ARCHITECTURE, *call as u32, 7), NOTIFY, "{call}");
         }
-        for (call, _) in OF_NODES {
-            assert_eq!(ask(*call, libc::S_IFCHR | 0o666), PRETEND, "{call}");
-            assert_eq!(ask(*call, libc::S_IFBLK | 0o600), PRETEND, "{call}");
+        for (call, _) in MKNOD_CALLS {
+            assert_eq!(ask(*call, libc::S_IFCHR | 0o666), FAKE_SUCCESS, "{call}");
+            assert_eq!(ask(*call, libc::S_IFBLK | 0o600), FAKE_SUCCESS, "{call}");
             assert_eq!(ask(*call, libc::S_IFIFO | 0o600), ALLOW, "{call}");
             assert_eq!(ask(*call, 0o644), ALLOW, "{call}");
         }
@@ -321,8 +326,8 @@ mod tests {
 
     #[test]
     fn foreign_and_unknown_calls_return_enosys() {
-        assert_eq!(answer(0x4000_0003, 1, 0), UNKNOWN);
-        assert_eq!(answer(ARCHITECTURE, 0x4000_0001, 0), UNKNOWN);
-        assert_eq!(answer(ARCHITECTURE, syscalls::NEWEST + 1, 0), UNKNOWN);
+        assert_eq!(answer(0x4000_0003, 1, 0), NO_SUCH_CALL);
+        assert_eq!(answer(ARCHITECTURE, 0x4000_0001, 0), NO_SUCH_CALL);
+        assert_eq!(answer(ARCHITECTURE, syscalls::NEWEST_SYSCALL + 1, 0), NO_SUCH_CALL);
     }
 }

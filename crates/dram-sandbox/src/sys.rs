@@ -8,14 +8,14 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{mem, ptr};
 
 /// The two sides of [`clone_process`].
-pub(crate) enum Cloned {
+pub(crate) enum CloneResult {
     /// The parent, with a pidfd of the child: unlike a pid, it is never reused.
     Parent(OwnedFd),
     /// The child.
     Child,
 }
 
-fn check(result: c_long) -> io::Result<c_long> {
+fn check_result(result: c_long) -> io::Result<c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -23,7 +23,7 @@ fn check(result: c_long) -> io::Result<c_long> {
 /// it.
 ///
 /// The caller must have a single thread: otherwise the child could inherit a lock that is never released.
-pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
+pub(crate) fn clone_process(flags: u64) -> io::Result<CloneResult> {
     let mut pidfd: c_int = -1;
     // SAFETY: clone_args is plain data for which zeroes are valid.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
@@ -31,20 +31,20 @@ pub(crate) fn clone_process(flags: u64) -> io::Result<Cloned> {
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     // SAFETY: without CLONE_VM the child works on a copy of this memory and stack, as after fork.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of_val(&args)) });
+    let pid = check_result(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of_val(&args)) });
     let pid = match pid {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             let flags = args.flags | libc::SIGCHLD as u64;
             let (stack, none): (*const u8, *const u8) = (ptr::null(), ptr::null());
             // SAFETY: the same; its third argument is where the descriptor goes, on every architecture.
-            check(unsafe { libc::syscall(libc::SYS_clone, flags, stack, &raw mut pidfd, none, none) })?
+            check_result(unsafe { libc::syscall(libc::SYS_clone, flags, stack, &raw mut pidfd, none, none) })?
         }
         pid => pid?,
     };
     match pid {
-        0 => Ok(Cloned::Child),
+        0 => Ok(CloneResult::Child),
         // SAFETY: the kernel has just made this descriptor for us.
-        _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        _ => Ok(CloneResult::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 
@@ -61,9 +61,9 @@ pub(crate) fn exit_now(code: i32) -> ! {
 }
 
 /// Takes ownership of an inherited descriptor, after a check that it is open.
-pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn take_inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD only looks.
-    check(c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    check_result(c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
     // SAFETY: the descriptor is open and, by the contract with the parent, nothing else here owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
@@ -83,7 +83,7 @@ pub(crate) fn reset_signals() {
 }
 
 /// Blocks `signals` and returns a descriptor from which [`read_signal`] reads them.
-pub(crate) fn signals_as_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
+pub(crate) fn open_signalfd(signals: &[c_int]) -> io::Result<OwnedFd> {
     // SAFETY: the set lives on the stack for all three calls.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
@@ -92,7 +92,7 @@ pub(crate) fn signals_as_fd(signals: &[c_int]) -> io::Result<OwnedFd> {
             libc::sigaddset(&raw mut set, *signal);
         }
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
-        let fd = check(c_long::from(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC)))?;
+        let fd = check_result(c_long::from(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC)))?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }
@@ -106,10 +106,10 @@ pub(crate) fn read_signal(fd: BorrowedFd<'_>) -> io::Result<c_int> {
 }
 
 /// Sends any signal, also a real-time one.
-pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     let none: *const libc::siginfo_t = ptr::null();
     // SAFETY: no memory is handed over.
-    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+    check_result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
 }
 
 /// Calls `mount_setattr(2)` on an open mount: sets the attributes `set` and, if not zero, the `propagation`.
@@ -117,7 +117,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64, pr
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: both pointers live during the call and the size is that of the structure.
-    check(unsafe {
+    check_result(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             mount.as_raw_fd(),
@@ -134,7 +134,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64, pr
 pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     let last = u32::MAX;
     // SAFETY: only flags change; nothing is closed now.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    check_result(unsafe { libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
 /// Loads a seccomp program for this process and its children.
@@ -143,7 +143,7 @@ pub(crate) fn load_filter(program: &mut [libc::sock_filter]) -> io::Result<()> {
 }
 
 /// Loads a seccomp program. Returns the descriptor of its notifications.
-pub(crate) fn load_asking_filter(program: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
+pub(crate) fn load_notifying_filter(program: &mut [libc::sock_filter]) -> io::Result<OwnedFd> {
     let fd = set_filter(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
@@ -153,11 +153,11 @@ fn set_filter(program: &mut [libc::sock_filter], flags: libc::c_ulong) -> io::Re
     let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let prog = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     // SAFETY: the kernel copies the program, which lives during the call.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
+    check_result(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })
 }
 
 /// A system call that waits for the answer to its notification.
-pub(crate) struct Asked {
+pub(crate) struct SyscallNotification {
     /// The id of the notification.
     pub(crate) id: u64,
     /// The calling thread.
@@ -167,27 +167,32 @@ pub(crate) struct Asked {
 }
 
 /// Receives the next notification.
-pub(crate) fn receive_call(listener: BorrowedFd<'_>) -> io::Result<Asked> {
+pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<SyscallNotification> {
     // SAFETY: plain data, which the kernel wants to be zeroes.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
     // SAFETY: the kernel fills the structure, which lives during the call.
     let got = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV as _, &raw mut call) };
-    check(c_long::from(got))?;
-    Ok(Asked { id: call.id, pid: call.pid, number: c_long::from(call.data.nr), arguments: call.data.args })
+    check_result(c_long::from(got))?;
+    Ok(SyscallNotification {
+        id: call.id,
+        pid: call.pid,
+        number: c_long::from(call.data.nr),
+        arguments: call.data.args,
+    })
 }
 
 /// Returns true if the call still waits: then the calling thread's pid was not reused.
-pub(crate) fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
+pub(crate) fn is_notification_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the kernel reads one number, which lives during the call.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) == 0 }
 }
 
 /// Answers a notification: the call returns 0, or fails with `error` if that is not 0.
-pub(crate) fn answer_call(listener: BorrowedFd<'_>, id: u64, error: c_int) -> io::Result<()> {
+pub(crate) fn answer_notification(listener: BorrowedFd<'_>, id: u64, error: c_int) -> io::Result<()> {
     let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags: 0 };
     // SAFETY: the structure lives during the call.
     let sent = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND as _, &raw mut answer) };
-    check(c_long::from(sent)).map(drop)
+    check_result(c_long::from(sent)).map(drop)
 }
 
 /// Executes `program`. Returns only if that failed.
@@ -212,5 +217,5 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
     // SAFETY: SIOCSIFFLAGS reads the request, which lives during the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    check(c_long::from(result)).map(drop)
+    check_result(c_long::from(result)).map(drop)
 }

@@ -7,12 +7,12 @@
 const NONE: u32 = u32::MAX;
 
 /// The newest number in the table. Newer calls fail with `ENOSYS`, so that the C library falls back to older ones.
-pub(crate) const NEWEST: u32 = 466;
+pub(crate) const NEWEST_SYSCALL: u32 = 466;
 
 /// The allowed numbers on this machine's architecture, ascending.
-pub(crate) fn allowed() -> Vec<u32> {
+pub(crate) fn allowed_syscalls() -> Vec<u32> {
     let mut numbers: Vec<u32> =
-        ROWS.iter().map(|row| if cfg!(target_arch = "x86_64") { row.1 } else { row.2 }).collect();
+        SYSCALL_TABLE.iter().map(|row| if cfg!(target_arch = "x86_64") { row.1 } else { row.2 }).collect();
     numbers.retain(|number| *number != NONE);
     numbers.sort_unstable();
     numbers
@@ -20,7 +20,7 @@ pub(crate) fn allowed() -> Vec<u32> {
 
 /// Name, number on x86_64, number on aarch64.
 #[rustfmt::skip]
-const ROWS: &[(&str, u32, u32)] = &[
+const SYSCALL_TABLE: &[(&str, u32, u32)] = &[
     ("accept", 43, 202),
     ("accept4", 288, 242),
     ("access", 21, NONE),

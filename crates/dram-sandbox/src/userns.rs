@@ -2,8 +2,8 @@
 //!
 //! Subordinate ids: `subuid(5)`, `subgid(5)`; the tools that write the id maps: `newuidmap(1)`, `newgidmap(1)`.
 
-use crate::abilities::{Ability, Lack, State};
-use crate::sys::{self, Cloned};
+use crate::host_checks::{HostCheck, HostCheckStatus, MissingHostSupport};
+use crate::sys::{self, CloneResult};
 use rustix::process::{WaitId, WaitIdOptions, getegid, geteuid, getpid, waitid};
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities};
 use std::fs;
@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The directories that are searched for the two tools. `PATH` is ignored, as they run with root's privileges.
-const TOOL_DIRECTORIES: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
+const MAPPING_TOOL_DIRS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/run/wrappers/bin"];
 
 /// The privileges of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Privilege {
+pub enum ProcessPrivilege {
     /// Root of the machine, or of the container that this runs in.
     Root,
     /// Root of a user namespace of its own.
@@ -27,7 +27,7 @@ pub enum Privilege {
         /// The number of user ids inside, root included. With 1, all files have the same owner.
         ids: u64,
         /// The reason why there is a single id, if there is.
-        limited: Option<String>,
+        limitation: Option<String>,
     },
 }
 
@@ -40,26 +40,26 @@ pub enum Privilege {
 /// # Errors
 /// Returns the failed check, with its fix, if no user namespace can be created. The process then keeps its user, and
 /// cannot run commands.
-pub fn enter_user_namespace() -> Result<Privilege, Lack> {
-    if is_mighty_root() {
-        return Ok(Privilege::Root);
+pub fn enter_user_namespace() -> Result<ProcessPrivilege, MissingHostSupport> {
+    if is_root_with_sys_admin() {
+        return Ok(ProcessPrivilege::Root);
     }
     // Checked in a child process first: a failure half way would leave this process with fewer privileges than before.
-    if let Some(lack) = Ability::user_namespaces().missing() {
+    if let Some(lack) = HostCheck::check_user_namespaces().into_missing_support() {
         return Err(lack);
     }
     let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
-    let source = Source::find(uid);
-    let (mut from_mapper, mapper_end) = io::pipe().map_err(|e| refused(&e))?;
-    let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| refused(&e))?;
+    let source = IdSource::find(uid);
+    let (mut from_mapper, mapper_end) = io::pipe().map_err(|e| namespace_refused(&e))?;
+    let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| namespace_refused(&e))?;
     let pid = getpid().as_raw_nonzero().get();
     // The tools write the maps of the namespace from outside, so a child stays outside.
-    let mapper = match sys::clone_process(0).map_err(|e| refused(&e))? {
-        Cloned::Child => {
+    let mapper = match sys::clone_process(0).map_err(|e| namespace_refused(&e))? {
+        CloneResult::Child => {
             drop((from_mapper, to_mapper));
-            map_from_outside(&mut from_us, mapper_end, source.as_ref(), pid, uid, gid)
+            write_maps_from_outside(&mut from_us, mapper_end, source.as_ref(), pid, uid, gid)
         }
-        Cloned::Parent(mapper) => mapper,
+        CloneResult::Parent(mapper) => mapper,
     };
     drop((from_us, mapper_end));
     let entered = sys::unshare(UnshareFlags::NEWUSER);
@@ -72,57 +72,59 @@ pub fn enter_user_namespace() -> Result<Privilege, Lack> {
     drop(to_mapper);
     // The mapper has ended; this only reaps it.
     let _ = waitid(WaitId::PidFd(mapper.as_fd()), WaitIdOptions::EXITED);
-    let answer = answer.map_err(|e| refused(&e))?;
+    let answer = answer.map_err(|e| namespace_refused(&e))?;
     match (source, answer.as_str()) {
-        (Ok(source), "") => Ok(Privilege::UserNamespace { uid, ids: source.count(), limited: None }),
+        (Ok(source), "") => Ok(ProcessPrivilege::UserNamespace { uid, ids: source.count(), limitation: None }),
         (source, said) => {
-            map_one_id(uid, gid).map_err(|e| refused(&e))?;
+            map_single_id(uid, gid).map_err(|e| namespace_refused(&e))?;
             let limited = source.err().unwrap_or_else(|| said.to_owned());
-            Ok(Privilege::UserNamespace { uid, ids: 1, limited: Some(limited) })
+            Ok(ProcessPrivilege::UserNamespace { uid, ids: 1, limitation: Some(limited) })
         }
     }
 }
 
 /// Returns true for root with `CAP_SYS_ADMIN`, which mounting requires. Root of a container often lacks it.
-pub(crate) fn is_mighty_root() -> bool {
+pub(crate) fn is_root_with_sys_admin() -> bool {
     let may_mount = || capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     geteuid().is_root() && may_mount()
 }
 
 /// The source of the ids of a namespace.
-pub(crate) enum Source {
+pub(crate) enum IdSource {
     /// Subordinate ids in `/etc/subuid` and `/etc/subgid`.
-    Lent(Lent),
+    Subordinate(SubordinateIds),
     /// All ids of this root, mapped to themselves: the maps of users and groups.
-    Own(String, String),
+    Inherited(String, String),
 }
 
-impl Source {
+impl IdSource {
     /// The ids of the user, or a sentence about what is missing.
-    pub(crate) fn find(uid: u32) -> Result<Source, String> {
+    pub(crate) fn find(uid: u32) -> Result<IdSource, String> {
         if uid != 0 {
-            return Lent::find(uid).map(Source::Lent);
+            return SubordinateIds::find(uid).map(IdSource::Subordinate);
         }
         let map = |name: &str| {
             let text = fs::read_to_string(format!("/proc/self/{name}")).map_err(|e| e.to_string())?;
-            Ok::<_, String>(to_itself(&text))
+            Ok::<_, String>(identity_map(&text))
         };
-        Ok(Source::Own(map("uid_map")?, map("gid_map")?))
+        Ok(IdSource::Inherited(map("uid_map")?, map("gid_map")?))
     }
 
     /// The number of user ids that the namespace will have.
     pub(crate) fn count(&self) -> u64 {
         match self {
-            Source::Lent(lent) => lent.users.count + 1,
-            Source::Own(users, _) => users.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()).sum(),
+            IdSource::Subordinate(lent) => lent.users.count + 1,
+            IdSource::Inherited(users, _) => {
+                users.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<u64>().ok()).sum()
+            }
         }
     }
 
-    fn map(&self, pid: i32, uid: u32, gid: u32) -> Result<(), String> {
+    fn write_maps(&self, pid: i32, uid: u32, gid: u32) -> Result<(), String> {
         match self {
-            Source::Lent(lent) => run_tool(&lent.newuidmap, pid, uid, &lent.users)
-                .and_then(|()| run_tool(&lent.newgidmap, pid, gid, &lent.groups)),
-            Source::Own(users, groups) => {
+            IdSource::Subordinate(lent) => run_mapping_tool(&lent.newuidmap, pid, uid, &lent.users)
+                .and_then(|()| run_mapping_tool(&lent.newgidmap, pid, gid, &lent.groups)),
+            IdSource::Inherited(users, groups) => {
                 let write = |name: &str, map: &str| {
                     let done = fs::write(format!("/proc/{pid}/{name}"), map);
                     done.map_err(|e| format!("this root may not take all its ids along: {name}: {e}"))
@@ -135,7 +137,7 @@ impl Source {
 
 /// The map of a child namespace in which every id maps to itself. The very last id is left out, so that only the map of
 /// the initial namespace reads `0 0 4294967295`.
-fn to_itself(map: &str) -> String {
+fn identity_map(map: &str) -> String {
     let line = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let (first, count) = (words.next()?, words.nth(1)?.parse::<u32>().ok()?);
@@ -144,26 +146,26 @@ fn to_itself(map: &str) -> String {
     map.lines().filter_map(line).collect()
 }
 
-fn refused(error: &io::Error) -> Lack {
-    let mut row = Ability::user_namespaces();
-    if row.state == State::Ok {
-        row = Ability { state: State::Missing, found: format!("the kernel refused one: {error}"), ..row };
+fn namespace_refused(error: &io::Error) -> MissingHostSupport {
+    let mut row = HostCheck::check_user_namespaces();
+    if row.status == HostCheckStatus::Ok {
+        row = HostCheck { status: HostCheckStatus::Missing, detail: format!("the kernel refused one: {error}"), ..row };
     }
-    Lack { rows: vec![row] }
+    MissingHostSupport { failed_checks: vec![row] }
 }
 
 /// Runs in the child that stays outside: waits for the namespace, writes its maps, reports an error, and ends.
-fn map_from_outside(
+fn write_maps_from_outside(
     go: &mut PipeReader,
     mut answer: PipeWriter,
-    source: Result<&Source, &String>,
+    source: Result<&IdSource, &String>,
     pid: i32,
     uid: u32,
     gid: u32,
 ) -> ! {
     let mut byte = [0];
     if let (Ok(source), Ok(1)) = (source, go.read(&mut byte))
-        && let Err(problem) = source.map(pid, uid, gid)
+        && let Err(problem) = source.write_maps(pid, uid, gid)
     {
         let _ = answer.write_all(problem.as_bytes());
     }
@@ -171,7 +173,7 @@ fn map_from_outside(
     sys::exit_now(0)
 }
 
-fn run_tool(tool: &Path, pid: i32, own: u32, range: &Range) -> Result<(), String> {
+fn run_mapping_tool(tool: &Path, pid: i32, own: u32, range: &IdRange) -> Result<(), String> {
     let numbers = [u64::from(pid.unsigned_abs()), 0, u64::from(own), 1, 1, range.first, range.count];
     let output = Command::new(tool)
         .args(numbers.map(|number| number.to_string()))
@@ -186,7 +188,7 @@ fn run_tool(tool: &Path, pid: i32, own: u32, range: &Range) -> Result<(), String
 
 /// Writes a map with a single id, which needs no tool. The kernel requires `setgroups` to be denied first
 /// (CVE-2014-8989).
-fn map_one_id(uid: u32, gid: u32) -> io::Result<()> {
+fn map_single_id(uid: u32, gid: u32) -> io::Result<()> {
     if fs::read_to_string("/proc/self/uid_map")?.trim().is_empty() {
         fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     }
@@ -195,41 +197,41 @@ fn map_one_id(uid: u32, gid: u32) -> io::Result<()> {
 }
 
 /// A range of subordinate ids.
-pub(crate) struct Range {
+pub(crate) struct IdRange {
     first: u64,
     pub(crate) count: u64,
 }
 
 /// The subordinate ids of a user, and the tools that map them.
-pub(crate) struct Lent {
-    pub(crate) users: Range,
-    groups: Range,
+pub(crate) struct SubordinateIds {
+    pub(crate) users: IdRange,
+    groups: IdRange,
     newuidmap: PathBuf,
     newgidmap: PathBuf,
 }
 
-impl Lent {
+impl SubordinateIds {
     /// The subordinate ids of the user, or a sentence about what is missing.
-    pub(crate) fn find(uid: u32) -> Result<Lent, String> {
+    pub(crate) fn find(uid: u32) -> Result<SubordinateIds, String> {
         let name = user_name(uid);
-        Ok(Lent {
-            users: Range::find("/etc/subuid", uid, name.as_deref())?,
-            groups: Range::find("/etc/subgid", uid, name.as_deref())?,
+        Ok(SubordinateIds {
+            users: IdRange::find("/etc/subuid", uid, name.as_deref())?,
+            groups: IdRange::find("/etc/subgid", uid, name.as_deref())?,
             newuidmap: find_tool("newuidmap")?,
             newgidmap: find_tool("newgidmap")?,
         })
     }
 }
 
-impl Range {
+impl IdRange {
     /// The first range of the user in a file with lines `name-or-uid:first:count`.
-    fn find(path: &str, uid: u32, name: Option<&str>) -> Result<Range, String> {
+    fn find(path: &str, uid: u32, name: Option<&str>) -> Result<IdRange, String> {
         let text = fs::read_to_string(path).unwrap_or_default();
         let number = uid.to_string();
         let of_user = text.lines().find_map(|line| {
             let mut fields = line.trim().splitn(3, ':');
             let owner = fields.next()?;
-            let range = Range { first: fields.next()?.parse().ok()?, count: fields.next()?.parse().ok()? };
+            let range = IdRange { first: fields.next()?.parse().ok()?, count: fields.next()?.parse().ok()? };
             (owner == number || Some(owner) == name).then_some(range)
         });
         of_user.filter(|range| range.count > 0).ok_or_else(|| {
@@ -239,7 +241,7 @@ impl Range {
 }
 
 fn find_tool(name: &str) -> Result<PathBuf, String> {
-    let candidates = TOOL_DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+    let candidates = MAPPING_TOOL_DIRS.iter().map(|directory| Path::new(directory).join(name));
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| format!("`{name}` is not installed"))
 }
 
@@ -257,7 +259,7 @@ fn user_name(uid: u32) -> Option<String> {
 mod tests {
     #[test]
     fn ids_of_root_map_to_themselves_except_the_last() {
-        assert_eq!(super::to_itself("         0          0 4294967295\n"), "0 0 4294967294\n");
-        assert_eq!(super::to_itself("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
+        assert_eq!(super::identity_map("         0          0 4294967295\n"), "0 0 4294967294\n");
+        assert_eq!(super::identity_map("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }
 }

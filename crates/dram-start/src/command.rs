@@ -4,13 +4,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::bytes::Bytes;
-use crate::conf::Custom;
-use crate::fault::{Fault, shown};
+use crate::byte_string::ByteString;
+use crate::error::{StartError, printable};
+use crate::start_conf::StartCustomCommand;
 
 /// A command of the start program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum StartCommand {
     /// Starts the release in the foreground.
     Foreground,
     /// Starts it in the foreground with another boot script.
@@ -68,73 +68,98 @@ pub enum Command {
 }
 
 /// A command, its names, its argument, and its description.
-struct Row(Command, &'static [&'static str], &'static str, &'static str);
+struct StartCommandRow(StartCommand, &'static [&'static str], &'static str, &'static str);
 
-const ROWS: &[Row] = &[
-    Row(Command::Foreground, &["foreground", "start"], "", "starts the system here, without a shell"),
-    Row(Command::ForegroundBoot, &["foreground_boot", "start_boot"], "FILE", "the same, from another boot script"),
-    Row(Command::Console, &["console", "start_iex"], "", "starts the system here, with a shell"),
-    Row(Command::ConsoleClean, &["console_clean"], "", "a shell without the system"),
-    Row(Command::ConsoleBoot, &["console_boot"], "FILE", "a shell, from another boot script"),
-    Row(Command::Daemon, &["daemon"], "", "starts the system in the background"),
-    Row(Command::DaemonIex, &["daemon_iex"], "", "the same, with a shell to attach to"),
-    Row(Command::Attach, &["attach", "daemon_attach"], "", "takes the shell of a daemon"),
-    Row(Command::Stop, &["stop"], "", "stops the running system and waits for its end"),
-    Row(Command::Restart, &["restart"], "", "restarts the running system in its process"),
-    Row(Command::Reboot, &["reboot"], "", "stops the running system for `heart` to start it again"),
-    Row(Command::RemoteConsole, &["remote_console", "remote", "remsh"], "", "a shell in the running system"),
-    Row(Command::Rpc, &["rpc"], "EXPR", "runs an expression in the running system; also --file, --mfa"),
-    Row(Command::Eval, &["eval"], "EXPR", "runs an expression in a new system; also --file, --mfa"),
-    Row(Command::Ping, &["ping"], "", "says pong if the system runs"),
-    Row(Command::Pid, &["pid"], "", "prints the running system's process"),
-    Row(Command::Version, &["version"], "", "prints the release's name and version"),
-    Row(Command::Describe, &["describe", "status"], "", "prints what the release is"),
-    Row(Command::Info, &["info"], "", "prints the processes of the running system"),
-    Row(Command::ReloadConfig, &["reload_config"], "", "makes the running system read its configuration again"),
-    Row(Command::Escript, &["escript"], "FILE", "runs a script of Erlang"),
-    Row(Command::Versions, &["versions", "which_releases"], "", "prints the versions that are installed"),
-    Row(Command::Unpack, &["unpack"], "VERSION", "unpacks releases/VERSION/NAME.tar.gz"),
-    Row(Command::Install, &["install"], "VERSION", "changes to a version, until the next start"),
-    Row(Command::Upgrade, &["upgrade", "downgrade"], "VERSION", "changes to a version, for good"),
-    Row(Command::Uninstall, &["uninstall"], "VERSION", "removes a version"),
-    Row(Command::Help, &["help", "usage", "--help", "-h"], "", "prints this"),
+const COMMANDS: &[StartCommandRow] = &[
+    StartCommandRow(StartCommand::Foreground, &["foreground", "start"], "", "starts the system here, without a shell"),
+    StartCommandRow(
+        StartCommand::ForegroundBoot,
+        &["foreground_boot", "start_boot"],
+        "FILE",
+        "the same, from another boot script",
+    ),
+    StartCommandRow(StartCommand::Console, &["console", "start_iex"], "", "starts the system here, with a shell"),
+    StartCommandRow(StartCommand::ConsoleClean, &["console_clean"], "", "a shell without the system"),
+    StartCommandRow(StartCommand::ConsoleBoot, &["console_boot"], "FILE", "a shell, from another boot script"),
+    StartCommandRow(StartCommand::Daemon, &["daemon"], "", "starts the system in the background"),
+    StartCommandRow(StartCommand::DaemonIex, &["daemon_iex"], "", "the same, with a shell to attach to"),
+    StartCommandRow(StartCommand::Attach, &["attach", "daemon_attach"], "", "takes the shell of a daemon"),
+    StartCommandRow(StartCommand::Stop, &["stop"], "", "stops the running system and waits for its end"),
+    StartCommandRow(StartCommand::Restart, &["restart"], "", "restarts the running system in its process"),
+    StartCommandRow(StartCommand::Reboot, &["reboot"], "", "stops the running system for `heart` to start it again"),
+    StartCommandRow(
+        StartCommand::RemoteConsole,
+        &["remote_console", "remote", "remsh"],
+        "",
+        "a shell in the running system",
+    ),
+    StartCommandRow(
+        StartCommand::Rpc,
+        &["rpc"],
+        "EXPR",
+        "runs an expression in the running system; also --file, --mfa",
+    ),
+    StartCommandRow(StartCommand::Eval, &["eval"], "EXPR", "runs an expression in a new system; also --file, --mfa"),
+    StartCommandRow(StartCommand::Ping, &["ping"], "", "says pong if the system runs"),
+    StartCommandRow(StartCommand::Pid, &["pid"], "", "prints the running system's process"),
+    StartCommandRow(StartCommand::Version, &["version"], "", "prints the release's name and version"),
+    StartCommandRow(StartCommand::Describe, &["describe", "status"], "", "prints what the release is"),
+    StartCommandRow(StartCommand::Info, &["info"], "", "prints the processes of the running system"),
+    StartCommandRow(
+        StartCommand::ReloadConfig,
+        &["reload_config"],
+        "",
+        "makes the running system read its configuration again",
+    ),
+    StartCommandRow(StartCommand::Escript, &["escript"], "FILE", "runs a script of Erlang"),
+    StartCommandRow(
+        StartCommand::Versions,
+        &["versions", "which_releases"],
+        "",
+        "prints the versions that are installed",
+    ),
+    StartCommandRow(StartCommand::Unpack, &["unpack"], "VERSION", "unpacks releases/VERSION/NAME.tar.gz"),
+    StartCommandRow(StartCommand::Install, &["install"], "VERSION", "changes to a version, until the next start"),
+    StartCommandRow(StartCommand::Upgrade, &["upgrade", "downgrade"], "VERSION", "changes to a version, for good"),
+    StartCommandRow(StartCommand::Uninstall, &["uninstall"], "VERSION", "removes a version"),
+    StartCommandRow(StartCommand::Help, &["help", "usage", "--help", "-h"], "", "prints this"),
 ];
 
 /// The command that a word of the command line stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Meaning<'a> {
+pub enum StartCommandMatch<'a> {
     /// A command of every release.
-    Command(Command),
+    Builtin(StartCommand),
     /// A custom command of this release.
-    Custom(&'a Custom),
+    Custom(&'a StartCustomCommand),
 }
 
 /// Looks up the command `word`. Custom commands take precedence.
 ///
 /// # Errors
 /// Fails for an unknown command; the error suggests a similar name.
-pub fn find<'a>(word: &[u8], customs: &'a [Custom]) -> Result<Meaning<'a>, Fault> {
+pub fn find_command<'a>(word: &[u8], customs: &'a [StartCustomCommand]) -> Result<StartCommandMatch<'a>, StartError> {
     if let Some(custom) = customs.iter().find(|custom| custom.name == word) {
-        return Ok(Meaning::Custom(custom));
+        return Ok(StartCommandMatch::Custom(custom));
     }
-    if let Some(row) = ROWS.iter().find(|row| row.1.iter().any(|name| name.as_bytes() == word)) {
-        return Ok(Meaning::Command(row.0));
+    if let Some(row) = COMMANDS.iter().find(|row| row.1.iter().any(|name| name.as_bytes() == word)) {
+        return Ok(StartCommandMatch::Builtin(row.0));
     }
-    let names = ROWS.iter().flat_map(|row| row.1.iter().map(|name| name.as_bytes()));
+    let names = COMMANDS.iter().flat_map(|row| row.1.iter().map(|name| name.as_bytes()));
     let all = names.chain(customs.iter().map(|custom| custom.name.as_slice()));
-    let near = all.map(|name| (distance(word, name), name)).min().filter(|(far, name)| *far <= name.len() / 3 + 1);
+    let near = all.map(|name| (edit_distance(word, name), name)).min().filter(|(far, name)| *far <= name.len() / 3 + 1);
     let help = match near {
-        Some((_, name)) => format!("did you mean `{}`?", shown(name)),
+        Some((_, name)) => format!("did you mean `{}`?", printable(name)),
         None => String::from("call the program without arguments to see its commands"),
     };
-    Err(Fault::usage(format!("unknown command `{}`", shown(word)), help))
+    Err(StartError::invalid_usage(format!("unknown command `{}`", printable(word)), help))
 }
 
 /// The help text with all commands. `prog` is the name by which the program was called.
 #[must_use]
-pub fn usage(prog: &[u8], customs: &[Custom]) -> String {
-    let mut text = format!("Usage: {} COMMAND [ARGS]\n\nCommands:\n\n", shown(prog));
-    for Row(_, names, after, about) in ROWS {
+pub fn usage(prog: &[u8], customs: &[StartCustomCommand]) -> String {
+    let mut text = format!("Usage: {} COMMAND [ARGS]\n\nCommands:\n\n", printable(prog));
+    for StartCommandRow(_, names, after, about) in COMMANDS {
         let call = if after.is_empty() { String::from(names[0]) } else { format!("{} {after}", names[0]) };
         let others = match names[1..].iter().copied().filter(|name| !name.starts_with('-')).collect::<Vec<_>>() {
             others if others.is_empty() => String::new(),
@@ -143,14 +168,14 @@ pub fn usage(prog: &[u8], customs: &[Custom]) -> String {
         text.push_str(&format!("    {call:<22} {about}{others}\n"));
     }
     for custom in customs {
-        text.push_str(&format!("    {:<22} {}\n", shown(&custom.name), shown(&custom.about)));
+        text.push_str(&format!("    {:<22} {}\n", printable(&custom.name), printable(&custom.description)));
     }
     text.push_str("\nOptions of foreground, console and daemon: --name NAME, --sname NAME\n");
     text
 }
 
 /// The Levenshtein distance of two words.
-fn distance(one: &[u8], other: &[u8]) -> usize {
+fn edit_distance(one: &[u8], other: &[u8]) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (index, left) in one.iter().enumerate() {
         let mut corner = row[0];
@@ -166,19 +191,19 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
 
 /// The code that `rpc` and `eval` run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Code {
+pub enum EvalCode {
     /// An expression.
-    Text(Bytes),
+    Expression(ByteString),
     /// The expressions in a file.
-    File(Bytes),
+    File(ByteString),
     /// A call of a function.
     Function {
         /// The module in source notation: `Mod.Sub` in Elixir, `mod` in Erlang.
-        module: Bytes,
+        module: ByteString,
         /// The name of the function.
-        name: Bytes,
+        name: ByteString,
         /// If true, the arguments are passed as one list of strings.
-        list: bool,
+        as_list: bool,
     },
 }
 
@@ -186,13 +211,14 @@ pub enum Code {
 ///
 /// # Errors
 /// Fails if there is no code, or an option has no value.
-pub fn code(arguments: &[Bytes]) -> Result<(Code, Vec<Bytes>), Fault> {
-    let nothing = || Fault::usage("nothing to run", "give an expression, `--file FILE`, or `--mfa Mod.fun/ARITY`");
-    let mut rest: Vec<Bytes> = Vec::new();
+pub fn parse_code(arguments: &[ByteString]) -> Result<(EvalCode, Vec<ByteString>), StartError> {
+    let nothing =
+        || StartError::invalid_usage("nothing to run", "give an expression, `--file FILE`, or `--mfa Mod.fun/ARITY`");
+    let mut rest: Vec<ByteString> = Vec::new();
     let (mut file, mut mfa, mut list) = (None, None, false);
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        let (option, given) = match crate::bytes::split_once(word, b'=') {
+        let (option, given) = match crate::byte_string::split_once(word, b'=') {
             Some((option, given)) if option.starts_with(b"--") => (option, Some(given.to_vec())),
             _ => (word.as_slice(), None),
         };
@@ -207,47 +233,50 @@ pub fn code(arguments: &[Bytes]) -> Result<(Code, Vec<Bytes>), Fault> {
         }
     }
     if let Some(file) = file {
-        return Ok((Code::File(file), rest));
+        return Ok((EvalCode::File(file), rest));
     }
     if let Some(mfa) = mfa {
-        return function(&mfa, list, &rest).map(|code| (code, rest));
+        return parse_function(&mfa, list, &rest).map(|code| (code, rest));
     }
     if rest.is_empty() || rest[0].is_empty() {
         return Err(nothing());
     }
-    Ok((Code::Text(rest.remove(0)), rest))
+    Ok((EvalCode::Expression(rest.remove(0)), rest))
 }
 
-fn function(mfa: &[u8], list: bool, arguments: &[Bytes]) -> Result<Code, Fault> {
+fn parse_function(mfa: &[u8], list: bool, arguments: &[ByteString]) -> Result<EvalCode, StartError> {
     let wrong = || {
-        let what = format!("cannot read the function `{}`", shown(mfa));
-        Fault::usage(what, "write it as `Mod.fun/ARITY`")
+        let what = format!("cannot read the function `{}`", printable(mfa));
+        StartError::invalid_usage(what, "write it as `Mod.fun/ARITY`")
     };
     let slash = mfa.iter().rposition(|b| *b == b'/').ok_or_else(wrong)?;
-    let arity = crate::bytes::number(&mfa[slash + 1..]).ok_or_else(wrong)?;
+    let arity = crate::byte_string::parse_number(&mfa[slash + 1..]).ok_or_else(wrong)?;
     let path = &mfa[..slash];
     let dot = path.iter().rposition(|b| *b == b'.' || *b == b':').filter(|dot| *dot > 0).ok_or_else(wrong)?;
     let (module, name) = (path[..dot].to_vec(), path[dot + 1..].to_vec());
     let given = if list { 1 } else { arguments.len() as u64 };
     if name.is_empty() || arity != given {
-        let what = format!("cannot call `{}` with {given} argument(s)", shown(mfa));
-        return Err(Fault::usage(what, "give as many arguments as the function has, or `--argv` for one list of all"));
+        let what = format!("cannot call `{}` with {given} argument(s)", printable(mfa));
+        return Err(StartError::invalid_usage(
+            what,
+            "give as many arguments as the function has, or `--argv` for one list of all",
+        ));
     }
-    Ok(Code::Function { module, name, list })
+    Ok(EvalCode::Function { module, name, as_list: list })
 }
 
 /// A call of a function as an expression of Elixir or Erlang.
 #[must_use]
-pub fn call_text(module: &[u8], name: &[u8], list: bool, arguments: &[Bytes], elixir: bool) -> Bytes {
-    let quoted: Vec<Bytes> = arguments.iter().map(|argument| quote(argument, elixir)).collect();
+pub fn call_expression(module: &[u8], name: &[u8], list: bool, arguments: &[ByteString], elixir: bool) -> ByteString {
+    let quoted: Vec<ByteString> = arguments.iter().map(|argument| quote_string(argument, elixir)).collect();
     let inside = quoted.join(b", ".as_slice());
-    let inside = if list { crate::bytes::join(&[b"[", &inside, b"]"]) } else { inside };
+    let inside = if list { crate::byte_string::concat(&[b"[", &inside, b"]"]) } else { inside };
     let own = if elixir && module.first().is_some_and(u8::is_ascii_lowercase) { b":".as_slice() } else { b"" };
     let dot: &[u8] = if elixir { b"." } else { b":" };
-    crate::bytes::join(&[own, module, dot, name, b"(", &inside, b")"])
+    crate::byte_string::concat(&[own, module, dot, name, b"(", &inside, b")"])
 }
 
-fn quote(text: &[u8], elixir: bool) -> Bytes {
+fn quote_string(text: &[u8], elixir: bool) -> ByteString {
     let mut found = alloc::vec![b'"'];
     for byte in text {
         match byte {
@@ -269,36 +298,36 @@ mod tests {
 
     #[test]
     fn commands_of_mix_distillery_and_relx_are_found() {
-        for (word, command) in [("start", Command::Foreground), ("remsh", Command::RemoteConsole)] {
-            assert_eq!(find(word.as_bytes(), &[]), Ok(Meaning::Command(command)));
+        for (word, command) in [("start", StartCommand::Foreground), ("remsh", StartCommand::RemoteConsole)] {
+            assert_eq!(find_command(word.as_bytes(), &[]), Ok(StartCommandMatch::Builtin(command)));
         }
-        let custom = Custom { name: b"stop".to_vec(), path: b"x".to_vec(), about: vec![] };
-        assert!(matches!(find(b"stop", core::slice::from_ref(&custom)), Ok(Meaning::Custom(_))));
+        let custom = StartCustomCommand { name: b"stop".to_vec(), path: b"x".to_vec(), description: vec![] };
+        assert!(matches!(find_command(b"stop", core::slice::from_ref(&custom)), Ok(StartCommandMatch::Custom(_))));
     }
 
     #[test]
     fn a_misspelled_command_gets_a_suggestion() {
-        let fault = find(b"strat", &[]).unwrap_err();
-        assert_eq!((fault.help.as_str(), fault.code), ("did you mean `start`?", 2));
-        assert!(find(b"xyzzyxyzzy", &[]).unwrap_err().help.contains("without arguments"));
+        let fault = find_command(b"strat", &[]).unwrap_err();
+        assert_eq!((fault.help.as_str(), fault.exit_code), ("did you mean `start`?", 2));
+        assert!(find_command(b"xyzzyxyzzy", &[]).unwrap_err().help.contains("without arguments"));
     }
 
     #[test]
     fn code_is_an_expression_a_file_or_a_function() {
-        let list = |text: &str| crate::bytes::words(text.as_bytes());
-        assert_eq!(code(&list("1+1 a")).unwrap(), (Code::Text(b"1+1".to_vec()), list("a")));
-        assert_eq!(code(&list("--file=x")).unwrap().0, Code::File(b"x".to_vec()));
-        let (found, rest) = code(&list("--mfa My.Mod.run/2 a b")).unwrap();
-        assert_eq!(found, Code::Function { module: b"My.Mod".to_vec(), name: b"run".to_vec(), list: false });
-        assert_eq!(call_text(b"My.Mod", b"run", false, &rest, true), b"My.Mod.run(\"a\", \"b\")");
-        assert!(code(&list("--mfa M.f/1 a b")).is_err());
-        assert!(code(&list("--mfa M.f/1 --argv a b")).is_ok());
-        assert!(code(&[]).is_err());
+        let list = |text: &str| crate::byte_string::split_words(text.as_bytes());
+        assert_eq!(parse_code(&list("1+1 a")).unwrap(), (EvalCode::Expression(b"1+1".to_vec()), list("a")));
+        assert_eq!(parse_code(&list("--file=x")).unwrap().0, EvalCode::File(b"x".to_vec()));
+        let (found, rest) = parse_code(&list("--mfa My.Mod.run/2 a b")).unwrap();
+        assert_eq!(found, EvalCode::Function { module: b"My.Mod".to_vec(), name: b"run".to_vec(), as_list: false });
+        assert_eq!(call_expression(b"My.Mod", b"run", false, &rest, true), b"My.Mod.run(\"a\", \"b\")");
+        assert!(parse_code(&list("--mfa M.f/1 a b")).is_err());
+        assert!(parse_code(&list("--mfa M.f/1 --argv a b")).is_ok());
+        assert!(parse_code(&[]).is_err());
     }
 
     #[test]
     fn arguments_of_a_call_are_escaped() {
-        let text = call_text(b"m", b"f", true, &[b"\"#{x}\\".to_vec()], true);
+        let text = call_expression(b"m", b"f", true, &[b"\"#{x}\\".to_vec()], true);
         assert_eq!(text, b":m.f([\"\\\"\\#{x}\\\\\"])");
     }
 }

@@ -2,16 +2,16 @@
 
 use alloc::vec::Vec;
 
-use crate::bytes::{Bytes, join, split_once};
+use crate::byte_string::{ByteString, concat, split_once};
 
 /// Variables in the order in which they were given. If a name occurs twice, the first value counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment(Vec<(Bytes, Bytes)>);
+pub struct EnvironmentVariables(Vec<(ByteString, ByteString)>);
 
-impl Environment {
+impl EnvironmentVariables {
     /// Parses `NAME=VALUE` strings; a string without `=` is dropped.
     #[must_use]
-    pub fn from_strings(strings: &[Bytes]) -> Self {
+    pub fn from_strings(strings: &[ByteString]) -> Self {
         let pairs = strings.iter().filter_map(|text| split_once(text, b'='));
         Self(pairs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
     }
@@ -30,14 +30,14 @@ impl Environment {
 
     /// The value of `name` if it is set and not empty, as in `${NAME:-…}` of a shell.
     #[must_use]
-    pub fn filled(&self, name: &str) -> Option<&[u8]> {
+    pub fn get_non_empty(&self, name: &str) -> Option<&[u8]> {
         self.get(name).filter(|value| !value.is_empty())
     }
 
     /// The value of the first of `names` that is set and not empty.
     #[must_use]
-    pub fn first(&self, names: &[&str]) -> Option<&[u8]> {
-        names.iter().find_map(|name| self.filled(name))
+    pub fn first_non_empty(&self, names: &[&str]) -> Option<&[u8]> {
+        names.iter().find_map(|name| self.get_non_empty(name))
     }
 
     /// Returns true if the value of `name` is `true`, `1` or `yes`.
@@ -59,8 +59,8 @@ impl Environment {
 
     /// All variables as `NAME=VALUE`.
     #[must_use]
-    pub fn strings(&self) -> Vec<Bytes> {
-        self.0.iter().map(|(name, value)| join(&[name, b"=", value])).collect()
+    pub fn to_strings(&self) -> Vec<ByteString> {
+        self.0.iter().map(|(name, value)| concat(&[name, b"=", value])).collect()
     }
 }
 
@@ -70,9 +70,10 @@ mod tests {
 
     #[test]
     fn the_first_of_a_name_counts_and_empty_is_not_filled() {
-        let env = Environment::from_strings(&[b"A=1".to_vec(), b"A=2".to_vec(), b"B=".to_vec(), b"junk".to_vec()]);
+        let env =
+            EnvironmentVariables::from_strings(&[b"A=1".to_vec(), b"A=2".to_vec(), b"B=".to_vec(), b"junk".to_vec()]);
         assert_eq!(env.get("A"), Some(b"1".as_slice()));
-        assert_eq!(env.filled("B"), None);
-        assert_eq!(env.first(&["B", "A"]), Some(b"1".as_slice()));
+        assert_eq!(env.get_non_empty("B"), None);
+        assert_eq!(env.first_non_empty(&["B", "A"]), Some(b"1".as_slice()));
     }
 }

@@ -7,25 +7,25 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::bytes::{Bytes, join};
-use crate::environment::Environment;
-use crate::fault::{Fault, shown};
-use crate::plus::{Takes, takes};
+use crate::byte_string::{ByteString, concat};
+use crate::emulator_flags::{FlagArity, flag_arity};
+use crate::environment::EnvironmentVariables;
+use crate::error::{StartError, printable};
 
 /// The deepest nesting of `-args_file`.
-const DEPTH: usize = 16;
+const MAX_NESTING: usize = 16;
 /// The most arguments; Linux takes no more than some hundred thousand.
-const MOST: usize = 100_000;
+const MAX_ARGUMENTS: usize = 100_000;
 
 /// A function that reads a file named by `-args_file`.
-pub type Read<'a> = &'a mut dyn FnMut(&[u8]) -> Result<Bytes, Fault>;
+pub type ReadArgsFile<'a> = &'a mut dyn FnMut(&[u8]) -> Result<ByteString, StartError>;
 
 /// Splits a text into words: white space separates, quotes and backslashes quote.
 ///
 /// Inside quotes a backslash is literal. A quote that is not closed ends with the text. If `comments` is true, `#`
 /// begins a comment to the end of the line, also in the middle of a word, which it ends.
 #[must_use]
-pub fn split(text: &[u8], comments: bool) -> Vec<Bytes> {
+pub fn split_arguments(text: &[u8], comments: bool) -> Vec<ByteString> {
     // A C string ends at its first NUL.
     let text = text.split(|b| *b == 0).next().unwrap_or_default();
     let mut found = Vec::new();
@@ -41,13 +41,13 @@ pub fn split(text: &[u8], comments: bool) -> Vec<Bytes> {
         if at >= text.len() {
             return found;
         }
-        let (word, next) = word(text, at, comments);
+        let (word, next) = read_word(text, at, comments);
         found.push(word);
         at = next;
     }
 }
 
-fn word(text: &[u8], mut at: usize, comments: bool) -> (Bytes, usize) {
+fn read_word(text: &[u8], mut at: usize, comments: bool) -> (ByteString, usize) {
     let mut word = Vec::new();
     let mut quote = None;
     while let Some(byte) = text.get(at).copied() {
@@ -75,8 +75,13 @@ fn word(text: &[u8], mut at: usize, comments: bool) -> (Bytes, usize) {
 ///
 /// # Errors
 /// Fails if a file cannot be read, or if files include each other in a cycle.
-pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'_>) -> Result<Vec<Bytes>, Fault> {
-    let variable = |name: &str| closed(split(env.get(name).unwrap_or_default(), false));
+pub fn expand_arguments(
+    line: &[ByteString],
+    env: &EnvironmentVariables,
+    otp: Option<&str>,
+    read: ReadArgsFile<'_>,
+) -> Result<Vec<ByteString>, StartError> {
+    let variable = |name: &str| end_with_separator(split_arguments(env.get(name).unwrap_or_default(), false));
     let before = [otp.map(|otp| variable(&format!("ERL_OTP{otp}_FLAGS"))).unwrap_or_default(), variable("ERL_AFLAGS")];
     let after = [variable("ERL_FLAGS"), variable("ERL_ZFLAGS")];
     let own = line.iter().take_while(|argument| argument.as_slice() != b"-extra");
@@ -86,14 +91,14 @@ pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'
     let mut all = Vec::new();
     let mut extra = Vec::new();
     for list in &before {
-        insert(list, &mut all, &mut extra, read, 0)?;
+        insert_arguments(list, &mut all, &mut extra, read, 0)?;
     }
     if !line.is_empty() {
-        insert(line, &mut all, &mut extra, read, 0)?;
+        insert_arguments(line, &mut all, &mut extra, read, 0)?;
         all.push(b"--".to_vec());
     }
     for list in &after {
-        insert(list, &mut all, &mut extra, read, 0)?;
+        insert_arguments(list, &mut all, &mut extra, read, 0)?;
     }
     if !extra.is_empty() {
         all.push(b"-extra".to_vec());
@@ -103,30 +108,36 @@ pub fn expand(line: &[Bytes], env: &Environment, otp: Option<&str>, read: Read<'
 }
 
 /// Ends the words of one source with `--`, so that the values of a flag end there too.
-fn closed(mut words: Vec<Bytes>) -> Vec<Bytes> {
+fn end_with_separator(mut words: Vec<ByteString>) -> Vec<ByteString> {
     if !words.is_empty() {
         words.push(b"--".to_vec());
     }
     words
 }
 
-fn insert(
-    list: &[Bytes],
-    all: &mut Vec<Bytes>,
-    extra: &mut Vec<Bytes>,
-    read: Read<'_>,
+fn insert_arguments(
+    list: &[ByteString],
+    all: &mut Vec<ByteString>,
+    extra: &mut Vec<ByteString>,
+    read: ReadArgsFile<'_>,
     depth: usize,
-) -> Result<(), Fault> {
+) -> Result<(), StartError> {
     let mut rest = list.iter();
     while let Some(argument) = rest.next() {
         match argument.as_slice() {
             b"-args_file" => {
-                let path = rest.next().ok_or_else(|| missing(argument))?;
-                if depth == DEPTH || all.len() > MOST {
-                    let what = format!("cannot follow `-args_file {}`: too many files inside files", shown(path));
-                    return Err(Fault::new(what, "look for a file that names itself"));
+                let path = rest.next().ok_or_else(|| missing_value_error(argument))?;
+                if depth == MAX_NESTING || all.len() > MAX_ARGUMENTS {
+                    let what = format!("cannot follow `-args_file {}`: too many files inside files", printable(path));
+                    return Err(StartError::new(what, "look for a file that names itself"));
                 }
-                insert(&closed(split(&read(path)?, true)), all, extra, read, depth + 1)?;
+                insert_arguments(
+                    &end_with_separator(split_arguments(&read(path)?, true)),
+                    all,
+                    extra,
+                    read,
+                    depth + 1,
+                )?;
             }
             b"-extra" => {
                 extra.extend(rest.cloned());
@@ -138,36 +149,39 @@ fn insert(
     Ok(())
 }
 
-fn missing(flag: &[u8]) -> Fault {
-    Fault::new(format!("cannot read the flag `{}`: its value is missing", shown(flag)), "give the value after the flag")
+fn missing_value_error(flag: &[u8]) -> StartError {
+    StartError::new(
+        format!("cannot read the flag `{}`: its value is missing", printable(flag)),
+        "give the value after the flag",
+    )
 }
 
 /// The paths of the emulator, which `erlexec` takes from its environment.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct EmulatorPaths {
     /// `ROOTDIR`.
-    pub root: Bytes,
+    pub root: ByteString,
     /// `BINDIR`.
-    pub bin: Bytes,
+    pub bin: ByteString,
     /// `PROGNAME`.
-    pub progname: Bytes,
+    pub progname: ByteString,
 }
 
 /// The command line and the requirements of an emulator that is not started yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Emulator {
+pub struct EmulatorCommand {
     /// The name of its file below `BINDIR`.
-    pub file: Bytes,
+    pub file: ByteString,
     /// The arguments after `argv[0]`.
-    pub arguments: Vec<Bytes>,
+    pub arguments: Vec<ByteString>,
     /// The variables of `-env NAME VALUE`, in order.
-    pub env: Vec<(Bytes, Bytes)>,
+    pub env: Vec<(ByteString, ByteString)>,
     /// If true, the node has a name from its start.
-    pub distributed: bool,
+    pub has_node_name: bool,
     /// If true, EPMD must be started for it.
-    pub wants_epmd: bool,
+    pub needs_epmd: bool,
     /// The command that starts EPMD, if it is not the default one.
-    pub epmd: Option<Bytes>,
+    pub epmd_command: Option<ByteString>,
     /// If true, `-detached` was given.
     pub detached: bool,
 }
@@ -176,10 +190,14 @@ pub struct Emulator {
 ///
 /// # Errors
 /// Fails for a flag without its value, or a flag that a release does not support.
-pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Result<Emulator, Fault> {
-    let mut found = Emulator { file: file(arguments)?, ..Emulator::default() };
-    let mut flags: Vec<Bytes> = Vec::new();
-    let mut rest: Vec<Bytes> = Vec::new();
+pub fn translate_arguments(
+    arguments: &[ByteString],
+    place: &EmulatorPaths,
+    env: &EnvironmentVariables,
+) -> Result<EmulatorCommand, StartError> {
+    let mut found = EmulatorCommand { file: emulator_file(arguments)?, ..EmulatorCommand::default() };
+    let mut flags: Vec<ByteString> = Vec::new();
+    let mut rest: Vec<ByteString> = Vec::new();
     for (name, flag) in [("HOME", "-home"), ("ERL_EPMD_PORT", "-epmd_port")] {
         if let Some(value) = env.get(name) {
             rest.extend([flag.as_bytes().to_vec(), value.to_vec()]);
@@ -190,15 +208,15 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
     let mut list = arguments.iter().peekable();
     while let Some(argument) = list.next() {
         if let Some(name) = argument.strip_prefix(b"+") {
-            flags.push(join(&[b"-", name]));
-            match takes(name).ok_or_else(|| missing(argument))? {
-                Takes::Nothing => {}
-                Takes::Anything => flags.push(list.next().ok_or_else(|| missing(argument))?.clone()),
-                Takes::Word => {
+            flags.push(concat(&[b"-", name]));
+            match flag_arity(name).ok_or_else(|| missing_value_error(argument))? {
+                FlagArity::NoValue => {}
+                FlagArity::AnyValue => flags.push(list.next().ok_or_else(|| missing_value_error(argument))?.clone()),
+                FlagArity::NonFlagValue => {
                     let value = list.next().filter(|value| !matches!(value.first(), Some(b'-' | b'+')));
-                    flags.push(value.ok_or_else(|| missing(argument))?.clone());
+                    flags.push(value.ok_or_else(|| missing_value_error(argument))?.clone());
                 }
-                Takes::Optional(values) => {
+                FlagArity::OptionalValue(values) => {
                     if let Some(value) = list.next_if(|next| values.contains(&next.as_slice())) {
                         flags.push(value.clone());
                     }
@@ -206,7 +224,7 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
             }
             continue;
         }
-        let mut value = || list.next().cloned().ok_or_else(|| missing(argument));
+        let mut value = || list.next().cloned().ok_or_else(|| missing_value_error(argument));
         match argument.as_slice() {
             b"-extra" => {
                 rest.push(argument.clone());
@@ -221,9 +239,9 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
                 let name = value()?;
                 found.env.push((name, value()?));
             }
-            b"-epmd" => found.epmd = Some(value()?),
+            b"-epmd" => found.epmd_command = Some(value()?),
             b"-name" | b"-sname" => {
-                found.distributed = true;
+                found.has_node_name = true;
                 rest.extend([argument.clone(), value()?]);
             }
             b"-no_epmd" => {
@@ -236,8 +254,8 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
                     b"true" => false,
                     b"false" => true,
                     other => {
-                        let what = format!("cannot read `-start_epmd {}`", shown(other));
-                        return Err(Fault::new(what, "write `-start_epmd true` or `-start_epmd false`"));
+                        let what = format!("cannot read `-start_epmd {}`", printable(other));
+                        return Err(StartError::new(what, "write `-start_epmd true` or `-start_epmd false`"));
                     }
                 };
                 rest.extend([argument.clone(), choice]);
@@ -245,13 +263,13 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
             b"-version" => flags.push(b"-V".to_vec()),
             b"-emu_args" | b"-emu_args_exit" | b"-emu_name_exit" | b"-emu_qouted_cmd_exit" | b"-keep_window" => {}
             b"-compile" | b"-make" | b"-man" => {
-                let what = format!("cannot start a release with `{}`", shown(argument));
-                return Err(Fault::new(what, "use `erl` of an Erlang installation for this"));
+                let what = format!("cannot start a release with `{}`", printable(argument));
+                return Err(StartError::new(what, "use `erl` of an Erlang installation for this"));
             }
             _ => rest.push(argument.clone()),
         }
     }
-    found.wants_epmd = found.distributed && !no_epmd;
+    found.needs_epmd = found.has_node_name && !no_epmd;
     found.arguments = flags;
     let head: [&[u8]; 8] = [b"--", b"-root", &place.root, b"-bindir", &place.bin, b"-progname", &place.progname, b"--"];
     found.arguments.extend(head.iter().map(|part| part.to_vec()));
@@ -260,42 +278,44 @@ pub fn translate(arguments: &[Bytes], place: &Place, env: &Environment) -> Resul
 }
 
 /// The file of the emulator: `beam.smp`, or that of another emulator type or flavor.
-fn file(arguments: &[Bytes]) -> Result<Bytes, Fault> {
+fn emulator_file(arguments: &[ByteString]) -> Result<ByteString, StartError> {
     let mut kind = Vec::new();
     let mut flavor = Vec::new();
     let mut list = arguments.iter().take_while(|argument| argument.as_slice() != b"-extra");
     while let Some(argument) = list.next() {
         match argument.as_slice() {
-            b"-emu_type" => kind.clone_from(list.next().ok_or_else(|| missing(argument))?),
-            b"-emu_flavor" => flavor.clone_from(list.next().ok_or_else(|| missing(argument))?),
-            b"-smpdisable" => return Err(no_smp()),
-            b"-smp" if list.clone().next().is_some_and(|next| next.as_slice() == b"disable") => return Err(no_smp()),
+            b"-emu_type" => kind.clone_from(list.next().ok_or_else(|| missing_value_error(argument))?),
+            b"-emu_flavor" => flavor.clone_from(list.next().ok_or_else(|| missing_value_error(argument))?),
+            b"-smpdisable" => return Err(smp_disabled_error()),
+            b"-smp" if list.clone().next().is_some_and(|next| next.as_slice() == b"disable") => {
+                return Err(smp_disabled_error());
+            }
             _ => {}
         }
     }
     let part = |value: &[u8], usual: &[u8]| match value.is_empty() || value == usual {
         true => Vec::new(),
-        false => join(&[b".", value]),
+        false => concat(&[b".", value]),
     };
-    Ok(join(&[b"beam", &part(&kind, b"opt"), &part(&flavor, b"jit"), b".smp"]))
+    Ok(concat(&[b"beam", &part(&kind, b"opt"), &part(&flavor, b"jit"), b".smp"]))
 }
 
-fn no_smp() -> Fault {
-    Fault::new("cannot start the emulator with `-smp disable`", "write `+S 1` instead")
+fn smp_disabled_error() -> StartError {
+    StartError::new("cannot start the emulator with `-smp disable`", "write `+S 1` instead")
 }
 
 /// The `PATH` of an emulator: its own directory first, and only once.
 #[must_use]
-pub fn search_path(old: Option<&[u8]>, place: &Place) -> Bytes {
+pub fn search_path(old: Option<&[u8]>, place: &EmulatorPaths) -> ByteString {
     match old {
-        None => join(&[&place.bin, b":", &place.root, b"/bin:"]),
-        Some(old) if crate::bytes::find(old, &place.root).is_none() => {
-            join(&[&place.bin, b":", &place.root, b"/bin:", old])
+        None => concat(&[&place.bin, b":", &place.root, b"/bin:"]),
+        Some(old) if crate::byte_string::find_bytes(old, &place.root).is_none() => {
+            concat(&[&place.bin, b":", &place.root, b"/bin:", old])
         }
         Some(mut old) => {
-            let own = join(&[&place.bin, b":"]);
+            let own = concat(&[&place.bin, b":"]);
             let mut found = own.clone();
-            while let Some(at) = crate::bytes::find(old, &own) {
+            while let Some(at) = crate::byte_string::find_bytes(old, &own) {
                 found.extend_from_slice(&old[..at]);
                 old = &old[at + own.len()..];
             }

@@ -2,28 +2,28 @@
 
 use alloc::vec::Vec;
 
-use crate::bytes::{Bytes, join, words};
-use crate::conf::Distribution;
-use crate::environment::Environment;
-use crate::erlexec::{Emulator, Place, Read, expand, translate};
-use crate::fault::Fault;
-use crate::release::{Naming, Release, without_names};
+use crate::byte_string::{ByteString, concat, split_words};
+use crate::environment::EnvironmentVariables;
+use crate::erlexec::{EmulatorCommand, EmulatorPaths, ReadArgsFile, expand_arguments, translate_arguments};
+use crate::error::StartError;
+use crate::release::{NodeNaming, StartSettings, remove_name_flags};
+use crate::start_conf::StartNodeNameKind;
 
 /// The purpose for which an emulator is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum EmulatorPurpose {
     /// Runs the release, without a shell.
-    Run,
+    Release,
     /// Runs the release with a shell.
     Console,
     /// Opens a shell, without the release.
-    Clean,
+    CleanConsole,
     /// Evaluates an expression, without the release.
-    Eval(Bytes),
+    Eval(ByteString),
     /// Opens a remote shell in another node.
-    Remote {
+    RemoteConsole {
         /// The name of that node.
-        to: Bytes,
+        to: ByteString,
     },
     /// Runs an escript.
     Escript,
@@ -31,31 +31,39 @@ pub enum Purpose {
 
 /// The inputs of a command line that are not settings of the release.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct LaunchContext {
     /// True if both output and errors go to a terminal.
     pub terminal: bool,
     /// The major and minor version of Elixir in the release.
     pub elixir: Option<(u64, u64)>,
     /// The boot script, if it is not the default one of the purpose.
-    pub boot: Option<Bytes>,
+    pub boot_script: Option<ByteString>,
     /// The arguments for the code of the release.
-    pub arguments: Vec<Bytes>,
+    pub arguments: Vec<ByteString>,
     /// The path of the configuration, without `.config`.
-    pub config: Option<Bytes>,
+    pub config: Option<ByteString>,
 }
 
 /// The arguments of `erl` for this purpose.
 #[must_use]
-pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &Environment) -> Vec<Bytes> {
+pub fn launch_arguments(
+    release: &StartSettings,
+    purpose: &EmulatorPurpose,
+    around: &LaunchContext,
+    env: &EnvironmentVariables,
+) -> Vec<ByteString> {
     let elixir = release.conf.elixir;
-    let mut line: Vec<Bytes> = Vec::new();
-    let mut flags = |text: &str| line.extend(words(text.as_bytes()));
-    let shell = matches!(purpose, Purpose::Console | Purpose::Clean | Purpose::Remote { .. });
+    let mut line: Vec<ByteString> = Vec::new();
+    let mut flags = |text: &str| line.extend(split_words(text.as_bytes()));
+    let shell = matches!(
+        purpose,
+        EmulatorPurpose::Console | EmulatorPurpose::CleanConsole | EmulatorPurpose::RemoteConsole { .. }
+    );
     let version = around.elixir.unwrap_or((1, 17));
-    let mut extra: Vec<Bytes> = Vec::new();
-    if elixir && *purpose != Purpose::Escript {
+    let mut extra: Vec<ByteString> = Vec::new();
+    if elixir && *purpose != EmulatorPurpose::Escript {
         flags(&alloc::string::String::from_utf8_lossy(env.get("ELIXIR_ERL_OPTIONS").unwrap_or_default()));
-        if around.terminal && env.filled("NO_COLOR").is_none() {
+        if around.terminal && env.get_non_empty("NO_COLOR").is_none() {
             flags("-elixir ansi_enabled true");
         }
         if !shell {
@@ -69,7 +77,7 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
         } else {
             flags("-noshell -user elixir");
         }
-        if shell || *purpose == Purpose::Run {
+        if shell || *purpose == EmulatorPurpose::Release {
             extra.push(b"--no-halt".to_vec());
         }
         if shell && ((1, 15)..(1, 16)).contains(&version) {
@@ -79,9 +87,12 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
             extra.push(b"+iex".to_vec());
         }
         match purpose {
-            Purpose::Eval(text) => extra.extend([b"--eval".to_vec(), text.clone()]),
-            Purpose::Remote { to } => extra.extend([b"--remsh".to_vec(), to.clone()]),
-            Purpose::Run | Purpose::Console | Purpose::Clean | Purpose::Escript => {}
+            EmulatorPurpose::Eval(text) => extra.extend([b"--eval".to_vec(), text.clone()]),
+            EmulatorPurpose::RemoteConsole { to } => extra.extend([b"--remsh".to_vec(), to.clone()]),
+            EmulatorPurpose::Release
+            | EmulatorPurpose::Console
+            | EmulatorPurpose::CleanConsole
+            | EmulatorPurpose::Escript => {}
         }
         if !around.arguments.is_empty() && !shell {
             extra.push(b"--".to_vec());
@@ -89,13 +100,13 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
     } else {
         match purpose {
             // `+Bd` disables the break handler, which nobody can use without a shell.
-            Purpose::Run => flags("-noshell -noinput +Bd"),
-            Purpose::Eval(_) => flags("-noshell -noinput"),
-            Purpose::Escript => flags("-noshell -run escript start +B"),
-            Purpose::Console | Purpose::Clean | Purpose::Remote { .. } => {}
+            EmulatorPurpose::Release => flags("-noshell -noinput +Bd"),
+            EmulatorPurpose::Eval(_) => flags("-noshell -noinput"),
+            EmulatorPurpose::Escript => flags("-noshell -run escript start +B"),
+            EmulatorPurpose::Console | EmulatorPurpose::CleanConsole | EmulatorPurpose::RemoteConsole { .. } => {}
         }
     }
-    if matches!(purpose, Purpose::Run | Purpose::Console) {
+    if matches!(purpose, EmulatorPurpose::Release | EmulatorPurpose::Console) {
         match elixir && release.conf.reboot {
             true => flags("-elixir -config_provider_reboot_mode"),
             false => flags("-mode"),
@@ -106,33 +117,40 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
         line.extend([b"-config".to_vec(), config.clone()]);
     }
     let script = match purpose {
-        Purpose::Run | Purpose::Console => &release.boot,
-        Purpose::Clean | Purpose::Eval(_) | Purpose::Remote { .. } | Purpose::Escript => &release.boot_clean,
+        EmulatorPurpose::Release | EmulatorPurpose::Console => &release.boot_script,
+        EmulatorPurpose::CleanConsole
+        | EmulatorPurpose::Eval(_)
+        | EmulatorPurpose::RemoteConsole { .. }
+        | EmulatorPurpose::Escript => &release.clean_boot_script,
     };
-    let script = around.boot.as_ref().unwrap_or(script);
+    let script = around.boot_script.as_ref().unwrap_or(script);
     let path = match script.contains(&b'/') {
         true => script.clone(),
-        false => join(&[&release.home.version_dir(), b"/", script]),
+        false => concat(&[&release.home.version_dir(), b"/", script]),
     };
     line.extend([b"-boot".to_vec(), path]);
     // The first name is that of Mix and of the assembler, the second that of relx and Distillery.
     for name in ["RELEASE_LIB", "ERTS_LIB_DIR"] {
-        line.extend([b"-boot_var".to_vec(), name.as_bytes().to_vec(), join(&[&release.home.root, b"/lib"])]);
+        line.extend([b"-boot_var".to_vec(), name.as_bytes().to_vec(), concat(&[&release.home.root, b"/lib"])]);
     }
     match purpose {
-        Purpose::Remote { to } => {
+        EmulatorPurpose::RemoteConsole { to } => {
             line.push(b"-hidden".to_vec());
             if !elixir {
                 line.extend([b"-remsh".to_vec(), to.clone()]);
             }
         }
-        Purpose::Eval(text) if !elixir => {
+        EmulatorPurpose::Eval(text) if !elixir => {
             line.extend([b"-eval".to_vec(), text.clone(), b"-s".to_vec(), b"erlang".to_vec(), b"halt".to_vec()]);
         }
-        Purpose::Run | Purpose::Console | Purpose::Clean | Purpose::Eval(_) | Purpose::Escript => {}
+        EmulatorPurpose::Release
+        | EmulatorPurpose::Console
+        | EmulatorPurpose::CleanConsole
+        | EmulatorPurpose::Eval(_)
+        | EmulatorPurpose::Escript => {}
     }
-    line.extend(words(env.get("ERL_OPTS").unwrap_or_default()));
-    extra.extend(words(env.get("EXTRA_OPTS").unwrap_or_default()));
+    line.extend(split_words(env.get("ERL_OPTS").unwrap_or_default()));
+    extra.extend(split_words(env.get("EXTRA_OPTS").unwrap_or_default()));
     extra.extend(around.arguments.iter().cloned());
     if !extra.is_empty() {
         line.push(b"-extra".to_vec());
@@ -145,45 +163,45 @@ pub fn line(release: &Release, purpose: &Purpose, around: &Surroundings, env: &E
 ///
 /// # Errors
 /// Fails if a file cannot be read.
-pub fn complete(
-    release: &Release,
-    mut line: Vec<Bytes>,
+pub fn expand_launch_arguments(
+    release: &StartSettings,
+    mut line: Vec<ByteString>,
     file: Option<&[u8]>,
-    env: &Environment,
-    read: Read<'_>,
-) -> Result<Vec<Bytes>, Fault> {
+    env: &EnvironmentVariables,
+    read: ReadArgsFile<'_>,
+) -> Result<Vec<ByteString>, StartError> {
     if let Some(file) = file {
         let at = line.iter().position(|argument| argument == b"-extra").unwrap_or(line.len());
         line.splice(at..at, [b"-args_file".to_vec(), file.to_vec()]);
     }
-    expand(&line, env, release.conf.otp.as_deref(), read)
+    expand_arguments(&line, env, release.conf.otp.as_deref(), read)
 }
 
 /// The emulator command for expanded arguments, with exactly this node name and cookie.
 ///
 /// # Errors
 /// Fails for an invalid flag.
-pub fn emulator(
-    arguments: &[Bytes],
-    naming: Option<&Naming>,
+pub fn emulator_command(
+    arguments: &[ByteString],
+    naming: Option<&NodeNaming>,
     cookie: Option<&[u8]>,
-    place: &Place,
-    env: &Environment,
-) -> Result<Emulator, Fault> {
+    place: &EmulatorPaths,
+    env: &EnvironmentVariables,
+) -> Result<EmulatorCommand, StartError> {
     let mut all = Vec::new();
     // Without a locale the emulator takes file names for Latin-1, although they are UTF-8 nearly everywhere.
     if !arguments.iter().take_while(|one| one.as_slice() != b"-extra").any(|one| one.starts_with(b"+fn")) {
         all.push(b"+fnu".to_vec());
     }
     match naming {
-        Some(Naming { kind: Distribution::None, .. }) | None => {}
-        Some(Naming { kind, node }) => {
-            all.extend([join(&[b"-", kind.word().as_bytes()]), node.clone()]);
+        Some(NodeNaming { kind: StartNodeNameKind::None, .. }) | None => {}
+        Some(NodeNaming { kind, node }) => {
+            all.extend([concat(&[b"-", kind.as_str().as_bytes()]), node.clone()]);
             if let Some(cookie) = cookie {
                 all.extend([b"-setcookie".to_vec(), cookie.to_vec()]);
             }
         }
     }
-    all.append(&mut without_names(arguments));
-    translate(&all, place, env)
+    all.append(&mut remove_name_flags(arguments));
+    translate_arguments(&all, place, env)
 }

@@ -36,19 +36,19 @@
 
 extern crate alloc;
 
-pub mod assign;
-pub mod bytes;
+pub mod byte_string;
 pub mod command;
-pub mod conf;
+mod emulator_flags;
+pub mod env_script;
 pub mod environment;
 pub mod erlexec;
-pub mod fault;
+pub mod error;
 pub mod launch;
-pub mod limits;
 pub mod node;
-mod plus;
+pub mod open_file_limit;
 pub mod release;
-pub mod shim;
-pub mod state;
+pub mod start_conf;
+pub mod state_file;
 pub mod term;
+pub mod trampoline;
 pub mod variables;

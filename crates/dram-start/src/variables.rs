@@ -2,37 +2,48 @@
 
 use alloc::format;
 
-use crate::bytes::{Bytes, find};
-use crate::environment::Environment;
-use crate::fault::{Fault, shown};
+use crate::byte_string::{ByteString, find_bytes};
+use crate::environment::EnvironmentVariables;
+use crate::error::{StartError, printable};
 
 /// Returns true if the text may contain a variable.
 #[must_use]
 pub fn has_variables(text: &[u8]) -> bool {
-    find(text, b"${").is_some()
+    find_bytes(text, b"${").is_some()
 }
 
 /// Replaces all variables in the text of the file `path`, except in comments.
 ///
 /// # Errors
 /// Fails if a variable is not set and has no default; the error contains the file, line and variable.
-pub fn replace(path: &[u8], text: &[u8], comment: u8, env: &Environment) -> Result<Bytes, Fault> {
-    let mut found = Bytes::new();
+pub fn replace_variables(
+    path: &[u8],
+    text: &[u8],
+    comment: u8,
+    env: &EnvironmentVariables,
+) -> Result<ByteString, StartError> {
+    let mut found = ByteString::new();
     for (index, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
         if line.trim_ascii_start().first() == Some(&comment) {
             found.extend_from_slice(line);
         } else {
-            replace_line(path, index + 1, line, env, &mut found)?;
+            replace_variables_in_line(path, index + 1, line, env, &mut found)?;
         }
     }
     Ok(found)
 }
 
-fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, to: &mut Bytes) -> Result<(), Fault> {
-    while let Some(at) = find(rest, b"${") {
+fn replace_variables_in_line(
+    path: &[u8],
+    number: usize,
+    mut rest: &[u8],
+    env: &EnvironmentVariables,
+    to: &mut ByteString,
+) -> Result<(), StartError> {
+    while let Some(at) = find_bytes(rest, b"${") {
         let after = &rest[at + 2..];
         let inside = after.split(|b| *b == b'}').next().unwrap_or_default();
-        let (name, usual) = match find(inside, b":-") {
+        let (name, usual) = match find_bytes(inside, b":-") {
             Some(split) => (&inside[..split], Some(&inside[split + 2..])),
             None => (inside, None),
         };
@@ -49,9 +60,9 @@ fn replace_line(path: &[u8], number: usize, mut rest: &[u8], env: &Environment, 
             (Some([]) | None, Some(usual)) => to.extend_from_slice(usual),
             (Some(value), _) => to.extend_from_slice(value),
             (None, None) => {
-                let what = format!("cannot replace `${{{}}}` in `{}` line {number}", shown(name), shown(path));
-                let help = format!("set the variable {0}, or write `${{{0}:-default}}`", shown(name));
-                return Err(Fault::new(what, help));
+                let what = format!("cannot replace `${{{}}}` in `{}` line {number}", printable(name), printable(path));
+                let help = format!("set the variable {0}, or write `${{{0}:-default}}`", printable(name));
+                return Err(StartError::new(what, help));
             }
         }
         rest = &after[inside.len() + 1..];
@@ -66,12 +77,12 @@ mod tests {
 
     use super::*;
 
-    fn env() -> Environment {
-        Environment::from_strings(&[b"HOST=db".to_vec(), b"EMPTY=".to_vec()])
+    fn env() -> EnvironmentVariables {
+        EnvironmentVariables::from_strings(&[b"HOST=db".to_vec(), b"EMPTY=".to_vec()])
     }
 
-    fn replaced(text: &str) -> Result<Vec<u8>, Fault> {
-        replace(b"sys.config", text.as_bytes(), b'%', &env())
+    fn replaced(text: &str) -> Result<Vec<u8>, StartError> {
+        replace_variables(b"sys.config", text.as_bytes(), b'%', &env())
     }
 
     #[test]
@@ -85,7 +96,7 @@ mod tests {
     #[test]
     fn an_unset_variable_is_an_error_with_file_and_line() {
         let fault = replaced("a\n${NOPE}").unwrap_err();
-        assert_eq!(fault.what, "cannot replace `${NOPE}` in `sys.config` line 2");
+        assert_eq!(fault.message, "cannot replace `${NOPE}` in `sys.config` line 2");
         assert!(fault.help.contains("set the variable NOPE"));
     }
 }

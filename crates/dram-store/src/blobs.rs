@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dram_image::document::{Kind, LARGEST_DOCUMENT};
-use dram_image::{Descriptor, Digest, Document, DocumentError, Hasher, TreePath};
+use dram_image::document::{DocumentKind, LARGEST_DOCUMENT};
+use dram_image::{Descriptor, Digest, DigestHasher, Document, DocumentError, TreePath};
 
-use crate::{Dir, Store, StoreError, file};
+use crate::{Dir, Store, StoreError, atomic_file};
 
 /// The blobs of a store.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ impl<'a> Blobs<'a> {
     }
 
     /// Returns true if the blob exists and its content matches the digest, which reads all of it.
-    pub fn is_whole(self, descriptor: &Descriptor) -> bool {
+    pub fn is_intact(self, descriptor: &Descriptor) -> bool {
         self.has(descriptor) && self.open(descriptor).is_ok_and(|mut blob| io::copy(&mut blob, &mut io::sink()).is_ok())
     }
 
@@ -47,24 +47,24 @@ impl<'a> Blobs<'a> {
     /// # Errors
     /// When the temporary file cannot be created.
     pub fn writer(self) -> Result<BlobWriter, StoreError> {
-        let path = file::temporary(&self.store.work().path());
+        let path = atomic_file::temp_path(&self.store.work_dir().path());
         let file = File::options().write(true).create_new(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
-        let room = self.room()?;
-        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: Hasher::new(), room })
+        let room = self.quota()?;
+        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: DigestHasher::new(), quota: room })
     }
 
     /// Returns the size limit and the current size of all blobs, if the user set a limit.
-    fn room(self) -> Result<Option<Room>, StoreError> {
-        let Some(most) = self.store.most() else { return Ok(None) };
+    fn quota(self) -> Result<Option<BlobQuota>, StoreError> {
+        let Some(most) = self.store.max_bytes() else { return Ok(None) };
         let taken = match self.store.blob_bytes().get() {
             Some(taken) => taken.clone(),
             None => {
-                let all = self.all()?.iter().map(|(_, size)| size).sum();
+                let all = self.list()?.iter().map(|(_, size)| size).sum();
                 self.store.blob_bytes().get_or_init(|| Arc::new(AtomicU64::new(all))).clone()
             }
         };
-        Ok(Some(Room { most, taken }))
+        Ok(Some(BlobQuota { max_bytes: most, used: taken }))
     }
 
     /// Stores `bytes`.
@@ -73,7 +73,7 @@ impl<'a> Blobs<'a> {
     /// When a file system operation fails.
     pub fn put(self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.is_whole(&Descriptor::new("", digest, bytes.len() as u64)) {
+        if !self.is_intact(&Descriptor::new("", digest, bytes.len() as u64)) {
             let mut writer = self.writer()?;
             let path = writer.path.clone();
             writer.write_all(bytes).map_err(StoreError::io("write", &path))?;
@@ -86,10 +86,14 @@ impl<'a> Blobs<'a> {
     ///
     /// # Errors
     /// When it is larger than the maximum size of a document, or a file system operation fails.
-    pub fn put_document<T: Kind>(self, document: &Document<T>, media_type: &str) -> Result<Descriptor, StoreError> {
+    pub fn put_document<T: DocumentKind>(
+        self,
+        document: &Document<T>,
+        media_type: &str,
+    ) -> Result<Descriptor, StoreError> {
         let length = document.bytes().len();
         if length > LARGEST_DOCUMENT {
-            let source = DocumentError::Large { what: T::NAME, length };
+            let source = DocumentError::TooLarge { what: T::NAME, length };
             return Err(StoreError::Document { path: self.path(&document.digest()), source });
         }
         self.put(document.bytes())?;
@@ -114,7 +118,7 @@ impl<'a> Blobs<'a> {
         if length != descriptor.size {
             return Err(damaged(format!("it has {length} bytes, expected {}", descriptor.size)));
         }
-        Ok(Verified { inner: file, hasher: Some(Hasher::new()), digest })
+        Ok(VerifiedBlobReader { inner: file, hasher: Some(DigestHasher::new()), digest })
     }
 
     /// Returns the verified content of a small blob.
@@ -137,7 +141,7 @@ impl<'a> Blobs<'a> {
     ///
     /// # Errors
     /// When it is missing, damaged, or not of its type.
-    pub fn document<T: Kind>(self, descriptor: &Descriptor) -> Result<Document<T>, StoreError> {
+    pub fn read_document<T: DocumentKind>(self, descriptor: &Descriptor) -> Result<Document<T>, StoreError> {
         let bytes = self.read(descriptor)?;
         let path = self.path(&descriptor.digest);
         Document::read(bytes).map_err(|source| StoreError::Document { path, source })
@@ -152,7 +156,7 @@ impl<'a> Blobs<'a> {
     ///
     /// # Errors
     /// When the directory cannot be read.
-    pub fn all(self) -> Result<Vec<(Digest, u64)>, StoreError> {
+    pub fn list(self) -> Result<Vec<(Digest, u64)>, StoreError> {
         let dir = Dir::open(&self.dir())?;
         let mut all = Vec::new();
         for name in dir.names()? {
@@ -173,22 +177,22 @@ pub struct BlobWriter {
     file: Option<File>,
     path: PathBuf,
     dir: PathBuf,
-    hasher: Hasher,
-    room: Option<Room>,
+    hasher: DigestHasher,
+    quota: Option<BlobQuota>,
 }
 
 /// The size limit that the user set.
 #[derive(Debug)]
-struct Room {
-    most: u64,
+struct BlobQuota {
+    max_bytes: u64,
     /// Total size of the store's blobs.
-    taken: Arc<AtomicU64>,
+    used: Arc<AtomicU64>,
 }
 
 /// A blob that exceeds the size limit that the user set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the store may take {most} bytes, its blobs have {taken}, and {wanted} more are wanted")]
-pub struct NoRoom {
+pub struct QuotaExceeded {
     /// The limit in bytes.
     pub most: u64,
     /// Total size of the blobs.
@@ -197,11 +201,11 @@ pub struct NoRoom {
     pub wanted: u64,
 }
 
-impl Room {
+impl BlobQuota {
     fn check(&self, wanted: u64) -> io::Result<()> {
-        let (most, taken) = (self.most, self.taken.load(Ordering::Relaxed));
+        let (most, taken) = (self.max_bytes, self.used.load(Ordering::Relaxed));
         match taken.saturating_add(wanted) > most {
-            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, NoRoom { most, taken, wanted })),
+            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, QuotaExceeded { most, taken, wanted })),
             false => Ok(()),
         }
     }
@@ -237,9 +241,9 @@ impl BlobWriter {
             io::ErrorKind::IsADirectory => StoreError::DamagedBlob { digest, why: "it is a directory".to_owned() },
             _ => StoreError::io("write", &place)(error),
         })?;
-        file::sync_parent(&place)?;
-        if let Some(room) = &self.room {
-            room.taken.fetch_add(length, Ordering::Relaxed);
+        atomic_file::sync_parent(&place)?;
+        if let Some(room) = &self.quota {
+            room.used.fetch_add(length, Ordering::Relaxed);
         }
         Ok((digest, length))
     }
@@ -252,7 +256,7 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(room) = &self.room {
+        if let Some(room) = &self.quota {
             room.check(self.hasher.length() + bytes.len() as u64)?;
         }
         let file = self.file.as_mut().expect("only commit and drop take the file");
@@ -275,19 +279,19 @@ impl Drop for BlobWriter {
 }
 
 /// Reader that fails at the end when the bytes do not match the digest.
-struct Verified {
+struct VerifiedBlobReader {
     inner: File,
-    hasher: Option<Hasher>,
+    hasher: Option<DigestHasher>,
     digest: Digest,
 }
 
-impl Read for Verified {
+impl Read for VerifiedBlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
         let Some(hasher) = &mut self.hasher else { return Ok(got) };
         hasher.update(&buffer[..got]);
         if got == 0 && !buffer.is_empty() {
-            let found = self.hasher.take().map(Hasher::finish);
+            let found = self.hasher.take().map(DigestHasher::finish);
             if found != Some(self.digest) {
                 let why = format!("the blob {} is damaged: its content is not what its name says", self.digest);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -297,7 +301,7 @@ impl Read for Verified {
     }
 }
 
-impl std::fmt::Debug for Verified {
+impl std::fmt::Debug for VerifiedBlobReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Verified").field("digest", &self.digest).finish_non_exhaustive()
     }

@@ -4,14 +4,14 @@ use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dram_image::Limits;
+use dram_image::ArchiveLimits;
 
 /// The memory limit of the xz decoder in KiB, as much as `xz -9` needs. A stream may ask for 4 GiB.
-const XZ_MEMORY: u32 = 80 << 10;
+const XZ_MEMORY_LIMIT_KIB: u32 = 80 << 10;
 
 /// The compression format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub enum CompressionFormat {
     /// Uncompressed.
     None,
     /// gzip (RFC 1952), one member or several.
@@ -24,31 +24,31 @@ pub enum Compression {
     Bzip2,
 }
 
-impl Compression {
+impl CompressionFormat {
     /// Detects the format of a stream that starts with `bytes`.
-    pub fn of(bytes: &[u8]) -> Compression {
+    pub fn detect(bytes: &[u8]) -> CompressionFormat {
         match bytes {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
-            _ => Compression::None,
+            [0x1f, 0x8b, ..] => CompressionFormat::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => CompressionFormat::Zstd,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => CompressionFormat::Xz,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => CompressionFormat::Bzip2,
+            _ => CompressionFormat::None,
         }
     }
 }
 
 /// A writer that compresses with zstd. The same input always gives the same bytes.
-pub struct Zstd<W: Write> {
+pub struct ZstdWriter<W: Write> {
     inner: zstd::stream::write::Encoder<'static, W>,
 }
 
-impl<W: Write> Zstd<W> {
+impl<W: Write> ZstdWriter<W> {
     /// Starts a stream that is written to `out`, with a zstd `level` of 1 to 22, or 0 for the default.
     ///
     /// # Errors
     /// When `level` is invalid.
-    pub fn new(out: W, level: i32) -> io::Result<Zstd<W>> {
-        Ok(Zstd { inner: zstd::stream::write::Encoder::new(out, level)? })
+    pub fn new(out: W, level: i32) -> io::Result<ZstdWriter<W>> {
+        Ok(ZstdWriter { inner: zstd::stream::write::Encoder::new(out, level)? })
     }
 
     /// Ends the stream.
@@ -60,7 +60,7 @@ impl<W: Write> Zstd<W> {
     }
 }
 
-impl<W: Write> Write for Zstd<W> {
+impl<W: Write> Write for ZstdWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.inner.write(bytes)
     }
@@ -70,28 +70,28 @@ impl<W: Write> Write for Zstd<W> {
     }
 }
 
-impl<W: Write> std::fmt::Debug for Zstd<W> {
+impl<W: Write> std::fmt::Debug for ZstdWriter<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Zstd").finish_non_exhaustive()
     }
 }
 
 /// A reader of the decompressed bytes of a stream in any supported format, with limits on its expansion.
-pub struct Unpacked {
+pub struct DecompressingReader {
     inner: Box<dyn Read>,
-    compression: Compression,
-    packed: Arc<AtomicU64>,
-    plain: u64,
-    limits: Limits,
+    compression: CompressionFormat,
+    compressed_bytes: Arc<AtomicU64>,
+    plain_bytes: u64,
+    limits: ArchiveLimits,
 }
 
 /// A reader that counts the bytes that pass through it.
-struct Count {
+struct CountingReader {
     inner: Box<dyn Read>,
     count: Arc<AtomicU64>,
 }
 
-impl Read for Count {
+impl Read for CountingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
         self.count.fetch_add(got as u64, Ordering::Relaxed);
@@ -99,39 +99,39 @@ impl Read for Count {
     }
 }
 
-impl Unpacked {
+impl DecompressingReader {
     /// Detects the format of `stream` and selects the decoder. Reading more than `limits` allow is an error that
     /// contains a [`dram_image::Exceeded`].
     ///
     /// # Errors
     /// When the stream cannot be read.
-    pub fn new(stream: Box<dyn Read>, limits: &Limits) -> io::Result<Unpacked> {
+    pub fn new(stream: Box<dyn Read>, limits: &ArchiveLimits) -> io::Result<DecompressingReader> {
         let packed = Arc::new(AtomicU64::new(0));
-        let stream = Count { inner: stream, count: Arc::clone(&packed) };
+        let stream = CountingReader { inner: stream, count: Arc::clone(&packed) };
         let mut stream = BufReader::with_capacity(128 << 10, stream);
-        let compression = Compression::of(stream.fill_buf()?);
+        let compression = CompressionFormat::detect(stream.fill_buf()?);
         let inner: Box<dyn Read> = match compression {
-            Compression::None => Box::new(stream),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
-            Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
-            Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, XZ_MEMORY)),
-            Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
+            CompressionFormat::None => Box::new(stream),
+            CompressionFormat::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
+            CompressionFormat::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(stream)?),
+            CompressionFormat::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, XZ_MEMORY_LIMIT_KIB)),
+            CompressionFormat::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
         };
-        Ok(Unpacked { inner, compression, packed, plain: 0, limits: *limits })
+        Ok(DecompressingReader { inner, compression, compressed_bytes: packed, plain_bytes: 0, limits: *limits })
     }
 }
 
-impl Read for Unpacked {
+impl Read for DecompressingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let got = self.inner.read(buffer)?;
-        self.plain += got as u64;
-        let packed = self.packed.load(Ordering::Relaxed);
-        self.limits.check_expansion(packed, self.plain).map_err(io::Error::other)?;
+        self.plain_bytes += got as u64;
+        let packed = self.compressed_bytes.load(Ordering::Relaxed);
+        self.limits.check_expansion(packed, self.plain_bytes).map_err(io::Error::other)?;
         Ok(got)
     }
 }
 
-impl std::fmt::Debug for Unpacked {
+impl std::fmt::Debug for DecompressingReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Unpacked").field("compression", &self.compression).finish_non_exhaustive()
     }

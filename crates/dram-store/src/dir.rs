@@ -16,21 +16,21 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Ui
 use rustix::io::Errno;
 
 use crate::StoreError;
-use crate::beside::Part;
-use crate::rights::Rights;
+use crate::id_mapping::IdMapping;
+use crate::ownership::OwnershipView;
 
 /// A handle of an open directory, with its path for messages.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
-    shown: PathBuf,
+    display_path: PathBuf,
     /// For a layer: the metadata that this process cannot set on the disk. `None` for root and for other directories.
-    beside: Option<Part>,
+    ownership: Option<OwnershipView>,
 }
 
 /// The result of `lstat` for a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct FileStatus {
     /// The kind.
     pub kind: FileKind,
     /// Permission bits with setuid, setgid and sticky.
@@ -48,7 +48,7 @@ pub struct Status {
     /// File system and inode number.
     pub inode: (u64, u64),
     /// Number of names.
-    pub links: u64,
+    pub link_count: u64,
 }
 
 /// The kind of a file.
@@ -77,7 +77,8 @@ impl FileKind {
     }
 }
 
-const STRICT: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const RESOLVE_STRICT: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 impl Dir {
     /// Opens a directory of the host by its path.
@@ -86,8 +87,8 @@ impl Dir {
     /// When the system call fails.
     pub fn open(path: &Path) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(StoreError::os("open", path))?;
-        Ok(Dir { fd, shown: path.to_owned(), beside: None })
+        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(StoreError::errno("open", path))?;
+        Ok(Dir { fd, display_path: path.to_owned(), ownership: None })
     }
 
     /// Opens the directory of a layer, committed or being written. Metadata that this process cannot set on the disk
@@ -96,17 +97,17 @@ impl Dir {
     /// # Errors
     /// When a system call fails, or the ownership table is damaged.
     pub fn open_layer(path: &Path) -> Result<Dir, StoreError> {
-        Dir::open_layer_with(path, Rights::of_this_process())
+        Dir::open_layer_with(path, IdMapping::of_current_process())
     }
 
     /// As [`Dir::open_layer`], for a process with `rights`.
-    pub(crate) fn open_layer_with(path: &Path, rights: Rights) -> Result<Dir, StoreError> {
-        Ok(Dir { beside: Part::open(path, rights)?, ..Dir::open(path)? })
+    pub(crate) fn open_layer_with(path: &Path, rights: IdMapping) -> Result<Dir, StoreError> {
+        Ok(Dir { ownership: OwnershipView::open(path, rights)?, ..Dir::open(path)? })
     }
 
     /// The path for messages and for mounts of this process.
-    pub fn shown(&self) -> &Path {
-        &self.shown
+    pub fn display_path(&self) -> &Path {
+        &self.display_path
     }
 
     /// The directory's file descriptor.
@@ -114,23 +115,27 @@ impl Dir {
         self.fd.as_fd()
     }
 
-    fn shown_at(&self, path: &TreePath) -> PathBuf {
-        self.shown.join(path.as_path())
+    fn display_path_of(&self, path: &TreePath) -> PathBuf {
+        self.display_path.join(path.as_path())
     }
 
     /// Adds `verb` and `path` to the error of a system call.
-    fn fail<T>(&self, verb: &'static str, path: &TreePath, result: Result<T, Errno>) -> Result<T, StoreError> {
-        result.map_err(|errno| StoreError::os(verb, &self.shown_at(path))(errno))
+    fn wrap_errno<T>(&self, verb: &'static str, path: &TreePath, result: Result<T, Errno>) -> Result<T, StoreError> {
+        result.map_err(|errno| StoreError::errno(verb, &self.display_path_of(path))(errno))
     }
 
     /// Opens a directory beneath, following no symbolic link.
     ///
     /// # Errors
     /// When it is missing, not a directory, or behind a symbolic link.
-    pub fn sub(&self, path: &TreePath) -> Result<Dir, StoreError> {
+    pub fn open_subdir(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
-        Ok(Dir { fd, shown: self.shown_at(path), beside: self.beside.as_ref().map(|part| part.sub(path)) })
+        let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), RESOLVE_STRICT))?;
+        Ok(Dir {
+            fd,
+            display_path: self.display_path_of(path),
+            ownership: self.ownership.as_ref().map(|part| part.for_subdir(path)),
+        })
     }
 
     /// Opens the directory `path`, resolved as by a process with this root: symbolic links are followed, and none leads
@@ -138,27 +143,27 @@ impl Dir {
     ///
     /// # Errors
     /// When it is missing or not a directory.
-    pub fn sub_in_root(&self, path: &TreePath) -> Result<Dir, StoreError> {
+    pub fn open_subdir_in_root(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), how))?;
-        let beside = match &self.beside {
+        let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), how))?;
+        let beside = match &self.ownership {
             None => None,
-            Some(part) => Some(part.sub(&self.fail("find", path, self.real(&fd))?)),
+            Some(part) => Some(part.for_subdir(&self.wrap_errno("find", path, self.path_of_fd(&fd))?)),
         };
-        Ok(Dir { fd, shown: self.shown_at(path), beside })
+        Ok(Dir { fd, display_path: self.display_path_of(path), ownership: beside })
     }
 
     /// The path relative to this directory of `dir`, which was opened beneath it.
     ///
     /// # Errors
     /// When it no longer exists.
-    pub(crate) fn place_of(&self, dir: &Dir) -> Result<TreePath, StoreError> {
-        self.fail("find", &TreePath::root(), self.real(&dir.fd))
+    pub(crate) fn path_of(&self, dir: &Dir) -> Result<TreePath, StoreError> {
+        self.wrap_errno("find", &TreePath::root(), self.path_of_fd(&dir.fd))
     }
 
     /// The real path of `fd`, relative to this directory.
-    fn real(&self, fd: &OwnedFd) -> Result<TreePath, Errno> {
+    fn path_of_fd(&self, fd: &OwnedFd) -> Result<TreePath, Errno> {
         let place = |fd: &OwnedFd| rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new());
         let (root, below) = (place(&self.fd)?, place(fd)?);
         let below = below.to_bytes().strip_prefix(root.to_bytes()).ok_or(Errno::NOENT)?;
@@ -171,14 +176,14 @@ impl Dir {
     /// When it is missing, behind a symbolic link, or not a regular file.
     pub fn open_file(&self, path: &TreePath) -> Result<File, StoreError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let fd = self.fail("open", path, openat2(&self.fd, path, flags, Mode::empty(), STRICT))?;
+        let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), RESOLVE_STRICT))?;
         let file = File::from(fd);
-        let kind = file.metadata().map_err(StoreError::io("look at", &self.shown_at(path)))?.file_type();
+        let kind = file.metadata().map_err(StoreError::io("look at", &self.display_path_of(path)))?.file_type();
         if kind.is_file() {
             return Ok(file);
         }
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
-        Err(StoreError::Io { verb: "read", path: self.shown_at(path), source })
+        Err(StoreError::Io { verb: "read", path: self.display_path_of(path), source })
     }
 
     /// Creates a regular file and opens it for writing.
@@ -187,7 +192,8 @@ impl Dir {
     /// When it exists, or the system call fails.
     pub fn create_file(&self, path: &TreePath, mode: u32) -> Result<File, StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd = self.fail("create", path, openat2(&self.fd, path, flags, Mode::from_raw_mode(mode), STRICT))?;
+        let fd =
+            self.wrap_errno("create", path, openat2(&self.fd, path, flags, Mode::from_raw_mode(mode), RESOLVE_STRICT))?;
         Ok(File::from(fd))
     }
 
@@ -196,7 +202,7 @@ impl Dir {
     /// # Errors
     /// When the system call fails.
     pub fn names(&self) -> Result<Vec<Vec<u8>>, StoreError> {
-        let fail = |errno: Errno| StoreError::os("list", &self.shown)(errno);
+        let fail = |errno: Errno| StoreError::errno("list", &self.display_path)(errno);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
             let name = entry.map_err(fail)?.file_name().to_bytes().to_vec();
@@ -214,21 +220,21 @@ impl Dir {
     ///
     /// # Errors
     /// When the system call fails.
-    pub fn status(&self, path: &TreePath) -> Result<Option<Status>, StoreError> {
+    pub fn status(&self, path: &TreePath) -> Result<Option<FileStatus>, StoreError> {
         let stat = match path.is_root() {
             true => rustix::fs::fstat(&self.fd),
             false => rustix::fs::statat(&self.fd, path.as_path(), AtFlags::SYMLINK_NOFOLLOW),
         };
         match stat {
             Ok(stat) => {
-                let mut status = status(&stat);
-                if let Some(part) = &self.beside {
-                    part.correct(path, &mut status);
+                let mut status = status_from_stat(&stat);
+                if let Some(part) = &self.ownership {
+                    part.apply_to_status(path, &mut status);
                 }
                 Ok(Some(status))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(StoreError::os("look at", &self.shown_at(path))(errno)),
+            Err(errno) => Err(StoreError::errno("look at", &self.display_path_of(path))(errno)),
         }
     }
 
@@ -238,7 +244,7 @@ impl Dir {
     /// When `path` is not a symbolic link.
     pub fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
         let target = rustix::fs::readlinkat(&self.fd, path.as_path(), Vec::new());
-        Ok(self.fail("read the link", path, target)?.into_bytes())
+        Ok(self.wrap_errno("read the link", path, target)?.into_bytes())
     }
 
     /// The extended attributes of `path`, sorted by name.
@@ -247,26 +253,26 @@ impl Dir {
     /// When the system call fails.
     pub fn xattrs(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
         let mut all = self.xattrs_on_disk(path)?;
-        if let Some(part) = &self.beside {
+        if let Some(part) = &self.ownership {
             part.add_xattrs(path, &mut all);
         }
         Ok(all)
     }
 
     fn xattrs_on_disk(&self, path: &TreePath) -> Result<Vec<Xattr>, StoreError> {
-        let real = self.through_proc(path);
+        let real = self.proc_path(path);
         let mut names = [0_u8; 4096];
         let length = match rustix::fs::llistxattr(&real, &mut names) {
             Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
             Ok(length) => length,
-            Err(errno) => return Err(StoreError::os("list the attributes of", &self.shown_at(path))(errno)),
+            Err(errno) => return Err(StoreError::errno("list the attributes of", &self.display_path_of(path))(errno)),
         };
         let mut all = Vec::new();
         for name in names[..length].split(|&b| b == 0).filter(|name| !name.is_empty()) {
             let mut value = vec![0; 64 << 10];
             let got = match rustix::fs::lgetxattr(&real, OsStr::from_bytes(name), &mut value) {
                 Err(Errno::NODATA | Errno::PERM) => continue,
-                got => self.fail("read an attribute of", path, got)?,
+                got => self.wrap_errno("read an attribute of", path, got)?,
             };
             value.truncate(got);
             all.push((name.to_vec(), value));
@@ -282,15 +288,15 @@ impl Dir {
     pub fn set_xattr(&self, path: &TreePath, (name, value): (&[u8], &[u8])) -> Result<(), StoreError> {
         let text = CString::new(name).map_err(|_| {
             let source = io::Error::from(io::ErrorKind::InvalidInput);
-            StoreError::Io { verb: "set an attribute of", path: self.shown_at(path), source }
+            StoreError::Io { verb: "set an attribute of", path: self.display_path_of(path), source }
         })?;
         let flags = rustix::fs::XattrFlags::empty();
-        let set = rustix::fs::lsetxattr(self.through_proc(path), text.as_c_str(), value, flags);
-        match (&self.beside, set) {
+        let set = rustix::fs::lsetxattr(self.proc_path(path), text.as_c_str(), value, flags);
+        match (&self.ownership, set) {
             (Some(part), Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) => {
-                part.change(path, |beside| drop(beside.xattrs.insert(name.to_vec(), value.to_vec())))
+                part.update_record(path, |beside| drop(beside.xattrs.insert(name.to_vec(), value.to_vec())))
             }
-            (_, set) => self.fail("set an attribute of", path, set),
+            (_, set) => self.wrap_errno("set an attribute of", path, set),
         }
     }
 
@@ -299,12 +305,12 @@ impl Dir {
     /// # Errors
     /// When the system call fails.
     pub(crate) fn remove_xattr(&self, path: &TreePath, name: &[u8]) -> Result<(), StoreError> {
-        let removed = rustix::fs::lremovexattr(self.through_proc(path), OsStr::from_bytes(name));
-        self.fail("remove an attribute of", path, removed)
+        let removed = rustix::fs::lremovexattr(self.proc_path(path), OsStr::from_bytes(name));
+        self.wrap_errno("remove an attribute of", path, removed)
     }
 
     /// The path of `path` in `/proc/self/fd`, as there are no `*at` calls for extended attributes.
-    fn through_proc(&self, path: &TreePath) -> PathBuf {
+    fn proc_path(&self, path: &TreePath) -> PathBuf {
         let mut real = PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
         real.push(if path.is_root() { Path::new(".") } else { path.as_path() });
         real
@@ -315,7 +321,11 @@ impl Dir {
     /// # Errors
     /// When the path exists, or the system call fails.
     pub fn make_dir(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
-        self.fail("make the directory", path, rustix::fs::mkdirat(&self.fd, path.as_path(), Mode::from_raw_mode(mode)))
+        self.wrap_errno(
+            "make the directory",
+            path,
+            rustix::fs::mkdirat(&self.fd, path.as_path(), Mode::from_raw_mode(mode)),
+        )
     }
 
     /// Creates a symbolic link.
@@ -324,7 +334,7 @@ impl Dir {
     /// When the path exists, or the system call fails.
     pub fn make_symlink(&self, path: &TreePath, target: &[u8]) -> Result<(), StoreError> {
         let made = rustix::fs::symlinkat(OsStr::from_bytes(target), &self.fd, path.as_path());
-        self.fail("make the symbolic link", path, made)
+        self.wrap_errno("make the symbolic link", path, made)
     }
 
     /// Creates `path` as a hard link to the file `old`.
@@ -341,9 +351,9 @@ impl Dir {
     /// When the system call fails.
     pub fn make_link_from(&self, from: &Dir, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
         let made = rustix::fs::linkat(&from.fd, old.as_path(), &self.fd, path.as_path(), AtFlags::empty());
-        self.fail("make the hard link", path, made)?;
-        match (&from.beside, &self.beside) {
-            (Some(from), Some(part)) => part.same(from, old, path),
+        self.wrap_errno("make the hard link", path, made)?;
+        match (&from.ownership, &self.ownership) {
+            (Some(from), Some(part)) => part.copy_record(from, old, path),
             (None, _) | (_, None) => Ok(()),
         }
     }
@@ -354,12 +364,12 @@ impl Dir {
     /// When the system call fails.
     pub fn make_node(&self, path: &TreePath, kind: FileKind) -> Result<(), StoreError> {
         let made = self.make_node_on_disk(path, kind);
-        match (&self.beside, made) {
-            (Some(part), Err(Errno::PERM | Errno::ACCESS)) if part.may_write_down(kind) => {
+        match (&self.ownership, made) {
+            (Some(part), Err(Errno::PERM | Errno::ACCESS)) if part.can_record_device(kind) => {
                 drop(self.create_file(path, 0o600)?);
-                part.change(path, |beside| beside.device = Some(kind))
+                part.update_record(path, |beside| beside.device = Some(kind))
             }
-            (_, made) => self.fail("make the special file", path, made),
+            (_, made) => self.wrap_errno("make the special file", path, made),
         }
     }
 
@@ -378,16 +388,16 @@ impl Dir {
     ///
     /// # Errors
     /// When the system call fails.
-    pub fn set_meta(&self, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<(), StoreError> {
-        let mode = match &self.beside {
+    pub fn set_metadata(&self, path: &TreePath, meta: &FileMetadata, is_symlink: bool) -> Result<(), StoreError> {
+        let mode = match &self.ownership {
             None => {
-                self.fail("change the owner of", path, self.chown(path, meta.uid, meta.gid))?;
+                self.wrap_errno("change the owner of", path, self.chown(path, meta.uid, meta.gid))?;
                 meta.mode
             }
-            Some(part) => self.set_owner_beside(part, path, meta, is_symlink)?,
+            Some(part) => self.set_or_record_owner(part, path, meta, is_symlink)?,
         };
         if !is_symlink {
-            self.fail("change the mode of", path, self.chmod(path, mode))?;
+            self.wrap_errno("change the mode of", path, self.chmod(path, mode))?;
         }
         self.set_mtime(path, meta.mtime)
     }
@@ -397,7 +407,7 @@ impl Dir {
     /// # Errors
     /// When the system call fails.
     pub fn set_mode(&self, path: &TreePath, mode: u32) -> Result<(), StoreError> {
-        self.fail("change the mode of", path, self.chmod(path, mode))
+        self.wrap_errno("change the mode of", path, self.chmod(path, mode))
     }
 
     /// Renames `old` to `path` atomically and replaces a file that exists there.
@@ -405,46 +415,52 @@ impl Dir {
     /// # Errors
     /// When the system call fails.
     pub fn rename(&self, old: &TreePath, path: &TreePath) -> Result<(), StoreError> {
-        self.fail("write", path, rustix::fs::renameat(&self.fd, old.as_path(), &self.fd, path.as_path()))
+        self.wrap_errno("write", path, rustix::fs::renameat(&self.fd, old.as_path(), &self.fd, path.as_path()))
     }
 
     /// Sets the owner, on the disk or in the ownership table. Returns the mode to set on the disk.
-    fn set_owner_beside(&self, part: &Part, path: &TreePath, meta: &Meta, is_symlink: bool) -> Result<u32, StoreError> {
+    fn set_or_record_owner(
+        &self,
+        part: &OwnershipView,
+        path: &TreePath,
+        meta: &FileMetadata,
+        is_symlink: bool,
+    ) -> Result<u32, StoreError> {
         let wanted = (meta.uid, meta.gid);
-        let (owner, mode) = match part.rights() {
-            Rights::All | Rights::Lent => match self.chown(path, meta.uid, meta.gid) {
+        let (owner, mode) = match part.id_mapping() {
+            IdMapping::Root | IdMapping::Subordinate => match self.chown(path, meta.uid, meta.gid) {
                 Err(Errno::INVAL | Errno::PERM) => (Some(wanted), meta.mode),
-                done => (self.fail("change the owner of", path, done).map(|()| None)?, meta.mode),
+                done => (self.wrap_errno("change the owner of", path, done).map(|()| None)?, meta.mode),
             },
-            Rights::OneId => {
+            IdMapping::Single => {
                 // A setgid directory would otherwise pass on a group that does not exist in the namespace.
-                self.fail("change the owner of", path, self.chown(path, 0, 0))?;
+                self.wrap_errno("change the owner of", path, self.chown(path, 0, 0))?;
                 (Some(wanted).filter(|&owner| owner != (0, 0)), meta.mode)
             }
-            Rights::Nothing => {
+            IdMapping::Unprivileged => {
                 let own =
                     if self.status(path)?.is_some_and(|status| status.kind == FileKind::Dir) { 0o700 } else { 0o600 };
                 (Some(wanted).filter(|&owner| owner != (0, 0)), meta.mode & 0o777 | own)
             }
         };
         let written = Some(meta.mode).filter(|&wanted| wanted != mode && !is_symlink);
-        part.change(path, |beside| (beside.owner, beside.mode) = (owner, written))?;
+        part.update_record(path, |beside| (beside.owner, beside.mode) = (owner, written))?;
         Ok(mode)
     }
 
     /// Records `owner` in the ownership table, regardless of the owner on the disk.
-    pub(crate) fn write_owner_down(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
+    pub(crate) fn record_owner(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
         let owner = Some(owner).filter(|&owner| owner != (0, 0));
-        self.beside.as_ref().map_or(Ok(()), |part| part.change(path, |beside| beside.owner = owner))
+        self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |beside| beside.owner = owner))
     }
 
     fn chown(&self, path: &TreePath, uid: u32, gid: u32) -> Result<(), Errno> {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        rustix::fs::chownat(&self.fd, name_of(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::chownat(&self.fd, path_or_dot(path), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn chmod(&self, path: &TreePath, mode: u32) -> Result<(), Errno> {
-        rustix::fs::chmodat(&self.fd, name_of(path), Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
+        rustix::fs::chmodat(&self.fd, path_or_dot(path), Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
     }
 
     /// Sets the modification time.
@@ -456,10 +472,10 @@ impl Dir {
         let seconds = seconds.clamp(-(1 << 31), (1 << 33) - 1);
         let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-        self.fail(
+        self.wrap_errno(
             "set the time of",
             path,
-            rustix::fs::utimensat(&self.fd, name_of(path), &times, AtFlags::SYMLINK_NOFOLLOW),
+            rustix::fs::utimensat(&self.fd, path_or_dot(path), &times, AtFlags::SYMLINK_NOFOLLOW),
         )
     }
 
@@ -469,11 +485,11 @@ impl Dir {
     /// When the system call fails.
     pub fn remove(&self, path: &TreePath) -> Result<(), StoreError> {
         let Some(status) = self.status(path)? else { return Ok(()) };
-        if let Some(part) = &self.beside {
-            part.forget(path)?;
+        if let Some(part) = &self.ownership {
+            part.remove_subtree(path)?;
         }
         if status.kind != FileKind::Dir {
-            return self.fail("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
+            return self.wrap_errno("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
         // Depth first without recursion. A directory is on the stack twice: to list it, and below its content to remove
         // it.
@@ -481,10 +497,10 @@ impl Dir {
         while let Some((at, is_empty)) = todo.pop() {
             if is_empty {
                 let gone = rustix::fs::unlinkat(&self.fd, at.as_path(), AtFlags::REMOVEDIR);
-                self.fail("remove", &at, gone)?;
+                self.wrap_errno("remove", &at, gone)?;
                 continue;
             }
-            let dir = self.sub_for_removal(&at)?;
+            let dir = self.open_subdir_for_removal(&at)?;
             todo.push((at.clone(), true));
             for name in dir.names()? {
                 let name = TreePath::parse(&name)?;
@@ -492,10 +508,10 @@ impl Dir {
                     Ok(()) | Err(Errno::NOENT) => {}
                     // Some file systems report EPERM instead of EISDIR for directories.
                     Err(Errno::PERM) if dir.status(&name)?.is_some_and(|status| status.kind != FileKind::Dir) => {
-                        return Err(StoreError::os("remove", &dir.shown_at(&name))(Errno::PERM));
+                        return Err(StoreError::errno("remove", &dir.display_path_of(&name))(Errno::PERM));
                     }
                     Err(Errno::ISDIR | Errno::PERM) => todo.push((at.append(&name), false)),
-                    Err(errno) => return Err(StoreError::os("remove", &dir.shown_at(&name))(errno)),
+                    Err(errno) => return Err(StoreError::errno("remove", &dir.display_path_of(&name))(errno)),
                 }
             }
         }
@@ -503,12 +519,12 @@ impl Dir {
     }
 
     /// Opens a directory to remove it; one without read permission (overlayfs leaves such) is made readable first.
-    fn sub_for_removal(&self, path: &TreePath) -> Result<Dir, StoreError> {
-        match self.sub(path) {
+    fn open_subdir_for_removal(&self, path: &TreePath) -> Result<Dir, StoreError> {
+        match self.open_subdir(path) {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
                 let open = rustix::fs::chmodat(&self.fd, path.as_path(), Mode::RWXU, AtFlags::empty());
-                self.fail("change the mode of", path, open)?;
-                self.sub(path)
+                self.wrap_errno("change the mode of", path, open)?;
+                self.open_subdir(path)
             }
             other => other,
         }
@@ -517,7 +533,7 @@ impl Dir {
 
 /// Owner, mode and time to set on a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Meta {
+pub struct FileMetadata {
     /// Permission bits with setuid, setgid and sticky.
     pub mode: u32,
     /// Owner.
@@ -528,20 +544,20 @@ pub struct Meta {
     pub mtime: (i64, u32),
 }
 
-impl Status {
+impl FileStatus {
     /// Owner, mode and time, as a copy preserves them.
-    pub fn meta(&self) -> Meta {
-        Meta { mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime }
+    pub fn metadata(&self) -> FileMetadata {
+        FileMetadata { mode: self.mode, uid: self.uid, gid: self.gid, mtime: self.mtime }
     }
 }
 
 /// The path for system calls: `.` for the root.
-fn name_of(path: &TreePath) -> &Path {
+fn path_or_dot(path: &TreePath) -> &Path {
     if path.is_root() { Path::new(".") } else { path.as_path() }
 }
 
 fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd, Errno> {
-    let name = name_of(path);
+    let name = path_or_dot(path);
     loop {
         // EAGAIN: a concurrent rename interfered with the lookup, and the kernel asks for a retry.
         match rustix::fs::openat2(fd, name, flags, mode, how) {
@@ -552,7 +568,7 @@ fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: Resolv
 }
 
 #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, clippy::unnecessary_cast)] // widths differ by CPU
-fn status(stat: &rustix::fs::Stat) -> Status {
+fn status_from_stat(stat: &rustix::fs::Stat) -> FileStatus {
     let mode = stat.st_mode as RawMode;
     let device = || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     let kind = match FileType::from_raw_mode(mode) {
@@ -564,7 +580,7 @@ fn status(stat: &rustix::fs::Stat) -> Status {
         FileType::Fifo => FileKind::Fifo,
         FileType::Socket | FileType::Unknown => FileKind::Socket,
     };
-    Status {
+    FileStatus {
         kind,
         mode: mode as u32 & 0o7777,
         uid: stat.st_uid,
@@ -573,6 +589,6 @@ fn status(stat: &rustix::fs::Stat) -> Status {
         mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
         ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         inode: (stat.st_dev as u64, stat.st_ino as u64),
-        links: stat.st_nlink as u64,
+        link_count: stat.st_nlink as u64,
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dram_image::tar::TarError;
-use dram_image::{Digest, DocumentError, Exceeded};
+use dram_image::{Digest, DocumentError, LimitExceeded};
 use rustix::io::Errno;
 
 use crate::LayerId;
@@ -25,7 +25,7 @@ pub enum StoreError {
     },
     /// The store has a layout version that this program does not support.
     #[error("the store {} has version `{found}`, and this program knows version {known}", path.display())]
-    Version {
+    UnknownVersion {
         /// Root of the store.
         path: PathBuf,
         /// Content of its version file.
@@ -35,13 +35,13 @@ pub enum StoreError {
     },
     /// A directory of the store is not a directory.
     #[error("{} should be a directory of the store, and is none", .0.display())]
-    NoDirectory(PathBuf),
+    NotADirectory(PathBuf),
     /// The store is on a read-only file system.
     #[error("the store {} is read-only", .0.display())]
     ReadOnly(PathBuf),
     /// The index of image references is missing, but its backup exists.
     #[error("the store has lost {}, the names of its images", .0.display())]
-    LostIndex(PathBuf),
+    MissingIndex(PathBuf),
     /// A referenced blob is missing.
     #[error("the store has no blob {digest}")]
     MissingBlob {
@@ -50,7 +50,7 @@ pub enum StoreError {
     },
     /// A blob that is pulled lazily cannot be fetched.
     #[error("cannot fetch the blob {digest}")]
-    Unfetched {
+    FetchFailed {
         /// Digest of the blob.
         digest: Digest,
         /// The cause.
@@ -87,7 +87,7 @@ pub enum StoreError {
     },
     /// A foreign layer is not packed the way dram packs its files.
     #[error("the layer {blob} is not packed as dram packs its files")]
-    PackedOtherwise {
+    ForeignPacking {
         /// Digest of the blob.
         blob: Digest,
     },
@@ -111,7 +111,7 @@ pub enum StoreError {
     },
     /// An entry of a layer cannot be extracted.
     #[error("cannot unpack {entry}: {why}")]
-    Entry {
+    InvalidEntry {
         /// Path of the entry.
         entry: String,
         /// The reason.
@@ -119,13 +119,13 @@ pub enum StoreError {
     },
     /// A path has more symbolic links than Linux follows.
     #[error("{path} goes through more than 40 symbolic links")]
-    Loop {
+    SymlinkLoop {
         /// The path.
         path: String,
     },
     /// The path is invalid.
     #[error(transparent)]
-    Path(#[from] dram_image::path::PathError),
+    Path(#[from] dram_image::tree_path::TreePathError),
 }
 
 impl StoreError {
@@ -136,7 +136,7 @@ impl StoreError {
     }
 
     /// For `map_err`: makes an error for the operation `verb` on `path` from an errno.
-    pub(crate) fn os(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<> {
+    pub(crate) fn errno(verb: &'static str, path: &Path) -> impl FnOnce(rustix::io::Errno) -> StoreError + use<> {
         let path = path.to_owned();
         move |errno| StoreError::Io { verb, path, source: errno.into() }
     }
@@ -147,15 +147,15 @@ impl StoreError {
     }
 
     /// Returns true if the cause is a path component that is missing, not a directory, or a loop of symbolic links.
-    pub(crate) fn is_no_way(&self) -> bool {
+    pub(crate) fn is_unresolvable_path(&self) -> bool {
         let no_way = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP].map(|errno| Some(errno.raw_os_error()));
         matches!(self, StoreError::Io { source, .. } if no_way.contains(&source.raw_os_error()))
     }
 
     /// Returns the exceeded archive limit, if that is the cause.
-    pub fn exceeded(&self) -> Option<&Exceeded> {
+    pub fn limit_exceeded(&self) -> Option<&LimitExceeded> {
         match self {
-            StoreError::Tar { source: TarError::Beyond(exceeded), .. } => Some(exceeded),
+            StoreError::Tar { source: TarError::LimitExceeded(exceeded), .. } => Some(exceeded),
             StoreError::Tar { source: TarError::Read { source, .. }, .. } | StoreError::Io { source, .. } => {
                 source.get_ref()?.downcast_ref()
             }
@@ -164,7 +164,7 @@ impl StoreError {
     }
 
     /// Returns true if the cause is a full file system.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(crate) fn is_disk_full(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
     }
 
@@ -175,7 +175,7 @@ impl StoreError {
 }
 
 /// Returns an error and its causes in one line.
-pub fn causes(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt as _;
 
 use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
 
-use crate::sizes::{Sizes, on_disk};
-use crate::{Dir, LayerId, Record, Rights, Store, StoreError};
+use crate::size_cache::{SizeCache, disk_usage};
+use crate::{CacheRecord, Dir, IdMapping, LayerId, Store, StoreError};
 
 /// The objects of a named image.
 #[derive(Debug, Clone)]
-pub(crate) struct Named {
+pub(crate) struct NamedImage {
     /// Name of the image.
     pub(crate) name: String,
     /// Its manifest, config and layers.
@@ -21,24 +21,24 @@ pub(crate) struct Named {
 
 /// One object that garbage collection can remove.
 #[derive(Debug, Clone)]
-pub(crate) struct Item {
+pub(crate) struct InventoryItem {
     /// The object.
-    pub(crate) what: What,
+    pub(crate) object: StoredObject,
     /// Disk usage in bytes.
     pub(crate) bytes: u64,
     /// Time of last use, in seconds since 1970.
-    pub(crate) used: i64,
+    pub(crate) last_used: i64,
 }
 
 /// An object that garbage collection can remove.
 #[derive(Debug, Clone)]
-pub(crate) enum What {
+pub(crate) enum StoredObject {
     /// A blob.
     Blob(Digest),
     /// An extracted layer.
-    Layer(LayerId, Rights),
+    Layer(LayerId, IdMapping),
     /// A cache record; `None` when it cannot be read.
-    Step(Rights, TreePath, Option<Record>),
+    Step(IdMapping, TreePath, Option<CacheRecord>),
     /// A downloaded file, or the record of an address.
     Download(TreePath),
     /// The digest index of a build context.
@@ -49,38 +49,38 @@ pub(crate) enum What {
 
 /// All objects that garbage collection can remove.
 #[derive(Debug, Default)]
-pub(crate) struct Inventory {
-    pub(crate) images: Vec<Named>,
-    pub(crate) items: Vec<Item>,
+pub(crate) struct StoreInventory {
+    pub(crate) images: Vec<NamedImage>,
+    pub(crate) items: Vec<InventoryItem>,
     /// Disk usage of everything else: records and temporary files.
-    pub(crate) rest: u64,
+    pub(crate) other_bytes: u64,
     /// Disk usage of the last failed command's file system.
-    pub(crate) failed: u64,
+    pub(crate) failed_bytes: u64,
 }
 
-impl Inventory {
+impl StoreInventory {
     /// Collects the inventory of the whole store.
     ///
     /// # Errors
     /// When a file system operation fails. An unreadable image is an error if `strict`, and is skipped otherwise.
-    pub(crate) fn of(store: &Store, strict: bool) -> Result<Inventory, StoreError> {
-        let mut found = Inventory::default();
-        for tagged in store.refs().all()? {
-            match named(store, &tagged.name, &tagged.manifest) {
+    pub(crate) fn collect(store: &Store, strict: bool) -> Result<StoreInventory, StoreError> {
+        let mut found = StoreInventory::default();
+        for tagged in store.refs().list()? {
+            match read_named_image(store, &tagged.name, &tagged.manifest) {
                 Ok(image) => found.images.push(image),
                 Err(error) if strict => return Err(error),
                 Err(_) => {}
             }
         }
         found.measure(store)?;
-        for &rights in store.rights().reach() {
-            for step in store.memory().all(rights)? {
-                let what = What::Step(rights, step.path, step.record);
-                found.items.push(Item { what, bytes: 4096, used: step.used });
+        for &rights in store.id_mapping().manageable() {
+            for step in store.step_cache().list(rights)? {
+                let what = StoredObject::Step(rights, step.path, step.record);
+                found.items.push(InventoryItem { object: what, bytes: 4096, last_used: step.last_used });
             }
         }
         let rest = ["packs", "seen", "places", "fresh", "index.copy", "sizes", "lost"];
-        found.rest = rest.iter().map(|name| on_disk(&store.join(name))).sum();
+        found.other_bytes = rest.iter().map(|name| disk_usage(&store.join(name))).sum();
         Ok(found)
     }
 
@@ -88,34 +88,38 @@ impl Inventory {
     ///
     /// # Errors
     /// When a file system operation fails.
-    pub(crate) fn bulk(store: &Store) -> Result<Inventory, StoreError> {
-        let mut found = Inventory::default();
+    pub(crate) fn collect_largest(store: &Store) -> Result<StoreInventory, StoreError> {
+        let mut found = StoreInventory::default();
         found.measure(store)?;
         Ok(found)
     }
 
     fn measure(&mut self, store: &Store) -> Result<(), StoreError> {
-        let sizes = Sizes::of(store);
-        for (digest, _) in store.blobs().all()? {
+        let sizes = SizeCache::load(store);
+        for (digest, _) in store.blobs().list()? {
             let disk = std::fs::symlink_metadata(store.blobs().path(&digest)).map_or(0, |meta| meta.blocks() * 512);
-            self.items.push(Item { what: What::Blob(digest), bytes: disk, used: 0 });
+            self.items.push(InventoryItem { object: StoredObject::Blob(digest), bytes: disk, last_used: 0 });
         }
-        for &rights in store.rights().reach() {
-            self.layers(store, rights, &sizes)?;
+        for &rights in store.id_mapping().manageable() {
+            self.add_layers(store, rights, &sizes)?;
         }
-        self.files(store, "downloads", &What::Download)?;
-        self.files(store, "contexts", &What::Context)?;
-        for cache in store.caches().known()? {
-            let bytes = sizes.cache(&cache.key, cache.last_used);
-            self.items.push(Item { what: What::Cache(cache.key, cache.name.id), bytes, used: cache.last_used });
+        self.add_files(store, "downloads", &StoredObject::Download)?;
+        self.add_files(store, "contexts", &StoredObject::Context)?;
+        for cache in store.caches().list_without_sizes()? {
+            let bytes = sizes.cache_size(&cache.key, cache.last_used);
+            self.items.push(InventoryItem {
+                object: StoredObject::Cache(cache.key, cache.name.id),
+                bytes,
+                last_used: cache.last_used,
+            });
         }
-        sizes.keep();
-        self.failed = if store.join("failed").exists() { on_disk(&store.join("failed")) } else { 0 };
+        sizes.save();
+        self.failed_bytes = if store.join("failed").exists() { disk_usage(&store.join("failed")) } else { 0 };
         Ok(())
     }
 
-    fn layers(&mut self, store: &Store, rights: Rights, sizes: &Sizes<'_>) -> Result<(), StoreError> {
-        let path = store.shelf_of(rights, "layers");
+    fn add_layers(&mut self, store: &Store, rights: IdMapping, sizes: &SizeCache<'_>) -> Result<(), StoreError> {
+        let path = store.subdir_of(rights, "layers");
         if !path.is_dir() {
             return Ok(());
         }
@@ -123,18 +127,27 @@ impl Inventory {
             let Some(id) = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok()) else {
                 continue;
             };
-            let (bytes, used) = (sizes.layer(&id, rights), store.layers().last_use(&id));
-            self.items.push(Item { what: What::Layer(id, rights), bytes, used });
+            let (bytes, used) = (sizes.layer_size(&id, rights), store.layers().last_use(&id));
+            self.items.push(InventoryItem { object: StoredObject::Layer(id, rights), bytes, last_used: used });
         }
         Ok(())
     }
 
-    fn files(&mut self, store: &Store, place: &str, what: &dyn Fn(TreePath) -> What) -> Result<(), StoreError> {
+    fn add_files(
+        &mut self,
+        store: &Store,
+        place: &str,
+        what: &dyn Fn(TreePath) -> StoredObject,
+    ) -> Result<(), StoreError> {
         for name in Dir::open(&store.join(place))?.names()? {
             let name = TreePath::parse(&name)?;
             let Ok(meta) = std::fs::symlink_metadata(store.join(place).join(name.as_path())) else { continue };
             if meta.is_file() {
-                self.items.push(Item { what: what(name), bytes: meta.blocks() * 512, used: meta.mtime() });
+                self.items.push(InventoryItem {
+                    object: what(name),
+                    bytes: meta.blocks() * 512,
+                    last_used: meta.mtime(),
+                });
             }
         }
         Ok(())
@@ -151,12 +164,12 @@ impl Inventory {
     }
 
     /// Returns the disk usage of everything in bytes.
-    pub(crate) fn total(&self) -> u64 {
-        self.items.iter().map(|item| item.bytes).sum::<u64>() + self.rest + self.failed
+    pub(crate) fn total_bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.bytes).sum::<u64>() + self.other_bytes + self.failed_bytes
     }
 
     /// Returns the number of images that have each blob.
-    pub(crate) fn shares(&self) -> BTreeMap<Digest, usize> {
+    pub(crate) fn images_per_blob(&self) -> BTreeMap<Digest, usize> {
         let mut shares = BTreeMap::new();
         let mut seen: BTreeSet<&BTreeSet<Digest>> = BTreeSet::new();
         // Two names of one image do not count as sharing.
@@ -168,11 +181,11 @@ impl Inventory {
 }
 
 /// Reads the manifest and config of an image.
-pub(crate) fn named(store: &Store, name: &str, descriptor: &Descriptor) -> Result<Named, StoreError> {
-    let manifest = store.blobs().document::<Manifest>(descriptor)?;
-    let config = store.blobs().document::<ImageConfig>(&manifest.value().config)?;
+pub(crate) fn read_named_image(store: &Store, name: &str, descriptor: &Descriptor) -> Result<NamedImage, StoreError> {
+    let manifest = store.blobs().read_document::<Manifest>(descriptor)?;
+    let config = store.blobs().read_document::<ImageConfig>(&manifest.value().config)?;
     let layers = manifest.value().layers.iter().map(|layer| layer.digest);
     let blobs = [descriptor.digest, manifest.value().config.digest].into_iter().chain(layers).collect();
-    let layers = config.value().rootfs.diff_ids.iter().map(LayerId::of_diff).collect();
-    Ok(Named { name: name.to_owned(), blobs, layers })
+    let layers = config.value().rootfs.diff_ids.iter().map(LayerId::from_diff_id).collect();
+    Ok(NamedImage { name: name.to_owned(), blobs, layers })
 }

@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dram_image::tar::TarReader;
-use dram_image::{Descriptor, Digest, Hasher, Hashing, TreePath};
+use dram_image::{Descriptor, Digest, DigestHasher, HashingWriter, TreePath};
 use serde::{Deserialize, Serialize};
 
-use crate::beside;
-use crate::compress::Unpacked;
-use crate::dir::Meta;
-use crate::file::{self, Durable};
-use crate::over::{self, Taken};
-use crate::pack::{Stamp, pack};
-use crate::rights::Rights;
-use crate::scan::{Found, scan};
-use crate::tree::hash;
-use crate::unpack::{How, Leans, Meaning, unpack};
-use crate::{Dir, FileKind, Merged, Store, StoreError};
+use crate::atomic_file::{self, Durability};
+use crate::compress::DecompressingReader;
+use crate::dir::FileMetadata;
+use crate::id_mapping::IdMapping;
+use crate::layer_scan::{ScannedEntry, scan_layer};
+use crate::ownership;
+use crate::pack::{LayerTimestamp, pack};
+use crate::parent_deps::{self, InheritedEntry};
+use crate::tree::hash_file;
+use crate::unpack::{ParentDeps, UnpackMode, UnpackOptions, unpack};
+use crate::{Dir, FileKind, MergedTree, Store, StoreError};
 
 /// The id of an unpacked layer. `d-DIFFID` is the tar with that diff ID; `d-DIFFID-HASH` the same tar when entries were
 /// inherited from parent layers; `c-HASH` a digest of the directory's content (names, kinds, modes, owners, extended
@@ -31,17 +31,17 @@ pub struct LayerId(String);
 
 impl LayerId {
     /// The id of the layer that the tar with this diff ID unpacks to.
-    pub fn of_diff(diff_id: &Digest) -> LayerId {
+    pub fn from_diff_id(diff_id: &Digest) -> LayerId {
         LayerId(format!("d-{}", diff_id.hex()))
     }
 
     /// The id of that layer when it inherited entries from parent layers; `taken` is a digest of them.
-    fn of_diff_over(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
+    fn from_diff_id_with_inherited(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
         LayerId(format!("d-{}-{}", diff_id.hex(), &taken.to_hex()[..32]))
     }
 
     /// The id of the same tar without parent layers; an id by content is returned unchanged.
-    pub(crate) fn alone(&self) -> LayerId {
+    pub(crate) fn without_inherited(&self) -> LayerId {
         LayerId(self.0.chars().take(66).collect())
     }
 
@@ -50,17 +50,17 @@ impl LayerId {
         Digest::from_hex(self.0.strip_prefix("d-")?.get(..64)?).ok()
     }
 
-    fn of_content(hash: blake3::Hash) -> LayerId {
+    fn from_content(hash: blake3::Hash) -> LayerId {
         LayerId(format!("c-{}", hash.to_hex()))
     }
 
     /// Returns `true` for a layer that a build step created; its id is a digest of its content.
-    pub fn is_made(&self) -> bool {
+    pub fn is_from_step(&self) -> bool {
         self.0.starts_with("c-")
     }
 
     /// Returns `true` when the id is a digest of the directory's content.
-    pub(crate) fn is_by_content(&self) -> bool {
+    pub(crate) fn is_content_addressed(&self) -> bool {
         self.0.starts_with("c-")
     }
 
@@ -109,7 +109,7 @@ impl From<LayerId> for String {
 
 /// The blob that a layer was packed into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Packed {
+pub struct PackedLayer {
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
     /// The blob: the tar, compressed.
@@ -117,7 +117,7 @@ pub struct Packed {
 }
 
 /// A record has a few hundred bytes; a larger one is damaged.
-const LARGEST_RECORD: u64 = 1 << 20;
+const MAX_PACK_RECORD_BYTES: u64 = 1 << 20;
 
 /// The unpacked layers of a store.
 #[derive(Debug, Clone, Copy)]
@@ -137,12 +137,12 @@ impl<'a> Layers<'a> {
 
     /// The path of the layer's directory, which need not exist.
     pub fn path(self, id: &LayerId) -> PathBuf {
-        self.store.shelf("layers").join(&id.0)
+        self.store.subdir("layers").join(&id.0)
     }
 
     /// Returns `true` when the layer exists and needs no verification after a crash.
     pub fn has(self, id: &LayerId) -> bool {
-        self.path(id).is_dir() && !self.store.suspects(id)
+        self.path(id).is_dir() && !self.store.is_suspect(id)
     }
 
     /// Commits the directory `made` (in this process's work directory) as a layer, named by a digest of its content.
@@ -150,8 +150,8 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// On an I/O error.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
-        let id = content_of(&Dir::open_layer(made)?)?;
-        self.place(made, &id)?;
+        let id = content_layer_id(&Dir::open_layer(made)?)?;
+        self.install(made, &id)?;
         Ok(id)
     }
 
@@ -159,16 +159,16 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When a layer is missing.
-    pub fn view(self, ids: &[LayerId]) -> Result<Merged, StoreError> {
+    pub fn view(self, ids: &[LayerId]) -> Result<MergedTree, StoreError> {
         let paths: Vec<_> = ids.iter().rev().map(|id| self.path(id)).collect();
-        Merged::open(&paths)
+        MergedTree::open(&paths)
     }
 
     /// Writes the layer as a tar. The same content always gives the same bytes.
     ///
     /// # Errors
     /// When reading or writing fails.
-    pub fn pack(self, id: &LayerId, stamp: Stamp, out: &mut dyn Write) -> Result<(), StoreError> {
+    pub fn pack(self, id: &LayerId, stamp: LayerTimestamp, out: &mut dyn Write) -> Result<(), StoreError> {
         pack(&self.path(id), stamp, out)
     }
 
@@ -176,27 +176,28 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// On an I/O error.
-    pub fn remember_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
-        let record = self.origin_record(diff_id);
-        file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No)
+    pub fn record_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
+        let record = self.origin_record_path(diff_id);
+        atomic_file::write_atomic(&record, id.as_str().as_bytes(), &self.store.work_dir().path(), Durability::Unsynced)
     }
 
     /// The layer that the tar `diff_id` was packed from, if it is in the store. Their content differs in times only.
-    pub fn origin(self, diff_id: &Digest) -> Option<LayerId> {
-        let bytes = file::read_small(&self.origin_record(diff_id), 128).ok()??;
+    pub fn find_origin(self, diff_id: &Digest) -> Option<LayerId> {
+        let bytes = atomic_file::read_limited(&self.origin_record_path(diff_id), 128).ok()??;
         let id: LayerId = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
         self.has(&id).then_some(id)
     }
 
-    fn origin_record(self, diff_id: &Digest) -> PathBuf {
-        self.store.join("packs").join(format!("{}.origin", LayerId::of_diff(diff_id)))
+    fn origin_record_path(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.origin", LayerId::from_diff_id(diff_id)))
     }
 
     /// The blob that the layer was packed into with the compression `kind` (a short word, empty for the default), if
     /// there is a record of it and the blob is in the store.
-    pub fn packed(self, id: &LayerId, stamp: Stamp, kind: &str) -> Option<Packed> {
-        let bytes = file::read_small(&self.pack_record(id, stamp, kind), LARGEST_RECORD).ok()??;
-        let packed: Packed = serde_json::from_slice(&bytes).ok()?;
+    pub fn find_packed(self, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> Option<PackedLayer> {
+        let bytes =
+            atomic_file::read_limited(&self.pack_record_path(id, stamp, kind), MAX_PACK_RECORD_BYTES).ok()??;
+        let packed: PackedLayer = serde_json::from_slice(&bytes).ok()?;
         self.store.blobs().has(&packed.blob).then_some(packed)
     }
 
@@ -204,12 +205,23 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// On an I/O error.
-    pub fn remember_packed(self, id: &LayerId, stamp: Stamp, kind: &str, packed: &Packed) -> Result<(), StoreError> {
+    pub fn record_packed(
+        self,
+        id: &LayerId,
+        stamp: LayerTimestamp,
+        kind: &str,
+        packed: &PackedLayer,
+    ) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(packed).expect("plain data becomes JSON");
-        file::replace(&self.pack_record(id, stamp, kind), &bytes, &self.store.work().path(), Durable::No)
+        atomic_file::write_atomic(
+            &self.pack_record_path(id, stamp, kind),
+            &bytes,
+            &self.store.work_dir().path(),
+            Durability::Unsynced,
+        )
     }
 
-    fn pack_record(self, id: &LayerId, stamp: Stamp, kind: &str) -> PathBuf {
+    fn pack_record_path(self, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> PathBuf {
         let dot = if kind.is_empty() { "" } else { "." };
         self.store.join("packs").join(format!("{id}.{}{dot}{kind}", stamp.0))
     }
@@ -218,43 +230,48 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When the blob is missing, damaged, not a layer or has another diff ID, or when writing to `out` fails.
-    pub fn copy_plain(self, blob: &Descriptor, diff_id: &Digest, out: &mut dyn Write) -> Result<(), StoreError> {
+    pub fn copy_uncompressed(self, blob: &Descriptor, diff_id: &Digest, out: &mut dyn Write) -> Result<(), StoreError> {
         let path = self.store.blobs().path(&blob.digest);
         let copy = |stream: &mut dyn Read, _: &str| {
             std::io::copy(stream, out).map(drop).map_err(StoreError::io("copy", &path))
         };
-        self.read_layer(blob, diff_id, &mut { copy }).map(drop)
+        self.read_layer_blob(blob, diff_id, &mut { copy }).map(drop)
     }
 
     /// The size of the layer's tar in bytes. The first call reads the whole blob and records the size.
     ///
     /// # Errors
     /// Those of [`Layers::verify_blob`].
-    pub fn size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
-        let known = file::read_small(&self.size_record(diff_id), 64).ok().flatten();
+    pub fn tar_size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
+        let known = atomic_file::read_limited(&self.size_record_path(diff_id), 64).ok().flatten();
         let known = known.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
         if let Some(size) = known {
             return Ok(size);
         }
-        let size = self.check(blob, diff_id)?;
+        let size = self.verify_blob(blob, diff_id)?;
         // Failure is ignored: the next call reads the blob again, and a read-only store cannot be written.
-        let _ = self.remember_size(diff_id, size);
+        let _ = self.record_tar_size(diff_id, size);
         Ok(size)
     }
 
     /// Returns `true` when a record says that the whole blob was verified to contain the tar `diff_id`.
-    pub fn is_checked(self, blob: &Descriptor, diff_id: &Digest) -> bool {
-        let known = file::read_small(&self.diff_record(blob), 128).ok().flatten();
+    pub fn is_blob_verified(self, blob: &Descriptor, diff_id: &Digest) -> bool {
+        let known = atomic_file::read_limited(&self.diff_record_path(blob), 128).ok().flatten();
         known.is_some_and(|known| known == diff_id.hex().as_bytes())
     }
 
     /// Records that the whole blob was verified to contain the tar `diff_id`. Without the record it is verified again.
-    pub fn remember_checked(self, blob: &Descriptor, diff_id: &Digest) {
+    pub fn record_blob_verified(self, blob: &Descriptor, diff_id: &Digest) {
         let bytes = diff_id.hex();
-        let _ = file::replace(&self.diff_record(blob), bytes.as_bytes(), &self.store.work().path(), Durable::No);
+        let _ = atomic_file::write_atomic(
+            &self.diff_record_path(blob),
+            bytes.as_bytes(),
+            &self.store.work_dir().path(),
+            Durability::Unsynced,
+        );
     }
 
-    fn diff_record(self, blob: &Descriptor) -> PathBuf {
+    fn diff_record_path(self, blob: &Descriptor) -> PathBuf {
         self.store.join("packs").join(format!("{}.diff", blob.digest.hex()))
     }
 
@@ -262,19 +279,19 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When the blob is missing, damaged, not a layer, or has another diff ID.
-    pub fn check(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
-        self.read_layer(descriptor, diff_id, &mut |stream, what| {
+    pub fn verify_blob(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
+        self.read_layer_blob(descriptor, diff_id, &mut |stream, what| {
             let fail = |source| StoreError::Tar { what: what.to_owned(), source };
-            let mut reader = TarReader::new(stream).within(self.store.limits());
+            let mut reader = TarReader::new(stream).with_limits(self.store.limits());
             while reader.next_entry().map_err(fail)?.is_some() {}
             reader.drain().map_err(fail)
         })
-        .inspect(|_| self.remember_checked(descriptor, diff_id))
+        .inspect(|_| self.record_blob_verified(descriptor, diff_id))
     }
 
     /// Passes the decompressed bytes of a layer's blob to `consume`, which must read to the end, and compares their
     /// digest with `diff_id`. Returns the number of bytes.
-    fn read_layer(
+    fn read_layer_blob(
         self,
         descriptor: &Descriptor,
         diff_id: &Digest,
@@ -282,9 +299,9 @@ impl<'a> Layers<'a> {
     ) -> Result<u64, StoreError> {
         let blob = descriptor.digest;
         let reader = self.store.blobs().open(descriptor)?;
-        let unpacked = Unpacked::new(Box::new(reader), self.store.limits())
+        let unpacked = DecompressingReader::new(Box::new(reader), self.store.limits())
             .map_err(StoreError::io("read", &self.store.blobs().path(&blob)))?;
-        let mut counted = Counted { inner: unpacked, hasher: Hasher::new() };
+        let mut counted = DigestingReader { inner: unpacked, hasher: DigestHasher::new() };
         consume(&mut counted, &format!("the layer {blob}"))?;
         let (length, found) = (counted.hasher.length(), counted.hasher.finish());
         if found == *diff_id {
@@ -293,16 +310,21 @@ impl<'a> Layers<'a> {
         Err(StoreError::WrongDiffId { blob, found, expected: *diff_id })
     }
 
-    pub(crate) fn size_record(self, diff_id: &Digest) -> PathBuf {
-        self.store.join("packs").join(format!("{}.size", LayerId::of_diff(diff_id)))
+    pub(crate) fn size_record_path(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.size", LayerId::from_diff_id(diff_id)))
     }
 
     /// Records the size of the layer's tar.
     ///
     /// # Errors
     /// On an I/O error.
-    pub fn remember_size(self, diff_id: &Digest, size: u64) -> Result<(), StoreError> {
-        file::replace(&self.size_record(diff_id), size.to_string().as_bytes(), &self.store.work().path(), Durable::No)
+    pub fn record_tar_size(self, diff_id: &Digest, size: u64) -> Result<(), StoreError> {
+        atomic_file::write_atomic(
+            &self.size_record_path(diff_id),
+            size.to_string().as_bytes(),
+            &self.store.work_dir().path(),
+            Durability::Unsynced,
+        )
     }
 
     /// Unpacks a tar in any supported compression into the directory `into`, for `ADD`. Returns `false` and does
@@ -312,28 +334,28 @@ impl<'a> Layers<'a> {
     /// When the archive is broken, or on an I/O error.
     pub fn unpack_archive(self, stream: impl Read + 'static, into: &Path, what: &str) -> Result<bool, StoreError> {
         let fail = || StoreError::io("read", Path::new(what));
-        let mut unpacked = Unpacked::new(Box::new(stream), self.store.limits()).map_err(fail())?;
+        let mut unpacked = DecompressingReader::new(Box::new(stream), self.store.limits()).map_err(fail())?;
         let mut head = Vec::new();
         // `ADD` copies a compressed file that is not a tar, or that is damaged, as a plain file.
-        if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header(&head) {
+        if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header_block(&head) {
             return Ok(false);
         }
         let mut whole = head.as_slice().chain(unpacked);
-        let how = How { meaning: Meaning::Archive, limits: self.store.limits(), what };
+        let how = UnpackOptions { mode: UnpackMode::Archive, limits: self.store.limits(), archive_name: what };
         unpack(&mut whole, &Dir::open_layer(into)?, how)?;
         Ok(true)
     }
 
     /// Moves a directory into place with an atomic rename. When another process was faster, its result is kept.
-    fn place(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
+    fn install(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
-        if self.store.rights() != Rights::All && !place.is_dir() {
-            beside::settle(made, &place, &self.store.work().path())?;
+        if self.store.id_mapping() != IdMapping::Root && !place.is_dir() {
+            ownership::finalize_table(made, &place, &self.store.work_dir().path())?;
         }
-        self.store.mark(id)?;
+        self.store.mark_unsynced(id)?;
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
-                self.store.work().discard(made);
+                self.store.work_dir().remove_temp_dir(made);
                 Ok(())
             }
             done => done.map_err(StoreError::io("write", &place)),
@@ -346,20 +368,20 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// When the blob is missing, damaged, not a layer, or has another diff ID.
     pub fn unpack(self, descriptor: &Descriptor, diff_id: &Digest, below: &[LayerId]) -> Result<LayerId, StoreError> {
-        if let Some(id) = self.unpacked(diff_id, below)? {
+        if let Some(id) = self.find_unpacked(diff_id, below)? {
             return Ok(id);
         }
-        let _turn = self.store.take_turn(LayerId::of_diff(diff_id).as_str())?;
-        if let Some(id) = self.unpacked(diff_id, below)? {
+        let _turn = self.store.lock_subject(LayerId::from_diff_id(diff_id).as_str())?;
+        if let Some(id) = self.find_unpacked(diff_id, below)? {
             return Ok(id);
         }
-        let made = self.store.work().fresh()?;
+        let made = self.store.work_dir().temp_dir()?;
         let done = self.unpack_into(&made, descriptor, diff_id, below).and_then(|id| {
-            self.place(&made, &id)?;
+            self.install(&made, &id)?;
             Ok(id)
         });
         if done.is_err() {
-            self.store.work().discard(&made);
+            self.store.work_dir().remove_temp_dir(&made);
         }
         done
     }
@@ -368,49 +390,60 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// On an I/O error.
-    pub fn unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
-        let Some((id, is_noted)) = self.look_up(diff_id, below)? else { return Ok(None) };
-        self.note_use(&id);
+    pub fn find_unpacked(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<LayerId>, StoreError> {
+        let Some((id, is_noted)) = self.lookup_unpacked(diff_id, below)? else { return Ok(None) };
+        self.record_use(&id);
         if !is_noted {
             // Failure is ignored: the next call resolves it again, and a read-only store cannot be written.
-            let record = self.over_record(diff_id, below);
-            let _ = file::replace(&record, id.as_str().as_bytes(), &self.store.work().path(), Durable::No);
+            let record = self.parents_record_path(diff_id, below);
+            let _ = atomic_file::write_atomic(
+                &record,
+                id.as_str().as_bytes(),
+                &self.store.work_dir().path(),
+                Durability::Unsynced,
+            );
         }
         Ok(Some(id))
     }
 
     /// As [`Layers::find_unpacked`], but writes nothing. The `bool` is `true` when there is nothing to record.
-    pub(crate) fn look_up(self, diff_id: &Digest, below: &[LayerId]) -> Result<Option<(LayerId, bool)>, StoreError> {
-        let leans = over::recall(&self.leans_record(diff_id))?;
-        let alone = LayerId::of_diff(diff_id);
-        if leans == Leans::default() {
+    pub(crate) fn lookup_unpacked(
+        self,
+        diff_id: &Digest,
+        below: &[LayerId],
+    ) -> Result<Option<(LayerId, bool)>, StoreError> {
+        let leans = parent_deps::read_parent_deps(&self.parent_deps_record_path(diff_id))?;
+        let alone = LayerId::from_diff_id(diff_id);
+        if leans == ParentDeps::default() {
             return Ok(Some((alone, true)).filter(|(id, _)| self.has(id)));
         }
-        let known = file::read_small(&self.over_record(diff_id, below), 256).ok().flatten();
+        let known = atomic_file::read_limited(&self.parents_record_path(diff_id, below), 256).ok().flatten();
         let known: Option<LayerId> = known.and_then(|id| String::from_utf8(id).ok()?.parse().ok());
-        if let Some(id) = known.filter(|id| id.alone() == alone && self.has(id)) {
+        if let Some(id) = known.filter(|id| id.without_inherited() == alone && self.has(id)) {
             return Ok(Some((id, true)));
         }
-        let id = self.id_over(diff_id, &over::taken(&leans, below, self)?);
+        let id = self.id_with_inherited(diff_id, &parent_deps::resolve_inherited(&leans, below, self)?);
         Ok(Some((id, false)).filter(|(id, _)| self.has(id)))
     }
 
     /// The path of the record of the layer's id on top of `below`. Without it each inherited path is resolved again.
-    fn over_record(self, diff_id: &Digest, below: &[LayerId]) -> PathBuf {
+    fn parents_record_path(self, diff_id: &Digest, below: &[LayerId]) -> PathBuf {
         let mut hasher = blake3::Hasher::new();
         for id in below {
             hasher.update(id.as_str().as_bytes());
             hasher.update(b" ");
         }
         let below = hasher.finalize().to_hex();
-        self.store.join("packs").join(format!("{}.{}.over", LayerId::of_diff(diff_id), &below[..32]))
+        self.store.join("packs").join(format!("{}.{}.over", LayerId::from_diff_id(diff_id), &below[..32]))
     }
 
     /// Records the time of use for eviction, as no step's cache record refers to this layer. When this fails, the layer
     /// may be evicted earlier.
-    fn note_use(self, id: &LayerId) {
+    fn record_use(self, id: &LayerId) {
         let record = self.store.join("packs").join(format!("{id}.used"));
-        if file::used(&record, self.store.now()).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        if atomic_file::record_use(&record, self.store.opened_at())
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        {
             let _ = fs::File::create(&record);
         }
     }
@@ -429,39 +462,43 @@ impl<'a> Layers<'a> {
         below: &[LayerId],
     ) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let (leans, _) = self.unpack_alone(&dir, descriptor, diff_id)?;
-        let taken = over::taken(&leans, below, self)?;
-        over::give(&dir, &taken)?;
-        over::remember(&self.leans_record(diff_id), &leans, self.store)?;
-        let id = self.id_over(diff_id, &taken);
-        self.note_use(&id);
+        let (leans, _) = self.unpack_without_parents(&dir, descriptor, diff_id)?;
+        let taken = parent_deps::resolve_inherited(&leans, below, self)?;
+        parent_deps::apply_inherited(&dir, &taken)?;
+        parent_deps::write_parent_deps(&self.parent_deps_record_path(diff_id), &leans, self.store)?;
+        let id = self.id_with_inherited(diff_id, &taken);
+        self.record_use(&id);
         Ok(id)
     }
 
     /// Unpacks the blob into `dir` without parent layers. Returns its dependencies on parent layers and its tar's size.
-    pub(crate) fn unpack_alone(
+    pub(crate) fn unpack_without_parents(
         self,
         dir: &Dir,
         descriptor: &Descriptor,
         diff_id: &Digest,
-    ) -> Result<(Leans, u64), StoreError> {
+    ) -> Result<(ParentDeps, u64), StoreError> {
         // Many tars have no entry for the root, and the mode of a new directory depends on the umask.
-        dir.set_meta(&TreePath::root(), &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
-        let mut leans = Leans::default();
-        let length = self.read_layer(descriptor, diff_id, &mut |stream, what| {
-            let how = How { meaning: Meaning::Layer, limits: self.store.limits(), what };
+        dir.set_metadata(&TreePath::root(), &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+        let mut leans = ParentDeps::default();
+        let length = self.read_layer_blob(descriptor, diff_id, &mut |stream, what| {
+            let how = UnpackOptions { mode: UnpackMode::Layer, limits: self.store.limits(), archive_name: what };
             leans = unpack(stream, dir, how)?;
             Ok(())
         })?;
-        Ok((over::standing(dir, &leans)?, length))
+        Ok((parent_deps::retain_effective(dir, &leans)?, length))
     }
 
-    pub(crate) fn id_over(self, diff_id: &Digest, taken: &[Taken]) -> LayerId {
-        if taken.is_empty() { LayerId::of_diff(diff_id) } else { LayerId::of_diff_over(diff_id, over::digest(taken)) }
+    pub(crate) fn id_with_inherited(self, diff_id: &Digest, taken: &[InheritedEntry]) -> LayerId {
+        if taken.is_empty() {
+            LayerId::from_diff_id(diff_id)
+        } else {
+            LayerId::from_diff_id_with_inherited(diff_id, parent_deps::inherited_digest(taken))
+        }
     }
 
-    pub(crate) fn leans_record(self, diff_id: &Digest) -> PathBuf {
-        self.store.join("packs").join(format!("{}.leans", LayerId::of_diff(diff_id)))
+    pub(crate) fn parent_deps_record_path(self, diff_id: &Digest) -> PathBuf {
+        self.store.join("packs").join(format!("{}.leans", LayerId::from_diff_id(diff_id)))
     }
 
     /// Imports the layer `id` that another machine created and packed with `stamp`; its blob is in the store. All of it
@@ -470,54 +507,65 @@ impl<'a> Layers<'a> {
     ///
     /// # Errors
     /// When a verification fails, or on an I/O error. The layer is not added then.
-    pub fn bring(self, packed: &Packed, id: &LayerId, stamp: Stamp) -> Result<(), StoreError> {
+    pub fn import_verified(self, packed: &PackedLayer, id: &LayerId, stamp: LayerTimestamp) -> Result<(), StoreError> {
         if self.has(id) {
             return Ok(());
         }
-        let _turn = self.store.take_turn(id.as_str())?;
+        let _turn = self.store.lock_subject(id.as_str())?;
         if self.has(id) {
             return Ok(());
         }
-        let made = self.store.work().fresh()?;
-        let brought = self.brought(packed, id, stamp, &made).and_then(|()| self.place(&made, id));
+        let made = self.store.work_dir().temp_dir()?;
+        let brought = self.unpack_verified(packed, id, stamp, &made).and_then(|()| self.install(&made, id));
         if brought.is_err() {
-            self.store.work().discard(&made);
+            self.store.work_dir().remove_temp_dir(&made);
         }
         brought
     }
 
-    fn brought(self, packed: &Packed, id: &LayerId, stamp: Stamp, made: &Path) -> Result<(), StoreError> {
+    fn unpack_verified(
+        self,
+        packed: &PackedLayer,
+        id: &LayerId,
+        stamp: LayerTimestamp,
+        made: &Path,
+    ) -> Result<(), StoreError> {
         let dir = Dir::open_layer(made)?;
         // Packing omits a root with these values, and the mode of a new directory depends on the umask.
-        dir.set_meta(&TreePath::root(), &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (stamp.0, 0) }, false)?;
-        self.read_layer(&packed.blob, &packed.diff_id, &mut |stream, what| {
-            unpack(stream, &dir, How { meaning: Meaning::Layer, limits: self.store.limits(), what }).map(drop)
+        dir.set_metadata(&TreePath::root(), &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (stamp.0, 0) }, false)?;
+        self.read_layer_blob(&packed.blob, &packed.diff_id, &mut |stream, what| {
+            unpack(
+                stream,
+                &dir,
+                UnpackOptions { mode: UnpackMode::Layer, limits: self.store.limits(), archive_name: what },
+            )
+            .map(drop)
         })?;
-        let found = content_of(&dir)?;
+        let found = content_layer_id(&dir)?;
         if found != *id {
             return Err(StoreError::WrongContent { blob: packed.blob.digest, found, expected: id.clone() });
         }
-        let mut hashing = Hashing::new(std::io::sink());
+        let mut hashing = HashingWriter::new(std::io::sink());
         pack(made, stamp, &mut hashing)?;
         if hashing.finish().finish() != packed.diff_id {
-            return Err(StoreError::PackedOtherwise { blob: packed.blob.digest });
+            return Err(StoreError::ForeignPacking { blob: packed.blob.digest });
         }
         Ok(())
     }
 }
 
 /// The id by content of the layer directory `dir`.
-pub(crate) fn content_of(dir: &Dir) -> Result<LayerId, StoreError> {
-    Ok(LayerId::of_content(content(dir, &|_| true)?))
+pub(crate) fn content_layer_id(dir: &Dir) -> Result<LayerId, StoreError> {
+    Ok(LayerId::from_content(content_digest(dir, &|_| true)?))
 }
 
 /// A reader that computes the digest of the bytes that pass through it.
-struct Counted<R> {
+struct DigestingReader<R> {
     inner: R,
-    hasher: Hasher,
+    hasher: DigestHasher,
 }
 
-impl<R: std::io::Read> std::io::Read for Counted<R> {
+impl<R: std::io::Read> std::io::Read for DigestingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let got = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..got]);
@@ -526,9 +574,9 @@ impl<R: std::io::Read> std::io::Read for Counted<R> {
 }
 
 /// The digest of the entries of a layer directory for which `counts` returns `true`, without their times.
-pub(crate) fn content(dir: &Dir, counts: &dyn Fn(&Found) -> bool) -> Result<blake3::Hash, StoreError> {
+pub(crate) fn content_digest(dir: &Dir, counts: &dyn Fn(&ScannedEntry) -> bool) -> Result<blake3::Hash, StoreError> {
     let mut hasher = blake3::Hasher::new();
-    scan(dir, &mut |found| {
+    scan_layer(dir, &mut |found| {
         // A tar cannot hold a socket, and a socket is useless without the process that created it.
         if !counts(found) || found.status.kind == FileKind::Socket {
             return Ok(());
@@ -542,14 +590,14 @@ pub(crate) fn content(dir: &Dir, counts: &dyn Fn(&Found) -> bool) -> Result<blak
             add(name);
             add(value);
         }
-        add(&details(dir, found)?);
+        add(&entry_digest_input(dir, found)?);
         Ok(())
     })?;
     Ok(hasher.finalize())
 }
 
 /// Kind, mode, owner and content of one entry, as input for the digest.
-fn details(dir: &Dir, found: &Found) -> Result<Vec<u8>, StoreError> {
+fn entry_digest_input(dir: &Dir, found: &ScannedEntry) -> Result<Vec<u8>, StoreError> {
     let status = &found.status;
     if status.kind.is_whiteout() {
         // The kernel and dram create whiteouts with different modes, and a tar does not store them.
@@ -559,7 +607,8 @@ fn details(dir: &Dir, found: &Found) -> Result<Vec<u8>, StoreError> {
     let tail = match (status.kind, &found.link_to) {
         (_, Some(first)) => [b"link ", first.as_bytes()].concat(),
         (FileKind::File, None) => {
-            let digest = hash(dir.open_file(&found.path)?).map_err(StoreError::io("read", found.path.as_path()))?;
+            let digest =
+                hash_file(dir.open_file(&found.path)?).map_err(StoreError::io("read", found.path.as_path()))?;
             [&b"file "[..], &digest].concat()
         }
         (FileKind::Symlink, None) => [b"symlink ".to_vec(), dir.read_link(&found.path)?].concat(),

@@ -9,26 +9,26 @@ use rustix::io::Errno;
 use crate::StoreError;
 
 /// Opens `path`, creates it when it is missing, and acquires the lock.
-pub(crate) fn hold(path: &Path, how: FlockOperation) -> Result<File, StoreError> {
-    let file = open(path)?;
+pub(crate) fn lock_file(path: &Path, how: FlockOperation) -> Result<File, StoreError> {
+    let file = open_lock_file(path)?;
     loop {
         match rustix::fs::flock(&file, how) {
             Err(Errno::INTR) => {}
-            done => return done.map(|()| file).map_err(StoreError::os("lock", path)),
+            done => return done.map(|()| file).map_err(StoreError::errno("lock", path)),
         }
     }
 }
 
 /// Acquires the lock without waiting; `None` when another process holds it.
-pub(crate) fn try_hold(path: &Path, how: FlockOperation) -> Result<Option<File>, StoreError> {
-    match hold(path, how) {
+pub(crate) fn try_lock_file(path: &Path, how: FlockOperation) -> Result<Option<File>, StoreError> {
+    match lock_file(path, how) {
         Ok(file) => Ok(Some(file)),
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn open(path: &Path) -> Result<File, StoreError> {
+fn open_lock_file(path: &Path) -> Result<File, StoreError> {
     let opened = File::options().read(true).write(true).create(true).truncate(false).open(path);
     match opened {
         // A store on a read-only file system can still be read under a shared lock.
@@ -48,21 +48,21 @@ pub struct StepLock {
 
 impl StepLock {
     /// Acquires the lock at `path`. `waiting` is called once when another process holds it.
-    pub(crate) fn take(path: PathBuf, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
+    pub(crate) fn acquire(path: PathBuf, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
         let mut told = false;
         loop {
-            let file = match try_hold(&path, FlockOperation::NonBlockingLockExclusive)? {
+            let file = match try_lock_file(&path, FlockOperation::NonBlockingLockExclusive)? {
                 Some(file) => file,
                 None => {
                     if !told {
                         waiting();
                         told = true;
                     }
-                    hold(&path, FlockOperation::LockExclusive)?
+                    lock_file(&path, FlockOperation::LockExclusive)?
                 }
             };
             // The previous holder may have removed the file: a lock on an unlinked file excludes nobody.
-            if is_same(&path, &file) {
+            if is_same_file(&path, &file) {
                 return Ok(StepLock { path, _file: file });
             }
         }
@@ -70,7 +70,7 @@ impl StepLock {
 }
 
 /// Returns true if `path` still names the open file.
-pub(crate) fn is_same(path: &Path, file: &File) -> bool {
+pub(crate) fn is_same_file(path: &Path, file: &File) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     match (fs::metadata(path), file.metadata()) {
         (Ok(named), Ok(open)) => (named.dev(), named.ino()) == (open.dev(), open.ino()),

@@ -12,39 +12,39 @@ use std::rc::Rc;
 use dram_image::TreePath;
 use dram_image::tar::Xattr;
 
-use crate::{Dir, FileKind, Node, Status, StoreError, Tree};
+use crate::{Dir, FileKind, FileStatus, FileTree, StoreError, TreeNode};
 
 /// The number of symbolic links that Linux follows in one path.
-const MOST_LINKS: usize = 40;
+const MAX_SYMLINKS: usize = 40;
 
 /// A stack of layer directories as one file tree.
 #[derive(Debug)]
-pub struct Merged {
+pub struct MergedTree {
     /// Topmost first.
     layers: Vec<Dir>,
     /// A cache: the layers that contribute to each directory that was read, topmost first.
-    known: RefCell<HashMap<TreePath, Rc<[usize]>>>,
+    contributors_by_dir: RefCell<HashMap<TreePath, Rc<[usize]>>>,
 }
 
-impl Merged {
+impl MergedTree {
     /// Opens the stack of `layers`, topmost first.
     ///
     /// # Errors
     /// When a directory cannot be opened.
-    pub fn open(layers: &[PathBuf]) -> Result<Merged, StoreError> {
+    pub fn open(layers: &[PathBuf]) -> Result<MergedTree, StoreError> {
         let layers = layers.iter().map(|path| Dir::open_layer(path)).collect::<Result<_, _>>()?;
-        Ok(Merged { layers, known: RefCell::default() })
+        Ok(MergedTree { layers, contributors_by_dir: RefCell::default() })
     }
 
     /// The view of one directory that is not a layer and has no ownership table.
-    pub(crate) fn of_dir(path: &Path) -> Result<Merged, StoreError> {
-        Ok(Merged { layers: vec![Dir::open(path)?], known: RefCell::default() })
+    pub(crate) fn from_dir(path: &Path) -> Result<MergedTree, StoreError> {
+        Ok(MergedTree { layers: vec![Dir::open(path)?], contributors_by_dir: RefCell::default() })
     }
 
     /// Looks up `name` in the directory `parent`. Returns the layer that provides it and its status.
-    fn entry(&self, parent: &TreePath, name: &[u8]) -> Result<Option<(usize, Status)>, StoreError> {
+    fn lookup_entry(&self, parent: &TreePath, name: &[u8]) -> Result<Option<(usize, FileStatus)>, StoreError> {
         let path = parent.join(name);
-        for &layer in self.contributors(parent)?.iter() {
+        for &layer in self.contributing_layers(parent)?.iter() {
             if let Some(status) = self.layers[layer].status(&path)? {
                 return Ok(if status.kind.is_whiteout() { None } else { Some((layer, status)) });
             }
@@ -53,13 +53,13 @@ impl Merged {
     }
 
     /// The layers in which the real path `dir` is a directory that no layer above hides, topmost first.
-    fn contributors(&self, dir: &TreePath) -> Result<Rc<[usize]>, StoreError> {
-        if let Some(known) = self.known.borrow().get(dir) {
+    fn contributing_layers(&self, dir: &TreePath) -> Result<Rc<[usize]>, StoreError> {
+        if let Some(known) = self.contributors_by_dir.borrow().get(dir) {
             return Ok(Rc::clone(known));
         }
         let above: Rc<[usize]> = match dir.parent() {
             None => (0..self.layers.len()).collect(),
-            Some(parent) => self.contributors(&parent)?,
+            Some(parent) => self.contributing_layers(&parent)?,
         };
         let mut found = Vec::new();
         for &layer in above.iter() {
@@ -73,17 +73,17 @@ impl Merged {
             }
         }
         let found: Rc<[usize]> = found.into();
-        self.known.borrow_mut().insert(dir.clone(), Rc::clone(&found));
+        self.contributors_by_dir.borrow_mut().insert(dir.clone(), Rc::clone(&found));
         Ok(found)
     }
 
     /// The layer that provides the real path `path`.
-    fn owner(&self, path: &TreePath) -> Result<&Dir, StoreError> {
+    fn layer_of(&self, path: &TreePath) -> Result<&Dir, StoreError> {
         let layer = match (path.parent(), path.name()) {
-            (Some(parent), Some(name)) => self.entry(&parent, name)?.map(|(layer, _)| layer),
+            (Some(parent), Some(name)) => self.lookup_entry(&parent, name)?.map(|(layer, _)| layer),
             (None, _) | (_, None) => Some(0),
         };
-        let missing = || StoreError::os("open", path.as_path())(rustix::io::Errno::NOENT);
+        let missing = || StoreError::errno("open", path.as_path())(rustix::io::Errno::NOENT);
         self.layers.get(layer.ok_or_else(missing)?).ok_or_else(missing)
     }
 
@@ -92,11 +92,11 @@ impl Merged {
     ///
     /// # Errors
     /// On an I/O error, or when the symbolic links form a loop.
-    pub fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<Node>), StoreError> {
-        self.walk(path, true)
+    pub fn resolve(&self, path: &TreePath) -> Result<(TreePath, Option<TreeNode>), StoreError> {
+        self.walk_path(path, true)
     }
 
-    fn walk(&self, path: &TreePath, follow: bool) -> Result<(TreePath, Option<Node>), StoreError> {
+    fn walk_path(&self, path: &TreePath, follow: bool) -> Result<(TreePath, Option<TreeNode>), StoreError> {
         let mut todo: VecDeque<Vec<u8>> = path.components().map(<[u8]>::to_vec).collect();
         let mut at = TreePath::root();
         let mut links = 0;
@@ -105,16 +105,16 @@ impl Merged {
         while let Some(part) = todo.pop_front() {
             if part == b".." {
                 at = at.parent().unwrap_or_default();
-                missing_from = missing_from.filter(|missing| at.below(missing).is_some());
+                missing_from = missing_from.filter(|missing| at.strip_prefix(missing).is_some());
                 continue;
             }
-            let entry = if missing_from.is_some() { None } else { self.entry(&at, &part)? };
+            let entry = if missing_from.is_some() { None } else { self.lookup_entry(&at, &part)? };
             let here = at.join(&part);
             match entry {
                 Some((layer, status)) if status.kind == FileKind::Symlink && (follow || !todo.is_empty()) => {
                     links += 1;
-                    if links > MOST_LINKS {
-                        return Err(StoreError::Loop { path: path.to_string() });
+                    if links > MAX_SYMLINKS {
+                        return Err(StoreError::SymlinkLoop { path: path.to_string() });
                     }
                     let target = self.layers[layer].read_link(&here)?;
                     if target.starts_with(b"/") {
@@ -135,35 +135,35 @@ impl Merged {
                 }
             }
         }
-        let node = if missing_from.is_some() { None } else { self.at(&at)? };
+        let node = if missing_from.is_some() { None } else { self.node_at(&at)? };
         Ok((at, node))
     }
 
-    fn root(&self) -> Result<Option<Node>, StoreError> {
+    fn root_node(&self) -> Result<Option<TreeNode>, StoreError> {
         let Some(top) = self.layers.first() else { return Ok(None) };
-        Ok(top.status(&TreePath::root())?.map(|status| Node { path: TreePath::root(), status }))
+        Ok(top.status(&TreePath::root())?.map(|status| TreeNode { path: TreePath::root(), status }))
     }
 }
 
-impl Tree for Merged {
-    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<Node>, StoreError> {
-        Ok(self.walk(path, follow)?.1)
+impl FileTree for MergedTree {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<TreeNode>, StoreError> {
+        Ok(self.walk_path(path, follow)?.1)
     }
 
-    fn at(&self, path: &TreePath) -> Result<Option<Node>, StoreError> {
+    fn node_at(&self, path: &TreePath) -> Result<Option<TreeNode>, StoreError> {
         match (path.parent(), path.name()) {
             (Some(parent), Some(name)) => {
-                Ok(self.entry(&parent, name)?.map(|(_, status)| Node { path: path.clone(), status }))
+                Ok(self.lookup_entry(&parent, name)?.map(|(_, status)| TreeNode { path: path.clone(), status }))
             }
-            (None, _) | (_, None) => self.root(),
+            (None, _) | (_, None) => self.root_node(),
         }
     }
 
     fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
-        let contributors = self.contributors(dir)?;
+        let contributors = self.contributing_layers(dir)?;
         if let [only] = *contributors {
             let layer = &self.layers[only];
-            let open = layer.sub(dir)?;
+            let open = layer.open_subdir(dir)?;
             let mut names = open.names()?;
             if self.layers.len() > 1 {
                 names.retain(|name| !is_whiteout(layer, &dir.join(name)));
@@ -174,7 +174,7 @@ impl Tree for Merged {
         let mut hidden = BTreeSet::new();
         for &layer in contributors.iter() {
             let mut now_hidden = Vec::new();
-            for name in self.layers[layer].sub(dir)?.names()? {
+            for name in self.layers[layer].open_subdir(dir)?.names()? {
                 if hidden.contains(&name) || seen.contains(&name) {
                     continue;
                 }
@@ -190,15 +190,15 @@ impl Tree for Merged {
     }
 
     fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
-        self.owner(path)?.read_link(path)
+        self.layer_of(path)?.read_link(path)
     }
 
     fn open(&self, path: &TreePath) -> Result<File, StoreError> {
-        self.owner(path)?.open_file(path)
+        self.layer_of(path)?.open_file(path)
     }
 
-    fn xattrs(&self, node: &Node) -> Result<Vec<Xattr>, StoreError> {
-        let mut xattrs = self.owner(&node.path)?.xattrs(&node.path)?;
+    fn xattrs(&self, node: &TreeNode) -> Result<Vec<Xattr>, StoreError> {
+        let mut xattrs = self.layer_of(&node.path)?.xattrs(&node.path)?;
         xattrs.retain(|(name, _)| is_portable(name));
         Ok(xattrs)
     }

@@ -5,25 +5,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dram_image::TreePath;
 
-use crate::inventory::{Inventory, Item, What};
-use crate::{Dir, LayerId, Rights, StepKey, Store, StoreError};
+use crate::inventory::{InventoryItem, StoreInventory, StoredObject};
+use crate::{Dir, IdMapping, LayerId, StepKey, Store, StoreError};
 
 /// Options of a garbage collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Wish {
+pub struct PruneOptions {
     /// Removes all cache records, extracted layers and downloads.
     pub all: bool,
     /// Removes those of them that were not used for this many seconds.
     pub older_than: Option<i64>,
     /// Evicts the least recently used of them, and cache mounts, until the store has at most this many bytes.
-    pub most: Option<u64>,
+    pub max_bytes: Option<u64>,
     /// Reports what would be removed, and removes nothing.
-    pub dry: bool,
+    pub dry_run: bool,
 }
 
 /// One object that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
+pub struct PrunedItem {
     /// Kind of the object, as shown to users.
     pub kind: &'static str,
     /// Name of the object.
@@ -34,7 +34,7 @@ pub struct Gone {
 
 /// Objects that were, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pruned {
+pub struct PruneReport {
     /// Number of blobs that no image has.
     pub blobs: usize,
     /// Number of extracted layers that no image and no cache record refers to.
@@ -46,9 +46,9 @@ pub struct Pruned {
     /// Total disk usage of the removed objects in bytes.
     pub bytes: u64,
     /// The removed objects.
-    pub gone: Vec<Gone>,
+    pub items: Vec<PrunedItem>,
     /// Size of the store in bytes after the removal.
-    pub left: u64,
+    pub remaining_bytes: u64,
 }
 
 impl Store {
@@ -60,29 +60,29 @@ impl Store {
     /// # Errors
     /// When the index or an image cannot be read (an unreadable image could refer to any object, so nothing is
     /// removed), or a file system operation fails.
-    pub fn prune(&self, wish: &Wish) -> Result<Pruned, StoreError> {
-        let inventory = Inventory::of(self, true)?;
-        let mut choice = Choice::new(self, &inventory);
-        choice.steps(wish);
-        choice.rest(wish);
-        choice.least_used(wish);
-        let mut pruned = choice.count();
-        pruned.left = inventory.total().saturating_sub(pruned.bytes);
-        if !wish.dry {
-            let gone: Vec<&Item> = inventory
+    pub fn prune(&self, wish: &PruneOptions) -> Result<PruneReport, StoreError> {
+        let inventory = StoreInventory::collect(self, true)?;
+        let mut choice = PruneSelection::new(self, &inventory);
+        choice.select_steps(wish);
+        choice.select_unreferenced(wish);
+        choice.select_least_recently_used(wish);
+        let mut pruned = choice.report();
+        pruned.remaining_bytes = inventory.total_bytes().saturating_sub(pruned.bytes);
+        if !wish.dry_run {
+            let gone: Vec<&InventoryItem> = inventory
                 .items
                 .iter()
                 .enumerate()
-                .filter(|(at, _)| choice.gone.contains(at))
+                .filter(|(at, _)| choice.selected.contains(at))
                 .map(|(_, item)| item)
                 .collect();
             // Cache records are removed first: a record without its layer is invalid, a layer without a record only
             // unreferenced.
-            let is_record = |item: &&&Item| matches!(item.what, What::Step(..));
-            gone.iter().filter(is_record).try_for_each(|item| self.remove_item(&item.what))?;
-            gone.iter().filter(|item| !is_record(item)).try_for_each(|item| self.remove_item(&item.what))?;
-            self.failed().remove()?;
-            self.tidy(wish.all, &inventory)?;
+            let is_record = |item: &&&InventoryItem| matches!(item.object, StoredObject::Step(..));
+            gone.iter().filter(is_record).try_for_each(|item| self.remove_item(&item.object))?;
+            gone.iter().filter(|item| !is_record(item)).try_for_each(|item| self.remove_item(&item.object))?;
+            self.failed_command().remove()?;
+            self.remove_stale_records(wish.all, &inventory)?;
         }
         Ok(pruned)
     }
@@ -92,41 +92,41 @@ impl Store {
     ///
     /// # Errors
     /// When a file system operation fails.
-    pub fn takes(&self) -> Result<u64, StoreError> {
-        Ok(Inventory::bulk(self)?.total())
+    pub fn quick_usage(&self) -> Result<u64, StoreError> {
+        Ok(StoreInventory::collect_largest(self)?.total_bytes())
     }
 
-    fn remove_item(&self, what: &What) -> Result<(), StoreError> {
+    fn remove_item(&self, what: &StoredObject) -> Result<(), StoreError> {
         let remove = |place: &str, name: &TreePath| Dir::open(&self.join(place))?.remove(name);
         match what {
-            What::Blob(digest) => remove("oci/blobs/sha256", &TreePath::parse(digest.hex().as_bytes())?),
-            What::Layer(id, rights) => self.remove_layer(id, *rights),
-            What::Step(rights, path, _) => self.memory().forget(*rights, path),
-            What::Download(name) => remove("downloads", name),
-            What::Context(name) => remove("contexts", name),
-            What::Cache(key, _) => self.caches().remove(key).map(drop),
+            StoredObject::Blob(digest) => remove("oci/blobs/sha256", &TreePath::parse(digest.hex().as_bytes())?),
+            StoredObject::Layer(id, rights) => self.remove_layer(id, *rights),
+            StoredObject::Step(rights, path, _) => self.step_cache().remove(*rights, path),
+            StoredObject::Download(name) => remove("downloads", name),
+            StoredObject::Context(name) => remove("contexts", name),
+            StoredObject::Cache(key, _) => self.caches().remove(key).map(drop),
         }
     }
 
     /// Removes records about objects that are gone, and with `all` those that are cheap to compute again.
-    fn tidy(&self, all: bool, before: &Inventory) -> Result<(), StoreError> {
+    fn remove_stale_records(&self, all: bool, before: &StoreInventory) -> Result<(), StoreError> {
         let blobs = before.named_blobs();
-        self.seen().retain(&|digest| blobs.contains(digest))?;
-        self.tidy_packs(all)?;
-        for &rights in self.rights().reach() {
-            self.tidy_tables(rights)?;
+        self.blob_locations().retain(&|digest| blobs.contains(digest))?;
+        self.remove_stale_pack_records(all)?;
+        for &rights in self.id_mapping().manageable() {
+            self.remove_stale_ownership_tables(rights)?;
         }
         // No process holds one of these locks, because the store is open exclusively.
         let locks = Dir::open(&self.join("steplocks"))?;
         let is_key = |name: &Vec<u8>| std::str::from_utf8(name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
         locks.names()?.iter().filter(|name| is_key(name)).try_for_each(|name| locks.remove(&TreePath::parse(name)?))?;
         if all {
-            self.places().forget(0)?;
+            self.build_history().evict_all_but(0)?;
         }
-        self.forget_marks()
+        self.remove_stale_markers()
     }
 
-    fn tidy_packs(&self, all: bool) -> Result<(), StoreError> {
+    fn remove_stale_pack_records(&self, all: bool) -> Result<(), StoreError> {
         let packs = Dir::open(&self.join("packs"))?;
         for name in packs.names()? {
             let Some((subject, kind)) = std::str::from_utf8(&name).ok().and_then(|name| name.split_once('.')) else {
@@ -134,15 +134,15 @@ impl Store {
             };
             let layer = subject.parse::<LayerId>();
             let goes = match kind {
-                "used" => layer.is_ok_and(|id| !self.has_anywhere(&id)),
+                "used" => layer.is_ok_and(|id| !self.has_layer_in_any_subdir(&id)),
                 "size" | "elf" | "origin" | "leans" | "diff" => all,
                 _ if kind.ends_with(".over") => all,
                 _ if layer.is_err() => continue,
                 _ => {
                     let path =
                         self.join("packs").join(std::ffi::OsStr::new(std::str::from_utf8(&name).unwrap_or_default()));
-                    let bytes = crate::file::read_small(&path, 1 << 20).ok().flatten();
-                    let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::Packed>(&bytes).ok());
+                    let bytes = crate::atomic_file::read_limited(&path, 1 << 20).ok().flatten();
+                    let packed = bytes.and_then(|bytes| serde_json::from_slice::<crate::PackedLayer>(&bytes).ok());
                     !packed.is_some_and(|packed| self.blobs().has(&packed.blob))
                 }
             };
@@ -153,14 +153,14 @@ impl Store {
         Ok(())
     }
 
-    fn has_anywhere(&self, id: &LayerId) -> bool {
-        let all = Rights::All.reach().iter();
-        all.into_iter().any(|rights| self.shelf_of(*rights, "layers").join(id.as_str()).is_dir())
+    fn has_layer_in_any_subdir(&self, id: &LayerId) -> bool {
+        let all = IdMapping::Root.manageable().iter();
+        all.into_iter().any(|rights| self.subdir_of(*rights, "layers").join(id.as_str()).is_dir())
     }
 
     /// Removes ownership tables of layers that do not exist.
-    fn tidy_tables(&self, rights: Rights) -> Result<(), StoreError> {
-        let path = self.shelf_of(rights, "layers");
+    fn remove_stale_ownership_tables(&self, rights: IdMapping) -> Result<(), StoreError> {
+        let path = self.subdir_of(rights, "layers");
         if !path.is_dir() {
             return Ok(());
         }
@@ -176,137 +176,148 @@ impl Store {
 }
 
 /// The objects that are selected for removal.
-struct Choice<'a> {
+struct PruneSelection<'a> {
     store: &'a Store,
-    inventory: &'a Inventory,
-    gone: BTreeSet<usize>,
+    inventory: &'a StoreInventory,
+    selected: BTreeSet<usize>,
     /// Number of cache records that refer to each layer.
-    users: BTreeMap<(Option<&'static str>, LayerId), usize>,
+    layer_users: BTreeMap<(Option<&'static str>, LayerId), usize>,
 }
 
-impl<'a> Choice<'a> {
-    fn new(store: &'a Store, inventory: &'a Inventory) -> Choice<'a> {
-        Choice { store, inventory, gone: BTreeSet::new(), users: BTreeMap::new() }
+impl<'a> PruneSelection<'a> {
+    fn new(store: &'a Store, inventory: &'a StoreInventory) -> PruneSelection<'a> {
+        PruneSelection { store, inventory, selected: BTreeSet::new(), layer_users: BTreeMap::new() }
     }
 
-    fn is_old(&self, item: &Item, wish: &Wish) -> bool {
-        wish.older_than.is_some_and(|span| self.store.now().saturating_sub(item.used) >= span)
+    fn is_old(&self, item: &InventoryItem, wish: &PruneOptions) -> bool {
+        wish.older_than.is_some_and(|span| self.store.opened_at().saturating_sub(item.last_used) >= span)
     }
 
-    fn steps(&mut self, wish: &Wish) {
-        let here: BTreeSet<_> = self.inventory.items.iter().filter_map(layer_of).collect();
+    fn select_steps(&mut self, wish: &PruneOptions) {
+        let here: BTreeSet<_> = self.inventory.items.iter().filter_map(layer_key).collect();
         for (at, item) in self.inventory.items.iter().enumerate() {
-            let What::Step(rights, _, record) = &item.what else { continue };
-            let layer = record.as_ref().map(|record| record.layer.clone().map(|id| (rights.shelf(), id)));
+            let StoredObject::Step(rights, _, record) = &item.object else { continue };
+            let layer = record.as_ref().map(|record| record.layer.clone().map(|id| (rights.privilege_subdir(), id)));
             match layer {
                 Some(layer)
                     if !wish.all && !self.is_old(item, wish) && layer.as_ref().is_none_or(|id| here.contains(id)) =>
                 {
-                    layer.into_iter().for_each(|layer| *self.users.entry(layer).or_default() += 1);
+                    layer.into_iter().for_each(|layer| *self.layer_users.entry(layer).or_default() += 1);
                 }
-                Some(_) | None => drop(self.gone.insert(at)),
+                Some(_) | None => drop(self.selected.insert(at)),
             }
         }
     }
 
-    fn rest(&mut self, wish: &Wish) {
+    fn select_unreferenced(&mut self, wish: &PruneOptions) {
         let (blobs, layers) = (self.inventory.named_blobs(), self.inventory.named_layers());
         for (at, item) in self.inventory.items.iter().enumerate() {
-            let goes = match &item.what {
-                What::Step(..) | What::Cache(..) => false,
-                What::Blob(digest) => !blobs.contains(digest),
-                What::Layer(id, rights) => {
-                    let is_named = layers.contains(&id.alone()) && !wish.all && !self.is_old(item, wish);
-                    !is_named && !self.users.contains_key(&(rights.shelf(), id.clone()))
+            let goes = match &item.object {
+                StoredObject::Step(..) | StoredObject::Cache(..) => false,
+                StoredObject::Blob(digest) => !blobs.contains(digest),
+                StoredObject::Layer(id, rights) => {
+                    let is_named = layers.contains(&id.without_inherited()) && !wish.all && !self.is_old(item, wish);
+                    !is_named && !self.layer_users.contains_key(&(rights.privilege_subdir(), id.clone()))
                 }
-                What::Download(_) | What::Context(_) => wish.all || self.is_old(item, wish),
+                StoredObject::Download(_) | StoredObject::Context(_) => wish.all || self.is_old(item, wish),
             };
             if goes {
-                self.gone.insert(at);
+                self.selected.insert(at);
             }
         }
     }
 
     /// Selects the least recently used objects until the rest is within the size limit.
-    fn least_used(&mut self, wish: &Wish) {
-        let Some(most) = wish.most else { return };
+    fn select_least_recently_used(&mut self, wish: &PruneOptions) {
+        let Some(most) = wish.max_bytes else { return };
         let items = &self.inventory.items;
-        let mut left = self.inventory.total().saturating_sub(self.inventory.failed);
-        left = left.saturating_sub(self.gone.iter().map(|at| items[*at].bytes).sum());
+        let mut left = self.inventory.total_bytes().saturating_sub(self.inventory.failed_bytes);
+        left = left.saturating_sub(self.selected.iter().map(|at| items[*at].bytes).sum());
         let place: BTreeMap<_, usize> =
-            items.iter().enumerate().filter_map(|(at, item)| Some((layer_of(item)?, at))).collect();
-        let mut order: Vec<usize> = (0..items.len()).filter(|at| !self.gone.contains(at)).collect();
-        order.sort_by_key(|at| items[*at].used);
+            items.iter().enumerate().filter_map(|(at, item)| Some((layer_key(item)?, at))).collect();
+        let mut order: Vec<usize> = (0..items.len()).filter(|at| !self.selected.contains(at)).collect();
+        order.sort_by_key(|at| items[*at].last_used);
         for at in order {
             if left <= most {
                 return;
             }
-            match &items[at].what {
-                What::Blob(_) => continue,
+            match &items[at].object {
+                StoredObject::Blob(_) => continue,
                 // A layer with cache records is evicted with the last of them.
-                What::Layer(id, rights) if self.users.contains_key(&(rights.shelf(), id.clone())) => continue,
-                What::Step(rights, _, record) => {
+                StoredObject::Layer(id, rights)
+                    if self.layer_users.contains_key(&(rights.privilege_subdir(), id.clone())) =>
+                {
+                    continue;
+                }
+                StoredObject::Step(rights, _, record) => {
                     let layer = record.as_ref().and_then(|record| record.layer.clone());
-                    let layer = layer.map(|id| (rights.shelf(), id));
+                    let layer = layer.map(|id| (rights.privilege_subdir(), id));
                     if let Some(at) =
-                        layer.and_then(|layer| self.lose_user(&layer).then(|| place.get(&layer)).flatten())
+                        layer.and_then(|layer| self.release_layer(&layer).then(|| place.get(&layer)).flatten())
                     {
-                        self.gone.insert(*at);
+                        self.selected.insert(*at);
                         left = left.saturating_sub(items[*at].bytes);
                     }
                 }
-                What::Layer(..) | What::Download(_) | What::Context(_) | What::Cache(..) => {}
+                StoredObject::Layer(..)
+                | StoredObject::Download(_)
+                | StoredObject::Context(_)
+                | StoredObject::Cache(..) => {}
             }
-            self.gone.insert(at);
+            self.selected.insert(at);
             left = left.saturating_sub(items[at].bytes);
         }
     }
 
     /// Removes one cache record's reference to the layer. Returns true if it was the last one.
-    fn lose_user(&mut self, layer: &(Option<&'static str>, LayerId)) -> bool {
-        let Some(count) = self.users.get_mut(layer) else { return false };
+    fn release_layer(&mut self, layer: &(Option<&'static str>, LayerId)) -> bool {
+        let Some(count) = self.layer_users.get_mut(layer) else { return false };
         *count -= 1;
         let last = *count == 0;
         if last {
-            self.users.remove(layer);
+            self.layer_users.remove(layer);
         }
         last
     }
 
-    fn count(&self) -> Pruned {
-        let mut pruned = Pruned { bytes: self.inventory.failed, ..Pruned::default() };
-        if self.inventory.failed > 0 {
-            pruned.gone.push(Gone {
+    fn report(&self) -> PruneReport {
+        let mut pruned = PruneReport { bytes: self.inventory.failed_bytes, ..PruneReport::default() };
+        if self.inventory.failed_bytes > 0 {
+            pruned.items.push(PrunedItem {
                 kind: "failed",
                 name: "what the last failed command left".to_owned(),
                 bytes: pruned.bytes,
             });
         }
-        for item in self.gone.iter().map(|at| &self.inventory.items[*at]) {
+        for item in self.selected.iter().map(|at| &self.inventory.items[*at]) {
             pruned.bytes += item.bytes;
-            let (kind, name) = match &item.what {
-                What::Blob(digest) => ("blob", digest.to_string()),
-                What::Layer(id, _) => ("layer", id.to_string()),
-                What::Step(_, path, _) => {
+            let (kind, name) = match &item.object {
+                StoredObject::Blob(digest) => ("blob", digest.to_string()),
+                StoredObject::Layer(id, _) => ("layer", id.to_string()),
+                StoredObject::Step(_, path, _) => {
                     ("step", String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned())
                 }
-                What::Download(name) => ("download", name.as_path().display().to_string()),
-                What::Context(name) => ("context", name.as_path().display().to_string()),
-                What::Cache(_, id) => ("cache", id.clone()),
+                StoredObject::Download(name) => ("download", name.as_path().display().to_string()),
+                StoredObject::Context(name) => ("context", name.as_path().display().to_string()),
+                StoredObject::Cache(_, id) => ("cache", id.clone()),
             };
             pruned.blobs += usize::from(kind == "blob");
             pruned.layers += usize::from(kind == "layer");
             pruned.steps += usize::from(kind == "step");
             pruned.caches += usize::from(kind == "cache");
-            pruned.gone.push(Gone { kind, name, bytes: item.bytes });
+            pruned.items.push(PrunedItem { kind, name, bytes: item.bytes });
         }
         pruned
     }
 }
 
-fn layer_of(item: &Item) -> Option<(Option<&'static str>, LayerId)> {
-    match &item.what {
-        What::Layer(id, rights) => Some((rights.shelf(), id.clone())),
-        What::Blob(_) | What::Step(..) | What::Download(_) | What::Context(_) | What::Cache(..) => None,
+fn layer_key(item: &InventoryItem) -> Option<(Option<&'static str>, LayerId)> {
+    match &item.object {
+        StoredObject::Layer(id, rights) => Some((rights.privilege_subdir(), id.clone())),
+        StoredObject::Blob(_)
+        | StoredObject::Step(..)
+        | StoredObject::Download(_)
+        | StoredObject::Context(_)
+        | StoredObject::Cache(..) => None,
     }
 }

@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use dram_image::{Descriptor, Digest, Document, Index, Reference};
 use rustix::fs::FlockOperation;
 
-use crate::file::{self, Durable};
+use crate::atomic_file::{self, Durability};
 use crate::{Store, StoreError, lock};
 
 /// The OCI annotation that holds a reference in an image layout.
-pub(crate) const NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// Prefix of the store's own annotations, which are not written to exported images.
-pub const OWN_ANNOTATIONS: &str = "dram.";
+pub const OWN_ANNOTATION_PREFIX: &str = "dram.";
 /// Annotation with the digest of the index that the manifest was selected from.
-const INDEX: &str = "dram.index";
+const INDEX_ANNOTATION: &str = "dram.index";
 /// An index of this size has tens of thousands of images.
-const LARGEST_INDEX: u64 = dram_image::document::LARGEST_DOCUMENT as u64;
+const MAX_INDEX_SIZE: u64 = dram_image::document::LARGEST_DOCUMENT as u64;
 
 /// The image references of a store.
 #[derive(Debug, Clone, Copy)]
-pub struct Refs<'a> {
+pub struct ImageRefs<'a> {
     store: &'a Store,
 }
 
 /// A reference and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tagged {
+pub struct TaggedImage {
     /// The reference in its normal form, with its tag or, if it has one, its digest; the unchanged text when another
     /// tool wrote something that is not a reference.
     pub name: String,
@@ -34,22 +34,22 @@ pub struct Tagged {
     pub manifest: Descriptor,
 }
 
-impl Tagged {
+impl TaggedImage {
     /// Returns the index that the manifest was selected from, if any.
     pub fn index(&self) -> Option<Digest> {
-        self.manifest.annotations.get(INDEX)?.parse().ok()
+        self.manifest.annotations.get(INDEX_ANNOTATION)?.parse().ok()
     }
 }
 
-impl<'a> Refs<'a> {
+impl<'a> ImageRefs<'a> {
     pub(crate) fn new(store: &'a Store) -> Self {
-        Refs { store }
+        ImageRefs { store }
     }
 
-    pub(crate) fn ensure(self) -> Result<(), StoreError> {
+    pub(crate) fn create_if_missing(self) -> Result<(), StoreError> {
         let is_there = |path: PathBuf| std::fs::symlink_metadata(path).is_ok();
         // A missing index that has a backup was lost: it must not be replaced by an empty one.
-        if is_there(self.path()) || is_there(self.copy()) { Ok(()) } else { self.change(|_| ()) }
+        if is_there(self.path()) || is_there(self.copy_path()) { Ok(()) } else { self.update_index(|_| ()) }
     }
 
     pub(crate) fn path(self) -> PathBuf {
@@ -57,41 +57,41 @@ impl<'a> Refs<'a> {
     }
 
     /// Returns the path of the backup of the index, which is used when the index is damaged.
-    pub(crate) fn copy(self) -> PathBuf {
+    pub(crate) fn copy_path(self) -> PathBuf {
         self.store.join("index.copy")
     }
 
     fn read(self) -> Result<Index, StoreError> {
         let path = self.path();
         match read_index(&path)? {
-            None if std::fs::symlink_metadata(self.copy()).is_ok() => Err(StoreError::LostIndex(path)),
+            None if std::fs::symlink_metadata(self.copy_path()).is_ok() => Err(StoreError::MissingIndex(path)),
             None => Ok(Index::new(Vec::new())),
             Some(index) => Ok(index),
         }
     }
 
     /// Reads the backup of the index, if it is readable.
-    pub(crate) fn copied(self) -> Option<Index> {
-        read_index(&self.copy()).ok().flatten()
+    pub(crate) fn read_copy(self) -> Option<Index> {
+        read_index(&self.copy_path()).ok().flatten()
     }
 
     /// Replaces the unreadable index by `index`.
-    pub(crate) fn replace(self, index: Index) -> Result<(), StoreError> {
-        let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
+    pub(crate) fn replace_index(self, index: Index) -> Result<(), StoreError> {
+        let _turn = lock::lock_file(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
         self.write(index)
     }
 
     fn write(self, index: Index) -> Result<(), StoreError> {
-        let (document, work) = (Document::write(index), self.store.work().path());
-        file::replace(&self.path(), document.bytes(), &work, Durable::Yes)?;
+        let (document, work) = (Document::write(index), self.store.work_dir().path());
+        atomic_file::write_atomic(&self.path(), document.bytes(), &work, Durability::Synced)?;
         // The index itself is synced already. The backup protects against later damage to the disk.
-        let _ = file::replace(&self.copy(), document.bytes(), &work, Durable::No);
+        let _ = atomic_file::write_atomic(&self.copy_path(), document.bytes(), &work, Durability::Unsynced);
         Ok(())
     }
 
     /// Reads, changes and replaces the index under the lock.
-    fn change<T>(self, change: impl FnOnce(&mut Index) -> T) -> Result<T, StoreError> {
-        let _turn = lock::hold(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
+    fn update_index<T>(self, change: impl FnOnce(&mut Index) -> T) -> Result<T, StoreError> {
+        let _turn = lock::lock_file(&self.store.join("refs.lock"), FlockOperation::LockExclusive)?;
         let mut index = self.read()?;
         let result = change(&mut index);
         self.write(index)?;
@@ -102,13 +102,13 @@ impl<'a> Refs<'a> {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn all(self) -> Result<Vec<Tagged>, StoreError> {
+    pub fn list(self) -> Result<Vec<TaggedImage>, StoreError> {
         let mut all: BTreeMap<String, Descriptor> = BTreeMap::new();
         for mut manifest in self.read()?.manifests {
-            let name = manifest.annotations.remove(NAME).unwrap_or_default();
+            let name = manifest.annotations.remove(REF_NAME_ANNOTATION).unwrap_or_default();
             all.entry(name).or_insert(manifest);
         }
-        Ok(all.into_iter().map(|(name, manifest)| Tagged { name, manifest }).collect())
+        Ok(all.into_iter().map(|(name, manifest)| TaggedImage { name, manifest }).collect())
     }
 
     /// Returns the manifest of `reference`: by digest when it has one, by name otherwise.
@@ -117,11 +117,11 @@ impl<'a> Refs<'a> {
     /// When the index cannot be read.
     pub fn get(self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
         let name = reference.to_string();
-        let wanted = |tagged: &Tagged| match reference.digest() {
+        let wanted = |tagged: &TaggedImage| match reference.digest() {
             Some(digest) => tagged.manifest.digest == digest || tagged.index() == Some(digest),
             None => tagged.name == name,
         };
-        Ok(self.all()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
+        Ok(self.list()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
     }
 
     /// Points each of `references` to `manifest`, and replaces earlier targets.
@@ -143,13 +143,13 @@ impl<'a> Refs<'a> {
         manifest: &Descriptor,
         from: Option<Digest>,
     ) -> Result<(), StoreError> {
-        let index = from.map(|digest| (INDEX.to_owned(), digest.to_string()));
+        let index = from.map(|digest| (INDEX_ANNOTATION.to_owned(), digest.to_string()));
         let entry = |reference: &Reference| {
-            let mut entry = bare(manifest);
+            let mut entry = without_own_annotations(manifest);
             entry.annotations.extend(index.clone());
             (reference.to_string(), entry)
         };
-        self.put(references.iter().map(entry).collect())
+        self.insert_all(references.iter().map(entry).collect())
     }
 
     /// Points each reference to its manifest in one atomic update; the last of duplicate references wins.
@@ -157,17 +157,26 @@ impl<'a> Refs<'a> {
     /// # Errors
     /// When the index cannot be read or written.
     pub fn set_all(self, named: &[(Reference, Descriptor)]) -> Result<(), StoreError> {
-        self.put(named.iter().map(|(reference, manifest)| (reference.to_string(), bare(manifest))).collect())
+        self.insert_all(
+            named
+                .iter()
+                .map(|(reference, manifest)| (reference.to_string(), without_own_annotations(manifest)))
+                .collect(),
+        )
     }
 
-    fn put(self, new: BTreeMap<String, Descriptor>) -> Result<(), StoreError> {
-        self.change(|index| {
-            index.manifests.retain(|old| !old.annotations.get(NAME).is_some_and(|name| new.contains_key(name)));
+    fn insert_all(self, new: BTreeMap<String, Descriptor>) -> Result<(), StoreError> {
+        self.update_index(|index| {
+            index
+                .manifests
+                .retain(|old| !old.annotations.get(REF_NAME_ANNOTATION).is_some_and(|name| new.contains_key(name)));
             index.manifests.extend(new.into_iter().map(|(name, mut entry)| {
-                entry.annotations.insert(NAME.to_owned(), name);
+                entry.annotations.insert(REF_NAME_ANNOTATION.to_owned(), name);
                 entry
             }));
-            index.manifests.sort_by(|a, b| a.annotations.get(NAME).cmp(&b.annotations.get(NAME)));
+            index
+                .manifests
+                .sort_by(|a, b| a.annotations.get(REF_NAME_ANNOTATION).cmp(&b.annotations.get(REF_NAME_ANNOTATION)));
         })
     }
 
@@ -176,23 +185,23 @@ impl<'a> Refs<'a> {
     /// # Errors
     /// When the index cannot be read or written.
     pub fn remove(self, name: &str) -> Result<bool, StoreError> {
-        self.change(|index| {
+        self.update_index(|index| {
             let before = index.manifests.len();
-            index.manifests.retain(|old| old.annotations.get(NAME).map(String::as_str) != Some(name));
+            index.manifests.retain(|old| old.annotations.get(REF_NAME_ANNOTATION).map(String::as_str) != Some(name));
             index.manifests.len() < before
         })
     }
 }
 
 /// Returns the descriptor without the store's own annotations.
-fn bare(manifest: &Descriptor) -> Descriptor {
+fn without_own_annotations(manifest: &Descriptor) -> Descriptor {
     let mut manifest = manifest.clone();
-    manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATIONS));
+    manifest.annotations.retain(|key, _| !key.starts_with(OWN_ANNOTATION_PREFIX));
     manifest
 }
 
 fn read_index(path: &Path) -> Result<Option<Index>, StoreError> {
-    let Some(bytes) = file::read_small(path, LARGEST_INDEX)? else { return Ok(None) };
+    let Some(bytes) = atomic_file::read_limited(path, MAX_INDEX_SIZE)? else { return Ok(None) };
     match Document::<Index>::read(bytes) {
         Ok(document) => Ok(Some(document.value().clone())),
         Err(source) => Err(StoreError::Document { path: path.to_owned(), source }),

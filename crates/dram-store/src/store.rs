@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
-use dram_image::Limits;
+use dram_image::ArchiveLimits;
 use rustix::fs::FlockOperation;
 
-use crate::file::{self, Durable};
-use crate::fresh::Fresh;
-use crate::{Blobs, Caches, Failed, Layers, Memory, Places, Refs, Rights, StepKey, StepLock, StoreError, Work, lock};
+use crate::atomic_file::{self, Durability};
+use crate::unsynced::UnsyncedLayers;
+use crate::{
+    Blobs, BuildHistory, CacheMounts, FailedCommandStore, IdMapping, ImageRefs, Layers, ProcessWorkDir, StepCache,
+    StepKey, StepLock, StoreError, lock,
+};
 
 /// Version of the on-disk layout that this program writes.
 const VERSION: u32 = 1;
@@ -33,31 +36,31 @@ pub(crate) const DIRECTORIES: [&str; 13] = [
 ];
 
 /// Directories that are created only when something is put into them.
-pub(crate) const MORE: [&str; 6] = ["failed", "places", "lost", "lent-ids", "one-id", "unprivileged"];
+pub(crate) const OPTIONAL_DIRECTORIES: [&str; 6] = ["failed", "places", "lost", "lent-ids", "one-id", "unprivileged"];
 /// Files at the top level of the store.
-pub(crate) const FILES: [&str; 5] = ["version", "lock", "refs.lock", "index.copy", "sizes"];
+pub(crate) const TOP_LEVEL_FILES: [&str; 5] = ["version", "lock", "refs.lock", "index.copy", "sizes"];
 /// Content of the `oci-layout` file.
-pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Location of a store, with its archive limits and its size limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Location {
+pub struct StoreLocation {
     /// Root directory.
     pub root: PathBuf,
     /// Limits for archives that are extracted into the store.
-    pub limits: Limits,
+    pub limits: ArchiveLimits,
     /// Maximum size in bytes, if the user set one.
-    pub most: Option<u64>,
+    pub max_bytes: Option<u64>,
 }
 
-impl<P: AsRef<Path> + ?Sized> From<&P> for Location {
-    fn from(root: &P) -> Location {
-        Location { root: root.as_ref().to_owned(), limits: Limits::default(), most: None }
+impl<P: AsRef<Path> + ?Sized> From<&P> for StoreLocation {
+    fn from(root: &P) -> StoreLocation {
+        StoreLocation { root: root.as_ref().to_owned(), limits: ArchiveLimits::default(), max_bytes: None }
     }
 }
 
-impl From<&Location> for Location {
-    fn from(location: &Location) -> Location {
+impl From<&StoreLocation> for StoreLocation {
+    fn from(location: &StoreLocation) -> StoreLocation {
         location.clone()
     }
 }
@@ -66,15 +69,15 @@ impl From<&Location> for Location {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
-    limits: Limits,
-    rights: Rights,
-    work: Work,
-    fresh: Fresh,
-    now: OnceLock<i64>,
-    most: Option<u64>,
+    limits: ArchiveLimits,
+    id_mapping: IdMapping,
+    work: ProcessWorkDir,
+    unsynced: UnsyncedLayers,
+    opened_at: OnceLock<i64>,
+    max_bytes: Option<u64>,
     blob_bytes: OnceLock<Arc<AtomicU64>>,
     /// Misplaced entries that were moved away so that the store could be opened.
-    pub(crate) moved: Vec<crate::way::Moved>,
+    pub(crate) misplaced: Vec<crate::misplaced::MisplacedPath>,
     _lock: File,
 }
 
@@ -84,24 +87,24 @@ impl Store {
     ///
     /// # Errors
     /// When the directory cannot be created or written, or is a store of another version.
-    pub fn open(place: impl Into<Location>) -> Result<Store, StoreError> {
+    pub fn open(place: impl Into<StoreLocation>) -> Result<Store, StoreError> {
         let place = place.into();
-        let shared = || Store::open_locked(&place, &|path| lock::hold(path, FlockOperation::LockShared));
+        let shared = || Store::open_locked(&place, &|path| lock::lock_file(path, FlockOperation::LockShared));
         let store = shared()?;
-        if !store.is_unsettled() {
+        if !store.has_markers_of_other_boots() {
             return Ok(store);
         }
         let path = store.join("lock");
         drop(store);
         // Other users of the store opened it in this boot and verified its unsynced layers, or it is read-only.
-        if let Some(lock) = lock::try_hold(&path, FlockOperation::NonBlockingLockExclusive)? {
+        if let Some(lock) = lock::try_lock_file(&path, FlockOperation::NonBlockingLockExclusive)? {
             let alone = Store::open_locked(&place, &|_| lock.try_clone().map_err(StoreError::io("lock", &path)))?;
-            if alone.work.is_there() {
-                alone.settle()?;
+            if alone.work.is_writable() {
+                alone.verify_unsynced()?;
             }
         }
         let mut store = shared()?;
-        store.suspect();
+        store.load_suspects();
         Ok(store)
     }
 
@@ -110,17 +113,17 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::open`].
-    pub fn open_alone(place: impl Into<Location>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
-        let lock = |path: &Path| match lock::try_hold(path, FlockOperation::NonBlockingLockExclusive)? {
+    pub fn open_exclusive(place: impl Into<StoreLocation>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
+        let lock = |path: &Path| match lock::try_lock_file(path, FlockOperation::NonBlockingLockExclusive)? {
             Some(lock) => Ok(lock),
             None => {
                 waiting();
-                lock::hold(path, FlockOperation::LockExclusive)
+                lock::lock_file(path, FlockOperation::LockExclusive)
             }
         };
         let store = Store::open_locked(&place.into(), &lock)?;
-        if store.work.is_there() && store.is_unsettled() {
-            store.settle()?;
+        if store.work.is_writable() && store.has_markers_of_other_boots() {
+            store.verify_unsynced()?;
         }
         Ok(store)
     }
@@ -129,12 +132,12 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::open`].
-    pub fn try_open_alone(place: impl Into<Location>) -> Result<Option<Store>, StoreError> {
+    pub fn try_open_exclusive(place: impl Into<StoreLocation>) -> Result<Option<Store>, StoreError> {
         let place = place.into();
         if !place.root.join("version").exists() {
             return Ok(None);
         }
-        match lock::try_hold(&place.root.join("lock"), FlockOperation::NonBlockingLockExclusive)? {
+        match lock::try_lock_file(&place.root.join("lock"), FlockOperation::NonBlockingLockExclusive)? {
             Some(lock) => {
                 Store::open_locked(&place, &|path| lock.try_clone().map_err(StoreError::io("lock", path))).map(Some)
             }
@@ -146,9 +149,9 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::open`]; a store on a read-only file system is refused.
-    pub fn open_to_write(place: impl Into<Location>) -> Result<Store, StoreError> {
+    pub fn open_writable(place: impl Into<StoreLocation>) -> Result<Store, StoreError> {
         let store = Store::open(place)?;
-        store.must_be_writable()?;
+        store.require_writable()?;
         Ok(store)
     }
 
@@ -156,49 +159,53 @@ impl Store {
     ///
     /// # Errors
     /// When the store is on one.
-    pub fn must_be_writable(&self) -> Result<(), StoreError> {
-        if self.work.is_there() { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
+    pub fn require_writable(&self) -> Result<(), StoreError> {
+        if self.work.is_writable() { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
     }
 
-    fn open_locked(place: &Location, lock: &dyn Fn(&Path) -> Result<File, StoreError>) -> Result<Store, StoreError> {
+    fn open_locked(
+        place: &StoreLocation,
+        lock: &dyn Fn(&Path) -> Result<File, StoreError>,
+    ) -> Result<Store, StoreError> {
         let root = place.root.as_path();
-        make_dir(root, 0o700)?;
+        create_dir(root, 0o700)?;
         // Mounts and helper processes resolve these paths from other working directories.
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
         // A store of another version is not changed.
         check_version(&root)?;
-        let rights = Rights::of_this_process();
-        let shelves = rights.shelf().map_or(&[][..], |_| &["layers", "steps"]).iter();
-        let all = DIRECTORIES.iter().map(|name| root.join(name)).chain(shelves.map(|name| shelf(&root, rights, name)));
+        let rights = IdMapping::of_current_process();
+        let shelves = rights.privilege_subdir().map_or(&[][..], |_| &["layers", "steps"]).iter();
+        let all =
+            DIRECTORIES.iter().map(|name| root.join(name)).chain(shelves.map(|name| subdir_path(&root, rights, name)));
         for path in all {
-            make_dir(&path, 0o755).map_err(|error| match crate::way::in_the_way(&root, &path) {
-                Some(path) => StoreError::NoDirectory(path),
+            create_dir(&path, 0o755).map_err(|error| match crate::misplaced::blocking_ancestor(&root, &path) {
+                Some(path) => StoreError::NotADirectory(path),
                 None => error,
             })?;
         }
         let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
-        let work = Work::new(&root.join("work"))?;
-        write_once(&root.join("oci/oci-layout"), LAYOUT, &work)?;
+        let work = ProcessWorkDir::new(&root.join("work"))?;
+        write_if_missing(&root.join("oci/oci-layout"), OCI_LAYOUT, &work)?;
         if !root.join("version").exists() {
             // A directory that existed before the store may be accessible to other users. fsck reports one whose mode
             // cannot be changed.
             let _ = fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o700));
         }
-        write_once(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
+        write_if_missing(&root.join("version"), format!("{VERSION}\n").as_bytes(), &work)?;
         let store = Store {
             root,
             limits: place.limits,
-            rights,
+            id_mapping: rights,
             work,
-            fresh: Fresh::new(),
-            now: OnceLock::new(),
-            most: place.most,
+            unsynced: UnsyncedLayers::new(),
+            opened_at: OnceLock::new(),
+            max_bytes: place.max_bytes,
             blob_bytes: OnceLock::new(),
-            moved: Vec::new(),
+            misplaced: Vec::new(),
             _lock: lock,
         };
-        store.refs().ensure()?;
+        store.refs().create_if_missing()?;
         Ok(store)
     }
 
@@ -208,31 +215,31 @@ impl Store {
     }
 
     /// Returns the limits for archives that are extracted into the store.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &ArchiveLimits {
         &self.limits
     }
 
     /// Returns the directory for temporary files of this process.
-    pub fn work(&self) -> &Work {
+    pub fn work_dir(&self) -> &ProcessWorkDir {
         &self.work
     }
 
     /// Returns the time at which this store was opened, by the clock of its file system, in seconds since 1970.
-    pub(crate) fn now(&self) -> i64 {
-        *self.now.get_or_init(|| {
+    pub(crate) fn opened_at(&self) -> i64 {
+        *self.opened_at.get_or_init(|| {
             let made = fs::symlink_metadata(self.work.path());
             made.map_or(0, |meta| std::os::unix::fs::MetadataExt::mtime(&meta))
         })
     }
 
     /// Returns the size of the underlying file system in bytes; 0 when it is unknown.
-    pub fn disk(&self) -> u64 {
+    pub fn disk_size(&self) -> u64 {
         rustix::fs::statvfs(&self.root).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize))
     }
 
     /// Returns the maximum size of the store in bytes, if the user set one.
-    pub fn most(&self) -> Option<u64> {
-        self.most
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.max_bytes
     }
 
     /// Returns the total size of the blobs, which is computed on first use.
@@ -240,12 +247,12 @@ impl Store {
         &self.blob_bytes
     }
 
-    pub(crate) fn fresh(&self) -> &Fresh {
-        &self.fresh
+    pub(crate) fn unsynced(&self) -> &UnsyncedLayers {
+        &self.unsynced
     }
 
-    pub(crate) fn fresh_mut(&mut self) -> &mut Fresh {
-        &mut self.fresh
+    pub(crate) fn unsynced_mut(&mut self) -> &mut UnsyncedLayers {
+        &mut self.unsynced
     }
 
     /// Returns the blobs.
@@ -254,18 +261,18 @@ impl Store {
     }
 
     /// Returns the image references.
-    pub fn refs(&self) -> Refs<'_> {
-        Refs::new(self)
+    pub fn refs(&self) -> ImageRefs<'_> {
+        ImageRefs::new(self)
     }
 
     /// Returns the known locations of blobs in registries.
-    pub fn seen(&self) -> crate::Seen<'_> {
-        crate::Seen::new(self)
+    pub fn blob_locations(&self) -> crate::BlobLocations<'_> {
+        crate::BlobLocations::new(self)
     }
 
     /// Returns the downloaded files.
-    pub fn downloads(&self) -> crate::Downloads<'_> {
-        crate::Downloads::new(self)
+    pub fn downloads(&self) -> crate::DownloadCache<'_> {
+        crate::DownloadCache::new(self)
     }
 
     /// Returns the extracted layers.
@@ -274,27 +281,27 @@ impl Store {
     }
 
     /// Returns the step cache.
-    pub fn memory(&self) -> Memory<'_> {
-        Memory::new(self)
+    pub fn step_cache(&self) -> StepCache<'_> {
+        StepCache::new(self)
     }
 
     /// Returns the contents of cache mounts.
-    pub fn caches(&self) -> Caches<'_> {
-        Caches::new(self)
+    pub fn caches(&self) -> CacheMounts<'_> {
+        CacheMounts::new(self)
     }
 
     /// Returns the journals of earlier builds.
-    pub fn places(&self) -> Places<'_> {
-        Places::new(self)
+    pub fn build_history(&self) -> BuildHistory<'_> {
+        BuildHistory::new(self)
     }
 
     /// Returns the saved file system of the last command that failed.
-    pub fn failed(&self) -> Failed<'_> {
-        Failed::new(self)
+    pub fn failed_command(&self) -> FailedCommandStore<'_> {
+        FailedCommandStore::new(self)
     }
 
     /// Locks `what`, for example a layer, against other threads and processes, and waits for the lock.
-    pub(crate) fn take_turn(&self, what: &str) -> Result<StepLock, StoreError> {
+    pub(crate) fn lock_subject(&self, what: &str) -> Result<StepLock, StoreError> {
         self.lock_step(&StepKey::of([what.as_bytes()]), &|| ())
     }
 
@@ -304,7 +311,7 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be created.
     pub fn lock_step(&self, key: &StepKey, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
-        StepLock::take(self.root.join("steplocks").join(key.hex()), waiting)
+        StepLock::acquire(self.root.join("steplocks").join(key.hex()), waiting)
     }
 
     pub(crate) fn join(&self, name: &str) -> PathBuf {
@@ -312,29 +319,29 @@ impl Store {
     }
 
     /// Returns the id mapping of this process.
-    pub(crate) fn rights(&self) -> Rights {
-        self.rights
+    pub(crate) fn id_mapping(&self) -> IdMapping {
+        self.id_mapping
     }
 
     /// Returns the directory `name` of processes with the id mapping `rights`.
-    pub(crate) fn shelf_of(&self, rights: Rights, name: &str) -> PathBuf {
-        shelf(&self.root, rights, name)
+    pub(crate) fn subdir_of(&self, rights: IdMapping, name: &str) -> PathBuf {
+        subdir_path(&self.root, rights, name)
     }
 
     /// Returns the directory `name` of processes with the id mapping of this one.
-    pub(crate) fn shelf(&self, name: &str) -> PathBuf {
-        shelf(&self.root, self.rights, name)
+    pub(crate) fn subdir(&self, name: &str) -> PathBuf {
+        subdir_path(&self.root, self.id_mapping, name)
     }
 }
 
-fn shelf(root: &Path, rights: Rights, name: &str) -> PathBuf {
-    match rights.shelf() {
+fn subdir_path(root: &Path, rights: IdMapping, name: &str) -> PathBuf {
+    match rights.privilege_subdir() {
         Some(shelf) => root.join(shelf).join(name),
         None => root.join(name),
     }
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
+fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     if path.is_dir() {
         return Ok(());
@@ -348,20 +355,20 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
 }
 
-fn write_once(path: &Path, bytes: &[u8], work: &Work) -> Result<(), StoreError> {
-    if path.exists() { Ok(()) } else { file::replace(path, bytes, &work.path(), Durable::Yes) }
+fn write_if_missing(path: &Path, bytes: &[u8], work: &ProcessWorkDir) -> Result<(), StoreError> {
+    if path.exists() { Ok(()) } else { atomic_file::write_atomic(path, bytes, &work.path(), Durability::Synced) }
 }
 
 pub(crate) fn check_version(root: &Path) -> Result<(), StoreError> {
     let path = root.join("version");
     if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
-        return Err(StoreError::Version { path: root.to_owned(), found: String::new(), known: VERSION });
+        return Err(StoreError::UnknownVersion { path: root.to_owned(), found: String::new(), known: VERSION });
     }
-    let Some(text) = file::read_small(&path, 1024)? else { return Ok(()) };
+    let Some(text) = atomic_file::read_limited(&path, 1024)? else { return Ok(()) };
     let found = String::from_utf8_lossy(&text).trim().to_owned();
     if found == VERSION.to_string() {
         return Ok(());
     }
     let found = found.escape_debug().to_string();
-    Err(StoreError::Version { path: root.to_owned(), found, known: VERSION })
+    Err(StoreError::UnknownVersion { path: root.to_owned(), found, known: VERSION })
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use dram_image::TreePath;
-use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
 use dram_image::{Descriptor, Digest, MediaType};
 
 use crate::*;
@@ -20,16 +20,16 @@ fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
 }
 
-fn entry(name: &str, kind: EntryKind) -> Entry {
+fn entry(name: &str, kind: TarEntryKind) -> TarEntry {
     let mode = match kind {
-        EntryKind::Dir => 0o755,
-        EntryKind::Symlink(_) => 0o777,
+        TarEntryKind::Dir => 0o755,
+        TarEntryKind::Symlink(_) => 0o777,
         _ => 0o644,
     };
-    Entry { path: path(name), kind, mode, uid: 0, gid: 0, mtime: 5, xattrs: vec![] }
+    TarEntry { path: path(name), kind, mode, uid: 0, gid: 0, mtime: 5, xattrs: vec![] }
 }
 
-fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
+fn tar(entries: &[(TarEntry, &str)]) -> Vec<u8> {
     let mut writer = TarWriter::new(Vec::new());
     for (entry, data) in entries {
         writer.append(entry, &mut data.as_bytes()).unwrap();
@@ -37,20 +37,20 @@ fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn file(name: &str, data: &'static str) -> (Entry, &'static str) {
-    (entry(name, EntryKind::File { size: data.len() as u64 }), data)
+fn file(name: &str, data: &'static str) -> (TarEntry, &'static str) {
+    (entry(name, TarEntryKind::File { size: data.len() as u64 }), data)
 }
 
-fn dir(name: &str) -> (Entry, &'static str) {
-    (entry(name, EntryKind::Dir), "")
+fn dir(name: &str) -> (TarEntry, &'static str) {
+    (entry(name, TarEntryKind::Dir), "")
 }
 
-fn symlink(name: &str, target: &str) -> (Entry, &'static str) {
-    (entry(name, EntryKind::Symlink(target.as_bytes().to_vec())), "")
+fn symlink(name: &str, target: &str) -> (TarEntry, &'static str) {
+    (entry(name, TarEntryKind::Symlink(target.as_bytes().to_vec())), "")
 }
 
-fn hard_link(name: &str, target: &str) -> (Entry, &'static str) {
-    (entry(name, EntryKind::HardLink(path(target))), "")
+fn hard_link(name: &str, target: &str) -> (TarEntry, &'static str) {
+    (entry(name, TarEntryKind::HardLink(path(target))), "")
 }
 
 fn put_layer(store: &Store, tar: &[u8]) -> (Descriptor, Digest) {
@@ -58,11 +58,11 @@ fn put_layer(store: &Store, tar: &[u8]) -> (Descriptor, Digest) {
     (Descriptor::new(MediaType::LAYER, digest, tar.len() as u64), digest)
 }
 
-fn unpack(store: &Store, entries: &[(Entry, &str)]) -> Result<LayerId, StoreError> {
+fn unpack(store: &Store, entries: &[(TarEntry, &str)]) -> Result<LayerId, StoreError> {
     unpack_over(store, entries, &[])
 }
 
-fn unpack_over(store: &Store, entries: &[(Entry, &str)], below: &[LayerId]) -> Result<LayerId, StoreError> {
+fn unpack_over(store: &Store, entries: &[(TarEntry, &str)], below: &[LayerId]) -> Result<LayerId, StoreError> {
     let (blob, diff_id) = put_layer(store, &tar(entries));
     store.layers().unpack(&blob, &diff_id, below)
 }
@@ -80,14 +80,14 @@ fn layer_unpacks_and_packs_to_the_same_bytes() {
         file("a/.wh.gone", ""),
         secret,
         symlink("l", "/a/../../b"),
-        (entry("p", EntryKind::Fifo), ""),
+        (entry("p", TarEntryKind::Fifo), ""),
     ]);
     let (blob, diff_id) = put_layer(&store, &bytes);
     let below = unpack(&store, &[file("a/gone", "")]).unwrap();
     let id = store.layers().unpack(&blob, &diff_id, &[below]).unwrap();
-    assert_eq!(id, LayerId::of_diff(&diff_id));
+    assert_eq!(id, LayerId::from_diff_id(&diff_id));
     let mut again = Vec::new();
-    store.layers().pack(&id, Stamp(5), &mut again).unwrap();
+    store.layers().pack(&id, LayerTimestamp(5), &mut again).unwrap();
     assert!(again == bytes, "{} and {} bytes", again.len(), bytes.len());
 }
 
@@ -110,7 +110,7 @@ fn unpacking_does_not_write_outside_of_the_layer() {
         vec![hard_link("h", "missing")],
         vec![file(".wh..", "")],
         vec![file(".wh.", "")],
-        vec![(entry("c", EntryKind::Char(0, 0)), "")],
+        vec![(entry("c", TarEntryKind::Char(0, 0)), "")],
         vec![dir("d"), hard_link("h", "d")],
     ] {
         let _ = unpack(&store, &entries);
@@ -134,14 +134,14 @@ fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
     let (_dir, store) = store();
     let (blob, _) = put_layer(&store, &tar(&[file("x", "1")]));
     let error = store.layers().unpack(&blob, &Digest::of(b"other"), &[]).unwrap_err();
-    assert!(causes(&error).contains("but the image's configuration says"), "{error}");
+    assert!(error_chain(&error).contains("but the image's configuration says"), "{error}");
     assert_eq!(fs::read_dir(store.root().join("layers")).unwrap().count(), 0);
 }
 
 #[test]
 fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
     let (_dir, there) = store();
-    let made = there.work().fresh().unwrap();
+    let made = there.work_dir().temp_dir().unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
     fs::write(made.join("file"), "1").unwrap();
     let layer = Dir::open_layer(&made).unwrap();
@@ -150,27 +150,27 @@ fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
     layer.set_mode(&path("gone"), 0).unwrap();
     let id = there.layers().commit(&made).unwrap();
     let mut bytes = Vec::new();
-    there.layers().pack(&id, Stamp(7), &mut bytes).unwrap();
+    there.layers().pack(&id, LayerTimestamp(7), &mut bytes).unwrap();
 
     let (_dir, here) = store();
     let packed = |tar: &[u8]| {
         let (blob, diff_id) = put_layer(&here, tar);
-        Packed { diff_id, blob }
+        PackedLayer { diff_id, blob }
     };
     let table = [
-        (packed(&tar(&[file("file", "2")])), Stamp(5), "and it should hold"),
-        (packed(&bytes), Stamp(8), "is not packed as dram packs"),
-        (packed(&[&bytes[..], &[0; 512]].concat()), Stamp(7), "is not packed as dram packs"),
-        (Packed { diff_id: Digest::of(b"x"), ..packed(&bytes) }, Stamp(7), "unpacks to"),
+        (packed(&tar(&[file("file", "2")])), LayerTimestamp(5), "and it should hold"),
+        (packed(&bytes), LayerTimestamp(8), "is not packed as dram packs"),
+        (packed(&[&bytes[..], &[0; 512]].concat()), LayerTimestamp(7), "is not packed as dram packs"),
+        (PackedLayer { diff_id: Digest::of(b"x"), ..packed(&bytes) }, LayerTimestamp(7), "unpacks to"),
     ];
     for (packed, stamp, want) in table {
-        let error = causes(&here.layers().bring(&packed, &id, stamp).unwrap_err());
+        let error = error_chain(&here.layers().import_verified(&packed, &id, stamp).unwrap_err());
         assert!(error.contains(want), "{error}");
         assert!(!here.layers().has(&id));
     }
-    here.layers().bring(&packed(&bytes), &id, Stamp(7)).unwrap();
+    here.layers().import_verified(&packed(&bytes), &id, LayerTimestamp(7)).unwrap();
     let mut again = Vec::new();
-    here.layers().pack(&id, Stamp(7), &mut again).unwrap();
+    here.layers().pack(&id, LayerTimestamp(7), &mut again).unwrap();
     assert_eq!(again, bytes);
 }
 
@@ -186,7 +186,7 @@ fn unpacking_a_damaged_blob_fails() {
         [(flipped, "not what its name says"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
     {
         fs::write(&place, damage).unwrap();
-        let error = causes(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());
+        let error = error_chain(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());
         assert!(error.contains(want) || error.contains("unpacks to"), "{error}");
     }
     fs::remove_file(&place).unwrap();
@@ -217,7 +217,7 @@ fn merged_layers_match_overlayfs() {
     assert_eq!(view.find(&path("s/2"), false).unwrap().unwrap().path, path("a/2"));
     assert_eq!(view.find(&path("a/1"), false).unwrap(), None);
     assert_eq!(view.find(&path("b/1"), false).unwrap(), None);
-    assert!(matches!(view.find(&path("loop/x"), false), Err(StoreError::Loop { .. })));
+    assert!(matches!(view.find(&path("loop/x"), false), Err(StoreError::SymlinkLoop { .. })));
     assert_eq!(view.find(&path("s"), true).unwrap().unwrap().path, path("a"));
 }
 
@@ -244,19 +244,19 @@ fn layer_that_depends_on_its_parents_has_another_id_over_other_parents() {
     assert_eq!(mode_and_names(&second), (0o755, vec!["new".into()]));
     assert_eq!(mode_and_names(&alone), (0o755, vec!["new".into()]));
     assert_eq!(BTreeSet::from([&first, &second, &alone]).len(), 3);
-    assert_eq!([&first, &second, &alone].map(LayerId::alone), [(); 3].map(|()| first.alone()));
+    assert_eq!([&first, &second, &alone].map(LayerId::without_inherited), [(); 3].map(|()| first.without_inherited()));
     assert_eq!((over(&[&low]), over(&[&other])), (first.clone(), second.clone()), "each once");
     assert_eq!(first.as_str().parse::<LayerId>().unwrap(), first);
     let plain = || [dir("t"), file("t/new", "x"), file("t/.wh.gone", "")];
     let (blob, diff_id) = put_layer(&store, &tar(&plain()));
-    assert_eq!(store.layers().unpack(&blob, &diff_id, &[low]).unwrap(), LayerId::of_diff(&diff_id), "most do not");
+    assert_eq!(store.layers().unpack(&blob, &diff_id, &[low]).unwrap(), LayerId::from_diff_id(&diff_id), "most do not");
 }
 
 #[test]
 fn layers_of_equal_content_have_one_id_regardless_of_times() {
     let (_dir, store) = store();
     let make = |text: &str, mode: u32| {
-        let made = store.work().fresh().unwrap();
+        let made = store.work_dir().temp_dir().unwrap();
         fs::write(made.join("f"), text).unwrap();
         fs::set_permissions(made.join("f"), fs::Permissions::from_mode(mode)).unwrap();
         store.layers().commit(&made).unwrap()
@@ -274,7 +274,7 @@ fn references_can_be_set_and_removed() {
     let manifest = Descriptor::new(MediaType::MANIFEST, Digest::of(b"m"), 1);
     store.refs().set(&["a:1".parse().unwrap(), "b".parse().unwrap()], &manifest).unwrap();
     let names =
-        |store: &Store| -> Vec<String> { store.refs().all().unwrap().into_iter().map(|tagged| tagged.name).collect() };
+        |store: &Store| -> Vec<String> { store.refs().list().unwrap().into_iter().map(|tagged| tagged.name).collect() };
     assert_eq!(names(&store), ["a:1", "b:latest"]);
     assert_eq!(store.refs().get(&"docker.io/library/a:1".parse().unwrap()).unwrap(), Some(manifest));
     assert!(store.refs().remove("a:1").unwrap());
@@ -289,9 +289,9 @@ fn context_digest_changes_with_the_file() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("f"), "1").unwrap();
     let digest = |store: &Store| {
-        let context = ContextDir::open(store, &root, Box::new(|_| Verdict::Keep)).unwrap();
+        let context = ContextDir::open(store, &root, Box::new(|_| IgnoreVerdict::Include)).unwrap();
         let node = context.find(&path("f"), false).unwrap().unwrap();
-        let digest = context.content(&node).unwrap();
+        let digest = context.content_digest(&node).unwrap();
         context.save(store);
         digest
     };
@@ -310,9 +310,9 @@ fn ignored_directory_is_visible_if_something_below_is_not_ignored() {
         fs::write(root.join(name), "").unwrap();
     }
     let ignore: IgnoreFn = Box::new(|path| match path.as_bytes() {
-        b"a/keep" | b"c" => Verdict::Keep,
-        b"a" | b"b" => Verdict::Look,
-        _ => Verdict::Drop,
+        b"a/keep" | b"c" => IgnoreVerdict::Include,
+        b"a" | b"b" => IgnoreVerdict::Descend,
+        _ => IgnoreVerdict::Exclude,
     });
     let context = ContextDir::open(&store, &root, ignore).unwrap();
     assert_eq!(context.list(&TreePath::root()).unwrap(), [b"a".to_vec(), b"c".to_vec()]);
@@ -327,7 +327,7 @@ fn work_directory_of_a_dead_process_is_removed() {
     let left = store.root().join("work/p1-dead");
     fs::create_dir_all(left.join("d0/work")).unwrap();
     fs::write(left.join("lock"), "").unwrap();
-    let mine = store.work().path();
+    let mine = store.work_dir().path();
     let _second = Store::open(&outer.path().join("store")).unwrap();
     assert!(!left.exists());
     assert!(mine.exists());
@@ -344,21 +344,21 @@ fn a_store_of_another_version_is_refused() {
 #[test]
 fn prune_keeps_layers_of_cached_steps() {
     let (_dir, store) = store();
-    let made = store.work().fresh().unwrap();
+    let made = store.work_dir().temp_dir().unwrap();
     fs::write(made.join("f"), "x").unwrap();
     let kept = store.layers().commit(&made).unwrap();
     store
-        .memory()
-        .remember(&StepKey::of([&b"k"[..]]), &Record { layer: Some(kept.clone()), by_content: None })
+        .step_cache()
+        .insert(&StepKey::of([&b"k"[..]]), &CacheRecord { layer: Some(kept.clone()), by_content: None })
         .unwrap();
     let lost = unpack(&store, &[file("x", "1")]).unwrap();
-    let dry = store.prune(&Wish { dry: true, ..Wish::default() }).unwrap();
+    let dry = store.prune(&PruneOptions { dry_run: true, ..PruneOptions::default() }).unwrap();
     assert!(store.layers().has(&lost));
-    let pruned = store.prune(&Wish::default()).unwrap();
+    let pruned = store.prune(&PruneOptions::default()).unwrap();
     assert_eq!(dry, pruned);
     assert_eq!((pruned.blobs, pruned.layers, pruned.steps), (1, 1, 0));
     assert!(store.layers().has(&kept) && !store.layers().has(&lost));
-    assert_eq!(store.prune(&Wish { all: true, ..Wish::default() }).unwrap().steps, 1);
+    assert_eq!(store.prune(&PruneOptions { all: true, ..PruneOptions::default() }).unwrap().steps, 1);
     assert!(!store.layers().has(&kept));
 }
 
@@ -373,7 +373,7 @@ fn archives_are_distinguished_from_other_files() {
     {
         let place = outer.path().join(name);
         fs::write(&place, content).unwrap();
-        let into = store.work().fresh().unwrap();
+        let into = store.work_dir().temp_dir().unwrap();
         let is_archive = store.layers().unpack_archive(fs::File::open(&place).unwrap(), &into, name).unwrap();
         assert_eq!((is_archive, Path::exists(&into.join(".wh.x"))), (want, want), "{name}");
     }

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 
-use dram_image::tar::{Entry, EntryKind, TarError, TarReader};
-use dram_image::{Limits, TreePath};
+use dram_image::tar::{TarEntry, TarEntryKind, TarError, TarReader};
+use dram_image::{ArchiveLimits, TreePath};
 
-use crate::dir::Meta;
+use crate::dir::FileMetadata;
+use crate::id_mapping::is_initial_namespace_map;
 use crate::merged::is_portable;
-use crate::rights::is_first;
 use crate::{Dir, FileKind, OWNER_ATTRIBUTE, StoreError};
 
 /// The treatment of `.wh.` names in a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum UnpackMode {
     /// A layer: they are whiteouts (OCI image specification, `layer.md`).
     Layer,
     /// Any other archive: they are ordinary names.
@@ -22,141 +22,145 @@ pub(crate) enum Meaning {
 
 /// Options of [`unpack`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct How<'a> {
+pub(crate) struct UnpackOptions<'a> {
     /// The treatment of `.wh.` names.
-    pub(crate) meaning: Meaning,
+    pub(crate) mode: UnpackMode,
     /// Limits on the archive's size and entries.
-    pub(crate) limits: &'a Limits,
+    pub(crate) limits: &'a ArchiveLimits,
     /// The archive's name, for error messages.
-    pub(crate) what: &'a str,
+    pub(crate) archive_name: &'a str,
 }
 
 /// The paths of a layer whose result depends on its parent layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Leans {
+pub(crate) struct ParentDeps {
     /// Directories without an entry of their own, created because an entry lies below them.
-    pub(crate) implied: BTreeSet<TreePath>,
+    pub(crate) implied_dirs: BTreeSet<TreePath>,
     /// Whiteouts.
     pub(crate) whiteouts: BTreeSet<TreePath>,
 }
 
 /// Unpacks `stream` into the empty directory `root` and reads it to its end. Returns the layer's dependencies on parent
 /// layers.
-pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: How<'_>) -> Result<Leans, StoreError> {
-    let fail = |source: TarError| StoreError::Tar { what: how.what.to_owned(), source };
-    let mut reader = TarReader::new(stream).within(how.limits);
-    let mut unpacker = Unpacker {
+pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: UnpackOptions<'_>) -> Result<ParentDeps, StoreError> {
+    let fail = |source: TarError| StoreError::Tar { what: how.archive_name.to_owned(), source };
+    let mut reader = TarReader::new(stream).with_limits(how.limits);
+    let mut unpacker = TarUnpacker {
         root,
-        how,
-        last: None,
-        dirs: BTreeMap::new(),
-        leans: Leans::default(),
-        hidden: BTreeSet::new(),
+        options: how,
+        current_dir: None,
+        dir_metadata: BTreeMap::new(),
+        parent_deps: ParentDeps::default(),
+        whited_out: BTreeSet::new(),
         buffer: vec![0; 128 << 10],
     };
     while let Some(entry) = reader.next_entry().map_err(fail)? {
-        unpacker.place(&entry, &mut reader)?;
+        unpacker.unpack_entry(&entry, &mut reader)?;
     }
     reader.drain().map_err(fail)?;
-    unpacker.finish()
+    unpacker.apply_dir_metadata()
 }
 
-struct Unpacker<'a> {
+struct TarUnpacker<'a> {
     root: &'a Dir,
-    how: How<'a>,
+    options: UnpackOptions<'a>,
     /// The directory of the previous entry, kept open because consecutive entries mostly share it.
-    last: Option<(TreePath, Dir)>,
+    current_dir: Option<(TreePath, Dir)>,
     /// Metadata of directories by the bytes of their paths, applied after all entries are unpacked.
-    dirs: BTreeMap<Vec<u8>, Meta>,
-    leans: Leans,
+    dir_metadata: BTreeMap<Vec<u8>, FileMetadata>,
+    parent_deps: ParentDeps,
     /// Paths that whiteouts removed; a directory created there is opaque.
-    hidden: BTreeSet<TreePath>,
+    whited_out: BTreeSet<TreePath>,
     buffer: Vec<u8>,
 }
 
-impl Unpacker<'_> {
-    fn place(&mut self, entry: &Entry, data: &mut TarReader<&mut dyn Read>) -> Result<(), StoreError> {
+impl TarUnpacker<'_> {
+    fn unpack_entry(&mut self, entry: &TarEntry, data: &mut TarReader<&mut dyn Read>) -> Result<(), StoreError> {
         let (Some(parent), Some(name)) = (entry.path.parent(), entry.path.name()) else {
-            return self.place_root(entry);
+            return self.unpack_root_entry(entry);
         };
-        self.enter(&parent, entry)?;
-        if let (Meaning::Layer, Some(hidden)) = (self.how.meaning, name.strip_prefix(b".wh.")) {
-            return self.hide(&parent, hidden, &entry.path);
+        self.enter_dir(&parent, entry)?;
+        if let (UnpackMode::Layer, Some(hidden)) = (self.options.mode, name.strip_prefix(b".wh.")) {
+            return self.apply_whiteout(&parent, hidden, &entry.path);
         }
-        let (_, dir) = self.last.as_ref().expect("entered above");
+        let (_, dir) = self.current_dir.as_ref().expect("entered above");
         let name = TreePath::parse(name)?;
         let there = dir.status(&name)?;
-        let both_dirs = entry.kind == EntryKind::Dir && there.as_ref().is_some_and(|s| s.kind == FileKind::Dir);
+        let both_dirs = entry.kind == TarEntryKind::Dir && there.as_ref().is_some_and(|s| s.kind == FileKind::Dir);
         if there.is_some() && !both_dirs && !is_link_to_itself(entry) {
             dir.remove(&name)?;
-            self.forget(&entry.path);
+            self.forget_dirs_below(&entry.path);
         }
         // The removed entry may be a directory of earlier entries; the handle of its parent directory stays valid.
-        let (_, dir) = self.last.as_ref().expect("entered above");
-        let meta = meta(entry);
+        let (_, dir) = self.current_dir.as_ref().expect("entered above");
+        let meta = entry_metadata(entry);
         match &entry.kind {
-            EntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, self.how.what)?,
-            EntryKind::Dir => {
+            TarEntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, self.options.archive_name)?,
+            TarEntryKind::Dir => {
                 if !both_dirs {
-                    make_dir(dir, &name, self.hidden.contains(&entry.path))?;
+                    make_dir(dir, &name, self.whited_out.contains(&entry.path))?;
                 }
-                if !self.leans.implied.is_empty() {
-                    self.leans.implied.remove(&self.root.place_of(dir)?.append(&name));
+                if !self.parent_deps.implied_dirs.is_empty() {
+                    self.parent_deps.implied_dirs.remove(&self.root.path_of(dir)?.append(&name));
                 }
-                self.dirs.insert(entry.path.as_bytes().to_vec(), meta.clone());
+                self.dir_metadata.insert(entry.path.as_bytes().to_vec(), meta.clone());
             }
-            EntryKind::Symlink(target) => dir.make_symlink(&name, target)?,
-            EntryKind::HardLink(target) => return link(self.root, target, dir, &name, entry),
-            EntryKind::Char(0, 0) => {
+            TarEntryKind::Symlink(target) => dir.make_symlink(&name, target)?,
+            TarEntryKind::HardLink(target) => return make_hard_link(self.root, target, dir, &name, entry),
+            TarEntryKind::Char(0, 0) => {
                 let why = "a character device 0:0 is overlayfs's mark for a deleted file";
-                return Err(StoreError::Entry { entry: entry.path.to_string(), why });
+                return Err(StoreError::InvalidEntry { entry: entry.path.to_string(), why });
             }
-            EntryKind::Char(major, minor) => dir.make_node(&name, FileKind::Char(*major, *minor))?,
-            EntryKind::Block(major, minor) => dir.make_node(&name, FileKind::Block(*major, *minor))?,
-            EntryKind::Fifo => dir.make_node(&name, FileKind::Fifo)?,
+            TarEntryKind::Char(major, minor) => dir.make_node(&name, FileKind::Char(*major, *minor))?,
+            TarEntryKind::Block(major, minor) => dir.make_node(&name, FileKind::Block(*major, *minor))?,
+            TarEntryKind::Fifo => dir.make_node(&name, FileKind::Fifo)?,
         }
-        dir.set_meta(&name, &meta, matches!(entry.kind, EntryKind::Symlink(_)))?;
+        dir.set_metadata(&name, &meta, matches!(entry.kind, TarEntryKind::Symlink(_)))?;
         set_xattrs(dir, &name, entry)
     }
 
-    fn place_root(&mut self, entry: &Entry) -> Result<(), StoreError> {
-        if entry.kind != EntryKind::Dir {
+    fn unpack_root_entry(&mut self, entry: &TarEntry) -> Result<(), StoreError> {
+        if entry.kind != TarEntryKind::Dir {
             // Some archives start with a nameless file, which all tools skip.
-            if self.how.meaning == Meaning::Archive {
+            if self.options.mode == UnpackMode::Archive {
                 return Ok(());
             }
             let why = "the root of a layer is a directory";
-            return Err(StoreError::Entry { entry: entry.path.to_string(), why });
+            return Err(StoreError::InvalidEntry { entry: entry.path.to_string(), why });
         }
-        self.dirs.insert(Vec::new(), meta(entry));
+        self.dir_metadata.insert(Vec::new(), entry_metadata(entry));
         Ok(())
     }
 
     /// Opens the directory `path` and creates missing parents. Symbolic links cannot lead out of the root.
-    fn enter(&mut self, path: &TreePath, entry: &Entry) -> Result<(), StoreError> {
-        if self.last.as_ref().is_some_and(|(last, _)| last == path) {
+    fn enter_dir(&mut self, path: &TreePath, entry: &TarEntry) -> Result<(), StoreError> {
+        if self.current_dir.as_ref().is_some_and(|(last, _)| last == path) {
             return Ok(());
         }
         let below_something = |error: StoreError| {
             let why = "what should be a directory on the way to it is none";
-            if error.is_no_way() { StoreError::Entry { entry: entry.path.to_string(), why } } else { error }
+            if error.is_unresolvable_path() {
+                StoreError::InvalidEntry { entry: entry.path.to_string(), why }
+            } else {
+                error
+            }
         };
-        let dir = match self.root.sub_in_root(path) {
-            Err(error) if error.is_no_way() => {
-                self.make_missing(path).map_err(below_something)?;
-                self.root.sub_in_root(path).map_err(below_something)?
+        let dir = match self.root.open_subdir_in_root(path) {
+            Err(error) if error.is_unresolvable_path() => {
+                self.make_implied_dirs(path).map_err(below_something)?;
+                self.root.open_subdir_in_root(path).map_err(below_something)?
             }
             dir => dir?,
         };
-        self.last = Some((path.clone(), dir));
+        self.current_dir = Some((path.clone(), dir));
         Ok(())
     }
 
     /// Creates the missing directories of `path` with mode 0755 and owner root, as all engines do.
-    fn make_missing(&mut self, path: &TreePath) -> Result<(), StoreError> {
+    fn make_implied_dirs(&mut self, path: &TreePath) -> Result<(), StoreError> {
         let mut at = TreePath::root();
         for part in path.components() {
-            let dir = self.root.sub_in_root(&at)?;
+            let dir = self.root.open_subdir_in_root(&at)?;
             let name = TreePath::parse(part)?;
             at = at.join(part);
             let there = dir.status(&name)?;
@@ -165,33 +169,33 @@ impl Unpacker<'_> {
             } else if there.is_some() {
                 continue;
             }
-            make_dir(&dir, &name, self.hidden.contains(&at))?;
-            dir.set_meta(&name, &Meta { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
-            self.leans.implied.insert(self.root.place_of(&dir)?.append(&name));
+            make_dir(&dir, &name, self.whited_out.contains(&at))?;
+            dir.set_metadata(&name, &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+            self.parent_deps.implied_dirs.insert(self.root.path_of(&dir)?.append(&name));
         }
         Ok(())
     }
 
     /// Applies a whiteout: `.wh.NAME` removes NAME of the parent layers, `.wh..wh..opq` makes the directory opaque, and
     /// other `.wh..wh.` names are internal to aufs. Entries of this layer itself are kept, in whatever order they come.
-    fn hide(&mut self, parent: &TreePath, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
-        let (_, dir) = self.last.as_ref().expect("the caller entered it");
+    fn apply_whiteout(&mut self, parent: &TreePath, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
+        let (_, dir) = self.current_dir.as_ref().expect("the caller entered it");
         match hidden {
-            b".wh..opq" => dir.set_xattr(&TreePath::root(), (opaque_name(), b"y")),
+            b".wh..opq" => dir.set_xattr(&TreePath::root(), (opaque_xattr_name(), b"y")),
             b"" | b"." | b".." => {
                 let why = "a whiteout must name what it hides";
-                Err(StoreError::Entry { entry: path.to_string(), why })
+                Err(StoreError::InvalidEntry { entry: path.to_string(), why })
             }
             aufs if aufs.starts_with(b".wh.") => Ok(()),
             name => {
-                self.hidden.insert(parent.join(name));
+                self.whited_out.insert(parent.join(name));
                 let name = TreePath::parse(name)?;
                 match dir.status(&name)?.map(|status| status.kind) {
                     None => {
-                        self.leans.whiteouts.insert(self.root.place_of(dir)?.append(&name));
+                        self.parent_deps.whiteouts.insert(self.root.path_of(dir)?.append(&name));
                         dir.make_node(&name, FileKind::Char(0, 0))
                     }
-                    Some(FileKind::Dir) => dir.set_xattr(&name, (opaque_name(), b"y")),
+                    Some(FileKind::Dir) => dir.set_xattr(&name, (opaque_xattr_name(), b"y")),
                     Some(_) => Ok(()),
                 }
             }
@@ -199,51 +203,51 @@ impl Unpacker<'_> {
     }
 
     /// Removes the recorded metadata of directories at `path` and below.
-    fn forget(&mut self, path: &TreePath) {
+    fn forget_dirs_below(&mut self, path: &TreePath) {
         let path = path.as_bytes();
-        self.dirs.remove(path);
+        self.dir_metadata.remove(path);
         // `0` is the byte after `/`.
         let below = [path, b"/"].concat()..[path, b"0"].concat();
-        let gone: Vec<Vec<u8>> = self.dirs.range(below).map(|(path, _)| path.clone()).collect();
+        let gone: Vec<Vec<u8>> = self.dir_metadata.range(below).map(|(path, _)| path.clone()).collect();
         for path in gone {
-            self.dirs.remove(&path);
+            self.dir_metadata.remove(&path);
         }
     }
 
     /// Applies the metadata of directories, deepest first, to those that still exist.
-    fn finish(self) -> Result<Leans, StoreError> {
-        for (path, meta) in self.dirs.iter().rev() {
+    fn apply_dir_metadata(self) -> Result<ParentDeps, StoreError> {
+        for (path, meta) in self.dir_metadata.iter().rev() {
             let path = TreePath::parse(path)?;
             let (dir, name) = match (path.parent(), path.name()) {
-                (Some(parent), Some(name)) => (self.root.sub_in_root(&parent)?, TreePath::parse(name)?),
-                (None, _) | (_, None) => (self.root.sub_in_root(&TreePath::root())?, TreePath::root()),
+                (Some(parent), Some(name)) => (self.root.open_subdir_in_root(&parent)?, TreePath::parse(name)?),
+                (None, _) | (_, None) => (self.root.open_subdir_in_root(&TreePath::root())?, TreePath::root()),
             };
             if dir.status(&name)?.is_some_and(|status| status.kind == FileKind::Dir) {
-                dir.set_meta(&name, meta, false)?;
+                dir.set_metadata(&name, meta, false)?;
             }
         }
-        Ok(self.leans)
+        Ok(self.parent_deps)
     }
 }
 
 /// Creates a directory. An opaque directory hides its content in parent layers.
 fn make_dir(dir: &Dir, name: &TreePath, opaque: bool) -> Result<(), StoreError> {
     dir.make_dir(name, 0o700)?;
-    if opaque { dir.set_xattr(name, (opaque_name(), b"y")) } else { Ok(()) }
+    if opaque { dir.set_xattr(name, (opaque_xattr_name(), b"y")) } else { Ok(()) }
 }
 
-fn meta(entry: &Entry) -> Meta {
-    Meta { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: (entry.mtime, 0) }
+fn entry_metadata(entry: &TarEntry) -> FileMetadata {
+    FileMetadata { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: (entry.mtime, 0) }
 }
 
-fn is_link_to_itself(entry: &Entry) -> bool {
-    matches!(&entry.kind, EntryKind::HardLink(target) if *target == entry.path)
+fn is_link_to_itself(entry: &TarEntry) -> bool {
+    matches!(&entry.kind, TarEntryKind::HardLink(target) if *target == entry.path)
 }
 
 /// The extended attribute of an opaque directory. Only the initial user namespace may set `trusted.` attributes.
-fn opaque_name() -> &'static [u8] {
+fn opaque_xattr_name() -> &'static [u8] {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    if is_first(&map) { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
+    if is_initial_namespace_map(&map) { b"trusted.overlay.opaque" } else { b"user.overlay.opaque" }
 }
 
 fn write_file(
@@ -254,7 +258,7 @@ fn write_file(
     what: &str,
 ) -> Result<(), StoreError> {
     let mut file = dir.create_file(name, 0o600)?;
-    let fail = |source| StoreError::io("write", &dir.shown().join(name.as_path()))(source);
+    let fail = |source| StoreError::io("write", &dir.display_path().join(name.as_path()))(source);
     // Blocks of zeros are written as holes, so that a small compressed tar of zeros cannot fill the disk.
     let mut hole = 0;
     loop {
@@ -275,15 +279,21 @@ fn write_file(
     }
 }
 
-fn link(root: &Dir, target: &TreePath, dir: &Dir, name: &TreePath, entry: &Entry) -> Result<(), StoreError> {
-    let wrong = |why| StoreError::Entry { entry: entry.path.to_string(), why };
+fn make_hard_link(
+    root: &Dir,
+    target: &TreePath,
+    dir: &Dir,
+    name: &TreePath,
+    entry: &TarEntry,
+) -> Result<(), StoreError> {
+    let wrong = |why| StoreError::InvalidEntry { entry: entry.path.to_string(), why };
     if is_link_to_itself(entry) {
         return Ok(());
     }
     let (Some(parent), Some(last)) = (target.parent(), target.name()) else {
         return Err(wrong("it is a hard link to a directory"));
     };
-    let from = root.sub_in_root(&parent).map_err(|_| wrong("it is a hard link to what does not exist"))?;
+    let from = root.open_subdir_in_root(&parent).map_err(|_| wrong("it is a hard link to what does not exist"))?;
     let last = TreePath::parse(last)?;
     match from.status(&last)?.map(|status| status.kind) {
         None => Err(wrong("it is a hard link to what does not exist")),
@@ -292,15 +302,15 @@ fn link(root: &Dir, target: &TreePath, dir: &Dir, name: &TreePath, entry: &Entry
     }
 }
 
-fn set_xattrs(dir: &Dir, name: &TreePath, entry: &Entry) -> Result<(), StoreError> {
+fn set_xattrs(dir: &Dir, name: &TreePath, entry: &TarEntry) -> Result<(), StoreError> {
     // The ownership attribute is internal to dram.
     let comes_in = |key: &[u8]| is_portable(key) && key != OWNER_ATTRIBUTE.as_bytes();
     for (key, value) in entry.xattrs.iter().filter(|(key, _)| comes_in(key)) {
         match dir.set_xattr(name, (key, value)) {
             // ext4 stores all attributes of a file in one block and reports ENOSPC when it overflows.
-            Err(error) if value.len() > 1000 && error.is_full() => {
+            Err(error) if value.len() > 1000 && error.is_disk_full() => {
                 let why = "the disk does not hold an attribute as long as one that it has";
-                return Err(StoreError::Entry { entry: entry.path.to_string(), why });
+                return Err(StoreError::InvalidEntry { entry: entry.path.to_string(), why });
             }
             set => set?,
         }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::inventory::{Inventory, What};
-use crate::sizes::on_disk;
-use crate::{Store, StoreError, Wish};
+use crate::inventory::{StoreInventory, StoredObject};
+use crate::size_cache::disk_usage;
+use crate::{PruneOptions, Store, StoreError};
 
 /// Disk usage of one kind of object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Share {
+pub struct KindUsage {
     /// Kind of the objects, as shown to users.
     pub kind: &'static str,
     /// Number of objects.
@@ -16,14 +16,14 @@ pub struct Share {
     /// Disk usage in bytes.
     pub bytes: u64,
     /// Bytes that a plain prune frees.
-    pub plain: u64,
+    pub prunable: u64,
     /// Bytes that `prune --all` frees.
-    pub all: u64,
+    pub prunable_with_all: u64,
 }
 
 /// Disk usage of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageShare {
+pub struct ImageUsage {
     /// Name of the image.
     pub name: String,
     /// Total size of its blobs in bytes.
@@ -34,7 +34,7 @@ pub struct ImageShare {
 
 /// Disk usage of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taken {
+pub struct ItemUsage {
     /// Kind of the object, as in [`KindUsage`].
     pub kind: &'static str,
     /// Name of the object.
@@ -42,20 +42,20 @@ pub struct Taken {
     /// Disk usage in bytes.
     pub bytes: u64,
     /// Time of last use, in seconds since 1970; 0 when it is not recorded.
-    pub used: i64,
+    pub last_used: i64,
 }
 
 /// Disk usage of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Usage {
+pub struct StoreUsage {
     /// Usage by kind.
-    pub shares: Vec<Share>,
+    pub kinds: Vec<KindUsage>,
     /// Usage by image.
-    pub images: Vec<ImageShare>,
+    pub images: Vec<ImageUsage>,
     /// Usage by object, without blobs.
-    pub things: Vec<Taken>,
+    pub items: Vec<ItemUsage>,
     /// Total disk usage in bytes.
-    pub total: u64,
+    pub total_bytes: u64,
 }
 
 impl Store {
@@ -63,91 +63,93 @@ impl Store {
     ///
     /// # Errors
     /// When a file system operation fails.
-    pub fn usage(&self) -> Result<Usage, StoreError> {
-        let inventory = Inventory::of(self, false)?;
-        let mut usage = Usage::default();
-        self.images_of(&inventory, &mut usage);
+    pub fn usage(&self) -> Result<StoreUsage, StoreError> {
+        let inventory = StoreInventory::collect(self, false)?;
+        let mut usage = StoreUsage::default();
+        self.add_image_usage(&inventory, &mut usage);
         let gone = |all: bool| -> BTreeSet<(&'static str, String)> {
-            let pruned = self.prune(&Wish { all, dry: true, ..Wish::default() });
+            let pruned = self.prune(&PruneOptions { all, dry_run: true, ..PruneOptions::default() });
             pruned.map_or_else(
                 |_| BTreeSet::new(),
-                |pruned| pruned.gone.into_iter().map(|gone| (gone.kind, gone.name)).collect(),
+                |pruned| pruned.items.into_iter().map(|gone| (gone.kind, gone.name)).collect(),
             )
         };
         let (plain, all) = (gone(false), gone(true));
         for item in &inventory.items {
-            let (kind, name) = named(&item.what);
-            let key = (kind_of(&item.what), name.clone());
+            let (kind, name) = plural_kind_and_name(&item.object);
+            let key = (kind_name(&item.object), name.clone());
             let bytes = |set: &BTreeSet<(&'static str, String)>| if set.contains(&key) { item.bytes } else { 0 };
-            usage.add(kind, item.bytes, bytes(&plain), bytes(&all));
-            if !matches!(item.what, What::Blob(_)) {
-                usage.things.push(Taken { kind, name, bytes: item.bytes, used: item.used });
+            usage.add_item(kind, item.bytes, bytes(&plain), bytes(&all));
+            if !matches!(item.object, StoredObject::Blob(_)) {
+                usage.items.push(ItemUsage { kind, name, bytes: item.bytes, last_used: item.last_used });
             }
         }
-        let failed = inventory.failed;
+        let failed = inventory.failed_bytes;
         if failed > 0 {
-            usage.add("failed", failed, failed, failed);
+            usage.add_item("failed", failed, failed, failed);
         }
-        let work = on_disk(&self.join("work"));
-        usage.add("notes", inventory.rest, 0, 0);
-        usage.add("work", work, 0, 0);
-        usage.total = inventory.total() + work;
-        usage.things.sort_by(|a, b| (a.kind, b.bytes, &a.name).cmp(&(b.kind, a.bytes, &b.name)));
+        let work = disk_usage(&self.join("work"));
+        usage.add_item("notes", inventory.other_bytes, 0, 0);
+        usage.add_item("work", work, 0, 0);
+        usage.total_bytes = inventory.total_bytes() + work;
+        usage.items.sort_by(|a, b| (a.kind, b.bytes, &a.name).cmp(&(b.kind, a.bytes, &b.name)));
         Ok(usage)
     }
 
-    fn images_of(&self, inventory: &Inventory, usage: &mut Usage) {
-        let shares = inventory.shares();
+    fn add_image_usage(&self, inventory: &StoreInventory, usage: &mut StoreUsage) {
+        let shares = inventory.images_per_blob();
         for image in &inventory.images {
             let (mut bytes, mut shared) = (0, 0);
             for item in &inventory.items {
-                if let What::Blob(digest) = &item.what
+                if let StoredObject::Blob(digest) = &item.object
                     && image.blobs.contains(digest)
                 {
                     bytes += item.bytes;
                     shared += if shares.get(digest).is_some_and(|count| *count > 1) { item.bytes } else { 0 };
                 }
             }
-            usage.images.push(ImageShare { name: image.name.clone(), bytes, shared });
+            usage.images.push(ImageUsage { name: image.name.clone(), bytes, shared });
         }
     }
 }
 
-impl Usage {
-    fn add(&mut self, kind: &'static str, bytes: u64, plain: u64, all: u64) {
-        let share = match self.shares.iter_mut().find(|share| share.kind == kind) {
+impl StoreUsage {
+    fn add_item(&mut self, kind: &'static str, bytes: u64, plain: u64, all: u64) {
+        let share = match self.kinds.iter_mut().find(|share| share.kind == kind) {
             Some(share) => share,
             None => {
-                self.shares.push(Share { kind, count: 0, bytes: 0, plain: 0, all: 0 });
-                self.shares.last_mut().expect("it was pushed just now")
+                self.kinds.push(KindUsage { kind, count: 0, bytes: 0, prunable: 0, prunable_with_all: 0 });
+                self.kinds.last_mut().expect("it was pushed just now")
             }
         };
         share.count += 1;
         share.bytes += bytes;
-        share.plain += plain;
-        share.all += all;
+        share.prunable += plain;
+        share.prunable_with_all += all;
     }
 }
 
-fn kind_of(what: &What) -> &'static str {
+fn kind_name(what: &StoredObject) -> &'static str {
     match what {
-        What::Blob(_) => "blob",
-        What::Layer(..) => "layer",
-        What::Step(..) => "step",
-        What::Download(_) => "download",
-        What::Context(_) => "context",
-        What::Cache(..) => "cache",
+        StoredObject::Blob(_) => "blob",
+        StoredObject::Layer(..) => "layer",
+        StoredObject::Step(..) => "step",
+        StoredObject::Download(_) => "download",
+        StoredObject::Context(_) => "context",
+        StoredObject::Cache(..) => "cache",
     }
 }
 
 /// Returns the plural of the kind, and the name.
-fn named(what: &What) -> (&'static str, String) {
+fn plural_kind_and_name(what: &StoredObject) -> (&'static str, String) {
     match what {
-        What::Blob(digest) => ("blobs", digest.to_string()),
-        What::Layer(id, _) => ("layers", id.to_string()),
-        What::Step(_, path, _) => ("steps", String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned()),
-        What::Download(name) => ("downloads", name.as_path().display().to_string()),
-        What::Context(name) => ("contexts", name.as_path().display().to_string()),
-        What::Cache(_, id) => ("caches", id.clone()),
+        StoredObject::Blob(digest) => ("blobs", digest.to_string()),
+        StoredObject::Layer(id, _) => ("layers", id.to_string()),
+        StoredObject::Step(_, path, _) => {
+            ("steps", String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned())
+        }
+        StoredObject::Download(name) => ("downloads", name.as_path().display().to_string()),
+        StoredObject::Context(name) => ("contexts", name.as_path().display().to_string()),
+        StoredObject::Cache(_, id) => ("caches", id.clone()),
     }
 }

@@ -9,111 +9,120 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
-use dram_build::container::Host;
-use dram_image::{Limit, Limits};
-use dram_remote::{Proxies, Trust};
-use dram_sandbox::{Abilities, Lack, Limit as Limited, Privilege, ResourceLimit};
-use dram_store::Location;
+use dram_build::container::HostSettings;
+use dram_image::{ArchiveLimit, ArchiveLimits};
+use dram_remote::{ProxySettings, TrustStore};
+use dram_sandbox::{HostChecks, MissingHostSupport, ProcessPrivilege, ResourceLimit, RlimitKind as Limited};
+use dram_store::StoreLocation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
 
 /// The most space that the store may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Most {
+pub(crate) enum StoreQuota {
     /// The user's limit in bytes.
-    Given(u64),
+    Explicit(u64),
     /// The default, which depends on the size of the disk.
-    Usual,
+    Default,
     /// No limit.
-    None,
+    Unlimited,
 }
 
-impl Most {
+impl StoreQuota {
     /// The default limit in bytes, or a tenth of the disk where that is more.
-    const LEAST: u64 = 10_000_000_000;
+    const DEFAULT_MINIMUM: u64 = 10_000_000_000;
 
     /// The limit in bytes, if there is one.
     pub(crate) fn bytes(self, store: &dram_store::Store) -> Option<u64> {
         match self {
-            Most::Given(bytes) => Some(bytes),
-            Most::Usual => Some(Most::LEAST.max(store.disk() / 10)),
-            Most::None => None,
+            StoreQuota::Explicit(bytes) => Some(bytes),
+            StoreQuota::Default => Some(StoreQuota::DEFAULT_MINIMUM.max(store.disk_size() / 10)),
+            StoreQuota::Unlimited => None,
         }
     }
 
-    fn read(given: Option<&str>) -> Result<Most, Failure> {
-        let from_env = variable("DRAM_MAX_SIZE").filter(|text| !text.is_empty());
+    fn parse(given: Option<&str>) -> Result<StoreQuota, Failure> {
+        let from_env = env_var("DRAM_MAX_SIZE").filter(|text| !text.is_empty());
         match given.or(from_env.as_deref()) {
-            None => Ok(Most::Usual),
-            Some("none") => Ok(Most::None),
-            Some(text) => crate::cmd::bytes(text).map(Most::Given),
+            None => Ok(StoreQuota::Default),
+            Some("none") => Ok(StoreQuota::Unlimited),
+            Some(text) => crate::cmd::parse_size(text).map(StoreQuota::Explicit),
         }
     }
 }
 
 /// The privileges of this process, and the location of its store.
 #[derive(Debug)]
-pub(crate) struct Ambient {
-    store: Option<Location>,
-    most: Most,
-    privilege: Result<Privilege, Lack>,
+pub(crate) struct AmbientContext {
+    store: Option<StoreLocation>,
+    quota: StoreQuota,
+    privilege: Result<ProcessPrivilege, MissingHostSupport>,
     limits: Vec<ResourceLimit>,
 }
 
-impl Ambient {
+impl AmbientContext {
     /// Reads the environment and raises the limit of open files. A process that is not root enters a user namespace as
     /// its root, which only works while there is one thread.
-    pub(crate) fn enter(store: Option<PathBuf>, limits: &[String], most: Option<&str>) -> Result<Ambient, Failure> {
-        let most = Most::read(most)?;
+    pub(crate) fn enter(
+        store: Option<PathBuf>,
+        limits: &[String],
+        most: Option<&str>,
+    ) -> Result<AmbientContext, Failure> {
+        let most = StoreQuota::parse(most)?;
         let limits = read_limits(limits)?;
         let is_root = rustix::process::geteuid().is_root();
-        let store = store.or_else(|| from_env("DRAM_STORE")).or_else(|| default_store(is_root));
+        let store = store.or_else(|| env_path("DRAM_STORE")).or_else(|| default_store(is_root));
         let given = match most {
-            Most::Given(bytes) => Some(bytes),
-            Most::Usual | Most::None => None,
+            StoreQuota::Explicit(bytes) => Some(bytes),
+            StoreQuota::Default | StoreQuota::Unlimited => None,
         };
-        let store = store.map(|root| Location { root, limits, most: given });
-        Ok(Ambient { store, most, privilege: dram_sandbox::enter_user_namespace(), limits: raise_open_files() })
+        let store = store.map(|root| StoreLocation { root, limits, max_bytes: given });
+        Ok(AmbientContext {
+            store,
+            quota: most,
+            privilege: dram_sandbox::enter_user_namespace(),
+            limits: raise_open_files(),
+        })
     }
 
     /// The location of the store. Fails if neither an option nor the environment names a directory.
-    pub(crate) fn store(&self) -> Result<&Location, Failure> {
+    pub(crate) fn store(&self) -> Result<&StoreLocation, Failure> {
         self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
         })
     }
 
     /// The most space that the store may take.
-    pub(crate) fn most(&self) -> Most {
-        self.most
+    pub(crate) fn quota(&self) -> StoreQuota {
+        self.quota
     }
 
     /// The properties of this machine that commands see: name servers, privileges and resource limits.
-    pub(crate) fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> HostSettings {
         let resolv_conf = fs::read("/etc/resolv.conf").unwrap_or_default();
         let (no_new_privs, one_id) = match &self.privilege {
-            Ok(Privilege::Root) => (false, false),
-            Ok(Privilege::UserNamespace { ids, .. }) => (true, *ids == 1),
+            Ok(ProcessPrivilege::Root) => (false, false),
+            Ok(ProcessPrivilege::UserNamespace { ids, .. }) => (true, *ids == 1),
             Err(_) => (true, false),
         };
-        Host { resolv_conf, no_new_privs, one_id, limits: self.limits.clone() }
+        HostSettings { resolv_conf, no_new_privs, single_id: one_id, limits: self.limits.clone() }
     }
 
     /// The ability that is missing for running commands, if one is.
-    pub(crate) fn lack(&self) -> Option<Lack> {
+    pub(crate) fn missing_ability(&self) -> Option<MissingHostSupport> {
         match &self.privilege {
-            Ok(Privilege::Root) => None,
-            Ok(Privilege::UserNamespace { .. }) => Abilities::lack_inside(),
+            Ok(ProcessPrivilege::Root) => None,
+            Ok(ProcessPrivilege::UserNamespace { .. }) => HostChecks::check_entered_namespace(),
             Err(lack) => Some(lack.clone()),
         }
     }
 
     /// The reason for which this user has a single id, if that is so.
-    pub(crate) fn one_id(&self) -> Option<&str> {
+    pub(crate) fn single_id_reason(&self) -> Option<&str> {
         match &self.privilege {
-            Ok(Privilege::UserNamespace { limited, .. }) => limited.as_deref(),
-            Ok(Privilege::Root) | Err(_) => None,
+            Ok(ProcessPrivilege::UserNamespace { limitation: limited, .. }) => limited.as_deref(),
+            Ok(ProcessPrivilege::Root) | Err(_) => None,
         }
     }
 }
@@ -128,19 +137,19 @@ fn raise_open_files() -> Vec<ResourceLimit> {
         return Vec::new();
     }
     match setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: before.maximum }) {
-        Ok(()) => vec![ResourceLimit { what: Limited::Nofile, soft: before.current, hard: before.maximum }],
+        Ok(()) => vec![ResourceLimit { kind: Limited::Nofile, soft: before.current, hard: before.maximum }],
         // The process goes on with the limit that it has.
         Err(_) => Vec::new(),
     }
 }
 
 /// Reads the limits for foreign archives: from the environment, then from the command line, which overrides it.
-fn read_limits(given: &[String]) -> Result<Limits, Failure> {
-    let mut limits = Limits::default();
-    let from_env = variable("DRAM_LIMITS");
+fn read_limits(given: &[String]) -> Result<ArchiveLimits, Failure> {
+    let mut limits = ArchiveLimits::default();
+    let from_env = env_var("DRAM_LIMITS");
     for text in from_env.iter().chain(given) {
         limits.apply(text).map_err(|error| {
-            let names = Limit::ALL.map(Limit::name).join(", ");
+            let names = ArchiveLimit::ALL.map(ArchiveLimit::name).join(", ");
             Failure::usage(format!("cannot limit `{}`", text.escape_debug()))
                 .because(&error)
                 .help(format!("write NAME=NUMBER, as `size=500g`; the names are {names}, and `none` is no limit"))
@@ -149,36 +158,36 @@ fn read_limits(given: &[String]) -> Result<Limits, Failure> {
     Ok(limits)
 }
 
-fn from_env(name: &str) -> Option<PathBuf> {
+fn env_path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The default location of the store: in the XDG data directory; for root without one `/var/lib/dram`, as for a
 /// service.
 fn default_store(is_root: bool) -> Option<PathBuf> {
-    if let Some(data) = from_env("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
+    if let Some(data) = env_path("XDG_DATA_HOME").filter(|path| path.is_absolute()) {
         return Some(data.join("dram"));
     }
     if is_root {
         return Some(PathBuf::from("/var/lib/dram"));
     }
-    from_env("HOME").map(|home| home.join(".local/share/dram"))
+    env_path("HOME").map(|home| home.join(".local/share/dram"))
 }
 
 /// The time that images carry: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
-pub(crate) fn latest(build_arg: Option<&str>) -> Result<i64, Failure> {
-    let from_env = variable(EPOCH);
-    Ok(epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
+pub(crate) fn image_time(build_arg: Option<&str>) -> Result<i64, Failure> {
+    let from_env = env_var(SOURCE_DATE_EPOCH);
+    Ok(parse_epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
 }
 
 /// The variable, or build argument, with the time of a build.
-pub(crate) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Parses a value of `SOURCE_DATE_EPOCH`; `None` if it is empty.
-pub(crate) fn epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
+pub(crate) fn parse_epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     text.trim().parse().map(Some).map_err(|_| {
-        let what = format!("{EPOCH} is `{}`, which is no number of seconds", text.escape_debug());
+        let what = format!("{SOURCE_DATE_EPOCH} is `{}`, which is no number of seconds", text.escape_debug());
         Failure::usage(what).help("`git log -1 --format=%ct` prints one")
     })
 }
@@ -191,7 +200,7 @@ pub(crate) fn timestamp() -> String {
 }
 
 /// The value of an environment variable; `None` if it is not set, or is not UTF-8.
-pub(crate) fn variable(name: &str) -> Option<String> {
+pub(crate) fn env_var(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
@@ -207,8 +216,8 @@ pub(crate) fn architecture() -> &'static str {
 }
 
 /// This machine's platform.
-pub(crate) fn platform() -> dram_image::Platform {
-    dram_image::Platform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None }
+pub(crate) fn platform() -> dram_image::ImagePlatform {
+    dram_image::ImagePlatform { architecture: architecture().to_owned(), os: "linux".to_owned(), variant: None }
 }
 
 /// The complete environment.
@@ -234,32 +243,32 @@ pub(crate) fn clock() -> Duration {
 }
 
 /// The working directory; `None` if it was removed.
-pub(crate) fn here() -> Option<PathBuf> {
+pub(crate) fn working_dir() -> Option<PathBuf> {
     env::current_dir().ok()
 }
 
 /// An environment variable by its name in lower or in upper case, if it has a value.
-fn either(name: &str) -> Option<String> {
+fn env_var_any_case(name: &str) -> Option<String> {
     [name.to_ascii_lowercase(), name.to_owned()].iter().find_map(|name| env::var(name).ok().filter(|v| !v.is_empty()))
 }
 
 /// The proxies of the environment.
-pub(crate) fn proxies() -> Proxies {
-    Proxies {
-        http: either("HTTP_PROXY"),
-        https: either("HTTPS_PROXY"),
-        all: either("ALL_PROXY"),
-        none: either("NO_PROXY"),
+pub(crate) fn proxies() -> ProxySettings {
+    ProxySettings {
+        http: env_var_any_case("HTTP_PROXY"),
+        https: env_var_any_case("HTTPS_PROXY"),
+        all_proxy: env_var_any_case("ALL_PROXY"),
+        no_proxy: env_var_any_case("NO_PROXY"),
     }
 }
 
 /// The certificates that are trusted.
-pub(crate) fn trust() -> Trust {
-    Trust { file: from_env("SSL_CERT_FILE"), dir: env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty()) }
+pub(crate) fn trusted_certificates() -> TrustStore {
+    TrustStore { file: env_path("SSL_CERT_FILE"), dir: env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty()) }
 }
 
 /// Paths of the configuration files, certificates and credentials for registries.
-pub(crate) struct ContainersFiles {
+pub(crate) struct RegistryConfigPaths {
     /// `registries.conf` and its drop-in directories; the last one has precedence.
     pub(crate) registries: Vec<PathBuf>,
     /// Directories with a directory of certificates for each host.
@@ -271,12 +280,12 @@ pub(crate) struct ContainersFiles {
 }
 
 /// The paths that Docker and the containers tools use.
-pub(crate) fn containers_files() -> ContainersFiles {
-    let home = from_env("HOME");
-    let config = from_env("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+pub(crate) fn registry_config_paths() -> RegistryConfigPaths {
+    let home = env_path("HOME");
+    let config = env_path("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
     let own = config.map(|config| config.join("containers"));
     let etc = PathBuf::from("/etc/containers");
-    let named = from_env("CONTAINERS_REGISTRIES_CONF");
+    let named = env_path("CONTAINERS_REGISTRIES_CONF");
     let main =
         named.clone().or_else(|| own.as_ref().map(|own| own.join("registries.conf")).filter(|file| file.is_file()));
     let mut registries = vec![main.unwrap_or_else(|| etc.join("registries.conf"))];
@@ -285,15 +294,15 @@ pub(crate) fn containers_files() -> ContainersFiles {
         registries.extend(own.as_ref().map(|own| own.join("registries.conf.d")));
     }
     let docker = home.as_ref().map(|home| home.join(".docker/config.json"));
-    let given = [from_env("DOCKER_CONFIG").map(|dir| dir.join("config.json")), from_env("REGISTRY_AUTH_FILE")];
+    let given = [env_path("DOCKER_CONFIG").map(|dir| dir.join("config.json")), env_path("REGISTRY_AUTH_FILE")];
     let usual = [
-        from_env("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
+        env_path("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
         own.as_ref().map(|own| own.join("auth.json")),
         docker.clone(),
     ];
     let is_given = given.iter().any(Option::is_some);
     let new_credentials = given.iter().flatten().next().cloned().or(docker);
-    ContainersFiles {
+    RegistryConfigPaths {
         registries,
         certificates: [
             Some(etc.join("certs.d")),
@@ -313,7 +322,7 @@ pub(crate) fn containers_files() -> ContainersFiles {
 }
 
 /// The timeout for a server: `most`, or less if `DRAM_NETWORK_TIMEOUT` has fewer seconds.
-pub(crate) fn patience(most: Duration) -> Duration {
+pub(crate) fn network_timeout(most: Duration) -> Duration {
     let text = env::var("DRAM_NETWORK_TIMEOUT").ok();
     let seconds = text.and_then(|text| text.parse::<f64>().ok()).filter(|seconds| (0.01..=86400.0).contains(seconds));
     seconds.map_or(most, |seconds| most.min(Duration::from_secs_f64(seconds)))
@@ -331,7 +340,7 @@ pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     all.extend(env::var_os("SSL_CERT_FILE").map(|value| ("GIT_SSL_CAINFO".into(), value)));
     // Of the user's ssh settings only the known hosts are used. Nobody can answer a question.
     let mut ssh = "ssh -F /dev/null -o BatchMode=yes".to_owned();
-    if let Some(hosts) = from_env("HOME").map(|home| home.join(".ssh/known_hosts")).filter(|hosts| hosts.is_file())
+    if let Some(hosts) = env_path("HOME").map(|home| home.join(".ssh/known_hosts")).filter(|hosts| hosts.is_file())
         && let Some(hosts) = hosts.to_str().filter(|hosts| !hosts.contains(['\'', '"', '\\']))
     {
         ssh.push_str(&format!(" -o 'UserKnownHostsFile=\"{hosts}\"'"));

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use build::{Build, Legacy};
-pub(crate) use store::{Df, Fsck, Prune};
-pub(crate) use transfer::{Copy, Login, Logout, Pull, PullImages, Push};
+pub(crate) use build::{BuildCommandArgs, LegacyBuildArgs};
+pub(crate) use store::{DfArgs, FsckArgs, PruneArgs};
+pub(crate) use transfer::{CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullPolicy, PushArgs};
 
 /// Assembles OTP releases, builds Dockerfiles into small OCI images, runs and moves them: no daemon, root or not
 #[derive(Debug, Parser)]
@@ -28,63 +28,63 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "SIZE", global = true, help_heading = "For every command")]
     pub(crate) max_size: Option<String>,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Assemble a self-contained release of a Mix or rebar3 project
-    Release(Release),
+    Release(ReleaseArgs),
     /// Build an image from a Dockerfile
-    Build(Box<Build>),
+    Build(Box<BuildCommandArgs>),
     /// List the images in the store
-    Images(Images),
+    Images(ImagesArgs),
     /// Show how an image came to be
-    History(History),
+    History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
-    Inspect(Named),
+    Inspect(InspectArgs),
     /// Give an image another name
-    Tag(Tag),
+    Tag(TagArgs),
     /// Make an image of a single layer: some systems take only so many
-    Squash(Tag),
+    Squash(TagArgs),
     /// Remove names of images; `dram prune` then frees the space
-    Rm(Rm),
+    Rm(RmArgs),
     /// Make an image from a root file system in a tar
-    Import(Import),
+    Import(ImportArgs),
     /// Write images to an archive or an OCI layout
-    Save(Save),
+    Save(SaveArgs),
     /// Read images from an archive or an OCI layout
-    Load(Load),
+    Load(LoadArgs),
     /// Fetch images from their registries into the store
-    Pull(PullImages),
+    Pull(PullArgs),
     /// Send an image to a registry, or to an engine
-    Push(Push),
+    Push(PushArgs),
     /// Keep a name and a password for a registry
-    Login(Login),
+    Login(LoginArgs),
     /// Forget the name and the password for a registry
-    Logout(Logout),
+    Logout(LogoutArgs),
     /// Copy an image between registries, the store, layouts and archives, or into an engine
-    Copy(Copy),
+    Copy(CopyArgs),
     /// Run a command in a new container of an image
-    Run(Run),
+    Run(RunArgs),
     /// Say why a step of the last build was carried out
-    Why(Why),
+    Why(WhyArgs),
     /// Look into what the last command that failed left
-    Shell(Shell),
+    Shell(ShellArgs),
     /// List, move and remove what cache mounts hold
-    Cache(Cache),
+    Cache(CacheArgs),
     /// Remove what no image and no remembered step needs, and what the last failed command left; caches stay
-    Prune(Prune),
+    Prune(PruneArgs),
     /// Show where the space of the store is
-    Df(Df),
+    Df(DfArgs),
     /// Read the whole store, and say what is damaged; ends with 1 if anything is
-    Fsck(Fsck),
+    Fsck(FsckArgs),
     /// Show what this machine can do, and how to get what it cannot
     Doctor,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Release {
+pub(crate) struct ReleaseArgs {
     /// The project's directory, with `mix.exs` or `rebar.config`
     #[arg(value_name = "PROJECT", default_value = ".")]
     pub(crate) project: PathBuf,
@@ -146,7 +146,7 @@ pub(crate) enum LoadMode {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Network {
+pub(crate) enum NetworkMode {
     /// The host's
     #[default]
     #[value(alias = "default")]
@@ -156,7 +156,7 @@ pub(crate) enum Network {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Progress {
+pub(crate) enum ProgressMode {
     /// `tty` on a terminal, `plain` elsewhere
     #[default]
     Auto,
@@ -171,14 +171,14 @@ pub(crate) enum Progress {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Images {
+pub(crate) struct ImagesArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct History {
+pub(crate) struct HistoryArgs {
     /// Do not cut long instructions
     #[arg(long)]
     pub(crate) no_trunc: bool,
@@ -187,13 +187,13 @@ pub(crate) struct History {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Named {
+pub(crate) struct InspectArgs {
     /// The image
     pub(crate) image: String,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Tag {
+pub(crate) struct TagArgs {
     /// The image
     pub(crate) image: String,
     /// Its new name
@@ -202,14 +202,14 @@ pub(crate) struct Tag {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Rm {
+pub(crate) struct RmArgs {
     /// The names
     #[arg(required = true, value_name = "NAME[:TAG]")]
     pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Import {
+pub(crate) struct ImportArgs {
     /// The tar: plain, gzip, xz, zstd or bzip2; `-` for standard input
     #[arg(value_name = "ROOTFS.tar")]
     pub(crate) rootfs: PathBuf,
@@ -219,7 +219,7 @@ pub(crate) struct Import {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Save {
+pub(crate) struct SaveArgs {
     /// The archive; a directory, or a name ending in `/`, becomes an OCI layout [default: standard output]
     #[arg(short, long, value_name = "FILE|DIR", default_value = "-", hide_default_value = true)]
     pub(crate) output: PathBuf,
@@ -229,7 +229,7 @@ pub(crate) struct Save {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Load {
+pub(crate) struct LoadArgs {
     /// Name the image, whatever the source calls it
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Option<String>,
@@ -242,7 +242,7 @@ pub(crate) struct Load {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Run {
+pub(crate) struct RunArgs {
     /// Set an environment variable; without `=`, to the environment's value
     #[arg(short, long, value_name = "K=V")]
     pub(crate) env: Vec<String>,
@@ -266,10 +266,10 @@ pub(crate) struct Run {
     pub(crate) entrypoint: Option<String>,
     /// The network that the command sees
     #[arg(long, value_enum, default_value_t)]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkMode,
     /// Whether the registry is asked: `always`, when the image is `missing`, or `never`
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
-    pub(crate) pull: Pull,
+    pub(crate) pull: PullPolicy,
     /// Accepted for those who are used to it: a container never outlives its command
     #[arg(long, hide = true)]
     pub(crate) rm: bool,
@@ -281,7 +281,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Why {
+pub(crate) struct WhyArgs {
     /// The Dockerfile [default: the one that was last built here, or else anywhere]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -294,7 +294,7 @@ pub(crate) struct Why {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Shell {
+pub(crate) struct ShellArgs {
     /// Start as the last RUN that failed saw it: its files, environment, user, directory and mounts
     #[arg(long)]
     pub(crate) failed: bool,
@@ -311,7 +311,7 @@ pub(crate) struct Shell {
 
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true, subcommand_required = true)]
-pub(crate) struct Cache {
+pub(crate) struct CacheArgs {
     #[command(subcommand)]
     pub(crate) command: CacheCommand,
 }
@@ -339,11 +339,11 @@ pub(crate) enum CacheCommand {
         file: PathBuf,
     },
     /// Remove caches that are not in use
-    Prune(CachePrune),
+    Prune(CachePruneArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct CachePrune {
+pub(crate) struct CachePruneArgs {
     /// The caches, by id or key
     #[arg(value_name = "ID")]
     pub(crate) ids: Vec<String>,

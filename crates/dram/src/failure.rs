@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use dram_build::{BuildError, ExportError, TransferError};
 use dram_dockerfile::Diagnostic;
 use dram_remote::engine::EngineError;
-use dram_sandbox::{Lack, SandboxError};
+use dram_sandbox::{MissingHostSupport, SandboxError};
 use dram_store::StoreError;
 
 /// `EMFILE` of Linux on every architecture that Rust knows.
@@ -14,7 +14,7 @@ const TOO_MANY_FILES: i32 = 24;
 
 /// Exit codes by class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum FailureClass {
     /// The work failed.
     Work = 1,
     /// The command line or the Dockerfile is wrong.
@@ -30,7 +30,7 @@ pub(crate) enum Class {
 /// The error of a command, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    class: Class,
+    class: FailureClass,
     /// The message and its causes, outermost first.
     pub(crate) causes: Vec<String>,
     /// Help: actions that the user can take.
@@ -38,12 +38,12 @@ pub(crate) struct Failure {
     /// Output of a failed command, shown above the message.
     pub(crate) output: Vec<String>,
     /// Diagnostics about a text, shown instead of a message.
-    pub(crate) remarks: Option<Box<Remarks>>,
+    pub(crate) source_diagnostics: Option<Box<SourceDiagnostics>>,
 }
 
 /// Diagnostics about a text, such as a Dockerfile.
 #[derive(Debug)]
-pub(crate) struct Remarks {
+pub(crate) struct SourceDiagnostics {
     /// The text's name.
     pub(crate) name: String,
     /// The text.
@@ -53,34 +53,34 @@ pub(crate) struct Remarks {
 }
 
 impl Failure {
-    fn new(class: Class, what: impl Into<String>) -> Failure {
-        Failure { class, causes: vec![what.into()], helps: Vec::new(), output: Vec::new(), remarks: None }
+    fn new(class: FailureClass, what: impl Into<String>) -> Failure {
+        Failure { class, causes: vec![what.into()], helps: Vec::new(), output: Vec::new(), source_diagnostics: None }
     }
 
     /// A failure of the work itself: exit code 1.
     pub(crate) fn work(what: impl Into<String>) -> Failure {
-        Failure::new(Class::Work, what)
+        Failure::new(FailureClass::Work, what)
     }
 
     /// The user interrupted the command: exit code 130.
     pub(crate) fn interrupted() -> Failure {
-        Failure::new(Class::Interrupted, "the build was interrupted")
+        Failure::new(FailureClass::Interrupted, "the build was interrupted")
     }
 
     /// The command line is wrong: exit code 2.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
-        Failure::new(Class::Usage, what)
+        Failure::new(FailureClass::Usage, what)
     }
 
     /// This machine lacks an ability: exit code 3.
     pub(crate) fn lack(what: impl Into<String>) -> Failure {
-        Failure::new(Class::Lack, what)
+        Failure::new(FailureClass::Lack, what)
     }
 
     /// A text, such as a Dockerfile, has errors: exit code 2.
     pub(crate) fn text(name: String, text: String, diagnostics: Vec<Diagnostic>) -> Failure {
-        let remarks = Some(Box::new(Remarks { name, text, diagnostics }));
-        Failure { remarks, ..Failure::new(Class::Usage, "") }
+        let source_diagnostics = Some(Box::new(SourceDiagnostics { name, text, diagnostics }));
+        Failure { source_diagnostics, ..Failure::new(FailureClass::Usage, "") }
     }
 
     /// Adds a help.
@@ -91,18 +91,18 @@ impl Failure {
 
     /// Appends `error` and its sources to the causes.
     pub(crate) fn because(mut self, error: &dyn Error) -> Failure {
-        self.causes.extend(chain(error));
+        self.causes.extend(error_chain(error));
         self
     }
 
     /// Changes the class to a failure of the work: the text is right, but something that it asks for is not available.
-    pub(crate) fn becomes_work(&mut self) {
-        self.class = Class::Work;
+    pub(crate) fn reclassify_as_work(&mut self) {
+        self.class = FailureClass::Work;
     }
 
     /// Changes the class to a lack of this machine: the text is right, but this machine cannot do what it asks for.
-    pub(crate) fn becomes_lack(&mut self) {
-        self.class = Class::Lack;
+    pub(crate) fn reclassify_as_lack(&mut self) {
+        self.class = FailureClass::Lack;
     }
 
     /// The exit code.
@@ -117,25 +117,25 @@ impl Failure {
             ..Failure::text(name.to_owned(), text.to_owned(), vec![diagnostic])
         };
         match error {
-            BuildError::AtLine(diagnostic) => at(*diagnostic, Class::Work),
-            BuildError::Run { text: _, span, code, tail, missing_loader, kept } => {
+            BuildError::AtLine(diagnostic) => at(*diagnostic, FailureClass::Work),
+            BuildError::CommandFailed { text: _, span, code, tail, missing_loader, kept } => {
                 let what = format!("the command failed with exit code {code}");
-                let mut diagnostic = Diagnostic::error(span, what).label(meaning(code));
+                let mut diagnostic = Diagnostic::error(span, what).label(exit_code_meaning(code));
                 if let Some((program, interpreter)) = missing_loader {
                     let missing = SandboxError::MissingInterpreter { program, interpreter };
                     diagnostic.notes.push(missing.to_string());
-                    diagnostic.helps = helps_for(&missing);
+                    diagnostic.helps = sandbox_error_helps(&missing);
                 }
                 if kept {
                     diagnostic.helps.push("look at what it left with `dram shell --failed`".to_owned());
                 }
-                let mut failure = at(diagnostic, Class::Work);
+                let mut failure = at(diagnostic, FailureClass::Work);
                 failure.output = tail;
                 failure
             }
-            BuildError::Start { text: _, span, source } => {
-                let (class, helps) = (class_of(&source), helps_for(&source));
-                let mut diagnostic = Diagnostic::error(span, chain(&source).join(": "));
+            BuildError::CommandStart { text: _, span, source } => {
+                let (class, helps) = (sandbox_error_class(&source), sandbox_error_helps(&source));
+                let mut diagnostic = Diagnostic::error(span, error_chain(&source).join(": "));
                 diagnostic.helps = helps;
                 at(diagnostic, class)
             }
@@ -147,7 +147,7 @@ impl Failure {
 }
 
 /// The usual meaning of an exit code; empty if it has none.
-fn meaning(code: i32) -> &'static str {
+fn exit_code_meaning(code: i32) -> &'static str {
     match code {
         126 => "the shell found a program that it cannot execute",
         127 => "the shell did not find a program",
@@ -158,7 +158,7 @@ fn meaning(code: i32) -> &'static str {
 }
 
 /// The messages of an error and its sources, outermost first, without repetitions.
-pub(crate) fn chain(error: &dyn Error) -> Vec<String> {
+pub(crate) fn error_chain(error: &dyn Error) -> Vec<String> {
     let mut all = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -171,23 +171,23 @@ pub(crate) fn chain(error: &dyn Error) -> Vec<String> {
     all
 }
 
-fn class_of(error: &SandboxError) -> Class {
+fn sandbox_error_class(error: &SandboxError) -> FailureClass {
     match error {
         SandboxError::Namespaces { .. }
         | SandboxError::ReadOnlyRoot { .. }
         | SandboxError::Filter { .. }
         | SandboxError::ForeignProgram { .. }
-        | SandboxError::Insecure => Class::Lack,
+        | SandboxError::Insecure => FailureClass::Lack,
         SandboxError::Mount { source, .. } | SandboxError::Limit { source, .. }
             if source.kind() == ErrorKind::PermissionDenied =>
         {
-            Class::Lack
+            FailureClass::Lack
         }
-        _ => Class::Work,
+        _ => FailureClass::Work,
     }
 }
 
-fn helps_for(error: &SandboxError) -> Vec<String> {
+fn sandbox_error_helps(error: &SandboxError) -> Vec<String> {
     let help = match error {
         SandboxError::CommandNotFound { .. } => {
             "the base image has no such program: choose a base that has, or copy it in"
@@ -215,18 +215,18 @@ fn helps_for(error: &SandboxError) -> Vec<String> {
              build this stage on such a machine"
         }
         SandboxError::Insecure => "run dram as root of the machine, or leave `--security=insecure` out",
-        error if class_of(error) == Class::Lack => "`dram doctor` shows what this machine lacks",
+        error if sandbox_error_class(error) == FailureClass::Lack => "`dram doctor` shows what this machine lacks",
         _ => return Vec::new(),
     };
     vec![help.to_owned()]
 }
 
 /// Help for a damaged image.
-const AGAIN: &str = "bring the image in again with `dram pull`, `dram load` or `dram import`, or build it again; `dram \
+const DAMAGED_IMAGE_HELP: &str = "bring the image in again with `dram pull`, `dram load` or `dram import`, or build it again; `dram \
                      fsck --repair` makes good what can be";
 
 /// Help for an exhausted resource: disk space, quota or open files.
-fn way_out(error: &std::io::Error) -> Option<&'static str> {
+fn exhausted_resource_help(error: &std::io::Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::StorageFull {
         return Some("free space on the disk: `dram prune` removes what nothing needs");
     }
@@ -238,21 +238,21 @@ fn way_out(error: &std::io::Error) -> Option<&'static str> {
 }
 
 /// Returns true if there is a file where a directory should be, or the other way round.
-fn is_of_another_kind(error: &std::io::Error) -> bool {
+fn is_wrong_file_kind(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists)
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        if let StoreError::Unfetched { digest, source } = error {
+        if let StoreError::FetchFailed { digest, source } = error {
             let mut failure = match source.downcast::<TransferError>() {
                 Ok(error) => Failure::from(*error),
-                Err(error) => Failure { causes: chain(&*error), ..Failure::work("") },
+                Err(error) => Failure { causes: error_chain(&*error), ..Failure::work("") },
             };
             failure.causes.insert(0, format!("cannot fetch the blob {digest}"));
             return failure;
         }
-        let raise = error.exceeded().map(|exceeded| {
+        let raise = error.limit_exceeded().map(|exceeded| {
             let (name, allowed) = (exceeded.limit.name(), exceeded.allowed);
             format!("if it is honest, allow more: `--limit {name}={}`", allowed.saturating_mul(10))
         });
@@ -261,32 +261,32 @@ impl From<StoreError> for Failure {
             StoreError::Document { path, .. } if path.ends_with("index.json") => {
                 Some("`dram fsck --repair` puts the names back from a copy")
             }
-            StoreError::LostIndex(_) => Some("`dram fsck --repair` puts the names back from a copy"),
+            StoreError::MissingIndex(_) => Some("`dram fsck --repair` puts the names back from a copy"),
             StoreError::Tar { what, .. } if !what.starts_with("the layer ") => None,
             StoreError::MissingBlob { .. }
             | StoreError::DamagedBlob { .. }
             | StoreError::WrongDiffId { .. }
             | StoreError::WrongContent { .. }
-            | StoreError::PackedOtherwise { .. }
+            | StoreError::ForeignPacking { .. }
             | StoreError::Document { .. }
-            | StoreError::Tar { .. } => Some(AGAIN),
-            StoreError::Version { found, .. } if found.parse::<u64>().is_err() => Some(
+            | StoreError::Tar { .. } => Some(DAMAGED_IMAGE_HELP),
+            StoreError::UnknownVersion { found, .. } if found.parse::<u64>().is_err() => Some(
                 "its file `version` is damaged: if this dram made the store, write a file with a `1` in it in that place, \
                  then `dram fsck --repair`; or name another store with --store",
             ),
-            StoreError::Version { .. } => Some("use the dram that made it, or another store with --store"),
-            StoreError::NoDirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
+            StoreError::UnknownVersion { .. } => Some("use the dram that made it, or another store with --store"),
+            StoreError::NotADirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("it may belong to another user: name another store with --store or DRAM_STORE")
             }
-            StoreError::Io { source, .. } if is_of_another_kind(source) => {
+            StoreError::Io { source, .. } if is_wrong_file_kind(source) => {
                 Some("if that is in the store, `dram fsck --repair` moves what is of another kind to `lost/` there")
             }
-            StoreError::Io { source, .. } => way_out(source),
+            StoreError::Io { source, .. } => exhausted_resource_help(source),
             _ => None,
         };
-        let mut failure = Failure { causes: chain(&error), ..Failure::work("") };
+        let mut failure = Failure { causes: error_chain(&error), ..Failure::work("") };
         failure.helps.extend(helps.map(str::to_owned));
         failure
     }
@@ -294,7 +294,12 @@ impl From<StoreError> for Failure {
 
 impl From<SandboxError> for Failure {
     fn from(error: SandboxError) -> Failure {
-        Failure { class: class_of(&error), causes: chain(&error), helps: helps_for(&error), ..Failure::work("") }
+        Failure {
+            class: sandbox_error_class(&error),
+            causes: error_chain(&error),
+            helps: sandbox_error_helps(&error),
+            ..Failure::work("")
+        }
     }
 }
 
@@ -302,32 +307,32 @@ impl From<TransferError> for Failure {
     fn from(error: TransferError) -> Failure {
         match error {
             TransferError::Store(error) => error.into(),
-            TransferError::Far { error, refused, lacks_blob: _ } => {
-                let class = if refused { Class::Refused } else { Class::Work };
+            TransferError::Remote { error, refused, lacks_blob: _ } => {
+                let class = if refused { FailureClass::Refused } else { FailureClass::Work };
                 Failure { class, causes: error.causes, helps: error.help.into_iter().collect(), ..Failure::work("") }
             }
             // The same error as from a command that reads the store itself.
             TransferError::Blob { place, digest, why } if place == "the store" => {
                 StoreError::DamagedBlob { digest, why }.into()
             }
-            TransferError::Cancelled => Failure::new(Class::Interrupted, "it was interrupted"),
+            TransferError::Cancelled => Failure::new(FailureClass::Interrupted, "it was interrupted"),
             TransferError::Write { ref source, .. } | TransferError::Read { ref source, .. } => {
-                let helps = way_out(source).into_iter().map(str::to_owned).collect();
-                Failure { causes: chain(&error), helps, ..Failure::work("") }
+                let helps = exhausted_resource_help(source).into_iter().map(str::to_owned).collect();
+                Failure { causes: error_chain(&error), helps, ..Failure::work("") }
             }
             TransferError::Blob { ref place, .. } if place == "the store" => {
-                Failure { causes: chain(&error), ..Failure::work("") }.help(AGAIN)
+                Failure { causes: error_chain(&error), ..Failure::work("") }.help(DAMAGED_IMAGE_HELP)
             }
-            error => Failure { causes: chain(&error), ..Failure::work("") },
+            error => Failure { causes: error_chain(&error), ..Failure::work("") },
         }
     }
 }
 
 impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Failure {
-        let class = if error.is_refusal() { Class::Refused } else { Class::Work };
+        let class = if error.is_refusal() { FailureClass::Refused } else { FailureClass::Work };
         let helps = error.help().map(str::to_owned).into_iter().collect();
-        Failure { class, causes: chain(&error), helps, ..Failure::work("") }
+        Failure { class, causes: error_chain(&error), helps, ..Failure::work("") }
     }
 }
 
@@ -343,17 +348,17 @@ impl From<ExportError> for Failure {
         };
         let mut failure = match error {
             ExportError::Store(error) => Failure::from(error),
-            error => Failure { causes: chain(&error), ..Failure::work("") },
+            error => Failure { causes: error_chain(&error), ..Failure::work("") },
         };
         failure.helps.extend(help.map(str::to_owned));
         failure
     }
 }
 
-impl From<Lack> for Failure {
-    fn from(lack: Lack) -> Failure {
+impl From<MissingHostSupport> for Failure {
+    fn from(lack: MissingHostSupport) -> Failure {
         let mut failure = Failure::lack(lack.to_string());
-        failure.helps = lack.rows.into_iter().filter_map(|row| row.help).collect();
+        failure.helps = lack.failed_checks.into_iter().filter_map(|row| row.help).collect();
         failure.help("`dram doctor` shows everything that was looked at")
     }
 }

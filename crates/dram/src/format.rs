@@ -1,7 +1,7 @@
 //! Formats numbers and untrusted text for people.
 
 /// `bytes` with three digits and a decimal unit, as other image tools show sizes: `1.27 GB`.
-pub(crate) fn size(bytes: u64) -> String {
+pub(crate) fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     #[allow(clippy::cast_precision_loss)] // three digits are shown
     let mut value = bytes as f64;
@@ -20,13 +20,13 @@ pub(crate) fn size(bytes: u64) -> String {
 }
 
 /// `1 layer`, `2 layers`.
-pub(crate) fn count(number: impl TryInto<u64>, thing: &str) -> String {
+pub(crate) fn format_count(number: impl TryInto<u64>, thing: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// `text` with control characters escaped, which a terminal would execute, and tabs as blanks.
-pub(crate) fn plain(text: &str) -> String {
+pub(crate) fn escape_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
@@ -39,7 +39,7 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 /// Formats rows as columns: each is as wide as its widest cell, with two blanks between them.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn format_table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -70,12 +70,12 @@ mod tests {
             (155_000_000, "155 MB"),
             (1_270_000_000, "1.27 GB"),
         ] {
-            assert_eq!(size(bytes), want);
+            assert_eq!(format_size(bytes), want);
         }
     }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(plain("a\x1b[31m\r\tb"), "a\\u{1b}[31m\\r    b");
+        assert_eq!(escape_control("a\x1b[31m\r\tb"), "a\\u{1b}[31m\\r    b");
     }
 }

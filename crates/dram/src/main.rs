@@ -1,17 +1,17 @@
 //! The command: it turns arguments into text and an exit code. Only this crate reads the environment, the clock, the
 //! home directory and the terminal, and only this crate prints.
 
-mod address;
 mod ambient;
 mod cli;
 mod cmd;
 mod failure;
-mod find;
 mod format;
+mod image_address;
+mod image_lookup;
+mod image_resolver;
+mod network_fetcher;
 mod progress;
-mod pulling;
-mod registry;
-mod remotes;
+mod registry_access;
 mod report;
 mod signals;
 
@@ -22,7 +22,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     // The helper process of a sandbox is this program, started again: nothing may run before this call.
     dram_sandbox::become_helper_if_asked();
-    restore_sigpipe();
+    install_panic_hook();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match cmd::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            report::failure(&failure);
+            report::print_failure(&failure);
             ExitCode::from(failure.code())
         }
     }
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
 
 /// Installs a panic hook. A failed write to standard output, as in `dram images | head -1`, ends the process with 0;
 /// any other panic is reported as a bug.
-fn restore_sigpipe() {
+fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let text = info.to_string();
         if text.contains("failed printing to stdout") {
             std::process::exit(0);
         }
-        report::bug(&text);
+        report::print_bug(&text);
         std::process::exit(70);
     }));
 }

@@ -5,111 +5,114 @@ use std::io::{IsTerminal as _, Write as _};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use dram_dockerfile::{Diagnostic, Severity};
 
-use crate::failure::{Failure, Remarks};
-use crate::format::plain;
+use crate::failure::{Failure, SourceDiagnostics};
+use crate::format::escape_control;
 
 /// Prints the failure of a command on standard error.
-pub(crate) fn failure(failure: &Failure) {
+pub(crate) fn print_failure(failure: &Failure) {
     let mut text = String::new();
     for line in &failure.output {
-        text.push_str(&format!("  | {}\n", plain(line)));
+        text.push_str(&format!("  | {}\n", escape_control(line)));
     }
-    match &failure.remarks {
-        Some(remarks) => text.push_str(&rendered(remarks)),
+    match &failure.source_diagnostics {
+        Some(remarks) => text.push_str(&render_for_stderr(remarks)),
         None => {
-            let mut causes = failure.causes.iter().map(|cause| plain(cause));
+            let mut causes = failure.causes.iter().map(|cause| escape_control(cause));
             text.push_str(&format!("error: {}\n", causes.next().unwrap_or_default()));
             causes.for_each(|cause| text.push_str(&format!("  caused by: {cause}\n")));
         }
     }
     for help in &failure.helps {
-        text.push_str(&format!("  help: {}\n", plain(help)));
+        text.push_str(&format!("  help: {}\n", escape_control(help)));
     }
-    write(&text);
+    write_stderr(&text);
 }
 
 /// Prints warnings about a text on standard error.
-pub(crate) fn warnings(remarks: &Remarks) {
-    write(&rendered(remarks));
+pub(crate) fn print_warnings(remarks: &SourceDiagnostics) {
+    write_stderr(&render_for_stderr(remarks));
 }
 
 /// Prints a note on standard error.
-pub(crate) fn note(text: &str) {
-    write(&format!("{}\n", plain(text)));
+pub(crate) fn print_note(text: &str) {
+    write_stderr(&format!("{}\n", escape_control(text)));
 }
 
 /// Prints on standard error that this program has a bug.
-pub(crate) fn bug(text: &str) {
-    write(&format!("error: this is a bug in dram: {}\n  help: please report it with what you ran\n", plain(text)));
+pub(crate) fn print_bug(text: &str) {
+    write_stderr(&format!(
+        "error: this is a bug in dram: {}\n  help: please report it with what you ran\n",
+        escape_control(text)
+    ));
 }
 
-fn write(text: &str) {
+fn write_stderr(text: &str) {
     // Nothing is left to report to if standard error is closed.
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// Renders diagnostics for standard output, for commands that have them as their result.
-pub(crate) fn on_stdout(remarks: &Remarks) -> String {
-    drawn(remarks, std::io::stdout().is_terminal())
+pub(crate) fn render_for_stdout(remarks: &SourceDiagnostics) -> String {
+    render_diagnostics(remarks, std::io::stdout().is_terminal())
 }
 
-fn rendered(remarks: &Remarks) -> String {
-    drawn(remarks, std::io::stderr().is_terminal())
+fn render_for_stderr(remarks: &SourceDiagnostics) -> String {
+    render_diagnostics(remarks, std::io::stderr().is_terminal())
 }
 
-fn drawn(remarks: &Remarks, terminal: bool) -> String {
+fn render_diagnostics(remarks: &SourceDiagnostics, terminal: bool) -> String {
     let color = terminal && std::env::var_os("NO_COLOR").is_none();
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let text = visible(&remarks.text);
+    let text = mask_control(&remarks.text);
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut out = String::new();
     for diagnostic in &remarks.diagnostics {
-        out.push_str(&one(&renderer, &remarks.name, &text, &starts, diagnostic));
+        out.push_str(&render_diagnostic(&renderer, &remarks.name, &text, &starts, diagnostic));
         out.push_str("\n\n");
     }
     out
 }
 
-fn one(renderer: &Renderer, name: &str, text: &str, starts: &[usize], diagnostic: &Diagnostic) -> String {
+fn render_diagnostic(renderer: &Renderer, name: &str, text: &str, starts: &[usize], diagnostic: &Diagnostic) -> String {
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let message = plain(&diagnostic.message);
+    let message = escape_control(&diagnostic.message);
     let mut title = level.primary_title(message);
     if let Some(rule) = diagnostic.rule {
         title = title.id(rule);
     }
     if diagnostic.span.is_empty() {
         // The diagnostic has no position in the text.
-        return renderer.render(&[with_remarks(Group::with_title(title), diagnostic)]);
+        return renderer.render(&[with_notes_and_helps(Group::with_title(title), diagnostic)]);
     }
-    let span = within(text, diagnostic);
+    let span = clipped_span(text, diagnostic);
     // Only the line is passed on: otherwise a long text would be read once for each diagnostic.
     let line = starts.partition_point(|start| *start <= span.start).max(1);
     let start = starts[line - 1];
     let shown = text[start..].lines().next().unwrap_or_default();
     let mut mark = AnnotationKind::Primary.span(span.start - start..span.end - start);
     if let Some(label) = diagnostic.label.as_deref().filter(|label| !label.is_empty()) {
-        mark = mark.label(plain(label));
+        mark = mark.label(escape_control(label));
     }
     let group = title.element(Snippet::source(shown).line_start(line).path(name).annotation(mark));
-    renderer.render(&[with_remarks(group, diagnostic)])
+    renderer.render(&[with_notes_and_helps(group, diagnostic)])
 }
 
-fn with_remarks<'a>(mut group: Group<'a>, diagnostic: &Diagnostic) -> Group<'a> {
+fn with_notes_and_helps<'a>(mut group: Group<'a>, diagnostic: &Diagnostic) -> Group<'a> {
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(plain(note)));
+        group = group.element(Level::NOTE.message(escape_control(note)));
     }
     for help in &diagnostic.helps {
-        group = group.element(Level::HELP.message(plain(help)));
+        group = group.element(Level::HELP.message(escape_control(help)));
     }
     group
 }
 
 /// The span of the diagnostic, on character boundaries of `text` and at most to the end of its first line: a long
 /// instruction is not shown completely.
-fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
+fn clipped_span(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
     let border = |mut at: usize| {
         at = at.min(text.len());
         while !text.is_char_boundary(at) {
@@ -125,7 +128,7 @@ fn within(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
 
 /// The text with each byte of a control character replaced by `?`: positions stay valid, and the terminal executes
 /// nothing.
-fn visible(text: &str) -> String {
+fn mask_control(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

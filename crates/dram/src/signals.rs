@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use dram_build::{Cancel, TransferError};
+use dram_build::{CancelToken, TransferError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -15,18 +15,18 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Cancels with `cancel` on the first SIGINT, SIGTERM or SIGHUP; a second signal, or the end of [`GRACE`], ends the
 /// process at once. The kernel then kills its sandboxes, and the next command removes what they leave.
-pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
-    let mut signals = listen(&[SIGINT, SIGTERM, SIGHUP])?;
+pub(crate) fn cancel_on_signal(cancel: CancelToken) -> Result<(), Failure> {
+    let mut signals = register_signals(&[SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
         for signal in signals.forever() {
-            if cancel.is_thrown() {
+            if cancel.is_cancelled() {
                 std::process::exit(128 + signal);
             }
-            cancel.throw();
+            cancel.cancel();
             thread::spawn(|| {
                 thread::sleep(GRACE);
                 let failure = Failure::from(TransferError::Cancelled);
-                report::failure(&failure);
+                report::print_failure(&failure);
                 std::process::exit(failure.code().into());
             });
         }
@@ -35,20 +35,20 @@ pub(crate) fn cancel_on_signal(cancel: Cancel) -> Result<(), Failure> {
 }
 
 /// Every signal that a command may handle, caught and held back until it can be forwarded.
-pub(crate) struct Kept(Signals);
+pub(crate) struct PendingSignals(Signals);
 
 /// Catches signals before the command starts, so that none is lost and none ends this process.
-pub(crate) fn keep() -> Result<Kept, Failure> {
-    listen(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]).map(Kept)
+pub(crate) fn catch_signals() -> Result<PendingSignals, Failure> {
+    register_signals(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH]).map(PendingSignals)
 }
 
-impl Kept {
+impl PendingSignals {
     /// Calls `pass_on` for each signal that was caught, and for each that follows.
-    pub(crate) fn pass_on(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
+    pub(crate) fn forward(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
         thread::spawn(move || self.0.forever().for_each(&mut pass_on));
     }
 }
 
-fn listen(signals: &[i32]) -> Result<Signals, Failure> {
+fn register_signals(signals: &[i32]) -> Result<Signals, Failure> {
     Signals::new(signals).map_err(|error| Failure::work("cannot listen to signals").because(&error))
 }

@@ -4,18 +4,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dram_release::appup::{Appup, generate, restart};
-use dram_release::rc::Application;
+use dram_release::appup::{Appup, generate_appup, restart_appup};
+use dram_release::relup_script::RelupApp;
 
-use super::{UpgradeError, content, library, old};
+use super::{UpgradeError, library_path, old_version, read_content};
 use crate::AssembleError;
-use crate::assemble::Assembly;
+use crate::assemble::ReleaseAssembly;
 
 /// Applications that cannot be upgraded without restarting the emulator.
-const BASE: [&str; 3] = ["kernel", "stdlib", "sasl"];
+const BASE_APPLICATIONS: [&str; 3] = ["kernel", "stdlib", "sasl"];
 
 /// An appup, with its file if it was not generated.
-pub(super) struct Found {
+pub(super) struct FoundAppup {
     pub(super) appup: Appup,
     pub(super) path: Option<PathBuf>,
 }
@@ -25,73 +25,73 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// Fails if an appup file is invalid, or none can be generated.
-pub(super) fn find(
-    assembly: &mut Assembly,
+pub(super) fn find_appup(
+    assembly: &mut ReleaseAssembly,
     destination: &Path,
     project: &Path,
-    before: &Application,
-    now: &Application,
-) -> Result<Found, AssembleError> {
-    let fits = |appup: &Appup| appup.is_of(&now.version) && appup.knows(&before.version);
+    before: &RelupApp,
+    now: &RelupApp,
+) -> Result<FoundAppup, AssembleError> {
+    let fits = |appup: &Appup| appup.is_for_version(&now.version) && appup.covers_version(&before.version);
     let named = format!("{}_to_{}.appup", before.version, now.version);
-    for path in files(&project.join("rel").join("appups").join(&now.name))? {
-        let appup = read(&fs::read(&path).map_err(AssembleError::io("read", &path))?, &path)?;
+    for path in appup_files(&project.join("rel").join("appups").join(&now.name))? {
+        let appup = read_appup(&fs::read(&path).map_err(AssembleError::io("read", &path))?, &path)?;
         if fits(&appup) {
-            return Ok(Found { appup, path: Some(path) });
+            return Ok(FoundAppup { appup, path: Some(path) });
         }
         if path.file_name().is_some_and(|name| name.to_str() == Some(&named)) {
             let (from, to) = (before.version.clone(), now.version.clone());
             return Err(UpgradeError::OtherVersions { path, from, to }.into());
         }
     }
-    let at = library(now)?;
+    let at = library_path(now)?;
     let own = at.join(b"priv").join(b"appups");
     let inside = assembly.tree.iter().map(|(at, _)| at).filter(|at| at.parent().as_ref() == Some(&own));
     let inside = inside.filter(|at| at.name().is_some_and(|name| name.ends_with(b".appup")));
     let own = at.join(b"ebin").join(format!("{}.appup", now.name).as_bytes());
     for at in inside.chain(assembly.tree.get(&own).map(|_| &own)) {
-        let Some((bytes, path)) = content(assembly, at)? else { continue };
+        let Some((bytes, path)) = read_content(assembly, at)? else { continue };
         let path = path.unwrap_or_else(|| at.as_path().to_owned());
-        let appup = read(&bytes, &path)?;
+        let appup = read_appup(&bytes, &path)?;
         // As in `systools`, an appup in `ebin` may name another new version than the application's; one of the project
         // may not.
-        if appup.knows(&before.version) && (at == &own || fits(&appup)) {
-            return Ok(Found { appup, path: Some(path) });
+        if appup.covers_version(&before.version) && (at == &own || fits(&appup)) {
+            return Ok(FoundAppup { appup, path: Some(path) });
         }
     }
-    if assembly.tree.get(&own).is_some() && !BASE.contains(&now.name.as_str()) {
+    if assembly.tree.get(&own).is_some() && !BASE_APPLICATIONS.contains(&now.name.as_str()) {
         let (name, from, to) = (&now.name, &before.version, &now.version);
         let made = "it does not lead there, and another one was made";
         assembly.warnings.push(format!("`{name}` brings an appup, and changes from {from} to {to}: {made}"));
     }
-    make(assembly, destination, before, now).map(|appup| Found { appup, path: None })
+    create_appup(assembly, destination, before, now).map(|appup| FoundAppup { appup, path: None })
 }
 
-fn make(
-    assembly: &Assembly,
+fn create_appup(
+    assembly: &ReleaseAssembly,
     destination: &Path,
-    before: &Application,
-    now: &Application,
+    before: &RelupApp,
+    now: &RelupApp,
 ) -> Result<Appup, AssembleError> {
-    if BASE.contains(&now.name.as_str()) {
-        return Ok(restart(&before.version, &now.version));
+    if BASE_APPLICATIONS.contains(&now.name.as_str()) {
+        return Ok(restart_appup(&before.version, &now.version));
     }
     let missing = || {
         let (name, version) = (before.name.clone(), before.version.clone());
         UpgradeError::NoLibrary { name, version, place: destination.join("lib") }
     };
-    let old = old::modules(destination, before)?.ok_or_else(missing)?;
-    let new = super::modules(assembly, now)?;
-    let made = generate(&before.version, &now.version, &old, &new);
+    let old = old_version::old_modules(destination, before)?.ok_or_else(missing)?;
+    let new = super::new_modules(assembly, now)?;
+    let made = generate_appup(&before.version, &now.version, &old, &new);
     Ok(made.map_err(|source| UpgradeError::Generate { name: now.name.clone(), source })?)
 }
 
-fn read(bytes: &[u8], path: &Path) -> Result<Appup, UpgradeError> {
+fn read_appup(bytes: &[u8], path: &Path) -> Result<Appup, UpgradeError> {
     Appup::read(bytes).map_err(|source| UpgradeError::Appup { path: path.to_owned(), source })
 }
 
 /// Returns the appup files in a directory, sorted by name; the directory does not have to exist.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, AssembleError> {
+fn appup_files(dir: &Path) -> Result<Vec<PathBuf>, AssembleError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -4,43 +4,43 @@
 //! and are in its archive.
 
 mod appups;
-mod old;
+mod old_version;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
-use dram_release::appup::{AppupError, GenerateError};
-use dram_release::rc::Application;
-use dram_release::relup::{self, RelupError, Version};
+use dram_release::appup::{AppupError, AppupGenerateError};
+use dram_release::relup::{self, RelupError, RelupRelease};
+use dram_release::relup_script::RelupApp;
 
 use crate::AssembleError;
-use crate::assemble::{self, Assembly};
-use crate::tree::{Content, Entry};
+use crate::assemble::{self, ReleaseAssembly};
+use crate::tree::{ReleaseEntry, ReleaseFileContent};
 
 /// The first OTP release that resolves the paths in `RELEASES` independently of its working directory.
-const ABSOLUTE: u32 = 25;
+const ABSOLUTE_RELEASES_SINCE: u32 = 25;
 
 /// A request to prepare an upgrade.
 #[derive(Debug, Clone, Default)]
-pub struct Upgrade {
+pub struct UpgradeRequest {
     /// The older version; by default the newest one at the destination.
     pub from: Option<String>,
 }
 
 /// An upgrade that was prepared.
 #[derive(Debug, Clone)]
-pub struct Upgraded {
+pub struct PreparedUpgrade {
     /// The older version.
     pub from: String,
     /// The applications that change.
-    pub changes: Vec<Changed>,
+    pub changes: Vec<ApplicationChange>,
 }
 
 /// A change of an application.
 #[derive(Debug, Clone)]
-pub struct Changed {
+pub struct ApplicationChange {
     /// The application.
     pub name: String,
     /// The old version.
@@ -125,7 +125,7 @@ pub enum UpgradeError {
         /// The application.
         name: String,
         /// The underlying error.
-        source: GenerateError,
+        source: AppupGenerateError,
     },
     /// The appups cannot be combined to a relup.
     #[error("the running system cannot be changed from `{from}`")]
@@ -147,55 +147,55 @@ impl From<UpgradeError> for AssembleError {
 ///
 /// # Errors
 /// See [`UpgradeError`].
-pub(crate) fn add(
-    assembly: &mut Assembly,
-    upgrade: &Upgrade,
+pub(crate) fn prepare_upgrade(
+    assembly: &mut ReleaseAssembly,
+    upgrade: &UpgradeRequest,
     destination: &Path,
     project: &Path,
-) -> Result<Upgraded, AssembleError> {
+) -> Result<PreparedUpgrade, AssembleError> {
     let (name, version) = (assembly.release.name().to_owned(), assembly.release.version().to_owned());
-    let from = old::choose(destination, &name, &version, upgrade.from.as_deref())?;
-    if assembly.release.otp() < ABSOLUTE {
+    let from = old_version::choose_version(destination, &name, &version, upgrade.from.as_deref())?;
+    if assembly.release.otp() < ABSOLUTE_RELEASES_SINCE {
         let why = "looks for applications below its working directory: start it in the directory of the release";
         assembly.warnings.push(format!("OTP {} {why}", assembly.release.otp()));
     }
-    let new = new_version(assembly);
-    let old = old::read(destination, &name, &from, &new, assembly.release.otp())?;
+    let new = new_release(assembly);
+    let old = old_version::read_old_version(destination, &name, &from, &new, assembly.release.otp())?;
     let order: Vec<String> =
-        assembly.release.started(&assembly.catalog).iter().map(|member| member.name().to_owned()).collect();
+        assembly.release.start_order(&assembly.catalog).iter().map(|member| member.name().to_owned()).collect();
     let (mut changes, mut appups) = (Vec::new(), BTreeMap::new());
     for now in &new.applications {
         let Some(before) = old.applications.iter().find(|app| app.name == now.name) else { continue };
         if now.version == before.version {
-            old::same(assembly, destination, now)?;
+            old_version::check_unchanged(assembly, destination, now)?;
             continue;
         }
-        let found = appups::find(assembly, destination, project, before, now)?;
-        let at = library(now)?.join(b"ebin").join(format!("{}.appup", now.name).as_bytes());
+        let found = appups::find_appup(assembly, destination, project, before, now)?;
+        let at = library_path(now)?.join(b"ebin").join(format!("{}.appup", now.name).as_bytes());
         assembly.tree.put_text(at, found.appup.text());
         let (name, from, to) = (now.name.clone(), before.version.clone(), now.version.clone());
         appups.insert(name.clone(), found.appup);
-        changes.push(Changed { name, from, to, appup: found.path });
+        changes.push(ApplicationChange { name, from, to, appup: found.path });
     }
-    let relup = relup::relup(&new, &order, &old, &appups)
+    let relup = relup::make_relup(&new, &order, &old, &appups)
         .map_err(|source| UpgradeError::Relup { from: from.clone(), source })?;
-    let at = assemble::path("releases")?.join(version.as_bytes());
-    assembly.tree.put_text(at.join(b"relup"), relup::text(&relup));
+    let at = assemble::release_path("releases")?.join(version.as_bytes());
+    assembly.tree.put_text(at.join(b"relup"), relup::relup_text(&relup));
     let manifest = at.join(crate::write::MANIFEST.as_bytes());
-    assembly.tree.take(&manifest);
+    assembly.tree.remove(&manifest);
     assemble::put_manifest(&mut assembly.tree, manifest);
-    Ok(Upgraded { from, changes })
+    Ok(PreparedUpgrade { from, changes })
 }
 
-fn new_version(assembly: &Assembly) -> Version {
+fn new_release(assembly: &ReleaseAssembly) -> RelupRelease {
     let release = &assembly.release;
-    let application = |member: &dram_release::resolve::Member| Application {
+    let application = |member: &dram_release::resolve::ReleaseApp| RelupApp {
         name: member.name().to_owned(),
         version: member.version().to_owned(),
         mode: member.mode(),
         modules: assembly.catalog.get(member.name()).map(|found| found.app.modules.clone()).unwrap_or_default(),
     };
-    Version {
+    RelupRelease {
         version: release.version().to_owned(),
         erts: release.erts().to_owned(),
         applications: release.apps().iter().map(application).collect(),
@@ -203,20 +203,20 @@ fn new_version(assembly: &Assembly) -> Version {
 }
 
 /// Returns the path of an application in a release.
-fn library(app: &Application) -> Result<TreePath, AssembleError> {
-    assemble::path(&format!("lib/{}-{}", app.name, app.version))
+fn library_path(app: &RelupApp) -> Result<TreePath, AssembleError> {
+    assemble::release_path(&format!("lib/{}-{}", app.name, app.version))
 }
 
 /// File content, with the file it was read from.
-type Bytes = (Vec<u8>, Option<PathBuf>);
+type SourcedBytes = (Vec<u8>, Option<PathBuf>);
 
 /// Returns the content of a file of the new version; `None` if there is no such file.
-fn content(assembly: &Assembly, at: &TreePath) -> Result<Option<Bytes>, AssembleError> {
-    let Some(Entry::File { content, .. }) = assembly.tree.get(at) else { return Ok(None) };
+fn read_content(assembly: &ReleaseAssembly, at: &TreePath) -> Result<Option<SourcedBytes>, AssembleError> {
+    let Some(ReleaseEntry::File { content, .. }) = assembly.tree.get(at) else { return Ok(None) };
     match content {
-        Content::Bytes(bytes) => Ok(Some((bytes.clone(), None))),
-        Content::Own(bytes) => Ok(Some((bytes.to_vec(), None))),
-        Content::Disk(path) | Content::Beam(path, _) => {
+        ReleaseFileContent::Bytes(bytes) => Ok(Some((bytes.clone(), None))),
+        ReleaseFileContent::Embedded(bytes) => Ok(Some((bytes.to_vec(), None))),
+        ReleaseFileContent::Disk(path) | ReleaseFileContent::Beam(path, _) => {
             let bytes = std::fs::read(path).map_err(AssembleError::io("read", path))?;
             Ok(Some((bytes, Some(path.clone()))))
         }
@@ -224,12 +224,12 @@ fn content(assembly: &Assembly, at: &TreePath) -> Result<Option<Bytes>, Assemble
 }
 
 /// Returns the modules of an application in the new version, with their bytes by name.
-fn modules(assembly: &Assembly, app: &Application) -> Result<dram_release::appup::Modules, AssembleError> {
-    let ebin = library(app)?.join(b"ebin");
+fn new_modules(assembly: &ReleaseAssembly, app: &RelupApp) -> Result<dram_release::appup::BeamFiles, AssembleError> {
+    let ebin = library_path(app)?.join(b"ebin");
     let mut modules = BTreeMap::new();
     for (at, _) in assembly.tree.iter().filter(|(at, _)| at.parent().as_ref() == Some(&ebin)) {
         let name = at.name().and_then(|name| std::str::from_utf8(name).ok()?.strip_suffix(".beam"));
-        if let (Some(name), Some((bytes, _))) = (name, content(assembly, at)?) {
+        if let (Some(name), Some((bytes, _))) = (name, read_content(assembly, at)?) {
             modules.insert(name.to_owned(), bytes);
         }
     }

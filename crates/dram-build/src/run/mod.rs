@@ -1,119 +1,123 @@
 //! Executes `RUN`: a command in a sandbox. The upper directory with its changes becomes the layer.
 
-mod agent;
-pub(crate) mod failed;
+pub(crate) mod failed_command;
+pub(crate) mod mount_files;
 mod mounts;
-pub(crate) mod sources;
+mod ssh_agent;
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use dram_dockerfile::{Diagnostic, Op, Plan, Run, RunNetwork, Step};
-use dram_sandbox::{Jail, Network, SandboxError, Stdio3};
-use dram_store::{Dir, Merged, OWNER_ATTRIBUTE, StepKey, Store};
+use dram_dockerfile::{Diagnostic, Plan, PlanStep, RunNetwork, RunOp, StepOp};
+use dram_sandbox::{Jail, JailNetwork, JailStdio, SandboxError};
+use dram_store::{Dir, MergedTree, OWNER_ATTRIBUTE, StepKey, Store};
 
-use crate::container::{self, Place};
-use crate::lacks;
+use crate::container::{self, ContainerDirs};
+use crate::missing_libraries;
 use crate::users::{self, UserError};
-use crate::{BuildError, Event, Options, Snapshot, StepAt};
-use failed::Described;
-use mounts::Means;
-use sources::Picked;
+use crate::{BuildError, BuildEvent, BuildOptions, Snapshot, StepPosition};
+use failed_command::CommandDescription;
+use mount_files::MountFiles;
+use mounts::MountContext;
 
 /// The number of last output lines that the error of a failed command has.
-const TAIL: usize = 20;
+const TAIL_LINES: usize = 20;
 /// The exit code of a shell that did not find a program, or not what the program needs.
-const NOT_FOUND: i32 = 127;
+const EXIT_NOT_FOUND: i32 = 127;
 /// The longest line; longer ones are split, so that a command that writes no line end cannot fill the memory.
-const LONGEST_LINE: u64 = 64 << 10;
+const MAX_LINE_LENGTH: u64 = 64 << 10;
 
 /// A command to execute.
-pub(crate) struct Command<'a> {
-    pub(crate) options: &'a Options<'a>,
-    pub(crate) at: StepAt,
-    pub(crate) step: &'a Step,
-    pub(crate) run: &'a Run,
+pub(crate) struct RunCommand<'a> {
+    pub(crate) options: &'a BuildOptions<'a>,
+    pub(crate) at: StepPosition,
+    pub(crate) step: &'a PlanStep,
+    pub(crate) run: &'a RunOp,
     /// The layers below.
     pub(crate) below: &'a Snapshot,
     /// The files of its mounts; `None` for a mount without files.
-    pub(crate) picked: &'a [Option<Picked>],
+    pub(crate) picked: &'a [Option<MountFiles>],
     /// The cache key of the step.
     pub(crate) key: StepKey,
-    pub(crate) tell: &'a dyn Fn(Event),
+    pub(crate) tell: &'a dyn Fn(BuildEvent),
 }
 
 /// Returns the network of a command, in a build whose default is `network`.
-pub(crate) fn network(run: &Run, network: Network) -> Network {
+pub(crate) fn command_network(run: &RunOp, network: JailNetwork) -> JailNetwork {
     match run.network {
         None => network,
-        Some(RunNetwork::None) => Network::None,
-        Some(RunNetwork::Host) => Network::Host,
+        Some(RunNetwork::None) => JailNetwork::None,
+        Some(RunNetwork::Host) => JailNetwork::Host,
     }
 }
 
 /// Refuses a plan with commands that need a privilege which the command line does not allow, before any step is
 /// executed.
-pub(crate) fn must_be_allowed(plan: &Plan, options: &Options<'_>) -> Result<(), BuildError> {
+pub(crate) fn check_privileges(plan: &Plan, options: &BuildOptions<'_>) -> Result<(), BuildError> {
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        let Op::Run(run) = &step.op else { continue };
+        let StepOp::Run(run) = &step.op else { continue };
         let refused = |what: &str, right: &str| {
             let what = format!("the command wants {what}, which this build does not allow");
-            Err(BuildError::at(
+            Err(BuildError::at_line(
                 Diagnostic::error(step.span.clone(), what).help(format!("build with `--allow {right}`")),
             ))
         };
-        if run.insecure && !options.given.allow_insecure {
+        if run.insecure && !options.command_options.allow_insecure {
             return refused("all rights of the builder", "security.insecure");
         }
         // As in BuildKit, this is also refused if the whole build uses the host's network: the flag asks for more than
         // the default.
-        if run.network == Some(RunNetwork::Host) && !options.given.allow_host_network {
+        if run.network == Some(RunNetwork::Host) && !options.command_options.allow_host_network {
             return refused("the host's network", "network.host");
         }
     }
     Ok(())
 }
 
-impl Command<'_> {
+impl RunCommand<'_> {
     /// Executes the command. Returns the directory with its changes, or `None` if there are none.
-    pub(crate) fn carry_out(&self) -> Result<Option<PathBuf>, BuildError> {
-        let (store, given) = (self.options.store, &self.options.given);
+    pub(crate) fn execute_command(&self) -> Result<Option<PathBuf>, BuildError> {
+        let (store, given) = (self.options.store, &self.options.command_options);
         let mut described = self.describe()?;
-        let mut sight = mounts::look(store, self.run, self.picked, given)?;
-        let done = self.run(&mut described, &mut sight);
+        let mut sight = mounts::resolve_mounts(store, self.run, self.picked, given)?;
+        let done = self.run_in_jail(&mut described, &mut sight);
         sight.discard(store);
         done
     }
 
-    fn run(&self, described: &mut Described, sight: &mut mounts::Sight) -> Result<Option<PathBuf>, BuildError> {
+    fn run_in_jail(
+        &self,
+        described: &mut CommandDescription,
+        sight: &mut mounts::ResolvedMounts,
+    ) -> Result<Option<PathBuf>, BuildError> {
         let (store, cancel) = (self.options.store, &self.options.cancel);
         let (mut jail, mut place) = described.jail(store, None, &self.options.host)?;
         // Only root can change owners; the attempts of other users are not recorded.
-        let gives_files_away = self.options.host.one_id && jail.user.uid == 0;
+        let gives_files_away = self.options.host.single_id && jail.user.uid == 0;
         jail.owner_attribute = gives_files_away.then(|| OWNER_ATTRIBUTE.to_owned());
         // Variables for proxies are not part of the stored description.
-        jail.env.extend(self.run.hidden_env.iter().map(pair));
+        jail.env.extend(self.run.hidden_env.iter().map(env_entry));
         let mut told = false;
         let mut wait = |id: &str| {
             if !std::mem::replace(&mut told, true) {
-                (self.tell)(Event::WaitingForCache(self.at, id.to_owned()));
+                (self.tell)(BuildEvent::WaitingForCache(self.at, id.to_owned()));
             }
-            !cancel.is_thrown()
+            !cancel.is_cancelled()
         };
-        let mut fill = |name: &_, data: &Path| mounts::fill(self.run, self.picked, name, data);
-        let (given, copies) = (&self.options.given, sight.copies.clone());
-        let mut means = Means { store, given, copies, fill: &mut fill, wait: &mut wait };
-        let Some(_used) = mounts::mount(sight, &mut means, &mut place, &mut jail)? else {
+        let mut fill = |name: &_, data: &Path| mounts::fill_cache(self.run, self.picked, name, data);
+        let (given, copies) = (&self.options.command_options, sight.copies.clone());
+        let mut means = MountContext { store, given, copies, fill: &mut fill, wait: &mut wait };
+        let Some(_used) = mounts::mount_all(sight, &mut means, &mut place, &mut jail)? else {
             return Err(BuildError::Cancelled);
         };
-        let (code, tail) = self.execute(&jail)?;
-        if cancel.is_thrown() {
+        let (code, tail) = self.spawn_and_wait(&jail)?;
+        if cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
         if code != 0 {
-            return Err(self.failed(described, sight, place, code, tail));
+            return Err(self.command_failure(described, sight, place, code, tail));
         }
         if Dir::open(&place.upper)?.names()?.is_empty() {
             return Ok(None);
@@ -123,18 +127,19 @@ impl Command<'_> {
         Ok(Some(place.into_upper()))
     }
 
-    fn execute(&self, jail: &Jail) -> Result<(i32, Vec<String>), BuildError> {
-        let start = |source| BuildError::Start { text: self.step.text.clone(), span: self.step.span.clone(), source };
-        let pipe = |source| start(SandboxError::HelperTalk { step: "make a pipe for".to_owned(), source });
+    fn spawn_and_wait(&self, jail: &Jail) -> Result<(i32, Vec<String>), BuildError> {
+        let start =
+            |source| BuildError::CommandStart { text: self.step.text.clone(), span: self.step.span.clone(), source };
+        let pipe = |source| start(SandboxError::HelperConnection { step: "make a pipe for".to_owned(), source });
         let (lines, writer) = io::pipe().map_err(pipe)?;
         let stderr = writer.try_clone().map_err(pipe)?;
-        let io = Stdio3::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };
+        let io = JailStdio::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };
         let mut running = jail.spawn(io).map_err(start)?;
-        self.options.cancel.watch(&running.handle());
+        self.options.cancel.register(&running.signal_handle());
         let mut tail = VecDeque::new();
         read_lines(BufReader::new(lines), &mut |line| {
-            (self.tell)(Event::Log(self.at, line.to_vec()));
-            if tail.len() == TAIL {
+            (self.tell)(BuildEvent::Log(self.at, line.to_vec()));
+            if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
             tail.push_back(String::from_utf8_lossy(line).into_owned());
@@ -144,43 +149,43 @@ impl Command<'_> {
     }
 
     /// Returns the error of a command that ended with `code`, and keeps its file system.
-    fn failed(
+    fn command_failure(
         &self,
-        described: &mut Described,
-        sight: &mut mounts::Sight,
-        place: Place<'_>,
+        described: &mut CommandDescription,
+        sight: &mut mounts::ResolvedMounts,
+        place: ContainerDirs<'_>,
         code: i32,
         tail: Vec<String>,
     ) -> BuildError {
         let store = self.options.store;
         let (text, span) = (self.step.text.clone(), self.step.span.clone());
-        let is_unknown = code == NOT_FOUND;
+        let is_unknown = code == EXIT_NOT_FOUND;
         let missing_loader = if is_unknown { missing_loader(store, self.below, &place.upper, self.run) } else { None };
         let upper = place.into_upper();
         // An error while keeping it must not replace the error of the command.
         let kept = described.keep(store, &upper, sight).unwrap_or(false);
         if !kept {
-            store.work().discard(&upper);
+            store.work_dir().remove_temp_dir(&upper);
         }
-        BuildError::Run { text, span, code, tail, missing_loader, kept }
+        BuildError::CommandFailed { text, span, code, tail, missing_loader, kept }
     }
 
-    fn describe(&self) -> Result<Described, BuildError> {
-        let Command { options, step, run, below, .. } = self;
+    fn describe(&self) -> Result<CommandDescription, BuildError> {
+        let RunCommand { options, step, run, below, .. } = self;
         let view = below.view(options.store.layers())?;
-        let user = users::user(&view, &run.user).map_err(|error| match error {
+        let user = users::resolve_user(&view, &run.user).map_err(|error| match error {
             UserError::Store(error) => BuildError::from(error),
-            UserError::NoUser(_) | UserError::NoGroup(_) | UserError::Large(_) => {
+            UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
                 let help = "make the user with a RUN before the USER instruction, or write its number";
-                BuildError::at(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
+                BuildError::at_line(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
             }
         })?;
-        let mut env: Vec<_> = run.env.iter().map(pair).collect();
+        let mut env: Vec<_> = run.env.iter().map(env_entry).collect();
         if !run.env.iter().any(|(name, _)| name == "HOME") {
             env.push(format!("HOME={}", user.home).into_bytes());
         }
-        let given = &options.given;
-        Ok(Described {
+        let given = &options.command_options;
+        Ok(CommandDescription {
             key: self.key.hex(),
             text: step.text.clone(),
             layers: below.layers.iter().map(|layer| layer.id.clone()).collect(),
@@ -188,26 +193,26 @@ impl Command<'_> {
             env,
             cwd: run.cwd.clone(),
             user: user.ids,
-            network: network(run, options.network),
+            network: command_network(run, options.network),
             insecure: run.insecure,
             hostname: given.hostname.clone().unwrap_or_else(|| container::HOSTNAME.to_owned()),
             hosts: given.hosts.clone(),
             limits: given.limits.clone(),
             shm_size: given.shm_size,
-            sight: mounts::Sight::default(),
+            mounts: mounts::ResolvedMounts::default(),
         })
     }
 }
 
-fn pair((name, value): &(String, String)) -> Vec<u8> {
+fn env_entry((name, value): &(String, String)) -> Vec<u8> {
     format!("{name}={value}").into_bytes()
 }
 
 /// Searches for a missing loader in the file system of the failed command.
-fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &Run) -> Option<(String, String)> {
+fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &RunOp) -> Option<(String, String)> {
     let lowers = below.layers.iter().rev().map(|layer| store.layers().path(&layer.id));
     let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
-    lacks::missing_loader(&Merged::open(&layers).ok()?, run)
+    missing_libraries::missing_loader(&MergedTree::open(&layers).ok()?, run)
 }
 
 /// Calls `each` with every line, without its line end, until all writers are closed.
@@ -215,7 +220,7 @@ fn read_lines(mut from: impl io::BufRead, each: &mut dyn FnMut(&[u8])) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        let got = io::Read::take(&mut from, LONGEST_LINE).read_until(b'\n', &mut line);
+        let got = io::Read::take(&mut from, MAX_LINE_LENGTH).read_until(b'\n', &mut line);
         match got {
             Ok(0) | Err(_) => return,
             Ok(_) => {

@@ -6,33 +6,35 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dram_dockerfile::{CacheMount, Diagnostic, Mount, MountKind, MountedFile, Run, Sharing};
-use dram_sandbox::{Bind, Jail, Scratch, ShownFile, Source, Tmpfs};
-use dram_store::{CacheName, CacheUse, Dir, LayerId, Merged, Meta, Store, TakenCache};
+use dram_dockerfile::{CacheMount, CacheSharing, Diagnostic, MountKind, MountedFile, RunMount, RunOp};
+use dram_sandbox::{BindMount, BindSource, Jail, MemoryFile, ScratchDirs, TmpfsMount};
+use dram_store::{
+    CacheMountGuard, CacheMountIdentity, CacheMountSharing, Dir, FileMetadata, LayerId, MergedTree, Store,
+};
 use serde::{Deserialize, Serialize};
 
-use super::agent::Relay;
-use super::sources::{Picked, Shown};
-use crate::container::{Place, once_each};
-use crate::layer::take_over_root;
-use crate::{BuildError, Given};
+use super::mount_files::{BindableFiles, MountFiles};
+use super::ssh_agent::AgentRelay;
+use crate::container::{ContainerDirs, dedup_lowers};
+use crate::layer_writer::inherit_root_metadata;
+use crate::{BuildError, CommandOptions};
 
 /// One mount of a command.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Seen {
+pub(crate) struct ResolvedMount {
     /// The target: absolute and clean.
     target: String,
-    what: What,
+    source: ResolvedMountSource,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-enum What {
+enum ResolvedMountSource {
     /// Files of layers, lowest first.
     Layers { layers: Vec<LayerId>, path: Vec<u8>, writable: bool },
     /// Files of a copy: the index in [`ResolvedMounts::copies`].
     Copy { number: usize, path: Vec<u8>, writable: bool },
     /// A cache mount.
-    Cache { name: CacheName, sharing: u8, read_only: bool },
+    Cache { name: CacheMountIdentity, sharing: u8, read_only: bool },
     /// The script of a heredoc.
     Script { contents: String },
     /// A secret as a file.
@@ -45,9 +47,9 @@ enum What {
 
 /// All mounts of a command.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Sight {
+pub(crate) struct ResolvedMounts {
     /// The mounts, in the order in which they are made: one may be inside another.
-    seen: Vec<Seen>,
+    mounts: Vec<ResolvedMount>,
     /// Variables whose values are secrets: names and secret ids.
     variables: Vec<(String, String)>,
     /// The value of `SSH_AUTH_SOCK`.
@@ -58,11 +60,16 @@ pub(crate) struct Sight {
 }
 
 /// Resolves each mount of `run`; `picked` are their files.
-pub(crate) fn look(store: &Store, run: &Run, picked: &[Option<Picked>], given: &Given) -> Result<Sight, BuildError> {
-    let mut sight = Sight::default();
+pub(crate) fn resolve_mounts(
+    store: &Store,
+    run: &RunOp,
+    picked: &[Option<MountFiles>],
+    given: &CommandOptions,
+) -> Result<ResolvedMounts, BuildError> {
+    let mut sight = ResolvedMounts::default();
     for script in &run.scripts {
-        let what = What::Script { contents: script.contents.clone() };
-        sight.seen.push(Seen { target: script.path.clone(), what });
+        let what = ResolvedMountSource::Script { contents: script.contents.clone() };
+        sight.mounts.push(ResolvedMount { target: script.path.clone(), source: what });
     }
     for (mount, picked) in run.mounts.iter().zip(picked) {
         if let Err(error) = sight.add(store, mount, picked.as_ref(), given) {
@@ -71,37 +78,44 @@ pub(crate) fn look(store: &Store, run: &Run, picked: &[Option<Picked>], given: &
         }
     }
     // As in BuildKit, a mount inside another one comes after it.
-    sight.seen.sort_by(|a, b| a.target.cmp(&b.target));
+    sight.mounts.sort_by(|a, b| a.target.cmp(&b.target));
     Ok(sight)
 }
 
-impl Sight {
-    fn add(&mut self, store: &Store, mount: &Mount, picked: Option<&Picked>, given: &Given) -> Result<(), BuildError> {
+impl ResolvedMounts {
+    fn add(
+        &mut self,
+        store: &Store,
+        mount: &RunMount,
+        picked: Option<&MountFiles>,
+        given: &CommandOptions,
+    ) -> Result<(), BuildError> {
         let (target, what) = match &mount.kind {
             MountKind::Bind { target, writable, .. } => {
-                let (shown, path) = picked.expect("a bind has files").show(store, mount)?;
+                let (shown, path) = picked.expect("a bind has files").bindable_files(store, mount)?;
                 let writable = *writable;
                 let what = match shown {
-                    Shown::Layers(layers) => What::Layers { layers, path, writable },
-                    Shown::Copy(copy) => {
+                    BindableFiles::Layers(layers) => ResolvedMountSource::Layers { layers, path, writable },
+                    BindableFiles::Copy(copy) => {
                         self.copies.push(copy);
-                        What::Copy { number: self.copies.len() - 1, path, writable }
+                        ResolvedMountSource::Copy { number: self.copies.len() - 1, path, writable }
                     }
                 };
                 (target, what)
             }
             MountKind::Cache(cache) => {
                 let sharing = match cache.sharing {
-                    Sharing::Shared => 0,
-                    Sharing::Private => 1,
-                    Sharing::Locked => 2,
+                    CacheSharing::Shared => 0,
+                    CacheSharing::Private => 1,
+                    CacheSharing::Locked => 2,
                 };
-                let what = What::Cache { name: cache_name(cache, picked), sharing, read_only: cache.read_only };
+                let what =
+                    ResolvedMountSource::Cache { name: cache_name(cache, picked), sharing, read_only: cache.read_only };
                 (&cache.target, what)
             }
             MountKind::Secret { id, file, env, required } => {
                 if *required && !given.secrets.contains_key(id) {
-                    return Err(not_given(
+                    return Err(missing_option(
                         mount,
                         "secret",
                         id,
@@ -110,50 +124,55 @@ impl Sight {
                 }
                 self.variables.extend(env.iter().map(|name| (name.clone(), id.clone())));
                 let Some(MountedFile { target, mode, uid, gid }) = file else { return Ok(()) };
-                (target, What::Secret { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
+                (target, ResolvedMountSource::Secret { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
             }
             MountKind::Ssh { id, file, required } => {
-                if *required && !given.agents.contains_key(id) {
-                    return Err(not_given(mount, "ssh agent", id, &format!("--ssh {id}")));
+                if *required && !given.ssh_agents.contains_key(id) {
+                    return Err(missing_option(mount, "ssh agent", id, &format!("--ssh {id}")));
                 }
                 let MountedFile { target, mode, uid, gid } = file;
                 self.agent.get_or_insert_with(|| target.clone());
-                (target, What::Agent { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
+                (target, ResolvedMountSource::Agent { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
             }
-            MountKind::Tmpfs { target, size } => (target, What::Tmpfs { size: *size }),
+            MountKind::Tmpfs { target, size } => (target, ResolvedMountSource::Tmpfs { size: *size }),
         };
-        self.seen.push(Seen { target: target.clone(), what });
+        self.mounts.push(ResolvedMount { target: target.clone(), source: what });
         Ok(())
     }
 
     /// Returns the number of copies that the mounts refer to.
     pub(crate) fn count_copies(&self) -> usize {
-        self.seen.iter().filter(|seen| matches!(seen.what, What::Copy { .. })).count()
+        self.mounts.iter().filter(|seen| matches!(seen.source, ResolvedMountSource::Copy { .. })).count()
     }
 
     /// Removes the directories that were made for the command.
     pub(crate) fn discard(&mut self, store: &Store) {
         for copy in std::mem::take(&mut self.copies) {
-            store.work().discard(&copy);
+            store.work_dir().remove_temp_dir(&copy);
         }
     }
 }
 
-fn not_given(mount: &Mount, what: &str, id: &str, flag: &str) -> BuildError {
+fn missing_option(mount: &RunMount, what: &str, id: &str, flag: &str) -> BuildError {
     let what = format!("the command needs the {what} `{id}`, and it was not given");
-    BuildError::at(Diagnostic::error(mount.span.clone(), what).help(format!("build with `{flag}`")))
+    BuildError::at_line(Diagnostic::error(mount.span.clone(), what).help(format!("build with `{flag}`")))
 }
 
-fn cache_name(cache: &CacheMount, picked: Option<&Picked>) -> CacheName {
+fn cache_name(cache: &CacheMount, picked: Option<&MountFiles>) -> CacheMountIdentity {
     let seed = picked.map(|picked| picked.content.digest.hex());
-    CacheName { id: cache.id.clone(), seed, mode: cache.mode, uid: cache.uid, gid: cache.gid }
+    CacheMountIdentity { id: cache.id.clone(), seed, mode: cache.mode, uid: cache.uid, gid: cache.gid }
 }
 
 /// Writes the initial content of a new cache mount, by the name of the cache.
-pub(crate) type Fill<'a> = dyn FnMut(&CacheName, &Path) -> Result<(), BuildError> + 'a;
+pub(crate) type FillCache<'a> = dyn FnMut(&CacheMountIdentity, &Path) -> Result<(), BuildError> + 'a;
 
 /// Writes the initial content of the new cache mount at `data`: the files of the mount that has this cache name.
-pub(crate) fn fill(run: &Run, picked: &[Option<Picked>], name: &CacheName, data: &Path) -> Result<(), BuildError> {
+pub(crate) fn fill_cache(
+    run: &RunOp,
+    picked: &[Option<MountFiles>],
+    name: &CacheMountIdentity,
+    data: &Path,
+) -> Result<(), BuildError> {
     for (mount, picked) in run.mounts.iter().zip(picked) {
         if let (MountKind::Cache(cache), Some(picked)) = (&mount.kind, picked)
             && cache_name(cache, Some(picked)) == *name
@@ -161,8 +180,8 @@ pub(crate) fn fill(run: &Run, picked: &[Option<Picked>], name: &CacheName, data:
             picked.must_be_dir(mount)?;
             picked.copy_to(data, mount)?;
             if (cache.mode, cache.uid, cache.gid) != (0o755, 0, 0) {
-                let meta = Meta { mode: cache.mode, uid: cache.uid, gid: cache.gid, mtime: (0, 0) };
-                Dir::open_layer(data)?.set_meta(&dram_image::TreePath::root(), &meta, false)?;
+                let meta = FileMetadata { mode: cache.mode, uid: cache.uid, gid: cache.gid, mtime: (0, 0) };
+                Dir::open_layer(data)?.set_metadata(&dram_image::TreePath::root(), &meta, false)?;
             }
             return Ok(());
         }
@@ -172,18 +191,18 @@ pub(crate) fn fill(run: &Run, picked: &[Option<Picked>], name: &CacheName, data:
 
 /// The cache mounts and agent relays that a command holds while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct InUse {
-    caches: BTreeMap<String, TakenCache>,
-    relays: Vec<Relay>,
+pub(crate) struct MountsInUse {
+    caches: BTreeMap<String, CacheMountGuard>,
+    relays: Vec<AgentRelay>,
 }
 
 /// The context for making the mounts.
-pub(crate) struct Means<'a> {
+pub(crate) struct MountContext<'a> {
     pub(crate) store: &'a Store,
-    pub(crate) given: &'a Given,
+    pub(crate) given: &'a CommandOptions,
     /// The directories of copies, by index.
     pub(crate) copies: Vec<PathBuf>,
-    pub(crate) fill: &'a mut Fill<'a>,
+    pub(crate) fill: &'a mut FillCache<'a>,
     /// Called repeatedly while another command holds the cache mount with this id; ends the waiting by returning
     /// `false`.
     pub(crate) wait: &'a mut dyn FnMut(&str) -> bool,
@@ -191,18 +210,18 @@ pub(crate) struct Means<'a> {
 
 /// Adds all mounts of `sight` to the jail, and sets the variables that belong to them. Returns `None` if the waiting
 /// was ended.
-pub(crate) fn mount(
-    sight: &Sight,
-    means: &mut Means<'_>,
-    place: &mut Place<'_>,
+pub(crate) fn mount_all(
+    sight: &ResolvedMounts,
+    means: &mut MountContext<'_>,
+    place: &mut ContainerDirs<'_>,
     jail: &mut Jail,
-) -> Result<Option<InUse>, BuildError> {
-    let mut used = InUse::default();
+) -> Result<Option<MountsInUse>, BuildError> {
+    let mut used = MountsInUse::default();
     if !take_caches(sight, means, &mut used)? {
         return Ok(None);
     }
-    for seen in &sight.seen {
-        if let Some(mount) = mounted(seen, means, place, &mut used)? {
+    for seen in &sight.mounts {
+        if let Some(mount) = jail_mount(seen, means, place, &mut used)? {
             jail.mounts.push(mount);
         }
     }
@@ -223,85 +242,96 @@ pub(crate) fn mount(
 
 /// Takes each cache mount once, in the order of the keys, so that two commands cannot deadlock. Returns `false` if the
 /// waiting was ended.
-fn take_caches(sight: &Sight, means: &mut Means<'_>, used: &mut InUse) -> Result<bool, BuildError> {
-    let mut wanted: BTreeMap<String, (&CacheName, u8)> = BTreeMap::new();
-    for seen in &sight.seen {
-        if let What::Cache { name, sharing, .. } = &seen.what {
+fn take_caches(
+    sight: &ResolvedMounts,
+    means: &mut MountContext<'_>,
+    used: &mut MountsInUse,
+) -> Result<bool, BuildError> {
+    let mut wanted: BTreeMap<String, (&CacheMountIdentity, u8)> = BTreeMap::new();
+    for seen in &sight.mounts {
+        if let ResolvedMountSource::Cache { name, sharing, .. } = &seen.source {
             let one = wanted.entry(name.key()).or_insert((name, *sharing));
             one.1 = one.1.max(*sharing);
         }
     }
     for (key, (name, sharing)) in wanted {
         let how = match sharing {
-            0 => CacheUse::Shared,
-            1 => CacheUse::Private,
-            _ => CacheUse::Locked,
+            0 => CacheMountSharing::Shared,
+            1 => CacheMountSharing::Private,
+            _ => CacheMountSharing::Locked,
         };
         let (fill, wait) = (&mut means.fill, &mut means.wait);
-        let taken = means.store.caches().take(name, how, &mut |data| fill(name, data), &mut || wait(&name.id))?;
+        let taken = means.store.caches().acquire(name, how, &mut |data| fill(name, data), &mut || wait(&name.id))?;
         let Some(taken) = taken else { return Ok(false) };
         used.caches.insert(key, taken);
     }
     Ok(true)
 }
 
-fn mounted(
-    seen: &Seen,
-    means: &Means<'_>,
-    place: &mut Place<'_>,
-    used: &mut InUse,
-) -> Result<Option<dram_sandbox::Mount>, BuildError> {
+fn jail_mount(
+    seen: &ResolvedMount,
+    means: &MountContext<'_>,
+    place: &mut ContainerDirs<'_>,
+    used: &mut MountsInUse,
+) -> Result<Option<dram_sandbox::JailMount>, BuildError> {
     let target = seen.target.clone().into_bytes();
-    let bind =
-        |source, read_only| Ok(Some(dram_sandbox::Mount::Bind(Bind { source, target: target.clone(), read_only })));
+    let bind = |source, read_only| {
+        Ok(Some(dram_sandbox::JailMount::Bind(BindMount { source, target: target.clone(), read_only })))
+    };
     let file = |contents: &[u8], (mode, uid, gid): (u32, u32, u32), read_only| {
         let (target, contents) = (target.clone(), contents.to_vec());
-        Ok(Some(dram_sandbox::Mount::File(ShownFile { target, contents, mode, uid, gid, read_only })))
+        Ok(Some(dram_sandbox::JailMount::File(MemoryFile { target, contents, mode, uid, gid, read_only })))
     };
-    match &seen.what {
-        What::Layers { layers, path, writable } => {
+    match &seen.source {
+        ResolvedMountSource::Layers { layers, path, writable } => {
             let mut lowers: Vec<_> = layers.iter().rev().map(|layer| means.store.layers().path(layer)).collect();
-            once_each(&mut lowers);
+            dedup_lowers(&mut lowers);
             if lowers.is_empty() {
-                let empty = place.another()?;
-                take_over_root(&Dir::open_layer(&empty)?, &Merged::open(&[])?)?;
+                let empty = place.new_dir()?;
+                inherit_root_metadata(&Dir::open_layer(&empty)?, &MergedTree::open(&[])?)?;
                 lowers.push(empty);
             }
-            let scratch = scratch(place, &lowers, *writable)?;
-            bind(Source::Layers { lowers, scratch, path: path.clone() }, !writable)
+            let scratch = scratch_dirs(place, &lowers, *writable)?;
+            bind(BindSource::Layers { lowers, scratch, path: path.clone() }, !writable)
         }
-        What::Copy { number, path, writable } => {
+        ResolvedMountSource::Copy { number, path, writable } => {
             let lowers = vec![means.copies[*number].clone()];
-            let scratch = scratch(place, &lowers, *writable)?;
-            bind(Source::Layers { lowers, scratch, path: path.clone() }, !writable)
+            let scratch = scratch_dirs(place, &lowers, *writable)?;
+            bind(BindSource::Layers { lowers, scratch, path: path.clone() }, !writable)
         }
-        What::Cache { name, read_only, .. } => {
-            let directory = used.caches[&name.key()].data();
-            bind(Source::Below { directory, path: Vec::new() }, *read_only)
+        ResolvedMountSource::Cache { name, read_only, .. } => {
+            let directory = used.caches[&name.key()].data_dir();
+            bind(BindSource::Below { directory, path: Vec::new() }, *read_only)
         }
-        What::Script { contents } => file(contents.as_bytes(), (0o755, 0, 0), true),
-        What::Secret { id, mode, uid, gid } => match means.given.secrets.get(id) {
+        ResolvedMountSource::Script { contents } => file(contents.as_bytes(), (0o755, 0, 0), true),
+        ResolvedMountSource::Secret { id, mode, uid, gid } => match means.given.secrets.get(id) {
             Some(secret) => file(secret.bytes(), (*mode, *uid, *gid), true),
             None => Ok(None),
         },
-        What::Agent { id, mode, uid, gid } => {
-            let Some(agent) = means.given.agents.get(id) else { return Ok(None) };
+        ResolvedMountSource::Agent { id, mode, uid, gid } => {
+            let Some(agent) = means.given.ssh_agents.get(id) else { return Ok(None) };
             let file = MountedFile { target: seen.target.clone(), mode: *mode, uid: *uid, gid: *gid };
-            let relay = Relay::start(agent, &place.another()?, &file)?;
+            let relay = AgentRelay::start(agent, &place.new_dir()?, &file)?;
             let socket = relay.socket();
             used.relays.push(relay);
-            bind(Source::Host(socket), false)
+            bind(BindSource::Host(socket), false)
         }
-        What::Tmpfs { size } => Ok(Some(dram_sandbox::Mount::Tmpfs(Tmpfs { target, size: *size, mode: None }))),
+        ResolvedMountSource::Tmpfs { size } => {
+            Ok(Some(dram_sandbox::JailMount::Tmpfs(TmpfsMount { target, size: *size, mode: None })))
+        }
     }
 }
 
 /// Returns new directories for writes that are discarded.
-fn scratch(place: &mut Place<'_>, lowers: &[PathBuf], writable: bool) -> Result<Option<Scratch>, BuildError> {
+fn scratch_dirs(
+    place: &mut ContainerDirs<'_>,
+    lowers: &[PathBuf],
+    writable: bool,
+) -> Result<Option<ScratchDirs>, BuildError> {
     if !writable {
         return Ok(None);
     }
-    let (upper, work) = (place.another()?, place.another()?);
-    take_over_root(&Dir::open_layer(&upper)?, &Merged::open(lowers)?)?;
-    Ok(Some(Scratch { upper, work }))
+    let (upper, work) = (place.new_dir()?, place.new_dir()?);
+    inherit_root_metadata(&Dir::open_layer(&upper)?, &MergedTree::open(lowers)?)?;
+    Ok(Some(ScratchDirs { upper, work }))
 }

@@ -9,51 +9,51 @@ use dram_image::{Descriptor, Digest, Document, DocumentError, Index, MediaType, 
 use dram_store::StoreError;
 use serde::Deserialize;
 
-use crate::transfer::copy::AT_ONCE;
-use crate::transfer::files::{Files, small};
-use crate::transfer::{Incoming, Sink, Source, TransferError};
+use crate::transfer::copy_image::PARALLEL_BLOBS;
+use crate::transfer::layout_files::{LayoutFiles, read_small_file};
+use crate::transfer::{ImageSink, ImageSource, IncomingBlob, TransferError};
 
 /// The annotation with the name of an image in a layout.
-pub(super) const NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 /// The annotation with the full name of an image.
-pub(super) const WHOLE_NAME: &str = "io.containerd.image.name";
+pub(super) const IMAGE_NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// The content of the file `oci-layout`.
-pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT_FILE_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The name of an image in a layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name {
+pub struct LayoutName {
     /// The name in the layout, which may be any text.
     pub text: String,
     /// The full name, if it is the name of an image.
-    pub whole: Option<String>,
+    pub full: Option<String>,
 }
 
-impl From<&Reference> for Name {
-    fn from(reference: &Reference) -> Name {
-        Name { text: reference.short(), whole: Some(reference.full()) }
+impl From<&Reference> for LayoutName {
+    fn from(reference: &Reference) -> LayoutName {
+        LayoutName { text: reference.short(), full: Some(reference.full_name()) }
     }
 }
 
 /// A layout as a source of images.
 #[derive(Debug)]
 pub struct LayoutSource {
-    files: Box<dyn Files>,
+    files: Box<dyn LayoutFiles>,
 }
 
 /// An image that a layout lists.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub struct LayoutImage {
     /// The descriptor of its manifest or index.
     pub root: Descriptor,
     /// Its name, as the layout has it.
     pub name: Option<String>,
 }
 
-impl Listed {
+impl LayoutImage {
     /// Returns all names of the image.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let other = self.root.annotations.get(NAME).map(String::as_str);
+        let other = self.root.annotations.get(REF_NAME_ANNOTATION).map(String::as_str);
         self.name.as_deref().into_iter().chain(other)
     }
 }
@@ -66,46 +66,52 @@ struct LayoutFile {
 
 impl LayoutSource {
     /// Opens the layout in `files`, or returns them if they are not one.
-    pub(super) fn new(files: Box<dyn Files>) -> Result<Result<LayoutSource, Box<dyn Files>>, TransferError> {
-        let Some(bytes) = small(&*files, "oci-layout")? else { return Ok(Err(files)) };
+    pub(super) fn new(
+        files: Box<dyn LayoutFiles>,
+    ) -> Result<Result<LayoutSource, Box<dyn LayoutFiles>>, TransferError> {
+        let Some(bytes) = read_small_file(&*files, "oci-layout")? else { return Ok(Err(files)) };
         let source = LayoutSource { files };
-        let version: LayoutFile = serde_json::from_slice(&bytes)
-            .map_err(|error| source.wrong("oci-layout", DocumentError::Json { what: "the document", source: error }))?;
+        let version: LayoutFile = serde_json::from_slice(&bytes).map_err(|error| {
+            source.document_error("oci-layout", DocumentError::Json { what: "the document", source: error })
+        })?;
         if !version.image_layout_version.starts_with("1.") {
             let why = format!("imageLayoutVersion is `{}`", version.image_layout_version.escape_debug());
-            return Err(source.wrong("oci-layout", DocumentError::Wrong { what: "the layout", why }));
+            return Err(source.document_error("oci-layout", DocumentError::Invalid { what: "the layout", why }));
         }
         Ok(Ok(source))
     }
 
-    fn wrong(&self, file: &str, source: DocumentError) -> TransferError {
-        TransferError::Document { place: self.shown(), file: file.to_owned(), source }
+    fn document_error(&self, file: &str, source: DocumentError) -> TransferError {
+        TransferError::Document { place: self.display_name(), file: file.to_owned(), source }
     }
 
-    fn index(&self) -> Result<Document<Index>, TransferError> {
-        let bytes = small(&*self.files, "index.json")?;
+    fn read_index(&self) -> Result<Document<Index>, TransferError> {
+        let bytes = read_small_file(&*self.files, "index.json")?;
         let bytes = bytes.ok_or_else(|| TransferError::NoImages(self.files.place().to_owned()))?;
-        Document::read(bytes).map_err(|source| self.wrong("index.json", source))
+        Document::read(bytes).map_err(|source| self.document_error("index.json", source))
     }
 
     /// Returns all images of the layout, with or without a name.
     ///
     /// # Errors
     /// Returns an error if `index.json` is missing or damaged.
-    pub fn list(&self) -> Result<Vec<Listed>, TransferError> {
-        let index = self.index()?;
+    pub fn list_images(&self) -> Result<Vec<LayoutImage>, TransferError> {
+        let index = self.read_index()?;
         let entries = index.value().manifests.iter().map(|entry| {
             let named = |key: &str| entry.annotations.get(key).cloned();
-            Listed { root: entry.clone(), name: named(WHOLE_NAME).or_else(|| named(NAME)) }
+            LayoutImage {
+                root: entry.clone(),
+                name: named(IMAGE_NAME_ANNOTATION).or_else(|| named(REF_NAME_ANNOTATION)),
+            }
         });
         Ok(entries.collect())
     }
 
     /// Opens the file of a blob and verifies its length.
-    fn blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        let damaged = |why: String| TransferError::Blob { place: self.shown(), digest: blob.digest, why };
+    fn open_blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
+        let damaged = |why: String| TransferError::Blob { place: self.display_name(), digest: blob.digest, why };
         let name = TreePath::parse(blob_path(&blob.digest).as_bytes()).map_err(StoreError::from)?;
-        let found = self.files.open(&name).map_err(|error| damaged(dram_store::causes(&error)))?;
+        let found = self.files.open(&name).map_err(|error| damaged(dram_store::error_chain(&error)))?;
         let (length, file) = found.ok_or_else(|| damaged("it is not there".to_owned()))?;
         match length == blob.size {
             true => Ok(file),
@@ -119,35 +125,35 @@ pub(super) fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-impl Source for LayoutSource {
-    fn shown(&self) -> String {
+impl ImageSource for LayoutSource {
+    fn display_name(&self) -> String {
         self.files.place().display().to_string()
     }
 
-    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    fn read_document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
         let mut bytes = Vec::new();
-        let read = self.blob(document)?.read_to_end(&mut bytes);
-        let place = || format!("the blob {} of {}", document.digest, self.shown());
+        let read = self.open_blob(document)?.read_to_end(&mut bytes);
+        let place = || format!("the blob {} of {}", document.digest, self.display_name());
         read.map_err(|source| TransferError::Read { place: place(), source })?;
         Ok(bytes)
     }
 
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        self.blob(blob)
+        self.open_blob(blob)
     }
 
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
         #[derive(Deserialize)]
-        struct Referring {
+        struct SubjectField {
             subject: Option<Descriptor>,
         }
         let mut all = Vec::new();
-        for entry in self.list()?.into_iter().map(|listed| listed.root) {
+        for entry in self.list_images()?.into_iter().map(|listed| listed.root) {
             if !MediaType::is_manifest(&entry.media_type) && !MediaType::is_index(&entry.media_type) {
                 continue;
             }
-            let bytes = crate::transfer::copy::read(self, &entry)?;
-            let subject = serde_json::from_slice::<Referring>(&bytes).ok().and_then(|referring| referring.subject);
+            let bytes = crate::transfer::copy_image::read_document(self, &entry)?;
+            let subject = serde_json::from_slice::<SubjectField>(&bytes).ok().and_then(|referring| referring.subject);
             if subject.is_some_and(|subject| subject.digest == document.digest) {
                 all.push(entry);
             }
@@ -160,7 +166,7 @@ impl Source for LayoutSource {
 #[derive(Debug)]
 pub struct LayoutSink {
     path: PathBuf,
-    names: Vec<Name>,
+    names: Vec<LayoutName>,
 }
 
 impl LayoutSink {
@@ -169,46 +175,46 @@ impl LayoutSink {
     ///
     /// # Errors
     /// Returns an error if the directory holds something else or cannot be made.
-    pub fn new(path: &Path, names: Vec<Name>) -> Result<LayoutSink, TransferError> {
+    pub fn new(path: &Path, names: Vec<LayoutName>) -> Result<LayoutSink, TransferError> {
         let blobs = path.join("blobs/sha256");
-        fs::create_dir_all(path).map_err(write(path))?;
-        entries(path)?;
-        fs::create_dir_all(&blobs).map_err(write(&blobs))?;
-        sweep(&blobs);
+        fs::create_dir_all(path).map_err(write_error(path))?;
+        existing_entries(path)?;
+        fs::create_dir_all(&blobs).map_err(write_error(&blobs))?;
+        remove_unfinished(&blobs);
         Ok(LayoutSink { path: path.to_owned(), names })
     }
 
-    fn place(&self, digest: &Digest) -> PathBuf {
+    fn blob_file(&self, digest: &Digest) -> PathBuf {
         self.path.join(blob_path(digest))
     }
 
     /// Adds `new` to `index.json`, under a lock.
-    fn list(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
-        let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write(&self.path))?;
-        let index = table(new, entries(&self.path)?);
-        write_new(&self.path.join("oci-layout"), LAYOUT)?;
-        write_new(&self.path.join("index.json"), Document::write(index).bytes())?;
+    fn add_to_index(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
+        let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write_error(&self.path))?;
+        let index = merge_index(new, existing_entries(&self.path)?);
+        replace_file(&self.path.join("oci-layout"), LAYOUT_FILE_CONTENT)?;
+        replace_file(&self.path.join("index.json"), Document::write(index).bytes())?;
         drop(lock);
         Ok(())
     }
 
-    fn put(
+    fn write_blob_file(
         &self,
         digest: &Digest,
         write_to: &mut dyn FnMut(&mut File) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
-        let place = self.place(digest);
+        let place = self.blob_file(digest);
         // The name contains the process id, because two processes that copy the same blob must not write the same file.
         let new = place.with_file_name(format!(".{}.{}.new", digest.hex(), std::process::id()));
         // The shared lock is held until the new file is locked too: `remove_unfinished` runs only while no writer is
         // between these two steps.
         let gate = File::open(self.path.join("blobs/sha256")).and_then(|dir| dir.lock_shared().map(|()| dir));
-        let gate = gate.map_err(write(&new))?;
-        let mut file = File::create(&new).and_then(|file| file.lock().map(|()| file)).map_err(write(&new))?;
+        let gate = gate.map_err(write_error(&new))?;
+        let mut file = File::create(&new).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&new))?;
         drop(gate);
         let written = write_to(&mut file).and_then(|()| {
             let synced = file.sync_all().and_then(|()| fs::rename(&new, &place));
-            synced.map_err(write(&place))
+            synced.map_err(write_error(&place))
         });
         if written.is_err() {
             let _ = fs::remove_file(&new);
@@ -218,7 +224,7 @@ impl LayoutSink {
 }
 
 /// Removes unfinished files of copies that were killed: nobody holds a lock on them.
-fn sweep(blobs: &Path) {
+fn remove_unfinished(blobs: &Path) {
     let Ok(gate) = File::open(blobs) else { return };
     if gate.try_lock().is_err() {
         return;
@@ -232,20 +238,20 @@ fn sweep(blobs: &Path) {
     }
 }
 
-fn write(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
+fn write_error(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
     let place = place.to_owned();
     move |source| TransferError::Write { place, source }
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
+fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
     // A fixed name is enough: the writer holds the lock, and an unfinished file is overwritten.
     let new = path.with_extension("new");
     let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
-    written.map_err(write(path))
+    written.map_err(write_error(path))
 }
 
 /// Returns the existing entries in `index.json` of the layout at `path`.
-fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
+fn existing_entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
     match fs::read(path.join("index.json")) {
         Ok(bytes) => match Document::<Index>::read(bytes) {
             Ok(index) => Ok(index.value().manifests.clone()),
@@ -255,37 +261,41 @@ fn entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
             }
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let names = fs::read_dir(path).map_err(write(path))?.flatten().map(|entry| entry.file_name());
+            let names = fs::read_dir(path).map_err(write_error(path))?.flatten().map(|entry| entry.file_name());
             // These files exist before the first image is listed, or after an interrupted copy.
             let own = ["blobs", "oci-layout", "oci-layout.new", "index.new", "index.json"];
             let foreign = names.into_iter().any(|name| !own.iter().any(|own| name == *own));
-            if foreign { Err(TransferError::InTheWay(path.to_owned())) } else { Ok(Vec::new()) }
+            if foreign { Err(TransferError::NotALayout(path.to_owned())) } else { Ok(Vec::new()) }
         }
         Err(source) => Err(TransferError::Write { place: path.to_owned(), source }),
     }
 }
 
 /// Returns the index entries that give `names` to `root`.
-pub(super) fn named(root: &Descriptor, names: &[Name]) -> Vec<Descriptor> {
+pub(super) fn name_entries(root: &Descriptor, names: &[LayoutName]) -> Vec<Descriptor> {
     let mut own = root.annotations.clone();
-    own.retain(|key, _| key != NAME && key != WHOLE_NAME && !key.starts_with(dram_store::OWN_ANNOTATIONS));
+    own.retain(|key, _| {
+        key != REF_NAME_ANNOTATION
+            && key != IMAGE_NAME_ANNOTATION
+            && !key.starts_with(dram_store::OWN_ANNOTATION_PREFIX)
+    });
     let bare = Descriptor { annotations: own, platform: None, ..root.clone() };
     if names.is_empty() {
         return vec![bare];
     }
-    let entry = |name: &Name| {
+    let entry = |name: &LayoutName| {
         let mut entry = bare.clone();
-        entry.annotations.insert(NAME.to_owned(), name.text.clone());
-        entry.annotations.extend(name.whole.clone().map(|whole| (WHOLE_NAME.to_owned(), whole)));
+        entry.annotations.insert(REF_NAME_ANNOTATION.to_owned(), name.text.clone());
+        entry.annotations.extend(name.full.clone().map(|whole| (IMAGE_NAME_ANNOTATION.to_owned(), whole)));
         entry
     };
     names.iter().map(entry).collect()
 }
 
 /// Returns an index with `new` and those entries of `old` that it does not replace.
-pub(super) fn table(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
-    let replaced = |entry: &Descriptor| match entry.annotations.get(NAME) {
-        Some(name) => new.iter().any(|new| new.annotations.get(NAME) == Some(name)),
+pub(super) fn merge_index(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
+    let replaced = |entry: &Descriptor| match entry.annotations.get(REF_NAME_ANNOTATION) {
+        Some(name) => new.iter().any(|new| new.annotations.get(REF_NAME_ANNOTATION) == Some(name)),
         None => new.contains(entry),
     };
     let mut all: Vec<_> = old.into_iter().filter(|entry| !replaced(entry)).collect();
@@ -293,42 +303,44 @@ pub(super) fn table(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
     Index::new(all)
 }
 
-impl Sink for LayoutSink {
-    fn shown(&self) -> String {
+impl ImageSink for LayoutSink {
+    fn display_name(&self) -> String {
         self.path.display().to_string()
     }
 
-    fn at_once(&self) -> usize {
-        AT_ONCE
+    fn parallel_blobs(&self) -> usize {
+        PARALLEL_BLOBS
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
-        let place = self.place(&blob.digest);
+        let place = self.blob_file(&blob.digest);
         if !fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == blob.size) {
             return Ok(false);
         }
-        let mut hashing = dram_image::Hashing::new(io::sink());
+        let mut hashing = dram_image::HashingWriter::new(io::sink());
         let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hashing));
         Ok(read.is_ok() && hashing.finish().finish() == blob.digest)
     }
 
-    fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError> {
-        let place = self.place(&blob.digest);
-        self.put(&blob.digest, &mut |file| incoming.write_to(file, &place))
+    fn put_blob(&self, blob: &Descriptor, incoming: &IncomingBlob<'_>) -> Result<(), TransferError> {
+        let place = self.blob_file(&blob.digest);
+        self.write_blob_file(&blob.digest, &mut |file| incoming.write_to(file, &place))
     }
 
-    fn document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        let place = self.place(&document.digest);
-        self.put(&document.digest, &mut |file| io::Write::write_all(file, bytes).map_err(write(&place)))
+    fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        let place = self.blob_file(&document.digest);
+        self.write_blob_file(&document.digest, &mut |file| {
+            io::Write::write_all(file, bytes).map_err(write_error(&place))
+        })
     }
 
-    fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        self.document(root, bytes)?;
-        self.list(named(root, &self.names))
+    fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.put_document(root, bytes)?;
+        self.add_to_index(name_entries(root, &self.names))
     }
 
-    fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        self.document(document, bytes)?;
-        self.list(named(document, &[]))
+    fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.put_document(document, bytes)?;
+        self.add_to_index(name_entries(document, &[]))
     }
 }

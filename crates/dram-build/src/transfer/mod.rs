@@ -4,38 +4,38 @@
 //! are endpoints in another crate, which has access to the network. A copy keeps every byte and therefore the digest;
 //! blobs are verified while they are copied, and blobs that the sink has are not sent.
 
-mod archive;
-mod copy;
-mod docker;
-mod error;
-mod far;
-mod files;
-mod incoming;
+mod archive_sink;
+mod copy_image;
+mod docker_archive;
+mod incoming_blob;
 mod layout;
+mod layout_files;
+mod lazy_blobs;
 mod load;
-mod pick;
 mod save;
-mod store;
+mod select_platform;
+mod store_endpoint;
+mod transfer_error;
 
 use std::io::Read;
 
 use dram_image::Descriptor;
 
-pub use archive::{Archive, ArchiveSink};
-pub use copy::{Copying, Motion, copy, layers_of};
-pub(crate) use copy::{read, sent};
-pub use error::TransferError;
-pub use far::Far;
-pub use incoming::Incoming;
-pub use layout::{LayoutSink, LayoutSource, Listed, Name};
-pub use load::{Loaded, Opened, load, open};
-pub use pick::{Which, has_platform, pick};
+pub use archive_sink::{ArchiveFormat, ArchiveSink};
+pub use copy_image::{CopyOptions, TransferProgress, copy_image, image_layers};
+pub(crate) use copy_image::{read_document, send_blob};
+pub use incoming_blob::IncomingBlob;
+pub use layout::{LayoutImage, LayoutName, LayoutSink, LayoutSource};
+pub use lazy_blobs::LazyBlobs;
+pub use load::{LoadSource, LoadedImage, load_images, open_load_source};
 pub use save::{save_archive, save_layout};
-pub use store::{StoreSink, StoreSource};
+pub use select_platform::{ImageSelection, has_platform, select_manifest};
+pub use store_endpoint::{StoreSink, StoreSource};
+pub use transfer_error::TransferError;
 
 /// A repository of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Repository {
+pub struct RegistryRepository {
     /// The registry's host and port.
     pub host: String,
     /// The repository's name there.
@@ -43,15 +43,15 @@ pub struct Repository {
 }
 
 /// A source of images. It is not trusted: [`copy_image`] verifies sizes and digests.
-pub trait Source: std::fmt::Debug + Send + Sync {
+pub trait ImageSource: std::fmt::Debug + Send + Sync {
     /// Returns the name of the source for messages.
-    fn shown(&self) -> String;
+    fn display_name(&self) -> String;
 
     /// Reads a manifest or an index.
     ///
     /// # Errors
     /// Returns an error if it is missing or cannot be read.
-    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError>;
+    fn read_document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError>;
 
     /// Opens a reader at the beginning of a blob.
     ///
@@ -60,12 +60,12 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError>;
 
     /// Returns whether the readers fail by themselves if the size or digest is wrong.
-    fn proves(&self) -> bool {
+    fn verifies_digest(&self) -> bool {
         false
     }
 
     /// Reports that [`ImageSource::open`] returned a wrong blob. Returns whether the next reader has another origin.
-    fn doubt(&self, blob: &Descriptor) -> bool {
+    fn report_corrupt(&self, blob: &Descriptor) -> bool {
         let _ = blob;
         false
     }
@@ -80,24 +80,24 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     }
 
     /// Returns the repositories that are known to have the blob.
-    fn seen(&self, blob: &Descriptor) -> Vec<Repository> {
+    fn known_repositories(&self, blob: &Descriptor) -> Vec<RegistryRepository> {
         let _ = blob;
         Vec::new()
     }
 
     /// Records that a repository has the blob now.
-    fn note(&self, blob: &Descriptor, at: &Repository) {
+    fn record_repository(&self, blob: &Descriptor, at: &RegistryRepository) {
         let _ = (blob, at);
     }
 }
 
 /// A destination of images.
-pub trait Sink: std::fmt::Debug + Sync {
+pub trait ImageSink: std::fmt::Debug + Sync {
     /// Returns the name of the sink for messages.
-    fn shown(&self) -> String;
+    fn display_name(&self) -> String;
 
     /// Returns the number of blobs that it takes in parallel.
-    fn at_once(&self) -> usize {
+    fn parallel_blobs(&self) -> usize {
         1
     }
 
@@ -111,7 +111,7 @@ pub trait Sink: std::fmt::Debug + Sync {
     ///
     /// # Errors
     /// Returns an error if that cannot be determined.
-    fn has_all(&self, document: &Descriptor) -> Result<bool, TransferError> {
+    fn has_image(&self, document: &Descriptor) -> Result<bool, TransferError> {
         let _ = document;
         Ok(false)
     }
@@ -120,7 +120,7 @@ pub trait Sink: std::fmt::Debug + Sync {
     ///
     /// # Errors
     /// Returns an error if the request failed.
-    fn mount(&self, blob: &Descriptor, from: &Repository) -> Result<bool, TransferError> {
+    fn mount_blob(&self, blob: &Descriptor, from: &RegistryRepository) -> Result<bool, TransferError> {
         let _ = (blob, from);
         Ok(false)
     }
@@ -129,10 +129,10 @@ pub trait Sink: std::fmt::Debug + Sync {
     ///
     /// # Errors
     /// Returns an error if it cannot be written.
-    fn blob(&self, blob: &Descriptor, incoming: &Incoming<'_>) -> Result<(), TransferError>;
+    fn put_blob(&self, blob: &Descriptor, incoming: &IncomingBlob<'_>) -> Result<(), TransferError>;
 
     /// Returns whether [`ImageSink::put_blob`] verifies the digest itself.
-    fn proves(&self) -> bool {
+    fn verifies_digest(&self) -> bool {
         false
     }
 
@@ -140,29 +140,29 @@ pub trait Sink: std::fmt::Debug + Sync {
     ///
     /// # Errors
     /// Returns an error if it cannot be written.
-    fn document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
+    fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
 
     /// Writes the image's own document, after everything else, and gives it its name.
     ///
     /// # Errors
     /// Returns an error if it cannot be written.
-    fn finish(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
+    fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
 
     /// Writes a manifest that refers to the image. Everything it refers to was written before.
     ///
     /// # Errors
     /// Returns an error if it cannot be written.
-    fn referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        self.document(document, bytes)
+    fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.put_document(document, bytes)
     }
 
     /// Returns the repository of this sink, if it is one.
-    fn repository(&self) -> Option<Repository> {
+    fn repository(&self) -> Option<RegistryRepository> {
         None
     }
 
     /// Records that a repository has the blob.
-    fn note(&self, blob: &Descriptor, at: &Repository) {
+    fn record_repository(&self, blob: &Descriptor, at: &RegistryRepository) {
         let _ = (blob, at);
     }
 }

@@ -1,17 +1,17 @@
 //! The build journal: what the last builds of a Dockerfile did, and their inputs. It is stored as a line that
 //! identifies the last build, followed by JSON.
 
-use dram_store::{JOURNAL_HEAD, LayerId, Places, StepKey, Store};
+use dram_store::{BuildHistory, JOURNAL_HEAD_SIZE, LayerId, StepKey, Store};
 use serde::{Deserialize, Serialize};
 
-use super::Why;
+use super::CacheMiss;
 
 /// The version of the format; raised when older readers would misread it.
 const VERSION: u32 = 1;
 
 /// The journal of a Dockerfile's builds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Journal {
+pub struct BuildJournal {
     version: u32,
     /// The Dockerfile's path, or `-`.
     pub dockerfile: String,
@@ -22,24 +22,24 @@ pub struct Journal {
     /// The last build's target; empty when none was named.
     pub target: String,
     /// The stages of the last build, then those of earlier builds.
-    pub stages: Vec<StageNote>,
+    pub stages: Vec<JournalStage>,
 }
 
 /// The journal entry of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StageNote {
+pub struct JournalStage {
     /// Its name, or `stage-N`.
     pub name: String,
     /// True if the last build used it.
-    pub is_last: bool,
-    pub(crate) base: BaseNote,
+    pub in_last_build: bool,
+    pub(crate) base: JournalBase,
     /// Its steps.
-    pub steps: Vec<StepNote>,
+    pub steps: Vec<JournalStep>,
 }
 
 /// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum BaseNote {
+pub(crate) enum JournalBase {
     /// Nothing.
     Scratch,
     /// An image.
@@ -55,37 +55,37 @@ pub(crate) enum BaseNote {
 
 /// The journal entry of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepNote {
+pub struct JournalStep {
     /// The line of the Dockerfile.
     pub line: usize,
     /// The instruction, without values that look like secrets, shortened if it is long.
     pub text: String,
     /// The outcome in the last build.
-    pub outcome: Outcome,
+    pub outcome: StepOutcome,
     /// The duration of the last execution, in milliseconds.
     pub millis: Option<u64>,
     /// The causes of the last cache miss; empty if unknown.
-    pub why: Why,
+    pub why: CacheMiss,
     /// Its result, if known.
-    pub left: Option<Left>,
+    pub result: Option<StepResult>,
     /// Its cache keys.
     pub(crate) keys: Vec<StepKey>,
     /// The parts of these keys.
-    pub(crate) parts: Vec<PartNote>,
+    pub(crate) parts: Vec<JournalPart>,
 }
 
-impl StepNote {
+impl JournalStep {
     /// Returns whether `store` still has the result of the step, so that it is a cache hit in the next build.
-    pub fn is_kept(&self, store: &Store) -> bool {
-        self.keys.iter().any(|key| store.memory().recall(key).is_some())
+    pub fn is_cached(&self, store: &Store) -> bool {
+        self.keys.iter().any(|key| store.step_cache().get(key).is_some())
     }
 }
 
 /// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Left {
+pub enum StepResult {
     /// No layer: the step changed nothing.
-    Nothing,
+    NoLayer,
     /// A layer.
     Layer(LayerId),
 }
@@ -93,17 +93,17 @@ pub enum Left {
 /// The outcome of a step in a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum StepOutcome {
     /// It was a cache hit in the store.
-    Remembered,
+    Cached,
     /// It was a cache hit in a shared cache.
     Shared,
     /// It was executed.
-    CarriedOut,
+    Executed,
     /// It was executed and failed.
     Failed,
     /// It was being executed when the build was interrupted.
-    Stopped,
+    Interrupted,
     /// The build ended before it.
     NotReached,
     /// It only changes the config, so there is nothing to execute.
@@ -112,9 +112,9 @@ pub enum Outcome {
 
 /// The journal entry of a part of a cache key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PartNote {
+pub(crate) struct JournalPart {
     /// The name of the part.
-    pub(crate) name: crate::parts::Name,
+    pub(crate) name: crate::cache_key_parts::CacheKeyPartName,
     /// A digest of the value; `None` for a secret, of which nothing is recorded.
     pub(crate) digest: Option<StepKey>,
     /// The value, if it may be printed.
@@ -122,21 +122,21 @@ pub(crate) struct PartNote {
     pub(crate) shown: Option<String>,
 }
 
-impl Journal {
-    pub(crate) fn new(place: &super::Place, stages: Vec<StageNote>) -> Journal {
-        let super::Place { dockerfile, context, platform, target, build_args: _ } = place.clone();
-        Journal { version: VERSION, dockerfile, context, platform, target, stages }
+impl BuildJournal {
+    pub(crate) fn new(place: &super::BuildId, stages: Vec<JournalStage>) -> BuildJournal {
+        let super::BuildId { dockerfile, context, platform, target, build_args: _ } = place.clone();
+        BuildJournal { version: VERSION, dockerfile, context, platform, target, stages }
     }
 
     /// Reads the journal of `place`; `None` if there is none or its version is unknown.
-    pub fn read(places: Places<'_>, place: &StepKey) -> Option<Journal> {
+    pub fn read(places: BuildHistory<'_>, place: &StepKey) -> Option<BuildJournal> {
         let bytes = places.journal(place)?;
-        let journal: Journal = serde_json::from_slice(bytes.get(JOURNAL_HEAD..)?).ok()?;
+        let journal: BuildJournal = serde_json::from_slice(bytes.get(JOURNAL_HEAD_SIZE..)?).ok()?;
         (journal.version == VERSION).then_some(journal)
     }
 
     /// Returns the bytes to store, for the build that `head` identifies.
-    pub(crate) fn to_bytes(&self, head: &[u8; JOURNAL_HEAD]) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self, head: &[u8; JOURNAL_HEAD_SIZE]) -> Vec<u8> {
         let mut bytes = head.to_vec();
         serde_json::to_writer(&mut bytes, self).expect("plain data becomes JSON");
         bytes

@@ -1,33 +1,33 @@
 //! Explains cache misses: the differences from the last build of the same Dockerfile.
 
-mod align;
-mod compare;
-mod files;
+mod align_lines;
+mod compare_inputs;
+mod file_list;
 mod journal;
-mod ledger;
-mod secret;
+mod recorder;
+mod redact;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use files::{Became, FileChange};
-pub use journal::{Journal, Outcome, StageNote, StepNote};
-pub use ledger::Place;
-pub(crate) use ledger::{End, Ledger};
+pub use file_list::{FileChange, FileChangeKind};
+pub use journal::{BuildJournal, JournalStage, JournalStep, StepOutcome};
+pub use recorder::BuildId;
+pub(crate) use recorder::{BuildRecorder, StepEnd};
 
 /// The causes of a step's cache miss, at least one, the most important one first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Why {
+pub struct CacheMiss {
     /// The causes.
-    pub causes: Vec<Cause>,
+    pub causes: Vec<MissCause>,
 }
 
 /// A cause of a cache miss. Its text form is a short phrase for users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
-pub enum Cause {
+pub enum MissCause {
     /// An option turned the cache off.
     NoCache {
         /// The option.
@@ -58,7 +58,7 @@ pub enum Cause {
         name: String,
         /// Its change.
         #[serde(flatten)]
-        change: Change,
+        change: ValueChange,
     },
     /// The variables are the same, but in another order.
     Order,
@@ -68,7 +68,7 @@ pub enum Cause {
         what: String,
         /// Its change.
         #[serde(flatten)]
-        change: Change,
+        change: ValueChange,
     },
     /// Files changed.
     Files {
@@ -120,7 +120,7 @@ pub enum Cause {
 /// The change of a value. Values that are too long or secret are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
-pub enum Change {
+pub enum ValueChange {
     /// The value changed.
     Changed {
         /// The old value.
@@ -137,14 +137,14 @@ pub enum Change {
     Gone,
 }
 
-impl Why {
+impl CacheMiss {
     /// Makes a cache miss with a single cause.
-    pub(crate) fn only(cause: Cause) -> Why {
-        Why { causes: vec![cause] }
+    pub(crate) fn single(cause: MissCause) -> CacheMiss {
+        CacheMiss { causes: vec![cause] }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for CacheMiss {
     /// Writes the first two causes, and the number of others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, cause) in self.causes.iter().take(2).enumerate() {
@@ -158,26 +158,26 @@ impl fmt::Display for Why {
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for MissCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::NoCache { option } => f.write_str(option),
-            Cause::First { pruned: false } => f.write_str("first build of this step"),
-            Cause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
-            Cause::Unread => f.write_str("what was noted the last time cannot be read"),
-            Cause::Gone => f.write_str("its result is no longer in the store"),
-            Cause::Failed => f.write_str("it failed the last time"),
-            Cause::Stopped => f.write_str("it was interrupted the last time"),
-            Cause::Method => f.write_str("another version of dram did it the last time"),
-            Cause::Command => f.write_str("the command changed"),
-            Cause::Variable { keyword, name, change } => match change {
-                Change::New { after: Some(after) } => write!(f, "{keyword} {name}={after} is new"),
-                Change::New { after: None } => write!(f, "{keyword} {name} is new"),
-                Change::Changed { .. } | Change::Gone => write!(f, "{keyword} {name}{change}"),
+            MissCause::NoCache { option } => f.write_str(option),
+            MissCause::First { pruned: false } => f.write_str("first build of this step"),
+            MissCause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
+            MissCause::Unread => f.write_str("what was noted the last time cannot be read"),
+            MissCause::Gone => f.write_str("its result is no longer in the store"),
+            MissCause::Failed => f.write_str("it failed the last time"),
+            MissCause::Stopped => f.write_str("it was interrupted the last time"),
+            MissCause::Method => f.write_str("another version of dram did it the last time"),
+            MissCause::Command => f.write_str("the command changed"),
+            MissCause::Variable { keyword, name, change } => match change {
+                ValueChange::New { after: Some(after) } => write!(f, "{keyword} {name}={after} is new"),
+                ValueChange::New { after: None } => write!(f, "{keyword} {name} is new"),
+                ValueChange::Changed { .. } | ValueChange::Gone => write!(f, "{keyword} {name}{change}"),
             },
-            Cause::Order => f.write_str("the order of the variables changed"),
-            Cause::Setting { what, change } => write!(f, "{what}{change}"),
-            Cause::Files { target, changes, more } => {
+            MissCause::Order => f.write_str("the order of the variables changed"),
+            MissCause::Setting { what, change } => write!(f, "{what}{change}"),
+            MissCause::Files { target, changes, more } => {
                 match changes.first() {
                     Some(first) => write!(f, "{first}")?,
                     None => f.write_str("the files changed")?,
@@ -188,16 +188,16 @@ impl fmt::Display for Cause {
                 }
                 if target.is_empty() { Ok(()) } else { write!(f, " in the mount {target}") }
             }
-            Cause::Source { step: Some(step) } => write!(f, "what it copies from changed: {step}"),
-            Cause::Source { step: None } => f.write_str("what it copies from changed"),
-            Cause::EarlierStep { step } => write!(f, "an earlier step changed: {step}"),
-            Cause::StepGone { text } => write!(f, "an earlier step is gone: {text}"),
-            Cause::StageBelow { step } => write!(f, "the stage below changed: {step}"),
-            Cause::BaseImage { before, after } if before == after => write!(f, "the base image changed: {after}"),
-            Cause::BaseImage { before, after } => write!(f, "the base image changed: {before} → {after}"),
-            Cause::Below => f.write_str("what is below changed"),
-            Cause::Inputs => f.write_str("its inputs changed"),
-            Cause::Hidden { names } => match names.as_slice() {
+            MissCause::Source { step: Some(step) } => write!(f, "what it copies from changed: {step}"),
+            MissCause::Source { step: None } => f.write_str("what it copies from changed"),
+            MissCause::EarlierStep { step } => write!(f, "an earlier step changed: {step}"),
+            MissCause::StepGone { text } => write!(f, "an earlier step is gone: {text}"),
+            MissCause::StageBelow { step } => write!(f, "the stage below changed: {step}"),
+            MissCause::BaseImage { before, after } if before == after => write!(f, "the base image changed: {after}"),
+            MissCause::BaseImage { before, after } => write!(f, "the base image changed: {before} → {after}"),
+            MissCause::Below => f.write_str("what is below changed"),
+            MissCause::Inputs => f.write_str("its inputs changed"),
+            MissCause::Hidden { names } => match names.as_slice() {
                 [name] => write!(f, "{name} changed"),
                 many => write!(f, "one of {} changed", many.join(", ")),
             },
@@ -205,19 +205,21 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for ValueChange {
     /// Writes the text after the name of the changed value.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Changed { before: Some(before), after: Some(after) } => match (before.as_str(), after.as_str()) {
-                ("", after) => write!(f, " is now {after}"),
-                (before, "") => write!(f, " is no longer {before}"),
-                (before, after) => write!(f, " {before} → {after}"),
-            },
-            Change::Changed { .. } => f.write_str(" changed"),
-            Change::New { after: Some(after) } => write!(f, " is now {after}"),
-            Change::New { after: None } => f.write_str(" is new"),
-            Change::Gone => f.write_str(" is gone"),
+            ValueChange::Changed { before: Some(before), after: Some(after) } => {
+                match (before.as_str(), after.as_str()) {
+                    ("", after) => write!(f, " is now {after}"),
+                    (before, "") => write!(f, " is no longer {before}"),
+                    (before, after) => write!(f, " {before} → {after}"),
+                }
+            }
+            ValueChange::Changed { .. } => f.write_str(" changed"),
+            ValueChange::New { after: Some(after) } => write!(f, " is now {after}"),
+            ValueChange::New { after: None } => f.write_str(" is new"),
+            ValueChange::Gone => f.write_str(" is gone"),
         }
     }
 }

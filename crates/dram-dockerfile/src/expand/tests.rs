@@ -11,8 +11,8 @@ fn value(name: &str) -> Option<&'static str> {
     }
 }
 
-fn plain(word: &str) -> Result<Expanded, ExpandError> {
-    expand(word, Options::new('\\'), &value)
+fn plain(word: &str) -> Result<ExpandedWord, ExpandError> {
+    expand(word, ExpandOptions::new('\\'), &value)
 }
 
 #[test]
@@ -67,10 +67,10 @@ fn malformed_substitutions_are_errors() {
         ("${", ExpandError::MissingBrace),
         ("${}", ExpandError::BadSubstitution),
         ("${:x}", ExpandError::BadSubstitution),
-        ("${x=y}", ExpandError::Modifier("=".into())),
-        ("${x:#y}", ExpandError::Modifier(":#".into())),
+        ("${x=y}", ExpandError::UnsupportedModifier("=".into())),
+        ("${x:#y}", ExpandError::UnsupportedModifier(":#".into())),
         ("${x/y}", ExpandError::MissingSlash),
-        ("${x#\\y}", ExpandError::Pattern("\\y".into())),
+        ("${x#\\y}", ExpandError::InvalidPattern("\\y".into())),
         ("'x", ExpandError::OpenQuote("single")),
         ("\"x", ExpandError::OpenQuote("double")),
         ("${x?}", required("x", "must be set")),
@@ -92,7 +92,7 @@ fn words_are_split_only_at_unquoted_blanks() {
         ("80${NONE:-81}", &["8081"]),
     ];
     for (word, expected) in table {
-        let options = Options { split: true, ..Options::new('\\') };
+        let options = ExpandOptions { split: true, ..ExpandOptions::new('\\') };
         assert_eq!(expand(word, options, &value).unwrap().words, *expected, "{word}");
     }
 }
@@ -106,14 +106,14 @@ fn looked_up_variables_are_reported_as_set_or_unset() {
 
 #[test]
 fn unset_variables_can_stay_as_written() {
-    let options = Options { keep_unset: true, raw_quotes: true, ..Options::new('\\') };
+    let options = ExpandOptions { keep_unset: true, raw_quotes: true, ..ExpandOptions::new('\\') };
     let text = expand("\"$NONE\" ${NONE} ${NONE:-x} $VSN ${NONE//a/b}", options, &value).unwrap().text;
     assert_eq!(text, "\"$NONE\" ${NONE} ${NONE:-x} 1.18.2 ${NONE//a/b}");
 }
 
 #[test]
 fn backtick_escape_leaves_backslashes_literal() {
-    let text = expand("c:\\a`$x", Options::new('`'), &value).unwrap().text;
+    let text = expand("c:\\a`$x", ExpandOptions::new('`'), &value).unwrap().text;
     assert_eq!(text, "c:\\a$x");
 }
 
@@ -127,14 +127,14 @@ fn deep_nesting_does_not_recurse() {
 
 #[test]
 fn values_and_work_beyond_the_limit_are_errors() {
-    let long = "x".repeat(LONGEST_VALUE);
+    let long = "x".repeat(MAX_VALUE_SIZE);
     let word = "$x$x";
-    assert_eq!(expand(word, Options::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
+    assert_eq!(expand(word, ExpandOptions::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
     let thrown_away = "${y:+$x}".repeat(100);
     assert_eq!(
-        expand(&thrown_away, Options::new('\\'), &|name| (name == "x").then_some(long.as_str())),
+        expand(&thrown_away, ExpandOptions::new('\\'), &|name| (name == "x").then_some(long.as_str())),
         Err(ExpandError::TooLong)
     );
     let heavy = format!("${{x//{}/y}}", "?*".repeat(10_000));
-    assert_eq!(expand(&heavy, Options::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
+    assert_eq!(expand(&heavy, ExpandOptions::new('\\'), &|_| Some(long.as_str())), Err(ExpandError::TooLong));
 }

@@ -5,20 +5,22 @@ use std::ops::Range;
 
 use dram_image::Reference;
 
-use super::{Ground, Node, Origin, Triggers, key, reference_error};
-use crate::ast::{Argument, Body, Dockerfile, FromLine, Instruction, Keyword, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::env::Env;
-use crate::expand::{Expanded, Options, expand};
-use crate::parse::trigger;
+use super::{OnbuildTriggers, ResolvedBase, ResolvedFrom, StageNode, external_key, reference_error};
+use crate::ast::{
+    ArgDeclaration, Dockerfile, DockerfileInstruction, FromInstruction, InstructionBody, Keyword, SpannedText,
+};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::expand::{ExpandOptions, ExpandedWord, expand};
+use crate::ordered_env::OrderedEnv;
+use crate::parse::parse_trigger;
 use crate::rules;
-use crate::settings::Settings;
+use crate::settings::BuildSettings;
 
 /// Resolves references between all stages of the file.
-pub(super) struct Resolver<'f> {
+pub(super) struct StageResolver<'f> {
     dockerfile: &'f Dockerfile,
-    settings: &'f Settings,
-    globals: &'f Env,
+    settings: &'f BuildSettings,
+    globals: &'f OrderedEnv,
     stages: &'f [Range<usize>],
     /// The lower-case name of each stage, if it has one.
     names: Vec<Option<String>>,
@@ -27,38 +29,38 @@ pub(super) struct Resolver<'f> {
     /// The arguments declared before the first `FROM`, with or without a value.
     declared: HashSet<&'f str>,
     /// The global arguments without build arguments; `None` when there are no build arguments.
-    defaults: Option<Env>,
+    defaults: Option<OrderedEnv>,
     /// The triggers of base images, as far as their configs are known.
-    triggers: &'f Triggers,
+    triggers: &'f OnbuildTriggers,
 }
 
 /// The maximum number of triggers of an image that are read.
-const MOST_TRIGGERS: usize = 1000;
+const MAX_TRIGGERS: usize = 1000;
 
 /// The maximum number of stages that [`StageResolver::depends_on`] visits.
-const MOST_LOOKED_AT: usize = 100;
+const MAX_VISITED_STAGES: usize = 100;
 
 /// The maximum total size of the global arguments, in bytes.
-const LONGEST_GLOBALS: usize = 32 << 20;
+const MAX_GLOBALS_SIZE: usize = 32 << 20;
 
-impl<'f> Resolver<'f> {
+impl<'f> StageResolver<'f> {
     /// Returns the arguments that `FROM` can use.
     pub(super) fn globals(
         dockerfile: &Dockerfile,
-        settings: &Settings,
+        settings: &BuildSettings,
         stages: &[Range<usize>],
-        report: &mut Report,
-    ) -> Env {
+        report: &mut DiagnosticCollector,
+    ) -> OrderedEnv {
         let target = settings.target.clone().unwrap_or_else(|| {
-            let last = stages.last().and_then(|stage| dockerfile.instructions[stage.start].from_line());
+            let last = stages.last().and_then(|stage| dockerfile.instructions[stage.start].as_from());
             last.and_then(|from| from.name.as_ref()).map(|name| name.text.to_lowercase()).unwrap_or_default()
         });
         let mut globals = settings.platform_args(&target);
         let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
         for instruction in &dockerfile.instructions[..end] {
             for argument in instruction.arguments() {
-                global(argument, &mut globals, settings, dockerfile.directives.escape, report);
-                if globals.weight() > LONGEST_GLOBALS {
+                define_global(argument, &mut globals, settings, dockerfile.directives.escape, report);
+                if globals.approximate_size() > MAX_GLOBALS_SIZE {
                     report.error(instruction.span.clone(), "the arguments before the first `FROM` grow beyond 32 MiB");
                     return globals;
                 }
@@ -69,13 +71,13 @@ impl<'f> Resolver<'f> {
 
     pub(super) fn new(
         dockerfile: &'f Dockerfile,
-        settings: &'f Settings,
-        globals: &'f Env,
+        settings: &'f BuildSettings,
+        globals: &'f OrderedEnv,
         stages: &'f [Range<usize>],
-        triggers: &'f Triggers,
-    ) -> Resolver<'f> {
+        triggers: &'f OnbuildTriggers,
+    ) -> StageResolver<'f> {
         let name = |stage: &Range<usize>| {
-            let from = dockerfile.instructions[stage.start].from_line()?;
+            let from = dockerfile.instructions[stage.start].as_from()?;
             from.name.as_ref().map(|name| name.text.to_lowercase())
         };
         let names: Vec<Option<String>> = stages.iter().map(name).collect();
@@ -86,26 +88,26 @@ impl<'f> Resolver<'f> {
             }
         }
         let end = stages.first().map_or(dockerfile.instructions.len(), |first| first.start);
-        let declared = dockerfile.instructions[..end].iter().flat_map(Instruction::arguments);
+        let declared = dockerfile.instructions[..end].iter().flat_map(DockerfileInstruction::arguments);
         let declared = declared.map(|argument| argument.name.text.as_str()).collect();
         let defaults = (!settings.build_args.is_empty()).then(|| {
-            let plain = Settings { build_args: BTreeMap::new(), ..settings.clone() };
-            Resolver::globals(dockerfile, &plain, stages, &mut Report::default())
+            let plain = BuildSettings { build_args: BTreeMap::new(), ..settings.clone() };
+            StageResolver::globals(dockerfile, &plain, stages, &mut DiagnosticCollector::default())
         });
-        Resolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults, triggers }
+        StageResolver { dockerfile, settings, globals, stages, names, by_name, declared, defaults, triggers }
     }
 
     /// Returns the last stage of this name before stage `at`.
-    fn earlier(&self, name: &str, at: usize) -> Option<usize> {
+    fn earlier_stage(&self, name: &str, at: usize) -> Option<usize> {
         let all = self.by_name.get(name)?;
         all[..all.partition_point(|stage| *stage < at)].last().copied()
     }
 
-    fn later(&self, name: &str, at: usize) -> Option<usize> {
+    fn later_stage(&self, name: &str, at: usize) -> Option<usize> {
         self.by_name.get(name)?.iter().copied().find(|stage| *stage > at)
     }
 
-    fn names_before(&self, at: usize) -> impl Iterator<Item = &str> {
+    fn earlier_names(&self, at: usize) -> impl Iterator<Item = &str> {
         self.names[..at].iter().flatten().map(String::as_str)
     }
 
@@ -114,68 +116,86 @@ impl<'f> Resolver<'f> {
     }
 
     /// Resolves all stages; those with errors are left out.
-    pub(super) fn nodes(&self, report: &mut Report) -> Vec<Node> {
-        (0..self.stages.len()).filter_map(|at| self.node(at, report)).collect()
+    pub(super) fn resolve_stages(&self, report: &mut DiagnosticCollector) -> Vec<StageNode> {
+        (0..self.stages.len()).filter_map(|at| self.resolve_stage(at, report)).collect()
     }
 
-    fn node(&self, at: usize, report: &mut Report) -> Option<Node> {
+    fn resolve_stage(&self, at: usize, report: &mut DiagnosticCollector) -> Option<StageNode> {
         let instructions = &self.dockerfile.instructions[self.stages[at].clone()];
         let (first, rest) = instructions.split_first()?;
-        let from = first.from_line()?;
+        let from = first.as_from()?;
         let platform = match &from.platform {
-            Some(platform) => Some(Word { text: self.platform(platform, from, report)?, span: platform.span.clone() }),
+            Some(platform) => {
+                Some(SpannedText { text: self.resolve_platform(platform, from, report)?, span: platform.span.clone() })
+            }
             None => None,
         };
-        let base = self.base(from, at, platform.as_ref(), report);
+        let base = self.resolve_base(from, at, platform.as_ref(), report);
         let named = from.name.as_ref().filter(|name| self.is_context(&name.text.to_lowercase()));
         let (base, base_span, rest) = match named {
             // A named context with the name of the stage replaces the whole stage.
             Some(name) => {
                 let span = name.span.clone();
                 let name = name.text.to_lowercase();
-                let ground = Ground::Outside { key: name.clone(), name, platform: None };
+                let ground = ResolvedBase::External { key: name.clone(), name, platform: None };
                 (Some(ground), span, &[][..])
             }
             None => (base, from.base.span.clone(), rest),
         };
         let mut instructions = match &base {
-            Some(base) => self.triggers(base, &base_span, first.line, report),
+            Some(base) => self.base_triggers(base, &base_span, first.line, report),
             None => Vec::new(),
         };
         instructions.extend(rest.iter().cloned());
         let mut steps = Vec::with_capacity(instructions.len());
         for instruction in instructions {
             let mounts = instruction.kind == Some(Keyword::Run);
-            let origins = instruction.froms().iter().filter_map(|from| self.origin(from, mounts, at, report)).collect();
+            let origins = instruction
+                .from_words()
+                .iter()
+                .filter_map(|from| self.resolve_from(from, mounts, at, report))
+                .collect();
             steps.push((instruction, origins));
         }
         let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
-        Some(Node { name, index: at, base: base?, from: first.clone(), base_span, steps })
+        Some(StageNode { name, index: at, base: base?, from: first.clone(), base_span, steps })
     }
 
     /// Returns the `ONBUILD` triggers of the base, parsed.
-    fn triggers(&self, base: &Ground, span: &Range<usize>, line: usize, report: &mut Report) -> Vec<Instruction> {
+    fn base_triggers(
+        &self,
+        base: &ResolvedBase,
+        span: &Range<usize>,
+        line: usize,
+        report: &mut DiagnosticCollector,
+    ) -> Vec<DockerfileInstruction> {
         let texts: Vec<&str> = match base {
-            Ground::Scratch => Vec::new(),
-            Ground::Stage(stage) => {
+            ResolvedBase::Scratch => Vec::new(),
+            ResolvedBase::Stage(stage) => {
                 let own = &self.dockerfile.instructions[self.stages[*stage].clone()];
-                let trigger = |one: &'f Instruction| match &one.body {
-                    Body::OnBuild(trigger) => Some(trigger.text.as_str()),
+                let trigger = |one: &'f DockerfileInstruction| match &one.body {
+                    InstructionBody::OnBuild(trigger) => Some(trigger.text.as_str()),
                     _ => None,
                 };
                 own.iter().filter_map(trigger).collect()
             }
-            Ground::Outside { key, .. } => {
-                self.triggers.get(key).into_iter().flatten().map(String::as_str).take(MOST_TRIGGERS).collect()
+            ResolvedBase::External { key, .. } => {
+                self.triggers.get(key).into_iter().flatten().map(String::as_str).take(MAX_TRIGGERS).collect()
             }
         };
-        texts.into_iter().filter_map(|text| trigger(text, span, line, report)).collect()
+        texts.into_iter().filter_map(|text| parse_trigger(text, span, line, report)).collect()
     }
 
-    fn base(&self, from: &FromLine, at: usize, platform: Option<&Word>, report: &mut Report) -> Option<Ground> {
+    fn resolve_base(
+        &self,
+        from: &FromInstruction,
+        at: usize,
+        platform: Option<&SpannedText>,
+        report: &mut DiagnosticCollector,
+    ) -> Option<ResolvedBase> {
         let expanded = self.expand(&from.base, report)?;
-        self.undefined(&from.base, &expanded, report);
-        self.default_base(&from.base, report);
+        self.warn_undefined(&from.base, &expanded, report);
+        self.check_default_base(&from.base, report);
         let platform = platform.map(|platform| platform.text.clone());
         let name = expanded.text;
         let span = from.base.span.clone();
@@ -186,33 +206,33 @@ impl<'f> Resolver<'f> {
             );
             return None;
         }
-        if let Some(stage) = self.earlier(&name, at) {
-            return Some(Ground::Stage(stage));
+        if let Some(stage) = self.earlier_stage(&name, at) {
+            return Some(ResolvedBase::Stage(stage));
         }
         if name == "scratch" {
-            return Some(Ground::Scratch);
+            return Some(ResolvedBase::Scratch);
         }
         if self.is_context(&name) {
-            return Some(self.outside(name, platform));
+            return Some(self.external_base(name, platform));
         }
-        if let Some(later) = self.later(&name, at) {
-            let means_image = self.leads_to(later, at, &name);
-            report.push(self.later_base(&name, later, means_image, span.clone()));
+        if let Some(later) = self.later_stage(&name, at) {
+            let means_image = self.depends_on(later, at, &name);
+            report.push(self.later_base_problem(&name, later, means_image, span.clone()));
             if !means_image {
                 return None;
             }
         }
         if let Err(problem) = name.parse::<Reference>() {
             let error = Diagnostic::error(span, format!("{} is not the name of an image", quote(&name)));
-            report.push(error.note(problem.to_string()).did_you_mean(&name, self.names_before(at)));
+            report.push(error.note(problem.to_string()).did_you_mean(&name, self.earlier_names(at)));
             return None;
         }
-        Some(self.outside(name, platform))
+        Some(self.external_base(name, platform))
     }
 
     /// Returns the diagnostic for a base with the name of a later stage. BuildKit looks for an image of that name.
     /// That is intended when the later stage depends on this one or on that image; otherwise the order is wrong.
-    fn later_base(&self, name: &str, later: usize, means_image: bool, span: Range<usize>) -> Diagnostic {
+    fn later_base_problem(&self, name: &str, later: usize, means_image: bool, span: Range<usize>) -> Diagnostic {
         let line = self.dockerfile.instructions[self.stages[later].start].line;
         if means_image {
             let message = format!("{} is the image of that name, as the stage is defined later", quote(name));
@@ -226,22 +246,22 @@ impl<'f> Resolver<'f> {
     }
 
     /// Returns true when stage `from` depends on stage `to` or on an image called `image`.
-    fn leads_to(&self, from: usize, to: usize, image: &str) -> bool {
+    fn depends_on(&self, from: usize, to: usize, image: &str) -> bool {
         let mut seen = HashSet::new();
         let mut waiting = vec![from];
         while let Some(stage) = waiting.pop() {
             // A chain beyond the limit is no simple mistake in the order of a few stages.
-            if stage == to || seen.len() > MOST_LOOKED_AT {
+            if stage == to || seen.len() > MAX_VISITED_STAGES {
                 return true;
             }
             if !seen.insert(stage) {
                 continue;
             }
             let instructions = &self.dockerfile.instructions[self.stages[stage].clone()];
-            let base = instructions[0].from_line().map(|from| from.base.clone());
-            for word in base.into_iter().chain(instructions.iter().flat_map(Instruction::froms)) {
+            let base = instructions[0].as_from().map(|from| from.base.clone());
+            for word in base.into_iter().chain(instructions.iter().flat_map(DockerfileInstruction::from_words)) {
                 let number = word.text.parse().ok().filter(|number| *number < stage);
-                match self.earlier(&word.text.to_lowercase(), stage).or(number) {
+                match self.earlier_stage(&word.text.to_lowercase(), stage).or(number) {
                     Some(before) => waiting.push(before),
                     None if word.text == image => return true,
                     None => {}
@@ -251,16 +271,21 @@ impl<'f> Resolver<'f> {
         false
     }
 
-    fn outside(&self, name: String, platform: Option<String>) -> Ground {
+    fn external_base(&self, name: String, platform: Option<String>) -> ResolvedBase {
         let platform = platform.filter(|platform| self.settings.builds_for(platform) == Some(false));
-        Ground::Outside { key: key(&name, platform.as_deref()), name, platform }
+        ResolvedBase::External { key: external_key(&name, platform.as_deref()), name, platform }
     }
 
-    fn platform(&self, platform: &Word, from: &FromLine, report: &mut Report) -> Option<String> {
+    fn resolve_platform(
+        &self,
+        platform: &SpannedText,
+        from: &FromInstruction,
+        report: &mut DiagnosticCollector,
+    ) -> Option<String> {
         let expanded = self.expand(platform, report)?;
-        self.undefined(platform, &expanded, report);
+        self.warn_undefined(platform, &expanded, report);
         match self.settings.builds_for(&expanded.text) {
-            Some(_) => self.needless_platform(platform, &expanded, from, report),
+            Some(_) => self.warn_needless_platform(platform, &expanded, from, report),
             None if expanded.text.is_empty() => {
                 let message = format!("the platform {} expands to nothing", quote(&platform.text));
                 let error = Diagnostic::error(platform.span.clone(), message);
@@ -280,7 +305,13 @@ impl<'f> Resolver<'f> {
         Some(expanded.text)
     }
 
-    fn needless_platform(&self, platform: &Word, expanded: &Expanded, from: &FromLine, report: &mut Report) {
+    fn warn_needless_platform(
+        &self,
+        platform: &SpannedText,
+        expanded: &ExpandedWord,
+        from: &FromInstruction,
+        report: &mut DiagnosticCollector,
+    ) {
         let span = platform.span.clone();
         let target = self.globals.get("TARGETPLATFORM") == Some(&expanded.text);
         if expanded.matched.len() == 1 && expanded.matched.contains("TARGETPLATFORM") && target {
@@ -300,8 +331,8 @@ impl<'f> Resolver<'f> {
         }
     }
 
-    fn expand(&self, word: &Word, report: &mut Report) -> Option<Expanded> {
-        let options = Options::new(self.dockerfile.directives.escape);
+    fn expand(&self, word: &SpannedText, report: &mut DiagnosticCollector) -> Option<ExpandedWord> {
+        let options = ExpandOptions::new(self.dockerfile.directives.escape);
         match expand(&word.text, options, &|name| self.globals.get(name)) {
             Ok(expanded) => Some(expanded),
             Err(problem) => {
@@ -311,7 +342,7 @@ impl<'f> Resolver<'f> {
         }
     }
 
-    fn undefined(&self, word: &Word, expanded: &Expanded, report: &mut Report) {
+    fn warn_undefined(&self, word: &SpannedText, expanded: &ExpandedWord, report: &mut DiagnosticCollector) {
         for name in expanded.unmatched.iter().filter(|name| !self.declared.contains(name.as_str())) {
             let message = format!("{} is not declared before the first `FROM`", quote(&format!("${name}")));
             report.push(
@@ -323,12 +354,12 @@ impl<'f> Resolver<'f> {
     }
 
     /// Warns when the base is valid only with build arguments.
-    fn default_base(&self, base: &Word, report: &mut Report) {
+    fn check_default_base(&self, base: &SpannedText, report: &mut DiagnosticCollector) {
         if !base.text.contains('$') {
             return;
         }
         let defaults = self.defaults.as_ref().unwrap_or(self.globals);
-        let options = Options::new(self.dockerfile.directives.escape);
+        let options = ExpandOptions::new(self.dockerfile.directives.escape);
         let Ok(expanded) = expand(&base.text, options, &|name| defaults.get(name)) else { return };
         if expanded.text.parse::<Reference>().is_err() {
             let message = format!("without build arguments {} is not the name of an image", quote(&base.text));
@@ -340,9 +371,15 @@ impl<'f> Resolver<'f> {
     }
 
     /// Resolves the `from` of a `COPY`, or of a mount when `mounts` is set.
-    fn origin(&self, from: &Word, mounts: bool, at: usize, report: &mut Report) -> Option<Origin> {
+    fn resolve_from(
+        &self,
+        from: &SpannedText,
+        mounts: bool,
+        at: usize,
+        report: &mut DiagnosticCollector,
+    ) -> Option<ResolvedFrom> {
         let span = from.span.clone();
-        let options = Options::new(self.dockerfile.directives.escape);
+        let options = ExpandOptions::new(self.dockerfile.directives.escape);
         if expand(&from.text, options, &|_| None).map(|expanded| expanded.text).as_deref() != Ok(&from.text) {
             report.push(
                 Diagnostic::error(span, "`--from` takes no variables")
@@ -355,14 +392,14 @@ impl<'f> Resolver<'f> {
             return None;
         }
         if let Ok(number) = from.text.parse::<i64>() {
-            return self.numbered(number, span, at, report).map(Origin::Stage);
+            return self.stage_by_number(number, span, at, report).map(ResolvedFrom::Stage);
         }
         let lower = from.text.to_lowercase();
-        if let Some(stage) = self.earlier(&lower, at) {
-            return Some(Origin::Stage(stage));
+        if let Some(stage) = self.earlier_stage(&lower, at) {
+            return Some(ResolvedFrom::Stage(stage));
         }
         if self.is_context(&from.text) {
-            return Some(Origin::Outside(from.text.clone()));
+            return Some(ResolvedFrom::External(from.text.clone()));
         }
         let own = self.names[at].as_deref() == Some(lower.as_str());
         if own {
@@ -377,7 +414,7 @@ impl<'f> Resolver<'f> {
             );
             return None;
         }
-        if self.later(&lower, at).is_some() {
+        if self.later_stage(&lower, at).is_some() {
             report.push(
                 reference_error(span, "the stage", &from.text, "is defined later")
                     .help("move it above the stage that copies from it"),
@@ -385,26 +422,32 @@ impl<'f> Resolver<'f> {
             return None;
         }
         if lower == "scratch" && mounts {
-            return Some(Origin::Scratch);
+            return Some(ResolvedFrom::Scratch);
         }
         if lower == "scratch" {
             report.push(Diagnostic::error(span, "`scratch` is empty, so there is nothing to copy from it"));
             return None;
         }
-        self.image(&from.text, span, at, report)
+        self.resolve_image(&from.text, span, at, report)
     }
 
-    fn image(&self, name: &str, span: Range<usize>, at: usize, report: &mut Report) -> Option<Origin> {
+    fn resolve_image(
+        &self,
+        name: &str,
+        span: Range<usize>,
+        at: usize,
+        report: &mut DiagnosticCollector,
+    ) -> Option<ResolvedFrom> {
         if let Err(problem) = name.parse::<Reference>() {
             report.push(
                 Diagnostic::error(span, format!("{} is neither a stage nor the name of an image", quote(name)))
                     .note(problem.to_string())
-                    .did_you_mean(name, self.names_before(at)),
+                    .did_you_mean(name, self.earlier_names(at)),
             );
             return None;
         }
         // A bare word close to the name of a stage more likely means that stage than an image in a registry.
-        if let Some(meant) = crate::nearest::nearest(name, self.names_before(at))
+        if let Some(meant) = crate::suggest::nearest_name(name, self.earlier_names(at))
             && !name.contains([':', '/', '@'])
         {
             let message = format!("no stage is named {}, so it is taken for an image", quote(name));
@@ -413,10 +456,16 @@ impl<'f> Resolver<'f> {
                     .help(format!("did you mean {}?", quote(meant))),
             );
         }
-        Some(Origin::Outside(name.to_owned()))
+        Some(ResolvedFrom::External(name.to_owned()))
     }
 
-    fn numbered(&self, number: i64, span: Range<usize>, at: usize, report: &mut Report) -> Option<usize> {
+    fn stage_by_number(
+        &self,
+        number: i64,
+        span: Range<usize>,
+        at: usize,
+        report: &mut DiagnosticCollector,
+    ) -> Option<usize> {
         let problem = match usize::try_from(number) {
             Ok(stage) if stage < at => return Some(stage),
             Ok(stage) if stage == at => "is this stage itself",
@@ -432,7 +481,7 @@ impl<'f> Resolver<'f> {
     }
 
     /// Resolves the stage to build.
-    pub(super) fn target(&self, report: &mut Report) -> Option<usize> {
+    pub(super) fn resolve_target(&self, report: &mut DiagnosticCollector) -> Option<usize> {
         let Some(target) = &self.settings.target else { return self.stages.len().checked_sub(1) };
         let found = self.by_name.get(&target.to_lowercase()).and_then(|stages| stages.last().copied());
         if found.is_none() {
@@ -449,14 +498,20 @@ impl<'f> Resolver<'f> {
     }
 }
 
-fn global(argument: &Argument, globals: &mut Env, settings: &Settings, escape: char, report: &mut Report) {
+fn define_global(
+    argument: &ArgDeclaration,
+    globals: &mut OrderedEnv,
+    settings: &BuildSettings,
+    escape: char,
+    report: &mut DiagnosticCollector,
+) {
     let name = &argument.name.text;
     if let Some(given) = settings.build_args.get(name) {
         globals.set_last(name, given);
         return;
     }
     let Some(default) = &argument.default else { return };
-    match expand(&default.text, Options::new(escape), &|name| globals.get(name)).map(|expanded| expanded.text) {
+    match expand(&default.text, ExpandOptions::new(escape), &|name| globals.get(name)).map(|expanded| expanded.text) {
         Ok(value) => globals.set_last(name, &value),
         Err(problem) => report.error(default.span.clone(), problem.to_string()),
     }

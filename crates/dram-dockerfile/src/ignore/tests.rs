@@ -1,7 +1,7 @@
 use super::*;
 
-fn list(text: &str) -> Ignore {
-    Ignore::parse(text.as_bytes()).unwrap()
+fn list(text: &str) -> IgnoreList {
+    IgnoreList::parse(text.as_bytes()).unwrap()
 }
 
 #[test]
@@ -120,10 +120,10 @@ fn pruning_agrees_with_matching() {
 
 #[test]
 fn all_malformed_patterns_are_reported() {
-    let problems = Ignore::parse(b"ok\n[\n!\na\\\n").unwrap_err();
+    let problems = IgnoreList::parse(b"ok\n[\n!\na\\\n").unwrap_err();
     let places: Vec<_> = problems.iter().map(|problem| problem.span.clone()).collect();
     assert_eq!(places, [3..4, 5..6, 7..9]);
-    assert!(Ignore::parse(b"\xff").is_err());
+    assert!(IgnoreList::parse(b"\xff").is_err());
 }
 
 #[test]

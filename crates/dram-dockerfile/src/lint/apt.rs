@@ -1,26 +1,37 @@
 //! Rules about `apt-get`: package lists left in a layer, and prompts without an answer.
 
-use crate::diagnostic::{Diagnostic, Report};
-use crate::plan::{MountKind, Run, Step};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector};
+use crate::plan::{MountKind, PlanStep, RunOp};
 use crate::rules;
 
 /// The directory of the lists that `apt-get update` fetches.
-const LISTS: &str = "/var/lib/apt/lists";
+const APT_LISTS: &str = "/var/lib/apt/lists";
 
 /// Checks the commands of one step. Leftover lists matter only when the stage is part of an image (`shown`).
-pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, shown: bool, report: &mut Report) {
+pub(super) fn check(
+    commands: &[Vec<String>],
+    run: &RunOp,
+    step: &PlanStep,
+    shown: bool,
+    report: &mut DiagnosticCollector,
+) {
     let warn = |rule, message: &str| Diagnostic::warning(Some(rule), step.span.clone(), message);
-    if shown && commands.iter().any(|words| does(words, &["update"])) && !removes(commands) && !mounts(run) {
+    if shown
+        && commands.iter().any(|words| runs_apt(words, &["update"]))
+        && !removes_lists(commands)
+        && !mounts_lists(run)
+    {
         report.push(
             warn(&rules::APT_LISTS_LEFT, "the lists of `apt-get update` stay in this layer")
                 .help("end the same `RUN` with `&& rm -rf /var/lib/apt/lists/*`")
-                .help(format!("or keep them: `--mount=type=cache,target={LISTS},sharing=locked`")),
+                .help(format!("or keep them: `--mount=type=cache,target={APT_LISTS},sharing=locked`")),
         );
     }
     let piped = commands.iter().any(|words| words[0] == "yes");
     let set = commands.iter().flatten().any(|word| word.contains("Assume-Yes"));
     let asks = commands.iter().find(|words| {
-        does(words, &["install", "upgrade", "dist-upgrade", "full-upgrade"]) && !words.iter().any(|word| says_yes(word))
+        runs_apt(words, &["install", "upgrade", "dist-upgrade", "full-upgrade"])
+            && !words.iter().any(|word| says_yes(word))
     });
     if let Some(words) = asks.filter(|_| !piped && !set) {
         let message = format!("`{}` asks a question, and nobody answers", words[0]);
@@ -32,7 +43,7 @@ pub(super) fn check(commands: &[Vec<String>], run: &Run, step: &Step, shown: boo
 }
 
 /// Returns true when the command is `apt-get`, `apt` or `aptitude` with one of these verbs, behind any options.
-pub(super) fn does(words: &[String], verbs: &[&str]) -> bool {
+pub(super) fn runs_apt(words: &[String], verbs: &[&str]) -> bool {
     ["apt-get", "apt", "aptitude"].contains(&words[0].as_str())
         && words[1..].iter().any(|word| verbs.contains(&word.as_str()))
 }
@@ -45,28 +56,29 @@ fn says_yes(word: &str) -> bool {
     long.contains(&word) || short.is_some_and(|rest| rest.contains(['y', 's']) || rest.matches('q').count() > 1)
 }
 
-fn removes(commands: &[Vec<String>]) -> bool {
+fn removes_lists(commands: &[Vec<String>]) -> bool {
     commands.iter().any(|words| {
-        let named = |word: &String| covers(word);
+        let named = |word: &String| covers_lists(word);
         ["rm", "find"].contains(&words[0].as_str()) && words[1..].iter().any(named)
-            || does(words, &["dist-clean", "distclean"])
+            || runs_apt(words, &["dist-clean", "distclean"])
     })
 }
 
 /// Returns true when the lists are inside a mount.
-fn mounts(run: &Run) -> bool {
+fn mounts_lists(run: &RunOp) -> bool {
     run.mounts.iter().any(|mount| {
         let target = match &mount.kind {
             MountKind::Cache(cache) => &cache.target,
             MountKind::Tmpfs { target, .. } | MountKind::Bind { target, .. } => target,
             MountKind::Secret { .. } | MountKind::Ssh { .. } => return false,
         };
-        LISTS.strip_prefix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        APT_LISTS.strip_prefix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }
 
 /// Returns true when `rm -rf word` removes the lists: `word` is their directory, a path in it, or a parent directory.
-fn covers(word: &str) -> bool {
+fn covers_lists(word: &str) -> bool {
     let path = word.trim_end_matches(['*', '/']);
-    path.starts_with(LISTS) || !path.is_empty() && LISTS.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
+    path.starts_with(APT_LISTS)
+        || !path.is_empty() && APT_LISTS.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -1,18 +1,18 @@
 //! Comments that describe stages and arguments.
 
 use super::warning;
-use crate::ast::{Body, Dockerfile, Instruction};
-use crate::diagnostic::{Report, quote};
+use crate::ast::{Dockerfile, DockerfileInstruction, InstructionBody};
+use crate::diagnostic::{DiagnosticCollector, quote};
 use crate::rules;
 
 /// Checks the last comment above each named stage and each `ARG`.
-pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
+pub(super) fn check(dockerfile: &Dockerfile, report: &mut DiagnosticCollector) {
     for one in &dockerfile.instructions {
         if report.is_full_of_warnings() {
             break;
         }
         let Some(comment) = one.comments.last() else { continue };
-        let names = defined(one);
+        let names = defined_names(one);
         let first = comment.split(' ').next().unwrap_or_default();
         if names.is_empty() || names.iter().any(|name| name == first) {
             continue;
@@ -30,9 +30,9 @@ pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
 }
 
 /// Returns the names that an instruction defines: that of a stage in lower case, or those of arguments.
-pub(crate) fn defined(one: &Instruction) -> Vec<String> {
+pub(crate) fn defined_names(one: &DockerfileInstruction) -> Vec<String> {
     match &one.body {
-        Body::From(from) => from.name.iter().map(|name| name.text.to_lowercase()).collect(),
+        InstructionBody::From(from) => from.name.iter().map(|name| name.text.to_lowercase()).collect(),
         _ => one.arguments().iter().map(|argument| argument.name.text.clone()).collect(),
     }
 }

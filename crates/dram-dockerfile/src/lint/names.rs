@@ -3,39 +3,44 @@
 use std::collections::HashMap;
 
 use super::warning;
-use crate::ast::{Body, Dockerfile, FromLine, Instruction, Keyword};
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::ast::{Dockerfile, DockerfileInstruction, FromInstruction, InstructionBody, Keyword};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::rules;
 
 /// Checks all instructions.
-pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
+pub(super) fn check(dockerfile: &Dockerfile, report: &mut DiagnosticCollector) {
     let mut names: HashMap<String, usize> = HashMap::new();
-    let mut last: HashMap<Keyword, &Instruction> = HashMap::new();
+    let mut last: HashMap<Keyword, &DockerfileInstruction> = HashMap::new();
     for one in &dockerfile.instructions {
         if report.is_full_of_warnings() {
             break;
         }
         match (one.kind, &one.body) {
-            (_, Body::From(from)) => {
+            (_, InstructionBody::From(from)) => {
                 last.clear();
-                stage_name(one, from, &mut names, report);
+                check_stage_name(one, from, &mut names, report);
             }
             (Some(keyword @ (Keyword::Cmd | Keyword::Entrypoint | Keyword::Healthcheck)), _) => {
                 if let Some(before) = last.insert(keyword, one) {
-                    report.push(only_once(keyword, before, one));
+                    report.push(repeated_instruction(keyword, before, one));
                 }
             }
-            (_, Body::Maintainer(name)) => {
+            (_, InstructionBody::Maintainer(name)) => {
                 let help = format!("write `LABEL org.opencontainers.image.authors={:?}`", name.text);
                 report.push(warning(&rules::MAINTAINER_DEPRECATED, one, "`MAINTAINER` is deprecated").help(help));
             }
             _ => {}
         }
     }
-    casing(&dockerfile.instructions, report);
+    check_casing(&dockerfile.instructions, report);
 }
 
-fn stage_name(one: &Instruction, from: &FromLine, names: &mut HashMap<String, usize>, report: &mut Report) {
+fn check_stage_name(
+    one: &DockerfileInstruction,
+    from: &FromInstruction,
+    names: &mut HashMap<String, usize>,
+    report: &mut DiagnosticCollector,
+) {
     let Some(name) = &from.name else { return };
     let lower = name.text.to_lowercase();
     let mut about_name = |rule, message: String| {
@@ -64,14 +69,14 @@ fn stage_name(one: &Instruction, from: &FromLine, names: &mut HashMap<String, us
     }
 }
 
-fn only_once(keyword: Keyword, before: &Instruction, one: &Instruction) -> Diagnostic {
+fn repeated_instruction(keyword: Keyword, before: &DockerfileInstruction, one: &DockerfileInstruction) -> Diagnostic {
     let message = format!("this `{}` has no effect", keyword.name());
     warning(&rules::MULTIPLE_INSTRUCTIONS_DISALLOWED, before, message)
         .note(format!("line {} has another one, and only the last of a stage counts", one.line))
 }
 
 /// Checks that all keywords have the same case. Those before the first `FROM` are ignored, as in BuildKit.
-fn casing(instructions: &[Instruction], report: &mut Report) {
+fn check_casing(instructions: &[DockerfileInstruction], report: &mut DiagnosticCollector) {
     let first = instructions.iter().position(|one| one.kind == Some(Keyword::From)).unwrap_or(instructions.len());
     let instructions = &instructions[first..];
     let count = |test: fn(&str) -> bool| instructions.iter().filter(|one| test(&one.keyword.text)).count();

@@ -1,33 +1,33 @@
 //! Secrets in `ARG` and `ENV`, recognised by their names, as in BuildKit, and by their values.
 
 use super::warning;
-use crate::ast::{Body, Dockerfile, Instruction, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::ast::{Dockerfile, DockerfileInstruction, InstructionBody, SpannedText};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::rules;
 
 /// Checks the names and values of all `ARG` and `ENV`.
-pub(super) fn check(dockerfile: &Dockerfile, report: &mut Report) {
+pub(super) fn check(dockerfile: &Dockerfile, report: &mut DiagnosticCollector) {
     for one in &dockerfile.instructions {
         if report.is_full_of_warnings() {
             break;
         }
         match &one.body {
-            Body::Arg(arguments) => arguments.iter().for_each(|argument| {
-                name(one, "ARG", &argument.name.text, report);
+            InstructionBody::Arg(arguments) => arguments.iter().for_each(|argument| {
+                check_name(one, "ARG", &argument.name.text, report);
                 if let Some(default) = &argument.default {
-                    value(default, report);
+                    check_value(default, report);
                 }
             }),
-            Body::Env(pairs) => pairs.iter().for_each(|pair| {
-                name(one, "ENV", &pair.name.text, report);
-                value(&pair.value, report);
+            InstructionBody::Env(pairs) => pairs.iter().for_each(|pair| {
+                check_name(one, "ENV", &pair.name.text, report);
+                check_value(&pair.value, report);
             }),
             _ => {}
         }
     }
 }
 
-fn name(one: &Instruction, keyword: &str, name: &str, report: &mut Report) {
+fn check_name(one: &DockerfileInstruction, keyword: &str, name: &str, report: &mut DiagnosticCollector) {
     const SECRET: &[&str] =
         &["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
     const HARMLESS: &[&str] = &["public", "file", "version"];
@@ -43,8 +43,8 @@ fn name(one: &Instruction, keyword: &str, name: &str, report: &mut Report) {
     }
 }
 
-fn value(word: &Word, report: &mut Report) {
-    if let Some(kind) = looks_like(word.text.trim_matches(['"', '\''])) {
+fn check_value(word: &SpannedText, report: &mut DiagnosticCollector) {
+    if let Some(kind) = secret_kind(word.text.trim_matches(['"', '\''])) {
         let message = format!("the value looks like {kind}");
         report.push(
             Diagnostic::warning(Some(&rules::SECRET_IN_VALUE), word.span.clone(), message)
@@ -80,7 +80,7 @@ const TOKENS: &[(&str, usize, &str)] = &[
 ];
 
 /// Returns the kind of secret that a value looks like, if any.
-fn looks_like(value: &str) -> Option<&'static str> {
+fn secret_kind(value: &str) -> Option<&'static str> {
     let follows =
         |rest: &str| rest.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte)).count();
     let token = TOKENS.iter().find(|(start, least, _)| {
@@ -138,7 +138,7 @@ mod tests {
             ("hf_/not/a/token/but/a/path/that/is/long/enough", None),
         ];
         for (value, expected) in table {
-            assert_eq!(looks_like(value), expected, "{value}");
+            assert_eq!(secret_kind(value), expected, "{value}");
         }
     }
 }

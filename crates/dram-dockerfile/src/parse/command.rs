@@ -3,13 +3,13 @@
 use dram_image::Healthcheck;
 
 use super::flags;
-use super::instruction::Line;
-use crate::ast::{Command, Keyword, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
+use super::instruction::InstructionLine;
+use crate::ast::{CommandForm, Keyword, SpannedText};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::{json, rules, words};
 
 /// Reads the command of `RUN`, `CMD` or `ENTRYPOINT`.
-pub(super) fn command(line: &Line<'_>, report: &mut Report) -> Option<Command> {
+pub(super) fn read_command(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<CommandForm> {
     let name = line.keyword.name();
     if line.args.is_empty() {
         let error = line.error(format!("`{name}` takes a command"));
@@ -17,31 +17,31 @@ pub(super) fn command(line: &Line<'_>, report: &mut Report) -> Option<Command> {
         report.push(if line.keyword == Keyword::Run { error } else { error.help(none) });
         return None;
     }
-    match line.strings(report).ok()? {
+    match line.json_strings(report).ok()? {
         Some(words) if words.is_empty() && line.keyword == Keyword::Run => {
             report.push(line.error("`RUN` takes a command"));
             None
         }
-        Some(words) => Some(Command::Exec(words)),
+        Some(words) => Some(CommandForm::Exec(words)),
         None => {
-            if json::looks_meant(line.text()) {
-                report.push(not_quite_json(line));
+            if json::looks_like_json_array(line.text()) {
+                report.push(almost_json_warning(line));
             }
-            Some(Command::Shell(line.all()))
+            Some(CommandForm::Shell(line.all_arguments()))
         }
     }
 }
 
-fn not_quite_json(line: &Line<'_>) -> Diagnostic {
+fn almost_json_warning(line: &InstructionLine<'_>) -> Diagnostic {
     let message = "this looks like a JSON array but is not one, so a shell runs it as text";
     let rule = if line.keyword == Keyword::Run { &rules::ALMOST_JSON } else { &rules::JSON_ARGS_RECOMMENDED };
-    Diagnostic::warning(Some(rule), line.all().span, message)
+    Diagnostic::warning(Some(rule), line.all_arguments().span, message)
         .help("JSON wants double quotes, commas between the words, and nothing behind the last bracket")
 }
 
 /// Reads the words of `SHELL`.
-pub(super) fn shell(line: &Line<'_>, report: &mut Report) -> Option<Vec<Word>> {
-    let words = line.strings(report).ok()?.filter(|words| !words.is_empty());
+pub(super) fn read_shell(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<Vec<SpannedText>> {
+    let words = line.json_strings(report).ok()?.filter(|words| !words.is_empty());
     if words.is_none() {
         report.push(
             line.error("`SHELL` takes a JSON array with at least one string")
@@ -52,12 +52,12 @@ pub(super) fn shell(line: &Line<'_>, report: &mut Report) -> Option<Vec<Word>> {
 }
 
 /// Reads the health check that `HEALTHCHECK` sets in the config.
-pub(super) fn healthcheck(line: &Line<'_>, report: &mut Report) -> Option<Healthcheck> {
+pub(super) fn read_healthcheck(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<Healthcheck> {
     let text = line.text();
-    let (kind, behind) = words::keyword(text);
+    let (kind, behind) = words::keyword_range(text);
     let kind = line.word(kind);
     let rest = behind + (text[behind..].len() - text[behind..].trim_start().len());
-    let command = Line { args: line.args.start + rest..line.args.end, ..*line };
+    let command = InstructionLine { args: line.args.start + rest..line.args.end, ..*line };
     match kind.text.to_ascii_uppercase().as_str() {
         "NONE" if command.args.is_empty() && line.flags.is_empty() => {
             Some(Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() })
@@ -66,7 +66,7 @@ pub(super) fn healthcheck(line: &Line<'_>, report: &mut Report) -> Option<Health
             report.push(line.error("`HEALTHCHECK NONE` takes neither arguments nor flags"));
             None
         }
-        "CMD" => timed(&command, test(&command, report)?, report),
+        "CMD" => with_timings(&command, healthcheck_test(&command, report)?, report),
         _ => {
             report.push(
                 Diagnostic::error(
@@ -80,8 +80,8 @@ pub(super) fn healthcheck(line: &Line<'_>, report: &mut Report) -> Option<Health
     }
 }
 
-fn test(line: &Line<'_>, report: &mut Report) -> Option<Vec<String>> {
-    let test = match line.strings(report).ok()? {
+fn healthcheck_test(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<Vec<String>> {
+    let test = match line.json_strings(report).ok()? {
         Some(words) if !words.is_empty() => {
             std::iter::once("CMD".to_owned()).chain(words.into_iter().map(|word| word.text)).collect()
         }
@@ -94,11 +94,16 @@ fn test(line: &Line<'_>, report: &mut Report) -> Option<Vec<String>> {
     Some(test)
 }
 
-fn timed(line: &Line<'_>, test: Vec<String>, report: &mut Report) -> Option<Healthcheck> {
-    let mut duration = |name| flags::value(line.flags, name).map_or(Some(0), |word| nanoseconds(&word, report));
+fn with_timings(
+    line: &InstructionLine<'_>,
+    test: Vec<String>,
+    report: &mut DiagnosticCollector,
+) -> Option<Healthcheck> {
+    let mut duration =
+        |name| flags::flag_value(line.flags, name).map_or(Some(0), |word| parse_nanoseconds(&word, report));
     let (interval, timeout) = (duration("interval"), duration("timeout"));
     let (start_period, start_interval) = (duration("start-period"), duration("start-interval"));
-    let retries = flags::value(line.flags, "retries").map_or(Some(0), |word| retries(&word, report));
+    let retries = flags::flag_value(line.flags, "retries").map_or(Some(0), |word| parse_retries(&word, report));
     Some(Healthcheck {
         test,
         interval: interval?,
@@ -109,7 +114,7 @@ fn timed(line: &Line<'_>, test: Vec<String>, report: &mut Report) -> Option<Heal
     })
 }
 
-fn retries(word: &Word, report: &mut Report) -> Option<i64> {
+fn parse_retries(word: &SpannedText, report: &mut DiagnosticCollector) -> Option<i64> {
     match word.text.parse::<i32>() {
         _ if word.text.is_empty() => Some(0),
         Ok(count) if count >= 0 => Some(i64::from(count)),
@@ -120,9 +125,9 @@ fn retries(word: &Word, report: &mut Report) -> Option<i64> {
     }
 }
 
-fn nanoseconds(word: &Word, report: &mut Report) -> Option<i64> {
+fn parse_nanoseconds(word: &SpannedText, report: &mut DiagnosticCollector) -> Option<i64> {
     const LEAST: i64 = 1_000_000;
-    match go_duration(&word.text) {
+    match parse_go_duration(&word.text) {
         _ if word.text.is_empty() => Some(0),
         Some(time) if time == 0 || time >= LEAST => Some(time),
         Some(_) => {
@@ -141,7 +146,7 @@ fn nanoseconds(word: &Word, report: &mut Report) -> Option<i64> {
 }
 
 /// Parses a duration as Go's `time.ParseDuration`: numbers with an optional fraction, each with its unit.
-fn go_duration(text: &str) -> Option<i64> {
+fn parse_go_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),
@@ -165,13 +170,13 @@ fn go_duration(text: &str) -> Option<i64> {
             "h" => 3_600_000_000_000,
             _ => return None,
         };
-        total = total.checked_add(scaled(digits, scale)?)?;
+        total = total.checked_add(scale_decimal(digits, scale)?)?;
         rest = &behind[unit..];
     }
     i64::try_from(if negative { -total } else { total }).ok()
 }
 
-fn scaled(digits: &str, scale: i128) -> Option<i128> {
+fn scale_decimal(digits: &str, scale: i128) -> Option<i128> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || whole.len() > 20 {
         return None;
@@ -206,7 +211,7 @@ mod tests {
             ("99999999999999999999999h", None),
         ];
         for (text, expected) in table {
-            assert_eq!(go_duration(text), expected, "{text}");
+            assert_eq!(parse_go_duration(text), expected, "{text}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The flags of each instruction, and the errors for unknown, repeated and malformed ones.
 
-use crate::ast::{Flag, Keyword, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::nearest::nearest;
+use crate::ast::{InstructionFlag, Keyword, SpannedText};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::suggest::nearest_name;
 
 /// The kind of value that a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum FlagKind {
     /// The flag takes a value.
     Value,
     /// The flag takes a value and may be repeated.
@@ -14,12 +14,12 @@ enum Known {
     /// The flag is on or off.
     Switch,
     /// The flag is not supported. The error is reported by the plan, since an unneeded stage may have it.
-    Refused,
+    Unsupported,
 }
 
 /// Returns the flags of an instruction. A new flag is a new row here and a field in the instruction.
-fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
-    use Known::{List, Refused, Switch, Value};
+fn flag_table(keyword: Keyword) -> &'static [(&'static str, FlagKind)] {
+    use FlagKind::{List, Switch, Unsupported, Value};
     match keyword {
         Keyword::From => &[("platform", Value)],
         Keyword::Copy => &[
@@ -39,7 +39,7 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
             ("unpack", Switch),
             ("exclude", List),
         ],
-        Keyword::Run => &[("mount", List), ("network", Value), ("security", Value), ("device", Refused)],
+        Keyword::Run => &[("mount", List), ("network", Value), ("security", Value), ("device", Unsupported)],
         Keyword::Healthcheck => &[
             ("interval", Value),
             ("timeout", Value),
@@ -64,18 +64,18 @@ fn table(keyword: Keyword) -> &'static [(&'static str, Known)] {
 }
 
 /// Returns the names of the supported flags of `keyword`.
-pub fn flags(keyword: Keyword) -> impl Iterator<Item = &'static str> {
-    let taken = |(_, known): &&(&str, Known)| match known {
-        Known::Value | Known::List | Known::Switch => true,
-        Known::Refused => false,
+pub fn flag_names(keyword: Keyword) -> impl Iterator<Item = &'static str> {
+    let taken = |(_, known): &&(&str, FlagKind)| match known {
+        FlagKind::Value | FlagKind::List | FlagKind::Switch => true,
+        FlagKind::Unsupported => false,
     };
-    table(keyword).iter().filter(taken).map(|(name, _)| *name)
+    flag_table(keyword).iter().filter(taken).map(|(name, _)| *name)
 }
 
 /// Checks the flags of an instruction and reports errors; returns false when there were any.
-pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bool {
+pub(super) fn check_flags(keyword: Keyword, flags: &[InstructionFlag], report: &mut DiagnosticCollector) -> bool {
     let name = keyword.name();
-    let table = table(keyword);
+    let table = flag_table(keyword);
     let mut fine = true;
     for (at, flag) in flags.iter().enumerate() {
         let mut wrong = |diagnostic: Diagnostic| {
@@ -86,7 +86,7 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
         let error = |message: String| Diagnostic::error(flag.span.clone(), message);
         let Some((_, known)) = table.iter().find(|(known, _)| *known == flag.name) else {
             let mut unknown = error(format!("`{name}` has no flag {written}"));
-            if let Some(meant) = nearest(&flag.name, table.iter().map(|(known, _)| *known)) {
+            if let Some(meant) = nearest_name(&flag.name, table.iter().map(|(known, _)| *known)) {
                 unknown = unknown.help(format!("did you mean `--{meant}`?"));
             }
             wrong(unknown);
@@ -94,24 +94,24 @@ pub(super) fn check(keyword: Keyword, flags: &[Flag], report: &mut Report) -> bo
         };
         let twice = || flags[..at].iter().any(|other| other.name == flag.name);
         match (known, flag.value.as_deref()) {
-            (Known::Value | Known::List | Known::Refused, None) => wrong(
+            (FlagKind::Value | FlagKind::List | FlagKind::Unsupported, None) => wrong(
                 error(format!("{written} lacks its value")).help(format!("write `--{}=…`, without blanks", flag.name)),
             ),
-            (Known::Value | Known::Switch, _) if twice() => {
+            (FlagKind::Value | FlagKind::Switch, _) if twice() => {
                 wrong(error(format!("{written} is given twice")).help("keep one of the two"));
             }
-            (Known::Switch, Some(value)) if truth(value).is_none() => wrong(
+            (FlagKind::Switch, Some(value)) if parse_bool(value).is_none() => wrong(
                 error(format!("{written} is on or off, and {} is neither", quote(value)))
                     .help(format!("write `--{}`, or `--{}=false`", flag.name, flag.name)),
             ),
-            (Known::Value | Known::List | Known::Switch | Known::Refused, _) => {}
+            (FlagKind::Value | FlagKind::List | FlagKind::Switch | FlagKind::Unsupported, _) => {}
         }
     }
     fine
 }
 
 /// Parses the value of a switch.
-fn truth(value: &str) -> Option<bool> {
+fn parse_bool(value: &str) -> Option<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" => Some(true),
         "false" => Some(false),
@@ -120,19 +120,19 @@ fn truth(value: &str) -> Option<bool> {
 }
 
 /// Returns the value of switch `name`; `None` when it is not given.
-pub(super) fn switch(flags: &[Flag], name: &str) -> Option<bool> {
+pub(super) fn switch_value(flags: &[InstructionFlag], name: &str) -> Option<bool> {
     let flag = flags.iter().find(|flag| flag.name == name)?;
-    Some(flag.value.as_deref().and_then(truth).unwrap_or(true))
+    Some(flag.value.as_deref().and_then(parse_bool).unwrap_or(true))
 }
 
 /// Returns all values of flag `name`, each with the byte range of its flag.
-pub(super) fn values(flags: &[Flag], name: &str) -> Vec<Word> {
+pub(super) fn flag_values(flags: &[InstructionFlag], name: &str) -> Vec<SpannedText> {
     let all = flags.iter().filter(|flag| flag.name == name);
-    all.filter_map(|flag| Some(Word { text: flag.value.clone()?, span: flag.span.clone() })).collect()
+    all.filter_map(|flag| Some(SpannedText { text: flag.value.clone()?, span: flag.span.clone() })).collect()
 }
 
 /// Returns the value of flag `name`, with the byte range of the whole flag.
-pub(super) fn value(flags: &[Flag], name: &str) -> Option<Word> {
+pub(super) fn flag_value(flags: &[InstructionFlag], name: &str) -> Option<SpannedText> {
     let flag = flags.iter().find(|flag| flag.name == name)?;
-    Some(Word { text: flag.value.clone()?, span: flag.span.clone() })
+    Some(SpannedText { text: flag.value.clone()?, span: flag.span.clone() })
 }

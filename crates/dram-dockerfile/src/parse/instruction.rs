@@ -3,35 +3,38 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{LONGEST_TEXT, command, flags, mount, onbuild, pairs};
-use crate::ast::{Body, Flag, FromLine, Heredoc, Instruction, Keyword, RunLine, Transfer, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::lines::{Lines, Logical};
+use super::{MAX_DOCKERFILE_SIZE, command, flags, mount_flag, onbuild, pairs};
+use crate::ast::{
+    CopyInstruction, DockerfileInstruction, FromInstruction, Heredoc, InstructionBody, InstructionFlag, Keyword,
+    RunInstruction, SpannedText,
+};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::lines::{LineReader, LogicalLine};
 use crate::{heredoc, json, words};
 
 /// The logical line of an instruction with its keyword, flags and the range of its arguments.
-pub(super) struct Line<'l> {
-    pub(super) logical: &'l Logical,
+pub(super) struct InstructionLine<'l> {
+    pub(super) logical: &'l LogicalLine,
     pub(super) keyword: Keyword,
-    pub(super) flags: &'l [Flag],
+    pub(super) flags: &'l [InstructionFlag],
     /// The byte range of the arguments in the logical line.
     pub(super) args: Range<usize>,
     pub(super) escape: char,
 }
 
-impl Line<'_> {
+impl InstructionLine<'_> {
     /// Returns the arguments as one text.
     pub(super) fn text(&self) -> &str {
         &self.logical.text[self.args.clone()]
     }
 
     /// Returns a part of the arguments.
-    pub(super) fn word(&self, here: Range<usize>) -> Word {
+    pub(super) fn word(&self, here: Range<usize>) -> SpannedText {
         self.logical.word(self.args.start + here.start..self.args.start + here.end)
     }
 
     /// Returns all arguments as one word.
-    pub(super) fn all(&self) -> Word {
+    pub(super) fn all_arguments(&self) -> SpannedText {
         self.word(0..self.args.len())
     }
 
@@ -46,41 +49,46 @@ impl Line<'_> {
     }
 
     /// Returns the strings of the JSON form; `None` when the arguments are plain text, `Err` when they are other JSON.
-    pub(super) fn strings(&self, report: &mut Report) -> Result<Option<Vec<Word>>, ()> {
-        match json::read(self.text()) {
-            json::Form::Text => Ok(None),
-            json::Form::NotStrings => {
+    pub(super) fn json_strings(&self, report: &mut DiagnosticCollector) -> Result<Option<Vec<SpannedText>>, ()> {
+        match json::read_strings(self.text()) {
+            json::JsonForm::Text => Ok(None),
+            json::JsonForm::NotStrings => {
                 report.push(
-                    Diagnostic::error(self.all().span, "a JSON array of arguments holds strings only")
+                    Diagnostic::error(self.all_arguments().span, "a JSON array of arguments holds strings only")
                         .help("put every argument into double quotes"),
                 );
                 Err(())
             }
-            json::Form::Strings(strings) => {
-                Ok(Some(strings.into_iter().map(|(text, place)| Word { text, span: self.word(place).span }).collect()))
-            }
+            json::JsonForm::Strings(strings) => Ok(Some(
+                strings.into_iter().map(|(text, place)| SpannedText { text, span: self.word(place).span }).collect(),
+            )),
         }
     }
 }
 
 /// Parses an instruction from its logical line, and reads the heredocs below it.
-pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report) -> Instruction {
+pub(super) fn read(
+    logical: &LogicalLine,
+    lines: &mut LineReader<'_>,
+    report: &mut DiagnosticCollector,
+) -> DockerfileInstruction {
     let text = logical.text.trim_end();
     let escape = lines.directives.escape;
-    let (keyword, behind) = words::keyword(text);
-    let (raw, args) = words::flags(text, behind, escape);
+    let (keyword, behind) = words::keyword_range(text);
+    let (raw, args) = words::split_flags(text, behind, escape);
     let args = args + (text[args..].len() - text[args..].trim_start().len());
-    let flags: Vec<Flag> = raw.into_iter().map(|(flag, place)| split_flag(&flag, logical.span(place))).collect();
+    let flags: Vec<InstructionFlag> =
+        raw.into_iter().map(|(flag, place)| split_flag(&flag, logical.span(place))).collect();
     let word = logical.word(keyword);
     let kind = Keyword::find(&word.text);
     let body = match kind {
-        None => unknown(&word, report),
+        None => unknown_instruction(&word, report),
         Some(keyword) => {
-            let line = Line { logical, keyword, flags: &flags, args: args..text.len(), escape };
-            body(&line, lines, report)
+            let line = InstructionLine { logical, keyword, flags: &flags, args: args..text.len(), escape };
+            read_body(&line, lines, report)
         }
     };
-    Instruction {
+    DockerfileInstruction {
         span: logical.span(text.len() - text.trim_start().len()..text.len()),
         line: logical.line,
         keyword: word,
@@ -95,41 +103,49 @@ pub(super) fn read(logical: &Logical, lines: &mut Lines<'_>, report: &mut Report
     }
 }
 
-fn split_flag(flag: &str, span: Range<usize>) -> Flag {
+fn split_flag(flag: &str, span: Range<usize>) -> InstructionFlag {
     let flag = flag.strip_prefix("--").unwrap_or(flag);
     let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
-    Flag { name: name.to_owned(), value, span }
+    InstructionFlag { name: name.to_owned(), value, span }
 }
 
-fn unknown(word: &Word, report: &mut Report) -> Body {
+fn unknown_instruction(word: &SpannedText, report: &mut DiagnosticCollector) -> InstructionBody {
     if report.is_full() {
         report.skip();
-        return Body::Invalid;
+        return InstructionBody::Invalid;
     }
     let options = Keyword::ALL.iter().map(|keyword| keyword.name());
     report.push(
         Diagnostic::error(word.span.clone(), format!("unknown instruction {}", quote(&word.text)))
             .did_you_mean(&word.text, options),
     );
-    Body::Invalid
+    InstructionBody::Invalid
 }
 
-fn body(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Body {
-    let heredocs = heredocs(line, lines, report);
-    let flags = flags::check(line.keyword, line.flags, report);
-    let body = heredocs.and_then(|heredocs| arguments(line, heredocs, report));
+fn read_body(
+    line: &InstructionLine<'_>,
+    lines: &mut LineReader<'_>,
+    report: &mut DiagnosticCollector,
+) -> InstructionBody {
+    let heredocs = read_heredocs(line, lines, report);
+    let flags = flags::check_flags(line.keyword, line.flags, report);
+    let body = heredocs.and_then(|heredocs| read_arguments(line, heredocs, report));
     match body {
         Some(body) if flags => body,
-        Some(_) | None => Body::Invalid,
+        Some(_) | None => InstructionBody::Invalid,
     }
 }
 
 /// Reads the heredocs below a `RUN`, `COPY` or `ADD`; `None` when one is not terminated.
-fn heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Option<Vec<Heredoc>> {
+fn read_heredocs(
+    line: &InstructionLine<'_>,
+    lines: &mut LineReader<'_>,
+    report: &mut DiagnosticCollector,
+) -> Option<Vec<Heredoc>> {
     let text = line.text();
     let (keyword, args) = match line.keyword {
         Keyword::Onbuild => {
-            let (place, behind) = words::keyword(text);
+            let (place, behind) = words::keyword_range(text);
             (Keyword::find(&text[place]), &text[behind..])
         }
         other => (Some(other), text),
@@ -137,13 +153,13 @@ fn heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Opti
     if !matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add)) {
         return Some(Vec::new());
     }
-    let found = heredoc::find(args);
-    if found.is_empty() || matches!(json::read(args), json::Form::Strings(_)) {
+    let found = heredoc::find_starts(args);
+    if found.is_empty() || matches!(json::read_strings(args), json::JsonForm::Strings(_)) {
         return Some(Vec::new());
     }
     let mut heredocs = Vec::with_capacity(found.len());
-    for heredoc::Opening { name, strip_tabs, expand } in found {
-        let (contents, closed) = lines.heredoc(&name, strip_tabs);
+    for heredoc::HeredocStart { name, strip_tabs, expand } in found {
+        let (contents, closed) = lines.read_heredoc_body(&name, strip_tabs);
         if !closed {
             let place = text.find("<<").unwrap_or(0);
             let span = line.word(place..text.len().min(place + 2)).span;
@@ -159,31 +175,35 @@ fn heredocs(line: &Line<'_>, lines: &mut Lines<'_>, report: &mut Report) -> Opti
     Some(heredocs)
 }
 
-fn arguments(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Body> {
+fn read_arguments(
+    line: &InstructionLine<'_>,
+    heredocs: Vec<Heredoc>,
+    report: &mut DiagnosticCollector,
+) -> Option<InstructionBody> {
     match line.keyword {
-        Keyword::From => from(line, report),
-        Keyword::Arg => pairs::arguments(line, report).map(Body::Arg),
-        Keyword::Env => pairs::pairs(line, report).map(Body::Env),
-        Keyword::Label => pairs::pairs(line, report).map(Body::Label),
-        Keyword::Run => run(line, heredocs, report).map(Body::Run),
-        Keyword::Cmd => command::command(line, report).map(Body::Cmd),
-        Keyword::Entrypoint => command::command(line, report).map(Body::Entrypoint),
-        Keyword::Shell => command::shell(line, report).map(Body::Shell),
-        Keyword::Healthcheck => command::healthcheck(line, report).map(Body::Healthcheck),
-        Keyword::Copy => transfer(line, heredocs, report).map(Body::Copy),
-        Keyword::Add => transfer(line, heredocs, report).map(Body::Add),
-        Keyword::Workdir => one(line, report).map(Body::Workdir),
-        Keyword::User => one(line, report).map(Body::User),
-        Keyword::Stopsignal => one(line, report).map(Body::StopSignal),
-        Keyword::Maintainer => one(line, report).map(Body::Maintainer),
-        Keyword::Expose => many(line, words::blanks(line.text()), report).map(Body::Expose),
-        Keyword::Volume => volume(line, report),
-        Keyword::Onbuild => onbuild::onbuild(line, &heredocs, report).map(Body::OnBuild),
+        Keyword::From => read_from(line, report),
+        Keyword::Arg => pairs::read_arg_declarations(line, report).map(InstructionBody::Arg),
+        Keyword::Env => pairs::read_pairs(line, report).map(InstructionBody::Env),
+        Keyword::Label => pairs::read_pairs(line, report).map(InstructionBody::Label),
+        Keyword::Run => read_run(line, heredocs, report).map(InstructionBody::Run),
+        Keyword::Cmd => command::read_command(line, report).map(InstructionBody::Cmd),
+        Keyword::Entrypoint => command::read_command(line, report).map(InstructionBody::Entrypoint),
+        Keyword::Shell => command::read_shell(line, report).map(InstructionBody::Shell),
+        Keyword::Healthcheck => command::read_healthcheck(line, report).map(InstructionBody::Healthcheck),
+        Keyword::Copy => read_copy(line, heredocs, report).map(InstructionBody::Copy),
+        Keyword::Add => read_copy(line, heredocs, report).map(InstructionBody::Add),
+        Keyword::Workdir => single_argument(line, report).map(InstructionBody::Workdir),
+        Keyword::User => single_argument(line, report).map(InstructionBody::User),
+        Keyword::Stopsignal => single_argument(line, report).map(InstructionBody::StopSignal),
+        Keyword::Maintainer => single_argument(line, report).map(InstructionBody::Maintainer),
+        Keyword::Expose => argument_list(line, words::split_blanks(line.text()), report).map(InstructionBody::Expose),
+        Keyword::Volume => read_volume(line, report),
+        Keyword::Onbuild => onbuild::read_onbuild(line, &heredocs, report).map(InstructionBody::OnBuild),
     }
 }
 
-fn from(line: &Line<'_>, report: &mut Report) -> Option<Body> {
-    let words: Vec<Word> = words::blanks(line.text()).into_iter().map(|place| line.word(place)).collect();
+fn read_from(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<InstructionBody> {
+    let words: Vec<SpannedText> = words::split_blanks(line.text()).into_iter().map(|place| line.word(place)).collect();
     let (base, name) = match words.as_slice() {
         [base] => (base.clone(), None),
         [base, separator, name] if separator.text.eq_ignore_ascii_case("as") => (base.clone(), Some(name.clone())),
@@ -195,30 +215,34 @@ fn from(line: &Line<'_>, report: &mut Report) -> Option<Body> {
             return None;
         }
     };
-    if let Some(name) = name.as_ref().filter(|name| !proper_stage_name(&name.text)) {
+    if let Some(name) = name.as_ref().filter(|name| !is_valid_stage_name(&name.text)) {
         report.push(
             Diagnostic::error(name.span.clone(), format!("{} cannot be the name of a stage", quote(&name.text)))
                 .help("a name starts with a letter, then letters, digits, `-`, `_` and `.` follow"),
         );
         return None;
     }
-    Some(Body::From(FromLine { base, name, platform: flags::value(line.flags, "platform") }))
+    Some(InstructionBody::From(FromInstruction { base, name, platform: flags::flag_value(line.flags, "platform") }))
 }
 
-fn proper_stage_name(name: &str) -> bool {
+fn is_valid_stage_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic())
         && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
 }
 
-fn one(line: &Line<'_>, report: &mut Report) -> Option<Word> {
+fn single_argument(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<SpannedText> {
     if line.args.is_empty() {
         report.push(line.error(format!("`{}` takes an argument", line.keyword.name())));
         return None;
     }
-    Some(line.all())
+    Some(line.all_arguments())
 }
 
-fn many(line: &Line<'_>, places: Vec<Range<usize>>, report: &mut Report) -> Option<Vec<Word>> {
+fn argument_list(
+    line: &InstructionLine<'_>,
+    places: Vec<Range<usize>>,
+    report: &mut DiagnosticCollector,
+) -> Option<Vec<SpannedText>> {
     if places.is_empty() {
         report.push(line.error(format!("`{}` takes at least one argument", line.keyword.name())));
         return None;
@@ -226,10 +250,10 @@ fn many(line: &Line<'_>, places: Vec<Range<usize>>, report: &mut Report) -> Opti
     Some(places.into_iter().map(|place| line.word(place)).collect())
 }
 
-fn volume(line: &Line<'_>, report: &mut Report) -> Option<Body> {
-    let paths = match line.strings(report).ok()? {
+fn read_volume(line: &InstructionLine<'_>, report: &mut DiagnosticCollector) -> Option<InstructionBody> {
+    let paths = match line.json_strings(report).ok()? {
         Some(strings) => strings,
-        None => many(line, words::blanks(line.text()), report)?,
+        None => argument_list(line, words::split_blanks(line.text()), report)?,
     };
     let blank = paths.iter().find(|path| path.text.trim().is_empty()).map(|path| path.span.clone());
     if paths.is_empty() || blank.is_some() {
@@ -237,21 +261,32 @@ fn volume(line: &Line<'_>, report: &mut Report) -> Option<Body> {
         report.error(span, "`VOLUME` takes at least one path, and none may be empty");
         return None;
     }
-    Some(Body::Volume(paths))
+    Some(InstructionBody::Volume(paths))
 }
 
-fn run(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<RunLine> {
-    let mounts: Vec<_> =
-        flags::values(line.flags, "mount").iter().map(|flag| mount::mount(flag, report)).collect::<Option<_>>()?;
-    let network = among(line, "network", &["default", "none", "host"], report)?;
-    let security = among(line, "security", &["sandbox", "insecure"], report)?;
-    let command = command::command(line, report)?;
-    Some(RunLine { command, heredocs, mounts, network, security })
+fn read_run(
+    line: &InstructionLine<'_>,
+    heredocs: Vec<Heredoc>,
+    report: &mut DiagnosticCollector,
+) -> Option<RunInstruction> {
+    let mounts: Vec<_> = flags::flag_values(line.flags, "mount")
+        .iter()
+        .map(|flag| mount_flag::parse_mount_flag(flag, report))
+        .collect::<Option<_>>()?;
+    let network = choice_flag(line, "network", &["default", "none", "host"], report)?;
+    let security = choice_flag(line, "security", &["sandbox", "insecure"], report)?;
+    let command = command::read_command(line, report)?;
+    Some(RunInstruction { command, heredocs, mounts, network, security })
 }
 
 /// Reads a flag that takes one of `words`; the first of them is the default and is returned as no value.
-fn among(line: &Line<'_>, flag: &str, words: &[&str], report: &mut Report) -> Option<Option<Word>> {
-    let Some(word) = flags::value(line.flags, flag) else { return Some(None) };
+fn choice_flag(
+    line: &InstructionLine<'_>,
+    flag: &str,
+    words: &[&str],
+    report: &mut DiagnosticCollector,
+) -> Option<Option<SpannedText>> {
+    let Some(word) = flags::flag_value(line.flags, flag) else { return Some(None) };
     if !words.contains(&word.text.as_str()) {
         let listed: Vec<String> = words.iter().map(|word| quote(word)).collect();
         report.push(
@@ -264,10 +299,14 @@ fn among(line: &Line<'_>, flag: &str, words: &[&str], report: &mut Report) -> Op
     Some(Some(word).filter(|word| word.text != words[0]))
 }
 
-fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Transfer> {
-    let mut words = match line.strings(report).ok()? {
+fn read_copy(
+    line: &InstructionLine<'_>,
+    heredocs: Vec<Heredoc>,
+    report: &mut DiagnosticCollector,
+) -> Option<CopyInstruction> {
+    let mut words = match line.json_strings(report).ok()? {
         Some(strings) => strings,
-        None => words::blanks(line.text()).into_iter().map(|place| line.word(place)).collect(),
+        None => words::split_blanks(line.text()).into_iter().map(|place| line.word(place)).collect(),
     };
     let name = line.keyword.name();
     let Some(dest) = words.pop().filter(|_| !words.is_empty()) else {
@@ -277,17 +316,17 @@ fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Opt
         );
         return None;
     };
-    if heredoc::opening(&dest.text).is_some() {
+    if heredoc::parse_start(&dest.text).is_some() {
         report.push(
             Diagnostic::error(dest.span, format!("a heredoc cannot be the destination of `{name}`"))
                 .help(format!("write the destination last: `{name} <<EOF /path`")),
         );
         return None;
     }
-    let (sources, inline) = inline(line, words, heredocs, report)?;
-    let value = |name| flags::value(line.flags, name);
-    let switch = |name| flags::switch(line.flags, name);
-    Some(Transfer {
+    let (sources, inline) = resolve_heredoc_sources(line, words, heredocs, report)?;
+    let value = |name| flags::flag_value(line.flags, name);
+    let switch = |name| flags::switch_value(line.flags, name);
+    Some(CopyInstruction {
         sources,
         heredocs: inline,
         dest,
@@ -296,7 +335,7 @@ fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Opt
         chmod: value("chmod"),
         link: switch("link").unwrap_or(false),
         parents: switch("parents").unwrap_or(false),
-        exclude: flags::values(line.flags, "exclude"),
+        exclude: flags::flag_values(line.flags, "exclude"),
         checksum: value("checksum").filter(|word| !word.text.is_empty()),
         keep_git_dir: switch("keep-git-dir"),
         unpack: switch("unpack"),
@@ -304,15 +343,20 @@ fn transfer(line: &Line<'_>, heredocs: Vec<Heredoc>, report: &mut Report) -> Opt
 }
 
 /// The sources that are paths or URLs, and those that are heredocs with the byte ranges of their words.
-type Sources = (Vec<Word>, Vec<(Heredoc, Range<usize>)>);
+type CopySources = (Vec<SpannedText>, Vec<(Heredoc, Range<usize>)>);
 
-fn inline(line: &Line<'_>, words: Vec<Word>, heredocs: Vec<Heredoc>, report: &mut Report) -> Option<Sources> {
+fn resolve_heredoc_sources(
+    line: &InstructionLine<'_>,
+    words: Vec<SpannedText>,
+    heredocs: Vec<Heredoc>,
+    report: &mut DiagnosticCollector,
+) -> Option<CopySources> {
     // Of two heredocs with one name the last wins.
     let by_name: HashMap<String, Heredoc> = heredocs.into_iter().map(|one| (one.name.clone(), one)).collect();
     let (mut sources, mut inline) = (Vec::new(), Vec::new());
-    let mut left = LONGEST_TEXT;
+    let mut left = MAX_DOCKERFILE_SIZE;
     for word in words {
-        let Some(opening) = heredoc::opening(&word.text) else {
+        let Some(opening) = heredoc::parse_start(&word.text) else {
             sources.push(word);
             continue;
         };
@@ -325,7 +369,7 @@ fn inline(line: &Line<'_>, words: Vec<Word>, heredocs: Vec<Heredoc>, report: &mu
         match left.checked_sub(heredoc.contents.len()) {
             Some(less) => left = less,
             None => {
-                report.push(line.error(format!("the heredocs grow beyond {} MiB together", LONGEST_TEXT >> 20)));
+                report.push(line.error(format!("the heredocs grow beyond {} MiB together", MAX_DOCKERFILE_SIZE >> 20)));
                 return None;
             }
         }

@@ -2,16 +2,20 @@
 
 use std::ops::Range;
 
-use super::instruction::{self, Line};
-use crate::ast::{Heredoc, Instruction, Keyword, Word};
-use crate::diagnostic::{Diagnostic, Report, quote};
-use crate::lines::Lines;
+use super::instruction::{self, InstructionLine};
+use crate::ast::{DockerfileInstruction, Heredoc, Keyword, SpannedText};
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
+use crate::lines::LineReader;
 use crate::words;
 
 /// Returns the trigger as stored in the config: the instruction as written, with its heredocs.
-pub(super) fn onbuild(line: &Line<'_>, heredocs: &[Heredoc], report: &mut Report) -> Option<Word> {
+pub(super) fn read_onbuild(
+    line: &InstructionLine<'_>,
+    heredocs: &[Heredoc],
+    report: &mut DiagnosticCollector,
+) -> Option<SpannedText> {
     let text = line.text();
-    let (place, _) = words::keyword(text);
+    let (place, _) = words::keyword_range(text);
     if place.is_empty() {
         report.push(line.error("`ONBUILD` takes an instruction").help("write it as in `ONBUILD COPY . /app`"));
         return None;
@@ -33,7 +37,7 @@ pub(super) fn onbuild(line: &Line<'_>, heredocs: &[Heredoc], report: &mut Report
             return None;
         }
     }
-    let mut trigger = line.all();
+    let mut trigger = line.all_arguments();
     for heredoc in heredocs {
         trigger.text.push('\n');
         trigger.text.push_str(&heredoc.contents);
@@ -43,19 +47,24 @@ pub(super) fn onbuild(line: &Line<'_>, heredocs: &[Heredoc], report: &mut Report
 }
 
 /// Parses a trigger of the base and reports its errors. The spans of the trigger are `place`, and its line is `line`.
-pub(crate) fn trigger(text: &str, place: &Range<usize>, line: usize, report: &mut Report) -> Option<Instruction> {
+pub(crate) fn parse_trigger(
+    text: &str,
+    place: &Range<usize>,
+    line: usize,
+    report: &mut DiagnosticCollector,
+) -> Option<DockerfileInstruction> {
     let refuse = |why: &str| {
         Diagnostic::error(place.clone(), format!("the base has the trigger {}, which {why}", quote(text)))
             .help("start from another image, or build that one again without the trigger")
     };
-    let mut own = Report::default();
-    let mut lines = Lines::elsewhere(text, place.clone());
-    let first = lines.logical(&mut own).map(|logical| instruction::read(&logical, &mut lines, &mut own));
+    let mut own = DiagnosticCollector::default();
+    let mut lines = LineReader::with_fixed_span(text, place.clone());
+    let first = lines.next_logical_line(&mut own).map(|logical| instruction::read(&logical, &mut lines, &mut own));
     let Some(mut instruction) = first else {
         report.push(refuse("is empty"));
         return None;
     };
-    if lines.logical(&mut own).is_some() {
+    if lines.next_logical_line(&mut own).is_some() {
         report.push(refuse("is more than one instruction"));
         return None;
     }

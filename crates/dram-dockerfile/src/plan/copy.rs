@@ -1,76 +1,76 @@
 //! Plans `COPY` and `ADD`.
 
-use super::apply::{Effect, Worker};
-use super::{Copy, CopySpans, From, Mode, Op, Source, SourceKind, Unpack};
-use crate::ast::{Instruction, Transfer, Word};
+use super::stage_planner::{InstructionEffect, StagePlanner};
+use super::{ChmodMode, CopyOp, CopySource, CopySourceKind, CopySpans, InputRef, StepOp, UnpackPolicy};
+use crate::ast::{CopyInstruction, DockerfileInstruction, SpannedText};
 use crate::diagnostic::{Diagnostic, quote};
 use crate::glob;
-use crate::graph::Origin;
+use crate::graph::ResolvedFrom;
 use crate::paths;
-use crate::remote::{self, Remote};
+use crate::remote::{self, RemoteSource};
 
-impl Worker<'_> {
+impl StagePlanner<'_> {
     /// Plans a `COPY`, or an `ADD` when `unpack` is set.
-    pub(super) fn copy(
+    pub(super) fn plan_copy(
         &mut self,
-        transfer: &Transfer,
-        instruction: &Instruction,
-        origin: Option<&Origin>,
+        transfer: &CopyInstruction,
+        instruction: &DockerfileInstruction,
+        origin: Option<&ResolvedFrom>,
         unpack: bool,
-    ) -> Option<Effect> {
+    ) -> Option<InstructionEffect> {
         let keyword = if unpack { "ADD" } else { "COPY" };
-        let sources = self.sources(transfer, keyword);
-        let chown = self.flag(transfer.chown.as_ref());
-        let chmod = self.flag(transfer.chmod.as_ref());
-        let checksum = self.flag(transfer.checksum.as_ref());
+        let sources = self.expand_sources(transfer, keyword);
+        let chown = self.expand_flag(transfer.chown.as_ref());
+        let chmod = self.expand_flag(transfer.chmod.as_ref());
+        let checksum = self.expand_flag(transfer.checksum.as_ref());
         let exclude: Option<Vec<String>> = transfer.exclude.iter().map(|word| self.expand(word)).collect();
         let written = self.expand(&transfer.dest);
         let (sources, chown, chmod, written) = (sources?, chown?, chmod?, written?);
         let (checksum, exclude) = (checksum?, exclude?);
         let mode = match (&chmod, &transfer.chmod) {
-            (Some(text), Some(word)) => Some(self.mode(text, word)?),
+            (Some(text), Some(word)) => Some(self.parse_mode(text, word)?),
             (_, _) => None,
         };
         if let (Some(owner), Some(word)) = (&chown, &transfer.chown)
-            && !self.ids_fit(owner, word.span.clone())
+            && !self.check_ids(owner, word.span.clone())
         {
             return None;
         }
         if let (Some(text), Some(word)) = (&checksum, &transfer.checksum) {
-            self.checksum(text, word, &sources)?;
+            self.check_checksum(text, word, &sources)?;
         }
-        let sources = self.repositories(sources, transfer, checksum.as_deref())?;
+        let sources = self.merge_git_flags(sources, transfer, checksum.as_deref())?;
         let created_by = created_by(keyword, transfer, [("--chown", &chown), ("--chmod", &chmod)], &sources, &written);
-        let copy = Copy {
-            from: origin.map_or(From::Context, place),
+        let copy = CopyOp {
+            from: origin.map_or(InputRef::Context, input_ref),
             sources,
-            dest: self.dest(&written),
+            dest: self.absolute_dest(&written),
             chown,
             chmod: mode,
             unpack: match (transfer.unpack, unpack) {
-                (Some(true), true) => Unpack::All,
-                (None, true) => Unpack::Local,
-                (Some(false), true) | (_, false) => Unpack::No,
+                (Some(true), true) => UnpackPolicy::All,
+                (None, true) => UnpackPolicy::Local,
+                (Some(false), true) | (_, false) => UnpackPolicy::No,
             },
             link: transfer.link,
             parents: transfer.parents,
             exclude,
             checksum,
             keep_git_dir: transfer.keep_git_dir.unwrap_or(false),
-            spans: spans(transfer, instruction),
+            spans: copy_spans(transfer, instruction),
         };
-        Some(Effect { op: Op::Copy(copy), created_by, layer: true })
+        Some(InstructionEffect { op: StepOp::Copy(copy), created_by, layer: true })
     }
 
     /// Expands the value of a flag; an empty value counts as none.
-    fn flag(&mut self, word: Option<&Word>) -> Option<Option<String>> {
+    fn expand_flag(&mut self, word: Option<&SpannedText>) -> Option<Option<String>> {
         match word {
             Some(word) => self.expand(word).map(|value| Some(value).filter(|value| !value.is_empty())),
             None => Some(None),
         }
     }
 
-    fn sources(&mut self, transfer: &Transfer, keyword: &str) -> Option<Vec<Source>> {
+    fn expand_sources(&mut self, transfer: &CopyInstruction, keyword: &str) -> Option<Vec<CopySource>> {
         let mut sources = Vec::with_capacity(transfer.sources.len() + transfer.heredocs.len());
         let mut wrong = false;
         for word in &transfer.sources {
@@ -78,8 +78,8 @@ impl Worker<'_> {
                 wrong = true;
                 continue;
             };
-            match kind(&text, keyword, word) {
-                Ok(kind) => sources.push(Source { text, kind, span: word.span.clone() }),
+            match classify_source(&text, keyword, word) {
+                Ok(kind) => sources.push(CopySource { text, kind, span: word.span.clone() }),
                 Err(error) => {
                     self.report.push(*error);
                     wrong = true;
@@ -89,7 +89,7 @@ impl Worker<'_> {
         for (heredoc, span) in &transfer.heredocs {
             let mut text = heredoc.text();
             if heredoc.expand {
-                text = self.expand_text(&Word { text, span: span.clone() })?;
+                text = self.expand_text(&SpannedText { text, span: span.clone() })?;
             } else if !self.budget.spend(text.len()) {
                 self.report.error(span.clone(), "the values of the Dockerfile grow too large together");
                 return None;
@@ -100,20 +100,20 @@ impl Worker<'_> {
                 self.report.error(span.clone(), message);
                 return None;
             }
-            sources.push(Source { text: name, kind: SourceKind::Inline(text), span: span.clone() });
+            sources.push(CopySource { text: name, kind: CopySourceKind::Inline(text), span: span.clone() });
         }
         (!wrong).then_some(sources)
     }
 
     /// Merges the flags into the Git sources; a flag that contradicts the URL is an error.
-    fn repositories(
+    fn merge_git_flags(
         &mut self,
-        mut sources: Vec<Source>,
-        transfer: &Transfer,
+        mut sources: Vec<CopySource>,
+        transfer: &CopyInstruction,
         checksum: Option<&str>,
-    ) -> Option<Vec<Source>> {
+    ) -> Option<Vec<CopySource>> {
         for source in &mut sources {
-            let SourceKind::Git(git) = &mut source.kind else { continue };
+            let CopySourceKind::Git(git) = &mut source.kind else { continue };
             let differs = |what: &str| {
                 let message = format!("{what} is said by a flag and, differently, by the address");
                 Diagnostic::error(source.span.clone(), message).help("keep one of the two")
@@ -138,7 +138,7 @@ impl Worker<'_> {
         Some(sources)
     }
 
-    fn checksum(&mut self, text: &str, word: &Word, sources: &[Source]) -> Option<()> {
+    fn check_checksum(&mut self, text: &str, word: &SpannedText, sources: &[CopySource]) -> Option<()> {
         let error = |message: &str| Diagnostic::error(word.span.clone(), message.to_owned());
         let [one] = sources else {
             let error = error("`--checksum` is for one source");
@@ -147,16 +147,16 @@ impl Worker<'_> {
         };
         let hex = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         let (right, how) = match &one.kind {
-            SourceKind::Path | SourceKind::Inline(_) => {
+            CopySourceKind::Path | CopySourceKind::Inline(_) => {
                 let error = error("`--checksum` is for a URL or a Git repository");
                 self.report.push(error.help("leave the flag out; what is copied from the build context has a digest"));
                 return None;
             }
-            SourceKind::Url => {
+            CopySourceKind::Url => {
                 let digits = text.strip_prefix("sha256:");
                 (digits.is_some_and(|digits| digits.len() == 64 && hex(digits)), "`sha256:` and 64 hexadecimal digits")
             }
-            SourceKind::Git(_) => (hex(text) && text.len() <= 64, "the id of a commit, or how it begins"),
+            CopySourceKind::Git(_) => (hex(text) && text.len() <= 64, "the id of a commit, or how it begins"),
         };
         if !right {
             self.report.push(error(&format!("{} is not a checksum", quote(text))).note(format!("it is {how}")));
@@ -165,8 +165,8 @@ impl Worker<'_> {
         Some(())
     }
 
-    fn mode(&mut self, text: &str, word: &Word) -> Option<Mode> {
-        let mode = Mode::parse(text);
+    fn parse_mode(&mut self, text: &str, word: &SpannedText) -> Option<ChmodMode> {
+        let mode = ChmodMode::parse(text);
         if mode.is_none() {
             let error = Diagnostic::error(word.span.clone(), format!("{} is not a mode", quote(text)));
             self.report
@@ -175,8 +175,8 @@ impl Worker<'_> {
         mode
     }
 
-    fn dest(&mut self, written: &str) -> String {
-        let dir = self.state.dir();
+    fn absolute_dest(&mut self, written: &str) -> String {
+        let dir = self.state.working_dir();
         let mut dest = paths::destination(&dir, written);
         // The directory of a `WORKDIR` certainly exists.
         if self.state.workdir_given && dest == dir && !dest.ends_with('/') {
@@ -187,15 +187,15 @@ impl Worker<'_> {
 }
 
 /// Converts a resolved `from` to an input of the plan.
-pub(super) fn place(origin: &Origin) -> From {
+pub(super) fn input_ref(origin: &ResolvedFrom) -> InputRef {
     match origin {
-        Origin::Stage(at) => From::Stage(*at),
-        Origin::Outside(name) => From::Named(name.clone()),
-        Origin::Scratch => From::Scratch,
+        ResolvedFrom::Stage(at) => InputRef::Stage(*at),
+        ResolvedFrom::External(name) => InputRef::External(name.clone()),
+        ResolvedFrom::Scratch => InputRef::Scratch,
     }
 }
 
-fn spans(transfer: &Transfer, instruction: &Instruction) -> CopySpans {
+fn copy_spans(transfer: &CopyInstruction, instruction: &DockerfileInstruction) -> CopySpans {
     let place = |name: &str| instruction.flags.iter().find(|flag| flag.name == name).map(|flag| flag.span.clone());
     CopySpans {
         dest: transfer.dest.span.clone(),
@@ -209,9 +209,9 @@ fn spans(transfer: &Transfer, instruction: &Instruction) -> CopySpans {
 /// Formats the history entry as BuildKit does.
 fn created_by(
     keyword: &str,
-    transfer: &Transfer,
+    transfer: &CopyInstruction,
     flags: [(&str, &Option<String>); 2],
-    sources: &[Source],
+    sources: &[CopySource],
     dest: &str,
 ) -> String {
     let mut out = keyword.to_owned();
@@ -226,8 +226,8 @@ fn created_by(
     for source in sources {
         out.push(' ');
         match &source.kind {
-            SourceKind::Inline(_) => out.push_str("<<"),
-            SourceKind::Path | SourceKind::Url | SourceKind::Git(_) => {}
+            CopySourceKind::Inline(_) => out.push_str("<<"),
+            CopySourceKind::Path | CopySourceKind::Url | CopySourceKind::Git(_) => {}
         }
         // Credentials in a URL must not be shown.
         out.push_str(&remote::redacted(&source.text));
@@ -237,23 +237,23 @@ fn created_by(
 }
 
 /// Returns the kind of a source, or the error that it cannot be copied.
-fn kind(text: &str, keyword: &str, word: &Word) -> Result<SourceKind, Box<Diagnostic>> {
+fn classify_source(text: &str, keyword: &str, word: &SpannedText) -> Result<CopySourceKind, Box<Diagnostic>> {
     let error = |message: String| Diagnostic::error(word.span.clone(), message);
     let remote = remote::classify(text).map_err(|wrong| Box::new(error(wrong.message).help(wrong.help)))?;
     if let Some(remote) = remote {
         let what = match (keyword, remote) {
-            ("ADD", Remote::Url { .. }) => return Ok(SourceKind::Url),
-            ("ADD", Remote::Git(git)) => return Ok(SourceKind::Git(Box::new(git))),
-            (_, Remote::Url { .. }) => "a URL",
-            (_, Remote::Git(_)) => "a Git repository",
+            ("ADD", RemoteSource::Url { .. }) => return Ok(CopySourceKind::Url),
+            ("ADD", RemoteSource::Git(git)) => return Ok(CopySourceKind::Git(Box::new(git))),
+            (_, RemoteSource::Url { .. }) => "a URL",
+            (_, RemoteSource::Git(_)) => "a Git repository",
         };
         let error = error(format!("`{keyword}` cannot copy from {what}"));
         return Err(Box::new(error.help("`ADD` can; `COPY` takes files of the build context, a stage or an image")));
     }
-    let malformed = text.split('/').any(|part| glob::has_magic(part) && glob::matches(part, "").is_err());
+    let malformed = text.split('/').any(|part| glob::has_wildcards(part) && glob::matches(part, "").is_err());
     if malformed {
         let error = error(format!("the wildcard {} is malformed", quote(text)));
         return Err(Box::new(error.help("put a backslash before a literal `[`")));
     }
-    Ok(SourceKind::Path)
+    Ok(CopySourceKind::Path)
 }

@@ -1,13 +1,13 @@
 //! Parses the ports of `EXPOSE` and the signal of `STOPSIGNAL`.
 
-use crate::ast::Word;
-use crate::diagnostic::{Diagnostic, Report, quote};
+use crate::ast::SpannedText;
+use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::rules;
 
 /// Returns the ports of one word of `EXPOSE` as `80/tcp`. The word is `[[ip:]host:]from[-to][/protocol]`; address and
 /// host port are ignored with a warning.
-pub(super) fn ports(text: &str, word: &Word, report: &mut Report) -> Option<Vec<String>> {
-    match read(text) {
+pub(super) fn parse_ports(text: &str, word: &SpannedText, report: &mut DiagnosticCollector) -> Option<Vec<String>> {
+    match parse_port_word(text) {
         Ok((ports, protocol, mapped)) => {
             if mapped {
                 let message = format!("the address or host port of {} has no effect", quote(text));
@@ -36,9 +36,9 @@ pub(super) fn ports(text: &str, word: &Word, report: &mut Report) -> Option<Vec<
     }
 }
 
-type Ports<'t> = (std::ops::RangeInclusive<u16>, &'t str, bool);
+type PortRange<'t> = (std::ops::RangeInclusive<u16>, &'t str, bool);
 
-fn read(text: &str) -> Result<Ports<'_>, &'static str> {
+fn parse_port_word(text: &str) -> Result<PortRange<'_>, &'static str> {
     let mut parts = text.rsplitn(3, ':');
     let container = parts.next().unwrap_or_default();
     let (host, address) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -54,9 +54,9 @@ fn read(text: &str) -> Result<Ports<'_>, &'static str> {
     if !bare.is_empty() && bare.parse::<std::net::IpAddr>().is_err() {
         return Err("the part before the ports is not an address");
     }
-    let ports = numbers(range)?;
+    let ports = parse_port_range(range)?;
     if !host.is_empty() {
-        let host = numbers(host)?;
+        let host = parse_port_range(host)?;
         if ports.len() > 1 && ports.len() != host.len() {
             return Err("the two ranges differ in length");
         }
@@ -64,7 +64,7 @@ fn read(text: &str) -> Result<Ports<'_>, &'static str> {
     Ok((ports, protocol, !host.is_empty() || !address.is_empty()))
 }
 
-fn numbers(text: &str) -> Result<std::ops::RangeInclusive<u16>, &'static str> {
+fn parse_port_range(text: &str) -> Result<std::ops::RangeInclusive<u16>, &'static str> {
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if digits { text.parse::<u16>().map_err(|_| "the largest port is 65535") } else { Err("it is not a number") }
@@ -110,15 +110,15 @@ mod tests {
             ("80/", &["80/tcp"]),
         ];
         for (text, expected) in table {
-            let mut report = Report::default();
+            let mut report = DiagnosticCollector::default();
             assert_eq!(
-                ports(text, &Word::default(), &mut report).as_deref(),
+                parse_ports(text, &SpannedText::default(), &mut report).as_deref(),
                 Some(&expected.map_strings()[..]),
                 "{text}"
             );
         }
         for text in ["", "x", "80/icmp", "82-80", "65536", "-1", "+1", "80-", "1:2:3:4", "x:80", "1-3:80-81", "/tcp"] {
-            assert_eq!(ports(text, &Word::default(), &mut Report::default()), None, "{text}");
+            assert_eq!(parse_ports(text, &SpannedText::default(), &mut DiagnosticCollector::default()), None, "{text}");
         }
     }
 

@@ -3,17 +3,17 @@
 use dram_image::Healthcheck;
 
 /// Formats a list as Go's `%q`: `["a" "b"]`.
-pub(super) fn quoted(words: &[String]) -> String {
-    let words: Vec<String> = words.iter().map(|word| go_quoted(word)).collect();
+pub(super) fn go_quoted_list(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| go_quoted_string(word)).collect();
     format!("[{}]", words.join(" "))
 }
 
 /// Formats a list as Go's `%v`: `[a b]`.
-pub(super) fn listed(words: &[String]) -> String {
+pub(super) fn go_list(words: &[String]) -> String {
     format!("[{}]", words.join(" "))
 }
 
-fn go_quoted(word: &str) -> String {
+fn go_quoted_string(word: &str) -> String {
     let mut out = String::from("\"");
     for letter in word.chars() {
         match letter {
@@ -36,7 +36,7 @@ fn go_quoted(word: &str) -> String {
 }
 
 /// Formats a `RUN` with its build arguments in front of its words: `|2 A=1 B=2 words`.
-pub(super) fn run(args: &[(String, String)], argv: &[String]) -> String {
+pub(super) fn run_entry(args: &[(String, String)], argv: &[String]) -> String {
     let mut out = String::from("RUN ");
     if !args.is_empty() {
         out.push_str(&format!("|{} ", args.len()));
@@ -49,31 +49,31 @@ pub(super) fn run(args: &[(String, String)], argv: &[String]) -> String {
     out
 }
 
-pub(super) fn healthcheck(check: &Healthcheck) -> String {
+pub(super) fn healthcheck_entry(check: &Healthcheck) -> String {
     format!(
         "HEALTHCHECK {{Test:{} Interval:{} Timeout:{} StartPeriod:{} StartInterval:{} Retries:{}}}",
-        listed(&check.test),
-        duration(check.interval),
-        duration(check.timeout),
-        duration(check.start_period),
-        duration(check.start_interval),
+        go_list(&check.test),
+        go_duration(check.interval),
+        go_duration(check.timeout),
+        go_duration(check.start_period),
+        go_duration(check.start_interval),
         check.retries
     )
 }
 
 /// Formats a duration as Go does: `1m30s`, `1.5ms`, `0s`.
-fn duration(nanoseconds: i64) -> String {
+fn go_duration(nanoseconds: i64) -> String {
     let total = nanoseconds.unsigned_abs();
     if total < 1_000_000_000 {
         return match total {
             0 => "0s".to_owned(),
             1..1_000 => format!("{total}ns"),
-            1_000..1_000_000 => format!("{}µs", decimal(total, 1_000)),
-            _ => format!("{}ms", decimal(total, 1_000_000)),
+            1_000..1_000_000 => format!("{}µs", trimmed_decimal(total, 1_000)),
+            _ => format!("{}ms", trimmed_decimal(total, 1_000_000)),
         };
     }
     let (hours, minutes) = (total / 3_600_000_000_000, total / 60_000_000_000 % 60);
-    let seconds = decimal(total % 60_000_000_000, 1_000_000_000);
+    let seconds = trimmed_decimal(total % 60_000_000_000, 1_000_000_000);
     match (hours, minutes) {
         (0, 0) => format!("{seconds}s"),
         (0, minutes) => format!("{minutes}m{seconds}s"),
@@ -81,7 +81,7 @@ fn duration(nanoseconds: i64) -> String {
     }
 }
 
-fn decimal(value: u64, unit: u64) -> String {
+fn trimmed_decimal(value: u64, unit: u64) -> String {
     let width = unit.ilog10() as usize;
     let text = format!("{}.{:0width$}", value / unit, value % unit);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn lists_and_durations_are_formatted_as_in_go() {
         let words = ["a b".to_owned(), "\"\n".to_owned(), "é\u{1}".to_owned()];
-        assert_eq!(quoted(&words), r#"["a b" "\"\n" "é\x01"]"#);
-        assert_eq!(quoted(&[]), "[]");
+        assert_eq!(go_quoted_list(&words), r#"["a b" "\"\n" "é\x01"]"#);
+        assert_eq!(go_quoted_list(&[]), "[]");
         let table = [
             (0, "0s"),
             (30_000_000_000, "30s"),
@@ -107,7 +107,7 @@ mod tests {
             (1_000, "1µs"),
         ];
         for (nanoseconds, expected) in table {
-            assert_eq!(duration(nanoseconds), expected);
+            assert_eq!(go_duration(nanoseconds), expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 /// The parsed value of `--chmod`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mode {
+pub enum ChmodMode {
     /// Octal: exactly these bits, at most 0o7777.
     Exact(u32),
     /// Symbolic: changes to the mode of a file, applied in order.
@@ -14,59 +14,61 @@ pub enum Mode {
 pub struct Change {
     /// The mask of the affected bits: 0o700 for the owner, 0o070 for the group, 0o007 for others, or a union of these.
     who: u32,
-    operator: Operator,
-    what: What,
+    operator: ModeOperator,
+    what: ModePermissions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+enum ModeOperator {
     Add,
     Remove,
     Set,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum ModePermissions {
     /// Permission letters out of `rwxXst`.
     Letters { bits: u32, search: bool, set_id: bool, sticky: bool },
     /// A copy of the bits of `u`, `g` or `o`: a shift of 6 for the owner, 3 for the group, 0 for others.
     Like(u32),
 }
 
-impl Mode {
+impl ChmodMode {
     /// Parses an octal number up to 07777, or a symbolic mode (`u=rwX,go=rX`, as chmod(1) without a umask). `None` when
     /// the text is neither.
-    pub fn parse(text: &str) -> Option<Mode> {
+    pub fn parse(text: &str) -> Option<ChmodMode> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).map(Mode::Exact);
+            return u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).map(ChmodMode::Exact);
         }
         let mut changes = Vec::new();
         for part in text.split(',') {
-            clause(part, &mut changes)?;
+            parse_clause(part, &mut changes)?;
         }
-        Some(Mode::Changes(changes))
+        Some(ChmodMode::Changes(changes))
     }
 
     /// Returns the permissions of a file or directory that had `mode`; at most 0o7777.
     pub fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         match self {
-            Mode::Exact(exact) => *exact,
-            Mode::Changes(changes) => changes.iter().fold(mode & 0o7777, |mode, change| change.apply(mode, is_dir)),
+            ChmodMode::Exact(exact) => *exact,
+            ChmodMode::Changes(changes) => {
+                changes.iter().fold(mode & 0o7777, |mode, change| change.apply(mode, is_dir))
+            }
         }
     }
 
     /// Returns a text that identifies the mode in cache keys. It contains the `Debug` output of the changes, so
     /// renaming `Change`, its fields or the variants in it changes cache keys.
-    pub fn name(&self) -> String {
+    pub fn cache_key_text(&self) -> String {
         match self {
-            Mode::Exact(mode) => format!("{mode:o}"),
-            Mode::Changes(changes) => format!("{changes:?}"),
+            ChmodMode::Exact(mode) => format!("{mode:o}"),
+            ChmodMode::Changes(changes) => format!("{changes:?}"),
         }
     }
 }
 
 /// Parses one clause: `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`.
-fn clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
+fn parse_clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
     let rest = text.trim_start_matches(['u', 'g', 'o', 'a']);
     let who = text[..text.len() - rest.len()].chars().fold(0, |who, letter| {
         who | match letter {
@@ -83,23 +85,23 @@ fn clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
     }
     while let Some(first) = rest.chars().next() {
         let operator = match first {
-            '+' => Operator::Add,
-            '-' => Operator::Remove,
-            '=' => Operator::Set,
+            '+' => ModeOperator::Add,
+            '-' => ModeOperator::Remove,
+            '=' => ModeOperator::Set,
             _ => return None,
         };
         let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |end| end + 1);
-        changes.push(Change { who, operator, what: what(&rest[1..end])? });
+        changes.push(Change { who, operator, what: parse_permissions(&rest[1..end])? });
         rest = &rest[end..];
     }
     Some(())
 }
 
-fn what(letters: &str) -> Option<What> {
+fn parse_permissions(letters: &str) -> Option<ModePermissions> {
     match letters {
-        "u" => return Some(What::Like(6)),
-        "g" => return Some(What::Like(3)),
-        "o" => return Some(What::Like(0)),
+        "u" => return Some(ModePermissions::Like(6)),
+        "g" => return Some(ModePermissions::Like(3)),
+        "o" => return Some(ModePermissions::Like(0)),
         _ => {}
     }
     let (mut bits, mut search, mut set_id, mut sticky) = (0, false, false, false);
@@ -114,15 +116,15 @@ fn what(letters: &str) -> Option<What> {
             _ => return None,
         }
     }
-    Some(What::Letters { bits, search, set_id, sticky })
+    Some(ModePermissions::Letters { bits, search, set_id, sticky })
 }
 
 impl Change {
     fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         let mut special = 0;
         let bits = match self.what {
-            What::Like(shift) => ((mode >> shift) & 0o7) * 0o111,
-            What::Letters { bits, search, set_id, sticky } => {
+            ModePermissions::Like(shift) => ((mode >> shift) & 0o7) * 0o111,
+            ModePermissions::Letters { bits, search, set_id, sticky } => {
                 if set_id {
                     special |= if self.who & 0o700 != 0 { 0o4000 } else { 0 };
                     special |= if self.who & 0o070 != 0 { 0o2000 } else { 0 };
@@ -135,9 +137,9 @@ impl Change {
         };
         let bits = bits & self.who | special;
         match self.operator {
-            Operator::Add => mode | bits,
-            Operator::Remove => mode & !bits,
-            Operator::Set => {
+            ModeOperator::Add => mode | bits,
+            ModeOperator::Remove => mode & !bits,
+            ModeOperator::Set => {
                 let owned =
                     if self.who & 0o700 != 0 { 0o4000 } else { 0 } | if self.who & 0o070 != 0 { 0o2000 } else { 0 };
                 mode & !(self.who | owned) | bits
@@ -168,7 +170,7 @@ mod tests {
             ("u+r-w", 0o200, false, 0o400),
         ];
         for (text, before, is_dir, after) in table {
-            let mode = Mode::parse(text).unwrap_or_else(|| panic!("{text} is a mode"));
+            let mode = ChmodMode::parse(text).unwrap_or_else(|| panic!("{text} is a mode"));
             assert_eq!(format!("{:o}", mode.apply(before, is_dir)), format!("{after:o}"), "{text} of {before:o}");
         }
     }
@@ -176,7 +178,7 @@ mod tests {
     #[test]
     fn invalid_modes_are_refused() {
         for text in ["", "8", "10000", "-1", "u", "u=z", "rw", "u=rw,", ",", "u=gr", "0x1", "99999999999"] {
-            assert_eq!(Mode::parse(text), None, "{text}");
+            assert_eq!(ChmodMode::parse(text), None, "{text}");
         }
     }
 }

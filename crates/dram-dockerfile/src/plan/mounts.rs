@@ -5,12 +5,12 @@
 
 use std::ops::Range;
 
-use super::apply::Worker;
-use super::copy::place;
-use super::{CacheMount, From, Mount, MountKind, MountedFile, Sharing};
-use crate::ast::{MountLine, Word};
+use super::copy::input_ref;
+use super::stage_planner::StagePlanner;
+use super::{CacheMount, CacheSharing, InputRef, MountKind, MountedFile, RunMount};
+use crate::ast::{MountFlag, SpannedText};
 use crate::diagnostic::{Diagnostic, quote};
-use crate::graph::Origin;
+use crate::graph::ResolvedFrom;
 use crate::paths;
 
 /// The keys of `RUN --mount`, for all types together.
@@ -41,13 +41,13 @@ pub const MOUNT_TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 /// The parsed fields of one mount.
 #[derive(Default)]
-struct Fields {
-    kind: Kind,
+struct MountFields {
+    kind: MountType,
     source: String,
     target: String,
     read_only: Option<bool>,
     id: String,
-    sharing: Option<Sharing>,
+    sharing: Option<CacheSharing>,
     required: bool,
     size: Option<u64>,
     mode: Option<u32>,
@@ -57,7 +57,7 @@ struct Fields {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Kind {
+enum MountType {
     #[default]
     Bind,
     Cache,
@@ -66,42 +66,42 @@ enum Kind {
     Ssh,
 }
 
-impl Kind {
-    fn find(word: &str) -> Option<Kind> {
+impl MountType {
+    fn find(word: &str) -> Option<MountType> {
         Some(match word {
-            "bind" => Kind::Bind,
-            "cache" => Kind::Cache,
-            "tmpfs" => Kind::Tmpfs,
-            "secret" => Kind::Secret,
-            "ssh" => Kind::Ssh,
+            "bind" => MountType::Bind,
+            "cache" => MountType::Cache,
+            "tmpfs" => MountType::Tmpfs,
+            "secret" => MountType::Secret,
+            "ssh" => MountType::Ssh,
             _ => return None,
         })
     }
 
     fn name(self) -> &'static str {
         match self {
-            Kind::Bind => "bind",
-            Kind::Cache => "cache",
-            Kind::Tmpfs => "tmpfs",
-            Kind::Secret => "secret",
-            Kind::Ssh => "ssh",
+            MountType::Bind => "bind",
+            MountType::Cache => "cache",
+            MountType::Tmpfs => "tmpfs",
+            MountType::Secret => "secret",
+            MountType::Ssh => "ssh",
         }
     }
 }
 
-type Outcome<T> = Result<T, Box<Diagnostic>>;
+type MountResult<T> = Result<T, Box<Diagnostic>>;
 
-impl Worker<'_> {
+impl StagePlanner<'_> {
     /// Plans the mounts of one `RUN` and reports their errors.
-    pub(super) fn mounts(&mut self, lines: &[MountLine], origins: &[Origin]) -> Option<Vec<Mount>> {
+    pub(super) fn plan_mounts(&mut self, lines: &[MountFlag], origins: &[ResolvedFrom]) -> Option<Vec<RunMount>> {
         let mut origins = origins.iter();
         let mut mounts = Vec::with_capacity(lines.len());
         let mut agents = 0;
         for line in lines {
-            let from = if line.from().is_some() { origins.next().map(place) } else { None };
-            let Some(values) = self.values(line) else { continue };
-            match self.mount(&values, &line.span, from, &mut agents) {
-                Ok(kind) => mounts.push(Mount { kind, span: line.span.clone() }),
+            let from = if line.from_value().is_some() { origins.next().map(input_ref) } else { None };
+            let Some(values) = self.expand_mount_fields(line) else { continue };
+            match self.plan_mount(&values, &line.span, from, &mut agents) {
+                Ok(kind) => mounts.push(RunMount { kind, span: line.span.clone() }),
                 Err(error) => self.report.push(*error),
             }
         }
@@ -109,12 +109,12 @@ impl Worker<'_> {
     }
 
     /// Expands the fields of a mount.
-    fn values(&mut self, line: &MountLine) -> Option<Vec<(String, Option<String>)>> {
+    fn expand_mount_fields(&mut self, line: &MountFlag) -> Option<Vec<(String, Option<String>)>> {
         let mut values = Vec::with_capacity(line.fields.len());
         for (key, value) in &line.fields {
             let value = match value {
                 Some(text) if key != "from" => {
-                    Some(self.expand(&Word { text: text.clone(), span: line.span.clone() })?)
+                    Some(self.expand(&SpannedText { text: text.clone(), span: line.span.clone() })?)
                 }
                 other => other.clone(),
             };
@@ -123,54 +123,61 @@ impl Worker<'_> {
         Some(values)
     }
 
-    fn mount(
+    fn plan_mount(
         &self,
         values: &[(String, Option<String>)],
         span: &Range<usize>,
-        from: Option<From>,
+        from: Option<InputRef>,
         agents: &mut usize,
-    ) -> Outcome<MountKind> {
-        let mut fields = Fields::default();
+    ) -> MountResult<MountKind> {
+        let mut fields = MountFields::default();
         for (key, value) in values {
             fields.set(key, value.as_deref(), span)?;
         }
-        fields.check(from.is_some(), span)?;
+        fields.check_combination(from.is_some(), span)?;
         match fields.kind {
-            Kind::Bind => Ok(MountKind::Bind {
-                target: self.target(&fields.target, span)?,
-                from: from.unwrap_or(From::Context),
+            MountType::Bind => Ok(MountKind::Bind {
+                target: self.mount_target(&fields.target, span)?,
+                from: from.unwrap_or(InputRef::Context),
                 source: paths::absolute("/", &fields.source),
                 writable: !fields.read_only.unwrap_or(true),
             }),
-            Kind::Cache => self.cache(&fields, from, span).map(MountKind::Cache),
-            Kind::Tmpfs => Ok(MountKind::Tmpfs { target: self.target(&fields.target, span)?, size: fields.size }),
-            Kind::Secret => self.secret(&fields, span),
-            Kind::Ssh => {
+            MountType::Cache => self.plan_cache_mount(&fields, from, span).map(MountKind::Cache),
+            MountType::Tmpfs => {
+                Ok(MountKind::Tmpfs { target: self.mount_target(&fields.target, span)?, size: fields.size })
+            }
+            MountType::Secret => self.plan_secret_mount(&fields, span),
+            MountType::Ssh => {
                 let number = *agents;
                 *agents += 1;
                 let id = if fields.id.is_empty() { &fields.source } else { &fields.id };
                 let target = match fields.target.as_str() {
                     "" => format!("/run/buildkit/ssh_agent.{number}"),
-                    target => self.target(target, span)?,
+                    target => self.mount_target(target, span)?,
                 };
                 Ok(MountKind::Ssh {
                     id: if id.is_empty() { "default".to_owned() } else { id.clone() },
-                    file: fields.file(target, 0o600),
+                    file: fields.mounted_file(target, 0o600),
                     required: fields.required,
                 })
             }
         }
     }
 
-    fn cache(&self, fields: &Fields, from: Option<From>, span: &Range<usize>) -> Outcome<CacheMount> {
-        let target = self.target(&fields.target, span)?;
+    fn plan_cache_mount(
+        &self,
+        fields: &MountFields,
+        from: Option<InputRef>,
+        span: &Range<usize>,
+    ) -> MountResult<CacheMount> {
+        let target = self.mount_target(&fields.target, span)?;
         let id = if fields.id.is_empty() { paths::clean(&fields.target) } else { fields.id.clone() };
         let namespace = self.graph.settings.build_args.get("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty());
         let source = paths::absolute("/", &fields.source);
         Ok(CacheMount {
             target,
             id: namespace.map_or_else(|| id.clone(), |namespace| format!("{namespace}/{id}")),
-            sharing: fields.sharing.unwrap_or(Sharing::Shared),
+            sharing: fields.sharing.unwrap_or(CacheSharing::Shared),
             read_only: fields.read_only.unwrap_or(false),
             seed: from.map(|from| (from, source)),
             mode: fields.mode.unwrap_or(0o755),
@@ -179,7 +186,7 @@ impl Worker<'_> {
         })
     }
 
-    fn secret(&self, fields: &Fields, span: &Range<usize>) -> Outcome<MountKind> {
+    fn plan_secret_mount(&self, fields: &MountFields, span: &Range<usize>) -> MountResult<MountKind> {
         let id = [&fields.id, &fields.source].into_iter().find(|name| !name.is_empty());
         let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         let id = id.cloned().unwrap_or_else(|| last(&fields.target));
@@ -187,7 +194,7 @@ impl Worker<'_> {
         let file = match (&fields.env, fields.target.as_str()) {
             (Some(_), "") => None,
             (None, "") => Some(format!("/run/secrets/{}", last(&id))),
-            (_, target) => Some(self.target(target, span)?),
+            (_, target) => Some(self.mount_target(target, span)?),
         };
         let env = match fields.env.as_deref() {
             Some("") => Some(last(&id)),
@@ -197,13 +204,13 @@ impl Worker<'_> {
             let message = format!("{} cannot be the name of a variable", quote(name));
             return Err(Box::new(Diagnostic::error(span.clone(), message)));
         }
-        let file = file.map(|target| fields.file(target, 0o400));
+        let file = file.map(|target| fields.mounted_file(target, 0o400));
         Ok(MountKind::Secret { id, file, env, required: fields.required })
     }
 
     /// Returns the target as an absolute path; an empty target is the working directory.
-    fn target(&self, target: &str, span: &Range<usize>) -> Outcome<String> {
-        let path = paths::absolute(&self.state.dir(), target);
+    fn mount_target(&self, target: &str, span: &Range<usize>) -> MountResult<String> {
+        let path = paths::absolute(&self.state.working_dir(), target);
         if path == "/" {
             let error = Diagnostic::error(span.clone(), "nothing can be mounted on `/`");
             let help = "name a directory below it, `--mount=…,target=/path`, or write a `WORKDIR` above";
@@ -213,31 +220,31 @@ impl Worker<'_> {
     }
 }
 
-impl Fields {
-    fn set(&mut self, key: &str, value: Option<&str>, span: &Range<usize>) -> Outcome<()> {
+impl MountFields {
+    fn set(&mut self, key: &str, value: Option<&str>, span: &Range<usize>) -> MountResult<()> {
         let error = |message: String| Diagnostic::error(span.clone(), message);
         let Some(value) = value else {
             match key {
                 "readonly" | "ro" => self.read_only = Some(true),
                 "readwrite" | "rw" => self.read_only = Some(false),
-                "required" => self.require(true, span)?,
+                "required" => self.set_required(true, span)?,
                 // SELinux relabelling, accepted for compatibility with other builders: no mount here needs it.
                 "z" => {}
                 _ if MOUNT_KEYS.contains(&key) => {
                     let help = format!("write `{key}=…`");
                     return Err(Box::new(error(format!("{} lacks its value", quote(key))).help(help)));
                 }
-                _ => return Err(unknown(key, span)),
+                _ => return Err(unknown_key(key, span)),
             }
             return Ok(());
         };
         let wrong = |what: &str| Box::new(error(format!("{} is not {what}", quote(&format!("{key}={value}")))));
-        let truth = || truth(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
+        let truth = || parse_bool(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
         let id = || value.parse().map_err(|_| wrong("an id"));
         match key {
             "type" => {
                 let lower = value.to_lowercase();
-                self.kind = Kind::find(&lower).ok_or_else(|| {
+                self.kind = MountType::find(&lower).ok_or_else(|| {
                     let error = error(format!("there are no mounts of type {}", quote(value)));
                     Box::new(
                         error
@@ -251,17 +258,17 @@ impl Fields {
             "target" | "dst" | "destination" => value.clone_into(&mut self.target),
             "readonly" | "ro" => self.read_only = Some(truth()?),
             "readwrite" | "rw" => self.read_only = Some(!truth()?),
-            "required" => self.require(truth()?, span)?,
-            "size" if self.kind == Kind::Tmpfs => {
-                self.size = Some(bytes(value).ok_or_else(|| wrong("a size; write it as in `size=64m`"))?);
+            "required" => self.set_required(truth()?, span)?,
+            "size" if self.kind == MountType::Tmpfs => {
+                self.size = Some(parse_size(value).ok_or_else(|| wrong("a size; write it as in `size=64m`"))?);
             }
-            "size" => return Err(self.unexpected(key, span)),
+            "size" => return Err(self.unexpected_key(key, span)),
             "id" => value.clone_into(&mut self.id),
             "sharing" => {
                 self.sharing = Some(match value.to_lowercase().as_str() {
-                    "shared" => Sharing::Shared,
-                    "private" => Sharing::Private,
-                    "locked" => Sharing::Locked,
+                    "shared" => CacheSharing::Shared,
+                    "private" => CacheSharing::Private,
+                    "locked" => CacheSharing::Locked,
                     other => {
                         let error = *wrong("a way to share");
                         let error = error.did_you_mean(other, ["shared", "private", "locked"]);
@@ -277,41 +284,41 @@ impl Fields {
             "gid" => self.gid = Some(id()?),
             "env" => self.env = Some(value.to_owned()),
             "relabel" if ["shared", "private"].contains(&value) => {}
-            _ => return Err(unknown(key, span)),
+            _ => return Err(unknown_key(key, span)),
         }
         Ok(())
     }
 
-    fn require(&mut self, required: bool, span: &Range<usize>) -> Outcome<()> {
+    fn set_required(&mut self, required: bool, span: &Range<usize>) -> MountResult<()> {
         match self.kind {
-            Kind::Secret | Kind::Ssh => self.required = required,
-            Kind::Bind | Kind::Cache | Kind::Tmpfs => return Err(self.unexpected("required", span)),
+            MountType::Secret | MountType::Ssh => self.required = required,
+            MountType::Bind | MountType::Cache | MountType::Tmpfs => return Err(self.unexpected_key("required", span)),
         }
         Ok(())
     }
 
-    fn unexpected(&self, key: &str, span: &Range<usize>) -> Box<Diagnostic> {
+    fn unexpected_key(&self, key: &str, span: &Range<usize>) -> Box<Diagnostic> {
         let message = format!("{} means nothing to a mount of type {}", quote(key), quote(self.kind.name()));
         Box::new(Diagnostic::error(span.clone(), message).help("write `type=…` first, or leave the key out"))
     }
 
     /// Refuses fields that the type does not support, and contradictory ones.
-    fn check(&self, from: bool, span: &Range<usize>) -> Outcome<()> {
+    fn check_combination(&self, from: bool, span: &Range<usize>) -> MountResult<()> {
         let wrong = match self.kind {
-            Kind::Bind | Kind::Tmpfs => {
+            MountType::Bind | MountType::Tmpfs => {
                 let given = [("mode", self.mode.is_some()), ("uid", self.uid.is_some()), ("gid", self.gid.is_some())];
                 given.into_iter().find(|(_, given)| *given).map(|(key, _)| key)
             }
-            Kind::Secret if from => Some("from"),
-            Kind::Secret | Kind::Cache | Kind::Ssh => None,
+            MountType::Secret if from => Some("from"),
+            MountType::Secret | MountType::Cache | MountType::Ssh => None,
         };
         if let Some(key) = wrong {
-            return Err(self.unexpected(key, span));
+            return Err(self.unexpected_key(key, span));
         }
-        if self.sharing.is_some() && self.kind != Kind::Cache {
-            return Err(self.unexpected("sharing", span));
+        if self.sharing.is_some() && self.kind != MountType::Cache {
+            return Err(self.unexpected_key("sharing", span));
         }
-        if self.kind != Kind::Secret {
+        if self.kind != MountType::Secret {
             return Ok(());
         }
         let error = |message: &str| Box::new(Diagnostic::error(span.clone(), message.to_owned()));
@@ -326,18 +333,18 @@ impl Fields {
         Ok(())
     }
 
-    fn file(&self, target: String, mode: u32) -> MountedFile {
+    fn mounted_file(&self, target: String, mode: u32) -> MountedFile {
         MountedFile { target, mode: self.mode.unwrap_or(mode), uid: self.uid.unwrap_or(0), gid: self.gid.unwrap_or(0) }
     }
 }
 
-fn unknown(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
+fn unknown_key(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
     let error = Diagnostic::error(span.clone(), format!("a mount has no {}", quote(key)));
     Box::new(error.did_you_mean(key, MOUNT_KEYS))
 }
 
 /// Parses a boolean as Go's `strconv.ParseBool`.
-fn truth(word: &str) -> Option<bool> {
+fn parse_bool(word: &str) -> Option<bool> {
     match word {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
@@ -347,7 +354,7 @@ fn truth(word: &str) -> Option<bool> {
 
 /// Parses a size as container engines do: a number with an optional fraction, and a binary unit (`b`, `k`, `m`, `g`,
 /// `t`, `p`, optionally followed by `b` or `ib`).
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let end = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(end);
@@ -395,7 +402,7 @@ mod tests {
             ("99999999999p", None),
         ];
         for (text, expected) in table {
-            assert_eq!(bytes(text), expected, "{text}");
+            assert_eq!(parse_size(text), expected, "{text}");
         }
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 
 fn git_of(text: &str) -> GitRef {
     match classify_context(text) {
-        Ok(Some(Remote::Git(git))) => git,
+        Ok(Some(RemoteSource::Git(git))) => git,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -40,8 +40,8 @@ fn sources_are_classified_as_url_git_or_path() {
     ];
     for (text, expected) in table {
         let found = match classify(text) {
-            Ok(Some(Remote::Url { file_name, .. })) => format!("url {file_name}"),
-            Ok(Some(Remote::Git(git))) => format!("git {}", git.remote),
+            Ok(Some(RemoteSource::Url { file_name, .. })) => format!("url {file_name}"),
+            Ok(Some(RemoteSource::Git(git))) => format!("git {}", git.remote),
             Ok(None) => "path".to_owned(),
             Err(wrong) => format!("{wrong}"),
         };

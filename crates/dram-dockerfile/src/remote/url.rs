@@ -2,7 +2,7 @@
 
 /// The parts of a URL, not decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Parts<'a> {
+pub(super) struct UrlParts<'a> {
     pub(super) scheme: &'a str,
     pub(super) authority: &'a str,
     pub(super) path: &'a str,
@@ -10,23 +10,23 @@ pub(super) struct Parts<'a> {
     pub(super) fragment: Option<&'a str>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> UrlParts<'a> {
     /// Splits `text`; `None` when it is not a valid URL with an authority.
-    pub(super) fn parse(text: &'a str) -> Option<Parts<'a>> {
+    pub(super) fn parse(text: &'a str) -> Option<UrlParts<'a>> {
         if text.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
             return None;
         }
         let (scheme, rest) = text.split_once("://")?;
-        let (rest, fragment) = cut(rest, '#');
-        let (rest, query) = cut(rest, '?');
+        let (rest, fragment) = split_optional(rest, '#');
+        let (rest, query) = split_optional(rest, '?');
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let host = authority.rsplit('@').next().unwrap_or_default();
-        let sound = escapes_are_whole(path)
-            && escapes_are_whole(authority)
-            && fragment.is_none_or(escapes_are_whole)
+        let sound = escapes_are_valid(path)
+            && escapes_are_valid(authority)
+            && fragment.is_none_or(escapes_are_valid)
             && !host.contains([' ', '"', '<', '>', '\\', '^', '`', '{', '|', '}'])
             && port_is_number(host);
-        sound.then_some(Parts { scheme, authority, path, query, fragment })
+        sound.then_some(UrlParts { scheme, authority, path, query, fragment })
     }
 
     /// Returns the URL without query and fragment.
@@ -35,7 +35,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn cut(text: &str, at: char) -> (&str, Option<&str>) {
+fn split_optional(text: &str, at: char) -> (&str, Option<&str>) {
     match text.split_once(at) {
         Some((before, after)) => (before, Some(after)),
         None => (text, None),
@@ -53,20 +53,20 @@ fn port_is_number(host: &str) -> bool {
     after.is_empty() || after.strip_prefix(':').is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn escapes_are_whole(text: &str) -> bool {
+fn escapes_are_valid(text: &str) -> bool {
     let mut parts = text.split('%');
     parts.next();
     parts.all(|part| part.len() >= 2 && part.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Decodes each `%XX` to its byte; malformed escapes are kept.
-pub(super) fn decode(text: &str) -> Vec<u8> {
+pub(super) fn percent_decode(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         match (first, after) {
             (b'%', [high, low, ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                bytes.push(digit(*high) << 4 | digit(*low));
+                bytes.push(hex_digit(*high) << 4 | hex_digit(*low));
                 rest = &after[2..];
             }
             (_, _) => {
@@ -78,7 +78,7 @@ pub(super) fn decode(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn digit(hex: u8) -> u8 {
+fn hex_digit(hex: u8) -> u8 {
     match hex {
         b'0'..=b'9' => hex - b'0',
         b'a'..=b'f' => hex - b'a' + 10,
@@ -87,10 +87,10 @@ fn digit(hex: u8) -> u8 {
 }
 
 /// Returns the decoded pairs of a query; `None` for each one that is malformed.
-pub(super) fn pairs(query: &str) -> Vec<Option<(String, String)>> {
+pub(super) fn query_pairs(query: &str) -> Vec<Option<(String, String)>> {
     let part = |text: &str| {
-        let sound = escapes_are_whole(text);
-        sound.then(|| String::from_utf8_lossy(&decode(&text.replace('+', " "))).into_owned())
+        let sound = escapes_are_valid(text);
+        sound.then(|| String::from_utf8_lossy(&percent_decode(&text.replace('+', " "))).into_owned())
     };
     let pair = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
@@ -100,7 +100,7 @@ pub(super) fn pairs(query: &str) -> Vec<Option<(String, String)>> {
 }
 
 /// Splits the scp form `user@host:path?query#fragment` into address, query and fragment.
-pub(super) fn scp(text: &str) -> Option<(&str, Option<&str>, Option<&str>)> {
+pub(super) fn split_scp(text: &str) -> Option<(&str, Option<&str>, Option<&str>)> {
     let (user, rest) = text.split_once('@')?;
     let (host, _) = rest.split_once(':')?;
     let fits = |part: &str, more: &str| {
@@ -109,9 +109,9 @@ pub(super) fn scp(text: &str) -> Option<(&str, Option<&str>, Option<&str>)> {
     if !fits(user, "-_") || !fits(host, "-.") || text.contains('\n') {
         return None;
     }
-    let (place, fragment) = cut(text, '#');
-    let (place, query) = cut(place, '?');
-    match query.map(pairs) {
+    let (place, fragment) = split_optional(text, '#');
+    let (place, query) = split_optional(place, '?');
+    match query.map(query_pairs) {
         Some(pairs) if pairs.iter().any(Option::is_none) => None,
         Some(_) | None => Some((place, query, fragment)),
     }

@@ -3,12 +3,12 @@
 // Each user needs only a part of this file.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use dram_dockerfile::expand::{LONGEST_VALUE, Options, expand};
-use dram_dockerfile::ignore::Ignore;
-use dram_dockerfile::lint::{Subject, check, lines_of};
+use dram_dockerfile::expand::{ExpandOptions, MAX_VALUE_SIZE, expand};
+use dram_dockerfile::ignore::IgnoreList;
+use dram_dockerfile::lint::{LintInput, check, lines_of};
 use dram_dockerfile::outline::outline;
-use dram_dockerfile::plan::Mode;
-use dram_dockerfile::{Settings, Severity, StageGraph, Triggers, parse};
+use dram_dockerfile::plan::ChmodMode;
+use dram_dockerfile::{BuildSettings, OnbuildTriggers, Severity, StageGraph, parse};
 use dram_image::ImageConfig;
 
 /// Any text is parsed, resolved and planned without a panic, and all diagnostics have spans inside the text.
@@ -17,8 +17,8 @@ pub fn dockerfile(text: &[u8]) {
     for one in &parsed.diagnostics {
         assert!(one.span.start <= one.span.end && one.span.end <= text.len() + 1, "{one:?}");
     }
-    let settings = Settings { os: "linux".into(), architecture: "amd64".into(), ..Settings::default() };
-    let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings, &Triggers::new());
+    let settings = BuildSettings { os: "linux".into(), architecture: "amd64".into(), ..BuildSettings::default() };
+    let (graph, more) = StageGraph::new(&parsed.dockerfile, &settings, &OnbuildTriggers::new());
     let Some(graph) = graph else {
         let all = parsed.diagnostics.iter().chain(&more);
         assert!(all.clone().any(|one| one.severity == Severity::Error), "no graph, and nobody says why");
@@ -28,17 +28,17 @@ pub fn dockerfile(text: &[u8]) {
     // Every base has the text itself as its trigger.
     config.config.on_build = vec![String::from_utf8_lossy(text).into_owned()];
     let found: std::collections::BTreeMap<_, _> =
-        graph.needs().into_iter().map(|need| (need.key, config.clone())).collect();
+        graph.external_inputs().into_iter().map(|need| (need.key, config.clone())).collect();
     let (plan, more) = graph.plan(&found);
     assert!(plan.is_some() || more.iter().any(|one| one.severity == Severity::Error), "no plan, and nobody says why");
     for thorough in [false, true] {
-        let ignore = Ignore::parse(text).ok();
-        let subject = Subject {
+        let ignore = IgnoreList::parse(text).ok();
+        let subject = LintInput {
             dockerfile: &parsed.dockerfile,
             settings: &settings,
             graph: Some(&graph),
             plan: plan.as_ref(),
-            found: &found,
+            base_configs: &found,
             ignore: ignore.as_ref().map(|ignore| (".dockerignore", ignore)),
             thorough,
         };
@@ -50,7 +50,7 @@ pub fn dockerfile(text: &[u8]) {
     if let Some(plan) = &plan {
         let _ = outline(&parsed.dockerfile, &graph, plan, &found);
     }
-    let triggers: Triggers = found.into_iter().map(|(key, config)| (key, config.config.on_build)).collect();
+    let triggers: OnbuildTriggers = found.into_iter().map(|(key, config)| (key, config.config.on_build)).collect();
     let _ = StageGraph::new(&parsed.dockerfile, &settings, &triggers);
 }
 
@@ -65,20 +65,20 @@ pub fn expansion(input: &[u8]) {
         _ => None,
     };
     for escape in ['\\', '`'] {
-        let plain = Options::new(escape);
+        let plain = ExpandOptions::new(escape);
         for options in [
             plain,
-            Options { split: true, ..plain },
-            Options { plain_quotes: true, ..plain },
-            Options { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..plain },
+            ExpandOptions { split: true, ..plain },
+            ExpandOptions { plain_quotes: true, ..plain },
+            ExpandOptions { raw_quotes: true, raw_escapes: true, keep_unset: true, split: true, ..plain },
         ] {
             if let Ok(expanded) = expand(word, options, &lookup) {
-                assert!(expanded.text.len() <= LONGEST_VALUE);
+                assert!(expanded.text.len() <= MAX_VALUE_SIZE);
                 assert!(expanded.matched.is_disjoint(&expanded.unmatched));
             }
         }
     }
-    if let Some(mode) = Mode::parse(word) {
+    if let Some(mode) = ChmodMode::parse(word) {
         assert!(mode.apply(0o7777, true) <= 0o7777 && mode.apply(0, false) <= 0o7777);
     }
 }
@@ -87,7 +87,7 @@ pub fn expansion(input: &[u8]) {
 pub fn ignore(input: &[u8]) {
     let end = input.iter().position(|byte| *byte == b'\n').unwrap_or(0);
     let (path, list) = input.split_at(end);
-    let (Ok(path), Ok(list)) = (std::str::from_utf8(path), Ignore::parse(list)) else { return };
+    let (Ok(path), Ok(list)) = (std::str::from_utf8(path), IgnoreList::parse(list)) else { return };
     let excluded = list.excludes(path);
     if list.may_prune(path) {
         assert!(excluded || list.is_empty() || path.is_empty());

@@ -6,17 +6,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use dram_dockerfile::ignore::Ignore;
-use dram_dockerfile::lint::{Subject, check};
+use dram_dockerfile::ignore::IgnoreList;
+use dram_dockerfile::lint::{LintInput, check};
 use dram_dockerfile::{
-    Base, Diagnostic, From, MountKind, MountedFile, Need, NeedKind, Op, Plan, Settings, Severity, SourceKind, Stage,
-    StageGraph, Step, Triggers, parse,
+    BuildSettings, CopySourceKind, Diagnostic, ExternalInput, ExternalInputKind, InputRef, MountKind, MountedFile,
+    OnbuildTriggers, Plan, PlanStage, PlanStep, Severity, StageBase, StageGraph, StepOp, parse,
 };
 use dram_image::ImageConfig;
 
 /// Returns the settings of a build for `linux/amd64` with no options.
-pub fn settings() -> Settings {
-    Settings { os: "linux".into(), architecture: "amd64".into(), ..Settings::default() }
+pub fn settings() -> BuildSettings {
+    BuildSettings { os: "linux".into(), architecture: "amd64".into(), ..BuildSettings::default() }
 }
 
 /// Returns no image configs, so that every base image is empty.
@@ -25,10 +25,14 @@ pub fn found() -> BTreeMap<String, ImageConfig> {
 }
 
 /// Parses, plans and checks `text` as a build does; images that are not in `found` have an empty config.
-pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> (Option<Plan>, Vec<Diagnostic>) {
+pub fn run(
+    text: &str,
+    settings: &BuildSettings,
+    found: &BTreeMap<String, ImageConfig>,
+) -> (Option<Plan>, Vec<Diagnostic>) {
     let mut found = found.clone();
     for need in all_needs(text, settings) {
-        if need.kind == NeedKind::Base && !settings.contexts.contains(&need.name) {
+        if need.kind == ExternalInputKind::Base && !settings.contexts.contains(&need.name) {
             found.entry(need.key).or_default();
         }
     }
@@ -36,36 +40,36 @@ pub fn run(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig
 }
 
 /// Returns the external inputs of all stages, without triggers.
-fn all_needs(text: &str, settings: &Settings) -> Vec<Need> {
-    let settings = Settings { all_stages: true, ..settings.clone() };
-    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &Triggers::new());
-    graph.map(|graph| graph.needs()).unwrap_or_default()
+fn all_needs(text: &str, settings: &BuildSettings) -> Vec<ExternalInput> {
+    let settings = BuildSettings { all_stages: true, ..settings.clone() };
+    let (graph, _) = StageGraph::new(&parse(text.as_bytes()).dockerfile, &settings, &OnbuildTriggers::new());
+    graph.map(|graph| graph.external_inputs()).unwrap_or_default()
 }
 
 /// Parses, plans and checks `text` with an ignore list; images that are not in `found` are unknown to the checks.
 pub fn examine(
     text: &str,
-    settings: &Settings,
+    settings: &BuildSettings,
     found: &BTreeMap<String, ImageConfig>,
     ignore: Option<&str>,
     thorough: bool,
 ) -> (Option<Plan>, Vec<Diagnostic>) {
     let parsed = parse(text.as_bytes());
-    let ignore = ignore.map(|list| Ignore::parse(list.as_bytes()).unwrap());
+    let ignore = ignore.map(|list| IgnoreList::parse(list.as_bytes()).unwrap());
     let mut with_unknown = found.clone();
-    let mut triggers = Triggers::new();
+    let mut triggers = OnbuildTriggers::new();
     let (graph, mut diagnostics) = loop {
         let mut diagnostics = parsed.diagnostics.clone();
         let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
         diagnostics.extend(more);
         let Some(graph) = graph else { break (None, diagnostics) };
-        for need in graph.needs() {
-            if need.kind == NeedKind::Base && !settings.contexts.contains(&need.name) {
+        for need in graph.external_inputs() {
+            if need.kind == ExternalInputKind::Base && !settings.contexts.contains(&need.name) {
                 with_unknown.entry(need.key).or_default();
             }
         }
         let more = with_unknown.iter().map(|(key, config)| (key.clone(), config.config.on_build.clone()));
-        let more: Triggers = more.filter(|(_, texts)| !texts.is_empty()).collect();
+        let more: OnbuildTriggers = more.filter(|(_, texts)| !texts.is_empty()).collect();
         if more == triggers {
             break (Some(graph), diagnostics);
         }
@@ -76,12 +80,12 @@ pub fn examine(
         diagnostics.extend(more);
         plan
     });
-    let subject = Subject {
+    let subject = LintInput {
         dockerfile: &parsed.dockerfile,
         settings,
         graph: graph.as_ref(),
         plan: plan.as_ref(),
-        found,
+        base_configs: found,
         ignore: ignore.as_ref().map(|ignore| (".dockerignore", ignore)),
         thorough,
     };
@@ -96,18 +100,18 @@ pub fn plan(text: &str) -> String {
 }
 
 /// Plans a valid text with settings and returns the summary.
-pub fn plan_with(text: &str, settings: &Settings) -> String {
+pub fn plan_with(text: &str, settings: &BuildSettings) -> String {
     summary(&valid_plan(text, settings, &BTreeMap::new()))
 }
 
 /// Plans a valid text.
-pub fn valid_plan(text: &str, settings: &Settings, found: &BTreeMap<String, ImageConfig>) -> Plan {
+pub fn valid_plan(text: &str, settings: &BuildSettings, found: &BTreeMap<String, ImageConfig>) -> Plan {
     let (plan, diagnostics) = run(text, settings, found);
     plan.unwrap_or_else(|| panic!("{diagnostics:#?}"))
 }
 
 /// Plans a valid text and returns the target stage.
-pub fn target(text: &str) -> Stage {
+pub fn target(text: &str) -> PlanStage {
     let mut plan = valid_plan(text, &settings(), &BTreeMap::new());
     plan.stages.swap_remove(plan.target)
 }
@@ -123,7 +127,7 @@ pub fn warnings(text: &str) -> Vec<String> {
 }
 
 /// Returns the diagnostics of one severity, as `line: rule: message`.
-pub fn messages(text: &str, settings: &Settings, severity: Severity) -> Vec<String> {
+pub fn messages(text: &str, settings: &BuildSettings, severity: Severity) -> Vec<String> {
     let (plan, diagnostics) = run(text, settings, &BTreeMap::new());
     let has_errors = diagnostics.iter().any(|one| one.severity == Severity::Error);
     assert_eq!(plan.is_none(), has_errors, "{diagnostics:#?}");
@@ -144,9 +148,9 @@ pub fn summary(plan: &Plan) -> String {
     let mut out = String::new();
     for stage in &plan.stages {
         let base = match &stage.base {
-            Base::Scratch => "scratch".to_owned(),
-            Base::Outside(name) => name.clone(),
-            Base::Stage(at) => format!("stage {at}"),
+            StageBase::Scratch => "scratch".to_owned(),
+            StageBase::External(name) => name.clone(),
+            StageBase::Stage(at) => format!("stage {at}"),
         };
         writeln!(out, "stage {} ({}) on {base}", stage.name, stage.index).unwrap();
         stage.steps.iter().for_each(|step| describe(step, &mut out));
@@ -154,11 +158,11 @@ pub fn summary(plan: &Plan) -> String {
     out
 }
 
-fn describe(step: &Step, out: &mut String) {
+fn describe(step: &PlanStep, out: &mut String) {
     writeln!(out, "  {} {}", step.line, step.text).unwrap();
     match &step.op {
-        Op::Meta => {}
-        Op::Run(run) => {
+        StepOp::ConfigOnly => {}
+        StepOp::Run(run) => {
             let user = if run.user.is_empty() { String::new() } else { format!(" as {}", run.user) };
             writeln!(out, "    run {:?} in {}{user}", run.argv, run.cwd).unwrap();
             for mount in &run.mounts {
@@ -171,16 +175,16 @@ fn describe(step: &Step, out: &mut String) {
                 writeln!(out, "    network {:?} insecure {}", run.network, run.insecure).unwrap();
             }
         }
-        Op::Workdir(workdir) => {
+        StepOp::Workdir(workdir) => {
             let user = if workdir.user.is_empty() { String::new() } else { format!(" as {}", workdir.user) };
             writeln!(out, "    mkdir {}{user}", workdir.path).unwrap();
         }
-        Op::Copy(copy) => {
+        StepOp::Copy(copy) => {
             let from = place(&copy.from);
             let sources: Vec<&str> = copy.sources.iter().map(|source| source.text.as_str()).collect();
             let chown = copy.chown.as_ref().map(|owner| format!(" chown {owner}")).unwrap_or_default();
-            let chmod = copy.chmod.as_ref().map(|mode| format!(" chmod {}", mode.name())).unwrap_or_default();
-            let unpack = if copy.unpack == dram_dockerfile::Unpack::No { "" } else { " unpack" };
+            let chmod = copy.chmod.as_ref().map(|mode| format!(" chmod {}", mode.cache_key_text())).unwrap_or_default();
+            let unpack = if copy.unpack == dram_dockerfile::UnpackPolicy::No { "" } else { " unpack" };
             writeln!(out, "    copy {from}: {} -> {}{chown}{chmod}{unpack}", sources.join(" "), copy.dest).unwrap();
             let mut more = |given: bool, what: String| {
                 if given {
@@ -194,22 +198,22 @@ fn describe(step: &Step, out: &mut String) {
             more(copy.keep_git_dir, "keep the git directory".to_owned());
             for source in &copy.sources {
                 match &source.kind {
-                    SourceKind::Path => {}
-                    SourceKind::Inline(text) => more(true, format!("{} is {text:?}", source.text)),
-                    SourceKind::Url => more(true, format!("{} is a URL", source.text)),
-                    SourceKind::Git(_) => more(true, format!("{} is a repository", source.text)),
+                    CopySourceKind::Path => {}
+                    CopySourceKind::Inline(text) => more(true, format!("{} is {text:?}", source.text)),
+                    CopySourceKind::Url => more(true, format!("{} is a URL", source.text)),
+                    CopySourceKind::Git(_) => more(true, format!("{} is a repository", source.text)),
                 }
             }
         }
     }
 }
 
-fn place(from: &From) -> String {
+fn place(from: &InputRef) -> String {
     match from {
-        From::Scratch => "nothing".to_owned(),
-        From::Context => "context".to_owned(),
-        From::Named(name) => format!("named {name}"),
-        From::Stage(at) => format!("stage {at}"),
+        InputRef::Scratch => "nothing".to_owned(),
+        InputRef::Context => "context".to_owned(),
+        InputRef::External(name) => format!("named {name}"),
+        InputRef::Stage(at) => format!("stage {at}"),
     }
 }
 

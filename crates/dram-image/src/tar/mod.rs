@@ -5,11 +5,11 @@
 //! Everything that spans blocks (long names, extended headers, sizes) is parsed here, so that each is bounded, and the
 //! start of the next entry has only one interpretation.
 
-mod read;
-mod write;
+mod tar_reader;
+mod tar_writer;
 
-pub use read::{TarError, TarReader, is_header};
-pub use write::TarWriter;
+pub use tar_reader::{TarError, TarReader, is_header_block};
+pub use tar_writer::TarWriter;
 
 use crate::TreePath;
 
@@ -18,11 +18,11 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// An entry of a layer tar.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct TarEntry {
     /// The path in the image.
     pub path: TreePath,
     /// The kind of file.
-    pub kind: EntryKind,
+    pub kind: TarEntryKind,
     /// The permission bits with setuid, setgid and sticky: at most `0o7777`.
     pub mode: u32,
     /// The user id of the owner.
@@ -37,7 +37,7 @@ pub struct Entry {
 
 /// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EntryKind {
+pub enum TarEntryKind {
     /// A regular file, whose content follows.
     File {
         /// The size of the content in bytes.

@@ -1,15 +1,15 @@
 use super::*;
-use crate::Limit;
+use crate::ArchiveLimit;
 
 fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
 }
 
-fn entry(name: &str, kind: EntryKind) -> Entry {
-    Entry { path: path(name), kind, mode: 0o4755, uid: 7, gid: 3_000_000, mtime: -5, xattrs: vec![] }
+fn entry(name: &str, kind: TarEntryKind) -> TarEntry {
+    TarEntry { path: path(name), kind, mode: 0o4755, uid: 7, gid: 3_000_000, mtime: -5, xattrs: vec![] }
 }
 
-fn pack(entries: &[(Entry, &[u8])]) -> Vec<u8> {
+fn pack(entries: &[(TarEntry, &[u8])]) -> Vec<u8> {
     let mut writer = TarWriter::new(Vec::new());
     for (entry, data) in entries {
         writer.append(entry, &mut &data[..]).unwrap();
@@ -17,7 +17,7 @@ fn pack(entries: &[(Entry, &[u8])]) -> Vec<u8> {
     writer.finish().unwrap()
 }
 
-fn read_all(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, TarError> {
+fn read_all(bytes: &[u8]) -> Result<Vec<(TarEntry, Vec<u8>)>, TarError> {
     let mut reader = TarReader::new(bytes);
     let mut all = Vec::new();
     while let Some(entry) = reader.next_entry()? {
@@ -34,19 +34,19 @@ fn read_all(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, TarError> {
     Ok(all)
 }
 
-fn samples() -> Vec<(Entry, &'static [u8])> {
+fn samples() -> Vec<(TarEntry, &'static [u8])> {
     let long = "d/".repeat(120) + "end";
-    let mut tagged = entry("cap", EntryKind::File { size: 1 });
+    let mut tagged = entry("cap", TarEntryKind::File { size: 1 });
     tagged.xattrs = vec![(b"security.capability".to_vec(), b"\x01\0\n=".to_vec()), (b"user.a".to_vec(), vec![0; 999])];
     vec![
-        (entry("", EntryKind::Dir), b""),
-        (entry("a", EntryKind::Dir), b""),
-        (entry("a/f", EntryKind::File { size: 513 }), &[7; 513]),
-        (entry(&long, EntryKind::File { size: 0 }), b""),
-        (entry("l", EntryKind::Symlink(vec![b'x'; 3000])), b""),
-        (entry("h", EntryKind::HardLink(path(&long))), b""),
-        (entry("c", EntryKind::Char(1, 3)), b""),
-        (entry("p", EntryKind::Fifo), b""),
+        (entry("", TarEntryKind::Dir), b""),
+        (entry("a", TarEntryKind::Dir), b""),
+        (entry("a/f", TarEntryKind::File { size: 513 }), &[7; 513]),
+        (entry(&long, TarEntryKind::File { size: 0 }), b""),
+        (entry("l", TarEntryKind::Symlink(vec![b'x'; 3000])), b""),
+        (entry("h", TarEntryKind::HardLink(path(&long))), b""),
+        (entry("c", TarEntryKind::Char(1, 3)), b""),
+        (entry("p", TarEntryKind::Fifo), b""),
         (tagged, b"!"),
     ]
 }
@@ -66,7 +66,7 @@ fn truncated_archives_are_errors() {
         if let Ok(read) = read_all(&whole[..length]) {
             assert!(whole[length..length.next_multiple_of(512)].iter().all(|byte| *byte == 0), "cut at {length}");
             assert_eq!(read, all[..read.len()], "cut at {length}");
-            let EntryKind::File { size } = read.last().unwrap().0.kind else { panic!("cut at {length}") };
+            let TarEntryKind::File { size } = read.last().unwrap().0.kind else { panic!("cut at {length}") };
             assert_eq!(read.last().unwrap().1.len() as u64, size);
         }
     }
@@ -75,7 +75,7 @@ fn truncated_archives_are_errors() {
 /// umoci writes archives like this.
 #[test]
 fn missing_padding_of_the_last_file_is_accepted() {
-    let whole = pack(&[(entry("f", EntryKind::File { size: 4 }), b"one\n")]);
+    let whole = pack(&[(entry("f", TarEntryKind::File { size: 4 }), b"one\n")]);
     let end = whole.len() - 1024 - 508;
     assert_eq!(read_all(&whole[..end]).unwrap(), read_all(&whole).unwrap());
     assert!(read_all(&whole[..end - 1]).is_err());
@@ -98,17 +98,19 @@ fn corrupted_bytes_do_not_panic() {
 
 #[test]
 fn archives_beyond_the_limits_are_refused() {
-    let deep = entry(&"d/".repeat(5), EntryKind::Dir);
-    let bytes = pack(&[(entry("a", EntryKind::Dir), b""), (deep, b""), (entry("b", EntryKind::Dir), b"")]);
-    for (text, found) in
-        [("entries=2", Some(Limit::Entries)), ("depth=4", Some(Limit::Depth)), ("entries=3,depth=5", None)]
-    {
-        let mut reader = TarReader::new(bytes.as_slice()).within(&text.parse().unwrap());
+    let deep = entry(&"d/".repeat(5), TarEntryKind::Dir);
+    let bytes = pack(&[(entry("a", TarEntryKind::Dir), b""), (deep, b""), (entry("b", TarEntryKind::Dir), b"")]);
+    for (text, found) in [
+        ("entries=2", Some(ArchiveLimit::Entries)),
+        ("depth=4", Some(ArchiveLimit::Depth)),
+        ("entries=3,depth=5", None),
+    ] {
+        let mut reader = TarReader::new(bytes.as_slice()).with_limits(&text.parse().unwrap());
         let ended = loop {
             match reader.next_entry() {
                 Ok(Some(_)) => {}
                 Ok(None) => break None,
-                Err(TarError::Beyond(exceeded)) => break Some(exceeded.limit),
+                Err(TarError::LimitExceeded(exceeded)) => break Some(exceeded.limit),
                 Err(other) => panic!("{other}"),
             }
         };
@@ -119,14 +121,14 @@ fn archives_beyond_the_limits_are_refused() {
 #[test]
 fn device_numbers_beyond_the_range_of_linux_are_refused() {
     for (major, minor, is_one) in [(4095, 1_048_575, true), (4096, 0, false), (0, 1_048_576, false)] {
-        let device = entry("c", EntryKind::Char(major, minor));
+        let device = entry("c", TarEntryKind::Char(major, minor));
         assert_eq!(read_all(&pack(&[(device.clone(), b"")])).is_ok_and(|all| all[0].0 == device), is_one);
     }
 }
 
 #[test]
 fn last_of_duplicate_xattrs_wins() {
-    let mut one = entry("f", EntryKind::File { size: 0 });
+    let mut one = entry("f", TarEntryKind::File { size: 0 });
     one.xattrs = [("user.b", "1"), ("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into())).to_vec();
     let (read, _) = read_all(&pack(&[(one, b"")])).unwrap().remove(0);
     let wanted: [Xattr; 2] = [("user.a", "2"), ("user.b", "3")].map(|(a, b)| (a.into(), b.into()));
@@ -135,8 +137,8 @@ fn last_of_duplicate_xattrs_wins() {
 
 #[test]
 fn entries_after_the_end_marker_are_ignored() {
-    let one = pack(&[(entry("a", EntryKind::Dir), b"")]);
-    let two = pack(&[(entry("b", EntryKind::Dir), b"")]);
+    let one = pack(&[(entry("a", TarEntryKind::Dir), b"")]);
+    let two = pack(&[(entry("b", TarEntryKind::Dir), b"")]);
     assert_eq!(read_all(&[one, two].concat()).unwrap().len(), 1);
 }
 
@@ -148,7 +150,7 @@ fn with_pax(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = header.as_bytes().to_vec();
     bytes.extend_from_slice(body);
     bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes.extend(pack(&[(entry("a", EntryKind::File { size: 600 }), &[1; 600])]));
+    bytes.extend(pack(&[(entry("a", TarEntryKind::File { size: 600 }), &[1; 600])]));
     bytes
 }
 
@@ -174,12 +176,12 @@ fn hostile_headers_are_refused() {
     header.set_cksum();
     huge[..512].copy_from_slice(header.as_bytes());
     let exceeded = |error: TarError| match error {
-        TarError::Beyond(exceeded) => exceeded.limit,
+        TarError::LimitExceeded(exceeded) => exceeded.limit,
         other => panic!("{other}"),
     };
-    assert_eq!(exceeded(read_all(&huge).unwrap_err()), Limit::Header);
+    assert_eq!(exceeded(read_all(&huge).unwrap_err()), ArchiveLimit::Header);
     // The extended headers of an entry count together.
     let many = [with_pax(b'x', &[b'9'; 0])[..512].to_vec(), with_pax(b'L', &[b'n'; 300])[..1024].to_vec()].concat();
-    assert_eq!(exceeded(read_all(&many.repeat(1500)).unwrap_err()), Limit::Header);
+    assert_eq!(exceeded(read_all(&many.repeat(1500)).unwrap_err()), ArchiveLimit::Header);
     assert!(read_all(&[b'x'; 2000]).unwrap_err().to_string().contains("not a tar"));
 }

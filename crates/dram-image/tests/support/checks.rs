@@ -5,17 +5,17 @@
 
 use std::io::Cursor;
 
-use dram_image::document::Kind;
-use dram_image::tar::{Entry, EntryKind, TarReader, TarWriter};
-use dram_image::{Digest, Document, ImageConfig, Index, Limits, Manifest, Reference, TreePath};
+use dram_image::document::DocumentKind;
+use dram_image::tar::{TarEntry, TarEntryKind, TarReader, TarWriter};
+use dram_image::{ArchiveLimits, Digest, Document, ImageConfig, Index, Manifest, Reference, TreePath};
 
 /// Reads any bytes as a tar, as they are and with corrected checksums. Every entry must round-trip through the writer.
 pub fn tar(bytes: &[u8]) {
-    let small: Limits = "entries=3,depth=2,header=600".parse().unwrap();
+    let small: ArchiveLimits = "entries=3,depth=2,header=600".parse().unwrap();
     let mut right = bytes.to_vec();
     right.chunks_exact_mut(512).filter(|block| &block[257..262] == b"ustar").for_each(set_checksum);
     for bytes in [bytes, &right] {
-        check_entries(bytes, &Limits::default());
+        check_entries(bytes, &ArchiveLimits::default());
         check_entries(bytes, &small);
     }
 }
@@ -27,8 +27,8 @@ fn set_checksum(block: &mut [u8]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
-fn check_entries(bytes: &[u8], limits: &Limits) {
-    let mut reader = TarReader::new(bytes).within(limits);
+fn check_entries(bytes: &[u8], limits: &ArchiveLimits) {
+    let mut reader = TarReader::new(bytes).with_limits(limits);
     let mut count = 0;
     while let Ok(Some(entry)) = reader.next_entry() {
         count += 1;
@@ -46,8 +46,8 @@ fn check_entries(bytes: &[u8], limits: &Limits) {
     }
 }
 
-fn check_round_trip(mut entry: Entry, mut data: Vec<u8>) {
-    if let EntryKind::File { size } = &mut entry.kind {
+fn check_round_trip(mut entry: TarEntry, mut data: Vec<u8>) {
+    if let TarEntryKind::File { size } = &mut entry.kind {
         *size = data.len() as u64;
     } else {
         data.clear();
@@ -59,7 +59,7 @@ fn check_round_trip(mut entry: Entry, mut data: Vec<u8>) {
 }
 
 /// Reads any bytes as this kind of document. The value must round-trip.
-fn check_document<T: Kind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
+fn check_document<T: DocumentKind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
     let read = Document::<T>::read(bytes.to_vec()).ok()?;
     assert_eq!((read.bytes(), read.digest()), (bytes, Digest::of(bytes)));
     let again = Document::write(read.value().clone());
@@ -97,7 +97,7 @@ pub fn reference(bytes: &[u8]) {
         assert_eq!(TreePath::parse(path.as_bytes()).unwrap(), path);
     }
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = text.parse::<Limits>();
+    let _ = text.parse::<ArchiveLimits>();
     if let Ok(digest) = text.parse::<Digest>() {
         assert_eq!(digest.to_string(), text);
     }
@@ -105,8 +105,8 @@ pub fn reference(bytes: &[u8]) {
         // A stored name must be found again under each of its forms.
         let bare = |name: &Reference| (name.host().to_owned(), name.repository().to_owned(), name.tag().to_owned());
         assert_eq!(bare(&name.short().parse().unwrap()), bare(&name));
-        assert_eq!(bare(&name.full().parse().unwrap()), bare(&name));
+        assert_eq!(bare(&name.full_name().parse().unwrap()), bare(&name));
         assert_eq!(name.to_string().parse::<Reference>().unwrap().to_string(), name.to_string());
-        assert!(!text.contains("..") || !name.full().contains("/../"));
+        assert!(!text.contains("..") || !name.full_name().contains("/../"));
     }
 }

@@ -8,12 +8,12 @@ use regex_lite::Regex;
 
 use crate::consult::{TermError, consult};
 use crate::print::pretty;
-use crate::rc::Direction;
-use crate::rc::RcError;
-use crate::rc::instruction::{self, Instruction};
+use crate::relup_script::RelupScriptError;
+use crate::relup_script::UpgradeDirection;
+use crate::relup_script::instruction::{self, UpgradeInstruction};
 use crate::term::Term;
 
-pub use generate::{GenerateError, Modules, differ, generate, restart};
+pub use generate::{AppupGenerateError, BeamFiles, generate_appup, modules_differ, restart_appup};
 
 /// The maximum length of a version pattern in bytes.
 const LONGEST: usize = 1000;
@@ -44,22 +44,22 @@ pub enum AppupError {
         /// The version, or the regular expression.
         version: String,
         /// The underlying error.
-        source: RcError,
+        source: RelupScriptError,
     },
 }
 
 /// A version, or a regular expression that matches versions.
 #[derive(Debug, Clone)]
-enum Versions {
-    One(String),
+enum VersionPattern {
+    Exact(String),
     /// A regular expression that must match the whole version.
-    Like(Regex),
+    Matching(Regex),
 }
 
-impl Versions {
-    fn read(term: &Term) -> Result<Versions, AppupError> {
+impl VersionPattern {
+    fn read(term: &Term) -> Result<VersionPattern, AppupError> {
         if let Some(version) = term.as_string() {
-            return Ok(Versions::One(version));
+            return Ok(VersionPattern::Exact(version));
         }
         let Term::Binary(bytes) = term else { return Err(AppupError::Version(term.to_string())) };
         let pattern = String::from_utf8_lossy(bytes).into_owned();
@@ -67,14 +67,14 @@ impl Versions {
         if pattern.len() > LONGEST {
             return Err(wrong(format!("it has more than {LONGEST} bytes")));
         }
-        Regex::new(&pattern).map(Versions::Like).map_err(|error| wrong(error.to_string()))
+        Regex::new(&pattern).map(VersionPattern::Matching).map_err(|error| wrong(error.to_string()))
     }
 
-    fn fit(&self, version: &str) -> bool {
+    fn matches(&self, version: &str) -> bool {
         match self {
-            Versions::One(one) => one == version,
+            VersionPattern::Exact(one) => one == version,
             // As in `systools`: the first match must be the whole version; later matches are not tried.
-            Versions::Like(pattern) => pattern.find(version).is_some_and(|found| found.as_str() == version),
+            VersionPattern::Matching(pattern) => pattern.find(version).is_some_and(|found| found.as_str() == version),
         }
     }
 }
@@ -83,9 +83,9 @@ impl Versions {
 #[derive(Debug, Clone)]
 pub struct Appup {
     term: Term,
-    to: Versions,
-    up: Vec<(Versions, Vec<Instruction>)>,
-    down: Vec<(Versions, Vec<Instruction>)>,
+    to: VersionPattern,
+    up: Vec<(VersionPattern, Vec<UpgradeInstruction>)>,
+    down: Vec<(VersionPattern, Vec<UpgradeInstruction>)>,
 }
 
 impl Appup {
@@ -95,7 +95,7 @@ impl Appup {
     /// See [`AppupError`].
     pub fn read(bytes: &[u8]) -> Result<Appup, AppupError> {
         match <[Term; 1]>::try_from(consult(bytes)?) {
-            Ok([term]) => Appup::of(term),
+            Ok([term]) => Appup::from_term(term),
             Err(_) => Err(AppupError::Form),
         }
     }
@@ -104,29 +104,29 @@ impl Appup {
     ///
     /// # Errors
     /// See [`AppupError`].
-    pub fn of(term: Term) -> Result<Appup, AppupError> {
+    pub fn from_term(term: Term) -> Result<Appup, AppupError> {
         let Some([to, up, down]) = term.as_tuple() else { return Err(AppupError::Form) };
-        let (to, up, down) = (Versions::read(to)?, scripts(up)?, scripts(down)?);
+        let (to, up, down) = (VersionPattern::read(to)?, parse_scripts(up)?, parse_scripts(down)?);
         Ok(Appup { to, up, down, term })
     }
 
     /// Returns true if this is an appup for `version`, its new version.
-    pub fn is_of(&self, version: &str) -> bool {
-        self.to.fit(version)
+    pub fn is_for_version(&self, version: &str) -> bool {
+        self.to.matches(version)
     }
 
     /// Returns the instructions that upgrade from `version`, or downgrade to it. The first entry that matches counts.
-    pub fn script(&self, direction: Direction, version: &str) -> Option<&[Instruction]> {
+    pub fn script(&self, direction: UpgradeDirection, version: &str) -> Option<&[UpgradeInstruction]> {
         let scripts = match direction {
-            Direction::Up => &self.up,
-            Direction::Down => &self.down,
+            UpgradeDirection::Up => &self.up,
+            UpgradeDirection::Down => &self.down,
         };
-        scripts.iter().find(|(versions, _)| versions.fit(version)).map(|(_, script)| script.as_slice())
+        scripts.iter().find(|(versions, _)| versions.matches(version)).map(|(_, script)| script.as_slice())
     }
 
     /// Returns true if the appup has instructions both to upgrade from `version` and to downgrade to it.
-    pub fn knows(&self, version: &str) -> bool {
-        self.script(Direction::Up, version).is_some() && self.script(Direction::Down, version).is_some()
+    pub fn covers_version(&self, version: &str) -> bool {
+        self.script(UpgradeDirection::Up, version).is_some() && self.script(UpgradeDirection::Down, version).is_some()
     }
 
     /// Returns the appup as a term.
@@ -140,11 +140,11 @@ impl Appup {
     }
 }
 
-fn scripts(term: &Term) -> Result<Vec<(Versions, Vec<Instruction>)>, AppupError> {
+fn parse_scripts(term: &Term) -> Result<Vec<(VersionPattern, Vec<UpgradeInstruction>)>, AppupError> {
     let one = |term: &Term| match term.as_tuple() {
         Some([versions, script]) => {
-            let read = Versions::read(versions)?;
-            let script = instruction::read(script).map_err(|source| {
+            let read = VersionPattern::read(versions)?;
+            let script = instruction::read_script(script).map_err(|source| {
                 let version = match versions {
                     Term::Binary(pattern) => String::from_utf8_lossy(pattern).into_owned(),
                     other => other.as_string().unwrap_or_default(),
@@ -166,9 +166,18 @@ mod tests {
     fn a_version_pattern_must_match_the_whole_version() {
         let text = b"{\"2.0\",[{<<\"1\\\\.[0-9]+\">>,[{load_module,a}]},{<<\".*\">>,[]}],[{\"1.0\",[]}]}.";
         let appup = Appup::read(text).unwrap();
-        assert_eq!(appup.script(Direction::Up, "1.12").map(<[_]>::len), Some(1));
-        assert_eq!(appup.script(Direction::Up, "1.12.3").map(<[_]>::len), Some(0), "the first match is not all of it");
-        assert!(appup.knows("1.0") && !appup.knows("1.1") && appup.is_of("2.0") && !appup.is_of("2.0.1"));
+        assert_eq!(appup.script(UpgradeDirection::Up, "1.12").map(<[_]>::len), Some(1));
+        assert_eq!(
+            appup.script(UpgradeDirection::Up, "1.12.3").map(<[_]>::len),
+            Some(0),
+            "the first match is not all of it"
+        );
+        assert!(
+            appup.covers_version("1.0")
+                && !appup.covers_version("1.1")
+                && appup.is_for_version("2.0")
+                && !appup.is_for_version("2.0.1")
+        );
     }
 
     #[test]

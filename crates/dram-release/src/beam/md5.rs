@@ -1,11 +1,11 @@
 //! MD5 (RFC 1321). Erlang identifies modules by it; it must not be used for security.
 
 /// The rotation of each step, for each of the four rounds.
-const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+const ROTATIONS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
 /// Returns the MD5 digest of the concatenated parts.
 pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
-    let mut state = State { words: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476], table: table() };
+    let mut state = Md5State { words: [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476], table: sine_table() };
     let (mut block, mut filled, mut length) = ([0_u8; 64], 0, 0_u64);
     for mut part in parts {
         length = length.wrapping_add(part.len() as u64);
@@ -17,21 +17,21 @@ pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
             if filled < 64 {
                 continue;
             }
-            state.take(&block);
+            state.process_block(&block);
         }
         let (whole, rest) = part.as_chunks::<64>();
-        whole.iter().for_each(|block| state.take(block));
+        whole.iter().for_each(|block| state.process_block(block));
         block[..rest.len()].copy_from_slice(rest);
         filled = rest.len();
     }
     block[filled] = 0x80;
     block[filled + 1..].fill(0);
     if filled >= 56 {
-        state.take(&block);
+        state.process_block(&block);
         block.fill(0);
     }
     block[56..].copy_from_slice(&length.wrapping_mul(8).to_le_bytes());
-    state.take(&block);
+    state.process_block(&block);
     let mut out = [0; 16];
     for (place, word) in out.chunks_exact_mut(4).zip(state.words) {
         place.copy_from_slice(&word.to_le_bytes());
@@ -40,17 +40,17 @@ pub(super) fn md5<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 16] {
 }
 
 /// The integer part of 2³² × |sin(step)|, for each step from 1.
-fn table() -> [u32; 64] {
+fn sine_table() -> [u32; 64] {
     std::array::from_fn(|step| ((step as f64 + 1.0).sin().abs() * 4_294_967_296.0) as u32)
 }
 
-struct State {
+struct Md5State {
     words: [u32; 4],
     table: [u32; 64],
 }
 
-impl State {
-    fn take(&mut self, block: &[u8; 64]) {
+impl Md5State {
+    fn process_block(&mut self, block: &[u8; 64]) {
         let (letters, _) = block.as_chunks::<4>();
         let letter = |at: usize| u32::from_le_bytes(letters[at]);
         let [mut a, mut b, mut c, mut d] = self.words;
@@ -63,7 +63,7 @@ impl State {
             };
             let sum = a.wrapping_add(mixed).wrapping_add(self.table[step]).wrapping_add(letter(at));
             (a, d, c) = (d, c, b);
-            b = b.wrapping_add(sum.rotate_left(TURNS[step / 16][step % 4]));
+            b = b.wrapping_add(sum.rotate_left(ROTATIONS[step / 16][step % 4]));
         }
         for (word, new) in self.words.iter_mut().zip([a, b, c, d]) {
             *word = word.wrapping_add(new);

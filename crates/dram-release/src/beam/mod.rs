@@ -4,17 +4,17 @@
 //! bytes.
 
 mod md5;
-mod names;
+mod module_info;
 mod strip;
 
 use std::borrow::Cow;
 use std::io::Read as _;
 
-pub use names::{Function, Import};
+pub use module_info::{ExportedFunction, ImportedFunction};
 pub use strip::{StripRule, strip};
 
 /// The maximum size of a decompressed module.
-const LARGEST: u64 = 128 << 20;
+const MAX_MODULE_SIZE: u64 = 128 << 20;
 /// The maximum number of chunks; the emulator knows about thirty.
 const MOST_CHUNKS: usize = 65_536;
 
@@ -29,7 +29,7 @@ pub enum BeamError {
     Compressed,
     /// The file is shorter than its header says.
     #[error("it says that it has {says} bytes, and has {has}")]
-    Short {
+    Truncated {
         /// The length in the header.
         says: u64,
         /// The actual length.
@@ -37,13 +37,13 @@ pub enum BeamError {
     },
     /// A chunk extends beyond the end of the file.
     #[error("its chunk `{0}` reaches beyond its end")]
-    Chunk(String),
+    ChunkTooLong(String),
     /// A required chunk is missing.
     #[error("it has no chunk `{0}`")]
     Missing(&'static str),
     /// The file has too many chunks.
     #[error("it has more than {MOST_CHUNKS} chunks")]
-    Many,
+    TooManyChunks,
     /// The module name does not match the file name.
     #[error("it is the module `{found}`, and not `{expected}`")]
     Name {
@@ -61,12 +61,12 @@ pub enum BeamError {
 }
 
 /// A chunk: its name and its data.
-pub type Chunk<'a> = ([u8; 4], &'a [u8]);
+pub type BeamChunk<'a> = ([u8; 4], &'a [u8]);
 
 /// The chunks of a module, in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Beam<'a> {
-    chunks: Vec<Chunk<'a>>,
+    chunks: Vec<BeamChunk<'a>>,
 }
 
 impl<'a> Beam<'a> {
@@ -77,27 +77,27 @@ impl<'a> Beam<'a> {
     /// See [`BeamError`].
     pub fn read(bytes: &'a [u8]) -> Result<Beam<'a>, BeamError> {
         let (Some(b"FOR1"), Some(says), Some(b"BEAM")) =
-            (bytes.get(..4), bytes.get(4..8).and_then(long), bytes.get(8..12))
+            (bytes.get(..4), bytes.get(4..8).and_then(read_u32), bytes.get(8..12))
         else {
             return Err(BeamError::Form);
         };
         let has = (bytes.len() - 8) as u64;
         if u64::from(says) > has || says < 4 {
-            return Err(BeamError::Short { says: says.into(), has });
+            return Err(BeamError::Truncated { says: says.into(), has });
         }
         let mut rest = bytes.get(12..8 + says as usize).unwrap_or_default();
         let mut chunks = Vec::new();
         while !rest.is_empty() {
-            let (Some(name), Some(length)) = (rest.first_chunk::<4>(), rest.get(4..8).and_then(long)) else {
-                return Err(BeamError::Chunk(
+            let (Some(name), Some(length)) = (rest.first_chunk::<4>(), rest.get(4..8).and_then(read_u32)) else {
+                return Err(BeamError::ChunkTooLong(
                     String::from_utf8_lossy(&rest[..rest.len().min(4)]).escape_debug().to_string(),
                 ));
             };
             let body = rest[8..].get(..length as usize);
-            let body = body.ok_or_else(|| BeamError::Chunk(name.escape_ascii().to_string()))?;
+            let body = body.ok_or_else(|| BeamError::ChunkTooLong(name.escape_ascii().to_string()))?;
             chunks.push((*name, body));
             if chunks.len() > MOST_CHUNKS {
-                return Err(BeamError::Many);
+                return Err(BeamError::TooManyChunks);
             }
             // The padding of the last chunk may be missing.
             rest = rest[8..].get((length as usize).next_multiple_of(4)..).unwrap_or_default();
@@ -114,7 +114,7 @@ impl<'a> Beam<'a> {
     }
 
     /// Returns all chunks.
-    pub fn chunks(&self) -> &[Chunk<'a>] {
+    pub fn chunks(&self) -> &[BeamChunk<'a>] {
         &self.chunks
     }
 
@@ -132,12 +132,12 @@ impl<'a> Beam<'a> {
         let (table, _) = self.atoms()?;
         let (count, rest) = table.split_first_chunk::<4>().ok_or(BeamError::Atoms)?;
         let count = i32::from_be_bytes(*count);
-        let first = names::split_name(rest, count < 0).filter(|(name, _)| count != 0 && !name.is_empty());
+        let first = module_info::split_name(rest, count < 0).filter(|(name, _)| count != 0 && !name.is_empty());
         first.map(|(name, _)| name).ok_or(BeamError::Atoms)
     }
 }
 
-fn long(bytes: &[u8]) -> Option<u32> {
+fn read_u32(bytes: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
@@ -145,14 +145,14 @@ fn long(bytes: &[u8]) -> Option<u32> {
 ///
 /// # Errors
 /// Fails if the module is compressed and cannot be decompressed within the size limit.
-pub fn unpacked(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BeamError> {
+pub fn decompress(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BeamError> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok(Cow::Borrowed(bytes));
     }
     let mut plain = Vec::new();
-    let read = flate2::read::GzDecoder::new(bytes).take(LARGEST + 1).read_to_end(&mut plain);
+    let read = flate2::read::GzDecoder::new(bytes).take(MAX_MODULE_SIZE + 1).read_to_end(&mut plain);
     match read {
-        Ok(length) if length as u64 <= LARGEST => Ok(Cow::Owned(plain)),
+        Ok(length) if length as u64 <= MAX_MODULE_SIZE => Ok(Cow::Owned(plain)),
         Ok(_) | Err(_) => Err(BeamError::Compressed),
     }
 }

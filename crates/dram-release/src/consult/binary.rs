@@ -1,7 +1,7 @@
 //! Binaries in term text: segments with sizes and types, in the bit syntax.
 
 use super::TermError;
-use super::scan::{Reader, Token};
+use super::scan::{ConsultParser, TermToken};
 use crate::term::Term;
 
 /// The maximum size of one segment in bytes.
@@ -9,39 +9,39 @@ const LARGEST: usize = 1 << 20;
 
 /// A binary under construction.
 #[derive(Default)]
-struct Bits {
+struct BitstringBuilder {
     bytes: Vec<u8>,
     /// The number of bits used in the last byte; 0 if all are.
-    used: u8,
+    used_bits: u8,
 }
 
-impl Bits {
+impl BitstringBuilder {
     fn push(&mut self, bit: bool) {
-        if self.used == 0 {
+        if self.used_bits == 0 {
             self.bytes.push(0);
         }
         if let Some(last) = self.bytes.last_mut() {
-            *last |= u8::from(bit) << (7 - self.used);
+            *last |= u8::from(bit) << (7 - self.used_bits);
         }
-        self.used = (self.used + 1) % 8;
+        self.used_bits = (self.used_bits + 1) % 8;
     }
 
     fn extend(&mut self, bytes: &[u8]) {
-        if self.used == 0 {
+        if self.used_bits == 0 {
             self.bytes.extend_from_slice(bytes);
         } else {
             bytes.iter().for_each(|byte| (0..8).for_each(|bit| self.push(byte >> (7 - bit) & 1 == 1)));
         }
     }
 
-    fn term(self) -> Term {
-        if self.used == 0 { Term::Binary(self.bytes) } else { Term::Bits(self.bytes, self.used) }
+    fn into_term(self) -> Term {
+        if self.used_bits == 0 { Term::Binary(self.bytes) } else { Term::Bits(self.bytes, self.used_bits) }
     }
 }
 
 /// The type of a segment.
 #[derive(Clone, Copy, PartialEq)]
-enum Kind {
+enum SegmentType {
     Integer,
     Float,
     Binary,
@@ -50,75 +50,77 @@ enum Kind {
     Utf32,
 }
 
-struct Form {
+struct SegmentSpec {
     size: Option<usize>,
-    kind: Option<Kind>,
+    kind: Option<SegmentType>,
     unit: usize,
     is_little: bool,
 }
 
-enum Value {
+enum SegmentValue {
     Number(Term),
     Text(String),
     Bits(Vec<u8>, u8),
 }
 
-impl Reader<'_> {
+impl ConsultParser<'_> {
     /// Parses a binary; the current token is `<<`.
     pub(super) fn binary(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
-        let mut bits = Bits::default();
-        if !self.is(">>") {
+        let mut bits = BitstringBuilder::default();
+        if !self.is_at(">>") {
             loop {
                 self.segment(&mut bits, depth)?;
-                if !self.is(",") {
+                if !self.is_at(",") {
                     break;
                 }
                 self.advance()?;
             }
         }
         self.expect(">>", "or `,`")?;
-        Ok(bits.term())
+        Ok(bits.into_term())
     }
 
-    fn segment(&mut self, bits: &mut Bits, depth: usize) -> Result<(), TermError> {
-        let place = self.token_at;
+    fn segment(&mut self, bits: &mut BitstringBuilder, depth: usize) -> Result<(), TermError> {
+        let place = self.token_offset;
         let value = match &self.token {
-            Token::Text(text) => {
+            TermToken::Text(text) => {
                 let text = text.clone();
                 self.advance()?;
-                Value::Text(text)
+                SegmentValue::Text(text)
             }
             _ => match self.term(depth + 1)? {
-                number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) => Value::Number(number),
-                Term::Binary(bytes) => Value::Bits(bytes, 8),
-                Term::Bits(bytes, used) => Value::Bits(bytes, used),
-                _ => return Err(self.wrong_at(place, "expected a string, a number or a binary in a binary")),
+                number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) => SegmentValue::Number(number),
+                Term::Binary(bytes) => SegmentValue::Bits(bytes, 8),
+                Term::Bits(bytes, used) => SegmentValue::Bits(bytes, used),
+                _ => return Err(self.error_at(place, "expected a string, a number or a binary in a binary")),
             },
         };
-        let form = self.form()?;
-        let letters = if let Value::Text(text) = &value { text.chars().count() } else { 1 };
+        let form = self.segment_spec()?;
+        let letters = if let SegmentValue::Text(text) = &value { text.chars().count() } else { 1 };
         // A term takes about 32 bytes, so the size is counted in terms; text without sizes is not longer than the
         // input.
         let bytes = form.size.unwrap_or(0).saturating_mul(form.unit.max(1)).saturating_mul(letters) / 8;
-        self.count(bytes / 32)?;
-        let wrong = |what: &str| self.wrong_at(place, what);
+        self.count_terms(bytes / 32)?;
+        let wrong = |what: &str| self.error_at(place, what);
         match (&value, form.kind) {
-            (Value::Number(Term::Float(number)), Some(Kind::Float)) => put_float(bits, *number, &form),
-            (Value::Number(Term::Float(_)), _) => None,
-            (Value::Number(Term::Int(number)), Some(Kind::Float)) => put_float(bits, *number as f64, &form),
-            (Value::Number(number), Some(Kind::Integer) | None) => put_integer(bits, number, &form),
-            (Value::Number(Term::Int(number)), Some(kind)) => {
-                let letter = u32::try_from(*number).ok().and_then(char::from_u32);
-                letter.and_then(|letter| put_letter(bits, letter, kind, &form))
+            (SegmentValue::Number(Term::Float(number)), Some(SegmentType::Float)) => put_float(bits, *number, &form),
+            (SegmentValue::Number(Term::Float(_)), _) => None,
+            (SegmentValue::Number(Term::Int(number)), Some(SegmentType::Float)) => {
+                put_float(bits, *number as f64, &form)
             }
-            (Value::Number(_), Some(_)) => None,
-            (Value::Text(text), kind) => text.chars().try_for_each(|letter| match kind {
-                None | Some(Kind::Integer) => put_integer(bits, &Term::Int(i64::from(u32::from(letter))), &form),
-                Some(Kind::Float) => put_float(bits, f64::from(u32::from(letter)), &form),
-                Some(kind) => put_letter(bits, letter, kind, &form),
+            (SegmentValue::Number(number), Some(SegmentType::Integer) | None) => put_integer(bits, number, &form),
+            (SegmentValue::Number(Term::Int(number)), Some(kind)) => {
+                let letter = u32::try_from(*number).ok().and_then(char::from_u32);
+                letter.and_then(|letter| put_char(bits, letter, kind, &form))
+            }
+            (SegmentValue::Number(_), Some(_)) => None,
+            (SegmentValue::Text(text), kind) => text.chars().try_for_each(|letter| match kind {
+                None | Some(SegmentType::Integer) => put_integer(bits, &Term::Int(i64::from(u32::from(letter))), &form),
+                Some(SegmentType::Float) => put_float(bits, f64::from(u32::from(letter)), &form),
+                Some(kind) => put_char(bits, letter, kind, &form),
             }),
-            (Value::Bits(bytes, used), Some(Kind::Binary)) if form.size.is_none() => {
+            (SegmentValue::Bits(bytes, used), Some(SegmentType::Binary)) if form.size.is_none() => {
                 let (last, whole) = bytes.split_last().unwrap_or((&0, &[]));
                 bits.extend(whole);
                 let used = if bytes.is_empty() { 0 } else { *used };
@@ -126,70 +128,70 @@ impl Reader<'_> {
                     (0..used).for_each(|bit| bits.push(last >> (7 - bit) & 1 == 1));
                 })
             }
-            (Value::Bits(..), _) => None,
+            (SegmentValue::Bits(..), _) => None,
         }
         .ok_or_else(|| wrong("this segment has a value, a size or a type that no binary can have here"))
     }
 
     /// Parses the rest of a segment: `:SIZE` and `/TYPE-TYPE`.
-    fn form(&mut self) -> Result<Form, TermError> {
-        let mut form = Form { size: None, kind: None, unit: 0, is_little: false };
-        if self.is(":") {
+    fn segment_spec(&mut self) -> Result<SegmentSpec, TermError> {
+        let mut form = SegmentSpec { size: None, kind: None, unit: 0, is_little: false };
+        if self.is_at(":") {
             self.advance()?;
-            form.size = Some(self.size()?);
+            form.size = Some(self.segment_size()?);
         }
-        if !self.is("/") {
+        if !self.is_at("/") {
             return Ok(form);
         }
         loop {
             self.advance()?;
-            let Token::Atom(name) = &self.token else { return Err(self.wrong("expected the type of a segment")) };
+            let TermToken::Atom(name) = &self.token else { return Err(self.error("expected the type of a segment")) };
             match name.as_str() {
-                "integer" => form.kind = Some(Kind::Integer),
-                "float" => form.kind = Some(Kind::Float),
-                "binary" | "bytes" => form.kind = Some(Kind::Binary),
-                "bitstring" | "bits" => (form.kind, form.unit) = (Some(Kind::Binary), 1),
-                "utf8" => form.kind = Some(Kind::Utf8),
-                "utf16" => form.kind = Some(Kind::Utf16),
-                "utf32" => form.kind = Some(Kind::Utf32),
+                "integer" => form.kind = Some(SegmentType::Integer),
+                "float" => form.kind = Some(SegmentType::Float),
+                "binary" | "bytes" => form.kind = Some(SegmentType::Binary),
+                "bitstring" | "bits" => (form.kind, form.unit) = (Some(SegmentType::Binary), 1),
+                "utf8" => form.kind = Some(SegmentType::Utf8),
+                "utf16" => form.kind = Some(SegmentType::Utf16),
+                "utf32" => form.kind = Some(SegmentType::Utf32),
                 "big" | "signed" | "unsigned" => {}
                 "little" => form.is_little = true,
                 "unit" => {
                     self.advance()?;
                     self.expect(":", "after `unit`")?;
-                    form.unit = self.size()?;
-                    if self.is("-") {
+                    form.unit = self.segment_size()?;
+                    if self.is_at("-") {
                         continue;
                     }
                     return Ok(form);
                 }
-                other => return Err(self.wrong(format!("`{other}` is no type of a segment that means something here"))),
+                other => return Err(self.error(format!("`{other}` is no type of a segment that means something here"))),
             }
             self.advance()?;
-            if !self.is("-") {
+            if !self.is_at("-") {
                 return Ok(form);
             }
         }
     }
 
-    fn size(&mut self) -> Result<usize, TermError> {
+    fn segment_size(&mut self) -> Result<usize, TermError> {
         let size = match &self.token {
-            Token::Number(Term::Int(size)) => usize::try_from(*size).ok().filter(|size| *size <= LARGEST),
+            TermToken::Number(Term::Int(size)) => usize::try_from(*size).ok().filter(|size| *size <= LARGEST),
             _ => None,
         };
-        let size = size.ok_or_else(|| self.wrong(format!("expected a size of at most {LARGEST}")))?;
+        let size = size.ok_or_else(|| self.error(format!("expected a size of at most {LARGEST}")))?;
         self.advance()?;
         Ok(size)
     }
 }
 
-fn total(form: &Form, size: usize) -> Option<usize> {
+fn segment_bits(form: &SegmentSpec, size: usize) -> Option<usize> {
     form.size.unwrap_or(size).checked_mul(form.unit.max(1)).filter(|bits| *bits <= 8 * LARGEST)
 }
 
 /// Appends the low bits of the number, in two's complement.
-fn put_integer(bits: &mut Bits, number: &Term, form: &Form) -> Option<()> {
-    let size = total(form, 8)?;
+fn put_integer(bits: &mut BitstringBuilder, number: &Term, form: &SegmentSpec) -> Option<()> {
+    let size = segment_bits(form, 8)?;
     let (is_negative, magnitude) = match number {
         Term::Int(number) => (*number < 0, number.unsigned_abs().to_le_bytes().to_vec()),
         Term::Big(is_negative, magnitude) => (*is_negative, magnitude.clone()),
@@ -217,8 +219,8 @@ fn put_integer(bits: &mut Bits, number: &Term, form: &Form) -> Option<()> {
     Some(())
 }
 
-fn put_float(bits: &mut Bits, number: f64, form: &Form) -> Option<()> {
-    let mut bytes = match total(form, 64)? {
+fn put_float(bits: &mut BitstringBuilder, number: f64, form: &SegmentSpec) -> Option<()> {
+    let mut bytes = match segment_bits(form, 64)? {
         64 => number.to_be_bytes().to_vec(),
         32 if (number as f32).is_finite() => (number as f32).to_be_bytes().to_vec(),
         _ => return None,
@@ -230,17 +232,17 @@ fn put_float(bits: &mut Bits, number: f64, form: &Form) -> Option<()> {
     Some(())
 }
 
-fn put_letter(bits: &mut Bits, letter: char, kind: Kind, form: &Form) -> Option<()> {
+fn put_char(bits: &mut BitstringBuilder, letter: char, kind: SegmentType, form: &SegmentSpec) -> Option<()> {
     if form.size.is_some() || form.unit != 0 {
         return None;
     }
     let mut units: Vec<Vec<u8>> = match kind {
-        Kind::Utf8 => vec![letter.encode_utf8(&mut [0; 4]).as_bytes().to_vec()],
-        Kind::Utf16 => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| unit.to_be_bytes().to_vec()).collect(),
-        Kind::Utf32 => vec![u32::from(letter).to_be_bytes().to_vec()],
-        Kind::Integer | Kind::Float | Kind::Binary => return None,
+        SegmentType::Utf8 => vec![letter.encode_utf8(&mut [0; 4]).as_bytes().to_vec()],
+        SegmentType::Utf16 => letter.encode_utf16(&mut [0; 2]).iter().map(|unit| unit.to_be_bytes().to_vec()).collect(),
+        SegmentType::Utf32 => vec![u32::from(letter).to_be_bytes().to_vec()],
+        SegmentType::Integer | SegmentType::Float | SegmentType::Binary => return None,
     };
-    if form.is_little && kind != Kind::Utf8 {
+    if form.is_little && kind != SegmentType::Utf8 {
         units.iter_mut().for_each(|unit| unit.reverse());
     }
     units.iter().for_each(|unit| bits.extend(unit));

@@ -6,9 +6,9 @@ pub(crate) mod scan;
 use std::borrow::Cow;
 
 use crate::bigint;
-use crate::order_of_terms;
 use crate::term::{DEEPEST, Term};
-use scan::{Reader, Token};
+use crate::term_order;
+use scan::{ConsultParser, TermToken};
 
 /// The maximum length of the text.
 const LONGEST: usize = 80 << 20;
@@ -31,13 +31,13 @@ pub struct TermError {
 /// # Errors
 /// Returns the first syntax error.
 pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
-    let text = decode(bytes)?;
-    let mut reader = Reader::new(&text)?;
+    let text = decode_text(bytes)?;
+    let mut reader = ConsultParser::new(&text)?;
     let mut terms = Vec::new();
-    while reader.token != Token::End {
+    while reader.token != TermToken::End {
         let term = reader.term(0)?;
-        if reader.token != Token::Dot {
-            return Err(reader.wrong("expected `.` after the term"));
+        if reader.token != TermToken::Dot {
+            return Err(reader.error("expected `.` after the term"));
         }
         reader.advance()?;
         terms.push(term);
@@ -50,16 +50,16 @@ pub fn consult(bytes: &[u8]) -> Result<Vec<Term>, TermError> {
 /// # Errors
 /// Returns the first syntax error, or an error if there is a second term.
 pub fn parse_one(bytes: &[u8]) -> Result<Term, TermError> {
-    let text = decode(bytes)?;
-    let mut reader = Reader::new(&text)?;
+    let text = decode_text(bytes)?;
+    let mut reader = ConsultParser::new(&text)?;
     let term = reader.term(0)?;
-    if reader.token == Token::Dot {
+    if reader.token == TermToken::Dot {
         reader.advance()?;
     }
-    if reader.token == Token::End { Ok(term) } else { Err(reader.wrong("expected nothing after the term")) }
+    if reader.token == TermToken::End { Ok(term) } else { Err(reader.error("expected nothing after the term")) }
 }
 
-fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TermError> {
+fn decode_text(bytes: &[u8]) -> Result<Cow<'_, str>, TermError> {
     if bytes.len() > LONGEST {
         return Err(TermError { line: 1, column: 1, what: format!("the text is longer than {} MiB", LONGEST >> 20) });
     }
@@ -72,14 +72,14 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TermError> {
     }
 }
 
-impl Reader<'_> {
-    fn is(&self, punct: &str) -> bool {
-        matches!(self.token, Token::Punct(found) if found == punct)
+impl ConsultParser<'_> {
+    fn is_at(&self, punct: &str) -> bool {
+        matches!(self.token, TermToken::Punct(found) if found == punct)
     }
 
     fn expect(&mut self, punct: &str, place: &str) -> Result<(), TermError> {
-        if !self.is(punct) {
-            return Err(self.wrong(format!("expected `{punct}` {place}")));
+        if !self.is_at(punct) {
+            return Err(self.error(format!("expected `{punct}` {place}")));
         }
         self.advance()
     }
@@ -88,33 +88,33 @@ impl Reader<'_> {
     // functions.
     fn term(&mut self, depth: usize) -> Result<Term, TermError> {
         self.enter(depth)?;
-        match std::mem::replace(&mut self.token, Token::End) {
-            Token::Punct(punct) => self.compound(punct, depth),
-            token => self.simple(token),
+        match std::mem::replace(&mut self.token, TermToken::End) {
+            TermToken::Punct(punct) => self.compound(punct, depth),
+            token => self.scalar(token),
         }
     }
 
     fn enter(&mut self, depth: usize) -> Result<(), TermError> {
         if depth > DEEPEST {
-            return Err(self.wrong(format!("terms are nested more than {DEEPEST} deep")));
+            return Err(self.error(format!("terms are nested more than {DEEPEST} deep")));
         }
-        self.count(1)
+        self.count_terms(1)
     }
 
-    fn simple(&mut self, token: Token) -> Result<Term, TermError> {
+    fn scalar(&mut self, token: TermToken) -> Result<Term, TermError> {
         let term = match token {
-            Token::Number(value) => value,
-            Token::Atom(name) => Term::Atom(name),
-            Token::Text(text) => {
-                self.count(text.chars().count())?;
+            TermToken::Number(value) => value,
+            TermToken::Atom(name) => Term::Atom(name),
+            TermToken::Text(text) => {
+                self.count_terms(text.chars().count())?;
                 Term::string(&text)
             }
-            Token::Word(word) => {
-                return Err(self.wrong(format!("`{word}` is a word of the language: as an atom it is `'{word}'`")));
+            TermToken::ReservedWord(word) => {
+                return Err(self.error(format!("`{word}` is a word of the language: as an atom it is `'{word}'`")));
             }
-            Token::Punct(found) => return Err(self.wrong(format!("`{found}` begins no term"))),
-            Token::Dot => return Err(self.wrong("a term ends before it is whole")),
-            Token::End => return Err(self.wrong("the text ends inside a term")),
+            TermToken::Punct(found) => return Err(self.error(format!("`{found}` begins no term"))),
+            TermToken::Dot => return Err(self.error("a term ends before it is whole")),
+            TermToken::End => return Err(self.error("the text ends inside a term")),
         };
         self.advance()?;
         Ok(term)
@@ -126,14 +126,14 @@ impl Reader<'_> {
             "[" => self.list(depth),
             "<<" => self.binary(depth),
             "#" => self.map(depth),
-            "(" => self.bracketed(depth),
+            "(" => self.parenthesized(depth),
             "-" => self.signed(true, depth),
             "+" => self.signed(false, depth),
-            _ => self.simple(Token::Punct(punct)),
+            _ => self.scalar(TermToken::Punct(punct)),
         }
     }
 
-    fn bracketed(&mut self, depth: usize) -> Result<Term, TermError> {
+    fn parenthesized(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
         let term = self.term(depth + 1)?;
         self.expect(")", "after a term in brackets")?;
@@ -141,24 +141,24 @@ impl Reader<'_> {
     }
 
     fn signed(&mut self, is_negative: bool, depth: usize) -> Result<Term, TermError> {
-        let place = self.token_at;
+        let place = self.token_offset;
         self.advance()?;
-        let has_sign = self.is("-") || self.is("+");
+        let has_sign = self.is_at("-") || self.is_at("+");
         match self.term(depth + 1)? {
             number @ (Term::Int(_) | Term::Big(..) | Term::Float(_)) if !has_sign => {
                 Ok(if is_negative { bigint::negate(number) } else { number })
             }
-            _ => Err(self.wrong_at(place, "expected a number after the sign")),
+            _ => Err(self.error_at(place, "expected a number after the sign")),
         }
     }
 
     fn tuple(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
         let mut elements = Vec::new();
-        if !self.is("}") {
+        if !self.is_at("}") {
             loop {
                 elements.push(self.term(depth + 1)?);
-                if !self.is(",") {
+                if !self.is_at(",") {
                     break;
                 }
                 self.advance()?;
@@ -171,16 +171,16 @@ impl Reader<'_> {
     fn list(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
         let mut elements = Vec::new();
-        if !self.is("]") {
+        if !self.is_at("]") {
             loop {
                 elements.push(self.term(depth + 1)?);
-                if self.is("|") {
+                if self.is_at("|") {
                     self.advance()?;
                     let tail = self.term(depth + 1)?;
                     self.expect("]", "after the tail of a list")?;
                     return Ok(Term::with_tail(elements, tail));
                 }
-                if !self.is(",") {
+                if !self.is_at(",") {
                     break;
                 }
                 self.advance()?;
@@ -192,24 +192,24 @@ impl Reader<'_> {
 
     fn map(&mut self, depth: usize) -> Result<Term, TermError> {
         self.advance()?;
-        if !self.is("{") {
-            return Err(self.wrong("expected `{` after `#`"));
+        if !self.is_at("{") {
+            return Err(self.error("expected `{` after `#`"));
         }
         self.advance()?;
         let mut pairs: Vec<(Term, Term)> = Vec::new();
-        if !self.is("}") {
+        if !self.is_at("}") {
             loop {
                 let key = self.term(depth + 1)?;
                 self.expect("=>", "after a key")?;
                 let value = self.term(depth + 1)?;
                 pairs.push((key, value));
-                if !self.is(",") {
+                if !self.is_at(",") {
                     break;
                 }
                 self.advance()?;
             }
         }
         self.expect("}", "or `,`")?;
-        Ok(Term::Map(order_of_terms::without_doubles(pairs)))
+        Ok(Term::Map(term_order::deduplicate_pairs(pairs)))
     }
 }

@@ -7,28 +7,28 @@ mod read;
 use std::borrow::Cow;
 use std::io::Read as _;
 
-pub(crate) use read::{elements, without};
+pub(crate) use read::{list_elements, remove_tagged_tuples};
 
 use crate::term::{DEEPEST, MOST_TERMS, Term};
 
 /// The maximum size of an integer in bytes.
-const BIGGEST: usize = 4096;
+const MAX_INTEGER_BYTES: usize = 4096;
 /// The maximum size of a decompressed term.
-const LONGEST: usize = 64 << 20;
+const MAX_DECOMPRESSED_SIZE: usize = 64 << 20;
 
 /// The encoding of atoms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AtomForm {
+pub enum AtomEncoding {
     /// Latin-1 if the atom allows it, up to OTP 25.
     Latin1,
     /// UTF-8, from OTP 26 on.
     Utf8,
 }
 
-impl AtomForm {
+impl AtomEncoding {
     /// Returns the atom encoding of an OTP release.
-    pub fn of_otp(release: u32) -> AtomForm {
-        if release >= 26 { AtomForm::Utf8 } else { AtomForm::Latin1 }
+    pub fn for_otp(release: u32) -> AtomEncoding {
+        if release >= 26 { AtomEncoding::Utf8 } else { AtomEncoding::Latin1 }
     }
 }
 
@@ -39,53 +39,53 @@ pub struct EtfError {
     /// The offset, from 0; in a compressed term, the offset in the decompressed data.
     pub at: usize,
     /// The kind of error.
-    pub kind: EtfKind,
+    pub kind: EtfErrorKind,
 }
 
 /// The kind of error in an encoded term.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EtfKind {
+pub enum EtfErrorKind {
     /// The version byte 131 is missing.
     #[error("it does not begin with the number of the format, 131")]
     Version,
     /// The data is truncated.
     #[error("it is cut short")]
-    Short,
+    Truncated,
     /// A compressed term cannot be decompressed.
     #[error("it does not inflate to the length that it says, of at most 64 MiB")]
     Compressed,
     /// A length is larger than the data.
     #[error("it says that it has more elements than bytes")]
-    Count,
+    InvalidCount,
     /// Terms are nested too deeply.
     #[error("terms are nested more than {DEEPEST} deep")]
-    Deep,
+    TooDeep,
     /// There are too many terms.
     #[error("it has more than {MOST_TERMS} terms")]
-    Many,
+    TooManyTerms,
     /// A value is invalid in Erlang.
     #[error("{0}")]
     Value(&'static str),
     /// The term has a type that [`Term`] cannot represent: function, pid, port or reference.
     #[error("a term of kind {0}, which has no value here")]
-    NoValue(usize),
+    UnsupportedType(usize),
     /// There is data after the term.
     #[error("there is more after the term")]
-    After,
+    TrailingData,
 }
 
 /// Encodes `term`, as `term_to_binary/1` does.
-pub fn encode(term: &Term, atoms: AtomForm) -> Vec<u8> {
+pub fn encode(term: &Term, atoms: AtomEncoding) -> Vec<u8> {
     let mut out = vec![131];
-    put(&mut out, term, atoms);
+    encode_into(&mut out, term, atoms);
     out
 }
 
-fn length(count: usize) -> [u8; 4] {
+fn encode_length(count: usize) -> [u8; 4] {
     u32::try_from(count).expect("no term in memory has four billion elements").to_be_bytes()
 }
 
-fn put(out: &mut Vec<u8>, term: &Term, atoms: AtomForm) {
+fn encode_into(out: &mut Vec<u8>, term: &Term, atoms: AtomEncoding) {
     match term {
         Term::Int(value) => put_int(out, *value),
         Term::Big(negative, magnitude) => put_big(out, *negative, magnitude),
@@ -96,17 +96,17 @@ fn put(out: &mut Vec<u8>, term: &Term, atoms: AtomForm) {
         Term::Atom(name) => put_atom(out, name, atoms),
         Term::Binary(bytes) => {
             out.push(109);
-            out.extend(length(bytes.len()));
+            out.extend(encode_length(bytes.len()));
             out.extend(bytes);
         }
         Term::Bits(bytes, bits) => {
             out.push(77);
-            out.extend(length(bytes.len()));
+            out.extend(encode_length(bytes.len()));
             out.push(*bits);
             out.extend(bytes);
         }
         Term::List(elements) if elements.is_empty() => out.push(106),
-        Term::List(elements) => match as_bytes(elements) {
+        Term::List(elements) => match byte_list(elements) {
             Some(bytes) => {
                 out.push(107);
                 out.extend(u16::try_from(bytes.len()).expect("it was looked at").to_be_bytes());
@@ -114,33 +114,33 @@ fn put(out: &mut Vec<u8>, term: &Term, atoms: AtomForm) {
             }
             None => {
                 out.push(108);
-                out.extend(length(elements.len()));
-                elements.iter().for_each(|element| put(out, element, atoms));
+                out.extend(encode_length(elements.len()));
+                elements.iter().for_each(|element| encode_into(out, element, atoms));
                 out.push(106);
             }
         },
         Term::Improper(elements, tail) => {
             out.push(108);
-            out.extend(length(elements.len()));
-            elements.iter().for_each(|element| put(out, element, atoms));
-            put(out, tail, atoms);
+            out.extend(encode_length(elements.len()));
+            elements.iter().for_each(|element| encode_into(out, element, atoms));
+            encode_into(out, tail, atoms);
         }
         Term::Tuple(elements) => {
             match u8::try_from(elements.len()) {
                 Ok(count) => out.extend([104, count]),
                 Err(_) => {
                     out.push(105);
-                    out.extend(length(elements.len()));
+                    out.extend(encode_length(elements.len()));
                 }
             }
-            elements.iter().for_each(|element| put(out, element, atoms));
+            elements.iter().for_each(|element| encode_into(out, element, atoms));
         }
         Term::Map(pairs) => {
             out.push(116);
-            out.extend(length(pairs.len()));
+            out.extend(encode_length(pairs.len()));
             for (key, value) in pairs {
-                put(out, key, atoms);
-                put(out, value, atoms);
+                encode_into(out, key, atoms);
+                encode_into(out, value, atoms);
             }
         }
     }
@@ -164,22 +164,22 @@ fn put_big(out: &mut Vec<u8>, negative: bool, magnitude: &[u8]) {
         Ok(count) => out.extend([110, count]),
         Err(_) => {
             out.push(111);
-            out.extend(length(magnitude.len()));
+            out.extend(encode_length(magnitude.len()));
         }
     }
     out.push(u8::from(negative));
     out.extend(magnitude);
 }
 
-fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomForm) {
+fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomEncoding) {
     let latin: Option<Vec<u8>> = name.chars().map(|letter| u8::try_from(u32::from(letter)).ok()).collect();
     match (form, latin) {
-        (AtomForm::Latin1, Some(bytes)) => {
+        (AtomEncoding::Latin1, Some(bytes)) => {
             out.push(100);
             out.extend(u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_be_bytes());
             out.extend(bytes);
         }
-        (AtomForm::Latin1 | AtomForm::Utf8, _) => match u8::try_from(name.len()) {
+        (AtomEncoding::Latin1 | AtomEncoding::Utf8, _) => match u8::try_from(name.len()) {
             Ok(count) => {
                 out.extend([119, count]);
                 out.extend(name.as_bytes());
@@ -194,7 +194,7 @@ fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomForm) {
 }
 
 /// Returns the elements as bytes, if all of them are bytes and the list is short enough for `STRING_EXT`.
-fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
+fn byte_list(elements: &[Term]) -> Option<Vec<u8>> {
     if elements.len() > usize::from(u16::MAX) {
         return None;
     }
@@ -210,34 +210,34 @@ fn as_bytes(elements: &[Term]) -> Option<Vec<u8>> {
 /// # Errors
 /// Fails at the first invalid byte, or if terms are nested too deeply or are too many.
 pub fn decode(bytes: &[u8]) -> Result<Term, EtfError> {
-    decode_plain(&plain(bytes)?)
+    decode_payload(&payload(bytes)?)
 }
 
 /// Decodes a term without the version byte.
-pub(crate) fn decode_plain(bytes: &[u8]) -> Result<Term, EtfError> {
-    let mut reader = read::Reader::new(bytes);
-    let term = reader.term(0)?;
-    reader.end()?;
+pub(crate) fn decode_payload(bytes: &[u8]) -> Result<Term, EtfError> {
+    let mut reader = read::EtfReader::new(bytes);
+    let term = reader.read_term(0)?;
+    reader.expect_end()?;
     Ok(term)
 }
 
 /// Returns the encoded term without the version byte, decompressed if it was compressed.
-pub(crate) fn plain(bytes: &[u8]) -> Result<Cow<'_, [u8]>, EtfError> {
+pub(crate) fn payload(bytes: &[u8]) -> Result<Cow<'_, [u8]>, EtfError> {
     let wrong = |at, kind| EtfError { at, kind };
     match bytes {
         [131, 80, rest @ ..] => {
-            let (size, packed) = rest.split_first_chunk::<4>().ok_or(wrong(2, EtfKind::Short))?;
+            let (size, packed) = rest.split_first_chunk::<4>().ok_or(wrong(2, EtfErrorKind::Truncated))?;
             let size = u32::from_be_bytes(*size) as usize;
             let mut plain = Vec::new();
-            if size <= LONGEST {
+            if size <= MAX_DECOMPRESSED_SIZE {
                 let read = flate2::read::ZlibDecoder::new(packed).take(size as u64 + 1).read_to_end(&mut plain);
                 if read.is_ok() && plain.len() == size {
                     return Ok(Cow::Owned(plain));
                 }
             }
-            Err(wrong(2, EtfKind::Compressed))
+            Err(wrong(2, EtfErrorKind::Compressed))
         }
         [131, rest @ ..] => Ok(Cow::Borrowed(rest)),
-        _ => Err(wrong(0, EtfKind::Version)),
+        _ => Err(wrong(0, EtfErrorKind::Version)),
     }
 }

@@ -3,14 +3,14 @@
 //! Lines are broken by the rules of OTP 25's `io_lib_pretty` with unlimited depth, because release files must be
 //! identical to those that Erlang writes.
 
-mod lines;
+mod layout;
 mod node;
 
 use crate::bigint;
-use crate::consult::scan::{RESERVED, is_inner, starts_atom};
+use crate::consult::scan::{RESERVED, is_atom_char, is_atom_start};
 use crate::term::Term;
-use lines::{Fit, LINE, Page};
-use node::Node;
+use layout::{LINE_WIDTH, LayoutCheck, LayoutWriter};
+use node::PrintNode;
 
 /// Prints `term` on one line as `~tw` does: strings as lists, binaries as bytes.
 pub fn write(term: &Term) -> String {
@@ -21,24 +21,24 @@ pub fn write(term: &Term) -> String {
 
 fn write_into(out: &mut String, term: &Term) {
     match term {
-        Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_) => out.push_str(&simple(term)),
+        Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_) => out.push_str(&scalar_text(term)),
         Term::Binary(bytes) => out.push_str(&format!("<<{}>>", byte_texts(bytes, 8).join(","))),
         Term::Bits(bytes, bits) => out.push_str(&format!("<<{}>>", byte_texts(bytes, *bits).join(","))),
         Term::List(elements) => {
             out.push('[');
-            separated(out, elements, ",");
+            write_elements(out, elements, ",");
             out.push(']');
         }
         Term::Improper(elements, tail) => {
             out.push('[');
-            separated(out, elements, ",");
+            write_elements(out, elements, ",");
             out.push('|');
             write_into(out, tail);
             out.push(']');
         }
         Term::Tuple(elements) => {
             out.push('{');
-            separated(out, elements, ",");
+            write_elements(out, elements, ",");
             out.push('}');
         }
         Term::Map(pairs) => {
@@ -56,7 +56,7 @@ fn write_into(out: &mut String, term: &Term) {
     }
 }
 
-fn separated(out: &mut String, elements: &[Term], separator: &str) {
+fn write_elements(out: &mut String, elements: &[Term], separator: &str) {
     for (number, element) in elements.iter().enumerate() {
         if number > 0 {
             out.push_str(separator);
@@ -74,18 +74,20 @@ fn byte_texts(bytes: &[u8], bits: u8) -> Vec<String> {
     texts
 }
 
-fn simple(term: &Term) -> String {
+fn scalar_text(term: &Term) -> String {
     match term {
         Term::Int(value) => value.to_string(),
-        Term::Big(negative, magnitude) => format!("{}{}", if *negative { "-" } else { "" }, bigint::decimal(magnitude)),
-        Term::Float(value) => float(*value),
+        Term::Big(negative, magnitude) => {
+            format!("{}{}", if *negative { "-" } else { "" }, bigint::to_decimal(magnitude))
+        }
+        Term::Float(value) => float_text(*value),
         Term::Atom(name) => atom(name),
         other => write(other),
     }
 }
 
 /// Returns the shortest text that reads back as `value`, with an exponent if that is shorter.
-fn float(value: f64) -> String {
+fn float_text(value: f64) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0.0" } else { "0.0" }.to_owned();
     }
@@ -121,7 +123,7 @@ fn place_dot(digits: &str, place: i64, is_large: bool) -> String {
 
 /// Prints an atom, quoted if necessary.
 pub fn atom(name: &str) -> String {
-    let is_plain = name.chars().next().is_some_and(starts_atom) && name.chars().all(is_inner);
+    let is_plain = name.chars().next().is_some_and(is_atom_start) && name.chars().all(is_atom_char);
     if is_plain && !RESERVED.contains(&name) { name.to_owned() } else { quoted(name, '\'') }
 }
 
@@ -151,15 +153,17 @@ fn quoted(text: &str, quote: char) -> String {
 
 /// Prints `term` on several lines as `~tp` does: printable lists and binaries as strings.
 pub fn pretty(term: &Term) -> String {
-    let node = Node::of(term);
-    if matches!(term, Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_)) || node.long < LINE - 1 {
+    let node = PrintNode::from_term(term);
+    if matches!(term, Term::Int(_) | Term::Big(..) | Term::Float(_) | Term::Atom(_)) || node.flat_len < LINE_WIDTH - 1 {
         return node.flat();
     }
-    let most = node.long;
+    let most = node.flat_len;
     // The indentation of the rest of a tuple behind its tag, an atom: after the tag if that leaves enough room.
-    let inset =
-        [-1, 4].into_iter().find(|inset| Fit { most, inset: *inset }.node(&node, 1, 0, 0).is_some()).unwrap_or(1);
-    let mut page = Page { out: String::new(), most, inset };
+    let inset = [-1, 4]
+        .into_iter()
+        .find(|inset| LayoutCheck { max_width: most, inset: *inset }.node(&node, 1, 0, 0).is_some())
+        .unwrap_or(1);
+    let mut page = LayoutWriter { out: String::new(), max_width: most, inset };
     page.node(&node, 1, 0, 0, 0);
     page.out
 }

@@ -1,6 +1,6 @@
 //! The errors of dependency resolution.
 
-use super::Mode;
+use super::StartType;
 
 /// The reason why the applications do not form a release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,10 +15,10 @@ pub enum ResolveError {
     },
     /// An application was requested twice.
     #[error("`{0}` was asked for twice")]
-    AskedTwice(String),
+    RequestedTwice(String),
     /// The version of an application is not the requested one.
     #[error("`{name}` was asked for in version {asked}, and `{location}` has version {found}")]
-    Version {
+    WrongVersion {
         /// The application's name.
         name: String,
         /// The requested version.
@@ -30,11 +30,11 @@ pub enum ResolveError {
     },
     /// kernel or stdlib is not permanent.
     #[error("`{name}` starts as {mode}: it has to be permanent in every release")]
-    Base {
+    BaseNotPermanent {
         /// The application's name.
         name: String,
         /// The configured start type.
-        mode: Mode,
+        mode: StartType,
     },
     /// A release includes an application that the application specification does not include.
     #[error("`{app}` is to include `{name}`, and its specification does not name it")]
@@ -46,7 +46,7 @@ pub enum ResolveError {
     },
     /// An optional application is missing, and this version of Mix does not support that in a release.
     #[error("`{app}` needs `{child}`, which is optional and not there: Elixir before 1.15 refuses that in a release")]
-    NoOptional {
+    MissingOptional {
         /// The application that depends on it.
         app: String,
         /// The missing application.
@@ -108,15 +108,15 @@ pub enum ResolveError {
     Cycle(Vec<String>),
     /// An application is started, but a dependency of it is not.
     #[error("`{app}` starts as {mode}, and needs `{child}`, which is set to {child_mode} and does not start")]
-    ModeConflict {
+    StartTypeConflict {
         /// The application.
         app: String,
         /// The start type of the application.
-        mode: Mode,
+        mode: StartType,
         /// The dependency.
         child: String,
         /// The start type of the dependency.
-        child_mode: Mode,
+        child_mode: StartType,
     },
 }
 
@@ -130,13 +130,13 @@ impl ResolveError {
             ResolveError::Missing { name, by: None } => {
                 format!("add `{name}` to the dependencies, or do not ask for it")
             }
-            ResolveError::AskedTwice(name) => format!("ask for `{name}` once"),
-            ResolveError::Version { found, .. } => format!("ask for version {found}, or for none"),
-            ResolveError::Base { name, .. } => format!("do not say how `{name}` starts"),
+            ResolveError::RequestedTwice(name) => format!("ask for `{name}` once"),
+            ResolveError::WrongVersion { found, .. } => format!("ask for version {found}, or for none"),
+            ResolveError::BaseNotPermanent { name, .. } => format!("do not say how `{name}` starts"),
             ResolveError::NotIncluded { app, name } => {
                 format!("name `{name}` in `included_applications` of `{app}`, or do not ask for it there")
             }
-            ResolveError::NoOptional { app, child } => {
+            ResolveError::MissingOptional { app, child } => {
                 format!("add `{child}` to the dependencies, or name `{app}` in `skip_mode_validation_for`")
             }
             ResolveError::RegularAndIncluded(name) => {
@@ -154,7 +154,7 @@ impl ResolveError {
                 format!("correct `mod` of `{app}`, or add what has `{module}`")
             }
             ResolveError::Cycle(_) => "let one of them not need the next one".to_owned(),
-            ResolveError::ModeConflict { app, child, .. } => {
+            ResolveError::StartTypeConflict { app, child, .. } => {
                 format!("let `{app}` be loaded only, or `{child}` start, or name `{app}` in `skip_mode_validation_for`")
             }
         }

@@ -1,13 +1,13 @@
 //! Unusual and invalid application specifications: `systools` and `App::read` accept the same ones.
 
-use dram_release::app::App;
+use dram_release::app::AppSpec;
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::{Catalog, Found, Origin};
-use dram_release::resolve::{Style, exact};
+use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
+use dram_release::resolve::{ReleaseRules, resolve_exact};
 use dram_release::term::Term;
 
+use crate::fixtures;
 use crate::peer::{self, bytes, path};
-use crate::world;
 
 /// Keys that are inserted before the required keys.
 const KEYS: &[&str] = &[
@@ -114,7 +114,7 @@ const TEXTS: &[&str] = &[
 #[test]
 fn app_files_are_accepted_and_refused_as_by_systools() {
     let otp = peer::files(&["lib/{kernel,stdlib}-*/ebin/*.app"]);
-    let (base, ebins) = world::catalog(&otp, Origin::Otp);
+    let (base, ebins) = fixtures::catalog(&otp, AppOrigin::Otp);
     let usual = "{vsn,\"1\"},{description,\"\"},{modules,[]},{registered,[]},{applications,[kernel,stdlib]}";
     let mut texts: Vec<String> = TEXTS.iter().map(|text| (*text).to_owned()).collect();
     for keys in KEYS {
@@ -127,13 +127,13 @@ fn app_files_are_accepted_and_refused_as_by_systools() {
         let dir = dir.path().join(number.to_string());
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join("demo.app"), text).unwrap();
-        let made = App::read(text.as_bytes(), "demo", world::OTP).map_err(|error| error.to_string());
+        let made = AppSpec::read(text.as_bytes(), "demo", fixtures::OTP).map_err(|error| error.to_string());
         let vsn = made.as_ref().map_or("1".to_owned(), |app| app.vsn.clone());
         let made = made.and_then(|app| {
-            let mut catalog: Catalog = base.clone();
-            catalog.add(Found { app, origin: Origin::Otp, location: String::new(), beams: None });
+            let mut catalog: AppCatalog = base.clone();
+            catalog.add(CatalogEntry { app, origin: AppOrigin::Otp, location: String::new(), beams: None });
             let applications = [("kernel", None), ("stdlib", None), ("demo", None)];
-            let release = exact(&world::spec("demo", Style::Plain, &applications), &catalog);
+            let release = resolve_exact(&fixtures::spec("demo", ReleaseRules::Otp, &applications), &catalog);
             let release = release.map_err(|errors| format!("{errors:?}"))?;
             Ok(BootScript::new(&release, &catalog, &BootOptions { dot_erlang: true, ..BootOptions::default() }))
         });

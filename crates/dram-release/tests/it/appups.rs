@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use dram_release::appup::{Modules, differ, generate, restart};
+use dram_release::appup::{BeamFiles, generate_appup, modules_differ, restart_appup};
 use dram_release::term::Term;
 
 use crate::peer::scratch;
 
 /// Compiles the sources, given by module name, with these options of `erlc`.
-fn compile(sources: &[(&str, &str)], options: &[&str]) -> Modules {
+fn compile(sources: &[(&str, &str)], options: &[&str]) -> BeamFiles {
     let dir = scratch();
     for (name, text) in sources {
         fs::write(dir.path().join(format!("{name}.erl")), format!("-module({name}).\n{text}\n")).unwrap();
@@ -26,9 +26,9 @@ fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-fn ways(old: &[(&str, &str)], new: &[(&str, &str)]) -> [String; 2] {
-    let appup = generate("1.0", "2.0", &compile(old, &[]), &compile(new, &["+debug_info"])).unwrap();
-    assert!(appup.is_of("2.0") && appup.knows("1.0"));
+fn up_and_down(old: &[(&str, &str)], new: &[(&str, &str)]) -> [String; 2] {
+    let appup = generate_appup("1.0", "2.0", &compile(old, &[]), &compile(new, &["+debug_info"])).unwrap();
+    assert!(appup.is_for_version("2.0") && appup.covers_version("1.0"));
     let [_, up, down] = appup.term().as_tuple().unwrap() else { panic!("{}", appup.text()) };
     [up, down].map(|way| {
         let script = way.as_list().unwrap()[0].as_tuple().unwrap()[1].as_list().unwrap();
@@ -65,7 +65,7 @@ fn added_deleted_and_changed_modules_get_their_instructions() {
     ];
     let changes = "{load_module,lib} {update,special,{advanced,[]}} {update,sup,supervisor} \
                    {update,server,{advanced,[]},[lib]}";
-    let [up, down] = ways(&old, &new);
+    let [up, down] = up_and_down(&old, &new);
     assert_eq!(up, format!("{{add_module,added}} {changes} {{delete_module,gone}}"));
     assert_eq!(down, format!("{{add_module,gone}} {changes} {{delete_module,added}}"));
 }
@@ -85,7 +85,7 @@ fn a_module_comes_after_those_that_it_calls_and_cycles_terminate() {
     let borrow = |all: &'static [(&'static str, String)]| -> Vec<(&'static str, &'static str)> {
         all.iter().map(|(name, text)| (*name, text.as_str())).collect()
     };
-    let [up, down] = ways(&borrow(old.leak()), &borrow(new.leak()));
+    let [up, down] = up_and_down(&borrow(old.leak()), &borrow(new.leak()));
     let expected = "{load_module,d} {load_module,c,[d]} {load_module,b,[c,d]} {load_module,a,[b,c]} \
                     {load_module,z} {load_module,x,[y]} {load_module,y,[x]}";
     let words = |text: &str| {
@@ -104,15 +104,15 @@ fn compiler_options_and_debug_info_are_no_change() {
     let source = [("m", "-export([f/0]).\nf() -> 1.")];
     let plain = &compile(&source, &[])["m"];
     for options in [&["+debug_info"][..], &["+compressed"], &["+debug_info", "+compressed", "+deterministic"]] {
-        assert_eq!(differ(plain, &compile(&source, options)["m"]), Ok(false), "{options:?}");
+        assert_eq!(modules_differ(plain, &compile(&source, options)["m"]), Ok(false), "{options:?}");
     }
     let attribute = [("m", "-export([f/0]).\n-mine(1).\nf() -> 1.")];
-    assert_eq!(differ(plain, &compile(&attribute, &[])["m"]), Ok(true));
-    assert!(differ(plain, b"nothing").is_err());
+    assert_eq!(modules_differ(plain, &compile(&attribute, &[])["m"]), Ok(true));
+    assert!(modules_differ(plain, b"nothing").is_err());
 }
 
 #[test]
 fn base_applications_restart_the_emulator() {
-    let text = restart("1", "2").text();
+    let text = restart_appup("1", "2").text();
     assert!(text.contains("{\"2\",[{\"1\",[restart_new_emulator]}],[{\"1\",[restart_new_emulator]}]}"), "{text}");
 }

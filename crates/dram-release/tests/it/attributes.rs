@@ -5,7 +5,7 @@ use std::process::Command;
 
 use dram_release::beam::{Beam, BeamError, StripRule, strip};
 use dram_release::etf::decode;
-use dram_release::resolve::Style;
+use dram_release::resolve::ReleaseRules;
 use dram_release::term::Term;
 
 use crate::peer;
@@ -30,7 +30,7 @@ for {name, resources} <- [one: ~w(/one/a /one/b), two: ~w(/two/with/a /two/b), n
 end
 "##;
 
-fn made(dir: &Path) -> [Vec<u8>; 3] {
+fn compile_modules(dir: &Path) -> [Vec<u8>; 3] {
     let script = dir.join("make.exs");
     std::fs::write(&script, MAKE).unwrap();
     let output = Command::new("elixir").arg(&script).arg(dir).env("LC_ALL", "C.UTF-8").output().unwrap();
@@ -41,10 +41,10 @@ fn made(dir: &Path) -> [Vec<u8>; 3] {
 #[test]
 fn equal_sources_give_equal_modules_without_external_resources() {
     let dir = peer::scratch();
-    let [one, two, none] = made(dir.path());
-    for style in [Style::mix("1.14.0"), Style::mix("1.18.0"), Style::Plain] {
-        let keep = StripRule::for_style(&style, &[], false);
-        let drop = keep.clone().dropping_paths(true);
+    let [one, two, none] = compile_modules(dir.path());
+    for style in [ReleaseRules::mix("1.14.0"), ReleaseRules::mix("1.18.0"), ReleaseRules::Otp] {
+        let keep = StripRule::for_rules(&style, &[], false);
+        let drop = keep.clone().drop_external_resources(true);
         let [one_kept, two_kept] = [&one, &two].map(|module| strip(module, Some(b"Elixir.Res"), &keep).unwrap());
         assert_ne!(one_kept, two_kept);
         let [one, two, none] = [&one, &two, &none].map(|module| strip(module, None, &drop).unwrap());
@@ -69,7 +69,7 @@ fn equal_sources_give_equal_modules_without_external_resources() {
 #[test]
 fn an_attribute_with_an_unsupported_value_is_skipped() {
     let dir = peer::scratch();
-    let [one, ..] = made(dir.path());
+    let [one, ..] = compile_modules(dir.path());
     let beam = Beam::read(&one).unwrap();
     let attributes = beam.attributes().unwrap();
     assert_eq!(beam.behaviours().unwrap(), ["Elixir.Access"]);
@@ -83,7 +83,7 @@ fn an_attribute_with_an_unsupported_value_is_skipped() {
 }
 
 /// Encodes chunks as a `.beam` file.
-fn form(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+fn beam_file(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut body = b"BEAM".to_vec();
     for (name, bytes) in chunks {
         body.extend(*name);
@@ -98,8 +98,8 @@ const ATOMS: (&[u8; 4], &[u8]) = (b"AtU8", b"\0\0\0\x01\x01a");
 
 #[test]
 fn invalid_modules_are_refused_with_a_reason() {
-    let whole = form(&[ATOMS, (b"Code", b"code")]);
-    let rule = StripRule::for_style(&Style::Plain, &[], false).dropping_paths(true);
+    let whole = beam_file(&[ATOMS, (b"Code", b"code")]);
+    let rule = StripRule::for_rules(&ReleaseRules::Otp, &[], false).drop_external_resources(true);
     let error = |module: &[u8], name: &[u8]| strip(module, Some(name), &rule).unwrap_err().to_string();
     assert_eq!(strip(&whole, Some(b"a"), &rule).unwrap(), whole);
     assert_eq!(error(b"", b"a"), "it does not begin with `FOR1`, a length and `BEAM`");
@@ -110,21 +110,21 @@ fn invalid_modules_are_refused_with_a_reason() {
     let mut beyond = whole.clone();
     beyond[16..20].copy_from_slice(&[0, 0, 1, 0]);
     assert_eq!(error(&beyond, b"a"), "its chunk `AtU8` reaches beyond its end");
-    assert_eq!(error(&form(&[ATOMS]), b"a"), "it has no chunk `Code`");
-    assert_eq!(error(&form(&[(b"Code", b"")]), b"a"), "it has no chunk `AtU8`");
+    assert_eq!(error(&beam_file(&[ATOMS]), b"a"), "it has no chunk `Code`");
+    assert_eq!(error(&beam_file(&[(b"Code", b"")]), b"a"), "it has no chunk `AtU8`");
     assert_eq!(error(&whole, b"b"), "it is the module `a`, and not `b`");
     for atoms in [&b""[..], b"\0\0\0\x01", b"\0\0\0\x01\x05a", b"\0\0\0\0", b"\0\0\0\x01\0", b"\xff\xff\xff\xff\x1f"] {
-        let module = form(&[(b"AtU8", atoms), (b"Code", b"")]);
+        let module = beam_file(&[(b"AtU8", atoms), (b"Code", b"")]);
         assert_eq!(error(&module, b"a"), "its atoms cannot be read", "{atoms:?}");
     }
     for attributes in [&b""[..], b"\x83", b"\x83a\x01", b"\x83l\0\0\0\x05j", b"\x83jj", b"\x83P\xff\xff\xff\xffx"] {
-        let module = form(&[ATOMS, (b"Code", b""), (b"Attr", attributes)]);
+        let module = beam_file(&[ATOMS, (b"Code", b""), (b"Attr", attributes)]);
         assert_eq!(error(&module, b"a"), "its chunk `Attr` cannot be read", "{attributes:?}");
     }
     let tables: [&[u8]; 4] =
         [b"", b"\0\0\0\x01\0", b"\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\0", b"\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0"];
     for table in tables {
-        let module = form(&[ATOMS, (b"Code", b""), (b"ExpT", table), (b"ImpT", table)]);
+        let module = beam_file(&[ATOMS, (b"Code", b""), (b"ExpT", table), (b"ImpT", table)]);
         let beam = Beam::read(&module).unwrap();
         assert_eq!(beam.exports(), Err(BeamError::Unreadable("ExpT")), "{table:?}");
         assert_eq!(beam.imports(), Err(BeamError::Unreadable("ImpT")), "{table:?}");
@@ -134,17 +134,17 @@ fn invalid_modules_are_refused_with_a_reason() {
 #[test]
 fn trailing_bytes_are_dropped_and_unknown_chunks_are_kept() {
     let unknown: Vec<(&[u8; 4], &[u8])> = vec![(b"Zzzz", b"?"); 10_000];
-    let module = form(&[&[ATOMS, (b"Code", b"code")], &unknown[..]].concat());
-    let rule = StripRule::for_style(&Style::Plain, &[], false);
+    let module = beam_file(&[&[ATOMS, (b"Code", b"code")], &unknown[..]].concat());
+    let rule = StripRule::for_rules(&ReleaseRules::Otp, &[], false);
     let behind = [&module, &b"behind"[..]].concat();
     assert_eq!(strip(&behind, Some(b"a"), &rule).unwrap(), module);
-    let stripped = strip(&module, None, &StripRule::for_style(&Style::mix("1.18.0"), &[], false)).unwrap();
+    let stripped = strip(&module, None, &StripRule::for_rules(&ReleaseRules::mix("1.18.0"), &[], false)).unwrap();
     assert_eq!(Beam::read(&stripped).unwrap().chunks().len(), 2);
     let many: Vec<(&[u8; 4], &[u8])> = vec![(b"Zzzz", b""); 70_000];
-    let module = form(&[&[ATOMS, (b"Code", b"code")], &many[..]].concat());
-    assert_eq!(strip(&module, None, &rule), Err(BeamError::Many));
+    let module = beam_file(&[&[ATOMS, (b"Code", b"code")], &many[..]].concat());
+    assert_eq!(strip(&module, None, &rule), Err(BeamError::TooManyChunks));
     // The size in the header of the `LitT` chunk is not used, and the chunk is not decompressed.
-    let literals = form(&[ATOMS, (b"Code", b""), (b"LitT", b"\xff\xff\xff\xffx")]);
+    let literals = beam_file(&[ATOMS, (b"Code", b""), (b"LitT", b"\xff\xff\xff\xffx")]);
     assert_eq!(strip(&literals, None, &rule).unwrap(), literals);
 }
 
@@ -154,7 +154,7 @@ fn atoms_of_otp_28_are_read() {
     let long = "é".repeat(60);
     let table = [&b"\xff\xff\xff\xfd\x10a\x20bc\x08\x78"[..], long.as_bytes()].concat();
     let export = [3_u32, 2, 1].map(u32::to_be_bytes).concat();
-    let module = form(&[(b"AtU8", &table), (b"Code", b""), (b"ExpT", &[&[0, 0, 0, 1][..], &export].concat())]);
+    let module = beam_file(&[(b"AtU8", &table), (b"Code", b""), (b"ExpT", &[&[0, 0, 0, 1][..], &export].concat())]);
     let beam = Beam::read(&module).unwrap();
     assert_eq!(beam.module().unwrap(), b"a");
     let exports = beam.exports().unwrap();

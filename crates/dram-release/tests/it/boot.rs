@@ -1,13 +1,13 @@
 //! Boot scripts of releases of the installed OTP.
 
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::Origin;
-use dram_release::files;
-use dram_release::resolve::{Mode, Style, resolve};
+use dram_release::catalog::AppOrigin;
+use dram_release::release_files;
+use dram_release::resolve::{ReleaseRules, StartType, resolve};
 use dram_release::term::Term;
 
+use crate::fixtures;
 use crate::peer::{self, bytes, path};
-use crate::world;
 
 /// Applications of OTP, with `=` and the start type if it is not the default.
 const RELEASES: &[(&str, &str)] = &[
@@ -19,9 +19,9 @@ const RELEASES: &[(&str, &str)] = &[
     ("big", "observer wx et debugger dialyzer common_test sasl ftp tftp edoc erl_interface asn1 eunit parsetools"),
 ];
 
-fn applications(text: &'static str) -> Vec<(&'static str, Option<Mode>)> {
+fn applications(text: &'static str) -> Vec<(&'static str, Option<StartType>)> {
     let read = |word: &'static str| match word.split_once('=') {
-        Some((name, mode)) => (name, Some(Mode::parse(mode).unwrap())),
+        Some((name, mode)) => (name, Some(StartType::parse(mode).unwrap())),
         None => (word, None),
     };
     ["kernel", "stdlib"].into_iter().chain(text.split_whitespace()).map(read).collect()
@@ -29,16 +29,16 @@ fn applications(text: &'static str) -> Vec<(&'static str, Option<Mode>)> {
 
 #[test]
 fn boot_scripts_of_otp_releases_are_identical_to_those_of_systools() {
-    let (catalog, dirs) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
+    let (catalog, dirs) = fixtures::catalog(&peer::files(&["lib/*/ebin/*.app"]), AppOrigin::Otp);
     let dir = peer::scratch();
     let mut questions = Vec::new();
     let mut mine = Vec::new();
     for (name, text) in RELEASES {
-        let release = resolve(&world::spec(name, Style::Plain, &applications(text)), &catalog).unwrap();
-        for (kind, release) in [("start", release.clone()), ("clean", release.clean())] {
+        let release = resolve(&fixtures::spec(name, ReleaseRules::Otp, &applications(text)), &catalog).unwrap();
+        for (kind, release) in [("start", release.clone()), ("clean", release.start_clean())] {
             for dot_erlang in [false, true] {
                 let file = dir.path().join(format!("{name}-{kind}-{dot_erlang}"));
-                std::fs::write(file.with_extension("rel"), files::rel(&release)).unwrap();
+                std::fs::write(file.with_extension("rel"), release_files::rel_text(&release)).unwrap();
                 let ebins = release.apps().iter().map(|app| path(&dirs[app.name()])).collect();
                 let options = if dot_erlang { vec![] } else { vec![Term::atom("no_dot_erlang")] };
                 questions.push(Term::tuple([path(&file), Term::List(ebins), Term::List(options)]));
@@ -57,14 +57,18 @@ fn boot_scripts_of_otp_releases_are_identical_to_those_of_systools() {
 
 #[test]
 fn the_releases_file_is_identical_to_that_of_release_handler() {
-    let (catalog, _) = world::catalog(&peer::files(&["lib/*/ebin/*.app"]), Origin::Otp);
+    let (catalog, _) = fixtures::catalog(&peer::files(&["lib/*/ebin/*.app"]), AppOrigin::Otp);
     let dir = peer::scratch();
     for (name, text) in RELEASES {
-        let release = resolve(&world::spec(name, Style::Plain, &applications(text)), &catalog).unwrap();
+        let release = resolve(&fixtures::spec(name, ReleaseRules::Otp, &applications(text)), &catalog).unwrap();
         let rel = dir.path().join(format!("{name}.rel"));
-        std::fs::write(&rel, files::rel(&release)).unwrap();
+        std::fs::write(&rel, release_files::rel_text(&release)).unwrap();
         let question = Term::tuple([peer::binary("/srv/app"), path(dir.path()), path(&rel)]);
         let theirs = peer::erlang("create_releases", &question);
-        assert_eq!(files::releases_below(&release, "/srv/app"), String::from_utf8_lossy(bytes(&theirs)), "{name}");
+        assert_eq!(
+            release_files::releases_text_at(&release, "/srv/app"),
+            String::from_utf8_lossy(bytes(&theirs)),
+            "{name}"
+        );
     }
 }

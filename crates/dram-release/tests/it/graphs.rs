@@ -4,30 +4,31 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::Origin;
-use dram_release::files;
-use dram_release::relx::{self, Goal, RelxSpec};
-use dram_release::resolve::{Mode, ResolveError, Style, exact, resolve};
+use dram_release::catalog::AppOrigin;
+use dram_release::release_files;
+use dram_release::relx::{self, RelxGoal, RelxSpec};
+use dram_release::resolve::{ReleaseRules, ResolveError, StartType, resolve, resolve_exact};
 use dram_release::term::Term;
 
-use crate::chance::Chance;
+use crate::fixtures;
 use crate::peer::{self, bytes, path};
-use crate::world;
+use crate::term_rng::TermRng;
 
 /// The probabilities of defects: each happens once in so many times.
-struct Odds {
+struct DefectOdds {
     missing: usize,
-    back: usize,
+    backward: usize,
     included: usize,
     registered: usize,
     module: usize,
 }
 
-const TAME: Odds = Odds { missing: 1000, back: 1000, included: 9, registered: 1000, module: 1000 };
-const WILD: Odds = Odds { missing: 60, back: 30, included: 5, registered: 40, module: 60 };
+const FEW_DEFECTS: DefectOdds =
+    DefectOdds { missing: 1000, backward: 1000, included: 9, registered: 1000, module: 1000 };
+const MANY_DEFECTS: DefectOdds = DefectOdds { missing: 60, backward: 30, included: 5, registered: 40, module: 60 };
 
 /// Writes random application specifications below `dir/lib` and returns their paths.
-fn applications(chance: &mut Chance, dir: &Path, odds: &Odds, prefix: &str) -> Vec<PathBuf> {
+fn applications(chance: &mut TermRng, dir: &Path, odds: &DefectOdds, prefix: &str) -> Vec<PathBuf> {
     let count = 2 + chance.below(9);
     let mut specifications = Vec::new();
     let mut taken = Vec::new();
@@ -36,7 +37,7 @@ fn applications(chance: &mut Chance, dir: &Path, odds: &Odds, prefix: &str) -> V
         let (mut uses, mut includes, mut optional) = (vec!["kernel".to_owned(), "stdlib".to_owned()], vec![], vec![]);
         for other in 0..count {
             let is_back = other <= number;
-            if other == number || is_back && !chance.one_in(odds.back) || !is_back && !chance.one_in(3) {
+            if other == number || is_back && !chance.one_in(odds.backward) || !is_back && !chance.one_in(3) {
                 continue;
             }
             let other = format!("{prefix}{other}");
@@ -85,24 +86,24 @@ fn names(apps: &[PathBuf]) -> Vec<String> {
     apps.iter().map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect()
 }
 
-fn some_mode(chance: &mut Chance) -> Option<Mode> {
-    let modes = [Mode::Permanent, Mode::Transient, Mode::Temporary, Mode::Load, Mode::None];
-    chance.one_in(3).then(|| chance.of(&modes))
+fn random_start_type(chance: &mut TermRng) -> Option<StartType> {
+    let modes = [StartType::Permanent, StartType::Transient, StartType::Temporary, StartType::Load, StartType::None];
+    chance.one_in(3).then(|| chance.choose(&modes))
 }
 
 /// Counts the results, so that a test which compares nothing fails.
 #[derive(Default)]
-struct Tally {
+struct ComparisonTally {
     same: usize,
     refused: usize,
     wrong: String,
-    is_wrong: usize,
+    wrong_count: usize,
 }
 
-impl Tally {
+impl ComparisonTally {
     fn wrong(&mut self, dir: &Path, what: impl std::fmt::Display) {
-        self.is_wrong += 1;
-        if self.is_wrong < 4 {
+        self.wrong_count += 1;
+        if self.wrong_count < 4 {
             let mut apps: Vec<_> =
                 std::fs::read_dir(dir.join("lib")).unwrap().map(|entry| entry.unwrap().path()).collect();
             apps.sort();
@@ -120,7 +121,7 @@ impl Tally {
         assert!(
             self.wrong.is_empty(),
             "{} wrong, {} same, {} refused\n{}",
-            self.is_wrong,
+            self.wrong_count,
             self.same,
             self.refused,
             self.wrong
@@ -131,13 +132,14 @@ impl Tally {
 
 #[test]
 fn random_releases_have_the_boot_scripts_of_systools() {
-    let mut chance = Chance::new(41);
+    let mut chance = TermRng::new(41);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl}-*/ebin/*.app"]);
     let (mut questions, mut mine, mut worlds) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..600 {
         let dir = peer::scratch();
-        let mut apps = applications(&mut chance, dir.path(), if round % 2 == 0 { &TAME } else { &WILD }, "app");
-        let mut asked: Vec<_> = names(&apps).into_iter().map(|name| (name, some_mode(&mut chance))).collect();
+        let mut apps =
+            applications(&mut chance, dir.path(), if round % 2 == 0 { &FEW_DEFECTS } else { &MANY_DEFECTS }, "app");
+        let mut asked: Vec<_> = names(&apps).into_iter().map(|name| (name, random_start_type(&mut chance))).collect();
         for _ in 0..asked.len() {
             let (one, other) = (chance.below(asked.len()), chance.below(asked.len()));
             asked.swap(one, other);
@@ -146,20 +148,20 @@ fn random_releases_have_the_boot_scripts_of_systools() {
             asked.pop();
         }
         for name in ["kernel", "stdlib"] {
-            let mode = if chance.one_in(50) { Some(Mode::Load) } else { None };
+            let mode = if chance.one_in(50) { Some(StartType::Load) } else { None };
             let at = chance.below(asked.len() + 1);
             asked.insert(if chance.one_in(4) { at } else { 0 }, (name.to_owned(), mode));
         }
         apps.extend(otp.clone());
-        let (catalog, ebins) = world::catalog(&apps, Origin::Otp);
-        let mut spec = world::spec("demo", Style::Plain, &[]);
+        let (catalog, ebins) = fixtures::catalog(&apps, AppOrigin::Otp);
+        let mut spec = fixtures::spec("demo", ReleaseRules::Otp, &[]);
         spec.applications = asked;
         let listed: Vec<String> = spec
             .applications
             .iter()
             .map(|(name, mode)| {
                 let vsn = &catalog.get(name).unwrap().app.vsn;
-                format!("{{{name},\"{vsn}\",{}}}", mode.unwrap_or(Mode::Permanent))
+                format!("{{{name},\"{vsn}\",{}}}", mode.unwrap_or(StartType::Permanent))
             })
             .collect();
         let rel = format!("{{release,{{\"demo\",\"1.0\"}},{{erts,\"13.1.5\"}},[{}]}}.", listed.join(","));
@@ -167,11 +169,13 @@ fn random_releases_have_the_boot_scripts_of_systools() {
         std::fs::write(file.with_extension("rel"), rel).unwrap();
         let ebins = ebins.values().map(|ebin| path(ebin)).collect();
         questions.push(Term::tuple([path(&file), Term::List(ebins), Term::List(vec![Term::atom("no_dot_erlang")])]));
-        mine.push(exact(&spec, &catalog).map(|release| BootScript::new(&release, &catalog, &BootOptions::default())));
+        mine.push(
+            resolve_exact(&spec, &catalog).map(|release| BootScript::new(&release, &catalog, &BootOptions::default())),
+        );
         worlds.push(dir);
     }
     let answer = peer::erlang("make_script", &Term::List(questions));
-    let mut tally = Tally::default();
+    let mut tally = ComparisonTally::default();
     for ((mine, theirs), dir) in mine.iter().zip(answer.as_list().unwrap()).zip(&worlds) {
         let rel = std::fs::read_to_string(dir.path().join("start.rel")).unwrap();
         match (mine, theirs) {
@@ -196,23 +200,24 @@ fn random_releases_have_the_boot_scripts_of_systools() {
 
 #[test]
 fn random_releases_are_identical_to_those_of_mix() {
-    let mut chance = Chance::new(7);
+    let mut chance = TermRng::new(7);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl,compiler,crypto}-*/ebin/*.app"]);
     let elixir = peer::files(&["../elixir/lib/{elixir,iex,logger}/ebin/*.app"]);
     let (mut questions, mut mine, mut worlds) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..120 {
         let dir = peer::scratch();
         let prefix = format!("r{round}_");
-        let apps = applications(&mut chance, dir.path(), if round % 2 == 0 { &TAME } else { &WILD }, &prefix);
-        let mut asked: Vec<(String, Option<Mode>)> = Vec::new();
+        let apps =
+            applications(&mut chance, dir.path(), if round % 2 == 0 { &FEW_DEFECTS } else { &MANY_DEFECTS }, &prefix);
+        let mut asked: Vec<(String, Option<StartType>)> = Vec::new();
         for name in names(&apps) {
             if asked.is_empty() || chance.one_in(3) {
-                asked.push((name, Some(some_mode(&mut chance).unwrap_or(Mode::Permanent))));
+                asked.push((name, Some(random_start_type(&mut chance).unwrap_or(StartType::Permanent))));
             }
         }
         if chance.one_in(5) {
-            let name = chance.of(&["sasl", "iex", "logger", "crypto", "kernel", "elixir"]).to_owned();
-            asked.push((name, Some(some_mode(&mut chance).unwrap_or(Mode::Permanent))));
+            let name = chance.choose(&["sasl", "iex", "logger", "crypto", "kernel", "elixir"]).to_owned();
+            asked.push((name, Some(random_start_type(&mut chance).unwrap_or(StartType::Permanent))));
         }
         let unchecked = if chance.one_in(3) { vec![asked[0].0.clone()] } else { vec![] };
         let pairs = asked.iter().map(|(name, mode)| Term::tuple([Term::atom(name), Term::atom(mode.unwrap().name())]));
@@ -222,30 +227,30 @@ fn random_releases_are_identical_to_those_of_mix() {
             Term::List(vec![]),
             Term::atoms(&unchecked),
         ]));
-        let (mut catalog, _) = world::catalog(&apps, Origin::Project);
-        for (apps, origin) in [(&otp, Origin::Otp), (&elixir, Origin::Project)] {
-            let (more, _) = world::catalog(apps, origin);
+        let (mut catalog, _) = fixtures::catalog(&apps, AppOrigin::Project);
+        for (apps, origin) in [(&otp, AppOrigin::Otp), (&elixir, AppOrigin::Project)] {
+            let (more, _) = fixtures::catalog(apps, origin);
             for name in names(apps) {
                 catalog.add(more.get(&name).unwrap().clone());
             }
         }
-        let mut spec = world::spec("demo", Style::mix("1.14.0"), &[]);
+        let mut spec = fixtures::spec("demo", ReleaseRules::mix("1.14.0"), &[]);
         spec.applications = asked;
-        spec.unchecked = unchecked;
+        spec.skip_mode_validation = unchecked;
         let scripts = resolve(&spec, &catalog).map(|release| {
             let options = BootOptions::mix(None, false);
-            [release.clone(), release.clean()].map(|release| {
+            [release.clone(), release.start_clean()].map(|release| {
                 let script = BootScript::new(&release, &catalog, &options);
-                (files::rel(&release), script.to_boot(), script.to_script())
+                (release_files::rel_text(&release), script.to_boot(), script.to_script())
             })
         });
         mine.push(scripts);
         worlds.push((dir, spec));
     }
     let answer = peer::elixir("resolve", &Term::List(questions));
-    let mut tally = Tally::default();
+    let mut tally = ComparisonTally::default();
     for ((mine, theirs), (dir, spec)) in mine.iter().zip(answer.as_list().unwrap()).zip(&worlds) {
-        let asked = format!("{:?} unchecked {:?}", spec.applications, spec.unchecked);
+        let asked = format!("{:?} unchecked {:?}", spec.applications, spec.skip_mode_validation);
         match (mine, theirs) {
             (Ok(mine), Term::List(theirs)) => {
                 let mine: Vec<Vec<u8>> = mine
@@ -277,12 +282,13 @@ fn random_releases_are_identical_to_those_of_mix() {
 
 #[test]
 fn random_releases_are_identical_to_those_of_relx() {
-    let mut chance = Chance::new(23);
+    let mut chance = TermRng::new(23);
     let otp = peer::files(&["lib/{kernel,stdlib,sasl}-*/ebin/*.app"]);
     let (mut questions, mut mine, mut worlds) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..300 {
         let dir = peer::scratch();
-        let mut apps = applications(&mut chance, dir.path(), if round % 2 == 0 { &TAME } else { &WILD }, "app");
+        let mut apps =
+            applications(&mut chance, dir.path(), if round % 2 == 0 { &FEW_DEFECTS } else { &MANY_DEFECTS }, "app");
         let names = names(&apps);
         let mut goals: Vec<Term> = Vec::new();
         for (number, name) in names.iter().enumerate() {
@@ -292,14 +298,18 @@ fn random_releases_are_identical_to_those_of_relx() {
             let name = Term::atom(name);
             let version = Term::string(&format!("1.{}", if chance.one_in(20) { 99 } else { number }));
             goals.push(match chance.below(5) {
-                0 => Term::tuple([name, Term::atom(some_mode(&mut chance).unwrap_or(Mode::Load).name())]),
+                0 => Term::tuple([name, Term::atom(random_start_type(&mut chance).unwrap_or(StartType::Load).name())]),
                 1 => Term::tuple([name, version]),
-                2 => Term::tuple([name, version, Term::atom(some_mode(&mut chance).unwrap_or(Mode::Load).name())]),
+                2 => Term::tuple([
+                    name,
+                    version,
+                    Term::atom(random_start_type(&mut chance).unwrap_or(StartType::Load).name()),
+                ]),
                 3 if chance.one_in(2) => Term::tuple([name, Term::List(vec![])]),
                 _ => name,
             });
         }
-        let excluded = if chance.one_in(4) { vec![chance.of(&names)] } else { vec![] };
+        let excluded = if chance.one_in(4) { vec![chance.choose(&names)] } else { vec![] };
         questions.push(Term::tuple([
             Term::List(vec![path(&dir.path().join("lib"))]),
             Term::atom("demo"),
@@ -307,18 +317,18 @@ fn random_releases_are_identical_to_those_of_relx() {
             Term::atoms(&excluded),
         ]));
         apps.extend(otp.clone());
-        let (catalog, ebins) = world::catalog(&apps, Origin::Otp);
+        let (catalog, ebins) = fixtures::catalog(&apps, AppOrigin::Otp);
         let spec = RelxSpec {
             name: "demo".to_owned(),
             version: "1.0".to_owned(),
             erts: "13.1.5".to_owned(),
-            otp: world::OTP,
-            goals: goals.iter().map(|goal| Goal::parse(goal).unwrap()).collect(),
+            otp: fixtures::OTP,
+            goals: goals.iter().map(|goal| RelxGoal::parse(goal).unwrap()).collect(),
             excluded,
         };
         let made = relx::resolve(&spec, &catalog).map(|release| {
             let options = BootOptions { dot_erlang: true, ..BootOptions::default() };
-            (files::rel(&release), BootScript::new(&release, &catalog, &options).to_boot())
+            (release_files::rel_text(&release), BootScript::new(&release, &catalog, &options).to_boot())
         });
         mine.push(made);
         worlds.push((dir, spec, ebins));
@@ -336,7 +346,7 @@ fn random_releases_are_identical_to_those_of_relx() {
         questions.push(Term::tuple([path(&file), Term::List(ebins), Term::List(vec![])]));
     }
     let boots = peer::erlang("make_script", &Term::List(questions));
-    let mut tally = Tally::default();
+    let mut tally = ComparisonTally::default();
     for (((mine, theirs), boot), (dir, spec, _)) in mine.iter().zip(answers).zip(boots.as_list().unwrap()).zip(&worlds)
     {
         let asked = format!("{:?} without {:?}", spec.goals, spec.excluded);
@@ -351,7 +361,7 @@ fn random_releases_are_identical_to_those_of_relx() {
             (Err(_), Term::Atom(_), _) => tally.refused += 1,
             (Err(_), Term::Tuple(_), Term::Atom(_)) => tally.refused += 1,
             // relx ignores the requested version if another application has already resolved the application.
-            (Err(errors), _, _) if errors.iter().any(|error| matches!(error, ResolveError::Version { .. })) => {}
+            (Err(errors), _, _) if errors.iter().any(|error| matches!(error, ResolveError::WrongVersion { .. })) => {}
             (Err(_), Term::Tuple(_), _) if !is_whole => {}
             (Ok((text, _)), theirs, boot) => {
                 let boot = if let Term::Atom(why) = boot { why } else { "" };

@@ -4,17 +4,17 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use dram_release::app::App;
-use dram_release::beam::{Beam, StripRule, strip, unpacked};
+use dram_release::app::AppSpec;
+use dram_release::beam::{Beam, StripRule, decompress, strip};
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::{Catalog, Found, Origin};
+use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
 use dram_release::consult::consult;
-use dram_release::etf::{AtomForm, decode, encode};
+use dram_release::etf::{AtomEncoding, decode, encode};
 use dram_release::print::{pretty, write};
-use dram_release::resolve::{Style, resolve};
+use dram_release::resolve::{ReleaseRules, resolve};
 use dram_release::term::DEEPEST;
 
-use crate::world;
+use crate::fixtures;
 
 /// The memory limit of a process that reads one of the inputs below, in KiB.
 const MOST_KIB: usize = 512 << 10;
@@ -45,7 +45,7 @@ const INPUTS: &[(&str, bool)] = &[
 ];
 
 /// Reads the input with this name; returns whether it was accepted.
-fn read(name: &str) -> bool {
+fn read_input(name: &str) -> bool {
     let many = |text: &str| text.repeat((64 << 20) / text.len());
     let listed = |text: &str| consult(format!("[{}a].", many(text)).as_bytes()).is_ok();
     match name {
@@ -90,25 +90,25 @@ fn read(name: &str) -> bool {
         "beam bomb" => {
             let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
             std::io::Write::write_all(&mut packed, &vec![0; 256 << 20]).unwrap();
-            unpacked(&packed.finish().unwrap()).is_ok()
+            decompress(&packed.finish().unwrap()).is_ok()
         }
         "beam of atoms" => {
             let atoms = [&[0, 0, 0, 1, 1, b'a'][..], &vec![0; 64 << 20]].concat();
-            let module = beam(&[(b"AtU8", &atoms), (b"Code", b""), (b"ExpT", &[0; 4]), (b"ImpT", &[0; 4])]);
+            let module = beam_file(&[(b"AtU8", &atoms), (b"Code", b""), (b"ExpT", &[0; 4]), (b"ImpT", &[0; 4])]);
             Beam::read(&module).unwrap().exports().is_err()
         }
         "beam of exports" => {
             let atoms = [&[0, 0, 0, 1, 255][..], &[b'a'; 255]].concat();
             let row = |number: u32| [1, number % 255, 0].map(u32::to_be_bytes).concat();
             let rows = (0..5_000_000).flat_map(row).collect::<Vec<u8>>();
-            let module = beam(&[(b"AtU8", &atoms), (b"Code", b""), (b"ExpT", &[&[0; 4][..], &rows].concat())]);
+            let module = beam_file(&[(b"AtU8", &atoms), (b"Code", b""), (b"ExpT", &[&[0; 4][..], &rows].concat())]);
             Beam::read(&module).unwrap().exports().is_ok()
         }
         other => panic!("there is no input `{other}`"),
     }
 }
 
-fn beam(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
+fn beam_file(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
     let mut body = b"BEAM".to_vec();
     for (name, bytes) in chunks {
         body.extend(*name);
@@ -125,7 +125,7 @@ fn beam(chunks: &[(&[u8; 4], &[u8])]) -> Vec<u8> {
 fn one_input_is_read() {
     let Ok(name) = std::env::var(INPUT) else { return };
     let is_accepted = INPUTS.iter().find(|(known, _)| *known == name).unwrap().1;
-    assert_eq!(read(&name), is_accepted, "{name}");
+    assert_eq!(read_input(&name), is_accepted, "{name}");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn terms_of_maximum_depth_fit_a_stack_of_two_mebibytes() {
                 continue;
             }
             let term = consult(text.as_bytes()).unwrap_or_else(|error| panic!("{open}: {error}")).remove(0);
-            for form in [AtomForm::Latin1, AtomForm::Utf8] {
+            for form in [AtomEncoding::Latin1, AtomEncoding::Utf8] {
                 assert_eq!(decode(&encode(&term, form)).unwrap(), term);
             }
             let mut other = term.clone();
@@ -184,8 +184,8 @@ fn terms_of_maximum_depth_fit_a_stack_of_two_mebibytes() {
         // Attributes are skipped without being decoded.
         let deep =
             [131, 108, 0, 0, 0, 1].into_iter().chain([104, 1].repeat(100_000)).chain([106, 106]).collect::<Vec<u8>>();
-        let module = beam(&[(b"AtU8", b"\0\0\0\x01\x01a"), (b"Code", b""), (b"Attr", &deep)]);
-        let rule = StripRule::for_style(&Style::Plain, &[], false).dropping_paths(true);
+        let module = beam_file(&[(b"AtU8", b"\0\0\0\x01\x01a"), (b"Code", b""), (b"Attr", &deep)]);
+        let rule = StripRule::for_rules(&ReleaseRules::Otp, &[], false).drop_external_resources(true);
         assert_eq!(strip(&module, Some(b"a"), &rule).unwrap(), module);
         assert!(Beam::read(&module).unwrap().attributes().is_err());
     };
@@ -193,21 +193,21 @@ fn terms_of_maximum_depth_fit_a_stack_of_two_mebibytes() {
 }
 
 /// Returns the catalog with kernel, stdlib and these applications, each with its list under the key `list`.
-fn filled(mut catalog: Catalog, list: &str, apps: impl Iterator<Item = (String, Vec<String>)>) -> Catalog {
+fn catalog_with(mut catalog: AppCatalog, list: &str, apps: impl Iterator<Item = (String, Vec<String>)>) -> AppCatalog {
     let base = ["kernel", "stdlib"].map(|name| (name.to_owned(), Vec::new()));
     for (name, uses) in base.into_iter().chain(apps) {
         let text = format!(
             "{{application,{name},[{{description,\"\"}},{{vsn,\"1\"}},{{modules,[{name}_m]}},{{registered,[]}},{{{list},[{}]}},{{applications,[]}}]}}.",
             uses.join(",")
         );
-        let app = App::read(text.as_bytes(), &name, world::OTP).unwrap();
-        catalog.add(Found { app, origin: Origin::Otp, location: "here".to_owned(), beams: None });
+        let app = AppSpec::read(text.as_bytes(), &name, fixtures::OTP).unwrap();
+        catalog.add(CatalogEntry { app, origin: AppOrigin::Otp, location: "here".to_owned(), beams: None });
     }
     catalog
 }
 
 /// Returns the dependencies of the application with this number.
-type Needs<'a> = &'a dyn Fn(usize) -> Vec<String>;
+type DependencyFn<'a> = &'a dyn Fn(usize) -> Vec<String>;
 
 #[test]
 fn chains_and_fans_of_3000_applications_start_in_a_second() {
@@ -218,20 +218,20 @@ fn chains_and_fans_of_3000_applications_start_in_a_second() {
     let back = |number: usize| if number > 0 { vec![app(number - 1)] } else { vec![] };
     let fan = |number: usize| if number == 0 { (1..MANY).rev().map(app).collect() } else { vec![] };
     let dense = |number: usize| (number + 1..MANY).take(40).map(app).collect();
-    let worlds: [(&str, Needs<'_>); 5] =
+    let worlds: [(&str, DependencyFn<'_>); 5] =
         [("forth", &forth), ("back", &back), ("fan", &fan), ("dense", &dense), (INCLUDED, &forth)];
     // Tests are compiled without optimization.
     let patience = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
     for (kind, uses) in worlds {
         let (catalog, list) =
-            (Catalog::default(), if kind == INCLUDED { "included_applications" } else { "applications" });
-        let catalog = filled(catalog, list, (0..MANY).map(|number| (app(number), uses(number))));
+            (AppCatalog::default(), if kind == INCLUDED { "included_applications" } else { "applications" });
+        let catalog = catalog_with(catalog, list, (0..MANY).map(|number| (app(number), uses(number))));
         let asked = [app(0), app(MANY - 1)];
         let all: Vec<String> = (0..MANY).map(app).collect();
         for asked in [&asked[..], &all[..]] {
             let asked: Vec<_> = asked.iter().map(|name| (name.as_str(), None)).collect();
             let start = Instant::now();
-            let release = resolve(&world::spec("long", Style::Plain, &asked), &catalog).unwrap();
+            let release = resolve(&fixtures::spec("long", ReleaseRules::Otp, &asked), &catalog).unwrap();
             let script = BootScript::new(&release, &catalog, &BootOptions::default());
             assert!(!script.to_boot().is_empty());
             let took = start.elapsed();
@@ -244,9 +244,9 @@ fn chains_and_fans_of_3000_applications_start_in_a_second() {
 #[test]
 fn two_hundred_thousand_missing_applications_are_reported_in_time() {
     let missing: Vec<String> = (0..200_000).map(|number| format!("m{number}")).collect();
-    let catalog = filled(Catalog::default(), "applications", [("a".to_owned(), missing)].into_iter());
+    let catalog = catalog_with(AppCatalog::default(), "applications", [("a".to_owned(), missing)].into_iter());
     let start = Instant::now();
-    let errors = resolve(&world::spec("bad", Style::Plain, &[("a", None)]), &catalog).unwrap_err();
+    let errors = resolve(&fixtures::spec("bad", ReleaseRules::Otp, &[("a", None)]), &catalog).unwrap_err();
     assert!(errors[0].to_string().contains("`m0`"), "{}", errors[0]);
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }

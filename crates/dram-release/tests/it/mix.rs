@@ -6,15 +6,15 @@ use std::process::Command;
 
 use dram_release::beam::{StripRule, strip};
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::Origin;
-use dram_release::config::{Providers, merge};
+use dram_release::catalog::AppOrigin;
+use dram_release::config::{ConfigProviders, merge};
 use dram_release::consult::consult;
-use dram_release::files;
-use dram_release::resolve::{Mode, Style, resolve};
+use dram_release::release_files;
+use dram_release::resolve::{ReleaseRules, StartType, resolve};
 use dram_release::term::Term;
 
+use crate::fixtures;
 use crate::peer::{self, bytes, path};
-use crate::world;
 
 const CONFIG: &str = r#"import Config
 config :demo, a: %{"x" => "y", :b => [1, 2], 3 => 1.5}, c: "café", d: :"strange atom"
@@ -49,13 +49,13 @@ fn a_release_is_identical_to_that_of_mix() {
     let theirs = project.join("_build/prod/rel/demo");
 
     let mut apps = peer::files(&["lib/{kernel,stdlib,sasl,compiler,crypto}-*/ebin/*.app"]);
-    let (mut catalog, mut ebins) = world::catalog(&apps, Origin::Otp);
+    let (mut catalog, mut ebins) = fixtures::catalog(&apps, AppOrigin::Otp);
     apps = peer::files(&["../elixir/lib/{elixir,iex,logger}/ebin/*.app"]);
     apps.push(project.join("_build/prod/lib/demo/ebin/demo.app"));
-    let (more, more_ebins) = world::catalog(&apps, Origin::Project);
+    let (more, more_ebins) = fixtures::catalog(&apps, AppOrigin::Project);
     more.names().for_each(|name| catalog.add(more.get(name).unwrap().clone()));
     ebins.extend(more_ebins);
-    let mut spec = world::spec("demo", Style::mix("1.14.0"), &[("demo", Some(Mode::Permanent))]);
+    let mut spec = fixtures::spec("demo", ReleaseRules::mix("1.14.0"), &[("demo", Some(StartType::Permanent))]);
     spec.version = "0.1.0".to_owned();
     let release = resolve(&spec, &catalog).unwrap();
 
@@ -65,22 +65,22 @@ fn a_release_is_identical_to_that_of_mix() {
         assert!(mine == theirs, "{name}\n{}\n{}", text(mine), text(&theirs));
     };
     let options = BootOptions::mix(Some("$RELEASE_LIB/../releases/0.1.0/consolidated".to_owned()), true);
-    for (name, release) in [("start", release.clone()), ("start_clean", release.clean())] {
+    for (name, release) in [("start", release.clone()), ("start_clean", release.start_clean())] {
         let script = BootScript::new(&release, &catalog, &options);
         is_same(&format!("releases/0.1.0/{name}.boot"), &script.to_boot());
         is_same(&format!("releases/0.1.0/{name}.script"), script.to_script().as_bytes());
     }
-    is_same("releases/0.1.0/demo.rel", files::rel(&release).as_bytes());
-    is_same("releases/start_erl.data", files::start_erl(&release).as_bytes());
+    is_same("releases/0.1.0/demo.rel", release_files::rel_text(&release).as_bytes());
+    is_same("releases/start_erl.data", release_files::start_erl_text(&release).as_bytes());
     let config = consult(
         "[{demo,[{a,#{<<\"x\">> => <<\"y\">>, b => [1,2], 3 => 1.5}},{c,<<\"café\"/utf8>>},{d,'strange atom'},
          {'Elixir.A.B',[{k,\"café\"},{z,#{}},{bits,<<5:3>>},{big,1000000000000000000000}]}]},{logger,[{level,info}]}]."
             .as_bytes(),
     );
-    let config = Providers::runtime_exs("0.1.0", "prod", "host").add_to(&config.unwrap()[0]);
-    is_same("releases/0.1.0/sys.config", files::sys_config(&config, false).as_bytes());
+    let config = ConfigProviders::runtime_exs("0.1.0", "prod", "host").add_to_config(&config.unwrap()[0]);
+    is_same("releases/0.1.0/sys.config", release_files::sys_config_text(&config, false).as_bytes());
 
-    let rule = StripRule::for_style(&Style::mix("1.14.0"), &[], false);
+    let rule = StripRule::for_rules(&ReleaseRules::mix("1.14.0"), &[], false);
     let mut count = 0;
     let mut all_same = |from: &Path, to: &str| {
         assert_eq!(modules(from), modules(&theirs.join(to)), "{to}");
@@ -124,11 +124,11 @@ fn sys_config_is_identical_to_that_of_mix() {
                 truth("prune_runtime_sys_config_after_boot", prune),
                 truth("start_distribution_during_config", early),
             ]);
-            let providers = Providers {
+            let providers = ConfigProviders {
                 reboot,
                 prune,
                 early_distribution: early,
-                ..Providers::runtime_exs("0.1.0", "prod", "host")
+                ..ConfigProviders::runtime_exs("0.1.0", "prod", "host")
             };
             let reader = consult(
                 b"{'Elixir.Config.Reader',[{path,{system,<<\"RELEASE_ROOT\">>,<<\"/releases/0.1.0/runtime.exs\">>}},
@@ -139,8 +139,8 @@ fn sys_config_is_identical_to_that_of_mix() {
                 let place = path(dir.path());
                 questions.push(Term::tuple([config.clone(), Term::List(modules), options.clone(), place]));
                 mine.push(match is_changed {
-                    true => files::sys_config(&providers.add_to(&config), reboot),
-                    false => files::sys_config(&config, false),
+                    true => release_files::sys_config_text(&providers.add_to_config(&config), reboot),
+                    false => release_files::sys_config_text(&config, false),
                 });
             }
         }
@@ -153,11 +153,11 @@ fn sys_config_is_identical_to_that_of_mix() {
 
 #[test]
 fn random_configurations_are_merged_as_elixir_merges_them() {
-    let mut chance = crate::chance::Chance::new(77);
-    fn settings(chance: &mut crate::chance::Chance, depth: usize) -> Term {
+    let mut chance = crate::term_rng::TermRng::new(77);
+    fn settings(chance: &mut crate::term_rng::TermRng, depth: usize) -> Term {
         let count = chance.below(4);
-        let setting = |chance: &mut crate::chance::Chance| {
-            let name = Term::atom(chance.of(&["a", "b", "c"]));
+        let setting = |chance: &mut crate::term_rng::TermRng| {
+            let name = Term::atom(chance.choose(&["a", "b", "c"]));
             let is_deep = depth == 2 || depth > 0 && chance.one_in(2);
             let value = if is_deep { settings(chance, depth - 1) } else { Term::Int(chance.below(9) as i64) };
             Term::tuple([name, value])

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dram_release::etf::{AtomForm, decode, encode};
+use dram_release::etf::{AtomEncoding, decode, encode};
 use dram_release::term::Term;
 
 /// Creates a temporary directory that is removed when the test ends.
@@ -11,24 +11,24 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-fn here(name: &str) -> PathBuf {
+fn script_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
 }
 
 /// Returns Erlang's answer to the question `name`.
 pub(crate) fn erlang(name: &str, question: &Term) -> Term {
-    ask(Command::new("escript").arg(here("peer.escript")), name, question)
+    run_peer(Command::new("escript").arg(script_path("peer.escript")), name, question)
 }
 
 /// Returns Elixir's answer to the question `name`.
 pub(crate) fn elixir(name: &str, question: &Term) -> Term {
-    ask(Command::new("elixir").arg(here("peer.exs")), name, question)
+    run_peer(Command::new("elixir").arg(script_path("peer.exs")), name, question)
 }
 
-fn ask(command: &mut Command, name: &str, question: &Term) -> Term {
+fn run_peer(command: &mut Command, name: &str, question: &Term) -> Term {
     let dir = scratch();
     let (to, from) = (dir.path().join("question"), dir.path().join("answer"));
-    std::fs::write(&to, encode(question, AtomForm::Utf8)).unwrap();
+    std::fs::write(&to, encode(question, AtomEncoding::Utf8)).unwrap();
     let output = command.arg(name).args([&to, &from]).output().expect("the peer is installed");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {said}");

@@ -2,47 +2,47 @@
 
 use std::collections::BTreeSet;
 
-use dram_release::app::App;
-use dram_release::catalog::{Catalog, Found, Origin};
-use dram_release::resolve::{Mode, ResolveError, Spec, Style, resolve};
+use dram_release::app::AppSpec;
+use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
+use dram_release::resolve::{ReleaseRules, ReleaseSpec, ResolveError, StartType, resolve};
 
-use crate::world;
+use crate::fixtures;
 
 /// Applications: each with its name and the keys that differ from the defaults.
-type Apps<'a> = &'a [(&'a str, &'a str)];
+type AppFixtures<'a> = &'a [(&'a str, &'a str)];
 
-fn catalog(apps: Apps<'_>) -> Catalog {
-    let mut catalog = Catalog::default();
+fn catalog(apps: AppFixtures<'_>) -> AppCatalog {
+    let mut catalog = AppCatalog::default();
     let base = [("kernel", ""), ("stdlib", ""), ("elixir", ""), ("sasl", ""), ("iex", "")];
     for (name, keys) in base.iter().chain(apps) {
         let comma = if keys.is_empty() { "" } else { "," };
         let usual = "{vsn,\"1\"},{description,\"\"},{modules,[]},{registered,[]},{applications,[]}";
         let text = format!("{{application,{name},[{keys}{comma}{usual}]}}.");
-        let app = App::read(text.as_bytes(), name, world::OTP).unwrap();
+        let app = AppSpec::read(text.as_bytes(), name, fixtures::OTP).unwrap();
         let beams = Some(BTreeSet::from(["there".to_owned()]));
-        catalog.add(Found { app, origin: Origin::Project, location: format!("/lib/{name}"), beams });
+        catalog.add(CatalogEntry { app, origin: AppOrigin::Project, location: format!("/lib/{name}"), beams });
     }
     catalog
 }
 
-fn spec(style: Style, asked: &str) -> Spec {
+fn spec(style: ReleaseRules, asked: &str) -> ReleaseSpec {
     let read = |word: &str| match word.split_once('=') {
-        Some((name, mode)) => (name.to_owned(), Some(Mode::parse(mode).unwrap())),
+        Some((name, mode)) => (name.to_owned(), Some(StartType::parse(mode).unwrap())),
         None => (word.to_owned(), None),
     };
-    let mut spec = world::spec("demo", style, &[]);
+    let mut spec = fixtures::spec("demo", style, &[]);
     spec.applications = asked.split_whitespace().map(read).collect();
     spec
 }
 
-fn errors(apps: Apps<'_>, asked: &str) -> Vec<ResolveError> {
-    resolve(&spec(Style::mix("1.17.0"), asked), &catalog(apps)).unwrap_err()
+fn errors(apps: AppFixtures<'_>, asked: &str) -> Vec<ResolveError> {
+    resolve(&spec(ReleaseRules::mix("1.17.0"), asked), &catalog(apps)).unwrap_err()
 }
 
 #[test]
 fn every_resolve_error_names_its_subject() {
     let a = "{applications,[b]}";
-    let cases: &[(Apps<'_>, &str, &str)] = &[
+    let cases: &[(AppFixtures<'_>, &str, &str)] = &[
         (&[], "gone", "there is no application `gone`"),
         (&[("a", a)], "a", "there is no application `b`, which `a` needs"),
         (&[("a", "")], "a a=load", "`a` was asked for twice"),
@@ -112,14 +112,14 @@ fn a_missing_optional_application_is_refused_only_before_elixir_1_15() {
         ("d", "{applications,[e]},{optional_applications,[e]}"),
     ];
     let catalog = catalog(&apps);
-    let result = |version: &str, asked: &str| resolve(&spec(Style::mix(version), asked), &catalog);
+    let result = |version: &str, asked: &str| resolve(&spec(ReleaseRules::mix(version), asked), &catalog);
     let refused = result("1.14.5", "a").unwrap_err();
-    assert_eq!(refused, [ResolveError::NoOptional { app: "a".to_owned(), child: "b".to_owned() }]);
+    assert_eq!(refused, [ResolveError::MissingOptional { app: "a".to_owned(), child: "b".to_owned() }]);
     assert!(result("1.15.0", "a").is_ok());
     // `d` is visited as temporary first, and then as permanent.
     let again = [("x", "{applications,[d]}"), ("y", "{applications,[d]}")];
     let catalog = self::catalog(&[&apps[..], &again[..]].concat());
-    let result = |version: &str| resolve(&spec(Style::mix(version), "x=temporary y"), &catalog);
+    let result = |version: &str| resolve(&spec(ReleaseRules::mix(version), "x=temporary y"), &catalog);
     assert!(result("1.15.0").is_err());
     assert!(result("1.15.1").is_ok());
 }
@@ -128,7 +128,7 @@ fn a_missing_optional_application_is_refused_only_before_elixir_1_15() {
 fn start_types_of_start_clean_depend_on_the_elixir_version() {
     let catalog = catalog(&[("a", "")]);
     let modes = |version: &str| {
-        let release = resolve(&spec(Style::mix(version), "a sasl=load"), &catalog).unwrap().clean();
+        let release = resolve(&spec(ReleaseRules::mix(version), "a sasl=load"), &catalog).unwrap().start_clean();
         release.apps().iter().map(|app| format!("{}={}", app.name(), app.mode())).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(modes("1.15.7"), "kernel=permanent stdlib=permanent elixir=none a=none sasl=none iex=none");
@@ -138,10 +138,10 @@ fn start_types_of_start_clean_depend_on_the_elixir_version() {
 #[test]
 fn an_excluded_application_is_not_a_dependency() {
     let catalog = catalog(&[("a", "{applications,[kernel,b,c]}"), ("b", ""), ("c", "")]);
-    let mut spec = spec(Style::Plain, "kernel stdlib a");
+    let mut spec = spec(ReleaseRules::Otp, "kernel stdlib a");
     spec.excluded = vec!["b".to_owned()];
     let release = resolve(&spec, &catalog).unwrap();
-    let names: Vec<&str> = release.started(&catalog).iter().map(|app| app.name()).collect();
+    let names: Vec<&str> = release.start_order(&catalog).iter().map(|app| app.name()).collect();
     assert_eq!(names, ["kernel", "stdlib", "c", "a"]);
     let script = dram_release::boot::BootScript::new(&release, &catalog, &Default::default()).to_script();
     assert!(script.contains("{applications,[kernel,c]}"), "{script}");

@@ -4,61 +4,67 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use dram_release::app::App;
+use dram_release::app::AppSpec;
 use dram_release::appup::Appup;
-use dram_release::rc::{Application, RcError};
-use dram_release::relup::{RelupError, Version, relup, text};
-use dram_release::resolve::Mode;
+use dram_release::relup::{RelupError, RelupRelease, make_relup, relup_text};
+use dram_release::relup_script::{RelupApp, RelupScriptError};
+use dram_release::resolve::StartType;
 use dram_release::term::Term;
 
-use crate::chance::Chance;
+use crate::fixtures::OTP;
 use crate::peer::{erlang, files, path, scratch};
-use crate::world::OTP;
+use crate::term_rng::TermRng;
 
 /// One version of a release: the ERTS version, and the applications with version, start type and modules.
-struct Side {
+struct RelupSide {
     erts: &'static str,
-    apps: Vec<(&'static str, &'static str, Mode, Vec<String>)>,
+    apps: Vec<(&'static str, &'static str, StartType, Vec<String>)>,
 }
 
 /// Two versions of a release, and the appups of the applications that change.
-struct Case {
-    old: Side,
-    new: Side,
+struct RelupCase {
+    old: RelupSide,
+    new: RelupSide,
     appups: Vec<(&'static str, String)>,
 }
 
-const P: Mode = Mode::Permanent;
+const PERMANENT: StartType = StartType::Permanent;
 
 fn app(
     name: &'static str,
     version: &'static str,
-    mode: Mode,
+    mode: StartType,
     modules: &str,
-) -> (&'static str, &'static str, Mode, Vec<String>) {
+) -> (&'static str, &'static str, StartType, Vec<String>) {
     (name, version, mode, modules.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Returns a case in which the application `one` changes by these instructions, up and down.
-fn simple(up: &str, down: &str) -> Case {
+fn one_app_case(up: &str, down: &str) -> RelupCase {
     let modules = "m1 m2 m3 m4 m5";
-    Case {
-        old: Side { erts: "13.0", apps: vec![app("one", "1", P, modules), app("two", "1", P, "t1")] },
-        new: Side { erts: "13.0", apps: vec![app("one", "2", P, modules), app("two", "1", P, "t1")] },
+    RelupCase {
+        old: RelupSide {
+            erts: "13.0",
+            apps: vec![app("one", "1", PERMANENT, modules), app("two", "1", PERMANENT, "t1")],
+        },
+        new: RelupSide {
+            erts: "13.0",
+            apps: vec![app("one", "2", PERMANENT, modules), app("two", "1", PERMANENT, "t1")],
+        },
         appups: vec![("one", format!("{{\"2\",[{{\"1\",[{up}]}}],[{{\"1\",[{down}]}}]}}."))],
     }
 }
 
-fn both(script: &str) -> Case {
-    simple(script, script)
+fn symmetric_case(script: &str) -> RelupCase {
+    one_app_case(script, script)
 }
 
 /// Returns the OTP applications that every release in these tests has.
-fn base() -> Vec<(String, String, Vec<String>)> {
+fn base_apps() -> Vec<(String, String, Vec<String>)> {
     let patterns = ["lib/kernel-*/ebin/kernel.app", "lib/stdlib-*/ebin/stdlib.app", "lib/sasl-*/ebin/sasl.app"];
     let read = |path: std::path::PathBuf| {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let app = App::read(&fs::read(path).unwrap(), &name, OTP).unwrap();
+        let app = AppSpec::read(&fs::read(path).unwrap(), &name, OTP).unwrap();
         (name, app.vsn, app.modules)
     };
     let mut apps: Vec<_> = files(&patterns).into_iter().map(read).collect();
@@ -66,28 +72,32 @@ fn base() -> Vec<(String, String, Vec<String>)> {
     apps
 }
 
-impl Side {
-    fn version(&self, version: &str, base: &[(String, String, Vec<String>)]) -> Version {
-        let base = base.iter().map(|(name, version, modules)| Application {
+impl RelupSide {
+    fn version(&self, version: &str, base: &[(String, String, Vec<String>)]) -> RelupRelease {
+        let base = base.iter().map(|(name, version, modules)| RelupApp {
             name: name.clone(),
             version: version.clone(),
-            mode: P,
+            mode: PERMANENT,
             modules: modules.clone(),
         });
-        let own = self.apps.iter().map(|(name, version, mode, modules)| Application {
+        let own = self.apps.iter().map(|(name, version, mode, modules)| RelupApp {
             name: (*name).to_owned(),
             version: (*version).to_owned(),
             mode: *mode,
             modules: modules.clone(),
         });
-        Version { version: version.to_owned(), erts: self.erts.to_owned(), applications: base.chain(own).collect() }
+        RelupRelease {
+            version: version.to_owned(),
+            erts: self.erts.to_owned(),
+            applications: base.chain(own).collect(),
+        }
     }
 }
 
 /// Writes one version of a release as files that `systools` reads.
-fn write(version: &Version, dir: &Path, appups: &[(&'static str, String)]) {
+fn write(version: &RelupRelease, dir: &Path, appups: &[(&'static str, String)]) {
     let mut rel = Vec::new();
-    for Application { name, version, mode, modules } in &version.applications {
+    for RelupApp { name, version, mode, modules } in &version.applications {
         rel.push(Term::tuple([Term::atom(name), Term::string(version), Term::atom(mode.name())]));
         if ["kernel", "stdlib", "sasl"].contains(&name.as_str()) {
             continue;
@@ -109,46 +119,46 @@ fn write(version: &Version, dir: &Path, appups: &[(&'static str, String)]) {
 }
 
 /// Creates the relup of a case with dram: its text, or the error atom of `systools`.
-fn ours(case: &Case, new: &Version, old: &Version) -> Result<String, &'static str> {
+fn dram_relup(case: &RelupCase, new: &RelupRelease, old: &RelupRelease) -> Result<String, &'static str> {
     let read = |(name, text): &(&str, String)| match Appup::read(text.as_bytes()) {
         Ok(appup) => Ok(((*name).to_owned(), appup)),
         Err(error) => match error {
-            dram_release::appup::AppupError::Script { source, .. } => Err(tag(&source)),
+            dram_release::appup::AppupError::Script { source, .. } => Err(systools_error(&source)),
             other => panic!("{other}"),
         },
     };
     let appups = case.appups.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;
     let order: Vec<_> = new.applications.iter().map(|app| app.name.clone()).collect();
-    match relup(new, &order, old, &appups) {
-        Ok(term) => Ok(text(&term)),
-        Err(RelupError::Script { source, .. }) => Err(tag(&source)),
+    match make_relup(new, &order, old, &appups) {
+        Ok(term) => Ok(relup_text(&term)),
+        Err(RelupError::Script { source, .. }) => Err(systools_error(&source)),
         Err(RelupError::NoAppup { .. }) => Err("no_relup"),
         Err(RelupError::NoSasl(_)) => Err("missing_sasl"),
     }
 }
 
-fn tag(error: &RcError) -> &'static str {
+fn systools_error(error: &RelupScriptError) -> &'static str {
     match error {
-        RcError::Instruction { .. } => "instruction",
-        RcError::Before(_) => "bad_op_before_point_of_no_return",
-        RcError::Points => "too_many_point_of_no_return",
-        RcError::NoObjectCode(_) => "no_object_code",
-        RcError::NotResumed(_) => "suspended_not_resumed",
-        RcError::NotSuspended(_) => "resumed_not_suspended",
-        RcError::NotStopped(_) => "start_not_stop",
-        RcError::NotStarted(_) => "stop_not_start",
-        RcError::NoApplication(_) => "no_such_application",
-        RcError::StillThere(_) => "removed_application_present",
-        RcError::TwoVersions(_) => "conflicting_versions",
-        RcError::NoModule(_) => "no_such_module",
-        RcError::NoInstruction(_) => "undef_module",
-        RcError::Twice(_) => "muldef_module",
+        RelupScriptError::Instruction { .. } => "instruction",
+        RelupScriptError::BeforePointOfNoReturn(_) => "bad_op_before_point_of_no_return",
+        RelupScriptError::SeveralPointsOfNoReturn => "too_many_point_of_no_return",
+        RelupScriptError::NoObjectCode(_) => "no_object_code",
+        RelupScriptError::NotResumed(_) => "suspended_not_resumed",
+        RelupScriptError::NotSuspended(_) => "resumed_not_suspended",
+        RelupScriptError::NotStopped(_) => "start_not_stop",
+        RelupScriptError::NotStarted(_) => "stop_not_start",
+        RelupScriptError::NoApplication(_) => "no_such_application",
+        RelupScriptError::RemovedApplicationPresent(_) => "removed_application_present",
+        RelupScriptError::TwoVersions(_) => "conflicting_versions",
+        RelupScriptError::NoModule(_) => "no_such_module",
+        RelupScriptError::NoInstruction(_) => "undef_module",
+        RelupScriptError::DuplicateInstruction(_) => "muldef_module",
     }
 }
 
 /// Creates the relup of each case with dram and with `systools`, and compares them byte by byte.
-fn compare(cases: &[(String, Case)]) {
-    let (dir, base) = (scratch(), base());
+fn compare(cases: &[(String, RelupCase)]) {
+    let (dir, base) = (scratch(), base_apps());
     let (mut questions, mut made) = (Vec::new(), Vec::new());
     for (at, (_, case)) in cases.iter().enumerate() {
         let here = dir.path().join(at.to_string());
@@ -164,7 +174,7 @@ fn compare(cases: &[(String, Case)]) {
             Term::List(paths.into()),
             path(&here),
         ]));
-        made.push(ours(case, &new, &old));
+        made.push(dram_relup(case, &new, &old));
     }
     let answers = erlang("make_relup", &Term::List(questions));
     for (((name, _), ours), theirs) in cases.iter().zip(made).zip(answers.as_list().unwrap()) {
@@ -255,11 +265,11 @@ const SCRIPTS: &[&str] = &[
 
 #[test]
 fn relups_are_identical_to_those_of_systools() {
-    let mut cases: Vec<_> = SCRIPTS.iter().map(|script| ((*script).to_owned(), both(script))).collect();
-    let case = simple("{add_module,m1},{load_module,m2,[m1]}", "{load_module,m2},{delete_module,m1}");
+    let mut cases: Vec<_> = SCRIPTS.iter().map(|script| ((*script).to_owned(), symmetric_case(script))).collect();
+    let case = one_app_case("{add_module,m1},{load_module,m2,[m1]}", "{load_module,m2},{delete_module,m1}");
     cases.push(("ways that differ".to_owned(), case));
     let one = |appup: &str| {
-        let mut case = both("");
+        let mut case = symmetric_case("");
         case.appups[0].1 = appup.to_owned();
         case
     };
@@ -278,32 +288,43 @@ fn relups_are_identical_to_those_of_systools() {
 #[test]
 fn added_changed_and_removed_applications_give_the_relup_of_systools() {
     let appup = |script: &str| format!("{{\"2\",[{{\"1\",[{script}]}}],[{{\"1\",[{script}]}}]}}.");
-    let modes = [Mode::None, Mode::Load, Mode::Temporary, Mode::Transient, Mode::Permanent];
+    let modes = [StartType::None, StartType::Load, StartType::Temporary, StartType::Transient, StartType::Permanent];
     let mut cases = Vec::new();
     for mode in modes {
-        let old = Side { erts: "13.0", apps: vec![app("kept", "1", P, "k1"), app("gone", "1", mode, "g1 g2")] };
-        let apps = vec![app("new", "1", mode, "n1 n2"), app("kept", "2", P, "k1 k2"), app("other", "3", P, "")];
-        let new = Side { erts: "13.0", apps };
+        let old =
+            RelupSide { erts: "13.0", apps: vec![app("kept", "1", PERMANENT, "k1"), app("gone", "1", mode, "g1 g2")] };
+        let apps = vec![
+            app("new", "1", mode, "n1 n2"),
+            app("kept", "2", PERMANENT, "k1 k2"),
+            app("other", "3", PERMANENT, ""),
+        ];
+        let new = RelupSide { erts: "13.0", apps };
         let appups = vec![("kept", appup("{load_module,k1}"))];
-        cases.push((format!("{mode}"), Case { old, new, appups }));
+        cases.push((format!("{mode}"), RelupCase { old, new, appups }));
     }
     let two = |version, mode| vec![app("one", version, mode, "m1 m2"), app("two", version, mode, "t1 t2")];
     for (name, erts) in [("the same run-time system", "13.0"), ("another run-time system", "14.0")] {
         let appups =
             vec![("one", appup("{load_module,m1,[t1]},{restart_application,two}")), ("two", appup("{apply,{a,b,[]}}"))];
-        let old = Side { erts: "13.0", apps: two("1", Mode::Transient) };
-        cases.push((name.to_owned(), Case { old, new: Side { erts, apps: two("2", Mode::Load) }, appups }));
+        let old = RelupSide { erts: "13.0", apps: two("1", StartType::Transient) };
+        cases.push((
+            name.to_owned(),
+            RelupCase { old, new: RelupSide { erts, apps: two("2", StartType::Load) }, appups },
+        ));
         let appups = vec![
             ("one", appup("{update,m1,{advanced,[]},[t1]},{load_module,m2}")),
             ("two", appup("{load_module,t1},{update,t2,supervisor}")),
         ];
-        let old = Side { erts: "13.0", apps: two("1", P) };
-        cases.push((format!("{name}, across"), Case { old, new: Side { erts, apps: two("2", P) }, appups }));
+        let old = RelupSide { erts: "13.0", apps: two("1", PERMANENT) };
+        cases.push((
+            format!("{name}, across"),
+            RelupCase { old, new: RelupSide { erts, apps: two("2", PERMANENT) }, appups },
+        ));
     }
-    let old = Side { erts: "13.0", apps: two("1", P) };
-    let new = Side { erts: "13.0", apps: two("2", P) };
+    let old = RelupSide { erts: "13.0", apps: two("1", PERMANENT) };
+    let new = RelupSide { erts: "13.0", apps: two("2", PERMANENT) };
     let appups = vec![("one", appup("{load_object_code,{two,\"1\",[t1]}}")), ("two", appup("{load_module,t2}"))];
-    cases.push(("two versions of a library".to_owned(), Case { old, new, appups }));
+    cases.push(("two versions of a library".to_owned(), RelupCase { old, new, appups }));
     compare(&cases);
 }
 
@@ -311,12 +332,12 @@ fn added_changed_and_removed_applications_give_the_relup_of_systools() {
 /// takes the order of a hash table, which differs from run to run.
 #[test]
 fn unambiguous_dependencies_give_the_order_of_systools() {
-    let mut chance = Chance::new(7);
-    let cases: Vec<_> = (0..60).map(|at| (format!("chance {at}"), by_chance(&mut chance))).collect();
+    let mut chance = TermRng::new(7);
+    let cases: Vec<_> = (0..60).map(|at| (format!("chance {at}"), random_case(&mut chance))).collect();
     compare(&cases);
 }
 
-fn by_chance(chance: &mut Chance) -> Case {
+fn random_case(chance: &mut TermRng) -> RelupCase {
     let names: Vec<String> = (0..2 + chance.below(12)).map(|at| format!("m{}_{at}", chance.below(1000))).collect();
     // Independent chains, each with further dependencies forwards, and some backwards.
     let mut instructions = Vec::new();
@@ -346,7 +367,7 @@ fn by_chance(chance: &mut Chance) -> Case {
     for at in (1..instructions.len()).rev() {
         instructions.swap(at, chance.below(at + 1));
     }
-    let mut case = both(&instructions.join(","));
+    let mut case = symmetric_case(&instructions.join(","));
     case.old.apps[0].3 = names.clone();
     case.new.apps[0].3 = names;
     case
@@ -355,15 +376,15 @@ fn by_chance(chance: &mut Chance) -> Case {
 #[test]
 fn a_release_without_sasl_has_no_relup() {
     let version = |apps: &[&str]| {
-        let app = |name: &&str| Application {
+        let app = |name: &&str| RelupApp {
             name: (*name).to_owned(),
             version: "1".to_owned(),
-            mode: P,
+            mode: PERMANENT,
             modules: Vec::new(),
         };
-        Version { version: "1".to_owned(), erts: "1".to_owned(), applications: apps.iter().map(app).collect() }
+        RelupRelease { version: "1".to_owned(), erts: "1".to_owned(), applications: apps.iter().map(app).collect() }
     };
-    let refused = relup(&version(&["sasl"]), &[], &version(&["kernel"]), &BTreeMap::new());
+    let refused = make_relup(&version(&["sasl"]), &[], &version(&["kernel"]), &BTreeMap::new());
     assert_eq!(refused, Err(RelupError::NoSasl("1".to_owned())));
 }
 

@@ -2,7 +2,7 @@
 
 /// An authentication challenge of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub(super) enum AuthChallenge {
     /// Basic authentication with user name and password.
     Basic,
     /// A bearer token of an authorization server.
@@ -17,25 +17,26 @@ pub(super) enum Challenge {
 }
 
 /// The longest header that is read, in bytes.
-const LONGEST: usize = 8 << 10;
+const MAX_HEADER_BYTES: usize = 8 << 10;
 
 /// Selects the preferred challenge of all headers: a bearer token before basic authentication.
-pub(super) fn best<'h>(headers: impl Iterator<Item = &'h str>) -> Option<Challenge> {
-    let all: Vec<Challenge> = headers.filter(|text| text.len() <= LONGEST).flat_map(read).collect();
-    let bearer = all.iter().find(|one| matches!(one, Challenge::Bearer { .. }));
+pub(super) fn select_challenge<'h>(headers: impl Iterator<Item = &'h str>) -> Option<AuthChallenge> {
+    let all: Vec<AuthChallenge> =
+        headers.filter(|text| text.len() <= MAX_HEADER_BYTES).flat_map(parse_challenges).collect();
+    let bearer = all.iter().find(|one| matches!(one, AuthChallenge::Bearer { .. }));
     bearer.or(all.first()).cloned()
 }
 
 /// Parses the challenges of one header whose schemes are supported.
-fn read(text: &str) -> Vec<Challenge> {
+fn parse_challenges(text: &str) -> Vec<AuthChallenge> {
     let mut all: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;
-    while let Some((word, after)) = token(rest) {
+    while let Some((word, after)) = next_token(rest) {
         let after = after.trim_start();
         match after.strip_prefix('=') {
             // A parameter belongs to the last scheme before it.
             Some(value) => {
-                let (value, after) = value_of(value.trim_start());
+                let (value, after) = next_value(value.trim_start());
                 if let Some((_, parameters)) = all.last_mut() {
                     parameters.push((word.to_ascii_lowercase(), value));
                 }
@@ -47,17 +48,17 @@ fn read(text: &str) -> Vec<Challenge> {
             }
         }
     }
-    all.into_iter().filter_map(|(scheme, parameters)| known(&scheme, &parameters)).collect()
+    all.into_iter().filter_map(|(scheme, parameters)| supported_challenge(&scheme, &parameters)).collect()
 }
 
-fn known(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
+fn supported_challenge(scheme: &str, parameters: &[(String, String)]) -> Option<AuthChallenge> {
     let find = |name: &str| {
         let found = parameters.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
     };
     match scheme {
-        "basic" => Some(Challenge::Basic),
-        "bearer" => Some(Challenge::Bearer {
+        "basic" => Some(AuthChallenge::Basic),
+        "bearer" => Some(AuthChallenge::Bearer {
             realm: find("realm").unwrap_or_default(),
             service: find("service"),
             scope: find("scope"),
@@ -67,14 +68,14 @@ fn known(scheme: &str, parameters: &[(String, String)]) -> Option<Challenge> {
 }
 
 /// Returns the next token, and the rest of the text.
-fn token(text: &str) -> Option<(&str, &str)> {
+fn next_token(text: &str) -> Option<(&str, &str)> {
     let text = text.trim_start_matches([' ', '\t', ',', '=', '"']);
     let end = text.find([' ', '\t', ',', '=', '"']).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
 /// Returns a parameter's value, quoted or not, and the rest of the text.
-fn value_of(text: &str) -> (String, &str) {
+fn next_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
         return (text[..end].to_owned(), &text[end..]);
@@ -93,9 +94,9 @@ fn value_of(text: &str) -> (String, &str) {
 
 /// Parses a header as one of a response; an entry point for fuzzing.
 pub fn try_challenge(text: &str) {
-    let known = read(text);
+    let known = parse_challenges(text);
     assert!(known.len() <= text.len(), "every challenge has a name");
-    if let Some(Challenge::Bearer { realm, service, scope }) = best([text].into_iter()) {
+    if let Some(AuthChallenge::Bearer { realm, service, scope }) = select_challenge([text].into_iter()) {
         let whole = [Some(realm), service, scope].into_iter().flatten().map(|part| part.len()).sum::<usize>();
         assert!(whole <= 3 * text.len(), "nothing is made up");
     }
@@ -105,16 +106,16 @@ pub fn try_challenge(text: &str) {
 mod tests {
     use super::*;
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<AuthChallenge> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Some(Challenge::Bearer { realm: realm.to_owned(), service: owned(service), scope: owned(scope) })
+        Some(AuthChallenge::Bearer { realm: realm.to_owned(), service: owned(service), scope: owned(scope) })
     }
 
     #[test]
     fn bearer_is_preferred_and_unknown_schemes_are_ignored() {
         let table = [
-            ("Basic realm=\"x\"", Some(Challenge::Basic)),
-            ("basic", Some(Challenge::Basic)),
+            ("Basic realm=\"x\"", Some(AuthChallenge::Basic)),
+            ("basic", Some(AuthChallenge::Basic)),
             ("Negotiate abc", None),
             ("", None),
             (",,=\"", None),
@@ -127,11 +128,11 @@ mod tests {
             ("Bearer realm=\"open", bearer("open", None, None)),
             ("Bearer", bearer("", None, None)),
             ("Basic realm=\"x\", Bearer realm=\"a\"", bearer("a", None, None)),
-            ("Digest realm=\"Bearer realm=b\", Basic", Some(Challenge::Basic)),
+            ("Digest realm=\"Bearer realm=b\", Basic", Some(AuthChallenge::Basic)),
         ];
         for (text, expected) in table {
-            assert_eq!(best([text].into_iter()), expected, "{text}");
+            assert_eq!(select_challenge([text].into_iter()), expected, "{text}");
         }
-        assert_eq!(best(["Basic", "Bearer realm=a"].into_iter()), bearer("a", None, None));
+        assert_eq!(select_challenge(["Basic", "Bearer realm=a"].into_iter()), bearer("a", None, None));
     }
 }

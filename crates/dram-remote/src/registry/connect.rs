@@ -11,23 +11,23 @@ use ureq::tls::{ClientCert, PemItem, TlsConfig, parse_pem};
 use ureq::{Agent, Body, SendBody};
 
 use super::RegistryError;
-use super::endpoint::{Endpoint, Payload, Reply};
-use crate::address::origin;
+use super::endpoint::{RegistryEndpoint, RegistryResponse, RequestPayload};
+use crate::url::origin;
 
 /// The text of a TLS alert in an error of the TLS library.
-const ALERT: &str = "fatal alert";
+const TLS_ALERT: &str = "fatal alert";
 /// The text of the error for a server that needs a client certificate. The help of the error depends on it.
-pub(super) const WANTS_US: &str = "wants a certificate of ours";
+pub(super) const CLIENT_CERT_REQUIRED: &str = "wants a certificate of ours";
 /// The number of idle connections that are kept.
-const IDLE: usize = 8;
+const MAX_IDLE_CONNECTIONS: usize = 8;
 /// The response timeout of an upload, in units of the stall timeout: the registry may verify what it received.
-const DIGESTION: u32 = 10;
+const UPLOAD_TIMEOUT_STALLS: u32 = 10;
 /// The timeout of a response body other than a blob, in units of the stall timeout, even when bytes arrive slowly.
-const TELLING: u32 = 4;
+const BODY_TIMEOUT_STALLS: u32 = 4;
 /// The timeout of the probe that finds out whether a server speaks TLS.
-const PROBE: Duration = Duration::from_secs(2);
+const TLS_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl Endpoint {
+impl RegistryEndpoint {
     /// Sends one request to one URL, without redirects. The body of a long response has no total timeout, as long as
     /// bytes arrive.
     pub(super) fn transmit(
@@ -36,63 +36,67 @@ impl Endpoint {
         (method, is_long): (&Method, bool),
         url: &str,
         headers: &[(&'static str, String)],
-        payload: Payload<'_>,
-    ) -> Result<Reply, RegistryError> {
-        let agent = self.agent(what, url)?;
+        payload: RequestPayload<'_>,
+    ) -> Result<RegistryResponse, RegistryError> {
+        let agent = self.agent_for(what, url)?;
         let mut request = Request::builder().method(method.clone()).uri(url);
-        let proxy = self.settings.net().proxy_secret(url).map(|secret| ("proxy-authorization", secret));
+        let proxy = self.settings.network().proxy_authorization(url).map(|secret| ("proxy-authorization", secret));
         for (name, value) in headers.iter().chain(proxy.as_ref()) {
             request = request.header(*name, value);
         }
-        let wrong = |error: &dyn fmt::Display| RegistryError::Wrong {
+        let wrong = |error: &dyn fmt::Display| RegistryError::InvalidResponse {
             what: what.to_owned(),
             why: format!("`{}` cannot be asked for: {error}", crate::redacted(url)),
         };
         let answer = match payload {
-            Payload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            RequestPayload::None if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
                 let request = request.header("content-length", "0").body(&[][..]).map_err(|error| wrong(&error))?;
-                self.run(&agent, method, is_long, request)
+                self.run_with_timeouts(&agent, method, is_long, request)
             }
-            Payload::None => self.run(&agent, method, is_long, request.body(()).map_err(|error| wrong(&error))?),
-            Payload::Bytes(bytes) => {
-                self.run(&agent, method, is_long, request.body(bytes).map_err(|error| wrong(&error))?)
+            RequestPayload::None => {
+                self.run_with_timeouts(&agent, method, is_long, request.body(()).map_err(|error| wrong(&error))?)
             }
-            Payload::Reader(open, length) => {
-                let source = |source| RegistryError::Source { what: what.to_owned(), source };
-                let mut reader = Noted { inner: open().map_err(source)?, failed: None };
+            RequestPayload::Bytes(bytes) => {
+                self.run_with_timeouts(&agent, method, is_long, request.body(bytes).map_err(|error| wrong(&error))?)
+            }
+            RequestPayload::Reader(open, length) => {
+                let source = |source| RegistryError::UploadSource { what: what.to_owned(), source };
+                let mut reader = ErrorKeepingReader { inner: open().map_err(source)?, failed: None };
                 let request = request.header("content-length", length.to_string());
                 let body = request.body(SendBody::from_reader(&mut reader)).map_err(|error| wrong(&error))?;
-                let answer = self.run(&agent, method, is_long, body);
+                let answer = self.run_with_timeouts(&agent, method, is_long, body);
                 if let (Err(_), Some(failed)) = (&answer, reader.failed.take()) {
                     return Err(source(failed));
                 }
                 answer
             }
         };
-        let answer = answer.map_err(|error| self.unreachable(what, url, &error))?;
+        let answer = answer.map_err(|error| self.transport_error(what, url, &error))?;
         let (parts, body) = answer.into_parts();
-        Ok(Reply { status: parts.status.as_u16(), headers: parts.headers, body, url: url.to_owned() })
+        Ok(RegistryResponse { status: parts.status.as_u16(), headers: parts.headers, body, url: url.to_owned() })
     }
 
     /// Runs the request with the timeouts of its method.
-    fn run(
+    fn run_with_timeouts(
         &self,
         agent: &Agent,
         method: &Method,
         is_long: bool,
         request: Request<impl ureq::AsSendBody>,
     ) -> Result<ureq::http::Response<Body>, ureq::Error> {
-        let stall = self.settings.stall;
+        let stall = self.settings.stall_timeout;
         let (wait, all) = match *method {
-            Method::PUT | Method::PATCH => (stall.saturating_mul(DIGESTION), Some(stall.saturating_mul(TELLING))),
-            _ => (stall, Some(stall.saturating_mul(TELLING)).filter(|_| !is_long)),
+            Method::PUT | Method::PATCH => {
+                (stall.saturating_mul(UPLOAD_TIMEOUT_STALLS), Some(stall.saturating_mul(BODY_TIMEOUT_STALLS)))
+            }
+            _ => (stall, Some(stall.saturating_mul(BODY_TIMEOUT_STALLS)).filter(|_| !is_long)),
         };
         let request = agent.configure_request(request).timeout_recv_response(Some(wait)).timeout_recv_body(all);
         // A registry that verifies an upload sends nothing meanwhile.
         agent.run(request.timeout_per_read(Some(wait)).build())
     }
 
-    fn unreachable(&self, what: &str, url: &str, error: &ureq::Error) -> RegistryError {
+    fn transport_error(&self, what: &str, url: &str, error: &ureq::Error) -> RegistryError {
         let host = origin(url).1;
         let why = match error {
             ureq::Error::Timeout(_) => format!("`{host}` says nothing"),
@@ -101,14 +105,14 @@ impl Endpoint {
             ureq::Error::Io(error) => format!("`{host}`: {error}"),
             error => format!("`{host}`: {error}"),
         };
-        if let Some(why) = distrust(error) {
-            let trusted = self.settings.trust.shown(&self.certificates(&host, "crt"));
+        if let Some(why) = certificate_failure(error) {
+            let trusted = self.settings.trust.describe_sources(&self.certificate_files(&host, "crt"));
             return RegistryError::Trust { what: what.to_owned(), host, why, trusted };
         }
-        let why = match speaks_plainly(error) {
+        let why = match is_plaintext_response(error) {
             true => format!("`{host}` does not speak TLS"),
-            false if why.contains(ALERT) && (why.contains("Certificate") || why.contains("UnknownCA")) => {
-                format!("`{host}` {WANTS_US}")
+            false if why.contains(TLS_ALERT) && (why.contains("Certificate") || why.contains("UnknownCA")) => {
+                format!("`{host}` {CLIENT_CERT_REQUIRED}")
             }
             false => why,
         };
@@ -118,11 +122,11 @@ impl Endpoint {
     }
 
     /// Returns the base URL: `https://HOST` or `http://HOST`.
-    pub(super) fn base(&self, what: &str) -> Result<String, RegistryError> {
+    pub(super) fn base_url(&self, what: &str) -> Result<String, RegistryError> {
         if let Some(base) = &self.state().base {
             return Ok(base.clone());
         }
-        let server = self.place.server();
+        let server = self.place.connect_host();
         let (https, http) = (format!("https://{server}"), format!("http://{server}"));
         // As in Docker, plain HTTP is the fallback without TLS, on loopback hosts and for insecure registries.
         let base = match self.place.is_loopback() || self.place.is_insecure {
@@ -130,7 +134,11 @@ impl Endpoint {
             true => match self.probe(what, &https) {
                 Ok(()) => https,
                 // The server does speak TLS; plain HTTP would not make it trustworthy.
-                Err(RegistryError::Unreachable { why, .. }) if why.contains(ALERT) || why.contains(WANTS_US) => https,
+                Err(RegistryError::Unreachable { why, .. })
+                    if why.contains(TLS_ALERT) || why.contains(CLIENT_CERT_REQUIRED) =>
+                {
+                    https
+                }
                 Err(RegistryError::Unreachable { .. }) => http,
                 Err(error) => return Err(error),
             },
@@ -142,49 +150,50 @@ impl Endpoint {
     /// Sends one short request to find out whether the server answers at all.
     fn probe(&self, what: &str, base: &str) -> Result<(), RegistryError> {
         let url = format!("{base}/v2/");
-        let agent = self.agent(what, &url)?;
-        let request = Request::builder().uri(&url).body(()).map_err(|error| RegistryError::Wrong {
+        let agent = self.agent_for(what, &url)?;
+        let request = Request::builder().uri(&url).body(()).map_err(|error| RegistryError::InvalidResponse {
             what: what.to_owned(),
             why: format!("`{url}` cannot be asked for: {error}"),
         })?;
-        let most = Some(PROBE.min(self.settings.stall));
+        let most = Some(TLS_PROBE_TIMEOUT.min(self.settings.stall_timeout));
         let answer = agent.run(agent.configure_request(request).timeout_global(most).build());
-        answer.map(drop).map_err(|error| self.unreachable(what, &url, &error))
+        answer.map(drop).map_err(|error| self.transport_error(what, &url, &error))
     }
 
     /// Returns the agent for the server of `url`; agents keep their connections.
-    fn agent(&self, what: &str, url: &str) -> Result<Agent, RegistryError> {
+    fn agent_for(&self, what: &str, url: &str) -> Result<Agent, RegistryError> {
         let (scheme, host) = origin(url);
         let key = format!("{scheme}://{host}");
         if let Some(agent) = self.state().agents.get(&key) {
             return Ok(agent.clone());
         }
-        let net = self.settings.net();
-        let agent = net.agent_with(url, self.tls(&scheme, &host)?, IDLE).map_err(|error| {
-            RegistryError::Unreachable { what: what.to_owned(), why: error.to_string(), was_silent: false }
-        })?;
+        let net = self.settings.network();
+        let agent =
+            net.new_agent_with(url, self.tls_config(&scheme, &host)?, MAX_IDLE_CONNECTIONS).map_err(|error| {
+                RegistryError::Unreachable { what: what.to_owned(), why: error.to_string(), was_silent: false }
+            })?;
         self.state().agents.insert(key, agent.clone());
         Ok(agent)
     }
 
     /// Returns the trusted certificates and the client certificate for `host`: containers-certs.d(5).
-    fn tls(&self, scheme: &str, host: &str) -> Result<TlsConfig, RegistryError> {
+    fn tls_config(&self, scheme: &str, host: &str) -> Result<TlsConfig, RegistryError> {
         if scheme != "https" {
             return Ok(TlsConfig::builder().build());
         }
-        let is_ours = host == self.place.server();
+        let is_ours = host == self.place.connect_host();
         let mut tls = TlsConfig::builder()
-            .root_certs(self.settings.trust.roots(&self.certificates(host, "crt")))
+            .root_certs(self.settings.trust.root_certs(&self.certificate_files(host, "crt")))
             .disable_verification(is_ours && self.place.is_insecure);
-        if let Some(cert) = self.certificates(host, "cert").first() {
-            tls = tls.client_cert(Some(client(cert)?));
+        if let Some(cert) = self.certificate_files(host, "cert").first() {
+            tls = tls.client_cert(Some(read_client_certificate(cert)?));
         }
         Ok(tls.build())
     }
 
     /// Returns the files of certs.d with this extension, if `host` is the registry itself.
-    fn certificates(&self, host: &str, end: &str) -> Vec<PathBuf> {
-        let dirs = self.place.certificates.iter().filter(|_| host == self.place.server());
+    fn certificate_files(&self, host: &str, end: &str) -> Vec<PathBuf> {
+        let dirs = self.place.certificates.iter().filter(|_| host == self.place.connect_host());
         let entries = dirs.flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
         let paths = entries.map(|entry| entry.path());
         let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|is| is == end)).collect();
@@ -194,12 +203,12 @@ impl Endpoint {
 }
 
 /// A reader that keeps the error of a failed read, which the HTTP library hides.
-struct Noted<R> {
+struct ErrorKeepingReader<R> {
     inner: R,
     failed: Option<io::Error>,
 }
 
-impl<R: Read> Read for Noted<R> {
+impl<R: Read> Read for ErrorKeepingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| {
             let told = io::Error::new(error.kind(), error.to_string());
@@ -210,7 +219,7 @@ impl<R: Read> Read for Noted<R> {
 }
 
 /// Returns the reason why a certificate is not trusted, if the error is about one.
-fn distrust(error: &ureq::Error) -> Option<String> {
+fn certificate_failure(error: &ureq::Error) -> Option<String> {
     let text = match error {
         ureq::Error::Rustls(error) => error.to_string(),
         ureq::Error::Io(error) => error.get_ref()?.to_string(),
@@ -220,7 +229,7 @@ fn distrust(error: &ureq::Error) -> Option<String> {
 }
 
 /// Returns whether the server answered the TLS handshake with something other than TLS.
-fn speaks_plainly(error: &ureq::Error) -> bool {
+fn is_plaintext_response(error: &ureq::Error) -> bool {
     let text = match error {
         ureq::Error::Rustls(error) => error.to_string(),
         ureq::Error::Io(error) => error.get_ref().map(ToString::to_string).unwrap_or_default(),
@@ -230,7 +239,7 @@ fn speaks_plainly(error: &ureq::Error) -> bool {
 }
 
 /// Reads a client certificate, `NAME.cert`, with its key, `NAME.key`.
-fn client(cert: &Path) -> Result<ClientCert, RegistryError> {
+fn read_client_certificate(cert: &Path) -> Result<ClientCert, RegistryError> {
     let wrong = |path: &Path, why: &str| RegistryError::Settings { path: path.to_owned(), why: why.to_owned() };
     let key = cert.with_extension("key");
     let read = |path: &Path| fs::read(path).map_err(|error| wrong(path, &error.to_string()));

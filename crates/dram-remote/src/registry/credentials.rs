@@ -12,27 +12,27 @@ use dram_image::base64;
 use serde_json::{Map, Value, json};
 
 use super::RegistryError;
-use crate::tool::{Keeper, Kept};
+use crate::child_process::{CredentialHelper, HelperOutcome};
 
 /// The largest credentials file that is read, in bytes.
-const LARGEST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// The key of Docker Hub in such files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// The files that hold credentials.
 #[derive(Debug, Clone, Default)]
-pub struct Credentials {
+pub struct CredentialStore {
     /// The files that are searched, in order of precedence.
     pub files: Vec<PathBuf>,
     /// The file that new credentials are written to.
-    pub write: Option<PathBuf>,
+    pub write_path: Option<PathBuf>,
     /// The directories in which credential helpers are looked for, in the form of `PATH`.
-    pub path: std::ffi::OsString,
+    pub search_path: std::ffi::OsString,
 }
 
 /// A secret that authenticates a user with a registry.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
+pub enum RegistrySecret {
     /// A user name and a password.
     Password {
         /// The user name.
@@ -44,77 +44,78 @@ pub enum Secret {
     Identity(String),
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for RegistrySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
 }
 
-impl Secret {
+impl RegistrySecret {
     /// Returns the value of an `Authorization` header for basic authentication (RFC 7617).
-    pub(super) fn basic(&self) -> Option<String> {
+    pub(super) fn basic_authorization(&self) -> Option<String> {
         match self {
-            Secret::Password { user, password } => {
+            RegistrySecret::Password { user, password } => {
                 Some(format!("Basic {}", base64::encode(format!("{user}:{password}").as_bytes())))
             }
-            Secret::Identity(_) => None,
+            RegistrySecret::Identity(_) => None,
         }
     }
 }
 
 /// A secret and its source, for messages.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) secret: Secret,
-    pub(super) place: String,
+pub(super) struct FoundCredentials {
+    pub(super) secret: RegistrySecret,
+    pub(super) source: String,
 }
 
-impl Credentials {
+impl CredentialStore {
     /// Returns the credentials for `repository` at `host`, if there are any.
-    pub(super) fn find(&self, host: &str, repository: &str) -> Result<Option<Found>, RegistryError> {
+    pub(super) fn find(&self, host: &str, repository: &str) -> Result<Option<FoundCredentials>, RegistryError> {
         for path in &self.files {
-            let Some(file) = read(path)? else { continue };
-            if let Some(found) = self.in_file(path, &file, host, repository)? {
+            let Some(file) = read_file(path)? else { continue };
+            if let Some(found) = self.find_in_file(path, &file, host, repository)? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    fn in_file(
+    fn find_in_file(
         &self,
         path: &Path,
         file: &Map<String, Value>,
         host: &str,
         repository: &str,
-    ) -> Result<Option<Found>, RegistryError> {
+    ) -> Result<Option<FoundCredentials>, RegistryError> {
         if let Some(name) = helper_for(file, host) {
-            return self.ask(name, host);
+            return self.ask_helper(name, host);
         }
         let auths = file.get("auths").and_then(Value::as_object);
         let place = || path.display().to_string();
-        for wanted in scopes(host, repository) {
-            let entries = auths.into_iter().flatten().filter(|(key, _)| normal(key) == wanted);
+        for wanted in matching_keys(host, repository) {
+            let entries = auths.into_iter().flatten().filter(|(key, _)| normalise_key(key) == wanted);
             for (_, entry) in entries {
-                if let Some(secret) = secret(path, entry)? {
-                    return Ok(Some(Found { secret, place: place() }));
+                if let Some(secret) = parse_entry(path, entry)? {
+                    return Ok(Some(FoundCredentials { secret, source: place() }));
                 }
             }
         }
         match file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty()) {
-            Some(name) => self.ask(name, host),
+            Some(name) => self.ask_helper(name, host),
             None => Ok(None),
         }
     }
 
-    fn ask(&self, name: &str, host: &str) -> Result<Option<Found>, RegistryError> {
-        let keeper = Keeper::new(&self.path, name);
-        let said =
-            keeper.say("get", key_of(host).as_bytes()).map_err(|why| helper_error("read credentials", name, &why))?;
+    fn ask_helper(&self, name: &str, host: &str) -> Result<Option<FoundCredentials>, RegistryError> {
+        let keeper = CredentialHelper::new(&self.search_path, name);
+        let said = keeper
+            .run("get", docker_key(host).as_bytes())
+            .map_err(|why| helper_error("read credentials", name, &why))?;
         let text = match said {
-            Kept::Said(text) => text,
-            Kept::Refused(why) if why.contains("credentials not found") => return Ok(None),
-            Kept::Refused(why) => return Err(helper_error("read credentials", name, &why)),
+            HelperOutcome::Success(text) => text,
+            HelperOutcome::Failure(why) if why.contains("credentials not found") => return Ok(None),
+            HelperOutcome::Failure(why) => return Err(helper_error("read credentials", name, &why)),
         };
         let answer: Value =
             serde_json::from_str(&text).map_err(|_| helper_error("read credentials", name, "its answer is no JSON"))?;
@@ -123,8 +124,12 @@ impl Credentials {
         if password.is_empty() {
             return Ok(None);
         }
-        let secret = if user == "<token>" { Secret::Identity(password) } else { Secret::Password { user, password } };
-        Ok(Some(Found { secret, place: format!("`docker-credential-{name}`") }))
+        let secret = if user == "<token>" {
+            RegistrySecret::Identity(password)
+        } else {
+            RegistrySecret::Password { user, password }
+        };
+        Ok(Some(FoundCredentials { secret, source: format!("`docker-credential-{name}`") }))
     }
 
     /// Saves a user name and a password for `host`. Returns the file or credential helper that keeps them.
@@ -132,24 +137,24 @@ impl Credentials {
     /// # Errors
     /// Fails when no file is configured, or it cannot be read or written, or the credential helper fails.
     pub fn save(&self, host: &str, user: &str, password: &str) -> Result<String, RegistryError> {
-        let Some(path) = &self.write else {
+        let Some(path) = &self.write_path else {
             let why = "HOME is not set; REGISTRY_AUTH_FILE or DOCKER_CONFIG can name a place".to_owned();
             return Err(RegistryError::Settings { path: PathBuf::from("the file of credentials"), why });
         };
-        let mut file = read(path)?.unwrap_or_default();
+        let mut file = read_file(path)?.unwrap_or_default();
         let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty());
         if let Some(name) = helper_for(&file, host).or(store) {
-            let text = json!({ "ServerURL": key_of(host), "Username": user, "Secret": password }).to_string();
-            return match Keeper::new(&self.path, name).say("store", text.as_bytes()) {
-                Ok(Kept::Said(_)) => Ok(format!("`docker-credential-{name}`")),
-                Ok(Kept::Refused(why)) | Err(why) => Err(helper_error("keep credentials", name, &why)),
+            let text = json!({ "ServerURL": docker_key(host), "Username": user, "Secret": password }).to_string();
+            return match CredentialHelper::new(&self.search_path, name).run("store", text.as_bytes()) {
+                Ok(HelperOutcome::Success(_)) => Ok(format!("`docker-credential-{name}`")),
+                Ok(HelperOutcome::Failure(why)) | Err(why) => Err(helper_error("keep credentials", name, &why)),
             };
         }
         let auths = file.entry("auths").or_insert_with(|| json!({}));
-        let Some(auths) = auths.as_object_mut() else { return Err(broken(path, "`auths` is no object")) };
-        auths.retain(|key, _| normal(key) != normal(host));
-        auths.insert(key_of(host), json!({ "auth": base64::encode(format!("{user}:{password}").as_bytes()) }));
-        write(path, &file)?;
+        let Some(auths) = auths.as_object_mut() else { return Err(invalid_file(path, "`auths` is no object")) };
+        auths.retain(|key, _| normalise_key(key) != normalise_key(host));
+        auths.insert(docker_key(host), json!({ "auth": base64::encode(format!("{user}:{password}").as_bytes()) }));
+        replace_file(path, &file)?;
         Ok(path.display().to_string())
     }
 
@@ -160,21 +165,23 @@ impl Credentials {
     pub fn erase(&self, host: &str) -> Result<Vec<String>, RegistryError> {
         let mut gone = Vec::new();
         for path in &self.files {
-            let Some(mut file) = read(path)? else { continue };
+            let Some(mut file) = read_file(path)? else { continue };
             let store = file.get("credsStore").and_then(Value::as_str).filter(|name| !name.is_empty());
             if let Some(name) = helper_for(&file, host).or(store).map(str::to_owned)
-                && self.ask(&name, host)?.is_some()
+                && self.ask_helper(&name, host)?.is_some()
             {
-                match Keeper::new(&self.path, &name).say("erase", key_of(host).as_bytes()) {
-                    Ok(Kept::Said(_)) => gone.push(format!("`docker-credential-{name}`")),
-                    Ok(Kept::Refused(why)) | Err(why) => return Err(helper_error("forget credentials", &name, &why)),
+                match CredentialHelper::new(&self.search_path, &name).run("erase", docker_key(host).as_bytes()) {
+                    Ok(HelperOutcome::Success(_)) => gone.push(format!("`docker-credential-{name}`")),
+                    Ok(HelperOutcome::Failure(why)) | Err(why) => {
+                        return Err(helper_error("forget credentials", &name, &why));
+                    }
                 }
             }
             let Some(auths) = file.get_mut("auths").and_then(Value::as_object_mut) else { continue };
             let before = auths.len();
-            auths.retain(|key, _| normal(key) != normal(host));
+            auths.retain(|key, _| normalise_key(key) != normalise_key(host));
             if auths.len() != before {
-                write(path, &file)?;
+                replace_file(path, &file)?;
                 gone.push(path.display().to_string());
             }
         }
@@ -183,27 +190,27 @@ impl Credentials {
 }
 
 fn helper_error(what: &'static str, name: &str, why: &str) -> RegistryError {
-    let why = if why.trim().is_empty() { "it says nothing".to_owned() } else { super::text::clean(why) };
+    let why = if why.trim().is_empty() { "it says nothing".to_owned() } else { super::response_text::sanitise(why) };
     RegistryError::Helper { what, program: format!("docker-credential-{name}"), why }
 }
 
-fn broken(path: &Path, why: &str) -> RegistryError {
+fn invalid_file(path: &Path, why: &str) -> RegistryError {
     RegistryError::Settings { path: path.to_owned(), why: why.to_owned() }
 }
 
 fn helper_for<'f>(file: &'f Map<String, Value>, host: &str) -> Option<&'f str> {
     let helpers = file.get("credHelpers")?.as_object()?;
-    let found = helpers.iter().find(|(key, _)| normal(key) == normal(host))?;
+    let found = helpers.iter().find(|(key, _)| normalise_key(key) == normalise_key(host))?;
     found.1.as_str().filter(|name| !name.is_empty())
 }
 
 /// Returns the key that Docker uses for `host`.
-fn key_of(host: &str) -> String {
-    if normal(host) == "docker.io" { HUB_KEY.to_owned() } else { host.to_owned() }
+fn docker_key(host: &str) -> String {
+    if normalise_key(host) == "docker.io" { HUB_KEY.to_owned() } else { host.to_owned() }
 }
 
 /// Normalises a key to host and path, without scheme and API version.
-fn normal(key: &str) -> String {
+fn normalise_key(key: &str) -> String {
     let key = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
     let key = key.trim_end_matches('/');
     let key = key.strip_suffix("/v1").or(key.strip_suffix("/v2")).unwrap_or(key);
@@ -216,8 +223,8 @@ fn normal(key: &str) -> String {
 }
 
 /// Returns the matching keys, the longest first.
-fn scopes(host: &str, repository: &str) -> Vec<String> {
-    let host = normal(host);
+fn matching_keys(host: &str, repository: &str) -> Vec<String> {
+    let host = normalise_key(host);
     let mut all = Vec::new();
     let mut rest = repository;
     while !rest.is_empty() {
@@ -228,33 +235,33 @@ fn scopes(host: &str, repository: &str) -> Vec<String> {
     all
 }
 
-fn secret(path: &Path, entry: &Value) -> Result<Option<Secret>, RegistryError> {
+fn parse_entry(path: &Path, entry: &Value) -> Result<Option<RegistrySecret>, RegistryError> {
     let text = |name: &str| entry.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     if let Some(token) = text("identitytoken") {
-        return Ok(Some(Secret::Identity(token.to_owned())));
+        return Ok(Some(RegistrySecret::Identity(token.to_owned())));
     }
     if let Some(both) = text("auth") {
-        let bytes =
-            base64::decode_loose(both.trim_end_matches('\0')).ok_or_else(|| broken(path, "an `auth` is no base 64"))?;
-        let both = String::from_utf8(bytes).map_err(|_| broken(path, "an `auth` is no text"))?;
-        let (user, password) = both.split_once(':').ok_or_else(|| broken(path, "an `auth` has no `:` in it"))?;
+        let bytes = base64::decode_loose(both.trim_end_matches('\0'))
+            .ok_or_else(|| invalid_file(path, "an `auth` is no base 64"))?;
+        let both = String::from_utf8(bytes).map_err(|_| invalid_file(path, "an `auth` is no text"))?;
+        let (user, password) = both.split_once(':').ok_or_else(|| invalid_file(path, "an `auth` has no `:` in it"))?;
         let password = password.trim_end_matches('\0').to_owned();
-        return Ok(Some(Secret::Password { user: user.to_owned(), password }));
+        return Ok(Some(RegistrySecret::Password { user: user.to_owned(), password }));
     }
     let both = text("username").zip(text("password"));
-    Ok(both.map(|(user, password)| Secret::Password { user: user.to_owned(), password: password.to_owned() }))
+    Ok(both.map(|(user, password)| RegistrySecret::Password { user: user.to_owned(), password: password.to_owned() }))
 }
 
-fn read(path: &Path) -> Result<Option<Map<String, Value>>, RegistryError> {
+fn read_file(path: &Path) -> Result<Option<Map<String, Value>>, RegistryError> {
     let fail = |why: String| RegistryError::Settings { path: path.to_owned(), why };
     let file = match File::open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(|error| fail(error.to_string()))?,
     };
     let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(fail(format!("it is longer than {LARGEST} bytes")));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(fail(format!("it is longer than {MAX_FILE_BYTES} bytes")));
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
@@ -266,7 +273,7 @@ fn read(path: &Path) -> Result<Option<Map<String, Value>>, RegistryError> {
 }
 
 /// Replaces the file with an atomic rename; only its owner may read it.
-fn write(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
+fn replace_file(path: &Path, file: &Map<String, Value>) -> Result<(), RegistryError> {
     let fail = |error: std::io::Error| RegistryError::Settings { path: path.to_owned(), why: error.to_string() };
     // A symbolic link is followed, so that it stays one.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -294,7 +301,7 @@ pub fn try_credentials(bytes: &[u8]) {
     let Ok(file) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
     let auths = file.get("auths").and_then(Value::as_object);
     for (key, entry) in auths.into_iter().flatten() {
-        let _ = (normal(key), secret(Path::new("auth.json"), entry));
+        let _ = (normalise_key(key), parse_entry(Path::new("auth.json"), entry));
     }
     let _ = helper_for(&file, "registry.example");
 }
@@ -303,19 +310,19 @@ pub fn try_credentials(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    fn credentials_of(text: &str) -> (tempfile::TempDir, Credentials) {
+    fn credentials_of(text: &str) -> (tempfile::TempDir, CredentialStore) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         fs::write(&path, text).unwrap();
         let files = vec![dir.path().join("missing.json"), path.clone()];
-        (dir, Credentials { files, write: Some(path), path: "/nonexistent".into() })
+        (dir, CredentialStore { files, write_path: Some(path), search_path: "/nonexistent".into() })
     }
 
-    fn lookup(credentials: &Credentials, host: &str, repository: &str) -> Option<String> {
+    fn lookup(credentials: &CredentialStore, host: &str, repository: &str) -> Option<String> {
         let found = credentials.find(host, repository).unwrap()?;
         Some(match found.secret {
-            Secret::Password { user, password } => format!("{user}:{password}"),
-            Secret::Identity(token) => token,
+            RegistrySecret::Password { user, password } => format!("{user}:{password}"),
+            RegistrySecret::Identity(token) => token,
         })
     }
 

@@ -10,21 +10,21 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Method};
 use ureq::{Agent, Body};
 
-use super::challenge::{Challenge, best};
-use super::credentials::{Credentials, Found, Secret};
-use super::hosts::Place;
-use super::kin::Kin;
-use super::text::{complaint, header};
-use super::token::Wanted;
-use super::wait::{LONGEST, Patience, retry_after};
-use super::{RegistryError, Settings, kin};
-use crate::address::{joined, origin};
+use super::address_scope::AddressScope;
+use super::challenge::{AuthChallenge, select_challenge};
+use super::credentials::{CredentialStore, FoundCredentials, RegistrySecret};
+use super::hosts::RegistryLocation;
+use super::response_text::{header, read_error_body};
+use super::retry::{MAX_RETRY_AFTER, RetryBudget, retry_after};
+use super::token::TokenRequest;
+use super::{RegistryError, RegistrySettings, address_scope};
+use crate::url::{origin, resolve_location};
 
 /// The number of redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
 
 /// A response of any status, errors of the registry included.
-pub(super) struct Reply {
+pub(super) struct RegistryResponse {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
@@ -32,7 +32,7 @@ pub(super) struct Reply {
     pub(super) url: String,
 }
 
-impl fmt::Debug for Reply {
+impl fmt::Debug for RegistryResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for Reply {
 
 /// The body of a request.
 #[derive(Clone, Copy)]
-pub(super) enum Payload<'p> {
+pub(super) enum RequestPayload<'p> {
     None,
     Bytes(&'p [u8]),
     /// A function that opens the body, and its length in bytes.
@@ -48,29 +48,29 @@ pub(super) enum Payload<'p> {
 }
 
 /// A request to the registry.
-pub(super) struct Ask<'a, 'p> {
+pub(super) struct RegistryRequest<'a, 'p> {
     /// The action, for messages: `read the manifest of HOST/NAME`.
     pub(super) what: &'a str,
     pub(super) method: Method,
     /// A URL, or a path of the registry that begins with `/`.
     pub(super) path: &'a str,
     pub(super) headers: &'a [(&'static str, String)],
-    pub(super) payload: Payload<'p>,
+    pub(super) payload: RequestPayload<'p>,
     /// The scopes that a token must have, separated by spaces.
     pub(super) scope: &'a str,
 }
 
 /// The source of the credentials.
 #[derive(Debug, Clone)]
-pub(super) enum Who {
+pub(super) enum RegistryAuth {
     /// The credentials of the user's files.
-    Known(Credentials),
+    Stored(CredentialStore),
     /// A given secret.
-    Given(Secret),
+    Explicit(RegistrySecret),
 }
 
 /// An `Authorization` header.
-struct Right {
+struct RegistryAuthorization {
     /// The value of the header.
     authorization: String,
     /// For a bearer token, its scope and the time at which it expires.
@@ -79,15 +79,15 @@ struct Right {
 
 /// A registry or a mirror, with its cached connections and tokens.
 #[derive(Debug)]
-pub(super) struct Endpoint {
-    pub(super) settings: Settings,
-    pub(super) place: Place,
-    who: Who,
-    state: Mutex<State>,
+pub(super) struct RegistryEndpoint {
+    pub(super) settings: RegistrySettings,
+    pub(super) place: RegistryLocation,
+    auth: RegistryAuth,
+    state: Mutex<EndpointState>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct EndpointState {
     /// The base URL, `https://HOST` or `http://HOST`, once it is known.
     pub(super) base: Option<String>,
     basic: Option<String>,
@@ -95,14 +95,14 @@ pub(super) struct State {
     tokens: BTreeMap<String, (String, Duration)>,
     pub(super) agents: BTreeMap<String, Agent>,
     /// For each redirect host, whether it is in a less public network than the registry.
-    deeper: BTreeMap<String, bool>,
+    less_public: BTreeMap<String, bool>,
     /// The credentials, once they were looked up.
-    found: Option<Option<Found>>,
+    credentials: Option<Option<FoundCredentials>>,
 }
 
-impl Endpoint {
-    pub(super) fn new(settings: &Settings, place: Place, who: Who) -> Endpoint {
-        Endpoint { settings: settings.clone(), place, who, state: Mutex::default() }
+impl RegistryEndpoint {
+    pub(super) fn new(settings: &RegistrySettings, place: RegistryLocation, auth: RegistryAuth) -> RegistryEndpoint {
+        RegistryEndpoint { settings: settings.clone(), place, auth, state: Mutex::default() }
     }
 
     /// Returns the registry's host and port.
@@ -110,86 +110,86 @@ impl Endpoint {
         &self.place.host
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, EndpointState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports to the user that this mirror failed and the next endpoint is used.
-    pub(super) fn give_up(&self, error: &RegistryError) {
-        (self.settings.tell)(&format!("a mirror fails, the next is asked: {error}"));
+    pub(super) fn report_mirror_failure(&self, error: &RegistryError) {
+        (self.settings.report)(&format!("a mirror fails, the next is asked: {error}"));
     }
 
     /// Returns the current time and the stall timeout.
-    pub(super) fn time(&self) -> (Duration, Duration) {
-        ((self.settings.clock)(), self.settings.stall)
+    pub(super) fn now_and_stall(&self) -> (Duration, Duration) {
+        ((self.settings.clock)(), self.settings.stall_timeout)
     }
 
-    pub(super) fn patience(&self) -> Patience<'_> {
-        Patience::new(self.settings.pause, &*self.settings.stop)
+    pub(super) fn new_retries(&self) -> RetryBudget<'_> {
+        RetryBudget::new(self.settings.retry_delay, &*self.settings.is_cancelled)
     }
 
     /// Returns whether the registry, at `from`, may redirect to `to`. A redirect to a less public network that the
     /// registry is not in is refused. Names are resolved here, and refused when they lead to a loopback or link-local
     /// address that the registry has none like. A proxy resolves names itself, so its addresses may differ.
-    pub(super) fn may_lead(&self, from: &str, to: &str) -> bool {
-        from == to || kin::may_lead(from, to) && !self.is_deeper(to)
+    pub(super) fn redirect_allowed(&self, from: &str, to: &str) -> bool {
+        from == to || address_scope::redirect_allowed(from, to) && !self.is_less_public(to)
     }
 
     /// Returns whether `host` resolves to a loopback or link-local address, and the registry has none of that scope.
     /// Each host is resolved once.
-    fn is_deeper(&self, host: &str) -> bool {
-        if let Some(known) = self.state().deeper.get(host) {
+    fn is_less_public(&self, host: &str) -> bool {
+        if let Some(known) = self.state().less_public.get(host) {
             return *known;
         }
         let deep = |host: &str| {
-            let mut kinds = kinds(host);
-            kinds.retain(|kind| matches!(kind, Kin::Loopback | Kin::LinkLocal));
+            let mut kinds = resolve_scopes(host);
+            kinds.retain(|kind| matches!(kind, AddressScope::Loopback | AddressScope::LinkLocal));
             kinds
         };
         let there = deep(host);
         let is_deeper = !there.is_empty() && {
-            let own = deep(self.place.server());
+            let own = deep(self.place.connect_host());
             there.iter().any(|kind| !own.contains(kind))
         };
-        self.state().deeper.insert(host.to_owned(), is_deeper);
+        self.state().less_public.insert(host.to_owned(), is_deeper);
         is_deeper
     }
 
     /// Sends `ask`, with retries. The response may be an error of the registry.
-    pub(super) fn send(&self, ask: &Ask<'_, '_>) -> Result<Reply, RegistryError> {
-        let mut patience = self.patience();
+    pub(super) fn send(&self, ask: &RegistryRequest<'_, '_>) -> Result<RegistryResponse, RegistryError> {
+        let mut patience = self.new_retries();
         loop {
-            let (was_silent, asked, done) = match self.once(ask) {
-                Ok(reply) if passes(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
+            let (was_silent, asked, done) = match self.send_once(ask) {
+                Ok(reply) if is_transient(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
                 Err(RegistryError::Unreachable { what, why, was_silent }) => {
                     (was_silent, None, Err(RegistryError::Unreachable { what, why, was_silent }))
                 }
                 done => return done,
             };
-            if !patience.again(was_silent, asked) {
+            if !patience.wait_for_retry(was_silent, asked) {
                 return done;
             }
         }
     }
 
     /// Sends `ask` once, or twice when the registry first asks for authentication.
-    pub(super) fn once(&self, ask: &Ask<'_, '_>) -> Result<Reply, RegistryError> {
-        if (self.settings.stop)() {
-            return Err(RegistryError::Stopped { what: ask.what.to_owned() });
+    pub(super) fn send_once(&self, ask: &RegistryRequest<'_, '_>) -> Result<RegistryResponse, RegistryError> {
+        if (self.settings.is_cancelled)() {
+            return Err(RegistryError::Cancelled { what: ask.what.to_owned() });
         }
-        let base = self.base(ask.what)?;
+        let base = self.base_url(ask.what)?;
         let url = if ask.path.starts_with('/') { format!("{base}{}", ask.path) } else { ask.path.to_owned() };
-        let shown = self.shown(ask.scope);
-        let reply = self.follow(ask, &url, shown.as_deref(), &base)?;
+        let shown = self.cached_authorization(ask.scope);
+        let reply = self.follow_redirects(ask, &url, shown.as_deref(), &base)?;
         if reply.status != 401 || origin(&reply.url) != origin(&base) {
             return Ok(reply);
         }
-        match self.answer(ask, &reply.headers, shown.as_deref())? {
+        match self.answer_challenge(ask, &reply.headers, shown.as_deref())? {
             None => Ok(reply),
             Some(right) => {
-                let reply = self.follow(ask, &url, Some(&right.authorization), &base)?;
+                let reply = self.follow_redirects(ask, &url, Some(&right.authorization), &base)?;
                 if reply.status != 401 {
-                    self.keep(right);
+                    self.cache_authorization(right);
                 }
                 Ok(reply)
             }
@@ -197,14 +197,14 @@ impl Endpoint {
     }
 
     /// Returns a cached token that is still valid, or the cached basic authentication.
-    fn shown(&self, scope: &str) -> Option<String> {
+    fn cached_authorization(&self, scope: &str) -> Option<String> {
         let now = (self.settings.clock)();
         let state = self.state();
         let token = state.tokens.get(scope).filter(|(_, until)| *until > now).map(|(token, _)| token);
         token.or(state.basic.as_ref()).cloned()
     }
 
-    fn keep(&self, right: Right) {
+    fn cache_authorization(&self, right: RegistryAuthorization) {
         let mut state = self.state();
         match right.token {
             Some((scope, until)) => drop(state.tokens.insert(scope, (right.authorization, until))),
@@ -214,52 +214,57 @@ impl Endpoint {
 
     /// Returns the authorization that answers the challenge of the registry, or `None` when there is no other than the
     /// one that was sent.
-    fn answer(
+    fn answer_challenge(
         &self,
-        ask: &Ask<'_, '_>,
+        ask: &RegistryRequest<'_, '_>,
         headers: &HeaderMap,
         shown: Option<&str>,
-    ) -> Result<Option<Right>, RegistryError> {
+    ) -> Result<Option<RegistryAuthorization>, RegistryError> {
         let challenges = headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
-        match best(challenges) {
+        match select_challenge(challenges) {
             None => Ok(None),
-            Some(Challenge::Basic) => {
-                let basic = self.found()?.and_then(|found| found.secret.basic());
+            Some(AuthChallenge::Basic) => {
+                let basic = self.credentials()?.and_then(|found| found.secret.basic_authorization());
                 Ok(basic
                     .filter(|basic| Some(basic.as_str()) != shown)
-                    .map(|authorization| Right { authorization, token: None }))
+                    .map(|authorization| RegistryAuthorization { authorization, token: None }))
             }
-            Some(Challenge::Bearer { realm, service, scope }) => {
-                let scope = super::token::both(ask.scope, scope.as_deref().unwrap_or_default());
-                let wanted = Wanted { what: ask.what, realm: &realm, service: service.as_deref(), scope: &scope };
+            Some(AuthChallenge::Bearer { realm, service, scope }) => {
+                let scope = super::token::merge_scopes(ask.scope, scope.as_deref().unwrap_or_default());
+                let wanted = TokenRequest { what: ask.what, realm: &realm, service: service.as_deref(), scope: &scope };
                 let now = (self.settings.clock)();
-                let (token, good_for) = wanted.fetch(self, self.found()?.as_ref())?;
+                let (token, good_for) = wanted.fetch(self, self.credentials()?.as_ref())?;
                 let until = now.saturating_add(good_for);
-                Ok(Some(Right { authorization: format!("Bearer {token}"), token: Some((ask.scope.to_owned(), until)) }))
+                Ok(Some(RegistryAuthorization {
+                    authorization: format!("Bearer {token}"),
+                    token: Some((ask.scope.to_owned(), until)),
+                }))
             }
         }
     }
 
-    fn found(&self) -> Result<Option<Found>, RegistryError> {
-        if let Some(found) = &self.state().found {
+    fn credentials(&self) -> Result<Option<FoundCredentials>, RegistryError> {
+        if let Some(found) = &self.state().credentials {
             return Ok(found.clone());
         }
-        let found = match &self.who {
-            Who::Given(secret) => Some(Found { secret: secret.clone(), place: "the command line".to_owned() }),
-            Who::Known(credentials) => credentials.find(&self.place.host, &self.place.repository)?,
+        let found = match &self.auth {
+            RegistryAuth::Explicit(secret) => {
+                Some(FoundCredentials { secret: secret.clone(), source: "the command line".to_owned() })
+            }
+            RegistryAuth::Stored(credentials) => credentials.find(&self.place.host, &self.place.repository)?,
         };
-        self.state().found = Some(found.clone());
+        self.state().credentials = Some(found.clone());
         Ok(found)
     }
 
     /// Sends a request and follows redirects. The authorization is sent to the registry's origin only.
-    fn follow(
+    fn follow_redirects(
         &self,
-        ask: &Ask<'_, '_>,
+        ask: &RegistryRequest<'_, '_>,
         url: &str,
         authorization: Option<&str>,
         base: &str,
-    ) -> Result<Reply, RegistryError> {
+    ) -> Result<RegistryResponse, RegistryError> {
         let mut url = url.to_owned();
         let is_long = ask.method == Method::GET && ask.path.contains("/blobs/sha256:");
         for _ in 0..=MOST_REDIRECTS {
@@ -272,19 +277,19 @@ impl Endpoint {
             let Some(location) = location.filter(|_| leads && matches!(ask.method, Method::GET | Method::HEAD)) else {
                 return Ok(reply);
             };
-            url = self.next(ask.what, &url, location)?;
+            url = self.resolve_redirect(ask.what, &url, location)?;
         }
         let why = format!("it leads to other addresses more than {MOST_REDIRECTS} times");
-        Err(RegistryError::Wrong { what: ask.what.to_owned(), why })
+        Err(RegistryError::InvalidResponse { what: ask.what.to_owned(), why })
     }
 
     /// Resolves the `location` of a redirect, if it is allowed.
-    pub(super) fn next(&self, what: &str, from: &str, location: &str) -> Result<String, RegistryError> {
-        let to = joined(from, location);
+    pub(super) fn resolve_redirect(&self, what: &str, from: &str, location: &str) -> Result<String, RegistryError> {
+        let to = resolve_location(from, location);
         let ((from_scheme, from_host), (scheme, host)) = (origin(from), origin(&to));
         let wrong = |why: &str| {
-            let why = format!("it leads to `{}`, {why}", super::text::clean(&crate::redacted(&to)));
-            RegistryError::Wrong { what: what.to_owned(), why }
+            let why = format!("it leads to `{}`, {why}", super::response_text::sanitise(&crate::redacted(&to)));
+            RegistryError::InvalidResponse { what: what.to_owned(), why }
         };
         if !matches!(scheme.as_str(), "http" | "https") || host.is_empty() || host.contains('@') {
             return Err(wrong("which is no address of a server"));
@@ -292,46 +297,46 @@ impl Endpoint {
         if from_scheme == "https" && scheme == "http" {
             return Err(wrong("which is not protected"));
         }
-        if !self.may_lead(&from_host, &host) {
+        if !self.redirect_allowed(&from_host, &host) {
             return Err(wrong("in a network that it is not in itself"));
         }
         Ok(to)
     }
 
     /// Sends a request to any server, with only these headers, and with retries.
-    pub(super) fn plain(
+    pub(super) fn send_external(
         &self,
         what: &str,
         method: &Method,
         url: &str,
         headers: &[(&'static str, String)],
-        payload: Payload<'_>,
-    ) -> Result<Reply, RegistryError> {
-        let mut patience = self.patience();
+        payload: RequestPayload<'_>,
+    ) -> Result<RegistryResponse, RegistryError> {
+        let mut patience = self.new_retries();
         loop {
             let (was_silent, asked, done) = match self.transmit(what, (method, false), url, headers, payload) {
-                Ok(reply) if passes(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
+                Ok(reply) if is_transient(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
                 Err(RegistryError::Unreachable { what, why, was_silent }) => {
                     (was_silent, None, Err(RegistryError::Unreachable { what, why, was_silent }))
                 }
                 done => return done,
             };
-            if !patience.again(was_silent, asked) {
+            if !patience.wait_for_retry(was_silent, asked) {
                 return done;
             }
         }
     }
 
     /// Returns the error that a response stands for.
-    pub(super) fn refusal(&self, what: &str, reply: Reply) -> RegistryError {
+    pub(super) fn refusal(&self, what: &str, reply: RegistryResponse) -> RegistryError {
         let status = reply.status;
-        let asked = retry_after(&reply.headers).filter(|asked| *asked > LONGEST);
-        let (codes, mut message) = complaint(&reply.headers, reply.body);
+        let asked = retry_after(&reply.headers).filter(|asked| *asked > MAX_RETRY_AFTER);
+        let (codes, mut message) = read_error_body(&reply.headers, reply.body);
         if let Some(asked) = asked {
             let so = format!(
                 "it wants to be left alone for {} s; {} s are waited at most",
                 asked.as_secs(),
-                LONGEST.as_secs()
+                MAX_RETRY_AFTER.as_secs()
             );
             message = if message.is_empty() { so } else { format!("{message}; {so}") };
         }
@@ -339,20 +344,20 @@ impl Endpoint {
         if status != 401 {
             return RegistryError::Status { what, status, codes, message };
         }
-        let shown = self.state().found.clone().flatten().map(|found| found.place);
-        RegistryError::Unauthorized { what, host: self.place.host.clone(), status, message, shown }
+        let shown = self.state().credentials.clone().flatten().map(|found| found.source);
+        RegistryError::Unauthorized { what, host: self.place.host.clone(), status, message, credential_source: shown }
     }
 }
 
 /// Returns the scopes of the addresses that `host`, which may have a port, resolves to; none when it does not resolve.
-fn kinds(host: &str) -> Vec<Kin> {
+fn resolve_scopes(host: &str) -> Vec<AddressScope> {
     let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
     let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
-    found.iter().map(|address| kin::of_address(address.ip())).collect()
+    found.iter().map(|address| address_scope::scope_of_ip(address.ip())).collect()
 }
 
 /// Returns whether a status is transient, so that a retry may succeed.
-pub(super) fn passes(status: u16) -> bool {
+pub(super) fn is_transient(status: u16) -> bool {
     // 501 (not implemented) and 507 (no storage left) are permanent.
     matches!(status, 408 | 429 | 500 | 502..=504 | 509 | 520..=530)
 }

@@ -12,28 +12,28 @@ use serde::Deserialize;
 use super::RegistryError;
 
 /// The largest settings file that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Docker Hub's name, and the host that serves it.
 const HUB: [&str; 2] = ["docker.io", "registry-1.docker.io"];
 
 /// The registry settings of this machine.
 #[derive(Debug, Clone, Default)]
-pub struct Hosts {
-    entries: Vec<(Entry, PathBuf)>,
+pub struct RegistryHosts {
+    entries: Vec<(RegistryEntry, PathBuf)>,
     certificates: Vec<PathBuf>,
     /// Every registry may be used without TLS, or with an untrusted certificate.
     all_insecure: bool,
 }
 
 #[derive(Debug, Deserialize)]
-struct Settings {
+struct RegistriesConf {
     #[serde(default)]
-    registry: Vec<Entry>,
+    registry: Vec<RegistryEntry>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Entry {
+struct RegistryEntry {
     #[serde(default)]
     prefix: String,
     #[serde(default)]
@@ -43,14 +43,14 @@ struct Entry {
     #[serde(default)]
     blocked: bool,
     #[serde(default)]
-    mirror: Vec<Mirror>,
+    mirror: Vec<MirrorEntry>,
     #[serde(default)]
     mirror_by_digest_only: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Mirror {
+struct MirrorEntry {
     location: String,
     #[serde(default)]
     insecure: bool,
@@ -60,7 +60,7 @@ struct Mirror {
 
 /// A registry or mirror that may have an image, and the repository there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RegistryLocation {
     /// Host and port, as in credentials and messages.
     pub(super) host: String,
     /// The repository at this host.
@@ -71,29 +71,29 @@ pub(super) struct Place {
     pub(super) certificates: Vec<PathBuf>,
 }
 
-impl Place {
+impl RegistryLocation {
     /// Returns the host and port to connect to.
-    pub(super) fn server(&self) -> &str {
+    pub(super) fn connect_host(&self) -> &str {
         if HUB.contains(&self.host.as_str()) || self.host == "index.docker.io" { HUB[1] } else { &self.host }
     }
 
     /// Returns whether the registry is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        super::kin::of(&self.host) == super::kin::Kin::Loopback
+        super::address_scope::scope_of_host(&self.host) == super::address_scope::AddressScope::Loopback
     }
 }
 
-impl Hosts {
+impl RegistryHosts {
     /// Reads `files`, where a directory stands for the `.conf` files in it; later files take precedence. Certificates
     /// are in `certificates/HOST`. Missing files are skipped.
     ///
     /// # Errors
     /// Fails when a file cannot be read or parsed.
-    pub fn read(files: &[PathBuf], certificates: Vec<PathBuf>) -> Result<Hosts, RegistryError> {
-        let mut hosts = Hosts { certificates, ..Hosts::default() };
+    pub fn read(files: &[PathBuf], certificates: Vec<PathBuf>) -> Result<RegistryHosts, RegistryError> {
+        let mut hosts = RegistryHosts { certificates, ..RegistryHosts::default() };
         for path in files {
             for file in conf_files(path) {
-                hosts.add(&file)?;
+                hosts.add_file(&file)?;
             }
         }
         Ok(hosts)
@@ -101,22 +101,23 @@ impl Hosts {
 
     /// Returns the settings with every registry insecure: plain HTTP and untrusted certificates are allowed.
     #[must_use]
-    pub fn with_all_insecure(self) -> Hosts {
-        Hosts { all_insecure: true, ..self }
+    pub fn with_all_insecure(self) -> RegistryHosts {
+        RegistryHosts { all_insecure: true, ..self }
     }
 
-    fn add(&mut self, path: &Path) -> Result<(), RegistryError> {
+    fn add_file(&mut self, path: &Path) -> Result<(), RegistryError> {
         let fail = |why: String| RegistryError::Settings { path: path.to_owned(), why };
         let mut text = String::new();
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             file => file.map_err(|error| fail(error.to_string()))?,
         };
-        file.take(LARGEST + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
-        if text.len() as u64 > LARGEST {
-            return Err(fail(format!("it is longer than {LARGEST} bytes")));
+        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| fail(error.to_string()))?;
+        if text.len() as u64 > MAX_FILE_BYTES {
+            return Err(fail(format!("it is longer than {MAX_FILE_BYTES} bytes")));
         }
-        let read: Settings = toml::from_str(&text).map_err(|error| fail(super::text::clean(error.message())))?;
+        let read: RegistriesConf =
+            toml::from_str(&text).map_err(|error| fail(super::response_text::sanitise(error.message())))?;
         for mut entry in read.registry {
             if entry.prefix.is_empty() {
                 entry.prefix.clone_from(&entry.location);
@@ -131,43 +132,45 @@ impl Hosts {
     }
 
     /// Returns the locations that an image is pulled from: mirrors first, the registry last.
-    pub(super) fn to_pull(&self, name: &Reference, what: &str) -> Result<Vec<Place>, RegistryError> {
+    pub(super) fn pull_locations(&self, name: &Reference, what: &str) -> Result<Vec<RegistryLocation>, RegistryError> {
         let whole = format!("{}/{}", name.host(), name.repository());
-        let Some((entry, matched)) = self.entry(&whole, what)? else { return Ok(vec![self.place(&whole, false)]) };
+        let Some((entry, matched)) = self.find_entry(&whole, what)? else {
+            return Ok(vec![self.location(&whole, false)]);
+        };
         let rest = &whole[matched..];
         let by_digest = name.digest().is_some();
-        let fits = |mirror: &&Mirror| match mirror.pull_from_mirror.as_str() {
+        let fits = |mirror: &&MirrorEntry| match mirror.pull_from_mirror.as_str() {
             "digest-only" => by_digest,
             "tag-only" => !by_digest,
             _ => by_digest || !entry.mirror_by_digest_only,
         };
         let mirrors = entry.mirror.iter().filter(fits);
-        let mut places: Vec<Place> =
-            mirrors.map(|mirror| self.place(&format!("{}{rest}", mirror.location), mirror.insecure)).collect();
-        places.push(self.own(entry, &whole, rest));
+        let mut places: Vec<RegistryLocation> =
+            mirrors.map(|mirror| self.location(&format!("{}{rest}", mirror.location), mirror.insecure)).collect();
+        places.push(self.primary_location(entry, &whole, rest));
         Ok(places)
     }
 
     /// Returns the location that an image is pushed to.
-    pub(super) fn to_push(&self, name: &Reference, what: &str) -> Result<Place, RegistryError> {
+    pub(super) fn push_location(&self, name: &Reference, what: &str) -> Result<RegistryLocation, RegistryError> {
         let whole = format!("{}/{}", name.host(), name.repository());
-        Ok(match self.entry(&whole, what)? {
-            None => self.place(&whole, false),
-            Some((entry, matched)) => self.own(entry, &whole, &whole[matched..]),
+        Ok(match self.find_entry(&whole, what)? {
+            None => self.location(&whole, false),
+            Some((entry, matched)) => self.primary_location(entry, &whole, &whole[matched..]),
         })
     }
 
-    fn own(&self, entry: &Entry, whole: &str, rest: &str) -> Place {
+    fn primary_location(&self, entry: &RegistryEntry, whole: &str, rest: &str) -> RegistryLocation {
         match entry.location.is_empty() || entry.prefix.starts_with("*.") {
-            true => self.place(whole, entry.insecure),
-            false => self.place(&format!("{}{rest}", entry.location), entry.insecure),
+            true => self.location(whole, entry.insecure),
+            false => self.location(&format!("{}{rest}", entry.location), entry.insecure),
         }
     }
 
     /// Returns the entry with the longest prefix of `name`, and the length of the match.
-    fn entry(&self, name: &str, what: &str) -> Result<Option<(&Entry, usize)>, RegistryError> {
+    fn find_entry(&self, name: &str, what: &str) -> Result<Option<(&RegistryEntry, usize)>, RegistryError> {
         let fitting =
-            self.entries.iter().filter_map(|(entry, path)| Some((entry, path, matched(&entry.prefix, name)?)));
+            self.entries.iter().filter_map(|(entry, path)| Some((entry, path, matched_len(&entry.prefix, name)?)));
         let Some((entry, path, length)) = fitting.max_by_key(|(entry, _, _)| entry.prefix.len()) else {
             return Ok(None);
         };
@@ -178,16 +181,16 @@ impl Hosts {
         Ok(Some((entry, length)))
     }
 
-    fn place(&self, name: &str, is_insecure: bool) -> Place {
+    fn location(&self, name: &str, is_insecure: bool) -> RegistryLocation {
         let (host, repository) = name.split_once('/').unwrap_or((name, ""));
         let certificates = self.certificates.iter().map(|dir| dir.join(host)).filter(|dir| dir.is_dir()).collect();
         let is_insecure = is_insecure || self.all_insecure;
-        Place { host: host.to_owned(), repository: repository.to_owned(), is_insecure, certificates }
+        RegistryLocation { host: host.to_owned(), repository: repository.to_owned(), is_insecure, certificates }
     }
 }
 
 /// Returns the length of the part of `name` that `prefix` matches, if it does.
-fn matched(prefix: &str, name: &str) -> Option<usize> {
+fn matched_len(prefix: &str, name: &str) -> Option<usize> {
     let host = name.find('/').unwrap_or(name.len());
     if let Some(domain) = prefix.strip_prefix('*') {
         let (domain, path) = domain.split_at(domain.find('/').unwrap_or(domain.len()));
@@ -211,18 +214,18 @@ fn conf_files(path: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn hosts(text: &str) -> Result<Hosts, RegistryError> {
+    fn hosts(text: &str) -> Result<RegistryHosts, RegistryError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("registries.conf");
         fs::write(&path, text).unwrap();
-        Hosts::read(&[path], Vec::new())
+        RegistryHosts::read(&[path], Vec::new())
     }
 
-    fn pull_targets(hosts: &Hosts, name: &str) -> Vec<(String, bool)> {
-        let places = hosts.to_pull(&name.parse().unwrap(), "pull").unwrap();
+    fn pull_targets(hosts: &RegistryHosts, name: &str) -> Vec<(String, bool)> {
+        let places = hosts.pull_locations(&name.parse().unwrap(), "pull").unwrap();
         places
             .into_iter()
-            .map(|place| (format!("{}/{}", place.server(), place.repository), place.is_insecure))
+            .map(|place| (format!("{}/{}", place.connect_host(), place.repository), place.is_insecure))
             .collect()
     }
 
@@ -277,12 +280,12 @@ mod tests {
     #[test]
     fn blocked_prefixes_and_invalid_files_are_errors() {
         let blocked = hosts("[[registry]]\nprefix = \"docker.io\"\nblocked = true\n").unwrap();
-        let error = blocked.to_push(&"debian".parse().unwrap(), "push `debian`").unwrap_err();
+        let error = blocked.push_location(&"debian".parse().unwrap(), "push `debian`").unwrap_err();
         assert!(error.to_string().starts_with("cannot push `debian`: `docker.io` is blocked in /"), "{error}");
         for text in ["[[registry]]\n", "[[registry]]\nprefix = 1\n", "registry", "\u{1}"] {
             let error = hosts(text).unwrap_err();
             assert!(matches!(error, RegistryError::Settings { .. }), "{text}");
         }
-        assert_eq!(Hosts::read(&[PathBuf::from("/nonexistent")], Vec::new()).unwrap().entries.len(), 0);
+        assert_eq!(RegistryHosts::read(&[PathBuf::from("/nonexistent")], Vec::new()).unwrap().entries.len(), 0);
     }
 }

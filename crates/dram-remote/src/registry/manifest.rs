@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use ureq::http::Method;
 
-use super::endpoint::{Ask, Endpoint, Payload, Reply};
-use super::text::{all, clean, header, media_type};
-use super::{Manifest, RegistryError, list, pull_scope, push_scope};
+use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload};
+use super::response_text::{header, media_type, read_bounded, sanitise};
+use super::{FetchedManifest, RegistryError, paging, pull_scope, push_scope};
 
 /// The media types that are supported.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -18,7 +18,7 @@ const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vn
 /// The fields that tell a manifest from an index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct ManifestShape {
     #[serde(default)]
     media_type: Option<String>,
     #[serde(default)]
@@ -30,16 +30,26 @@ struct Shape {
 }
 
 /// Requests the manifest or index `reference`, a tag or a digest.
-pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
+pub(super) fn get(
+    endpoint: &RegistryEndpoint,
+    reference: &str,
+    expected: Option<Digest>,
+) -> Result<FetchedManifest, RegistryError> {
     let repository = &endpoint.place.repository;
     let mark = if reference.contains(':') { '@' } else { ':' };
     let what = format!("read the manifest of {}/{repository}{mark}{reference}", endpoint.host());
     let path = format!("/v2/{repository}/manifests/{reference}");
     let accept = [("accept", ACCEPT.to_owned())];
     let scope = pull_scope(repository);
-    let ask =
-        Ask { what: &what, method: Method::GET, path: &path, headers: &accept, payload: Payload::None, scope: &scope };
-    let mut patience = endpoint.patience();
+    let ask = RegistryRequest {
+        what: &what,
+        method: Method::GET,
+        path: &path,
+        headers: &accept,
+        payload: RequestPayload::None,
+        scope: &scope,
+    };
+    let mut patience = endpoint.new_retries();
     loop {
         let reply = endpoint.send(&ask)?;
         if reply.status != 200 {
@@ -47,7 +57,7 @@ pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>
         }
         match read(&what, reply, expected) {
             // The connection broke off within the body.
-            Err(RegistryError::Unreachable { what, why, was_silent }) if !patience.again(was_silent, None) => {
+            Err(RegistryError::Unreachable { what, why, was_silent }) if !patience.wait_for_retry(was_silent, None) => {
                 return Err(RegistryError::Unreachable { what, why, was_silent });
             }
             Err(RegistryError::Unreachable { .. }) => {}
@@ -56,11 +66,11 @@ pub(super) fn get(endpoint: &Endpoint, reference: &str, expected: Option<Digest>
     }
 }
 
-fn read(what: &str, reply: Reply, expected: Option<Digest>) -> Result<Manifest, RegistryError> {
-    let wrong = |why: String| RegistryError::Wrong { what: what.to_owned(), why };
+fn read(what: &str, reply: RegistryResponse, expected: Option<Digest>) -> Result<FetchedManifest, RegistryError> {
+    let wrong = |why: String| RegistryError::InvalidResponse { what: what.to_owned(), why };
     let told = header(&reply.headers, "docker-content-digest").map(str::to_owned);
     let kind = media_type(&reply.headers);
-    let bytes = all(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| RegistryError::Unreachable {
+    let bytes = read_bounded(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| RegistryError::Unreachable {
         what: what.to_owned(),
         why: format!("it breaks off: {error}"),
         was_silent: false,
@@ -71,16 +81,17 @@ fn read(what: &str, reply: Reply, expected: Option<Digest>) -> Result<Manifest, 
         return Err(wrong(format!("its content is {digest}, and not {expected}")));
     }
     if let Some(told) = told.filter(|told| told.starts_with("sha256:") && *told != digest.to_string()) {
-        return Err(wrong(format!("its content is {digest}, and its header says {}", clean(&told))));
+        return Err(wrong(format!("its content is {digest}, and its header says {}", sanitise(&told))));
     }
-    let media_type = kind_of(&bytes, kind).map_err(wrong)?;
-    Ok(Manifest { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes })
+    let media_type = media_type_of(&bytes, kind).map_err(wrong)?;
+    Ok(FetchedManifest { descriptor: Descriptor::new(&media_type, digest, bytes.len() as u64), bytes })
 }
 
 /// Returns the media type of the document. Its own field, the header and its form must agree.
-fn kind_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
+fn media_type_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
     let header = header.filter(|kind| MediaType::is_manifest(kind) || MediaType::is_index(kind));
-    let shape: Shape = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON document: {error}"))?;
+    let shape: ManifestShape =
+        serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON document: {error}"))?;
     let is_index = shape.manifests.is_some();
     if is_index && (shape.layers.is_some() || shape.config.is_some()) {
         return Err("it is a manifest and an index at once".to_owned());
@@ -92,19 +103,19 @@ fn kind_of(bytes: &[u8], header: Option<String>) -> Result<String, String> {
     if let (Some(own), Some(header)) = (&own, &header)
         && own != header
     {
-        return Err(format!("it says that it is `{}`, and its header says `{header}`", clean(own)));
+        return Err(format!("it says that it is `{}`, and its header says `{header}`", sanitise(own)));
     }
     let form = if is_index { MediaType::INDEX } else { MediaType::MANIFEST };
     let kind = own.or(header).unwrap_or_else(|| form.to_owned());
     match MediaType::is_index(&kind) == is_index && (is_index || MediaType::is_manifest(&kind)) {
         true => Ok(kind),
-        false => Err(format!("it is called `{}`, and has the form of `{form}`", clean(&kind))),
+        false => Err(format!("it is called `{}`, and has the form of `{form}`", sanitise(&kind))),
     }
 }
 
 /// Puts a manifest or index under `reference`, a tag or a digest.
 pub(super) fn put(
-    endpoint: &Endpoint,
+    endpoint: &RegistryEndpoint,
     reference: &str,
     document: &Descriptor,
     bytes: &[u8],
@@ -115,8 +126,8 @@ pub(super) fn put(
     let path = format!("/v2/{repository}/manifests/{reference}");
     let headers = [("content-type", document.media_type.clone())];
     let scope = push_scope(repository);
-    let payload = Payload::Bytes(bytes);
-    let reply = endpoint.send(&Ask {
+    let payload = RequestPayload::Bytes(bytes);
+    let reply = endpoint.send(&RegistryRequest {
         what: &what,
         method: Method::PUT,
         path: &path,
@@ -129,14 +140,14 @@ pub(super) fn put(
     }
     match header(&reply.headers, "docker-content-digest") {
         Some(told) if told.starts_with("sha256:") && told != document.digest.to_string() => {
-            let why = format!("`{}` has stored another one, {}", endpoint.host(), clean(told));
-            return Err(RegistryError::Wrong { what, why });
+            let why = format!("`{}` has stored another one, {}", endpoint.host(), sanitise(told));
+            return Err(RegistryError::InvalidResponse { what, why });
         }
         Some(_) | None => {}
     }
-    match list::keeps_lists(&reply.headers) {
+    match paging::has_referrers_api(&reply.headers) {
         true => Ok(()),
-        false => list::note(endpoint, document, bytes),
+        false => paging::add_referrer(endpoint, document, bytes),
     }
 }
 
@@ -162,7 +173,7 @@ mod tests {
             ("[".repeat(200_000), None, None),
         ];
         for (text, header, expected) in table {
-            let kind = kind_of(text.as_bytes(), header.map(str::to_owned)).ok();
+            let kind = media_type_of(text.as_bytes(), header.map(str::to_owned)).ok();
             assert_eq!(kind.as_deref(), expected, "{text:.80} {header:?}");
         }
     }

@@ -4,20 +4,20 @@
 //! in which Docker and the containers tools keep settings and credentials. No response is trusted: manifests are
 //! verified against their digests here, and blobs by the reader's caller. Transient failures are retried.
 
+mod address_scope;
 mod challenge;
 mod connect;
 mod credentials;
 mod download;
 mod endpoint;
-mod error;
 mod hosts;
-mod kin;
-mod list;
 mod manifest;
-mod text;
+mod paging;
+mod registry_error;
+mod response_text;
+mod retry;
 mod token;
 mod upload;
-mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,65 +29,65 @@ use dram_image::{Descriptor, Digest, Reference};
 use ureq::http::Method;
 
 use self::download::BlobReader;
-use self::endpoint::{Ask, Endpoint, Payload, Who};
-use self::upload::{Open, Upload};
-use crate::net::{Net, Proxies, Trust};
+use self::endpoint::{RegistryAuth, RegistryEndpoint, RegistryRequest, RequestPayload};
+use self::upload::{BlobUpload, OpenBlob};
+use crate::network::{NetworkSettings, ProxySettings, TrustStore};
 
 pub use self::challenge::try_challenge;
-pub use self::credentials::{Credentials, Secret, try_credentials};
-pub use self::error::RegistryError;
-pub use self::hosts::Hosts;
-pub use self::list::try_link;
+pub use self::credentials::{CredentialStore, RegistrySecret, try_credentials};
+pub use self::hosts::RegistryHosts;
+pub use self::paging::try_link;
+pub use self::registry_error::RegistryError;
 
 /// The settings of registry access. Clones are cheap.
 #[derive(Clone)]
-pub struct Settings {
+pub struct RegistrySettings {
     /// The proxies.
-    pub proxies: Proxies,
+    pub proxies: ProxySettings,
     /// The trusted certificates.
-    pub trust: Trust,
+    pub trust: TrustStore,
     /// The timeout for making a connection.
-    pub connect: Duration,
+    pub connect_timeout: Duration,
     /// The stall timeout: the longest time without any byte from the server.
-    pub stall: Duration,
+    pub stall_timeout: Duration,
     /// The delay before the first retry; it doubles with each one.
-    pub pause: Duration,
+    pub retry_delay: Duration,
     /// Returns whether the operation is cancelled.
-    pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub is_cancelled: Arc<dyn Fn() -> bool + Send + Sync>,
     /// A monotonic clock with any origin.
     pub clock: fn() -> Duration,
     /// Reports a warning to the user, such as a mirror that fails; called from several threads.
-    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+    pub report: Arc<dyn Fn(&str) + Send + Sync>,
     /// Mirrors and insecure registries.
-    pub hosts: Arc<Hosts>,
+    pub hosts: Arc<RegistryHosts>,
     /// The credentials.
-    pub credentials: Credentials,
+    pub credentials: CredentialStore,
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for RegistrySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 
-impl Settings {
-    fn net(&self) -> Net<'_> {
-        Net {
+impl RegistrySettings {
+    fn network(&self) -> NetworkSettings<'_> {
+        NetworkSettings {
             proxies: self.proxies.clone(),
             trust: self.trust.clone(),
-            connect: self.connect,
-            stall: self.stall,
-            pause: self.pause,
-            path: self.credentials.path.clone(),
-            env: Vec::new(),
-            stop: &*self.stop,
+            connect_timeout: self.connect_timeout,
+            stall_timeout: self.stall_timeout,
+            retry_delay: self.retry_delay,
+            search_path: self.credentials.search_path.clone(),
+            git_env: Vec::new(),
+            is_cancelled: &*self.is_cancelled,
         }
     }
 }
 
 /// A manifest or an index as the registry sent it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
+pub struct FetchedManifest {
     /// Its descriptor.
     pub descriptor: Descriptor,
     /// Its exact bytes.
@@ -98,11 +98,11 @@ pub struct Manifest {
 #[derive(Debug)]
 pub struct Registry {
     /// The endpoints in order of precedence: mirrors first, the registry last.
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<RegistryEndpoint>,
     /// Uploads that were started when a cross-repository mount was refused, by digest.
-    begun: Mutex<BTreeMap<Digest, String>>,
+    pending_uploads: Mutex<BTreeMap<Digest, String>>,
     /// Blobs that a mirror sent with wrong content.
-    doubted: Mutex<BTreeSet<Digest>>,
+    corrupt_blobs: Mutex<BTreeSet<Digest>>,
 }
 
 impl Registry {
@@ -110,34 +110,37 @@ impl Registry {
     ///
     /// # Errors
     /// Fails when the settings block the registry.
-    pub fn to_pull(settings: &Settings, name: &Reference) -> Result<Registry, RegistryError> {
-        let places = settings.hosts.to_pull(name, &format!("read {}", name.full()))?;
-        let who = || Who::Known(settings.credentials.clone());
-        let endpoints = places.into_iter().map(|place| Endpoint::new(settings, place, who())).collect();
-        Ok(Registry { endpoints, begun: Mutex::default(), doubted: Mutex::default() })
+    pub fn for_pull(settings: &RegistrySettings, name: &Reference) -> Result<Registry, RegistryError> {
+        let places = settings.hosts.pull_locations(name, &format!("read {}", name.full_name()))?;
+        let who = || RegistryAuth::Stored(settings.credentials.clone());
+        let endpoints = places.into_iter().map(|place| RegistryEndpoint::new(settings, place, who())).collect();
+        Ok(Registry { endpoints, pending_uploads: Mutex::default(), corrupt_blobs: Mutex::default() })
     }
 
     /// Returns a client that pushes `name`, without mirrors.
     ///
     /// # Errors
     /// Fails when the settings block the registry.
-    pub fn to_push(settings: &Settings, name: &Reference) -> Result<Registry, RegistryError> {
-        let place = settings.hosts.to_push(name, &format!("write {}", name.full()))?;
-        let endpoint = Endpoint::new(settings, place, Who::Known(settings.credentials.clone()));
-        Ok(Registry { endpoints: vec![endpoint], begun: Mutex::default(), doubted: Mutex::default() })
+    pub fn for_push(settings: &RegistrySettings, name: &Reference) -> Result<Registry, RegistryError> {
+        let place = settings.hosts.push_location(name, &format!("write {}", name.full_name()))?;
+        let endpoint = RegistryEndpoint::new(settings, place, RegistryAuth::Stored(settings.credentials.clone()));
+        Ok(Registry { endpoints: vec![endpoint], pending_uploads: Mutex::default(), corrupt_blobs: Mutex::default() })
     }
 
     /// Returns the endpoint of the registry itself, not of a mirror.
-    fn own(&self) -> &Endpoint {
+    fn primary(&self) -> &RegistryEndpoint {
         self.endpoints.last().expect("every name has a registry")
     }
 
     /// Tries the endpoints in order. When all fail, the error of the last one is returned.
-    fn first<'r, T>(&'r self, ask: impl Fn(&'r Endpoint) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+    fn try_endpoints<'r, T>(
+        &'r self,
+        ask: impl Fn(&'r RegistryEndpoint) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
         let (own, mirrors) = self.endpoints.split_last().expect("every name has a registry");
         for mirror in mirrors {
             match ask(mirror) {
-                Err(error) if !error.is_stop() => mirror.give_up(&error),
+                Err(error) if !error.is_cancelled() => mirror.report_mirror_failure(&error),
                 done => return done,
             }
         }
@@ -148,39 +151,39 @@ impl Registry {
     ///
     /// # Errors
     /// Fails when it does not exist, or is not valid.
-    pub fn resolve(&self, name: &Reference) -> Result<Manifest, RegistryError> {
+    pub fn resolve(&self, name: &Reference) -> Result<FetchedManifest, RegistryError> {
         let digest = name.digest();
         let reference = digest.map_or_else(|| name.tag().to_owned(), |digest| digest.to_string());
-        self.first(|endpoint| manifest::get(endpoint, &reference, digest))
+        self.try_endpoints(|endpoint| manifest::get(endpoint, &reference, digest))
     }
 
     /// Requests the manifest or index of `descriptor`.
     ///
     /// # Errors
     /// Fails when it does not exist, or does not match the digest.
-    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, RegistryError> {
+    pub fn fetch_manifest(&self, descriptor: &Descriptor) -> Result<FetchedManifest, RegistryError> {
         let digest = descriptor.digest;
-        self.first(|endpoint| manifest::get(endpoint, &digest.to_string(), Some(digest)))
+        self.try_endpoints(|endpoint| manifest::get(endpoint, &digest.to_string(), Some(digest)))
     }
 
     /// Opens a blob. The bytes are *not* verified against the digest. Interrupted downloads are resumed.
     ///
     /// # Errors
     /// Fails when no endpoint has it.
-    pub fn blob(&self, descriptor: &Descriptor) -> Result<impl Read + Send + use<'_>, RegistryError> {
-        let is_doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor.digest);
+    pub fn open_blob(&self, descriptor: &Descriptor) -> Result<impl Read + Send + use<'_>, RegistryError> {
+        let is_doubted = self.corrupt_blobs.lock().unwrap_or_else(PoisonError::into_inner).contains(&descriptor.digest);
         let mirrors = if is_doubted { self.endpoints.len() - 1 } else { 0 };
         BlobReader::new(&self.endpoints[mirrors..], descriptor)
     }
 
     /// Reports that the content of a blob was corrupt. Returns whether it may have come from a mirror: from now on only
     /// the registry is asked for it.
-    pub fn doubt(&self, descriptor: &Descriptor) -> bool {
-        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn report_corrupt(&self, descriptor: &Descriptor) -> bool {
+        let mut doubted = self.corrupt_blobs.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = self.endpoints.len() > 1 && doubted.insert(descriptor.digest);
         if is_new {
             let text = format!("a mirror gave another blob than {}, the registry is asked", descriptor.digest);
-            (self.own().settings.tell)(&text);
+            (self.primary().settings.report)(&text);
         }
         is_new
     }
@@ -190,7 +193,7 @@ impl Registry {
     /// # Errors
     /// Fails when the registry cannot be reached or answers with an error.
     pub fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, RegistryError> {
-        has_blob(self.own(), descriptor)
+        has_blob(self.primary(), descriptor)
     }
 
     /// Returns whether the registry has the manifest or index.
@@ -198,30 +201,36 @@ impl Registry {
     /// # Errors
     /// Fails when the registry cannot be reached or answers with an error.
     pub fn has_manifest(&self, descriptor: &Descriptor) -> Result<bool, RegistryError> {
-        let repository = &self.own().place.repository;
-        let what = format!("look for the manifest {} in {}/{repository}", descriptor.digest, self.own().host());
+        let repository = &self.primary().place.repository;
+        let what = format!("look for the manifest {} in {}/{repository}", descriptor.digest, self.primary().host());
         // Registries answer 404 when `Accept` does not name the media type of the manifest.
         let path = format!("/v2/{repository}/manifests/{}", descriptor.digest);
-        Ok(exists(self.own(), &what, &path, &descriptor.media_type)?.is_some())
+        Ok(head_size(self.primary(), &what, &path, &descriptor.media_type)?.is_some())
     }
 
     /// Mounts the blob from another repository of the same registry. Returns whether the registry did so.
     ///
     /// # Errors
     /// Fails when the registry cannot be reached.
-    pub fn mount(&self, descriptor: &Descriptor, from: &str) -> Result<bool, RegistryError> {
-        let endpoint = self.own();
+    pub fn mount_blob(&self, descriptor: &Descriptor, from: &str) -> Result<bool, RegistryError> {
+        let endpoint = self.primary();
         let repository = &endpoint.place.repository;
         let what = format!("take the blob {} over into {}/{repository}", descriptor.digest, endpoint.host());
-        let digest = token::encoded(&descriptor.digest.to_string());
-        let path = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={}", token::encoded(from));
+        let digest = token::percent_encode(&descriptor.digest.to_string());
+        let path = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={}", token::percent_encode(from));
         let scope = format!("{} {}", push_scope(repository), pull_scope(from));
-        let ask =
-            Ask { what: &what, method: Method::POST, path: &path, headers: &[], payload: Payload::None, scope: &scope };
+        let ask = RegistryRequest {
+            what: &what,
+            method: Method::POST,
+            path: &path,
+            headers: &[],
+            payload: RequestPayload::None,
+            scope: &scope,
+        };
         let reply = endpoint.send(&ask)?;
         if reply.status == 202 {
-            let place = upload::place_of(endpoint, &what, &reply)?;
-            self.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(descriptor.digest, place);
+            let place = upload::upload_location(endpoint, &what, &reply)?;
+            self.pending_uploads.lock().unwrap_or_else(PoisonError::into_inner).insert(descriptor.digest, place);
         }
         Ok(reply.status == 201)
     }
@@ -230,9 +239,9 @@ impl Registry {
     ///
     /// # Errors
     /// Fails when the blob cannot be read, or the registry refuses it.
-    pub fn upload(&self, descriptor: &Descriptor, open: &Open<'_>) -> Result<(), RegistryError> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor.digest);
-        Upload::new(self.own(), descriptor).run(begun, open)
+    pub fn upload_blob(&self, descriptor: &Descriptor, open: &OpenBlob<'_>) -> Result<(), RegistryError> {
+        let begun = self.pending_uploads.lock().unwrap_or_else(PoisonError::into_inner).remove(&descriptor.digest);
+        BlobUpload::new(self.primary(), descriptor).run(begun, open)
     }
 
     /// Puts a manifest or an index under `tag` or, without one, under its digest alone.
@@ -241,7 +250,7 @@ impl Registry {
     /// Fails when the registry refuses it.
     pub fn put_manifest(&self, tag: Option<&str>, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), RegistryError> {
         let reference = tag.map_or_else(|| descriptor.digest.to_string(), str::to_owned);
-        manifest::put(self.own(), &reference, descriptor, bytes)
+        manifest::put(self.primary(), &reference, descriptor, bytes)
     }
 
     /// Returns the referrers of a manifest, from the referrers API or the referrers tag (distribution specification
@@ -250,7 +259,7 @@ impl Registry {
     /// # Errors
     /// Fails when the registry cannot be reached, or the list is not valid.
     pub fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
-        self.first(|endpoint| list::referrers(endpoint, digest))
+        self.try_endpoints(|endpoint| paging::list_referrers(endpoint, digest))
     }
 
     /// Calls `each` with every tag of the repository, until it returns false. A list that continues at another host is
@@ -259,7 +268,7 @@ impl Registry {
     /// # Errors
     /// Fails when the registry cannot be reached, or the list is not valid.
     pub fn tags(&self, each: &mut dyn FnMut(&str) -> bool) -> Result<(), RegistryError> {
-        list::tags(self.own(), each)
+        paging::list_tags(self.primary(), each)
     }
 }
 
@@ -267,14 +276,24 @@ impl Registry {
 ///
 /// # Errors
 /// Fails when the registry refuses it, or cannot be reached.
-pub fn check(settings: &Settings, host: &str, secret: Secret) -> Result<(), RegistryError> {
+pub fn check_login(settings: &RegistrySettings, host: &str, secret: RegistrySecret) -> Result<(), RegistryError> {
     let what = format!("log in to {host}");
     // The repository does not matter; the name gives access to the settings of the host.
-    let wrong = |_| RegistryError::Wrong { what: what.clone(), why: format!("`{}` is no registry", text::clean(host)) };
+    let wrong = |_| RegistryError::InvalidResponse {
+        what: what.clone(),
+        why: format!("`{}` is no registry", response_text::sanitise(host)),
+    };
     let name: Reference = format!("{host}/none").parse().map_err(wrong)?;
-    let place = settings.hosts.to_push(&name, &what)?;
-    let endpoint = Endpoint::new(settings, place, Who::Given(secret));
-    let ask = Ask { what: &what, method: Method::GET, path: "/v2/", headers: &[], payload: Payload::None, scope: "" };
+    let place = settings.hosts.push_location(&name, &what)?;
+    let endpoint = RegistryEndpoint::new(settings, place, RegistryAuth::Explicit(secret));
+    let ask = RegistryRequest {
+        what: &what,
+        method: Method::GET,
+        path: "/v2/",
+        headers: &[],
+        payload: RequestPayload::None,
+        scope: "",
+    };
     let reply = endpoint.send(&ask)?;
     match reply.status {
         200 => Ok(()),
@@ -290,23 +309,35 @@ fn push_scope(repository: &str) -> String {
     format!("repository:{repository}:pull,push")
 }
 
-fn has_blob(endpoint: &Endpoint, blob: &Descriptor) -> Result<bool, RegistryError> {
+fn has_blob(endpoint: &RegistryEndpoint, blob: &Descriptor) -> Result<bool, RegistryError> {
     let repository = &endpoint.place.repository;
     let what = format!("look for the blob {} in {}/{repository}", blob.digest, endpoint.host());
-    let size = exists(endpoint, &what, &format!("/v2/{repository}/blobs/{}", blob.digest), "*/*")?;
+    let size = head_size(endpoint, &what, &format!("/v2/{repository}/blobs/{}", blob.digest), "*/*")?;
     // A blob of another size is another blob, or a part of one.
     Ok(size.is_some_and(|size| size.is_none_or(|size| size == blob.size)))
 }
 
 /// Sends a `HEAD` request. Returns whether the object exists and, if the registry gives it, its size.
-fn exists(endpoint: &Endpoint, what: &str, path: &str, kind: &str) -> Result<Option<Option<u64>>, RegistryError> {
+fn head_size(
+    endpoint: &RegistryEndpoint,
+    what: &str,
+    path: &str,
+    kind: &str,
+) -> Result<Option<Option<u64>>, RegistryError> {
     let accept = [("accept", kind.to_owned())];
     // The check comes before a push, so the token for the push is requested at once.
     let scope = push_scope(&endpoint.place.repository);
-    let ask = Ask { what, method: Method::HEAD, path, headers: &accept, payload: Payload::None, scope: &scope };
+    let ask = RegistryRequest {
+        what,
+        method: Method::HEAD,
+        path,
+        headers: &accept,
+        payload: RequestPayload::None,
+        scope: &scope,
+    };
     let reply = endpoint.send(&ask)?;
     match reply.status {
-        200 => Ok(Some(text::header(&reply.headers, "content-length").and_then(|text| text.parse().ok()))),
+        200 => Ok(Some(response_text::header(&reply.headers, "content-length").and_then(|text| text.parse().ok()))),
         404 => Ok(None),
         _ => Err(endpoint.refusal(what, reply)),
     }

@@ -5,46 +5,46 @@ use std::io::{self, Read};
 use dram_image::{Descriptor, Digest};
 use ureq::http::{HeaderMap, Method};
 
-use super::endpoint::{Ask, Endpoint, Payload, Reply, passes};
-use super::text::header;
-use super::token::encoded;
-use super::wait::{Patience, retry_after};
+use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload, is_transient};
+use super::response_text::header;
+use super::retry::{RetryBudget, retry_after};
+use super::token::percent_encode;
 use super::{RegistryError, push_scope};
 
 /// The chunk size for registries that refuse the whole blob as too large. A registry may need larger chunks.
-const PIECE: u64 = 32 << 20;
+const CHUNK_BYTES: u64 = 32 << 20;
 
 /// A function that opens the bytes of a blob from the beginning.
-pub(super) type Open<'o> = dyn Fn() -> io::Result<Box<dyn Read + 'o>> + 'o;
+pub(super) type OpenBlob<'o> = dyn Fn() -> io::Result<Box<dyn Read + 'o>> + 'o;
 
 /// The outcome of an attempt.
-enum End {
+enum UploadOutcome {
     /// The registry answers that it has the blob.
     Done,
     /// The registry does not know the upload session any more.
     Lost(RegistryError),
 }
 
-pub(super) struct Upload<'a> {
-    endpoint: &'a Endpoint,
+pub(super) struct BlobUpload<'a> {
+    endpoint: &'a RegistryEndpoint,
     blob: &'a Descriptor,
     what: String,
     scope: String,
-    patience: Patience<'a>,
+    retries: RetryBudget<'a>,
     /// The smallest chunk that the registry takes, if it gives one.
-    least: u64,
+    min_chunk_bytes: u64,
 }
 
-impl<'a> Upload<'a> {
-    pub(super) fn new(endpoint: &'a Endpoint, blob: &'a Descriptor) -> Upload<'a> {
+impl<'a> BlobUpload<'a> {
+    pub(super) fn new(endpoint: &'a RegistryEndpoint, blob: &'a Descriptor) -> BlobUpload<'a> {
         let what = format!("write the blob {} to {}/{}", blob.digest, endpoint.host(), endpoint.place.repository);
         let scope = push_scope(&endpoint.place.repository);
-        Upload { endpoint, blob, what, scope, patience: endpoint.patience(), least: 0 }
+        BlobUpload { endpoint, blob, what, scope, retries: endpoint.new_retries(), min_chunk_bytes: 0 }
     }
 
     /// Uploads the blob. `begun` is the location of an upload session that was started already. When the registry loses
     /// the session or the blob, the upload is repeated once.
-    pub(super) fn run(mut self, begun: Option<String>, open: &Open<'_>) -> Result<(), RegistryError> {
+    pub(super) fn run(mut self, begun: Option<String>, open: &OpenBlob<'_>) -> Result<(), RegistryError> {
         let mut begun = begun;
         let mut lost = None;
         for attempt in 0..2 {
@@ -54,48 +54,48 @@ impl<'a> Upload<'a> {
             }
             let place = match begun.take() {
                 Some(place) => place,
-                None => self.begin()?,
+                None => self.start_session()?,
             };
-            match self.bytes(place, open)? {
-                End::Done if super::has_blob(self.endpoint, self.blob)? => return Ok(()),
-                End::Done => {
+            match self.send_bytes(place, open)? {
+                UploadOutcome::Done if super::has_blob(self.endpoint, self.blob)? => return Ok(()),
+                UploadOutcome::Done => {
                     let why = format!("`{}` says that it has taken it, and has it not", self.endpoint.host());
-                    lost = Some(RegistryError::Wrong { what: self.what.clone(), why });
+                    lost = Some(RegistryError::InvalidResponse { what: self.what.clone(), why });
                 }
-                End::Lost(error) => lost = Some(error),
+                UploadOutcome::Lost(error) => lost = Some(error),
             }
         }
         Err(lost.expect("every attempt that is no success leaves its reason"))
     }
 
-    fn ask(
+    fn send(
         &self,
         method: Method,
         path: &str,
         headers: &[(&'static str, String)],
-        payload: Payload<'_>,
-    ) -> Result<Reply, RegistryError> {
-        let ask = Ask { what: &self.what, method, path, headers, payload, scope: &self.scope };
+        payload: RequestPayload<'_>,
+    ) -> Result<RegistryResponse, RegistryError> {
+        let ask = RegistryRequest { what: &self.what, method, path, headers, payload, scope: &self.scope };
         match payload {
             // Before a blob is sent again, the upload must ask how much of it arrived; so there are no plain retries.
-            Payload::Reader(..) => self.endpoint.once(&ask),
-            Payload::None | Payload::Bytes(_) => self.endpoint.send(&ask),
+            RequestPayload::Reader(..) => self.endpoint.send_once(&ask),
+            RequestPayload::None | RequestPayload::Bytes(_) => self.endpoint.send(&ask),
         }
     }
 
-    fn begin(&mut self) -> Result<String, RegistryError> {
+    fn start_session(&mut self) -> Result<String, RegistryError> {
         let path = format!("/v2/{}/blobs/uploads/", self.endpoint.place.repository);
-        let reply = self.ask(Method::POST, &path, &[], Payload::None)?;
+        let reply = self.send(Method::POST, &path, &[], RequestPayload::None)?;
         let least = header(&reply.headers, "oci-chunk-min-length").and_then(|text| text.parse().ok());
-        self.least = least.unwrap_or(self.least);
+        self.min_chunk_bytes = least.unwrap_or(self.min_chunk_bytes);
         match reply.status {
-            202 => place_of(self.endpoint, &self.what, &reply),
+            202 => upload_location(self.endpoint, &self.what, &reply),
             _ => Err(self.endpoint.refusal(&self.what, reply)),
         }
     }
 
     /// Sends the bytes to the upload location `place` and completes the upload.
-    fn bytes(&mut self, mut place: String, open: &Open<'_>) -> Result<End, RegistryError> {
+    fn send_bytes(&mut self, mut place: String, open: &OpenBlob<'_>) -> Result<UploadOutcome, RegistryError> {
         let (size, mut at, mut piece) = (self.blob.size, 0, None::<u64>);
         loop {
             let end = piece.map_or(size, |piece| size.min(at + piece));
@@ -104,59 +104,59 @@ impl<'a> Upload<'a> {
                 ("content-type", "application/octet-stream".to_owned()),
                 ("content-range", format!("{at}-{}", end.saturating_sub(1))),
             ];
-            let from = || skipped(open, at, end - at);
-            let payload = if end == at { Payload::None } else { Payload::Reader(&from, end - at) };
+            let from = || open_range(open, at, end - at);
+            let payload = if end == at { RequestPayload::None } else { RequestPayload::Reader(&from, end - at) };
             let reply = match is_all {
-                true => self.ask(Method::PUT, &with_digest(&place, &self.blob.digest), &headers[..1], payload),
+                true => self.send(Method::PUT, &with_digest(&place, &self.blob.digest), &headers[..1], payload),
                 false if at == size => {
-                    self.ask(Method::PUT, &with_digest(&place, &self.blob.digest), &[], Payload::None)
+                    self.send(Method::PUT, &with_digest(&place, &self.blob.digest), &[], RequestPayload::None)
                 }
-                false => self.ask(Method::PATCH, &place, &headers, payload),
+                false => self.send(Method::PATCH, &place, &headers, payload),
             };
             let reply = match reply {
                 Ok(reply) => reply,
                 Err(RegistryError::Unreachable { what, why, was_silent }) => {
-                    if !self.patience.again(was_silent, None) {
+                    if !self.retries.wait_for_retry(was_silent, None) {
                         return Err(RegistryError::Unreachable { what, why, was_silent });
                     }
-                    match self.progress(&place)? {
+                    match self.query_progress(&place)? {
                         Some((next, to)) => (place, at) = (to, next),
-                        None => return Ok(End::Lost(RegistryError::Unreachable { what, why, was_silent })),
+                        None => return Ok(UploadOutcome::Lost(RegistryError::Unreachable { what, why, was_silent })),
                     }
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             match reply.status {
-                200..=299 if is_all || at == size => return Ok(End::Done),
+                200..=299 if is_all || at == size => return Ok(UploadOutcome::Done),
                 200..=299 => {
                     // The registry's own count of received bytes takes precedence.
-                    let has = taken(&reply.headers).filter(|has| (at..end).contains(has));
-                    if has.is_some() && !self.patience.again(false, None) {
+                    let has = received_bytes(&reply.headers).filter(|has| (at..end).contains(has));
+                    if has.is_some() && !self.retries.wait_for_retry(false, None) {
                         let why = format!("`{}` takes nothing more after {at} of {size} bytes", self.endpoint.host());
-                        return Err(RegistryError::Wrong { what: self.what.clone(), why });
+                        return Err(RegistryError::InvalidResponse { what: self.what.clone(), why });
                     }
-                    (place, at) = (place_of(self.endpoint, &self.what, &reply)?, has.unwrap_or(end));
+                    (place, at) = (upload_location(self.endpoint, &self.what, &reply)?, has.unwrap_or(end));
                 }
-                404 => return Ok(End::Lost(self.endpoint.refusal(&self.what, reply))),
-                413 if piece.is_none() && size > PIECE => {
-                    piece = Some(PIECE.max(self.least));
-                    (place, at) = (self.begin()?, 0);
+                404 => return Ok(UploadOutcome::Lost(self.endpoint.refusal(&self.what, reply))),
+                413 if piece.is_none() && size > CHUNK_BYTES => {
+                    piece = Some(CHUNK_BYTES.max(self.min_chunk_bytes));
+                    (place, at) = (self.start_session()?, 0);
                 }
-                status if status == 416 || passes(status) => {
+                status if status == 416 || is_transient(status) => {
                     let asked = retry_after(&reply.headers);
                     let error = self.endpoint.refusal(&self.what, reply);
-                    if !self.patience.again(false, asked) {
+                    if !self.retries.wait_for_retry(false, asked) {
                         return Err(error);
                     }
-                    match self.progress(&place)? {
+                    match self.query_progress(&place)? {
                         Some((next, to)) => (place, at) = (to, next),
-                        None => return Ok(End::Lost(error)),
+                        None => return Ok(UploadOutcome::Lost(error)),
                     }
                 }
                 _ => {
                     let error = self.endpoint.refusal(&self.what, reply);
-                    return if error.lost_bytes() { Ok(End::Lost(error)) } else { Err(error) };
+                    return if error.is_upload_corrupt() { Ok(UploadOutcome::Lost(error)) } else { Err(error) };
                 }
             }
         }
@@ -164,8 +164,8 @@ impl<'a> Upload<'a> {
 
     /// Asks how many bytes the registry has. Returns them with the next upload location, or `None` when the registry
     /// does not know the session.
-    fn progress(&self, place: &str) -> Result<Option<(u64, String)>, RegistryError> {
-        let reply = self.ask(Method::GET, place, &[], Payload::None)?;
+    fn query_progress(&self, place: &str) -> Result<Option<(u64, String)>, RegistryError> {
+        let reply = self.send(Method::GET, place, &[], RequestPayload::None)?;
         match reply.status {
             200..=299 => {}
             401 | 403 => return Err(self.endpoint.refusal(&self.what, reply)),
@@ -173,9 +173,9 @@ impl<'a> Upload<'a> {
             400..=499 => return Ok(None),
             _ => return Err(self.endpoint.refusal(&self.what, reply)),
         }
-        let at = taken(&reply.headers).unwrap_or_default().min(self.blob.size);
+        let at = received_bytes(&reply.headers).unwrap_or_default().min(self.blob.size);
         let to = match reply.headers.contains_key("location") {
-            true => place_of(self.endpoint, &self.what, &reply)?,
+            true => upload_location(self.endpoint, &self.what, &reply)?,
             false => place.to_owned(),
         };
         Ok(Some((at, to)))
@@ -183,18 +183,22 @@ impl<'a> Upload<'a> {
 }
 
 /// Returns the upload location of a response.
-pub(super) fn place_of(endpoint: &Endpoint, what: &str, reply: &Reply) -> Result<String, RegistryError> {
+pub(super) fn upload_location(
+    endpoint: &RegistryEndpoint,
+    what: &str,
+    reply: &RegistryResponse,
+) -> Result<String, RegistryError> {
     match header(&reply.headers, "location") {
-        Some(location) if !location.is_empty() => endpoint.next(what, &reply.url, location),
+        Some(location) if !location.is_empty() => endpoint.resolve_redirect(what, &reply.url, location),
         Some(_) | None => {
             let why = format!("`{}` does not say where to", endpoint.host());
-            Err(RegistryError::Wrong { what: what.to_owned(), why })
+            Err(RegistryError::InvalidResponse { what: what.to_owned(), why })
         }
     }
 }
 
 /// Returns how many bytes the registry has received.
-fn taken(headers: &HeaderMap) -> Option<u64> {
+fn received_bytes(headers: &HeaderMap) -> Option<u64> {
     let range = header(headers, "range")?;
     let (first, last) = range.trim().trim_start_matches("bytes=").split_once('-')?;
     let last = last.trim().parse::<u64>().ok().filter(|_| first.trim() == "0")?;
@@ -204,11 +208,11 @@ fn taken(headers: &HeaderMap) -> Option<u64> {
 
 fn with_digest(place: &str, digest: &Digest) -> String {
     let mark = if place.contains('?') { '&' } else { '?' };
-    format!("{place}{mark}digest={}", encoded(&digest.to_string()))
+    format!("{place}{mark}digest={}", percent_encode(&digest.to_string()))
 }
 
 /// Opens the bytes from offset `at`, limited to `length`.
-fn skipped<'o>(open: &Open<'o>, at: u64, length: u64) -> io::Result<Box<dyn Read + 'o>> {
+fn open_range<'o>(open: &OpenBlob<'o>, at: u64, length: u64) -> io::Result<Box<dyn Read + 'o>> {
     let mut reader = open()?;
     io::copy(&mut (&mut reader).take(at), &mut io::sink())?;
     Ok(Box::new(reader.take(length)))
@@ -235,7 +239,7 @@ mod tests {
         for (text, expected) in table {
             let mut headers = HeaderMap::new();
             headers.insert("range", text.parse().unwrap());
-            assert_eq!(taken(&headers), expected, "{text}");
+            assert_eq!(received_bytes(&headers), expected, "{text}");
         }
     }
 

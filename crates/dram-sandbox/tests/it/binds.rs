@@ -1,14 +1,14 @@
 //! Bind mounts of host paths, of build contexts and of other layers.
 
-use crate::house::{House, bind, both, both_refuse, both_say};
-use dram_sandbox::{Scratch, Source};
+use crate::fixture::{JailFixture, bind_mount, expect_output, expect_refusal, run_both};
+use dram_sandbox::{BindSource, ScratchDirs};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// A directory of the fixture, outside the image, with these files.
-fn tree(house: &House, name: &str, files: &[(&str, &str)]) -> PathBuf {
-    let place = house.place.join(name);
+fn tree(house: &JailFixture, name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let place = house.dir.join(name);
     fs::create_dir_all(&place).unwrap();
     for (path, contents) in files {
         fs::create_dir_all(place.join(path).parent().unwrap()).unwrap();
@@ -17,30 +17,30 @@ fn tree(house: &House, name: &str, files: &[(&str, &str)]) -> PathBuf {
     place
 }
 
-fn scratch(house: &House) -> Scratch {
-    Scratch { upper: tree(house, "scratch-upper", &[]), work: tree(house, "scratch-work", &[]) }
+fn scratch(house: &JailFixture) -> ScratchDirs {
+    ScratchDirs { upper: tree(house, "scratch-upper", &[]), work: tree(house, "scratch-work", &[]) }
 }
 
 /// Two layers: `file` in both, `below` and `dir/deep` in the lower one, `above` in the upper one.
-fn two(house: &House) -> Vec<PathBuf> {
+fn two(house: &JailFixture) -> Vec<PathBuf> {
     let above = tree(house, "above", &[("file", "above\n"), ("above", "")]);
     let below = tree(house, "below", &[("file", "below\n"), ("below", ""), ("dir/deep", "deep\n")]);
     vec![above, below]
 }
 
-fn layers(lowers: Vec<PathBuf>, scratch: Option<Scratch>, path: &str) -> Source {
-    Source::Layers { lowers, scratch, path: path.as_bytes().to_vec() }
+fn layers(lowers: Vec<PathBuf>, scratch: Option<ScratchDirs>, path: &str) -> BindSource {
+    BindSource::Layers { lowers, scratch, path: path.as_bytes().to_vec() }
 }
 
 #[test]
 fn layers_without_scratch_are_merged_and_read_only() {
-    both_say("above\nabove\nbelow\ndir\nfile\nmnt: 3\ndeep\nfixed\nfixed\n", |house| {
+    expect_output("above\nabove\nbelow\ndir\nfile\nmnt: 3\ndeep\nfixed\nfixed\n", |house| {
         let script = "cat /mnt/file; ls /mnt; echo mnt: $(ls /mnt/dir/../dir/deep /mnt/above /mnt/below | wc -l); \
                       cat /part/deep; for f in /mnt/file /part/new; do (echo x > $f) 2> /dev/null || echo fixed; done";
-        let mut jail = house.shell(script);
+        let mut jail = house.shell_jail(script);
         jail.mounts = vec![
-            bind(layers(two(house), None, ""), "/mnt", false),
-            bind(layers(two(house), None, "/dir"), "/part", true),
+            bind_mount(layers(two(house), None, ""), "/mnt", false),
+            bind_mount(layers(two(house), None, "/dir"), "/part", true),
         ];
         jail
     });
@@ -48,12 +48,12 @@ fn layers_without_scratch_are_merged_and_read_only() {
 
 #[test]
 fn one_layer_needs_no_overlay() {
-    both_say("below\ndeep\nfixed\n", |house| {
-        let mut jail = house.shell("cat /mnt/file /deep; (echo x > /mnt/file) 2> /dev/null || echo fixed");
+    expect_output("below\ndeep\nfixed\n", |house| {
+        let mut jail = house.shell_jail("cat /mnt/file /deep; (echo x > /mnt/file) 2> /dev/null || echo fixed");
         let below = two(house).split_off(1);
         jail.mounts = vec![
-            bind(layers(below.clone(), None, "/"), "/mnt", false),
-            bind(layers(below, None, "dir/deep"), "/deep", false),
+            bind_mount(layers(below.clone(), None, "/"), "/mnt", false),
+            bind_mount(layers(below, None, "dir/deep"), "/deep", false),
         ];
         jail
     });
@@ -61,42 +61,42 @@ fn one_layer_needs_no_overlay() {
 
 #[test]
 fn writes_into_layers_go_into_the_scratch_directory() {
-    let make = |house: &House| {
-        let mut jail = house.shell("echo new > /mnt/dir/new; rm /mnt/file; ls /mnt; stat -c %a /mnt");
+    let make = |house: &JailFixture| {
+        let mut jail = house.shell_jail("echo new > /mnt/dir/new; rm /mnt/file; ls /mnt; stat -c %a /mnt");
         let lowers = two(house);
         fs::set_permissions(&lowers[0], fs::Permissions::from_mode(0o751)).unwrap();
-        jail.mounts = vec![bind(layers(lowers, Some(scratch(house)), "/"), "/mnt", false)];
+        jail.mounts = vec![bind_mount(layers(lowers, Some(scratch(house)), "/"), "/mnt", false)];
         jail
     };
-    both(make, |house, ended| {
-        assert_eq!((ended.code, ended.text.as_str()), (0, "above\nbelow\ndir\n751\n"));
-        assert!(house.changed().is_empty());
-        assert_eq!(fs::read_to_string(house.place.join("scratch-upper/dir/new")).unwrap(), "new\n");
-        assert_eq!(fs::read_to_string(house.place.join("above/file")).unwrap(), "above\n");
-        assert!(!house.place.join("below/dir/new").exists());
+    run_both(make, |house, ended| {
+        assert_eq!((ended.code, ended.output.as_str()), (0, "above\nbelow\ndir\n751\n"));
+        assert!(house.changed_paths().is_empty());
+        assert_eq!(fs::read_to_string(house.dir.join("scratch-upper/dir/new")).unwrap(), "new\n");
+        assert_eq!(fs::read_to_string(house.dir.join("above/file")).unwrap(), "above\n");
+        assert!(!house.dir.join("below/dir/new").exists());
     });
 }
 
 #[test]
 fn scratch_directory_takes_changes_of_a_subdirectory_and_of_a_single_layer() {
-    both_say("deep\nnew\n", |house| {
-        let mut jail = house.shell("echo new > /part/new; cat /part/deep /part/new");
-        jail.mounts = vec![bind(layers(two(house).split_off(1), Some(scratch(house)), "dir"), "/part", false)];
+    expect_output("deep\nnew\n", |house| {
+        let mut jail = house.shell_jail("echo new > /part/new; cat /part/deep /part/new");
+        jail.mounts = vec![bind_mount(layers(two(house).split_off(1), Some(scratch(house)), "dir"), "/part", false)];
         jail
     });
 }
 
 #[test]
 fn a_read_only_bind_with_a_scratch_directory_cannot_be_written() {
-    both_say("fixed\n", |house| {
-        let mut jail = house.shell("(echo x > /mnt/x) 2> /dev/null || echo fixed");
-        jail.mounts = vec![bind(layers(two(house), Some(scratch(house)), ""), "/mnt", true)];
+    expect_output("fixed\n", |house| {
+        let mut jail = house.shell_jail("(echo x > /mnt/x) 2> /dev/null || echo fixed");
+        jail.mounts = vec![bind_mount(layers(two(house), Some(scratch(house)), ""), "/mnt", true)];
         jail
     });
 }
 
 /// A tree with symbolic links that would lead out of it.
-fn hostile(house: &House) -> PathBuf {
+fn hostile(house: &JailFixture) -> PathBuf {
     let place = tree(house, "hostile", &[("inside", "inside\n"), ("etc/passwd", "its own\n")]);
     for (says, name) in [("/etc/passwd", "absolute"), ("../../../../../../etc/passwd", "up"), ("loop", "loop")] {
         symlink(says, place.join(name)).unwrap();
@@ -106,17 +106,17 @@ fn hostile(house: &House) -> PathBuf {
 
 #[test]
 fn symbolic_links_in_the_source_are_resolved_inside_it() {
-    both_say("its own\nits own\nits own\nits own\nits own\n", |house| {
+    expect_output("its own\nits own\nits own\nits own\nits own\n", |house| {
         let context = hostile(house);
-        let below = |path: &str| Source::Below { directory: context.clone(), path: path.as_bytes().to_vec() };
+        let below = |path: &str| BindSource::Below { directory: context.clone(), path: path.as_bytes().to_vec() };
         let other = tree(house, "other", &[]);
-        let mut jail = house.shell("cat /1 /2 /3 /4 /5");
+        let mut jail = house.shell_jail("cat /1 /2 /3 /4 /5");
         jail.mounts = vec![
-            bind(below("absolute"), "/1", true),
-            bind(below("/etc/../../../up"), "/2", true),
-            bind(layers(vec![context.clone()], None, "up"), "/3", true),
-            bind(layers(vec![other.clone(), context.clone()], None, "absolute"), "/4", true),
-            bind(layers(vec![other, context.clone()], None, "../../etc/../up"), "/5", true),
+            bind_mount(below("absolute"), "/1", true),
+            bind_mount(below("/etc/../../../up"), "/2", true),
+            bind_mount(layers(vec![context.clone()], None, "up"), "/3", true),
+            bind_mount(layers(vec![other.clone(), context.clone()], None, "absolute"), "/4", true),
+            bind_mount(layers(vec![other, context.clone()], None, "../../etc/../up"), "/5", true),
         ];
         jail
     });
@@ -126,37 +126,37 @@ fn symbolic_links_in_the_source_are_resolved_inside_it() {
 fn a_missing_source_is_an_error_with_its_path() {
     for path in ["no/such", "inside/x"] {
         let reason = format!("nothing is at `{path}` in what is to be mounted");
-        both_refuse(&reason, |house| {
-            let mut jail = house.shell("true");
-            let source = Source::Below { directory: hostile(house), path: path.as_bytes().to_vec() };
-            jail.mounts = vec![bind(source, "/x", true)];
+        expect_refusal(&reason, |house| {
+            let mut jail = house.shell_jail("true");
+            let source = BindSource::Below { directory: hostile(house), path: path.as_bytes().to_vec() };
+            jail.mounts = vec![bind_mount(source, "/x", true)];
             jail
         });
-        both_refuse(&reason, |house| {
-            let mut jail = house.shell("true");
-            jail.mounts = vec![bind(layers(vec![house.base("bin"), hostile(house)], None, path), "/x", true)];
+        expect_refusal(&reason, |house| {
+            let mut jail = house.shell_jail("true");
+            jail.mounts = vec![bind_mount(layers(vec![house.base("bin"), hostile(house)], None, path), "/x", true)];
             jail
         });
     }
-    both_refuse("cannot look up the source `loop`", |house| {
-        let mut jail = house.shell("true");
-        let source = Source::Below { directory: hostile(house), path: b"loop".to_vec() };
-        jail.mounts = vec![bind(source, "/x", true)];
+    expect_refusal("cannot look up the source `loop`", |house| {
+        let mut jail = house.shell_jail("true");
+        let source = BindSource::Below { directory: hostile(house), path: b"loop".to_vec() };
+        jail.mounts = vec![bind_mount(source, "/x", true)];
         jail
     });
 }
 
 #[test]
 fn writes_to_a_subdirectory_of_the_host_stay_there() {
-    let make = |house: &House| {
-        let mut jail = house.shell("echo kept > /cache/file");
+    let make = |house: &JailFixture| {
+        let mut jail = house.shell_jail("echo kept > /cache/file");
         let directory = tree(house, "cache", &[("part/old", "")]);
-        jail.mounts = vec![bind(Source::Below { directory, path: b"part".to_vec() }, "/cache", false)];
+        jail.mounts = vec![bind_mount(BindSource::Below { directory, path: b"part".to_vec() }, "/cache", false)];
         jail
     };
-    both(make, |house, ended| {
-        assert_eq!((ended.code, ended.text.as_str()), (0, ""));
-        assert_eq!(fs::read_to_string(house.place.join("cache/part/file")).unwrap(), "kept\n");
+    run_both(make, |house, ended| {
+        assert_eq!((ended.code, ended.output.as_str()), (0, ""));
+        assert_eq!(fs::read_to_string(house.dir.join("cache/part/file")).unwrap(), "kept\n");
     });
 }
 
@@ -164,16 +164,16 @@ fn writes_to_a_subdirectory_of_the_host_stay_there() {
 #[allow(clippy::disallowed_types, reason = "somebody must listen at the socket that is shown")]
 fn a_socket_can_be_bind_mounted() {
     let socket = std::cell::RefCell::new(None);
-    let make = |house: &House| {
-        let path = house.place.join("agent.sock");
+    let make = |house: &JailFixture| {
+        let path = house.dir.join("agent.sock");
         *socket.borrow_mut() = Some(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
-        let mut jail = house.shell("test -S /dev/log && logger heard");
-        jail.mounts = vec![bind(Source::Host(path), "/dev/log", false)];
+        let mut jail = house.shell_jail("test -S /dev/log && logger heard");
+        jail.mounts = vec![bind_mount(BindSource::Host(path), "/dev/log", false)];
         jail
     };
-    both(make, |house, ended| {
-        assert_eq!((ended.code, ended.text.as_str()), (0, ""));
-        assert!(house.changed().is_empty());
+    run_both(make, |house, ended| {
+        assert_eq!((ended.code, ended.output.as_str()), (0, ""));
+        assert!(house.changed_paths().is_empty());
         let socket = socket.borrow_mut().take().unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut said = [0; 256];
@@ -184,15 +184,16 @@ fn a_socket_can_be_bind_mounted() {
 
 #[test]
 fn devices_of_a_layer_do_not_work() {
-    let house = House::usual();
+    let house = JailFixture::with_mount_points();
     let lower = tree(&house, "devices", &[]);
     let made = std::process::Command::new("mknod").arg(lower.join("null")).args(["c", "1", "3"]).status().unwrap();
     assert!(made.success());
-    let mut jail = house.shell("for d in /d/null /null /host; do (echo x > $d) 2> /dev/null && echo $d; done; true");
+    let mut jail =
+        house.shell_jail("for d in /d/null /null /host; do (echo x > $d) 2> /dev/null && echo $d; done; true");
     jail.mounts = vec![
-        bind(layers(vec![lower.clone()], Some(scratch(&house)), ""), "/d", false),
-        bind(layers(vec![lower], None, "null"), "/null", false),
-        bind(Source::Host(Path::new("/dev/null").to_owned()), "/host", false),
+        bind_mount(layers(vec![lower.clone()], Some(scratch(&house)), ""), "/d", false),
+        bind_mount(layers(vec![lower], None, "null"), "/null", false),
+        bind_mount(BindSource::Host(Path::new("/dev/null").to_owned()), "/host", false),
     ];
-    assert_eq!(crate::house::out(&jail), "/host\n");
+    assert_eq!(crate::fixture::run_ok(&jail), "/host\n");
 }

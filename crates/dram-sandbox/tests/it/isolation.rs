@@ -1,12 +1,12 @@
 //! The isolation of a command from the host.
 
-use crate::house::{House, out, run};
-use dram_sandbox::{Ids, Network};
+use crate::fixture::{JailFixture, run_jail, run_ok};
+use dram_sandbox::{JailNetwork, UserIds};
 
 #[test]
 fn capabilities_are_those_of_docker_and_the_filter_is_active() {
-    let house = House::usual();
-    let status = out(&house.shell("grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status"));
+    let house = JailFixture::with_mount_points();
+    let status = run_ok(&house.shell_jail("grep -E '^(Cap|Seccomp:|NoNewPrivs)' /proc/self/status"));
     for line in [
         "CapInh:\t0000000000000000",
         "CapPrm:\t00000000a80425fb",
@@ -22,11 +22,12 @@ fn capabilities_are_those_of_docker_and_the_filter_is_active() {
 
 #[test]
 fn another_user_has_no_capabilities() {
-    let house = House::usual();
-    let mut jail = house.shell("id -u; id -g; id -G; grep -E '^(CapPrm|CapEff|NoNewPrivs|Seccomp:)' /proc/self/status");
-    jail.user = Ids { uid: 1000, gid: 1001, groups: vec![1001, 1002] };
+    let house = JailFixture::with_mount_points();
+    let mut jail =
+        house.shell_jail("id -u; id -g; id -G; grep -E '^(CapPrm|CapEff|NoNewPrivs|Seccomp:)' /proc/self/status");
+    jail.user = UserIds { uid: 1000, gid: 1001, groups: vec![1001, 1002] };
     jail.no_new_privs = true;
-    let said = out(&jail);
+    let said = run_ok(&jail);
     assert!(said.starts_with("1000\n1001\n1001 1002\n"), "{said}");
     assert!(
         said.contains("CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2"),
@@ -36,7 +37,7 @@ fn another_user_has_no_capabilities() {
 
 #[test]
 fn attempts_to_change_the_machine_fail() {
-    let house = House::usual();
+    let house = JailFixture::with_mount_points();
     for attempt in [
         "mount -t tmpfs x /tmp",
         "umount /proc",
@@ -51,72 +52,72 @@ fn attempts_to_change_the_machine_fail() {
         "mknod /tmp/disk b 254 0 && head -c 1 /tmp/disk",
         "cat /proc/1/root/../../../../etc/no-such-file",
     ] {
-        let said = run(&house.shell(&format!("({attempt}) > /dev/null 2>&1")));
+        let said = run_jail(&house.shell_jail(&format!("({attempt}) > /dev/null 2>&1")));
         assert_ne!(said.exit.code(), 0, "{attempt}");
     }
     assert_eq!(
-        out(&house.shell("cat /proc/keys /proc/timer_list; ls /sys/firmware; head -c 9 /proc/kcore | wc -c")),
+        run_ok(&house.shell_jail("cat /proc/keys /proc/timer_list; ls /sys/firmware; head -c 9 /proc/kcore | wc -c")),
         "0\n"
     );
 }
 
 #[test]
 fn the_environment_is_exactly_that_of_the_jail() {
-    let house = House::usual();
-    let mut jail = house.jail(&["/bin/env"]);
-    assert_eq!(out(&jail), "PATH=/bin\n");
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.jail_with(&["/bin/env"]);
+    assert_eq!(run_ok(&jail), "PATH=/bin\n");
     jail.env = vec![b"A=b=c".to_vec(), b"E=".to_vec()];
-    assert_eq!(out(&jail), "A=b=c\nE=\n");
+    assert_eq!(run_ok(&jail), "A=b=c\nE=\n");
 }
 
 #[test]
 fn no_descriptor_of_the_host_is_inherited() {
-    let house = House::usual();
+    let house = JailFixture::with_mount_points();
     // Three streams, and the directory that `ls` reads.
-    assert_eq!(out(&house.shell("exec ls /proc/self/fd")), "0\n1\n2\n3\n");
-    assert_eq!(out(&house.shell("umask; readlink /proc/self/fd/0; echo $$")), "0022\n/dev/null\n1\n");
+    assert_eq!(run_ok(&house.shell_jail("exec ls /proc/self/fd")), "0\n1\n2\n3\n");
+    assert_eq!(run_ok(&house.shell_jail("umask; readlink /proc/self/fd/0; echo $$")), "0022\n/dev/null\n1\n");
 }
 
 #[test]
 fn the_host_name_is_that_of_the_jail() {
-    let house = House::usual();
-    let mut jail = house.shell("hostname");
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.shell_jail("hostname");
     jail.hostname = "build".to_owned();
-    assert_eq!(out(&jail), "build\n");
+    assert_eq!(run_ok(&jail), "build\n");
 }
 
 #[test]
 fn without_a_network_there_is_only_loopback() {
-    let house = House::usual();
-    let mut jail = house.shell("ls /sys/class/net; ip route; ping -c 1 -W 1 127.0.0.1 > /dev/null && echo up");
-    assert_eq!(out(&jail), "lo\nup\n");
-    jail = house.shell("readlink /proc/self/ns/net");
-    let own = out(&jail);
-    jail.network = Network::Host;
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.shell_jail("ls /sys/class/net; ip route; ping -c 1 -W 1 127.0.0.1 > /dev/null && echo up");
+    assert_eq!(run_ok(&jail), "lo\nup\n");
+    jail = house.shell_jail("readlink /proc/self/ns/net");
+    let own = run_ok(&jail);
+    jail.network = JailNetwork::Host;
     let hosts = std::fs::read_link("/proc/self/ns/net").unwrap();
-    assert_eq!(out(&jail).trim_end(), hosts.to_str().unwrap());
+    assert_eq!(run_ok(&jail).trim_end(), hosts.to_str().unwrap());
     assert_ne!(own.trim_end(), hosts.to_str().unwrap());
 }
 
 #[test]
 fn default_devices_exist_and_work() {
-    let house = House::bare();
+    let house = JailFixture::bare_image();
     let script = "echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c; echo y > /dev/full; \
                   echo z | cat /dev/stdin; stat -c %a /dev/shm /dev/pts/ptmx; ls /dev | tr '\\n' ' '";
-    let said = run(&house.shell(script));
+    let said = run_jail(&house.shell_jail(script));
     let devices = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero ";
-    assert_eq!(said.out, format!("3\n3\nz\n1777\n666\n{devices}"));
-    assert!(said.err.contains("No space left"), "{}", said.err);
+    assert_eq!(said.stdout, format!("3\n3\nz\n1777\n666\n{devices}"));
+    assert!(said.stderr.contains("No space left"), "{}", said.stderr);
 }
 
 #[test]
 fn dev_shm_has_the_size_limit_of_the_jail() {
-    let house = House::usual();
-    let mut jail = house.shell("head -c 2000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x");
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.shell_jail("head -c 2000000 /dev/zero > /dev/shm/x; stat -c %s /dev/shm/x");
     jail.shm_size = 1 << 20;
-    assert_eq!(run(&jail).out, "1048576\n");
-    let mut jail = house.shell("df -k /dev/shm | tail -n 1 | awk '{ print $2 }'");
-    assert_eq!(run(&jail).out, "65536\n");
+    assert_eq!(run_jail(&jail).stdout, "1048576\n");
+    let mut jail = house.shell_jail("df -k /dev/shm | tail -n 1 | awk '{ print $2 }'");
+    assert_eq!(run_jail(&jail).stdout, "65536\n");
     jail.shm_size = 0;
-    assert_eq!(run(&jail).out, "65536\n");
+    assert_eq!(run_jail(&jail).stdout, "65536\n");
 }

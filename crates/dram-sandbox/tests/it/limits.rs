@@ -1,7 +1,7 @@
 //! Resource limits.
 
-use crate::house::{House, both_refuse, both_say, out};
-use dram_sandbox::{Limit, ResourceLimit};
+use crate::fixture::{JailFixture, expect_output, expect_refusal, run_ok};
+use dram_sandbox::{ResourceLimit, RlimitKind};
 
 /// The rows of `/proc/self/limits`, in the order of [`RlimitKind::ALL`].
 const ROWS: [&str; 15] = [
@@ -31,13 +31,13 @@ fn ceiling(row: &str) -> u64 {
 
 #[test]
 fn every_limit_reaches_the_command() {
-    let house = House::usual();
-    for (limit, row) in Limit::ALL.into_iter().zip(ROWS) {
+    let house = JailFixture::with_mount_points();
+    for (limit, row) in RlimitKind::ALL.into_iter().zip(ROWS) {
         let hard = ceiling(row).min(888_888_000);
         let soft = hard - hard / 8;
-        let mut jail = house.shell(&format!("grep '^{row} ' /proc/self/limits"));
-        jail.limits = vec![ResourceLimit { what: limit, soft: Some(soft), hard: Some(hard) }];
-        let said = out(&jail);
+        let mut jail = house.shell_jail(&format!("grep '^{row} ' /proc/self/limits"));
+        jail.limits = vec![ResourceLimit { kind: limit, soft: Some(soft), hard: Some(hard) }];
+        let said = run_ok(&jail);
         let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         assert_eq!(numbers, [soft, hard], "{said}");
     }
@@ -45,11 +45,11 @@ fn every_limit_reaches_the_command() {
 
 #[test]
 fn a_limit_applies_and_can_be_unlimited() {
-    both_say("5\n9\nunlimited\n", |house| {
-        let mut jail = house.shell("ulimit -n; ulimit -Hn; ulimit -c");
+    expect_output("5\n9\nunlimited\n", |house| {
+        let mut jail = house.shell_jail("ulimit -n; ulimit -Hn; ulimit -c");
         jail.limits = vec![
-            ResourceLimit { what: Limit::Nofile, soft: Some(5), hard: Some(9) },
-            ResourceLimit { what: Limit::Core, soft: None, hard: None },
+            ResourceLimit { kind: RlimitKind::Nofile, soft: Some(5), hard: Some(9) },
+            ResourceLimit { kind: RlimitKind::Core, soft: None, hard: None },
         ];
         jail
     });
@@ -57,14 +57,14 @@ fn a_limit_applies_and_can_be_unlimited() {
 
 #[test]
 fn a_refused_limit_is_an_error_with_its_name() {
-    both_refuse("the kernel refuses the limit `nofile` of 9 (at most 8)", |house| {
-        let mut jail = house.shell("true");
-        jail.limits = vec![ResourceLimit { what: Limit::Nofile, soft: Some(9), hard: Some(8) }];
+    expect_refusal("the kernel refuses the limit `nofile` of 9 (at most 8)", |house| {
+        let mut jail = house.shell_jail("true");
+        jail.limits = vec![ResourceLimit { kind: RlimitKind::Nofile, soft: Some(9), hard: Some(8) }];
         jail
     });
-    both_refuse("the kernel refuses the limit `nofile` of 1024 (at most unlimited)", |house| {
-        let mut jail = house.shell("true");
-        jail.limits = vec![ResourceLimit { what: Limit::Nofile, soft: Some(1024), hard: None }];
+    expect_refusal("the kernel refuses the limit `nofile` of 1024 (at most unlimited)", |house| {
+        let mut jail = house.shell_jail("true");
+        jail.limits = vec![ResourceLimit { kind: RlimitKind::Nofile, soft: Some(1024), hard: None }];
         jail
     });
 }

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 mod binds;
-mod death;
+mod fixture;
 mod hostile;
-mod house;
 mod insecure;
 mod isolation;
 mod layer;
+mod lifetime;
 mod limits;
 mod mounts;
 mod rootless;

@@ -1,19 +1,19 @@
 //! Commands with a pseudo-terminal.
 
-use crate::house::{House, PROBE};
-use dram_sandbox::{Exit, Ids, Stdio3};
+use crate::fixture::{JailFixture, PROBE};
+use dram_sandbox::{CommandExit, JailStdio, UserIds};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
 #[test]
 fn the_command_has_a_controlling_terminal() {
-    let house = House::usual();
-    let mut jail =
-        house.shell("tty; ls -l /dev/console | cut -c1; read line; echo got $line; echo through > /dev/tty; exit 5");
+    let house = JailFixture::with_mount_points();
+    let mut jail = house
+        .shell_jail("tty; ls -l /dev/console | cut -c1; read line; echo got $line; echo through > /dev/tty; exit 5");
     jail.terminal = true;
-    jail.user = Ids { uid: 1000, gid: 1000, groups: vec![] };
-    let mut running = jail.spawn_with_helper(Path::new(PROBE), Stdio3::Terminal).unwrap();
+    jail.user = UserIds { uid: 1000, gid: 1000, groups: vec![] };
+    let mut running = jail.spawn_with_helper(Path::new(PROBE), JailStdio::Terminal).unwrap();
     let mut terminal = File::from(running.take_terminal().unwrap());
     terminal.write_all(b"typed\n").unwrap();
     let mut said = Vec::new();
@@ -23,17 +23,17 @@ fn the_command_has_a_controlling_terminal() {
     for line in ["/dev/pts/0", "c", "got typed", "through"] {
         assert!(said.lines().any(|found| found.trim_end() == line), "{line} in {said}");
     }
-    assert_eq!(running.wait().unwrap(), Exit::Code(5));
+    assert_eq!(running.wait().unwrap(), CommandExit::Code(5));
 }
 
 #[test]
 fn typed_interrupts_reach_the_command() {
-    let house = House::usual();
-    let mut jail = house.shell("trap 'exit 6' INT; echo ready; while :; do sleep 0.05; done");
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.shell_jail("trap 'exit 6' INT; echo ready; while :; do sleep 0.05; done");
     jail.terminal = true;
-    let mut running = jail.spawn_with_helper(Path::new(PROBE), Stdio3::Terminal).unwrap();
+    let mut running = jail.spawn_with_helper(Path::new(PROBE), JailStdio::Terminal).unwrap();
     let mut terminal = File::from(running.take_terminal().unwrap());
     terminal.read_exact(&mut [0; 5]).unwrap();
     terminal.write_all(b"\x03").unwrap();
-    assert_eq!(running.wait().unwrap(), Exit::Code(6));
+    assert_eq!(running.wait().unwrap(), CommandExit::Code(6));
 }

@@ -3,50 +3,50 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use dram_start::bytes::{Bytes, file_name, join, number, split_once};
-use dram_start::conf::{Distribution, Moment};
-use dram_start::environment::Environment;
-use dram_start::erlexec::{Emulator, Place, search_path};
-use dram_start::fault::{Fault, shown};
-use dram_start::launch::{Purpose, Surroundings, emulator, line};
-use dram_start::limits::open_files;
-use dram_start::node::address::{Address, mapper_port};
-use dram_start::release::{Naming, Release};
-use dram_start::shim::{REAL, loaded};
+use dram_start::byte_string::{ByteString, concat, file_name, parse_number, split_once};
+use dram_start::environment::EnvironmentVariables;
+use dram_start::erlexec::{EmulatorCommand, EmulatorPaths, search_path};
+use dram_start::error::{StartError, printable};
+use dram_start::launch::{EmulatorPurpose, LaunchContext, emulator_command, launch_arguments};
+use dram_start::node::address::{NodeAddress, epmd_port};
+use dram_start::open_file_limit::new_soft_limit;
+use dram_start::release::{NodeNaming, StartSettings};
+use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
+use dram_start::trampoline::{REAL_DIR, loader_command};
 
-use crate::errno::Errno;
-use crate::{files, net, prepare, process, remote, running, shell, sys};
+use crate::errno::StartErrno;
+use crate::{files, net, node_connection, prepare, process, shell, state_lock, sys};
 
 /// The options of a start, in addition to the settings.
 #[derive(Default)]
-pub(crate) struct Wish {
+pub(crate) struct EmulatorOptions {
     /// Another boot script.
-    pub(crate) boot: Option<Bytes>,
+    pub(crate) boot_script: Option<ByteString>,
     /// The arguments for the code of the release.
-    pub(crate) arguments: Vec<Bytes>,
+    pub(crate) arguments: Vec<ByteString>,
     /// The node's name, if it is not that of the release.
-    pub(crate) naming: Option<Naming>,
+    pub(crate) naming: Option<NodeNaming>,
     /// True for the release itself, which other commands find by its state file and its node name.
-    pub(crate) system: bool,
+    pub(crate) is_release: bool,
 }
 
 /// A command that is ready to be executed.
-pub(crate) struct Ready {
-    program: Bytes,
-    argv: Vec<Bytes>,
-    env: Environment,
+pub(crate) struct PreparedEmulator {
+    program: ByteString,
+    argv: Vec<ByteString>,
+    env: EnvironmentVariables,
 }
 
-impl Ready {
+impl PreparedEmulator {
     /// Executes the command in this process. Returns only if that failed.
-    pub(crate) fn execute(&self) -> Fault {
-        let errno = sys::execute(&self.program, &self.argv, &self.env.strings());
-        let what = format!("cannot start `{}`: {errno}", shown(&self.program));
-        Fault::new(
+    pub(crate) fn execute(&self) -> StartError {
+        let errno = sys::execute(&self.program, &self.argv, &self.env.to_strings());
+        let what = format!("cannot start `{}`: {errno}", printable(&self.program));
+        StartError::new(
             what,
             match errno {
                 // The kernel also reports this error for a missing ELF loader.
-                Errno::NOENT => "make the release again, or install the C library that its emulator needs",
+                StartErrno::NOENT => "make the release again, or install the C library that its emulator needs",
                 _ => "make the release again for this machine",
             },
         )
@@ -54,13 +54,20 @@ impl Ready {
 }
 
 /// Prepares the command, the configuration and the cookie, and starts EPMD if it is needed.
-pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<Ready, Fault> {
-    need_null()?;
+pub(crate) fn prepare_emulator(
+    release: &StartSettings,
+    purpose: &EmulatorPurpose,
+    wish: EmulatorOptions,
+    env: &EnvironmentVariables,
+) -> Result<PreparedEmulator, StartError> {
+    require_null_device()?;
     let mut env = env.clone();
     let home = &release.home;
     let config = match purpose {
-        Purpose::Remote { .. } | Purpose::Escript | Purpose::Clean => None,
-        Purpose::Run | Purpose::Console | Purpose::Eval(_) => prepare::config(release, &env)?,
+        EmulatorPurpose::RemoteConsole { .. } | EmulatorPurpose::Escript | EmulatorPurpose::CleanConsole => None,
+        EmulatorPurpose::Release | EmulatorPurpose::Console | EmulatorPurpose::Eval(_) => {
+            prepare::prepare_config(release, &env)?
+        }
     };
     if let Some(config) = &config {
         env.set(b"RELEASE_SYS_CONFIG", config);
@@ -69,20 +76,25 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
     if env.get("HOME").is_none() {
         env.set(b"HOME", b"/");
     }
-    let around = Surroundings {
+    let around = LaunchContext {
         terminal: sys::is_terminal(1) && sys::is_terminal(2),
         elixir: elixir_version(&home.root),
-        boot: wish.boot,
+        boot_script: wish.boot_script,
         arguments: wish.arguments,
         config,
     };
     let file = match purpose {
-        Purpose::Remote { .. } => &release.remote_vm_args,
-        Purpose::Run | Purpose::Console | Purpose::Clean | Purpose::Eval(_) | Purpose::Escript => &release.vm_args,
+        EmulatorPurpose::RemoteConsole { .. } => &release.remote_vm_args,
+        EmulatorPurpose::Release
+        | EmulatorPurpose::Console
+        | EmulatorPurpose::CleanConsole
+        | EmulatorPurpose::Eval(_)
+        | EmulatorPurpose::Escript => &release.vm_args,
     };
-    let mut arguments = prepare::arguments(release, line(release, purpose, &around, &env), file, &env)?;
-    let naming = if wish.system { Some(release.naming(&arguments)) } else { wish.naming };
-    if !wish.system {
+    let mut arguments =
+        prepare::expand_release_arguments(release, launch_arguments(release, purpose, &around, &env), file, &env)?;
+    let naming = if wish.is_release { Some(release.node_naming(&arguments)) } else { wish.naming };
+    if !wish.is_release {
         // `-heart` and `-detached` are for the release: a helper must not be restarted by heart, nor run in the
         // background.
         let end = arguments.iter().position(|one| one == b"-extra").unwrap_or(arguments.len());
@@ -90,71 +102,81 @@ pub(crate) fn ready(release: &Release, purpose: &Purpose, wish: Wish, env: &Envi
         arguments.retain(|one| one != b"-heart" && one != b"-detached");
         arguments.extend(rest);
     }
-    let named = naming.as_ref().is_some_and(|naming| naming.kind != Distribution::None);
-    let cookie = if named { Some(prepare::cookie_or_new(release, &arguments, &env)?) } else { None };
-    if let Some(naming) = naming.as_ref().filter(|_| wish.system) {
+    let named = naming.as_ref().is_some_and(|naming| naming.kind != StartNodeNameKind::None);
+    let cookie = if named { Some(prepare::find_or_generate_cookie(release, &arguments, &env)?) } else { None };
+    if let Some(naming) = naming.as_ref().filter(|_| wish.is_release) {
         // The release may read its name and cookie, and commands that it starts find it by them.
-        env.set(b"RELEASE_DISTRIBUTION", naming.kind.word().as_bytes());
+        env.set(b"RELEASE_DISTRIBUTION", naming.kind.as_str().as_bytes());
         env.set(b"RELEASE_NODE", &naming.node);
         if let Some(cookie) = &cookie {
             env.set(b"RELEASE_COOKIE", cookie);
         }
     }
-    let place = Place { root: home.root.clone(), bin: home.bin(), progname: b"erl".to_vec() };
-    let emulator = emulator(&arguments, naming.as_ref(), cookie.as_deref(), &place, &env)?;
-    settle_env(release, &emulator, &place, &mut env);
-    if emulator.wants_epmd {
-        start_mapper(&place, &emulator, &env)?;
+    let place = EmulatorPaths { root: home.root.clone(), bin: home.bin(), progname: b"erl".to_vec() };
+    let emulator = emulator_command(&arguments, naming.as_ref(), cookie.as_deref(), &place, &env)?;
+    set_emulator_variables(release, &emulator, &place, &mut env);
+    if emulator.needs_epmd {
+        start_epmd(&place, &emulator, &env)?;
     }
-    if wish.system && emulator.detached {
-        return Err(Fault::new(
-            format!("cannot start with `-detached` in `{}`", shown(file)),
+    if wish.is_release && emulator.detached {
+        return Err(StartError::new(
+            format!("cannot start with `-detached` in `{}`", printable(file)),
             "remove the flag, and use the command `daemon`",
         ));
     }
-    let path = join(&[&place.bin, b"/", &emulator.file]);
-    let hidden = join(&[&place.bin, b"/", REAL, b"/", &emulator.file]);
-    let real = if sys::may(&hidden, 0) { &hidden } else { &path };
-    let name = env.filled("ESCRIPT_NAME").unwrap_or(&path).to_vec();
-    limit_files(release, &emulator.arguments);
-    let (program, argv) = loaded(&home.root, &release.conf, real, &name, &emulator.arguments);
+    let path = concat(&[&place.bin, b"/", &emulator.file]);
+    let hidden = concat(&[&place.bin, b"/", REAL_DIR, b"/", &emulator.file]);
+    let real = if sys::can_access(&hidden, 0) { &hidden } else { &path };
+    let name = env.get_non_empty("ESCRIPT_NAME").unwrap_or(&path).to_vec();
+    apply_open_file_limit(release, &emulator.arguments);
+    let (program, argv) = loader_command(&home.root, &release.conf, real, &name, &emulator.arguments);
     if env.is_true("VERBOSE") || env.is_true("DEBUG_BOOT") {
         let line = argv.join(b" ".as_slice());
-        let _ = sys::write_all(2, format!("{}\n", shown(&line)).as_bytes());
+        let _ = sys::write_all(2, format!("{}\n", printable(&line)).as_bytes());
     }
-    Ok(Ready { program, argv, env })
+    Ok(PreparedEmulator { program, argv, env })
 }
 
 /// Starts the release in this process or, as process 1, in a child.
-pub(crate) fn start(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
-    let ready = ready(release, purpose, wish, env)?;
-    after_start(release, &ready.env)?;
-    let held = running::hold(release, env);
-    let own = sys::own_process();
+pub(crate) fn start_release(
+    release: &StartSettings,
+    purpose: &EmulatorPurpose,
+    wish: EmulatorOptions,
+    env: &EnvironmentVariables,
+) -> Result<u8, StartError> {
+    let ready = prepare_emulator(release, purpose, wish, env)?;
+    leave_post_start_hooks(release, &ready.env)?;
+    let held = state_lock::lock_state_file(release, env);
+    let own = sys::own_pid();
     if own == 1 {
-        return process::supervise(|| ready.execute(), |child| held.write(release, child, env));
+        return process::supervise_as_process_1(|| ready.execute(), |child| held.write_state(release, child, env));
     }
-    held.write(release, own, env);
-    held.hand_over();
+    held.write_state(release, own, env);
+    held.keep_across_exec();
     Err(ready.execute())
 }
 
 /// Starts a helper: an emulator that is not the release itself and takes no lock of the state file.
-pub(crate) fn start_beside(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
-    let ready = ready(release, purpose, wish, env)?;
-    if sys::own_process() == 1 {
-        return process::supervise(|| ready.execute(), |_| {});
+pub(crate) fn start_helper(
+    release: &StartSettings,
+    purpose: &EmulatorPurpose,
+    wish: EmulatorOptions,
+    env: &EnvironmentVariables,
+) -> Result<u8, StartError> {
+    let ready = prepare_emulator(release, purpose, wish, env)?;
+    if sys::own_pid() == 1 {
+        return process::supervise_as_process_1(|| ready.execute(), |_| {});
     }
     Err(ready.execute())
 }
 
 /// Requires `/dev/null`: without it the emulator tries to open it forever.
-fn need_null() -> Result<(), Fault> {
+fn require_null_device() -> Result<(), StartError> {
     let is_device = sys::mode_and_owner(b"/dev/null").is_ok_and(|(mode, _)| mode & 0o170_000 == 0o020_000);
     let null = sys::open(b"/dev/null", sys::RDWR, 0).ok().filter(|_| is_device);
     let Some(null) = null else {
         let what = "cannot start the emulator: `/dev/null` is not there, or not a device that can be used";
-        return Err(Fault::new(
+        return Err(StartError::new(
             what,
             "mount a `/dev` as container runtimes do, or make it: mknod -m 666 /dev/null c 1 3",
         ));
@@ -171,7 +193,12 @@ fn need_null() -> Result<(), Fault> {
     Ok(())
 }
 
-fn settle_env(release: &Release, emulator: &Emulator, place: &Place, env: &mut Environment) {
+fn set_emulator_variables(
+    release: &StartSettings,
+    emulator: &EmulatorCommand,
+    place: &EmulatorPaths,
+    env: &mut EnvironmentVariables,
+) {
     let path = search_path(env.get("PATH"), place);
     for (name, value) in
         [("ROOTDIR", &place.root), ("BINDIR", &place.bin), ("PROGNAME", &place.progname), ("PATH", &path)]
@@ -179,9 +206,9 @@ fn settle_env(release: &Release, emulator: &Emulator, place: &Place, env: &mut E
         env.set(name.as_bytes(), value);
     }
     env.set(b"EMU", b"beam");
-    if emulator.arguments.iter().any(|one| one == b"-heart") && env.filled("HEART_COMMAND").is_none() {
+    if emulator.arguments.iter().any(|one| one == b"-heart") && env.get_non_empty("HEART_COMMAND").is_none() {
         let command = env.get("RELEASE_COMMAND").unwrap_or_default();
-        let again = join(&[&shell::quoted(&release.home.program), b" ", command]);
+        let again = concat(&[&shell::quote_word(&release.home.program), b" ", command]);
         env.set(b"HEART_COMMAND", &again);
     }
     for (name, value) in &emulator.env {
@@ -191,110 +218,117 @@ fn settle_env(release: &Release, emulator: &Emulator, place: &Place, env: &mut E
 
 /// The version of Elixir among the applications of the release.
 fn elixir_version(root: &[u8]) -> Option<(u64, u64)> {
-    let names = files::names(&join(&[root, b"/lib"])).ok()?;
+    let names = files::list_directory(&concat(&[root, b"/lib"])).ok()?;
     let version = names.iter().find_map(|name| name.strip_prefix(b"elixir-"))?;
     let (major, rest) = split_once(version, b'.')?;
-    Some((number(major)?, number(rest.split(|b| !b.is_ascii_digit()).next()?)?))
+    Some((parse_number(major)?, parse_number(rest.split(|b| !b.is_ascii_digit()).next()?)?))
 }
 
 /// Starts the EPMD of the release. If the release has none, one must run already.
-fn start_mapper(place: &Place, emulator: &Emulator, env: &Environment) -> Result<(), Fault> {
-    if let Some(command) = &emulator.epmd {
+fn start_epmd(place: &EmulatorPaths, emulator: &EmulatorCommand, env: &EnvironmentVariables) -> Result<(), StartError> {
+    if let Some(command) = &emulator.epmd_command {
         let argv = [b"sh".to_vec(), b"-c".to_vec(), command.clone()];
-        process::run(b"/bin/sh", &argv, &env.strings())?;
+        process::run_and_wait(b"/bin/sh", &argv, &env.to_strings())?;
         return Ok(());
     }
-    let program = join(&[&place.bin, b"/epmd"]);
-    if sys::may(&program, 1) {
-        process::run(&program, &[program.clone(), b"-daemon".to_vec()], &env.strings())?;
+    let program = concat(&[&place.bin, b"/epmd"]);
+    if sys::can_access(&program, 1) {
+        process::run_and_wait(&program, &[program.clone(), b"-daemon".to_vec()], &env.to_strings())?;
         return Ok(());
     }
-    let port = mapper_port(env.get("ERL_EPMD_PORT"));
-    if net::connect(&[Address::Four([127, 0, 0, 1])], port, 1000).is_ok() {
+    let port = epmd_port(env.get("ERL_EPMD_PORT"));
+    if net::connect_to_any(&[NodeAddress::V4([127, 0, 0, 1])], port, 1000).is_ok() {
         return Ok(());
     }
     let what =
         format!("cannot give the node a name: no port mapper listens on port {port}, and the release has no `epmd`");
-    Err(Fault::new(what, "make the release with `epmd`, start one, or set RELEASE_DISTRIBUTION=none"))
+    Err(StartError::new(what, "make the release with `epmd`, start one, or set RELEASE_DISTRIBUTION=none"))
 }
 
-fn limit_files(release: &Release, flags: &[Bytes]) {
+fn apply_open_file_limit(release: &StartSettings, flags: &[ByteString]) {
     if let Ok((soft, hard)) = sys::open_files()
-        && let Some(wanted) = open_files(soft, hard, release.conf.nofile, flags)
+        && let Some(wanted) = new_soft_limit(soft, hard, release.conf.open_file_limit, flags)
     {
         let _ = sys::set_open_files(wanted, hard);
     }
 }
 
 /// Leaves a background process that runs the post-start hooks as soon as the node answers.
-fn after_start(release: &Release, env: &Environment) -> Result<(), Fault> {
-    if release.conf.hooks_of(Moment::PostStart).next().is_none() {
+fn leave_post_start_hooks(release: &StartSettings, env: &EnvironmentVariables) -> Result<(), StartError> {
+    if release.conf.hooks_at(StartHookPoint::PostStart).next().is_none() {
         return Ok(());
     }
-    process::leave_behind(|| {
-        let until = sys::clock() + 60_000;
+    process::spawn_detached(|| {
+        let until = sys::monotonic_milliseconds() + 60_000;
         // Without a node name the answer comes from the lock, which is held at once: the emulator gets some time to
         // begin.
-        sys::pause(200);
-        while sys::clock() < until && matches!(remote::ping(release, env), Ok(false) | Err(_)) {
-            sys::pause(200);
+        sys::sleep(200);
+        while sys::monotonic_milliseconds() < until
+            && matches!(node_connection::answers_ping(release, env), Ok(false) | Err(_))
+        {
+            sys::sleep(200);
         }
-        if let Err(fault) = shell::run_hooks(&release.home, &release.conf, Moment::PostStart, env) {
-            process::say(&fault);
+        if let Err(fault) = shell::run_hooks(&release.home, &release.conf, StartHookPoint::PostStart, env) {
+            process::print_error(&fault);
         }
     })
 }
 
 /// Starts the release in the background.
-pub(crate) fn daemon(release: &Release, purpose: &Purpose, wish: Wish, env: &Environment) -> Result<u8, Fault> {
+pub(crate) fn start_daemon(
+    release: &StartSettings,
+    purpose: &EmulatorPurpose,
+    wish: EmulatorOptions,
+    env: &EnvironmentVariables,
+) -> Result<u8, StartError> {
     let home = &release.home;
-    let pipes = env.filled("PIPE_DIR").map_or_else(|| join(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
-    let logs = env.filled("RUNNER_LOG_DIR").map_or_else(|| join(&[&release.tmp, b"/log"]), <[u8]>::to_vec);
+    let pipes = env.get_non_empty("PIPE_DIR").map_or_else(|| concat(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
+    let logs = env.get_non_empty("RUNNER_LOG_DIR").map_or_else(|| concat(&[&release.tmp, b"/log"]), <[u8]>::to_vec);
     let make = |path: &[u8]| {
         files::make_directories(path).map_err(|errno| {
-            let what = format!("cannot make the directory `{}`: {errno}", shown(path));
-            Fault::new(what, "set RELEASE_TMP to a directory that this user may write")
+            let what = format!("cannot make the directory `{}`: {errno}", printable(path));
+            StartError::new(what, "set RELEASE_TMP to a directory that this user may write")
         })
     };
     make(&logs)?;
-    let runner = join(&[&home.bin(), b"/run_erl"]);
-    let command: &[u8] = if *purpose == Purpose::Console { b"console" } else { b"foreground" };
-    if sys::may(&runner, 1) && shell::exists() {
+    let runner = concat(&[&home.bin(), b"/run_erl"]);
+    let command: &[u8] = if *purpose == EmulatorPurpose::Console { b"console" } else { b"foreground" };
+    if sys::can_access(&runner, 1) && shell::shell_exists() {
         make(&pipes)?;
-        let mut call = join(&[b"exec ", &shell::quoted(&home.program), b" ", command]);
+        let mut call = concat(&[b"exec ", &shell::quote_word(&home.program), b" ", command]);
         for argument in &wish.arguments {
-            call.extend(join(&[b" ", &shell::quoted(argument)]));
+            call.extend(concat(&[b" ", &shell::quote_word(argument)]));
         }
-        let slash = |path: &[u8]| join(&[path, b"/"]);
+        let slash = |path: &[u8]| concat(&[path, b"/"]);
         let argv = [file_name(&runner).to_vec(), b"-daemon".to_vec(), slash(&pipes), slash(&logs), call];
         let mut env = env.clone();
-        env.set(shell::READ.as_bytes(), b"true");
-        let ready = Ready { program: runner, argv: argv.to_vec(), env };
+        env.set(shell::ENV_SH_READ.as_bytes(), b"true");
+        let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env };
         return Err(ready.execute());
     }
-    if *purpose == Purpose::Console {
+    if *purpose == EmulatorPurpose::Console {
         let what = "cannot give a daemon a shell: the release has no `run_erl`, or there is no `/bin/sh`";
-        return Err(Fault::new(what, "use `daemon`, and `remote_console` for a shell in it"));
+        return Err(StartError::new(what, "use `daemon`, and `remote_console` for a shell in it"));
     }
-    let path = join(&[&logs, b"/", &release.name, b".log"]);
+    let path = concat(&[&logs, b"/", &release.name, b".log"]);
     let log = sys::open(&path, sys::WRONLY | sys::CREAT | sys::APPEND | sys::CLOEXEC, 0o640).map_err(|errno| {
-        let what = format!("cannot open `{}`: {errno}", shown(&path));
-        Fault::new(what, "set RELEASE_TMP to a directory that this user may write")
+        let what = format!("cannot open `{}`: {errno}", printable(&path));
+        StartError::new(what, "set RELEASE_TMP to a directory that this user may write")
     })?;
-    process::background(&log, || match start(release, purpose, wish, env) {
+    process::run_in_background(&log, || match start_release(release, purpose, wish, env) {
         Err(fault) => fault,
-        Ok(_) => Fault::new("the system ended at once", "see its log"),
+        Ok(_) => StartError::new("the system ended at once", "see its log"),
     })
 }
 
 /// Attaches the terminal to a daemon.
-pub(crate) fn attach(release: &Release, env: &Environment) -> Result<u8, Fault> {
-    let pipes = env.filled("PIPE_DIR").map_or_else(|| join(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
-    let program = join(&[&release.home.bin(), b"/to_erl"]);
-    if !sys::may(&program, 1) {
+pub(crate) fn attach_to_daemon(release: &StartSettings, env: &EnvironmentVariables) -> Result<u8, StartError> {
+    let pipes = env.get_non_empty("PIPE_DIR").map_or_else(|| concat(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
+    let program = concat(&[&release.home.bin(), b"/to_erl"]);
+    if !sys::can_access(&program, 1) {
         let what = "cannot attach to the daemon: the release has no `to_erl`";
-        return Err(Fault::new(what, "use `remote_console`, or make the release with `run_erl` and `to_erl`"));
+        return Err(StartError::new(what, "use `remote_console`, or make the release with `run_erl` and `to_erl`"));
     }
-    let argv = [b"to_erl".to_vec(), join(&[&pipes, b"/"])].to_vec();
-    Err(Ready { program, argv, env: env.clone() }.execute())
+    let argv = [b"to_erl".to_vec(), concat(&[&pipes, b"/"])].to_vec();
+    Err(PreparedEmulator { program, argv, env: env.clone() }.execute())
 }

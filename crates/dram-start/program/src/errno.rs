@@ -4,9 +4,9 @@ use core::fmt;
 
 /// The error of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Errno(pub(crate) i32);
+pub(crate) struct StartErrno(pub(crate) i32);
 
-impl Errno {
+impl StartErrno {
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const AGAIN: Self = Self(11);
@@ -15,7 +15,7 @@ impl Errno {
     pub(crate) const TOOBIG: Self = Self(27);
 }
 
-impl fmt::Display for Errno {
+impl fmt::Display for StartErrno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             1 => "not permitted",

@@ -4,17 +4,17 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use dram_start::bytes::{Bytes, file_name, join, parent};
-use dram_start::fault::{Fault, shown};
+use dram_start::byte_string::{ByteString, concat, file_name, parent_path};
+use dram_start::error::{StartError, printable};
 
-use crate::errno::Errno;
+use crate::errno::StartErrno;
 use crate::sys;
 
 /// The size limit of files that the program reads.
-const LARGEST: usize = 16 << 20;
+const MAX_FILE_SIZE: usize = 16 << 20;
 
 /// Reads a whole file.
-pub(crate) fn read(path: &[u8]) -> Result<Bytes, Errno> {
+pub(crate) fn read(path: &[u8]) -> Result<ByteString, StartErrno> {
     let file = sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?;
     let mut found = Vec::new();
     let mut buffer = vec![0; 16 << 10];
@@ -23,47 +23,47 @@ pub(crate) fn read(path: &[u8]) -> Result<Bytes, Errno> {
             0 => return Ok(found),
             count => found.extend_from_slice(&buffer[..count]),
         }
-        if found.len() > LARGEST {
-            return Err(Errno::TOOBIG);
+        if found.len() > MAX_FILE_SIZE {
+            return Err(StartErrno::TOOBIG);
         }
     }
 }
 
 /// Reads a whole file that the release requires.
-pub(crate) fn need(path: &[u8]) -> Result<Bytes, Fault> {
+pub(crate) fn read_required(path: &[u8]) -> Result<ByteString, StartError> {
     read(path).map_err(|errno| {
-        Fault::new(
-            format!("cannot read `{}`: {errno}", shown(path)),
+        StartError::new(
+            format!("cannot read `{}`: {errno}", printable(path)),
             "make the file readable, or make the release again",
         )
     })
 }
 
 /// Reads a whole file; `None` if it does not exist.
-pub(crate) fn read_optional(path: &[u8]) -> Result<Option<Bytes>, Fault> {
+pub(crate) fn read_optional(path: &[u8]) -> Result<Option<ByteString>, StartError> {
     match read(path) {
-        Err(Errno::NOENT) => Ok(None),
-        Err(_) => need(path).map(Some),
+        Err(StartErrno::NOENT) => Ok(None),
+        Err(_) => read_required(path).map(Some),
         Ok(text) => Ok(Some(text)),
     }
 }
 
 /// Makes a directory and its parents.
-pub(crate) fn make_directories(path: &[u8]) -> Result<(), Errno> {
+pub(crate) fn make_directories(path: &[u8]) -> Result<(), StartErrno> {
     match sys::make_directory(path, 0o755) {
-        Err(Errno::NOENT) if parent(path) != path => {
-            make_directories(parent(path))?;
+        Err(StartErrno::NOENT) if parent_path(path) != path => {
+            make_directories(parent_path(path))?;
             sys::make_directory(path, 0o755)
         }
-        Err(Errno::EXIST) => Ok(()),
+        Err(StartErrno::EXIST) => Ok(()),
         other => other,
     }
 }
 
 /// Writes a file that only its owner can read. The rename is atomic: the file appears complete or not at all.
-pub(crate) fn write_private(path: &[u8], content: &[u8]) -> Result<(), Errno> {
-    make_directories(parent(path))?;
-    let half = join(&[parent(path), b"/.", file_name(path), b".", &random_name()]);
+pub(crate) fn write_private(path: &[u8], content: &[u8]) -> Result<(), StartErrno> {
+    make_directories(parent_path(path))?;
+    let half = concat(&[parent_path(path), b"/.", file_name(path), b".", &random_name()]);
     let file = sys::open(&half, sys::WRONLY | sys::CREAT | sys::EXCL | sys::NOFOLLOW | sys::CLOEXEC, 0o600)?;
     let done = sys::write_all(file.0, content).and_then(|()| sys::rename(&half, path));
     if done.is_err() {
@@ -73,16 +73,16 @@ pub(crate) fn write_private(path: &[u8], content: &[u8]) -> Result<(), Errno> {
 }
 
 /// Eight random hexadecimal digits.
-pub(crate) fn random_name() -> Bytes {
+pub(crate) fn random_name() -> ByteString {
     let mut bytes = [0; 4];
     if sys::random(&mut bytes).is_err() {
-        bytes = (sys::clock() as u32).to_ne_bytes();
+        bytes = (sys::monotonic_milliseconds() as u32).to_ne_bytes();
     }
     format!("{:08x}", u32::from_ne_bytes(bytes)).into_bytes()
 }
 
 /// The names in a directory, sorted.
-pub(crate) fn names(path: &[u8]) -> Result<Vec<Bytes>, Errno> {
+pub(crate) fn list_directory(path: &[u8]) -> Result<Vec<ByteString>, StartErrno> {
     let directory = sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?;
     let mut found = Vec::new();
     let mut buffer = vec![0; 32 << 10];

@@ -3,38 +3,38 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use dram_start::bytes::{Bytes, file_name, join, parent};
-use dram_start::environment::Environment;
-use dram_start::fault::{Fault, shown};
-use dram_start::release::{Home, versions};
+use dram_start::byte_string::{ByteString, concat, file_name, parent_path};
+use dram_start::environment::EnvironmentVariables;
+use dram_start::error::{StartError, printable};
+use dram_start::release::{ReleaseHome, parse_start_erl_data};
 
 use crate::files;
-use crate::sys::{self, Start};
+use crate::sys::{self, StartArguments};
 
 /// The most symbolic links that are followed.
-const LINKS: usize = 16;
+const MAX_LINKS: usize = 16;
 
 /// Finds the release that this program belongs to.
-pub(crate) fn find(start: &Start, env: &Environment) -> Result<Home, Fault> {
+pub(crate) fn find_release(start: &StartArguments, env: &EnvironmentVariables) -> Result<ReleaseHome, StartError> {
     let prog = file_name(start.arguments.first().unwrap_or(&start.path)).to_vec();
-    for path in candidates(start) {
-        let Some(program) = resolve(&path) else { continue };
-        let root = parent(parent(&program)).to_vec();
-        let data = join(&[&root, b"/releases/start_erl.data"]);
+    for path in program_paths(start) {
+        let Some(program) = resolve_links(&path) else { continue };
+        let root = parent_path(parent_path(&program)).to_vec();
+        let data = concat(&[&root, b"/releases/start_erl.data"]);
         let Some(text) = files::read_optional(&data)? else { continue };
-        let (erts, vsn) = versions(&text)?;
-        let vsn = env.filled("RELEASE_VSN").map_or(vsn, <[u8]>::to_vec);
-        return Ok(Home { root, program, prog, erts, vsn });
+        let (erts, vsn) = parse_start_erl_data(&text)?;
+        let vsn = env.get_non_empty("RELEASE_VSN").map_or(vsn, <[u8]>::to_vec);
+        return Ok(ReleaseHome { root, program, prog, erts, vsn });
     }
     let what = format!(
         "cannot find the release of `{}`: there is no `releases/start_erl.data` beside `bin`",
-        shown(&start.path)
+        printable(&start.path)
     );
-    Err(Fault::new(what, "call the program where the release was unpacked, or by a symbolic link to it"))
+    Err(StartError::new(what, "call the program where the release was unpacked, or by a symbolic link to it"))
 }
 
 /// The paths by which this program may have been executed.
-fn candidates(start: &Start) -> Vec<Bytes> {
+fn program_paths(start: &StartArguments) -> Vec<ByteString> {
     let mut found = Vec::new();
     if !start.path.is_empty() {
         found.push(start.path.clone());
@@ -45,16 +45,16 @@ fn candidates(start: &Start) -> Vec<Bytes> {
 }
 
 /// The absolute path, with a symbolic link at its end resolved.
-fn resolve(path: &[u8]) -> Option<Bytes> {
+fn resolve_links(path: &[u8]) -> Option<ByteString> {
     let mut path = path.to_vec();
-    for _ in 0..LINKS {
+    for _ in 0..MAX_LINKS {
         match sys::read_link(&path) {
             Ok(to) if to.starts_with(b"/") => path = to,
-            Ok(to) => path = join(&[parent(&path), b"/", &to]),
+            Ok(to) => path = concat(&[parent_path(&path), b"/", &to]),
             Err(_) => {
-                let directory = directory(parent(&path))?;
+                let directory = absolute_directory(parent_path(&path))?;
                 let slash: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
-                return Some(join(&[&directory, slash, file_name(&path)]));
+                return Some(concat(&[&directory, slash, file_name(&path)]));
             }
         }
     }
@@ -62,7 +62,7 @@ fn resolve(path: &[u8]) -> Option<Bytes> {
 }
 
 /// The absolute path of a directory: enters it and asks the kernel for the current directory.
-fn directory(path: &[u8]) -> Option<Bytes> {
+fn absolute_directory(path: &[u8]) -> Option<ByteString> {
     let before = sys::open(b".", sys::PATH | sys::CLOEXEC, 0).ok()?;
     sys::change_directory(path).ok()?;
     let found = sys::current_directory().ok().filter(|found| found.starts_with(b"/"));

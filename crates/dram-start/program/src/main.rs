@@ -5,95 +5,95 @@
 extern crate alloc;
 
 mod boot;
-mod control;
 mod errno;
 mod files;
 mod home;
 mod net;
+mod node_commands;
+mod node_connection;
 mod prepare;
 mod process;
-mod remote;
-mod running;
+mod run_trampoline;
 mod shell;
-mod shim;
+mod state_lock;
 mod sys;
 mod versions;
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use boot::Wish;
-use dram_start::bytes::{Bytes, file_name, join, split_once};
-use dram_start::command::{self, Command, Meaning};
-use dram_start::conf::{Conf, Distribution};
-use dram_start::environment::Environment;
-use dram_start::fault::{Fault, shown};
-use dram_start::launch::Purpose;
-use dram_start::release::{Naming, Release};
-use sys::Start;
+use boot::EmulatorOptions;
+use dram_start::byte_string::{ByteString, concat, file_name, split_once};
+use dram_start::command::{self, StartCommand, StartCommandMatch};
+use dram_start::environment::EnvironmentVariables;
+use dram_start::error::{StartError, printable};
+use dram_start::launch::EmulatorPurpose;
+use dram_start::release::{NodeNaming, StartSettings};
+use dram_start::start_conf::{StartConf, StartNodeNameKind};
+use sys::StartArguments;
 
-pub(crate) fn main(start: &Start) -> u8 {
-    match run(start) {
+pub(crate) fn main(start: &StartArguments) -> u8 {
+    match run_start_program(start) {
         Ok(code) => code,
         Err(fault) => {
-            process::say(&fault);
-            fault.code
+            process::print_error(&fault);
+            fault.exit_code
         }
     }
 }
 
-fn run(start: &Start) -> Result<u8, Fault> {
-    shim::run(start)?;
-    let mut env = Environment::from_strings(&start.environment);
-    let home = home::find(start, &env)?;
-    let path = join(&[&home.version_dir(), b"/start.conf"]);
-    let conf = Conf::parse(&path, &files::read_optional(&path)?.unwrap_or_default())?;
-    let Some(word) = start.arguments.get(1) else { return Ok(usage(&home.prog, &conf)) };
-    let meaning = command::find(word, &conf.commands)?;
-    if meaning == Meaning::Command(Command::Help) {
-        return Ok(usage(&home.prog, &conf));
+fn run_start_program(start: &StartArguments) -> Result<u8, StartError> {
+    run_trampoline::execute_if_trampoline(start)?;
+    let mut env = EnvironmentVariables::from_strings(&start.environment);
+    let home = home::find_release(start, &env)?;
+    let path = concat(&[&home.version_dir(), b"/start.conf"]);
+    let conf = StartConf::parse(&path, &files::read_optional(&path)?.unwrap_or_default())?;
+    let Some(word) = start.arguments.get(1) else { return Ok(print_usage(&home.prog, &conf)) };
+    let meaning = command::find_command(word, &conf.custom_commands)?;
+    if meaning == StartCommandMatch::Builtin(StartCommand::Help) {
+        return Ok(print_usage(&home.prog, &conf));
     }
     // A shell that has sourced `env.sh` may execute this program with another command than the user's.
-    let asked = env.get("RELEASE_COMMAND").filter(|_| env.get(shell::READ).is_some()).unwrap_or(word).to_vec();
-    home.announce(&conf, &asked, &mut env);
+    let asked = env.get("RELEASE_COMMAND").filter(|_| env.get(shell::ENV_SH_READ).is_some()).unwrap_or(word).to_vec();
+    home.export_variables(&conf, &asked, &mut env);
     let starts = matches!(
         meaning,
-        Meaning::Command(
-            Command::Foreground
-                | Command::ForegroundBoot
-                | Command::Console
-                | Command::ConsoleBoot
-                | Command::Daemon
-                | Command::DaemonIex
+        StartCommandMatch::Builtin(
+            StartCommand::Foreground
+                | StartCommand::ForegroundBoot
+                | StartCommand::Console
+                | StartCommand::ConsoleBoot
+                | StartCommand::Daemon
+                | StartCommand::DaemonIex
         )
     );
-    shell::read_first(&home, &conf, &start.arguments, starts, &mut env)?;
+    shell::source_files_and_reexecute(&home, &conf, &start.arguments, starts, &mut env)?;
     let mut arguments = start.arguments.get(2..).unwrap_or_default().to_vec();
     if starts {
-        arguments = named(&arguments, &mut env)?;
+        arguments = take_name_options(&arguments, &mut env)?;
     }
     let custom = match &meaning {
-        Meaning::Custom(custom) => Some(custom.path.clone()),
-        Meaning::Command(_) => None,
+        StartCommandMatch::Custom(custom) => Some(custom.path.clone()),
+        StartCommandMatch::Builtin(_) => None,
     };
     let command = match meaning {
-        Meaning::Command(command) => command,
-        Meaning::Custom(_) => Command::Help,
+        StartCommandMatch::Builtin(command) => command,
+        StartCommandMatch::Custom(_) => StartCommand::Help,
     };
-    let release = Release::settle(home, conf, &mut env)?;
+    let release = StartSettings::resolve(home, conf, &mut env)?;
     if let Some(path) = custom {
-        return shell::custom(&release.home, &path, &arguments, &env);
+        return shell::execute_custom_command(&release.home, &path, &arguments, &env);
     }
-    obey(&release, command, arguments, &env)
+    run_command(&release, command, arguments, &env)
 }
 
-fn usage(prog: &[u8], conf: &Conf) -> u8 {
-    let _ = sys::write_all(1, command::usage(prog, &conf.commands).as_bytes());
+fn print_usage(prog: &[u8], conf: &StartConf) -> u8 {
+    let _ = sys::write_all(1, command::usage(prog, &conf.custom_commands).as_bytes());
     0
 }
 
 /// Removes `--name N` and `--sname N` from the arguments of a start, and sets them in the environment.
-fn named(arguments: &[Bytes], env: &mut Environment) -> Result<Vec<Bytes>, Fault> {
+fn take_name_options(arguments: &[ByteString], env: &mut EnvironmentVariables) -> Result<Vec<ByteString>, StartError> {
     let mut rest = Vec::new();
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
@@ -112,8 +112,8 @@ fn named(arguments: &[Bytes], env: &mut Environment) -> Result<Vec<Bytes>, Fault
             }
         };
         let Some(name) = given.or_else(|| words.next().cloned()) else {
-            let what = format!("cannot read the option `{}`: its value is missing", shown(option));
-            return Err(Fault::usage(what, "give the node's name after it"));
+            let what = format!("cannot read the option `{}`: its value is missing", printable(option));
+            return Err(StartError::invalid_usage(what, "give the node's name after it"));
         };
         env.set(b"RELEASE_DISTRIBUTION", kind);
         env.set(b"RELEASE_NODE", &name);
@@ -121,78 +121,112 @@ fn named(arguments: &[Bytes], env: &mut Environment) -> Result<Vec<Bytes>, Fault
     Ok(rest)
 }
 
-fn obey(release: &Release, command: Command, mut arguments: Vec<Bytes>, env: &Environment) -> Result<u8, Fault> {
-    let script = |arguments: &mut Vec<Bytes>| match arguments.is_empty() {
-        true => Err(Fault::usage("no file is given", "give it after the command")),
+fn run_command(
+    release: &StartSettings,
+    command: StartCommand,
+    mut arguments: Vec<ByteString>,
+    env: &EnvironmentVariables,
+) -> Result<u8, StartError> {
+    let script = |arguments: &mut Vec<ByteString>| match arguments.is_empty() {
+        true => Err(StartError::invalid_usage("no file is given", "give it after the command")),
         false => Ok(arguments.remove(0)),
     };
-    let system = |arguments: Vec<Bytes>| Wish { arguments, system: true, ..Wish::default() };
+    let system =
+        |arguments: Vec<ByteString>| EmulatorOptions { arguments, is_release: true, ..EmulatorOptions::default() };
     match command {
-        Command::Foreground => boot::start(release, &Purpose::Run, system(arguments), env),
-        Command::ForegroundBoot => {
+        StartCommand::Foreground => boot::start_release(release, &EmulatorPurpose::Release, system(arguments), env),
+        StartCommand::ForegroundBoot => {
             let boot = Some(script(&mut arguments)?);
-            boot::start(release, &Purpose::Run, Wish { boot, ..system(arguments) }, env)
+            boot::start_release(
+                release,
+                &EmulatorPurpose::Release,
+                EmulatorOptions { boot_script: boot, ..system(arguments) },
+                env,
+            )
         }
-        Command::Console => boot::start(release, &Purpose::Console, system(arguments), env),
-        Command::ConsoleBoot => {
+        StartCommand::Console => boot::start_release(release, &EmulatorPurpose::Console, system(arguments), env),
+        StartCommand::ConsoleBoot => {
             let boot = Some(script(&mut arguments)?);
-            boot::start(release, &Purpose::Console, Wish { boot, ..system(arguments) }, env)
+            boot::start_release(
+                release,
+                &EmulatorPurpose::Console,
+                EmulatorOptions { boot_script: boot, ..system(arguments) },
+                env,
+            )
         }
-        Command::ConsoleClean => {
-            boot::start_beside(release, &Purpose::Clean, Wish { arguments, ..Wish::default() }, env)
+        StartCommand::ConsoleClean => boot::start_helper(
+            release,
+            &EmulatorPurpose::CleanConsole,
+            EmulatorOptions { arguments, ..EmulatorOptions::default() },
+            env,
+        ),
+        StartCommand::Daemon => boot::start_daemon(release, &EmulatorPurpose::Release, system(arguments), env),
+        StartCommand::DaemonIex => boot::start_daemon(release, &EmulatorPurpose::Console, system(arguments), env),
+        StartCommand::Attach => boot::attach_to_daemon(release, env),
+        StartCommand::Stop => node_commands::stop(release, env),
+        StartCommand::Restart => node_commands::call_init(release, "restart", env),
+        StartCommand::Reboot => node_commands::call_init(release, "reboot", env),
+        StartCommand::RemoteConsole => remote_console(release, env),
+        StartCommand::Rpc => node_commands::rpc(release, &arguments, env),
+        StartCommand::Eval => {
+            let (text, arguments) = node_commands::code_text(&arguments, release.conf.elixir)?;
+            boot::start_helper(
+                release,
+                &EmulatorPurpose::Eval(text),
+                EmulatorOptions { arguments, ..EmulatorOptions::default() },
+                env,
+            )
         }
-        Command::Daemon => boot::daemon(release, &Purpose::Run, system(arguments), env),
-        Command::DaemonIex => boot::daemon(release, &Purpose::Console, system(arguments), env),
-        Command::Attach => boot::attach(release, env),
-        Command::Stop => control::stop(release, env),
-        Command::Restart => control::init(release, "restart", env),
-        Command::Reboot => control::init(release, "reboot", env),
-        Command::RemoteConsole => remote_console(release, env),
-        Command::Rpc => control::rpc(release, &arguments, env),
-        Command::Eval => {
-            let (text, arguments) = control::text(&arguments, release.conf.elixir)?;
-            boot::start_beside(release, &Purpose::Eval(text), Wish { arguments, ..Wish::default() }, env)
-        }
-        Command::Ping => control::ping(release, env),
-        Command::Pid => control::pid(release, env),
-        Command::Version => {
-            let line = join(&[&release.name, b" ", &release.home.vsn, b"\n"]);
+        StartCommand::Ping => node_commands::ping(release, env),
+        StartCommand::Pid => node_commands::pid(release, env),
+        StartCommand::Version => {
+            let line = concat(&[&release.name, b" ", &release.home.vsn, b"\n"]);
             let _ = sys::write_all(1, &line);
             Ok(0)
         }
-        Command::Describe => control::describe(release, env),
-        Command::Info => control::info(release, env),
-        Command::ReloadConfig => control::reload(release, env),
-        Command::Escript => {
+        StartCommand::Describe => node_commands::describe(release, env),
+        StartCommand::Info => node_commands::info(release, env),
+        StartCommand::ReloadConfig => node_commands::reload_config(release, env),
+        StartCommand::Escript => {
             let mut env = env.clone();
             let file = script(&mut arguments)?;
             env.set(b"ESCRIPT_NAME", &file);
             arguments.insert(0, file);
-            boot::start_beside(release, &Purpose::Escript, Wish { arguments, ..Wish::default() }, &env)
+            boot::start_helper(
+                release,
+                &EmulatorPurpose::Escript,
+                EmulatorOptions { arguments, ..EmulatorOptions::default() },
+                &env,
+            )
         }
-        Command::Versions => versions::list(release, env),
-        Command::Unpack => versions::unpack(release, &script(&mut arguments)?, env),
-        Command::Install => versions::install(release, &script(&mut arguments)?, false, env),
-        Command::Upgrade => versions::install(release, &script(&mut arguments)?, true, env),
-        Command::Uninstall => versions::remove(release, &script(&mut arguments)?, env),
-        Command::Help => Ok(usage(file_name(&release.home.prog), &release.conf)),
+        StartCommand::Versions => versions::list_versions(release, env),
+        StartCommand::Unpack => versions::unpack_version(release, &script(&mut arguments)?, env),
+        StartCommand::Install => versions::install_version(release, &script(&mut arguments)?, false, env),
+        StartCommand::Upgrade => versions::install_version(release, &script(&mut arguments)?, true, env),
+        StartCommand::Uninstall => versions::remove_version(release, &script(&mut arguments)?, env),
+        StartCommand::Help => Ok(print_usage(file_name(&release.home.prog), &release.conf)),
     }
 }
 
 /// The command `remote_console`: opens a shell in the running node, with an emulator of its own.
-fn remote_console(release: &Release, env: &Environment) -> Result<u8, Fault> {
-    let target = remote::target(release, env)?;
+fn remote_console(release: &StartSettings, env: &EnvironmentVariables) -> Result<u8, StartError> {
+    let target = node_connection::node_target(release, env)?;
     let Some(to) = target.node else {
         let what = "cannot open a shell in the running system: it has no node name";
-        return Err(Fault::new(what, "start it with RELEASE_DISTRIBUTION=sname or name, and a cookie"));
+        return Err(StartError::new(what, "start it with RELEASE_DISTRIBUTION=sname or name, and a cookie"));
     };
     let (name, host) = split_once(&to, b'@').unwrap_or((&to, b""));
-    let own = join(&[b"rem-", &files::random_name(), b"-", name]);
+    let own = concat(&[b"rem-", &files::random_name(), b"-", name]);
     let node = match target.kind {
         // A long name needs a host. That of the other node can be resolved, so it is used.
-        Distribution::Name => join(&[&own, b"@", host]),
-        Distribution::Sname | Distribution::None => own,
+        StartNodeNameKind::Name => concat(&[&own, b"@", host]),
+        StartNodeNameKind::Sname | StartNodeNameKind::None => own,
     };
-    let naming = Some(Naming { kind: target.kind, node });
-    boot::start_beside(release, &Purpose::Remote { to: to.clone() }, Wish { naming, ..Wish::default() }, env)
+    let naming = Some(NodeNaming { kind: target.kind, node });
+    boot::start_helper(
+        release,
+        &EmulatorPurpose::RemoteConsole { to: to.clone() },
+        EmulatorOptions { naming, ..EmulatorOptions::default() },
+        env,
+    )
 }

@@ -2,23 +2,27 @@
 
 use alloc::vec;
 
-use dram_start::bytes::Bytes;
-use dram_start::node::address::Address;
+use dram_start::byte_string::ByteString;
+use dram_start::node::address::NodeAddress;
 
-use crate::errno::Errno;
-use crate::sys::{self, Fd};
+use crate::errno::StartErrno;
+use crate::sys::{self, StartFd};
 
 const READABLE: u16 = 1;
 const WRITABLE: u16 = 4;
-const TIMEOUT: Errno = Errno(110);
+const TIMEOUT: StartErrno = StartErrno(110);
 
 /// A TCP connection.
 #[derive(Debug)]
-pub(crate) struct Stream(Fd);
+pub(crate) struct NodeStream(StartFd);
 
 /// Connects to the first address that answers.
-pub(crate) fn connect(addresses: &[Address], port: u16, milliseconds: u64) -> Result<Stream, Errno> {
-    let mut last = Errno(113);
+pub(crate) fn connect_to_any(
+    addresses: &[NodeAddress],
+    port: u16,
+    milliseconds: u64,
+) -> Result<NodeStream, StartErrno> {
+    let mut last = StartErrno(113);
     for address in addresses {
         match connect_one(address, port, milliseconds) {
             Ok(stream) => return Ok(stream),
@@ -28,14 +32,14 @@ pub(crate) fn connect(addresses: &[Address], port: u16, milliseconds: u64) -> Re
     Err(last)
 }
 
-fn connect_one(address: &Address, port: u16, milliseconds: u64) -> Result<Stream, Errno> {
+fn connect_one(address: &NodeAddress, port: u16, milliseconds: u64) -> Result<NodeStream, StartErrno> {
     let socket = sys::socket(address.family())?;
-    match sys::connect(&socket, &address.with_port(port)) {
+    match sys::connect(&socket, &address.to_sockaddr(port)) {
         Ok(()) => {}
-        Err(Errno::INPROGRESS) => {
-            let until = sys::clock() + milliseconds;
-            while !sys::wait_for(socket.0, WRITABLE, 100)? {
-                if sys::clock() >= until {
+        Err(StartErrno::INPROGRESS) => {
+            let until = sys::monotonic_milliseconds() + milliseconds;
+            while !sys::wait_for_events(socket.0, WRITABLE, 100)? {
+                if sys::monotonic_milliseconds() >= until {
                     return Err(TIMEOUT);
                 }
             }
@@ -43,35 +47,35 @@ fn connect_one(address: &Address, port: u16, milliseconds: u64) -> Result<Stream
         }
         Err(other) => return Err(other),
     }
-    Ok(Stream(socket))
+    Ok(NodeStream(socket))
 }
 
 /// The result of reading a number of bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Got {
+pub(crate) enum StreamRead {
     /// All bytes were read.
-    Bytes(Bytes),
+    Bytes(ByteString),
     /// The peer closed the connection.
     End,
 }
 
-impl Stream {
+impl NodeStream {
     /// Returns true if data arrives within the timeout.
-    pub(crate) fn readable(&self, milliseconds: u64) -> Result<bool, Errno> {
-        sys::wait_for(self.0.0, READABLE, milliseconds)
+    pub(crate) fn readable(&self, milliseconds: u64) -> Result<bool, StartErrno> {
+        sys::wait_for_events(self.0.0, READABLE, milliseconds)
     }
 
     /// Reads exactly `count` bytes.
-    pub(crate) fn read(&self, count: usize, milliseconds: u64) -> Result<Got, Errno> {
+    pub(crate) fn read(&self, count: usize, milliseconds: u64) -> Result<StreamRead, StartErrno> {
         let mut found = vec![0; count];
         let mut filled = 0;
-        let until = sys::clock() + milliseconds;
+        let until = sys::monotonic_milliseconds() + milliseconds;
         while filled < count {
             match sys::read(self.0.0, &mut found[filled..]) {
-                Ok(0) => return Ok(Got::End),
+                Ok(0) => return Ok(StreamRead::End),
                 Ok(more) => filled += more,
-                Err(Errno::AGAIN) => {
-                    let left = until.saturating_sub(sys::clock());
+                Err(StartErrno::AGAIN) => {
+                    let left = until.saturating_sub(sys::monotonic_milliseconds());
                     if left == 0 {
                         return Err(TIMEOUT);
                     }
@@ -80,21 +84,21 @@ impl Stream {
                 Err(other) => return Err(other),
             }
         }
-        Ok(Got::Bytes(found))
+        Ok(StreamRead::Bytes(found))
     }
 
     /// Writes all bytes.
-    pub(crate) fn write(&self, mut bytes: &[u8], milliseconds: u64) -> Result<(), Errno> {
-        let until = sys::clock() + milliseconds;
+    pub(crate) fn write(&self, mut bytes: &[u8], milliseconds: u64) -> Result<(), StartErrno> {
+        let until = sys::monotonic_milliseconds() + milliseconds;
         while !bytes.is_empty() {
             match sys::send(&self.0, bytes) {
                 Ok(count) => bytes = &bytes[count..],
-                Err(Errno::AGAIN) => {
-                    let left = until.saturating_sub(sys::clock());
+                Err(StartErrno::AGAIN) => {
+                    let left = until.saturating_sub(sys::monotonic_milliseconds());
                     if left == 0 {
                         return Err(TIMEOUT);
                     }
-                    sys::wait_for(self.0.0, WRITABLE, left)?;
+                    sys::wait_for_events(self.0.0, WRITABLE, left)?;
                 }
                 Err(other) => return Err(other),
             }

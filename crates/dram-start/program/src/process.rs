@@ -3,11 +3,11 @@
 use alloc::format;
 use alloc::vec;
 
-use dram_start::bytes::Bytes;
-use dram_start::fault::{Fault, shown};
+use dram_start::byte_string::ByteString;
+use dram_start::error::{StartError, printable};
 
-use crate::errno::Errno;
-use crate::sys::{self, Fd};
+use crate::errno::StartErrno;
+use crate::sys::{self, StartFd};
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -18,14 +18,14 @@ pub(crate) const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
 
 /// The signals that process 1 forwards.
-const HANDED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM];
+const FORWARDED_SIGNALS: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM];
 
-fn cannot_fork(errno: Errno) -> Fault {
-    Fault::new(format!("cannot make a process: {errno}"), "raise the limit of processes or memory")
+fn fork_error(errno: StartErrno) -> StartError {
+    StartError::new(format!("cannot make a process: {errno}"), "raise the limit of processes or memory")
 }
 
 /// Converts a wait status to the exit code of a shell.
-fn code(status: i32) -> u8 {
+fn exit_code(status: i32) -> u8 {
     match status & 0x7f {
         0 => (status >> 8) as u8,
         signal => 128 + signal as u8,
@@ -33,44 +33,47 @@ fn code(status: i32) -> u8 {
 }
 
 /// Runs a program and waits for it. Returns its exit code.
-pub(crate) fn run(program: &[u8], argv: &[Bytes], environment: &[Bytes]) -> Result<u8, Fault> {
-    match sys::fork().map_err(cannot_fork)? {
+pub(crate) fn run_and_wait(program: &[u8], argv: &[ByteString], environment: &[ByteString]) -> Result<u8, StartError> {
+    match sys::fork().map_err(fork_error)? {
         None => {
             let errno = sys::execute(program, argv, environment);
-            say(&Fault::new(format!("cannot start `{}`: {errno}", shown(program)), ""));
+            print_error(&StartError::new(format!("cannot start `{}`: {errno}", printable(program)), ""));
             sys::exit(127)
         }
-        Some(child) => match sys::wait(child, true) {
-            Ok(Some((_, status))) => Ok(code(status)),
+        Some(child) => match sys::wait_for_child(child, true) {
+            Ok(Some((_, status))) => Ok(exit_code(status)),
             Ok(None) | Err(_) => Ok(1),
         },
     }
 }
 
 /// Prints an error.
-pub(crate) fn say(fault: &Fault) {
+pub(crate) fn print_error(fault: &StartError) {
     let _ = sys::write_all(2, format!("{fault}\n").as_bytes());
 }
 
 /// Runs as process 1: starts a child with `execute`, forwards signals to it, reaps orphans, and returns its exit code.
 ///
 /// `started` is called with the pid of the child.
-pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i32)) -> Result<u8, Fault> {
-    let mask = HANDED_ON.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
+pub(crate) fn supervise_as_process_1(
+    execute: impl FnOnce() -> StartError,
+    started: impl FnOnce(i32),
+) -> Result<u8, StartError> {
+    let mask = FORWARDED_SIGNALS.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signal| mask | 1 << (signal - 1));
     // Blocked signals stay pending. Process 1 receives no unblocked ones, as it has no handlers.
     let before = sys::block_signals(mask);
-    let Some(child) = sys::fork().map_err(cannot_fork)? else {
+    let Some(child) = sys::fork().map_err(fork_error)? else {
         sys::block_signals(before);
-        say(&execute());
+        print_error(&execute());
         sys::exit(1)
     };
     started(child);
     loop {
         match sys::next_signal(mask) {
             Some((SIGCHLD, _)) | None => {
-                while let Ok(Some((ended, status))) = sys::wait(-1, false) {
+                while let Ok(Some((ended, status))) = sys::wait_for_child(-1, false) {
                     if ended == child {
-                        return Ok(code(status));
+                        return Ok(exit_code(status));
                     }
                 }
             }
@@ -84,8 +87,8 @@ pub(crate) fn supervise(execute: impl FnOnce() -> Fault, started: impl FnOnce(i3
 }
 
 /// Runs `work` in a process that does not belong to this one: its parent is process 1.
-pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
-    match sys::fork().map_err(cannot_fork)? {
+pub(crate) fn spawn_detached(work: impl FnOnce()) -> Result<(), StartError> {
+    match sys::fork().map_err(fork_error)? {
         None => {
             if let Ok(None) = sys::fork() {
                 work();
@@ -93,7 +96,7 @@ pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
             sys::exit(0)
         }
         Some(child) => {
-            let _ = sys::wait(child, true);
+            let _ = sys::wait_for_child(child, true);
             Ok(())
         }
     }
@@ -101,11 +104,12 @@ pub(crate) fn leave_behind(work: impl FnOnce()) -> Result<(), Fault> {
 
 /// Runs `work` in the background, with its output in `log`. `work` returns only if it failed; its error is printed
 /// here.
-pub(crate) fn background(log: &Fd, work: impl FnOnce() -> Fault) -> Result<u8, Fault> {
-    let wrong = |errno| Fault::new(format!("cannot start in the background: {errno}"), "start it in the foreground");
+pub(crate) fn run_in_background(log: &StartFd, work: impl FnOnce() -> StartError) -> Result<u8, StartError> {
+    let wrong =
+        |errno| StartError::new(format!("cannot start in the background: {errno}"), "start it in the foreground");
     let (from, to) = sys::pipe().map_err(wrong)?;
     let null = sys::open(b"/dev/null", sys::RDWR | sys::CLOEXEC, 0).map_err(wrong)?;
-    match sys::fork().map_err(cannot_fork)? {
+    match sys::fork().map_err(fork_error)? {
         None => {
             drop(from);
             sys::new_session();
@@ -121,7 +125,7 @@ pub(crate) fn background(log: &Fd, work: impl FnOnce() -> Fault) -> Result<u8, F
         }
         Some(child) => {
             drop(to);
-            let _ = sys::wait(child, true);
+            let _ = sys::wait_for_child(child, true);
             let mut buffer = vec![0; 4096];
             let mut failed = false;
             // The other end is closed when the emulator is executed.

@@ -4,22 +4,22 @@ use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use dram_start::assign::assigned;
-use dram_start::bytes::{Bytes, join};
-use dram_start::conf::{Conf, Moment};
-use dram_start::environment::Environment;
-use dram_start::fault::{Fault, shown};
-use dram_start::release::Home;
+use dram_start::byte_string::{ByteString, concat};
+use dram_start::env_script::evaluate_assignments;
+use dram_start::environment::EnvironmentVariables;
+use dram_start::error::{StartError, printable};
+use dram_start::release::ReleaseHome;
+use dram_start::start_conf::{StartConf, StartHookPoint};
 
 use crate::{files, process, sys};
 
 /// A variable that a shell sets after it has sourced the files, when it executes this program again.
-pub(crate) const READ: &str = "RELEASE_ENV_SH_READ";
+pub(crate) const ENV_SH_READ: &str = "RELEASE_ENV_SH_READ";
 
 const SHELL: &[u8] = b"/bin/sh";
 
 /// Shell functions that scripts for Distillery and relx may call.
-const HELPERS: &str = r#"
+const SHELL_FUNCTIONS: &str = r#"
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 notice() { printf '%s\n' "$*"; }
 success() { printf '%s\n' "$*"; }
@@ -36,35 +36,44 @@ erts_vsn() { printf '%s\n' "$ERTS_VSN"; }
 "#;
 
 /// The files of hooks in order. If a hook is a directory, its files are used.
-fn hooks(home: &Home, conf: &Conf, moments: &[Moment]) -> Result<Vec<Bytes>, Fault> {
+fn hook_files(home: &ReleaseHome, conf: &StartConf, moments: &[StartHookPoint]) -> Result<Vec<ByteString>, StartError> {
     let mut found = Vec::new();
-    for path in moments.iter().flat_map(|moment| conf.hooks_of(*moment)) {
-        let path = join(&[&home.root, b"/", path]);
+    for path in moments.iter().flat_map(|moment| conf.hooks_at(*moment)) {
+        let path = concat(&[&home.root, b"/", path]);
         if !files::is_directory(&path) {
             found.push(path);
             continue;
         }
-        let names = files::names(&path).map_err(|errno| {
-            Fault::new(format!("cannot list `{}`: {errno}", shown(&path)), "make the directory readable")
+        let names = files::list_directory(&path).map_err(|errno| {
+            StartError::new(format!("cannot list `{}`: {errno}", printable(&path)), "make the directory readable")
         })?;
-        found.extend(names.iter().map(|name| join(&[&path, b"/", name])));
+        found.extend(names.iter().map(|name| concat(&[&path, b"/", name])));
     }
     Ok(found)
 }
 
 /// The files that a shell must source before a command: `env.sh`, and the hooks of a start. An `env.sh` that only
 /// assigns variables is evaluated here.
-fn before(home: &Home, conf: &Conf, starts: bool, env: &mut Environment) -> Result<Vec<Bytes>, Fault> {
-    let script = join(&[&home.version_dir(), b"/env.sh"]);
+fn files_to_source(
+    home: &ReleaseHome,
+    conf: &StartConf,
+    starts: bool,
+    env: &mut EnvironmentVariables,
+) -> Result<Vec<ByteString>, StartError> {
+    let script = concat(&[&home.version_dir(), b"/env.sh"]);
     let mut found = Vec::new();
     if let Some(text) = files::read_optional(&script)? {
-        match assigned(&text, env) {
+        match evaluate_assignments(&text, env) {
             Some(after) => *env = after,
             None => found.push(script),
         }
     }
     if starts {
-        found.append(&mut hooks(home, conf, &[Moment::PreConfigure, Moment::PostConfigure, Moment::PreStart])?);
+        found.append(&mut hook_files(
+            home,
+            conf,
+            &[StartHookPoint::PreConfigure, StartHookPoint::PostConfigure, StartHookPoint::PreStart],
+        )?);
     }
     Ok(found)
 }
@@ -72,43 +81,48 @@ fn before(home: &Home, conf: &Conf, starts: bool, env: &mut Environment) -> Resu
 /// Makes a shell source `env.sh` and the hooks of a start, and execute this program again with their variables.
 ///
 /// Returns if there is nothing to source, or if that has happened already.
-pub(crate) fn read_first(
-    home: &Home,
-    conf: &Conf,
-    arguments: &[Bytes],
+pub(crate) fn source_files_and_reexecute(
+    home: &ReleaseHome,
+    conf: &StartConf,
+    arguments: &[ByteString],
     starts: bool,
-    env: &mut Environment,
-) -> Result<(), Fault> {
-    if env.get(READ).is_some() {
-        env.remove(READ.as_bytes());
+    env: &mut EnvironmentVariables,
+) -> Result<(), StartError> {
+    if env.get(ENV_SH_READ).is_some() {
+        env.remove(ENV_SH_READ.as_bytes());
         return Ok(());
     }
-    let files = before(home, conf, starts, env)?;
+    let files = files_to_source(home, conf, starts, env)?;
     let Some(first) = files.first() else { return Ok(()) };
-    need_shell(first)?;
-    let mut script = join(&[HELPERS.as_bytes(), b"set -ea\n"]);
+    require_shell(first)?;
+    let mut script = concat(&[SHELL_FUNCTIONS.as_bytes(), b"set -ea\n"]);
     for file in &files {
-        script.extend(join(&[b". ", &quoted(file), b"\n"]));
+        script.extend(concat(&[b". ", &quote_word(file), b"\n"]));
     }
-    script.extend(join(&[READ.as_bytes(), b"=true\nexec \"$RELEASE_PROGRAM\" \"$@\"\n"]));
+    script.extend(concat(&[ENV_SH_READ.as_bytes(), b"=true\nexec \"$RELEASE_PROGRAM\" \"$@\"\n"]));
     let mut argv = vec![b"sh".to_vec(), b"-c".to_vec(), script, home.program.clone()];
     argv.extend_from_slice(arguments.get(1..).unwrap_or_default());
     env.set(b"RELEASE_PROGRAM", &home.program);
-    let errno = sys::execute(SHELL, &argv, &env.strings());
-    Err(Fault::new(format!("cannot start `/bin/sh`: {errno}"), "install a shell in the image, or remove `env.sh`"))
+    let errno = sys::execute(SHELL, &argv, &env.to_strings());
+    Err(StartError::new(format!("cannot start `/bin/sh`: {errno}"), "install a shell in the image, or remove `env.sh`"))
 }
 
 /// Runs the hooks of a hook point in order, and waits for each.
-pub(crate) fn run_hooks(home: &Home, conf: &Conf, moment: Moment, env: &Environment) -> Result<(), Fault> {
-    for path in hooks(home, conf, &[moment])? {
-        let argv = script_of(home, &path, &[])?;
+pub(crate) fn run_hooks(
+    home: &ReleaseHome,
+    conf: &StartConf,
+    moment: StartHookPoint,
+    env: &EnvironmentVariables,
+) -> Result<(), StartError> {
+    for path in hook_files(home, conf, &[moment])? {
+        let argv = shell_arguments(home, &path, &[])?;
         let mut env = env.clone();
         env.set(b"RELEASE_PROGRAM", &home.program);
-        match process::run(SHELL, &argv, &env.strings())? {
+        match process::run_and_wait(SHELL, &argv, &env.to_strings())? {
             0 => {}
             code => {
-                let what = format!("the hook `{}` failed with code {code}", shown(&path));
-                return Err(Fault::new(what, "see what it printed"));
+                let what = format!("the hook `{}` failed with code {code}", printable(&path));
+                return Err(StartError::new(what, "see what it printed"));
             }
         }
     }
@@ -116,39 +130,44 @@ pub(crate) fn run_hooks(home: &Home, conf: &Conf, moment: Moment, env: &Environm
 }
 
 /// Executes a custom command in this process.
-pub(crate) fn custom(home: &Home, path: &[u8], arguments: &[Bytes], env: &Environment) -> Result<u8, Fault> {
-    let path = join(&[&home.root, b"/", path]);
-    let argv = script_of(home, &path, arguments)?;
+pub(crate) fn execute_custom_command(
+    home: &ReleaseHome,
+    path: &[u8],
+    arguments: &[ByteString],
+    env: &EnvironmentVariables,
+) -> Result<u8, StartError> {
+    let path = concat(&[&home.root, b"/", path]);
+    let argv = shell_arguments(home, &path, arguments)?;
     let mut env = env.clone();
     env.set(b"RELEASE_PROGRAM", &home.program);
-    let errno = sys::execute(SHELL, &argv, &env.strings());
-    Err(Fault::new(format!("cannot start `/bin/sh`: {errno}"), "install a shell in the image"))
+    let errno = sys::execute(SHELL, &argv, &env.to_strings());
+    Err(StartError::new(format!("cannot start `/bin/sh`: {errno}"), "install a shell in the image"))
 }
 
-fn script_of(home: &Home, path: &[u8], arguments: &[Bytes]) -> Result<Vec<Bytes>, Fault> {
-    need_shell(path)?;
-    files::need(path)?;
-    let script = join(&[HELPERS.as_bytes(), b". ", &quoted(path), b"\n"]);
+fn shell_arguments(home: &ReleaseHome, path: &[u8], arguments: &[ByteString]) -> Result<Vec<ByteString>, StartError> {
+    require_shell(path)?;
+    files::read_required(path)?;
+    let script = concat(&[SHELL_FUNCTIONS.as_bytes(), b". ", &quote_word(path), b"\n"]);
     let mut argv = vec![b"sh".to_vec(), b"-c".to_vec(), script, home.program.clone()];
     argv.extend_from_slice(arguments);
     Ok(argv)
 }
 
 /// Returns true if there is a shell.
-pub(crate) fn exists() -> bool {
-    sys::may(SHELL, 1)
+pub(crate) fn shell_exists() -> bool {
+    sys::can_access(SHELL, 1)
 }
 
-fn need_shell(path: &[u8]) -> Result<(), Fault> {
-    if exists() {
+fn require_shell(path: &[u8]) -> Result<(), StartError> {
+    if shell_exists() {
         return Ok(());
     }
-    let what = format!("cannot read `{}`: there is no `/bin/sh`", shown(path));
-    Err(Fault::new(what, "install a shell in the image, or set the variables where the container is started"))
+    let what = format!("cannot read `{}`: there is no `/bin/sh`", printable(path));
+    Err(StartError::new(what, "install a shell in the image, or set the variables where the container is started"))
 }
 
 /// Quotes a text as one word of a shell.
-pub(crate) fn quoted(text: &[u8]) -> Bytes {
+pub(crate) fn quote_word(text: &[u8]) -> ByteString {
     let parts: Vec<&[u8]> = text.split(|b| *b == b'\'').collect();
-    join(&[b"'", &parts.join(b"'\\''".as_slice()), b"'"])
+    concat(&[b"'", &parts.join(b"'\\''".as_slice()), b"'"])
 }

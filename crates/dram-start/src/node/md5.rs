@@ -68,7 +68,7 @@ const SINES: [u32; 64] = [
     0xeb86_d391,
 ];
 
-const TURNS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
+const ROTATIONS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
 
 /// The digest of `message`.
 pub(crate) fn md5(message: &[u8]) -> [u8; 16] {
@@ -91,7 +91,7 @@ pub(crate) fn md5(message: &[u8]) -> [u8; 16] {
                 _ => (c ^ (b | !d), 7 * step),
             };
             let sum = a.wrapping_add(mixed).wrapping_add(SINES[step]).wrapping_add(words[index % 16]);
-            (a, d, c, b) = (d, c, b, b.wrapping_add(sum.rotate_left(TURNS[step / 16][step % 4])));
+            (a, d, c, b) = (d, c, b, b.wrapping_add(sum.rotate_left(ROTATIONS[step / 16][step % 4])));
         }
         for (part, change) in state.iter_mut().zip([a, b, c, d]) {
             *part = part.wrapping_add(change);

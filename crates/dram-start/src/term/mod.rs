@@ -9,36 +9,36 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::bytes::Bytes;
+use crate::byte_string::ByteString;
 
 /// A term.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Term {
+pub enum NodeTerm {
     /// An integer of at most 64 bits.
-    Int(i64),
+    Integer(i64),
     /// An atom.
     Atom(String),
     /// A tuple.
-    Tuple(Vec<Term>),
+    Tuple(Vec<NodeTerm>),
     /// A proper list.
-    List(Vec<Term>),
+    List(Vec<NodeTerm>),
     /// A list of bytes (`STRING_EXT`), the usual form of text.
-    Text(Bytes),
+    ByteList(ByteString),
     /// A binary.
-    Binary(Bytes),
+    Binary(ByteString),
     /// A map.
-    Map(Vec<(Term, Term)>),
+    Map(Vec<(NodeTerm, NodeTerm)>),
     /// An improper list: its items and its tail.
-    Improper(Vec<Term>, alloc::boxed::Box<Term>),
+    Improper(Vec<NodeTerm>, alloc::boxed::Box<NodeTerm>),
     /// Any other term, as its bytes.
-    Opaque(Bytes),
+    Opaque(ByteString),
 }
 
 /// The error for bytes that are not a term, or one that exceeds the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedTerm;
 
-impl Term {
+impl NodeTerm {
     /// Makes an atom.
     #[must_use]
     pub fn atom(name: &str) -> Self {
@@ -70,7 +70,7 @@ impl Term {
 
     /// The elements of a tuple.
     #[must_use]
-    pub fn tuple(&self) -> Option<&[Term]> {
+    pub fn tuple(&self) -> Option<&[NodeTerm]> {
         match self {
             Self::Tuple(elements) => Some(elements),
             _ => None,
@@ -81,16 +81,16 @@ impl Term {
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
-            Self::Binary(bytes) | Self::Text(bytes) => Some(bytes),
+            Self::Binary(bytes) | Self::ByteList(bytes) => Some(bytes),
             Self::List(items) if items.is_empty() => Some(&[]),
             _ => None,
         }
     }
 
     /// Appends the encoded term, without the version byte.
-    pub fn write(&self, to: &mut Bytes) {
+    pub fn write(&self, to: &mut ByteString) {
         match self {
-            Self::Int(number) => write_int(*number, to),
+            Self::Integer(number) => write_int(*number, to),
             Self::Atom(name) => write_atom(name, to),
             Self::Tuple(elements) => {
                 match u8::try_from(elements.len()) {
@@ -110,8 +110,8 @@ impl Term {
                 items.iter().for_each(|item| item.write(to));
                 tail.write(to);
             }
-            Self::Text(bytes) if bytes.is_empty() => to.push(106),
-            Self::Text(bytes) => match u16::try_from(bytes.len()) {
+            Self::ByteList(bytes) if bytes.is_empty() => to.push(106),
+            Self::ByteList(bytes) => match u16::try_from(bytes.len()) {
                 Ok(length) => {
                     to.push(107);
                     to.extend(length.to_be_bytes());
@@ -142,22 +142,22 @@ impl Term {
     ///
     /// # Errors
     /// Fails if the bytes are not a term, or one that exceeds the limits.
-    pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), Malformed> {
-        let mut reader = read::Reader::new(bytes);
+    pub fn read(bytes: &[u8]) -> Result<(Self, &[u8]), MalformedTerm> {
+        let mut reader = read::NodeTermReader::new(bytes);
         if reader.byte()? != 131 {
-            return Err(Malformed);
+            return Err(MalformedTerm);
         }
         let term = reader.term(0)?;
         Ok((term, reader.rest))
     }
 }
 
-fn write_head(tag: u8, length: usize, to: &mut Bytes) {
+fn write_head(tag: u8, length: usize, to: &mut ByteString) {
     to.push(tag);
     to.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
 }
 
-fn write_int(number: i64, to: &mut Bytes) {
+fn write_int(number: i64, to: &mut ByteString) {
     if let Ok(small) = u8::try_from(number) {
         to.extend([97, small]);
     } else if let Ok(medium) = i32::try_from(number) {
@@ -169,7 +169,7 @@ fn write_int(number: i64, to: &mut Bytes) {
     }
 }
 
-fn write_atom(name: &str, to: &mut Bytes) {
+fn write_atom(name: &str, to: &mut ByteString) {
     match u8::try_from(name.len()) {
         Ok(length) => to.extend([119, length]),
         Err(_) => {
@@ -182,17 +182,17 @@ fn write_atom(name: &str, to: &mut Bytes) {
 
 /// A short description for messages; only some terms are in Erlang's notation.
 #[must_use]
-pub fn brief(term: &Term) -> String {
+pub fn short_text(term: &NodeTerm) -> String {
     match term {
-        Term::Int(number) => format!("{number}"),
-        Term::Atom(name) => name.clone(),
-        Term::Binary(bytes) | Term::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Term::Tuple(items) => format!("{{{}}}", items.iter().map(brief).collect::<Vec<_>>().join(",")),
-        Term::List(items) | Term::Improper(items, _) => {
-            format!("[{}]", items.iter().map(brief).collect::<Vec<_>>().join(","))
+        NodeTerm::Integer(number) => format!("{number}"),
+        NodeTerm::Atom(name) => name.clone(),
+        NodeTerm::Binary(bytes) | NodeTerm::ByteList(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        NodeTerm::Tuple(items) => format!("{{{}}}", items.iter().map(short_text).collect::<Vec<_>>().join(",")),
+        NodeTerm::List(items) | NodeTerm::Improper(items, _) => {
+            format!("[{}]", items.iter().map(short_text).collect::<Vec<_>>().join(","))
         }
-        Term::Map(_) => "#{…}".to_string(),
-        Term::Opaque(_) => "…".to_string(),
+        NodeTerm::Map(_) => "#{…}".to_string(),
+        NodeTerm::Opaque(_) => "…".to_string(),
     }
 }
 
@@ -202,10 +202,10 @@ mod tests {
 
     use super::*;
 
-    fn again(term: &Term) -> Term {
+    fn again(term: &NodeTerm) -> NodeTerm {
         let mut bytes = vec![131];
         term.write(&mut bytes);
-        let (found, rest) = Term::read(&bytes).unwrap();
+        let (found, rest) = NodeTerm::read(&bytes).unwrap();
         assert!(rest.is_empty());
         found
     }
@@ -213,17 +213,21 @@ mod tests {
     #[test]
     fn an_encoded_term_is_decoded_unchanged() {
         let terms = [
-            Term::Int(0),
-            Term::Int(-1),
-            Term::Int(1 << 40),
-            Term::Int(-(1 << 40)),
-            Term::atom("Elixir.Code"),
-            Term::Tuple(vec![Term::List(vec![]), Term::Text(b"abc".to_vec()), Term::binary(b"\x00\xff")]),
-            Term::List(vec![Term::Int(1), Term::List(vec![Term::atom("x")])]),
-            Term::Improper(vec![Term::Int(1)], Term::Int(2).into()),
-            Term::Map(vec![(Term::atom("k"), Term::Int(300))]),
-            Term::pid("a@b", 1, 2),
-            Term::Tuple(vec![Term::Int(7); 300]),
+            NodeTerm::Integer(0),
+            NodeTerm::Integer(-1),
+            NodeTerm::Integer(1 << 40),
+            NodeTerm::Integer(-(1 << 40)),
+            NodeTerm::atom("Elixir.Code"),
+            NodeTerm::Tuple(vec![
+                NodeTerm::List(vec![]),
+                NodeTerm::ByteList(b"abc".to_vec()),
+                NodeTerm::binary(b"\x00\xff"),
+            ]),
+            NodeTerm::List(vec![NodeTerm::Integer(1), NodeTerm::List(vec![NodeTerm::atom("x")])]),
+            NodeTerm::Improper(vec![NodeTerm::Integer(1)], NodeTerm::Integer(2).into()),
+            NodeTerm::Map(vec![(NodeTerm::atom("k"), NodeTerm::Integer(300))]),
+            NodeTerm::pid("a@b", 1, 2),
+            NodeTerm::Tuple(vec![NodeTerm::Integer(7); 300]),
         ];
         for term in terms {
             assert_eq!(again(&term), term);
@@ -232,32 +236,35 @@ mod tests {
 
     #[test]
     fn impossible_lengths_and_deep_nesting_are_malformed() {
-        assert_eq!(Term::read(b""), Err(Malformed));
-        assert_eq!(Term::read(&[130, 106]), Err(Malformed));
-        assert_eq!(Term::read(&[131, 108, 0xff, 0xff, 0xff, 0xff, 106]), Err(Malformed));
-        assert_eq!(Term::read(&[131, 116, 0xff, 0xff, 0xff, 0xff]), Err(Malformed));
-        assert_eq!(Term::read(&[131, 109, 0, 0, 0, 9, 1]), Err(Malformed));
-        assert_eq!(Term::read(&[131, 112, 0, 0, 0, 1]), Err(Malformed));
+        assert_eq!(NodeTerm::read(b""), Err(MalformedTerm));
+        assert_eq!(NodeTerm::read(&[130, 106]), Err(MalformedTerm));
+        assert_eq!(NodeTerm::read(&[131, 108, 0xff, 0xff, 0xff, 0xff, 106]), Err(MalformedTerm));
+        assert_eq!(NodeTerm::read(&[131, 116, 0xff, 0xff, 0xff, 0xff]), Err(MalformedTerm));
+        assert_eq!(NodeTerm::read(&[131, 109, 0, 0, 0, 9, 1]), Err(MalformedTerm));
+        assert_eq!(NodeTerm::read(&[131, 112, 0, 0, 0, 1]), Err(MalformedTerm));
         let mut deep = vec![131];
         for _ in 0..100_000 {
             deep.extend([104, 1]);
         }
-        assert_eq!(Term::read(&deep), Err(Malformed));
+        assert_eq!(NodeTerm::read(&deep), Err(MalformedTerm));
     }
 
     #[test]
     fn truncated_terms_are_malformed_and_corrupted_ones_never_panic() {
         let mut bytes = vec![131];
-        let list = Term::List(vec![Term::pid("n@h", 5, 6), Term::Map(vec![(Term::Int(1), Term::binary(b"b"))])]);
-        Term::Tuple(vec![Term::atom("io_request"), list, Term::Text(b"t".to_vec())]).write(&mut bytes);
+        let list = NodeTerm::List(vec![
+            NodeTerm::pid("n@h", 5, 6),
+            NodeTerm::Map(vec![(NodeTerm::Integer(1), NodeTerm::binary(b"b"))]),
+        ]);
+        NodeTerm::Tuple(vec![NodeTerm::atom("io_request"), list, NodeTerm::ByteList(b"t".to_vec())]).write(&mut bytes);
         for end in 0..bytes.len() {
-            assert_eq!(Term::read(&bytes[..end]), Err(Malformed));
+            assert_eq!(NodeTerm::read(&bytes[..end]), Err(MalformedTerm));
         }
         for at in 0..bytes.len() {
             for value in 0..=255 {
                 let mut changed = bytes.clone();
                 changed[at] = value;
-                let _ = Term::read(&changed);
+                let _ = NodeTerm::read(&changed);
             }
         }
     }

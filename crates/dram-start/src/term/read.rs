@@ -3,79 +3,79 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Malformed, Term};
+use super::{MalformedTerm, NodeTerm};
 
 /// The deepest nesting of terms.
-const DEPTH: usize = 500;
+const MAX_DEPTH: usize = 500;
 /// The most terms in one message.
-const MOST: usize = 4_000_000;
+const MAX_TERMS: usize = 4_000_000;
 
 /// A decoder: the remaining bytes and the remaining number of terms.
-pub(super) struct Reader<'a> {
+pub(super) struct NodeTermReader<'a> {
     pub(super) rest: &'a [u8],
-    left: usize,
+    terms_left: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> NodeTermReader<'a> {
     pub(super) fn new(rest: &'a [u8]) -> Self {
-        Self { rest, left: MOST }
+        Self { rest, terms_left: MAX_TERMS }
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
-        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Malformed)?;
+    fn take(&mut self, count: usize) -> Result<&'a [u8], MalformedTerm> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(MalformedTerm)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn byte(&mut self) -> Result<u8, MalformedTerm> {
         Ok(self.take(1)?[0])
     }
 
-    fn short(&mut self) -> Result<usize, Malformed> {
+    fn short(&mut self) -> Result<usize, MalformedTerm> {
         let two = self.take(2)?;
         Ok(usize::from(u16::from_be_bytes([two[0], two[1]])))
     }
 
-    fn long(&mut self) -> Result<usize, Malformed> {
+    fn long(&mut self) -> Result<usize, MalformedTerm> {
         let four = self.take(4)?;
-        usize::try_from(u32::from_be_bytes([four[0], four[1], four[2], four[3]])).map_err(|_| Malformed)
+        usize::try_from(u32::from_be_bytes([four[0], four[1], four[2], four[3]])).map_err(|_| MalformedTerm)
     }
 
     /// Decodes `count` terms. Each has at least one byte, so an impossible count is refused before memory is allocated.
-    fn terms(&mut self, count: usize, depth: usize) -> Result<Vec<Term>, Malformed> {
-        if count > self.rest.len() || count > self.left {
-            return Err(Malformed);
+    fn terms(&mut self, count: usize, depth: usize) -> Result<Vec<NodeTerm>, MalformedTerm> {
+        if count > self.rest.len() || count > self.terms_left {
+            return Err(MalformedTerm);
         }
         (0..count).map(|_| self.term(depth + 1)).collect()
     }
 
-    pub(super) fn term(&mut self, depth: usize) -> Result<Term, Malformed> {
-        self.left = self.left.checked_sub(1).ok_or(Malformed)?;
-        if depth > DEPTH {
-            return Err(Malformed);
+    pub(super) fn term(&mut self, depth: usize) -> Result<NodeTerm, MalformedTerm> {
+        self.terms_left = self.terms_left.checked_sub(1).ok_or(MalformedTerm)?;
+        if depth > MAX_DEPTH {
+            return Err(MalformedTerm);
         }
         let start = self.rest;
         let term = match self.byte()? {
-            97 => Term::Int(i64::from(self.byte()?)),
+            97 => NodeTerm::Integer(i64::from(self.byte()?)),
             98 => {
                 let four = self.take(4)?;
-                Term::Int(i64::from(i32::from_be_bytes([four[0], four[1], four[2], four[3]])))
+                NodeTerm::Integer(i64::from(i32::from_be_bytes([four[0], four[1], four[2], four[3]])))
             }
             110 => {
                 let length = usize::from(self.byte()?);
                 let negative = self.byte()? != 0;
-                match small(self.take(length)?, negative) {
-                    Some(number) => Term::Int(number),
-                    None => self.kept(start),
+                match parse_small_integer(self.take(length)?, negative) {
+                    Some(number) => NodeTerm::Integer(number),
+                    None => self.opaque_since(start),
                 }
             }
             100 => {
                 let length = self.short()?;
-                Term::Atom(latin1(self.take(length)?))
+                NodeTerm::Atom(decode_latin1(self.take(length)?))
             }
             115 => {
                 let length = usize::from(self.byte()?);
-                Term::Atom(latin1(self.take(length)?))
+                NodeTerm::Atom(decode_latin1(self.take(length)?))
             }
             118 => {
                 let length = self.short()?;
@@ -87,60 +87,60 @@ impl<'a> Reader<'a> {
             }
             104 => {
                 let arity = usize::from(self.byte()?);
-                Term::Tuple(self.terms(arity, depth)?)
+                NodeTerm::Tuple(self.terms(arity, depth)?)
             }
             105 => {
                 let arity = self.long()?;
-                Term::Tuple(self.terms(arity, depth)?)
+                NodeTerm::Tuple(self.terms(arity, depth)?)
             }
-            106 => Term::List(Vec::new()),
+            106 => NodeTerm::List(Vec::new()),
             107 => {
                 let length = self.short()?;
-                Term::Text(self.take(length)?.to_vec())
+                NodeTerm::ByteList(self.take(length)?.to_vec())
             }
             108 => {
                 let length = self.long()?;
                 let items = self.terms(length, depth)?;
                 match self.term(depth + 1)? {
-                    Term::List(end) if end.is_empty() => Term::List(items),
-                    tail => Term::Improper(items, tail.into()),
+                    NodeTerm::List(end) if end.is_empty() => NodeTerm::List(items),
+                    tail => NodeTerm::Improper(items, tail.into()),
                 }
             }
             109 => {
                 let length = self.long()?;
-                Term::Binary(self.take(length)?.to_vec())
+                NodeTerm::Binary(self.take(length)?.to_vec())
             }
             116 => {
                 let size = self.long()?;
                 if size > self.rest.len() / 2 {
-                    return Err(Malformed);
+                    return Err(MalformedTerm);
                 }
                 let mut pairs = Vec::with_capacity(size);
                 for _ in 0..size {
                     pairs.push((self.term(depth + 1)?, self.term(depth + 1)?));
                 }
-                Term::Map(pairs)
+                NodeTerm::Map(pairs)
             }
             tag => {
                 self.skip(tag, depth)?;
-                self.kept(start)
+                self.opaque_since(start)
             }
         };
         Ok(term)
     }
 
     /// The bytes since `start` as an opaque term.
-    fn kept(&self, start: &[u8]) -> Term {
-        Term::Opaque(start[..start.len() - self.rest.len()].to_vec())
+    fn opaque_since(&self, start: &[u8]) -> NodeTerm {
+        NodeTerm::Opaque(start[..start.len() - self.rest.len()].to_vec())
     }
 
-    fn utf8_atom(&mut self, length: usize) -> Result<Term, Malformed> {
-        let name = core::str::from_utf8(self.take(length)?).map_err(|_| Malformed)?;
-        Ok(Term::Atom(name.to_string()))
+    fn utf8_atom(&mut self, length: usize) -> Result<NodeTerm, MalformedTerm> {
+        let name = core::str::from_utf8(self.take(length)?).map_err(|_| MalformedTerm)?;
+        Ok(NodeTerm::Atom(name.to_string()))
     }
 
     /// Skips the content of a term that is kept as bytes.
-    fn skip(&mut self, tag: u8, depth: usize) -> Result<(), Malformed> {
+    fn skip(&mut self, tag: u8, depth: usize) -> Result<(), MalformedTerm> {
         let node_and = |reader: &mut Self, count: usize| {
             reader.term(depth + 1)?;
             reader.take(count).map(|_| ())
@@ -171,22 +171,22 @@ impl<'a> Reader<'a> {
             }
             // Functions: the length counts itself.
             112 => {
-                let length = self.long()?.checked_sub(4).ok_or(Malformed)?;
+                let length = self.long()?.checked_sub(4).ok_or(MalformedTerm)?;
                 self.take(length).map(|_| ())
             }
             113 => (0..3).try_for_each(|_| self.term(depth + 1).map(|_| ())),
-            _ => Err(Malformed),
+            _ => Err(MalformedTerm),
         }
     }
 }
 
-fn small(bytes: &[u8], negative: bool) -> Option<i64> {
+fn parse_small_integer(bytes: &[u8], negative: bool) -> Option<i64> {
     let mut wide = [0; 8];
     wide.get_mut(..bytes.len())?.copy_from_slice(bytes);
     let number = i64::try_from(u64::from_le_bytes(wide)).ok()?;
     Some(if negative { -number } else { number })
 }
 
-fn latin1(bytes: &[u8]) -> String {
+fn decode_latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use dram_start::bytes::{Bytes, words};
-use dram_start::environment::Environment;
-use dram_start::erlexec::{Place, expand, search_path, translate};
-use dram_start::fault::Fault;
+use dram_start::byte_string::{ByteString, split_words};
+use dram_start::environment::EnvironmentVariables;
+use dram_start::erlexec::{EmulatorPaths, expand_arguments, search_path, translate_arguments};
+use dram_start::error::StartError;
 
 /// The arguments and some variables with which an emulator was started.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,10 +18,10 @@ struct EmulatorStart {
     variables: Vec<String>,
 }
 
-const SHOWN: [&str; 5] = ["FOO=", "BAR=", "PATH=", "ERL_CRASH_DUMP=", "EMPTY="];
+const COMPARED_VARIABLES: [&str; 5] = ["FOO=", "BAR=", "PATH=", "ERL_CRASH_DUMP=", "EMPTY="];
 
 /// The installed Erlang: the number of its OTP release, and the path of its `erlexec`.
-fn installed() -> (String, PathBuf) {
+fn installed_otp() -> (String, PathBuf) {
     let script = "io:format(\"~s ~s\", [erlang:system_info(otp_release), code:root_dir() ++ \"/erts-\" ++ \
                   erlang:system_info(version) ++ \"/bin/erlexec\"]), halt().";
     let output = Command::new("erl").args(["-noshell", "-eval", script]).output().expect("erl is installed");
@@ -41,7 +41,11 @@ const CASES: &[ErlexecCase] = &[
     ErlexecCase { line: "-boot start -mode embedded", files: &[], env: &[] },
     ErlexecCase { line: "-a b -extra -args_file no +S 1", files: &[], env: &[] },
     ErlexecCase { line: "+S 4 -boot x +sbwt none +K true", files: &[], env: &[] },
-    ErlexecCase { line: "-args_file a", files: &[("a", "# a comment\n-name_ x #rest\n+P 5000000\n\n+Q 65536")], env: &[] },
+    ErlexecCase {
+        line: "-args_file a",
+        files: &[("a", "# a comment\n-name_ x #rest\n+P 5000000\n\n+Q 65536")],
+        env: &[],
+    },
     ErlexecCase {
         line: "-args_file a tail",
         files: &[("a", "-kernel \"dist listen\" 'a \"b\" c' x\\ y \\\"z\\#\n")],
@@ -49,11 +53,23 @@ const CASES: &[ErlexecCase] = &[
     },
     ErlexecCase { line: "-args_file a", files: &[("a", "pre\"mid dle\"post 'un closed")], env: &[] },
     ErlexecCase { line: "-args_file a -z", files: &[("a", "-one\n-args_file b\n-two"), ("b", "+A 3 -b\n")], env: &[] },
-    ErlexecCase { line: "-args_file a", files: &[("a", "-one -args_file b -extra p q"), ("b", "-x -extra r")], env: &[] },
+    ErlexecCase {
+        line: "-args_file a",
+        files: &[("a", "-one -args_file b -extra p q"), ("b", "-x -extra r")],
+        env: &[],
+    },
     ErlexecCase { line: "-args_file a -after", files: &[("a", "\n\n# nothing\n")], env: &[] },
     ErlexecCase { line: "-env FOO bar -env BAR a=b -x", files: &[], env: &[] },
-    ErlexecCase { line: "-args_file a", files: &[("a", "-env FOO 'two words'\n-env ERL_CRASH_DUMP /dev/null\n")], env: &[] },
-    ErlexecCase { line: "-z", files: &[], env: &[("ERL_AFLAGS", "-first 'in quotes' +S 2"), ("ERL_ZFLAGS", "-last # kept")] },
+    ErlexecCase {
+        line: "-args_file a",
+        files: &[("a", "-env FOO 'two words'\n-env ERL_CRASH_DUMP /dev/null\n")],
+        env: &[],
+    },
+    ErlexecCase {
+        line: "-z",
+        files: &[],
+        env: &[("ERL_AFLAGS", "-first 'in quotes' +S 2"), ("ERL_ZFLAGS", "-last # kept")],
+    },
     ErlexecCase { line: "-z -extra e", files: &[], env: &[("ERL_FLAGS", "-mid -extra f"), ("ERL_ZFLAGS", "-last")] },
     ErlexecCase { line: "", files: &[], env: &[("ERL_FLAGS", "+P 9000")] },
     ErlexecCase { line: "-z", files: &[("a", "-from file")], env: &[("ERL_AFLAGS", "-args_file a")] },
@@ -77,7 +93,7 @@ const CASES: &[ErlexecCase] = &[
 
 #[test]
 fn arguments_and_variables_are_those_of_erlexec() {
-    let (otp, erlexec) = installed();
+    let (otp, erlexec) = installed_otp();
     for case in CASES {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
@@ -89,17 +105,17 @@ fn arguments_and_variables_are_those_of_erlexec() {
         for (name, content) in case.files {
             fs::write(root.join(name), content).unwrap();
         }
-        let theirs = real(&erlexec, root, &bin, case);
-        let ours = ours(&otp, root, &bin, case);
+        let theirs = run_real_erlexec(&erlexec, root, &bin, case);
+        let ours = run_own_translation(&otp, root, &bin, case);
         assert_eq!(ours, theirs, "`{}`", case.line);
     }
 }
 
-fn line(case: &ErlexecCase) -> Vec<Bytes> {
-    words(case.line.as_bytes())
+fn line(case: &ErlexecCase) -> Vec<ByteString> {
+    split_words(case.line.as_bytes())
 }
 
-fn real(erlexec: &Path, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
+fn run_real_erlexec(erlexec: &Path, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
     let mut command = Command::new(erlexec);
     command.env_clear().envs(case.env.iter().copied()).current_dir(root);
     command.env("ROOTDIR", root).env("BINDIR", bin).env("EMU", "beam").env("PROGNAME", "erl");
@@ -109,45 +125,51 @@ fn real(erlexec: &Path, root: &Path, bin: &Path, case: &ErlexecCase) -> Emulator
     let mut parts = output.stdout.split(|b| *b == 0).map(|part| String::from_utf8_lossy(part).into_owned());
     let count = parts.next().and_then(|count| count.parse().ok()).expect("the number of arguments");
     let arguments = parts.by_ref().take(count).collect();
-    let mut variables: Vec<String> = parts.filter(|one| SHOWN.iter().any(|name| one.starts_with(name))).collect();
+    let mut variables: Vec<String> =
+        parts.filter(|one| COMPARED_VARIABLES.iter().any(|name| one.starts_with(name))).collect();
     variables.sort();
     EmulatorStart { arguments, variables }
 }
 
-fn ours(otp: &str, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
-    let strings: Vec<Bytes> = case.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
-    let mut env = Environment::from_strings(&strings);
-    let place = Place {
+fn run_own_translation(otp: &str, root: &Path, bin: &Path, case: &ErlexecCase) -> EmulatorStart {
+    let strings: Vec<ByteString> =
+        case.env.iter().map(|(name, value)| format!("{name}={value}").into_bytes()).collect();
+    let mut env = EnvironmentVariables::from_strings(&strings);
+    let place = EmulatorPaths {
         root: root.as_os_str().as_bytes().to_vec(),
         bin: bin.as_os_str().as_bytes().to_vec(),
         progname: b"erl".to_vec(),
     };
     let mut read = |path: &[u8]| {
         let path = root.join(String::from_utf8_lossy(path).as_ref());
-        fs::read(path).map_err(|error| Fault::new(error.to_string(), ""))
+        fs::read(path).map_err(|error| StartError::new(error.to_string(), ""))
     };
-    let all = expand(&line(case), &env, Some(otp), &mut read).unwrap();
-    let emulator = translate(&all, &place, &env).unwrap();
+    let all = expand_arguments(&line(case), &env, Some(otp), &mut read).unwrap();
+    let emulator = translate_arguments(&all, &place, &env).unwrap();
     assert_eq!(emulator.file, b"beam.smp");
     let path = search_path(env.get("PATH"), &place);
     env.set(b"PATH", &path);
     for (name, value) in &emulator.env {
         env.set(name, value);
     }
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let mut variables: Vec<String> =
-        env.strings().iter().map(text).filter(|one| SHOWN.iter().any(|name| one.starts_with(name))).collect();
+    let text = |bytes: &ByteString| String::from_utf8_lossy(bytes).into_owned();
+    let mut variables: Vec<String> = env
+        .to_strings()
+        .iter()
+        .map(text)
+        .filter(|one| COMPARED_VARIABLES.iter().any(|name| one.starts_with(name)))
+        .collect();
     variables.sort();
     EmulatorStart { arguments: emulator.arguments.iter().map(text).collect(), variables }
 }
 
 #[test]
 fn invalid_flags_and_cyclic_args_files_are_refused() {
-    let place = Place { root: b"/r".to_vec(), bin: b"/r/b".to_vec(), progname: b"erl".to_vec() };
-    let env = Environment::default();
+    let place = EmulatorPaths { root: b"/r".to_vec(), bin: b"/r/b".to_vec(), progname: b"erl".to_vec() };
+    let env = EnvironmentVariables::default();
     for line in ["-env A", "+A", "+sbt", "+sbt -x", "-name", "-start_epmd maybe", "+Bx", "-smp disable", "+IOx 1"] {
-        assert!(translate(&words(line.as_bytes()), &place, &env).is_err(), "`{line}`");
+        assert!(translate_arguments(&split_words(line.as_bytes()), &place, &env).is_err(), "`{line}`");
     }
     let mut around = |_: &[u8]| Ok(b"-args_file a".to_vec());
-    assert!(expand(&words(b"-args_file a"), &env, None, &mut around).is_err());
+    assert!(expand_arguments(&split_words(b"-args_file a"), &env, None, &mut around).is_err());
 }

@@ -7,5 +7,5 @@ mod erlexec;
 mod recipe;
 mod release;
 mod running;
+mod test_release;
 mod upgrade;
-mod worlds;

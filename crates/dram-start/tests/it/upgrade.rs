@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::worlds::{World, base, mix, text};
+use crate::test_release::{TestRelease, lossy_text, mix_release, run_mix};
 
 const NAMED: [(&str, &str); 3] =
     [("RELEASE_DISTRIBUTION", "sname"), ("RELEASE_NODE", "demo"), ("RELEASE_COOKIE", "secret")];
@@ -13,16 +13,16 @@ const APPUP: &str =
     "{\"0.2.0\",[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}],[{\"0.1.0\",[{load_module,'Elixir.Demo'}]}]}.";
 
 /// Builds version 0.2.0 of the test release, and puts its archive where `unpack` expects it.
-fn make_next(world: &World) {
+fn make_next(world: &TestRelease) {
     let project = world.dir.path().join("project");
-    let source = base().ancestors().nth(4).expect("the release is four directories below its project");
+    let source = mix_release().ancestors().nth(4).expect("the release is four directories below its project");
     assert!(Command::new("cp").arg("-a").arg(source).arg(&project).status().unwrap().success());
     for (file, old, new) in [("mix.exs", "0.1.0", "0.2.0"), ("lib/demo.ex", ":world", ":changed")] {
         let path = project.join(file);
         fs::write(&path, fs::read_to_string(&path).unwrap().replace(old, new)).unwrap();
     }
     fs::remove_dir_all(project.join("_build/prod/rel")).unwrap();
-    mix(&project, &["release"]);
+    run_mix(&project, &["release"]);
     let next = project.join("_build/prod/rel/demo");
     fs::write(next.join("lib/demo-0.2.0/ebin/demo.appup"), APPUP).unwrap();
     fs::write(next.join("releases/0.2.0/start.conf"), "name = demo\nelixir = true\n").unwrap();
@@ -45,40 +45,40 @@ fn describe_change(old: &Path, new: &Path) {
          halt()."
     );
     let output = Command::new("erl").args(["-noshell", "-eval", &code]).output().unwrap();
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{}{}", lossy_text(&output.stdout), lossy_text(&output.stderr));
 }
 
 #[test]
 fn a_version_is_unpacked_installed_made_permanent_downgraded_and_removed() {
-    let world = World::new("");
+    let world = TestRelease::new("");
     make_next(&world);
-    let mut system = world.foreground(&NAMED);
-    let hello = || world.good(&["rpc", "IO.inspect(Demo.hello())"], &NAMED);
-    let versions = || world.good(&["versions"], &NAMED);
-    world.good(&["unpack", "0.2.0"], &NAMED);
+    let mut system = world.start_foreground(&NAMED);
+    let hello = || world.run_ok(&["rpc", "IO.inspect(Demo.hello())"], &NAMED);
+    let versions = || world.run_ok(&["versions"], &NAMED);
+    world.run_ok(&["unpack", "0.2.0"], &NAMED);
     assert_eq!(versions(), "demo 0.2.0 unpacked\ndemo 0.1.0 permanent\n");
     assert_eq!(hello(), ":world\n");
-    world.good(&["install", "0.2.0"], &NAMED);
+    world.run_ok(&["install", "0.2.0"], &NAMED);
     assert_eq!(hello(), ":changed\n");
-    assert_eq!(world.good(&["version"], &[]), "demo 0.1.0\n");
-    world.good(&["upgrade", "0.2.0"], &NAMED);
+    assert_eq!(world.run_ok(&["version"], &[]), "demo 0.1.0\n");
+    world.run_ok(&["upgrade", "0.2.0"], &NAMED);
     assert_eq!(versions(), "demo 0.2.0 permanent\ndemo 0.1.0 old\n");
-    assert_eq!(world.good(&["version"], &[]), "demo 0.2.0\n");
-    world.good(&["downgrade", "0.1.0"], &NAMED);
+    assert_eq!(world.run_ok(&["version"], &[]), "demo 0.2.0\n");
+    world.run_ok(&["downgrade", "0.1.0"], &NAMED);
     assert_eq!(hello(), ":world\n");
-    world.good(&["uninstall", "0.2.0"], &NAMED);
+    world.run_ok(&["uninstall", "0.2.0"], &NAMED);
     assert_eq!(versions(), "demo 0.1.0 permanent\n");
-    world.good(&["stop"], &NAMED);
-    assert_eq!(system.code(), Some(0), "{}", system.output());
+    world.run_ok(&["stop"], &NAMED);
+    assert_eq!(system.wait_for_exit_code(), Some(0), "{}", system.output());
 }
 
 #[test]
 fn without_releases_file_versions_cannot_be_changed() {
-    let world = World::new("");
-    let _system = world.foreground(&NAMED);
+    let world = TestRelease::new("");
+    let _system = world.start_foreground(&NAMED);
     for command in ["unpack", "upgrade", "uninstall"] {
         let output = world.run(&[command, "0.2.0"], &NAMED);
         assert_eq!(output.status.code(), Some(1));
-        assert!(text(&output.stderr).contains("releases/RELEASES is missing"), "{}", text(&output.stderr));
+        assert!(lossy_text(&output.stderr).contains("releases/RELEASES is missing"), "{}", lossy_text(&output.stderr));
     }
 }

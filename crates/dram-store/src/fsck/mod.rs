@@ -3,11 +3,11 @@
 //! The content of the store is untrusted: symbolic links are not followed, pipes do not block, and the names of blobs
 //! and layers are compared with their content. Unrepairable data that may be valuable is moved to `lost/`.
 
-mod blobs;
-mod frame;
-mod layers;
-mod names;
-mod rooms;
+mod check_blobs;
+mod check_layers;
+mod check_names;
+mod check_records;
+mod check_root;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,24 +16,24 @@ use std::sync::{Mutex, PoisonError};
 
 use dram_image::Digest;
 
-use crate::{LayerId, Packed, Stamp, Store, StoreError};
+use crate::{LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
 
 /// Calls its second argument for each number below the first, in parallel on all processors.
-pub type Parallel<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + 'a;
+pub type ParallelFn<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + 'a;
 /// Packs an extracted layer with a stamp and a compression, to restore its blob.
-pub type Repack<'a> = dyn Fn(&Store, &LayerId, Stamp, &str) -> Result<Packed, StoreError> + 'a;
+pub type RepackFn<'a> = dyn Fn(&Store, &LayerId, LayerTimestamp, &str) -> Result<PackedLayer, StoreError> + 'a;
 
 /// Options and callbacks of a verification.
-pub struct Checking<'a> {
+pub struct FsckOptions<'a> {
     /// Repairs damage.
     pub repair: bool,
     /// Runs work in parallel.
-    pub parallel: &'a Parallel<'a>,
+    pub parallel: &'a ParallelFn<'a>,
     /// Restores a blob from an extracted layer.
-    pub repack: &'a Repack<'a>,
+    pub repack: &'a RepackFn<'a>,
 }
 
-impl std::fmt::Debug for Checking<'_> {
+impl std::fmt::Debug for FsckOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Checking").field("repair", &self.repair).finish_non_exhaustive()
     }
@@ -41,22 +41,22 @@ impl std::fmt::Debug for Checking<'_> {
 
 /// Damage that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct FsckFinding {
     /// Path below the root of the store.
-    pub place: String,
+    pub path: String,
     /// Description of the damage.
-    pub what: String,
+    pub problem: String,
     /// Loss that the repair causes.
     pub cost: String,
     /// Description of the repair that would be done, or was done.
     pub repair: String,
     /// True if it was repaired.
-    pub mended: bool,
+    pub repaired: bool,
 }
 
 /// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Checked {
+pub struct FsckReport {
     /// Number of intact blobs.
     pub blobs: usize,
     /// Total size of these blobs in bytes.
@@ -66,29 +66,29 @@ pub struct Checked {
     /// Number of image references.
     pub names: usize,
     /// Damage that was found.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FsckFinding>,
     /// Objects that could not be verified.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<SkippedCheck>,
 }
 
 /// An object that could not be verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub struct SkippedCheck {
     /// Path below the root of the store.
-    pub place: String,
+    pub path: String,
     /// Description of what was not verified, and the reason.
-    pub why: String,
+    pub reason: String,
 }
 
 /// A running verification.
-struct Check<'a> {
+struct FsckRun<'a> {
     store: &'a Store,
-    how: &'a Checking<'a>,
-    checked: Checked,
+    options: &'a FsckOptions<'a>,
+    report: FsckReport,
     /// Names of the images that need each blob.
-    users: BTreeMap<Digest, BTreeSet<String>>,
+    images_by_blob: BTreeMap<Digest, BTreeSet<String>>,
     /// Directory for unknown files, once it is needed.
-    lost: Option<PathBuf>,
+    lost_dir: Option<PathBuf>,
 }
 
 impl Store {
@@ -96,21 +96,27 @@ impl Store {
     ///
     /// # Errors
     /// When a file system operation fails.
-    pub fn check(&self, how: &Checking<'_>) -> Result<Checked, StoreError> {
-        let mut check = Check { store: self, how, checked: Checked::default(), users: BTreeMap::new(), lost: None };
-        check.frame()?;
-        check.index()?;
-        check.gather_users();
-        check.blobs()?;
-        check.names()?;
-        check.rooms()?;
-        Ok(check.checked)
+    pub fn fsck(&self, how: &FsckOptions<'_>) -> Result<FsckReport, StoreError> {
+        let mut check = FsckRun {
+            store: self,
+            options: how,
+            report: FsckReport::default(),
+            images_by_blob: BTreeMap::new(),
+            lost_dir: None,
+        };
+        check.check_root()?;
+        check.check_index()?;
+        check.collect_blob_users();
+        check.check_blobs()?;
+        check.check_names()?;
+        check.check_records()?;
+        Ok(check.report)
     }
 }
 
-impl Check<'_> {
+impl FsckRun<'_> {
     /// Reports damage. `mend` is called if repairs are requested; its failure is part of the report.
-    fn find(
+    fn report_finding(
         &mut self,
         place: &Path,
         what: impl Into<String>,
@@ -120,7 +126,7 @@ impl Check<'_> {
     ) {
         let mut repair = repair.to_owned();
         let mut mended = false;
-        if self.how.repair {
+        if self.options.repair {
             match mend(self) {
                 Ok(()) => mended = true,
                 Err(error) => {
@@ -129,28 +135,28 @@ impl Check<'_> {
                 }
             }
         }
-        let place = self.shown(place);
+        let place = self.display_path(place);
         let (what, cost) = (what.into(), cost.into());
-        self.checked.findings.push(Finding { place, what, cost, repair, mended });
+        self.report.findings.push(FsckFinding { path: place, problem: what, cost, repair, repaired: mended });
     }
 
     /// Reports something that cannot be verified.
-    fn skip(&mut self, place: &Path, why: &str) {
-        let place = self.shown(place);
-        self.checked.skipped.push(Skipped { place, why: why.to_owned() });
+    fn report_skipped(&mut self, place: &Path, why: &str) {
+        let place = self.display_path(place);
+        self.report.skipped.push(SkippedCheck { path: place, reason: why.to_owned() });
     }
 
-    fn shown(&self, place: &Path) -> String {
+    fn display_path(&self, place: &Path) -> String {
         place.strip_prefix(self.store.root()).unwrap_or(place).display().to_string()
     }
 
     /// Moves an unknown file to `lost/NUMBER/PATH`.
-    fn lose(&mut self, path: &Path) -> Result<(), StoreError> {
-        let lost = match &self.lost {
+    fn move_to_lost(&mut self, path: &Path) -> Result<(), StoreError> {
+        let lost = match &self.lost_dir {
             Some(lost) => lost.clone(),
             None => {
-                let free = crate::way::free(&self.store.join("lost"), "");
-                self.lost.insert(free).clone()
+                let free = crate::misplaced::unused_numbered_path(&self.store.join("lost"), "");
+                self.lost_dir.insert(free).clone()
             }
         };
         let to = lost.join(path.strip_prefix(self.store.root()).unwrap_or(path));
@@ -161,7 +167,7 @@ impl Check<'_> {
 
     /// Returns the images that need the blob, for messages.
     fn needed_by(&self, digest: &Digest) -> String {
-        match self.users.get(digest) {
+        match self.images_by_blob.get(digest) {
             Some(names) => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
                 format!("the image {}", names.join(", "))
@@ -171,9 +177,9 @@ impl Check<'_> {
     }
 
     /// Calls `look` for each of `all` in parallel, and returns the results in order.
-    fn each<T: Sync, R: Send>(&self, all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    fn map_parallel<T: Sync, R: Send>(&self, all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let found: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
-        (self.how.parallel)(all.len(), &|at| {
+        (self.options.parallel)(all.len(), &|at| {
             let answer = look(&all[at]);
             found.lock().unwrap_or_else(PoisonError::into_inner).insert(at, answer);
         });

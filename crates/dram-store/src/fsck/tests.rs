@@ -3,26 +3,26 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use dram_image::tar::{Entry, EntryKind, TarWriter};
+use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
 use dram_image::{Descriptor, MediaType, TreePath};
 
 use super::*;
-use crate::{Dir, Rights};
+use crate::{Dir, IdMapping};
 
-fn entry(path: &str, kind: EntryKind, mode: u32) -> Entry {
+fn entry(path: &str, kind: TarEntryKind, mode: u32) -> TarEntry {
     let path = TreePath::parse(path.as_bytes()).unwrap();
-    Entry { path, kind, mode, uid: 0, gid: 0, mtime: 1_000_000, xattrs: vec![] }
+    TarEntry { path, kind, mode, uid: 0, gid: 0, mtime: 1_000_000, xattrs: vec![] }
 }
 
-fn file(path: &str, text: &'static str) -> (Entry, &'static str) {
-    (entry(path, EntryKind::File { size: text.len() as u64 }, 0o644), text)
+fn file(path: &str, text: &'static str) -> (TarEntry, &'static str) {
+    (entry(path, TarEntryKind::File { size: text.len() as u64 }, 0o644), text)
 }
 
-fn dir(path: &str, mode: u32) -> (Entry, &'static str) {
-    (entry(path, EntryKind::Dir, mode), "")
+fn dir(path: &str, mode: u32) -> (TarEntry, &'static str) {
+    (entry(path, TarEntryKind::Dir, mode), "")
 }
 
-fn tar(entries: &[(Entry, &str)]) -> Vec<u8> {
+fn tar(entries: &[(TarEntry, &str)]) -> Vec<u8> {
     let mut writer = TarWriter::new(Vec::new());
     entries.iter().for_each(|(entry, data)| writer.append(entry, &mut data.as_bytes()).unwrap());
     writer.finish().unwrap()
@@ -60,19 +60,20 @@ fn tars() -> [Vec<u8>; 2] {
         file("t/gone", ""),
         dir("etc", 0o755),
         file("etc/one", "one"),
-        (entry("etc/other", EntryKind::HardLink(TreePath::parse(b"etc/one").unwrap()), 0o644), ""),
+        (entry("etc/other", TarEntryKind::HardLink(TreePath::parse(b"etc/one").unwrap()), 0o644), ""),
         owned,
-        (entry("etc/link", EntryKind::Symlink(b"one".to_vec()), 0o777), ""),
-        (entry("etc/pipe", EntryKind::Fifo, 0o600), ""),
+        (entry("etc/link", TarEntryKind::Symlink(b"one".to_vec()), 0o777), ""),
+        (entry("etc/pipe", TarEntryKind::Fifo, 0o600), ""),
         dir("etc/empty", 0o700),
     ]);
     [low, lean]
 }
 
-fn run_fsck(store: &Store, repair: bool) -> Checked {
-    let repack = |_: &Store, _: &LayerId, _: Stamp, _: &str| -> Result<Packed, StoreError> { unreachable!() };
+fn run_fsck(store: &Store, repair: bool) -> FsckReport {
+    let repack =
+        |_: &Store, _: &LayerId, _: LayerTimestamp, _: &str| -> Result<PackedLayer, StoreError> { unreachable!() };
     let parallel = |count: usize, job: &(dyn Fn(usize) + Sync)| (0..count).for_each(job);
-    store.check(&Checking { repair, parallel: &parallel, repack: &repack }).unwrap()
+    store.fsck(&FsckOptions { repair, parallel: &parallel, repack: &repack }).unwrap()
 }
 
 /// Returns a store with an image of two layers, of which the upper depends on the lower.
@@ -80,7 +81,7 @@ fn store() -> (tempfile::TempDir, Store, Vec<LayerId>) {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
     let ids = image(&store, &tars());
-    assert_ne!(ids[1], ids[1].alone());
+    assert_ne!(ids[1], ids[1].without_inherited());
     let whole = run_fsck(&store, false);
     assert_eq!((whole.findings, whole.skipped, whole.layers), (vec![], vec![], 2));
     (outer, store, ids)
@@ -159,10 +160,10 @@ fn each_change_of_a_layer_is_reported_with_its_path() {
         change(&layer.join(name));
         let found = run_fsck(&store, false);
         let [finding] = &found.findings[..] else { panic!("{name}: {:?}", found.findings) };
-        assert_eq!(finding.place, format!("layers/{}", ids[which]), "{name}");
-        assert!(finding.what.contains(says) && finding.what.contains(name), "{name}: {finding:?}");
-        assert!(layer.exists() && store.work().path().read_dir().unwrap().count() == 1, "{name}: only a lock");
-        assert!(run_fsck(&store, true).findings.iter().all(|finding| finding.mended), "{name}");
+        assert_eq!(finding.path, format!("layers/{}", ids[which]), "{name}");
+        assert!(finding.problem.contains(says) && finding.problem.contains(name), "{name}: {finding:?}");
+        assert!(layer.exists() && store.work_dir().path().read_dir().unwrap().count() == 1, "{name}: only a lock");
+        assert!(run_fsck(&store, true).findings.iter().all(|finding| finding.repaired), "{name}");
         assert!(!layer.exists(), "{name}");
         assert_eq!(image(&store, &tars()), ids, "{name}");
         assert_eq!(run_fsck(&store, false).findings, [], "{name}");
@@ -172,7 +173,7 @@ fn each_change_of_a_layer_is_reported_with_its_path() {
 #[test]
 fn layer_with_a_missing_parent_is_compared_by_its_id() {
     let (_outer, store, ids) = store();
-    store.remove_layer(&ids[0], store.rights()).unwrap();
+    store.remove_layer(&ids[0], store.id_mapping()).unwrap();
     let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped), (vec![], vec![]));
     // Without these records, the parent layers of its id are unknown.
@@ -183,7 +184,7 @@ fn layer_with_a_missing_parent_is_compared_by_its_id() {
     names().filter(over).for_each(|name| fs::remove_file(packs.join(name)).unwrap());
     let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
-    assert!(found.skipped[0].why.ends_with("the layers that it was unpacked over are not in the store"));
+    assert!(found.skipped[0].reason.ends_with("the layers that it was unpacked over are not in the store"));
 }
 
 #[test]
@@ -192,32 +193,32 @@ fn layer_without_its_blob_is_reported_as_skipped() {
     store.blobs().remove(&ids[0].diff_id().unwrap());
     let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len()), (vec![], 1));
-    assert_eq!(found.skipped[0].place, format!("layers/{}", ids[0]));
-    assert!(found.skipped[0].why.contains("no blob in the store"));
+    assert_eq!(found.skipped[0].path, format!("layers/{}", ids[0]));
+    assert!(found.skipped[0].reason.contains("no blob in the store"));
 }
 
 #[test]
 fn layer_of_another_id_mapping_is_reported_as_skipped() {
     let (_outer, store, ids) = store();
-    let theirs = store.shelf_of(Rights::OneId, "layers");
+    let theirs = store.subdir_of(IdMapping::Single, "layers");
     fs::create_dir_all(&theirs).unwrap();
     fs::rename(store.layers().path(&ids[0]), theirs.join(ids[0].as_str())).unwrap();
     let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len(), found.layers), (vec![], 1, 2));
-    assert_eq!(found.skipped[0].place, "one-id/layers");
+    assert_eq!(found.skipped[0].path, "one-id/layers");
 }
 
 #[test]
 fn wrong_records_of_a_tar_are_repaired() {
     let (_outer, store, ids) = store();
     let diff_id = ids[1].diff_id().unwrap();
-    let (size, leans) = (store.layers().size_record(&diff_id), store.layers().leans_record(&diff_id));
+    let (size, leans) = (store.layers().size_record_path(&diff_id), store.layers().parent_deps_record_path(&diff_id));
     let right = fs::read(&leans).unwrap();
     fs::write(&size, "5").unwrap();
     for wrong in [None, Some(&b"dother\0"[..])] {
         wrong.map_or_else(|| fs::remove_file(&leans), |bytes| fs::write(&leans, bytes)).unwrap();
         let found = run_fsck(&store, true);
-        assert!(found.findings.iter().any(|finding| finding.place.ends_with(".leans") && finding.mended), "{found:?}");
+        assert!(found.findings.iter().any(|finding| finding.path.ends_with(".leans") && finding.repaired), "{found:?}");
         assert_eq!(fs::read(&leans).unwrap(), right);
         assert!(!size.exists());
         assert_eq!(run_fsck(&store, false).findings, []);
@@ -230,24 +231,24 @@ fn records_of_a_damaged_layer_are_removed() {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
     let made = || {
-        let made = store.work().fresh().unwrap();
+        let made = store.work_dir().temp_dir().unwrap();
         fs::write(made.join("file"), "right").unwrap();
         store.layers().commit(&made).unwrap()
     };
     let id = made();
     fs::write(store.layers().path(&id).join("file"), "wrong").unwrap();
     let mut bytes = Vec::new();
-    store.layers().pack(&id, Stamp(1), &mut bytes).unwrap();
+    store.layers().pack(&id, LayerTimestamp(1), &mut bytes).unwrap();
     let diff_id = store.blobs().put(&bytes).unwrap();
-    let packed = Packed { diff_id, blob: Descriptor::new(MediaType::LAYER, diff_id, bytes.len() as u64) };
+    let packed = PackedLayer { diff_id, blob: Descriptor::new(MediaType::LAYER, diff_id, bytes.len() as u64) };
     for kind in ["", "zstd"] {
-        store.layers().remember_packed(&id, Stamp(1), kind, &packed).unwrap();
+        store.layers().record_packed(&id, LayerTimestamp(1), kind, &packed).unwrap();
     }
     store.layers().programs(&id).unwrap();
-    assert_eq!(store.layers().packed(&id, Stamp(1), ""), Some(packed));
+    assert_eq!(store.layers().find_packed(&id, LayerTimestamp(1), ""), Some(packed));
     assert_eq!(run_fsck(&store, true).findings.len(), 1);
     assert_eq!(made(), id);
-    assert_eq!(["", "zstd"].map(|kind| store.layers().packed(&id, Stamp(1), kind)), [None, None]);
+    assert_eq!(["", "zstd"].map(|kind| store.layers().find_packed(&id, LayerTimestamp(1), kind)), [None, None]);
     assert!(!store.join("packs").join(format!("{id}.elf")).exists());
 }
 
@@ -256,13 +257,13 @@ fn records_of_a_damaged_layer_are_removed() {
 fn layer_removal_is_atomic() {
     let outer = tempfile::tempdir().unwrap();
     let store = Store::open(&outer.path().join("store")).unwrap();
-    let made = store.work().fresh().unwrap();
+    let made = store.work_dir().temp_dir().unwrap();
     const FILES: usize = 1000;
     (0..FILES).for_each(|name| fs::write(made.join(name.to_string()), "").unwrap());
     let id = store.layers().commit(&made).unwrap();
     let path = store.layers().path(&id);
     let seen = std::thread::scope(|scope| {
-        let removal = scope.spawn(|| store.remove_layer(&id, store.rights()));
+        let removal = scope.spawn(|| store.remove_layer(&id, store.id_mapping()));
         let mut seen = Vec::new();
         while !removal.is_finished() {
             // Counts are taken only while the directory exists: each must be the full number of names.
@@ -279,5 +280,5 @@ fn layer_removal_is_atomic() {
     });
     assert!(!path.exists());
     assert!(seen.iter().all(|count| *count == FILES), "{seen:?}");
-    assert_eq!(store.work().path().read_dir().unwrap().count(), 1, "only a lock");
+    assert_eq!(store.work_dir().path().read_dir().unwrap().count(), 1, "only a lock");
 }

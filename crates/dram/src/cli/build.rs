@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{Network, Progress};
+use super::{NetworkMode, ProgressMode};
 
 #[derive(Debug, Args)]
-pub(crate) struct Build {
+pub(crate) struct BuildCommandArgs {
     /// The Dockerfile, `-` for standard input, or a URL [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE", help_heading = "What is built")]
     pub(crate) file: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub(crate) struct Build {
     /// `missing` in the store, or `never` [default: missing]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value_t, default_missing_value = "always",
         hide_default_value = true, hide_possible_values = true, value_name = "POLICY", help_heading = "What is built")]
-    pub(crate) pull: super::Pull,
+    pub(crate) pull: super::PullPolicy,
 
     /// Name the image; may be given several times
     #[arg(short, long, value_name = "NAME[:TAG]", help_heading = "What comes out")]
@@ -66,7 +66,7 @@ pub(crate) struct Build {
     pub(crate) no_cache_filter: Vec<String>,
     /// The network that commands see
     #[arg(long, value_enum, default_value_t, help_heading = "How commands run")]
-    pub(crate) network: Network,
+    pub(crate) network: NetworkMode,
     /// A line for /etc/hosts; `host-gateway` stands for this machine
     #[arg(long, value_name = "HOST:IP", help_heading = "How commands run")]
     pub(crate) add_host: Vec<String>,
@@ -95,7 +95,7 @@ pub(crate) struct Build {
 
     /// How to show what happens
     #[arg(long, value_enum, default_value_t, help_heading = "What is shown")]
-    pub(crate) progress: Progress,
+    pub(crate) progress: ProgressMode,
     /// Print nothing but the image's digest
     #[arg(short, long, help_heading = "What is shown")]
     pub(crate) quiet: bool,
@@ -111,22 +111,22 @@ pub(crate) struct Build {
     pub(crate) json: bool,
 
     #[command(flatten)]
-    pub(crate) legacy: Legacy,
+    pub(crate) legacy: LegacyBuildArgs,
     /// Whose files COPY takes: a directory, a URL, a Git repository, or `-`: a tar or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }
 
-impl Build {
+impl BuildCommandArgs {
     /// The progress mode, with `--quiet` taken into account.
-    pub(crate) fn shown(&self) -> Progress {
-        if self.quiet { Progress::Quiet } else { self.progress }
+    pub(crate) fn progress_mode(&self) -> ProgressMode {
+        if self.quiet { ProgressMode::Quiet } else { self.progress }
     }
 }
 
 /// Options that scripts give to `docker build` and that mean little or nothing here.
 #[derive(Debug, Args)]
-pub(crate) struct Legacy {
+pub(crate) struct LegacyBuildArgs {
     /// The image is in the store, where `dram run` finds it
     #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true")]

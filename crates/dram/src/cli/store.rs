@@ -3,7 +3,7 @@
 use clap::Args;
 
 #[derive(Debug, Args)]
-pub(crate) struct Prune {
+pub(crate) struct PruneArgs {
     /// Forget every remembered step, and remove all unpacked layers
     #[arg(short, long)]
     pub(crate) all: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Prune {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Df {
+pub(crate) struct DfArgs {
     /// List images, layers, steps, caches and files one by one
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Df {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Fsck {
+pub(crate) struct FsckArgs {
     /// Mend what can be mended: what is damaged goes or is made again, names that lead to nothing go, and what nobody
     /// knows is moved to `lost/` in the store
     #[arg(long)]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 /// When a registry is asked for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Pull {
+pub(crate) enum PullPolicy {
     /// Always; what is here and still the same is taken
     #[value(alias = "true")]
     Always,
@@ -19,24 +19,24 @@ pub(crate) enum Pull {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct PullImages {
+pub(crate) struct PullArgs {
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     #[command(flatten)]
-    pub(crate) shown: Shown,
+    pub(crate) shown: ProgressArgs,
     /// The images, as `debian:12` or `registry.example/team/app@sha256:…`
     #[arg(required = true, value_name = "NAME[:TAG]")]
     pub(crate) names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Push {
+pub(crate) struct PushArgs {
     /// Write the digest of what was pushed to a file
     #[arg(long, value_name = "FILE", alias = "digest-file")]
     pub(crate) digestfile: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) shown: Shown,
+    pub(crate) shown: ProgressArgs,
     /// The image
     #[arg(value_name = "NAME[:TAG]")]
     pub(crate) image: String,
@@ -47,7 +47,7 @@ pub(crate) struct Push {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Copy {
+pub(crate) struct CopyArgs {
     /// Copy the images for all platforms, with the index
     #[arg(short, long, conflicts_with = "platform")]
     pub(crate) all: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Copy {
     #[arg(long, value_name = "FILE", alias = "digest-file")]
     pub(crate) digestfile: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) shown: Shown,
+    pub(crate) shown: ProgressArgs,
     /// Where it is: docker://NAME, store:NAME, oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:NAME]
     #[arg(value_name = "SRC")]
     pub(crate) source: String,
@@ -72,24 +72,24 @@ pub(crate) struct Copy {
 
 /// What is shown of a transfer.
 #[derive(Debug, Args)]
-pub(crate) struct Shown {
+pub(crate) struct ProgressArgs {
     /// How to show what happens
     #[arg(long, value_enum, default_value_t)]
-    pub(crate) progress: super::Progress,
+    pub(crate) progress: super::ProgressMode,
     /// Print nothing but the result
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
 
-impl Shown {
+impl ProgressArgs {
     /// The progress mode, with `--quiet` taken into account.
-    pub(crate) fn style(&self) -> super::Progress {
-        if self.quiet { super::Progress::Quiet } else { self.progress }
+    pub(crate) fn progress_mode(&self) -> super::ProgressMode {
+        if self.quiet { super::ProgressMode::Quiet } else { self.progress }
     }
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Login {
+pub(crate) struct LoginArgs {
     /// The name [default: asked for]
     #[arg(short, long, value_name = "USER")]
     pub(crate) username: Option<String>,
@@ -102,7 +102,7 @@ pub(crate) struct Login {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Logout {
+pub(crate) struct LogoutArgs {
     /// The registry
     #[arg(value_name = "HOST", default_value = "docker.io")]
     pub(crate) host: String,

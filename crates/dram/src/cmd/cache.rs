@@ -4,23 +4,23 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use dram_store::{ArchiveError, Cache, Compression, Store};
+use dram_store::{CacheArchiveError, CacheMountInfo, CompressionFormat, Store};
 use serde::Serialize;
 
-use super::amount::{bytes, seconds};
-use super::say;
-use super::whole::write_whole;
-use crate::ambient::{self, Ambient};
+use super::atomic_write::write_atomically;
+use super::print_stdout;
+use super::quantity::{parse_size, parse_time_span};
+use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{count as counted, plain, size, table};
+use crate::format::{escape_control, format_count as counted, format_size, format_table};
 use crate::report;
 
 /// The length of the part of a key that is shown, and that is enough to name a cache.
-const SHOWN: usize = 12;
+const SHOWN_KEY_LENGTH: usize = 12;
 
 /// Runs the subcommand.
-pub(crate) fn cache(ambient: &Ambient, args: &cli::Cache) -> Result<(), Failure> {
+pub(crate) fn cache(ambient: &AmbientContext, args: &cli::CacheArgs) -> Result<(), Failure> {
     match &args.command {
         cli::CacheCommand::Ls { json } => ls(ambient, *json),
         cli::CacheCommand::Export { ids, output } => export(ambient, ids, output),
@@ -31,7 +31,7 @@ pub(crate) fn cache(ambient: &Ambient, args: &cli::Cache) -> Result<(), Failure>
 
 /// One line of `dram cache ls`.
 #[derive(Serialize)]
-struct Row<'a> {
+struct CacheRow<'a> {
     id: &'a str,
     key: &'a str,
     size: u64,
@@ -45,12 +45,12 @@ struct Row<'a> {
     seeded: bool,
 }
 
-fn ls(ambient: &Ambient, json: bool) -> Result<(), Failure> {
+fn ls(ambient: &AmbientContext, json: bool) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
-    let all = store.caches().all()?;
+    let all = store.caches().list()?;
     if json {
-        let row = |cache: &Cache| {
-            serde_json::to_value(Row {
+        let row = |cache: &CacheMountInfo| {
+            serde_json::to_value(CacheRow {
                 id: &cache.name.id,
                 key: &cache.key,
                 size: cache.size,
@@ -64,33 +64,33 @@ fn ls(ambient: &Ambient, json: bool) -> Result<(), Failure> {
             .expect("plain data becomes JSON")
         };
         let rows: Vec<_> = all.iter().map(row).collect();
-        say(&format!("{}\n", serde_json::to_string_pretty(&rows).expect("plain data becomes JSON")));
+        print_stdout(&format!("{}\n", serde_json::to_string_pretty(&rows).expect("plain data becomes JSON")));
         return Ok(());
     }
     let now = ambient::now();
     let mut rows = vec![["ID", "KEY", "SIZE", "LAST USED", "USES", "OWNER", "MODE"].map(str::to_owned).to_vec()];
     rows.extend(all.iter().map(|cache| {
         vec![
-            plain(&cache.name.id),
-            cache.key[..SHOWN].to_owned() + number(&cache.key),
-            size(cache.size),
-            ago(now - cache.last_used),
+            escape_control(&cache.name.id),
+            cache.key[..SHOWN_KEY_LENGTH].to_owned() + key_suffix(&cache.key),
+            format_size(cache.size),
+            format_age(now - cache.last_used),
             cache.uses.to_string(),
             format!("{}:{}", cache.name.uid, cache.name.gid),
             format!("{:04o}", cache.name.mode),
         ]
     }));
-    say(&table(&rows));
+    print_stdout(&format_table(&rows));
     Ok(())
 }
 
 /// The suffix `.N` of a key; empty for the first cache of a name.
-fn number(key: &str) -> &str {
+fn key_suffix(key: &str) -> &str {
     let number = key.find('.').map_or("", |at| &key[at..]);
     if number == ".0" { "" } else { number }
 }
 
-pub(super) fn ago(seconds: i64) -> String {
+pub(super) fn format_age(seconds: i64) -> String {
     let (count, unit) = match seconds {
         ..60 => return "now".to_owned(),
         60..3600 => (seconds / 60, "minute"),
@@ -101,20 +101,21 @@ pub(super) fn ago(seconds: i64) -> String {
 }
 
 /// Returns the caches of `all` that `ids` name, by id or by the start of the key; all of them if `ids` is empty.
-fn chosen<'a>(all: &'a [Cache], ids: &[String]) -> Result<Vec<&'a Cache>, Failure> {
+fn select_caches<'a>(all: &'a [CacheMountInfo], ids: &[String]) -> Result<Vec<&'a CacheMountInfo>, Failure> {
     if ids.is_empty() {
         return Ok(all.iter().collect());
     }
     let mut chosen = Vec::new();
     for id in ids {
-        let is_key = |cache: &Cache| id.len() >= 4 && (cache.key.starts_with(id) || short(&cache.key) == *id);
-        let named: Vec<&Cache> = all.iter().filter(|cache| cache.name.id == *id).collect();
+        let is_key =
+            |cache: &CacheMountInfo| id.len() >= 4 && (cache.key.starts_with(id) || short_key(&cache.key) == *id);
+        let named: Vec<&CacheMountInfo> = all.iter().filter(|cache| cache.name.id == *id).collect();
         let named = if named.is_empty() { all.iter().filter(|cache| is_key(cache)).collect() } else { named };
         if named.is_empty() {
-            let mut failure = Failure::work(format!("there is no cache `{}`", plain(id)));
+            let mut failure = Failure::work(format!("there is no cache `{}`", escape_control(id)));
             let names = all.iter().map(|cache| cache.name.id.as_str());
-            if let Some(near) = dram_dockerfile::nearest::nearest(id, names) {
-                failure = failure.help(format!("did you mean `{}`?", plain(near)));
+            if let Some(near) = dram_dockerfile::suggest::nearest_name(id, names) {
+                failure = failure.help(format!("did you mean `{}`?", escape_control(near)));
             }
             return Err(failure.help("`dram cache ls` lists all"));
         }
@@ -123,33 +124,38 @@ fn chosen<'a>(all: &'a [Cache], ids: &[String]) -> Result<Vec<&'a Cache>, Failur
     Ok(chosen)
 }
 
-fn short(key: &str) -> String {
-    key[..SHOWN].to_owned() + number(key)
+fn short_key(key: &str) -> String {
+    key[..SHOWN_KEY_LENGTH].to_owned() + key_suffix(key)
 }
 
-fn export(ambient: &Ambient, ids: &[String], output: &Path) -> Result<(), Failure> {
+fn export(ambient: &AmbientContext, ids: &[String], output: &Path) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
-    let all = store.caches().all()?;
-    let keys: Vec<String> = chosen(&all, ids)?.into_iter().map(|cache| cache.key.clone()).collect();
+    let all = store.caches().list()?;
+    let keys: Vec<String> = select_caches(&all, ids)?.into_iter().map(|cache| cache.key.clone()).collect();
     let compression = match output.extension().and_then(|ending| ending.to_str()) {
-        Some("gz" | "tgz") => Compression::Gzip,
-        Some("zst" | "zstd") => Compression::Zstd,
-        Some(_) | None => Compression::None,
+        Some("gz" | "tgz") => CompressionFormat::Gzip,
+        Some("zst" | "zstd") => CompressionFormat::Zstd,
+        Some(_) | None => CompressionFormat::None,
     };
     if output.as_os_str() == "-" {
-        return write_out(&store, &keys, compression, &mut io::stdout().lock());
+        return export_to(&store, &keys, compression, &mut io::stdout().lock());
     }
-    write_whole(output, &mut |out| write_out(&store, &keys, compression, out))?;
-    report::note(&format!("exported {} to `{}`", counted(keys.len(), "cache"), output.display()));
+    write_atomically(output, &mut |out| export_to(&store, &keys, compression, out))?;
+    report::print_note(&format!("exported {} to `{}`", counted(keys.len(), "cache"), output.display()));
     Ok(())
 }
 
-fn write_out(store: &Store, keys: &[String], compression: Compression, out: &mut dyn Write) -> Result<(), Failure> {
+fn export_to(
+    store: &Store,
+    keys: &[String],
+    compression: CompressionFormat,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     Ok(store.caches().export(keys, compression, out)?)
 }
 
-fn import(ambient: &Ambient, file: &Path) -> Result<(), Failure> {
-    let store = Store::open_to_write(ambient.store()?)?;
+fn import(ambient: &AmbientContext, file: &Path) -> Result<(), Failure> {
+    let store = Store::open_writable(ambient.store()?)?;
     let stream: Box<dyn Read> = match file.as_os_str() == "-" {
         true => Box::new(io::stdin()),
         false => {
@@ -159,40 +165,42 @@ fn import(ambient: &Ambient, file: &Path) -> Result<(), Failure> {
     };
     for one in store.caches().import(stream, &file.display().to_string())? {
         let replaced = if one.replaced { ", in the place of the one that was here" } else { "" };
-        say(&format!("{}{replaced}\n", plain(&one.name.id)));
+        print_stdout(&format!("{}{replaced}\n", escape_control(&one.name.id)));
     }
     Ok(())
 }
 
-impl From<ArchiveError> for Failure {
-    fn from(error: ArchiveError) -> Failure {
+impl From<CacheArchiveError> for Failure {
+    fn from(error: CacheArchiveError) -> Failure {
         match error {
-            ArchiveError::Store(error) => error.into(),
-            ArchiveError::InUse { .. } => Failure::work(error.to_string()).help("try again when the build is over"),
-            ArchiveError::Gone { .. } => Failure::work(error.to_string()).help("`dram cache ls` lists all"),
-            ArchiveError::NotCaches { .. } => {
+            CacheArchiveError::Store(error) => error.into(),
+            CacheArchiveError::InUse { .. } => {
+                Failure::work(error.to_string()).help("try again when the build is over")
+            }
+            CacheArchiveError::Gone { .. } => Failure::work(error.to_string()).help("`dram cache ls` lists all"),
+            CacheArchiveError::NotCaches { .. } => {
                 Failure::work(error.to_string()).help("name a file that `dram cache export` wrote; nothing was changed")
             }
         }
     }
 }
 
-fn prune(ambient: &Ambient, args: &cli::CachePrune) -> Result<(), Failure> {
-    let older_than = args.older_than.as_deref().map(seconds).transpose()?;
-    let keep_size = args.keep_size.as_deref().map(bytes).transpose()?;
+fn prune(ambient: &AmbientContext, args: &cli::CachePruneArgs) -> Result<(), Failure> {
+    let older_than = args.older_than.as_deref().map(parse_time_span).transpose()?;
+    let keep_size = args.keep_size.as_deref().map(parse_size).transpose()?;
     if args.ids.is_empty() && !args.all && older_than.is_none() && keep_size.is_none() {
         let failure = Failure::usage("nothing says which caches to remove");
         return Err(failure.help("name some, or use --older-than, --keep-size or --all"));
     }
-    let store = Store::open_to_write(ambient.store()?)?;
-    let all = store.caches().all()?;
-    let mut candidates = chosen(&all, &args.ids)?;
+    let store = Store::open_writable(ambient.store()?)?;
+    let all = store.caches().list()?;
+    let mut candidates = select_caches(&all, &args.ids)?;
     if let Some(seconds) = older_than {
         let now = ambient::now();
         candidates.retain(|cache| now - cache.last_used >= seconds);
     }
     if let Some(keep) = keep_size {
-        candidates = beyond(candidates, keep);
+        candidates = least_recently_used(candidates, keep);
     }
     let (mut count, mut freed) = (0, 0);
     for cache in candidates {
@@ -200,16 +208,16 @@ fn prune(ambient: &Ambient, args: &cli::CachePrune) -> Result<(), Failure> {
             count += 1;
             freed += cache.size;
         } else {
-            report::note(&format!("the cache `{}` is in use, and stays", plain(&cache.name.id)));
+            report::print_note(&format!("the cache `{}` is in use, and stays", escape_control(&cache.name.id)));
         }
     }
     let verb = if args.dry_run { "would remove" } else { "removed" };
-    say(&format!("{verb} {}: {}\n", counted(count, "cache"), size(freed)));
+    print_stdout(&format!("{verb} {}: {}\n", counted(count, "cache"), format_size(freed)));
     Ok(())
 }
 
 /// Returns the least recently used caches, to be removed so that the others take at most `keep` bytes.
-fn beyond(mut all: Vec<&Cache>, keep: u64) -> Vec<&Cache> {
+fn least_recently_used(mut all: Vec<&CacheMountInfo>, keep: u64) -> Vec<&CacheMountInfo> {
     all.sort_by(|a, b| b.last_used.cmp(&a.last_used).then_with(|| a.key.cmp(&b.key)));
     let mut kept = 0_u64;
     all.retain(|cache| {

@@ -2,50 +2,52 @@
 
 use std::process::ExitCode;
 
-use dram_sandbox::{Abilities, Commands, State};
+use dram_sandbox::{CommandSupport, HostCheckStatus, HostChecks};
 
-use super::say;
-use crate::format::{plain, table};
+use super::print_stdout;
+use crate::format::{escape_control, format_table};
 
 /// Prints the table. The exit code is 3 if commands cannot be run.
 pub(crate) fn doctor() -> ExitCode {
-    let abilities = Abilities::probe();
-    let mut rows = vec![files(&abilities), commands(&abilities)];
+    let abilities = HostChecks::probe();
+    let mut rows = vec![files_row(&abilities), commands_row(&abilities)];
     let mut helps = Vec::new();
-    for row in abilities.rows() {
-        let state = match row.state {
-            State::Ok => "ok",
-            State::Degraded => "limited",
-            State::Missing => "MISSING",
+    for row in abilities.checks() {
+        let state = match row.status {
+            HostCheckStatus::Ok => "ok",
+            HostCheckStatus::Degraded => "limited",
+            HostCheckStatus::Missing => "MISSING",
         };
-        rows.push(vec![row.name.to_owned(), state.to_owned(), plain(&row.found)]);
-        helps.extend(row.help.as_ref().map(|help| format!("help: {}: {}\n", row.name, plain(help))));
+        rows.push(vec![row.name.to_owned(), state.to_owned(), escape_control(&row.detail)]);
+        helps.extend(row.help.as_ref().map(|help| format!("help: {}: {}\n", row.name, escape_control(help))));
     }
-    say(&format!("{}{}", table(&rows), helps.concat()));
-    if abilities.lack().is_some() { ExitCode::from(3) } else { ExitCode::SUCCESS }
+    print_stdout(&format!("{}{}", format_table(&rows), helps.concat()));
+    if abilities.missing_support().is_some() { ExitCode::from(3) } else { ExitCode::SUCCESS }
 }
 
 /// The row of steps that need no privileges, only a kernel with safe path lookup.
-fn files(abilities: &Abilities) -> Vec<String> {
-    let (state, how) = match abilities.commands() {
-        Commands::AsRoot | Commands::WithIds(_) => ("ok", "owners and devices are kept on the disk"),
-        Commands::WithOneId => ("ok", "owners and devices are written down beside each layer"),
-        Commands::Not if abilities.rows().iter().any(|row| row.name == "kernel" && row.state == State::Missing) => {
+fn files_row(abilities: &HostChecks) -> Vec<String> {
+    let (state, how) = match abilities.command_support() {
+        CommandSupport::AsRoot | CommandSupport::UserNamespace(_) => ("ok", "owners and devices are kept on the disk"),
+        CommandSupport::SingleId => ("ok", "owners and devices are written down beside each layer"),
+        CommandSupport::Unsupported
+            if abilities.checks().iter().any(|row| row.name == "kernel" && row.status == HostCheckStatus::Missing) =>
+        {
             ("MISSING", "see `kernel`")
         }
-        Commands::Not => ("ok", "owners, devices and modes are written down beside each layer"),
+        CommandSupport::Unsupported => ("ok", "owners, devices and modes are written down beside each layer"),
     };
     ["COPY, ADD, WORKDIR", state, how].map(str::to_owned).to_vec()
 }
 
-fn commands(abilities: &Abilities) -> Vec<String> {
-    let (state, how) = match abilities.commands() {
-        Commands::AsRoot => ("ok", "as root".to_owned()),
-        Commands::WithIds(count) => ("ok", format!("in a user namespace with {count} ids")),
-        Commands::WithOneId => {
+fn commands_row(abilities: &HostChecks) -> Vec<String> {
+    let (state, how) = match abilities.command_support() {
+        CommandSupport::AsRoot => ("ok", "as root".to_owned()),
+        CommandSupport::UserNamespace(count) => ("ok", format!("in a user namespace with {count} ids")),
+        CommandSupport::SingleId => {
             ("limited", "in a user namespace with one id: commands see all files as root's".to_owned())
         }
-        Commands::Not => ("MISSING", "see below".to_owned()),
+        CommandSupport::Unsupported => ("MISSING", "see below".to_owned()),
     };
     vec!["RUN, dram run".to_owned(), state.to_owned(), how]
 }

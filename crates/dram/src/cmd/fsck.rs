@@ -1,31 +1,31 @@
 //! `dram fsck`: verifies the store, and repairs it.
 
-use dram_store::{Checked, Store};
+use dram_store::{FsckReport, Store};
 use serde_json::json;
 
-use super::say;
-use crate::ambient::Ambient;
+use super::print_stdout;
+use crate::ambient::AmbientContext;
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{count, plain, size};
+use crate::format::{escape_control, format_count, format_size};
 use crate::report;
 
 /// Verifies the store, and repairs it if asked to. Fails if a finding remains.
-pub(crate) fn fsck(ambient: &Ambient, args: &cli::Fsck) -> Result<(), Failure> {
-    let waiting = || report::note("waiting until no other dram uses the store");
+pub(crate) fn fsck(ambient: &AmbientContext, args: &cli::FsckArgs) -> Result<(), Failure> {
+    let waiting = || report::print_note("waiting until no other dram uses the store");
     let store = match args.repair {
-        true => Store::open_to_mend(ambient.store()?, &waiting)?,
+        true => Store::open_for_repair(ambient.store()?, &waiting)?,
         false => Store::open(ambient.store()?)?,
     };
     if args.repair {
-        store.must_be_writable()?;
+        store.require_writable()?;
     }
-    let checked = dram_build::check(&store, args.repair)?;
+    let checked = dram_build::verify_store(&store, args.repair)?;
     match args.json {
-        true => say_json(&checked),
-        false => tell(&checked),
+        true => print_json(&checked),
+        false => print_text(&checked),
     }
-    let left = checked.findings.iter().filter(|finding| !finding.mended).count();
+    let left = checked.findings.iter().filter(|finding| !finding.repaired).count();
     match left {
         0 => Ok(()),
         _ if args.repair => Err(Failure::work(format!("{left} findings could not be mended"))),
@@ -33,33 +33,33 @@ pub(crate) fn fsck(ambient: &Ambient, args: &cli::Fsck) -> Result<(), Failure> {
     }
 }
 
-fn tell(checked: &Checked) {
+fn print_text(checked: &FsckReport) {
     for finding in &checked.findings {
-        let place = if finding.place.is_empty() { "the store" } else { &finding.place };
-        let verb = if finding.mended { "mended" } else { "--repair" };
-        let text = format!("{place}: {}; it costs {}; {verb}: {}", finding.what, finding.cost, finding.repair);
-        say(&format!("{}\n", plain(&text)));
+        let place = if finding.path.is_empty() { "the store" } else { &finding.path };
+        let verb = if finding.repaired { "mended" } else { "--repair" };
+        let text = format!("{place}: {}; it costs {}; {verb}: {}", finding.problem, finding.cost, finding.repair);
+        print_stdout(&format!("{}\n", escape_control(&text)));
     }
-    let Checked { blobs, bytes, layers, names, findings, skipped } = checked;
+    let FsckReport { blobs, bytes, layers, names, findings, skipped } = checked;
     for one in skipped {
-        say(&format!("{}\n", plain(&format!("{}: {}", one.place, one.why))));
+        print_stdout(&format!("{}\n", escape_control(&format!("{}: {}", one.path, one.reason))));
     }
-    let read = format!("{} ({})", count(*blobs, "blob"), size(*bytes));
-    let (layers, names) = (count(*layers, "unpacked layer"), count(*names, "name"));
-    say(&format!("read {read}, {layers} and {names}: {}\n", count(findings.len(), "finding")));
+    let read = format!("{} ({})", format_count(*blobs, "blob"), format_size(*bytes));
+    let (layers, names) = (format_count(*layers, "unpacked layer"), format_count(*names, "name"));
+    print_stdout(&format!("read {read}, {layers} and {names}: {}\n", format_count(findings.len(), "finding")));
 }
 
-fn say_json(checked: &Checked) {
+fn print_json(checked: &FsckReport) {
     let findings: Vec<_> = checked
         .findings
         .iter()
         .map(|finding| {
-            json!({"place": finding.place, "what": finding.what, "cost": finding.cost, "repair": finding.repair,
-                   "mended": finding.mended})
+            json!({"place": finding.path, "what": finding.problem, "cost": finding.cost, "repair": finding.repair,
+                   "mended": finding.repaired})
         })
         .collect();
-    let skipped: Vec<_> = checked.skipped.iter().map(|one| json!({"place": one.place, "why": one.why})).collect();
+    let skipped: Vec<_> = checked.skipped.iter().map(|one| json!({"place": one.path, "why": one.reason})).collect();
     let all = json!({"blobs": checked.blobs, "bytes": checked.bytes, "layers": checked.layers, "names": checked.names,
                      "findings": findings, "skipped": skipped});
-    say(&format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data becomes JSON")));
+    print_stdout(&format!("{}\n", serde_json::to_string_pretty(&all).expect("plain data becomes JSON")));
 }

@@ -2,47 +2,47 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
-use dram_build::Cancel;
-use dram_remote::registry::{Secret, check};
+use dram_build::CancelToken;
+use dram_remote::registry::{RegistrySecret, check_login};
 
-use super::say;
+use super::print_stdout;
 use crate::cli;
 use crate::failure::Failure;
-use crate::registry::{Registries, far};
+use crate::registry_access::{RegistryAccess, transfer_error};
 
 /// The most bytes that are read for a name or a password.
-const LONGEST: u64 = 64 << 10;
+const MAX_INPUT_LENGTH: u64 = 64 << 10;
 
 /// Stores credentials after the registry has accepted them.
-pub(crate) fn login(args: &cli::Login) -> Result<(), Failure> {
-    let (user, password) = (user(args)?, password(args)?);
-    let registries = Registries::new(Cancel::default());
+pub(crate) fn login(args: &cli::LoginArgs) -> Result<(), Failure> {
+    let (user, password) = (read_user(args)?, read_password(args)?);
+    let registries = RegistryAccess::new(CancelToken::default());
     let settings = registries.settings()?;
-    let secret = Secret::Password { user: user.clone(), password: password.clone() };
-    check(settings, &args.host, secret).map_err(far)?;
-    let place = settings.credentials.save(&args.host, &user, &password).map_err(far)?;
-    say(&format!("logged in to {}; kept in {place}\n", args.host));
+    let secret = RegistrySecret::Password { user: user.clone(), password: password.clone() };
+    check_login(settings, &args.host, secret).map_err(transfer_error)?;
+    let place = settings.credentials.save(&args.host, &user, &password).map_err(transfer_error)?;
+    print_stdout(&format!("logged in to {}; kept in {place}\n", args.host));
     Ok(())
 }
 
 /// Removes the credentials for a registry.
-pub(crate) fn logout(args: &cli::Logout) -> Result<(), Failure> {
-    let registries = Registries::new(Cancel::default());
-    let places = registries.settings()?.credentials.erase(&args.host).map_err(far)?;
+pub(crate) fn logout(args: &cli::LogoutArgs) -> Result<(), Failure> {
+    let registries = RegistryAccess::new(CancelToken::default());
+    let places = registries.settings()?.credentials.erase(&args.host).map_err(transfer_error)?;
     match places.is_empty() {
-        true => say(&format!("nothing was kept for {}\n", args.host)),
-        false => say(&format!("forgotten for {}: in {}\n", args.host, places.join(", "))),
+        true => print_stdout(&format!("nothing was kept for {}\n", args.host)),
+        false => print_stdout(&format!("forgotten for {}: in {}\n", args.host, places.join(", "))),
     }
     Ok(())
 }
 
-fn user(args: &cli::Login) -> Result<String, Failure> {
+fn read_user(args: &cli::LoginArgs) -> Result<String, Failure> {
     let user = match &args.username {
         Some(user) => user.clone(),
         None if args.password_stdin || !io::stdin().is_terminal() => {
             return Err(Failure::usage("it is not said who logs in").help("`--username USER`"));
         }
-        None => asked("name: ")?,
+        None => prompt("name: ")?,
     };
     match user.is_empty() || user.contains(':') {
         true => Err(Failure::usage("a name has at least one letter, and no colon")),
@@ -50,19 +50,19 @@ fn user(args: &cli::Login) -> Result<String, Failure> {
     }
 }
 
-fn password(args: &cli::Login) -> Result<String, Failure> {
+fn read_password(args: &cli::LoginArgs) -> Result<String, Failure> {
     let password = match args.password_stdin {
         true => {
             let mut text = String::new();
-            let read = io::stdin().take(LONGEST).read_to_string(&mut text);
+            let read = io::stdin().take(MAX_INPUT_LENGTH).read_to_string(&mut text);
             read.map_err(|error| Failure::work("cannot read the password").because(&error))?;
             text.trim_end_matches(['\r', '\n']).to_owned()
         }
         false if io::stdin().is_terminal() => {
-            let echo = Echo::off()?;
-            let password = asked("password: ");
+            let echo = EchoOffGuard::disable_echo()?;
+            let password = prompt("password: ");
             drop(echo);
-            report_line();
+            print_line_break();
             password?
         }
         false => {
@@ -75,35 +75,35 @@ fn password(args: &cli::Login) -> Result<String, Failure> {
     if password.is_empty() { Err(Failure::usage("the password is empty")) } else { Ok(password) }
 }
 
-fn asked(what: &str) -> Result<String, Failure> {
+fn prompt(what: &str) -> Result<String, Failure> {
     let fail = |error: &io::Error| Failure::work("cannot use the terminal").because(error);
     let mut err = io::stderr();
     err.write_all(what.as_bytes()).and_then(|()| err.flush()).map_err(|error| fail(&error))?;
     let mut line = String::new();
-    io::stdin().lock().take(LONGEST).read_line(&mut line).map_err(|error| fail(&error))?;
+    io::stdin().lock().take(MAX_INPUT_LENGTH).read_line(&mut line).map_err(|error| fail(&error))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Prints the line break that was not echoed after the password.
-fn report_line() {
+fn print_line_break() {
     let _ = io::stderr().write_all(b"\n");
 }
 
 /// A terminal without echo, until this value is dropped.
-struct Echo(rustix::termios::Termios);
+struct EchoOffGuard(rustix::termios::Termios);
 
-impl Echo {
-    fn off() -> Result<Echo, Failure> {
+impl EchoOffGuard {
+    fn disable_echo() -> Result<EchoOffGuard, Failure> {
         let fail = |error: rustix::io::Errno| Failure::work("cannot use the terminal").because(&io::Error::from(error));
         let before = rustix::termios::tcgetattr(io::stdin()).map_err(fail)?;
         let mut silent = before.clone();
         silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
         rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &silent).map_err(fail)?;
-        Ok(Echo(before))
+        Ok(EchoOffGuard(before))
     }
 }
 
-impl Drop for Echo {
+impl Drop for EchoOffGuard {
     fn drop(&mut self) {
         let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &self.0);
     }

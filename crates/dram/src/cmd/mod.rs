@@ -1,85 +1,85 @@
 //! One file for each command.
 
-mod amount;
+mod archives;
+mod atomic_write;
 mod build;
 mod cache;
+mod disk_usage;
 mod doctor;
 mod fsck;
+mod image_names;
 mod images;
-mod lacks;
 mod login;
-mod moving;
-mod names;
+mod missing_libraries;
 mod privilege;
+mod quantity;
 mod release;
 mod run;
 mod shell;
-mod space;
 mod transfer;
 mod upgrade;
-mod whole;
 mod why;
 
 use std::process::ExitCode;
 
-pub(crate) use amount::bytes;
+pub(crate) use quantity::parse_size;
 
-use crate::ambient::Ambient;
-use crate::cli::{Cli, Command};
+use crate::ambient::AmbientContext;
+use crate::cli::{Cli, CliCommand};
 use crate::failure::Failure;
 use crate::report;
 
 /// Runs the command. Returns the exit code.
 pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    if let Command::Doctor = cli.command {
+    if let CliCommand::Doctor = cli.command {
         return Ok(doctor::doctor());
     }
     // It needs no store, and its files belong to the calling user, so no user namespace is entered.
-    if let Command::Release(args) = cli.command {
+    if let CliCommand::Release(args) = cli.command {
         return release::release(&args).map(|()| ExitCode::SUCCESS);
     }
-    let ambient = Ambient::enter(cli.store, &cli.limit, cli.max_size.as_deref())?;
+    let ambient = AmbientContext::enter(cli.store, &cli.limit, cli.max_size.as_deref())?;
     let grows = matches!(
         cli.command,
-        Command::Build(_)
-            | Command::Import(_)
-            | Command::Load(_)
-            | Command::Copy(_)
-            | Command::Pull(_)
-            | Command::Squash(_)
+        CliCommand::Build(_)
+            | CliCommand::Import(_)
+            | CliCommand::Load(_)
+            | CliCommand::Copy(_)
+            | CliCommand::Pull(_)
+            | CliCommand::Squash(_)
     );
     let done = match cli.command {
-        Command::Build(args) => match build::Call::of(&args)? {
-            Some(call) => return build::call(&ambient, &args, call),
+        CliCommand::Build(args) => match build::CallRequest::from_args(&args)? {
+            Some(call) => return build::answer_call(&ambient, &args, call),
             None => build::build(&ambient, &args),
         },
-        Command::Run(args) => return run::run(&ambient, &args),
-        Command::Images(args) => images::images(&ambient, args.json),
-        Command::History(args) => images::history(&ambient, &args.image, args.no_trunc),
-        Command::Inspect(args) => images::inspect(&ambient, &args.image),
-        Command::Tag(args) => names::tag(&ambient, &args),
-        Command::Squash(args) => names::squash(&ambient, &args),
-        Command::Rm(args) => names::rm(&ambient, &args.names),
-        Command::Why(args) => why::why(&ambient, &args),
-        Command::Cache(args) => cache::cache(&ambient, &args),
-        Command::Shell(args) => return shell::shell(&ambient, &args),
-        Command::Prune(args) => space::prune(&ambient, &args),
-        Command::Df(args) => space::df(&ambient, &args),
-        Command::Fsck(args) => fsck::fsck(&ambient, &args),
-        Command::Import(args) => moving::import(&ambient, &args),
-        Command::Save(args) => moving::save(&ambient, &args),
-        Command::Load(args) => moving::load(&ambient, &args),
-        Command::Pull(args) => transfer::pull(&ambient, &args),
-        Command::Push(args) => transfer::push(&ambient, &args),
-        Command::Login(args) => login::login(&args),
-        Command::Logout(args) => login::logout(&args),
-        Command::Copy(args) => transfer::copy(&ambient, &args),
-        Command::Doctor | Command::Release(_) => unreachable!("answered above"),
+        CliCommand::Run(args) => return run::run(&ambient, &args),
+        CliCommand::Images(args) => images::images(&ambient, args.json),
+        CliCommand::History(args) => images::history(&ambient, &args.image, args.no_trunc),
+        CliCommand::Inspect(args) => images::inspect(&ambient, &args.image),
+        CliCommand::Tag(args) => image_names::tag(&ambient, &args),
+        CliCommand::Squash(args) => image_names::squash(&ambient, &args),
+        CliCommand::Rm(args) => image_names::rm(&ambient, &args.names),
+        CliCommand::Why(args) => why::why(&ambient, &args),
+        CliCommand::Cache(args) => cache::cache(&ambient, &args),
+        CliCommand::Shell(args) => return shell::shell(&ambient, &args),
+        CliCommand::Prune(args) => disk_usage::prune(&ambient, &args),
+        CliCommand::Df(args) => disk_usage::df(&ambient, &args),
+        CliCommand::Fsck(args) => fsck::fsck(&ambient, &args),
+        CliCommand::Import(args) => archives::import(&ambient, &args),
+        CliCommand::Save(args) => archives::save(&ambient, &args),
+        CliCommand::Load(args) => archives::load(&ambient, &args),
+        CliCommand::Pull(args) => transfer::pull(&ambient, &args),
+        CliCommand::Push(args) => transfer::push(&ambient, &args),
+        CliCommand::Login(args) => login::login(&args),
+        CliCommand::Logout(args) => login::logout(&args),
+        CliCommand::Copy(args) => transfer::copy(&ambient, &args),
+        CliCommand::Doctor | CliCommand::Release(_) => unreachable!("answered above"),
     };
     done?;
     if grows {
         // The command itself succeeded: a store above its limit is no failure of it.
-        let _ = space::keep_within(&ambient).map_err(|failure| report::failure(&failure));
+        let _ = disk_usage::enforce_quota(&ambient).map_err(|failure| report::print_failure(&failure));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -87,7 +87,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// Prints to standard output. Control characters are escaped as in JSON, except line breaks and tabs: a JSON document
 /// may hold all but the first 32 unescaped, and a terminal would execute them. A closed pipe ends the process with 0,
 /// any other error of writing with 1.
-fn say(text: &str) {
+fn print_stdout(text: &str) {
     use std::io::Write as _;
     let speaks = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
     let text = match text.contains(speaks) {
@@ -99,7 +99,7 @@ fn say(text: &str) {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    report::failure(&Failure::work("cannot write standard output").because(&error));
+    report::print_failure(&Failure::work("cannot write standard output").because(&error));
     std::process::exit(1);
 }
 

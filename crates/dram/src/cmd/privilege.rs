@@ -1,59 +1,59 @@
 //! Messages about commands that run with restricted privileges.
 
-use dram_dockerfile::{Diagnostic, Op, Plan, Run, Step};
+use dram_dockerfile::{Diagnostic, Plan, PlanStep, RunOp, StepOp};
 
-use crate::ambient::Ambient;
+use crate::ambient::AmbientContext;
 use crate::failure::Failure;
 use crate::report;
 
 /// Help for a user with a single id.
-const MORE_IDS: &str = "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 --add-subgids \
+const MORE_IDS_HELP: &str = "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 --add-subgids \
                         100000-165535 USER`";
 
 /// Fails for a plan with RUN if this machine cannot run commands, before any step is executed. `name` and `text` are
 /// the Dockerfile's.
-pub(crate) fn refuse_commands(ambient: &Ambient, plan: &Plan, name: &str, text: &str) -> Result<(), Failure> {
-    let Some((step, _)) = commands(plan).next() else { return Ok(()) };
-    let Some(lack) = ambient.lack() else { return Ok(()) };
-    let why: Vec<String> = lack.rows.iter().map(|row| format!("{}: {}", row.name, row.found)).collect();
+pub(crate) fn refuse_commands(ambient: &AmbientContext, plan: &Plan, name: &str, text: &str) -> Result<(), Failure> {
+    let Some((step, _)) = run_steps(plan).next() else { return Ok(()) };
+    let Some(lack) = ambient.missing_ability() else { return Ok(()) };
+    let why: Vec<String> = lack.failed_checks.iter().map(|row| format!("{}: {}", row.name, row.detail)).collect();
     let what = format!("commands cannot be run here: {}", why.join("; "));
     let mut diagnostic = Diagnostic::error(step.span.clone(), what);
-    diagnostic.helps = lack.rows.iter().filter_map(|row| row.help.clone()).collect();
+    diagnostic.helps = lack.failed_checks.iter().filter_map(|row| row.help.clone()).collect();
     diagnostic.helps.push("`dram doctor` shows what can be done here; everything but RUN can".to_owned());
     let mut failure = Failure::text(name.to_owned(), text.to_owned(), vec![diagnostic]);
-    failure.becomes_lack();
+    failure.reclassify_as_lack();
     Err(failure)
 }
 
 /// Prints a note about owners and users in a build with a single id.
-pub(crate) fn note_one_id(ambient: &Ambient, plan: &Plan) {
-    let Some(why) = ambient.one_id() else { return };
-    if commands(plan).next().is_none() {
+pub(crate) fn note_single_id(ambient: &AmbientContext, plan: &Plan) {
+    let Some(why) = ambient.single_id_reason() else { return };
+    if run_steps(plan).next().is_none() {
         return;
     }
-    report::note(&format!(
+    report::print_note(&format!(
         "note: this user has one id only ({why}): commands saw all files as root's; whose they made them is noted for the \
          image, but for links, devices and what they only copied"
     ));
-    report::note(&format!("  help: {MORE_IDS}"));
-    let users: Vec<&str> = commands(plan).map(|(_, run)| run.user.as_str()).filter(|user| !is_root(user)).collect();
+    report::print_note(&format!("  help: {MORE_IDS_HELP}"));
+    let users: Vec<&str> = run_steps(plan).map(|(_, run)| run.user.as_str()).filter(|user| !is_root(user)).collect();
     if let Some(user) = users.first() {
-        report::note(&format!("note: commands for `USER {user}` ran as root of that one id"));
+        report::print_note(&format!("note: commands for `USER {user}` ran as root of that one id"));
     }
 }
 
 /// Prints the same note for one command that should run as `user`.
-pub(crate) fn note_user(ambient: &Ambient, user: &str) {
-    if ambient.one_id().is_some() && !is_root(user) {
-        report::note(&format!("note: the command runs as root instead of `{user}`: this user has one id only"));
-        report::note(&format!("  help: {MORE_IDS}"));
+pub(crate) fn note_user(ambient: &AmbientContext, user: &str) {
+    if ambient.single_id_reason().is_some() && !is_root(user) {
+        report::print_note(&format!("note: the command runs as root instead of `{user}`: this user has one id only"));
+        report::print_note(&format!("  help: {MORE_IDS_HELP}"));
     }
 }
 
-fn commands(plan: &Plan) -> impl Iterator<Item = (&Step, &Run)> {
+fn run_steps(plan: &Plan) -> impl Iterator<Item = (&PlanStep, &RunOp)> {
     plan.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| match &step.op {
-        Op::Run(run) => Some((step, run)),
-        Op::Copy(_) | Op::Workdir(_) | Op::Meta => None,
+        StepOp::Run(run) => Some((step, run)),
+        StepOp::Copy(_) | StepOp::Workdir(_) | StepOp::ConfigOnly => None,
     })
 }
 

@@ -1,45 +1,48 @@
 //! `dram release`: assembles a project into a release.
 
-use dram_assemble::{AssembleError, Assembled, Environment, Mode, Request, Requires, Tools};
+use dram_assemble::{
+    AssembleError, AssembleRequest, AssembledRelease, CallerEnvironment, CodeLoadingMode, ProjectTools,
+    SystemRequirements,
+};
 use serde_json::json;
 
-use super::{say, upgrade};
+use super::{print_stdout, upgrade};
 use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::{count, size};
+use crate::format::{format_count, format_size};
 use crate::report;
 
 /// Assembles the release, or prints its requirements.
-pub(crate) fn release(args: &cli::Release) -> Result<(), Failure> {
-    let request = request(args)?;
+pub(crate) fn release(args: &cli::ReleaseArgs) -> Result<(), Failure> {
+    let request = assemble_request(args)?;
     if args.requires {
-        let requires = dram_assemble::requires(&request)?;
-        say(&if args.json { requires_json(&requires) } else { requires_text(&requires) });
+        let requires = dram_assemble::system_requirements(&request)?;
+        print_stdout(&if args.json { requires_json(&requires) } else { requires_text(&requires) });
         return Ok(());
     }
-    let made = dram_assemble::release(&request)?;
-    made.warnings.iter().for_each(|warning| report::note(&format!("warning: {warning}")));
+    let made = dram_assemble::assemble_release(&request)?;
+    made.warnings.iter().for_each(|warning| report::print_note(&format!("warning: {warning}")));
     if args.json {
-        say(&made_json(&made));
+        print_stdout(&release_json(&made));
     } else if !args.quiet {
-        say(&made_text(&made));
+        print_stdout(&release_text(&made));
     }
     Ok(())
 }
 
-fn request(args: &cli::Release) -> Result<Request, Failure> {
+fn assemble_request(args: &cli::ReleaseArgs) -> Result<AssembleRequest, Failure> {
     let absolute = |path: &std::path::Path| {
         std::path::absolute(path).map_err(|error| Failure::work("the working directory is gone").because(&error))
     };
-    let environment: Environment = ambient::environment();
+    let environment: CallerEnvironment = ambient::environment();
     let portable = match (args.portable, args.no_portable) {
         (true, _) => Some(true),
         (false, true) => Some(false),
         (false, false) => None,
     };
-    let (from, upgrade) = upgrade::from(args)?;
-    Ok(Request {
+    let (from, upgrade) = upgrade::parse_from(args)?;
+    Ok(AssembleRequest {
         project: absolute(&args.project)?,
         name: args.name.clone(),
         env: args.env.clone(),
@@ -52,37 +55,37 @@ fn request(args: &cli::Release) -> Result<Request, Failure> {
         overwrite: args.overwrite,
         portable,
         mode: args.mode.map(|mode| match mode {
-            cli::LoadMode::Embedded => Mode::Embedded,
-            cli::LoadMode::Interactive => Mode::Interactive,
+            cli::LoadMode::Embedded => CodeLoadingMode::Embedded,
+            cli::LoadMode::Interactive => CodeLoadingMode::Interactive,
         }),
-        seconds: ambient::latest(None)?,
-        tools: Tools { path: ambient::search_path(), quiet: args.quiet || args.json },
+        mtime: ambient::image_time(None)?,
+        tools: ProjectTools { path: ambient::search_path(), quiet: args.quiet || args.json },
         environment,
     })
 }
 
-fn made_text(made: &Assembled) -> String {
+fn release_text(made: &AssembledRelease) -> String {
     let path = made.path.display();
     let mut text = format!(
         "release {} {}: {}, {}, {}\n\n    {path}\n",
         made.name,
         made.version,
-        count(made.applications.len(), "application"),
-        count(made.files, "file"),
-        size(made.size)
+        format_count(made.applications.len(), "application"),
+        format_count(made.files, "file"),
+        format_size(made.size)
     );
     if let Some(archive) = &made.archive {
-        text.push_str(&format!("    {} ({})\n", archive.path.display(), size(archive.size)));
+        text.push_str(&format!("    {} ({})\n", archive.path.display(), format_size(archive.size)));
     }
     if let Some(upgrade) = &made.upgrade {
-        text.push_str(&upgrade::text(made, upgrade));
+        text.push_str(&upgrade::upgrade_text(made, upgrade));
         return text;
     }
     text.push_str(&format!("\nto start it:\n\n    {path}/bin/{} foreground\n", made.name));
     text
 }
 
-fn made_json(made: &Assembled) -> String {
+fn release_json(made: &AssembledRelease) -> String {
     let archive = made.archive.as_ref().map(|archive| {
         json!({
             "path": archive.path.to_string_lossy(),
@@ -98,7 +101,7 @@ fn made_json(made: &Assembled) -> String {
         "path": made.path.to_string_lossy(),
         "program": made.path.join("bin").join(&made.name).to_string_lossy(),
         "archive": archive,
-        "upgrade": made.upgrade.as_ref().map(upgrade::json),
+        "upgrade": made.upgrade.as_ref().map(upgrade::upgrade_json),
         "files": made.files,
         "size": made.size,
         "applications": applications,
@@ -107,7 +110,7 @@ fn made_json(made: &Assembled) -> String {
     format!("{all:#}\n")
 }
 
-fn requires_json(requires: &Requires) -> String {
+fn requires_json(requires: &SystemRequirements) -> String {
     let all = json!({
         "machines": requires.machines,
         "loaders": requires.loaders,
@@ -117,26 +120,30 @@ fn requires_json(requires: &Requires) -> String {
     format!("{all:#}\n")
 }
 
-fn requires_text(requires: &Requires) -> String {
+fn requires_text(requires: &SystemRequirements) -> String {
     let mut text = String::new();
     let machines: Vec<_> = requires.machines.iter().map(String::as_str).collect();
     text.push_str(&format!("processor  {}\n", machines.join(", ")));
     for (loader, programs) in &requires.loaders {
-        text.push_str(&format!("loader     {loader}  (of {})\n", some(programs)));
+        text.push_str(&format!("loader     {loader}  (of {})\n", first_and_count(programs)));
     }
     for (library, programs) in &requires.libraries {
         let versions = requires.versions.get(library).map(|versions| {
             let versions: Vec<_> = versions.iter().map(String::as_str).collect();
             format!(" with {}", versions.join(", "))
         });
-        text.push_str(&format!("library    {library}{}  (of {})\n", versions.unwrap_or_default(), some(programs)));
+        text.push_str(&format!(
+            "library    {library}{}  (of {})\n",
+            versions.unwrap_or_default(),
+            first_and_count(programs)
+        ));
     }
     text.push_str("\nwith --portable the release brings all of this along\n");
     text
 }
 
 /// The first of `programs`, and the number of the others.
-fn some(programs: &std::collections::BTreeSet<String>) -> String {
+fn first_and_count(programs: &std::collections::BTreeSet<String>) -> String {
     match (programs.first(), programs.len()) {
         (None, _) => String::new(),
         (Some(first), 1) => first.clone(),
@@ -146,16 +153,16 @@ fn some(programs: &std::collections::BTreeSet<String>) -> String {
 
 impl From<AssembleError> for Failure {
     fn from(error: AssembleError) -> Failure {
-        let helps = helps(&error);
+        let helps = assemble_error_helps(&error);
         let mut failure = match &error {
             AssembleError::NoTool { .. } => Failure::lack(error.to_string()),
-            AssembleError::Upgrade(upgrade) => upgrade::failure(upgrade),
+            AssembleError::Upgrade(upgrade) => upgrade::upgrade_failure(upgrade),
             AssembleError::NoProject(_)
             | AssembleError::NoRelease { .. }
             | AssembleError::SeveralReleases(_)
             | AssembleError::Settings { .. }
             | AssembleError::NotARelease(_)
-            | AssembleError::NotOurs(_)
+            | AssembleError::NotWrittenByDram(_)
             | AssembleError::Name { .. } => Failure::usage(error.to_string()),
             AssembleError::Io { .. }
             | AssembleError::Tool { .. }
@@ -187,7 +194,7 @@ impl From<AssembleError> for Failure {
     }
 }
 
-fn helps(error: &AssembleError) -> Vec<String> {
+fn assemble_error_helps(error: &AssembleError) -> Vec<String> {
     let help = match error {
         AssembleError::NoProject(_) => {
             "name a directory with `mix.exs` or `rebar.config`, or give directories of compiled modules with --from"
@@ -197,7 +204,9 @@ fn helps(error: &AssembleError) -> Vec<String> {
         AssembleError::NoRelease { known, .. } | AssembleError::SeveralReleases(known) => {
             format!("name one with --name: {}", known.join(", "))
         }
-        AssembleError::NotOurs(_) => "replace it with --overwrite, or name another place with --output".to_owned(),
+        AssembleError::NotWrittenByDram(_) => {
+            "replace it with --overwrite, or name another place with --output".to_owned()
+        }
         AssembleError::NotARelease(_) => "name a directory that is empty, or not there, with --output".to_owned(),
         AssembleError::App { .. } | AssembleError::Beam { .. } => {
             "compile the application again: `mix compile --force`, or `mix deps.compile NAME --force`".to_owned()
@@ -209,7 +218,7 @@ fn helps(error: &AssembleError) -> Vec<String> {
         AssembleError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "free space on the disk, or name another place with --output".to_owned()
         }
-        AssembleError::Upgrade(upgrade) => upgrade::help(upgrade),
+        AssembleError::Upgrade(upgrade) => upgrade::upgrade_help(upgrade),
         AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),
         _ => return Vec::new(),
     };

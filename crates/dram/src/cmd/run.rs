@@ -8,62 +8,62 @@ use std::thread;
 
 use dram_build::{Image, Snapshot, container, users};
 use dram_image::ContainerConfig;
-use dram_sandbox::{Bind, Handle, Jail, Mount, Running, Source, Stdio3};
+use dram_sandbox::{BindMount, BindSource, Jail, JailMount, JailStdio, RunningJail, SignalHandle};
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios};
 
 use super::{privilege, transfer};
-use crate::ambient::{self, Ambient};
+use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
 use crate::{report, signals};
 
 /// Runs the command. Returns its exit code.
-pub(crate) fn run(ambient: &Ambient, args: &cli::Run) -> Result<ExitCode, Failure> {
-    if let Some(lack) = ambient.lack() {
+pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitCode, Failure> {
+    if let Some(lack) = ambient.missing_ability() {
         return Err(Failure::from(lack));
     }
     let host = ambient.host();
-    let store = Store::open_to_write(ambient.store()?)?;
-    let image = transfer::wanted(&store, &args.image, args.pull)?;
+    let store = Store::open_writable(ambient.store()?)?;
+    let image = transfer::ensure_image(&store, &args.image, args.pull)?;
     let network = match args.network {
-        cli::Network::Host => dram_sandbox::Network::Host,
-        cli::Network::None => dram_sandbox::Network::None,
+        cli::NetworkMode::Host => dram_sandbox::JailNetwork::Host,
+        cli::NetworkMode::None => dram_sandbox::JailNetwork::None,
     };
-    let unpacking = || report::note(&format!("unpacking `{}` for the first time", args.image));
-    let snapshot = once(|tell| image.snapshot_to_run(&store, tell), unpacking)?;
-    let (mut jail, place) = container::jail(&store, &snapshot, network, &host)?;
-    describe(&mut jail, &store, &snapshot, &image, args)?;
+    let unpacking = || report::print_note(&format!("unpacking `{}` for the first time", args.image));
+    let snapshot = call_once(|tell| image.snapshot_to_run(&store, tell), unpacking)?;
+    let (mut jail, place) = container::new_jail(&store, &snapshot, network, &host)?;
+    fill_jail(&mut jail, &store, &snapshot, &image, args)?;
     privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
     container::make_dir(&store, &snapshot, &place, &jail.cwd)?;
-    let code = carry_out(&mut jail, args.tty, args.interactive)?;
+    let code = run_jail(&mut jail, args.tty, args.interactive)?;
     drop(place);
     Ok(code)
 }
 
 /// Runs the jail's command with the standard streams of this process, or with a terminal of its own. Returns its exit
 /// code.
-pub(super) fn carry_out(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
+pub(super) fn run_jail(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
     if tty {
         jail.terminal = true;
         return in_terminal(jail);
     }
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
-    let io = Stdio3::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
-    let signals = signals::keep()?;
+    let io = JailStdio::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
+    let signals = signals::catch_signals()?;
     let mut running = jail.spawn(io)?;
-    let (handle, insistence) = (running.handle(), Insistence::default());
-    signals.pass_on(move |signal| insistence.pass_on(signal, &handle));
-    Ok(exit(running.wait()?.code()))
+    let (handle, insistence) = (running.signal_handle(), SignalEscalation::default());
+    signals.forward(move |signal| insistence.forward(signal, &handle));
+    Ok(exit_code(running.wait()?.code()))
 }
 
 /// Forwards signals. The kernel does not deliver a signal to the first process of a pid namespace that has no handler
 /// for it; so a second request to end kills that process.
 #[derive(Default)]
-struct Insistence(std::cell::Cell<bool>);
+struct SignalEscalation(std::cell::Cell<bool>);
 
-impl Insistence {
-    fn pass_on(&self, signal: i32, to: &Handle) {
+impl SignalEscalation {
+    fn forward(&self, signal: i32, to: &SignalHandle) {
         let asks_to_end = matches!(signal, signal_hook::consts::SIGINT | signal_hook::consts::SIGTERM);
         if asks_to_end && self.0.replace(true) {
             to.kill();
@@ -74,7 +74,7 @@ impl Insistence {
 }
 
 /// Calls `work` with a function that calls `tell` the first time only.
-fn once<T>(work: impl FnOnce(&dyn Fn()) -> T, tell: impl Fn()) -> T {
+fn call_once<T>(work: impl FnOnce(&dyn Fn()) -> T, tell: impl Fn()) -> T {
     let told = std::cell::Cell::new(false);
     work(&|| {
         if !told.replace(true) {
@@ -83,33 +83,33 @@ fn once<T>(work: impl FnOnce(&dyn Fn()) -> T, tell: impl Fn()) -> T {
     })
 }
 
-fn exit(code: i32) -> ExitCode {
+fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }
 
 /// Fills in the jail's command, from the image's config and the command line.
-fn describe(
+fn fill_jail(
     jail: &mut Jail,
     store: &Store,
     snapshot: &Snapshot,
     image: &Image,
-    args: &cli::Run,
+    args: &cli::RunArgs,
 ) -> Result<(), Failure> {
     let config = &image.config.value().config;
     let text = args.user.as_deref().unwrap_or(&config.user);
-    let user = users::user(&snapshot.view(store.layers())?, text);
+    let user = users::resolve_user(&snapshot.view(store.layers())?, text);
     let user = user.map_err(|error| Failure::work(format!("cannot run as `{text}`")).because(&error))?;
-    jail.argv = words(config, args)?;
-    jail.env = environment(config, args, &user.home)?;
-    jail.cwd = directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
+    jail.argv = command_words(config, args)?;
+    jail.env = container_environment(config, args, &user.home)?;
+    jail.cwd = working_directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
     jail.user = user.ids;
     for text in &args.volume {
-        jail.mounts.push(Mount::Bind(volume(text)?));
+        jail.mounts.push(JailMount::Bind(parse_volume(text)?));
     }
     Ok(())
 }
 
-fn words(config: &ContainerConfig, args: &cli::Run) -> Result<Vec<Vec<u8>>, Failure> {
+fn command_words(config: &ContainerConfig, args: &cli::RunArgs) -> Result<Vec<Vec<u8>>, Failure> {
     let own = |words: &Option<Vec<String>>| words.clone().unwrap_or_default();
     let mut words = match &args.entrypoint {
         Some(program) => vec![program.clone()],
@@ -127,7 +127,7 @@ fn words(config: &ContainerConfig, args: &cli::Run) -> Result<Vec<Vec<u8>>, Fail
     Ok(words.into_iter().map(String::into_bytes).collect())
 }
 
-fn environment(config: &ContainerConfig, args: &cli::Run, home: &str) -> Result<Vec<Vec<u8>>, Failure> {
+fn container_environment(config: &ContainerConfig, args: &cli::RunArgs, home: &str) -> Result<Vec<Vec<u8>>, Failure> {
     let mut all = config.clone();
     if all.env_value("HOME").is_none() {
         all.set_env("HOME", home);
@@ -143,7 +143,7 @@ fn environment(config: &ContainerConfig, args: &cli::Run, home: &str) -> Result<
             Some(("", _)) => return Err(Failure::usage(format!("`{text}` sets a variable without a name"))),
             Some((name, value)) => all.set_env(name, value),
             None => {
-                if let Some(value) = ambient::variable(text) {
+                if let Some(value) = ambient::env_var(text) {
                     all.set_env(text, &value);
                 }
             }
@@ -155,13 +155,13 @@ fn environment(config: &ContainerConfig, args: &cli::Run, home: &str) -> Result<
 }
 
 /// The working directory, absolute and without `..`, which stops at the root.
-fn directory(text: &str) -> Result<Vec<u8>, Failure> {
+fn working_directory(text: &str) -> Result<Vec<u8>, Failure> {
     let path = dram_image::TreePath::clean(text.as_bytes())
         .map_err(|error| Failure::usage("cannot start in that directory").because(&error))?;
     Ok([b"/", path.as_bytes()].concat())
 }
 
-fn volume(text: &str) -> Result<Bind, Failure> {
+fn parse_volume(text: &str) -> Result<BindMount, Failure> {
     let usage = |what: &str| {
         Failure::usage(format!("`-v {text}`: {what}")).help("write it as SRC:DST or SRC:DST:ro, both absolute")
     };
@@ -181,41 +181,41 @@ fn volume(text: &str) -> Result<Bind, Failure> {
     let source = std::fs::canonicalize(source).map_err(|error| {
         Failure::work(format!("`-v {text}`: no such file or directory: `{source}`")).because(&error)
     })?;
-    Ok(Bind { source: Source::Host(source), target: target.as_bytes().to_vec(), read_only })
+    Ok(BindMount { source: BindSource::Host(source), target: target.as_bytes().to_vec(), read_only })
 }
 
 /// Connects the terminal of the jail with that of this process.
 fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
-    let signals = signals::keep()?;
-    let mut running = jail.spawn(Stdio3::Terminal)?;
+    let signals = signals::catch_signals()?;
+    let mut running = jail.spawn(JailStdio::Terminal)?;
     let outer = running.take_terminal().ok_or_else(|| Failure::work("the jail has no terminal"))?;
-    let raw = Raw::enter()?;
-    copy_size(&outer);
-    let (handle, resized, insistence) = (running.handle(), duplicate(&outer)?, Insistence::default());
-    signals.pass_on(move |signal| match signal {
-        signal_hook::consts::SIGWINCH => copy_size(&resized),
-        signal => insistence.pass_on(signal, &handle),
+    let raw = RawModeGuard::enter()?;
+    copy_window_size(&outer);
+    let (handle, resized, insistence) = (running.signal_handle(), duplicate_fd(&outer)?, SignalEscalation::default());
+    signals.forward(move |signal| match signal {
+        signal_hook::consts::SIGWINCH => copy_window_size(&resized),
+        signal => insistence.forward(signal, &handle),
     });
-    let to_inside = File::from(duplicate(&outer)?);
+    let to_inside = File::from(duplicate_fd(&outer)?);
     // This thread may wait for a key forever; the process does not join it.
-    thread::spawn(move || pump(io::stdin(), to_inside));
-    let from_inside = thread::spawn(move || pump(File::from(outer), io::stdout()));
-    let code = end(&mut running)?;
+    thread::spawn(move || copy_stream(io::stdin(), to_inside));
+    let from_inside = thread::spawn(move || copy_stream(File::from(outer), io::stdout()));
+    let code = wait_for_exit(&mut running)?;
     let _ = from_inside.join();
     drop(raw);
-    Ok(exit(code))
+    Ok(exit_code(code))
 }
 
-fn end(running: &mut Running) -> Result<i32, Failure> {
+fn wait_for_exit(running: &mut RunningJail) -> Result<i32, Failure> {
     Ok(running.wait()?.code())
 }
 
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn duplicate_fd(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
     fd.try_clone().map_err(|error| Failure::work("cannot use the terminal").because(&error))
 }
 
 /// Copies until one side is closed.
-fn pump(mut from: impl Read, mut to: impl io::Write) {
+fn copy_stream(mut from: impl Read, mut to: impl io::Write) {
     let mut buffer = [0; 8192];
     while let Ok(got @ 1..) = from.read(&mut buffer) {
         if to.write_all(&buffer[..got]).and_then(|()| to.flush()).is_err() {
@@ -224,31 +224,31 @@ fn pump(mut from: impl Read, mut to: impl io::Write) {
     }
 }
 
-fn copy_size(to: &OwnedFd) {
+fn copy_window_size(to: &OwnedFd) {
     if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
         let _ = rustix::termios::tcsetwinsize(to, size);
     }
 }
 
 /// The raw mode of this process's terminal, until this value is dropped.
-struct Raw(Option<Termios>);
+struct RawModeGuard(Option<Termios>);
 
-impl Raw {
-    fn enter() -> Result<Raw, Failure> {
+impl RawModeGuard {
+    fn enter() -> Result<RawModeGuard, Failure> {
         let stdin = io::stdin();
         if !stdin.is_terminal() {
-            return Ok(Raw(None));
+            return Ok(RawModeGuard(None));
         }
         let fail = |error: rustix::io::Errno| Failure::work("cannot use the terminal").because(&io::Error::from(error));
         let before = rustix::termios::tcgetattr(stdin.as_fd()).map_err(fail)?;
         let mut raw = before.clone();
         raw.make_raw();
         rustix::termios::tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw).map_err(fail)?;
-        Ok(Raw(Some(before)))
+        Ok(RawModeGuard(Some(before)))
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawModeGuard {
     fn drop(&mut self) {
         if let Some(before) = &self.0 {
             let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Now, before);
@@ -265,11 +265,11 @@ mod tests {
 
     #[test]
     fn volume_option_is_parsed_and_malformed_ones_refused() {
-        let bind = volume("/:/host:ro").unwrap();
-        assert!(matches!(&bind.source, Source::Host(path) if path == Path::new("/")));
+        let bind = parse_volume("/:/host:ro").unwrap();
+        assert!(matches!(&bind.source, BindSource::Host(path) if path == Path::new("/")));
         assert_eq!((bind.target.as_slice(), bind.read_only), (&b"/host"[..], true));
         for text in ["/", ":/x", "/:x", "/:/x:z", "/missing-for-sure:/x", "/:/x:ro:rw"] {
-            assert!(volume(text).is_err(), "{text}");
+            assert!(parse_volume(text).is_err(), "{text}");
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use dram_assemble::{Assembled, Changed, Upgrade, UpgradeError, Upgraded};
+use dram_assemble::{ApplicationChange, AssembledRelease, PreparedUpgrade, UpgradeError, UpgradeRequest};
 use serde_json::{Value, json};
 
 use crate::cli;
 use crate::failure::Failure;
 
 /// Reads `--from`: directories of modules, or the version to upgrade from.
-pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>), Failure> {
+pub(super) fn parse_from(args: &cli::ReleaseArgs) -> Result<(&[PathBuf], Option<UpgradeRequest>), Failure> {
     match (args.upgrade, args.from.as_slice()) {
         (false, [_, ..]) if args.env.is_some() => {
             Err(Failure::usage("`--env` and `--from` cannot be given together: compiled modules have no environment"))
@@ -18,8 +18,8 @@ pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>),
         (true, _) if args.otp.is_some() => {
             Err(Failure::usage("`--otp` and `--upgrade` cannot be given together: the project's own Erlang is taken"))
         }
-        (true, []) => Ok((&[], Some(Upgrade { from: None }))),
-        (true, [from]) => Ok((&[], Some(Upgrade { from: Some(from.to_string_lossy().into_owned()) }))),
+        (true, []) => Ok((&[], Some(UpgradeRequest { from: None }))),
+        (true, [from]) => Ok((&[], Some(UpgradeRequest { from: Some(from.to_string_lossy().into_owned()) }))),
         (true, [_, _, ..]) => {
             let failure = Failure::usage("`--from` takes one version with `--upgrade`");
             Err(failure.help("name the project before it: `dram release PROJECT --upgrade --from VERSION`"))
@@ -28,7 +28,7 @@ pub(super) fn from(args: &cli::Release) -> Result<(&[PathBuf], Option<Upgrade>),
 }
 
 /// Describes the upgrade, and the commands that install it on a running system.
-pub(super) fn text(made: &Assembled, upgrade: &Upgraded) -> String {
+pub(super) fn upgrade_text(made: &AssembledRelease, upgrade: &PreparedUpgrade) -> String {
     let mut text = format!("\nan upgrade from {}:\n\n", upgrade.from);
     for changed in &upgrade.changes {
         let how = changed.appup.as_ref().map_or("worked out".to_owned(), |path| format!("as {} says", path.display()));
@@ -41,8 +41,8 @@ pub(super) fn text(made: &Assembled, upgrade: &Upgraded) -> String {
 }
 
 /// The same as JSON.
-pub(super) fn json(upgrade: &Upgraded) -> Value {
-    let changed = |changed: &Changed| {
+pub(super) fn upgrade_json(upgrade: &PreparedUpgrade) -> Value {
+    let changed = |changed: &ApplicationChange| {
         json!({
             "name": changed.name,
             "from": changed.from,
@@ -54,7 +54,7 @@ pub(super) fn json(upgrade: &Upgraded) -> Value {
 }
 
 /// The failure for an error of an upgrade, with its exit code class.
-pub(super) fn failure(error: &UpgradeError) -> Failure {
+pub(super) fn upgrade_failure(error: &UpgradeError) -> Failure {
     match error {
         UpgradeError::NoOldVersion(_) | UpgradeError::NoSuchVersion { .. } | UpgradeError::SameVersion(_) => {
             Failure::usage(error.to_string())
@@ -71,7 +71,7 @@ pub(super) fn failure(error: &UpgradeError) -> Failure {
 }
 
 /// The help for an error of an upgrade.
-pub(super) fn help(error: &UpgradeError) -> String {
+pub(super) fn upgrade_help(error: &UpgradeError) -> String {
     match error {
         UpgradeError::NoOldVersion(_) => {
             "put the release that runs there, or name its directory with --output; a first version needs no --upgrade"

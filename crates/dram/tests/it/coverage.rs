@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use dram_dockerfile::plan::{MOUNT_KEYS, MOUNT_TYPES};
-use dram_dockerfile::{Keyword, flags, rules};
+use dram_dockerfile::{Keyword, flag_names, rules};
 
 use crate::support::{Store, repo};
 
@@ -73,7 +73,7 @@ fn required_rows() -> BTreeSet<String> {
     let mut wanted = BTreeSet::new();
     for keyword in Keyword::ALL {
         wanted.insert(keyword.name().to_owned());
-        wanted.extend(flags(*keyword).map(|flag| format!("{} --{flag}", keyword.name())));
+        wanted.extend(flag_names(*keyword).map(|flag| format!("{} --{flag}", keyword.name())));
     }
     wanted.extend(MOUNT_TYPES.iter().map(|kind| format!("RUN --mount=type={kind}")));
     // Other spellings of one key share its row.

@@ -63,13 +63,13 @@ fn images_are_pushed_to_the_podman_service() {
     let _service = podman.run(&["system", "service", "--time=0", &url]).start();
     wait_until("the service listens", Duration::from_secs(30), || UnixStream::connect(&socket).is_ok());
     store.dram(["push", "demo", "docker-daemon:given:1"]).env("DOCKER_HOST", &url).ok();
-    assert_eq!(podman.id("given:1"), config_digest(&store));
+    assert_eq!(podman.config_digest("given:1"), config_digest(&store));
     let place = temp();
     store.dram(["save", "-o"]).arg(place.path().join("demo.tar")).arg("demo").ok();
     let other = Store::empty();
     let from = format!("docker-archive:{}", place.path().join("demo.tar").display());
     other.dram(["copy", &from, "docker-daemon:again:2"]).env("DOCKER_HOST", &url).ok();
-    assert_eq!(podman.id("again:2"), config_digest(&store));
+    assert_eq!(podman.config_digest("again:2"), config_digest(&store));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn images_are_pushed_to_containers_storage_with_their_digest() {
     let (store, podman) = (with_demo(), Podman::new());
     let push = store.dram(["push", "demo", "containers-storage:localhost/given:1"]);
     push.without("DOCKER_CONFIG").env("CONTAINERS_STORAGE_CONF", podman.conf()).ok();
-    assert_eq!(podman.id("localhost/given:1"), config_digest(&store));
+    assert_eq!(podman.config_digest("localhost/given:1"), config_digest(&store));
     let digest = podman.run(&["image", "inspect", "--format", "{{.Digest}}", "localhost/given:1"]).ok().stdout;
     assert_eq!(digest.trim(), store.digest("demo"));
     assert_eq!(crate::support::names(&store.join("work")), ["gate"]);
@@ -290,7 +290,7 @@ fn docker_gets_only_missing_layers_and_a_complete_image() {
     let url = |socket: &Path| format!("unix://{}", socket.display());
     let push = |words: [&str; 3], socket: &Path| store.dram(words).env("DOCKER_HOST", url(socket));
     push(["push", "demo", "docker-daemon:given:1"], &docker.socket()).ok().says("copied").does_not_say("were not sent");
-    assert_eq!(docker.id("given:1"), config_digest(&store));
+    assert_eq!(docker.config_digest("given:1"), config_digest(&store));
 
     // The next image is based on the first one, whose layers are not sent again.
     store.build(&Context::new("FROM demo\nRUN echo two > /two\nCMD [\"cat\", \"/two\"]\n")).ok();
@@ -299,7 +299,7 @@ fn docker_gets_only_missing_layers_and_a_complete_image() {
     let sent = counting_proxy(&docker, &place.path().join("count.sock"), || ());
     let pushed = push(["push", "demo", "docker-daemon:given:2"], &place.path().join("count.sock")).ok();
     pushed.says("the engine has 2 of the layers");
-    assert_eq!(docker.id("given:2"), config_digest(&store));
+    assert_eq!(docker.config_digest("given:2"), config_digest(&store));
     assert!(docker.container_files("given:2", paths) == whole);
     assert!(sent.load(Ordering::SeqCst) < 30_000, "{sent:?} bytes");
 
@@ -313,21 +313,21 @@ fn docker_gets_only_missing_layers_and_a_complete_image() {
     });
     let pushed = push(["push", "demo", "docker-daemon:given:3"], &lost).ok();
     pushed.says("sending all of them").does_not_say("were not sent");
-    assert_eq!(docker.id("given:3"), config_digest(&store));
+    assert_eq!(docker.config_digest("given:3"), config_digest(&store));
     assert!(docker.container_files("given:3", paths) == whole);
     assert!(sent.load(Ordering::SeqCst) > 500_000, "{sent:?} bytes");
 
     // An image without layers, and zstd layers, which only newer engines can read.
     store.build(&Context::new("FROM scratch\nCMD [\"none\"]\n")).ok();
     push(["push", "demo", "docker-daemon:none"], &docker.socket()).ok();
-    assert_eq!(docker.id("none:latest"), config_digest(&store));
+    assert_eq!(docker.config_digest("none:latest"), config_digest(&store));
     let output = "type=image,compression=zstd,force-compression=true";
     store.build(&Context::new("FROM parity-base\nRUN echo z > /z\n")).args(["--output", output]).ok();
     let version: Value = serde_json::from_str(&docker.request(&[], "/version")).unwrap();
     let major = version["Version"].as_str().unwrap().split('.').next().unwrap().parse::<u32>().unwrap();
     if major >= 23 {
         push(["push", "demo", "docker-daemon:z"], &docker.socket()).ok();
-        assert_eq!(docker.id("z:latest"), config_digest(&store));
+        assert_eq!(docker.config_digest("z:latest"), config_digest(&store));
     } else {
         let refused = push(["push", "demo", "docker-daemon:z"], &docker.socket()).fails(4);
         refused.says("tar").says("reads layers of zstd since version 23").does_not_say("copied");

@@ -4,14 +4,14 @@
 use alloc::vec::Vec;
 use core::arch::global_asm;
 
-use dram_start::bytes::Bytes;
+use dram_start::byte_string::ByteString;
 
 /// The arguments that the kernel passes to a program.
-pub(crate) struct Start {
-    pub(crate) arguments: Vec<Bytes>,
-    pub(crate) environment: Vec<Bytes>,
+pub(crate) struct StartArguments {
+    pub(crate) arguments: Vec<ByteString>,
+    pub(crate) environment: Vec<ByteString>,
     /// The path by which the program was executed, as the caller wrote it.
-    pub(crate) path: Bytes,
+    pub(crate) path: ByteString,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -182,21 +182,21 @@ extern "C" fn enter(stack: *const usize) -> ! {
             at = at.add(1);
         }
         at = at.add(1);
-        let mut path = Bytes::new();
+        let mut path = ByteString::new();
         while *at != 0 {
             if *at == EXECFN {
                 path = text(*at.add(1));
             }
             at = at.add(2);
         }
-        Start { arguments: (0..count).map(|index| text(*arguments.add(index))).collect(), environment, path }
+        StartArguments { arguments: (0..count).map(|index| text(*arguments.add(index))).collect(), environment, path }
     };
     super::exit(crate::main(&start))
 }
 
 /// # Safety
 /// `address` is that of a string that ends with a NUL.
-unsafe fn text(address: usize) -> Bytes {
+unsafe fn text(address: usize) -> ByteString {
     // SAFETY: the caller's promise.
     unsafe { core::ffi::CStr::from_ptr(core::ptr::with_exposed_provenance(address)) }.to_bytes().to_vec()
 }
@@ -204,12 +204,12 @@ unsafe fn text(address: usize) -> Bytes {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     use core::fmt::Write;
-    struct Stderr;
-    impl Write for Stderr {
+    struct PanicOutput;
+    impl Write for PanicOutput {
         fn write_str(&mut self, text: &str) -> core::fmt::Result {
             super::write_all(2, text.as_bytes()).map_err(|_| core::fmt::Error)
         }
     }
-    let _ = writeln!(Stderr, "error: a bug in the start program: {info}");
+    let _ = writeln!(PanicOutput, "error: a bug in the start program: {info}");
     super::exit(70)
 }

@@ -6,4 +6,4 @@ mod heap;
 pub(crate) mod raw;
 
 pub(crate) use call::*;
-pub(crate) use entry::Start;
+pub(crate) use entry::StartArguments;

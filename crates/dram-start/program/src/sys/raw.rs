@@ -7,7 +7,7 @@ macro_rules! numbers {
     ($($name:ident $x86:literal $arm:literal)*) => {
         #[allow(non_camel_case_types)] // The kernel's own names.
         #[derive(Clone, Copy)]
-        pub(crate) enum Call { $($name = if cfg!(target_arch = "x86_64") { $x86 } else { $arm }),* }
+        pub(crate) enum StartSyscall { $($name = if cfg!(target_arch = "x86_64") { $x86 } else { $arm }),* }
     };
 }
 
@@ -56,7 +56,7 @@ numbers! {
 
 /// # Safety
 /// The requirements are those of the system call: every address must point to memory of the expected size and access.
-pub(crate) unsafe fn call(number: Call, a: [usize; 6]) -> isize {
+pub(crate) unsafe fn system_call(number: StartSyscall, a: [usize; 6]) -> isize {
     let result: isize;
     // SAFETY: the caller's promise; the kernel changes no other registers than these.
     #[cfg(target_arch = "x86_64")]
@@ -74,11 +74,11 @@ pub(crate) unsafe fn call(number: Call, a: [usize; 6]) -> isize {
 }
 
 /// Maps new memory; null if there is none.
-pub(super) fn pages(size: usize) -> *mut u8 {
+pub(super) fn map_pages(size: usize) -> *mut u8 {
     // Readable and writable, private and anonymous.
     let arguments = [0, size, 3, 0x22, usize::MAX, 0];
     // SAFETY: a new mapping touches nothing that exists.
-    let address = unsafe { call(Call::mmap, arguments) };
+    let address = unsafe { system_call(StartSyscall::mmap, arguments) };
     if (-4095..0).contains(&address) {
         core::ptr::null_mut()
     } else {
@@ -87,7 +87,7 @@ pub(super) fn pages(size: usize) -> *mut u8 {
 }
 
 /// Unmaps memory of [`pages`].
-pub(super) fn free_pages(block: *mut u8, size: usize) {
+pub(super) fn unmap_pages(block: *mut u8, size: usize) {
     // SAFETY: the allocator's caller no longer uses the block, which was mapped with this size.
-    unsafe { call(Call::munmap, [block.expose_provenance(), size, 0, 0, 0, 0]) };
+    unsafe { system_call(StartSyscall::munmap, [block.expose_provenance(), size, 0, 0, 0, 0]) };
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use dram_dockerfile::Platform;
+use dram_dockerfile::PlatformSpec;
 
 use crate::ambient;
 use crate::failure::Failure;
 
 /// The document that has an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(super) enum AnnotationTarget {
     /// The manifest.
     Manifest,
     /// The descriptor of the manifest.
@@ -18,23 +18,23 @@ pub(super) enum Side {
 
 /// Annotations by document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Annotations(BTreeMap<Side, BTreeMap<String, String>>);
+pub(super) struct ImageAnnotations(BTreeMap<AnnotationTarget, BTreeMap<String, String>>);
 
-impl Annotations {
+impl ImageAnnotations {
     /// Sets an annotation.
-    pub(super) fn set(&mut self, side: Side, key: &str, value: &str) {
+    pub(super) fn set(&mut self, side: AnnotationTarget, key: &str, value: &str) {
         self.0.entry(side).or_default().insert(key.to_owned(), value.to_owned());
     }
 
     /// Removes and returns the annotations of one document.
-    pub(super) fn take(&mut self, side: Side) -> BTreeMap<String, String> {
+    pub(super) fn take(&mut self, side: AnnotationTarget) -> BTreeMap<String, String> {
         self.0.remove(&side).unwrap_or_default()
     }
 }
 
 /// Parses `[TYPE[,TYPE]:]KEY=VALUE`, for each `--annotation`.
-pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
-    let mut all = Annotations::default();
+pub(super) fn parse_annotations(texts: &[String]) -> Result<ImageAnnotations, Failure> {
+    let mut all = ImageAnnotations::default();
     for text in texts {
         let wrong = |why: &str| {
             let failure = Failure::usage(format!("`--annotation {text}`: {why}"));
@@ -46,7 +46,7 @@ pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
             return Err(wrong("it has no name"));
         }
         for side in sides.split(',') {
-            all.set(self::side(side).map_err(|why| wrong(&why))?, name, value);
+            all.set(self::parse_target(side).map_err(|why| wrong(&why))?, name, value);
         }
     }
     Ok(all)
@@ -54,7 +54,7 @@ pub(super) fn annotations(texts: &[String]) -> Result<Annotations, Failure> {
 
 /// Parses a key of `--output`: `annotation.NAME`, `annotation-TYPE.NAME`, either with `[PLATFORM]`. Returns the
 /// document and the name, or an error message.
-pub(super) fn key(text: &str) -> Result<(Side, &str), String> {
+pub(super) fn parse_output_key(text: &str) -> Result<(AnnotationTarget, &str), String> {
     let (kind, name) = text.split_once('.').unwrap_or((text, ""));
     let kind = match kind.strip_prefix("annotation") {
         Some("") => "manifest".to_owned(),
@@ -65,24 +65,25 @@ pub(super) fn key(text: &str) -> Result<(Side, &str), String> {
     if name.is_empty() {
         return Err(format!("`{text}` names no annotation"));
     }
-    Ok((side(&kind)?, name))
+    Ok((parse_target(&kind)?, name))
 }
 
 /// Parses `manifest`, `manifest-descriptor` and the like. A platform in brackets must be this machine's.
-fn side(text: &str) -> Result<Side, String> {
+fn parse_target(text: &str) -> Result<AnnotationTarget, String> {
     let (kind, platform) = match text.strip_suffix(']').and_then(|text| text.split_once('[')) {
         Some((kind, platform)) => (kind, Some(platform)),
         None => (text, None),
     };
     if let Some(platform) = platform {
-        let here = Platform::parse(platform).is_some_and(|platform| platform.architecture == ambient::architecture());
+        let here =
+            PlatformSpec::parse(platform).is_some_and(|platform| platform.architecture == ambient::architecture());
         if !here {
             return Err(format!("the image is not for the platform `{platform}`"));
         }
     }
     match kind {
-        "manifest" => Ok(Side::Manifest),
-        "manifest-descriptor" => Ok(Side::Descriptor),
+        "manifest" => Ok(AnnotationTarget::Manifest),
+        "manifest-descriptor" => Ok(AnnotationTarget::Descriptor),
         "index" | "index-descriptor" => {
             Err(format!("`{kind}` needs an index of several platforms, and the image is for one"))
         }
@@ -97,11 +98,11 @@ mod tests {
     #[test]
     fn annotation_type_selects_manifest_or_descriptor() {
         let texts = ["a=1", "manifest:b=2", "manifest-descriptor:c=x=y", "manifest,manifest-descriptor:d="];
-        let mut all = annotations(&texts.map(str::to_owned)).unwrap();
+        let mut all = parse_annotations(&texts.map(str::to_owned)).unwrap();
         let pairs =
             |side: BTreeMap<String, String>| side.into_iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>();
-        assert_eq!(pairs(all.take(Side::Manifest)), ["a=1", "b=2", "d="]);
-        assert_eq!(pairs(all.take(Side::Descriptor)), ["c=x=y", "d="]);
+        assert_eq!(pairs(all.take(AnnotationTarget::Manifest)), ["a=1", "b=2", "d="]);
+        assert_eq!(pairs(all.take(AnnotationTarget::Descriptor)), ["c=x=y", "d="]);
     }
 
     #[test]
@@ -113,17 +114,20 @@ mod tests {
             ("manifst:a=1", "no annotation type `manifst`"),
             ("manifest[linux/none]:a=1", "not for the platform"),
         ] {
-            let failure = annotations(&[text.to_owned()]).unwrap_err();
+            let failure = parse_annotations(&[text.to_owned()]).unwrap_err();
             assert!(failure.causes[0].contains(want), "{text}: {:?}", failure.causes);
         }
     }
 
     #[test]
     fn output_key_selects_document_and_annotation_name() {
-        assert_eq!(key("annotation.org.x"), Ok((Side::Manifest, "org.x")));
-        assert_eq!(key("annotation-manifest-descriptor.org.x"), Ok((Side::Descriptor, "org.x")));
+        assert_eq!(parse_output_key("annotation.org.x"), Ok((AnnotationTarget::Manifest, "org.x")));
+        assert_eq!(
+            parse_output_key("annotation-manifest-descriptor.org.x"),
+            Ok((AnnotationTarget::Descriptor, "org.x"))
+        );
         for text in ["annotation", "annotations.a", "annotation-index.a", "annotation."] {
-            assert!(key(text).is_err(), "{text}");
+            assert!(parse_output_key(text).is_err(), "{text}");
         }
     }
 }

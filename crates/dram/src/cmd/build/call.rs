@@ -7,29 +7,31 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use dram_build::{Cancel, Image, Outside};
-use dram_dockerfile::lint::{self, Subject};
-use dram_dockerfile::nearest::nearest;
+use dram_build::{CancelToken, Image, ResolvedInput};
+use dram_dockerfile::lint::{self, LintInput};
 use dram_dockerfile::outline;
-use dram_dockerfile::{Diagnostic, Need, NeedKind, Parsed, Plan, Settings, StageGraph, Triggers};
+use dram_dockerfile::suggest::nearest_name;
+use dram_dockerfile::{
+    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, OnbuildTriggers, ParsedDockerfile, Plan, StageGraph,
+};
 use dram_image::ImageConfig;
 use dram_store::Store;
 
-use super::elsewhere::Bring;
-use super::outside::{Named, named_image};
-use super::planned::{has_errors, settings, wrong};
-use super::source::{Source, context};
-use super::words::build_args;
-use crate::ambient::Ambient;
+use super::args_and_labels::parse_build_args;
+use super::dockerfile_source::{DockerfileSource, resolve_context};
+use super::planning::{diagnostics_failure, has_errors, plan_settings};
+use super::remote_context::ContextFetcher;
+use super::resolve_inputs::{NamedContexts, resolve_named_image};
+use crate::ambient::AmbientContext;
 use crate::cli;
-use crate::cmd::say;
+use crate::cmd::print_stdout;
 use crate::failure::Failure;
-use crate::find;
+use crate::image_lookup;
 
 /// The request of `--call` or `--check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Call {
-    method: Method,
+pub(crate) struct CallRequest {
+    method: CallMethod,
     /// Print JSON.
     json: bool,
     /// Exit with 0, whatever the checks find.
@@ -37,40 +39,40 @@ pub(crate) struct Call {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
+enum CallMethod {
     Build,
     Check,
     Outline,
     Targets,
 }
 
-impl Call {
+impl CallRequest {
     /// The request of the options; `None` if they ask for a build.
-    pub(crate) fn of(args: &cli::Build) -> Result<Option<Call>, Failure> {
+    pub(crate) fn from_args(args: &cli::BuildCommandArgs) -> Result<Option<CallRequest>, Failure> {
         let mut call = match &args.call {
-            Some(text) => Call::parse(text)?,
-            None => Call { method: Method::Build, json: false, ignore_status: false },
+            Some(text) => CallRequest::parse(text)?,
+            None => CallRequest { method: CallMethod::Build, json: false, ignore_status: false },
         };
-        if args.check && call.method == Method::Build {
-            call.method = Method::Check;
+        if args.check && call.method == CallMethod::Build {
+            call.method = CallMethod::Check;
         }
-        if args.json && call.method == Method::Build {
+        if args.json && call.method == CallMethod::Build {
             let failure = Failure::usage("`--json` is for what is said without building");
             return Err(failure.help("add --check, --call=outline or --call=targets"));
         }
         call.json |= args.json;
-        Ok(Some(call).filter(|call| call.method != Method::Build))
+        Ok(Some(call).filter(|call| call.method != CallMethod::Build))
     }
 
     /// Parses `METHOD[,format=json][,ignorestatus=true]`, as buildx does.
-    fn parse(text: &str) -> Result<Call, Failure> {
-        let mut call = Call { method: Method::Build, json: false, ignore_status: false };
+    fn parse(text: &str) -> Result<CallRequest, Failure> {
+        let mut call = CallRequest { method: CallMethod::Build, json: false, ignore_status: false };
         for part in text.split(',') {
             match part {
-                "build" => call.method = Method::Build,
-                "check" | "lint" => call.method = Method::Check,
-                "outline" => call.method = Method::Outline,
-                "targets" => call.method = Method::Targets,
+                "build" => call.method = CallMethod::Build,
+                "check" | "lint" => call.method = CallMethod::Check,
+                "outline" => call.method = CallMethod::Outline,
+                "targets" => call.method = CallMethod::Targets,
                 "format=json" => call.json = true,
                 "format=text" => call.json = false,
                 "ignorestatus" | "ignorestatus=true" => call.ignore_status = true,
@@ -78,7 +80,7 @@ impl Call {
                 other => {
                     let known = ["build", "check", "outline", "targets", "format=json", "format=text", "ignorestatus"];
                     let failure = Failure::usage(format!("`--call={text}` has the unknown part `{other}`"));
-                    return Err(match nearest(other, known) {
+                    return Err(match nearest_name(other, known) {
                         Some(meant) => failure.help(format!("did you mean `{meant}`?")),
                         None => failure.help("write `check`, `outline` or `targets`, and `,format=json` behind it"),
                     });
@@ -90,37 +92,47 @@ impl Call {
 }
 
 /// Answers a request. The exit code of a check with diagnostics is 1.
-pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<ExitCode, Failure> {
-    let build_args = build_args(args)?;
+pub(crate) fn answer_call(
+    ambient: &AmbientContext,
+    args: &cli::BuildCommandArgs,
+    call: CallRequest,
+) -> Result<ExitCode, Failure> {
+    let build_args = parse_build_args(args)?;
     let store = OnceCell::new();
     let open = || match store.get() {
         Some(store) => Ok(store),
-        None => Store::open_to_write(ambient.store()?).map(|new| store.get_or_init(|| new)).map_err(Failure::from),
+        None => Store::open_writable(ambient.store()?).map(|new| store.get_or_init(|| new)).map_err(Failure::from),
     };
-    let (_, source) = context(args, &build_args, &Bring { store: &open, files: false, cancel: Cancel::default() })?;
+    let (_, source) = resolve_context(
+        args,
+        &build_args,
+        &ContextFetcher { store: &open, needs_files: false, cancel: CancelToken::default() },
+    )?;
     let parsed = dram_dockerfile::parse(&source.bytes);
-    if call.method == Method::Targets {
+    if call.method == CallMethod::Targets {
         if has_errors(&parsed.diagnostics) {
-            return Err(wrong(&source, parsed.diagnostics));
+            return Err(diagnostics_failure(&source, parsed.diagnostics));
         }
         let targets = outline::targets(&parsed.dockerfile);
-        say(&if call.json { json::targets(&targets, &source) } else { text::targets(&targets) });
+        print_stdout(&if call.json { json::targets(&targets, &source) } else { text::targets(&targets) });
         return Ok(ExitCode::SUCCESS);
     }
-    let contexts = Named::new(args)?;
-    let mut settings = settings(args, build_args, &contexts)?;
-    settings.all_stages = call.method == Method::Check && settings.target.is_none();
-    let known = |needs: &[Need]| known(ambient, needs, &settings, &contexts);
-    let seen = Seen::new(&parsed, &settings, &known)?;
-    if call.method == Method::Outline {
-        let (Some(graph), Some(plan)) = (&seen.graph, &seen.plan) else { return Err(wrong(&source, seen.said)) };
-        let outline = outline::outline(&parsed.dockerfile, graph, plan, &seen.found);
-        say(&if call.json { json::outline(&outline, &source) } else { text::outline(&outline) });
+    let contexts = NamedContexts::new(args)?;
+    let mut settings = plan_settings(args, build_args, &contexts)?;
+    settings.all_stages = call.method == CallMethod::Check && settings.target.is_none();
+    let known = |needs: &[ExternalInput]| known_configs(ambient, needs, &settings, &contexts);
+    let seen = DockerfileAnalysis::new(&parsed, &settings, &known)?;
+    if call.method == CallMethod::Outline {
+        let (Some(graph), Some(plan)) = (&seen.graph, &seen.plan) else {
+            return Err(diagnostics_failure(&source, seen.diagnostics));
+        };
+        let outline = outline::outline(&parsed.dockerfile, graph, plan, &seen.configs);
+        print_stdout(&if call.json { json::outline(&outline, &source) } else { text::outline(&outline) });
         return Ok(ExitCode::SUCCESS);
     }
     let remarks = seen.check(&parsed, &settings, &source);
     let fine = remarks.is_empty() || call.ignore_status;
-    say(&match call.json {
+    print_stdout(&match call.json {
         true => json::check(&parsed.dockerfile, remarks, &source),
         false => text::check(remarks, &source),
     });
@@ -128,65 +140,71 @@ pub(crate) fn call(ambient: &Ambient, args: &cli::Build, call: Call) -> Result<E
 }
 
 /// The results of reading a Dockerfile without building it.
-struct Seen {
+struct DockerfileAnalysis {
     graph: Option<StageGraph>,
     plan: Option<Plan>,
     /// The configs of the images that are in the store.
-    found: BTreeMap<String, ImageConfig>,
-    said: Vec<Diagnostic>,
+    configs: BTreeMap<String, ImageConfig>,
+    diagnostics: Vec<Diagnostic>,
 }
 
-type Known<'k> = &'k dyn Fn(&[Need]) -> Result<BTreeMap<String, ImageConfig>, Failure>;
+type ImageConfigLookup<'k> = &'k dyn Fn(&[ExternalInput]) -> Result<BTreeMap<String, ImageConfig>, Failure>;
 
-impl Seen {
+impl DockerfileAnalysis {
     /// Reads as much of the Dockerfile as is possible without the images that are not in the store.
-    fn new(parsed: &Parsed, settings: &Settings, known: Known<'_>) -> Result<Seen, Failure> {
-        let mut triggers = Triggers::new();
+    fn new(
+        parsed: &ParsedDockerfile,
+        settings: &BuildSettings,
+        known: ImageConfigLookup<'_>,
+    ) -> Result<DockerfileAnalysis, Failure> {
+        let mut triggers = OnbuildTriggers::new();
         loop {
             let mut said = parsed.diagnostics.clone();
             let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
             said.extend(more);
-            let Some(graph) = graph else { return Ok(Seen { graph: None, plan: None, found: BTreeMap::new(), said }) };
-            let needs = graph.needs();
+            let Some(graph) = graph else {
+                return Ok(DockerfileAnalysis { graph: None, plan: None, configs: BTreeMap::new(), diagnostics: said });
+            };
+            let needs = graph.external_inputs();
             let found = known(&needs)?;
             let with = |(key, config): (&String, &ImageConfig)| (key.clone(), config.config.on_build.clone());
-            let new: Triggers = found.iter().map(with).filter(|(_, texts)| !texts.is_empty()).collect();
+            let new: OnbuildTriggers = found.iter().map(with).filter(|(_, texts)| !texts.is_empty()).collect();
             if new != triggers {
                 triggers = new;
                 continue;
             }
             let mut bases = found.clone();
-            for need in needs.into_iter().filter(|need| need.kind == NeedKind::Base) {
+            for need in needs.into_iter().filter(|need| need.kind == ExternalInputKind::Base) {
                 if settings.context_for(&need.name).is_none() {
                     bases.entry(need.key).or_default();
                 }
             }
             let (plan, more) = graph.plan(&bases);
             said.extend(more);
-            return Ok(Seen { graph: Some(graph), plan, found, said });
+            return Ok(DockerfileAnalysis { graph: Some(graph), plan, configs: found, diagnostics: said });
         }
     }
 
-    fn check(self, parsed: &Parsed, settings: &Settings, source: &Source) -> Vec<Diagnostic> {
-        let subject = Subject {
+    fn check(self, parsed: &ParsedDockerfile, settings: &BuildSettings, source: &DockerfileSource) -> Vec<Diagnostic> {
+        let subject = LintInput {
             dockerfile: &parsed.dockerfile,
             settings,
             graph: self.graph.as_ref(),
             plan: self.plan.as_ref(),
-            found: &self.found,
+            base_configs: &self.configs,
             ignore: source.ignore.as_ref().map(|(name, ignore)| (name.as_str(), &**ignore)),
             thorough: true,
         };
-        lint::check(&subject, self.said)
+        lint::check(&subject, self.diagnostics)
     }
 }
 
 /// Returns the configs of the images that are in the store. Nothing is fetched, and no store is created.
-fn known(
-    ambient: &Ambient,
-    needs: &[Need],
-    settings: &Settings,
-    contexts: &Named,
+fn known_configs(
+    ambient: &AmbientContext,
+    needs: &[ExternalInput],
+    settings: &BuildSettings,
+    contexts: &NamedContexts,
 ) -> Result<BTreeMap<String, ImageConfig>, Failure> {
     let mut found = BTreeMap::new();
     let Some(store) = ambient.store().ok().filter(|at| at.root.exists()).and_then(|at| Store::open(at).ok()) else {
@@ -194,12 +212,12 @@ fn known(
     };
     for need in needs {
         let image = match settings.context_for(&need.name).and_then(|name| contexts.get(name)) {
-            Some(value) => match named_image(&store, value)? {
-                Some(Outside::Image(image)) => Some(*image),
-                Some(Outside::Files(_)) | None => None,
+            Some(value) => match resolve_named_image(&store, value)? {
+                Some(ResolvedInput::Image(image)) => Some(*image),
+                Some(ResolvedInput::Context(_)) | None => None,
             },
             // An image that cannot be read counts as missing: a build reports it.
-            None => match find::descriptor(&store, &need.name) {
+            None => match image_lookup::find_descriptor(&store, &need.name) {
                 Ok(Some(descriptor)) => Image::open(&store, &descriptor).ok(),
                 Ok(None) | Err(_) => None,
             },
@@ -218,16 +236,16 @@ mod tests {
     #[test]
     fn call_option_is_parsed_and_typos_get_help() {
         let table = [
-            ("check", Method::Check, false, false),
-            ("lint,format=json", Method::Check, true, false),
-            ("format=json,outline", Method::Outline, true, false),
-            ("targets,format=text,ignorestatus=true", Method::Targets, false, true),
-            ("build", Method::Build, false, false),
+            ("check", CallMethod::Check, false, false),
+            ("lint,format=json", CallMethod::Check, true, false),
+            ("format=json,outline", CallMethod::Outline, true, false),
+            ("targets,format=text,ignorestatus=true", CallMethod::Targets, false, true),
+            ("build", CallMethod::Build, false, false),
         ];
         for (text, method, json, ignore_status) in table {
-            assert_eq!(Call::parse(text).unwrap(), Call { method, json, ignore_status }, "{text}");
+            assert_eq!(CallRequest::parse(text).unwrap(), CallRequest { method, json, ignore_status }, "{text}");
         }
-        assert_eq!(Call::parse("chekc").unwrap_err().helps, ["did you mean `check`?"]);
-        assert!(Call::parse("").is_err());
+        assert_eq!(CallRequest::parse("chekc").unwrap_err().helps, ["did you mean `check`?"]);
+        assert!(CallRequest::parse("").is_err());
     }
 }

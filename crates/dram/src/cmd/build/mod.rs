@@ -1,118 +1,118 @@
 //! `dram build`: builds an image from a Dockerfile.
 
 mod annotations;
+mod args_and_labels;
+mod build_id;
 mod call;
-mod commands;
-mod elsewhere;
+mod container_options;
+mod dockerfile_source;
 mod epoch;
-pub(crate) mod given;
-mod keys;
-mod legacy;
+mod key_value_option;
+mod legacy_options;
 mod output;
-mod outside;
-mod place;
-mod planned;
+mod planning;
 mod platform;
-mod result;
-mod shared;
-mod source;
-mod words;
+mod remote_context;
+mod resolve_inputs;
+mod result_files;
+pub(crate) mod run_inputs;
+mod shared_cache;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dram_build::{Cancel, Event, Image, Options, Shared};
+use dram_build::{BuildEvent, BuildOptions, CancelToken, Image, SharedCaches};
 use dram_dockerfile::{Diagnostic, Plan};
-use dram_image::{Platform, Reference};
+use dram_image::{ImagePlatform, Reference};
 use dram_store::Store;
 
-use self::elsewhere::Bring;
-use self::output::{Asked, Made, Outlet, Output};
-use self::outside::Named;
-use self::place::place;
-use self::planned::plan;
-use self::source::{Source, context};
-use self::words::{build_args, labels};
-use super::{lacks, privilege, say};
-use crate::ambient::{self, Ambient};
+use self::args_and_labels::{parse_build_args, parse_labels};
+use self::build_id::build_id;
+use self::dockerfile_source::{DockerfileSource, resolve_context};
+use self::output::{BuildOutput, OutputDefaults, OutputImage, OutputWriter};
+use self::planning::make_plan;
+use self::remote_context::ContextFetcher;
+use self::resolve_inputs::NamedContexts;
+use super::{missing_libraries, print_stdout, privilege};
+use crate::ambient::{self, AmbientContext};
 use crate::cli;
-use crate::failure::{Failure, Remarks};
-use crate::format::{count, plain, size};
-use crate::progress::{Counts, Progress};
-use crate::pulling::Images;
-use crate::remotes::Network;
-use crate::{find, report, signals};
+use crate::failure::{Failure, SourceDiagnostics};
+use crate::format::{escape_control, format_count, format_size};
+use crate::image_resolver::ImageResolver;
+use crate::network_fetcher::NetworkFetcher;
+use crate::progress::{BuildDisplay, StepCounts};
+use crate::{image_lookup, report, signals};
 
-pub(super) use call::{Call, call};
+pub(super) use call::{CallRequest, answer_call};
 
 /// Builds the target, and writes the outputs and caches.
-pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure> {
-    check(args)?;
-    let mut build_args = build_args(args)?;
-    let store = Store::open_to_write(ambient.store()?)?;
-    let cancel = Cancel::default();
+pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> Result<(), Failure> {
+    check_args(args)?;
+    let mut build_args = parse_build_args(args)?;
+    let store = Store::open_writable(ambient.store()?)?;
+    let cancel = CancelToken::default();
     signals::cancel_on_signal(cancel.clone())?;
-    let remotes = Network::new(&store, cancel.clone());
-    let bring = Bring { store: &|| Ok(&store), files: true, cancel: cancel.clone() };
-    let (context, source) = context(args, &build_args, &bring)?;
-    let asked = Asked {
-        time: epoch::take(&mut build_args, &source)?,
-        tags: args.tag.iter().map(|text| find::reference(text)).collect::<Result<_, _>>()?,
-        annotations: annotations::annotations(&args.annotation)?,
+    let remotes = NetworkFetcher::new(&store, cancel.clone());
+    let bring = ContextFetcher { store: &|| Ok(&store), needs_files: true, cancel: cancel.clone() };
+    let (context, source) = resolve_context(args, &build_args, &bring)?;
+    let asked = OutputDefaults {
+        time: epoch::take_epoch(&mut build_args, &source)?,
+        tags: args.tag.iter().map(|text| image_lookup::parse_reference(text)).collect::<Result<_, _>>()?,
+        annotations: annotations::parse_annotations(&args.annotation)?,
     };
-    let outputs = output::outputs(args, &asked)?;
-    let caches = shared::asked(args, &build_args, asked.time.unwrap_or(0))?;
-    let labels = labels(args)?;
-    let given = given::given(args, &build_args)?;
-    let contexts = Named::new(args)?;
-    result::forget(args);
-    let place = place(args, &source, &build_args)?;
-    let images = Images::new(&store, args.pull, cancel.clone());
-    let (plan, outside) = plan((&store, &images, &bring), args, &source, build_args, &contexts)?;
+    let outputs = output::parse_outputs(args, &asked)?;
+    let caches = shared_cache::parse_cache_options(args, &build_args, asked.time.unwrap_or(0))?;
+    let labels = parse_labels(args)?;
+    let given = run_inputs::run_inputs(args, &build_args)?;
+    let contexts = NamedContexts::new(args)?;
+    result_files::remove_old_iidfile(args);
+    let place = build_id(args, &source, &build_args)?;
+    let images = ImageResolver::new(&store, args.pull, cancel.clone());
+    let (plan, outside) = make_plan((&store, &images, &bring), args, &source, build_args, &contexts)?;
     privilege::refuse_commands(ambient, &plan, &source.name, &source.text)?;
-    let progress = Arc::new(Progress::new(args.shown(), &plan));
-    images.show_on(progress.clone());
-    if progress.speaks() {
-        caches.remarks.iter().for_each(|remark| report::note(&format!("note: {remark}")));
+    let progress = Arc::new(BuildDisplay::new(args.progress_mode(), &plan));
+    images.show_on_display(progress.clone());
+    if progress.prints_notes() {
+        caches.notes.iter().for_each(|remark| report::print_note(&format!("note: {remark}")));
     }
-    let ways = shared::Ways {
+    let ways = shared_cache::CacheTransferContext {
         store: &store,
         registries: images.registries(),
         policy: args.pull,
         cancel: &cancel,
         progress: &progress,
     };
-    let shared = taken(&caches, args, &ways)?;
+    let shared = open_shared_caches(&caches, args, &ways)?;
     let network = match args.network {
-        cli::Network::Host => dram_sandbox::Network::Host,
-        cli::Network::None => dram_sandbox::Network::None,
+        cli::NetworkMode::Host => dram_sandbox::JailNetwork::Host,
+        cli::NetworkMode::None => dram_sandbox::JailNetwork::None,
     };
-    let options = Options {
+    let options = BuildOptions {
         store: &store,
         context: &context,
-        use_memory: !args.no_cache,
-        forgotten: forgotten(args, &plan)?,
+        use_cache: !args.no_cache,
+        no_cache_stages: uncached_stages(args, &plan)?,
         network,
         host: ambient.host(),
-        given,
-        place,
+        command_options: given,
+        build_id: place,
         clock: ambient::clock,
         remotes: &remotes,
-        shared: &shared,
+        shared_caches: &shared,
         cancel: cancel.clone(),
     };
     let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();
     let tell = |event| match event {
-        Event::Remark(remark) => remarks.lock().unwrap_or_else(PoisonError::into_inner).push(*remark),
-        event => progress.tell(event),
+        BuildEvent::Remark(remark) => remarks.lock().unwrap_or_else(PoisonError::into_inner).push(*remark),
+        event => progress.show_event(event),
     };
     let built = dram_build::build(&plan, &outside, &options, &tell);
-    noted(&notes(shared.remarks()), &progress);
-    let snapshot = built.map_err(|error| failed(error, &progress, &source))?;
+    print_notes(&prefix_notes(shared.warnings()), &progress);
+    let snapshot = built.map_err(|error| build_failure(error, &progress, &source))?;
     let mut config = plan.stages[plan.target].config.clone();
     config.config.labels.extend(labels);
-    let inline = caches.inline().then_some(&shared);
-    let outlet = Outlet {
+    let inline = caches.has_inline_export().then_some(&shared);
+    let outlet = OutputWriter {
         store: &store,
         snapshot: &snapshot,
         config: &config,
@@ -120,48 +120,52 @@ pub(crate) fn build(ambient: &Ambient, args: &cli::Build) -> Result<(), Failure>
         progress: &progress,
         cancel: &options.cancel,
     };
-    let made = written(&outlet, &outputs, inline)?;
-    images.keep()?;
-    result::tell(args, made.last(), &platform::asked(args)?.to_string())?;
-    if progress.speaks() {
-        privilege::note_one_id(ambient, &plan);
+    let made = write_outputs(&outlet, &outputs, inline)?;
+    images.name_complete_images()?;
+    result_files::write_result_files(args, made.last(), &platform::target_platform(args)?.to_string())?;
+    if progress.prints_notes() {
+        privilege::note_single_id(ambient, &plan);
         let diagnostics = remarks.into_inner().unwrap_or_else(PoisonError::into_inner);
         if !diagnostics.is_empty() {
-            report::warnings(&Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics });
+            report::print_warnings(&SourceDiagnostics {
+                name: source.name.clone(),
+                text: source.text.clone(),
+                diagnostics,
+            });
         }
-        lacks::warn(&dram_build::lacks(&store, &snapshot)?);
-        report::note(&summary(&store, &outputs, made.last(), progress.counts())?);
+        missing_libraries::warn(&dram_build::missing_libraries(&store, &snapshot)?);
+        report::print_note(&summary(&store, &outputs, made.last(), progress.step_counts())?);
     }
-    let cached = caches.write(&ways, &shared, &snapshot);
-    progress.end();
-    noted(&cached?, &progress);
-    if let (cli::Progress::Quiet, Some(made), false) =
-        (args.shown(), made.last(), outputs.iter().any(Output::is_stdout))
+    let cached = caches.write_exports(&ways, &shared, &snapshot);
+    progress.finish();
+    print_notes(&cached?, &progress);
+    if let (cli::ProgressMode::Quiet, Some(made), false) =
+        (args.progress_mode(), made.last(), outputs.iter().any(BuildOutput::is_stdout))
     {
-        say(&format!("{}\n", made.sealed.manifest.digest));
+        print_stdout(&format!("{}\n", made.built.manifest.digest));
     }
     Ok(())
 }
 
 /// Checks options for which no file must be read.
-fn check(args: &cli::Build) -> Result<(), Failure> {
-    if args.quiet && !matches!(args.progress, cli::Progress::Auto | cli::Progress::Quiet) {
+fn check_args(args: &cli::BuildCommandArgs) -> Result<(), Failure> {
+    if args.quiet && !matches!(args.progress, cli::ProgressMode::Auto | cli::ProgressMode::Quiet) {
         return Err(Failure::usage("`--quiet` and `--progress` say different things").help("leave one of them out"));
     }
-    legacy::check(&args.legacy)
+    legacy_options::check(&args.legacy)
 }
 
 /// The stages of `--no-cache-filter`, whose steps are all executed.
-fn forgotten(args: &cli::Build, plan: &Plan) -> Result<BTreeSet<usize>, Failure> {
+fn uncached_stages(args: &cli::BuildCommandArgs, plan: &Plan) -> Result<BTreeSet<usize>, Failure> {
     let mut all = BTreeSet::new();
     for name in args.no_cache_filter.iter().filter(|name| !name.is_empty()) {
-        let fitting = |(_, stage): &(usize, &dram_dockerfile::Stage)| stage.name.eq_ignore_ascii_case(name);
+        let fitting = |(_, stage): &(usize, &dram_dockerfile::PlanStage)| stage.name.eq_ignore_ascii_case(name);
         let before = all.len();
         all.extend(plan.stages.iter().enumerate().filter(fitting).map(|(at, _)| at));
         if all.len() == before {
             let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
             let failure = Failure::usage(format!("`--no-cache-filter {name}`: the build has no stage of that name"));
-            return Err(match dram_dockerfile::nearest::nearest(name, names.iter().copied()) {
+            return Err(match dram_dockerfile::suggest::nearest_name(name, names.iter().copied()) {
                 Some(near) => failure.help(format!("did you mean `{near}`?")),
                 None => failure.help(format!("its stages are {}", names.join(", "))),
             });
@@ -170,8 +174,8 @@ fn forgotten(args: &cli::Build, plan: &Plan) -> Result<BTreeSet<usize>, Failure>
     Ok(all)
 }
 
-fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -> Failure {
-    progress.end();
+fn build_failure(error: dram_build::BuildError, progress: &BuildDisplay, source: &DockerfileSource) -> Failure {
+    progress.finish();
     let mut failure = Failure::build(error, &source.name, &source.text);
     if progress.shows_output() {
         failure.output.clear();
@@ -180,55 +184,63 @@ fn failed(error: dram_build::BuildError, progress: &Progress, source: &Source) -
 }
 
 /// Opens the shared caches of `--cache-from`.
-fn taken<'a>(caches: &shared::Asked, args: &cli::Build, ways: &shared::Ways<'a, '_>) -> Result<Shared<'a>, Failure> {
+fn open_shared_caches<'a>(
+    caches: &shared_cache::SharedCacheOptions,
+    args: &cli::BuildCommandArgs,
+    ways: &shared_cache::CacheTransferContext<'a, '_>,
+) -> Result<SharedCaches<'a>, Failure> {
     if args.no_cache {
-        return Ok(Shared::default());
+        return Ok(SharedCaches::default());
     }
-    let platform = platform::asked(args)?;
+    let platform = platform::target_platform(args)?;
     let variant = Some(platform.variant).filter(|variant| !variant.is_empty());
-    let platform = Platform { architecture: platform.architecture, os: platform.os, variant };
-    let (shared, remarks) = caches.open(ways, &platform)?;
-    noted(&notes(remarks), ways.progress);
+    let platform = ImagePlatform { architecture: platform.architecture, os: platform.os, variant };
+    let (shared, remarks) = caches.open_imports(ways, &platform)?;
+    print_notes(&prefix_notes(remarks), ways.progress);
     Ok(shared)
 }
 
-fn notes(remarks: Vec<String>) -> Vec<String> {
+fn prefix_notes(remarks: Vec<String>) -> Vec<String> {
     remarks.into_iter().map(|remark| format!("note: {remark}")).collect()
 }
 
-fn noted(remarks: &[String], progress: &Progress) {
-    if progress.speaks() {
-        remarks.iter().for_each(|remark| report::note(&plain(remark)));
+fn print_notes(remarks: &[String], progress: &BuildDisplay) {
+    if progress.prints_notes() {
+        remarks.iter().for_each(|remark| report::print_note(&escape_control(remark)));
     }
 }
 
 /// Writes all outputs. With `inline`, images hold a cache. Returns the images among the outputs.
-fn written(outlet: &Outlet<'_>, outputs: &[Output], inline: Option<&Shared<'_>>) -> Result<Vec<Made>, Failure> {
+fn write_outputs(
+    outlet: &OutputWriter<'_>,
+    outputs: &[BuildOutput],
+    inline: Option<&SharedCaches<'_>>,
+) -> Result<Vec<OutputImage>, Failure> {
     let mut made = Vec::new();
     let written = outputs.iter().try_for_each(|output| {
         let cached = inline.and_then(|shared| output.with_cache(shared, outlet.snapshot));
         made.extend(outlet.write(cached.as_ref().unwrap_or(output))?);
         Ok(())
     });
-    outlet.progress.end();
+    outlet.progress.finish();
     written.map(|()| made)
 }
 
 /// The summary, as `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps carried out, 5 remembered`.
 fn summary(
     store: &Store,
-    outputs: &[Output],
-    made: Option<&Made>,
-    Counts { remembered, shared, done }: Counts,
+    outputs: &[BuildOutput],
+    made: Option<&OutputImage>,
+    StepCounts { cached: remembered, from_shared_cache: shared, executed: done }: StepCounts,
 ) -> Result<String, Failure> {
     let shared = if shared == 0 { String::new() } else { format!(" ({shared} by a shared cache)") };
-    let steps = format!("{} carried out, {remembered} remembered{shared}", count(done, "step"));
-    let places: Vec<String> = outputs.iter().filter_map(Output::place).collect();
+    let steps = format!("{} carried out, {remembered} remembered{shared}", format_count(done, "step"));
+    let places: Vec<String> = outputs.iter().filter_map(BuildOutput::destination).collect();
     let places = if places.is_empty() { String::new() } else { format!(", written to {}", places.join(" and ")) };
     let Some(made) = made else { return Ok(format!("built{places}; {steps}")) };
-    let image = Image::open(store, &made.sealed.manifest)?;
+    let image = Image::open(store, &made.built.manifest)?;
     let names: Vec<String> = made.names.iter().map(Reference::short).collect();
     let named = if names.is_empty() { "built".to_owned() } else { format!("built {}", names.join(", ")) };
-    let (digest, size) = (made.sealed.manifest.digest, size(image.compressed_size()));
+    let (digest, size) = (made.built.manifest.digest, format_size(image.compressed_size()));
     Ok(format!("{named}: {digest}, {size} compressed{places}; {steps}"))
 }

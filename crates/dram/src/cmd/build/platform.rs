@@ -1,26 +1,26 @@
 //! `--platform`: the platform of a build.
 
-use dram_dockerfile::{Platform, Settings};
+use dram_dockerfile::{BuildSettings, PlatformSpec};
 
 use crate::failure::Failure;
 use crate::{ambient, cli};
 
 /// The platform of this machine.
-pub(super) fn own() -> Platform {
+pub(super) fn host_platform() -> PlatformSpec {
     let text = format!("linux/{}", ambient::architecture());
-    Platform::parse(&text).expect("an architecture is a plain word")
+    PlatformSpec::parse(&text).expect("an architecture is a plain word")
 }
 
 /// The platform `text` of a stage; without one, the platform of the build.
-pub(super) fn of(text: Option<&str>, settings: &Settings) -> dram_image::Platform {
-    let given = text.and_then(Platform::parse);
+pub(super) fn stage_platform(text: Option<&str>, settings: &BuildSettings) -> dram_image::ImagePlatform {
+    let given = text.and_then(PlatformSpec::parse);
     let variant = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     match given {
         Some(given) => {
             let variant = variant(&given.variant);
-            dram_image::Platform { architecture: given.architecture, os: given.os, variant }
+            dram_image::ImagePlatform { architecture: given.architecture, os: given.os, variant }
         }
-        None => dram_image::Platform {
+        None => dram_image::ImagePlatform {
             architecture: settings.architecture.clone(),
             os: settings.os.clone(),
             variant: settings.variant.clone(),
@@ -29,20 +29,20 @@ pub(super) fn of(text: Option<&str>, settings: &Settings) -> dram_image::Platfor
 }
 
 /// The platform of `args`; without one, this machine's.
-pub(super) fn asked(args: &cli::Build) -> Result<Platform, Failure> {
+pub(super) fn target_platform(args: &cli::BuildCommandArgs) -> Result<PlatformSpec, Failure> {
     let mut all = args.platform.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|text| !text.is_empty());
-    let Some(text) = all.next() else { return Ok(own()) };
+    let Some(text) = all.next() else { return Ok(host_platform()) };
     if let Some(other) = all.find(|other| *other != text) {
         let failure = Failure::usage(format!("`--platform {text},{other}`: an image is for one platform"));
         return Err(failure.help("build once for each, and give each its own name"));
     }
     if text == "local" {
-        return Ok(own());
+        return Ok(host_platform());
     }
     let wrong =
         || Failure::usage(format!("`--platform {text}` is no platform")).help("as `linux/amd64` or `linux/arm64`");
-    let mut platform = Platform::parse(text).ok_or_else(wrong)?;
-    let own = own();
+    let mut platform = PlatformSpec::parse(text).ok_or_else(wrong)?;
+    let own = host_platform();
     if platform.os.is_empty() {
         platform.os.clone_from(&own.os);
     }
@@ -61,18 +61,18 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, CliCommand};
 
     fn asked_for(platforms: &[&str]) -> Result<String, Failure> {
         let words = platforms.iter().flat_map(|platform| ["--platform", platform]);
         let line = ["dram", "build"].into_iter().chain(words).chain(["."]);
-        let Command::Build(args) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
-        asked(&args).map(|platform| platform.to_string())
+        let CliCommand::Build(args) = Cli::try_parse_from(line).unwrap().command else { unreachable!() };
+        target_platform(&args).map(|platform| platform.to_string())
     }
 
     #[test]
     fn platforms_are_read_in_the_usual_spellings() {
-        let here = own().to_string();
+        let here = host_platform().to_string();
         for (given, want) in [
             (&[][..], here.as_str()),
             (&["local"], &here),

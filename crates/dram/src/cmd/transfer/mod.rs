@@ -1,49 +1,49 @@
 //! `dram copy`, `dram pull`, `dram push`: transfers images.
 
-mod from;
-mod named;
-mod to;
+mod pull_push;
+mod sink_address;
+mod source_address;
 
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 
-use dram_build::Cancel;
-use dram_build::transfer::{Copying, Sink, Source, Which, copy as move_image};
-use dram_image::{Descriptor, Platform};
+use dram_build::CancelToken;
+use dram_build::transfer::{CopyOptions, ImageSelection, ImageSink, ImageSource, copy_image as move_image};
+use dram_image::{Descriptor, ImagePlatform};
 use dram_store::Store;
 
-use self::from::from;
-pub(super) use self::named::{pull, push, wanted};
-use self::to::to;
-use super::say;
-use super::whole::write_whole;
-use crate::address::Address;
-use crate::ambient::{self, Ambient};
+pub(super) use self::pull_push::{ensure_image, pull, push};
+use self::sink_address::with_sink;
+use self::source_address::with_source;
+use super::atomic_write::write_atomically;
+use super::print_stdout;
+use crate::ambient::{self, AmbientContext};
 use crate::failure::Failure;
-use crate::progress::Moving;
-use crate::registry::Registries;
+use crate::image_address::ImageAddress;
+use crate::progress::TransferDisplay;
+use crate::registry_access::RegistryAccess;
 use crate::{cli, report, signals};
 
 /// The resources of transfers, each opened on first use.
-struct World<'a> {
-    ambient: &'a Ambient,
-    cancel: Cancel,
+struct TransferSession<'a> {
+    ambient: &'a AmbientContext,
+    cancel: CancelToken,
     // Dropped before the store in which it lies.
-    scratch: OnceCell<Store>,
+    temporary_store: OnceCell<Store>,
     store: OnceCell<Store>,
-    registries: Registries,
+    registries: RegistryAccess,
 }
 
-impl<'a> World<'a> {
-    fn new(ambient: &'a Ambient) -> Result<World<'a>, Failure> {
-        let cancel = Cancel::default();
+impl<'a> TransferSession<'a> {
+    fn new(ambient: &'a AmbientContext) -> Result<TransferSession<'a>, Failure> {
+        let cancel = CancelToken::default();
         signals::cancel_on_signal(cancel.clone())?;
-        let registries = Registries::new(cancel.clone());
-        Ok(World { ambient, cancel, scratch: OnceCell::new(), store: OnceCell::new(), registries })
+        let registries = RegistryAccess::new(cancel.clone());
+        Ok(TransferSession { ambient, cancel, temporary_store: OnceCell::new(), store: OnceCell::new(), registries })
     }
 
     /// The access to registries.
-    fn registries(&self) -> &Registries {
+    fn registries(&self) -> &RegistryAccess {
         &self.registries
     }
 
@@ -56,90 +56,94 @@ impl<'a> World<'a> {
     }
 
     /// A temporary store inside the store, for images in transit. It is removed after this process.
-    fn scratch(&self) -> Result<&Store, Failure> {
-        if self.scratch.get().is_none() {
+    fn temporary_store(&self) -> Result<&Store, Failure> {
+        if self.temporary_store.get().is_none() {
             let store = self.store()?;
-            store.must_be_writable()?;
-            let _ = self.scratch.set(Store::open(&store.work().fresh()?)?);
+            store.require_writable()?;
+            let _ = self.temporary_store.set(Store::open(&store.work_dir().temp_dir()?)?);
         }
-        Ok(self.scratch.get().expect("opened above"))
+        Ok(self.temporary_store.get().expect("opened above"))
     }
 }
 
 /// Copies an image from one address to another.
-pub(super) fn copy(ambient: &Ambient, args: &cli::Copy) -> Result<(), Failure> {
-    let (source, dest) = (Address::read(&args.source)?, Address::read(&args.dest)?);
+pub(super) fn copy(ambient: &AmbientContext, args: &cli::CopyArgs) -> Result<(), Failure> {
+    let (source, dest) = (ImageAddress::parse(&args.source)?, ImageAddress::parse(&args.dest)?);
     let which = match args.all {
-        true => Which::All,
-        false => Which::One(platform(args.platform.as_deref())?),
+        true => ImageSelection::All,
+        false => ImageSelection::Platform(parse_platform(args.platform.as_deref())?),
     };
-    let world = World::new(ambient)?;
-    let how = How::new(which, args.referrers, args.shown.style());
-    let arrived = from(&world, &source, &mut |source, root| {
-        to(&world, source, &dest, root, &how.which, &mut |sink| how.carry_out(&world, root, source, sink))
+    let world = TransferSession::new(ambient)?;
+    let how = ImageTransfer::new(which, args.referrers, args.shown.progress_mode());
+    let arrived = with_source(&world, &source, &mut |source, root| {
+        with_sink(&world, source, &dest, root, &how.which, &mut |sink| how.run(&world, root, source, sink))
     })?;
-    how.end();
-    told(args.digestfile.as_deref(), &arrived)?;
-    say(&format!("{}\n", arrived.digest));
+    how.print_summary();
+    write_digest_file(args.digestfile.as_deref(), &arrived)?;
+    print_stdout(&format!("{}\n", arrived.digest));
     Ok(())
 }
 
 /// Parses a platform; parts that are missing are this machine's.
-pub(super) fn platform(text: Option<&str>) -> Result<Platform, Failure> {
+pub(super) fn parse_platform(text: Option<&str>) -> Result<ImagePlatform, Failure> {
     let Some(text) = text else { return Ok(ambient::platform()) };
     let wrong =
         || Failure::usage(format!("`--platform {text}` is no platform")).help("as `linux/amd64`, `linux/arm/v7`");
-    let parsed = dram_dockerfile::Platform::parse(text).ok_or_else(wrong)?;
+    let parsed = dram_dockerfile::PlatformSpec::parse(text).ok_or_else(wrong)?;
     let own = ambient::platform();
     let or = |text: String, own: String| if text.is_empty() { own } else { text };
     let variant = Some(parsed.variant).filter(|variant| !variant.is_empty());
-    Ok(Platform { os: or(parsed.os, own.os), architecture: or(parsed.architecture, own.architecture), variant })
+    Ok(ImagePlatform { os: or(parsed.os, own.os), architecture: or(parsed.architecture, own.architecture), variant })
 }
 
 /// The options of a transfer, and its summary.
-struct How {
-    which: Which,
+struct ImageTransfer {
+    which: ImageSelection,
     referrers: bool,
-    shown: cli::Progress,
+    progress_mode: cli::ProgressMode,
     /// The message to print when the transfer is complete.
-    said: RefCell<Option<String>>,
+    summary: RefCell<Option<String>>,
 }
 
-impl How {
-    fn new(which: Which, referrers: bool, shown: cli::Progress) -> How {
-        How { which, referrers, shown, said: RefCell::default() }
+impl ImageTransfer {
+    fn new(which: ImageSelection, referrers: bool, progress_mode: cli::ProgressMode) -> ImageTransfer {
+        ImageTransfer { which, referrers, progress_mode, summary: RefCell::default() }
     }
 
     /// Prints the summary. This comes last, because the receiver may refuse an image at the very end.
-    fn end(&self) {
-        if let Some(said) = self.said.take() {
-            report::note(&said);
+    fn print_summary(&self) {
+        if let Some(said) = self.summary.take() {
+            report::print_note(&said);
         }
     }
 
-    fn carry_out(
+    fn run(
         &self,
-        world: &World<'_>,
+        world: &TransferSession<'_>,
         root: &Descriptor,
-        source: &dyn Source,
-        sink: &dyn Sink,
+        source: &dyn ImageSource,
+        sink: &dyn ImageSink,
     ) -> Result<Descriptor, Failure> {
-        let moving = Moving::new(self.shown);
-        let tell = |motion| moving.tell(motion);
-        let how =
-            Copying { which: self.which.clone(), referrers: self.referrers, cancel: world.cancel.clone(), tell: &tell };
+        let moving = TransferDisplay::new(self.progress_mode);
+        let tell = |motion| moving.show_progress(motion);
+        let how = CopyOptions {
+            selection: self.which.clone(),
+            referrers: self.referrers,
+            cancel: world.cancel.clone(),
+            tell: &tell,
+        };
         let moved = move_image(root, source, sink, &how);
-        let summary = moving.end();
+        let summary = moving.finish();
         let arrived = moved?;
-        let said = || format!("copied {} to {}: {summary}", source.shown(), sink.shown());
-        self.said.replace(moving.speaks().then(said));
+        let said = || format!("copied {} to {}: {summary}", source.display_name(), sink.display_name());
+        self.summary.replace(moving.prints_notes().then(said));
         Ok(arrived)
     }
 }
 
 /// Writes the digest to `digestfile`, if there is one.
-fn told(digestfile: Option<&Path>, arrived: &Descriptor) -> Result<(), Failure> {
+fn write_digest_file(digestfile: Option<&Path>, arrived: &Descriptor) -> Result<(), Failure> {
     let Some(path) = digestfile else { return Ok(()) };
     let fail = |error| Failure::work(format!("cannot write `{}`", path.display())).because(&error);
-    write_whole(path, &mut |out| out.write_all(arrived.digest.to_string().as_bytes()).map_err(fail))
+    write_atomically(path, &mut |out| out.write_all(arrived.digest.to_string().as_bytes()).map_err(fail))
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dram_image::{Descriptor, Digest, Hasher, MediaType, Reference};
-use dram_remote::registry::{Credentials, Hosts, Registry, RegistryError, Settings};
-use dram_remote::{Proxies, Trust};
+use dram_image::{Descriptor, Digest, DigestHasher, MediaType, Reference};
+use dram_remote::registry::{CredentialStore, Registry, RegistryError, RegistryHosts, RegistrySettings};
+use dram_remote::{ProxySettings, TrustStore};
 use serde_json::{Value, json};
 
 use super::debian::Debian;
@@ -27,22 +27,22 @@ fn since_start() -> Duration {
 type Warnings = Arc<Mutex<Vec<String>>>;
 
 /// Returns settings with short timeouts and this `registries.conf`.
-fn settings(dir: &Path, conf: &str) -> (Settings, Warnings) {
+fn settings(dir: &Path, conf: &str) -> (RegistrySettings, Warnings) {
     let file = dir.join("registries.conf");
     fs::write(&file, conf).unwrap();
     let remarks = Warnings::default();
     let told = remarks.clone();
-    let settings = Settings {
-        proxies: Proxies::default(),
-        trust: Trust::default(),
-        connect: Duration::from_secs(2),
-        stall: Duration::from_millis(400),
-        pause: Duration::from_millis(20),
-        stop: Arc::new(|| false),
+    let settings = RegistrySettings {
+        proxies: ProxySettings::default(),
+        trust: TrustStore::default(),
+        connect_timeout: Duration::from_secs(2),
+        stall_timeout: Duration::from_millis(400),
+        retry_delay: Duration::from_millis(20),
+        is_cancelled: Arc::new(|| false),
         clock: since_start,
-        tell: Arc::new(move |text| told.lock().unwrap().push(text.to_owned())),
-        hosts: Arc::new(Hosts::read(&[file], vec![dir.join("certs.d")]).unwrap()),
-        credentials: Credentials::default(),
+        report: Arc::new(move |text| told.lock().unwrap().push(text.to_owned())),
+        hosts: Arc::new(RegistryHosts::read(&[file], vec![dir.join("certs.d")]).unwrap()),
+        credentials: CredentialStore::default(),
     };
     (settings, remarks)
 }
@@ -58,13 +58,13 @@ fn blob(bytes: &[u8]) -> Descriptor {
 /// Reads a whole blob, or returns the error as text.
 fn read_blob(registry: &Registry, blob: &Descriptor) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let mut reader = registry.blob(blob).map_err(|error| error.to_string())?;
+    let mut reader = registry.open_blob(blob).map_err(|error| error.to_string())?;
     reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 
 fn upload(registry: &Registry, bytes: &[u8]) -> Result<(), RegistryError> {
-    registry.upload(&blob(bytes), &|| Ok(Box::new(Cursor::new(bytes.to_vec()))))
+    registry.upload_blob(&blob(bytes), &|| Ok(Box::new(Cursor::new(bytes.to_vec()))))
 }
 
 /// Returns a manifest without layers, with additional fields.
@@ -92,7 +92,7 @@ fn tags_are_paginated_and_stay_on_one_host() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
     let fake = FakeRegistry::new([]);
-    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let registry = Registry::for_pull(&settings, &name(fake.host(), "x")).unwrap();
     for tag in 0..2500 {
         fake.add_manifest("x", &format!("t{tag:05}"), MediaType::MANIFEST, b"{}");
     }
@@ -117,8 +117,8 @@ fn tags_are_paginated_and_stay_on_one_host() {
     fake.set_faults([Fault::always(FaultPoint::Tags, Misbehaviour::Body("application/json", million))]);
     let mut count = 0;
     // Reading the list takes long in an unoptimized test binary.
-    let settings = Settings { stall: Duration::from_secs(10), ..settings };
-    Registry::to_pull(&settings, &name(fake.host(), "x"))
+    let settings = RegistrySettings { stall_timeout: Duration::from_secs(10), ..settings };
+    Registry::for_pull(&settings, &name(fake.host(), "x"))
         .unwrap()
         .tags(&mut |_| {
             count += 1;
@@ -135,7 +135,7 @@ fn a_slow_blob_and_a_retry_after_of_a_day_are_not_waited_for() {
     let bytes = vec![7; 100_000];
     let fake = FakeRegistry::new([Fault::always(FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Slow(100)))]);
     fake.add_blob("x", &bytes);
-    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let registry = Registry::for_pull(&settings, &name(fake.host(), "x")).unwrap();
     let began = Instant::now();
     let error = read_blob(&registry, &blob(&bytes)).unwrap_err();
     assert!(error.contains("next to nothing") && error.contains(fake.host()), "{error}");
@@ -155,7 +155,7 @@ fn an_upload_refused_with_413_is_split_into_chunks() {
     let dir = temp();
     let (settings, _) = settings(dir.path(), "");
     let fake = FakeRegistry::new([Fault::first(1, FaultPoint::UploadBytes, Misbehaviour::Status(413, "too much"))]);
-    let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
+    let registry = Registry::for_push(&settings, &name(fake.host(), "x")).unwrap();
     let bytes: Vec<u8> = (0..33_u32 << 20).map(|n| (n >> 12) as u8).collect();
     upload(&registry, &bytes).unwrap();
     assert!(fake.has_blob("x", &Digest::of(&bytes).to_string()));
@@ -176,7 +176,7 @@ fn referrers_use_the_api_or_the_fallback_tag() {
     let (settings, _) = settings(dir.path(), "");
     let fake = FakeRegistry::new([]);
     fake.add_blob("x", b"{}");
-    let registry = Registry::to_push(&settings, &name(fake.host(), "x")).unwrap();
+    let registry = Registry::for_push(&settings, &name(fake.host(), "x")).unwrap();
     let (image, bytes) = manifest(&json!({}));
     registry.put_manifest(Some("1"), &image, &bytes).unwrap();
     let (note, bytes) = manifest(&json!({ "subject": image, "artifactType": "application/note" }));
@@ -221,14 +221,14 @@ fn a_failing_mirror_is_reported_and_skipped() {
     good.add_manifest("far/app", "1", MediaType::MANIFEST, &bytes);
     good.add_blob("far/app", b"layer");
     let app = name("registry.example", "team/app:1");
-    let registry = Registry::to_pull(&settings, &app).unwrap();
+    let registry = Registry::for_pull(&settings, &app).unwrap();
     assert_eq!(registry.resolve(&app).unwrap().descriptor.digest, image.digest);
     let remark = remarks.lock().unwrap().join("\n");
     assert!(remark.contains("mirror") && remark.contains(bad.host()) && remark.contains("not for you"), "{remark}");
     assert_eq!(read_blob(&registry, &blob(b"layer")), Ok(b"layer".to_vec()));
     assert!(own.take_requests().is_empty());
     // Mirrors are not pushed to. If no mirror has an image, the error is that of the registry.
-    upload(&Registry::to_push(&settings, &app).unwrap(), b"more").unwrap();
+    upload(&Registry::for_push(&settings, &app).unwrap(), b"more").unwrap();
     assert!(own.has_blob("own/app", &Digest::of(b"more").to_string()));
     assert!(good.take_requests().iter().all(|seen| seen.method != "POST"));
     let error = registry.resolve(&name("registry.example", "team/app:2")).unwrap_err();
@@ -242,7 +242,7 @@ fn threads_share_tokens_and_renew_expired_ones() {
     let fake = FakeRegistry::with(FakeAuth::Token { realm: "http://{here}/token", login: false, uses: 2 }, []);
     let blobs: Vec<Vec<u8>> = (0..24_u8).map(|n| vec![n; 5000]).collect();
     blobs.iter().for_each(|bytes| drop(fake.add_blob("x", bytes)));
-    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let registry = Registry::for_pull(&settings, &name(fake.host(), "x")).unwrap();
     thread::scope(|scope| {
         let (registry, blobs) = (&registry, &blobs);
         for part in 0..4 {
@@ -261,14 +261,14 @@ fn certificates_are_read_from_certs_d() {
     let registry = Debian::tls_for_known();
     let host = registry.host();
     let there = name(&host, "x");
-    let send_with = |settings: &Settings| upload(&Registry::to_push(settings, &there).unwrap(), b"layer");
+    let send_with = |settings: &RegistrySettings| upload(&Registry::for_push(settings, &there).unwrap(), b"layer");
     let error = send_with(&settings(dir.path(), "").0).unwrap_err();
     let help = error.help().unwrap();
     assert!(matches!(error, RegistryError::Trust { .. }), "{error}");
     assert!(help.contains(&format!("certs.d/{host}/ca.crt")) && help.contains("/etc/ssl"), "{help}");
     // `insecure` accepts an untrusted certificate; the client certificate is still required.
     let insecure = format!("[[registry]]\nlocation = \"{host}\"\ninsecure = true\n");
-    let unknown = |settings: &Settings| {
+    let unknown = |settings: &RegistrySettings| {
         let error = send_with(settings).unwrap_err();
         assert!(error.to_string().contains("wants a certificate"), "{error}");
         assert!(error.help().unwrap().contains("client.cert"));
@@ -294,10 +294,10 @@ fn a_host_without_tls_is_reported_as_such() {
     let debian = Debian::plain();
     // A name that is not loopback: TLS is required there.
     let (address, asked) = proxy(&debian.host(), true);
-    let proxies = Proxies { https: Some(address), ..Proxies::default() };
-    let settings = Settings { proxies, ..settings(dir.path(), "").0 };
+    let proxies = ProxySettings { https: Some(address), ..ProxySettings::default() };
+    let settings = RegistrySettings { proxies, ..settings(dir.path(), "").0 };
     let there = name("registry.example", "x:1");
-    let error = Registry::to_pull(&settings, &there).unwrap().resolve(&there).unwrap_err();
+    let error = Registry::for_pull(&settings, &there).unwrap().resolve(&there).unwrap_err();
     assert!(error.to_string().contains("`registry.example` does not speak TLS"), "{error}");
     assert!(error.help().unwrap().contains("insecure = true"));
     assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("CONNECT registry.example:443 ")));
@@ -310,9 +310,9 @@ fn a_large_blob_survives_repeated_interruptions() {
     let fake = FakeRegistry::new([Fault::first(6, FaultPoint::Blob, Misbehaviour::Delivered(Delivery::Half))]);
     let bytes: Vec<u8> = (0..48_u32 << 20).map(|n| (n >> 9) as u8).collect();
     fake.add_blob("x", &bytes);
-    let registry = Registry::to_pull(&settings, &name(fake.host(), "x")).unwrap();
-    let mut hasher = Hasher::new();
-    std::io::copy(&mut registry.blob(&blob(&bytes)).unwrap(), &mut hasher).unwrap();
+    let registry = Registry::for_pull(&settings, &name(fake.host(), "x")).unwrap();
+    let mut hasher = DigestHasher::new();
+    std::io::copy(&mut registry.open_blob(&blob(&bytes)).unwrap(), &mut hasher).unwrap();
     assert_eq!((hasher.length(), hasher.finish()), (bytes.len() as u64, Digest::of(&bytes)));
     let ranges = fake.take_requests().iter().filter(|seen| seen.range.is_some()).count();
     assert!((4..=6).contains(&ranges), "{ranges}");
@@ -331,7 +331,7 @@ fn an_interrupted_mirror_falls_back_to_the_registry() {
     let bytes: Vec<u8> = (0..1_u32 << 20).map(|n| (n >> 7) as u8).collect();
     mirror.add_blob("x", &bytes);
     own.add_blob("x", &bytes);
-    let registry = Registry::to_pull(&settings, &name(own.host(), "x")).unwrap();
+    let registry = Registry::for_pull(&settings, &name(own.host(), "x")).unwrap();
     assert!(read_blob(&registry, &blob(&bytes)).as_ref() == Ok(&bytes));
     let seen = own.take_requests();
     assert!(seen.len() == 1 && seen[0].range.is_some(), "{seen:?}");
@@ -348,13 +348,13 @@ fn a_pull_through_mirror_serves_what_it_lacks() {
         own.host(),
         mirror.host()
     );
-    let settings = Settings { stall: Duration::from_secs(10), ..settings(dir.path(), &conf).0 };
+    let settings = RegistrySettings { stall_timeout: Duration::from_secs(10), ..settings(dir.path(), &conf).0 };
     let app = name(&own.host(), "team/app:1");
-    let to = Registry::to_push(&settings, &app).unwrap();
+    let to = Registry::for_push(&settings, &app).unwrap();
     upload(&to, b"{}").unwrap();
     let (image, bytes) = manifest(&json!({}));
     to.put_manifest(Some("1"), &image, &bytes).unwrap();
-    let from = Registry::to_pull(&settings, &app).unwrap();
+    let from = Registry::for_pull(&settings, &app).unwrap();
     assert_eq!(from.resolve(&app).unwrap().descriptor, image);
     assert_eq!(read_blob(&from, &blob(b"{}")), Ok(b"{}".to_vec()));
     assert!(mirror.requests().iter().any(|line| line.contains("/blobs/sha256:")), "{:?}", mirror.requests());
@@ -404,9 +404,9 @@ fn a_registry_is_reached_through_a_proxy() {
     let fake = FakeRegistry::new([]);
     let (address, asked) = proxy(fake.host(), false);
     let conf = "[[registry]]\nlocation = \"registry.example\"\ninsecure = true\n";
-    let proxies = Proxies { http: Some(address.clone()), https: Some(address), ..Proxies::default() };
-    let settings = Settings { proxies, ..settings(dir.path(), conf).0 };
-    let registry = Registry::to_push(&settings, &name("registry.example", "x")).unwrap();
+    let proxies = ProxySettings { http: Some(address.clone()), https: Some(address), ..ProxySettings::default() };
+    let settings = RegistrySettings { proxies, ..settings(dir.path(), conf).0 };
+    let registry = Registry::for_push(&settings, &name("registry.example", "x")).unwrap();
     for bytes in [&b"one"[..], b"two"] {
         upload(&registry, bytes).unwrap();
         assert_eq!(read_blob(&registry, &blob(bytes)), Ok(bytes.to_vec()));
@@ -426,9 +426,9 @@ fn an_identity_token_authenticates_without_a_password() {
     let with = |token: &str| {
         let auths = json!({ "auths": { fake.host(): { "identitytoken": token } } });
         fs::write(&file, auths.to_string()).unwrap();
-        let credentials = Credentials { files: vec![file.clone()], ..Credentials::default() };
-        let settings = Settings { credentials, ..settings(dir.path(), "").0 };
-        read_blob(&Registry::to_pull(&settings, &there).unwrap(), &blob(b"layer"))
+        let credentials = CredentialStore { files: vec![file.clone()], ..CredentialStore::default() };
+        let settings = RegistrySettings { credentials, ..settings(dir.path(), "").0 };
+        read_blob(&Registry::for_pull(&settings, &there).unwrap(), &blob(b"layer"))
     };
     assert_eq!(with(IDENTITY_TOKEN), Ok(b"layer".to_vec()));
     assert!(fake.take_requests().iter().any(|seen| seen.method == "POST" && seen.path == "/token"));

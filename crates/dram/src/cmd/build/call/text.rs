@@ -1,15 +1,15 @@
 //! Answers as text for people.
 
-use dram_dockerfile::outline::{Outline, Target, Wanted};
+use dram_dockerfile::outline::{BuildTarget, Outline, OutlineSecret};
 use dram_dockerfile::{Diagnostic, Severity};
 
-use crate::cmd::build::source::Source;
-use crate::failure::Remarks;
-use crate::format::plain;
+use crate::cmd::build::dockerfile_source::DockerfileSource;
+use crate::failure::SourceDiagnostics;
+use crate::format::escape_control;
 use crate::report;
 
 /// The diagnostics of the checks, each with its position.
-pub(super) fn check(remarks: Vec<Diagnostic>, source: &Source) -> String {
+pub(super) fn check(remarks: Vec<Diagnostic>, source: &DockerfileSource) -> String {
     let errors = remarks.iter().filter(|one| one.severity == Severity::Error).count();
     let found: Vec<String> = [(errors, "error"), (remarks.len() - errors, "warning")]
         .into_iter()
@@ -17,13 +17,13 @@ pub(super) fn check(remarks: Vec<Diagnostic>, source: &Source) -> String {
         .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
         .collect();
     let end = if found.is_empty() { "no warnings".to_owned() } else { found.join(" and ") };
-    let remarks = Remarks { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks };
-    format!("{}check complete: {end} found\n", report::on_stdout(&remarks))
+    let remarks = SourceDiagnostics { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks };
+    format!("{}check complete: {end} found\n", report::render_for_stdout(&remarks))
 }
 
 /// The stages of a Dockerfile, one on each line.
-pub(super) fn targets(targets: &[Target]) -> String {
-    let row = |target: &Target| {
+pub(super) fn targets(targets: &[BuildTarget]) -> String {
+    let row = |target: &BuildTarget| {
         let name = match (&target.name, target.default) {
             (Some(name), true) => format!("{name} (default)"),
             (Some(name), false) => name.clone(),
@@ -32,26 +32,26 @@ pub(super) fn targets(targets: &[Target]) -> String {
         };
         vec![name, target.description.clone().unwrap_or_default()]
     };
-    table(&["TARGET", "DESCRIPTION"], targets.iter().map(row))
+    format_columns(&["TARGET", "DESCRIPTION"], targets.iter().map(row))
 }
 
 /// The inputs of one target.
 pub(super) fn outline(outline: &Outline) -> String {
     let name = outline.name.as_deref().unwrap_or("(default)");
-    let mut out = format!("TARGET:      {}\n", plain(name));
+    let mut out = format!("TARGET:      {}\n", escape_control(name));
     if let Some(description) = &outline.description {
-        out.push_str(&format!("DESCRIPTION: {}\n", plain(description)));
+        out.push_str(&format!("DESCRIPTION: {}\n", escape_control(description)));
     }
     let args = outline.args.iter().map(|arg| {
         vec![arg.name.clone(), arg.value.clone().unwrap_or_default(), arg.description.clone().unwrap_or_default()]
     });
-    let wanted = |one: &Wanted| vec![one.id.clone(), if one.required { "true" } else { "" }.to_owned()];
+    let wanted = |one: &OutlineSecret| vec![one.id.clone(), if one.required { "true" } else { "" }.to_owned()];
     let caches = outline.caches.iter().map(|cache| vec![cache.id.clone(), cache.target.clone()]);
     for part in [
-        table(&["BUILD ARG", "VALUE", "DESCRIPTION"], args),
-        table(&["SECRET", "REQUIRED"], outline.secrets.iter().map(wanted)),
-        table(&["SSH", "REQUIRED"], outline.ssh.iter().map(wanted)),
-        table(&["CACHE", "MOUNTED AT"], caches),
+        format_columns(&["BUILD ARG", "VALUE", "DESCRIPTION"], args),
+        format_columns(&["SECRET", "REQUIRED"], outline.secrets.iter().map(wanted)),
+        format_columns(&["SSH", "REQUIRED"], outline.ssh.iter().map(wanted)),
+        format_columns(&["CACHE", "MOUNTED AT"], caches),
     ] {
         // A table without rows has only a header.
         if part.lines().count() > 1 {
@@ -63,9 +63,9 @@ pub(super) fn outline(outline: &Outline) -> String {
 }
 
 /// Formats rows in columns below a header.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+fn format_columns(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut all: Vec<Vec<String>> = vec![head.iter().map(|word| (*word).to_owned()).collect()];
-    all.extend(rows.map(|row| row.iter().map(|cell| plain(cell)).collect()));
+    all.extend(rows.map(|row| row.iter().map(|cell| escape_control(cell)).collect()));
     let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..head.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut out = String::new();

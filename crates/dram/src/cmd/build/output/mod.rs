@@ -6,25 +6,25 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_build::{Sealing, Shared, Snapshot};
+use dram_build::{ImageOptions, SharedCaches, Snapshot};
 use dram_image::Reference;
 
-pub(super) use self::parse::{Asked, compress, outputs};
-pub(super) use self::write::{Made, Outlet};
+pub(super) use self::parse::{OutputDefaults, parse_outputs, take_compression};
+pub(super) use self::write::{OutputImage, OutputWriter};
 
 /// One output of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Output {
+pub(super) enum BuildOutput {
     /// An image.
     Image {
         /// The options of writing the image.
-        how: Box<Sealing>,
+        options: Box<ImageOptions>,
         /// Its names.
         names: Vec<Reference>,
         /// Its destination.
-        to: Goal,
+        destination: ImageDestination,
         /// The options of pushing it to its names, if it is pushed.
-        push: Option<Push>,
+        push: Option<PushOptions>,
     },
     /// The files, into a directory.
     Local {
@@ -36,7 +36,7 @@ pub(super) enum Output {
     /// The files, as a tar.
     Tar {
         /// The file.
-        dest: Dest,
+        dest: FileOrStdout,
         /// The time that they get, in seconds since 1970.
         time: i64,
     },
@@ -46,7 +46,7 @@ pub(super) enum Output {
 
 /// The options of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Push {
+pub(super) struct PushOptions {
     /// Without its tags.
     pub(super) by_digest: bool,
     /// Over plain HTTP, or TLS with an untrusted certificate, if the registry has nothing better.
@@ -55,66 +55,71 @@ pub(super) struct Push {
 
 /// The destination of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(super) enum ImageDestination {
     /// Into the store, with its names.
     Store,
     /// Into the store, without a name.
-    Nameless,
+    StoreUnnamed,
     /// Into an archive of the given kind.
-    Archive(Dest, dram_build::Archive),
+    Archive(FileOrStdout, dram_build::ArchiveFormat),
     /// Into an OCI layout.
     Layout(PathBuf),
 }
 
 /// A file, or standard output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Dest {
+pub(super) enum FileOrStdout {
     /// Standard output.
     Stdout,
     /// A file.
     File(PathBuf),
 }
 
-impl Output {
+impl BuildOutput {
     /// Returns true if it goes to standard output.
     pub(super) fn is_stdout(&self) -> bool {
         match self {
-            Output::Image { to: Goal::Archive(dest, _), .. } | Output::Tar { dest, .. } => *dest == Dest::Stdout,
-            Output::Image { to: Goal::Store | Goal::Nameless | Goal::Layout(_), .. }
-            | Output::Local { .. }
-            | Output::Nothing => false,
+            BuildOutput::Image { destination: ImageDestination::Archive(dest, _), .. }
+            | BuildOutput::Tar { dest, .. } => *dest == FileOrStdout::Stdout,
+            BuildOutput::Image {
+                destination: ImageDestination::Store | ImageDestination::StoreUnnamed | ImageDestination::Layout(_),
+                ..
+            }
+            | BuildOutput::Local { .. }
+            | BuildOutput::Nothing => false,
         }
     }
 
     /// The same output, but with a cache of `snapshot` in the image; `None` if it is no image.
-    pub(super) fn with_cache(&self, shared: &Shared<'_>, snapshot: &Snapshot) -> Option<Output> {
+    pub(super) fn with_cache(&self, shared: &SharedCaches<'_>, snapshot: &Snapshot) -> Option<BuildOutput> {
         let mut output = self.clone();
         match &mut output {
-            Output::Image { how, .. } => {
-                let (name, value) = shared.inline(snapshot, how);
+            BuildOutput::Image { options: how, .. } => {
+                let (name, value) = shared.inline_annotation(snapshot, how);
                 how.annotations.insert(name, value);
                 Some(output)
             }
-            Output::Local { .. } | Output::Tar { .. } | Output::Nothing => None,
+            BuildOutput::Local { .. } | BuildOutput::Tar { .. } | BuildOutput::Nothing => None,
         }
     }
 
     /// The destination outside the store, for messages.
-    pub(super) fn place(&self) -> Option<String> {
-        let file = |dest: &Dest| match dest {
-            Dest::Stdout => "standard output".to_owned(),
-            Dest::File(path) => path.display().to_string(),
+    pub(super) fn destination(&self) -> Option<String> {
+        let file = |dest: &FileOrStdout| match dest {
+            FileOrStdout::Stdout => "standard output".to_owned(),
+            FileOrStdout::File(path) => path.display().to_string(),
         };
         match self {
-            Output::Image { push: Some(_), names, .. } => {
+            BuildOutput::Image { push: Some(_), names, .. } => {
                 let hosts: BTreeSet<&str> = names.iter().map(Reference::host).collect();
                 Some(hosts.into_iter().collect::<Vec<_>>().join(" and "))
             }
-            Output::Image { to: Goal::Store | Goal::Nameless, .. } | Output::Nothing => None,
-            Output::Image { to: Goal::Layout(path), .. } | Output::Local { dest: path, .. } => {
-                Some(path.display().to_string())
-            }
-            Output::Image { to: Goal::Archive(dest, _), .. } | Output::Tar { dest, .. } => Some(file(dest)),
+            BuildOutput::Image { destination: ImageDestination::Store | ImageDestination::StoreUnnamed, .. }
+            | BuildOutput::Nothing => None,
+            BuildOutput::Image { destination: ImageDestination::Layout(path), .. }
+            | BuildOutput::Local { dest: path, .. } => Some(path.display().to_string()),
+            BuildOutput::Image { destination: ImageDestination::Archive(dest, _), .. }
+            | BuildOutput::Tar { dest, .. } => Some(file(dest)),
         }
     }
 }

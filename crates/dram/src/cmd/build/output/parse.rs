@@ -3,41 +3,46 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use dram_build::{Archive, Compress, Dialect, Sealing};
-use dram_dockerfile::nearest::nearest;
+use dram_build::{ArchiveFormat, ImageFormat, ImageOptions, LayerCompression};
+use dram_dockerfile::suggest::nearest_name;
 use dram_image::Reference;
 
-use super::{Dest, Goal, Output, Push};
+use super::{BuildOutput, FileOrStdout, ImageDestination, PushOptions};
 use crate::cli;
-use crate::cmd::build::annotations::{self, Annotations, Side};
-use crate::cmd::build::keys::{Keys, Taker};
+use crate::cmd::build::annotations::{self, AnnotationTarget, ImageAnnotations};
+use crate::cmd::build::key_value_option::{KeyValueOption, OptionSyntax};
 use crate::failure::Failure;
-use crate::find;
+use crate::image_lookup;
 
-const TYPES: [&str; 7] = ["image", "docker", "oci", "tar", "local", "registry", "cacheonly"];
+const OUTPUT_TYPES: [&str; 7] = ["image", "docker", "oci", "tar", "local", "registry", "cacheonly"];
 
-const TAKER: Taker =
-    Taker { option: "--output", example: "`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`" };
+const OUTPUT_SYNTAX: OptionSyntax =
+    OptionSyntax { option: "--output", example: "`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`" };
 
 /// The options that apply to all outputs.
-pub(in crate::cmd::build) struct Asked {
+pub(in crate::cmd::build) struct OutputDefaults {
     /// The time that was given, in seconds since 1970.
     pub(in crate::cmd::build) time: Option<i64>,
     /// The names of `--tag`.
     pub(in crate::cmd::build) tags: Vec<Reference>,
     /// The annotations of `--annotation`.
-    pub(in crate::cmd::build) annotations: Annotations,
+    pub(in crate::cmd::build) annotations: ImageAnnotations,
 }
 
 /// The outputs of `args`; without any, an image in the store.
-pub(in crate::cmd::build) fn outputs(args: &cli::Build, asked: &Asked) -> Result<Vec<Output>, Failure> {
-    let mut outputs = args.output.iter().map(|text| output(text, asked)).collect::<Result<Vec<_>, _>>()?;
-    let in_store = |output: &Output| matches!(output, Output::Image { to: Goal::Store, .. });
+pub(in crate::cmd::build) fn parse_outputs(
+    args: &cli::BuildCommandArgs,
+    asked: &OutputDefaults,
+) -> Result<Vec<BuildOutput>, Failure> {
+    let mut outputs = args.output.iter().map(|text| parse_output(text, asked)).collect::<Result<Vec<_>, _>>()?;
+    let in_store =
+        |output: &BuildOutput| matches!(output, BuildOutput::Image { destination: ImageDestination::Store, .. });
     if outputs.is_empty() || args.legacy.load && !outputs.iter().any(in_store) {
-        outputs.push(output(if args.push && outputs.is_empty() { "type=registry" } else { "type=image" }, asked)?);
+        outputs
+            .push(parse_output(if args.push && outputs.is_empty() { "type=registry" } else { "type=image" }, asked)?);
     }
     if args.push {
-        pushed(&mut outputs, asked)?;
+        apply_push(&mut outputs, asked)?;
     }
     if outputs.iter().filter(|output| output.is_stdout()).count() > 1 {
         return Err(Failure::usage("two outputs go to standard output").help("give one of them a `dest=FILE`"));
@@ -46,214 +51,234 @@ pub(in crate::cmd::build) fn outputs(args: &cli::Build, asked: &Asked) -> Result
 }
 
 /// Applies `--push`: images are pushed, and without an image one is added.
-fn pushed(outputs: &mut Vec<Output>, asked: &Asked) -> Result<(), Failure> {
+fn apply_push(outputs: &mut Vec<BuildOutput>, asked: &OutputDefaults) -> Result<(), Failure> {
     let mut is_pushed = false;
     for output in outputs.iter_mut() {
-        if let Output::Image { to: Goal::Store | Goal::Nameless, push, names, .. } = output {
-            named(names).map_err(|()| Failure::usage("`--push`: the image has no name").help(NAME_IT))?;
+        if let BuildOutput::Image {
+            destination: ImageDestination::Store | ImageDestination::StoreUnnamed,
+            push,
+            names,
+            ..
+        } = output
+        {
+            require_name(names)
+                .map_err(|()| Failure::usage("`--push`: the image has no name").help(NAME_IMAGE_HELP))?;
             push.get_or_insert_default();
             is_pushed = true;
         }
     }
     if !is_pushed {
-        outputs.push(output("type=registry", asked)?);
+        outputs.push(parse_output("type=registry", asked)?);
     }
     Ok(())
 }
 
 /// Help for an image that is to be pushed and has no name.
-const NAME_IT: &str = "say where it goes: `--tag HOST/NAME:TAG`";
+const NAME_IMAGE_HELP: &str = "say where it goes: `--tag HOST/NAME:TAG`";
 
-fn named(names: &[Reference]) -> Result<(), ()> {
+fn require_name(names: &[Reference]) -> Result<(), ()> {
     if names.is_empty() { Err(()) } else { Ok(()) }
 }
 
-fn output(text: &str, asked: &Asked) -> Result<Output, Failure> {
+fn parse_output(text: &str, asked: &OutputDefaults) -> Result<BuildOutput, Failure> {
     // As in buildx, a single word is a directory, or `-` for a tar on standard output.
     if text == "-" {
-        return output("type=tar,dest=-", asked);
+        return parse_output("type=tar,dest=-", asked);
     }
     if !text.contains(',') && !text.starts_with("type=") {
         return match text {
             "" => {
                 Err(Failure::usage("`--output` names nothing").help("`--output DIR`, or `--output type=oci,dest=FILE`"))
             }
-            _ => Ok(Output::Local { dest: PathBuf::from(text), time: asked.time }),
+            _ => Ok(BuildOutput::Local { dest: PathBuf::from(text), time: asked.time }),
         };
     }
-    let mut keys = Keys::read(TAKER, text)?;
+    let mut keys = KeyValueOption::parse(OUTPUT_SYNTAX, text)?;
     let Some(kind) = keys.take("type") else {
-        return Err(keys.wrong("it has no `type=`").help(format!("one of {}", TYPES.join(", "))));
+        return Err(keys.usage_failure("it has no `type=`").help(format!("one of {}", OUTPUT_TYPES.join(", "))));
     };
-    let time = keys.number("source-date-epoch")?.or(asked.time);
+    let time = keys.take_number("source-date-epoch")?.or(asked.time);
     let output = match kind.as_str() {
         "local" => {
-            files_keys(&mut keys)?;
+            take_file_keys(&mut keys)?;
             match keys.take("dest") {
-                Some(dest) => Output::Local { dest: PathBuf::from(dest), time },
-                None => return Err(keys.wrong("it has no `dest=DIR`")),
+                Some(dest) => BuildOutput::Local { dest: PathBuf::from(dest), time },
+                None => return Err(keys.usage_failure("it has no `dest=DIR`")),
             }
         }
         "tar" => {
-            files_keys(&mut keys)?;
-            Output::Tar { dest: file(&mut keys)?, time: time.unwrap_or(0) }
+            take_file_keys(&mut keys)?;
+            BuildOutput::Tar { dest: take_dest(&mut keys)?, time: time.unwrap_or(0) }
         }
-        "cacheonly" => Output::Nothing,
-        "image" | "oci" | "docker" | "registry" => image(&mut keys, &kind, time, asked)?,
+        "cacheonly" => BuildOutput::Nothing,
+        "image" | "oci" | "docker" | "registry" => parse_image_output(&mut keys, &kind, time, asked)?,
         other => {
-            let failure = keys.wrong(&format!("there is no type `{other}`"));
-            return Err(match nearest(other, TYPES) {
+            let failure = keys.usage_failure(&format!("there is no type `{other}`"));
+            return Err(match nearest_name(other, OUTPUT_TYPES) {
                 Some(near) => failure.help(format!("did you mean `type={near}`?")),
-                None => failure.help(format!("one of {}", TYPES.join(", "))),
+                None => failure.help(format!("one of {}", OUTPUT_TYPES.join(", "))),
             });
         }
     };
-    keys.end(&kind)?;
+    keys.reject_unread(&kind)?;
     Ok(output)
 }
 
-fn files_keys(keys: &mut Keys) -> Result<(), Failure> {
+fn take_file_keys(keys: &mut KeyValueOption) -> Result<(), Failure> {
     keys.take("attestation-prefix");
     // A build is for one platform, so there is nothing to split.
-    if keys.flag("platform-split")? == Some(true) {
-        return Err(keys.wrong("`platform-split` needs several platforms").help("name a directory in `dest`"));
+    if keys.take_flag("platform-split")? == Some(true) {
+        return Err(keys.usage_failure("`platform-split` needs several platforms").help("name a directory in `dest`"));
     }
     match keys.take("mode").as_deref() {
         None | Some("copy") => Ok(()),
         Some("delete") => {
-            let failure = keys.wrong("`mode=delete` is not supported: dram removes no files of the destination");
+            let failure =
+                keys.usage_failure("`mode=delete` is not supported: dram removes no files of the destination");
             Err(failure.help("remove the directory before the build"))
         }
-        Some(other) => Err(keys.wrong(&format!("there is no mode `{other}`"))),
+        Some(other) => Err(keys.usage_failure(&format!("there is no mode `{other}`"))),
     }
 }
 
 /// The file of `dest`, or standard output, which must not be a terminal.
-fn file(keys: &mut Keys) -> Result<Dest, Failure> {
+fn take_dest(keys: &mut KeyValueOption) -> Result<FileOrStdout, Failure> {
     match keys.take("dest").as_deref() {
         None | Some("-") if io::stdout().is_terminal() => {
-            Err(keys.wrong("it would write an archive to the terminal").help("give it a `dest=FILE`"))
+            Err(keys.usage_failure("it would write an archive to the terminal").help("give it a `dest=FILE`"))
         }
-        None | Some("-") => Ok(Dest::Stdout),
-        Some(path) if PathBuf::from(path).is_dir() => {
-            Err(keys.wrong(&format!("`{path}` is a directory")).help("name a file; `tar=false` writes an OCI layout"))
-        }
-        Some(path) => Ok(Dest::File(PathBuf::from(path))),
+        None | Some("-") => Ok(FileOrStdout::Stdout),
+        Some(path) if PathBuf::from(path).is_dir() => Err(keys
+            .usage_failure(&format!("`{path}` is a directory"))
+            .help("name a file; `tar=false` writes an OCI layout")),
+        Some(path) => Ok(FileOrStdout::File(PathBuf::from(path))),
     }
 }
 
-fn image(keys: &mut Keys, kind: &str, time: Option<i64>, asked: &Asked) -> Result<Output, Failure> {
-    no_effect(keys)?;
-    let stays = keys.flag("store")?.unwrap_or(true);
-    let names = names(keys, asked)?;
-    let push = push(keys, kind, &names)?;
-    let how = Box::new(sealing(keys, time.unwrap_or(0), asked)?);
-    let tar = keys.flag("tar")?;
+fn parse_image_output(
+    keys: &mut KeyValueOption,
+    kind: &str,
+    time: Option<i64>,
+    asked: &OutputDefaults,
+) -> Result<BuildOutput, Failure> {
+    take_engine_keys(keys)?;
+    let stays = keys.take_flag("store")?.unwrap_or(true);
+    let names = take_names(keys, asked)?;
+    let push = take_push_options(keys, kind, &names)?;
+    let how = Box::new(take_image_options(keys, time.unwrap_or(0), asked)?);
+    let tar = keys.take_flag("tar")?;
     let to = match (kind, tar) {
-        ("image", None) if stays => Goal::Store,
-        ("image" | "registry", None) => Goal::Nameless,
-        ("image" | "registry", Some(_)) => return Err(keys.wrong(&format!("`tar` has no meaning for `type={kind}`"))),
+        ("image", None) if stays => ImageDestination::Store,
+        ("image" | "registry", None) => ImageDestination::StoreUnnamed,
+        ("image" | "registry", Some(_)) => {
+            return Err(keys.usage_failure(&format!("`tar` has no meaning for `type={kind}`")));
+        }
         (_, Some(false)) => match keys.take("dest").map(PathBuf::from) {
-            Some(dest) => Goal::Layout(dest),
-            None => return Err(keys.wrong("it has no `dest=DIR`")),
+            Some(dest) => ImageDestination::Layout(dest),
+            None => return Err(keys.usage_failure("it has no `dest=DIR`")),
         },
         // Without a destination it goes to the store, as in Docker to the images that `docker images` lists.
-        ("docker", None) if !keys.has("dest") => Goal::Store,
-        ("docker", None | Some(true)) => Goal::Archive(file(keys)?, Archive::Docker),
-        (_, None | Some(true)) => Goal::Archive(file(keys)?, Archive::Oci),
+        ("docker", None) if !keys.has_value("dest") => ImageDestination::Store,
+        ("docker", None | Some(true)) => ImageDestination::Archive(take_dest(keys)?, ArchiveFormat::Docker),
+        (_, None | Some(true)) => ImageDestination::Archive(take_dest(keys)?, ArchiveFormat::Oci),
     };
-    Ok(Output::Image { how, names, to, push })
+    Ok(BuildOutput::Image { options: how, names, destination: to, push })
 }
 
 /// The options of pushing the image, if it is pushed.
-fn push(keys: &mut Keys, kind: &str, names: &[Reference]) -> Result<Option<Push>, Failure> {
-    let (push, by_digest) = (keys.flag("push")?, keys.flag("push-by-digest")?.unwrap_or(false));
-    let insecure = keys.flag("registry.insecure")?.unwrap_or(false);
+fn take_push_options(
+    keys: &mut KeyValueOption,
+    kind: &str,
+    names: &[Reference],
+) -> Result<Option<PushOptions>, Failure> {
+    let (push, by_digest) = (keys.take_flag("push")?, keys.take_flag("push-by-digest")?.unwrap_or(false));
+    let insecure = keys.take_flag("registry.insecure")?.unwrap_or(false);
     match (kind, push) {
         ("registry", _) | ("image", Some(true)) => {
-            named(names).map_err(|()| keys.wrong("the image has no name to be pushed to").help(NAME_IT))?;
-            Ok(Some(Push { by_digest, insecure }))
+            require_name(names)
+                .map_err(|()| keys.usage_failure("the image has no name to be pushed to").help(NAME_IMAGE_HELP))?;
+            Ok(Some(PushOptions { by_digest, insecure }))
         }
         (_, Some(true)) => Err(keys
-            .wrong(&format!("`push` has no meaning for `type={kind}`"))
+            .usage_failure(&format!("`push` has no meaning for `type={kind}`"))
             .help("`--output type=registry` beside it pushes as well")),
         (_, Some(false) | None) => Ok(None),
     }
 }
 
 /// Reads keys that only affect a Docker engine.
-fn no_effect(keys: &mut Keys) -> Result<(), Failure> {
+fn take_engine_keys(keys: &mut KeyValueOption) -> Result<(), Failure> {
     for key in ["unpack", "name-canonical", "danging-name-empty-only", "attestation-inline", "oci-artifact"] {
-        keys.flag(key)?;
+        keys.take_flag(key)?;
     }
     if keys.take("dangling-name-prefix").is_some() {
-        let failure = keys.wrong("`dangling-name-prefix` is not supported: images here have names, or digests");
+        let failure = keys.usage_failure("`dangling-name-prefix` is not supported: images here have names, or digests");
         return Err(failure.help("give it a name with `--tag`"));
     }
-    if keys.flag("prefer-nondist-layers")? == Some(true) {
-        return Err(keys.wrong("`prefer-nondist-layers` is not supported: layers are kept with the image"));
+    if keys.take_flag("prefer-nondist-layers")? == Some(true) {
+        return Err(keys.usage_failure("`prefer-nondist-layers` is not supported: layers are kept with the image"));
     }
     if keys.take("context").is_some() {
-        return Err(keys.wrong("`context` names a Docker engine, and there is none").help("leave it out"));
+        return Err(keys.usage_failure("`context` names a Docker engine, and there is none").help("leave it out"));
     }
-    if keys.flag("rewrite-timestamp")? == Some(false) {
-        let failure = keys.wrong("`rewrite-timestamp=false` is not supported: what dram packs has one time");
+    if keys.take_flag("rewrite-timestamp")? == Some(false) {
+        let failure = keys.usage_failure("`rewrite-timestamp=false` is not supported: what dram packs has one time");
         return Err(failure.help("leave it out, and choose the time with SOURCE_DATE_EPOCH"));
     }
     Ok(())
 }
 
-fn names(keys: &mut Keys, asked: &Asked) -> Result<Vec<Reference>, Failure> {
+fn take_names(keys: &mut KeyValueOption, asked: &OutputDefaults) -> Result<Vec<Reference>, Failure> {
     match keys.take("name").as_deref() {
         None | Some("*") => Ok(asked.tags.clone()),
-        Some(names) => names.split(',').filter(|name| !name.is_empty()).map(find::reference).collect(),
+        Some(names) => names.split(',').filter(|name| !name.is_empty()).map(image_lookup::parse_reference).collect(),
     }
 }
 
-fn sealing(keys: &mut Keys, time: i64, asked: &Asked) -> Result<Sealing, Failure> {
-    let dialect = match keys.flag("oci-mediatypes")? {
-        None | Some(true) => Dialect::Oci,
-        Some(false) => Dialect::Docker,
+fn take_image_options(keys: &mut KeyValueOption, time: i64, asked: &OutputDefaults) -> Result<ImageOptions, Failure> {
+    let dialect = match keys.take_flag("oci-mediatypes")? {
+        None | Some(true) => ImageFormat::Oci,
+        Some(false) => ImageFormat::Docker,
     };
-    let compress = compress(keys)?;
-    let force = keys.flag("force-compression")?.unwrap_or(false);
+    let compress = take_compression(keys)?;
+    let force = keys.take_flag("force-compression")?.unwrap_or(false);
     let mut all = asked.annotations.clone();
-    for (key, value) in keys.starting("annotation") {
-        let (side, name) = annotations::key(&key).map_err(|why| keys.wrong(&why))?;
+    for (key, value) in keys.take_prefixed("annotation") {
+        let (side, name) = annotations::parse_output_key(&key).map_err(|why| keys.usage_failure(&why))?;
         all.set(side, name, &value);
     }
-    let descriptor = all.take(Side::Descriptor);
-    if dialect == Dialect::Docker && !descriptor.is_empty() {
-        return Err(keys.wrong("an annotation of the manifest's descriptor needs `oci-mediatypes=true`"));
+    let descriptor = all.take(AnnotationTarget::Descriptor);
+    if dialect == ImageFormat::Docker && !descriptor.is_empty() {
+        return Err(keys.usage_failure("an annotation of the manifest's descriptor needs `oci-mediatypes=true`"));
     }
-    Ok(Sealing {
+    Ok(ImageOptions {
         time,
-        dialect,
-        compress,
-        force,
-        annotations: all.take(Side::Manifest),
+        format: dialect,
+        compression: compress,
+        recompress_base: force,
+        annotations: all.take(AnnotationTarget::Manifest),
         descriptor_annotations: descriptor,
     })
 }
 
 /// Reads the keys for the compression of layers.
-pub(in crate::cmd::build) fn compress(keys: &mut Keys) -> Result<Compress, Failure> {
-    let level = keys.number("compression-level")?;
-    let within = |keys: &Keys, most: i64| match level {
+pub(in crate::cmd::build) fn take_compression(keys: &mut KeyValueOption) -> Result<LayerCompression, Failure> {
+    let level = keys.take_number("compression-level")?;
+    let within = |keys: &KeyValueOption, most: i64| match level {
         None => Ok(None),
         Some(level) if (0..=most).contains(&level) => Ok(i32::try_from(level).ok()),
-        Some(level) => Err(keys.wrong(&format!("`compression-level={level}` is not between 0 and {most}"))),
+        Some(level) => Err(keys.usage_failure(&format!("`compression-level={level}` is not between 0 and {most}"))),
     };
     match keys.take("compression").as_deref() {
-        None | Some("gzip") => Ok(within(keys, 9)?.map_or_else(Compress::default, Compress::Gzip)),
-        Some("zstd") => Ok(Compress::Zstd(within(keys, 22)?.unwrap_or(3))),
-        Some("uncompressed") => Ok(Compress::Plain),
+        None | Some("gzip") => Ok(within(keys, 9)?.map_or_else(LayerCompression::default, LayerCompression::Gzip)),
+        Some("zstd") => Ok(LayerCompression::Zstd(within(keys, 22)?.unwrap_or(3))),
+        Some("uncompressed") => Ok(LayerCompression::Plain),
         Some(other @ ("estargz" | "nydus")) => {
-            let failure = keys.wrong(&format!("`compression={other}` is not supported"));
+            let failure = keys.usage_failure(&format!("`compression={other}` is not supported"));
             Err(failure.help("`compression=zstd` is small and fast to unpack; every engine of today reads it"))
         }
         Some(other) => {
-            let failure = keys.wrong(&format!("there is no compression `{other}`"));
+            let failure = keys.usage_failure(&format!("there is no compression `{other}`"));
             Err(failure.help("one of gzip, zstd, uncompressed"))
         }
     }

@@ -1,0 +1,39 @@
+//! The options of a build.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use dram_sandbox::JailNetwork;
+use dram_store::Store;
+
+use crate::container::HostSettings;
+use crate::{BuildContext, BuildId, CancelToken, CommandOptions, RemoteFetcher, SharedCaches};
+
+/// The options of a build.
+#[derive(Debug)]
+pub struct BuildOptions<'a> {
+    /// The store.
+    pub store: &'a Store,
+    /// The build context.
+    pub context: &'a BuildContext,
+    /// True if the step cache is used.
+    pub use_cache: bool,
+    /// Indexes of stages that do not use the step cache (`--no-cache-filter`).
+    pub no_cache_stages: BTreeSet<usize>,
+    /// The default network of commands.
+    pub network: JailNetwork,
+    /// The settings of this machine that commands get.
+    pub host: HostSettings,
+    /// The identity of this build, to find the journal of the last one.
+    pub build_id: BuildId,
+    /// Returns the time since a fixed moment before the build.
+    pub clock: fn() -> Duration,
+    /// The options of the command line for commands.
+    pub command_options: CommandOptions,
+    /// The fetcher for files and repositories on the network.
+    pub remotes: &'a dyn RemoteFetcher,
+    /// Caches that are shared with other machines.
+    pub shared_caches: &'a SharedCaches<'a>,
+    /// Cancels the build.
+    pub cancel: CancelToken,
+}

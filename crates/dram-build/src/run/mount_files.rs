@@ -1,0 +1,197 @@
+//! The files of a command's mounts: resolves them, digests their content, and puts them into a directory that can be
+//! bind-mounted.
+
+use std::path::{Path, PathBuf};
+
+use dram_dockerfile::{CopySource, CopySourceKind, Diagnostic, MountKind, RunMount};
+use dram_image::TreePath;
+use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, Store, StoreError, TreeNode};
+
+use crate::build_context::OpenContext;
+use crate::content_digest::ContentDigest;
+use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride, inherit_root_metadata};
+use crate::select_sources::{self, SearchedTree, SelectedNode};
+use crate::{BuildContext, BuildError, Snapshot};
+
+/// The origin of a mount's files.
+pub(crate) enum MountOrigin {
+    /// A stage or an image.
+    Snapshot(Snapshot),
+    /// The build context or a named context.
+    Context(BuildContext),
+}
+
+/// The resolved files of one mount.
+pub(crate) struct MountFiles {
+    origin: MountOrigin,
+    tree: MountTree,
+    /// The node of the source path.
+    node: TreeNode,
+    /// The digest of everything that the command can see.
+    pub(crate) content: ContentDigest,
+}
+
+enum MountTree {
+    Layers(MergedTree),
+    Context(OpenContext),
+}
+
+impl MountTree {
+    fn get(&self) -> &dyn FileTree {
+        match self {
+            MountTree::Layers(tree) => tree,
+            MountTree::Context(opened) => opened.tree(),
+        }
+    }
+}
+
+/// Returns the source path of a mount, or `None` for a mount without files.
+pub(crate) fn mount_source_path(kind: &MountKind) -> Option<&str> {
+    match kind {
+        MountKind::Bind { source, .. } => Some(source),
+        MountKind::Cache(cache) => cache.seed.as_ref().map(|(_, source)| source.as_str()),
+        MountKind::Secret { .. } | MountKind::Ssh { .. } | MountKind::Tmpfs { .. } => None,
+    }
+}
+
+/// Resolves the files that `mount` shows of `origin`, which messages call `name`.
+pub(crate) fn resolve_mount_files(
+    store: &Store,
+    mount: &RunMount,
+    origin: MountOrigin,
+    name: &str,
+) -> Result<MountFiles, BuildError> {
+    let text = mount_source_path(&mount.kind).unwrap_or("/").to_owned();
+    let source = CopySource { text, kind: CopySourceKind::Path, span: mount.span.clone() };
+    match &origin {
+        MountOrigin::Snapshot(snapshot) => {
+            let view = snapshot.view_with_root(store)?;
+            let place = SearchedTree { name: name.to_owned(), is_ignored: &|_| false };
+            let (node, content) = find_source(&view, &source, &place, true)?;
+            Ok(MountFiles { origin, tree: MountTree::Layers(view), node, content })
+        }
+        MountOrigin::Context(context) => {
+            let opened = context.open(store)?;
+            let place = SearchedTree { name: name.to_owned(), is_ignored: &|path| opened.is_ignored(path) };
+            let found = find_source(opened.tree(), &source, &place, context.keeps_owners());
+            opened.save(store);
+            let (node, content) = found?;
+            Ok(MountFiles { origin, tree: MountTree::Context(opened), node, content })
+        }
+    }
+}
+
+fn find_source(
+    tree: &dyn FileTree,
+    source: &CopySource,
+    place: &SearchedTree<'_>,
+    owners: bool,
+) -> Result<(TreeNode, ContentDigest), BuildError> {
+    let path = TreePath::clean(source.text.as_bytes()).map_err(|error| {
+        let what = format!("`{}` cannot be a path: {error}", source.text);
+        BuildError::at_line(Diagnostic::error(source.span.clone(), what))
+    })?;
+    let Some(node) = tree.find(&path, true)? else {
+        return Err(select_sources::missing_source(tree, &path, source, place)?);
+    };
+    let selected = SelectedNode { name: Vec::new(), node: node.clone(), source: 0, visible: None };
+    let content = ContentDigest::of(tree, &[selected], owners)?;
+    Ok((node, content))
+}
+
+impl Snapshot {
+    /// Returns the snapshot as one merged tree, which has a root even if the snapshot is empty.
+    ///
+    /// # Errors
+    /// Returns an error if a layer is missing or cannot be fetched.
+    pub(crate) fn view_with_root(&self, store: &Store) -> Result<MergedTree, StoreError> {
+        match self.layers.is_empty() {
+            true => MergedTree::open(&[empty_root(store)?]),
+            false => self.view(store.layers()),
+        }
+    }
+}
+
+/// Makes an empty directory as the root of an empty snapshot.
+pub(crate) fn empty_root(store: &Store) -> Result<PathBuf, StoreError> {
+    let path = store.work_dir().temp_dir()?;
+    inherit_root_metadata(&Dir::open_layer(&path)?, &MergedTree::open(&[])?)?;
+    Ok(path)
+}
+
+/// Files in a form that can be bind-mounted.
+pub(crate) enum BindableFiles {
+    /// Layers, lowest first.
+    Layers(Vec<LayerId>),
+    /// A directory that was made for them.
+    Copy(PathBuf),
+}
+
+impl MountFiles {
+    /// Returns whether it is a directory.
+    fn is_dir(&self) -> bool {
+        self.node.status.kind == FileKind::Dir
+    }
+
+    /// Makes the files available for a bind mount; returns them with the path inside. Files of a stage or image are
+    /// mounted from its layers. Files of a build context are copied: ignored files must not be visible, root owns them
+    /// as after a `COPY`, and no command can change the user's own files.
+    pub(crate) fn bindable_files(
+        &self,
+        store: &Store,
+        mount: &RunMount,
+    ) -> Result<(BindableFiles, Vec<u8>), BuildError> {
+        match &self.origin {
+            MountOrigin::Snapshot(snapshot) => {
+                let layers = snapshot.layers.iter().map(|layer| layer.id.clone()).collect();
+                Ok((BindableFiles::Layers(layers), self.node.path.as_bytes().to_vec()))
+            }
+            MountOrigin::Context(_) => {
+                let place = store.work_dir().temp_dir()?;
+                self.copy_to(&place, mount)?;
+                Ok((BindableFiles::Copy(place), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
+            }
+        }
+    }
+
+    /// Copies the files into the empty directory `place`: the content of a directory, or a file under the name `file`.
+    pub(crate) fn copy_to(&self, place: &Path, mount: &RunMount) -> Result<(), BuildError> {
+        let (is_context, keeps_owners) = match &self.origin {
+            MountOrigin::Snapshot(_) => (false, true),
+            MountOrigin::Context(context) => (true, context.keeps_owners()),
+        };
+        let owner = (!keeps_owners).then_some((0, 0));
+        let nothing = MergedTree::open(&[])?;
+        let mut maker = LayerWriter::new(&nothing, place.to_owned(), MetadataOverride { owner, mode: None })?;
+        maker.copies_user_xattrs = !is_context;
+        let root = TreePath::root();
+        let tree = self.tree.get();
+        let copied = match self.is_dir() {
+            true => maker.copy_contents(tree, &self.node.path, &root),
+            false => maker.copy_file(tree, &self.node, &root.join(b"file")),
+        };
+        copied.map_err(|error| match error {
+            LayerWriteError::Store(error) => BuildError::from(error),
+            error => {
+                let help = "build again when nothing writes to the build context";
+                BuildError::at_line(Diagnostic::error(mount.span.clone(), error.to_string()).help(help))
+            }
+        })?;
+        maker.finish()?;
+        if self.is_dir() {
+            let mut meta = self.node.status.metadata();
+            (meta.uid, meta.gid) = owner.unwrap_or((meta.uid, meta.gid));
+            Dir::open_layer(place)?.set_metadata(&root, &meta, false)?;
+        }
+        Ok(())
+    }
+
+    /// Returns an error if the initial content of a cache mount is not a directory.
+    pub(crate) fn must_be_dir(&self, mount: &RunMount) -> Result<(), BuildError> {
+        if self.is_dir() {
+            return Ok(());
+        }
+        let what = format!("a cache starts with a directory, and `{}` is none", self.node.path);
+        Err(BuildError::at_line(Diagnostic::error(mount.span.clone(), what).help("name the directory it is in")))
+    }
+}

@@ -1,0 +1,196 @@
+//! Writes image archives: a tar that is an OCI layout, optionally one that `docker load` reads too.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
+use dram_image::{Descriptor, Digest, Document, Manifest, MediaType, TreePath};
+use serde::Serialize;
+
+use crate::transfer::layout::{LAYOUT_FILE_CONTENT, LayoutName, blob_path, merge_index, name_entries};
+use crate::transfer::{ImageSink, IncomingBlob, TransferError};
+
+/// The format of an image archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// An OCI layout.
+    Oci,
+    /// An OCI layout with the `manifest.json` that `docker load` reads.
+    Docker,
+}
+
+/// An entry of the `manifest.json` that `docker load` reads.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerManifestEntry {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Writes an image archive. The same images in the same order give the same bytes.
+pub struct ArchiveSink<'a> {
+    format: ArchiveFormat,
+    place: PathBuf,
+    state: Mutex<ArchiveState<'a>>,
+}
+
+struct ArchiveState<'a> {
+    tar: TarWriter<&'a mut (dyn Write + Send)>,
+    written: BTreeSet<Digest>,
+    /// The names of the next image.
+    names: Vec<LayoutName>,
+    index_entries: Vec<Descriptor>,
+    docker_entries: Vec<DockerManifestEntry>,
+}
+
+impl fmt::Debug for ArchiveSink<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ArchiveSink").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<'a> ArchiveSink<'a> {
+    /// Starts an archive that is written to `out`, which errors call `shown`.
+    ///
+    /// # Errors
+    /// Returns an error if `out` cannot be written.
+    pub fn new(
+        archive: ArchiveFormat,
+        out: &'a mut (dyn Write + Send),
+        shown: &Path,
+    ) -> Result<ArchiveSink<'a>, TransferError> {
+        let state = ArchiveState {
+            tar: TarWriter::new(out),
+            written: BTreeSet::new(),
+            names: Vec::new(),
+            index_entries: Vec::new(),
+            docker_entries: Vec::new(),
+        };
+        let sink = ArchiveSink { format: archive, place: shown.to_owned(), state: Mutex::new(state) };
+        for dir in ["blobs", "blobs/sha256"] {
+            sink.append_entry(&mut sink.state(), dir, TarEntryKind::Dir, &mut io::empty())?;
+        }
+        Ok(sink)
+    }
+
+    /// Excludes these blobs, because the reader of the archive has them.
+    pub fn exclude_blobs(&self, blobs: impl IntoIterator<Item = Digest>) {
+        self.state().written.extend(blobs);
+    }
+
+    /// Sets the names of the next image.
+    pub fn set_names(&self, names: Vec<LayoutName>) {
+        self.state().names = names;
+    }
+
+    /// Finishes the archive, after the last image.
+    ///
+    /// # Errors
+    /// Returns an error if the stream cannot be written.
+    pub fn finish_archive(self) -> Result<(), TransferError> {
+        let mut state = self.state();
+        let index = merge_index(std::mem::take(&mut state.index_entries), Vec::new());
+        self.append_file(&mut state, "index.json", Document::write(index).bytes())?;
+        match self.format {
+            ArchiveFormat::Oci => {}
+            ArchiveFormat::Docker => {
+                let docker = serde_json::to_vec(&state.docker_entries).expect("plain data becomes JSON");
+                self.append_file(&mut state, "manifest.json", &docker)?;
+            }
+        }
+        self.append_file(&mut state, "oci-layout", LAYOUT_FILE_CONTENT)?;
+        drop(state);
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.tar.finish().map(drop).map_err(|source| TransferError::Write { place: self.place, source })
+    }
+
+    fn state(&self) -> MutexGuard<'_, ArchiveState<'a>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append_entry(
+        &self,
+        state: &mut ArchiveState<'_>,
+        path: &str,
+        kind: TarEntryKind,
+        data: &mut dyn Read,
+    ) -> Result<(), TransferError> {
+        let path = TreePath::parse(path.as_bytes()).expect("names in a layout are plain");
+        let mode = if kind == TarEntryKind::Dir { 0o755 } else { 0o644 };
+        let entry = TarEntry { path, kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() };
+        let put = state.tar.append(&entry, data);
+        put.map_err(|source| TransferError::Write { place: self.place.clone(), source })
+    }
+
+    fn append_file(&self, state: &mut ArchiveState<'_>, path: &str, mut bytes: &[u8]) -> Result<(), TransferError> {
+        self.append_entry(state, path, TarEntryKind::File { size: bytes.len() as u64 }, &mut bytes)
+    }
+}
+
+impl ImageSink for ArchiveSink<'_> {
+    fn display_name(&self) -> String {
+        self.place.display().to_string()
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
+        Ok(self.state().written.contains(&blob.digest))
+    }
+
+    fn put_blob(&self, blob: &Descriptor, incoming: &IncomingBlob<'_>) -> Result<(), TransferError> {
+        let mut state = self.state();
+        let kind = TarEntryKind::File { size: blob.size };
+        self.append_entry(&mut state, &blob_path(&blob.digest), kind, &mut incoming.open()?)?;
+        state.written.insert(blob.digest);
+        Ok(())
+    }
+
+    fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        let mut state = self.state();
+        if state.written.insert(document.digest) {
+            self.append_file(&mut state, &blob_path(&document.digest), bytes)?;
+        }
+        Ok(())
+    }
+
+    fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        if self.format == ArchiveFormat::Docker && MediaType::is_index(&root.media_type) {
+            return Err(TransferError::UnsupportedContent {
+                place: self.display_name(),
+                what: "images for several platforms",
+            });
+        }
+        self.put_document(root, bytes)?;
+        let mut state = self.state();
+        let names = std::mem::take(&mut state.names);
+        state.index_entries.extend(name_entries(root, &names));
+        if self.format == ArchiveFormat::Docker {
+            let manifest = Document::<Manifest>::read(bytes.to_vec());
+            let manifest = manifest.map_err(|source| TransferError::Document {
+                place: self.display_name(),
+                file: root.digest.to_string(),
+                source,
+            })?;
+            state.docker_entries.push(docker_entry(manifest.value(), &names));
+        }
+        Ok(())
+    }
+
+    fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.put_document(document, bytes)?;
+        self.state().index_entries.extend(name_entries(document, &[]));
+        Ok(())
+    }
+}
+
+fn docker_entry(manifest: &Manifest, names: &[LayoutName]) -> DockerManifestEntry {
+    DockerManifestEntry {
+        config: blob_path(&manifest.config.digest),
+        // `docker load` only accepts names of images.
+        repo_tags: names.iter().filter(|name| name.full.is_some()).map(|name| name.text.clone()).collect(),
+        layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
+    }
+}

@@ -1,0 +1,41 @@
+//! Verifies a store on all processors, and packs damaged layers again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use dram_store::{FsckOptions, FsckReport, LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
+
+use crate::compress_layer::{LayerCompression, compress_layer};
+
+/// Verifies all of `store`; with `repair`, repairs what can be repaired. See [`Store::check`].
+///
+/// # Errors
+/// Returns an error if a file operation fails.
+pub fn verify_store(store: &Store, repair: bool) -> Result<FsckReport, StoreError> {
+    store.fsck(&FsckOptions { repair, parallel: &run_parallel, repack: &repack_layer })
+}
+
+fn run_parallel(count: usize, job: &(dyn Fn(usize) + Sync)) {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8).min(count);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return;
+            }
+            job(at);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
+
+fn repack_layer(store: &Store, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> Result<PackedLayer, StoreError> {
+    let how = LayerCompression::from_short_name(kind).unwrap_or_default();
+    compress_layer(store, how, |out| store.layers().pack(id, stamp, out))
+}

@@ -1,0 +1,149 @@
+//! Writes a snapshot as an image: packs the layers that are not packed yet, and writes config and manifest.
+
+use std::collections::BTreeMap;
+
+use dram_image::{Descriptor, Document, HistoryEntry, ImageConfig, Manifest, MediaType};
+use dram_store::{LayerTimestamp, PackedLayer, Store, StoreError};
+
+use crate::compress_layer::{LayerCompression, compress_layer};
+use crate::{BuildEvent, Layer, Snapshot, rfc3339};
+
+/// The options of an image that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageOptions {
+    /// The time, in seconds since 1970, of the documents and of files in layers that are packed now.
+    pub time: i64,
+    /// The media types of the image.
+    pub format: ImageFormat,
+    /// The compression of layers that are packed now.
+    pub compression: LayerCompression,
+    /// True if layers of the base image are compressed again in that way. Their tars stay unchanged.
+    pub recompress_base: bool,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of the descriptor that points to the manifest.
+    pub descriptor_annotations: BTreeMap<String, String>,
+}
+
+/// The family of media types that an image uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImageFormat {
+    /// Those of the OCI image specification.
+    #[default]
+    Oci,
+    /// Those of Docker's schema 2, for old registries and engines.
+    Docker,
+}
+
+/// An image that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// The descriptor of the manifest.
+    pub manifest: Descriptor,
+    /// The descriptor of the config; its digest is what engines call the image ID.
+    pub config: Descriptor,
+}
+
+/// Writes an image of `snapshot` with the config `config`, whose history ends with one entry for each step of its
+/// stages.
+///
+/// # Errors
+/// Returns an error if a lazy blob cannot be fetched or a file operation fails.
+pub fn write_image(
+    store: &Store,
+    snapshot: &Snapshot,
+    config: ImageConfig,
+    how: &ImageOptions,
+    tell: &(dyn Fn(BuildEvent) + Sync),
+) -> Result<BuiltImage, StoreError> {
+    let mut packed = Vec::new();
+    let of = snapshot.layers.len();
+    if how.recompress_base {
+        snapshot.fetch_blobs(store)?;
+    }
+    for (ready, layer) in snapshot.layers.iter().enumerate() {
+        packed.push(pack_layer(store, layer, how, &|| tell(BuildEvent::Packing { ready, total: of }))?);
+    }
+    let config = Document::write(finish_config(config, &packed, &snapshot.layer_made, how.time));
+    let (config_type, manifest_type) = match how.format {
+        ImageFormat::Oci => (MediaType::CONFIG, MediaType::MANIFEST),
+        ImageFormat::Docker => (MediaType::DOCKER_CONFIG, MediaType::DOCKER_MANIFEST),
+    };
+    let config = store.blobs().put_document(&config, config_type)?;
+    let layers = packed.into_iter().map(|packed| in_format(packed.blob, how.format)).collect();
+    let mut manifest = Manifest::new(config.clone(), layers);
+    manifest.media_type = Some(manifest_type.to_owned());
+    manifest.annotations = how.annotations.clone();
+    let mut manifest = store.blobs().put_document(&Document::write(manifest), manifest_type)?;
+    manifest.annotations = how.descriptor_annotations.clone();
+    Ok(BuiltImage { manifest, config })
+}
+
+/// Returns the descriptor of a layer with the media type that `dialect` gives it.
+pub(crate) fn in_format(mut blob: Descriptor, dialect: ImageFormat) -> Descriptor {
+    blob.media_type = match dialect {
+        ImageFormat::Oci => MediaType::oci_layer(&blob.media_type),
+        ImageFormat::Docker => MediaType::docker_layer(&blob.media_type),
+    }
+    .to_owned();
+    blob
+}
+
+/// Returns the blob of a layer: the one it was unpacked from, one that it was packed into before, or a new one.
+pub(crate) fn pack_layer(
+    store: &Store,
+    layer: &Layer,
+    how: &ImageOptions,
+    packing: &dyn Fn(),
+) -> Result<PackedLayer, StoreError> {
+    let layers = store.layers();
+    // The files of a base image's layer keep their own times.
+    let stamp = LayerTimestamp(if layer.origin.is_some() { 0 } else { how.time });
+    let kind = how.compression.short_name();
+    if let Some(origin) = &layer.origin
+        && (!how.recompress_base || MediaType::oci_layer(&origin.blob.media_type) == how.compression.media_type())
+    {
+        return Ok(origin.clone());
+    }
+    if let Some(packed) = layers.find_packed(&layer.id, stamp, &kind) {
+        return Ok(packed);
+    }
+    packing();
+    let packed = compress_layer(store, how.compression, |out| match &layer.origin {
+        Some(origin) => layers.copy_uncompressed(&origin.blob, &origin.diff_id, out),
+        None => layers.pack(&layer.id, stamp, out),
+    })?;
+    layers.record_packed(&layer.id, stamp, &kind, &packed)?;
+    if layer.origin.is_none() {
+        layers.record_origin(&packed.diff_id, &layer.id)?;
+    }
+    Ok(packed)
+}
+
+fn finish_config(mut config: ImageConfig, packed: &[PackedLayer], made: &[bool], time: i64) -> ImageConfig {
+    let created = rfc3339(time);
+    config.rootfs.diff_ids = packed.iter().map(|packed| packed.diff_id).collect();
+    config.created = Some(created.clone());
+    for entry in config.history.iter_mut().filter(|entry| entry.created.is_none()) {
+        entry.created = Some(created.clone());
+    }
+    let steps = config.history.iter_mut().rev().filter(|entry| !entry.empty_layer);
+    for (entry, made) in steps.zip(made.iter().rev()) {
+        entry.empty_layer = !made;
+    }
+    reconcile_history(&mut config.history, packed.len());
+    config
+}
+
+/// Makes the number of history entries that are not `empty_layer` equal to the number of layers, as readers expect. The
+/// history of a base image may have too many such entries: then the oldest ones are marked empty. If it has too few,
+/// entries are added at the start.
+fn reconcile_history(history: &mut Vec<HistoryEntry>, layers: usize) {
+    let count = history.iter().filter(|entry| !entry.empty_layer).count();
+    for entry in history.iter_mut().filter(|entry| !entry.empty_layer).take(count.saturating_sub(layers)) {
+        entry.empty_layer = true;
+    }
+    for _ in count..layers {
+        history.insert(0, HistoryEntry::default());
+    }
+}

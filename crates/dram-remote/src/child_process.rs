@@ -1,0 +1,280 @@
+//! The programs `git`, podman and the credential helpers. No other module of this crate starts processes.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+#[allow(clippy::disallowed_types, reason = "`git` is started here and nowhere else in this room")]
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::{FetchError, NetworkSettings, redacted};
+
+/// The largest output of `git` that is read, in bytes; a list of all references of a large repository is shorter.
+const MAX_GIT_OUTPUT_BYTES: u64 = 8 << 20;
+/// The interval at which a child process is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The program `git`, for one repository.
+pub(crate) struct GitProgram<'a> {
+    net: &'a NetworkSettings<'a>,
+    program: PathBuf,
+    /// The remote URL with its credentials.
+    remote: &'a str,
+    /// A private directory for the configuration and the output of `git`.
+    private_dir: &'a Path,
+}
+
+impl<'a> GitProgram<'a> {
+    /// Finds `git` in the search path and writes its configuration.
+    pub(crate) fn new(
+        net: &'a NetworkSettings<'a>,
+        remote: &'a str,
+        notes: &'a Path,
+    ) -> Result<GitProgram<'a>, FetchError> {
+        let program = std::env::split_paths(&net.search_path).map(|dir| dir.join("git")).find(|path| {
+            path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
+        });
+        let program = program.ok_or_else(|| FetchError::GitMissing { url: redacted(remote) })?;
+        let stall = net.stall_timeout.as_secs().max(1);
+        let settings = format!("{GIT_CONFIG}\tlowSpeedTime = {stall}\n");
+        let written = fs::write(notes.join("config"), settings);
+        written.map_err(|source| FetchError::Write { url: redacted(remote), source })?;
+        Ok(GitProgram { net, program, remote, private_dir: notes })
+    }
+
+    /// Runs `git` with `args`. Returns its standard output.
+    pub(crate) fn run(&self, what: &'static str, args: &[&OsStr]) -> Result<String, FetchError> {
+        let fail = |why: String| FetchError::Git { what, url: redacted(self.remote), why };
+        let (out, err) = (self.private_dir.join("out"), self.private_dir.join("err"));
+        let streams = (File::create(&out), File::create(&err));
+        let (Ok(stdout), Ok(stderr)) = streams else { return Err(fail("no place for its output".to_owned())) };
+        #[allow(clippy::disallowed_types, reason = "see the module")]
+        let mut command = Command::new(&self.program);
+        command.args(args).env_clear().envs(self.net.git_env.iter().cloned());
+        command
+            .env("PATH", &self.net.search_path)
+            .envs(GIT_ENVIRONMENT)
+            .env("GIT_CONFIG_GLOBAL", self.private_dir.join("config"))
+            .current_dir(self.private_dir);
+        // `git` starts other processes: the whole process group can be killed.
+        command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if (self.net.is_cancelled)() => {
+                    kill_process_group(&mut child);
+                    return Err(FetchError::Cancelled { url: redacted(self.remote) });
+                }
+                Ok(None)
+                    if [&out, &err]
+                        .iter()
+                        .any(|path| fs::metadata(path).is_ok_and(|m| m.len() > MAX_GIT_OUTPUT_BYTES)) =>
+                {
+                    kill_process_group(&mut child);
+                    return Err(fail(format!("it says more than {MAX_GIT_OUTPUT_BYTES} bytes")));
+                }
+                Ok(None) => thread::sleep(POLL_INTERVAL),
+                Err(error) => return Err(fail(error.to_string())),
+            }
+        };
+        if status.success() {
+            return Ok(read_output(&out));
+        }
+        Err(fail(self.failure_reason(&read_output(&err))))
+    }
+
+    /// Returns the last lines of the error output, with credentials redacted.
+    fn failure_reason(&self, said: &str) -> String {
+        let said = said.replace(self.remote, &redacted(self.remote));
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+        let words: Vec<&str> = lines.map(|line| line.strip_prefix("fatal: ").unwrap_or(line)).collect();
+        let user = self.remote.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+        let last = words[words.len().saturating_sub(4)..].join("; ");
+        match user {
+            // The output may hold the credentials in another form of the URL.
+            Some((secret, _)) => last.replace(secret, "xxxxx"),
+            None => last,
+        }
+    }
+}
+
+/// The configuration of `git` and of its child processes. The last section is open, so that a line can be added.
+const GIT_CONFIG: &str = "\
+[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+\tautocrlf = false
+[init]
+\tdefaultBranch = master
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[safe]
+\tdirectory = *
+[advice]
+\tdetachedHead = false
+[http]
+\tfollowRedirects = initial
+\tlowSpeedLimit = 1
+";
+
+/// The environment of `git`: no settings of the system or the user, no prompts, and only network transports.
+const GIT_ENVIRONMENT: [(&str, &str); 9] = [
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_TEMPLATE_DIR", ""),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("HOME", "/dev/null"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("GIT_ALLOW_PROTOCOL", "https:http:git:ssh"),
+    ("GIT_LFS_SKIP_SMUDGE", "1"),
+    ("LC_ALL", "C"),
+];
+
+/// A credential helper: `docker-credential-NAME`.
+pub(crate) struct CredentialHelper<'a> {
+    path: &'a OsStr,
+    name: &'a str,
+}
+
+/// The outcome of a credential helper.
+pub(crate) enum HelperOutcome {
+    /// The helper succeeded, with this output.
+    Success(String),
+    /// The helper failed, with this output.
+    Failure(String),
+}
+
+/// The largest output of a helper that is read, in bytes.
+const MAX_HELPER_OUTPUT_BYTES: u64 = 1 << 20;
+/// The time after the helper's exit within which its output must end.
+const HELPER_OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout of a helper; the user may have to unlock a keyring.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl<'a> CredentialHelper<'a> {
+    /// Returns the helper called `name`, which is looked for in `path`.
+    pub(crate) fn new(path: &'a OsStr, name: &'a str) -> CredentialHelper<'a> {
+        CredentialHelper { path, name }
+    }
+
+    /// Runs the helper with `verb` and `input`. It inherits this process's environment, as it is the user's own
+    /// program.
+    pub(crate) fn run(&self, verb: &str, input: &[u8]) -> Result<HelperOutcome, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if self.name.is_empty() || !self.name.chars().all(is_plain) {
+            return Err("its name is none of a program".to_owned());
+        }
+        let file = format!("docker-credential-{}", self.name);
+        let mut dirs = std::env::split_paths(self.path).map(|dir| dir.join(&file));
+        let program = dirs.find(|path| path.is_file()).ok_or("it is not installed")?;
+        #[allow(clippy::disallowed_types, reason = "see the module")]
+        let mut command = Command::new(program);
+        command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("it has no streams".to_owned());
+        };
+        // The helper may have exited already; its status tells.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let (told, said) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            let read = stdout.take(MAX_HELPER_OUTPUT_BYTES).read_to_end(&mut text);
+            told.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
+        });
+        let mut waited = Duration::ZERO;
+        let status = loop {
+            match child.try_wait() {
+                Ok(Some(status)) => break status,
+                Ok(None) if waited < HELPER_TIMEOUT => {
+                    thread::sleep(POLL_INTERVAL);
+                    waited += POLL_INTERVAL;
+                }
+                Ok(None) => {
+                    kill_process_group(&mut child);
+                    return Err(format!("it takes more than {} s", HELPER_TIMEOUT.as_secs()));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        // A child process of the helper may still hold the pipe open.
+        let text = said.recv_timeout(HELPER_OUTPUT_TIMEOUT).map_err(|_| "its answer does not end".to_owned())?;
+        let text = text.map_err(|error| error.to_string())?;
+        Ok(if status.success() { HelperOutcome::Success(text) } else { HelperOutcome::Failure(text) })
+    }
+}
+
+fn kill_process_group(child: &mut Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+    let _ = child.wait();
+}
+
+fn read_output(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let _ = File::open(path).and_then(|file| file.take(MAX_GIT_OUTPUT_BYTES).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// An error of loading an image into podman.
+#[derive(Debug, thiserror::Error)]
+pub enum PodmanError {
+    /// `podman` is not installed.
+    #[error("`podman` is not installed")]
+    Missing,
+    /// `podman` cannot be started.
+    #[error("cannot start `podman`")]
+    Start(#[source] std::io::Error),
+    /// `podman` failed.
+    #[error("`podman {verb}` says: {why}")]
+    Refused {
+        /// The subcommand.
+        verb: &'static str,
+        /// The last line of its error output.
+        why: String,
+    },
+}
+
+impl PodmanError {
+    /// Returns whether `podman` is not installed.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, PodmanError::Missing)
+    }
+}
+
+/// Loads the image `tag` of the OCI layout at `layout` into podman's store, as `name`. `podman` is looked for in `path`
+/// and inherits this process's environment, as it is the user's own program.
+///
+/// # Errors
+/// Fails when `podman` is not installed, or refuses the image.
+pub fn podman_load(path: &OsStr, layout: &Path, tag: &str, name: &str) -> Result<(), PodmanError> {
+    let program = std::env::split_paths(path).map(|dir| dir.join("podman")).find(|path| path.is_file());
+    let program = program.ok_or(PodmanError::Missing)?;
+    let said = run_podman(&program, "pull", &[format!("oci:{}:{tag}", layout.display())])?;
+    let id = said.lines().last().unwrap_or_default().trim().to_owned();
+    run_podman(&program, "tag", &[id, name.to_owned()]).map(drop)
+}
+
+fn run_podman(program: &Path, verb: &'static str, words: &[String]) -> Result<String, PodmanError> {
+    #[allow(clippy::disallowed_types, reason = "see the module")]
+    let mut command = Command::new(program);
+    let quiet: &[&str] = if verb == "pull" { &["--quiet"] } else { &[] };
+    let done = command.arg(verb).args(quiet).args(words).stdin(Stdio::null()).output().map_err(PodmanError::Start)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
+    if done.status.success() {
+        return Ok(text(&done.stdout));
+    }
+    let said = text(&done.stderr);
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    Err(PodmanError::Refused { verb, why: last.strip_prefix("Error: ").unwrap_or(&last).to_owned() })
+}

@@ -1,0 +1,117 @@
+//! The network scope of a host, as far as its name shows it: a server may not redirect to a less public network.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The scope of an address. A host name that is not an address counts as public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AddressScope {
+    Public,
+    Private,
+    LinkLocal,
+    Loopback,
+    /// An address in a non-standard notation, which hides its scope.
+    Obscured,
+}
+
+/// Returns the scope of `host`, which may have a port.
+pub(super) fn scope_of_host(host: &str) -> AddressScope {
+    let bare = match host.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(bare, _)| bare),
+    };
+    let bare = bare.strip_suffix('.').unwrap_or(bare).to_ascii_lowercase();
+    if bare == "localhost" || bare.ends_with(".localhost") {
+        return AddressScope::Loopback;
+    }
+    match bare.parse::<IpAddr>() {
+        Ok(address) => scope_of_ip(address),
+        // Resolvers read `127.1`, `0x7f000001` and `2852039166` as addresses; honest servers do not use them.
+        Err(_) if is_number(bare.rsplit('.').next().unwrap_or_default()) => AddressScope::Obscured,
+        Err(_) => AddressScope::Public,
+    }
+}
+
+fn is_number(label: &str) -> bool {
+    let hex = label.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    hex || (!label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Returns the scope of an IP address.
+pub(super) fn scope_of_ip(address: IpAddr) -> AddressScope {
+    match address {
+        IpAddr::V4(address) => scope_of_v4(address),
+        IpAddr::V6(address) => embedded_v4(address).map_or_else(|| scope_of_v6(address), scope_of_v4),
+    }
+}
+
+/// Returns the IPv4 address that is embedded in an IPv6 address: mapped, or behind NAT64 (RFC 6052).
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let behind = Ipv4Addr::from_bits(address.to_bits() as u32);
+    address.to_ipv4_mapped().or_else(|| (address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then_some(behind))
+}
+
+fn scope_of_v4(address: Ipv4Addr) -> AddressScope {
+    match address {
+        address if address.is_loopback() || address.is_unspecified() => AddressScope::Loopback,
+        address if address.is_link_local() => AddressScope::LinkLocal,
+        address if address.is_private() => AddressScope::Private,
+        _ => AddressScope::Public,
+    }
+}
+
+fn scope_of_v6(address: Ipv6Addr) -> AddressScope {
+    match address {
+        address if address.is_loopback() || address.is_unspecified() => AddressScope::Loopback,
+        address if address.is_unicast_link_local() => AddressScope::LinkLocal,
+        address if address.is_unique_local() => AddressScope::Private,
+        _ => AddressScope::Public,
+    }
+}
+
+/// Returns whether a server at `from` may redirect to `to`.
+pub(super) fn redirect_allowed(from: &str, to: &str) -> bool {
+    match scope_of_host(to) {
+        AddressScope::Public => true,
+        AddressScope::Obscured => false,
+        // A server may redirect within its own scope. The addresses of a name are not known before it is resolved.
+        kin => scope_of_host(from) == kin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_have_scopes_that_limit_redirects() {
+        let table = [
+            ("localhost:5000", AddressScope::Loopback),
+            ("127.1.2.3", AddressScope::Loopback),
+            ("[::1]:80", AddressScope::Loopback),
+            ("[::ffff:127.0.0.1]:80", AddressScope::Loopback),
+            ("0.0.0.0", AddressScope::Loopback),
+            ("169.254.169.254", AddressScope::LinkLocal),
+            ("[fe80::1]", AddressScope::LinkLocal),
+            ("10.0.0.1:5000", AddressScope::Private),
+            ("[fd00::1]:5000", AddressScope::Private),
+            ("8.8.8.8", AddressScope::Public),
+            ("LOCALHOST.:80", AddressScope::Loopback),
+            ("a.localhost", AddressScope::Loopback),
+            ("[64:ff9b::a9fe:a9fe]", AddressScope::LinkLocal),
+            ("127.1", AddressScope::Obscured),
+            ("2852039166:80", AddressScope::Obscured),
+            ("0xa9fea9fe", AddressScope::Obscured),
+            ("a.0x7f", AddressScope::Obscured),
+            ("1.example", AddressScope::Public),
+            ("registry.example:5000", AddressScope::Public),
+        ];
+        for (host, kin) in table {
+            assert_eq!(scope_of_host(host), kin, "{host}");
+        }
+        assert!(redirect_allowed("127.0.0.1:5000", "127.0.0.1:5001"));
+        assert!(!redirect_allowed("127.0.0.1:5000", "169.254.169.254"));
+        assert!(!redirect_allowed("registry.example", "127.0.0.1"));
+        assert!(redirect_allowed("127.0.0.1:5000", "blobs.example"));
+        assert!(!redirect_allowed("127.0.0.1:5000", "127.1"));
+    }
+}

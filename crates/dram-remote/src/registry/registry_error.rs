@@ -1,0 +1,213 @@
+//! Errors of registries.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An error of a registry operation. It holds no credentials. Messages of a registry are sanitised and truncated.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The registry cannot be reached, or its response is not valid HTTP.
+    #[error("cannot {what}: {why}")]
+    Unreachable {
+        /// The action, with the name of the image.
+        what: String,
+        /// The reason.
+        why: String,
+        /// True for a timeout.
+        was_silent: bool,
+    },
+    /// The certificate of the server is not trusted.
+    #[error("cannot {what}: the certificate of `{host}` is not trusted: {why}")]
+    Trust {
+        /// The action.
+        what: String,
+        /// The server.
+        host: String,
+        /// The reason.
+        why: String,
+        /// The sources of the trusted certificates.
+        trusted: String,
+    },
+    /// The registry answers with an error status.
+    #[error("cannot {what}: the registry answers {status}{}", message_suffix(message))]
+    Status {
+        /// The action.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The error codes of the response, such as `BLOB_UNKNOWN`.
+        codes: Vec<String>,
+        /// The messages of the response; may be empty.
+        message: String,
+    },
+    /// The registry needs authentication, or refuses the credentials.
+    #[error("cannot {what}: the registry `{host}` answers {status}{}", message_suffix(message))]
+    Unauthorized {
+        /// The action.
+        what: String,
+        /// The registry.
+        host: String,
+        /// The HTTP status.
+        status: u16,
+        /// The messages of the response; may be empty.
+        message: String,
+        /// The source of the credentials that were sent; `None` when there are none.
+        credential_source: Option<String>,
+    },
+    /// The authorization server gives no token.
+    #[error("cannot {what}: no token from `{realm}`, to which the registry `{host}` sends: {why}")]
+    Token {
+        /// The action.
+        what: String,
+        /// The registry.
+        host: String,
+        /// The URL of the authorization server.
+        realm: String,
+        /// The reason.
+        why: String,
+        /// The source of the credentials that were sent; `None` when there are none.
+        credential_source: Option<String>,
+    },
+    /// The response is not valid, or not the one that was asked for.
+    #[error("cannot {what}: {why}")]
+    InvalidResponse {
+        /// The action.
+        what: String,
+        /// The reason.
+        why: String,
+    },
+    /// The settings of this machine block the registry.
+    #[error("cannot {what}: `{prefix}` is blocked in {}", path.display())]
+    Blocked {
+        /// The action.
+        what: String,
+        /// The prefix that is blocked.
+        prefix: String,
+        /// The file with the setting.
+        path: PathBuf,
+    },
+    /// A file of settings or credentials cannot be used.
+    #[error("cannot use {}: {why}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// A credential helper failed.
+    #[error("cannot {what} with `{program}`: {why}")]
+    Helper {
+        /// The action.
+        what: &'static str,
+        /// The program.
+        program: String,
+        /// The output of the program.
+        why: String,
+    },
+    /// The blob to upload cannot be read.
+    #[error("cannot {what}")]
+    UploadSource {
+        /// The action.
+        what: String,
+        /// The error of the reader.
+        #[source]
+        source: io::Error,
+    },
+    /// The operation was cancelled.
+    #[error("cannot {what}: it was interrupted")]
+    Cancelled {
+        /// The action.
+        what: String,
+    },
+}
+
+fn message_suffix(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl RegistryError {
+    /// Returns advice for the user.
+    pub fn help(&self) -> Option<String> {
+        Some(match self {
+            RegistryError::Unreachable { why, .. } if why.contains("does not speak TLS") => {
+                "if that is meant, allow it: `insecure = true` in a `[[registry]]` with its `location`, in \
+                 /etc/containers/registries.conf or ~/.config/containers/registries.conf"
+                    .to_owned()
+            }
+            RegistryError::Unreachable { why, .. } if why.contains(super::connect::CLIENT_CERT_REQUIRED) => {
+                "put it beside the others: client.cert and client.key in /etc/containers/certs.d/HOST/".to_owned()
+            }
+            RegistryError::Unreachable { .. } => {
+                "see whether `curl` reaches it; HTTPS_PROXY names a proxy where one is needed, and `insecure = true` in \
+                 registries.conf allows a registry without TLS"
+                    .to_owned()
+            }
+            RegistryError::Trust { host, why, .. } if why.contains("NotValidYet") || why.contains("Expired") => {
+                format!("see whether this machine's clock is right; else `{host}` needs a new certificate")
+            }
+            RegistryError::Trust { host, trusted, .. } => format!(
+                "those of {trusted} are; put the certificate that vouches for it into \
+                 /etc/containers/certs.d/{host}/ca.crt, or name it with SSL_CERT_FILE"
+            ),
+            RegistryError::Unauthorized { host, credential_source: None, .. } | RegistryError::Token { host, credential_source: None, .. } => {
+                format!("`dram login {host}` lets it know who you are")
+            }
+            RegistryError::Unauthorized { host, credential_source: Some(place), .. }
+            | RegistryError::Token { host, credential_source: Some(place), .. } => {
+                format!("the name and password of {place} were shown; `dram login {host}` changes them")
+            }
+            RegistryError::Status { status: 404, .. } => "look at the name and the tag, and who may see it".to_owned(),
+            RegistryError::Status { status: 429, .. } => "wait a while, or log in: many registries allow more then".to_owned(),
+            RegistryError::Status { status: 500.., .. } => "try again later".to_owned(),
+            RegistryError::Blocked { path, .. } => {
+                format!("`blocked = true` in {} is what forbids it", path.display())
+            }
+            RegistryError::Settings { path, .. } => format!("mend or remove {}", path.display()),
+            RegistryError::Helper { .. } => {
+                "`credsStore` or `credHelpers` in the file of credentials name it".to_owned()
+            }
+            RegistryError::Status { .. }
+            | RegistryError::InvalidResponse { .. }
+            | RegistryError::UploadSource { .. }
+            | RegistryError::Cancelled { .. } => return None,
+        })
+    }
+
+    /// Returns whether the registry was reached and answered with an error.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            RegistryError::Status { .. } | RegistryError::Unauthorized { .. } | RegistryError::Token { .. } => true,
+            RegistryError::Unreachable { .. }
+            | RegistryError::Trust { .. }
+            | RegistryError::InvalidResponse { .. }
+            | RegistryError::Blocked { .. }
+            | RegistryError::Settings { .. }
+            | RegistryError::Helper { .. }
+            | RegistryError::UploadSource { .. }
+            | RegistryError::Cancelled { .. } => false,
+        }
+    }
+
+    /// Returns whether the registry answers that the image or blob does not exist.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, RegistryError::Status { status: 404, .. })
+    }
+
+    /// Returns whether the operation was cancelled.
+    pub(super) fn is_cancelled(&self) -> bool {
+        matches!(self, RegistryError::Cancelled { .. })
+    }
+
+    /// Returns whether the registry received other bytes than were sent, or lost the upload.
+    pub(super) fn is_upload_corrupt(&self) -> bool {
+        let RegistryError::Status { codes, .. } = self else { return false };
+        let told = ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"];
+        codes.iter().any(|code| told.contains(&code.as_str()))
+    }
+
+    /// Returns whether a manifest was refused because the registry lacks one of its blobs.
+    pub fn is_blob_missing(&self) -> bool {
+        let RegistryError::Status { codes, .. } = self else { return false };
+        codes.iter().any(|code| code == "BLOB_UNKNOWN" || code == "MANIFEST_BLOB_UNKNOWN")
+    }
+}

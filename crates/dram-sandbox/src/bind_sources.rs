@@ -1,0 +1,128 @@
+//! The sources of bind mounts, cloned before the jail has a root of its own.
+
+use crate::error::{SandboxError, lossy_text};
+use crate::mount_points::{self, open_in_root};
+use crate::mount_spec::{BindMount, BindSource, ScratchDirs};
+use crate::mounts::{attach, clone_tree};
+use crate::overlay::OverlayMount;
+use crate::sys;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A detached mount.
+pub(crate) struct DetachedMount {
+    pub(crate) mount: OwnedFd,
+    pub(crate) is_directory: bool,
+}
+
+/// The properties of the jail that the sources depend on.
+pub(crate) struct BindContext<'a> {
+    /// Any directory, to mount on for a moment.
+    pub(crate) anchor_dir: &'a Path,
+    /// True in the initial user namespace.
+    pub(crate) initial_userns: bool,
+    /// If true, device files work.
+    pub(crate) allow_devices: bool,
+}
+
+impl BindContext<'_> {
+    /// Clones the source of a bind mount, with its restrictions.
+    pub(crate) fn clone_source(&self, bind: &BindMount) -> Result<DetachedMount, SandboxError> {
+        let (mount, read_only) = match &bind.source {
+            BindSource::Host(path) => (clone_host(path)?, bind.read_only),
+            BindSource::Below { directory, path } => (clone_below(directory, path)?, bind.read_only),
+            BindSource::Layers { lowers, scratch, path } => {
+                (self.mount_layers(lowers, scratch.as_ref(), path)?, bind.read_only || scratch.is_none())
+            }
+        };
+        self.apply_restrictions(bind, mount, read_only)
+    }
+
+    fn apply_restrictions(
+        &self,
+        bind: &BindMount,
+        mount: OwnedFd,
+        read_only: bool,
+    ) -> Result<DetachedMount, SandboxError> {
+        let failed = |e: std::io::Error| SandboxError::mount("take up what is shown at", &bind.target, e);
+        let status = fstat(&mount).map_err(|e| failed(e.into()))?;
+        let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
+        // mknod is allowed inside, so devices work only if the source is itself a device of the host.
+        let asked_for = !is_directory && matches!(bind.source, BindSource::Host(_));
+        let mut attributes = MountAttrFlags::empty();
+        attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, read_only);
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !asked_for && !self.allow_devices);
+        sys::mount_setattr(mount.as_fd(), true, u64::from(attributes.bits()), libc::MS_PRIVATE).map_err(failed)?;
+        Ok(DetachedMount { mount, is_directory })
+    }
+
+    fn mount_layers(
+        &self,
+        lowers: &[PathBuf],
+        scratch: Option<&ScratchDirs>,
+        path: &[u8],
+    ) -> Result<OwnedFd, SandboxError> {
+        if let ([only], None) = (lowers, scratch) {
+            return clone_below(only, path);
+        }
+        if let (Some(scratch), Some(topmost)) = (scratch, lowers.first()) {
+            copy_root_attributes(topmost, &scratch.upper)?;
+        }
+        let writable = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
+        let below = lowers.iter().map(AsRef::as_ref).collect();
+        let overlay = OverlayMount {
+            lowers: below,
+            writable,
+            userxattr: !self.initial_userns,
+            allow_devices: self.allow_devices,
+            anchor_dir: self.anchor_dir,
+        };
+        let whole = overlay.mount()?;
+        if mount_points::path_components(path).next().is_none() {
+            return Ok(whole);
+        }
+        self.clone_subtree(whole.as_fd(), path)
+    }
+
+    /// Clones a part of a detached mount. Only an attached mount can be cloned, so it is attached for a moment.
+    fn clone_subtree(&self, whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
+        let foothold = self.anchor_dir.as_os_str().as_bytes();
+        let failed = |e: Errno| SandboxError::mount("take up layers on", foothold, e);
+        let place = open(self.anchor_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        attach(whole, place.map_err(failed)?.as_fd()).map_err(failed)?;
+        let part = clone_path(whole, path);
+        unmount(self.anchor_dir, UnmountFlags::DETACH).map_err(failed)?;
+        part
+    }
+}
+
+/// In an overlay, the topmost directory gives the root its attributes.
+fn copy_root_attributes(from: &Path, to: &Path) -> Result<(), SandboxError> {
+    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+    let status = rustix::fs::stat(from).map_err(|e| SandboxError::mount("open the layer", from, e))?;
+    mount_points::copy_attributes(CWD, to, &status).map_err(|e| SandboxError::mount("prepare the changes in", to, e))
+}
+
+fn clone_host(path: &Path) -> Result<OwnedFd, SandboxError> {
+    let path = path.as_os_str().as_bytes();
+    clone_tree(CWD, path, true).map_err(|e| SandboxError::mount("take up the volume", path, e))
+}
+
+fn clone_below(directory: &Path, path: &[u8]) -> Result<OwnedFd, SandboxError> {
+    let root = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SandboxError::mount("open the directory", directory.as_os_str().as_bytes(), e))?;
+    clone_path(root.as_fd(), path)
+}
+
+fn clone_path(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
+    let wanted = if path.is_empty() { b"/" } else { path };
+    let found = open_in_root(root, wanted, OFlags::PATH).map_err(|e| match e {
+        Errno::NOENT | Errno::NOTDIR => SandboxError::SourceMissing { path: lossy_text(path) },
+        other => SandboxError::mount("look up the source", path, other),
+    })?;
+    clone_tree(found.as_fd(), b"", true).map_err(|e| SandboxError::mount("take up the source", path, e))
+}

@@ -1,0 +1,296 @@
+//! A local build context: a directory with ignore patterns and an index of its files' digests.
+//!
+//! An entry of the index is valid while size, times and inode of the file are unchanged. A file that changed within two
+//! seconds before the index was written could change again with equal times; it is read again.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+
+use crate::atomic_file::{self, Durability};
+use crate::{FileKind, FileStatus, FileTree, MergedTree, Store, StoreError, TreeNode};
+
+/// Maximum size of an index; it is enough for a million files.
+const MAX_INDEX_SIZE: u64 = 256 << 20;
+/// Resolution of time stamps in seconds: the coarsest of known file systems, rounded up.
+const TIMESTAMP_RESOLUTION: i64 = 2;
+const INDEX_MAGIC: &[u8; 8] = b"dramctx2";
+
+/// The decision of the ignore patterns about a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoreVerdict {
+    /// The path is in the context.
+    Include,
+    /// The path and everything below it is ignored.
+    Exclude,
+    /// The path is ignored, but paths below it may be in the context.
+    Descend,
+}
+
+/// The ignore patterns, as a function of a resolved path.
+pub type IgnoreFn = Box<dyn Fn(&TreePath) -> IgnoreVerdict>;
+
+/// A local build context.
+pub struct ContextDir {
+    merged: MergedTree,
+    ignore: IgnoreFn,
+    index_path: PathBuf,
+    /// Time at which this was opened, by the clock of the file system.
+    opened_at: i64,
+    saved_digests: BTreeMap<TreePath, CachedFileDigest>,
+    new_digests: RefCell<BTreeMap<TreePath, CachedFileDigest>>,
+    /// Every digest that was returned.
+    promised: RefCell<HashMap<TreePath, [u8; 32]>>,
+    /// Cached results of [`ContextDir::has_visible_child`].
+    visible_dirs: RefCell<BTreeMap<TreePath, bool>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CachedFileDigest {
+    size: u64,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+    inode: u64,
+    digest: [u8; 32],
+    /// Has no extended attributes.
+    is_plain: bool,
+}
+
+impl CachedFileDigest {
+    fn is_current(&self, status: &FileStatus) -> bool {
+        (self.size, self.mtime, self.ctime, self.inode) == (status.size, status.mtime, status.ctime, status.inode.1)
+    }
+}
+
+impl ContextDir {
+    /// Opens the context at `path`, with the digests that `store` has cached.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn open(store: &Store, path: &Path, ignore: IgnoreFn) -> Result<ContextDir, StoreError> {
+        let merged = MergedTree::from_dir(path)?;
+        let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
+        let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
+        let index = store.join("contexts").join(name);
+        // Time stamps are made with the clock of the file system, so this clock is read.
+        let probe = atomic_file::temp_path(&store.work_dir().path());
+        let made = File::create(&probe).and_then(|file| file.metadata());
+        let opened = made.map(|meta| std::os::unix::fs::MetadataExt::mtime(&meta));
+        let opened = opened.map_err(StoreError::io("create", &probe))?;
+        let _ = std::fs::remove_file(&probe);
+        let before = atomic_file::read_limited(&index, MAX_INDEX_SIZE).ok().flatten();
+        let before = before.and_then(|bytes| read_index(&bytes)).unwrap_or_default();
+        Ok(ContextDir {
+            merged,
+            ignore,
+            index_path: index,
+            opened_at: opened,
+            saved_digests: before,
+            new_digests: RefCell::default(),
+            promised: RefCell::default(),
+            visible_dirs: RefCell::default(),
+        })
+    }
+
+    /// Saves the computed digests for the next build. A failure only costs that build time.
+    pub fn save(&self, store: &Store) {
+        let now = self.new_digests.borrow();
+        if now.is_empty() || *now == self.saved_digests {
+            return;
+        }
+        // Files that this build did not read, for example those of another COPY, stay cached.
+        let mut all = self.saved_digests.clone();
+        all.extend(now.iter().map(|(path, known)| (path.clone(), known.clone())));
+        let bytes = write_index(&all);
+        let _ = atomic_file::write_atomic(&self.index_path, &bytes, &store.work_dir().path(), Durability::Unsynced);
+    }
+
+    /// Returns the cached digest of `node` if it is still valid.
+    fn cached_digest(&self, node: &TreeNode) -> Option<CachedFileDigest> {
+        let now = self.new_digests.borrow();
+        let known = now.get(&node.path).or_else(|| self.saved_digests.get(&node.path));
+        known.filter(|known| known.is_current(&node.status)).cloned()
+    }
+
+    fn is_visible(&self, path: &TreePath, status: &FileStatus) -> Result<bool, StoreError> {
+        if path.is_root() {
+            return Ok(true);
+        }
+        match (self.ignore)(path) {
+            IgnoreVerdict::Include => Ok(true),
+            IgnoreVerdict::Descend if status.kind == FileKind::Dir => self.has_visible_child(path),
+            IgnoreVerdict::Exclude | IgnoreVerdict::Descend => Ok(false),
+        }
+    }
+
+    /// An ignored directory is visible when something below it is not ignored.
+    fn has_visible_child(&self, dir: &TreePath) -> Result<bool, StoreError> {
+        if let Some(&known) = self.visible_dirs.borrow().get(dir) {
+            return Ok(known);
+        }
+        let shows = !self.list(dir)?.is_empty();
+        self.visible_dirs.borrow_mut().insert(dir.clone(), shows);
+        Ok(shows)
+    }
+
+    /// Returns true if the ignore patterns exclude `path` or one of its parents.
+    pub fn is_ignored(&self, path: &TreePath) -> bool {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            if !path.is_root() && (self.ignore)(&path) != IgnoreVerdict::Include {
+                return true;
+            }
+            at = path.parent();
+        }
+        false
+    }
+
+    /// Returns the directory without ignore patterns, for messages.
+    pub fn unfiltered(&self) -> &dyn FileTree {
+        &self.merged
+    }
+}
+
+impl FileTree for ContextDir {
+    fn find(&self, path: &TreePath, follow: bool) -> Result<Option<TreeNode>, StoreError> {
+        match self.merged.find(path, follow)? {
+            Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn node_at(&self, path: &TreePath) -> Result<Option<TreeNode>, StoreError> {
+        match self.merged.node_at(path)? {
+            Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut names = Vec::new();
+        for name in self.merged.list(dir)? {
+            let path = dir.join(&name);
+            let visible = match (self.ignore)(&path) {
+                IgnoreVerdict::Include => true,
+                IgnoreVerdict::Exclude => false,
+                IgnoreVerdict::Descend => match self.merged.node_at(&path)? {
+                    Some(node) => self.is_visible(&path, &node.status)?,
+                    None => false,
+                },
+            };
+            if visible {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
+        self.merged.read_link(path)
+    }
+
+    fn open(&self, path: &TreePath) -> Result<File, StoreError> {
+        self.merged.open(path)
+    }
+
+    fn xattrs(&self, node: &TreeNode) -> Result<Vec<Xattr>, StoreError> {
+        // Setting an attribute changes the inode's change time, so the cached value is valid.
+        if self.cached_digest(node).is_some_and(|known| known.is_plain) {
+            return Ok(Vec::new());
+        }
+        self.merged.xattrs(node)
+    }
+
+    fn content_digest(&self, node: &TreeNode) -> Result<[u8; 32], StoreError> {
+        let known = self.cached_digest(node);
+        let is_plain = match &known {
+            Some(known) => known.is_plain,
+            None => self.merged.xattrs(node)?.is_empty(),
+        };
+        let digest = match known {
+            Some(known) => known.digest,
+            None => {
+                crate::tree::hash_file(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))?
+            }
+        };
+        self.promised.borrow_mut().insert(node.path.clone(), digest);
+        let status = &node.status;
+        let settled = self.opened_at - TIMESTAMP_RESOLUTION;
+        if status.mtime.0 < settled && status.ctime.0 < settled {
+            let (size, mtime, ctime, inode) = (status.size, status.mtime, status.ctime, status.inode.1);
+            let known = CachedFileDigest { size, mtime, ctime, inode, digest, is_plain };
+            self.new_digests.borrow_mut().insert(node.path.clone(), known);
+        }
+        Ok(digest)
+    }
+
+    fn recorded_content_digest(&self, node: &TreeNode) -> Option<[u8; 32]> {
+        self.promised.borrow().get(&node.path).copied()
+    }
+}
+
+impl std::fmt::Debug for ContextDir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContextDir").field("merged", &self.merged).finish_non_exhaustive()
+    }
+}
+
+/// Fixed-width little-endian fields after each path; a digest of everything before it ends the file.
+fn write_index(all: &BTreeMap<TreePath, CachedFileDigest>) -> Vec<u8> {
+    let mut out = INDEX_MAGIC.to_vec();
+    for (path, known) in all {
+        let path = path.as_bytes();
+        out.extend_from_slice(&u32::try_from(path.len()).expect("a path is short").to_le_bytes());
+        out.extend_from_slice(path);
+        for (seconds, nanos) in [known.mtime, known.ctime] {
+            out.extend_from_slice(&seconds.to_le_bytes());
+            out.extend_from_slice(&nanos.to_le_bytes());
+        }
+        out.extend_from_slice(&known.size.to_le_bytes());
+        out.extend_from_slice(&known.inode.to_le_bytes());
+        out.push(u8::from(known.is_plain));
+        out.extend_from_slice(&known.digest);
+    }
+    let sum = blake3::hash(&out);
+    out.extend_from_slice(sum.as_bytes());
+    out
+}
+
+/// Returns true if the index of a context is intact.
+pub(crate) fn is_intact_index(path: &Path) -> bool {
+    atomic_file::read_limited(path, MAX_INDEX_SIZE).ok().flatten().and_then(|bytes| read_index(&bytes)).is_some()
+}
+
+fn read_index(bytes: &[u8]) -> Option<BTreeMap<TreePath, CachedFileDigest>> {
+    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+    if blake3::hash(body).as_bytes() != sum {
+        return None;
+    }
+    let mut rest = body.strip_prefix(INDEX_MAGIC)?;
+    let mut all = BTreeMap::new();
+    while !rest.is_empty() {
+        let length = u32::from_le_bytes(take_bytes(&mut rest)?);
+        let (path, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        rest = after;
+        let mut time =
+            || Some((i64::from_le_bytes(take_bytes(&mut rest)?), u32::from_le_bytes(take_bytes(&mut rest)?)));
+        let (mtime, ctime) = (time()?, time()?);
+        let size = u64::from_le_bytes(take_bytes(&mut rest)?);
+        let inode = u64::from_le_bytes(take_bytes(&mut rest)?);
+        let [plain] = take_bytes(&mut rest)?;
+        let (is_plain, digest) = (plain == 1, take_bytes(&mut rest)?);
+        all.insert(TreePath::parse(path).ok()?, CachedFileDigest { size, mtime, ctime, inode, digest, is_plain });
+    }
+    Some(all)
+}
+
+fn take_bytes<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_at_checked(N)?;
+    *rest = after;
+    field.try_into().ok()
+}

@@ -1,0 +1,78 @@
+//! Walks a layer directory in a fixed order.
+
+use std::collections::HashMap;
+
+use dram_image::TreePath;
+use dram_image::tar::Xattr;
+
+use crate::merged::{is_opaque, is_portable};
+use crate::{Dir, FileKind, FileStatus, StoreError};
+
+/// One entry of a layer directory.
+pub(crate) struct ScannedEntry {
+    /// Path below the layer.
+    pub(crate) path: TreePath,
+    /// Status of the file.
+    pub(crate) status: FileStatus,
+    /// Extended attributes without those of overlayfs.
+    pub(crate) xattrs: Vec<Xattr>,
+    /// True for an opaque directory.
+    pub(crate) opaque: bool,
+    /// First path of a hard-linked file, if this is another of its paths.
+    pub(crate) link_to: Option<TreePath>,
+}
+
+/// Iterator over a directory and everything below it: parents before children, names sorted by their bytes.
+pub(crate) struct LayerScan<'a> {
+    root: &'a Dir,
+    names_of: HashMap<(u64, u64), TreePath>,
+    /// A stack instead of recursion, because the depth of a layer is untrusted.
+    pending: Vec<TreePath>,
+}
+
+impl<'a> LayerScan<'a> {
+    pub(crate) fn new(root: &'a Dir) -> LayerScan<'a> {
+        LayerScan { root, names_of: HashMap::new(), pending: vec![TreePath::root()] }
+    }
+
+    fn read_entry(&mut self, path: TreePath) -> Result<Option<ScannedEntry>, StoreError> {
+        let Some(status) = self.root.status(&path)? else { return Ok(None) };
+        let all = self.root.xattrs(&path)?;
+        let mut link_to = None;
+        if status.kind == FileKind::File && status.link_count > 1 {
+            match self.names_of.get(&status.inode) {
+                Some(first) => link_to = Some(first.clone()),
+                None => drop(self.names_of.insert(status.inode, path.clone())),
+            }
+        }
+        if status.kind == FileKind::Dir {
+            let names = self.root.open_subdir(&path)?.names()?;
+            self.pending.extend(names.iter().rev().map(|name| path.join(name)));
+        }
+        let opaque = is_opaque(&all);
+        let xattrs = all.into_iter().filter(|(name, _)| is_portable(name)).collect();
+        Ok(Some(ScannedEntry { path, status, xattrs, opaque, link_to }))
+    }
+}
+
+impl Iterator for LayerScan<'_> {
+    type Item = Result<ScannedEntry, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let path = self.pending.pop()?;
+            // An entry that was removed after it was listed is skipped.
+            if let Some(found) = self.read_entry(path).transpose() {
+                return Some(found);
+            }
+        }
+    }
+}
+
+/// Calls `visit` for each entry of [`LayerScan`].
+pub(crate) fn scan_layer(
+    root: &Dir,
+    visit: &mut dyn FnMut(&ScannedEntry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    LayerScan::new(root).try_for_each(|found| visit(&found?))
+}

@@ -1,0 +1,121 @@
+//! `dram import`, `dram save`, `dram load`: images from and to archives and OCI layouts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal as _, Read, Write as _};
+use std::path::Path;
+
+use dram_build::ArchiveFormat;
+use dram_image::{Descriptor, Reference};
+use dram_store::Store;
+
+use super::atomic_write::write_atomically;
+use super::print_stdout;
+use crate::ambient::{self, AmbientContext};
+use crate::cli;
+use crate::failure::Failure;
+use crate::{image_lookup, report};
+
+/// The argument that stands for standard input or output.
+const STDIO_ARG: &str = "-";
+/// The path of standard input as a file.
+const STDIN_PATH: &str = "/dev/stdin";
+
+/// Makes an image from a root file system in a tar.
+pub(crate) fn import(ambient: &AmbientContext, args: &cli::ImportArgs) -> Result<(), Failure> {
+    let name = image_lookup::parse_reference(&args.name)?;
+    let store = Store::open_writable(ambient.store()?)?;
+    let stream: Box<dyn Read + Send> = match args.rootfs.as_os_str() == STDIO_ARG {
+        true => Box::new(io::stdin()),
+        false => Box::new(open_rootfs(&args.rootfs)?),
+    };
+    let what = args.rootfs.display().to_string();
+    let sealed = dram_build::import_tar(&store, stream, &what, ambient::architecture(), ambient::image_time(None)?)?;
+    store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
+    print_stdout(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
+    Ok(())
+}
+
+fn open_rootfs(path: &Path) -> Result<File, Failure> {
+    let fail = |error: &io::Error| Failure::work(format!("cannot read `{}`", path.display())).because(error);
+    let file = File::open(path).map_err(|error| fail(&error))?;
+    let meta = file.metadata().map_err(|error| fail(&error))?;
+    if meta.is_dir() {
+        let failure = Failure::work(format!("`{}` is a directory, not a tar", path.display()));
+        return Err(failure.help(format!("`tar -C {} -c . | dram import - NAME`", path.display())));
+    }
+    Ok(file)
+}
+
+/// Writes images to an archive or an OCI layout.
+pub(crate) fn save(ambient: &AmbientContext, args: &cli::SaveArgs) -> Result<(), Failure> {
+    let store = Store::open(ambient.store()?)?;
+    let mut images = Vec::new();
+    for text in &args.images {
+        let image = image_lookup::find_image(&store, text)?;
+        let name = text.parse().ok().filter(|reference| matches!(store.refs().get(reference), Ok(Some(_))));
+        images.push((image, name.into_iter().collect()));
+    }
+    let output = &args.output;
+    if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Ok(dram_build::save_layout(&store, &images, output)?);
+    }
+    if output.as_os_str() == STDIO_ARG {
+        if io::stdout().is_terminal() {
+            let failure = Failure::usage("an archive is nothing for a terminal");
+            return Err(failure.help("`-o FILE` names a file, `| dram load` hands it on"));
+        }
+        let mut out = BufWriter::new(io::stdout());
+        dram_build::save_archive(&store, &images, ArchiveFormat::Docker, &mut out, Path::new("standard output"))?;
+        return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
+    }
+    write_atomically(output, &mut |out| {
+        Ok(dram_build::save_archive(&store, &images, ArchiveFormat::Docker, out, output)?)
+    })
+}
+
+/// Reads images from an archive or an OCI layout into the store.
+pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(), Failure> {
+    let tag = args.tag.as_deref().map(image_lookup::parse_reference).transpose()?;
+    let named = args.source.as_deref().or(args.input.as_deref()).filter(|path| path.as_os_str() != STDIO_ARG);
+    if named.is_none() && io::stdin().is_terminal() {
+        let failure = Failure::usage("nothing says which archive");
+        return Err(failure.help("`dram load FILE`, or `dram load < FILE`"));
+    }
+    let source = named.unwrap_or(Path::new(STDIN_PATH));
+    let store = Store::open_writable(ambient.store()?)?;
+    let loaded = dram_build::load_images(&store, source, &ambient::platform())?;
+    if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
+        if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {
+            let what = format!("`{}` holds several images, and one name cannot be for all", source.display());
+            return Err(Failure::usage(what).help("leave --tag out: each keeps the name it has"));
+        }
+        store.refs().set(std::slice::from_ref(tag), &first.manifest)?;
+        print_stdout(&format!("{tag}\n"));
+        return Ok(());
+    }
+    let mut all: Vec<(Reference, Descriptor)> = Vec::new();
+    for one in loaded {
+        let Some(name) = one.reference() else {
+            let named = one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
+            let what = format!("an image in `{}` has no name{named}", source.display());
+            return Err(Failure::usage(what).help("give one with --tag"));
+        };
+        all.push((name, one.manifest));
+    }
+    let old: BTreeMap<_, _> =
+        store.refs().list()?.into_iter().map(|tagged| (tagged.name, tagged.manifest.digest)).collect();
+    store.refs().set_all(&all)?;
+    let mut said = BTreeSet::new();
+    for (name, manifest) in all {
+        let name = name.to_string();
+        // The archive decides about the names, so the user is told when one pointed to another image before.
+        if let Some(before) = old.get(&name).filter(|before| **before != manifest.digest) {
+            report::print_note(&format!("`{name}` was {before}"));
+        }
+        if said.insert(name.clone()) {
+            print_stdout(&format!("{name}\n"));
+        }
+    }
+    Ok(())
+}

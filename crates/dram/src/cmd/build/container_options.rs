@@ -1,0 +1,157 @@
+//! Options for the containers of RUN: additional hosts, resource limits, shared memory.
+
+use std::net::IpAddr;
+
+use dram_dockerfile::suggest::nearest_name;
+use dram_sandbox::{ResourceLimit, RlimitKind};
+
+use crate::cli;
+use crate::failure::Failure;
+
+/// Commands use the network of this machine, so they reach it by this address.
+const GATEWAY: &str = "127.0.0.1";
+
+/// The names and addresses of `--add-host`.
+pub(super) fn parse_hosts(args: &cli::BuildCommandArgs) -> Result<Vec<(String, String)>, Failure> {
+    args.add_host.iter().map(|text| parse_host(text)).collect()
+}
+
+fn parse_host(text: &str) -> Result<(String, String), Failure> {
+    let wrong = |why: &str| {
+        let failure = Failure::usage(format!("`--add-host {text}`: {why}"));
+        failure.help("`--add-host NAME:ADDRESS`, as `db:192.0.2.1`, `db=2001:db8::1` or `me:host-gateway`")
+    };
+    let split = text.split_once('=').or_else(|| text.split_once(':'));
+    let Some((name, address)) = split.filter(|(name, address)| !name.is_empty() && !address.is_empty()) else {
+        return Err(wrong("it is not NAME:ADDRESS"));
+    };
+    if name.chars().any(|letter| letter.is_whitespace() || letter.is_control() || letter == '#') {
+        return Err(wrong("the name has a letter that no host has"));
+    }
+    let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    match address.parse::<IpAddr>() {
+        Ok(address) => Ok((name.to_owned(), address.to_string())),
+        Err(_) if address == "host-gateway" => Ok((name.to_owned(), GATEWAY.to_owned())),
+        Err(_) => Err(wrong(&format!("`{address}` is no address"))),
+    }
+}
+
+/// The resource limits of `--ulimit`.
+pub(super) fn parse_limits(args: &cli::BuildCommandArgs) -> Result<Vec<ResourceLimit>, Failure> {
+    args.ulimit.iter().map(|text| parse_limit(text)).collect()
+}
+
+fn parse_limit(text: &str) -> Result<ResourceLimit, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("`--ulimit {text}`: {why}"));
+    let shape = "`--ulimit NAME=SOFT:HARD`, as `nofile=1024:4096`; -1 is no limit";
+    let (name, values) = text.split_once('=').ok_or_else(|| wrong("it is not NAME=SOFT[:HARD]").help(shape))?;
+    let names = || RlimitKind::ALL.into_iter().map(RlimitKind::name);
+    let Some(what) = RlimitKind::from_name(name) else {
+        let failure = wrong(&format!("there is no limit `{name}`"));
+        return Err(match nearest_name(name, names()) {
+            Some(near) => failure.help(format!("did you mean `{near}`?")),
+            None => failure.help(format!("one of {}", names().collect::<Vec<_>>().join(", "))),
+        });
+    };
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(None),
+        text => text.parse::<u64>().map(Some).map_err(|_| wrong(&format!("`{text}` is no number")).help(shape)),
+    };
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let (soft, hard) = (number(soft)?, number(hard)?);
+    if hard.is_some_and(|hard| soft.is_none_or(|soft| soft > hard)) {
+        return Err(wrong("the soft limit is above the hard one").help(shape));
+    }
+    Ok(ResourceLimit { kind: what, soft, hard })
+}
+
+/// The size of `/dev/shm` in bytes, from `--shm-size`.
+pub(super) fn parse_shm_size(args: &cli::BuildCommandArgs) -> Result<Option<u64>, Failure> {
+    let Some(text) = &args.shm_size else { return Ok(None) };
+    match parse_size(text) {
+        // As in Docker, zero means the default.
+        Some(0) => Ok(None),
+        Some(size) => Ok(Some(size)),
+        None => {
+            Err(Failure::usage(format!("`--shm-size {text}` is no size")).help("a number of bytes, or `128m`, `1g`"))
+        }
+    }
+}
+
+/// Parses a size as `64m`, `1.5g` or `65536`: units are powers of 1024 in every spelling, as everywhere in Docker.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return None,
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift);
+    }
+    let size = number.parse::<f64>().ok()? * f64::from(1_u32 << (shift / 2)) * f64::from(1_u32 << (shift / 2));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // it has no sign, and is cut on purpose
+    (size < 9e18).then_some(size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn add_host_is_parsed_and_malformed_ones_refused() {
+        for (text, name, address) in [
+            ("db:192.0.2.1", "db", "192.0.2.1"),
+            ("db=192.0.2.1", "db", "192.0.2.1"),
+            ("db:2001:db8::1", "db", "2001:db8::1"),
+            ("db=[2001:DB8::1]", "db", "2001:db8::1"),
+            ("me:host-gateway", "me", "127.0.0.1"),
+        ] {
+            assert_eq!(parse_host(text).unwrap(), (name.to_owned(), address.to_owned()), "{text}");
+        }
+        for text in ["db", "db:", ":192.0.2.1", "db:nowhere", "a b:192.0.2.1", "a\nb:192.0.2.1", "db:192.0.2.256"] {
+            assert!(parse_host(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ulimit_is_parsed_with_soft_and_hard_limit() {
+        let nofile = |soft, hard| ResourceLimit { kind: RlimitKind::Nofile, soft, hard };
+        for (text, want) in [
+            ("nofile=10", nofile(Some(10), Some(10))),
+            ("nofile=10:20", nofile(Some(10), Some(20))),
+            ("nofile=10:-1", nofile(Some(10), None)),
+            ("nofile=-1", nofile(None, None)),
+        ] {
+            assert_eq!(parse_limit(text).unwrap(), want, "{text}");
+        }
+        for text in ["nofile", "nofile=", "nofile=a", "nofile=20:10", "nofile=-1:10", "files=1", "nofile=1:2:3"] {
+            assert!(parse_limit(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_limit("nofil=1").unwrap_err().helps, ["did you mean `nofile`?"]);
+    }
+
+    #[test]
+    fn sizes_are_read_as_docker_reads_them() {
+        let mib = 1 << 20;
+        for (text, want) in [
+            ("65536", Some(65536)),
+            ("64m", Some(64 * mib)),
+            ("64MB", Some(64 * mib)),
+            ("1.5g", Some(1536 * mib)),
+            ("1 gib", Some(1024 * mib)),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("1x", None),
+            ("99999999999t", None),
+        ] {
+            assert_eq!(parse_size(text), want, "{text}");
+        }
+    }
+}

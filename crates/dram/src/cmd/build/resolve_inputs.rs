@@ -1,0 +1,161 @@
+//! Resolves names after `FROM` and `--from` that are no stages.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use dram_build::{BuildContext, Image, ResolvedInput};
+use dram_dockerfile::remote::{self, RemoteSource};
+use dram_dockerfile::{BuildSettings, Diagnostic, ExternalInput};
+use dram_store::Store;
+
+use super::remote_context::ContextFetcher;
+use super::{dockerfile_source, platform};
+use crate::failure::Failure;
+use crate::image_resolver::ImageResolver;
+use crate::{ambient, cli, image_lookup};
+
+/// The named contexts of `--build-context`.
+pub(super) struct NamedContexts {
+    values: BTreeMap<String, String>,
+    /// Contexts that are already resolved: nothing is fetched twice.
+    resolved: RefCell<BTreeMap<String, ResolvedInput>>,
+}
+
+impl NamedContexts {
+    /// Reads the named contexts of `args`.
+    pub(super) fn new(args: &cli::BuildCommandArgs) -> Result<NamedContexts, Failure> {
+        let mut values = BTreeMap::new();
+        for text in &args.build_context {
+            match text.split_once('=') {
+                Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                    values.insert(name.to_owned(), value.to_owned());
+                }
+                Some(_) | None => return Err(Failure::usage(format!("`--build-context {text}` is not NAME=VALUE"))),
+            }
+        }
+        Ok(NamedContexts { values, resolved: RefCell::default() })
+    }
+
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.values.keys().cloned().collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    fn resolve(&self, store: &Store, bring: &ContextFetcher<'_>, value: &str) -> Result<ResolvedInput, Failure> {
+        if let Some(found) = self.resolved.borrow().get(value) {
+            return Ok(found.clone());
+        }
+        let found = resolve_named_context(store, bring, value)?;
+        self.resolved.borrow_mut().insert(value.to_owned(), found.clone());
+        Ok(found)
+    }
+}
+
+pub(super) type InputsAndDiagnostics = (BTreeMap<String, ResolvedInput>, Vec<Diagnostic>);
+
+/// Resolves every image and named context; one that is not found gets a diagnostic at its position.
+pub(super) fn resolve_inputs(
+    (store, images, bring): (&Store, &ImageResolver<'_>, &ContextFetcher<'_>),
+    needs: &[ExternalInput],
+    settings: &BuildSettings,
+    contexts: &NamedContexts,
+) -> Result<InputsAndDiagnostics, Failure> {
+    let mut outside = BTreeMap::new();
+    let mut remarks = Vec::new();
+    for need in needs {
+        let value = settings.context_for(&need.name).and_then(|name| contexts.get(name));
+        let found = match value {
+            Some(value) => Some(contexts.resolve(store, bring, value)?),
+            None => {
+                let platform = platform::stage_platform(need.platform.as_deref(), settings);
+                match images.find(&need.name, &platform) {
+                    Ok(image) => image.map(|image| ResolvedInput::Image(Box::new(image))),
+                    Err(failure) => {
+                        remarks.push(failure_diagnostic(need, &failure));
+                        continue;
+                    }
+                }
+            }
+        };
+        match found {
+            Some(found) => drop(outside.insert(need.key.clone(), found)),
+            None => remarks.push(not_found_diagnostic(store, need)?),
+        }
+    }
+    Ok((outside, remarks))
+}
+
+/// The image to which a value of `--build-context` leads, if it is one.
+pub(super) fn resolve_named_image(store: &Store, value: &str) -> Result<Option<ResolvedInput>, Failure> {
+    if let Some(name) = value.strip_prefix("docker-image://").filter(|name| *name != "scratch") {
+        return Ok(Some(ResolvedInput::Image(Box::new(image_lookup::find_image(store, name)?))));
+    }
+    value.strip_prefix("oci-layout://").map(|layout| open_layout_image(store, layout)).transpose()
+}
+
+/// The image or files to which a value of `--build-context` leads.
+fn resolve_named_context(store: &Store, bring: &ContextFetcher<'_>, value: &str) -> Result<ResolvedInput, Failure> {
+    if let Some(image) = resolve_named_image(store, value)? {
+        return Ok(image);
+    }
+    if value == "docker-image://scratch" {
+        return Ok(ResolvedInput::Context(BuildContext::Fetched { path: store.work_dir().temp_dir()?, owners: false }));
+    }
+    let path = Path::new(value);
+    match remote::classify_context(value).map_err(|wrong| Failure::usage(wrong.message).help(wrong.help))? {
+        Some(RemoteSource::Git(git)) => bring.fetch_git(&git, false, false).map(ResolvedInput::Context),
+        // BuildKit does not unpack such a file.
+        Some(RemoteSource::Url { url, .. }) => bring.fetch_url_as_file(&url).map(ResolvedInput::Context),
+        None if path.is_dir() => dockerfile_source::named_directory(path).map(ResolvedInput::Context),
+        None if value.contains("://") => {
+            let failure = Failure::usage(format!("the build context `{value}` is of no known kind"));
+            Err(failure.help("name a directory, a URL, docker-image://NAME or oci-layout://DIR[:TAG][@DIGEST]"))
+        }
+        None => Err(Failure::usage(format!("the build context `{value}` is not a directory"))),
+    }
+}
+
+fn open_layout_image(store: &Store, text: &str) -> Result<ResolvedInput, Failure> {
+    let (text, digest) = match text.split_once('@') {
+        Some((text, digest)) => (text, Some(digest)),
+        None => (text, None),
+    };
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        Some(_) | None => (text, None),
+    };
+    let loaded = dram_build::load_images(store, Path::new(path), &ambient::platform())?;
+    let fits = |name: &str| tag.is_none_or(|tag| name == tag || name.ends_with(&format!(":{tag}")));
+    let one = match digest {
+        // Beside a digest a tag has no meaning, as in the name of an image.
+        Some(digest) => loaded.iter().find(|one| one.manifest.digest.to_string() == digest),
+        None => loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
+            Some("latest") | None => loaded.first(),
+            Some(_) => None,
+        }),
+    };
+    match one {
+        Some(one) => Ok(ResolvedInput::Image(Box::new(Image::open(store, &one.manifest)?))),
+        None => {
+            let what = digest.or(tag).unwrap_or_default();
+            Err(Failure::work(format!("the layout `{path}` has no image `{what}`")))
+        }
+    }
+}
+
+fn not_found_diagnostic(store: &Store, need: &ExternalInput) -> Result<Diagnostic, Failure> {
+    Ok(failure_diagnostic(need, &image_lookup::unknown_image(store, &need.name)?))
+}
+
+/// A diagnostic about a failure to resolve `need`, at its position.
+fn failure_diagnostic(need: &ExternalInput, failure: &Failure) -> Diagnostic {
+    let mut causes = failure.causes.iter().cloned();
+    let mut remark = Diagnostic::error(need.span.clone(), causes.next().unwrap_or_default());
+    remark.notes.extend(causes);
+    remark.helps.clone_from(&failure.helps);
+    remark
+}

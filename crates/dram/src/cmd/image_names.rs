@@ -1,0 +1,48 @@
+//! `dram tag`, `dram squash` and `dram rm`: names of images.
+
+use dram_store::Store;
+
+use super::print_stdout;
+use crate::ambient::AmbientContext;
+use crate::cli;
+use crate::failure::Failure;
+use crate::image_lookup;
+
+/// Gives an image another name.
+pub(crate) fn tag(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<(), Failure> {
+    let store = Store::open_writable(ambient.store()?)?;
+    let name = image_lookup::parse_reference(&args.name)?;
+    let image = image_lookup::find_image(&store, &args.image)?;
+    Ok(store.refs().set(&[name], &image.descriptor)?)
+}
+
+/// Makes an image of a single layer.
+pub(crate) fn squash(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<(), Failure> {
+    let name = image_lookup::parse_reference(&args.name)?;
+    let store = Store::open_writable(ambient.store()?)?;
+    let image = image_lookup::find_image(&store, &args.image)?;
+    let sealed = dram_build::squash(&store, &image, &|| ())?;
+    store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
+    print_stdout(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
+    Ok(())
+}
+
+/// Removes names. If one of them is unknown, none is removed.
+pub(crate) fn rm(ambient: &AmbientContext, names: &[String]) -> Result<(), Failure> {
+    let store = Store::open_writable(ambient.store()?)?;
+    let known: Vec<String> = store.refs().list()?.into_iter().map(|tagged| tagged.name).collect();
+    let mut wanted = Vec::new();
+    for text in names {
+        // A name that another tool wrote and that is no valid reference can be removed by its exact text.
+        let exact = known.iter().find(|name| *name == text).cloned();
+        let name = exact.or_else(|| text.parse().ok().map(|reference: dram_image::Reference| reference.short()));
+        match name.filter(|name| known.contains(name)) {
+            Some(name) => wanted.push(name),
+            None => return Err(image_lookup::unknown_image(&store, text)?),
+        }
+    }
+    for name in wanted {
+        store.refs().remove(&name)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Finds images in the store by the names and ids that users write.
+
+use dram_build::Image;
+use dram_dockerfile::suggest::nearest_name;
+use dram_image::{Descriptor, Digest, Manifest, MediaType, Reference};
+use dram_store::Store;
+
+use crate::failure::Failure;
+
+/// Parses `text` as a reference.
+pub(crate) fn parse_reference(text: &str) -> Result<Reference, Failure> {
+    text.parse().map_err(|error: dram_image::ReferenceError| Failure::usage(error.to_string()))
+}
+
+/// Returns the image that `text` names: `NAME[:TAG]`, or the digest of its manifest or config, complete or at least its
+/// first 12 digits.
+pub(crate) fn find_image(store: &Store, text: &str) -> Result<Image, Failure> {
+    match find_descriptor(store, text)? {
+        Some(descriptor) => Ok(Image::open(store, &descriptor)?),
+        None => Err(unknown_image(store, text)?),
+    }
+}
+
+/// Returns true if `text` could be a digest, or at least its first 12 digits.
+pub(crate) fn is_id(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    (12..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Returns the descriptor of the manifest of the image that `text` names, if there is one.
+pub(crate) fn find_descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>, Failure> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if let Ok(reference) = text.parse::<Reference>()
+        && let Some(found) = store.refs().get(&reference)?
+    {
+        return Ok(Some(found));
+    }
+    if !is_id(text) {
+        return Ok(None);
+    }
+    let all = store.blobs().list()?;
+    let mut fitting = all.iter().filter(|(digest, _)| digest.hex().starts_with(hex));
+    let (Some(&(digest, size)), None) = (fitting.next(), fitting.next()) else { return Ok(None) };
+    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, size);
+    match Image::open(store, &descriptor) {
+        Ok(_) => Ok(Some(descriptor)),
+        Err(_) => Ok(find_by_config(store, &all, &digest)),
+    }
+}
+
+/// Returns a manifest with the config `wanted`: engines call that digest the image's id.
+fn find_by_config(store: &Store, blobs: &[(Digest, u64)], wanted: &Digest) -> Option<Descriptor> {
+    // A larger manifest would have thousands of layers.
+    const MAX_MANIFEST_SIZE: u64 = 1 << 20;
+    let small = blobs.iter().filter(|(_, size)| *size <= MAX_MANIFEST_SIZE);
+    let descriptors = small.map(|(digest, size)| Descriptor::new(MediaType::MANIFEST, *digest, *size));
+    let mut images = descriptors.filter(|descriptor| {
+        let manifest = store.blobs().read_document::<Manifest>(descriptor);
+        manifest.is_ok_and(|manifest| manifest.value().config.digest == *wanted)
+    });
+    images.find(|descriptor| Image::open(store, descriptor).is_ok())
+}
+
+/// The failure for a name that no image has, with the most similar name as help.
+pub(crate) fn unknown_image(store: &Store, text: &str) -> Result<Failure, Failure> {
+    let names: Vec<String> = store.refs().list()?.into_iter().map(|tagged| tagged.name).collect();
+    let wanted = text.parse::<Reference>().map_or_else(|_| text.to_owned(), |reference| reference.short());
+    let failure = Failure::work(format!("the store has no image `{text}`"));
+    Ok(match nearest_name(&wanted, names.iter().map(String::as_str)) {
+        Some(near) => failure.help(format!("did you mean `{near}`?")),
+        None if names.is_empty() => failure.help("bring one in with `dram import` or `dram load`, or build it"),
+        None => failure.help("`dram images` lists what is there; `dram import` and `dram load` bring more"),
+    })
+}
