@@ -27,7 +27,7 @@ def groups(bed, asked):
         def killed(kind=kind):
             trial = kind(bed)
             on_its_way, whole = trial.trial(asked.rounds)
-            return f"{asked.rounds} moments of {whole:.1f} s, {on_its_way} before its end"
+            return f"{asked.rounds} kills within {whole:.1f} s, {on_its_way} before the end of the command"
 
         found[f"kill -9 of {kind.name}"] = killed
 
@@ -37,8 +37,8 @@ def groups(bed, asked):
         return f"8 processes, {asked.seconds} s: {told}; the slowest {slowest:.1f} s"
 
     found["crowd"] = crowded
-    found["full disk"] = lambda: f"4 commands, {asked.rounds // 10 + 1} sizes each; no room {disks.full(bed, asked.rounds // 10 + 1)} times"
-    found["read-only store"] = lambda: disks.read_only(bed) or "reading goes on, writing is refused in words"
+    found["full disk"] = lambda: f"4 commands, {asked.rounds // 10 + 1} sizes each; the disk was full {disks.full(bed, asked.rounds // 10 + 1)} times"
+    found["read-only store"] = lambda: disks.read_only(bed) or "reading works, writing fails with an error that says why"
     found["power cut"] = lambda: f"{asked.rounds} cuts, {disks.power_cut(bed, asked.rounds)} in the middle of a command"
     found["few files"] = lambda: "works: " + ", ".join(limits.few_files(bed))
 
