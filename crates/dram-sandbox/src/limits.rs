@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResourceLimit {
     /// The limited resource.
+    #[serde(rename = "what")]
     pub kind: RlimitKind,
     /// The soft limit, which applies; `None` for no limit.
     pub soft: Option<u64>,

@@ -30,6 +30,7 @@ pub(crate) struct CommandDescription {
     pub(crate) limits: Vec<ResourceLimit>,
     pub(crate) shm_size: u64,
     /// The mounts of the command.
+    #[serde(rename = "sight")]
     pub(crate) mounts: ResolvedMounts,
 }
 

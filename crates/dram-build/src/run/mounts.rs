@@ -24,6 +24,7 @@ use crate::{BuildError, CommandOptions};
 pub(crate) struct ResolvedMount {
     /// The target: absolute and clean.
     target: String,
+    #[serde(rename = "what")]
     source: ResolvedMountSource,
 }
 
@@ -49,6 +50,7 @@ enum ResolvedMountSource {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ResolvedMounts {
     /// The mounts, in the order in which they are made: one may be inside another.
+    #[serde(rename = "seen")]
     mounts: Vec<ResolvedMount>,
     /// Variables whose values are secrets: names and secret ids.
     variables: Vec<(String, String)>,

@@ -40,7 +40,7 @@ pub(super) struct CachedStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) layer: Option<LayerId>,
     /// For a command: the privilege of the user who executed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(super) executed_by: Option<BuilderPrivilege>,
 }
 
@@ -50,6 +50,7 @@ pub(super) struct CachedLayer {
     /// The id of its directory, which is made of its content.
     pub(super) id: LayerId,
     /// Its index among the layers of the manifest.
+    #[serde(rename = "at")]
     pub(super) index: usize,
     /// Its diff ID; `None` if an image config contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,8 +69,10 @@ pub(super) enum BuilderPrivilege {
     /// A user who cannot set owners on the disk.
     Unprivileged,
     /// Root of a user namespace that maps a single id.
+    #[serde(rename = "one-id")]
     SingleId,
     /// Root of a user namespace that maps subordinate ids.
+    #[serde(rename = "lent-ids")]
     SubordinateIds,
     /// Root of the machine.
     Root,

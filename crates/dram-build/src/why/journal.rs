@@ -31,6 +31,7 @@ pub struct JournalStage {
     /// Its name, or `stage-N`.
     pub name: String,
     /// True if the last build used it.
+    #[serde(rename = "is_last")]
     pub in_last_build: bool,
     pub(crate) base: JournalBase,
     /// Its steps.
@@ -67,6 +68,7 @@ pub struct JournalStep {
     /// The causes of the last cache miss; empty if unknown.
     pub why: CacheMiss,
     /// Its result, if known.
+    #[serde(rename = "left")]
     pub result: Option<StepResult>,
     /// Its cache keys.
     pub(crate) keys: Vec<StepKey>,
@@ -85,6 +87,7 @@ impl JournalStep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StepResult {
     /// No layer: the step changed nothing.
+    #[serde(rename = "Nothing")]
     NoLayer,
     /// A layer.
     Layer(LayerId),
@@ -95,14 +98,17 @@ pub enum StepResult {
 #[serde(rename_all = "kebab-case")]
 pub enum StepOutcome {
     /// It was a cache hit in the store.
+    #[serde(rename = "remembered")]
     Cached,
     /// It was a cache hit in a shared cache.
     Shared,
     /// It was executed.
+    #[serde(rename = "carried-out")]
     Executed,
     /// It was executed and failed.
     Failed,
     /// It was being executed when the build was interrupted.
+    #[serde(rename = "stopped")]
     Interrupted,
     /// The build ended before it.
     NotReached,
