@@ -2,19 +2,19 @@
 //! must decode as a term.
 #![no_main]
 
-use dram_release::app::App;
+use dram_release::app::AppSpec;
 use dram_release::boot::{BootOptions, BootScript};
-use dram_release::catalog::{Catalog, Found, Origin};
+use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
 use dram_release::etf::decode;
-use dram_release::files;
-use dram_release::resolve::{Spec, Style, resolve};
+use dram_release::release_files::{rel_text, releases_text};
+use dram_release::resolve::{ReleaseRules, ReleaseSpec, resolve};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut catalog = Catalog::default();
+    let mut catalog = AppCatalog::default();
     let mut add = |bytes: &[u8], name: &str| {
-        let Ok(app) = App::read(bytes, name, 25) else { return false };
-        catalog.add(Found { app, origin: Origin::Project, location: "here".to_owned(), beams: None });
+        let Ok(app) = AppSpec::read(bytes, name, 25) else { return false };
+        catalog.add(CatalogEntry { app, origin: AppOrigin::Project, location: "here".to_owned(), beams: None });
         true
     };
     for name in ["kernel", "stdlib"] {
@@ -33,20 +33,20 @@ fuzz_target!(|bytes: &[u8]| {
     if names.is_empty() {
         return;
     }
-    let spec = Spec {
+    let spec = ReleaseSpec {
         name: "a".to_owned(),
         version: "1".to_owned(),
         erts: "13".to_owned(),
         otp: 25,
-        style: Style::Plain,
+        rules: ReleaseRules::Otp,
         applications: names,
-        unchecked: Vec::new(),
+        skip_mode_validation: Vec::new(),
         excluded: Vec::new(),
     };
     let Ok(release) = resolve(&spec, &catalog) else { return };
-    for release in [release.clean(), release] {
+    for release in [release.start_clean(), release] {
         let script = BootScript::new(&release, &catalog, &BootOptions::mix(None, true));
         assert!(decode(&script.to_boot()).is_ok());
-        let _ = (script.to_script(), files::rel(&release), files::releases(&release));
+        let _ = (script.to_script(), rel_text(&release), releases_text(&release));
     }
 });

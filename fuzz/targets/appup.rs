@@ -6,27 +6,30 @@ use std::collections::BTreeMap;
 
 use dram_release::appup::Appup;
 use dram_release::consult::consult;
-use dram_release::rc::Application;
-use dram_release::relup::{Version, relup, text};
-use dram_release::resolve::Mode;
+use dram_release::relup::{RelupRelease, make_relup, relup_text};
+use dram_release::relup_script::RelupApp;
+use dram_release::resolve::StartType;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(appup) = Appup::read(bytes) else { return };
-    assert_eq!(Appup::read(appup.text().as_bytes()).map(|appup| appup.term().to_string()), Ok(appup.term().to_string()));
-    let application = |name: &str, version: &str| Application {
+    assert_eq!(
+        Appup::read(appup.text().as_bytes()).map(|appup| appup.term().to_string()),
+        Ok(appup.term().to_string())
+    );
+    let application = |name: &str, version: &str| RelupApp {
         name: name.to_owned(),
         version: version.to_owned(),
-        mode: Mode::Permanent,
+        mode: StartType::Permanent,
         modules: ["a", "b", "c"].map(|module| format!("{name}{module}")).into(),
     };
-    let release = |version: &str| Version {
+    let release = |version: &str| RelupRelease {
         version: version.to_owned(),
         erts: "1".to_owned(),
         applications: vec![application("sasl", "1"), application("", version)],
     };
     let appups = BTreeMap::from([(String::new(), appup)]);
-    if let Ok(term) = relup(&release("2"), &["sasl".to_owned(), String::new()], &release("1"), &appups) {
-        assert!(consult(text(&term).as_bytes()).is_ok());
+    if let Ok(term) = make_relup(&release("2"), &["sasl".to_owned(), String::new()], &release("1"), &appups) {
+        assert!(consult(relup_text(&term).as_bytes()).is_ok());
     }
 });

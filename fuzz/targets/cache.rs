@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use dram_build::shared::Cache;
-use dram_build::transfer::{Source, TransferError};
-use dram_image::{Descriptor, Digest, Document, Manifest, MediaType, Platform};
+use dram_build::shared_cache::SharedCache;
+use dram_build::transfer::{ImageSource, TransferError};
+use dram_image::{Descriptor, Digest, Document, ImagePlatform, Manifest, MediaType};
 use libfuzzer_sys::fuzz_target;
 
 #[derive(Debug)]
 struct MemorySource(BTreeMap<Digest, Vec<u8>>);
 
-impl Source for MemorySource {
-    fn shown(&self) -> String {
+impl ImageSource for MemorySource {
+    fn display_name(&self) -> String {
         "memory".to_owned()
     }
 
-    fn document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    fn read_document(&self, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
         Ok(self.0[&document.digest].clone())
     }
 
@@ -37,8 +37,8 @@ fn open(config: Descriptor, bytes: &[u8], annotation: Option<&str>) {
     let manifest = Document::write(manifest);
     let root = manifest.descriptor(MediaType::MANIFEST);
     let all = [(root.digest, manifest.bytes().to_vec()), (config.digest, bytes.to_vec())];
-    let platform = Platform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None };
-    let _ = Cache::open(Box::new(MemorySource(all.into())), &root, &platform).map(|cache| cache.steps());
+    let platform = ImagePlatform { architecture: "amd64".to_owned(), os: "linux".to_owned(), variant: None };
+    let _ = SharedCache::open(Box::new(MemorySource(all.into())), &root, &platform).map(|cache| cache.step_count());
 }
 
 fuzz_target!(|data: &[u8]| {

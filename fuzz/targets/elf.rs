@@ -4,5 +4,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let _ = dram_image::elf::needs(bytes);
+    let _ = dram_image::elf::read_requirements(bytes);
 });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use dram_release::consult::consult;
-use dram_release::etf::{AtomForm, encode};
+use dram_release::etf::{AtomEncoding, encode};
 use dram_release::print::{pretty, write};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
             let again = consult(format!("{text}.").as_bytes()).expect("what was written is read");
             assert_eq!(again.len(), 1);
             // Compared by encoding, because `==` does not distinguish zero and negative zero.
-            assert_eq!(encode(&again[0], AtomForm::Utf8), encode(&term, AtomForm::Utf8));
+            assert_eq!(encode(&again[0], AtomEncoding::Utf8), encode(&term, AtomEncoding::Utf8));
         }
     }
 });
