@@ -1,5 +1,6 @@
 //! The `unsafe` code of this crate: system calls that have no safe wrapper.
 #![allow(unsafe_code)]
+#![warn(clippy::undocumented_unsafe_blocks)]
 
 use rustix::thread::UnshareFlags;
 use std::ffi::{CStr, CString, c_int, c_long};
