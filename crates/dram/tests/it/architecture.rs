@@ -1,4 +1,5 @@
-//! Architecture rules: dependencies between crates, where `unsafe` is allowed, the length of files, and forbidden text.
+//! Architecture rules: dependencies between crates, where `unsafe` is allowed, names that are used
+//! once, the length of files, and forbidden text.
 //!
 //! The effects that a crate may have (disk, processes, threads, clock) are enforced by clippy, with the `clippy.toml`
 //! of each crate.
@@ -37,6 +38,15 @@ const UNSAFE_FILES: [&str; 5] = [
     "crates/dram-start/program/src/sys/heap.rs",
     "crates/dram-start/program/src/sys/raw.rs",
 ];
+
+/// Types that share their name with another, each with its reason.
+const SHARED_TYPE_NAMES: [(&str, &str); 1] = [(
+    "Store",
+    "the harness of these tests: a store seen through the command line, where the library's cannot be named",
+)];
+
+/// File names that say what a file is for Rust, not what it contains.
+const STRUCTURAL_FILES: [&str; 5] = ["build.rs", "lib.rs", "main.rs", "mod.rs", "tests.rs"];
 
 /// Maximum number of lines of a source file. A longer file has more than one subject.
 const MOST_LINES: usize = 800;
@@ -79,6 +89,76 @@ fn every_crate_lists_its_banned_effects() {
             assert!(lines.contains(line), "{} does not repeat `{line}`", path.display());
         }
     }
+}
+
+/// A reader who meets a type finds one definition of it. Associated types and aliases in functions do not count.
+#[test]
+fn every_type_name_is_defined_once() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in sources() {
+        for (number, line) in read(&path).lines().enumerate() {
+            if let Some(name) = defined_type(line) {
+                defined.entry(name.to_owned()).or_default().push(format!("{}:{}", relative_path(&path), number + 1));
+            }
+        }
+    }
+    assert!(defined.len() > 500, "only {} types found", defined.len());
+    for (name, _) in SHARED_TYPE_NAMES {
+        let places = defined.remove(name).unwrap_or_default();
+        assert!(places.len() > 1, "`{name}` needs no exception: it is defined at {places:?}");
+    }
+    defined.retain(|_, places| places.len() > 1);
+    assert!(defined.is_empty(), "a type's name is used once in the workspace, rename all but one of {defined:#?}");
+}
+
+#[test]
+fn a_type_definition_is_recognised() {
+    let cases = [
+        ("pub struct Store {", Some("Store")),
+        ("    pub(crate) enum StepOp<'a> {", Some("StepOp")),
+        ("unsafe trait Zeroed {}", Some("Zeroed")),
+        ("struct Digest([u8; 32]);", Some("Digest")),
+        ("pub type Callback = fn();", Some("Callback")),
+        ("    type Error = DigestError;", None),
+        ("/// struct Store", None),
+        ("let structure = 1;", None),
+    ];
+    for (line, name) in cases {
+        assert_eq!(defined_type(line), name, "{line}");
+    }
+}
+
+/// Returns the name of the type that a line defines. An indented `type` is an associated type, or local to a function.
+fn defined_type(line: &str) -> Option<&str> {
+    let mut rest = line.trim_start();
+    if let Some(public) = rest.strip_prefix("pub") {
+        rest = public.strip_prefix('(').and_then(|scope| scope.split_once(')')).map_or(public, |(_, rest)| rest);
+    }
+    rest = rest.trim_start().strip_prefix("unsafe ").unwrap_or(rest.trim_start());
+    let (keyword, name) = rest.split_once(' ')?;
+    let defines = match keyword {
+        "struct" | "enum" | "trait" | "union" => true,
+        "type" => !line.starts_with(' '),
+        _ => false,
+    };
+    let end = name.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(name.len());
+    (defines && name.starts_with(|letter: char| letter.is_ascii_uppercase())).then_some(&name[..end])
+}
+
+/// A test may have the name of the source file that it tests.
+#[test]
+fn every_file_name_is_used_once_in_a_crate() {
+    let mut found: BTreeMap<(PathBuf, String), Vec<String>> = BTreeMap::new();
+    for path in sources() {
+        let name = path.file_name().expect("a source file has a name").to_string_lossy().into_owned();
+        let room = path.ancestors().find(|dir| dir.file_name().is_some_and(|name| name == "src"));
+        if let Some(room) = room.filter(|_| !STRUCTURAL_FILES.contains(&name.as_str())) {
+            found.entry((room.to_owned(), name)).or_default().push(relative_path(&path));
+        }
+    }
+    assert!(found.len() > 200, "only {} files found", found.len());
+    let double: Vec<_> = found.into_values().filter(|paths| paths.len() > 1).collect();
+    assert!(double.is_empty(), "a file's name is used once in a crate, rename all but one of {double:#?}");
 }
 
 #[test]

@@ -61,9 +61,9 @@ fn assert_is_much_smaller(store: &Store) {
 }
 
 /// podman with a storage of its own.
-struct Podman(TempDir);
+struct DemoPodman(TempDir);
 
-impl Podman {
+impl DemoPodman {
     fn command<const N: usize>(&self, words: [&str; N]) -> TestCommand {
         let (root, run) = (self.0.path().join("root"), self.0.path().join("run"));
         let podman = tool("podman").arg("--root").arg(root).arg("--runroot").arg(run);
@@ -86,7 +86,7 @@ impl Podman {
     }
 }
 
-impl Drop for Podman {
+impl Drop for DemoPodman {
     fn drop(&mut self) {
         self.command(["rm", "--all", "--force"]).end();
         self.command(["rmi", "--all", "--force"]).end();
@@ -97,7 +97,7 @@ impl Drop for Podman {
 /// Asserts that podman runs the image, once loaded from an archive and once pulled from the store's layout.
 #[track_caller]
 fn assert_podman_runs_the_image(store: &Store) {
-    let podman = Podman(temp());
+    let podman = DemoPodman(temp());
     let archive = podman.0.path().join("demo.tar");
     store.dram(["save", "-o"]).arg(&archive).arg(IMAGE).ok();
     podman.command(["load", "-i"]).arg(&archive).ok();

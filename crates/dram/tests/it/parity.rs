@@ -81,7 +81,7 @@ struct ParityCase {
 
 /// Files and config of a built image.
 #[derive(Debug, PartialEq)]
-struct BuiltImage {
+struct ParityImage {
     files: Listing,
     config: BTreeMap<String, Value>,
 }
@@ -132,7 +132,7 @@ impl ParityCase {
 }
 
 /// Returns the differences in files and config that `new` has against `old`.
-fn list_differences(old: &BuiltImage, new: &BuiltImage) -> Vec<String> {
+fn list_differences(old: &ParityImage, new: &ParityImage) -> Vec<String> {
     let mut all = difference(&old.files, &new.files);
     let text = |config: &BTreeMap<String, Value>| {
         config.iter().map(|(name, value)| (format!("config {name}"), value.to_string())).collect::<Listing>()
@@ -159,7 +159,7 @@ fn compared_config(all: &Value) -> BTreeMap<String, Value> {
 
 struct DramBuilder {
     store: Store,
-    base: BuiltImage,
+    base: ParityImage,
 }
 
 impl DramBuilder {
@@ -169,7 +169,7 @@ impl DramBuilder {
         DramBuilder { store, base }
     }
 
-    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<BuiltImage, String> {
+    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<ParityImage, String> {
         let built = self.store.dram(["build", "-t", case]).args(args).arg(".").dir(context).end();
         if built.code != 0 {
             return Err(format!("dram: {built}"));
@@ -179,13 +179,13 @@ impl DramBuilder {
     }
 }
 
-fn built_image(store: &Store, name: &str) -> BuiltImage {
+fn built_image(store: &Store, name: &str) -> ParityImage {
     let bundle = temp();
     let image = format!("{}:{name}:latest", store.join("oci").display());
     tool("umoci").args(["unpack", "--image", &image]).arg(bundle.path().join("bundle")).ok();
     let mut files = listing(&bundle.path().join("bundle/rootfs"));
     files.remove(".");
-    BuiltImage { files, config: compared_config(&store.inspect(name)["config"]["config"]) }
+    ParityImage { files, config: compared_config(&store.inspect(name)["config"]["config"]) }
 }
 
 struct BuildahBuilder {
@@ -213,7 +213,7 @@ impl BuildahBuilder {
         tool("buildah").args(words).env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
     }
 
-    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<BuiltImage, String> {
+    fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<ParityImage, String> {
         let options = ["bud", "--format", "docker", "--isolation", "chroot", "--layers=false", "--network", "host"];
         let built = self.tool(options).args(["-t", case]).args(args).arg(".").dir(context).end();
         if built.code != 0 {
@@ -227,7 +227,7 @@ impl BuildahBuilder {
         let inspected = self.tool(["inspect", "--type", "image", case]).ok().stdout;
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         self.tool(["rm", container.trim()]).ok();
-        Ok(BuiltImage { files, config: compared_config(&inspected["Docker"]["config"]) })
+        Ok(ParityImage { files, config: compared_config(&inspected["Docker"]["config"]) })
     }
 }
 

@@ -553,8 +553,8 @@ fn set_mode(path: &Path, mode: u32) {
 
 #[test]
 fn every_kind_of_change_in_an_unpacked_layer_is_found_and_repaired() {
-    type Change = (&'static str, fn(&Path), &'static str);
-    let changes: [Change; 8] = [
+    type DamageCase = (&'static str, fn(&Path), &'static str);
+    let changes: [DamageCase; 8] = [
         ("etc/passwd", flip_first_byte, "has other bytes"),
         ("etc/passwd", |path| edit_file(path, |bytes| bytes.truncate(9)), "has 9 bytes, and should have "),
         ("etc/passwd", |path| fs::remove_file(path).unwrap(), "is missing"),
