@@ -1,6 +1,8 @@
 //! The command line. The texts of `--help` are written here and in the modules below, and nowhere else.
 
 mod build;
+#[cfg(test)]
+mod help_page;
 mod store;
 mod transfer;
 
