@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- dockerfile expand ignore tar manifest index config reference elf term etf beam app appup cache credentials challenge
+[ $# -gt 0 ] || set -- dockerfile plan expand ignore tar manifest index config reference elf term etf beam app appup cache credentials challenge
 
 # libFuzzer needs the compiler's coverage counters, which are not a stable option.
 export RUSTC_BOOTSTRAP=1

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use dram_dockerfile::{
-    CacheMount, ChmodMode, CopyOp, CopySourceKind, HeredocScript, InputRef, MountKind, MountedFile, RunOp,
-    UnpackPolicy, WorkdirOp,
+use dram_plan::{
+    CacheMount, ChmodMode, CopyOp, CopySourceKind, HeredocScript, InputRef, MountedFile, RunMount, RunOp, UnpackPolicy,
+    WorkdirOp,
 };
 use dram_sandbox::{Jail, JailNetwork, ResourceLimit};
 use dram_store::StepKey;
@@ -67,7 +67,7 @@ pub(crate) fn run_key(
     }
     let mut targets: Vec<&str> = Vec::new();
     for (mount, input) in mounts.iter().zip(inputs) {
-        let (target, what) = describe_mount(&mount.kind);
+        let (target, what) = describe_mount(mount);
         targets.push(target);
         // Only tests mount twice on one target, but every part of a key needs a unique name.
         let again = targets.iter().filter(|other| **other == target).count();
@@ -84,22 +84,22 @@ pub(crate) fn run_key(
 
 /// Returns a mount's target and the options that the result depends on. The content of a cache, and the data of a
 /// secret or an ssh agent, are not part of the key.
-fn describe_mount(kind: &MountKind) -> (&str, String) {
+fn describe_mount(kind: &RunMount) -> (&str, String) {
     match kind {
         // The source path and its origin are covered by the files themselves.
-        MountKind::Bind { target, from: _, source: _, writable } => {
+        RunMount::Bind { target, from: _, source: _, writable } => {
             (target, format!("bind {}", if *writable { "rw" } else { "ro" }))
         }
-        MountKind::Cache(CacheMount { target, id: _, sharing: _, read_only, seed: _, mode, uid, gid }) => {
+        RunMount::Cache(CacheMount { target, id: _, sharing: _, read_only, seed: _, mode, uid, gid }) => {
             (target, format!("cache {} {mode:o} {uid} {gid}", if *read_only { "ro" } else { "rw" }))
         }
-        MountKind::Secret { id, file, env, required: _ } => {
+        RunMount::Secret { id, file, env, required: _ } => {
             let place = file.as_ref().map(describe_file).unwrap_or_default();
             let target = file.as_ref().map_or(id, |file| &file.target);
             (target, format!("secret {id:?} {:?} {place}", env.as_deref().unwrap_or_default()))
         }
-        MountKind::Ssh { id, file, required: _ } => (&file.target, format!("ssh {id:?} {}", describe_file(file))),
-        MountKind::Tmpfs { target, size } => (target, format!("tmpfs {}", size.unwrap_or(0))),
+        RunMount::Ssh { id, file, required: _ } => (&file.target, format!("ssh {id:?} {}", describe_file(file))),
+        RunMount::Tmpfs { target, size } => (target, format!("tmpfs {}", size.unwrap_or(0))),
     }
 }
 
@@ -174,21 +174,9 @@ pub(crate) fn copy_key_by_snapshot(
 
 fn copy_key_parts(step: &CopyOp, ground: &CopyBase, brought: &[Option<FetchedSource>]) -> CacheKeyBuilder {
     // The paths, the exclusions and the origin are covered by the files or by the snapshot's identity, and so are the
-    // checksum and the Git directory. Spans are for messages only.
-    let CopyOp {
-        from,
-        sources,
-        dest,
-        chown,
-        chmod,
-        unpack,
-        link,
-        parents,
-        exclude: _,
-        checksum: _,
-        keep_git_dir: _,
-        spans: _,
-    } = step;
+    // checksum and the Git directory.
+    let CopyOp { from, sources, dest, chown, chmod, unpack, link, parents, exclude: _, checksum: _, keep_git_dir: _ } =
+        step;
     let from = match from {
         InputRef::Context | InputRef::External(_) | InputRef::Scratch => "outside",
         InputRef::Stage(_) => "stage",

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_dockerfile::{CopyOp, CopySourceKind, Diagnostic, GitRef, PlanStep, UnpackPolicy};
 use dram_image::TreePath;
+use dram_plan::{CopyOp, CopySourceKind, GitRef, PlanStep, StepPart, UnpackPolicy};
 use dram_store::{FileKind, FileTree, MergedTree, Store, StoreError};
 
 use crate::fetched_source::{self, FetchedSource};
@@ -12,6 +12,7 @@ use crate::filtered_tree::FilteredTree;
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride};
 use crate::remote_fetcher::{FetchedFile, RemoteFetcher};
 use crate::select_sources::SelectedNode;
+use crate::step_location::StepLocation;
 use crate::users::{self, UserError};
 use crate::{BuildError, Snapshot};
 
@@ -66,19 +67,21 @@ pub(crate) fn write_copy(
         .copy_sources(selected, fetched);
     copied.map_err(|error| match error {
         LayerWriteError::Store(error) => BuildError::from(error),
-        LayerWriteError::Remote { at, error } => fetched_source::fetch_failure(error, &copy.sources[at]),
+        LayerWriteError::Remote { at, error } => {
+            fetched_source::fetch_failure(error, StepLocation::of_part(step, StepPart::Source(at)))
+        }
         LayerWriteError::Changed { .. } => {
             let help = "build again when nothing writes to the build context";
-            BuildError::at_line(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
+            BuildError::at_line(StepLocation::of(step).error(error.to_string()).help(help))
         }
         LayerWriteError::SeveralSources { .. } => {
             let help = format!("write `{}/`", copy.dest);
-            BuildError::at_line(Diagnostic::error(copy.spans.dest.clone(), error.to_string()).help(help))
+            BuildError::at_line(StepLocation::of_part(step, StepPart::Dest).error(error.to_string()).help(help))
         }
         LayerWriteError::NotDir { .. } | LayerWriteError::IsDir { .. } => {
             let what = format!("cannot copy to `{}`: {error}", copy.dest);
             let help = "copy to another path, or remove what is in the way with a RUN before";
-            BuildError::at_line(Diagnostic::error(copy.spans.dest.clone(), what).help(help))
+            BuildError::at_line(StepLocation::of_part(step, StepPart::Dest).error(what).help(help))
         }
     })?;
     if maker.is_empty() {
@@ -107,8 +110,7 @@ fn chown_owner(
     users::resolve_owner(view, text).map(Some).map_err(|error| match error {
         UserError::Store(error) => error.into(),
         UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
-            let span = copy.spans.chown.clone().unwrap_or_else(|| step.span.clone());
-            let diagnostic = Diagnostic::error(span, error.to_string());
+            let diagnostic = StepLocation::of_part(step, StepPart::Chown).error(error.to_string());
             BuildError::at_line(diagnostic.help("make the user in this stage first, or write its number"))
         }
     })

@@ -1,11 +1,12 @@
 //! Executes a `RUN` step. The files of its mounts are resolved first, because they are part of the cache key.
 
-use dram_dockerfile::{InputRef, RunMount, RunOp};
+use dram_plan::{InputRef, RunMount, RunOp, StepPart};
 use dram_store::{CacheRecord, StepKey};
 
 use crate::cache_key::{self, MountInput, RunKeyOptions};
 use crate::run::mount_files::{self, MountFiles, MountOrigin};
 use crate::run::{self, RunCommand};
+use crate::step_location::StepLocation;
 use crate::step_runner::{StageSnapshots, StepRunner};
 use crate::{BuildError, BuildEvent, ResolvedInput, Snapshot};
 
@@ -62,7 +63,7 @@ impl StepRunner<'_> {
 
     /// Returns the snapshot or build context that the mount reads from, or `None` if it shows no files.
     fn mount_origin(&self, mount: &RunMount, stages: &StageSnapshots) -> Result<Option<MountOrigin>, BuildError> {
-        let Some(from) = mount.kind.input_ref() else { return Ok(None) };
+        let Some(from) = mount.input_ref() else { return Ok(None) };
         Ok(Some(match from {
             InputRef::Context => MountOrigin::Context(self.world.options.context.clone()),
             InputRef::Stage(stage) => {
@@ -86,9 +87,11 @@ impl StepRunner<'_> {
         origins: Vec<Option<MountOrigin>>,
     ) -> Result<Vec<Option<MountFiles>>, BuildError> {
         let mut all = Vec::with_capacity(origins.len());
-        for (mount, origin) in run.mounts.iter().zip(origins) {
-            let name = mount.kind.input_ref().map(|from| self.source_name(from)).unwrap_or_default();
-            let pick = |origin| mount_files::resolve_mount_files(self.world.options.store, mount, origin, &name);
+        for ((at, mount), origin) in run.mounts.iter().enumerate().zip(origins) {
+            let location = StepLocation::of_part(self.step, StepPart::Mount(at));
+            let name = mount.input_ref().map(|from| self.source_name(from)).unwrap_or_default();
+            let pick =
+                |origin| mount_files::resolve_mount_files(self.world.options.store, (mount, location), origin, &name);
             all.push(origin.map(pick).transpose()?);
         }
         Ok(all)
@@ -106,7 +109,7 @@ fn snapshot_inputs(mounts: &[RunMount], origins: &[Option<MountOrigin>]) -> Opti
             Some(MountOrigin::Context(_)) => return None,
             Some(MountOrigin::Snapshot(snapshot)) => {
                 some = true;
-                let source = mount_files::mount_source_path(&mount.kind).unwrap_or_default();
+                let source = mount_files::mount_source_path(mount).unwrap_or_default();
                 let key = StepKey::of([snapshot.identity().as_bytes(), source.as_bytes()]);
                 MountInput::Snapshot(key)
             }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use dram_dockerfile::{Diagnostic, PlanStep, WorkdirOp};
 use dram_image::TreePath;
+use dram_plan::{PlanStep, WorkdirOp};
 use dram_store::Store;
 
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride};
+use crate::step_location::StepLocation;
 use crate::users;
 use crate::{BuildError, Snapshot};
 
@@ -17,7 +18,7 @@ pub(crate) fn make_workdir(
     step: &PlanStep,
     workdir: &WorkdirOp,
 ) -> Result<Option<PathBuf>, BuildError> {
-    let fail = |what: String| BuildError::at_line(Diagnostic::error(step.span.clone(), what));
+    let fail = |what: String| BuildError::at_line(StepLocation::of(step).error(what));
     let view = below.view(store.layers())?;
     let path = TreePath::clean(workdir.path.as_bytes()).map_err(|error| fail(error.to_string()))?;
     let (path, there) = view.resolve(&path)?;

@@ -1,10 +1,11 @@
 //! Fetches the remote sources of an `ADD`.
 
-use dram_dockerfile::{CopyOp, CopySource, CopySourceKind, Diagnostic};
 use dram_image::Digest;
+use dram_plan::{CopyOp, CopySource, CopySourceKind, PlanStep, StepPart};
 
 use crate::BuildError;
 use crate::remote_fetcher::{FetchedFile, RemoteError, RemoteFetcher};
+use crate::step_location::StepLocation;
 
 /// A source that was fetched.
 #[derive(Debug)]
@@ -20,18 +21,22 @@ pub(crate) enum FetchedSource {
 /// # Errors
 /// Returns an error if a source cannot be fetched or does not have the expected checksum or commit.
 pub(crate) fn fetch_sources(
+    step: &PlanStep,
     copy: &CopyOp,
     remotes: &dyn RemoteFetcher,
 ) -> Result<Vec<Option<FetchedSource>>, BuildError> {
-    copy.sources.iter().map(|source| fetch_source(copy, source, remotes)).collect()
+    let sources = copy.sources.iter().enumerate();
+    let locate = |at| StepLocation::of_part(step, StepPart::Source(at));
+    sources.map(|(at, source)| fetch_source(locate(at), copy, source, remotes)).collect()
 }
 
 fn fetch_source(
+    place: StepLocation<'_>,
     copy: &CopyOp,
     source: &CopySource,
     remotes: &dyn RemoteFetcher,
 ) -> Result<Option<FetchedSource>, BuildError> {
-    let failed = |error: RemoteError| fetch_failure(error, source);
+    let failed = |error: RemoteError| fetch_failure(error, place);
     match &source.kind {
         CopySourceKind::Path | CopySourceKind::Inline(_) => Ok(None),
         CopySourceKind::Url => {
@@ -47,8 +52,8 @@ fn fetch_source(
 }
 
 /// Returns the error for a source that could not be fetched.
-pub(crate) fn fetch_failure(error: RemoteError, source: &CopySource) -> BuildError {
-    let mut diagnostic = Diagnostic::error(source.span.clone(), error.causes.join(": "));
+pub(crate) fn fetch_failure(error: RemoteError, place: StepLocation<'_>) -> BuildError {
+    let mut diagnostic = place.error(error.causes.join(": "));
     diagnostic.helps.extend(error.help);
     BuildError::at_line(diagnostic)
 }

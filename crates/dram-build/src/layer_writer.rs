@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use dram_dockerfile::ChmodMode;
 use dram_image::TreePath;
+use dram_plan::ChmodMode;
 use dram_store::{Dir, FileKind, FileMetadata, FileStatus, FileTree, MergedTree, StoreError, TreeNode};
 
 use crate::select_sources::children;

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dram_dockerfile::RunOp;
 use dram_image::TreePath;
+use dram_plan::RunOp;
 use dram_store::{FileKind, FileTree as _, MergedTree, Store, StoreError};
 
 use crate::Snapshot;

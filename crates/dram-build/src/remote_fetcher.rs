@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use dram_dockerfile::GitRef;
 use dram_image::Digest;
+use dram_plan::GitRef;
 
 /// Fetches files and Git repositories from the network.
 pub trait RemoteFetcher: fmt::Debug + Sync {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use dram_dockerfile::{InputRef, Plan, StageBase};
+use dram_dockerfile::Diagnostic;
+use dram_plan::{InputRef, Plan, StageBase};
 
 use crate::step_runner::{SolveContext, StageSnapshots, execute_step};
 use crate::why::BuildRecorder;
@@ -22,6 +23,7 @@ pub fn build(
     options: &BuildOptions<'_>,
     tell: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<Snapshot, BuildError> {
+    check_inputs(plan, outside)?;
     crate::run::check_privileges(plan, options)?;
     let ledger = BuildRecorder::new(options, plan);
     let world = SolveContext { options, plan, inputs: outside, journal: &ledger, reported: Mutex::default() };
@@ -36,6 +38,21 @@ pub fn build(
     };
     ledger.close();
     built
+}
+
+/// Refuses a plan with an external input that was not resolved, or a base that is not an image.
+fn check_inputs(plan: &Plan, inputs: &BTreeMap<String, ResolvedInput>) -> Result<(), BuildError> {
+    let refused = |message: String| Err(BuildError::at_line(Diagnostic::error(0..0, message)));
+    if let Some(key) = plan.external_inputs().into_iter().find(|key| !inputs.contains_key(*key)) {
+        return refused(format!("the plan needs `{key}`, which was not resolved"));
+    }
+    for stage in &plan.stages {
+        let StageBase::External(key) = &stage.base else { continue };
+        if let Some(ResolvedInput::Context(_)) = inputs.get(key) {
+            return refused(format!("the stage `{}` is based on `{key}`, which is not an image", stage.name));
+        }
+    }
+    Ok(())
 }
 
 /// Executes all stages, or takes their steps from the cache.

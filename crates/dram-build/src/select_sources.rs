@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dram_dockerfile::ignore::IgnoreList;
-use dram_dockerfile::{CopyOp, CopySource, CopySourceKind, Diagnostic, glob, suggest};
+use dram_dockerfile::{Diagnostic, glob, suggest};
 use dram_image::TreePath;
+use dram_plan::{CopyOp, CopySourceKind, PlanStep, StepPart};
 use dram_store::{FileKind, FileTree, StoreError, TreeNode};
 
 use crate::BuildError;
 use crate::filtered_tree::{self, CopyPatterns};
+use crate::step_location::StepLocation;
 
 /// A file or directory that a source of a copy selects.
 #[derive(Debug, Clone)]
@@ -27,13 +29,15 @@ pub(crate) struct SelectedNode {
 /// Selects the files of all sources that are paths, in the order of the sources; matches of a pattern are sorted.
 pub(crate) fn select_sources(
     tree: &dyn FileTree,
-    copy: &CopyOp,
+    (step, copy): (&PlanStep, &CopyOp),
     place: &SearchedTree<'_>,
 ) -> Result<Vec<SelectedNode>, BuildError> {
     let mut all = Vec::new();
     for (at, source) in copy.sources.iter().enumerate() {
         match &source.kind {
             CopySourceKind::Path => {
+                let source =
+                    LocatedSource { text: &source.text, location: StepLocation::of_part(step, StepPart::Source(at)) };
                 let found = select_source(tree, copy, source, place)?;
                 all.extend(found.into_iter().map(|one| SelectedNode { source: at, ..one }));
             }
@@ -45,7 +49,7 @@ pub(crate) fn select_sources(
 
 /// Returns a warning if patterns match nothing at all. BuildKit is silent about it.
 pub(crate) fn no_match_warning(
-    copy: &CopyOp,
+    (step, copy): (&PlanStep, &CopyOp),
     selected: &[SelectedNode],
     place: &SearchedTree<'_>,
 ) -> Option<Diagnostic> {
@@ -53,21 +57,21 @@ pub(crate) fn no_match_warning(
     let source = copy.sources.first().filter(|_| only_paths && selected.is_empty())?;
     let what = format!("nothing in {} matches `{}`, so nothing is copied", place.name, source.text);
     let hint = "name a file instead, if it must be there: one that is missing is an error";
-    Some(Diagnostic::warning(None, source.span.clone(), what).help(hint))
+    Some(StepLocation::of_part(step, StepPart::Source(0)).warning(what).help(hint))
 }
 
 /// Selects the files of one path.
 fn select_source(
     tree: &dyn FileTree,
     copy: &CopyOp,
-    source: &CopySource,
+    source: LocatedSource<'_>,
     place: &SearchedTree<'_>,
 ) -> Result<Vec<SelectedNode>, BuildError> {
     let (root, below) = match (copy.parents, source.text.split_once("/./")) {
-        (false, _) => (source.text.as_str(), None),
+        (false, _) => (source.text, None),
         // With `--parents`, only the part of the path after the pivot `/./` is made at the destination.
         (true, Some((root, below))) => (root, Some(below)),
-        (true, None) => ("/", Some(source.text.as_str())),
+        (true, None) => ("/", Some(source.text)),
     };
     let path = source_path(root, source)?;
     let found = if glob::has_wildcards(root) {
@@ -95,17 +99,14 @@ fn select_source(
     Ok(picked)
 }
 
-fn source_path(text: &str, source: &CopySource) -> Result<TreePath, BuildError> {
+fn source_path(text: &str, source: LocatedSource<'_>) -> Result<TreePath, BuildError> {
     TreePath::clean(text.as_bytes()).map_err(|error| {
-        BuildError::at_line(Diagnostic::error(
-            source.span.clone(),
-            format!("`{}` cannot be a path: {error}", source.text),
-        ))
+        BuildError::at_line(source.location.error(format!("`{}` cannot be a path: {error}", source.text)))
     })
 }
 
 /// Returns the include pattern after the pivot of `--parents`.
-fn include_pattern(below: Option<&str>, source: &CopySource) -> Result<Option<IgnoreList>, BuildError> {
+fn include_pattern(below: Option<&str>, source: LocatedSource<'_>) -> Result<Option<IgnoreList>, BuildError> {
     let Some(below) = below else { return Ok(None) };
     // The pattern is cleaned as a path, so that it is matched from its root.
     let path = source_path(below, source)?;
@@ -116,18 +117,25 @@ fn include_pattern(below: Option<&str>, source: &CopySource) -> Result<Option<Ig
     // A leading `!` is part of a name here, not an exception.
     let text = text.strip_prefix('!').map_or(text.clone(), |rest| format!("[!]{rest}"));
     let list = IgnoreList::from_patterns([text.as_str()]);
-    list.map(Some).map_err(|error| BuildError::at_line(Diagnostic { span: source.span.clone(), ..*error }))
+    list.map(Some).map_err(|error| BuildError::at_line(source.location.locate(*error)))
 }
 
-fn exclude_patterns(copy: &CopyOp, source: &CopySource) -> Result<Option<IgnoreList>, BuildError> {
+fn exclude_patterns(copy: &CopyOp, source: LocatedSource<'_>) -> Result<Option<IgnoreList>, BuildError> {
     if copy.exclude.is_empty() {
         return Ok(None);
     }
     let list = IgnoreList::from_patterns(copy.exclude.iter().map(String::as_str));
     list.map(Some).map_err(|error| {
-        let diagnostic = Diagnostic { span: source.span.clone(), ..*error };
+        let diagnostic = source.location.locate(*error);
         BuildError::at_line(diagnostic.note("in a pattern of `--exclude`"))
     })
+}
+
+/// A path that is searched in a tree, and the place that messages about it point to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocatedSource<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) location: StepLocation<'a>,
 }
 
 /// The tree in which sources are searched, for messages.
@@ -146,11 +154,11 @@ fn target_name(path: &TreePath, node: &TreeNode) -> Vec<u8> {
 fn match_pattern(
     tree: &dyn FileTree,
     pattern: &TreePath,
-    source: &CopySource,
+    source: LocatedSource<'_>,
 ) -> Result<Vec<SelectedNode>, BuildError> {
     let bad = || {
         let what = format!("`{}` is not a pattern", source.text);
-        BuildError::at_line(Diagnostic::error(source.span.clone(), what).help("write `[[]` for a literal bracket"))
+        BuildError::at_line(source.location.error(what).help("write `[[]` for a literal bracket"))
     };
     let mut found = vec![TreePath::root()];
     for part in pattern.components() {
@@ -191,11 +199,10 @@ fn match_pattern(
 pub(crate) fn missing_source(
     tree: &dyn FileTree,
     path: &TreePath,
-    source: &CopySource,
+    source: LocatedSource<'_>,
     place: &SearchedTree<'_>,
 ) -> Result<BuildError, BuildError> {
-    let mut diagnostic =
-        Diagnostic::error(source.span.clone(), format!("no such file in {}: `{}`", place.name, source.text));
+    let mut diagnostic = source.location.error(format!("no such file in {}: `{}`", place.name, source.text));
     if (place.is_ignored)(path) {
         diagnostic = diagnostic
             .note("the file exists, but .dockerignore leaves it out of the build context")

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dram_dockerfile::{CopyOp, CopySourceKind, InputRef, Plan, PlanStep, StepOp};
+use dram_plan::{CopyOp, CopySourceKind, InputRef, Plan, PlanStep, StepOp};
 use dram_store::{CacheRecord, FileTree};
 
 use crate::cache_key_parts::StepCacheKey;
@@ -230,7 +230,7 @@ impl StepRunner<'_> {
         stages: &StageSnapshots,
     ) -> Result<CacheRecord, BuildError> {
         let store = self.world.options.store;
-        let brought = fetch_sources(copy, self.world.options.remotes)?;
+        let brought = fetch_sources(self.step, copy, self.world.options.remotes)?;
         let snapshot = match &copy.from {
             // A copy without paths does not read the build context.
             InputRef::Context if !copy.sources.iter().any(|source| matches!(source.kind, CopySourceKind::Path)) => {
@@ -286,8 +286,8 @@ impl StepRunner<'_> {
         place: &SearchedTree<'_>,
         mut keys: Vec<Arc<StepCacheKey>>,
     ) -> Result<CacheRecord, BuildError> {
-        let selected = select_sources::select_sources(from.tree as &dyn FileTree, copy, place)?;
-        if let Some(remark) = select_sources::no_match_warning(copy, &selected, place) {
+        let selected = select_sources::select_sources(from.tree as &dyn FileTree, (self.step, copy), place)?;
+        if let Some(remark) = select_sources::no_match_warning((self.step, copy), &selected, place) {
             (self.tell)(BuildEvent::Remark(Box::new(remark)));
         }
         let content = ContentDigest::of(from.tree, &selected, from.owners)?;

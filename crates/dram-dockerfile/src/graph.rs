@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use dram_image::ImageConfig;
+use dram_plan::{InputRef, Plan, StageBase};
 
 use crate::ast::{Dockerfile, DockerfileInstruction, Keyword, ParserDirectives};
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::ordered_env::OrderedEnv;
-use crate::plan::{Plan, plan_stages};
+use crate::plan::plan_stages;
 use crate::settings::BuildSettings;
 
 use resolve::StageResolver;
@@ -37,39 +38,26 @@ pub(crate) struct StageNode {
     pub(crate) name: String,
     /// The index among all stages of the file.
     pub(crate) index: usize,
-    pub(crate) base: ResolvedBase,
+    /// The base; an external one by the key of its [`ExternalInput`].
+    pub(crate) base: StageBase,
+    /// The name and platform of an external base; the name is empty for other bases.
+    pub(crate) base_name: BaseName,
     pub(crate) from: DockerfileInstruction,
     pub(crate) base_span: Range<usize>,
     /// The instructions, each with the resolved inputs of its [`from_words`](DockerfileInstruction::from_words).
-    pub(crate) steps: Vec<(DockerfileInstruction, Vec<ResolvedFrom>)>,
+    pub(crate) steps: Vec<(DockerfileInstruction, Vec<InputRef>)>,
 }
 
-/// The resolved base of a stage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ResolvedBase {
-    Scratch,
-    /// An index into the list of stages.
-    Stage(usize),
-    External {
-        name: String,
-        /// The key of its [`ExternalInput`].
-        key: String,
-        /// The platform, when it is not the target platform.
-        platform: Option<String>,
-    },
+/// The name of an external base as written, variables expanded, and its platform.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct BaseName {
+    pub(crate) name: String,
+    /// The platform, when it is not the target platform.
+    pub(crate) platform: Option<String>,
 }
 
 /// The `ONBUILD` triggers of the base images, by the keys of their [`ExternalInput`]s.
 pub type OnbuildTriggers = BTreeMap<String, Vec<String>>;
-
-/// The resolved value of `COPY --from`, or of `from` of a mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ResolvedFrom {
-    /// An index into the list of stages.
-    Stage(usize),
-    External(String),
-    Scratch,
-}
 
 /// An image or a named context that the needed stages use.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,12 +126,12 @@ impl StageGraph {
         let mut needs: Vec<ExternalInput> = Vec::new();
         let mut known: BTreeMap<&str, usize> = BTreeMap::new();
         for node in &self.stages {
-            if let ResolvedBase::External { name, key, platform } = &node.base {
+            if let StageBase::External(key) = &node.base {
                 match known.get(key.as_str()) {
                     Some(at) => needs[*at].kind = ExternalInputKind::Base,
                     None => {
                         known.insert(key, needs.len());
-                        let (key, name, platform) = (key.clone(), name.clone(), platform.clone());
+                        let (key, BaseName { name, platform }) = (key.clone(), node.base_name.clone());
                         needs.push(ExternalInput {
                             key,
                             name,
@@ -156,7 +144,7 @@ impl StageGraph {
             }
             for (instruction, origins) in &node.steps {
                 for (origin, from) in origins.iter().zip(instruction.from_words()) {
-                    let ResolvedFrom::External(name) = origin else { continue };
+                    let InputRef::External(name) = origin else { continue };
                     if !known.contains_key(name.as_str()) {
                         known.insert(name, needs.len());
                         let (key, name) = (name.clone(), name.clone());
@@ -220,22 +208,22 @@ impl StageNode {
     /// Returns the indexes of the stages it depends on, in the list that contains it.
     pub(crate) fn stage_references(&self) -> Vec<usize> {
         let base = match &self.base {
-            ResolvedBase::Stage(at) => Some(*at),
-            ResolvedBase::Scratch | ResolvedBase::External { .. } => None,
+            StageBase::Stage(at) => Some(*at),
+            StageBase::Scratch | StageBase::External(_) => None,
         };
         let origins = self.steps.iter().flat_map(|(_, origins)| origins).filter_map(|origin| match origin {
-            ResolvedFrom::Stage(at) => Some(*at),
-            ResolvedFrom::External(_) | ResolvedFrom::Scratch => None,
+            InputRef::Stage(at) => Some(*at),
+            InputRef::Context | InputRef::External(_) | InputRef::Scratch => None,
         });
         base.into_iter().chain(origins).collect()
     }
 
     fn renumber(&mut self, places: &[usize]) {
-        if let ResolvedBase::Stage(at) = &mut self.base {
+        if let StageBase::Stage(at) = &mut self.base {
             *at = places[*at];
         }
         for origin in self.steps.iter_mut().flat_map(|(_, origins)| origins) {
-            if let ResolvedFrom::Stage(at) = origin {
+            if let InputRef::Stage(at) = origin {
                 *at = places[*at];
             }
         }

@@ -15,7 +15,6 @@ pub mod glob;
 pub mod graph;
 pub mod ignore;
 pub mod lint;
-pub mod option_value;
 pub mod outline;
 pub mod plan;
 pub mod remote;
@@ -35,9 +34,5 @@ pub use ast::{Dockerfile, DockerfileInstruction, Keyword};
 pub use diagnostic::{Diagnostic, Severity};
 pub use graph::{ExternalInput, ExternalInputKind, OnbuildTriggers, StageGraph};
 pub use parse::{MAX_DOCKERFILE_SIZE, MAX_INSTRUCTIONS, ParsedDockerfile, flag_names, parse};
-pub use plan::{
-    CacheMount, CacheSharing, ChmodMode, CopyOp, CopySource, CopySourceKind, HeredocScript, InputRef, MountKind,
-    MountedFile, Plan, PlanStage, PlanStep, RunMount, RunNetwork, RunOp, StageBase, StepOp, UnpackPolicy, WorkdirOp,
-};
-pub use remote::{GitRef, RemoteSource, RemoteSourceError};
+pub use remote::{RemoteSource, RemoteSourceError};
 pub use settings::{BuildSettings, PlatformSpec};

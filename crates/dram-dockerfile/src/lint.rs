@@ -22,12 +22,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use dram_image::ImageConfig;
+use dram_plan::{Plan, StageBase};
 
 use crate::ast::{Dockerfile, DockerfileInstruction};
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, Severity};
-use crate::graph::{ResolvedBase, StageGraph, stage_ranges};
+use crate::graph::{StageGraph, stage_ranges};
 use crate::ignore::IgnoreList;
-use crate::plan::Plan;
 use crate::rules::{self, LintRule, RuleActivation, RuleScope};
 use crate::settings::BuildSettings;
 
@@ -180,10 +180,10 @@ fn unknown_stages(subject: &LintInput<'_>) -> HashSet<usize> {
     let nodes = subject.graph.map(|graph| graph.stages.as_slice()).unwrap_or_default();
     for node in nodes {
         let is_unknown = match &node.base {
-            ResolvedBase::Scratch => false,
-            ResolvedBase::Stage(at) => unknown.contains(&nodes[*at].index),
-            ResolvedBase::External { name, key, .. } => {
-                !subject.base_configs.contains_key(key) && subject.settings.context_for(name).is_none()
+            StageBase::Scratch => false,
+            StageBase::Stage(at) => unknown.contains(&nodes[*at].index),
+            StageBase::External(key) => {
+                !subject.base_configs.contains_key(key) && subject.settings.context_for(&node.base_name.name).is_none()
             }
         };
         if is_unknown {

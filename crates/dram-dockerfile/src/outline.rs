@@ -6,13 +6,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dram_image::ImageConfig;
+use dram_plan::{Plan, PlanStep, RunMount, StageBase, StepOp};
 
 use crate::ast::{ArgDeclaration, Dockerfile, DockerfileInstruction, InstructionBody};
 use crate::expand::{ExpandOptions, ExpandedWord, expand};
-use crate::graph::{ResolvedBase, StageGraph, StageNode, stage_ranges};
+use crate::graph::{StageGraph, StageNode, stage_ranges};
 use crate::lint::{LineRange, lines_at};
 use crate::ordered_env::OrderedEnv;
-use crate::plan::{MountKind, Plan, StepOp};
 
 /// A stage that can be built with `--target`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,9 +174,9 @@ impl<'g> ArgumentCollector<'g> {
             names.iter().for_each(|name| self.use_global(name));
         }
         let mut scope = match &node.base {
-            ResolvedBase::Scratch => OrderedEnv::default(),
-            ResolvedBase::Stage(at) => self.scopes[*at].clone(),
-            ResolvedBase::External { key, .. } => {
+            StageBase::Scratch => OrderedEnv::default(),
+            StageBase::Stage(at) => self.scopes[*at].clone(),
+            StageBase::External(key) => {
                 found.get(key).map(|config| OrderedEnv::from_pairs(&config.config.env)).unwrap_or_default()
             }
         };
@@ -248,26 +248,30 @@ fn describe_argument(one: &DockerfileInstruction, argument: &ArgDeclaration, val
 }
 
 /// Adds the secrets, ssh agents and caches that the `RUN` steps of the plan mount.
+/// Returns the lines of a step that comes from `dockerfile`.
+fn step_lines(dockerfile: &Dockerfile, step: &PlanStep) -> LineRange {
+    let line = step.origin.line().unwrap_or_default();
+    lines_at(dockerfile, step.origin.span().start).unwrap_or(LineRange { first: line, last: line })
+}
+
 fn add_mounts(dockerfile: &Dockerfile, plan: &Plan, outline: &mut Outline) {
     let mut known: BTreeMap<(u8, String), usize> = BTreeMap::new();
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let StepOp::Run(run) = &step.op else { continue };
-        let lines = lines_at(dockerfile, step.span.start).unwrap_or(LineRange { first: step.line, last: step.line });
+        let lines = step_lines(dockerfile, step);
         for mount in &run.mounts {
-            match &mount.kind {
-                MountKind::Secret { id, required, .. } => {
+            match mount {
+                RunMount::Secret { id, required, .. } => {
                     add_secret(&mut outline.secrets, &mut known, 0, id, *required, lines);
                 }
-                MountKind::Ssh { id, required, .. } => {
-                    add_secret(&mut outline.ssh, &mut known, 1, id, *required, lines)
-                }
-                MountKind::Cache(cache) => {
+                RunMount::Ssh { id, required, .. } => add_secret(&mut outline.ssh, &mut known, 1, id, *required, lines),
+                RunMount::Cache(cache) => {
                     if known.insert((2, cache.id.clone()), 0).is_none() {
                         let (id, target) = (cache.id.clone(), cache.target.clone());
                         outline.caches.push(OutlineCache { id, target, lines });
                     }
                 }
-                MountKind::Bind { .. } | MountKind::Tmpfs { .. } => {}
+                RunMount::Bind { .. } | RunMount::Tmpfs { .. } => {}
             }
         }
     }

@@ -8,6 +8,8 @@ mod url;
 
 use std::fmt;
 
+use dram_plan::GitRef;
+
 use url::{UrlParts, percent_decode};
 
 /// A remote source: a file or a Git repository.
@@ -22,32 +24,6 @@ pub enum RemoteSource {
     },
     /// A Git repository.
     Git(GitRef),
-}
-
-/// A reference into a Git repository.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct GitRef {
-    /// The address of the repository, without query and fragment, as passed to `git`.
-    pub remote: String,
-    /// The name of the repository: the last part of the address without `.git`.
-    pub short_name: String,
-    /// A branch, tag or commit, or a full name that begins with `refs/`; empty means the default branch.
-    pub reference: String,
-    /// The directory inside the repository; empty means all of it.
-    pub subdir: String,
-    /// A prefix of the id of the commit, or of its tag object.
-    pub checksum: Option<String>,
-    /// True to keep `.git`; `None` when the address does not say.
-    pub keep_git_dir: Option<bool>,
-    /// True to fetch submodules, which is the default; `None` when the address does not say.
-    pub submodules: Option<bool>,
-    /// True to set the times of files to that of the commit; `None` when the address does not say. Applies only to
-    /// build contexts.
-    pub commit_times: Option<bool>,
-    /// True to fetch the commit `checksum`, even if the reference points elsewhere.
-    pub fetch_by_commit: bool,
-    /// True for `http://` and `git://`, whose data can be changed in transit.
-    pub is_unencrypted: bool,
 }
 
 /// The error for an invalid address.

@@ -4,7 +4,8 @@ mod support;
 
 use support::{found, messages, plan, plan_with, run, settings, target, valid_plan};
 
-use dram_dockerfile::{ExternalInputKind, PlanStep, RunOp, Severity, StageGraph, StepOp, parse};
+use dram_dockerfile::{ExternalInputKind, Severity, StageGraph, parse};
+use dram_plan::{PlanStep, RunOp, StepOp};
 
 /// Returns the `RUN` operations of the target stage.
 fn processes(text: &str) -> Vec<RunOp> {

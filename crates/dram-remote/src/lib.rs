@@ -3,12 +3,10 @@
 //! Every response is bounded in time and length. Credentials in a URL are sent to its server and appear in no message.
 
 mod child_process;
-mod dns_query;
 pub mod engine;
 mod fetch;
 mod fetch_error;
 mod git;
-mod host_lookup;
 mod http_date;
 mod http_proxy;
 mod network;

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::time::Duration;
 
 use dram_build::{CancelToken, FetchedFile, FetchedTree, RemoteError, RemoteFetcher};
-use dram_dockerfile::{GitRef, remote};
+use dram_dockerfile::remote;
 use dram_image::Digest;
+use dram_plan::GitRef;
 use dram_remote::{FetchOutcome, GitSource, HttpValidators, NetworkSettings};
 use dram_store::{DownloadRecord, Store, StoreError};
 

@@ -10,12 +10,13 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use dram_dockerfile::{Diagnostic, Plan, PlanStep, RunNetwork, RunOp, StepOp};
+use dram_plan::{Plan, PlanStep, RunNetwork, RunOp, StepOp};
 use dram_sandbox::{Jail, JailNetwork, JailStdio, SandboxError};
 use dram_store::{Dir, MergedTree, OWNER_ATTRIBUTE, StepKey, Store};
 
 use crate::container::{self, ContainerDirs};
 use crate::missing_libraries;
+use crate::step_location::StepLocation;
 use crate::users::{self, UserError};
 use crate::{BuildError, BuildEvent, BuildOptions, Snapshot, StepPosition};
 use failed_command::CommandDescription;
@@ -60,9 +61,7 @@ pub(crate) fn check_privileges(plan: &Plan, options: &BuildOptions<'_>) -> Resul
         let StepOp::Run(run) = &step.op else { continue };
         let refused = |what: &str, right: &str| {
             let what = format!("the command wants {what}, which this build does not allow");
-            Err(BuildError::at_line(
-                Diagnostic::error(step.span.clone(), what).help(format!("build with `--allow {right}`")),
-            ))
+            Err(BuildError::at_line(StepLocation::of(step).error(what).help(format!("build with `--allow {right}`"))))
         };
         if run.insecure && !options.command_options.allow_insecure {
             return refused("all rights of the builder", "security.insecure");
@@ -81,7 +80,7 @@ impl RunCommand<'_> {
     pub(crate) fn execute_command(&self) -> Result<Option<PathBuf>, BuildError> {
         let (store, given) = (self.options.store, &self.options.command_options);
         let mut described = self.describe()?;
-        let mut sight = mounts::resolve_mounts(store, self.run, self.picked, given)?;
+        let mut sight = mounts::resolve_mounts(store, (self.step, self.run), self.picked, given)?;
         let done = self.run_in_jail(&mut described, &mut sight);
         sight.discard(store);
         done
@@ -106,7 +105,7 @@ impl RunCommand<'_> {
             }
             !cancel.is_cancelled()
         };
-        let mut fill = |name: &_, data: &Path| mounts::fill_cache(self.run, self.picked, name, data);
+        let mut fill = |name: &_, data: &Path| mounts::fill_cache((self.step, self.run), self.picked, name, data);
         let (given, copies) = (&self.options.command_options, sight.copies.clone());
         let mut means = MountContext { store, given, copies, fill: &mut fill, wait: &mut wait };
         let Some(_used) = mounts::mount_all(sight, &mut means, &mut place, &mut jail)? else {
@@ -129,7 +128,7 @@ impl RunCommand<'_> {
 
     fn spawn_and_wait(&self, jail: &Jail) -> Result<(i32, Vec<String>), BuildError> {
         let start =
-            |source| BuildError::CommandStart { text: self.step.text.clone(), span: self.step.span.clone(), source };
+            |source| BuildError::CommandStart { text: self.step.text.clone(), span: self.step.origin.span(), source };
         let pipe = |source| start(SandboxError::HelperConnection { step: "make a pipe for".to_owned(), source });
         let (lines, writer) = io::pipe().map_err(pipe)?;
         let stderr = writer.try_clone().map_err(pipe)?;
@@ -158,7 +157,7 @@ impl RunCommand<'_> {
         tail: Vec<String>,
     ) -> BuildError {
         let store = self.options.store;
-        let (text, span) = (self.step.text.clone(), self.step.span.clone());
+        let (text, span) = (self.step.text.clone(), self.step.origin.span());
         let is_unknown = code == EXIT_NOT_FOUND;
         let missing_loader = if is_unknown { missing_loader(store, self.below, &place.upper, self.run) } else { None };
         let upper = place.into_upper();
@@ -177,7 +176,7 @@ impl RunCommand<'_> {
             UserError::Store(error) => BuildError::from(error),
             UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
                 let help = "make the user with a RUN before the USER instruction, or write its number";
-                BuildError::at_line(Diagnostic::error(step.span.clone(), error.to_string()).help(help))
+                BuildError::at_line(StepLocation::of(step).error(error.to_string()).help(help))
             }
         })?;
         let mut env: Vec<_> = run.env.iter().map(env_entry).collect();

@@ -3,14 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use dram_dockerfile::{CopySource, CopySourceKind, Diagnostic, MountKind, RunMount};
 use dram_image::TreePath;
+use dram_plan::RunMount;
 use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, Store, StoreError, TreeNode};
 
 use crate::build_context::OpenContext;
 use crate::content_digest::ContentDigest;
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride, inherit_root_metadata};
-use crate::select_sources::{self, SearchedTree, SelectedNode};
+use crate::select_sources::{self, LocatedSource, SearchedTree, SelectedNode};
+use crate::step_location::StepLocation;
 use crate::{BuildContext, BuildError, Snapshot};
 
 /// The origin of a mount's files.
@@ -46,34 +47,33 @@ impl MountTree {
 }
 
 /// Returns the source path of a mount, or `None` for a mount without files.
-pub(crate) fn mount_source_path(kind: &MountKind) -> Option<&str> {
-    match kind {
-        MountKind::Bind { source, .. } => Some(source),
-        MountKind::Cache(cache) => cache.seed.as_ref().map(|(_, source)| source.as_str()),
-        MountKind::Secret { .. } | MountKind::Ssh { .. } | MountKind::Tmpfs { .. } => None,
+pub(crate) fn mount_source_path(mount: &RunMount) -> Option<&str> {
+    match mount {
+        RunMount::Bind { source, .. } => Some(source),
+        RunMount::Cache(cache) => cache.seed.as_ref().map(|(_, source)| source.as_str()),
+        RunMount::Secret { .. } | RunMount::Ssh { .. } | RunMount::Tmpfs { .. } => None,
     }
 }
 
 /// Resolves the files that `mount` shows of `origin`, which messages call `name`.
 pub(crate) fn resolve_mount_files(
     store: &Store,
-    mount: &RunMount,
+    (mount, location): (&RunMount, StepLocation<'_>),
     origin: MountOrigin,
     name: &str,
 ) -> Result<MountFiles, BuildError> {
-    let text = mount_source_path(&mount.kind).unwrap_or("/").to_owned();
-    let source = CopySource { text, kind: CopySourceKind::Path, span: mount.span.clone() };
+    let source = LocatedSource { text: mount_source_path(mount).unwrap_or("/"), location };
     match &origin {
         MountOrigin::Snapshot(snapshot) => {
             let view = snapshot.view_with_root(store)?;
             let place = SearchedTree { name: name.to_owned(), is_ignored: &|_| false };
-            let (node, content) = find_source(&view, &source, &place, true)?;
+            let (node, content) = find_source(&view, source, &place, true)?;
             Ok(MountFiles { origin, tree: MountTree::Layers(view), node, content })
         }
         MountOrigin::Context(context) => {
             let opened = context.open(store)?;
             let place = SearchedTree { name: name.to_owned(), is_ignored: &|path| opened.is_ignored(path) };
-            let found = find_source(opened.tree(), &source, &place, context.keeps_owners());
+            let found = find_source(opened.tree(), source, &place, context.keeps_owners());
             opened.save(store);
             let (node, content) = found?;
             Ok(MountFiles { origin, tree: MountTree::Context(opened), node, content })
@@ -83,13 +83,13 @@ pub(crate) fn resolve_mount_files(
 
 fn find_source(
     tree: &dyn FileTree,
-    source: &CopySource,
+    source: LocatedSource<'_>,
     place: &SearchedTree<'_>,
     owners: bool,
 ) -> Result<(TreeNode, ContentDigest), BuildError> {
     let path = TreePath::clean(source.text.as_bytes()).map_err(|error| {
         let what = format!("`{}` cannot be a path: {error}", source.text);
-        BuildError::at_line(Diagnostic::error(source.span.clone(), what))
+        BuildError::at_line(source.location.error(what))
     })?;
     let Some(node) = tree.find(&path, true)? else {
         return Err(select_sources::missing_source(tree, &path, source, place)?);
@@ -139,7 +139,7 @@ impl MountFiles {
     pub(crate) fn bindable_files(
         &self,
         store: &Store,
-        mount: &RunMount,
+        location: StepLocation<'_>,
     ) -> Result<(BindableFiles, Vec<u8>), BuildError> {
         match &self.origin {
             MountOrigin::Snapshot(snapshot) => {
@@ -148,14 +148,14 @@ impl MountFiles {
             }
             MountOrigin::Context(_) => {
                 let place = store.work_dir().temp_dir()?;
-                self.copy_to(&place, mount)?;
+                self.copy_to(&place, location)?;
                 Ok((BindableFiles::Copy(place), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
             }
         }
     }
 
     /// Copies the files into the empty directory `place`: the content of a directory, or a file under the name `file`.
-    pub(crate) fn copy_to(&self, place: &Path, mount: &RunMount) -> Result<(), BuildError> {
+    pub(crate) fn copy_to(&self, place: &Path, location: StepLocation<'_>) -> Result<(), BuildError> {
         let (is_context, keeps_owners) = match &self.origin {
             MountOrigin::Snapshot(_) => (false, true),
             MountOrigin::Context(context) => (true, context.keeps_owners()),
@@ -174,7 +174,7 @@ impl MountFiles {
             LayerWriteError::Store(error) => BuildError::from(error),
             error => {
                 let help = "build again when nothing writes to the build context";
-                BuildError::at_line(Diagnostic::error(mount.span.clone(), error.to_string()).help(help))
+                BuildError::at_line(location.error(error.to_string()).help(help))
             }
         })?;
         maker.finish()?;
@@ -187,11 +187,11 @@ impl MountFiles {
     }
 
     /// Returns an error if the initial content of a cache mount is not a directory.
-    pub(crate) fn must_be_dir(&self, mount: &RunMount) -> Result<(), BuildError> {
+    pub(crate) fn must_be_dir(&self, location: StepLocation<'_>) -> Result<(), BuildError> {
         if self.is_dir() {
             return Ok(());
         }
         let what = format!("a cache starts with a directory, and `{}` is none", self.node.path);
-        Err(BuildError::at_line(Diagnostic::error(mount.span.clone(), what).help("name the directory it is in")))
+        Err(BuildError::at_line(location.error(what).help("name the directory it is in")))
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dram_dockerfile::{CacheMount, CacheSharing, Diagnostic, MountKind, MountedFile, RunMount, RunOp};
+use dram_plan::{CacheMount, CacheSharing, MountedFile, PlanStep, RunMount, RunOp, StepPart};
 use dram_sandbox::{BindMount, BindSource, Jail, MemoryFile, ScratchDirs, TmpfsMount};
 use dram_store::{
     CacheMountGuard, CacheMountIdentity, CacheMountSharing, Dir, FileMetadata, LayerId, MergedTree, Store,
@@ -17,6 +17,7 @@ use super::mount_files::{BindableFiles, MountFiles};
 use super::ssh_agent::AgentRelay;
 use crate::container::{ContainerDirs, dedup_lowers};
 use crate::layer_writer::inherit_root_metadata;
+use crate::step_location::StepLocation;
 use crate::{BuildError, CommandOptions};
 
 /// One mount of a command.
@@ -64,7 +65,7 @@ pub(crate) struct ResolvedMounts {
 /// Resolves each mount of `run`; `picked` are their files.
 pub(crate) fn resolve_mounts(
     store: &Store,
-    run: &RunOp,
+    (step, run): (&PlanStep, &RunOp),
     picked: &[Option<MountFiles>],
     given: &CommandOptions,
 ) -> Result<ResolvedMounts, BuildError> {
@@ -73,8 +74,9 @@ pub(crate) fn resolve_mounts(
         let what = ResolvedMountSource::Script { contents: script.contents.clone() };
         sight.mounts.push(ResolvedMount { target: script.path.clone(), source: what });
     }
-    for (mount, picked) in run.mounts.iter().zip(picked) {
-        if let Err(error) = sight.add(store, mount, picked.as_ref(), given) {
+    for ((at, mount), picked) in run.mounts.iter().enumerate().zip(picked) {
+        let location = StepLocation::of_part(step, StepPart::Mount(at));
+        if let Err(error) = sight.add(store, (mount, location), picked.as_ref(), given) {
             sight.discard(store);
             return Err(error);
         }
@@ -88,13 +90,13 @@ impl ResolvedMounts {
     fn add(
         &mut self,
         store: &Store,
-        mount: &RunMount,
+        (mount, location): (&RunMount, StepLocation<'_>),
         picked: Option<&MountFiles>,
         given: &CommandOptions,
     ) -> Result<(), BuildError> {
-        let (target, what) = match &mount.kind {
-            MountKind::Bind { target, writable, .. } => {
-                let (shown, path) = picked.expect("a bind has files").bindable_files(store, mount)?;
+        let (target, what) = match mount {
+            RunMount::Bind { target, writable, .. } => {
+                let (shown, path) = picked.expect("a bind has files").bindable_files(store, location)?;
                 let writable = *writable;
                 let what = match shown {
                     BindableFiles::Layers(layers) => ResolvedMountSource::Layers { layers, path, writable },
@@ -105,7 +107,7 @@ impl ResolvedMounts {
                 };
                 (target, what)
             }
-            MountKind::Cache(cache) => {
+            RunMount::Cache(cache) => {
                 let sharing = match cache.sharing {
                     CacheSharing::Shared => 0,
                     CacheSharing::Private => 1,
@@ -115,10 +117,10 @@ impl ResolvedMounts {
                     ResolvedMountSource::Cache { name: cache_name(cache, picked), sharing, read_only: cache.read_only };
                 (&cache.target, what)
             }
-            MountKind::Secret { id, file, env, required } => {
+            RunMount::Secret { id, file, env, required } => {
                 if *required && !given.secrets.contains_key(id) {
                     return Err(missing_option(
-                        mount,
+                        location,
                         "secret",
                         id,
                         &format!("--secret id={id},src=FILE` or `--secret id={id},env=NAME"),
@@ -128,15 +130,15 @@ impl ResolvedMounts {
                 let Some(MountedFile { target, mode, uid, gid }) = file else { return Ok(()) };
                 (target, ResolvedMountSource::Secret { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
             }
-            MountKind::Ssh { id, file, required } => {
+            RunMount::Ssh { id, file, required } => {
                 if *required && !given.ssh_agents.contains_key(id) {
-                    return Err(missing_option(mount, "ssh agent", id, &format!("--ssh {id}")));
+                    return Err(missing_option(location, "ssh agent", id, &format!("--ssh {id}")));
                 }
                 let MountedFile { target, mode, uid, gid } = file;
                 self.agent.get_or_insert_with(|| target.clone());
                 (target, ResolvedMountSource::Agent { id: id.clone(), mode: *mode, uid: *uid, gid: *gid })
             }
-            MountKind::Tmpfs { target, size } => (target, ResolvedMountSource::Tmpfs { size: *size }),
+            RunMount::Tmpfs { target, size } => (target, ResolvedMountSource::Tmpfs { size: *size }),
         };
         self.mounts.push(ResolvedMount { target: target.clone(), source: what });
         Ok(())
@@ -155,9 +157,9 @@ impl ResolvedMounts {
     }
 }
 
-fn missing_option(mount: &RunMount, what: &str, id: &str, flag: &str) -> BuildError {
+fn missing_option(location: StepLocation<'_>, what: &str, id: &str, flag: &str) -> BuildError {
     let what = format!("the command needs the {what} `{id}`, and it was not given");
-    BuildError::at_line(Diagnostic::error(mount.span.clone(), what).help(format!("build with `{flag}`")))
+    BuildError::at_line(location.error(what).help(format!("build with `{flag}`")))
 }
 
 fn cache_name(cache: &CacheMount, picked: Option<&MountFiles>) -> CacheMountIdentity {
@@ -170,17 +172,18 @@ pub(crate) type FillCache<'a> = dyn FnMut(&CacheMountIdentity, &Path) -> Result<
 
 /// Writes the initial content of the new cache mount at `data`: the files of the mount that has this cache name.
 pub(crate) fn fill_cache(
-    run: &RunOp,
+    (step, run): (&PlanStep, &RunOp),
     picked: &[Option<MountFiles>],
     name: &CacheMountIdentity,
     data: &Path,
 ) -> Result<(), BuildError> {
-    for (mount, picked) in run.mounts.iter().zip(picked) {
-        if let (MountKind::Cache(cache), Some(picked)) = (&mount.kind, picked)
+    for ((at, mount), picked) in run.mounts.iter().enumerate().zip(picked) {
+        if let (RunMount::Cache(cache), Some(picked)) = (mount, picked)
             && cache_name(cache, Some(picked)) == *name
         {
-            picked.must_be_dir(mount)?;
-            picked.copy_to(data, mount)?;
+            let location = StepLocation::of_part(step, StepPart::Mount(at));
+            picked.must_be_dir(location)?;
+            picked.copy_to(data, location)?;
             if (cache.mode, cache.uid, cache.gid) != (0o755, 0, 0) {
                 let meta = FileMetadata { mode: cache.mode, uid: cache.uid, gid: cache.gid, mtime: (0, 0) };
                 Dir::open_layer(data)?.set_metadata(&dram_image::TreePath::root(), &meta, false)?;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use dram_dockerfile::MountedFile;
+use dram_plan::MountedFile;
 use dram_store::{Dir, StoreError};
 
 /// A relay to an ssh agent, which runs until it is dropped.

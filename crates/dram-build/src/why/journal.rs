@@ -57,7 +57,7 @@ pub(crate) enum JournalBase {
 /// The journal entry of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalStep {
-    /// The line of the Dockerfile.
+    /// The line of the Dockerfile; 0 for a generated step.
     pub line: usize,
     /// The instruction, without values that look like secrets, shortened if it is long.
     pub text: String,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use dram_dockerfile::{Plan, StageBase, StepOp};
+use dram_plan::{Plan, StageBase, StepOp};
 use dram_store::{BuildHistory, CacheRecord, JOURNAL_HEAD_SIZE, LayerId, StepKey, Store};
 
 use super::align_lines::align_lines;
@@ -256,13 +256,11 @@ impl<'a> BuildRecorder<'a> {
     fn changed_source(&self, notes: &BuildNotes, before: &PreviousBuild, at: StepPosition) -> Option<String> {
         let sources = self.plan.stages[at.stage].steps[at.step].op.input_refs();
         sources.into_iter().find_map(|from| match from {
-            dram_dockerfile::InputRef::Stage(stage) => match self.step_changed(notes, before, *stage, usize::MAX)? {
+            dram_plan::InputRef::Stage(stage) => match self.step_changed(notes, before, *stage, usize::MAX)? {
                 StageDifference::StepChanged(label) => Some(label),
                 StageDifference::StepRemoved(_) => None,
             },
-            dram_dockerfile::InputRef::Context
-            | dram_dockerfile::InputRef::External(_)
-            | dram_dockerfile::InputRef::Scratch => None,
+            dram_plan::InputRef::Context | dram_plan::InputRef::External(_) | dram_plan::InputRef::Scratch => None,
         })
     }
 
@@ -323,7 +321,7 @@ impl<'a> BuildRecorder<'a> {
             maker.add(planned.name.as_bytes());
             for (step, one) in planned.steps.iter().enumerate() {
                 maker.add(one.text.as_bytes());
-                maker.add(&(one.line as u64).to_le_bytes());
+                maker.add(&(one.origin.line().unwrap_or_default() as u64).to_le_bytes());
                 let note = notes.steps.get(&StepPosition { stage, step });
                 maker.add(&[note.map_or(u8::MAX, |note| note.outcome as u8)]);
                 for key in note.iter().flat_map(|note| &note.keys) {
@@ -372,7 +370,7 @@ impl<'a> BuildRecorder<'a> {
         let old = self.previous().and_then(|before| before.journal_step(at));
         let text = redact_instruction(&step.text, MAX_TEXT_LENGTH);
         let mut made = JournalStep {
-            line: step.line,
+            line: step.origin.line().unwrap_or_default(),
             text,
             outcome: StepOutcome::NotReached,
             millis: None,
@@ -467,7 +465,7 @@ fn step_inputs<'k>(keys: &'k [Arc<StepCacheKey>], secrets: &[String]) -> StepInp
 impl PreviousBuild {
     fn new(journal: BuildJournal, plan: &Plan) -> PreviousBuild {
         let places = match_stages(&journal, plan);
-        let steps = |(place, planned): (Option<usize>, &dram_dockerfile::PlanStage)| {
+        let steps = |(place, planned): (Option<usize>, &dram_plan::PlanStage)| {
             let place = place?;
             let old: Vec<&str> = journal.stages[place].steps.iter().map(|step| step.text.as_str()).collect();
             let new: Vec<String> =
@@ -498,8 +496,8 @@ impl PreviousBuild {
 /// Returns the index in the journal for each stage of the plan: the stage of the same name, or else the one with the
 /// most lines in common, because names change and unnamed stages are numbered.
 fn match_stages(journal: &BuildJournal, plan: &Plan) -> Vec<Option<usize>> {
-    let is_named = |stage: &dram_dockerfile::PlanStage| stage.name != format!("stage-{}", stage.index);
-    let named = |stage: &dram_dockerfile::PlanStage| {
+    let is_named = |stage: &dram_plan::PlanStage| stage.name != format!("stage-{}", stage.index);
+    let named = |stage: &dram_plan::PlanStage| {
         let same = |old: &JournalStage| old.name.eq_ignore_ascii_case(&stage.name);
         is_named(stage).then(|| journal.stages.iter().position(same)).flatten()
     };

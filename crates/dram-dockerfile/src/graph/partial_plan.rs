@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use dram_image::ImageConfig;
+use dram_plan::StageBase;
 
-use super::{ResolvedBase, StageGraph};
+use super::StageGraph;
 use crate::ast::InstructionBody;
 use crate::diagnostic::{DiagnosticCollector, Severity};
 use crate::plan::plan_stages;
@@ -16,7 +17,7 @@ pub(super) fn report_plan_errors(mut graph: StageGraph, report: &mut DiagnosticC
     let mut found: BTreeMap<String, ImageConfig> = BTreeMap::new();
     let mut instructions: Vec<(Range<usize>, bool)> = Vec::new();
     for node in &mut graph.stages {
-        if let ResolvedBase::External { key, .. } = &node.base {
+        if let StageBase::External(key) = &node.base {
             found.entry(key.clone()).or_default();
         }
         for (instruction, origins) in &mut node.steps {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use dram_image::Reference;
+use dram_plan::{InputRef, StageBase};
 
-use super::{OnbuildTriggers, ResolvedBase, ResolvedFrom, StageNode, external_key, reference_error};
+use super::{BaseName, OnbuildTriggers, StageNode, external_key, reference_error};
 use crate::ast::{
     ArgDeclaration, Dockerfile, DockerfileInstruction, FromInstruction, InstructionBody, Keyword, SpannedText,
 };
@@ -137,13 +138,13 @@ impl<'f> StageResolver<'f> {
             Some(name) => {
                 let span = name.span.clone();
                 let name = name.text.to_lowercase();
-                let ground = ResolvedBase::External { key: name.clone(), name, platform: None };
-                (Some(ground), span, &[][..])
+                let base = StageBase::External(name.clone());
+                (Some((base, BaseName { name, platform: None })), span, &[][..])
             }
             None => (base, from.base.span.clone(), rest),
         };
         let mut instructions = match &base {
-            Some(base) => self.base_triggers(base, &base_span, first.line, report),
+            Some((base, _)) => self.base_triggers(base, &base_span, first.line, report),
             None => Vec::new(),
         };
         instructions.extend(rest.iter().cloned());
@@ -158,20 +159,21 @@ impl<'f> StageResolver<'f> {
             steps.push((instruction, origins));
         }
         let name = from.name.as_ref().map_or_else(|| format!("stage-{at}"), |name| name.text.clone());
-        Some(StageNode { name, index: at, base: base?, from: first.clone(), base_span, steps })
+        let (base, base_name) = base?;
+        Some(StageNode { name, index: at, base, base_name, from: first.clone(), base_span, steps })
     }
 
     /// Returns the `ONBUILD` triggers of the base, parsed.
     fn base_triggers(
         &self,
-        base: &ResolvedBase,
+        base: &StageBase,
         span: &Range<usize>,
         line: usize,
         report: &mut DiagnosticCollector,
     ) -> Vec<DockerfileInstruction> {
         let texts: Vec<&str> = match base {
-            ResolvedBase::Scratch => Vec::new(),
-            ResolvedBase::Stage(stage) => {
+            StageBase::Scratch => Vec::new(),
+            StageBase::Stage(stage) => {
                 let own = &self.dockerfile.instructions[self.stages[*stage].clone()];
                 let trigger = |one: &'f DockerfileInstruction| match &one.body {
                     InstructionBody::OnBuild(trigger) => Some(trigger.text.as_str()),
@@ -179,7 +181,7 @@ impl<'f> StageResolver<'f> {
                 };
                 own.iter().filter_map(trigger).collect()
             }
-            ResolvedBase::External { key, .. } => {
+            StageBase::External(key) => {
                 self.triggers.get(key).into_iter().flatten().map(String::as_str).take(MAX_TRIGGERS).collect()
             }
         };
@@ -192,7 +194,7 @@ impl<'f> StageResolver<'f> {
         at: usize,
         platform: Option<&SpannedText>,
         report: &mut DiagnosticCollector,
-    ) -> Option<ResolvedBase> {
+    ) -> Option<(StageBase, BaseName)> {
         let expanded = self.expand(&from.base, report)?;
         self.warn_undefined(&from.base, &expanded, report);
         self.check_default_base(&from.base, report);
@@ -207,10 +209,10 @@ impl<'f> StageResolver<'f> {
             return None;
         }
         if let Some(stage) = self.earlier_stage(&name, at) {
-            return Some(ResolvedBase::Stage(stage));
+            return Some((StageBase::Stage(stage), BaseName::default()));
         }
         if name == "scratch" {
-            return Some(ResolvedBase::Scratch);
+            return Some((StageBase::Scratch, BaseName::default()));
         }
         if self.is_context(&name) {
             return Some(self.external_base(name, platform));
@@ -271,9 +273,9 @@ impl<'f> StageResolver<'f> {
         false
     }
 
-    fn external_base(&self, name: String, platform: Option<String>) -> ResolvedBase {
+    fn external_base(&self, name: String, platform: Option<String>) -> (StageBase, BaseName) {
         let platform = platform.filter(|platform| self.settings.builds_for(platform) == Some(false));
-        ResolvedBase::External { key: external_key(&name, platform.as_deref()), name, platform }
+        (StageBase::External(external_key(&name, platform.as_deref())), BaseName { name, platform })
     }
 
     fn resolve_platform(
@@ -377,7 +379,7 @@ impl<'f> StageResolver<'f> {
         mounts: bool,
         at: usize,
         report: &mut DiagnosticCollector,
-    ) -> Option<ResolvedFrom> {
+    ) -> Option<InputRef> {
         let span = from.span.clone();
         let options = ExpandOptions::new(self.dockerfile.directives.escape);
         if expand(&from.text, options, &|_| None).map(|expanded| expanded.text).as_deref() != Ok(&from.text) {
@@ -392,14 +394,14 @@ impl<'f> StageResolver<'f> {
             return None;
         }
         if let Ok(number) = from.text.parse::<i64>() {
-            return self.stage_by_number(number, span, at, report).map(ResolvedFrom::Stage);
+            return self.stage_by_number(number, span, at, report).map(InputRef::Stage);
         }
         let lower = from.text.to_lowercase();
         if let Some(stage) = self.earlier_stage(&lower, at) {
-            return Some(ResolvedFrom::Stage(stage));
+            return Some(InputRef::Stage(stage));
         }
         if self.is_context(&from.text) {
-            return Some(ResolvedFrom::External(from.text.clone()));
+            return Some(InputRef::External(from.text.clone()));
         }
         let own = self.names[at].as_deref() == Some(lower.as_str());
         if own {
@@ -422,7 +424,7 @@ impl<'f> StageResolver<'f> {
             return None;
         }
         if lower == "scratch" && mounts {
-            return Some(ResolvedFrom::Scratch);
+            return Some(InputRef::Scratch);
         }
         if lower == "scratch" {
             report.push(Diagnostic::error(span, "`scratch` is empty, so there is nothing to copy from it"));
@@ -437,7 +439,7 @@ impl<'f> StageResolver<'f> {
         span: Range<usize>,
         at: usize,
         report: &mut DiagnosticCollector,
-    ) -> Option<ResolvedFrom> {
+    ) -> Option<InputRef> {
         if let Err(problem) = name.parse::<Reference>() {
             report.push(
                 Diagnostic::error(span, format!("{} is neither a stage nor the name of an image", quote(name)))
@@ -456,7 +458,7 @@ impl<'f> StageResolver<'f> {
                     .help(format!("did you mean {}?", quote(meant))),
             );
         }
-        Some(ResolvedFrom::External(name.to_owned()))
+        Some(InputRef::External(name.to_owned()))
     }
 
     fn stage_by_number(

@@ -1,8 +1,9 @@
 //! Advice about `RUN` steps.
 
+use dram_plan::{InputRef, Plan, StageBase, StepOp};
+
 use super::{apt, cache_mounts, shell_commands};
 use crate::diagnostic::DiagnosticCollector;
-use crate::plan::{Plan, StageBase, StepOp};
 
 /// Checks every `RUN` step of the plan.
 pub(super) fn check(plan: &Plan, report: &mut DiagnosticCollector) {
@@ -26,7 +27,7 @@ fn image_stages(plan: &Plan) -> Vec<bool> {
     let mut shown: Vec<bool> = vec![true; plan.stages.len()];
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         for from in step.op.input_refs() {
-            if let crate::plan::InputRef::Stage(at) = from {
+            if let InputRef::Stage(at) = from {
                 shown[*at] = false;
             }
         }

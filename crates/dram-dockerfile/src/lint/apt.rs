@@ -1,7 +1,8 @@
 //! Rules about `apt-get`: package lists left in a layer, and prompts without an answer.
 
+use dram_plan::{PlanStep, RunMount, RunOp};
+
 use crate::diagnostic::{Diagnostic, DiagnosticCollector};
-use crate::plan::{MountKind, PlanStep, RunOp};
 use crate::rules;
 
 /// The directory of the lists that `apt-get update` fetches.
@@ -15,7 +16,7 @@ pub(super) fn check(
     shown: bool,
     report: &mut DiagnosticCollector,
 ) {
-    let warn = |rule, message: &str| Diagnostic::warning(Some(rule), step.span.clone(), message);
+    let warn = |rule, message: &str| Diagnostic::warning(Some(rule), step.origin.span(), message);
     if shown
         && commands.iter().any(|words| runs_apt(words, &["update"]))
         && !removes_lists(commands)
@@ -67,10 +68,10 @@ fn removes_lists(commands: &[Vec<String>]) -> bool {
 /// Returns true when the lists are inside a mount.
 fn mounts_lists(run: &RunOp) -> bool {
     run.mounts.iter().any(|mount| {
-        let target = match &mount.kind {
-            MountKind::Cache(cache) => &cache.target,
-            MountKind::Tmpfs { target, .. } | MountKind::Bind { target, .. } => target,
-            MountKind::Secret { .. } | MountKind::Ssh { .. } => return false,
+        let target = match mount {
+            RunMount::Cache(cache) => &cache.target,
+            RunMount::Tmpfs { target, .. } | RunMount::Bind { target, .. } => target,
+            RunMount::Secret { .. } | RunMount::Ssh { .. } => return false,
         };
         APT_LISTS.strip_prefix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })

@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use dram_image::Reference;
+use dram_plan::StageBase;
 
 use super::LintInput;
 use crate::ast::DockerfileInstruction;
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
-use crate::graph::{ResolvedBase, StageGraph};
+use crate::graph::{BaseName, StageGraph};
 use crate::rules;
 use crate::settings::PlatformSpec;
 
@@ -19,7 +20,8 @@ pub(super) fn check(subject: &LintInput<'_>, graph: &StageGraph, report: &mut Di
         if report.is_full_of_warnings() {
             break;
         }
-        let ResolvedBase::External { name, key, platform } = &node.base else { continue };
+        let StageBase::External(key) = &node.base else { continue };
+        let BaseName { name, platform } = &node.base_name;
         if subject.settings.context_for(name).is_some() {
             continue;
         }

@@ -1,8 +1,9 @@
 //! Advice to use cache mounts for package managers, which otherwise fetch everything when their step is executed again.
 
+use dram_plan::{PlanStep, RunMount, RunOp};
+
 use super::apt;
 use crate::diagnostic::{Diagnostic, DiagnosticCollector};
-use crate::plan::{MountKind, PlanStep, RunOp};
 use crate::rules;
 
 /// A package manager that downloads packages.
@@ -136,10 +137,10 @@ pub(super) fn check(commands: &[Vec<String>], run: &RunOp, step: &PlanStep, repo
     let Some(home) = home_dir(run) else { return };
     let seen = CacheDirContext { run, home };
     let mounted = |word: &str| {
-        run.mounts.iter().any(|mount| match &mount.kind {
-            MountKind::Cache(cache) => cache.target.contains(word) || cache.id.contains(word),
-            MountKind::Tmpfs { target, .. } | MountKind::Bind { target, .. } => target.contains(word),
-            MountKind::Secret { .. } | MountKind::Ssh { .. } => false,
+        run.mounts.iter().any(|mount| match mount {
+            RunMount::Cache(cache) => cache.target.contains(word) || cache.id.contains(word),
+            RunMount::Tmpfs { target, .. } | RunMount::Bind { target, .. } => target.contains(word),
+            RunMount::Secret { .. } | RunMount::Ssh { .. } => false,
         })
     };
     for fetcher in PACKAGE_MANAGERS {
@@ -148,12 +149,12 @@ pub(super) fn check(commands: &[Vec<String>], run: &RunOp, step: &PlanStep, repo
             continue;
         }
         let places = (fetcher.cache_dirs)(&seen);
-        if places.iter().any(|place| run.mounts.iter().any(|mount| is_mounted_at(place, &mount.kind))) {
+        if places.iter().any(|place| run.mounts.iter().any(|mount| is_mounted_at(place, mount))) {
             continue;
         }
         let flags: Vec<String> = places.iter().map(|place| format!("--mount=type=cache,target={place}")).collect();
         let message = format!("{} fetches everything again whenever this step runs again", fetcher.name);
-        let mut remark = Diagnostic::warning(Some(&rules::CACHE_MOUNT_HELPS), step.span.clone(), message)
+        let mut remark = Diagnostic::warning(Some(&rules::CACHE_MOUNT_HELPS), step.origin.span(), message)
             .help(format!("keep it in a cache mount: `RUN {} …`", flags.join(" ")));
         if fetcher.name == "apt" {
             remark = remark.note("images of Debian and Ubuntu throw the packages away unless `/etc/apt/apt.conf.d/docker-clean` is removed");
@@ -165,8 +166,8 @@ pub(super) fn check(commands: &[Vec<String>], run: &RunOp, step: &PlanStep, repo
 }
 
 /// Returns true when a cache is mounted at `place` or above it.
-fn is_mounted_at(place: &str, kind: &MountKind) -> bool {
-    let MountKind::Cache(cache) = kind else { return false };
+fn is_mounted_at(place: &str, kind: &RunMount) -> bool {
+    let RunMount::Cache(cache) = kind else { return false };
     let place = place.split(',').next().unwrap_or_default();
     place.strip_prefix(cache.target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -1,8 +1,9 @@
 //! Sources of copies that `.dockerignore` excludes.
 
+use dram_plan::{CopySourceKind, InputRef, Plan, StepOp, StepPart, UnpackPolicy};
+
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::ignore::IgnoreList;
-use crate::plan::{CopySourceKind, InputRef, Plan, StepOp, UnpackPolicy};
 use crate::rules;
 
 /// The maximum of patterns times sources; checking stops beyond it, since only a hostile file has more.
@@ -19,7 +20,7 @@ pub(super) fn check(plan: &Plan, ignore: Option<(&str, &IgnoreList)>, report: &m
             continue;
         }
         let keyword = if copy.unpack == UnpackPolicy::No { "COPY" } else { "ADD" };
-        for source in copy.sources.iter().filter(|source| source.kind == CopySourceKind::Path) {
+        for (at, source) in copy.sources.iter().enumerate().filter(|(_, source)| source.kind == CopySourceKind::Path) {
             work += ignore.patterns().len();
             if work > MAX_CHECK_WORK || report.is_full_of_warnings() {
                 return;
@@ -27,8 +28,9 @@ pub(super) fn check(plan: &Plan, ignore: Option<(&str, &IgnoreList)>, report: &m
             let path = source.text.trim_start_matches('/').trim_end_matches('/');
             let Some((pattern, line)) = excluding_pattern(ignore, path, exceptions) else { continue };
             let message = format!("{} leaves {} out, so there is nothing to copy", quote(list), quote(&source.text));
+            let span = step.origin.part_span(StepPart::Source(at));
             report.push(
-                Diagnostic::warning(Some(&rules::COPY_IGNORED_FILE), source.span.clone(), message)
+                Diagnostic::warning(Some(&rules::COPY_IGNORED_FILE), span, message)
                     .note(format!("the pattern {} on line {line} does", quote(pattern)))
                     .help(format!("remove the pattern or the {keyword}, or bring the file back: `!{path}` below it")),
             );

@@ -3,7 +3,7 @@
 //! This is an approximation of a shell: it knows quotes and operators, but not expansions. Anything else is read as
 //! words, so a rule may miss a command.
 
-use crate::plan::RunOp;
+use dram_plan::RunOp;
 
 /// Returns the simple commands of a step as lists of words, without leading assignments and without `sudo`, `env` and
 /// similar prefixes.

@@ -1,11 +1,13 @@
 //! Plans `COPY` and `ADD`.
 
+use std::ops::Range;
+
+use dram_plan::{ChmodMode, CopyOp, CopySource, CopySourceKind, InputRef, StepOp, StepPart, UnpackPolicy};
+
 use super::stage_planner::{InstructionEffect, StagePlanner};
-use super::{ChmodMode, CopyOp, CopySource, CopySourceKind, CopySpans, InputRef, StepOp, UnpackPolicy};
 use crate::ast::{CopyInstruction, DockerfileInstruction, SpannedText};
 use crate::diagnostic::{Diagnostic, quote};
 use crate::glob;
-use crate::graph::ResolvedFrom;
 use crate::paths;
 use crate::remote::{self, RemoteSource};
 
@@ -15,7 +17,7 @@ impl StagePlanner<'_> {
         &mut self,
         transfer: &CopyInstruction,
         instruction: &DockerfileInstruction,
-        origin: Option<&ResolvedFrom>,
+        input: Option<&InputRef>,
         unpack: bool,
     ) -> Option<InstructionEffect> {
         let keyword = if unpack { "ADD" } else { "COPY" };
@@ -42,7 +44,7 @@ impl StagePlanner<'_> {
         let sources = self.merge_git_flags(sources, transfer, checksum.as_deref())?;
         let created_by = created_by(keyword, transfer, [("--chown", &chown), ("--chmod", &chmod)], &sources, &written);
         let copy = CopyOp {
-            from: origin.map_or(InputRef::Context, input_ref),
+            from: input.cloned().unwrap_or(InputRef::Context),
             sources,
             dest: self.absolute_dest(&written),
             chown,
@@ -57,9 +59,9 @@ impl StagePlanner<'_> {
             exclude,
             checksum,
             keep_git_dir: transfer.keep_git_dir.unwrap_or(false),
-            spans: copy_spans(transfer, instruction),
         };
-        Some(InstructionEffect { op: StepOp::Copy(copy), created_by, layer: true })
+        let parts = part_spans(transfer, instruction);
+        Some(InstructionEffect { op: StepOp::Copy(copy), created_by, layer: true, parts })
     }
 
     /// Expands the value of a flag; an empty value counts as none.
@@ -79,7 +81,7 @@ impl StagePlanner<'_> {
                 continue;
             };
             match classify_source(&text, keyword, word) {
-                Ok(kind) => sources.push(CopySource { text, kind, span: word.span.clone() }),
+                Ok(kind) => sources.push(CopySource { text, kind }),
                 Err(error) => {
                     self.report.push(*error);
                     wrong = true;
@@ -100,7 +102,7 @@ impl StagePlanner<'_> {
                 self.report.error(span.clone(), message);
                 return None;
             }
-            sources.push(CopySource { text: name, kind: CopySourceKind::Inline(text), span: span.clone() });
+            sources.push(CopySource { text: name, kind: CopySourceKind::Inline(text) });
         }
         (!wrong).then_some(sources)
     }
@@ -112,11 +114,13 @@ impl StagePlanner<'_> {
         transfer: &CopyInstruction,
         checksum: Option<&str>,
     ) -> Option<Vec<CopySource>> {
-        for source in &mut sources {
+        // Heredocs come after the words, and are no repositories.
+        let spans = transfer.sources.iter().map(|word| &word.span);
+        for (source, span) in sources.iter_mut().zip(spans) {
             let CopySourceKind::Git(git) = &mut source.kind else { continue };
             let differs = |what: &str| {
                 let message = format!("{what} is said by a flag and, differently, by the address");
-                Diagnostic::error(source.span.clone(), message).help("keep one of the two")
+                Diagnostic::error(span.clone(), message).help("keep one of the two")
             };
             if let (Some(flag), Some(own)) = (transfer.keep_git_dir, git.keep_git_dir)
                 && flag != own
@@ -186,24 +190,14 @@ impl StagePlanner<'_> {
     }
 }
 
-/// Converts a resolved `from` to an input of the plan.
-pub(super) fn input_ref(origin: &ResolvedFrom) -> InputRef {
-    match origin {
-        ResolvedFrom::Stage(at) => InputRef::Stage(*at),
-        ResolvedFrom::External(name) => InputRef::External(name.clone()),
-        ResolvedFrom::Scratch => InputRef::Scratch,
-    }
-}
-
-fn copy_spans(transfer: &CopyInstruction, instruction: &DockerfileInstruction) -> CopySpans {
-    let place = |name: &str| instruction.flags.iter().find(|flag| flag.name == name).map(|flag| flag.span.clone());
-    CopySpans {
-        dest: transfer.dest.span.clone(),
-        from: place("from"),
-        chown: place("chown"),
-        chmod: place("chmod"),
-        checksum: place("checksum"),
-    }
+/// Returns the spans of the parts that messages of the build point to.
+fn part_spans(transfer: &CopyInstruction, instruction: &DockerfileInstruction) -> Vec<(StepPart, Range<usize>)> {
+    let words = transfer.sources.iter().map(|word| &word.span);
+    let sources = words.chain(transfer.heredocs.iter().map(|(_, span)| span)).enumerate();
+    let sources = sources.map(|(at, span)| (StepPart::Source(at), span.clone()));
+    let chown = instruction.flags.iter().find(|flag| flag.name == "chown");
+    let chown = chown.map(|flag| (StepPart::Chown, flag.span.clone()));
+    sources.chain([(StepPart::Dest, transfer.dest.span.clone())]).chain(chown).collect()
 }
 
 /// Formats the history entry as BuildKit does.

@@ -5,13 +5,11 @@
 
 use std::ops::Range;
 
-use super::copy::input_ref;
+use dram_plan::{CacheMount, CacheSharing, InputRef, MountedFile, RunMount};
+
 use super::stage_planner::StagePlanner;
-use super::{CacheMount, CacheSharing, InputRef, MountKind, MountedFile, RunMount};
 use crate::ast::{MountFlag, SpannedText};
 use crate::diagnostic::{Diagnostic, quote};
-use crate::graph::ResolvedFrom;
-use crate::option_value::{parse_go_bool, parse_size};
 use crate::paths;
 
 /// The keys of `RUN --mount`, for all types together.
@@ -94,15 +92,15 @@ type MountResult<T> = Result<T, Box<Diagnostic>>;
 
 impl StagePlanner<'_> {
     /// Plans the mounts of one `RUN` and reports their errors.
-    pub(super) fn plan_mounts(&mut self, lines: &[MountFlag], origins: &[ResolvedFrom]) -> Option<Vec<RunMount>> {
-        let mut origins = origins.iter();
+    pub(super) fn plan_mounts(&mut self, lines: &[MountFlag], inputs: &[InputRef]) -> Option<Vec<RunMount>> {
+        let mut inputs = inputs.iter();
         let mut mounts = Vec::with_capacity(lines.len());
         let mut agents = 0;
         for line in lines {
-            let from = if line.from_value().is_some() { origins.next().map(input_ref) } else { None };
+            let from = if line.from_value().is_some() { inputs.next().cloned() } else { None };
             let Some(values) = self.expand_mount_fields(line) else { continue };
             match self.plan_mount(&values, &line.span, from, &mut agents) {
-                Ok(kind) => mounts.push(RunMount { kind, span: line.span.clone() }),
+                Ok(mount) => mounts.push(mount),
                 Err(error) => self.report.push(*error),
             }
         }
@@ -130,22 +128,22 @@ impl StagePlanner<'_> {
         span: &Range<usize>,
         from: Option<InputRef>,
         agents: &mut usize,
-    ) -> MountResult<MountKind> {
+    ) -> MountResult<RunMount> {
         let mut fields = MountFields::default();
         for (key, value) in values {
             fields.set(key, value.as_deref(), span)?;
         }
         fields.check_combination(from.is_some(), span)?;
         match fields.kind {
-            MountType::Bind => Ok(MountKind::Bind {
+            MountType::Bind => Ok(RunMount::Bind {
                 target: self.mount_target(&fields.target, span)?,
                 from: from.unwrap_or(InputRef::Context),
                 source: paths::absolute("/", &fields.source),
                 writable: !fields.read_only.unwrap_or(true),
             }),
-            MountType::Cache => self.plan_cache_mount(&fields, from, span).map(MountKind::Cache),
+            MountType::Cache => self.plan_cache_mount(&fields, from, span).map(RunMount::Cache),
             MountType::Tmpfs => {
-                Ok(MountKind::Tmpfs { target: self.mount_target(&fields.target, span)?, size: fields.size })
+                Ok(RunMount::Tmpfs { target: self.mount_target(&fields.target, span)?, size: fields.size })
             }
             MountType::Secret => self.plan_secret_mount(&fields, span),
             MountType::Ssh => {
@@ -156,7 +154,7 @@ impl StagePlanner<'_> {
                     "" => format!("/run/buildkit/ssh_agent.{number}"),
                     target => self.mount_target(target, span)?,
                 };
-                Ok(MountKind::Ssh {
+                Ok(RunMount::Ssh {
                     id: if id.is_empty() { "default".to_owned() } else { id.clone() },
                     file: fields.mounted_file(target, 0o600),
                     required: fields.required,
@@ -187,7 +185,7 @@ impl StagePlanner<'_> {
         })
     }
 
-    fn plan_secret_mount(&self, fields: &MountFields, span: &Range<usize>) -> MountResult<MountKind> {
+    fn plan_secret_mount(&self, fields: &MountFields, span: &Range<usize>) -> MountResult<RunMount> {
         let id = [&fields.id, &fields.source].into_iter().find(|name| !name.is_empty());
         let last = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
         let id = id.cloned().unwrap_or_else(|| last(&fields.target));
@@ -206,7 +204,7 @@ impl StagePlanner<'_> {
             return Err(Box::new(Diagnostic::error(span.clone(), message)));
         }
         let file = file.map(|target| fields.mounted_file(target, 0o400));
-        Ok(MountKind::Secret { id, file, env, required: fields.required })
+        Ok(RunMount::Secret { id, file, env, required: fields.required })
     }
 
     /// Returns the target as an absolute path; an empty target is the working directory.
@@ -240,7 +238,7 @@ impl MountFields {
             return Ok(());
         };
         let wrong = |what: &str| Box::new(error(format!("{} is not {what}", quote(&format!("{key}={value}")))));
-        let truth = || parse_go_bool(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
+        let truth = || parse_bool(value).ok_or_else(|| wrong("on or off; write `true` or `false`"));
         let id = || value.parse().map_err(|_| wrong("an id"));
         match key {
             "type" => {
@@ -342,4 +340,68 @@ impl MountFields {
 fn unknown_key(key: &str, span: &Range<usize>) -> Box<Diagnostic> {
     let error = Diagnostic::error(span.clone(), format!("a mount has no {}", quote(key)));
     Box::new(error.did_you_mean(key, MOUNT_KEYS))
+}
+
+/// Parses a boolean as Go's `strconv.ParseBool`.
+fn parse_bool(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Parses a size as container engines do: a number with an optional fraction, and a binary unit (`b`, `k`, `m`, `g`,
+/// `t`, `p`, optionally followed by `b` or `ib`).
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    let lower = text.trim().to_ascii_lowercase();
+    let end = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(end);
+    let unit = unit.trim_start();
+    let shift = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(unit) {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    if unit == "ib" {
+        return None;
+    }
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let unit = 1u64 << shift;
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| *digits <= 9)?;
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u64>().ok()? };
+    let part = u128::from(part) * u128::from(unit) / 10u128.pow(digits);
+    whole.checked_add(u64::try_from(part).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_parsed_with_binary_units() {
+        let table = [
+            ("1024", Some(1024)),
+            ("64m", Some(64 << 20)),
+            ("64MB", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("1 k", Some(1024)),
+            ("0", Some(0)),
+            ("7b", Some(7)),
+            ("", None),
+            ("m", None),
+            ("1x", None),
+            ("-1", None),
+            ("1ib", None),
+            ("99999999999p", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+    }
 }

@@ -3,15 +3,18 @@
 use std::ops::Range;
 
 use dram_image::config::EmptyObject;
+use dram_plan::{
+    DockerfileOrigin, HeredocScript, InputRef, PlanStep, RunNetwork, RunOp, StepOp, StepOrigin, StepPart, WorkdirOp,
+};
 
 use super::stage_state::StageState;
-use super::{HeredocScript, PlanBudget, PlanStep, RunNetwork, RunOp, StepOp, WorkdirOp, expose, history};
+use super::{PlanBudget, expose, history};
 use crate::ast::{
     ArgDeclaration, CommandForm, DockerfileInstruction, InstructionBody, KeyValuePair, RunInstruction, SpannedText,
 };
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
 use crate::expand::{ExpandOptions, ExpandedWord, expand};
-use crate::graph::{ResolvedFrom, StageGraph};
+use crate::graph::StageGraph;
 use crate::{heredoc, paths, remote, rules};
 
 /// Applies instructions to one stage.
@@ -27,21 +30,23 @@ pub(super) struct InstructionEffect {
     pub(super) op: StepOp,
     pub(super) created_by: String,
     pub(super) layer: bool,
+    /// The byte ranges of parts of the instruction.
+    pub(super) parts: Vec<(StepPart, Range<usize>)>,
 }
 
 impl InstructionEffect {
     fn config_only(created_by: String) -> Option<InstructionEffect> {
-        Some(InstructionEffect { op: StepOp::ConfigOnly, created_by, layer: false })
+        Some(InstructionEffect { op: StepOp::ConfigOnly, created_by, layer: false, parts: Vec::new() })
     }
 }
 
 impl StagePlanner<'_> {
     /// Applies one instruction, or reports its errors.
-    pub(super) fn apply(&mut self, instruction: &DockerfileInstruction, origins: &[ResolvedFrom]) {
+    pub(super) fn apply(&mut self, instruction: &DockerfileInstruction, inputs: &[InputRef]) {
         if self.budget.is_spent() {
             return;
         }
-        let Some(effect) = self.effect(instruction, origins) else { return };
+        let Some(effect) = self.effect(instruction, inputs) else { return };
         if !self.budget.spend(effect.created_by.len() + instruction.text.len() + 256) {
             self.report.push(
                 Diagnostic::error(instruction.span.clone(), "the values of the Dockerfile grow too large together")
@@ -50,23 +55,23 @@ impl StagePlanner<'_> {
             return;
         }
         self.state.push_history(effect.created_by, !effect.layer);
+        let origin = DockerfileOrigin { line: instruction.line, span: instruction.span.clone(), parts: effect.parts };
         self.state.steps.push(PlanStep {
-            line: instruction.line,
-            span: instruction.span.clone(),
             text: display_text(instruction),
+            origin: StepOrigin::Dockerfile(origin),
             op: effect.op,
         });
     }
 
-    fn effect(&mut self, instruction: &DockerfileInstruction, origins: &[ResolvedFrom]) -> Option<InstructionEffect> {
+    fn effect(&mut self, instruction: &DockerfileInstruction, inputs: &[InputRef]) -> Option<InstructionEffect> {
         match &instruction.body {
             InstructionBody::Arg(arguments) => self.plan_arg(arguments, instruction),
             InstructionBody::Env(pairs) => self.plan_env(pairs),
             InstructionBody::Label(pairs) => self.plan_label(pairs),
-            InstructionBody::Run(run) => self.check_no_devices(instruction).then(|| self.plan_run(run, origins))?,
+            InstructionBody::Run(run) => self.check_no_devices(instruction).then(|| self.plan_run(run, inputs))?,
             InstructionBody::Cmd(command) => self.plan_cmd(command, instruction),
             InstructionBody::Entrypoint(command) => self.plan_entrypoint(command, instruction),
-            InstructionBody::Copy(transfer) => self.plan_copy(transfer, instruction, origins.first(), false),
+            InstructionBody::Copy(transfer) => self.plan_copy(transfer, instruction, inputs.first(), false),
             InstructionBody::Add(transfer) => self.plan_copy(transfer, instruction, None, true),
             InstructionBody::Workdir(path) => self.plan_workdir(path),
             InstructionBody::User(user) => self.plan_user(user),
@@ -246,13 +251,13 @@ impl StagePlanner<'_> {
         device.is_none()
     }
 
-    fn plan_run(&mut self, line: &RunInstruction, origins: &[ResolvedFrom]) -> Option<InstructionEffect> {
+    fn plan_run(&mut self, line: &RunInstruction, inputs: &[InputRef]) -> Option<InstructionEffect> {
         let (command, scripts) = resolve_heredocs(line);
         let span = match &line.command {
             CommandForm::Shell(text) => text.span.clone(),
             CommandForm::Exec(words) => words.first().map_or(0..0, |word| word.span.clone()),
         };
-        let mounts = self.plan_mounts(&line.mounts, origins);
+        let mounts = self.plan_mounts(&line.mounts, inputs);
         let argv = self.argv(&command);
         let args: usize = self.state.args.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
         let words: usize = argv.iter().map(String::len).sum();
@@ -283,7 +288,9 @@ impl StagePlanner<'_> {
             }),
             insecure: line.security.is_some(),
         };
-        Some(InstructionEffect { op: StepOp::Run(run), created_by, layer: true })
+        let mounts = line.mounts.iter().enumerate();
+        let parts = mounts.map(|(at, mount)| (StepPart::Mount(at), mount.span.clone())).collect();
+        Some(InstructionEffect { op: StepOp::Run(run), created_by, layer: true, parts })
     }
 
     fn plan_cmd(&mut self, command: &CommandForm, instruction: &DockerfileInstruction) -> Option<InstructionEffect> {
@@ -347,7 +354,8 @@ impl StagePlanner<'_> {
             return InstructionEffect::config_only(created_by);
         }
         let user = self.state.config.config.user.clone();
-        Some(InstructionEffect { op: StepOp::Workdir(WorkdirOp { path, user }), created_by, layer: true })
+        let op = StepOp::Workdir(WorkdirOp { path, user });
+        Some(InstructionEffect { op, created_by, layer: true, parts: Vec::new() })
     }
 
     fn plan_user(&mut self, word: &SpannedText) -> Option<InstructionEffect> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use dram_image::{HistoryEntry, ImageConfig};
-
-use super::{
-    CopyOp, CopySource, CopySourceKind, CopySpans, InputRef, PlanBudget, PlanStage, PlanStep, StageBase, StepOp,
+use dram_plan::{
+    CopyOp, CopySource, CopySourceKind, DockerfileOrigin, InputRef, PlanStage, PlanStep, StageBase, StepOp, StepOrigin,
     UnpackPolicy,
 };
+
+use super::PlanBudget;
 use crate::diagnostic::{DiagnosticCollector, quote};
-use crate::graph::{ResolvedBase, StageGraph, StageNode};
+use crate::graph::{StageGraph, StageNode};
 use crate::ordered_env::OrderedEnv;
 use crate::paths;
 
@@ -73,11 +74,12 @@ impl StageState {
         report: &mut DiagnosticCollector,
     ) -> StageState {
         let mut state = match &node.base {
-            ResolvedBase::Scratch => StageState::empty(ImageConfig::default()),
-            ResolvedBase::Stage(at) => done[*at].derived(budget),
-            ResolvedBase::External { name, key, .. } => match found.get(key) {
+            StageBase::Scratch => StageState::empty(ImageConfig::default()),
+            StageBase::Stage(at) => done[*at].derived(budget),
+            StageBase::External(key) => match found.get(key) {
                 Some(config) => StageState::empty(config.clone()),
                 None => {
+                    let name = &node.base_name.name;
                     let mut state = StageState::empty(ImageConfig::default());
                     if graph.settings.context_for(name).is_some() {
                         state.begin_with_files(name, key, node);
@@ -98,8 +100,9 @@ impl StageState {
 
     /// Starts from a named context that is not an image: the first step copies all of it into an empty root.
     fn begin_with_files(&mut self, name: &str, key: &str, node: &StageNode) {
-        let span = node.base_span.clone();
-        let source = CopySource { text: "/".to_owned(), kind: CopySourceKind::Path, span: span.clone() };
+        let (line, span) = (node.from.line, node.base_span.clone());
+        let origin = StepOrigin::Dockerfile(DockerfileOrigin { line, span, parts: Vec::new() });
+        let source = CopySource { text: "/".to_owned(), kind: CopySourceKind::Path };
         let copy = CopyOp {
             from: InputRef::External(key.to_owned()),
             sources: vec![source],
@@ -112,12 +115,11 @@ impl StageState {
             exclude: Vec::new(),
             checksum: None,
             keep_git_dir: false,
-            spans: CopySpans { dest: span.clone(), ..CopySpans::default() },
         };
         let text = format!("FROM {name}");
         self.base_is_files = true;
         self.push_history(text.clone(), false);
-        self.steps.push(PlanStep { line: node.from.line, span, text, op: StepOp::Copy(copy) });
+        self.steps.push(PlanStep { text, origin, op: StepOp::Copy(copy) });
     }
 
     fn empty(config: ImageConfig) -> StageState {
@@ -200,13 +202,8 @@ impl StageState {
     pub(super) fn finish(mut self, node: &StageNode) -> PlanStage {
         self.config.config.on_build = self.triggers;
         self.config.config.env = self.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let base = match &node.base {
-            ResolvedBase::Scratch => StageBase::Scratch,
-            ResolvedBase::Stage(at) => StageBase::Stage(*at),
-            // The first step copies the files of a named context.
-            ResolvedBase::External { .. } if self.base_is_files => StageBase::Scratch,
-            ResolvedBase::External { key, .. } => StageBase::External(key.clone()),
-        };
+        // The first step copies the files of a named context.
+        let base = if self.base_is_files { StageBase::Scratch } else { node.base.clone() };
         PlanStage { name: node.name.clone(), index: node.index, base, steps: self.steps, config: self.config }
     }
 }

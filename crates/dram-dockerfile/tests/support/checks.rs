@@ -7,9 +7,9 @@ use dram_dockerfile::expand::{ExpandOptions, MAX_VALUE_SIZE, expand};
 use dram_dockerfile::ignore::IgnoreList;
 use dram_dockerfile::lint::{LintInput, check, lines_of};
 use dram_dockerfile::outline::outline;
-use dram_dockerfile::plan::ChmodMode;
 use dram_dockerfile::{BuildSettings, OnbuildTriggers, Severity, StageGraph, parse};
 use dram_image::ImageConfig;
+use dram_plan::{ChmodMode, Plan};
 
 /// Any text is parsed, resolved and planned without a panic, and all diagnostics have spans inside the text.
 pub fn dockerfile(text: &[u8]) {
@@ -48,6 +48,8 @@ pub fn dockerfile(text: &[u8]) {
         }
     }
     if let Some(plan) = &plan {
+        let json = plan.to_json().unwrap_or_else(|error| panic!("{error}: {plan:?}"));
+        assert_eq!(&Plan::from_json(&json).unwrap(), plan);
         let _ = outline(&parsed.dockerfile, &graph, plan, &found);
     }
     let triggers: OnbuildTriggers = found.into_iter().map(|(key, config)| (key, config.config.on_build)).collect();

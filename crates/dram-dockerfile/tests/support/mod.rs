@@ -9,10 +9,12 @@ use std::fmt::Write;
 use dram_dockerfile::ignore::IgnoreList;
 use dram_dockerfile::lint::{LintInput, check};
 use dram_dockerfile::{
-    BuildSettings, CopySourceKind, Diagnostic, ExternalInput, ExternalInputKind, InputRef, MountKind, MountedFile,
-    OnbuildTriggers, Plan, PlanStage, PlanStep, Severity, StageBase, StageGraph, StepOp, parse,
+    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, OnbuildTriggers, Severity, StageGraph, parse,
 };
 use dram_image::ImageConfig;
+use dram_plan::{
+    CopySourceKind, InputRef, MountedFile, Plan, PlanStage, PlanStep, RunMount, StageBase, StepOp, UnpackPolicy,
+};
 
 /// Returns the settings of a build for `linux/amd64` with no options.
 pub fn settings() -> BuildSettings {
@@ -159,14 +161,14 @@ pub fn summary(plan: &Plan) -> String {
 }
 
 fn describe(step: &PlanStep, out: &mut String) {
-    writeln!(out, "  {} {}", step.line, step.text).unwrap();
+    writeln!(out, "  {} {}", step.origin.line().unwrap(), step.text).unwrap();
     match &step.op {
         StepOp::ConfigOnly => {}
         StepOp::Run(run) => {
             let user = if run.user.is_empty() { String::new() } else { format!(" as {}", run.user) };
             writeln!(out, "    run {:?} in {}{user}", run.argv, run.cwd).unwrap();
             for mount in &run.mounts {
-                writeln!(out, "    {}", mounted(&mount.kind)).unwrap();
+                writeln!(out, "    {}", mounted(mount)).unwrap();
             }
             for script in &run.scripts {
                 writeln!(out, "    script {} {:?}", script.path, script.contents).unwrap();
@@ -184,7 +186,7 @@ fn describe(step: &PlanStep, out: &mut String) {
             let sources: Vec<&str> = copy.sources.iter().map(|source| source.text.as_str()).collect();
             let chown = copy.chown.as_ref().map(|owner| format!(" chown {owner}")).unwrap_or_default();
             let chmod = copy.chmod.as_ref().map(|mode| format!(" chmod {}", mode.cache_key_text())).unwrap_or_default();
-            let unpack = if copy.unpack == dram_dockerfile::UnpackPolicy::No { "" } else { " unpack" };
+            let unpack = if copy.unpack == UnpackPolicy::No { "" } else { " unpack" };
             writeln!(out, "    copy {from}: {} -> {}{chown}{chmod}{unpack}", sources.join(" "), copy.dest).unwrap();
             let mut more = |given: bool, what: String| {
                 if given {
@@ -217,13 +219,13 @@ fn place(from: &InputRef) -> String {
     }
 }
 
-fn mounted(kind: &MountKind) -> String {
+fn mounted(kind: &RunMount) -> String {
     let file = |file: &MountedFile| format!("{} {:o} {}:{}", file.target, file.mode, file.uid, file.gid);
     match kind {
-        MountKind::Bind { target, from, source, writable } => {
+        RunMount::Bind { target, from, source, writable } => {
             format!("bind {source} of {} at {target}{}", place(from), if *writable { " writable" } else { "" })
         }
-        MountKind::Cache(cache) => {
+        RunMount::Cache(cache) => {
             let seed = cache.seed.as_ref().map(|(from, path)| format!(" from {path} of {}", place(from)));
             format!(
                 "cache {} at {} {:?}{} {:o} {}:{}{}",
@@ -237,10 +239,10 @@ fn mounted(kind: &MountKind) -> String {
                 seed.unwrap_or_default()
             )
         }
-        MountKind::Secret { id, file: place, env, required } => {
+        RunMount::Secret { id, file: place, env, required } => {
             format!("secret {id} file {:?} env {env:?} required {required}", place.as_ref().map(file))
         }
-        MountKind::Ssh { id, file: place, required } => format!("ssh {id} {} required {required}", file(place)),
-        MountKind::Tmpfs { target, size } => format!("tmpfs {target} {size:?}"),
+        RunMount::Ssh { id, file: place, required } => format!("ssh {id} {} required {required}", file(place)),
+        RunMount::Tmpfs { target, size } => format!("tmpfs {target} {size:?}"),
     }
 }

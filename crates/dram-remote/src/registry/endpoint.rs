@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
+use std::net::ToSocketAddrs as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +18,6 @@ use super::response_text::{header, read_error_body};
 use super::retry::{MAX_RETRY_AFTER, RetryBudget, retry_after};
 use super::token::TokenRequest;
 use super::{RegistryError, RegistrySettings, address_scope};
-use crate::host_lookup::HostResolver;
 use crate::url::{origin, resolve_location};
 
 /// The number of redirects that are followed.
@@ -142,7 +142,7 @@ impl RegistryEndpoint {
             return *known;
         }
         let deep = |host: &str| {
-            let mut kinds = resolve_scopes(host, self.settings.connect_timeout);
+            let mut kinds = resolve_scopes(host);
             kinds.retain(|kind| matches!(kind, AddressScope::Loopback | AddressScope::LinkLocal));
             kinds
         };
@@ -350,9 +350,9 @@ impl RegistryEndpoint {
 }
 
 /// Returns the scopes of the addresses that `host`, which may have a port, resolves to; none when it does not resolve.
-fn resolve_scopes(host: &str, limit: Duration) -> Vec<AddressScope> {
-    let bare = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(bare, _)| bare) };
-    let found = HostResolver::default().resolve(bare, 80, limit).unwrap_or_default();
+fn resolve_scopes(host: &str) -> Vec<AddressScope> {
+    let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
+    let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     found.iter().map(|address| address_scope::scope_of_ip(address.ip())).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Messages about commands that run with restricted privileges.
 
-use dram_dockerfile::{Diagnostic, Plan, PlanStep, RunOp, StepOp};
+use dram_dockerfile::Diagnostic;
+use dram_plan::{Plan, PlanStep, RunOp, StepOp};
 
 use crate::ambient::AmbientContext;
 use crate::failure::Failure;
@@ -17,7 +18,7 @@ pub(crate) fn refuse_commands(ambient: &AmbientContext, plan: &Plan, name: &str,
     let Some(lack) = ambient.missing_ability() else { return Ok(()) };
     let why: Vec<String> = lack.failed_checks.iter().map(|row| format!("{}: {}", row.name, row.detail)).collect();
     let what = format!("commands cannot be run here: {}", why.join("; "));
-    let mut diagnostic = Diagnostic::error(step.span.clone(), what);
+    let mut diagnostic = Diagnostic::error(step.origin.span(), what);
     diagnostic.helps = lack.failed_checks.iter().filter_map(|row| row.help.clone()).collect();
     diagnostic.helps.push("`dram doctor` shows what can be done here; everything but RUN can".to_owned());
     let mut failure = Failure::text(name.to_owned(), text.to_owned(), vec![diagnostic]);

@@ -158,8 +158,9 @@ impl StepRow<'_> {
     /// The details of one step, on several lines.
     fn details(&self) -> String {
         let StepRow { note, .. } = self;
-        let mut out =
-            format!("{} {} (line {})\n{}", self.label(), escape_control(&note.text), note.line, self.result());
+        // A generated step has no line.
+        let line = if note.line == 0 { String::new() } else { format!(" (line {})", note.line) };
+        let mut out = format!("{} {}{line}\n{}", self.label(), escape_control(&note.text), self.result());
         let mut because = "because";
         if self.was_executed() {
             out.push_str(&format!(" in {}", self.time()));

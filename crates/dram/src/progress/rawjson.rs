@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use dram_build::{BuildEvent, StepPosition};
-use dram_dockerfile::{Diagnostic, Plan};
+use dram_dockerfile::Diagnostic;
 use dram_image::{Digest, base64};
+use dram_plan::Plan;
 use serde_json::{Value, json};
 
 use crate::ambient;

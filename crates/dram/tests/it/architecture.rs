@@ -20,12 +20,22 @@ const CRATES: &[(&str, &[&str])] = &[
     ("dram-start", &[]),
     ("dram-assemble", &["dram-gzip", "dram-image", "dram-release"]),
     ("dram-store", &["dram-image"]),
-    ("dram-dockerfile", &["dram-image"]),
+    ("dram-plan", &["dram-image"]),
+    ("dram-dockerfile", &["dram-image", "dram-plan"]),
     ("dram-remote", &["dram-image"]),
-    ("dram-build", &["dram-dockerfile", "dram-gzip", "dram-image", "dram-sandbox", "dram-store"]),
+    ("dram-build", &["dram-dockerfile", "dram-gzip", "dram-image", "dram-plan", "dram-sandbox", "dram-store"]),
     (
         "dram",
-        &["dram-assemble", "dram-build", "dram-dockerfile", "dram-image", "dram-remote", "dram-sandbox", "dram-store"],
+        &[
+            "dram-assemble",
+            "dram-build",
+            "dram-dockerfile",
+            "dram-image",
+            "dram-plan",
+            "dram-remote",
+            "dram-sandbox",
+            "dram-store",
+        ],
     ),
 ];
 
@@ -81,7 +91,7 @@ fn every_crate_uses_the_workspace_lints() {
 #[test]
 fn every_crate_lists_its_banned_effects() {
     let common = lines_of(&root().join("clippy.toml"));
-    for (room, _) in CRATES {
+    for (room, _) in CRATES.iter().filter(|(room, _)| *room != "dram") {
         let path = root().join("crates").join(room).join("clippy.toml");
         let lines = lines_of(&path);
         assert!(lines.iter().any(|line| line.starts_with("disallowed-methods")), "{} bans nothing", path.display());

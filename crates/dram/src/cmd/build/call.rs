@@ -12,9 +12,10 @@ use dram_dockerfile::lint::{self, LintInput};
 use dram_dockerfile::outline;
 use dram_dockerfile::suggest::nearest_name;
 use dram_dockerfile::{
-    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, OnbuildTriggers, ParsedDockerfile, Plan, StageGraph,
+    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, OnbuildTriggers, ParsedDockerfile, StageGraph,
 };
 use dram_image::ImageConfig;
+use dram_plan::Plan;
 use dram_store::Store;
 
 use super::args_and_labels::parse_build_args;

@@ -22,8 +22,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dram_build::{BuildEvent, BuildOptions, CancelToken, Image, SharedCaches};
-use dram_dockerfile::{Diagnostic, Plan};
+use dram_dockerfile::Diagnostic;
 use dram_image::{ImagePlatform, Reference};
+use dram_plan::Plan;
 use dram_store::Store;
 
 use self::args_and_labels::{parse_build_args, parse_labels};
@@ -159,7 +160,7 @@ fn check_args(args: &cli::BuildCommandArgs) -> Result<(), Failure> {
 fn uncached_stages(args: &cli::BuildCommandArgs, plan: &Plan) -> Result<BTreeSet<usize>, Failure> {
     let mut all = BTreeSet::new();
     for name in args.no_cache_filter.iter().filter(|name| !name.is_empty()) {
-        let fitting = |(_, stage): &(usize, &dram_dockerfile::PlanStage)| stage.name.eq_ignore_ascii_case(name);
+        let fitting = |(_, stage): &(usize, &dram_plan::PlanStage)| stage.name.eq_ignore_ascii_case(name);
         let before = all.len();
         all.extend(plan.stages.iter().enumerate().filter(fitting).map(|(at, _)| at));
         if all.len() == before {

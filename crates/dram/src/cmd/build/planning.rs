@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use dram_build::ResolvedInput;
 use dram_dockerfile::lint::{self, LintInput};
-use dram_dockerfile::{BuildSettings, Diagnostic, OnbuildTriggers, ParsedDockerfile, Plan, Severity, StageGraph};
+use dram_dockerfile::{BuildSettings, Diagnostic, OnbuildTriggers, ParsedDockerfile, Severity, StageGraph};
 use dram_image::ImageConfig;
+use dram_plan::Plan;
 use dram_store::Store;
 
 use super::dockerfile_source::DockerfileSource;

@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use dram_build::{BuildContext, BuildError, CancelToken, RemoteError};
-use dram_dockerfile::{GitRef, remote};
+use dram_dockerfile::remote;
 use dram_image::TreePath;
+use dram_plan::GitRef;
 use dram_store::{CompressionFormat, FileKind, FileTree as _, MergedTree, Store};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use dram_build::shared_cache::{CacheExportOptions, CacheMode, ExportedCache, SharedCache};
 use dram_build::transfer::{ImageSink, ImageSource, LayoutImage, LayoutName, LayoutSink, LoadSource, StoreSource};
 use dram_build::{CancelToken, ImageFormat, SharedCaches, Snapshot};
-use dram_dockerfile::option_value::parse_go_bool;
 use dram_image::{Descriptor, ImagePlatform, Reference};
 use dram_store::Store;
 
@@ -90,7 +89,10 @@ pub(super) fn parse_cache_options(
 ) -> Result<SharedCacheOptions, Failure> {
     let mut asked = SharedCacheOptions { imports: Vec::new(), exports: Vec::new(), notes: Vec::new() };
     // This requested it before there was an option.
-    if build_args.get(INLINE_CACHE_ARG).is_some_and(|value| parse_go_bool(value) == Some(true)) {
+    if build_args
+        .get(INLINE_CACHE_ARG)
+        .is_some_and(|value| ["1", "t", "T", "true", "True", "TRUE"].contains(&value.as_str()))
+    {
         let form = CacheExportOptions { time, ..CacheExportOptions::default() };
         asked.exports.push(CacheExportSpec {
             text: INLINE_CACHE_ARG.to_owned(),

@@ -1,17 +1,22 @@
 //! The permissions of `--chmod`: octal, or symbolic as in chmod(1).
 
-/// The parsed value of `--chmod`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The parsed value of `--chmod`. It is serialised as it is written, octal or symbolic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum ChmodMode {
     /// Octal: exactly these bits, at most 0o7777.
     Exact(u32),
     /// Symbolic: changes to the mode of a file, applied in order.
-    Changes(Vec<Change>),
+    Changes(Vec<ChmodChange>),
 }
 
 /// One symbolic change, such as `go-w` or `u=rwX`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ChmodChange {
     /// The mask of the affected bits: 0o700 for the owner, 0o070 for the group, 0o007 for others, or a union of these.
     who: u32,
     operator: ModeOperator,
@@ -57,18 +62,55 @@ impl ChmodMode {
         }
     }
 
-    /// Returns a text that identifies the mode in cache keys. It contains the `Debug` output of the changes, so
-    /// renaming `Change`, its fields or the variants in it changes cache keys.
+    /// Returns the text that stands for the mode in cache keys. It is a format of its own and must never change:
+    /// existing cache records would be misses.
     pub fn cache_key_text(&self) -> String {
         match self {
             ChmodMode::Exact(mode) => format!("{mode:o}"),
-            ChmodMode::Changes(changes) => format!("{changes:?}"),
+            ChmodMode::Changes(changes) => {
+                let changes: Vec<String> = changes.iter().map(ChmodChange::cache_key_text).collect();
+                format!("[{}]", changes.join(", "))
+            }
         }
     }
 }
 
+/// Writes the mode as [`ChmodMode::parse`] reads it.
+impl fmt::Display for ChmodMode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChmodMode::Exact(mode) => write!(out, "{mode:04o}"),
+            ChmodMode::Changes(changes) => {
+                for (at, change) in changes.iter().enumerate() {
+                    write!(out, "{}{change}", if at == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl From<ChmodMode> for String {
+    fn from(mode: ChmodMode) -> String {
+        mode.to_string()
+    }
+}
+
+impl TryFrom<String> for ChmodMode {
+    type Error = InvalidChmodMode;
+
+    fn try_from(text: String) -> Result<ChmodMode, InvalidChmodMode> {
+        ChmodMode::parse(&text).ok_or(InvalidChmodMode(text))
+    }
+}
+
+/// The error for a text that is neither an octal nor a symbolic mode.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a mode: write it in octal, as `0755`, or in letters, as `u=rwX,go=rX`", .0.escape_debug())]
+pub struct InvalidChmodMode(String);
+
 /// Parses one clause: `[ugoa]*([-+=]([rwxXst]*|[ugo]))+`.
-fn parse_clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
+fn parse_clause(text: &str, changes: &mut Vec<ChmodChange>) -> Option<()> {
     let rest = text.trim_start_matches(['u', 'g', 'o', 'a']);
     let who = text[..text.len() - rest.len()].chars().fold(0, |who, letter| {
         who | match letter {
@@ -91,7 +133,7 @@ fn parse_clause(text: &str, changes: &mut Vec<Change>) -> Option<()> {
             _ => return None,
         };
         let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |end| end + 1);
-        changes.push(Change { who, operator, what: parse_permissions(&rest[1..end])? });
+        changes.push(ChmodChange { who, operator, what: parse_permissions(&rest[1..end])? });
         rest = &rest[end..];
     }
     Some(())
@@ -119,7 +161,23 @@ fn parse_permissions(letters: &str) -> Option<ModePermissions> {
     Some(ModePermissions::Letters { bits, search, set_id, sticky })
 }
 
-impl Change {
+impl ChmodChange {
+    /// Returns the part of [`ChmodMode::cache_key_text`] for this change.
+    fn cache_key_text(&self) -> String {
+        let operator = match self.operator {
+            ModeOperator::Add => "Add",
+            ModeOperator::Remove => "Remove",
+            ModeOperator::Set => "Set",
+        };
+        let what = match self.what {
+            ModePermissions::Letters { bits, search, set_id, sticky } => {
+                format!("Letters {{ bits: {bits}, search: {search}, set_id: {set_id}, sticky: {sticky} }}")
+            }
+            ModePermissions::Like(shift) => format!("Like({shift})"),
+        };
+        format!("Change {{ who: {}, operator: {operator}, what: {what} }}", self.who)
+    }
+
     fn apply(&self, mode: u32, is_dir: bool) -> u32 {
         let mut special = 0;
         let bits = match self.what {
@@ -148,9 +206,73 @@ impl Change {
     }
 }
 
+impl fmt::Display for ChmodChange {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bits, letter) in [(0o700, 'u'), (0o070, 'g'), (0o007, 'o')] {
+            if self.who & bits != 0 {
+                write!(out, "{letter}")?;
+            }
+        }
+        out.write_str(match self.operator {
+            ModeOperator::Add => "+",
+            ModeOperator::Remove => "-",
+            ModeOperator::Set => "=",
+        })?;
+        match self.what {
+            ModePermissions::Like(shift) => out.write_str(match shift {
+                6 => "u",
+                3 => "g",
+                _ => "o",
+            }),
+            ModePermissions::Letters { bits, search, set_id, sticky } => {
+                let letters = [
+                    (bits & 0o444 != 0, 'r'),
+                    (bits & 0o222 != 0, 'w'),
+                    (bits & 0o111 != 0, 'x'),
+                    (search, 'X'),
+                    (set_id, 's'),
+                    (sticky, 't'),
+                ];
+                letters.iter().filter(|(given, _)| *given).try_for_each(|(_, letter)| write!(out, "{letter}"))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cache_key_text_stays_the_same() {
+        let table = [
+            ("755", "755"),
+            ("0644", "644"),
+            (
+                "u=rwX,go-w",
+                "[Change { who: 448, operator: Set, what: Letters { bits: 438, search: true, set_id: false, sticky: false } }, \
+                 Change { who: 63, operator: Remove, what: Letters { bits: 146, search: false, set_id: false, sticky: false } }]",
+            ),
+            ("g+u", "[Change { who: 56, operator: Add, what: Like(6) }]"),
+            (
+                "+xst",
+                "[Change { who: 511, operator: Add, what: Letters { bits: 73, search: false, set_id: true, sticky: true } }]",
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(ChmodMode::parse(text).map(|mode| mode.cache_key_text()).as_deref(), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn displayed_mode_is_parsed_to_the_same_mode() {
+        for text in
+            ["755", "0", "7777", "u=rwX,go=rX", "+x", "go=", "g=u", "o-g", "a+o", "u+s,g+s", "+t", "u+r-w", "ug=rwxXst"]
+        {
+            let mode = ChmodMode::parse(text).unwrap_or_else(|| panic!("{text} is a mode"));
+            assert_eq!(ChmodMode::parse(&mode.to_string()), Some(mode), "{text}");
+        }
+    }
 
     #[test]
     fn octal_and_symbolic_modes_apply_as_in_chmod() {
