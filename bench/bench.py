@@ -164,7 +164,7 @@ def three_stages(place, builder):
 MEASURES = {
     "no-op": ("build of the demo, nothing changed", no_op),
     "one-edit": ("build of the demo, one source file changed", one_edit),
-    "twenty-steps": ("20 × RUN true, nothing remembered", twenty_steps),
+    "twenty-steps": ("20 × RUN true, nothing cached", twenty_steps),
     "three-stages": ("3 independent stages of 2 s each", three_stages),
 }
 

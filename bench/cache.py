@@ -83,7 +83,7 @@ def measured(options, place, host):
         for way, words in ways.items():
             store = place / "cold"
             said, wall, cpu = run(options.dram, store, *build, *words, context)
-            steps = next(line for line in said.splitlines() if " carried out, " in line).rsplit("; ", 1)[1]
+            steps = next(line for line in said.splitlines() if " executed, " in line).rsplit("; ", 1)[1]
             results[way].append((wall, cpu, size(store), steps.split(",")[0]))
             shutil.rmtree(store)
     print(

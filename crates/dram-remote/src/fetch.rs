@@ -139,7 +139,7 @@ fn request_error(url: &str, error: &ureq::Error) -> FetchError {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => FetchError::UnsupportedUrl { url },
         ureq::Error::Rustls(error) => FetchError::Trust { url, why: error.to_string() },
-        ureq::Error::Timeout(_) => FetchError::Transport { url, why: "the server says nothing".to_owned() },
+        ureq::Error::Timeout(_) => FetchError::Transport { url, why: "the server does not respond".to_owned() },
         ureq::Error::HostNotFound => FetchError::Transport { url, why: "no such host is known".to_owned() },
         ureq::Error::Io(error) => match certificate_error(error) {
             Some(why) => FetchError::Trust { url, why },
@@ -180,7 +180,7 @@ fn save_body(
         }
         let got = body.read(&mut buffer).map_err(|error| FetchError::Transport {
             url: shown.to_owned(),
-            why: format!("what comes breaks off: {error}"),
+            why: format!("the response breaks off: {error}"),
         })?;
         if got == 0 {
             break;

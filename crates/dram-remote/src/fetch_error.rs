@@ -36,7 +36,7 @@ pub enum FetchError {
         status: u16,
     },
     /// There were too many redirects.
-    #[error("cannot fetch `{url}`: it leads to other addresses more than {most} times")]
+    #[error("cannot fetch `{url}`: it redirects more than {most} times")]
     TooManyRedirects {
         /// The redacted URL.
         url: String,
@@ -44,7 +44,7 @@ pub enum FetchError {
         most: u32,
     },
     /// A redirect leads from HTTPS to a scheme without protection.
-    #[error("cannot fetch `{url}`: it leads to `{to}`, which is not protected")]
+    #[error("cannot fetch `{url}`: it redirects to `{to}`, which is not encrypted")]
     InsecureRedirect {
         /// The redacted URL.
         url: String,
@@ -126,12 +126,10 @@ impl FetchError {
                 Some("see whether `curl` gets it; HTTPS_PROXY names a proxy where one is needed")
             }
             FetchError::Trust { .. } => Some("SSL_CERT_FILE names a file of certificates to trust"),
-            FetchError::Status { status: 401 | 403, .. } => {
-                Some("it needs a name and password, or is not for everybody")
-            }
+            FetchError::Status { status: 401 | 403, .. } => Some("it needs a user name and password, or is not public"),
             FetchError::Status { status: 404 | 410, .. } => Some("look at the address: nothing is there"),
             FetchError::Status { .. } => Some("try again later"),
-            FetchError::TooManyRedirects { .. } => Some("use the address that it leads to"),
+            FetchError::TooManyRedirects { .. } => Some("use the address that it redirects to"),
             FetchError::InsecureRedirect { .. } => Some("use an `https://` address that stays one"),
             FetchError::TooLarge { .. } => Some("fetch it in a `RUN`, or put it into the build context"),
             FetchError::GitMissing { .. } => Some("install it: `apt-get install git`"),

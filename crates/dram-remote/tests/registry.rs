@@ -145,7 +145,7 @@ fn registry_with_htpasswd_requires_credentials() {
     let name: Reference = format!("{host}/team/app:1").parse().unwrap();
     let unknown = Registry::for_pull(&settings, &name).unwrap().resolve(&name).unwrap_err();
     assert!(unknown.to_string().contains("answers 401"), "{unknown}");
-    assert_eq!(unknown.help(), Some(format!("`dram login {host}` lets it know who you are")));
+    assert_eq!(unknown.help(), Some(format!("log in with `dram login {host}`")));
     let secret = |password: &str| RegistrySecret::Password { user: "tester".to_owned(), password: password.to_owned() };
     let wrong = check_login(&settings, &host, secret("wrong")).unwrap_err();
     assert!(wrong.is_refusal() && !wrong.to_string().contains("wrong"), "{wrong}");

@@ -48,7 +48,7 @@ impl BindContext<'_> {
         mount: OwnedFd,
         read_only: bool,
     ) -> Result<DetachedMount, SandboxError> {
-        let failed = |e: std::io::Error| SandboxError::mount("take up what is shown at", &bind.target, e);
+        let failed = |e: std::io::Error| SandboxError::mount("open the bind source of", &bind.target, e);
         let status = fstat(&mount).map_err(|e| failed(e.into()))?;
         let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
         // mknod is allowed inside, so devices work only if the source is itself a device of the host.
@@ -91,7 +91,7 @@ impl BindContext<'_> {
     /// Clones a part of a detached mount. Only an attached mount can be cloned, so it is attached for a moment.
     fn clone_subtree(&self, whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
         let foothold = self.anchor_dir.as_os_str().as_bytes();
-        let failed = |e: Errno| SandboxError::mount("take up layers on", foothold, e);
+        let failed = |e: Errno| SandboxError::mount("clone the mounted layers of", foothold, e);
         let place = open(self.anchor_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         attach(whole, place.map_err(failed)?.as_fd()).map_err(failed)?;
         let part = clone_path(whole, path);
@@ -109,7 +109,7 @@ fn copy_root_attributes(from: &Path, to: &Path) -> Result<(), SandboxError> {
 
 fn clone_host(path: &Path) -> Result<OwnedFd, SandboxError> {
     let path = path.as_os_str().as_bytes();
-    clone_tree(CWD, path, true).map_err(|e| SandboxError::mount("take up the volume", path, e))
+    clone_tree(CWD, path, true).map_err(|e| SandboxError::mount("clone the mount of the volume", path, e))
 }
 
 fn clone_below(directory: &Path, path: &[u8]) -> Result<OwnedFd, SandboxError> {
@@ -124,5 +124,5 @@ fn clone_path(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError
         Errno::NOENT | Errno::NOTDIR => SandboxError::SourceMissing { path: lossy_text(path) },
         other => SandboxError::mount("look up the source", path, other),
     })?;
-    clone_tree(found.as_fd(), b"", true).map_err(|e| SandboxError::mount("take up the source", path, e))
+    clone_tree(found.as_fd(), b"", true).map_err(|e| SandboxError::mount("clone the mount of the source", path, e))
 }

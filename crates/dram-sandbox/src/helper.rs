@@ -76,13 +76,13 @@ fn supervise_command(control: &OwnedFd) -> Result<CommandExit, SandboxError> {
 }
 
 fn receive_jail(control: BorrowedFd<'_>) -> Result<Jail, SandboxError> {
-    let hear = |error| SandboxError::helper_connection("describe the jail to", error);
+    let failed = |error| SandboxError::helper_connection("receive the jail in", error);
     let gone = || std::io::Error::from_raw_os_error(libc::EPIPE);
-    let (_, file) = ipc::receive::<HelperRequest>(control).map_err(hear)?.ok_or_else(gone).map_err(hear)?;
-    let mut file = File::from(file.ok_or_else(gone).map_err(hear)?);
+    let (_, file) = ipc::receive::<HelperRequest>(control).map_err(failed)?.ok_or_else(gone).map_err(failed)?;
+    let mut file = File::from(file.ok_or_else(gone).map_err(failed)?);
     let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(hear)?;
-    serde_json::from_slice(&bytes).map_err(|error| hear(error.into()))
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(failed)?;
+    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
 }
 
 fn clone_into_namespaces(network: JailNetwork) -> Result<CloneResult, SandboxError> {
@@ -131,7 +131,7 @@ fn forward_until_end(
                 Ok(Some((HelperEvent::Failed(error), _))) => failed = Some(error),
                 // The end of the connection without a message: exec has closed the other side.
                 Ok(_) => report_started(control),
-                Err(error) => failed = Some(SandboxError::helper_connection("hear of the command from", error)),
+                Err(error) => failed = Some(SandboxError::helper_connection("receive events from", error)),
             }
         }
         // A command that ends at once may have sent several events by then: all are received first. The end of the

@@ -218,7 +218,7 @@ impl HostCheck {
         match &source {
             Ok(source) => {
                 let count = source.count();
-                let from = if uid == 0 { "this root's own" } else { "with those lent in /etc/subuid" };
+                let from = if uid == 0 { "this root's own" } else { "with the subordinate ids of /etc/subuid" };
                 (HostCheck::new(NAME, HostCheckStatus::Ok, format!("{count} user ids, {from}"), None), count)
             }
             Err(why) => {
@@ -226,7 +226,7 @@ impl HostCheck {
                     "install the package `uidmap` (or `shadow-utils`), and add the line `{uid}:100000:65536` to \
                      /etc/subuid and to /etc/subgid (another range if that one is taken)"
                 );
-                let found = format!("one id does for all: {why}");
+                let found = format!("only a single id: {why}");
                 (HostCheck { name: NAME, status: HostCheckStatus::Degraded, detail: found, help: Some(help) }, 1)
             }
         }

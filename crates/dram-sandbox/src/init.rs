@@ -42,7 +42,7 @@ fn try_run(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Resu
     let _ = setsid();
     if let Some(terminal) = terminal {
         ipc::send(control, &HelperEvent::Terminal, Some(terminal.outer.as_fd()))
-            .map_err(|e| SandboxError::helper_connection("hand the terminal to the caller of", e))?;
+            .map_err(|e| SandboxError::helper_connection("pass the terminal to the caller of", e))?;
         attach_terminal(&terminal.inner).map_err(|e| SandboxError::process("take over the terminal", e))?;
     }
     enter_working_directory(&jail.cwd)?;
@@ -51,7 +51,7 @@ fn try_run(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Resu
     drop_privileges(jail, helper)?;
     // Changes of ids and capabilities have reset it.
     die_with_helper(helper)?;
-    sys::close_on_exec_from(3).map_err(|e| SandboxError::process("close what the command must not have", e))?;
+    sys::close_on_exec_from(3).map_err(|e| SandboxError::process("close inherited file descriptors before", e))?;
     sys::reset_signals();
     Err(exec::execute_command(jail))
 }
@@ -128,5 +128,5 @@ fn load_seccomp(jail: &Jail, own: SeccompIdMode, helper: BorrowedFd<'_>) -> Resu
     }
     let Some(listener) = seccomp::load_notifying_filter()? else { return Ok(()) };
     ipc::send(helper, &HelperEvent::OwnerNotifications, Some(listener.as_fd()))
-        .map_err(|e| SandboxError::helper_connection("hand the filter to", e))
+        .map_err(|e| SandboxError::helper_connection("pass the filter to", e))
 }

@@ -52,7 +52,7 @@ pub(crate) struct MountedRoot {
 /// Makes all mounts. `initial` is true in the initial user namespace.
 pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, SandboxError> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|e| SandboxError::mount("cut the jail's mounts off from", "/", e))?;
+        .map_err(|e| SandboxError::mount("separate the jail's mounts from", "/", e))?;
     if jail.insecure && !initial {
         return Err(SandboxError::Insecure);
     }
@@ -86,7 +86,7 @@ fn mount_root(jail: &Jail, wanted: &mut [PendingMount<'_>], initial: bool) -> Re
     create_missing_mount_points(&view, stubs, wanted)?;
     drop(view);
     let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
-    if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the stubs directory")((stubs, e)))? {
+    if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the directory of mount points")((stubs, e)))? {
         below.insert(0, stubs);
     }
     let foothold: &Path = stubs;

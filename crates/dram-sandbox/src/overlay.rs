@@ -149,8 +149,8 @@ impl OverlayMount<'_> {
         let flags = if self.allow_devices { MountFlags::empty() } else { MountFlags::NODEV };
         mount("overlay", self.anchor_dir, "overlay", flags, &*options).map_err(failed("mount an overlay on"))?;
         let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = open_tree(CWD, self.anchor_dir, clone).map_err(failed("take up the overlay on"))?;
-        unmount(self.anchor_dir, UnmountFlags::DETACH).map_err(failed("take up the overlay on"))?;
+        let tree = open_tree(CWD, self.anchor_dir, clone).map_err(failed("clone the overlay of"))?;
+        unmount(self.anchor_dir, UnmountFlags::DETACH).map_err(failed("clone the overlay of"))?;
         Ok(tree)
     }
 }

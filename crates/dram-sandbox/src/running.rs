@@ -96,7 +96,7 @@ impl Jail {
         let (ours, theirs) =
             ipc::socket_pair().map_err(|e| SandboxError::helper_connection("make a connection to", e))?;
         let description =
-            self.to_memory_file().map_err(|e| SandboxError::helper_connection("write the jail down for", e))?;
+            self.to_memory_file().map_err(|e| SandboxError::helper_connection("serialize the jail for", e))?;
         ipc::send(ours.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
             .map_err(|e| SandboxError::helper_connection("send the jail to", e))?;
         let child = start_helper(helper, theirs, io)?;
@@ -122,7 +122,7 @@ fn start_helper(program: &Path, control: OwnedFd, io: JailStdio) -> Result<Child
     command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
     let guard = HELPER_START_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     fcntl_setfd(&control, FdFlags::empty())
-        .map_err(|e| SandboxError::helper_connection("hand the connection to", e))?;
+        .map_err(|e| SandboxError::helper_connection("pass the connection to", e))?;
     let child = command.spawn();
     drop(control);
     drop(guard);

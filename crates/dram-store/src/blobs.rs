@@ -223,7 +223,7 @@ impl BlobWriter {
             return damaged(format!("it has {length} bytes, expected {}", expected.size));
         }
         if found != expected.digest {
-            return damaged("its content is not what its name says".to_owned());
+            return damaged("its content does not match its digest".to_owned());
         }
         self.commit().map(drop)
     }
@@ -293,7 +293,7 @@ impl Read for VerifiedBlobReader {
         if got == 0 && !buffer.is_empty() {
             let found = self.hasher.take().map(DigestHasher::finish);
             if found != Some(self.digest) {
-                let why = format!("the blob {} is damaged: its content is not what its name says", self.digest);
+                let why = format!("the blob {} is damaged: its content does not match its digest", self.digest);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
         }

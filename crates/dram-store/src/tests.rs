@@ -183,7 +183,7 @@ fn unpacking_a_damaged_blob_fails() {
     let mut flipped = good.clone();
     flipped[512] ^= 1;
     for (damage, want) in
-        [(flipped, "not what its name says"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
+        [(flipped, "does not match its digest"), (good[..600].to_vec(), "has 600 bytes"), (vec![], "0 bytes")]
     {
         fs::write(&place, damage).unwrap();
         let error = error_chain(&store.layers().unpack(&blob, &diff_id, &[]).unwrap_err());

@@ -18,14 +18,14 @@ pub(crate) use transfer::{CopyArgs, LoginArgs, LogoutArgs, PullArgs, PullPolicy,
 #[derive(Debug, Parser)]
 #[command(name = "dram", version, arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Cli {
-    /// Where images and remembered steps are kept [default: $DRAM_STORE, or a directory of the user's]
+    /// Where images and cached steps are kept [default: $DRAM_STORE, or a directory of the user's]
     #[arg(long, value_name = "DIR", global = true, help_heading = "For every command")]
     pub(crate) store: Option<PathBuf>,
-    /// Take more, or less, of a foreign archive: entries, depth, header, size or expansion [default: $DRAM_LIMITS, or
+    /// Change a limit for foreign archives: entries, depth, header, size or expansion [default: $DRAM_LIMITS, or
     /// entries=2000000,depth=256,header=1m,size=256g,expansion=200]
     #[arg(long, value_name = "NAME=NUMBER", global = true, help_heading = "For every command")]
     pub(crate) limit: Vec<String>,
-    /// Let the store take at most this, as `20g`, or `none`: what was used the longest ago goes, but no image with a
+    /// The most that the store may take, as `20g`, or `none`: least recently used data is evicted, but no image with a
     /// name [default: $DRAM_MAX_SIZE, or 10 GB or a tenth of the disk, whichever is more]
     #[arg(long, value_name = "SIZE", global = true, help_heading = "For every command")]
     pub(crate) max_size: Option<String>,
@@ -41,7 +41,7 @@ pub(crate) enum CliCommand {
     Build(Box<BuildCommandArgs>),
     /// List the images in the store
     Images(ImagesArgs),
-    /// Show how an image came to be
+    /// Show the history of an image: the instructions that made its layers
     History(HistoryArgs),
     /// Show an image's manifest and configuration as JSON
     Inspect(InspectArgs),
@@ -57,31 +57,31 @@ pub(crate) enum CliCommand {
     Save(SaveArgs),
     /// Read images from an archive or an OCI layout
     Load(LoadArgs),
-    /// Fetch images from their registries into the store
+    /// Pull images from their registries into the store
     Pull(PullArgs),
-    /// Send an image to a registry, or to an engine
+    /// Push an image to a registry, or to an engine
     Push(PushArgs),
-    /// Keep a name and a password for a registry
+    /// Store the credentials for a registry
     Login(LoginArgs),
-    /// Forget the name and the password for a registry
+    /// Remove the credentials for a registry
     Logout(LogoutArgs),
     /// Copy an image between registries, the store, layouts and archives, or into an engine
     Copy(CopyArgs),
     /// Run a command in a new container of an image
     Run(RunArgs),
-    /// Say why a step of the last build was carried out
+    /// Explain why a step of the last build was executed
     Why(WhyArgs),
-    /// Look into what the last command that failed left
+    /// Open a shell in the file system that the last failed command left
     Shell(ShellArgs),
-    /// List, move and remove what cache mounts hold
+    /// List, export, import and remove cache mounts
     Cache(CacheArgs),
-    /// Remove what no image and no remembered step needs, and what the last failed command left; caches stay
+    /// Remove data that no image and no cached step needs, and what the last failed command left; cache mounts stay
     Prune(PruneArgs),
-    /// Show where the space of the store is
+    /// Show the disk usage of the store
     Df(DfArgs),
-    /// Read the whole store, and say what is damaged; ends with 1 if anything is
+    /// Verify the whole store, and report what is damaged; the exit code is 1 if anything is
     Fsck(FsckArgs),
-    /// Show what this machine can do, and how to get what it cannot
+    /// Show which features this machine has, and how to get those that it lacks
     Doctor,
 }
 
@@ -99,16 +99,16 @@ pub(crate) struct ReleaseArgs {
     /// The release's version, instead of the project's
     #[arg(long, value_name = "VERSION")]
     pub(crate) version: Option<String>,
-    /// Where the release goes [default: _build/ENV/rel/NAME in the project]; its archive goes beside
+    /// Where the release goes [default: _build/ENV/rel/NAME in the project]; its archive is written beside it
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Write no archive
     #[arg(long)]
     pub(crate) no_tar: bool,
-    /// Replace a release that something else than dram wrote
+    /// Replace a release that another tool wrote
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Bring the shared libraries along, so that it runs on any Linux, or on none
+    /// Include the shared libraries, so that it runs on any Linux, and in an empty image
     #[arg(long, overrides_with = "no_portable")]
     pub(crate) portable: bool,
     /// Use the shared libraries of the system that it runs on
@@ -117,7 +117,7 @@ pub(crate) struct ReleaseArgs {
     /// When modules are loaded
     #[arg(long, value_enum)]
     pub(crate) mode: Option<LoadMode>,
-    /// Make a release that a running system of an older version can become: with a relup
+    /// Make a release with a relup, to which a running system of an older version can be upgraded
     #[arg(long)]
     pub(crate) upgrade: bool,
     /// Assemble from these directories of compiled modules, without Mix or rebar3; with --upgrade, the one VERSION to
@@ -127,7 +127,7 @@ pub(crate) struct ReleaseArgs {
     /// Where Erlang is, for --from [default: where `erl` on the PATH is]
     #[arg(long, value_name = "DIR", requires = "from")]
     pub(crate) otp: Option<PathBuf>,
-    /// Write no release: say what it would expect of the system that it runs on
+    /// Write no release; print what it would need from the system that it runs on
     #[arg(long)]
     pub(crate) requires: bool,
     /// Print nothing but errors
@@ -248,7 +248,7 @@ pub(crate) struct RunArgs {
     /// Set an environment variable; without `=`, to the environment's value
     #[arg(short, long, value_name = "K=V")]
     pub(crate) env: Vec<String>,
-    /// Show a file or directory of the host inside
+    /// Bind mount a file or directory of the host
     #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub(crate) volume: Vec<String>,
     /// The directory to start in
@@ -269,7 +269,7 @@ pub(crate) struct RunArgs {
     /// The network that the command sees
     #[arg(long, value_enum, default_value_t)]
     pub(crate) network: NetworkMode,
-    /// Whether the registry is asked: `always`, when the image is `missing`, or `never`
+    /// When to pull the image: `always`, when it is `missing` in the store, or `never`
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub(crate) pull: PullPolicy,
     /// Accepted for those who are used to it: a container never outlives its command
@@ -297,13 +297,13 @@ pub(crate) struct WhyArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ShellArgs {
-    /// Start as the last RUN that failed saw it: its files, environment, user, directory and mounts
+    /// Start in the environment of the last failed RUN: its files, variables, user, directory and mounts
     #[arg(long)]
     pub(crate) failed: bool,
-    /// A secret that the command sees again: it was not kept
+    /// A secret of the failed command, to be given again: secrets are not stored
     #[arg(long, value_name = "id=ID[,src=FILE|env=NAME]")]
     pub(crate) secret: Vec<String>,
-    /// An ssh agent that the command sees again
+    /// An ssh agent of the failed command, to be given again
     #[arg(long, value_name = "default|ID[=SOCKET]")]
     pub(crate) ssh: Vec<String>,
     /// The command, instead of a shell
@@ -335,7 +335,7 @@ pub(crate) enum CacheCommand {
         #[arg(value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Bring caches in from such a file; those that are here give way
+    /// Import caches from such a file; they replace those of the same key
     Import {
         /// The file, `-` for standard input
         file: PathBuf,

@@ -164,10 +164,14 @@ impl BuildDisplay {
                 format!("{}: {}\n", self.label(at), escape_control(&why.to_string()))
             }
             BuildEvent::WaitingForStep(at) => {
-                format!("{}: another build is at this step; waiting for its result\n", self.label(at))
+                format!("{}: another build executes this step; waiting for its result\n", self.label(at))
             }
             BuildEvent::WaitingForCache(at, id) => {
-                format!("{}: somebody else has the cache `{}`; waiting for it\n", self.label(at), escape_control(&id))
+                format!(
+                    "{}: another process uses the cache `{}`; waiting for it\n",
+                    self.label(at),
+                    escape_control(&id)
+                )
             }
             BuildEvent::Cached(at) => {
                 state.running.remove(&at);

@@ -115,7 +115,7 @@ impl OfferedLayer {
         let blob =
             layers.get(note.index).ok_or_else(|| format!("it names the layer {} of {}", note.index, layers.len()))?;
         let diff_id = note.diff_id.or_else(|| diff_ids.get(note.index).copied());
-        let diff_id = diff_id.ok_or_else(|| format!("it does not say what the layer {} unpacks to", note.index))?;
+        let diff_id = diff_id.ok_or_else(|| format!("it does not give the diff ID of the layer {}", note.index))?;
         let compress = LayerCompression::from_short_name(&note.compression);
         let compress =
             compress.ok_or_else(|| format!("there is no compression `{}`", note.compression.escape_debug()))?;

@@ -31,7 +31,7 @@ pub enum SharedCacheError {
         source: DocumentError,
     },
     /// It is a cache of BuildKit.
-    #[error("{0} is a cache of BuildKit's, whose form only BuildKit reads")]
+    #[error("{0} is a cache of BuildKit's, in a format that only BuildKit reads")]
     BuildKit(String),
     /// It is an image without an inline cache.
     #[error("{0} is an image without a cache")]
@@ -114,7 +114,7 @@ fn read_small_blob(source: &dyn ImageSource, blob: &Descriptor) -> Result<Vec<u8
     read.map_err(|source| TransferError::Read { place: place(), source })?;
     match bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
         true => Ok(bytes),
-        false => Err(damaged("its content is not what its name says".to_owned())),
+        false => Err(damaged("its content does not match its digest".to_owned())),
     }
 }
 

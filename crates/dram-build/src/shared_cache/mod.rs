@@ -204,13 +204,13 @@ impl<'a> SharedCaches<'a> {
                 }
                 Err(LayerFetchError::Cancelled) => return Err(BuildError::Cancelled),
                 Err(LayerFetchError::BadLayer(why)) => self.state().warnings.push(format!(
-                    "a layer of the cache {} was not taken: {why}; its step is carried out",
+                    "a layer of the cache {} is not used: {why}; its step is executed",
                     cache.source.display_name()
                 )),
                 Err(LayerFetchError::CacheUnreachable(why)) => {
                     let mut state = self.state();
                     if state.failed_caches.insert(number) {
-                        let what = format!("the cache {} is not asked any more: {why}", cache.source.display_name());
+                        let what = format!("the cache {} is not used any more: {why}", cache.source.display_name());
                         state.warnings.push(what);
                     }
                 }

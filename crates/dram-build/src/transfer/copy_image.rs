@@ -179,7 +179,7 @@ pub(crate) fn read_document(source: &dyn ImageSource, document: &Descriptor) -> 
     }
     match Digest::of(&bytes) == document.digest {
         true => Ok(bytes),
-        false => Err(damaged("its content is not what its name says".to_owned())),
+        false => Err(damaged("its content does not match its digest".to_owned())),
     }
 }
 

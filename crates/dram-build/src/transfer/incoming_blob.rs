@@ -141,7 +141,7 @@ impl VerifyingReader<'_> {
         }
         match self.hasher.take().map(DigestHasher::finish) {
             Some(found) if found != self.incoming.blob.digest => {
-                Err(self.incoming.record_damage("its content is not what its name says".to_owned()))
+                Err(self.incoming.record_damage("its content does not match its digest".to_owned()))
             }
             Some(_) | None => Ok(()),
         }

@@ -255,7 +255,7 @@ mod tests {
                 run(),
                 CacheKeyBuilder::new("run 2").setting("a", "b"),
                 done,
-                "another version of dram did it the last time",
+                "another version of dram executed it the last time",
             ),
             (
                 with(&[("A", "1"), ("B", "1"), ("C", "1")]),

@@ -164,11 +164,11 @@ impl fmt::Display for MissCause {
             MissCause::NoCache { option } => f.write_str(option),
             MissCause::First { pruned: false } => f.write_str("first build of this step"),
             MissCause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
-            MissCause::Unread => f.write_str("what was noted the last time cannot be read"),
+            MissCause::Unread => f.write_str("the journal of the last build cannot be read"),
             MissCause::Gone => f.write_str("its result is no longer in the store"),
             MissCause::Failed => f.write_str("it failed the last time"),
             MissCause::Stopped => f.write_str("it was interrupted the last time"),
-            MissCause::Method => f.write_str("another version of dram did it the last time"),
+            MissCause::Method => f.write_str("another version of dram executed it the last time"),
             MissCause::Command => f.write_str("the command changed"),
             MissCause::Variable { keyword, name, change } => match change {
                 ValueChange::New { after: Some(after) } => write!(f, "{keyword} {name}={after} is new"),
@@ -195,7 +195,7 @@ impl fmt::Display for MissCause {
             MissCause::StageBelow { step } => write!(f, "the stage below changed: {step}"),
             MissCause::BaseImage { before, after } if before == after => write!(f, "the base image changed: {after}"),
             MissCause::BaseImage { before, after } => write!(f, "the base image changed: {before} → {after}"),
-            MissCause::Below => f.write_str("what is below changed"),
+            MissCause::Below => f.write_str("the layers below changed"),
             MissCause::Inputs => f.write_str("its inputs changed"),
             MissCause::Hidden { names } => match names.as_slice() {
                 [name] => write!(f, "{name} changed"),

@@ -304,8 +304,8 @@ impl<'a> BuildRecorder<'a> {
         }
         let (places, place) = (self.store.build_history(), self.build_id.key());
         let head = self.journal_head(&notes);
-        let all_remembered = notes.steps.values().all(|note| note.outcome == StepOutcome::Cached);
-        if all_remembered && places.journal_head(&place) == Some(head) {
+        let all_cached = notes.steps.values().all(|note| note.outcome == StepOutcome::Cached);
+        if all_cached && places.journal_head(&place) == Some(head) {
             places.touch(&place);
             return;
         }

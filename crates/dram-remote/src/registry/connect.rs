@@ -99,9 +99,9 @@ impl RegistryEndpoint {
     fn transport_error(&self, what: &str, url: &str, error: &ureq::Error) -> RegistryError {
         let host = origin(url).1;
         let why = match error {
-            ureq::Error::Timeout(_) => format!("`{host}` says nothing"),
+            ureq::Error::Timeout(_) => format!("`{host}` does not respond"),
             ureq::Error::HostNotFound => format!("no host `{host}` is known"),
-            ureq::Error::ConnectionFailed => format!("`{host}` takes no connections"),
+            ureq::Error::ConnectionFailed => format!("`{host}` refuses connections"),
             ureq::Error::Io(error) => format!("`{host}`: {error}"),
             error => format!("`{host}`: {error}"),
         };

@@ -279,7 +279,7 @@ impl RegistryEndpoint {
             };
             url = self.resolve_redirect(ask.what, &url, location)?;
         }
-        let why = format!("it leads to other addresses more than {MOST_REDIRECTS} times");
+        let why = format!("it redirects more than {MOST_REDIRECTS} times");
         Err(RegistryError::InvalidResponse { what: ask.what.to_owned(), why })
     }
 
@@ -288,17 +288,17 @@ impl RegistryEndpoint {
         let to = resolve_location(from, location);
         let ((from_scheme, from_host), (scheme, host)) = (origin(from), origin(&to));
         let wrong = |why: &str| {
-            let why = format!("it leads to `{}`, {why}", super::response_text::sanitise(&crate::redacted(&to)));
+            let why = format!("it redirects to `{}`, {why}", super::response_text::sanitise(&crate::redacted(&to)));
             RegistryError::InvalidResponse { what: what.to_owned(), why }
         };
         if !matches!(scheme.as_str(), "http" | "https") || host.is_empty() || host.contains('@') {
             return Err(wrong("which is no address of a server"));
         }
         if from_scheme == "https" && scheme == "http" {
-            return Err(wrong("which is not protected"));
+            return Err(wrong("which is not encrypted"));
         }
         if !self.redirect_allowed(&from_host, &host) {
-            return Err(wrong("in a network that it is not in itself"));
+            return Err(wrong("in a private network that it is not in itself"));
         }
         Ok(to)
     }
@@ -334,7 +334,7 @@ impl RegistryEndpoint {
         let (codes, mut message) = read_error_body(&reply.headers, reply.body);
         if let Some(asked) = asked {
             let so = format!(
-                "it wants to be left alone for {} s; {} s are waited at most",
+                "it asks to be tried again after {} s; at most {} s are waited",
                 asked.as_secs(),
                 MAX_RETRY_AFTER.as_secs()
             );

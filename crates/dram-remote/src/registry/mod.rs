@@ -215,7 +215,7 @@ impl Registry {
     pub fn mount_blob(&self, descriptor: &Descriptor, from: &str) -> Result<bool, RegistryError> {
         let endpoint = self.primary();
         let repository = &endpoint.place.repository;
-        let what = format!("take the blob {} over into {}/{repository}", descriptor.digest, endpoint.host());
+        let what = format!("mount the blob {} into {}/{repository}", descriptor.digest, endpoint.host());
         let digest = token::percent_encode(&descriptor.digest.to_string());
         let path = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={}", token::percent_encode(from));
         let scope = format!("{} {}", push_scope(repository), pull_scope(from));

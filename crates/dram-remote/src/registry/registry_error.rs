@@ -146,15 +146,15 @@ impl RegistryError {
                 format!("see whether this machine's clock is right; else `{host}` needs a new certificate")
             }
             RegistryError::Trust { host, trusted, .. } => format!(
-                "those of {trusted} are; put the certificate that vouches for it into \
+                "those of {trusted} are; put the certificate of its authority into \
                  /etc/containers/certs.d/{host}/ca.crt, or name it with SSL_CERT_FILE"
             ),
             RegistryError::Unauthorized { host, credential_source: None, .. } | RegistryError::Token { host, credential_source: None, .. } => {
-                format!("`dram login {host}` lets it know who you are")
+                format!("log in with `dram login {host}`")
             }
             RegistryError::Unauthorized { host, credential_source: Some(place), .. }
             | RegistryError::Token { host, credential_source: Some(place), .. } => {
-                format!("the name and password of {place} were shown; `dram login {host}` changes them")
+                format!("the credentials of {place} were sent; `dram login {host}` changes them")
             }
             RegistryError::Status { status: 404, .. } => "look at the name and the tag, and who may see it".to_owned(),
             RegistryError::Status { status: 429, .. } => "wait a while, or log in: many registries allow more then".to_owned(),

@@ -83,10 +83,10 @@ impl TokenRequest<'_> {
             return Err(self.realm_error(endpoint, "that is no address of a server"));
         }
         if own_scheme == "https" && scheme == "http" {
-            return Err(self.realm_error(endpoint, "that is not protected, and the registry is"));
+            return Err(self.realm_error(endpoint, "that is not encrypted, and the registry is"));
         }
         if !endpoint.redirect_allowed(&own, &host) {
-            return Err(self.realm_error(endpoint, "that is in a network that it is not in itself"));
+            return Err(self.realm_error(endpoint, "that is in a private network, and the registry is not"));
         }
         let may_see = own == host || scheme == "https";
         let reply = self.send(endpoint, found.filter(|_| may_see))?;
@@ -94,7 +94,7 @@ impl TokenRequest<'_> {
             let (_, message) = read_error_body(&reply.headers, reply.body);
             let message = if message.is_empty() { message } else { format!(": {message}") };
             if found.is_some() && !may_see {
-                let why = "is another host without protection, so is not told name and password, and answers";
+                let why = "is another host without encryption, so no credentials are sent to it, and answers";
                 return Err(self.realm_error(endpoint, &format!("that {why} {}{message}", reply.status)));
             }
             return Err(self.token_error(endpoint, format!("it answers {}{message}", reply.status), found));

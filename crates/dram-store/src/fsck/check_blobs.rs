@@ -56,8 +56,8 @@ impl FsckRun<'_> {
     fn report_misnamed(&mut self, path: &Path, name: &[u8]) {
         let lower = String::from_utf8_lossy(name).to_ascii_lowercase();
         let what = match Digest::from_hex(&lower) {
-            Ok(_) => "its name is that of a blob in capital letters, which no blob has",
-            Err(_) => "its name is not that of a blob",
+            Ok(_) => "its name is a digest in capital letters",
+            Err(_) => "its name is no digest",
         };
         self.report_finding(path, what, "nothing but its space", "it is moved to lost/", |check| {
             check.move_to_lost(path)
@@ -93,7 +93,7 @@ impl FsckRun<'_> {
                     });
                 }
                 None => {
-                    let repair = "it is removed, and made again if its layer is here unpacked";
+                    let repair = "it is removed, and made again if the store has its layer unpacked";
                     self.report_finding(&path, what, cost, repair, |_| {
                         fs::remove_file(&path).map_err(StoreError::io("remove", &path))
                     });

@@ -27,7 +27,7 @@ impl FsckRun<'_> {
             self.check_content_layers(made);
             self.check_unpacked_layers(unpacked);
         } else if !all.is_empty() {
-            self.report_skipped(&at, "its layers are not compared: only a dram that runs as those who made them can");
+            self.report_skipped(&at, "its layers are not verified: only a user with the same id mapping can read them");
         }
         Ok(())
     }
@@ -61,7 +61,7 @@ impl FsckRun<'_> {
         let (store, rights) = (self.store, self.store.id_mapping());
         let good = self.map_parallel(&made, |(id, path)| store.layer_matches_id(id, rights) || !path.exists());
         for ((id, path), _) in made.into_iter().zip(good).filter(|(_, good)| !good) {
-            let what = "the unpacked layer does not hold what its name says";
+            let what = "the content of the unpacked layer does not match its id";
             self.report_finding(&path, what, "the step that made it", REMAKE_REPAIR, |check| {
                 check.store.remove_damaged_layer(&id)
             });
@@ -81,14 +81,14 @@ impl FsckRun<'_> {
                 // Another process removed it meanwhile.
                 LayerComparison::Changed(_) | LayerComparison::Unknown(_) if !path.exists() => {}
                 LayerComparison::Changed(how) => {
-                    let what = format!("the unpacked layer is not what its blob holds: {how}");
+                    let what = format!("the unpacked layer differs from its blob: {how}");
                     let cost = "unpacking it again, and `--no-cache` for what was built upon it meanwhile";
                     self.report_finding(&path, what, cost, REMAKE_REPAIR, |check| {
                         check.store.remove_damaged_layer(&id)
                     });
                 }
                 LayerComparison::Unknown(why) => {
-                    self.report_skipped(&path, &format!("the unpacked layer is not compared: {why}"))
+                    self.report_skipped(&path, &format!("the unpacked layer is not verified: {why}"))
                 }
             }
         }
@@ -112,7 +112,7 @@ impl FsckRun<'_> {
         }
         let leans = layers.parent_deps_record_path(&diff_id);
         if parent_deps::read_parent_deps(&leans).is_ok_and(|said| said != learned.parent_deps) {
-            let what = "it does not say what of the layer depends on those below it";
+            let what = "it does not list the entries that depend on the layers below";
             let cost = "the owners and modes of directories that layers share";
             self.report_finding(&leans, what, cost, "it is written anew", |check| {
                 ownership::remove_table(&leans)?;

@@ -24,12 +24,12 @@ impl FsckRun<'_> {
         let (index, repair) = match refs.read_copy() {
             Some(index) => {
                 let count = index.manifests.len();
-                (index, format!("the copy of it takes its place: {count} names"))
+                (index, format!("it is restored from its copy: {count} names"))
             }
             None => {
                 let index = rebuild_index(self.store);
                 let count = index.manifests.len();
-                (index, format!("there is no copy: the {count} images that are here are named lost:DIGEST"))
+                (index, format!("there is no copy: the {count} images of the store are named lost:DIGEST"))
             }
         };
         self.report_finding(&path, what, "all images", &repair, |check| {
@@ -62,14 +62,16 @@ impl FsckRun<'_> {
             let place = self.store.refs().path();
             let what = format!("the image {} is damaged: {why}", tagged.name);
             if self.options.repair && self.repack_missing_layers(first, &tagged.manifest) {
-                let repair = "the layer was packed again from what is unpacked of it";
+                let repair = "the layer is packed again from its unpacked form";
                 self.report_finding(&place, what, "nothing", repair, |_| Ok(()));
                 continue;
             }
             let again = recovery_hint(&tagged.name);
             let repair = match self.options.repair {
-                true => format!("the name was taken off, as nothing here can make the image whole; {again}"),
-                false => format!("the layer is packed again if it is here unpacked, or the name goes; {again}"),
+                true => format!("the name is removed, as nothing in the store can repair the image; {again}"),
+                false => format!(
+                    "the layer is packed again if the store has it unpacked, or else the name is removed; {again}"
+                ),
             };
             self.report_finding(&place, what, format!("the image {}", tagged.name), &repair, |check| {
                 check.store.refs().remove(&tagged.name).map(drop)
@@ -116,8 +118,8 @@ impl FsckRun<'_> {
 /// Returns advice for restoring an image.
 fn recovery_hint(name: &str) -> String {
     match name.parse::<Reference>() {
-        Ok(reference) => format!("`dram pull {}` or building it brings it back", reference.short()),
-        Err(_) => "loading or building it brings it back".to_owned(),
+        Ok(reference) => format!("`dram pull {}` or building it restores it", reference.short()),
+        Err(_) => "loading or building it restores it".to_owned(),
     }
 }
 

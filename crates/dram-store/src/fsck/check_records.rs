@@ -68,7 +68,7 @@ impl FsckRun<'_> {
                     Ok(_) => check_json::<CacheRecord>(&path),
                     Err(_) => RecordState::Unknown,
                 };
-                self.report_state(&path, is, "carrying out a step again");
+                self.report_state(&path, is, "executing a step again");
             }
         }
         Ok(())
@@ -211,7 +211,7 @@ fn check_download(_: &Store, path: &Path, name: &str) -> RecordState {
     };
     match hash().is_ok_and(|found| found == digest) {
         true => RecordState::Valid,
-        false => RecordState::Damaged("the file does not hold what its name says".to_owned()),
+        false => RecordState::Damaged("the content of the file does not match its digest".to_owned()),
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct BuildCommandArgs {
     /// What a name after FROM or --from stands for: a directory, a URL, docker-image://NAME, oci-layout://DIR[:TAG]
     #[arg(long, value_name = "NAME=VALUE", help_heading = "What is built")]
     pub(crate) build_context: Vec<String>,
-    /// Ask the registries for the images that FROM and --from name: `always` (for a newer one), when the image is
+    /// When to pull the images that FROM and --from name: `always` (if there is a newer one), when the image is
     /// `missing` in the store, or `never` [default: missing]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_value_t, default_missing_value = "always",
         hide_default_value = true, hide_possible_values = true, value_name = "POLICY", help_heading = "What is built")]
@@ -56,12 +56,12 @@ pub(crate) struct BuildCommandArgs {
     #[arg(long, value_name = "FILE", help_heading = "What comes out")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// Carry out every step, even if its result is remembered
+    /// Execute every step, even if its result is cached
     #[arg(long, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "false", default_missing_value = "true", hide_default_value = true, value_name = "BOOL",
         hide_possible_values = true, help_heading = "How commands run")]
     pub(crate) no_cache: bool,
-    /// Carry out every step of this stage; may be given several times
+    /// Execute every step of this stage; may be given several times
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "How commands run")]
     pub(crate) no_cache_filter: Vec<String>,
     /// The network that commands see
@@ -82,25 +82,25 @@ pub(crate) struct BuildCommandArgs {
     /// An ssh agent for `RUN --mount=type=ssh`: the running one, or the one at that socket
     #[arg(long, value_name = "default|ID[=SOCKET]", help_heading = "How commands run")]
     pub(crate) ssh: Vec<String>,
-    /// Allow commands what they otherwise may not: security.insecure, network.host
+    /// Allow a privilege that commands can ask for: security.insecure, network.host
     #[arg(long, value_name = "RIGHT", value_delimiter = ',', help_heading = "How commands run")]
     pub(crate) allow: Vec<String>,
 
-    /// A cache that other machines share, to take steps from: NAME, or type=registry,ref=NAME | type=local,src=DIR
-    #[arg(long, value_name = "CACHE", help_heading = "What is remembered")]
+    /// A shared cache to import steps from: NAME, or type=registry,ref=NAME | type=local,src=DIR
+    #[arg(long, value_name = "CACHE", help_heading = "Shared caches")]
     pub(crate) cache_from: Vec<String>,
-    /// Where to put such a cache: type=registry,ref=NAME | type=local,dest=DIR | type=inline; with mode=min|max
-    #[arg(long, value_name = "CACHE", help_heading = "What is remembered")]
+    /// Where to export such a cache: type=registry,ref=NAME | type=local,dest=DIR | type=inline; with mode=min|max
+    #[arg(long, value_name = "CACHE", help_heading = "Shared caches")]
     pub(crate) cache_to: Vec<String>,
 
-    /// How to show what happens
+    /// How to show the progress
     #[arg(long, value_enum, default_value_t, help_heading = "What is shown")]
     pub(crate) progress: ProgressMode,
     /// Print nothing but the image's digest
     #[arg(short, long, help_heading = "What is shown")]
     pub(crate) quiet: bool,
 
-    /// Do not build, but say what could be better about the Dockerfile: --call=check
+    /// Do not build, but check the Dockerfile: --call=check
     #[arg(long, conflicts_with = "call", help_heading = "Instead of building")]
     pub(crate) check: bool,
     /// Do not build, but `check` the Dockerfile, or show the `outline` of the target or all `targets`
@@ -112,7 +112,7 @@ pub(crate) struct BuildCommandArgs {
 
     #[command(flatten)]
     pub(crate) legacy: LegacyBuildArgs,
-    /// Whose files COPY takes: a directory, a URL, a Git repository, or `-`: a tar or a Dockerfile on standard input
+    /// The build context, from which COPY copies: a directory, a URL, a Git repository, or `-`: a tar or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
 }

@@ -4,16 +4,16 @@ use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct PruneArgs {
-    /// Forget every remembered step, and remove all unpacked layers
+    /// Remove all cached steps and all unpacked layers, too
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Forget steps, layers and files from the network that were not used for this long: 12h, 7d, 2w
+    /// Remove cached steps, layers and downloaded files that were not used for this long: 12h, 7d, 2w
     #[arg(long, value_name = "SPAN")]
     pub(crate) older_than: Option<String>,
-    /// The same as docker says it: `until=24h`
+    /// The same in Docker's form: `until=24h`
     #[arg(long, value_name = "until=SPAN", conflicts_with = "older_than")]
     pub(crate) filter: Option<String>,
-    /// Remove what was used the longest ago, caches too, until the store takes at most this: 500m, 20g; images with
+    /// Evict the least recently used data, cache mounts too, until the store takes at most this: 500m, 20g; images with
     /// names stay
     #[arg(long, value_name = "SIZE", alias = "keep-storage")]
     pub(crate) max_used_space: Option<String>,
@@ -40,8 +40,8 @@ pub(crate) struct DfArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FsckArgs {
-    /// Mend what can be mended: what is damaged goes or is made again, names that lead to nothing go, and what nobody
-    /// knows is moved to `lost/` in the store
+    /// Repair what can be repaired: damaged data is removed or made again, names of missing images are removed, and
+    /// unknown files are moved to `lost/` in the store
     #[arg(long)]
     pub(crate) repair: bool,
     /// Print JSON

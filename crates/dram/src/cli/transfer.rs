@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-/// When a registry is asked for an image.
+/// When an image is pulled from its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum PullPolicy {
-    /// Always; what is here and still the same is taken
+    /// Always; an image that did not change is not fetched again
     #[value(alias = "true")]
     Always,
     /// When the store has none of that name
@@ -54,7 +54,7 @@ pub(crate) struct CopyArgs {
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Copy what refers to the image too: signatures, lists of parts
+    /// Copy the referrers of the image too: signatures, SBOMs
     #[arg(long)]
     pub(crate) referrers: bool,
     /// Write the digest of what arrived to a file
@@ -73,7 +73,7 @@ pub(crate) struct CopyArgs {
 /// What is shown of a transfer.
 #[derive(Debug, Args)]
 pub(crate) struct ProgressArgs {
-    /// How to show what happens
+    /// How to show the progress
     #[arg(long, value_enum, default_value_t)]
     pub(crate) progress: super::ProgressMode,
     /// Print nothing but the result

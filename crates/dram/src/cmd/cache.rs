@@ -164,7 +164,7 @@ fn import(ambient: &AmbientContext, file: &Path) -> Result<(), Failure> {
         }
     };
     for one in store.caches().import(stream, &file.display().to_string())? {
-        let replaced = if one.replaced { ", in the place of the one that was here" } else { "" };
+        let replaced = if one.replaced { ", in the place of the one that was in the store" } else { "" };
         print_stdout(&format!("{}{replaced}\n", escape_control(&one.name.id)));
     }
     Ok(())

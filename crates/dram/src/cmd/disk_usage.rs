@@ -51,7 +51,7 @@ fn requested_age(args: &cli::PruneArgs) -> Result<Option<i64>, Failure> {
 fn still_too_large(left: u64, most: u64) -> String {
     let (left, most) = (format_size(left), format_size(most));
     format!(
-        "the store still takes {left}, more than {most}: images with names stay until `dram rm` takes the names off"
+        "the store still takes {left}, more than {most}: images with names stay until `dram rm` removes their names"
     )
 }
 
@@ -62,7 +62,7 @@ fn pruned_text(pruned: &PruneReport, dry: bool) -> String {
         "{verb} {}{caches}, {} and {}: {}\n",
         format_count(pruned.blobs, "blob"),
         format_count(pruned.layers, "unpacked layer"),
-        format_count(pruned.steps, "remembered step"),
+        format_count(pruned.steps, "cached step"),
         format_size(pruned.bytes)
     );
     if dry {

@@ -45,7 +45,7 @@ fn commands_row(abilities: &HostChecks) -> Vec<String> {
         CommandSupport::AsRoot => ("ok", "as root".to_owned()),
         CommandSupport::UserNamespace(count) => ("ok", format!("in a user namespace with {count} ids")),
         CommandSupport::SingleId => {
-            ("limited", "in a user namespace with one id: commands see all files as root's".to_owned())
+            ("limited", "in a user namespace with a single id: commands see all files as root's".to_owned())
         }
         CommandSupport::Unsupported => ("MISSING", "see below".to_owned()),
     };

@@ -28,15 +28,15 @@ pub(crate) fn fsck(ambient: &AmbientContext, args: &cli::FsckArgs) -> Result<(),
     let left = checked.findings.iter().filter(|finding| !finding.repaired).count();
     match left {
         0 => Ok(()),
-        _ if args.repair => Err(Failure::work(format!("{left} findings could not be mended"))),
-        _ => Err(Failure::work(format!("the store has {left} findings")).help("`dram fsck --repair` mends them")),
+        _ if args.repair => Err(Failure::work(format!("{left} findings could not be repaired"))),
+        _ => Err(Failure::work(format!("the store has {left} findings")).help("`dram fsck --repair` repairs them")),
     }
 }
 
 fn print_text(checked: &FsckReport) {
     for finding in &checked.findings {
         let place = if finding.path.is_empty() { "the store" } else { &finding.path };
-        let verb = if finding.repaired { "mended" } else { "--repair" };
+        let verb = if finding.repaired { "repaired" } else { "--repair" };
         let text = format!("{place}: {}; it costs {}; {verb}: {}", finding.problem, finding.cost, finding.repair);
         print_stdout(&format!("{}\n", escape_control(&text)));
     }

@@ -30,8 +30,8 @@ pub(crate) fn logout(args: &cli::LogoutArgs) -> Result<(), Failure> {
     let registries = RegistryAccess::new(CancelToken::default());
     let places = registries.settings()?.credentials.erase(&args.host).map_err(transfer_error)?;
     match places.is_empty() {
-        true => print_stdout(&format!("nothing was kept for {}\n", args.host)),
-        false => print_stdout(&format!("forgotten for {}: in {}\n", args.host, places.join(", "))),
+        true => print_stdout(&format!("there are no credentials for {}\n", args.host)),
+        false => print_stdout(&format!("removed the credentials for {} from {}\n", args.host, places.join(", "))),
     }
     Ok(())
 }

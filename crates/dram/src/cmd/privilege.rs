@@ -33,20 +33,22 @@ pub(crate) fn note_single_id(ambient: &AmbientContext, plan: &Plan) {
         return;
     }
     report::print_note(&format!(
-        "note: this user has one id only ({why}): commands saw all files as root's; whose they made them is noted for the \
+        "note: this user has only a single id ({why}): commands saw all files as root's; whose they made them is noted for the \
          image, but for links, devices and what they only copied"
     ));
     report::print_note(&format!("  help: {MORE_IDS_HELP}"));
     let users: Vec<&str> = run_steps(plan).map(|(_, run)| run.user.as_str()).filter(|user| !is_root(user)).collect();
     if let Some(user) = users.first() {
-        report::print_note(&format!("note: commands for `USER {user}` ran as root of that one id"));
+        report::print_note(&format!("note: commands for `USER {user}` ran as root of that single id"));
     }
 }
 
 /// Prints the same note for one command that should run as `user`.
 pub(crate) fn note_user(ambient: &AmbientContext, user: &str) {
     if ambient.single_id_reason().is_some() && !is_root(user) {
-        report::print_note(&format!("note: the command runs as root instead of `{user}`: this user has one id only"));
+        report::print_note(&format!(
+            "note: the command runs as root instead of `{user}`: this user has only a single id"
+        ));
         report::print_note(&format!("  help: {MORE_IDS_HELP}"));
     }
 }

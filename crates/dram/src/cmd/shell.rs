@@ -37,7 +37,7 @@ pub(crate) fn shell(ambient: &AmbientContext, args: &cli::ShellArgs) -> Result<E
     let mut told = false;
     let mut wait = |id: &str| {
         if !std::mem::replace(&mut told, true) {
-            report::print_note(&format!("somebody else has the cache `{}`; waiting for it", escape_control(id)));
+            report::print_note(&format!("another process uses the cache `{}`; waiting for it", escape_control(id)));
         }
         true
     };

@@ -65,7 +65,7 @@ fn find_journal(store: &Store, args: &cli::WhyArgs) -> Result<BuildJournal, Fail
         };
         let pruned = places.has_evicted();
         Failure::work(what).help(match pruned {
-            true => "what was known has been removed from the store; the next `dram build` is known again",
+            true => "the build journals have been removed from the store; the next `dram build` writes one",
             false => "`dram build` first",
         })
     })
@@ -128,9 +128,9 @@ impl StepRow<'_> {
 
     fn result(&self) -> &'static str {
         match self.note.outcome {
-            StepOutcome::Cached => "remembered",
+            StepOutcome::Cached => "cached",
             StepOutcome::Shared => "from a shared cache",
-            StepOutcome::Executed => "carried out",
+            StepOutcome::Executed => "executed",
             StepOutcome::Failed => "failed",
             StepOutcome::Interrupted => "interrupted",
             StepOutcome::NotReached => "not reached",
@@ -165,7 +165,7 @@ impl StepRow<'_> {
         if self.was_executed() {
             out.push_str(&format!(" in {}", self.time()));
         } else if note.millis.is_some() {
-            out.push_str(&format!("; when it was last carried out it took {}", self.time()));
+            out.push_str(&format!("; its last execution took {}", self.time()));
             because = "that was because";
         }
         let causes: Vec<String> = note.why.causes.iter().flat_map(cause_lines).collect();
@@ -200,7 +200,7 @@ fn summary_line(journal: &BuildJournal, rows: &[StepRow<'_>]) -> String {
     let target =
         if journal.target.is_empty() { String::new() } else { format!(", target {}", escape_control(&journal.target)) };
     let mut out = format!(
-        "last build of {}{target} for {}: {} carried out, {} remembered",
+        "last build of {}{target} for {}: {} executed, {} cached",
         escape_control(&journal.dockerfile),
         escape_control(&journal.platform),
         format::format_count(count(StepOutcome::Executed), "step"),
@@ -261,7 +261,7 @@ struct WhyOutputStep<'a> {
     of: usize,
     line: usize,
     instruction: &'a str,
-    result: StepOutcome,
+    result: &'static str,
     /// True if the result is still there for the next build.
     kept: bool,
     /// The duration of the last execution.
@@ -269,6 +269,19 @@ struct WhyOutputStep<'a> {
     /// The reason for the last execution, as a sentence here and by cause below.
     because: String,
     why: &'a CacheMiss,
+}
+
+/// The word for an outcome in `--json`. The journal on the disk has words of its own, which older journals share.
+fn json_result(outcome: StepOutcome) -> &'static str {
+    match outcome {
+        StepOutcome::Cached => "cached",
+        StepOutcome::Shared => "shared",
+        StepOutcome::Executed => "executed",
+        StepOutcome::Failed => "failed",
+        StepOutcome::Interrupted => "interrupted",
+        StepOutcome::NotReached => "not-reached",
+        StepOutcome::Meta => "meta",
+    }
 }
 
 fn to_json(journal: &BuildJournal, rows: &[&StepRow<'_>]) -> String {
@@ -279,7 +292,7 @@ fn to_json(journal: &BuildJournal, rows: &[&StepRow<'_>]) -> String {
         of: row.of,
         line: row.note.line,
         instruction: &row.note.text,
-        result: row.note.outcome,
+        result: json_result(row.note.outcome),
         kept: row.kept,
         seconds: row.note.millis.map(|millis| std::time::Duration::from_millis(millis).as_secs_f64()),
         because: row.note.why.to_string(),

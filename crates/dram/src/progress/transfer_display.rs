@@ -130,11 +130,11 @@ impl TransferDisplayState {
             }
             TransferProgress::AlreadyPresent(digest) => {
                 self.existing += 1;
-                format!("{} is there\n", self.label(&digest))
+                format!("{} already exists\n", self.label(&digest))
             }
             TransferProgress::Mounted(digest) => {
                 self.mounted += 1;
-                format!("{} is taken from another repository there\n", self.label(&digest))
+                format!("{} is mounted from another repository\n", self.label(&digest))
             }
             TransferProgress::Started(blob) => {
                 let now = Instant::now();
@@ -177,7 +177,13 @@ impl TransferDisplayState {
         self.last_redraw = Some(Instant::now());
         let mut out = if self.drawn_lines > 0 { format!("\x1b[{}A\x1b[J", self.drawn_lines) } else { String::new() };
         // Running blobs are redrawn below all the time, so only lines about finished ones are printed.
-        out.push_str(if above.contains(" done in ") || above.contains(" is ") { above } else { "" });
+        out.push_str(
+            if above.contains(" done in ") || above.contains(" already exists") || above.contains(" is mounted ") {
+                above
+            } else {
+                ""
+            },
+        );
         self.drawn_lines = self.running.len();
         for (digest, running) in &self.running {
             let whole = self.blobs.get(digest).map_or(0, |(_, size)| *size);
@@ -187,16 +193,17 @@ impl TransferDisplayState {
         write_stderr(&out);
     }
 
-    /// The summary, as `12.3 MB in 0.52s, 23.6 MB/s; 4 of 7 blobs were there`.
+    /// The summary, as `12.3 MB in 0.52s, 23.6 MB/s; 4 of 7 blobs already existed`.
     fn summary(&self) -> String {
         let took = self.started.elapsed().as_secs_f64();
         let mut text =
             format!("{} in {took:.2}s{}", format_size(self.moved_bytes), format_rate(self.moved_bytes, took));
         if self.existing > 0 {
-            let _ = write!(text, "; {} of {} blobs were there", self.existing, self.blobs.len());
+            let _ = write!(text, "; {} of {} blobs already existed", self.existing, self.blobs.len());
         }
         if self.mounted > 0 {
-            let _ = write!(text, "; {} of {} blobs were taken from other repositories", self.mounted, self.blobs.len());
+            let _ =
+                write!(text, "; {} of {} blobs were mounted from other repositories", self.mounted, self.blobs.len());
         }
         text
     }
@@ -230,7 +237,7 @@ mod tests {
         assert!(
             state
                 .format_progress(TransferProgress::AlreadyPresent(blobs[0].digest))
-                .starts_with("[1/3] ca978112ca1b 1.50 kB is there")
+                .starts_with("[1/3] ca978112ca1b 1.50 kB already exists")
         );
         assert!(state.format_progress(TransferProgress::Mounted(blobs[1].digest)).contains("[2/3]"));
         assert_eq!(state.format_progress(TransferProgress::Started(blobs[2].clone())), "");
@@ -241,7 +248,7 @@ mod tests {
                 .starts_with("[3/3] 2e7d2c03a950 1.50 kB done in ")
         );
         let summary = state.summary();
-        assert!(summary.starts_with("1.50 kB in ") && summary.contains("1 of 3 blobs were there"), "{summary}");
+        assert!(summary.starts_with("1.50 kB in ") && summary.contains("1 of 3 blobs already existed"), "{summary}");
         assert_eq!(format_percent(1, 3), "33%");
         assert_eq!(format_rate(2_000_000, 2.0), ", 1.00 MB/s");
     }

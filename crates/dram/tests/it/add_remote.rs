@@ -123,10 +123,10 @@ fn hostile_servers_are_refused_within_a_time_limit() {
     ]);
     let store = Store::with_base();
     let table = [
-        ("/loop", "it leads to other addresses more than 10 times"),
+        ("/loop", "it redirects more than 10 times"),
         ("/endless", "it is longer than"),
-        ("/silent", "the server says nothing"),
-        ("/short", "what comes breaks off"),
+        ("/silent", "the server does not respond"),
+        ("/short", "the response breaks off"),
         ("/huge", "cannot fetch"),
         ("/none", "cannot fetch"),
         ("/noise", "cannot fetch"),

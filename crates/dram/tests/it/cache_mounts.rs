@@ -97,7 +97,7 @@ fn two_concurrent_builds(sharing: &str) -> (CommandOutput, CommandOutput, Vec<St
 fn builds_use_a_locked_cache_one_after_the_other() {
     let (_, second, seen) = two_concurrent_builds("locked");
     assert_eq!(seen, ["a in", "a out", "b in", "b out"]);
-    second.says("somebody else has the cache `c`; waiting for it");
+    second.says("another process uses the cache `c`; waiting for it");
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn caches_are_exported_and_imported_unchanged() {
     store.dram(["cache", "import"]).arg(crate::support::base_tar()).fails(1).says("is not an archive of caches");
     assert_eq!(run_in_cache(&store, "c", "ls newer"), "newer\n", "nothing changed");
     let done = store.dram(["cache", "import"]).arg(archive("a.tar")).ok();
-    assert_eq!(done.stdout, "c, in the place of the one that was here\n");
+    assert_eq!(done.stdout, "c, in the place of the one that was in the store\n");
     assert_eq!(run_in_cache(&store, "c", "ls newer || true"), "");
     store.dram(["cache", "export", "-o", "-", "ohter"]).fails(1).says("did you mean `other`?");
 }

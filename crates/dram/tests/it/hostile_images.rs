@@ -149,7 +149,7 @@ fn blobs_of_the_wrong_kind_size_or_digest_are_refused() {
     let mut bytes = fs::read(&place).unwrap();
     bytes[700] ^= 1;
     fs::write(&place, &bytes).unwrap();
-    harness.assert_refused_as_written("a flipped bit", &layout, "not what its name says");
+    harness.assert_refused_as_written("a flipped bit", &layout, "does not match its digest");
     bytes[700] ^= 1;
     bytes.push(0);
     fs::write(&place, &bytes).unwrap();

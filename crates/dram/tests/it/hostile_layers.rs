@@ -611,7 +611,7 @@ fn layers_over_a_limit_are_refused_with_the_option_to_raise_it() {
         load(raised).ok();
         harness.store.dram(["run", "--limit", raised, "hostile", "true"]).ok();
         let told =
-            |checked: &CommandOutput| checked.stdout.contains(words) && checked.stdout.contains("is not compared: ");
+            |checked: &CommandOutput| checked.stdout.contains(words) && checked.stdout.contains("is not verified: ");
         let checked = harness.store.dram(["fsck"]).env("DRAM_LIMITS", limit).ok();
         assert!(told(&checked), "{checked}");
         let checked = harness.store.dram(["fsck", "--limit", raised]).ok();

@@ -106,17 +106,17 @@ fn prune_removes_unused_blobs_and_with_all_the_step_cache() {
     let listed = store.dram(["prune", "--dry-run"]).ok().stdout;
     let dry = listed.split_inclusive('\n').next().unwrap();
     assert_eq!(listed.lines().filter(|line| line.starts_with("blob  sha256:")).count(), 3, "{listed}");
-    assert!(dry.starts_with("would remove 3 blobs, 0 unpacked layers and 0 remembered steps: "), "{dry}");
+    assert!(dry.starts_with("would remove 3 blobs, 0 unpacked layers and 0 cached steps: "), "{dry}");
     assert_eq!((size(), store.blobs().len()), (before, blobs), "a dry run removes nothing");
     let done = store.dram(["prune"]).ok().stdout;
     assert_eq!(done.replace("removed", "would remove"), dry, "a dry run says what would be");
     assert_eq!(store.blobs().len(), blobs - 3);
     let again = store.build(&context).ok();
-    assert_eq!(again.steps(), (0, 1), "what is remembered is still there\n{again}");
+    assert_eq!(again.steps(), (0, 1), "the cached steps are still there\n{again}");
     valid_image(&store, "demo:latest");
     store.dram(["rm", "demo"]).ok();
     let all = store.dram(["prune", "--all"]).ok().stdout;
-    assert!(all.starts_with("removed 3 blobs, ") && all.contains("1 remembered step:"), "{all}");
+    assert!(all.starts_with("removed 3 blobs, ") && all.contains("1 cached step:"), "{all}");
     assert!(size() + 6_000_000 < before, "{} and before {before}", size());
     assert_eq!(names(&store.join("layers")), [""; 0]);
     valid_image(&store, "parity-base:latest");
@@ -133,7 +133,7 @@ fn prune_keeps_images_with_names() {
         valid_image(&store, "demo:latest");
     }
     let none = store.dram(["prune"]).ok().stdout;
-    assert_eq!(none, "removed 0 blobs, 0 unpacked layers and 0 remembered steps: 0 B\n");
+    assert_eq!(none, "removed 0 blobs, 0 unpacked layers and 0 cached steps: 0 B\n");
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn a_cold_build_gets_cache_hits_from_a_directory() {
         valid_image(&other, "demo:latest");
         other.sh("test $(stat -c %u:%g:%a /app/lib/a) = 12:34:644 && test -p /d/pipe && ! test -e /gone /d/one");
         // Layers that were pulled are now cached locally; those that were not needed come from the shared cache again.
-        build(&other, &context, &[&place.cache_from()]).ok().says("7 remembered (3 by a shared cache)");
+        build(&other, &context, &[&place.cache_from()]).ok().says("7 cached (3 from a shared cache)");
     }
 }
 
@@ -149,7 +149,7 @@ fn a_changed_file_is_a_cache_miss_only_for_dependent_steps() {
     other.sh("test \"$(cat /copy)\" = 2 && test $(stat -c %Y /below) = 0");
     let why = other.dram(["why"]).ok().stdout;
     assert!(why.contains("from a shared cache"), "{why}");
-    assert!(why.contains("2 steps carried out, 1 remembered (1 from a shared cache)"), "{why}");
+    assert!(why.contains("2 steps executed, 1 cached (1 from a shared cache)"), "{why}");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn an_unusable_registry_cache_does_not_fail_the_build() {
     let store = Store::with_base();
     let (_, done) = cold_build(&context, &format!("--cache-from={}", registry.name("app:none")));
     assert_eq!(done.steps(), (1, 0), "{done}");
-    done.says("nothing is taken from it");
+    done.says("it is not used");
     // An image without an inline cache.
     let name = registry.name("app:bare");
     build(&store, &context, &["-o", "type=image", "-o", &format!("type=registry,name={name}")]).ok();
@@ -305,7 +305,7 @@ fn several_caches_are_combined_and_a_missing_one_is_a_note() {
     assert_eq!(done.steps(), (0, 7), "{done}");
     done.says("note: `--cache-from type=local,src=/nowhere/at/all`: ");
     let done = build(&Store::with_base(), &context, &[&format!("{},tag=other", second.cache_from())]).fails(1);
-    done.says("has no `other`; nothing is taken from it");
+    done.says("has no `other`; it is not used");
 }
 
 #[test]
@@ -455,7 +455,7 @@ fn caches_of_other_formats_are_skipped_with_a_note() {
         .unwrap();
         let (_, done) = cold_build(&context, &place.cache_from());
         assert_eq!(done.steps(), (1, 0), "{done}");
-        done.says(says).says("nothing is taken from it");
+        done.says(says).says("it is not used");
     }
 }
 

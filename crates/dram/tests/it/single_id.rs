@@ -70,7 +70,7 @@ fn without_namespaces(dram: TestCommand) -> TestCommand {
 #[test]
 fn a_single_id_build_gives_the_digest_that_root_gets() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(FILES));
-    let by_user = of_user.build(&context).ok().does_not_say("one id");
+    let by_user = of_user.build(&context).ok().does_not_say("single id");
     assert_eq!(by_user.steps(), (8, 0), "{by_user}");
     assert_eq!(by_user.digest(), of_root.build(&context).ok().digest());
     let again = of_user.build(&context).ok();
@@ -113,7 +113,7 @@ fn run_without_user_namespaces_is_refused_before_any_step() {
     let build =
         build.says("Dockerfile:3:1").says("user.max_user_namespaces = 0").says("sysctl -w").does_not_say("COPY");
     build.says("dram doctor");
-    assert!(!store.join("unprivileged/layers").read_dir().unwrap().any(|_| true), "something was carried out");
+    assert!(!store.join("unprivileged/layers").read_dir().unwrap().any(|_| true), "something was executed");
     let run = without_namespaces(store.dram(["run", BASE, "true"])).fails(3);
     run.says("user.max_user_namespaces = 0").says("sysctl -w");
     let doctor = without_namespaces(store.dram(["doctor"])).fails(3);
@@ -137,7 +137,7 @@ fn files_created_with_a_single_id_have_the_owners_that_root_gives() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(COMMANDS));
     let by_user = of_user.build(&context).ok();
     let by_user =
-        by_user.says("one id").says("/etc/subuid").says("usermod --add-subuids").says("`USER app` ran as root");
+        by_user.says("single id").says("/etc/subuid").says("usermod --add-subuids").says("`USER app` ran as root");
     let list = "cd /; find mine new usr/share/base home tmp -exec stat -c '%n %F %a %u:%g' {} +";
     let by_root = of_root.build(&context).ok();
     let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
@@ -165,7 +165,7 @@ RUN mkdir -m 2775 /shared && touch /shared/new /shared/set && chown app:staff /s
 #[test]
 fn chown_with_a_single_id_is_recorded_in_the_layer() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(GIVEN));
-    let by_user = of_user.build(&context).ok().says("one id");
+    let by_user = of_user.build(&context).ok().says("single id");
     let by_root = of_root.build(&context).ok();
     let list = "cd /; find srv tmp usr shared set own etc link -exec stat -c '%n %F %a %u:%g %h' {} +";
     let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
@@ -290,7 +290,7 @@ fn root_without_cap_sys_admin_builds_in_a_user_namespace() {
     let weak = |dram: TestCommand| dram.run_under("setpriv", &["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
     let doctor = weak(store.dram(["doctor"])).ok();
     assert!(doctor.stdout.contains("in a user namespace with 4294967294 ids"), "{doctor}");
-    let built = weak(store.build(&context)).ok().does_not_say("one id");
+    let built = weak(store.build(&context)).ok().does_not_say("single id");
     assert_eq!(built.digest(), of_root.build(&context).ok().digest());
     assert!(Path::new(&store.join("lent-ids/layers")).is_dir());
 }

@@ -96,7 +96,7 @@ fn assert_repaired(store: &Store, what: &str) -> String {
     let found = store.dram(["fsck"]).fails(1).says("dram fsck --repair");
     assert!(found.stdout.contains(what), "expected to read {what:?}\n{found}");
     let mended = store.dram(["fsck", "--repair"]).ok();
-    assert!(mended.stdout.contains("; mended: "), "{mended}");
+    assert!(mended.stdout.contains("; repaired: "), "{mended}");
     let whole = store.dram(["fsck"]).ok();
     assert!(whole.stdout.ends_with(" 0 findings\n"), "{whole}");
     store.dram(["images"]).ok();
@@ -269,7 +269,7 @@ fn names_are_restored_from_the_copy_of_the_index() {
             assert_reported(&done, &[&path]);
         }
         assert_reported(&store.build(&Context::new(DOCKERFILE)).end(), &[&path]);
-        assert!(assert_repaired(&store, "index.json").contains("the copy of it takes its place: 3 names"));
+        assert!(assert_repaired(&store, "index.json").contains("it is restored from its copy: 3 names"));
         assert_eq!(fs::read(&index).unwrap(), whole);
         assert_rebuildable(&store);
     }
@@ -282,7 +282,7 @@ fn images_get_lost_names_when_the_index_and_its_copy_are_damaged() {
     fs::write(store.join("oci/index.json"), "{").unwrap();
     fs::write(store.join("index.copy"), "").unwrap();
     let said = store.dram(["fsck", "--repair"]).ok().stdout;
-    assert!(said.contains("the 3 images that are here are named lost:DIGEST"), "{said}");
+    assert!(said.contains("the 3 images of the store are named lost:DIGEST"), "{said}");
     store.dram(["fsck"]).ok();
     assert_eq!(store.digest(&format!("lost:{}", &digest[7..19])), digest);
 }
@@ -529,7 +529,7 @@ fn a_changed_unpacked_layer_is_made_again() {
     let layers = names(&store.join("layers"));
     let made = layers.iter().find(|name| name.starts_with("c-")).unwrap();
     fs::write(store.join("layers").join(made).join("made"), "").unwrap();
-    assert_repaired(&store, "does not hold what its name says");
+    assert_repaired(&store, "does not match its id");
     assert_rebuildable(&store);
 }
 
@@ -573,7 +573,7 @@ fn every_kind_of_change_in_an_unpacked_layer_is_found_and_repaired() {
         change(&layer.join(path));
         let before = tool("find").arg(store.path()).args(["-printf", "%p %s %i %t\n"]).ok().stdout;
         let found = store.dram(["fsck"]).fails(1);
-        let line = format!("layers/{id}: the unpacked layer is not what its blob holds: /{path} {says}");
+        let line = format!("layers/{id}: the unpacked layer differs from its blob: /{path} {says}");
         assert!(found.stdout.contains(&line), "expected {line}\n{found}");
         let after = tool("find").arg(store.path()).args(["-printf", "%p %s %i %t\n"]).ok().stdout;
         let kept =
@@ -622,10 +622,7 @@ fn unpacked_layers_of_rootless_stores_are_verified() {
                 change();
             }
             let found = store.dram(["fsck"]).fails(1);
-            assert!(
-                found.stdout.contains(subdir) && found.stdout.contains("not what its blob holds"),
-                "{which} {found}"
-            );
+            assert!(found.stdout.contains(subdir) && found.stdout.contains("differs from its blob"), "{which} {found}");
             store.dram(["fsck", "--repair"]).ok();
             assert!(!layer.exists() && !table.exists(), "{which}");
             assert_eq!(build().digest(), digest, "{which}");
@@ -650,12 +647,12 @@ fn layers_that_cannot_be_verified_are_reported_and_are_no_finding() {
             small.read_only();
         }
         let done = place.dram(["fsck"]).ok();
-        assert!(done.stdout.contains(&format!("the unpacked layer is not compared: {words}")), "{done}");
+        assert!(done.stdout.contains(&format!("the unpacked layer is not verified: {words}")), "{done}");
         assert!(done.stdout.ends_with(": 0 findings\n") && names(&path.join("work")) == ["gate"], "{done}");
     }
     fs::remove_file(blob(&whole, &blobs_of_demo(&whole)[1].1)).unwrap();
     let done = whole.dram(["fsck"]).fails(1);
-    assert!(done.stdout.contains("the unpacked layer is not compared: no blob in the store"), "{done}");
+    assert!(done.stdout.contains("the unpacked layer is not verified: no blob in the store"), "{done}");
 }
 
 /// Simulates a power cut after the last command: file names are there, and files are empty.

@@ -55,7 +55,7 @@ fn prune_older_than_removes_unused_steps_and_layers() {
     set_age(&store.join("steps"), 10);
     store.build(&new).ok();
     let (long, week) = (["--older-than", "2w"], ["--filter", "until=168h"]);
-    for (words, steps, said) in [(long, 0, "0 remembered steps"), (week, 1, "1 remembered step")] {
+    for (words, steps, said) in [(long, 0, "0 cached steps"), (week, 1, "1 cached step")] {
         let dry = store.dram(["prune", "-n"]).args(words).ok().stdout;
         assert!(dry.contains(&format!(" and {said}: ")), "{dry}");
         assert_eq!(dry.lines().filter(|line| line.starts_with("step ")).count(), steps);

@@ -115,10 +115,10 @@ impl CommandOutput {
     /// Returns how many steps the build executed and how many were cached.
     #[track_caller]
     pub(crate) fn steps(&self) -> (usize, usize) {
-        let line = self.stderr.lines().find(|line| line.contains(" carried out, "));
+        let line = self.stderr.lines().find(|line| line.contains(" executed, "));
         let line = line.unwrap_or_else(|| panic!("no line with the counts\n{self}"));
         let words: Vec<&str> = line.rsplit("; ").next().unwrap().split(' ').collect();
-        (words[0].parse().unwrap(), words[4].parse().unwrap())
+        (words[0].parse().unwrap(), words[3].parse().unwrap())
     }
 
     /// Returns the last digest in the output.

@@ -129,7 +129,7 @@ fn an_image_keeps_its_digest_through_every_transport() {
     assert_eq!(other.sh("cat /one /two").stdout, "one\ntwo\n");
     valid_image(&other, "demo:latest");
     // The second copy transfers nothing.
-    other.dram(["copy", &layout, "store:demo"]).ok().says("4 of 4 blobs were there");
+    other.dram(["copy", &layout, "store:demo"]).ok().says("4 of 4 blobs already existed");
     assert_eq!(names(&store.join("work")), ["gate"]);
     assert_eq!(names(&place.path("")), ["docker.tar", "layout", "oci.tar"], "no half written files");
 }
@@ -253,7 +253,7 @@ fn a_damaged_blob_fails_the_copy_and_no_name_is_written() {
     let other = place.address("oci", "other:demo");
     copy(&store, "store:demo", &other);
     fs::write(place.path("other/blobs/sha256").join(layer.file_name().unwrap()), &flipped).unwrap();
-    copy(&store, "store:demo", &other).says("3 of 4 blobs were there");
+    copy(&store, "store:demo", &other).says("3 of 4 blobs already existed");
     assert_eq!(fs::read(place.path("other/blobs/sha256").join(layer.file_name().unwrap())).unwrap(), whole);
 }
 
@@ -331,7 +331,7 @@ fn an_image_is_pushed_and_pulled_and_others_read_it() {
     assert_eq!(other.digest(&name), wanted);
     assert_eq!(other.dram(["run", &name]).ok().stdout, "one\n");
     valid_image(&other, &name);
-    other.dram(["pull", &name]).ok().says("4 of 4 blobs were there");
+    other.dram(["pull", &name]).ok().says("4 of 4 blobs already existed");
     let by_digest = format!("{}@{wanted}", registry.name("team/demo"));
     let third = Store::empty();
     third.dram(["pull", "-q", &by_digest]).ok();
@@ -362,7 +362,7 @@ fn blobs_of_other_repositories_are_mounted_and_not_sent() {
     // From one repository to another of the same registry, by a machine that has none of the blobs.
     let (from, to) = (registry.name("two/demo:1"), registry.name("three/demo:2"));
     let other = Store::empty();
-    copy(&other, &format!("docker://{from}"), &format!("docker://{to}")).says("taken from other");
+    copy(&other, &format!("docker://{from}"), &format!("docker://{to}")).says("mounted from other");
     assert!(!other.path().exists(), "such a copy needs no store");
     assert_eq!(count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/"), before);
     // From one registry to another, all blobs are sent without being stored locally.

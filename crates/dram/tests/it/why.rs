@@ -225,7 +225,7 @@ fn a_previous_failure_is_given_as_reason() {
     let again = store.build(&context).fails(1);
     assert_eq!(reason(&again, "[stage-0 1/2]"), "it failed the last time");
     let why = store.dram(["why"]).dir(context.path()).ok().stdout;
-    assert!(why.contains("0 steps carried out, 0 remembered, 1 failed, 1 not reached"), "{why}");
+    assert!(why.contains("0 steps executed, 0 cached, 1 failed, 1 not reached"), "{why}");
     context.write("Dockerfile", "FROM parity-base\nRUN exit 0\nRUN echo after > /f\n");
     let good = store.build(&context).ok();
     assert_eq!(reason(&good, "[stage-0 1/2]"), "the command changed");
@@ -238,7 +238,7 @@ fn a_result_removed_from_the_store_is_given_as_reason() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     let why = |words: &[&str]| store.dram(["why"]).args(words).dir(context.path()).end();
-    assert!(why(&["12"]).stdout.starts_with("[stage-2 4/4] RUN wc -c < /app/app (line 12)\ncarried out in "));
+    assert!(why(&["12"]).stdout.starts_with("[stage-2 4/4] RUN wc -c < /app/app (line 12)\nexecuted in "));
     std::fs::remove_dir_all(store.join("steps")).unwrap();
     std::fs::create_dir(store.join("steps")).unwrap();
     assert!(why(&["12"]).stdout.ends_with("  first build of this step\nits result is no longer in the store\n"));
@@ -247,7 +247,7 @@ fn a_result_removed_from_the_store_is_given_as_reason() {
     store.dram(["prune", "--all"]).ok();
     let none = why(&[]);
     assert_eq!(none.code, 1, "{none}");
-    let none = none.says("no build is known").says("has been removed from the store");
+    let none = none.says("no build is known").says("have been removed from the store");
     assert_eq!(none.stdout, "");
     let done = store.build(&context).ok();
     assert_eq!(reason(&done, "[stage-2 4/4]"), "first build of this step since the store was pruned");
@@ -267,14 +267,14 @@ fn dram_why_explains_the_last_build() {
     let here = |words: &[&str]| store.dram(["why"]).args(words).dir(context.path()).ok().stdout;
     let head = format!("last build of {}", context.join("Dockerfile").display());
     assert!(here(&[]).starts_with(&head), "{}", here(&[]));
-    assert!(here(&[]).contains(": 4 steps carried out, 2 remembered\n"), "{}", here(&[]));
+    assert!(here(&[]).contains(": 4 steps executed, 2 cached\n"), "{}", here(&[]));
     let elsewhere = store.dram(["why"]).ok().stdout;
     assert!(elsewhere.starts_with(&format!("last build of {}", other.join("Dockerfile").display())), "{elsewhere}");
     let named = store.dram(["why", "-f"]).arg(context.join("Dockerfile")).ok().stdout;
     assert!(named.starts_with(&head), "{named}");
     for step in [&["6"][..], &["builder", "2"], &["[builder 2/3]"], &["COPY lib"], &["copy", "lib"]] {
         let told = here(step);
-        assert!(told.starts_with("[builder 2/3] COPY lib lib/ (line 6)\ncarried out in "), "{step:?}: {told}");
+        assert!(told.starts_with("[builder 2/3] COPY lib lib/ (line 6)\nexecuted in "), "{step:?}: {told}");
         assert!(told.ends_with(", because\n  changed lib/a.ex\n  added lib/z.ex\n"), "{step:?}: {told}");
     }
     let none = store.dram(["why", "nothing of that kind"]).dir(context.path()).fails(2);
@@ -282,13 +282,13 @@ fn dram_why_explains_the_last_build() {
     // After a fully cached build, the last execution is explained.
     assert_eq!(store.build(&context).ok().steps(), (0, 6));
     let told = here(&["6"]);
-    assert!(told.contains("\nremembered; when it was last carried out it took "), "{told}");
+    assert!(told.contains("\ncached; its last execution took "), "{told}");
     assert!(told.ends_with(", that was because\n  changed lib/a.ex\n  added lib/z.ex\n"), "{told}");
     let json: Value = serde_json::from_str(&here(&["--json", "6"])).unwrap();
     let step = &list(&json["steps"])[0];
     assert_eq!(json["dockerfile"], context.join("Dockerfile").display().to_string());
     assert_eq!((&step["stage"], &step["step"], &step["of"]), (&"builder".into(), &2.into(), &3.into()));
-    assert_eq!((&step["result"], &step["kept"]), (&"remembered".into(), &true.into()));
+    assert_eq!((&step["result"], &step["kept"]), (&"cached".into(), &true.into()));
     assert_eq!(step["because"], "changed lib/a.ex (+1 more)");
     assert_eq!(step["why"][0]["changes"][1], serde_json::json!({"path": "lib/z.ex", "change": "added"}));
     valid_image(&store, "demo:latest");
@@ -362,6 +362,6 @@ fn a_damaged_journal_loses_only_the_reason() {
     damage("journal", r#"head -c 500 "$1" > "$1.new" && mv "$1.new" "$1""#);
     context.write("lib/a.ex", "changed again\n");
     let done = store.build(&context).ok();
-    assert_eq!(reason(&done, "[builder 2/3]"), "what was noted the last time cannot be read");
+    assert_eq!(reason(&done, "[builder 2/3]"), "the journal of the last build cannot be read");
     valid_image(&store, "demo:latest");
 }

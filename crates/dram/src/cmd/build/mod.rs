@@ -227,15 +227,15 @@ fn write_outputs(
     written.map(|()| made)
 }
 
-/// The summary, as `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps carried out, 5 remembered`.
+/// The summary, as `built demo:latest: sha256:…, 3.21 MB compressed; 2 steps executed, 5 cached`.
 fn summary(
     store: &Store,
     outputs: &[BuildOutput],
     made: Option<&OutputImage>,
-    StepCounts { cached: remembered, from_shared_cache: shared, executed: done }: StepCounts,
+    StepCounts { cached, from_shared_cache: shared, executed }: StepCounts,
 ) -> Result<String, Failure> {
-    let shared = if shared == 0 { String::new() } else { format!(" ({shared} by a shared cache)") };
-    let steps = format!("{} carried out, {remembered} remembered{shared}", format_count(done, "step"));
+    let shared = if shared == 0 { String::new() } else { format!(" ({shared} from a shared cache)") };
+    let steps = format!("{} executed, {cached} cached{shared}", format_count(executed, "step"));
     let places: Vec<String> = outputs.iter().filter_map(BuildOutput::destination).collect();
     let places = if places.is_empty() { String::new() } else { format!(", written to {}", places.join(" and ")) };
     let Some(made) = made else { return Ok(format!("built{places}; {steps}")) };

@@ -256,7 +256,7 @@ impl SharedCacheOptions {
                 Ok(cache) => caches.push(cache),
                 Err(failure) => {
                     let why = failure.causes.join(": ");
-                    remarks.push(format!("`--cache-from {}`: {why}; nothing is taken from it", from.text));
+                    remarks.push(format!("`--cache-from {}`: {why}; it is not used", from.text));
                 }
             }
         }

@@ -191,5 +191,5 @@ fn redirects_into_a_less_public_network_are_refused() {
     let script = format!("mount --bind {} /etc/hosts && exec \"$0\" \"$@\"", hosts.display());
     let pull = store.dram(["pull", &format!("registry.example:{port}/x:1")]).env("CONTAINERS_REGISTRIES_CONF", &conf);
     let done = pull.run_under("unshare", &["--mount", "sh", "-c", &script]).fails(1);
-    done.says("inner.example").says("in a network that it is not in itself");
+    done.says("inner.example").says("in a private network that it is not in itself");
 }
