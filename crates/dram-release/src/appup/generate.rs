@@ -7,14 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Appup;
-use crate::beam::{Beam, BeamError, decompress};
+use crate::beam::{Beam, BeamError, DEBUG_CHUNKS, decompress};
 use crate::term::Term;
 
 /// The modules of one version of an application: the bytes of each `.beam` file by module name.
 pub type BeamFiles = BTreeMap<String, Vec<u8>>;
 
-/// Chunks that describe how a module was compiled, and do not affect what it does.
-const DEBUG_CHUNKS: [&[u8; 4]; 6] = [b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
 /// Chunks that count as a change even if only one of the two files has them; any other missing chunk may have been
 /// stripped.
 const CODE_CHUNKS: [&[u8; 4]; 8] = [b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT"];

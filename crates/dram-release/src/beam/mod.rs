@@ -13,6 +13,8 @@ use std::io::Read as _;
 pub use module_info::{ExportedFunction, ImportedFunction};
 pub use strip::{StripRule, strip};
 
+/// Chunks that describe how a module was compiled, and do not affect what it does.
+pub(crate) const DEBUG_CHUNKS: &[&[u8; 4]] = &[b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
 /// The maximum size of a decompressed module.
 const MAX_MODULE_SIZE: u64 = 128 << 20;
 /// The maximum number of chunks; the emulator knows about thirty.

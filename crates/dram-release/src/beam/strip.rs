@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::{Beam, BeamChunk, BeamError, decompress};
+use super::{Beam, BeamChunk, BeamError, DEBUG_CHUNKS, decompress};
 use crate::etf;
 use crate::resolve::ReleaseRules;
 
@@ -36,8 +36,6 @@ const SIGNIFICANT_CHUNKS: &[&[u8; 4]] =
     &[b"Line", b"Type", b"Atom", b"AtU8", b"Code", b"StrT", b"ImpT", b"ExpT", b"FunT", b"LitT", b"Meta"];
 /// The attribute that names the external files the module was compiled from.
 const EXTERNAL_RESOURCE: &str = "external_resource";
-/// Chunks that describe how a module was compiled, and do not affect what it does.
-const DEBUG_CHUNKS: &[&[u8; 4]] = &[b"Dbgi", b"Docs", b"ExCk", b"CInf", b"LocT", b"Abst"];
 
 impl StripRule {
     /// Returns the strip rule of a release tool, with additional chunks to keep.

@@ -408,4 +408,23 @@ impl UpgradeInstruction {
             UpgradeInstruction::RestartEmulator => Some(Term::atom("restart_emulator")),
         }
     }
+
+    /// Returns the term for messages. It is as an appup has it, but an instruction for a module is without the purge
+    /// methods and the modules that it depends on.
+    pub(crate) fn shown_term(&self) -> Term {
+        let pair = |word: &str, name: &str| Term::tuple([Term::atom(word), Term::atom(name)]);
+        match self {
+            UpgradeInstruction::Change(change) => match change.kind {
+                ModuleChangeKind::Update { .. } => pair("update", &change.code.module),
+                ModuleChangeKind::Load => pair("load_module", &change.code.module),
+                ModuleChangeKind::Delete => pair("delete_module", &change.code.module),
+            },
+            UpgradeInstruction::AddApplication(name, mode) => {
+                Term::tuple([Term::atom("add_application"), Term::atom(name), Term::atom(&mode.to_string())])
+            }
+            UpgradeInstruction::RemoveApplication(name) => pair("remove_application", name),
+            UpgradeInstruction::RestartApplication(name) => pair("restart_application", name),
+            low_level => low_level.term().expect("only the instructions above are high-level"),
+        }
+    }
 }

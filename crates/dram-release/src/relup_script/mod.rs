@@ -141,8 +141,7 @@ fn split_script(script: &[UpgradeInstruction]) -> Result<SplitScript, RelupScrip
 }
 
 fn shown_instruction(instruction: &UpgradeInstruction) -> String {
-    let text = instruction.term().map_or_else(|| format!("{instruction:?}"), |term| term.to_string());
-    text.chars().take(120).collect()
+    instruction.shown_term().to_string().chars().take(120).collect()
 }
 
 /// Checks that loaded modules have object code, and that suspended and stopped processes are resumed and started.
@@ -358,4 +357,28 @@ fn move_restarts(direction: UpgradeDirection, mut script: SplitScript) -> SplitS
         script.after.push(UpgradeInstruction::RestartEmulator);
     }
     script
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consult::parse_one;
+
+    #[test]
+    fn an_instruction_before_the_point_of_no_return_is_shown_as_it_is_written() {
+        for (instruction, shown) in [
+            ("{update,m,{advanced,[]},[other]}", "{update,m}"),
+            ("{load_module,m}", "{load_module,m}"),
+            ("{delete_module,m}", "{delete_module,m}"),
+            ("{add_application,app}", "{add_application,app,permanent}"),
+            ("{remove_application,app}", "{remove_application,app}"),
+            ("{restart_application,app}", "{restart_application,app}"),
+            ("{suspend,[m]}", "{suspend,[m]}"),
+        ] {
+            let script = parse_one(format!("[{instruction},point_of_no_return]").as_bytes()).unwrap();
+            let script = instruction::read_script(&script).unwrap();
+            let Err(error) = split_script(&script) else { panic!("{instruction} is allowed") };
+            assert_eq!(error.to_string(), format!("`{shown}` cannot come before `point_of_no_return`"));
+        }
+    }
 }
