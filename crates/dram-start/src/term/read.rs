@@ -9,6 +9,14 @@ use super::{MalformedTerm, NodeTerm};
 const MAX_DEPTH: usize = 500;
 /// The most terms in one message.
 const MAX_TERMS: usize = 4_000_000;
+/// The most elements that memory is reserved for before they are decoded.
+const MAX_RESERVED: usize = 256;
+
+/// The number of elements to reserve memory for, if the message says that there are `count`. The count is a claim: nested
+/// terms could reserve much more memory than the message has bytes.
+fn reserved_elements(count: usize) -> usize {
+    count.min(MAX_RESERVED)
+}
 
 /// A decoder: the remaining bytes and the remaining number of terms.
 pub(super) struct NodeTermReader<'a> {
@@ -46,7 +54,11 @@ impl<'a> NodeTermReader<'a> {
         if count > self.rest.len() || count > self.terms_left {
             return Err(MalformedTerm);
         }
-        (0..count).map(|_| self.term(depth + 1)).collect()
+        let mut terms = Vec::with_capacity(reserved_elements(count));
+        for _ in 0..count {
+            terms.push(self.term(depth + 1)?);
+        }
+        Ok(terms)
     }
 
     pub(super) fn term(&mut self, depth: usize) -> Result<NodeTerm, MalformedTerm> {
@@ -112,10 +124,10 @@ impl<'a> NodeTermReader<'a> {
             }
             116 => {
                 let size = self.long()?;
-                if size > self.rest.len() / 2 {
+                if size > self.rest.len() / 2 || size > self.terms_left / 2 {
                     return Err(MalformedTerm);
                 }
-                let mut pairs = Vec::with_capacity(size);
+                let mut pairs = Vec::with_capacity(reserved_elements(size));
                 for _ in 0..size {
                     pairs.push((self.term(depth + 1)?, self.term(depth + 1)?));
                 }
@@ -189,4 +201,24 @@ fn parse_small_integer(bytes: &[u8], negative: bool) -> Option<i64> {
 
 fn decode_latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claimed_sizes_reserve_little_memory() {
+        let largest = size_of::<(NodeTerm, NodeTerm)>() * reserved_elements(usize::MAX);
+        // As many maps as may be nested stay far below the size of a message.
+        assert!(largest * MAX_DEPTH < 16 << 20, "{largest}");
+        assert_eq!(reserved_elements(2), 2);
+    }
+
+    #[test]
+    fn a_map_with_more_terms_than_a_message_may_have_is_refused_before_it_is_decoded() {
+        let mut reader = NodeTermReader { rest: &[116, 0, 0, 0, 3, 106, 106, 106, 106, 106, 106], terms_left: 6 };
+        assert_eq!(reader.term(0), Err(MalformedTerm));
+        assert_eq!(reader.rest.len(), 6, "no key was decoded");
+    }
 }
