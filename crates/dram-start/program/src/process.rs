@@ -129,14 +129,14 @@ pub(crate) fn run_in_background(log: &StartFd, work: impl FnOnce() -> StartError
             let mut buffer = vec![0; 4096];
             let mut failed = false;
             // The other end is closed when the emulator is executed.
-            while let Ok(count) = sys::read(from.0, &mut buffer) {
+            loop {
+                let count = sys::read(from.0, &mut buffer).map_err(wrong)?;
                 if count == 0 {
-                    break;
+                    return Ok(u8::from(failed));
                 }
                 failed = true;
                 let _ = sys::write_all(2, &buffer[..count]);
             }
-            Ok(u8::from(failed))
         }
     }
 }
