@@ -13,7 +13,7 @@ use dram_image::tar::{self, TarEntryKind, TarWriter};
 use dram_image::{Digest, HashingWriter, TreePath};
 
 use crate::AssembleError;
-use crate::tree::{ReleaseEntry, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseTree, restricted_mode};
 use crate::upgrade::UpgradeError;
 
 /// The compression level of libdeflate: the result is smaller than that of zlib's level 6, in half the time.
@@ -135,11 +135,10 @@ fn pack(
                     return Err(UpgradeError::Link(path.as_path().to_owned()).into());
                 }
                 let size = status.len();
-                let is_executable = match entry {
-                    ReleaseEntry::File { executable, .. } => *executable,
-                    ReleaseEntry::Link(_) | ReleaseEntry::Dir => status.mode() & 0o100 != 0,
+                let mode = match entry {
+                    ReleaseEntry::File { mode, .. } => *mode,
+                    ReleaseEntry::Link(_) | ReleaseEntry::Dir => restricted_mode(status.mode()),
                 };
-                let mode = if is_executable { 0o755 } else { 0o644 };
                 let entry = entry_header(path, TarEntryKind::File { size }, mode, seconds);
                 writer.append(&entry, &mut file).map_err(AssembleError::io("pack", &full))?;
                 continue;
@@ -210,7 +209,7 @@ impl GzipMemberCache {
 impl MemberCache for GzipMemberCache {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
         let mut kept = fs::read(self.directory.join(key)).ok()?;
-        let member = kept.split_off(kept.len().checked_sub(DIGEST_LEN)?.min(DIGEST_LEN));
+        let member = (kept.len() >= DIGEST_LEN).then(|| kept.split_off(DIGEST_LEN))?;
         // The member is not fsynced, so after a power failure the file may contain anything.
         let is_whole = *blake3::hash(&member).as_bytes() == *kept;
         is_whole.then(|| self.mark_used(key))?;
@@ -227,3 +226,6 @@ impl MemberCache for GzipMemberCache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

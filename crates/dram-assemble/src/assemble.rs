@@ -21,7 +21,7 @@ use crate::collect::{CollectOptions, collect_dir, collect_file};
 use crate::erts;
 use crate::libraries::{self, ElfProgram};
 use crate::start_program::START_PROGRAM;
-use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
+use crate::tree::{EXECUTABLE_MODE, FILE_MODE, ReleaseEntry, ReleaseFileContent, ReleaseTree};
 use crate::write::MANIFEST;
 
 /// The maximum size of an `.app` file.
@@ -64,40 +64,40 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     let rule = blueprint.strip.as_ref().map(|strip| {
         Arc::new(StripRule::for_rules(&blueprint.rules, &strip.keep, strip.compress).drop_external_resources(true))
     });
-    let taking = CollectOptions { strip: rule, skip: &[] };
+    let taking = CollectOptions { strip: rule, ..CollectOptions::BUILT };
     let mut applications = Vec::new();
     for app in release.apps() {
         applications.push((app.name().to_owned(), app.version().to_owned()));
         let place = &found.directories[app.name()];
-        if blueprint.erts.is_none() && place.is_otp {
-            continue;
-        }
         let at = release_path(&format!("lib/{}-{}", app.name(), app.version()))?;
         for part in ["ebin"].iter().chain(&blueprint.app_subdirs) {
-            let from = place.path.join(part);
+            let from = place.join(part);
             if from.is_dir() {
-                let taking = if *part == "ebin" { taking.clone() } else { CollectOptions { strip: None, skip: &[] } };
-                let dangling = collect_dir(&mut tree, &from, &at.join(part.as_bytes()), &taking)?;
-                warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
+                let taking = match *part {
+                    "ebin" => &taking,
+                    _ if blueprint.app_dirs.contains_key(app.name()) => &CollectOptions::OWN,
+                    _ => &CollectOptions::BUILT,
+                };
+                let dangling = collect_dir(&mut tree, &from, &at.join(part.as_bytes()), taking)?;
+                warn_about_dangling(&mut warnings, &dangling);
             }
         }
     }
     let of_version = release_path("releases")?.join(blueprint.version.as_bytes());
     if let Some(consolidated) = &blueprint.consolidated {
-        collect_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
+        let dangling = collect_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
+        warn_about_dangling(&mut warnings, &dangling);
     }
     put_release_files(&mut tree, &mut blueprint, &release, &found.catalog, &of_version)?;
     let erts_at = release_path(&format!("erts-{}", blueprint.otp.erts))?;
-    if let Some(source) = &blueprint.erts {
-        for name in &blueprint.erts_programs {
-            check_path_component("the program", name)?;
-        }
-        erts::collect_programs(&mut tree, source, &erts_at, &blueprint.erts_programs)?;
+    for name in &blueprint.erts_programs {
+        check_path_component("the program", name)?;
     }
+    erts::collect_programs(&mut tree, &erts::erts_dir(&blueprint.otp), &erts_at, &blueprint.erts_programs)?;
     apply_overlays(&mut tree, &blueprint.overlays, &mut warnings)?;
     let programs = libraries::elf_programs(&tree)?;
     warnings.extend(foreign_program_warnings(&programs));
-    let program = release_path("bin")?.join(blueprint.name.as_bytes());
+    let program = start_program_path(&tree, &blueprint, &mut warnings)?;
     let loader = match blueprint.portable {
         true => Some(erts::make_portable(&mut tree, &programs, &erts_at, &program)?),
         false => None,
@@ -105,7 +105,10 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     let loader = loader.as_ref().map(|(loader, libraries)| (loader.as_str(), libraries.as_str()));
     let conf = blueprint.start.to_conf(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
     tree.put_text(of_version.join(b"start.conf"), conf);
-    tree.put(program, ReleaseEntry::File { content: ReleaseFileContent::Embedded(START_PROGRAM), executable: true });
+    tree.put(
+        program,
+        ReleaseEntry::File { content: ReleaseFileContent::Embedded(START_PROGRAM), mode: EXECUTABLE_MODE },
+    );
     put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
     Ok(ReleaseAssembly { tree, release, catalog: found.catalog, applications, programs, warnings })
 }
@@ -134,15 +137,10 @@ fn relx_spec(blueprint: &ReleaseBlueprint) -> RelxSpec {
     }
 }
 
-/// The directory of an application.
-struct AppDirectory {
-    path: PathBuf,
-    is_otp: bool,
-}
-
 struct FoundApplications {
     catalog: AppCatalog,
-    directories: BTreeMap<String, AppDirectory>,
+    /// The directory of each application.
+    directories: BTreeMap<String, PathBuf>,
 }
 
 /// Reads the specifications of all applications that may be in the release: the requested ones and their dependencies.
@@ -169,7 +167,7 @@ fn find_applications(blueprint: &ReleaseBlueprint) -> Result<FoundApplications, 
         let beams = compiled_modules(&dir.join("ebin"))?;
         let origin = if is_otp { AppOrigin::Otp } else { AppOrigin::Project };
         catalog.add(CatalogEntry { app, origin, location: dir.display().to_string(), beams: Some(beams) });
-        places.insert(name, AppDirectory { path: dir, is_otp });
+        places.insert(name, dir);
     }
     Ok(FoundApplications { catalog, directories: places })
 }
@@ -231,7 +229,7 @@ fn put_release_files(
         let script = BootScript::new(&release, catalog, &options);
         tree.put(
             at.join(format!("{name}.boot").as_bytes()),
-            ReleaseEntry::File { content: ReleaseFileContent::Bytes(script.to_boot()), executable: false },
+            ReleaseEntry::File { content: ReleaseFileContent::Bytes(script.to_boot()), mode: FILE_MODE },
         );
         tree.put_text(at.join(format!("{name}.script").as_bytes()), script.to_script());
     }
@@ -246,8 +244,7 @@ fn put_release_files(
         tree.put_text(at.join(b"env.sh"), text);
     }
     if let Some(path) = blueprint.runtime_config.take() {
-        let taking = CollectOptions { strip: None, skip: &[] };
-        collect_file(tree, &taking, path, at.join(b"runtime.exs"))?;
+        collect_file(tree, &CollectOptions::OWN, path, at.join(b"runtime.exs"))?;
     }
     let releases = release_path("releases")?;
     tree.put_text(releases.join(b"start_erl.data"), release_files::start_erl_text(release));
@@ -263,24 +260,27 @@ fn apply_overlays(
     overlays: &[OverlayStep],
     warnings: &mut Vec<String>,
 ) -> Result<(), AssembleError> {
-    let taking = CollectOptions { strip: None, skip: &[] };
+    let taking = CollectOptions::OWN;
     for overlay in overlays {
         match overlay {
             OverlayStep::Dir(from) => {
                 let dangling = collect_dir(tree, from, &TreePath::root(), &taking)?;
-                warnings.extend(dangling.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
+                warn_about_dangling(warnings, &dangling);
             }
             OverlayStep::MakeDir(at) => tree.put(at.clone(), ReleaseEntry::Dir),
-            OverlayStep::Copy(from, at) if from.is_dir() => drop(collect_dir(tree, from, at, &taking)?),
+            OverlayStep::Copy(from, at) if from.is_dir() => {
+                let dangling = collect_dir(tree, from, at, &taking)?;
+                warn_about_dangling(warnings, &dangling);
+            }
             OverlayStep::Copy(from, at) => collect_file(tree, &taking, from.clone(), at.clone())?,
             OverlayStep::Link(said, at) => tree.put(at.clone(), ReleaseEntry::Link(said.clone())),
-            OverlayStep::Text(text, at, executable) => {
+            OverlayStep::Text(text, at, mode) => {
                 let content = ReleaseFileContent::Bytes(text.clone().into_bytes());
-                tree.put(at.clone(), ReleaseEntry::File { content, executable: *executable });
+                tree.put(at.clone(), ReleaseEntry::File { content, mode: *mode });
             }
-            OverlayStep::SetExecutable(at, executable) => match tree.remove(at) {
+            OverlayStep::SetMode(at, mode) => match tree.remove(at) {
                 Some(ReleaseEntry::File { content, .. }) => {
-                    tree.put(at.clone(), ReleaseEntry::File { content, executable: *executable });
+                    tree.put(at.clone(), ReleaseEntry::File { content, mode: *mode });
                 }
                 Some(other) => tree.put(at.clone(), other),
                 None => warnings.push(format!("`{at}` cannot get another mode: it is not in the release")),
@@ -288,6 +288,27 @@ fn apply_overlays(
         }
     }
     Ok(())
+}
+
+fn warn_about_dangling(warnings: &mut Vec<String>, links: &[PathBuf]) {
+    warnings.extend(links.iter().map(|link| format!("`{}` is a link to nothing", link.display())));
+}
+
+/// Returns the path of the start program: `bin/NAME`, or `bin/NAME-VERSION`, as relx calls it too, if an overlay has a
+/// `bin/NAME` of its own.
+fn start_program_path(
+    tree: &ReleaseTree,
+    blueprint: &ReleaseBlueprint,
+    warnings: &mut Vec<String>,
+) -> Result<TreePath, AssembleError> {
+    let (name, bin) = (&blueprint.name, release_path("bin")?);
+    let program = bin.join(name.as_bytes());
+    if tree.get(&program).is_none() {
+        return Ok(program);
+    }
+    let versioned = format!("{name}-{}", blueprint.version);
+    warnings.push(format!("`bin/{name}` is the project's own: dram's start program is `bin/{versioned}`"));
+    Ok(bin.join(versioned.as_bytes()))
 }
 
 /// Returns warnings for programs that are built for another processor than the emulator.
@@ -314,7 +335,7 @@ pub(crate) fn put_manifest(tree: &mut ReleaseTree, at: TreePath) {
     }
     list.extend_from_slice(at.as_bytes());
     list.push(0);
-    tree.put(at, ReleaseEntry::File { content: ReleaseFileContent::Bytes(list), executable: false });
+    tree.put(at, ReleaseEntry::File { content: ReleaseFileContent::Bytes(list), mode: FILE_MODE });
 }
 
 /// Creates a path from names that were checked.
@@ -327,3 +348,6 @@ pub(crate) fn check_path_component(what: &'static str, name: &str) -> Result<(),
     let is_one = !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\0', '\n']);
     if is_one { Ok(()) } else { Err(AssembleError::Name { what, name: name.escape_debug().to_string() }) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use dram_release::term::Term;
 
 use crate::AssembleError;
 use crate::settings::{CodeLoadingMode, NodeNameKind};
+use crate::tree::below_root;
 
 /// Everything that defines a release.
 #[derive(Debug)]
@@ -29,8 +30,6 @@ pub(crate) struct ReleaseBlueprint {
     pub(crate) otp: OtpInstallation,
     /// The destination that the project configures.
     pub(crate) configured_output: Option<PathBuf>,
-    /// The ERTS directory to include; `None` if the release has no ERTS.
-    pub(crate) erts: Option<PathBuf>,
     /// Additional ERTS programs.
     pub(crate) erts_programs: Vec<String>,
     /// The requested applications, with their start types if given.
@@ -151,10 +150,10 @@ pub(crate) enum OverlayStep {
     Copy(PathBuf, TreePath),
     /// Creates a symbolic link: its target and its path.
     Link(Vec<u8>, TreePath),
-    /// Writes a text to a path; the flag makes it executable.
-    Text(String, TreePath, bool),
-    /// Sets whether an existing file is executable.
-    SetExecutable(TreePath, bool),
+    /// Writes a text to a path, with these permission bits.
+    Text(String, TreePath, u32),
+    /// Sets the permission bits of an existing file.
+    SetMode(TreePath, u32),
 }
 
 /// The settings of the start program.
@@ -207,7 +206,6 @@ impl StartProgramSettings {
         }
         lines.extend(self.nofile.iter().map(|most| format!("nofile = {most}")));
         lines.extend(self.env.iter().map(|(name, value)| format!("env.{name} = {value}")));
-        let below_root = |path: &TreePath| String::from_utf8_lossy(path.as_bytes()).into_owned();
         lines.extend(self.hooks.iter().map(|(moment, path)| format!("hook.{moment} = {}", below_root(path))));
         lines.extend(self.commands.iter().map(|(name, path, about)| match about.as_str() {
             "" => format!("command.{name} = {}", below_root(path)),

@@ -11,7 +11,7 @@ use dram_image::TreePath;
 use dram_release::beam::StripRule;
 
 use crate::AssembleError;
-use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
+use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree, restricted_mode, usual_mode};
 
 /// The maximum directory depth; deeper ones are loops made by bind mounts.
 const DEEPEST: usize = 128;
@@ -21,8 +21,15 @@ const DEEPEST: usize = 128;
 pub(crate) struct CollectOptions {
     /// The rule to strip `.beam` files; `None` if they are not stripped.
     pub(crate) strip: Option<Arc<StripRule>>,
-    /// The names to skip.
-    pub(crate) skip: &'static [&'static str],
+    /// True if files keep it that the group or others may not read them.
+    pub(crate) keep_private: bool,
+}
+
+impl CollectOptions {
+    /// The options for files that a compiler or an installer wrote: their modes depend on its umask only.
+    pub(crate) const BUILT: CollectOptions = CollectOptions { strip: None, keep_private: false };
+    /// The options for files that belong to the project.
+    pub(crate) const OWN: CollectOptions = CollectOptions { strip: None, keep_private: true };
 }
 
 /// Adds the content of the directory `from` at `to`.
@@ -66,9 +73,6 @@ fn collect_entries(
         let found = found.map_err(AssembleError::io("read", from))?;
         is_empty = false;
         let name = found.file_name();
-        if place.options.skip.iter().any(|skip| *skip == name) {
-            continue;
-        }
         let (path, at) = (found.path(), to.join(name.as_bytes()));
         let kind = found.file_type().map_err(AssembleError::io("read", &path))?;
         if kind.is_dir() {
@@ -152,12 +156,16 @@ pub(crate) fn collect_file(
         let source = std::io::Error::other("it is neither a file nor a directory nor a link");
         return Err(AssembleError::Io { verb: "take", path, source });
     }
-    let executable = status.permissions().mode() & 0o111 != 0;
+    let mode = status.permissions().mode();
+    let mode = if taking.keep_private { restricted_mode(mode) } else { usual_mode(mode) };
     let is_beam = path.extension() == Some(OsStr::new("beam"));
     let content = match &taking.strip {
         Some(rule) if is_beam => ReleaseFileContent::Beam(path, Arc::clone(rule)),
         Some(_) | None => ReleaseFileContent::Disk(path),
     };
-    tree.put(at, ReleaseEntry::File { content, executable });
+    tree.put(at, ReleaseEntry::File { content, mode });
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,10 @@ use crate::answer::{AnswerMap, atom, bytes, path, text, tuple};
 use crate::blueprint::{
     ConfigText, OtpInstallation, OverlayStep, ReleaseBlueprint, StartProgramSettings, StripOptions,
 };
+use crate::ebin_dirs::elixir_applications;
 use crate::overlay::{self, OverlayTarget};
 use crate::{AssembleError, erts, mix};
 
-/// The applications of Elixir.
-const ELIXIR_APPLICATIONS: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
 /// The application that Distillery adds to every release besides those of Mix. Distillery also adds itself and `mix`,
 /// which a release does not need.
 const BASE_APPLICATION: &str = "runtime_tools";
@@ -66,7 +65,6 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     Ok(ReleaseBlueprint {
         rules: ReleaseRules::mix(&elixir.required("version", text)?),
         configured_output: Some(output),
-        erts: Some(erts::erts_dir(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
         goals: Vec::new(),
@@ -146,11 +144,7 @@ fn application_dirs(
     settings: AnswerMap<'_>,
 ) -> Result<BTreeMap<String, PathBuf>, AssembleError> {
     let lib = elixir.required("lib", path)?;
-    let mut places: BTreeMap<String, PathBuf> = ELIXIR_APPLICATIONS
-        .iter()
-        .map(|name| ((*name).to_owned(), lib.join(name)))
-        .filter(|(_, dir)| dir.join("ebin").is_dir())
-        .collect();
+    let mut places: BTreeMap<String, PathBuf> = elixir_applications(&lib).collect();
     for dep in answer.list("deps")? {
         let dep = AnswerMap::from_term("deps", dep)?;
         places.insert(dep.required("app", atom)?, dep.required("build", path)?);
@@ -297,11 +291,14 @@ fn overlays(release: AnswerMap<'_>, output: &Path) -> Result<Vec<OverlayStep>, A
             }
             ("link", [said, at]) => OverlayStep::Link(bytes(said).unwrap_or_default().to_vec(), target(at)?),
             ("template", [from, at, made]) => {
-                let executable = overlay::is_executable(&path(from).unwrap_or_default());
-                OverlayStep::Text(text(made).unwrap_or_default(), target(at)?, executable)
+                let mode = overlay::template_mode(&path(from).unwrap_or_default());
+                OverlayStep::Text(text(made).unwrap_or_default(), target(at)?, mode)
             }
             _ => return Err(AssembleError::Answer(format!("there is no overlay `{step}`"))),
         });
     }
     Ok(overlays)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ use crate::blueprint::{ConfigText, OtpInstallation, ReleaseBlueprint, StartProgr
 use crate::settings::DramTomlSettings;
 use crate::{AssembleError, AssembleRequest};
 
+/// The applications of Elixir.
+const ELIXIR_APPLICATIONS: [&str; 6] = ["elixir", "eex", "ex_unit", "iex", "logger", "mix"];
+
 /// Creates the blueprint of a release of the applications in `request.from`.
 ///
 /// The application named like the release is requested; if there is none, all applications are.
@@ -50,7 +53,6 @@ pub(crate) fn blueprint(
         version,
         rules: style,
         configured_output: None,
-        erts: Some(crate::erts::erts_dir(&otp)),
         erts_programs: Vec::new(),
         applications: asked,
         goals: Vec::new(),
@@ -75,13 +77,28 @@ pub(crate) fn blueprint(
     })
 }
 
-/// Returns the name and directory of the application in `dir`, which is the application's directory or its `ebin`.
-fn find_application(dir: &Path) -> Result<(String, PathBuf), AssembleError> {
-    let ebin = if dir.join("ebin").is_dir() { dir.join("ebin") } else { dir.to_owned() };
-    let entries = fs::read_dir(&ebin).map_err(AssembleError::io("read", &ebin))?;
+/// Returns the names of the `.app` files in `ebin`, sorted.
+///
+/// # Errors
+/// Fails if the directory cannot be read.
+pub(crate) fn application_names(ebin: &Path) -> Result<Vec<String>, AssembleError> {
+    let entries = fs::read_dir(ebin).map_err(AssembleError::io("read", ebin))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut apps: Vec<_> = names.filter_map(|name| name.strip_suffix(".app").map(str::to_owned)).collect();
     apps.sort();
+    Ok(apps)
+}
+
+/// Returns the applications of Elixir that are in its directory `lib`.
+pub(crate) fn elixir_applications(lib: &Path) -> impl Iterator<Item = (String, PathBuf)> {
+    let places = ELIXIR_APPLICATIONS.iter().map(|name| ((*name).to_owned(), lib.join(name)));
+    places.filter(|(_, dir)| dir.join("ebin").is_dir())
+}
+
+/// Returns the name and directory of the application in `dir`, which is the application's directory or its `ebin`.
+fn find_application(dir: &Path) -> Result<(String, PathBuf), AssembleError> {
+    let ebin = if dir.join("ebin").is_dir() { dir.join("ebin") } else { dir.to_owned() };
+    let apps = application_names(&ebin)?;
     let place = fs::canonicalize(&ebin).map_err(AssembleError::io("find", &ebin))?;
     match (apps.as_slice(), place.parent()) {
         ([name], Some(place)) => Ok((name.clone(), place.to_owned())),
@@ -150,11 +167,8 @@ fn add_elixir(
             return Ok(None);
         };
         let Some(lib) = elixir.ancestors().nth(2).map(|dir| dir.join("lib")) else { return Ok(None) };
-        for name in ["elixir", "eex", "ex_unit", "iex", "logger", "mix"] {
-            let place = lib.join(name);
-            if place.join("ebin").is_dir() && !places.contains_key(name) {
-                places.insert(name.to_owned(), place);
-            }
+        for (name, place) in elixir_applications(&lib) {
+            places.entry(name).or_insert(place);
         }
     }
     // A project without Elixir modules does not need Elixir.

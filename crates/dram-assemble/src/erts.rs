@@ -9,7 +9,7 @@ use crate::AssembleError;
 use crate::blueprint::OtpInstallation;
 use crate::collect::{CollectOptions, collect_file};
 use crate::libraries::{self, ElfProgram};
-use crate::tree::{ReleaseEntry, ReleaseFileContent, ReleaseTree};
+use crate::tree::{EXECUTABLE_MODE, FILE_MODE, ReleaseEntry, ReleaseFileContent, ReleaseTree, below_root};
 
 /// The programs in every release. `beam.smp` itself starts `erl_child_setup` and `inet_gethost`; the others are for
 /// distribution, `heart` and the daemon.
@@ -64,12 +64,11 @@ pub(crate) fn collect_programs(
     further: &[String],
 ) -> Result<(), AssembleError> {
     let bin = source.join("bin");
-    let taking = CollectOptions { strip: None, skip: &[] };
     for name in ERTS_PROGRAMS.iter().copied().chain(further.iter().map(String::as_str)) {
         let path = bin.join(name);
         if path.is_file() {
             // The caller refuses names that contain a slash.
-            collect_file(tree, &taking, path, at.join(b"bin").join(name.as_bytes()))?;
+            collect_file(tree, &CollectOptions::BUILT, path, at.join(b"bin").join(name.as_bytes()))?;
         } else if REQUIRED_PROGRAMS.contains(&name) || further.iter().any(|further| further == name) {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(AssembleError::Io { verb: "find", path, source });
@@ -98,12 +97,12 @@ pub(crate) fn make_portable(
     let loader_at = lib.join(std::os::unix::ffi::OsStrExt::as_bytes(name.as_os_str()));
     // The file itself is copied, because a link would be broken in the release.
     let real = fs::canonicalize(&loader).map_err(AssembleError::io("find the loader", &loader))?;
-    tree.put(loader_at.clone(), ReleaseEntry::File { content: ReleaseFileContent::Disk(real), executable: true });
+    tree.put(loader_at.clone(), ReleaseEntry::File { content: ReleaseFileContent::Disk(real), mode: EXECUTABLE_MODE });
     for (name, path) in found {
         let real = fs::canonicalize(&path).map_err(AssembleError::io("read", &path))?;
         tree.put(
             lib.join(name.as_bytes()),
-            ReleaseEntry::File { content: ReleaseFileContent::Disk(real), executable: false },
+            ReleaseEntry::File { content: ReleaseFileContent::Disk(real), mode: FILE_MODE },
         );
     }
     let bin = at.join(b"bin");
@@ -121,9 +120,4 @@ pub(crate) fn make_portable(
         }
     }
     Ok((below_root(&loader_at), below_root(&lib)))
-}
-
-/// Returns a path relative to the release's root, as `start.conf` expects it.
-fn below_root(path: &TreePath) -> String {
-    String::from_utf8_lossy(path.as_bytes()).into_owned()
 }

@@ -20,6 +20,8 @@ mod project_query;
 mod rebar;
 mod settings;
 mod start_program;
+#[cfg(test)]
+mod test_project;
 mod tool;
 mod tree;
 mod upgrade;

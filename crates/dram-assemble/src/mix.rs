@@ -50,13 +50,14 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     {
         applications.push((own, None));
     }
-    let includes = if elixir_is_at_least(&elixir_version, 1, 16) { vec!["priv", "include"] } else { vec!["priv"] };
+    let rules = ReleaseRules::mix(&elixir_version);
+    let has_includes = matches!(rules, ReleaseRules::Mix { elixir } if elixir >= (1, 16, 0));
+    let includes = if has_includes { vec!["priv", "include"] } else { vec!["priv"] };
     Ok(ReleaseBlueprint {
         name: release.required("name", atom)?,
         version: release.required("version", text)?,
-        rules: ReleaseRules::mix(&elixir_version),
+        rules,
         configured_output: release.optional("path", path)?,
-        erts: Some(erts::erts_dir(&otp)),
         erts_programs: Vec::new(),
         applications,
         goals: Vec::new(),
@@ -117,11 +118,6 @@ fn captured_function_name(name: &str) -> &str {
     name.strip_prefix('-').and_then(|name| name.split('/').next()).unwrap_or(name)
 }
 
-fn elixir_is_at_least(version: &str, major: u32, minor: u32) -> bool {
-    let mut numbers = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
-}
-
 /// Returns the OTP installation in the answer.
 pub(crate) fn otp_installation(answer: AnswerMap<'_>) -> Result<OtpInstallation, AssembleError> {
     let otp = answer.map("otp")?;
@@ -164,3 +160,6 @@ fn template(templates: &Term, name: &str) -> Result<(String, bool), AssembleErro
     let fields = AnswerMap::from_term("template", &found.1)?;
     Ok((fields.required("text", text)?, fields.get("from").is_some()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use dram_image::TreePath;
 
 use crate::AssembleError;
+use crate::tree::{FILE_MODE, restricted_mode};
 
 /// The target of an overlay.
 #[derive(Debug, Clone)]
@@ -39,9 +40,9 @@ impl OverlayTarget {
     }
 }
 
-/// Returns true if the file is executable.
-pub(crate) fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o111 != 0)
+/// Returns the permission bits of the file that is made from the template `path`.
+pub(crate) fn template_mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(FILE_MODE, |status| restricted_mode(status.permissions().mode()))
 }
 
 /// Returns the files that match `pattern`, sorted. `*` and `?` work as in Erlang's `filelib:wildcard`; without them it

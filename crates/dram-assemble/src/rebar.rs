@@ -14,6 +14,7 @@ use crate::answer::{AnswerMap, atom, list, path, text, tuple};
 use crate::blueprint::{
     ConfigText, OtpInstallation, OverlayStep, ReleaseBlueprint, StartProgramSettings, StripOptions,
 };
+use crate::ebin_dirs::application_names;
 use crate::overlay::{self, OverlayTarget};
 use crate::{AssembleError, erts, mix};
 
@@ -50,7 +51,6 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
         goals: goals(release)?,
         version: release.required("version", text)?,
         rules: ReleaseRules::Otp,
-        erts: Some(erts::erts_dir(&otp)),
         erts_programs: Vec::new(),
         skip_mode_validation: Vec::new(),
         excluded: release.list("exclude_apps")?.iter().filter_map(atom).collect(),
@@ -124,7 +124,8 @@ fn application_dirs(answer: AnswerMap<'_>, release: AnswerMap<'_>) -> Result<BTr
         dirs.sort();
         dirs.insert(0, dir);
         for dir in dirs {
-            for name in application_names(&dir) {
+            // A directory without an `ebin` holds no application.
+            for name in application_names(&dir.join("ebin")).unwrap_or_default() {
                 places.entry(name).or_insert_with(|| dir.clone());
             }
         }
@@ -137,12 +138,6 @@ fn application_dirs(answer: AnswerMap<'_>, release: AnswerMap<'_>) -> Result<BTr
         }
     }
     Ok(places)
-}
-
-fn application_names(dir: &Path) -> Vec<String> {
-    let entries = fs::read_dir(dir.join("ebin")).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| name.strip_suffix(".app").map(str::to_owned)).collect()
 }
 
 /// Returns the goals of the release.
@@ -270,12 +265,14 @@ fn overlays(release: AnswerMap<'_>, output: &Path) -> Result<Vec<OverlayStep>, A
                 );
             }
             ("template", [from, at, made]) => {
-                let executable = overlay::is_executable(&path(from).unwrap_or_default());
-                overlays.push(OverlayStep::Text(text(made).unwrap_or_default(), target(at)?.at, executable));
+                let mode = overlay::template_mode(&path(from).unwrap_or_default());
+                overlays.push(OverlayStep::Text(text(made).unwrap_or_default(), target(at)?.at, mode));
             }
             ("chmod", [mode, at]) => {
-                let mode = mode.as_u64().unwrap_or_default();
-                overlays.push(OverlayStep::SetExecutable(target(at)?.at, mode & 0o111 != 0));
+                let bits = mode.as_u64().and_then(|mode| u32::try_from(mode).ok()).filter(|bits| *bits <= 0o7777);
+                let bits =
+                    bits.ok_or_else(|| config_error(format!("the overlay `{step}` has no mode such as 8#600")))?;
+                overlays.push(OverlayStep::SetMode(target(at)?.at, bits & 0o777));
             }
             _ => return Err(AssembleError::Answer(format!("there is no overlay `{step}`"))),
         }
@@ -306,3 +303,6 @@ fn copy_step(from: PathBuf, to: &OverlayTarget, made: &[TreePath]) -> OverlaySte
 fn string_or_binary(term: &Term) -> Option<String> {
     text(term).or_else(|| term.as_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,8 @@ pub(crate) enum ReleaseEntry {
     File {
         /// The content.
         content: ReleaseFileContent,
-        /// True if the file is executable.
-        executable: bool,
+        /// The permission bits.
+        mode: u32,
     },
     /// A symbolic link with its target.
     Link(Vec<u8>),
@@ -42,6 +42,27 @@ pub(crate) enum ReleaseFileContent {
     Beam(PathBuf, Arc<StripRule>),
 }
 
+/// The permission bits of a file of a release.
+pub(crate) const FILE_MODE: u32 = 0o644;
+/// The permission bits of an executable file of a release.
+pub(crate) const EXECUTABLE_MODE: u32 = 0o755;
+
+/// Returns the permission bits of a file, without those that depend on the umask of who wrote it.
+pub(crate) fn usual_mode(mode: u32) -> u32 {
+    if mode & 0o111 != 0 { EXECUTABLE_MODE } else { FILE_MODE }
+}
+
+/// Returns the permission bits of a file of the project: the usual ones, without those that the project keeps from the
+/// group and from others.
+pub(crate) fn restricted_mode(mode: u32) -> u32 {
+    usual_mode(mode) & (mode | 0o700)
+}
+
+/// Returns a path relative to the release's root, as `start.conf` expects it.
+pub(crate) fn below_root(path: &TreePath) -> String {
+    String::from_utf8_lossy(path.as_bytes()).into_owned()
+}
+
 impl ReleaseTree {
     /// Puts `entry` at `path`, and replaces what was there.
     pub(crate) fn put(&mut self, path: TreePath, entry: ReleaseEntry) {
@@ -50,7 +71,7 @@ impl ReleaseTree {
 
     /// Puts a text file at `path`.
     pub(crate) fn put_text(&mut self, path: TreePath, text: impl Into<Vec<u8>>) {
-        self.put(path, ReleaseEntry::File { content: ReleaseFileContent::Bytes(text.into()), executable: false });
+        self.put(path, ReleaseEntry::File { content: ReleaseFileContent::Bytes(text.into()), mode: FILE_MODE });
     }
 
     /// Returns the entry at `path`.

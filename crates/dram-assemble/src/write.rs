@@ -29,7 +29,8 @@ pub(crate) struct DestinationLock {
     _directory: File,
 }
 
-/// Creates the parent directory of `destination`, locks it, and removes the staging directory of a killed process.
+/// Creates the parent directory of `destination`, locks it, and removes what a killed process left there: the old
+/// release is moved back if the process had moved it aside.
 ///
 /// # Errors
 /// Fails if the directory cannot be created or locked.
@@ -39,6 +40,7 @@ pub(crate) fn lock_destination(destination: &Path) -> Result<DestinationLock, As
     let directory = File::open(&above).map_err(AssembleError::io("open", &above))?;
     rustix::fs::flock(&directory, FlockOperation::LockExclusive)
         .map_err(|error| AssembleError::io("lock", &above)(error.into()))?;
+    restore_destination(destination)?;
     remove_if_there(&staging_dir(destination))?;
     Ok(DestinationLock { _directory: directory })
 }
@@ -49,6 +51,11 @@ fn staging_dir(destination: &Path) -> PathBuf {
     name.push(destination.file_name().unwrap_or_default());
     name.push(".dram-new");
     parent_dir(destination).join(name)
+}
+
+/// Returns the directory that holds the old release between the two renames of [`REPLACE_STEPS`].
+fn aside_dir(destination: &Path) -> PathBuf {
+    staging_dir(&staging_dir(destination))
 }
 
 fn parent_dir(destination: &Path) -> PathBuf {
@@ -165,17 +172,36 @@ fn exchange_directories(staging: &Path, destination: &Path, is_there: bool) -> R
     match rustix::fs::renameat_with(CWD, staging, CWD, destination, flags) {
         Ok(()) => Ok(()),
         // Some file systems do not support the flags.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if is_there => replace_directory(destination),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-            if is_there {
-                let aside = staging_dir(staging);
-                fs::rename(destination, &aside).map_err(AssembleError::io("move aside", destination))?;
-                fs::rename(staging, destination).map_err(AssembleError::io("move to", destination))?;
-                return remove_if_there(&aside);
-            }
             fs::rename(staging, destination).map_err(AssembleError::io("move to", destination))
         }
         Err(error) => Err(AssembleError::io("move to", destination)(error.into())),
     }
+}
+
+/// The steps that replace a release where `RENAME_EXCHANGE` is not supported. After a kill between two of them,
+/// [`restore_destination`] completes or reverts the replacement.
+const REPLACE_STEPS: [fn(&Path) -> Result<(), AssembleError>; 3] = [
+    |destination| fs::rename(destination, aside_dir(destination)).map_err(AssembleError::io("move aside", destination)),
+    |destination| fs::rename(staging_dir(destination), destination).map_err(AssembleError::io("move to", destination)),
+    |destination| remove_if_there(&aside_dir(destination)),
+];
+
+/// Replaces the release at `destination` by the one in the staging directory. If that fails, the old one is moved back.
+fn replace_directory(destination: &Path) -> Result<(), AssembleError> {
+    let replaced = REPLACE_STEPS.iter().try_for_each(|step| step(destination));
+    // The first error is reported, not that of moving the release back.
+    replaced.inspect_err(|_| drop(restore_destination(destination)))
+}
+
+/// Moves the old release back if it was moved aside and nothing took its place; otherwise removes it.
+fn restore_destination(destination: &Path) -> Result<(), AssembleError> {
+    let aside = aside_dir(destination);
+    if fs::symlink_metadata(&aside).is_ok() && fs::symlink_metadata(destination).is_err() {
+        return fs::rename(&aside, destination).map_err(AssembleError::io("move back to", destination));
+    }
+    remove_if_there(&aside)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
@@ -191,38 +217,31 @@ fn remove_if_there(path: &Path) -> Result<(), AssembleError> {
 fn is_up_to_date(tree: &ReleaseTree, root: &Path, written: &WriteCache) -> bool {
     tree.iter().all(|(path, entry)| {
         let at = root.join(path.as_path());
-        let holds = |bytes: &[u8], executable: bool| {
+        let holds = |bytes: &[u8], mode: u32| {
             let status = fs::symlink_metadata(&at);
             let is_same = |status: fs::Metadata| {
-                status.is_file()
-                    && status.len() == bytes.len() as u64
-                    && (status.permissions().mode() & 0o111 != 0) == executable
+                status.is_file() && status.len() == bytes.len() as u64 && has_mode(status.permissions().mode(), mode)
             };
             status.is_ok_and(is_same) && fs::read(&at).is_ok_and(|found| found == bytes)
         };
         match entry {
             ReleaseEntry::Dir => fs::symlink_metadata(&at).is_ok_and(|status| status.is_dir()),
             ReleaseEntry::Link(said) => fs::read_link(&at).is_ok_and(|found| found.as_os_str().as_bytes() == said),
-            ReleaseEntry::File { content: ReleaseFileContent::Bytes(bytes), executable } => holds(bytes, *executable),
-            ReleaseEntry::File { content: ReleaseFileContent::Embedded(bytes), executable } => {
-                holds(bytes, *executable)
-            }
-            ReleaseEntry::File { content: ReleaseFileContent::Disk(from), executable } => {
-                written.get(path).is_some_and(|known| {
-                    known.matches_source(from, None, file_mode(*executable)) && known.matches_file(&at)
-                })
-            }
-            ReleaseEntry::File { content: ReleaseFileContent::Beam(from, rule), executable } => {
-                written.get(path).is_some_and(|known| {
-                    known.matches_source(from, Some(rule), file_mode(*executable)) && known.matches_file(&at)
-                })
-            }
+            ReleaseEntry::File { content: ReleaseFileContent::Bytes(bytes), mode } => holds(bytes, *mode),
+            ReleaseEntry::File { content: ReleaseFileContent::Embedded(bytes), mode } => holds(bytes, *mode),
+            ReleaseEntry::File { content: ReleaseFileContent::Disk(from), mode } => written
+                .get(path)
+                .is_some_and(|known| known.matches_source(from, None, *mode) && known.matches_file(&at)),
+            ReleaseEntry::File { content: ReleaseFileContent::Beam(from, rule), mode } => written
+                .get(path)
+                .is_some_and(|known| known.matches_source(from, Some(rule), *mode) && known.matches_file(&at)),
         }
     })
 }
 
-fn file_mode(executable: bool) -> u32 {
-    if executable { 0o755 } else { 0o644 }
+/// Returns true if a file that was created with the mode `wanted`, less the umask, can have the mode `found`.
+fn has_mode(found: u32, wanted: u32) -> bool {
+    found & 0o700 == wanted & 0o700 && found & 0o777 & !wanted == 0
 }
 
 /// Creates `root` and writes all entries below it, in parallel. Files at `old` that the write cache knows to be
@@ -290,8 +309,8 @@ fn write_entry(
             let link = symlink(std::ffi::OsStr::from_bytes(said), to);
             link.map(|()| None).map_err(AssembleError::io("make the link", to))
         }
-        ReleaseEntry::File { content, executable } => {
-            let mode = file_mode(*executable);
+        ReleaseEntry::File { content, mode } => {
+            let mode = *mode;
             let (from, rule) = match content {
                 ReleaseFileContent::Bytes(bytes) => return write_file(to, mode, bytes).map(|_| None),
                 ReleaseFileContent::Embedded(bytes) => return write_file(to, mode, bytes).map(|_| None),
@@ -338,3 +357,6 @@ fn copy_file(from: &Path, to: &Path, mode: u32) -> Result<File, AssembleError> {
     io::copy(&mut source, &mut target).map_err(AssembleError::io("write", to))?;
     Ok(target)
 }
+
+#[cfg(test)]
+mod tests;
