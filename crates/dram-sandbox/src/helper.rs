@@ -9,13 +9,14 @@ use crate::init;
 use crate::ipc::{self, HelperEvent, HelperRequest};
 use crate::jail::{Jail, JailNetwork};
 use crate::ownership;
-use crate::running::{CommandExit, wait_until_readable};
+use crate::running::{CommandExit, CommandUsage, wait_until_readable};
 use crate::sys::{self, CloneResult};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, WaitIdStatus, set_dumpable_behavior, setsid, waitid};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// The first argument that makes a process the helper.
 pub(crate) const HELPER_ARGUMENT: &str = "--become-jail-helper";
@@ -42,13 +43,13 @@ pub fn become_helper_if_asked() {
 
 fn run_helper(control: &OwnedFd) -> i32 {
     let told = match supervise_command(control) {
-        Ok(exit) => ipc::send(control.as_fd(), &HelperEvent::Ended(exit), None),
+        Ok((exit, usage)) => ipc::send(control.as_fd(), &HelperEvent::Ended { exit, usage }, None),
         Err(error) => ipc::send(control.as_fd(), &HelperEvent::Failed(error), None),
     };
     i32::from(told.is_err())
 }
 
-fn supervise_command(control: &OwnedFd) -> Result<CommandExit, SandboxError> {
+fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), SandboxError> {
     fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::helper_connection("set up", e))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::helper_connection("set up", e))?;
     // Signals of keys typed at the caller's terminal are for the caller. Fails only if this process leads a session
@@ -70,7 +71,7 @@ fn supervise_command(control: &OwnedFd) -> Result<CommandExit, SandboxError> {
             close_command_streams()?;
             let failed = forward_until_end(control.as_fd(), signals.as_fd(), command.as_fd(), ours, &attribute);
             let exit = reap_command(command.as_fd())?;
-            failed?.map_or(Ok(exit), Err)
+            failed?.map_or(Ok((exit, command_usage())), Err)
         }
     }
 }
@@ -159,6 +160,17 @@ fn forward_until_end(
 fn report_started(control: BorrowedFd<'_>) {
     // Fails only when the caller is gone, which the next poll of the connection shows.
     let _ = ipc::send(control, &HelperEvent::Started, None);
+}
+
+/// Returns what the command used; it was the only child of this process. Without an answer of the kernel it is nothing:
+/// no command fails for a number.
+fn command_usage() -> CommandUsage {
+    let (user, system, kilobytes) = sys::usage_of_children().unwrap_or_default();
+    CommandUsage {
+        user_time: Duration::from_micros(user),
+        system_time: Duration::from_micros(system),
+        max_rss: kilobytes.saturating_mul(1024),
+    }
 }
 
 fn reap_command(command: BorrowedFd<'_>) -> Result<CommandExit, SandboxError> {

@@ -1,7 +1,7 @@
 //! Messages between the caller, the helper and process 1 of the jail: JSON packets, with descriptors attached.
 
 use crate::error::SandboxError;
-use crate::running::CommandExit;
+use crate::running::{CommandExit, CommandUsage};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -36,7 +36,12 @@ pub(crate) enum HelperEvent {
     /// The command could not be started.
     Failed(SandboxError),
     /// The command has ended.
-    Ended(CommandExit),
+    Ended {
+        /// Its exit status.
+        exit: CommandExit,
+        /// The resources that it used.
+        usage: CommandUsage,
+    },
 }
 
 /// Makes two connected sockets that keep packet boundaries. An end reads nothing (`None`) once the other one is gone.

@@ -39,5 +39,5 @@ pub use host_checks::{CommandSupport, HostCheck, HostCheckStatus, HostChecks, Mi
 pub use jail::{Jail, JailNetwork, JailRoot, UserIds};
 pub use limits::{ResourceLimit, RlimitKind};
 pub use mount_spec::{BindMount, BindSource, JailMount, MemoryFile, ScratchDirs, TmpfsMount};
-pub use running::{CommandExit, JailStdio, RunningJail, SignalHandle};
+pub use running::{CommandExit, CommandUsage, JailStdio, RunningJail, SignalHandle};
 pub use userns::{ProcessPrivilege, enter_user_namespace};

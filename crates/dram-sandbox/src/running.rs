@@ -16,6 +16,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The standard streams of the command.
 #[derive(Debug)]
@@ -42,6 +43,17 @@ pub enum CommandExit {
     Signal(i32),
 }
 
+/// The resources that a command and the processes that it waited for have used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CommandUsage {
+    /// CPU time in user mode.
+    pub user_time: Duration,
+    /// CPU time in the kernel.
+    pub system_time: Duration,
+    /// The largest resident set of one process, in bytes.
+    pub max_rss: u64,
+}
+
 impl CommandExit {
     /// The exit code as a shell shows it: 128 plus the number for a signal.
     pub fn code(self) -> i32 {
@@ -61,7 +73,7 @@ pub struct RunningJail {
     helper: Child,
     control: Arc<OwnedFd>,
     terminal: Option<OwnedFd>,
-    exit: Option<CommandExit>,
+    end: Option<(CommandExit, CommandUsage)>,
 }
 
 /// Sends signals to a command, from any thread, also while another one waits for it.
@@ -100,7 +112,7 @@ impl Jail {
         ipc::send(ours.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
             .map_err(|e| SandboxError::helper_connection("send the jail to", e))?;
         let child = start_helper(helper, theirs, io)?;
-        let mut running = RunningJail { helper: child, control: Arc::new(ours), terminal: None, exit: None };
+        let mut running = RunningJail { helper: child, control: Arc::new(ours), terminal: None, end: None };
         running.wait_for_start()?;
         Ok(running)
     }
@@ -168,13 +180,13 @@ impl RunningJail {
     /// # Errors
     /// Fails if the helper died first.
     pub fn wait(&mut self) -> Result<CommandExit, SandboxError> {
-        if let Some(exit) = self.exit {
+        if let Some((exit, _)) = self.end {
             return Ok(exit);
         }
         loop {
             match self.next_event()? {
-                Some((HelperEvent::Ended(exit), _)) => {
-                    self.exit = Some(exit);
+                Some((HelperEvent::Ended { exit, usage }, _)) => {
+                    self.end = Some((exit, usage));
                     self.helper.wait().map_err(|e| SandboxError::helper_connection("wait for", e))?;
                     return Ok(exit);
                 }
@@ -185,13 +197,18 @@ impl RunningJail {
         }
     }
 
+    /// Returns the resources that the command has used, once [`wait`](RunningJail::wait) has returned.
+    pub fn usage(&self) -> Option<CommandUsage> {
+        self.end.map(|(_, usage)| usage)
+    }
+
     fn wait_for_start(&mut self) -> Result<(), SandboxError> {
         loop {
             match self.next_event()? {
                 Some((HelperEvent::Terminal, terminal)) => self.terminal = terminal,
                 Some((HelperEvent::Started, _)) => return Ok(()),
                 Some((HelperEvent::Failed(error), _)) => return Err(error),
-                Some((HelperEvent::Ended(_) | HelperEvent::OwnerNotifications, _)) | None => {
+                Some((HelperEvent::Ended { .. } | HelperEvent::OwnerNotifications, _)) | None => {
                     return Err(self.helper_died_error());
                 }
             }

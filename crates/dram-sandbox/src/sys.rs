@@ -55,6 +55,17 @@ pub(crate) fn unshare(flags: UnshareFlags) -> Result<(), rustix::io::Errno> {
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
+/// Returns the CPU time in user and kernel mode, in microseconds, and the largest resident set in kilobytes, of all
+/// children of this process that have ended, and of those that they waited for.
+pub(crate) fn usage_of_children() -> io::Result<(u64, u64, u64)> {
+    // SAFETY: rusage is plain data for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes one rusage to the given address.
+    check_result(c_long::from(unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage) }))?;
+    let micros = |time: libc::timeval| time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_usec.unsigned_abs();
+    Ok((micros(usage.ru_utime), micros(usage.ru_stime), usage.ru_maxrss.unsigned_abs()))
+}
+
 /// Ends this process at once, without destructors and without flushing the buffers of the parent.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions.

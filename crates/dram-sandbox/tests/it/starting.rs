@@ -38,6 +38,21 @@ fn the_exit_status_is_that_of_the_command() {
 }
 
 #[test]
+fn resource_usage_covers_the_processes_that_the_command_waited_for() {
+    let house = JailFixture::with_mount_points();
+    let loops = |count| format!("sh -c 'i=0; while [ $i -lt {count} ]; do i=$((i+1)); done'; exit 0");
+    let usage = |script: &str| {
+        let mut running = spawn_jail(&house.shell_jail(script)).unwrap();
+        assert_eq!(running.usage(), None);
+        running.wait().unwrap();
+        running.usage().unwrap()
+    };
+    let (little, much) = (usage(&loops(1)), usage(&loops(300_000)));
+    assert!(much.user_time > little.user_time + std::time::Duration::from_millis(20), "{little:?} {much:?}");
+    assert!((64 << 10..1 << 30).contains(&much.max_rss), "{much:?}");
+}
+
+#[test]
 fn signals_are_forwarded_to_the_command() {
     let house = JailFixture::with_mount_points();
     let jail = house.shell_jail("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done");
