@@ -6,14 +6,15 @@ use std::time::Duration;
 use dram_sandbox::JailNetwork;
 use dram_store::Store;
 
-use crate::container::HostSettings;
-use crate::{BuildContext, BuildId, CancelToken, CommandOptions, RemoteFetcher, SharedCaches};
+use crate::{BuildContext, BuildId, CancelToken, CommandOptions, Executor, LayerProvider, RemoteFetcher};
 
 /// The options of a build.
 #[derive(Debug)]
 pub struct BuildOptions<'a> {
-    /// The store.
-    pub store: &'a Store,
+    /// The provider of layers: the store, the base images and the shared caches.
+    pub layers: &'a LayerProvider<'a>,
+    /// The executor of steps.
+    pub executor: &'a dyn Executor,
     /// The build context.
     pub context: &'a BuildContext,
     /// True if the step cache is used.
@@ -22,8 +23,6 @@ pub struct BuildOptions<'a> {
     pub no_cache_stages: BTreeSet<usize>,
     /// The default network of commands.
     pub network: JailNetwork,
-    /// The settings of this machine that commands get.
-    pub host: HostSettings,
     /// The identity of this build, to find the journal of the last one.
     pub build_id: BuildId,
     /// Returns the time since a fixed moment before the build.
@@ -32,8 +31,13 @@ pub struct BuildOptions<'a> {
     pub command_options: CommandOptions,
     /// The fetcher for files and repositories on the network.
     pub remotes: &'a dyn RemoteFetcher,
-    /// Caches that are shared with other machines.
-    pub shared_caches: &'a SharedCaches<'a>,
     /// Cancels the build.
     pub cancel: CancelToken,
+}
+
+impl<'a> BuildOptions<'a> {
+    /// Returns the store.
+    pub(crate) fn store(&self) -> &'a Store {
+        self.layers.store()
+    }
 }

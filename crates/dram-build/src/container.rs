@@ -7,8 +7,8 @@ use dram_image::TreePath;
 use dram_sandbox::{Jail, JailMount, JailNetwork, JailRoot, MemoryFile, ResourceLimit};
 use dram_store::{Dir, FileTree as _, MergedTree, Store, StoreError};
 
-use crate::Snapshot;
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride, inherit_root_metadata};
+use crate::{LayerProvider, Snapshot};
 
 /// The settings of this machine that a command gets.
 #[derive(Debug, Clone)]
@@ -41,13 +41,14 @@ pub const HOSTNAME: &str = "dram";
 /// # Errors
 /// Returns an error if a layer cannot be fetched or a file operation fails.
 pub fn new_jail<'a>(
-    store: &'a Store,
+    provider: &LayerProvider<'a>,
     snapshot: &Snapshot,
     network: JailNetwork,
     host: &HostSettings,
 ) -> Result<(Jail, ContainerDirs<'a>), StoreError> {
-    let here = snapshot.fetch(store)?;
-    let layers = here.layers.iter().rev().map(|layer| store.layers().path(&layer.id)).collect();
+    let store = provider.store();
+    let ids = provider.ensure_outside_build(&snapshot.layers)?;
+    let layers = ids.iter().rev().map(|id| store.layers().path(id)).collect();
     jail_over(store, layers, network, host, &ContainerHosts { hostname: HOSTNAME, hosts: &[] })
 }
 
@@ -148,14 +149,19 @@ impl Drop for ContainerDirs<'_> {
 ///
 /// # Errors
 /// Returns an error if a file operation fails. That something else than a directory is at `path` is no error here.
-pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &ContainerDirs<'_>, path: &[u8]) -> Result<(), StoreError> {
-    let view = snapshot.view(store.layers())?;
+pub fn make_dir(
+    provider: &LayerProvider<'_>,
+    snapshot: &Snapshot,
+    place: &ContainerDirs<'_>,
+    path: &[u8],
+) -> Result<(), StoreError> {
+    let view = provider.view(snapshot)?;
     let (path, there) = view.resolve(&TreePath::clean(path)?)?;
     if there.is_some() {
         // A directory needs nothing; for anything else, starting the command reports the error.
         return Ok(());
     }
-    let mut maker = LayerWriter::new(&view, place.upper.clone(), MetadataOverride::default())?;
+    let mut maker = LayerWriter::new(&view, &place.upper, MetadataOverride::default())?;
     match maker.make_dirs(&path) {
         Ok(())
         | Err(
@@ -164,7 +170,7 @@ pub fn make_dir(store: &Store, snapshot: &Snapshot, place: &ContainerDirs<'_>, p
             | LayerWriteError::SeveralSources { .. }
             | LayerWriteError::Remote { .. }
             | LayerWriteError::Changed { .. },
-        ) => maker.finish().map(drop),
+        ) => maker.finish(),
         Err(LayerWriteError::Store(error)) => Err(error),
     }
 }

@@ -4,6 +4,8 @@ use dram_dockerfile::Diagnostic;
 use dram_sandbox::SandboxError;
 use dram_store::{LayerId, StoreError};
 
+use crate::LayerError;
+
 /// The reasons why a build, or the image made from it, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -41,8 +43,8 @@ pub enum BuildError {
     /// A file operation of the store failed, or its data is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A layer of a cache hit in a shared cache cannot be fetched. This error does not leave the crate: the build
-    /// executes the step that made the layer.
+    /// A layer of a cache hit in a shared cache cannot be fetched. This error does not leave the crate: the scheduler
+    /// goes back to the step that made the layer and executes it.
     #[error("no shared cache has the layer {layer} any more")]
     CacheLost {
         /// The layer.
@@ -51,6 +53,16 @@ pub enum BuildError {
     /// The build was cancelled.
     #[error("the build was interrupted")]
     Cancelled,
+}
+
+impl From<LayerError> for BuildError {
+    fn from(error: LayerError) -> BuildError {
+        match error {
+            LayerError::Store(error) => BuildError::Store(error),
+            LayerError::Lost { layer } => BuildError::CacheLost { layer },
+            LayerError::Cancelled => BuildError::Cancelled,
+        }
+    }
 }
 
 impl BuildError {

@@ -2,7 +2,7 @@
 
 use dram_dockerfile::Diagnostic;
 
-use crate::CacheMiss;
+use crate::{CacheMiss, ResourceUsage};
 
 /// The position of a step in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +14,8 @@ pub struct StepPosition {
 }
 
 /// An event of a build. A step starts at most once and ends once, cached or executed; a failed step ends with the
-/// build.
+/// build. The exception are steps whose result, or an input of them, turns out to be lost in a shared cache: they may
+/// be started after they were reported as cached. A result that did not change is not reported again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildEvent {
     /// The step is being executed, with the reasons of the cache miss.
@@ -29,8 +30,8 @@ pub enum BuildEvent {
     Cached(StepPosition),
     /// The step was a cache hit in a shared cache.
     SharedCacheHit(StepPosition),
-    /// The step was executed.
-    Executed(StepPosition),
+    /// The step was executed, and used these resources.
+    Executed(StepPosition, ResourceUsage),
     /// A warning about a line of the Dockerfile that was found while the step was executed. It does not stop the build.
     Remark(Box<Diagnostic>),
     /// A layer of a base image is being unpacked, for the first time in this store.

@@ -1,20 +1,22 @@
 //! Executes `COPY` and `ADD`: files of a tree become a layer, without a mount and without a process.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fmt;
 
 use dram_image::TreePath;
 use dram_plan::{CopyOp, CopySourceKind, GitRef, PlanStep, StepPart, UnpackPolicy};
 use dram_store::{FileKind, FileTree, MergedTree, Store, StoreError};
 
+use crate::executor::ExecuteRequest;
 use crate::fetched_source::{self, FetchedSource};
 use crate::filtered_tree::FilteredTree;
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride};
 use crate::remote_fetcher::{FetchedFile, RemoteFetcher};
 use crate::select_sources::SelectedNode;
 use crate::step_location::StepLocation;
+use crate::temp_dir::TempDir;
 use crate::users::{self, UserError};
-use crate::{BuildError, Snapshot};
+use crate::{BuildError, LayerProvider, Snapshot};
 
 /// The layers that a copy is made over.
 #[derive(Debug)]
@@ -30,42 +32,80 @@ impl CopyBase {
     ///
     /// # Errors
     /// Returns an error if the user or group of `--chown` does not exist.
-    pub(crate) fn of(store: &Store, step: &PlanStep, copy: &CopyOp, below: &Snapshot) -> Result<CopyBase, BuildError> {
+    pub(crate) fn of(
+        provider: &LayerProvider<'_>,
+        step: &PlanStep,
+        copy: &CopyOp,
+        below: &Snapshot,
+    ) -> Result<CopyBase, BuildError> {
         if !copy.link {
             return Ok(CopyBase { below: below.clone(), owner: None });
         }
         let owner = match &copy.chown {
-            Some(_) => chown_owner(&below.view(store.layers())?, step, copy, false)?,
+            Some(_) => {
+                let view = provider.store().layers().view(&provider.ensure(&below.layers)?)?;
+                chown_owner(&view, step, copy, false)?
+            }
             None => None,
         };
         Ok(CopyBase { below: Snapshot::default(), owner })
     }
 }
 
-/// Copies `selected` of the tree `from` over `ground`. Files of a build context belong to root unless the copy says
+/// A copy to execute.
+pub struct CopyRequest<'a> {
+    /// The operation.
+    pub(crate) copy: &'a CopyOp,
+    /// The owner of the copied files, if it was resolved before.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// The tree that is copied from.
+    pub(crate) from: &'a SourceTree<'a>,
+    /// The nodes of that tree that are copied.
+    pub(crate) selected: &'a [SelectedNode],
+    /// The fetched sources: one entry for each source, `None` for a local one.
+    pub(crate) fetched: &'a [Option<FetchedSource>],
+    /// The fetcher for repositories.
+    pub(crate) remotes: &'a dyn RemoteFetcher,
+}
+
+impl fmt::Debug for CopyRequest<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("CopyRequest").field("copy", &self.copy).finish_non_exhaustive()
+    }
+}
+
+/// Copies the selected files over the input layers. Files of a build context belong to root unless the copy says
 /// otherwise. Returns the layer's directory, or `None` if nothing was copied.
-pub(crate) fn write_copy(
-    (store, remotes): (&Store, &dyn RemoteFetcher),
-    ground: &CopyBase,
-    step: &PlanStep,
-    copy: &CopyOp,
-    from: &SourceTree<'_>,
-    (selected, fetched): (&[SelectedNode], &[Option<FetchedSource>]),
-) -> Result<Option<PathBuf>, BuildError> {
-    let view = ground.below.view(store.layers())?;
-    let owner = match ground.owner {
+pub(crate) fn write_copy<'a>(
+    store: &'a Store,
+    request: &ExecuteRequest<'_>,
+    asked: &CopyRequest<'_>,
+) -> Result<Option<TempDir<'a>>, BuildError> {
+    let CopyRequest { copy, owner, from, selected, fetched, remotes } = *asked;
+    let view = store.layers().view(request.layers)?;
+    let owner = match owner {
         Some(owner) => Some(owner),
-        None => chown_owner(&view, step, copy, !from.owners)?,
+        None => chown_owner(&view, request.step, copy, !from.owners)?,
     };
     let over = MetadataOverride { owner, mode: copy.chmod.clone() };
-    let mut maker = LayerWriter::new(&view, store.work_dir().temp_dir()?, over)?;
+    let made = TempDir::new(store)?;
+    let mut maker = LayerWriter::new(&view, made.path(), over)?;
     maker.copies_user_xattrs = !from.is_context;
     let taken: BTreeSet<usize> = selected.iter().map(|one| one.source).collect();
     let others = copy.sources.iter().filter(|source| !matches!(source.kind, CopySourceKind::Path)).count();
     let several = taken.len() + others > 1;
     let copied = CopyWriter { store, copy, from, maker: &mut maker, remotes, has_several_sources: several }
         .copy_sources(selected, fetched);
-    copied.map_err(|error| match error {
+    copied.map_err(|error| copy_failure(error, request.step, copy))?;
+    if maker.is_empty() {
+        return Ok(None);
+    }
+    maker.finish()?;
+    Ok(Some(made))
+}
+
+fn copy_failure(error: LayerWriteError, step: &PlanStep, copy: &CopyOp) -> BuildError {
+    match error {
         LayerWriteError::Store(error) => BuildError::from(error),
         LayerWriteError::Remote { at, error } => {
             fetched_source::fetch_failure(error, StepLocation::of_part(step, StepPart::Source(at)))
@@ -83,11 +123,7 @@ pub(crate) fn write_copy(
             let help = "copy to another path, or remove what is in the way with a RUN before";
             BuildError::at_line(StepLocation::of_part(step, StepPart::Dest).error(what).help(help))
         }
-    })?;
-    if maker.is_empty() {
-        return Ok(None);
     }
-    Ok(Some(maker.finish()?))
 }
 
 /// The tree that is copied from.
@@ -218,14 +254,13 @@ impl CopyWriter<'_, '_> {
         name: &[u8],
         dest: &TreePath,
     ) -> Result<bool, LayerWriteError> {
-        let into = self.store.work_dir().temp_dir()?;
+        let into = TempDir::new(self.store)?;
         let what = String::from_utf8_lossy(name).into_owned();
-        if !self.store.layers().unpack_archive(stream, &into, &what)? {
-            self.store.work_dir().remove_temp_dir(&into);
+        if !self.store.layers().unpack_archive(stream, into.path(), &what)? {
             return Ok(false);
         }
         self.maker.make_dirs(dest)?;
-        let archive = MergedTree::open(std::slice::from_ref(&into))?;
+        let archive = MergedTree::open(&[into.path().to_owned()])?;
         // Owners in an archive are kept unless the copy has `--chown`.
         let over = self.maker.metadata.clone();
         if self.copy.chown.is_none() {
@@ -234,7 +269,6 @@ impl CopyWriter<'_, '_> {
         self.maker.replaces_any_kind = true;
         let copied = self.maker.copy_contents(&archive, &TreePath::root(), dest);
         (self.maker.metadata, self.maker.replaces_any_kind) = (over, false);
-        self.store.work_dir().remove_temp_dir(&into);
         copied.map(|()| true)
     }
 }

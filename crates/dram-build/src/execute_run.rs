@@ -4,11 +4,12 @@ use dram_plan::{InputRef, RunMount, RunOp, StepPart};
 use dram_store::{CacheRecord, StepKey};
 
 use crate::cache_key::{self, MountInput, RunKeyOptions};
+use crate::executor::ExecuteOp;
 use crate::run::mount_files::{self, MountFiles, MountOrigin};
-use crate::run::{self, RunCommand};
+use crate::run::{self, RunRequest};
 use crate::step_location::StepLocation;
 use crate::step_runner::{StageSnapshots, StepRunner};
-use crate::{BuildError, BuildEvent, ResolvedInput, Snapshot};
+use crate::{BuildError, ResolvedInput, Snapshot};
 
 impl StepRunner<'_> {
     /// Executes a `RUN`, or takes it from the cache. As for a copy, the cache is searched twice if the mounts read
@@ -36,28 +37,15 @@ impl StepRunner<'_> {
             }
             keys.push(fast);
         }
-        let mut origins = origins;
-        for origin in origins.iter_mut().flatten() {
-            match origin {
-                MountOrigin::Snapshot(snapshot) => {
-                    self.world.ensure_layers(snapshot, self.tell)?;
-                    *snapshot = snapshot.fetch(options.store)?.into_owned();
-                }
-                MountOrigin::Context(_) => {}
-            }
-        }
-        let picked = self.resolve_mount_files(run, origins)?;
+        let picked = self.resolve_mount_files(run, &origins)?;
         let content = picked.iter().map(|picked| picked.as_ref().map(|picked| &picked.content));
         let inputs: Vec<MountInput<'_>> =
             content.map(|content| content.map_or(MountInput::NoFiles, MountInput::Content)).collect();
         keys.push(cache_key::run_key(run, below, &around, &inputs));
         let key = keys.last().expect("pushed above").id;
-        let (at, step, tell) = (self.at, self.step, self.tell);
-        let record = self.cached_or_execute(&keys, below, &mut || {
-            let below = &*below.fetch(options.store)?;
-            RunCommand { options, at, step, run, below, picked: &picked, key, tell }.execute_command()
-        })?;
-        run::failed_command::forget_failed_command(options.store, &key);
+        let request = RunRequest { run, mounts: &picked, network: around.network, options: around.command_options };
+        let record = self.cached_or_execute(&keys, below, &ExecuteOp::Run(request))?;
+        run::failed_command::forget_failed_command(options.store(), &key);
         Ok(record)
     }
 
@@ -71,10 +59,7 @@ impl StepRunner<'_> {
             }
             InputRef::Scratch => MountOrigin::Snapshot(Snapshot::default()),
             InputRef::External(name) => match self.world.inputs.get(name) {
-                Some(ResolvedInput::Image(image)) => {
-                    let unpacking = || (self.tell)(BuildEvent::Unpacking { image: name.clone() });
-                    MountOrigin::Snapshot(image.snapshot(self.world.options.store, &unpacking)?)
-                }
+                Some(ResolvedInput::Image(image)) => MountOrigin::Snapshot(image.snapshot()),
                 Some(ResolvedInput::Context(context)) => MountOrigin::Context(context.clone()),
                 None => unreachable!("the plan names only what was found"),
             },
@@ -84,15 +69,15 @@ impl StepRunner<'_> {
     fn resolve_mount_files(
         &self,
         run: &RunOp,
-        origins: Vec<Option<MountOrigin>>,
-    ) -> Result<Vec<Option<MountFiles>>, BuildError> {
+        origins: &[Option<MountOrigin>],
+    ) -> Result<Vec<Option<MountFiles<'_>>>, BuildError> {
         let mut all = Vec::with_capacity(origins.len());
+        let provider = self.world.options.layers;
         for ((at, mount), origin) in run.mounts.iter().enumerate().zip(origins) {
             let location = StepLocation::of_part(self.step, StepPart::Mount(at));
             let name = mount.input_ref().map(|from| self.source_name(from)).unwrap_or_default();
-            let pick =
-                |origin| mount_files::resolve_mount_files(self.world.options.store, (mount, location), origin, &name);
-            all.push(origin.map(pick).transpose()?);
+            let pick = |origin| mount_files::resolve_mount_files(provider, (mount, location), origin, &name);
+            all.push(origin.as_ref().map(pick).transpose()?);
         }
         Ok(all)
     }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, Store, StoreError, TreeNode};
+use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, StoreError, TreeNode};
 
-use crate::Snapshot;
+use crate::{LayerProvider, Snapshot};
 
 /// The reasons why files could not be exported.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +49,15 @@ pub enum ExportError {
 ///
 /// # Errors
 /// Returns an error if a file operation fails, or if a non-empty directory would have to be replaced.
-pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<i64>) -> Result<(), ExportError> {
+pub fn export_dir(
+    provider: &LayerProvider<'_>,
+    snapshot: &Snapshot,
+    dest: &Path,
+    time: Option<i64>,
+) -> Result<(), ExportError> {
     let made = fs::create_dir_all(dest);
     made.map_err(|source| ExportError::Destination { path: dest.to_owned(), source })?;
-    let view = snapshot.view(store.layers())?;
+    let view = provider.view(snapshot)?;
     let mut writer = DirExporter { view: &view, root: Dir::open(dest)?, last_dir: None, dirs: BTreeMap::new(), time };
     walk_tree(&view, &mut |node, first| writer.write_node(node, first))?;
     writer.finish()
@@ -64,13 +69,13 @@ pub fn export_dir(store: &Store, snapshot: &Snapshot, dest: &Path, time: Option<
 /// # Errors
 /// Returns an error if the store cannot be read or `out` cannot be written.
 pub fn export_tar(
-    store: &Store,
+    provider: &LayerProvider<'_>,
     snapshot: &Snapshot,
     time: i64,
     out: &mut dyn Write,
     shown: &Path,
 ) -> Result<(), ExportError> {
-    let view = snapshot.view(store.layers())?;
+    let view = provider.view(snapshot)?;
     let mut tar = TarWriter::new(out);
     let fail = |source| ExportError::Write { path: shown.to_owned(), source };
     write_tar(&view, Some(time), &mut tar).map_err(|error| match error {

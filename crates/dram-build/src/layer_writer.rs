@@ -68,12 +68,12 @@ pub(crate) struct LayerWriter<'a> {
 
 impl<'a> LayerWriter<'a> {
     /// Starts a layer over `below` in the empty directory `path`.
-    pub(crate) fn new(below: &'a MergedTree, path: PathBuf, over: MetadataOverride) -> Result<Self, StoreError> {
-        let root = Dir::open_layer(&path)?;
+    pub(crate) fn new(below: &'a MergedTree, path: &Path, over: MetadataOverride) -> Result<Self, StoreError> {
+        let root = Dir::open_layer(path)?;
         let maker = LayerWriter {
             below,
             root,
-            path,
+            path: path.to_owned(),
             dirs: BTreeSet::from([TreePath::root()]),
             hard_links: HashMap::new(),
             dir_times: HashMap::new(),
@@ -91,12 +91,12 @@ impl<'a> LayerWriter<'a> {
         self.is_empty
     }
 
-    /// Sets the times of directories and returns the finished directory.
-    pub(crate) fn finish(self) -> Result<PathBuf, StoreError> {
+    /// Sets the times of directories.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
         for (path, &time) in &self.dir_times {
             self.root.set_mtime(path, time)?;
         }
-        Ok(self.path)
+        Ok(())
     }
 
     /// Resolves `path` to a real path in the layers below; links are followed as far as the path exists.

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dram_image::TreePath;
 use dram_plan::RunOp;
-use dram_store::{FileKind, FileTree as _, MergedTree, Store, StoreError};
+use dram_store::{FileKind, FileTree as _, MergedTree, StoreError};
 
-use crate::Snapshot;
+use crate::{Layer, LayerProvider, Snapshot};
 
 /// A loader or library that programs need and the image does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,21 +30,25 @@ pub struct MissingLibrary {
 ///
 /// # Errors
 /// Returns an error if a layer cannot be read.
-pub fn missing_libraries(store: &Store, snapshot: &Snapshot) -> Result<Vec<MissingLibrary>, StoreError> {
+pub fn missing_libraries(provider: &LayerProvider<'_>, snapshot: &Snapshot) -> Result<Vec<MissingLibrary>, StoreError> {
     // Lazy layers are not pulled for this check.
-    if !snapshot.is_local(store) {
+    if !provider.is_local(&snapshot.layers) {
         return Ok(Vec::new());
     }
-    let mut libraries = BTreeSet::new();
+    let layers = provider.store().layers();
     let mut programs = Vec::new();
-    for layer in &snapshot.layers {
-        let found = store.layers().programs(&layer.id)?;
-        libraries.extend(found.libraries);
-        if layer.origin.is_none() {
-            programs.extend(found.programs);
-        }
+    for id in snapshot.layers.iter().filter_map(Layer::stored_id) {
+        programs.extend(layers.programs(id)?.programs);
     }
-    let view = snapshot.view(store.layers())?;
+    if programs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = provider.ensure_outside_build(&snapshot.layers)?;
+    let mut libraries = BTreeSet::new();
+    for id in &ids {
+        libraries.extend(layers.programs(id)?.libraries);
+    }
+    let view = layers.view(&ids)?;
     let mut lacks: BTreeMap<(bool, String), BTreeSet<String>> = BTreeMap::new();
     for program in programs {
         let missing: Vec<_> = program.libraries.iter().filter(|name| !libraries.contains(*name)).collect();

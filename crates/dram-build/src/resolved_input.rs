@@ -1,7 +1,7 @@
 //! Inputs from outside the Dockerfile: images and named contexts.
 
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Manifest};
-use dram_store::{LayerId, PackedLayer, Store, StoreError};
+use dram_store::{Store, StoreError};
 
 use crate::transfer::LazyBlobs;
 use crate::{BuildContext, Layer, Snapshot};
@@ -62,58 +62,23 @@ impl Image {
         [self.descriptor.size, manifest.config.size].into_iter().chain(layers).fold(0, u64::saturating_add)
     }
 
-    /// Returns the image as a snapshot to build on. Layers are unpacked if they were not before; those of a lazy image
-    /// are not pulled until they are read. `unpacking` is called before a layer is unpacked.
-    ///
-    /// # Errors
-    /// Returns an error if a layer is missing, damaged, or does not have the diff ID in the config.
-    pub fn snapshot(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
-        if let Some(far) = self.lazy.as_ref().filter(|_| !self.has_all_blobs(store)) {
-            let layer = |(diff_id, blob): (&Digest, &Descriptor)| Layer {
-                id: LayerId::from_diff_id(diff_id),
-                origin: Some(PackedLayer { diff_id: *diff_id, blob: blob.clone() }),
-                lazy: Some(far.clone()),
-            };
-            return Ok(Snapshot { layers: self.layers().map(layer).collect(), layer_made: Vec::new() });
-        }
-        let mut layers = Vec::new();
-        for (diff_id, blob) in self.layers() {
-            layers.push(unpack_layer(store, diff_id, blob, &layers, unpacking)?);
-        }
-        Ok(Snapshot { layers, layer_made: Vec::new() })
+    /// Returns the image as a snapshot to build on. Nothing is fetched or unpacked for it.
+    pub fn snapshot(&self) -> Snapshot {
+        let base = |(diff_id, blob): (&Digest, &Descriptor)| Layer::Base { diff_id: *diff_id, blob: blob.clone() };
+        Snapshot { layers: self.layers().map(base).collect(), layer_made: Vec::new() }
     }
 
     /// Returns the image as a snapshot to run. A layer that a step on this machine made is used as that step left it:
     /// its files are the same, but have the times of the build, on which no build may depend.
-    ///
-    /// # Errors
-    /// As [`Image::snapshot`].
-    pub fn snapshot_to_run(&self, store: &Store, unpacking: &dyn Fn()) -> Result<Snapshot, StoreError> {
-        let mut layers = Vec::new();
-        for (diff_id, blob) in self.layers() {
-            layers.push(match store.layers().find_origin(diff_id) {
-                Some(id) => Layer { id, origin: None, lazy: None },
-                None => unpack_layer(store, diff_id, blob, &layers, unpacking)?,
-            });
+    pub fn snapshot_to_run(&self, store: &Store) -> Snapshot {
+        let mut snapshot = self.snapshot();
+        for layer in &mut snapshot.layers {
+            if let Layer::Base { diff_id, .. } = layer
+                && let Some(id) = store.layers().find_origin(diff_id)
+            {
+                *layer = Layer::Local(id);
+            }
         }
-        Ok(Snapshot { layers, layer_made: Vec::new() })
+        snapshot
     }
-}
-
-fn unpack_layer(
-    store: &Store,
-    diff_id: &Digest,
-    blob: &Descriptor,
-    below: &[Layer],
-    unpacking: &dyn Fn(),
-) -> Result<Layer, StoreError> {
-    let below: Vec<LayerId> = below.iter().map(|layer| layer.id.clone()).collect();
-    let id = match store.layers().find_unpacked(diff_id, &below)? {
-        Some(id) => id,
-        None => {
-            unpacking();
-            store.layers().unpack(blob, diff_id, &below)?
-        }
-    };
-    Ok(Layer { id, origin: Some(PackedLayer { diff_id: *diff_id, blob: blob.clone() }), lazy: None })
 }

@@ -1,27 +1,50 @@
 //! Snapshots: the file system after a step, as a list of layers.
 
-use std::borrow::Cow;
+use dram_image::{Descriptor, Digest};
+use dram_store::{LayerId, StepKey};
 
-use dram_image::Descriptor;
-use dram_store::{LayerId, Layers, MergedTree, PackedLayer, StepKey, Store, StoreError};
-
-use crate::transfer::LazyBlobs;
-
-/// One layer of a snapshot.
+/// A handle of a layer: it says where the content of the layer comes from. It is plain data and holds no connection;
+/// [`LayerProvider::ensure`](crate::LayerProvider::ensure) makes the layer available.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// The id of its directory.
-    pub id: LayerId,
-    /// For a layer of a base image: its diff ID and blob.
-    pub origin: Option<PackedLayer>,
-    /// The source of the blob, if it may not be in the store; then the directory may be missing too.
-    pub lazy: Option<LazyBlobs>,
+pub enum Layer {
+    /// A directory of the store.
+    Local(LayerId),
+    /// A layer of a base image. Its blob may still be in a registry, and it may not be unpacked.
+    Base {
+        /// The digest of the uncompressed tar.
+        diff_id: Digest,
+        /// The blob: the tar, compressed.
+        blob: Descriptor,
+    },
+    /// A layer of a cache hit in a shared cache that may not be in the store.
+    Cached {
+        /// The id of its directory, a digest of its content.
+        id: LayerId,
+        /// Its blob in the first shared cache that has it; `None` if the caches only know the step that made it.
+        blob: Option<Descriptor>,
+    },
 }
 
 impl Layer {
     /// Returns an id that does not depend on the layers below: for a layer of a base image, one made of its diff ID.
     fn content_id(&self) -> LayerId {
-        self.origin.as_ref().map_or_else(|| self.id.clone(), |origin| LayerId::from_diff_id(&origin.diff_id))
+        match self {
+            Layer::Local(id) | Layer::Cached { id, .. } => id.clone(),
+            Layer::Base { diff_id, .. } => LayerId::from_diff_id(diff_id),
+        }
+    }
+
+    /// Returns the id of the directory of a layer that is not a layer of a base image.
+    pub(crate) fn stored_id(&self) -> Option<&LayerId> {
+        match self {
+            Layer::Local(id) | Layer::Cached { id, .. } => Some(id),
+            Layer::Base { .. } => None,
+        }
+    }
+
+    /// Returns the id of a layer that a step made.
+    pub(crate) fn step_id(&self) -> Option<&LayerId> {
+        self.stored_id().filter(|id| id.is_from_step())
     }
 }
 
@@ -42,51 +65,70 @@ impl Snapshot {
         StepKey::of(ids.iter().map(|id| id.as_str().as_bytes()))
     }
 
-    /// Returns the snapshot as one merged tree.
-    ///
-    /// # Errors
-    /// Returns an error if a layer is missing or cannot be fetched.
-    pub fn view(&self, layers: Layers<'_>) -> Result<MergedTree, StoreError> {
-        let here = self.fetch(layers.store())?;
-        let ids: Vec<_> = here.layers.iter().map(|layer| layer.id.clone()).collect();
-        layers.view(&ids)
-    }
-
-    /// Returns whether all its layers are in the store.
-    pub(crate) fn is_local(&self, store: &Store) -> bool {
-        self.layers.iter().all(|layer| layer.lazy.is_none() || store.layers().has(&layer.id))
-    }
-
-    /// Returns the snapshot with all its layers unpacked in the store; lazy layers are pulled now.
-    ///
-    /// # Errors
-    /// Returns an error if a layer cannot be fetched.
-    pub fn fetch(&self, store: &Store) -> Result<Cow<'_, Snapshot>, StoreError> {
-        let Some(far) = self.layers.iter().find_map(|layer| layer.lazy.as_ref()) else {
-            return Ok(Cow::Borrowed(self));
-        };
-        far.unpack_layers(store, self).map(Cow::Owned)
-    }
-
-    /// Fetches the blobs of lazy base images into the store.
-    ///
-    /// # Errors
-    /// Returns an error if a blob cannot be fetched.
-    pub fn fetch_blobs(&self, store: &Store) -> Result<(), StoreError> {
-        let blobs: Vec<_> = self.lazy_blobs().map(|(blob, _)| blob.clone()).collect();
-        let first = self.lazy_blobs().next();
-        first.map_or(Ok(()), |(_, far)| far.fetch_blobs(store, &blobs))
-    }
-
-    /// Returns the blobs of base images that may not be in the store, with their sources.
-    pub fn lazy_blobs(&self) -> impl Iterator<Item = (&Descriptor, &LazyBlobs)> {
-        self.layers.iter().filter_map(|layer| Some((&layer.origin.as_ref()?.blob, layer.lazy.as_ref()?)))
-    }
-
     /// Returns this snapshot followed by a step that made `layer`, or none.
     pub(crate) fn with_step(mut self, layer: Option<Layer>) -> Snapshot {
         self.layer_made.push(layer.is_some());
         self.layers.extend(layer);
         self
+    }
+
+    /// Returns the snapshot before its last `count` steps.
+    pub(crate) fn without_steps(mut self, count: usize) -> Snapshot {
+        for made in self.layer_made.split_off(self.layer_made.len().saturating_sub(count)) {
+            if made {
+                self.layers.pop();
+            }
+        }
+        self
+    }
+
+    /// Returns the layer that each of the last `count` steps made, in their order.
+    pub(crate) fn layers_of_steps(&self, count: usize) -> Vec<Option<&Layer>> {
+        let made = &self.layer_made[self.layer_made.len().saturating_sub(count)..];
+        let first = self.layers.len() - made.iter().filter(|made| **made).count();
+        let mut layers = self.layers[first..].iter();
+        made.iter().map(|made| if *made { layers.next() } else { None }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(letter: &str) -> LayerId {
+        format!("c-{}", letter.repeat(64)).parse().unwrap()
+    }
+
+    fn base(text: &str) -> Layer {
+        let blob = Descriptor::new(dram_image::MediaType::LAYER_GZIP, Digest::of(text.as_bytes()), 1);
+        Layer::Base { diff_id: Digest::of(text.as_bytes()), blob }
+    }
+
+    #[test]
+    fn identity_depends_on_the_content_and_order_of_layers_and_not_on_their_origin() {
+        let of = |layers: &[Layer]| Snapshot { layers: layers.to_vec(), layer_made: Vec::new() }.identity();
+        let cached = Layer::Cached { id: id("a"), blob: None };
+        assert_eq!(of(&[Layer::Local(id("a"))]), of(&[cached.clone()]));
+        // The unpacked form of a base layer has this id, unless it inherits entries.
+        assert_eq!(of(&[base("x")]), of(&[Layer::Local(LayerId::from_diff_id(&Digest::of(b"x")))]));
+        let all = [of(&[]), of(&[base("x"), cached.clone()]), of(&[cached, base("x")]), of(&[base("x")])];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all[..at].contains(one), "{at}");
+        }
+        let blob = Descriptor::new(dram_image::MediaType::LAYER_ZSTD, Digest::of(b"other"), 2);
+        assert_eq!(of(&[base("x")]), of(&[Layer::Base { diff_id: Digest::of(b"x"), blob }]));
+    }
+
+    #[test]
+    fn steps_are_taken_back_with_the_layers_they_made() {
+        let start = Snapshot { layers: vec![base("x")], layer_made: vec![] };
+        let (a, b) = (Layer::Local(id("a")), Layer::Local(id("b")));
+        let one = start.clone().with_step(Some(a.clone()));
+        let three = one.clone().with_step(None).with_step(Some(b.clone()));
+        assert_eq!(three.layers_of_steps(3), [Some(&a), None, Some(&b)]);
+        assert_eq!(three.layers_of_steps(2), [None, Some(&b)]);
+        assert_eq!(three.clone().without_steps(0), three);
+        assert_eq!(three.clone().without_steps(2), one);
+        assert_eq!(three.without_steps(3), start);
     }
 }

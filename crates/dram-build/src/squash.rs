@@ -4,23 +4,23 @@ use std::io;
 
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
 use dram_image::{Document, HistoryEntry, Manifest, MediaType};
-use dram_store::{FileTree as _, Store, StoreError};
+use dram_store::{FileTree as _, StoreError};
 
 use crate::compress_layer::{LayerCompression, compress_layer};
 use crate::export::{self, ExportError};
-use crate::{BuiltImage, Image};
+use crate::{BuiltImage, Image, LayerProvider};
 
 /// Makes an image with the files and the config of `image` in one layer. Files keep their times, so the same image
-/// gives the same bytes. The history is kept, with all entries marked `empty_layer`. `unpacking` is called before a
-/// layer is unpacked.
+/// gives the same bytes. The history is kept, with all entries marked `empty_layer`.
 ///
 /// # Errors
 /// Returns an error if a layer is missing, damaged, or does not have the diff ID in the config, or if a file operation
 /// fails.
-pub fn squash(store: &Store, image: &Image, unpacking: &dyn Fn()) -> Result<BuiltImage, StoreError> {
-    let snapshot = image.snapshot(store, unpacking)?;
+pub fn squash(provider: &LayerProvider<'_>, image: &Image) -> Result<BuiltImage, StoreError> {
+    let store = provider.store();
+    let layers = provider.ensure_outside_build(&image.snapshot().layers)?;
     let packed = compress_layer(store, LayerCompression::default(), |out| {
-        let view = snapshot.view(store.layers())?;
+        let view = store.layers().view(&layers)?;
         let mut tar = TarWriter::new(out);
         let fail = |source| StoreError::Io { verb: "write", path: "the layer".into(), source };
         if let Some(root) = root_entry(&view)? {

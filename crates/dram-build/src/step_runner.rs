@@ -3,22 +3,20 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dram_plan::{CopyOp, CopySourceKind, InputRef, Plan, PlanStep, StepOp};
-use dram_store::{CacheRecord, FileTree};
+use dram_store::{CacheRecord, FileTree, LayerId};
 
 use crate::cache_key_parts::StepCacheKey;
 use crate::content_digest::ContentDigest;
-use crate::execute_copy::{CopyBase, SourceTree};
+use crate::execute_copy::{CopyBase, CopyRequest, SourceTree};
+use crate::executor::{ExecuteEvent, ExecuteOp, ExecuteRequest, ExecutedStep, ResourceUsage};
 use crate::fetched_source::{FetchedSource, fetch_sources};
+use crate::layer_provider::RootedTree;
 use crate::select_sources::{self, SearchedTree};
 use crate::why::{BuildRecorder, StepEnd, StepOutcome};
-use crate::{
-    BuildContext, BuildError, BuildEvent, BuildOptions, Layer, ResolvedInput, Snapshot, StepPosition, cache_key,
-    execute_copy, execute_workdir,
-};
+use crate::{BuildContext, BuildError, BuildEvent, BuildOptions, ResolvedInput, Snapshot, StepPosition, cache_key};
 
 /// Everything that the steps of a build need. Shared by all threads.
 pub(crate) struct SolveContext<'a> {
@@ -26,7 +24,7 @@ pub(crate) struct SolveContext<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) inputs: &'a BTreeMap<String, ResolvedInput>,
     pub(crate) journal: &'a BuildRecorder<'a>,
-    /// The steps that were reported as finished. A build that starts again after a lost layer passes them a second
+    /// The steps that were reported as finished. A stage that goes back because of a lost layer passes them a second
     /// time.
     pub(crate) reported: Mutex<BTreeMap<StepPosition, ReportedResult>>,
 }
@@ -41,17 +39,6 @@ pub(crate) enum ReportedResult {
 }
 
 impl SolveContext<'_> {
-    /// Ensures that the layers of `snapshot` are in the store; layers that come from a shared cache may still be
-    /// missing.
-    pub(crate) fn ensure_layers(
-        &self,
-        snapshot: &Snapshot,
-        tell: &(dyn Fn(BuildEvent) + Sync),
-    ) -> Result<(), BuildError> {
-        let BuildOptions { store, shared_caches: shared, cancel, .. } = self.options;
-        shared.ensure_layers(store, snapshot, cancel, tell)
-    }
-
     fn reported(&self) -> MutexGuard<'_, BTreeMap<StepPosition, ReportedResult>> {
         self.reported.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,34 +56,19 @@ pub(crate) fn execute_step(
     tell: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<Snapshot, BuildError> {
     let step = &world.plan.stages[at.stage].steps[at.step];
-    let store = world.options.store;
     let doing = StepRunner { world, at, step, tell };
-    match &step.op {
-        StepOp::ConfigOnly => Ok(below),
-        StepOp::Run(run) => {
-            let record = doing.execute_run(run, &below, stages)?;
-            Ok(with_record(below, record))
-        }
+    let record = match &step.op {
+        StepOp::ConfigOnly => return Ok(below),
+        StepOp::Run(run) => doing.execute_run(run, &below, stages)?,
         StepOp::Workdir(dir) => {
-            let key = cache_key::workdir_key(dir, &below);
-            let record = doing
-                .cached_or_execute(&[key], &below, &mut || execute_workdir::make_workdir(store, &below, step, dir))?;
-            Ok(with_record(below, record))
+            doing.cached_or_execute(&[cache_key::workdir_key(dir, &below)], &below, &ExecuteOp::Workdir(dir))?
         }
         StepOp::Copy(copy) => {
-            // The cache is searched before any layer is needed; only the names in `--link --chown` must be resolved in
-            // the layers below first.
-            if copy.link && copy.chown.is_some() {
-                world.ensure_layers(&below, tell)?;
-            }
-            let record = doing.execute_copy(copy, &CopyBase::of(store, step, copy, &below)?, stages)?;
-            Ok(with_record(below, record))
+            let ground = CopyBase::of(world.options.layers, step, copy, &below)?;
+            doing.execute_copy(copy, &ground, stages)?
         }
-    }
-}
-
-fn with_record(below: Snapshot, record: CacheRecord) -> Snapshot {
-    below.with_step(record.layer.map(|id| Layer { id, origin: None, lazy: None }))
+    };
+    Ok(below.with_step(record.layer.map(|id| world.options.layers.step_layer(id))))
 }
 
 pub(crate) struct StepRunner<'a> {
@@ -123,17 +95,20 @@ impl StepRunner<'_> {
     /// Returns the cache record of the first of `keys` that is a cache hit, and records it under the keys before it
     /// too.
     pub(crate) fn lookup(&self, keys: &[Arc<StepCacheKey>]) -> Result<Option<CacheRecord>, BuildError> {
-        let BuildOptions { store, shared_caches: shared, .. } = self.world.options;
+        let (store, shared) = (self.world.options.store(), self.world.options.layers.caches());
         let memory = store.step_cache();
         for (at, key) in keys.iter().enumerate() {
             let Some(record) = memory.get(&key.id) else { continue };
             for earlier in &keys[..at] {
                 memory.insert(&earlier.id, &CacheRecord { by_content: Some(key.id), ..record.clone() })?;
             }
-            shared.record_step(self.at, &keys[..=at], &record, self.is_command());
+            if let Some(shared) = shared {
+                shared.record_step(self.at, &keys[..=at], &record, self.is_command());
+            }
             self.report_hit(&keys[..=at], &record, StepOutcome::Cached, BuildEvent::Cached(self.at));
             return Ok(Some(record));
         }
+        let Some(shared) = shared else { return Ok(None) };
         let record = shared.lookup(store, self.at, keys)?;
         if let Some(record) = &record {
             self.report_hit(keys, record, StepOutcome::Shared, BuildEvent::SharedCacheHit(self.at));
@@ -154,15 +129,15 @@ impl StepRunner<'_> {
         matches!(self.step.op, StepOp::Run(_))
     }
 
-    /// Returns the cache record for `keys`. On a cache miss, executes the step over `below` with `carry_out` and
-    /// records the result under all keys.
+    /// Returns the cache record for `keys`. On a cache miss, executes `op` over `below` and records the result under all
+    /// keys.
     pub(crate) fn cached_or_execute(
         &self,
         keys: &[Arc<StepCacheKey>],
         below: &Snapshot,
-        carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
+        op: &ExecuteOp<'_>,
     ) -> Result<CacheRecord, BuildError> {
-        let store = self.world.options.store;
+        let store = self.world.options.store();
         if self.uses_cache()
             && let Some(record) = self.lookup(keys)?
         {
@@ -184,40 +159,51 @@ impl StepRunner<'_> {
         if self.world.options.cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
-        self.world.ensure_layers(below, self.tell)?;
+        let layers = self.world.options.layers.ensure(&below.layers)?;
         let why = self.world.journal.record_start(self.at, keys, self.no_cache_option());
         (self.tell)(BuildEvent::Started(self.at, why));
-        let done = self.execute_and_record(keys, carry_out);
+        let done = self.execute_and_record(keys, &layers, op);
         self.world.journal.record_end(
             self.at,
             &match &done {
-                Ok(record) => StepEnd::Succeeded(record),
+                Ok((record, usage)) => StepEnd::Succeeded(record, *usage),
                 Err(BuildError::Cancelled) => StepEnd::Interrupted,
                 Err(_) => StepEnd::Failed,
             },
         );
-        let record = done?;
+        let (record, usage) = done?;
         self.world.reported().insert(self.at, ReportedResult::Executed);
-        (self.tell)(BuildEvent::Executed(self.at));
+        (self.tell)(BuildEvent::Executed(self.at, usage));
         Ok(record)
     }
 
-    /// Executes the step, commits the layer and records it under all of `keys`.
+    /// Executes `op` over `layers` and records the result under all of `keys`.
     fn execute_and_record(
         &self,
         keys: &[Arc<StepCacheKey>],
-        carry_out: &mut dyn FnMut() -> Result<Option<PathBuf>, BuildError>,
-    ) -> Result<CacheRecord, BuildError> {
-        let store = self.world.options.store;
-        let layer = carry_out()?.map(|made| store.layers().commit(&made)).transpose()?;
+        layers: &[LayerId],
+        op: &ExecuteOp<'_>,
+    ) -> Result<(CacheRecord, ResourceUsage), BuildError> {
+        let options = self.world.options;
         let (last, before) = keys.split_last().expect("a step has a key");
+        let request = ExecuteRequest { step: self.step, key: last.id, layers, op, cancel: &options.cancel };
+        let tell = |event: ExecuteEvent<'_>| {
+            (self.tell)(match event {
+                ExecuteEvent::Log(line) => BuildEvent::Log(self.at, line.to_vec()),
+                ExecuteEvent::WaitingForCache(id) => BuildEvent::WaitingForCache(self.at, id.to_owned()),
+            });
+        };
+        let ExecutedStep { layer, usage } = options.executor.execute(&request, &tell)?;
         let record = CacheRecord { layer, by_content: None };
-        store.step_cache().insert(&last.id, &record)?;
+        let memory = options.store().step_cache();
+        memory.insert(&last.id, &record)?;
         for key in before {
-            store.step_cache().insert(&key.id, &CacheRecord { by_content: Some(last.id), ..record.clone() })?;
+            memory.insert(&key.id, &CacheRecord { by_content: Some(last.id), ..record.clone() })?;
         }
-        self.world.options.shared_caches.record_step(self.at, keys, &record, self.is_command());
-        Ok(record)
+        if let Some(shared) = options.layers.caches() {
+            shared.record_step(self.at, keys, &record, self.is_command());
+        }
+        Ok((record, usage))
     }
 
     /// Executes a copy, or takes it from the cache. If it copies from a snapshot, the first cache key covers the
@@ -229,7 +215,6 @@ impl StepRunner<'_> {
         ground: &CopyBase,
         stages: &StageSnapshots,
     ) -> Result<CacheRecord, BuildError> {
-        let store = self.world.options.store;
         let brought = fetch_sources(self.step, copy, self.world.options.remotes)?;
         let snapshot = match &copy.from {
             // A copy without paths does not read the build context.
@@ -240,9 +225,7 @@ impl StepRunner<'_> {
             InputRef::Stage(stage) => stages.get(stage).expect("a step waits for the stages it needs").clone(),
             InputRef::Scratch => Snapshot::default(),
             InputRef::External(name) => match self.world.inputs.get(name) {
-                Some(ResolvedInput::Image(image)) => {
-                    image.snapshot(store, &|| (self.tell)(BuildEvent::Unpacking { image: name.clone() }))?
-                }
+                Some(ResolvedInput::Image(image)) => image.snapshot(),
                 Some(ResolvedInput::Context(context)) => {
                     return self.copy_from_context(copy, ground, context, &brought);
                 }
@@ -255,10 +238,10 @@ impl StepRunner<'_> {
         {
             return Ok(record);
         }
-        self.world.ensure_layers(&snapshot, self.tell)?;
-        let view = snapshot.view_with_root(store)?;
+        let provider = self.world.options.layers;
+        let view = RootedTree::open(provider.store(), &provider.ensure(&snapshot.layers)?)?;
         let place = SearchedTree { name: self.source_name(&copy.from), is_ignored: &|_| false };
-        let from = SourceTree { tree: &view, is_context: false, owners: true };
+        let from = SourceTree { tree: &view.tree, is_context: false, owners: true };
         self.copy_from_tree(copy, ground, (&from, &brought), &place, vec![fast])
     }
 
@@ -269,7 +252,7 @@ impl StepRunner<'_> {
         context: &BuildContext,
         brought: &[Option<FetchedSource>],
     ) -> Result<CacheRecord, BuildError> {
-        let store = self.world.options.store;
+        let store = self.world.options.store();
         let opened = context.open(store)?;
         let place = SearchedTree { name: self.source_name(&copy.from), is_ignored: &|path| opened.is_ignored(path) };
         let from = SourceTree { tree: opened.tree(), is_context: true, owners: context.keeps_owners() };
@@ -292,17 +275,9 @@ impl StepRunner<'_> {
         }
         let content = ContentDigest::of(from.tree, &selected, from.owners)?;
         keys.push(cache_key::copy_key(copy, ground, &content, brought));
-        let store = self.world.options.store;
-        self.cached_or_execute(&keys, &ground.below, &mut || {
-            execute_copy::write_copy(
-                (store, self.world.options.remotes),
-                ground,
-                self.step,
-                copy,
-                from,
-                (&selected, brought),
-            )
-        })
+        let (owner, remotes) = (ground.owner, self.world.options.remotes);
+        let request = CopyRequest { copy, owner, from, selected: &selected, fetched: brought, remotes };
+        self.cached_or_execute(&keys, &ground.below, &ExecuteOp::Copy(request))
     }
 
     pub(crate) fn source_name(&self, from: &InputRef) -> String {

@@ -1,11 +1,12 @@
 //! Verifies a store on all processors, and packs damaged layers again.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::convert::Infallible;
 use std::thread;
 
 use dram_store::{FsckOptions, FsckReport, LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
 
 use crate::compress_layer::{LayerCompression, compress_layer};
+use crate::parallel::for_each_parallel;
 
 /// Verifies all of `store`; with `repair`, repairs what can be repaired. See [`Store::check`].
 ///
@@ -16,23 +17,16 @@ pub fn verify_store(store: &Store, repair: bool) -> Result<FsckReport, StoreErro
 }
 
 fn run_parallel(count: usize, job: &(dyn Fn(usize) + Sync)) {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(8).min(count);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            if at >= count {
-                return;
-            }
-            job(at);
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let numbers: Vec<usize> = (0..count).collect();
+    let done: Result<(), Infallible> = for_each_parallel(&numbers, threads, &|number| {
+        job(*number);
+        Ok(())
     });
+    match done {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
 }
 
 fn repack_layer(store: &Store, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> Result<PackedLayer, StoreError> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use dram_image::{Descriptor, Document, HistoryEntry, ImageConfig, Manifest, MediaType};
-use dram_store::{LayerTimestamp, PackedLayer, Store, StoreError};
+use dram_store::{LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
 
 use crate::compress_layer::{LayerCompression, compress_layer};
-use crate::{BuildEvent, Layer, Snapshot, rfc3339};
+use crate::{BuildEvent, Layer, LayerProvider, Snapshot, rfc3339};
 
 /// The options of an image that is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,16 +50,17 @@ pub struct BuiltImage {
 /// # Errors
 /// Returns an error if a lazy blob cannot be fetched or a file operation fails.
 pub fn write_image(
-    store: &Store,
+    provider: &LayerProvider<'_>,
     snapshot: &Snapshot,
     config: ImageConfig,
     how: &ImageOptions,
     tell: &(dyn Fn(BuildEvent) + Sync),
 ) -> Result<BuiltImage, StoreError> {
+    let store = provider.store();
     let mut packed = Vec::new();
     let of = snapshot.layers.len();
     if how.recompress_base {
-        snapshot.fetch_blobs(store)?;
+        provider.fetch_blobs(&snapshot.layers)?;
     }
     for (ready, layer) in snapshot.layers.iter().enumerate() {
         packed.push(pack_layer(store, layer, how, &|| tell(BuildEvent::Packing { ready, total: of }))?);
@@ -97,25 +98,29 @@ pub(crate) fn pack_layer(
     packing: &dyn Fn(),
 ) -> Result<PackedLayer, StoreError> {
     let layers = store.layers();
-    // The files of a base image's layer keep their own times.
-    let stamp = LayerTimestamp(if layer.origin.is_some() { 0 } else { how.time });
     let kind = how.compression.short_name();
-    if let Some(origin) = &layer.origin
-        && (!how.recompress_base || MediaType::oci_layer(&origin.blob.media_type) == how.compression.media_type())
-    {
-        return Ok(origin.clone());
-    }
-    if let Some(packed) = layers.find_packed(&layer.id, stamp, &kind) {
+    let (id, stamp) = match layer {
+        Layer::Local(id) | Layer::Cached { id, .. } => (id.clone(), LayerTimestamp(how.time)),
+        Layer::Base { diff_id, blob }
+            if !how.recompress_base || MediaType::oci_layer(&blob.media_type) == how.compression.media_type() =>
+        {
+            return Ok(PackedLayer { diff_id: *diff_id, blob: blob.clone() });
+        }
+        // The files of a base image's layer keep their own times.
+        Layer::Base { diff_id, .. } => (LayerId::from_diff_id(diff_id), LayerTimestamp(0)),
+    };
+    if let Some(packed) = layers.find_packed(&id, stamp, &kind) {
         return Ok(packed);
     }
     packing();
-    let packed = compress_layer(store, how.compression, |out| match &layer.origin {
-        Some(origin) => layers.copy_uncompressed(&origin.blob, &origin.diff_id, out),
-        None => layers.pack(&layer.id, stamp, out),
+    let packed = compress_layer(store, how.compression, |out| match layer {
+        Layer::Local(id) | Layer::Cached { id, .. } => layers.pack(id, stamp, out),
+        Layer::Base { diff_id, blob } => layers.copy_uncompressed(blob, diff_id, out),
     })?;
-    layers.record_packed(&layer.id, stamp, &kind, &packed)?;
-    if layer.origin.is_none() {
-        layers.record_origin(&packed.diff_id, &layer.id)?;
+    layers.record_packed(&id, stamp, &kind, &packed)?;
+    match layer {
+        Layer::Local(id) | Layer::Cached { id, .. } => layers.record_origin(&packed.diff_id, id)?,
+        Layer::Base { .. } => {}
     }
     Ok(packed)
 }

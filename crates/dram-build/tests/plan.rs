@@ -13,7 +13,7 @@ use std::time::Duration;
 use dram_build::container::HostSettings;
 use dram_build::{
     BuildContext, BuildError, BuildEvent, BuildId, BuildOptions, CancelToken, CommandOptions, FetchedFile, FetchedTree,
-    RemoteError, RemoteFetcher, SharedCaches, Snapshot, build,
+    LayerProvider, LocalExecutor, RemoteError, RemoteFetcher, Snapshot, build,
 };
 use dram_image::Digest;
 use dram_plan::{GitRef, Plan};
@@ -67,14 +67,16 @@ impl RemoteFetcher for NoNetwork {
 
 fn execute(store: &Store, context: &Path, plan: &Plan) -> (Result<Snapshot, BuildError>, Vec<BuildEvent>) {
     let context = BuildContext::Dir { path: context.to_owned(), ignore: None };
-    let caches = SharedCaches::default();
+    let host = HostSettings { resolv_conf: Vec::new(), no_new_privs: true, single_id: false, limits: Vec::new() };
+    let executor = LocalExecutor::new(store, host, || Duration::ZERO);
+    let layers = LayerProvider::new(store);
     let options = BuildOptions {
-        store,
+        layers: &layers,
+        executor: &executor,
         context: &context,
         use_cache: true,
         no_cache_stages: BTreeSet::new(),
         network: JailNetwork::None,
-        host: HostSettings { resolv_conf: Vec::new(), no_new_privs: true, single_id: false, limits: Vec::new() },
         build_id: BuildId {
             dockerfile: "-".to_owned(),
             context: String::new(),
@@ -85,7 +87,6 @@ fn execute(store: &Store, context: &Path, plan: &Plan) -> (Result<Snapshot, Buil
         clock: || Duration::ZERO,
         command_options: CommandOptions::default(),
         remotes: &NoNetwork,
-        shared_caches: &caches,
         cancel: CancelToken::default(),
     };
     let events = Mutex::new(Vec::new());
@@ -104,10 +105,11 @@ fn plan_without_a_dockerfile_is_executed_and_cached() {
 
     let (built, events) = execute(&store, &context, &plan);
     let snapshot = built.unwrap();
-    assert_eq!(events.iter().filter(|event| matches!(event, BuildEvent::Executed(_))).count(), 2, "{events:?}");
+    assert_eq!(events.iter().filter(|event| matches!(event, BuildEvent::Executed(..))).count(), 2, "{events:?}");
     assert_eq!(snapshot.layer_made, [true, true]);
     let read = |path: &str| {
-        let mut layers = snapshot.layers.iter().map(|layer| store.layers().path(&layer.id).join(path));
+        let ids = LayerProvider::new(&store).ensure(&snapshot.layers).unwrap();
+        let mut layers = ids.iter().map(|id| store.layers().path(id).join(path));
         layers.find_map(|path| fs::read_to_string(path).ok())
     };
     assert_eq!(read("srv/page.html").as_deref(), Some("<p>"));

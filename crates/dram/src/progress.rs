@@ -183,7 +183,7 @@ impl BuildDisplay {
                 state.finished.insert(at, FinishedStep::SharedCached);
                 format!("{}: CACHED (shared)\n", self.label(at))
             }
-            BuildEvent::Executed(at) => {
+            BuildEvent::Executed(at, _) => {
                 state.finished.insert(at, FinishedStep::Executed);
                 let since = state.running.remove(&at).and_then(|(started, _)| started);
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
@@ -223,8 +223,8 @@ impl BuildDisplay {
                 state.running.insert(at, (None, format!("waiting for the cache `{}`", escape_control(&id))));
                 String::new()
             }
-            BuildEvent::Executed(at) => {
-                let line = self.format_event(state, BuildEvent::Executed(at));
+            BuildEvent::Executed(at, usage) => {
+                let line = self.format_event(state, BuildEvent::Executed(at, usage));
                 let seconds = line.rsplit(' ').next().unwrap_or_default().trim().to_owned();
                 let why = state.reasons.remove(&at).unwrap_or_default();
                 format!("{} {seconds}: {why}\n", self.label(at))

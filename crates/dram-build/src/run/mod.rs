@@ -6,19 +6,22 @@ mod mounts;
 mod ssh_agent;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use dram_plan::{Plan, PlanStep, RunNetwork, RunOp, StepOp};
+use dram_plan::{Plan, RunNetwork, RunOp, StepOp};
 use dram_sandbox::{Jail, JailNetwork, JailStdio, SandboxError};
-use dram_store::{Dir, MergedTree, OWNER_ATTRIBUTE, StepKey, Store};
+use dram_store::{Dir, LayerId, MergedTree, OWNER_ATTRIBUTE, Store};
 
-use crate::container::{self, ContainerDirs};
+use crate::container::{self, ContainerDirs, HostSettings};
+use crate::executor::{ExecuteEvent, ExecuteRequest, ResourceUsage};
 use crate::missing_libraries;
 use crate::step_location::StepLocation;
+use crate::temp_dir::TempDir;
 use crate::users::{self, UserError};
-use crate::{BuildError, BuildEvent, BuildOptions, Snapshot, StepPosition};
+use crate::{BuildError, BuildOptions, CommandOptions};
 use failed_command::CommandDescription;
 use mount_files::MountFiles;
 use mounts::MountContext;
@@ -31,18 +34,38 @@ const EXIT_NOT_FOUND: i32 = 127;
 const MAX_LINE_LENGTH: u64 = 64 << 10;
 
 /// A command to execute.
-pub(crate) struct RunCommand<'a> {
-    pub(crate) options: &'a BuildOptions<'a>,
-    pub(crate) at: StepPosition,
-    pub(crate) step: &'a PlanStep,
+pub struct RunRequest<'a> {
+    /// The operation.
     pub(crate) run: &'a RunOp,
-    /// The layers below.
-    pub(crate) below: &'a Snapshot,
     /// The files of its mounts; `None` for a mount without files.
-    pub(crate) picked: &'a [Option<MountFiles>],
-    /// The cache key of the step.
-    pub(crate) key: StepKey,
-    pub(crate) tell: &'a dyn Fn(BuildEvent),
+    pub(crate) mounts: &'a [Option<MountFiles<'a>>],
+    /// The network that it gets.
+    pub(crate) network: JailNetwork,
+    /// Its secrets, limits and other options of the command line.
+    pub(crate) options: &'a CommandOptions,
+}
+
+impl fmt::Debug for RunRequest<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("RunRequest").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// A command that is executed on this machine.
+pub(crate) struct RunCommand<'a, 'r> {
+    pub(crate) store: &'a Store,
+    pub(crate) host: &'r HostSettings,
+    pub(crate) request: &'r ExecuteRequest<'r>,
+    pub(crate) run: &'r RunRequest<'r>,
+    pub(crate) tell: &'r dyn Fn(ExecuteEvent<'_>),
+}
+
+/// The end of a command.
+struct CommandResult {
+    code: i32,
+    usage: ResourceUsage,
+    /// The last lines of its output.
+    tail: Vec<String>,
 }
 
 /// Returns the network of a command, in a build whose default is `network`.
@@ -75,14 +98,14 @@ pub(crate) fn check_privileges(plan: &Plan, options: &BuildOptions<'_>) -> Resul
     Ok(())
 }
 
-impl RunCommand<'_> {
-    /// Executes the command. Returns the directory with its changes, or `None` if there are none.
-    pub(crate) fn execute_command(&self) -> Result<Option<PathBuf>, BuildError> {
-        let (store, given) = (self.options.store, &self.options.command_options);
+impl<'a> RunCommand<'a, '_> {
+    /// Executes the command. Returns the directory with its changes, or `None` if there are none, and its usage.
+    pub(crate) fn execute_command(&self) -> Result<(Option<TempDir<'a>>, ResourceUsage), BuildError> {
+        let RunRequest { run, mounts, options, .. } = *self.run;
         let mut described = self.describe()?;
-        let mut sight = mounts::resolve_mounts(store, (self.step, self.run), self.picked, given)?;
+        let mut sight = mounts::resolve_mounts(self.store, (self.request.step, run), mounts, options)?;
         let done = self.run_in_jail(&mut described, &mut sight);
-        sight.discard(store);
+        sight.discard(self.store);
         done
     }
 
@@ -90,28 +113,29 @@ impl RunCommand<'_> {
         &self,
         described: &mut CommandDescription,
         sight: &mut mounts::ResolvedMounts,
-    ) -> Result<Option<PathBuf>, BuildError> {
-        let (store, cancel) = (self.options.store, &self.options.cancel);
-        let (mut jail, mut place) = described.jail(store, None, &self.options.host)?;
+    ) -> Result<(Option<TempDir<'a>>, ResourceUsage), BuildError> {
+        let (store, cancel) = (self.store, self.request.cancel);
+        let RunRequest { run, mounts: picked, options: given, .. } = *self.run;
+        let (mut jail, mut place) = described.jail(store, None, self.host)?;
         // Only root can change owners; the attempts of other users are not recorded.
-        let gives_files_away = self.options.host.single_id && jail.user.uid == 0;
+        let gives_files_away = self.host.single_id && jail.user.uid == 0;
         jail.owner_attribute = gives_files_away.then(|| OWNER_ATTRIBUTE.to_owned());
         // Variables for proxies are not part of the stored description.
-        jail.env.extend(self.run.hidden_env.iter().map(env_entry));
+        jail.env.extend(run.hidden_env.iter().map(env_entry));
         let mut told = false;
         let mut wait = |id: &str| {
             if !std::mem::replace(&mut told, true) {
-                (self.tell)(BuildEvent::WaitingForCache(self.at, id.to_owned()));
+                (self.tell)(ExecuteEvent::WaitingForCache(id));
             }
             !cancel.is_cancelled()
         };
-        let mut fill = |name: &_, data: &Path| mounts::fill_cache((self.step, self.run), self.picked, name, data);
-        let (given, copies) = (&self.options.command_options, sight.copies.clone());
+        let mut fill = |name: &_, data: &Path| mounts::fill_cache((self.request.step, run), picked, name, data);
+        let copies = sight.copies.clone();
         let mut means = MountContext { store, given, copies, fill: &mut fill, wait: &mut wait };
         let Some(_used) = mounts::mount_all(sight, &mut means, &mut place, &mut jail)? else {
             return Err(BuildError::Cancelled);
         };
-        let (code, tail) = self.spawn_and_wait(&jail)?;
+        let CommandResult { code, usage, tail } = self.spawn_and_wait(&jail)?;
         if cancel.is_cancelled() {
             return Err(BuildError::Cancelled);
         }
@@ -119,32 +143,34 @@ impl RunCommand<'_> {
             return Err(self.command_failure(described, sight, place, code, tail));
         }
         if Dir::open(&place.upper)?.names()?.is_empty() {
-            return Ok(None);
+            return Ok((None, usage));
         }
         let maker = (jail.user.uid, jail.user.gid);
-        store.layers().inherit_owners(&place.upper, &self.below.view(store.layers())?, maker)?;
-        Ok(Some(place.into_upper()))
+        let below = store.layers().view(self.request.layers)?;
+        store.layers().inherit_owners(&place.upper, &below, maker)?;
+        Ok((Some(TempDir::adopt(store, place.into_upper())), usage))
     }
 
-    fn spawn_and_wait(&self, jail: &Jail) -> Result<(i32, Vec<String>), BuildError> {
-        let start =
-            |source| BuildError::CommandStart { text: self.step.text.clone(), span: self.step.origin.span(), source };
+    fn spawn_and_wait(&self, jail: &Jail) -> Result<CommandResult, BuildError> {
+        let step = self.request.step;
+        let start = |source| BuildError::CommandStart { text: step.text.clone(), span: step.origin.span(), source };
         let pipe = |source| start(SandboxError::HelperConnection { step: "make a pipe for".to_owned(), source });
         let (lines, writer) = io::pipe().map_err(pipe)?;
         let stderr = writer.try_clone().map_err(pipe)?;
         let io = JailStdio::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };
         let mut running = jail.spawn(io).map_err(start)?;
-        self.options.cancel.register(&running.signal_handle());
+        self.request.cancel.register(&running.signal_handle());
         let mut tail = VecDeque::new();
         read_lines(BufReader::new(lines), &mut |line| {
-            (self.tell)(BuildEvent::Log(self.at, line.to_vec()));
+            (self.tell)(ExecuteEvent::Log(line));
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
             tail.push_back(String::from_utf8_lossy(line).into_owned());
         });
         let code = running.wait().map_err(start)?.code();
-        Ok((code, tail.into()))
+        let usage = ResourceUsage::of_command(running.usage().unwrap_or_default());
+        Ok(CommandResult { code, usage, tail: tail.into() })
     }
 
     /// Returns the error of a command that ended with `code`, and keeps its file system.
@@ -156,10 +182,11 @@ impl RunCommand<'_> {
         code: i32,
         tail: Vec<String>,
     ) -> BuildError {
-        let store = self.options.store;
-        let (text, span) = (self.step.text.clone(), self.step.origin.span());
+        let (store, step) = (self.store, self.request.step);
+        let (text, span) = (step.text.clone(), step.origin.span());
         let is_unknown = code == EXIT_NOT_FOUND;
-        let missing_loader = if is_unknown { missing_loader(store, self.below, &place.upper, self.run) } else { None };
+        let find_loader = || missing_loader(store, self.request.layers, &place.upper, self.run.run);
+        let missing_loader = is_unknown.then(find_loader).flatten();
         let upper = place.into_upper();
         // An error while keeping it must not replace the error of the command.
         let kept = described.keep(store, &upper, sight).unwrap_or(false);
@@ -170,8 +197,9 @@ impl RunCommand<'_> {
     }
 
     fn describe(&self) -> Result<CommandDescription, BuildError> {
-        let RunCommand { options, step, run, below, .. } = self;
-        let view = below.view(options.store.layers())?;
+        let ExecuteRequest { step, key, layers, .. } = self.request;
+        let RunRequest { run, network, options: given, .. } = *self.run;
+        let view = self.store.layers().view(layers)?;
         let user = users::resolve_user(&view, &run.user).map_err(|error| match error {
             UserError::Store(error) => BuildError::from(error),
             UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
@@ -183,16 +211,15 @@ impl RunCommand<'_> {
         if !run.env.iter().any(|(name, _)| name == "HOME") {
             env.push(format!("HOME={}", user.home).into_bytes());
         }
-        let given = &options.command_options;
         Ok(CommandDescription {
-            key: self.key.hex(),
+            key: key.hex(),
             text: step.text.clone(),
-            layers: below.layers.iter().map(|layer| layer.id.clone()).collect(),
+            layers: layers.to_vec(),
             argv: run.argv.clone(),
             env,
             cwd: run.cwd.clone(),
             user: user.ids,
-            network: command_network(run, options.network),
+            network,
             insecure: run.insecure,
             hostname: given.hostname.clone().unwrap_or_else(|| container::HOSTNAME.to_owned()),
             hosts: given.hosts.clone(),
@@ -208,8 +235,8 @@ fn env_entry((name, value): &(String, String)) -> Vec<u8> {
 }
 
 /// Searches for a missing loader in the file system of the failed command.
-fn missing_loader(store: &Store, below: &Snapshot, upper: &Path, run: &RunOp) -> Option<(String, String)> {
-    let lowers = below.layers.iter().rev().map(|layer| store.layers().path(&layer.id));
+fn missing_loader(store: &Store, below: &[LayerId], upper: &Path, run: &RunOp) -> Option<(String, String)> {
+    let lowers = below.iter().rev().map(|id| store.layers().path(id));
     let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
     missing_libraries::missing_loader(&MergedTree::open(&layers).ok()?, run)
 }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_plan::RunMount;
-use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, Store, StoreError, TreeNode};
+use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, Store, TreeNode};
 
 use crate::build_context::OpenContext;
 use crate::content_digest::ContentDigest;
-use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride, inherit_root_metadata};
+use crate::layer_provider::RootedTree;
+use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride};
 use crate::select_sources::{self, LocatedSource, SearchedTree, SelectedNode};
 use crate::step_location::StepLocation;
-use crate::{BuildContext, BuildError, Snapshot};
+use crate::temp_dir::TempDir;
+use crate::{BuildContext, BuildError, LayerProvider, Snapshot};
 
 /// The origin of a mount's files.
 pub(crate) enum MountOrigin {
@@ -23,25 +25,31 @@ pub(crate) enum MountOrigin {
 }
 
 /// The resolved files of one mount.
-pub(crate) struct MountFiles {
-    origin: MountOrigin,
-    tree: MountTree,
+pub(crate) struct MountFiles<'a> {
+    tree: MountTree<'a>,
     /// The node of the source path.
     node: TreeNode,
     /// The digest of everything that the command can see.
     pub(crate) content: ContentDigest,
 }
 
-enum MountTree {
-    Layers(MergedTree),
-    Context(OpenContext),
+enum MountTree<'a> {
+    /// Layers of a stage or an image, lowest first.
+    Layers {
+        ids: Vec<LayerId>,
+        tree: RootedTree<'a>,
+    },
+    Context {
+        opened: OpenContext,
+        keeps_owners: bool,
+    },
 }
 
-impl MountTree {
+impl MountTree<'_> {
     fn get(&self) -> &dyn FileTree {
         match self {
-            MountTree::Layers(tree) => tree,
-            MountTree::Context(opened) => opened.tree(),
+            MountTree::Layers { tree, .. } => &tree.tree,
+            MountTree::Context { opened, .. } => opened.tree(),
         }
     }
 }
@@ -56,27 +64,30 @@ pub(crate) fn mount_source_path(mount: &RunMount) -> Option<&str> {
 }
 
 /// Resolves the files that `mount` shows of `origin`, which messages call `name`.
-pub(crate) fn resolve_mount_files(
-    store: &Store,
+pub(crate) fn resolve_mount_files<'a>(
+    provider: &LayerProvider<'a>,
     (mount, location): (&RunMount, StepLocation<'_>),
-    origin: MountOrigin,
+    origin: &MountOrigin,
     name: &str,
-) -> Result<MountFiles, BuildError> {
+) -> Result<MountFiles<'a>, BuildError> {
+    let store = provider.store();
     let source = LocatedSource { text: mount_source_path(mount).unwrap_or("/"), location };
-    match &origin {
+    match origin {
         MountOrigin::Snapshot(snapshot) => {
-            let view = snapshot.view_with_root(store)?;
+            let ids = provider.ensure(&snapshot.layers)?;
+            let tree = RootedTree::open(store, &ids)?;
             let place = SearchedTree { name: name.to_owned(), is_ignored: &|_| false };
-            let (node, content) = find_source(&view, source, &place, true)?;
-            Ok(MountFiles { origin, tree: MountTree::Layers(view), node, content })
+            let (node, content) = find_source(&tree.tree, source, &place, true)?;
+            Ok(MountFiles { tree: MountTree::Layers { ids, tree }, node, content })
         }
         MountOrigin::Context(context) => {
             let opened = context.open(store)?;
+            let keeps_owners = context.keeps_owners();
             let place = SearchedTree { name: name.to_owned(), is_ignored: &|path| opened.is_ignored(path) };
-            let found = find_source(opened.tree(), source, &place, context.keeps_owners());
+            let found = find_source(opened.tree(), source, &place, keeps_owners);
             opened.save(store);
             let (node, content) = found?;
-            Ok(MountFiles { origin, tree: MountTree::Context(opened), node, content })
+            Ok(MountFiles { tree: MountTree::Context { opened, keeps_owners }, node, content })
         }
     }
 }
@@ -99,26 +110,6 @@ fn find_source(
     Ok((node, content))
 }
 
-impl Snapshot {
-    /// Returns the snapshot as one merged tree, which has a root even if the snapshot is empty.
-    ///
-    /// # Errors
-    /// Returns an error if a layer is missing or cannot be fetched.
-    pub(crate) fn view_with_root(&self, store: &Store) -> Result<MergedTree, StoreError> {
-        match self.layers.is_empty() {
-            true => MergedTree::open(&[empty_root(store)?]),
-            false => self.view(store.layers()),
-        }
-    }
-}
-
-/// Makes an empty directory as the root of an empty snapshot.
-pub(crate) fn empty_root(store: &Store) -> Result<PathBuf, StoreError> {
-    let path = store.work_dir().temp_dir()?;
-    inherit_root_metadata(&Dir::open_layer(&path)?, &MergedTree::open(&[])?)?;
-    Ok(path)
-}
-
 /// Files in a form that can be bind-mounted.
 pub(crate) enum BindableFiles {
     /// Layers, lowest first.
@@ -127,7 +118,7 @@ pub(crate) enum BindableFiles {
     Copy(PathBuf),
 }
 
-impl MountFiles {
+impl MountFiles<'_> {
     /// Returns whether it is a directory.
     fn is_dir(&self) -> bool {
         self.node.status.kind == FileKind::Dir
@@ -141,28 +132,27 @@ impl MountFiles {
         store: &Store,
         location: StepLocation<'_>,
     ) -> Result<(BindableFiles, Vec<u8>), BuildError> {
-        match &self.origin {
-            MountOrigin::Snapshot(snapshot) => {
-                let layers = snapshot.layers.iter().map(|layer| layer.id.clone()).collect();
-                Ok((BindableFiles::Layers(layers), self.node.path.as_bytes().to_vec()))
+        match &self.tree {
+            MountTree::Layers { ids, .. } => {
+                Ok((BindableFiles::Layers(ids.clone()), self.node.path.as_bytes().to_vec()))
             }
-            MountOrigin::Context(_) => {
-                let place = store.work_dir().temp_dir()?;
-                self.copy_to(&place, location)?;
-                Ok((BindableFiles::Copy(place), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
+            MountTree::Context { .. } => {
+                let place = TempDir::new(store)?;
+                self.copy_to(place.path(), location)?;
+                Ok((BindableFiles::Copy(place.keep()), if self.is_dir() { Vec::new() } else { b"file".to_vec() }))
             }
         }
     }
 
     /// Copies the files into the empty directory `place`: the content of a directory, or a file under the name `file`.
     pub(crate) fn copy_to(&self, place: &Path, location: StepLocation<'_>) -> Result<(), BuildError> {
-        let (is_context, keeps_owners) = match &self.origin {
-            MountOrigin::Snapshot(_) => (false, true),
-            MountOrigin::Context(context) => (true, context.keeps_owners()),
+        let (is_context, keeps_owners) = match &self.tree {
+            MountTree::Layers { .. } => (false, true),
+            MountTree::Context { keeps_owners, .. } => (true, *keeps_owners),
         };
         let owner = (!keeps_owners).then_some((0, 0));
         let nothing = MergedTree::open(&[])?;
-        let mut maker = LayerWriter::new(&nothing, place.to_owned(), MetadataOverride { owner, mode: None })?;
+        let mut maker = LayerWriter::new(&nothing, place, MetadataOverride { owner, mode: None })?;
         maker.copies_user_xattrs = !is_context;
         let root = TreePath::root();
         let tree = self.tree.get();

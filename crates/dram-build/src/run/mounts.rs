@@ -66,7 +66,7 @@ pub(crate) struct ResolvedMounts {
 pub(crate) fn resolve_mounts(
     store: &Store,
     (step, run): (&PlanStep, &RunOp),
-    picked: &[Option<MountFiles>],
+    picked: &[Option<MountFiles<'_>>],
     given: &CommandOptions,
 ) -> Result<ResolvedMounts, BuildError> {
     let mut sight = ResolvedMounts::default();
@@ -91,7 +91,7 @@ impl ResolvedMounts {
         &mut self,
         store: &Store,
         (mount, location): (&RunMount, StepLocation<'_>),
-        picked: Option<&MountFiles>,
+        picked: Option<&MountFiles<'_>>,
         given: &CommandOptions,
     ) -> Result<(), BuildError> {
         let (target, what) = match mount {
@@ -162,7 +162,7 @@ fn missing_option(location: StepLocation<'_>, what: &str, id: &str, flag: &str) 
     BuildError::at_line(location.error(what).help(format!("build with `{flag}`")))
 }
 
-fn cache_name(cache: &CacheMount, picked: Option<&MountFiles>) -> CacheMountIdentity {
+fn cache_name(cache: &CacheMount, picked: Option<&MountFiles<'_>>) -> CacheMountIdentity {
     let seed = picked.map(|picked| picked.content.digest.hex());
     CacheMountIdentity { id: cache.id.clone(), seed, mode: cache.mode, uid: cache.uid, gid: cache.gid }
 }
@@ -173,7 +173,7 @@ pub(crate) type FillCache<'a> = dyn FnMut(&CacheMountIdentity, &Path) -> Result<
 /// Writes the initial content of the new cache mount at `data`: the files of the mount that has this cache name.
 pub(crate) fn fill_cache(
     (step, run): (&PlanStep, &RunOp),
-    picked: &[Option<MountFiles>],
+    picked: &[Option<MountFiles<'_>>],
     name: &CacheMountIdentity,
     data: &Path,
 ) -> Result<(), BuildError> {

@@ -122,7 +122,7 @@ impl SharedCaches<'_> {
             return Ok(self.caches.iter().find_map(|cache| cache.layers.get(id)).cloned());
         }
         let how = ImageOptions { time: form.time, compression: form.compression, ..ImageOptions::default() };
-        let packed = pack_layer(store, &Layer { id: id.clone(), origin: None, lazy: None }, &how, packing)?;
+        let packed = pack_layer(store, &Layer::Local(id.clone()), &how, packing)?;
         Ok(Some(OfferedLayer { packed, stamp: LayerTimestamp(form.time), compression: form.compression }))
     }
 
@@ -131,9 +131,9 @@ impl SharedCaches<'_> {
     pub fn inline_annotation(&self, snapshot: &Snapshot, how: &ImageOptions) -> (String, String) {
         let left: Vec<StepRecord> = self.state().steps.values().cloned().collect();
         let mut seen = BTreeSet::new();
-        let layers = snapshot.layers.iter().enumerate().filter(|(_, layer)| layer.id.is_from_step());
-        let layers = layers.filter(|(_, layer)| seen.insert(layer.id.clone())).map(|(at, layer)| CachedLayer {
-            id: layer.id.clone(),
+        let layers = snapshot.layers.iter().enumerate().filter_map(|(at, layer)| Some((at, layer.step_id()?)));
+        let layers = layers.filter(|(_, id)| seen.insert((*id).clone())).map(|(at, id)| CachedLayer {
+            id: id.clone(),
             index: at,
             diff_id: None,
             time: how.time,

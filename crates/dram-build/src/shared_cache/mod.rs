@@ -2,17 +2,15 @@
 //!
 //! At first only the cache document is read. On a cache hit the layer is not fetched yet: later steps build on its id,
 //! and it is fetched when its files are needed. Nothing is trusted: see [`Layers::bring`](dram_store::Layers::bring). A
-//! layer that cannot be fetched or is not the promised one turns the hit into a miss: the build starts again and
-//! executes the step.
+//! layer that cannot be fetched or is not the promised one turns the hit into a miss: the stage goes back to that step
+//! and executes it.
 
 mod cache_document;
 mod cache_export;
 mod cache_import;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use dram_image::Descriptor;
 use dram_store::{CacheRecord, LayerId, Store, StoreError, error_chain};
@@ -22,10 +20,7 @@ pub use self::cache_export::{CacheExportOptions, CacheMode, ExportedCache};
 pub use self::cache_import::{SharedCache, SharedCacheError};
 use crate::cache_key_parts::StepCacheKey;
 use crate::transfer::{CopyOptions, ImageSelection, ImageSource, StoreSink, TransferError, send_blob};
-use crate::{BuildError, BuildEvent, CancelToken, Snapshot, StepPosition};
-
-/// The number of layers that are fetched in parallel.
-const PARALLEL_FETCHES: usize = 4;
+use crate::{BuildEvent, CancelToken, Layer, LayerError, Snapshot, StepPosition};
 
 /// The shared caches of a build: those it reads, and the results it can export.
 #[derive(Debug, Default)]
@@ -146,50 +141,29 @@ impl<'a> SharedCaches<'a> {
         state.steps.insert(at, StepRecord { keys: all, layer: record.layer.clone(), executed_by: by });
     }
 
-    /// Ensures that every layer of `snapshot` that a step made is in `store`. Layers of images are not checked.
-    ///
-    /// # Errors
-    /// Returns [`BuildError::CacheLost`] if a layer cannot be fetched; the step that made it is a cache miss from then
-    /// on.
-    pub(crate) fn ensure_layers(
-        &self,
-        store: &Store,
-        snapshot: &Snapshot,
-        cancel: &CancelToken,
-        tell: &(dyn Fn(BuildEvent) + Sync),
-    ) -> Result<(), BuildError> {
-        let missing: Vec<&LayerId> = step_layers(snapshot).filter(|id| !store.layers().has(id)).collect();
-        let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-        let work = || {
-            while let Some(id) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.fetch_layer(store, id, cancel, tell) {
-                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(error);
-                    next.store(missing.len(), Ordering::Relaxed);
-                }
-            }
-        };
-        match missing.len() {
-            0 => {}
-            1 => work(),
-            many => thread::scope(|scope| {
-                (0..many.min(PARALLEL_FETCHES)).for_each(|_| drop(scope.spawn(work)));
-            }),
-        }
-        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-        failures.into_iter().next().map_or(Ok(()), Err)
+    /// Returns the blob of the layer `id` in the first cache that has it.
+    pub(crate) fn offered_blob(&self, id: &LayerId) -> Option<Descriptor> {
+        self.caches.iter().find_map(|cache| cache.layers.get(id)).map(|offered| offered.packed.blob.clone())
     }
 
-    fn fetch_layer(
+    /// Fetches the layer `id` into `store` and verifies it.
+    ///
+    /// # Errors
+    /// Returns [`LayerError::Lost`] if it cannot be fetched; the step that made it is a cache miss from then on.
+    pub(crate) fn fetch_layer(
         &self,
         store: &Store,
         id: &LayerId,
         cancel: &CancelToken,
         tell: &(dyn Fn(BuildEvent) + Sync),
-    ) -> Result<(), BuildError> {
+    ) -> Result<(), LayerError> {
         // Several stages may need the same layer at the same time.
         let _turn = store.lock_step(&dram_store::StepKey::of([&b"fetch"[..], id.as_str().as_bytes()]), &|| ())?;
         if store.layers().has(id) {
             return Ok(());
+        }
+        if self.state().lost_layers.contains(id) {
+            return Err(LayerError::Lost { layer: id.clone() });
         }
         for (number, cache) in self.caches.iter().enumerate() {
             let Some(offered) = cache.layers.get(id).filter(|_| !self.state().failed_caches.contains(&number)) else {
@@ -202,7 +176,7 @@ impl<'a> SharedCaches<'a> {
                         self.state().steps.values().filter(|left| left.layer.as_ref() == Some(id)).cloned().collect();
                     return Ok(left.iter().try_for_each(|left| write_records(store, left))?);
                 }
-                Err(LayerFetchError::Cancelled) => return Err(BuildError::Cancelled),
+                Err(LayerFetchError::Cancelled) => return Err(LayerError::Cancelled),
                 Err(LayerFetchError::BadLayer(why)) => self.state().warnings.push(format!(
                     "a layer of the cache {} is not used: {why}; its step is executed",
                     cache.source.display_name()
@@ -217,13 +191,13 @@ impl<'a> SharedCaches<'a> {
             }
         }
         self.state().lost_layers.insert(id.clone());
-        Err(BuildError::CacheLost { layer: id.clone() })
+        Err(LayerError::Lost { layer: id.clone() })
     }
 }
 
 /// Returns the layers of `snapshot` that steps made.
 fn step_layers(snapshot: &Snapshot) -> impl Iterator<Item = &LayerId> {
-    snapshot.layers.iter().filter(|layer| layer.origin.is_none()).map(|layer| &layer.id).filter(|id| id.is_from_step())
+    snapshot.layers.iter().filter_map(Layer::step_id)
 }
 
 fn write_records(store: &Store, left: &StepRecord) -> Result<(), StoreError> {

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::Read as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
 
 use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Index, Manifest, MediaType};
 
 use crate::CancelToken;
+use crate::parallel::for_each_parallel;
 use crate::transfer::select_platform::{MAX_INDEX_DEPTH, offered_platforms, platform_name, select_manifest};
 use crate::transfer::{ImageSelection, ImageSink, ImageSource, IncomingBlob, TransferError};
 
@@ -262,39 +260,6 @@ impl ImageContents {
 
 /// The number of blobs that are copied in parallel, if the sink supports it.
 pub(super) const PARALLEL_BLOBS: usize = 4;
-
-/// Calls `work` for each of `all` on up to `at_once` threads. After the first error no further call is started.
-pub(super) fn for_each_parallel<T: Sync, E: Send>(
-    all: &[T],
-    at_once: usize,
-    work: &(dyn Fn(&T) -> Result<(), E> + Sync),
-) -> Result<(), E> {
-    let threads = at_once.min(all.len());
-    if threads <= 1 {
-        return all.iter().try_for_each(work);
-    }
-    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let (failures, first) = mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            let (next, failed, failures) = (&next, &failed, failures.clone());
-            scope.spawn(move || {
-                while let Some(one) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if failed.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    if let Err(error) = work(one) {
-                        failed.store(true, Ordering::Relaxed);
-                        // The receiver lives until all of these threads have ended.
-                        let _ = failures.send(error);
-                    }
-                }
-            });
-        }
-    });
-    drop(failures);
-    first.try_iter().next().map_or(Ok(()), Err)
-}
 
 fn copy_blob(
     blob: &Descriptor,

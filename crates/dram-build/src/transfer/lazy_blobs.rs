@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use dram_image::{Descriptor, Digest, Document, ImagePlatform, Manifest};
-use dram_store::{LayerId, PackedLayer, StepKey, Store, StoreError};
+use dram_store::{StepKey, Store, StoreError};
 
-use crate::transfer::copy_image::{PARALLEL_BLOBS, for_each_parallel, read_document, select_root, send_or_mount_blob};
+use crate::parallel::for_each_parallel;
+use crate::transfer::copy_image::{PARALLEL_BLOBS, read_document, select_root, send_or_mount_blob};
 use crate::transfer::{
     CopyOptions, ImageSelection, ImageSource, RegistryRepository, StoreSink, TransferError, TransferProgress,
 };
-use crate::{CancelToken, Image, Layer, Snapshot};
+use crate::{CancelToken, Image};
 
-/// The source of an image's blobs that are not in the store. All values are equal, because the identity of an image
-/// does not depend on its source.
+/// The source of an image's blobs that are not in the store.
 #[derive(Clone)]
 pub struct LazyBlobs(Arc<LazyBlobsInner>);
 
@@ -25,17 +25,9 @@ struct LazyBlobsInner {
 
 impl fmt::Debug for LazyBlobs {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_tuple("Far").field(&self.0.source).finish()
+        out.debug_tuple("LazyBlobs").field(&self.0.source).finish()
     }
 }
-
-impl PartialEq for LazyBlobs {
-    fn eq(&self, _: &LazyBlobs) -> bool {
-        true
-    }
-}
-
-impl Eq for LazyBlobs {}
 
 impl LazyBlobs {
     /// Makes lazy blobs of `source`, which are fetched until `cancel` is cancelled. `tell` is called with the progress,
@@ -90,39 +82,17 @@ impl LazyBlobs {
     /// Returns an error if a blob cannot be fetched.
     pub fn fetch_blobs(&self, store: &Store, blobs: &[Descriptor]) -> Result<(), StoreError> {
         let missing = self.announce_missing(store, blobs);
-        for_each_parallel(&missing, PARALLEL_BLOBS, &|blob| {
-            self.fetch_blob(store, blob).map_err(|error| unfetched_error(blob.digest, error))
-        })
+        for_each_parallel(&missing, PARALLEL_BLOBS, &|blob| self.fetch_one(store, blob))
     }
 
-    /// Returns `snapshot` with all its layers unpacked in `store`; missing blobs are fetched.
-    ///
-    /// # Errors
-    /// Returns an error if a layer cannot be fetched or does not have its diff ID.
-    pub(crate) fn unpack_layers(&self, store: &Store, snapshot: &Snapshot) -> Result<Snapshot, StoreError> {
-        let layers = store.layers();
-        let is_far = |layer: &&Layer| layer.lazy.is_some() && !layers.has(&layer.id);
-        let far = snapshot.layers.iter().filter(is_far).filter_map(|layer| Some(layer.origin.as_ref()?.blob.clone()));
-        self.fetch_blobs(store, &far.collect::<Vec<_>>())?;
-        let mut all: Vec<Layer> = Vec::new();
-        let mut below: Vec<LayerId> = Vec::new();
-        for layer in &snapshot.layers {
-            let id = match &layer.origin {
-                Some(PackedLayer { diff_id, blob }) if layer.lazy.is_some() => {
-                    match layers.find_unpacked(diff_id, &below)? {
-                        Some(id) => id,
-                        None => {
-                            self.fetch_blob(store, blob).map_err(|error| unfetched_error(blob.digest, error))?;
-                            layers.unpack(blob, diff_id, &below)?
-                        }
-                    }
-                }
-                Some(_) | None => layer.id.clone(),
-            };
-            below.push(id.clone());
-            all.push(Layer { id, origin: layer.origin.clone(), lazy: None });
-        }
-        Ok(Snapshot { layers: all, layer_made: snapshot.layer_made.clone() })
+    /// Fetches `blob`, unless it is in `store`.
+    pub(crate) fn fetch_one(&self, store: &Store, blob: &Descriptor) -> Result<(), StoreError> {
+        self.fetch_blob(store, blob).map_err(|error| unfetched_error(blob.digest, error))
+    }
+
+    /// Returns whether both are one source.
+    pub(crate) fn is_same(&self, other: &LazyBlobs) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     fn announce_missing(&self, store: &Store, blobs: &[Descriptor]) -> Vec<Descriptor> {

@@ -212,6 +212,7 @@ mod tests {
             text: String::new(),
             outcome,
             millis: None,
+            usage: None,
             why: CacheMiss::default(),
             result: None,
             keys: vec![old.id],

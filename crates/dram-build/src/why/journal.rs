@@ -65,6 +65,9 @@ pub struct JournalStep {
     pub outcome: StepOutcome,
     /// The duration of the last execution, in milliseconds.
     pub millis: Option<u64>,
+    /// The resources that its command used in the last execution, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<JournalUsage>,
     /// The causes of the last cache miss; empty if unknown.
     pub why: CacheMiss,
     /// Its result, if known.
@@ -81,6 +84,17 @@ impl JournalStep {
     pub fn is_cached(&self, store: &Store) -> bool {
         self.keys.iter().any(|key| store.step_cache().get(key).is_some())
     }
+}
+
+/// The resources that a command used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalUsage {
+    /// CPU time in user mode, in milliseconds.
+    pub user_millis: u64,
+    /// CPU time in the kernel, in milliseconds.
+    pub system_millis: u64,
+    /// The largest resident set of one process, in bytes.
+    pub max_rss: u64,
 }
 
 /// The result of a step.

@@ -12,7 +12,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use file_list::{FileChange, FileChangeKind};
-pub use journal::{BuildJournal, JournalStage, JournalStep, StepOutcome};
+pub use journal::{BuildJournal, JournalStage, JournalStep, JournalUsage, StepOutcome};
 pub use recorder::BuildId;
 pub(crate) use recorder::{BuildRecorder, StepEnd};
 

@@ -9,11 +9,13 @@ use dram_store::{BuildHistory, CacheRecord, JOURNAL_HEAD_SIZE, LayerId, StepKey,
 
 use super::align_lines::align_lines;
 use super::compare_inputs::{self, StepInputs};
-use super::journal::{BuildJournal, JournalBase, JournalPart, JournalStage, JournalStep, StepOutcome, StepResult};
+use super::journal::{
+    BuildJournal, JournalBase, JournalPart, JournalStage, JournalStep, JournalUsage, StepOutcome, StepResult,
+};
 use super::redact::{is_secret, redact_instruction};
 use super::{CacheMiss, MissCause, file_list};
 use crate::cache_key_parts::{CacheKeyPart, CacheKeyPartName, StepCacheKey};
-use crate::{BuildOptions, Snapshot, StepPosition};
+use crate::{BuildOptions, ResourceUsage, Snapshot, StepPosition};
 
 /// The largest length of an instruction's text in the journal, in bytes.
 const MAX_TEXT_LENGTH: usize = 1000;
@@ -49,8 +51,8 @@ impl BuildId {
 
 /// The end of a step's execution.
 pub(crate) enum StepEnd<'a> {
-    /// It succeeded with this result.
-    Succeeded(&'a CacheRecord),
+    /// It succeeded with this result, and used these resources.
+    Succeeded(&'a CacheRecord, ResourceUsage),
     /// It failed.
     Failed,
     /// It was interrupted.
@@ -82,6 +84,11 @@ struct StepNotes {
     duration: Duration,
     why: CacheMiss,
     result: Option<StepResult>,
+    usage: Option<ResourceUsage>,
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The journal of the last build, aligned with the plan of this one.
@@ -94,7 +101,8 @@ struct PreviousBuild {
 impl<'a> BuildRecorder<'a> {
     /// Starts the record of a build of `plan`.
     pub(crate) fn new(options: &'a BuildOptions<'a>, plan: &'a Plan) -> BuildRecorder<'a> {
-        let BuildOptions { store, build_id, clock, .. } = options;
+        let BuildOptions { layers, build_id, clock, .. } = options;
+        let store = layers.store();
         let (previous, notes) = (OnceLock::new(), Mutex::default());
         BuildRecorder { store, plan, build_id, clock: *clock, previous, notes }
     }
@@ -119,7 +127,9 @@ impl<'a> BuildRecorder<'a> {
     ) {
         let (keys, left) = (keys.to_vec(), Some(StepResult::of(record)));
         let (started, took, why) = (Duration::ZERO, Duration::ZERO, CacheMiss::default());
-        self.notes().steps.insert(at, StepNotes { keys, outcome, started, duration: took, why, result: left });
+        self.notes()
+            .steps
+            .insert(at, StepNotes { keys, outcome, started, duration: took, why, result: left, usage: None });
     }
 
     /// Records that a step with `keys` is about to be executed. Returns the causes of the cache miss. `forced` is the
@@ -132,7 +142,8 @@ impl<'a> BuildRecorder<'a> {
         };
         let (started, took) = ((self.clock)(), Duration::ZERO);
         let (keys, outcome, left) = (keys.to_vec(), StepOutcome::Interrupted, None);
-        notes.steps.insert(at, StepNotes { keys, outcome, started, duration: took, why: why.clone(), result: left });
+        let note = StepNotes { keys, outcome, started, duration: took, why: why.clone(), result: left, usage: None };
+        notes.steps.insert(at, note);
         why
     }
 
@@ -142,7 +153,10 @@ impl<'a> BuildRecorder<'a> {
         if let Some(note) = self.notes().steps.get_mut(&at) {
             note.duration = now.saturating_sub(note.started);
             (note.outcome, note.result) = match end {
-                StepEnd::Succeeded(record) => (StepOutcome::Executed, Some(StepResult::of(record))),
+                StepEnd::Succeeded(record, usage) => {
+                    note.usage = Some(*usage);
+                    (StepOutcome::Executed, Some(StepResult::of(record)))
+                }
                 StepEnd::Failed => (StepOutcome::Failed, None),
                 StepEnd::Interrupted => (StepOutcome::Interrupted, None),
             };
@@ -374,6 +388,7 @@ impl<'a> BuildRecorder<'a> {
             text,
             outcome: StepOutcome::NotReached,
             millis: None,
+            usage: None,
             why: CacheMiss::default(),
             result: None,
             keys: Vec::new(),
@@ -396,7 +411,7 @@ impl<'a> BuildRecorder<'a> {
             StepOutcome::Cached | StepOutcome::Shared => {
                 if let Some(old) = old.filter(|old| old.keys.iter().any(|key| made.keys.contains(key))) {
                     (made.keys, made.parts) = (old.keys.clone(), old.parts.clone());
-                    (made.why, made.millis) = (old.why.clone(), old.millis);
+                    (made.why, made.millis, made.usage) = (old.why.clone(), old.millis, old.usage);
                 }
             }
             StepOutcome::Executed
@@ -405,7 +420,12 @@ impl<'a> BuildRecorder<'a> {
             | StepOutcome::NotReached
             | StepOutcome::Meta => {
                 made.why.clone_from(&note.why);
-                made.millis = Some(u64::try_from(note.duration.as_millis()).unwrap_or(u64::MAX));
+                made.millis = Some(whole_millis(note.duration));
+                made.usage = note.usage.map(|usage| JournalUsage {
+                    user_millis: whole_millis(usage.user_time),
+                    system_millis: whole_millis(usage.system_time),
+                    max_rss: usage.max_rss,
+                });
             }
         }
         made

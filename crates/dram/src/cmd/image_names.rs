@@ -1,5 +1,6 @@
 //! `dram tag`, `dram squash` and `dram rm`: names of images.
 
+use dram_build::LayerProvider;
 use dram_store::Store;
 
 use super::print_stdout;
@@ -21,7 +22,7 @@ pub(crate) fn squash(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<()
     let name = image_lookup::parse_reference(&args.name)?;
     let store = Store::open_writable(ambient.store()?)?;
     let image = image_lookup::find_image(&store, &args.image)?;
-    let sealed = dram_build::squash(&store, &image, &|| ())?;
+    let sealed = dram_build::squash(&LayerProvider::new(&store), &image)?;
     store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
     print_stdout(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
     Ok(())

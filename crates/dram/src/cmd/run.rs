@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use dram_build::{Image, Snapshot, container, users};
+use dram_build::{BuildEvent, Image, LayerProvider, Snapshot, container, users};
 use dram_image::ContainerConfig;
 use dram_sandbox::{BindMount, BindSource, Jail, JailMount, JailStdio, RunningJail, SignalHandle};
 use dram_store::Store;
@@ -30,12 +31,18 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
         cli::NetworkMode::Host => dram_sandbox::JailNetwork::Host,
         cli::NetworkMode::None => dram_sandbox::JailNetwork::None,
     };
-    let unpacking = || report::print_note(&format!("unpacking `{}` for the first time", args.image));
-    let snapshot = call_once(|tell| image.snapshot_to_run(&store, tell), unpacking)?;
-    let (mut jail, place) = container::new_jail(&store, &snapshot, network, &host)?;
-    fill_jail(&mut jail, &store, &snapshot, &image, args)?;
+    let told = AtomicBool::new(false);
+    let tell = |event| {
+        if matches!(event, BuildEvent::Unpacking { .. }) && !told.swap(true, Ordering::Relaxed) {
+            report::print_note(&format!("unpacking `{}` for the first time", args.image));
+        }
+    };
+    let layers = LayerProvider::new(&store).with_events(&tell).with_image(&args.image, &image);
+    let snapshot = image.snapshot_to_run(&store);
+    let (mut jail, place) = container::new_jail(&layers, &snapshot, network, &host)?;
+    fill_jail(&mut jail, &layers, &snapshot, &image, args)?;
     privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
-    container::make_dir(&store, &snapshot, &place, &jail.cwd)?;
+    container::make_dir(&layers, &snapshot, &place, &jail.cwd)?;
     let code = run_jail(&mut jail, args.tty, args.interactive)?;
     drop(place);
     Ok(code)
@@ -73,16 +80,6 @@ impl SignalEscalation {
     }
 }
 
-/// Calls `work` with a function that calls `tell` the first time only.
-fn call_once<T>(work: impl FnOnce(&dyn Fn()) -> T, tell: impl Fn()) -> T {
-    let told = std::cell::Cell::new(false);
-    work(&|| {
-        if !told.replace(true) {
-            tell();
-        }
-    })
-}
-
 fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }
@@ -90,14 +87,14 @@ fn exit_code(code: i32) -> ExitCode {
 /// Fills in the jail's command, from the image's config and the command line.
 fn fill_jail(
     jail: &mut Jail,
-    store: &Store,
+    layers: &LayerProvider<'_>,
     snapshot: &Snapshot,
     image: &Image,
     args: &cli::RunArgs,
 ) -> Result<(), Failure> {
     let config = &image.config.value().config;
     let text = args.user.as_deref().unwrap_or(&config.user);
-    let user = users::resolve_user(&snapshot.view(store.layers())?, text);
+    let user = users::resolve_user(&layers.view(snapshot)?, text);
     let user = user.map_err(|error| Failure::work(format!("cannot run as `{text}`")).because(&error))?;
     jail.argv = command_words(config, args)?;
     jail.env = container_environment(config, args, &user.home)?;

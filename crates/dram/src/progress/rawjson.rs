@@ -67,7 +67,7 @@ impl SolveStatusWriter {
             BuildEvent::Cached(at) | BuildEvent::SharedCacheHit(at) => {
                 self.vertex_status(*at, json!({ "started": now, "completed": now, "cached": true }))
             }
-            BuildEvent::Executed(at) => {
+            BuildEvent::Executed(at, _) => {
                 let started = self.running.remove(at).unwrap_or_else(|| now.clone());
                 self.vertex_status(*at, json!({ "started": started, "completed": now }))
             }

@@ -21,7 +21,7 @@ mod shared_cache;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use dram_build::{BuildEvent, BuildOptions, CancelToken, Image, SharedCaches};
+use dram_build::{BuildEvent, BuildOptions, CancelToken, Image, LayerProvider, LocalExecutor, SharedCaches};
 use dram_dockerfile::Diagnostic;
 use dram_image::{ImagePlatform, Reference};
 use dram_plan::Plan;
@@ -88,24 +88,26 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
         cli::NetworkMode::Host => dram_sandbox::JailNetwork::Host,
         cli::NetworkMode::None => dram_sandbox::JailNetwork::None,
     };
-    let options = BuildOptions {
-        store: &store,
-        context: &context,
-        use_cache: !args.no_cache,
-        no_cache_stages: uncached_stages(args, &plan)?,
-        network,
-        host: ambient.host(),
-        command_options: given,
-        build_id: place,
-        clock: ambient::clock,
-        remotes: &remotes,
-        shared_caches: &shared,
-        cancel: cancel.clone(),
-    };
     let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();
     let tell = |event| match event {
         BuildEvent::Remark(remark) => remarks.lock().unwrap_or_else(PoisonError::into_inner).push(*remark),
         event => progress.show_event(event),
+    };
+    let layers =
+        LayerProvider::new(&store).with_events(&tell).with_inputs(&outside).with_shared_caches(&shared, cancel.clone());
+    let executor = LocalExecutor::new(&store, ambient.host(), ambient::clock);
+    let options = BuildOptions {
+        layers: &layers,
+        executor: &executor,
+        context: &context,
+        use_cache: !args.no_cache,
+        no_cache_stages: uncached_stages(args, &plan)?,
+        network,
+        command_options: given,
+        build_id: place,
+        clock: ambient::clock,
+        remotes: &remotes,
+        cancel: cancel.clone(),
     };
     let built = dram_build::build(&plan, &outside, &options, &tell);
     print_notes(&prefix_notes(shared.warnings()), &progress);
@@ -114,7 +116,7 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
     config.config.labels.extend(labels);
     let inline = caches.has_inline_export().then_some(&shared);
     let outlet = OutputWriter {
-        store: &store,
+        layers: &layers,
         snapshot: &snapshot,
         config: &config,
         images: &images,
@@ -126,7 +128,7 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
     result_files::write_result_files(args, made.last(), &platform::target_platform(args)?.to_string())?;
     if progress.prints_notes() {
         privilege::note_single_id(ambient, &plan);
-        let diagnostics = remarks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let diagnostics = std::mem::take(&mut *remarks.lock().unwrap_or_else(PoisonError::into_inner));
         if !diagnostics.is_empty() {
             report::print_warnings(&SourceDiagnostics {
                 name: source.name.clone(),
@@ -134,7 +136,7 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
                 diagnostics,
             });
         }
-        missing_libraries::warn(&dram_build::missing_libraries(&store, &snapshot)?);
+        missing_libraries::warn(&dram_build::missing_libraries(&layers, &snapshot)?);
         report::print_note(&summary(&store, &outputs, made.last(), progress.step_counts())?);
     }
     let cached = caches.write_exports(&ways, &shared, &snapshot);

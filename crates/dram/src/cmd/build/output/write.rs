@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dram_build::transfer::{self, CopyOptions, ImageSelection, StoreSource};
-use dram_build::{BuildEvent, BuiltImage, CancelToken, Image, Snapshot};
+use dram_build::{BuildEvent, BuiltImage, CancelToken, Image, LayerProvider, Snapshot};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
@@ -26,7 +26,7 @@ pub(in crate::cmd::build) struct OutputImage {
 
 /// Writes the result of a build to its outputs.
 pub(in crate::cmd::build) struct OutputWriter<'a> {
-    pub(in crate::cmd::build) store: &'a Store,
+    pub(in crate::cmd::build) layers: &'a LayerProvider<'a>,
     pub(in crate::cmd::build) snapshot: &'a Snapshot,
     pub(in crate::cmd::build) config: &'a ImageConfig,
     /// The resolver of the base images, with the registries.
@@ -41,23 +41,25 @@ impl OutputWriter<'_> {
         match output {
             BuildOutput::Nothing => Ok(None),
             BuildOutput::Local { dest, time } => {
-                dram_build::export_dir(self.store, self.snapshot, dest, *time)?;
+                dram_build::export_dir(self.layers, self.snapshot, dest, *time)?;
                 Ok(None)
             }
             BuildOutput::Tar { dest, time } => {
-                let (store, snapshot) = (self.store, self.snapshot);
-                write_to_dest(dest, &mut |out, shown| Ok(dram_build::export_tar(store, snapshot, *time, out, shown)?))?;
+                let (layers, snapshot) = (self.layers, self.snapshot);
+                write_to_dest(dest, &mut |out, shown| {
+                    Ok(dram_build::export_tar(layers, snapshot, *time, out, shown)?)
+                })?;
                 Ok(None)
             }
             BuildOutput::Image { options: how, names, destination: goal, push } => {
                 let tell = |event: BuildEvent| self.progress.show_event(event);
-                let sealed = dram_build::write_image(self.store, self.snapshot, self.config.clone(), how, &tell)?;
+                let sealed = dram_build::write_image(self.layers, self.snapshot, self.config.clone(), how, &tell)?;
                 // A registry may have the blobs of the base image: for an image that only goes there, none is fetched
                 // into the store.
                 if push.is_none() || *goal != ImageDestination::StoreUnnamed {
-                    self.snapshot.fetch_blobs(self.store)?;
+                    self.layers.fetch_blobs(&self.snapshot.layers)?;
                 }
-                deliver_image(self.store, &sealed, names, goal)?;
+                deliver_image(self.layers.store(), &sealed, names, goal)?;
                 for name in push.iter().flat_map(|_| names) {
                     self.push_image(&sealed, name, push.unwrap_or_default())?;
                 }
@@ -67,8 +69,8 @@ impl OutputWriter<'_> {
     }
 
     fn push_image(&self, sealed: &BuiltImage, name: &Reference, how: PushOptions) -> Result<(), Failure> {
-        let far = self.snapshot.lazy_blobs().map(|(blob, far)| (blob.digest, far.clone())).collect();
-        let source = StoreSource::with_lazy_blobs(self.store, far);
+        let lazy = self.layers.lazy_blobs(&self.snapshot.layers);
+        let source = StoreSource::with_lazy_blobs(self.layers.store(), lazy);
         let registries = self.images.registries();
         let sink = if how.insecure { registries.insecure_sink(name)? } else { registries.sink(name)? };
         let sink = if how.by_digest { sink.by_digest() } else { sink };

@@ -1,0 +1,60 @@
+//! Executes steps on this machine: commands in a sandbox, copies with the layer writer.
+
+use std::fmt;
+use std::time::Duration;
+
+use dram_store::Store;
+
+use crate::container::HostSettings;
+use crate::executor::{ExecuteEvent, ExecuteOp, ExecuteRequest, ExecutedStep, Executor, ResourceUsage};
+use crate::run::RunCommand;
+use crate::{BuildError, execute_copy, execute_workdir};
+
+/// The executor of this machine. Layers are directories of its store.
+pub struct LocalExecutor<'a> {
+    store: &'a Store,
+    host: HostSettings,
+    clock: fn() -> Duration,
+}
+
+impl fmt::Debug for LocalExecutor<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("LocalExecutor").field("store", &self.store).field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl<'a> LocalExecutor<'a> {
+    /// Makes an executor with the layers of `store`. `clock` returns the time since a fixed moment.
+    pub fn new(store: &'a Store, host: HostSettings, clock: fn() -> Duration) -> LocalExecutor<'a> {
+        LocalExecutor { store, host, clock }
+    }
+}
+
+impl Executor for LocalExecutor<'_> {
+    fn execute(
+        &self,
+        request: &ExecuteRequest<'_>,
+        tell: &dyn Fn(ExecuteEvent<'_>),
+    ) -> Result<ExecutedStep, BuildError> {
+        let started = (self.clock)();
+        let (made, usage) = match request.op {
+            ExecuteOp::Run(run) => {
+                RunCommand { store: self.store, host: &self.host, request, run, tell }.execute_command()?
+            }
+            ExecuteOp::Copy(copy) => (execute_copy::write_copy(self.store, request, copy)?, ResourceUsage::default()),
+            ExecuteOp::Workdir(workdir) => {
+                (execute_workdir::make_workdir(self.store, request, workdir)?, ResourceUsage::default())
+            }
+        };
+        let layer = match made {
+            None => None,
+            Some(made) => {
+                let id = self.store.layers().commit(made.path())?;
+                made.keep();
+                Some(id)
+            }
+        };
+        let wall_time = (self.clock)().saturating_sub(started);
+        Ok(ExecutedStep { layer, usage: ResourceUsage { wall_time, ..usage } })
+    }
+}
