@@ -335,7 +335,7 @@ fn hostile_docker_archives_are_refused() {
         (
             "a layer that is a hard link out",
             docker_archive(crate::crafted::hard_link("layer.tar", &target), &|_| ()),
-            "",
+            "it names `layer.tar`, which is not there",
         ),
         (
             "a layer in a linked directory",
@@ -367,10 +367,10 @@ fn hostile_docker_archives_are_refused() {
         ),
         ("no list", no_list, "no image archive"),
         ("a list that is none", docker_archive(inner(), &|it| *it = json!({"Config": 1})), "manifest.json"),
-        ("an empty list", docker_archive(inner(), &|it| *it = json!([])), ""),
+        ("an empty list", docker_archive(inner(), &|it| *it = json!([])), "is no image archive and no OCI layout"),
         ("a nested list", tar([file("manifest.json", &"[".repeat(200_000))]), "manifest.json"),
-        ("an odd name", tag("\u{1b}[2J"), ""),
-        ("a name that climbs", tag("../../canary:x"), ""),
+        ("an odd name", tag("\u{1b}[2J"), "has no name but `\\u{1b}[2J`"),
+        ("a name that climbs", tag("../../canary:x"), "has no name but `../../canary:x`"),
         (
             "20,000 images",
             docker_archive(inner(), &|it| *it = vec![it[0].clone(); 20_000].into()),

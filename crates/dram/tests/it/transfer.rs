@@ -353,7 +353,7 @@ fn blobs_of_other_repositories_are_mounted_and_not_sent() {
     let (store, registry) = (with_demo(), Debian::plain());
     store.dram(["push", "demo", &registry.name("one/demo:1")]).ok();
     let before = count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/");
-    store.dram(["push", "demo", &registry.name("two/demo:1")]).ok().says("4 of 4 blobs were taken from other");
+    store.dram(["push", "demo", &registry.name("two/demo:1")]).ok().says("4 of 4 blobs were mounted from other");
     assert_eq!(
         count_requests(&registry, "PATCH", "") + count_requests(&registry, "PUT", "/blobs/uploads/"),
         before,
