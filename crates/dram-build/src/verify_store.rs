@@ -8,7 +8,7 @@ use dram_store::{FsckOptions, FsckReport, LayerId, LayerTimestamp, PackedLayer, 
 use crate::compress_layer::{LayerCompression, compress_layer};
 use crate::parallel::for_each_parallel;
 
-/// Verifies all of `store`; with `repair`, repairs what can be repaired. See [`Store::check`].
+/// Verifies all of `store`; with `repair`, repairs what can be repaired. See [`Store::fsck`].
 ///
 /// # Errors
 /// Returns an error if a file operation fails.

@@ -1,6 +1,6 @@
 //! Dockerfile text → instructions → stage graph → plan.
 //!
-//! [`parse`] never fails: it returns the instructions it could read and all diagnostics about them. [`StageGraph`]
+//! [`parse()`] never fails: it returns the instructions it could read and all diagnostics about them. [`StageGraph`]
 //! keeps the stages that a target needs and lists their base images; given the configs of those images,
 //! [`StageGraph::plan`] returns the steps to execute and the final config of each stage.
 //!

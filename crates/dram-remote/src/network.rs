@@ -39,7 +39,7 @@ pub struct NetworkSettings<'a> {
 impl std::fmt::Debug for NetworkSettings<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Proxy URLs may hold passwords.
-        out.debug_struct("Net").field("trust", &self.trust).finish_non_exhaustive()
+        out.debug_struct("NetworkSettings").field("trust", &self.trust).finish_non_exhaustive()
     }
 }
 

@@ -303,6 +303,6 @@ impl Read for VerifiedBlobReader {
 
 impl std::fmt::Debug for VerifiedBlobReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verified").field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("VerifiedBlobReader").field("digest", &self.digest).finish_non_exhaustive()
     }
 }

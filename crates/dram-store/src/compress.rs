@@ -72,7 +72,7 @@ impl<W: Write> Write for ZstdWriter<W> {
 
 impl<W: Write> std::fmt::Debug for ZstdWriter<W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Zstd").finish_non_exhaustive()
+        f.debug_struct("ZstdWriter").finish_non_exhaustive()
     }
 }
 
@@ -101,7 +101,7 @@ impl Read for CountingReader {
 
 impl DecompressingReader {
     /// Detects the format of `stream` and selects the decoder. Reading more than `limits` allow is an error that
-    /// contains a [`dram_image::Exceeded`].
+    /// contains a [`dram_image::LimitExceeded`].
     ///
     /// # Errors
     /// When the stream cannot be read.
@@ -133,6 +133,6 @@ impl Read for DecompressingReader {
 
 impl std::fmt::Debug for DecompressingReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unpacked").field("compression", &self.compression).finish_non_exhaustive()
+        f.debug_struct("DecompressingReader").field("compression", &self.compression).finish_non_exhaustive()
     }
 }

@@ -21,11 +21,11 @@ pub(crate) struct MisplacedPath {
 }
 
 impl Store {
-    /// Opens the store for repair, as [`Store::open_alone`] does, but first moves paths that have the wrong kind for a
+    /// Opens the store for repair, as [`Store::open_exclusive`] does, but first moves paths that have the wrong kind for a
     /// directory or lock to `lost/`.
     ///
     /// # Errors
-    /// Those of [`Store::open_alone`].
+    /// Those of [`Store::open_exclusive`].
     pub fn open_for_repair(place: impl Into<StoreLocation>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
         let place = place.into();
         let root = &place.root;

@@ -1,5 +1,7 @@
 //! The command line. The texts of `--help` are written here and in the modules below, and nowhere else.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the texts of --help are no Markdown, and `[:TAG]` is no link")]
+
 mod build;
 #[cfg(test)]
 mod help_page;

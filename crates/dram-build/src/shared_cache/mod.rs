@@ -1,9 +1,9 @@
 //! Caches that are shared between machines: packed layers of steps, under the cache keys of these steps.
 //!
 //! At first only the cache document is read. On a cache hit the layer is not fetched yet: later steps build on its id,
-//! and it is fetched when its files are needed. Nothing is trusted: see [`Layers::bring`](dram_store::Layers::bring). A
-//! layer that cannot be fetched or is not the promised one turns the hit into a miss: the stage goes back to that step
-//! and executes it.
+//! and it is fetched when its files are needed. Nothing is trusted: it is verified by
+//! [`import_verified`](dram_store::Layers::import_verified). A layer that cannot be fetched or is not the promised one
+//! turns the hit into a miss: the stage goes back to that step and executes it.
 
 mod cache_document;
 mod cache_export;

@@ -29,7 +29,7 @@ pub struct CopyOptions<'a> {
 
 impl fmt::Debug for CopyOptions<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Copying").field("which", &self.selection).finish_non_exhaustive()
+        out.debug_struct("CopyOptions").field("selection", &self.selection).finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Copies images between a source and a sink: [`copy_image`], [`ImageSource`], [`ImageSink`].
+//! Copies images between a source and a sink: [`copy_image()`], [`ImageSource`], [`ImageSink`].
 //!
 //! Each kind of endpoint has one file: the store, an OCI layout, an archive of one, an archive for Docker. Registries
 //! are endpoints in another crate, which has access to the network. A copy keeps every byte and therefore the digest;
@@ -42,7 +42,7 @@ pub struct RegistryRepository {
     pub name: String,
 }
 
-/// A source of images. It is not trusted: [`copy_image`] verifies sizes and digests.
+/// A source of images. It is not trusted: [`copy_image()`] verifies sizes and digests.
 pub trait ImageSource: std::fmt::Debug + Send + Sync {
     /// Returns the name of the source for messages.
     fn display_name(&self) -> String;

@@ -180,7 +180,7 @@ impl WildcardMatcher {
 
     fn advance(&self, states: &[bool], letter: char) -> Vec<bool> {
         let mut after = vec![false; states.len()];
-        // `Deep` loops without entering the next state, so its marks must not stop `enter_state`: they are set last.
+        // `AnyDirs` loops without entering the next state, so its marks must not stop `enter_state`: they are set last.
         let mut deep = Vec::new();
         for (at, piece) in self.pieces.iter().enumerate().filter(|(at, _)| states[*at]) {
             match piece {

@@ -217,6 +217,6 @@ impl Read for BlobReader<'_> {
 
 impl std::fmt::Debug for BlobReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlobReader").field("what", &self.what).field("at", &self.offset).finish_non_exhaustive()
+        f.debug_struct("BlobReader").field("what", &self.what).field("offset", &self.offset).finish_non_exhaustive()
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct RegistryResponse {
 
 impl fmt::Debug for RegistryResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reply").field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("RegistryResponse").field("status", &self.status).finish_non_exhaustive()
     }
 }
 

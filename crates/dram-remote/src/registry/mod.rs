@@ -66,7 +66,7 @@ pub struct RegistrySettings {
 
 impl fmt::Debug for RegistrySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("hosts", &self.hosts).finish_non_exhaustive()
+        f.debug_struct("RegistrySettings").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,7 @@ pub struct FsckOptions<'a> {
 
 impl std::fmt::Debug for FsckOptions<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checking").field("repair", &self.repair).finish_non_exhaustive()
+        f.debug_struct("FsckOptions").field("repair", &self.repair).finish_non_exhaustive()
     }
 }
 
