@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use crate::StoreError;
 use crate::id_mapping::IdMapping;
 use crate::ownership::OwnershipView;
+use crate::remove_tree;
 
 /// A handle of an open directory, with its path for messages.
 #[derive(Debug)]
@@ -491,43 +492,14 @@ impl Dir {
         if status.kind != FileKind::Dir {
             return self.wrap_errno("remove", path, rustix::fs::unlinkat(&self.fd, path.as_path(), AtFlags::empty()));
         }
-        // Depth first without recursion. A directory is on the stack twice: to list it, and below its content to remove
-        // it.
-        let mut todo = vec![(path.clone(), false)];
-        while let Some((at, is_empty)) = todo.pop() {
-            if is_empty {
-                let gone = rustix::fs::unlinkat(&self.fd, at.as_path(), AtFlags::REMOVEDIR);
-                self.wrap_errno("remove", &at, gone)?;
-                continue;
-            }
-            let dir = self.open_subdir_for_removal(&at)?;
-            todo.push((at.clone(), true));
-            for name in dir.names()? {
-                let name = TreePath::parse(&name)?;
-                match rustix::fs::unlinkat(&dir.fd, name.as_path(), AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    // Some file systems report EPERM instead of EISDIR for directories.
-                    Err(Errno::PERM) if dir.status(&name)?.is_some_and(|status| status.kind != FileKind::Dir) => {
-                        return Err(StoreError::errno("remove", &dir.display_path_of(&name))(Errno::PERM));
-                    }
-                    Err(Errno::ISDIR | Errno::PERM) => todo.push((at.append(&name), false)),
-                    Err(errno) => return Err(StoreError::errno("remove", &dir.display_path_of(&name))(errno)),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens a directory to remove it; one without read permission (overlayfs leaves such) is made readable first.
-    fn open_subdir_for_removal(&self, path: &TreePath) -> Result<Dir, StoreError> {
-        match self.open_subdir(path) {
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
-                let open = rustix::fs::chmodat(&self.fd, path.as_path(), Mode::RWXU, AtFlags::empty());
-                self.wrap_errno("change the mode of", path, open)?;
-                self.open_subdir(path)
-            }
-            other => other,
-        }
+        let name = path.name().unwrap_or_default();
+        let above = path.parent().filter(|parent| !parent.is_root()).map(|parent| self.open_subdir(&parent));
+        let above = above.transpose()?;
+        let parent = above.as_ref().map_or(self.fd.as_fd(), |dir| dir.fd.as_fd());
+        remove_tree::remove_dir(parent, name).map_err(|error| {
+            let entry = self.display_path_of(path).join(OsStr::from_bytes(&error.path));
+            StoreError::errno("remove", &entry)(error.errno)
+        })
     }
 }
 

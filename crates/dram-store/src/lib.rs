@@ -62,6 +62,7 @@ mod parent_deps;
 mod programs;
 mod prune;
 mod refs;
+mod remove_tree;
 mod size_cache;
 mod step_cache;
 mod store;

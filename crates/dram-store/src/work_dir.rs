@@ -87,7 +87,8 @@ fn remove_child(parent: &Path, name: &[u8]) -> Result<(), StoreError> {
     Dir::open(parent)?.remove(&TreePath::parse(name)?)
 }
 
-/// Removes the directories of dead processes below `parent`, except `mine`, which is not locked yet.
+/// Removes the directories of dead processes below `parent`, except `mine`, which is not locked yet. Fails only when
+/// `parent` cannot be listed.
 fn sweep_dead_processes(parent: &Path, mine: &str) -> Result<(), StoreError> {
     for name in Dir::open(parent)?.names()?.iter().filter(|name| name.starts_with(b"p") && *name != mine.as_bytes()) {
         use std::os::unix::ffi::OsStrExt as _;
@@ -98,11 +99,9 @@ fn sweep_dead_processes(parent: &Path, mine: &str) -> Result<(), StoreError> {
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
         if dead {
-            match remove_child(parent, name) {
-                // Its owner is still exiting, and removes the directory as well.
-                Err(error) if error.is_not_found() => {}
-                done => done?,
-            }
+            // Its owner may still be exiting, and removes the directory as well. What cannot be removed does not keep
+            // this process from its work: `fsck` names it, as does every later attempt to remove it.
+            let _ = remove_child(parent, name);
         }
     }
     Ok(())
