@@ -25,6 +25,7 @@ mod overlay;
 mod ownership;
 mod pending_mounts;
 mod running;
+mod sealed_helper;
 mod seccomp;
 mod sys;
 mod syscalls;

@@ -4,6 +4,7 @@ use crate::error::SandboxError;
 use crate::helper::HELPER_ARGUMENT;
 use crate::ipc::{self, HelperEvent, HelperRequest};
 use crate::jail::Jail;
+use crate::sealed_helper::SealedHelper;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::MemfdFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -125,11 +126,12 @@ impl Jail {
 }
 
 fn start_helper(program: &Path, control: OwnedFd, io: JailStdio) -> Result<Child, SandboxError> {
+    let helper = SealedHelper::of(program)?;
     let [stdin, stdout, stderr] = match io {
         JailStdio::Streams { stdin, stdout, stderr } => [stdin, stdout, stderr],
         JailStdio::Terminal => [Stdio::null(), Stdio::null(), Stdio::null()],
     };
-    let mut command = Command::new(program);
+    let mut command = Command::new(helper.path());
     command.arg0("dram-jail").arg(HELPER_ARGUMENT).arg(control.as_raw_fd().to_string());
     command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
     let guard = HELPER_START_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
