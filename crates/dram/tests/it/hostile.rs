@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::support::{CommandOutput, Context, Store, temp, tool, valid_image};
+use crate::support::{CommandOutput, Context, Store, dram_path, temp, tool, valid_image};
 
 /// Time limit for a small build, generous because other tests run in parallel.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -83,6 +83,30 @@ fn large_and_odd_but_valid_dockerfiles_are_built() {
         assert_eq!(done.code, 0, "{text:.200}\n{done}");
     }
     valid_image(&store, "demo:latest");
+}
+
+/// The command of a `RUN` executes dram again by `/proc/self/exe`, which starts a program of the image: by `/proc/1/exe` that
+/// program reaches the file that dram runs from.
+#[test]
+fn a_command_cannot_change_the_mode_or_owner_of_the_program_on_the_host() {
+    use std::os::unix::fs::MetadataExt as _;
+    let store = Store::with_base();
+    let program = dram_path();
+    let before = fs::metadata(program).unwrap();
+    let script = "#!/bin/sh\nchown 5:5 /proc/1/exe; chmod 4777 /proc/1/exe; stat -L -c '%a %u' /proc/1/exe >/cache/mode\n";
+    let attack = r#"["/proc/self/exe", "build", "--store", "/tmp/s", "https://registry.invalid/x.git"]"#;
+    let context = Context::new(&format!(
+        "FROM parity-base\nCOPY --chmod=755 git /bin/git\nENV PATH=/bin\nRUN --mount=type=cache,target=/cache {attack}\n"
+    ));
+    context.write("git", script);
+    assert_ne!(build(&store, &context).code, 0);
+    let after = fs::metadata(program).unwrap();
+    assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
+    // The script did run, and the file that it reached took the mode.
+    let context =
+        Context::new("FROM parity-base\nRUN --mount=type=cache,target=/cache cat /cache/mode && cp /cache/mode /\n");
+    assert_eq!(build(&store, &context).code, 0);
+    assert_eq!(store.sh("cat /mode").stdout, "4777 5\n");
 }
 
 #[test]
