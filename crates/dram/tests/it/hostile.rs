@@ -93,7 +93,8 @@ fn a_command_cannot_change_the_mode_or_owner_of_the_program_on_the_host() {
     let store = Store::with_base();
     let program = dram_path();
     let before = fs::metadata(program).unwrap();
-    let script = "#!/bin/sh\nchown 5:5 /proc/1/exe; chmod 4777 /proc/1/exe; stat -L -c '%a %u' /proc/1/exe >/cache/mode\n";
+    let script =
+        "#!/bin/sh\nchown 5:5 /proc/1/exe; chmod 4777 /proc/1/exe; stat -L -c '%a %u' /proc/1/exe >/cache/mode\n";
     let attack = r#"["/proc/self/exe", "build", "--store", "/tmp/s", "https://registry.invalid/x.git"]"#;
     let context = Context::new(&format!(
         "FROM parity-base\nCOPY --chmod=755 git /bin/git\nENV PATH=/bin\nRUN --mount=type=cache,target=/cache {attack}\n"
