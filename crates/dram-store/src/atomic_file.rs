@@ -61,8 +61,8 @@ const USE_TIME_RESOLUTION: i64 = 3600;
 /// Records the use of the file at `path` at `now`, in seconds since 1970: sets its times, at most once an hour.
 pub(crate) fn record_use(path: &Path, now: i64) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
-    let seen = fs::symlink_metadata(path)?;
-    if (now - std::os::unix::fs::MetadataExt::mtime(&seen)).abs() < USE_TIME_RESOLUTION {
+    let status = fs::symlink_metadata(path)?;
+    if (now - std::os::unix::fs::MetadataExt::mtime(&status)).abs() < USE_TIME_RESOLUTION {
         return Ok(());
     }
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
@@ -77,7 +77,7 @@ pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
 }
 
 /// Returns the content of a file of at most `most` bytes; `None` when it does not exist.
-pub(crate) fn read_limited(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) fn read_limited(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let fail = || StoreError::io("read", path);
     let file = match open_no_follow(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -87,9 +87,9 @@ pub(crate) fn read_limited(path: &Path, most: u64) -> Result<Option<Vec<u8>>, St
         return Err(fail()(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
     }
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(fail())?;
-    if bytes.len() as u64 > most {
-        return Err(fail()(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {most} bytes"))));
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(fail())?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(fail()(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {max_bytes} bytes"))));
     }
     Ok(Some(bytes))
 }

@@ -50,8 +50,8 @@ impl<'a> Blobs<'a> {
         let path = atomic_file::temp_path(&self.store.work_dir().path());
         let file = File::options().write(true).create_new(true).open(&path);
         let file = file.map_err(StoreError::io("create", &path))?;
-        let room = self.quota()?;
-        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: DigestHasher::new(), quota: room })
+        let quota = self.quota()?;
+        Ok(BlobWriter { file: Some(file), path, dir: self.dir(), hasher: DigestHasher::new(), quota })
     }
 
     /// Returns the size limit and the current size of all blobs, if the user set a limit.
@@ -242,8 +242,8 @@ impl BlobWriter {
             _ => StoreError::io("write", &place)(error),
         })?;
         atomic_file::sync_parent(&place)?;
-        if let Some(room) = &self.quota {
-            room.used.fetch_add(length, Ordering::Relaxed);
+        if let Some(quota) = &self.quota {
+            quota.used.fetch_add(length, Ordering::Relaxed);
         }
         Ok((digest, length))
     }
@@ -256,8 +256,8 @@ impl BlobWriter {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(room) = &self.quota {
-            room.check(self.hasher.length() + bytes.len() as u64)?;
+        if let Some(quota) = &self.quota {
+            quota.check(self.hasher.length() + bytes.len() as u64)?;
         }
         let file = self.file.as_mut().expect("only commit and drop take the file");
         let written = file.write(bytes)?;

@@ -102,8 +102,8 @@ impl Dir {
     }
 
     /// As [`Dir::open_layer`], for a process with `rights`.
-    pub(crate) fn open_layer_with(path: &Path, rights: IdMapping) -> Result<Dir, StoreError> {
-        Ok(Dir { ownership: OwnershipView::open(path, rights)?, ..Dir::open(path)? })
+    pub(crate) fn open_layer_with(path: &Path, id_mapping: IdMapping) -> Result<Dir, StoreError> {
+        Ok(Dir { ownership: OwnershipView::open(path, id_mapping)?, ..Dir::open(path)? })
     }
 
     /// The path for messages and for mounts of this process.
@@ -146,13 +146,13 @@ impl Dir {
     /// When it is missing or not a directory.
     pub fn open_subdir_in_root(&self, path: &TreePath) -> Result<Dir, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), how))?;
-        let beside = match &self.ownership {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), resolve))?;
+        let ownership = match &self.ownership {
             None => None,
             Some(part) => Some(part.for_subdir(&self.wrap_errno("find", path, self.path_of_fd(&fd))?)),
         };
-        Ok(Dir { fd, display_path: self.display_path_of(path), ownership: beside })
+        Ok(Dir { fd, display_path: self.display_path_of(path), ownership })
     }
 
     /// The path relative to this directory of `dir`, which was opened beneath it.
@@ -295,7 +295,7 @@ impl Dir {
         let set = rustix::fs::lsetxattr(self.proc_path(path), text.as_c_str(), value, flags);
         match (&self.ownership, set) {
             (Some(part), Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP)) => {
-                part.update_record(path, |beside| drop(beside.xattrs.insert(name.to_vec(), value.to_vec())))
+                part.update_record(path, |record| drop(record.xattrs.insert(name.to_vec(), value.to_vec())))
             }
             (_, set) => self.wrap_errno("set an attribute of", path, set),
         }
@@ -368,7 +368,7 @@ impl Dir {
         match (&self.ownership, made) {
             (Some(part), Err(Errno::PERM | Errno::ACCESS)) if part.can_record_device(kind) => {
                 drop(self.create_file(path, 0o600)?);
-                part.update_record(path, |beside| beside.device = Some(kind))
+                part.update_record(path, |record| record.device = Some(kind))
             }
             (_, made) => self.wrap_errno("make the special file", path, made),
         }
@@ -445,14 +445,14 @@ impl Dir {
             }
         };
         let written = Some(meta.mode).filter(|&wanted| wanted != mode && !is_symlink);
-        part.update_record(path, |beside| (beside.owner, beside.mode) = (owner, written))?;
+        part.update_record(path, |record| (record.owner, record.mode) = (owner, written))?;
         Ok(mode)
     }
 
     /// Records `owner` in the ownership table, regardless of the owner on the disk.
     pub(crate) fn record_owner(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
         let owner = Some(owner).filter(|&owner| owner != (0, 0));
-        self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |beside| beside.owner = owner))
+        self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |record| record.owner = owner))
     }
 
     fn chown(&self, path: &TreePath, uid: u32, gid: u32) -> Result<(), Errno> {
@@ -528,11 +528,11 @@ fn path_or_dot(path: &TreePath) -> &Path {
     if path.is_root() { Path::new(".") } else { path.as_path() }
 }
 
-fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, how: ResolveFlags) -> Result<OwnedFd, Errno> {
+fn openat2(fd: &OwnedFd, path: &TreePath, flags: OFlags, mode: Mode, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
     let name = path_or_dot(path);
     loop {
         // EAGAIN: a concurrent rename interfered with the lookup, and the kernel asks for a retry.
-        match rustix::fs::openat2(fd, name, flags, mode, how) {
+        match rustix::fs::openat2(fd, name, flags, mode, resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}
             done => return done,
         }

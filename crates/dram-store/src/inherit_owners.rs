@@ -41,8 +41,8 @@ impl Layers<'_> {
             let there = if is_new { None } else { below.node_at(&found.path)? };
             let same = there.filter(|node| node.status.kind == found.status.kind);
             let inherited = same.as_ref().map_or(maker, |node| (node.status.uid, node.status.gid));
-            let noted = found.xattrs.iter().find(|(name, _)| name == OWNER_ATTRIBUTE.as_bytes());
-            let owner = match noted {
+            let recorded = found.xattrs.iter().find(|(name, _)| name == OWNER_ATTRIBUTE.as_bytes());
+            let owner = match recorded {
                 Some((name, value)) => {
                     dir.remove_xattr(&found.path, name)?;
                     // A program that replaces a file sets the owner that the old file seems to have, which is root.

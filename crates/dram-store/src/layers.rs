@@ -36,8 +36,8 @@ impl LayerId {
     }
 
     /// The id of that layer when it inherited entries from parent layers; `taken` is a digest of them.
-    fn from_diff_id_with_inherited(diff_id: &Digest, taken: blake3::Hash) -> LayerId {
-        LayerId(format!("d-{}-{}", diff_id.hex(), &taken.to_hex()[..32]))
+    fn from_diff_id_with_inherited(diff_id: &Digest, inherited: blake3::Hash) -> LayerId {
+        LayerId(format!("d-{}-{}", diff_id.hex(), &inherited.to_hex()[..32]))
     }
 
     /// The id of the same tar without parent layers; an id by content is returned unchanged.
@@ -80,12 +80,12 @@ impl FromStr for LayerId {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (hex, taken) = match text.split_at_checked(2) {
+        let (hex, inherited) = match text.split_at_checked(2) {
             Some(("d-", rest)) => rest.split_once('-').unwrap_or((rest, "00000000000000000000000000000000")),
             Some(("c-", rest)) => (rest, "00000000000000000000000000000000"),
             _ => return Err("not the name of a layer"),
         };
-        let is_hex = taken.len() == 32 && taken.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hex = inherited.len() == 32 && inherited.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         match Digest::from_hex(hex) {
             Ok(_) if is_hex => Ok(LayerId(text.to_owned())),
             Ok(_) | Err(_) => Err("not the name of a layer"),
@@ -340,9 +340,9 @@ impl<'a> Layers<'a> {
         if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header_block(&head) {
             return Ok(false);
         }
-        let mut whole = head.as_slice().chain(unpacked);
-        let how = UnpackOptions { mode: UnpackMode::Archive, limits: self.store.limits(), archive_name: what };
-        unpack(&mut whole, &Dir::open_layer(into)?, how)?;
+        let mut stream = head.as_slice().chain(unpacked);
+        let options = UnpackOptions { mode: UnpackMode::Archive, limits: self.store.limits(), archive_name: what };
+        unpack(&mut stream, &Dir::open_layer(into)?, options)?;
         Ok(true)
     }
 
@@ -412,9 +412,9 @@ impl<'a> Layers<'a> {
         diff_id: &Digest,
         below: &[LayerId],
     ) -> Result<Option<(LayerId, bool)>, StoreError> {
-        let leans = parent_deps::read_parent_deps(&self.parent_deps_record_path(diff_id))?;
+        let deps = parent_deps::read_parent_deps(&self.parent_deps_record_path(diff_id))?;
         let alone = LayerId::from_diff_id(diff_id);
-        if leans == ParentDeps::default() {
+        if deps == ParentDeps::default() {
             return Ok(Some((alone, true)).filter(|(id, _)| self.has(id)));
         }
         let known = atomic_file::read_limited(&self.parents_record_path(diff_id, below), 256).ok().flatten();
@@ -422,7 +422,7 @@ impl<'a> Layers<'a> {
         if let Some(id) = known.filter(|id| id.without_inherited() == alone && self.has(id)) {
             return Ok(Some((id, true)));
         }
-        let id = self.id_with_inherited(diff_id, &parent_deps::resolve_inherited(&leans, below, self)?);
+        let id = self.id_with_inherited(diff_id, &parent_deps::resolve_inherited(&deps, below, self)?);
         Ok(Some((id, false)).filter(|(id, _)| self.has(id)))
     }
 
@@ -462,11 +462,11 @@ impl<'a> Layers<'a> {
         below: &[LayerId],
     ) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let (leans, _) = self.unpack_without_parents(&dir, descriptor, diff_id)?;
-        let taken = parent_deps::resolve_inherited(&leans, below, self)?;
-        parent_deps::apply_inherited(&dir, &taken)?;
-        parent_deps::write_parent_deps(&self.parent_deps_record_path(diff_id), &leans, self.store)?;
-        let id = self.id_with_inherited(diff_id, &taken);
+        let (deps, _) = self.unpack_without_parents(&dir, descriptor, diff_id)?;
+        let inherited = parent_deps::resolve_inherited(&deps, below, self)?;
+        parent_deps::apply_inherited(&dir, &inherited)?;
+        parent_deps::write_parent_deps(&self.parent_deps_record_path(diff_id), &deps, self.store)?;
+        let id = self.id_with_inherited(diff_id, &inherited);
         self.record_use(&id);
         Ok(id)
     }
@@ -480,20 +480,20 @@ impl<'a> Layers<'a> {
     ) -> Result<(ParentDeps, u64), StoreError> {
         // Many tars have no entry for the root, and the mode of a new directory depends on the umask.
         dir.set_metadata(&TreePath::root(), &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
-        let mut leans = ParentDeps::default();
+        let mut deps = ParentDeps::default();
         let length = self.read_layer_blob(descriptor, diff_id, &mut |stream, what| {
-            let how = UnpackOptions { mode: UnpackMode::Layer, limits: self.store.limits(), archive_name: what };
-            leans = unpack(stream, dir, how)?;
+            let options = UnpackOptions { mode: UnpackMode::Layer, limits: self.store.limits(), archive_name: what };
+            deps = unpack(stream, dir, options)?;
             Ok(())
         })?;
-        Ok((parent_deps::retain_effective(dir, &leans)?, length))
+        Ok((parent_deps::retain_effective(dir, &deps)?, length))
     }
 
-    pub(crate) fn id_with_inherited(self, diff_id: &Digest, taken: &[InheritedEntry]) -> LayerId {
-        if taken.is_empty() {
+    pub(crate) fn id_with_inherited(self, diff_id: &Digest, inherited: &[InheritedEntry]) -> LayerId {
+        if inherited.is_empty() {
             LayerId::from_diff_id(diff_id)
         } else {
-            LayerId::from_diff_id_with_inherited(diff_id, parent_deps::inherited_digest(taken))
+            LayerId::from_diff_id_with_inherited(diff_id, parent_deps::inherited_digest(inherited))
         }
     }
 
@@ -516,11 +516,11 @@ impl<'a> Layers<'a> {
             return Ok(());
         }
         let made = self.store.work_dir().temp_dir()?;
-        let brought = self.unpack_verified(packed, id, stamp, &made).and_then(|()| self.install(&made, id));
-        if brought.is_err() {
+        let imported = self.unpack_verified(packed, id, stamp, &made).and_then(|()| self.install(&made, id));
+        if imported.is_err() {
             self.store.work_dir().remove_temp_dir(&made);
         }
-        brought
+        imported
     }
 
     fn unpack_verified(

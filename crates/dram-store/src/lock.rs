@@ -9,10 +9,10 @@ use rustix::io::Errno;
 use crate::StoreError;
 
 /// Opens `path`, creates it when it is missing, and acquires the lock.
-pub(crate) fn lock_file(path: &Path, how: FlockOperation) -> Result<File, StoreError> {
+pub(crate) fn lock_file(path: &Path, operation: FlockOperation) -> Result<File, StoreError> {
     let file = open_lock_file(path)?;
     loop {
-        match rustix::fs::flock(&file, how) {
+        match rustix::fs::flock(&file, operation) {
             Err(Errno::INTR) => {}
             done => return done.map(|()| file).map_err(StoreError::errno("lock", path)),
         }
@@ -20,8 +20,8 @@ pub(crate) fn lock_file(path: &Path, how: FlockOperation) -> Result<File, StoreE
 }
 
 /// Acquires the lock without waiting; `None` when another process holds it.
-pub(crate) fn try_lock_file(path: &Path, how: FlockOperation) -> Result<Option<File>, StoreError> {
-    match lock_file(path, how) {
+pub(crate) fn try_lock_file(path: &Path, operation: FlockOperation) -> Result<Option<File>, StoreError> {
+    match lock_file(path, operation) {
         Ok(file) => Ok(Some(file)),
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
@@ -49,14 +49,14 @@ pub struct StepLock {
 impl StepLock {
     /// Acquires the lock at `path`. `waiting` is called once when another process holds it.
     pub(crate) fn acquire(path: PathBuf, waiting: &dyn Fn()) -> Result<StepLock, StoreError> {
-        let mut told = false;
+        let mut is_notified = false;
         loop {
             let file = match try_lock_file(&path, FlockOperation::NonBlockingLockExclusive)? {
                 Some(file) => file,
                 None => {
-                    if !told {
+                    if !is_notified {
                         waiting();
-                        told = true;
+                        is_notified = true;
                     }
                     lock_file(&path, FlockOperation::LockExclusive)?
                 }

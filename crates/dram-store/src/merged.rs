@@ -109,14 +109,14 @@ impl MergedTree {
                 continue;
             }
             let entry = if missing_from.is_some() { None } else { self.lookup_entry(&at, &part)? };
-            let here = at.join(&part);
+            let entry_path = at.join(&part);
             match entry {
                 Some((layer, status)) if status.kind == FileKind::Symlink && (follow || !todo.is_empty()) => {
                     links += 1;
                     if links > MAX_SYMLINKS {
                         return Err(StoreError::SymlinkLoop { path: path.to_string() });
                     }
-                    let target = self.layers[layer].read_link(&here)?;
+                    let target = self.layers[layer].read_link(&entry_path)?;
                     if target.starts_with(b"/") {
                         at = TreePath::root();
                     }
@@ -125,13 +125,13 @@ impl MergedTree {
                 }
                 Some((_, status)) => {
                     if status.kind != FileKind::Dir && !todo.is_empty() {
-                        missing_from = Some(here.clone());
+                        missing_from = Some(entry_path.clone());
                     }
-                    at = here;
+                    at = entry_path;
                 }
                 None => {
-                    missing_from = missing_from.or_else(|| Some(here.clone()));
-                    at = here;
+                    missing_from = missing_from.or_else(|| Some(entry_path.clone()));
+                    at = entry_path;
                 }
             }
         }

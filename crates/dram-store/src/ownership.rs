@@ -70,13 +70,13 @@ impl OwnershipView {
     ///
     /// # Errors
     /// When the table is damaged or cannot be read.
-    pub(crate) fn open(dir: &Path, rights: IdMapping) -> Result<Option<OwnershipView>, StoreError> {
-        if rights == IdMapping::Root {
+    pub(crate) fn open(dir: &Path, id_mapping: IdMapping) -> Result<Option<OwnershipView>, StoreError> {
+        if id_mapping == IdMapping::Root {
             return Ok(None);
         }
         let file = ownership_table_path(dir);
         let state = OwnershipState { records: read_table(&file)?, journal: None };
-        let table = OwnershipTable { table_path: file, id_mapping: rights, state: Mutex::new(state) };
+        let table = OwnershipTable { table_path: file, id_mapping, state: Mutex::new(state) };
         Ok(Some(OwnershipView { table: Arc::new(table), dir_path: TreePath::root() }))
     }
 
@@ -116,18 +116,18 @@ impl OwnershipView {
         if state.records.is_empty() {
             return;
         }
-        if let Some(beside) = state.records.get(&self.record_key(path)) {
-            (status.uid, status.gid) = beside.owner.unwrap_or((status.uid, status.gid));
-            status.mode = beside.mode.unwrap_or(status.mode);
-            status.kind = beside.device.unwrap_or(status.kind);
+        if let Some(record) = state.records.get(&self.record_key(path)) {
+            (status.uid, status.gid) = record.owner.unwrap_or((status.uid, status.gid));
+            status.mode = record.mode.unwrap_or(status.mode);
+            status.kind = record.device.unwrap_or(status.kind);
         }
     }
 
     /// Adds the recorded extended attributes; they take precedence.
     pub(crate) fn add_xattrs(&self, path: &TreePath, all: &mut Vec<Xattr>) {
-        if let Some(beside) = self.lock_state().records.get(&self.record_key(path)) {
-            all.retain(|(name, _)| !beside.xattrs.contains_key(name));
-            all.extend(beside.xattrs.clone());
+        if let Some(record) = self.lock_state().records.get(&self.record_key(path)) {
+            all.retain(|(name, _)| !record.xattrs.contains_key(name));
+            all.extend(record.xattrs.clone());
             all.sort();
         }
     }
@@ -141,20 +141,20 @@ impl OwnershipView {
         let key = self.record_key(path);
         let mut state = self.lock_state();
         let before = state.records.get(&key);
-        let mut beside = before.cloned().unwrap_or_default();
-        change(&mut beside);
-        if before.map_or(beside == OwnershipRecord::default(), |before| *before == beside) {
+        let mut record = before.cloned().unwrap_or_default();
+        change(&mut record);
+        if before.map_or(record == OwnershipRecord::default(), |before| *before == record) {
             return Ok(());
         }
-        let line = format_record(&key, &beside);
-        state.records.insert(key, beside);
+        let line = format_record(&key, &record);
+        state.records.insert(key, record);
         self.append_line(&mut state, &line)
     }
 
     /// Copies the record of `old` in `from` to `new`, its new hard link.
     pub(crate) fn copy_record(&self, from: &OwnershipView, old: &TreePath, new: &TreePath) -> Result<(), StoreError> {
-        let beside = from.lock_state().records.get(&from.record_key(old)).cloned();
-        self.update_record(new, |there| *there = beside.unwrap_or_default())
+        let record = from.lock_state().records.get(&from.record_key(old)).cloned();
+        self.update_record(new, |there| *there = record.unwrap_or_default())
     }
 
     /// Removes the records of `path` and all below it.
@@ -189,8 +189,8 @@ pub(crate) fn finalize_table(made: &Path, place: &Path, work: &Path) -> Result<(
     if known.is_empty() {
         remove_table(&to)?;
     } else {
-        let lines = known.iter().filter(|(_, beside)| **beside != OwnershipRecord::default());
-        let bytes: Vec<u8> = lines.flat_map(|(key, beside)| format_record(key, beside)).collect();
+        let lines = known.iter().filter(|(_, record)| **record != OwnershipRecord::default());
+        let bytes: Vec<u8> = lines.flat_map(|(key, record)| format_record(key, record)).collect();
         atomic_file::write_atomic(&to, &bytes, work, Durability::Unsynced)?;
     }
     remove_table(&from)
@@ -213,7 +213,7 @@ fn read_table(file: &Path) -> Result<BTreeMap<Vec<u8>, OwnershipRecord>, StoreEr
             StoreError::Io { verb: "read", path: file.to_owned(), source }
         };
         match parse_line(line).ok_or_else(damaged)? {
-            (key, Some(beside)) => drop(known.insert(key, beside)),
+            (key, Some(record)) => drop(known.insert(key, record)),
             (key, None) => drop(remove_subtree_records(&mut known, &key)),
         }
     }
@@ -234,8 +234,8 @@ fn remove_subtree_records(known: &mut BTreeMap<Vec<u8>, OwnershipRecord>, key: &
     !gone.is_empty()
 }
 
-fn format_record(key: &[u8], beside: &OwnershipRecord) -> Vec<u8> {
-    let OwnershipRecord { owner, mode, device, xattrs } = beside;
+fn format_record(key: &[u8], record: &OwnershipRecord) -> Vec<u8> {
+    let OwnershipRecord { owner, mode, device, xattrs } = record;
     let dash = || "-".to_owned();
     let owner = owner.map_or_else(dash, |(uid, gid)| format!("{uid}:{gid}"));
     let mode = mode.map_or_else(dash, |mode| format!("{mode:o}"));
@@ -262,23 +262,23 @@ fn parse_line(line: &[u8]) -> Option<(Vec<u8>, Option<OwnershipRecord>)> {
     };
     let said = |text: &&str| *text != "-";
     let pair = |text: &str| text.split_once(':').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
-    let mut beside = OwnershipRecord::default();
+    let mut record = OwnershipRecord::default();
     if said(&owner) {
-        beside.owner = Some(pair(owner)?);
+        record.owner = Some(pair(owner)?);
     }
     if said(&mode) {
-        beside.mode = Some(u32::from_str_radix(mode, 8).ok()?);
+        record.mode = Some(u32::from_str_radix(mode, 8).ok()?);
     }
     if said(&device) {
         let (kind, numbers) = device.split_at_checked(1)?;
         let (major, minor) = pair(numbers)?;
-        beside.device = Some(if kind == "b" { FileKind::Block(major, minor) } else { FileKind::Char(major, minor) });
+        record.device = Some(if kind == "b" { FileKind::Block(major, minor) } else { FileKind::Char(major, minor) });
     }
     for xattr in xattrs.split(',').filter(said) {
         let (name, value) = xattr.split_once('=')?;
-        beside.xattrs.insert(unescape(name)?, unescape(value)?);
+        record.xattrs.insert(unescape(name)?, unescape(value)?);
     }
-    Some((unescape(path)?, Some(beside)))
+    Some((unescape(path)?, Some(record)))
 }
 
 /// Escapes a field. The root's path is empty and becomes `%`, as a field cannot be empty.
@@ -325,11 +325,11 @@ mod tests {
             xattrs: BTreeMap::from([(b"user.a=b,c %".to_vec(), vec![0, 255, b'\n']), (b"user.empty".to_vec(), vec![])]),
         };
         let device = OwnershipRecord { device: Some(FileKind::Char(1, 3)), ..OwnershipRecord::default() };
-        for beside in [all, device, OwnershipRecord::default()] {
+        for record in [all, device, OwnershipRecord::default()] {
             for path in [&b""[..], b"a/b", b"%", b"-", b" gone", b"\xff\n/=,"] {
-                let line = format_record(path, &beside);
+                let line = format_record(path, &record);
                 assert!(line.ends_with(b"\n") && line.iter().filter(|&&byte| byte == b'\n').count() == 1);
-                assert_eq!(parse_line(line.trim_ascii_end()), Some((path.to_vec(), Some(beside.clone()))));
+                assert_eq!(parse_line(line.trim_ascii_end()), Some((path.to_vec(), Some(record.clone()))));
             }
         }
     }
@@ -380,11 +380,11 @@ mod tests {
     }
 
     /// Unpacks `tar` with `rights` and returns the digest of its content and its ownership table.
-    fn unpack_with_rights(tar: &[u8], rights: IdMapping) -> (blake3::Hash, Vec<u8>) {
+    fn unpack_with_rights(tar: &[u8], id_mapping: IdMapping) -> (blake3::Hash, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let (made, place) = (dir.path().join("made"), dir.path().join("place"));
         fs::create_dir(&made).unwrap();
-        let root = Dir::open_layer_with(&made, rights).unwrap();
+        let root = Dir::open_layer_with(&made, id_mapping).unwrap();
         let how =
             UnpackOptions { mode: UnpackMode::Layer, limits: &ArchiveLimits::default(), archive_name: "the test" };
         unpack(&mut &tar[..], &root, how).unwrap();
@@ -393,7 +393,7 @@ mod tests {
         finalize_table(&made, &place, dir.path()).unwrap();
         fs::rename(&made, &place).unwrap();
         assert!(!ownership_table_path(&made).exists());
-        let whole = Dir::open_layer_with(&place, rights).unwrap();
+        let whole = Dir::open_layer_with(&place, id_mapping).unwrap();
         assert_eq!(crate::layers::content_digest(&whole, &|_| true).unwrap(), fresh);
         (fresh, fs::read(ownership_table_path(&place)).unwrap_or_default())
     }
@@ -403,8 +403,8 @@ mod tests {
         let tar = archive(true);
         let (of_root, no_table) = unpack_with_rights(&tar, IdMapping::Root);
         assert_eq!(no_table, b"");
-        for rights in [IdMapping::Subordinate, IdMapping::Single, IdMapping::Unprivileged] {
-            assert_eq!(unpack_with_rights(&tar, rights).0, of_root, "{rights:?}");
+        for id_mapping in [IdMapping::Subordinate, IdMapping::Single, IdMapping::Unprivileged] {
+            assert_eq!(unpack_with_rights(&tar, id_mapping).0, of_root, "{id_mapping:?}");
         }
         let (_, table) = unpack_with_rights(&tar, IdMapping::Unprivileged);
         let table = String::from_utf8(table).unwrap();
@@ -421,7 +421,7 @@ mod tests {
         let part = OwnershipView::open(&dir.path().join("layer"), IdMapping::Single).unwrap().unwrap();
         let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
         for name in ["a", "a/b", "a/b/c", "a-b", "a0"] {
-            part.update_record(&path(name), |beside| beside.owner = Some((1, 1))).unwrap();
+            part.update_record(&path(name), |record| record.owner = Some((1, 1))).unwrap();
         }
         part.copy_record(&part, &path("a0"), &path("z")).unwrap();
         part.remove_subtree(&path("a")).unwrap();

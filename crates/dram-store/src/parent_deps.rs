@@ -37,14 +37,14 @@ pub(crate) enum InheritedEntry {
 
 /// The dependencies of `leans` that still hold after the whole layer is unpacked. Removes whiteouts inside opaque
 /// directories, as they have no effect.
-pub(crate) fn retain_effective(dir: &Dir, leans: &ParentDeps) -> Result<ParentDeps, StoreError> {
+pub(crate) fn retain_effective(dir: &Dir, deps: &ParentDeps) -> Result<ParentDeps, StoreError> {
     let mut standing = ParentDeps::default();
-    for path in &leans.implied_dirs {
+    for path in &deps.implied_dirs {
         if dir.open_subdir(path).is_ok() && !is_hidden_by_opaque(dir, Some(path.clone()))? {
             standing.implied_dirs.insert(path.clone());
         }
     }
-    for path in &leans.whiteouts {
+    for path in &deps.whiteouts {
         if !dir.status(path)?.is_some_and(|status| status.kind.is_whiteout()) {
             continue;
         }
@@ -69,11 +69,11 @@ fn is_hidden_by_opaque(dir: &Dir, mut at: Option<TreePath>) -> Result<bool, Stor
 
 /// Resolves the dependencies `leans` against the parent layers `below`, lowest first.
 pub(crate) fn resolve_inherited(
-    leans: &ParentDeps,
+    deps: &ParentDeps,
     below: &[LayerId],
     layers: Layers<'_>,
 ) -> Result<Vec<InheritedEntry>, StoreError> {
-    let ParentDeps { implied_dirs: implied, whiteouts } = leans;
+    let ParentDeps { implied_dirs: implied, whiteouts } = deps;
     if implied.is_empty() && whiteouts.is_empty() {
         return Ok(Vec::new());
     }
@@ -98,9 +98,9 @@ pub(crate) fn resolve_inherited(
 
 /// Guesses from the unpacked layer `dir` the entries that it inherited for its dependencies `leans`. A directory with
 /// the default metadata of implied directories is ambiguous: with `all` it counts as inherited, too.
-pub(crate) fn guess_inherited(dir: &Dir, leans: &ParentDeps, all: bool) -> Result<Vec<InheritedEntry>, StoreError> {
-    let mut taken = Vec::new();
-    for path in &leans.implied_dirs {
+pub(crate) fn guess_inherited(dir: &Dir, deps: &ParentDeps, all: bool) -> Result<Vec<InheritedEntry>, StoreError> {
+    let mut inherited = Vec::new();
+    for path in &deps.implied_dirs {
         let Some(status) = dir.status(path)?.filter(|status| status.kind == FileKind::Dir) else { continue };
         let mut xattrs = dir.xattrs(path)?;
         xattrs.retain(|(name, _)| is_portable(name));
@@ -108,15 +108,15 @@ pub(crate) fn guess_inherited(dir: &Dir, leans: &ParentDeps, all: bool) -> Resul
         let is_plain = (meta.mode, meta.uid, meta.gid) == (0o755, 0, 0) && xattrs.is_empty();
         // Without a parent directory its time is that of unpacking, which has nanoseconds; times in a tar have none.
         if all || !is_plain || meta.mtime.1 == 0 {
-            taken.push(InheritedEntry::Dir(path.clone(), meta, xattrs));
+            inherited.push(InheritedEntry::Dir(path.clone(), meta, xattrs));
         }
     }
-    for path in &leans.whiteouts {
+    for path in &deps.whiteouts {
         if dir.status(path)?.is_none() {
-            taken.push(InheritedEntry::DroppedWhiteout(path.clone()));
+            inherited.push(InheritedEntry::DroppedWhiteout(path.clone()));
         }
     }
-    Ok(taken)
+    Ok(inherited)
 }
 
 fn is_absent(view: &MergedTree, path: &TreePath) -> Result<bool, StoreError> {
@@ -125,16 +125,16 @@ fn is_absent(view: &MergedTree, path: &TreePath) -> Result<bool, StoreError> {
 
 /// Applies the inherited entries to the layer `dir`, deepest first, as changing a directory does not change the times
 /// of its subdirectories.
-pub(crate) fn apply_inherited(dir: &Dir, taken: &[InheritedEntry]) -> Result<(), StoreError> {
+pub(crate) fn apply_inherited(dir: &Dir, inherited: &[InheritedEntry]) -> Result<(), StoreError> {
     let mut touched: BTreeSet<TreePath> = BTreeSet::new();
-    for one in taken {
+    for one in inherited {
         if let InheritedEntry::DroppedWhiteout(path) = one {
             touched.extend(path.parent());
         }
     }
     let times =
         touched.into_iter().map(|path| Ok((dir.status(&path)?, path))).collect::<Result<Vec<_>, StoreError>>()?;
-    for one in taken.iter().rev() {
+    for one in inherited.iter().rev() {
         match one {
             InheritedEntry::DroppedWhiteout(path) => dir.remove(path)?,
             InheritedEntry::Dir(path, meta, xattrs) => {
@@ -146,7 +146,7 @@ pub(crate) fn apply_inherited(dir: &Dir, taken: &[InheritedEntry]) -> Result<(),
         }
     }
     // Dropping a whiteout must not change its directory's time.
-    let took = |path: &TreePath| taken.iter().any(|one| matches!(one, InheritedEntry::Dir(dir, ..) if dir == path));
+    let took = |path: &TreePath| inherited.iter().any(|one| matches!(one, InheritedEntry::Dir(dir, ..) if dir == path));
     for (status, path) in times {
         if let Some(status) = status.filter(|_| !took(&path)) {
             dir.set_mtime(&path, status.mtime)?;
@@ -156,13 +156,13 @@ pub(crate) fn apply_inherited(dir: &Dir, taken: &[InheritedEntry]) -> Result<(),
 }
 
 /// The digest of inherited entries, for the layer's id.
-pub(crate) fn inherited_digest(taken: &[InheritedEntry]) -> blake3::Hash {
+pub(crate) fn inherited_digest(inherited: &[InheritedEntry]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     let mut add = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     };
-    for one in taken {
+    for one in inherited {
         match one {
             InheritedEntry::DroppedWhiteout(path) => {
                 add(b"nothing");
@@ -183,12 +183,12 @@ pub(crate) fn inherited_digest(taken: &[InheritedEntry]) -> blake3::Hash {
 }
 
 /// Writes the record of a layer's dependencies: `d` and a directory, or `w` and a whiteout, each terminated by NUL.
-pub(crate) fn write_parent_deps(record: &Path, leans: &ParentDeps, store: &Store) -> Result<(), StoreError> {
-    if *leans == ParentDeps::default() {
+pub(crate) fn write_parent_deps(record: &Path, deps: &ParentDeps, store: &Store) -> Result<(), StoreError> {
+    if *deps == ParentDeps::default() {
         return Ok(());
     }
-    let dirs = leans.implied_dirs.iter().map(|path| (b"d", path));
-    let all = dirs.chain(leans.whiteouts.iter().map(|path| (b"w", path)));
+    let dirs = deps.implied_dirs.iter().map(|path| (b"d", path));
+    let all = dirs.chain(deps.whiteouts.iter().map(|path| (b"w", path)));
     let bytes: Vec<u8> = all.flat_map(|(kind, path)| [kind, path.as_bytes(), b"\0"].concat()).collect();
     atomic_file::write_atomic(record, &bytes, &store.work_dir().path(), Durability::Synced)
 }
@@ -196,7 +196,7 @@ pub(crate) fn write_parent_deps(record: &Path, leans: &ParentDeps, store: &Store
 /// Reads the record of a layer's dependencies; without a record there are none.
 pub(crate) fn read_parent_deps(record: &Path) -> Result<ParentDeps, StoreError> {
     let bytes = atomic_file::read_limited(record, MAX_PARENT_DEPS_BYTES)?.unwrap_or_default();
-    let mut leans = ParentDeps::default();
+    let mut deps = ParentDeps::default();
     for line in bytes.split(|&byte| byte == 0).filter(|line| !line.is_empty()) {
         let (kind, path) = line.split_at(1);
         let path = TreePath::parse(path).map_err(|error| {
@@ -204,9 +204,9 @@ pub(crate) fn read_parent_deps(record: &Path) -> Result<ParentDeps, StoreError> 
             StoreError::Io { verb: "read", path: record.to_owned(), source }
         })?;
         match kind {
-            b"w" => leans.whiteouts.insert(path),
-            _ => leans.implied_dirs.insert(path),
+            b"w" => deps.whiteouts.insert(path),
+            _ => deps.implied_dirs.insert(path),
         };
     }
-    Ok(leans)
+    Ok(deps)
 }

@@ -60,15 +60,15 @@ impl Store {
     /// # Errors
     /// When the index or an image cannot be read (an unreadable image could refer to any object, so nothing is
     /// removed), or a file system operation fails.
-    pub fn prune(&self, wish: &PruneOptions) -> Result<PruneReport, StoreError> {
+    pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport, StoreError> {
         let inventory = StoreInventory::collect(self, true)?;
         let mut choice = PruneSelection::new(self, &inventory);
-        choice.select_steps(wish);
-        choice.select_unreferenced(wish);
-        choice.select_least_recently_used(wish);
+        choice.select_steps(options);
+        choice.select_unreferenced(options);
+        choice.select_least_recently_used(options);
         let mut pruned = choice.report();
         pruned.remaining_bytes = inventory.total_bytes().saturating_sub(pruned.bytes);
-        if !wish.dry_run {
+        if !options.dry_run {
             let gone: Vec<&InventoryItem> = inventory
                 .items
                 .iter()
@@ -82,7 +82,7 @@ impl Store {
             gone.iter().filter(is_record).try_for_each(|item| self.remove_item(&item.object))?;
             gone.iter().filter(|item| !is_record(item)).try_for_each(|item| self.remove_item(&item.object))?;
             self.failed_command().remove()?;
-            self.remove_stale_records(wish.all, &inventory)?;
+            self.remove_stale_records(options.all, &inventory)?;
         }
         Ok(pruned)
     }
@@ -100,8 +100,8 @@ impl Store {
         let remove = |place: &str, name: &TreePath| Dir::open(&self.join(place))?.remove(name);
         match what {
             StoredObject::Blob(digest) => remove("oci/blobs/sha256", &TreePath::parse(digest.hex().as_bytes())?),
-            StoredObject::Layer(id, rights) => self.remove_layer(id, *rights),
-            StoredObject::Step(rights, path, _) => self.step_cache().remove(*rights, path),
+            StoredObject::Layer(id, id_mapping) => self.remove_layer(id, *id_mapping),
+            StoredObject::Step(id_mapping, path, _) => self.step_cache().remove(*id_mapping, path),
             StoredObject::Download(name) => remove("downloads", name),
             StoredObject::Context(name) => remove("contexts", name),
             StoredObject::Cache(key, _) => self.caches().remove(key).map(drop),
@@ -113,8 +113,8 @@ impl Store {
         let blobs = before.named_blobs();
         self.blob_locations().retain(&|digest| blobs.contains(digest))?;
         self.remove_stale_pack_records(all)?;
-        for &rights in self.id_mapping().manageable() {
-            self.remove_stale_ownership_tables(rights)?;
+        for &id_mapping in self.id_mapping().manageable() {
+            self.remove_stale_ownership_tables(id_mapping)?;
         }
         // No process holds one of these locks, because the store is open exclusively.
         let locks = Dir::open(&self.join("steplocks"))?;
@@ -155,12 +155,12 @@ impl Store {
 
     fn has_layer_in_any_subdir(&self, id: &LayerId) -> bool {
         let all = IdMapping::Root.manageable().iter();
-        all.into_iter().any(|rights| self.subdir_of(*rights, "layers").join(id.as_str()).is_dir())
+        all.into_iter().any(|id_mapping| self.subdir_of(*id_mapping, "layers").join(id.as_str()).is_dir())
     }
 
     /// Removes ownership tables of layers that do not exist.
-    fn remove_stale_ownership_tables(&self, rights: IdMapping) -> Result<(), StoreError> {
-        let path = self.subdir_of(rights, "layers");
+    fn remove_stale_ownership_tables(&self, id_mapping: IdMapping) -> Result<(), StoreError> {
+        let path = self.subdir_of(id_mapping, "layers");
         if !path.is_dir() {
             return Ok(());
         }
@@ -189,74 +189,78 @@ impl<'a> PruneSelection<'a> {
         PruneSelection { store, inventory, selected: BTreeSet::new(), layer_users: BTreeMap::new() }
     }
 
-    fn is_old(&self, item: &InventoryItem, wish: &PruneOptions) -> bool {
-        wish.older_than.is_some_and(|span| self.store.opened_at().saturating_sub(item.last_used) >= span)
+    fn is_old(&self, item: &InventoryItem, options: &PruneOptions) -> bool {
+        options.older_than.is_some_and(|span| self.store.opened_at().saturating_sub(item.last_used) >= span)
     }
 
-    fn select_steps(&mut self, wish: &PruneOptions) {
-        let here: BTreeSet<_> = self.inventory.items.iter().filter_map(layer_key).collect();
-        for (at, item) in self.inventory.items.iter().enumerate() {
-            let StoredObject::Step(rights, _, record) = &item.object else { continue };
-            let layer = record.as_ref().map(|record| record.layer.clone().map(|id| (rights.privilege_subdir(), id)));
+    fn select_steps(&mut self, options: &PruneOptions) {
+        let existing_layers: BTreeSet<_> = self.inventory.items.iter().filter_map(layer_key).collect();
+        for (index, item) in self.inventory.items.iter().enumerate() {
+            let StoredObject::Step(id_mapping, _, record) = &item.object else { continue };
+            let layer =
+                record.as_ref().map(|record| record.layer.clone().map(|id| (id_mapping.privilege_subdir(), id)));
             match layer {
                 Some(layer)
-                    if !wish.all && !self.is_old(item, wish) && layer.as_ref().is_none_or(|id| here.contains(id)) =>
+                    if !options.all
+                        && !self.is_old(item, options)
+                        && layer.as_ref().is_none_or(|id| existing_layers.contains(id)) =>
                 {
                     layer.into_iter().for_each(|layer| *self.layer_users.entry(layer).or_default() += 1);
                 }
-                Some(_) | None => drop(self.selected.insert(at)),
+                Some(_) | None => drop(self.selected.insert(index)),
             }
         }
     }
 
-    fn select_unreferenced(&mut self, wish: &PruneOptions) {
+    fn select_unreferenced(&mut self, options: &PruneOptions) {
         let (blobs, layers) = (self.inventory.named_blobs(), self.inventory.named_layers());
-        for (at, item) in self.inventory.items.iter().enumerate() {
+        for (index, item) in self.inventory.items.iter().enumerate() {
             let goes = match &item.object {
                 StoredObject::Step(..) | StoredObject::Cache(..) => false,
                 StoredObject::Blob(digest) => !blobs.contains(digest),
-                StoredObject::Layer(id, rights) => {
-                    let is_named = layers.contains(&id.without_inherited()) && !wish.all && !self.is_old(item, wish);
-                    !is_named && !self.layer_users.contains_key(&(rights.privilege_subdir(), id.clone()))
+                StoredObject::Layer(id, id_mapping) => {
+                    let is_named =
+                        layers.contains(&id.without_inherited()) && !options.all && !self.is_old(item, options);
+                    !is_named && !self.layer_users.contains_key(&(id_mapping.privilege_subdir(), id.clone()))
                 }
-                StoredObject::Download(_) | StoredObject::Context(_) => wish.all || self.is_old(item, wish),
+                StoredObject::Download(_) | StoredObject::Context(_) => options.all || self.is_old(item, options),
             };
             if goes {
-                self.selected.insert(at);
+                self.selected.insert(index);
             }
         }
     }
 
     /// Selects the least recently used objects until the rest is within the size limit.
-    fn select_least_recently_used(&mut self, wish: &PruneOptions) {
-        let Some(most) = wish.max_bytes else { return };
+    fn select_least_recently_used(&mut self, options: &PruneOptions) {
+        let Some(max_bytes) = options.max_bytes else { return };
         let items = &self.inventory.items;
-        let mut left = self.inventory.total_bytes().saturating_sub(self.inventory.failed_bytes);
-        left = left.saturating_sub(self.selected.iter().map(|at| items[*at].bytes).sum());
+        let mut remaining = self.inventory.total_bytes().saturating_sub(self.inventory.failed_bytes);
+        remaining = remaining.saturating_sub(self.selected.iter().map(|index| items[*index].bytes).sum());
         let place: BTreeMap<_, usize> =
-            items.iter().enumerate().filter_map(|(at, item)| Some((layer_key(item)?, at))).collect();
-        let mut order: Vec<usize> = (0..items.len()).filter(|at| !self.selected.contains(at)).collect();
-        order.sort_by_key(|at| items[*at].last_used);
-        for at in order {
-            if left <= most {
+            items.iter().enumerate().filter_map(|(index, item)| Some((layer_key(item)?, index))).collect();
+        let mut oldest_first: Vec<usize> = (0..items.len()).filter(|index| !self.selected.contains(index)).collect();
+        oldest_first.sort_by_key(|index| items[*index].last_used);
+        for index in oldest_first {
+            if remaining <= max_bytes {
                 return;
             }
-            match &items[at].object {
+            match &items[index].object {
                 StoredObject::Blob(_) => continue,
                 // A layer with cache records is evicted with the last of them.
-                StoredObject::Layer(id, rights)
-                    if self.layer_users.contains_key(&(rights.privilege_subdir(), id.clone())) =>
+                StoredObject::Layer(id, id_mapping)
+                    if self.layer_users.contains_key(&(id_mapping.privilege_subdir(), id.clone())) =>
                 {
                     continue;
                 }
-                StoredObject::Step(rights, _, record) => {
+                StoredObject::Step(id_mapping, _, record) => {
                     let layer = record.as_ref().and_then(|record| record.layer.clone());
-                    let layer = layer.map(|id| (rights.privilege_subdir(), id));
-                    if let Some(at) =
+                    let layer = layer.map(|id| (id_mapping.privilege_subdir(), id));
+                    if let Some(index) =
                         layer.and_then(|layer| self.release_layer(&layer).then(|| place.get(&layer)).flatten())
                     {
-                        self.selected.insert(*at);
-                        left = left.saturating_sub(items[*at].bytes);
+                        self.selected.insert(*index);
+                        remaining = remaining.saturating_sub(items[*index].bytes);
                     }
                 }
                 StoredObject::Layer(..)
@@ -264,8 +268,8 @@ impl<'a> PruneSelection<'a> {
                 | StoredObject::Context(_)
                 | StoredObject::Cache(..) => {}
             }
-            self.selected.insert(at);
-            left = left.saturating_sub(items[at].bytes);
+            self.selected.insert(index);
+            remaining = remaining.saturating_sub(items[index].bytes);
         }
     }
 
@@ -313,7 +317,7 @@ impl<'a> PruneSelection<'a> {
 
 fn layer_key(item: &InventoryItem) -> Option<(Option<&'static str>, LayerId)> {
     match &item.object {
-        StoredObject::Layer(id, rights) => Some((rights.privilege_subdir(), id.clone())),
+        StoredObject::Layer(id, id_mapping) => Some((id_mapping.privilege_subdir(), id.clone())),
         StoredObject::Blob(_)
         | StoredObject::Step(..)
         | StoredObject::Download(_)

@@ -56,14 +56,14 @@ pub(crate) struct SizeCache<'a> {
 impl<'a> SizeCache<'a> {
     pub(crate) fn load(store: &'a Store) -> SizeCache<'a> {
         let bytes = atomic_file::read_limited(&store.join("sizes"), MAX_FILE_SIZE).ok().flatten().unwrap_or_default();
-        let known = serde_json::from_slice(&bytes).unwrap_or_default();
-        SizeCache { store, sizes: RefCell::new(known), requested: RefCell::default(), is_dirty: RefCell::new(false) }
+        let sizes = serde_json::from_slice(&bytes).unwrap_or_default();
+        SizeCache { store, sizes: RefCell::new(sizes), requested: RefCell::default(), is_dirty: RefCell::new(false) }
     }
 
     /// Returns the disk usage of an extracted layer.
-    pub(crate) fn layer_size(&self, id: &LayerId, rights: IdMapping) -> u64 {
-        let path = self.store.subdir_of(rights, "layers").join(id.as_str());
-        self.get_or_measure(&marker_name(id, rights), &|| disk_usage(&path))
+    pub(crate) fn layer_size(&self, id: &LayerId, id_mapping: IdMapping) -> u64 {
+        let path = self.store.subdir_of(id_mapping, "layers").join(id.as_str());
+        self.get_or_measure(&marker_name(id, id_mapping), &|| disk_usage(&path))
     }
 
     /// Returns the disk usage of the cache mount in `directory` with that time of last use.
@@ -85,10 +85,10 @@ impl<'a> SizeCache<'a> {
 
     /// Saves new entries, without those that were not requested: their objects are gone.
     pub(crate) fn save(self) {
-        let (mut known, asked) = (self.sizes.into_inner(), self.requested.into_inner());
-        known.retain(|name, _| asked.contains(name));
+        let (mut sizes, requested) = (self.sizes.into_inner(), self.requested.into_inner());
+        sizes.retain(|name, _| requested.contains(name));
         if self.is_dirty.into_inner() && self.store.require_writable().is_ok() {
-            let bytes = serde_json::to_vec(&known).expect("plain data becomes JSON");
+            let bytes = serde_json::to_vec(&sizes).expect("plain data becomes JSON");
             let _ = atomic_file::write_atomic(
                 &self.store.join("sizes"),
                 &bytes,

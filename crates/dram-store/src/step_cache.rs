@@ -117,10 +117,10 @@ impl<'a> StepCache<'a> {
     pub fn get(self, key: &StepKey) -> Option<CacheRecord> {
         let bytes = atomic_file::read_limited(&self.path(key), MAX_RECORD_SIZE).ok()??;
         let record: CacheRecord = serde_json::from_slice(&bytes).ok()?;
-        let whole = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
+        let is_complete = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
         // Records the use for LRU eviction; a failure only makes the record look older.
         let _ = atomic_file::record_use(&self.path(key), self.store.opened_at());
-        whole.then_some(record)
+        is_complete.then_some(record)
     }
 
     /// Stores `record` under `key`.
@@ -138,19 +138,19 @@ impl<'a> StepCache<'a> {
     }
 
     /// Returns all records of processes with the id mapping `rights`. Other files are skipped.
-    pub(crate) fn list(self, rights: IdMapping) -> Result<Vec<StoredRecord>, StoreError> {
-        let steps = self.store.subdir_of(rights, "steps");
+    pub(crate) fn list(self, id_mapping: IdMapping) -> Result<Vec<StoredRecord>, StoreError> {
+        let steps = self.store.subdir_of(id_mapping, "steps");
         let mut all = Vec::new();
         if !steps.is_dir() {
             return Ok(all);
         }
         let root = Dir::open(&steps)?;
-        for shelf in root.names()? {
-            let shelf = TreePath::parse(&shelf)?;
-            let Ok(dir) = root.open_subdir(&shelf) else { continue };
+        for subdir in root.names()? {
+            let subdir = TreePath::parse(&subdir)?;
+            let Ok(dir) = root.open_subdir(&subdir) else { continue };
             for name in dir.names()? {
                 let is_key = std::str::from_utf8(&name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
-                let path = shelf.join(&name);
+                let path = subdir.join(&name);
                 let Some(status) = root.status(&path)?.filter(|_| is_key) else { continue };
                 let bytes = atomic_file::read_limited(&steps.join(path.as_path()), MAX_RECORD_SIZE).ok().flatten();
                 let record = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -161,8 +161,8 @@ impl<'a> StepCache<'a> {
     }
 
     /// Removes the record at `path` of processes with the id mapping `rights`.
-    pub(crate) fn remove(self, rights: IdMapping, path: &TreePath) -> Result<(), StoreError> {
-        Dir::open(&self.store.subdir_of(rights, "steps"))?.remove(path)
+    pub(crate) fn remove(self, id_mapping: IdMapping, path: &TreePath) -> Result<(), StoreError> {
+        Dir::open(&self.store.subdir_of(id_mapping, "steps"))?.remove(path)
     }
 }
 

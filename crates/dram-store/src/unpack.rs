@@ -42,12 +42,12 @@ pub(crate) struct ParentDeps {
 
 /// Unpacks `stream` into the empty directory `root` and reads it to its end. Returns the layer's dependencies on parent
 /// layers.
-pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, how: UnpackOptions<'_>) -> Result<ParentDeps, StoreError> {
-    let fail = |source: TarError| StoreError::Tar { what: how.archive_name.to_owned(), source };
-    let mut reader = TarReader::new(stream).with_limits(how.limits);
+pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, options: UnpackOptions<'_>) -> Result<ParentDeps, StoreError> {
+    let fail = |source: TarError| StoreError::Tar { what: options.archive_name.to_owned(), source };
+    let mut reader = TarReader::new(stream).with_limits(options.limits);
     let mut unpacker = TarUnpacker {
         root,
-        options: how,
+        options: options,
         current_dir: None,
         dir_metadata: BTreeMap::new(),
         parent_deps: ParentDeps::default(),

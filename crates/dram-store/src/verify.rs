@@ -122,17 +122,17 @@ impl LayerOrigins {
     ) -> Result<LayerComparison, StoreError> {
         let made = layers.store().work_dir().temp_dir()?;
         let verdict = Dir::open_layer(&made).and_then(|model| {
-            let (leans, length) = layers.unpack_without_parents(&model, blob, diff_id)?;
+            let (deps, length) = layers.unpack_without_parents(&model, blob, diff_id)?;
             let layer = match Dir::open_layer(&layers.path(id)) {
                 Ok(layer) => layer,
                 Err(error) => return Ok(LayerComparison::Changed(describe_error_with_limit(&error))),
             };
-            let (taken, doubt) = self.find_inherited(layers, id, diff_id, &leans, &layer)?;
-            parent_deps::apply_inherited(&model, &taken)?;
-            Ok(match (first_difference(&layer, &model)?, doubt) {
+            let (inherited, unverifiable) = self.find_inherited(layers, id, diff_id, &deps, &layer)?;
+            parent_deps::apply_inherited(&model, &inherited)?;
+            Ok(match (first_difference(&layer, &model)?, unverifiable) {
                 (Some(how), _) => LayerComparison::Changed(how),
-                (None, Some(doubt)) => doubt,
-                (None, None) => LayerComparison::Same(ComparedTar { tar_length: length, parent_deps: leans }),
+                (None, Some(unverifiable)) => unverifiable,
+                (None, None) => LayerComparison::Same(ComparedTar { tar_length: length, parent_deps: deps }),
             })
         });
         layers.store().work_dir().remove_temp_dir(&made);
@@ -146,29 +146,31 @@ impl LayerOrigins {
         layers: Layers<'_>,
         id: &LayerId,
         diff_id: &Digest,
-        leans: &ParentDeps,
+        deps: &ParentDeps,
         layer: &Dir,
     ) -> Result<(Vec<InheritedEntry>, Option<LayerComparison>), StoreError> {
         if *id == id.without_inherited() {
             return Ok((Vec::new(), None));
         }
         let below = self.parent_layer_lists(layers, diff_id);
-        let by_images = below.iter().filter_map(|below| parent_deps::resolve_inherited(leans, below, layers).ok());
-        let guess = |all| parent_deps::guess_inherited(layer, leans, all).ok();
+        let by_images = below.iter().filter_map(|below| parent_deps::resolve_inherited(deps, below, layers).ok());
+        let guess = |all| parent_deps::guess_inherited(layer, deps, all).ok();
         let guesses = [false, true].into_iter().filter_map(guess);
-        if let Some(taken) = by_images.chain(guesses).find(|taken| layers.id_with_inherited(diff_id, taken) == *id) {
-            return Ok((taken, None));
+        if let Some(inherited) =
+            by_images.chain(guesses).find(|inherited| layers.id_with_inherited(diff_id, inherited) == *id)
+        {
+            return Ok((inherited, None));
         }
         let is_used = |below: &Vec<LayerId>| {
             layers.lookup_unpacked(diff_id, below).is_ok_and(|known| known == Some((id.clone(), true)))
         };
-        let doubt = match below.iter().any(is_used) {
+        let unverifiable = match below.iter().any(is_used) {
             true => LayerComparison::Changed(
                 "its directories are not what those of the layers below make of them".to_owned(),
             ),
             false => LayerComparison::Unknown("the layers that it was unpacked over are not in the store".to_owned()),
         };
-        Ok((guess(false).unwrap_or_default(), Some(doubt)))
+        Ok((guess(false).unwrap_or_default(), Some(unverifiable)))
     }
 
     /// The parent layers of the tar in each image: unpacked from their blobs, or as build steps created them.

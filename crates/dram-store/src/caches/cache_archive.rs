@@ -89,9 +89,14 @@ impl CacheMounts<'_> {
     ///
     /// # Errors
     /// When one is in use or missing, or reading or writing fails.
-    pub fn export(self, keys: &[String], how: CompressionFormat, out: &mut dyn Write) -> Result<(), CacheArchiveError> {
+    pub fn export(
+        self,
+        keys: &[String],
+        compression: CompressionFormat,
+        out: &mut dyn Write,
+    ) -> Result<(), CacheArchiveError> {
         let fail = || StoreError::io("write", Path::new("the archive"));
-        match how {
+        match compression {
             CompressionFormat::Gzip => {
                 let mut out = GzEncoder::new(out, flate2::Compression::fast());
                 self.write_archive(keys, &mut out)?;
@@ -114,14 +119,14 @@ impl CacheMounts<'_> {
         let mut keys: Vec<&String> = keys.iter().collect();
         keys.sort();
         keys.dedup();
-        let mut taken = Vec::new();
+        let mut guards = Vec::new();
         let mut list = CacheArchiveIndex { version: CACHE_ARCHIVE_VERSION, caches: Vec::new() };
         for key in keys {
             let (cache, name) = self.acquire_for_archive(key)?;
             let number = key.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             let content = content_digest(&Dir::open_layer(&cache.data_dir())?, &is_archivable)?.to_hex().to_string();
             list.caches.push(CacheArchiveEntry { name, number, content });
-            taken.push(cache);
+            guards.push(cache);
         }
         let mut writer = TarWriter::new(out);
         let text = serde_json::to_vec_pretty(&list).expect("plain data becomes JSON");
@@ -130,7 +135,7 @@ impl CacheMounts<'_> {
         let entry = TarEntry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() };
         let fail = || StoreError::io("write", Path::new("the archive"));
         writer.append(&entry, &mut text.as_slice()).map_err(fail())?;
-        for (number, cache) in taken.iter().enumerate() {
+        for (number, cache) in guards.iter().enumerate() {
             let dir = Dir::open_layer(&cache.data_dir())?;
             let below = TreePath::parse(number.to_string().as_bytes()).map_err(StoreError::from)?;
             scan_layer(&dir, &mut |found| append_archive_entry(&mut writer, &dir, &below, found))?;
@@ -144,7 +149,7 @@ impl CacheMounts<'_> {
         let directory = self.caches_dir().join(key);
         let Some(about) = read_metadata(&directory) else { return Err(CacheArchiveError::Gone { id: key.to_owned() }) };
         match self.try_acquire(key, FlockOperation::NonBlockingLockExclusive)? {
-            Some(taken) => Ok((taken, about.name)),
+            Some(guards) => Ok((guards, about.name)),
             None => Err(CacheArchiveError::InUse { id: about.name.id }),
         }
     }
@@ -194,7 +199,7 @@ impl CacheMounts<'_> {
     /// Locks the existing cache that the entry replaces, if there is one.
     fn acquire_replaced(self, listed: &CacheArchiveEntry) -> Result<Option<CacheMountGuard>, CacheArchiveError> {
         match self.acquire_for_archive(&cache_dir_name(listed)) {
-            Ok((taken, _)) => Ok(Some(taken)),
+            Ok((guards, _)) => Ok(Some(guards)),
             Err(CacheArchiveError::Gone { .. }) => Ok(None),
             Err(error) => Err(error),
         }

@@ -149,7 +149,7 @@ impl<'a> CacheMounts<'a> {
     pub fn acquire<E: From<StoreError>>(
         self,
         name: &CacheMountIdentity,
-        how: CacheMountSharing,
+        sharing: CacheMountSharing,
         fill: &mut dyn FnMut(&Path) -> Result<(), E>,
         wait: &mut dyn FnMut() -> bool,
     ) -> Result<Option<CacheMountGuard>, E> {
@@ -157,15 +157,15 @@ impl<'a> CacheMounts<'a> {
         loop {
             let numbers = self.numbers_of_key(&key)?;
             for number in &numbers {
-                if let Some(taken) = self.try_acquire(&format!("{key}.{number}"), how.lock_operation())? {
-                    self.record_use(&taken)?;
-                    return Ok(Some(taken));
+                if let Some(guard) = self.try_acquire(&format!("{key}.{number}"), sharing.lock_operation())? {
+                    self.record_use(&guard)?;
+                    return Ok(Some(guard));
                 }
             }
-            if numbers.is_empty() || how == CacheMountSharing::Private {
+            if numbers.is_empty() || sharing == CacheMountSharing::Private {
                 let free = (0..).find(|number| !numbers.contains(number)).expect("there are more numbers than caches");
-                match self.create(name, free, how, fill)? {
-                    Some(taken) => return Ok(Some(taken)),
+                match self.create(name, free, sharing, fill)? {
+                    Some(guard) => return Ok(Some(guard)),
                     // Another process was faster.
                     None => continue,
                 }
@@ -194,7 +194,7 @@ impl<'a> CacheMounts<'a> {
     }
 
     /// Locks one cache without waiting; `None` when it is in use or no longer exists.
-    fn try_acquire(self, directory: &str, how: FlockOperation) -> Result<Option<CacheMountGuard>, StoreError> {
+    fn try_acquire(self, directory: &str, operation: FlockOperation) -> Result<Option<CacheMountGuard>, StoreError> {
         let directory = self.caches_dir().join(directory);
         let path = directory.join("lock");
         let file = match File::options().read(true).write(true).open(&path) {
@@ -202,7 +202,7 @@ impl<'a> CacheMounts<'a> {
             file => file.map_err(StoreError::io("open", &path))?,
         };
         loop {
-            match rustix::fs::flock(&file, how) {
+            match rustix::fs::flock(&file, operation) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 locked => break locked.map_err(StoreError::errno("lock", &path))?,
@@ -257,10 +257,10 @@ impl<'a> CacheMounts<'a> {
     }
 
     /// Increments the number of uses. Two concurrent uses may count as one.
-    fn record_use(self, taken: &CacheMountGuard) -> Result<(), StoreError> {
-        let Some(mut about) = read_metadata(&taken.directory) else { return Ok(()) };
+    fn record_use(self, guard: &CacheMountGuard) -> Result<(), StoreError> {
+        let Some(mut about) = read_metadata(&guard.directory) else { return Ok(()) };
         about.uses = about.uses.saturating_add(1);
-        self.write_metadata(&taken.directory, &about)
+        self.write_metadata(&guard.directory, &about)
     }
 
     fn write_metadata(self, directory: &Path, about: &CacheMountMetadata) -> Result<(), StoreError> {
@@ -299,11 +299,11 @@ impl<'a> CacheMounts<'a> {
     /// # Errors
     /// On an I/O error.
     pub fn remove(self, key: &str) -> Result<bool, StoreError> {
-        let Some(taken) = self.try_acquire(key, FlockOperation::NonBlockingLockExclusive)? else { return Ok(false) };
+        let Some(guard) = self.try_acquire(key, FlockOperation::NonBlockingLockExclusive)? else { return Ok(false) };
         let place = self.store.work_dir().temp_dir()?;
         let gone = place.join("cache");
-        fs::rename(&taken.directory, &gone).map_err(StoreError::io("remove", &taken.directory))?;
-        drop(taken);
+        fs::rename(&guard.directory, &gone).map_err(StoreError::io("remove", &guard.directory))?;
+        drop(guard);
         self.store.work_dir().remove_temp_dir(&place);
         Ok(true)
     }
@@ -344,9 +344,9 @@ mod tests {
         CacheMountIdentity { id: id.to_owned(), seed: None, mode: 0o750, uid: owner.uid(), gid: owner.gid() }
     }
 
-    fn take(store: &Store, id: &str, how: CacheMountSharing) -> Option<CacheMountGuard> {
+    fn take(store: &Store, id: &str, sharing: CacheMountSharing) -> Option<CacheMountGuard> {
         let mut fill = |_: &Path| Ok::<(), StoreError>(());
-        store.caches().acquire(&name(id), how, &mut fill, &mut || false).unwrap()
+        store.caches().acquire(&name(id), sharing, &mut fill, &mut || false).unwrap()
     }
 
     #[test]
@@ -373,15 +373,15 @@ mod tests {
         let (_dir, store) = store();
         let mut fill = |path: &Path| fs::write(path.join("seed"), "1").map_err(StoreError::io("write", path));
         for _ in 0..2 {
-            let taken = store
+            let guard = store
                 .caches()
                 .acquire(&name("a"), CacheMountSharing::Shared, &mut fill, &mut || false)
                 .unwrap()
                 .unwrap();
-            let seed = taken.data_dir().join("seed");
+            let seed = guard.data_dir().join("seed");
             assert_eq!(fs::read_to_string(&seed).unwrap(), "1");
             fs::write(seed, "1").unwrap();
-            assert_eq!(fs::metadata(taken.data_dir()).unwrap().permissions().mode() & 0o7777, 0o750);
+            assert_eq!(fs::metadata(guard.data_dir()).unwrap().permissions().mode() & 0o7777, 0o750);
         }
         let all = store.caches().list().unwrap();
         assert_eq!((all.len(), all[0].uses, all[0].size), (1, 2, 1));
@@ -393,10 +393,10 @@ mod tests {
     #[test]
     fn cache_in_use_is_not_removed() {
         let (_dir, store) = store();
-        let taken = take(&store, "a", CacheMountSharing::Shared).unwrap();
+        let guard = take(&store, "a", CacheMountSharing::Shared).unwrap();
         let key = store.caches().list().unwrap()[0].key.clone();
         assert!(!store.caches().remove(&key).unwrap());
-        drop(taken);
+        drop(guard);
         assert!(store.caches().remove(&key).unwrap());
         assert!(!store.caches().remove(&key).unwrap());
         assert!(store.caches().list().unwrap().is_empty());

@@ -15,14 +15,14 @@ const REMAKE_REPAIR: &str = "it is removed, and made again when it is wanted";
 impl FsckRun<'_> {
     /// Verifies the layers of processes with the id mapping `rights`. Only those with the mapping of this process can
     /// be compared.
-    pub(super) fn check_layers(&mut self, rights: IdMapping) -> Result<(), StoreError> {
-        let at = self.store.subdir_of(rights, "layers");
+    pub(super) fn check_layers(&mut self, id_mapping: IdMapping) -> Result<(), StoreError> {
+        let at = self.store.subdir_of(id_mapping, "layers");
         if !at.is_dir() {
             return Ok(());
         }
         let all = self.list_layers(&at)?;
         self.report.layers += all.len();
-        if rights == self.store.id_mapping() {
+        if id_mapping == self.store.id_mapping() {
             let (made, unpacked) = all.into_iter().partition(|(id, _)| id.is_content_addressed());
             self.check_content_layers(made);
             self.check_unpacked_layers(unpacked);
@@ -58,8 +58,8 @@ impl FsckRun<'_> {
 
     /// Layers of executed steps are named by their content.
     fn check_content_layers(&mut self, made: Vec<(LayerId, PathBuf)>) {
-        let (store, rights) = (self.store, self.store.id_mapping());
-        let good = self.map_parallel(&made, |(id, path)| store.layer_matches_id(id, rights) || !path.exists());
+        let (store, id_mapping) = (self.store, self.store.id_mapping());
+        let good = self.map_parallel(&made, |(id, path)| store.layer_matches_id(id, id_mapping) || !path.exists());
         for ((id, path), _) in made.into_iter().zip(good).filter(|(_, good)| !good) {
             let what = "the content of the unpacked layer does not match its id";
             self.report_finding(&path, what, "the step that made it", REMAKE_REPAIR, |check| {
@@ -77,11 +77,11 @@ impl FsckRun<'_> {
         let origins = LayerOrigins::scan_store(self.store);
         for (id, path) in unpacked {
             match origins.compare(self.store.layers(), &id) {
-                LayerComparison::Same(learned) => self.check_layer_records(&id, &learned),
+                LayerComparison::Same(compared) => self.check_layer_records(&id, &compared),
                 // Another process removed it meanwhile.
                 LayerComparison::Changed(_) | LayerComparison::Unknown(_) if !path.exists() => {}
-                LayerComparison::Changed(how) => {
-                    let what = format!("the unpacked layer differs from its blob: {how}");
+                LayerComparison::Changed(difference) => {
+                    let what = format!("the unpacked layer differs from its blob: {difference}");
                     let cost = "unpacking it again, and `--no-cache` for what was built upon it meanwhile";
                     self.report_finding(&path, what, cost, REMAKE_REPAIR, |check| {
                         check.store.remove_damaged_layer(&id)
@@ -95,13 +95,13 @@ impl FsckRun<'_> {
     }
 
     /// Compares the records of a layer's tar with the tar.
-    fn check_layer_records(&mut self, id: &LayerId, learned: &ComparedTar) {
+    fn check_layer_records(&mut self, id: &LayerId, compared: &ComparedTar) {
         let (Some(diff_id), layers) = (id.diff_id(), self.store.layers()) else { return };
         let size = layers.size_record_path(&diff_id);
-        let said = atomic_file::read_limited(&size, 64).ok().flatten();
-        let said = said.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<u64>().ok());
-        if let Some(said) = said.filter(|said| *said != learned.tar_length) {
-            let what = format!("it says {said} bytes of a tar that has {}", learned.tar_length);
+        let recorded = atomic_file::read_limited(&size, 64).ok().flatten();
+        let recorded = recorded.and_then(|text| std::str::from_utf8(&text).ok()?.parse::<u64>().ok());
+        if let Some(recorded) = recorded.filter(|recorded| *recorded != compared.tar_length) {
+            let what = format!("it says {recorded} bytes of a tar that has {}", compared.tar_length);
             self.report_finding(
                 &size,
                 what,
@@ -110,13 +110,13 @@ impl FsckRun<'_> {
                 |_| ownership::remove_table(&size),
             );
         }
-        let leans = layers.parent_deps_record_path(&diff_id);
-        if parent_deps::read_parent_deps(&leans).is_ok_and(|said| said != learned.parent_deps) {
+        let record = layers.parent_deps_record_path(&diff_id);
+        if parent_deps::read_parent_deps(&record).is_ok_and(|recorded| recorded != compared.parent_deps) {
             let what = "it does not list the entries that depend on the layers below";
             let cost = "the owners and modes of directories that layers share";
-            self.report_finding(&leans, what, cost, "it is written anew", |check| {
-                ownership::remove_table(&leans)?;
-                parent_deps::write_parent_deps(&leans, &learned.parent_deps, check.store)
+            self.report_finding(&record, what, cost, "it is written anew", |check| {
+                ownership::remove_table(&record)?;
+                parent_deps::write_parent_deps(&record, &compared.parent_deps, check.store)
             });
         }
     }

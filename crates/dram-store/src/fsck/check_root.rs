@@ -64,11 +64,12 @@ impl FsckRun<'_> {
             });
             return Ok(());
         }
-        let mine = rustix::process::geteuid().as_raw();
-        if meta.uid() != mine {
-            let what = format!("it belongs to the user {}, and not to {mine}", meta.uid());
+        let own_uid = rustix::process::geteuid().as_raw();
+        if meta.uid() != own_uid {
+            let what = format!("it belongs to the user {}, and not to {own_uid}", meta.uid());
             self.report_finding(path, what, "that user can change it", "it is given to the store's user", |_| {
-                std::os::unix::fs::lchown(path, Some(mine), None).map_err(StoreError::io("change the owner of", path))
+                std::os::unix::fs::lchown(path, Some(own_uid), None)
+                    .map_err(StoreError::io("change the owner of", path))
             });
         }
         Ok(())

@@ -96,10 +96,10 @@ impl Store {
     ///
     /// # Errors
     /// When a file system operation fails.
-    pub fn fsck(&self, how: &FsckOptions<'_>) -> Result<FsckReport, StoreError> {
+    pub fn fsck(&self, options: &FsckOptions<'_>) -> Result<FsckReport, StoreError> {
         let mut check = FsckRun {
             store: self,
-            options: how,
+            options: options,
             report: FsckReport::default(),
             images_by_blob: BTreeMap::new(),
             lost_dir: None,
@@ -176,12 +176,12 @@ impl FsckRun<'_> {
         }
     }
 
-    /// Calls `look` for each of `all` in parallel, and returns the results in order.
-    fn map_parallel<T: Sync, R: Send>(&self, all: &[T], look: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    /// Calls `function` for each of `all` in parallel, and returns the results in order.
+    fn map_parallel<T: Sync, R: Send>(&self, all: &[T], function: impl Fn(&T) -> R + Sync) -> Vec<R> {
         let found: Mutex<BTreeMap<usize, R>> = Mutex::new(BTreeMap::new());
-        (self.options.parallel)(all.len(), &|at| {
-            let answer = look(&all[at]);
-            found.lock().unwrap_or_else(PoisonError::into_inner).insert(at, answer);
+        (self.options.parallel)(all.len(), &|index| {
+            let answer = function(&all[index]);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(index, answer);
         });
         found.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
     }
