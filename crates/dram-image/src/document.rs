@@ -171,6 +171,11 @@ impl MediaType {
         text == Self::INDEX || text == Self::DOCKER_INDEX
     }
 
+    /// Returns whether `text` is the media type of an image config, of OCI or Docker.
+    pub fn is_image_config(text: &str) -> bool {
+        text == Self::CONFIG || text == Self::DOCKER_CONFIG
+    }
+
     /// Returns whether `text` is the media type of a manifest, of OCI or Docker.
     pub fn is_manifest(text: &str) -> bool {
         text == Self::MANIFEST || text == Self::DOCKER_MANIFEST
@@ -231,6 +236,15 @@ pub struct ImagePlatform {
     /// The variant of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+}
+
+impl std::fmt::Display for ImagePlatform {
+    /// Formats the platform as `linux/arm64/v8`.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variant = self.variant.as_deref().filter(|variant| !variant.is_empty());
+        let variant = variant.map(|variant| format!("/{variant}")).unwrap_or_default();
+        write!(out, "{}/{}{variant}", self.os, self.architecture)
+    }
 }
 
 /// A field whose value is ignored and takes no memory.

@@ -25,7 +25,7 @@ impl<'a> BlobLocations<'a> {
     }
 
     fn record_path(self, digest: &Digest) -> PathBuf {
-        self.store.join("seen").join(digest.hex())
+        self.store.join("blob-locations").join(digest.hex())
     }
 
     /// Returns host and name of repositories that had the blob, the most recent first.
@@ -62,7 +62,7 @@ impl<'a> BlobLocations<'a> {
 
     /// Removes the records of the blobs that are not wanted.
     pub(crate) fn retain(self, is_wanted: &dyn Fn(&Digest) -> bool) -> Result<(), StoreError> {
-        let dir = Dir::open(&self.store.join("seen"))?;
+        let dir = Dir::open(&self.store.join("blob-locations"))?;
         for name in dir.names()? {
             let digest = std::str::from_utf8(&name).ok().and_then(|hex| Digest::from_hex(hex).ok());
             if digest.is_some_and(|digest| !is_wanted(&digest)) {

@@ -46,7 +46,7 @@ impl<'a> BuildHistory<'a> {
     }
 
     fn root(self) -> PathBuf {
-        self.store.join("places")
+        self.store.join("history")
     }
 
     fn path(self, place: &StepKey, name: &str) -> PathBuf {

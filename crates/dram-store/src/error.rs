@@ -33,6 +33,14 @@ pub enum StoreError {
         /// The supported version.
         known: u32,
     },
+    /// The store has an older layout version and is on a read-only file system.
+    #[error("the store {} has an older version, and is read-only: it cannot be brought to version {known}", path.display())]
+    OldAndReadOnly {
+        /// Root of the store.
+        path: PathBuf,
+        /// The version of this program.
+        known: u32,
+    },
     /// A directory of the store is not a directory.
     #[error("{} should be a directory of the store, and is none", .0.display())]
     NotADirectory(PathBuf),

@@ -55,8 +55,8 @@ impl IdMapping {
     pub(crate) fn privilege_subdir(self) -> Option<&'static str> {
         match self {
             IdMapping::Root => None,
-            IdMapping::Subordinate => Some("lent-ids"),
-            IdMapping::Single => Some("one-id"),
+            IdMapping::Subordinate => Some("subordinate"),
+            IdMapping::Single => Some("single"),
             IdMapping::Unprivileged => Some("unprivileged"),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 
-use dram_image::{Descriptor, Digest, ImageConfig, Manifest, TreePath};
+use dram_image::{Descriptor, Digest, TreePath};
 
 use crate::size_cache::{SizeCache, disk_usage};
 use crate::{CacheRecord, Dir, IdMapping, LayerId, Store, StoreError};
@@ -13,7 +13,7 @@ use crate::{CacheRecord, Dir, IdMapping, LayerId, Store, StoreError};
 pub(crate) struct NamedImage {
     /// Name of the image.
     pub(crate) name: String,
-    /// Its manifest, config and layers.
+    /// Its root, and all manifests, configs and layers that the root leads to.
     pub(crate) blobs: BTreeSet<Digest>,
     /// Ids of its layers, as if each was extracted without parent layers.
     pub(crate) layers: BTreeSet<LayerId>,
@@ -66,7 +66,7 @@ impl StoreInventory {
     pub(crate) fn collect(store: &Store, strict: bool) -> Result<StoreInventory, StoreError> {
         let mut found = StoreInventory::default();
         for tagged in store.refs().list()? {
-            match read_named_image(store, &tagged.name, &tagged.manifest) {
+            match read_named_image(store, &tagged.name, &tagged.root) {
                 Ok(image) => found.images.push(image),
                 Err(error) if strict => return Err(error),
                 Err(_) => {}
@@ -79,7 +79,7 @@ impl StoreInventory {
                 found.items.push(InventoryItem { object: what, bytes: 4096, last_used: step.last_used });
             }
         }
-        let rest = ["packs", "seen", "places", "fresh", "index.copy", "sizes", "lost"];
+        let rest = ["packs", "blob-locations", "history", "unsynced", "index.copy", "sizes", "lost"];
         found.other_bytes = rest.iter().map(|name| disk_usage(&store.join(name))).sum();
         Ok(found)
     }
@@ -180,12 +180,17 @@ impl StoreInventory {
     }
 }
 
-/// Reads the manifest and config of an image.
-pub(crate) fn read_named_image(store: &Store, name: &str, descriptor: &Descriptor) -> Result<NamedImage, StoreError> {
-    let manifest = store.blobs().read_document::<Manifest>(descriptor)?;
-    let config = store.blobs().read_document::<ImageConfig>(&manifest.value().config)?;
-    let layers = manifest.value().layers.iter().map(|layer| layer.digest);
-    let blobs = [descriptor.digest, manifest.value().config.digest].into_iter().chain(layers).collect();
-    let layers = config.value().rootfs.diff_ids.iter().map(LayerId::from_diff_id).collect();
-    Ok(NamedImage { name: name.to_owned(), blobs, layers })
+/// Reads all documents of an image: its root, and what the root leads to.
+///
+/// # Errors
+/// When a document cannot be read.
+pub(crate) fn read_named_image(store: &Store, name: &str, root: &Descriptor) -> Result<NamedImage, StoreError> {
+    let contents = store.root_contents(root);
+    let blobs = contents.blobs.iter().map(|blob| blob.digest).collect();
+    let configs = contents.manifests.iter().filter_map(|manifest| manifest.config.as_ref());
+    let layers = configs.flat_map(|config| config.rootfs.diff_ids.iter().map(LayerId::from_diff_id)).collect();
+    match contents.unreadable.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(NamedImage { name: name.to_owned(), blobs, layers }),
+    }
 }

@@ -18,15 +18,15 @@
 //!   packs/ID.size      length of a layer's tar
 //!   downloads/HEX      a downloaded file, by its content digest; KEY.note records the response of an address
 //!   contexts/KEY       digests of a build context's files, with the file status they are valid for
-//!   seen/HEX           repositories that have a blob
+//!   blob-locations/HEX repositories that have a blob
 //!   caches/KEY.N/      content of a cache mount; it outlives builds
-//!   places/KEY/        build journal of a Dockerfile, used to explain cache misses
+//!   history/KEY/       build journal of a Dockerfile, used to explain cache misses
 //!   failed/            file system of the last command that failed
 //!   steplocks/KEY      lock held while a step is executed, so that two builds share its result
-//!   lent-ids/          layers and steps of a user namespace with subordinate ids
-//!   one-id/            layers and steps of a user namespace with a single id
+//!   subordinate/       layers and steps of a user namespace with subordinate ids
+//!   single/            layers and steps of a user namespace with a single id
 //!   unprivileged/      layers and steps of a process without privileges
-//!   fresh/BOOT/ID      marker of an unsynced layer
+//!   unsynced/BOOT/ID   marker of an unsynced layer
 //!   sizes              cached disk usage of layers
 //!   index.copy         a backup of index.json
 //!   lost/N/            unknown files that `dram fsck --repair` moved away
@@ -55,6 +55,7 @@ mod layer_scan;
 mod layers;
 mod lock;
 mod merged;
+mod migration;
 mod misplaced;
 mod ownership;
 mod pack;
@@ -63,6 +64,7 @@ mod programs;
 mod prune;
 mod refs;
 mod remove_tree;
+mod root_contents;
 mod size_cache;
 mod step_cache;
 mod store;
@@ -97,6 +99,7 @@ pub use pack::LayerTimestamp;
 pub use programs::{DynamicElfFile, LayerPrograms};
 pub use prune::{PruneOptions, PruneReport, PrunedItem};
 pub use refs::{ImageRefs, OWN_ANNOTATION_PREFIX, TaggedImage};
+pub use root_contents::{MAX_INDEX_DEPTH, ManifestContents, RootContents};
 pub use step_cache::{CacheRecord, StepCache, StepKey, StepKeyBuilder};
 pub use store::{Store, StoreLocation};
 pub use tree::{FileTree, TreeNode};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use crate::store::{DIRECTORIES, OPTIONAL_DIRECTORIES, check_version};
+use crate::store::{DIRECTORIES, OPTIONAL_DIRECTORIES, read_version};
 use crate::{Store, StoreError, StoreLocation, lock};
 
 /// Lock files that are needed to open a store.
@@ -29,7 +29,7 @@ impl Store {
     pub fn open_for_repair(place: impl Into<StoreLocation>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
         let place = place.into();
         let root = &place.root;
-        check_version(root)?;
+        read_version(root)?;
         // A directory that is not yet a store needs no repair, and its files belong to the user.
         let blocked = if root.join("version").is_file() { find_misplaced(root) } else { Vec::new() };
         if blocked.is_empty() {
@@ -61,7 +61,7 @@ impl Store {
 fn find_misplaced(root: &Path) -> Vec<MisplacedPath> {
     let dirs =
         ["lost"].into_iter().chain(DIRECTORIES).chain(OPTIONAL_DIRECTORIES.into_iter().filter(|name| *name != "lost"));
-    let shelves = ["lent-ids/layers", "lent-ids/steps", "one-id/layers", "one-id/steps"];
+    let shelves = ["subordinate/layers", "subordinate/steps", "single/layers", "single/steps"];
     let dirs = dirs.chain(shelves).chain(["unprivileged/layers", "unprivileged/steps"]);
     let all = dirs.map(|place| MisplacedPath { store_path: place, must_be_dir: true });
     let all = all.chain(LOCK_FILES.map(|place| MisplacedPath { store_path: place, must_be_dir: false }));

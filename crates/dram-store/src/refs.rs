@@ -24,20 +24,20 @@ pub struct ImageRefs<'a> {
     store: &'a Store,
 }
 
-/// A reference and its manifest.
+/// A reference and its root: a manifest or an index, as the media type says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaggedImage {
     /// The reference in its normal form, with its tag or, if it has one, its digest; the unchanged text when another
     /// tool wrote something that is not a reference.
     pub name: String,
-    /// Descriptor of the manifest.
-    pub manifest: Descriptor,
+    /// Descriptor of the root.
+    pub root: Descriptor,
 }
 
 impl TaggedImage {
-    /// Returns the index that the manifest was selected from, if any.
+    /// Returns the index that the root was selected from, if it is a manifest of an index that is not in the store.
     pub fn index(&self) -> Option<Digest> {
-        self.manifest.annotations.get(INDEX_ANNOTATION)?.parse().ok()
+        self.root.annotations.get(INDEX_ANNOTATION)?.parse().ok()
     }
 }
 
@@ -104,32 +104,32 @@ impl<'a> ImageRefs<'a> {
     /// When the index cannot be read.
     pub fn list(self) -> Result<Vec<TaggedImage>, StoreError> {
         let mut all: BTreeMap<String, Descriptor> = BTreeMap::new();
-        for mut manifest in self.read()?.manifests {
-            let name = manifest.annotations.remove(REF_NAME_ANNOTATION).unwrap_or_default();
-            all.entry(name).or_insert(manifest);
+        for mut root in self.read()?.manifests {
+            let name = root.annotations.remove(REF_NAME_ANNOTATION).unwrap_or_default();
+            all.entry(name).or_insert(root);
         }
-        Ok(all.into_iter().map(|(name, manifest)| TaggedImage { name, manifest }).collect())
+        Ok(all.into_iter().map(|(name, root)| TaggedImage { name, root }).collect())
     }
 
-    /// Returns the manifest of `reference`: by digest when it has one, by name otherwise.
+    /// Returns the root of `reference`: by digest when it has one, by name otherwise.
     ///
     /// # Errors
     /// When the index cannot be read.
     pub fn get(self, reference: &Reference) -> Result<Option<Descriptor>, StoreError> {
         let name = reference.to_string();
         let wanted = |tagged: &TaggedImage| match reference.digest() {
-            Some(digest) => tagged.manifest.digest == digest || tagged.index() == Some(digest),
+            Some(digest) => tagged.root.digest == digest || tagged.index() == Some(digest),
             None => tagged.name == name,
         };
-        Ok(self.list()?.into_iter().find(wanted).map(|tagged| tagged.manifest))
+        Ok(self.list()?.into_iter().find(wanted).map(|tagged| tagged.root))
     }
 
-    /// Points each of `references` to `manifest`, and replaces earlier targets.
+    /// Points each of `references` to `root`, and replaces earlier targets.
     ///
     /// # Errors
     /// When the index cannot be read or written.
-    pub fn set(self, references: &[Reference], manifest: &Descriptor) -> Result<(), StoreError> {
-        self.set_from(references, manifest, None)
+    pub fn set(self, references: &[Reference], root: &Descriptor) -> Result<(), StoreError> {
+        self.set_from(references, root, None)
     }
 
     /// Points each of `references` to a manifest that was selected from the index with the digest `from`: references by
@@ -152,16 +152,13 @@ impl<'a> ImageRefs<'a> {
         self.insert_all(references.iter().map(entry).collect())
     }
 
-    /// Points each reference to its manifest in one atomic update; the last of duplicate references wins.
+    /// Points each reference to its root in one atomic update; the last of duplicate references wins.
     ///
     /// # Errors
     /// When the index cannot be read or written.
     pub fn set_all(self, named: &[(Reference, Descriptor)]) -> Result<(), StoreError> {
         self.insert_all(
-            named
-                .iter()
-                .map(|(reference, manifest)| (reference.to_string(), without_own_annotations(manifest)))
-                .collect(),
+            named.iter().map(|(reference, root)| (reference.to_string(), without_own_annotations(root))).collect(),
         )
     }
 

@@ -12,11 +12,13 @@ use crate::atomic_file::{self, Durability};
 use crate::unsynced::UnsyncedLayers;
 use crate::{
     Blobs, BuildHistory, CacheMounts, FailedCommandStore, IdMapping, ImageRefs, Layers, ProcessWorkDir, StepCache,
-    StepKey, StepLock, StoreError, lock,
+    StepKey, StepLock, StoreError, lock, migration,
 };
 
 /// Version of the on-disk layout that this program writes.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
+/// Version of older stores, which are migrated when they are opened.
+const OLD_VERSION: &str = "1";
 
 /// Directories that are created when they are missing.
 pub(crate) const DIRECTORIES: [&str; 13] = [
@@ -31,12 +33,13 @@ pub(crate) const DIRECTORIES: [&str; 13] = [
     "downloads",
     "caches",
     "steplocks",
-    "seen",
-    "fresh",
+    "blob-locations",
+    "unsynced",
 ];
 
 /// Directories that are created only when something is put into them.
-pub(crate) const OPTIONAL_DIRECTORIES: [&str; 6] = ["failed", "places", "lost", "lent-ids", "one-id", "unprivileged"];
+pub(crate) const OPTIONAL_DIRECTORIES: [&str; 6] =
+    ["failed", "history", "lost", "subordinate", "single", "unprivileged"];
 /// Files at the top level of the store.
 pub(crate) const TOP_LEVEL_FILES: [&str; 5] = ["version", "lock", "refs.lock", "index.copy", "sizes"];
 /// Content of the `oci-layout` file.
@@ -83,12 +86,13 @@ pub struct Store {
 
 impl Store {
     /// Opens the store at `place`, creates it (mode 0700) when it is missing, and removes what dead processes left. A
-    /// store on a read-only file system can be read.
+    /// store of an older version is migrated first. A store on a read-only file system can be read.
     ///
     /// # Errors
     /// When the directory cannot be created or written, or is a store of another version.
     pub fn open(place: impl Into<StoreLocation>) -> Result<Store, StoreError> {
         let place = place.into();
+        Store::migrate(&place, &|| ())?;
         let shared = || Store::open_locked(&place, &|path| lock::lock_file(path, FlockOperation::LockShared));
         let store = shared()?;
         if !store.has_markers_of_other_boots() {
@@ -114,6 +118,8 @@ impl Store {
     /// # Errors
     /// See [`Store::open`].
     pub fn open_exclusive(place: impl Into<StoreLocation>, waiting: &dyn Fn()) -> Result<Store, StoreError> {
+        let place = place.into();
+        Store::migrate(&place, waiting)?;
         let lock = |path: &Path| match lock::try_lock_file(path, FlockOperation::NonBlockingLockExclusive)? {
             Some(lock) => Ok(lock),
             None => {
@@ -121,7 +127,7 @@ impl Store {
                 lock::lock_file(path, FlockOperation::LockExclusive)
             }
         };
-        let store = Store::open_locked(&place.into(), &lock)?;
+        let store = Store::open_locked(&place, &lock)?;
         if store.work.is_writable() && store.has_markers_of_other_boots() {
             store.verify_unsynced()?;
         }
@@ -135,6 +141,9 @@ impl Store {
     pub fn try_open_exclusive(place: impl Into<StoreLocation>) -> Result<Option<Store>, StoreError> {
         let place = place.into();
         if !place.root.join("version").exists() {
+            return Ok(None);
+        }
+        if !migration::try_migrate(&place.root)? {
             return Ok(None);
         }
         match lock::try_lock_file(&place.root.join("lock"), FlockOperation::NonBlockingLockExclusive)? {
@@ -341,7 +350,7 @@ fn subdir_path(root: &Path, rights: IdMapping, name: &str) -> PathBuf {
     }
 }
 
-fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
+pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     if path.is_dir() {
         return Ok(());
@@ -359,16 +368,49 @@ fn write_if_missing(path: &Path, bytes: &[u8], work: &ProcessWorkDir) -> Result<
     if path.exists() { Ok(()) } else { atomic_file::write_atomic(path, bytes, &work.path(), Durability::Synced) }
 }
 
-pub(crate) fn check_version(root: &Path) -> Result<(), StoreError> {
+/// Version of the layout of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StoreVersion {
+    /// There is no store yet.
+    New,
+    /// An older version, which is migrated.
+    Old,
+    /// The version of this program.
+    Current,
+}
+
+/// Returns the version of the store at `root`.
+///
+/// # Errors
+/// When it is unknown or cannot be read.
+pub(crate) fn read_version(root: &Path) -> Result<StoreVersion, StoreError> {
     let path = root.join("version");
     if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
         return Err(StoreError::UnknownVersion { path: root.to_owned(), found: String::new(), known: VERSION });
     }
-    let Some(text) = atomic_file::read_limited(&path, 1024)? else { return Ok(()) };
+    let Some(text) = atomic_file::read_limited(&path, 1024)? else {
+        // A store of version 1 that has lost its version is known by a directory that only version 1 has.
+        let is_old = root.join("oci/oci-layout").is_file() && root.join("seen").is_dir();
+        return Ok(if is_old { StoreVersion::Old } else { StoreVersion::New });
+    };
     let found = String::from_utf8_lossy(&text).trim().to_owned();
     if found == VERSION.to_string() {
-        return Ok(());
+        return Ok(StoreVersion::Current);
+    }
+    if found == OLD_VERSION {
+        return Ok(StoreVersion::Old);
     }
     let found = found.escape_debug().to_string();
     Err(StoreError::UnknownVersion { path: root.to_owned(), found, known: VERSION })
+}
+
+/// Refuses a store whose version is not that of this program.
+pub(crate) fn check_version(root: &Path) -> Result<(), StoreError> {
+    match read_version(root)? {
+        StoreVersion::New | StoreVersion::Current => Ok(()),
+        StoreVersion::Old => {
+            let found = OLD_VERSION.to_owned();
+            Err(StoreError::UnknownVersion { path: root.to_owned(), found, known: VERSION })
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Unsynced layers: crash safety without an fsync of each layer, which would cost more than making it. A marker, the
-//! empty file `fresh/BOOT/ID`, is created before a layer is renamed into place, and removed after a later `syncfs(2)`.
+//! empty file `unsynced/BOOT/ID`, is created before a layer is renamed into place, and removed after a later `syncfs(2)`.
 //! Markers of this boot have no effect, because reads see all writes. Layers with markers of another boot are verified:
 //! a layer named by its content is compared with its id; one extracted from a blob, which was synced, is removed and
 //! extracted again on demand.
@@ -58,7 +58,7 @@ pub(crate) fn parse_marker(name: &[u8]) -> Option<(LayerId, IdMapping)> {
 
 impl Store {
     fn marker_dir(&self) -> PathBuf {
-        self.join("fresh").join(&self.unsynced().boot_id)
+        self.join("unsynced").join(&self.unsynced().boot_id)
     }
 
     /// Creates the marker of a layer that is about to be renamed into place.
@@ -82,7 +82,7 @@ impl Store {
 
     /// Returns the markers of other boots: their directories, and the names in them.
     fn markers_of_other_boots(&self) -> Vec<(TreePath, Vec<Vec<u8>>)> {
-        let Ok(fresh) = Dir::open(&self.join("fresh")) else { return Vec::new() };
+        let Ok(fresh) = Dir::open(&self.join("unsynced")) else { return Vec::new() };
         let is_older = |name: &Vec<u8>| is_boot_id(name) && name != self.unsynced().boot_id.as_bytes();
         let boots = fresh.names().unwrap_or_default().into_iter().filter(is_older);
         let boots = boots.filter_map(|name| TreePath::parse(&name).ok());
@@ -105,7 +105,7 @@ impl Store {
     /// Verifies the layers that were unsynced when the machine went down, and removes those that cannot be verified.
     /// The store must be open exclusively.
     pub(crate) fn verify_unsynced(&self) -> Result<(), StoreError> {
-        let fresh = Dir::open(&self.join("fresh"))?;
+        let fresh = Dir::open(&self.join("unsynced"))?;
         for (boot, names) in self.markers_of_other_boots() {
             let mut done = true;
             for name in names {
@@ -216,7 +216,7 @@ mod tests {
 
     /// Simulates a reboot.
     fn boot(store: &Store) {
-        fs::rename(store.marker_dir(), store.join("fresh/00000000-0000-4000-8000-000000000000")).unwrap();
+        fs::rename(store.marker_dir(), store.join("unsynced/00000000-0000-4000-8000-000000000000")).unwrap();
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let there = [&whole, &cut, &unpacked].map(|id| store.layers().has(id));
         assert_eq!(there, [true, false, false]);
-        assert_eq!(Dir::open(&store.join("fresh")).unwrap().names().unwrap(), Vec::<Vec<u8>>::new());
+        assert_eq!(Dir::open(&store.join("unsynced")).unwrap().names().unwrap(), Vec::<Vec<u8>>::new());
     }
 
     #[test]

@@ -13,10 +13,11 @@ use dram_build::container::HostSettings;
 use dram_image::{ArchiveLimit, ArchiveLimits};
 use dram_remote::{ProxySettings, TrustStore};
 use dram_sandbox::{HostChecks, MissingHostSupport, ProcessPrivilege, ResourceLimit, RlimitKind as Limited};
-use dram_store::StoreLocation;
+use dram_store::{Store, StoreLocation};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::failure::Failure;
+use crate::report;
 
 /// The most space that the store may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +87,15 @@ impl AmbientContext {
         })
     }
 
-    /// The location of the store. Fails if neither an option nor the environment names a directory.
+    /// The location of the store, which is of the current version. Fails if neither an option nor the environment names
+    /// a directory, or if a store of an older version cannot be migrated.
     pub(crate) fn store(&self) -> Result<&StoreLocation, Failure> {
-        self.store.as_ref().ok_or_else(|| {
+        let place = self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
-        })
+        })?;
+        let waiting = || report::print_note("the store is of an older version: waiting until no other dram uses it");
+        Store::migrate(place, &waiting)?;
+        Ok(place)
     }
 
     /// The most space that the store may take.

@@ -186,12 +186,18 @@ pub(crate) struct HistoryArgs {
     /// Do not cut long instructions
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// The platform, of an image that is for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// The image
     pub(crate) image: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
+    /// Show the image for this platform, of an image that is for several [default: this machine's, and a list]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// The image
     pub(crate) image: String,
 }
@@ -227,6 +233,9 @@ pub(crate) struct SaveArgs {
     /// The archive; a directory, or a name ending in `/`, becomes an OCI layout [default: standard output]
     #[arg(short, long, value_name = "FILE|DIR", default_value = "-", hide_default_value = true)]
     pub(crate) output: PathBuf,
+    /// Only the image for this platform, of an image that is for several [default: all platforms]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// The images
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
@@ -237,6 +246,12 @@ pub(crate) struct LoadArgs {
     /// Name the image, whatever the source calls it
     #[arg(short, long, value_name = "NAME[:TAG]")]
     pub(crate) tag: Option<String>,
+    /// Keep the images for all platforms, with the index
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
+    /// The platform, of an image that is for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// The same as FILE, in Docker's words
     #[arg(short, long, value_name = "FILE", conflicts_with = "source")]
     pub(crate) input: Option<PathBuf>,
@@ -274,6 +289,9 @@ pub(crate) struct RunArgs {
     /// When to pull the image: `always`, when it is `missing` in the store, or `never`
     #[arg(long, value_enum, default_value_t, value_name = "POLICY")]
     pub(crate) pull: PullPolicy,
+    /// The platform, of an image that is for several [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// Accepted for those who are used to it: a container never outlives its command
     #[arg(long, hide = true)]
     pub(crate) rm: bool,

@@ -276,6 +276,7 @@ impl From<StoreError> for Failure {
             ),
             StoreError::UnknownVersion { .. } => Some("use the dram that made it, or another store with --store"),
             StoreError::NotADirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
+            StoreError::OldAndReadOnly { .. } => Some("make it writable for one command, or name another with --store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 Some("it may belong to another user: name another store with --store or DRAM_STORE")

@@ -1,8 +1,9 @@
 //! Finds images in the store by the names and ids that users write.
 
 use dram_build::Image;
+use dram_build::transfer::{ImageSelection, StoreSource, TransferError, select_root};
 use dram_dockerfile::suggest::nearest_name;
-use dram_image::{Descriptor, Digest, Manifest, MediaType, Reference};
+use dram_image::{Descriptor, Digest, ImagePlatform, Manifest, MediaType, Reference};
 use dram_store::Store;
 
 use crate::failure::Failure;
@@ -12,13 +13,37 @@ pub(crate) fn parse_reference(text: &str) -> Result<Reference, Failure> {
     text.parse().map_err(|error: dram_image::ReferenceError| Failure::usage(error.to_string()))
 }
 
-/// Returns the image that `text` names: `NAME[:TAG]`, or the digest of its manifest or config, complete or at least its
-/// first 12 digits.
-pub(crate) fn find_image(store: &Store, text: &str) -> Result<Image, Failure> {
+/// Returns the root that `text` names, a manifest or an index: by `NAME[:TAG]`, or by the digest of the root, of a
+/// manifest or of a config, complete or at least its first 12 digits.
+pub(crate) fn find_root(store: &Store, text: &str) -> Result<Descriptor, Failure> {
     match find_descriptor(store, text)? {
-        Some(descriptor) => Ok(Image::open(store, &descriptor)?),
+        Some(root) => Ok(root),
         None => Err(unknown_image(store, text)?),
     }
+}
+
+/// Returns the image for `platform` that `text` names, as [`find_root`] does. An image that is for one platform alone
+/// is returned whatever its platform is.
+pub(crate) fn find_image(store: &Store, text: &str, platform: &ImagePlatform) -> Result<Image, Failure> {
+    let root = find_root(store, text)?;
+    open_for_platform(store, text, &root, platform)
+}
+
+/// Opens the image for `platform` below `root`, which `text` names.
+pub(crate) fn open_for_platform(
+    store: &Store,
+    text: &str,
+    root: &Descriptor,
+    platform: &ImagePlatform,
+) -> Result<Image, Failure> {
+    let selection = ImageSelection::Platform(platform.clone());
+    let manifest = select_root(root, &StoreSource::new(store), &selection).map_err(|error| match error {
+        TransferError::NoPlatform { platform, .. } => {
+            TransferError::NoPlatform { place: format!("`{text}` in the store"), platform }
+        }
+        error => error,
+    })?;
+    Ok(Image::open(store, &manifest)?)
 }
 
 /// Returns true if `text` could be a digest, or at least its first 12 digits.
@@ -27,7 +52,7 @@ pub(crate) fn is_id(text: &str) -> bool {
     (12..=64).contains(&hex.len()) && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Returns the descriptor of the manifest of the image that `text` names, if there is one.
+/// Returns the descriptor of the root that `text` names, if there is one.
 pub(crate) fn find_descriptor(store: &Store, text: &str) -> Result<Option<Descriptor>, Failure> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     if let Ok(reference) = text.parse::<Reference>()
@@ -41,11 +66,15 @@ pub(crate) fn find_descriptor(store: &Store, text: &str) -> Result<Option<Descri
     let all = store.blobs().list()?;
     let mut fitting = all.iter().filter(|(digest, _)| digest.hex().starts_with(hex));
     let (Some(&(digest, size)), None) = (fitting.next(), fitting.next()) else { return Ok(None) };
-    let descriptor = Descriptor::new(MediaType::MANIFEST, digest, size);
-    match Image::open(store, &descriptor) {
-        Ok(_) => Ok(Some(descriptor)),
-        Err(_) => Ok(find_by_config(store, &all, &digest)),
+    match store.document_descriptor(digest, size).filter(|root| is_readable(store, root)) {
+        Some(root) => Ok(Some(root)),
+        None => Ok(find_by_config(store, &all, &digest)),
     }
+}
+
+/// Returns true if `root` is an index, or a manifest with the config of an image.
+fn is_readable(store: &Store, root: &Descriptor) -> bool {
+    MediaType::is_index(&root.media_type) || Image::open(store, root).is_ok()
 }
 
 /// Returns a manifest with the config `wanted`: engines call that digest the image's id.

@@ -79,12 +79,18 @@ impl<'a> ImageResolver<'a> {
     }
 
     fn resolve(&self, name: &str, platform: &ImagePlatform) -> Result<Option<Image>, Failure> {
-        let here = match image_lookup::find_descriptor(self.store, name)? {
-            Some(descriptor) => Some(Image::open(self.store, &descriptor)?),
-            None => None,
-        };
+        let root = image_lookup::find_descriptor(self.store, name)?;
+        let open = |root: &Descriptor| image_lookup::open_for_platform(self.store, name, root, platform);
+        let is_index = root.as_ref().is_some_and(|root| MediaType::is_index(&root.media_type));
+        let opened = root.as_ref().map(open).transpose();
         let reference = name.parse::<Reference>().ok().filter(|_| !image_lookup::is_id(name));
-        let (Some(reference), true) = (reference, self.policy != PullPolicy::Never) else { return Ok(here) };
+        let (Some(reference), true) = (reference, self.policy != PullPolicy::Never) else { return opened };
+        // An index without the platform is like an image for another platform: the registry may have more.
+        let (here, lacking) = match opened {
+            Ok(image) => (image, None),
+            Err(failure) if is_index => (None, Some(failure)),
+            Err(failure) => return Err(failure),
+        };
         let fits = here.as_ref().is_some_and(|image| has_platform(image, platform));
         if fits && (self.policy == PullPolicy::Missing || reference.digest().is_some()) {
             return Ok(here);
@@ -95,6 +101,7 @@ impl<'a> ImageResolver<'a> {
             (Err(TransferError::Cancelled), _) => Err(TransferError::Cancelled.into()),
             // An image of the store for another platform is used as before, and a diagnostic reports it.
             (Err(_), Some(image)) if self.policy == PullPolicy::Missing => Ok(Some(image)),
+            (Err(error), None) => Err(lacking.map_or_else(|| unavailable_image(self.store, name, error), Ok)?),
             (Err(error), _) => Err(unavailable_image(self.store, name, error)?),
         }
     }
@@ -104,7 +111,7 @@ impl<'a> ImageResolver<'a> {
         let name = reference.to_string();
         let mut all = self.store.refs().list()?.into_iter();
         Ok(all.any(|tagged| {
-            tagged.name == name && (tagged.manifest.digest == root.digest || tagged.index() == Some(root.digest))
+            tagged.name == name && (tagged.root.digest == root.digest || tagged.index() == Some(root.digest))
         }))
     }
 
@@ -137,10 +144,15 @@ impl<'a> ImageResolver<'a> {
 
     /// Gives the images that are complete by now their names in the store, so that the registry is not asked again.
     pub(crate) fn name_complete_images(&self) -> Result<(), Failure> {
-        // A name in the store stands for an image of this machine's platform.
+        // A name in the store stands for an image of this machine's platform, or for an index, which is not replaced by
+        // one of its images.
         let own = ambient::platform();
         let stays = |image: &Image| image.has_all_blobs(self.store) && has_platform(image, &own);
         for (reference, image, index) in self.pulled.borrow().iter().filter(|(_, image, _)| stays(image)) {
+            let old = self.store.refs().get(reference)?;
+            if old.is_some_and(|root| MediaType::is_index(&root.media_type)) {
+                continue;
+            }
             self.store.refs().set_from(std::slice::from_ref(reference), &image.descriptor, *index)?;
         }
         Ok(())

@@ -43,6 +43,8 @@ struct ArchiveState<'a> {
     written: BTreeSet<Digest>,
     /// The names of the next image.
     names: Vec<LayoutName>,
+    /// The image that Docker takes of the next index; the outer option says whether indexes are allowed.
+    docker_image: Option<Option<Manifest>>,
     index_entries: Vec<Descriptor>,
     docker_entries: Vec<DockerManifestEntry>,
 }
@@ -67,6 +69,7 @@ impl<'a> ArchiveSink<'a> {
             tar: TarWriter::new(out),
             written: BTreeSet::new(),
             names: Vec::new(),
+            docker_image: None,
             index_entries: Vec::new(),
             docker_entries: Vec::new(),
         };
@@ -85,6 +88,11 @@ impl<'a> ArchiveSink<'a> {
     /// Sets the names of the next image.
     pub fn set_names(&self, names: Vec<LayoutName>) {
         self.state().names = names;
+    }
+
+    /// Allows the next image to be an index, of which Docker takes the image with this manifest, if there is one.
+    pub fn set_docker_image(&self, manifest: Option<Manifest>) {
+        self.state().docker_image = Some(manifest);
     }
 
     /// Finishes the archive, after the last image.
@@ -126,6 +134,16 @@ impl<'a> ArchiveSink<'a> {
         put.map_err(|source| TransferError::Write { place: self.place.clone(), source })
     }
 
+    fn read_manifest(&self, root: &Descriptor, bytes: &[u8]) -> Result<Manifest, TransferError> {
+        let manifest = Document::<Manifest>::read(bytes.to_vec());
+        let manifest = manifest.map_err(|source| TransferError::Document {
+            place: self.display_name(),
+            file: root.digest.to_string(),
+            source,
+        })?;
+        Ok(manifest.value().clone())
+    }
+
     fn append_file(&self, state: &mut ArchiveState<'_>, path: &str, mut bytes: &[u8]) -> Result<(), TransferError> {
         self.append_entry(state, path, TarEntryKind::File { size: bytes.len() as u64 }, &mut bytes)
     }
@@ -157,25 +175,19 @@ impl ImageSink for ArchiveSink<'_> {
     }
 
     fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        if self.format == ArchiveFormat::Docker && MediaType::is_index(&root.media_type) {
-            return Err(TransferError::UnsupportedContent {
-                place: self.display_name(),
-                what: "images for several platforms",
-            });
-        }
+        let docker_image = self.state().docker_image.take();
+        let docker_image = match self.format {
+            ArchiveFormat::Oci => None,
+            ArchiveFormat::Docker if MediaType::is_index(&root.media_type) => docker_image.ok_or_else(|| {
+                TransferError::UnsupportedContent { place: self.display_name(), what: "images for several platforms" }
+            })?,
+            ArchiveFormat::Docker => Some(self.read_manifest(root, bytes)?),
+        };
         self.put_document(root, bytes)?;
         let mut state = self.state();
         let names = std::mem::take(&mut state.names);
         state.index_entries.extend(name_entries(root, &names));
-        if self.format == ArchiveFormat::Docker {
-            let manifest = Document::<Manifest>::read(bytes.to_vec());
-            let manifest = manifest.map_err(|source| TransferError::Document {
-                place: self.display_name(),
-                file: root.digest.to_string(),
-                source,
-            })?;
-            state.docker_entries.push(docker_entry(manifest.value(), &names));
-        }
+        state.docker_entries.extend(docker_image.map(|manifest| docker_entry(&manifest, &names)));
         Ok(())
     }
 

@@ -6,11 +6,11 @@ use std::io::Read as _;
 
 use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, Index, Manifest, MediaType};
+use dram_store::MAX_INDEX_DEPTH;
 
 use crate::CancelToken;
 use crate::parallel::for_each_parallel;
-use crate::transfer::select_platform::{MAX_INDEX_DEPTH, offered_platforms, platform_name, select_manifest};
-use crate::transfer::{ImageSelection, ImageSink, ImageSource, IncomingBlob, TransferError};
+use crate::transfer::{ImageSelection, ImageSink, ImageSource, IncomingBlob, TransferError, select_root};
 
 /// The largest number of documents in an index or archive; nobody could use more.
 const MAX_DOCUMENTS: usize = 10_000;
@@ -90,30 +90,6 @@ pub fn copy_image(
         sink.put_referrer(document, bytes)?;
     }
     Ok(root)
-}
-
-/// Returns `root`, or the selected image if `root` is an index.
-pub(super) fn select_root(
-    root: &Descriptor,
-    source: &dyn ImageSource,
-    which: &ImageSelection,
-) -> Result<Descriptor, TransferError> {
-    match which {
-        ImageSelection::Platform(platform) if MediaType::is_index(&root.media_type) => {
-            let picked = select_manifest(source, root, platform)?;
-            picked.map(|one| Descriptor { annotations: root.annotations.clone(), platform: None, ..one }).ok_or_else(
-                || {
-                    let there = offered_platforms(source, root);
-                    let there = if there.is_empty() { there } else { format!("; it has {there}") };
-                    TransferError::NoPlatform {
-                        place: source.display_name(),
-                        platform: platform_name(platform) + &there,
-                    }
-                },
-            )
-        }
-        ImageSelection::Platform(_) | ImageSelection::All => Ok(root.clone()),
-    }
 }
 
 /// Returns the referrers of the image, and their referrers.

@@ -58,6 +58,21 @@ impl LayoutImage {
     }
 }
 
+/// Returns the image that `name` names: by its digest, its exact name, the same reference in another spelling, or its
+/// tag. The first of these that fits any image decides.
+pub fn find_layout_image<'a>(all: &'a [LayoutImage], name: &str) -> Option<&'a LayoutImage> {
+    let reference = name.parse::<Reference>().ok();
+    let is_digest = |one: &&LayoutImage| one.root.digest.to_string() == name;
+    let is_name = |one: &&LayoutImage| one.names().any(|text| text == name);
+    let is_reference =
+        |one: &&LayoutImage| one.names().any(|text| reference.is_some() && text.parse::<Reference>().ok() == reference);
+    let is_tag = |one: &&LayoutImage| {
+        one.names().any(|text| text.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/') && tag == name))
+    };
+    let first = |fits: &dyn Fn(&&LayoutImage) -> bool| all.iter().find(|one| fits(one));
+    first(&is_digest).or_else(|| first(&is_name)).or_else(|| first(&is_reference)).or_else(|| first(&is_tag))
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LayoutFile {
@@ -192,6 +207,9 @@ impl LayoutSink {
     fn add_to_index(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
         let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write_error(&self.path))?;
         let index = merge_index(new, existing_entries(&self.path)?);
+        // Blobs are named durably before the index that refers to them.
+        let blobs = self.path.join("blobs/sha256");
+        File::open(&blobs).and_then(|dir| dir.sync_all()).map_err(write_error(&blobs))?;
         replace_file(&self.path.join("oci-layout"), LAYOUT_FILE_CONTENT)?;
         replace_file(&self.path.join("index.json"), Document::write(index).bytes())?;
         drop(lock);
@@ -246,8 +264,15 @@ fn write_error(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> 
 fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
     // A fixed name is enough: the writer holds the lock, and an unfinished file is overwritten.
     let new = path.with_extension("new");
-    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
-    written.map_err(write_error(path))
+    let write = || {
+        let mut file = File::create(&new)?;
+        io::Write::write_all(&mut file, bytes)?;
+        // After a crash the name must not lead to an empty file.
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(write_error(path))
 }
 
 /// Returns the existing entries in `index.json` of the layout at `path`.
@@ -342,5 +367,44 @@ impl ImageSink for LayoutSink {
     fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         self.put_document(document, bytes)?;
         self.add_to_index(name_entries(document, &[]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_image_is_found_by_digest_name_reference_and_tag() {
+        let image = |number: u8, names: &[&str]| {
+            let mut root = Descriptor::new(MediaType::MANIFEST, Digest::of(&[number]), 1);
+            if let Some(other) = names.get(1) {
+                root.annotations.insert(REF_NAME_ANNOTATION.to_owned(), (*other).to_owned());
+            }
+            LayoutImage { root, name: names.first().map(|name| (*name).to_owned()) }
+        };
+        let all = [
+            image(0, &["docker.io/library/app:latest"]),
+            image(1, &["registry.example:5000/app:1", "1.0"]),
+            image(2, &["1"]),
+            image(3, &[]),
+        ];
+        let digest = all[3].root.digest.to_string();
+        for (name, wanted) in [
+            ("app", Some(0)),
+            ("app:latest", Some(0)),
+            ("latest", Some(0)),
+            ("registry.example:5000/app:1", Some(1)),
+            ("1.0", Some(1)),
+            // The exact name is preferred to the tag.
+            ("1", Some(2)),
+            (digest.as_str(), Some(3)),
+            ("5000/app:1", None),
+            ("2", None),
+            ("", None),
+        ] {
+            let found = find_layout_image(&all, name).map(|one| one.root.digest);
+            assert_eq!(found, wanted.map(|at: usize| all[at].root.digest), "{name}");
+        }
     }
 }

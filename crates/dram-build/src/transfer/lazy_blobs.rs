@@ -7,9 +7,10 @@ use dram_image::{Descriptor, Digest, Document, ImagePlatform, Manifest};
 use dram_store::{StepKey, Store, StoreError};
 
 use crate::parallel::for_each_parallel;
-use crate::transfer::copy_image::{PARALLEL_BLOBS, read_document, select_root, send_or_mount_blob};
+use crate::transfer::copy_image::{PARALLEL_BLOBS, read_document, send_or_mount_blob};
 use crate::transfer::{
     CopyOptions, ImageSelection, ImageSource, RegistryRepository, StoreSink, TransferError, TransferProgress,
+    select_root,
 };
 use crate::{CancelToken, Image};
 

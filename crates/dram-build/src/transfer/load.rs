@@ -9,17 +9,16 @@ use dram_store::Store;
 use crate::CancelToken;
 use crate::transfer::copy_image::check_document_count;
 use crate::transfer::layout_files::open_layout_files;
-use crate::transfer::select_platform::platform_name;
 use crate::transfer::{
     CopyOptions, ImageSelection, ImageSource as _, LayoutImage, LayoutSource, StoreSink, TransferError, copy_image,
-    docker_archive, select_manifest,
+    docker_archive, select_manifest, select_root,
 };
 
 /// An image that was imported. It has no name in the store yet.
 #[derive(Debug, Clone)]
 pub struct LoadedImage {
-    /// The descriptor of its manifest.
-    pub manifest: Descriptor,
+    /// The descriptor of its manifest, or of its index if all platforms were imported.
+    pub root: Descriptor,
     /// The name in the source, as written there.
     pub name: Option<String>,
 }
@@ -63,35 +62,63 @@ pub fn open_load_source(path: &Path, store: &Store) -> Result<LoadSource, Transf
     Ok(LoadSource::Docker(all))
 }
 
-/// Imports every image for `platform` from the archive or layout at `path` into `store`. Every blob is verified.
+/// Imports every image from the archive or layout at `path` into `store`. `selection` says which images of an index are
+/// imported: those for a platform, or all of them with the index. Every blob is verified.
 ///
 /// # Errors
 /// See [`TransferError`].
-pub fn load_images(store: &Store, path: &Path, platform: &ImagePlatform) -> Result<Vec<LoadedImage>, TransferError> {
+pub fn load_images(store: &Store, path: &Path, selection: &ImageSelection) -> Result<Vec<LoadedImage>, TransferError> {
     let layout = match open_load_source(path, store)? {
         LoadSource::Layout(layout) => layout,
         LoadSource::Docker(all) => {
-            let loaded = |one: LayoutImage| LoadedImage { manifest: one.root, name: one.name };
+            let loaded = |one: LayoutImage| LoadedImage { root: one.root, name: one.name };
             return Ok(all.into_iter().map(loaded).collect());
         }
     };
-    let how =
-        CopyOptions { selection: ImageSelection::All, referrers: false, cancel: CancelToken::default(), tell: &|_| () };
     let (mut loaded, mut here) = (Vec::new(), BTreeSet::new());
     let all = layout.list_images()?;
     check_document_count(all.len(), &layout.display_name(), "index.json")?;
     for LayoutImage { root, name } in all {
-        let Some(manifest) = select_manifest(&layout, &root, platform)? else { continue };
-        let manifest = Descriptor::new(&manifest.media_type, manifest.digest, manifest.size);
-        if here.insert(manifest.digest) {
-            copy_image(&manifest, &layout, &StoreSink::new(store, Vec::new(), true), &how)?;
+        let found = match selection {
+            ImageSelection::Platform(platform) => select_manifest(&layout, &root, platform)?,
+            ImageSelection::All => Some(root),
+        };
+        // An image for another platform is left out, if there are others.
+        let Some(found) = found else { continue };
+        let found = Descriptor::new(&found.media_type, found.digest, found.size);
+        if here.insert(found.digest) {
+            copy_whole_image(store, &layout, &found)?;
         }
-        loaded.push(LoadedImage { manifest, name });
+        loaded.push(LoadedImage { root: found, name });
     }
-    if loaded.is_empty() {
-        return Err(TransferError::NoPlatform { place: path.display().to_string(), platform: platform_name(platform) });
+    match selection {
+        ImageSelection::Platform(platform) if loaded.is_empty() => {
+            Err(TransferError::NoPlatform { place: path.display().to_string(), platform: platform.to_string() })
+        }
+        ImageSelection::Platform(_) | ImageSelection::All => Ok(loaded),
     }
-    Ok(loaded)
+}
+
+/// Imports the image for `platform` at `root` of a layout into `store`. Returns the descriptor of its manifest.
+///
+/// # Errors
+/// See [`TransferError`].
+pub fn load_layout_image(
+    store: &Store,
+    layout: &LayoutSource,
+    root: &Descriptor,
+    platform: &ImagePlatform,
+) -> Result<Descriptor, TransferError> {
+    let found = select_root(root, layout, &ImageSelection::Platform(platform.clone()))?;
+    let found = Descriptor::new(&found.media_type, found.digest, found.size);
+    copy_whole_image(store, layout, &found)?;
+    Ok(found)
+}
+
+fn copy_whole_image(store: &Store, layout: &LayoutSource, root: &Descriptor) -> Result<(), TransferError> {
+    let how =
+        CopyOptions { selection: ImageSelection::All, referrers: false, cancel: CancelToken::default(), tell: &|_| () };
+    copy_image(root, layout, &StoreSink::new(store, Vec::new(), true), &how).map(drop)
 }
 
 impl LoadedImage {

@@ -25,11 +25,11 @@ pub use archive_sink::{ArchiveFormat, ArchiveSink};
 pub use copy_image::{CopyOptions, TransferProgress, copy_image, image_layers};
 pub(crate) use copy_image::{read_document, send_blob};
 pub use incoming_blob::IncomingBlob;
-pub use layout::{LayoutImage, LayoutName, LayoutSink, LayoutSource};
+pub use layout::{LayoutImage, LayoutName, LayoutSink, LayoutSource, find_layout_image};
 pub use lazy_blobs::LazyBlobs;
-pub use load::{LoadSource, LoadedImage, load_images, open_load_source};
+pub use load::{LoadSource, LoadedImage, load_images, load_layout_image, open_load_source};
 pub use save::{save_archive, save_layout};
-pub use select_platform::{ImageSelection, has_platform, select_manifest};
+pub use select_platform::{ImageSelection, has_platform, select_manifest, select_root};
 pub use store_endpoint::{StoreSink, StoreSource};
 pub use transfer_error::TransferError;
 

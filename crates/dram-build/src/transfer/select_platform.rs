@@ -1,15 +1,11 @@
-//! Selects images of an index by platform.
-
-use std::fmt::Write as _;
+//! Selects images of an index by platform: a root and a platform give a manifest.
 
 use dram_image::{Descriptor, Document, ImagePlatform, Index, MediaType};
+use dram_store::MAX_INDEX_DEPTH;
 
 use crate::Image;
 use crate::transfer::copy_image::read_document;
 use crate::transfer::{ImageSource, TransferError};
-
-/// The largest depth of nested indexes; nobody nests more than two.
-pub(super) const MAX_INDEX_DEPTH: usize = 4;
 
 /// The images of an index that are selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +14,32 @@ pub enum ImageSelection {
     All,
     /// The image for this platform.
     Platform(ImagePlatform),
+}
+
+/// Returns the document that is selected below `root`: the manifest for a platform if `root` is an index and a platform
+/// is selected, and otherwise `root` itself.
+///
+/// # Errors
+/// Returns an error if an index cannot be read, or has no image for the platform: the error lists the platforms that it
+/// has.
+pub fn select_root(
+    root: &Descriptor,
+    source: &dyn ImageSource,
+    selection: &ImageSelection,
+) -> Result<Descriptor, TransferError> {
+    let platform = match selection {
+        ImageSelection::Platform(platform) if MediaType::is_index(&root.media_type) => platform,
+        ImageSelection::Platform(_) | ImageSelection::All => return Ok(root.clone()),
+    };
+    match select_manifest(source, root, platform)? {
+        Some(one) => Ok(Descriptor { annotations: root.annotations.clone(), platform: None, ..one }),
+        None => {
+            let offered = offered_platforms(source, root);
+            let offered = if offered.is_empty() { offered } else { format!("; it has {offered}") };
+            let platform = format!("{platform}{offered}");
+            Err(TransferError::NoPlatform { place: source.display_name(), platform })
+        }
+    }
 }
 
 /// Follows indexes from `entry` to the manifest for `platform`; `None` if there is none, or if `entry` is not an image.
@@ -54,21 +76,11 @@ pub fn has_platform(image: &Image, platform: &ImagePlatform) -> bool {
 }
 
 /// Returns the platforms of the index `entry` as text, for messages.
-pub(super) fn offered_platforms(source: &dyn ImageSource, entry: &Descriptor) -> String {
+fn offered_platforms(source: &dyn ImageSource, entry: &Descriptor) -> String {
     let Ok(index) = read_index(source, entry) else { return String::new() };
-    let mut text = String::new();
     let platforms = index.value().manifests.iter().filter_map(|one| one.platform.as_ref());
-    for platform in platforms.filter(|platform| platform.os != "unknown").take(20) {
-        let comma = if text.is_empty() { "" } else { ", " };
-        let _ = write!(text, "{comma}{}", platform_name(platform));
-    }
-    text
-}
-
-/// Formats a platform: `linux/arm64/v8`.
-pub(super) fn platform_name(platform: &ImagePlatform) -> String {
-    let variant = platform.variant.as_deref().map(|variant| format!("/{variant}")).unwrap_or_default();
-    format!("{}/{}{variant}", platform.os, platform.architecture)
+    let known = platforms.filter(|platform| platform.os != "unknown").take(20);
+    known.map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn read_index(source: &dyn ImageSource, entry: &Descriptor) -> Result<Document<Index>, TransferError> {
@@ -139,7 +151,7 @@ mod tests {
             ("linux/riscv64", None),
             ("windows/amd64", None),
         ] {
-            let best = best_match(&all, &platform(wanted)).map(|one| platform_name(one.platform.as_ref().unwrap()));
+            let best = best_match(&all, &platform(wanted)).map(|one| one.platform.as_ref().unwrap().to_string());
             assert_eq!(best.as_deref(), found, "{wanted}");
         }
     }

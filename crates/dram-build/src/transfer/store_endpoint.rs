@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
 use dram_image::{Descriptor, Digest, MediaType, Reference};
-use dram_store::{Store, StoreError};
+use dram_store::{ManifestContents, Store, StoreError};
 
 use crate::Image;
 use crate::transfer::copy_image::PARALLEL_BLOBS;
@@ -95,12 +95,24 @@ impl<'a> StoreSink<'a> {
         StoreSink { index, ..self }
     }
 
-    fn verify_new_layers(&self, image: &Image) -> Result<(), TransferError> {
+    /// Verifies that everything of the index arrived, and its images like single ones.
+    fn verify_index(&self, root: &Descriptor) -> Result<(), TransferError> {
+        let contents = self.store.root_contents(root);
+        if let Some((_, error)) = contents.unreadable.into_iter().next() {
+            return Err(error.into());
+        }
+        self.verify_new_layers(contents.manifests.iter().flat_map(ManifestContents::layers))
+    }
+
+    fn verify_new_layers<'b>(
+        &self,
+        all: impl Iterator<Item = (&'b Digest, &'b Descriptor)>,
+    ) -> Result<(), TransferError> {
         let new = std::mem::take(&mut *self.new_blobs.lock().unwrap_or_else(PoisonError::into_inner));
         let layers = self.store.layers();
         let unknown =
             |(diff_id, blob): &(&Digest, &Descriptor)| self.verifies_layers && !layers.is_blob_verified(blob, diff_id);
-        for (diff_id, blob) in image.layers().filter(unknown) {
+        for (diff_id, blob) in all.filter(unknown) {
             // Verified now, so that a wrong layer is not found only by a later `FROM` of this image.
             let checked = layers.verify_blob(blob, diff_id);
             if checked.is_err() && new.contains(&blob.digest) {
@@ -150,14 +162,13 @@ impl ImageSink for StoreSink<'_> {
     }
 
     fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        if MediaType::is_index(&root.media_type) {
-            return Err(TransferError::UnsupportedContent {
-                place: self.display_name(),
-                what: "images for several platforms",
-            });
-        }
         self.store.blobs().put(bytes)?;
-        self.verify_new_layers(&Image::open(self.store, root)?)?;
+        match MediaType::is_index(&root.media_type) {
+            true => self.verify_index(root)?,
+            false => {
+                self.verify_new_layers(Image::open(self.store, root)?.layers())?;
+            }
+        }
         if !self.names.is_empty() {
             let bare = Descriptor::new(&root.media_type, root.digest, root.size);
             self.store.refs().set_from(&self.names, &bare, self.index)?;

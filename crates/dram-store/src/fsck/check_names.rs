@@ -1,14 +1,12 @@
 //! Verifies image references: the index is readable, and the images that it names are complete.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use dram_image::{Descriptor, Digest, ImageConfig, Index, Manifest, MediaType, Reference};
+use dram_image::{Descriptor, Digest, Index, MediaType, Reference};
 
 use super::FsckRun;
 use crate::{Store, StoreError, inventory};
-
-/// Maximum size of a manifest.
-const MAX_MANIFEST_SIZE: u64 = 4 << 20;
 
 impl FsckRun<'_> {
     /// Verifies the index, and replaces it by its backup or a rebuilt one when it cannot be read.
@@ -44,13 +42,9 @@ impl FsckRun<'_> {
     /// Collects the images that need each blob, as far as their documents are readable.
     pub(super) fn collect_blob_users(&mut self) {
         for tagged in self.store.refs().list().unwrap_or_default() {
-            let mut use_it = |digest: Digest| {
-                self.images_by_blob.entry(digest).or_default().insert(tagged.name.clone());
-            };
-            use_it(tagged.manifest.digest);
-            let Ok(manifest) = self.store.blobs().read_document::<Manifest>(&tagged.manifest) else { continue };
-            use_it(manifest.value().config.digest);
-            manifest.value().layers.iter().for_each(|layer| use_it(layer.digest));
+            for blob in self.store.root_contents(&tagged.root).blobs {
+                self.images_by_blob.entry(blob.digest).or_default().insert(tagged.name.clone());
+            }
         }
     }
 
@@ -58,10 +52,10 @@ impl FsckRun<'_> {
     pub(super) fn check_names(&mut self) -> Result<(), StoreError> {
         for tagged in self.store.refs().list().unwrap_or_default() {
             self.report.names += 1;
-            let Some((first, why)) = self.first_missing_blob(&tagged.manifest) else { continue };
+            let Some((first, why)) = self.first_missing_blob(&tagged.root) else { continue };
             let place = self.store.refs().path();
             let what = format!("the image {} is damaged: {why}", tagged.name);
-            if self.options.repair && self.repack_missing_layers(first, &tagged.manifest) {
+            if self.options.repair && self.repack_missing_layers(first, &tagged.root) {
                 let repair = "the layer is packed again from its unpacked form";
                 self.report_finding(&place, what, "nothing", repair, |_| Ok(()));
                 continue;
@@ -95,23 +89,16 @@ impl FsckRun<'_> {
     }
 
     /// Returns the first missing blob of the image, and the reason.
-    fn first_missing_blob(&self, descriptor: &Descriptor) -> Option<(Digest, String)> {
-        let blobs = self.store.blobs();
-        let lack = |digest: Digest, error: &StoreError| {
+    fn first_missing_blob(&self, root: &Descriptor) -> Option<(Digest, String)> {
+        let contents = self.store.root_contents(root);
+        if let Some((document, error)) = contents.unreadable.first() {
             let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            Some((digest, format!("{error}{cause}")))
-        };
-        let manifest = match blobs.read_document::<Manifest>(descriptor) {
-            Ok(manifest) => manifest,
-            Err(error) => return lack(descriptor.digest, &error),
-        };
-        let config = &manifest.value().config;
-        if let Err(error) = blobs.read_document::<ImageConfig>(config) {
-            return lack(config.digest, &error);
+            let platform = document.platform.as_ref().map(|platform| format!(", the manifest for {platform}"));
+            return Some((document.digest, format!("{error}{cause}{}", platform.unwrap_or_default())));
         }
         // The content of existing blobs was verified before.
-        let gone = manifest.value().layers.iter().find(|layer| !blobs.has(layer));
-        gone.map(|layer| (layer.digest, format!("the store has no blob {} of {} bytes", layer.digest, layer.size)))
+        let gone = contents.blobs.iter().find(|blob| !self.store.blobs().has(blob))?;
+        Some((gone.digest, format!("the store has no blob {} of {} bytes", gone.digest, gone.size)))
     }
 }
 
@@ -123,20 +110,26 @@ fn recovery_hint(name: &str) -> String {
     }
 }
 
-/// Returns an index of all complete images, with generated names.
+/// Returns an index of all complete images, with generated names. Images of a complete index have no name of their own.
 fn rebuild_index(store: &Store) -> Index {
-    let mut index = Index::new(Vec::new());
-    for (digest, size) in store.blobs().list().unwrap_or_default() {
-        let mut found = Descriptor::new(MediaType::MANIFEST, digest, size);
-        if size > MAX_MANIFEST_SIZE || inventory::read_named_image(store, "", &found).is_err() {
+    let blobs = store.blobs().list().unwrap_or_default();
+    let documents = blobs.into_iter().filter_map(|(digest, size)| store.document_descriptor(digest, size));
+    let (indexes, manifests): (Vec<_>, Vec<_>) = documents.partition(|one| MediaType::is_index(&one.media_type));
+    let (mut roots, mut below) = (Vec::new(), BTreeSet::new());
+    for root in indexes.into_iter().chain(manifests) {
+        if below.contains(&root.digest) {
             continue;
         }
-        if let Ok(manifest) = store.blobs().read_document::<Manifest>(&found) {
-            found.media_type = manifest.value().media_type.clone().unwrap_or_else(|| MediaType::MANIFEST.to_owned());
-        }
-        if let Ok(name) = format!("lost:{}", &digest.hex()[..12]).parse::<Reference>() {
-            found.annotations.insert(crate::refs::REF_NAME_ANNOTATION.to_owned(), name.to_string());
-            index.manifests.push(found);
+        let Ok(image) = inventory::read_named_image(store, "", &root) else { continue };
+        below.extend(image.blobs.into_iter().filter(|digest| *digest != root.digest));
+        roots.push(root);
+    }
+    let mut index = Index::new(Vec::new());
+    // An index may be found before the index that contains it.
+    for mut root in roots.into_iter().filter(|root| !below.contains(&root.digest)) {
+        if let Ok(name) = format!("lost:{}", &root.digest.hex()[..12]).parse::<Reference>() {
+            root.annotations.insert(crate::refs::REF_NAME_ANNOTATION.to_owned(), name.to_string());
+            index.manifests.push(root);
         }
     }
     index

@@ -31,7 +31,7 @@ impl FsckRun<'_> {
         }
         self.check_files("packs", "a look into a layer, or packing it again", &check_pack_record)?;
         self.check_files("contexts", "reading a context again", &check_context_index)?;
-        self.check_files("seen", "nothing", &|_, path, name| match Digest::from_hex(name) {
+        self.check_files("blob-locations", "nothing", &|_, path, name| match Digest::from_hex(name) {
             Ok(_) => check_text(path, |_| true),
             Err(_) => RecordState::Unknown,
         })?;
@@ -40,12 +40,12 @@ impl FsckRun<'_> {
             if name.parse::<StepKey>().is_ok() { RecordState::Valid } else { RecordState::Unknown }
         })?;
         self.check_entries("caches", &is_cache_dir)?;
-        self.check_entries("places", &|name, path| {
+        self.check_entries("history", &|name, path| {
             name.parse::<StepKey>().is_ok() && path.is_dir() || name == "forgot" && path.is_file()
         })?;
-        self.check_files_in_subdirs("places", &|name| name == "journal" || name.parse::<StepKey>().is_ok())?;
-        self.check_files_in_subdirs("fresh", &|name| crate::unsynced::parse_marker(name.as_bytes()).is_some())?;
-        self.check_entries("fresh", &|name, path| {
+        self.check_files_in_subdirs("history", &|name| name == "journal" || name.parse::<StepKey>().is_ok())?;
+        self.check_files_in_subdirs("unsynced", &|name| crate::unsynced::parse_marker(name.as_bytes()).is_some())?;
+        self.check_entries("unsynced", &|name, path| {
             name.len() == 36 && path.is_dir() || name == "unknown" && path.is_dir()
         })?;
         self.check_entries("work", &|name, path| name == "gate" || name.starts_with('p') && path.is_dir())

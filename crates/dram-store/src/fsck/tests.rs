@@ -205,7 +205,7 @@ fn layer_of_another_id_mapping_is_reported_as_skipped() {
     fs::rename(store.layers().path(&ids[0]), theirs.join(ids[0].as_str())).unwrap();
     let found = run_fsck(&store, false);
     assert_eq!((found.findings, found.skipped.len(), found.layers), (vec![], 1, 2));
-    assert_eq!(found.skipped[0].path, "one-id/layers");
+    assert_eq!(found.skipped[0].path, "single/layers");
 }
 
 #[test]

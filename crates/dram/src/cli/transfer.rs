@@ -20,6 +20,9 @@ pub(crate) enum PullPolicy {
 
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
+    /// Keep the images for all platforms, with the index
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
@@ -32,6 +35,9 @@ pub(crate) struct PullArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
+    /// Only the image for this platform, of an image that is for several [default: all platforms]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
     /// Write the digest of what was pushed to a file
     #[arg(long, value_name = "FILE", alias = "digest-file")]
     pub(crate) digestfile: Option<PathBuf>,
@@ -49,7 +55,7 @@ pub(crate) struct PushArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CopyArgs {
     /// Copy the images for all platforms, with the index
-    #[arg(short, long, conflicts_with = "platform")]
+    #[arg(short, long, visible_alias = "all-platforms", conflicts_with = "platform")]
     pub(crate) all: bool,
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]

@@ -6,11 +6,12 @@ use std::io::{self, BufWriter, IsTerminal as _, Read, Write as _};
 use std::path::Path;
 
 use dram_build::ArchiveFormat;
+use dram_build::transfer::{StoreSource, select_root};
 use dram_image::{Descriptor, Reference};
 use dram_store::Store;
 
 use super::atomic_write::write_atomically;
-use super::print_stdout;
+use super::{print_stdout, transfer};
 use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
@@ -51,10 +52,12 @@ fn open_rootfs(path: &Path) -> Result<File, Failure> {
 pub(crate) fn save(ambient: &AmbientContext, args: &cli::SaveArgs) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let mut images = Vec::new();
+    let selection = transfer::image_selection(args.platform.as_deref(), true)?;
     for text in &args.images {
-        let image = image_lookup::find_image(&store, text)?;
+        let root = image_lookup::find_root(&store, text)?;
+        let root = select_root(&root, &StoreSource::new(&store), &selection)?;
         let name = text.parse().ok().filter(|reference| matches!(store.refs().get(reference), Ok(Some(_))));
-        images.push((image, name.into_iter().collect()));
+        images.push((root, name.into_iter().collect()));
     }
     let output = &args.output;
     if output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -66,11 +69,12 @@ pub(crate) fn save(ambient: &AmbientContext, args: &cli::SaveArgs) -> Result<(),
             return Err(failure.help("`-o FILE` names a file, `| dram load` hands it on"));
         }
         let mut out = BufWriter::new(io::stdout());
-        dram_build::save_archive(&store, &images, ArchiveFormat::Docker, &mut out, Path::new("standard output"))?;
+        let shown = Path::new("standard output");
+        dram_build::save_archive(&store, &images, ArchiveFormat::Docker, &ambient::platform(), (&mut out, shown))?;
         return out.flush().map_err(|error| Failure::work("cannot write standard output").because(&error));
     }
     write_atomically(output, &mut |out| {
-        Ok(dram_build::save_archive(&store, &images, ArchiveFormat::Docker, out, output)?)
+        Ok(dram_build::save_archive(&store, &images, ArchiveFormat::Docker, &ambient::platform(), (out, output))?)
     })
 }
 
@@ -84,13 +88,14 @@ pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(),
     }
     let source = named.unwrap_or(Path::new(STDIN_PATH));
     let store = Store::open_writable(ambient.store()?)?;
-    let loaded = dram_build::load_images(&store, source, &ambient::platform())?;
+    let selection = transfer::image_selection(args.platform.as_deref(), args.all_platforms)?;
+    let loaded = dram_build::load_images(&store, source, &selection)?;
     if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
-        if loaded.iter().any(|one| one.manifest.digest != first.manifest.digest) {
+        if loaded.iter().any(|one| one.root.digest != first.root.digest) {
             let what = format!("`{}` holds several images, and one name cannot be for all", source.display());
             return Err(Failure::usage(what).help("leave --tag out: each keeps the name it has"));
         }
-        store.refs().set(std::slice::from_ref(tag), &first.manifest)?;
+        store.refs().set(std::slice::from_ref(tag), &first.root)?;
         print_stdout(&format!("{tag}\n"));
         return Ok(());
     }
@@ -101,16 +106,16 @@ pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(),
             let what = format!("an image in `{}` has no name{named}", source.display());
             return Err(Failure::usage(what).help("give one with --tag"));
         };
-        all.push((name, one.manifest));
+        all.push((name, one.root));
     }
     let old: BTreeMap<_, _> =
-        store.refs().list()?.into_iter().map(|tagged| (tagged.name, tagged.manifest.digest)).collect();
+        store.refs().list()?.into_iter().map(|tagged| (tagged.name, tagged.root.digest)).collect();
     store.refs().set_all(&all)?;
     let mut said = BTreeSet::new();
-    for (name, manifest) in all {
+    for (name, root) in all {
         let name = name.to_string();
         // The archive decides about the names, so the user is told when one pointed to another image before.
-        if let Some(before) = old.get(&name).filter(|before| **before != manifest.digest) {
+        if let Some(before) = old.get(&name).filter(|before| **before != root.digest) {
             report::print_note(&format!("`{name}` was {before}"));
         }
         if said.insert(name.clone()) {

@@ -4,7 +4,7 @@ use dram_build::LayerProvider;
 use dram_store::Store;
 
 use super::print_stdout;
-use crate::ambient::AmbientContext;
+use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
 use crate::image_lookup;
@@ -13,15 +13,19 @@ use crate::image_lookup;
 pub(crate) fn tag(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<(), Failure> {
     let store = Store::open_writable(ambient.store()?)?;
     let name = image_lookup::parse_reference(&args.name)?;
-    let image = image_lookup::find_image(&store, &args.image)?;
-    Ok(store.refs().set(&[name], &image.descriptor)?)
+    let root = image_lookup::find_root(&store, &args.image)?;
+    // A name for something that cannot be read would keep garbage collection from working.
+    if let Some((_, error)) = store.root_contents(&root).unreadable.into_iter().next() {
+        return Err(error.into());
+    }
+    Ok(store.refs().set(&[name], &root)?)
 }
 
 /// Makes an image of a single layer.
 pub(crate) fn squash(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<(), Failure> {
     let name = image_lookup::parse_reference(&args.name)?;
     let store = Store::open_writable(ambient.store()?)?;
-    let image = image_lookup::find_image(&store, &args.image)?;
+    let image = image_lookup::find_image(&store, &args.image, &ambient::platform())?;
     let sealed = dram_build::squash(&LayerProvider::new(&store), &image)?;
     store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
     print_stdout(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));

@@ -25,8 +25,9 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
         return Err(Failure::from(lack));
     }
     let host = ambient.host();
+    let platform = transfer::parse_platform(args.platform.as_deref())?;
     let store = Store::open_writable(ambient.store()?)?;
-    let image = transfer::ensure_image(&store, &args.image, args.pull)?;
+    let image = transfer::ensure_image(&store, &args.image, args.pull, &platform)?;
     let network = match args.network {
         cli::NetworkMode::Host => dram_sandbox::JailNetwork::Host,
         cli::NetworkMode::None => dram_sandbox::JailNetwork::None,

@@ -168,7 +168,7 @@ fn save_load_and_prune_work_rootless() {
     store.dram(["rm", "demo"]).ok();
     store.dram(["prune", "--all"]).ok();
     // Files owned by subordinate ids are removed too.
-    assert_eq!(fs::read_dir(store.join("lent-ids/layers")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.join("subordinate/layers")).unwrap().count(), 0);
     store.dram(["run", BASE, "true"]).ok();
 }
 

@@ -76,12 +76,12 @@ fn a_single_id_build_gives_the_digest_that_root_gets() {
     let again = of_user.build(&context).ok();
     assert_eq!((again.steps(), again.digest()), ((0, 8), by_user.digest()), "{again}");
     valid_image(&of_user, "demo:latest");
-    let table = fs::read_dir(of_user.join("one-id/layers")).unwrap().map(|entry| entry.unwrap().path());
+    let table = fs::read_dir(of_user.join("single/layers")).unwrap().map(|entry| entry.unwrap().path());
     let tables: Vec<String> =
         table.filter(|path| path.is_file()).map(|path| fs::read_to_string(path).unwrap()).collect();
     assert!(tables.iter().any(|table| table.contains("all/d/disk - - b7:0 -\n")), "{tables:?}");
     of_user.dram(["prune", "--all"]).ok();
-    assert_eq!(fs::read_dir(of_user.join("one-id/layers")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(of_user.join("single/layers")).unwrap().count(), 0);
 }
 
 #[test]
@@ -292,5 +292,5 @@ fn root_without_cap_sys_admin_builds_in_a_user_namespace() {
     assert!(doctor.stdout.contains("in a user namespace with 4294967294 ids"), "{doctor}");
     let built = weak(store.build(&context)).ok().does_not_say("single id");
     assert_eq!(built.digest(), of_root.build(&context).ok().digest());
-    assert!(Path::new(&store.join("lent-ids/layers")).is_dir());
+    assert!(Path::new(&store.join("subordinate/layers")).is_dir());
 }

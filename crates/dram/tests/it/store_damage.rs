@@ -415,10 +415,21 @@ fn misplaced_files_and_directories_are_moved_to_lost() {
     // Some names are derived from their content.
     let first = |dir: &str| format!("{dir}/{}", names(&store.join(dir))[0]);
     let cache = first("caches");
-    let rooms = ["layers", "steps", "packs", "contexts", "caches", "downloads", "seen", "fresh", "work", "steplocks"];
+    let rooms = [
+        "layers",
+        "steps",
+        "packs",
+        "contexts",
+        "caches",
+        "downloads",
+        "blob-locations",
+        "unsynced",
+        "work",
+        "steplocks",
+    ];
     let files = ["lock", "refs.lock", "work/gate"];
     let mut places: Vec<String> = rooms.into_iter().chain(files).map(str::to_owned).collect();
-    places.splice(0..0, [first("fresh"), format!("{cache}/lock"), format!("{cache}/data"), cache.clone()]);
+    places.splice(0..0, [first("unsynced"), format!("{cache}/lock"), format!("{cache}/data"), cache.clone()]);
     // The directories of images come last, because the images are lost with them.
     places.extend(["oci/blobs/sha256", "oci/blobs", "oci"].map(str::to_owned));
     for place in places {
@@ -593,7 +604,7 @@ fn every_kind_of_change_in_an_unpacked_layer_is_found_and_repaired() {
 #[test]
 fn unpacked_layers_of_rootless_stores_are_verified() {
     let (lent, plain) = (crate::rootless::user_with_subids(), crate::rootless::user_without_subids());
-    for (user, subdir, shown) in [(lent, "lent-ids", "7:8 4711\n"), (plain, "one-id", "0:0 4711\n")] {
+    for (user, subdir, shown) in [(lent, "subordinate", "7:8 4711\n"), (plain, "single", "0:0 4711\n")] {
         let store = crate::rootless::with_base(&user);
         let context =
             Context::new(&format!("{DOCKERFILE}COPY --chown=7:8 --chmod=4711 file /owned\n")).file("file", "");
@@ -616,7 +627,7 @@ fn unpacked_layers_of_rootless_stores_are_verified() {
         ];
         for (which, change) in changes.into_iter().enumerate() {
             // With a single id, the owner is only in the table.
-            if (subdir, which) == ("one-id", 1) {
+            if (subdir, which) == ("single", 1) {
                 fs::remove_file(&table).unwrap();
             } else {
                 change();
@@ -663,10 +674,11 @@ fn an_unsynced_layer_emptied_by_a_power_cut_is_not_used() {
     for path in found.lines() {
         fs::write(path, "").unwrap();
     }
-    let boots = names(&store.join("fresh"));
+    let boots = names(&store.join("unsynced"));
     assert_eq!(boots.len(), 1);
-    assert!(names(&store.join("fresh").join(&boots[0])).len() >= 2);
-    fs::rename(store.join("fresh").join(&boots[0]), store.join("fresh/00000000-0000-4000-8000-000000000000")).unwrap();
+    assert!(names(&store.join("unsynced").join(&boots[0])).len() >= 2);
+    fs::rename(store.join("unsynced").join(&boots[0]), store.join("unsynced/00000000-0000-4000-8000-000000000000"))
+        .unwrap();
     assert_eq!(store.sh("cat /made").stdout, "made\n");
     assert_rebuildable(&store);
 }
@@ -675,7 +687,8 @@ fn an_unsynced_layer_emptied_by_a_power_cut_is_not_used() {
 #[test]
 fn an_intact_unsynced_layer_is_used_after_a_reboot() {
     let store = damageable_store();
-    let boots = names(&store.join("fresh"));
-    fs::rename(store.join("fresh").join(&boots[0]), store.join("fresh/00000000-0000-4000-8000-000000000000")).unwrap();
+    let boots = names(&store.join("unsynced"));
+    fs::rename(store.join("unsynced").join(&boots[0]), store.join("unsynced/00000000-0000-4000-8000-000000000000"))
+        .unwrap();
     assert_eq!(store.build(&Context::new(DOCKERFILE)).ok().steps(), (0, 1));
 }

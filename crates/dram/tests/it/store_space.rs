@@ -143,5 +143,5 @@ fn the_store_format_page_names_every_entry_of_a_store() {
     let unknown: Vec<_> = real.iter().filter(|entry| !rows.contains(entry)).collect();
     assert!(unknown.is_empty(), "docs/store-format.md says nothing of {unknown:?}");
     let absent: Vec<_> = rows.iter().filter(|row| !real.contains(row)).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(absent, ["lent-ids", "one-id", "unprivileged"], "in the page, and not in a store of root's");
+    assert_eq!(absent, ["subordinate", "single", "unprivileged"], "in the page, and not in a store of root's");
 }

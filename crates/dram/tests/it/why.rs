@@ -321,7 +321,7 @@ WORKDIR /at-$NPM_TOKEN
     let (store, context) = (Store::with_base(), Context::new(dockerfile));
     let token = |value: &str| ["--build-arg".to_owned(), format!("NPM_TOKEN={value}")];
     store.build(&context).args(token("sesame-open-one")).ok();
-    let places = store.join("places");
+    let places = store.join("history");
     for secret in ["sesame-open-one", "hunter2hunter2"] {
         let found = tool("grep").args(["-r", secret]).arg(&places).fails(1);
         assert_eq!(found.stdout, "", "{found}");
@@ -337,7 +337,7 @@ fn a_fully_cached_build_does_not_rewrite_the_journal() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     store.build(&context).ok();
-    let places = store.join("places");
+    let places = store.join("history");
     let listing = || tool("find").arg(&places).args(["-type", "f", "-printf", "%i %s %p\n"]).ok().stdout;
     let before = listing();
     assert!(before.contains("/journal\n"), "{before}");
@@ -352,7 +352,7 @@ fn a_damaged_journal_loses_only_the_reason() {
     let (store, context) = (Store::with_base(), app());
     store.build(&context).ok();
     let damage = |kind: &str, script: &str| {
-        let places = store.join("places");
+        let places = store.join("history");
         tool("find").arg(&places).args(["-name", kind, "-exec", "sh", "-c", script, "sh", "{}", ";"]).ok();
     };
     damage("[0-9a-f]*[0-9a-f]", r#"[ -d "$1" ] || printf 'dramlst1\377\377\377\377' > "$1""#);

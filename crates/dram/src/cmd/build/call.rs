@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use dram_build::{CancelToken, Image, ResolvedInput};
+use dram_build::{CancelToken, ResolvedInput};
 use dram_dockerfile::lint::{self, LintInput};
 use dram_dockerfile::outline;
 use dram_dockerfile::suggest::nearest_name;
@@ -21,6 +21,7 @@ use dram_store::Store;
 use super::args_and_labels::parse_build_args;
 use super::dockerfile_source::{DockerfileSource, resolve_context};
 use super::planning::{diagnostics_failure, has_errors, plan_settings};
+use super::platform;
 use super::remote_context::ContextFetcher;
 use super::resolve_inputs::{NamedContexts, resolve_named_image};
 use crate::ambient::AmbientContext;
@@ -218,10 +219,10 @@ fn known_configs(
                 Some(ResolvedInput::Context(_)) | None => None,
             },
             // An image that cannot be read counts as missing: a build reports it.
-            None => match image_lookup::find_descriptor(&store, &need.name) {
-                Ok(Some(descriptor)) => Image::open(&store, &descriptor).ok(),
-                Ok(None) | Err(_) => None,
-            },
+            None => {
+                let platform = platform::stage_platform(need.platform.as_deref(), settings);
+                image_lookup::find_image(&store, &need.name, &platform).ok()
+            }
         };
         if let Some(image) = image {
             found.insert(need.key.clone(), image.config.value().clone());

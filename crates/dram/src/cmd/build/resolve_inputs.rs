@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use dram_build::transfer::{LoadSource, find_layout_image, open_load_source};
 use dram_build::{BuildContext, Image, ResolvedInput};
 use dram_dockerfile::remote::{self, RemoteSource};
 use dram_dockerfile::{BuildSettings, Diagnostic, ExternalInput};
@@ -14,6 +15,9 @@ use super::{dockerfile_source, platform};
 use crate::failure::Failure;
 use crate::image_resolver::ImageResolver;
 use crate::{ambient, cli, image_lookup};
+
+/// The tag of a layout's image, if none is given. The first image is called that, too, if none has this tag.
+const DEFAULT_TAG: &str = "latest";
 
 /// The named contexts of `--build-context`.
 pub(super) struct NamedContexts {
@@ -92,7 +96,7 @@ pub(super) fn resolve_inputs(
 /// The image to which a value of `--build-context` leads, if it is one.
 pub(super) fn resolve_named_image(store: &Store, value: &str) -> Result<Option<ResolvedInput>, Failure> {
     if let Some(name) = value.strip_prefix("docker-image://").filter(|name| *name != "scratch") {
-        return Ok(Some(ResolvedInput::Image(Box::new(image_lookup::find_image(store, name)?))));
+        return Ok(Some(ResolvedInput::Image(Box::new(image_lookup::find_image(store, name, &ambient::platform())?))));
     }
     value.strip_prefix("oci-layout://").map(|layout| open_layout_image(store, layout)).transpose()
 }
@@ -128,23 +132,16 @@ fn open_layout_image(store: &Store, text: &str) -> Result<ResolvedInput, Failure
         Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
         Some(_) | None => (text, None),
     };
-    let loaded = dram_build::load_images(store, Path::new(path), &ambient::platform())?;
-    let fits = |name: &str| tag.is_none_or(|tag| name == tag || name.ends_with(&format!(":{tag}")));
-    let one = match digest {
-        // Beside a digest a tag has no meaning, as in the name of an image.
-        Some(digest) => loaded.iter().find(|one| one.manifest.digest.to_string() == digest),
-        None => loaded.iter().find(|one| one.name.as_deref().is_none_or(fits)).or(match tag {
-            Some("latest") | None => loaded.first(),
-            Some(_) => None,
-        }),
+    let LoadSource::Layout(layout) = open_load_source(Path::new(path), store)? else {
+        return Err(Failure::work(format!("`{path}` is no OCI layout")));
     };
-    match one {
-        Some(one) => Ok(ResolvedInput::Image(Box::new(Image::open(store, &one.manifest)?))),
-        None => {
-            let what = digest.or(tag).unwrap_or_default();
-            Err(Failure::work(format!("the layout `{path}` has no image `{what}`")))
-        }
-    }
+    let all = layout.list_images()?;
+    // Beside a digest a tag has no meaning, as in the name of an image.
+    let which = digest.or(tag).unwrap_or(DEFAULT_TAG);
+    let found = find_layout_image(&all, which).or_else(|| all.first().filter(|_| which == DEFAULT_TAG));
+    let Some(one) = found else { return Err(Failure::work(format!("the layout `{path}` has no image `{which}`"))) };
+    let manifest = dram_build::transfer::load_layout_image(store, &layout, &one.root, &ambient::platform())?;
+    Ok(ResolvedInput::Image(Box::new(Image::open(store, &manifest)?)))
 }
 
 fn not_found_diagnostic(store: &Store, need: &ExternalInput) -> Result<Diagnostic, Failure> {

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dram_build::shared_cache::{CacheExportOptions, CacheMode, ExportedCache, SharedCache};
-use dram_build::transfer::{ImageSink, ImageSource, LayoutImage, LayoutName, LayoutSink, LoadSource, StoreSource};
+use dram_build::transfer::{
+    ImageSink, ImageSource, LayoutImage, LayoutName, LayoutSink, LoadSource, StoreSource, find_layout_image,
+};
 use dram_build::{CancelToken, ImageFormat, SharedCaches, Snapshot};
 use dram_image::{Descriptor, ImagePlatform, Reference};
 use dram_store::Store;
@@ -347,9 +349,7 @@ fn open_cache<'a>(
 
 /// Returns the entry of a layout that `which` names: a digest or a tag; a single entry is also called [`DEFAULT_TAG`].
 fn find_entry(all: &[LayoutImage], which: &str, path: &Path) -> Result<Descriptor, Failure> {
-    let named = |name: &str| name == which || name.ends_with(&format!(":{which}"));
-    let is_it = |one: &&LayoutImage| one.root.digest.to_string() == which || one.name.as_deref().is_some_and(named);
-    let found = all.iter().find(is_it).or(match all {
+    let found = find_layout_image(all, which).or(match all {
         [one] if which == DEFAULT_TAG => Some(one),
         _ => None,
     });

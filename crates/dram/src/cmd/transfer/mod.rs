@@ -69,10 +69,7 @@ impl<'a> TransferSession<'a> {
 /// Copies an image from one address to another.
 pub(super) fn copy(ambient: &AmbientContext, args: &cli::CopyArgs) -> Result<(), Failure> {
     let (source, dest) = (ImageAddress::parse(&args.source)?, ImageAddress::parse(&args.dest)?);
-    let which = match args.all {
-        true => ImageSelection::All,
-        false => ImageSelection::Platform(parse_platform(args.platform.as_deref())?),
-    };
+    let which = image_selection(args.platform.as_deref(), args.all)?;
     let world = TransferSession::new(ambient)?;
     let how = ImageTransfer::new(which, args.referrers, args.shown.progress_mode());
     let arrived = with_source(&world, &source, &mut |source, root| {
@@ -82,6 +79,15 @@ pub(super) fn copy(ambient: &AmbientContext, args: &cli::CopyArgs) -> Result<(),
     write_digest_file(args.digestfile.as_deref(), &arrived)?;
     print_stdout(&format!("{}\n", arrived.digest));
     Ok(())
+}
+
+/// The images of an index that are copied: those for all platforms if `all` is true and no platform is given, or else
+/// the one for that platform or this machine's.
+pub(super) fn image_selection(platform: Option<&str>, all: bool) -> Result<ImageSelection, Failure> {
+    match (platform, all) {
+        (None, true) => Ok(ImageSelection::All),
+        (platform, _) => Ok(ImageSelection::Platform(parse_platform(platform)?)),
+    }
 }
 
 /// Parses a platform; parts that are missing are this machine's.

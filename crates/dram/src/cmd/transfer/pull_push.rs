@@ -6,8 +6,8 @@ use dram_image::{ImagePlatform, MediaType, Reference};
 use dram_store::Store;
 
 use super::sink_address::with_sink;
-use super::{ImageTransfer, TransferSession, parse_platform, write_digest_file};
-use crate::ambient::{self, AmbientContext};
+use super::{ImageTransfer, TransferSession, image_selection, write_digest_file};
+use crate::ambient::AmbientContext;
 use crate::cmd::print_stdout;
 use crate::failure::Failure;
 use crate::format::escape_control;
@@ -19,7 +19,7 @@ use crate::{cli, image_lookup, report};
 /// Pulls images into the store.
 pub(in crate::cmd) fn pull(ambient: &AmbientContext, args: &cli::PullArgs) -> Result<(), Failure> {
     let names = args.names.iter().map(|text| image_lookup::parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
-    let which = ImageSelection::Platform(parse_platform(args.platform.as_deref())?);
+    let which = image_selection(args.platform.as_deref(), args.all_platforms)?;
     let world = TransferSession::new(ambient)?;
     for name in &names {
         pull_image(&world, name, &ImageTransfer::new(which.clone(), false, args.shown.progress_mode()))?;
@@ -31,7 +31,9 @@ fn pull_image(world: &TransferSession<'_>, name: &Reference, how: &ImageTransfer
     let store = world.store()?;
     store.require_writable()?;
     let (source, root) = world.registries().source(name)?;
-    let index = MediaType::is_index(&root.media_type).then_some(root.digest);
+    // An index that is kept itself needs no note that its digest leads to one of its images.
+    let is_selected = MediaType::is_index(&root.media_type) && how.which != ImageSelection::All;
+    let index = is_selected.then_some(root.digest);
     let sink = StoreSink::new(store, vec![name.clone()], false).selected_from(index);
     let arrived = how.run(world, &root, &source, &sink)?;
     how.print_summary();
@@ -51,11 +53,16 @@ fn note_other_platform(name: &Reference, image: &Image, wanted: &ImagePlatform) 
     }
 }
 
-/// Returns the image `text` of the store, after pulling it if `policy` says so.
-pub(in crate::cmd) fn ensure_image(store: &Store, text: &str, policy: cli::PullPolicy) -> Result<Image, Failure> {
+/// Returns the image `text` of the store for `platform`, after pulling it if `policy` says so.
+pub(in crate::cmd) fn ensure_image(
+    store: &Store,
+    text: &str,
+    policy: cli::PullPolicy,
+    platform: &ImagePlatform,
+) -> Result<Image, Failure> {
     let cancel = CancelToken::default();
     let images = ImageResolver::new(store, policy, cancel.clone());
-    let Some(image) = images.find(text, &ambient::platform())? else {
+    let Some(image) = images.find(text, platform)? else {
         return Err(image_lookup::unknown_image(store, text)?);
     };
     if let Some(far) = image.lazy.clone().filter(|_| !image.has_all_blobs(store)) {
@@ -66,6 +73,16 @@ pub(in crate::cmd) fn ensure_image(store: &Store, text: &str, policy: cli::PullP
     }
     images.name_complete_images()?;
     Ok(image)
+}
+
+/// Returns true if an index can be sent to the address: engines take an image for one platform.
+fn takes_index(dest: &ImageAddress) -> bool {
+    match dest {
+        ImageAddress::Registry(_) | ImageAddress::Layout(..) | ImageAddress::Archive(..) | ImageAddress::Store(_) => {
+            true
+        }
+        ImageAddress::DockerArchive(..) | ImageAddress::Engine(_) | ImageAddress::Podman(_) => false,
+    }
 }
 
 /// Pushes an image of the store to the registry in its name, or to another address.
@@ -85,10 +102,10 @@ pub(in crate::cmd) fn push(ambient: &AmbientContext, args: &cli::PushArgs) -> Re
     };
     let world = TransferSession::new(ambient)?;
     let store = world.store()?;
-    let image = image_lookup::find_image(store, &args.image)?;
-    let how = ImageTransfer::new(ImageSelection::All, false, args.shown.progress_mode());
+    let root = &image_lookup::find_root(store, &args.image)?;
+    let selection = image_selection(args.platform.as_deref(), takes_index(&dest))?;
+    let how = ImageTransfer::new(selection, false, args.shown.progress_mode());
     let source = StoreSource::new(store);
-    let root = &image.descriptor;
     let arrived =
         with_sink(&world, &source, &dest, root, &how.which, &mut |sink| how.run(&world, root, &source, sink))?;
     how.print_summary();

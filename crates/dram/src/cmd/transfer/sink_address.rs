@@ -32,13 +32,10 @@ pub(super) fn with_sink(
         ImageAddress::Registry(name) => with(&world.registries().sink(name)?),
         ImageAddress::Store(name) => {
             let name = image_lookup::parse_reference(name)?;
-            if is_index && *which == ImageSelection::All {
-                let failure = Failure::usage(format!("`{address}`: the store holds images for one platform each"));
-                return Err(failure.help("leave `--all` out, or copy to a layout: `oci:DIR`"));
-            }
             let store = world.store()?;
             store.require_writable()?;
-            with(&StoreSink::new(store, vec![name], true).selected_from(is_index.then_some(root.digest)))
+            let is_selected = is_index && *which != ImageSelection::All;
+            with(&StoreSink::new(store, vec![name], true).selected_from(is_selected.then_some(root.digest)))
         }
         ImageAddress::Layout(path, tag) => {
             with(&LayoutSink::new(path, tag.as_deref().map(layout_name).into_iter().collect())?)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use dram_build::transfer::{ImageSource, LayoutImage, LoadSource, StoreSource, open_load_source};
+use dram_build::transfer::{ImageSource, LayoutImage, LoadSource, StoreSource, find_layout_image, open_load_source};
 use dram_image::{Descriptor, Reference};
 
 use super::TransferSession;
@@ -26,8 +26,8 @@ pub(super) fn with_source(
         }
         ImageAddress::Store(name) => {
             let store = world.store()?;
-            let image = image_lookup::find_image(store, name)?;
-            with(&StoreSource::new(store), &image.descriptor)
+            let root = image_lookup::find_root(store, name)?;
+            with(&StoreSource::new(store), &root)
         }
         ImageAddress::Layout(path, tag) | ImageAddress::Archive(path, tag) => {
             with_file_source(world, path, tag.as_deref(), with)
@@ -81,16 +81,7 @@ fn select_image(path: &Path, all: &[LayoutImage], tag: Option<&str>) -> Result<D
             }
         };
     };
-    let found = all.iter().find(|one| matches_tag(one, tag));
+    let found = find_layout_image(all, tag);
     let missing = || Failure::work(format!("`{}` holds no image `{tag}`; {there}", path.display()));
     found.map(|one| one.root.clone()).ok_or_else(missing)
-}
-
-/// Returns true if the image has this name: exactly, as a reference in another spelling, or as its tag.
-fn matches_tag(one: &LayoutImage, tag: &str) -> bool {
-    let same = |text: &str| {
-        let (one, other) = (text.parse::<Reference>(), tag.parse::<Reference>());
-        text == tag || one.ok().zip(other.ok()).is_some_and(|(one, other)| one == other)
-    };
-    one.names().any(|name| same(name) || name.rsplit_once(':').is_some_and(|(_, last)| last == tag))
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dram_build::transfer::{self, CopyOptions, ImageSelection, StoreSource};
-use dram_build::{BuildEvent, BuiltImage, CancelToken, Image, LayerProvider, Snapshot};
+use dram_build::{BuildEvent, BuiltImage, CancelToken, LayerProvider, Snapshot};
 use dram_image::{ImageConfig, Reference};
 use dram_store::Store;
 
 use super::{BuildOutput, FileOrStdout, ImageDestination, PushOptions};
+use crate::ambient;
 use crate::cmd::atomic_write::write_atomically;
 use crate::failure::Failure;
 use crate::image_resolver::ImageResolver;
@@ -92,14 +93,16 @@ fn deliver_image(
     names: &[Reference],
     goal: &ImageDestination,
 ) -> Result<(), Failure> {
-    let images = || -> Result<_, Failure> { Ok([(Image::open(store, &sealed.manifest)?, names.to_vec())]) };
+    let images = [(sealed.manifest.clone(), names.to_vec())];
     match goal {
         ImageDestination::Store => Ok(store.refs().set(names, &sealed.manifest)?),
         ImageDestination::StoreUnnamed => Ok(()),
-        ImageDestination::Layout(path) => Ok(dram_build::save_layout(store, &images()?, path)?),
+        ImageDestination::Layout(path) => Ok(dram_build::save_layout(store, &images, path)?),
         ImageDestination::Archive(dest, archive) => {
-            let images = images()?;
-            write_to_dest(dest, &mut |out, shown| Ok(dram_build::save_archive(store, &images, *archive, out, shown)?))
+            let platform = ambient::platform();
+            write_to_dest(dest, &mut |out, shown| {
+                Ok(dram_build::save_archive(store, &images, *archive, &platform, (out, shown))?)
+            })
         }
     }
 }
