@@ -145,7 +145,7 @@ fn chown_owner(
     let Some(text) = &copy.chown else { return Ok(is_roots.then_some((0, 0))) };
     users::resolve_owner(view, text).map(Some).map_err(|error| match error {
         UserError::Store(error) => error.into(),
-        UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
+        UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) | UserError::InvalidEntry { .. } => {
             let diagnostic = StepLocation::of_part(step, StepPart::Chown).error(error.to_string());
             BuildError::at_line(diagnostic.help("make the user in this stage first, or write its number"))
         }

@@ -21,6 +21,14 @@ pub enum UserError {
     /// The number is out of the range of ids.
     #[error("`{0}` is not a user or group id: the largest is 2147483647")]
     IdTooLarge(String),
+    /// The user's line of `/etc/passwd` has no valid id. It must not become root by accident.
+    #[error("the line of `{name}` in the image's /etc/passwd has no valid {field}")]
+    InvalidEntry {
+        /// The user, as written in the build or the command.
+        name: String,
+        /// The field without a number.
+        field: &'static str,
+    },
     /// `/etc/passwd` or `/etc/group` could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,10 +60,10 @@ pub fn resolve_user(view: &MergedTree, text: &str) -> Result<ImageUser, UserErro
     let entry = find_entry(&passwd, name, 2);
     let uid = match (parse_id(name)?, &entry) {
         (Some(uid), _) => uid,
-        (None, Some(entry)) => entry.get(2).and_then(|field| field.parse().ok()).unwrap_or(0),
+        (None, Some(entry)) => id_field(entry, name, UID_FIELD)?,
         (None, None) => return Err(UserError::NoUser(name.to_owned())),
     };
-    let own_group = entry.as_ref().and_then(|entry| entry.get(3)?.parse().ok()).unwrap_or(0);
+    let own_group = entry.as_ref().map(|entry| id_field(entry, name, GID_FIELD)).transpose()?.unwrap_or(0);
     let home = entry.as_ref().and_then(|entry| entry.get(5).cloned()).filter(|home| !home.is_empty());
     let ids = match group {
         Some(group) => {
@@ -84,14 +92,24 @@ pub fn resolve_owner(view: &MergedTree, text: &str) -> Result<(u32, u32), UserEr
         None => {
             let entry = find_entry(&read_list(view, "etc/passwd")?, name, 2)
                 .ok_or_else(|| UserError::NoUser(name.to_owned()))?;
-            let field = |at: usize| entry.get(at).and_then(|field| field.parse().ok()).unwrap_or(0);
-            (field(2), field(3))
+            (id_field(&entry, name, UID_FIELD)?, id_field(&entry, name, GID_FIELD)?)
         }
     };
     match group {
         None => Ok((uid, own)),
         Some(group) => Ok((uid, group_id(&read_list(view, "etc/group")?, group)?)),
     }
+}
+
+/// A field of a line of `/etc/passwd`: its index and its name for messages.
+type PasswdField = (usize, &'static str);
+const UID_FIELD: PasswdField = (2, "user id");
+const GID_FIELD: PasswdField = (3, "group id");
+
+/// Returns the id in a line of `/etc/passwd`. Other engines silently take root for a field that is no number.
+fn id_field(entry: &[String], name: &str, (at, field): PasswdField) -> Result<u32, UserError> {
+    let id = entry.get(at).and_then(|text| text.parse().ok());
+    id.ok_or_else(|| UserError::InvalidEntry { name: name.to_owned(), field })
 }
 
 fn split_user_group(text: &str) -> (&str, Option<&str>) {
@@ -179,6 +197,24 @@ mod tests {
         for text in ["nobody", "app:nobody", "2147483648", "4294967295", "4294967296", "0:4294967296"] {
             assert!(resolve_user(&view, text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn user_whose_line_has_no_valid_id_is_an_error_and_not_root() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        let passwd = "nouid:x::1:::\nnogid:x:5:one:::\nshort:x:6\nminus:x:-2:-2:::\nfine:x:7:8:::\n";
+        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        let view = MergedTree::open(&[dir.path().to_owned()]).unwrap();
+        for (name, field) in [("nouid", "user id"), ("nogid", "group id"), ("short", "group id"), ("minus", "user id")]
+        {
+            let expected = format!("the line of `{name}` in the image's /etc/passwd has no valid {field}");
+            assert_eq!(resolve_user(&view, name).unwrap_err().to_string(), expected);
+            assert_eq!(resolve_owner(&view, name).unwrap_err().to_string(), expected);
+        }
+        assert!(resolve_user(&view, "5").is_err(), "the primary group of the user is unknown");
+        assert_eq!(resolve_owner(&view, "5").unwrap(), (5, 5));
+        assert_eq!(resolve_owner(&view, "fine").unwrap(), (7, 8));
     }
 
     #[test]

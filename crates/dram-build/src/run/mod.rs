@@ -202,7 +202,10 @@ impl<'a> RunCommand<'a, '_> {
         let view = self.store.layers().view(layers)?;
         let user = users::resolve_user(&view, &run.user).map_err(|error| match error {
             UserError::Store(error) => BuildError::from(error),
-            UserError::NoUser(_) | UserError::NoGroup(_) | UserError::IdTooLarge(_) => {
+            UserError::NoUser(_)
+            | UserError::NoGroup(_)
+            | UserError::IdTooLarge(_)
+            | UserError::InvalidEntry { .. } => {
                 let help = "make the user with a RUN before the USER instruction, or write its number";
                 BuildError::at_line(StepLocation::of(step).error(error.to_string()).help(help))
             }

@@ -1,14 +1,12 @@
 //! Reads a shared cache: from a layout, a registry, or an image with an inline cache.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Read as _;
 
-use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, Document, DocumentError, ImageConfig, ImagePlatform, Index, Manifest, MediaType};
 use dram_store::{LayerId, StepKey};
 
 use super::cache_document::{CACHE_CONFIG_TYPE, CacheDocument, CachedStep, INLINE_CACHE_ANNOTATION, OfferedLayer};
-use crate::transfer::{ImageSource, TransferError, read_document, select_manifest};
+use crate::transfer::{ImageSource, TransferError, read_config, read_document, select_manifest};
 
 /// The media type that BuildKit's caches have instead of [`CACHE_CONFIG_TYPE`].
 const BUILDKIT_CACHE_TYPE: &str = "application/vnd.buildkit.cacheconfig.v0";
@@ -74,7 +72,7 @@ impl<'a> SharedCache<'a> {
         let manifest = Document::<Manifest>::read(read_document(&*source, &root)?).map_err(wrong)?;
         let manifest = manifest.value();
         let (document, diff_ids) = if manifest.config.media_type == CACHE_CONFIG_TYPE {
-            (read_small_blob(&*source, &manifest.config)?, Vec::new())
+            (read_config(&*source, &manifest.config)?, Vec::new())
         } else {
             read_inline_cache(&*source, manifest, &place)?
         };
@@ -102,22 +100,6 @@ impl<'a> SharedCache<'a> {
     }
 }
 
-/// Reads a small blob and verifies its size and digest.
-fn read_small_blob(source: &dyn ImageSource, blob: &Descriptor) -> Result<Vec<u8>, TransferError> {
-    let damaged = |why: String| TransferError::Blob { place: source.display_name(), digest: blob.digest, why };
-    if blob.size > LARGEST_DOCUMENT as u64 {
-        return Err(damaged(format!("{} bytes are more than any document has", blob.size)));
-    }
-    let mut bytes = Vec::new();
-    let read = source.open(blob)?.take(blob.size + 1).read_to_end(&mut bytes);
-    let place = || format!("the blob {} of {}", blob.digest, source.display_name());
-    read.map_err(|source| TransferError::Read { place: place(), source })?;
-    match bytes.len() as u64 == blob.size && Digest::of(&bytes) == blob.digest {
-        true => Ok(bytes),
-        false => Err(damaged("its content does not match its digest".to_owned())),
-    }
-}
-
 /// Returns the inline cache of an image and the diff IDs of its layers.
 fn read_inline_cache(
     source: &dyn ImageSource,
@@ -127,7 +109,7 @@ fn read_inline_cache(
     if manifest.config.media_type == BUILDKIT_CACHE_TYPE {
         return Err(SharedCacheError::BuildKit(place.to_owned()));
     }
-    let config = read_small_blob(source, &manifest.config)?;
+    let config = read_config(source, &manifest.config)?;
     let wrong = |source| SharedCacheError::Document { place: place.to_owned(), source };
     let Some(document) = manifest.annotations.get(INLINE_CACHE_ANNOTATION) else {
         let fields = serde_json::from_slice::<BTreeMap<String, serde::de::IgnoredAny>>(&config);

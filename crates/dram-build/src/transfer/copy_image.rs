@@ -131,29 +131,44 @@ pub fn image_layers(
     let wrong =
         |error| TransferError::Document { place: source.display_name(), file: root.digest.to_string(), source: error };
     let manifest = Document::<Manifest>::read(read_document(source, &root)?).map_err(wrong)?;
-    let config = &manifest.value().config;
-    let mut bytes = Vec::new();
-    let place = || format!("the blob {} of {}", config.digest, source.display_name());
-    let got = source.open(config)?.take(LARGEST_DOCUMENT as u64).read_to_end(&mut bytes);
-    got.map_err(|error| TransferError::Read { place: place(), source: error })?;
-    let config = Document::<ImageConfig>::read(bytes).map_err(wrong)?;
+    let config = read_config(source, &manifest.value().config)?;
+    let config = Document::<ImageConfig>::read(config).map_err(wrong)?;
     let diff_ids = config.value().rootfs.diff_ids.iter().copied();
     Ok(diff_ids.zip(manifest.value().layers.iter().cloned()).collect())
 }
 
-/// Reads a document and verifies its size and digest.
+/// Reads a manifest or an index and verifies its size and digest.
 pub(crate) fn read_document(source: &dyn ImageSource, document: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    read_verified(source, document, &|| source.read_document(document))
+}
+
+/// Reads the config of an image, which is a blob, and verifies its size and digest.
+pub(crate) fn read_config(source: &dyn ImageSource, config: &Descriptor) -> Result<Vec<u8>, TransferError> {
+    read_verified(source, config, &|| {
+        let mut bytes = Vec::new();
+        let read = source.open(config)?.take(config.size.saturating_add(1)).read_to_end(&mut bytes);
+        let place = || format!("the blob {} of {}", config.digest, source.display_name());
+        read.map_err(|error| TransferError::Read { place: place(), source: error })?;
+        Ok(bytes)
+    })
+}
+
+fn read_verified(
+    source: &dyn ImageSource,
+    document: &Descriptor,
+    read: &dyn Fn() -> Result<Vec<u8>, TransferError>,
+) -> Result<Vec<u8>, TransferError> {
     let damaged = |why: String| TransferError::Blob { place: source.display_name(), digest: document.digest, why };
     if document.size > LARGEST_DOCUMENT as u64 {
         return Err(damaged(format!("{} bytes are more than any document has", document.size)));
     }
-    let bytes = source.read_document(document)?;
+    let bytes = read()?;
     if bytes.len() as u64 != document.size {
         return Err(damaged(format!("it has {} bytes, expected {}", bytes.len(), document.size)));
     }
     match Digest::of(&bytes) == document.digest {
         true => Ok(bytes),
-        false => Err(damaged("its content does not match its digest".to_owned())),
+        false => Err(damaged("its content is not what its name says".to_owned())),
     }
 }
 

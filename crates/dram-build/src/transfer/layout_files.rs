@@ -12,6 +12,7 @@ use dram_image::tar::{TarEntryKind, TarReader};
 use dram_image::{DocumentError, TreePath};
 use dram_store::{CompressionFormat, Dir, Store, StoreError};
 
+use crate::temp_dir::TempDir;
 use crate::transfer::TransferError;
 
 /// The largest number of entries in an image archive, which has a few files for each layer.
@@ -68,9 +69,10 @@ pub(super) fn open_layout_files(path: &Path, store: &Store) -> Result<Box<dyn La
             return Ok(Box::new(LayoutTar::read_entries(archive, path)?));
         }
     }
-    let into = store.work_dir().temp_dir()?;
-    match store.layers().unpack_archive(archive, &into, &path.display().to_string())? {
-        true => Ok(Box::new(LayoutDir { dir: Dir::open(&into)?, place: path.to_owned() })),
+    let into = TempDir::new(store)?;
+    match store.layers().unpack_archive(archive, into.path(), &path.display().to_string())? {
+        // The directory is kept: it is read as long as the layout is open.
+        true => Ok(Box::new(LayoutDir { dir: Dir::open(&into.keep())?, place: path.to_owned() })),
         false => Err(TransferError::NoImages(path.to_owned())),
     }
 }

@@ -23,7 +23,7 @@ use dram_image::Descriptor;
 
 pub use archive_sink::{ArchiveFormat, ArchiveSink};
 pub use copy_image::{CopyOptions, TransferProgress, copy_image, image_layers};
-pub(crate) use copy_image::{read_document, send_blob};
+pub(crate) use copy_image::{read_config, read_document, send_blob};
 pub use incoming_blob::IncomingBlob;
 pub use layout::{LayoutImage, LayoutName, LayoutSink, LayoutSource, find_layout_image};
 pub use lazy_blobs::LazyBlobs;
