@@ -89,6 +89,7 @@ needs_bench() {
 needs_lint() {
   need git git
   need shellcheck shellcheck
+  need python3 python3
 }
 
 [ -n "${DRAM:-}" ] || needs_build
@@ -142,4 +143,6 @@ if [[ " $* " == *" lint "* ]]; then
     case $component in rustfmt) tool=fmt ;; *) tool=$component ;; esac
     cargo "$tool" --version >/dev/null 2>&1 || rustup component add "$component"
   done
+  # Without optimisation it is built in a minute, and is fast enough.
+  cargo deny --version >/dev/null 2>&1 || cargo install --quiet --locked --debug --version 0.20.2 cargo-deny
 fi

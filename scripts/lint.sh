@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatting, lints and shell scripts; `make lint` calls it.
+# Formatting, lints, shell scripts and licences; `make lint` calls it.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,6 +13,9 @@ cargo fmt --check --manifest-path "$program/Cargo.toml"
 cargo clippy --release --locked --manifest-path "$program/Cargo.toml" --target-dir target/start-program -- -D warnings
 cargo fmt --check --manifest-path fuzz/Cargo.toml
 cargo clippy --locked --bins --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+# Advisories are not checked here: they need a database from the network, and change while the sources do not.
+cargo deny --locked check licenses bans sources
+scripts/third-party-licenses.py --check
 mapfile -t scripts < <(git ls-files '*.sh' .ci/run ':!tests/parity/*/prepare.sh')
 shellcheck "${scripts[@]}"
 mapfile -t scripts < <(git ls-files 'tests/parity/*/prepare.sh')
