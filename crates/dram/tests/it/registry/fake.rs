@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::debian::{USER, WORD};
 use super::http::{Delivery, Request, Response};
-use super::memory_registry::{MemoryRegistry, Route, digest, error};
+use super::memory_registry::{RegistryModel, Route, digest, error};
 
 /// `tester:hidden` as an `Authorization` header.
 const BASIC: &str = "Basic dGVzdGVyOmhpZGRlbg==";
@@ -166,7 +166,7 @@ struct FakeHosts {
 
 #[derive(Debug)]
 struct FakeState {
-    registry: MemoryRegistry,
+    registry: RegistryModel,
     auth: FakeAuth,
     faults: Vec<Fault>,
     /// Scope and remaining uses of each token.
@@ -186,7 +186,7 @@ impl FakeRegistry {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
         let state = FakeState {
-            registry: MemoryRegistry::default(),
+            registry: RegistryModel::default(),
             auth,
             faults: faults.into_iter().collect(),
             tokens: BTreeMap::new(),

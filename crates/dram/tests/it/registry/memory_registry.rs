@@ -84,7 +84,7 @@ impl Route {
 
 /// The content of a registry.
 #[derive(Debug, Default)]
-pub(crate) struct MemoryRegistry {
+pub(crate) struct RegistryModel {
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     /// Pairs of repository and digest.
     pub(crate) owned: BTreeSet<(String, String)>,
@@ -106,7 +106,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
     Digest::of(bytes).to_string()
 }
 
-impl MemoryRegistry {
+impl RegistryModel {
     pub(crate) fn answer(&mut self, route: &Route, request: &Request) -> Response {
         let method = request.method.as_str();
         match (route, method) {

@@ -18,7 +18,7 @@ use crate::support::{CommandOutput, Store, TestCommand, dram_path, names, temp, 
 pub(crate) const KIND: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The image that all scenarios share.
-pub(crate) struct TestImage {
+pub(crate) struct ScenarioImage {
     pub(crate) archive: PathBuf,
     pub(crate) manifest: Vec<u8>,
     pub(crate) digest: String,
@@ -27,14 +27,14 @@ pub(crate) struct TestImage {
     pub(crate) large: String,
 }
 
-impl TestImage {
+impl ScenarioImage {
     pub(crate) fn sizes(&self) -> BTreeMap<String, u64> {
         self.blobs.iter().map(|(digest, bytes)| (digest.clone(), bytes.len() as u64)).collect()
     }
 }
 
-pub(crate) fn test_image() -> &'static TestImage {
-    static IMAGE: OnceLock<TestImage> = OnceLock::new();
+pub(crate) fn test_image() -> &'static ScenarioImage {
+    static IMAGE: OnceLock<ScenarioImage> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let (dir, archive) = (temp(), dram_path().with_file_name("offer.tar"));
         let old = make_layout(dir.path());
@@ -55,7 +55,7 @@ pub(crate) fn test_image() -> &'static TestImage {
         let digests = parts.map(|part| part["digest"].as_str().unwrap().to_owned());
         let blobs: BTreeMap<_, _> = digests.map(|digest| (digest.clone(), fs::read(file(&digest)).unwrap())).collect();
         let large = blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0.clone();
-        TestImage { archive, digest, manifest, blobs, large }
+        ScenarioImage { archive, digest, manifest, blobs, large }
     })
 }
 
