@@ -61,7 +61,7 @@ answer(Options, Rest) ->
     Config = with_profiles(Profiles, rebar_config()),
     Base = base_dir(Profiles, Config),
     Lib = filename:join(Base, "lib"),
-    Built = built(Lib),
+    Built = with_checkouts(built(Lib), built(filename:join(Base, "checkouts"))),
     Relx = relx(Config, Options),
     Global = [{profile_string, profile_name(Profiles)}],
     Defaults = [{mode, prod} || lists:member(prod, Profiles)]
@@ -336,13 +336,24 @@ built(Lib) ->
      || [First | _] = Name <- Names, First =/= $.,
         filelib:is_regular(filename:join([Lib, Name, "ebin", Name ++ ".app"]))].
 
+%% A dependency in `_checkouts` takes the place of the one with its name.
+with_checkouts(Built, Checkouts) ->
+    lists:ukeysort(1, Checkouts ++ Built).
+
 %% rebar3 links what it does not have to build elsewhere.
 source(Dir) ->
     case file:read_link(filename:join(Dir, "src")) of
         {ok, Target} ->
             Whole = filename:absname(Target, Dir),
-            path(filename:dirname(tidy(Whole)));
+            path(followed(filename:dirname(tidy(Whole))));
         {error, _} -> nil
+    end.
+
+%% An entry of `_checkouts` is often a link to the directory of a dependency.
+followed(Dir) ->
+    case file:read_link(Dir) of
+        {ok, Target} -> tidy(filename:absname(Target, filename:dirname(Dir)));
+        {error, _} -> Dir
     end.
 
 tidy(Path) ->

@@ -52,6 +52,11 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     let mut blueprint = blueprint;
     check_path_component("the release", &blueprint.name)?;
     check_path_component("the version", &blueprint.version)?;
+    if blueprint.version.contains(char::is_whitespace) {
+        let message =
+            format!("the version `{}` has a space in it, and `start_erl.data` cannot hold one", blueprint.version);
+        return Err(AssembleError::Project { file: None, line: None, message });
+    }
     let found = find_applications(&blueprint)?;
     let release = match blueprint.goals.as_slice() {
         [] => resolve(&release_spec(&blueprint), &found.catalog),

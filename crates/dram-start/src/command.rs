@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::byte_string::ByteString;
+use crate::byte_string::{ByteString, concat};
 use crate::error::{StartError, printable};
 use crate::start_conf::StartCustomCommand;
 
@@ -153,6 +153,80 @@ pub fn find_command<'a>(word: &[u8], customs: &'a [StartCustomCommand]) -> Resul
         None => String::from("call the program without arguments to see its commands"),
     };
     Err(StartError::invalid_usage(format!("unknown command `{}`", printable(word)), help))
+}
+
+/// The value of `RELEASE_COMMAND` for a command. An Elixir release reads the words of `bin/NAME` of Mix, which an
+/// `env.sh` compares with.
+#[must_use]
+pub fn exported_command<'a>(command: &StartCommandMatch<'_>, word: &'a [u8], elixir: bool) -> &'a [u8] {
+    match command {
+        StartCommandMatch::Builtin(StartCommand::Foreground) if elixir => b"start",
+        StartCommandMatch::Builtin(StartCommand::Console) if elixir => b"start_iex",
+        StartCommandMatch::Builtin(StartCommand::RemoteConsole) if elixir => b"remote",
+        StartCommandMatch::Builtin(_) | StartCommandMatch::Custom(_) => word,
+    }
+}
+
+/// Checks that a command can use all its arguments.
+///
+/// # Errors
+/// Fails for the first argument that would have no effect.
+pub fn check_word_count(command: StartCommand, word: &[u8], arguments: &[ByteString]) -> Result<(), StartError> {
+    let most = match command {
+        StartCommand::Foreground
+        | StartCommand::ForegroundBoot
+        | StartCommand::Console
+        | StartCommand::ConsoleClean
+        | StartCommand::ConsoleBoot
+        | StartCommand::Daemon
+        | StartCommand::DaemonIex
+        | StartCommand::Rpc
+        | StartCommand::Eval
+        | StartCommand::Escript
+        | StartCommand::Help => return Ok(()),
+        StartCommand::Unpack | StartCommand::Upgrade | StartCommand::Install | StartCommand::Uninstall => 1,
+        StartCommand::Attach
+        | StartCommand::Stop
+        | StartCommand::Restart
+        | StartCommand::Reboot
+        | StartCommand::RemoteConsole
+        | StartCommand::Ping
+        | StartCommand::Pid
+        | StartCommand::Version
+        | StartCommand::Describe
+        | StartCommand::Info
+        | StartCommand::ReloadConfig
+        | StartCommand::Versions => 0,
+    };
+    match arguments.get(most) {
+        None => Ok(()),
+        Some(extra) => {
+            let what = format!("`{}` has no use for the argument `{}`", printable(word), printable(extra));
+            Err(StartError::invalid_usage(
+                what,
+                "leave it out; settings are environment variables, such as RELEASE_NODE",
+            ))
+        }
+    }
+}
+
+/// The expression of `rpc` for its arguments: an Erlang release takes relx's `MODULE FUNCTION [ARGUMENTS]` too.
+///
+/// # Errors
+/// Fails for an argument that would have no effect.
+pub fn rpc_arguments(arguments: &[ByteString], elixir: bool) -> Result<Vec<ByteString>, StartError> {
+    let is_option = |word: &ByteString| word.starts_with(b"--");
+    match arguments {
+        [module, function, rest @ ..] if !elixir && rest.len() < 2 && !arguments.iter().any(is_option) => {
+            let list = rest.first().map_or(b"[]".as_slice(), |list| list.as_slice());
+            Ok(alloc::vec![concat(&[b"apply(", module, b", ", function, b", ", list, b")"])])
+        }
+        [_, extra, ..] if !arguments.iter().any(is_option) => {
+            let what = format!("`rpc` has no use for the argument `{}`", printable(extra));
+            Err(StartError::invalid_usage(what, "quote the expression as one word, or use --mfa Mod.fun/ARITY"))
+        }
+        _ => Ok(arguments.to_vec()),
+    }
 }
 
 /// The help text with all commands. `prog` is the name by which the program was called.
@@ -329,5 +403,58 @@ mod tests {
     fn arguments_of_a_call_are_escaped() {
         let text = call_expression(b"m", b"f", true, &[b"\"#{x}\\".to_vec()], true);
         assert_eq!(text, b":m.f([\"\\\"\\#{x}\\\\\"])");
+    }
+
+    fn words(line: &str) -> Vec<ByteString> {
+        crate::byte_string::split_words(line.as_bytes())
+    }
+
+    #[test]
+    fn arguments_without_an_effect_are_refused() {
+        for (command, line) in [
+            (StartCommand::Stop, "now"),
+            (StartCommand::Pid, "-x"),
+            (StartCommand::Info, "processes"),
+            (StartCommand::Upgrade, "1.0 --no-permanent"),
+            (StartCommand::RemoteConsole, "a"),
+        ] {
+            let fault = check_word_count(command, b"word", &words(line)).unwrap_err();
+            let last = line.split(' ').next_back().unwrap();
+            assert_eq!((fault.exit_code, fault.message), (2, format!("`word` has no use for the argument `{last}`")));
+        }
+        for (command, line) in [
+            (StartCommand::Stop, ""),
+            (StartCommand::Upgrade, "1.0"),
+            (StartCommand::Console, "a b c"),
+            (StartCommand::Escript, "file a b"),
+            (StartCommand::Help, "rpc"),
+        ] {
+            assert_eq!(check_word_count(command, b"word", &words(line)), Ok(()), "{line}");
+        }
+    }
+
+    #[test]
+    fn rpc_takes_one_expression_or_in_an_erlang_release_a_function() {
+        let rpc = |line: &str, elixir| rpc_arguments(&words(line), elixir).map(|found| found.join(b" ".as_slice()));
+        assert_eq!(rpc("IO.puts(1)", true), Ok(b"IO.puts(1)".to_vec()));
+        assert_eq!(rpc("--mfa IO.inspect/1 --argv a b", true), Ok(b"--mfa IO.inspect/1 --argv a b".to_vec()));
+        assert_eq!(rpc("init get_status", false), Ok(b"apply(init, get_status, [])".to_vec()));
+        assert_eq!(rpc("lists max [[1,2]]", false), Ok(b"apply(lists, max, [[1,2]])".to_vec()));
+        let fault = rpc("IO puts hello", true).unwrap_err();
+        assert_eq!(fault.message, "`rpc` has no use for the argument `puts`");
+        assert!(rpc("a b [] d", false).is_err());
+    }
+
+    #[test]
+    fn an_elixir_release_exports_the_words_of_mix() {
+        let exported = |command, word: &'static str, elixir| {
+            let word = exported_command(&StartCommandMatch::Builtin(command), word.as_bytes(), elixir);
+            String::from_utf8(word.to_vec()).unwrap()
+        };
+        assert_eq!(exported(StartCommand::Foreground, "foreground", true), "start");
+        assert_eq!(exported(StartCommand::Console, "console", true), "start_iex");
+        assert_eq!(exported(StartCommand::RemoteConsole, "remsh", true), "remote");
+        assert_eq!(exported(StartCommand::Foreground, "foreground", false), "foreground");
+        assert_eq!(exported(StartCommand::Daemon, "daemon", true), "daemon");
     }
 }

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use crate::byte_string::ByteString;
+use crate::byte_string::{ByteString, concat};
 use crate::environment::EnvironmentVariables;
 
 /// The environment after `script`; `None` if that needs a shell.
@@ -93,6 +93,35 @@ fn expand_variable<'a>(text: &'a [u8], env: &EnvironmentVariables) -> Option<(By
         }
         _ => None,
     }
+}
+
+/// A variable that a shell sets after it has sourced the files, when it executes the start program again.
+pub const ENV_SH_READ: &str = "RELEASE_ENV_SH_READ";
+
+/// The variables that `bin/NAME` of Mix exports after `env.sh`, so that the file may assign them without `export`.
+const EXPORTED_VARIABLES: &str = "RELEASE_COOKIE RELEASE_NODE RELEASE_MODE RELEASE_DISTRIBUTION RELEASE_TMP \
+                                  RELEASE_VM_ARGS RELEASE_REMOTE_VM_ARGS RELEASE_SYS_CONFIG RELEASE_BOOT_SCRIPT \
+                                  RELEASE_BOOT_SCRIPT_CLEAN ELIXIR_ERL_OPTIONS";
+
+/// The script of a shell that sources `files` and then executes `RELEASE_PROGRAM` with its own arguments. A file may
+/// change every option of the shell: what comes after it does not depend on them.
+#[must_use]
+pub fn sourcing_script(functions: &str, files: &[ByteString]) -> ByteString {
+    let mut script = functions.as_bytes().to_vec();
+    for file in files {
+        script.extend(concat(&[b"set -ea\n. ", &quote_word(file), b"\n"]));
+    }
+    let marker = ENV_SH_READ.as_bytes();
+    script.extend(concat(&[b"export ", EXPORTED_VARIABLES.as_bytes(), b"\nexport ", marker, b"=true\n"]));
+    script.extend_from_slice(b"exec \"$RELEASE_PROGRAM\" \"$@\"\n");
+    script
+}
+
+/// Quotes a text as one word of a shell.
+#[must_use]
+pub fn quote_word(text: &[u8]) -> ByteString {
+    let parts: Vec<&[u8]> = text.split(|b| *b == b'\'').collect();
+    concat(&[b"'", &parts.join(b"'\\''".as_slice()), b"'"])
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub fn launch_arguments(
             | EmulatorPurpose::CleanConsole
             | EmulatorPurpose::Escript => {}
         }
-        if !around.arguments.is_empty() && !shell {
+        if !around.arguments.is_empty() {
             extra.push(b"--".to_vec());
         }
     } else {
@@ -204,4 +204,34 @@ pub fn emulator_command(
     }
     all.append(&mut remove_name_flags(arguments));
     translate_arguments(&all, place, env)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::ReleaseHome;
+    use crate::start_conf::StartConf;
+
+    fn arguments_of(purpose: &EmulatorPurpose, elixir: Option<(u64, u64)>) -> Vec<ByteString> {
+        let conf = StartConf { elixir: elixir.is_some(), ..StartConf::default() };
+        let mut env = EnvironmentVariables::default();
+        let release = StartSettings::resolve(ReleaseHome::default(), conf, &mut env).unwrap();
+        let around = LaunchContext {
+            elixir,
+            arguments: alloc::vec![b"a".to_vec(), b"b c".to_vec()],
+            ..LaunchContext::default()
+        };
+        launch_arguments(&release, purpose, &around, &env)
+    }
+
+    #[test]
+    fn arguments_of_a_shell_are_no_files_that_it_runs() {
+        for version in [(1, 14), (1, 15), (1, 18)] {
+            let line = arguments_of(&EmulatorPurpose::Console, Some(version));
+            let last = &line[line.len() - 4..];
+            assert_eq!(last, [b"+iex".as_slice(), b"--", b"a", b"b c"], "{version:?}");
+        }
+        let line = arguments_of(&EmulatorPurpose::Console, None);
+        assert_eq!(line[line.len() - 3..], [b"-extra".as_slice(), b"a", b"b c"], "Erlang has no such rule");
+    }
 }

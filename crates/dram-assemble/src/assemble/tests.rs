@@ -298,3 +298,11 @@ fn programs_for_another_processor_are_warned_about() {
     assert_eq!(warnings, [format!("`{nif}` is for aarch64, and the emulator is for x86_64: it cannot be loaded")]);
     assert_eq!(foreign_program_warnings(&programs[1..]), [""; 0], "without an emulator nothing is known");
 }
+
+#[test]
+fn a_version_with_a_space_is_refused() {
+    let project = small();
+    let version = "1.0 beta".to_owned();
+    let error = assemble(ReleaseBlueprint { version, ..blueprint(&project) }).unwrap_err();
+    assert_eq!(error.to_string(), "the version `1.0 beta` has a space in it, and `start_erl.data` cannot hold one");
+}

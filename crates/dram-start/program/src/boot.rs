@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use dram_start::byte_string::{ByteString, concat, file_name, parse_number, split_once};
+use dram_start::env_script::{ENV_SH_READ, quote_word};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::erlexec::{EmulatorCommand, EmulatorPaths, search_path};
 use dram_start::error::{StartError, printable};
@@ -15,6 +16,7 @@ use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
 use dram_start::trampoline::{REAL_DIR, loader_command};
 
 use crate::errno::StartErrno;
+use crate::state_lock::ReleaseStatus;
 use crate::{files, net, node_connection, prepare, process, shell, state_lock, sys};
 
 /// The options of a start, in addition to the settings.
@@ -147,6 +149,13 @@ pub(crate) fn start_release(
     let ready = prepare_emulator(release, purpose, wish, env)?;
     leave_post_start_hooks(release, &ready.env)?;
     let held = state_lock::lock_state_file(release, env);
+    if held.is_held_by_another() {
+        let note = format!(
+            "another system of this release runs with RELEASE_TMP `{}`: `stop` and `pid` without a node name mean that one\n",
+            printable(&release.tmp)
+        );
+        let _ = sys::write_all(2, note.as_bytes());
+    }
     let own = sys::own_pid();
     if own == 1 {
         return process::supervise_as_process_1(|| ready.execute(), |child| held.write_state(release, child, env));
@@ -208,7 +217,7 @@ fn set_emulator_variables(
     env.set(b"EMU", b"beam");
     if emulator.arguments.iter().any(|one| one == b"-heart") && env.get_non_empty("HEART_COMMAND").is_none() {
         let command = env.get("RELEASE_COMMAND").unwrap_or_default();
-        let again = concat(&[&shell::quote_word(&release.home.program), b" ", command]);
+        let again = concat(&[&quote_word(&release.home.program), b" ", command]);
         env.set(b"HEART_COMMAND", &again);
     }
     for (name, value) in &emulator.env {
@@ -258,6 +267,7 @@ fn leave_post_start_hooks(release: &StartSettings, env: &EnvironmentVariables) -
     if release.conf.hooks_at(StartHookPoint::PostStart).next().is_none() {
         return Ok(());
     }
+    let own = sys::own_pid();
     process::spawn_detached(|| {
         let until = sys::monotonic_milliseconds() + 60_000;
         // Without a node name the answer comes from the lock, which is held at once: the emulator gets some time to
@@ -266,6 +276,10 @@ fn leave_post_start_hooks(release: &StartSettings, env: &EnvironmentVariables) -
         while sys::monotonic_milliseconds() < until
             && matches!(node_connection::answers_ping(release, env), Ok(false) | Err(_))
         {
+            // The emulator has the process id of this program, unless that is process 1.
+            if own != 1 && matches!(sys::kill(own, 0), Err(StartErrno::NOPROCESS)) {
+                return;
+            }
             sys::sleep(200);
         }
         if let Err(fault) = shell::run_hooks(&release.home, &release.conf, StartHookPoint::PostStart, env) {
@@ -281,6 +295,10 @@ pub(crate) fn start_daemon(
     wish: EmulatorOptions,
     env: &EnvironmentVariables,
 ) -> Result<u8, StartError> {
+    if let ReleaseStatus::Running(state) = state_lock::release_status(release) {
+        let what = format!("cannot start in the background: the system runs already, as process {}", state.pid);
+        return Err(StartError::new(what, "stop it before, or set RELEASE_TMP to a directory of its own"));
+    }
     let home = &release.home;
     let pipes = env.get_non_empty("PIPE_DIR").map_or_else(|| concat(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
     let logs = env.get_non_empty("RUNNER_LOG_DIR").map_or_else(|| concat(&[&release.tmp, b"/log"]), <[u8]>::to_vec);
@@ -295,14 +313,14 @@ pub(crate) fn start_daemon(
     let command: &[u8] = if *purpose == EmulatorPurpose::Console { b"console" } else { b"foreground" };
     if sys::can_access(&runner, 1) && shell::shell_exists() {
         make(&pipes)?;
-        let mut call = concat(&[b"exec ", &shell::quote_word(&home.program), b" ", command]);
+        let mut call = concat(&[b"exec ", &quote_word(&home.program), b" ", command]);
         for argument in &wish.arguments {
-            call.extend(concat(&[b" ", &shell::quote_word(argument)]));
+            call.extend(concat(&[b" ", &quote_word(argument)]));
         }
         let slash = |path: &[u8]| concat(&[path, b"/"]);
         let argv = [file_name(&runner).to_vec(), b"-daemon".to_vec(), slash(&pipes), slash(&logs), call];
         let mut env = env.clone();
-        env.set(shell::ENV_SH_READ.as_bytes(), b"true");
+        env.set(ENV_SH_READ.as_bytes(), b"true");
         let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env };
         return Err(ready.execute());
     }

@@ -8,6 +8,7 @@ pub(crate) struct StartErrno(pub(crate) i32);
 
 impl StartErrno {
     pub(crate) const NOENT: Self = Self(2);
+    pub(crate) const NOPROCESS: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
     pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const EXIST: Self = Self(17);

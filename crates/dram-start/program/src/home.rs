@@ -23,8 +23,12 @@ pub(crate) fn find_release(start: &StartArguments, env: &EnvironmentVariables) -
         let data = concat(&[&root, b"/releases/start_erl.data"]);
         let Some(text) = files::read_optional(&data)? else { continue };
         let (erts, vsn) = parse_start_erl_data(&text)?;
-        let vsn = env.get_non_empty("RELEASE_VSN").map_or(vsn, <[u8]>::to_vec);
-        return Ok(ReleaseHome { root, program, prog, erts, vsn });
+        let asked = env.get_non_empty("RELEASE_VSN").filter(|asked| *asked != vsn).map(<[u8]>::to_vec);
+        if let Some(asked) = asked.as_ref().filter(|asked| !files::is_directory(&concat(&[&root, b"/releases/", asked]))) {
+            let what = format!("there is no version `{}` in `{}/releases`", printable(asked), printable(&root));
+            return Err(StartError::new(what, "set the variable RELEASE_VSN to a version that is there, or unset it"));
+        }
+        return Ok(ReleaseHome { root, program, prog, erts, vsn: asked.unwrap_or(vsn) });
     }
     let what = format!(
         "cannot find the release of `{}`: there is no `releases/start_erl.data` beside `bin`",

@@ -25,6 +25,7 @@ use alloc::vec::Vec;
 use boot::EmulatorOptions;
 use dram_start::byte_string::{ByteString, concat, file_name, split_once};
 use dram_start::command::{self, StartCommand, StartCommandMatch};
+use dram_start::env_script::ENV_SH_READ;
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::EmulatorPurpose;
@@ -54,7 +55,11 @@ fn run_start_program(start: &StartArguments) -> Result<u8, StartError> {
         return Ok(print_usage(&home.prog, &conf));
     }
     // A shell that has sourced `env.sh` may execute this program with another command than the user's.
-    let asked = env.get("RELEASE_COMMAND").filter(|_| env.get(shell::ENV_SH_READ).is_some()).unwrap_or(word).to_vec();
+    let own = command::exported_command(&meaning, word, conf.elixir);
+    let asked = env.get("RELEASE_COMMAND").filter(|_| env.get(ENV_SH_READ).is_some()).unwrap_or(own).to_vec();
+    if let StartCommandMatch::Builtin(command) = meaning {
+        command::check_word_count(command, word, start.arguments.get(2..).unwrap_or_default())?;
+    }
     home.export_variables(&conf, &asked, &mut env);
     let starts = matches!(
         meaning,

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::vec;
 
 use dram_start::byte_string::{ByteString, concat};
-use dram_start::command::{EvalCode, call_expression, parse_code};
+use dram_start::command::{EvalCode, call_expression, parse_code, rpc_arguments};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::release::StartSettings;
@@ -151,6 +151,10 @@ fn connect_if_named(
 /// The commands `restart` and `reboot`: functions of `init` without arguments.
 pub(crate) fn call_init(release: &StartSettings, function: &str, env: &EnvironmentVariables) -> Result<u8, StartError> {
     let mut node = connect_node(release, env)?;
+    if function == "reboot" && node.call("erlang", "whereis", vec![NodeTerm::atom("heart")])?.is_atom("undefined") {
+        let note = "the system runs without `heart`: it stops, and is not started again\n";
+        let _ = sys::write_all(2, note.as_bytes());
+    }
     let result = node.call("init", function, vec![])?;
     if result.is_atom("ok") { Ok(0) } else { Err(node.call_error(&result)?) }
 }
@@ -176,7 +180,11 @@ pub(crate) fn rpc(
     arguments: &[ByteString],
     env: &EnvironmentVariables,
 ) -> Result<u8, StartError> {
-    let (text, _) = code_text(arguments, release.conf.elixir)?;
+    let (text, extra) = code_text(&rpc_arguments(arguments, release.conf.elixir)?, release.conf.elixir)?;
+    if let Some(word) = extra.first() {
+        let what = format!("`rpc` has no use for the argument `{}`", printable(word));
+        return Err(StartError::invalid_usage(what, "to pass arguments, use --mfa Mod.fun/ARITY"));
+    }
     let mut node = connect_node(release, env)?;
     if !release.conf.elixir {
         let value = node.evaluate(&text, vec![])?;

@@ -32,7 +32,8 @@ pub(crate) fn prepare_config(
         },
     };
     let fills = (template || release.should_replace_variables(env)) && has_variables(&text);
-    let changes = release.conf.runtime_config || find_bytes(&text, b"RUNTIME_CONFIG=true").is_some();
+    // Without a reboot, `Config.Provider` only reads the file.
+    let changes = release.conf.reboot || find_bytes(&text, b"RUNTIME_CONFIG=true").is_some();
     if !fills && !changes && !template {
         return Ok(Some(release.sys_config.clone()));
     }
@@ -92,8 +93,11 @@ pub(crate) fn find_cookie(
         return Ok(Some(cookie.to_vec()));
     }
     let path = concat(&[&release.home.root, b"/releases/COOKIE"]);
-    if let Some(cookie) = files::read_optional(&path)?.and_then(|text| parse_cookie(&text)) {
-        return Ok(Some(cookie));
+    if let Some(text) = files::read_optional(&path)? {
+        // A variable is replaced whatever the settings say: its name is no secret.
+        if let Some(cookie) = parse_cookie(&replace_variables(&path, &text, b'#', env)?) {
+            return Ok(Some(cookie));
+        }
     }
     generated_cookie(release)
 }

@@ -5,16 +5,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use dram_start::byte_string::{ByteString, concat};
-use dram_start::env_script::evaluate_assignments;
+use dram_start::env_script::{ENV_SH_READ, evaluate_assignments, quote_word, sourcing_script};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::release::ReleaseHome;
 use dram_start::start_conf::{StartConf, StartHookPoint};
 
 use crate::{files, process, sys};
-
-/// A variable that a shell sets after it has sourced the files, when it executes this program again.
-pub(crate) const ENV_SH_READ: &str = "RELEASE_ENV_SH_READ";
 
 const SHELL: &[u8] = b"/bin/sh";
 
@@ -95,11 +92,7 @@ pub(crate) fn source_files_and_reexecute(
     let files = files_to_source(home, conf, starts, env)?;
     let Some(first) = files.first() else { return Ok(()) };
     require_shell(first)?;
-    let mut script = concat(&[SHELL_FUNCTIONS.as_bytes(), b"set -ea\n"]);
-    for file in &files {
-        script.extend(concat(&[b". ", &quote_word(file), b"\n"]));
-    }
-    script.extend(concat(&[ENV_SH_READ.as_bytes(), b"=true\nexec \"$RELEASE_PROGRAM\" \"$@\"\n"]));
+    let script = sourcing_script(SHELL_FUNCTIONS, &files);
     let mut argv = vec![b"sh".to_vec(), b"-c".to_vec(), script, home.program.clone()];
     argv.extend_from_slice(arguments.get(1..).unwrap_or_default());
     env.set(b"RELEASE_PROGRAM", &home.program);
@@ -164,10 +157,4 @@ fn require_shell(path: &[u8]) -> Result<(), StartError> {
     }
     let what = format!("cannot read `{}`: there is no `/bin/sh`", printable(path));
     Err(StartError::new(what, "install a shell in the image, or set the variables where the container is started"))
-}
-
-/// Quotes a text as one word of a shell.
-pub(crate) fn quote_word(text: &[u8]) -> ByteString {
-    let parts: Vec<&[u8]> = text.split(|b| *b == b'\'').collect();
-    concat(&[b"'", &parts.join(b"'\\''".as_slice()), b"'"])
 }

@@ -15,34 +15,45 @@ fn state_file_path(release: &StartSettings) -> ByteString {
     concat(&[&release.tmp, b"/", &release.name, b".state"])
 }
 
-/// The locked state file; `None` inside if this process has no lock.
-pub(crate) struct StateFileLock(Option<StartFd>);
+/// The locked state file, if this process has the lock.
+pub(crate) struct StateFileLock {
+    file: Option<StartFd>,
+    is_held_by_another: bool,
+}
+
+/// No lock, because the file cannot be written.
+const UNLOCKED: StateFileLock = StateFileLock { file: None, is_held_by_another: false };
 
 /// Locks the state file. Returns without a lock if the file cannot be written, or another process holds the lock.
 pub(crate) fn lock_state_file(release: &StartSettings, env: &EnvironmentVariables) -> StateFileLock {
     if env.is_true("RELEASE_READ_ONLY") || files::make_directories(&release.tmp).is_err() {
-        return StateFileLock(None);
+        return UNLOCKED;
     }
     let flags = sys::RDWR | sys::CREAT | sys::NOFOLLOW | sys::CLOEXEC;
-    let Ok(file) = sys::open(&state_file_path(release), flags, 0o600) else { return StateFileLock(None) };
+    let Ok(file) = sys::open(&state_file_path(release), flags, 0o600) else { return UNLOCKED };
     // A command that only checks the lock holds it for a moment.
     for _ in 0..5 {
         if sys::try_lock(&file).is_ok() {
-            return StateFileLock(Some(file));
+            return StateFileLock { file: Some(file), is_held_by_another: false };
         }
         sys::sleep(5);
     }
-    StateFileLock(None)
+    StateFileLock { file: None, is_held_by_another: true }
 }
 
 impl StateFileLock {
+    /// Returns true if another process has the lock.
+    pub(crate) fn is_held_by_another(&self) -> bool {
+        self.is_held_by_another
+    }
+
     /// Writes the pid to the state file and to `PIDFILE`.
     pub(crate) fn write_state(&self, release: &StartSettings, process: i32, env: &EnvironmentVariables) {
         if let Some(path) = env.get_non_empty("PIDFILE") {
             let file = sys::open(path, sys::WRONLY | sys::CREAT | sys::TRUNC | sys::CLOEXEC, 0o644);
             let _ = file.and_then(|file| sys::write_all(file.0, format!("{process}\n").as_bytes()));
         }
-        if self.0.is_some() {
+        if self.file.is_some() {
             let started = read_process_stat(process).as_deref().and_then(parse_start_time).unwrap_or_default();
             let again =
                 sys::open(&state_file_path(release), sys::WRONLY | sys::TRUNC | sys::NOFOLLOW | sys::CLOEXEC, 0);
@@ -53,7 +64,7 @@ impl StateFileLock {
 
     /// Leaves the locked file open for the program that is executed in this process.
     pub(crate) fn keep_across_exec(self) {
-        if let Some(file) = self.0
+        if let Some(file) = self.file
             && sys::clear_close_on_exec(&file).is_ok()
         {
             file.leave_open();
@@ -87,7 +98,7 @@ pub(crate) fn release_status(release: &StartSettings) -> ReleaseStatus {
     let Some(state) = files::read(&state_file_path(release)).ok().and_then(|text| StartState::parse(&text)) else {
         return ReleaseStatus::NotRunning;
     };
-    let exists = !matches!(sys::kill(state.pid, 0), Err(StartErrno(3)));
+    let exists = !matches!(sys::kill(state.pid, 0), Err(StartErrno::NOPROCESS));
     match exists && state.matches_process(read_process_stat(state.pid).as_deref()) {
         true => ReleaseStatus::Running(state),
         false => ReleaseStatus::OtherContainer,

@@ -95,12 +95,13 @@ fn env_sh_and_hooks_are_sourced_by_a_shell() {
     world.write("hooks/stop.sh", "touch \"$RELEASE_ROOT/stopped\"\n");
     let mut system = world.start_foreground(&[]);
     assert_eq!(fs::read_to_string(world.root.join("pre")).unwrap(), "one\n");
-    assert!(world.tmp().join("of-foreground/demo.state").exists());
+    // An Elixir release has the words of Mix.
+    assert!(world.tmp().join("of-start/demo.state").exists());
     wait_until("the hook after the start", || {
         fs::read(world.root.join("post")).is_ok_and(|text| text == b"demo 0.1.0\n")
     });
     // `env.sh` gives every command a directory of its own here, so that of the release is set.
-    world.write("releases/0.1.0/env.sh", "RELEASE_TMP=\"$RELEASE_TMP/of-foreground\"\n");
+    world.write("releases/0.1.0/env.sh", "RELEASE_TMP=\"$RELEASE_TMP/of-start\"\n");
     world.run_ok(&["stop"], &[]);
     assert_eq!(system.wait_for_exit_code(), Some(0));
     assert!(world.root.join("stopped").exists());
@@ -155,7 +156,7 @@ fn process_1_reaps_orphans_and_forwards_signals() {
 }
 
 #[test]
-fn a_read_only_root_needs_release_tmp_only_for_runtime_config() {
+fn a_read_only_root_needs_release_tmp_only_for_a_configuration_that_is_written() {
     let world = TestRelease::new("");
     let mount = |world: &TestRelease, variables: &[(&str, &str)]| {
         let mut command = Command::new("unshare");
@@ -166,7 +167,11 @@ fn a_read_only_root_needs_release_tmp_only_for_runtime_config() {
         command
     };
     drop(world.start_and_wait_ready(mount(&world, &[])));
+    drop(world);
     let world = TestRelease::new("runtime_config = true\n");
+    drop(world.start_and_wait_ready(mount(&world, &[])));
+    drop(world);
+    let world = TestRelease::new("runtime_config = true\nreboot = true\n");
     let output = mount(&world, &[]).output().unwrap();
     assert!(lossy_text(&output.stderr).contains("set RELEASE_TMP"), "{}", lossy_text(&output.stderr));
     let tmp = world.tmp();
@@ -268,4 +273,56 @@ fn a_portable_release_runs_with_its_own_loader() {
     assert_eq!(lossy_text(&said.stdout), "{:ok, {127, 0, 0, 1}}\n:error\n", "{}", lossy_text(&said.stderr));
     assert!(inside(&["stop"]).status().unwrap().success());
     assert_eq!(system.wait_for_exit_code(), Some(0));
+}
+
+#[test]
+fn an_env_sh_that_ends_with_set_plus_a_is_read_once() {
+    let world = TestRelease::new("");
+    world.write(".env", "GREETED=yes\n");
+    world.write("releases/0.1.0/env.sh", "set -a\n. \"$RELEASE_ROOT/.env\"\nset +a\n");
+    assert_eq!(world.run_ok(&["eval", "IO.puts(System.get_env(\"GREETED\"))"], &[]), "yes\n");
+}
+
+#[test]
+fn a_second_daemon_is_refused_while_the_first_runs() {
+    let world = TestRelease::new("");
+    let system = world.start_foreground(&[]);
+    let refused = world.run(&["daemon"], &[]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = format!("the system runs already, as process {}", system.pid());
+    assert!(lossy_text(&refused.stderr).contains(&said), "{}", lossy_text(&refused.stderr));
+    let told = world.start_foreground(&[]);
+    assert!(told.output().contains("another system of this release runs"), "{}", told.output());
+}
+
+#[test]
+fn a_version_that_is_not_there_is_refused() {
+    let world = TestRelease::new("");
+    let refused = world.run(&["version"], &[("RELEASE_VSN", "9.9")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(lossy_text(&refused.stderr).contains("there is no version `9.9`"), "{}", lossy_text(&refused.stderr));
+    assert_eq!(world.run_ok(&["version"], &[("RELEASE_VSN", "0.1.0")]), "demo 0.1.0\n");
+}
+
+#[test]
+fn arguments_without_an_effect_are_refused_before_anything_is_done() {
+    let world = TestRelease::new("");
+    let file = world.root.join("bin/demo").display().to_string();
+    for line in [&["stop", "now"][..], &["rpc", "IO", "puts", "hello"], &["rpc", "--file", &file, "y"]] {
+        let refused = world.run(line, &[]);
+        assert_eq!(refused.status.code(), Some(2), "{line:?}");
+        assert!(lossy_text(&refused.stderr).contains("has no use for the argument"), "{}", lossy_text(&refused.stderr));
+    }
+}
+
+#[test]
+fn a_variable_in_the_cookie_file_is_replaced_and_must_be_set() {
+    let world = TestRelease::new("distribution = sname\n");
+    world.write("releases/COOKIE", "${ERLANG_COOKIE}");
+    let refused = world.run(&["foreground"], &[]);
+    let said = lossy_text(&refused.stderr);
+    assert!(said.contains("cannot replace `${ERLANG_COOKIE}`") && said.contains("releases/COOKIE"), "{said}");
+    let set = [("ERLANG_COOKIE", "secret")];
+    let _system = world.start_foreground(&set);
+    assert_eq!(world.run_ok(&["rpc", "IO.puts(Node.get_cookie())"], &set), "secret\n");
 }

@@ -183,9 +183,16 @@ impl From<AssembleError> for Failure {
                 failure.causes.extend(errors.iter().map(ToString::to_string));
             }
             AssembleError::Tool { output, .. } => failure.output = output.lines().map(str::to_owned).collect(),
-            AssembleError::Project { file: Some(file), line, .. } => {
-                let place = line.map_or(file.clone(), |line| format!("{file}:{line}"));
-                failure.causes.push(format!("in `{place}`"));
+            AssembleError::Project { file, line, message } => {
+                // A message of several lines is shown as the tool shows it.
+                if let Some((first, _)) = message.split_once('\n') {
+                    failure.causes[0] = first.to_owned();
+                    failure.output = message.lines().map(str::to_owned).collect();
+                }
+                if let Some(file) = file {
+                    let place = line.map_or(file.clone(), |line| format!("{file}:{line}"));
+                    failure.causes.push(format!("in `{place}`"));
+                }
             }
             _ => {}
         }
@@ -223,4 +230,18 @@ fn assemble_error_helps(error: &AssembleError) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![help]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_several_lines_is_shown_as_lines() {
+        let message = "could not start\n\n  * the first reason\n".to_owned();
+        let failure =
+            Failure::from(AssembleError::Project { file: Some("mix.exs".to_owned()), line: Some(3), message });
+        assert_eq!(failure.causes, ["could not start", "in `mix.exs:3`"]);
+        assert_eq!(failure.output, ["could not start", "", "  * the first reason"]);
+    }
 }

@@ -381,6 +381,25 @@ fn rebar3_profiles_are_applied_and_invalid_goals_refused() {
 }
 
 #[test]
+fn a_linked_checkout_of_rebar3_is_in_the_release_and_compiled_again_when_it_changes() {
+    let app = "{application,moor,[{description,\"\"},{vsn,\"1\"},{registered,[]},{applications,[kernel,stdlib]}]}.";
+    let project = Project::with_files(&[
+        ("../moor/src/moor.app.src", app),
+        ("../moor/src/moor.erl", "-module(moor).\n-export([f/0]).\nf() -> one.\n"),
+        ("rebar.config", "{deps,[moor]}.\n{relx,[{release,{quay,\"1\"},[quay,moor]}]}.\n"),
+        ("src/quay.app.src", &app.replace("moor", "quay")),
+        ("_checkouts/here", ""),
+    ]);
+    std::os::unix::fs::symlink("../../moor", project.join("_checkouts/moor")).unwrap();
+    let beam = project.join("_build/prod/rel/quay/lib/moor-1/ebin/moor.beam");
+    project.dram().arg("--no-tar").ok();
+    let before = fs::read(&beam).unwrap();
+    project.write("../moor/src/moor.erl", "-module(moor).\n-export([f/0]).\nf() -> another.\n");
+    project.dram().arg("--no-tar").ok();
+    assert_ne!(fs::read(&beam).unwrap(), before);
+}
+
+#[test]
 fn distillery_configurations_are_released_without_distillery() {
     let project = Project::copy("distillery");
     let done = project.dram().arg("--no-tar").ok();
