@@ -12,6 +12,7 @@ mod collect;
 mod distillery;
 mod ebin_dirs;
 mod error;
+mod error_report;
 mod erts;
 mod libraries;
 mod mix;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use dram_image::Digest;
+use dram_error::ErrorReport;
+use dram_image::{Digest, RegistryRefusal};
 use dram_plan::GitRef;
 
 /// Fetches files and Git repositories from the network.
@@ -55,10 +56,36 @@ pub struct FetchedTree {
 /// An error of the network or of a remote server. It contains no secret of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteError {
+    /// The kind of the failure, on which decisions are based.
+    pub kind: RemoteErrorKind,
     /// The failed operation, then its causes.
     pub causes: Vec<String>,
-    /// A hint for the user.
+    /// What the user can do.
     pub help: Option<String>,
+}
+
+/// The kind of a [`RemoteError`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteErrorKind {
+    /// A registry answered, and refused the request.
+    Refused(RegistryRefusal),
+    /// There is no valid answer, or what it brought cannot be used.
+    Failed,
+}
+
+impl RemoteError {
+    /// Makes an error that reports the same as `error`.
+    pub fn new(kind: RemoteErrorKind, error: &dyn ErrorReport) -> RemoteError {
+        RemoteError { kind, causes: error.causes(), help: error.helps().into_iter().next() }
+    }
+
+    /// Returns whether a registry refused a manifest because it lacks one of its blobs.
+    pub(crate) fn is_blob_missing(&self) -> bool {
+        match &self.kind {
+            RemoteErrorKind::Refused(refusal) => refusal.is_blob_missing(),
+            RemoteErrorKind::Failed => false,
+        }
+    }
 }
 
 impl fmt::Display for RemoteError {

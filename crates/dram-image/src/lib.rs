@@ -9,6 +9,7 @@ pub mod document;
 pub mod elf;
 pub mod limits;
 pub mod reference;
+mod registry_refusal;
 pub mod tar;
 pub mod tree_path;
 
@@ -17,4 +18,5 @@ pub use digest::{Digest, DigestError, DigestHasher, HashingWriter};
 pub use document::{Descriptor, Document, DocumentError, ImagePlatform, Index, Manifest, MediaType};
 pub use limits::{ArchiveLimit, ArchiveLimits, LimitExceeded};
 pub use reference::{Reference, ReferenceError};
+pub use registry_refusal::{RegistryErrorCode, RegistryRefusal};
 pub use tree_path::TreePath;

@@ -12,6 +12,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use dram_error::{ErrorClass, ErrorReport};
+
 use crate::{FetchError, NetworkSettings, redacted};
 
 /// The largest output of `git` that is read, in bytes; a list of all references of a large repository is shorter.
@@ -245,10 +247,18 @@ pub enum PodmanError {
     },
 }
 
-impl PodmanError {
-    /// Returns whether `podman` is not installed.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, PodmanError::Missing)
+impl ErrorReport for PodmanError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            PodmanError::Missing | PodmanError::Start(_) | PodmanError::Refused { .. } => ErrorClass::Work,
+        }
+    }
+
+    fn helps(&self) -> Vec<String> {
+        match self {
+            PodmanError::Missing => vec!["install it: `apt-get install podman`".to_owned()],
+            PodmanError::Start(_) | PodmanError::Refused { .. } => Vec::new(),
+        }
     }
 }
 

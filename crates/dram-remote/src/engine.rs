@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dram_error::{ErrorClass, ErrorReport};
 use dram_image::Digest;
 use serde::Deserialize;
 
@@ -49,32 +50,60 @@ pub enum EngineError {
     Refused {
         /// The address of the engine.
         place: String,
+        /// The status of the response; `None` when the error is a message in the body of a response without one.
+        status: Option<u16>,
+        /// The kind of the refusal.
+        kind: EngineRefusalKind,
         /// The status and message of the engine.
         why: String,
     },
 }
 
-impl EngineError {
-    /// Returns advice for the user.
-    pub fn help(&self) -> Option<&'static str> {
+/// The kind of an engine's refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineRefusalKind {
+    /// The image has more layers than the engine takes.
+    TooManyLayers,
+    /// Any other refusal.
+    Other,
+}
+
+impl EngineRefusalKind {
+    /// Returns the kind of a refusal with the message `message`. An engine says more than the status only in words.
+    fn of_message(message: &str) -> EngineRefusalKind {
+        // This is Docker's whole message; its limit is 125 layers.
+        match message.ends_with("max depth exceeded") {
+            true => EngineRefusalKind::TooManyLayers,
+            false => EngineRefusalKind::Other,
+        }
+    }
+}
+
+impl ErrorReport for EngineError {
+    fn class(&self) -> ErrorClass {
         match self {
+            EngineError::Refused { .. } => ErrorClass::Refused,
+            EngineError::Address(_)
+            | EngineError::Tls
+            | EngineError::Unreachable { .. }
+            | EngineError::Broken { .. } => ErrorClass::Work,
+        }
+    }
+
+    fn helps(&self) -> Vec<String> {
+        let help = match self {
             EngineError::Address(_) => Some("as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`"),
             EngineError::Tls => Some("let DOCKER_HOST name a socket, one that `ssh -L` brings here for example"),
             EngineError::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("its socket is for root and for a group, often `docker`: run dram as one of them")
             }
             EngineError::Unreachable { .. } => Some("start the engine, or let DOCKER_HOST say where it listens"),
-            // This is Docker's whole message; its limit is 125 layers.
-            EngineError::Refused { why, .. } if why.ends_with("max depth exceeded") => Some(
+            EngineError::Refused { kind: EngineRefusalKind::TooManyLayers, .. } => Some(
                 "Docker takes up to 125 layers: make one of them with `dram squash IMAGE NAME`, or write fewer steps",
             ),
-            EngineError::Broken { .. } | EngineError::Refused { .. } => None,
-        }
-    }
-
-    /// Returns whether the engine was reached and answered with an error.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, EngineError::Refused { .. })
+            EngineError::Broken { .. } | EngineError::Refused { kind: EngineRefusalKind::Other, .. } => None,
+        };
+        help.map(str::to_owned).into_iter().collect()
     }
 }
 
@@ -196,7 +225,7 @@ impl Engine {
     fn info(&self) -> Result<Option<EngineInfo>, EngineError> {
         match self.get_json("/info") {
             // Proxies in front of an engine's socket may permit only some requests.
-            Err(EngineError::Refused { why, .. }) if why.starts_with("403") || why.starts_with("404") => Ok(None),
+            Err(EngineError::Refused { status: Some(403 | 404), .. }) => Ok(None),
             info => info.map(Some),
         }
     }
@@ -210,7 +239,12 @@ impl Engine {
         let said = serde_json::from_slice::<EngineMessage>(body).ok();
         let said = said.and_then(|said| said.message.or(said.error).or(said.cause));
         let why = said.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(300)]).trim().to_owned());
-        EngineError::Refused { place: self.address.to_string(), why: format!("{status} {why}").trim().to_owned() }
+        let why = format!("{status} {why}").trim().to_owned();
+        self.refused(Some(status), why)
+    }
+
+    fn refused(&self, status: Option<u16>, why: String) -> EngineError {
+        EngineError::Refused { place: self.address.to_string(), status, kind: EngineRefusalKind::of_message(&why), why }
     }
 
     /// Returns how many layers of an image, given by their diff IDs, lowest first, the engine has and does not need
@@ -272,7 +306,7 @@ impl Engine {
         let lines =
             body.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<EngineMessage>(line).ok());
         match lines.filter_map(|said| said.error).next() {
-            Some(why) => Err(EngineError::Refused { place: self.address.to_string(), why }.into()),
+            Some(why) => Err(self.refused(None, why).into()),
             None => Ok(()),
         }
     }

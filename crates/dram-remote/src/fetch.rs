@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Seek as _, Write as _};
-use std::thread;
 
 use dram_image::{Digest, DigestHasher};
 use ureq::Body;
 use ureq::http::{Response, StatusCode};
 
+use crate::retry::{RetryBudget, retry_after};
+use crate::transport_failure::certificate_fault;
 use crate::url::{origin, redacted, resolve_location, split_credentials};
 use crate::{FetchError, NetworkSettings, http_date};
 
-/// The number of attempts.
-const ATTEMPTS: u32 = 3;
+/// The number of transient failures after which a fetch fails.
+const MAX_FAILURES: u32 = 3;
 /// The number of redirects that are followed, as in Go.
 const MOST_REDIRECTS: u32 = 10;
 
@@ -59,16 +60,12 @@ pub fn fetch(
     file: &mut File,
     most: u64,
 ) -> Result<FetchOutcome, FetchError> {
-    let mut pause = net.retry_delay;
-    let mut attempt = 1;
+    let mut retries = RetryBudget::new(net.retry_delay, net.is_cancelled).with_failures(MAX_FAILURES);
     loop {
-        match fetch_once(net, url, known, file, most) {
-            Err(error) if error.is_transient() && attempt < ATTEMPTS && !(net.is_cancelled)() => {
-                thread::sleep(pause);
-                pause *= 2;
-                attempt += 1;
-            }
-            done => return done,
+        let done = fetch_once(net, url, known, file, most);
+        match done.as_ref().err().and_then(FetchError::transient_failure) {
+            Some(failure) if retries.wait_for_retry(failure) => {}
+            Some(_) | None => return done,
         }
     }
 }
@@ -103,7 +100,10 @@ fn fetch_once(
             (status, _) if status.is_success() => {
                 return save_body(net, &shown, response, file, most).map(FetchOutcome::Fetched);
             }
-            (status, _) => return Err(FetchError::Status { url: shown, status: status.as_u16() }),
+            (status, _) => {
+                let retry_after = retry_after(response.headers());
+                return Err(FetchError::Status { url: shown, status: status.as_u16(), retry_after });
+            }
         }
     }
     Err(FetchError::TooManyRedirects { url: shown, most: MOST_REDIRECTS })
@@ -136,23 +136,17 @@ fn send_request(
 
 fn request_error(url: &str, error: &ureq::Error) -> FetchError {
     let url = redacted(url);
+    if let Some((_, why)) = certificate_fault(error) {
+        return FetchError::Trust { url, why };
+    }
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => FetchError::UnsupportedUrl { url },
         ureq::Error::Rustls(error) => FetchError::Trust { url, why: error.to_string() },
         ureq::Error::Timeout(_) => FetchError::Transport { url, why: "the server does not respond".to_owned() },
         ureq::Error::HostNotFound => FetchError::Transport { url, why: "no such host is known".to_owned() },
-        ureq::Error::Io(error) => match certificate_error(error) {
-            Some(why) => FetchError::Trust { url, why },
-            None => FetchError::Transport { url, why: error.to_string() },
-        },
+        ureq::Error::Io(error) => FetchError::Transport { url, why: error.to_string() },
         error => FetchError::Transport { url, why: error.to_string() },
     }
-}
-
-/// Errors of a certificate arrive wrapped in an I/O error of the connection.
-fn certificate_error(error: &std::io::Error) -> Option<String> {
-    let text = error.get_ref()?.to_string();
-    text.contains("certificate").then_some(text)
 }
 
 fn save_body(

@@ -1,6 +1,12 @@
 //! Errors of fetching URLs and Git repositories.
 
 use std::io;
+use std::time::Duration;
+
+use dram_error::{ErrorClass, ErrorReport};
+
+use crate::retry::{TransientFailure, is_transient_status};
+use crate::transport_failure::TransportFailure;
 
 /// An error of fetching a file or a Git repository. URLs in it are redacted.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,8 @@ pub enum FetchError {
         url: String,
         /// The HTTP status.
         status: u16,
+        /// The delay before a retry that the server asks for.
+        retry_after: Option<Duration>,
     },
     /// There were too many redirects.
     #[error("cannot fetch `{url}`: it redirects more than {most} times")]
@@ -118,8 +126,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Returns advice for the user.
-    pub fn help(&self) -> Option<&'static str> {
+    fn help(&self) -> Option<&'static str> {
         match self {
             FetchError::UnsupportedUrl { .. } => Some("write `https://HOST/PATH`"),
             FetchError::Transport { .. } => {
@@ -141,11 +148,14 @@ impl FetchError {
         }
     }
 
-    /// Returns whether the error is transient, so that a retry may succeed.
-    pub(crate) fn is_transient(&self) -> bool {
+    /// Returns the failure after which a retry may succeed, if the error is one.
+    pub(crate) fn transient_failure(&self) -> Option<TransientFailure> {
         match self {
-            FetchError::Transport { .. } => true,
-            FetchError::Status { status, .. } => *status >= 500 || *status == 429,
+            // Every failed connection counts once: a file is fetched from the beginning after each.
+            FetchError::Transport { .. } => Some(TransientFailure::Transport(TransportFailure::Broken)),
+            FetchError::Status { status, retry_after, .. } => {
+                is_transient_status(*status).then_some(TransientFailure::Response { retry_after: *retry_after })
+            }
             FetchError::UnsupportedUrl { .. }
             | FetchError::Trust { .. }
             | FetchError::TooManyRedirects { .. }
@@ -157,7 +167,37 @@ impl FetchError {
             | FetchError::NoReference { .. }
             | FetchError::CommitMismatch { .. }
             | FetchError::NoSubdir { .. }
-            | FetchError::Cancelled { .. } => false,
+            | FetchError::Cancelled { .. } => None,
         }
+    }
+}
+
+impl ErrorReport for FetchError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            FetchError::Cancelled { .. } => ErrorClass::Interrupted,
+            FetchError::UnsupportedUrl { .. }
+            | FetchError::Transport { .. }
+            | FetchError::Trust { .. }
+            | FetchError::Status { .. }
+            | FetchError::TooManyRedirects { .. }
+            | FetchError::InsecureRedirect { .. }
+            | FetchError::TooLarge { .. }
+            | FetchError::Write { .. }
+            | FetchError::GitMissing { .. }
+            | FetchError::Git { .. }
+            | FetchError::NoReference { .. }
+            | FetchError::CommitMismatch { .. }
+            | FetchError::NoSubdir { .. } => ErrorClass::Work,
+        }
+    }
+
+    fn helps(&self) -> Vec<String> {
+        self.help().map(str::to_owned).into_iter().collect()
+    }
+
+    fn causes(&self) -> Vec<String> {
+        // The message names the cause already.
+        vec![self.to_string()]
     }
 }

@@ -11,6 +11,8 @@ mod http_date;
 mod http_proxy;
 mod network;
 pub mod registry;
+mod retry;
+mod transport_failure;
 mod url;
 
 pub use child_process::{PodmanError, podman_load};
@@ -18,4 +20,5 @@ pub use fetch::{FetchOutcome, FetchedUrl, HttpValidators, fetch};
 pub use fetch_error::FetchError;
 pub use git::{GitCheckout, GitClient, GitCommit, GitSource};
 pub use network::{NetworkSettings, ProxySettings, TrustStore};
+pub use transport_failure::{CertificateFault, TransportFailure};
 pub use url::redacted;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use dram_error::ErrorReport as _;
 use dram_image::{Descriptor, Digest, MediaType, Reference};
 use dram_remote::registry::{CredentialStore, Registry, RegistryHosts, RegistrySecret, RegistrySettings, check_login};
 use dram_remote::{ProxySettings, TrustStore};
@@ -115,7 +116,8 @@ fn push_and_pull(settings: &RegistrySettings, port: u16) {
     }
     let missing = from.resolve(&format!("127.0.0.1:{port}/team/app:2").parse().unwrap()).unwrap_err();
     assert!(
-        missing.is_not_found() && missing.to_string().contains("404: MANIFEST_UNKNOWN: manifest unknown"),
+        missing.refusal().and_then(|refusal| refusal.status) == Some(404)
+            && missing.to_string().contains("404: MANIFEST_UNKNOWN: manifest unknown"),
         "{missing}"
     );
 
@@ -124,7 +126,7 @@ fn push_and_pull(settings: &RegistrySettings, port: u16) {
     assert!(other.mount_blob(&layer, "team/app").unwrap());
     assert!(other.has_blob(&layer).unwrap());
     let lacks = other.put_manifest(Some("1"), &descriptor, &bytes).unwrap_err();
-    assert!(lacks.is_blob_missing(), "{lacks}");
+    assert!(lacks.refusal().is_some_and(|refusal| refusal.is_blob_missing()), "{lacks}");
 }
 
 #[test]
@@ -145,10 +147,10 @@ fn registry_with_htpasswd_requires_credentials() {
     let name: Reference = format!("{host}/team/app:1").parse().unwrap();
     let unknown = Registry::for_pull(&settings, &name).unwrap().resolve(&name).unwrap_err();
     assert!(unknown.to_string().contains("answers 401"), "{unknown}");
-    assert_eq!(unknown.help(), Some(format!("log in with `dram login {host}`")));
+    assert_eq!(unknown.helps(), [format!("log in with `dram login {host}`")]);
     let secret = |password: &str| RegistrySecret::Password { user: "tester".to_owned(), password: password.to_owned() };
     let wrong = check_login(&settings, &host, secret("wrong")).unwrap_err();
-    assert!(wrong.is_refusal() && !wrong.to_string().contains("wrong"), "{wrong}");
+    assert!(wrong.refusal().is_some() && !wrong.to_string().contains("wrong"), "{wrong}");
     check_login(&settings, &host, secret("hidden")).unwrap();
     settings.credentials.save(&host, "tester", "hidden").unwrap();
     push_and_pull(&settings, running.1);

@@ -10,6 +10,7 @@
 mod bind_sources;
 mod dev;
 mod error;
+mod error_report;
 mod exec;
 mod helper;
 mod host_checks;

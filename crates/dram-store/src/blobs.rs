@@ -293,8 +293,9 @@ impl Read for VerifiedBlobReader {
         if got == 0 && !buffer.is_empty() {
             let found = self.hasher.take().map(DigestHasher::finish);
             if found != Some(self.digest) {
-                let why = format!("the blob {} is damaged: its content does not match its digest", self.digest);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                let why = "its content does not match its digest".to_owned();
+                let damage = StoreError::DamagedBlob { digest: self.digest, why };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, damage));
             }
         }
         Ok(got)

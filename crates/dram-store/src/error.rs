@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dram_error::AnyReport;
 use dram_image::tar::TarError;
 use dram_image::{Digest, DocumentError, LimitExceeded};
 use rustix::io::Errno;
@@ -63,7 +64,7 @@ pub enum StoreError {
         digest: Digest,
         /// The cause.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: AnyReport,
     },
     /// The content of a blob does not match its digest.
     #[error("the blob {digest} is damaged: {why}")]
@@ -99,6 +100,15 @@ pub enum StoreError {
         /// Digest of the blob.
         blob: Digest,
     },
+    /// The index of image references is damaged.
+    #[error("cannot read {}", path.display())]
+    DamagedIndex {
+        /// Path of the index.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: DocumentError,
+    },
     /// A document of the store cannot be read.
     #[error("cannot read {}", path.display())]
     Document {
@@ -108,7 +118,16 @@ pub enum StoreError {
         #[source]
         source: DocumentError,
     },
-    /// A layer tar was refused.
+    /// The tar of an image's layer was refused.
+    #[error("cannot unpack {what}")]
+    LayerTar {
+        /// Name of the layer.
+        what: String,
+        /// The cause.
+        #[source]
+        source: TarError,
+    },
+    /// A tar that the user gave was refused.
     #[error("cannot unpack {what}")]
     Tar {
         /// Name of the archive.
@@ -163,11 +182,31 @@ impl StoreError {
     /// Returns the exceeded archive limit, if that is the cause.
     pub fn limit_exceeded(&self) -> Option<&LimitExceeded> {
         match self {
-            StoreError::Tar { source: TarError::LimitExceeded(exceeded), .. } => Some(exceeded),
-            StoreError::Tar { source: TarError::Read { source, .. }, .. } | StoreError::Io { source, .. } => {
-                source.get_ref()?.downcast_ref()
-            }
-            _ => None,
+            StoreError::Tar { source, .. } | StoreError::LayerTar { source, .. } => match source {
+                TarError::LimitExceeded(exceeded) => Some(exceeded),
+                TarError::Read { source, .. } => source.get_ref()?.downcast_ref(),
+                TarError::Truncated { .. }
+                | TarError::Malformed { .. }
+                | TarError::Path(_)
+                | TarError::Unsupported { .. } => None,
+            },
+            StoreError::Io { source, .. } => source.get_ref()?.downcast_ref(),
+            StoreError::UnknownVersion { .. }
+            | StoreError::OldAndReadOnly { .. }
+            | StoreError::NotADirectory(_)
+            | StoreError::ReadOnly(_)
+            | StoreError::MissingIndex(_)
+            | StoreError::MissingBlob { .. }
+            | StoreError::FetchFailed { .. }
+            | StoreError::DamagedBlob { .. }
+            | StoreError::WrongDiffId { .. }
+            | StoreError::WrongContent { .. }
+            | StoreError::ForeignPacking { .. }
+            | StoreError::DamagedIndex { .. }
+            | StoreError::Document { .. }
+            | StoreError::InvalidEntry { .. }
+            | StoreError::SymlinkLoop { .. }
+            | StoreError::Path(_) => None,
         }
     }
 

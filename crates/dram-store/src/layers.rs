@@ -281,7 +281,7 @@ impl<'a> Layers<'a> {
     /// When the blob is missing, damaged, not a layer, or has another diff ID.
     pub fn verify_blob(self, descriptor: &Descriptor, diff_id: &Digest) -> Result<u64, StoreError> {
         self.read_layer_blob(descriptor, diff_id, &mut |stream, what| {
-            let fail = |source| StoreError::Tar { what: what.to_owned(), source };
+            let fail = |source| StoreError::LayerTar { what: what.to_owned(), source };
             let mut reader = TarReader::new(stream).with_limits(self.store.limits());
             while reader.next_entry().map_err(fail)?.is_some() {}
             reader.drain().map_err(fail)

@@ -201,6 +201,6 @@ fn read_index(path: &Path) -> Result<Option<Index>, StoreError> {
     let Some(bytes) = atomic_file::read_limited(path, MAX_INDEX_SIZE)? else { return Ok(None) };
     match Document::<Index>::read(bytes) {
         Ok(document) => Ok(Some(document.value().clone())),
-        Err(source) => Err(StoreError::Document { path: path.to_owned(), source }),
+        Err(source) => Err(StoreError::DamagedIndex { path: path.to_owned(), source }),
     }
 }

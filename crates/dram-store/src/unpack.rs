@@ -31,6 +31,16 @@ pub(crate) struct UnpackOptions<'a> {
     pub(crate) archive_name: &'a str,
 }
 
+impl UnpackOptions<'_> {
+    fn tar_error(&self, source: TarError) -> StoreError {
+        let what = self.archive_name.to_owned();
+        match self.mode {
+            UnpackMode::Layer => StoreError::LayerTar { what, source },
+            UnpackMode::Archive => StoreError::Tar { what, source },
+        }
+    }
+}
+
 /// The paths of a layer whose result depends on its parent layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentDeps {
@@ -43,7 +53,7 @@ pub(crate) struct ParentDeps {
 /// Unpacks `stream` into the empty directory `root` and reads it to its end. Returns the layer's dependencies on parent
 /// layers.
 pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, options: UnpackOptions<'_>) -> Result<ParentDeps, StoreError> {
-    let fail = |source: TarError| StoreError::Tar { what: options.archive_name.to_owned(), source };
+    let fail = |source: TarError| options.tar_error(source);
     let mut reader = TarReader::new(stream).with_limits(options.limits);
     let mut unpacker = TarUnpacker {
         root,
@@ -95,7 +105,7 @@ impl TarUnpacker<'_> {
         let (_, dir) = self.current_dir.as_ref().expect("entered above");
         let meta = entry_metadata(entry);
         match &entry.kind {
-            TarEntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, self.options.archive_name)?,
+            TarEntryKind::File { .. } => write_file(dir, &name, data, &mut self.buffer, &self.options)?,
             TarEntryKind::Dir => {
                 if !both_dirs {
                     make_dir(dir, &name, self.whited_out.contains(&entry.path))?;
@@ -255,14 +265,14 @@ fn write_file(
     name: &TreePath,
     data: &mut TarReader<&mut dyn Read>,
     buffer: &mut [u8],
-    what: &str,
+    options: &UnpackOptions<'_>,
 ) -> Result<(), StoreError> {
     let mut file = dir.create_file(name, 0o600)?;
     let fail = |source| StoreError::io("write", &dir.display_path().join(name.as_path()))(source);
     // Blocks of zeros are written as holes, so that a small compressed tar of zeros cannot fill the disk.
     let mut hole = 0;
     loop {
-        let got = data.read_data(buffer).map_err(|source| StoreError::Tar { what: what.to_owned(), source })?;
+        let got = data.read_data(buffer).map_err(|source| options.tar_error(source))?;
         if got > 0 && buffer[..got].iter().all(|&byte| byte == 0) {
             hole += got as u64;
             continue;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::time::Duration;
 
-use dram_build::{CancelToken, FetchedFile, FetchedTree, RemoteError, RemoteFetcher};
+use dram_build::{CancelToken, FetchedFile, FetchedTree, RemoteError, RemoteErrorKind, RemoteFetcher};
 use dram_dockerfile::remote;
 use dram_image::Digest;
 use dram_plan::GitRef;
@@ -11,7 +11,6 @@ use dram_remote::{FetchOutcome, GitSource, HttpValidators, NetworkSettings};
 use dram_store::{DownloadRecord, Store, StoreError};
 
 use crate::ambient;
-use crate::failure::error_chain;
 
 /// The most bytes of one download: a server that sends more does not end.
 const MAX_DOWNLOAD_SIZE: u64 = 64 << 30;
@@ -67,6 +66,7 @@ impl<'a> NetworkFetcher<'a> {
         });
         let fresh = self.store.work_dir().temp_dir().map_err(|error| store_error(&error))?.join("file");
         let mut file = File::create_new(&fresh).map_err(|error| RemoteError {
+            kind: RemoteErrorKind::Failed,
             causes: vec![format!("cannot make `{}`", fresh.display()), error.to_string()],
             help: None,
         })?;
@@ -89,6 +89,7 @@ impl<'a> NetworkFetcher<'a> {
         };
         match expected {
             Some(sha256) if known.sha256 != *sha256 => Err(RemoteError {
+                kind: RemoteErrorKind::Failed,
                 causes: vec![format!("`{address}` holds {}, and not {sha256}", known.sha256)],
                 help: Some("write the checksum of what is meant, or find out who changed it".to_owned()),
             }),
@@ -122,6 +123,7 @@ impl RemoteFetcher for NetworkFetcher<'_> {
         match remote::classify(url) {
             Ok(Some(remote::RemoteSource::Url { url, file_name })) => self.fetch_file(&url, file_name, expected),
             Ok(Some(remote::RemoteSource::Git(_)) | None) | Err(_) => Err(RemoteError {
+                kind: RemoteErrorKind::Failed,
                 causes: vec![format!("`{}` is not an address of a file", remote::redacted(url))],
                 help: None,
             }),
@@ -143,12 +145,11 @@ impl RemoteFetcher for NetworkFetcher<'_> {
 }
 
 fn fetch_error(error: &dram_remote::FetchError) -> RemoteError {
-    let help = error.help().map(str::to_owned);
-    RemoteError { causes: vec![error.to_string()], help }
+    RemoteError::new(RemoteErrorKind::Failed, error)
 }
 
 fn store_error(error: &StoreError) -> RemoteError {
-    RemoteError { causes: error_chain(error), help: None }
+    RemoteError::new(RemoteErrorKind::Failed, error)
 }
 
 fn git_repository(git: &GitRef) -> GitSource {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dram_build::transfer::{ImageSink, ImageSource, IncomingBlob, RegistryRepository, TransferError};
-use dram_build::{CancelToken, RemoteError};
+use dram_build::{CancelToken, RemoteError, RemoteErrorKind};
 use dram_image::{Descriptor, Reference};
 use dram_remote::registry::{
     CredentialStore, FetchedManifest, Registry, RegistryError, RegistryHosts, RegistrySettings,
@@ -168,7 +168,7 @@ impl ImageSink for RegistryImage {
         }
         match self.registry.mount_blob(blob, &from.name) {
             // A blob that cannot be mounted is uploaded.
-            Err(error) if error.is_refusal() => Ok(false),
+            Err(error) if error.refusal().is_some() => Ok(false),
             done => done.map_err(transfer_error),
         }
     }
@@ -199,10 +199,9 @@ impl ImageSink for RegistryImage {
 pub(crate) fn transfer_error(error: RegistryError) -> TransferError {
     match error {
         RegistryError::Cancelled { .. } => TransferError::Cancelled,
-        error => TransferError::Remote {
-            refused: error.is_refusal(),
-            lacks_blob: error.is_blob_missing(),
-            error: RemoteError { causes: crate::failure::error_chain(&error), help: error.help() },
-        },
+        error => {
+            let kind = error.refusal().map_or(RemoteErrorKind::Failed, RemoteErrorKind::Refused);
+            TransferError::Remote(RemoteError::new(kind, &error))
+        }
     }
 }

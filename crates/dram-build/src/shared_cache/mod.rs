@@ -20,7 +20,7 @@ pub use self::cache_export::{CacheExportOptions, CacheMode, ExportedCache};
 pub use self::cache_import::{SharedCache, SharedCacheError};
 use crate::cache_key_parts::StepCacheKey;
 use crate::transfer::{CopyOptions, ImageSelection, ImageSource, StoreSink, TransferError, send_blob};
-use crate::{BuildEvent, CancelToken, Layer, LayerError, Snapshot, StepPosition};
+use crate::{BuildEvent, CancelToken, Layer, LayerError, RemoteError, RemoteErrorKind, Snapshot, StepPosition};
 
 /// The shared caches of a build: those it reads, and the results it can export.
 #[derive(Debug, Default)]
@@ -234,17 +234,21 @@ fn download_blob(
 ) -> Result<(), LayerFetchError> {
     let failed = |error: TransferError| match &error {
         TransferError::Cancelled => LayerFetchError::Cancelled,
-        TransferError::Blob { .. } | TransferError::Document { .. } | TransferError::Store(_) => {
+        TransferError::Blob { .. }
+        | TransferError::Document { .. }
+        | TransferError::Store(_)
+        | TransferError::Remote(RemoteError { kind: RemoteErrorKind::Refused(_), .. }) => {
             LayerFetchError::BadLayer(error_chain(&error))
         }
-        TransferError::Remote { refused: true, .. } => LayerFetchError::BadLayer(error_chain(&error)),
         TransferError::Read { .. }
         | TransferError::Write { .. }
         | TransferError::NoImages(_)
         | TransferError::NotALayout(_)
         | TransferError::NoPlatform { .. }
         | TransferError::UnsupportedContent { .. }
-        | TransferError::Remote { .. } => LayerFetchError::CacheUnreachable(error_chain(&error)),
+        | TransferError::Remote(RemoteError { kind: RemoteErrorKind::Failed, .. }) => {
+            LayerFetchError::CacheUnreachable(error_chain(&error))
+        }
     };
     let how = CopyOptions { selection: ImageSelection::All, referrers: false, cancel: cancel.clone(), tell: &|_| () };
     send_blob(blob, source, &StoreSink::new(store, Vec::new(), false), &how).map(drop).map_err(failed)

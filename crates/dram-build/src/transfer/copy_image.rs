@@ -79,7 +79,7 @@ pub fn copy_image(
     found.copy_blobs(source, sink, how, false)?;
     match found.copy_documents(&root, &bytes, sink) {
         // The sink has lost blobs since it was asked, or its answer was wrong.
-        Err(TransferError::Remote { lacks_blob: true, .. }) => {
+        Err(error) if error.is_blob_missing() => {
             found.add_children(&root, &bytes, source, 0)?;
             found.copy_blobs(source, sink, how, true)?;
             found.copy_documents(&root, &bytes, sink)
@@ -158,7 +158,7 @@ fn read_verified(
     document: &Descriptor,
     read: &dyn Fn() -> Result<Vec<u8>, TransferError>,
 ) -> Result<Vec<u8>, TransferError> {
-    let damaged = |why: String| TransferError::Blob { place: source.display_name(), digest: document.digest, why };
+    let damaged = |why: String| source.damaged_blob(document.digest, why);
     if document.size > LARGEST_DOCUMENT as u64 {
         return Err(damaged(format!("{} bytes are more than any document has", document.size)));
     }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
 use dram_image::{Descriptor, DigestHasher};
+use dram_store::StoreError;
 
 use crate::transfer::{CopyOptions, ImageSource, TransferError, TransferProgress};
 
@@ -28,9 +29,9 @@ impl<'a> IncomingBlob<'a> {
         IncomingBlob { source, blob, how, is_verified_elsewhere, failure: Mutex::default() }
     }
 
-    /// Returns the name of the source, for messages.
-    pub fn source_name(&self) -> String {
-        self.source.display_name()
+    /// Returns the error for this blob when its bytes are not those that its digest stands for.
+    pub(super) fn damaged_blob(&self, why: String) -> TransferError {
+        self.source.damaged_blob(self.blob.digest, why)
     }
 
     /// Returns a reader from the beginning of the blob; each call starts again. It fails instead of ending with the
@@ -78,7 +79,7 @@ impl<'a> IncomingBlob<'a> {
     }
 
     fn record_damage(&self, why: String) -> io::Error {
-        self.record_failure(TransferError::Blob { place: self.source.display_name(), digest: self.blob.digest, why })
+        self.record_failure(self.source.damaged_blob(self.blob.digest, why))
     }
 }
 
@@ -124,9 +125,12 @@ impl VerifyingReader<'_> {
             match self.from.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let text = error.to_string();
-                    let why = text.split_once(" is damaged: ").map_or(text.as_str(), |(_, why)| why);
-                    return Err(self.incoming.record_damage(why.to_owned()));
+                    let damage = error.get_ref().and_then(|inner| inner.downcast_ref::<StoreError>());
+                    let why = match damage {
+                        Some(StoreError::DamagedBlob { why, .. }) => why.clone(),
+                        Some(_) | None => error.to_string(),
+                    };
+                    return Err(self.incoming.record_damage(why));
                 }
                 done => return done,
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use dram_error::AnyReport;
 use dram_image::{Descriptor, Digest, Document, ImagePlatform, Manifest};
 use dram_store::{StepKey, Store, StoreError};
 
@@ -135,6 +136,6 @@ impl LazyBlobs {
 fn unfetched_error(digest: Digest, error: TransferError) -> StoreError {
     match error {
         TransferError::Store(error) => error,
-        error => StoreError::FetchFailed { digest, source: Box::new(error) },
+        error => StoreError::FetchFailed { digest, source: AnyReport::new(error) },
     }
 }

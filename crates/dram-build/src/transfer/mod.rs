@@ -19,7 +19,7 @@ mod transfer_error;
 
 use std::io::Read;
 
-use dram_image::Descriptor;
+use dram_image::{Descriptor, Digest};
 
 pub use archive_sink::{ArchiveFormat, ArchiveSink};
 pub use copy_image::{CopyOptions, TransferProgress, copy_image, image_layers};
@@ -62,6 +62,11 @@ pub trait ImageSource: std::fmt::Debug + Send + Sync {
     /// Returns whether the readers fail by themselves if the size or digest is wrong.
     fn verifies_digest(&self) -> bool {
         false
+    }
+
+    /// Returns the error for a blob or document whose content does not match its digest.
+    fn damaged_blob(&self, digest: Digest, why: String) -> TransferError {
+        TransferError::Blob { place: self.display_name(), digest, why }
     }
 
     /// Reports that [`ImageSource::open`] returned a wrong blob. Returns whether the next reader has another origin.

@@ -49,6 +49,11 @@ impl ImageSource for StoreSource<'_> {
         }
     }
 
+    fn damaged_blob(&self, digest: Digest, why: String) -> TransferError {
+        // The same error as from a command that reads the store itself.
+        TransferError::Store(StoreError::DamagedBlob { digest, why })
+    }
+
     fn verifies_digest(&self) -> bool {
         // Blobs that are fetched on the way are not verified here.
         self.lazy.is_empty()
@@ -143,9 +148,7 @@ impl ImageSink for StoreSink<'_> {
         let place = writer.path().to_owned();
         incoming.write_to(&mut writer, &place)?;
         match writer.commit_as(blob) {
-            Err(StoreError::DamagedBlob { digest, why }) => {
-                Err(TransferError::Blob { place: incoming.source_name(), digest, why })
-            }
+            Err(StoreError::DamagedBlob { why, .. }) => Err(incoming.damaged_blob(why)),
             done => Ok(done?),
         }?;
         self.new_blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest);

@@ -73,19 +73,19 @@ pub enum TransferError {
         what: &'static str,
     },
     /// The network or the remote server failed.
-    #[error("{error}")]
-    Remote {
-        /// The failed operation and its causes.
-        error: RemoteError,
-        /// True if the server answered and refused the request.
-        refused: bool,
-        /// True if the server refused a manifest because it lacks a blob of it.
-        lacks_blob: bool,
-    },
+    #[error(transparent)]
+    Remote(RemoteError),
     /// The store returned an error.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The transfer was cancelled.
     #[error("it was interrupted")]
     Cancelled,
+}
+
+impl TransferError {
+    /// Returns whether a registry refused a manifest because it lacks one of its blobs.
+    pub(crate) fn is_blob_missing(&self) -> bool {
+        matches!(self, TransferError::Remote(error) if error.is_blob_missing())
+    }
 }

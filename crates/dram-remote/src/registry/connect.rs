@@ -12,12 +12,9 @@ use ureq::{Agent, Body, SendBody};
 
 use super::RegistryError;
 use super::endpoint::{RegistryEndpoint, RegistryResponse, RequestPayload};
+use crate::transport_failure::{TransportFailure, certificate_fault};
 use crate::url::origin;
 
-/// The text of a TLS alert in an error of the TLS library.
-const TLS_ALERT: &str = "fatal alert";
-/// The text of the error for a server that needs a client certificate. The help of the error depends on it.
-pub(super) const CLIENT_CERT_REQUIRED: &str = "wants a certificate of ours";
 /// The number of idle connections that are kept.
 const MAX_IDLE_CONNECTIONS: usize = 8;
 /// The response timeout of an upload, in units of the stall timeout: the registry may verify what it received.
@@ -105,20 +102,17 @@ impl RegistryEndpoint {
             ureq::Error::Io(error) => format!("`{host}`: {error}"),
             error => format!("`{host}`: {error}"),
         };
-        if let Some(why) = certificate_failure(error) {
+        if let Some((fault, why)) = certificate_fault(error) {
             let trusted = self.settings.trust.describe_sources(&self.certificate_files(&host, "crt"));
-            return RegistryError::Trust { what: what.to_owned(), host, why, trusted };
+            return RegistryError::Trust { what: what.to_owned(), host, why, fault, trusted };
         }
-        let why = match is_plaintext_response(error) {
-            true => format!("`{host}` does not speak TLS"),
-            false if why.contains(TLS_ALERT) && (why.contains("Certificate") || why.contains("UnknownCA")) => {
-                format!("`{host}` {CLIENT_CERT_REQUIRED}")
-            }
-            false => why,
+        let failure = TransportFailure::of(error);
+        let why = match failure {
+            TransportFailure::NotTls => format!("`{host}` does not speak TLS"),
+            TransportFailure::ClientCertificate => format!("`{host}` wants a certificate of ours"),
+            TransportFailure::Timeout | TransportFailure::TlsAlert | TransportFailure::Broken => why,
         };
-        let was_silent = matches!(error, ureq::Error::Timeout(_))
-            || matches!(error, ureq::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut);
-        RegistryError::Unreachable { what: what.to_owned(), why, was_silent }
+        RegistryError::Unreachable { what: what.to_owned(), why, failure }
     }
 
     /// Returns the base URL: `https://HOST` or `http://HOST`.
@@ -133,14 +127,12 @@ impl RegistryEndpoint {
             false => https,
             true => match self.probe(what, &https) {
                 Ok(()) => https,
-                // The server does speak TLS; plain HTTP would not make it trustworthy.
-                Err(RegistryError::Unreachable { why, .. })
-                    if why.contains(TLS_ALERT) || why.contains(CLIENT_CERT_REQUIRED) =>
-                {
-                    https
-                }
-                Err(RegistryError::Unreachable { .. }) => http,
-                Err(error) => return Err(error),
+                Err(error) => match error.transport_failure() {
+                    // The server does speak TLS; plain HTTP would not make it trustworthy.
+                    Some(TransportFailure::TlsAlert | TransportFailure::ClientCertificate) => https,
+                    Some(TransportFailure::Timeout | TransportFailure::NotTls | TransportFailure::Broken) => http,
+                    None => return Err(error),
+                },
             },
         };
         self.state().base = Some(base.clone());
@@ -170,7 +162,11 @@ impl RegistryEndpoint {
         let net = self.settings.network();
         let agent =
             net.new_agent_with(url, self.tls_config(&scheme, &host)?, MAX_IDLE_CONNECTIONS).map_err(|error| {
-                RegistryError::Unreachable { what: what.to_owned(), why: error.to_string(), was_silent: false }
+                RegistryError::Unreachable {
+                    what: what.to_owned(),
+                    why: error.to_string(),
+                    failure: TransportFailure::Broken,
+                }
             })?;
         self.state().agents.insert(key, agent.clone());
         Ok(agent)
@@ -216,26 +212,6 @@ impl<R: Read> Read for ErrorKeepingReader<R> {
             told
         })
     }
-}
-
-/// Returns the reason why a certificate is not trusted, if the error is about one.
-fn certificate_failure(error: &ureq::Error) -> Option<String> {
-    let text = match error {
-        ureq::Error::Rustls(error) => error.to_string(),
-        ureq::Error::Io(error) => error.get_ref()?.to_string(),
-        _ => return None,
-    };
-    text.contains("certificate").then_some(text)
-}
-
-/// Returns whether the server answered the TLS handshake with something other than TLS.
-fn is_plaintext_response(error: &ureq::Error) -> bool {
-    let text = match error {
-        ureq::Error::Rustls(error) => error.to_string(),
-        ureq::Error::Io(error) => error.get_ref().map(ToString::to_string).unwrap_or_default(),
-        _ => return false,
-    };
-    text.contains("corrupt message")
 }
 
 /// Reads a client certificate, `NAME.cert`, with its key, `NAME.key`.

@@ -114,7 +114,7 @@ impl CredentialStore {
             .map_err(|why| helper_error("read credentials", name, &why))?;
         let text = match said {
             HelperOutcome::Success(text) => text,
-            HelperOutcome::Failure(why) if why.contains("credentials not found") => return Ok(None),
+            HelperOutcome::Failure(why) if is_unknown_host(&why) => return Ok(None),
             HelperOutcome::Failure(why) => return Err(helper_error("read credentials", name, &why)),
         };
         let answer: Value =
@@ -207,6 +207,12 @@ fn helper_for<'f>(file: &'f Map<String, Value>, host: &str) -> Option<&'f str> {
 /// Returns the key that Docker uses for `host`.
 fn docker_key(host: &str) -> String {
     if normalise_key(host) == "docker.io" { HUB_KEY.to_owned() } else { host.to_owned() }
+}
+
+/// Returns whether a credential helper fails because it has nothing for the host. The protocol of credential helpers has
+/// no code for that, only this message.
+fn is_unknown_host(message: &str) -> bool {
+    message.contains("credentials not found")
 }
 
 /// Normalises a key to host and path, without scheme and API version.

@@ -7,10 +7,11 @@ use dram_image::Descriptor;
 use ureq::BodyReader;
 use ureq::http::Method;
 
-use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload, is_transient};
+use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload};
 use super::response_text::{header, media_type};
-use super::retry::RetryBudget;
 use super::{RegistryError, pull_scope};
+use crate::retry::{RetryBudget, TransientFailure};
+use crate::transport_failure::TransportFailure;
 
 /// A rate below this, in bytes per second, counts as a stall.
 const MIN_BYTES_PER_SECOND: f64 = 1024.0;
@@ -133,7 +134,7 @@ impl<'a> BlobReader<'a> {
     fn interruption_error(&self, why: &str) -> RegistryError {
         let why =
             format!("`{}` broke off after {} of {} bytes: {why}", self.endpoint.host(), self.offset, self.blob.size);
-        RegistryError::Unreachable { what: self.what.clone(), why, was_silent: false }
+        RegistryError::Unreachable { what: self.what.clone(), why, failure: TransportFailure::Broken }
     }
 
     /// Returns whether the rate of the last window was below the minimum. Only the time spent waiting for bytes counts.
@@ -146,8 +147,7 @@ impl<'a> BlobReader<'a> {
 
     /// Requests the rest after a delay, as long as retries are left.
     fn resume(&mut self, error: Option<&io::Error>) -> Result<(), RegistryError> {
-        let was_silent =
-            error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut || error.to_string().contains("timeout"));
+        let failure = error.map_or(TransportFailure::Broken, TransportFailure::of_body);
         let why = match error {
             Some(error) => error.to_string(),
             None => "the connection was closed".to_owned(),
@@ -157,21 +157,17 @@ impl<'a> BlobReader<'a> {
             self.renewed_at = self.offset;
             self.retries.renew();
         }
-        let mut was_silent = was_silent;
-        while self.retries.wait_for_retry(was_silent, None) {
+        let mut last = TransientFailure::Transport(failure);
+        while self.retries.wait_for_retry(last) {
             match self.request_rest(true) {
                 Ok(body) => {
                     self.body = Some(body);
                     return Ok(());
                 }
-                Err(RegistryError::Status { what, status, codes, message }) if is_transient(status) => {
-                    failed = RegistryError::Status { what, status, codes, message };
-                }
-                Err(RegistryError::Unreachable { what, why, was_silent: silent }) => {
-                    was_silent = silent;
-                    failed = RegistryError::Unreachable { what, why, was_silent };
-                }
-                Err(error) => return self.fail_over(error),
+                Err(error) => match error.transient_failure() {
+                    Some(failure) => (last, failed) = (failure, error),
+                    None => return self.fail_over(error),
+                },
             }
         }
         self.fail_over(failed)

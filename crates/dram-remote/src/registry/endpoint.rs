@@ -15,9 +15,9 @@ use super::challenge::{AuthChallenge, select_challenge};
 use super::credentials::{CredentialStore, FoundCredentials, RegistrySecret};
 use super::hosts::RegistryLocation;
 use super::response_text::{header, read_error_body};
-use super::retry::{MAX_RETRY_AFTER, RetryBudget, retry_after};
 use super::token::TokenRequest;
 use super::{RegistryError, RegistrySettings, address_scope};
+use crate::retry::{MAX_RETRY_AFTER, RetryBudget, TransientFailure, is_transient_status, retry_after};
 use crate::url::{origin, resolve_location};
 
 /// The number of redirects that are followed.
@@ -159,15 +159,10 @@ impl RegistryEndpoint {
     pub(super) fn send(&self, ask: &RegistryRequest<'_, '_>) -> Result<RegistryResponse, RegistryError> {
         let mut patience = self.new_retries();
         loop {
-            let (was_silent, asked, done) = match self.send_once(ask) {
-                Ok(reply) if is_transient(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
-                Err(RegistryError::Unreachable { what, why, was_silent }) => {
-                    (was_silent, None, Err(RegistryError::Unreachable { what, why, was_silent }))
-                }
-                done => return done,
-            };
-            if !patience.wait_for_retry(was_silent, asked) {
-                return done;
+            let done = self.send_once(ask);
+            match transient_failure(&done) {
+                Some(failure) if patience.wait_for_retry(failure) => {}
+                Some(_) | None => return done,
             }
         }
     }
@@ -314,15 +309,10 @@ impl RegistryEndpoint {
     ) -> Result<RegistryResponse, RegistryError> {
         let mut patience = self.new_retries();
         loop {
-            let (was_silent, asked, done) = match self.transmit(what, (method, false), url, headers, payload) {
-                Ok(reply) if is_transient(reply.status) => (false, retry_after(&reply.headers), Ok(reply)),
-                Err(RegistryError::Unreachable { what, why, was_silent }) => {
-                    (was_silent, None, Err(RegistryError::Unreachable { what, why, was_silent }))
-                }
-                done => return done,
-            };
-            if !patience.wait_for_retry(was_silent, asked) {
-                return done;
+            let done = self.transmit(what, (method, false), url, headers, payload);
+            match transient_failure(&done) {
+                Some(failure) if patience.wait_for_retry(failure) => {}
+                Some(_) | None => return done,
             }
         }
     }
@@ -349,15 +339,18 @@ impl RegistryEndpoint {
     }
 }
 
+/// Returns the transient failure in the outcome of a request, if it is one.
+fn transient_failure(done: &Result<RegistryResponse, RegistryError>) -> Option<TransientFailure> {
+    match done {
+        Ok(reply) => is_transient_status(reply.status)
+            .then(|| TransientFailure::Response { retry_after: retry_after(&reply.headers) }),
+        Err(error) => error.transport_failure().map(TransientFailure::Transport),
+    }
+}
+
 /// Returns the scopes of the addresses that `host`, which may have a port, resolves to; none when it does not resolve.
 fn resolve_scopes(host: &str) -> Vec<AddressScope> {
     let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
     let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
     found.iter().map(|address| address_scope::scope_of_ip(address.ip())).collect()
-}
-
-/// Returns whether a status is transient, so that a retry may succeed.
-pub(super) fn is_transient(status: u16) -> bool {
-    // 501 (not implemented) and 507 (no storage left) are permanent.
-    matches!(status, 408 | 429 | 500 | 502..=504 | 509 | 520..=530)
 }

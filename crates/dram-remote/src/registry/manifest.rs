@@ -9,6 +9,8 @@ use ureq::http::Method;
 use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload};
 use super::response_text::{header, media_type, read_bounded, sanitise};
 use super::{FetchedManifest, RegistryError, paging, pull_scope, push_scope};
+use crate::retry::TransientFailure;
+use crate::transport_failure::TransportFailure;
 
 /// The media types that are supported.
 const ACCEPT: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -57,10 +59,10 @@ pub(super) fn get(
         }
         match read(&what, reply, expected) {
             // The connection broke off within the body.
-            Err(RegistryError::Unreachable { what, why, was_silent }) if !patience.wait_for_retry(was_silent, None) => {
-                return Err(RegistryError::Unreachable { what, why, was_silent });
-            }
-            Err(RegistryError::Unreachable { .. }) => {}
+            Err(error) => match error.transport_failure().map(TransientFailure::Transport) {
+                Some(failure) if patience.wait_for_retry(failure) => {}
+                Some(_) | None => return Err(error),
+            },
             done => return done,
         }
     }
@@ -73,7 +75,7 @@ fn read(what: &str, reply: RegistryResponse, expected: Option<Digest>) -> Result
     let bytes = read_bounded(reply.body, LARGEST_DOCUMENT as u64).map_err(|error| RegistryError::Unreachable {
         what: what.to_owned(),
         why: format!("it breaks off: {error}"),
-        was_silent: false,
+        failure: TransportFailure::Broken,
     })?;
     let bytes = bytes.ok_or_else(|| wrong(format!("it is larger than {LARGEST_DOCUMENT} bytes")))?;
     let digest = Digest::of(&bytes);

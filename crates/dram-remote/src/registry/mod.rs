@@ -15,7 +15,6 @@ mod manifest;
 mod paging;
 mod registry_error;
 mod response_text;
-mod retry;
 mod token;
 mod upload;
 

@@ -3,6 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use dram_error::{ErrorClass, ErrorReport};
+use dram_image::{RegistryErrorCode, RegistryRefusal};
+
+use crate::retry::{TransientFailure, is_transient_status};
+use crate::transport_failure::{CertificateFault, TransportFailure};
+
 /// An error of a registry operation. It holds no credentials. Messages of a registry are sanitised and truncated.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -13,8 +19,8 @@ pub enum RegistryError {
         what: String,
         /// The reason.
         why: String,
-        /// True for a timeout.
-        was_silent: bool,
+        /// The kind of the failure.
+        failure: TransportFailure,
     },
     /// The certificate of the server is not trusted.
     #[error("cannot {what}: the certificate of `{host}` is not trusted: {why}")]
@@ -25,6 +31,8 @@ pub enum RegistryError {
         host: String,
         /// The reason.
         why: String,
+        /// The kind of the problem with the certificate.
+        fault: CertificateFault,
         /// The sources of the trusted certificates.
         trusted: String,
     },
@@ -36,7 +44,7 @@ pub enum RegistryError {
         /// The HTTP status.
         status: u16,
         /// The error codes of the response, such as `BLOB_UNKNOWN`.
-        codes: Vec<String>,
+        codes: Vec<RegistryErrorCode>,
         /// The messages of the response; may be empty.
         message: String,
     },
@@ -126,26 +134,27 @@ fn message_suffix(message: &str) -> String {
 }
 
 impl RegistryError {
-    /// Returns advice for the user.
-    pub fn help(&self) -> Option<String> {
+    fn help(&self) -> Option<String> {
         Some(match self {
-            RegistryError::Unreachable { why, .. } if why.contains("does not speak TLS") => {
+            RegistryError::Unreachable { failure: TransportFailure::NotTls, .. } => {
                 "if that is meant, allow it: `insecure = true` in a `[[registry]]` with its `location`, in \
                  /etc/containers/registries.conf or ~/.config/containers/registries.conf"
                     .to_owned()
             }
-            RegistryError::Unreachable { why, .. } if why.contains(super::connect::CLIENT_CERT_REQUIRED) => {
+            RegistryError::Unreachable { failure: TransportFailure::ClientCertificate, .. } => {
                 "put it beside the others: client.cert and client.key in /etc/containers/certs.d/HOST/".to_owned()
             }
-            RegistryError::Unreachable { .. } => {
+            RegistryError::Unreachable {
+                failure: TransportFailure::Timeout | TransportFailure::TlsAlert | TransportFailure::Broken, ..
+            } => {
                 "see whether `curl` reaches it; HTTPS_PROXY names a proxy where one is needed, and `insecure = true` in \
                  registries.conf allows a registry without TLS"
                     .to_owned()
             }
-            RegistryError::Trust { host, why, .. } if why.contains("NotValidYet") || why.contains("Expired") => {
+            RegistryError::Trust { host, fault: CertificateFault::Validity, .. } => {
                 format!("see whether this machine's clock is right; else `{host}` needs a new certificate")
             }
-            RegistryError::Trust { host, trusted, .. } => format!(
+            RegistryError::Trust { host, trusted, fault: CertificateFault::Untrusted, .. } => format!(
                 "those of {trusted} are; put the certificate of its authority into \
                  /etc/containers/certs.d/{host}/ca.crt, or name it with SSL_CERT_FILE"
             ),
@@ -173,10 +182,14 @@ impl RegistryError {
         })
     }
 
-    /// Returns whether the registry was reached and answered with an error.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            RegistryError::Status { .. } | RegistryError::Unauthorized { .. } | RegistryError::Token { .. } => true,
+    /// Returns the refusal, if the registry was reached and answered with an error.
+    pub fn refusal(&self) -> Option<RegistryRefusal> {
+        let (what, status, codes) = match self {
+            RegistryError::Status { what, status, codes, .. } => (what, Some(*status), codes.clone()),
+            RegistryError::Unauthorized { what, status, .. } => {
+                (what, Some(*status), vec![RegistryErrorCode::Unauthorized])
+            }
+            RegistryError::Token { what, .. } => (what, None, vec![RegistryErrorCode::Unauthorized]),
             RegistryError::Unreachable { .. }
             | RegistryError::Trust { .. }
             | RegistryError::InvalidResponse { .. }
@@ -184,12 +197,13 @@ impl RegistryError {
             | RegistryError::Settings { .. }
             | RegistryError::Helper { .. }
             | RegistryError::UploadSource { .. }
-            | RegistryError::Cancelled { .. } => false,
-        }
+            | RegistryError::Cancelled { .. } => return None,
+        };
+        Some(RegistryRefusal { request: what.clone(), status, codes })
     }
 
     /// Returns whether the registry answers that the image or blob does not exist.
-    pub fn is_not_found(&self) -> bool {
+    pub(super) fn is_not_found(&self) -> bool {
         matches!(self, RegistryError::Status { status: 404, .. })
     }
 
@@ -200,14 +214,57 @@ impl RegistryError {
 
     /// Returns whether the registry received other bytes than were sent, or lost the upload.
     pub(super) fn is_upload_corrupt(&self) -> bool {
+        use RegistryErrorCode::{BlobUploadInvalid, BlobUploadUnknown, DigestInvalid, SizeInvalid};
         let RegistryError::Status { codes, .. } = self else { return false };
-        let told = ["DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN"];
-        codes.iter().any(|code| told.contains(&code.as_str()))
+        codes.iter().any(|code| matches!(code, DigestInvalid | SizeInvalid | BlobUploadInvalid | BlobUploadUnknown))
     }
 
-    /// Returns whether a manifest was refused because the registry lacks one of its blobs.
-    pub fn is_blob_missing(&self) -> bool {
-        let RegistryError::Status { codes, .. } = self else { return false };
-        codes.iter().any(|code| code == "BLOB_UNKNOWN" || code == "MANIFEST_BLOB_UNKNOWN")
+    /// Returns the kind of the failed connection, if that is the error.
+    pub(super) fn transport_failure(&self) -> Option<TransportFailure> {
+        match self {
+            RegistryError::Unreachable { failure, .. } => Some(*failure),
+            RegistryError::Trust { .. }
+            | RegistryError::Status { .. }
+            | RegistryError::Unauthorized { .. }
+            | RegistryError::Token { .. }
+            | RegistryError::InvalidResponse { .. }
+            | RegistryError::Blocked { .. }
+            | RegistryError::Settings { .. }
+            | RegistryError::Helper { .. }
+            | RegistryError::UploadSource { .. }
+            | RegistryError::Cancelled { .. } => None,
+        }
+    }
+
+    /// Returns the failure after which a retry may succeed, if the error is one.
+    pub(super) fn transient_failure(&self) -> Option<TransientFailure> {
+        match self {
+            RegistryError::Status { status, .. } if is_transient_status(*status) => {
+                Some(TransientFailure::Response { retry_after: None })
+            }
+            error => error.transport_failure().map(TransientFailure::Transport),
+        }
+    }
+}
+
+impl ErrorReport for RegistryError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            RegistryError::Status { .. } | RegistryError::Unauthorized { .. } | RegistryError::Token { .. } => {
+                ErrorClass::Refused
+            }
+            RegistryError::Cancelled { .. } => ErrorClass::Interrupted,
+            RegistryError::Unreachable { .. }
+            | RegistryError::Trust { .. }
+            | RegistryError::InvalidResponse { .. }
+            | RegistryError::Blocked { .. }
+            | RegistryError::Settings { .. }
+            | RegistryError::Helper { .. }
+            | RegistryError::UploadSource { .. } => ErrorClass::Work,
+        }
+    }
+
+    fn helps(&self) -> Vec<String> {
+        self.help().into_iter().collect()
     }
 }

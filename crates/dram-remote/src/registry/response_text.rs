@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use dram_image::RegistryErrorCode;
 use serde::Deserialize;
 use ureq::Body;
 use ureq::http::HeaderMap;
@@ -65,7 +66,7 @@ struct RegistryErrorItem {
 }
 
 /// Returns the codes and the messages of an error body (distribution specification 1.1, "Error codes").
-pub(super) fn read_error_body(headers: &HeaderMap, body: Body) -> (Vec<String>, String) {
+pub(super) fn read_error_body(headers: &HeaderMap, body: Body) -> (Vec<RegistryErrorCode>, String) {
     let kind = media_type(headers).unwrap_or_default();
     let mut bytes = Vec::new();
     // A partial body is still useful for the message.
@@ -78,11 +79,15 @@ pub(super) fn read_error_body(headers: &HeaderMap, body: Body) -> (Vec<String>, 
                 (code, message) => format!("{code}: {message}"),
             });
             let words: Vec<String> = words.collect();
-            (errors.iter().map(|one| one.code.clone()).collect(), sanitise(&words.join("; ")))
+            (errors.iter().map(|one| error_code(&one.code)).collect(), sanitise(&words.join("; ")))
         }
         Err(_) if kind == "text/html" => (Vec::new(), "a page for people, in text/html".to_owned()),
         Err(_) => (Vec::new(), sanitise(&String::from_utf8_lossy(&bytes))),
     }
+}
+
+fn error_code(text: &str) -> RegistryErrorCode {
+    text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {})
 }
 
 #[cfg(test)]
@@ -104,7 +109,7 @@ mod tests {
         assert_eq!(sanitise(&"x".repeat(5000)).len(), MAX_SHOWN_BYTES + '…'.len_utf8());
     }
 
-    fn error_body(kind: &str, text: &str) -> (Vec<String>, String) {
+    fn error_body(kind: &str, text: &str) -> (Vec<RegistryErrorCode>, String) {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", kind.parse().unwrap());
         read_error_body(&headers, Body::builder().data(text))
@@ -116,7 +121,8 @@ mod tests {
         let one =
             r#"{"errors":[{"code":"DENIED","message":"no\u001b"},{"code":"B"},{"message":"c","detail":{"x":[1]}}]}"#;
         let shown = "DENIED: no\\u{1b}; B; c";
-        assert_eq!(error_body(json, one), (vec!["DENIED".to_owned(), "B".to_owned(), String::new()], shown.to_owned()));
+        let other = |text: &str| RegistryErrorCode::Other(text.to_owned());
+        assert_eq!(error_body(json, one), (vec![RegistryErrorCode::Denied, other("B"), other("")], shown.to_owned()));
         assert_eq!(error_body("text/html; x", "<html>").1, "a page for people, in text/html");
         assert_eq!(error_body("text/plain", "404 page not found\n").1, "404 page not found");
         assert_eq!(error_body(json, &"[".repeat(100_000)).1.len(), MAX_SHOWN_BYTES + 3);

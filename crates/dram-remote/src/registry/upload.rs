@@ -5,11 +5,11 @@ use std::io::{self, Read};
 use dram_image::{Descriptor, Digest};
 use ureq::http::{HeaderMap, Method};
 
-use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload, is_transient};
+use super::endpoint::{RegistryEndpoint, RegistryRequest, RegistryResponse, RequestPayload};
 use super::response_text::header;
-use super::retry::{RetryBudget, retry_after};
 use super::token::percent_encode;
 use super::{RegistryError, push_scope};
+use crate::retry::{RetryBudget, TransientFailure, is_transient_status, retry_after};
 
 /// The chunk size for registries that refuse the whole blob as too large. A registry may need larger chunks.
 const CHUNK_BYTES: u64 = 32 << 20;
@@ -115,24 +115,24 @@ impl<'a> BlobUpload<'a> {
             };
             let reply = match reply {
                 Ok(reply) => reply,
-                Err(RegistryError::Unreachable { what, why, was_silent }) => {
-                    if !self.retries.wait_for_retry(was_silent, None) {
-                        return Err(RegistryError::Unreachable { what, why, was_silent });
+                Err(error) => {
+                    let failure = error.transport_failure().map(TransientFailure::Transport);
+                    if !failure.is_some_and(|failure| self.retries.wait_for_retry(failure)) {
+                        return Err(error);
                     }
                     match self.query_progress(&place)? {
                         Some((next, to)) => (place, at) = (to, next),
-                        None => return Ok(UploadOutcome::Lost(RegistryError::Unreachable { what, why, was_silent })),
+                        None => return Ok(UploadOutcome::Lost(error)),
                     }
                     continue;
                 }
-                Err(error) => return Err(error),
             };
             match reply.status {
                 200..=299 if is_all || at == size => return Ok(UploadOutcome::Done),
                 200..=299 => {
                     // The registry's own count of received bytes takes precedence.
                     let has = received_bytes(&reply.headers).filter(|has| (at..end).contains(has));
-                    if has.is_some() && !self.retries.wait_for_retry(false, None) {
+                    if has.is_some() && !self.retries.wait_for_retry(TransientFailure::Response { retry_after: None }) {
                         let why = format!("`{}` takes nothing more after {at} of {size} bytes", self.endpoint.host());
                         return Err(RegistryError::InvalidResponse { what: self.what.clone(), why });
                     }
@@ -143,10 +143,10 @@ impl<'a> BlobUpload<'a> {
                     piece = Some(CHUNK_BYTES.max(self.min_chunk_bytes));
                     (place, at) = (self.start_session()?, 0);
                 }
-                status if status == 416 || is_transient(status) => {
-                    let asked = retry_after(&reply.headers);
+                status if status == 416 || is_transient_status(status) => {
+                    let failure = TransientFailure::Response { retry_after: retry_after(&reply.headers) };
                     let error = self.endpoint.refusal(&self.what, reply);
-                    if !self.retries.wait_for_retry(false, asked) {
+                    if !self.retries.wait_for_retry(failure) {
                         return Err(error);
                     }
                     match self.query_progress(&place)? {

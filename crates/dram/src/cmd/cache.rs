@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use dram_store::{CacheArchiveError, CacheMountInfo, CompressionFormat, Store};
+use dram_store::{CacheMountInfo, CompressionFormat, Store};
 use serde::Serialize;
 
 use super::atomic_write::write_atomically;
@@ -168,21 +168,6 @@ fn import(ambient: &AmbientContext, file: &Path) -> Result<(), Failure> {
         print_stdout(&format!("{}{replaced}\n", escape_control(&one.name.id)));
     }
     Ok(())
-}
-
-impl From<CacheArchiveError> for Failure {
-    fn from(error: CacheArchiveError) -> Failure {
-        match error {
-            CacheArchiveError::Store(error) => error.into(),
-            CacheArchiveError::InUse { .. } => {
-                Failure::work(error.to_string()).help("try again when the build is over")
-            }
-            CacheArchiveError::Gone { .. } => Failure::work(error.to_string()).help("`dram cache ls` lists all"),
-            CacheArchiveError::NotCaches { .. } => {
-                Failure::work(error.to_string()).help("name a file that `dram cache export` wrote; nothing was changed")
-            }
-        }
-    }
 }
 
 fn prune(ambient: &AmbientContext, args: &cli::CachePruneArgs) -> Result<(), Failure> {

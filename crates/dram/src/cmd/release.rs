@@ -1,8 +1,7 @@
 //! `dram release`: assembles a project into a release.
 
 use dram_assemble::{
-    AssembleError, AssembleRequest, AssembledRelease, CallerEnvironment, CodeLoadingMode, ProjectTools,
-    SystemRequirements,
+    AssembleRequest, AssembledRelease, CallerEnvironment, CodeLoadingMode, ProjectTools, SystemRequirements,
 };
 use serde_json::json;
 
@@ -148,100 +147,5 @@ fn first_and_count(programs: &std::collections::BTreeSet<String>) -> String {
         (None, _) => String::new(),
         (Some(first), 1) => first.clone(),
         (Some(first), count) => format!("{first} and {} more", count - 1),
-    }
-}
-
-impl From<AssembleError> for Failure {
-    fn from(error: AssembleError) -> Failure {
-        let helps = assemble_error_helps(&error);
-        let mut failure = match &error {
-            AssembleError::NoTool { .. } => Failure::lack(error.to_string()),
-            AssembleError::Upgrade(upgrade) => upgrade::upgrade_failure(upgrade),
-            AssembleError::NoProject(_)
-            | AssembleError::NoRelease { .. }
-            | AssembleError::SeveralReleases(_)
-            | AssembleError::Settings { .. }
-            | AssembleError::NotARelease(_)
-            | AssembleError::NotWrittenByDram(_)
-            | AssembleError::Name { .. } => Failure::usage(error.to_string()),
-            AssembleError::Io { .. }
-            | AssembleError::Tool { .. }
-            | AssembleError::Project { .. }
-            | AssembleError::Answer(_)
-            | AssembleError::App { .. }
-            | AssembleError::Beam { .. }
-            | AssembleError::Terms { .. }
-            | AssembleError::Resolve(_)
-            | AssembleError::NoErts(_)
-            | AssembleError::NoLibrary { .. } => Failure::work(error.to_string()),
-        };
-        if let Some(source) = std::error::Error::source(&error) {
-            failure = failure.because(source);
-        }
-        match error {
-            AssembleError::Resolve(errors) if errors.len() > 1 => {
-                failure.causes.extend(errors.iter().map(ToString::to_string));
-            }
-            AssembleError::Tool { output, .. } => failure.output = output.lines().map(str::to_owned).collect(),
-            AssembleError::Project { file, line, message } => {
-                // A message of several lines is shown as the tool shows it.
-                if let Some((first, _)) = message.split_once('\n') {
-                    failure.causes[0] = first.to_owned();
-                    failure.output = message.lines().map(str::to_owned).collect();
-                }
-                if let Some(file) = file {
-                    let place = line.map_or(file.clone(), |line| format!("{file}:{line}"));
-                    failure.causes.push(format!("in `{place}`"));
-                }
-            }
-            _ => {}
-        }
-        failure.helps.extend(helps);
-        failure
-    }
-}
-
-fn assemble_error_helps(error: &AssembleError) -> Vec<String> {
-    let help = match error {
-        AssembleError::NoProject(_) => {
-            "name a directory with `mix.exs` or `rebar.config`, or give directories of compiled modules with --from"
-                .to_owned()
-        }
-        AssembleError::NoTool { tool, .. } => format!("install it, or add the directory of `{tool}` to PATH"),
-        AssembleError::NoRelease { known, .. } | AssembleError::SeveralReleases(known) => {
-            format!("name one with --name: {}", known.join(", "))
-        }
-        AssembleError::NotWrittenByDram(_) => {
-            "replace it with --overwrite, or name another place with --output".to_owned()
-        }
-        AssembleError::NotARelease(_) => "name a directory that is empty, or not there, with --output".to_owned(),
-        AssembleError::App { .. } | AssembleError::Beam { .. } => {
-            "compile the application again: `mix compile --force`, or `mix deps.compile NAME --force`".to_owned()
-        }
-        AssembleError::NoLibrary { .. } => {
-            "install the library, or leave --portable out to use the libraries of the system that it runs on".to_owned()
-        }
-        AssembleError::NoErts(_) => "install Erlang, or name its directory with --otp".to_owned(),
-        AssembleError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            "free space on the disk, or name another place with --output".to_owned()
-        }
-        AssembleError::Upgrade(upgrade) => upgrade::upgrade_help(upgrade),
-        AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),
-        _ => return Vec::new(),
-    };
-    vec![help]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_of_several_lines_is_shown_as_lines() {
-        let message = "could not start\n\n  * the first reason\n".to_owned();
-        let failure =
-            Failure::from(AssembleError::Project { file: Some("mix.exs".to_owned()), line: Some(3), message });
-        assert_eq!(failure.causes, ["could not start", "in `mix.exs:3`"]);
-        assert_eq!(failure.output, ["could not start", "", "  * the first reason"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dram_assemble::{ApplicationChange, AssembledRelease, PreparedUpgrade, UpgradeError, UpgradeRequest};
+use dram_assemble::{ApplicationChange, AssembledRelease, PreparedUpgrade, UpgradeRequest};
 use serde_json::{Value, json};
 
 use crate::cli;
@@ -51,53 +51,4 @@ pub(super) fn upgrade_json(upgrade: &PreparedUpgrade) -> Value {
         })
     };
     json!({ "from": upgrade.from, "applications": upgrade.changes.iter().map(changed).collect::<Vec<_>>() })
-}
-
-/// The failure for an error of an upgrade, with its exit code class.
-pub(super) fn upgrade_failure(error: &UpgradeError) -> Failure {
-    match error {
-        UpgradeError::NoOldVersion(_) | UpgradeError::NoSuchVersion { .. } | UpgradeError::SameVersion(_) => {
-            Failure::usage(error.to_string())
-        }
-        UpgradeError::Rel { .. }
-        | UpgradeError::NoLibrary { .. }
-        | UpgradeError::SameApplication { .. }
-        | UpgradeError::Appup { .. }
-        | UpgradeError::OtherVersions { .. }
-        | UpgradeError::Link(_)
-        | UpgradeError::Generate { .. }
-        | UpgradeError::Relup { .. } => Failure::work(error.to_string()),
-    }
-}
-
-/// The help for an error of an upgrade.
-pub(super) fn upgrade_help(error: &UpgradeError) -> String {
-    match error {
-        UpgradeError::NoOldVersion(_) => {
-            "put the release that runs there, or name its directory with --output; a first version needs no --upgrade"
-                .to_owned()
-        }
-        UpgradeError::NoSuchVersion { known, .. } if known.is_empty() => {
-            "put the release that runs there, or name its directory with --output".to_owned()
-        }
-        UpgradeError::NoSuchVersion { known, .. } => format!("there is {}", known.join(", ")),
-        UpgradeError::SameVersion(_) => "give the project a new version, or name an older one with --from".to_owned(),
-        UpgradeError::Rel { .. } | UpgradeError::NoLibrary { .. } => "make the old version again".to_owned(),
-        UpgradeError::SameApplication { name, .. } => {
-            format!("give `{name}` a new version: a running system only looks at applications with another one")
-        }
-        UpgradeError::Appup { .. } => {
-            "correct it, or remove it to have one made; appup(4) says what is in it".to_owned()
-        }
-        UpgradeError::OtherVersions { from, to, .. } => {
-            format!("it is `{{\"{to}\", [{{\"{from}\", INSTRUCTIONS}}], [{{\"{from}\", INSTRUCTIONS}}]}}.`")
-        }
-        UpgradeError::Link(_) => "put what it leads to there: a running system unpacks no such links".to_owned(),
-        UpgradeError::Generate { name, .. } => {
-            format!("write one: `rel/appups/{name}/FROM_to_TO.appup` in the project")
-        }
-        UpgradeError::Relup { .. } => {
-            "a release that is to be upgraded has `sasl`; appups are in `rel/appups` of the project, or made".to_owned()
-        }
-    }
 }

@@ -13,23 +13,28 @@ use serde_json::Value;
 
 /// Each crate and the crates that it may depend on. A new crate needs a row here and one in ARCHITECTURE.md.
 const CRATES: &[(&str, &[&str])] = &[
+    ("dram-error", &[]),
     ("dram-image", &[]),
-    ("dram-sandbox", &[]),
+    ("dram-sandbox", &["dram-error"]),
     ("dram-release", &[]),
     ("dram-gzip", &[]),
     ("dram-start", &[]),
-    ("dram-assemble", &["dram-gzip", "dram-image", "dram-release"]),
-    ("dram-store", &["dram-image"]),
+    ("dram-assemble", &["dram-error", "dram-gzip", "dram-image", "dram-release"]),
+    ("dram-store", &["dram-error", "dram-image"]),
     ("dram-plan", &["dram-image"]),
     ("dram-dockerfile", &["dram-image", "dram-plan"]),
-    ("dram-remote", &["dram-image"]),
-    ("dram-build", &["dram-dockerfile", "dram-gzip", "dram-image", "dram-plan", "dram-sandbox", "dram-store"]),
+    ("dram-remote", &["dram-error", "dram-image"]),
+    (
+        "dram-build",
+        &["dram-dockerfile", "dram-error", "dram-gzip", "dram-image", "dram-plan", "dram-sandbox", "dram-store"],
+    ),
     (
         "dram",
         &[
             "dram-assemble",
             "dram-build",
             "dram-dockerfile",
+            "dram-error",
             "dram-image",
             "dram-plan",
             "dram-remote",

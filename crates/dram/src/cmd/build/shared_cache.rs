@@ -17,7 +17,7 @@ use dram_store::Store;
 use super::key_value_option::{KeyValueOption, OptionSyntax};
 use super::output;
 use crate::cli::{self, PullPolicy};
-use crate::failure::{Failure, error_chain};
+use crate::failure::Failure;
 use crate::progress::{BuildDisplay, TransferLines};
 use crate::registry_access::RegistryAccess;
 use crate::{format, image_lookup};
@@ -311,11 +311,7 @@ fn open_cache<'a>(
 ) -> Result<SharedCache<'a>, Failure> {
     let store = ways.store;
     let read = |source: Box<dyn ImageSource + 'a>, root: &Descriptor| {
-        SharedCache::open(source, root, platform).map_err(|error| {
-            let mut failure = Failure::work("");
-            failure.causes = error_chain(&error);
-            failure
-        })
+        SharedCache::open(source, root, platform).map_err(Failure::from)
     };
     match place {
         CacheEndpoint::Local { path, tag_or_digest: which } => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dram_build::transfer::{
     ArchiveFormat, ArchiveSink, ImageSelection, ImageSink, ImageSource, LayoutName, LayoutSink, StoreSink, image_layers,
 };
+use dram_error::ErrorReport as _;
 use dram_image::{Descriptor, Digest, MediaType, Reference};
 use dram_remote::engine::Engine;
 
@@ -151,10 +152,7 @@ fn copy_to_podman(world: &TransferSession<'_>, name: &Reference, with: SinkActio
     store.work_dir().remove_temp_dir(&place);
     done.map_err(|error| {
         let failure = Failure::work(format!("podman does not take the image `{name}`")).because(&error);
-        match error.is_missing() {
-            true => failure.help("install it: `apt-get install podman`"),
-            false => failure,
-        }
+        error.helps().into_iter().fold(failure, Failure::help)
     })?;
     Ok(arrived)
 }

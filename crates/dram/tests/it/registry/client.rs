@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use dram_error::ErrorReport as _;
 use dram_image::{Descriptor, Digest, DigestHasher, MediaType, Reference};
 use dram_remote::registry::{CredentialStore, Registry, RegistryError, RegistryHosts, RegistrySettings};
 use dram_remote::{ProxySettings, TrustStore};
@@ -232,7 +233,10 @@ fn a_failing_mirror_is_reported_and_skipped() {
     assert!(own.has_blob("own/app", &Digest::of(b"more").to_string()));
     assert!(good.take_requests().iter().all(|seen| seen.method != "POST"));
     let error = registry.resolve(&name("registry.example", "team/app:2")).unwrap_err();
-    assert!(error.is_not_found() && error.to_string().contains(own.host()), "{error}");
+    assert!(
+        error.refusal().and_then(|refusal| refusal.status) == Some(404) && error.to_string().contains(own.host()),
+        "{error}"
+    );
 }
 
 #[test]
@@ -263,7 +267,7 @@ fn certificates_are_read_from_certs_d() {
     let there = name(&host, "x");
     let send_with = |settings: &RegistrySettings| upload(&Registry::for_push(settings, &there).unwrap(), b"layer");
     let error = send_with(&settings(dir.path(), "").0).unwrap_err();
-    let help = error.help().unwrap();
+    let help = error.helps().remove(0);
     assert!(matches!(error, RegistryError::Trust { .. }), "{error}");
     assert!(help.contains(&format!("certs.d/{host}/ca.crt")) && help.contains("/etc/ssl"), "{help}");
     // `insecure` accepts an untrusted certificate; the client certificate is still required.
@@ -271,7 +275,7 @@ fn certificates_are_read_from_certs_d() {
     let unknown = |settings: &RegistrySettings| {
         let error = send_with(settings).unwrap_err();
         assert!(error.to_string().contains("wants a certificate"), "{error}");
-        assert!(error.help().unwrap().contains("client.cert"));
+        assert!(error.helps()[0].contains("client.cert"));
     };
     unknown(&settings(dir.path(), &insecure).0);
     let own = dir.path().join("certs.d").join(&host);
@@ -299,7 +303,7 @@ fn a_host_without_tls_is_reported_as_such() {
     let there = name("registry.example", "x:1");
     let error = Registry::for_pull(&settings, &there).unwrap().resolve(&there).unwrap_err();
     assert!(error.to_string().contains("`registry.example` does not speak TLS"), "{error}");
-    assert!(error.help().unwrap().contains("insecure = true"));
+    assert!(error.helps()[0].contains("insecure = true"));
     assert!(asked.lock().unwrap().iter().all(|line| line.starts_with("CONNECT registry.example:443 ")));
 }
 
