@@ -38,7 +38,7 @@ pub(crate) struct TransferLines(Mutex<TransferDisplayState>);
 impl TransferLines {
     /// The line for `motion`; empty if there is nothing to show.
     pub(crate) fn format_progress(&self, motion: TransferProgress) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).format_progress(motion)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).format_progress(motion).text().to_owned()
     }
 }
 
@@ -81,9 +81,9 @@ impl TransferDisplay {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let line = state.format_progress(motion);
         match self.style {
-            TransferDisplayStyle::Plain if !line.is_empty() => write_stderr(&line),
+            TransferDisplayStyle::Plain => write_stderr(line.text()),
             TransferDisplayStyle::Tty => state.redraw(&line),
-            TransferDisplayStyle::Plain | TransferDisplayStyle::Quiet => {}
+            TransferDisplayStyle::Quiet => {}
         }
     }
 
@@ -93,7 +93,7 @@ impl TransferDisplay {
         state.running.clear();
         if self.style == TransferDisplayStyle::Tty {
             state.last_redraw = None;
-            state.redraw("");
+            state.redraw(&ProgressLine::None);
         }
         state.summary()
     }
@@ -119,49 +119,71 @@ impl Default for TransferDisplayState {
     }
 }
 
+/// The line that a [`TransferProgress`] is shown as.
+#[derive(Debug, PartialEq, Eq)]
+enum ProgressLine {
+    /// The last line about a blob.
+    Final(String),
+    /// A line about a blob of which more is to come.
+    Interim(String),
+    /// Nothing is shown.
+    None,
+}
+
+impl ProgressLine {
+    fn text(&self) -> &str {
+        match self {
+            ProgressLine::Final(text) | ProgressLine::Interim(text) => text,
+            ProgressLine::None => "",
+        }
+    }
+}
+
 impl TransferDisplayState {
-    /// The line for `motion` that stays on the screen; empty if there is none.
-    fn format_progress(&mut self, motion: TransferProgress) -> String {
+    /// The line for `motion`.
+    fn format_progress(&mut self, motion: TransferProgress) -> ProgressLine {
         match motion {
             TransferProgress::Planned(all) => {
                 let numbered = all.into_iter().enumerate();
                 self.blobs.extend(numbered.map(|(at, blob)| (blob.digest, (at + 1, blob.size))));
-                String::new()
+                ProgressLine::None
             }
             TransferProgress::AlreadyPresent(digest) => {
                 self.existing += 1;
-                format!("{} already exists\n", self.label(&digest))
+                ProgressLine::Final(format!("{} already exists\n", self.label(&digest)))
             }
             TransferProgress::Mounted(digest) => {
                 self.mounted += 1;
-                format!("{} is mounted from another repository\n", self.label(&digest))
+                ProgressLine::Final(format!("{} is mounted from another repository\n", self.label(&digest)))
             }
             TransferProgress::Started(blob) => {
                 let now = Instant::now();
                 self.running.insert(blob.digest, BlobInTransfer { started: now, last_line: now, bytes: 0 });
-                String::new()
+                ProgressLine::None
             }
             TransferProgress::Bytes(digest, more) => self.add_bytes(&digest, more),
             TransferProgress::Done(digest) => {
-                let Some(running) = self.running.remove(&digest) else { return String::new() };
+                let Some(running) = self.running.remove(&digest) else { return ProgressLine::None };
                 self.moved_bytes += running.bytes;
                 let took = running.started.elapsed().as_secs_f64();
-                format!("{} done in {took:.2}s{}\n", self.label(&digest), format_rate(running.bytes, took))
+                let rate = format_rate(running.bytes, took);
+                ProgressLine::Final(format!("{} done in {took:.2}s{rate}\n", self.label(&digest)))
             }
         }
     }
 
-    fn add_bytes(&mut self, digest: &Digest, more: u64) -> String {
+    fn add_bytes(&mut self, digest: &Digest, more: u64) -> ProgressLine {
         let whole = self.blobs.get(digest).map_or(0, |(_, size)| *size);
         let label = self.label(digest);
-        let Some(running) = self.running.get_mut(digest) else { return String::new() };
+        let Some(running) = self.running.get_mut(digest) else { return ProgressLine::None };
         running.bytes += more;
         if running.last_line.elapsed() < LINE_INTERVAL || running.bytes == whole {
-            return String::new();
+            return ProgressLine::None;
         }
         running.last_line = Instant::now();
         let took = running.started.elapsed().as_secs_f64();
-        format!("{label} {}{}\n", format_percent(running.bytes, whole), format_rate(running.bytes, took))
+        let (percent, rate) = (format_percent(running.bytes, whole), format_rate(running.bytes, took));
+        ProgressLine::Interim(format!("{label} {percent}{rate}\n"))
     }
 
     /// The label of a blob, as `[2/5] 3f786850e387 12.3 MB`.
@@ -170,20 +192,18 @@ impl TransferDisplayState {
         format!("[{at}/{}] {} {}", self.blobs.len(), &digest.hex()[..12], format_size(bytes))
     }
 
-    fn redraw(&mut self, above: &str) {
-        if above.is_empty() && self.last_redraw.is_some_and(|last| last.elapsed() < REDRAW_INTERVAL) {
+    fn redraw(&mut self, above: &ProgressLine) {
+        if matches!(above, ProgressLine::None) && self.last_redraw.is_some_and(|last| last.elapsed() < REDRAW_INTERVAL)
+        {
             return;
         }
         self.last_redraw = Some(Instant::now());
         let mut out = if self.drawn_lines > 0 { format!("\x1b[{}A\x1b[J", self.drawn_lines) } else { String::new() };
         // Running blobs are redrawn below all the time, so only lines about finished ones are printed.
-        out.push_str(
-            if above.contains(" done in ") || above.contains(" already exists") || above.contains(" is mounted ") {
-                above
-            } else {
-                ""
-            },
-        );
+        out.push_str(match above {
+            ProgressLine::Final(text) => text,
+            ProgressLine::Interim(_) | ProgressLine::None => "",
+        });
         self.drawn_lines = self.running.len();
         for (digest, running) in &self.running {
             let whole = self.blobs.get(digest).map_or(0, |(_, size)| *size);
@@ -233,20 +253,21 @@ mod tests {
         let mut state = moving.state.lock().unwrap();
         let blobs: Vec<Descriptor> =
             [&b"a"[..], b"b", b"c"].iter().map(|bytes| Descriptor::new("", Digest::of(bytes), 1500)).collect();
-        assert_eq!(state.format_progress(TransferProgress::Planned(blobs.clone())), "");
-        assert!(
-            state
-                .format_progress(TransferProgress::AlreadyPresent(blobs[0].digest))
-                .starts_with("[1/3] ca978112ca1b 1.50 kB already exists")
-        );
-        assert!(state.format_progress(TransferProgress::Mounted(blobs[1].digest)).contains("[2/3]"));
-        assert_eq!(state.format_progress(TransferProgress::Started(blobs[2].clone())), "");
-        assert_eq!(state.format_progress(TransferProgress::Bytes(blobs[2].digest, 1500)), "");
-        assert!(
-            state
-                .format_progress(TransferProgress::Done(blobs[2].digest))
-                .starts_with("[3/3] 2e7d2c03a950 1.50 kB done in ")
-        );
+        assert_eq!(state.format_progress(TransferProgress::Planned(blobs.clone())), ProgressLine::None);
+        let mut last_line = |motion| match state.format_progress(motion) {
+            ProgressLine::Final(text) => text,
+            other @ (ProgressLine::Interim(_) | ProgressLine::None) => panic!("{other:?} is no last line"),
+        };
+        let present = last_line(TransferProgress::AlreadyPresent(blobs[0].digest));
+        assert!(present.starts_with("[1/3] ca978112ca1b 1.50 kB already exists"), "{present}");
+        assert!(last_line(TransferProgress::Mounted(blobs[1].digest)).contains("[2/3]"));
+        assert_eq!(state.format_progress(TransferProgress::Started(blobs[2].clone())), ProgressLine::None);
+        state.running.get_mut(&blobs[2].digest).unwrap().last_line -= LINE_INTERVAL;
+        let interim = state.format_progress(TransferProgress::Bytes(blobs[2].digest, 500));
+        assert_eq!(interim, ProgressLine::Interim("[3/3] 2e7d2c03a950 1.50 kB 33%\n".to_owned()));
+        assert_eq!(state.format_progress(TransferProgress::Bytes(blobs[2].digest, 1000)), ProgressLine::None);
+        let done = state.format_progress(TransferProgress::Done(blobs[2].digest));
+        assert!(matches!(&done, ProgressLine::Final(text) if text.starts_with("[3/3] 2e7d2c03a950 1.50 kB done in ")));
         let summary = state.summary();
         assert!(summary.starts_with("1.50 kB in ") && summary.contains("1 of 3 blobs already existed"), "{summary}");
         assert_eq!(format_percent(1, 3), "33%");
