@@ -5,7 +5,7 @@ use dram_sandbox::SandboxError;
 use dram_store::exhausted_resource_help;
 
 use crate::shared_cache::SharedCacheError;
-use crate::{BuildError, ExportError, RemoteError, RemoteErrorKind, TransferError};
+use crate::{BuildError, ExportError, LayerError, RemoteError, RemoteErrorKind, TransferError};
 
 impl ErrorReport for BuildError {
     fn class(&self) -> ErrorClass {
@@ -52,6 +52,30 @@ impl ErrorReport for BuildError {
             | BuildError::CacheLost { .. }
             | BuildError::Cancelled => Vec::new(),
         }
+    }
+}
+
+impl ErrorReport for LayerError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            LayerError::Store(error) => error.class(),
+            LayerError::Lost { .. } => ErrorClass::Work,
+            LayerError::Cancelled => ErrorClass::Interrupted,
+        }
+    }
+
+    fn helps(&self) -> Vec<String> {
+        match self {
+            LayerError::Store(error) => error.helps(),
+            LayerError::Lost { .. } | LayerError::Cancelled => Vec::new(),
+        }
+    }
+
+    fn causes(&self) -> Vec<String> {
+        if let LayerError::Store(error) = self {
+            return error.causes();
+        }
+        dram_error::error_chain(self)
     }
 }
 
@@ -231,7 +255,8 @@ mod tests {
     #[test]
     fn wrapping_errors_have_class_help_and_causes_of_the_wrapped_one() {
         let unfetched = || StoreError::FetchFailed { digest: Digest::of(b""), source: AnyReport::new(refused()) };
-        let wrapped: [Box<dyn ErrorReport>; 4] = [
+        let wrapped: [Box<dyn ErrorReport>; 5] = [
+            Box::new(LayerError::Store(unfetched())),
             Box::new(BuildError::Store(unfetched())),
             Box::new(ExportError::Store(unfetched())),
             Box::new(TransferError::Store(unfetched())),

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use dram_dockerfile::{BuildSettings, OnbuildTriggers, StageGraph};
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_image::{Descriptor, Digest, Document, ImageConfig, ImagePlatform, Manifest, MediaType, RootFs, TreePath};
+use dram_image::{
+    Descriptor, Digest, Document, ImageConfig, ImagePlatform, Manifest, MediaType, RegistryErrorCode, RegistryRefusal,
+    RootFs, TreePath,
+};
 use dram_plan::{GitRef, Plan};
 use dram_sandbox::JailNetwork;
 use dram_store::{FileTree as _, Store};
@@ -22,7 +25,7 @@ use crate::transfer::{ImageSink, ImageSource, IncomingBlob, LazyBlobs, TransferE
 use crate::{
     BuildContext, BuildError, BuildEvent, BuildId, BuildOptions, CancelToken, CommandOptions, ExecuteEvent, ExecuteOp,
     ExecuteRequest, ExecutedStep, Executor, FetchedFile, FetchedTree, Image, LayerProvider, LocalExecutor, RemoteError,
-    RemoteFetcher, ResolvedInput, ResourceUsage, SharedCaches, Snapshot,
+    RemoteErrorKind, RemoteFetcher, ResolvedInput, ResourceUsage, SharedCaches, Snapshot,
 };
 
 /// The longest time that a test waits for something that must happen.
@@ -382,7 +385,7 @@ pub(crate) fn read_result(house: &TestHouse, snapshot: &Snapshot, path: &str) ->
 struct NoNetwork;
 
 fn unreachable_network() -> RemoteError {
-    RemoteError { causes: vec!["there is no network".to_owned()], help: None }
+    RemoteError { kind: RemoteErrorKind::Failed, causes: vec!["there is no network".to_owned()], help: None }
 }
 
 impl RemoteFetcher for NoNetwork {
@@ -451,10 +454,11 @@ impl MemoryRegistry {
     }
 
     fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, TransferError> {
-        let missing = || TransferError::Remote {
-            error: RemoteError { causes: vec!["no such blob".to_owned()], help: None },
-            refused: true,
-            lacks_blob: false,
+        let missing = || {
+            let codes = vec![RegistryErrorCode::BlobUnknown];
+            let refusal = RegistryRefusal { request: "read the blob".to_owned(), status: Some(404), codes };
+            let causes = vec!["no such blob".to_owned()];
+            TransferError::Remote(RemoteError { kind: RemoteErrorKind::Refused(refusal), causes, help: None })
         };
         self.0.lock().unwrap().blobs.get(digest).cloned().ok_or_else(missing)
     }
