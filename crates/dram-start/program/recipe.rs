@@ -13,13 +13,16 @@ use std::process::Command;
 pub(crate) fn build(program: &Path, target: &str, work: &Path) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
+    let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
     // Variables of the outer cargo are about its own package, and those of a user about the outer build.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         let ours = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_NET_GIT_FETCH_WITH_CLI"].contains(&text.as_ref());
         let disturbs = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC", "RUSTDOC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"];
         let cargos = ["CARGO_", "CLIPPY_", "__CARGO"].iter().any(|prefix| text.starts_with(prefix));
-        if (cargos && !ours) || disturbs.contains(&text.as_ref()) {
+        // The linker for this target is a property of the machine; without it nothing is built for another processor.
+        let links = text == linker;
+        if (cargos && !ours && !links) || disturbs.contains(&text.as_ref()) {
             command.env_remove(&name);
         }
     }
