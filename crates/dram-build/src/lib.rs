@@ -27,6 +27,8 @@ mod fetched_source;
 mod filtered_tree;
 mod import_tar;
 mod layer_provider;
+#[cfg(test)]
+mod layer_provider_tests;
 mod layer_writer;
 mod local_executor;
 mod missing_libraries;

@@ -2,7 +2,7 @@
 
 use crate::BuildError;
 use crate::shared_cache::CacheMode;
-use crate::testing::{TestBuild, TestHouse, TestImage, read_result};
+use crate::testing::{MemoryImage, TestBuild, TestHouse, read_result};
 
 #[test]
 fn steps_of_a_stage_are_executed_in_order_over_each_other() {
@@ -188,7 +188,7 @@ fn a_linked_copy_is_cached_over_other_layers() {
 
 #[test]
 fn a_base_image_that_no_step_reads_is_not_pulled() {
-    let (house, image) = (TestHouse::new(), TestImage::new(&[&[("etc/a", "1")], &[("etc/b", "2")]]));
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")], &[("etc/b", "2")]]));
     house.write("f", "1");
     let text = "FROM base\nENV A=1\nCOPY --link f /\n";
     let build = TestBuild::new(&house, text).with_image("base", image.open_lazily(&house.store));
@@ -199,7 +199,7 @@ fn a_base_image_that_no_step_reads_is_not_pulled() {
 
 #[test]
 fn a_base_image_that_two_stages_read_is_pulled_once() {
-    let (house, image) = (TestHouse::new(), TestImage::new(&[&[("etc/a", "1")], &[("etc/b", "2")]]));
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")], &[("etc/b", "2")]]));
     let text = "FROM base AS a\nRUN meet x && read etc/a\nFROM base\nRUN meet x && read etc/b && write c 1\n\
                 COPY --from=a /etc/a /d\n";
     let build = TestBuild::new(&house, text).with_image("base", image.open_lazily(&house.store));
@@ -213,7 +213,7 @@ fn a_base_image_that_two_stages_read_is_pulled_once() {
 
 #[test]
 fn a_lazy_image_and_a_complete_one_have_the_same_cache_keys() {
-    let (house, image) = (TestHouse::new(), TestImage::new(&[&[("etc/a", "1")]]));
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")]]));
     let text = "FROM base\nRUN read etc/a\nCOPY --from=base /etc/a /b\n";
     let done = TestBuild::new(&house, text).with_image("base", image.open_lazily(&house.store)).run();
     assert_eq!(done.executed.len(), 2);
@@ -224,7 +224,7 @@ fn a_lazy_image_and_a_complete_one_have_the_same_cache_keys() {
 
 #[test]
 fn a_base_image_of_the_store_is_unpacked_when_a_step_first_reads_it() {
-    let (house, image) = (TestHouse::new(), TestImage::new(&[&[("etc/a", "1")]]));
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")]]));
     let with_base = |text| TestBuild::new(&house, text).with_image("base", image.open_complete(&house.store));
     assert_eq!(with_base("FROM base\nENV A=1\n").run().events, Vec::<String>::new());
     let events = ["unpacking base", "started RUN read etc/a", "log 1", "executed RUN read etc/a"];
@@ -235,7 +235,7 @@ fn a_base_image_of_the_store_is_unpacked_when_a_step_first_reads_it() {
 
 #[test]
 fn a_base_layer_that_cannot_be_pulled_is_an_error_of_the_build() {
-    let (house, image) = (TestHouse::new(), TestImage::new(&[&[("etc/a", "1")]]));
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("etc/a", "1")]]));
     let base = image.open_lazily(&house.store);
     image.registry.damage(&image.layers[0].digest, b"other bytes");
     let done = TestBuild::new(&house, "FROM base\nRUN read etc/a\n").with_image("base", base).run();

@@ -185,3 +185,155 @@ pub(crate) fn is_ready(plan: &Plan, piece: &StageProgress, done: &StageSnapshots
     let step = stage.steps.get(piece.step).is_none_or(|step| step.op.input_refs().into_iter().all(ready));
     base && step
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::testing::plan;
+
+    fn id(letter: char) -> LayerId {
+        format!("c-{}", format!("{:02x}", u32::from(letter)).repeat(32)).parse().unwrap()
+    }
+
+    /// Returns a snapshot with a layer for each letter; a dot stands for a step without a layer.
+    fn snapshot(steps: &str) -> Snapshot {
+        let layer = |letter| (letter != '.').then(|| Layer::Local(id(letter)));
+        steps.chars().fold(Snapshot::default(), |snapshot, letter| snapshot.with_step(layer(letter)))
+    }
+
+    fn lost(letter: char) -> Result<(), BuildError> {
+        Err(BuildError::CacheLost { layer: id(letter) })
+    }
+
+    /// Takes the stages that are ready, in order.
+    fn ready(board: &mut StageBoard<'_>) -> Vec<StageProgress> {
+        std::iter::from_fn(|| board.take_ready()).collect()
+    }
+
+    fn at(stage: usize, step: usize, steps: &str) -> StageProgress {
+        StageProgress { stage, step, snapshot: Some(snapshot(steps)) }
+    }
+
+    fn parse(text: &str) -> Plan {
+        plan(text, &BTreeMap::new())
+    }
+
+    #[test]
+    fn stage_is_ready_when_its_base_and_the_stages_of_its_next_step_are_finished() {
+        let plan = parse("FROM scratch AS a\nRUN x\nFROM a AS b\nRUN y\nFROM scratch\nRUN z\nCOPY --from=b / /\n");
+        let mut board = StageBoard::new(&plan);
+        let numbers = |all: &[StageProgress]| all.iter().map(|piece| piece.stage).collect::<Vec<_>>();
+        assert_eq!(numbers(&ready(&mut board)), [0, 2]);
+        board.put_back(at(2, 1, "z"), Ok(())).unwrap();
+        assert_eq!(numbers(&ready(&mut board)), Vec::<usize>::new());
+        board.put_back(at(0, 1, "x"), Ok(())).unwrap();
+        assert_eq!(numbers(&ready(&mut board)), [1]);
+        board.put_back(at(1, 1, "xy"), Ok(())).unwrap();
+        assert_eq!(ready(&mut board), [at(2, 1, "z")]);
+        board.put_back(at(2, 2, "zb"), Ok(())).unwrap();
+        assert_eq!(board.take_finished(2), Some(snapshot("zb")));
+    }
+
+    /// Stage 2 is based on 0, stage 3 copies from 0 and 1 after a step of its own, and stage 1 is on its own.
+    const FOUR: &str = "FROM scratch AS a\nRUN a\nENV X=1\nRUN b\nFROM scratch AS b\nRUN c\nFROM a AS c\nRUN d\n\
+                        FROM scratch\nRUN e\nCOPY --from=b / /\nCOPY --from=a / /\nCOPY --from=c / /\n";
+
+    /// All stages but the last are finished.
+    fn board_of_four(plan: &Plan) -> StageBoard<'_> {
+        let mut board = StageBoard::new(plan);
+        ready(&mut board);
+        board.put_back(at(0, 3, "ab"), Ok(())).unwrap();
+        board.put_back(at(1, 1, "c"), Ok(())).unwrap();
+        ready(&mut board);
+        board.put_back(at(2, 1, "abd"), Ok(())).unwrap();
+        board
+    }
+
+    #[test]
+    fn lost_layer_sends_its_stage_and_those_that_used_it_back_and_no_other() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        // The last stage has copied from the stages b and a when the layer of the step `b` is needed.
+        board.put_back(at(3, 3, "ecx"), lost('b')).unwrap();
+        assert_eq!(board.finished().keys().collect::<Vec<_>>(), [&1]);
+        // The stage a repeats its third step, over the layer of its first. The others wait for it.
+        assert_eq!(ready(&mut board), [at(0, 2, "a")]);
+        board.put_back(at(0, 3, "aB"), Ok(())).unwrap();
+        let again = ready(&mut board);
+        assert_eq!(again, [at(3, 2, "ec"), StageProgress { stage: 2, step: 0, snapshot: None }]);
+    }
+
+    #[test]
+    fn stage_that_has_not_used_a_rewound_stage_stays_where_it_is() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        board.put_back(at(3, 2, "ec"), lost('a')).unwrap();
+        assert_eq!(ready(&mut board), [at(0, 0, "")]);
+        board.put_back(at(0, 3, "ab"), Ok(())).unwrap();
+        assert!(ready(&mut board).contains(&at(3, 2, "ec")));
+    }
+
+    #[test]
+    fn stage_that_a_thread_advances_goes_back_when_it_is_returned() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        // The last stage is on a thread while another stage finds that a layer is lost.
+        board.put_back(at(3, 2, "ec"), Ok(())).unwrap();
+        assert_eq!(ready(&mut board).len(), 1);
+        let taken = board.finished.remove(&2).unwrap();
+        board.put_back(StageProgress { stage: 2, step: 0, snapshot: Some(taken.without_steps(1)) }, lost('b')).unwrap();
+        // It has finished by now, with files of the old stages in it.
+        board.put_back(at(3, 4, "ecxy"), Ok(())).unwrap();
+        assert_eq!(board.take_finished(3), None);
+        assert_eq!(ready(&mut board), [at(0, 2, "a")]);
+        board.put_back(at(0, 3, "ab"), Ok(())).unwrap();
+        assert!(ready(&mut board).contains(&at(3, 2, "ec")));
+        assert!(board.rewinds.is_empty());
+    }
+
+    #[test]
+    fn stage_that_fails_for_a_layer_that_was_made_again_goes_on() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        board.put_back(at(3, 2, "ec"), Ok(())).unwrap();
+        ready(&mut board);
+        let snapshot = board.finished.remove(&2).unwrap().without_steps(1);
+        board.put_back(StageProgress { stage: 2, step: 0, snapshot: Some(snapshot) }, lost('b')).unwrap();
+        ready(&mut board);
+        board.put_back(at(0, 3, "aB"), Ok(())).unwrap();
+        // No stage has the layer any more, but the last one still reads the old snapshot.
+        board.put_back(at(3, 2, "ec"), lost('b')).unwrap();
+        assert!(ready(&mut board).contains(&at(3, 2, "ec")));
+    }
+
+    #[test]
+    fn lost_layer_that_no_stage_made_is_an_error() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        assert!(matches!(board.put_back(at(3, 2, "ec"), lost('z')), Err(BuildError::CacheLost { .. })));
+        assert_eq!(board.finished().len(), 3);
+    }
+
+    #[test]
+    fn other_errors_do_not_send_a_stage_back() {
+        let plan = parse(FOUR);
+        let mut board = board_of_four(&plan);
+        assert!(matches!(board.put_back(at(3, 2, "ec"), Err(BuildError::Cancelled)), Err(BuildError::Cancelled)));
+        assert_eq!(board.finished().len(), 3);
+    }
+
+    #[test]
+    fn layer_that_two_stages_made_sends_both_back() {
+        let plan = parse(
+            "FROM scratch AS a\nRUN a\nFROM scratch AS b\nRUN a\nFROM scratch\nCOPY --from=a / /\nCOPY --from=b / /\n",
+        );
+        let mut board = StageBoard::new(&plan);
+        ready(&mut board);
+        board.put_back(at(0, 1, "a"), Ok(())).unwrap();
+        board.put_back(at(1, 1, "a"), Ok(())).unwrap();
+        board.put_back(at(2, 0, ""), lost('a')).unwrap();
+        assert_eq!(ready(&mut board), [at(0, 0, ""), at(1, 0, "")]);
+    }
+}

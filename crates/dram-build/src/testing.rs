@@ -21,7 +21,7 @@ use crate::container::HostSettings;
 use crate::layer_writer::{LayerWriter, MetadataOverride};
 use crate::shared_cache::{CacheExportOptions, CacheMode, SharedCache};
 use crate::temp_dir::TempDir;
-use crate::transfer::{ImageSink, ImageSource, IncomingBlob, LazyBlobs, TransferError};
+use crate::transfer::{ImageSink, ImageSource, IncomingBlob, LazyBlobs, RegistryRepository, TransferError};
 use crate::{
     BuildContext, BuildError, BuildEvent, BuildId, BuildOptions, CancelToken, CommandOptions, ExecuteEvent, ExecuteOp,
     ExecuteRequest, ExecutedStep, Executor, FetchedFile, FetchedTree, Image, LayerProvider, LocalExecutor, RemoteError,
@@ -207,7 +207,7 @@ impl<'a> TestBuild<'a> {
             build_id: build_id(),
             clock,
             command_options: self.options.clone(),
-            remotes: &NoNetwork,
+            remotes: &OfflineFetcher,
             cancel: self.cancel.clone(),
         };
         let result = crate::build(&plan, &self.inputs, &options, &tell);
@@ -382,13 +382,13 @@ pub(crate) fn read_result(house: &TestHouse, snapshot: &Snapshot, path: &str) ->
 
 /// A network that nothing can be fetched from.
 #[derive(Debug)]
-struct NoNetwork;
+struct OfflineFetcher;
 
 fn unreachable_network() -> RemoteError {
     RemoteError { kind: RemoteErrorKind::Failed, causes: vec!["there is no network".to_owned()], help: None }
 }
 
-impl RemoteFetcher for NoNetwork {
+impl RemoteFetcher for OfflineFetcher {
     fn fetch_file(&self, _: &str, _: Option<&Digest>) -> Result<FetchedFile, RemoteError> {
         Err(unreachable_network())
     }
@@ -404,18 +404,25 @@ impl RemoteFetcher for NoNetwork {
 
 /// A registry in memory. Clones share the same blobs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct MemoryRegistry(Arc<Mutex<RegistryState>>);
+pub(crate) struct ScriptedRegistry(Arc<Mutex<RegistryState>>);
 
 #[derive(Debug, Default)]
 struct RegistryState {
     blobs: BTreeMap<Digest, Vec<u8>>,
     /// The blobs that were opened, in order.
     opened: Vec<Digest>,
-    documents: Vec<Digest>,
+    /// The digests of blobs, documents and images that were written, in order.
+    written: Vec<Digest>,
     images: Vec<Digest>,
+    /// The repositories that blobs can be mounted from.
+    mountable: BTreeMap<Digest, RegistryRepository>,
+    /// The digests of blobs that the registry reports to have and has not.
+    claimed: BTreeSet<Digest>,
+    /// The content that is sent for a blob until it is reported as corrupt.
+    corrupt: BTreeMap<Digest, Vec<u8>>,
 }
 
-impl MemoryRegistry {
+impl ScriptedRegistry {
     /// Adds a blob and returns its descriptor.
     pub(crate) fn add(&self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let blob = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
@@ -424,9 +431,9 @@ impl MemoryRegistry {
     }
 
     /// Returns a registry with the same blobs that can be changed on its own.
-    pub(crate) fn copy(&self) -> MemoryRegistry {
+    pub(crate) fn copy(&self) -> ScriptedRegistry {
         let blobs = self.0.lock().unwrap().blobs.clone();
-        MemoryRegistry(Arc::new(Mutex::new(RegistryState { blobs, ..RegistryState::default() })))
+        ScriptedRegistry(Arc::new(Mutex::new(RegistryState { blobs, ..RegistryState::default() })))
     }
 
     /// Replaces the content of a blob.
@@ -443,28 +450,56 @@ impl MemoryRegistry {
         self.0.lock().unwrap().opened.clone()
     }
 
-    /// Returns the digests of the documents that were written, and of the images, in order.
-    pub(crate) fn written(&self) -> (Vec<Digest>, Vec<Digest>) {
-        let state = self.0.lock().unwrap();
-        (state.documents.clone(), state.images.clone())
+    /// Returns the digests of everything that was written, in order.
+    pub(crate) fn written(&self) -> Vec<Digest> {
+        self.0.lock().unwrap().written.clone()
+    }
+
+    /// Returns the digests of the images that were given a name.
+    pub(crate) fn images(&self) -> Vec<Digest> {
+        self.0.lock().unwrap().images.clone()
+    }
+
+    /// Makes this source know that `repository` has the blob.
+    pub(crate) fn know_in(&self, digest: &Digest, repository: &str) {
+        let repository = RegistryRepository { host: "host".to_owned(), name: repository.to_owned() };
+        self.0.lock().unwrap().mountable.insert(*digest, repository);
+    }
+
+    /// Makes this sink say that it has a blob, which it has not.
+    pub(crate) fn claim(&self, digest: &Digest) {
+        self.0.lock().unwrap().claimed.insert(*digest);
+    }
+
+    /// Makes this source send `bytes` for a blob, until that is reported.
+    pub(crate) fn send_wrong_bytes_first(&self, digest: &Digest, bytes: &[u8]) {
+        self.0.lock().unwrap().corrupt.insert(*digest, bytes.to_vec());
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
         self.0.lock().unwrap().blobs.contains_key(digest)
     }
 
+    fn write(&self, blob: &Descriptor, bytes: Vec<u8>) {
+        let mut state = self.0.lock().unwrap();
+        state.blobs.insert(blob.digest, bytes);
+        state.written.push(blob.digest);
+    }
+
     fn bytes(&self, digest: &Digest) -> Result<Vec<u8>, TransferError> {
-        let missing = || {
-            let codes = vec![RegistryErrorCode::BlobUnknown];
-            let refusal = RegistryRefusal { request: "read the blob".to_owned(), status: Some(404), codes };
-            let causes = vec!["no such blob".to_owned()];
-            TransferError::Remote(RemoteError { kind: RemoteErrorKind::Refused(refusal), causes, help: None })
-        };
-        self.0.lock().unwrap().blobs.get(digest).cloned().ok_or_else(missing)
+        self.0.lock().unwrap().blobs.get(digest).cloned().ok_or_else(blob_unknown)
     }
 }
 
-impl ImageSource for MemoryRegistry {
+/// The answer of a registry that lacks a blob.
+fn blob_unknown() -> TransferError {
+    let codes = vec![RegistryErrorCode::BlobUnknown];
+    let refusal = RegistryRefusal { request: "find the blob".to_owned(), status: Some(404), codes };
+    let causes = vec!["there is no such blob".to_owned()];
+    TransferError::Remote(RemoteError { kind: RemoteErrorKind::Refused(refusal), causes, help: None })
+}
+
+impl ImageSource for ScriptedRegistry {
     fn display_name(&self) -> String {
         "the registry".to_owned()
     }
@@ -474,38 +509,66 @@ impl ImageSource for MemoryRegistry {
     }
 
     fn open(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
-        self.0.lock().unwrap().opened.push(blob.digest);
-        Ok(Box::new(std::io::Cursor::new(self.bytes(&blob.digest)?)))
+        let mut state = self.0.lock().unwrap();
+        state.opened.push(blob.digest);
+        let wrong = state.corrupt.get(&blob.digest).cloned();
+        drop(state);
+        Ok(Box::new(std::io::Cursor::new(wrong.map_or_else(|| self.bytes(&blob.digest), Ok)?)))
+    }
+
+    fn report_corrupt(&self, blob: &Descriptor) -> bool {
+        self.0.lock().unwrap().corrupt.remove(&blob.digest).is_some()
+    }
+
+    fn known_repositories(&self, blob: &Descriptor) -> Vec<RegistryRepository> {
+        self.0.lock().unwrap().mountable.get(&blob.digest).cloned().into_iter().collect()
     }
 }
 
-impl ImageSink for MemoryRegistry {
+impl ImageSink for ScriptedRegistry {
     fn display_name(&self) -> String {
         "the registry".to_owned()
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
-        Ok(self.has_blob(&blob.digest))
+        Ok(self.has_blob(&blob.digest) || self.0.lock().unwrap().claimed.contains(&blob.digest))
+    }
+
+    fn mount_blob(&self, blob: &Descriptor, from: &RegistryRepository) -> Result<bool, TransferError> {
+        let mut state = self.0.lock().unwrap();
+        if from.name != "mountable" {
+            return Ok(false);
+        }
+        state.blobs.insert(blob.digest, Vec::new());
+        Ok(true)
+    }
+
+    fn verifies_digest(&self) -> bool {
+        true
     }
 
     fn put_blob(&self, blob: &Descriptor, incoming: &IncomingBlob<'_>) -> Result<(), TransferError> {
         let mut bytes = Vec::new();
         incoming.write_to(&mut bytes, std::path::Path::new("the registry"))?;
-        self.0.lock().unwrap().blobs.insert(blob.digest, bytes);
+        if Digest::of(&bytes) != blob.digest {
+            return Err(incoming.damaged_blob("it is another blob".to_owned()));
+        }
+        self.write(blob, bytes);
         Ok(())
     }
 
     fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        let mut state = self.0.lock().unwrap();
-        state.blobs.insert(document.digest, bytes.to_vec());
-        state.documents.push(document.digest);
+        self.write(document, bytes.to_vec());
         Ok(())
     }
 
     fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        let mut state = self.0.lock().unwrap();
-        state.blobs.insert(root.digest, bytes.to_vec());
-        state.images.push(root.digest);
+        let claimed = std::mem::take(&mut self.0.lock().unwrap().claimed);
+        if claimed.iter().any(|digest| !self.has_blob(digest)) {
+            return Err(blob_unknown());
+        }
+        self.write(root, bytes.to_vec());
+        self.0.lock().unwrap().images.push(root.digest);
         Ok(())
     }
 }
@@ -513,7 +576,7 @@ impl ImageSink for MemoryRegistry {
 /// A shared cache in memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MemoryCache {
-    pub(crate) blobs: MemoryRegistry,
+    pub(crate) blobs: ScriptedRegistry,
     pub(crate) root: Option<Descriptor>,
 }
 
@@ -537,9 +600,10 @@ pub(crate) fn platform() -> ImagePlatform {
 
 /// An image in a registry in memory.
 #[derive(Debug, Clone)]
-pub(crate) struct TestImage {
-    pub(crate) registry: MemoryRegistry,
+pub(crate) struct MemoryImage {
+    pub(crate) registry: ScriptedRegistry,
     pub(crate) root: Descriptor,
+    pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
 }
 
@@ -555,13 +619,13 @@ pub(crate) fn tar(files: &[(&str, &str)]) -> Vec<u8> {
     tar.finish().unwrap()
 }
 
-impl TestImage {
+impl MemoryImage {
     /// Makes an image with one layer for each list of files.
-    pub(crate) fn new(layers: &[&[(&str, &str)]]) -> TestImage {
-        TestImage::in_registry(MemoryRegistry::default(), layers)
+    pub(crate) fn new(layers: &[&[(&str, &str)]]) -> MemoryImage {
+        MemoryImage::in_registry(ScriptedRegistry::default(), layers)
     }
 
-    pub(crate) fn in_registry(registry: MemoryRegistry, layers: &[&[(&str, &str)]]) -> TestImage {
+    pub(crate) fn in_registry(registry: ScriptedRegistry, layers: &[&[(&str, &str)]]) -> MemoryImage {
         let layers: Vec<Descriptor> = layers.iter().map(|files| registry.add(MediaType::LAYER, tar(files))).collect();
         let config = ImageConfig {
             architecture: "amd64".to_owned(),
@@ -571,9 +635,9 @@ impl TestImage {
             ..ImageConfig::default()
         };
         let config = registry.add(MediaType::CONFIG, Document::write(config).bytes().to_vec());
-        let manifest = Document::write(Manifest::new(config, layers.clone()));
+        let manifest = Document::write(Manifest::new(config.clone(), layers.clone()));
         let root = registry.add(MediaType::MANIFEST, manifest.bytes().to_vec());
-        TestImage { registry, root, layers }
+        MemoryImage { registry, root, config, layers }
     }
 
     /// Opens the image in `store` without its layers, which are pulled lazily.

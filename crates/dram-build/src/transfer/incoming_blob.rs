@@ -30,7 +30,7 @@ impl<'a> IncomingBlob<'a> {
     }
 
     /// Returns the error for this blob when its bytes are not those that its digest stands for.
-    pub(super) fn damaged_blob(&self, why: String) -> TransferError {
+    pub(crate) fn damaged_blob(&self, why: String) -> TransferError {
         self.source.damaged_blob(self.blob.digest, why)
     }
 

@@ -6,6 +6,8 @@
 
 mod archive_sink;
 mod copy_image;
+#[cfg(test)]
+mod copy_image_tests;
 mod docker_archive;
 mod incoming_blob;
 mod layout;
