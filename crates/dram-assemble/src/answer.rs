@@ -101,3 +101,28 @@ pub(crate) fn path(term: &Term) -> Option<PathBuf> {
 pub(crate) fn atom(term: &Term) -> Option<String> {
     term.as_atom().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use dram_release::consult::parse_one;
+
+    use super::*;
+
+    #[test]
+    fn nil_counts_as_missing_and_a_wrong_value_names_its_key() {
+        let term = parse_one(b"#{a => nil,b => true,c => [x],d => <<255>>,e => <<\"t\">>}").unwrap();
+        let map = AnswerMap::from_term("answer", &term).unwrap();
+        assert!(map.get("a").is_none() && map.get("z").is_none());
+        assert!(map.is_true("b") && !map.is_true("a") && !map.is_true("c"));
+        assert_eq!((map.list("a").unwrap().len(), map.list("c").unwrap().len()), (0, 1));
+        assert_eq!(map.optional("a", text).unwrap(), None);
+        assert_eq!(map.required("e", text).unwrap(), "t");
+        let told = |error: AssembleError| error.to_string().split_once(": ").unwrap().1.to_owned();
+        assert_eq!(told(map.required("a", text).unwrap_err()), "`a` of `answer` is not what it should be");
+        assert_eq!(told(map.optional("d", text).unwrap_err()), "`d` of `answer` is not what it should be");
+        assert_eq!(told(map.list("b").unwrap_err()), "`b` of `answer` is not what it should be");
+        assert_eq!(told(map.map("a").unwrap_err()), "`a` is missing");
+        assert_eq!(told(map.map("c").unwrap_err()), "`c` is no map");
+        assert_eq!(map.required("d", path).unwrap().as_os_str().len(), 1, "a path need not be UTF-8");
+    }
+}

@@ -277,4 +277,62 @@ mod tests {
         fs::write(dir.path().join("demo.answer"), "answ").unwrap();
         assert!(!recalled(&environment), "the answer is cut short");
     }
+
+    #[test]
+    fn the_whole_environment_counts_if_it_was_read_except_for_what_the_shell_sets() {
+        let dir = tempfile::tempdir().unwrap();
+        let variables = |pairs: &[(&str, &str)]| -> CallerEnvironment {
+            pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+        };
+        let names = AnswerInputNames { whole_environment: true, ..AnswerInputNames::default() };
+        let inputs = AnswerInputs::capture("key".to_owned(), b"answer", names, &variables(&[("A", "1"), ("_", "x")]));
+        store_answer(dir.path(), "demo", b"answer", &inputs).unwrap();
+        let hit = |pairs: &[(&str, &str)]| load_answer(dir.path(), "demo", "key", &variables(pairs)).is_some();
+        assert!(hit(&[("A", "1"), ("_", "y")]));
+        assert!(!hit(&[("A", "2")]) && !hit(&[("A", "1"), ("B", "")]) && !hit(&[]));
+    }
+
+    #[test]
+    fn inputs_of_another_format_or_damaged_ones_are_a_miss() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = CallerEnvironment::new();
+        let inputs = AnswerInputs::capture("key".to_owned(), b"answer", AnswerInputNames::default(), &environment);
+        for other in [AnswerInputs { form: FORMAT_VERSION + 1, ..inputs.clone() }, AnswerInputs::default()] {
+            store_answer(dir.path(), "demo", b"answer", &other).unwrap();
+            assert_eq!(load_answer(dir.path(), "demo", "key", &environment), None);
+        }
+        store_answer(dir.path(), "demo", b"answer", &inputs).unwrap();
+        assert_eq!(load_answer(dir.path(), "demo", "key", &environment).as_deref(), Some(&b"answer"[..]));
+        fs::write(dir.path().join("demo.inputs"), "{").unwrap();
+        assert_eq!(load_answer(dir.path(), "demo", "key", &environment), None);
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_sources_and_not_with_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("lib/a.ex", "1");
+        let output = dir.path().join("out/demo");
+        let print = || fingerprint(&[dir.path().to_owned()], &output).unwrap();
+        write("out/kept", "");
+        let mut last = print();
+        for name in
+            ["_build/x", ".git/x", "node_modules/x", "out/demo/bin/x", "out/demo-1.tar.gz", "out/.demo.dram-new"]
+        {
+            write(name, "");
+            assert_eq!(print(), last, "{name}");
+        }
+        for (name, text) in [("lib/a.ex", "22"), ("lib/b.ex", ""), ("priv/x", ""), ("other.tar.gz", "")] {
+            write(name, text);
+            assert_ne!(print(), last, "{name}");
+            last = print();
+        }
+        fs::remove_file(dir.path().join("lib/b.ex")).unwrap();
+        assert_ne!(print(), last);
+        assert!(fingerprint(&[dir.path().join("gone")], &output).is_ok(), "a path dependency may be gone");
+    }
 }

@@ -183,3 +183,61 @@ fn add_elixir(
         Some(_) | None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_project::TestProject;
+
+    #[test]
+    fn an_application_is_found_by_its_directory_or_its_ebin() {
+        let project = TestProject::new();
+        project.write_app("build/demo", "demo", "1", "{applications,[]}");
+        let expected = ("demo".to_owned(), fs::canonicalize(project.path("build/demo")).unwrap());
+        for name in ["build/demo", "build/demo/ebin"] {
+            assert_eq!(find_application(&project.path(name)).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_directory_with_no_application_or_with_two_is_refused() {
+        let project = TestProject::new();
+        let error = |name: &str| find_application(&project.path(name)).unwrap_err().to_string();
+        assert_eq!(error("project"), "there is no `.app` file in it: it holds no compiled application");
+        project.write("project/b.app", "");
+        project.write("project/a.app", "");
+        assert_eq!(error("project"), "it holds several applications: a, b");
+        assert!(error("gone").starts_with("cannot read `"), "{}", error("gone"));
+    }
+
+    #[test]
+    fn an_application_of_dram_toml_may_have_a_start_type() {
+        assert_eq!(parse_application("a").unwrap(), ("a".to_owned(), None));
+        assert_eq!(parse_application("a:temporary").unwrap(), ("a".to_owned(), Some(StartType::Temporary)));
+        for wrong in ["a:", "a:often", "a:b:load"] {
+            let error = parse_application(wrong).unwrap_err();
+            assert!(
+                matches!(&error, AssembleError::Project { file: Some(file), .. } if file == "dram.toml"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_version_is_that_of_the_application_named_like_the_release() {
+        let project = TestProject::new();
+        project.write_app("build/demo", "demo", "3.1", "{applications,[]}");
+        let places = BTreeMap::from([("demo".to_owned(), project.path("build/demo"))]);
+        assert_eq!(application_version(&places, "demo", 25).unwrap(), "3.1");
+        let error = application_version(&places, "other", 25).unwrap_err().to_string();
+        assert_eq!(error, "it is not known which version the release `other` has: say so with --version");
+    }
+
+    #[test]
+    fn only_applications_of_elixir_that_are_there_are_taken() {
+        let project = TestProject::new();
+        let names: Vec<_> = elixir_applications(&project.path("elixir/lib")).map(|(name, _)| name).collect();
+        assert_eq!(names, ["elixir", "iex", "logger"]);
+        assert_eq!(elixir_applications(&project.path("gone")).count(), 0);
+    }
+}

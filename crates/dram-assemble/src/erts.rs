@@ -121,3 +121,80 @@ pub(crate) fn make_portable(
     }
     Ok((below_root(&loader_at), below_root(&lib)))
 }
+
+#[cfg(test)]
+mod tests {
+    use dram_image::elf::ElfRequirements;
+
+    use super::*;
+    use crate::test_project::{TestProject, mode_of, paths, put_disk, tree_path};
+
+    fn known() -> OtpInstallation {
+        OtpInstallation { root: PathBuf::new(), release: 25, erts: "13.1.5".to_owned() }
+    }
+
+    #[test]
+    fn an_installation_is_found_by_its_root_or_by_its_erts() {
+        let project = TestProject::new();
+        for name in ["otp", "otp/erts-13.1.5"] {
+            let found = otp_from_path(&project.path(name), &known()).unwrap();
+            assert_eq!((found.root, found.erts.as_str()), (project.path("otp"), "13.1.5"), "{name}");
+        }
+        assert_eq!(otp_from_path(&project.path("otp"), &known()).unwrap().release, 25);
+    }
+
+    #[test]
+    fn a_release_number_that_is_missing_is_that_of_the_running_otp() {
+        let project = TestProject::new();
+        fs::remove_file(project.path("otp/releases/start_erl.data")).unwrap();
+        let other = OtpInstallation { release: 29, ..known() };
+        assert_eq!(otp_from_path(&project.path("otp"), &other).unwrap().release, 29);
+    }
+
+    #[test]
+    fn directories_without_an_installation_are_refused() {
+        let project = TestProject::new();
+        project.write("half/erts-9.0/bin/beam.smp", "");
+        for name in ["project", "gone", "half", "half/erts-9.0", "otp/erts-1.0"] {
+            let found = otp_from_path(&project.path(name), &known());
+            assert!(matches!(found, Err(AssembleError::NoErts(_))), "{name}: {found:?}");
+        }
+    }
+
+    /// A tree with the emulator and its helper, and their requirements: this loader, and no library.
+    fn emulator(project: &TestProject, loader: &str) -> (ReleaseTree, Vec<ElfProgram>) {
+        let mut tree = ReleaseTree::default();
+        let programs = ["beam.smp", "inet_gethost"].map(|name| {
+            let (path, source) = (format!("erts/bin/{name}"), project.path(&format!("otp/erts-13.1.5/bin/{name}")));
+            put_disk(&mut tree, &path, &source, EXECUTABLE_MODE);
+            let needs = ElfRequirements { interpreter: Some(loader.to_owned()), ..ElfRequirements::default() };
+            ElfProgram { path: tree_path(&path), source, needs }
+        });
+        (tree, programs.into())
+    }
+
+    #[test]
+    fn programs_of_a_portable_release_are_links_to_the_start_program_except_the_emulator() {
+        let project = TestProject::new();
+        project.write("system/real", "loader");
+        project.link("real", "system/ld.so.2");
+        let (mut tree, programs) = emulator(&project, project.path("system/ld.so.2").to_str().unwrap());
+        let places = make_portable(&mut tree, &programs, &tree_path("erts"), &tree_path("bin/demo")).unwrap();
+        assert_eq!(places, ("erts/lib/ld.so.2".to_owned(), "erts/lib".to_owned()));
+        assert_eq!(
+            paths(&tree),
+            ["erts/bin/.elf/inet_gethost", "erts/bin/beam.smp", "erts/bin/inet_gethost", "erts/lib/ld.so.2"]
+        );
+        let link = tree.get(&tree_path("erts/bin/inet_gethost"));
+        assert!(matches!(link, Some(ReleaseEntry::Link(to)) if to == b"../../bin/demo"), "{link:?}");
+        assert_eq!(mode_of(&tree, "erts/lib/ld.so.2"), Some(EXECUTABLE_MODE));
+    }
+
+    #[test]
+    fn a_loader_that_is_not_there_is_an_error_with_its_path() {
+        let project = TestProject::new();
+        let (mut tree, programs) = emulator(&project, "/gone/ld.so.2");
+        let error = make_portable(&mut tree, &programs, &tree_path("erts"), &tree_path("bin/demo")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot find the loader `/gone/ld.so.2`");
+    }
+}

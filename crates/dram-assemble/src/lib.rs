@@ -264,3 +264,6 @@ fn count_files(assembly: &ReleaseAssembly, path: &Path) -> (u64, u64) {
     }
     total
 }
+
+#[cfg(test)]
+mod tests;

@@ -237,3 +237,93 @@ fn expand_include(pattern: &str) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_project::tree_path;
+
+    fn program(path: &str, loader: Option<&str>, libraries: &[&str], versions: &[(&str, &str)]) -> ElfProgram {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let needs = ElfRequirements {
+            interpreter: loader.map(str::to_owned),
+            libraries: texts(libraries),
+            search: Vec::new(),
+            versions: versions.iter().map(|(one, two)| ((*one).to_owned(), (*two).to_owned())).collect(),
+            machine: 62,
+        };
+        ElfProgram { path: tree_path(path), source: PathBuf::from("/none"), needs }
+    }
+
+    #[test]
+    fn requirements_are_the_newest_versions_and_the_libraries_that_are_not_included() {
+        let requires = system_requirements(&[
+            program("bin/a", Some("/lib/ld.so"), &["libc.so.6", "own.so"], &[("libc.so.6", "GLIBC_2.4")]),
+            program("bin/b", None, &["libc.so.6"], &[("libc.so.6", "GLIBC_2.34"), ("libssl.so.3", "OPENSSL_3.0.0")]),
+            program("lib/own.so", None, &[], &[("libc.so.6", "GLIBC_PRIVATE")]),
+        ]);
+        let set = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(requires.machines, set(&["x86_64"]));
+        assert_eq!(requires.loaders["/lib/ld.so"], set(&["bin/a"]));
+        assert_eq!(requires.libraries.keys().collect::<Vec<_>>(), ["libc.so.6"]);
+        assert_eq!(requires.libraries["libc.so.6"], set(&["bin/a", "bin/b"]));
+        assert_eq!(requires.versions["libc.so.6"], set(&["GLIBC_2.34", "GLIBC_PRIVATE"]));
+        assert_eq!(requires.versions["libssl.so.3"], set(&["OPENSSL_3.0.0"]));
+    }
+
+    #[test]
+    fn programs_with_two_loaders_or_with_none_are_refused() {
+        let (one, other) = (program("a", Some("/lib/ld-1"), &[], &[]), program("b", Some("/lib/ld-2"), &[], &[]));
+        let error = library_closure(&[one, other]).unwrap_err().to_string();
+        assert_eq!(error, "needs the loader `/lib/ld-2` where the other programs need `/lib/ld-1`");
+        assert!(matches!(library_closure(&[program("a", None, &[], &[])]), Err(AssembleError::NoErts(_))));
+    }
+
+    #[test]
+    fn a_missing_library_is_named_with_the_program_that_needs_it() {
+        let error = library_closure(&[program("bin/a", Some("/lib/ld-1"), &["libnone-at-all.so.9"], &[])]).unwrap_err();
+        let AssembleError::NoLibrary { program, library } = error else { panic!("{error}") };
+        assert_eq!((program, library), (tree_path("bin/a").to_string(), "libnone-at-all.so.9".to_owned()));
+    }
+
+    #[test]
+    fn libraries_of_the_release_and_the_loader_itself_are_not_looked_for() {
+        let programs =
+            [program("bin/a", Some("/lib/ld-1"), &["own.so", "ld-1"], &[]), program("lib/own.so", None, &[], &[])];
+        assert_eq!(library_closure(&programs).unwrap(), (PathBuf::from("/lib/ld-1"), BTreeMap::new()));
+    }
+
+    #[test]
+    fn versions_are_split_into_kind_and_numbers() {
+        for (version, kind, number) in [
+            ("GLIBC_2.34", "GLIBC", vec![2, 34]),
+            ("GLIBC_PRIVATE", "GLIBC_PRIVATE", vec![]),
+            ("OPENSSL_1_1_0", "OPENSSL_1_1", vec![0]),
+            ("plain", "plain", vec![]),
+        ] {
+            assert_eq!(split_version(version), (kind.to_owned(), number));
+        }
+    }
+
+    #[test]
+    fn includes_of_ld_so_conf_are_files_that_match_sorted() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.conf", "a.conf", "a.off"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        let pattern = |name: &str| expand_include(dir.path().join(name).to_str().unwrap());
+        assert_eq!(pattern("*.conf"), ["a.conf", "b.conf"].map(|name| dir.path().join(name)));
+        assert_eq!(pattern("plain"), [dir.path().join("plain")], "it need not exist");
+        assert_eq!(pattern("gone/*.conf"), [""; 0].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_file_that_is_no_elf_file_needs_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "abc", "#!/bin/sh\n", "\x7fELFbroken"] {
+            fs::write(dir.path().join("file"), text).unwrap();
+            assert_eq!(read_needs(&dir.path().join("file")).unwrap(), None, "{text:?}");
+        }
+        assert!(matches!(read_needs(&dir.path().join("gone")), Err(AssembleError::Io { verb: "read", .. })));
+    }
+}

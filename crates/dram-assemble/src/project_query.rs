@@ -431,3 +431,6 @@ fn configured_output(answer: AnswerMap<'_>) -> Result<Option<PathBuf>, AssembleE
         _ => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,4 +202,86 @@ mod tests {
             assert!(message.contains(word), "{text:?}: {message}");
         }
     }
+
+    #[test]
+    fn each_setting_is_read_under_its_name() {
+        let text = "[release]\nversion = '1'\napplications = ['a:load']\nmode = 'embedded'\ndistribution = 'sname'\n\
+                    portable = false\nvm-args = 'v'\nsys-config = 's'\noverlays = ['o']\nstrip = true\n\
+                    keep-chunks = ['Docs']\nerts-programs = ['p']\nreplace-os-vars = false\nnofile = 1\n\
+                    hooks = { pre-start = 'h' }\ncommands = { c = 'c.sh' }\nenv = { A = '' }\n";
+        let table = |name: &str, value: &str| Some(BTreeMap::from([(name.to_owned(), value.to_owned())]));
+        let expected = DramTomlSettings {
+            version: Some("1".to_owned()),
+            applications: Some(vec!["a:load".to_owned()]),
+            mode: Some(CodeLoadingMode::Embedded),
+            distribution: Some(NodeNameKind::Sname),
+            portable: Some(false),
+            vm_args: Some("v".into()),
+            sys_config: Some("s".into()),
+            overlays: Some(vec!["o".into()]),
+            strip: Some(true),
+            keep_chunks: Some(vec!["Docs".to_owned()]),
+            erts_programs: Some(vec!["p".to_owned()]),
+            replace_os_vars: Some(false),
+            nofile: Some(1),
+            hooks: Some(BTreeMap::from([(StartHook::PreStart, "h".into())])),
+            commands: Some(BTreeMap::from([("c".to_owned(), "c.sh".into())])),
+            env: table("A", ""),
+        };
+        assert_eq!(parse_settings(text, "demo").unwrap(), expected);
+        assert_eq!(parse_settings("", "demo").unwrap(), DramTomlSettings::default());
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_an_error_that_names_the_setting() {
+        for setting in [
+            "version = 1",
+            "applications = 'a'",
+            "mode = true",
+            "distribution = 'long'",
+            "portable = 'yes'",
+            "vm-args = ['v']",
+            "sys-config = 1",
+            "overlays = 'o'",
+            "strip = 1",
+            "keep-chunks = 'Docs'",
+            "erts-programs = [1]",
+            "replace-os-vars = 'true'",
+            "nofile = -1",
+            "hooks = ['h']",
+            "commands = { c = 1 }",
+            "env = { A = 1 }",
+        ] {
+            for table in ["release", "release.demo", "release.other"] {
+                let message = parse_settings(&format!("[{table}]\n{setting}\n"), "demo").unwrap_err();
+                assert!(message.starts_with("in `[release"), "{setting}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_start_conf_cannot_hold_are_refused() {
+        for (text, name) in [
+            ("env = { '' = '1' }", "``"),
+            ("env = { 'A=B' = '1' }", "`A=B`"),
+            ("env = { A = \"1\\r2\" }", "`A`"),
+            ("commands = { 'a/b' = 'x' }", "`a/b`"),
+            ("commands = { \"a\\n\" = 'x' }", "`a\\n`"),
+        ] {
+            let message = parse_settings(&format!("[release]\n{text}\n"), "demo").unwrap_err();
+            assert!(message.contains(name), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_a_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_settings(dir.path(), "demo").unwrap(), DramTomlSettings::default());
+        fs::write(dir.path().join(FILE_NAME), "[release]\nmodes = 1\n").unwrap();
+        let error = read_settings(dir.path(), "demo").unwrap_err().to_string();
+        assert!(error.contains("dram.toml") && error.contains("modes"), "{error}");
+        fs::remove_file(dir.path().join(FILE_NAME)).unwrap();
+        fs::create_dir(dir.path().join(FILE_NAME)).unwrap();
+        assert!(matches!(read_settings(dir.path(), "demo"), Err(AssembleError::Io { verb: "read", .. })));
+    }
 }

@@ -180,9 +180,12 @@ fn exchange_directories(staging: &Path, destination: &Path, is_there: bool) -> R
     }
 }
 
+/// A step that replaces the release at a destination by the one in its staging directory.
+type ReplaceStep = fn(&Path) -> Result<(), AssembleError>;
+
 /// The steps that replace a release where `RENAME_EXCHANGE` is not supported. After a kill between two of them,
 /// [`restore_destination`] completes or reverts the replacement.
-const REPLACE_STEPS: [fn(&Path) -> Result<(), AssembleError>; 3] = [
+const REPLACE_STEPS: [ReplaceStep; 3] = [
     |destination| fs::rename(destination, aside_dir(destination)).map_err(AssembleError::io("move aside", destination)),
     |destination| fs::rename(staging_dir(destination), destination).map_err(AssembleError::io("move to", destination)),
     |destination| remove_if_there(&aside_dir(destination)),

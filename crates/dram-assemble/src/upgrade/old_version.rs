@@ -200,4 +200,63 @@ mod tests {
             }
         }
     }
+
+    fn rel(text: &str) -> Option<(String, RelApplications)> {
+        parse_rel(&dram_release::consult::parse_one(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_rel_file_has_the_start_types_of_its_applications() {
+        let (erts, apps) =
+            rel("{release,{\"a\",\"1\"},{erts,\"13\"},[{k,\"1\"},{l,\"2\",load},{m,\"3\",none,[x]}]}").unwrap();
+        let modes: Vec<_> = apps.iter().map(|(name, version, mode)| (name.as_str(), version.as_str(), *mode)).collect();
+        assert_eq!(erts, "13");
+        assert_eq!(modes, [("k", "1", StartType::Permanent), ("l", "2", StartType::Load), ("m", "3", StartType::None)]);
+    }
+
+    #[test]
+    fn other_terms_are_no_rel_file() {
+        for text in [
+            "{relase,{\"a\",\"1\"},{erts,\"13\"},[]}",
+            "{release,{\"a\",\"1\"},{erts,13},[]}",
+            "{release,{\"a\",\"1\"},{ets,\"13\"},[]}",
+            "{release,{\"a\",\"1\"},{erts,\"13\"}}",
+            "{release,{\"a\",\"1\"},{erts,\"13\"},[k]}",
+            "{release,{\"a\",\"1\"},{erts,\"13\"},[{k,\"1\",often}]}",
+            "[]",
+        ] {
+            assert!(rel(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_old_version_that_cannot_be_read_is_an_error_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let of_version = dir.path().join("releases/1.0");
+        fs::create_dir_all(&of_version).unwrap();
+        let new = RelupRelease { version: "2.0".to_owned(), erts: "13".to_owned(), applications: Vec::new() };
+        let read = |text: &str| {
+            fs::write(of_version.join("demo.rel"), text).unwrap();
+            read_old_version(dir.path(), "demo", "1.0", &new, 25).map(|_| ()).unwrap_err().to_string()
+        };
+        let start = "{release,{\"demo\",\"1.0\"},{erts,\"13\"},[";
+        assert!(read("{release").ends_with("demo.rel` does not describe a release"));
+        assert!(read("{release}.").ends_with("demo.rel` does not describe a release"));
+        let told = read(&format!("{start}{{gone,\"1\"}}]}}."));
+        assert!(told.starts_with("`gone` 1 of the old version is not in"), "{told}");
+        let told = read(&format!("{start}{{'../gone',\"1\"}}]}}."));
+        assert!(told.starts_with("the application `../gone` cannot be"), "{told}");
+    }
+
+    #[test]
+    fn versions_are_those_with_a_rel_file_of_the_release() {
+        let dir = tempfile::tempdir().unwrap();
+        for (version, file) in [("1.10", "demo.rel"), ("1.9", "demo.rel"), ("3.0", "other.rel")] {
+            fs::create_dir_all(dir.path().join("releases").join(version)).unwrap();
+            fs::write(dir.path().join("releases").join(version).join(file), "").unwrap();
+        }
+        assert_eq!(known_versions(dir.path(), "demo"), ["1.9", "1.10"]);
+        assert_eq!(choose_version(dir.path(), "demo", "2.0", None).unwrap(), "1.10");
+        assert_eq!(choose_version(dir.path(), "demo", "1.10", None).unwrap(), "1.9");
+    }
 }

@@ -420,7 +420,7 @@ impl UpgradeInstruction {
                 ModuleChangeKind::Delete => pair("delete_module", &change.code.module),
             },
             UpgradeInstruction::AddApplication(name, mode) => {
-                Term::tuple([Term::atom("add_application"), Term::atom(name), Term::atom(&mode.to_string())])
+                Term::tuple([Term::atom("add_application"), Term::atom(name), Term::atom(mode.name())])
             }
             UpgradeInstruction::RemoveApplication(name) => pair("remove_application", name),
             UpgradeInstruction::RestartApplication(name) => pair("restart_application", name),
