@@ -21,6 +21,8 @@ use crate::{CommandOptions, Snapshot};
 /// existing cache records are then misses.
 const RUN_VERSION: &str = "run 2";
 const COPY_VERSION: &str = "copy 2";
+/// Of copies that may unpack archives, exclude files or set modes: the results of these rules changed.
+const COPY_WITH_RULES_VERSION: &str = "copy 3";
 const WORKDIR_VERSION: &str = "workdir 2";
 
 /// The settings of the command line that a command's result depends on.
@@ -175,18 +177,20 @@ pub(crate) fn copy_key_by_snapshot(
 fn copy_key_parts(step: &CopyOp, ground: &CopyBase, brought: &[Option<FetchedSource>]) -> CacheKeyBuilder {
     // The paths, the exclusions and the origin are covered by the files or by the snapshot's identity, and so are the
     // checksum and the Git directory.
-    let CopyOp { from, sources, dest, chown, chmod, unpack, link, parents, exclude: _, checksum: _, keep_git_dir: _ } =
+    let CopyOp { from, sources, dest, chown, chmod, unpack, link, parents, exclude, checksum: _, keep_git_dir: _ } =
         step;
     let from = match from {
         InputRef::Context | InputRef::External(_) | InputRef::Scratch => "outside",
         InputRef::Stage(_) => "stage",
     };
+    let has_rules = *unpack != UnpackPolicy::No || chmod.is_some() || !exclude.is_empty();
+    let version = if has_rules { COPY_WITH_RULES_VERSION } else { COPY_VERSION };
     let unpack = match unpack {
         UnpackPolicy::No => "no",
         UnpackPolicy::Local => "local",
         UnpackPolicy::All => "all",
     };
-    let mut parts = CacheKeyBuilder::new(COPY_VERSION)
+    let mut parts = CacheKeyBuilder::new(version)
         .setting("--from", from)
         .setting("the destination", dest)
         .setting("--chown", chown.as_deref().unwrap_or_default())

@@ -10,7 +10,7 @@ use dram_store::{FileKind, FileTree, MergedTree, Store, StoreError};
 use crate::executor::ExecuteRequest;
 use crate::fetched_source::{self, FetchedSource};
 use crate::filtered_tree::FilteredTree;
-use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride};
+use crate::layer_writer::{ArchiveRules, LayerWriteError, LayerWriter, MetadataOverride};
 use crate::remote_fetcher::{FetchedFile, RemoteFetcher};
 use crate::select_sources::SelectedNode;
 use crate::step_location::StepLocation;
@@ -256,19 +256,21 @@ impl CopyWriter<'_, '_> {
     ) -> Result<bool, LayerWriteError> {
         let into = TempDir::new(self.store)?;
         let what = String::from_utf8_lossy(name).into_owned();
-        if !self.store.layers().unpack_archive(stream, into.path(), &what)? {
+        let Some(implied_dirs) = self.store.layers().unpack_archive(stream, into.path(), &what)? else {
             return Ok(false);
-        }
-        self.maker.make_dirs(dest)?;
+        };
         let archive = MergedTree::open(&[into.path().to_owned()])?;
-        // Owners in an archive are kept unless the copy has `--chown`.
         let over = self.maker.metadata.clone();
+        // An archive keeps its modes: `--chmod` has no effect on it, as in Docker 28 and BuildKit 0.32.
+        self.maker.metadata.mode = None;
+        self.maker.make_dirs(dest)?;
+        // Owners in an archive are kept unless the copy has `--chown`.
         if self.copy.chown.is_none() {
             self.maker.metadata.owner = None;
         }
-        self.maker.replaces_any_kind = true;
+        self.maker.archive = Some(ArchiveRules { implied_dirs });
         let copied = self.maker.copy_contents(&archive, &TreePath::root(), dest);
-        (self.maker.metadata, self.maker.replaces_any_kind) = (over, false);
+        (self.maker.metadata, self.maker.archive) = (over, None);
         copied.map(|()| true)
     }
 }

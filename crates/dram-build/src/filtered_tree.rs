@@ -28,6 +28,11 @@ impl CopyPatterns {
         self.include.is_none() && self.exclude.is_none()
     }
 
+    /// Returns whether an exclude pattern matches the file `name` of a source.
+    pub(crate) fn excludes(&self, name: &[u8]) -> bool {
+        self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(&String::from_utf8_lossy(name)))
+    }
+
     fn matches(&self, path: &str) -> bool {
         self.include.as_ref().is_none_or(|include| include.excludes(path))
             && !self.exclude.as_ref().is_some_and(|exclude| exclude.excludes(path))

@@ -45,6 +45,15 @@ pub(crate) enum LayerWriteError {
     Store(#[from] StoreError),
 }
 
+/// The rules for the files of an archive: an entry replaces whatever is at its path, also a directory by a file and the
+/// other way round.
+#[derive(Debug)]
+pub(crate) struct ArchiveRules {
+    /// The directories of the archive without an entry of their own. At the destination an existing directory keeps its
+    /// metadata, and a link to a directory is followed, so that `bin/tool` does not replace `/bin -> usr/bin`.
+    pub(crate) implied_dirs: BTreeSet<TreePath>,
+}
+
 /// A layer that is being written.
 pub(crate) struct LayerWriter<'a> {
     below: &'a MergedTree,
@@ -61,8 +70,8 @@ pub(crate) struct LayerWriter<'a> {
     /// True if `user.*` attributes are copied: not from a build context or an archive, where BuildKit drops them too.
     /// File capabilities are always copied.
     pub(crate) copies_user_xattrs: bool,
-    /// True if a file may replace a directory and the other way round, as when an archive is unpacked.
-    pub(crate) replaces_any_kind: bool,
+    /// Set while the files of an archive are copied.
+    pub(crate) archive: Option<ArchiveRules>,
     is_empty: bool,
 }
 
@@ -79,7 +88,7 @@ impl<'a> LayerWriter<'a> {
             dir_times: HashMap::new(),
             metadata: over,
             copies_user_xattrs: true,
-            replaces_any_kind: false,
+            archive: None,
             is_empty: true,
         };
         inherit_root_metadata(&maker.root, below)?;
@@ -115,10 +124,14 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// Ensures that the directory at the real path `path` and those above it are in the layer. An existing one keeps
-    /// its metadata; a new one is 0755 and belongs to root, unless the copy says otherwise.
+    /// its metadata; a new one is 0755 and belongs to root, unless the copy says otherwise. As in BuildKit, an octal
+    /// `--chmod` applies to new directories, and a symbolic one, which changes the modes of sources, does not.
     pub(crate) fn make_dirs(&mut self, path: &TreePath) -> Result<(), LayerWriteError> {
         let new = FileMetadata {
-            mode: self.metadata.apply_mode(0o755, true),
+            mode: match &self.metadata.mode {
+                Some(ChmodMode::Exact(mode)) => *mode,
+                Some(ChmodMode::Changes(_)) | None => 0o755,
+            },
             uid: self.metadata.owner.map_or(0, |owner| owner.0),
             gid: self.metadata.owner.map_or(0, |owner| owner.1),
             mtime: (0, 0),
@@ -139,7 +152,7 @@ impl<'a> LayerWriter<'a> {
         let there = self.target_status(path)?;
         let (meta, is_new) = match &there {
             Some(status) if status.kind == FileKind::Dir => (status.metadata(), false),
-            Some(status) if !self.replaces_any_kind => {
+            Some(status) if self.archive.is_none() => {
                 return Err(LayerWriteError::NotDir { path: path.clone(), there: file_kind_name(status.kind) });
             }
             Some(_) | None => (new.clone(), true),
@@ -200,6 +213,11 @@ impl<'a> LayerWriter<'a> {
                     continue;
                 }
                 let meta = self.copied_meta(&child.status);
+                if self.archive.as_ref().is_some_and(|rules| rules.implied_dirs.contains(&child.path)) {
+                    let target = self.make_implied_dir(&target, &meta)?;
+                    todo.push((child.path, target));
+                    continue;
+                }
                 self.make_dir(&target, &meta)?;
                 self.root.set_metadata(&target, &meta, false)?;
                 self.copy_xattrs(tree, &child, &target)?;
@@ -210,6 +228,22 @@ impl<'a> LayerWriter<'a> {
         Ok(())
     }
 
+    /// Makes a directory that an archive only implies. Returns its real path: a link of the layers below that leads to a
+    /// directory, within the root, is followed.
+    fn make_implied_dir(&mut self, path: &TreePath, new: &FileMetadata) -> Result<TreePath, LayerWriteError> {
+        let is_link_below = self.root.status(path)?.is_none()
+            && self.target_status(path)?.is_some_and(|status| status.kind == FileKind::Symlink);
+        if is_link_below {
+            let (real, node) = self.resolve(path)?;
+            if node.is_some_and(|node| node.status.kind == FileKind::Dir) {
+                self.make_dirs(&real)?;
+                return Ok(real);
+            }
+        }
+        self.make_dir(path, new)?;
+        Ok(path.clone())
+    }
+
     /// Copies anything but a directory and replaces the file at the target. The target's parent is in the layer.
     pub(crate) fn copy_file(
         &mut self,
@@ -218,7 +252,7 @@ impl<'a> LayerWriter<'a> {
         target: &TreePath,
     ) -> Result<(), LayerWriteError> {
         if self.is_dir(target)? {
-            if !self.replaces_any_kind {
+            if self.archive.is_none() {
                 return Err(LayerWriteError::IsDir { path: target.clone() });
             }
             self.dirs.retain(|made| made.strip_prefix(target).is_none());

@@ -91,6 +91,10 @@ fn select_source(
     let patterns = CopyPatterns { include: include_pattern(below, source)?, exclude: exclude_patterns(copy, source)? };
     let mut picked = Vec::with_capacity(found.len());
     for mut one in found {
+        // The Dockerfile reference excludes files that a source names itself: `COPY --exclude=*.txt hom* /to/`.
+        if !copy.parents && one.node.status.kind != FileKind::Dir && patterns.excludes(&one.name) {
+            continue;
+        }
         if one.node.status.kind == FileKind::Dir && !patterns.match_everything() {
             one.visible = Some(Arc::new(filtered_tree::visible_paths(tree, &one.node.path, &patterns)?));
         }

@@ -1,5 +1,6 @@
 //! Unpacked layers: directories that are used as lower directories of overlayfs.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
@@ -327,23 +328,28 @@ impl<'a> Layers<'a> {
         )
     }
 
-    /// Unpacks a tar in any supported compression into the directory `into`, for `ADD`. Returns `false` and does
+    /// Unpacks a tar in any supported compression into the directory `into`, for `ADD`. Returns the directories that the
+    /// archive only implies: they have no entry, and were made because entries lie below them. Returns `None` and does
     /// nothing when `stream` is not a tar.
     ///
     /// # Errors
     /// When the archive is broken, or on an I/O error.
-    pub fn unpack_archive(self, stream: impl Read + 'static, into: &Path, what: &str) -> Result<bool, StoreError> {
+    pub fn unpack_archive(
+        self,
+        stream: impl Read + 'static,
+        into: &Path,
+        what: &str,
+    ) -> Result<Option<BTreeSet<TreePath>>, StoreError> {
         let fail = || StoreError::io("read", Path::new(what));
         let mut unpacked = DecompressingReader::new(Box::new(stream), self.store.limits()).map_err(fail())?;
         let mut head = Vec::new();
         // `ADD` copies a compressed file that is not a tar, or that is damaged, as a plain file.
         if (&mut unpacked).take(512).read_to_end(&mut head).is_err() || !dram_image::tar::is_header_block(&head) {
-            return Ok(false);
+            return Ok(None);
         }
         let mut stream = head.as_slice().chain(unpacked);
         let options = UnpackOptions { mode: UnpackMode::Archive, limits: self.store.limits(), archive_name: what };
-        unpack(&mut stream, &Dir::open_layer(into)?, options)?;
-        Ok(true)
+        unpack(&mut stream, &Dir::open_layer(into)?, options).map(|deps| Some(deps.implied_dirs))
     }
 
     /// Moves a directory into place with an atomic rename. When another process was faster, its result is kept.

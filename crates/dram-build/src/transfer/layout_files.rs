@@ -72,8 +72,8 @@ pub(super) fn open_layout_files(path: &Path, store: &Store) -> Result<Box<dyn La
     let into = TempDir::new(store)?;
     match store.layers().unpack_archive(archive, into.path(), &path.display().to_string())? {
         // The directory is kept: it is read as long as the layout is open.
-        true => Ok(Box::new(LayoutDir { dir: Dir::open(&into.keep())?, place: path.to_owned() })),
-        false => Err(TransferError::NoImages(path.to_owned())),
+        Some(_) => Ok(Box::new(LayoutDir { dir: Dir::open(&into.keep())?, place: path.to_owned() })),
+        None => Err(TransferError::NoImages(path.to_owned())),
     }
 }
 

@@ -3,6 +3,9 @@
 
 use std::os::unix::fs::symlink;
 
+use dram_image::TreePath;
+use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
+
 use crate::support::{Context, Store, list, valid_image};
 
 /// Returns mode, owner and path of everything below `dir` in the image, sorted by path.
@@ -53,7 +56,7 @@ fn copy_link_applies_chown_and_chmod() {
     };
     let context = Context::new(&text(1234)).file("file", "x");
     store.build(&context).ok();
-    assert_eq!(listing(&store, "/d"), ["600 1234:1234 .", "600 1234:1234 ./file"]);
+    assert_eq!(listing(&store, "/d"), ["755 1234:1234 .", "600 1234:1234 ./file"]);
     // Another id for the user name gives another layer.
     context.write("Dockerfile", &text(4321));
     assert_eq!(store.build(&context).ok().steps(), (2, 0));
@@ -203,4 +206,86 @@ fn several_sources_need_a_directory_as_destination() {
     context.write("e/y", "y");
     store.build(&context).ok();
     assert_eq!(store.sh("cat /out/x /out/y").stdout, "xy");
+}
+
+/// Returns the bytes of a tar with these entries: a path and the content of a file, or no content for a directory of mode
+/// 0700.
+fn archive(entries: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = TarWriter::new(&mut bytes);
+    for (path, content) in entries {
+        let kind = content.map_or(TarEntryKind::Dir, |content| TarEntryKind::File { size: content.len() as u64 });
+        let mode = if content.is_some() { 0o644 } else { 0o700 };
+        let path = TreePath::parse(path.as_bytes()).unwrap();
+        let entry = TarEntry { path, kind, mode, uid: 0, gid: 0, mtime: 0, xattrs: Vec::new() };
+        writer.append(&entry, &mut content.unwrap_or_default().as_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    bytes
+}
+
+#[test]
+fn directories_that_an_archive_only_implies_follow_links_and_keep_their_modes() {
+    let store = Store::with_base();
+    let base = "FROM parity-base\nRUN mkdir -p /usr/real /kept && chmod 1777 /kept && ln -s usr/real /way && ln -s /nowhere /broken\n";
+    let context = Context::new(&format!("{base}ADD a.tar /\nADD b.tar /\n"));
+    let implied =
+        [("way/tool", Some("t")), ("kept/file", Some("k")), ("broken/file", Some("b")), ("new/file", Some("n"))];
+    std::fs::write(context.join("a.tar"), archive(&implied)).unwrap();
+    std::fs::write(context.join("b.tar"), archive(&[("way/more", Some("m"))])).unwrap();
+    store.build(&context).ok();
+    assert_eq!(
+        store.sh("readlink /way; ls /usr/real; stat -c %a /kept /new; cat /broken/file").stdout,
+        "usr/real\nmore\ntool\n1777\n755\nb"
+    );
+    // An entry of its own replaces the link.
+    let context = Context::new(&format!("{base}ADD a.tar /\n"));
+    std::fs::write(context.join("a.tar"), archive(&[("way", None), ("way/tool", Some("t"))])).unwrap();
+    store.build(&context).ok();
+    assert_eq!(
+        store.sh("stat -c '%F %a' /way; ls /way /usr/real").stdout,
+        "directory 700\n/usr/real:\n\n/way:\ntool\n"
+    );
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
+fn links_of_the_base_lead_an_archive_nowhere_outside_of_the_image() {
+    let store = Store::with_base();
+    let outside = crate::support::temp();
+    let link = outside.path().display();
+    let context =
+        Context::new(&format!("FROM parity-base\nRUN ln -s ../../../..{link} /way && mkdir -p {link}\nADD a.tar /\n"));
+    std::fs::write(context.join("a.tar"), archive(&[("way/file", Some("x"))])).unwrap();
+    store.build(&context).ok();
+    assert!(std::fs::read_dir(outside.path()).unwrap().next().is_none());
+    assert_eq!(store.sh(&format!("cat {link}/file")).stdout, "x");
+}
+
+#[test]
+fn chmod_applies_to_new_directories_only_when_it_is_octal_and_never_to_archives() {
+    let store = Store::with_base();
+    let context = Context::new(
+        "FROM parity-base\nCOPY --chmod=u=rw,go=r file /a/b/file\nCOPY --chmod=750 file /c/file\nADD --chmod=600 x.tar /d/e/\n",
+    );
+    let context = context.file("file", "x");
+    std::fs::write(context.join("x.tar"), archive(&[("f/g", Some("x"))])).unwrap();
+    store.build(&context).ok();
+    let modes = store.sh("stat -c '%a %n' /a /a/b /a/b/file /c /c/file /d /d/e /d/e/f /d/e/f/g").stdout;
+    assert_eq!(
+        modes,
+        "755 /a\n755 /a/b\n644 /a/b/file\n750 /c\n750 /c/file\n755 /d\n755 /d/e\n755 /d/e/f\n644 /d/e/f/g\n"
+    );
+}
+
+#[test]
+fn exclude_leaves_out_files_that_a_source_names_itself() {
+    let store = Store::with_base();
+    let text = "FROM parity-base\nCOPY --exclude=*.txt hom* /m/\nCOPY --exclude=a a b /n/\nCOPY --exclude=a dir /o/\n";
+    let context = Context::new(text).file("home.txt", "1").file("home.md", "2").file("a", "3").file("b", "4");
+    std::fs::create_dir(context.join("dir")).unwrap();
+    context.write("dir/a", "5");
+    context.write("dir/c", "6");
+    store.build(&context).ok();
+    assert_eq!(store.sh("ls /m /n /o").stdout, "/m:\nhome.md\n\n/n:\nb\n\n/o:\nc\n");
 }

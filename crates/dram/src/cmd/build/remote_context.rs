@@ -129,7 +129,7 @@ impl ContextFetcher<'_> {
         let store = (self.store)()?;
         let path = store.work_dir().temp_dir()?;
         let unpacked = store.layers().unpack_archive(stream, &path, shown);
-        if !unpacked.map_err(|error| self.or_interrupted(error.into()))? {
+        if unpacked.map_err(|error| self.or_interrupted(error.into()))?.is_none() {
             let failure = Failure::work(format!("the build context `{shown}` is compressed, and holds no tar"));
             return Err(failure.help("`tar -cz . >context.tar.gz` makes one"));
         }
