@@ -28,7 +28,7 @@ pub enum RelupError {
     #[error("version `{0}` has no application `sasl`, which changes a running system")]
     NoSasl(String),
     /// An application has no appup for this change.
-    #[error("nobody says how `{app}` changes from `{from}` to `{to}`")]
+    #[error("no appup says how `{app}` changes from `{from}` to `{to}`")]
     NoAppup {
         /// The application.
         app: String,

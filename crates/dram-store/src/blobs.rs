@@ -56,15 +56,15 @@ impl<'a> Blobs<'a> {
 
     /// Returns the size limit and the current size of all blobs, if the user set a limit.
     fn quota(self) -> Result<Option<BlobQuota>, StoreError> {
-        let Some(most) = self.store.max_bytes() else { return Ok(None) };
-        let taken = match self.store.blob_bytes().get() {
-            Some(taken) => taken.clone(),
+        let Some(max_bytes) = self.store.max_bytes() else { return Ok(None) };
+        let used = match self.store.blob_bytes().get() {
+            Some(used) => used.clone(),
             None => {
                 let all = self.list()?.iter().map(|(_, size)| size).sum();
                 self.store.blob_bytes().get_or_init(|| Arc::new(AtomicU64::new(all))).clone()
             }
         };
-        Ok(Some(BlobQuota { max_bytes: most, used: taken }))
+        Ok(Some(BlobQuota { max_bytes, used }))
     }
 
     /// Stores `bytes`.
@@ -191,21 +191,21 @@ struct BlobQuota {
 
 /// A blob that exceeds the size limit that the user set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store may take {most} bytes, its blobs have {taken}, and {wanted} more are wanted")]
+#[error("the store may take {max_bytes} bytes, its blobs have {used}, and {requested} more are needed")]
 pub struct QuotaExceeded {
     /// The limit in bytes.
-    pub most: u64,
+    pub max_bytes: u64,
     /// Total size of the blobs.
-    pub taken: u64,
+    pub used: u64,
     /// Lower bound of the bytes that were to be written.
-    pub wanted: u64,
+    pub requested: u64,
 }
 
 impl BlobQuota {
-    fn check(&self, wanted: u64) -> io::Result<()> {
-        let (most, taken) = (self.max_bytes, self.used.load(Ordering::Relaxed));
-        match taken.saturating_add(wanted) > most {
-            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, QuotaExceeded { most, taken, wanted })),
+    fn check(&self, requested: u64) -> io::Result<()> {
+        let (max_bytes, used) = (self.max_bytes, self.used.load(Ordering::Relaxed));
+        match used.saturating_add(requested) > max_bytes {
+            true => Err(io::Error::new(io::ErrorKind::QuotaExceeded, QuotaExceeded { max_bytes, used, requested })),
             false => Ok(()),
         }
     }

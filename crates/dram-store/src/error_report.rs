@@ -41,7 +41,10 @@ impl ErrorReport for StoreError {
     fn helps(&self) -> Vec<String> {
         if let Some(exceeded) = self.limit_exceeded() {
             let (name, allowed) = (exceeded.limit.name(), exceeded.allowed);
-            return vec![format!("if it is honest, allow more: `--limit {name}={}`", allowed.saturating_mul(10))];
+            return vec![format!(
+                "if the archive is trusted, allow more: `--limit {name}={}`",
+                allowed.saturating_mul(10)
+            )];
         }
         let help = match self {
             StoreError::FetchFailed { source, .. } => return source.helps(),

@@ -73,9 +73,9 @@ impl StoreInventory {
             }
         }
         found.measure(store)?;
-        for &rights in store.id_mapping().manageable() {
-            for step in store.step_cache().list(rights)? {
-                let what = StoredObject::Step(rights, step.path, step.record);
+        for &id_mapping in store.id_mapping().manageable() {
+            for step in store.step_cache().list(id_mapping)? {
+                let what = StoredObject::Step(id_mapping, step.path, step.record);
                 found.items.push(InventoryItem { object: what, bytes: 4096, last_used: step.last_used });
             }
         }
@@ -100,8 +100,8 @@ impl StoreInventory {
             let disk = std::fs::symlink_metadata(store.blobs().path(&digest)).map_or(0, |meta| meta.blocks() * 512);
             self.items.push(InventoryItem { object: StoredObject::Blob(digest), bytes: disk, last_used: 0 });
         }
-        for &rights in store.id_mapping().manageable() {
-            self.add_layers(store, rights, &sizes)?;
+        for &id_mapping in store.id_mapping().manageable() {
+            self.add_layers(store, id_mapping, &sizes)?;
         }
         self.add_files(store, "downloads", &StoredObject::Download)?;
         self.add_files(store, "contexts", &StoredObject::Context)?;
@@ -118,8 +118,8 @@ impl StoreInventory {
         Ok(())
     }
 
-    fn add_layers(&mut self, store: &Store, rights: IdMapping, sizes: &SizeCache<'_>) -> Result<(), StoreError> {
-        let path = store.subdir_of(rights, "layers");
+    fn add_layers(&mut self, store: &Store, id_mapping: IdMapping, sizes: &SizeCache<'_>) -> Result<(), StoreError> {
+        let path = store.subdir_of(id_mapping, "layers");
         if !path.is_dir() {
             return Ok(());
         }
@@ -127,8 +127,8 @@ impl StoreInventory {
             let Some(id) = std::str::from_utf8(&name).ok().and_then(|name| name.parse::<LayerId>().ok()) else {
                 continue;
             };
-            let (bytes, used) = (sizes.layer_size(&id, rights), store.layers().last_use(&id));
-            self.items.push(InventoryItem { object: StoredObject::Layer(id, rights), bytes, last_used: used });
+            let (bytes, used) = (sizes.layer_size(&id, id_mapping), store.layers().last_use(&id));
+            self.items.push(InventoryItem { object: StoredObject::Layer(id, id_mapping), bytes, last_used: used });
         }
         Ok(())
     }

@@ -182,10 +182,12 @@ impl Store {
         let root = fs::canonicalize(root).map_err(StoreError::io("open", root))?;
         // A store of another version is not changed.
         check_version(&root)?;
-        let rights = IdMapping::of_current_process();
-        let shelves = rights.privilege_subdir().map_or(&[][..], |_| &["layers", "steps"]).iter();
-        let all =
-            DIRECTORIES.iter().map(|name| root.join(name)).chain(shelves.map(|name| subdir_path(&root, rights, name)));
+        let id_mapping = IdMapping::of_current_process();
+        let subdirs = id_mapping.privilege_subdir().map_or(&[][..], |_| &["layers", "steps"]).iter();
+        let all = DIRECTORIES
+            .iter()
+            .map(|name| root.join(name))
+            .chain(subdirs.map(|name| subdir_path(&root, id_mapping, name)));
         for path in all {
             create_dir(&path, 0o755).map_err(|error| match crate::misplaced::blocking_ancestor(&root, &path) {
                 Some(path) => StoreError::NotADirectory(path),
@@ -205,7 +207,7 @@ impl Store {
         let store = Store {
             root,
             limits: place.limits,
-            id_mapping: rights,
+            id_mapping,
             work,
             unsynced: UnsyncedLayers::new(),
             opened_at: OnceLock::new(),
@@ -333,8 +335,8 @@ impl Store {
     }
 
     /// Returns the directory `name` of processes with the id mapping `rights`.
-    pub(crate) fn subdir_of(&self, rights: IdMapping, name: &str) -> PathBuf {
-        subdir_path(&self.root, rights, name)
+    pub(crate) fn subdir_of(&self, id_mapping: IdMapping, name: &str) -> PathBuf {
+        subdir_path(&self.root, id_mapping, name)
     }
 
     /// Returns the directory `name` of processes with the id mapping of this one.
@@ -343,9 +345,9 @@ impl Store {
     }
 }
 
-fn subdir_path(root: &Path, rights: IdMapping, name: &str) -> PathBuf {
-    match rights.privilege_subdir() {
-        Some(shelf) => root.join(shelf).join(name),
+fn subdir_path(root: &Path, id_mapping: IdMapping, name: &str) -> PathBuf {
+    match id_mapping.privilege_subdir() {
+        Some(subdir) => root.join(subdir).join(name),
         None => root.join(name),
     }
 }

@@ -42,18 +42,18 @@ fn is_boot_id(name: &[u8]) -> bool {
 }
 
 /// Returns the name of a layer's marker.
-pub(crate) fn marker_name(id: &LayerId, rights: IdMapping) -> String {
-    rights.privilege_subdir().map_or_else(|| id.to_string(), |shelf| format!("{id}@{shelf}"))
+pub(crate) fn marker_name(id: &LayerId, id_mapping: IdMapping) -> String {
+    id_mapping.privilege_subdir().map_or_else(|| id.to_string(), |subdir| format!("{id}@{subdir}"))
 }
 
 /// Parses the name of a marker into its layer and id mapping.
 pub(crate) fn parse_marker(name: &[u8]) -> Option<(LayerId, IdMapping)> {
-    let (id, shelf) = match std::str::from_utf8(name).ok()?.split_once('@') {
-        Some((id, shelf)) => (id, Some(shelf)),
+    let (id, subdir) = match std::str::from_utf8(name).ok()?.split_once('@') {
+        Some((id, subdir)) => (id, Some(subdir)),
         None => (std::str::from_utf8(name).ok()?, None),
     };
-    let rights = IdMapping::Root.manageable().iter().find(|rights| rights.privilege_subdir() == shelf)?;
-    Some((id.parse().ok()?, *rights))
+    let id_mapping = IdMapping::Root.manageable().iter().find(|id_mapping| id_mapping.privilege_subdir() == subdir)?;
+    Some((id.parse().ok()?, *id_mapping))
 }
 
 impl Store {
@@ -110,11 +110,13 @@ impl Store {
             let mut done = true;
             for name in names {
                 match parse_marker(&name) {
-                    Some((_, rights)) if !self.id_mapping().manageable().contains(&rights) => {
+                    Some((_, id_mapping)) if !self.id_mapping().manageable().contains(&id_mapping) => {
                         done = false;
                         continue;
                     }
-                    Some((id, rights)) if !self.layer_matches_id(&id, rights) => self.remove_layer(&id, rights)?,
+                    Some((id, id_mapping)) if !self.layer_matches_id(&id, id_mapping) => {
+                        self.remove_layer(&id, id_mapping)?
+                    }
                     Some(_) | None => {}
                 }
                 fresh.remove(&boot.join(&name))?;
@@ -128,16 +130,16 @@ impl Store {
 
     /// Returns true if the layer is named by its content and has that content. Other layers cannot be verified this
     /// way.
-    pub(crate) fn layer_matches_id(&self, id: &LayerId, rights: IdMapping) -> bool {
-        let path = self.subdir_of(rights, "layers").join(id.as_str());
-        let content = || crate::layers::content_layer_id(&Dir::open_layer_with(&path, rights)?);
-        rights == self.id_mapping() && id.is_content_addressed() && content().is_ok_and(|found| found == *id)
+    pub(crate) fn layer_matches_id(&self, id: &LayerId, id_mapping: IdMapping) -> bool {
+        let path = self.subdir_of(id_mapping, "layers").join(id.as_str());
+        let content = || crate::layers::content_layer_id(&Dir::open_layer_with(&path, id_mapping)?);
+        id_mapping == self.id_mapping() && id.is_content_addressed() && content().is_ok_and(|found| found == *id)
     }
 
     /// Removes an extracted layer and its ownership table. The directory is renamed away first, so that a crash leaves
     /// no partial layer under its id.
-    pub(crate) fn remove_layer(&self, id: &LayerId, rights: IdMapping) -> Result<(), StoreError> {
-        let place = self.subdir_of(rights, "layers").join(id.as_str());
+    pub(crate) fn remove_layer(&self, id: &LayerId, id_mapping: IdMapping) -> Result<(), StoreError> {
+        let place = self.subdir_of(id_mapping, "layers").join(id.as_str());
         let work = self.work_dir().path();
         let aside = atomic_file::temp_path(&work);
         match fs::rename(&place, &aside) {
@@ -168,8 +170,8 @@ impl Store {
     pub(crate) fn remove_stale_markers(&self) -> Result<(), StoreError> {
         let Ok(dir) = Dir::open(&self.marker_dir()) else { return Ok(()) };
         for name in dir.names()? {
-            let is_there = |(id, rights): (LayerId, IdMapping)| {
-                self.subdir_of(rights, "layers").join(id.as_str()).symlink_metadata().is_ok()
+            let is_there = |(id, id_mapping): (LayerId, IdMapping)| {
+                self.subdir_of(id_mapping, "layers").join(id.as_str()).symlink_metadata().is_ok()
             };
             if parse_marker(&name).is_some_and(|mark| !is_there(mark)) {
                 dir.remove(&TreePath::parse(&name)?)?;

@@ -171,7 +171,7 @@ impl RegistryError {
             RegistryError::Blocked { path, .. } => {
                 format!("`blocked = true` in {} is what forbids it", path.display())
             }
-            RegistryError::Settings { path, .. } => format!("mend or remove {}", path.display()),
+            RegistryError::Settings { path, .. } => format!("correct or remove {}", path.display()),
             RegistryError::Helper { .. } => {
                 "`credsStore` or `credHelpers` in the file of credentials name it".to_owned()
             }

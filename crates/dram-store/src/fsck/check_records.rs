@@ -25,9 +25,9 @@ enum RecordState {
 impl FsckRun<'_> {
     /// Verifies all other directories of the store.
     pub(super) fn check_records(&mut self) -> Result<(), StoreError> {
-        for &rights in self.store.id_mapping().manageable() {
-            self.check_layers(rights)?;
-            self.check_steps(rights)?;
+        for &id_mapping in self.store.id_mapping().manageable() {
+            self.check_layers(id_mapping)?;
+            self.check_steps(id_mapping)?;
         }
         self.check_files("packs", "a look into a layer, or packing it again", &check_pack_record)?;
         self.check_files("contexts", "reading a context again", &check_context_index)?;
@@ -51,19 +51,19 @@ impl FsckRun<'_> {
         self.check_entries("work", &|name, path| name == "gate" || name.starts_with('p') && path.is_dir())
     }
 
-    fn check_steps(&mut self, rights: IdMapping) -> Result<(), StoreError> {
-        let at = self.store.subdir_of(rights, "steps");
+    fn check_steps(&mut self, id_mapping: IdMapping) -> Result<(), StoreError> {
+        let at = self.store.subdir_of(id_mapping, "steps");
         if !at.is_dir() {
             return Ok(());
         }
-        for (name, shelf) in list_children(&at)? {
-            let is_shelf = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-            let is_dir = fs::symlink_metadata(&shelf).is_ok_and(|meta| meta.is_dir());
-            if !is_shelf || !is_dir {
-                self.report_unknown(&shelf);
+        for (name, subdir) in list_children(&at)? {
+            let has_key_prefix = name.len() == 2 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let is_dir = fs::symlink_metadata(&subdir).is_ok_and(|meta| meta.is_dir());
+            if !has_key_prefix || !is_dir {
+                self.report_unknown(&subdir);
                 continue;
             }
-            for (name, path) in list_children(&shelf)? {
+            for (name, path) in list_children(&subdir)? {
                 let is = match name.parse::<StepKey>() {
                     Ok(_) => check_json::<CacheRecord>(&path),
                     Err(_) => RecordState::Unknown,
@@ -78,11 +78,11 @@ impl FsckRun<'_> {
         &mut self,
         place: &str,
         cost: &str,
-        look: &dyn Fn(&Store, &Path, &str) -> RecordState,
+        check: &dyn Fn(&Store, &Path, &str) -> RecordState,
     ) -> Result<(), StoreError> {
         for (name, path) in list_children(&self.store.join(place))? {
             let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
-            let is = if is_file { look(self.store, &path, &name) } else { RecordState::Unknown };
+            let is = if is_file { check(self.store, &path, &name) } else { RecordState::Unknown };
             self.report_state(&path, is, cost);
         }
         Ok(())
@@ -104,14 +104,14 @@ impl FsckRun<'_> {
     fn check_files_in_subdirs(&mut self, place: &str, is_known: &dyn Fn(&str) -> bool) -> Result<(), StoreError> {
         let at = self.store.join(place);
         let all = if at.is_dir() { list_children(&at)? } else { Vec::new() };
-        for (_, room) in all {
+        for (_, subdir) in all {
             // Subdirectories of the wrong type, or with an invalid name, are moved as a whole by `check_entries`.
-            let is_dir = fs::symlink_metadata(&room).is_ok_and(|meta| meta.is_dir());
-            let is_known_room = room.file_name().is_some_and(|name| {
+            let is_dir = fs::symlink_metadata(&subdir).is_ok_and(|meta| meta.is_dir());
+            let is_known_subdir = subdir.file_name().is_some_and(|name| {
                 name.to_str().is_some_and(|name| name.parse::<StepKey>().is_ok() || name.len() == 36)
             });
-            if is_dir && is_known_room {
-                for (name, path) in list_children(&room)? {
+            if is_dir && is_known_subdir {
+                for (name, path) in list_children(&subdir)? {
                     let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
                     if !is_file || !is_known(&name) {
                         self.report_unknown(&path);

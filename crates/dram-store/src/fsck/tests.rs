@@ -212,14 +212,14 @@ fn layer_of_another_id_mapping_is_reported_as_skipped() {
 fn wrong_records_of_a_tar_are_repaired() {
     let (_outer, store, ids) = store();
     let diff_id = ids[1].diff_id().unwrap();
-    let (size, leans) = (store.layers().size_record_path(&diff_id), store.layers().parent_deps_record_path(&diff_id));
-    let right = fs::read(&leans).unwrap();
+    let (size, record) = (store.layers().size_record_path(&diff_id), store.layers().parent_deps_record_path(&diff_id));
+    let right = fs::read(&record).unwrap();
     fs::write(&size, "5").unwrap();
     for wrong in [None, Some(&b"dother\0"[..])] {
-        wrong.map_or_else(|| fs::remove_file(&leans), |bytes| fs::write(&leans, bytes)).unwrap();
+        wrong.map_or_else(|| fs::remove_file(&record), |bytes| fs::write(&record, bytes)).unwrap();
         let found = run_fsck(&store, true);
         assert!(found.findings.iter().any(|finding| finding.path.ends_with(".leans") && finding.repaired), "{found:?}");
-        assert_eq!(fs::read(&leans).unwrap(), right);
+        assert_eq!(fs::read(&record).unwrap(), right);
         assert!(!size.exists());
         assert_eq!(run_fsck(&store, false).findings, []);
     }

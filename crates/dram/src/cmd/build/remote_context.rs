@@ -147,7 +147,7 @@ impl<R: Read> Read for CancellableReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if self.cancel.is_cancelled() {
-                return Err(io::Error::other("somebody stopped the build"));
+                return Err(io::Error::other("the build was interrupted"));
             }
             match self.inner.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
