@@ -119,7 +119,7 @@ fn max_size_is_kept_by_automatic_eviction() {
     store.dram(["save", "-o"]).arg(&archive).arg("demo").ok();
     let other = Store::empty();
     let refused = other.dram(["load", "--max-size", "500k"]).arg(&archive).fails(1);
-    refused.says("the store may take 512000 bytes").says("more are wanted").says("--max-size");
+    refused.says("the store may take 512000 bytes").says("more are needed").says("--max-size");
     assert_eq!(names(&other.join("work")), ["gate"]);
     other.dram(["load", "--max-size", "none"]).arg(&archive).ok();
     other.dram(["images", "--max-size", "much"]).fails(2).says("`much` is no size");
