@@ -110,6 +110,7 @@ impl ErrorReport for CacheArchiveError {
     fn class(&self) -> ErrorClass {
         match self {
             CacheArchiveError::Store(error) => error.class(),
+            CacheArchiveError::UnsupportedCompression(_) => ErrorClass::Usage,
             CacheArchiveError::InUse { .. } | CacheArchiveError::Gone { .. } | CacheArchiveError::NotCaches { .. } => {
                 ErrorClass::Work
             }
@@ -120,6 +121,7 @@ impl ErrorReport for CacheArchiveError {
         let help = match self {
             CacheArchiveError::Store(error) => return error.helps(),
             CacheArchiveError::InUse { .. } => "try again when the build is over",
+            CacheArchiveError::UnsupportedCompression(_) => "give the file a name that ends in `.gz` or `.zst`",
             CacheArchiveError::Gone { .. } => "`dram cache ls` lists all",
             CacheArchiveError::NotCaches { .. } => "name a file that `dram cache export` wrote; nothing was changed",
         };

@@ -52,6 +52,9 @@ pub enum CacheArchiveError {
         /// The reason.
         why: String,
     },
+    /// The archive cannot be written with this compression.
+    #[error("archives of caches are written with gzip, with zstd or uncompressed, and not with {0:?}")]
+    UnsupportedCompression(CompressionFormat),
     /// An I/O error, or a damaged tar.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,9 +110,12 @@ impl CacheMounts<'_> {
                 self.write_archive(keys, &mut out)?;
                 out.finish().map_err(fail())?.flush().map_err(fail())?;
             }
-            CompressionFormat::None | CompressionFormat::Xz | CompressionFormat::Bzip2 => {
+            CompressionFormat::None => {
                 self.write_archive(keys, out)?;
                 out.flush().map_err(fail())?;
+            }
+            CompressionFormat::Xz | CompressionFormat::Bzip2 => {
+                return Err(CacheArchiveError::UnsupportedCompression(compression));
             }
         }
         Ok(())

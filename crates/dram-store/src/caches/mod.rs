@@ -406,6 +406,11 @@ mod tests {
         let keys: Vec<_> = store.caches().list().unwrap().into_iter().map(|cache| cache.key).collect();
         let mut tar = Vec::new();
         store.caches().export(&keys, crate::CompressionFormat::None, &mut tar).unwrap();
+        for unsupported in [crate::CompressionFormat::Xz, crate::CompressionFormat::Bzip2] {
+            let mut nothing = Vec::new();
+            let refused = store.caches().export(&keys, unsupported, &mut nothing).unwrap_err();
+            assert!(matches!(refused, CacheArchiveError::UnsupportedCompression(_)) && nothing.is_empty(), "{refused}");
+        }
         tar
     }
 

@@ -135,6 +135,8 @@ fn export(ambient: &AmbientContext, ids: &[String], output: &Path) -> Result<(),
     let compression = match output.extension().and_then(|ending| ending.to_str()) {
         Some("gz" | "tgz") => CompressionFormat::Gzip,
         Some("zst" | "zstd") => CompressionFormat::Zstd,
+        Some("xz" | "txz") => CompressionFormat::Xz,
+        Some("bz2" | "tbz2") => CompressionFormat::Bzip2,
         Some(_) | None => CompressionFormat::None,
     };
     if output.as_os_str() == "-" {
