@@ -52,25 +52,25 @@ fn skopeo_digest(address: &str) -> String {
 }
 
 /// A handmade layout with valid blobs.
-struct HandmadeLayout {
+pub(crate) struct HandmadeLayout {
     path: PathBuf,
     listed: Vec<Value>,
 }
 
 impl HandmadeLayout {
-    fn new(path: &Path) -> HandmadeLayout {
+    pub(crate) fn new(path: &Path) -> HandmadeLayout {
         fs::create_dir_all(path.join("blobs/sha256")).unwrap();
         fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         HandmadeLayout { path: path.to_owned(), listed: Vec::new() }
     }
 
-    fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
         let sum = tool("sha256sum").stdin(bytes).ok().stdout;
         fs::write(self.path.join("blobs/sha256").join(&sum[..64]), bytes).unwrap();
         json!({"mediaType": kind, "digest": format!("sha256:{}", &sum[..64]), "size": bytes.len()})
     }
 
-    fn document(&self, kind: &str, document: &Value) -> Value {
+    pub(crate) fn document(&self, kind: &str, document: &Value) -> Value {
         self.blob(kind, document.to_string().as_bytes())
     }
 
@@ -86,11 +86,11 @@ impl HandmadeLayout {
         entry
     }
 
-    fn index(&self, entries: &[Value]) -> Value {
+    pub(crate) fn index(&self, entries: &[Value]) -> Value {
         self.document(INDEX, &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}))
     }
 
-    fn list(&mut self, mut entry: Value, name: Option<&str>) {
+    pub(crate) fn list(&mut self, mut entry: Value, name: Option<&str>) {
         if let Some(name) = name {
             entry["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         }
@@ -100,7 +100,7 @@ impl HandmadeLayout {
     }
 }
 
-fn digest_of(entry: &Value) -> &str {
+pub(crate) fn digest_of(entry: &Value) -> &str {
     entry["digest"].as_str().unwrap()
 }
 
