@@ -76,8 +76,8 @@ pub(crate) fn jail_over<'a>(
         // `FROM scratch`: overlayfs needs at least one lower directory.
         lowers.push(place.new_dir()?);
     }
-    let (work, mount_points_dir) = (place.new_dir()?, place.new_dir()?);
-    let root = JailRoot::Overlay { lowers, upper: place.upper.clone(), work, mount_points_dir };
+    let (work, stubs) = (place.new_dir()?, place.new_dir()?);
+    let root = JailRoot::Overlay { lowers, upper: place.upper.clone(), work, stubs };
     let mut jail = Jail::new(root, Vec::new());
     jail.hostname = names.hostname.to_owned();
     jail.network = network;

@@ -92,9 +92,9 @@ impl<'a> GitProgram<'a> {
     }
 
     /// Returns the last lines of the error output, with credentials redacted.
-    fn failure_reason(&self, stderr: &str) -> String {
-        let stderr = stderr.replace(self.remote, &redacted(self.remote));
-        let lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    fn failure_reason(&self, said: &str) -> String {
+        let said = said.replace(self.remote, &redacted(self.remote));
+        let lines = said.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
         let words: Vec<&str> = lines.map(|line| line.strip_prefix("fatal: ").unwrap_or(line)).collect();
         let user = self.remote.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
         let last = words[words.len().saturating_sub(4)..].join("; ");
@@ -187,11 +187,11 @@ impl<'a> CredentialHelper<'a> {
         // The helper may have exited already; its status tells.
         let _ = stdin.write_all(input);
         drop(stdin);
-        let (sender, receiver) = mpsc::channel();
+        let (told, said) = mpsc::channel();
         thread::spawn(move || {
             let mut text = Vec::new();
             let read = stdout.take(MAX_HELPER_OUTPUT_BYTES).read_to_end(&mut text);
-            sender.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
+            told.send(read.map(|_| String::from_utf8_lossy(&text).into_owned()))
         });
         let mut waited = Duration::ZERO;
         let status = loop {
@@ -209,7 +209,7 @@ impl<'a> CredentialHelper<'a> {
             }
         };
         // A child process of the helper may still hold the pipe open.
-        let text = receiver.recv_timeout(HELPER_OUTPUT_TIMEOUT).map_err(|_| "its answer does not end".to_owned())?;
+        let text = said.recv_timeout(HELPER_OUTPUT_TIMEOUT).map_err(|_| "its answer does not end".to_owned())?;
         let text = text.map_err(|error| error.to_string())?;
         Ok(if status.success() { HelperOutcome::Success(text) } else { HelperOutcome::Failure(text) })
     }
@@ -270,8 +270,8 @@ impl ErrorReport for PodmanError {
 pub fn podman_load(path: &OsStr, layout: &Path, tag: &str, name: &str) -> Result<(), PodmanError> {
     let program = std::env::split_paths(path).map(|dir| dir.join("podman")).find(|path| path.is_file());
     let program = program.ok_or(PodmanError::Missing)?;
-    let stdout = run_podman(&program, "pull", &[format!("oci:{}:{tag}", layout.display())])?;
-    let id = stdout.lines().last().unwrap_or_default().trim().to_owned();
+    let said = run_podman(&program, "pull", &[format!("oci:{}:{tag}", layout.display())])?;
+    let id = said.lines().last().unwrap_or_default().trim().to_owned();
     run_podman(&program, "tag", &[id, name.to_owned()]).map(drop)
 }
 
@@ -284,7 +284,7 @@ fn run_podman(program: &Path, verb: &'static str, words: &[String]) -> Result<St
     if done.status.success() {
         return Ok(text(&done.stdout));
     }
-    let stderr = text(&done.stderr);
-    let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    let said = text(&done.stderr);
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
     Err(PodmanError::Refused { verb, why: last.strip_prefix("Error: ").unwrap_or(&last).to_owned() })
 }

@@ -90,8 +90,8 @@ impl BindContext<'_> {
 
     /// Clones a part of a detached mount. Only an attached mount can be cloned, so it is attached for a moment.
     fn clone_subtree(&self, whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
-        let anchor_path = self.anchor_dir.as_os_str().as_bytes();
-        let failed = |e: Errno| SandboxError::mount("clone the mounted layers of", anchor_path, e);
+        let foothold = self.anchor_dir.as_os_str().as_bytes();
+        let failed = |e: Errno| SandboxError::mount("clone the mounted layers of", foothold, e);
         let place = open(self.anchor_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         attach(whole, place.map_err(failed)?.as_fd()).map_err(failed)?;
         let part = clone_path(whole, path);
@@ -119,8 +119,8 @@ fn clone_below(directory: &Path, path: &[u8]) -> Result<OwnedFd, SandboxError> {
 }
 
 fn clone_path(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
-    let source_path = if path.is_empty() { b"/" } else { path };
-    let found = open_in_root(root, source_path, OFlags::PATH).map_err(|e| match e {
+    let wanted = if path.is_empty() { b"/" } else { path };
+    let found = open_in_root(root, wanted, OFlags::PATH).map_err(|e| match e {
         Errno::NOENT | Errno::NOTDIR => SandboxError::SourceMissing { path: lossy_text(path) },
         other => SandboxError::mount("look up the source", path, other),
     })?;

@@ -85,8 +85,8 @@ impl JailDevices {
         if insecure {
             make_insecure_devices(at);
         }
-        for (target, name) in DEV_LINKS {
-            symlinkat(*target, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
+        for (says, name) in DEV_LINKS {
+            symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
         }
         let unseen = mount_on_new_dir(
             at,

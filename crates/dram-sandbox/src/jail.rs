@@ -71,7 +71,7 @@ pub enum JailRoot {
         work: PathBuf,
         /// An empty directory for the mount points that the image lacks. They never reach `upper`.
         #[serde(with = "wire::path")]
-        mount_points_dir: PathBuf,
+        stubs: PathBuf,
     },
 }
 
@@ -121,12 +121,9 @@ impl Jail {
 
     /// Refuses an invalid description: a relative path, a NUL byte, no command, a bind mount without layers.
     pub(crate) fn validate(&self) -> Result<(), SandboxError> {
-        let JailRoot::Overlay { lowers, upper, work, mount_points_dir } = &self.root;
+        let JailRoot::Overlay { lowers, upper, work, stubs } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });
-        let host = lowers
-            .iter()
-            .chain([upper, work, mount_points_dir])
-            .chain(self.mounts.iter().flat_map(JailMount::host_paths));
+        let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(JailMount::host_paths));
         if let Some(path) = host.into_iter().find(|path| !path.is_absolute()) {
             return refuse(format!("`{}` is not an absolute path", path.display()));
         }

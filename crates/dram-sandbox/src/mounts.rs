@@ -56,19 +56,19 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     if jail.insecure && !initial {
         return Err(SandboxError::Insecure);
     }
-    let JailRoot::Overlay { mount_points_dir, .. } = &jail.root;
-    let around = BindContext { anchor_dir: mount_points_dir, initial_userns: initial, allow_devices: jail.insecure };
-    let pending = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
-    let mut pending = pending.collect::<Result<Vec<_>, _>>()?;
-    let root = mount_root(jail, &mut pending, initial)?;
+    let JailRoot::Overlay { stubs, .. } = &jail.root;
+    let around = BindContext { anchor_dir: stubs, initial_userns: initial, allow_devices: jail.insecure };
+    let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
+    let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+    let root = mount_root(jail, &mut wanted, initial)?;
     create_mount_at(root.as_fd(), "proc", "proc", &[], INERT_ATTRIBUTES)?;
     mount_sys(root.as_fd(), jail, initial)?;
     // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
-    let own_shm = pending.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
+    let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
     let shm_size = (!own_shm).then_some(jail.shm_size);
     let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure)?;
     let terminal = if jail.terminal { Some(devices.open_terminal(root.as_fd(), jail.user.uid)?) } else { None };
-    for mount in &pending {
+    for mount in &wanted {
         mount.mount(root.as_fd(), &devices, !jail.insecure)?;
     }
     if !jail.insecure {
@@ -78,46 +78,49 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
 }
 
 /// Mounts the overlay, with mount points for everything, on the directory of the mount points.
-fn mount_root(jail: &Jail, pending: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
-    let JailRoot::Overlay { lowers, upper, work, mount_points_dir } = &jail.root;
+fn mount_root(jail: &Jail, wanted: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
+    let JailRoot::Overlay { lowers, upper, work, stubs } = &jail.root;
     let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
     let all = [upper].into_iter().chain(lowers).map(AsRef::as_ref);
     let view = MergedLayersView::open(all, !initial).map_err(failed("open the layer"))?;
-    create_missing_mount_points(&view, mount_points_dir, pending)?;
+    create_missing_mount_points(&view, stubs, wanted)?;
     drop(view);
     let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
-    if !mount_points::is_empty_dir(mount_points_dir)
-        .map_err(|e| failed("read the directory of mount points")((mount_points_dir, e)))?
-    {
-        below.insert(0, mount_points_dir);
+    if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the directory of mount points")((stubs, e)))? {
+        below.insert(0, stubs);
     }
-    let anchor_dir: &Path = mount_points_dir;
+    let foothold: &Path = stubs;
     let writable = Some((upper.as_path(), work.as_path()));
-    let overlay =
-        OverlayMount { lowers: below, writable, userxattr: !initial, allow_devices: jail.insecure, anchor_dir };
+    let overlay = OverlayMount {
+        lowers: below,
+        writable,
+        userxattr: !initial,
+        allow_devices: jail.insecure,
+        anchor_dir: foothold,
+    };
     let root = overlay.mount()?;
-    let place = open(mount_points_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| SandboxError::mount("open", mount_points_dir.as_os_str().as_bytes(), e))?;
+    let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SandboxError::mount("open", stubs.as_os_str().as_bytes(), e))?;
     attach(root.as_fd(), place.as_fd())
-        .map_err(|e| SandboxError::mount("mount the root on", mount_points_dir.as_os_str().as_bytes(), e))?;
+        .map_err(|e| SandboxError::mount("mount the root on", stubs.as_os_str().as_bytes(), e))?;
     Ok(root)
 }
 
 fn create_missing_mount_points(
     view: &MergedLayersView,
-    mount_points_dir: &Path,
-    pending: &mut [PendingMount<'_>],
+    stubs: &Path,
+    wanted: &mut [PendingMount<'_>],
 ) -> Result<(), SandboxError> {
     let mut covered = Vec::new();
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         let target = MountTarget { path, kind: MountPointKind::Directory, refuse_links: true };
         let place = mount_points::resolve_target(view, &target, &covered)?;
         if place.is_missing() {
-            mount_points::create_mount_point(view, mount_points_dir, &place, target.kind)?;
+            mount_points::create_mount_point(view, stubs, &place, target.kind)?;
         }
         covered.push(place.components().to_vec());
     }
-    pending.iter_mut().try_for_each(|mount| mount.prepare_mount_point(view, mount_points_dir, &mut covered))
+    wanted.iter_mut().try_for_each(|mount| mount.prepare_mount_point(view, stubs, &mut covered))
 }
 
 /// Attaches the detached `mount` to the place that `target` refers to.

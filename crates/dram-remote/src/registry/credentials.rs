@@ -93,8 +93,8 @@ impl CredentialStore {
         }
         let auths = file.get("auths").and_then(Value::as_object);
         let place = || path.display().to_string();
-        for accepted_key in matching_keys(host, repository) {
-            let entries = auths.into_iter().flatten().filter(|(key, _)| normalise_key(key) == accepted_key);
+        for wanted in matching_keys(host, repository) {
+            let entries = auths.into_iter().flatten().filter(|(key, _)| normalise_key(key) == wanted);
             for (_, entry) in entries {
                 if let Some(secret) = parse_entry(path, entry)? {
                     return Ok(Some(FoundCredentials { secret, source: place() }));
@@ -108,11 +108,11 @@ impl CredentialStore {
     }
 
     fn ask_helper(&self, name: &str, host: &str) -> Result<Option<FoundCredentials>, RegistryError> {
-        let helper = CredentialHelper::new(&self.search_path, name);
-        let outcome = helper
+        let keeper = CredentialHelper::new(&self.search_path, name);
+        let said = keeper
             .run("get", docker_key(host).as_bytes())
             .map_err(|why| helper_error("read credentials", name, &why))?;
-        let text = match outcome {
+        let text = match said {
             HelperOutcome::Success(text) => text,
             HelperOutcome::Failure(why) if is_unknown_host(&why) => return Ok(None),
             HelperOutcome::Failure(why) => return Err(helper_error("read credentials", name, &why)),
