@@ -30,6 +30,8 @@ mod layer_provider;
 #[cfg(test)]
 mod layer_provider_tests;
 mod layer_writer;
+#[cfg(test)]
+mod layer_writer_tests;
 mod local_executor;
 mod missing_libraries;
 mod parallel;
@@ -55,6 +57,8 @@ pub mod users;
 mod verify_store;
 pub mod why;
 mod write_image;
+#[cfg(test)]
+mod write_image_tests;
 
 pub use build_context::BuildContext;
 pub use build_options::BuildOptions;

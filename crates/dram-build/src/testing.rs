@@ -166,6 +166,10 @@ impl<'a> TestBuild<'a> {
         self
     }
 
+    pub(crate) fn house(&self) -> &'a TestHouse {
+        self.house
+    }
+
     pub(crate) fn plan(&self) -> Plan {
         plan(&self.text, &self.inputs)
     }

@@ -143,7 +143,7 @@ fn finish_config(mut config: ImageConfig, packed: &[PackedLayer], made: &[bool],
 /// Makes the number of history entries that are not `empty_layer` equal to the number of layers, as readers expect. The
 /// history of a base image may have too many such entries: then the oldest ones are marked empty. If it has too few,
 /// entries are added at the start.
-fn reconcile_history(history: &mut Vec<HistoryEntry>, layers: usize) {
+pub(crate) fn reconcile_history(history: &mut Vec<HistoryEntry>, layers: usize) {
     let count = history.iter().filter(|entry| !entry.empty_layer).count();
     for entry in history.iter_mut().filter(|entry| !entry.empty_layer).take(count.saturating_sub(layers)) {
         entry.empty_layer = true;

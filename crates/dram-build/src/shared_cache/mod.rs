@@ -8,6 +8,8 @@
 mod cache_document;
 mod cache_export;
 mod cache_import;
+#[cfg(test)]
+mod shared_cache_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

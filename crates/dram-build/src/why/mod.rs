@@ -5,6 +5,8 @@ mod compare_inputs;
 mod file_list;
 mod journal;
 mod recorder;
+#[cfg(test)]
+mod recorder_tests;
 mod redact;
 
 use std::fmt;
