@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dram_error::AnyReport;
 use dram_image::tar::TarError;
-use dram_image::{Digest, DocumentError, LimitExceeded};
+use dram_image::{Digest, DocumentError, LimitExceeded, TreePath};
 use rustix::io::Errno;
 
 use crate::LayerId;
@@ -144,6 +144,14 @@ pub enum StoreError {
         /// The reason.
         why: &'static str,
     },
+    /// A layer has an entry that no OCI layer can hold.
+    #[error("an image cannot hold `{path}`: {why}")]
+    Unrepresentable {
+        /// Its path in the layer.
+        path: TreePath,
+        /// The reason.
+        why: &'static str,
+    },
     /// A path has more symbolic links than Linux follows.
     #[error("{path} goes through more than 40 symbolic links")]
     SymlinkLoop {
@@ -205,6 +213,7 @@ impl StoreError {
             | StoreError::DamagedIndex { .. }
             | StoreError::Document { .. }
             | StoreError::InvalidEntry { .. }
+            | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }
             | StoreError::Path(_) => None,
         }

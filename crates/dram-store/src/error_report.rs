@@ -33,6 +33,7 @@ impl ErrorReport for StoreError {
             | StoreError::LayerTar { .. }
             | StoreError::Tar { .. }
             | StoreError::InvalidEntry { .. }
+            | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }
             | StoreError::Path(_) => ErrorClass::Work,
         }
@@ -65,6 +66,7 @@ impl ErrorReport for StoreError {
             StoreError::NotADirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } => io_help(source),
+            StoreError::Unrepresentable { .. } => Some("rename or remove it in the step that makes it"),
             StoreError::Tar { .. }
             | StoreError::InvalidEntry { .. }
             | StoreError::SymlinkLoop { .. }
@@ -179,6 +181,10 @@ mod tests {
             (StoreError::Tar { what: String::new(), source: truncated() }, None),
             (StoreError::InvalidEntry { entry: String::new(), why: "" }, None),
             (StoreError::SymlinkLoop { path: String::new() }, None),
+            (
+                StoreError::Unrepresentable { path: dram_image::TreePath::root(), why: "" },
+                Some("rename or remove it in the step that makes it"),
+            ),
         ];
         for (error, expected) in table {
             let helps = error.helps();

@@ -16,6 +16,8 @@ pub(crate) struct ScannedEntry {
     pub(crate) status: FileStatus,
     /// Extended attributes without those of overlayfs.
     pub(crate) xattrs: Vec<Xattr>,
+    /// True if it has attributes in the name space of overlayfs mounts by ordinary users.
+    pub(crate) has_user_overlay_xattrs: bool,
     /// True for an opaque directory.
     pub(crate) opaque: bool,
     /// First path of a hard-linked file, if this is another of its paths.
@@ -50,8 +52,9 @@ impl<'a> LayerScan<'a> {
             self.pending.extend(names.iter().rev().map(|name| path.join(name)));
         }
         let opaque = is_opaque(&all);
+        let has_user_overlay_xattrs = all.iter().any(|(name, _)| name.starts_with(b"user.overlay."));
         let xattrs = all.into_iter().filter(|(name, _)| is_portable(name)).collect();
-        Ok(Some(ScannedEntry { path, status, xattrs, opaque, link_to }))
+        Ok(Some(ScannedEntry { path, status, xattrs, has_user_overlay_xattrs, opaque, link_to }))
     }
 }
 

@@ -148,10 +148,34 @@ impl<'a> Layers<'a> {
 
     /// Commits the directory `made` (in this process's work directory) as a layer, named by a digest of its content.
     ///
+    /// Attributes of overlayfs that a command set itself are no content and are removed: they would act in dram, and
+    /// nowhere else.
+    ///
     /// # Errors
-    /// On an I/O error.
+    /// On an I/O error, and when an entry has a name that is a whiteout in an OCI layer.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
-        let id = content_layer_id(&Dir::open_layer(made)?)?;
+        let dir = Dir::open_layer(made)?;
+        let (mut whiteout_name, mut marked) = (None, Vec::new());
+        // Only overlayfs mounts of root do not interpret `user.overlay.` attributes, so that a command can set them.
+        let is_root = self.store.id_mapping() == IdMapping::Root;
+        let digest = content_digest(&dir, &mut |found| {
+            if found.path.name().is_some_and(|name| name.starts_with(b".wh.")) && whiteout_name.is_none() {
+                whiteout_name = Some(found.path.clone());
+            }
+            if is_root && found.has_user_overlay_xattrs {
+                marked.push(found.path.clone());
+            }
+            true
+        })?;
+        if let Some(path) = whiteout_name {
+            return Err(StoreError::Unrepresentable { path, why: "such a name stands for a deleted file" });
+        }
+        for path in &marked {
+            for (name, _) in dir.xattrs(path)?.iter().filter(|(name, _)| name.starts_with(b"user.overlay.")) {
+                dir.remove_xattr(path, name)?;
+            }
+        }
+        let id = if marked.is_empty() { LayerId::from_content(digest) } else { content_layer_id(&dir)? };
         self.install(made, &id)?;
         Ok(id)
     }
@@ -562,7 +586,7 @@ impl<'a> Layers<'a> {
 
 /// The id by content of the layer directory `dir`.
 pub(crate) fn content_layer_id(dir: &Dir) -> Result<LayerId, StoreError> {
-    Ok(LayerId::from_content(content_digest(dir, &|_| true)?))
+    Ok(LayerId::from_content(content_digest(dir, &mut |_| true)?))
 }
 
 /// A reader that computes the digest of the bytes that pass through it.
@@ -580,7 +604,10 @@ impl<R: std::io::Read> std::io::Read for DigestingReader<R> {
 }
 
 /// The digest of the entries of a layer directory for which `counts` returns `true`, without their times.
-pub(crate) fn content_digest(dir: &Dir, counts: &dyn Fn(&ScannedEntry) -> bool) -> Result<blake3::Hash, StoreError> {
+pub(crate) fn content_digest(
+    dir: &Dir,
+    counts: &mut dyn FnMut(&ScannedEntry) -> bool,
+) -> Result<blake3::Hash, StoreError> {
     let mut hasher = blake3::Hasher::new();
     scan_layer(dir, &mut |found| {
         // A tar cannot hold a socket, and a socket is useless without the process that created it.

@@ -388,13 +388,13 @@ mod tests {
         let how =
             UnpackOptions { mode: UnpackMode::Layer, limits: &ArchiveLimits::default(), archive_name: "the test" };
         unpack(&mut &tar[..], &root, how).unwrap();
-        let fresh = crate::layers::content_digest(&root, &|_| true).unwrap();
+        let fresh = crate::layers::content_digest(&root, &mut |_| true).unwrap();
         drop(root);
         finalize_table(&made, &place, dir.path()).unwrap();
         fs::rename(&made, &place).unwrap();
         assert!(!ownership_table_path(&made).exists());
         let whole = Dir::open_layer_with(&place, id_mapping).unwrap();
-        assert_eq!(crate::layers::content_digest(&whole, &|_| true).unwrap(), fresh);
+        assert_eq!(crate::layers::content_digest(&whole, &mut |_| true).unwrap(), fresh);
         (fresh, fs::read(ownership_table_path(&place)).unwrap_or_default())
     }
 

@@ -378,3 +378,25 @@ fn archives_are_distinguished_from_other_files() {
         assert_eq!((unpacked.is_some(), Path::exists(&into.join(".wh.x"))), (want, want), "{name}");
     }
 }
+
+#[test]
+fn a_layer_holds_what_an_oci_layer_can_hold() {
+    let (_outer, store) = store();
+    let made = |name: &str| {
+        let dir = store.work_dir().temp_dir().unwrap();
+        fs::create_dir_all(dir.join("below")).unwrap();
+        fs::write(dir.join("below").join(name), "x").unwrap();
+        dir
+    };
+    let error = store.layers().commit(&made(".wh.passwd")).unwrap_err();
+    assert!(error.to_string().contains("`/below/.wh.passwd`"), "{error}");
+    let plain = store.layers().commit(&made("file")).unwrap();
+    let marked = made("file");
+    for (path, name) in [("below", "user.overlay.opaque"), ("below/file", "user.overlay.origin")] {
+        rustix::fs::setxattr(marked.join(path), name, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    // Only root's mounts leave such attributes to a command.
+    if store.id_mapping() == crate::IdMapping::Root {
+        assert_eq!(store.layers().commit(&marked).unwrap(), plain);
+    }
+}

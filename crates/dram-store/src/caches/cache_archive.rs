@@ -130,7 +130,8 @@ impl CacheMounts<'_> {
         for key in keys {
             let (cache, name) = self.acquire_for_archive(key)?;
             let number = key.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-            let content = content_digest(&Dir::open_layer(&cache.data_dir())?, &is_archivable)?.to_hex().to_string();
+            let content =
+                content_digest(&Dir::open_layer(&cache.data_dir())?, &mut is_archivable)?.to_hex().to_string();
             list.caches.push(CacheArchiveEntry { name, number, content });
             guards.push(cache);
         }
@@ -332,7 +333,7 @@ fn verify_archive_entry(
     if dir.status(&path)?.is_none_or(|status| status.kind != FileKind::Dir) {
         return Err(wrong(format!("it lacks the cache `{}`", listed.name.id)));
     }
-    let found = content_digest(&dir.open_subdir(&path)?, &is_archivable)?.to_hex().to_string();
+    let found = content_digest(&dir.open_subdir(&path)?, &mut is_archivable)?.to_hex().to_string();
     match found == listed.content {
         true => Ok(()),
         false => Err(wrong(format!("the cache `{}` does not hold what the list says", listed.name.id))),
