@@ -49,9 +49,9 @@ const PLAN: &str = r#"{
 
 /// A network without anything in it.
 #[derive(Debug)]
-struct OfflineFetcher;
+struct UnreachableFetcher;
 
-impl RemoteFetcher for OfflineFetcher {
+impl RemoteFetcher for UnreachableFetcher {
     fn fetch_file(&self, _: &str, _: Option<&Digest>) -> Result<FetchedFile, RemoteError> {
         panic!("the plan needs no file of the network")
     }
@@ -86,7 +86,7 @@ fn execute(store: &Store, context: &Path, plan: &Plan) -> (Result<Snapshot, Buil
         },
         clock: || Duration::ZERO,
         command_options: CommandOptions::default(),
-        remotes: &OfflineFetcher,
+        remotes: &UnreachableFetcher,
         cancel: CancelToken::default(),
     };
     let events = Mutex::new(Vec::new());

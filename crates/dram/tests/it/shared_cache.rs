@@ -349,8 +349,8 @@ fn steps_with_damaged_cache_layers_are_executed() {
     // With one damaged layer, only the steps that need it are executed.
     flip(&place.blob(&layers[layers.len() - 1]));
     let (other, done) = cold_build(&context, &place.cache_from());
-    let (carried_out, remembered) = done.steps();
-    assert!(carried_out >= 1 && remembered >= 4, "{done}");
+    let (executed, cached) = done.steps();
+    assert!(executed >= 1 && cached >= 4, "{done}");
     assert_eq!(other.digest("demo"), want);
 }
 
