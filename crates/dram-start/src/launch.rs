@@ -198,6 +198,15 @@ pub fn emulator_command(
         Some(NodeNaming { kind, node }) => {
             all.extend([concat(&[b"-", kind.as_str().as_bytes()]), node.clone()]);
             if let Some(cookie) = cookie {
+                if cookie.starts_with(b"-") || cookie.starts_with(b"+") {
+                    let sign = if cookie.starts_with(b"-") { '-' } else { '+' };
+                    return Err(StartError::new(
+                        alloc::format!(
+                            "cannot pass the cookie to the emulator: it begins with `{sign}`, as a flag does"
+                        ),
+                        "set RELEASE_COOKIE to a secret that begins with a letter or a digit",
+                    ));
+                }
                 all.extend([b"-setcookie".to_vec(), cookie.to_vec()]);
             }
         }
@@ -222,6 +231,23 @@ mod tests {
             ..LaunchContext::default()
         };
         launch_arguments(&release, purpose, &around, &env)
+    }
+
+    #[test]
+    fn a_cookie_that_the_emulator_takes_for_a_flag_is_refused_without_being_shown() {
+        let naming = NodeNaming { kind: StartNodeNameKind::Sname, node: b"demo".to_vec() };
+        let place = EmulatorPaths { root: b"/r".to_vec(), bin: b"/r/bin".to_vec(), progname: b"erl".to_vec() };
+        let env = EnvironmentVariables::default();
+        let start = |cookie: &[u8]| emulator_command(&[], Some(&naming), Some(cookie), &place, &env);
+        for cookie in [b"-secret", b"+secret"] {
+            let fault = start(cookie).unwrap_err();
+            assert!(
+                fault.message.contains("it begins with `") && !fault.message.contains("secret"),
+                "{}",
+                fault.message
+            );
+        }
+        assert!(start(b"a-secret+").is_ok());
     }
 
     #[test]

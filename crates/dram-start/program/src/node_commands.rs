@@ -16,12 +16,22 @@ use crate::process::SIGTERM;
 use crate::state_lock::{self, ReleaseStatus};
 use crate::{files, shell, sys};
 
-/// Evaluates Elixir code. An exception is returned in the format of Elixir.
+/// Evaluates Elixir code. An exception is returned in the format of Elixir, and an exit for the shell as its code.
 const EVAL_ELIXIR: &str = "try 'Elixir.Code':eval_string(Text) of _ -> ok \
-                      catch Class:Reason:Stack -> {failed, 'Elixir.Exception':format(Class, Reason, Stack)} end";
+                      catch exit:{shutdown, Code} when is_integer(Code) -> {stopped, Code}; \
+                      exit:normal -> {stopped, 0}; exit:shutdown -> {stopped, 0}; exit:{shutdown, _} -> {stopped, 0}; \
+                      Class:Reason:Stack -> {failed, 'Elixir.Exception':format(Class, Reason, Stack)} end";
 
-/// Reads the configuration again, and notifies the applications of changes.
-const RELOAD_CONFIG: &str = "{ok, [Config]} = file:consult(Path), \
+/// Reads the configuration and the files that it includes again, and notifies the applications of changes.
+const RELOAD_CONFIG: &str = "{ok, [Own]} = file:consult(Path), \
+     Merge = fun({App, New}, All) -> Old = proplists:get_value(App, All, []), \
+             Rest = [Pair || {Key, _} = Pair <- Old, not lists:keymember(Key, 1, New)], \
+             lists:keystore(App, 1, All, {App, New ++ Rest}) end, \
+     Include = fun(File, All) -> Name = filename:rootname(File, \".config\") ++ \".config\", \
+               Beside = filename:absname(Name, filename:dirname(Path)), \
+               Found = case filelib:is_regular(Beside) of true -> Beside; false -> Name end, \
+               {ok, [More]} = file:consult(Found), lists:foldl(Merge, All, More) end, \
+     Config = lists:foldl(fun({_, _} = Pair, All) -> Merge(Pair, All); (File, All) -> Include(File, All) end, [], Own), \
      Specs = [{application, App, Keys} || {App, _, _} <- application:loaded_applications(), \
               {ok, Keys} <- [application:get_all_key(App)]], \
      Before = application_controller:prep_config_change(), \
@@ -198,6 +208,8 @@ pub(crate) fn rpc(
             let _ = sys::write_all(2, &concat(&[why.bytes().unwrap_or_default(), b"\n"]));
             Ok(1)
         }
+        // As in a shell, only the last eight bits count.
+        Some([stopped, NodeTerm::Integer(code)]) if stopped.is_atom("stopped") => Ok((*code & 0xff) as u8),
         _ => Ok(0),
     }
 }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use dram_start::byte_string::{ByteString, concat, find_bytes};
+use dram_start::byte_string::{ByteString, concat, file_name, find_bytes, parent_path};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::expand_launch_arguments;
@@ -38,11 +38,27 @@ pub(crate) fn prepare_config(
         return Ok(Some(release.sys_config.clone()));
     }
     let text = if fills { replace_variables(&from, &text, b'%', env)? } else { text };
-    let stem =
+    let dir =
         concat(&[&release.tmp, b"/", &release.name, b"-", &release.home.vsn, b"-", &files::random_name(), b".runtime"]);
+    copy_included_configs(&from, &dir)?;
+    // Only a file with this name may include others.
+    let stem = concat(&[&dir, b"/sys"]);
     let copy = concat(&[&stem, b".config"]);
     files::write_private(&copy, &text).map_err(|errno| not_writable_error(&copy, errno))?;
     Ok(Some(stem))
+}
+
+/// Copies the configuration files beside `from`, which it may include by their names.
+fn copy_included_configs(from: &[u8], dir: &[u8]) -> Result<(), StartError> {
+    let beside = parent_path(from);
+    for name in files::list_directory(beside).unwrap_or_default() {
+        if name.ends_with(b".config") && name != file_name(from) && name != b"sys.config" {
+            let copy = concat(&[dir, b"/", &name]);
+            let text = files::read_required(&concat(&[beside, b"/", &name]))?;
+            files::write_private(&copy, &text).map_err(|errno| not_writable_error(&copy, errno))?;
+        }
+    }
+    Ok(())
 }
 
 fn not_writable_error(path: &[u8], errno: StartErrno) -> StartError {

@@ -28,6 +28,9 @@ fn rpc_prints_output_returns_errors_and_takes_less_than_50_ms() {
     let raised = world.run(&["rpc", "raise \"boom\""], &NAMED);
     assert_eq!(raised.status.code(), Some(1));
     assert!(lossy_text(&raised.stderr).contains("** (RuntimeError) boom"), "{}", lossy_text(&raised.stderr));
+    for (reason, code) in [("{:shutdown, 4}", 4), (":shutdown", 0), (":normal", 0), (":other", 1)] {
+        assert_eq!(world.run(&["rpc", &format!("exit({reason})")], &NAMED).status.code(), Some(code), "{reason}");
+    }
     let big = "IO.puts(String.duplicate(\"0123456789\", 500_000))";
     assert_eq!(world.run_ok(&["rpc", big], &NAMED).len(), 5_000_001);
     let file = world.dir.path().join("code.exs");
@@ -142,4 +145,17 @@ fn remote_console_opens_a_shell_in_the_running_node() {
     shell.wait_for("-->");
     keys.write_all(b"q\r").unwrap();
     assert_eq!(shell.wait_for_exit_code(), Some(0));
+}
+
+#[test]
+fn a_configuration_that_is_copied_includes_the_files_beside_it_and_is_read_again_with_them() {
+    let world = TestRelease::new("replace_os_vars = true\n");
+    world.write("releases/0.1.0/sys.config", "[{demo,[{host,\"${HOSTNAME:-here}\"},{greeting,none}]},\"./extra\"].\n");
+    world.write("releases/0.1.0/extra.config", "[{demo,[{greeting,hello}]}].\n");
+    let system = world.start_foreground(&NAMED);
+    assert!(system.output().contains("READY :hello"), "{}", system.output());
+    world.write("releases/0.1.0/extra.config", "[{demo,[{greeting,again}]}].\n");
+    world.run_ok(&["reload_config"], &NAMED);
+    let read = "IO.inspect(for key <- [:greeting, :host], do: Application.get_env(:demo, key))";
+    assert_eq!(world.run_ok(&["rpc", read], &NAMED), "[:again, 'here']\n");
 }
