@@ -1,15 +1,14 @@
 //! Builds every case of `tests/parity` with dram and with buildah, and compares files and config.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{BASE, Store, TestCommand, base_tar, repo, temp, tool, valid_image};
+use crate::support::{BASE, Store, TestCommand, base_tar, remove_at_exit, repo, temp, tool, valid_image};
 use crate::tree_listing::{Listing, difference, listing};
 
 /// The fields of the config that are compared.
@@ -29,49 +28,168 @@ const CONFIG: [&str; 12] = [
 ];
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Makes a test of each case; `_` in its name stands for `-` in the name of its directory.
+macro_rules! parity_cases {
+    ($($name:ident,)*) => {
+        const CASES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test]
+        fn $name() {
+            check_case(&stringify!($name).replace('_', "-"));
+        })*
+    };
+}
+
+parity_cases! {
+    add_chown_archive,
+    add_file_and_directory,
+    add_tar,
+    add_tar_gz,
+    add_tar_over_files,
+    add_tar_xz_and_bz2,
+    arg_before_from,
+    arg_before_from_given,
+    arg_default_and_given,
+    arg_ends_with_its_stage,
+    arg_from_arg,
+    arg_is_not_in_the_config,
+    arg_platform,
+    arg_scope_starts_at_its_line,
+    arg_shadowed_by_env,
+    blanks_everywhere,
+    cmd_empty,
+    cmd_forms,
+    cmd_shell,
+    comment_in_continuation,
+    comments,
+    config_is_inherited,
+    copy_chmod,
+    copy_chown_names,
+    copy_chown_numbers,
+    copy_chown_of_new_users,
+    copy_directory_contents,
+    copy_does_not_unpack,
+    copy_dotfiles,
+    copy_empty_directories,
+    copy_empty_file,
+    copy_everything,
+    copy_file_to_directory,
+    copy_file_to_file,
+    copy_from_a_stage_twice,
+    copy_from_hard_links,
+    copy_from_keeps_owners,
+    copy_from_relative,
+    copy_from_symlinks,
+    copy_from_wildcards,
+    copy_json_form,
+    copy_long_names,
+    copy_many_files,
+    copy_merges_directories,
+    copy_modes,
+    copy_names_with_spaces,
+    copy_replaces_a_file,
+    copy_several,
+    copy_special_modes,
+    copy_symlinks,
+    copy_to_a_linked_directory,
+    copy_unicode_names,
+    copy_wildcards,
+    crlf_line_ends,
+    dockerfile_by_name,
+    entrypoint_clears_inherited_cmd,
+    entrypoint_forms,
+    entrypoint_keeps_own_cmd,
+    entrypoint_shell,
+    env_forms,
+    env_override_keeps_its_place,
+    env_path,
+    env_same_line,
+    escape_directive,
+    escape_directive_in_words,
+    expansion_defaults,
+    expansion_escapes,
+    expansion_in_instructions,
+    expose,
+    from_alone,
+    from_scratch,
+    healthcheck_all_options,
+    healthcheck_exec,
+    healthcheck_none,
+    ignore_all_but,
+    ignore_and_wildcard_copy,
+    ignore_everywhere,
+    ignore_except,
+    ignore_order,
+    ignore_simple,
+    label_forms,
+    lower_case_keywords,
+    maintainer,
+    no_expansion_in_run_and_cmd,
+    no_line_end_at_the_end,
+    run_base_hard_links,
+    run_chmod_and_chown,
+    run_continued,
+    run_fifo_and_empties,
+    run_file_becomes_directory,
+    run_forms,
+    run_hard_links,
+    run_large_file,
+    run_positional_and_special,
+    run_removes_a_base_directory,
+    run_removes_a_base_file,
+    run_removes_across_layers,
+    run_removes_what_copy_brought,
+    run_renames,
+    run_replaces_a_directory,
+    run_sees_earlier_steps,
+    run_special_modes,
+    run_symlinks,
+    run_time_and_umask,
+    shell,
+    shell_of_cmd,
+    shell_of_entrypoint,
+    stage_by_name,
+    stage_by_number,
+    stage_chain_of_copies,
+    stage_config_is_not_inherited_by_copy,
+    stage_from_stage,
+    stage_name_in_capitals,
+    stage_unused_is_not_built,
+    stopsignal,
+    stopsignal_number,
+    syntax_directive,
+    user_and_group,
+    user_by_name,
+    user_by_number,
+    user_does_not_own_copies,
+    user_last_is_kept,
+    user_supplementary_groups,
+    volume_filled_before,
+    volume_forms,
+    volume_of_no_directory,
+    volume_written_after,
+    workdir_alone,
+    workdir_existing_keeps_its_owner,
+    workdir_relative,
+    workdir_trailing_slash,
+    workdir_with_variables,
+}
+
 #[test]
-fn dram_and_buildah_build_identical_images() {
-    let cases = cases();
-    assert!(cases.len() > 100, "only {} cases were found", cases.len());
-    let (dram, buildah) = (DramBuilder::new(), BuildahBuilder::new());
-    let queue = Mutex::new(VecDeque::from(cases));
-    let failures = Mutex::new(BTreeMap::new());
-    thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while let Some(case) = next_case(&queue) {
-                    let name = case.name.clone();
-                    // A panic in one case is a failure of that case only.
-                    let checked =
-                        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case.check(&dram, &buildah)));
-                    if let Err(why) = checked.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).insert(name, why);
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let text: String = failures.iter().map(|(case, why)| format!("== {case}\n{why}\n")).collect();
-    assert!(failures.is_empty(), "{} cases fail\n{text}", failures.len());
-}
-
-fn next_case(queue: &Mutex<VecDeque<ParityCase>>) -> Option<ParityCase> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
-}
-
-fn cases() -> Vec<ParityCase> {
+fn every_case_directory_is_a_test() {
     let dir = repo("tests/parity");
-    crate::support::names(&dir)
-        .into_iter()
-        .map(|name| ParityCase { dir: dir.join(&name), name })
-        .filter(|case| case.dir.is_dir())
-        .collect()
+    let found: Vec<String> = crate::support::names(&dir).into_iter().filter(|name| dir.join(name).is_dir()).collect();
+    let listed: Vec<String> = CASES.iter().map(|name| name.replace('_', "-")).collect();
+    assert_eq!(listed, found, "the cases that are listed above, and the directories of tests/parity");
+}
+
+/// Builds a case with both tools. Their storage with the base image is shared by all cases of this process.
+fn check_case(name: &str) {
+    static BUILDERS: OnceLock<(DramBuilder, BuildahBuilder)> = OnceLock::new();
+    let (dram, buildah) = BUILDERS.get_or_init(|| (DramBuilder::new(), BuildahBuilder::new()));
+    let case = ParityCase { name: name.to_owned(), dir: repo("tests/parity").join(name) };
+    if let Err(why) = case.check(dram, buildah) {
+        panic!("== {name}\n{why}");
+    }
 }
 
 struct ParityCase {
@@ -165,6 +283,7 @@ struct DramBuilder {
 impl DramBuilder {
     fn new() -> DramBuilder {
         let store = Store::with_base();
+        remove_at_exit(store.path().parent().expect("a store lies in a temporary directory"));
         let base = built_image(&store, BASE);
         DramBuilder { store, base }
     }
@@ -195,6 +314,7 @@ struct BuildahBuilder {
 impl BuildahBuilder {
     fn new() -> BuildahBuilder {
         let dir = temp();
+        remove_at_exit(dir.path());
         let conf = format!(
             "[storage]\ndriver = \"overlay\"\ngraphroot = \"{0}/root\"\nrunroot = \"{0}/run\"\n",
             dir.path().display()
@@ -228,18 +348,5 @@ impl BuildahBuilder {
         let inspected: Value = serde_json::from_str(&inspected).unwrap();
         self.tool(["rm", container.trim()]).ok();
         Ok(ParityImage { files, config: compared_config(&inspected["Docker"]["config"]) })
-    }
-}
-
-impl Drop for BuildahBuilder {
-    fn drop(&mut self) {
-        let _ = self.tool(["rm", "--all"]).end();
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let below = format!("{}/", self.dir.path().display());
-        let mut places: Vec<_> = mounts.lines().filter_map(|line| line.split(' ').nth(1)).collect();
-        places.retain(|place| place.starts_with(&below));
-        for place in places.iter().rev() {
-            let _ = tool("umount").args(["-l", place]).end();
-        }
     }
 }

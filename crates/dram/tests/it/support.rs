@@ -57,10 +57,14 @@ pub(crate) fn registries_conf() -> &'static Path {
     })
 }
 
-/// Removes `dir` when this process ends. Statics are never dropped, so a background shell waits for the end of the
-/// process.
-fn remove_at_exit(dir: &Path) {
-    let script = r#"(while kill -0 "$1" 2>/dev/null; do sleep 1; done; rm -rf "$2") &"#;
+/// Removes `dir` and the mounts below it when this process ends. Statics are never dropped, so a background shell waits
+/// for the end of the process.
+pub(crate) fn remove_at_exit(dir: &Path) {
+    let script = r#"(while kill -0 "$1" 2>/dev/null; do sleep 1; done
+        awk -v dir="$2/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | sort -r | while read -r place; do
+            umount -l "$place"
+        done
+        rm -rf --one-file-system "$2") &"#;
     let mut command = Command::new("sh");
     command.args(["-c", script, "sh", &std::process::id().to_string()]).arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
