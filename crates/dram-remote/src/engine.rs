@@ -1,4 +1,9 @@
 //! A client for Docker engines: `POST /images/load` of the Docker Engine API, which podman's service implements too.
+//!
+//! HTTP/1.1 is written here by hand, although registries are spoken to with `ureq`. Engines listen on a Unix socket, for
+//! which `ureq` needs a transport of its unversioned interface, which may change with any release. And an engine that
+//! refuses an image may close the connection before it has read all of it: after a failed write the response is read
+//! nevertheless, since it has the reason.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
