@@ -492,13 +492,19 @@ mod tests {
             |copy: &CopyOp| copy_key_by_snapshot(copy, &copy_base(), &StepKey::of([&b"x"[..]]), &[None]).id;
         let path =
             CopyOp { sources: vec![CopySource { text: "s*".to_owned(), ..copy_op().sources[0].clone() }], ..copy_op() };
-        let exclude = CopyOp { exclude: vec!["x".to_owned()], ..copy_op() };
+        let exclude = |pattern: &str| CopyOp { exclude: vec![pattern.to_owned()], ..copy_op() };
         let checksum = CopyOp { checksum: Some("sha256:0".to_owned()), ..copy_op() };
-        for copy in [&path, &exclude, &checksum, &CopyOp { from: InputRef::External("i".to_owned()), ..copy_op() }] {
+        for copy in [&path, &checksum, &CopyOp { from: InputRef::External("i".to_owned()), ..copy_op() }] {
             assert_eq!(of(copy), of(&copy_op()), "{copy:?}");
         }
+        assert_eq!(of(&exclude("x")), of(&exclude("y")));
         // The identity of a snapshot says nothing about the selection of its files.
-        assert_distinct(&[by_snapshot(&copy_op()), by_snapshot(&path), by_snapshot(&exclude)]);
+        assert_distinct(&[
+            by_snapshot(&copy_op()),
+            by_snapshot(&path),
+            by_snapshot(&exclude("x")),
+            by_snapshot(&exclude("y")),
+        ]);
         assert_eq!(by_snapshot(&checksum), by_snapshot(&copy_op()));
         let other = copy_key_by_snapshot(&copy_op(), &copy_base(), &StepKey::of([&b"y"[..]]), &[None]).id;
         assert_ne!(other, by_snapshot(&copy_op()));
