@@ -70,7 +70,11 @@ mod tests {
             let all: Vec<usize> = (0..1000).collect();
             let done = for_each_parallel(&all, at_once, &|at| {
                 calls.fetch_add(1, Ordering::SeqCst);
-                if *at == 0 { Err("first") } else { Ok(std::thread::sleep(std::time::Duration::from_millis(2))) }
+                if *at == 0 {
+                    return Err("first");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(2));
+                Ok(())
             });
             assert_eq!(done, Err("first"));
             assert!(calls.load(Ordering::SeqCst) < 100, "{at_once} threads");

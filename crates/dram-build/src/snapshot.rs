@@ -108,7 +108,7 @@ mod tests {
     fn identity_depends_on_the_content_and_order_of_layers_and_not_on_their_origin() {
         let of = |layers: &[Layer]| Snapshot { layers: layers.to_vec(), layer_made: Vec::new() }.identity();
         let cached = Layer::Cached { id: id("a"), blob: None };
-        assert_eq!(of(&[Layer::Local(id("a"))]), of(&[cached.clone()]));
+        assert_eq!(of(&[Layer::Local(id("a"))]), of(std::slice::from_ref(&cached)));
         // The unpacked form of a base layer has this id, unless it inherits entries.
         assert_eq!(of(&[base("x")]), of(&[Layer::Local(LayerId::from_diff_id(&Digest::of(b"x")))]));
         let all = [of(&[]), of(&[base("x"), cached.clone()]), of(&[cached, base("x")]), of(&[base("x")])];

@@ -66,7 +66,10 @@ impl<'a> StageBoard<'a> {
     /// Returns the error of the stage, unless it is a lost layer and a stage can go back.
     pub(crate) fn put_back(&mut self, piece: StageProgress, done: Result<(), BuildError>) -> Result<(), BuildError> {
         let marked = self.rewinds.remove(&piece.stage);
-        let piece = marked.map_or_else(|| piece.clone(), |point| self.rewound(piece.clone(), point));
+        let piece = match marked {
+            Some(point) => self.rewound(piece, point),
+            None => piece,
+        };
         match piece.snapshot {
             Some(snapshot) if piece.step == self.plan.stages[piece.stage].steps.len() => {
                 self.finished.insert(piece.stage, snapshot);

@@ -57,7 +57,7 @@ pub(crate) fn miss_causes(
             CacheKeyPartName::Method if differs => return vec![MissCause::Method],
             CacheKeyPartName::Command if differs => found.push(MissCause::Command),
             CacheKeyPartName::Variable { .. } | CacheKeyPartName::Setting(_) if differs || was.is_none() => {
-                found.extend(value_changed(was, note))
+                found.extend(value_changed(was, note));
             }
             CacheKeyPartName::Files(target) if differs => found.push(files_changed(target, was, part, list)),
             CacheKeyPartName::Source(target) if differs => source |= !knows_files(&before, target),
