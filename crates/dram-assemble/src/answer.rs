@@ -18,6 +18,7 @@ pub(crate) struct AnswerMap<'a> {
 
 impl<'a> AnswerMap<'a> {
     /// Wraps the map `term`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub(crate) fn from_term(name: &'static str, term: &'a Term) -> Result<AnswerMap<'a>, AssembleError> {
         match term {
             Term::Map(pairs) => Ok(AnswerMap { name, pairs }),
@@ -63,6 +64,7 @@ impl<'a> AnswerMap<'a> {
 }
 
 /// Returns the elements of a list.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 pub(crate) fn list(term: &Term) -> Option<&[Term]> {
     match term {
         Term::List(elements) => Some(elements),
@@ -71,6 +73,7 @@ pub(crate) fn list(term: &Term) -> Option<&[Term]> {
 }
 
 /// Returns the elements of a tuple.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 pub(crate) fn tuple(term: &Term) -> Option<&[Term]> {
     match term {
         Term::Tuple(elements) => Some(elements),
@@ -79,6 +82,7 @@ pub(crate) fn tuple(term: &Term) -> Option<&[Term]> {
 }
 
 /// Returns the bytes of a binary.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 pub(crate) fn bytes(term: &Term) -> Option<&[u8]> {
     match term {
         Term::Binary(bytes) => Some(bytes),

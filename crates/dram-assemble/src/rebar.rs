@@ -283,7 +283,11 @@ fn overlays(release: AnswerMap<'_>, output: &Path) -> Result<Vec<OverlayStep>, A
 fn created_dirs(overlays: &[OverlayStep]) -> Vec<TreePath> {
     let made = |overlay: &OverlayStep| match overlay {
         OverlayStep::MakeDir(at) => Some(at.clone()),
-        _ => None,
+        OverlayStep::Dir(_)
+        | OverlayStep::Copy(..)
+        | OverlayStep::Link(..)
+        | OverlayStep::Text(..)
+        | OverlayStep::SetMode(..) => None,
     };
     overlays.iter().filter_map(made).collect()
 }

@@ -315,7 +315,10 @@ mod tests {
     fn cache_of(case: &mut RunCase) -> &mut CacheMount {
         match &mut case.op.mounts[1] {
             RunMount::Cache(cache) => cache,
-            other => panic!("{other:?}"),
+            other @ (RunMount::Bind { .. }
+            | RunMount::Secret { .. }
+            | RunMount::Ssh { .. }
+            | RunMount::Tmpfs { .. }) => panic!("{other:?}"),
         }
     }
 

@@ -80,7 +80,10 @@ pub fn export_tar(
     let fail = |source| ExportError::Write { path: shown.to_owned(), source };
     write_tar(&view, Some(time), &mut tar).map_err(|error| match error {
         ExportError::Write { source, .. } => fail(source),
-        error => error,
+        error @ (ExportError::Destination { .. }
+        | ExportError::InTheWay(_)
+        | ExportError::Device(_)
+        | ExportError::Store(_)) => error,
     })?;
     tar.finish().map(drop).map_err(fail)
 }
@@ -95,7 +98,12 @@ pub(crate) fn write_tar(
         let Some(entry) = tar_entry(view, node, first, time.unwrap_or(node.status.mtime.0))? else { return Ok(()) };
         let put = match entry.kind {
             TarEntryKind::File { .. } => tar.append(&entry, &mut view.open(&node.path)?),
-            _ => tar.append(&entry, &mut io::empty()),
+            TarEntryKind::Dir
+            | TarEntryKind::Symlink(_)
+            | TarEntryKind::HardLink(_)
+            | TarEntryKind::Char(..)
+            | TarEntryKind::Block(..)
+            | TarEntryKind::Fifo => tar.append(&entry, &mut io::empty()),
         };
         put.map_err(|source| ExportError::Write { path: entry.path.as_path().to_owned(), source })
     })
@@ -128,7 +136,13 @@ fn walk_tree(view: &MergedTree, visit: &mut VisitNode<'_>) -> Result<(), ExportE
                     None
                 }
             },
-            _ => None,
+            FileKind::File
+            | FileKind::Dir
+            | FileKind::Symlink
+            | FileKind::Char(..)
+            | FileKind::Block(..)
+            | FileKind::Fifo
+            | FileKind::Socket => None,
         };
         visit(&node, known.as_ref())?;
     }

@@ -195,7 +195,23 @@ impl<'g> ArgumentCollector<'g> {
                         .collect();
                     expanded.iter().for_each(|(name, value)| scope.set_last(&name.text, &value.text));
                 }
-                _ => {}
+                InstructionBody::From(_)
+                | InstructionBody::Label(_)
+                | InstructionBody::Run(_)
+                | InstructionBody::Cmd(_)
+                | InstructionBody::Entrypoint(_)
+                | InstructionBody::Copy(_)
+                | InstructionBody::Add(_)
+                | InstructionBody::Workdir(_)
+                | InstructionBody::User(_)
+                | InstructionBody::Expose(_)
+                | InstructionBody::Volume(_)
+                | InstructionBody::StopSignal(_)
+                | InstructionBody::Shell(_)
+                | InstructionBody::Healthcheck(_)
+                | InstructionBody::Maintainer(_)
+                | InstructionBody::OnBuild(_)
+                | InstructionBody::Invalid => {}
             }
         }
         self.scopes.push(scope);

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn known_and_unknown_codes_survive_parsing_and_printing() {
-        for text in KNOWN_CODES.iter().copied() {
+        for &text in KNOWN_CODES {
             let code: RegistryErrorCode = text.parse().unwrap();
             assert!(!matches!(code, RegistryErrorCode::Other(_)), "{text}");
             assert_eq!(code.to_string(), text);

@@ -120,6 +120,7 @@ impl AppSpec {
     ///
     /// # Errors
     /// See [`AppSpecError`].
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn read(bytes: &[u8], name: &str, otp: u32) -> Result<AppSpec, AppSpecError> {
         let terms = consult(bytes)?;
         let [term] = terms.as_slice() else { return Err(AppSpecError::Form) };
@@ -214,6 +215,7 @@ impl AppSpecError {
 ///
 /// # Errors
 /// Fails if `bytes` is not an application specification.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 pub fn rewrite_app(bytes: &[u8], without_apps: &[String], without_modules: &[String]) -> Result<String, AppSpecError> {
     let mut terms = consult(bytes)?;
     let [Term::Tuple(parts)] = terms.as_mut_slice() else { return Err(AppSpecError::Form) };

@@ -49,6 +49,7 @@ impl Term {
     }
 
     /// Creates the list `[elements... | tail]`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn with_tail(mut elements: Vec<Term>, tail: Term) -> Term {
         match tail {
             Term::List(rest) => {
@@ -70,6 +71,7 @@ impl Term {
     }
 
     /// Returns the atom's name, if this is an atom.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn as_atom(&self) -> Option<&str> {
         match self {
             Term::Atom(name) => Some(name),
@@ -78,6 +80,7 @@ impl Term {
     }
 
     /// Returns the integer, if this is one that fits and is not negative.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Term::Int(value) => u64::try_from(*value).ok(),
@@ -86,6 +89,7 @@ impl Term {
     }
 
     /// Returns the elements, if this is a proper list.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn as_list(&self) -> Option<&[Term]> {
         match self {
             Term::List(elements) => Some(elements),
@@ -94,6 +98,7 @@ impl Term {
     }
 
     /// Returns the elements, if this is a tuple.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn as_tuple(&self) -> Option<&[Term]> {
         match self {
             Term::Tuple(elements) => Some(elements),
@@ -102,6 +107,7 @@ impl Term {
     }
 
     /// Returns the string, if this is a list of character codes.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn as_string(&self) -> Option<String> {
         let letter = |term: &Term| match term {
             Term::Int(value) => char::from_u32(u32::try_from(*value).ok()?),

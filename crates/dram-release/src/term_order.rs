@@ -113,6 +113,7 @@ fn compare_maps(one: &[(Term, Term)], other: &[(Term, Term)]) -> Ordering {
 }
 
 /// Returns the bytes with the significant bits of the last one, and the number of bits.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn bit_content(term: &Term) -> (&[u8], usize) {
     match term {
         Term::Binary(bytes) => (bytes, bytes.len() * 8),

@@ -134,6 +134,7 @@ fn send_request(
     request.call().map_err(|error| request_error(url, &error))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
 fn request_error(url: &str, error: &ureq::Error) -> FetchError {
     let url = redacted(url);
     if let Some((_, why)) = certificate_fault(error) {

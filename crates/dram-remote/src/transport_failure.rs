@@ -60,6 +60,7 @@ fn is_timeout(error: &ureq::Error) -> bool {
 }
 
 /// Returns the problem with the server's certificate and its description, if that is why the connection failed.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
 pub(crate) fn certificate_fault(error: &ureq::Error) -> Option<(CertificateFault, String)> {
     let error = tls_error(error)?;
     let fault = match error {
@@ -72,18 +73,17 @@ pub(crate) fn certificate_fault(error: &ureq::Error) -> Option<(CertificateFault
         TlsError::InvalidCertificate(_)
         | TlsError::InvalidCertRevocationList(_)
         | TlsError::NoCertificatesPresented => CertificateFault::Untrusted,
-        #[allow(clippy::wildcard_enum_match_arm, reason = "the enum of the library is not exhaustive")]
         _ => return None,
     };
     Some((fault, error.to_string()))
 }
 
 /// Returns the error of the TLS library, which arrives wrapped in an I/O error of the connection.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
 fn tls_error(error: &ureq::Error) -> Option<&TlsError> {
     match error {
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
-        #[allow(clippy::wildcard_enum_match_arm, reason = "the enum of the library is not exhaustive")]
         _ => None,
     }
 }

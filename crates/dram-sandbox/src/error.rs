@@ -210,11 +210,8 @@ impl SandboxError {
 
     /// The error number of a failed mount; `EIO` for other errors.
     pub(crate) fn errno(&self) -> rustix::io::Errno {
-        match self {
-            SandboxError::Mount { source, .. } => rustix::io::Errno::from_io_error(source),
-            _ => None,
-        }
-        .unwrap_or(rustix::io::Errno::IO)
+        let SandboxError::Mount { source, .. } = self else { return rustix::io::Errno::IO };
+        rustix::io::Errno::from_io_error(source).unwrap_or(rustix::io::Errno::IO)
     }
 
     pub(crate) fn process(step: &str, source: impl Into<io::Error>) -> SandboxError {

@@ -62,6 +62,7 @@ pub(crate) fn send(to: BorrowedFd<'_>, message: &impl Serialize, attached: Optio
 }
 
 /// Receives one packet; `None` when the other end is gone.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
 pub(crate) fn receive<T: DeserializeOwned>(from: BorrowedFd<'_>) -> io::Result<Option<(T, Option<OwnedFd>)>> {
     let mut bytes = vec![0; MAX_PACKET];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

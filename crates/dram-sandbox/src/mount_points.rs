@@ -170,7 +170,9 @@ fn wrong_kind_error(target: &MountTarget<'_>, at: &[u8], found: FileType) -> San
         FileType::Symlink => "the end of a chain of too many symbolic links",
         FileType::Directory => "a directory",
         FileType::RegularFile => "a file",
-        _ => "a special file",
+        FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+            "a special file"
+        }
     };
     let wanted = match target.kind {
         _ if at != target.path.strip_prefix(b"/").unwrap_or(target.path) && !target.refuse_links => {

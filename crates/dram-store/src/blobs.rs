@@ -109,10 +109,11 @@ impl<'a> Blobs<'a> {
         let dir = Dir::open(&self.dir())?;
         let name = TreePath::parse(digest.hex().as_bytes())?;
         let damaged = |why: String| StoreError::DamagedBlob { digest, why };
-        let file = dir.open_file(&name).map_err(|error| match error {
-            error if error.is_not_found() => StoreError::MissingBlob { digest },
-            StoreError::Io { source, .. } => damaged(source.to_string()),
-            error => error,
+        let file = dir.open_file(&name).map_err(|error| {
+            if error.is_not_found() {
+                return StoreError::MissingBlob { digest };
+            }
+            if let StoreError::Io { source, .. } = &error { damaged(source.to_string()) } else { error }
         })?;
         let length = file.metadata().map_err(StoreError::io("look at", &self.path(&digest)))?.len();
         if length != descriptor.size {
@@ -232,6 +233,7 @@ impl BlobWriter {
     ///
     /// # Errors
     /// When a file system operation fails.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let file = self.file.take().expect("only commit and drop take the file");
         file.sync_all().map_err(StoreError::io("write", &self.path))?;

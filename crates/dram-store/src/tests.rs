@@ -24,7 +24,11 @@ fn entry(name: &str, kind: TarEntryKind) -> TarEntry {
     let mode = match kind {
         TarEntryKind::Dir => 0o755,
         TarEntryKind::Symlink(_) => 0o777,
-        _ => 0o644,
+        TarEntryKind::File { .. }
+        | TarEntryKind::HardLink(_)
+        | TarEntryKind::Char(..)
+        | TarEntryKind::Block(..)
+        | TarEntryKind::Fifo => 0o644,
     };
     TarEntry { path: path(name), kind, mode, uid: 0, gid: 0, mtime: 5, xattrs: vec![] }
 }

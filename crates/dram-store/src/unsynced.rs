@@ -62,6 +62,7 @@ impl Store {
     }
 
     /// Creates the marker of a layer that is about to be renamed into place.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
     pub(crate) fn mark_unsynced(&self, id: &LayerId) -> Result<(), StoreError> {
         let (marks, name) = (self.marker_dir(), marker_name(id, self.id_mapping()));
         let path = marks.join(name);

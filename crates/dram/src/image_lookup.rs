@@ -41,7 +41,16 @@ pub(crate) fn open_for_platform(
         TransferError::NoPlatform { platform, .. } => {
             TransferError::NoPlatform { place: format!("`{text}` in the store"), platform }
         }
-        error => error,
+        error @ (TransferError::Read { .. }
+        | TransferError::Write { .. }
+        | TransferError::NoImages(_)
+        | TransferError::NotALayout(_)
+        | TransferError::Document { .. }
+        | TransferError::Blob { .. }
+        | TransferError::UnsupportedContent { .. }
+        | TransferError::Remote(_)
+        | TransferError::Store(_)
+        | TransferError::Cancelled) => error,
     })?;
     Ok(Image::open(store, &manifest)?)
 }

@@ -197,11 +197,9 @@ impl ImageSink for RegistryImage {
 
 /// Converts the error of a registry to that of a transfer.
 pub(crate) fn transfer_error(error: RegistryError) -> TransferError {
-    match error {
-        RegistryError::Cancelled { .. } => TransferError::Cancelled,
-        error => {
-            let kind = error.refusal().map_or(RemoteErrorKind::Failed, RemoteErrorKind::Refused);
-            TransferError::Remote(RemoteError::new(kind, &error))
-        }
+    if matches!(error, RegistryError::Cancelled { .. }) {
+        return TransferError::Cancelled;
     }
+    let kind = error.refusal().map_or(RemoteErrorKind::Failed, RemoteErrorKind::Refused);
+    TransferError::Remote(RemoteError::new(kind, &error))
 }

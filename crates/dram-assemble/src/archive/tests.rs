@@ -62,7 +62,10 @@ impl WrittenRelease {
                     let read = reader.read_data(&mut text).unwrap();
                     format!("f {:o} {path} {}", entry.mode, text[..read].escape_ascii())
                 }
-                other => panic!("{other:?}"),
+                other @ (TarEntryKind::HardLink(_)
+                | TarEntryKind::Char(..)
+                | TarEntryKind::Block(..)
+                | TarEntryKind::Fifo) => panic!("{other:?}"),
             });
         }
         lines

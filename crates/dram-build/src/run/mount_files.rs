@@ -162,7 +162,11 @@ impl MountFiles<'_> {
         };
         copied.map_err(|error| match error {
             LayerWriteError::Store(error) => BuildError::from(error),
-            error => {
+            error @ (LayerWriteError::NotDir { .. }
+            | LayerWriteError::Changed { .. }
+            | LayerWriteError::IsDir { .. }
+            | LayerWriteError::Remote { .. }
+            | LayerWriteError::SeveralSources { .. }) => {
                 let help = "build again when nothing writes to the build context";
                 BuildError::at_line(location.error(error.to_string()).help(help))
             }

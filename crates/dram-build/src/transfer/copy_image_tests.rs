@@ -17,7 +17,10 @@ fn copy(
     let progress = std::sync::Mutex::new(Vec::new());
     let tell = |event| match event {
         TransferProgress::Bytes(..) | TransferProgress::Started(_) => {}
-        event => progress.lock().unwrap().push(event),
+        event @ (TransferProgress::Planned(_)
+        | TransferProgress::AlreadyPresent(_)
+        | TransferProgress::Mounted(_)
+        | TransferProgress::Done(_)) => progress.lock().unwrap().push(event),
     };
     let (selection, cancel) = (ImageSelection::All, CancelToken::default());
     let done = copy_image(root, from, to, &CopyOptions { selection, referrers: false, cancel, tell: &tell });

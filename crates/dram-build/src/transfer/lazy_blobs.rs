@@ -136,6 +136,15 @@ impl LazyBlobs {
 fn unfetched_error(digest: Digest, error: TransferError) -> StoreError {
     match error {
         TransferError::Store(error) => error,
-        error => StoreError::FetchFailed { digest, source: AnyReport::new(error) },
+        error @ (TransferError::Read { .. }
+        | TransferError::Write { .. }
+        | TransferError::NoImages(_)
+        | TransferError::NotALayout(_)
+        | TransferError::Document { .. }
+        | TransferError::Blob { .. }
+        | TransferError::NoPlatform { .. }
+        | TransferError::UnsupportedContent { .. }
+        | TransferError::Remote(_)
+        | TransferError::Cancelled) => StoreError::FetchFailed { digest, source: AnyReport::new(error) },
     }
 }

@@ -177,7 +177,24 @@ impl<'f> StageResolver<'f> {
                 let own = &self.dockerfile.instructions[self.stages[*stage].clone()];
                 let trigger = |one: &'f DockerfileInstruction| match &one.body {
                     InstructionBody::OnBuild(trigger) => Some(trigger.text.as_str()),
-                    _ => None,
+                    InstructionBody::From(_)
+                    | InstructionBody::Arg(_)
+                    | InstructionBody::Env(_)
+                    | InstructionBody::Label(_)
+                    | InstructionBody::Run(_)
+                    | InstructionBody::Cmd(_)
+                    | InstructionBody::Entrypoint(_)
+                    | InstructionBody::Copy(_)
+                    | InstructionBody::Add(_)
+                    | InstructionBody::Workdir(_)
+                    | InstructionBody::User(_)
+                    | InstructionBody::Expose(_)
+                    | InstructionBody::Volume(_)
+                    | InstructionBody::StopSignal(_)
+                    | InstructionBody::Shell(_)
+                    | InstructionBody::Healthcheck(_)
+                    | InstructionBody::Maintainer(_)
+                    | InstructionBody::Invalid => None,
                 };
                 own.iter().filter_map(trigger).collect()
             }

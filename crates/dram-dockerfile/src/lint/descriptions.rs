@@ -33,6 +33,23 @@ pub(super) fn check(dockerfile: &Dockerfile, report: &mut DiagnosticCollector) {
 pub(crate) fn defined_names(one: &DockerfileInstruction) -> Vec<String> {
     match &one.body {
         InstructionBody::From(from) => from.name.iter().map(|name| name.text.to_lowercase()).collect(),
-        _ => one.arguments().iter().map(|argument| argument.name.text.clone()).collect(),
+        InstructionBody::Arg(_)
+        | InstructionBody::Env(_)
+        | InstructionBody::Label(_)
+        | InstructionBody::Run(_)
+        | InstructionBody::Cmd(_)
+        | InstructionBody::Entrypoint(_)
+        | InstructionBody::Copy(_)
+        | InstructionBody::Add(_)
+        | InstructionBody::Workdir(_)
+        | InstructionBody::User(_)
+        | InstructionBody::Expose(_)
+        | InstructionBody::Volume(_)
+        | InstructionBody::StopSignal(_)
+        | InstructionBody::Shell(_)
+        | InstructionBody::Healthcheck(_)
+        | InstructionBody::Maintainer(_)
+        | InstructionBody::OnBuild(_)
+        | InstructionBody::Invalid => one.arguments().iter().map(|argument| argument.name.text.clone()).collect(),
     }
 }

@@ -22,7 +22,23 @@ pub(super) fn check(dockerfile: &Dockerfile, report: &mut DiagnosticCollector) {
                 check_name(one, "ENV", &pair.name.text, report);
                 check_value(&pair.value, report);
             }),
-            _ => {}
+            InstructionBody::From(_)
+            | InstructionBody::Label(_)
+            | InstructionBody::Run(_)
+            | InstructionBody::Cmd(_)
+            | InstructionBody::Entrypoint(_)
+            | InstructionBody::Copy(_)
+            | InstructionBody::Add(_)
+            | InstructionBody::Workdir(_)
+            | InstructionBody::User(_)
+            | InstructionBody::Expose(_)
+            | InstructionBody::Volume(_)
+            | InstructionBody::StopSignal(_)
+            | InstructionBody::Shell(_)
+            | InstructionBody::Healthcheck(_)
+            | InstructionBody::Maintainer(_)
+            | InstructionBody::OnBuild(_)
+            | InstructionBody::Invalid => {}
         }
     }
 }

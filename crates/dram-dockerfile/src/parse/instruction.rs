@@ -148,7 +148,23 @@ fn read_heredocs(
             let (place, behind) = words::keyword_range(text);
             (Keyword::find(&text[place]), &text[behind..])
         }
-        other => (Some(other), text),
+        other @ (Keyword::Add
+        | Keyword::Arg
+        | Keyword::Cmd
+        | Keyword::Copy
+        | Keyword::Entrypoint
+        | Keyword::Env
+        | Keyword::Expose
+        | Keyword::From
+        | Keyword::Healthcheck
+        | Keyword::Label
+        | Keyword::Maintainer
+        | Keyword::Run
+        | Keyword::Shell
+        | Keyword::Stopsignal
+        | Keyword::User
+        | Keyword::Volume
+        | Keyword::Workdir) => (Some(other), text),
     };
     if !matches!(keyword, Some(Keyword::Run | Keyword::Copy | Keyword::Add)) {
         return Some(Vec::new());

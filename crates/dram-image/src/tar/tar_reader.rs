@@ -112,6 +112,7 @@ impl<R: Read> TarReader<R> {
     ///
     /// # Errors
     /// Fails as described in [`TarError`].
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
     pub fn next_entry(&mut self) -> Result<Option<TarEntry>, TarError> {
         self.skip_rest()?;
         let mut extension = ExtendedHeader::default();
@@ -151,6 +152,7 @@ impl<R: Read> TarReader<R> {
         io::copy(&mut self.stream, &mut io::sink()).map(drop).map_err(|source| TarError::Read { at, source })
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
     fn build_entry(
         &mut self,
         header: &Header,

@@ -35,7 +35,12 @@ impl<W: Write> TarWriter<W> {
         self.write_block(&ustar_header(entry))?;
         match entry.kind {
             TarEntryKind::File { size } => self.write_data(size, data),
-            _ => Ok(()),
+            TarEntryKind::Dir
+            | TarEntryKind::Symlink(_)
+            | TarEntryKind::HardLink(_)
+            | TarEntryKind::Char(..)
+            | TarEntryKind::Block(..)
+            | TarEntryKind::Fifo => Ok(()),
         }
     }
 
@@ -143,7 +148,13 @@ fn pax_body(entry: &TarEntry) -> Vec<u8> {
         TarEntryKind::Symlink(target) if target.len() > 100 => add(b"linkpath", target),
         TarEntryKind::HardLink(target) if target.as_bytes().len() > 100 => add(b"linkpath", target.as_bytes()),
         TarEntryKind::File { size } if *size > LARGEST_OCTAL => add(b"size", size.to_string().as_bytes()),
-        _ => {}
+        TarEntryKind::File { .. }
+        | TarEntryKind::Dir
+        | TarEntryKind::Symlink(_)
+        | TarEntryKind::HardLink(_)
+        | TarEntryKind::Char(..)
+        | TarEntryKind::Block(..)
+        | TarEntryKind::Fifo => {}
     }
     if entry.uid > LARGEST_OCTAL_ID {
         add(b"uid", entry.uid.to_string().as_bytes());

@@ -140,6 +140,7 @@ impl Appup {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn parse_scripts(term: &Term) -> Result<Vec<(VersionPattern, Vec<UpgradeInstruction>)>, AppupError> {
     let one = |term: &Term| match term.as_tuple() {
         Some([versions, script]) => {

@@ -81,6 +81,7 @@ impl ConsultParser<'_> {
         Ok(bits.into_term())
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     fn segment(&mut self, bits: &mut BitstringBuilder, depth: usize) -> Result<(), TermError> {
         let place = self.token_offset;
         let value = match &self.token {
@@ -174,6 +175,7 @@ impl ConsultParser<'_> {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     fn segment_size(&mut self) -> Result<usize, TermError> {
         let size = match &self.token {
             TermToken::Number(Term::Int(size)) => usize::try_from(*size).ok().filter(|size| *size <= LARGEST),
@@ -190,6 +192,7 @@ fn segment_bits(form: &SegmentSpec, size: usize) -> Option<usize> {
 }
 
 /// Appends the low bits of the number, in two's complement.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn put_integer(bits: &mut BitstringBuilder, number: &Term, form: &SegmentSpec) -> Option<()> {
     let size = segment_bits(form, 8)?;
     let (is_negative, magnitude) = match number {

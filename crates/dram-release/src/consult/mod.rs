@@ -86,6 +86,7 @@ impl ConsultParser<'_> {
 
     // This function is recursive and should use little stack, so everything that does not recurse is in other
     // functions.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     fn term(&mut self, depth: usize) -> Result<Term, TermError> {
         self.enter(depth)?;
         match std::mem::replace(&mut self.token, TermToken::End) {
@@ -140,6 +141,7 @@ impl ConsultParser<'_> {
         Ok(term)
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     fn signed(&mut self, is_negative: bool, depth: usize) -> Result<Term, TermError> {
         let place = self.token_offset;
         self.advance()?;

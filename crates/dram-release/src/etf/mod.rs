@@ -194,6 +194,7 @@ fn put_atom(out: &mut Vec<u8>, name: &str, form: AtomEncoding) {
 }
 
 /// Returns the elements as bytes, if all of them are bytes and the list is short enough for `STRING_EXT`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn byte_list(elements: &[Term]) -> Option<Vec<u8>> {
     if elements.len() > usize::from(u16::MAX) {
         return None;

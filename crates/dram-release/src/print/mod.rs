@@ -74,6 +74,7 @@ fn byte_texts(bytes: &[u8], bits: u8) -> Vec<String> {
     texts
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn scalar_text(term: &Term) -> String {
     match term {
         Term::Int(value) => value.to_string(),

@@ -50,6 +50,7 @@ impl PrintNode {
         PrintNode { kind: PrintNodeKind::Text(text), flat_len }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub(super) fn from_term(term: &Term) -> PrintNode {
         match term {
             Term::List(elements) if elements.is_empty() => PrintNode::text("[]".to_owned()),

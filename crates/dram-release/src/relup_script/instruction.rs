@@ -214,6 +214,7 @@ impl UpgradeInstructionParser<'_> {
     }
 
     /// Parses a timeout; `default` gives `None`.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     fn timeout(&self, term: &Term) -> Result<Option<Term>, RelupScriptError> {
         match term {
             Term::Atom(name) if name == "default" => Ok(None),
@@ -424,7 +425,22 @@ impl UpgradeInstruction {
             }
             UpgradeInstruction::RemoveApplication(name) => pair("remove_application", name),
             UpgradeInstruction::RestartApplication(name) => pair("restart_application", name),
-            low_level => low_level.term().expect("only the instructions above are high-level"),
+            low_level @ (UpgradeInstruction::LoadObjectCode { .. }
+            | UpgradeInstruction::PointOfNoReturn
+            | UpgradeInstruction::Load(_)
+            | UpgradeInstruction::Remove(_)
+            | UpgradeInstruction::Purge(_)
+            | UpgradeInstruction::Suspend(_)
+            | UpgradeInstruction::Resume(_)
+            | UpgradeInstruction::CodeChange(..)
+            | UpgradeInstruction::Stop(_)
+            | UpgradeInstruction::Start(_)
+            | UpgradeInstruction::SyncNodes(..)
+            | UpgradeInstruction::Apply(_)
+            | UpgradeInstruction::RestartNewEmulator
+            | UpgradeInstruction::RestartEmulator) => {
+                low_level.term().expect("only the instructions above are high-level")
+            }
         }
     }
 }

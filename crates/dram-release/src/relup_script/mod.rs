@@ -153,7 +153,23 @@ fn check_script(script: &SplitScript) -> Result<(), RelupScriptError> {
             UpgradeInstruction::Load(code) => {
                 let reads = |instruction: &UpgradeInstruction| match instruction {
                     UpgradeInstruction::LoadObjectCode { modules, .. } => modules.contains(&code.module),
-                    _ => false,
+                    UpgradeInstruction::Change(_)
+                    | UpgradeInstruction::AddApplication(..)
+                    | UpgradeInstruction::RemoveApplication(_)
+                    | UpgradeInstruction::RestartApplication(_)
+                    | UpgradeInstruction::PointOfNoReturn
+                    | UpgradeInstruction::Load(_)
+                    | UpgradeInstruction::Remove(_)
+                    | UpgradeInstruction::Purge(_)
+                    | UpgradeInstruction::Suspend(_)
+                    | UpgradeInstruction::Resume(_)
+                    | UpgradeInstruction::CodeChange(..)
+                    | UpgradeInstruction::Stop(_)
+                    | UpgradeInstruction::Start(_)
+                    | UpgradeInstruction::SyncNodes(..)
+                    | UpgradeInstruction::Apply(_)
+                    | UpgradeInstruction::RestartNewEmulator
+                    | UpgradeInstruction::RestartEmulator => false,
                 };
                 if !script.before.iter().any(reads) {
                     return Err(RelupScriptError::NoObjectCode(code.module.clone()));
@@ -163,7 +179,19 @@ fn check_script(script: &SplitScript) -> Result<(), RelupScriptError> {
             UpgradeInstruction::Resume(modules) => resumed.extend(modules),
             UpgradeInstruction::Stop(modules) => stopped.extend(modules),
             UpgradeInstruction::Start(modules) => started.extend(modules),
-            _ => {}
+            UpgradeInstruction::Change(_)
+            | UpgradeInstruction::AddApplication(..)
+            | UpgradeInstruction::RemoveApplication(_)
+            | UpgradeInstruction::RestartApplication(_)
+            | UpgradeInstruction::LoadObjectCode { .. }
+            | UpgradeInstruction::PointOfNoReturn
+            | UpgradeInstruction::Remove(_)
+            | UpgradeInstruction::Purge(_)
+            | UpgradeInstruction::CodeChange(..)
+            | UpgradeInstruction::SyncNodes(..)
+            | UpgradeInstruction::Apply(_)
+            | UpgradeInstruction::RestartNewEmulator
+            | UpgradeInstruction::RestartEmulator => {}
         }
     }
     let lacks = |some: &[&String], others: &[&String], error: fn(String) -> RelupScriptError| {
@@ -202,7 +230,21 @@ fn translate_applications(
                 push_stop(&mut done, old);
                 push_start(&mut done, new, new.mode);
             }
-            other => done.push(other),
+            other @ (UpgradeInstruction::Change(_)
+            | UpgradeInstruction::LoadObjectCode { .. }
+            | UpgradeInstruction::PointOfNoReturn
+            | UpgradeInstruction::Load(_)
+            | UpgradeInstruction::Remove(_)
+            | UpgradeInstruction::Purge(_)
+            | UpgradeInstruction::Suspend(_)
+            | UpgradeInstruction::Resume(_)
+            | UpgradeInstruction::CodeChange(..)
+            | UpgradeInstruction::Stop(_)
+            | UpgradeInstruction::Start(_)
+            | UpgradeInstruction::SyncNodes(..)
+            | UpgradeInstruction::Apply(_)
+            | UpgradeInstruction::RestartNewEmulator
+            | UpgradeInstruction::RestartEmulator) => done.push(other),
         }
     }
     Ok(done)
@@ -239,7 +281,23 @@ fn translate_module_changes(
 ) -> Result<SplitScript, RelupScriptError> {
     let change = |instruction: &UpgradeInstruction| match instruction {
         UpgradeInstruction::Change(change) => Some(change.clone()),
-        _ => None,
+        UpgradeInstruction::AddApplication(..)
+        | UpgradeInstruction::RemoveApplication(_)
+        | UpgradeInstruction::RestartApplication(_)
+        | UpgradeInstruction::LoadObjectCode { .. }
+        | UpgradeInstruction::PointOfNoReturn
+        | UpgradeInstruction::Load(_)
+        | UpgradeInstruction::Remove(_)
+        | UpgradeInstruction::Purge(_)
+        | UpgradeInstruction::Suspend(_)
+        | UpgradeInstruction::Resume(_)
+        | UpgradeInstruction::CodeChange(..)
+        | UpgradeInstruction::Stop(_)
+        | UpgradeInstruction::Start(_)
+        | UpgradeInstruction::SyncNodes(..)
+        | UpgradeInstruction::Apply(_)
+        | UpgradeInstruction::RestartNewEmulator
+        | UpgradeInstruction::RestartEmulator => None,
     };
     let mut groups = DependencyGroups::from_changes(script.iter().filter_map(change).collect())?;
     let mut done = SplitScript::default();
@@ -251,7 +309,23 @@ fn translate_module_changes(
                     translate_group(direction, &group, to, &mut done)?;
                 }
             }
-            other => done.after.push(other),
+            other @ (UpgradeInstruction::AddApplication(..)
+            | UpgradeInstruction::RemoveApplication(_)
+            | UpgradeInstruction::RestartApplication(_)
+            | UpgradeInstruction::LoadObjectCode { .. }
+            | UpgradeInstruction::PointOfNoReturn
+            | UpgradeInstruction::Load(_)
+            | UpgradeInstruction::Remove(_)
+            | UpgradeInstruction::Purge(_)
+            | UpgradeInstruction::Suspend(_)
+            | UpgradeInstruction::Resume(_)
+            | UpgradeInstruction::CodeChange(..)
+            | UpgradeInstruction::Stop(_)
+            | UpgradeInstruction::Start(_)
+            | UpgradeInstruction::SyncNodes(..)
+            | UpgradeInstruction::Apply(_)
+            | UpgradeInstruction::RestartNewEmulator
+            | UpgradeInstruction::RestartEmulator) => done.after.push(other),
         }
     }
     Ok(done)
@@ -326,7 +400,23 @@ fn merge_object_code(before: Vec<UpgradeInstruction>) -> Result<Vec<UpgradeInstr
                     Some(_) => return Err(RelupScriptError::TwoVersions(library)),
                 }
             }
-            other => others.push(other),
+            other @ (UpgradeInstruction::Change(_)
+            | UpgradeInstruction::AddApplication(..)
+            | UpgradeInstruction::RemoveApplication(_)
+            | UpgradeInstruction::RestartApplication(_)
+            | UpgradeInstruction::PointOfNoReturn
+            | UpgradeInstruction::Load(_)
+            | UpgradeInstruction::Remove(_)
+            | UpgradeInstruction::Purge(_)
+            | UpgradeInstruction::Suspend(_)
+            | UpgradeInstruction::Resume(_)
+            | UpgradeInstruction::CodeChange(..)
+            | UpgradeInstruction::Stop(_)
+            | UpgradeInstruction::Start(_)
+            | UpgradeInstruction::SyncNodes(..)
+            | UpgradeInstruction::Apply(_)
+            | UpgradeInstruction::RestartNewEmulator
+            | UpgradeInstruction::RestartEmulator) => others.push(other),
         }
     }
     let merged = libraries.into_iter().map(|(library, version, parts)| {

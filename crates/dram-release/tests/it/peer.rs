@@ -46,6 +46,7 @@ pub(crate) fn path(path: &Path) -> Term {
 }
 
 /// Returns the bytes of a binary.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 pub(crate) fn bytes(term: &Term) -> &[u8] {
     match term {
         Term::Binary(bytes) => bytes,

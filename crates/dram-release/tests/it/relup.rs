@@ -124,7 +124,10 @@ fn dram_relup(case: &RelupCase, new: &RelupRelease, old: &RelupRelease) -> Resul
         Ok(appup) => Ok(((*name).to_owned(), appup)),
         Err(error) => match error {
             dram_release::appup::AppupError::Script { source, .. } => Err(systools_error(&source)),
-            other => panic!("{other}"),
+            other @ (dram_release::appup::AppupError::Syntax(_)
+            | dram_release::appup::AppupError::Form
+            | dram_release::appup::AppupError::Version(_)
+            | dram_release::appup::AppupError::Pattern { .. }) => panic!("{other}"),
         },
     };
     let appups = case.appups.iter().map(read).collect::<Result<BTreeMap<_, _>, _>>()?;

@@ -108,6 +108,7 @@ impl TermRng {
     }
 
     /// Returns a random term of at most this nesting depth.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub(crate) fn term(&mut self, depth: usize) -> Term {
         let many = |chance: &mut TermRng| {
             let most = chance.choose(&[2, 4, 4, 12]);

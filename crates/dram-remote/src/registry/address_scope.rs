@@ -74,7 +74,7 @@ pub(super) fn redirect_allowed(from: &str, to: &str) -> bool {
         AddressScope::Public => true,
         AddressScope::Obscured => false,
         // A server may redirect within its own scope. The addresses of a name are not known before it is resolved.
-        kin => scope_of_host(from) == kin,
+        kin @ (AddressScope::Private | AddressScope::LinkLocal | AddressScope::Loopback) => scope_of_host(from) == kin,
     }
 }
 

@@ -93,6 +93,7 @@ impl RegistryEndpoint {
         agent.run(request.timeout_per_read(Some(wait)).build())
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
     fn transport_error(&self, what: &str, url: &str, error: &ureq::Error) -> RegistryError {
         let host = origin(url).1;
         let why = match error {
@@ -215,6 +216,7 @@ impl<R: Read> Read for ErrorKeepingReader<R> {
 }
 
 /// Reads a client certificate, `NAME.cert`, with its key, `NAME.key`.
+#[allow(clippy::wildcard_enum_match_arm, reason = "the library's enum is not exhaustive")]
 fn read_client_certificate(cert: &Path) -> Result<ClientCert, RegistryError> {
     let wrong = |path: &Path, why: &str| RegistryError::Settings { path: path.to_owned(), why: why.to_owned() };
     let key = cert.with_extension("key");

@@ -242,7 +242,17 @@ impl RegistryError {
             RegistryError::Status { status, .. } if is_transient_status(*status) => {
                 Some(TransientFailure::Response { retry_after: None })
             }
-            error => error.transport_failure().map(TransientFailure::Transport),
+            error @ (RegistryError::Unreachable { .. }
+            | RegistryError::Trust { .. }
+            | RegistryError::Status { .. }
+            | RegistryError::Unauthorized { .. }
+            | RegistryError::Token { .. }
+            | RegistryError::InvalidResponse { .. }
+            | RegistryError::Blocked { .. }
+            | RegistryError::Settings { .. }
+            | RegistryError::Helper { .. }
+            | RegistryError::UploadSource { .. }
+            | RegistryError::Cancelled { .. }) => error.transport_failure().map(TransientFailure::Transport),
         }
     }
 }

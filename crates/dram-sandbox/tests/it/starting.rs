@@ -91,6 +91,7 @@ fn a_missing_program_is_command_not_found() {
 }
 
 #[test]
+#[allow(clippy::wildcard_enum_match_arm, reason = "`SandboxError` is not exhaustive for other crates")]
 fn a_missing_interpreter_is_an_error_with_its_path() {
     let house = JailFixture::with_mount_points();
     house.write_program("bin/glibc", dynamic_program("/lib64/ld-linux-x86-64.so.2"));

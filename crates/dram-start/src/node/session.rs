@@ -173,6 +173,7 @@ enum IoOutcome {
     Apply { unicode: bool, module: String, function: String, arguments: Vec<NodeTerm> },
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn serve_request(request: &NodeTerm) -> IoOutcome {
     let parts = match request {
         NodeTerm::Tuple(parts) => parts.as_slice(),
@@ -211,6 +212,7 @@ fn put_chars(unicode: bool, text: &NodeTerm) -> IoOutcome {
     }
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
 fn put_chars_from_call(unicode: bool, module: &NodeTerm, function: &NodeTerm, arguments: &NodeTerm) -> IoOutcome {
     let arguments = match arguments {
         NodeTerm::List(list) => list.clone(),

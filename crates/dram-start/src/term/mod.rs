@@ -70,6 +70,7 @@ impl NodeTerm {
 
     /// The elements of a tuple.
     #[must_use]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn tuple(&self) -> Option<&[NodeTerm]> {
         match self {
             Self::Tuple(elements) => Some(elements),
@@ -79,6 +80,7 @@ impl NodeTerm {
 
     /// The bytes of a binary or of a list of bytes.
     #[must_use]
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Binary(bytes) | Self::ByteList(bytes) => Some(bytes),

@@ -61,6 +61,7 @@ impl<'a> NodeTermReader<'a> {
         Ok(terms)
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "a term of any other kind is one case")]
     pub(super) fn term(&mut self, depth: usize) -> Result<NodeTerm, MalformedTerm> {
         self.terms_left = self.terms_left.checked_sub(1).ok_or(MalformedTerm)?;
         if depth > MAX_DEPTH {

@@ -44,7 +44,11 @@ pub(crate) fn shell(ambient: &AmbientContext, args: &cli::ShellArgs) -> Result<E
     let revived = failed.revive(&ambient.host(), &given, &mut wait);
     let mut revived = revived.map_err(|error| match error {
         BuildError::Store(error) => Failure::from(error),
-        error => Failure::work("cannot enter what the command left").because(&error),
+        error @ (BuildError::AtLine(_)
+        | BuildError::CommandFailed { .. }
+        | BuildError::CommandStart { .. }
+        | BuildError::CacheLost { .. }
+        | BuildError::Cancelled) => Failure::work("cannot enter what the command left").because(&error),
     })?;
     revived.jail.argv = match args.command.is_empty() {
         true => vec![failed.shell().as_bytes().to_vec()],

@@ -191,7 +191,26 @@ fn cause_lines(cause: &MissCause) -> Vec<String> {
             let left_out = (*more > 0).then(|| format!("{more} more files{place}"));
             changes.iter().map(|change| format!("{change}{place}")).chain(left_out).collect()
         }
-        other => vec![other.to_string()],
+        other @ (MissCause::NoCache { .. }
+        | MissCause::First { .. }
+        | MissCause::Unread
+        | MissCause::Gone
+        | MissCause::Failed
+        | MissCause::Stopped
+        | MissCause::Method
+        | MissCause::Command
+        | MissCause::Variable { .. }
+        | MissCause::Order
+        | MissCause::Setting { .. }
+        | MissCause::Files { .. }
+        | MissCause::Source { .. }
+        | MissCause::EarlierStep { .. }
+        | MissCause::StepGone { .. }
+        | MissCause::StageBelow { .. }
+        | MissCause::BaseImage { .. }
+        | MissCause::Below
+        | MissCause::Inputs
+        | MissCause::Hidden { .. }) => vec![other.to_string()],
     }
 }
 

@@ -91,7 +91,16 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
     let remarks: Mutex<Vec<Diagnostic>> = Mutex::default();
     let tell = |event| match event {
         BuildEvent::Remark(remark) => remarks.lock().unwrap_or_else(PoisonError::into_inner).push(*remark),
-        event => progress.show_event(event),
+        event @ (BuildEvent::Started(..)
+        | BuildEvent::WaitingForStep(_)
+        | BuildEvent::WaitingForCache(..)
+        | BuildEvent::Log(..)
+        | BuildEvent::Cached(_)
+        | BuildEvent::SharedCacheHit(_)
+        | BuildEvent::Executed(..)
+        | BuildEvent::Unpacking { .. }
+        | BuildEvent::Fetching { .. }
+        | BuildEvent::Packing { .. }) => progress.show_event(event),
     };
     let layers =
         LayerProvider::new(&store).with_events(&tell).with_inputs(&outside).with_shared_caches(&shared, cancel.clone());

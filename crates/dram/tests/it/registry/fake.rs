@@ -424,7 +424,16 @@ impl FakeHosts {
             Misbehaviour::ClaimsBlobs(sizes) => Response::new(200)
                 .with("Docker-Content-Digest", last)
                 .body("application/octet-stream", vec![0; *sizes.get(last)? as usize]),
-            _ => return None,
+            Misbehaviour::Delivered(_)
+            | Misbehaviour::Flipped
+            | Misbehaviour::Longer
+            | Misbehaviour::Gzipped
+            | Misbehaviour::IgnoresRange
+            | Misbehaviour::Header(..)
+            | Misbehaviour::ChangesEachTime
+            | Misbehaviour::UploadsElsewhere
+            | Misbehaviour::UploadsWithQuery
+            | Misbehaviour::NoMount => return None,
         })
     }
 
@@ -466,7 +475,15 @@ impl FakeHosts {
                 Route::Manifest { name, reference } if !reference.contains(':') => {
                     state.changed_manifest(name, &response.body)
                 }
-                _ => response,
+                Route::Version
+                | Route::Token
+                | Route::Blob { .. }
+                | Route::Manifest { .. }
+                | Route::StartUpload { .. }
+                | Route::Upload { .. }
+                | Route::Tags { .. }
+                | Route::Referrers { .. }
+                | Route::Unknown => response,
             },
             Misbehaviour::UploadsElsewhere => {
                 let place = location(&response);
@@ -482,7 +499,18 @@ impl FakeHosts {
                 let place = place.rsplit_once('/').unwrap().0;
                 response.with("Location", format!("{place}/{id}?state=a%20b%2Fc"))
             }
-            _ => {
+            Misbehaviour::Status(..)
+            | Misbehaviour::RetryAfter(_)
+            | Misbehaviour::Body(..)
+            | Misbehaviour::NoContent
+            | Misbehaviour::IgnoresRange
+            | Misbehaviour::Redirect(_)
+            | Misbehaviour::UploadsWithQuery
+            | Misbehaviour::NoUpload
+            | Misbehaviour::HalfTaken
+            | Misbehaviour::FalseSuccess
+            | Misbehaviour::NoMount
+            | Misbehaviour::ClaimsBlobs(_) => {
                 let _ = request;
                 response
             }

@@ -145,7 +145,14 @@ impl Response {
             Delivery::More(_) => header += "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
             Delivery::Whole if matches!(self.status, 204 | 304) => header += "\r\n",
             Delivery::Whole => header += &format!("Content-Length: {}\r\n\r\n", self.body.len()),
-            _ => header += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()),
+            Delivery::Half
+            | Delivery::Slow(_)
+            | Delivery::Stall(_)
+            | Delivery::SlowHeader
+            | Delivery::Close
+            | Delivery::Garbage => {
+                header += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len())
+            }
         }
         let (header, half) = (header.as_bytes(), self.body.len() / 2);
         let body: &[u8] = if head_only { &[] } else { &self.body };
