@@ -1,8 +1,9 @@
 //! Executes a build plan and writes the image: plan → snapshots → image → outputs.
 //!
-//! [`build`] executes a [`dram_plan::Plan`]: each step is a function from snapshots to a snapshot, cached under a
-//! cache key that covers all its inputs. [`write_image()`] makes an image of a snapshot; only then is a layer packed and
-//! compressed, and only if it is a layer of that image. [`import_tar()`] makes an image from a tar,
+//! [`request::run_build`] makes everything that a request asks for. [`build`] executes a [`dram_plan::Plan`]: each step is
+//! a function from snapshots to a snapshot, cached under a cache key that covers all its inputs. [`write_image()`] makes an
+//! image of a snapshot; only then is a layer packed and compressed, and only if it is a layer of that image.
+//! [`import_tar()`] makes an image from a tar,
 //! [`transfer::copy_image`] moves whole images in and out, and [`container`] starts a command in an image. The results
 //! of steps can be shared with other machines through a [`shared_cache`].
 
@@ -36,6 +37,7 @@ mod local_executor;
 mod missing_libraries;
 mod parallel;
 mod remote_fetcher;
+pub mod request;
 mod resolved_input;
 mod rfc3339;
 mod run;

@@ -11,7 +11,8 @@ use dram_sandbox::SandboxError;
 /// The error of a command, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    class: ErrorClass,
+    /// The class, which decides the exit code.
+    pub(crate) class: ErrorClass,
     /// The message and its causes, outermost first.
     pub(crate) causes: Vec<String>,
     /// Help: actions that the user can take.
@@ -43,11 +44,6 @@ impl Failure {
         Failure::new(ErrorClass::Work, what)
     }
 
-    /// The user interrupted the command: exit code 130.
-    pub(crate) fn interrupted() -> Failure {
-        Failure::new(ErrorClass::Interrupted, "the build was interrupted")
-    }
-
     /// The command line is wrong: exit code 2.
     pub(crate) fn usage(what: impl Into<String>) -> Failure {
         Failure::new(ErrorClass::Usage, what)
@@ -69,16 +65,6 @@ impl Failure {
     pub(crate) fn because(mut self, error: &dyn Error) -> Failure {
         self.causes.extend(error_chain(error));
         self
-    }
-
-    /// Changes the class to a failure of the work: the text is right, but something that it asks for is not available.
-    pub(crate) fn reclassify_as_work(&mut self) {
-        self.class = ErrorClass::Work;
-    }
-
-    /// Changes the class to a lack of this machine: the text is right, but this machine cannot do what it asks for.
-    pub(crate) fn reclassify_as_lack(&mut self) {
-        self.class = ErrorClass::MissingSupport;
     }
 
     /// The exit code.

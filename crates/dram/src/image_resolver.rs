@@ -14,7 +14,6 @@ use crate::ambient;
 use crate::cli::PullPolicy;
 use crate::failure::Failure;
 use crate::image_lookup;
-use crate::progress::{BuildDisplay, TransferLines};
 use crate::registry_access::{RegistryAccess, RegistryImage};
 
 /// A callback that shows the progress of transfers. Several threads call it.
@@ -50,15 +49,6 @@ impl<'a> ImageResolver<'a> {
     /// Reports the progress of all further transfers to `show`.
     pub(crate) fn set_listener(&self, show: TransferListener) {
         let _ = self.listener.set(show);
-    }
-
-    /// Shows the progress of all further transfers as lines of `progress`.
-    pub(crate) fn show_on_display(&self, progress: Arc<BuildDisplay>) {
-        let lines = TransferLines::default();
-        self.set_listener(Box::new(move |motion| match lines.format_progress(motion) {
-            line if line.is_empty() => {}
-            line => progress.print_line(&line),
-        }));
     }
 
     /// The registries from which images are pulled.

@@ -40,29 +40,8 @@ struct BuildDisplayState {
     reasons: BTreeMap<StepPosition, String>,
     /// The number of lines in the region that is redrawn.
     drawn_lines: usize,
-    /// The results of finished steps.
-    finished: BTreeMap<StepPosition, FinishedStep>,
     /// The state of `--progress=rawjson`.
     vertexes: rawjson::SolveStatusWriter,
-}
-
-/// The result of a finished step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FinishedStep {
-    Cached,
-    SharedCached,
-    Executed,
-}
-
-/// The numbers of cached and executed steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StepCounts {
-    /// Steps with a cache hit.
-    pub(crate) cached: usize,
-    /// Of these, steps with a cache hit in a shared cache and not in the store.
-    pub(crate) from_shared_cache: usize,
-    /// Executed steps.
-    pub(crate) executed: usize,
 }
 
 impl BuildDisplay {
@@ -92,8 +71,6 @@ impl BuildDisplay {
             BuildDisplayStyle::Plain => write_stderr(&self.format_event(&mut state, event)),
             BuildDisplayStyle::Raw => {
                 write_stderr(&state.vertexes.event_line(&event));
-                // The step counts are updated too.
-                self.format_event(&mut state, event);
             }
             BuildDisplayStyle::Tty => {
                 let line = self.format_event_for_terminal(&mut state, event);
@@ -136,14 +113,6 @@ impl BuildDisplay {
         self.style == BuildDisplayStyle::Plain
     }
 
-    /// The numbers of cached and executed steps.
-    pub(crate) fn step_counts(&self) -> StepCounts {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |over| state.finished.values().filter(|one| **one == over).count();
-        let (shared, done) = (count(FinishedStep::SharedCached), count(FinishedStep::Executed));
-        StepCounts { cached: count(FinishedStep::Cached) + shared, from_shared_cache: shared, executed: done }
-    }
-
     fn label(&self, at: StepPosition) -> &str {
         self.labels.get(&at).map_or("", String::as_str)
     }
@@ -175,16 +144,13 @@ impl BuildDisplay {
             }
             BuildEvent::Cached(at) => {
                 state.running.remove(&at);
-                state.finished.insert(at, FinishedStep::Cached);
                 format!("{}: CACHED\n", self.label(at))
             }
             BuildEvent::SharedCacheHit(at) => {
                 state.running.remove(&at);
-                state.finished.insert(at, FinishedStep::SharedCached);
                 format!("{}: CACHED (shared)\n", self.label(at))
             }
             BuildEvent::Executed(at, _) => {
-                state.finished.insert(at, FinishedStep::Executed);
                 let since = state.running.remove(&at).and_then(|(started, _)| started);
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
                 format!("{} done in {seconds:.2}s\n", label_prefix(self.label(at)))

@@ -1,30 +1,13 @@
 //! Messages about commands that run with restricted privileges.
 
-use dram_dockerfile::Diagnostic;
 use dram_plan::{Plan, PlanStep, RunOp, StepOp};
 
 use crate::ambient::AmbientContext;
-use crate::failure::Failure;
 use crate::report;
 
 /// Help for a user with a single id.
 const MORE_IDS_HELP: &str = "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 --add-subgids \
                         100000-165535 USER`";
-
-/// Fails for a plan with RUN if this machine cannot run commands, before any step is executed. `name` and `text` are
-/// the Dockerfile's.
-pub(crate) fn refuse_commands(ambient: &AmbientContext, plan: &Plan, name: &str, text: &str) -> Result<(), Failure> {
-    let Some((step, _)) = run_steps(plan).next() else { return Ok(()) };
-    let Some(lack) = ambient.missing_ability() else { return Ok(()) };
-    let why: Vec<String> = lack.failed_checks.iter().map(|row| format!("{}: {}", row.name, row.detail)).collect();
-    let what = format!("commands cannot be run here: {}", why.join("; "));
-    let mut diagnostic = Diagnostic::error(step.origin.span(), what);
-    diagnostic.helps = lack.failed_checks.iter().filter_map(|row| row.help.clone()).collect();
-    diagnostic.helps.push("`dram doctor` shows what can be done here; everything but RUN can".to_owned());
-    let mut failure = Failure::text(name.to_owned(), text.to_owned(), vec![diagnostic]);
-    failure.reclassify_as_lack();
-    Err(failure)
-}
 
 /// Prints a note about owners and users in a build with a single id.
 pub(crate) fn note_single_id(ambient: &AmbientContext, plan: &Plan) {

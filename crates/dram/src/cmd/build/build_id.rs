@@ -1,30 +1,6 @@
 //! The identity of a build, by which a later build finds the journal of this one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-
-use dram_build::BuildId;
-
-use super::dockerfile_source::DockerfileSource;
-use super::platform;
-use crate::cli;
-use crate::failure::Failure;
-
-/// The identity of the build of `args`. Paths are canonical, so that the working directory does not matter.
-pub(super) fn build_id(
-    args: &cli::BuildCommandArgs,
-    source: &DockerfileSource,
-    build_args: &BTreeMap<String, String>,
-) -> Result<BuildId, Failure> {
-    let (dockerfile, context) = source.addresses.clone();
-    Ok(BuildId {
-        dockerfile,
-        context,
-        platform: platform::target_platform(args)?.to_string(),
-        target: args.target.clone().unwrap_or_default(),
-        build_args: build_args.clone(),
-    })
-}
 
 /// The canonical path; for an address, its text without credentials and query.
 pub(super) fn canonical_address(path: &Path) -> String {

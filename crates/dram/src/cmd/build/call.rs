@@ -7,23 +7,21 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+use dram_build::request::{ResolvedStages, errors_of, has_errors, plan_settings, resolve_stages, stage_platform};
 use dram_build::{CancelToken, ResolvedInput};
 use dram_dockerfile::lint::{self, LintInput};
 use dram_dockerfile::outline;
 use dram_dockerfile::suggest::nearest_name;
-use dram_dockerfile::{
-    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, OnbuildTriggers, ParsedDockerfile, StageGraph,
-};
+use dram_dockerfile::{BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, ParsedDockerfile, StageGraph};
 use dram_image::ImageConfig;
 use dram_plan::Plan;
 use dram_store::Store;
 
 use super::args_and_labels::parse_build_args;
 use super::dockerfile_source::{DockerfileSource, resolve_context};
-use super::planning::{diagnostics_failure, has_errors, plan_settings};
 use super::platform;
 use super::remote_context::ContextFetcher;
-use super::resolve_inputs::{NamedContexts, resolve_named_image};
+use super::resolve_inputs::{parse_named_contexts, resolve_named_image};
 use crate::ambient::AmbientContext;
 use crate::cli;
 use crate::cmd::print_stdout;
@@ -113,20 +111,22 @@ pub(crate) fn answer_call(
     let parsed = dram_dockerfile::parse(&source.bytes);
     if call.method == CallMethod::Targets {
         if has_errors(&parsed.diagnostics) {
-            return Err(diagnostics_failure(&source, parsed.diagnostics));
+            return Err(dockerfile_failure(&source, parsed.diagnostics));
         }
         let targets = outline::targets(&parsed.dockerfile);
         print_stdout(&if call.json { json::targets(&targets, &source) } else { text::targets(&targets) });
         return Ok(ExitCode::SUCCESS);
     }
-    let contexts = NamedContexts::new(args)?;
-    let mut settings = plan_settings(args, build_args, &contexts)?;
+    let contexts = parse_named_contexts(args)?;
+    let platform = platform::target_platform(args)?;
+    let mut settings =
+        plan_settings(args.target.as_deref(), &build_args, &contexts, (&platform, &platform::host_platform()));
     settings.all_stages = call.method == CallMethod::Check && settings.target.is_none();
     let known = |needs: &[ExternalInput]| known_configs(ambient, needs, &settings, &contexts);
     let seen = DockerfileAnalysis::new(&parsed, &settings, &known)?;
     if call.method == CallMethod::Outline {
         let (Some(graph), Some(plan)) = (&seen.graph, &seen.plan) else {
-            return Err(diagnostics_failure(&source, seen.diagnostics));
+            return Err(dockerfile_failure(&source, seen.diagnostics));
         };
         let outline = outline::outline(&parsed.dockerfile, graph, plan, &seen.configs);
         print_stdout(&if call.json { json::outline(&outline, &source) } else { text::outline(&outline) });
@@ -141,6 +141,11 @@ pub(crate) fn answer_call(
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// The failure with the errors of `diagnostics`.
+fn dockerfile_failure(source: &DockerfileSource, diagnostics: Vec<Diagnostic>) -> Failure {
+    Failure::text(source.name.clone(), source.text.clone(), errors_of(diagnostics))
+}
+
 /// The results of reading a Dockerfile without building it.
 struct DockerfileAnalysis {
     graph: Option<StageGraph>,
@@ -150,41 +155,25 @@ struct DockerfileAnalysis {
     diagnostics: Vec<Diagnostic>,
 }
 
-type ImageConfigLookup<'k> = &'k dyn Fn(&[ExternalInput]) -> Result<BTreeMap<String, ImageConfig>, Failure>;
-
 impl DockerfileAnalysis {
     /// Reads as much of the Dockerfile as is possible without the images that are not in the store.
     fn new(
         parsed: &ParsedDockerfile,
         settings: &BuildSettings,
-        known: ImageConfigLookup<'_>,
+        known: &dyn Fn(&[ExternalInput]) -> Result<BTreeMap<String, ImageConfig>, Failure>,
     ) -> Result<DockerfileAnalysis, Failure> {
-        let mut triggers = OnbuildTriggers::new();
-        loop {
-            let mut said = parsed.diagnostics.clone();
-            let (graph, more) = StageGraph::new(&parsed.dockerfile, settings, &triggers);
-            said.extend(more);
-            let Some(graph) = graph else {
-                return Ok(DockerfileAnalysis { graph: None, plan: None, configs: BTreeMap::new(), diagnostics: said });
-            };
-            let needs = graph.external_inputs();
-            let found = known(&needs)?;
-            let with = |(key, config): (&String, &ImageConfig)| (key.clone(), config.config.on_build.clone());
-            let new: OnbuildTriggers = found.iter().map(with).filter(|(_, texts)| !texts.is_empty()).collect();
-            if new != triggers {
-                triggers = new;
-                continue;
+        let ResolvedStages { graph, configs, mut diagnostics } =
+            resolve_stages(parsed, settings, &mut |needs, _| known(needs))?;
+        let Some(graph) = graph else { return Ok(DockerfileAnalysis { graph, plan: None, configs, diagnostics }) };
+        let mut bases = configs.clone();
+        for need in graph.external_inputs().into_iter().filter(|need| need.kind == ExternalInputKind::Base) {
+            if settings.context_for(&need.name).is_none() {
+                bases.entry(need.key).or_default();
             }
-            let mut bases = found.clone();
-            for need in needs.into_iter().filter(|need| need.kind == ExternalInputKind::Base) {
-                if settings.context_for(&need.name).is_none() {
-                    bases.entry(need.key).or_default();
-                }
-            }
-            let (plan, more) = graph.plan(&bases);
-            said.extend(more);
-            return Ok(DockerfileAnalysis { graph: Some(graph), plan, configs: found, diagnostics: said });
         }
+        let (plan, more) = graph.plan(&bases);
+        diagnostics.extend(more);
+        Ok(DockerfileAnalysis { graph: Some(graph), plan, configs, diagnostics })
     }
 
     fn check(self, parsed: &ParsedDockerfile, settings: &BuildSettings, source: &DockerfileSource) -> Vec<Diagnostic> {
@@ -206,7 +195,7 @@ fn known_configs(
     ambient: &AmbientContext,
     needs: &[ExternalInput],
     settings: &BuildSettings,
-    contexts: &NamedContexts,
+    contexts: &BTreeMap<String, String>,
 ) -> Result<BTreeMap<String, ImageConfig>, Failure> {
     let mut found = BTreeMap::new();
     let Some(store) = ambient.store().ok().filter(|at| at.root.exists()).and_then(|at| Store::open(at).ok()) else {
@@ -220,7 +209,7 @@ fn known_configs(
             },
             // An image that cannot be read counts as missing: a build reports it.
             None => {
-                let platform = platform::stage_platform(need.platform.as_deref(), settings);
+                let platform = stage_platform(need.platform.as_deref(), settings);
                 image_lookup::find_image(&store, &need.name, &platform).ok()
             }
         };

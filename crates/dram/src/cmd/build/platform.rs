@@ -1,6 +1,6 @@
 //! `--platform`: the platform of a build.
 
-use dram_dockerfile::{BuildSettings, PlatformSpec};
+use dram_dockerfile::PlatformSpec;
 
 use crate::failure::Failure;
 use crate::{ambient, cli};
@@ -9,23 +9,6 @@ use crate::{ambient, cli};
 pub(super) fn host_platform() -> PlatformSpec {
     let text = format!("linux/{}", ambient::architecture());
     PlatformSpec::parse(&text).expect("an architecture is a plain word")
-}
-
-/// The platform `text` of a stage; without one, the platform of the build.
-pub(super) fn stage_platform(text: Option<&str>, settings: &BuildSettings) -> dram_image::ImagePlatform {
-    let given = text.and_then(PlatformSpec::parse);
-    let variant = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    match given {
-        Some(given) => {
-            let variant = variant(&given.variant);
-            dram_image::ImagePlatform { architecture: given.architecture, os: given.os, variant }
-        }
-        None => dram_image::ImagePlatform {
-            architecture: settings.architecture.clone(),
-            os: settings.os.clone(),
-            variant: settings.variant.clone(),
-        },
-    }
 }
 
 /// The platform of `args`; without one, this machine's.

@@ -1,96 +1,33 @@
-//! Resolves names after `FROM` and `--from` that are no stages.
+//! Named contexts: `--build-context`.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use dram_build::transfer::{LoadSource, find_layout_image, open_load_source};
 use dram_build::{BuildContext, Image, ResolvedInput};
 use dram_dockerfile::remote::{self, RemoteSource};
-use dram_dockerfile::{BuildSettings, Diagnostic, ExternalInput};
 use dram_store::Store;
 
+use super::dockerfile_source;
 use super::remote_context::ContextFetcher;
-use super::{dockerfile_source, platform};
 use crate::failure::Failure;
-use crate::image_resolver::ImageResolver;
 use crate::{ambient, cli, image_lookup};
 
 /// The tag of a layout's image, if none is given. The first image is called that, too, if none has this tag.
 const DEFAULT_TAG: &str = "latest";
 
-/// The named contexts of `--build-context`.
-pub(super) struct NamedContexts {
-    values: BTreeMap<String, String>,
-    /// Contexts that are already resolved: nothing is fetched twice.
-    resolved: RefCell<BTreeMap<String, ResolvedInput>>,
-}
-
-impl NamedContexts {
-    /// Reads the named contexts of `args`.
-    pub(super) fn new(args: &cli::BuildCommandArgs) -> Result<NamedContexts, Failure> {
-        let mut values = BTreeMap::new();
-        for text in &args.build_context {
-            match text.split_once('=') {
-                Some((name, value)) if !name.is_empty() && !value.is_empty() => {
-                    values.insert(name.to_owned(), value.to_owned());
-                }
-                Some(_) | None => return Err(Failure::usage(format!("`--build-context {text}` is not NAME=VALUE"))),
+/// Reads the named contexts of `args`: names and values.
+pub(super) fn parse_named_contexts(args: &cli::BuildCommandArgs) -> Result<BTreeMap<String, String>, Failure> {
+    let mut values = BTreeMap::new();
+    for text in &args.build_context {
+        match text.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                values.insert(name.to_owned(), value.to_owned());
             }
-        }
-        Ok(NamedContexts { values, resolved: RefCell::default() })
-    }
-
-    pub(super) fn names(&self) -> BTreeSet<String> {
-        self.values.keys().cloned().collect()
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
-    }
-
-    fn resolve(&self, store: &Store, bring: &ContextFetcher<'_>, value: &str) -> Result<ResolvedInput, Failure> {
-        if let Some(found) = self.resolved.borrow().get(value) {
-            return Ok(found.clone());
-        }
-        let found = resolve_named_context(store, bring, value)?;
-        self.resolved.borrow_mut().insert(value.to_owned(), found.clone());
-        Ok(found)
-    }
-}
-
-pub(super) type InputsAndDiagnostics = (BTreeMap<String, ResolvedInput>, Vec<Diagnostic>);
-
-/// Resolves every image and named context; one that is not found gets a diagnostic at its position.
-pub(super) fn resolve_inputs(
-    (store, images, bring): (&Store, &ImageResolver<'_>, &ContextFetcher<'_>),
-    needs: &[ExternalInput],
-    settings: &BuildSettings,
-    contexts: &NamedContexts,
-) -> Result<InputsAndDiagnostics, Failure> {
-    let mut outside = BTreeMap::new();
-    let mut remarks = Vec::new();
-    for need in needs {
-        let value = settings.context_for(&need.name).and_then(|name| contexts.get(name));
-        let found = match value {
-            Some(value) => Some(contexts.resolve(store, bring, value)?),
-            None => {
-                let platform = platform::stage_platform(need.platform.as_deref(), settings);
-                match images.find(&need.name, &platform) {
-                    Ok(image) => image.map(|image| ResolvedInput::Image(Box::new(image))),
-                    Err(failure) => {
-                        remarks.push(failure_diagnostic(need, &failure));
-                        continue;
-                    }
-                }
-            }
-        };
-        match found {
-            Some(found) => drop(outside.insert(need.key.clone(), found)),
-            None => remarks.push(not_found_diagnostic(store, need)?),
+            Some(_) | None => return Err(Failure::usage(format!("`--build-context {text}` is not NAME=VALUE"))),
         }
     }
-    Ok((outside, remarks))
+    Ok(values)
 }
 
 /// The image to which a value of `--build-context` leads, if it is one.
@@ -102,7 +39,11 @@ pub(super) fn resolve_named_image(store: &Store, value: &str) -> Result<Option<R
 }
 
 /// The image or files to which a value of `--build-context` leads.
-fn resolve_named_context(store: &Store, bring: &ContextFetcher<'_>, value: &str) -> Result<ResolvedInput, Failure> {
+pub(super) fn resolve_named_context(
+    store: &Store,
+    bring: &ContextFetcher<'_>,
+    value: &str,
+) -> Result<ResolvedInput, Failure> {
     if let Some(image) = resolve_named_image(store, value)? {
         return Ok(image);
     }
@@ -142,17 +83,4 @@ fn open_layout_image(store: &Store, text: &str) -> Result<ResolvedInput, Failure
     let Some(one) = found else { return Err(Failure::work(format!("the layout `{path}` has no image `{which}`"))) };
     let manifest = dram_build::transfer::load_layout_image(store, &layout, &one.root, &ambient::platform())?;
     Ok(ResolvedInput::Image(Box::new(Image::open(store, &manifest)?)))
-}
-
-fn not_found_diagnostic(store: &Store, need: &ExternalInput) -> Result<Diagnostic, Failure> {
-    Ok(failure_diagnostic(need, &image_lookup::unknown_image(store, &need.name)?))
-}
-
-/// A diagnostic about a failure to resolve `need`, at its position.
-fn failure_diagnostic(need: &ExternalInput, failure: &Failure) -> Diagnostic {
-    let mut causes = failure.causes.iter().cloned();
-    let mut remark = Diagnostic::error(need.span.clone(), causes.next().unwrap_or_default());
-    remark.notes.extend(causes);
-    remark.helps.clone_from(&failure.helps);
-    remark
 }

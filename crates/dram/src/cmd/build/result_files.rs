@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use dram_build::request::OutputImage;
 use dram_image::Descriptor;
 use serde_json::{Map, Value, json};
 
-use super::output::OutputImage;
 use crate::cli;
 use crate::cmd::atomic_write::write_atomically;
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ pub(super) fn write_result_files(
             let failure = Failure::usage("`--iidfile` wants an image's id, and no output is an image");
             return Err(failure.help("leave it out, or add `--output type=image`"));
         };
-        write_text(path, &made.built.config.digest.to_string())?;
+        write_text(path, &made.image_id().to_string())?;
     }
     if let Some(path) = &args.metadata_file {
         let document = made.map(|made| metadata_json(made, platform)).unwrap_or_default();
@@ -50,9 +50,9 @@ fn write_text(path: &Path, text: &str) -> Result<(), Failure> {
 fn metadata_json(made: &OutputImage, platform: &str) -> Map<String, Value> {
     let mut all = Map::new();
     let mut add = |key: &str, value: Value| drop(all.insert(key.to_owned(), value));
-    add("containerimage.config.digest", json!(made.built.config.digest.to_string()));
+    add("containerimage.config.digest", json!(made.image_id().to_string()));
     add("containerimage.descriptor", descriptor_json(&made.built.manifest, platform));
-    add("containerimage.digest", json!(made.built.manifest.digest.to_string()));
+    add("containerimage.digest", json!(made.root_digest().to_string()));
     if !made.names.is_empty() {
         let names: Vec<String> = made.names.iter().map(dram_image::Reference::full_name).collect();
         add("image.name", json!(names.join(",")));

@@ -1,26 +1,19 @@
 //! `--cache-from` and `--cache-to`: caches that machines share.
 //!
-//! The options are BuildKit's; the content of a cache is not. A cache that cannot be read only costs time, so there is
-//! a note about it. One that cannot be written is an error, after everything else is done.
+//! The options are BuildKit's; the content of a cache is not.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use dram_build::shared_cache::{CacheExportOptions, CacheMode, ExportedCache, SharedCache};
-use dram_build::transfer::{
-    ImageSink, ImageSource, LayoutImage, LayoutName, LayoutSink, LoadSource, StoreSource, find_layout_image,
-};
-use dram_build::{CancelToken, ImageFormat, SharedCaches, Snapshot};
-use dram_image::{Descriptor, ImagePlatform, Reference};
-use dram_store::Store;
+use dram_build::ImageFormat;
+use dram_build::request::{CacheEndpoint, CacheExportRequest, CacheImportRequest};
+use dram_build::shared_cache::{CacheExportOptions, CacheMode};
 
 use super::key_value_option::{KeyValueOption, OptionSyntax};
-use super::output;
-use crate::cli::{self, PullPolicy};
+use super::output_option::take_compression;
+use crate::cli;
 use crate::failure::Failure;
-use crate::progress::{BuildDisplay, TransferLines};
-use crate::registry_access::RegistryAccess;
-use crate::{format, image_lookup};
+use crate::image_lookup;
 
 const CACHE_FROM_SYNTAX: OptionSyntax = OptionSyntax {
     option: "--cache-from",
@@ -39,48 +32,12 @@ const UNSUPPORTED_SERVICES: [&str; 3] = ["gha", "s3", "azblob"];
 
 /// The shared caches of the command line.
 pub(super) struct SharedCacheOptions {
-    imports: Vec<CacheImportSpec>,
-    exports: Vec<CacheExportSpec>,
+    /// Caches to read.
+    pub(super) imports: Vec<CacheImportRequest>,
+    /// Caches to write.
+    pub(super) exports: Vec<CacheExportRequest>,
     /// Notes about options without effect.
     pub(super) notes: Vec<String>,
-}
-
-/// A cache to read.
-struct CacheImportSpec {
-    text: String,
-    endpoint: CacheEndpoint,
-}
-
-/// A cache to write.
-struct CacheExportSpec {
-    text: String,
-    /// `None` for a cache in the image.
-    endpoint: Option<CacheEndpoint>,
-    form: CacheExportOptions,
-    ignore_error: bool,
-}
-
-enum CacheEndpoint {
-    Local { path: PathBuf, tag_or_digest: String },
-    Registry { name: Reference, insecure: bool },
-}
-
-/// The resources for reading and writing shared caches.
-pub(super) struct CacheTransferContext<'a, 'b> {
-    pub(super) store: &'a Store,
-    pub(super) registries: &'b RegistryAccess,
-    pub(super) policy: PullPolicy,
-    pub(super) cancel: &'b CancelToken,
-    pub(super) progress: &'b BuildDisplay,
-}
-
-impl CacheEndpoint {
-    fn display_name(&self) -> String {
-        match self {
-            CacheEndpoint::Local { path, .. } => path.display().to_string(),
-            CacheEndpoint::Registry { name, .. } => name.short(),
-        }
-    }
 }
 
 /// Reads the shared caches of `args`; files without a time of their own are written with `time`.
@@ -96,10 +53,10 @@ pub(super) fn parse_cache_options(
         .is_some_and(|value| ["1", "t", "T", "true", "True", "TRUE"].contains(&value.as_str()))
     {
         let form = CacheExportOptions { time, ..CacheExportOptions::default() };
-        asked.exports.push(CacheExportSpec {
+        asked.exports.push(CacheExportRequest {
             text: INLINE_CACHE_ARG.to_owned(),
             endpoint: None,
-            form,
+            options: form,
             ignore_error: false,
         });
     }
@@ -150,7 +107,7 @@ fn take_type(keys: &mut KeyValueOption, known: &[&str], remarks: &mut Vec<String
     Err(keys.usage_failure(&format!("there is no type `{kind}`")).help(format!("one of {}", known.join(", "))))
 }
 
-fn parse_import(mut keys: KeyValueOption, kind: &str, text: String) -> Result<CacheImportSpec, Failure> {
+fn parse_import(mut keys: KeyValueOption, kind: &str, text: String) -> Result<CacheImportRequest, Failure> {
     let place = match kind {
         "local" => {
             let Some(path) = keys.take("src") else { return Err(keys.usage_failure("it has no `src=DIR`")) };
@@ -164,7 +121,7 @@ fn parse_import(mut keys: KeyValueOption, kind: &str, text: String) -> Result<Ca
         _ => parse_registry(&mut keys)?,
     };
     keys.reject_unknown(&["type", "src", "digest", "tag", "ref", "registry.insecure"])?;
-    Ok(CacheImportSpec { text, endpoint: place })
+    Ok(CacheImportRequest { text, endpoint: place })
 }
 
 fn parse_registry(keys: &mut KeyValueOption) -> Result<CacheEndpoint, Failure> {
@@ -175,7 +132,7 @@ fn parse_registry(keys: &mut KeyValueOption) -> Result<CacheEndpoint, Failure> {
     }
 }
 
-fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -> Result<CacheExportSpec, Failure> {
+fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -> Result<CacheExportRequest, Failure> {
     let ignore_error = keys.take_flag("ignore-error")?.unwrap_or(false);
     let mode = match keys.take("mode").as_deref() {
         None | Some("min") => CacheMode::Min,
@@ -188,10 +145,10 @@ fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -
     };
     if kind == "inline" {
         keys.reject_unknown(&["type", "mode", "ignore-error"])?;
-        return Ok(CacheExportSpec {
+        return Ok(CacheExportRequest {
             text,
             endpoint: None,
-            form: CacheExportOptions { mode, time, ..CacheExportOptions::default() },
+            options: CacheExportOptions { mode, time, ..CacheExportOptions::default() },
             ignore_error,
         });
     }
@@ -203,7 +160,7 @@ fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -
         let failure = keys.usage_failure("`image-manifest=false` is not supported: a cache is an image manifest");
         return Err(failure.help("leave it out; every registry takes one"));
     }
-    let compress = output::take_compression(&mut keys)?;
+    let compress = take_compression(&mut keys)?;
     // A layer has one form in a cache: the requested one, or the one from another cache.
     keys.take_flag("force-compression")?;
     let place = match kind {
@@ -235,143 +192,10 @@ fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -
         "ignore-error",
         "registry.insecure",
     ])?;
-    Ok(CacheExportSpec {
+    Ok(CacheExportRequest {
         text,
         endpoint: Some(place),
-        form: CacheExportOptions { mode, compression: compress, format: dialect, time },
+        options: CacheExportOptions { mode, compression: compress, format: dialect, time },
         ignore_error,
     })
-}
-
-impl SharedCacheOptions {
-    /// Reads the documents of the caches of `--cache-from`. Returns their cache records, and notes about caches that
-    /// cannot be read.
-    pub(super) fn open_imports<'a>(
-        &self,
-        ways: &CacheTransferContext<'a, '_>,
-        platform: &ImagePlatform,
-    ) -> Result<(SharedCaches<'a>, Vec<String>), Failure> {
-        let (mut caches, mut remarks) = (Vec::new(), Vec::new());
-        for from in &self.imports {
-            match open_cache(ways, &from.endpoint, platform) {
-                Err(_) if ways.cancel.is_cancelled() => return Err(Failure::interrupted()),
-                Ok(cache) => caches.push(cache),
-                Err(failure) => {
-                    let why = failure.causes.join(": ");
-                    remarks.push(format!("`--cache-from {}`: {why}; it is not used", from.text));
-                }
-            }
-        }
-        Ok((SharedCaches::new(caches), remarks))
-    }
-
-    /// Returns true if images hold a cache of their own layers.
-    pub(super) fn has_inline_export(&self) -> bool {
-        self.exports.iter().any(|to| to.endpoint.is_none())
-    }
-
-    /// Writes the caches. Returns a note about each.
-    pub(super) fn write_exports(
-        &self,
-        ways: &CacheTransferContext<'_, '_>,
-        shared: &SharedCaches<'_>,
-        snapshot: &Snapshot,
-    ) -> Result<Vec<String>, Failure> {
-        let mut remarks = Vec::new();
-        for to in &self.exports {
-            let Some(place) = &to.endpoint else { continue };
-            match write_cache(ways, shared, snapshot, place, &to.form) {
-                Ok(ExportedCache { steps, layers, size, .. }) => {
-                    let (steps, layers) = (format::format_count(steps, "step"), format::format_count(layers, "layer"));
-                    remarks.push(format!(
-                        "cached in {}: {steps}, {layers} of {}",
-                        place.display_name(),
-                        format::format_size(size)
-                    ));
-                }
-                Err(_) if ways.cancel.is_cancelled() => return Err(Failure::interrupted()),
-                Err(failure) if to.ignore_error => {
-                    remarks.push(format!("note: `--cache-to {}`: {}", to.text, failure.causes.join(": ")));
-                }
-                Err(mut failure) => {
-                    failure.causes.insert(0, format!("the cache `{}` was not written", to.text));
-                    failure.helps.push("with `ignore-error=true` this is no reason to fail".to_owned());
-                    return Err(failure);
-                }
-            }
-        }
-        Ok(remarks)
-    }
-}
-
-fn open_cache<'a>(
-    ways: &CacheTransferContext<'a, '_>,
-    place: &CacheEndpoint,
-    platform: &ImagePlatform,
-) -> Result<SharedCache<'a>, Failure> {
-    let store = ways.store;
-    let read = |source: Box<dyn ImageSource + 'a>, root: &Descriptor| {
-        SharedCache::open(source, root, platform).map_err(Failure::from)
-    };
-    match place {
-        CacheEndpoint::Local { path, tag_or_digest: which } => {
-            match dram_build::transfer::open_load_source(path, store)? {
-                LoadSource::Layout(layout) => {
-                    let root = find_entry(&layout.list_images()?, which, path)?;
-                    read(Box::new(layout), &root)
-                }
-                LoadSource::Docker(_) => Err(Failure::work(format!("`{}` is no OCI layout", path.display()))),
-            }
-        }
-        CacheEndpoint::Registry { name, insecure } => {
-            let far = match (ways.policy, insecure) {
-                (PullPolicy::Never, _) => Err(Failure::work(format!("the store has no image `{}`", name.short()))),
-                (PullPolicy::Always | PullPolicy::Missing, true) => {
-                    ways.registries.insecure_source(name).map_err(Failure::from)
-                }
-                (PullPolicy::Always | PullPolicy::Missing, false) => {
-                    ways.registries.source(name).map_err(Failure::from)
-                }
-            };
-            // An image of this name in the store may have a cache, too.
-            match (far, store.refs().get(name)?) {
-                (Ok((source, root)), _) => read(Box::new(source), &root),
-                (Err(_), Some(root)) => read(Box::new(StoreSource::new(store)), &root),
-                (Err(failure), None) => Err(failure),
-            }
-        }
-    }
-}
-
-/// Returns the entry of a layout that `which` names: a digest or a tag; a single entry is also called [`DEFAULT_TAG`].
-fn find_entry(all: &[LayoutImage], which: &str, path: &Path) -> Result<Descriptor, Failure> {
-    let found = find_layout_image(all, which).or(match all {
-        [one] if which == DEFAULT_TAG => Some(one),
-        _ => None,
-    });
-    found.map(|one| one.root.clone()).ok_or_else(|| Failure::work(format!("`{}` has no `{which}`", path.display())))
-}
-
-fn write_cache(
-    ways: &CacheTransferContext<'_, '_>,
-    shared: &SharedCaches<'_>,
-    snapshot: &Snapshot,
-    place: &CacheEndpoint,
-    form: &CacheExportOptions,
-) -> Result<ExportedCache, Failure> {
-    let lines = TransferLines::default();
-    let moved = |motion| match lines.format_progress(motion) {
-        line if line.is_empty() => {}
-        line => ways.progress.print_line(&line),
-    };
-    let packed = |event| ways.progress.show_event(event);
-    let give =
-        |sink: &dyn ImageSink| shared.export_cache(ways.store, snapshot, form, sink, ways.cancel, (&packed, &moved));
-    Ok(match place {
-        CacheEndpoint::Local { path, tag_or_digest: which } => {
-            give(&LayoutSink::new(path, vec![LayoutName { text: which.clone(), full: None }])?)
-        }
-        CacheEndpoint::Registry { name, insecure: true } => give(&ways.registries.insecure_sink(name)?),
-        CacheEndpoint::Registry { name, insecure: false } => give(&ways.registries.sink(name)?),
-    }?)
 }

@@ -3,14 +3,14 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
+use dram_build::request::{BuildOutput, FileOrStdout, ImageDestination, PushOptions};
 use dram_build::{ArchiveFormat, ImageFormat, ImageOptions, LayerCompression};
 use dram_dockerfile::suggest::nearest_name;
 use dram_image::Reference;
 
-use super::{BuildOutput, FileOrStdout, ImageDestination, PushOptions};
+use super::annotations::{self, AnnotationTarget, ImageAnnotations};
+use super::key_value_option::{KeyValueOption, OptionSyntax};
 use crate::cli;
-use crate::cmd::build::annotations::{self, AnnotationTarget, ImageAnnotations};
-use crate::cmd::build::key_value_option::{KeyValueOption, OptionSyntax};
 use crate::failure::Failure;
 use crate::image_lookup;
 
@@ -20,20 +20,17 @@ const OUTPUT_SYNTAX: OptionSyntax =
     OptionSyntax { option: "--output", example: "`--output type=oci,dest=image.tar`, `--output DIR`, or `--output -`" };
 
 /// The options that apply to all outputs.
-pub(in crate::cmd::build) struct OutputDefaults {
+pub(super) struct OutputDefaults {
     /// The time that was given, in seconds since 1970.
-    pub(in crate::cmd::build) time: Option<i64>,
+    pub(super) time: Option<i64>,
     /// The names of `--tag`.
-    pub(in crate::cmd::build) tags: Vec<Reference>,
+    pub(super) tags: Vec<Reference>,
     /// The annotations of `--annotation`.
-    pub(in crate::cmd::build) annotations: ImageAnnotations,
+    pub(super) annotations: ImageAnnotations,
 }
 
 /// The outputs of `args`; without any, an image in the store.
-pub(in crate::cmd::build) fn parse_outputs(
-    args: &cli::BuildCommandArgs,
-    asked: &OutputDefaults,
-) -> Result<Vec<BuildOutput>, Failure> {
+pub(super) fn parse_outputs(args: &cli::BuildCommandArgs, asked: &OutputDefaults) -> Result<Vec<BuildOutput>, Failure> {
     let mut outputs = args.output.iter().map(|text| parse_output(text, asked)).collect::<Result<Vec<_>, _>>()?;
     let in_store =
         |output: &BuildOutput| matches!(output, BuildOutput::Image { destination: ImageDestination::Store, .. });
@@ -262,7 +259,7 @@ fn take_image_options(keys: &mut KeyValueOption, time: i64, asked: &OutputDefaul
 }
 
 /// Reads the keys for the compression of layers.
-pub(in crate::cmd::build) fn take_compression(keys: &mut KeyValueOption) -> Result<LayerCompression, Failure> {
+pub(super) fn take_compression(keys: &mut KeyValueOption) -> Result<LayerCompression, Failure> {
     let level = keys.take_number("compression-level")?;
     let within = |keys: &KeyValueOption, most: i64| match level {
         None => Ok(None),

@@ -1,20 +1,15 @@
-//! `--output`: the destination and the form of the result of a build.
-
-mod parse;
-mod write;
+//! The outputs of a build: their destinations and forms.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_build::{ImageOptions, SharedCaches, Snapshot};
 use dram_image::Reference;
 
-pub(super) use self::parse::{OutputDefaults, parse_outputs, take_compression};
-pub(super) use self::write::{OutputImage, OutputWriter};
+use crate::{ArchiveFormat, ImageOptions, SharedCaches, Snapshot};
 
 /// One output of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum BuildOutput {
+pub enum BuildOutput {
     /// An image.
     Image {
         /// The options of writing the image.
@@ -46,29 +41,29 @@ pub(super) enum BuildOutput {
 
 /// The options of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct PushOptions {
+pub struct PushOptions {
     /// Without its tags.
-    pub(super) by_digest: bool,
+    pub by_digest: bool,
     /// Over plain HTTP, or TLS with an untrusted certificate, if the registry has nothing better.
-    pub(super) insecure: bool,
+    pub insecure: bool,
 }
 
 /// The destination of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ImageDestination {
+pub enum ImageDestination {
     /// Into the store, with its names.
     Store,
     /// Into the store, without a name.
     StoreUnnamed,
     /// Into an archive of the given kind.
-    Archive(FileOrStdout, dram_build::ArchiveFormat),
+    Archive(FileOrStdout, ArchiveFormat),
     /// Into an OCI layout.
     Layout(PathBuf),
 }
 
 /// A file, or standard output.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FileOrStdout {
+pub enum FileOrStdout {
     /// Standard output.
     Stdout,
     /// A file.
@@ -77,7 +72,7 @@ pub(super) enum FileOrStdout {
 
 impl BuildOutput {
     /// Returns true if it goes to standard output.
-    pub(super) fn is_stdout(&self) -> bool {
+    pub fn is_stdout(&self) -> bool {
         match self {
             BuildOutput::Image { destination: ImageDestination::Archive(dest, _), .. }
             | BuildOutput::Tar { dest, .. } => *dest == FileOrStdout::Stdout,
@@ -90,21 +85,21 @@ impl BuildOutput {
         }
     }
 
-    /// The same output, but with a cache of `snapshot` in the image; `None` if it is no image.
-    pub(super) fn with_cache(&self, shared: &SharedCaches<'_>, snapshot: &Snapshot) -> Option<BuildOutput> {
+    /// Returns the same output, but with a cache of `snapshot` in the image; `None` if it is no image.
+    pub(crate) fn with_cache(&self, shared: &SharedCaches<'_>, snapshot: &Snapshot) -> Option<BuildOutput> {
         let mut output = self.clone();
         match &mut output {
-            BuildOutput::Image { options: how, .. } => {
-                let (name, value) = shared.inline_annotation(snapshot, how);
-                how.annotations.insert(name, value);
+            BuildOutput::Image { options, .. } => {
+                let (name, value) = shared.inline_annotation(snapshot, options);
+                options.annotations.insert(name, value);
                 Some(output)
             }
             BuildOutput::Local { .. } | BuildOutput::Tar { .. } | BuildOutput::Nothing => None,
         }
     }
 
-    /// The destination outside the store, for messages.
-    pub(super) fn destination(&self) -> Option<String> {
+    /// Returns the destination outside the store, for messages.
+    pub fn destination(&self) -> Option<String> {
         let file = |dest: &FileOrStdout| match dest {
             FileOrStdout::Stdout => "standard output".to_owned(),
             FileOrStdout::File(path) => path.display().to_string(),
