@@ -50,13 +50,7 @@ pub(crate) struct ReleaseAssembly {
 /// Fails if an application is missing or invalid, the applications do not form a release, or a file cannot be read.
 pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, AssembleError> {
     let mut blueprint = blueprint;
-    check_path_component("the release", &blueprint.name)?;
-    check_path_component("the version", &blueprint.version)?;
-    if blueprint.version.contains(char::is_whitespace) {
-        let message =
-            format!("the version `{}` has a space in it, and `start_erl.data` cannot hold one", blueprint.version);
-        return Err(AssembleError::Project { file: None, line: None, message });
-    }
+    check_names(&blueprint)?;
     let found = find_applications(&blueprint)?;
     let release = match blueprint.goals.as_slice() {
         [] => resolve(&release_spec(&blueprint), &found.catalog),
@@ -70,24 +64,8 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
         Arc::new(StripRule::for_rules(&blueprint.rules, &strip.keep, strip.compress).drop_external_resources(true))
     });
     let taking = CollectOptions { strip: rule, ..CollectOptions::BUILT };
-    let mut applications = Vec::new();
-    for app in release.apps() {
-        applications.push((app.name().to_owned(), app.version().to_owned()));
-        let place = &found.directories[app.name()];
-        let at = release_path(&format!("lib/{}-{}", app.name(), app.version()))?;
-        for part in ["ebin"].iter().chain(&blueprint.app_subdirs) {
-            let from = place.join(part);
-            if from.is_dir() {
-                let taking = match *part {
-                    "ebin" => &taking,
-                    _ if blueprint.app_dirs.contains_key(app.name()) => &CollectOptions::OWN,
-                    _ => &CollectOptions::BUILT,
-                };
-                let dangling = collect_dir(&mut tree, &from, &at.join(part.as_bytes()), taking)?;
-                warn_about_dangling(&mut warnings, &dangling);
-            }
-        }
-    }
+    collect_applications(&mut tree, &blueprint, &release, &found, &taking, &mut warnings)?;
+    let applications = release.apps().iter().map(|app| (app.name().to_owned(), app.version().to_owned())).collect();
     let of_version = release_path("releases")?.join(blueprint.version.as_bytes());
     if let Some(consolidated) = &blueprint.consolidated {
         let dangling = collect_dir(&mut tree, consolidated, &of_version.join(b"consolidated"), &taking)?;
@@ -95,9 +73,6 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     }
     put_release_files(&mut tree, &mut blueprint, &release, &found.catalog, &of_version)?;
     let erts_at = release_path(&format!("erts-{}", blueprint.otp.erts))?;
-    for name in &blueprint.erts_programs {
-        check_path_component("the program", name)?;
-    }
     erts::collect_programs(&mut tree, &erts::erts_dir(&blueprint.otp), &erts_at, &blueprint.erts_programs)?;
     apply_overlays(&mut tree, &blueprint.overlays, &mut warnings)?;
     let programs = libraries::elf_programs(&tree)?;
@@ -116,6 +91,46 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     );
     put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
     Ok(ReleaseAssembly { tree, release, catalog: found.catalog, applications, programs, warnings })
+}
+
+/// Checks the names that become paths.
+fn check_names(blueprint: &ReleaseBlueprint) -> Result<(), AssembleError> {
+    check_path_component("the release", &blueprint.name)?;
+    check_path_component("the version", &blueprint.version)?;
+    if blueprint.version.contains(char::is_whitespace) {
+        let message =
+            format!("the version `{}` has a space in it, and `start_erl.data` cannot hold one", blueprint.version);
+        return Err(AssembleError::Project { file: None, line: None, message });
+    }
+    blueprint.erts_programs.iter().try_for_each(|name| check_path_component("the program", name))
+}
+
+/// Adds the directories of all applications of the release; `built` are the options for their modules.
+fn collect_applications(
+    tree: &mut ReleaseTree,
+    blueprint: &ReleaseBlueprint,
+    release: &ResolvedRelease,
+    found: &FoundApplications,
+    built: &CollectOptions,
+    warnings: &mut Vec<String>,
+) -> Result<(), AssembleError> {
+    for app in release.apps() {
+        let place = &found.directories[app.name()];
+        let at = release_path(&format!("lib/{}-{}", app.name(), app.version()))?;
+        for part in ["ebin"].iter().chain(&blueprint.app_subdirs) {
+            let from = place.join(part);
+            if from.is_dir() {
+                let options = match *part {
+                    "ebin" => built,
+                    _ if blueprint.app_dirs.contains_key(app.name()) => &CollectOptions::OWN,
+                    _ => &CollectOptions::BUILT,
+                };
+                let dangling = collect_dir(tree, &from, &at.join(part.as_bytes()), options)?;
+                warn_about_dangling(warnings, &dangling);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn release_spec(blueprint: &ReleaseBlueprint) -> ReleaseSpec {
