@@ -46,6 +46,9 @@ const PRINT_PROCESSES: &str = "io:format(\"~-18ts ~-38ts ~10ts ~12ts ~8ts~n\", [
      end || P <- processes(), I <- [process_info(P, [registered_name, current_function, memory, reductions, \
      message_queue_len])], is_list(I)], ok";
 
+/// The interval after which `stop` sends SIGTERM again, in milliseconds.
+const SIGNAL_INTERVAL: u64 = 5000;
+
 fn connect_node(release: &StartSettings, env: &EnvironmentVariables) -> Result<NodeConnection, StartError> {
     node_connection::connect_to_node(&node_connection::node_target(release, env)?, env)
         .map_err(NodeConnectError::into_error)
@@ -137,8 +140,17 @@ pub(crate) fn stop(release: &StartSettings, env: &EnvironmentVariables) -> Resul
     // The lock of the state file is released when the last process of the release ends.
     if !matches!(before, ReleaseStatus::NotRunning) {
         ended = false;
+        let mut again = sys::monotonic_milliseconds() + SIGNAL_INTERVAL;
         while !ended && sys::monotonic_milliseconds() < until {
-            ended = matches!(state_lock::release_status(release), ReleaseStatus::NotRunning);
+            let status = state_lock::release_status(release);
+            // An emulator that has just begun to boot loses the signal.
+            if let (ReleaseStatus::Running(state), None) = (&status, &node)
+                && sys::monotonic_milliseconds() > again
+            {
+                again += SIGNAL_INTERVAL;
+                let _ = sys::kill(state.pid, SIGTERM);
+            }
+            ended = matches!(status, ReleaseStatus::NotRunning);
             sys::sleep(if ended { 0 } else { 10 });
         }
     }

@@ -326,3 +326,14 @@ fn a_variable_in_the_cookie_file_is_replaced_and_must_be_set() {
     let _system = world.start_foreground(&set);
     assert_eq!(world.run_ok(&["rpc", "IO.puts(Node.get_cookie())"], &set), "secret\n");
 }
+
+#[test]
+fn a_daemon_can_be_stopped_while_it_boots() {
+    let world = TestRelease::new("");
+    for entry in fs::read_dir(&world.root).unwrap().map(|entry| entry.unwrap().path()) {
+        let _ = fs::remove_file(entry.join("bin/run_erl"));
+    }
+    world.run_ok(&["daemon"], &[]);
+    world.run_ok(&["stop"], &[]);
+    assert_eq!(world.run(&["ping"], &[]).status.code(), Some(1));
+}
