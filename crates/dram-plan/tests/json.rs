@@ -1,6 +1,7 @@
 //! Plans as JSON: what is written can be read, and hostile texts are refused.
 
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_pass_by_value, reason = "the fields are literals of `json!`")]
 
 #[path = "support/checks.rs"]
 mod checks;

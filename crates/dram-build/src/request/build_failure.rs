@@ -38,13 +38,13 @@ pub enum BuildFailure {
     Input(#[from] InputError),
     /// A step failed.
     #[error(transparent)]
-    Step(#[from] BuildError),
+    Step(Box<BuildError>),
     /// A file operation of the store failed, or its data is damaged.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// An image could not be copied to an output or a cache.
     #[error(transparent)]
-    Transfer(#[from] TransferError),
+    Transfer(Box<TransferError>),
     /// The files could not be exported.
     #[error(transparent)]
     Export(#[from] ExportError),
@@ -60,6 +60,18 @@ pub enum BuildFailure {
     /// The build was cancelled.
     #[error("the build was interrupted")]
     Cancelled,
+}
+
+impl From<BuildError> for BuildFailure {
+    fn from(error: BuildError) -> BuildFailure {
+        BuildFailure::Step(Box::new(error))
+    }
+}
+
+impl From<TransferError> for BuildFailure {
+    fn from(error: TransferError) -> BuildFailure {
+        BuildFailure::Transfer(Box::new(error))
+    }
 }
 
 fn messages(all: &[Diagnostic]) -> String {

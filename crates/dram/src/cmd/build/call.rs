@@ -155,12 +155,14 @@ struct DockerfileAnalysis {
     diagnostics: Vec<Diagnostic>,
 }
 
+type ImageConfigLookup<'k> = &'k dyn Fn(&[ExternalInput]) -> Result<BTreeMap<String, ImageConfig>, Failure>;
+
 impl DockerfileAnalysis {
     /// Reads as much of the Dockerfile as is possible without the images that are not in the store.
     fn new(
         parsed: &ParsedDockerfile,
         settings: &BuildSettings,
-        known: &dyn Fn(&[ExternalInput]) -> Result<BTreeMap<String, ImageConfig>, Failure>,
+        known: ImageConfigLookup<'_>,
     ) -> Result<DockerfileAnalysis, Failure> {
         let ResolvedStages { graph, configs, mut diagnostics } =
             resolve_stages(parsed, settings, &mut |needs, _| known(needs))?;

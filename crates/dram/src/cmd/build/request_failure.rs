@@ -16,7 +16,7 @@ pub(super) fn request_failure(failure: BuildFailure, name: &str, text: &str) -> 
     match failure {
         BuildFailure::Dockerfile(diagnostics) | BuildFailure::MissingInputs(diagnostics) => at(diagnostics),
         BuildFailure::CommandsUnsupported(diagnostic) => at(vec![*diagnostic]),
-        BuildFailure::Step(error) => Failure::build(error, name, text),
+        BuildFailure::Step(error) => Failure::build(*error, name, text),
         BuildFailure::Input(InputError { class, causes, helps, text }) => {
             let source_diagnostics = text.map(|text| {
                 let DiagnosedText { name, text, diagnostics } = *text;
