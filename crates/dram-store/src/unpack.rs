@@ -57,7 +57,7 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, options: UnpackOptions<'
     let mut reader = TarReader::new(stream).with_limits(options.limits);
     let mut unpacker = TarUnpacker {
         root,
-        options: options,
+        options,
         current_dir: None,
         dir_metadata: BTreeMap::new(),
         parent_deps: ParentDeps::default(),

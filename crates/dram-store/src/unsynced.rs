@@ -116,7 +116,7 @@ impl Store {
                         continue;
                     }
                     Some((id, id_mapping)) if !self.layer_matches_id(&id, id_mapping) => {
-                        self.remove_layer(&id, id_mapping)?
+                        self.remove_layer(&id, id_mapping)?;
                     }
                     Some(_) | None => {}
                 }

@@ -88,7 +88,7 @@ impl FsckRun<'_> {
                     });
                 }
                 LayerComparison::Unknown(why) => {
-                    self.report_skipped(&path, &format!("the unpacked layer is not verified: {why}"))
+                    self.report_skipped(&path, &format!("the unpacked layer is not verified: {why}"));
                 }
             }
         }

@@ -95,7 +95,7 @@ impl FsckRun<'_> {
             RecordState::Damaged(why) => {
                 self.report_finding(path, why, cost, "it is removed, and made again when it is wanted", |_| {
                     fs::remove_file(path).map_err(StoreError::io("remove", path))
-                })
+                });
             }
         }
     }

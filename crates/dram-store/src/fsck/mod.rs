@@ -99,7 +99,7 @@ impl Store {
     pub fn fsck(&self, options: &FsckOptions<'_>) -> Result<FsckReport, StoreError> {
         let mut check = FsckRun {
             store: self,
-            options: options,
+            options,
             report: FsckReport::default(),
             images_by_blob: BTreeMap::new(),
             lost_dir: None,
