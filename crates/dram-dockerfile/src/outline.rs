@@ -183,7 +183,7 @@ impl<'g> ArgumentCollector<'g> {
         for one in instructions {
             match &one.body {
                 InstructionBody::Arg(arguments) => {
-                    arguments.iter().for_each(|argument| self.collect_argument(one, argument, &mut scope))
+                    arguments.iter().for_each(|argument| self.collect_argument(one, argument, &mut scope));
                 }
                 InstructionBody::Env(pairs) => {
                     // All pairs of a line are expanded in the scope before the line.

@@ -6,13 +6,13 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FlagArity {
     /// Only the flag.
-    NoValue,
+    FlagOnly,
     /// The flag and any next argument.
-    AnyValue,
+    AnyArgument,
     /// The flag and a next argument that is not itself a flag.
-    NonFlagValue,
+    NonFlagArgument,
     /// The flag, and the next argument if it is one of these values.
-    OptionalValue(&'static [&'static [u8]]),
+    OneOf(&'static [&'static [u8]]),
 }
 
 const ALLOCATORS: &[u8] = b"uBIDEFHLRSTZX";
@@ -39,33 +39,33 @@ const MISC_VALUES: &[&[u8]] = &[b"dbbl", b"dntgc", b"ebwt", b"osrl", b"hft"];
 /// The arity of the flag `+REST`; `None` if the emulator refuses the flag.
 pub(crate) fn flag_arity(rest: &[u8]) -> Option<FlagArity> {
     let (Some(first), tail) = (rest.first(), rest.get(1..).unwrap_or_default()) else {
-        return Some(FlagArity::NoValue);
+        return Some(FlagArity::FlagOnly);
     };
-    let if_among = |list: &[&[u8]]| if list.contains(&tail) { FlagArity::NonFlagValue } else { FlagArity::NoValue };
+    let if_among = |list: &[&[u8]]| if list.contains(&tail) { FlagArity::NonFlagArgument } else { FlagArity::FlagOnly };
     Some(match first {
         b'a' | b'A' | b'C' | b'e' | b'i' | b'n' | b'P' | b'Q' | b't' | b'T' | b'R' | b'W' | b'K' => {
             any_value_if_listed(tail, &[b""])
         }
         b'I' => match tail {
-            b"Ot" | b"Op" | b"OPt" | b"OPp" => FlagArity::AnyValue,
+            b"Ot" | b"Op" | b"OPt" | b"OPp" => FlagArity::AnyArgument,
             _ if [b"Ot".as_slice(), b"Op", b"OPt", b"OPp"].iter().any(|known| tail.starts_with(known)) => {
-                FlagArity::NoValue
+                FlagArity::FlagOnly
             }
             _ => return None,
         },
         b'S' => any_value_if_listed(tail, &[b"", b"P", b"Dcpu", b"DPcpu", b"Dio"]),
         b'B' => match tail.first() {
-            None => FlagArity::OptionalValue(&[b"i"]),
-            Some(b'i' | b'c' | b'd') => FlagArity::NoValue,
+            None => FlagArity::OneOf(&[b"i"]),
+            Some(b'i' | b'c' | b'd') => FlagArity::FlagOnly,
             Some(_) => return None,
         },
-        b'c' if tail.is_empty() => FlagArity::OptionalValue(&[b"true", b"false"]),
-        b'd' if tail == b"cg" => FlagArity::NonFlagValue,
-        b'J' => FlagArity::AnyValue,
+        b'c' if tail.is_empty() => FlagArity::OneOf(&[b"true", b"false"]),
+        b'd' if tail == b"cg" => FlagArity::NonFlagArgument,
+        b'J' => FlagArity::AnyArgument,
         b'M' => {
             let allocator = tail.first().is_some_and(|kind| ALLOCATORS.contains(kind));
             match allocator && ALLOCATOR_VALUES.contains(&tail.get(1..).unwrap_or_default()) {
-                true => FlagArity::NonFlagValue,
+                true => FlagArity::NonFlagArgument,
                 false => if_among(MEMORY_VALUES),
             }
         }
@@ -74,10 +74,10 @@ pub(crate) fn flag_arity(rest: &[u8]) -> Option<FlagArity> {
         b's' => if_among(SCHEDULER_VALUES),
         b'p' => any_value_if_listed(tail, &[b"c"]),
         b'z' => if_among(MISC_VALUES),
-        _ => FlagArity::NoValue,
+        _ => FlagArity::FlagOnly,
     })
 }
 
 fn any_value_if_listed(tail: &[u8], list: &[&[u8]]) -> FlagArity {
-    if list.contains(&tail) { FlagArity::AnyValue } else { FlagArity::NoValue }
+    if list.contains(&tail) { FlagArity::AnyArgument } else { FlagArity::FlagOnly }
 }

@@ -210,13 +210,13 @@ pub fn translate_arguments(
         if let Some(name) = argument.strip_prefix(b"+") {
             flags.push(concat(&[b"-", name]));
             match flag_arity(name).ok_or_else(|| missing_value_error(argument))? {
-                FlagArity::NoValue => {}
-                FlagArity::AnyValue => flags.push(list.next().ok_or_else(|| missing_value_error(argument))?.clone()),
-                FlagArity::NonFlagValue => {
+                FlagArity::FlagOnly => {}
+                FlagArity::AnyArgument => flags.push(list.next().ok_or_else(|| missing_value_error(argument))?.clone()),
+                FlagArity::NonFlagArgument => {
                     let value = list.next().filter(|value| !matches!(value.first(), Some(b'-' | b'+')));
                     flags.push(value.ok_or_else(|| missing_value_error(argument))?.clone());
                 }
-                FlagArity::OptionalValue(values) => {
+                FlagArity::OneOf(values) => {
                     if let Some(value) = list.next_if(|next| values.contains(&next.as_slice())) {
                         flags.push(value.clone());
                     }

@@ -246,7 +246,7 @@ impl StartConf {
                 }
             }
             b"stop_timeout" => {
-                self.stop_timeout = parse_number(value).ok_or(StartConfError::InvalidValue("a number of seconds"))?
+                self.stop_timeout = parse_number(value).ok_or(StartConfError::InvalidValue("a number of seconds"))?;
             }
             b"otp" => {
                 let digits = parse_number(value)

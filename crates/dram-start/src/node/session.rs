@@ -239,7 +239,7 @@ pub fn append_characters(text: &NodeTerm, unicode: bool, to: &mut ByteString) ->
         }
         NodeTerm::Binary(bytes) if unicode => to.extend_from_slice(bytes),
         NodeTerm::Binary(bytes) | NodeTerm::ByteList(bytes) => {
-            bytes.iter().for_each(|byte| push(char::from(*byte), to))
+            bytes.iter().for_each(|byte| push(char::from(*byte), to));
         }
         NodeTerm::List(items) => items.iter().try_for_each(|item| append_characters(item, unicode, to))?,
         NodeTerm::Improper(items, tail) => {
