@@ -109,3 +109,23 @@ fn tree_without_layers_has_a_root_that_is_removed_with_it() {
     drop(rooted);
     assert_eq!(house.leftovers(), Vec::<String>::new());
 }
+
+#[test]
+fn all_missing_blobs_are_announced_before_the_first_layer_is_unpacked() {
+    let (house, image) = (TestHouse::new(), MemoryImage::new(&[&[("a", "1")], &[("b", "2")]]));
+    let planned = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let seen = planned.clone();
+    let tell = move |progress| {
+        if let crate::transfer::TransferProgress::Planned(blobs) = progress {
+            seen.lock().unwrap().push(blobs.len());
+        }
+    };
+    let lazy = crate::transfer::LazyBlobs::new(
+        Box::new(image.registry.clone()),
+        crate::CancelToken::default(),
+        Box::new(tell),
+    );
+    let opened = lazy.open_image(&house.store, &image.root, &crate::testing::platform()).unwrap();
+    LayerProvider::new(&house.store).with_image("base", &opened).ensure(&opened.snapshot().layers).unwrap();
+    assert_eq!(*planned.lock().unwrap(), [2]);
+}
