@@ -21,8 +21,6 @@ use crate::{CommandOptions, Snapshot};
 /// existing cache records are then misses.
 const RUN_VERSION: &str = "run 2";
 const COPY_VERSION: &str = "copy 2";
-/// Of copies that may unpack archives, exclude files or set modes: the results of these rules changed.
-const COPY_WITH_RULES_VERSION: &str = "copy 3";
 const WORKDIR_VERSION: &str = "workdir 2";
 
 /// The settings of the command line that a command's result depends on.
@@ -167,34 +165,43 @@ pub(crate) fn copy_key_by_snapshot(
     // Fetched sources are covered by their own identity.
     let paths = step.sources.iter().filter(|source| matches!(source.kind, CopySourceKind::Path));
     let sources = StepKey::of(paths.map(|source| source.text.as_bytes()));
-    let exclude = StepKey::of(step.exclude.iter().map(String::as_bytes));
+    // The number is raised with the rules for excluded files.
+    let rules: &[&[u8]] = if step.exclude.is_empty() { &[] } else { &[b"2"] };
+    let exclude = StepKey::of(rules.iter().copied().chain(step.exclude.iter().map(String::as_bytes)));
     let from = StepKey::of([from.as_bytes(), sources.as_bytes(), exclude.as_bytes()]);
     copy_key_parts(step, ground, brought)
         .with(CacheKeyPartName::Source(String::new()), from.as_bytes())
         .finish(&ground.below)
 }
 
+/// Returns the text of `--chmod` in the key. The number is raised with the rules for symbolic modes.
+fn chmod_key_text(mode: &ChmodMode) -> String {
+    match mode {
+        ChmodMode::Exact(_) => mode.cache_key_text(),
+        ChmodMode::Changes(_) => format!("{} 2", mode.cache_key_text()),
+    }
+}
+
 fn copy_key_parts(step: &CopyOp, ground: &CopyBase, brought: &[Option<FetchedSource>]) -> CacheKeyBuilder {
     // The paths, the exclusions and the origin are covered by the files or by the snapshot's identity, and so are the
     // checksum and the Git directory.
-    let CopyOp { from, sources, dest, chown, chmod, unpack, link, parents, exclude, checksum: _, keep_git_dir: _ } =
+    let CopyOp { from, sources, dest, chown, chmod, unpack, link, parents, exclude: _, checksum: _, keep_git_dir: _ } =
         step;
     let from = match from {
         InputRef::Context | InputRef::External(_) | InputRef::Scratch => "outside",
         InputRef::Stage(_) => "stage",
     };
-    let has_rules = *unpack != UnpackPolicy::No || chmod.is_some() || !exclude.is_empty();
-    let version = if has_rules { COPY_WITH_RULES_VERSION } else { COPY_VERSION };
     let unpack = match unpack {
         UnpackPolicy::No => "no",
-        UnpackPolicy::Local => "local",
-        UnpackPolicy::All => "all",
+        // The number is raised with the rules for archives.
+        UnpackPolicy::Local => "local 2",
+        UnpackPolicy::All => "all 2",
     };
-    let mut parts = CacheKeyBuilder::new(version)
+    let mut parts = CacheKeyBuilder::new(COPY_VERSION)
         .setting("--from", from)
         .setting("the destination", dest)
         .setting("--chown", chown.as_deref().unwrap_or_default())
-        .setting("--chmod", &chmod.as_ref().map(ChmodMode::cache_key_text).unwrap_or_default())
+        .setting("--chmod", &chmod.as_ref().map(chmod_key_text).unwrap_or_default())
         .setting("--unpack", unpack)
         .setting("--link", &link.to_string())
         .setting("--parents", &parents.to_string());
