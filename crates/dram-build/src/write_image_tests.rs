@@ -16,9 +16,9 @@ fn write(build: &TestBuild<'_>, how: &ImageOptions) -> (BuiltImage, usize) {
     let packed = Mutex::new(0);
     build
         .run_and(&|layers, snapshot| {
-            let tell = |event: BuildEvent| match event {
-                BuildEvent::Packing { .. } => *packed.lock().unwrap() += 1,
-                event => panic!("{event:?}"),
+            let tell = |event: BuildEvent| {
+                assert!(matches!(event, BuildEvent::Packing { .. }), "{event:?}");
+                *packed.lock().unwrap() += 1;
             };
             let config = plan.stages[plan.target].config.clone();
             *written.lock().unwrap() = Some(write_image(layers, snapshot, config, how, &tell).unwrap());

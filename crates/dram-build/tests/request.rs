@@ -238,7 +238,7 @@ fn result_has_digests_names_steps_and_durations() {
     assert_eq!(counts(&result), (0, 0, 2));
     let image = result.last_image().unwrap();
     let name: Reference = "demo".parse().unwrap();
-    assert_eq!(image.names, [name.clone()]);
+    assert_eq!(image.names, std::slice::from_ref(&name));
     assert_eq!(dirs.store.refs().get(&name).unwrap().unwrap().digest, image.root_digest());
     let stored = Image::open(&dirs.store, &image.built.manifest).unwrap();
     assert_eq!(stored.manifest.value().config.digest, image.image_id());

@@ -196,6 +196,7 @@ impl ImageSink for RegistryImage {
 }
 
 /// Converts the error of a registry to that of a transfer.
+#[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 pub(crate) fn transfer_error(error: RegistryError) -> TransferError {
     if matches!(error, RegistryError::Cancelled { .. }) {
         return TransferError::Cancelled;

@@ -24,7 +24,9 @@ pub(crate) fn find_release(start: &StartArguments, env: &EnvironmentVariables) -
         let Some(text) = files::read_optional(&data)? else { continue };
         let (erts, vsn) = parse_start_erl_data(&text)?;
         let asked = env.get_non_empty("RELEASE_VSN").filter(|asked| *asked != vsn).map(<[u8]>::to_vec);
-        if let Some(asked) = asked.as_ref().filter(|asked| !files::is_directory(&concat(&[&root, b"/releases/", asked]))) {
+        if let Some(asked) =
+            asked.as_ref().filter(|asked| !files::is_directory(&concat(&[&root, b"/releases/", asked])))
+        {
             let what = format!("there is no version `{}` in `{}/releases`", printable(asked), printable(&root));
             return Err(StartError::new(what, "set the variable RELEASE_VSN to a version that is there, or unset it"));
         }

@@ -151,7 +151,7 @@ impl Response {
             | Delivery::SlowHeader
             | Delivery::Close
             | Delivery::Garbage => {
-                header += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len())
+                header += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len());
             }
         }
         let (header, half) = (header.as_bytes(), self.body.len() / 2);
