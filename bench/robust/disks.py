@@ -99,9 +99,9 @@ def read_only(bed):
 def put_on(image, place):
     """Mounts it as after another start of the machine, which a power cut is: the store's marks are of an earlier one."""
     mount("-o", "loop", image, place)
-    fresh = place / "store/fresh"
-    for marks in list(fresh.iterdir()) if fresh.is_dir() else []:
-        marks.rename(fresh / str(uuid.uuid4()))
+    unsynced = place / "store/unsynced"
+    for marks in list(unsynced.iterdir()) if unsynced.is_dir() else []:
+        marks.rename(unsynced / str(uuid.uuid4()))
 
 
 def take_off(image, place):

@@ -42,11 +42,11 @@ def groups(bed, asked):
     found["power cut"] = lambda: f"{asked.rounds} cuts, {disks.power_cut(bed, asked.rounds)} in the middle of a command"
     found["few files"] = lambda: "works: " + ", ".join(limits.few_files(bed))
 
-    def remembered():
+    def memory_of_transfers():
         pulled, pushed = limits.memory(bed, asked.mebibytes)
         return f"image of {asked.mebibytes} MiB: pull {pulled} MiB, push {pushed} MiB at most"
 
-    found["memory"] = remembered
+    found["memory"] = memory_of_transfers
     return found
 
 

@@ -126,8 +126,11 @@ fn text_that_is_no_plan_of_this_version_is_refused() {
     for (text, expected) in table {
         assert!(refusal(text.as_bytes()).contains(expected), "{text}: {}", refusal(text.as_bytes()));
     }
-    let nested = "[".repeat(100_000);
-    assert!(refusal(format!(r#"{{"version":1,"stages":{nested}"#).as_bytes()).contains("recursion limit"));
+    let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+    for nested in [open.clone(), format!("{open}{close}")] {
+        let text = format!(r#"{{"version":1,"stages":{nested},"target":0}}"#);
+        assert!(refusal(text.as_bytes()).contains("the text is not a plan"));
+    }
     assert!(refusal(&vec![b' '; MAX_PLAN_SIZE + 1]).contains("are the most"));
     assert!(refusal(b"{\"version\":1,\"stages\":\xff").contains("the text is not a plan"));
 }
