@@ -29,11 +29,14 @@ if [ ! -e "$root/usr/bin/$gcc" ]; then
   packages=base-files,dash,coreutils,cargo,rustc,libstd-rust-dev:arm64,gcc,libc6-dev
   packages+=,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross
   valid=$(apt-config dump --format '%v%n' Acquire::Check-Valid-Until | tail -n 1)
+  # shellcheck source=scripts/debian-sources.sh
+  . scripts/debian-sources.sh
+  mapfile -t lines < <(debian_sources forky)
   rm -rf "$root.new"
   mkdir -p .demo
   mmdebstrap --quiet --mode=root --variant=extract --architectures=amd64,arm64 "--include=$packages" \
     --aptopt="Acquire::Check-Valid-Until \"${valid:-true}\"" --aptopt='Acquire::Languages "none"' \
-    forky "$root.new" "${DEMO_MIRROR:-http://deb.debian.org/debian}"
+    forky "$root.new" "${lines[@]}"
   # Installing the packages would have made this link.
   ln -s gcc "$root.new/usr/bin/cc"
   mv "$root.new" "$root"

@@ -34,65 +34,8 @@ die() {
   exit 1
 }
 
-# Where a package may come from: one `deb …` line per archive of the machine's
-# apt configuration (both formats) that is Debian's own, with this machine's
-# release replaced by ours.
-sources() {
-  if [ -n "${DEMO_MIRROR:-}" ]; then
-    printf 'deb %s %s main\n' "$DEMO_MIRROR" "$suite"
-    return
-  fi
-  local codename
-  # shellcheck source=/dev/null
-  codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-$suite}")
-  {
-    local file
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-      [ -r "$file" ] && awk '
-        $1 == "deb" {
-          line = $0; sub(/^deb[ \t]+/, "", line)
-          signed = ""
-          if (match(line, /^\[[^]]*\]/)) {
-            options = substr(line, 2, RLENGTH - 2); line = substr(line, RLENGTH + 1)
-            n = split(options, o, /[ \t]+/)
-            for (i = 1; i <= n; i++) if (o[i] ~ /^signed-by=\//) signed = substr(o[i], 11)
-          }
-          n = split(line, w, /[ \t]+/); first = (w[1] == "") ? 2 : 1
-          for (i = first + 2; i <= n; i++) if (w[i] == "main") print w[first], w[first + 1], signed
-        }' "$file"
-    done
-    for file in /etc/apt/sources.list.d/*.sources; do
-      [ -r "$file" ] && awk '
-        function flush(   i, j, n, m, u, s) {
-          if (types ~ /(^|[ \t])deb([ \t]|$)/ && enabled != "no" && components ~ /(^|[ \t])main([ \t]|$)/) {
-            n = split(uris, u, /[ \t]+/); m = split(suites, s, /[ \t]+/)
-            for (i = 1; i <= n; i++) for (j = 1; j <= m; j++)
-              if (u[i] != "" && s[j] != "") print u[i], s[j], (signed ~ /^\// ? signed : "")
-          }
-          types = uris = suites = components = signed = enabled = ""
-        }
-        /^[ \t]*$/ { flush(); next }
-        /^#/ { next }
-        {
-          key = tolower($0); sub(/:.*/, "", key); value = $0; sub(/^[^:]*:[ \t]*/, "", value)
-          if (key == "types") types = value
-          else if (key == "uris") uris = value
-          else if (key == "suites") suites = value
-          else if (key == "components") components = value
-          else if (key == "signed-by") signed = value
-          else if (key == "enabled") enabled = value
-        }
-        END { flush() }' "$file"
-    done
-  } | awk -v have="$codename" -v want="$suite" '
-    $2 == have || $2 == have "-updates" || $2 == have "-security" {
-      sub("^" have, want, $2)
-      option = ($3 == "") ? "" : "[signed-by=" $3 "] "
-      line = "deb " option $1 " " $2 " main"
-      if (!(line in seen)) print line
-      seen[line] = 1
-    }'
-}
+# shellcheck source=scripts/debian-sources.sh
+. "$here/debian-sources.sh"
 
 # debian TARGET VARIANT PACKAGES [OPTION…]: a root file system, without device
 # nodes, documentation, translations, package lists, logs or this machine's name.
@@ -100,7 +43,7 @@ sources() {
 debian() {
   local target=$1 variant=$2 packages=$3 hook=customize lines=() proxy key path
   shift 3
-  mapfile -t lines < <(sources)
+  mapfile -t lines < <(debian_sources "$suite")
   [ ${#lines[@]} -gt 0 ] || die "no Debian archive in /etc/apt; set DEMO_MIRROR to the address of one"
   local options=(--quiet --format=tar "--variant=$variant" "--include=$packages" --skip=output/dev)
   for key in Acquire::http::Proxy Acquire::https::Proxy; do
@@ -154,7 +97,7 @@ nogroup:x:65534:" >etc/group && echo "hosts: files dns" >etc/nsswitch.conf'
 
 # A base's mark names all that decides its content; packages that Debian
 # updates later do not count, as for any base image that was pulled once.
-mark=$(sha256sum <"${BASH_SOURCE[0]}" | cut -d ' ' -f 1)
+mark=$(cat "${BASH_SOURCE[0]}" "$here/debian-sources.sh" | sha256sum | cut -d ' ' -f 1)
 mkdir -p "$out"
 
 make_one() {
