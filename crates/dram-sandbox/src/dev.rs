@@ -8,8 +8,8 @@ use crate::mount_spec::MemoryFile;
 use crate::mounts::{INERT_ATTRIBUTES, attach, attach_at, clone_tree, create_mount};
 use crate::sys;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, chmodat, fchmod, fstat, major, makedev, minor, mkdirat, mknodat, openat,
-    symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, chmodat, fchmod, fcntl_getfl, fstat, major, makedev, minor, mkdirat,
+    mknodat, openat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
@@ -18,9 +18,8 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Character devices that are bind-mounted from the host: name, major and minor number (`admin-guide/devices.txt` of
-/// the kernel).
-const HOST_DEVICES: &[(&str, u32, u32)] =
+/// The character devices of every jail: name, major and minor number (`admin-guide/devices.txt` of the kernel).
+const COMMON_DEVICES: &[(&str, u32, u32)] =
     &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
 /// Character devices that only an insecure command gets. The list is that of BuildKit.
@@ -45,12 +44,19 @@ const DEV_LINKS: &[(&str, &str)] = &[
     ("pts/ptmx", "ptmx"),
 ];
 
+/// The mount attributes of device nodes: no setuid programs and no programs.
+const DEVICE_ATTRIBUTES: MountAttrFlags = INERT_ATTRIBUTES.difference(MountAttrFlags::MOUNT_ATTR_NODEV);
+
+/// The options of the tmpfs that has the jail's own device nodes.
+const DEVICE_NODES_OPTIONS: &[(&str, &str)] = &[("mode", "0700"), ("size", "64k")];
+
 /// The group that owns terminals on every distribution that has such a group.
 const TTY_GROUP: u32 = 5;
 
 /// The mounted `/dev`.
 pub(crate) struct JailDevices {
     directory: OwnedFd,
+    /// The mount of the null device.
     null: OwnedFd,
     /// A directory that is hidden under another mount: files in it can be bind-mounted elsewhere without being visible
     /// here. An unlinked file will not do: it can neither be bind-mounted nor be mounted on.
@@ -65,20 +71,27 @@ pub(crate) struct PseudoTerminal {
 
 impl JailDevices {
     /// Mounts `/dev` with everything in it; if `insecure`, with devices that act on the machine. Without `shm_size`,
-    /// `/dev/shm` is an empty directory for the mount of the caller.
+    /// `/dev/shm` is an empty directory for the mount of the caller. `initial` is true in the initial user namespace.
     pub(crate) fn mount_dev(
         root: BorrowedFd<'_>,
         shm_size: Option<u64>,
         insecure: bool,
+        initial: bool,
     ) -> Result<JailDevices, SandboxError> {
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !insecure);
         let directory = create_mount("tmpfs", &[("mode", "0755"), ("size", "64m")], attributes)?;
         attach_at(root, b"dev", directory.as_fd())?;
         let at = directory.as_fd();
+        // Hidden under the mount of `pts` from then on.
+        let nodes = mount_on_new_dir(at, "pts", "tmpfs", DEVICE_NODES_OPTIONS, DEVICE_ATTRIBUTES)?;
         let mut null = None;
-        for (name, major, minor) in HOST_DEVICES {
-            let device = clone_host_device(name, *major, *minor)?;
+        for (name, major, minor) in COMMON_DEVICES {
+            let device = match initial {
+                true => make_own_device(nodes.mount.as_fd(), name, *major, *minor)?,
+                false => None,
+            };
+            let device = device.map_or_else(|| clone_host_device(name, *major, *minor), Ok)?;
             mount_on_new_file(at, name, device.as_fd())?;
             null = null.or(Some(device));
         }
@@ -88,13 +101,8 @@ impl JailDevices {
         for (says, name) in DEV_LINKS {
             symlinkat(*says, at, *name).map_err(|e| SandboxError::mount("make", format!("/dev/{name}"), e))?;
         }
-        let unseen = mount_on_new_dir(
-            at,
-            "pts",
-            "devpts",
-            &devpts_options(),
-            INERT_ATTRIBUTES.difference(MountAttrFlags::MOUNT_ATTR_NODEV),
-        )?;
+        let pts = create_mount("devpts", &devpts_options(), DEVICE_ATTRIBUTES)?;
+        attach(pts.as_fd(), nodes.mount.as_fd()).map_err(|e| SandboxError::mount("mount on", "/dev/pts", e))?;
         match shm_size {
             Some(size) => {
                 // The kernel takes 0 for no limit.
@@ -111,12 +119,39 @@ impl JailDevices {
         // Some kernels are built without message queues, and nothing common needs them.
         let _ = mount_on_new_dir(at, "mqueue", "mqueue", &[], INERT_ATTRIBUTES);
         let null = null.ok_or_else(|| SandboxError::mount("open", "/dev/null", Errno::NOENT))?;
-        Ok(JailDevices { directory, null, hidden_dir: unseen })
+        Ok(JailDevices { directory, null, hidden_dir: nodes.place })
     }
 
-    /// Clones a mount of the null device, to mask a file with.
+    /// Clones a mount of the null device, to mask a file with. Its mode and owner cannot be changed.
     pub(crate) fn clone_null(&self) -> Result<OwnedFd, SandboxError> {
-        clone_tree(self.null.as_fd(), b"", false).map_err(|e| SandboxError::mount("show", "/dev/null", e))
+        let failed = |e: std::io::Error| SandboxError::mount("show", "/dev/null", e);
+        let mount = clone_tree(self.null.as_fd(), b"", false).map_err(|e| failed(e.into()))?;
+        let attributes = DEVICE_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), 0).map_err(failed)?;
+        Ok(mount)
+    }
+
+    /// Replaces each standard stream of this process that is the host's null device by the jail's own. Through
+    /// `/proc/self/fd`, the command can change the mode and owner of its streams.
+    pub(crate) fn replace_null_streams(&self) -> Result<(), SandboxError> {
+        let failed = |e: Errno| SandboxError::mount("open", "/dev/null", e);
+        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        for (number, stream) in streams.into_iter().enumerate() {
+            // A closed stream stays closed.
+            let Ok(status) = fstat(stream) else { continue };
+            if !is_device(&status, 1, 3) {
+                continue;
+            }
+            let access = fcntl_getfl(stream).map_err(failed)? & OFlags::RWMODE;
+            let null = openat(&self.directory, "null", access | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
+            match number {
+                0 => rustix::stdio::dup2_stdin(&null),
+                1 => rustix::stdio::dup2_stdout(&null),
+                _ => rustix::stdio::dup2_stderr(&null),
+            }
+            .map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Creates a file that exists in memory only, as a detached mount. `name` is unique among these files.
@@ -174,18 +209,40 @@ fn make_insecure_devices(at: BorrowedFd<'_>) {
     }
 }
 
+/// Makes a device node in the directory `nodes` and clones a mount of it. Returns `None` where even root may not make
+/// one, as in a container.
+///
+/// `/dev` itself is mounted without devices, as the command may make nodes there. Only these few work.
+fn make_own_device(nodes: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> Result<Option<OwnedFd>, SandboxError> {
+    let failed = |e: Errno| SandboxError::mount("make", format!("/dev/{name}"), e);
+    let mode = Mode::from_raw_mode(0o666);
+    match mknodat(nodes, name, FileType::CharacterDevice, mode, makedev(major, minor)) {
+        Ok(()) => clone_tree(nodes, name.as_bytes(), false).map(Some).map_err(failed),
+        Err(Errno::PERM) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
 /// Clones a mount of a device node of the host. The device number is checked: if `/dev/null` were a regular file, the
-/// command would write to a file of the host.
-fn clone_host_device(name: &str, wanted_major: u32, wanted_minor: u32) -> Result<OwnedFd, SandboxError> {
+/// command would write to a file of the host. The mount is read-only: the device can be written to all the same, and
+/// its mode, owner and times cannot be changed, also by a user to whom it belongs.
+fn clone_host_device(name: &str, major: u32, minor: u32) -> Result<OwnedFd, SandboxError> {
     let path = format!("/dev/{name}");
     let mount = clone_tree(CWD, path.as_bytes(), false).map_err(|e| SandboxError::mount("show", &path, e))?;
     let status = fstat(&mount).map_err(|e| SandboxError::mount("look at", &path, e))?;
-    let is_device = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice;
-    if is_device && (major(status.st_rdev), minor(status.st_rdev)) == (wanted_major, wanted_minor) {
-        Ok(mount)
-    } else {
-        Err(SandboxError::Device { name: name.to_owned(), major: wanted_major, minor: wanted_minor })
+    if !is_device(&status, major, minor) {
+        return Err(SandboxError::Device { name: name.to_owned(), major, minor });
     }
+    let attributes = DEVICE_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), libc::MS_PRIVATE)
+        .map_err(|e| SandboxError::mount("show", &path, e))?;
+    Ok(mount)
+}
+
+/// Returns true for the character device of these numbers.
+fn is_device(status: &Stat, wanted_major: u32, wanted_minor: u32) -> bool {
+    FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+        && (major(status.st_rdev), minor(status.st_rdev)) == (wanted_major, wanted_minor)
 }
 
 /// Makes an empty file and mounts on it.
@@ -196,19 +253,27 @@ fn mount_on_new_file(at: BorrowedFd<'_>, name: &str, mount: BorrowedFd<'_>) -> R
     attach(mount, place.as_fd()).map_err(failed)
 }
 
-/// Makes a directory and mounts on it. Returns the directory below the mount.
+/// A mount on a new directory.
+struct NewDirMount {
+    mount: OwnedFd,
+    /// The directory below the mount.
+    place: OwnedFd,
+}
+
+/// Makes a directory and mounts on it.
 fn mount_on_new_dir(
     at: BorrowedFd<'_>,
     name: &str,
     kind: &str,
     options: &[(&str, &str)],
     attributes: MountAttrFlags,
-) -> Result<OwnedFd, SandboxError> {
+) -> Result<NewDirMount, SandboxError> {
     let failed = |e: Errno| SandboxError::mount("mount on", format!("/dev/{name}"), e);
     mkdirat(at, name, Mode::from_raw_mode(0o755)).map_err(failed)?;
     let place = openat(at, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).map_err(failed)?;
-    attach(create_mount(kind, options, attributes)?.as_fd(), place.as_fd()).map_err(failed)?;
-    Ok(place)
+    let mount = create_mount(kind, options, attributes)?;
+    attach(mount.as_fd(), place.as_fd()).map_err(failed)?;
+    Ok(NewDirMount { mount, place })
 }
 
 /// The options of devpts. The terminal group is set only where this user namespace maps it.

@@ -45,12 +45,14 @@ pub(crate) fn drop_bounding_capabilities() -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Switches to the user and groups. Root gets [`DEFAULT_CAPABILITIES`], others none.
+/// Switches to the user and groups. Root gets those of [`DEFAULT_CAPABILITIES`] that this process has, as root of a
+/// container may lack some; others get none.
 pub(crate) fn switch_user(ids: &UserIds) -> Result<(), SandboxError> {
     let failed = |step: &'static str| move |e: Errno| SandboxError::process(step, e);
     change_ids(ids)?;
     clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
-    let own = if ids.uid == 0 { DEFAULT_CAPABILITIES } else { CapabilitySet::empty() };
+    let permitted = capabilities(None).map_err(failed("read the capabilities"))?.permitted;
+    let own = if ids.uid == 0 { DEFAULT_CAPABILITIES.intersection(permitted) } else { CapabilitySet::empty() };
     let sets = CapabilitySets { effective: own, permitted: own, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(failed("set the capabilities"))
 }

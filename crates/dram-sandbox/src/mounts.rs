@@ -23,10 +23,12 @@ use std::path::Path;
 pub(crate) const INERT_ATTRIBUTES: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Masked paths, as they tell about or act on the whole machine. The list is that of Docker.
+/// Masked paths, as they tell about or act on the whole machine. The list is that of Docker with those that podman has
+/// beyond it.
 const MASKED_PATHS: &[&str] = &[
     "proc/acpi",
     "proc/asound",
+    "proc/interrupts",
     "proc/kcore",
     "proc/keys",
     "proc/latency_stats",
@@ -34,9 +36,14 @@ const MASKED_PATHS: &[&str] = &[
     "proc/timer_stats",
     "proc/sched_debug",
     "proc/scsi",
-    "sys/firmware",
+    "sys/dev/block",
     "sys/devices/virtual/powercap",
+    "sys/firmware",
+    "sys/fs/selinux",
 ];
+
+/// The directory of the processors. Docker masks `thermal_throttle` in each of them.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
 
 /// Read-only paths. The list is that of Docker.
 const READ_ONLY_PATHS: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
@@ -66,7 +73,8 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
     let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
     let shm_size = (!own_shm).then_some(jail.shm_size);
-    let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure)?;
+    let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure, initial)?;
+    devices.replace_null_streams()?;
     let terminal = if jail.terminal { Some(devices.open_terminal(root.as_fd(), jail.user.uid)?) } else { None };
     for mount in &wanted {
         mount.mount(root.as_fd(), &devices, !jail.insecure)?;
@@ -192,20 +200,26 @@ fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), San
 
 /// Masks [`MASKED_PATHS`] and makes [`READ_ONLY_PATHS`] read-only.
 fn mask_and_protect_paths(root: BorrowedFd<'_>, devices: &JailDevices) -> Result<(), SandboxError> {
-    for path in MASKED_PATHS {
-        let Some(found) = open_if_exists(root, path)? else { continue };
-        let status = fstat(&found).map_err(|e| SandboxError::mount("hide", path_in_root(path.as_bytes()), e))?;
-        let cover = if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
-            create_mount(
-                "tmpfs",
-                &[("size", "4k"), ("mode", "0555")],
-                INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY,
-            )?
-        } else {
-            devices.clone_null()?
+    // One empty directory is shown in all places: each file system of its own would cost time.
+    let mut empty: Option<OwnedFd> = None;
+    let common = MASKED_PATHS.iter().map(|path| (*path).to_owned());
+    for path in common.chain(thermal_throttle_paths()) {
+        let Some(found) = open_if_exists(root, &path)? else { continue };
+        let failed = |e: Errno| SandboxError::mount("hide", path_in_root(path.as_bytes()), e);
+        let status = fstat(&found).map_err(failed)?;
+        if FileType::from_raw_mode(status.st_mode) != FileType::Directory {
+            attach(devices.clone_null()?.as_fd(), found.as_fd()).map_err(failed)?;
+            continue;
+        }
+        let cover = match &empty {
+            Some(mounted) => clone_tree(mounted.as_fd(), b"", false).map_err(failed)?,
+            None => {
+                let options = [("size", "4k"), ("mode", "0555")];
+                create_mount("tmpfs", &options, INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY)?
+            }
         };
-        attach(cover.as_fd(), found.as_fd())
-            .map_err(|e| SandboxError::mount("hide", path_in_root(path.as_bytes()), e))?;
+        attach(cover.as_fd(), found.as_fd()).map_err(failed)?;
+        empty = empty.or(Some(cover));
     }
     let read_only = u64::from((INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY).bits());
     for path in READ_ONLY_PATHS {
@@ -216,6 +230,19 @@ fn mask_and_protect_paths(root: BorrowedFd<'_>, devices: &JailDevices) -> Result
         attach(copy.as_fd(), found.as_fd()).map_err(|e| failed(e.into()))?;
     }
     Ok(())
+}
+
+/// The paths of the directories `thermal_throttle`, relative to the root. Either all processors have one or none has.
+fn thermal_throttle_paths() -> Vec<String> {
+    let path = |processor: &str| format!("{PROCESSORS}/{processor}/thermal_throttle");
+    if rustix::fs::access(path("cpu0"), rustix::fs::Access::EXISTS).is_err() {
+        return Vec::new();
+    }
+    let found = std::fs::read_dir(PROCESSORS).into_iter().flatten().flatten();
+    let names = found.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let processors = names.filter(|name| name.strip_prefix("cpu").is_some_and(is_number));
+    processors.map(|name| path(&name).trim_start_matches('/').to_owned()).collect()
 }
 
 /// Opens a path that may not exist: kernels differ in what they have below `/proc` and `/sys`.

@@ -1,7 +1,9 @@
 //! The isolation of a command from the host.
 
-use crate::fixture::{JailFixture, run_jail, run_ok};
+use crate::fixture::{JailFixture, run_both, run_jail, run_ok, run_through_probe};
 use dram_sandbox::{JailNetwork, UserIds};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 #[test]
 fn capabilities_are_those_of_docker_and_the_filter_is_active() {
@@ -59,6 +61,61 @@ fn attempts_to_change_the_machine_fail() {
         run_ok(&house.shell_jail("cat /proc/keys /proc/timer_list; ls /sys/firmware; head -c 9 /proc/kcore | wc -c")),
         "0\n"
     );
+    let hidden = "cat /proc/interrupts; for place in /sys/dev/block /sys/devices/virtual/powercap \
+                  /sys/devices/system/cpu/cpu*/thermal_throttle; do ls $place 2> /dev/null; done; true";
+    assert_eq!(run_ok(&house.shell_jail(hidden)), "");
+}
+
+/// Mode and owner of the devices of the host that a jail shows, and of the files that it masks.
+fn host_status() -> Vec<String> {
+    let paths = ["null", "zero", "full", "random", "urandom", "tty"].map(|name| format!("/dev/{name}"));
+    let masked = ["/proc/kcore", "/proc/keys", "/proc/interrupts"].map(str::to_owned);
+    let status = |path: String| {
+        let status = std::fs::metadata(&path).unwrap();
+        format!("{path} {:o} {}:{}", status.mode(), status.uid(), status.gid())
+    };
+    paths.into_iter().chain(masked.into_iter().filter(|path| Path::new(path).exists())).map(status).collect()
+}
+
+/// Tries to change the mode, owner and times of devices, and of the null device behind a stream.
+const CHANGE_DEVICES: &str = "for name in null zero full random urandom tty; do chmod 0667 /dev/$name; chown 0:5 \
+    /dev/$name; touch -d @1000 /dev/$name; done; chmod 0667 /dev/stdin /proc/self/fd/0; chown 0:5 /proc/1/fd/0; \
+    echo x > /dev/null && head -c 2 /dev/zero | wc -c; head -c 2 /dev/urandom | wc -c; echo y > /dev/full || echo full";
+
+#[test]
+fn devices_and_masked_files_of_the_host_keep_their_mode_and_owner() {
+    let before = host_status();
+    let masked =
+        "chmod 0667 /proc/kcore /proc/keys /proc/interrupts; chown 0:5 /proc/kcore /proc/keys /proc/interrupts";
+    run_both(
+        |house| house.shell_jail(&format!("({masked}; {CHANGE_DEVICES}) 2> /dev/null")),
+        |_, ended| assert_eq!(ended.output, "2\n2\nfull\n"),
+    );
+    for privileged in ["--bounding-set=-sys_admin", "--bounding-set=-mknod"] {
+        let house = JailFixture::with_mount_points();
+        let jail = house.shell_jail(&format!("({CHANGE_DEVICES}) 2> /dev/null"));
+        let output = run_through_probe(&house, &jail, &["setpriv", privileged, "--inh-caps=-all"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "2\n2\nfull\n", "{privileged}");
+    }
+    let house = JailFixture::with_mount_points();
+    let mut jail = house.shell_jail(&format!("({CHANGE_DEVICES}) 2> /dev/null"));
+    jail.insecure = true;
+    run_jail(&jail);
+    assert_eq!(host_status(), before);
+}
+
+#[test]
+fn root_can_change_the_devices_of_its_jail_and_others_cannot() {
+    let house = JailFixture::with_mount_points();
+    let script = "chmod 0600 /dev/full && chown 0:5 /dev/null && stat -c '%a %u:%g' /dev/full /dev/null; ls -l /dev/stdin | \
+                  cut -c1; mknod /dev/mem c 1 1 && head -c 1 /dev/mem > /dev/null 2>&1 || echo no";
+    assert_eq!(run_ok(&house.shell_jail(script)), "600 0:0\n666 0:5\nl\nno\n");
+    // As root of a container that may make no devices, with all its ids.
+    let house = JailFixture::with_mount_points();
+    let jail = house.shell_jail("chmod 0667 /dev/full 2>&1; echo x > /dev/null; cat /dev/null");
+    let output = run_through_probe(&house, &jail, &["setpriv", "--bounding-set=-mknod", "--inh-caps=-all"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "chmod: /dev/full: Read-only file system\n");
 }
 
 #[test]
