@@ -145,10 +145,7 @@ impl ErrorReport for ExportError {
     fn class(&self) -> ErrorClass {
         match self {
             ExportError::Store(error) => error.class(),
-            ExportError::Destination { .. }
-            | ExportError::InTheWay(_)
-            | ExportError::Device(_)
-            | ExportError::Write { .. } => ErrorClass::Work,
+            ExportError::InTheWay(_) | ExportError::Device(_) | ExportError::Write { .. } => ErrorClass::Work,
         }
     }
 
@@ -159,7 +156,7 @@ impl ErrorReport for ExportError {
                 "remove it, or name another directory: dram replaces files, not what is in the way of them"
             }
             ExportError::Device(_) => "`--output type=tar,dest=FILE` takes devices along",
-            ExportError::Destination { .. } | ExportError::Write { .. } => return Vec::new(),
+            ExportError::Write { .. } => return Vec::new(),
         };
         vec![help.to_owned()]
     }

@@ -1,28 +1,18 @@
 //! Exports a snapshot as files: into a directory of the host, or as a tar of the root file system.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, StoreError, TreeNode};
+use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, OutputDir, StoreError, TreeNode};
 
 use crate::{LayerProvider, Snapshot};
 
 /// The reasons why files could not be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The destination directory could not be made.
-    #[error("cannot make the directory {}", path.display())]
-    Destination {
-        /// The destination.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
     /// The destination has a non-empty directory at the path of something else.
     #[error("{} is a directory with files in it, and the image has something else of that name", .0.display())]
     InTheWay(PathBuf),
@@ -55,10 +45,10 @@ pub fn export_dir(
     dest: &Path,
     time: Option<i64>,
 ) -> Result<(), ExportError> {
-    let made = fs::create_dir_all(dest);
-    made.map_err(|source| ExportError::Destination { path: dest.to_owned(), source })?;
+    let root = OutputDir::create(dest)?.into_dir();
     let view = provider.view(snapshot)?;
-    let mut writer = DirExporter { view: &view, root: Dir::open(dest)?, last_dir: None, dirs: BTreeMap::new(), time };
+    let temporary = OutputDir::temporary_name();
+    let mut writer = DirExporter { view: &view, root, temporary, last_dir: None, dirs: BTreeMap::new(), time };
     walk_tree(&view, &mut |node, first| writer.write_node(node, first))?;
     writer.finish()
 }
@@ -80,10 +70,7 @@ pub fn export_tar(
     let fail = |source| ExportError::Write { path: shown.to_owned(), source };
     write_tar(&view, Some(time), &mut tar).map_err(|error| match error {
         ExportError::Write { source, .. } => fail(source),
-        error @ (ExportError::Destination { .. }
-        | ExportError::InTheWay(_)
-        | ExportError::Device(_)
-        | ExportError::Store(_)) => error,
+        error @ (ExportError::InTheWay(_) | ExportError::Device(_) | ExportError::Store(_)) => error,
     })?;
     tar.finish().map(drop).map_err(fail)
 }
@@ -172,12 +159,11 @@ fn tar_entry(
     Ok(Some(TarEntry { path: node.path.clone(), kind, mode, uid, gid, mtime: time, xattrs }))
 }
 
-/// The temporary name of a file that is being written. Exporting concurrently to one destination is not supported.
-const TEMP_NAME: &[u8] = b".dram-export.new";
-
 struct DirExporter<'a> {
     view: &'a MergedTree,
     root: Dir,
+    /// The name of a file while it is written. It is random, so that no file of the image or the destination has it.
+    temporary: TreePath,
     /// The directory of the last node; the next node is mostly in the same one.
     last_dir: Option<(TreePath, Dir)>,
     /// Directories. Their mode and time are set after everything in them is written.
@@ -208,16 +194,18 @@ impl DirExporter<'_> {
             }
             dir.remove(&name)?;
         }
-        let new = TreePath::parse(TEMP_NAME).map_err(StoreError::from)?;
-        dir.remove(&new)?;
-        if !self.create_node(node, first, dir, &new)? {
-            return Ok(());
+        let new = &self.temporary;
+        let placed = self.create_node(node, first, dir, new).and_then(|is_made| {
+            if first.is_some() {
+                // Renaming a hard link over another one of the same file does nothing, and both names would stay.
+                dir.remove(&name)?;
+            }
+            if is_made { Ok(dir.rename(new, &name)?) } else { Ok(()) }
+        });
+        if placed.is_err() {
+            let _ = dir.remove(new);
         }
-        if first.is_some() {
-            // Renaming a hard link over another one of the same file does nothing, and both names would stay.
-            dir.remove(&name)?;
-        }
-        Ok(dir.rename(&new, &name)?)
+        placed
     }
 
     /// Creates the file of `node` under the name `new`. Returns `false` for a socket, which is not exported.

@@ -28,9 +28,7 @@ pub fn squash(provider: &LayerProvider<'_>, image: &Image) -> Result<BuiltImage,
         }
         export::write_tar(&view, None, &mut tar).map_err(|error| match error {
             ExportError::Store(error) => error,
-            ExportError::Write { path, source } | ExportError::Destination { path, source } => {
-                StoreError::Io { verb: "write", path, source }
-            }
+            ExportError::Write { path, source } => StoreError::Io { verb: "write", path, source },
             ExportError::InTheWay(path) | ExportError::Device(path) => {
                 StoreError::Io { verb: "write", path, source: io::ErrorKind::Other.into() }
             }

@@ -158,6 +158,9 @@ pub enum StoreError {
         /// The path.
         path: String,
     },
+    /// A directory or file that an output is written to is a symbolic link.
+    #[error("{} is a symbolic link, and an output never leaves its directory", .0.display())]
+    LinkInOutput(PathBuf),
     /// The path is invalid.
     #[error(transparent)]
     Path(#[from] dram_image::tree_path::TreePathError),
@@ -215,6 +218,7 @@ impl StoreError {
             | StoreError::InvalidEntry { .. }
             | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }
+            | StoreError::LinkInOutput(_)
             | StoreError::Path(_) => None,
         }
     }

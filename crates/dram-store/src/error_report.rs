@@ -35,6 +35,7 @@ impl ErrorReport for StoreError {
             | StoreError::InvalidEntry { .. }
             | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }
+            | StoreError::LinkInOutput(_)
             | StoreError::Path(_) => ErrorClass::Work,
         }
     }
@@ -67,6 +68,9 @@ impl ErrorReport for StoreError {
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } => io_help(source),
             StoreError::Unrepresentable { .. } => Some("rename or remove it in the step that makes it"),
+            StoreError::LinkInOutput(_) => {
+                Some("remove the link, or name the directory to which it leads as the destination")
+            }
             StoreError::Tar { .. }
             | StoreError::InvalidEntry { .. }
             | StoreError::SymlinkLoop { .. }

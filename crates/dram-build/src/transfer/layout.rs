@@ -1,12 +1,13 @@
 //! OCI image layouts (OCI image specification 1.1, `image-layout.md`): reads them from a directory or an archive, and
 //! writes them to a directory.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use dram_image::document::LARGEST_DOCUMENT;
 use dram_image::{Descriptor, Digest, Document, DocumentError, Index, MediaType, Reference, TreePath};
-use dram_store::StoreError;
+use dram_store::{OutputDir, StoreError};
 use serde::Deserialize;
 
 use crate::transfer::copy_image::PARALLEL_BLOBS;
@@ -180,38 +181,37 @@ impl ImageSource for LayoutSource {
 /// A layout in a directory as a sink of images. Other names in it are kept.
 #[derive(Debug)]
 pub struct LayoutSink {
-    path: PathBuf,
+    dir: OutputDir,
+    blobs: OutputDir,
     names: Vec<LayoutName>,
 }
 
+/// The names of `index.json` and `oci-layout` while they are written.
+const TEMPORARY_NAMES: [&str; 2] = ["index.new", "oci-layout.new"];
+
 impl LayoutSink {
     /// Opens the layout at `path`, which is made if it is missing. Copied images get `names`, or are listed without
-    /// one.
+    /// one. Links in the layout are not followed.
     ///
     /// # Errors
     /// Returns an error if the directory holds something else or cannot be made.
     pub fn new(path: &Path, names: Vec<LayoutName>) -> Result<LayoutSink, TransferError> {
-        let blobs = path.join("blobs/sha256");
-        fs::create_dir_all(path).map_err(write_error(path))?;
-        existing_entries(path)?;
-        fs::create_dir_all(&blobs).map_err(write_error(&blobs))?;
-        remove_unfinished(&blobs);
-        Ok(LayoutSink { path: path.to_owned(), names })
-    }
-
-    fn blob_file(&self, digest: &Digest) -> PathBuf {
-        self.path.join(blob_path(digest))
+        let dir = OutputDir::create(path)?;
+        existing_entries(&dir)?;
+        let blobs = dir.subdir("blobs")?.subdir("sha256")?;
+        blobs.remove_unfinished();
+        Ok(LayoutSink { dir, blobs, names })
     }
 
     /// Adds `new` to `index.json`, under a lock.
     fn add_to_index(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
-        let lock = File::open(&self.path).and_then(|dir| dir.lock().map(|()| dir)).map_err(write_error(&self.path))?;
-        let index = merge_index(new, existing_entries(&self.path)?);
+        let lock = self.dir.lock()?;
+        let index = merge_index(new, existing_entries(&self.dir)?);
         // Blobs are named durably before the index that refers to them.
-        let blobs = self.path.join("blobs/sha256");
-        File::open(&blobs).and_then(|dir| dir.sync_all()).map_err(write_error(&blobs))?;
-        replace_file(&self.path.join("oci-layout"), LAYOUT_FILE_CONTENT)?;
-        replace_file(&self.path.join("index.json"), Document::write(index).bytes())?;
+        self.blobs.sync()?;
+        let [index_temporary, layout_temporary] = TEMPORARY_NAMES;
+        self.dir.replace_file("oci-layout", layout_temporary, LAYOUT_FILE_CONTENT)?;
+        self.dir.replace_file("index.json", index_temporary, Document::write(index).bytes())?;
         drop(lock);
         Ok(())
     }
@@ -219,80 +219,33 @@ impl LayoutSink {
     fn write_blob_file(
         &self,
         digest: &Digest,
-        write_to: &mut dyn FnMut(&mut File) -> Result<(), TransferError>,
+        write_to: &mut dyn FnMut(&mut File, &Path) -> Result<(), TransferError>,
     ) -> Result<(), TransferError> {
-        let place = self.blob_file(digest);
-        // The name contains the process id, because two processes that copy the same blob must not write the same file.
-        let new = place.with_file_name(format!(".{}.{}.new", digest.hex(), std::process::id()));
-        // The shared lock is held until the new file is locked too: `remove_unfinished` runs only while no writer is
-        // between these two steps.
-        let gate = File::open(self.path.join("blobs/sha256")).and_then(|dir| dir.lock_shared().map(|()| dir));
-        let gate = gate.map_err(write_error(&new))?;
-        let mut file = File::create(&new).and_then(|file| file.lock().map(|()| file)).map_err(write_error(&new))?;
-        drop(gate);
-        let written = write_to(&mut file).and_then(|()| {
-            let synced = file.sync_all().and_then(|()| fs::rename(&new, &place));
-            synced.map_err(write_error(&place))
-        });
-        if written.is_err() {
-            let _ = fs::remove_file(&new);
-        }
-        written
+        let mut file = self.blobs.start_file()?;
+        write_to(file.file(), &self.blobs.display_path_of(&digest.hex()))?;
+        Ok(file.commit(&digest.hex())?)
     }
 }
 
-/// Removes unfinished files of copies that were killed: nobody holds a lock on them.
-fn remove_unfinished(blobs: &Path) {
-    let Ok(gate) = File::open(blobs) else { return };
-    if gate.try_lock().is_err() {
-        return;
+/// Returns the existing entries in `index.json` of the layout in `dir`.
+fn existing_entries(dir: &OutputDir) -> Result<Vec<Descriptor>, TransferError> {
+    let place = || dir.display_path().display().to_string();
+    if let Some(file) = dir.open_file("index.json")? {
+        let mut bytes = Vec::new();
+        // One byte more shows that it is too long.
+        let read = file.take(LARGEST_DOCUMENT as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|source| TransferError::Read { place: format!("index.json of {}", place()), source })?;
+        let index = Document::<Index>::read(bytes);
+        let index =
+            index.map_err(|source| TransferError::Document { place: place(), file: "index.json".to_owned(), source });
+        return Ok(index?.value().manifests.clone());
     }
-    for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let is_ours = name.as_encoded_bytes().starts_with(b".") && name.as_encoded_bytes().ends_with(b".new");
-        if is_ours && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
-
-fn write_error(place: &Path) -> impl FnOnce(io::Error) -> TransferError + use<> {
-    let place = place.to_owned();
-    move |source| TransferError::Write { place, source }
-}
-
-fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), TransferError> {
-    // A fixed name is enough: the writer holds the lock, and an unfinished file is overwritten.
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        io::Write::write_all(&mut file, bytes)?;
-        // After a crash the name must not lead to an empty file.
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(write_error(path))
-}
-
-/// Returns the existing entries in `index.json` of the layout at `path`.
-fn existing_entries(path: &Path) -> Result<Vec<Descriptor>, TransferError> {
-    match fs::read(path.join("index.json")) {
-        Ok(bytes) => match Document::<Index>::read(bytes) {
-            Ok(index) => Ok(index.value().manifests.clone()),
-            Err(source) => {
-                let place = path.display().to_string();
-                Err(TransferError::Document { place, file: "index.json".to_owned(), source })
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let names = fs::read_dir(path).map_err(write_error(path))?.flatten().map(|entry| entry.file_name());
-            // These files exist before the first image is listed, or after an interrupted copy.
-            let own = ["blobs", "oci-layout", "oci-layout.new", "index.new", "index.json"];
-            let foreign = names.into_iter().any(|name| !own.iter().any(|own| name == *own));
-            if foreign { Err(TransferError::NotALayout(path.to_owned())) } else { Ok(Vec::new()) }
-        }
-        Err(source) => Err(TransferError::Write { place: path.to_owned(), source }),
+    // These files exist before the first image is listed, or after an interrupted copy.
+    let own = ["blobs", "oci-layout", "index.json"].into_iter().chain(TEMPORARY_NAMES);
+    let own: Vec<&[u8]> = own.map(str::as_bytes).collect();
+    match dir.names()?.iter().all(|name| own.contains(&name.as_slice())) {
+        true => Ok(Vec::new()),
+        false => Err(TransferError::NotALayout(dir.display_path().to_owned())),
     }
 }
 
@@ -330,7 +283,7 @@ pub(super) fn merge_index(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
 
 impl ImageSink for LayoutSink {
     fn display_name(&self) -> String {
-        self.path.display().to_string()
+        self.dir.display_path().display().to_string()
     }
 
     fn parallel_blobs(&self) -> usize {
@@ -338,24 +291,24 @@ impl ImageSink for LayoutSink {
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool, TransferError> {
-        let place = self.blob_file(&blob.digest);
-        if !fs::symlink_metadata(&place).is_ok_and(|meta| meta.is_file() && meta.len() == blob.size) {
+        // A link of that name is replaced by the blob.
+        let Ok(Some(mut file)) = self.blobs.open_file(&blob.digest.hex()) else { return Ok(false) };
+        if !file.metadata().is_ok_and(|meta| meta.len() == blob.size) {
             return Ok(false);
         }
         let mut hashing = dram_image::HashingWriter::new(io::sink());
-        let read = File::open(&place).and_then(|mut file| io::copy(&mut file, &mut hashing));
+        let read = io::copy(&mut file, &mut hashing);
         Ok(read.is_ok() && hashing.finish().finish() == blob.digest)
     }
 
     fn put_blob(&self, blob: &Descriptor, incoming: &IncomingBlob<'_>) -> Result<(), TransferError> {
-        let place = self.blob_file(&blob.digest);
-        self.write_blob_file(&blob.digest, &mut |file| incoming.write_to(file, &place))
+        self.write_blob_file(&blob.digest, &mut |file, place| incoming.write_to(file, place))
     }
 
     fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
-        let place = self.blob_file(&document.digest);
-        self.write_blob_file(&document.digest, &mut |file| {
-            io::Write::write_all(file, bytes).map_err(write_error(&place))
+        self.write_blob_file(&document.digest, &mut |file, place| {
+            let written = io::Write::write_all(file, bytes);
+            written.map_err(|source| TransferError::Write { place: place.to_owned(), source })
         })
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{CommandOutput, Context, Store, list, temp, tool, valid_image};
+use crate::support::{CommandOutput, Context, Store, list, names, temp, tool, valid_image};
 
 /// Files of many kinds in an image from scratch.
 const FILES: &str = "\
@@ -137,6 +137,71 @@ fn local_output_writes_files_into_a_directory() {
     let way = ["build", "-o", dest.to_str().unwrap()];
     store.dram(way).arg(context.path()).fails(1).says("is a directory with files in it");
     assert!(dest.join("file/precious").is_file());
+}
+
+#[test]
+fn no_output_follows_a_link_out_of_its_directory() {
+    let (store, context) = (Store::with_base(), Context::new("FROM parity-base\nRUN echo made > /made\n"));
+    store.build(&context).ok();
+    let manifest = store.digest("demo").replace("sha256:", "");
+    // A link in the place of each directory and file of a layout, to a directory or file elsewhere.
+    let links = ["blobs", "blobs/sha256", "index.json", "oci-layout", "index.new", "oci-layout.new"];
+    let links = links.into_iter().map(str::to_owned).chain([format!("blobs/sha256/{manifest}")]);
+    for link in links {
+        let (out, elsewhere) = (temp(), temp());
+        let (lay, target) = (out.path().join("lay"), elsewhere.path().join("target"));
+        fs::create_dir_all(lay.join(&link).parent().unwrap()).unwrap();
+        match link.starts_with("blobs") && link.len() < 20 {
+            true => fs::create_dir(&target).unwrap(),
+            false => fs::write(&target, "theirs").unwrap(),
+        }
+        symlink(&target, lay.join(&link)).unwrap();
+        let path = lay.display();
+        let (oci, output) = (format!("oci:{path}:x"), format!("type=oci,tar=false,dest={path}"));
+        let cache = format!("type=local,dest={path}");
+        let save = format!("{path}/");
+        let place = context.path().to_str().unwrap();
+        for command in [
+            store.dram(["copy", "store:demo", &oci]),
+            store.dram(["push", "demo", &oci]),
+            store.dram(["save", "-o", &save, "demo"]),
+            store.dram(["build", "-t", "demo", "-o", &output, place]),
+            store.dram(["build", "-t", "demo", "--cache-to", &cache, place]),
+        ] {
+            let done = command.end();
+            let is_refused = done.code == 1 && done.stderr.contains("symbolic link");
+            assert!(is_refused || done.code == 0 && !lay.join(&link).is_symlink(), "{link}\n{done}");
+            let files = names(elsewhere.path());
+            let inside = if target.is_dir() { names(&target) } else { vec![fs::read_to_string(&target).unwrap()] };
+            let expected: &[&str] = if target.is_dir() { &[] } else { &["theirs"] };
+            assert_eq!(
+                (files, inside),
+                (vec!["target".to_owned()], expected.iter().map(|one| (*one).to_owned()).collect()),
+                "{link}\n{done}"
+            );
+        }
+    }
+    // A destination that is itself a link is the user's choice.
+    let out = temp();
+    fs::create_dir(out.path().join("real")).unwrap();
+    symlink("real", out.path().join("way")).unwrap();
+    store.dram(["copy", "store:demo"]).arg(format!("oci:{}:x", out.path().join("way").display())).ok();
+    tool("skopeo").args(["inspect", &format!("oci:{}:x", out.path().join("real").display())]).ok();
+}
+
+#[test]
+fn local_output_keeps_files_that_are_called_as_temporary_ones() {
+    let (store, out) = (Store::with_base(), temp());
+    let text = "FROM scratch\nCOPY . /\n";
+    let context = Context::new(text).file(".dram-export.new", "image").file("zz", "z");
+    let dest = out.path().join("out");
+    build_ok(&store, &context, &["-o", dest.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(dest.join(".dram-export.new")).unwrap(), "image");
+    fs::remove_file(context.path().join(".dram-export.new")).unwrap();
+    fs::write(dest.join(".dram-export.new"), "own").unwrap();
+    build_ok(&store, &context, &["-o", dest.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(dest.join(".dram-export.new")).unwrap(), "own");
+    assert_eq!(names(&dest), [".dram-export.new", "Dockerfile", "zz"]);
 }
 
 #[test]
