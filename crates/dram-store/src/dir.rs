@@ -178,6 +178,28 @@ impl Dir {
     pub fn open_file(&self, path: &TreePath) -> Result<File, StoreError> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let fd = self.wrap_errno("open", path, openat2(&self.fd, path, flags, Mode::empty(), RESOLVE_STRICT))?;
+        self.require_regular(path, fd)
+    }
+
+    /// As [`Dir::open_file`], and follows symbolic links that stay in this directory.
+    ///
+    /// # Errors
+    /// When it is missing, behind a link that leads outside, or not a regular file.
+    pub fn open_file_through_links(&self, path: &TreePath) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match openat2(&self.fd, path, flags, Mode::empty(), resolve) {
+            Err(Errno::XDEV) => {
+                let source =
+                    io::Error::new(io::ErrorKind::InvalidInput, "a link on the way leads out of the directory");
+                Err(StoreError::Io { verb: "open", path: self.display_path_of(path), source })
+            }
+            opened => self.require_regular(path, self.wrap_errno("open", path, opened)?),
+        }
+    }
+
+    /// Returns `fd` as a file, if it is a regular one.
+    fn require_regular(&self, path: &TreePath, fd: OwnedFd) -> Result<File, StoreError> {
         let file = File::from(fd);
         let kind = file.metadata().map_err(StoreError::io("look at", &self.display_path_of(path)))?.file_type();
         if kind.is_file() {

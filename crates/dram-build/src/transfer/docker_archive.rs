@@ -60,7 +60,7 @@ pub(super) fn import_docker_image(
     let mut layers = Vec::new();
     for (layer, expected) in entry.layers.iter().zip(diff_ids) {
         let path = TreePath::parse(layer.as_bytes()).map_err(StoreError::from)?;
-        let (_, file) = files.open(&path).ok().flatten().ok_or_else(|| missing(layer))?;
+        let (_, file) = files.open(&path)?.ok_or_else(|| missing(layer))?;
         if let Some(blob) = known.get(expected) {
             layers.push(blob.clone());
             continue;

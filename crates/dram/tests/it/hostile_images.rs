@@ -419,3 +419,39 @@ fn hostile_docker_archives_are_refused() {
     let done = harness.dram(["load"], &path);
     assert!(done.code == 0 && done.stderr.contains(&format!("`debian:12` was {before}")), "{done}");
 }
+
+/// `docker save` writes a link for a layer that another image of the archive has too.
+#[test]
+fn linked_layers_of_docker_archives_are_loaded_from_files_pipes_and_compressed() {
+    let harness = HostileHarness::new();
+    let place = CraftedLayout::with_layers([]);
+    let inner = tar([file("f", "f")]);
+    let config = json!({
+        "architecture": architecture(), "os": "linux", "config": {"Cmd": ["/f"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest(&inner), digest(&inner), digest(&inner)]},
+    });
+    let layers = ["2/layer.tar", "1/layer.tar", "3/layer.tar"];
+    let all = json!([{"Config": "config.json", "RepoTags": ["linked:1"], "Layers": layers}]).to_string();
+    let archive = tar([
+        file("manifest.json", &all),
+        link("2/layer.tar", "../1/layer.tar"),
+        crate::crafted::hard_link("3/layer.tar", "2/layer.tar"),
+        file("config.json", &config.to_string()),
+        RawEntry::new(b'0', "1/layer.tar").data(inner),
+    ]);
+    let path = place.join("docker.tar");
+    fs::write(&path, &archive).unwrap();
+    tool("gzip").arg("-k").arg(&path).ok();
+    let mut digests = Vec::new();
+    for way in ["file", "pipe", "gzip"] {
+        let loaded = match way {
+            "file" => harness.store.dram(["load"]).arg(&path),
+            "pipe" => harness.store.dram(["load"]).stdin(archive.clone()),
+            _ => harness.store.dram(["load"]).arg(path.with_extension("tar.gz")),
+        };
+        assert_eq!(loaded.ok().stdout, "linked:1\n", "{way}");
+        digests.push(harness.store.digest("linked:1"));
+        harness.store.dram(["rm", "linked:1"]).ok();
+    }
+    assert!(digests.iter().all(|one| *one == digests[0]), "{digests:?}");
+}
