@@ -16,6 +16,7 @@ use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
 use dram_start::trampoline::{REAL_DIR, loader_command};
 
 use crate::errno::StartErrno;
+use crate::files::OwnFileError;
 use crate::state_lock::ReleaseStatus;
 use crate::{files, net, node_connection, prepare, process, shell, state_lock, sys};
 
@@ -158,9 +159,9 @@ pub(crate) fn start_release(
     }
     let own = sys::own_pid();
     if own == 1 {
-        return process::supervise_as_process_1(|| ready.execute(), |child| held.write_state(release, child, env));
+        return process::supervise_as_process_1(|| ready.execute(), |child| held.write_state(child, env));
     }
-    held.write_state(release, own, env);
+    held.write_state(own, env);
     held.keep_across_exec();
     Err(ready.execute())
 }
@@ -181,7 +182,7 @@ pub(crate) fn start_helper(
 
 /// Requires `/dev/null`: without it the emulator tries to open it forever.
 fn require_null_device() -> Result<(), StartError> {
-    let is_device = sys::mode_and_owner(b"/dev/null").is_ok_and(|(mode, _)| mode & 0o170_000 == 0o020_000);
+    let is_device = files::is_character_device(b"/dev/null");
     let null = sys::open(b"/dev/null", sys::RDWR, 0).ok().filter(|_| is_device);
     let Some(null) = null else {
         let what = "cannot start the emulator: `/dev/null` is not there, or not a device that can be used";
@@ -302,10 +303,11 @@ pub(crate) fn start_daemon(
     let home = &release.home;
     let pipes = env.get_non_empty("PIPE_DIR").map_or_else(|| concat(&[&release.tmp, b"/pipe"]), <[u8]>::to_vec);
     let logs = env.get_non_empty("RUNNER_LOG_DIR").map_or_else(|| concat(&[&release.tmp, b"/log"]), <[u8]>::to_vec);
+    // Whoever may write to them can redirect the log and type into the shell.
     let make = |path: &[u8]| {
-        files::make_directories(path).map_err(|errno| {
-            let what = format!("cannot make the directory `{}`: {errno}", printable(path));
-            StartError::new(what, "set RELEASE_TMP to a directory that this user may write")
+        files::make_own_directory(path).map_err(|why| {
+            let what = format!("cannot use the directory `{}`: {why}", printable(path));
+            StartError::new(what, "set RELEASE_TMP to a directory that only this user may write")
         })
     };
     make(&logs)?;
@@ -329,9 +331,9 @@ pub(crate) fn start_daemon(
         return Err(StartError::new(what, "use `daemon`, and `remote_console` for a shell in it"));
     }
     let path = concat(&[&logs, b"/", &release.name, b".log"]);
-    let log = sys::open(&path, sys::WRONLY | sys::CREAT | sys::APPEND | sys::CLOEXEC, 0o640).map_err(|errno| {
-        let what = format!("cannot open `{}`: {errno}", printable(&path));
-        StartError::new(what, "set RELEASE_TMP to a directory that this user may write")
+    let log = files::open_own(&path, sys::WRONLY | sys::CREAT | sys::APPEND, 0o640).map_err(|why| {
+        let what = format!("cannot open `{}`: {why}", printable(&path));
+        StartError::new(what, "set RELEASE_TMP to a directory that only this user may write")
     })?;
     process::run_in_background(&log, || match start_release(release, purpose, wish, env) {
         Err(fault) => fault,
@@ -346,6 +348,13 @@ pub(crate) fn attach_to_daemon(release: &StartSettings, env: &EnvironmentVariabl
     if !sys::can_access(&program, 1) {
         let what = "cannot attach to the daemon: the release has no `to_erl`";
         return Err(StartError::new(what, "use `remote_console`, or make the release with `run_erl` and `to_erl`"));
+    }
+    match files::check_own_directory(&pipes) {
+        Ok(()) | Err(OwnFileError::Errno(_)) => {}
+        Err(why) => {
+            let what = format!("cannot attach to the daemon in `{}`: {why}", printable(&pipes));
+            return Err(StartError::new(what, "call the command as the user who started the daemon"));
+        }
     }
     let argv = [b"to_erl".to_vec(), concat(&[&pipes, b"/"])].to_vec();
     Err(PreparedEmulator { program, argv, env: env.clone() }.execute())

@@ -14,6 +14,7 @@ impl StartErrno {
     pub(crate) const EXIST: Self = Self(17);
     pub(crate) const INPROGRESS: Self = Self(115);
     pub(crate) const TOOBIG: Self = Self(27);
+    pub(crate) const LOOP: Self = Self(40);
 }
 
 impl fmt::Display for StartErrno {

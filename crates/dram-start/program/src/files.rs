@@ -3,19 +3,24 @@
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use dram_start::byte_string::{ByteString, concat, file_name, parent_path};
 use dram_start::error::{StartError, printable};
 
 use crate::errno::StartErrno;
-use crate::sys;
+use crate::sys::{self, FileStatus, StartFd};
 
 /// The size limit of files that the program reads.
 const MAX_FILE_SIZE: usize = 16 << 20;
 
 /// Reads a whole file.
 pub(crate) fn read(path: &[u8]) -> Result<ByteString, StartErrno> {
-    let file = sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?;
+    read_open_file(&sys::open(path, sys::RDONLY | sys::CLOEXEC, 0)?)
+}
+
+/// Reads an open file to its end.
+pub(crate) fn read_open_file(file: &StartFd) -> Result<ByteString, StartErrno> {
     let mut found = Vec::new();
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -105,7 +110,101 @@ pub(crate) fn list_directory(path: &[u8]) -> Result<Vec<ByteString>, StartErrno>
     }
 }
 
+const KIND: u16 = 0o170_000;
+const DIRECTORY: u16 = 0o040_000;
+const REGULAR: u16 = 0o100_000;
+
 /// Returns true if the path is a directory.
 pub(crate) fn is_directory(path: &[u8]) -> bool {
-    sys::mode_and_owner(path).is_ok_and(|(mode, _)| mode & 0o170_000 == 0o040_000)
+    sys::file_status(path).is_ok_and(|status| status.mode & KIND == DIRECTORY)
+}
+
+/// Returns true if the path is a device for characters.
+pub(crate) fn is_character_device(path: &[u8]) -> bool {
+    sys::file_status(path).is_ok_and(|status| status.mode & KIND == 0o020_000)
+}
+
+/// The reason why a file or directory is not used, although it is where this program keeps its own.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum OwnFileError {
+    /// It cannot be opened.
+    Errno(StartErrno),
+    /// It belongs to this other user.
+    OfUser(u32),
+    /// It is no regular file, or a symbolic link.
+    NotAFile,
+    /// It has a second name, under which others may know it.
+    SecondName,
+    /// Other users may change it.
+    OthersMayWrite,
+}
+
+impl fmt::Display for OwnFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(f, "{errno}"),
+            Self::OfUser(user) => write!(f, "it belongs to the user with the id {user}, not to this one"),
+            Self::NotAFile => f.write_str("it is a symbolic link, or not a regular file"),
+            Self::SecondName => f.write_str("it is a hard link to another file"),
+            Self::OthersMayWrite => f.write_str("other users may write to it"),
+        }
+    }
+}
+
+/// Opens a file that this program keeps for this user. It is never that of another user: in a directory that users
+/// share, everybody can put one there.
+pub(crate) fn open_own(path: &[u8], flags: u32, mode: u32) -> Result<StartFd, OwnFileError> {
+    // Without waiting: the file may be a pipe that another user put there.
+    let flags = flags | sys::NOFOLLOW | sys::NONBLOCK | sys::CLOEXEC;
+    let file = sys::open(path, flags, mode).map_err(|errno| match errno {
+        StartErrno::LOOP => OwnFileError::NotAFile,
+        other => OwnFileError::Errno(other),
+    })?;
+    let status = sys::open_file_status(&file).map_err(OwnFileError::Errno)?;
+    check_own(status)?;
+    match status {
+        FileStatus { mode, .. } if mode & KIND != REGULAR => Err(OwnFileError::NotAFile),
+        FileStatus { links, .. } if links > 1 => Err(OwnFileError::SecondName),
+        FileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
+        FileStatus { .. } => Ok(file),
+    }
+}
+
+fn check_own(status: FileStatus) -> Result<(), OwnFileError> {
+    if status.owner == sys::own_uid() { Ok(()) } else { Err(OwnFileError::OfUser(status.owner)) }
+}
+
+/// Reads a file as [`open_own`] opens it. Returns it with its permissions; `None` if it does not exist.
+pub(crate) fn read_own(path: &[u8]) -> Result<Option<(ByteString, u16)>, OwnFileError> {
+    let file = match open_own(path, sys::RDONLY, 0) {
+        Err(OwnFileError::Errno(StartErrno::NOENT)) => return Ok(None),
+        other => other?,
+    };
+    let status = sys::open_file_status(&file).map_err(OwnFileError::Errno)?;
+    Ok(Some((read_open_file(&file).map_err(OwnFileError::Errno)?, status.mode & 0o777)))
+}
+
+/// Checks that a directory belongs to this user or to the system's administrator: its owner can replace every file in
+/// it.
+pub(crate) fn check_directory_owner(path: &[u8]) -> Result<(), OwnFileError> {
+    match sys::file_status(path).map_err(OwnFileError::Errno)? {
+        FileStatus { owner: 0, .. } => Ok(()),
+        status => check_own(status),
+    }
+}
+
+/// Makes a directory that only this user writes to, with its parents; an existing one is checked.
+pub(crate) fn make_own_directory(path: &[u8]) -> Result<(), OwnFileError> {
+    make_directories(path).map_err(OwnFileError::Errno)?;
+    check_own_directory(path)
+}
+
+/// Checks that only this user writes to a directory.
+pub(crate) fn check_own_directory(path: &[u8]) -> Result<(), OwnFileError> {
+    check_directory_owner(path)?;
+    match sys::file_status(path).map_err(OwnFileError::Errno)? {
+        FileStatus { mode, .. } if mode & KIND != DIRECTORY => Err(OwnFileError::NotAFile),
+        FileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
+        FileStatus { .. } => Ok(()),
+    }
 }

@@ -11,6 +11,7 @@ use dram_start::release::StartSettings;
 use dram_start::start_conf::StartHookPoint;
 use dram_start::term::NodeTerm;
 
+use crate::files::OwnFileError;
 use crate::node_connection::{self, NodeConnectError, NodeConnection, NodeTarget};
 use crate::process::SIGTERM;
 use crate::state_lock::{self, ReleaseStatus};
@@ -79,6 +80,13 @@ fn not_running_error() -> StartError {
     )
 }
 
+/// The error for a state file that is not this user's.
+fn unusable_state_error(release: &StartSettings, why: &OwnFileError) -> StartError {
+    let path = state_lock::state_file_path(release);
+    let what = format!("cannot tell whether the system runs by `{}`: {why}", printable(&path));
+    StartError::new(what, "call the command as the user who started the system, or set RELEASE_NODE and RELEASE_COOKIE")
+}
+
 fn other_container_error() -> StartError {
     StartError::new("the system runs in another container", "call the command there, or stop the container")
 }
@@ -108,6 +116,7 @@ pub(crate) fn pid(release: &StartSettings, env: &EnvironmentVariables) -> Result
             Ok(0)
         }
         ReleaseStatus::OtherContainer => Err(other_container_error()),
+        ReleaseStatus::Unusable(why) => Err(unusable_state_error(release, &why)),
         ReleaseStatus::NotRunning => Err(not_running_error()),
     }
 }
@@ -121,6 +130,7 @@ pub(crate) fn stop(release: &StartSettings, env: &EnvironmentVariables) -> Resul
         (_, ReleaseStatus::Running(_)) => None,
         (Some(Err(missed)), _) => return Err(missed.into_error()),
         (None, ReleaseStatus::OtherContainer) => return Err(other_container_error()),
+        (None, ReleaseStatus::Unusable(why)) => return Err(unusable_state_error(release, why)),
         (None, ReleaseStatus::NotRunning) => return Err(not_running_error()),
     };
     shell::run_hooks(&release.home, &release.conf, StartHookPoint::PreStop, env)?;
@@ -138,7 +148,7 @@ pub(crate) fn stop(release: &StartSettings, env: &EnvironmentVariables) -> Resul
         None => false,
     };
     // The lock of the state file is released when the last process of the release ends.
-    if !matches!(before, ReleaseStatus::NotRunning) {
+    if !matches!(before, ReleaseStatus::NotRunning | ReleaseStatus::Unusable(_)) {
         ended = false;
         let mut again = sys::monotonic_milliseconds() + SIGNAL_INTERVAL;
         while !ended && sys::monotonic_milliseconds() < until {
@@ -248,6 +258,7 @@ pub(crate) fn describe(release: &StartSettings, env: &EnvironmentVariables) -> R
     let state = match state_lock::release_status(release) {
         ReleaseStatus::Running(state) => format!("runs as process {}", state.pid),
         ReleaseStatus::OtherContainer => "runs in another container".into(),
+        ReleaseStatus::Unusable(why) => format!("not known: {why}"),
         ReleaseStatus::NotRunning => "not seen running".into(),
     };
     let node = target.node.as_ref().map_or_else(|| "none".into(), |node| printable(node));

@@ -125,12 +125,24 @@ fn cookie_path(release: &StartSettings) -> ByteString {
 /// The generated cookie of an earlier start.
 fn generated_cookie(release: &StartSettings) -> Result<Option<ByteString>, StartError> {
     let path = cookie_path(release);
-    let Ok((mode, owner)) = sys::mode_and_owner(&path) else { return Ok(None) };
-    if mode & 0o077 != 0 || (owner != sys::own_uid() && sys::own_uid() != 0) {
-        let what = format!("cannot use the cookie in `{}`: others may know it", printable(&path));
-        return Err(StartError::new(what, "remove the file, or set RELEASE_COOKIE"));
+    let refuse = |why: &dyn core::fmt::Display| {
+        let what = format!("cannot use the cookie in `{}`: {why}", printable(&path));
+        StartError::new(what, "remove the file, set RELEASE_COOKIE, or set RELEASE_TMP to a directory of your own")
+    };
+    let Some((text, permissions)) = files::read_own(&path).map_err(|why| refuse(&why))? else { return Ok(None) };
+    if permissions & 0o077 != 0 {
+        return Err(refuse(&"others may know it"));
     }
-    Ok(files::read_optional(&path)?.and_then(|text| parse_cookie(&text)))
+    check_cookie_directory(release)?;
+    Ok(parse_cookie(&text))
+}
+
+/// Checks that no other user can replace the generated cookie.
+fn check_cookie_directory(release: &StartSettings) -> Result<(), StartError> {
+    files::check_directory_owner(&release.tmp).map_err(|why| {
+        let what = format!("cannot keep a cookie in the directory `{}`: {why}", printable(&release.tmp));
+        StartError::new(what, "set RELEASE_COOKIE to a secret of your own, or RELEASE_TMP to a directory of your own")
+    })
 }
 
 /// The cookie for a start: the one that is set, or a new one.
@@ -148,6 +160,9 @@ pub(crate) fn find_or_generate_cookie(
         StartError::new(format!("cannot make a cookie: {errno}"), "set RELEASE_COOKIE to a secret of your own")
     })?;
     let cookie: ByteString = bytes.iter().map(|byte| COOKIE_CHARACTERS[usize::from(byte % 32)]).collect();
+    if sys::can_access(&release.tmp, 0) {
+        check_cookie_directory(release)?;
+    }
     files::write_private(&path, &cookie).map_err(|errno| {
         let what = format!("cannot write a new cookie to `{}`: {errno}", printable(&path));
         StartError::new(

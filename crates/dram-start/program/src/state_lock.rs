@@ -4,14 +4,16 @@ use alloc::format;
 
 use dram_start::byte_string::{ByteString, concat};
 use dram_start::environment::EnvironmentVariables;
+use dram_start::error::printable;
 use dram_start::release::StartSettings;
 use dram_start::state_file::{StartState, parse_start_time};
 
 use crate::errno::StartErrno;
+use crate::files::OwnFileError;
 use crate::sys::StartFd;
 use crate::{files, sys};
 
-fn state_file_path(release: &StartSettings) -> ByteString {
+pub(crate) fn state_file_path(release: &StartSettings) -> ByteString {
     concat(&[&release.tmp, b"/", &release.name, b".state"])
 }
 
@@ -29,8 +31,21 @@ pub(crate) fn lock_state_file(release: &StartSettings, env: &EnvironmentVariable
     if env.is_true("RELEASE_READ_ONLY") || files::make_directories(&release.tmp).is_err() {
         return UNLOCKED;
     }
-    let flags = sys::RDWR | sys::CREAT | sys::NOFOLLOW | sys::CLOEXEC;
-    let Ok(file) = sys::open(&state_file_path(release), flags, 0o600) else { return UNLOCKED };
+    let path = state_file_path(release);
+    let file = match files::open_own(&path, sys::RDWR | sys::CREAT, 0o600) {
+        Ok(file) => file,
+        // A read-only file system is a usual one.
+        Err(OwnFileError::Errno(_)) => return UNLOCKED,
+        Err(why) => {
+            let note = format!(
+                "cannot use `{}`: {why}; without it `ping`, `pid` and `stop` need a node name: set RELEASE_TMP to a \
+                 directory of your own\n",
+                printable(&path)
+            );
+            let _ = sys::write_all(2, note.as_bytes());
+            return UNLOCKED;
+        }
+    };
     // A command that only checks the lock holds it for a moment.
     for _ in 0..5 {
         if sys::try_lock(&file).is_ok() {
@@ -48,17 +63,17 @@ impl StateFileLock {
     }
 
     /// Writes the pid to the state file and to `PIDFILE`.
-    pub(crate) fn write_state(&self, release: &StartSettings, process: i32, env: &EnvironmentVariables) {
-        if let Some(path) = env.get_non_empty("PIDFILE") {
-            let file = sys::open(path, sys::WRONLY | sys::CREAT | sys::TRUNC | sys::CLOEXEC, 0o644);
-            let _ = file.and_then(|file| sys::write_all(file.0, format!("{process}\n").as_bytes()));
+    pub(crate) fn write_state(&self, process: i32, env: &EnvironmentVariables) {
+        if let Some(path) = env.get_non_empty("PIDFILE")
+            && let Err(why) = write_pid_file(path, process)
+        {
+            let note = format!("cannot write PIDFILE `{}`: {why}\n", printable(path));
+            let _ = sys::write_all(2, note.as_bytes());
         }
-        if self.file.is_some() {
+        if let Some(file) = &self.file {
             let started = read_process_stat(process).as_deref().and_then(parse_start_time).unwrap_or_default();
-            let again =
-                sys::open(&state_file_path(release), sys::WRONLY | sys::TRUNC | sys::NOFOLLOW | sys::CLOEXEC, 0);
-            let _ = again
-                .and_then(|file| sys::write_all(file.0, &StartState { pid: process, start_time: started }.to_text()));
+            let text = StartState { pid: process, start_time: started }.to_text();
+            let _ = sys::truncate(file).and_then(|()| sys::write_all(file.0, &text));
         }
     }
 
@@ -72,6 +87,12 @@ impl StateFileLock {
     }
 }
 
+fn write_pid_file(path: &[u8], process: i32) -> Result<(), OwnFileError> {
+    let file = files::open_own(path, sys::WRONLY | sys::CREAT, 0o644)?;
+    let written = sys::truncate(&file).and_then(|()| sys::write_all(file.0, format!("{process}\n").as_bytes()));
+    written.map_err(OwnFileError::Errno)
+}
+
 fn read_process_stat(process: i32) -> Option<ByteString> {
     files::read(format!("/proc/{process}/stat").as_bytes()).ok()
 }
@@ -83,19 +104,23 @@ pub(crate) enum ReleaseStatus {
     Running(StartState),
     /// It runs in another container: its pid means another process here.
     OtherContainer,
+    /// The state file is not used, for this reason.
+    Unusable(OwnFileError),
     /// It does not run, as far as this user can know.
     NotRunning,
 }
 
 /// Checks the lock of the state file, and the process that it names.
 pub(crate) fn release_status(release: &StartSettings) -> ReleaseStatus {
-    let Ok(file) = sys::open(&state_file_path(release), sys::RDONLY | sys::CLOEXEC, 0) else {
-        return ReleaseStatus::NotRunning;
+    let file = match files::open_own(&state_file_path(release), sys::RDONLY, 0) {
+        Ok(file) => file,
+        Err(OwnFileError::Errno(StartErrno::NOENT)) => return ReleaseStatus::NotRunning,
+        Err(why) => return ReleaseStatus::Unusable(why),
     };
     if !matches!(sys::try_lock(&file), Err(StartErrno::AGAIN)) {
         return ReleaseStatus::NotRunning;
     }
-    let Some(state) = files::read(&state_file_path(release)).ok().and_then(|text| StartState::parse(&text)) else {
+    let Some(state) = files::read_open_file(&file).ok().and_then(|text| StartState::parse(&text)) else {
         return ReleaseStatus::NotRunning;
     };
     let exists = !matches!(sys::kill(state.pid, 0), Err(StartErrno::NOPROCESS));

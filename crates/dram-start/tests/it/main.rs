@@ -8,5 +8,6 @@ mod erlexec;
 mod recipe;
 mod release;
 mod running;
+mod shared_tmp;
 mod test_release;
 mod upgrade;

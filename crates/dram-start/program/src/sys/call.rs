@@ -32,8 +32,9 @@ pub(crate) const WRONLY: u32 = 1;
 pub(crate) const RDWR: u32 = 2;
 pub(crate) const CREAT: u32 = 0o100;
 pub(crate) const EXCL: u32 = 0o200;
-pub(crate) const TRUNC: u32 = 0o1000;
 pub(crate) const APPEND: u32 = 0o2000;
+/// Opening a pipe does not wait for its other end.
+pub(crate) const NONBLOCK: u32 = 0o4000;
 pub(crate) const CLOEXEC: u32 = 0o2_000_000;
 pub(crate) const PATH: u32 = 0o10_000_000;
 /// Opening fails if the last component of the path is a symbolic link.
@@ -190,17 +191,42 @@ fn call_with_numbers(which: StartSyscall, a: [usize; 3]) -> Result<usize, StartE
     check_result(unsafe { system_call(which, [a[0], a[1], a[2], 0, 0, 0]) })
 }
 
-/// The mode of a file, following symbolic links, and its owner.
-pub(crate) fn mode_and_owner(name: &[u8]) -> Result<(u16, u32), StartErrno> {
+/// What the kernel tells about a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileStatus {
+    /// Its kind and permissions.
+    pub(crate) mode: u16,
+    /// The user who owns it.
+    pub(crate) owner: u32,
+    /// The number of its names.
+    pub(crate) links: u32,
+}
+
+/// The status of a file, following symbolic links.
+pub(crate) fn file_status(name: &[u8]) -> Result<FileStatus, StartErrno> {
+    status_at(CURRENT_DIRECTORY, name, 0)
+}
+
+/// The status of an open file.
+pub(crate) fn open_file_status(fd: &StartFd) -> Result<FileStatus, StartErrno> {
+    const EMPTY_PATH: usize = 0x1000;
+    status_at(sign_extended(fd.0), b"", EMPTY_PATH)
+}
+
+fn status_at(directory: usize, name: &[u8], flags: usize) -> Result<FileStatus, StartErrno> {
     let name = c_string(name);
     let mut found = [0_u64; 32];
     let to = found.as_mut_ptr().expose_provenance();
     // SAFETY: the path ends with a NUL; `statx` fills 256 bytes, which is the size of the buffer.
-    check_result(unsafe {
-        system_call(StartSyscall::statx, [CURRENT_DIRECTORY, address_of_bytes(&name), 0, 0xb, to, 0])
-    })?;
-    // The owner is the 32 bits at offset 20, the mode the 16 at 28; both architectures are little-endian.
-    Ok(((found[3] >> 32) as u16, (found[2] >> 32) as u32))
+    check_result(unsafe { system_call(StartSyscall::statx, [directory, address_of_bytes(&name), flags, 0xf, to, 0]) })?;
+    // The links are the 32 bits at offset 16, the owner those at 20, the mode the 16 at 28; both architectures are
+    // little-endian.
+    Ok(FileStatus { mode: (found[3] >> 32) as u16, owner: (found[2] >> 32) as u32, links: found[2] as u32 })
+}
+
+/// Makes an open file empty.
+pub(crate) fn truncate(fd: &StartFd) -> Result<(), StartErrno> {
+    call_with_numbers(StartSyscall::ftruncate, [sign_extended(fd.0), 0, 0]).map(|_| ())
 }
 
 pub(crate) fn own_uid() -> u32 {

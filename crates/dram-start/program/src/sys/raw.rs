@@ -34,6 +34,7 @@ numbers! {
     uname 63 160
     fcntl 72 25
     flock 73 32
+    ftruncate 77 46
     getcwd 79 17
     chdir 80 49
     fchdir 81 50
