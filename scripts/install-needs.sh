@@ -64,6 +64,7 @@ needs_test() {
   need podman podman
   need docker.io dockerd
   need procps pgrep
+  need strace strace
   need uidmap newuidmap
   need openssh-client ssh-agent
   compgen -G '/lib/ld-musl-*' >/dev/null || missing+=(musl)

@@ -28,6 +28,12 @@ impl EnvironmentVariables {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
     }
 
+    /// The position of `name` among [`to_strings`](Self::to_strings).
+    #[must_use]
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(key, _)| key == name.as_bytes())
+    }
+
     /// The value of `name` if it is set and not empty, as in `${NAME:-…}` of a shell.
     #[must_use]
     pub fn get_non_empty(&self, name: &str) -> Option<&[u8]> {

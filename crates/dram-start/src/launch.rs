@@ -6,7 +6,7 @@ use crate::byte_string::{ByteString, concat, split_words};
 use crate::environment::EnvironmentVariables;
 use crate::erlexec::{EmulatorCommand, EmulatorPaths, ReadArgsFile, expand_arguments, translate_arguments};
 use crate::error::StartError;
-use crate::release::{NodeNaming, StartSettings, remove_name_flags};
+use crate::release::{NodeNaming, StartSettings, before_extra, remove_name_flags};
 use crate::start_conf::StartNodeNameKind;
 
 /// The purpose for which an emulator is started.
@@ -177,7 +177,19 @@ pub fn expand_launch_arguments(
     expand_arguments(&line, env, release.conf.otp.as_deref(), read)
 }
 
-/// The emulator command for expanded arguments, with exactly this node name and cookie.
+/// The word in the place of the cookie. Every user of the machine can read the command line of every process, so the
+/// cookie itself is not there: see [`hidden_cookie_position`].
+const HIDDEN_COOKIE: &[u8] = b"(hidden)";
+
+/// The position of the word that must be replaced by the cookie when the emulator has been executed, if there is one.
+#[must_use]
+pub fn hidden_cookie_position(arguments: &[ByteString]) -> Option<usize> {
+    let mut pairs = before_extra(arguments).windows(2);
+    pairs.position(|pair| pair[0] == b"-setcookie" && pair[1] == HIDDEN_COOKIE).map(|at| at + 1)
+}
+
+/// The emulator command for expanded arguments, with exactly this node name and cookie. The cookie is not in it:
+/// [`hidden_cookie_position`] is its place.
 ///
 /// # Errors
 /// Fails for an invalid flag.
@@ -207,7 +219,7 @@ pub fn emulator_command(
                         "set RELEASE_COOKIE to a secret that begins with a letter or a digit",
                     ));
                 }
-                all.extend([b"-setcookie".to_vec(), cookie.to_vec()]);
+                all.extend([b"-setcookie".to_vec(), HIDDEN_COOKIE.to_vec()]);
             }
         }
     }
@@ -247,7 +259,13 @@ mod tests {
                 fault.message
             );
         }
-        assert!(start(b"a-secret+").is_ok());
+        let line = start(b"a-secret+").unwrap().arguments;
+        assert!(
+            !line.iter().any(|word| crate::byte_string::find_bytes(word, b"secret").is_some()),
+            "every user can read the command line"
+        );
+        let at = hidden_cookie_position(&line).unwrap();
+        assert_eq!(line[at - 1], b"-setcookie");
     }
 
     #[test]

@@ -255,7 +255,8 @@ pub fn remove_name_flags(arguments: &[ByteString]) -> Vec<ByteString> {
 }
 
 /// The arguments before `-extra`.
-fn before_extra(arguments: &[ByteString]) -> &[ByteString] {
+#[must_use]
+pub fn before_extra(arguments: &[ByteString]) -> &[ByteString] {
     let end = arguments.iter().position(|argument| argument == b"-extra").unwrap_or(arguments.len());
     &arguments[..end]
 }

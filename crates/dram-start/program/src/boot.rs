@@ -8,7 +8,7 @@ use dram_start::env_script::{ENV_SH_READ, quote_word};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::erlexec::{EmulatorCommand, EmulatorPaths, search_path};
 use dram_start::error::{StartError, printable};
-use dram_start::launch::{EmulatorPurpose, LaunchContext, emulator_command, launch_arguments};
+use dram_start::launch::{EmulatorPurpose, LaunchContext, emulator_command, hidden_cookie_position, launch_arguments};
 use dram_start::node::address::{NodeAddress, epmd_port};
 use dram_start::open_file_limit::new_soft_limit;
 use dram_start::release::{NodeNaming, StartSettings};
@@ -17,8 +17,12 @@ use dram_start::trampoline::{REAL_DIR, loader_command};
 
 use crate::errno::StartErrno;
 use crate::files::OwnFileError;
+use crate::hidden_argument::{self, HiddenArgument};
 use crate::state_lock::ReleaseStatus;
 use crate::{files, net, node_connection, prepare, process, shell, state_lock, sys};
+
+/// The variable that the emulator's cookie is taken from.
+const COOKIE_VARIABLE: &str = "RELEASE_COOKIE";
 
 /// The options of a start, in addition to the settings.
 #[derive(Default)]
@@ -38,12 +42,22 @@ pub(crate) struct PreparedEmulator {
     program: ByteString,
     argv: Vec<ByteString>,
     env: EnvironmentVariables,
+    /// The cookie, which is not on the command line; the environment has it.
+    cookie: Option<ByteString>,
 }
 
 impl PreparedEmulator {
     /// Executes the command in this process. Returns only if that failed.
     pub(crate) fn execute(&self) -> StartError {
-        let errno = sys::execute(&self.program, &self.argv, &self.env.to_strings());
+        let environment = self.env.to_strings();
+        let hidden = hidden_cookie_position(&self.argv).zip(self.env.position(COOKIE_VARIABLE));
+        let errno = match (&self.cookie, hidden) {
+            (Some(cookie), Some((argument, variable))) => {
+                let hidden = HiddenArgument { argument, variable, name_length: COOKIE_VARIABLE.len() + 1 };
+                hidden_argument::execute(&self.program, &self.argv, &environment, hidden, cookie)
+            }
+            (Some(_) | None, _) => sys::execute(&self.program, &self.argv, &environment),
+        };
         let what = format!("cannot start `{}`: {errno}", printable(&self.program));
         StartError::new(
             what,
@@ -111,9 +125,9 @@ pub(crate) fn prepare_emulator(
         // The release may read its name and cookie, and commands that it starts find it by them.
         env.set(b"RELEASE_DISTRIBUTION", naming.kind.as_str().as_bytes());
         env.set(b"RELEASE_NODE", &naming.node);
-        if let Some(cookie) = &cookie {
-            env.set(b"RELEASE_COOKIE", cookie);
-        }
+    }
+    if let Some(cookie) = &cookie {
+        env.set(COOKIE_VARIABLE.as_bytes(), cookie);
     }
     let place = EmulatorPaths { root: home.root.clone(), bin: home.bin(), progname: b"erl".to_vec() };
     let emulator = emulator_command(&arguments, naming.as_ref(), cookie.as_deref(), &place, &env)?;
@@ -137,7 +151,7 @@ pub(crate) fn prepare_emulator(
         let line = argv.join(b" ".as_slice());
         let _ = sys::write_all(2, format!("{}\n", printable(&line)).as_bytes());
     }
-    Ok(PreparedEmulator { program, argv, env })
+    Ok(PreparedEmulator { program, argv, env, cookie })
 }
 
 /// Starts the release in this process or, as process 1, in a child.
@@ -323,7 +337,7 @@ pub(crate) fn start_daemon(
         let argv = [file_name(&runner).to_vec(), b"-daemon".to_vec(), slash(&pipes), slash(&logs), call];
         let mut env = env.clone();
         env.set(ENV_SH_READ.as_bytes(), b"true");
-        let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env };
+        let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env, cookie: None };
         return Err(ready.execute());
     }
     if *purpose == EmulatorPurpose::Console {
@@ -357,5 +371,5 @@ pub(crate) fn attach_to_daemon(release: &StartSettings, env: &EnvironmentVariabl
         }
     }
     let argv = [b"to_erl".to_vec(), concat(&[&pipes, b"/"])].to_vec();
-    Err(PreparedEmulator { program, argv, env: env.clone() }.execute())
+    Err(PreparedEmulator { program, argv, env: env.clone(), cookie: None }.execute())
 }

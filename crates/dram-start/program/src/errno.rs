@@ -10,6 +10,7 @@ impl StartErrno {
     pub(crate) const NOENT: Self = Self(2);
     pub(crate) const NOPROCESS: Self = Self(3);
     pub(crate) const INTR: Self = Self(4);
+    pub(crate) const NOEXEC: Self = Self(8);
     pub(crate) const AGAIN: Self = Self(11);
     pub(crate) const EXIST: Self = Self(17);
     pub(crate) const INPROGRESS: Self = Self(115);

@@ -9,7 +9,7 @@ use dram_start::byte_string::{ByteString, concat, file_name, parent_path};
 use dram_start::error::{StartError, printable};
 
 use crate::errno::StartErrno;
-use crate::sys::{self, FileStatus, StartFd};
+use crate::sys::{self, StartFd, StartFileStatus};
 
 /// The size limit of files that the program reads.
 const MAX_FILE_SIZE: usize = 16 << 20;
@@ -163,14 +163,14 @@ pub(crate) fn open_own(path: &[u8], flags: u32, mode: u32) -> Result<StartFd, Ow
     let status = sys::open_file_status(&file).map_err(OwnFileError::Errno)?;
     check_own(status)?;
     match status {
-        FileStatus { mode, .. } if mode & KIND != REGULAR => Err(OwnFileError::NotAFile),
-        FileStatus { links, .. } if links > 1 => Err(OwnFileError::SecondName),
-        FileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
-        FileStatus { .. } => Ok(file),
+        StartFileStatus { mode, .. } if mode & KIND != REGULAR => Err(OwnFileError::NotAFile),
+        StartFileStatus { links, .. } if links > 1 => Err(OwnFileError::SecondName),
+        StartFileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
+        StartFileStatus { .. } => Ok(file),
     }
 }
 
-fn check_own(status: FileStatus) -> Result<(), OwnFileError> {
+fn check_own(status: StartFileStatus) -> Result<(), OwnFileError> {
     if status.owner == sys::own_uid() { Ok(()) } else { Err(OwnFileError::OfUser(status.owner)) }
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn read_own(path: &[u8]) -> Result<Option<(ByteString, u16)>, OwnFile
 /// it.
 pub(crate) fn check_directory_owner(path: &[u8]) -> Result<(), OwnFileError> {
     match sys::file_status(path).map_err(OwnFileError::Errno)? {
-        FileStatus { owner: 0, .. } => Ok(()),
+        StartFileStatus { owner: 0, .. } => Ok(()),
         status => check_own(status),
     }
 }
@@ -203,8 +203,8 @@ pub(crate) fn make_own_directory(path: &[u8]) -> Result<(), OwnFileError> {
 pub(crate) fn check_own_directory(path: &[u8]) -> Result<(), OwnFileError> {
     check_directory_owner(path)?;
     match sys::file_status(path).map_err(OwnFileError::Errno)? {
-        FileStatus { mode, .. } if mode & KIND != DIRECTORY => Err(OwnFileError::NotAFile),
-        FileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
-        FileStatus { .. } => Ok(()),
+        StartFileStatus { mode, .. } if mode & KIND != DIRECTORY => Err(OwnFileError::NotAFile),
+        StartFileStatus { mode, .. } if mode & 0o002 != 0 => Err(OwnFileError::OthersMayWrite),
+        StartFileStatus { .. } => Ok(()),
     }
 }

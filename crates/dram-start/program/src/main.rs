@@ -7,6 +7,7 @@ extern crate alloc;
 mod boot;
 mod errno;
 mod files;
+mod hidden_argument;
 mod home;
 mod net;
 mod node_commands;

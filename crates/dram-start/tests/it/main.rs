@@ -4,6 +4,7 @@
 
 mod env_sh;
 mod erlexec;
+mod hidden_cookie;
 #[path = "../../program/recipe.rs"]
 mod recipe;
 mod release;

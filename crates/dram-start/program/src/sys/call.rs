@@ -193,7 +193,7 @@ fn call_with_numbers(which: StartSyscall, a: [usize; 3]) -> Result<usize, StartE
 
 /// What the kernel tells about a file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct FileStatus {
+pub(crate) struct StartFileStatus {
     /// Its kind and permissions.
     pub(crate) mode: u16,
     /// The user who owns it.
@@ -203,17 +203,17 @@ pub(crate) struct FileStatus {
 }
 
 /// The status of a file, following symbolic links.
-pub(crate) fn file_status(name: &[u8]) -> Result<FileStatus, StartErrno> {
+pub(crate) fn file_status(name: &[u8]) -> Result<StartFileStatus, StartErrno> {
     status_at(CURRENT_DIRECTORY, name, 0)
 }
 
 /// The status of an open file.
-pub(crate) fn open_file_status(fd: &StartFd) -> Result<FileStatus, StartErrno> {
+pub(crate) fn open_file_status(fd: &StartFd) -> Result<StartFileStatus, StartErrno> {
     const EMPTY_PATH: usize = 0x1000;
     status_at(sign_extended(fd.0), b"", EMPTY_PATH)
 }
 
-fn status_at(directory: usize, name: &[u8], flags: usize) -> Result<FileStatus, StartErrno> {
+fn status_at(directory: usize, name: &[u8], flags: usize) -> Result<StartFileStatus, StartErrno> {
     let name = c_string(name);
     let mut found = [0_u64; 32];
     let to = found.as_mut_ptr().expose_provenance();
@@ -221,7 +221,7 @@ fn status_at(directory: usize, name: &[u8], flags: usize) -> Result<FileStatus, 
     check_result(unsafe { system_call(StartSyscall::statx, [directory, address_of_bytes(&name), flags, 0xf, to, 0]) })?;
     // The links are the 32 bits at offset 16, the owner those at 20, the mode the 16 at 28; both architectures are
     // little-endian.
-    Ok(FileStatus { mode: (found[3] >> 32) as u16, owner: (found[2] >> 32) as u32, links: found[2] as u32 })
+    Ok(StartFileStatus { mode: (found[3] >> 32) as u16, owner: (found[2] >> 32) as u32, links: found[2] as u32 })
 }
 
 /// Makes an open file empty.

@@ -4,6 +4,7 @@ mod call;
 mod entry;
 mod heap;
 pub(crate) mod raw;
+pub(crate) mod tracing;
 
 pub(crate) use call::*;
 pub(crate) use entry::StartArguments;

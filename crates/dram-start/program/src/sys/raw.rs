@@ -23,6 +23,8 @@ numbers! {
     ioctl 16 29
     getpid 39 172
     geteuid 107 175
+    ptrace 101 117
+    prctl 157 167
     socket 41 198
     connect 42 203
     sendto 44 206
