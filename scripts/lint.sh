@@ -6,11 +6,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/install-needs.sh lint
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- -D warnings
-# Two packages are no members of the workspace: the start program is built without a standard library, the fuzz
-# targets with instrumentation. Neither is compiled by the line above, and a renamed type breaks both.
-program=crates/dram-start/program
-cargo fmt --check --manifest-path "$program/Cargo.toml"
-cargo clippy --release --locked --manifest-path "$program/Cargo.toml" --target-dir target/start-program -- -D warnings
+# Three packages are no members of the workspace: the start program and the helper of jails are built without a standard
+# library, the fuzz targets with instrumentation. None is checked by the line above, and a renamed type breaks all.
+for program in crates/dram-start/program crates/dram-sandbox/helper; do
+  cargo fmt --check --manifest-path "$program/Cargo.toml"
+  cargo clippy --release --locked --manifest-path "$program/Cargo.toml" --target-dir target/start-program -- -D warnings
+done
 cargo fmt --check --manifest-path fuzz/Cargo.toml
 cargo clippy --locked --bins --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 # Advisories are not checked here: they need a database from the network, and change while the sources do not.

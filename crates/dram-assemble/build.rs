@@ -20,7 +20,7 @@ fn main() {
     }
     let target = variable("TARGET");
     let work = PathBuf::from(variable("OUT_DIR")).join("start-program");
-    match recipe::build(&program, &target.to_string_lossy(), &work) {
+    match recipe::build(&program, "dram-start", &target.to_string_lossy(), &work) {
         Ok(path) => println!("cargo::rustc-env=START_PROGRAM={}", path.display()),
         Err(why) => panic!("{why}"),
     }

@@ -77,7 +77,8 @@ pub(crate) fn jail_over<'a>(
         lowers.push(place.new_dir()?);
     }
     let (work, stubs) = (place.new_dir()?, place.new_dir()?);
-    let root = JailRoot::Overlay { lowers, upper: place.upper.clone(), work, stubs };
+    let lowers = lowers.into_iter().map(Into::into).collect();
+    let root = JailRoot::Overlay { lowers, upper: place.upper.clone().into(), work: work.into(), stubs: stubs.into() };
     let mut jail = Jail::new(root, Vec::new());
     jail.hostname = names.hostname.to_owned();
     jail.network = network;

@@ -1,17 +1,16 @@
 //! The sources of bind mounts, cloned before the jail has a root of its own.
 
 use crate::error::{SandboxError, lossy_text};
+use crate::host_path::HostPath;
 use crate::mount_points::{self, open_in_root};
 use crate::mount_spec::{BindMount, BindSource, ScratchDirs};
 use crate::mounts::{attach, clone_tree};
 use crate::overlay::OverlayMount;
 use crate::sys;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 
 /// A detached mount.
 pub(crate) struct DetachedMount {
@@ -22,7 +21,7 @@ pub(crate) struct DetachedMount {
 /// The properties of the jail that the sources depend on.
 pub(crate) struct BindContext<'a> {
     /// Any directory, to mount on for a moment.
-    pub(crate) anchor_dir: &'a Path,
+    pub(crate) anchor_dir: &'a [u8],
     /// True in the initial user namespace.
     pub(crate) initial_userns: bool,
     /// If true, device files work.
@@ -33,8 +32,8 @@ impl BindContext<'_> {
     /// Clones the source of a bind mount, with its restrictions.
     pub(crate) fn clone_source(&self, bind: &BindMount) -> Result<DetachedMount, SandboxError> {
         let (mount, read_only) = match &bind.source {
-            BindSource::Host(path) => (clone_host(path)?, bind.read_only),
-            BindSource::Below { directory, path } => (clone_below(directory, path)?, bind.read_only),
+            BindSource::Host(path) => (clone_host(path.as_bytes())?, bind.read_only),
+            BindSource::Below { directory, path } => (clone_below(directory.as_bytes(), path)?, bind.read_only),
             BindSource::Layers { lowers, scratch, path } => {
                 (self.mount_layers(lowers, scratch.as_ref(), path)?, bind.read_only || scratch.is_none())
             }
@@ -48,8 +47,8 @@ impl BindContext<'_> {
         mount: OwnedFd,
         read_only: bool,
     ) -> Result<DetachedMount, SandboxError> {
-        let failed = |e: std::io::Error| SandboxError::mount("open the bind source of", &bind.target, e);
-        let status = fstat(&mount).map_err(|e| failed(e.into()))?;
+        let failed = |e: Errno| SandboxError::mount("open the bind source of", &bind.target, e);
+        let status = fstat(&mount).map_err(failed)?;
         let is_directory = FileType::from_raw_mode(status.st_mode) == FileType::Directory;
         // mknod is allowed inside, so devices work only if the source is itself a device of the host.
         let asked_for = !is_directory && matches!(bind.source, BindSource::Host(_));
@@ -62,18 +61,18 @@ impl BindContext<'_> {
 
     fn mount_layers(
         &self,
-        lowers: &[PathBuf],
+        lowers: &[HostPath],
         scratch: Option<&ScratchDirs>,
         path: &[u8],
     ) -> Result<OwnedFd, SandboxError> {
         if let ([only], None) = (lowers, scratch) {
-            return clone_below(only, path);
+            return clone_below(only.as_bytes(), path);
         }
         if let (Some(scratch), Some(topmost)) = (scratch, lowers.first()) {
-            copy_root_attributes(topmost, &scratch.upper)?;
+            copy_root_attributes(topmost.as_bytes(), scratch.upper.as_bytes())?;
         }
-        let writable = scratch.map(|scratch| (scratch.upper.as_path(), scratch.work.as_path()));
-        let below = lowers.iter().map(AsRef::as_ref).collect();
+        let writable = scratch.map(|scratch| (scratch.upper.as_bytes(), scratch.work.as_bytes()));
+        let below = lowers.iter().map(HostPath::as_bytes).collect();
         let overlay = OverlayMount {
             lowers: below,
             writable,
@@ -90,7 +89,7 @@ impl BindContext<'_> {
 
     /// Clones a part of a detached mount. Only an attached mount can be cloned, so it is attached for a moment.
     fn clone_subtree(&self, whole: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, SandboxError> {
-        let foothold = self.anchor_dir.as_os_str().as_bytes();
+        let foothold = self.anchor_dir;
         let failed = |e: Errno| SandboxError::mount("clone the mounted layers of", foothold, e);
         let place = open(self.anchor_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         attach(whole, place.map_err(failed)?.as_fd()).map_err(failed)?;
@@ -101,20 +100,18 @@ impl BindContext<'_> {
 }
 
 /// In an overlay, the topmost directory gives the root its attributes.
-fn copy_root_attributes(from: &Path, to: &Path) -> Result<(), SandboxError> {
-    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+fn copy_root_attributes(from: &[u8], to: &[u8]) -> Result<(), SandboxError> {
     let status = rustix::fs::stat(from).map_err(|e| SandboxError::mount("open the layer", from, e))?;
     mount_points::copy_attributes(CWD, to, &status).map_err(|e| SandboxError::mount("prepare the changes in", to, e))
 }
 
-fn clone_host(path: &Path) -> Result<OwnedFd, SandboxError> {
-    let path = path.as_os_str().as_bytes();
+fn clone_host(path: &[u8]) -> Result<OwnedFd, SandboxError> {
     clone_tree(CWD, path, true).map_err(|e| SandboxError::mount("clone the mount of the volume", path, e))
 }
 
-fn clone_below(directory: &Path, path: &[u8]) -> Result<OwnedFd, SandboxError> {
+fn clone_below(directory: &[u8], path: &[u8]) -> Result<OwnedFd, SandboxError> {
     let root = open(directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| SandboxError::mount("open the directory", directory.as_os_str().as_bytes(), e))?;
+        .map_err(|e| SandboxError::mount("open the directory", directory, e))?;
     clone_path(root.as_fd(), path)
 }
 

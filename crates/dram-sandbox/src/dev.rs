@@ -2,11 +2,14 @@
 
 use crate::error::SandboxError;
 use crate::ids;
-use crate::jail::Jail;
+use crate::jail::{Jail, TerminalSize};
 use crate::mount_points::{self, open_in_root};
 use crate::mount_spec::MemoryFile;
 use crate::mounts::{INERT_ATTRIBUTES, attach, attach_at, clone_tree, create_mount};
+use crate::prelude::*;
+use crate::small_files::{kernel_names, read_kernel_text, write_all};
 use crate::sys;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, Stat, chmodat, fchmod, fcntl_getfl, fstat, major, makedev, minor, mkdirat,
     mknodat, openat, symlinkat,
@@ -14,9 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// The character devices of every jail: name, major and minor number (`admin-guide/devices.txt` of the kernel).
 const COMMON_DEVICES: &[(&str, u32, u32)] =
@@ -124,8 +125,8 @@ impl JailDevices {
 
     /// Clones a mount of the null device, to mask a file with. Its mode and owner cannot be changed.
     pub(crate) fn clone_null(&self) -> Result<OwnedFd, SandboxError> {
-        let failed = |e: std::io::Error| SandboxError::mount("show", "/dev/null", e);
-        let mount = clone_tree(self.null.as_fd(), b"", false).map_err(|e| failed(e.into()))?;
+        let failed = |e: Errno| SandboxError::mount("show", "/dev/null", e);
+        let mount = clone_tree(self.null.as_fd(), b"", false).map_err(failed)?;
         let attributes = DEVICE_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY;
         sys::mount_setattr(mount.as_fd(), false, u64::from(attributes.bits()), 0).map_err(failed)?;
         Ok(mount)
@@ -135,8 +136,7 @@ impl JailDevices {
     /// `/proc/self/fd`, the command can change the mode and owner of its streams.
     pub(crate) fn replace_null_streams(&self) -> Result<(), SandboxError> {
         let failed = |e: Errno| SandboxError::mount("open", "/dev/null", e);
-        let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-        for (number, stream) in streams.into_iter().enumerate() {
+        for (number, stream) in sys::standard_streams().into_iter().enumerate() {
             // A closed stream stays closed.
             let Ok(status) = fstat(stream) else { continue };
             if !is_device(&status, 1, 3) {
@@ -156,9 +156,9 @@ impl JailDevices {
 
     /// Creates a file that exists in memory only, as a detached mount. `name` is unique among these files.
     pub(crate) fn create_memory_file(&self, file: &MemoryFile, name: &str) -> Result<OwnedFd, SandboxError> {
-        let failed = |e: std::io::Error| SandboxError::mount("write what is shown at", &file.target, e);
+        let failed = |e: Errno| SandboxError::mount("write what is shown at", &file.target, e);
         write_file(self.hidden_dir.as_fd(), name, file).map_err(failed)?;
-        let mount = clone_tree(self.hidden_dir.as_fd(), name.as_bytes(), false).map_err(|e| failed(e.into()))?;
+        let mount = clone_tree(self.hidden_dir.as_fd(), name.as_bytes(), false).map_err(failed)?;
         let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, file.mode & 0o111 == 0);
         attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, file.read_only);
@@ -166,11 +166,18 @@ impl JailDevices {
         Ok(mount)
     }
 
-    /// Opens a pseudo-terminal in the jail's own devpts, owned by `owner`, and mounts it on `/dev/console`.
-    pub(crate) fn open_terminal(&self, root: BorrowedFd<'_>, owner: u32) -> Result<PseudoTerminal, SandboxError> {
+    /// Opens a pseudo-terminal of this size in the jail's own devpts, owned by `owner`, and mounts it on `/dev/console`.
+    pub(crate) fn open_terminal(
+        &self,
+        root: BorrowedFd<'_>,
+        owner: u32,
+        size: TerminalSize,
+    ) -> Result<PseudoTerminal, SandboxError> {
         let failed = |e: Errno| SandboxError::process("open a terminal in the jail", e);
         let outer = open_in_root(root, b"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY).map_err(failed)?;
         unlockpt(&outer).map_err(failed)?;
+        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&outer, size).map_err(failed)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let inner = ioctl_tiocgptpeer(&outer, flags).map_err(failed)?;
         ids::change_owner(inner.as_fd(), owner, None).map_err(failed)?;
@@ -182,15 +189,15 @@ impl JailDevices {
 }
 
 /// Writes the contents while only root may read them, then sets owner and mode.
-fn write_file(at: BorrowedFd<'_>, name: &str, shown: &MemoryFile) -> std::io::Result<()> {
+fn write_file(at: BorrowedFd<'_>, name: &str, shown: &MemoryFile) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mut file = File::from(openat(at, name, flags, Mode::from_raw_mode(0o600))?);
-    file.write_all(&shown.contents)?;
+    let file = openat(at, name, flags, Mode::from_raw_mode(0o600))?;
+    write_all(file.as_fd(), &shown.contents)?;
     if (shown.uid, shown.gid) != (0, 0) {
         ids::change_owner(file.as_fd(), shown.uid, Some(shown.gid))?;
     }
     // The mode comes after the owner: a change of owner clears the setuid bits.
-    Ok(fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))?)
+    fchmod(&file, Mode::from_raw_mode(shown.mode & 0o777))
 }
 
 /// Makes [`INSECURE_DEVICES`] and the loop devices. Where even root may not, as in a container, errors are ignored: a
@@ -201,8 +208,7 @@ fn make_insecure_devices(at: BorrowedFd<'_>) {
     for (name, major, minor) in INSECURE_DEVICES {
         let _ = mknodat(at, *name, FileType::CharacterDevice, mode, makedev(*major, *minor));
     }
-    let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let known = loops.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"loop")).count();
+    let known = kernel_names("/sys/block").iter().filter(|name| name.starts_with("loop")).count();
     let known = u32::try_from(known).unwrap_or(MAX_LOOP_DEVICES);
     for minor in 0..known.saturating_add(EXTRA_LOOP_DEVICES).min(MAX_LOOP_DEVICES) {
         let _ = mknodat(at, format!("loop{minor}"), FileType::BlockDevice, mode, makedev(7, minor));
@@ -279,7 +285,7 @@ fn mount_on_new_dir(
 /// The options of devpts. The terminal group is set only where this user namespace maps it.
 fn devpts_options() -> Vec<(&'static str, &'static str)> {
     let mut options = vec![("ptmxmode", "0666"), ("mode", "0620")];
-    let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    let map = read_kernel_text("/proc/self/gid_map");
     if crate::ids::id_map_contains(&map, TTY_GROUP) {
         options.push(("gid", "5"));
     }

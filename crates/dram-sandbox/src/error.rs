@@ -1,7 +1,8 @@
 //! Errors of starting and running a jail.
 
+use crate::prelude::*;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::io;
 
 /// An error that kept a jail from starting, or its exit status from being known. One variant per attempt.
 ///
@@ -17,13 +18,10 @@ pub enum SandboxError {
         what: String,
     },
     /// The helper program could not be started.
-    #[error("cannot start the jail helper `{path}`")]
+    #[error("cannot start the jail helper")]
     HelperStart {
-        /// The path of the helper.
-        path: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The connection to the helper failed.
     #[error("cannot {step} the jail helper")]
@@ -31,8 +29,7 @@ pub enum SandboxError {
         /// The step that failed, as a verb.
         step: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The helper ended without reporting the exit status of the command; most likely it was killed.
     #[error("the jail helper ended too early ({status}); the command was killed with it")]
@@ -44,8 +41,7 @@ pub enum SandboxError {
     #[error("cannot make the namespaces of the jail")]
     Namespaces {
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// There are more layers than the kernel stacks in an overlay.
     #[error("{count} layers are too many: the kernel stacks at most {limit}")]
@@ -63,8 +59,7 @@ pub enum SandboxError {
         /// The path on the host, or inside the root.
         path: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The kernel silently made the overlay read-only, as it does when it cannot use the work directory.
     #[error("the root became read-only: the kernel cannot use the work directory `{work}`")]
@@ -88,8 +83,7 @@ pub enum SandboxError {
         /// The path inside the root.
         path: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The mount point does not exist, and lies in a read-only mount.
     #[error("cannot make the mount point `{path}`: what is mounted around it is read-only and has nothing there")]
@@ -121,8 +115,7 @@ pub enum SandboxError {
         /// The hard limit, or `unlimited`.
         hard: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// An insecure command was requested without root of the machine.
     #[error("an insecure command needs root of the machine, and this is a user namespace")]
@@ -143,8 +136,7 @@ pub enum SandboxError {
         /// The path inside the root.
         path: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The working directory lies outside the root.
     #[error("the working directory `{path}` lies outside the root")]
@@ -158,15 +150,13 @@ pub enum SandboxError {
         /// The step that failed, as a verb.
         step: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The kernel refused the seccomp filter.
     #[error("cannot load the system call filter")]
     Filter {
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
     /// The image has no such program.
     #[error("cannot start `{program}`: no such file or directory in the image")]
@@ -198,27 +188,26 @@ pub enum SandboxError {
         /// The program that was found.
         program: String,
         /// The error of the system.
-        #[serde(with = "wire_errno")]
-        source: io::Error,
+        source: KernelError,
     },
 }
 
 impl SandboxError {
-    pub(crate) fn mount(step: &str, path: impl AsRef<[u8]>, source: impl Into<io::Error>) -> SandboxError {
+    pub(crate) fn mount(step: &str, path: impl AsRef<[u8]>, source: impl Into<KernelError>) -> SandboxError {
         SandboxError::Mount { step: step.to_owned(), path: lossy_text(path.as_ref()), source: source.into() }
     }
 
     /// The error number of a failed mount; `EIO` for other errors.
-    pub(crate) fn errno(&self) -> rustix::io::Errno {
-        let SandboxError::Mount { source, .. } = self else { return rustix::io::Errno::IO };
-        rustix::io::Errno::from_io_error(source).unwrap_or(rustix::io::Errno::IO)
+    pub(crate) fn errno(&self) -> Errno {
+        let SandboxError::Mount { source, .. } = self else { return Errno::IO };
+        source.errno()
     }
 
-    pub(crate) fn process(step: &str, source: impl Into<io::Error>) -> SandboxError {
+    pub(crate) fn process(step: &str, source: impl Into<KernelError>) -> SandboxError {
         SandboxError::Process { step: step.to_owned(), source: source.into() }
     }
 
-    pub(crate) fn helper_connection(step: &str, source: impl Into<io::Error>) -> SandboxError {
+    pub(crate) fn helper_connection(step: &str, source: impl Into<KernelError>) -> SandboxError {
         SandboxError::HelperConnection { step: step.to_owned(), source: source.into() }
     }
 }
@@ -228,16 +217,35 @@ pub(crate) fn lossy_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Serialises an [`io::Error`] as its error number.
-mod wire_errno {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::io;
+/// An error of the kernel: its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KernelError(i32);
 
-    pub(super) fn serialize<S: Serializer>(error: &io::Error, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i32(error.raw_os_error().unwrap_or(libc::EIO))
+impl KernelError {
+    /// The number, as the kernel's interface has it. Those that no kernel returns are `EIO`.
+    pub fn errno(self) -> Errno {
+        if (1..4096).contains(&self.0) { Errno::from_raw_os_error(self.0) } else { Errno::IO }
     }
+}
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<io::Error, D::Error> {
-        i32::deserialize(from).map(io::Error::from_raw_os_error)
+impl core::fmt::Display for KernelError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.errno().fmt(f)
+    }
+}
+
+impl core::error::Error for KernelError {}
+
+impl From<Errno> for KernelError {
+    fn from(errno: Errno) -> KernelError {
+        KernelError(errno.raw_os_error())
+    }
+}
+
+#[cfg(feature = "std")]
+impl From<std::io::Error> for KernelError {
+    fn from(error: std::io::Error) -> KernelError {
+        KernelError(error.raw_os_error().unwrap_or(libc::EIO))
     }
 }

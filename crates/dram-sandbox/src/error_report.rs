@@ -1,10 +1,10 @@
 //! The class and the help of each [`SandboxError`], and of a host that cannot run commands.
 
-use std::io::{Error, ErrorKind};
+use std::io::ErrorKind;
 
 use dram_error::{ErrorClass, ErrorReport};
 
-use crate::{MissingHostSupport, SandboxError};
+use crate::{KernelError, MissingHostSupport, SandboxError};
 
 const DOCTOR_HELP: &str = "`dram doctor` shows what this machine lacks";
 
@@ -79,8 +79,8 @@ impl ErrorReport for SandboxError {
 }
 
 /// Returns the class of a request that the kernel refused: a missing permission is a lack of this machine.
-fn class_of_refusal(source: &Error) -> ErrorClass {
-    match source.kind() == ErrorKind::PermissionDenied {
+fn class_of_refusal(source: &KernelError) -> ErrorClass {
+    match source.errno().kind() == ErrorKind::PermissionDenied {
         true => ErrorClass::MissingSupport,
         false => ErrorClass::Work,
     }
@@ -114,13 +114,14 @@ impl ErrorReport for MissingHostSupport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::Errno;
 
     fn every_error(errno: i32) -> Vec<SandboxError> {
-        let source = || Error::from_raw_os_error(errno);
+        let source = || KernelError::from(Errno::from_raw_os_error(errno));
         let text = || "x".to_owned();
         vec![
             SandboxError::Description { what: text() },
-            SandboxError::HelperStart { path: text(), source: source() },
+            SandboxError::HelperStart { source: source() },
             SandboxError::HelperConnection { step: text(), source: source() },
             SandboxError::HelperDied { status: text() },
             SandboxError::Namespaces { source: source() },

@@ -2,11 +2,11 @@
 
 use crate::error::{SandboxError, lossy_text};
 use crate::jail::Jail;
+use crate::prelude::*;
 use crate::sys;
+use alloc::ffi::CString;
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, accessat, fstat, open};
 use rustix::io::Errno;
-use std::ffi::CString;
-use std::io;
 
 /// The directories that are searched when the environment has no `PATH`: Docker's default.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,11 +25,11 @@ pub(crate) fn execute_command(jail: &Jail) -> SandboxError {
     for candidate in program_candidates(jail, asked) {
         let Ok(program) = CString::new(candidate.as_slice()) else { continue };
         let error = sys::execve(&program, &argv, &env);
-        match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) if !exists(&candidate) => {}
+        match error {
+            Errno::NOENT | Errno::NOTDIR if !exists(&candidate) => {}
             // As in a shell, another directory may have a program that can be executed.
-            Some(libc::EACCES) => {
-                refused = Some(SandboxError::NotExecutable { program: lossy_text(&candidate), source: error });
+            Errno::ACCESS => {
+                refused = Some(SandboxError::NotExecutable { program: lossy_text(&candidate), source: error.into() });
             }
             _ => return explain_exec_error(&candidate, error),
         }
@@ -37,7 +37,7 @@ pub(crate) fn execute_command(jail: &Jail) -> SandboxError {
     refused.unwrap_or_else(|| SandboxError::CommandNotFound { program: lossy_text(asked) })
 }
 
-fn to_c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, std::ffi::NulError> {
+fn to_c_strings(list: &[Vec<u8>]) -> Result<Vec<CString>, alloc::ffi::NulError> {
     list.iter().map(|word| CString::new(word.as_slice())).collect()
 }
 
@@ -59,8 +59,8 @@ fn exists(path: &[u8]) -> bool {
 }
 
 /// The error for a program that exists. "No such file" then refers to its interpreter.
-fn explain_exec_error(program: &[u8], error: io::Error) -> SandboxError {
-    if error.raw_os_error() == Some(libc::ENOENT)
+fn explain_exec_error(program: &[u8], error: Errno) -> SandboxError {
+    if error == Errno::NOENT
         && let Some(interpreter) = read_header(program).ok().and_then(|start| program_interpreter(&start))
     {
         return SandboxError::MissingInterpreter {
@@ -68,13 +68,13 @@ fn explain_exec_error(program: &[u8], error: io::Error) -> SandboxError {
             interpreter: lossy_text(&interpreter),
         };
     }
-    if error.raw_os_error() == Some(libc::ENOEXEC)
+    if error == Errno::NOEXEC
         && let Some(machine) = foreign_machine(program)
     {
         let own = OWN_MACHINE.1.to_owned();
         return SandboxError::ForeignProgram { program: lossy_text(program), machine, own };
     }
-    SandboxError::NotExecutable { program: lossy_text(program), source: error }
+    SandboxError::NotExecutable { program: lossy_text(program), source: error.into() }
 }
 
 /// The machine number of this program's own ELF file (`e_machine`), and its Go name.

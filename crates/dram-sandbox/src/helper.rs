@@ -1,4 +1,4 @@
-//! The helper: this program executed again, small and with one thread, outside the jail.
+//! The helper: a small program with one thread, outside the jail.
 //!
 //! It starts process 1 of the jail, forwards signals and reports the exit status. It is not part of the jail: processes
 //! inside cannot see, read or trace it. When the connection to its caller closes, it kills the jail; when it is killed
@@ -6,38 +6,36 @@
 
 use crate::error::SandboxError;
 use crate::init;
-use crate::ipc::{self, HelperEvent, HelperRequest};
+use crate::ipc::{self, HelperEvent, HelperRequest, wait_until_readable};
 use crate::jail::{Jail, JailNetwork};
+use crate::outcome::{CommandExit, CommandUsage};
 use crate::ownership;
-use crate::running::{CommandExit, CommandUsage, wait_until_readable};
+use crate::small_files::read_to_end;
 use crate::sys::{self, CloneResult};
-use rustix::io::{FdFlags, fcntl_setfd};
+use core::time::Duration;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, SeekFrom, openat, seek};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{DumpableBehavior, WaitId, WaitIdOptions, WaitIdStatus, set_dumpable_behavior, setsid, waitid};
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
-
-/// The first argument that makes a process the helper.
-pub(crate) const HELPER_ARGUMENT: &str = "--become-jail-helper";
 
 /// The signals that the helper forwards to the command.
 const FORWARDED_SIGNALS: [i32; 7] =
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGWINCH];
 
-/// Runs the helper and never returns, if this process was started as one by [`Jail::spawn`].
-///
-/// Must be the first call of `main`: the helper needs a process with a single thread.
-pub fn become_helper_if_asked() {
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_none_or(|word| word != HELPER_ARGUMENT) {
-        return;
+/// The largest description of a jail in bytes: arguments, environment, mounts and the contents of files in memory.
+pub(crate) const MAX_DESCRIPTION: usize = 256 << 20;
+
+/// The helper's program: runs the jail that is received from the connection, the inherited descriptor `number`, until
+/// its end. Returns the exit code of the helper. The process must have a single thread.
+pub fn run_jail_helper(number: i32) -> i32 {
+    match sys::take_inherited_fd(number) {
+        Ok(control) => run_helper(&control),
+        Err(_) => 2,
     }
-    let number = arguments.next().and_then(|word| word.to_str()?.parse().ok());
-    let code = match number.map(sys::take_inherited_fd) {
-        Some(Ok(control)) => run_helper(&control),
-        _ => 2,
-    };
+}
+
+/// Ends the helper's process with this exit code.
+pub fn end_helper(code: i32) -> ! {
     sys::exit_now(code)
 }
 
@@ -78,12 +76,10 @@ fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), S
 
 fn receive_jail(control: BorrowedFd<'_>) -> Result<Jail, SandboxError> {
     let failed = |error| SandboxError::helper_connection("receive the jail in", error);
-    let gone = || std::io::Error::from_raw_os_error(libc::EPIPE);
-    let (_, file) = ipc::receive::<HelperRequest>(control).map_err(failed)?.ok_or_else(gone).map_err(failed)?;
-    let mut file = File::from(file.ok_or_else(gone).map_err(failed)?);
-    let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(failed)?;
-    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
+    let (_, file) = ipc::receive::<HelperRequest>(control).map_err(failed)?.ok_or(Errno::PIPE).map_err(failed)?;
+    let file = file.ok_or(Errno::PIPE).map_err(failed)?;
+    let bytes = seek(&file, SeekFrom::Start(0)).and_then(|_| read_to_end(file.as_fd(), MAX_DESCRIPTION));
+    serde_json::from_slice(&bytes.map_err(failed)?).map_err(|_| failed(Errno::BADMSG))
 }
 
 fn clone_into_namespaces(network: JailNetwork) -> Result<CloneResult, SandboxError> {
@@ -94,16 +90,16 @@ fn clone_into_namespaces(network: JailNetwork) -> Result<CloneResult, SandboxErr
     // Kernels built without cgroups refuse a cgroup namespace.
     sys::clone_process((flags | libc::CLONE_NEWCGROUP) as u64)
         .or_else(|_| sys::clone_process(flags as u64))
-        .map_err(|source| SandboxError::Namespaces { source })
+        .map_err(|error| SandboxError::Namespaces { source: error.into() })
 }
 
 /// Closes the command's streams here, so that their readers see the end of file when the command closes them.
 fn close_command_streams() -> Result<(), SandboxError> {
-    let set_up = |error: std::io::Error| SandboxError::helper_connection("set up", error);
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(set_up)?;
-    rustix::stdio::dup2_stdin(&null).map_err(|e| set_up(e.into()))?;
-    rustix::stdio::dup2_stdout(&null).map_err(|e| set_up(e.into()))?;
-    rustix::stdio::dup2_stderr(&null).map_err(|e| set_up(e.into()))
+    let set_up = |error: Errno| SandboxError::helper_connection("set up", error);
+    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(set_up)?;
+    rustix::stdio::dup2_stdin(&null).map_err(set_up)?;
+    rustix::stdio::dup2_stdout(&null).map_err(set_up)?;
+    rustix::stdio::dup2_stderr(&null).map_err(set_up)
 }
 
 /// Forwards signals and events until the command has ended. Returns the error that kept it from starting, if any.

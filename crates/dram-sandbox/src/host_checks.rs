@@ -351,11 +351,11 @@ fn mount_test_overlay() -> Result<(), Errno> {
     }
     let user_marks = !crate::ids::in_initial_namespace();
     let overlay = OverlayMount {
-        lowers: vec![&first, &second],
+        lowers: vec![first.as_os_str().as_encoded_bytes(), second.as_os_str().as_encoded_bytes()],
         writable: None,
         userxattr: user_marks,
         allow_devices: false,
-        anchor_dir: &first,
+        anchor_dir: first.as_os_str().as_encoded_bytes(),
     };
     overlay.mount().map(drop).map_err(|error| error.errno())
 }
@@ -363,7 +363,7 @@ fn mount_test_overlay() -> Result<(), Errno> {
 /// Runs `what` in a child process. Returns the error it ended with.
 fn run_in_child(what: impl FnOnce() -> Result<(), Errno>) -> Option<Errno> {
     match sys::clone_process(0) {
-        Err(error) => Some(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+        Err(error) => Some(error),
         Ok(CloneResult::Child) => {
             let code = what().err().map_or(0, Errno::raw_os_error);
             // The error numbers that matter here fit into an exit code.

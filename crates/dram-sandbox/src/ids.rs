@@ -2,7 +2,10 @@
 
 use crate::error::SandboxError;
 use crate::jail::UserIds;
+use crate::prelude::*;
 use crate::seccomp::SeccompIdMode;
+use crate::small_files::read_kernel_text;
+use rustix::fd::BorrowedFd;
 use rustix::fs::fchown;
 use rustix::io::Errno;
 use rustix::thread::{
@@ -10,7 +13,6 @@ use rustix::thread::{
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
-use std::os::fd::BorrowedFd;
 
 /// The capabilities of root inside: Docker's default set. Numbers as in `linux/capability.h`.
 const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
@@ -108,7 +110,7 @@ pub(crate) fn id_map_contains(map: &str, id: u32) -> bool {
 /// Returns [`SeccompIdMode::SingleId`] if this user namespace maps one id only.
 pub(crate) fn seccomp_id_mode() -> SeccompIdMode {
     let count = |file: &str| {
-        let map = std::fs::read_to_string(file).unwrap_or_default();
+        let map = read_kernel_text(file);
         let of_line = |line: &str| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok();
         map.lines().filter_map(of_line).sum::<u64>()
     };
@@ -129,7 +131,7 @@ pub(crate) fn change_owner(file: BorrowedFd<'_>, uid: u32, gid: Option<u32>) -> 
 
 /// Returns true if this is the initial user namespace, in which every id maps to itself.
 pub(crate) fn in_initial_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = read_kernel_text("/proc/self/uid_map");
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 

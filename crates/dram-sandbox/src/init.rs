@@ -8,9 +8,12 @@ use crate::jail::{Jail, JailNetwork, UserIds};
 use crate::limits;
 use crate::mount_points::open_in_root;
 use crate::mounts::{self, MountedRoot};
+use crate::prelude::*;
 use crate::seccomp::SeccompIdMode;
 use crate::{seccomp, sys};
+use core::convert::Infallible;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
@@ -18,8 +21,6 @@ use rustix::process::{
     Signal, chdir, fchdir, getcwd, ioctl_tiocsctty, pivot_root, set_parent_process_death_signal, setsid, umask,
 };
 use rustix::thread::set_no_new_privs;
-use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Builds the jail around this process and executes the command. Returns only if that failed.
 pub(crate) fn run_init(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> SandboxError {

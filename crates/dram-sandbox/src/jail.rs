@@ -1,11 +1,13 @@
 //! The description of a jail: the command, its root file system and its restrictions. Plain data, no effects.
 
+#[cfg(feature = "std")]
 use crate::error::{SandboxError, lossy_text};
+use crate::host_path::HostPath;
 use crate::limits::ResourceLimit;
 use crate::mount_spec::JailMount;
+use crate::prelude::*;
 use crate::wire;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// A command and its environment.
 ///
@@ -36,9 +38,9 @@ pub struct Jail {
     pub mounts: Vec<JailMount>,
     /// If true, setuid programs and file capabilities have no effect inside.
     pub no_new_privs: bool,
-    /// If true, the command gets a pseudo-terminal; its other end is
+    /// If set, the command gets a pseudo-terminal of this size; its other end is
     /// [`RunningJail::take_terminal`](crate::RunningJail::take_terminal).
-    pub terminal: bool,
+    pub terminal: Option<TerminalSize>,
     /// The size limit of `/dev/shm` in bytes. 0 means [`Jail::SHM_SIZE`], which is what Docker gives.
     pub shm_size: u64,
     /// The resource limits that differ from those of the caller.
@@ -60,18 +62,14 @@ pub enum JailRoot {
     /// An overlay of read-only directories and one that takes the changes. All paths are absolute.
     Overlay {
         /// The layers, topmost first; at least one.
-        #[serde(with = "wire::paths")]
-        lowers: Vec<PathBuf>,
+        lowers: Vec<HostPath>,
         /// The upper directory: the changes of the command, in overlayfs form. It gives `/` its owner and mode.
-        #[serde(with = "wire::path")]
-        upper: PathBuf,
+        upper: HostPath,
         /// The work directory of overlayfs, on the file system of `upper`. It must be new and empty: an overlay mounted
         /// with `volatile` cannot be mounted again on the same one.
-        #[serde(with = "wire::path")]
-        work: PathBuf,
+        work: HostPath,
         /// An empty directory for the mount points that the image lacks. They never reach `upper`.
-        #[serde(with = "wire::path")]
-        stubs: PathBuf,
+        stubs: HostPath,
     },
 }
 
@@ -84,6 +82,15 @@ pub struct UserIds {
     pub gid: u32,
     /// The supplementary group ids.
     pub groups: Vec<u32>,
+}
+
+/// The size of a terminal in characters. Zeroes stand for an unknown size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// The number of rows.
+    pub rows: u16,
+    /// The number of columns.
+    pub columns: u16,
 }
 
 /// The network of the command.
@@ -111,7 +118,7 @@ impl Jail {
             network: JailNetwork::None,
             mounts: Vec::new(),
             no_new_privs: false,
-            terminal: false,
+            terminal: None,
             shm_size: Jail::SHM_SIZE,
             limits: Vec::new(),
             insecure: false,
@@ -120,12 +127,13 @@ impl Jail {
     }
 
     /// Refuses an invalid description: a relative path, a NUL byte, no command, a bind mount without layers.
+    #[cfg(feature = "std")]
     pub(crate) fn validate(&self) -> Result<(), SandboxError> {
         let JailRoot::Overlay { lowers, upper, work, stubs } = &self.root;
         let refuse = |what: String| Err(SandboxError::Description { what });
         let host = lowers.iter().chain([upper, work, stubs]).chain(self.mounts.iter().flat_map(JailMount::host_paths));
-        if let Some(path) = host.into_iter().find(|path| !path.is_absolute()) {
-            return refuse(format!("`{}` is not an absolute path", path.display()));
+        if let Some(path) = host.into_iter().map(HostPath::as_bytes).find(|path| !path.starts_with(b"/")) {
+            return refuse(format!("`{}` is not an absolute path", lossy_text(path)));
         }
         let mut inside = self.mounts.iter().map(JailMount::target).chain([self.cwd.as_slice()]);
         if let Some(path) = inside.find(|path| !path.starts_with(b"/")) {

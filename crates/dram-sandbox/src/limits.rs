@@ -1,6 +1,7 @@
 //! Resource limits of the command: `setrlimit(2)`.
 
 use crate::error::SandboxError;
+use crate::prelude::*;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 

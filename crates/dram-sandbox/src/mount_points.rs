@@ -6,15 +6,15 @@
 //! image: in an overlay, the topmost layer gives a directory its owner, mode and time.
 
 use crate::error::{SandboxError, lossy_text};
+use crate::prelude::*;
 use crate::tree_view::TreeView;
+use alloc::collections::VecDeque;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
     mkdirat, open, openat, openat2, readlinkat, utimensat,
 };
 use rustix::io::Errno;
-use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// The most symbolic links that the kernel follows in one path.
 const MAX_LINKS: usize = 40;
@@ -191,13 +191,13 @@ fn wrong_kind_error(target: &MountTarget<'_>, at: &[u8], found: FileType) -> San
 /// Creates the missing components of `place` in the directory `stubs`.
 pub(crate) fn create_mount_point(
     view: &impl TreeView,
-    stubs: &Path,
+    stubs: &[u8],
     place: &MountPointPath,
     kind: MountPointKind,
 ) -> Result<(), SandboxError> {
     let failed =
         |source: Errno| SandboxError::MountPointCreation { path: lossy_text(&place.path()), source: source.into() };
-    let mut here = open_directory(CWD, stubs.as_os_str().as_encoded_bytes()).map_err(failed)?;
+    let mut here = open_directory(CWD, stubs).map_err(failed)?;
     let mut copied = Vec::new();
     for (index, component) in place.components.iter().enumerate() {
         let last = index + 1 == place.components.len();
@@ -254,7 +254,7 @@ pub(crate) fn copy_attributes(at: BorrowedFd<'_>, name: &[u8], status: &Stat) ->
 }
 
 /// Returns true if a directory has no entries.
-pub(crate) fn is_empty_dir(path: &Path) -> Result<bool, Errno> {
+pub(crate) fn is_empty_dir(path: &[u8]) -> Result<bool, Errno> {
     let directory = open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut entries = rustix::fs::Dir::new(directory.as_fd().try_clone_to_owned().map_err(|_| Errno::MFILE)?)?;
     Ok(entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))))

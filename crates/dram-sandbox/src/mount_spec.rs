@@ -1,8 +1,9 @@
 //! The mounts of a jail on top of its image: plain data, no effects.
 
+use crate::host_path::HostPath;
+use crate::prelude::*;
 use crate::wire;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
 
 /// One mount of a jail.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -31,13 +32,12 @@ pub struct BindMount {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum BindSource {
     /// A path on the host, with all mounts below it. Symbolic links in it are followed on the host.
-    Host(#[serde(with = "wire::path")] PathBuf),
+    Host(HostPath),
     /// A path below a directory of the host. Symbolic links in it are followed as if that directory were the root, so
     /// none leads out of it. Writes of the command stay there: see [`BindSource::Layers`] for writes to throw away.
     Below {
         /// The directory.
-        #[serde(with = "wire::path")]
-        directory: PathBuf,
+        directory: HostPath,
         /// The path in it; empty or `/` for all of it.
         #[serde(with = "wire::bytes")]
         path: Vec<u8>,
@@ -45,8 +45,7 @@ pub enum BindSource {
     /// A path in a tree of layers. Symbolic links in it are followed as if that tree were the root.
     Layers {
         /// The layer directories, in overlayfs form, topmost first; at least one.
-        #[serde(with = "wire::paths")]
-        lowers: Vec<PathBuf>,
+        lowers: Vec<HostPath>,
         /// The directories that take changes. Without them the bind mount is always read-only.
         scratch: Option<ScratchDirs>,
         /// The path in it; empty or `/` for all of it.
@@ -60,11 +59,9 @@ pub enum BindSource {
 pub struct ScratchDirs {
     /// The upper directory: the changes of the command, in overlayfs form. It gets the owner, mode and time of the
     /// topmost layer's root.
-    #[serde(with = "wire::path")]
-    pub upper: PathBuf,
+    pub upper: HostPath,
     /// The work directory of overlayfs. It must be new and empty.
-    #[serde(with = "wire::path")]
-    pub work: PathBuf,
+    pub work: HostPath,
 }
 
 /// An empty tmpfs, which ends with the jail.
@@ -110,7 +107,8 @@ impl JailMount {
     }
 
     /// The paths on the host that it names.
-    pub(crate) fn host_paths(&self) -> Vec<&PathBuf> {
+    #[cfg(feature = "std")]
+    pub(crate) fn host_paths(&self) -> Vec<&HostPath> {
         let JailMount::Bind(bind) = self else { return Vec::new() };
         match &bind.source {
             BindSource::Host(path) | BindSource::Below { directory: path, .. } => vec![path],
@@ -121,6 +119,7 @@ impl JailMount {
     }
 
     /// Returns true for a bind mount of layers without any layer.
+    #[cfg(feature = "std")]
     pub(crate) fn has_no_layers(&self) -> bool {
         matches!(self, JailMount::Bind(BindMount { source: BindSource::Layers { lowers, .. }, .. }) if lowers.is_empty())
     }

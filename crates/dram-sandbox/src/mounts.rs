@@ -3,21 +3,22 @@
 use crate::bind_sources::BindContext;
 use crate::dev::{self, JailDevices};
 use crate::error::{SandboxError, lossy_text};
+use crate::host_path::HostPath;
 use crate::jail::{Jail, JailNetwork, JailRoot};
 use crate::mount_points::{self, MountPointKind, MountTarget, open_in_root};
 use crate::overlay::OverlayMount;
 use crate::pending_mounts::PendingMount;
+use crate::prelude::*;
+use crate::small_files::kernel_names;
 use crate::sys;
 use crate::tree_view::MergedLayersView;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 /// Mount attributes for file systems of the kernel: no setuid programs, no devices, no programs.
 pub(crate) const INERT_ATTRIBUTES: MountAttrFlags =
@@ -64,7 +65,7 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
         return Err(SandboxError::Insecure);
     }
     let JailRoot::Overlay { stubs, .. } = &jail.root;
-    let around = BindContext { anchor_dir: stubs, initial_userns: initial, allow_devices: jail.insecure };
+    let around = BindContext { anchor_dir: stubs.as_bytes(), initial_userns: initial, allow_devices: jail.insecure };
     let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
     let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
     let root = mount_root(jail, &mut wanted, initial)?;
@@ -75,7 +76,8 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     let shm_size = (!own_shm).then_some(jail.shm_size);
     let devices = JailDevices::mount_dev(root.as_fd(), shm_size, jail.insecure, initial)?;
     devices.replace_null_streams()?;
-    let terminal = if jail.terminal { Some(devices.open_terminal(root.as_fd(), jail.user.uid)?) } else { None };
+    let open = |size| devices.open_terminal(root.as_fd(), jail.user.uid, size);
+    let terminal = jail.terminal.map(open).transpose()?;
     for mount in &wanted {
         mount.mount(root.as_fd(), &devices, !jail.insecure)?;
     }
@@ -88,35 +90,29 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
 /// Mounts the overlay, with mount points for everything, on the directory of the mount points.
 fn mount_root(jail: &Jail, wanted: &mut [PendingMount<'_>], initial: bool) -> Result<OwnedFd, SandboxError> {
     let JailRoot::Overlay { lowers, upper, work, stubs } = &jail.root;
-    let failed = |step| move |(path, e): (&Path, Errno)| SandboxError::mount(step, path.as_os_str().as_bytes(), e);
-    let all = [upper].into_iter().chain(lowers).map(AsRef::as_ref);
+    let stubs = stubs.as_bytes();
+    let failed = |step| move |(path, e): (&[u8], Errno)| SandboxError::mount(step, path, e);
+    let all = [upper].into_iter().chain(lowers).map(HostPath::as_bytes);
     let view = MergedLayersView::open(all, !initial).map_err(failed("open the layer"))?;
     create_missing_mount_points(&view, stubs, wanted)?;
     drop(view);
-    let mut below: Vec<&Path> = lowers.iter().map(AsRef::as_ref).collect();
+    let mut below: Vec<&[u8]> = lowers.iter().map(HostPath::as_bytes).collect();
     if !mount_points::is_empty_dir(stubs).map_err(|e| failed("read the directory of mount points")((stubs, e)))? {
         below.insert(0, stubs);
     }
-    let foothold: &Path = stubs;
-    let writable = Some((upper.as_path(), work.as_path()));
-    let overlay = OverlayMount {
-        lowers: below,
-        writable,
-        userxattr: !initial,
-        allow_devices: jail.insecure,
-        anchor_dir: foothold,
-    };
+    let writable = Some((upper.as_bytes(), work.as_bytes()));
+    let overlay =
+        OverlayMount { lowers: below, writable, userxattr: !initial, allow_devices: jail.insecure, anchor_dir: stubs };
     let root = overlay.mount()?;
     let place = open(stubs, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| SandboxError::mount("open", stubs.as_os_str().as_bytes(), e))?;
-    attach(root.as_fd(), place.as_fd())
-        .map_err(|e| SandboxError::mount("mount the root on", stubs.as_os_str().as_bytes(), e))?;
+        .map_err(|e| SandboxError::mount("open", stubs, e))?;
+    attach(root.as_fd(), place.as_fd()).map_err(|e| SandboxError::mount("mount the root on", stubs, e))?;
     Ok(root)
 }
 
 fn create_missing_mount_points(
     view: &MergedLayersView,
-    stubs: &Path,
+    stubs: &[u8],
     wanted: &mut [PendingMount<'_>],
 ) -> Result<(), SandboxError> {
     let mut covered = Vec::new();
@@ -192,8 +188,8 @@ fn mount_sys(root: BorrowedFd<'_>, jail: &Jail, initial: bool) -> Result<(), San
     if initial || jail.network == JailNetwork::None {
         return create_mount_at(root, "sys", "sysfs", &[], read_only);
     }
-    let failed = |e: std::io::Error| SandboxError::mount("show the host's directory", "/sys", e);
-    let tree = clone_tree(CWD, b"/sys", true).map_err(|e| failed(e.into()))?;
+    let failed = |e: Errno| SandboxError::mount("show the host's directory", "/sys", e);
+    let tree = clone_tree(CWD, b"/sys", true).map_err(failed)?;
     sys::mount_setattr(tree.as_fd(), true, u64::from(read_only.bits()), libc::MS_PRIVATE).map_err(failed)?;
     attach_at(root, b"sys", tree.as_fd())
 }
@@ -224,10 +220,10 @@ fn mask_and_protect_paths(root: BorrowedFd<'_>, devices: &JailDevices) -> Result
     let read_only = u64::from((INERT_ATTRIBUTES | MountAttrFlags::MOUNT_ATTR_RDONLY).bits());
     for path in READ_ONLY_PATHS {
         let Some(found) = open_if_exists(root, path)? else { continue };
-        let failed = |e: std::io::Error| SandboxError::mount("make read-only", path_in_root(path.as_bytes()), e);
-        let copy = clone_tree(found.as_fd(), b"", true).map_err(|e| failed(e.into()))?;
+        let failed = |e: Errno| SandboxError::mount("make read-only", path_in_root(path.as_bytes()), e);
+        let copy = clone_tree(found.as_fd(), b"", true).map_err(failed)?;
         sys::mount_setattr(copy.as_fd(), true, read_only, 0).map_err(failed)?;
-        attach(copy.as_fd(), found.as_fd()).map_err(|e| failed(e.into()))?;
+        attach(copy.as_fd(), found.as_fd()).map_err(failed)?;
     }
     Ok(())
 }
@@ -238,10 +234,9 @@ fn thermal_throttle_paths() -> Vec<String> {
     if rustix::fs::access(path("cpu0"), rustix::fs::Access::EXISTS).is_err() {
         return Vec::new();
     }
-    let found = std::fs::read_dir(PROCESSORS).into_iter().flatten().flatten();
-    let names = found.filter_map(|entry| entry.file_name().into_string().ok());
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let processors = names.filter(|name| name.strip_prefix("cpu").is_some_and(is_number));
+    let processors =
+        kernel_names(PROCESSORS).into_iter().filter(|name| name.strip_prefix("cpu").is_some_and(is_number));
     processors.map(|name| path(&name).trim_start_matches('/').to_owned()).collect()
 }
 

@@ -1,16 +1,15 @@
 //! Overlay mounts. Kernel documentation: `filesystems/overlayfs.rst`.
 
 use crate::error::{SandboxError, lossy_text};
+use crate::prelude::*;
+use core::fmt::Write;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount, open_tree, unmount,
 };
-use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
 
 /// The most layers that the kernel puts into one overlay (`OVL_MAX_STACK`).
 const MAX_LAYERS_PER_OVERLAY: usize = 500;
@@ -23,16 +22,16 @@ const MAX_LAYERS: usize = 2 * MAX_LAYERS_PER_OVERLAY - 1;
 /// The description of one overlay mount.
 pub(crate) struct OverlayMount<'a> {
     /// Read-only directories, topmost first.
-    pub(crate) lowers: Vec<&'a Path>,
+    pub(crate) lowers: Vec<&'a [u8]>,
     /// The upper directory and the work directory; without them the mount is read-only.
-    pub(crate) writable: Option<(&'a Path, &'a Path)>,
+    pub(crate) writable: Option<(&'a [u8], &'a [u8])>,
     /// If true, whiteout and opaque markers are `user.*` attributes (`userxattr`), as required outside the initial user
     /// namespace.
     pub(crate) userxattr: bool,
     /// If true, device files in it work: no cgroup device list restricts the jail.
     pub(crate) allow_devices: bool,
     /// Any directory, to mount on for a moment where the kernel is too old for detached mounts.
-    pub(crate) anchor_dir: &'a Path,
+    pub(crate) anchor_dir: &'a [u8],
 }
 
 impl OverlayMount<'_> {
@@ -50,8 +49,8 @@ impl OverlayMount<'_> {
         }
         let (highest, lowest) = self.lowers.split_at(MAX_LAYERS_PER_OVERLAY - 1);
         let mounted = OverlayMount { lowers: lowest.to_vec(), writable: None, ..*self }.mount_single()?;
-        let name = PathBuf::from(fd_path(mounted.as_fd()));
-        let lowers = highest.iter().copied().chain([name.as_path()]).collect();
+        let name = fd_path(mounted.as_fd());
+        let lowers = highest.iter().copied().chain([name.as_bytes()]).collect();
         OverlayMount { lowers, ..*self }.mount_single().map_err(|error| match error.errno() {
             // The layers already lie on an overlay, as in a container: the kernel does not stack three.
             Errno::INVAL => SandboxError::TooManyLayers { count, limit: MAX_LAYERS_PER_OVERLAY },
@@ -69,7 +68,7 @@ impl OverlayMount<'_> {
         };
         match self.writable {
             Some((_, work)) if is_read_only(root.as_fd())? => {
-                Err(SandboxError::ReadOnlyRoot { work: work.display().to_string() })
+                Err(SandboxError::ReadOnlyRoot { work: lossy_text(work) })
             }
             _ => Ok(root),
         }
@@ -119,16 +118,15 @@ impl OverlayMount<'_> {
         attributes.set(MountAttrFlags::MOUNT_ATTR_NODEV, !self.allow_devices);
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map(Some)
-            .map_err(|error| SandboxError::mount("mount an overlay on", top.as_os_str().as_bytes(), error))
+            .map_err(|error| SandboxError::mount("mount an overlay on", top, error))
     }
 
     /// Mounts with one option string, for kernels before 6.7. Every path is a descriptor's path, which contains no
     /// character with a meaning in options.
     fn mount_with_option_string(&self) -> Result<OwnedFd, SandboxError> {
         let mut held = Vec::new();
-        let mut name = |path: &Path| {
-            let fd = open_directory(path)
-                .map_err(|error| SandboxError::mount("open the layer", path.as_os_str().as_bytes(), error))?;
+        let mut name = |path: &[u8]| {
+            let fd = open_directory(path).map_err(|error| SandboxError::mount("open the layer", path, error))?;
             let name = fd_path(fd.as_fd());
             held.push(fd);
             Ok::<_, SandboxError>(name)
@@ -142,9 +140,9 @@ impl OverlayMount<'_> {
             let equals = if value.is_empty() { "" } else { "=" };
             let _ = write!(options, ",{key}{equals}{value}");
         }
-        let place = self.anchor_dir.as_os_str().as_bytes();
+        let place = self.anchor_dir;
         let failed = |step: &'static str| move |error: Errno| SandboxError::mount(step, place, error);
-        let options = std::ffi::CString::new(options)
+        let options = alloc::ffi::CString::new(options)
             .map_err(|_| SandboxError::mount("name the layers of an overlay on", place, Errno::INVAL))?;
         let flags = if self.allow_devices { MountFlags::empty() } else { MountFlags::NODEV };
         mount("overlay", self.anchor_dir, "overlay", flags, &*options).map_err(failed("mount an overlay on"))?;
@@ -155,7 +153,7 @@ impl OverlayMount<'_> {
     }
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+fn open_directory(path: &[u8]) -> Result<OwnedFd, Errno> {
     open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -163,13 +161,13 @@ fn fd_path(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn set_layer_option(context: BorrowedFd<'_>, key: &str, path: &Path) -> Result<(), (&'static str, Errno)> {
+fn set_layer_option(context: BorrowedFd<'_>, key: &str, path: &[u8]) -> Result<(), (&'static str, Errno)> {
     let directory = open_directory(path).map_err(|error| ("open the layer", error))?;
     fsconfig_set_string(context, key, fd_path(directory.as_fd())).map_err(|error| ("put into an overlay", error))
 }
 
 /// An error with the message of the kernel, which says more than its number.
-fn layer_error(step: &str, path: &Path, error: Errno, context: BorrowedFd<'_>) -> SandboxError {
+fn layer_error(step: &str, path: &[u8], error: Errno, context: BorrowedFd<'_>) -> SandboxError {
     let mut said = [0; 512];
     let length = rustix::io::read(context, &mut said).unwrap_or(0);
     let said = lossy_text(said.get(..length).unwrap_or_default());
@@ -178,7 +176,7 @@ fn layer_error(step: &str, path: &Path, error: Errno, context: BorrowedFd<'_>) -
         Some((_, why)) => format!("{step} (the kernel says: {why})"),
         None => step.to_owned(),
     };
-    SandboxError::mount(&step, path.as_os_str().as_bytes(), error)
+    SandboxError::mount(&step, path, error)
 }
 
 fn is_read_only(root: BorrowedFd<'_>) -> Result<bool, SandboxError> {

@@ -6,15 +6,13 @@
 //! file that the command swaps between the lookup and the change does no harm.
 
 use crate::mount_points::open_in_root;
+use crate::prelude::*;
 use crate::sys::{self, SyscallNotification};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
     AtFlags, CWD, Gid, Mode, OFlags, StatxFlags, Uid, XattrFlags, chownat, getxattr, open, readlinkat, setxattr, statx,
 };
-use rustix::io::Errno;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use rustix::io::{Errno, pread};
 
 /// The longest path that the kernel takes (`PATH_MAX`).
 const MAX_PATH: usize = 4096;
@@ -25,10 +23,10 @@ const UNCHANGED_ID: u32 = u32::MAX;
 ///
 /// # Errors
 /// Fails when no process uses the filter any more.
-pub(crate) fn answer_chown(listener: BorrowedFd<'_>, attribute: &str) -> io::Result<()> {
+pub(crate) fn answer_chown(listener: BorrowedFd<'_>, attribute: &str) -> Result<(), Errno> {
     let asked = match sys::receive_notification(listener) {
         // The calling process was killed meanwhile.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(()),
+        Err(Errno::NOENT | Errno::INTR) => return Ok(()),
         asked => asked?,
     };
     let wanted = ChownCall::from_notification(&asked);
@@ -132,7 +130,7 @@ impl ChownCall {
     }
 
     fn merge_owner(&self, before: &[u8]) -> String {
-        let before = std::str::from_utf8(before).unwrap_or_default();
+        let before = core::str::from_utf8(before).unwrap_or_default();
         let (user, group) = before.split_once(':').unwrap_or_default();
         let one = |id: u32, before: &str| if id == UNCHANGED_ID { before.to_owned() } else { id.to_string() };
         format!("{}:{}", one(self.uid, user), one(self.gid, group))
@@ -151,12 +149,14 @@ fn is_lchown(_: libc::c_long) -> bool {
 
 /// Reads a path in the memory of a process.
 fn read_path(process: &str, address: u64) -> Result<Vec<u8>, Errno> {
-    let memory = File::open(format!("{process}/mem")).map_err(|_| Errno::FAULT)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let memory = open(format!("{process}/mem"), flags, Mode::empty()).map_err(|_| Errno::FAULT)?;
     let mut path = vec![0; MAX_PATH];
     let mut length = 0;
     while length < MAX_PATH {
         // The memory after the path may not be mapped: then less is read.
-        let got = memory.read_at(&mut path[length..], address + length as u64).map_err(|_| Errno::FAULT)?;
+        let got =
+            pread(&memory, &mut path[length..], address.saturating_add(length as u64)).map_err(|_| Errno::FAULT)?;
         if let Some(end) = path[length..length + got].iter().position(|&byte| byte == 0) {
             path.truncate(length + end);
             return Ok(path);

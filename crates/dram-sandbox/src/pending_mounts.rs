@@ -6,12 +6,12 @@ use crate::error::{SandboxError, lossy_text};
 use crate::mount_points::{self, MountPointKind, MountPointPath, MountTarget, join_components, open_in_root};
 use crate::mount_spec::{JailMount, MemoryFile, TmpfsMount};
 use crate::mounts::{attach, create_mount};
+use crate::prelude::*;
 use crate::tree_view::MergedLayersView;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, OFlags, StatxFlags, fstat, statx};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// The mode of a tmpfs on a new mount point: everybody may create files, nobody may remove those of others (sticky).
 const SHARED_DIR_MODE: u32 = 0o1777;
@@ -59,7 +59,7 @@ impl<'a> PendingMount<'a> {
     pub(crate) fn prepare_mount_point(
         &mut self,
         view: &MergedLayersView,
-        stubs: &Path,
+        stubs: &[u8],
         covered: &mut Vec<Vec<Vec<u8>>>,
     ) -> Result<(), SandboxError> {
         let place = mount_points::resolve_target(view, &self.target, covered)?;

@@ -1,23 +1,19 @@
 //! The caller's side: starts the helper and controls a running command.
 
 use crate::error::SandboxError;
-use crate::helper::HELPER_ARGUMENT;
-use crate::ipc::{self, HelperEvent, HelperRequest};
+use crate::helper::MAX_DESCRIPTION;
+use crate::ipc::{self, HelperEvent, HelperRequest, wait_until_readable};
 use crate::jail::Jail;
+use crate::outcome::{CommandExit, CommandUsage};
 use crate::sealed_helper::SealedHelper;
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::small_files::write_all;
 use rustix::fs::MemfdFlags;
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 /// The standard streams of the command.
 #[derive(Debug)]
@@ -33,36 +29,6 @@ pub enum JailStdio {
     },
     /// The pseudo-terminal of the jail is all three; [`Jail::terminal`] must be set.
     Terminal,
-}
-
-/// The exit status of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CommandExit {
-    /// The command exited with this code.
-    Code(i32),
-    /// The command was killed by this signal.
-    Signal(i32),
-}
-
-/// The resources that a command and the processes that it waited for have used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct CommandUsage {
-    /// CPU time in user mode.
-    pub user_time: Duration,
-    /// CPU time in the kernel.
-    pub system_time: Duration,
-    /// The largest resident set of one process, in bytes.
-    pub max_rss: u64,
-}
-
-impl CommandExit {
-    /// The exit code as a shell shows it: 128 plus the number for a signal.
-    pub fn code(self) -> i32 {
-        match self {
-            CommandExit::Code(code) => code,
-            CommandExit::Signal(signal) => 128 + signal,
-        }
-    }
 }
 
 /// A running command in its jail. Dropping it kills the command and waits for its end.
@@ -87,22 +53,11 @@ static HELPER_START_LOCK: Mutex<()> = Mutex::new(());
 impl Jail {
     /// Starts the command. Returns once it runs.
     ///
-    /// This program is executed again as the helper, so its `main` must begin with
-    /// [`become_helper_if_asked`](crate::become_helper_if_asked).
-    ///
     /// # Errors
     /// Returns the error that kept the command from starting. All mounts and namespaces of the jail are gone then.
     pub fn spawn(&self, io: JailStdio) -> Result<RunningJail, SandboxError> {
-        self.spawn_with_helper(Path::new("/proc/self/exe"), io)
-    }
-
-    /// Like [`spawn`](Jail::spawn), with another program as the helper. For callers that do not control their `main`.
-    ///
-    /// # Errors
-    /// As for [`spawn`](Jail::spawn).
-    pub fn spawn_with_helper(&self, helper: &Path, io: JailStdio) -> Result<RunningJail, SandboxError> {
         self.validate()?;
-        if self.terminal != matches!(io, JailStdio::Terminal) {
+        if self.terminal.is_some() != matches!(io, JailStdio::Terminal) {
             let what = "a terminal must be asked for in the jail and in its streams".to_owned();
             return Err(SandboxError::Description { what });
         }
@@ -112,27 +67,31 @@ impl Jail {
             self.to_memory_file().map_err(|e| SandboxError::helper_connection("serialize the jail for", e))?;
         ipc::send(ours.as_fd(), &HelperRequest::Start, Some(description.as_fd()))
             .map_err(|e| SandboxError::helper_connection("send the jail to", e))?;
-        let child = start_helper(helper, theirs, io)?;
+        let child = start_helper(theirs, io)?;
         let mut running = RunningJail { helper: child, control: Arc::new(ours), terminal: None, end: None };
         running.wait_for_start()?;
         Ok(running)
     }
 
-    fn to_memory_file(&self) -> std::io::Result<OwnedFd> {
-        let mut file = File::from(rustix::fs::memfd_create("jail", MemfdFlags::CLOEXEC)?);
-        file.write_all(&serde_json::to_vec(self)?)?;
-        Ok(file.into())
+    fn to_memory_file(&self) -> Result<OwnedFd, Errno> {
+        let bytes = serde_json::to_vec(self).map_err(|_| Errno::INVAL)?;
+        if bytes.len() > MAX_DESCRIPTION {
+            return Err(Errno::TOOBIG);
+        }
+        let file = rustix::fs::memfd_create("jail", MemfdFlags::CLOEXEC)?;
+        write_all(file.as_fd(), &bytes)?;
+        Ok(file)
     }
 }
 
-fn start_helper(program: &Path, control: OwnedFd, io: JailStdio) -> Result<Child, SandboxError> {
-    let helper = SealedHelper::of(program)?;
+fn start_helper(control: OwnedFd, io: JailStdio) -> Result<Child, SandboxError> {
+    let helper = SealedHelper::shared()?;
     let [stdin, stdout, stderr] = match io {
         JailStdio::Streams { stdin, stdout, stderr } => [stdin, stdout, stderr],
         JailStdio::Terminal => [Stdio::null(), Stdio::null(), Stdio::null()],
     };
     let mut command = Command::new(helper.path());
-    command.arg0("dram-jail").arg(HELPER_ARGUMENT).arg(control.as_raw_fd().to_string());
+    command.arg0("dram-jail").arg(control.as_raw_fd().to_string());
     command.stdin(stdin).stdout(stdout).stderr(stderr).env_clear();
     let guard = HELPER_START_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     fcntl_setfd(&control, FdFlags::empty())
@@ -140,7 +99,7 @@ fn start_helper(program: &Path, control: OwnedFd, io: JailStdio) -> Result<Child
     let child = command.spawn();
     drop(control);
     drop(guard);
-    child.map_err(|source| SandboxError::HelperStart { path: program.display().to_string(), source })
+    child.map_err(|error| SandboxError::HelperStart { source: error.into() })
 }
 
 impl RunningJail {
@@ -257,17 +216,5 @@ impl SignalHandle {
     /// Kills every process of the jail; see [`RunningJail::kill`].
     pub fn kill(&self) {
         self.signal(libc::SIGKILL);
-    }
-}
-
-/// Blocks until at least one of the descriptors is readable or at its end. Returns true for each of these.
-pub(crate) fn wait_until_readable<const N: usize>(fds: [BorrowedFd<'_>; N]) -> Result<[bool; N], SandboxError> {
-    let mut polled = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-    loop {
-        match poll(&mut polled, None) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(SandboxError::helper_connection("wait for", error)),
-            Ok(_) => return Ok(polled.map(|fd| !fd.revents().is_empty())),
-        }
     }
 }

@@ -8,9 +8,10 @@
 //! their system calls fails with `ENOSYS`. Format: `linux/filter.h`, `seccomp(2)`.
 
 use crate::error::SandboxError;
+use crate::prelude::*;
 use crate::{sys, syscalls};
 use libc::sock_filter;
-use std::os::fd::OwnedFd;
+use rustix::fd::OwnedFd;
 
 #[cfg(target_arch = "x86_64")]
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -113,7 +114,7 @@ enum SeccompAction {
 
 /// Loads the filter. Needs either `no_new_privs` or `CAP_SYS_ADMIN`.
 pub(crate) fn load_filter(ids: SeccompIdMode) -> Result<(), SandboxError> {
-    sys::load_filter(&mut filter_program(ids)).map_err(|source| SandboxError::Filter { source })
+    sys::load_filter(&mut filter_program(ids)).map_err(|error| SandboxError::Filter { source: error.into() })
 }
 
 /// Loads the filter for a command with a single id. Returns the descriptor at which changes of owners are notified;

@@ -3,6 +3,8 @@
 //! The rows are those of Docker's default profile for a process with Docker's default capabilities. Calls that are
 //! decided by their arguments (`clone`, `clone3`, `personality`, `socket`) are not rows: see the filter.
 
+use crate::prelude::*;
+
 /// The system call does not exist on the architecture.
 const NONE: u32 = u32::MAX;
 

@@ -6,10 +6,10 @@
 //! an opaque directory hides those below it.
 
 use crate::mount_points::{join_components, open_in_root};
+use crate::prelude::*;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, getxattr, major, minor, open, openat};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 /// An entry of a tree.
 pub(crate) struct TreeViewEntry {
@@ -54,9 +54,9 @@ pub(crate) struct MergedLayersView {
 impl MergedLayersView {
     /// Opens the layers. `user_marks` is as in [`OverlayMount::userxattr`](crate::overlay::OverlayMount::userxattr).
     pub(crate) fn open<'a>(
-        paths: impl Iterator<Item = &'a Path>,
+        paths: impl Iterator<Item = &'a [u8]>,
         user_marks: bool,
-    ) -> Result<MergedLayersView, (&'a Path, Errno)> {
+    ) -> Result<MergedLayersView, (&'a [u8], Errno)> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let roots = paths.map(|path| open(path, flags, Mode::empty()).map_err(|error| (path, error)));
         let opaque_mark = if user_marks { "user.overlay.opaque" } else { "trusted.overlay.opaque" };

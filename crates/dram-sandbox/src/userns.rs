@@ -54,7 +54,7 @@ pub fn enter_user_namespace() -> Result<ProcessPrivilege, MissingHostSupport> {
     let (mut from_us, mut to_mapper) = io::pipe().map_err(|e| namespace_refused(&e))?;
     let pid = getpid().as_raw_nonzero().get();
     // The tools write the maps of the namespace from outside, so a child stays outside.
-    let mapper = match sys::clone_process(0).map_err(|e| namespace_refused(&e))? {
+    let mapper = match sys::clone_process(0).map_err(|e| namespace_refused(&e.into()))? {
         CloneResult::Child => {
             drop((from_mapper, to_mapper));
             write_maps_from_outside(&mut from_us, mapper_end, source.as_ref(), pid, uid, gid)

@@ -1,5 +1,6 @@
 //! Serialises bytes as JSON strings, one character per byte: compact, and exact for bytes that are not UTF-8.
 
+use crate::prelude::*;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 fn to_text(bytes: &[u8]) -> String {
@@ -12,7 +13,7 @@ fn to_bytes<E: Error>(text: &str) -> Result<Vec<u8>, E> {
 }
 
 pub(crate) mod bytes {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, to_bytes, to_text};
+    use super::{Deserialize, Deserializer, Serialize, Serializer, String, Vec, to_bytes, to_text};
     pub(crate) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         to_text(bytes).serialize(to)
     }
@@ -22,38 +23,11 @@ pub(crate) mod bytes {
 }
 
 pub(crate) mod list {
-    use super::{Deserialize, Deserializer, Serializer, to_bytes, to_text};
+    use super::{Deserialize, Deserializer, Serializer, String, Vec, to_bytes, to_text};
     pub(crate) fn serialize<S: Serializer>(list: &[Vec<u8>], to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(list.iter().map(|item| to_text(item)))
     }
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<u8>>, D::Error> {
         Vec::<String>::deserialize(from)?.iter().map(|item| to_bytes(item)).collect()
-    }
-}
-
-pub(crate) mod path {
-    use super::{Deserialize, Deserializer, Serialize, Serializer, to_bytes, to_text};
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::{Path, PathBuf};
-    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-        to_text(path.as_os_str().as_bytes()).serialize(to)
-    }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-        Ok(PathBuf::from(OsString::from_vec(to_bytes(&String::deserialize(from)?)?)))
-    }
-}
-
-pub(crate) mod paths {
-    use super::{Deserialize, Deserializer, Serializer, to_bytes, to_text};
-    use std::ffi::OsString;
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    use std::path::PathBuf;
-    pub(crate) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(paths.iter().map(|path| to_text(path.as_os_str().as_bytes())))
-    }
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
-        let bytes = Vec::<String>::deserialize(from)?;
-        bytes.iter().map(|path| Ok(PathBuf::from(OsString::from_vec(to_bytes(path)?)))).collect()
     }
 }

@@ -1,4 +1,5 @@
-//! The build of the start program, shared by the crate that embeds it and by its tests.
+//! The build of a program without the standard library: the start program of releases, and the helper of jails. Shared by
+//! the crates that embed them and by tests.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "cargo is a program, told by its environment")]
 
 use std::env;
@@ -6,11 +7,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Builds the program for `target` in the directory `work`. Returns its path.
+/// Builds the program `name` of the package in the directory `program` for `target`, in the directory `work`. Returns its
+/// path.
 ///
 /// # Errors
 /// Returns the output of cargo, or the error that kept cargo from starting.
-pub(crate) fn build(program: &Path, target: &str, work: &Path) -> Result<PathBuf, String> {
+pub(crate) fn build(program: &Path, name: &str, target: &str, work: &Path) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
@@ -33,7 +35,7 @@ pub(crate) fn build(program: &Path, target: &str, work: &Path) -> Result<PathBuf
     command.current_dir(program);
     let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("cargo cannot build the start program:\n{}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("cargo cannot build the program `{name}`:\n{}", String::from_utf8_lossy(&output.stderr)));
     }
-    Ok(work.join(target).join("release").join("dram-start"))
+    Ok(work.join(target).join("release").join(name))
 }

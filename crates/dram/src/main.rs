@@ -20,8 +20,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    // The helper process of a sandbox is this program, started again: nothing may run before this call.
-    dram_sandbox::become_helper_if_asked();
     install_panic_hook();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,

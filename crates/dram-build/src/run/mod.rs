@@ -154,7 +154,10 @@ impl<'a> RunCommand<'a, '_> {
     fn spawn_and_wait(&self, jail: &Jail) -> Result<CommandResult, BuildError> {
         let step = self.request.step;
         let start = |source| BuildError::CommandStart { text: step.text.clone(), span: step.origin.span(), source };
-        let pipe = |source| start(SandboxError::HelperConnection { step: "make a pipe for".to_owned(), source });
+        let pipe = |error: io::Error| {
+            let step = "make a pipe for".to_owned();
+            start(SandboxError::HelperConnection { step, source: error.into() })
+        };
         let (lines, writer) = io::pipe().map_err(pipe)?;
         let stderr = writer.try_clone().map_err(pipe)?;
         let io = JailStdio::Streams { stdin: Stdio::null(), stdout: writer.into(), stderr: stderr.into() };

@@ -297,15 +297,17 @@ fn jail_mount(
                 lowers.push(empty);
             }
             let scratch = scratch_dirs(place, &lowers, *writable)?;
+            let lowers = lowers.into_iter().map(Into::into).collect();
             bind(BindSource::Layers { lowers, scratch, path: path.clone() }, !writable)
         }
         ResolvedMountSource::Copy { number, path, writable } => {
             let lowers = vec![means.copies[*number].clone()];
             let scratch = scratch_dirs(place, &lowers, *writable)?;
+            let lowers = lowers.into_iter().map(Into::into).collect();
             bind(BindSource::Layers { lowers, scratch, path: path.clone() }, !writable)
         }
         ResolvedMountSource::Cache { name, read_only, .. } => {
-            let directory = used.caches[&name.key()].data_dir();
+            let directory = used.caches[&name.key()].data_dir().into();
             bind(BindSource::Below { directory, path: Vec::new() }, *read_only)
         }
         ResolvedMountSource::Script { contents } => file(contents.as_bytes(), (0o755, 0, 0), true),
@@ -319,7 +321,7 @@ fn jail_mount(
             let relay = AgentRelay::start(agent, &place.new_dir()?, &file)?;
             let socket = relay.socket();
             used.relays.push(relay);
-            bind(BindSource::Host(socket), false)
+            bind(BindSource::Host(socket.into()), false)
         }
         ResolvedMountSource::Tmpfs { size } => {
             Ok(Some(dram_sandbox::JailMount::Tmpfs(TmpfsMount { target, size: *size, mode: None })))
@@ -338,5 +340,5 @@ fn scratch_dirs(
     }
     let (upper, work) = (place.new_dir()?, place.new_dir()?);
     inherit_root_metadata(&Dir::open_layer(&upper)?, &MergedTree::open(lowers)?)?;
-    Ok(Some(ScratchDirs { upper, work }))
+    Ok(Some(ScratchDirs { upper: upper.into(), work: work.into() }))
 }

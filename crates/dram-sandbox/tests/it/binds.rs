@@ -18,7 +18,7 @@ fn tree(house: &JailFixture, name: &str, files: &[(&str, &str)]) -> PathBuf {
 }
 
 fn scratch(house: &JailFixture) -> ScratchDirs {
-    ScratchDirs { upper: tree(house, "scratch-upper", &[]), work: tree(house, "scratch-work", &[]) }
+    ScratchDirs { upper: tree(house, "scratch-upper", &[]).into(), work: tree(house, "scratch-work", &[]).into() }
 }
 
 /// Two layers: `file` in both, `below` and `dir/deep` in the lower one, `above` in the upper one.
@@ -29,6 +29,7 @@ fn two(house: &JailFixture) -> Vec<PathBuf> {
 }
 
 fn layers(lowers: Vec<PathBuf>, scratch: Option<ScratchDirs>, path: &str) -> BindSource {
+    let lowers = lowers.into_iter().map(Into::into).collect();
     BindSource::Layers { lowers, scratch, path: path.as_bytes().to_vec() }
 }
 
@@ -108,7 +109,8 @@ fn hostile(house: &JailFixture) -> PathBuf {
 fn symbolic_links_in_the_source_are_resolved_inside_it() {
     expect_output("its own\nits own\nits own\nits own\nits own\n", |house| {
         let context = hostile(house);
-        let below = |path: &str| BindSource::Below { directory: context.clone(), path: path.as_bytes().to_vec() };
+        let below =
+            |path: &str| BindSource::Below { directory: context.clone().into(), path: path.as_bytes().to_vec() };
         let other = tree(house, "other", &[]);
         let mut jail = house.shell_jail("cat /1 /2 /3 /4 /5");
         jail.mounts = vec![
@@ -128,7 +130,7 @@ fn a_missing_source_is_an_error_with_its_path() {
         let reason = format!("nothing is at `{path}` in what is to be mounted");
         expect_refusal(&reason, |house| {
             let mut jail = house.shell_jail("true");
-            let source = BindSource::Below { directory: hostile(house), path: path.as_bytes().to_vec() };
+            let source = BindSource::Below { directory: hostile(house).into(), path: path.as_bytes().to_vec() };
             jail.mounts = vec![bind_mount(source, "/x", true)];
             jail
         });
@@ -140,7 +142,7 @@ fn a_missing_source_is_an_error_with_its_path() {
     }
     expect_refusal("cannot look up the source `loop`", |house| {
         let mut jail = house.shell_jail("true");
-        let source = BindSource::Below { directory: hostile(house), path: b"loop".to_vec() };
+        let source = BindSource::Below { directory: hostile(house).into(), path: b"loop".to_vec() };
         jail.mounts = vec![bind_mount(source, "/x", true)];
         jail
     });
@@ -151,7 +153,11 @@ fn writes_to_a_subdirectory_of_the_host_stay_there() {
     let make = |house: &JailFixture| {
         let mut jail = house.shell_jail("echo kept > /cache/file");
         let directory = tree(house, "cache", &[("part/old", "")]);
-        jail.mounts = vec![bind_mount(BindSource::Below { directory, path: b"part".to_vec() }, "/cache", false)];
+        jail.mounts = vec![bind_mount(
+            BindSource::Below { directory: directory.into(), path: b"part".to_vec() },
+            "/cache",
+            false,
+        )];
         jail
     };
     run_both(make, |house, ended| {
@@ -168,7 +174,7 @@ fn a_socket_can_be_bind_mounted() {
         let path = house.dir.join("agent.sock");
         *socket.borrow_mut() = Some(std::os::unix::net::UnixDatagram::bind(&path).unwrap());
         let mut jail = house.shell_jail("test -S /dev/log && logger heard");
-        jail.mounts = vec![bind_mount(BindSource::Host(path), "/dev/log", false)];
+        jail.mounts = vec![bind_mount(BindSource::Host(path.into()), "/dev/log", false)];
         jail
     };
     run_both(make, |house, ended| {
@@ -193,7 +199,7 @@ fn devices_of_a_layer_do_not_work() {
     jail.mounts = vec![
         bind_mount(layers(vec![lower.clone()], Some(scratch(&house)), ""), "/d", false),
         bind_mount(layers(vec![lower], None, "null"), "/null", false),
-        bind_mount(BindSource::Host(Path::new("/dev/null").to_owned()), "/host", false),
+        bind_mount(BindSource::Host(Path::new("/dev/null").into()), "/host", false),
     ];
     assert_eq!(crate::fixture::run_ok(&jail), "/host\n");
 }

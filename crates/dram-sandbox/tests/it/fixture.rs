@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The helper of the tests: their own `main` belongs to the test harness.
+/// A caller of jails that the tests can kill, or start as another user.
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_jail-probe");
 
 static FIXTURE_NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -84,10 +84,10 @@ impl JailFixture {
 
     pub(crate) fn jail_with(&self, argv: &[&str]) -> Jail {
         let root = JailRoot::Overlay {
-            lowers: self.lowers.clone(),
-            upper: self.dir.join("upper"),
-            work: self.dir.join("work"),
-            stubs: self.dir.join("stubs"),
+            lowers: self.lowers.iter().map(|path| path.as_path().into()).collect(),
+            upper: self.dir.join("upper").into(),
+            work: self.dir.join("work").into(),
+            stubs: self.dir.join("stubs").into(),
         };
         let mut jail = Jail::new(root, argv.iter().map(|word| word.as_bytes().to_vec()).collect());
         jail.env = vec![b"PATH=/bin".to_vec()];
@@ -147,7 +147,7 @@ pub(crate) fn reset_work_dirs(jail: &Jail) {
 pub(crate) fn spawn_jail(jail: &Jail) -> Result<RunningJail, SandboxError> {
     reset_work_dirs(jail);
     let io = JailStdio::Streams { stdin: Stdio::null(), stdout: Stdio::piped(), stderr: Stdio::piped() };
-    jail.spawn_with_helper(Path::new(PROBE), io)
+    jail.spawn(io)
 }
 
 pub(crate) fn run_jail(jail: &Jail) -> FinishedCommand {

@@ -89,7 +89,7 @@ fn links_to_proc_sys_the_root_or_in_a_loop_are_refused() {
     expect_refusal("it is the root of the file system", |house| {
         house.make_link("/", "run/target");
         let mut jail = house.shell_jail("true");
-        jail.mounts = vec![bind_mount(BindSource::Host(house.base("bin")), "/run/target", false)];
+        jail.mounts = vec![bind_mount(BindSource::Host(house.base("bin").into()), "/run/target", false)];
         jail
     });
     expect_refusal("it is the root of the file system", |house| {
@@ -115,7 +115,7 @@ fn a_link_in_a_bind_mount_cannot_create_files_in_the_layer() {
         let context = house.dir.join("context");
         fs::create_dir_all(&context).unwrap();
         std::os::unix::fs::symlink(says, context.join("link")).unwrap();
-        bind_mount(BindSource::Host(context), "/ctx", false)
+        bind_mount(BindSource::Host(context.into()), "/ctx", false)
     };
     expect_refusal("a link in another mount leads it to `/opt/trace-of-a-jail`, which the image lacks", |house| {
         let mut jail = house.shell_jail("true");

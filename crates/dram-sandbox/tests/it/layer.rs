@@ -158,8 +158,8 @@ fn bind_mounts_of_host_paths_are_writable_or_read_only_as_requested() {
         "cat /fixed; echo x > /fixed; echo new > /vol/data/file; mknod /vol/data/m c 1 1 && cat /vol/data/m",
     );
     jail.mounts = vec![
-        bind_mount(BindSource::Host(data.clone()), "/vol/data", false),
-        bind_mount(BindSource::Host(fixed), "/fixed", true),
+        bind_mount(BindSource::Host(data.clone().into()), "/vol/data", false),
+        bind_mount(BindSource::Host(fixed.into()), "/fixed", true),
     ];
     let said = run_jail(&jail);
     assert_eq!(said.stdout, "fixed\n");

@@ -19,7 +19,7 @@ fn file(target: &str, contents: &str) -> JailMount {
 fn host(house: &JailFixture, name: &str, target: &str, read_only: bool) -> JailMount {
     let place = house.dir.join(name);
     fs::create_dir_all(&place).unwrap();
-    bind_mount(BindSource::Host(place), target, read_only)
+    bind_mount(BindSource::Host(place.into()), target, read_only)
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_mount_may_lie_inside_an_earlier_one() {
         jail.mounts = vec![
             tmpfs("/a"),
             file("/a/b/file", "in memory\n"),
-            bind_mount(BindSource::Host(context), "/ctx", false),
+            bind_mount(BindSource::Host(context.into()), "/ctx", false),
             file("/ctx/there/file", "in a bind\n"),
             tmpfs("/ctx/there2"),
             file("/ctx/there2/x", "in both\n"),

@@ -1,11 +1,10 @@
-//! Runs the jail described by a JSON file and ends with the exit code of its command. The tests use it as their helper,
+//! Runs the jail described by a JSON file and ends with the exit code of its command. The tests use it
 //! as a caller that can be killed, and as a caller without privileges.
 
-use dram_sandbox::{Jail, JailStdio, become_helper_if_asked};
+use dram_sandbox::{Jail, JailStdio};
 use std::process::{ExitCode, Stdio};
 
 fn main() -> ExitCode {
-    become_helper_if_asked();
     match run() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

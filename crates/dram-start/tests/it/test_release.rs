@@ -29,7 +29,7 @@ pub(crate) fn program() -> &'static Path {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("program");
         let work = Path::new(env!("CARGO_TARGET_TMPDIR")).join("start-program");
         let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        recipe::build(&source, &target, &work).unwrap_or_else(|why| panic!("{why}"))
+        recipe::build(&source, "dram-start", &target, &work).unwrap_or_else(|why| panic!("{why}"))
     })
 }
 

@@ -9,9 +9,9 @@ use std::thread;
 
 use dram_build::{BuildEvent, Image, LayerProvider, Snapshot, container, users};
 use dram_image::ContainerConfig;
-use dram_sandbox::{BindMount, BindSource, Jail, JailMount, JailStdio, RunningJail, SignalHandle};
+use dram_sandbox::{BindMount, BindSource, Jail, JailMount, JailStdio, RunningJail, SignalHandle, TerminalSize};
 use dram_store::Store;
-use rustix::termios::{OptionalActions, Termios};
+use rustix::termios::{OptionalActions, Termios, Winsize};
 
 use super::{privilege, transfer};
 use crate::ambient::{self, AmbientContext};
@@ -53,7 +53,7 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
 /// code.
 pub(super) fn run_jail(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
     if tty {
-        jail.terminal = true;
+        jail.terminal = Some(own_terminal_size().unwrap_or_default());
         return in_terminal(jail);
     }
     let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
@@ -179,7 +179,7 @@ fn parse_volume(text: &str) -> Result<BindMount, Failure> {
     let source = std::fs::canonicalize(source).map_err(|error| {
         Failure::work(format!("`-v {text}`: no such file or directory: `{source}`")).because(&error)
     })?;
-    Ok(BindMount { source: BindSource::Host(source), target: target.as_bytes().to_vec(), read_only })
+    Ok(BindMount { source: BindSource::Host(source.into()), target: target.as_bytes().to_vec(), read_only })
 }
 
 /// Connects the terminal of the jail with that of this process.
@@ -222,8 +222,18 @@ fn copy_stream(mut from: impl Read, mut to: impl io::Write) {
     }
 }
 
+/// Returns the size of the terminal of this process, which may be on any of its streams.
+fn own_terminal_size() -> Option<TerminalSize> {
+    let size = rustix::termios::tcgetwinsize(io::stdin())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stdout()))
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()));
+    size.ok().map(|size| TerminalSize { rows: size.ws_row, columns: size.ws_col })
+}
+
 fn copy_window_size(to: &OwnedFd) {
-    if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+    if let Some(TerminalSize { rows, columns }) = own_terminal_size() {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // Fails only when the command has closed its terminal.
         let _ = rustix::termios::tcsetwinsize(to, size);
     }
 }
@@ -257,14 +267,12 @@ impl Drop for RawModeGuard {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn volume_option_is_parsed_and_malformed_ones_refused() {
         let bind = parse_volume("/:/host:ro").unwrap();
-        assert!(matches!(&bind.source, BindSource::Host(path) if path == Path::new("/")));
+        assert!(matches!(&bind.source, BindSource::Host(path) if path.as_bytes() == b"/"));
         assert_eq!((bind.target.as_slice(), bind.read_only), (&b"/host"[..], true));
         for text in ["/", ":/x", "/:x", "/:/x:z", "/missing-for-sure:/x", "/:/x:ro:rw"] {
             assert!(parse_volume(text).is_err(), "{text}");

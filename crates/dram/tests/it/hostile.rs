@@ -85,29 +85,36 @@ fn large_and_odd_but_valid_dockerfiles_are_built() {
     valid_image(&store, "demo:latest");
 }
 
-/// The command of a `RUN` executes dram again by `/proc/self/exe`, which starts a program of the image: by `/proc/1/exe` that
-/// program reaches the file that dram runs from.
+/// The command of a `RUN` executes the program that process 1 runs, by `/proc/self/exe`: it is not dram, and it does nothing.
 #[test]
-fn a_command_cannot_change_the_mode_or_owner_of_the_program_on_the_host() {
+fn a_command_cannot_reach_the_program_on_the_host() {
     use std::os::unix::fs::MetadataExt as _;
     let store = Store::with_base();
     let program = dram_path();
     let before = fs::metadata(program).unwrap();
-    let script =
-        "#!/bin/sh\nchown 5:5 /proc/1/exe; chmod 4777 /proc/1/exe; stat -L -c '%a %u' /proc/1/exe >/cache/mode\n";
-    let attack = r#"["/proc/self/exe", "build", "--store", "/tmp/s", "https://registry.invalid/x.git"]"#;
-    let context = Context::new(&format!(
-        "FROM parity-base\nCOPY --chmod=755 git /bin/git\nENV PATH=/bin\nRUN --mount=type=cache,target=/cache {attack}\n"
-    ));
-    context.write("git", script);
+    let context = Context::new("FROM parity-base\nCOPY --chmod=755 git /bin/git\n");
+    context.write("git", "#!/bin/sh\nchown 5:5 /proc/1/exe; chmod 4777 /proc/1/exe\n");
+    for words in [
+        r#"["/proc/self/exe", "--version"]"#,
+        r#"["/proc/self/exe", "build", "--store", "/tmp/s", "https://registry.invalid/x.git"]"#,
+        r#"["/proc/self/exe", "0"]"#,
+        r#"["/proc/1/exe"]"#,
+    ] {
+        context.write(
+            "Dockerfile",
+            &format!("FROM parity-base\nCOPY --chmod=755 git /bin/git\nENV PATH=/bin\nRUN {words}\n"),
+        );
+        let done = build(&store, &context);
+        assert_ne!(done.code, 0, "{words}\n{done}");
+        assert!(!done.stderr.contains("dram 0.") && !done.stdout.contains("dram 0."), "{words} is dram\n{done}");
+    }
+    // Nor by a shell of the image that is the program itself, or in a container.
+    context.write("Dockerfile", "FROM parity-base\nSHELL [\"/proc/self/exe\"]\nRUN --version\n");
     assert_ne!(build(&store, &context).code, 0);
+    let done = store.dram(["run", "--network=none", "parity-base", "/proc/self/exe", "--version"]).fails(2);
+    assert!(!done.stdout.contains("dram"), "{done}");
     let after = fs::metadata(program).unwrap();
     assert_eq!((after.mode(), after.uid(), after.gid()), (before.mode(), before.uid(), before.gid()));
-    // The script did run, and the file that it reached took the mode.
-    let context =
-        Context::new("FROM parity-base\nRUN --mount=type=cache,target=/cache cat /cache/mode && cp /cache/mode /\n");
-    assert_eq!(build(&store, &context).code, 0);
-    assert_eq!(store.sh("cat /mode").stdout, "4777 5\n");
 }
 
 #[test]

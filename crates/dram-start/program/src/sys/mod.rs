@@ -3,6 +3,7 @@
 mod call;
 mod entry;
 mod heap;
+mod memory_functions;
 pub(crate) mod raw;
 pub(crate) mod tracing;
 
