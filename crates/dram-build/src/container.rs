@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use dram_image::TreePath;
-use dram_sandbox::{Jail, JailMount, JailNetwork, JailRoot, MemoryFile, ResourceLimit};
+use dram_sandbox::{ExtraIds, Jail, JailMount, JailNetwork, JailRoot, MemoryFile, ResourceLimit, UserIds};
 use dram_store::{Dir, FileTree as _, MergedTree, Store, StoreError};
 
 use crate::layer_writer::{LayerWriteError, LayerWriter, MetadataOverride, inherit_root_metadata};
@@ -36,7 +36,7 @@ pub struct ContainerDirs<'a> {
 /// The host name that commands see. It must not depend on the machine, because commands write it into files.
 pub const HOSTNAME: &str = "dram";
 
-/// Returns a jail over `snapshot` without a command, and the directories that take its changes.
+/// Returns a jail over `snapshot` without a command, for `user`, and the directories that take its changes.
 ///
 /// # Errors
 /// Returns an error if a layer cannot be fetched or a file operation fails.
@@ -45,11 +45,12 @@ pub fn new_jail<'a>(
     snapshot: &Snapshot,
     network: JailNetwork,
     host: &HostSettings,
+    user: UserIds,
 ) -> Result<(Jail, ContainerDirs<'a>), StoreError> {
     let store = provider.store();
     let ids = provider.ensure_outside_build(&snapshot.layers)?;
     let layers = ids.iter().rev().map(|id| store.layers().path(id)).collect();
-    jail_over(store, layers, network, host, &ContainerHosts { hostname: HOSTNAME, hosts: &[] })
+    jail_over(store, layers, network, host, &ContainerHosts { hostname: HOSTNAME, hosts: &[] }, user)
 }
 
 /// The host names that a command sees.
@@ -60,13 +61,14 @@ pub(crate) struct ContainerHosts<'a> {
     pub(crate) hosts: &'a [(String, String)],
 }
 
-/// Returns a jail over the directories `lowers`, topmost first.
+/// Returns a jail for `user` over the directories `lowers`, topmost first.
 pub(crate) fn jail_over<'a>(
     store: &'a Store,
     mut lowers: Vec<PathBuf>,
     network: JailNetwork,
     host: &HostSettings,
     names: &ContainerHosts<'_>,
+    user: UserIds,
 ) -> Result<(Jail, ContainerDirs<'a>), StoreError> {
     dedup_lowers(&mut lowers);
     let mut place = ContainerDirs { store, upper: store.work_dir().temp_dir()?, others: Vec::new() };
@@ -76,10 +78,16 @@ pub(crate) fn jail_over<'a>(
         // `FROM scratch`: overlayfs needs at least one lower directory.
         lowers.push(place.new_dir()?);
     }
+    let all: Vec<PathBuf> = lowers.iter().chain([&place.upper]).cloned().collect();
+    let gids: Vec<u32> = user.groups.iter().copied().chain([user.gid]).collect();
+    let foreign = store.layers().prepare_for_command(&all, user.uid, &gids)?;
     let (work, stubs) = (place.new_dir()?, place.new_dir()?);
     let lowers = lowers.into_iter().map(Into::into).collect();
     let root = JailRoot::Overlay { lowers, upper: place.upper.clone().into(), work: work.into(), stubs: stubs.into() };
     let mut jail = Jail::new(root, Vec::new());
+    jail.user = user;
+    jail.extra_ids =
+        ExtraIds { users: foreign.users.into_iter().collect(), groups: foreign.groups.into_iter().collect() };
     jail.hostname = names.hostname.to_owned();
     jail.network = network;
     jail.no_new_privs = host.no_new_privs;

@@ -20,11 +20,17 @@ impl ErrorReport for BuildError {
     fn helps(&self) -> Vec<String> {
         match self {
             BuildError::AtLine(diagnostic) => diagnostic.helps.clone(),
-            BuildError::CommandFailed { missing_loader, kept, .. } => {
+            BuildError::CommandFailed { missing_loader, id_count, kept, .. } => {
                 let missing = missing_loader
                     .clone()
                     .map(|(program, interpreter)| SandboxError::MissingInterpreter { program, interpreter });
                 let mut helps = missing.map(|missing| missing.helps()).unwrap_or_default();
+                helps.extend(id_count.map(|count| {
+                    format!(
+                        "if it gives a file to another owner: this user has only {count} ids; root can give more in \
+                         /etc/subuid and /etc/subgid"
+                    )
+                }));
                 if *kept {
                     helps.push("look at what it left with `dram shell --failed`".to_owned());
                 }
@@ -267,25 +273,27 @@ mod tests {
 
     #[test]
     fn class_and_help_of_a_build_follow_from_the_variant() {
-        let command = |kept, missing_loader| BuildError::CommandFailed {
+        let command = |kept, missing_loader, id_count| BuildError::CommandFailed {
             text: String::new(),
             span: 0..0,
             code: 1,
             tail: vec!["line".to_owned()],
             missing_loader,
+            id_count,
             kept,
         };
         let start = BuildError::CommandStart { text: String::new(), span: 0..0, source: SandboxError::Insecure };
         let loader = Some(("sh".to_owned(), "ld-musl".to_owned()));
         for (error, class, helps) in [
-            (command(false, None), ErrorClass::Work, 0),
-            (command(true, None), ErrorClass::Work, 1),
-            (command(true, loader), ErrorClass::Work, 2),
+            (command(false, None, None), ErrorClass::Work, 0),
+            (command(true, None, None), ErrorClass::Work, 1),
+            (command(true, None, Some(65_537)), ErrorClass::Work, 2),
+            (command(true, loader, None), ErrorClass::Work, 2),
             (start, ErrorClass::MissingSupport, 1),
             (BuildError::Cancelled, ErrorClass::Interrupted, 0),
         ] {
             assert_eq!((error.class(), error.helps().len()), (class, helps), "{error:?}");
         }
-        assert_eq!(command(false, None).output(), ["line"]);
+        assert_eq!(command(false, None, None).output(), ["line"]);
     }
 }

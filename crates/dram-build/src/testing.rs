@@ -341,8 +341,16 @@ impl<'a> FakeExecutor<'a> {
                 ["wait"] => return Err(Self::wait_for_cancel(request.cancel)),
                 ["fail"] => {
                     let (text, span) = (request.step.text.clone(), request.step.origin.span());
-                    let (tail, missing_loader) = (Vec::new(), None);
-                    return Err(BuildError::CommandFailed { text, span, code: 1, tail, missing_loader, kept: false });
+                    let (tail, missing_loader, id_count) = (Vec::new(), None, None);
+                    return Err(BuildError::CommandFailed {
+                        text,
+                        span,
+                        code: 1,
+                        tail,
+                        missing_loader,
+                        id_count,
+                        kept: false,
+                    });
                 }
                 other => panic!("no such command: {other:?}"),
             }

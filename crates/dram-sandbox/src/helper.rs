@@ -5,6 +5,7 @@
 //! itself, the kernel kills process 1 of the jail and with it all others.
 
 use crate::error::SandboxError;
+use crate::extra_ids;
 use crate::init;
 use crate::ipc::{self, HelperEvent, HelperRequest, wait_until_readable};
 use crate::jail::{Jail, JailNetwork};
@@ -49,11 +50,15 @@ fn run_helper(control: &OwnedFd) -> i32 {
 
 fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), SandboxError> {
     fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::helper_connection("set up", e))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::helper_connection("set up", e))?;
     // Signals of keys typed at the caller's terminal are for the caller. Fails only if this process leads a session
     // already.
     let _ = setsid();
     let jail = receive_jail(control.as_fd())?;
+    if !jail.extra_ids.is_empty() {
+        extra_ids::enter_namespace_with(&jail.extra_ids)?;
+    }
+    // The maps of a process that is not dumpable cannot be written.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| SandboxError::helper_connection("set up", e))?;
     let signals = sys::open_signalfd(&FORWARDED_SIGNALS).map_err(|e| SandboxError::helper_connection("set up", e))?;
     let (ours, theirs) = ipc::socket_pair().map_err(|e| SandboxError::helper_connection("set up", e))?;
     match clone_into_namespaces(jail.network)? {

@@ -49,6 +49,9 @@ pub struct Jail {
     /// read-only in `/proc` and `/sys`, and device files that work. It can then do anything to the machine. Only root
     /// of the machine can grant that: in a user namespace such a jail is refused. `no_new_privs` has no effect then.
     pub insecure: bool,
+    /// Ids of the image that the user namespace of the caller lacks. With some, the jail is in a user namespace of its
+    /// own that has them, and all ids of the caller's.
+    pub extra_ids: ExtraIds,
     /// The extended attribute that records the owner, as `UID:GID`, when the command changes the owner of a file of the
     /// root and there is a single id only. An id that does not change is empty. If `None`, changes of owner succeed and
     /// do nothing.
@@ -93,6 +96,22 @@ pub struct TerminalSize {
     pub columns: u16,
 }
 
+/// Ids inside the jail, each with the id of the caller's user namespace that has that place outside.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraIds {
+    /// Users: the id inside, and the id outside.
+    pub users: Vec<(u32, u32)>,
+    /// Groups.
+    pub groups: Vec<(u32, u32)>,
+}
+
+impl ExtraIds {
+    /// Returns true when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.groups.is_empty()
+    }
+}
+
 /// The network of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JailNetwork {
@@ -122,6 +141,7 @@ impl Jail {
             shm_size: Jail::SHM_SIZE,
             limits: Vec::new(),
             insecure: false,
+            extra_ids: ExtraIds::default(),
             owner_attribute: None,
         }
     }

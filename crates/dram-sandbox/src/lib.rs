@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "std")]
 mod error_report;
 mod exec;
+mod extra_ids;
 mod helper;
 #[cfg(feature = "std")]
 mod host_checks;
@@ -55,7 +56,7 @@ pub use helper::{end_helper, run_jail_helper};
 #[cfg(feature = "std")]
 pub use host_checks::{CommandSupport, HostCheck, HostCheckStatus, HostChecks, MissingHostSupport};
 pub use host_path::HostPath;
-pub use jail::{Jail, JailNetwork, JailRoot, TerminalSize, UserIds};
+pub use jail::{ExtraIds, Jail, JailNetwork, JailRoot, TerminalSize, UserIds};
 pub use limits::{ResourceLimit, RlimitKind};
 pub use mount_spec::{BindMount, BindSource, JailMount, MemoryFile, ScratchDirs, TmpfsMount};
 pub use outcome::{CommandExit, CommandUsage};

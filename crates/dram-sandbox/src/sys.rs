@@ -93,7 +93,6 @@ pub(crate) fn clone_process(flags: u64) -> Result<CloneResult, Errno> {
 }
 
 /// Moves this process into new namespaces, as `flags` says.
-#[cfg(feature = "std")]
 pub(crate) fn unshare(flags: rustix::thread::UnshareFlags) -> Result<(), Errno> {
     // SAFETY: unsafe is only the unsharing of the descriptor table, which nobody here asks for.
     unsafe { rustix::thread::unshare_unsafe(flags) }

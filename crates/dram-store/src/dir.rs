@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawMode, ResolveFlags, Ui
 use rustix::io::Errno;
 
 use crate::StoreError;
+use crate::foreign_ids;
 use crate::id_mapping::IdMapping;
 use crate::ownership::OwnershipView;
 use crate::remove_tree;
@@ -453,6 +454,9 @@ impl Dir {
         let (owner, mode) = match part.id_mapping() {
             IdMapping::Root | IdMapping::Subordinate => match self.chown(path, meta.uid, meta.gid) {
                 Err(Errno::INVAL | Errno::PERM) => (Some(wanted), meta.mode),
+                Ok(()) if foreign_ids::is_foreign_owner(foreign_ids::namespace_ids(), wanted) => {
+                    (Some(wanted), meta.mode)
+                }
                 done => (self.wrap_errno("change the owner of", path, done).map(|()| None)?, meta.mode),
             },
             IdMapping::Single => {
@@ -475,6 +479,29 @@ impl Dir {
     pub(crate) fn record_owner(&self, path: &TreePath, owner: (u32, u32)) -> Result<(), StoreError> {
         let owner = Some(owner).filter(|&owner| owner != (0, 0));
         self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |record| record.owner = owner))
+    }
+
+    /// Records the device that an empty file represents.
+    pub(crate) fn record_device(&self, path: &TreePath, device: FileKind) -> Result<(), StoreError> {
+        self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |record| record.device = Some(device)))
+    }
+
+    /// Records `owner` in the ownership table, or that the owner on the disk is right.
+    pub(crate) fn record_foreign_owner(&self, path: &TreePath, owner: Option<(u32, u32)>) -> Result<(), StoreError> {
+        self.ownership.as_ref().map_or(Ok(()), |part| part.update_record(path, |record| record.owner = owner))
+    }
+
+    /// The owner on the disk, regardless of the ownership table; `None` when there is no file.
+    pub(crate) fn owner_on_disk(&self, path: &TreePath) -> Result<Option<(u32, u32)>, StoreError> {
+        match rustix::fs::statat(&self.fd, path_or_dot(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            found => self.wrap_errno("look at", path, found).map(|stat| Some((stat.st_uid, stat.st_gid))),
+        }
+    }
+
+    /// Sets the owner on the disk, and leaves the ownership table as it is. The kernel may clear setuid bits.
+    pub(crate) fn set_owner_on_disk(&self, path: &TreePath, (uid, gid): (u32, u32)) -> Result<(), StoreError> {
+        self.wrap_errno("change the owner of", path, self.chown(path, uid, gid))
     }
 
     fn chown(&self, path: &TreePath, uid: u32, gid: u32) -> Result<(), Errno> {

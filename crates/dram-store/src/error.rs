@@ -109,6 +109,16 @@ pub enum StoreError {
         #[source]
         source: DocumentError,
     },
+    /// An image has more owners that this user namespace lacks than can be represented.
+    #[error(
+        "a command cannot see the owner {id}: this user does not have that id, and all {limit} stand-ins for such ids are taken"
+    )]
+    TooManyForeignIds {
+        /// The first id without a stand-in.
+        id: u32,
+        /// The number of stand-ins.
+        limit: usize,
+    },
     /// A document of the store cannot be read.
     #[error("cannot read {}", path.display())]
     Document {
@@ -219,6 +229,7 @@ impl StoreError {
             | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }
             | StoreError::LinkInOutput(_)
+            | StoreError::TooManyForeignIds { .. }
             | StoreError::Path(_) => None,
         }
     }

@@ -17,6 +17,7 @@ impl ErrorReport for StoreError {
     fn class(&self) -> ErrorClass {
         match self {
             StoreError::FetchFailed { source, .. } => source.class(),
+            StoreError::TooManyForeignIds { .. } => ErrorClass::MissingSupport,
             StoreError::Io { .. }
             | StoreError::UnknownVersion { .. }
             | StoreError::OldAndReadOnly { .. }
@@ -67,6 +68,9 @@ impl ErrorReport for StoreError {
             StoreError::NotADirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } => io_help(source),
+            StoreError::TooManyForeignIds { .. } => Some(
+                "give this user more ids in /etc/subuid and /etc/subgid, build as root, or change these owners in the base image",
+            ),
             StoreError::Unrepresentable { .. } => Some("rename or remove it in the step that makes it"),
             StoreError::LinkInOutput(_) => {
                 Some("remove the link, or name the directory to which it leads as the destination")

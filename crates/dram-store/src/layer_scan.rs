@@ -6,6 +6,7 @@ use dram_image::TreePath;
 use dram_image::tar::Xattr;
 
 use crate::merged::{is_opaque, is_portable};
+use crate::owner_notes::DEVICE_ATTRIBUTE;
 use crate::{Dir, FileKind, FileStatus, StoreError};
 
 /// One entry of a layer directory.
@@ -18,6 +19,8 @@ pub(crate) struct ScannedEntry {
     pub(crate) xattrs: Vec<Xattr>,
     /// True if it has attributes in the name space of overlayfs mounts by ordinary users.
     pub(crate) has_user_overlay_xattrs: bool,
+    /// True if it is marked as a device that could not be made.
+    pub(crate) has_device_note: bool,
     /// True for an opaque directory.
     pub(crate) opaque: bool,
     /// First path of a hard-linked file, if this is another of its paths.
@@ -53,8 +56,9 @@ impl<'a> LayerScan<'a> {
         }
         let opaque = is_opaque(&all);
         let has_user_overlay_xattrs = all.iter().any(|(name, _)| name.starts_with(b"user.overlay."));
+        let has_device_note = all.iter().any(|(name, _)| name == DEVICE_ATTRIBUTE.as_bytes());
         let xattrs = all.into_iter().filter(|(name, _)| is_portable(name)).collect();
-        Ok(Some(ScannedEntry { path, status, xattrs, has_user_overlay_xattrs, opaque, link_to }))
+        Ok(Some(ScannedEntry { path, status, xattrs, has_user_overlay_xattrs, has_device_note, opaque, link_to }))
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::atomic_file::{self, Durability};
 use crate::compress::DecompressingReader;
 use crate::dir::FileMetadata;
+use crate::foreign_ids::{is_foreign_owner, namespace_ids};
 use crate::id_mapping::IdMapping;
 use crate::layer_scan::{ScannedEntry, scan_layer};
 use crate::ownership;
@@ -155,9 +156,10 @@ impl<'a> Layers<'a> {
     /// On an I/O error, and when an entry has a name that is a whiteout in an OCI layer.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let (mut whiteout_name, mut marked) = (None, Vec::new());
+        let (mut whiteout_name, mut marked, mut foreign) = (None, Vec::new(), Vec::new());
         // Only overlayfs mounts of root do not interpret `user.overlay.` attributes, so that a command can set them.
         let is_root = self.store.id_mapping() == IdMapping::Root;
+        let has_stand_ins = self.store.id_mapping() == IdMapping::Subordinate;
         let digest = content_digest(&dir, &mut |found| {
             if found.path.name().is_some_and(|name| name.starts_with(b".wh.")) && whiteout_name.is_none() {
                 whiteout_name = Some(found.path.clone());
@@ -165,8 +167,16 @@ impl<'a> Layers<'a> {
             if is_root && found.has_user_overlay_xattrs {
                 marked.push(found.path.clone());
             }
+            let owner = (found.status.uid, found.status.gid);
+            if has_stand_ins && is_foreign_owner(namespace_ids(), owner) {
+                foreign.push((found.path.clone(), owner));
+            }
             true
         })?;
+        // A command gave away a file to an id that is kept for stand-ins, and so is foreign.
+        for (path, owner) in foreign {
+            dir.record_foreign_owner(&path, Some(owner))?;
+        }
         if let Some(path) = whiteout_name {
             return Err(StoreError::Unrepresentable { path, why: "such a name stands for a deleted file" });
         }
@@ -380,6 +390,7 @@ impl<'a> Layers<'a> {
     fn install(self, made: &Path, id: &LayerId) -> Result<(), StoreError> {
         let place = self.path(id);
         if self.store.id_mapping() != IdMapping::Root && !place.is_dir() {
+            self.prepare_new_layer(made)?;
             ownership::finalize_table(made, &place, &self.store.work_dir().path())?;
         }
         self.store.mark_unsynced(id)?;

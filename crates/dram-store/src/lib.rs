@@ -23,7 +23,7 @@
 //!   history/KEY/       build journal of a Dockerfile, used to explain cache misses
 //!   failed/            file system of the last command that failed
 //!   steplocks/KEY      lock held while a step is executed, so that two builds share its result
-//!   subordinate/       layers and steps of a user namespace with subordinate ids
+//!   subordinate/       layers and steps of a user namespace with subordinate ids, and the stand-ins of foreign ids
 //!   single/            layers and steps of a user namespace with a single id
 //!   unprivileged/      layers and steps of a process without privileges
 //!   unsynced/BOOT/ID   marker of an unsynced layer
@@ -48,6 +48,7 @@ mod download_cache;
 mod error;
 mod error_report;
 mod failed_command;
+mod foreign_ids;
 mod fsck;
 mod id_mapping;
 mod inherit_owners;
@@ -59,6 +60,7 @@ mod merged;
 mod migration;
 mod misplaced;
 mod output_dir;
+mod owner_notes;
 mod ownership;
 mod pack;
 mod parent_deps;
@@ -92,13 +94,14 @@ pub use download_cache::{DownloadCache, DownloadRecord};
 pub use error::{StoreError, error_chain};
 pub use error_report::exhausted_resource_help;
 pub use failed_command::{FailedCommandStore, SavedFailedCommand};
+pub use foreign_ids::ForeignIds;
 pub use fsck::{FsckFinding, FsckOptions, FsckReport, ParallelFn, RepackFn, SkippedCheck};
 pub use id_mapping::IdMapping;
-pub use inherit_owners::OWNER_ATTRIBUTE;
 pub use layers::{LayerId, Layers, PackedLayer};
 pub use lock::StepLock;
 pub use merged::MergedTree;
 pub use output_dir::{OutputDir, OutputLock, PendingOutput};
+pub use owner_notes::OWNER_ATTRIBUTE;
 pub use pack::LayerTimestamp;
 pub use programs::{DynamicElfFile, LayerPrograms};
 pub use prune::{PruneOptions, PruneReport, PrunedItem};

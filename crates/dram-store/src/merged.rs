@@ -12,6 +12,7 @@ use std::rc::Rc;
 use dram_image::TreePath;
 use dram_image::tar::Xattr;
 
+use crate::owner_notes::{DEVICE_ATTRIBUTE, OWNER_ATTRIBUTE};
 use crate::{Dir, FileKind, FileStatus, FileTree, StoreError, TreeNode};
 
 /// The number of symbolic links that Linux follows in one path.
@@ -214,7 +215,9 @@ pub(crate) fn is_opaque(xattrs: &[Xattr]) -> bool {
     xattrs.iter().any(|(name, value)| opaque(name) && value == b"y")
 }
 
-/// Returns `true` for an extended attribute that is valid on another machine: file capabilities and `user.` attributes.
+/// Returns `true` for an extended attribute that is valid on another machine: file capabilities and `user.` attributes,
+/// but for those of overlayfs and dram's own.
 pub(crate) fn is_portable(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    let is_own = name == OWNER_ATTRIBUTE.as_bytes() || name == DEVICE_ATTRIBUTE.as_bytes();
+    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay.") && !is_own)
 }

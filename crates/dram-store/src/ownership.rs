@@ -196,6 +196,11 @@ pub(crate) fn finalize_table(made: &Path, place: &Path, work: &Path) -> Result<(
     remove_table(&from)
 }
 
+/// The records of the tree `dir`, by the bytes of the path.
+pub(crate) fn read_records(dir: &Path) -> Result<BTreeMap<Vec<u8>, OwnershipRecord>, StoreError> {
+    read_table(&ownership_table_path(dir))
+}
+
 /// Removes a table's file if it exists.
 pub(crate) fn remove_table(table: &Path) -> Result<(), StoreError> {
     match fs::remove_file(table) {

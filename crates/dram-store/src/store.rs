@@ -220,6 +220,11 @@ impl Store {
         Ok(store)
     }
 
+    /// Returns the number of users in a user namespace with subordinate ids; `None` for root and with a single id.
+    pub fn subordinate_id_count(&self) -> Option<u64> {
+        (self.id_mapping == IdMapping::Subordinate).then(|| crate::foreign_ids::namespace_ids()[0].count())
+    }
+
     /// Returns the root directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -9,7 +9,7 @@ use dram_image::{ArchiveLimits, TreePath};
 use crate::dir::FileMetadata;
 use crate::id_mapping::is_initial_namespace_map;
 use crate::merged::is_portable;
-use crate::{Dir, FileKind, OWNER_ATTRIBUTE, StoreError};
+use crate::{Dir, FileKind, StoreError};
 
 /// The treatment of `.wh.` names in a tar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,9 +313,7 @@ fn make_hard_link(
 }
 
 fn set_xattrs(dir: &Dir, name: &TreePath, entry: &TarEntry) -> Result<(), StoreError> {
-    // The ownership attribute is internal to dram.
-    let comes_in = |key: &[u8]| is_portable(key) && key != OWNER_ATTRIBUTE.as_bytes();
-    for (key, value) in entry.xattrs.iter().filter(|(key, _)| comes_in(key)) {
+    for (key, value) in entry.xattrs.iter().filter(|(key, _)| is_portable(key)) {
         match dir.set_xattr(name, (key, value)) {
             // ext4 stores all attributes of a file in one block and reports ENOSPC when it overflows.
             Err(error) if value.len() > 1000 && error.is_disk_full() => {

@@ -77,7 +77,7 @@ impl Failure {
         let (class, helps, output) = (error.class(), error.helps(), error.output());
         let mut diagnostic = match error {
             BuildError::AtLine(diagnostic) => *diagnostic,
-            BuildError::CommandFailed { text: _, span, code, tail: _, missing_loader, kept: _ } => {
+            BuildError::CommandFailed { text: _, span, code, tail: _, missing_loader, id_count: _, kept: _ } => {
                 let what = format!("the command failed with exit code {code}");
                 let mut diagnostic = Diagnostic::error(span, what).label(exit_code_meaning(code));
                 if let Some((program, interpreter)) = missing_loader {

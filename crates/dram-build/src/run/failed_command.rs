@@ -45,11 +45,10 @@ impl CommandDescription {
         let layers = self.layers.iter().rev().map(|layer| store.layers().path(layer));
         let lowers = changes.into_iter().chain(layers).collect();
         let names = ContainerHosts { hostname: &self.hostname, hosts: &self.hosts };
-        let (mut jail, place) = container::jail_over(store, lowers, self.network, host, &names)?;
+        let (mut jail, place) = container::jail_over(store, lowers, self.network, host, &names, self.user.clone())?;
         jail.argv = self.argv.iter().map(|word| word.clone().into_bytes()).collect();
         jail.env.clone_from(&self.env);
         jail.cwd = self.cwd.clone().into_bytes();
-        jail.user = self.user.clone();
         jail.insecure = self.insecure;
         jail.limits.extend(self.limits.iter().cloned());
         jail.shm_size = self.shm_size;

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use dram_plan::{Plan, RunNetwork, RunOp, StepOp};
-use dram_sandbox::{Jail, JailNetwork, JailStdio, SandboxError};
-use dram_store::{Dir, LayerId, MergedTree, OWNER_ATTRIBUTE, Store};
+use dram_sandbox::{ExtraIds, Jail, JailNetwork, JailStdio, SandboxError};
+use dram_store::{Dir, ForeignIds, LayerId, MergedTree, OWNER_ATTRIBUTE, Store};
 
 use crate::container::{self, ContainerDirs, HostSettings};
 use crate::executor::{ExecuteEvent, ExecuteRequest, ResourceUsage};
@@ -146,8 +146,10 @@ impl<'a> RunCommand<'a, '_> {
             return Ok((None, usage));
         }
         let maker = (jail.user.uid, jail.user.gid);
+        let ExtraIds { users, groups } = jail.extra_ids.clone();
+        let foreign = ForeignIds { users: users.into_iter().collect(), groups: groups.into_iter().collect() };
         let below = store.layers().view(self.request.layers)?;
-        store.layers().inherit_owners(&place.upper, &below, maker)?;
+        store.layers().inherit_owners(&place.upper, &below, maker, &foreign)?;
         Ok((Some(TempDir::adopt(store, place.into_upper())), usage))
     }
 
@@ -196,7 +198,10 @@ impl<'a> RunCommand<'a, '_> {
         if !kept {
             store.work_dir().remove_temp_dir(&upper);
         }
-        BuildError::CommandFailed { text, span, code, tail, missing_loader, kept }
+        // The words of the C library for EINVAL, which is what a change to an owner outside of the namespace gives.
+        let is_refused = tail.iter().any(|line| line.contains("Invalid argument"));
+        let id_count = if is_refused { store.subordinate_id_count() } else { None };
+        BuildError::CommandFailed { text, span, code, tail, missing_loader, id_count, kept }
     }
 
     fn describe(&self) -> Result<CommandDescription, BuildError> {

@@ -40,8 +40,9 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
     };
     let layers = LayerProvider::new(&store).with_events(&tell).with_image(&args.image, &image);
     let snapshot = image.snapshot_to_run(&store);
-    let (mut jail, place) = container::new_jail(&layers, &snapshot, network, &host)?;
-    fill_jail(&mut jail, &layers, &snapshot, &image, args)?;
+    let user = find_user(&layers, &snapshot, &image, args)?;
+    let (mut jail, place) = container::new_jail(&layers, &snapshot, network, &host, user.ids)?;
+    fill_jail(&mut jail, &user.home, &image, args)?;
     privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
     container::make_dir(&layers, &snapshot, &place, &jail.cwd)?;
     let code = run_jail(&mut jail, args.tty, args.interactive)?;
@@ -85,22 +86,24 @@ fn exit_code(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(255))
 }
 
-/// Fills in the jail's command, from the image's config and the command line.
-fn fill_jail(
-    jail: &mut Jail,
+/// The user of the command, by the files of the image.
+fn find_user(
     layers: &LayerProvider<'_>,
     snapshot: &Snapshot,
     image: &Image,
     args: &cli::RunArgs,
-) -> Result<(), Failure> {
-    let config = &image.config.value().config;
-    let text = args.user.as_deref().unwrap_or(&config.user);
+) -> Result<users::ImageUser, Failure> {
+    let text = args.user.as_deref().unwrap_or(&image.config.value().config.user);
     let user = users::resolve_user(&layers.view(snapshot)?, text);
-    let user = user.map_err(|error| Failure::work(format!("cannot run as `{text}`")).because(&error))?;
+    user.map_err(|error| Failure::work(format!("cannot run as `{text}`")).because(&error))
+}
+
+/// Fills in the jail's command, from the image's config and the command line.
+fn fill_jail(jail: &mut Jail, home: &str, image: &Image, args: &cli::RunArgs) -> Result<(), Failure> {
+    let config = &image.config.value().config;
     jail.argv = command_words(config, args)?;
-    jail.env = container_environment(config, args, &user.home)?;
+    jail.env = container_environment(config, args, home)?;
     jail.cwd = working_directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
-    jail.user = user.ids;
     for text in &args.volume {
         jail.mounts.push(JailMount::Bind(parse_volume(text)?));
     }

@@ -32,6 +32,7 @@ mod release_rebuild;
 mod robustness;
 mod robustness_bench;
 mod rootless;
+mod rootless_equals_root;
 mod run;
 mod shared_cache;
 mod shell;
