@@ -12,7 +12,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The standard streams of the command.
@@ -103,6 +103,11 @@ fn start_helper(control: OwnedFd, io: JailStdio) -> Result<Child, SandboxError> 
 }
 
 impl RunningJail {
+    /// The writing end of the command's standard input, if it was piped and not yet taken.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.helper.stdin.take()
+    }
+
     /// The reading end of the command's standard output, if it was piped and not yet taken.
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.helper.stdout.take()

@@ -50,20 +50,39 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
     Ok(code)
 }
 
-/// Runs the jail's command with the standard streams of this process, or with a terminal of its own. Returns its exit
-/// code.
+/// Runs the jail's command with pipes to the standard streams of this process, or with a terminal of its own. Returns its
+/// exit code.
+///
+/// The streams of this process themselves are not for the command: through any of them it could read the keyboard of the
+/// terminal, or change the mode of the user's file.
 pub(super) fn run_jail(jail: &mut Jail, tty: bool, interactive: bool) -> Result<ExitCode, Failure> {
     if tty {
         jail.terminal = Some(own_terminal_size().unwrap_or_default());
         return in_terminal(jail);
     }
-    let stdin = if interactive { Stdio::inherit() } else { Stdio::null() };
-    let io = JailStdio::Streams { stdin, stdout: Stdio::inherit(), stderr: Stdio::inherit() };
+    let stdin = if interactive { Stdio::piped() } else { Stdio::null() };
+    let io = JailStdio::Streams { stdin, stdout: Stdio::piped(), stderr: Stdio::piped() };
     let signals = signals::catch_signals()?;
     let mut running = jail.spawn(io)?;
     let (handle, insistence) = (running.signal_handle(), SignalEscalation::default());
     signals.forward(move |signal| insistence.forward(signal, &handle));
-    Ok(exit_code(running.wait()?.code()))
+    if let Some(to_inside) = running.take_stdin() {
+        // This thread may wait for input forever; the process does not join it.
+        thread::spawn(move || copy_stream(io::stdin(), to_inside));
+    }
+    let (stdout, stderr) = (running.take_stdout(), running.take_stderr());
+    let stdout = stdout.map(|from| thread::spawn(move || copy_stream(from, io::stdout())));
+    let stderr = stderr.map(|from| thread::spawn(move || copy_stream(from, io::stderr())));
+    let code = running.wait()?.code();
+    for copied in [stdout, stderr].into_iter().flatten() {
+        // The thread has nothing that could panic. All processes of the jail have ended, so it ends too.
+        if let Ok(Err(error)) = copied.join()
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(Failure::work("cannot write the output of the command").because(&error));
+        }
+    }
+    Ok(exit_code(code))
 }
 
 /// Forwards signals. The kernel does not deliver a signal to the first process of a pid namespace that has no handler
@@ -215,13 +234,18 @@ fn duplicate_fd(fd: &OwnedFd) -> Result<OwnedFd, Failure> {
     fd.try_clone().map_err(|error| Failure::work("cannot use the terminal").because(&error))
 }
 
-/// Copies until one side is closed.
-fn copy_stream(mut from: impl Read, mut to: impl io::Write) {
-    let mut buffer = [0; 8192];
-    while let Ok(got @ 1..) = from.read(&mut buffer) {
-        if to.write_all(&buffer[..got]).and_then(|()| to.flush()).is_err() {
-            return;
-        }
+/// Copies until one side is closed. Returns the error of writing.
+fn copy_stream(mut from: impl Read, mut to: impl io::Write) -> io::Result<()> {
+    let mut buffer = [0; 64 << 10];
+    loop {
+        let got = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(got @ 1..) => got,
+            // A terminal whose other end is closed gives an error at its end.
+            Ok(0) | Err(_) => return Ok(()),
+        };
+        to.write_all(&buffer[..got])?;
+        to.flush()?;
     }
 }
 

@@ -117,6 +117,48 @@ fn a_terminal_is_allocated_only_with_tty() {
     assert_prints(&store, &[], "tty || true", "not a tty\n");
 }
 
+/// Also a stream that a command may only write to leads to the keyboard, if it is the terminal.
+#[test]
+fn without_tty_the_command_gets_pipes_on_a_terminal_too() {
+    let store = Store::with_base();
+    let look = "sh -c 'for fd in 0 1 2; do test -t $fd && echo terminal $fd; done; readlink /proc/self/fd/1 | cut -c1-5; \
+                readlink /proc/self/fd/2 | cut -c1-5; head -n 1 <&1 2>/dev/null; echo end; echo to-err >&2; exit 4'";
+    for options in ["", "-i"] {
+        let done = on_terminal(&store, &format!("{options} parity-base {}", look.replace("\\\n", "")))
+            .stdin("typed\n")
+            .fails(4);
+        let shown = done.stdout.replace("^@", "");
+        assert!(
+            shown.matches("pipe:").count() == 2 && shown.contains("end\r\n") && shown.contains("to-err"),
+            "{options}\n{done}"
+        );
+        assert!(!shown.contains("terminal"), "{options}\n{done}");
+        // What the terminal itself echoes is all that is there of it.
+        assert!(shown.matches("typed").count() <= 1, "{options}\n{done}");
+    }
+    let typed = on_terminal(&store, "-i parity-base sh -c 'read line; echo got $line'").stdin("typed\n").ok();
+    assert!(typed.stdout.contains("got typed\r\n"), "{typed}");
+}
+
+#[test]
+fn a_command_whose_output_nobody_reads_ends_and_a_full_disk_is_an_error() {
+    let store = Store::with_base();
+    run_sh(&store, &[], "true").ok();
+    let program = crate::support::dram_path().display().to_string();
+    let script = format!("{program} run parity-base sh -c 'yes; echo $? >&2' | head -n 1");
+    let done = tool("sh").args(["-c", &script]).env("DRAM_STORE", store.path()).ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.trim_end()), ("y\n", "141"), "{done}");
+    let script = format!("{program} run parity-base echo x > /dev/full");
+    let done = tool("sh").args(["-c", &script]).env("DRAM_STORE", store.path()).fails(1);
+    assert!(done.stderr.contains("cannot write the output of the command"), "{done}");
+    // The mode of the user's own file is not for the command.
+    let place = temp();
+    let file = place.path().join("out");
+    let script = format!("{program} run parity-base chmod 0777 /dev/stdout > {}", file.display());
+    tool("sh").args(["-c", &script]).env("DRAM_STORE", store.path()).start().end();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions()) & 0o111, 0);
+}
+
 #[test]
 fn signals_are_passed_on() {
     for (signal, code) in [("TERM", 9), ("INT", 9), ("HUP", 9), ("USR1", 9), ("QUIT", 9)] {
