@@ -53,6 +53,9 @@ impl ErrorReport for AssembleError {
                     .to_owned()
             }
             AssembleError::NoErts(_) => "install Erlang, or name its directory with --otp".to_owned(),
+            AssembleError::Io { source, .. } if source.kind() == ErrorKind::FileTooLarge => {
+                "the size of a file is limited here: `ulimit -f unlimited` in the shell raises the limit".to_owned()
+            }
             AssembleError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
                 "free space on the disk, or name another place with --output".to_owned()
             }
@@ -184,6 +187,7 @@ mod tests {
         let io = |kind: ErrorKind| AssembleError::Io { verb: "write", path: path(), source: Error::from(kind) };
         let table = [
             (io(ErrorKind::StorageFull), ErrorClass::Work, true),
+            (io(ErrorKind::FileTooLarge), ErrorClass::Work, true),
             (io(ErrorKind::NotFound), ErrorClass::Work, false),
             (AssembleError::NoProject(path()), ErrorClass::Usage, true),
             (AssembleError::NoTool { tool: "mix", why: "" }, ErrorClass::MissingSupport, true),

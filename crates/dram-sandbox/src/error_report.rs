@@ -61,6 +61,13 @@ impl ErrorReport for SandboxError {
                 DOCTOR_HELP
             }
             SandboxError::Mount { source, .. } if class_of_refusal(source) == ErrorClass::MissingSupport => DOCTOR_HELP,
+            SandboxError::HelperStart { source }
+            | SandboxError::HelperConnection { source, .. }
+            | SandboxError::Mount { source, .. }
+                if source.errno().kind() == ErrorKind::FileTooLarge =>
+            {
+                "the size of a file is limited here: `ulimit -f unlimited` in the shell raises the limit"
+            }
             SandboxError::Mount { .. }
             | SandboxError::Description { .. }
             | SandboxError::HelperStart { .. }

@@ -50,6 +50,9 @@ fn run_helper(control: &OwnedFd) -> i32 {
 
 fn supervise_command(control: &OwnedFd) -> Result<(CommandExit, CommandUsage), SandboxError> {
     fcntl_setfd(control, FdFlags::CLOEXEC).map_err(|e| SandboxError::helper_connection("set up", e))?;
+    // A limit on the size of files is the command's: what is written for it before fails in words. The command gets the
+    // default action back.
+    sys::ignore_signal(libc::SIGXFSZ);
     // Signals of keys typed at the caller's terminal are for the caller. Fails only if this process leads a session
     // already.
     let _ = setsid();

@@ -125,14 +125,24 @@ pub(crate) fn take_inherited_fd(number: RawFd) -> Result<OwnedFd, Errno> {
     Ok(new_fd(signed(number)))
 }
 
+/// Ignores a signal, from now on and in children.
+pub(crate) fn ignore_signal(signal: c_int) {
+    set_signal_action(signed(signal), libc::SIG_IGN as u64);
+}
+
+/// Sets the action of a signal: `SIG_DFL` or `SIG_IGN`. Signals that cannot be set are refused by the kernel.
+fn set_signal_action(signal: usize, action: u64) {
+    // The kernel's `struct sigaction`: the action, no flags, no restorer, an empty mask.
+    let action = [action, 0, 0, 0];
+    let arguments = [signal, address(&raw const action), 0, SIGNAL_SET_SIZE, 0, 0];
+    // SAFETY: neither action runs code of ours; the structure lives during the call.
+    let _ = unsafe { system_call(libc::SYS_rt_sigaction, arguments) };
+}
+
 /// Resets every signal to its default action and unblocks all, as a command expects.
 pub(crate) fn reset_signals() {
-    // The kernel's `struct sigaction`: SIG_DFL, no flags, no restorer, an empty mask.
-    let default_action = [0u64; 4];
-    for signal in 1..=64usize {
-        let arguments = [signal, address(&raw const default_action), 0, SIGNAL_SET_SIZE, 0, 0];
-        // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused by the kernel.
-        let _ = unsafe { system_call(libc::SYS_rt_sigaction, arguments) };
+    for signal in 1..=64 {
+        set_signal_action(signal, libc::SIG_DFL as u64);
     }
     set_signal_mask(libc::SIG_SETMASK, 0);
 }

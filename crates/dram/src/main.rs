@@ -21,6 +21,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     install_panic_hook();
+    signals::survive_file_size_limit();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,10 +1,12 @@
 //! Handles signals: some cancel the command of this process, others are forwarded to a command in a container.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use dram_build::{CancelToken, TransferError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
@@ -47,6 +49,13 @@ impl PendingSignals {
     pub(crate) fn forward(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
         thread::spawn(move || self.0.forever().for_each(&mut pass_on));
     }
+}
+
+/// Keeps the kernel from ending this process when it writes more to a file than `ulimit -f` allows: the write fails then.
+/// A handler is set, and not "ignore", so that the programs which this process starts get the default action.
+pub(crate) fn survive_file_size_limit() {
+    // Fails only for signals that may not be caught. Without the handler the kernel ends the process as before.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
 }
 
 fn register_signals(signals: &[i32]) -> Result<Signals, Failure> {

@@ -359,3 +359,27 @@ fn control_characters_do_not_reach_the_terminal() {
     assert_eq!(done.code, 1);
     assert!(!done.stderr.contains(['\u{1b}', '\u{7}']), "{done}");
 }
+
+/// The kernel ends a process that writes more than `ulimit -f` allows, without a word, unless it handles the signal.
+#[test]
+fn a_limit_on_the_size_of_files_is_named_and_commands_get_it() {
+    let store = Store::with_base();
+    let context = Context::new("FROM parity-base\nCOPY large /large\n").file("large", &"x".repeat(200_000));
+    let limited = |words: &str| {
+        let command = format!("ulimit -f 64; exec {} {words}", crate::support::dram_path().display());
+        crate::support::tool("sh").args(["-c", &command]).env("DRAM_STORE", store.path()).dir(context.path())
+    };
+    limited("build -t demo .").fails(1).says("`ulimit -f unlimited`");
+    limited("save -o out.tar parity-base").fails(1).says("`ulimit -f unlimited`");
+    limited("build -o out .").fails(1).says("`ulimit -f unlimited`");
+    store.dram(["fsck"]).ok();
+    // The default action of the signal is the command's: it is killed by it.
+    let script = "head -c 100000 /dev/zero > /tmp/zero; echo $?";
+    let command = format!(
+        "{} run parity-base true && ulimit -f 1000 && exec {} run parity-base sh -c 'ulimit -f 8; {script}'",
+        crate::support::dram_path().display(),
+        crate::support::dram_path().display(),
+    );
+    let done = crate::support::tool("sh").args(["-c", &command]).env("DRAM_STORE", store.path()).ok();
+    assert_eq!(done.stdout, "153\n", "{done}");
+}
