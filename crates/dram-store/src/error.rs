@@ -14,7 +14,7 @@ use crate::LayerId;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file system operation failed.
-    #[error("cannot {verb} {}", path.display())]
+    #[error("cannot {verb} {}", shortened_path(path))]
     Io {
         /// The operation: `open`, `write`, …
         verb: &'static str,
@@ -174,6 +174,17 @@ pub enum StoreError {
     /// The path is invalid.
     #[error(transparent)]
     Path(#[from] dram_image::tree_path::TreePathError),
+}
+
+/// Returns a path for a message. A command can nest directories deeper than anybody wants to read.
+fn shortened_path(path: &Path) -> String {
+    const SHOWN: usize = 150;
+    let text = path.display().to_string();
+    let letters: Vec<char> = text.chars().collect();
+    match letters.len() > 3 * SHOWN {
+        true => letters[..SHOWN].iter().chain(&['…']).chain(&letters[letters.len() - SHOWN..]).collect(),
+        false => text,
+    }
 }
 
 impl StoreError {

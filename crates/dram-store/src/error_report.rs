@@ -91,6 +91,9 @@ impl ErrorReport for StoreError {
     }
 }
 
+/// The limit is that of the process (`RLIMIT_FSIZE`), or that of the file system.
+const FILE_SIZE_HELP: &str = "the size of a file is limited here: `ulimit -f unlimited` in the shell raises the limit";
+
 /// Returns the help for a failed file operation in the store.
 fn io_help(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::PermissionDenied {
@@ -100,10 +103,13 @@ fn io_help(error: &Error) -> Option<&'static str> {
     if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists) {
         return Some("if that is in the store, `dram fsck --repair` moves what is of another kind to `lost/` there");
     }
+    if error.kind() == ErrorKind::InvalidFilename {
+        return Some("no path of an image can be longer than 4,095 bytes: nest directories less deeply");
+    }
     exhausted_resource_help(error)
 }
 
-/// Returns the help for an exhausted resource: disk space, quota or open files.
+/// Returns the help for an exhausted resource: disk space, quota, the size of a file or open files.
 #[must_use]
 pub fn exhausted_resource_help(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::StorageFull {
@@ -111,6 +117,9 @@ pub fn exhausted_resource_help(error: &Error) -> Option<&'static str> {
     }
     if error.kind() == ErrorKind::QuotaExceeded {
         return Some("free space with `dram prune`, or let the store take more with `--max-size`");
+    }
+    if error.kind() == ErrorKind::FileTooLarge {
+        return Some(FILE_SIZE_HELP);
     }
     let files = Errno::from_io_error(error) == Some(Errno::MFILE);
     files.then_some("raise the limit of open files: `ulimit -n 1024`")
@@ -171,6 +180,8 @@ mod tests {
             (io(ErrorKind::IsADirectory), Some("if that is in the store")),
             (io(ErrorKind::StorageFull), Some("free space on the disk")),
             (io(ErrorKind::QuotaExceeded), Some("free space with")),
+            (io(ErrorKind::FileTooLarge), Some("the size of a file is limited here")),
+            (io(ErrorKind::InvalidFilename), Some("no path of an image can be longer")),
             (io(ErrorKind::NotFound), None),
             (version("7"), Some("use the dram that made it")),
             (version("x"), Some("its file `version` is damaged")),

@@ -10,6 +10,7 @@ mod contexts;
 mod copy;
 mod coverage;
 mod crafted;
+mod deep_directories;
 mod demo;
 mod engines;
 mod errors;
