@@ -36,8 +36,8 @@ pub fn import_tar(
         history: vec![HistoryEntry { created, created_by, ..HistoryEntry::default() }],
         ..ImageConfig::default()
     };
-    let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
-    let manifest = Document::write(Manifest::new(config.clone(), vec![packed.blob]));
+    let config = store.blobs().put_document(&Document::write(config)?, MediaType::CONFIG)?;
+    let manifest = Document::write(Manifest::new(config.clone(), vec![packed.blob]))?;
     let manifest = store.blobs().put_document(&manifest, MediaType::MANIFEST)?;
     Ok(BuiltImage { manifest, config })
 }

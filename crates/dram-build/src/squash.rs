@@ -40,10 +40,10 @@ pub fn squash(provider: &LayerProvider<'_>, image: &Image) -> Result<BuiltImage,
     config.history.iter_mut().for_each(|entry| entry.empty_layer = true);
     let (created, created_by) = (config.created.clone(), Some("dram squash".to_owned()));
     config.history.push(HistoryEntry { created, created_by, ..HistoryEntry::default() });
-    let config = store.blobs().put_document(&Document::write(config), MediaType::CONFIG)?;
+    let config = store.blobs().put_document(&Document::write(config)?, MediaType::CONFIG)?;
     let mut manifest = Manifest::new(config.clone(), vec![packed.blob]);
     manifest.annotations.clone_from(&image.manifest.value().annotations);
-    let manifest = store.blobs().put_document(&Document::write(manifest), MediaType::MANIFEST)?;
+    let manifest = store.blobs().put_document(&Document::write(manifest)?, MediaType::MANIFEST)?;
     Ok(BuiltImage { manifest, config })
 }
 

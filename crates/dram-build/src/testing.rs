@@ -646,8 +646,8 @@ impl MemoryImage {
             rootfs: RootFs { diff_ids: layers.iter().map(|layer| layer.digest).collect(), ..RootFs::default() },
             ..ImageConfig::default()
         };
-        let config = registry.add(MediaType::CONFIG, Document::write(config).bytes().to_vec());
-        let manifest = Document::write(Manifest::new(config.clone(), layers.clone()));
+        let config = registry.add(MediaType::CONFIG, Document::write(config).unwrap().bytes().to_vec());
+        let manifest = Document::write(Manifest::new(config.clone(), layers.clone())).unwrap();
         let root = registry.add(MediaType::MANIFEST, manifest.bytes().to_vec());
         MemoryImage { registry, root, config, layers }
     }

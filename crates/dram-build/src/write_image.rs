@@ -65,7 +65,7 @@ pub fn write_image(
     for (ready, layer) in snapshot.layers.iter().enumerate() {
         packed.push(pack_layer(store, layer, how, &|| tell(BuildEvent::Packing { ready, total: of }))?);
     }
-    let config = Document::write(finish_config(config, &packed, &snapshot.layer_made, how.time));
+    let config = Document::write(finish_config(config, &packed, &snapshot.layer_made, how.time))?;
     let (config_type, manifest_type) = match how.format {
         ImageFormat::Oci => (MediaType::CONFIG, MediaType::MANIFEST),
         ImageFormat::Docker => (MediaType::DOCKER_CONFIG, MediaType::DOCKER_MANIFEST),
@@ -75,7 +75,7 @@ pub fn write_image(
     let mut manifest = Manifest::new(config.clone(), layers);
     manifest.media_type = Some(manifest_type.to_owned());
     manifest.annotations = how.annotations.clone();
-    let mut manifest = store.blobs().put_document(&Document::write(manifest), manifest_type)?;
+    let mut manifest = store.blobs().put_document(&Document::write(manifest)?, manifest_type)?;
     manifest.annotations = how.descriptor_annotations.clone();
     Ok(BuiltImage { manifest, config })
 }

@@ -8,19 +8,18 @@ use std::collections::BTreeMap;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
+use crate::config::ContainerConfig;
 use crate::{Digest, ImageConfig, base64};
 
-/// The largest manifest, index or config that is read, in bytes.
-///
-/// The distribution specification has registries accept manifests of at least 4 MiB. A config, which holds a history
-/// entry for each instruction, may be longer.
+/// The largest document of any kind that is read, in bytes. Each kind has its own limit, [`DocumentKind::MAX_BYTES`].
 pub const LARGEST_DOCUMENT: usize = 32 << 20;
 
 /// The largest number of layers of an image. It is ten times as many as any system runs.
 const MOST_LAYERS: usize = 10_000;
 
-/// The largest number of values in a document. Empty values take a few bytes each in the text, and a hundred in memory.
-const MOST_VALUES: usize = 2_000_000;
+/// The largest number of labels, variables, ports, volumes and triggers of an image. Each is copied several times in a
+/// build.
+const MOST_SETTINGS: usize = 100_000;
 
 /// The exact bytes of a document, and the value parsed from them. The bytes are authoritative: they are stored and
 /// hashed, and never serialised again from the value.
@@ -42,13 +41,15 @@ pub enum DocumentError {
         #[source]
         source: serde_json::Error,
     },
-    /// The text is longer than [`LARGEST_DOCUMENT`].
-    #[error("{what} of {length} bytes is larger than the {LARGEST_DOCUMENT} that are read")]
+    /// The text is too long.
+    #[error("{what} of {length} bytes is larger than the {limit} that are read")]
     TooLarge {
         /// The kind of document.
         what: &'static str,
         /// Its length in bytes.
         length: usize,
+        /// The length that is allowed.
+        limit: usize,
     },
     /// The document contradicts itself or the specification.
     #[error("{what}: {why}")]
@@ -60,10 +61,36 @@ pub enum DocumentError {
     },
 }
 
+/// The error for a value that is not written as a document because nothing could read it again.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {what}: what could not be read again is not written")]
+pub struct DocumentWriteError {
+    what: &'static str,
+    #[source]
+    source: DocumentError,
+}
+
+impl DocumentWriteError {
+    /// Returns what the user can do.
+    pub fn help(&self) -> &'static str {
+        if self.what == Index::NAME {
+            return "remove names that nothing needs, or write to another place";
+        }
+        if self.what == Manifest::NAME {
+            return "use fewer or shorter annotations, or fewer layers";
+        }
+        "use fewer or shorter labels, variables and instructions"
+    }
+}
+
 /// A value that is parsed from, and serialised into, a [`Document`].
 pub trait DocumentKind: Serialize + DeserializeOwned {
     /// The name of this kind of document in messages.
     const NAME: &'static str;
+    /// The largest document of this kind that is read and written, in bytes.
+    const MAX_BYTES: usize;
+    /// The largest number of values in one. Empty values take a few bytes each in the text, and a hundred in memory.
+    const MAX_VALUES: usize = 600_000;
 
     /// Validates constraints that the JSON form alone does not express.
     ///
@@ -78,14 +105,7 @@ impl<T: DocumentKind> Document<T> {
     /// # Errors
     /// Fails when the bytes are too many, not JSON of this form, or not valid.
     pub fn read(bytes: Vec<u8>) -> Result<Self, DocumentError> {
-        if bytes.len() > LARGEST_DOCUMENT {
-            return Err(DocumentError::TooLarge { what: T::NAME, length: bytes.len() });
-        }
-        let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-        if values > MOST_VALUES {
-            let why = format!("it has more than the {MOST_VALUES} values that are read");
-            return Err(DocumentError::Invalid { what: T::NAME, why });
-        }
+        check_size::<T>(&bytes)?;
         let value: T =
             serde_json::from_slice(&bytes).map_err(|source| DocumentError::Json { what: T::NAME, source })?;
         value.check().map_err(|why| DocumentError::Invalid { what: T::NAME, why })?;
@@ -93,9 +113,15 @@ impl<T: DocumentKind> Document<T> {
     }
 
     /// Serialises `value` once, in the field order of its type.
-    pub fn write(value: T) -> Self {
+    ///
+    /// # Errors
+    /// Fails when [`Document::read`] would not read the result.
+    pub fn write(value: T) -> Result<Self, DocumentWriteError> {
         let bytes = serde_json::to_vec(&value).expect("plain data becomes JSON");
-        Document { bytes, value }
+        let invalid = |why| DocumentError::Invalid { what: T::NAME, why };
+        let checked = check_size::<T>(&bytes).and_then(|()| value.check().map_err(invalid));
+        checked.map_err(|source| DocumentWriteError { what: T::NAME, source })?;
+        Ok(Document { bytes, value })
     }
 
     /// Returns the exact bytes.
@@ -117,6 +143,19 @@ impl<T: DocumentKind> Document<T> {
     pub fn descriptor(&self, media_type: &str) -> Descriptor {
         Descriptor::new(media_type, self.digest(), self.bytes.len() as u64)
     }
+}
+
+/// Checks the length of a document and the number of its values.
+fn check_size<T: DocumentKind>(bytes: &[u8]) -> Result<(), DocumentError> {
+    if bytes.len() > T::MAX_BYTES {
+        return Err(DocumentError::TooLarge { what: T::NAME, length: bytes.len(), limit: T::MAX_BYTES });
+    }
+    let values = bytes.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+    if values > T::MAX_VALUES {
+        let why = format!("it has more than the {} values that are read", T::MAX_VALUES);
+        return Err(DocumentError::Invalid { what: T::NAME, why });
+    }
+    Ok(())
 }
 
 /// The media types that are supported.
@@ -294,6 +333,8 @@ impl Manifest {
 
 impl DocumentKind for Manifest {
     const NAME: &'static str = "the image manifest";
+    // The distribution specification has registries accept manifests of at least this size.
+    const MAX_BYTES: usize = 4 << 20;
 
     fn check(&self) -> Result<(), String> {
         if self.schema_version != 2 {
@@ -346,6 +387,9 @@ impl Index {
 
 impl DocumentKind for Index {
     const NAME: &'static str = "the index";
+    // The index of a layout names all its images.
+    const MAX_BYTES: usize = LARGEST_DOCUMENT;
+    const MAX_VALUES: usize = 2_000_000;
 
     fn check(&self) -> Result<(), String> {
         if self.schema_version != 2 {
@@ -363,10 +407,16 @@ impl DocumentKind for Index {
 
 impl DocumentKind for ImageConfig {
     const NAME: &'static str = "the image configuration";
+    // Four times what podman, buildah and skopeo read, as each instruction has an entry in the history.
+    const MAX_BYTES: usize = 16 << 20;
 
     fn check(&self) -> Result<(), String> {
         if self.rootfs.kind != "layers" {
             return Err(format!("rootfs.type is `{}`, expected `layers`", self.rootfs.kind.escape_debug()));
+        }
+        let ContainerConfig { exposed_ports, env, volumes, labels, on_build, .. } = &self.config;
+        if exposed_ports.len() + env.len() + volumes.len() + labels.len() + on_build.len() > MOST_SETTINGS {
+            return Err(format!("it has more than the {MOST_SETTINGS} settings that are read"));
         }
         Ok(())
     }
@@ -383,7 +433,7 @@ mod tests {
     #[test]
     fn written_document_reads_back_equal() {
         let config = Descriptor::new(MediaType::CONFIG, Digest::of(b"c"), 1);
-        let document = Document::write(Manifest::new(config, vec![]));
+        let document = Document::write(Manifest::new(config, vec![])).unwrap();
         assert_eq!(Document::read(document.bytes().to_vec()).unwrap(), document);
     }
 
@@ -411,7 +461,7 @@ mod tests {
                 Descriptor::new(MediaType::CONFIG, Digest::of(b"any carnal pleas"), 16),
                 vec![],
             ));
-            String::from_utf8(whole.bytes().to_vec())
+            String::from_utf8(whole.unwrap().bytes().to_vec())
                 .unwrap()
                 .replace(r#""size":16"#, &format!(r#""size":16,"data":"{data}""#))
         };
@@ -427,7 +477,38 @@ mod tests {
     fn documents_of_too_many_values_are_refused() {
         let many = format!(r#"{{"history":[{}{{}}]}}"#, "{},".repeat(1_100_000));
         let error = Document::<ImageConfig>::read(many.into_bytes()).unwrap_err().to_string();
-        assert!(error.contains("2000000 values"), "{error}");
+        assert!(error.contains("600000 values"), "{error}");
+    }
+
+    #[test]
+    fn documents_that_could_not_be_read_are_not_written() {
+        let config = |labels: usize, length: usize| {
+            let labels = (0..labels).map(|number| (format!("l{number}"), "x".repeat(length))).collect();
+            let config = ContainerConfig { labels, ..ContainerConfig::default() };
+            ImageConfig { architecture: "amd64".to_owned(), os: "linux".to_owned(), config, ..ImageConfig::default() }
+        };
+        let history = |count: usize| {
+            let entry = crate::HistoryEntry { created_by: Some("LABEL a=b".to_owned()), ..Default::default() };
+            ImageConfig { history: vec![entry; count], ..config(0, 0) }
+        };
+        for value in [config(100_000, 1), config(15, 1 << 20), history(100_000)] {
+            let written = Document::write(value).unwrap();
+            assert_eq!(Document::<ImageConfig>::read(written.bytes().to_vec()).unwrap(), written);
+        }
+        for value in [config(100_001, 1), config(17, 1 << 20), history(700_000)] {
+            let error = Document::write(value.clone()).unwrap_err();
+            assert!(error.to_string().contains("cannot write the image configuration"), "{error}");
+            let bytes = serde_json::to_vec(&value).unwrap();
+            assert!(Document::<ImageConfig>::read(bytes).is_err());
+        }
+        let named = |count: usize| {
+            let mut entry = Descriptor::new(MediaType::MANIFEST, Digest::of(b""), 0);
+            entry.annotations.insert("name".to_owned(), "n".repeat(4096));
+            Document::write(Index::new(vec![entry; count]))
+        };
+        assert!(named(7_000).is_ok());
+        let error = named(9_999).unwrap_err();
+        assert!(error.help().contains("remove names"), "{}", error.help());
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub enum ArchiveLimit {
     /// The ratio of the unpacked to the compressed size, for an archive that unpacks to more than
     /// [`FREE_EXPANSION_BYTES`].
     Expansion,
+    /// The bytes of the paths that a layer deletes, and of directories that it has no entry for, with 32 bytes more for
+    /// each path. They are kept in memory.
+    Paths,
 }
 
 /// The unpacked size up to which the ratio is not limited: small archives often compress very well.
@@ -24,8 +27,14 @@ pub const FREE_EXPANSION_BYTES: u64 = 2 << 30;
 
 impl ArchiveLimit {
     /// All limits.
-    pub const ALL: [ArchiveLimit; 5] =
-        [ArchiveLimit::Entries, ArchiveLimit::Depth, ArchiveLimit::Header, ArchiveLimit::Size, ArchiveLimit::Expansion];
+    pub const ALL: [ArchiveLimit; 6] = [
+        ArchiveLimit::Entries,
+        ArchiveLimit::Depth,
+        ArchiveLimit::Header,
+        ArchiveLimit::Size,
+        ArchiveLimit::Expansion,
+        ArchiveLimit::Paths,
+    ];
 
     /// Returns the name of the limit on the command line.
     pub fn name(self) -> &'static str {
@@ -35,6 +44,7 @@ impl ArchiveLimit {
             ArchiveLimit::Header => "header",
             ArchiveLimit::Size => "size",
             ArchiveLimit::Expansion => "expansion",
+            ArchiveLimit::Paths => "paths",
         }
     }
 }
@@ -53,11 +63,20 @@ pub struct ArchiveLimits {
     /// See [`ArchiveLimit::Expansion`]. Text has a ratio of up to 20; zeros of 1030 in gzip, and tens of thousands in
     /// zstd.
     pub expansion: u64,
+    /// See [`ArchiveLimit::Paths`]. The default is that of 300,000 deleted files.
+    pub paths: u64,
 }
 
 impl Default for ArchiveLimits {
     fn default() -> Self {
-        ArchiveLimits { entries: 2_000_000, depth: 256, header: 1 << 20, size: 256 << 30, expansion: 200 }
+        ArchiveLimits {
+            entries: 2_000_000,
+            depth: 256,
+            header: 1 << 20,
+            size: 256 << 30,
+            expansion: 200,
+            paths: 32 << 20,
+        }
     }
 }
 
@@ -70,6 +89,7 @@ impl ArchiveLimits {
             ArchiveLimit::Header => self.header,
             ArchiveLimit::Size => self.size,
             ArchiveLimit::Expansion => self.expansion,
+            ArchiveLimit::Paths => self.paths,
         }
     }
 
@@ -80,6 +100,7 @@ impl ArchiveLimits {
             ArchiveLimit::Header => &mut self.header,
             ArchiveLimit::Size => &mut self.size,
             ArchiveLimit::Expansion => &mut self.expansion,
+            ArchiveLimit::Paths => &mut self.paths,
         };
         *field = value;
     }
@@ -177,6 +198,9 @@ impl fmt::Display for LimitExceeded {
         match self.limit {
             ArchiveLimit::Entries => write!(f, "it has more than {allowed} entries"),
             ArchiveLimit::Depth => write!(f, "a name in it is more than {allowed} directories deep"),
+            ArchiveLimit::Paths => {
+                write!(f, "the paths that it deletes, or has no entry for, have more than {allowed} bytes")
+            }
             ArchiveLimit::Header => write!(f, "an extended header in it has more than {allowed} bytes"),
             ArchiveLimit::Size => write!(f, "it unpacks to more than {allowed} bytes"),
             ArchiveLimit::Expansion => {

@@ -17,8 +17,22 @@ pub(crate) enum Durability {
     Unsynced,
 }
 
-/// Writes `bytes` to `path` through a temporary file in `work` and an atomic rename.
-pub(crate) fn write_atomic(path: &Path, bytes: &[u8], work: &Path, durable: Durability) -> Result<(), StoreError> {
+/// Writes `bytes` to `path` through a temporary file in `work` and an atomic rename. `max_bytes` is the limit with which
+/// the file is read: what could not be read is not written.
+///
+/// # Errors
+/// When there are more bytes, or a file system operation fails.
+pub(crate) fn write_atomic(
+    path: &Path,
+    bytes: &[u8],
+    max_bytes: u64,
+    work: &Path,
+    durable: Durability,
+) -> Result<(), StoreError> {
+    if bytes.len() as u64 > max_bytes {
+        let why = format!("it would be longer than the {max_bytes} bytes that are read");
+        return Err(StoreError::io("write", path)(io::Error::new(io::ErrorKind::FileTooLarge, why)));
+    }
     let temporary = temp_path(work);
     let written = write_new_file(&temporary, bytes, durable).map_err(StoreError::io("write", &temporary));
     let placed = written.and_then(|()| fs::rename(&temporary, path).map_err(StoreError::io("write", path)));
@@ -76,7 +90,7 @@ pub(crate) fn open_no_follow(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-/// Returns the content of a file of at most `most` bytes; `None` when it does not exist.
+/// Returns the content of a file of at most `max_bytes` bytes; `None` when it does not exist.
 pub(crate) fn read_limited(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let fail = || StoreError::io("read", path);
     let file = match open_no_follow(path) {
@@ -92,4 +106,21 @@ pub(crate) fn read_limited(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>
         return Err(fail()(io::Error::new(io::ErrorKind::InvalidData, format!("it is longer than {max_bytes} bytes"))));
     }
     Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        write_atomic(&path, &[b'a'; 8], 8, dir.path(), Durability::Unsynced).unwrap();
+        assert_eq!(read_limited(&path, 8).unwrap().unwrap(), [b'a'; 8]);
+        let error = write_atomic(&path, &[b'b'; 9], 8, dir.path(), Durability::Unsynced).unwrap_err();
+        assert!(crate::error_chain(&error).contains("longer than the 8 bytes that are read"), "{error}");
+        assert_eq!(read_limited(&path, 8).unwrap().unwrap(), [b'a'; 8]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

@@ -11,7 +11,7 @@ use crate::{Dir, Store, StoreError};
 /// Maximum number of repositories for one blob; the most recent ones stay.
 const MAX_REPOSITORIES: usize = 8;
 /// Maximum size of a record in bytes.
-const MAX_RECORD_SIZE: u64 = 8 << 10;
+const MAX_RECORD_SIZE: u64 = 16 << 10;
 
 /// The known locations of blobs in registries.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +55,7 @@ impl<'a> BlobLocations<'a> {
         atomic_file::write_atomic(
             &self.record_path(digest),
             text.as_bytes(),
+            MAX_RECORD_SIZE,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         )

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dram_image::document::{DocumentKind, LARGEST_DOCUMENT};
-use dram_image::{Descriptor, Digest, DigestHasher, Document, DocumentError, TreePath};
+use dram_image::{Descriptor, Digest, DigestHasher, Document, TreePath};
 
 use crate::{Dir, Store, StoreError, atomic_file};
 
@@ -85,17 +85,12 @@ impl<'a> Blobs<'a> {
     /// Stores a document and returns its descriptor.
     ///
     /// # Errors
-    /// When it is larger than the maximum size of a document, or a file system operation fails.
+    /// When a file system operation fails.
     pub fn put_document<T: DocumentKind>(
         self,
         document: &Document<T>,
         media_type: &str,
     ) -> Result<Descriptor, StoreError> {
-        let length = document.bytes().len();
-        if length > LARGEST_DOCUMENT {
-            let source = DocumentError::TooLarge { what: T::NAME, length };
-            return Err(StoreError::Document { path: self.path(&document.digest()), source });
-        }
         self.put(document.bytes())?;
         Ok(document.descriptor(media_type))
     }

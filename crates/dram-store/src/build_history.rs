@@ -96,6 +96,7 @@ impl<'a> BuildHistory<'a> {
         atomic_file::write_atomic(
             &self.path(place, &name.hex()),
             bytes,
+            MAX_LIST_SIZE,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         )
@@ -113,6 +114,7 @@ impl<'a> BuildHistory<'a> {
         atomic_file::write_atomic(
             &self.path(place, JOURNAL_NAME),
             bytes,
+            MAX_JOURNAL_SIZE,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         )?;

@@ -107,7 +107,8 @@ impl ContextDir {
         let mut all = self.saved_digests.clone();
         all.extend(now.iter().map(|(path, known)| (path.clone(), known.clone())));
         let bytes = write_index(&all);
-        let _ = atomic_file::write_atomic(&self.index_path, &bytes, &store.work_dir().path(), Durability::Unsynced);
+        let work = store.work_dir().path();
+        let _ = atomic_file::write_atomic(&self.index_path, &bytes, MAX_INDEX_SIZE, &work, Durability::Unsynced);
     }
 
     /// Returns the cached digest of `node` if it is still valid.

@@ -79,6 +79,7 @@ impl<'a> DownloadCache<'a> {
         let _ = atomic_file::write_atomic(
             &self.record_path(address),
             &note,
+            MAX_RECORD_SIZE,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         );

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dram_error::AnyReport;
 use dram_image::tar::TarError;
-use dram_image::{Digest, DocumentError, LimitExceeded, TreePath};
+use dram_image::{Digest, DocumentError, DocumentWriteError, LimitExceeded, TreePath};
 use rustix::io::Errno;
 
 use crate::LayerId;
@@ -128,6 +128,9 @@ pub enum StoreError {
         #[source]
         source: DocumentError,
     },
+    /// A document that could not be read again is not written.
+    #[error(transparent)]
+    UnwritableDocument(#[from] DocumentWriteError),
     /// The tar of an image's layer was refused.
     #[error("cannot unpack {what}")]
     LayerTar {
@@ -236,6 +239,7 @@ impl StoreError {
             | StoreError::ForeignPacking { .. }
             | StoreError::DamagedIndex { .. }
             | StoreError::Document { .. }
+            | StoreError::UnwritableDocument(_)
             | StoreError::InvalidEntry { .. }
             | StoreError::Unrepresentable { .. }
             | StoreError::SymlinkLoop { .. }

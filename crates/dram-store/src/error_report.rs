@@ -31,6 +31,7 @@ impl ErrorReport for StoreError {
             | StoreError::ForeignPacking { .. }
             | StoreError::DamagedIndex { .. }
             | StoreError::Document { .. }
+            | StoreError::UnwritableDocument(_)
             | StoreError::LayerTar { .. }
             | StoreError::Tar { .. }
             | StoreError::InvalidEntry { .. }
@@ -72,6 +73,7 @@ impl ErrorReport for StoreError {
                 "give this user more ids in /etc/subuid and /etc/subgid, build as root, or change these owners in the base image",
             ),
             StoreError::Unrepresentable { .. } => Some("rename or remove it in the step that makes it"),
+            StoreError::UnwritableDocument(error) => Some(error.help()),
             StoreError::LinkInOutput(_) => {
                 Some("remove the link, or name the directory to which it leads as the destination")
             }

@@ -79,7 +79,8 @@ impl<'a> FailedCommandStore<'a> {
         for (number, extra) in extras.iter().enumerate() {
             take(extra, &number.to_string())?;
         }
-        atomic_file::write_atomic(&place.join("about"), about, &self.store.work_dir().path(), Durability::Unsynced)?;
+        let work = self.store.work_dir().path();
+        atomic_file::write_atomic(&place.join("about"), about, MAX_DESCRIPTION_SIZE, &work, Durability::Unsynced)?;
         drop(lock::lock_file(&place.join("lock"), FlockOperation::LockShared)?);
         let path = self.path();
         fs::rename(&place, &path).map_err(StoreError::io("keep", &path)).map(|()| true)

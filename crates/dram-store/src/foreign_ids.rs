@@ -220,7 +220,7 @@ impl Layers<'_> {
         let mut known = read()?;
         if known.add(namespace_ids(), wanted)? {
             let (text, work) = (known.format(), store.work_dir().path());
-            atomic_file::write_atomic(&record, text.as_bytes(), &work, Durability::Synced)?;
+            atomic_file::write_atomic(&record, text.as_bytes(), MAX_RECORD_BYTES, &work, Durability::Synced)?;
         }
         Ok(known)
     }

@@ -118,6 +118,8 @@ pub struct PackedLayer {
     pub blob: Descriptor,
 }
 
+/// The largest record of a digest, a layer id or a size.
+const MAX_SHORT_RECORD_BYTES: u64 = 256;
 /// A record has a few hundred bytes; a larger one is damaged.
 const MAX_PACK_RECORD_BYTES: u64 = 1 << 20;
 
@@ -213,12 +215,13 @@ impl<'a> Layers<'a> {
     /// On an I/O error.
     pub fn record_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
         let record = self.origin_record_path(diff_id);
-        atomic_file::write_atomic(&record, id.as_str().as_bytes(), &self.store.work_dir().path(), Durability::Unsynced)
+        let (bytes, work) = (id.as_str().as_bytes(), self.store.work_dir().path());
+        atomic_file::write_atomic(&record, bytes, MAX_SHORT_RECORD_BYTES, &work, Durability::Unsynced)
     }
 
     /// The layer that the tar `diff_id` was packed from, if it is in the store. Their content differs in times only.
     pub fn find_origin(self, diff_id: &Digest) -> Option<LayerId> {
-        let bytes = atomic_file::read_limited(&self.origin_record_path(diff_id), 128).ok()??;
+        let bytes = atomic_file::read_limited(&self.origin_record_path(diff_id), MAX_SHORT_RECORD_BYTES).ok()??;
         let id: LayerId = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
         self.has(&id).then_some(id)
     }
@@ -251,6 +254,7 @@ impl<'a> Layers<'a> {
         atomic_file::write_atomic(
             &self.pack_record_path(id, stamp, kind),
             &bytes,
+            MAX_PACK_RECORD_BYTES,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         )
@@ -278,7 +282,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// Those of [`Layers::verify_blob`].
     pub fn tar_size(self, diff_id: &Digest, blob: &Descriptor) -> Result<u64, StoreError> {
-        let known = atomic_file::read_limited(&self.size_record_path(diff_id), 64).ok().flatten();
+        let known = atomic_file::read_limited(&self.size_record_path(diff_id), MAX_SHORT_RECORD_BYTES).ok().flatten();
         let known = known.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.parse().ok());
         if let Some(size) = known {
             return Ok(size);
@@ -291,7 +295,7 @@ impl<'a> Layers<'a> {
 
     /// Returns `true` when a record says that the whole blob was verified to contain the tar `diff_id`.
     pub fn is_blob_verified(self, blob: &Descriptor, diff_id: &Digest) -> bool {
-        let known = atomic_file::read_limited(&self.diff_record_path(blob), 128).ok().flatten();
+        let known = atomic_file::read_limited(&self.diff_record_path(blob), MAX_SHORT_RECORD_BYTES).ok().flatten();
         known.is_some_and(|known| known == diff_id.hex().as_bytes())
     }
 
@@ -301,6 +305,7 @@ impl<'a> Layers<'a> {
         let _ = atomic_file::write_atomic(
             &self.diff_record_path(blob),
             bytes.as_bytes(),
+            MAX_SHORT_RECORD_BYTES,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         );
@@ -357,6 +362,7 @@ impl<'a> Layers<'a> {
         atomic_file::write_atomic(
             &self.size_record_path(diff_id),
             size.to_string().as_bytes(),
+            MAX_SHORT_RECORD_BYTES,
             &self.store.work_dir().path(),
             Durability::Unsynced,
         )
@@ -440,6 +446,7 @@ impl<'a> Layers<'a> {
             let _ = atomic_file::write_atomic(
                 &record,
                 id.as_str().as_bytes(),
+                MAX_SHORT_RECORD_BYTES,
                 &self.store.work_dir().path(),
                 Durability::Unsynced,
             );
@@ -458,7 +465,8 @@ impl<'a> Layers<'a> {
         if deps == ParentDeps::default() {
             return Ok(Some((alone, true)).filter(|(id, _)| self.has(id)));
         }
-        let known = atomic_file::read_limited(&self.parents_record_path(diff_id, below), 256).ok().flatten();
+        let known =
+            atomic_file::read_limited(&self.parents_record_path(diff_id, below), MAX_SHORT_RECORD_BYTES).ok().flatten();
         let known: Option<LayerId> = known.and_then(|id| String::from_utf8(id).ok()?.parse().ok());
         if let Some(id) = known.filter(|id| id.without_inherited() == alone && self.has(id)) {
             return Ok(Some((id, true)));

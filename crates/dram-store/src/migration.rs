@@ -13,7 +13,7 @@ use dram_image::TreePath;
 use rustix::fs::FlockOperation;
 
 use crate::atomic_file::{self, Durability};
-use crate::store::{StoreVersion, VERSION, create_dir, read_version};
+use crate::store::{MAX_VERSION_BYTES, StoreVersion, VERSION, create_dir, read_version};
 use crate::{Dir, LayerId, ProcessWorkDir, Store, StoreError, StoreLocation, lock};
 
 /// One step of the migration.
@@ -96,7 +96,8 @@ impl MigrationStep {
             MigrationStep::SyncRoot => sync_dir(root),
             MigrationStep::WriteVersion => {
                 let text = format!("{VERSION}\n");
-                atomic_file::write_atomic(&root.join("version"), text.as_bytes(), &work.path(), Durability::Synced)
+                let (path, work) = (root.join("version"), work.path());
+                atomic_file::write_atomic(&path, text.as_bytes(), MAX_VERSION_BYTES, &work, Durability::Synced)
             }
         }
     }

@@ -191,7 +191,7 @@ pub(crate) fn finalize_table(made: &Path, place: &Path, work: &Path) -> Result<(
     } else {
         let lines = known.iter().filter(|(_, record)| **record != OwnershipRecord::default());
         let bytes: Vec<u8> = lines.flat_map(|(key, record)| format_record(key, record)).collect();
-        atomic_file::write_atomic(&to, &bytes, work, Durability::Unsynced)?;
+        atomic_file::write_atomic(&to, &bytes, MAX_OWNERSHIP_TABLE_BYTES, work, Durability::Unsynced)?;
     }
     remove_table(&from)
 }

@@ -44,11 +44,19 @@ pub(crate) fn retain_effective(dir: &Dir, deps: &ParentDeps) -> Result<ParentDep
             standing.implied_dirs.insert(path.clone());
         }
     }
+    // Paths of one directory follow each other.
+    let mut last_parent: Option<(TreePath, bool)> = None;
     for path in &deps.whiteouts {
         if !dir.status(path)?.is_some_and(|status| status.kind.is_whiteout()) {
             continue;
         }
-        match is_hidden_by_opaque(dir, path.parent())? {
+        let parent = path.parent().unwrap_or_else(TreePath::root);
+        let is_hidden = match last_parent.take().filter(|(last, _)| *last == parent) {
+            Some((_, is_hidden)) => is_hidden,
+            None => is_hidden_by_opaque(dir, Some(parent.clone()))?,
+        };
+        last_parent = Some((parent, is_hidden));
+        match is_hidden {
             true => dir.remove(path)?,
             false => drop(standing.whiteouts.insert(path.clone())),
         }
@@ -190,7 +198,7 @@ pub(crate) fn write_parent_deps(record: &Path, deps: &ParentDeps, store: &Store)
     let dirs = deps.implied_dirs.iter().map(|path| (b"d", path));
     let all = dirs.chain(deps.whiteouts.iter().map(|path| (b"w", path)));
     let bytes: Vec<u8> = all.flat_map(|(kind, path)| [kind, path.as_bytes(), b"\0"].concat()).collect();
-    atomic_file::write_atomic(record, &bytes, &store.work_dir().path(), Durability::Synced)
+    atomic_file::write_atomic(record, &bytes, MAX_PARENT_DEPS_BYTES, &store.work_dir().path(), Durability::Synced)
 }
 
 /// Reads the record of a layer's dependencies; without a record there are none.

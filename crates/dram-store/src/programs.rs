@@ -56,7 +56,8 @@ impl Layers<'_> {
 /// Records the programs. Failure is ignored: the next build scans the layer again.
 fn write_programs_record(store: &Store, record: &std::path::Path, programs: &LayerPrograms) {
     let bytes = serde_json::to_vec(programs).expect("plain data becomes JSON");
-    let _ = atomic_file::write_atomic(record, &bytes, &store.work_dir().path(), Durability::Unsynced);
+    let work = store.work_dir().path();
+    let _ = atomic_file::write_atomic(record, &bytes, MAX_PROGRAMS_RECORD_BYTES, &work, Durability::Unsynced);
 }
 
 fn scan_programs(layer: &Dir) -> Result<LayerPrograms, StoreError> {

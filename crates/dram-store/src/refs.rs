@@ -82,10 +82,12 @@ impl<'a> ImageRefs<'a> {
     }
 
     fn write(self, index: Index) -> Result<(), StoreError> {
-        let (document, work) = (Document::write(index), self.store.work_dir().path());
-        atomic_file::write_atomic(&self.path(), document.bytes(), &work, Durability::Synced)?;
+        // An index that could not be read would take all names with it.
+        let (document, work) = (Document::write(index)?, self.store.work_dir().path());
+        atomic_file::write_atomic(&self.path(), document.bytes(), MAX_INDEX_SIZE, &work, Durability::Synced)?;
         // The index itself is synced already. The backup protects against later damage to the disk.
-        let _ = atomic_file::write_atomic(&self.copy_path(), document.bytes(), &work, Durability::Unsynced);
+        let _ =
+            atomic_file::write_atomic(&self.copy_path(), document.bytes(), MAX_INDEX_SIZE, &work, Durability::Unsynced);
         Ok(())
     }
 
@@ -202,5 +204,28 @@ fn read_index(path: &Path) -> Result<Option<Index>, StoreError> {
     match Document::<Index>::read(bytes) {
         Ok(document) => Ok(Some(document.value().clone())),
         Err(source) => Err(StoreError::DamagedIndex { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_not_be_read_again_are_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let root = Descriptor::new(dram_image::MediaType::MANIFEST, Digest::of(b"x"), 1);
+        let named = |host: &str, count: usize| -> Vec<(Reference, Descriptor)> {
+            let name = |number: usize| format!("{host}.example/{}:{}", "n".repeat(200), format!("{number:0>128}"));
+            (0..count).map(|number| (name(number).parse().unwrap(), root.clone())).collect()
+        };
+        store.refs().set_all(&named("a", 35_000)).unwrap();
+        let error = store.refs().set_all(&named("b", 35_000)).unwrap_err();
+        assert!(matches!(error, StoreError::UnwritableDocument(_)), "{error}");
+        assert_eq!(store.refs().list().unwrap().len(), 35_000);
+        assert_eq!(store.refs().read_copy().map(|index| index.manifests.len()), Some(35_000));
+        let first = store.refs().list().unwrap().remove(0).name;
+        assert!(store.refs().remove(&first).unwrap());
     }
 }

@@ -92,6 +92,7 @@ impl<'a> SizeCache<'a> {
             let _ = atomic_file::write_atomic(
                 &self.store.join("sizes"),
                 &bytes,
+                MAX_FILE_SIZE,
                 &self.store.work_dir().path(),
                 Durability::Unsynced,
             );

@@ -134,7 +134,8 @@ impl<'a> StepCache<'a> {
             fs::create_dir_all(parent).map_err(StoreError::io("make the directory", parent))?;
         }
         let bytes = serde_json::to_vec(record).expect("plain data becomes JSON");
-        atomic_file::write_atomic(&path, &bytes, &self.store.work_dir().path(), Durability::Unsynced)
+        let work = self.store.work_dir().path();
+        atomic_file::write_atomic(&path, &bytes, MAX_RECORD_SIZE, &work, Durability::Unsynced)
     }
 
     /// Returns all records of processes with the id mapping `rights`. Other files are skipped.

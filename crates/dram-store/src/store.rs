@@ -17,6 +17,8 @@ use crate::{
 
 /// Version of the on-disk layout that this program writes.
 pub(crate) const VERSION: u32 = 2;
+/// The largest file `version` or `oci-layout`, in bytes.
+pub(crate) const MAX_VERSION_BYTES: u64 = 1024;
 /// Version of older stores, which are migrated when they are opened.
 const OLD_VERSION: &str = "1";
 
@@ -372,7 +374,10 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
 }
 
 fn write_if_missing(path: &Path, bytes: &[u8], work: &ProcessWorkDir) -> Result<(), StoreError> {
-    if path.exists() { Ok(()) } else { atomic_file::write_atomic(path, bytes, &work.path(), Durability::Synced) }
+    if path.exists() {
+        return Ok(());
+    }
+    atomic_file::write_atomic(path, bytes, MAX_VERSION_BYTES, &work.path(), Durability::Synced)
 }
 
 /// Version of the layout of a store.
@@ -395,7 +400,7 @@ pub(crate) fn read_version(root: &Path) -> Result<StoreVersion, StoreError> {
     if fs::symlink_metadata(&path).is_ok_and(|meta| !meta.is_file()) {
         return Err(StoreError::UnknownVersion { path: root.to_owned(), found: String::new(), known: VERSION });
     }
-    let Some(text) = atomic_file::read_limited(&path, 1024)? else {
+    let Some(text) = atomic_file::read_limited(&path, MAX_VERSION_BYTES)? else {
         // A store of version 1 that has lost its version is known by a directory that only version 1 has.
         let is_old = root.join("oci/oci-layout").is_file() && root.join("seen").is_dir();
         return Ok(if is_old { StoreVersion::Old } else { StoreVersion::New });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek as _, SeekFrom, Write as _};
 
 use dram_image::tar::{TarEntry, TarEntryKind, TarError, TarReader};
-use dram_image::{ArchiveLimits, TreePath};
+use dram_image::{ArchiveLimit, ArchiveLimits, TreePath};
 
 use crate::dir::FileMetadata;
 use crate::id_mapping::is_initial_namespace_map;
@@ -41,6 +41,9 @@ impl UnpackOptions<'_> {
     }
 }
 
+/// The memory that a path takes apart from its text, in bytes.
+const DEPENDENCY_OVERHEAD: u64 = 32;
+
 /// The paths of a layer whose result depends on its parent layers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentDeps {
@@ -62,6 +65,7 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, options: UnpackOptions<'
         dir_metadata: BTreeMap::new(),
         parent_deps: ParentDeps::default(),
         whited_out: BTreeSet::new(),
+        dependency_bytes: 0,
         buffer: vec![0; 128 << 10],
     };
     while let Some(entry) = reader.next_entry().map_err(fail)? {
@@ -81,6 +85,8 @@ struct TarUnpacker<'a> {
     parent_deps: ParentDeps,
     /// Paths that whiteouts removed; a directory created there is opaque.
     whited_out: BTreeSet<TreePath>,
+    /// The size of the dependencies so far.
+    dependency_bytes: u64,
     buffer: Vec<u8>,
 }
 
@@ -181,9 +187,17 @@ impl TarUnpacker<'_> {
             }
             make_dir(&dir, &name, self.whited_out.contains(&at))?;
             dir.set_metadata(&name, &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) }, false)?;
+            self.count_dependency(&at)?;
             self.parent_deps.implied_dirs.insert(self.root.path_of(&dir)?.append(&name));
         }
         Ok(())
+    }
+
+    /// Counts a path that is kept in memory until the archive ends, and afterwards in a record.
+    fn count_dependency(&mut self, path: &TreePath) -> Result<(), StoreError> {
+        self.dependency_bytes += path.as_bytes().len() as u64 + DEPENDENCY_OVERHEAD;
+        let checked = self.options.limits.check(ArchiveLimit::Paths, self.dependency_bytes);
+        checked.map_err(|exceeded| self.options.tar_error(TarError::LimitExceeded(exceeded)))
     }
 
     /// Applies a whiteout: `.wh.NAME` removes NAME of the parent layers, `.wh..wh..opq` makes the directory opaque, and
@@ -198,7 +212,10 @@ impl TarUnpacker<'_> {
             }
             aufs if aufs.starts_with(b".wh.") => Ok(()),
             name => {
-                self.whited_out.insert(parent.join(name));
+                let hidden = parent.join(name);
+                self.count_dependency(&hidden)?;
+                self.whited_out.insert(hidden);
+                let (_, dir) = self.current_dir.as_ref().expect("the caller entered it");
                 let name = TreePath::parse(name)?;
                 match dir.status(&name)?.map(|status| status.kind) {
                     None => {
@@ -324,4 +341,43 @@ fn set_xattrs(dir: &Dir, name: &TreePath, entry: &TarEntry) -> Result<(), StoreE
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dram_image::tar::TarWriter;
+
+    use super::*;
+
+    /// Unpacks a layer that deletes `count` files in a directory whose path has 3900 bytes.
+    fn unpack_deletions(count: usize) -> Result<(tempfile::TempDir, ParentDeps), StoreError> {
+        let below = format!("{}/", "d".repeat(194)).repeat(20);
+        let mut tar = TarWriter::new(Vec::new());
+        for number in 0..count {
+            let path = TreePath::parse(format!("{below}.wh.{number:05}").as_bytes()).unwrap();
+            let (kind, xattrs) = (TarEntryKind::File { size: 0 }, Vec::new());
+            let entry = TarEntry { path, kind, mode: 0o644, uid: 0, gid: 0, mtime: 0, xattrs };
+            tar.append(&entry, &mut std::io::empty()).unwrap();
+        }
+        let bytes = tar.finish().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            UnpackOptions { mode: UnpackMode::Layer, limits: &ArchiveLimits::default(), archive_name: "the test" };
+        let deps = unpack(&mut bytes.as_slice(), &Dir::open_layer(dir.path()).unwrap(), options)?;
+        Ok((dir, deps))
+    }
+
+    #[test]
+    fn deleted_paths_are_limited_in_their_sum_and_their_record_can_be_read() {
+        let (dir, deps) = unpack_deletions(5_000).unwrap();
+        assert_eq!((deps.whiteouts.len(), deps.implied_dirs.len()), (5_000, 20));
+        let place = tempfile::tempdir().unwrap();
+        let store = crate::Store::open(place.path()).unwrap();
+        let record = place.path().join("record");
+        crate::parent_deps::write_parent_deps(&record, &deps, &store).unwrap();
+        assert_eq!(crate::parent_deps::read_parent_deps(&record).unwrap(), deps);
+        drop(dir);
+        let error = unpack_deletions(9_000).unwrap_err();
+        assert_eq!(error.limit_exceeded().map(|exceeded| exceeded.limit), Some(ArchiveLimit::Paths), "{error}");
+    }
 }

@@ -23,8 +23,8 @@ pub(crate) struct Cli {
     /// Where images and cached steps are kept [default: $DRAM_STORE, or a directory of the user's]
     #[arg(long, value_name = "DIR", global = true, help_heading = "For every command")]
     pub(crate) store: Option<PathBuf>,
-    /// Change a limit for foreign archives: entries, depth, header, size or expansion [default: $DRAM_LIMITS, or
-    /// entries=2000000,depth=256,header=1m,size=256g,expansion=200]
+    /// Change a limit for foreign archives: entries, depth, header, size, expansion or paths [default: $DRAM_LIMITS,
+    /// or entries=2000000,depth=256,header=1m,size=256g,expansion=200,paths=32m]
     #[arg(long, value_name = "NAME=NUMBER", global = true, help_heading = "For every command")]
     pub(crate) limit: Vec<String>,
     /// The most that the store may take, as `20g`, or `none`: least recently used data is evicted, but no image with a

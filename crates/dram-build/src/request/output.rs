@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use dram_image::Reference;
+use dram_image::{DocumentWriteError, Reference};
 
 use crate::{ArchiveFormat, ImageOptions, SharedCaches, Snapshot};
 
@@ -86,15 +86,22 @@ impl BuildOutput {
     }
 
     /// Returns the same output, but with a cache of `snapshot` in the image; `None` if it is no image.
-    pub(crate) fn with_cache(&self, shared: &SharedCaches<'_>, snapshot: &Snapshot) -> Option<BuildOutput> {
+    ///
+    /// # Errors
+    /// Returns an error if the cache is larger than what is read.
+    pub(crate) fn with_cache(
+        &self,
+        shared: &SharedCaches<'_>,
+        snapshot: &Snapshot,
+    ) -> Result<Option<BuildOutput>, DocumentWriteError> {
         let mut output = self.clone();
         match &mut output {
             BuildOutput::Image { options, .. } => {
-                let (name, value) = shared.inline_annotation(snapshot, options);
+                let (name, value) = shared.inline_annotation(snapshot, options)?;
                 options.annotations.insert(name, value);
-                Some(output)
+                Ok(Some(output))
             }
-            BuildOutput::Local { .. } | BuildOutput::Tar { .. } | BuildOutput::Nothing => None,
+            BuildOutput::Local { .. } | BuildOutput::Tar { .. } | BuildOutput::Nothing => Ok(None),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Writes the outputs of a build.
 
 use dram_image::{ImageConfig, ImagePlatform, Reference};
-use dram_store::Store;
+use dram_store::{Store, StoreError};
 
 use super::{
     BuildFailure, BuildOutput, BuildServices, ImageDestination, OutputImage, OutputResult, PushOptions, RequestEvent,
@@ -30,7 +30,8 @@ impl OutputWriter<'_> {
         inline: Option<&SharedCaches<'_>>,
     ) -> Result<Vec<OutputResult>, BuildFailure> {
         let write = |output: &BuildOutput| {
-            let cached = inline.and_then(|caches| output.with_cache(caches, self.snapshot));
+            let cached = inline.map(|caches| output.with_cache(caches, self.snapshot)).transpose();
+            let cached = cached.map_err(StoreError::from)?.flatten();
             let image = self.write(cached.as_ref().unwrap_or(output))?;
             Ok(OutputResult { image, destination: output.destination() })
         };

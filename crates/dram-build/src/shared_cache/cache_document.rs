@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dram_image::document::DocumentKind;
+use dram_image::document::{DocumentKind, LARGEST_DOCUMENT};
 use dram_image::{Descriptor, Digest, MediaType};
 use dram_store::{IdMapping, LayerId, LayerTimestamp, PackedLayer, StepKey};
 use serde::{Deserialize, Serialize};
@@ -140,6 +140,8 @@ impl CacheDocument {
 
 impl DocumentKind for CacheDocument {
     const NAME: &'static str = "the cache's table of contents";
+    const MAX_BYTES: usize = LARGEST_DOCUMENT;
+    const MAX_VALUES: usize = 2_000_000;
 
     fn check(&self) -> Result<(), String> {
         let CacheDocument { version, steps, layers } = self;

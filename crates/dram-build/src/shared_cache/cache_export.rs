@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use dram_image::{Descriptor, Digest, Document, Manifest, MediaType};
-use dram_store::{LayerId, LayerTimestamp, Store};
+use dram_image::{Descriptor, Digest, Document, DocumentWriteError, Manifest, MediaType};
+use dram_store::{LayerId, LayerTimestamp, Store, StoreError};
 
 use super::cache_document::{
     CACHE_CONFIG_TYPE, CacheDocument, CachedLayer, CachedStep, INLINE_CACHE_ANNOTATION, OfferedLayer,
@@ -94,14 +94,14 @@ impl SharedCaches<'_> {
         }
         let steps = unique_steps(&left);
         let (known, layers, size) = (steps.len(), blobs.len(), blobs.iter().map(|blob| blob.size).sum());
-        let document = Document::write(CacheDocument::new(steps, notes));
+        let document = Document::write(CacheDocument::new(steps, notes)).map_err(StoreError::from)?;
         let mut manifest = Manifest::new(document.descriptor(CACHE_CONFIG_TYPE), blobs);
         let manifest_type = match form.format {
             ImageFormat::Oci => MediaType::MANIFEST,
             ImageFormat::Docker => MediaType::DOCKER_MANIFEST,
         };
         manifest.media_type = Some(manifest_type.to_owned());
-        let manifest = Document::write(manifest);
+        let manifest = Document::write(manifest).map_err(StoreError::from)?;
         let root = manifest.descriptor(manifest_type);
         let documents = [(document.digest(), document.bytes().to_vec()), (root.digest, manifest.bytes().to_vec())];
         let source = CacheExportSource { shared: self, store, documents: BTreeMap::from(documents) };
@@ -128,7 +128,14 @@ impl SharedCaches<'_> {
 
     /// Returns the annotation that makes an image of `snapshot`, written with the options `how`, an inline cache of its
     /// own layers.
-    pub fn inline_annotation(&self, snapshot: &Snapshot, how: &ImageOptions) -> (String, String) {
+    ///
+    /// # Errors
+    /// Returns an error if it is larger than what is read.
+    pub fn inline_annotation(
+        &self,
+        snapshot: &Snapshot,
+        how: &ImageOptions,
+    ) -> Result<(String, String), DocumentWriteError> {
         let left: Vec<StepRecord> = self.state().steps.values().cloned().collect();
         let mut seen = BTreeSet::new();
         let layers = snapshot.layers.iter().enumerate().filter_map(|(at, layer)| Some((at, layer.step_id()?)));
@@ -139,8 +146,8 @@ impl SharedCaches<'_> {
             time: how.time,
             compression: how.compression.short_name(),
         });
-        let document = Document::write(CacheDocument::new(unique_steps(&left), layers.collect()));
-        (INLINE_CACHE_ANNOTATION.to_owned(), String::from_utf8_lossy(document.bytes()).into_owned())
+        let document = Document::write(CacheDocument::new(unique_steps(&left), layers.collect()))?;
+        Ok((INLINE_CACHE_ANNOTATION.to_owned(), String::from_utf8_lossy(document.bytes()).into_owned()))
     }
 }
 

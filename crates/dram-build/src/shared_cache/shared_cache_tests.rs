@@ -72,7 +72,7 @@ fn image_with_an_inline_cache_is_a_cache_of_its_layers() {
     let build = TestBuild::new(&house, text);
     let snapshot = build.run().result.unwrap();
     let config = build.plan().stages[0].config.clone();
-    let annotation = build.caches.inline_annotation(&snapshot, &ImageOptions::default());
+    let annotation = build.caches.inline_annotation(&snapshot, &ImageOptions::default()).unwrap();
     let how = ImageOptions { annotations: [annotation].into(), ..ImageOptions::default() };
     let layers = LayerProvider::new(&house.store);
     let built = write_image(&layers, &snapshot, config.clone(), &how, &|_| ()).unwrap();
@@ -93,13 +93,13 @@ fn image_with_an_inline_cache_is_a_cache_of_its_layers() {
 fn caches_of_buildkit_are_recognised() {
     let registry = ScriptedRegistry::default();
     let buildkit = registry.add("application/vnd.buildkit.cacheconfig.v0", b"{}".to_vec());
-    let manifest = Document::write(Manifest::new(buildkit.clone(), Vec::new()));
+    let manifest = Document::write(Manifest::new(buildkit.clone(), Vec::new())).unwrap();
     let manifest = registry.add(MediaType::MANIFEST, manifest.bytes().to_vec());
-    let index = registry.add(MediaType::INDEX, Document::write(Index::new(vec![buildkit])).bytes().to_vec());
-    let config = String::from_utf8(Document::write(ImageConfig::default()).bytes().to_vec()).unwrap();
+    let index = registry.add(MediaType::INDEX, Document::write(Index::new(vec![buildkit])).unwrap().bytes().to_vec());
+    let config = String::from_utf8(Document::write(ImageConfig::default()).unwrap().bytes().to_vec()).unwrap();
     let config = config.replacen('{', r#"{"moby.buildkit.cache.v0":"x","#, 1);
     let config = registry.add(MediaType::CONFIG, config.into_bytes());
-    let inline = Document::write(Manifest::new(config, Vec::new()));
+    let inline = Document::write(Manifest::new(config, Vec::new())).unwrap();
     let inline = registry.add(MediaType::MANIFEST, inline.bytes().to_vec());
     for root in [manifest, index, inline] {
         assert!(matches!(open(&registry, &root), Err(SharedCacheError::BuildKit(_))), "{root:?}");
@@ -112,7 +112,7 @@ fn caches_of_buildkit_are_recognised() {
 fn cache_whose_document_is_damaged_or_too_large_is_refused() {
     let registry = ScriptedRegistry::default();
     let root_of = |config: Descriptor| {
-        let manifest = Document::write(Manifest::new(config, Vec::new()));
+        let manifest = Document::write(Manifest::new(config, Vec::new())).unwrap();
         registry.add(MediaType::MANIFEST, manifest.bytes().to_vec())
     };
     let text = br#"{"version":1,"steps":[],"layers":[]}"#;

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_image::{Descriptor, Digest, Document, Manifest, MediaType, TreePath};
+use dram_image::{Descriptor, Digest, Document, DocumentError, Manifest, MediaType, TreePath};
 use serde::Serialize;
 
-use crate::transfer::layout::{LAYOUT_FILE_CONTENT, LayoutName, blob_path, merge_index, name_entries};
+use crate::transfer::docker_archive::DOCKER_MANIFEST;
+use crate::transfer::layout::{LAYOUT_FILE_CONTENT, LayoutName, blob_path, merge_index, name_entries, write_index};
+use crate::transfer::layout_files::check_file_size;
 use crate::transfer::{ImageSink, IncomingBlob, TransferError};
 
 /// The format of an image archive.
@@ -102,12 +104,15 @@ impl<'a> ArchiveSink<'a> {
     pub fn finish_archive(self) -> Result<(), TransferError> {
         let mut state = self.state();
         let index = merge_index(std::mem::take(&mut state.index_entries), Vec::new());
-        self.append_file(&mut state, "index.json", Document::write(index).bytes())?;
+        let index = write_index(index, &self.display_name())?;
+        self.append_file(&mut state, "index.json", index.bytes())?;
         match self.format {
             ArchiveFormat::Oci => {}
             ArchiveFormat::Docker => {
                 let docker = serde_json::to_vec(&state.docker_entries).expect("plain data becomes JSON");
-                self.append_file(&mut state, "manifest.json", &docker)?;
+                check_file_size("the list of images", docker.len())
+                    .map_err(|source| self.document_error(DOCKER_MANIFEST, source))?;
+                self.append_file(&mut state, DOCKER_MANIFEST, &docker)?;
             }
         }
         self.append_file(&mut state, "oci-layout", LAYOUT_FILE_CONTENT)?;
@@ -136,12 +141,12 @@ impl<'a> ArchiveSink<'a> {
 
     fn read_manifest(&self, root: &Descriptor, bytes: &[u8]) -> Result<Manifest, TransferError> {
         let manifest = Document::<Manifest>::read(bytes.to_vec());
-        let manifest = manifest.map_err(|source| TransferError::Document {
-            place: self.display_name(),
-            file: root.digest.to_string(),
-            source,
-        })?;
+        let manifest = manifest.map_err(|source| self.document_error(&root.digest.to_string(), source))?;
         Ok(manifest.value().clone())
+    }
+
+    fn document_error(&self, file: &str, source: DocumentError) -> TransferError {
+        TransferError::Document { place: self.display_name(), file: file.to_owned(), source }
     }
 
     fn append_file(&self, state: &mut ArchiveState<'_>, path: &str, mut bytes: &[u8]) -> Result<(), TransferError> {

@@ -33,7 +33,7 @@ fn two_layers() -> MemoryImage {
 
 /// Adds an index of `entries` to `registry`.
 fn index(registry: &ScriptedRegistry, entries: Vec<Descriptor>) -> Descriptor {
-    registry.add(MediaType::INDEX, Document::write(Index::new(entries)).bytes().to_vec())
+    registry.add(MediaType::INDEX, Document::write(Index::new(entries)).unwrap().bytes().to_vec())
 }
 
 #[test]

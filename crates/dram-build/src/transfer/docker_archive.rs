@@ -76,6 +76,6 @@ pub(super) fn import_docker_image(
         layers.push(packed.blob);
     }
     let config = store.blobs().put_document(&config, MediaType::CONFIG)?;
-    let manifest = Document::write(Manifest::new(config, layers));
+    let manifest = Document::write(Manifest::new(config, layers)).map_err(StoreError::from)?;
     Ok(store.blobs().put_document(&manifest, MediaType::MANIFEST)?)
 }

@@ -10,7 +10,7 @@ use dram_image::{Descriptor, Digest, Document, DocumentError, Index, MediaType, 
 use dram_store::{OutputDir, StoreError};
 use serde::Deserialize;
 
-use crate::transfer::copy_image::PARALLEL_BLOBS;
+use crate::transfer::copy_image::{PARALLEL_BLOBS, check_document_count};
 use crate::transfer::layout_files::{LayoutFiles, read_small_file};
 use crate::transfer::{ImageSink, ImageSource, IncomingBlob, TransferError};
 
@@ -206,12 +206,12 @@ impl LayoutSink {
     /// Adds `new` to `index.json`, under a lock.
     fn add_to_index(&self, new: Vec<Descriptor>) -> Result<(), TransferError> {
         let lock = self.dir.lock()?;
-        let index = merge_index(new, existing_entries(&self.dir)?);
+        let index = write_index(merge_index(new, existing_entries(&self.dir)?), &self.display_name())?;
         // Blobs are named durably before the index that refers to them.
         self.blobs.sync()?;
         let [index_temporary, layout_temporary] = TEMPORARY_NAMES;
         self.dir.replace_file("oci-layout", layout_temporary, LAYOUT_FILE_CONTENT)?;
-        self.dir.replace_file("index.json", index_temporary, Document::write(index).bytes())?;
+        self.dir.replace_file("index.json", index_temporary, index.bytes())?;
         drop(lock);
         Ok(())
     }
@@ -279,6 +279,12 @@ pub(super) fn merge_index(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
     let mut all: Vec<_> = old.into_iter().filter(|entry| !replaced(entry)).collect();
     all.extend(new);
     Index::new(all)
+}
+
+/// Returns the `index.json` of the layout at `place`, unless it would be one that is not read.
+pub(super) fn write_index(index: Index, place: &str) -> Result<Document<Index>, TransferError> {
+    check_document_count(index.manifests.len(), place, "index.json")?;
+    Ok(Document::write(index).map_err(StoreError::from)?)
 }
 
 impl ImageSink for LayoutSink {

@@ -44,12 +44,17 @@ pub(super) fn read_small_file(files: &dyn LayoutFiles, name: &str) -> Result<Opt
     let place = || format!("{name} of {}", files.place().display());
     let read = file.take(LARGEST_DOCUMENT as u64 + 1).read_to_end(&mut bytes);
     read.map_err(|source| TransferError::Read { place: place(), source })?;
-    if bytes.len() > LARGEST_DOCUMENT {
-        let source = DocumentError::TooLarge { what: "the document", length: bytes.len() };
+    check_file_size("the document", bytes.len()).map_err(|source| {
         let place = files.place().display().to_string();
-        return Err(TransferError::Document { place, file: name.to_owned(), source });
-    }
+        TransferError::Document { place, file: name.to_owned(), source }
+    })?;
     Ok(Some(bytes))
+}
+
+/// Checks the length of a small file, `what`, that is read or written.
+pub(super) fn check_file_size(what: &'static str, length: usize) -> Result<(), DocumentError> {
+    let limit = LARGEST_DOCUMENT;
+    if length > limit { Err(DocumentError::TooLarge { what, length, limit }) } else { Ok(()) }
 }
 
 /// Opens the files at `path`: those of a directory, or those in an archive. An archive that is compressed, or that is

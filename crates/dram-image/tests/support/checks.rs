@@ -62,7 +62,7 @@ fn check_round_trip(mut entry: TarEntry, mut data: Vec<u8>) {
 fn check_document<T: DocumentKind + PartialEq + std::fmt::Debug + Clone>(bytes: &[u8]) -> Option<T> {
     let read = Document::<T>::read(bytes.to_vec()).ok()?;
     assert_eq!((read.bytes(), read.digest()), (bytes, Digest::of(bytes)));
-    let again = Document::write(read.value().clone());
+    let again = Document::write(read.value().clone()).unwrap();
     Some(Document::<T>::read(again.bytes().to_vec()).unwrap().value().clone())
 }
 

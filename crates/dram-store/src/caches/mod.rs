@@ -265,7 +265,8 @@ impl<'a> CacheMounts<'a> {
 
     fn write_metadata(self, directory: &Path, about: &CacheMountMetadata) -> Result<(), StoreError> {
         let bytes = serde_json::to_vec(about).expect("plain data becomes JSON");
-        atomic_file::write_atomic(&directory.join("about"), &bytes, &self.store.work_dir().path(), Durability::Unsynced)
+        let (path, work) = (directory.join("about"), self.store.work_dir().path());
+        atomic_file::write_atomic(&path, &bytes, MAX_CACHE_METADATA_BYTES, &work, Durability::Unsynced)
     }
 
     /// All caches with their sizes, sorted by id, then by key.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::FsckRun;
 use crate::atomic_file::{self, Durability};
-use crate::store::{DIRECTORIES, OCI_LAYOUT, OPTIONAL_DIRECTORIES, TOP_LEVEL_FILES};
+use crate::store::{DIRECTORIES, MAX_VERSION_BYTES, OCI_LAYOUT, OPTIONAL_DIRECTORIES, TOP_LEVEL_FILES};
 use crate::{Dir, StoreError};
 
 /// Cost of an entry of the wrong type.
@@ -101,7 +101,8 @@ impl FsckRun<'_> {
                 "it is written anew",
                 |check| {
                     check.move_non_file_to_lost(&path)?;
-                    atomic_file::write_atomic(&path, OCI_LAYOUT, &check.store.work_dir().path(), Durability::Synced)
+                    let work = check.store.work_dir().path();
+                    atomic_file::write_atomic(&path, OCI_LAYOUT, MAX_VERSION_BYTES, &work, Durability::Synced)
                 },
             );
         }
