@@ -95,6 +95,8 @@ impl ErrorReport for TransferError {
             | TransferError::Write { .. }
             | TransferError::NoImages(_)
             | TransferError::NotALayout(_)
+            | TransferError::SkopeoDir(_)
+            | TransferError::NotAnImage { .. }
             | TransferError::Document { .. }
             | TransferError::Blob { .. }
             | TransferError::NoPlatform { .. }
@@ -109,6 +111,10 @@ impl ErrorReport for TransferError {
             TransferError::Read { source, .. } | TransferError::Write { source, .. } => {
                 exhausted_resource_help(source).map(str::to_owned).into_iter().collect()
             }
+            TransferError::SkopeoDir(path) => {
+                vec![format!("`skopeo copy dir:{0} oci:LAYOUT:TAG` makes a layout of it", path.display())]
+            }
+            TransferError::NotAnImage { obstacle, .. } => vec![obstacle.help().to_owned()],
             TransferError::NoImages(_)
             | TransferError::NotALayout(_)
             | TransferError::Document { .. }

@@ -4,6 +4,7 @@
 //! schema 2 manifests, whose fields are the same.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -305,6 +306,9 @@ pub struct Manifest {
     /// The media type of this document.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
+    /// The kind of an artifact that is no image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact_type: Option<String>,
     /// The descriptor of the config.
     pub config: Descriptor,
     /// The descriptors of the layers, lowest first.
@@ -323,10 +327,53 @@ impl Manifest {
         Manifest {
             schema_version: 2,
             media_type: Some(MediaType::MANIFEST.to_owned()),
+            artifact_type: None,
             config,
             layers,
             manifests: None,
             annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the reason why the manifest is not that of an image that can be run or built upon; `None` if it may be.
+    pub fn obstacle(&self) -> Option<ImageObstacle> {
+        if let Some(layer) = self.layers.iter().find(|layer| layer.media_type.ends_with("+encrypted")) {
+            return Some(ImageObstacle::Encrypted(layer.media_type.clone()));
+        }
+        let is_layer = |layer: &Descriptor| MediaType::oci_layer(&layer.media_type).starts_with(MediaType::LAYER);
+        if MediaType::is_image_config(&self.config.media_type) || self.layers.iter().any(is_layer) {
+            return None;
+        }
+        Some(ImageObstacle::Artifact(self.artifact_type.clone().unwrap_or_else(|| self.config.media_type.clone())))
+    }
+}
+
+/// The reason why a manifest is not that of an image that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageObstacle {
+    /// A layer is encrypted; it has this media type.
+    Encrypted(String),
+    /// It is an artifact of this type.
+    Artifact(String),
+}
+
+impl fmt::Display for ImageObstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageObstacle::Encrypted(kind) => write!(f, "its layers are encrypted (`{}`)", kind.escape_debug()),
+            ImageObstacle::Artifact(kind) => {
+                write!(f, "it is no image, but an artifact of the type `{}`", kind.escape_debug())
+            }
+        }
+    }
+}
+
+impl ImageObstacle {
+    /// Returns what the user can do.
+    pub fn help(&self) -> &'static str {
+        match self {
+            ImageObstacle::Encrypted(_) => "decrypt it with its key first: `skopeo copy --decryption-key`",
+            ImageObstacle::Artifact(_) => "`dram copy` brings it to another registry, a layout or an archive",
         }
     }
 }
@@ -478,6 +525,24 @@ mod tests {
         let many = format!(r#"{{"history":[{}{{}}]}}"#, "{},".repeat(1_100_000));
         let error = Document::<ImageConfig>::read(many.into_bytes()).unwrap_err().to_string();
         assert!(error.contains("600000 values"), "{error}");
+    }
+
+    #[test]
+    fn artifacts_and_encrypted_layers_are_told_from_images() {
+        let blob = |kind: &str| Descriptor::new(kind, Digest::of(b"x"), 1);
+        let layers = |kind: &str| vec![blob(MediaType::LAYER), blob(kind)];
+        for (config, layers, words) in [
+            (MediaType::CONFIG, layers(MediaType::LAYER_ZSTD), None),
+            (MediaType::DOCKER_CONFIG, layers("application/vnd.in-toto+json"), None),
+            ("text/plain", layers("text/plain"), None),
+            (MediaType::CONFIG, layers("application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), Some("encrypted")),
+            ("application/vnd.cncf.helm.config.v1+json", vec![blob("application/tar+gzip")], Some("helm.config")),
+            ("application/vnd.oci.empty.v1+json", vec![blob("text/plain")], Some("oci.empty")),
+        ] {
+            let obstacle = Manifest::new(blob(config), layers).obstacle().map(|obstacle| obstacle.to_string());
+            assert_eq!(obstacle.is_some(), words.is_some(), "{config}: {obstacle:?}");
+            assert!(obstacle.unwrap_or_default().contains(words.unwrap_or_default()), "{config}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod tree_path;
 pub use config::{ContainerConfig, Healthcheck, HistoryEntry, ImageConfig, RootFs};
 pub use digest::{Digest, DigestError, DigestHasher, HashingWriter};
 pub use document::{
-    Descriptor, Document, DocumentError, DocumentWriteError, ImagePlatform, Index, Manifest, MediaType,
+    Descriptor, Document, DocumentError, DocumentWriteError, ImageObstacle, ImagePlatform, Index, Manifest, MediaType,
 };
 pub use limits::{ArchiveLimit, ArchiveLimits, LimitExceeded};
 pub use reference::{Reference, ReferenceError};

@@ -238,18 +238,20 @@ pub enum PodmanError {
     #[error("cannot start `podman`")]
     Start(#[source] std::io::Error),
     /// `podman` failed.
-    #[error("`podman {verb}` says: {why}")]
+    #[error("`podman load` says: {why}")]
     Refused {
-        /// The subcommand.
-        verb: &'static str,
         /// The last line of its error output.
         why: String,
     },
+    /// It was cancelled.
+    #[error("it was interrupted")]
+    Cancelled,
 }
 
 impl ErrorReport for PodmanError {
     fn class(&self) -> ErrorClass {
         match self {
+            PodmanError::Cancelled => ErrorClass::Interrupted,
             PodmanError::Missing | PodmanError::Start(_) | PodmanError::Refused { .. } => ErrorClass::Work,
         }
     }
@@ -257,34 +259,50 @@ impl ErrorReport for PodmanError {
     fn helps(&self) -> Vec<String> {
         match self {
             PodmanError::Missing => vec!["install it: `apt-get install podman`".to_owned()],
-            PodmanError::Start(_) | PodmanError::Refused { .. } => Vec::new(),
+            PodmanError::Start(_) | PodmanError::Refused { .. } | PodmanError::Cancelled => Vec::new(),
         }
     }
 }
 
-/// Loads the image `tag` of the OCI layout at `layout` into podman's store, as `name`. `podman` is looked for in `path`
-/// and inherits this process's environment, as it is the user's own program.
+/// The largest error output of podman that is kept, in bytes.
+const MAX_PODMAN_OUTPUT_BYTES: u64 = 1 << 20;
+
+/// Loads the images of the OCI archive at `archive` into podman's store, under their names there. `podman` is looked for
+/// in `path` and inherits this process's environment, as it is the user's own program. It is killed when `is_cancelled`
+/// returns true.
 ///
 /// # Errors
-/// Fails when `podman` is not installed, or refuses the image.
-pub fn podman_load(path: &OsStr, layout: &Path, tag: &str, name: &str) -> Result<(), PodmanError> {
+/// Fails when `podman` is not installed, refuses the archive, or is cancelled.
+pub fn podman_load(path: &OsStr, archive: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<(), PodmanError> {
     let program = std::env::split_paths(path).map(|dir| dir.join("podman")).find(|path| path.is_file());
     let program = program.ok_or(PodmanError::Missing)?;
-    let said = run_podman(&program, "pull", &[format!("oci:{}:{tag}", layout.display())])?;
-    let id = said.lines().last().unwrap_or_default().trim().to_owned();
-    run_podman(&program, "tag", &[id, name.to_owned()]).map(drop)
-}
-
-fn run_podman(program: &Path, verb: &'static str, words: &[String]) -> Result<String, PodmanError> {
     #[allow(clippy::disallowed_types, reason = "see the module")]
     let mut command = Command::new(program);
-    let quiet: &[&str] = if verb == "pull" { &["--quiet"] } else { &[] };
-    let done = command.arg(verb).args(quiet).args(words).stdin(Stdio::null()).output().map_err(PodmanError::Start)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(4096)..]).into_owned();
-    if done.status.success() {
-        return Ok(text(&done.stdout));
+    command.args(["load", "--quiet", "--input"]).arg(archive);
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(PodmanError::Start)?;
+    let mut stderr = child.stderr.take().expect("it is a pipe");
+    let reader = thread::spawn(move || {
+        let mut said = Vec::new();
+        let _ = (&mut stderr).take(MAX_PODMAN_OUTPUT_BYTES).read_to_end(&mut said);
+        let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if is_cancelled() => {
+                kill_process_group(&mut child);
+                return Err(PodmanError::Cancelled);
+            }
+            Ok(None) => thread::sleep(POLL_INTERVAL),
+            Err(error) => return Err(PodmanError::Start(error)),
+        }
+    };
+    if status.success() {
+        return Ok(());
     }
-    let said = text(&done.stderr);
-    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default().to_owned();
-    Err(PodmanError::Refused { verb, why: last.strip_prefix("Error: ").unwrap_or(&last).to_owned() })
+    let said = reader.join().unwrap_or_default();
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    Err(PodmanError::Refused { why: last.strip_prefix("Error: ").unwrap_or(last).to_owned() })
 }

@@ -45,6 +45,8 @@ pub(crate) fn open_for_platform(
         | TransferError::Write { .. }
         | TransferError::NoImages(_)
         | TransferError::NotALayout(_)
+        | TransferError::SkopeoDir(_)
+        | TransferError::NotAnImage { .. }
         | TransferError::Document { .. }
         | TransferError::Blob { .. }
         | TransferError::UnsupportedContent { .. }

@@ -4,7 +4,10 @@ use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dram_build::transfer::{ImageSink, ImageSource, IncomingBlob, RegistryRepository, TransferError};
+use dram_build::transfer::{
+    ImageSink, ImageSource, IncomingBlob, RegistryRepository, TransferError, attachment_tag, attachment_tags,
+    with_attachment_tag,
+};
 use dram_build::{CancelToken, RemoteError, RemoteErrorKind};
 use dram_image::{Descriptor, Reference};
 use dram_remote::registry::{
@@ -136,7 +139,12 @@ impl ImageSource for RegistryImage {
     }
 
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
-        self.registry.referrers(&document.digest).map_err(transfer_error)
+        let mut all = self.registry.referrers(&document.digest).map_err(transfer_error)?;
+        for tag in attachment_tags(&document.digest) {
+            let found = self.registry.find_tag(&tag).map_err(transfer_error)?;
+            all.extend(found.map(|manifest| with_attachment_tag(manifest.descriptor, &tag)));
+        }
+        Ok(all)
     }
 
     fn known_repositories(&self, _: &Descriptor) -> Vec<RegistryRepository> {
@@ -188,6 +196,10 @@ impl ImageSink for RegistryImage {
     fn put_image(&self, root: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         let tag = Some(self.name.tag()).filter(|_| !self.by_digest);
         self.registry.put_manifest(tag, root, bytes).map_err(transfer_error)
+    }
+
+    fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
+        self.registry.put_manifest(attachment_tag(document), document, bytes).map_err(transfer_error)
     }
 
     fn repository(&self) -> Option<RegistryRepository> {

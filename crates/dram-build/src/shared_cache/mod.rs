@@ -246,6 +246,8 @@ fn download_blob(
         | TransferError::Write { .. }
         | TransferError::NoImages(_)
         | TransferError::NotALayout(_)
+        | TransferError::SkopeoDir(_)
+        | TransferError::NotAnImage { .. }
         | TransferError::NoPlatform { .. }
         | TransferError::UnsupportedContent { .. }
         | TransferError::Remote(RemoteError { kind: RemoteErrorKind::Failed, .. }) => {

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_image::{Descriptor, Digest, Document, DocumentError, Manifest, MediaType, TreePath};
+use dram_image::{Descriptor, Digest, Document, DocumentError, Manifest, MediaType, Reference, TreePath};
 use serde::Serialize;
 
 use crate::transfer::docker_archive::DOCKER_MANIFEST;
-use crate::transfer::layout::{LAYOUT_FILE_CONTENT, LayoutName, blob_path, merge_index, name_entries, write_index};
+use crate::transfer::layout::{
+    LAYOUT_FILE_CONTENT, LayoutName, blob_path, merge_index, name_entries, referrer_entries, write_index,
+};
 use crate::transfer::layout_files::check_file_size;
 use crate::transfer::{ImageSink, IncomingBlob, TransferError};
 
@@ -198,7 +200,7 @@ impl ImageSink for ArchiveSink<'_> {
 
     fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         self.put_document(document, bytes)?;
-        self.state().index_entries.extend(name_entries(document, &[]));
+        self.state().index_entries.extend(referrer_entries(document));
         Ok(())
     }
 }
@@ -207,7 +209,10 @@ fn docker_entry(manifest: &Manifest, names: &[LayoutName]) -> DockerManifestEntr
     DockerManifestEntry {
         config: blob_path(&manifest.config.digest),
         // `docker load` only accepts names of images.
-        repo_tags: names.iter().filter(|name| name.full.is_some()).map(|name| name.text.clone()).collect(),
+        repo_tags: names
+            .iter()
+            .filter_map(|name| Some(name.full.as_ref()?.parse::<Reference>().ok()?.short()))
+            .collect(),
         layers: manifest.layers.iter().map(|layer| blob_path(&layer.digest)).collect(),
     }
 }

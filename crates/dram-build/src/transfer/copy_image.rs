@@ -64,8 +64,15 @@ pub fn copy_image(
 ) -> Result<Descriptor, TransferError> {
     let root = select_root(root, source, &how.selection)?;
     let bytes = read_document(source, &root)?;
+    // What the sink cannot use is refused before its layers are copied.
+    if sink.takes_images_only()
+        && MediaType::is_manifest(&root.media_type)
+        && let Some(obstacle) = Document::<Manifest>::read(bytes.clone()).ok().and_then(|one| one.value().obstacle())
+    {
+        return Err(TransferError::NotAnImage { place: source.display_name(), obstacle });
+    }
     let mut found = ImageContents::default();
-    let referrers = if how.referrers { collect_referrers(&root, source)? } else { Vec::new() };
+    let referrers = if how.referrers { collect_referrers(&root, &bytes, source)? } else { Vec::new() };
     if !sink.has_image(&root)? {
         found.add_children(&root, &bytes, source, 0)?;
     }
@@ -92,10 +99,19 @@ pub fn copy_image(
     Ok(root)
 }
 
-/// Returns the referrers of the image, and their referrers.
-fn collect_referrers(root: &Descriptor, source: &dyn ImageSource) -> Result<Vec<Descriptor>, TransferError> {
+/// Returns the referrers of the image and of the images of an index, and their referrers.
+fn collect_referrers(
+    root: &Descriptor,
+    bytes: &[u8],
+    source: &dyn ImageSource,
+) -> Result<Vec<Descriptor>, TransferError> {
     let mut all: Vec<Descriptor> = Vec::new();
     let mut next = vec![root.clone()];
+    if MediaType::is_index(&root.media_type)
+        && let Ok(index) = Document::<Index>::read(bytes.to_vec())
+    {
+        next.extend(index.value().manifests.iter().filter(|one| MediaType::is_manifest(&one.media_type)).cloned());
+    }
     while let Some(one) = next.pop() {
         for referrer in source.referrers(&one)? {
             if referrer.digest != root.digest && !all.iter().any(|known| known.digest == referrer.digest) {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::transfer::copy_image::{PARALLEL_BLOBS, check_document_count};
 use crate::transfer::layout_files::{LayoutFiles, read_small_file};
-use crate::transfer::{ImageSink, ImageSource, IncomingBlob, TransferError};
+use crate::transfer::{ImageSink, ImageSource, IncomingBlob, TransferError, attachment_tag, attachment_tags};
 
 /// The annotation with the name of an image in a layout.
 pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
@@ -31,8 +31,14 @@ pub struct LayoutName {
 }
 
 impl From<&Reference> for LayoutName {
+    /// The tag is the name in the layout, and the full name has an annotation of its own, as BuildKit and containerd
+    /// write it.
     fn from(reference: &Reference) -> LayoutName {
-        LayoutName { text: reference.short(), full: Some(reference.full_name()) }
+        let text = match reference.digest() {
+            None => reference.tag().to_owned(),
+            Some(_) => reference.short(),
+        };
+        LayoutName { text, full: Some(reference.full_name()) }
     }
 }
 
@@ -123,6 +129,39 @@ impl LayoutSource {
         Ok(entries.collect())
     }
 
+    /// Returns the images of the layout without those that only refer to another one of them, such as signatures.
+    ///
+    /// # Errors
+    /// Returns an error if `index.json` or the manifest of an image without a name is missing or damaged.
+    pub fn list_main_images(&self) -> Result<Vec<LayoutImage>, TransferError> {
+        let all = self.list_images()?;
+        let mut main = Vec::new();
+        for one in &all {
+            let subject = match (attachment_tag(&one.root), &one.name) {
+                (Some(_), _) => continue,
+                (None, None) if all.len() > 1 && MediaType::is_manifest(&one.root.media_type) => {
+                    self.subject_of(&one.root)?
+                }
+                (None, _) => None,
+            };
+            if !subject.is_some_and(|subject| all.iter().any(|other| other.root.digest == subject)) {
+                main.push(one.clone());
+            }
+        }
+        Ok(if main.is_empty() { all } else { main })
+    }
+
+    /// Returns the digest of the manifest or index to which `document` refers, if it refers to one.
+    fn subject_of(&self, document: &Descriptor) -> Result<Option<Digest>, TransferError> {
+        #[derive(Deserialize)]
+        struct SubjectField {
+            subject: Option<Descriptor>,
+        }
+        let bytes = crate::transfer::copy_image::read_document(self, document)?;
+        let referring = serde_json::from_slice::<SubjectField>(&bytes).ok();
+        Ok(referring.and_then(|referring| referring.subject).map(|subject| subject.digest))
+    }
+
     /// Opens the file of a blob and verifies its length.
     fn open_blob(&self, blob: &Descriptor) -> Result<Box<dyn Read + Send + '_>, TransferError> {
         let damaged = |why: String| TransferError::Blob { place: self.display_name(), digest: blob.digest, why };
@@ -159,18 +198,17 @@ impl ImageSource for LayoutSource {
     }
 
     fn referrers(&self, document: &Descriptor) -> Result<Vec<Descriptor>, TransferError> {
-        #[derive(Deserialize)]
-        struct SubjectField {
-            subject: Option<Descriptor>,
-        }
+        let tags = attachment_tags(&document.digest);
         let mut all = Vec::new();
         for entry in self.list_images()?.into_iter().map(|listed| listed.root) {
+            if attachment_tag(&entry).is_some_and(|tag| tags.iter().any(|one| one == tag)) {
+                all.push(entry);
+                continue;
+            }
             if !MediaType::is_manifest(&entry.media_type) && !MediaType::is_index(&entry.media_type) {
                 continue;
             }
-            let bytes = crate::transfer::copy_image::read_document(self, &entry)?;
-            let subject = serde_json::from_slice::<SubjectField>(&bytes).ok().and_then(|referring| referring.subject);
-            if subject.is_some_and(|subject| subject.digest == document.digest) {
+            if self.subject_of(&entry)? == Some(document.digest) {
                 all.push(entry);
             }
         }
@@ -272,13 +310,30 @@ pub(super) fn name_entries(root: &Descriptor, names: &[LayoutName]) -> Vec<Descr
 
 /// Returns an index with `new` and those entries of `old` that it does not replace.
 pub(super) fn merge_index(new: Vec<Descriptor>, old: Vec<Descriptor>) -> Index {
-    let replaced = |entry: &Descriptor| match entry.annotations.get(REF_NAME_ANNOTATION) {
-        Some(name) => new.iter().any(|new| new.annotations.get(REF_NAME_ANNOTATION) == Some(name)),
-        None => new.contains(entry),
+    let names = |entry: &Descriptor| {
+        let named = |key: &str| entry.annotations.get(key).cloned();
+        (named(REF_NAME_ANNOTATION), named(IMAGE_NAME_ANNOTATION))
     };
-    let mut all: Vec<_> = old.into_iter().filter(|entry| !replaced(entry)).collect();
-    all.extend(new);
-    Index::new(all)
+    // Two images of one tag are two images if both say their full names.
+    let is_same = |entry: &Descriptor, new: &Descriptor| match (names(entry), names(new)) {
+        ((_, Some(old)), (_, Some(new))) => old == new,
+        ((Some(old), _), (Some(new), _)) => old == new,
+        _ => entry == new,
+    };
+    let kept = old.into_iter().filter(|entry| !new.iter().any(|new| is_same(entry, new)));
+    // Other tools take the first image of a tag: it is the new one.
+    let has_tag_of_new = |entry: &Descriptor| {
+        let tag = names(entry).0;
+        tag.is_some() && new.iter().any(|new| names(new).0 == tag)
+    };
+    let (hidden, kept): (Vec<_>, Vec<_>) = kept.partition(has_tag_of_new);
+    Index::new(kept.into_iter().chain(new).chain(hidden).collect())
+}
+
+/// Returns the index entries of a manifest that refers to an image.
+pub(super) fn referrer_entries(referrer: &Descriptor) -> Vec<Descriptor> {
+    let name = attachment_tag(referrer).map(|tag| LayoutName { text: tag.to_owned(), full: None });
+    name_entries(referrer, name.as_slice())
 }
 
 /// Returns the `index.json` of the layout at `place`, unless it would be one that is not read.
@@ -325,7 +380,7 @@ impl ImageSink for LayoutSink {
 
     fn put_referrer(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         self.put_document(document, bytes)?;
-        self.add_to_index(name_entries(document, &[]))
+        self.add_to_index(referrer_entries(document))
     }
 }
 

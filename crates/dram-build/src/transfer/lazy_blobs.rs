@@ -63,6 +63,9 @@ impl LazyBlobs {
             file: manifest.digest.to_string(),
             source: error,
         })?;
+        if let Some(obstacle) = document.value().obstacle() {
+            return Err(TransferError::NotAnImage { place: source.display_name(), obstacle });
+        }
         self.fetch_blob(store, &document.value().config)?;
         let image = Image::open(store, &manifest)?;
         Ok(Image { lazy: Some(self), ..image })
@@ -140,6 +143,8 @@ fn unfetched_error(digest: Digest, error: TransferError) -> StoreError {
         | TransferError::Write { .. }
         | TransferError::NoImages(_)
         | TransferError::NotALayout(_)
+        | TransferError::SkopeoDir(_)
+        | TransferError::NotAnImage { .. }
         | TransferError::Document { .. }
         | TransferError::Blob { .. }
         | TransferError::NoPlatform { .. }

@@ -8,7 +8,7 @@ use dram_store::Store;
 
 use crate::CancelToken;
 use crate::transfer::copy_image::check_document_count;
-use crate::transfer::layout_files::open_layout_files;
+use crate::transfer::layout_files::{open_layout_files, read_small_file};
 use crate::transfer::{
     CopyOptions, ImageSelection, ImageSource as _, LayoutImage, LayoutSource, StoreSink, TransferError, copy_image,
     docker_archive, select_manifest, select_root,
@@ -42,6 +42,10 @@ pub fn open_load_source(path: &Path, store: &Store) -> Result<LoadSource, Transf
         Ok(layout) => return Ok(LoadSource::Layout(layout)),
         Err(files) => files,
     };
+    let version = read_small_file(&*files, "version")?.unwrap_or_default();
+    if version.starts_with(b"Directory Transport Version") {
+        return Err(TransferError::SkopeoDir(path.to_owned()));
+    }
     let entries = docker_archive::read_docker_manifest(&*files)?.filter(|entries| !entries.is_empty());
     let entries = entries.ok_or_else(|| TransferError::NoImages(path.to_owned()))?;
     let mut all = Vec::new();
@@ -76,7 +80,7 @@ pub fn load_images(store: &Store, path: &Path, selection: &ImageSelection) -> Re
         }
     };
     let (mut loaded, mut here) = (Vec::new(), BTreeSet::new());
-    let all = layout.list_images()?;
+    let all = layout.list_main_images()?;
     check_document_count(all.len(), &layout.display_name(), "index.json")?;
     for LayoutImage { root, name } in all {
         let found = match selection {

@@ -5,6 +5,7 @@
 //! blobs are verified while they are copied, and blobs that the sink has are not sent.
 
 mod archive_sink;
+mod attachments;
 mod copy_image;
 #[cfg(test)]
 mod copy_image_tests;
@@ -24,6 +25,7 @@ use std::io::Read;
 use dram_image::{Descriptor, Digest};
 
 pub use archive_sink::{ArchiveFormat, ArchiveSink};
+pub use attachments::{attachment_tag, attachment_tags, with_attachment_tag};
 pub use copy_image::{CopyOptions, TransferProgress, copy_image, image_layers};
 pub(crate) use copy_image::{read_config, read_document, send_blob};
 pub use incoming_blob::IncomingBlob;
@@ -77,7 +79,8 @@ pub trait ImageSource: std::fmt::Debug + Send + Sync {
         false
     }
 
-    /// Returns the referrers of `document`: signatures, SBOMs.
+    /// Returns the referrers of `document`: signatures, SBOMs. Those that are attached by a tag have it
+    /// ([`attachment_tag`]).
     ///
     /// # Errors
     /// Returns an error if they cannot be determined.
@@ -148,6 +151,11 @@ pub trait ImageSink: std::fmt::Debug + Sync {
     /// # Errors
     /// Returns an error if it cannot be written.
     fn put_document(&self, document: &Descriptor, bytes: &[u8]) -> Result<(), TransferError>;
+
+    /// Returns whether it only takes images that can be used as such, and no artifacts.
+    fn takes_images_only(&self) -> bool {
+        false
+    }
 
     /// Writes the image's own document, after everything else, and gives it its name.
     ///

@@ -159,6 +159,10 @@ impl ImageSink for StoreSink<'_> {
         true
     }
 
+    fn takes_images_only(&self) -> bool {
+        true
+    }
+
     fn put_document(&self, _: &Descriptor, bytes: &[u8]) -> Result<(), TransferError> {
         self.store.blobs().put(bytes)?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use dram_image::{Digest, DocumentError};
+use dram_image::{Digest, DocumentError, ImageObstacle};
 use dram_store::StoreError;
 
 use crate::RemoteError;
@@ -35,6 +35,17 @@ pub enum TransferError {
     /// The target directory holds something other than a layout.
     #[error("{} holds something that is no OCI layout", .0.display())]
     NotALayout(PathBuf),
+    /// The source is a directory of skopeo's transport `dir:`.
+    #[error("{} is a directory of skopeo's `dir:`, and no OCI layout", .0.display())]
+    SkopeoDir(PathBuf),
+    /// The source has an artifact or an encrypted image.
+    #[error("{place} cannot be used as an image: {obstacle}")]
+    NotAnImage {
+        /// The source.
+        place: String,
+        /// The reason.
+        obstacle: ImageObstacle,
+    },
     /// A document is damaged.
     #[error("{file} of {place}")]
     Document {

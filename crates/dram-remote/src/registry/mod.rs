@@ -156,6 +156,17 @@ impl Registry {
         self.try_endpoints(|endpoint| manifest::get(endpoint, &reference, digest))
     }
 
+    /// Requests the manifest or index that has the tag `tag`; `None` if there is none.
+    ///
+    /// # Errors
+    /// Fails when the registry cannot be reached or refuses, or the manifest is not valid.
+    pub fn find_tag(&self, tag: &str) -> Result<Option<FetchedManifest>, RegistryError> {
+        match self.try_endpoints(|endpoint| manifest::get(endpoint, tag, None)) {
+            Err(error) if error.is_not_found() => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
     /// Requests the manifest or index of `descriptor`.
     ///
     /// # Errors

@@ -78,6 +78,18 @@ pub(crate) fn save(ambient: &AmbientContext, args: &cli::SaveArgs) -> Result<(),
     })
 }
 
+/// The failure for an image without a name of its own; `tag` is what the archive calls it.
+fn nameless_image(source: &Path, tag: Option<&str>, is_only_one: bool) -> Failure {
+    let named = tag.map(|tag| format!(" but `{}`", tag.escape_debug())).unwrap_or_default();
+    let failure = Failure::usage(format!("an image in `{}` has no name{named}", source.display()));
+    if is_only_one {
+        return failure.help("give one with --tag");
+    }
+    let kind = if source.is_dir() { "oci" } else { "oci-archive" };
+    let tag = tag.map_or_else(|| "DIGEST".to_owned(), |tag| tag.escape_debug().to_string());
+    failure.help(format!("name each: `dram copy {kind}:{}:{tag} store:NAME`", source.display()))
+}
+
 /// Reads images from an archive or an OCI layout into the store.
 pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(), Failure> {
     let tag = args.tag.as_deref().map(image_lookup::parse_reference).transpose()?;
@@ -93,18 +105,24 @@ pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(),
     if let (Some(tag), [first, ..]) = (&tag, loaded.as_slice()) {
         if loaded.iter().any(|one| one.root.digest != first.root.digest) {
             let what = format!("`{}` holds several images, and one name cannot be for all", source.display());
-            return Err(Failure::usage(what).help("leave --tag out: each keeps the name it has"));
+            let failure = Failure::usage(what);
+            return Err(match loaded.iter().find(|one| one.reference().is_none()) {
+                Some(nameless) => {
+                    let other = nameless_image(source, nameless.name.as_deref(), false);
+                    other.helps.into_iter().fold(failure, Failure::help)
+                }
+                None => failure.help("leave --tag out: each keeps the name it has"),
+            });
         }
         store.refs().set(std::slice::from_ref(tag), &first.root)?;
         print_stdout(&format!("{tag}\n"));
         return Ok(());
     }
     let mut all: Vec<(Reference, Descriptor)> = Vec::new();
+    let is_one = loaded.windows(2).all(|pair| pair[0].root.digest == pair[1].root.digest);
     for one in loaded {
         let Some(name) = one.reference() else {
-            let named = one.name.as_deref().map(|name| format!(" but `{}`", name.escape_debug())).unwrap_or_default();
-            let what = format!("an image in `{}` has no name{named}", source.display());
-            return Err(Failure::usage(what).help("give one with --tag"));
+            return Err(nameless_image(source, one.name.as_deref(), is_one));
         };
         all.push((name, one.root));
     }

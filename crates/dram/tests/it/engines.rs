@@ -78,6 +78,8 @@ fn images_are_pushed_to_containers_storage_with_their_digest() {
     let push = store.dram(["push", "demo", "containers-storage:localhost/given:1"]);
     push.without("DOCKER_CONFIG").env("CONTAINERS_STORAGE_CONF", podman.conf()).ok();
     assert_eq!(podman.config_digest("localhost/given:1"), config_digest(&store));
+    let names = podman.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().stdout;
+    assert_eq!(names.trim(), "localhost/given:1", "no other name is left");
     let digest = podman.run(&["image", "inspect", "--format", "{{.Digest}}", "localhost/given:1"]).ok().stdout;
     assert_eq!(digest.trim(), store.digest("demo"));
     assert_eq!(crate::support::names(&store.join("work")), ["gate"]);

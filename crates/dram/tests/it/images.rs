@@ -251,7 +251,7 @@ fn save_writes_to_pipes_and_into_existing_layouts() {
     tool("umoci").args(["new", "--image"]).arg(format!("{}:theirs", layout.display())).ok();
     store.dram(["save", "-o"]).arg(&layout).arg("demo").ok();
     let listed = tool("umoci").args(["ls", "--layout"]).arg(&layout).ok();
-    assert_eq!(listed.stdout.lines().collect::<Vec<_>>(), ["theirs", "demo:latest"]);
+    assert_eq!(listed.stdout.lines().collect::<Vec<_>>(), ["theirs", "latest"]);
     fs::create_dir(place.path().join("full")).unwrap();
     fs::write(place.path().join("full/file"), "").unwrap();
     store.dram(["save", "-o"]).arg(place.path().join("full")).arg("demo").fails(1).says("no OCI layout");
@@ -284,7 +284,7 @@ fn images_copied_by_skopeo_are_loaded_unchanged() {
     // An archive of dram can be read as a Docker archive and as an OCI archive.
     store.dram(["save", "-o", &at("ours.tar"), "demo"]).ok();
     skopeo(&format!("docker-archive:{}", at("ours.tar")), &format!("dir:{}", at("dir")));
-    skopeo(&format!("oci-archive:{}:demo:latest", at("ours.tar")), &format!("dir:{}", at("dir2")));
+    skopeo(&format!("oci-archive:{}:latest", at("ours.tar")), &format!("dir:{}", at("dir2")));
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn archive_and_layout_outputs_are_read_by_other_tools() {
     for (from, to) in [
         (format!("oci-archive:{oci}"), "a"),
         (format!("docker-archive:{docker}"), "b"),
-        (format!("oci:{layout}:demo:latest"), "c"),
+        (format!("oci:{layout}:latest"), "c"),
     ] {
         let copy = out.path().join(to);
         tool("skopeo")
@@ -137,6 +137,66 @@ fn local_output_writes_files_into_a_directory() {
     let way = ["build", "-o", dest.to_str().unwrap()];
     store.dram(way).arg(context.path()).fails(1).says("is a directory with files in it");
     assert!(dest.join("file/precious").is_file());
+}
+
+#[test]
+fn an_exported_layout_has_the_tag_and_the_full_name_of_each_image() {
+    let (store, out) = (Store::with_base(), temp());
+    let context = Context::new("FROM parity-base\nRUN echo made > /made\n");
+    let place = |name: &str| out.path().join(name).display().to_string();
+    let (tar, docker, lay, saved) = (place("a.tar"), place("d.tar"), place("lay"), place("saved/"));
+    let outputs = [
+        format!("type=oci,dest={tar}"),
+        format!("type=docker,dest={docker}"),
+        format!("type=oci,tar=false,dest={lay}"),
+    ];
+    let outputs = outputs.iter().flat_map(|output| ["-o", output.as_str()]);
+    let tags = ["-t", "localhost/org/r:tag1", "-t", "reg.example:5000/r:tag2", "-t", "plain"];
+    store.dram(["build"]).args(tags).args(outputs).args(["-o", "type=image"]).arg(context.path()).ok();
+    store.dram(["save", "-o", &saved, "localhost/org/r:tag1", "reg.example:5000/r:tag2", "plain"]).ok();
+    let unpacked = place("unpacked");
+    fs::create_dir(&unpacked).unwrap();
+    tool("tar").args(["-xf", &tar, "-C", &unpacked]).ok();
+    let expected = [
+        ("tag1", "localhost/org/r:tag1"),
+        ("tag2", "reg.example:5000/r:tag2"),
+        ("latest", "docker.io/library/plain:latest"),
+    ];
+    for dir in [&lay, &saved, &unpacked] {
+        let index = read_json(&Path::new(dir).join("index.json"));
+        let names: std::collections::BTreeSet<(&str, &str)> = list(&index["manifests"])
+            .iter()
+            .map(|entry| {
+                let named = |key: &str| entry["annotations"][key].as_str().unwrap();
+                (named("org.opencontainers.image.ref.name"), named("io.containerd.image.name"))
+            })
+            .collect();
+        assert_eq!(names, expected.into(), "{dir}");
+    }
+    for address in [
+        format!("oci-archive:{tar}:tag1"),
+        format!("oci:{lay}:tag2"),
+        format!("docker-archive:{docker}:localhost/org/r:tag1"),
+    ] {
+        tool("skopeo").args(["inspect", &address]).ok();
+        store.dram(["copy", &address, "store:again"]).ok();
+        assert_eq!(store.digest("again"), store.digest("plain"));
+    }
+    for name in ["localhost/org/r:tag1", "tag1", "reg.example:5000/r:tag2", "plain", "latest"] {
+        store.dram(["copy", &format!("oci:{lay}:{name}"), "store:by-name"]).ok();
+    }
+    let other = Store::empty();
+    let loaded = other.dram(["load", &tar]).ok().stdout;
+    assert_eq!(loaded.lines().count(), 3, "{loaded}");
+    assert_eq!(other.digest("localhost/org/r:tag1"), store.digest("plain"));
+    // A second image of the same tag and another name stays beside the first; one of the same name replaces it.
+    let next = Context::new("FROM parity-base\nRUN echo next > /made\n");
+    let output = format!("type=oci,tar=false,dest={lay}");
+    store.dram(["build", "-t", "localhost/other:tag1", "-o", &output]).arg(next.path()).ok();
+    store.dram(["build", "-t", "localhost/org/r:tag1", "-o", &output]).arg(next.path()).ok();
+    let index = read_json(&Path::new(&lay).join("index.json"));
+    assert_eq!(list(&index["manifests"]).len(), 4, "{index}");
+    valid_image(&store, "plain:latest");
 }
 
 #[test]

@@ -408,6 +408,110 @@ fn an_index_and_its_referrers_are_pushed_and_pulled() {
     assert!(place.path("signed/blobs/sha256").join(&digest_of(&signature)[7..]).is_file());
 }
 
+/// cosign signs an image by a manifest with the tag `sha256-HEX.sig`.
+#[test]
+fn attached_signatures_are_copied_with_the_referrers() {
+    let (store, place, registry) = (Store::empty(), TransferDir::new(), Debian::plain());
+    let mut layout = HandmadeLayout::new(&place.path("from"));
+    let images: Vec<Value> = ["linux/amd64", "linux/arm64"].map(|platform| layout.image(platform)).into();
+    let index = layout.index(&images);
+    layout.list(index.clone(), Some("many"));
+    let config = layout.blob(
+        "application/vnd.oci.image.config.v1+json",
+        b"{\"architecture\":\"\",\"os\":\"\",\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[]}}",
+    );
+    let tag = |of: &Value, end: &str| format!("{}.{end}", digest_of(of).replace(':', "-"));
+    let mut tags = Vec::new();
+    for (of, end) in [(&index, "sig"), (&index, "att"), (&index, "sbom"), (&images[1], "sig")] {
+        let layer = layout.blob("application/vnd.dev.cosign.simplesigning.v1+json", end.as_bytes());
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer],
+            "annotations": {"of": digest_of(of)}});
+        let signature = layout.document(MANIFEST, &manifest);
+        layout.list(signature.clone(), Some(&tag(of, end)));
+        tags.push((tag(of, end), digest_of(&signature).to_owned()));
+    }
+    let there = |repository: &str, tag: &str| format!("docker://{}", registry.name(&format!("{repository}:{tag}")));
+    for (tag, _) in &tags {
+        store.dram(["copy", &place.address("oci", &format!("from:{tag}")), &there("signed", tag)]).ok();
+    }
+    let own = place.address("oci", "from:many");
+    store.dram(["copy", "--all", &own, &there("signed", "1")]).ok();
+    store.dram(["copy", "--all", &there("signed", "1"), &there("plain", "1")]).ok();
+    tool("skopeo").args(["inspect", "--raw", "--tls-verify=false", &there("plain", &tags[0].0)]).fails(1);
+    // From one repository to another, by way of a layout and of an archive.
+    let (lay, tar) = (place.address("oci", "lay:many"), place.address("oci-archive", "many.tar:many"));
+    for (from, to) in [
+        (there("signed", "1"), there("copied", "1")),
+        (there("copied", "1"), lay.clone()),
+        (lay, tar.clone()),
+        (tar, there("back", "1")),
+    ] {
+        store.dram(["copy", "--all", "--referrers", &from, &to]).ok();
+    }
+    for repository in ["copied", "back"] {
+        for (tag, digest) in &tags {
+            let address = there(repository, tag);
+            let raw = tool("skopeo").args(["inspect", "--raw", "--tls-verify=false", &address]).ok().stdout;
+            assert_eq!(digest_of(&layout.blob(MANIFEST, raw.as_bytes())), digest, "{address}");
+        }
+    }
+    // What is attached to an image is no image that `load` would name.
+    store.dram(["load", "--all-platforms", "-t", "loaded:1"]).arg(place.path("lay")).ok();
+    assert_eq!(store.digest("loaded:1"), digest_of(&index));
+}
+
+#[test]
+fn artifacts_and_encrypted_images_are_told_from_images() {
+    let (store, place, registry) = (Store::empty(), TransferDir::new(), Debian::plain());
+    let mut layout = HandmadeLayout::new(&place.path("from"));
+    let helm = layout.blob("application/vnd.cncf.helm.config.v1+json", b"{}");
+    let chart = layout.blob("application/vnd.cncf.helm.chart.content.v1.tar+gzip", b"chart");
+    let config = json!({"os": "linux", "architecture": "amd64", "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(&chart)]}});
+    let config = layout.document("application/vnd.oci.image.config.v1+json", &config);
+    let secret = layout.blob("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", b"chart");
+    for (name, config, layer) in [("chart", &helm, &chart), ("secret", &config, &secret)] {
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let entry = layout.document(MANIFEST, &manifest);
+        layout.list(entry, Some(name));
+        let name_there = registry.name(&format!("{name}:1"));
+        store.dram(["copy", &place.address("oci", &format!("from:{name}")), &format!("docker://{name_there}")]).ok();
+        let words = if name == "chart" {
+            "no image, but an artifact of the type `application/vnd.cncf.helm"
+        } else {
+            "its layers are encrypted"
+        };
+        store.dram(["pull", &name_there]).fails(1).says(words);
+        let context = Context::new(&format!("FROM {name_there}\n"));
+        store.build(&context).end().says(words);
+    }
+    assert_eq!(store.dram(["images", "-q"]).end().stdout, "");
+}
+
+#[test]
+fn a_layout_of_plain_tags_and_a_directory_of_skopeo_say_how_they_are_read() {
+    let (store, place) = (with_demo(), TransferDir::new());
+    for tag in ["one", "two"] {
+        store.dram(["copy", "store:demo", &place.address("oci", &format!("lay:{tag}"))]).ok();
+    }
+    store.build(&Context::new("FROM parity-base\nRUN echo two > /two\n")).ok();
+    let done = store.dram(["copy", "store:demo", &place.address("oci", "lay:two")]).ok();
+    done.says("copied store:demo to oci:");
+    let lay = place.path("lay");
+    store.dram(["load"]).arg(&lay).fails(2).says("has no name but `").says("dram copy oci:").says("store:NAME");
+    store.dram(["load", "-t", "x"]).arg(&lay).fails(2).says("holds several images").says("dram copy oci:");
+    store.dram(["copy", &place.address("oci", "lay:two"), "store:two:2"]).ok().says("store:two:2");
+    store.dram(["copy", "store:two:2", "store:three:3"]).ok().says("copied store:two:2 to store:three:3");
+    let dir = place.address("dir", "skopeo");
+    tool("skopeo").args(["copy", "-q", &place.address("oci", "lay:two"), &dir]).ok();
+    store
+        .dram(["load"])
+        .arg(place.path("skopeo"))
+        .fails(1)
+        .says("directory of skopeo's `dir:`")
+        .says("skopeo copy dir:");
+}
+
 #[test]
 fn an_unauthorized_user_is_told_to_log_in() {
     let (store, registry) = (with_demo(), Debian::basic());

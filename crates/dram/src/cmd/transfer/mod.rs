@@ -19,6 +19,7 @@ use super::atomic_write::write_atomically;
 use super::print_stdout;
 use crate::ambient::{self, AmbientContext};
 use crate::failure::Failure;
+use crate::format::escape_control;
 use crate::image_address::ImageAddress;
 use crate::progress::TransferDisplay;
 use crate::registry_access::RegistryAccess;
@@ -71,7 +72,8 @@ pub(super) fn copy(ambient: &AmbientContext, args: &cli::CopyArgs) -> Result<(),
     let (source, dest) = (ImageAddress::parse(&args.source)?, ImageAddress::parse(&args.dest)?);
     let which = image_selection(args.platform.as_deref(), args.all)?;
     let world = TransferSession::new(ambient)?;
-    let how = ImageTransfer::new(which, args.referrers, args.shown.progress_mode());
+    let mut how = ImageTransfer::new(which, args.referrers, args.shown.progress_mode());
+    how.shown = Some((args.source.clone(), args.dest.clone()));
     let arrived = with_source(&world, &source, &mut |source, root| {
         with_sink(&world, source, &dest, root, &how.which, &mut |sink| how.run(&world, root, source, sink))
     })?;
@@ -107,13 +109,15 @@ struct ImageTransfer {
     which: ImageSelection,
     referrers: bool,
     progress_mode: cli::ProgressMode,
+    /// Source and destination in the summary, if they are not called as the endpoints are.
+    shown: Option<(String, String)>,
     /// The message to print when the transfer is complete.
     summary: RefCell<Option<String>>,
 }
 
 impl ImageTransfer {
     fn new(which: ImageSelection, referrers: bool, progress_mode: cli::ProgressMode) -> ImageTransfer {
-        ImageTransfer { which, referrers, progress_mode, summary: RefCell::default() }
+        ImageTransfer { which, referrers, progress_mode, shown: None, summary: RefCell::default() }
     }
 
     /// Prints the summary. This comes last, because the receiver may refuse an image at the very end.
@@ -141,7 +145,11 @@ impl ImageTransfer {
         let moved = move_image(root, source, sink, &how);
         let summary = moving.finish();
         let arrived = moved?;
-        let said = || format!("copied {} to {}: {summary}", source.display_name(), sink.display_name());
+        let names = || (source.display_name(), sink.display_name());
+        let said = || {
+            let (from, to) = self.shown.clone().unwrap_or_else(names);
+            format!("copied {} to {}: {summary}", escape_control(&from), escape_control(&to))
+        };
         self.summary.replace(moving.prints_notes().then(said));
         Ok(arrived)
     }

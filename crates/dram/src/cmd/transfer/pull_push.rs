@@ -104,7 +104,10 @@ pub(in crate::cmd) fn push(ambient: &AmbientContext, args: &cli::PushArgs) -> Re
     let store = world.store()?;
     let root = &image_lookup::find_root(store, &args.image)?;
     let selection = image_selection(args.platform.as_deref(), takes_index(&dest))?;
-    let how = ImageTransfer::new(selection, false, args.shown.progress_mode());
+    let mut how = ImageTransfer::new(selection, false, args.shown.progress_mode());
+    if !matches!(dest, ImageAddress::Registry(_)) {
+        how.shown = Some((format!("store:{}", args.image), dest.to_string()));
+    }
     let source = StoreSource::new(store);
     let arrived =
         with_sink(&world, &source, &dest, root, &how.which, &mut |sink| how.run(&world, root, &source, sink))?;

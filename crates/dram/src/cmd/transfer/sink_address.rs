@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dram_build::transfer::{
-    ArchiveFormat, ArchiveSink, ImageSelection, ImageSink, ImageSource, LayoutName, LayoutSink, StoreSink, image_layers,
+    ArchiveFormat, ArchiveSink, ImageSelection, ImageSink, ImageSource, LayoutName, LayoutSink, StoreSink,
+    TransferError, image_layers,
 };
 use dram_error::ErrorReport as _;
 use dram_image::{Descriptor, Digest, MediaType, Reference};
+use dram_remote::PodmanError;
 use dram_remote::engine::Engine;
 
 use super::TransferSession;
@@ -141,16 +143,25 @@ fn blobs_in_engine(layers: &[(Digest, Descriptor)], engine: &Engine) -> Result<V
     Ok(known.filter(|blob| !rest.iter().any(|(_, other)| other.digest == *blob)).collect())
 }
 
-/// Copies the image into Podman's store, from a layout that `podman` reads.
+/// Copies the image into Podman's store, from an archive that `podman` reads. It takes the name from the archive;
+/// from a layout it would make one of the path, too.
 fn copy_to_podman(world: &TransferSession<'_>, name: &Reference, with: SinkAction<'_>) -> Result<Descriptor, Failure> {
     let store = world.store()?;
     store.require_writable()?;
     let place = store.work_dir().temp_dir()?;
-    let layout = place.join("layout");
-    let arrived = with(&LayoutSink::new(&layout, vec![LayoutName::from(name)])?)?;
-    let done = dram_remote::podman_load(&ambient::search_path(), &layout, &name.short(), &name.full_name());
+    let archive = place.join("image.tar");
+    let full = name.full_name();
+    let named = LayoutName { text: full.clone(), full: Some(full) };
+    let arrived = write_archive(&archive, ArchiveFormat::Oci, Some(&named), with);
+    let is_cancelled = || world.cancel.is_cancelled();
+    let done =
+        arrived.as_ref().ok().map(|_| dram_remote::podman_load(&ambient::search_path(), &archive, &is_cancelled));
     store.work_dir().remove_temp_dir(&place);
-    done.map_err(|error| {
+    let arrived = arrived?;
+    done.unwrap_or(Ok(())).map_err(|error| {
+        if matches!(error, PodmanError::Cancelled) {
+            return TransferError::Cancelled.into();
+        }
         let failure = Failure::work(format!("podman does not take the image `{name}`")).because(&error);
         error.helps().into_iter().fold(failure, Failure::help)
     })?;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use dram_build::transfer::{ImageSource, LayoutImage, LoadSource, StoreSource, find_layout_image, open_load_source};
+use dram_build::transfer::{
+    ImageSource, LayoutImage, LayoutSource, LoadSource, StoreSource, TransferError, find_layout_image, open_load_source,
+};
 use dram_image::{Descriptor, Reference};
 
 use super::TransferSession;
@@ -52,7 +54,7 @@ fn with_file_source(
     let scratch = world.temporary_store()?;
     match open_load_source(path, scratch)? {
         LoadSource::Layout(layout) => {
-            let one = select_image(path, &layout.list_images()?, tag)?;
+            let one = select_image(path, &images_of(&layout, tag)?, tag)?;
             with(&layout, &one)
         }
         LoadSource::Docker(all) => {
@@ -60,6 +62,11 @@ fn with_file_source(
             with(&StoreSource::new(scratch), &one)
         }
     }
+}
+
+/// Returns the images of `layout`. What only refers to another image is found by its name alone.
+fn images_of(layout: &LayoutSource, tag: Option<&str>) -> Result<Vec<LayoutImage>, TransferError> {
+    if tag.is_some() { layout.list_images() } else { layout.list_main_images() }
 }
 
 /// Returns the image that is called `tag`; without a tag, the only image.
