@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dram_dockerfile::ignore::IgnoreList;
 use dram_image::TreePath;
-use dram_store::{ContextDir, FileTree, IgnoreFn, IgnoreVerdict, MergedTree, Store, StoreError};
+use dram_store::{ContextDir, FileTree, IgnoreFn, IgnoreVerdict, MergedTree, SavedDigests, Store, StoreError};
 
 /// A build context.
 #[derive(Debug, Clone)]
@@ -33,14 +33,14 @@ impl BuildContext {
         matches!(self, BuildContext::Fetched { owners: true, .. })
     }
 
-    /// Opens the context for reading.
+    /// Opens the context for reading. `saved` says whether digests of files are taken from earlier builds.
     ///
     /// # Errors
     /// Returns an error if the directory cannot be opened.
-    pub(crate) fn open(&self, store: &Store) -> Result<OpenContext, StoreError> {
+    pub(crate) fn open(&self, store: &Store, saved: SavedDigests) -> Result<OpenContext, StoreError> {
         Ok(match self {
             BuildContext::Dir { path, ignore } => {
-                OpenContext::Dir(Box::new(ContextDir::open(store, path, ignore_fn(ignore.clone()))?))
+                OpenContext::Dir(Box::new(ContextDir::open(store, path, ignore_fn(ignore.clone()), saved)?))
             }
             BuildContext::Fetched { path, owners: _ } => {
                 OpenContext::Fetched(MergedTree::open(std::slice::from_ref(path))?)

@@ -76,7 +76,9 @@ impl StepRunner<'_> {
         for ((at, mount), origin) in run.mounts.iter().enumerate().zip(origins) {
             let location = StepLocation::of_part(self.step, StepPart::Mount(at));
             let name = mount.input_ref().map(|from| self.source_name(from)).unwrap_or_default();
-            let pick = |origin| mount_files::resolve_mount_files(provider, (mount, location), origin, &name);
+            let pick = |origin| {
+                mount_files::resolve_mount_files((provider, self.saved_digests()), (mount, location), origin, &name)
+            };
             all.push(origin.as_ref().map(pick).transpose()?);
         }
         Ok(all)

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dram_plan::{CopyOp, CopySourceKind, InputRef, Plan, PlanStep, StepOp};
-use dram_store::{CacheRecord, FileTree, LayerId};
+use dram_store::{CacheRecord, FileTree, LayerId, SavedDigests};
 
 use crate::cache_key_parts::StepCacheKey;
 use crate::content_digest::ContentDigest;
@@ -83,6 +83,11 @@ impl StepRunner<'_> {
     pub(crate) fn uses_cache(&self) -> bool {
         // A result that this build itself produced is used in any case.
         self.no_cache_option().is_none() || self.world.reported().get(&self.at) == Some(&ReportedResult::Executed)
+    }
+
+    /// Returns whether the digests of a context's files that earlier builds saved are used.
+    pub(crate) fn saved_digests(&self) -> SavedDigests {
+        if self.no_cache_option().is_none() { SavedDigests::Use } else { SavedDigests::Ignore }
     }
 
     /// Returns the option that turns the cache off for this step, if one does.
@@ -253,7 +258,7 @@ impl StepRunner<'_> {
         brought: &[Option<FetchedSource>],
     ) -> Result<CacheRecord, BuildError> {
         let store = self.world.options.store();
-        let opened = context.open(store)?;
+        let opened = context.open(store, self.saved_digests())?;
         let place = SearchedTree { name: self.source_name(&copy.from), is_ignored: &|path| opened.is_ignored(path) };
         let from = SourceTree { tree: opened.tree(), is_context: true, owners: context.keeps_owners() };
         let done = self.copy_from_tree(copy, ground, (&from, brought), &place, Vec::new());

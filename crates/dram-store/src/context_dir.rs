@@ -1,7 +1,11 @@
 //! A local build context: a directory with ignore patterns and an index of its files' digests.
 //!
-//! An entry of the index is valid while size, times and inode of the file are unchanged. A file that changed within two
-//! seconds before the index was written could change again with equal times; it is read again.
+//! An entry of the index is valid while size, times and inode of the file are unchanged. Two kinds of files can change
+//! with equal times, so no entry is made of them, and they are read again:
+//!
+//! - A file that changed just before it was read: the clock of the file system is coarse.
+//! - A file that a program has mapped into its memory. The kernel sets the times when the program first writes to a page,
+//!   and again only after the page was written to the disk. On file systems in memory it never does.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +23,19 @@ use crate::{FileKind, FileStatus, FileTree, MergedTree, Store, StoreError, TreeN
 const MAX_INDEX_SIZE: u64 = 256 << 20;
 /// Resolution of time stamps in seconds: the coarsest of known file systems, rounded up.
 const TIMESTAMP_RESOLUTION: i64 = 2;
-const INDEX_MAGIC: &[u8; 8] = b"dramctx2";
+/// The seconds after which the kernel has written a changed page to the disk, when `/proc` does not tell: twice the
+/// defaults of Linux.
+const DEFAULT_WRITE_BACK_TIME: i64 = 70;
+const INDEX_MAGIC: &[u8; 8] = b"dramctx3";
+
+/// What to do with the digests that earlier builds saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SavedDigests {
+    /// They are used for files that look unchanged.
+    Use,
+    /// They are not used: every file is read.
+    Ignore,
+}
 
 /// The decision of the ignore patterns about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +56,10 @@ pub struct ContextDir {
     merged: MergedTree,
     ignore: IgnoreFn,
     index_path: PathBuf,
-    /// Time at which this was opened, by the clock of the file system.
-    opened_at: i64,
+    /// Files that changed before this time, by the clock of the file system, cannot change again with equal times. `None`
+    /// if that is true of no file.
+    settled_before: Option<i64>,
+    use_saved: bool,
     saved_digests: BTreeMap<TreePath, CachedFileDigest>,
     new_digests: RefCell<BTreeMap<TreePath, CachedFileDigest>>,
     /// Every digest that was returned.
@@ -68,12 +86,12 @@ impl CachedFileDigest {
 }
 
 impl ContextDir {
-    /// Opens the context at `path`, with the digests that `store` has cached.
+    /// Opens the context at `path`, with the digests that `store` has cached if `saved` says so.
     ///
     /// # Errors
     /// When the directory cannot be opened.
-    pub fn open(store: &Store, path: &Path, ignore: IgnoreFn) -> Result<ContextDir, StoreError> {
-        let merged = MergedTree::from_dir(path)?;
+    pub fn open(store: &Store, path: &Path, ignore: IgnoreFn, saved: SavedDigests) -> Result<ContextDir, StoreError> {
+        let merged = MergedTree::of_directory(path)?;
         let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
         let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
         let index = store.join("contexts").join(name);
@@ -85,11 +103,13 @@ impl ContextDir {
         let _ = std::fs::remove_file(&probe);
         let before = atomic_file::read_limited(&index, MAX_INDEX_SIZE).ok().flatten();
         let before = before.and_then(|bytes| read_index(&bytes)).unwrap_or_default();
+        let write_back = write_back_time(&read_kernel_setting);
         Ok(ContextDir {
             merged,
             ignore,
             index_path: index,
-            opened_at: opened,
+            settled_before: write_back.map(|seconds| opened - TIMESTAMP_RESOLUTION - seconds),
+            use_saved: saved == SavedDigests::Use,
             saved_digests: before,
             new_digests: RefCell::default(),
             promised: RefCell::default(),
@@ -99,12 +119,16 @@ impl ContextDir {
 
     /// Saves the computed digests for the next build. A failure only costs that build time.
     pub fn save(&self, store: &Store) {
-        let now = self.new_digests.borrow();
-        if now.is_empty() || *now == self.saved_digests {
+        let (now, promised) = (self.new_digests.borrow(), self.promised.borrow());
+        let outdated = |path: &TreePath| promised.contains_key(path) && !now.contains_key(path);
+        if now.iter().all(|(path, known)| self.saved_digests.get(path) == Some(known))
+            && !self.saved_digests.keys().any(outdated)
+        {
             return;
         }
         // Files that this build did not read, for example those of another COPY, stay cached.
         let mut all = self.saved_digests.clone();
+        all.retain(|path, _| !outdated(path));
         all.extend(now.iter().map(|(path, known)| (path.clone(), known.clone())));
         let bytes = write_index(&all);
         let work = store.work_dir().path();
@@ -114,7 +138,8 @@ impl ContextDir {
     /// Returns the cached digest of `node` if it is still valid.
     fn cached_digest(&self, node: &TreeNode) -> Option<CachedFileDigest> {
         let now = self.new_digests.borrow();
-        let known = now.get(&node.path).or_else(|| self.saved_digests.get(&node.path));
+        let saved = || self.saved_digests.get(&node.path).filter(|_| self.use_saved);
+        let known = now.get(&node.path).or_else(saved);
         known.filter(|known| known.is_current(&node.status)).cloned()
     }
 
@@ -213,16 +238,18 @@ impl FileTree for ContextDir {
             Some(known) => known.is_plain,
             None => self.merged.xattrs(node)?.is_empty(),
         };
-        let digest = match known {
-            Some(known) => known.digest,
+        let (digest, in_memory) = match known {
+            Some(known) => (known.digest, false),
             None => {
-                crate::tree::hash_file(self.open(&node.path)?).map_err(StoreError::io("read", node.path.as_path()))?
+                let file = self.open(&node.path)?;
+                let in_memory = is_in_memory(&file);
+                (crate::tree::hash_file(file).map_err(StoreError::io("read", node.path.as_path()))?, in_memory)
             }
         };
         self.promised.borrow_mut().insert(node.path.clone(), digest);
         let status = &node.status;
-        let settled = self.opened_at - TIMESTAMP_RESOLUTION;
-        if status.mtime.0 < settled && status.ctime.0 < settled {
+        let is_settled = |before| status.mtime.0 < before && status.ctime.0 < before;
+        if !in_memory && self.settled_before.is_some_and(is_settled) {
             let (size, mtime, ctime, inode) = (status.size, status.mtime, status.ctime, status.inode.1);
             let known = CachedFileDigest { size, mtime, ctime, inode, digest, is_plain };
             self.new_digests.borrow_mut().insert(node.path.clone(), known);
@@ -239,6 +266,32 @@ impl std::fmt::Debug for ContextDir {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ContextDir").field("merged", &self.merged).finish_non_exhaustive()
     }
+}
+
+/// Returns whether a file lies only in memory, where the kernel does not notice writes to mapped pages.
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    const HUGETLBFS: u64 = 0x9584_58f6;
+    // The type of the field differs by CPU, and has a sign on some.
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast)]
+    let kind = rustix::fs::fstatfs(file).map(|status| status.f_type as u64 & 0xffff_ffff);
+    kind.is_ok_and(|kind| [TMPFS, RAMFS, HUGETLBFS].contains(&kind))
+}
+
+/// Returns the seconds after which the kernel has written a changed page to the disk, with a reserve; `None` if it does
+/// so at no certain time. `setting` returns a file of `/proc/sys/vm`, in hundredths of a second.
+fn write_back_time(setting: &dyn Fn(&str) -> Option<i64>) -> Option<i64> {
+    let (Some(expire), Some(interval)) = (setting("dirty_expire_centisecs"), setting("dirty_writeback_centisecs"))
+    else {
+        return Some(DEFAULT_WRITE_BACK_TIME);
+    };
+    // With an interval of zero nothing is written by age.
+    (interval > 0).then(|| expire.max(0).saturating_add(interval).saturating_mul(2) / 100 + 1)
+}
+
+fn read_kernel_setting(name: &str) -> Option<i64> {
+    std::fs::read_to_string(format!("/proc/sys/vm/{name}")).ok()?.trim().parse().ok()
 }
 
 /// Fixed-width little-endian fields after each path; a digest of everything before it ends the file.
@@ -294,4 +347,87 @@ fn take_bytes<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (field, after) = rest.split_at_checked(N)?;
     *rest = after;
     field.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_on_the_disk_after_twice_the_time_that_the_kernel_is_set_to() {
+        let with = |expire: Option<i64>, interval: Option<i64>| {
+            write_back_time(&|name: &str| if name == "dirty_expire_centisecs" { expire } else { interval })
+        };
+        assert_eq!(with(Some(3000), Some(500)), Some(71));
+        assert_eq!(with(Some(60_000), Some(60_000)), Some(2401));
+        assert_eq!(with(Some(3000), Some(0)), None);
+        assert_eq!(with(None, Some(500)), Some(DEFAULT_WRITE_BACK_TIME));
+        assert!(read_kernel_setting("dirty_expire_centisecs").is_some());
+    }
+
+    /// A program maps a file, changes it, waits, and changes it again while the page is still dirty: the times stay.
+    #[test]
+    fn digest_of_a_file_is_saved_only_when_its_mapped_pages_are_on_the_disk() {
+        let (_outer, store, root) = context_with_one_file();
+        let changed = std::fs::metadata(root.join("f")).unwrap();
+        let changed = std::os::unix::fs::MetadataExt::mtime(&changed);
+        let wait = write_back_time(&|name: &str| Some(if name == "dirty_expire_centisecs" { 3000 } else { 500 }));
+        let in_memory = is_in_memory(&File::open(root.join("f")).unwrap());
+        for (seconds, settled) in [(3, false), (60, false), (73, false), (74, true)] {
+            let mut context = open(&store, &root, SavedDigests::Use);
+            context.settled_before = wait.map(|wait| changed + seconds - TIMESTAMP_RESOLUTION - wait);
+            digest(&context);
+            assert_eq!(!context.new_digests.borrow().is_empty(), settled && !in_memory, "{seconds} s");
+        }
+        let mut context = open(&store, &root, SavedDigests::Use);
+        context.settled_before = None;
+        digest(&context);
+        assert!(context.new_digests.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_file_in_memory_is_recognised() {
+        assert!(is_in_memory(&File::from(rustix::fs::memfd_create("f", rustix::fs::MemfdFlags::CLOEXEC).unwrap())));
+        assert!(!is_in_memory(&File::open("/proc/self/status").unwrap()));
+    }
+
+    #[test]
+    fn saved_digests_are_not_used_when_they_are_to_be_ignored() {
+        let (_outer, store, root) = context_with_one_file();
+        let first = open(&store, &root, SavedDigests::Use);
+        let real = digest(&first);
+        // The index says of the file, as it is, that it had another content when it was read.
+        let status = first.find(&file(), false).unwrap().unwrap().status;
+        let (size, mtime, ctime, inode) = (status.size, status.mtime, status.ctime, status.inode.1);
+        let stale = CachedFileDigest { size, mtime, ctime, inode, digest: [7; 32], is_plain: true };
+        first.new_digests.borrow_mut().insert(file(), stale);
+        first.save(&store);
+        assert_eq!(digest(&open(&store, &root, SavedDigests::Use)), [7; 32]);
+        let reading = open(&store, &root, SavedDigests::Ignore);
+        assert_eq!(digest(&reading), real);
+        reading.save(&store);
+        assert_eq!(digest(&open(&store, &root, SavedDigests::Use)), real, "the wrong entry is gone");
+    }
+
+    fn context_with_one_file() -> (tempfile::TempDir, Store, PathBuf) {
+        let outer = tempfile::tempdir().unwrap();
+        let store = Store::open(&outer.path().join("store")).unwrap();
+        let root = outer.path().join("context");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("f"), "1").unwrap();
+        (outer, store, root)
+    }
+
+    fn open(store: &Store, root: &Path, saved: SavedDigests) -> ContextDir {
+        ContextDir::open(store, root, Box::new(|_| IgnoreVerdict::Include), saved).unwrap()
+    }
+
+    fn file() -> TreePath {
+        TreePath::parse(b"f").unwrap()
+    }
+
+    fn digest(context: &ContextDir) -> [u8; 32] {
+        let node = context.find(&file(), false).unwrap().unwrap();
+        context.content_digest(&node).unwrap()
+    }
 }

@@ -88,7 +88,7 @@ pub use caches::{
     ImportedCacheMount,
 };
 pub use compress::{CompressionFormat, DecompressingReader, ZstdWriter};
-pub use context_dir::{ContextDir, IgnoreFn, IgnoreVerdict};
+pub use context_dir::{ContextDir, IgnoreFn, IgnoreVerdict, SavedDigests};
 pub use dir::{Dir, FileKind, FileMetadata, FileStatus};
 pub use download_cache::{DownloadCache, DownloadRecord};
 pub use error::{StoreError, error_chain};

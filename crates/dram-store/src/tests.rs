@@ -293,7 +293,7 @@ fn context_digest_changes_with_the_file() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("f"), "1").unwrap();
     let digest = |store: &Store| {
-        let context = ContextDir::open(store, &root, Box::new(|_| IgnoreVerdict::Include)).unwrap();
+        let context = ContextDir::open(store, &root, Box::new(|_| IgnoreVerdict::Include), SavedDigests::Use).unwrap();
         let node = context.find(&path("f"), false).unwrap().unwrap();
         let digest = context.content_digest(&node).unwrap();
         context.save(store);
@@ -318,7 +318,7 @@ fn ignored_directory_is_visible_if_something_below_is_not_ignored() {
         b"a" | b"b" => IgnoreVerdict::Descend,
         _ => IgnoreVerdict::Exclude,
     });
-    let context = ContextDir::open(&store, &root, ignore).unwrap();
+    let context = ContextDir::open(&store, &root, ignore, SavedDigests::Use).unwrap();
     assert_eq!(context.list(&TreePath::root()).unwrap(), [b"a".to_vec(), b"c".to_vec()]);
     assert_eq!(context.list(&path("a")).unwrap(), [b"keep".to_vec()]);
     assert!(context.find(&path("b"), false).unwrap().is_none());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_plan::RunMount;
-use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, Store, TreeNode};
+use dram_store::{Dir, FileKind, FileTree, LayerId, MergedTree, SavedDigests, Store, TreeNode};
 
 use crate::build_context::OpenContext;
 use crate::content_digest::ContentDigest;
@@ -63,9 +63,10 @@ pub(crate) fn mount_source_path(mount: &RunMount) -> Option<&str> {
     }
 }
 
-/// Resolves the files that `mount` shows of `origin`, which messages call `name`.
+/// Resolves the files that `mount` shows of `origin`, which messages call `name`. `saved` says whether digests of a build
+/// context's files are taken from earlier builds.
 pub(crate) fn resolve_mount_files<'a>(
-    provider: &LayerProvider<'a>,
+    (provider, saved): (&LayerProvider<'a>, SavedDigests),
     (mount, location): (&RunMount, StepLocation<'_>),
     origin: &MountOrigin,
     name: &str,
@@ -81,7 +82,7 @@ pub(crate) fn resolve_mount_files<'a>(
             Ok(MountFiles { tree: MountTree::Layers { ids, tree }, node, content })
         }
         MountOrigin::Context(context) => {
-            let opened = context.open(store)?;
+            let opened = context.open(store, saved)?;
             let keeps_owners = context.keeps_owners();
             let place = SearchedTree { name: name.to_owned(), is_ignored: &|path| opened.is_ignored(path) };
             let found = find_source(opened.tree(), source, &place, keeps_owners);
