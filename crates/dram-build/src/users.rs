@@ -45,7 +45,8 @@ pub struct ImageUser {
 
 /// Resolves the user `text` (`user` or `user:group`, as names or ids; empty for root) in the image `view`.
 ///
-/// Follows container runtimes: a name must be in the image's files, an id need not be. Without a group, the process
+/// Follows container runtimes: a name must be in the image's files, an id need not be; `root` is 0 where the files do not
+/// say otherwise, or do not exist. Without a group, the process
 /// gets the user's primary group and those that list the user; with a group, only that one. The primary group is also
 /// the first of the supplementary groups; otherwise a process could drop a group that denies it access to a file
 /// (CVE-2023-25173).
@@ -61,6 +62,7 @@ pub fn resolve_user(view: &MergedTree, text: &str) -> Result<ImageUser, UserErro
     let uid = match (parse_id(name)?, &entry) {
         (Some(uid), _) => uid,
         (None, Some(entry)) => id_field(entry, name, UID_FIELD)?,
+        (None, None) if name == ROOT => 0,
         (None, None) => return Err(UserError::NoUser(name.to_owned())),
     };
     let own_group = entry.as_ref().map(|entry| id_field(entry, name, GID_FIELD)).transpose()?.unwrap_or(0);
@@ -89,17 +91,20 @@ pub fn resolve_owner(view: &MergedTree, text: &str) -> Result<(u32, u32), UserEr
     let (name, group) = split_user_group(text);
     let (uid, own) = match parse_id(name)? {
         Some(uid) => (uid, uid),
-        None => {
-            let entry = find_entry(&read_list(view, "etc/passwd")?, name, 2)
-                .ok_or_else(|| UserError::NoUser(name.to_owned()))?;
-            (id_field(&entry, name, UID_FIELD)?, id_field(&entry, name, GID_FIELD)?)
-        }
+        None => match find_entry(&read_list(view, "etc/passwd")?, name, 2) {
+            Some(entry) => (id_field(&entry, name, UID_FIELD)?, id_field(&entry, name, GID_FIELD)?),
+            None if name == ROOT => (0, 0),
+            None => return Err(UserError::NoUser(name.to_owned())),
+        },
     };
     match group {
         None => Ok((uid, own)),
         Some(group) => Ok((uid, group_id(&read_list(view, "etc/group")?, group)?)),
     }
 }
+
+/// The name of the user and of the group 0.
+const ROOT: &str = "root";
 
 /// A field of a line of `/etc/passwd`: its index and its name for messages.
 type PasswdField = (usize, &'static str);
@@ -136,6 +141,9 @@ fn group_id(groups: &[Vec<String>], group: &str) -> Result<u32, UserError> {
         return Ok(gid);
     }
     let entry = groups.iter().find(|entry| entry.first().is_some_and(|name| name == group));
+    if entry.is_none() && group == ROOT {
+        return Ok(0);
+    }
     let gid = entry.and_then(|entry| entry.get(2)?.parse().ok());
     gid.ok_or_else(|| UserError::NoGroup(group.to_owned()))
 }
@@ -197,6 +205,28 @@ mod tests {
         for text in ["nobody", "app:nobody", "2147483648", "4294967295", "4294967296", "0:4294967296"] {
             assert!(resolve_user(&view, text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn root_is_0_in_an_image_without_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let view = MergedTree::open(&[dir.path().to_owned()]).unwrap();
+        for text in ["root", "root:root", "0:root", "root:0", ":root"] {
+            let ids = resolve_user(&view, text).unwrap().ids;
+            assert_eq!(ids, UserIds { uid: 0, gid: 0, groups: vec![0] }, "{text}");
+        }
+        for (text, want) in [("root", (0, 0)), ("root:root", (0, 0)), ("7:root", (7, 0)), ("root:8", (0, 8))] {
+            assert_eq!(resolve_owner(&view, text).unwrap(), want, "{text}");
+        }
+        for text in ["wheel", "root:wheel", "Root"] {
+            assert!(resolve_user(&view, text).is_err() && resolve_owner(&view, text).is_err(), "{text}");
+        }
+        // What the image itself says is what holds.
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), "root:x:5:6:::\n").unwrap();
+        std::fs::write(dir.path().join("etc/group"), "root:x:7:\n").unwrap();
+        assert_eq!(resolve_owner(&view, "root").unwrap(), (5, 6));
+        assert_eq!(resolve_owner(&view, "root:root").unwrap(), (5, 7));
     }
 
     #[test]
