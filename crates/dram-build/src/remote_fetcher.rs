@@ -9,7 +9,7 @@ use dram_plan::GitRef;
 
 /// Fetches files and Git repositories from the network.
 pub trait RemoteFetcher: fmt::Debug + Sync {
-    /// Fetches the file at `url`. With `expected`, a file that is known to have that digest is returned without a
+    /// Fetches the file at `url`. With `expected`, a file of that digest that came from there before is returned without a
     /// request, and a file with another digest is an error.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub(crate) struct GitProgram<'a> {
     program: PathBuf,
     /// The remote URL with its credentials.
     remote: &'a str,
+    /// The socket of the ssh agent, for a remote that is reached by ssh. No other gets it: submodules, for example, may
+    /// be anywhere.
+    agent: Option<&'a Path>,
     /// A private directory for the configuration and the output of `git`.
     private_dir: &'a Path,
 }
@@ -42,11 +45,16 @@ impl<'a> GitProgram<'a> {
             path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
         });
         let program = program.ok_or_else(|| FetchError::GitMissing { url: redacted(remote) })?;
+        let agent = match (is_ssh(remote), &net.ssh_agent) {
+            (false, _) => None,
+            (true, Some(agent)) => Some(agent.as_path()),
+            (true, None) => return Err(FetchError::NoAgent { url: redacted(remote) }),
+        };
         let stall = net.stall_timeout.as_secs().max(1);
         let settings = format!("{GIT_CONFIG}\tlowSpeedTime = {stall}\n");
         let written = fs::write(notes.join("config"), settings);
         written.map_err(|source| FetchError::Write { url: redacted(remote), source })?;
-        Ok(GitProgram { net, program, remote, private_dir: notes })
+        Ok(GitProgram { net, program, remote, agent, private_dir: notes })
     }
 
     /// Runs `git` with `args`. Returns its standard output.
@@ -63,6 +71,9 @@ impl<'a> GitProgram<'a> {
             .envs(GIT_ENVIRONMENT)
             .env("GIT_CONFIG_GLOBAL", self.private_dir.join("config"))
             .current_dir(self.private_dir);
+        if let Some(agent) = self.agent {
+            command.env("SSH_AUTH_SOCK", agent).env("GIT_ALLOW_PROTOCOL", "https:http:git:ssh");
+        }
         // `git` starts other processes: the whole process group can be killed.
         command.process_group(0).stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
@@ -124,10 +135,21 @@ const GIT_CONFIG: &str = "\
 \tdetachedHead = false
 [http]
 \tfollowRedirects = initial
+\temptyAuth = false
+\temptyAuth = false
 \tlowSpeedLimit = 1
 ";
 
-/// The environment of `git`: no settings of the system or the user, no prompts, and only network transports.
+/// Returns whether `git` reaches `remote` by ssh: a URL, or the form `user@host:path`.
+fn is_ssh(remote: &str) -> bool {
+    match remote.split_once("://") {
+        Some((scheme, _)) => !["https", "http", "git"].iter().any(|other| scheme.eq_ignore_ascii_case(other)),
+        None => true,
+    }
+}
+
+/// The environment of `git`: no settings of the system or the user, so neither credential helpers nor a netrc file, no
+/// prompts, and only network transports.
 const GIT_ENVIRONMENT: [(&str, &str); 9] = [
     ("GIT_CONFIG_NOSYSTEM", "1"),
     ("GIT_TEMPLATE_DIR", ""),
@@ -135,7 +157,7 @@ const GIT_ENVIRONMENT: [(&str, &str); 9] = [
     ("HOME", "/dev/null"),
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", "/bin/false"),
-    ("GIT_ALLOW_PROTOCOL", "https:http:git:ssh"),
+    ("GIT_ALLOW_PROTOCOL", "https:http:git"),
     ("GIT_LFS_SKIP_SMUDGE", "1"),
     ("LC_ALL", "C"),
 ];

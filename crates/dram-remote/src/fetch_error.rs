@@ -81,6 +81,12 @@ pub enum FetchError {
         /// The redacted URL.
         url: String,
     },
+    /// The repository is reached by ssh, and no agent was given.
+    #[error("`{url}` is reached by ssh, and a build gets no ssh agent and no keys by itself")]
+    NoAgent {
+        /// The redacted URL.
+        url: String,
+    },
     /// `git` failed.
     #[error("cannot {what} `{url}`: {why}")]
     Git {
@@ -140,6 +146,9 @@ impl FetchError {
             FetchError::InsecureRedirect { .. } => Some("use an `https://` address that stays one"),
             FetchError::TooLarge { .. } => Some("fetch it in a `RUN`, or put it into the build context"),
             FetchError::GitMissing { .. } => Some("install it: `apt-get install git`"),
+            FetchError::NoAgent { .. } => {
+                Some("add `--ssh default` to pass the running agent on, or write an `https://` address if it is public")
+            }
             FetchError::Git { .. } => Some("see whether `git ls-remote` reaches it"),
             FetchError::NoReference { .. } => Some("`git ls-remote` shows what it has"),
             FetchError::CommitMismatch { .. } => Some("write the commit that is meant, or find out who changed it"),
@@ -163,6 +172,7 @@ impl FetchError {
             | FetchError::TooLarge { .. }
             | FetchError::Write { .. }
             | FetchError::GitMissing { .. }
+            | FetchError::NoAgent { .. }
             | FetchError::Git { .. }
             | FetchError::NoReference { .. }
             | FetchError::CommitMismatch { .. }
@@ -185,6 +195,7 @@ impl ErrorReport for FetchError {
             | FetchError::TooLarge { .. }
             | FetchError::Write { .. }
             | FetchError::GitMissing { .. }
+            | FetchError::NoAgent { .. }
             | FetchError::Git { .. }
             | FetchError::NoReference { .. }
             | FetchError::CommitMismatch { .. }

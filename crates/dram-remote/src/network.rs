@@ -30,8 +30,10 @@ pub struct NetworkSettings<'a> {
     pub retry_delay: Duration,
     /// The directories in which `git` is looked for, in the form of `PATH`.
     pub search_path: OsString,
-    /// The environment variables that `git` and `ssh` get, such as the agent's socket; they get no others.
+    /// The environment variables that `git` and `ssh` get; they get no others.
     pub git_env: Vec<(OsString, OsString)>,
+    /// The socket of the ssh agent whose keys may be used; without one no repository is read by ssh.
+    pub ssh_agent: Option<PathBuf>,
     /// Returns whether the operation is cancelled.
     pub is_cancelled: &'a (dyn Fn() -> bool + Sync),
 }

@@ -38,7 +38,10 @@ impl MergedTree {
     }
 
     /// The view of one directory that is not a layer and has no ownership table.
-    pub(crate) fn from_dir(path: &Path) -> Result<MergedTree, StoreError> {
+    ///
+    /// # Errors
+    /// When the directory cannot be opened.
+    pub fn of_directory(path: &Path) -> Result<MergedTree, StoreError> {
         Ok(MergedTree { layers: vec![Dir::open(path)?], contributors_by_dir: RefCell::default() })
     }
 

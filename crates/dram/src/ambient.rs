@@ -333,7 +333,12 @@ pub(crate) fn network_timeout(most: Duration) -> Duration {
     seconds.map_or(most, |seconds| most.min(Duration::from_secs_f64(seconds)))
 }
 
-/// The environment of `git`: proxies, trusted certificates, the ssh agent and the ssh command.
+/// The socket of the user's ssh agent.
+pub(crate) fn ssh_agent() -> Option<PathBuf> {
+    env_path("SSH_AUTH_SOCK")
+}
+
+/// The environment of `git`: proxies, trusted certificates and the ssh command.
 pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
     let mut all: Vec<(OsString, OsString)> = Vec::new();
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
@@ -341,10 +346,10 @@ pub(crate) fn git_environment() -> Vec<(OsString, OsString)> {
             all.extend(env::var_os(&name).map(|value| (OsString::from(name), value)));
         }
     }
-    all.extend(env::var_os("SSH_AUTH_SOCK").map(|value| ("SSH_AUTH_SOCK".into(), value)));
     all.extend(env::var_os("SSL_CERT_FILE").map(|value| ("GIT_SSL_CAINFO".into(), value)));
-    // Of the user's ssh settings only the known hosts are used. Nobody can answer a question.
-    let mut ssh = "ssh -F /dev/null -o BatchMode=yes".to_owned();
+    // Of the user's ssh settings only the known hosts are used, and of the keys only those in an agent that was given.
+    // Nobody can answer a question.
+    let mut ssh = "ssh -F /dev/null -o BatchMode=yes -o IdentityFile=none -o GSSAPIAuthentication=no".to_owned();
     if let Some(hosts) = env_path("HOME").map(|home| home.join(".ssh/known_hosts")).filter(|hosts| hosts.is_file())
         && let Some(hosts) = hosts.to_str().filter(|hosts| !hosts.contains(['\'', '"', '\\']))
     {

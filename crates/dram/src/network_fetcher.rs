@@ -1,6 +1,7 @@
 //! Fetches files and Git repositories for builds.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use dram_build::{CancelToken, FetchedFile, FetchedTree, RemoteError, RemoteErrorKind, RemoteFetcher};
@@ -19,13 +20,14 @@ const MAX_DOWNLOAD_SIZE: u64 = 64 << 30;
 #[derive(Debug)]
 pub(crate) struct NetworkFetcher<'a> {
     store: &'a Store,
+    ssh_agent: Option<PathBuf>,
     cancel: CancelToken,
 }
 
 impl<'a> NetworkFetcher<'a> {
-    /// Network access until `cancel` is thrown.
-    pub(crate) fn new(store: &'a Store, cancel: CancelToken) -> NetworkFetcher<'a> {
-        NetworkFetcher { store, cancel }
+    /// Network access until `cancel` is thrown. Repositories are read by ssh only with the keys of `ssh_agent`.
+    pub(crate) fn new(store: &'a Store, ssh_agent: Option<PathBuf>, cancel: CancelToken) -> NetworkFetcher<'a> {
+        NetworkFetcher { store, ssh_agent, cancel }
     }
 
     fn with_net<T>(&self, with: impl FnOnce(&NetworkSettings<'_>) -> Result<T, RemoteError>) -> Result<T, RemoteError> {
@@ -38,12 +40,13 @@ impl<'a> NetworkFetcher<'a> {
             retry_delay: ambient::network_timeout(Duration::from_secs(1)),
             search_path: ambient::search_path(),
             git_env: ambient::git_environment(),
+            ssh_agent: self.ssh_agent.clone(),
             is_cancelled: &stop,
         })
     }
 
-    /// Fetches the file at `url`, called `file_name`. The copy in the store is used if its digest is `expected`, or if
-    /// the server says that it is current. Fails if the digest is not `expected`.
+    /// Fetches the file at `url`, called `file_name`. The copy in the store that came from there is used if its digest is
+    /// `expected`, or if the server says that it is current. Fails if the digest is not `expected`.
     pub(crate) fn fetch_file(
         &self,
         url: &str,
@@ -53,11 +56,11 @@ impl<'a> NetworkFetcher<'a> {
         let downloads = self.store.downloads();
         let address = remote::redacted(url);
         let known = downloads.record(&address);
-        if let Some(sha256) = expected
-            && let Some((path, size)) = downloads.verified_file(sha256)
+        // A file from another address says nothing about what this address holds.
+        if let Some(known) = known.as_ref().filter(|known| Some(&known.sha256) == expected)
+            && let Some((path, size)) = downloads.verified_file(&known.sha256)
         {
-            let mtime = known.filter(|known| known.sha256 == *sha256).and_then(|known| known.mtime);
-            return Ok(FetchedFile { path, sha256: *sha256, size, mtime, file_name });
+            return Ok(FetchedFile { path, sha256: known.sha256, size, mtime: known.mtime, file_name });
         }
         let here = known.and_then(|known| downloads.verified_file(&known.sha256).map(|(path, _)| (path, known)));
         let validators = here.as_ref().map_or_else(HttpValidators::default, |(_, known)| HttpValidators {

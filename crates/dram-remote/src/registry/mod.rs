@@ -79,6 +79,7 @@ impl RegistrySettings {
             retry_delay: self.retry_delay,
             search_path: self.credentials.search_path.clone(),
             git_env: Vec::new(),
+            ssh_agent: None,
             is_cancelled: &*self.is_cancelled,
         }
     }

@@ -71,10 +71,18 @@ fn add_checksum_is_verified_and_saves_the_request() {
     assert_eq!(build_ok(&store, &context).steps(), (0, 1));
     impatient_build(&store, &context).args(["--no-cache"]).ok();
     assert_eq!(server.take_requests(), Vec::<String>::new());
-    // A file with a known digest is reused whatever its URL, so this uses another store.
-    let done =
-        impatient_build(&Store::with_base(), &add_context(&format!("--checksum={X} {} /", server.url("/y")))).fails(1);
-    done.says(&format!("and not {X}")).says("Dockerfile:2:");
+    // What another address brought is no answer of this one, whatever the store has.
+    let other = add_context(&format!("--checksum={X} {} /x", server.url("/y")));
+    for store in [&store, &Store::with_base()] {
+        let done = impatient_build(store, &other).fails(1);
+        done.says(&format!("and not {X}")).says("Dockerfile:2:");
+    }
+    let gone = add_context(&format!("--checksum={X} {} /x", server.url("/gone")));
+    impatient_build(&store, &gone).fails(1).says("404");
+    // Nor is what this address brought before.
+    build_ok(&store, &add_context(&format!("{} /y", server.url("/y"))));
+    impatient_build(&store, &other).fails(1).says(&format!("and not {X}"));
+    assert_eq!(build_ok(&store, &context).steps(), (0, 1));
 }
 
 #[test]
@@ -343,6 +351,106 @@ fn submodules_are_fetched_and_hostile_submodule_urls_refused() {
         impatient_build(&store, &add_context(&format!("{url} /r"))).fails(1).says("cannot fetch the submodules of");
     }
     assert!(!mark.exists());
+}
+
+/// A directory with a program `ssh` that notes the socket of its agent and its arguments in `called`.
+fn recording_ssh() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = temp();
+    let called = dir.path().join("called");
+    let script = format!("#!/bin/sh\necho \"${{SSH_AUTH_SOCK-none}} $*\" >> {}\nexit 1\n", called.display());
+    fs::write(dir.path().join("ssh"), script).unwrap();
+    tool("chmod").arg("755").arg(dir.path().join("ssh")).ok();
+    (dir, called)
+}
+
+#[test]
+fn git_by_ssh_gets_the_agent_only_with_the_ssh_option() {
+    let (dir, called) = recording_ssh();
+    let mut path = dir.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    let socket = dir.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let store = Store::with_base();
+    let build = |words: &str| {
+        let context = add_context(words);
+        let build = store.build(&context).env("PATH", &path).env("SSH_AUTH_SOCK", &socket).env("HOME", dir.path());
+        (build, context)
+    };
+    for source in ["git@127.0.0.1:team/private.git", "ssh://git@127.0.0.1/team/private.git", "SSH://127.0.0.1:22/x.git"]
+    {
+        let (bare, _context) = build(&format!("{source} /src"));
+        bare.fails(1).says("gets no ssh agent and no keys by itself").says("--ssh default").says("Dockerfile:2:5");
+        assert!(!called.exists(), "{source}: ssh was started");
+        // Another agent than the default one is for `RUN --mount=type=ssh,id=other`.
+        let (other, _context) = build(&format!("{source} /src"));
+        other.arg("--ssh").arg(format!("other={}", socket.display())).fails(1).says("--ssh default");
+        assert!(!called.exists(), "{source}: ssh was started");
+        let (given, _context) = build(&format!("{source} /src"));
+        given.args(["--ssh", "default"]).fails(1).says("cannot reach");
+        let call = fs::read_to_string(&called).unwrap();
+        assert!(call.starts_with(&format!("{} -F /dev/null", socket.display())), "{call}");
+        assert!(call.contains("-o IdentityFile=none"), "{call}");
+        fs::remove_file(&called).unwrap();
+    }
+    // A build context is named by the user and not by a Dockerfile: it gets the running agent, as with `docker buildx`.
+    let remote = store.dram(["build", "git@127.0.0.1:team/private.git"]).env("PATH", &path);
+    remote.env("SSH_AUTH_SOCK", &socket).fails(1).says("cannot reach");
+    assert!(fs::read_to_string(&called).unwrap().starts_with(&format!("{} ", socket.display())));
+    let remote = store.dram(["build", "git@127.0.0.1:team/private.git"]).env("PATH", &path);
+    remote.without("SSH_AUTH_SOCK").fails(1).says("--ssh default");
+}
+
+#[test]
+fn submodules_by_ssh_get_no_agent_of_a_repository_without_ssh() {
+    let (dir, called) = recording_ssh();
+    create_repositories(dir.path());
+    let script = "set -e; git init -q -b main w; cd w; git config user.name t; git config user.email t@example.com; \
+        git -c protocol.file.allow=always submodule --quiet add \"$PWD/../demo.git\" part; \
+        git config -f .gitmodules submodule.part.url git@127.0.0.1:x.git; git add .; git commit -qm outer; cd ..; \
+        git clone -q --mirror w outer.git";
+    tool("sh").dir(dir.path()).args(["-c", script]).env("HOME", dir.path()).ok();
+    let server = TestServer::new([], dir.path());
+    let mut path = dir.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap());
+    let socket = dir.path().join("agent");
+    let _agent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let store = Store::with_base();
+    let context = add_context(&format!("{} /r", server.url("/git/outer.git")));
+    let build = store.build(&context).env("PATH", path).env("SSH_AUTH_SOCK", &socket).args(["--ssh", "default"]);
+    build.fails(1).says("cannot fetch the submodules of");
+    assert!(!called.exists());
+}
+
+/// The user's settings hold passwords for any host; `git` gets none of them.
+#[test]
+fn git_gets_no_credentials_of_the_user() {
+    let dir = temp();
+    let mark = dir.path().join("mark");
+    let helper = dir.path().join("helper");
+    fs::write(&helper, format!("#!/bin/sh\ntouch {}\necho password=hidden\n", mark.display())).unwrap();
+    tool("chmod").arg("755").arg(&helper).ok();
+    let config = format!("[credential]\n\thelper = {0}\n[core]\n\taskPass = {0}\n", helper.display());
+    fs::write(dir.path().join(".gitconfig"), &config).unwrap();
+    fs::create_dir_all(dir.path().join("xdg/git")).unwrap();
+    fs::write(dir.path().join("xdg/git/config"), &config).unwrap();
+    let server = TestServer::files(
+        ["/file", "/x.git/info/refs"].map(|path| (path, CannedResponse::ForAuthorization("Basic dTpoaWRkZW4="))),
+    );
+    let host = server.host();
+    let name = host.split(':').next().unwrap();
+    fs::write(dir.path().join(".netrc"), format!("machine {name} login u password hidden\n")).unwrap();
+    fs::write(dir.path().join(".git-credentials"), format!("http://u:hidden@{host}\n")).unwrap();
+    let store = Store::with_base();
+    for words in [format!("{} /r", server.url("/x.git")), format!("{} /r", server.url("/file"))] {
+        let context = add_context(&words);
+        let build =
+            impatient_build(&store, &context).env("HOME", dir.path()).env("XDG_CONFIG_HOME", dir.path().join("xdg"));
+        let build = build.env("GIT_ASKPASS", &helper).env("SSH_ASKPASS", &helper).env("GIT_CONFIG_COUNT", "1");
+        build.env("GIT_CONFIG_KEY_0", "credential.helper").env("GIT_CONFIG_VALUE_0", &helper).fails(1);
+        assert!(!mark.exists(), "{words}: a helper was asked");
+    }
 }
 
 #[test]

@@ -222,6 +222,24 @@ fn no_source_file_has_unfinished_code_markers() {
     }
 }
 
+/// The texts of a build context are read through `TextDir`, in which links do not lead outside. A file of the command that
+/// opens paths itself opens none of a context.
+#[test]
+fn texts_of_a_build_context_are_read_at_one_place() {
+    // The secrets and agents that the user names, and files that were fetched into the store.
+    const OTHERS: &[&str] = &["run_inputs.rs", "remote_context.rs"];
+    let calls = ["File::open(", "fs::read", "fs::metadata(", "fs::symlink_metadata(", "read_link("];
+    let dir = root().join("crates/dram/src/cmd/build");
+    let mut doors = Vec::new();
+    for path in sources().into_iter().filter(|path| path.starts_with(&dir)) {
+        let name = path.strip_prefix(&dir).expect("it is there").display().to_string();
+        if !OTHERS.contains(&name.as_str()) && calls.iter().any(|call| read(&path).contains(call)) {
+            doors.push(name);
+        }
+    }
+    assert_eq!(doors, ["text_files.rs"]);
+}
+
 /// An attribute that allows a banned effect outside tests must give a reason on its own line.
 #[test]
 fn exceptions_from_effect_lints_give_a_reason() {

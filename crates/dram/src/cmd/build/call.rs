@@ -22,7 +22,8 @@ use super::dockerfile_source::{DockerfileSource, resolve_context};
 use super::platform;
 use super::remote_context::ContextFetcher;
 use super::resolve_inputs::{parse_named_contexts, resolve_named_image};
-use crate::ambient::AmbientContext;
+use super::run_inputs;
+use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::cmd::print_stdout;
 use crate::failure::Failure;
@@ -103,11 +104,13 @@ pub(crate) fn answer_call(
         Some(store) => Ok(store),
         None => Store::open_writable(ambient.store()?).map(|new| store.get_or_init(|| new)).map_err(Failure::from),
     };
-    let (_, source) = resolve_context(
-        args,
-        &build_args,
-        &ContextFetcher { store: &open, needs_files: false, cancel: CancelToken::default() },
-    )?;
+    let bring = ContextFetcher {
+        store: &open,
+        needs_files: false,
+        ssh_agent: run_inputs::default_agent(&args.ssh)?.or_else(ambient::ssh_agent),
+        cancel: CancelToken::default(),
+    };
+    let (_, source) = resolve_context(args, &build_args, &bring)?;
     let parsed = dram_dockerfile::parse(&source.bytes);
     if call.method == CallMethod::Targets {
         if has_errors(&parsed.diagnostics) {

@@ -1,24 +1,21 @@
 //! The inputs of a build: the Dockerfile, the ignore list and the build context.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use dram_build::BuildContext;
 use dram_dockerfile::ignore::IgnoreList;
 use dram_dockerfile::remote::{self, RemoteSource};
+use dram_image::TreePath;
 
 use super::build_id;
-use super::remote_context::{self, ContextFetcher, FetchedContext};
+use super::remote_context::{ContextFetcher, FetchedContext};
+use super::text_files::{TextDir, TextFile, locate_text, read_limited};
 use crate::ambient::{self, SOURCE_DATE_EPOCH};
 use crate::cli;
 use crate::failure::Failure;
-use crate::format::format_size;
-
-/// The most bytes of a Dockerfile or ignore list: a longer file is a mistake in its name.
-const MAX_TEXT_LENGTH: u64 = 16 << 20;
 
 /// A Dockerfile, and its name in messages.
 pub(super) struct DockerfileSource {
@@ -26,7 +23,7 @@ pub(super) struct DockerfileSource {
     pub(super) text: String,
     pub(super) bytes: Vec<u8>,
     /// The name and the content of the ignore list.
-    pub(super) ignore: Option<(String, Arc<IgnoreList>)>,
+    pub(super) ignore: Option<NamedIgnoreList>,
     /// The addresses of the Dockerfile and of the build context, by which a later build finds this one.
     pub(super) addresses: (String, String),
 }
@@ -50,8 +47,11 @@ pub(super) fn resolve_context(
         ContextLocation::Remote(remote) => remote_context(args, build_args, bring, &remote),
         ContextLocation::Dir => {
             let file = args.file.clone().unwrap_or_else(|| path.join("Dockerfile"));
-            let mut source = read_dockerfile(&file, path, bring)?;
-            source.ignore = read_ignore_list(&file, path)?;
+            let (mut source, own_list) = read_dockerfile(&file, Some(path), bring)?;
+            source.ignore = match own_list {
+                Some(own) => Some(own),
+                None => ignore_list_of(path)?,
+            };
             let ignore = source.ignore.as_ref().map(|(_, ignore)| ignore.clone());
             Ok((BuildContext::Dir { path: path.clone(), ignore }, source))
         }
@@ -130,7 +130,7 @@ fn remote_context(
         .filter(|file| file.as_os_str() == "-" || file.is_absolute() || dockerfile_url(file).is_some());
     let source = match (own, text) {
         (Some(file), _) => {
-            let mut source = read_dockerfile(file, Path::new(""), bring)?;
+            let (mut source, _) = read_dockerfile(file, None, bring)?;
             source.addresses.1 = address;
             source
         }
@@ -156,16 +156,44 @@ fn dockerfile_in_context(
 ) -> Result<DockerfileSource, Failure> {
     let name = file.unwrap_or(Path::new("Dockerfile"));
     let name = name.to_str().ok_or_else(|| Failure::usage(format!("`-f {}` is not UTF-8", name.display())))?;
-    let small = name.strip_suffix("Dockerfile").filter(|dir| dir.is_empty() || dir.ends_with('/'));
-    let small = small.map(|dir| format!("{dir}dockerfile"));
-    for name in [Some(name), small.as_deref()].into_iter().flatten() {
-        if let Some(bytes) = remote_context::read_context_file(context, name)? {
-            let place = (format!("{name} of {address}"), address.to_owned());
-            return Ok(DockerfileSource::new(name.to_owned(), bytes, place));
+    let dir = TextDir::of_context(context)?;
+    let place = (format!("{name} of {address}"), address.to_owned());
+    let path = text_path(name)?;
+    match find_dockerfile(&dir, &path)? {
+        (TextFile::Found(bytes), found) => {
+            let place = if found == path { place } else { (format!("{found} of {address}"), address.to_owned()) };
+            Ok(DockerfileSource::new(found.to_string(), bytes, place))
+        }
+        (missing, _) => {
+            let failure = Failure::usage(format!("there is no Dockerfile at `{name}` in the build context"));
+            Err(match missing {
+                TextFile::LeadsOutside(target) => {
+                    failure.help(format!("it is a symbolic link to `{target}`: {}", dir.link_help()))
+                }
+                TextFile::Missing | TextFile::Found(_) => {
+                    failure.help("name it with `-f FILE`, a path in the build context")
+                }
+            })
         }
     }
-    let failure = Failure::usage(format!("there is no Dockerfile at `{name}` in the build context"));
-    Err(failure.help("name it with `-f FILE`, a path in the build context"))
+}
+
+fn text_path(name: &str) -> Result<TreePath, Failure> {
+    TreePath::clean(name.as_bytes())
+        .map_err(|error| Failure::usage(format!("`{name}` in the build context cannot be a path")).because(&error))
+}
+
+/// Reads the Dockerfile at `path`; as in BuildKit, its name may be in lower case. Returns it with its path.
+fn find_dockerfile(dir: &TextDir, path: &TreePath) -> Result<(TextFile, TreePath), Failure> {
+    let asked = dir.read(path)?;
+    if matches!(asked, TextFile::Missing) && path.name() == Some(b"Dockerfile") {
+        let small = path.parent().unwrap_or_default().join(b"dockerfile");
+        match dir.read(&small)? {
+            TextFile::Missing => {}
+            found => return Ok((found, small)),
+        }
+    }
+    Ok((asked, path.clone()))
 }
 
 impl DockerfileSource {
@@ -179,77 +207,78 @@ fn dockerfile_url(file: &Path) -> Option<&str> {
     file.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
 }
 
-fn read_dockerfile(file: &Path, context: &Path, bring: &ContextFetcher<'_>) -> Result<DockerfileSource, Failure> {
-    let (name, bytes) = if file.as_os_str() == "-" {
-        ("standard input".to_owned(), read_limited(&mut io::stdin().lock(), file)?)
-    } else if let Some(url) = dockerfile_url(file) {
-        let fetched = read_file(&bring.fetch_file(url)?)?;
-        (remote::redacted(url), fetched.unwrap_or_default())
-    } else {
-        let small = file.file_name().filter(|name| *name == "Dockerfile").map(|_| file.with_file_name("dockerfile"));
-        let bytes = match (read_file(file)?, small) {
-            (None, Some(small)) => read_file(&small)?,
-            (bytes, _) => bytes,
-        };
-        let bytes = bytes.ok_or_else(|| {
-            let failure = Failure::usage(format!("there is no Dockerfile at `{}`", file.display()));
-            let near = context.join("Containerfile");
-            let near = if near.is_file() { near.display().to_string() } else { "FILE".to_owned() };
-            failure.help(format!("name it with `-f {near}`"))
-        })?;
-        (file.display().to_string(), bytes)
+/// A name of an ignore list, and the list.
+type NamedIgnoreList = (String, Arc<IgnoreList>);
+
+/// Reads the Dockerfile `file`, and the ignore list of its own beside it.
+fn read_dockerfile(
+    file: &Path,
+    context: Option<&Path>,
+    bring: &ContextFetcher<'_>,
+) -> Result<(DockerfileSource, Option<NamedIgnoreList>), Failure> {
+    let addresses = || {
+        let context = context.map(build_id::canonical_address).unwrap_or_default();
+        (build_id::canonical_address(file), context)
     };
-    Ok(DockerfileSource::new(name, bytes, (build_id::canonical_address(file), build_id::canonical_address(context))))
-}
-
-/// The bytes of a regular file, or `None` when there is none.
-fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    let fail = |error: &io::Error| Failure::usage(format!("cannot read `{}`", path.display())).because(error);
-    match std::fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fail(&error)),
-        Ok(meta) if !meta.is_file() => {
-            return Err(Failure::usage(format!("`{}` is not a regular file", path.display())));
+    if file.as_os_str() == "-" {
+        let bytes = read_limited(&mut io::stdin().lock(), file)?;
+        return Ok((DockerfileSource::new("standard input".to_owned(), bytes, addresses()), None));
+    }
+    if let Some(url) = dockerfile_url(file) {
+        let bytes = bring.fetch_text(url)?;
+        return Ok((DockerfileSource::new(remote::redacted(url), bytes, addresses()), None));
+    }
+    let (dir, path) = locate_text(file, context)?;
+    if !dir.as_os_str().is_empty() && !dir.is_dir() {
+        return Err(no_dockerfile(file, context));
+    }
+    let dir = TextDir::open(&dir)?;
+    match find_dockerfile(&dir, &path)? {
+        (TextFile::Found(bytes), found) => {
+            let name = if found == path { file.to_owned() } else { file.with_file_name("dockerfile") };
+            let source = DockerfileSource::new(name.display().to_string(), bytes, addresses());
+            let mut own = None;
+            for path in [&found, &path] {
+                let list = TreePath::clean(&[path.as_bytes(), b".dockerignore"].concat());
+                own = own
+                    .or(read_ignore_list(&dir, &list.map_err(|error| no_dockerfile(file, context).because(&error))?)?);
+            }
+            Ok((source, own))
         }
-        Ok(_) => {}
-    }
-    let mut file = File::open(path).map_err(|error| fail(&error))?;
-    read_limited(&mut file, path).map(Some)
-}
-
-pub(super) fn read_limited(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let got = from.take(MAX_TEXT_LENGTH + 1).read_to_end(&mut bytes);
-    got.map_err(|error| Failure::usage(format!("cannot read `{}`", path.display())).because(&error))?;
-    if bytes.len() as u64 > MAX_TEXT_LENGTH {
-        let what = format!("`{}` is longer than {}", path.display(), format_size(MAX_TEXT_LENGTH));
-        return Err(Failure::usage(what).help("is it the right file?"));
-    }
-    Ok(bytes)
-}
-
-/// The ignore list of this Dockerfile, or else that of the build context.
-fn read_ignore_list(dockerfile: &Path, context: &Path) -> Result<Option<(String, Arc<IgnoreList>)>, Failure> {
-    let mut own = dockerfile.as_os_str().to_owned();
-    own.push(".dockerignore");
-    for path in [PathBuf::from(own), context.join(".dockerignore")] {
-        if let Some(bytes) = read_file(&path)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(Some((name, parse_ignore_list(&path, &bytes)?)));
+        (TextFile::LeadsOutside(target), _) => {
+            let what = format!("it is a symbolic link to `{target}`: {}", dir.link_help());
+            Err(Failure { helps: vec![what], ..no_dockerfile(file, context) })
         }
+        (TextFile::Missing, _) => Err(no_dockerfile(file, context)),
     }
-    Ok(None)
 }
 
-fn parse_ignore_list(path: &Path, bytes: &[u8]) -> Result<Arc<IgnoreList>, Failure> {
-    let text = || String::from_utf8_lossy(bytes).into_owned();
-    let ignore = IgnoreList::parse(bytes);
-    ignore.map(Arc::new).map_err(|all| Failure::text(path.display().to_string(), text(), all))
+fn no_dockerfile(file: &Path, context: Option<&Path>) -> Failure {
+    let failure = Failure::usage(format!("there is no Dockerfile at `{}`", file.display()));
+    let near = context.map(|context| context.join("Containerfile")).filter(|near| near.is_file());
+    let near = near.map_or_else(|| "FILE".to_owned(), |near| near.display().to_string());
+    failure.help(format!("name it with `-f {near}`"))
+}
+
+/// The ignore list at `path`, if there is one.
+fn read_ignore_list(dir: &TextDir, path: &TreePath) -> Result<Option<NamedIgnoreList>, Failure> {
+    let Some(bytes) = dir.read_if_present(path)? else { return Ok(None) };
+    let name = String::from_utf8_lossy(path.name().unwrap_or_default()).into_owned();
+    let text = || String::from_utf8_lossy(&bytes).into_owned();
+    match IgnoreList::parse(&bytes) {
+        Ok(list) => Ok(Some((name, Arc::new(list)))),
+        Err(all) => Err(Failure::text(dir.display_path(path).display().to_string(), text(), all)),
+    }
+}
+
+/// The ignore list of the build context `path`.
+fn ignore_list_of(path: &Path) -> Result<Option<NamedIgnoreList>, Failure> {
+    let name = TreePath::root().join(b".dockerignore");
+    read_ignore_list(&TextDir::open(path)?, &name)
 }
 
 /// A directory of `--build-context`, with its own ignore list.
 pub(super) fn named_directory(path: &Path) -> Result<BuildContext, Failure> {
-    let list = path.join(".dockerignore");
-    let ignore = read_file(&list)?.map(|bytes| parse_ignore_list(&list, &bytes)).transpose()?;
+    let ignore = ignore_list_of(path)?.map(|(_, ignore)| ignore);
     Ok(BuildContext::Dir { path: path.to_owned(), ignore })
 }

@@ -20,6 +20,7 @@ mod resolve_inputs;
 mod result_files;
 pub(crate) mod run_inputs;
 mod shared_cache;
+mod text_files;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +59,13 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
     let store = Store::open_writable(ambient.store()?)?;
     let cancel = CancelToken::default();
     signals::cancel_on_signal(cancel.clone())?;
-    let bring = ContextFetcher { store: &|| Ok(&store), needs_files: true, cancel: cancel.clone() };
+    let ssh_agent = run_inputs::default_agent(&args.ssh)?;
+    let bring = ContextFetcher {
+        store: &|| Ok(&store),
+        needs_files: true,
+        ssh_agent: ssh_agent.clone().or_else(ambient::ssh_agent),
+        cancel: cancel.clone(),
+    };
     let (request, source, notes) = build_request(args, build_args, &bring)?;
     result_files::remove_old_iidfile(args);
     let screen = Arc::new(BuildScreen::new(args.progress_mode(), &source, notes));
@@ -69,7 +76,8 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
         inputs: &CommandInputs { store: &store, images: &images, bring: &bring },
         registries: &RegistryPolicy { registries: images.registries().clone(), pull: args.pull },
         files: &OutputFiles,
-        remotes: &NetworkFetcher::new(&store, cancel.clone()),
+        // A Dockerfile gets no agent that the user did not give it.
+        remotes: &NetworkFetcher::new(&store, ssh_agent, cancel.clone()),
         executor: &LocalExecutor::new(&store, ambient.host(), ambient::clock),
         missing_support: &|| ambient.missing_ability(),
         clock: ambient::clock,

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 
 use dram_build::{BuildContext, BuildError, CancelToken, RemoteError};
 use dram_dockerfile::remote;
-use dram_image::TreePath;
 use dram_plan::GitRef;
-use dram_store::{CompressionFormat, FileKind, FileTree as _, MergedTree, Store};
+use dram_store::{CompressionFormat, Store};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::dockerfile_source::read_limited;
+use super::text_files::read_limited;
 use crate::failure::Failure;
 use crate::network_fetcher::NetworkFetcher;
 
@@ -31,6 +30,8 @@ pub(crate) struct ContextFetcher<'a> {
     pub(crate) store: &'a dyn Fn() -> Result<&'a Store, Failure>,
     /// True if the files of a context are needed, and not only its Dockerfile.
     pub(crate) needs_files: bool,
+    /// The socket of the ssh agent for the repositories that the command line names.
+    pub(crate) ssh_agent: Option<PathBuf>,
     /// Cancels a fetch.
     pub(crate) cancel: CancelToken,
 }
@@ -44,11 +45,24 @@ pub(super) enum FetchedContext {
 }
 
 impl ContextFetcher<'_> {
+    fn network(&self) -> Result<NetworkFetcher<'_>, Failure> {
+        Ok(NetworkFetcher::new((self.store)()?, self.ssh_agent.clone(), self.cancel.clone()))
+    }
+
     /// Fetches the file at `url`.
-    pub(super) fn fetch_file(&self, url: &str) -> Result<PathBuf, Failure> {
-        let network = NetworkFetcher::new((self.store)()?, self.cancel.clone());
+    fn fetch_file(&self, url: &str) -> Result<PathBuf, Failure> {
+        let network = self.network()?;
         let file = network.fetch_file(url, FETCHED_FILE_NAME.to_owned(), None);
         file.map(|file| file.path).map_err(|error| fetch_failure(&remote::redacted(url), error))
+    }
+
+    /// Fetches the text at `url`.
+    pub(super) fn fetch_text(&self, url: &str) -> Result<Vec<u8>, Failure> {
+        let path = self.fetch_file(url)?;
+        let file = File::open(&path);
+        let mut file =
+            file.map_err(|error| Failure::work(format!("cannot read `{}`", path.display())).because(&error))?;
+        read_limited(&mut file, Path::new(&remote::redacted(url)))
     }
 
     /// Fetches the file at `url`, and unpacks it if it is an archive.
@@ -81,7 +95,7 @@ impl ContextFetcher<'_> {
 
     /// Checks out the Git tree that `git` names; with `times`, its files have the time of the commit.
     pub(super) fn fetch_git(&self, git: &GitRef, keep_git_dir: bool, times: bool) -> Result<BuildContext, Failure> {
-        let network = NetworkFetcher::new((self.store)()?, self.cancel.clone());
+        let network = self.network()?;
         let keep_git_dir = keep_git_dir || git.keep_git_dir == Some(true);
         let tree = network.checkout_tree(git, keep_git_dir, times || git.commit_times == Some(true));
         let tree = tree.map_err(|error| fetch_failure(&remote::redacted(&git.remote), error))?;
@@ -183,17 +197,4 @@ fn fetch_failure(shown: &str, error: RemoteError) -> Failure {
     failure.causes.extend(error.causes);
     failure.helps.extend(error.help);
     failure
-}
-
-/// Reads the file `name` in a fetched context; symbolic links cannot leave the context.
-pub(super) fn read_context_file(context: &BuildContext, name: &str) -> Result<Option<Vec<u8>>, Failure> {
-    let BuildContext::Fetched { path, .. } = context else { return Ok(None) };
-    let wrong = |what: &str| Failure::usage(format!("`{name}` in the build context {what}"));
-    let tree = MergedTree::open(std::slice::from_ref(path))?;
-    let clean = TreePath::clean(name.as_bytes()).map_err(|error| wrong("cannot be a path").because(&error))?;
-    match tree.find(&clean, true)? {
-        None => Ok(None),
-        Some(node) if node.status.kind != FileKind::File => Err(wrong("is not a regular file")),
-        Some(node) => read_limited(&mut tree.open(&node.path)?, Path::new(name)).map(Some),
-    }
 }

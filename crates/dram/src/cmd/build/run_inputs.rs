@@ -167,6 +167,11 @@ pub(crate) fn parse_agents(texts: &[String]) -> Result<BTreeMap<String, PathBuf>
     Ok(all)
 }
 
+/// The agent of `--ssh default`, if it is given.
+pub(super) fn default_agent(texts: &[String]) -> Result<Option<PathBuf>, Failure> {
+    Ok(parse_agents(texts)?.remove("default"))
+}
+
 fn parse_agent(text: &str, path: &str) -> Result<PathBuf, Failure> {
     let start = "start one with `eval $(ssh-agent)` and `ssh-add`";
     let path = match path {
