@@ -190,12 +190,12 @@ impl StartProgramSettings {
             Some(CodeLoadingMode::Embedded) | None => "embedded",
         };
         lines.push(format!("mode = {mode}"));
-        let distribution = match self.distribution {
-            Some(NodeNameKind::Sname) => "sname",
-            Some(NodeNameKind::Name) => "name",
-            Some(NodeNameKind::None) | None => "none",
-        };
-        lines.push(format!("distribution = {distribution}"));
+        // Without this line `RELEASE_NODE` alone gives the node a name, as in Mix.
+        lines.extend(self.distribution.map(|kind| match kind {
+            NodeNameKind::Sname => "distribution = sname".to_owned(),
+            NodeNameKind::Name => "distribution = name".to_owned(),
+            NodeNameKind::None => "distribution = none".to_owned(),
+        }));
         lines.extend(self.node.iter().map(|node| format!("node = {node}")));
         lines.push(format!("runtime_config = {has_providers}"));
         lines.push(format!("reboot = {}", self.reboot));

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::byte_string::{ByteString, concat, split_words, trim};
+use crate::byte_string::{ByteString, concat, split_once, split_words, trim};
 use crate::environment::EnvironmentVariables;
 use crate::error::{StartError, printable};
 use crate::start_conf::{StartConf, StartLoadingMode, StartNodeNameKind};
@@ -119,6 +119,8 @@ pub struct RequestedNodeName {
     pub kind: Option<StartNodeNameKind>,
     /// The name, if it is requested.
     pub node: Option<ByteString>,
+    /// True if the name alone requests a node name. `NAME` of Distillery does not: it is too common a variable.
+    pub implies_kind: bool,
 }
 
 impl StartSettings {
@@ -174,13 +176,16 @@ impl StartSettings {
     }
 
     /// The node's name: that of the command line or environment, of the expanded arguments, or of the release's
-    /// settings, in this order.
+    /// settings, in this order. If only the name is requested, it is a short one as in Mix, or a long one if its host
+    /// has a dot: the emulator takes no such short name.
     #[must_use]
     pub fn node_naming(&self, arguments: &[ByteString]) -> NodeNaming {
         let written = naming_in_arguments(arguments);
         let usual = self.conf.node.clone().unwrap_or_else(|| self.name.clone());
-        let kind =
-            self.requested_name.kind.or(written.as_ref().map(|naming| naming.kind)).unwrap_or(self.conf.distribution);
+        let alone = self.requested_name.node.as_ref().filter(|_| self.requested_name.implies_kind);
+        let implied = || alone.map_or(StartNodeNameKind::None, |node| implied_kind(node));
+        let written_kind = written.as_ref().map(|naming| naming.kind);
+        let kind = self.requested_name.kind.or(written_kind).or(self.conf.distribution).unwrap_or_else(implied);
         let node = self.requested_name.node.clone().or(written.map(|naming| naming.node)).unwrap_or(usual);
         NodeNaming { kind, node }
     }
@@ -192,9 +197,17 @@ impl StartSettings {
     }
 }
 
+fn implied_kind(node: &[u8]) -> StartNodeNameKind {
+    match split_once(node, b'@') {
+        Some((_, host)) if host.contains(&b'.') => StartNodeNameKind::Name,
+        Some(_) | None => StartNodeNameKind::Sname,
+    }
+}
+
 impl RequestedNodeName {
     fn from_environment(env: &EnvironmentVariables) -> Result<Self, StartError> {
-        let mut asked = Self { kind: None, node: env.get_non_empty("RELEASE_NODE").map(<[u8]>::to_vec) };
+        let node = env.get_non_empty("RELEASE_NODE").map(<[u8]>::to_vec);
+        let mut asked = Self { kind: None, implies_kind: node.is_some(), node };
         if let Some(text) = env.first_non_empty(&["RELEASE_DISTRIBUTION", "NAME_TYPE"]) {
             let text = text.strip_prefix(b"-").unwrap_or(text);
             asked.kind = Some(StartNodeNameKind::parse(text).ok_or_else(|| {
@@ -291,6 +304,18 @@ mod tests {
         assert_eq!(plain.node_naming(&written), NodeNaming { kind: StartNodeNameKind::Name, node: b"a@b".to_vec() });
         let asked = release("", &["RELEASE_DISTRIBUTION=none", "RELEASE_NODE=x"]);
         assert_eq!(asked.node_naming(&written).kind, StartNodeNameKind::None);
+    }
+
+    #[test]
+    fn the_name_alone_gives_a_node_a_name_as_in_mix_unless_the_settings_say_none() {
+        let kind = |conf: &str, env: &[&str]| release(conf, env).node_naming(&[]).kind;
+        assert_eq!(kind("", &["RELEASE_NODE=x"]), StartNodeNameKind::Sname);
+        assert_eq!(kind("", &["RELEASE_NODE=x@box"]), StartNodeNameKind::Sname);
+        assert_eq!(kind("", &["RELEASE_NODE=x@10.0.0.1"]), StartNodeNameKind::Name);
+        assert_eq!(kind("", &["RELEASE_NODE="]), StartNodeNameKind::None);
+        assert_eq!(kind("distribution = none", &["RELEASE_NODE=x"]), StartNodeNameKind::None);
+        assert_eq!(kind("", &["NAME=me@example.org"]), StartNodeNameKind::None);
+        assert_eq!(release("", &["RELEASE_NODE=x"]).node_naming(&list("-name a@b")).kind, StartNodeNameKind::Name);
     }
 
     #[test]

@@ -117,8 +117,9 @@ pub struct StartConf {
     pub elixir: bool,
     /// The way in which modules are loaded, unless `RELEASE_MODE` is set.
     pub mode: StartLoadingMode,
-    /// The kind of the node's name, unless `RELEASE_DISTRIBUTION` is set.
-    pub distribution: StartNodeNameKind,
+    /// The kind of the node's name, unless `RELEASE_DISTRIBUTION` is set. If it is not there, a node has a name if
+    /// `RELEASE_NODE` gives one.
+    pub distribution: Option<StartNodeNameKind>,
     /// The node's name, unless `RELEASE_NODE` is set.
     pub node: Option<ByteString>,
     /// If true, the emulator writes `sys.config` while it starts and reads it again.
@@ -151,7 +152,7 @@ impl Default for StartConf {
             name: Vec::new(),
             elixir: false,
             mode: StartLoadingMode::Embedded,
-            distribution: StartNodeNameKind::None,
+            distribution: None,
             node: None,
             runtime_config: false,
             reboot: false,
@@ -220,8 +221,8 @@ impl StartConf {
                 }
             }
             b"distribution" => {
-                self.distribution =
-                    StartNodeNameKind::parse(value).ok_or(StartConfError::InvalidValue("`none`, `sname` or `name`"))?;
+                let kind = StartNodeNameKind::parse(value);
+                self.distribution = Some(kind.ok_or(StartConfError::InvalidValue("`none`, `sname` or `name`"))?);
             }
             b"node" => self.node = Some(parse_non_empty(value)?),
             b"runtime_config" => self.runtime_config = parse_bool(value)?,

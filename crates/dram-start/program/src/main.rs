@@ -219,7 +219,8 @@ fn remote_console(release: &StartSettings, env: &EnvironmentVariables) -> Result
     let target = node_connection::node_target(release, env)?;
     let Some(to) = target.node else {
         let what = "cannot open a shell in the running system: it has no node name";
-        return Err(StartError::new(what, "start it with RELEASE_DISTRIBUTION=sname or name, and a cookie"));
+        let help = "set RELEASE_NODE to a name, or RELEASE_DISTRIBUTION to sname, for the start and for this command";
+        return Err(StartError::new(what, help));
     };
     let (name, host) = split_once(&to, b'@').unwrap_or((&to, b""));
     let own = concat(&[b"rem-", &files::random_name(), b"-", name]);

@@ -90,7 +90,8 @@ pub(crate) fn connect_to_node(
 ) -> Result<NodeConnection, NodeConnectError> {
     let Some(node) = &target.node else {
         let what = "cannot call the running system: it has no node name";
-        let help = "start it with RELEASE_DISTRIBUTION=sname or name, and a cookie, to be able to";
+        let help = "set RELEASE_NODE to a name, or RELEASE_DISTRIBUTION to sname, for the start and for this command; or make \
+                    the release with `distribution` in dram.toml";
         return Err(NodeConnectError::Other(StartError::new(what, help)));
     };
     let name = printable(node);

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "these tests start programs and write files")]
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 
+mod as_mix;
 mod env_sh;
 mod erlexec;
 mod hidden_cookie;

@@ -1,0 +1,74 @@
+//! Tests that run the script `bin/NAME` that Mix writes and the start program, and compare them.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::test_release::{RunningRelease, TestRelease, lossy_text, mix_release};
+
+/// The two programs: the script of Mix, and the start program.
+const PROGRAMS: [&str; 2] = ["mix-demo", "demo"];
+
+/// A release with both programs.
+fn both(conf: &str) -> TestRelease {
+    let world = TestRelease::new(conf);
+    fs::copy(mix_release().join("bin/demo"), world.root.join("bin/mix-demo")).unwrap();
+    world
+}
+
+fn command(world: &TestRelease, program: &str, arguments: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(world.root.join("bin").join(program));
+    world.set_environment(&mut command);
+    command.args(arguments).env("RELEASE_COOKIE", "secret").env("LANG", "C.UTF-8").envs(env.iter().copied());
+    command
+}
+
+fn start(world: &TestRelease, program: &str, env: &[(&str, &str)]) -> RunningRelease {
+    world.start_and_wait_ready(command(world, program, &["start"], env))
+}
+
+fn run(world: &TestRelease, program: &str, arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    command(world, program, arguments, env).output().unwrap()
+}
+
+/// What a node says of its name, without the number that Mix puts into it.
+fn name_of_node(world: &TestRelease, program: &str, env: &[(&str, &str)]) -> String {
+    let said = run(world, program, &["rpc", "IO.puts(node())"], env);
+    assert!(said.status.success(), "{program}: {}{}", lossy_text(&said.stdout), lossy_text(&said.stderr));
+    lossy_text(&said.stdout)
+}
+
+#[test]
+fn release_node_in_the_environment_or_in_env_sh_gives_a_name_as_with_mix() {
+    let world = both("");
+    let own = fs::read_to_string(world.root.join("releases/0.1.0/env.sh")).unwrap();
+    let exported = format!("{own}\nexport RELEASE_NODE=\"written\"\n");
+    let long = format!("{own}\nexport RELEASE_DISTRIBUTION=name\nexport RELEASE_NODE=long@127.0.0.1\n");
+    for (env_sh, env) in
+        [(own.as_str(), vec![("RELEASE_NODE", "named")]), (exported.as_str(), vec![]), (long.as_str(), vec![])]
+    {
+        world.write("releases/0.1.0/env.sh", env_sh);
+        let names: Vec<String> = PROGRAMS
+            .iter()
+            .map(|program| {
+                let _system = start(&world, program, &env);
+                let name = name_of_node(&world, program, &env);
+                // Both find the node of the other.
+                for caller in PROGRAMS {
+                    assert_eq!(name_of_node(&world, caller, &env), name, "{caller} calls {program}");
+                }
+                name
+            })
+            .collect();
+        assert_eq!(names[0], names[1]);
+    }
+}
+
+#[test]
+fn with_a_kind_alone_the_name_is_that_of_the_release_as_with_mix() {
+    let world = both("");
+    for program in PROGRAMS {
+        let env = [("RELEASE_DISTRIBUTION", "sname")];
+        let _system = start(&world, program, &env);
+        assert!(name_of_node(&world, program, &env).starts_with("demo@"), "{program}");
+    }
+}
