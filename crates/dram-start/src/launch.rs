@@ -177,6 +177,23 @@ pub fn expand_launch_arguments(
     expand_arguments(&line, env, release.conf.otp.as_deref(), read)
 }
 
+/// The parameter of `kernel` for the encoding of standard input and output, since OTP 26.
+const OUTPUT_ENCODING: &[u8] = b"standard_io_encoding";
+
+/// Makes standard input and output UTF-8, whatever the locale is: since OTP 26 they follow the locale, and in an image
+/// without files of locales none is UTF-8. `config` is the text of the configuration, which has priority.
+#[must_use]
+pub fn with_output_encoding(release: &StartSettings, arguments: Vec<ByteString>, config: &[u8]) -> Vec<ByteString> {
+    let is_older = release.conf.otp.as_ref().and_then(|otp| otp.parse::<u32>().ok()).is_some_and(|otp| otp < 26);
+    let is_set = before_extra(&arguments).iter().any(|word| word == OUTPUT_ENCODING);
+    if is_older || is_set || crate::byte_string::find_bytes(config, OUTPUT_ENCODING).is_some() {
+        return arguments;
+    }
+    let mut all = alloc::vec![b"-kernel".to_vec(), OUTPUT_ENCODING.to_vec(), b"unicode".to_vec()];
+    all.extend(arguments);
+    all
+}
+
 /// The word in the place of the cookie. Every user of the machine can read the command line of every process, so the
 /// cookie itself is not there: see [`hidden_cookie_position`].
 const HIDDEN_COOKIE: &[u8] = b"(hidden)";
@@ -266,6 +283,24 @@ mod tests {
         );
         let at = hidden_cookie_position(&line).unwrap();
         assert_eq!(line[at - 1], b"-setcookie");
+    }
+
+    #[test]
+    fn output_is_utf_8_since_otp_26_unless_an_argument_or_the_configuration_says_otherwise() {
+        let with = |otp: &str, arguments: &[&[u8]], config: &[u8]| {
+            let conf = StartConf { otp: Some(otp.into()), ..StartConf::default() };
+            let mut env = EnvironmentVariables::default();
+            let release = StartSettings::resolve(ReleaseHome::default(), conf, &mut env).unwrap();
+            let arguments = arguments.iter().map(|word| word.to_vec()).collect();
+            with_output_encoding(&release, arguments, config)
+        };
+        assert_eq!(with("27", &[b"-a"], b"[]."), [b"-kernel".as_slice(), b"standard_io_encoding", b"unicode", b"-a"]);
+        assert_eq!(with("25", &[b"-a"], b"[]."), [b"-a"]);
+        assert_eq!(with("27", &[b"-a"], b"[{kernel,[{standard_io_encoding,latin1}]}]."), [b"-a"]);
+        let own: [&[u8]; 3] = [b"-kernel", b"standard_io_encoding", b"latin1"];
+        assert_eq!(with("27", &own, b""), own);
+        let later: [&[u8]; 2] = [b"-extra", b"standard_io_encoding"];
+        assert_eq!(with("27", &later, b"").len(), 5);
     }
 
     #[test]

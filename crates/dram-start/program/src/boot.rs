@@ -8,7 +8,9 @@ use dram_start::env_script::{ENV_SH_READ, quote_word};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::erlexec::{EmulatorCommand, EmulatorPaths, search_path};
 use dram_start::error::{StartError, printable};
-use dram_start::launch::{EmulatorPurpose, LaunchContext, emulator_command, hidden_cookie_position, launch_arguments};
+use dram_start::launch::{
+    EmulatorPurpose, LaunchContext, emulator_command, hidden_cookie_position, launch_arguments, with_output_encoding,
+};
 use dram_start::node::address::{NodeAddress, epmd_port};
 use dram_start::open_file_limit::new_soft_limit;
 use dram_start::release::{NodeNaming, StartSettings};
@@ -93,6 +95,10 @@ pub(crate) fn prepare_emulator(
     if env.get("HOME").is_none() {
         env.set(b"HOME", b"/");
     }
+    let config_text = match &config {
+        Some(stem) => files::read_optional(&concat(&[stem, b".config"]))?.unwrap_or_default(),
+        None => Vec::new(),
+    };
     let around = LaunchContext {
         terminal: sys::is_terminal(1) && sys::is_terminal(2),
         elixir: elixir_version(&home.root),
@@ -108,8 +114,9 @@ pub(crate) fn prepare_emulator(
         | EmulatorPurpose::Eval(_)
         | EmulatorPurpose::Escript => &release.vm_args,
     };
-    let mut arguments =
+    let arguments =
         prepare::expand_release_arguments(release, launch_arguments(release, purpose, &around, &env), file, &env)?;
+    let mut arguments = with_output_encoding(release, arguments, &config_text);
     let naming = if wish.is_release { Some(release.node_naming(&arguments)) } else { wish.naming };
     if !wish.is_release {
         // `-heart` and `-detached` are for the release: a helper must not be restarted by heart, nor run in the
