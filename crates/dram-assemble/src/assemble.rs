@@ -84,7 +84,7 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     };
     let loader = loader.as_ref().map(|(loader, libraries)| (loader.as_str(), libraries.as_str()));
     let conf = blueprint.start.to_conf(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
-    tree.put_text(of_version.join(b"start.conf"), conf);
+    tree.put_text(of_version.join(b"start.conf"), conf.to_text());
     tree.put(
         program,
         ReleaseEntry::File { content: ReleaseFileContent::Embedded(START_PROGRAM), mode: EXECUTABLE_MODE },

@@ -12,10 +12,10 @@ use dram_release::consult::consult;
 use dram_release::relx::RelxGoal;
 use dram_release::resolve::{ReleaseRules, StartType};
 use dram_release::term::Term;
+use dram_start::start_conf::{OpenFileLimit, StartConf, StartCustomCommand, StartHookPoint, StartLoadingMode};
 
 use crate::AssembleError;
 use crate::settings::{CodeLoadingMode, NodeNameKind};
-use crate::tree::below_root;
 
 /// Everything that defines a release.
 #[derive(Debug)]
@@ -175,43 +175,44 @@ pub(crate) struct StartProgramSettings {
     pub(crate) nofile: Option<u64>,
     /// Defaults for environment variables.
     pub(crate) env: BTreeMap<String, String>,
-    /// The hook scripts: the hook, such as `pre_start`, and the path in the release.
-    pub(crate) hooks: Vec<(String, TreePath)>,
+    /// The hook scripts, and their paths in the release.
+    pub(crate) hooks: Vec<(StartHookPoint, TreePath)>,
     /// Additional commands: name, path of the script in the release, and description.
     pub(crate) commands: Vec<(String, TreePath, String)>,
 }
 
 impl StartProgramSettings {
-    /// Returns the text of `start.conf`, which `dram_start::conf` reads.
-    pub(crate) fn to_conf(&self, name: &str, otp: u32, has_providers: bool, loader: Option<(&str, &str)>) -> String {
-        let mut lines = vec![format!("name = {name}"), format!("elixir = {}", self.elixir), format!("otp = {otp}")];
-        let mode = match self.mode {
-            Some(CodeLoadingMode::Interactive) => "interactive",
-            Some(CodeLoadingMode::Embedded) | None => "embedded",
-        };
-        lines.push(format!("mode = {mode}"));
-        // Without this line `RELEASE_NODE` alone gives the node a name, as in Mix.
-        lines.extend(self.distribution.map(|kind| match kind {
-            NodeNameKind::Sname => "distribution = sname".to_owned(),
-            NodeNameKind::Name => "distribution = name".to_owned(),
-            NodeNameKind::None => "distribution = none".to_owned(),
-        }));
-        lines.extend(self.node.iter().map(|node| format!("node = {node}")));
-        lines.push(format!("runtime_config = {has_providers}"));
-        lines.push(format!("reboot = {}", self.reboot));
-        lines.push(format!("replace_os_vars = {}", self.replace_os_vars));
-        if let Some((loader, libraries)) = loader {
-            lines.push(format!("loader = {loader}"));
-            lines.push(format!("library_path = {libraries}"));
+    /// Returns the settings as they are written to `start.conf`.
+    pub(crate) fn to_conf(&self, name: &str, otp: u32, has_providers: bool, loader: Option<(&str, &str)>) -> StartConf {
+        let below = |path: &TreePath| path.as_bytes().to_vec();
+        StartConf {
+            name: name.into(),
+            elixir: self.elixir,
+            mode: match self.mode {
+                Some(CodeLoadingMode::Interactive) => StartLoadingMode::Interactive,
+                Some(CodeLoadingMode::Embedded) | None => StartLoadingMode::Embedded,
+            },
+            distribution: self.distribution.map(NodeNameKind::to_start),
+            node: self.node.clone().map(String::into_bytes),
+            runtime_config: has_providers,
+            reboot: self.reboot,
+            replace_os_vars: self.replace_os_vars,
+            loader: loader.map(|(loader, _)| loader.into()),
+            library_path: loader.map(|(_, libraries)| libraries.into()).unwrap_or_default(),
+            open_file_limit: self.nofile.map_or(OpenFileLimit::LowerIfHuge, OpenFileLimit::Value),
+            otp: Some(otp.to_string()),
+            env: self.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect(),
+            hooks: self.hooks.iter().map(|(point, path)| (*point, below(path))).collect(),
+            custom_commands: self
+                .commands
+                .iter()
+                .map(|(name, path, about)| StartCustomCommand {
+                    name: name.clone().into_bytes(),
+                    path: below(path),
+                    description: about.clone().into_bytes(),
+                })
+                .collect(),
+            ..StartConf::default()
         }
-        lines.extend(self.nofile.iter().map(|most| format!("nofile = {most}")));
-        lines.extend(self.env.iter().map(|(name, value)| format!("env.{name} = {value}")));
-        lines.extend(self.hooks.iter().map(|(moment, path)| format!("hook.{moment} = {}", below_root(path))));
-        lines.extend(self.commands.iter().map(|(name, path, about)| match about.as_str() {
-            "" => format!("command.{name} = {}", below_root(path)),
-            about => format!("command.{name} = {} | {about}", below_root(path)),
-        }));
-        lines.push(String::new());
-        lines.join("\n")
     }
 }

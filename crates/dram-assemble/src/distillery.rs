@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use dram_image::TreePath;
 use dram_release::resolve::{ReleaseRules, StartType};
 use dram_release::term::Term;
+use dram_start::start_conf::StartHookPoint;
 
 use crate::answer::{AnswerMap, atom, bytes, path, text, tuple};
 use crate::blueprint::{
@@ -241,7 +242,8 @@ fn add_scripts(
         }
         let at = place("hooks", &at)?;
         overlays.push(OverlayStep::Copy(from, at.clone()));
-        start.hooks.push((moment.to_owned(), at));
+        let point = StartHookPoint::parse(moment);
+        start.hooks.push((point.ok_or_else(|| AssembleError::Answer(format!("there is no hook `{key}`")))?, at));
     }
     for command in release.list("commands")? {
         let Some([name, from]) = tuple(command) else { continue };

@@ -44,6 +44,8 @@ use answer::AnswerMap;
 use archive::{ArchivePacking, GzipMemberCache};
 use assemble::ReleaseAssembly;
 use blueprint::{ConfigText, ReleaseBlueprint};
+use dram_start::environment::EnvironmentVariables;
+use dram_start::named_release::NamingFiles;
 use project_query::{BuildTool, ProjectPaths};
 use settings::DramTomlSettings;
 use write_cache::WriteCache;
@@ -160,6 +162,7 @@ pub fn system_requirements(request: &AssembleRequest) -> Result<SystemRequiremen
 }
 
 fn create_blueprint(request: &AssembleRequest, places: &ProjectPaths) -> Result<ReleaseBlueprint, AssembleError> {
+    let mut is_mix_release = false;
     let (mut blueprint, settings) = if !request.from.is_empty() {
         let settings = settings::read_settings(&places.project, request.name.as_deref().unwrap_or_default())?;
         (ebin_dirs::blueprint(request, &settings)?, settings)
@@ -169,13 +172,20 @@ fn create_blueprint(request: &AssembleRequest, places: &ProjectPaths) -> Result<
         let fields = AnswerMap::from_term("answer", project_query::answer_map(&answer)?)?;
         let blueprint = match builder {
             BuildTool::Mix if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
-            BuildTool::Mix => mix::blueprint(fields)?,
+            BuildTool::Mix => {
+                is_mix_release = true;
+                mix::blueprint(fields)?
+            }
             BuildTool::Rebar => rebar::blueprint(fields)?,
         };
         let settings = settings::read_settings(&places.project, &blueprint.name)?;
         (blueprint, settings)
     };
     apply_settings(&mut blueprint, settings, request)?;
+    // Mix would give the node a name; Distillery's and relx's own files do, or their warnings say so.
+    if is_mix_release {
+        blueprint.warnings.extend(missing_name_warning(&blueprint));
+    }
     if let Some(portable) = request.portable {
         blueprint.portable = portable;
     }
@@ -240,10 +250,10 @@ fn apply_settings(
         dram_image::TreePath::parse(at.as_bytes())
             .map_err(|_| AssembleError::Name { what: "the script", name: name.to_owned() })
     };
-    for (moment, script) in hooks.unwrap_or_default() {
-        let at = place(moment.name(), "hooks")?;
+    for (hook, script) in hooks.unwrap_or_default() {
+        let at = place(hook.to_start().as_str(), "hooks")?;
         blueprint.overlays.push(blueprint::OverlayStep::Copy(project.join(script), at.clone()));
-        blueprint.start.hooks.push((moment.name().to_owned(), at));
+        blueprint.start.hooks.push((hook.to_start(), at));
     }
     for (name, script) in commands.unwrap_or_default() {
         let at = place(&name, "commands")?;
@@ -251,6 +261,22 @@ fn apply_settings(
         blueprint.start.commands.push((name, at, String::new()));
     }
     Ok(())
+}
+
+/// Returns a warning if the node has no name and nothing says that this is intended.
+fn missing_name_warning(blueprint: &ReleaseBlueprint) -> Option<String> {
+    let conf = blueprint.start.to_conf(&blueprint.name, blueprint.otp.release, blueprint.has_providers, None);
+    let is_intended = conf.distribution.is_some();
+    let env_sh = blueprint.env_sh.as_deref().map(str::as_bytes);
+    let files = NamingFiles { conf, vm_args: &blueprint.vm_args.bytes, env_sh };
+    (!is_intended && !files.may_name_node(&EnvironmentVariables::default())).then(|| {
+        format!(
+            "the node has no name, which `bin/{0} rpc`, `remote` and `restart` need, unless RELEASE_NODE is set where it \
+             starts: `distribution = \"sname\"` in `dram.toml` gives it the name `{0}`, as Mix does; `\"none\"` ends this \
+             warning",
+            blueprint.name
+        )
+    })
 }
 
 fn count_files(assembly: &ReleaseAssembly, path: &Path) -> (u64, u64) {

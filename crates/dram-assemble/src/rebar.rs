@@ -9,6 +9,7 @@ use dram_image::TreePath;
 use dram_release::relx::RelxGoal;
 use dram_release::resolve::{ReleaseRules, StartType};
 use dram_release::term::Term;
+use dram_start::start_conf::StartHookPoint;
 
 use crate::answer::{AnswerMap, atom, list, path, text, tuple};
 use crate::blueprint::{
@@ -181,19 +182,19 @@ fn hooks(
             "post_install_upgrade" => "post_upgrade",
             other => other,
         };
-        let is_known =
-            matches!(moment, "pre_start" | "post_start" | "pre_stop" | "post_stop" | "pre_upgrade" | "post_upgrade");
+        // relx has no hooks for the configuration.
+        let point = StartHookPoint::parse(moment).filter(|_| !moment.ends_with("_configure"));
         for hook in list(of_event).unwrap_or_default() {
             let own = match tuple(hook) {
                 Some([kind, script]) if kind.as_atom() == Some("custom") => string_or_binary(script),
                 Some(_) | None => None,
             };
-            match own {
-                Some(script) if is_known => start.hooks.push((moment.to_owned(), script_path(&script)?)),
-                Some(script) => {
+            match (own, point) {
+                (Some(script), Some(point)) => start.hooks.push((point, script_path(&script)?)),
+                (Some(script), None) => {
                     warnings.push(format!("the hook `{script}` of `{event}` is not run: there is no such moment"));
                 }
-                None => warnings.push(builtin_hook_warning(event, hook)),
+                (None, _) => warnings.push(builtin_hook_warning(event, hook)),
             }
         }
     }

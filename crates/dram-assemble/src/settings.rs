@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
 use serde::Deserialize;
 
 use crate::AssembleError;
@@ -36,6 +37,17 @@ pub(crate) enum NodeNameKind {
     Name,
 }
 
+impl NodeNameKind {
+    /// Returns the kind as the start program knows it.
+    pub(crate) fn to_start(self) -> StartNodeNameKind {
+        match self {
+            NodeNameKind::None => StartNodeNameKind::None,
+            NodeNameKind::Sname => StartNodeNameKind::Sname,
+            NodeNameKind::Name => StartNodeNameKind::Name,
+        }
+    }
+}
+
 /// A hook of the start program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,17 +71,17 @@ pub(crate) enum StartHook {
 }
 
 impl StartHook {
-    /// Returns the name of the hook in `start.conf`.
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns the hook as the start program knows it.
+    pub(crate) fn to_start(self) -> StartHookPoint {
         match self {
-            StartHook::PreConfigure => "pre_configure",
-            StartHook::PostConfigure => "post_configure",
-            StartHook::PreStart => "pre_start",
-            StartHook::PostStart => "post_start",
-            StartHook::PreStop => "pre_stop",
-            StartHook::PostStop => "post_stop",
-            StartHook::PreUpgrade => "pre_upgrade",
-            StartHook::PostUpgrade => "post_upgrade",
+            StartHook::PreConfigure => StartHookPoint::PreConfigure,
+            StartHook::PostConfigure => StartHookPoint::PostConfigure,
+            StartHook::PreStart => StartHookPoint::PreStart,
+            StartHook::PostStart => StartHookPoint::PostStart,
+            StartHook::PreStop => StartHookPoint::PreStop,
+            StartHook::PostStop => StartHookPoint::PostStop,
+            StartHook::PreUpgrade => StartHookPoint::PreUpgrade,
+            StartHook::PostUpgrade => StartHookPoint::PostUpgrade,
         }
     }
 }
@@ -182,7 +194,7 @@ mod tests {
     #[test]
     fn hook_names_are_those_of_start_conf() {
         let hooks = parse_settings("[release.hooks]\npost-upgrade = 'x'\n", "demo").unwrap().hooks.unwrap();
-        assert_eq!(hooks.keys().map(|moment| moment.name()).collect::<Vec<_>>(), ["post_upgrade"]);
+        assert_eq!(hooks.keys().map(|hook| hook.to_start().as_str()).collect::<Vec<_>>(), ["post_upgrade"]);
     }
 
     #[test]

@@ -50,13 +50,13 @@ fn every_setting_replaces_or_extends_that_of_the_project() {
     assert_eq!(found.strip.unwrap().keep, ["Dbgi"]);
     assert_eq!(found.erts_programs, ["dialyzer"]);
     let hook = tree_path("releases/9.9/hooks/pre_start");
-    assert_eq!(found.start.hooks, [("pre_start".to_owned(), hook.clone())]);
+    assert_eq!(found.start.hooks, [(dram_start::start_conf::StartHookPoint::PreStart, hook.clone())]);
     let over = project.path("project/over");
     assert!(matches!(&found.overlays[0], OverlayStep::Dir(dir) if *dir == over), "{:?}", found.overlays);
     assert!(matches!(&found.overlays[1], OverlayStep::Copy(_, at) if *at == hook), "{:?}", found.overlays);
     assert_eq!(found.overlays.len(), 3);
     assert_eq!(
-        found.start.to_conf("small", 25, true, Some(("erts/ld.so", "erts/lib"))),
+        String::from_utf8(found.start.to_conf("small", 25, true, Some(("erts/ld.so", "erts/lib"))).to_text()).unwrap(),
         "name = small\nelixir = true\notp = 25\nmode = interactive\ndistribution = name\nruntime_config = true\n\
          reboot = false\nreplace_os_vars = true\nloader = erts/ld.so\nlibrary_path = erts/lib\nnofile = 4096\n\
          env.A = 1\nhook.pre_start = releases/9.9/hooks/pre_start\n\

@@ -55,6 +55,7 @@ mod temp_dir;
 #[cfg(test)]
 mod testing;
 pub mod transfer;
+mod unnamed_release;
 pub mod users;
 mod verify_store;
 pub mod why;
@@ -84,6 +85,7 @@ pub use shared_cache::SharedCaches;
 pub use snapshot::{Layer, Snapshot};
 pub use squash::squash;
 pub use transfer::{ArchiveFormat, LoadedImage, TransferError, load_images, save_archive, save_layout};
+pub use unnamed_release::{UnnamedReleaseCall, unnamed_release_calls};
 pub use verify_store::verify_store;
 pub use why::{BuildId, CacheMiss};
 pub use write_image::{BuiltImage, ImageFormat, ImageOptions, write_image};

@@ -44,6 +44,7 @@ pub mod environment;
 pub mod erlexec;
 pub mod error;
 pub mod launch;
+pub mod named_release;
 pub mod node;
 pub mod open_file_limit;
 pub mod release;

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::byte_string::{ByteString, parse_number, split_once, trim};
+use crate::byte_string::{ByteString, concat, parse_number, split_once, trim};
 use crate::error::{StartError, printable};
 
 /// The way in which modules are loaded.
@@ -28,6 +28,17 @@ pub enum StartNodeNameKind {
     Sname,
     /// A long name.
     Name,
+}
+
+impl StartLoadingMode {
+    /// The mode as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Interactive => "interactive",
+        }
+    }
 }
 
 impl StartNodeNameKind {
@@ -96,6 +107,20 @@ pub const HOOK_POINTS: [(StartHookPoint, &str); 8] = [
     (StartHookPoint::PreUpgrade, "pre_upgrade"),
     (StartHookPoint::PostUpgrade, "post_upgrade"),
 ];
+
+impl StartHookPoint {
+    /// Parses a name of [`HOOK_POINTS`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        HOOK_POINTS.iter().find(|(_, word)| *word == name).map(|(point, _)| *point)
+    }
+
+    /// The name in `hook.NAME`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        HOOK_POINTS.iter().find(|(point, _)| *point == self).map_or("", |(_, word)| word)
+    }
+}
 
 /// A custom command of the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +234,54 @@ impl StartConf {
         Ok(conf)
     }
 
+    /// The text of the file: the inverse of [`parse`](Self::parse). Settings with their default are left out if they
+    /// are rarely set.
+    #[must_use]
+    pub fn to_text(&self) -> ByteString {
+        let mut text = Vec::new();
+        let mut line = |key: &[&[u8]], value: &[u8]| {
+            text.extend_from_slice(&concat(key));
+            text.extend_from_slice(b" = ");
+            text.extend_from_slice(value);
+            text.push(b'\n');
+        };
+        let word = |value: bool| if value { b"true".as_slice() } else { b"false" };
+        line(&[b"name"], &self.name);
+        line(&[b"elixir"], word(self.elixir));
+        self.otp.iter().for_each(|otp| line(&[b"otp"], otp.as_bytes()));
+        line(&[b"mode"], self.mode.as_str().as_bytes());
+        self.distribution.iter().for_each(|kind| line(&[b"distribution"], kind.as_str().as_bytes()));
+        self.node.iter().for_each(|node| line(&[b"node"], node));
+        line(&[b"runtime_config"], word(self.runtime_config));
+        line(&[b"reboot"], word(self.reboot));
+        line(&[b"replace_os_vars"], word(self.replace_os_vars));
+        if let Some(loader) = &self.loader {
+            line(&[b"loader"], loader);
+            line(&[b"library_path"], &self.library_path);
+        }
+        match self.open_file_limit {
+            OpenFileLimit::LowerIfHuge => {}
+            OpenFileLimit::Keep => line(&[b"nofile"], b"keep"),
+            OpenFileLimit::Value(most) => line(&[b"nofile"], format!("{most}").as_bytes()),
+        }
+        if self.stop_timeout != Self::default().stop_timeout {
+            line(&[b"stop_timeout"], format!("{}", self.stop_timeout).as_bytes());
+        }
+        for (name, value) in &self.env {
+            line(&[b"env.", name], value);
+        }
+        for (point, path) in &self.hooks {
+            line(&[b"hook.", point.as_str().as_bytes()], path);
+        }
+        for StartCustomCommand { name, path, description } in &self.custom_commands {
+            match description.as_slice() {
+                b"" => line(&[b"command.", name], path),
+                about => line(&[b"command.", name], &concat(&[path, b" | ", about])),
+            }
+        }
+        text
+    }
+
     fn set_key(&mut self, key: &[u8], value: &[u8]) -> Result<(), StartConfError> {
         match key {
             b"name" => self.name = parse_non_empty(value)?,
@@ -266,9 +339,8 @@ impl StartConf {
         match group {
             b"env" => self.env.push((name.to_vec(), value.to_vec())),
             b"hook" => {
-                let known =
-                    HOOK_POINTS.iter().find(|(_, word)| word.as_bytes() == name).ok_or(StartConfError::UnknownKey)?;
-                self.hooks.push((known.0, parse_relative_path(value)?));
+                let point = core::str::from_utf8(name).ok().and_then(StartHookPoint::parse);
+                self.hooks.push((point.ok_or(StartConfError::UnknownKey)?, parse_relative_path(value)?));
             }
             b"command" => {
                 let (path, about) = split_once(value, b'|').unwrap_or((value, b""));
@@ -329,6 +401,21 @@ mod tests {
         assert_eq!(conf.hooks_at(StartHookPoint::PreStart).count(), 2);
         assert_eq!(conf.custom_commands[0].path, b"bin/migrate.sh");
         assert_eq!(conf.custom_commands[0].description, b"Migrates = all");
+    }
+
+    #[test]
+    fn settings_are_written_as_they_are_parsed() {
+        let text = b"name = demo\nelixir = true\notp = 27\nmode = interactive\ndistribution = sname\nnode = a@b\n\
+                     runtime_config = true\nreboot = true\nreplace_os_vars = true\nloader = erts/ld.so\n\
+                     library_path = erts/lib:lib\nnofile = keep\nstop_timeout = 9\nenv.LANG = C.UTF-8\n\
+                     hook.pre_start = hooks/a\nhook.post_upgrade = hooks/b\ncommand.migrate = bin/m.sh\n\
+                     command.seed = bin/s.sh | Seeds = all\n";
+        let conf = StartConf::parse(b"start.conf", text).unwrap();
+        assert_eq!(core::str::from_utf8(&conf.to_text()), core::str::from_utf8(text));
+        for conf in [StartConf::default(), StartConf { open_file_limit: OpenFileLimit::Value(7), ..conf }] {
+            let conf = StartConf { name: b"x".to_vec(), ..conf };
+            assert_eq!(StartConf::parse(b"start.conf", &conf.to_text()), Ok(conf));
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn a_distillery_release_has_applications_scripts_and_configuration() {
     assert_eq!(found.app_dirs["still"], project.path("project/_build/prod/lib/still"));
     assert_eq!(found.app_dirs["logger"], project.path("elixir/lib/logger"));
     assert!(!found.app_dirs.contains_key("ex_unit"), "this Elixir has none");
-    assert_eq!(found.start.hooks, [("pre_start".to_owned(), tree_path("releases/0.4.2/hooks/pre_start.d"))]);
+    assert_eq!(found.start.hooks, [(StartHookPoint::PreStart, tree_path("releases/0.4.2/hooks/pre_start.d"))]);
     let command = ("greet".to_owned(), tree_path("releases/0.4.2/commands/greet.sh"), String::new());
     assert_eq!(found.start.commands, [command]);
     assert_eq!(found.cookie.as_deref(), Some("prod_cookie"));
@@ -128,7 +128,7 @@ fn a_single_hook_script_is_named_after_its_moment() {
     let hook =
         [("{pre_start_hooks,<<\"/project/rel/hooks/pre_start\">>}", "{post_stop_hook,<<\"/project/rel/notes.txt\">>}")];
     let hooks = create(&still(), &hook).unwrap().start.hooks;
-    assert_eq!(hooks, [("post_stop".to_owned(), tree_path("releases/0.4.2/hooks/post_stop"))]);
+    assert_eq!(hooks, [(StartHookPoint::PostStop, tree_path("releases/0.4.2/hooks/post_stop"))]);
 }
 
 #[test]

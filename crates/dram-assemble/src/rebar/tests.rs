@@ -32,7 +32,7 @@ fn a_relx_release_has_goals_files_scripts_and_overlays() {
     assert_eq!(found.app_dirs["dock"], project.path("project/_build/prod/lib/dock"));
     assert!(found.sys_config.is_template && found.vm_args.is_template);
     assert_eq!(found.vm_args.bytes, b"-name ${NODE}\n");
-    assert_eq!(found.start.hooks, [("pre_start".to_owned(), tree_path("bin/hooks/pre_start.sh"))]);
+    assert_eq!(found.start.hooks, [(StartHookPoint::PreStart, tree_path("bin/hooks/pre_start.sh"))]);
     let extension = ("timetable".to_owned(), tree_path("bin/extensions/timetable"), String::new());
     assert_eq!(found.start.commands, [extension]);
     assert!(!found.start.elixir);
@@ -58,7 +58,7 @@ fn hooks_of_an_upgrade_have_the_names_of_the_start_program() {
     let hooks = "{pre_install_upgrade,[{custom,<<\"a\">>}]},{post_install_upgrade,[{custom,\"b\"}]},\
                  {status,[{custom,\"c\"},wait_for_vm_start]}";
     let found = create(&ferry(), &[("{status,[builtin_status]}", hooks)]).unwrap();
-    let names: Vec<_> = found.start.hooks.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = found.start.hooks.iter().map(|(hook, _)| hook.as_str()).collect();
     assert_eq!(names, ["pre_start", "pre_upgrade", "post_upgrade"]);
     assert!(found.warnings.contains(&"the hook `c` of `status` is not run: there is no such moment".to_owned()));
 }

@@ -10,7 +10,7 @@ use dram_plan::Plan;
 use super::BuildFailure;
 use crate::shared_cache::ExportedCache;
 use crate::transfer::TransferProgress;
-use crate::{BuildEvent, BuiltImage, MissingLibrary, Snapshot, StepPosition};
+use crate::{BuildEvent, BuiltImage, MissingLibrary, Snapshot, StepPosition, UnnamedReleaseCall};
 
 /// An event of a requested build.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct BuildResult {
     pub remarks: Vec<Diagnostic>,
     /// Libraries that programs need and the image does not have, if the request asks for this check.
     pub missing_libraries: Vec<MissingLibrary>,
+    /// Commands of the image that need the node name of a release that has none, by the same request.
+    pub unnamed_calls: Vec<UnnamedReleaseCall>,
     /// The failure of a shared cache that was not written. Everything else is done.
     pub cache_failure: Option<BuildFailure>,
     /// The duration of each phase.

@@ -66,7 +66,8 @@ pub struct BuildRequest {
     pub network: JailNetwork,
     /// Secrets, ssh agents, limits and privileges of commands.
     pub command_options: CommandOptions,
-    /// True if the programs of the image are checked for missing libraries.
+    /// True if the programs of the image are checked for missing libraries, and its commands for releases without a node
+    /// name that they need.
     pub check_libraries: bool,
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::step_location::StepLocation;
 use crate::{
     BuildEvent, BuildOptions, LayerProvider, ResolvedInput, SharedCaches, Snapshot, StepPosition, build,
-    missing_libraries,
+    missing_libraries, unnamed_release_calls,
 };
 
 /// Builds what `request` says, and writes its outputs and caches.
@@ -50,9 +50,12 @@ pub fn run_build(
     let snapshot = built?;
     let solved = (services.clock)();
     let outputs = write_outputs(request, services, (&plan, &layers, &snapshot, &caches), events)?;
-    let missing_libraries = match request.check_libraries {
-        true => missing_libraries(&layers, &snapshot)?,
-        false => Vec::new(),
+    let (missing_libraries, unnamed_calls) = match request.check_libraries {
+        true => {
+            let config = &plan.stages[plan.target].config.config;
+            (missing_libraries(&layers, &snapshot)?, unnamed_release_calls(&layers, &snapshot, config)?)
+        }
+        false => (Vec::new(), Vec::new()),
     };
     let exports = &request.cache_exports;
     let cache_failure = cache_endpoints::export_caches(exports, services, (&caches, &snapshot), events).err();
@@ -63,7 +66,18 @@ pub fn run_build(
         export: exported.saturating_sub(solved),
     };
     let StepRecords { endings: steps, remarks } = progress.take_records();
-    Ok(BuildResult { plan, snapshot, outputs, steps, warnings, remarks, missing_libraries, cache_failure, durations })
+    Ok(BuildResult {
+        plan,
+        snapshot,
+        outputs,
+        steps,
+        warnings,
+        remarks,
+        missing_libraries,
+        unnamed_calls,
+        cache_failure,
+        durations,
+    })
 }
 
 /// Writes the outputs, and gives names to the base images that are complete then.

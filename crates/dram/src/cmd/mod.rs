@@ -17,6 +17,7 @@ mod release;
 mod run;
 mod shell;
 mod transfer;
+mod unnamed_release;
 mod upgrade;
 mod why;
 

@@ -122,3 +122,35 @@ fn requires_lists_libraries_and_a_portable_release_needs_none() {
         }
     }
 }
+
+#[test]
+fn a_health_check_that_needs_the_missing_node_name_is_told_by_the_release_and_the_build() {
+    let project = Project::copy("small");
+    let store = Store::empty();
+    let health = "FROM scratch\nCOPY release /app\nENTRYPOINT [\"/app/bin/small\"]\nCMD [\"foreground\"]\n\
+                  HEALTHCHECK CMD [\"/app/bin/small\", \"rpc\", \"1\"]\n";
+    let context = Context::new(health);
+    let release = || project.dram().args(["--no-tar", "--output"]).arg(context.join("release")).ok();
+    let build = || store.build(&context).args(["-t", "health:latest"]).ok();
+    let (told, warning) = ("the node has no name, which `bin/small rpc`", "the HEALTHCHECK of the image will fail");
+    let said = release();
+    assert!(said.stderr.contains(told), "{said}");
+    let said = build();
+    assert!(said.stderr.contains(warning) && said.stderr.contains("ENV RELEASE_DISTRIBUTION=sname"), "{said}");
+    // A name in the image, or in the release, is one.
+    fs::write(context.join("Dockerfile"), format!("{health}ENV RELEASE_NODE=small\n")).unwrap();
+    let said = build();
+    assert!(!said.stderr.contains(warning), "{said}");
+    fs::write(context.join("Dockerfile"), health).unwrap();
+    project.write("dram.toml", "[release]\ndistribution = 'none'\n");
+    let said = release();
+    assert!(!said.stderr.contains(told), "{said}");
+    assert!(build().stderr.contains(warning), "it fails, whether it is intended or not");
+    project.write("dram.toml", "[release]\n");
+    project.write("rel/env.sh.eex", "export RELEASE_NODE=small\n");
+    let said = release();
+    assert!(!said.stderr.contains(told), "{said}");
+    let said = build();
+    assert!(!said.stderr.contains(warning), "{said}");
+    valid_image(&store, "health:latest");
+}

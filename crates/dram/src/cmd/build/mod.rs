@@ -41,7 +41,7 @@ use self::request_failure::request_failure;
 use self::request_services::{CommandInputs, OutputFiles, RegistryPolicy};
 use self::resolve_inputs::parse_named_contexts;
 use self::shared_cache::SharedCacheOptions;
-use super::{missing_libraries, print_stdout, privilege};
+use super::{missing_libraries, print_stdout, privilege, unnamed_release};
 use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::{Failure, SourceDiagnostics};
@@ -160,6 +160,7 @@ fn report_result(
             report::print_warnings(&SourceDiagnostics { diagnostics, ..screen.source() });
         }
         missing_libraries::warn(&result.missing_libraries);
+        unnamed_release::warn(&result.unnamed_calls);
         report::print_note(&summary(store, &result)?);
     }
     screen.print_cache_notes();
