@@ -17,9 +17,11 @@ use dram_start::release::{NodeNaming, StartSettings};
 use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
 use dram_start::trampoline::{REAL_DIR, loader_command};
 
+use crate::config_copy::ConfigCopy;
 use crate::errno::StartErrno;
 use crate::files::OwnFileError;
 use crate::hidden_argument::{self, HiddenArgument};
+use crate::process::StopHooks;
 use crate::state_lock::ReleaseStatus;
 use crate::{files, net, node_connection, prepare, process, shell, state_lock, sys};
 
@@ -46,11 +48,23 @@ pub(crate) struct PreparedEmulator {
     env: EnvironmentVariables,
     /// The cookie, which is not on the command line; the environment has it.
     cookie: Option<ByteString>,
+    /// The copy of the configuration, which is removed when the emulator ends.
+    config: Option<ConfigCopy>,
 }
 
 impl PreparedEmulator {
     /// Executes the command in this process. Returns only if that failed.
     pub(crate) fn execute(&self) -> StartError {
+        if let Some(config) = &self.config
+            && let Err(fault) = config.remove_when_this_process_ends()
+        {
+            return fault;
+        }
+        self.execute_supervised()
+    }
+
+    /// Executes the command in this process, whose parent removes the copy of the configuration.
+    fn execute_supervised(&self) -> StartError {
         let environment = self.env.to_strings();
         let hidden = hidden_cookie_position(&self.argv).zip(self.env.position(COOKIE_VARIABLE));
         let errno = match (&self.cookie, hidden) {
@@ -89,14 +103,14 @@ pub(crate) fn prepare_emulator(
         }
     };
     if let Some(config) = &config {
-        env.set(b"RELEASE_SYS_CONFIG", config);
+        env.set(b"RELEASE_SYS_CONFIG", &config.stem);
     }
     // IEx does not start without `HOME`, also when a remote console requests it.
     if env.get("HOME").is_none() {
         env.set(b"HOME", b"/");
     }
     let config_text = match &config {
-        Some(stem) => files::read_optional(&concat(&[stem, b".config"]))?.unwrap_or_default(),
+        Some(config) => files::read_optional(&config.path())?.unwrap_or_default(),
         None => Vec::new(),
     };
     let around = LaunchContext {
@@ -104,7 +118,7 @@ pub(crate) fn prepare_emulator(
         elixir: elixir_version(&home.root),
         boot_script: wish.boot_script,
         arguments: wish.arguments,
-        config,
+        config: config.as_ref().map(|config| config.stem.clone()),
     };
     let file = match purpose {
         EmulatorPurpose::RemoteConsole { .. } => &release.remote_vm_args,
@@ -158,7 +172,7 @@ pub(crate) fn prepare_emulator(
         let line = argv.join(b" ".as_slice());
         let _ = sys::write_all(2, format!("{}\n", printable(&line)).as_bytes());
     }
-    Ok(PreparedEmulator { program, argv, env, cookie })
+    Ok(PreparedEmulator { program, argv, env, cookie, config: config.and_then(|config| config.copy) })
 }
 
 /// Starts the release in this process or, as process 1, in a child.
@@ -180,7 +194,18 @@ pub(crate) fn start_release(
     }
     let own = sys::own_pid();
     if own == 1 {
-        return process::supervise_as_process_1(|| ready.execute(), |child| held.write_state(child, env));
+        let hook = |point| shell::run_hooks(&release.home, &release.conf, point, &ready.env);
+        let has = |point| release.conf.hooks_at(point).next().is_some();
+        let stopping = StopHooks {
+            before: &|| hook(StartHookPoint::PreStop),
+            after: &|| hook(StartHookPoint::PostStop),
+            exist: has(StartHookPoint::PreStop) || has(StartHookPoint::PostStop),
+            milliseconds: release.conf.stop_timeout * 1000,
+        };
+        let started = |child| held.write_state(child, env);
+        let code = process::supervise_as_process_1(|| ready.execute_supervised(), started, &stopping);
+        ready.config.iter().for_each(ConfigCopy::remove);
+        return code;
     }
     held.write_state(own, env);
     held.keep_across_exec();
@@ -196,7 +221,9 @@ pub(crate) fn start_helper(
 ) -> Result<u8, StartError> {
     let ready = prepare_emulator(release, purpose, wish, env)?;
     if sys::own_pid() == 1 {
-        return process::supervise_as_process_1(|| ready.execute(), |_| {});
+        let code = process::supervise_as_process_1(|| ready.execute_supervised(), |_| {}, &StopHooks::NONE);
+        ready.config.iter().for_each(ConfigCopy::remove);
+        return code;
     }
     Err(ready.execute())
 }
@@ -291,6 +318,7 @@ fn leave_post_start_hooks(release: &StartSettings, env: &EnvironmentVariables) -
     }
     let own = sys::own_pid();
     process::spawn_detached(|| {
+        process::close_inherited_files();
         let until = sys::monotonic_milliseconds() + 60_000;
         // Without a node name the answer comes from the lock, which is held at once: the emulator gets some time to
         // begin.
@@ -344,7 +372,7 @@ pub(crate) fn start_daemon(
         let argv = [file_name(&runner).to_vec(), b"-daemon".to_vec(), slash(&pipes), slash(&logs), call];
         let mut env = env.clone();
         env.set(ENV_SH_READ.as_bytes(), b"true");
-        let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env, cookie: None };
+        let ready = PreparedEmulator { program: runner, argv: argv.to_vec(), env, cookie: None, config: None };
         return Err(ready.execute());
     }
     if *purpose == EmulatorPurpose::Console {
@@ -378,5 +406,5 @@ pub(crate) fn attach_to_daemon(release: &StartSettings, env: &EnvironmentVariabl
         }
     }
     let argv = [b"to_erl".to_vec(), concat(&[&pipes, b"/"])].to_vec();
-    Err(PreparedEmulator { program, argv, env: env.clone(), cookie: None }.execute())
+    Err(PreparedEmulator { program, argv, env: env.clone(), cookie: None, config: None }.execute())
 }

@@ -193,6 +193,11 @@ pub(crate) fn check_directory_owner(path: &[u8]) -> Result<(), OwnFileError> {
     }
 }
 
+/// Returns true if an open file is a directory of this user.
+pub(crate) fn is_own_open_directory(file: &StartFd) -> bool {
+    sys::open_file_status(file).is_ok_and(|status| status.mode & KIND == DIRECTORY && check_own(status).is_ok())
+}
+
 /// Makes a directory that only this user writes to, with its parents; an existing one is checked.
 pub(crate) fn make_own_directory(path: &[u8]) -> Result<(), OwnFileError> {
     make_directories(path).map_err(OwnFileError::Errno)?;

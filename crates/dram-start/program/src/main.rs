@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod boot;
+mod config_copy;
 mod errno;
 mod files;
 mod hidden_argument;

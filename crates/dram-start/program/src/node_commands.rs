@@ -247,9 +247,11 @@ pub(crate) fn reload_config(release: &StartSettings, env: &EnvironmentVariables)
         let what = format!("cannot read `{}.config`: it is not there", printable(&release.sys_config));
         return Err(StartError::new(what, "set RELEASE_SYS_CONFIG to the configuration to load"));
     };
-    let path = concat(&[&config, b".config"]);
-    connect_node(release, env)?.evaluate(RELOAD_CONFIG.as_bytes(), vec![("Path", NodeTerm::Binary(path))])?;
-    Ok(0)
+    let path = NodeTerm::Binary(config.path());
+    let reloaded =
+        connect_node(release, env).and_then(|mut node| node.evaluate(RELOAD_CONFIG.as_bytes(), vec![("Path", path)]));
+    config.remove_copy();
+    reloaded.map(|_| 0)
 }
 
 /// The command `describe`.

@@ -3,25 +3,44 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use dram_start::byte_string::{ByteString, concat, file_name, find_bytes, parent_path};
+use dram_start::byte_string::{ByteString, concat, find_bytes};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::expand_launch_arguments;
 use dram_start::release::{StartSettings, flag_value, parse_cookie};
 use dram_start::variables::{has_variables, replace_variables};
 
-use crate::errno::StartErrno;
+use crate::config_copy::ConfigCopy;
 use crate::{files, sys};
 
 /// The characters of a generated cookie.
 const COOKIE_CHARACTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// The path of the configuration, without `.config`: the release's own, or a copy that is written now. `None` if the
-/// release has no configuration.
+/// The configuration that an emulator reads.
+pub(crate) struct PreparedConfig {
+    /// Its path, without `.config`.
+    pub(crate) stem: ByteString,
+    /// The copy that was written for it, if the release's own file could not be used.
+    pub(crate) copy: Option<ConfigCopy>,
+}
+
+impl PreparedConfig {
+    /// The path of the file.
+    pub(crate) fn path(&self) -> ByteString {
+        concat(&[&self.stem, b".config"])
+    }
+
+    /// Removes the copy, if there is one.
+    pub(crate) fn remove_copy(&self) {
+        self.copy.iter().for_each(ConfigCopy::remove);
+    }
+}
+
+/// The configuration: the release's own, or a copy that is written now. `None` if the release has none.
 pub(crate) fn prepare_config(
     release: &StartSettings,
     env: &EnvironmentVariables,
-) -> Result<Option<ByteString>, StartError> {
+) -> Result<Option<PreparedConfig>, StartError> {
     let path = concat(&[&release.sys_config, b".config"]);
     let source = concat(&[&path, b".src"]);
     let (from, text, template) = match files::read_optional(&path)? {
@@ -35,35 +54,11 @@ pub(crate) fn prepare_config(
     // Without a reboot, `Config.Provider` only reads the file.
     let changes = release.conf.reboot || find_bytes(&text, b"RUNTIME_CONFIG=true").is_some();
     if !fills && !changes && !template {
-        return Ok(Some(release.sys_config.clone()));
+        return Ok(Some(PreparedConfig { stem: release.sys_config.clone(), copy: None }));
     }
     let text = if fills { replace_variables(&from, &text, b'%', env)? } else { text };
-    let dir =
-        concat(&[&release.tmp, b"/", &release.name, b"-", &release.home.vsn, b"-", &files::random_name(), b".runtime"]);
-    copy_included_configs(&from, &dir)?;
-    // Only a file with this name may include others.
-    let stem = concat(&[&dir, b"/sys"]);
-    let copy = concat(&[&stem, b".config"]);
-    files::write_private(&copy, &text).map_err(|errno| not_writable_error(&copy, errno))?;
-    Ok(Some(stem))
-}
-
-/// Copies the configuration files beside `from`, which it may include by their names.
-fn copy_included_configs(from: &[u8], dir: &[u8]) -> Result<(), StartError> {
-    let beside = parent_path(from);
-    for name in files::list_directory(beside).unwrap_or_default() {
-        if name.ends_with(b".config") && name != file_name(from) && name != b"sys.config" {
-            let copy = concat(&[dir, b"/", &name]);
-            let text = files::read_required(&concat(&[beside, b"/", &name]))?;
-            files::write_private(&copy, &text).map_err(|errno| not_writable_error(&copy, errno))?;
-        }
-    }
-    Ok(())
-}
-
-fn not_writable_error(path: &[u8], errno: StartErrno) -> StartError {
-    let what = format!("cannot write `{}`: {errno}", printable(path));
-    StartError::new(what, "set RELEASE_TMP to a directory that this user may write")
+    let copy = ConfigCopy::write(release, &from, &text)?;
+    Ok(Some(PreparedConfig { stem: copy.stem(), copy: Some(copy) }))
 }
 
 /// Expands `line` with the file of arguments, if it exists, and with the variables of the environment.

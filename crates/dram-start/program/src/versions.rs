@@ -11,6 +11,7 @@ use dram_start::start_conf::{StartConf, StartHookPoint};
 use dram_start::term::NodeTerm;
 
 use crate::node_connection::{self, NodeConnectError};
+use crate::prepare::PreparedConfig;
 use crate::{files, prepare, shell, sys};
 
 const LIST_VERSIONS: &str =
@@ -161,12 +162,10 @@ pub(crate) fn install_version(
     unpack_version(release, vsn, env)?;
     let other = settings_of_version(release, vsn)?;
     let config = prepare::prepare_config(&other, env)?;
-    let path = config.as_ref().map(|stem| concat(&[stem, b".config"])).unwrap_or_default();
+    let path = config.as_ref().map(PreparedConfig::path).unwrap_or_default();
     let code = format!("{RELOAD_PROTOCOLS} {INSTALL_VERSION} {INSTALL_WITH_CONFIG}");
     let result = send_request(release, &VersionRequest { vsn, code: &code, permanent: lasting, config: &path }, env);
-    if config.is_some_and(|stem| stem != other.sys_config) {
-        let _ = sys::unlink(&path);
-    }
+    config.iter().for_each(PreparedConfig::remove_copy);
     print_outcome(&result?, vsn);
     shell::run_hooks(&release.home, &release.conf, StartHookPoint::PostUpgrade, env)?;
     Ok(0)

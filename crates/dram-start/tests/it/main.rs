@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what helps a test may fail like one")]
 
 mod as_mix;
+mod config_copy;
 mod env_sh;
 mod erlexec;
 mod hidden_cookie;
@@ -11,5 +12,6 @@ mod recipe;
 mod release;
 mod running;
 mod shared_tmp;
+mod stop_hooks;
 mod test_release;
 mod upgrade;

@@ -77,7 +77,9 @@ fn variables_are_replaced_and_unset_ones_are_an_error() {
     let copies = fs::read_dir(world.tmp()).unwrap().map(|entry| entry.unwrap().path());
     let copy = copies.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "runtime")).unwrap();
     assert_eq!(fs::metadata(copy.join("sys.config")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o700);
     drop(seen);
+    wait_until("the copy is removed with the system", || !copy.exists());
     world.write("releases/0.1.0/vm.args", "+P 5000\n-demo ${NOT_THERE}\n");
     let refused = world.run(&["foreground"], &[]);
     let said = lossy_text(&refused.stderr);

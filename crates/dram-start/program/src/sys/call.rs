@@ -137,6 +137,11 @@ pub(crate) fn unlink(name: &[u8]) -> Result<(), StartErrno> {
     call_on_path(StartSyscall::unlinkat, name, 0, 0).map(|_| ())
 }
 
+pub(crate) fn remove_directory(name: &[u8]) -> Result<(), StartErrno> {
+    const REMOVE_DIRECTORY: usize = 0x200;
+    call_on_path(StartSyscall::unlinkat, name, REMOVE_DIRECTORY, 0).map(|_| ())
+}
+
 /// Returns true if access to the file is allowed: 0 it exists, 1 execute, 2 write, 4 read.
 pub(crate) fn can_access(name: &[u8], how: u32) -> bool {
     call_on_path(StartSyscall::faccessat, name, how as usize, 0).is_ok()
@@ -298,6 +303,16 @@ pub(crate) fn try_lock(fd: &StartFd) -> Result<(), StartErrno> {
     call_with_numbers(StartSyscall::flock, [sign_extended(fd.0), 2 | 4, 0]).map(|_| ())
 }
 
+/// Locks the file, and waits until nobody else has it locked.
+pub(crate) fn wait_for_lock(fd: &StartFd) -> Result<(), StartErrno> {
+    loop {
+        match call_with_numbers(StartSyscall::flock, [sign_extended(fd.0), 2, 0]) {
+            Err(StartErrno::INTR) => {}
+            other => return other.map(|_| ()),
+        }
+    }
+}
+
 /// Makes `to` a duplicate of the open file `from`, which stays open on exec.
 pub(crate) fn duplicate(from: &StartFd, to: i32) -> Result<(), StartErrno> {
     call_with_numbers(StartSyscall::dup3, [sign_extended(from.0), sign_extended(to), 0]).map(|_| ())
@@ -397,13 +412,16 @@ pub(crate) fn block_signals(mask: u64) -> u64 {
     before
 }
 
-/// Waits for the next signal of `mask`. Returns it, and true if the kernel sent it, as for a key at the terminal.
-pub(crate) fn next_signal(mask: u64) -> Option<(i32, bool)> {
+/// Waits for the next signal of `mask`, at most for a time. Returns it, and true if the kernel sent it, as for a key at
+/// the terminal.
+pub(crate) fn next_signal(mask: u64, milliseconds: Option<u64>) -> Option<(i32, bool)> {
     let mut about = [0_i32; 32];
     let to = about.as_mut_ptr().expose_provenance();
-    // SAFETY: the kernel reads one set of eight bytes and writes 128.
+    let limit = milliseconds.map(|time| [time / 1000, time % 1000 * 1_000_000]);
+    let limit = limit.as_ref().map_or(0, address_of);
+    // SAFETY: the kernel reads one set of eight bytes and a time of two numbers, or null, and writes 128 bytes.
     let found =
-        check_result(unsafe { system_call(StartSyscall::rt_sigtimedwait, [address_of(&mask), to, 0, 8, 0, 0]) });
+        check_result(unsafe { system_call(StartSyscall::rt_sigtimedwait, [address_of(&mask), to, limit, 8, 0, 0]) });
     // The third number is the origin of the signal: 0x80 is the kernel (`SI_KERNEL`).
     found.ok().map(|signal| (signal as i32, about[2] == 0x80))
 }
