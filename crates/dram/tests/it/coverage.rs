@@ -1,5 +1,5 @@
-//! Compares `docs/coverage.md` with the code: every instruction, flag, rule and option has a row that names existing
-//! tests.
+//! Compares `docs/coverage.md` and `SECURITY.md` with the code: every instruction, flag, rule and option has a row, and all
+//! rows name existing tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -112,4 +112,16 @@ fn every_named_test_exists() {
             assert!(tests.contains(&name), "the row about `{what}` names `{name}`, and there is no such test");
         }
     }
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let page = fs::read_to_string(repo("SECURITY.md")).unwrap();
+    let tests = tests();
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains("::"));
+    let named: Vec<&str> =
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| name.contains("::")).collect();
+    assert!(named.len() > 30, "the tables of SECURITY.md name tests: {named:?}");
+    let missing: Vec<&&str> = named.iter().filter(|name| !tests.contains(**name)).collect();
+    assert!(missing.is_empty(), "SECURITY.md names tests that do not exist: {missing:?}");
 }
