@@ -60,6 +60,8 @@ pub enum ExecuteEvent<'a> {
     Log(&'a [u8]),
     /// Another command holds the cache mount with this id, which is not shared.
     WaitingForCache(&'a str),
+    /// A warning about the result, and its help.
+    Remark(&'a str, &'static str),
 }
 
 /// The result of a step that was executed.

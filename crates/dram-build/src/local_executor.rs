@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use dram_image::TreePath;
 use dram_store::Store;
 
 use crate::container::HostSettings;
@@ -30,6 +31,11 @@ impl<'a> LocalExecutor<'a> {
     }
 }
 
+fn describe_lost_access_lists(first: &TreePath, count: usize) -> String {
+    let others = if count > 1 { format!(" and {} others", count - 1) } else { String::new() };
+    format!("the access control list (`setfacl`) of `{first}`{others} is lost: an image has none")
+}
+
 impl Executor for LocalExecutor<'_> {
     fn execute(
         &self,
@@ -49,7 +55,14 @@ impl Executor for LocalExecutor<'_> {
         let layer = match made {
             None => None,
             Some(made) => {
-                let id = self.store.layers().commit(made.path())?;
+                let mut lost = Vec::new();
+                let id = self.store.layers().commit_telling(made.path(), &mut |path| lost.push(path.clone()))?;
+                if let Some(first) = lost.first() {
+                    tell(ExecuteEvent::Remark(
+                        &describe_lost_access_lists(first, lost.len()),
+                        "set the mode and owner instead",
+                    ));
+                }
                 made.keep();
                 Some(id)
             }

@@ -15,6 +15,7 @@ use crate::executor::{ExecuteEvent, ExecuteOp, ExecuteRequest, ExecutedStep, Res
 use crate::fetched_source::{FetchedSource, fetch_sources};
 use crate::layer_provider::RootedTree;
 use crate::select_sources::{self, SearchedTree};
+use crate::step_location::StepLocation;
 use crate::why::{BuildRecorder, StepEnd, StepOutcome};
 use crate::{BuildContext, BuildError, BuildEvent, BuildOptions, ResolvedInput, Snapshot, StepPosition, cache_key};
 
@@ -196,6 +197,9 @@ impl StepRunner<'_> {
             (self.tell)(match event {
                 ExecuteEvent::Log(line) => BuildEvent::Log(self.at, line.to_vec()),
                 ExecuteEvent::WaitingForCache(id) => BuildEvent::WaitingForCache(self.at, id.to_owned()),
+                ExecuteEvent::Remark(text, help) => {
+                    BuildEvent::Remark(Box::new(StepLocation::of(self.step).warning(text).help(help)))
+                }
             });
         };
         let ExecutedStep { layer, usage } = options.executor.execute(&request, &tell)?;

@@ -19,6 +19,8 @@ pub(crate) struct ScannedEntry {
     pub(crate) xattrs: Vec<Xattr>,
     /// True if it has attributes in the name space of overlayfs mounts by ordinary users.
     pub(crate) has_user_overlay_xattrs: bool,
+    /// True if it has an access control list (`acl(5)`), which no layer holds.
+    pub(crate) has_access_list: bool,
     /// True if it is marked as a device that could not be made.
     pub(crate) has_device_note: bool,
     /// True for an opaque directory.
@@ -56,9 +58,19 @@ impl<'a> LayerScan<'a> {
         }
         let opaque = is_opaque(&all);
         let has_user_overlay_xattrs = all.iter().any(|(name, _)| name.starts_with(b"user.overlay."));
+        let has_access_list = all.iter().any(|(name, _)| name.starts_with(b"system.posix_acl_"));
         let has_device_note = all.iter().any(|(name, _)| name == DEVICE_ATTRIBUTE.as_bytes());
         let xattrs = all.into_iter().filter(|(name, _)| is_portable(name)).collect();
-        Ok(Some(ScannedEntry { path, status, xattrs, has_user_overlay_xattrs, has_device_note, opaque, link_to }))
+        Ok(Some(ScannedEntry {
+            path,
+            status,
+            xattrs,
+            has_user_overlay_xattrs,
+            has_device_note,
+            has_access_list,
+            opaque,
+            link_to,
+        }))
     }
 }
 

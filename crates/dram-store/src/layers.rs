@@ -157,14 +157,26 @@ impl<'a> Layers<'a> {
     /// # Errors
     /// On an I/O error, and when an entry has a name that is a whiteout in an OCI layer.
     pub fn commit(self, made: &Path) -> Result<LayerId, StoreError> {
+        self.commit_telling(made, &mut |_| ())
+    }
+
+    /// As [`Layers::commit`]. Calls `lost` with each path that had an access control list: no layer of an image holds one, so
+    /// it is removed.
+    ///
+    /// # Errors
+    /// As for [`Layers::commit`].
+    pub fn commit_telling(self, made: &Path, lost: &mut dyn FnMut(&TreePath)) -> Result<LayerId, StoreError> {
         let dir = Dir::open_layer(made)?;
-        let (mut whiteout_name, mut marked, mut foreign) = (None, Vec::new(), Vec::new());
+        let (mut whiteout_name, mut marked, mut foreign, mut listed) = (None, Vec::new(), Vec::new(), Vec::new());
         // Only overlayfs mounts of root do not interpret `user.overlay.` attributes, so that a command can set them.
         let is_root = self.store.id_mapping() == IdMapping::Root;
         let has_stand_ins = self.store.id_mapping() == IdMapping::Subordinate;
         let digest = content_digest(&dir, &mut |found| {
             if found.path.name().is_some_and(|name| name.starts_with(b".wh.")) && whiteout_name.is_none() {
                 whiteout_name = Some(found.path.clone());
+            }
+            if found.has_access_list {
+                listed.push(found.path.clone());
             }
             if is_root && found.has_user_overlay_xattrs {
                 marked.push(found.path.clone());
@@ -183,13 +195,21 @@ impl<'a> Layers<'a> {
             return Err(StoreError::Unrepresentable { path, why: "such a name stands for a deleted file" });
         }
         for path in &marked {
-            for (name, _) in dir.xattrs(path)?.iter().filter(|(name, _)| name.starts_with(b"user.overlay.")) {
-                dir.remove_xattr(path, name)?;
-            }
+            Self::remove_xattrs(&dir, path, b"user.overlay.")?;
+        }
+        for path in &listed {
+            Self::remove_xattrs(&dir, path, b"system.posix_acl_")?;
+            lost(path);
         }
         let id = if marked.is_empty() { LayerId::from_content(digest) } else { content_layer_id(&dir)? };
         self.install(made, &id)?;
         Ok(id)
+    }
+
+    /// Removes the attributes of an entry whose names begin with `prefix`.
+    fn remove_xattrs(dir: &Dir, path: &TreePath, prefix: &[u8]) -> Result<(), StoreError> {
+        let all = dir.xattrs(path)?;
+        all.iter().filter(|(name, _)| name.starts_with(prefix)).try_for_each(|(name, _)| dir.remove_xattr(path, name))
     }
 
     /// A merged view of the layers `ids`, lowest first.

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dram_image::ArchiveLimits;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::atomic_file::{self, Durability};
 use crate::unsynced::UnsyncedLayers;
@@ -186,18 +187,22 @@ impl Store {
         check_version(&root)?;
         let id_mapping = IdMapping::of_current_process();
         let subdirs = id_mapping.privilege_subdir().map_or(&[][..], |_| &["layers", "steps"]).iter();
-        let all = DIRECTORIES
+        let all: Vec<PathBuf> = DIRECTORIES
             .iter()
             .map(|name| root.join(name))
-            .chain(subdirs.map(|name| subdir_path(&root, id_mapping, name)));
-        for path in all {
-            create_dir(&path, 0o755).map_err(|error| match crate::misplaced::blocking_ancestor(&root, &path) {
+            .chain(subdirs.map(|name| subdir_path(&root, id_mapping, name)))
+            .collect();
+        for path in &all {
+            create_dir(path, 0o755).map_err(|error| match crate::misplaced::blocking_ancestor(&root, path) {
                 Some(path) => StoreError::NotADirectory(path),
                 None => error,
             })?;
         }
         let lock = lock(&root.join("lock"))?;
         check_version(&root)?;
+        for path in std::iter::once(&root).chain(&all) {
+            remove_access_lists(path)?;
+        }
         let work = ProcessWorkDir::new(&root.join("work"))?;
         write_if_missing(&root.join("oci/oci-layout"), OCI_LAYOUT, &work)?;
         if !root.join("version").exists() {
@@ -371,6 +376,18 @@ pub(crate) fn create_dir(path: &Path, mode: u32) -> Result<(), StoreError> {
         .map_err(StoreError::io("make the directory", path))?;
     // Sets the mode explicitly, so that it does not depend on the umask.
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(StoreError::io("change the mode of", path))
+}
+
+/// Removes the access control lists (`acl(5)`) that a directory of the store inherited when it was made: they would change the
+/// modes of all files that are made in it, and so the content of layers. Its mode stays.
+fn remove_access_lists(dir: &Path) -> Result<(), StoreError> {
+    for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+        match rustix::fs::lremovexattr(dir, name) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP | Errno::ROFS | Errno::NOENT) => {}
+            Err(errno) => return Err(StoreError::errno("remove the access control list of", dir)(errno)),
+        }
+    }
+    Ok(())
 }
 
 fn write_if_missing(path: &Path, bytes: &[u8], work: &ProcessWorkDir) -> Result<(), StoreError> {

@@ -404,3 +404,53 @@ fn a_layer_holds_what_an_oci_layer_can_hold() {
         assert_eq!(store.layers().commit(&marked).unwrap(), plain);
     }
 }
+
+/// An access control list for `setxattr(2)`: version 2, then tag, permissions and id of each entry. The user 7 may do
+/// everything.
+fn access_list() -> Vec<u8> {
+    let entries: [(u16, u16, u32); 5] =
+        [(1, 7, u32::MAX), (2, 7, 7), (4, 7, u32::MAX), (16, 7, u32::MAX), (32, 0, u32::MAX)];
+    let bytes = entries
+        .iter()
+        .flat_map(|(tag, may, id)| [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat());
+    2_u32.to_le_bytes().into_iter().chain(bytes).collect()
+}
+
+#[test]
+fn a_store_below_a_directory_with_a_default_access_list_has_none() {
+    let above = tempfile::tempdir().unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(above.path(), "system.posix_acl_default", &access_list(), flags).unwrap();
+    // One that an earlier version made.
+    fs::create_dir_all(above.path().join("store/work")).unwrap();
+    let store = Store::open(&above.path().join("store")).unwrap();
+    let made = store.work_dir().temp_dir().unwrap();
+    for dir in [&made, &store.root().to_owned(), &store.join("layers"), &store.join("caches"), &store.join("work")] {
+        let mut names = [0_u8; 256];
+        let length = rustix::fs::listxattr(dir, &mut names).unwrap();
+        assert!(!String::from_utf8_lossy(&names[..length]).contains("posix_acl"), "{}", dir.display());
+    }
+}
+
+#[test]
+fn an_access_list_that_a_command_set_is_removed_and_reported() {
+    let (_dir, store) = store();
+    let commit = |with_list: bool| {
+        let made = store.work_dir().temp_dir().unwrap();
+        fs::write(made.join("f"), "text").unwrap();
+        fs::set_permissions(made.join("f"), std::os::unix::fs::PermissionsExt::from_mode(0o670)).unwrap();
+        if with_list {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(made.join("f"), "system.posix_acl_access", &access_list(), flags).unwrap();
+            fs::set_permissions(made.join("f"), std::os::unix::fs::PermissionsExt::from_mode(0o670)).unwrap();
+        }
+        let mut lost = Vec::new();
+        let id = store.layers().commit_telling(&made, &mut |path| lost.push(path.to_string())).unwrap();
+        (id, lost)
+    };
+    let (with, lost) = commit(true);
+    assert_eq!(lost, ["/f"]);
+    let mut names = [0_u8; 256];
+    assert_eq!(rustix::fs::listxattr(store.layers().path(&with).join("f"), &mut names), Ok(0));
+    assert_eq!(commit(false), (with, vec![]));
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{BASE, Context, Store, list, temp, tool, valid_image};
+use crate::support::{BASE, Context, Store, base_tar, list, temp, tool, valid_image};
 
 const THREE_STAGES: &str = "\
 FROM parity-base AS a
@@ -384,4 +384,32 @@ fn the_same_layer_can_occur_several_times() {
     store.build(&context).ok();
     assert_eq!(store.sh("ls /same").stdout, "/same\n");
     valid_image(&store, "demo:latest");
+}
+
+/// Makes the directory of a store in a place that passes on something to new files.
+fn store_in(prepare: &str) -> Store {
+    let store = Store::empty();
+    let above = store.path().parent().unwrap().to_owned();
+    tool("python3").args(["-c", prepare]).arg(above).ok();
+    store.dram(["import"]).arg(base_tar()).arg(BASE).ok();
+    store
+}
+
+#[test]
+fn the_directory_around_the_store_and_the_umask_do_not_change_an_image() {
+    let dockerfile = "FROM parity-base\nRUN touch /f; mkdir /d; echo x > /d/x; ln -s f /l; mkfifo /p\nCOPY file dir /c/\nWORKDIR /w/x\n\
+                      RUN --mount=type=cache,target=/cache touch /cache/f; stat -c '%a %u:%g' /cache /cache/f > /seen\nADD a.tar /a/\n";
+    let context = Context::new(dockerfile).file("file", "1\n").file("dir/a", "a\n");
+    tool("tar").arg("-C").arg(context.path()).arg("-cf").arg(context.join("a.tar")).arg("dir/a").ok();
+    let list = "import os,struct,sys; os.setxattr(sys.argv[1], 'system.posix_acl_default', struct.pack('<I', 2) + \
+                b''.join(struct.pack('<HHI', tag, 7, who) for tag, who in [(1, 2**32-1), (2, 7), (4, 2**32-1), (16, 2**32-1), (32, 2**32-1)]))";
+    let setgid = "import os,sys; os.chown(sys.argv[1], 0, 7); os.chmod(sys.argv[1], 0o2775)";
+    let places = [("", 0o022), (list, 0o022), (setgid, 0o022), ("", 0o077), ("", 0o000), (list, 0o077)];
+    let digests = places.map(|(prepare, umask)| {
+        let store = store_in(prepare);
+        let built = store.build(&context).umask(umask).env("SOURCE_DATE_EPOCH", "1700000000").ok();
+        valid_image(&store, "demo:latest");
+        built.does_not_say("access control list").digest()
+    });
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:#?}");
 }

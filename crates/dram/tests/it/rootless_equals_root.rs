@@ -296,3 +296,28 @@ fn a_user_that_no_namespace_has_can_run_commands() {
     let said = store.dram(["run", "demo", "busybox", "stat", "-c", "%u:%g", "/tmp/mine", "/opt/app", "/opt/set"]).ok();
     assert_eq!(said.stdout, "1000690000:1000700000\n1000660000:0\n65300:65300\n");
 }
+
+#[test]
+fn an_access_control_list_that_a_command_sets_is_lost_with_a_warning() {
+    let tree = temp();
+    let file = tree.path().join("listed");
+    fs::write(&file, "text\n").unwrap();
+    let set = "import os,struct,sys; os.setxattr(sys.argv[1], 'system.posix_acl_access', struct.pack('<I', 2) + b''.join(\
+               struct.pack('<HHI', tag, 6, who) for tag, who in [(1, 2**32-1), (2, 4242), (4, 2**32-1), (16, 2**32-1), (32, 2**32-1)]))";
+    tool("python3").args(["-c", set]).arg(&file).ok();
+    let context = context(&["tar -C /srv --acls -xf /pkg/listed.tar", "stat -c %a /srv/listed > /seen"]);
+    tool("tar")
+        .arg("-C")
+        .arg(tree.path())
+        .arg("--acls")
+        .arg("-cf")
+        .arg(context.join("pkg/listed.tar"))
+        .arg("listed")
+        .ok();
+    let digests = [Store::with_base(), with_base(&user_with_subids())].map(|store| {
+        let built = build(&store, &context).says("the access control list (`setfacl`) of `/srv/listed` is lost");
+        assert_eq!(store.dram(["run", "demo", "cat", "/seen"]).ok().stdout, "666\n");
+        built.digest()
+    });
+    assert_eq!(digests[0], digests[1]);
+}
