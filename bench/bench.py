@@ -51,12 +51,12 @@ class Builder:
 
 
 class Dram(Builder):
-    def __init__(self, program, place):
+    def __init__(self, program, place, name="dram"):
         super().__init__(
-            "dram",
+            name,
             [program, "build", "--network", "host", "--progress", "plain"],
-            {"DRAM_STORE": str(place / "dram")},
-            place / "dram.log",
+            {"DRAM_STORE": str(place / name)},
+            place / f"{name}.log",
         )
         self.program = program
 
@@ -65,6 +65,10 @@ class Dram(Builder):
 
     def import_base(self, tarball, name):
         self.measure([self.program, "import", str(tarball), name])
+
+    def prepare_start(self, image):
+        """Returns the command that starts a container of the image, which ends at once."""
+        return [self.program, "run", "--network", "host", image, "true"]
 
 
 class Buildah(Builder):
@@ -96,6 +100,11 @@ class Buildah(Builder):
         self.measure(["buildah", "add", "--quiet", container, str(tarball), "/"])
         self.measure(["buildah", "commit", "--quiet", container, name])
         self.measure(["buildah", "rm", container])
+
+    def prepare_start(self, image):
+        """Returns the command that starts the working container of the image, which is made here."""
+        container = text(["buildah", "from", image], self.environment)
+        return ["buildah", "run", "--isolation", "chroot", container, "true"]
 
 
 def text(command, environment=None):
@@ -148,6 +157,20 @@ def twenty_steps(place, builder):
     return generated(place, builder, "steps", "FROM bench-base\n" + "RUN true\n" * 20)
 
 
+def hundred_steps(place, builder):
+    return generated(place, builder, "many-steps", "FROM bench-base\n" + "RUN true\n" * 100)
+
+
+def twenty_starts(place, builder):
+    command = builder.prepare_start("bench-base")
+
+    def run(number):
+        timings = [builder.measure(command) for _ in range(20)]
+        return tuple(map(sum, zip(*timings)))
+
+    return run
+
+
 THREE_STAGES = (
     "".join(
         f"FROM bench-base AS {name}\nRUN sleep 2 && echo {name} > /{name}\n" for name in "abc"
@@ -166,6 +189,8 @@ MEASURES = {
     "one-edit": ("build of the demo, one source file changed", one_edit),
     "twenty-steps": ("20 × RUN true, nothing cached", twenty_steps),
     "three-stages": ("3 independent stages of 2 s each", three_stages),
+    "hundred-steps": ("100 × RUN true, nothing cached", hundred_steps),
+    "twenty-starts": ("20 × a container that ends at once", twenty_starts),
 }
 
 
@@ -192,7 +217,7 @@ def spread(pairs):
 
 
 def rows(title, results):
-    """One row per builder; buildah's rows end in how many times as long it took."""
+    """One row per builder; all but the first end in how many times as long they took."""
     dram = [median(results["dram"], index) for index in (0, 1)]
     for name, pairs in results.items():
         wall, cpu = median(pairs, 0), median(pairs, 1)
@@ -232,6 +257,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dram", required=True, help="the dram to measure")
     parser.add_argument("--bases", required=True, type=Path, help="the base tarballs of the demo")
+    parser.add_argument("--before", help="an older dram, to be measured beside it")
     parser.add_argument("--runs", type=int, default=5, help="runs of each measure (5)")
     parser.add_argument("--json", type=Path, help="write every single timing to this file")
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
@@ -242,7 +268,9 @@ def main():
     place = Path(tempfile.mkdtemp(prefix="dram-bench-"))
     everything = {}
     try:
-        builders = [Dram(options.dram, place), Buildah(place)]
+        buildah = Buildah(place)
+        older = [Dram(options.before, place, "dram before")] if options.before else []
+        builders = [Dram(options.dram, place), *older, buildah]
         print("; ".join(builder.version() for builder in builders))
         print(
             f"{os.cpu_count()} CPUs, Linux {platform.release()}, "
@@ -255,7 +283,7 @@ def main():
         )
         for name in options.measures or MEASURES:
             title, measure = MEASURES[name]
-            more = [builders[1].with_jobs(3)] if measure is three_stages else []
+            more = [buildah.with_jobs(3)] if measure is three_stages else []
             results = take(measure, builders + more, options.runs, place)
             everything[name] = results
             for row in rows(title, results):
