@@ -136,7 +136,9 @@ class Store:
 
     def environment(self, more=None):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        return {**kept, "DRAM_STORE": str(self.path), "TERM": "dumb", "DRAM_ROBUST": self.bed.mark, **(more or {})}
+        # Digests are compared with those of other stores.
+        own = {"DRAM_STORE": str(self.path), "TERM": "dumb", "DRAM_ROBUST": self.bed.mark, "SOURCE_DATE_EPOCH": "0"}
+        return {**kept, **own, **(more or {})}
 
     def start(self, *words, before=(), more=None):
         words = [*map(str, before), str(self.bed.dram), *map(str, words)]

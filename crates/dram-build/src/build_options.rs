@@ -27,6 +27,11 @@ pub struct BuildOptions<'a> {
     pub build_id: BuildId,
     /// Returns the time since a fixed moment before the build.
     pub clock: fn() -> Duration,
+    /// Returns the time of day, in seconds since 1970 and nanoseconds.
+    pub wall_clock: fn() -> (i64, u32),
+    /// The time that all files of the result get, in seconds since 1970, if one was requested. With it, results of shared
+    /// caches without a time are used, and directories that a step makes have that time.
+    pub time: Option<i64>,
     /// The options of the command line for commands.
     pub command_options: CommandOptions,
     /// The fetcher for files and repositories on the network.

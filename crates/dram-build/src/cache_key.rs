@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
     use crate::content_digest::FileList;
-    use crate::{Layer, SecretValue};
+    use crate::{Layer, SecretValue, SnapshotStep};
 
     /// Everything that a command's key is made of.
     #[derive(Clone)]
@@ -418,7 +418,10 @@ mod tests {
                     (case.options.allow_insecure, case.options.allow_host_network) = (true, true);
                 }),
             ),
-            ("the steps that made no layer", RunCase::changed(|case| case.below.layer_made = vec![false])),
+            (
+                "the steps that made no layer, and when they were executed",
+                RunCase::changed(|case| case.below.steps = vec![SnapshotStep { made_layer: false, executed: Some(1) }]),
+            ),
         ];
         for (what, key) in same {
             assert_eq!(*key, plain, "{what}");
@@ -474,7 +477,7 @@ mod tests {
             change(&mut copy);
             of(&copy, &copy_base(), 1)
         };
-        let below = Snapshot { layers: vec![layer("a")], layer_made: Vec::new() };
+        let below = Snapshot { layers: vec![layer("a")], steps: Vec::new() };
         assert_distinct(&[
             of(&copy_op(), &copy_base(), 1),
             of(&copy_op(), &copy_base(), 2),
@@ -550,7 +553,7 @@ mod tests {
         let of = |path: &str, user: &str, below: &Snapshot| {
             workdir_key(&WorkdirOp { path: path.to_owned(), user: user.to_owned() }, below).id
         };
-        let (empty, other) = (Snapshot::default(), Snapshot { layers: vec![layer("a")], layer_made: Vec::new() });
+        let (empty, other) = (Snapshot::default(), Snapshot { layers: vec![layer("a")], steps: Vec::new() });
         assert_distinct(&[of("/a", "", &empty), of("/b", "", &empty), of("/a", "b", &empty), of("/a", "", &other)]);
     }
 }

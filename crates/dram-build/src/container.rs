@@ -154,7 +154,7 @@ impl Drop for ContainerDirs<'_> {
 }
 
 /// Makes the directory `path` in a container that is about to start, if its image has none. Engines do the same with a
-/// working directory.
+/// working directory. The new directories have the time `now`, in seconds since 1970 and nanoseconds.
 ///
 /// # Errors
 /// Returns an error if a file operation fails. That something else than a directory is at `path` is no error here.
@@ -163,6 +163,7 @@ pub fn make_dir(
     snapshot: &Snapshot,
     place: &ContainerDirs<'_>,
     path: &[u8],
+    now: (i64, u32),
 ) -> Result<(), StoreError> {
     let view = provider.view(snapshot)?;
     let (path, there) = view.resolve(&TreePath::clean(path)?)?;
@@ -170,7 +171,7 @@ pub fn make_dir(
         // A directory needs nothing; for anything else, starting the command reports the error.
         return Ok(());
     }
-    let mut maker = LayerWriter::new(&view, &place.upper, MetadataOverride::default())?;
+    let mut maker = LayerWriter::new(&view, &place.upper, MetadataOverride::default(), now)?;
     match maker.make_dirs(&path) {
         Ok(())
         | Err(
@@ -178,6 +179,7 @@ pub fn make_dir(
             | LayerWriteError::IsDir { .. }
             | LayerWriteError::SeveralSources { .. }
             | LayerWriteError::Remote { .. }
+            | LayerWriteError::Time { .. }
             | LayerWriteError::Changed { .. },
         ) => maker.finish(),
         Err(LayerWriteError::Store(error)) => Err(error),

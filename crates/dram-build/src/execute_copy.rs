@@ -89,7 +89,7 @@ pub(crate) fn write_copy<'a>(
     };
     let over = MetadataOverride { owner, mode: copy.chmod.clone() };
     let made = TempDir::new(store)?;
-    let mut maker = LayerWriter::new(&view, made.path(), over)?;
+    let mut maker = LayerWriter::new(&view, made.path(), over, request.now)?;
     maker.copies_user_xattrs = !from.is_context;
     let taken: BTreeSet<usize> = selected.iter().map(|one| one.source).collect();
     let others = copy.sources.iter().filter(|source| !matches!(source.kind, CopySourceKind::Path)).count();
@@ -112,6 +112,10 @@ fn copy_failure(error: LayerWriteError, step: &PlanStep, copy: &CopyOp) -> Build
         }
         LayerWriteError::Changed { .. } => {
             let help = "build again when nothing writes to the build context";
+            BuildError::at_line(StepLocation::of(step).error(error.to_string()).help(help))
+        }
+        LayerWriteError::Time { .. } => {
+            let help = "give the file another time with `touch`";
             BuildError::at_line(StepLocation::of(step).error(error.to_string()).help(help))
         }
         LayerWriteError::SeveralSources { .. } => {
@@ -219,7 +223,8 @@ impl CopyWriter<'_, '_> {
             return Ok(());
         }
         let target = self.target_path(dest, file.file_name.as_bytes())?;
-        self.maker.write_stream(&target, &mut open()?, (0o600, file.mtime.unwrap_or(0)))
+        // Without `Last-Modified`, BuildKit and buildah give the file the beginning of 1970, too.
+        self.maker.write_stream(&target, &mut open()?, (0o600, (file.mtime.unwrap_or(0), 0)))
     }
 
     fn copy_repository(&mut self, at: usize, git: &GitRef, dest: &TreePath) -> Result<(), LayerWriteError> {

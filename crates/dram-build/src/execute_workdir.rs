@@ -27,7 +27,7 @@ pub(crate) fn make_workdir<'a>(
     let user = users::resolve_user(&view, &workdir.user).map_err(|error| fail(error.to_string()))?;
     let over = MetadataOverride { owner: Some((user.ids.uid, user.ids.gid)), mode: None };
     let made = TempDir::new(store)?;
-    let mut writer = LayerWriter::new(&view, made.path(), over)?;
+    let mut writer = LayerWriter::new(&view, made.path(), over, request.now)?;
     match writer.make_dirs(&path) {
         Ok(()) => {
             writer.finish()?;
@@ -39,6 +39,7 @@ pub(crate) fn make_workdir<'a>(
             | LayerWriteError::IsDir { .. }
             | LayerWriteError::SeveralSources { .. }
             | LayerWriteError::Remote { .. }
+            | LayerWriteError::Time { .. }
             | LayerWriteError::Changed { .. }),
         ) => Err(fail(format!("cannot make the working directory `{}`: {error}", workdir.path))),
     }

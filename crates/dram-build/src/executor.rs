@@ -36,6 +36,9 @@ pub struct ExecuteRequest<'a> {
     pub key: StepKey,
     /// The input layers, lowest first. All of them are available in the store.
     pub layers: &'a [LayerId],
+    /// The time of files and directories that the step makes without a source, in seconds since 1970 and nanoseconds. The
+    /// files that a command makes have the time of the system's clock.
+    pub now: (i64, u32),
     /// The operation with its resolved inputs.
     pub op: &'a ExecuteOp<'a>,
     /// Cancels the execution.

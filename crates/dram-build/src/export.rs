@@ -53,22 +53,22 @@ pub fn export_dir(
     writer.finish()
 }
 
-/// Writes the files of `snapshot` as a tar to `out`, which errors call `shown`. All entries carry `time`, in seconds
-/// since 1970.
+/// Writes the files of `snapshot` as a tar to `out`, which errors call `shown`. All entries have `time`, in seconds since
+/// 1970, or without one the time of their file, in whole seconds.
 ///
 /// # Errors
 /// Returns an error if the store cannot be read or `out` cannot be written.
 pub fn export_tar(
     provider: &LayerProvider<'_>,
     snapshot: &Snapshot,
-    time: i64,
+    time: Option<i64>,
     out: &mut dyn Write,
     shown: &Path,
 ) -> Result<(), ExportError> {
     let view = provider.view(snapshot)?;
     let mut tar = TarWriter::new(out);
     let fail = |source| ExportError::Write { path: shown.to_owned(), source };
-    write_tar(&view, Some(time), &mut tar).map_err(|error| match error {
+    write_tar(&view, time, &mut tar).map_err(|error| match error {
         ExportError::Write { source, .. } => fail(source),
         error @ (ExportError::InTheWay(_) | ExportError::Device(_) | ExportError::Store(_)) => error,
     })?;

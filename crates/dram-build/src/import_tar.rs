@@ -3,17 +3,18 @@
 use std::io::{self, Read, Write};
 
 use dram_image::tar::TarReader;
-use dram_image::{ContainerConfig, Document, HistoryEntry, ImageConfig, Manifest, MediaType, RootFs};
+use dram_image::{ContainerConfig, Document, HistoryEntry, ImageConfig, Manifest, MediaType, RootFs, rfc3339};
 use dram_store::{DecompressingReader, Store, StoreError};
 
+use crate::BuiltImage;
 use crate::compress_layer::{LayerCompression, compress_layer};
-use crate::{BuiltImage, rfc3339};
 
 /// The default `PATH`, without which commands of the image would not be found. Every builder sets the same.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Makes an image from the tar `stream`, plain or compressed, for `architecture` (a Go name). Errors call the stream
-/// `what`. The image is created at `latest`, in seconds since 1970.
+/// `what`. The files keep their times. The image is created at `created`, in seconds since 1970, or without it at the time of
+/// the newest file, so that the same tar gives the same image.
 ///
 /// # Errors
 /// Returns an error if the stream is not a complete tar, or a file operation fails.
@@ -22,10 +23,14 @@ pub fn import_tar(
     stream: Box<dyn Read + Send>,
     what: &str,
     architecture: &str,
-    latest: i64,
+    created: Option<i64>,
 ) -> Result<BuiltImage, StoreError> {
-    let packed = compress_layer(store, LayerCompression::default(), |out| copy_tar(store, stream, what, out))?;
-    let created = Some(rfc3339(latest));
+    let mut newest = 0;
+    let packed = compress_layer(store, LayerCompression::default(), |out| {
+        newest = copy_tar(store, stream, what, out)?;
+        Ok(())
+    })?;
+    let created = Some(rfc3339(created.unwrap_or(newest)));
     let created_by = Some("dram import".to_owned());
     let config = ImageConfig {
         created: created.clone(),
@@ -42,19 +47,24 @@ pub fn import_tar(
     Ok(BuiltImage { manifest, config })
 }
 
-/// Copies the uncompressed bytes of `stream`, which errors call `what`, to `out`. Fails if they are not a complete tar.
+/// Copies the uncompressed bytes of `stream`, which errors call `what`, to `out`. Returns the time of the newest entry, at
+/// least 0. Fails if they are not a complete tar.
 pub(crate) fn copy_tar(
     store: &Store,
     stream: Box<dyn Read>,
     what: &str,
     out: &mut dyn Write,
-) -> Result<(), StoreError> {
+) -> Result<i64, StoreError> {
     let unpacked = DecompressingReader::new(stream, store.limits());
     let unpacked = unpacked.map_err(|source| StoreError::Io { verb: "read", path: what.into(), source })?;
     let fail = |source| StoreError::Tar { what: what.to_owned(), source };
     let mut reader = TarReader::new(TeeReader { from: unpacked, to: out }).with_limits(store.limits());
-    while reader.next_entry().map_err(fail)?.is_some() {}
-    reader.drain().map_err(fail)
+    let mut newest = 0;
+    while let Some(entry) = reader.next_entry().map_err(fail)? {
+        newest = newest.max(entry.mtime);
+    }
+    reader.drain().map_err(fail)?;
+    Ok(newest)
 }
 
 /// A reader that also writes all its bytes to a writer.

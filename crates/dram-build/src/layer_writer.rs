@@ -28,6 +28,12 @@ impl MetadataOverride {
     }
 }
 
+/// A time in seconds since 1970, and nanoseconds.
+pub(crate) type FileTime = (i64, u32);
+
+/// The times that every file system of today holds, in seconds since 1970.
+const COMMON_TIMES: std::ops::RangeInclusive<i64> = 0..=0x7fff_ffff;
+
 /// The reasons why a file could not be put at its target.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LayerWriteError {
@@ -35,6 +41,8 @@ pub(crate) enum LayerWriteError {
     NotDir { path: TreePath, there: &'static str },
     #[error("{path} changed while it was copied")]
     Changed { path: TreePath },
+    #[error("the file system of the store cannot hold the time of {path}, {}", dram_image::rfc3339(*time))]
+    Time { path: TreePath, time: i64 },
     #[error("{path} is a directory, and a file must go there")]
     IsDir { path: TreePath },
     #[error("{error}")]
@@ -64,7 +72,10 @@ pub(crate) struct LayerWriter<'a> {
     /// The first name in the layer of each file with several hard links.
     hard_links: HashMap<(u64, u64), TreePath>,
     /// The times of directories, which are set when everything in them is written.
-    dir_times: HashMap<TreePath, (i64, u32)>,
+    dir_times: HashMap<TreePath, FileTime>,
+    /// The time of what is made here: of new directories and files without a source, and of directories in which
+    /// something is made.
+    now: FileTime,
     /// The owner and mode that the copy sets.
     pub(crate) metadata: MetadataOverride,
     /// True if `user.*` attributes are copied: not from a build context or an archive, where BuildKit drops them too.
@@ -76,23 +87,28 @@ pub(crate) struct LayerWriter<'a> {
 }
 
 impl<'a> LayerWriter<'a> {
-    /// Starts a layer over `below` in the empty directory `path`.
-    pub(crate) fn new(below: &'a MergedTree, path: &Path, over: MetadataOverride) -> Result<Self, StoreError> {
+    /// Starts a layer over `below` in the empty directory `path`. What is made here, and not copied, has the time `now`.
+    pub(crate) fn new(
+        below: &'a MergedTree,
+        path: &Path,
+        over: MetadataOverride,
+        now: FileTime,
+    ) -> Result<Self, StoreError> {
         let root = Dir::open_layer(path)?;
-        let maker = LayerWriter {
+        let time = inherit_root_metadata(&root, below)?;
+        Ok(LayerWriter {
             below,
             root,
             path: path.to_owned(),
             dirs: BTreeSet::from([TreePath::root()]),
             hard_links: HashMap::new(),
-            dir_times: HashMap::new(),
+            dir_times: HashMap::from([(TreePath::root(), time)]),
+            now,
             metadata: over,
             copies_user_xattrs: true,
             archive: None,
             is_empty: true,
-        };
-        inherit_root_metadata(&maker.root, below)?;
-        Ok(maker)
+        })
     }
 
     /// Returns whether nothing was put into the layer.
@@ -123,6 +139,11 @@ impl<'a> LayerWriter<'a> {
         Ok(self.below.find(path, false)?.map(|node| node.status))
     }
 
+    /// Records that something was made in the directory `dir` of the layer.
+    fn touch_dir(&mut self, dir: Option<TreePath>) {
+        self.dir_times.extend(dir.map(|dir| (dir, self.now)));
+    }
+
     /// Ensures that the directory at the real path `path` and those above it are in the layer. An existing one keeps
     /// its metadata; a new one is 0755 and belongs to root, unless the copy says otherwise. As in BuildKit, an octal
     /// `--chmod` applies to new directories, and a symbolic one, which changes the modes of sources, does not.
@@ -134,7 +155,7 @@ impl<'a> LayerWriter<'a> {
             },
             uid: self.metadata.owner.map_or(0, |owner| owner.0),
             gid: self.metadata.owner.map_or(0, |owner| owner.1),
-            mtime: (0, 0),
+            mtime: self.now,
         };
         let mut at = TreePath::root();
         for part in path.components() {
@@ -162,6 +183,9 @@ impl<'a> LayerWriter<'a> {
         self.root.set_metadata(path, &meta, false)?;
         if !is_new && let Some(node) = self.below.node_at(path)? {
             self.copy_xattrs(self.below, &node, path)?;
+        }
+        if is_new {
+            self.touch_dir(path.parent());
         }
         self.dir_times.insert(path.clone(), meta.mtime);
         self.dirs.insert(path.clone());
@@ -197,7 +221,8 @@ impl<'a> LayerWriter<'a> {
     }
 
     /// Copies the content of the directory `dir` of `tree` into the directory at the real path `target`, which is in
-    /// the layer. Directories below it get the owner and mode of their source even if they exist.
+    /// the layer. Directories below it get the owner and mode of their source even if they exist. They and the target get
+    /// the time of their source, as in BuildKit; the target of an archive does not.
     pub(crate) fn copy_contents(
         &mut self,
         tree: &dyn FileTree,
@@ -205,6 +230,15 @@ impl<'a> LayerWriter<'a> {
         target: &TreePath,
     ) -> Result<(), LayerWriteError> {
         let mut todo = vec![(dir.clone(), target.clone())];
+        // Set at the end: each file that is written touches its directory.
+        let mut copied_times = Vec::new();
+        if self.archive.is_none()
+            && let Some(node) = tree.node_at(dir)?
+        {
+            self.root.set_mtime(target, node.status.mtime)?;
+            self.check_time(target, node.status.mtime)?;
+            copied_times.push((target.clone(), node.status.mtime));
+        }
         while let Some((dir, target)) = todo.pop() {
             for child in children(tree, &dir)? {
                 let target = target.join(child.path.name().unwrap_or_default());
@@ -214,15 +248,23 @@ impl<'a> LayerWriter<'a> {
                 }
                 let meta = self.copied_meta(&child.status);
                 if self.archive.as_ref().is_some_and(|rules| rules.implied_dirs.contains(&child.path)) {
-                    let target = self.make_implied_dir(&target, &meta)?;
+                    let new = FileMetadata { mtime: self.now, ..meta };
+                    let target = self.make_implied_dir(&target, &new)?;
                     todo.push((child.path, target));
                     continue;
                 }
                 self.make_dir(&target, &meta)?;
                 self.root.set_metadata(&target, &meta, false)?;
+                self.check_time(&target, meta.mtime)?;
                 self.copy_xattrs(tree, &child, &target)?;
-                self.dir_times.insert(target.clone(), meta.mtime);
+                copied_times.push((target.clone(), meta.mtime));
                 todo.push((child.path, target));
+            }
+        }
+        for (dir, time) in copied_times {
+            // A later file of an archive may have replaced the directory.
+            if self.dirs.contains(&dir) {
+                self.dir_times.insert(dir, time);
             }
         }
         Ok(())
@@ -261,6 +303,7 @@ impl<'a> LayerWriter<'a> {
         }
         self.root.remove(target)?;
         self.is_empty = false;
+        self.touch_dir(target.parent());
         match node.status.kind {
             FileKind::File => {
                 if node.status.link_count > 1 {
@@ -278,12 +321,21 @@ impl<'a> LayerWriter<'a> {
             }
         }
         self.root.set_metadata(target, &self.copied_meta(&node.status), node.status.kind == FileKind::Symlink)?;
+        self.check_time(target, node.status.mtime)?;
         Ok(self.copy_xattrs(tree, node, target)?)
+    }
+
+    /// Fails if the file at `path`, whose time was set to `time`, got another one, as the file system cannot hold it.
+    fn check_time(&self, path: &TreePath, time: FileTime) -> Result<(), LayerWriteError> {
+        if COMMON_TIMES.contains(&time.0) || self.root.status(path)?.is_none_or(|status| status.mtime.0 == time.0) {
+            return Ok(());
+        }
+        Err(LayerWriteError::Time { path: path.clone(), time: time.0 })
     }
 
     /// Writes a file with the content `bytes`; see [`write_stream`](Self::write_stream).
     pub(crate) fn write_file(&mut self, target: &TreePath, mut bytes: &[u8], mode: u32) -> Result<(), LayerWriteError> {
-        self.write_stream(target, &mut bytes, (mode, 0))
+        self.write_stream(target, &mut bytes, (mode, self.now))
     }
 
     /// Writes a file with the content of `from` and replaces the file at the target. It belongs to root unless the copy
@@ -292,21 +344,24 @@ impl<'a> LayerWriter<'a> {
         &mut self,
         target: &TreePath,
         from: &mut dyn std::io::Read,
-        (mode, mtime): (u32, i64),
+        (mode, mtime): (u32, FileTime),
     ) -> Result<(), LayerWriteError> {
         if self.is_dir(target)? {
             return Err(LayerWriteError::IsDir { path: target.clone() });
         }
         self.root.remove(target)?;
         self.is_empty = false;
+        self.touch_dir(target.parent());
         let written = std::io::copy(from, &mut self.root.create_file(target, 0o600)?);
         written.map_err(|source| {
             let path = self.path.join(target.as_path());
             StoreError::Io { verb: "write", path, source }
         })?;
         let (uid, gid) = self.metadata.owner.unwrap_or((0, 0));
-        let meta = FileMetadata { mode: self.metadata.apply_mode(mode, false), uid, gid, mtime: (mtime, 0) };
-        Ok(self.root.set_metadata(target, &meta, false)?)
+        let meta = FileMetadata { mode: self.metadata.apply_mode(mode, false), uid, gid, mtime };
+        self.root.set_metadata(target, &meta, false)?;
+        // A requested time, which is that of all files in the image, need not be on the disk.
+        if mtime == self.now { Ok(()) } else { self.check_time(target, mtime) }
     }
 
     fn copy_bytes(&self, tree: &dyn FileTree, node: &TreeNode, target: &TreePath) -> Result<(), LayerWriteError> {
@@ -352,11 +407,12 @@ impl<'a> LayerWriter<'a> {
 }
 
 /// Gives the root of a new layer the owner, mode and time of the root of `below`, because the root of a layer hides
-/// those of the layers beneath it.
-pub(crate) fn inherit_root_metadata(layer: &Dir, below: &MergedTree) -> Result<(), StoreError> {
+/// those of the layers beneath it. Returns that time.
+pub(crate) fn inherit_root_metadata(layer: &Dir, below: &MergedTree) -> Result<FileTime, StoreError> {
     let plain = FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (0, 0) };
-    let there = below.find(&TreePath::root(), false)?;
-    layer.set_metadata(&TreePath::root(), &there.map_or(plain, |node| node.status.metadata()), false)
+    let there = below.find(&TreePath::root(), false)?.map_or(plain, |node| node.status.metadata());
+    layer.set_metadata(&TreePath::root(), &there, false)?;
+    Ok(there.mtime)
 }
 
 /// Returns the name of a kind of file, for messages.

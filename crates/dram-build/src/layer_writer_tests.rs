@@ -11,17 +11,18 @@ use dram_plan::ChmodMode;
 use dram_store::{FileTree, MergedTree, StoreError, TreeNode};
 
 use crate::layer_writer::{ArchiveRules, LayerWriteError, LayerWriter, MetadataOverride};
+use crate::testing::NOW;
 
 /// The directories of one test: the layer below, the files to copy, and the layer that is written.
-struct LayerDirs {
+pub(crate) struct LayerDirs {
     _dir: tempfile::TempDir,
-    below: PathBuf,
-    source: PathBuf,
-    layer: PathBuf,
+    pub(crate) below: PathBuf,
+    pub(crate) source: PathBuf,
+    pub(crate) layer: PathBuf,
 }
 
 impl LayerDirs {
-    fn new() -> LayerDirs {
+    pub(crate) fn new() -> LayerDirs {
         let dir = tempfile::tempdir().unwrap();
         let [below, source, layer] = ["below", "source", "layer"].map(|name| dir.path().join(name));
         [&below, &source, &layer].iter().for_each(|path| fs::create_dir(path).unwrap());
@@ -29,21 +30,21 @@ impl LayerDirs {
     }
 
     /// Writes a layer with `write`, which also gets the tree of the source directory.
-    fn write<T>(
+    pub(crate) fn write<T>(
         &self,
         over: MetadataOverride,
         write: impl FnOnce(&mut LayerWriter<'_>, &MergedTree) -> Result<T, LayerWriteError>,
     ) -> Result<T, LayerWriteError> {
         let below = MergedTree::open(std::slice::from_ref(&self.below))?;
         let source = MergedTree::open(std::slice::from_ref(&self.source))?;
-        let mut writer = LayerWriter::new(&below, &self.layer, over)?;
+        let mut writer = LayerWriter::new(&below, &self.layer, over, NOW)?;
         let done = write(&mut writer, &source)?;
         writer.finish()?;
         Ok(done)
     }
 }
 
-fn path(text: &str) -> TreePath {
+pub(crate) fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
 }
 

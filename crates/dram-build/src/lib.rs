@@ -30,6 +30,8 @@ mod import_tar;
 mod layer_provider;
 #[cfg(test)]
 mod layer_provider_tests;
+#[cfg(test)]
+mod layer_time_tests;
 mod layer_writer;
 #[cfg(test)]
 mod layer_writer_tests;
@@ -39,7 +41,6 @@ mod parallel;
 mod remote_fetcher;
 pub mod request;
 mod resolved_input;
-mod rfc3339;
 mod run;
 mod scheduler;
 #[cfg(test)]
@@ -78,11 +79,10 @@ pub use local_executor::LocalExecutor;
 pub use missing_libraries::{MissingLibrary, missing_libraries};
 pub use remote_fetcher::{FetchedFile, FetchedTree, RemoteError, RemoteErrorKind, RemoteFetcher};
 pub use resolved_input::{Image, ResolvedInput};
-pub use rfc3339::rfc3339;
 pub use run::failed_command::{FailedCommand, RevivedCommand};
 pub use scheduler::build;
 pub use shared_cache::SharedCaches;
-pub use snapshot::{Layer, Snapshot};
+pub use snapshot::{Layer, Snapshot, SnapshotStep};
 pub use squash::squash;
 pub use transfer::{ArchiveFormat, LoadedImage, TransferError, load_images, save_archive, save_layout};
 pub use unnamed_release::{UnnamedReleaseCall, unnamed_release_calls};

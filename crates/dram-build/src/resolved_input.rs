@@ -65,7 +65,7 @@ impl Image {
     /// Returns the image as a snapshot to build on. Nothing is fetched or unpacked for it.
     pub fn snapshot(&self) -> Snapshot {
         let base = |(diff_id, blob): (&Digest, &Descriptor)| Layer::Base { diff_id: *diff_id, blob: blob.clone() };
-        Snapshot { layers: self.layers().map(base).collect(), layer_made: Vec::new() }
+        Snapshot { layers: self.layers().map(base).collect(), steps: Vec::new() }
     }
 
     /// Returns the image as a snapshot to run. A layer that a step on this machine made is used as that step left it:

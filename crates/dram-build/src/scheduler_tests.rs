@@ -21,7 +21,7 @@ fn steps_of_a_stage_are_executed_in_order_over_each_other() {
             "executed RUN read b",
         ]
     );
-    assert_eq!(done.snapshot().layer_made, [true, true, false]);
+    assert_eq!(done.snapshot().made_layers(), [true, true, false]);
     assert_eq!(read_result(&house, done.snapshot(), "b").as_deref(), Some("2"));
     assert_eq!(house.leftovers(), Vec::<String>::new());
 }
@@ -56,7 +56,7 @@ fn a_stage_starts_from_the_finished_snapshot_of_its_base() {
     let done =
         house.build("FROM scratch AS a\nRUN write a 1\nFROM a AS b\nRUN read a && write b 2\nFROM b\nRUN read b\n");
     assert_eq!(done.executed, ["RUN write a 1", "RUN read a && write b 2", "RUN read b"]);
-    assert_eq!(done.snapshot().layer_made, [true, true, false]);
+    assert_eq!(done.snapshot().made_layers(), [true, true, false]);
 }
 
 #[test]

@@ -53,8 +53,17 @@ impl Layer {
 pub struct Snapshot {
     /// The layers.
     pub layers: Vec<Layer>,
-    /// For each step since the base image that can make a layer: whether it made one.
-    pub layer_made: Vec<bool>,
+    /// The steps since the base image that can make a layer.
+    pub steps: Vec<SnapshotStep>,
+}
+
+/// A step of a snapshot. It has no influence on the identity of the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotStep {
+    /// True if it made a layer.
+    pub made_layer: bool,
+    /// The time at which it was executed, in seconds since 1970, if that is known.
+    pub executed: Option<i64>,
 }
 
 impl Snapshot {
@@ -65,17 +74,17 @@ impl Snapshot {
         StepKey::of(ids.iter().map(|id| id.as_str().as_bytes()))
     }
 
-    /// Returns this snapshot followed by a step that made `layer`, or none.
-    pub(crate) fn with_step(mut self, layer: Option<Layer>) -> Snapshot {
-        self.layer_made.push(layer.is_some());
+    /// Returns this snapshot followed by a step that made `layer`, or none, and was executed at `executed`.
+    pub(crate) fn with_step(mut self, layer: Option<Layer>, executed: Option<i64>) -> Snapshot {
+        self.steps.push(SnapshotStep { made_layer: layer.is_some(), executed });
         self.layers.extend(layer);
         self
     }
 
     /// Returns the snapshot before its last `count` steps.
     pub(crate) fn without_steps(mut self, count: usize) -> Snapshot {
-        for made in self.layer_made.split_off(self.layer_made.len().saturating_sub(count)) {
-            if made {
+        for step in self.steps.split_off(self.steps.len().saturating_sub(count)) {
+            if step.made_layer {
                 self.layers.pop();
             }
         }
@@ -84,10 +93,16 @@ impl Snapshot {
 
     /// Returns the layer that each of the last `count` steps made, in their order.
     pub(crate) fn layers_of_steps(&self, count: usize) -> Vec<Option<&Layer>> {
-        let made = &self.layer_made[self.layer_made.len().saturating_sub(count)..];
-        let first = self.layers.len() - made.iter().filter(|made| **made).count();
+        let steps = &self.steps[self.steps.len().saturating_sub(count)..];
+        let first = self.layers.len() - steps.iter().filter(|step| step.made_layer).count();
         let mut layers = self.layers[first..].iter();
-        made.iter().map(|made| if *made { layers.next() } else { None }).collect()
+        steps.iter().map(|step| if step.made_layer { layers.next() } else { None }).collect()
+    }
+
+    /// Returns for each step whether it made a layer.
+    #[cfg(test)]
+    pub(crate) fn made_layers(&self) -> Vec<bool> {
+        self.steps.iter().map(|step| step.made_layer).collect()
     }
 }
 
@@ -106,7 +121,7 @@ mod tests {
 
     #[test]
     fn identity_depends_on_the_content_and_order_of_layers_and_not_on_their_origin() {
-        let of = |layers: &[Layer]| Snapshot { layers: layers.to_vec(), layer_made: Vec::new() }.identity();
+        let of = |layers: &[Layer]| Snapshot { layers: layers.to_vec(), steps: Vec::new() }.identity();
         let cached = Layer::Cached { id: id("a"), blob: None };
         assert_eq!(of(&[Layer::Local(id("a"))]), of(std::slice::from_ref(&cached)));
         // The unpacked form of a base layer has this id, unless it inherits entries.
@@ -121,10 +136,10 @@ mod tests {
 
     #[test]
     fn steps_are_taken_back_with_the_layers_they_made() {
-        let start = Snapshot { layers: vec![base("x")], layer_made: vec![] };
+        let start = Snapshot { layers: vec![base("x")], steps: vec![] };
         let (a, b) = (Layer::Local(id("a")), Layer::Local(id("b")));
-        let one = start.clone().with_step(Some(a.clone()));
-        let three = one.clone().with_step(None).with_step(Some(b.clone()));
+        let one = start.clone().with_step(Some(a.clone()), Some(1));
+        let three = one.clone().with_step(None, None).with_step(Some(b.clone()), Some(2));
         assert_eq!(three.layers_of_steps(3), [Some(&a), None, Some(&b)]);
         assert_eq!(three.layers_of_steps(2), [None, Some(&b)]);
         assert_eq!(three.clone().without_steps(0), three);

@@ -203,7 +203,7 @@ mod tests {
     /// Returns a snapshot with a layer for each letter; a dot stands for a step without a layer.
     fn snapshot(steps: &str) -> Snapshot {
         let layer = |letter| (letter != '.').then(|| Layer::Local(id(letter)));
-        steps.chars().fold(Snapshot::default(), |snapshot, letter| snapshot.with_step(layer(letter)))
+        steps.chars().fold(Snapshot::default(), |snapshot, letter| snapshot.with_step(layer(letter), None))
     }
 
     fn lost(letter: char) -> Result<(), BuildError> {

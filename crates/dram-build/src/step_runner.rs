@@ -69,7 +69,8 @@ pub(crate) fn execute_step(
             doing.execute_copy(copy, &ground, stages)?
         }
     };
-    Ok(below.with_step(record.layer.map(|id| world.options.layers.step_layer(id))))
+    let layer = record.layer.map(|id| world.options.layers.step_layer(id));
+    Ok(below.with_step(layer, record.executed))
 }
 
 pub(crate) struct StepRunner<'a> {
@@ -115,7 +116,7 @@ impl StepRunner<'_> {
             return Ok(Some(record));
         }
         let Some(shared) = shared else { return Ok(None) };
-        let record = shared.lookup(store, self.at, keys)?;
+        let record = shared.lookup(store, self.at, keys, self.world.options.time.is_some())?;
         if let Some(record) = &record {
             self.report_hit(keys, record, StepOutcome::Shared, BuildEvent::SharedCacheHit(self.at));
         }
@@ -192,7 +193,8 @@ impl StepRunner<'_> {
     ) -> Result<(CacheRecord, ResourceUsage), BuildError> {
         let options = self.world.options;
         let (last, before) = keys.split_last().expect("a step has a key");
-        let request = ExecuteRequest { step: self.step, key: last.id, layers, op, cancel: &options.cancel };
+        let now = options.time.map_or_else(options.wall_clock, |time| (time, 0));
+        let request = ExecuteRequest { step: self.step, key: last.id, layers, now, op, cancel: &options.cancel };
         let tell = |event: ExecuteEvent<'_>| {
             (self.tell)(match event {
                 ExecuteEvent::Log(line) => BuildEvent::Log(self.at, line.to_vec()),
@@ -203,7 +205,13 @@ impl StepRunner<'_> {
             });
         };
         let ExecutedStep { layer, usage } = options.executor.execute(&request, &tell)?;
-        let record = CacheRecord { layer, by_content: None };
+        // The clock is read when the step has ended: its files are not younger.
+        let ended = (options.wall_clock)().0;
+        let executed = Some(match &layer {
+            Some(id) => options.store().layers().record_made(id, ended)?,
+            None => ended,
+        });
+        let record = CacheRecord { layer, by_content: None, executed };
         let memory = options.store().step_cache();
         memory.insert(&last.id, &record)?;
         for key in before {

@@ -47,6 +47,9 @@ fn clock() -> Duration {
     Duration::ZERO
 }
 
+/// The time of day in builds that set none.
+pub(crate) const NOW: (i64, u32) = (1_000_000_000, 5);
+
 /// A store and a build context in a temporary directory.
 #[derive(Debug)]
 pub(crate) struct TestHouse {
@@ -95,6 +98,9 @@ pub(crate) struct TestBuild<'a> {
     pub(crate) caches: SharedCaches<'a>,
     pub(crate) options: CommandOptions,
     pub(crate) cancel: CancelToken,
+    /// The time that was requested for all files.
+    pub(crate) time: Option<i64>,
+    pub(crate) wall_clock: fn() -> (i64, u32),
     pub(crate) executor: FakeExecutor<'a>,
     events: Mutex<Vec<String>>,
 }
@@ -141,6 +147,8 @@ impl<'a> TestBuild<'a> {
             caches: SharedCaches::default(),
             options: CommandOptions::default(),
             cancel: CancelToken::default(),
+            time: None,
+            wall_clock: || NOW,
             executor: FakeExecutor::new(&house.store),
             events: Mutex::default(),
         }
@@ -210,6 +218,8 @@ impl<'a> TestBuild<'a> {
             network: JailNetwork::None,
             build_id: build_id(),
             clock,
+            wall_clock: self.wall_clock,
+            time: self.time,
             command_options: self.options.clone(),
             remotes: &OfflineFetcher,
             cancel: self.cancel.clone(),
@@ -227,7 +237,7 @@ impl<'a> TestBuild<'a> {
         let cache = MemoryCache::default();
         let root = Mutex::new(None);
         let outcome = self.run_and(&|_, snapshot| {
-            let form = CacheExportOptions { mode, ..CacheExportOptions::default() };
+            let form = CacheExportOptions { mode, time: self.time, ..CacheExportOptions::default() };
             let told: (&dyn Fn(BuildEvent), &(dyn Fn(_) + Sync)) = (&|_| (), &|_| ());
             let cancel = CancelToken::default();
             let made =
@@ -324,7 +334,7 @@ impl<'a> FakeExecutor<'a> {
     fn run(&self, request: &ExecuteRequest<'_>, script: &str, tell: &dyn Fn(ExecuteEvent<'_>)) -> FakeResult {
         let view = self.store.layers().view(request.layers).unwrap();
         let made = TempDir::new(self.store).unwrap();
-        let mut writer = LayerWriter::new(&view, made.path(), MetadataOverride::default()).unwrap();
+        let mut writer = LayerWriter::new(&view, made.path(), MetadataOverride::default(), request.now).unwrap();
         for command in script.split(" && ") {
             let words: Vec<&str> = command.split(' ').collect();
             let mut write = |path: &str, text: &str| {

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::thread;
 
-use dram_store::{FsckOptions, FsckReport, LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
+use dram_store::{FsckOptions, FsckReport, LayerId, PackedLayer, PackedTimes, Store, StoreError};
 
 use crate::compress_layer::{LayerCompression, compress_layer};
 use crate::parallel::for_each_parallel;
@@ -29,7 +29,7 @@ fn run_parallel(count: usize, job: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-fn repack_layer(store: &Store, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> Result<PackedLayer, StoreError> {
+fn repack_layer(store: &Store, id: &LayerId, times: PackedTimes, kind: &str) -> Result<PackedLayer, StoreError> {
     let how = LayerCompression::from_short_name(kind).unwrap_or_default();
-    compress_layer(store, how, |out| store.layers().pack(id, stamp, out))
+    compress_layer(store, how, |out| store.layers().pack(id, times, out))
 }

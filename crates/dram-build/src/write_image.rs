@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use dram_image::{Descriptor, Document, HistoryEntry, ImageConfig, Manifest, MediaType};
-use dram_store::{LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
+use dram_image::{Descriptor, Document, HistoryEntry, ImageConfig, Manifest, MediaType, rfc3339};
+use dram_store::{LayerId, PackedLayer, PackedTimes, Store, StoreError};
 
 use crate::compress_layer::{LayerCompression, compress_layer};
-use crate::{BuildEvent, Layer, LayerProvider, Snapshot, rfc3339};
+use crate::{BuildEvent, Layer, LayerProvider, Snapshot, SnapshotStep};
 
 /// The options of an image that is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageOptions {
-    /// The time, in seconds since 1970, of the documents and of files in layers that are packed now.
-    pub time: i64,
+    /// The time, in seconds since 1970, of the documents and of all files of the layers that steps made. Without one, files
+    /// have their own times, and documents those at which the steps were executed.
+    pub time: Option<i64>,
     /// The media types of the image.
     pub format: ImageFormat,
     /// The compression of layers that are packed now.
@@ -65,7 +66,7 @@ pub fn write_image(
     for (ready, layer) in snapshot.layers.iter().enumerate() {
         packed.push(pack_layer(store, layer, how, &|| tell(BuildEvent::Packing { ready, total: of }))?);
     }
-    let config = Document::write(finish_config(config, &packed, &snapshot.layer_made, how.time))?;
+    let config = Document::write(finish_config(config, &packed, &snapshot.steps, how.time))?;
     let (config_type, manifest_type) = match how.format {
         ImageFormat::Oci => (MediaType::CONFIG, MediaType::MANIFEST),
         ImageFormat::Docker => (MediaType::DOCKER_CONFIG, MediaType::DOCKER_MANIFEST),
@@ -99,25 +100,25 @@ pub(crate) fn pack_layer(
 ) -> Result<PackedLayer, StoreError> {
     let layers = store.layers();
     let kind = how.compression.short_name();
-    let (id, stamp) = match layer {
-        Layer::Local(id) | Layer::Cached { id, .. } => (id.clone(), LayerTimestamp(how.time)),
+    let (id, times) = match layer {
+        Layer::Local(id) | Layer::Cached { id, .. } => (id.clone(), PackedTimes::new(how.time)),
         Layer::Base { diff_id, blob }
             if !how.recompress_base || MediaType::oci_layer(&blob.media_type) == how.compression.media_type() =>
         {
             return Ok(PackedLayer { diff_id: *diff_id, blob: blob.clone() });
         }
-        // The files of a base image's layer keep their own times.
-        Layer::Base { diff_id, .. } => (LayerId::from_diff_id(diff_id), LayerTimestamp(0)),
+        // Its tar is not changed, whatever the rule for times is; the records of it have this name.
+        Layer::Base { diff_id, .. } => (LayerId::from_diff_id(diff_id), PackedTimes::Fixed(0)),
     };
-    if let Some(packed) = layers.find_packed(&id, stamp, &kind) {
+    if let Some(packed) = layers.find_packed(&id, times, &kind) {
         return Ok(packed);
     }
     packing();
     let packed = compress_layer(store, how.compression, |out| match layer {
-        Layer::Local(id) | Layer::Cached { id, .. } => layers.pack(id, stamp, out),
+        Layer::Local(id) | Layer::Cached { id, .. } => layers.pack(id, times, out),
         Layer::Base { diff_id, blob } => layers.copy_uncompressed(blob, diff_id, out),
     })?;
-    layers.record_packed(&id, stamp, &kind, &packed)?;
+    layers.record_packed(&id, times, &kind, &packed)?;
     match layer {
         Layer::Local(id) | Layer::Cached { id, .. } => layers.record_origin(&packed.diff_id, id)?,
         Layer::Base { .. } => {}
@@ -125,19 +126,51 @@ pub(crate) fn pack_layer(
     Ok(packed)
 }
 
-fn finish_config(mut config: ImageConfig, packed: &[PackedLayer], made: &[bool], time: i64) -> ImageConfig {
-    let created = rfc3339(time);
+fn finish_config(
+    mut config: ImageConfig,
+    packed: &[PackedLayer],
+    steps: &[SnapshotStep],
+    time: Option<i64>,
+) -> ImageConfig {
     config.rootfs.diff_ids = packed.iter().map(|packed| packed.diff_id).collect();
-    config.created = Some(created.clone());
-    for entry in config.history.iter_mut().filter(|entry| entry.created.is_none()) {
-        entry.created = Some(created.clone());
+    let entries = config.history.iter_mut().rev().filter(|entry| !entry.empty_layer);
+    for (entry, step) in entries.zip(steps.iter().rev()) {
+        entry.empty_layer = !step.made_layer;
+        if entry.created.is_none() {
+            entry.created = time.or(step.executed).map(rfc3339);
+        }
     }
-    let steps = config.history.iter_mut().rev().filter(|entry| !entry.empty_layer);
-    for (entry, made) in steps.zip(made.iter().rev()) {
-        entry.empty_layer = !made;
+    match time.map(rfc3339) {
+        Some(created) => {
+            for entry in config.history.iter_mut().filter(|entry| entry.created.is_none()) {
+                entry.created = Some(created.clone());
+            }
+            config.created = Some(created);
+        }
+        None => {
+            fill_created(&mut config.history);
+            let newest = steps.iter().filter_map(|step| step.executed).max().map(rfc3339);
+            let last = || config.history.iter().rev().find_map(|entry| entry.created.clone());
+            config.created = newest.or_else(last);
+        }
     }
     reconcile_history(&mut config.history, packed.len());
     config
+}
+
+/// Gives history entries without a time that of the entry before; the first of them, that of the first step that was
+/// executed after it. BuildKit does the same.
+fn fill_created(history: &mut [HistoryEntry]) {
+    let first_empty = history.iter().position(|entry| entry.created.is_none()).unwrap_or(history.len());
+    let (before, rest) = history.split_at(first_empty);
+    let next = rest.iter().find_map(|entry| entry.created.clone());
+    let mut created = next.or_else(|| before.iter().rev().find_map(|entry| entry.created.clone()));
+    for entry in &mut history[first_empty..] {
+        match &entry.created {
+            Some(own) => created = Some(own.clone()),
+            None => entry.created.clone_from(&created),
+        }
+    }
 }
 
 /// Makes the number of history entries that are not `empty_layer` equal to the number of layers, as readers expect. The

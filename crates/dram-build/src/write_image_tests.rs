@@ -37,7 +37,7 @@ fn history_has_an_entry_for_each_step_and_marks_those_without_a_layer() {
     let text = "FROM scratch\nRUN write a 1\nENV X=1\nRUN true\nCOPY f /\n";
     house.write("f", "1");
     let (built, packed) =
-        write(&TestBuild::new(&house, text), &ImageOptions { time: 86_400, ..ImageOptions::default() });
+        write(&TestBuild::new(&house, text), &ImageOptions { time: Some(86_400), ..ImageOptions::default() });
     let image = open(&house, &built);
     let config = image.config.value();
     assert_eq!(config.history.iter().map(|entry| entry.empty_layer).collect::<Vec<_>>(), [false, true, true, false]);
@@ -56,7 +56,7 @@ fn equal_builds_write_the_same_image_and_pack_nothing_again() {
     assert_eq!(packed, 2);
     assert_eq!(write(&TestBuild::new(&house, text), &ImageOptions::default()), (first.clone(), 0));
     assert_eq!(write(&TestBuild::new(&other, text), &ImageOptions::default()), (first.clone(), 2));
-    let later = ImageOptions { time: 1, ..ImageOptions::default() };
+    let later = ImageOptions { time: Some(1), ..ImageOptions::default() };
     assert_ne!(write(&TestBuild::new(&house, text), &later).0.manifest.digest, first.manifest.digest);
 }
 
@@ -140,8 +140,9 @@ fn squashed_image_has_one_layer_with_the_same_files() {
 fn imported_tar_must_be_complete() {
     let house = TestHouse::new();
     let tar = crate::testing::tar(&[("a", "a text")]);
-    let import =
-        |bytes: &[u8]| import_tar(&house.store, Box::new(std::io::Cursor::new(bytes.to_vec())), "the tar", "amd64", 0);
+    let import = |bytes: &[u8]| {
+        import_tar(&house.store, Box::new(std::io::Cursor::new(bytes.to_vec())), "the tar", "amd64", None)
+    };
     let built = import(&tar).unwrap();
     assert_eq!(read_result(&house, &open(&house, &built).snapshot(), "a").as_deref(), Some("a text"));
     for cut in [100, 512, 514] {

@@ -85,6 +85,8 @@ fn execute(store: &Store, context: &Path, plan: &Plan) -> (Result<Snapshot, Buil
             build_args: BTreeMap::new(),
         },
         clock: || Duration::ZERO,
+        wall_clock: || (7, 0),
+        time: None,
         command_options: CommandOptions::default(),
         remotes: &UnreachableFetcher,
         cancel: CancelToken::default(),
@@ -106,7 +108,8 @@ fn plan_without_a_dockerfile_is_executed_and_cached() {
     let (built, events) = execute(&store, &context, &plan);
     let snapshot = built.unwrap();
     assert_eq!(events.iter().filter(|event| matches!(event, BuildEvent::Executed(..))).count(), 2, "{events:?}");
-    assert_eq!(snapshot.layer_made, [true, true]);
+    assert!(snapshot.steps.iter().all(|step| step.made_layer && step.executed == Some(7)));
+    assert_eq!(snapshot.steps.len(), 2);
     let read = |path: &str| {
         let ids = LayerProvider::new(&store).ensure(&snapshot.layers).unwrap();
         let mut layers = ids.iter().map(|id| store.layers().path(id).join(path));

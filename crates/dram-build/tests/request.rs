@@ -143,6 +143,7 @@ impl TestDirs {
             context: self.context(),
             target: None,
             build_args: BTreeMap::new(),
+            time: None,
             named_contexts: BTreeMap::new(),
             platforms: vec![platform.clone()],
             host_platform: platform,
@@ -179,6 +180,7 @@ impl TestDirs {
             executor: &LocalExecutor::new(&self.store, host, clock),
             missing_support: &missing,
             clock,
+            wall_clock: || (7, 0),
             cancel: CancelToken::default(),
         };
         let events = Mutex::new(Vec::new());
@@ -330,7 +332,7 @@ fn files_go_through_the_output_service() {
     let dirs = TestDirs::new();
     let world = FakeWorld::default();
     let mut request = dirs.request("FROM scratch\nCOPY page /srv/\n");
-    request.outputs = vec![BuildOutput::Tar { dest: FileOrStdout::Stdout, time: 0 }, BuildOutput::Nothing];
+    request.outputs = vec![BuildOutput::Tar { dest: FileOrStdout::Stdout, time: None }, BuildOutput::Nothing];
     let result = dirs.build(&request, &world).unwrap();
     assert!(result.last_image().is_none());
     assert_eq!(result.outputs[0].destination.as_deref(), Some("standard output"));

@@ -10,6 +10,7 @@ pub mod elf;
 pub mod limits;
 pub mod reference;
 mod registry_refusal;
+pub mod rfc3339;
 pub mod tar;
 pub mod tree_path;
 
@@ -21,4 +22,5 @@ pub use document::{
 pub use limits::{ArchiveLimit, ArchiveLimits, LimitExceeded};
 pub use reference::{Reference, ReferenceError};
 pub use registry_refusal::{RegistryErrorCode, RegistryRefusal};
+pub use rfc3339::{RFC3339_TIMES, rfc3339};
 pub use tree_path::TreePath;

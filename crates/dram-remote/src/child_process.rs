@@ -41,10 +41,7 @@ impl<'a> GitProgram<'a> {
         remote: &'a str,
         notes: &'a Path,
     ) -> Result<GitProgram<'a>, FetchError> {
-        let program = std::env::split_paths(&net.search_path).map(|dir| dir.join("git")).find(|path| {
-            path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0)
-        });
-        let program = program.ok_or_else(|| FetchError::GitMissing { url: redacted(remote) })?;
+        let program = find_git(&net.search_path).ok_or_else(|| FetchError::GitMissing { url: redacted(remote) })?;
         let agent = match (is_ssh(remote), &net.ssh_agent) {
             (false, _) => None,
             (true, Some(agent)) => Some(agent.as_path()),
@@ -161,6 +158,78 @@ const GIT_ENVIRONMENT: [(&str, &str); 9] = [
     ("GIT_LFS_SKIP_SMUDGE", "1"),
     ("LC_ALL", "C"),
 ];
+
+/// The reasons why `git` has no answer about a work tree of this machine.
+pub(crate) enum LocalGitError {
+    /// It is not installed.
+    Missing,
+    /// It failed, for this reason.
+    Failed(String),
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// The most bytes of an answer about a work tree that are read.
+const MAX_LOCAL_GIT_OUTPUT_BYTES: u64 = 64 << 10;
+
+/// Runs `git` with `args` in the directory `dir` of the user, and returns the beginning of its standard output. It has the
+/// user's environment and settings, which decide whether the directory is safe, but follows no variable that names another
+/// repository, and starts no program for the state of the files.
+pub(crate) fn run_local_git(
+    search_path: &OsStr,
+    dir: &Path,
+    args: &[std::ffi::OsString],
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<String, LocalGitError> {
+    let program = find_git(search_path).ok_or(LocalGitError::Missing)?;
+    #[allow(clippy::disallowed_types, reason = "see the module")]
+    let mut command = Command::new(program);
+    command.arg("-C").arg(dir).args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]).args(args);
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX"] {
+        command.env_remove(name);
+    }
+    command.envs([("LC_ALL", "C"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_TERMINAL_PROMPT", "0")]);
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let failed = |error: std::io::Error| LocalGitError::Failed(error.to_string());
+    let mut child = command.spawn().map_err(failed)?;
+    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        return Err(LocalGitError::Failed("it has no streams".to_owned()));
+    };
+    // A stream that is dropped after its limit ends the program.
+    let read = |stream: Box<dyn std::io::Read + Send>| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = stream.take(MAX_LOCAL_GIT_OUTPUT_BYTES).read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let (out, err) = (read(Box::new(stdout)), read(Box::new(stderr)));
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if is_cancelled() => {
+                kill_process_group(&mut child);
+                return Err(LocalGitError::Cancelled);
+            }
+            Ok(None) => thread::sleep(POLL_INTERVAL),
+            Err(error) => return Err(failed(error)),
+        }
+    };
+    let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+    if status.success() || out.len() as u64 == MAX_LOCAL_GIT_OUTPUT_BYTES {
+        return Ok(out);
+    }
+    let lines = err.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("hint:"));
+    let words: Vec<&str> = lines.map(|line| line.strip_prefix("fatal: ").unwrap_or(line)).take(4).collect();
+    Err(LocalGitError::Failed(words.join("; ")))
+}
+
+/// Finds the program `git`.
+fn find_git(search_path: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(search_path)
+        .map(|dir| dir.join("git"))
+        .find(|path| path.metadata().is_ok_and(|status| status.is_file() && status.permissions().mode() & 0o111 != 0))
+}
 
 /// A credential helper: `docker-credential-NAME`.
 pub(crate) struct CredentialHelper<'a> {

@@ -14,6 +14,7 @@ pub mod registry;
 mod retry;
 mod transport_failure;
 mod url;
+mod work_tree;
 
 pub use child_process::{PodmanError, podman_load};
 pub use fetch::{FetchOutcome, FetchedUrl, HttpValidators, fetch};
@@ -22,3 +23,4 @@ pub use git::{GitCheckout, GitClient, GitCommit, GitSource};
 pub use network::{NetworkSettings, ProxySettings, TrustStore};
 pub use transport_failure::{CertificateFault, TransportFailure};
 pub use url::redacted;
+pub use work_tree::{WorkTreeError, work_tree_commit_time};

@@ -513,13 +513,12 @@ impl Dir {
         rustix::fs::chmodat(&self.fd, path_or_dot(path), Mode::from_raw_mode(mode as RawMode), AtFlags::empty())
     }
 
-    /// Sets the modification time.
+    /// Sets the modification time. What the file system cannot hold becomes the nearest time that it can.
     ///
     /// # Errors
     /// When the system call fails.
     pub fn set_mtime(&self, path: &TreePath, (seconds, nanos): (i64, u32)) -> Result<(), StoreError> {
-        // ext4 stores 34 bits of seconds, other file systems fewer: a time out of range is clamped, not an error.
-        let seconds = seconds.clamp(-(1 << 31), (1 << 33) - 1);
+        // A time that the file system cannot hold is no error: the kernel takes the nearest one that it can.
         let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: nanos.into() };
         let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
         self.wrap_errno(

@@ -18,7 +18,7 @@ use crate::foreign_ids::{is_foreign_owner, namespace_ids};
 use crate::id_mapping::IdMapping;
 use crate::layer_scan::{ScannedEntry, scan_layer};
 use crate::ownership;
-use crate::pack::{LayerTimestamp, pack};
+use crate::pack::{PackedTimes, pack};
 use crate::parent_deps::{self, InheritedEntry};
 use crate::tree::hash_file;
 use crate::unpack::{ParentDeps, UnpackMode, UnpackOptions, unpack};
@@ -118,10 +118,8 @@ pub struct PackedLayer {
     pub blob: Descriptor,
 }
 
-/// The largest record of a digest, a layer id or a size.
-const MAX_SHORT_RECORD_BYTES: u64 = 256;
-/// A record has a few hundred bytes; a larger one is damaged.
-const MAX_PACK_RECORD_BYTES: u64 = 1 << 20;
+/// The largest record of a digest, a layer id, a size or a time.
+pub(crate) const MAX_SHORT_RECORD_BYTES: u64 = 256;
 
 /// The unpacked layers of a store.
 #[derive(Debug, Clone, Copy)]
@@ -221,68 +219,12 @@ impl<'a> Layers<'a> {
         MergedTree::open(&paths)
     }
 
-    /// Writes the layer as a tar. The same content always gives the same bytes.
+    /// Writes the layer as a tar. The same content, with the same times, always gives the same bytes.
     ///
     /// # Errors
     /// When reading or writing fails.
-    pub fn pack(self, id: &LayerId, stamp: LayerTimestamp, out: &mut dyn Write) -> Result<(), StoreError> {
-        pack(&self.path(id), stamp, out)
-    }
-
-    /// Records that the tar `diff_id` was packed from the layer `id`.
-    ///
-    /// # Errors
-    /// On an I/O error.
-    pub fn record_origin(self, diff_id: &Digest, id: &LayerId) -> Result<(), StoreError> {
-        let record = self.origin_record_path(diff_id);
-        let (bytes, work) = (id.as_str().as_bytes(), self.store.work_dir().path());
-        atomic_file::write_atomic(&record, bytes, MAX_SHORT_RECORD_BYTES, &work, Durability::Unsynced)
-    }
-
-    /// The layer that the tar `diff_id` was packed from, if it is in the store. Their content differs in times only.
-    pub fn find_origin(self, diff_id: &Digest) -> Option<LayerId> {
-        let bytes = atomic_file::read_limited(&self.origin_record_path(diff_id), MAX_SHORT_RECORD_BYTES).ok()??;
-        let id: LayerId = std::str::from_utf8(&bytes).ok()?.parse().ok()?;
-        self.has(&id).then_some(id)
-    }
-
-    fn origin_record_path(self, diff_id: &Digest) -> PathBuf {
-        self.store.join("packs").join(format!("{}.origin", LayerId::from_diff_id(diff_id)))
-    }
-
-    /// The blob that the layer was packed into with the compression `kind` (a short word, empty for the default), if
-    /// there is a record of it and the blob is in the store.
-    pub fn find_packed(self, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> Option<PackedLayer> {
-        let bytes =
-            atomic_file::read_limited(&self.pack_record_path(id, stamp, kind), MAX_PACK_RECORD_BYTES).ok()??;
-        let packed: PackedLayer = serde_json::from_slice(&bytes).ok()?;
-        self.store.blobs().has(&packed.blob).then_some(packed)
-    }
-
-    /// Records the blob that the layer was packed into.
-    ///
-    /// # Errors
-    /// On an I/O error.
-    pub fn record_packed(
-        self,
-        id: &LayerId,
-        stamp: LayerTimestamp,
-        kind: &str,
-        packed: &PackedLayer,
-    ) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(packed).expect("plain data becomes JSON");
-        atomic_file::write_atomic(
-            &self.pack_record_path(id, stamp, kind),
-            &bytes,
-            MAX_PACK_RECORD_BYTES,
-            &self.store.work_dir().path(),
-            Durability::Unsynced,
-        )
-    }
-
-    fn pack_record_path(self, id: &LayerId, stamp: LayerTimestamp, kind: &str) -> PathBuf {
-        let dot = if kind.is_empty() { "" } else { "." };
-        self.store.join("packs").join(format!("{id}.{}{dot}{kind}", stamp.0))
+    pub fn pack(self, id: &LayerId, times: PackedTimes, out: &mut dyn Write) -> Result<(), StoreError> {
+        pack(&self.path(id), times, out)
     }
 
     /// Decompresses a layer's blob to `out`: the tar, byte for byte.
@@ -420,6 +362,10 @@ impl<'a> Layers<'a> {
             ownership::finalize_table(made, &place, &self.store.work_dir().path())?;
         }
         self.store.mark_unsynced(id)?;
+        if !place.is_dir() {
+            // A record of a layer that was evicted since.
+            let _ = fs::remove_file(self.made_record_path(id));
+        }
         match fs::rename(made, &place) {
             Err(_) if place.is_dir() => {
                 self.store.work_dir().remove_temp_dir(made);
@@ -570,13 +516,13 @@ impl<'a> Layers<'a> {
         self.store.join("packs").join(format!("{}.leans", LayerId::from_diff_id(diff_id)))
     }
 
-    /// Imports the layer `id` that another machine created and packed with `stamp`; its blob is in the store. All of it
+    /// Imports the layer `id` that another machine created and packed with `times`; its blob is in the store. All of it
     /// is verified: the blob's digest, the diff ID, the digest of the unpacked content against `id`, and that packing
     /// it here gives the same tar, byte for byte.
     ///
     /// # Errors
     /// When a verification fails, or on an I/O error. The layer is not added then.
-    pub fn import_verified(self, packed: &PackedLayer, id: &LayerId, stamp: LayerTimestamp) -> Result<(), StoreError> {
+    pub fn import_verified(self, packed: &PackedLayer, id: &LayerId, times: PackedTimes) -> Result<(), StoreError> {
         if self.has(id) {
             return Ok(());
         }
@@ -585,7 +531,7 @@ impl<'a> Layers<'a> {
             return Ok(());
         }
         let made = self.store.work_dir().temp_dir()?;
-        let imported = self.unpack_verified(packed, id, stamp, &made).and_then(|()| self.install(&made, id));
+        let imported = self.unpack_verified(packed, id, times, &made).and_then(|()| self.install(&made, id));
         if imported.is_err() {
             self.store.work_dir().remove_temp_dir(&made);
         }
@@ -596,12 +542,13 @@ impl<'a> Layers<'a> {
         self,
         packed: &PackedLayer,
         id: &LayerId,
-        stamp: LayerTimestamp,
+        times: PackedTimes,
         made: &Path,
     ) -> Result<(), StoreError> {
         let dir = Dir::open_layer(made)?;
         // Packing omits a root with these values, and the mode of a new directory depends on the umask.
-        dir.set_metadata(&TreePath::root(), &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime: (stamp.0, 0) }, false)?;
+        let mtime = (times.fixed().unwrap_or(0), 0);
+        dir.set_metadata(&TreePath::root(), &FileMetadata { mode: 0o755, uid: 0, gid: 0, mtime }, false)?;
         self.read_layer_blob(&packed.blob, &packed.diff_id, &mut |stream, what| {
             unpack(
                 stream,
@@ -615,7 +562,7 @@ impl<'a> Layers<'a> {
             return Err(StoreError::WrongContent { blob: packed.blob.digest, found, expected: id.clone() });
         }
         let mut hashing = HashingWriter::new(std::io::sink());
-        pack(made, stamp, &mut hashing)?;
+        pack(made, times, &mut hashing)?;
         if hashing.finish().finish() != packed.diff_id {
             return Err(StoreError::ForeignPacking { blob: packed.blob.digest });
         }

@@ -134,7 +134,7 @@ impl Store {
             };
             let layer = subject.parse::<LayerId>();
             let goes = match kind {
-                "used" => layer.is_ok_and(|id| !self.has_layer_in_any_subdir(&id)),
+                "used" | "made" => layer.is_ok_and(|id| !self.has_layer_in_any_subdir(&id)),
                 "size" | "elf" | "origin" | "leans" | "diff" => all,
                 _ if kind.ends_with(".over") => all,
                 _ if layer.is_err() => continue,

@@ -1,11 +1,11 @@
 //! The step cache: small cache records, by the cache key of a step, which covers all its inputs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use dram_image::TreePath;
-
+use dram_image::{RFC3339_TIMES, TreePath};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::{self, Durability};
@@ -94,6 +94,10 @@ pub struct CacheRecord {
     /// origin of these files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by_content: Option<StepKey>,
+    /// The time at which the step was executed, in seconds since 1970. Records of earlier versions have none; see
+    /// [`StepCache::get`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executed: Option<i64>,
 }
 
 /// The cache of executed steps.
@@ -113,14 +117,24 @@ impl<'a> StepCache<'a> {
     }
 
     /// Returns the record of `key`. An unreadable record, or one without its layer, is a cache miss, and the step is
-    /// executed again.
+    /// executed again. A record without a time of execution gets the time of its last use, which is kept from then on:
+    /// the step was not executed later, and every build that finds the record has the same time.
     pub fn get(self, key: &StepKey) -> Option<CacheRecord> {
-        let bytes = atomic_file::read_limited(&self.path(key), MAX_RECORD_SIZE).ok()??;
-        let record: CacheRecord = serde_json::from_slice(&bytes).ok()?;
-        let is_complete = record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer));
+        let path = self.path(key);
+        let bytes = atomic_file::read_limited(&path, MAX_RECORD_SIZE).ok()??;
+        let mut record: CacheRecord = serde_json::from_slice(&bytes).ok()?;
+        if !record.layer.as_ref().is_none_or(|layer| self.store.layers().has(layer)) {
+            return None;
+        }
+        if !record.executed.is_some_and(|time| RFC3339_TIMES.contains(&time)) {
+            let last_use = fs::symlink_metadata(&path).ok()?.mtime();
+            record.executed = Some(last_use.clamp(*RFC3339_TIMES.start(), *RFC3339_TIMES.end()));
+            // In a store that cannot be written the next build does the same.
+            let _ = self.insert(key, &record);
+        }
         // Records the use for LRU eviction; a failure only makes the record look older.
-        let _ = atomic_file::record_use(&self.path(key), self.store.opened_at());
-        is_complete.then_some(record)
+        let _ = atomic_file::record_use(&path, self.store.opened_at());
+        Some(record)
     }
 
     /// Stores `record` under `key`.

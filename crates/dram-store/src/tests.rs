@@ -91,7 +91,7 @@ fn layer_unpacks_and_packs_to_the_same_bytes() {
     let id = store.layers().unpack(&blob, &diff_id, &[below]).unwrap();
     assert_eq!(id, LayerId::from_diff_id(&diff_id));
     let mut again = Vec::new();
-    store.layers().pack(&id, LayerTimestamp(5), &mut again).unwrap();
+    store.layers().pack(&id, PackedTimes::Fixed(5), &mut again).unwrap();
     assert!(again == bytes, "{} and {} bytes", again.len(), bytes.len());
 }
 
@@ -143,7 +143,7 @@ fn a_wrong_diff_id_is_refused_and_leaves_nothing() {
 }
 
 #[test]
-fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
+fn foreign_layer_is_accepted_only_if_id_times_and_diff_id_match() {
     let (_dir, there) = store();
     let made = there.work_dir().temp_dir().unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
@@ -154,7 +154,7 @@ fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
     layer.set_mode(&path("gone"), 0).unwrap();
     let id = there.layers().commit(&made).unwrap();
     let mut bytes = Vec::new();
-    there.layers().pack(&id, LayerTimestamp(7), &mut bytes).unwrap();
+    there.layers().pack(&id, PackedTimes::Fixed(7), &mut bytes).unwrap();
 
     let (_dir, here) = store();
     let packed = |tar: &[u8]| {
@@ -162,20 +162,106 @@ fn foreign_layer_is_accepted_only_if_id_stamp_and_diff_id_match() {
         PackedLayer { diff_id, blob }
     };
     let table = [
-        (packed(&tar(&[file("file", "2")])), LayerTimestamp(5), "and it should hold"),
-        (packed(&bytes), LayerTimestamp(8), "is not packed as dram packs"),
-        (packed(&[&bytes[..], &[0; 512]].concat()), LayerTimestamp(7), "is not packed as dram packs"),
-        (PackedLayer { diff_id: Digest::of(b"x"), ..packed(&bytes) }, LayerTimestamp(7), "unpacks to"),
+        (packed(&tar(&[file("file", "2")])), PackedTimes::Fixed(5), "and it should hold"),
+        (packed(&bytes), PackedTimes::Fixed(8), "is not packed as dram packs"),
+        (packed(&[&bytes[..], &[0; 512]].concat()), PackedTimes::Fixed(7), "is not packed as dram packs"),
+        (PackedLayer { diff_id: Digest::of(b"x"), ..packed(&bytes) }, PackedTimes::Fixed(7), "unpacks to"),
     ];
-    for (packed, stamp, want) in table {
-        let error = error_chain(&here.layers().import_verified(&packed, &id, stamp).unwrap_err());
+    for (packed, times, want) in table {
+        let error = error_chain(&here.layers().import_verified(&packed, &id, times).unwrap_err());
         assert!(error.contains(want), "{error}");
         assert!(!here.layers().has(&id));
     }
-    here.layers().import_verified(&packed(&bytes), &id, LayerTimestamp(7)).unwrap();
+    here.layers().import_verified(&packed(&bytes), &id, PackedTimes::Fixed(7)).unwrap();
     let mut again = Vec::new();
-    here.layers().pack(&id, LayerTimestamp(7), &mut again).unwrap();
+    here.layers().pack(&id, PackedTimes::Fixed(7), &mut again).unwrap();
     assert_eq!(again, bytes);
+}
+
+#[test]
+fn layer_with_the_times_of_its_files_is_packed_equally_where_it_is_imported() {
+    let (_dir, there) = store();
+    let made = there.work_dir().temp_dir().unwrap();
+    fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+    let layer = Dir::open_layer(&made).unwrap();
+    fs::create_dir_all(made.join("dir/below")).unwrap();
+    fs::write(made.join("dir/file"), "1").unwrap();
+    fs::hard_link(made.join("dir/file"), made.join("dir/same")).unwrap();
+    std::os::unix::fs::symlink("file", made.join("dir/link")).unwrap();
+    layer.make_node(&path("dir/gone"), FileKind::Char(0, 0)).unwrap();
+    layer.make_node(&path("gone"), FileKind::Char(0, 0)).unwrap();
+    let times = [("dir/file", (5, 9)), ("dir/link", (-7, 999_999_999)), ("dir/gone", (11, 1)), ("dir/below", (2, 0))];
+    for (name, time) in times.iter().chain(&[("gone", (8_589_934_592, 3)), ("dir", (1_000_000_000, 0))]) {
+        layer.set_mtime(&path(name), *time).unwrap();
+    }
+    let id = there.layers().commit(&made).unwrap();
+    let mut bytes = Vec::new();
+    there.layers().pack(&id, PackedTimes::OfFiles, &mut bytes).unwrap();
+    let mut reader = dram_image::tar::TarReader::new(bytes.as_slice());
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        found.push((entry.path.to_string(), entry.mtime));
+    }
+    // Fractions are cut off, also before 1970.
+    let expected = [
+        ("/dir", 1_000_000_000),
+        ("/dir/below", 2),
+        ("/dir/file", 5),
+        ("/dir/.wh.gone", 11),
+        ("/dir/link", -7),
+        ("/dir/same", 5),
+        ("/.wh.gone", 8_589_934_592),
+    ];
+    assert_eq!(found, expected.map(|(path, time)| (path.to_owned(), time)));
+
+    let (_dir, here) = store();
+    let (blob, diff_id) = put_layer(&here, &bytes);
+    let packed = PackedLayer { diff_id, blob };
+    // The whole content is right, but all files would have another time.
+    assert!(here.layers().import_verified(&packed, &id, PackedTimes::Fixed(5)).is_err());
+    here.layers().import_verified(&packed, &id, PackedTimes::OfFiles).unwrap();
+    let mut again = Vec::new();
+    here.layers().pack(&id, PackedTimes::OfFiles, &mut again).unwrap();
+    assert_eq!(again, bytes);
+    // The rule for times is a part of the record's name.
+    here.layers().record_packed(&id, PackedTimes::OfFiles, "zstd", &packed).unwrap();
+    assert_eq!(here.layers().find_packed(&id, PackedTimes::OfFiles, "zstd"), Some(packed));
+    assert_eq!(here.layers().find_packed(&id, PackedTimes::Fixed(0), "zstd"), None);
+    assert!(here.root().join(format!("packs/{id}.files.zstd")).exists());
+}
+
+#[test]
+fn layer_keeps_the_time_at_which_it_was_made_first_as_long_as_it_is_there() {
+    let (_dir, store) = store();
+    let make = || {
+        let made = store.work_dir().temp_dir().unwrap();
+        fs::write(made.join("f"), "x").unwrap();
+        store.layers().commit(&made).unwrap()
+    };
+    let id = make();
+    assert_eq!(store.layers().record_made(&id, 5).unwrap(), 5);
+    assert_eq!(store.layers().record_made(&make(), 6).unwrap(), 5);
+    fs::remove_dir_all(store.layers().path(&id)).unwrap();
+    assert_eq!(store.layers().record_made(&make(), 7).unwrap(), 7);
+    fs::write(store.root().join(format!("packs/{id}.made")), "99999999999999999").unwrap();
+    assert_eq!(store.layers().record_made(&id, 8).unwrap(), 8);
+}
+
+#[test]
+fn cache_record_without_a_time_gets_that_of_its_last_use_and_keeps_it() {
+    let (_dir, store) = store();
+    let key = StepKey::of([&b"k"[..]]);
+    store.step_cache().insert(&key, &CacheRecord { layer: None, by_content: None, executed: None }).unwrap();
+    let file = store.root().join("steps").join(&key.hex()[..2]).join(key.hex());
+    let last_use = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_234_567_890);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(last_use).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.step_cache().get(&key).unwrap().executed, Some(1_234_567_890));
+    }
+    // A time that no document can have counts as none.
+    let wrong = CacheRecord { layer: None, by_content: None, executed: Some(i64::MAX) };
+    store.step_cache().insert(&key, &wrong).unwrap();
+    assert!(store.step_cache().get(&key).unwrap().executed.unwrap() > 1_234_567_890);
 }
 
 #[test]
@@ -353,7 +439,7 @@ fn prune_keeps_layers_of_cached_steps() {
     let kept = store.layers().commit(&made).unwrap();
     store
         .step_cache()
-        .insert(&StepKey::of([&b"k"[..]]), &CacheRecord { layer: Some(kept.clone()), by_content: None })
+        .insert(&StepKey::of([&b"k"[..]]), &CacheRecord { layer: Some(kept.clone()), by_content: None, executed: None })
         .unwrap();
     let lost = unpack(&store, &[file("x", "1")]).unwrap();
     let dry = store.prune(&PruneOptions { dry_run: true, ..PruneOptions::default() }).unwrap();

@@ -97,7 +97,7 @@ impl TarUnpacker<'_> {
         };
         self.enter_dir(&parent, entry)?;
         if let (UnpackMode::Layer, Some(hidden)) = (self.options.mode, name.strip_prefix(b".wh.")) {
-            return self.apply_whiteout(&parent, hidden, &entry.path);
+            return self.apply_whiteout(&parent, hidden, entry);
         }
         let (_, dir) = self.current_dir.as_ref().expect("entered above");
         let name = TreePath::parse(name)?;
@@ -202,13 +202,13 @@ impl TarUnpacker<'_> {
 
     /// Applies a whiteout: `.wh.NAME` removes NAME of the parent layers, `.wh..wh..opq` makes the directory opaque, and
     /// other `.wh..wh.` names are internal to aufs. Entries of this layer itself are kept, in whatever order they come.
-    fn apply_whiteout(&mut self, parent: &TreePath, hidden: &[u8], path: &TreePath) -> Result<(), StoreError> {
+    fn apply_whiteout(&mut self, parent: &TreePath, hidden: &[u8], entry: &TarEntry) -> Result<(), StoreError> {
         let (_, dir) = self.current_dir.as_ref().expect("the caller entered it");
         match hidden {
             b".wh..opq" => dir.set_xattr(&TreePath::root(), (opaque_xattr_name(), b"y")),
             b"" | b"." | b".." => {
                 let why = "a whiteout must name what it hides";
-                Err(StoreError::InvalidEntry { entry: path.to_string(), why })
+                Err(StoreError::InvalidEntry { entry: entry.path.to_string(), why })
             }
             aufs if aufs.starts_with(b".wh.") => Ok(()),
             name => {
@@ -220,7 +220,9 @@ impl TarUnpacker<'_> {
                 match dir.status(&name)?.map(|status| status.kind) {
                     None => {
                         self.parent_deps.whiteouts.insert(self.root.path_of(dir)?.append(&name));
-                        dir.make_node(&name, FileKind::Char(0, 0))
+                        dir.make_node(&name, FileKind::Char(0, 0))?;
+                        // Packing the layer again gives the same tar only if its markers have their times, too.
+                        dir.set_mtime(&name, (entry.mtime, 0))
                     }
                     Some(FileKind::Dir) => dir.set_xattr(&name, (opaque_xattr_name(), b"y")),
                     Some(_) => Ok(()),

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use dram_build::container::HostSettings;
-use dram_image::{ArchiveLimit, ArchiveLimits};
+use dram_image::{ArchiveLimit, ArchiveLimits, RFC3339_TIMES};
 use dram_remote::{ProxySettings, TrustStore};
 use dram_sandbox::{HostChecks, MissingHostSupport, ProcessPrivilege, ResourceLimit, RlimitKind as Limited};
 use dram_store::{Store, StoreLocation};
@@ -179,7 +179,7 @@ fn default_store(is_root: bool) -> Option<PathBuf> {
     env_path("HOME").map(|home| home.join(".local/share/dram"))
 }
 
-/// The time that images carry: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
+/// The time of a release's archive: `SOURCE_DATE_EPOCH`, given as `build_arg` or in the environment, or 1970.
 pub(crate) fn image_time(build_arg: Option<&str>) -> Result<i64, Failure> {
     let from_env = env_var(SOURCE_DATE_EPOCH);
     Ok(parse_epoch(build_arg.or(from_env.as_deref()))?.unwrap_or(0))
@@ -191,16 +191,26 @@ pub(crate) const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Parses a value of `SOURCE_DATE_EPOCH`; `None` if it is empty.
 pub(crate) fn parse_epoch(text: Option<&str>) -> Result<Option<i64>, Failure> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    text.trim().parse().map(Some).map_err(|_| {
-        let what = format!("{SOURCE_DATE_EPOCH} is `{}`, which is no number of seconds", text.escape_debug());
-        Failure::usage(what).help("`git log -1 --format=%ct` prints one")
-    })
+    parse_document_time(SOURCE_DATE_EPOCH, text).map(Some)
+}
+
+/// Parses the value `text` of `name`: seconds since 1970, in the years 0 to 9999.
+pub(crate) fn parse_document_time(name: &str, text: &str) -> Result<i64, Failure> {
+    let wrong = |why: &str| {
+        let failure = Failure::usage(format!("{name} is `{}`, which is {why}", text.escape_debug()));
+        failure.help("`git log -1 --format=%ct` prints one")
+    };
+    let time: i64 = text.trim().parse().map_err(|_| wrong("no number of seconds"))?;
+    match RFC3339_TIMES.contains(&time) {
+        true => Ok(time),
+        false => Err(wrong("not in the years 0 to 9999")),
+    }
 }
 
 /// The current time, as RFC 3339 with nanoseconds.
 pub(crate) fn timestamp() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let whole = dram_build::rfc3339(i64::try_from(since.as_secs()).unwrap_or(0));
+    let whole = dram_image::rfc3339(i64::try_from(since.as_secs()).unwrap_or(0));
     format!("{}.{:09}Z", whole.trim_end_matches('Z'), since.subsec_nanos())
 }
 
@@ -239,6 +249,12 @@ pub(crate) fn search_path() -> OsString {
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The time of day, in seconds since 1970 and nanoseconds. A clock before 1970 counts as 1970.
+pub(crate) fn wall_clock() -> (i64, u32) {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }
 
 /// The time since the first call of this function, from a monotonic clock.

@@ -32,8 +32,8 @@ pub use output::{BuildOutput, FileOrStdout, ImageDestination, PushOptions};
 pub use run_build::run_build;
 pub use services::{BuildServices, InputFinder, OutputFileWriter, RegistryConnector, WriteContents};
 
-/// A request to build an image from a Dockerfile. The pull policy is that of the [`InputFinder`]; time and annotations
-/// are those of the outputs.
+/// A request to build an image from a Dockerfile. The pull policy is that of the [`InputFinder`]; annotations are those
+/// of the outputs.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
     /// The Dockerfile.
@@ -52,6 +52,11 @@ pub struct BuildRequest {
     pub host_platform: PlatformSpec,
     /// Labels that are added to the config.
     pub labels: BTreeMap<String, String>,
+    /// The time of the build, in seconds since 1970, if one was requested; see [`BuildOptions::time`]. The times of the
+    /// results are those of the outputs and cache exports.
+    ///
+    /// [`BuildOptions::time`]: crate::BuildOptions::time
+    pub time: Option<i64>,
     /// The outputs, which are written in this order.
     pub outputs: Vec<BuildOutput>,
     /// The shared caches to read.

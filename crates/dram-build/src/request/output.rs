@@ -25,15 +25,15 @@ pub enum BuildOutput {
     Local {
         /// The directory.
         dest: PathBuf,
-        /// The time that they get, in seconds since 1970.
+        /// The time that they get, in seconds since 1970; without one they keep theirs.
         time: Option<i64>,
     },
     /// The files, as a tar.
     Tar {
         /// The file.
         dest: FileOrStdout,
-        /// The time that they get, in seconds since 1970.
-        time: i64,
+        /// The time that they get, in seconds since 1970; without one they keep theirs.
+        time: Option<i64>,
     },
     /// Nothing: the steps are executed and cached.
     Nothing,

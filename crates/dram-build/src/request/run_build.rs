@@ -157,6 +157,8 @@ fn solve(
         command_options: request.command_options.clone(),
         build_id: request.build_id()?,
         clock: services.clock,
+        wall_clock: services.wall_clock,
+        time: request.time,
         remotes: services.remotes,
         cancel: services.cancel.clone(),
     };

@@ -32,6 +32,8 @@ pub struct BuildServices<'a> {
     pub missing_support: &'a dyn Fn() -> Option<MissingHostSupport>,
     /// Returns the time since a fixed moment before the build.
     pub clock: fn() -> Duration,
+    /// Returns the time of day, in seconds since 1970 and nanoseconds.
+    pub wall_clock: fn() -> (i64, u32),
     /// Cancels the build.
     pub cancel: CancelToken,
 }

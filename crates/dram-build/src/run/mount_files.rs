@@ -153,7 +153,7 @@ impl MountFiles<'_> {
         };
         let owner = (!keeps_owners).then_some((0, 0));
         let nothing = MergedTree::open(&[])?;
-        let mut maker = LayerWriter::new(&nothing, place, MetadataOverride { owner, mode: None })?;
+        let mut maker = LayerWriter::new(&nothing, place, MetadataOverride { owner, mode: None }, (0, 0))?;
         maker.copies_user_xattrs = !is_context;
         let root = TreePath::root();
         let tree = self.tree.get();
@@ -163,6 +163,9 @@ impl MountFiles<'_> {
         };
         copied.map_err(|error| match error {
             LayerWriteError::Store(error) => BuildError::from(error),
+            LayerWriteError::Time { .. } => {
+                BuildError::at_line(location.error(error.to_string()).help("give the file another time with `touch`"))
+            }
             error @ (LayerWriteError::NotDir { .. }
             | LayerWriteError::Changed { .. }
             | LayerWriteError::IsDir { .. }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use dram_image::document::{DocumentKind, LARGEST_DOCUMENT};
-use dram_image::{Descriptor, Digest, MediaType};
-use dram_store::{IdMapping, LayerId, LayerTimestamp, PackedLayer, StepKey};
+use dram_image::{Descriptor, Digest, MediaType, RFC3339_TIMES};
+use dram_store::{IdMapping, LayerId, PackedLayer, PackedTimes, StepKey};
 use serde::{Deserialize, Serialize};
 
 use crate::compress_layer::LayerCompression;
@@ -14,7 +14,10 @@ pub(super) const CACHE_CONFIG_TYPE: &str = "application/vnd.dram.cache.v1+json";
 /// The annotation of an image's manifest that holds an inline cache.
 pub(super) const INLINE_CACHE_ANNOTATION: &str = "vnd.dram.cache.v1";
 
-const VERSION: u32 = 1;
+/// The version of a document whose layers all have a fixed time. Earlier versions of dram read only this one.
+const VERSION_FIXED_TIMES: u32 = 1;
+/// The version of a document with a layer whose files have their own times.
+const VERSION: u32 = 2;
 /// The largest number of steps; no build has more.
 const MAX_STEPS: usize = 100_000;
 /// The largest number of layers; no registry accepts more in one manifest.
@@ -42,6 +45,9 @@ pub(super) struct CachedStep {
     /// For a command: the privilege of the user who executed it.
     #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(super) executed_by: Option<BuilderPrivilege>,
+    /// The time at which it was executed, in seconds since 1970; `None` in the documents of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) executed: Option<i64>,
 }
 
 /// A layer of the manifest.
@@ -55,8 +61,9 @@ pub(super) struct CachedLayer {
     /// Its diff ID; `None` if an image config contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) diff_id: Option<Digest>,
-    /// The time that its files were given, in seconds since 1970.
-    pub(super) time: i64,
+    /// The time that its files were given, in seconds since 1970; `None` if they have their own times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) time: Option<i64>,
     /// Its compression, as a short name.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) compression: String,
@@ -103,8 +110,8 @@ impl CachedStep {
 pub(super) struct OfferedLayer {
     /// Its diff ID and blob.
     pub(super) packed: PackedLayer,
-    /// The time that its files were given.
-    pub(super) stamp: LayerTimestamp,
+    /// The times of its files.
+    pub(super) times: PackedTimes,
     /// Its compression.
     pub(super) compression: LayerCompression,
 }
@@ -125,7 +132,7 @@ impl OfferedLayer {
         }
         Ok(OfferedLayer {
             packed: PackedLayer { diff_id, blob },
-            stamp: LayerTimestamp(note.time),
+            times: PackedTimes::new(note.time),
             compression: compress,
         })
     }
@@ -134,7 +141,8 @@ impl OfferedLayer {
 impl CacheDocument {
     /// Makes a document of these steps and layers.
     pub(super) fn new(steps: Vec<CachedStep>, layers: Vec<CachedLayer>) -> CacheDocument {
-        CacheDocument { version: VERSION, steps, layers }
+        let all_fixed = layers.iter().all(|layer| layer.time.is_some());
+        CacheDocument { version: if all_fixed { VERSION_FIXED_TIMES } else { VERSION }, steps, layers }
     }
 }
 
@@ -145,8 +153,15 @@ impl DocumentKind for CacheDocument {
 
     fn check(&self) -> Result<(), String> {
         let CacheDocument { version, steps, layers } = self;
-        if *version != VERSION {
+        if ![VERSION_FIXED_TIMES, VERSION].contains(version) {
             return Err(format!("its version is {version}, and this program knows {VERSION}"));
+        }
+        let times = steps.iter().filter_map(|step| step.executed).chain(layers.iter().filter_map(|layer| layer.time));
+        if let Some(time) = times.into_iter().find(|time| !RFC3339_TIMES.contains(time)) {
+            return Err(format!("it has the time {time}, which is not between the years 0 and 9999"));
+        }
+        if *version == VERSION_FIXED_TIMES && layers.iter().any(|layer| layer.time.is_none()) {
+            return Err("it has a layer without a time".to_owned());
         }
         if steps.len() > MAX_STEPS || layers.len() > MAX_LAYERS {
             return Err(format!("it has {} steps and {} layers", steps.len(), layers.len()));
@@ -184,8 +199,13 @@ mod tests {
                 "layers":[{{"id":"c-{hex}","at":0,"time":0}}]}}"#
         );
         read(&whole).unwrap();
+        read(&whole.replace(r#","time":0"#, "").replace(r#""version":1"#, r#""version":2"#)).unwrap();
         for (old, new) in [
-            (r#""version":1"#, r#""version":2"#),
+            (r#""version":1"#, r#""version":3"#),
+            (r#","time":0"#, ""),
+            (r#""time":0"#, r#""time":253402300800"#),
+            (r#""by":"root""#, r#""by":"root","executed":-62167219201"#),
+            (r#""by":"root""#, r#""by":"root","executed":"now""#),
             (&key[..], "ab"),
             (&format!(r#"["{key}"]"#), "[]"),
             (&format!(r#"["{key}"]"#), &format!(r#"["{key}","{key}","{key}"]"#)),
@@ -206,7 +226,7 @@ mod tests {
     fn cached_layer_that_does_not_fit_the_manifest_is_refused() {
         let layers = [Descriptor::new(MediaType::LAYER_GZIP, Digest::of(b"b"), 3)];
         let id: LayerId = format!("c-{}", "ab".repeat(32)).parse().unwrap();
-        let note = CachedLayer { id, index: 0, diff_id: None, time: 0, compression: String::new() };
+        let note = CachedLayer { id, index: 0, diff_id: None, time: None, compression: String::new() };
         let diff_ids = [Digest::of(b"d")];
         assert_eq!(OfferedLayer::new(&note, &layers, &diff_ids).unwrap().packed.diff_id, diff_ids[0]);
         for wrong in [

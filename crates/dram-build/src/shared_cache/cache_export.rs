@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use dram_image::{Descriptor, Digest, Document, DocumentWriteError, Manifest, MediaType};
-use dram_store::{LayerId, LayerTimestamp, Store, StoreError};
+use dram_store::{LayerId, PackedTimes, Store, StoreError};
 
 use super::cache_document::{
     CACHE_CONFIG_TYPE, CacheDocument, CachedLayer, CachedStep, INLINE_CACHE_ANNOTATION, OfferedLayer,
@@ -38,8 +38,9 @@ pub struct CacheExportOptions {
     pub compression: LayerCompression,
     /// The media types of its manifest.
     pub format: ImageFormat,
-    /// The time, in seconds since 1970, of files in layers that are packed now.
-    pub time: i64,
+    /// The time, in seconds since 1970, of all files in layers that are packed now, and of the steps. Without one, files
+    /// have their own times, and steps those of their execution.
+    pub time: Option<i64>,
 }
 
 /// A cache that was exported.
@@ -83,16 +84,16 @@ impl SharedCaches<'_> {
             if cancel.is_cancelled() {
                 return Err(TransferError::Cancelled);
             }
-            let Some(OfferedLayer { packed, stamp, compression: compress }) =
+            let Some(OfferedLayer { packed, times, compression: compress }) =
                 self.offer_layer(store, id, form, &|| packed(BuildEvent::Packing { ready, total: of }))?
             else {
                 continue;
             };
             let (at, diff_id, compression) = (blobs.len(), Some(packed.diff_id), compress.short_name());
-            notes.push(CachedLayer { id: id.clone(), index: at, diff_id, time: stamp.0, compression });
+            notes.push(CachedLayer { id: id.clone(), index: at, diff_id, time: times.fixed(), compression });
             blobs.push(in_format(packed.blob, form.format));
         }
-        let steps = unique_steps(&left);
+        let steps = unique_steps(&left, form.time);
         let (known, layers, size) = (steps.len(), blobs.len(), blobs.iter().map(|blob| blob.size).sum());
         let document = Document::write(CacheDocument::new(steps, notes)).map_err(StoreError::from)?;
         let mut manifest = Manifest::new(document.descriptor(CACHE_CONFIG_TYPE), blobs);
@@ -123,7 +124,7 @@ impl SharedCaches<'_> {
         }
         let how = ImageOptions { time: form.time, compression: form.compression, ..ImageOptions::default() };
         let packed = pack_layer(store, &Layer::Local(id.clone()), &how, packing)?;
-        Ok(Some(OfferedLayer { packed, stamp: LayerTimestamp(form.time), compression: form.compression }))
+        Ok(Some(OfferedLayer { packed, times: PackedTimes::new(form.time), compression: form.compression }))
     }
 
     /// Returns the annotation that makes an image of `snapshot`, written with the options `how`, an inline cache of its
@@ -146,17 +147,23 @@ impl SharedCaches<'_> {
             time: how.time,
             compression: how.compression.short_name(),
         });
-        let document = Document::write(CacheDocument::new(unique_steps(&left), layers.collect()))?;
+        let document = Document::write(CacheDocument::new(unique_steps(&left, how.time), layers.collect()))?;
         Ok((INLINE_CACHE_ANNOTATION.to_owned(), String::from_utf8_lossy(document.bytes()).into_owned()))
     }
 }
 
-/// Returns each step once.
-fn unique_steps(left: &[StepRecord]) -> Vec<CachedStep> {
+/// Returns each step once. With `time`, that is the time of all of them, so that the document does not depend on when they
+/// were executed.
+fn unique_steps(left: &[StepRecord], time: Option<i64>) -> Vec<CachedStep> {
     let mut seen = BTreeSet::new();
     let new = left.iter().filter(|left| seen.insert(left.keys.clone()));
-    new.map(|left| CachedStep { keys: left.keys.clone(), layer: left.layer.clone(), executed_by: left.executed_by })
-        .collect()
+    new.map(|left| CachedStep {
+        keys: left.keys.clone(),
+        layer: left.layer.clone(),
+        executed_by: left.executed_by,
+        executed: time.or(left.executed),
+    })
+    .collect()
 }
 
 /// The documents and layers of an exported cache, in the store or in other shared caches.

@@ -39,7 +39,21 @@ struct SharedCachesState {
     lost_layers: BTreeSet<LayerId>,
     /// Indexes of caches that failed and are not used any more.
     failed_caches: BTreeSet<usize>,
+    /// Indexes of caches whose results have no times, and are not used for that reason.
+    caches_without_times: BTreeSet<usize>,
     warnings: Vec<String>,
+}
+
+impl SharedCachesState {
+    /// Warns once that the results of the cache with the index `number`, called `name`, are not used.
+    fn warn_of_missing_times(&mut self, number: usize, name: &str) {
+        if self.caches_without_times.insert(number) {
+            self.warnings.push(format!(
+                "the cache {name} is not used: an earlier version of dram wrote it, without times; with \
+                 SOURCE_DATE_EPOCH it would be used, and this build can write it again"
+            ));
+        }
+    }
 }
 
 /// The result of a step that was executed or a cache hit.
@@ -49,6 +63,8 @@ struct StepRecord {
     keys: Vec<dram_store::StepKey>,
     layer: Option<LayerId>,
     executed_by: Option<BuilderPrivilege>,
+    /// The time at which it was executed.
+    executed: Option<i64>,
 }
 
 impl StepRecord {
@@ -57,7 +73,7 @@ impl StepRecord {
         let last = self.keys.last().copied();
         self.keys.iter().map(move |key| {
             let by_content = last.filter(|last| last != key);
-            (key, CacheRecord { layer: self.layer.clone(), by_content })
+            (key, CacheRecord { layer: self.layer.clone(), by_content, executed: self.executed })
         })
     }
 }
@@ -88,15 +104,17 @@ impl<'a> SharedCaches<'a> {
     }
 
     /// Looks for the first of `keys` that is a cache hit in a shared cache. The result is recorded in the store if its
-    /// layer is there already.
+    /// layer is there already. Results without a time, from caches of earlier versions, are used only with
+    /// `has_fixed_time`: all times of such a cache are of 1970, or were requested.
     pub(crate) fn lookup(
         &self,
         store: &Store,
         at: StepPosition,
         keys: &[std::sync::Arc<StepCacheKey>],
+        has_fixed_time: bool,
     ) -> Result<Option<CacheRecord>, StoreError> {
-        let Some(left) = self.find_step(store, keys) else { return Ok(None) };
-        let record = CacheRecord { layer: left.layer.clone(), by_content: None };
+        let Some(left) = self.find_step(store, keys, has_fixed_time) else { return Ok(None) };
+        let record = CacheRecord { layer: left.layer.clone(), by_content: None, executed: left.executed };
         if record.layer.as_ref().is_none_or(|layer| store.layers().has(layer)) {
             write_records(store, &left)?;
         }
@@ -104,11 +122,20 @@ impl<'a> SharedCaches<'a> {
         Ok(Some(record))
     }
 
-    fn find_step(&self, store: &Store, keys: &[std::sync::Arc<StepCacheKey>]) -> Option<StepRecord> {
-        let state = self.state();
+    fn find_step(
+        &self,
+        store: &Store,
+        keys: &[std::sync::Arc<StepCacheKey>],
+        has_fixed_time: bool,
+    ) -> Option<StepRecord> {
+        let mut state = self.state();
         for (at, key) in keys.iter().enumerate() {
             for (number, cache) in self.caches.iter().enumerate() {
                 let Some(note) = cache.find_step(&key.id) else { continue };
+                if note.executed.is_none() && !has_fixed_time {
+                    state.warn_of_missing_times(number, &cache.source.display_name());
+                    continue;
+                }
                 let can_be_had = |layer: &LayerId| {
                     store.layers().has(layer)
                         || !state.lost_layers.contains(layer) && !state.failed_caches.contains(&number)
@@ -120,7 +147,12 @@ impl<'a> SharedCaches<'a> {
                 // another one.
                 let mut all: Vec<_> = keys[..=at].iter().map(|key| key.id).collect();
                 all.extend(note.keys.last().filter(|last| !all.contains(last)).copied());
-                return Some(StepRecord { keys: all, layer: note.layer.clone(), executed_by: note.executed_by });
+                return Some(StepRecord {
+                    keys: all,
+                    layer: note.layer.clone(),
+                    executed_by: note.executed_by,
+                    executed: note.executed,
+                });
             }
         }
         None
@@ -140,7 +172,8 @@ impl<'a> SharedCaches<'a> {
         let mut state = self.state();
         // For a result that was taken from a cache, the privilege is still that of the user who made it.
         let by = state.steps.get(&at).filter(|old| old.layer == record.layer).map_or(by, |old| old.executed_by);
-        state.steps.insert(at, StepRecord { keys: all, layer: record.layer.clone(), executed_by: by });
+        let CacheRecord { layer, by_content: _, executed } = record.clone();
+        state.steps.insert(at, StepRecord { keys: all, layer, executed_by: by, executed });
     }
 
     /// Returns the blob of the layer `id` in the first cache that has it.
@@ -176,6 +209,9 @@ impl<'a> SharedCaches<'a> {
                 Ok(()) => {
                     let left: Vec<StepRecord> =
                         self.state().steps.values().filter(|left| left.layer.as_ref() == Some(id)).cloned().collect();
+                    if let Some(executed) = left.iter().find_map(|left| left.executed) {
+                        store.layers().record_made(id, executed)?;
+                    }
                     return Ok(left.iter().try_for_each(|left| write_records(store, left))?);
                 }
                 Err(LayerFetchError::Cancelled) => return Err(LayerError::Cancelled),
@@ -214,14 +250,14 @@ fn import_layer(
     offered: &OfferedLayer,
     cancel: &CancelToken,
 ) -> Result<(), LayerFetchError> {
-    let OfferedLayer { packed, stamp, compression: compress } = offered;
+    let OfferedLayer { packed, times, compression: compress } = offered;
     let layers = store.layers();
     // The blob may be in the store already, and may be damaged.
-    if !store.blobs().has(&packed.blob) || layers.import_verified(packed, id, *stamp).is_err() {
+    if !store.blobs().has(&packed.blob) || layers.import_verified(packed, id, *times).is_err() {
         download_blob(store, source, &packed.blob, cancel)?;
-        layers.import_verified(packed, id, *stamp).map_err(|error| LayerFetchError::BadLayer(error_chain(&error)))?;
+        layers.import_verified(packed, id, *times).map_err(|error| LayerFetchError::BadLayer(error_chain(&error)))?;
     }
-    let noted = layers.record_packed(id, *stamp, &compress.short_name(), packed);
+    let noted = layers.record_packed(id, *times, &compress.short_name(), packed);
     noted
         .and_then(|()| layers.record_origin(&packed.diff_id, id))
         .map_err(|error| LayerFetchError::BadLayer(error_chain(&error)))

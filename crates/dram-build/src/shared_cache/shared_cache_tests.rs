@@ -5,8 +5,8 @@ use dram_store::IdMapping;
 
 use super::cache_document::{BuilderPrivilege, CACHE_CONFIG_TYPE, CachedStep};
 use super::{CacheMode, SharedCache, SharedCacheError, SharedCaches};
-use crate::testing::{MemoryImage, ScriptedRegistry, TestBuild, TestHouse, platform};
-use crate::transfer::{StoreSource, TransferError};
+use crate::testing::{MemoryCache, MemoryImage, ScriptedRegistry, TestBuild, TestHouse, platform};
+use crate::transfer::{ImageSource as _, StoreSource, TransferError};
 use crate::{Image, ImageOptions, LayerProvider, write_image};
 
 const TWO_STAGES: &str = "FROM scratch AS a\nRUN write a 1\nFROM scratch\nCOPY --from=a /a /\nRUN true\n";
@@ -43,7 +43,7 @@ fn layers_that_were_not_fetched_are_passed_on_by_a_later_export() {
 fn first_of_two_caches_that_has_a_layer_is_asked_and_then_the_other() {
     let text = "FROM scratch\nRUN write a 1\n";
     let first = TestBuild::new(&TestHouse::new(), text).export_cache(CacheMode::Min);
-    let second = crate::testing::MemoryCache { blobs: first.blobs.copy(), ..first.clone() };
+    let second = MemoryCache { blobs: first.blobs.copy(), ..first.clone() };
     first.blobs.remove(&first.layers()[0]);
     let house = TestHouse::new();
     let mut build = TestBuild::new(&house, text);
@@ -131,9 +131,36 @@ fn cache_whose_document_is_damaged_or_too_large_is_refused() {
 }
 
 #[test]
+fn results_without_times_are_used_only_when_a_time_is_requested() {
+    let text = "FROM scratch\nRUN write a 1\nRUN write b 1\n";
+    let house = TestHouse::new();
+    let mut build = TestBuild::new(&house, text);
+    build.time = Some(0);
+    let cache = build.export_cache(CacheMode::Max);
+    // As an earlier version wrote it.
+    let read = |document: &Descriptor| cache.blobs.read_document(document).unwrap();
+    let mut manifest = Document::<Manifest>::read(read(cache.root.as_ref().unwrap())).unwrap().value().clone();
+    let document = String::from_utf8(read(&manifest.config)).unwrap().replace(r#","executed":0"#, "");
+    assert!(document.contains(r#""version":1"#) && !document.contains("executed"), "{document}");
+    manifest.config = cache.blobs.add(CACHE_CONFIG_TYPE, document.into_bytes());
+    let manifest = Document::write(manifest).unwrap();
+    let root = cache.blobs.add(MediaType::MANIFEST, manifest.bytes().to_vec());
+    let old = MemoryCache { root: Some(root), ..cache.clone() };
+    let house = TestHouse::new();
+    let done = TestBuild::new(&house, text).with_cache(&old).run();
+    assert_eq!((done.executed.len(), done.warnings.len()), (2, 1), "{:?}", done.warnings);
+    assert!(done.warnings[0].contains("without times"), "{:?}", done.warnings);
+    let house = TestHouse::new();
+    let mut build = TestBuild::new(&house, text).with_cache(&old);
+    build.time = Some(5);
+    let done = build.run();
+    assert_eq!((done.executed.len(), done.warnings.len()), (0, 0), "{:?}", done.warnings);
+}
+
+#[test]
 fn result_of_a_less_privileged_builder_is_not_used() {
     let mine = BuilderPrivilege::current();
-    let step = |executed_by| CachedStep { keys: Vec::new(), layer: None, executed_by };
+    let step = |executed_by| CachedStep { keys: Vec::new(), layer: None, executed_by, executed: None };
     assert!(step(None).is_usable());
     assert!(step(Some(mine)).is_usable());
     assert!(step(Some(BuilderPrivilege::Root)).is_usable());

@@ -66,8 +66,9 @@ pub(super) fn import_docker_image(
             continue;
         }
         let what = format!("the layer {layer:?}");
-        let packed =
-            compress_layer(store, LayerCompression::default(), |out| copy_tar(store, Box::new(file), &what, out))?;
+        let packed = compress_layer(store, LayerCompression::default(), |out| {
+            copy_tar(store, Box::new(file), &what, out).map(drop)
+        })?;
         if packed.diff_id != *expected {
             let (blob, found, expected) = (packed.blob.digest, packed.diff_id, *expected);
             return Err(StoreError::WrongDiffId { blob, found, expected }.into());

@@ -10,7 +10,7 @@ use dram_image::{Digest, DigestHasher};
 
 use super::FsckRun;
 use super::check_root::kind_name;
-use crate::{Dir, LayerId, LayerTimestamp, PackedLayer, StoreError, atomic_file};
+use crate::{Dir, LayerId, PackedLayer, PackedTimes, StoreError, atomic_file};
 
 /// Digest and length of a blob's actual content.
 struct BlobContent {
@@ -114,15 +114,15 @@ impl FsckRun<'_> {
 
     fn repack_blob_from(&self, name: &str, digest: &Digest) -> bool {
         let Some((id, rest)) = name.split_once('.') else { return false };
-        let (stamp, kind) = rest.split_once('.').unwrap_or((rest, ""));
-        let (Ok(id), Ok(stamp)) = (id.parse::<LayerId>(), stamp.parse::<i64>()) else { return false };
+        let (times, kind) = rest.split_once('.').unwrap_or((rest, ""));
+        let (Ok(id), Ok(times)) = (id.parse::<LayerId>(), times.parse::<PackedTimes>()) else { return false };
         let bytes = atomic_file::read_limited(&self.store.join("packs").join(name), 1 << 20).ok().flatten();
         let packed = bytes.and_then(|bytes| serde_json::from_slice::<PackedLayer>(&bytes).ok());
         let is_it = packed.is_some_and(|packed| packed.blob.digest == *digest);
         if !is_it || !self.store.layers().has(&id) || !self.store.layer_matches_id(&id, self.store.id_mapping()) {
             return false;
         }
-        match (self.options.repack)(self.store, &id, LayerTimestamp(stamp), kind) {
+        match (self.options.repack)(self.store, &id, times, kind) {
             Ok(packed) if packed.blob.digest == *digest => true,
             // It was packed by another program or an older version: this result is useless.
             Ok(packed) => {

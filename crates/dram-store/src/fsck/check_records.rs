@@ -164,6 +164,7 @@ fn check_pack_record(_: &Store, path: &Path, name: &str) -> RecordState {
     match (subject.parse::<LayerId>().is_ok(), kind) {
         (true, "elf") => check_json::<crate::LayerPrograms>(path),
         (true, "size") => check_text(path, |text| text.parse::<u64>().is_ok()),
+        (true, "made") => check_text(path, |text| text.parse::<i64>().is_ok()),
         (true, "origin") => check_text(path, |text| text.parse::<LayerId>().is_ok()),
         (true, kind) if kind.ends_with(".over") => check_text(path, |text| text.parse::<LayerId>().is_ok()),
         (true, "used") => RecordState::Valid,
@@ -171,7 +172,7 @@ fn check_pack_record(_: &Store, path: &Path, name: &str) -> RecordState {
             Ok(_) => RecordState::Valid,
             Err(_) => RecordState::Damaged("the record cannot be read".to_owned()),
         },
-        (true, kind) if kind.split('.').next().is_some_and(|stamp| stamp.parse::<i64>().is_ok()) => {
+        (true, kind) if kind.split('.').next().is_some_and(|times| times.parse::<crate::PackedTimes>().is_ok()) => {
             check_json::<PackedLayer>(path)
         }
         (false, "diff") if is_blob => check_text(path, |text| Digest::from_hex(text).is_ok()),

@@ -16,12 +16,12 @@ use std::sync::{Mutex, PoisonError};
 
 use dram_image::Digest;
 
-use crate::{LayerId, LayerTimestamp, PackedLayer, Store, StoreError};
+use crate::{LayerId, PackedLayer, PackedTimes, Store, StoreError};
 
 /// Calls its second argument for each number below the first, in parallel on all processors.
 pub type ParallelFn<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + 'a;
-/// Packs an extracted layer with a stamp and a compression, to restore its blob.
-pub type RepackFn<'a> = dyn Fn(&Store, &LayerId, LayerTimestamp, &str) -> Result<PackedLayer, StoreError> + 'a;
+/// Packs an extracted layer with a rule for times and a compression, to restore its blob.
+pub type RepackFn<'a> = dyn Fn(&Store, &LayerId, PackedTimes, &str) -> Result<PackedLayer, StoreError> + 'a;
 
 /// Options and callbacks of a verification.
 pub struct FsckOptions<'a> {

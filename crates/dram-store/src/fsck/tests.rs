@@ -71,7 +71,7 @@ fn tars() -> [Vec<u8>; 2] {
 
 fn run_fsck(store: &Store, repair: bool) -> FsckReport {
     let repack =
-        |_: &Store, _: &LayerId, _: LayerTimestamp, _: &str| -> Result<PackedLayer, StoreError> { unreachable!() };
+        |_: &Store, _: &LayerId, _: PackedTimes, _: &str| -> Result<PackedLayer, StoreError> { unreachable!() };
     let parallel = |count: usize, job: &(dyn Fn(usize) + Sync)| (0..count).for_each(job);
     store.fsck(&FsckOptions { repair, parallel: &parallel, repack: &repack }).unwrap()
 }
@@ -238,17 +238,17 @@ fn records_of_a_damaged_layer_are_removed() {
     let id = made();
     fs::write(store.layers().path(&id).join("file"), "wrong").unwrap();
     let mut bytes = Vec::new();
-    store.layers().pack(&id, LayerTimestamp(1), &mut bytes).unwrap();
+    store.layers().pack(&id, PackedTimes::Fixed(1), &mut bytes).unwrap();
     let diff_id = store.blobs().put(&bytes).unwrap();
     let packed = PackedLayer { diff_id, blob: Descriptor::new(MediaType::LAYER, diff_id, bytes.len() as u64) };
     for kind in ["", "zstd"] {
-        store.layers().record_packed(&id, LayerTimestamp(1), kind, &packed).unwrap();
+        store.layers().record_packed(&id, PackedTimes::Fixed(1), kind, &packed).unwrap();
     }
     store.layers().programs(&id).unwrap();
-    assert_eq!(store.layers().find_packed(&id, LayerTimestamp(1), ""), Some(packed));
+    assert_eq!(store.layers().find_packed(&id, PackedTimes::Fixed(1), ""), Some(packed));
     assert_eq!(run_fsck(&store, true).findings.len(), 1);
     assert_eq!(made(), id);
-    assert_eq!(["", "zstd"].map(|kind| store.layers().find_packed(&id, LayerTimestamp(1), kind)), [None, None]);
+    assert_eq!(["", "zstd"].map(|kind| store.layers().find_packed(&id, PackedTimes::Fixed(1), kind)), [None, None]);
     assert!(!store.join("packs").join(format!("{id}.elf")).exists());
 }
 

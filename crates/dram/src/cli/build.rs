@@ -49,6 +49,10 @@ pub(crate) struct BuildCommandArgs {
     /// An annotation of the image's manifest
     #[arg(long, value_name = "[TYPE:]K=V", help_heading = "What comes out")]
     pub(crate) annotation: Vec<String>,
+    /// The time of all files, and of the image: seconds since 1970, or `git`, the time of the context's commit [default: the
+    /// environment's SOURCE_DATE_EPOCH; else every file has its own]
+    #[arg(long, value_name = "EPOCH|git", help_heading = "What comes out")]
+    pub(crate) source_date_epoch: Option<String>,
     /// Write the image's id to a file
     #[arg(long, value_name = "FILE", help_heading = "What comes out")]
     pub(crate) iidfile: Option<PathBuf>,

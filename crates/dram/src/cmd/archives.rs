@@ -31,7 +31,9 @@ pub(crate) fn import(ambient: &AmbientContext, args: &cli::ImportArgs) -> Result
         false => Box::new(open_rootfs(&args.rootfs)?),
     };
     let what = args.rootfs.display().to_string();
-    let sealed = dram_build::import_tar(&store, stream, &what, ambient::architecture(), ambient::image_time(None)?)?;
+    let requested = ambient::env_var(ambient::SOURCE_DATE_EPOCH);
+    let created = ambient::parse_epoch(requested.as_deref())?;
+    let sealed = dram_build::import_tar(&store, stream, &what, ambient::architecture(), created)?;
     store.refs().set(std::slice::from_ref(&name), &sealed.manifest)?;
     print_stdout(&format!("{}@{}\n", name.short_name(), sealed.manifest.digest));
     Ok(())

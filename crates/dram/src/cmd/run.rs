@@ -44,7 +44,7 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
     let (mut jail, place) = container::new_jail(&layers, &snapshot, network, &host, user.ids)?;
     fill_jail(&mut jail, &user.home, &image, args)?;
     privilege::note_user(ambient, args.user.as_deref().unwrap_or(&image.config.value().config.user));
-    container::make_dir(&layers, &snapshot, &place, &jail.cwd)?;
+    container::make_dir(&layers, &snapshot, &place, &jail.cwd, ambient::wall_clock())?;
     let code = run_jail(&mut jail, args.tty, args.interactive)?;
     drop(place);
     Ok(code)

@@ -111,10 +111,10 @@ fn standard_input_that_is_no_tar_is_the_dockerfile_of_an_empty_context() {
 #[test]
 fn a_fetched_context_gives_the_same_image_without_root() {
     let (of_root, context) = (Store::with_base(), context());
-    let expected = build_from(&of_root, "-").stdin(tar_of(&context, "")).ok();
+    let expected = build_from(&of_root, "-").stdin(tar_of(&context, "")).at_time_0().ok();
     for user in [user_with_subids(), user_without_subids()] {
         let store = with_base(&user);
-        let done = build_from(&store, "-").stdin(tar_of(&context, "-z")).ok();
+        let done = build_from(&store, "-").stdin(tar_of(&context, "-z")).at_time_0().ok();
         assert_eq!((done.steps(), done.digest()), ((2, 0), expected.digest()));
         assert_eq!(build_from(&store, "-").stdin(tar_of(&context, "")).ok().steps(), (0, 2));
         assert_context_removed(&store);
@@ -232,7 +232,7 @@ fn a_git_repository_is_a_build_context() {
     create_repositories(dir.path());
     let script = "set -e; git clone -q demo.git w; cd w; git config user.name t; git config user.email t@example.com; \
         printf 'FROM parity-base\\nCOPY . /ctx/\\n' > Dockerfile; cp Dockerfile sub/; echo top > .dockerignore; \
-        git add .; git commit -qm built; git push -q origin main";
+        git add .; GIT_COMMITTER_DATE='1000000000 +0000' git commit -qm built; git push -q origin main";
     tool("sh").dir(dir.path()).args(["-c", script]).env("HOME", dir.path()).ok();
     let server = TestServer::new([], dir.path());
     let store = Store::with_base();
@@ -241,6 +241,10 @@ fn a_git_repository_is_a_build_context() {
     let seen = store.sh("cd /ctx; ls -A; stat -c '%a %u:%g' run").stdout;
     assert_eq!(seen, ".dockerignore\nDockerfile\nlink\nrun\nsub\ntop\n755 0:0\n");
     assert_eq!(build_from(&store, &format!("{url}#main")).ok().steps(), (0, 1));
+    let dated = |store: &Store, words: &[&str]| build_from(store, &format!("{url}#main:sub")).args(words).ok().digest();
+    let digest = dated(&store, &["--source-date-epoch=git", "--build-arg", "SOURCE_DATE_EPOCH=7"]);
+    assert_eq!(store.inspect("demo")["config"]["created"], "2001-09-09T01:46:40Z");
+    assert_eq!(dated(&Store::with_base(), &["--source-date-epoch=1000000000"]), digest);
     build_from(&store, &format!("{url}#main:sub")).ok();
     assert_eq!(store.sh("ls -A /ctx").stdout, "Dockerfile\nfile\n");
     build_from(&store, &url).args(["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1"]).ok();

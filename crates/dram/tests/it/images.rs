@@ -40,7 +40,9 @@ fn images_lists_names_digests_and_sizes() {
     assert_eq!(named, [("demo", "latest"), ("parity-base", "latest")]);
     let demo = &rows[0];
     assert_eq!(demo["digest"], store.inspect("demo")["digest"]);
-    assert_eq!(demo["created"], "1970-01-01T00:00:00Z");
+    assert_eq!(demo["created"], store.inspect("demo")["config"]["created"]);
+    assert_eq!(rows[1]["created"], "2023-11-14T22:13:20Z", "the newest file of the tar");
+    assert!(demo["created"].as_str() > rows[1]["created"].as_str());
     let tar = fs::metadata(base_tar()).unwrap().len();
     assert_eq!(rows[1]["size"], tar);
     assert!(demo["size"].as_u64().unwrap() > tar);

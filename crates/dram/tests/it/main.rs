@@ -42,6 +42,7 @@ mod single_id;
 mod store_damage;
 mod store_space;
 mod support;
+mod times;
 mod transfer;
 mod tree_listing;
 mod upgrade;

@@ -273,9 +273,10 @@ fn tar_output_goes_to_standard_output() {
     };
     let listed = list(["build", "--quiet", "-o", "-"]).stdout;
     assert_eq!(listed.lines().count(), 5, "{listed}");
-    for line in ["drwxr-x", "-rwsr-xr-x 0/0", " link to dir/again", "1970-01-01 00:00:00 dir/"] {
+    for line in ["drwxr-x", "-rwsr-xr-x 0/0", " link to dir/again"] {
         assert!(listed.contains(line), "{line}\n{listed}");
     }
+    assert!(!listed.contains("1970-"), "{listed}");
     // The tar is reproducible byte for byte.
     let sum = || {
         let tar = store.dram(["build", "-o", "type=tar"]).arg(context.path());
@@ -408,7 +409,7 @@ fn source_date_epoch_is_read_from_dockerfile_environment_or_argument() {
     build_ok(&store, &context, &["--build-arg", "SOURCE_DATE_EPOCH=1"]).says("got=1");
     assert_eq!(created(), "1970-01-01T00:00:01Z");
     valid_image(&store, "demo:latest");
-    build_refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=context"]).says("git log");
+    build_refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=context"]).says("--source-date-epoch git");
     build_refused(&store, &["--build-arg", "SOURCE_DATE_EPOCH=noon"]).says("no number of seconds");
 }
 
@@ -488,7 +489,10 @@ fn unsupported_options_are_refused_with_an_alternative() {
         (&["-o", "type=oci,dest=a,compression=lz4"], "one of gzip, zstd, uncompressed"),
         (&["-o", "type=oci,dest=a,compression-level=10"], "not between 0 and 9"),
         (&["-o", "type=oci,dest=/tmp"], "is a directory"),
-        (&["-o", "type=image,rewrite-timestamp=false"], "has one time"),
+        (&["--source-date-epoch=0", "-o", "type=image,rewrite-timestamp=false"], "the time of all files"),
+        (&["-o", "type=image,rewrite-timestamp=true"], "needs a time"),
+        (&["-o", "type=image,source-date-epoch=253402300800"], "not in the years 0 to 9999"),
+        (&["--source-date-epoch=noon"], "no number of seconds"),
         (&["-o", "-", "-o", "type=oci"], "two outputs go to standard output"),
         (&["-o", "out", "--iidfile", "id"], "no output is an image"),
         (&["--annotation", "index:a=b"], "several platforms"),

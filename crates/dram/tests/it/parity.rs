@@ -1,4 +1,5 @@
-//! Builds every case of `tests/parity` with dram and with buildah, and compares files and config.
+//! Builds every case of `tests/parity` with dram and with buildah, and compares files and config. With one time for all
+//! files, every store gives the same digest.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +9,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{BASE, Store, TestCommand, base_tar, remove_at_exit, repo, temp, tool, valid_image};
+use crate::rootless::{user_with_subids, with_base};
+use crate::support::{BASE, Store, TestCommand, User, base_tar, remove_at_exit, repo, temp, tool, valid_image};
 use crate::tree_listing::{Listing, difference, listing};
 
 /// The fields of the config that are compared.
@@ -221,6 +223,7 @@ impl ParityCase {
     fn check(&self, dram: &DramBuilder, buildah: &BuildahBuilder) -> Result<(), String> {
         let (copy, args) = self.prepare();
         let ours = dram.build(&self.name, copy.path(), &args)?;
+        dram.check_fixed_time(&self.name, copy.path(), &args)?;
         let theirs = buildah.build(&self.name, copy.path(), &args)?;
         let known = self.dir.join("differs").exists();
         let differences = list_differences(&theirs, &ours);
@@ -275,8 +278,12 @@ fn compared_config(all: &Value) -> BTreeMap<String, Value> {
     config
 }
 
+/// The option with which an image does not depend on when and where it was built.
+const FIXED_TIME: &str = "--source-date-epoch=1700000000";
+
 struct DramBuilder {
     store: Store,
+    rootless: Store,
     base: ParityImage,
 }
 
@@ -284,8 +291,45 @@ impl DramBuilder {
     fn new() -> DramBuilder {
         let store = Store::with_base();
         remove_at_exit(store.path().parent().expect("a store lies in a temporary directory"));
+        let rootless = with_base(&user_with_subids());
+        remove_at_exit(rootless.path().parent().expect("a store lies in a temporary directory"));
         let base = built_image(&store, BASE);
-        DramBuilder { store, base }
+        DramBuilder { store, rootless, base }
+    }
+
+    /// Builds the case again with a fixed time: with all steps cached, in another directory without the cache, and
+    /// rootless. The digests must be equal.
+    fn check_fixed_time(&self, case: &str, context: &Path, args: &[String]) -> Result<(), String> {
+        let digest = |build: TestCommand, context: &Path| {
+            let built = build.arg(FIXED_TIME).args(args).arg(".").dir(context).end();
+            if built.code == 0 { Ok(built.digest()) } else { Err(format!("dram: {built}")) }
+        };
+        let other = temp();
+        let tar = other.path().join("context.tar");
+        tool("tar").arg("-cf").arg(&tar).arg("-C").arg(context).arg(".").ok();
+        tool("chmod").args(["a+rx"]).arg(other.path()).ok();
+        let unpacked = |name: &str, user: Option<&User>| {
+            let dir = other.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            if let Some(user) = user {
+                std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
+            }
+            let unpack = tool("tar").args(["-x", "-p", "-m", "--no-same-owner", "-f"]).arg(&tar).arg("-C").arg(&dir);
+            match user {
+                Some(user) => unpack.user(user).ok(),
+                None => unpack.ok(),
+            };
+            dir
+        };
+        let tag = format!("{case}-fixed");
+        let cached = digest(self.store.dram(["build", "-t", &tag]), context)?;
+        let again = digest(self.store.dram(["build", "--no-cache", "-t", &tag]), &unpacked("again", None))?;
+        let user = user_with_subids();
+        let rootless = digest(self.rootless.dram(["build", "-t", &tag]), &unpacked("rootless", Some(&user)))?;
+        match cached == again && again == rootless {
+            true => Ok(()),
+            false => Err(format!("with one time: {cached} cached, {again} executed, {rootless} rootless")),
+        }
     }
 
     fn build(&self, case: &str, context: &Path, args: &[String]) -> Result<ParityImage, String> {

@@ -71,7 +71,7 @@ RUN cat /a/*/file /b/* > /all
 }
 
 fn kill_after(store: &Store, context: &Context, number: &str, delay: Duration) {
-    let build = store.build(context).arg("--no-cache").start();
+    let build = store.build(context).arg("--no-cache").at_time_0().start();
     thread::sleep(delay);
     build.signal("KILL");
     let done = build.end();
@@ -82,7 +82,7 @@ fn kill_after(store: &Store, context: &Context, number: &str, delay: Duration) {
 
 /// Builds and prunes, and returns the digest of the image and all paths in the store.
 fn build_and_prune(store: &Store, context: &Context) -> (String, Vec<String>) {
-    let built = store.build(context).arg("--no-cache").ok();
+    let built = store.build(context).arg("--no-cache").at_time_0().ok();
     store.dram(["prune"]).ok();
     assert_tidy(store);
     (built.digest(), all_files(store))
@@ -400,7 +400,7 @@ fn the_umask_does_not_change_the_digest() {
     let digest_under = |umask: u32| {
         let store = Store::empty();
         store.dram(["import"]).arg(base_tar()).arg(BASE).umask(umask).ok();
-        let digest = store.build(&context).umask(umask).ok().digest();
+        let digest = store.build(&context).umask(umask).at_time_0().ok().digest();
         valid_image(&store, "demo:latest");
         digest
     };

@@ -78,10 +78,10 @@ fn owners_context() -> Context {
 fn a_rootless_build_gives_the_digest_that_root_gets() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_with_subids()), owners_context());
     assert_eq!(of_user.digest(BASE), of_root.digest(BASE));
-    let by_user = of_user.build(&context).ok();
+    let by_user = of_user.build(&context).at_time_0().ok();
     assert_eq!(by_user.steps(), (12, 0), "{by_user}");
-    assert_eq!(by_user.digest(), of_root.build(&context).ok().digest());
-    let again = of_user.build(&context).ok();
+    assert_eq!(by_user.digest(), of_root.build(&context).at_time_0().ok().digest());
+    let again = of_user.build(&context).at_time_0().ok();
     assert_eq!((again.steps(), again.digest()), ((0, 12), by_user.digest()), "{again}");
     valid_image(&of_user, "demo:latest");
     valid_image(&of_root, "demo:latest");
@@ -124,7 +124,7 @@ fn every_mount_type_works_rootless() {
     for store in [Store::with_base(), with_base(&user_with_subids()), with_base(&user_without_subids())] {
         let build = store.build(&context).args(["--secret", "id=s,env=WORD"]).env("WORD", "secret");
         let build = build.arg("--build-context").arg(format!("named={}", named.path().display()));
-        let done = build.arg("--ssh").arg(format!("default={}", socket.display())).ok();
+        let done = build.arg("--ssh").arg(format!("default={}", socket.display())).at_time_0().ok();
         let seen = store.sh("cat /out").stdout;
         assert_eq!(seen, "context\nstaged\nnamed\nstaged\nsecret secret\n700\n400\nkept\n");
         valid_image(&store, "demo:latest");

@@ -92,10 +92,18 @@ impl CacheDir {
     }
 }
 
+/// The option with which steps that are executed again give the same image.
+const FIXED_TIME: &str = "--source-date-epoch=0";
+
 /// Builds a fresh checkout of `context` in a new store with the option `from`. Returns the store and the result.
 fn cold_build(context: &Context, from: &str) -> (Store, CommandOutput) {
+    cold_build_with(context, &[from])
+}
+
+/// Builds a fresh checkout of `context` in a new store with `words`. Returns the store and the result.
+fn cold_build_with(context: &Context, words: &[&str]) -> (Store, CommandOutput) {
     let store = Store::with_base();
-    let done = build(&store, &fresh_checkout(context), &[from]).ok();
+    let done = build(&store, &fresh_checkout(context), words).ok();
     (store, done)
 }
 
@@ -144,9 +152,10 @@ fn a_changed_file_is_a_cache_miss_only_for_dependent_steps() {
     let (other, done) = cold_build(&context, &place.cache_from());
     assert_eq!(done.steps(), (2, 1), "{done}");
     done.says("RUN echo below > /below: CACHED (shared)").says("fetching ");
-    // Files from a cache have the timestamp that they were packed with, which is never later than that of a changed
-    // source.
-    other.sh("test \"$(cat /copy)\" = 2 && test $(stat -c %Y /below) = 0");
+    // Files from a cache have the time at which the first machine made them, in whole seconds.
+    let time = store.sh("stat -c %Y /below").stdout;
+    assert_eq!(other.sh("test \"$(cat /copy)\" = 2 && stat -c %Y /below").stdout, time);
+    assert!(time.trim().parse::<u64>().unwrap() > 1_700_000_000, "{time}");
     let why = other.dram(["why"]).ok().stdout;
     assert!(why.contains("from a shared cache"), "{why}");
     assert!(why.contains("2 steps executed, 1 cached (1 from a shared cache)"), "{why}");
@@ -226,12 +235,13 @@ fn an_unusable_registry_cache_does_not_fail_the_build() {
     let to = |fake: &FakeRegistry| format!("--cache-to=type=registry,ref={}", fake.name("caches:1"));
     for wrong in [Misbehaviour::Flipped, Misbehaviour::Status(404, "gone"), Misbehaviour::NoContent] {
         let fake = FakeRegistry::new([]);
-        build(&store, &context, &[&to(&fake)]).ok();
+        build(&store, &context, &[&to(&fake), FIXED_TIME]).ok();
         let document: Value =
             serde_json::from_slice(&fake.manifest("caches", &fake.tag("caches", "1").unwrap()).unwrap()).unwrap();
         let layer = document["layers"][0]["digest"].as_str().unwrap().to_owned();
         fake.set_faults([Fault::always(FaultPoint::Blob, wrong).at(layer)]);
-        let (other, done) = cold_build(&context, &format!("--cache-from={}", fake.name("caches:1")));
+        let (other, done) =
+            cold_build_with(&context, &[&format!("--cache-from={}", fake.name("caches:1")), FIXED_TIME]);
         assert_eq!(done.steps(), (1, 0), "{done}");
         assert_eq!(other.digest("demo"), store.digest("demo"));
     }
@@ -315,7 +325,7 @@ fn steps_with_damaged_cache_layers_are_executed() {
         "Dockerfile",
         &APP.replace("--mount=type=secret,id=token,required=true test -s /run/secrets/token && ", ""),
     );
-    build(&store, &context, &[&place.cache_to(",mode=max")]).ok();
+    build(&store, &context, &[&place.cache_to(",mode=max"), FIXED_TIME]).ok();
     let want = store.digest("demo");
     let whole = temp();
     tool("cp").arg("-a").arg(place.path()).arg(whole.path().join("cache")).ok();
@@ -337,7 +347,7 @@ fn steps_with_damaged_cache_layers_are_executed() {
     ];
     for (at, (says, damage)) in damages.iter().enumerate() {
         damage();
-        let (other, done) = cold_build(&context, &place.cache_from());
+        let (other, done) = cold_build_with(&context, &[&place.cache_from(), FIXED_TIME]);
         assert_eq!(done.steps().0 + done.steps().1, 7, "{at}: {done}");
         assert!(done.steps().0 >= 4, "{at}: {done}");
         done.says(says);
@@ -348,7 +358,7 @@ fn steps_with_damaged_cache_layers_are_executed() {
     }
     // With one damaged layer, only the steps that need it are executed.
     flip(&place.blob(&layers[layers.len() - 1]));
-    let (other, done) = cold_build(&context, &place.cache_from());
+    let (other, done) = cold_build_with(&context, &[&place.cache_from(), FIXED_TIME]);
     let (executed, cached) = done.steps();
     assert!(executed >= 1 && cached >= 4, "{done}");
     assert_eq!(other.digest("demo"), want);
@@ -361,11 +371,11 @@ type Falsification<'a> = (&'a str, &'a dyn Fn(&mut Value));
 fn a_cache_with_false_contents_is_rejected() {
     let dockerfile = "FROM parity-base\nRUN echo one > /one\nRUN echo two > /two\n";
     let (store, context, place) = (Store::with_base(), Context::new(dockerfile), CacheDir::new());
-    build(&store, &context, &[&place.cache_to("")]).ok();
+    build(&store, &context, &[&place.cache_to(""), FIXED_TIME]).ok();
     let want = store.digest("demo");
     let (manifest, document) = place.read();
     // Each case replaces the config of the cache.
-    let lies: [Falsification<'_>; 6] = [
+    let lies: [Falsification<'_>; 8] = [
         ("and it should hold", &|document| {
             // The first layer under the id of the second, otherwise valid.
             let (zero, one) = (document["layers"][0].clone(), document["layers"][1].clone());
@@ -374,6 +384,10 @@ fn a_cache_with_false_contents_is_rejected() {
         }),
         ("unpacks to", &|document| document["layers"][0]["diff_id"] = document["layers"][1]["diff_id"].clone()),
         ("is not packed as dram packs", &|document| document["layers"][0]["time"] = Value::from(77)),
+        ("it has a layer without a time", &|document| {
+            document["layers"][0].as_object_mut().unwrap().remove("time");
+        }),
+        ("not between the years", &|document| document["steps"][0]["executed"] = Value::from(i64::MAX)),
         ("there is no compression", &|document| document["layers"][0]["compression"] = Value::from("../../../canary")),
         ("it names the layer 99", &|document| document["layers"][0]["at"] = Value::from(99)),
         ("is no layer that a step makes", &|document| {
@@ -395,7 +409,7 @@ fn a_cache_with_false_contents_is_rejected() {
             serde_json::json!({ "schemaVersion": 2, "manifests": [index] }).to_string(),
         )
         .unwrap();
-        let (other, done) = cold_build(&context, &place.cache_from());
+        let (other, done) = cold_build_with(&context, &[&place.cache_from(), FIXED_TIME]);
         assert!(done.steps().0 >= 1, "{says}: {done}");
         done.says(says);
         assert_eq!(other.digest("demo"), want, "{says}");
@@ -532,7 +546,8 @@ fn rootless_builds_use_caches_of_root_and_of_their_own_id_mapping() {
     let (one, of_one) = (with_base(&user_without_subids()), CacheDir::new());
     tool("chmod").arg("a+rwx").arg(of_one.dir.path()).ok();
     build(&one, &context, &[&of_one.cache_to("")]).ok();
-    let done = build(&Store::with_base(), &context, &[&of_one.cache_from()]).ok();
+    let done = build(&Store::with_base(), &context, &[&of_one.cache_from(), FIXED_TIME]).ok();
+    let want = build(&root, &context, &[FIXED_TIME]).ok().digest();
     assert_eq!((done.steps(), done.digest()), ((1, 2), want), "{done}");
     let done = build(&with_base(&user_without_subids()), &context, &[&of_one.cache_from()]).ok();
     assert_eq!(done.steps(), (0, 3), "{done}");

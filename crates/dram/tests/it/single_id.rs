@@ -70,10 +70,10 @@ fn without_namespaces(dram: TestCommand) -> TestCommand {
 #[test]
 fn a_single_id_build_gives_the_digest_that_root_gets() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(FILES));
-    let by_user = of_user.build(&context).ok().does_not_say("single id");
+    let by_user = of_user.build(&context).at_time_0().ok().does_not_say("single id");
     assert_eq!(by_user.steps(), (8, 0), "{by_user}");
-    assert_eq!(by_user.digest(), of_root.build(&context).ok().digest());
-    let again = of_user.build(&context).ok();
+    assert_eq!(by_user.digest(), of_root.build(&context).at_time_0().ok().digest());
+    let again = of_user.build(&context).at_time_0().ok();
     assert_eq!((again.steps(), again.digest()), ((0, 8), by_user.digest()), "{again}");
     valid_image(&of_user, "demo:latest");
     let table = fs::read_dir(of_user.join("single/layers")).unwrap().map(|entry| entry.unwrap().path());
@@ -89,9 +89,9 @@ fn a_build_without_user_namespaces_gives_the_digest_that_root_gets() {
     let (of_root, store, context) = (Store::with_base(), Store::for_user(&user_without_subids()), files(FILES));
     let dram = |words: &[&str]| without_namespaces(store.dram([]).args(words));
     dram(&["import"]).arg(base_tar()).arg(BASE).ok();
-    let built = without_namespaces(store.build(&context)).ok();
-    assert_eq!(built.digest(), of_root.build(&context).ok().digest());
-    let again = without_namespaces(store.build(&context)).ok();
+    let built = without_namespaces(store.build(&context).at_time_0()).ok();
+    assert_eq!(built.digest(), of_root.build(&context).at_time_0().ok().digest());
+    let again = without_namespaces(store.build(&context).at_time_0()).ok();
     assert_eq!((again.steps(), again.digest()), ((0, 8), built.digest()), "{again}");
     assert!(dram(&["images"]).ok().stdout.contains("demo"));
     let tar = store.path().with_file_name("demo.tar");
@@ -135,11 +135,11 @@ RUN echo x > file; mkdir -p a/b; echo y > /tmp/y; ln -s file link; echo z >> /mi
 #[test]
 fn files_created_with_a_single_id_have_the_owners_that_root_gives() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(COMMANDS));
-    let by_user = of_user.build(&context).ok();
+    let by_user = of_user.build(&context).at_time_0().ok();
     let by_user =
         by_user.says("single id").says("/etc/subuid").says("usermod --add-subuids").says("`USER app` ran as root");
     let list = "cd /; find mine new usr/share/base home tmp -exec stat -c '%n %F %a %u:%g' {} +";
-    let by_root = of_root.build(&context).ok();
+    let by_root = of_root.build(&context).at_time_0().ok();
     let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
     // Compared in root's store, which shows the owners of the image and not those of the single id.
     let (tar, seen) = (of_user.path().with_file_name("demo.tar"), Store::empty());
@@ -165,8 +165,8 @@ RUN mkdir -m 2775 /shared && touch /shared/new /shared/set && chown app:staff /s
 #[test]
 fn chown_with_a_single_id_is_recorded_in_the_layer() {
     let (of_root, of_user, context) = (Store::with_base(), with_base(&user_without_subids()), files(GIVEN));
-    let by_user = of_user.build(&context).ok().says("single id");
-    let by_root = of_root.build(&context).ok();
+    let by_user = of_user.build(&context).at_time_0().ok().says("single id");
+    let by_root = of_root.build(&context).at_time_0().ok();
     let list = "cd /; find srv tmp usr shared set own etc link -exec stat -c '%n %F %a %u:%g %h' {} +";
     let said = |store: &Store| store.dram(["run", "-u", "0", "demo", "sh", "-c", list]).ok().stdout;
     let (tar, seen) = (of_user.path().with_file_name("demo.tar"), Store::empty());
@@ -259,10 +259,10 @@ fn assert_builds_in_a_filtered_container(user: &str) {
     tool("chmod").arg("777").arg(container.0.path().join("root/tmp/store")).ok();
     let built = container.sh(
         user,
-        "/dram import /base.tar parity-base && /dram build --progress quiet -t demo /context && /dram images",
+        "/dram import /base.tar parity-base && SOURCE_DATE_EPOCH=0 /dram build --progress quiet -t demo /context && /dram images",
     );
     assert_eq!(built.code, 0, "{built}");
-    assert!(built.stdout.contains(&of_root.build(&context).ok().digest()), "{built}");
+    assert!(built.stdout.contains(&of_root.build(&context).at_time_0().ok().digest()), "{built}");
     let refused = container.sh(user, "/dram build -f /context/run.dockerfile /context");
     assert_eq!(refused.code, 3, "{refused}");
     refused.says("run.dockerfile:3:1").says("system call filter of this container forbids unshare(CLONE_NEWUSER)");
@@ -290,7 +290,7 @@ fn root_without_cap_sys_admin_builds_in_a_user_namespace() {
     let weak = |dram: TestCommand| dram.run_under("setpriv", &["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
     let doctor = weak(store.dram(["doctor"])).ok();
     assert!(doctor.stdout.contains("in a user namespace with 4294967294 ids"), "{doctor}");
-    let built = weak(store.build(&context)).ok().does_not_say("single id");
-    assert_eq!(built.digest(), of_root.build(&context).ok().digest());
+    let built = weak(store.build(&context).at_time_0()).ok().does_not_say("single id");
+    assert_eq!(built.digest(), of_root.build(&context).at_time_0().ok().digest());
     assert!(Path::new(&store.join("subordinate/layers")).is_dir());
 }

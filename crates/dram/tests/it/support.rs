@@ -179,6 +179,11 @@ impl TestCommand {
         self
     }
 
+    /// Sets `SOURCE_DATE_EPOCH`, with which builds in different stores give the same digest.
+    pub(crate) fn at_time_0(self) -> TestCommand {
+        self.env("SOURCE_DATE_EPOCH", "0")
+    }
+
     pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> TestCommand {
         self.command.current_dir(dir);
         self

@@ -10,9 +10,9 @@ use dram_dockerfile::ignore::IgnoreList;
 use dram_dockerfile::remote::{self, RemoteSource};
 use dram_image::TreePath;
 
-use super::build_id;
 use super::remote_context::{ContextFetcher, FetchedContext};
 use super::text_files::{TextDir, TextFile, locate_text, read_limited};
+use super::{build_id, epoch};
 use crate::ambient::{self, SOURCE_DATE_EPOCH};
 use crate::cli;
 use crate::failure::Failure;
@@ -29,7 +29,7 @@ pub(super) struct DockerfileSource {
 }
 
 /// The kind of a build context.
-enum ContextLocation {
+pub(super) enum ContextLocation {
     Stdin,
     Dir,
     Remote(RemoteSource),
@@ -58,7 +58,7 @@ pub(super) fn resolve_context(
     }
 }
 
-fn locate_context(path: &Path) -> Result<ContextLocation, Failure> {
+pub(super) fn locate_context(path: &Path) -> Result<ContextLocation, Failure> {
     if path.as_os_str() == "-" {
         return Ok(ContextLocation::Stdin);
     }
@@ -116,7 +116,8 @@ fn remote_context(
         RemoteSource::Git(git) => {
             let keep = build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|value| is_go_true(value));
             let times = build_args.get(SOURCE_DATE_EPOCH).cloned().or_else(|| ambient::env_var(SOURCE_DATE_EPOCH));
-            (bring.fetch_git(git, keep, times.is_some_and(|time| !time.is_empty()))?, None)
+            let times = times.is_some_and(|time| !time.is_empty()) || epoch::wants_commit_time(args);
+            (bring.fetch_git(git, keep, times)?, None)
         }
         RemoteSource::Url { url, .. } => match bring.fetch_url(url)? {
             FetchedContext::Tree(context) => (context, None),

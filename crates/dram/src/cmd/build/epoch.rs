@@ -2,11 +2,79 @@
 
 use std::collections::BTreeMap;
 
+use dram_build::BuildContext;
 use dram_dockerfile::ast::{DockerfileInstruction, InstructionBody};
+use dram_dockerfile::remote::RemoteSource;
 
-use super::dockerfile_source::DockerfileSource;
+use super::dockerfile_source::{ContextLocation, DockerfileSource, locate_context};
+use super::remote_context::{ContextFetcher, modification_time};
 use crate::ambient::{self, SOURCE_DATE_EPOCH};
+use crate::cli;
 use crate::failure::Failure;
+
+/// The option, for messages.
+const OPTION: &str = "--source-date-epoch";
+/// The value of the option for the time of the context's commit.
+const COMMIT: &str = "git";
+
+/// Returns true if the time of the context's commit is requested.
+pub(super) fn wants_commit_time(args: &cli::BuildCommandArgs) -> bool {
+    args.source_date_epoch.as_deref() == Some(COMMIT)
+}
+
+/// Makes a build argument of `--source-date-epoch`, which is stronger than other sources: its number, or the time of the
+/// commit in the directory of the context. For a repository on the network the time is known when it was fetched, see
+/// [`take_commit_time`].
+pub(super) fn take_option(
+    args: &cli::BuildCommandArgs,
+    build_args: &mut BTreeMap<String, String>,
+    bring: &ContextFetcher<'_>,
+) -> Result<(), Failure> {
+    let Some(text) = &args.source_date_epoch else { return Ok(()) };
+    let time = match text.as_str() {
+        COMMIT => match locate_context(&args.context)? {
+            ContextLocation::Dir => Some(work_tree_time(args, bring)?),
+            ContextLocation::Remote(RemoteSource::Git(_)) => None,
+            ContextLocation::Stdin | ContextLocation::Remote(RemoteSource::Url { .. }) => {
+                let what = format!("`{OPTION} {COMMIT}`: the build context is not in a Git repository");
+                return Err(Failure::usage(what).help(format!("give the number: `{OPTION} EPOCH`")));
+            }
+        },
+        number => Some(ambient::parse_document_time(&format!("`{OPTION}`"), number)?),
+    };
+    match time {
+        Some(time) => build_args.insert(SOURCE_DATE_EPOCH.to_owned(), time.to_string()),
+        // It would be the time of another commit.
+        None => build_args.remove(SOURCE_DATE_EPOCH),
+    };
+    Ok(())
+}
+
+/// The time of the commit of a clean work tree.
+fn work_tree_time(args: &cli::BuildCommandArgs, bring: &ContextFetcher<'_>) -> Result<i64, Failure> {
+    let is_cancelled = || bring.cancel.is_cancelled();
+    let time = dram_remote::work_tree_commit_time(&ambient::search_path(), &args.context, &is_cancelled);
+    time.map_err(|error| {
+        let what = format!("`{OPTION} {COMMIT}`: `{}` has no time of a commit", args.context.display());
+        let failure = Failure::usage(what).because(&error);
+        failure.help(format!("commit everything, or give the number: `{OPTION} EPOCH`"))
+    })
+}
+
+/// Makes a build argument of the commit's time of a context that was fetched from a repository, if `--source-date-epoch`
+/// requests it. All files of such a context have that time.
+pub(super) fn take_commit_time(
+    args: &cli::BuildCommandArgs,
+    build_args: &mut BTreeMap<String, String>,
+    context: &BuildContext,
+) -> Result<(), Failure> {
+    let BuildContext::Fetched { path, .. } = context else { return Ok(()) };
+    if !wants_commit_time(args) {
+        return Ok(());
+    }
+    build_args.insert(SOURCE_DATE_EPOCH.to_owned(), modification_time(path)?.to_string());
+    Ok(())
+}
 
 /// Returns the time that was given: as a build argument, in the environment, or by an `ARG` before the first `FROM`.
 /// The value of the environment becomes a build argument, so that an `ARG` in a stage has it.
@@ -28,7 +96,7 @@ pub(super) fn take_epoch(
 fn parse_given_epoch(value: &str) -> Result<Option<i64>, Failure> {
     if value == "context" {
         let failure = Failure::usage(format!("{SOURCE_DATE_EPOCH}=context: a directory has no time of its own"));
-        return Err(failure.help(format!("`--build-arg {SOURCE_DATE_EPOCH}=$(git log -1 --format=%ct)`")));
+        return Err(failure.help(format!("`{OPTION} {COMMIT}` is the time of its commit")));
     }
     ambient::parse_epoch(Some(value))
 }
@@ -42,5 +110,5 @@ fn epoch_in_dockerfile(source: &DockerfileSource) -> Option<i64> {
         .flat_map(DockerfileInstruction::arguments)
         .filter(|argument| argument.name.text == SOURCE_DATE_EPOCH)
         .last()?;
-    argument.default.as_ref()?.text.parse().ok()
+    argument.default.as_ref()?.text.parse().ok().filter(|time| dram_image::RFC3339_TIMES.contains(time))
 }

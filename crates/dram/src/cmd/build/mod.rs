@@ -81,6 +81,7 @@ pub(crate) fn build(ambient: &AmbientContext, args: &cli::BuildCommandArgs) -> R
         executor: &LocalExecutor::new(&store, ambient.host(), ambient::clock),
         missing_support: &|| ambient.missing_ability(),
         clock: ambient::clock,
+        wall_clock: ambient::wall_clock,
         cancel,
     };
     let built = run_build(&request, &services, &|event| screen.show(event));
@@ -101,7 +102,9 @@ fn build_request(
     mut build_args: BTreeMap<String, String>,
     bring: &ContextFetcher<'_>,
 ) -> Result<(BuildRequest, DockerfileSource, Vec<String>), Failure> {
+    epoch::take_option(args, &mut build_args, bring)?;
     let (context, source) = resolve_context(args, &build_args, bring)?;
+    epoch::take_commit_time(args, &mut build_args, &context)?;
     let defaults = OutputDefaults {
         time: epoch::take_epoch(&mut build_args, &source)?,
         tags: args.tag.iter().map(|text| image_lookup::parse_reference(text)).collect::<Result<_, _>>()?,
@@ -109,7 +112,7 @@ fn build_request(
     };
     let outputs = output_option::parse_outputs(args, &defaults)?;
     let SharedCacheOptions { imports, exports, notes } =
-        shared_cache::parse_cache_options(args, &build_args, defaults.time.unwrap_or(0))?;
+        shared_cache::parse_cache_options(args, &build_args, defaults.time)?;
     let labels = parse_labels(args)?;
     let command_options = run_inputs::run_inputs(args, &build_args)?;
     let (address, context_address) = source.addresses.clone();
@@ -127,6 +130,7 @@ fn build_request(
         platforms: vec![platform::target_platform(args)?],
         host_platform: platform::host_platform(),
         build_args,
+        time: defaults.time,
         labels,
         outputs,
         cache_imports: imports,

@@ -10,6 +10,7 @@ use dram_image::Reference;
 
 use super::annotations::{self, AnnotationTarget, ImageAnnotations};
 use super::key_value_option::{KeyValueOption, OptionSyntax};
+use crate::ambient;
 use crate::cli;
 use crate::failure::Failure;
 use crate::image_lookup;
@@ -94,7 +95,10 @@ fn parse_output(text: &str, asked: &OutputDefaults) -> Result<BuildOutput, Failu
     let Some(kind) = keys.take("type") else {
         return Err(keys.usage_failure("it has no `type=`").help(format!("one of {}", OUTPUT_TYPES.join(", "))));
     };
-    let time = keys.take_number("source-date-epoch")?.or(asked.time);
+    let time = match keys.take("source-date-epoch") {
+        Some(text) => Some(ambient::parse_document_time("`source-date-epoch`", &text)?),
+        None => asked.time,
+    };
     let output = match kind.as_str() {
         "local" => {
             take_file_keys(&mut keys)?;
@@ -105,7 +109,7 @@ fn parse_output(text: &str, asked: &OutputDefaults) -> Result<BuildOutput, Failu
         }
         "tar" => {
             take_file_keys(&mut keys)?;
-            BuildOutput::Tar { dest: take_dest(&mut keys)?, time: time.unwrap_or(0) }
+            BuildOutput::Tar { dest: take_dest(&mut keys)?, time }
         }
         "cacheonly" => BuildOutput::Nothing,
         "image" | "oci" | "docker" | "registry" => parse_image_output(&mut keys, &kind, time, asked)?,
@@ -158,11 +162,11 @@ fn parse_image_output(
     time: Option<i64>,
     asked: &OutputDefaults,
 ) -> Result<BuildOutput, Failure> {
-    take_engine_keys(keys)?;
+    take_engine_keys(keys, time)?;
     let stays = keys.take_flag("store")?.unwrap_or(true);
     let names = take_names(keys, asked)?;
     let push = take_push_options(keys, kind, &names)?;
-    let how = Box::new(take_image_options(keys, time.unwrap_or(0), asked)?);
+    let how = Box::new(take_image_options(keys, time, asked)?);
     let tar = keys.take_flag("tar")?;
     let to = match (kind, tar) {
         ("image", None) if stays => ImageDestination::Store,
@@ -203,8 +207,8 @@ fn take_push_options(
     }
 }
 
-/// Reads keys that only affect a Docker engine.
-fn take_engine_keys(keys: &mut KeyValueOption) -> Result<(), Failure> {
+/// Reads keys that only affect a Docker engine, and `rewrite-timestamp`, which follows from `time`.
+fn take_engine_keys(keys: &mut KeyValueOption, time: Option<i64>) -> Result<(), Failure> {
     for key in ["unpack", "name-canonical", "danging-name-empty-only", "attestation-inline", "oci-artifact"] {
         keys.take_flag(key)?;
     }
@@ -218,11 +222,19 @@ fn take_engine_keys(keys: &mut KeyValueOption) -> Result<(), Failure> {
     if keys.take("context").is_some() {
         return Err(keys.usage_failure("`context` names a Docker engine, and there is none").help("leave it out"));
     }
-    if keys.take_flag("rewrite-timestamp")? == Some(false) {
-        let failure = keys.usage_failure("`rewrite-timestamp=false` is not supported: what dram packs has one time");
-        return Err(failure.help("leave it out, and choose the time with SOURCE_DATE_EPOCH"));
+    match (keys.take_flag("rewrite-timestamp")?, time) {
+        (Some(false), Some(_)) => {
+            let failure = keys.usage_failure(
+                "`rewrite-timestamp=false` is not supported with SOURCE_DATE_EPOCH: it is the time of all files",
+            );
+            Err(failure.help("leave both out, and files keep their times"))
+        }
+        (Some(true), None) => {
+            let failure = keys.usage_failure("`rewrite-timestamp` needs a time");
+            Err(failure.help("`--source-date-epoch=EPOCH`, or SOURCE_DATE_EPOCH in the environment"))
+        }
+        (Some(true), Some(_)) | (Some(false) | None, _) => Ok(()),
     }
-    Ok(())
 }
 
 fn take_names(keys: &mut KeyValueOption, asked: &OutputDefaults) -> Result<Vec<Reference>, Failure> {
@@ -232,7 +244,11 @@ fn take_names(keys: &mut KeyValueOption, asked: &OutputDefaults) -> Result<Vec<R
     }
 }
 
-fn take_image_options(keys: &mut KeyValueOption, time: i64, asked: &OutputDefaults) -> Result<ImageOptions, Failure> {
+fn take_image_options(
+    keys: &mut KeyValueOption,
+    time: Option<i64>,
+    asked: &OutputDefaults,
+) -> Result<ImageOptions, Failure> {
     let dialect = match keys.take_flag("oci-mediatypes")? {
         None | Some(true) => ImageFormat::Oci,
         Some(false) => ImageFormat::Docker,

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use dram_build::{BuildContext, BuildError, CancelToken, RemoteError};
@@ -190,6 +190,13 @@ impl Read for PollingStdin {
 /// zstd.
 fn is_archive(head: &[u8]) -> bool {
     CompressionFormat::detect(head) != CompressionFormat::None || dram_image::tar::is_header_block(head)
+}
+
+/// Returns the modification time of the fetched directory `path`, in seconds since 1970.
+pub(super) fn modification_time(path: &Path) -> Result<i64, Failure> {
+    let status = fs::metadata(path);
+    let status = status.map_err(|error| Failure::work(format!("cannot read `{}`", path.display())).because(&error))?;
+    Ok(status.mtime())
 }
 
 fn fetch_failure(shown: &str, error: RemoteError) -> Failure {

@@ -40,11 +40,11 @@ pub(super) struct SharedCacheOptions {
     pub(super) notes: Vec<String>,
 }
 
-/// Reads the shared caches of `args`; files without a time of their own are written with `time`.
+/// Reads the shared caches of `args`; with `time`, that is the time of all files in caches that are written.
 pub(super) fn parse_cache_options(
     args: &cli::BuildCommandArgs,
     build_args: &BTreeMap<String, String>,
-    time: i64,
+    time: Option<i64>,
 ) -> Result<SharedCacheOptions, Failure> {
     let mut asked = SharedCacheOptions { imports: Vec::new(), exports: Vec::new(), notes: Vec::new() };
     // This requested it before there was an option.
@@ -132,7 +132,12 @@ fn parse_registry(keys: &mut KeyValueOption) -> Result<CacheEndpoint, Failure> {
     }
 }
 
-fn parse_export(mut keys: KeyValueOption, kind: &str, text: String, time: i64) -> Result<CacheExportRequest, Failure> {
+fn parse_export(
+    mut keys: KeyValueOption,
+    kind: &str,
+    text: String,
+    time: Option<i64>,
+) -> Result<CacheExportRequest, Failure> {
     let ignore_error = keys.take_flag("ignore-error")?.unwrap_or(false);
     let mode = match keys.take("mode").as_deref() {
         None | Some("min") => CacheMode::Min,

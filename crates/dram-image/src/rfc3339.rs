@@ -1,10 +1,15 @@
 //! Times in the form that image documents use.
 
+use std::ops::RangeInclusive;
+
+/// The times that have this form, in seconds since 1970: the years 0 to 9999.
+pub const RFC3339_TIMES: RangeInclusive<i64> = -62_167_219_200..=253_402_300_799;
+
 /// Formats `seconds` since 1970 as RFC 3339 in UTC: `1970-01-01T00:00:00Z`.
 ///
 /// The calendar is the proleptic Gregorian one; years are clamped to four digits.
 pub fn rfc3339(seconds: i64) -> String {
-    let seconds = seconds.clamp(-62_167_219_200, 253_402_300_799);
+    let seconds = seconds.clamp(*RFC3339_TIMES.start(), *RFC3339_TIMES.end());
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
@@ -36,6 +41,9 @@ mod tests {
             (4_107_542_399, "2100-02-28T23:59:59Z"),
             (-1, "1969-12-31T23:59:59Z"),
             (1_700_000_000, "2023-11-14T22:13:20Z"),
+            (*RFC3339_TIMES.start(), "0000-01-01T00:00:00Z"),
+            (*RFC3339_TIMES.end(), "9999-12-31T23:59:59Z"),
+            (i64::MAX, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(seconds), want);
         }
