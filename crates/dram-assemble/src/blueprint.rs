@@ -15,7 +15,7 @@ use dram_release::term::Term;
 use dram_start::start_conf::{OpenFileLimit, StartConf, StartCustomCommand, StartHookPoint, StartLoadingMode};
 
 use crate::AssembleError;
-use crate::settings::{CodeLoadingMode, NodeNameKind};
+use crate::settings::{CodeLoadingMode, NodeNameKind, WorkingDirectory};
 
 /// Everything that defines a release.
 #[derive(Debug)]
@@ -171,6 +171,8 @@ pub(crate) struct StartProgramSettings {
     pub(crate) reboot: bool,
     /// True if `${VARIABLE}` is replaced in `vm.args` and `sys.config`.
     pub(crate) replace_os_vars: bool,
+    /// The directory in which the release and its scripts run.
+    pub(crate) working_directory: WorkingDirectory,
     /// The limit of open files.
     pub(crate) nofile: Option<u64>,
     /// Defaults for environment variables.
@@ -199,6 +201,7 @@ impl StartProgramSettings {
             replace_os_vars: self.replace_os_vars,
             loader: loader.map(|(loader, _)| loader.into()),
             library_path: loader.map(|(_, libraries)| libraries.into()).unwrap_or_default(),
+            working_directory: self.working_directory.to_start(),
             open_file_limit: self.nofile.map_or(OpenFileLimit::LowerIfHuge, OpenFileLimit::Value),
             otp: Some(otp.to_string()),
             env: self.env.iter().map(|(name, value)| (name.clone().into_bytes(), value.clone().into_bytes())).collect(),

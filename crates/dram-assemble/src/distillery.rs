@@ -14,6 +14,7 @@ use crate::blueprint::{
 };
 use crate::ebin_dirs::elixir_applications;
 use crate::overlay::{self, OverlayTarget};
+use crate::settings::WorkingDirectory;
 use crate::{AssembleError, erts, mix};
 
 /// The application that Distillery adds to every release besides those of Mix. Distillery also adds itself and `mix`,
@@ -35,7 +36,11 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     warn_about_unsupported(release, settings, &mut warnings)?;
     let output = release.required("output_dir", path)?;
     let mut overlays = overlays(release, &output)?;
-    let mut start = StartProgramSettings { elixir: true, ..StartProgramSettings::default() };
+    let mut start = StartProgramSettings {
+        elixir: true,
+        working_directory: WorkingDirectory::Release,
+        ..StartProgramSettings::default()
+    };
     add_scripts(release, &version, &mut start, &mut overlays)?;
     apply_start_options(settings, &mut start)?;
     let name = release.required("name", atom)?;

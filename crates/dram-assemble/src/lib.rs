@@ -214,6 +214,7 @@ fn apply_settings(
         keep_chunks,
         erts_programs,
         replace_os_vars,
+        working_directory,
         nofile,
         hooks,
         commands,
@@ -243,6 +244,7 @@ fn apply_settings(
     }
     blueprint.erts_programs.extend(erts_programs.unwrap_or_default());
     blueprint.start.replace_os_vars = replace_os_vars.unwrap_or(blueprint.start.replace_os_vars);
+    blueprint.start.working_directory = working_directory.unwrap_or(blueprint.start.working_directory);
     blueprint.start.nofile = nofile.or(blueprint.start.nofile);
     blueprint.start.env.extend(env.unwrap_or_default());
     let place = |name: &str, kind: &str| -> Result<dram_image::TreePath, AssembleError> {

@@ -17,6 +17,7 @@ use crate::blueprint::{
 };
 use crate::ebin_dirs::application_names;
 use crate::overlay::{self, OverlayTarget};
+use crate::settings::WorkingDirectory;
 use crate::{AssembleError, erts, mix};
 
 /// The default `vm.args` of relx, without the node name and the cookie.
@@ -37,7 +38,8 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     let mut warnings = Vec::new();
     let otp = included_otp(release, mix::otp_installation(answer)?, &mut warnings)?;
     let places = application_dirs(answer, release)?;
-    let mut start = StartProgramSettings::default();
+    let mut start =
+        StartProgramSettings { working_directory: WorkingDirectory::Release, ..StartProgramSettings::default() };
     hooks(release, &mut start, &mut warnings)?;
     extensions(release, &mut start)?;
     warn_about_unsupported(release, &mut warnings)?;

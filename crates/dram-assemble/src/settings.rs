@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
+use dram_start::start_conf::{StartHookPoint, StartNodeNameKind, StartWorkingDirectory};
 use serde::Deserialize;
 
 use crate::AssembleError;
@@ -44,6 +44,27 @@ impl NodeNameKind {
             NodeNameKind::None => StartNodeNameKind::None,
             NodeNameKind::Sname => StartNodeNameKind::Sname,
             NodeNameKind::Name => StartNodeNameKind::Name,
+        }
+    }
+}
+
+/// The directory in which the release and its scripts run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum WorkingDirectory {
+    /// The one in which the start program was called.
+    #[default]
+    Caller,
+    /// The root of the release.
+    Release,
+}
+
+impl WorkingDirectory {
+    /// Returns the directory as the start program knows it.
+    pub(crate) fn to_start(self) -> StartWorkingDirectory {
+        match self {
+            WorkingDirectory::Caller => StartWorkingDirectory::Caller,
+            WorkingDirectory::Release => StartWorkingDirectory::Release,
         }
     }
 }
@@ -114,6 +135,8 @@ pub(crate) struct DramTomlSettings {
     pub erts_programs: Option<Vec<String>>,
     /// True if `${VARIABLE}` is replaced in `vm.args` and `sys.config` at start.
     pub replace_os_vars: Option<bool>,
+    /// The directory in which the release and its scripts run.
+    pub working_directory: Option<WorkingDirectory>,
     /// The limit of open files and sockets.
     pub nofile: Option<u64>,
     /// The hook scripts.
@@ -219,7 +242,7 @@ mod tests {
     fn each_setting_is_read_under_its_name() {
         let text = "[release]\nversion = '1'\napplications = ['a:load']\nmode = 'embedded'\ndistribution = 'sname'\n\
                     portable = false\nvm-args = 'v'\nsys-config = 's'\noverlays = ['o']\nstrip = true\n\
-                    keep-chunks = ['Docs']\nerts-programs = ['p']\nreplace-os-vars = false\nnofile = 1\n\
+                    keep-chunks = ['Docs']\nerts-programs = ['p']\nreplace-os-vars = false\nworking-directory = 'release'\nnofile = 1\n\
                     hooks = { pre-start = 'h' }\ncommands = { c = 'c.sh' }\nenv = { A = '' }\n";
         let table = |name: &str, value: &str| Some(BTreeMap::from([(name.to_owned(), value.to_owned())]));
         let expected = DramTomlSettings {
@@ -235,6 +258,7 @@ mod tests {
             keep_chunks: Some(vec!["Docs".to_owned()]),
             erts_programs: Some(vec!["p".to_owned()]),
             replace_os_vars: Some(false),
+            working_directory: Some(WorkingDirectory::Release),
             nofile: Some(1),
             hooks: Some(BTreeMap::from([(StartHook::PreStart, "h".into())])),
             commands: Some(BTreeMap::from([("c".to_owned(), "c.sh".into())])),
@@ -259,6 +283,7 @@ mod tests {
             "keep-chunks = 'Docs'",
             "erts-programs = [1]",
             "replace-os-vars = 'true'",
+            "working-directory = '/srv'",
             "nofile = -1",
             "hooks = ['h']",
             "commands = { c = 1 }",

@@ -40,7 +40,7 @@ fn every_setting_replaces_or_extends_that_of_the_project() {
         &project,
         "[release]\nversion = '9.9'\nmode = 'interactive'\ndistribution = 'name'\nportable = true\n\
          vm-args = 'my.args.src'\nsys-config = 'my.config'\noverlays = ['over']\nkeep-chunks = ['Dbgi']\n\
-         erts-programs = ['dialyzer']\nreplace-os-vars = true\nnofile = 4096\n[release.env]\nA = '1'\n\
+         erts-programs = ['dialyzer']\nreplace-os-vars = true\nworking-directory = 'release'\nnofile = 4096\n[release.env]\nA = '1'\n\
          [release.hooks]\npre-start = 'hook.sh'\n[release.commands]\nseed = 'seed.sh'\n",
     )
     .unwrap();
@@ -58,8 +58,8 @@ fn every_setting_replaces_or_extends_that_of_the_project() {
     assert_eq!(
         String::from_utf8(found.start.to_conf("small", 25, true, Some(("erts/ld.so", "erts/lib"))).to_text()).unwrap(),
         "name = small\nelixir = true\notp = 25\nmode = interactive\ndistribution = name\nruntime_config = true\n\
-         reboot = false\nreplace_os_vars = true\nloader = erts/ld.so\nlibrary_path = erts/lib\nnofile = 4096\n\
-         env.A = 1\nhook.pre_start = releases/9.9/hooks/pre_start\n\
+         reboot = false\nreplace_os_vars = true\nloader = erts/ld.so\nlibrary_path = erts/lib\nworking_directory = release\n\
+         nofile = 4096\nenv.A = 1\nhook.pre_start = releases/9.9/hooks/pre_start\n\
          command.seed = releases/9.9/commands/seed\n"
     );
 }

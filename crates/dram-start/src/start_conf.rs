@@ -64,6 +64,26 @@ impl StartNodeNameKind {
     }
 }
 
+/// The directory in which a release and its scripts run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartWorkingDirectory {
+    /// The one in which the start program was called, as with `bin/NAME` of Mix.
+    Caller,
+    /// The root of the release, as with `bin/NAME` of relx and Distillery.
+    Release,
+}
+
+impl StartWorkingDirectory {
+    /// The directory as a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Release => "release",
+        }
+    }
+}
+
 /// The setting for the limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenFileLimit {
@@ -157,6 +177,8 @@ pub struct StartConf {
     pub loader: Option<ByteString>,
     /// The library search path of that loader: directories below the root, separated by `:`.
     pub library_path: ByteString,
+    /// The directory in which the release and its scripts run.
+    pub working_directory: StartWorkingDirectory,
     /// The limit of open files.
     pub open_file_limit: OpenFileLimit,
     /// The timeout of `stop`, in seconds.
@@ -184,6 +206,7 @@ impl Default for StartConf {
             replace_os_vars: false,
             loader: None,
             library_path: Vec::new(),
+            working_directory: StartWorkingDirectory::Caller,
             open_file_limit: OpenFileLimit::LowerIfHuge,
             stop_timeout: 60,
             otp: None,
@@ -195,7 +218,7 @@ impl Default for StartConf {
 }
 
 const KEYS: &str = "name, elixir, mode, distribution, node, runtime_config, reboot, replace_os_vars, loader, \
-                    library_path, nofile, stop_timeout, otp, env.NAME, hook.MOMENT, command.NAME";
+                    library_path, working_directory, nofile, stop_timeout, otp, env.NAME, hook.MOMENT, command.NAME";
 
 impl StartConf {
     /// Parses the file `path` with the content `text`.
@@ -259,6 +282,9 @@ impl StartConf {
             line(&[b"loader"], loader);
             line(&[b"library_path"], &self.library_path);
         }
+        if self.working_directory != Self::default().working_directory {
+            line(&[b"working_directory"], self.working_directory.as_str().as_bytes());
+        }
         match self.open_file_limit {
             OpenFileLimit::LowerIfHuge => {}
             OpenFileLimit::Keep => line(&[b"nofile"], b"keep"),
@@ -307,6 +333,13 @@ impl StartConf {
                     parse_relative_path(part)?;
                 }
                 self.library_path = value.to_vec();
+            }
+            b"working_directory" => {
+                self.working_directory = match value {
+                    b"caller" => StartWorkingDirectory::Caller,
+                    b"release" => StartWorkingDirectory::Release,
+                    _ => return Err(StartConfError::InvalidValue("`caller` or `release`")),
+                }
             }
             b"nofile" => {
                 self.open_file_limit = match value {
@@ -407,7 +440,7 @@ mod tests {
     fn settings_are_written_as_they_are_parsed() {
         let text = b"name = demo\nelixir = true\notp = 27\nmode = interactive\ndistribution = sname\nnode = a@b\n\
                      runtime_config = true\nreboot = true\nreplace_os_vars = true\nloader = erts/ld.so\n\
-                     library_path = erts/lib:lib\nnofile = keep\nstop_timeout = 9\nenv.LANG = C.UTF-8\n\
+                     library_path = erts/lib:lib\nworking_directory = release\nnofile = keep\nstop_timeout = 9\nenv.LANG = C.UTF-8\n\
                      hook.pre_start = hooks/a\nhook.post_upgrade = hooks/b\ncommand.migrate = bin/m.sh\n\
                      command.seed = bin/s.sh | Seeds = all\n";
         let conf = StartConf::parse(b"start.conf", text).unwrap();
@@ -429,6 +462,8 @@ mod tests {
     fn an_invalid_value_is_an_error_with_the_allowed_values() {
         let fault = StartConf::parse(b"start.conf", b"mode = lazy").unwrap_err();
         assert_eq!(fault.help, "write `embedded` or `interactive`");
+        let fault = StartConf::parse(b"start.conf", b"working_directory = /srv").unwrap_err();
+        assert_eq!(fault.help, "write `caller` or `release`");
         assert!(StartConf::parse(b"c", b"loader = /lib/ld.so").is_err());
         assert!(StartConf::parse(b"c", b"name = a\nname = b").is_err());
         assert!(StartConf::parse(b"c", b"hook.never = a").is_err());

@@ -35,6 +35,7 @@ fn a_distillery_release_has_applications_scripts_and_configuration() {
     assert_eq!(found.cookie.as_deref(), Some("prod_cookie"));
     assert_eq!(found.vm_args.bytes, b"-name still@127.0.0.1\n-setcookie prod_cookie\n+K true\n");
     assert!(found.has_providers && found.start.elixir && found.strip.is_some());
+    assert_eq!(found.start.working_directory, WorkingDirectory::Release);
     assert_eq!(found.warnings, ["the plugin `Still.Plugin` is not run: what it does to the release does not happen"]);
 }
 

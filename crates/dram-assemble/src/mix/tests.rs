@@ -25,6 +25,7 @@ fn a_project_without_releases_gives_a_release_of_its_application() {
     assert!(found.sys_config.bytes.starts_with(b"%% coding: utf-8\n"), "{:?}", found.sys_config);
     assert_eq!((found.cookie, found.env_sh, found.runtime_config), (None, None, None));
     assert!(found.start.elixir && !found.start.reboot && !found.has_providers);
+    assert_eq!(found.start.working_directory, crate::settings::WorkingDirectory::Caller);
     assert_eq!(found.warnings, [""; 0]);
 }
 

@@ -36,6 +36,7 @@ fn a_relx_release_has_goals_files_scripts_and_overlays() {
     let extension = ("timetable".to_owned(), tree_path("bin/extensions/timetable"), String::new());
     assert_eq!(found.start.commands, [extension]);
     assert!(!found.start.elixir);
+    assert_eq!(found.start.working_directory, WorkingDirectory::Release);
     assert_eq!(found.app_subdirs, ["include", "priv"]);
     assert!(found.strip.is_some());
 }

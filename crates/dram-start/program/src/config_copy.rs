@@ -33,11 +33,13 @@ impl ConfigCopy {
     pub(crate) fn write(release: &StartSettings, from: &[u8], text: &[u8]) -> Result<Self, StartError> {
         remove_abandoned(release);
         let name = concat(&[&release.name, b"-", &release.home.vsn, b"-", &files::random_name(), SUFFIX]);
-        let dir = concat(&[&release.tmp, b"/", &name]);
+        // The process that removes it leaves the working directory.
+        let tmp = files::absolute_path(&release.tmp);
+        let dir = concat(&[&tmp, b"/", &name]);
         let wrong = |errno| not_writable_error(&dir, errno);
         files::make_directories(&release.tmp).map_err(wrong)?;
         // It has its name only when it is locked: another start would take it for one that was left behind.
-        let unlocked = concat(&[&release.tmp, b"/.", &name]);
+        let unlocked = concat(&[&tmp, b"/.", &name]);
         sys::make_directory(&unlocked, 0o700).map_err(wrong)?;
         let lock = open_directory(&unlocked)
             .and_then(|lock| sys::try_lock(&lock).and_then(|()| sys::rename(&unlocked, &dir)).map(|()| lock));

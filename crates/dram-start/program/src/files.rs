@@ -114,6 +114,14 @@ const KIND: u16 = 0o170_000;
 const DIRECTORY: u16 = 0o040_000;
 const REGULAR: u16 = 0o100_000;
 
+/// The path, with the working directory before it if it is relative.
+pub(crate) fn absolute_path(path: &[u8]) -> ByteString {
+    match sys::current_directory() {
+        Ok(current) if !path.starts_with(b"/") => concat(&[&current, b"/", path]),
+        Ok(_) | Err(_) => path.to_vec(),
+    }
+}
+
 /// Returns true if the path is a directory.
 pub(crate) fn is_directory(path: &[u8]) -> bool {
     sys::file_status(path).is_ok_and(|status| status.mode & KIND == DIRECTORY)

@@ -31,8 +31,8 @@ use dram_start::env_script::ENV_SH_READ;
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::EmulatorPurpose;
-use dram_start::release::{NodeNaming, StartSettings};
-use dram_start::start_conf::{StartConf, StartNodeNameKind};
+use dram_start::release::{NodeNaming, ReleaseHome, StartSettings};
+use dram_start::start_conf::{StartConf, StartNodeNameKind, StartWorkingDirectory};
 use sys::StartArguments;
 
 pub(crate) fn main(start: &StartArguments) -> u8 {
@@ -62,6 +62,7 @@ fn run_start_program(start: &StartArguments) -> Result<u8, StartError> {
     if let StartCommandMatch::Builtin(command) = meaning {
         command::check_word_count(command, word, start.arguments.get(2..).unwrap_or_default())?;
     }
+    enter_working_directory(&home, &conf)?;
     home.export_variables(&conf, &asked, &mut env);
     let starts = matches!(
         meaning,
@@ -97,6 +98,17 @@ fn run_start_program(start: &StartArguments) -> Result<u8, StartError> {
 fn print_usage(prog: &[u8], conf: &StartConf) -> u8 {
     let _ = sys::write_all(1, command::usage(prog, &conf.custom_commands).as_bytes());
     0
+}
+
+/// Enters the directory in which the release and its scripts run.
+fn enter_working_directory(home: &ReleaseHome, conf: &StartConf) -> Result<(), StartError> {
+    match conf.working_directory {
+        StartWorkingDirectory::Caller => Ok(()),
+        StartWorkingDirectory::Release => sys::change_directory(&home.root).map_err(|errno| {
+            let what = format!("cannot enter the root of the release `{}`: {errno}", printable(&home.root));
+            StartError::new(what, "make the directory accessible to this user")
+        }),
+    }
 }
 
 /// Removes `--name N` and `--sname N` from the arguments of a start, and sets them in the environment.

@@ -64,6 +64,21 @@ fn release_node_in_the_environment_or_in_env_sh_gives_a_name_as_with_mix() {
 }
 
 #[test]
+fn the_working_directory_is_that_of_the_caller_as_with_mix() {
+    let world = both("");
+    let env = [("RELEASE_NODE", "placed")];
+    for program in PROGRAMS {
+        let mut start = command(&world, program, &["start"], &env);
+        start.current_dir("/usr");
+        let _system = world.start_and_wait_ready(start);
+        let mut eval = command(&world, program, &["eval", "IO.puts(File.cwd!())"], &env);
+        assert_eq!(lossy_text(&eval.current_dir("/usr/lib").output().unwrap().stdout), "/usr/lib\n");
+        let said = run(&world, program, &["rpc", "IO.puts(File.cwd!())"], &env);
+        assert_eq!(lossy_text(&said.stdout), "/usr\n", "{program}");
+    }
+}
+
+#[test]
 fn with_a_kind_alone_the_name_is_that_of_the_release_as_with_mix() {
     let world = both("");
     for program in PROGRAMS {

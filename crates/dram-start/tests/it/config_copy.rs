@@ -53,6 +53,16 @@ fn the_copy_lasts_as_long_as_the_system_also_across_a_restart_inside_it() {
 }
 
 #[test]
+fn a_copy_below_a_relative_release_tmp_is_removed() {
+    let world = release();
+    let mut command = world.command(&["eval", "IO.puts(System.get_env(\"RELEASE_SYS_CONFIG\"))"]);
+    command.current_dir(world.dir.path()).envs([("RELEASE_TMP", "tmp"), ("WHO", "me")]);
+    let read = lossy_text(&command.output().unwrap().stdout);
+    assert!(read.starts_with(world.tmp().to_str().unwrap()), "{read}");
+    wait_until("the copy is removed", || copies(&world).is_empty());
+}
+
+#[test]
 fn a_copy_that_a_crash_left_is_removed_by_the_next_start_and_one_in_use_is_not() {
     let world = release();
     let left = world.tmp().join("demo-0.1.0-00000000.runtime");

@@ -15,3 +15,4 @@ mod shared_tmp;
 mod stop_hooks;
 mod test_release;
 mod upgrade;
+mod working_directory;

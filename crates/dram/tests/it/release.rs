@@ -360,6 +360,27 @@ fn a_rebar3_release_equals_that_of_rebar3_and_runs() {
 }
 
 #[test]
+fn a_rebar3_release_runs_in_its_root_as_with_relx_unless_dram_toml_says_otherwise() {
+    let project = Project::copy("rebar");
+    project.write("scripts/timetable", "pwd; ls bin/extensions\n");
+    project.tool("rebar3").args(["as", "prod", "release", "-n", "ferry"]).ok();
+    let (theirs, ours) = (project.join("_build/prod/rel/ferry"), project.beside("ferry"));
+    let make = || drop(project.dram().args(["--name", "ferry", "--no-tar", "--output"]).arg(&ours).ok());
+    let said = |release: &Path| {
+        let bin = release.join("bin/ferry");
+        without_project_variables(tool(bin.to_str().unwrap())).env("FERRY_HARBOUR", "x").arg("timetable").dir("/").end()
+    };
+    make();
+    for release in [&theirs, &ours] {
+        assert_eq!(said(release).stdout, format!("{}\ntimetable\n", release.display()));
+    }
+    project.write("dram.toml", "[release]\nworking-directory = 'caller'\n");
+    project.write("scripts/timetable", "pwd\n");
+    make();
+    assert_eq!(said(&ours).stdout, "/\n");
+}
+
+#[test]
 fn rebar3_profiles_are_applied_and_invalid_goals_refused() {
     let project = Project::copy("rebar");
     let done = project.dram().fails(1);
