@@ -16,6 +16,8 @@ use dram_error::{ErrorClass, ErrorReport};
 use dram_image::Digest;
 use serde::Deserialize;
 
+use crate::engine_tls::EngineTls;
+
 /// The largest response body that is read, in bytes.
 const MAX_RESPONSE_BYTES: u64 = 32 << 20;
 /// The longest header line that is read, in bytes.
@@ -29,9 +31,24 @@ pub enum EngineError {
     /// `DOCKER_HOST` is not the address of an engine that is supported here.
     #[error("`{0}` is no address of an engine that can be reached")]
     Address(String),
-    /// `DOCKER_TLS_VERIFY` asks for TLS, which is not supported.
-    #[error("DOCKER_TLS_VERIFY is set, and dram does not speak TLS with engines")]
-    Tls,
+    /// The address is one of SSH, which is not spoken here.
+    #[error("the engine is at `{0}`, and dram does not speak SSH with engines")]
+    Ssh(String),
+    /// The selected Docker context does not exist.
+    #[error("there is no Docker context `{0}`")]
+    UnknownContext(String),
+    /// The selected Docker context asks for TLS without verification of the engine.
+    #[error("the Docker context `{0}` does not verify the engine's certificate, and dram does not connect unverified")]
+    UnverifiedTls(String),
+    /// A file of Docker's settings cannot be read.
+    #[error("cannot read {}", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system, or what is wrong with the file.
+        #[source]
+        source: io::Error,
+    },
     /// The connection cannot be made.
     #[error("cannot reach the engine at {place}")]
     Unreachable {
@@ -89,7 +106,10 @@ impl ErrorReport for EngineError {
         match self {
             EngineError::Refused { .. } => ErrorClass::Refused,
             EngineError::Address(_)
-            | EngineError::Tls
+            | EngineError::Ssh(_)
+            | EngineError::UnknownContext(_)
+            | EngineError::UnverifiedTls(_)
+            | EngineError::Settings { .. }
             | EngineError::Unreachable { .. }
             | EngineError::Broken { .. } => ErrorClass::Work,
         }
@@ -98,7 +118,20 @@ impl ErrorReport for EngineError {
     fn helps(&self) -> Vec<String> {
         let help = match self {
             EngineError::Address(_) => Some("as `unix:///var/run/docker.sock` or `tcp://127.0.0.1:2375`"),
-            EngineError::Tls => Some("let DOCKER_HOST name a socket, one that `ssh -L` brings here for example"),
+            EngineError::Ssh(address) => {
+                let host = address.strip_prefix("ssh://").unwrap_or(address);
+                let host = host.split('/').next().unwrap_or_default();
+                return vec![format!(
+                    "have ssh bring its socket here: `ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock {host}`, and set \
+                     DOCKER_HOST=unix:///tmp/docker.sock"
+                )];
+            }
+            EngineError::UnknownContext(_) => {
+                Some("`docker context ls` lists them; DOCKER_HOST or DOCKER_CONTEXT selects another engine")
+            }
+            EngineError::UnverifiedTls(_) => {
+                Some("give it the engine's CA: `docker context update --docker host=…,ca=FILE`")
+            }
             EngineError::Unreachable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("its socket is for root and for a group, often `docker`: run dram as one of them")
             }
@@ -106,7 +139,9 @@ impl ErrorReport for EngineError {
             EngineError::Refused { kind: EngineRefusalKind::TooManyLayers, .. } => Some(
                 "Docker takes up to 125 layers: make one of them with `dram squash IMAGE NAME`, or write fewer steps",
             ),
-            EngineError::Broken { .. } | EngineError::Refused { kind: EngineRefusalKind::Other, .. } => None,
+            EngineError::Settings { .. }
+            | EngineError::Broken { .. }
+            | EngineError::Refused { kind: EngineRefusalKind::Other, .. } => None,
         };
         help.map(str::to_owned).into_iter().collect()
     }
@@ -116,6 +151,8 @@ impl ErrorReport for EngineError {
 #[derive(Debug, Clone)]
 pub struct Engine {
     address: EngineAddress,
+    /// The files of TLS, if it is spoken over a network.
+    tls: Option<EngineTls>,
     /// The read timeout of requests other than loading, which has none.
     stall_timeout: Duration,
 }
@@ -180,25 +217,24 @@ struct EngineMessage {
 
 impl Engine {
     /// Returns the engine at `address`, in the form of `DOCKER_HOST`, or at the default socket without an address.
-    /// `tls` says whether an engine that is reached over a network must be authenticated with TLS.
+    /// With `tls`, an engine that is reached over a network is authenticated.
     ///
     /// # Errors
-    /// Fails when the address is not of a supported kind, or needs TLS.
-    pub fn from_address(address: Option<&str>, tls: bool, stall: Duration) -> Result<Engine, EngineError> {
+    /// Fails when the address is not of a supported kind.
+    pub fn from_address(address: Option<&str>, tls: Option<EngineTls>, stall: Duration) -> Result<Engine, EngineError> {
         let place = match address.filter(|address| !address.is_empty()) {
             None | Some("unix://") => EngineAddress::Unix(PathBuf::from("/var/run/docker.sock")),
             Some(text) => match text.split_once("://") {
                 Some(("unix", path)) => EngineAddress::Unix(PathBuf::from(path)),
                 Some(("tcp" | "http", host)) => {
-                    EngineAddress::Tcp(with_port(host).ok_or_else(|| EngineError::Address(text.to_owned()))?)
+                    let port = if tls.is_some() { 2376 } else { 2375 };
+                    EngineAddress::Tcp(with_port(host, port).ok_or_else(|| EngineError::Address(text.to_owned()))?)
                 }
+                Some(("ssh", _)) => return Err(EngineError::Ssh(text.to_owned())),
                 Some(_) | None => return Err(EngineError::Address(text.to_owned())),
             },
         };
-        match place {
-            EngineAddress::Tcp(_) if tls => Err(EngineError::Tls),
-            EngineAddress::Tcp(_) | EngineAddress::Unix(_) => Ok(Engine { address: place, stall_timeout: stall }),
-        }
+        Ok(Engine { address: place, tls, stall_timeout: stall })
     }
 
     fn connection_error(&self) -> impl Fn(io::Error) -> EngineError + '_ {
@@ -213,7 +249,10 @@ impl Engine {
             }),
             EngineAddress::Tcp(host) => TcpStream::connect(host).and_then(|stream| {
                 stream.set_read_timeout(stall)?;
-                Ok(Box::new(stream) as Box<dyn EngineStream>)
+                Ok(match &self.tls {
+                    Some(tls) => Box::new(tls.start(host, stream)?) as Box<dyn EngineStream>,
+                    None => Box::new(stream) as Box<dyn EngineStream>,
+                })
             }),
         };
         connected.map_err(|source| EngineError::Unreachable { place: self.address.to_string(), source })
@@ -322,12 +361,12 @@ fn is_image_id(text: &str) -> bool {
 }
 
 /// Returns `host` with its port, or `None` when it holds more than host and port.
-fn with_port(host: &str) -> Option<String> {
+fn with_port(host: &str, port: u16) -> Option<String> {
     let host = host.trim_end_matches('/');
     match host {
-        "" => Some("127.0.0.1:2375".to_owned()),
+        "" => Some(format!("127.0.0.1:{port}")),
         _ if host.contains(['@', '/', '?', '#']) => None,
-        _ if host.ends_with(']') || !host.contains(':') => Some(format!("{host}:2375")),
+        _ if host.ends_with(']') || !host.contains(':') => Some(format!("{host}:{port}")),
         _ => Some(host.to_owned()),
     }
 }
@@ -446,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn engine_addresses_are_parsed_and_tls_allows_only_sockets() {
+    fn engine_addresses_are_parsed_and_tls_has_another_port() {
         let stall = Duration::from_secs(1);
         for (address, place) in [
             (None, Some("/var/run/docker.sock")),
@@ -464,10 +503,11 @@ mod tests {
             (Some("ssh://host"), None),
             (Some("host"), None),
         ] {
-            let engine = Engine::from_address(address, false, stall).ok().map(|engine| engine.address.to_string());
+            let engine = Engine::from_address(address, None, stall).ok().map(|engine| engine.address.to_string());
             assert_eq!(engine.as_deref(), place, "{address:?}");
-            let with_tls = Engine::from_address(address, true, stall);
-            assert_eq!(with_tls.is_ok(), place.is_some_and(|place| place.starts_with('/')), "{address:?}");
+            let tls = Some(EngineTls::in_dir(std::path::Path::new("/nowhere")));
+            let with_tls = Engine::from_address(address, tls, stall).ok().map(|engine| engine.address.to_string());
+            assert_eq!(with_tls, place.map(|place| place.replace(":2375", ":2376")), "{address:?}");
         }
     }
 }

@@ -3,7 +3,9 @@
 //! Every response is bounded in time and length. Credentials in a URL are sent to its server and appear in no message.
 
 mod child_process;
+mod docker_context;
 pub mod engine;
+mod engine_tls;
 mod fetch;
 mod fetch_error;
 mod git;
@@ -17,6 +19,8 @@ mod url;
 mod work_tree;
 
 pub use child_process::{PodmanError, podman_load};
+pub use docker_context::{EngineSelection, SelectedEngine};
+pub use engine_tls::EngineTls;
 pub use fetch::{FetchOutcome, FetchedUrl, HttpValidators, fetch};
 pub use fetch_error::FetchError;
 pub use git::{GitCheckout, GitClient, GitCommit, GitSource};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dram_build::container::HostSettings;
 use dram_image::{ArchiveLimit, ArchiveLimits, RFC3339_TIMES};
-use dram_remote::{ProxySettings, TrustStore};
+use dram_remote::{EngineSelection, ProxySettings, TrustStore};
 use dram_sandbox::{HostChecks, MissingHostSupport, ProcessPrivilege, ResourceLimit, RlimitKind as Limited};
 use dram_store::{Store, StoreLocation};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -298,6 +298,18 @@ pub(crate) struct RegistryConfigPaths {
     pub(crate) credentials: Vec<PathBuf>,
     /// The file that new credentials are written to.
     pub(crate) new_credentials: Option<PathBuf>,
+}
+
+/// What the environment says about the Docker engine.
+pub(crate) fn engine_selection() -> EngineSelection {
+    let config_dir = env_path("DOCKER_CONFIG").or_else(|| env_path("HOME").map(|home| home.join(".docker")));
+    EngineSelection {
+        host: env_var("DOCKER_HOST"),
+        context: env_var("DOCKER_CONTEXT"),
+        config_dir,
+        tls: env_var("DOCKER_TLS_VERIFY").is_some_and(|text| !text.is_empty()),
+        certificates: env_path("DOCKER_CERT_PATH"),
+    }
 }
 
 /// The paths that Docker and the containers tools use.

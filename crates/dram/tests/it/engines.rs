@@ -2,8 +2,8 @@
 //! and containers-storage through the podman command.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::Shutdown;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -94,38 +98,41 @@ fn fake_engine(socket: &Path, layers: Vec<String>, answer: &'static str) -> mpsc
     let (given, taken) = mpsc::channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut first, mut chunked) = (String::new(), false);
-            reader.read_line(&mut first).unwrap();
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                chunked |= line.to_ascii_lowercase().starts_with("transfer-encoding: chunked");
-                if line.trim().is_empty() {
-                    break;
-                }
-            }
-            let body = match first.split(' ').nth(1).unwrap() {
-                "/info" => {
-                    r#"{"DriverStatus":[["Backing Filesystem","extfs"]],"DockerRootDir":"/var/lib/docker"}"#.to_owned()
-                }
-                "/images/json" => r#"[{"Id":"sha256:abc"}]"#.to_owned(),
-                "/images/sha256:abc/json" => format!(r#"{{"RootFS":{{"Layers":{}}}}}"#, serde_json::json!(layers)),
-                _ => {
-                    assert!(chunked && first.starts_with("POST /images/load"), "{first}");
-                    given.send(read_chunks(&mut reader)).unwrap();
-                    answer.to_owned()
-                }
-            };
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
+            answer_as_engine(stream.unwrap(), &layers, answer, &given);
         }
     });
     taken
 }
 
-fn read_chunks(reader: &mut BufReader<UnixStream>) -> Vec<u8> {
+/// Answers one request as the fake engine does.
+fn answer_as_engine(stream: impl Read + Write, layers: &[String], answer: &str, given: &mpsc::Sender<Vec<u8>>) {
+    let mut reader = BufReader::new(stream);
+    let (mut first, mut chunked) = (String::new(), false);
+    reader.read_line(&mut first).unwrap();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        chunked |= line.to_ascii_lowercase().starts_with("transfer-encoding: chunked");
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    let body = match first.split(' ').nth(1).unwrap() {
+        "/info" => r#"{"DriverStatus":[["Backing Filesystem","extfs"]],"DockerRootDir":"/var/lib/docker"}"#.to_owned(),
+        "/images/json" => r#"[{"Id":"sha256:abc"}]"#.to_owned(),
+        "/images/sha256:abc/json" => format!(r#"{{"RootFS":{{"Layers":{}}}}}"#, serde_json::json!(layers)),
+        _ => {
+            assert!(chunked && first.starts_with("POST /images/load"), "{first}");
+            given.send(read_chunks(&mut reader)).unwrap();
+            answer.to_owned()
+        }
+    };
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    reader.get_mut().write_all(format!("{head}{body}").as_bytes()).unwrap();
+    reader.get_mut().flush().unwrap();
+}
+
+fn read_chunks(reader: &mut impl BufRead) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
         let mut line = String::new();
@@ -138,6 +145,110 @@ fn read_chunks(reader: &mut BufReader<UnixStream>) -> Vec<u8> {
         }
         all.extend_from_slice(&bytes[..size]);
     }
+}
+
+/// Serves a fake Docker engine on a port of the loopback interface, with TLS and certificates for `localhost` that are
+/// made in `dir`: `ca.pem`, with which clients verify it and it verifies clients, and `cert.pem` and `key.pem` of a client.
+fn fake_tls_engine(dir: &Path) -> (u16, mpsc::Receiver<Vec<u8>>) {
+    for script in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.pem",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=engine -keyout engine.key -out engine.csr",
+        "x509 -req -in engine.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out engine.pem",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=client -keyout key.pem -out client.csr",
+        "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -days 2 -extfile names -out cert.pem",
+    ] {
+        fs::write(dir.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+        tool("openssl").dir(dir).args(script.split_whitespace()).ok();
+    }
+    let certificates = |name: &str| CertificateDer::pem_file_iter(dir.join(name)).unwrap().map(Result::unwrap);
+    let mut roots = RootCertStore::empty();
+    roots.add(certificates("ca.pem").next().unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.join("engine.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_client_cert_verifier(clients).with_single_cert(certificates("engine.pem").collect(), key);
+    let config = Arc::new(config.unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (given, taken) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            // A client without its certificate is refused here.
+            if connection.complete_io(&mut stream).is_err() {
+                continue;
+            }
+            let mut stream = StreamOwned::new(connection, stream);
+            answer_as_engine(&mut stream, &[], r#"{"stream":"Loaded image: demo:latest"}"#, &given);
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    });
+    (port, taken)
+}
+
+/// Writes a context of the `docker` command into its configuration directory.
+fn write_docker_context(config: &Path, name: &str, host: &str) -> PathBuf {
+    let hex = tool("sha256sum").stdin(name.as_bytes().to_vec()).ok().stdout[..64].to_owned();
+    let meta = config.join("contexts/meta").join(&hex);
+    fs::create_dir_all(&meta).unwrap();
+    let endpoint = serde_json::json!({ "Host": host, "SkipTLSVerify": false });
+    let text = serde_json::json!({ "Name": name, "Metadata": {}, "Endpoints": { "docker": endpoint } });
+    fs::write(meta.join("meta.json"), text.to_string()).unwrap();
+    config.join("contexts/tls").join(&hex).join("docker")
+}
+
+#[test]
+fn selected_docker_context_says_which_engine_is_pushed_to() {
+    let (store, place) = (with_demo(), temp());
+    let config = place.path().join("docker");
+    let socket = place.path().join("box.sock");
+    let taken = fake_engine(&socket, vec![], r#"{"stream":"x"}"#);
+    write_docker_context(&config, "box", &format!("unix://{}", socket.display()));
+    write_docker_context(&config, "far", "ssh://me@far.example");
+    let push = || store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_CONFIG", &config);
+    push().env("DOCKER_CONTEXT", "box").ok().says("the Docker context `box`");
+    assert!(!taken.recv().unwrap().is_empty());
+    fs::write(config.join("config.json"), r#"{"currentContext":"box"}"#).unwrap();
+    push().ok().says("the Docker context `box`");
+    assert!(!taken.recv().unwrap().is_empty());
+    let far = push().env("DOCKER_CONTEXT", "far").fails(1);
+    far.says("does not speak SSH").says("ssh -nNT -L").says("me@far.example");
+    push().env("DOCKER_CONTEXT", "gone").fails(1).says("there is no Docker context `gone`").says("docker context ls");
+    let other = push().env("DOCKER_CONTEXT", "box").env("DOCKER_HOST", "unix:///nowhere.sock").fails(1);
+    other.says("cannot reach the engine at /nowhere.sock");
+}
+
+#[test]
+fn engines_are_verified_with_the_certificates_of_the_context_or_the_environment() {
+    let (store, place) = (with_demo(), temp());
+    let certificates = place.path().join("certificates");
+    fs::create_dir(&certificates).unwrap();
+    let (port, taken) = fake_tls_engine(&certificates);
+    let config = place.path().join("docker");
+    let host = format!("tcp://localhost:{port}");
+    let of_context = write_docker_context(&config, "far", &host);
+    let push = || store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_CONFIG", &config);
+    fs::create_dir_all(&of_context).unwrap();
+    for name in ["ca.pem", "cert.pem", "key.pem"] {
+        fs::copy(certificates.join(name), of_context.join(name)).unwrap();
+    }
+    push().env("DOCKER_CONTEXT", "far").ok().says(&format!("tcp://localhost:{port}"));
+    assert!(!blobs_in_archive(taken.recv().unwrap()).is_empty());
+    let by_environment = || push().env("DOCKER_HOST", &host).env("DOCKER_TLS_VERIFY", "1");
+    by_environment().env("DOCKER_CERT_PATH", &certificates).ok();
+    assert!(!blobs_in_archive(taken.recv().unwrap()).is_empty());
+    by_environment().fails(1).says("cannot reach the engine").says("ca.pem");
+
+    // An engine that another authority certified, and a client without a certificate.
+    fs::remove_file(of_context.join("cert.pem")).unwrap();
+    push().env("DOCKER_CONTEXT", "far").fails(1).says(&format!("localhost:{port}"));
+    let words =
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=ca -keyout x -out ca.pem";
+    tool("openssl").dir(&of_context).args(words.split_whitespace()).ok();
+    push().env("DOCKER_CONTEXT", "far").fails(1).says("certificate");
 }
 
 /// Returns the names of the blobs in an archive.
@@ -183,7 +294,7 @@ fn only_missing_layers_are_sent_to_an_engine() {
     let push = store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_HOST", "unix:///nowhere.sock");
     push.fails(1).says("cannot reach the engine at /nowhere.sock").says("DOCKER_HOST");
     let push = store.dram(["push", "demo", "docker-daemon:demo"]).env("DOCKER_HOST", "ssh://host");
-    push.fails(1).says("is no address of an engine").says("unix:///var/run/docker.sock");
+    push.fails(1).says("does not speak SSH").says("DOCKER_HOST=unix://");
 }
 
 /// A Docker engine with directories of its own, in network, mount and process namespaces that end with it.
@@ -382,7 +493,5 @@ fn errors_of_an_engine_are_reported() {
         .fails(2)
         .says("an engine calls images by tags")
         .says("docker-daemon:demo:latest");
-    let with_tls = push("docker-daemon:demo", "tcp://127.0.0.1:1").env("DOCKER_TLS_VERIFY", "1");
-    with_tls.fails(1).says("does not speak TLS with engines");
     push("docker-daemon:demo", "tcp://127.0.0.1:1/path").fails(1).says("is no address of an engine");
 }

@@ -396,7 +396,7 @@ impl Store {
         let mut dram = dram.args(words);
         dram.command.env_remove("SOURCE_DATE_EPOCH");
         // Tests contact only servers that they started themselves, and without credentials of the host.
-        for name in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_HOST"] {
+        for name in ["REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_HOST", "DOCKER_CONTEXT"] {
             dram.command.env_remove(name);
         }
 

@@ -15,6 +15,7 @@ use dram_remote::engine::Engine;
 use super::TransferSession;
 use crate::cmd::atomic_write::write_atomically;
 use crate::failure::Failure;
+use crate::format::escape_control;
 use crate::image_address::ImageAddress;
 use crate::{ambient, image_lookup, report};
 
@@ -74,9 +75,13 @@ fn load_into_engine(
         let failure = Failure::usage(format!("`docker-daemon:{name}`: an engine calls images by tags"));
         return Err(failure.help(format!("`docker-daemon:{}`", name.short())));
     }
-    let tls = ambient::env_var("DOCKER_TLS_VERIFY").is_some_and(|text| !text.is_empty());
-    let host = ambient::env_var("DOCKER_HOST");
-    let engine = Engine::from_address(host.as_deref(), tls, ambient::network_timeout(Duration::from_secs(60)))?;
+    let selected = ambient::engine_selection().select()?;
+    if let Some(context) = &selected.context {
+        let place = selected.address.as_deref().unwrap_or("the default socket");
+        report::print_note(&escape_control(&format!("the engine is that of the Docker context `{context}`: {place}")));
+    }
+    let stall = ambient::network_timeout(Duration::from_secs(60));
+    let engine = Engine::from_address(selected.address.as_deref(), selected.tls, stall)?;
     let layers = image_layers(root, source, which)?;
     let has = blobs_in_engine(&layers, &engine)?;
     let first = send_to_engine(&engine, name, &has, with);
