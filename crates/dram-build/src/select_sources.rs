@@ -146,6 +146,8 @@ pub(crate) struct LocatedSource<'a> {
 pub(crate) struct SearchedTree<'a> {
     /// `the build context`, ``stage `builder` ``.
     pub(crate) name: String,
+    /// True for a build context, false for the file system of an image or a stage.
+    pub(crate) is_context: bool,
     /// Returns whether the ignore list excludes a path.
     pub(crate) is_ignored: &'a dyn Fn(&TreePath) -> bool,
 }
@@ -213,6 +215,15 @@ pub(crate) fn missing_source(
             .help(format!("add `!{}` to .dockerignore", String::from_utf8_lossy(path.as_bytes())));
         return Ok(BuildError::at_line(diagnostic));
     }
+    if climbs_out(source.text) {
+        diagnostic = diagnostic.note(format!("`..` does not lead out of {}: this is `{path}` in it", place.name));
+        if place.is_context {
+            diagnostic = diagnostic.help(
+                "copy it into the build context, or name its directory with `--build-context NAME=DIR` and use `--from=NAME`",
+            );
+            return Ok(BuildError::at_line(diagnostic));
+        }
+    }
     let (dir, rest) = deepest_existing_dir(tree, path)?;
     let wanted = String::from_utf8_lossy(rest.components().next().unwrap_or_default()).into_owned();
     let names: Vec<String> = tree.list(&dir)?.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
@@ -230,6 +241,19 @@ pub(crate) fn missing_source(
     let list: Vec<_> = names.iter().take(8).map(|name| format!("`{}`", name.escape_debug())).collect();
     let more = if names.len() > 8 { format!(" and {} more", names.len() - 8) } else { String::new() };
     Ok(BuildError::at_line(diagnostic.note(format!("{shown} holds {}{more}", list.join(", ")))))
+}
+
+/// Returns whether a path has more `..` than directories before them.
+fn climbs_out(text: &str) -> bool {
+    let mut depth = 0_i64;
+    text.split('/').any(|part| {
+        depth += match part {
+            "" | "." => 0,
+            ".." => -1,
+            _ => 1,
+        };
+        depth < 0
+    })
 }
 
 /// Returns the deepest existing directory above `path`, and the rest of the path below it.

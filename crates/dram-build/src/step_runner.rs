@@ -257,7 +257,7 @@ impl StepRunner<'_> {
         }
         let provider = self.world.options.layers;
         let view = RootedTree::open(provider.store(), &provider.ensure(&snapshot.layers)?)?;
-        let place = SearchedTree { name: self.source_name(&copy.from), is_ignored: &|_| false };
+        let place = SearchedTree { name: self.source_name(&copy.from), is_context: false, is_ignored: &|_| false };
         let from = SourceTree { tree: &view.tree, is_context: false, owners: true };
         self.copy_from_tree(copy, ground, (&from, &brought), &place, vec![fast])
     }
@@ -271,7 +271,11 @@ impl StepRunner<'_> {
     ) -> Result<CacheRecord, BuildError> {
         let store = self.world.options.store();
         let opened = context.open(store, self.saved_digests())?;
-        let place = SearchedTree { name: self.source_name(&copy.from), is_ignored: &|path| opened.is_ignored(path) };
+        let place = SearchedTree {
+            name: self.source_name(&copy.from),
+            is_context: true,
+            is_ignored: &|path| opened.is_ignored(path),
+        };
         let from = SourceTree { tree: opened.tree(), is_context: true, owners: context.keeps_owners() };
         let done = self.copy_from_tree(copy, ground, (&from, brought), &place, Vec::new());
         opened.save(store);

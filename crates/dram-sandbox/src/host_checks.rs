@@ -222,9 +222,10 @@ impl HostCheck {
                 (HostCheck::new(NAME, HostCheckStatus::Ok, format!("{count} user ids, {from}"), None), count)
             }
             Err(why) => {
+                let first = crate::userns::free_subordinate_ids();
                 let help = format!(
-                    "install the package `uidmap` (or `shadow-utils`), and add the line `{uid}:100000:65536` to \
-                     /etc/subuid and to /etc/subgid (another range if that one is taken)"
+                    "install the package `uidmap` (or `shadow-utils`), and add the line `{uid}:{first}:65536` to \
+                     /etc/subuid and to /etc/subgid"
                 );
                 let found = format!("only a single id: {why}");
                 (HostCheck { name: NAME, status: HostCheckStatus::Degraded, detail: found, help: Some(help) }, 1)

@@ -63,4 +63,4 @@ pub use outcome::{CommandExit, CommandUsage};
 #[cfg(feature = "std")]
 pub use running::{JailStdio, RunningJail, SignalHandle};
 #[cfg(feature = "std")]
-pub use userns::{ProcessPrivilege, enter_user_namespace};
+pub use userns::{ProcessPrivilege, enter_user_namespace, free_subordinate_ids};

@@ -240,6 +240,35 @@ impl IdRange {
     }
 }
 
+/// Returns the first of 65,536 ids that no user has as subordinate ids, in `/etc/subuid` and `/etc/subgid`.
+pub fn free_subordinate_ids() -> u32 {
+    let texts = ["/etc/subuid", "/etc/subgid"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    free_ids(&texts)
+}
+
+/// The number of subordinate ids that a user is given.
+const USUAL_COUNT: u32 = 65_536;
+/// The first id that `useradd` gives as a subordinate id.
+const USUAL_FIRST: u32 = 100_000;
+
+fn free_ids(texts: &[String]) -> u32 {
+    let mut taken: Vec<(u32, u32)> = Vec::new();
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        let mut fields = line.trim().splitn(3, ':').skip(1).map(str::parse::<u32>);
+        if let (Some(Ok(first)), Some(Ok(count))) = (fields.next(), fields.next()) {
+            taken.push((first, first.saturating_add(count)));
+        }
+    }
+    taken.sort_unstable();
+    let mut free = USUAL_FIRST;
+    for (first, end) in taken {
+        if first < free.saturating_add(USUAL_COUNT) && end > free {
+            free = end;
+        }
+    }
+    free
+}
+
 fn find_tool(name: &str) -> Result<PathBuf, String> {
     let candidates = MAPPING_TOOL_DIRS.iter().map(|directory| Path::new(directory).join(name));
     candidates.into_iter().find(|path| path.is_file()).ok_or_else(|| format!("`{name}` is not installed"))
@@ -257,6 +286,20 @@ fn user_name(uid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn proposed_subordinate_ids_belong_to_nobody() {
+        for (users, groups, free) in [
+            ("", "", 100_000),
+            ("a:100000:65536\n", "a:100000:65536\n", 165_536),
+            ("a:100000:65536\nb:165536:65536\n", "", 231_072),
+            ("b:165536:65536\na:100000:65536\n", "c:231072:1\n", 231_073),
+            ("a:1000:10\nb:500000:65536\nbroken\nx:y:z\n", "", 100_000),
+            ("a:120000:10\n", "", 120_010),
+        ] {
+            assert_eq!(super::free_ids(&[users.to_owned(), groups.to_owned()]), free, "{users} {groups}");
+        }
+    }
+
     #[test]
     fn ids_of_root_map_to_themselves_except_the_last() {
         assert_eq!(super::identity_map("         0          0 4294967295\n"), "0 0 4294967294\n");

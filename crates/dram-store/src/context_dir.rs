@@ -92,7 +92,7 @@ impl ContextDir {
     /// When the directory cannot be opened.
     pub fn open(store: &Store, path: &Path, ignore: IgnoreFn, saved: SavedDigests) -> Result<ContextDir, StoreError> {
         let merged = MergedTree::of_directory(path)?;
-        let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path))?;
+        let real = std::fs::canonicalize(path).map_err(StoreError::io("open", path)).map_err(StoreError::of_input)?;
         let name = blake3::hash(real.as_os_str().as_bytes()).to_hex().to_string();
         let index = store.join("contexts").join(name);
         // Time stamps are made with the clock of the file system, so this clock is read.
@@ -184,14 +184,14 @@ impl ContextDir {
 
 impl FileTree for ContextDir {
     fn find(&self, path: &TreePath, follow: bool) -> Result<Option<TreeNode>, StoreError> {
-        match self.merged.find(path, follow)? {
+        match self.merged.find(path, follow).map_err(StoreError::of_input)? {
             Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
             Some(_) | None => Ok(None),
         }
     }
 
     fn node_at(&self, path: &TreePath) -> Result<Option<TreeNode>, StoreError> {
-        match self.merged.node_at(path)? {
+        match self.merged.node_at(path).map_err(StoreError::of_input)? {
             Some(node) if self.is_visible(&node.path, &node.status)? => Ok(Some(node)),
             Some(_) | None => Ok(None),
         }
@@ -199,7 +199,7 @@ impl FileTree for ContextDir {
 
     fn list(&self, dir: &TreePath) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut names = Vec::new();
-        for name in self.merged.list(dir)? {
+        for name in self.merged.list(dir).map_err(StoreError::of_input)? {
             let path = dir.join(&name);
             let visible = match (self.ignore)(&path) {
                 IgnoreVerdict::Include => true,
@@ -217,11 +217,11 @@ impl FileTree for ContextDir {
     }
 
     fn read_link(&self, path: &TreePath) -> Result<Vec<u8>, StoreError> {
-        self.merged.read_link(path)
+        self.merged.read_link(path).map_err(StoreError::of_input)
     }
 
     fn open(&self, path: &TreePath) -> Result<File, StoreError> {
-        self.merged.open(path)
+        self.merged.open(path).map_err(StoreError::of_input)
     }
 
     fn xattrs(&self, node: &TreeNode) -> Result<Vec<Xattr>, StoreError> {
@@ -229,7 +229,7 @@ impl FileTree for ContextDir {
         if self.cached_digest(node).is_some_and(|known| known.is_plain) {
             return Ok(Vec::new());
         }
-        self.merged.xattrs(node)
+        self.merged.xattrs(node).map_err(StoreError::of_input)
     }
 
     fn content_digest(&self, node: &TreeNode) -> Result<[u8; 32], StoreError> {

@@ -24,6 +24,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// This user may not read a file of the build context.
+    #[error("cannot read {}", path.display())]
+    UnreadableInput {
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: io::Error,
+    },
     /// The store has a layout version that this program does not support.
     #[error("the store {} has version `{found}`, and this program knows version {known}", path.display())]
     UnknownVersion {
@@ -191,6 +200,16 @@ fn shortened_path(path: &Path) -> String {
 }
 
 impl StoreError {
+    /// Returns the error for a file of the user's own, such as one of the build context, instead of a file of the store.
+    pub(crate) fn of_input(self) -> StoreError {
+        match self {
+            StoreError::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                StoreError::UnreadableInput { path, source }
+            }
+            error => error,
+        }
+    }
+
     /// For `map_err`: makes an error for the operation `verb` on `path` from an I/O error.
     pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
@@ -226,7 +245,8 @@ impl StoreError {
                 | TarError::Unsupported { .. } => None,
             },
             StoreError::Io { source, .. } => source.get_ref()?.downcast_ref(),
-            StoreError::UnknownVersion { .. }
+            StoreError::UnreadableInput { .. }
+            | StoreError::UnknownVersion { .. }
             | StoreError::OldAndReadOnly { .. }
             | StoreError::NotADirectory(_)
             | StoreError::ReadOnly(_)

@@ -19,6 +19,7 @@ impl ErrorReport for StoreError {
             StoreError::FetchFailed { source, .. } => source.class(),
             StoreError::TooManyForeignIds { .. } => ErrorClass::MissingSupport,
             StoreError::Io { .. }
+            | StoreError::UnreadableInput { .. }
             | StoreError::UnknownVersion { .. }
             | StoreError::OldAndReadOnly { .. }
             | StoreError::NotADirectory(_)
@@ -61,7 +62,7 @@ impl ErrorReport for StoreError {
             | StoreError::Document { .. }
             | StoreError::LayerTar { .. } => Some(DAMAGED_IMAGE_HELP),
             StoreError::UnknownVersion { found, .. } if found.parse::<u64>().is_err() => Some(
-                "its file `version` is damaged: if this dram made the store, write a file with a `1` in it in that place, \
+                "its file `version` is damaged: if this dram made the store, write a file with a `2` in it in that place, \
                  then `dram fsck --repair`; or name another store with --store",
             ),
             StoreError::UnknownVersion { .. } => Some("use the dram that made it, or another store with --store"),
@@ -69,6 +70,9 @@ impl ErrorReport for StoreError {
             StoreError::NotADirectory(_) => Some("`dram fsck --repair` moves it to `lost/` in the store"),
             StoreError::ReadOnly(_) => Some("make it writable, or name another with --store"),
             StoreError::Io { source, .. } => io_help(source),
+            StoreError::UnreadableInput { .. } => {
+                Some("let this user read it, or leave it out of the build context with .dockerignore")
+            }
             StoreError::TooManyForeignIds { .. } => Some(
                 "give this user more ids in /etc/subuid and /etc/subgid, build as root, or change these owners in the base image",
             ),

@@ -42,7 +42,8 @@ impl MergedTree {
     /// # Errors
     /// When the directory cannot be opened.
     pub fn of_directory(path: &Path) -> Result<MergedTree, StoreError> {
-        Ok(MergedTree { layers: vec![Dir::open(path)?], contributors_by_dir: RefCell::default() })
+        let dir = Dir::open(path).map_err(StoreError::of_input)?;
+        Ok(MergedTree { layers: vec![dir], contributors_by_dir: RefCell::default() })
     }
 
     /// Looks up `name` in the directory `parent`. Returns the layer that provides it and its status.

@@ -77,14 +77,15 @@ pub(crate) fn resolve_mount_files<'a>(
         MountOrigin::Snapshot(snapshot) => {
             let ids = provider.ensure(&snapshot.layers)?;
             let tree = RootedTree::open(store, &ids)?;
-            let place = SearchedTree { name: name.to_owned(), is_ignored: &|_| false };
+            let place = SearchedTree { name: name.to_owned(), is_context: false, is_ignored: &|_| false };
             let (node, content) = find_source(&tree.tree, source, &place, true)?;
             Ok(MountFiles { tree: MountTree::Layers { ids, tree }, node, content })
         }
         MountOrigin::Context(context) => {
             let opened = context.open(store, saved)?;
             let keeps_owners = context.keeps_owners();
-            let place = SearchedTree { name: name.to_owned(), is_ignored: &|path| opened.is_ignored(path) };
+            let place =
+                SearchedTree { name: name.to_owned(), is_context: true, is_ignored: &|path| opened.is_ignored(path) };
             let found = find_source(opened.tree(), source, &place, keeps_owners);
             opened.save(store);
             let (node, content) = found?;

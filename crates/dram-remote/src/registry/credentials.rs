@@ -72,13 +72,17 @@ pub(super) struct FoundCredentials {
 impl CredentialStore {
     /// Returns the credentials for `repository` at `host`, if there are any.
     pub(super) fn find(&self, host: &str, repository: &str) -> Result<Option<FoundCredentials>, RegistryError> {
+        let mut failed = None;
         for path in &self.files {
             let Some(file) = read_file(path)? else { continue };
-            if let Some(found) = self.find_in_file(path, &file, host, repository)? {
-                return Ok(Some(found));
+            match self.find_in_file(path, &file, host, repository) {
+                Ok(None) => {}
+                // Another file may have credentials.
+                Err(error @ RegistryError::Helper { .. }) => failed = failed.or(Some(error)),
+                found => return found,
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     fn find_in_file(
@@ -376,6 +380,25 @@ mod tests {
         assert_eq!(lookup(&credentials, "a.example", "x"), None);
         assert_eq!(credentials.erase("a.example").unwrap(), Vec::<String>::new());
         assert_eq!(lookup(&credentials, "docker.io", "x").as_deref(), Some("hub:word"));
+    }
+
+    #[test]
+    fn failing_helper_is_an_error_only_when_no_file_has_credentials() {
+        let (dir, mut credentials) = credentials_of(r#"{"credsStore":"gone","credHelpers":{"b.example":"gone"}}"#);
+        for host in ["a.example", "b.example"] {
+            let error = credentials.find(host, "x").unwrap_err();
+            assert!(matches!(error, RegistryError::Helper { .. }), "{error}");
+            assert!(
+                error.to_string().contains("`docker-credential-gone`")
+                    && error.to_string().contains("it is not installed"),
+                "{error}"
+            );
+        }
+        let other = dir.path().join("other.json");
+        fs::write(&other, r#"{"auths":{"b.example":{"auth":"bWU6d29yZA=="}}}"#).unwrap();
+        credentials.files.push(other);
+        assert_eq!(lookup(&credentials, "b.example", "x").as_deref(), Some("me:word"));
+        assert!(credentials.find("a.example", "x").is_err());
     }
 
     #[test]

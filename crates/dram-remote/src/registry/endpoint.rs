@@ -14,6 +14,7 @@ use super::address_scope::AddressScope;
 use super::challenge::{AuthChallenge, select_challenge};
 use super::credentials::{CredentialStore, FoundCredentials, RegistrySecret};
 use super::hosts::RegistryLocation;
+use super::registry_error::GIVEN_CREDENTIALS;
 use super::response_text::{header, read_error_body};
 use super::token::TokenRequest;
 use super::{RegistryError, RegistrySettings, address_scope};
@@ -244,9 +245,16 @@ impl RegistryEndpoint {
         }
         let found = match &self.auth {
             RegistryAuth::Explicit(secret) => {
-                Some(FoundCredentials { secret: secret.clone(), source: "the command line".to_owned() })
+                Some(FoundCredentials { secret: secret.clone(), source: GIVEN_CREDENTIALS.to_owned() })
             }
-            RegistryAuth::Stored(credentials) => credentials.find(&self.place.host, &self.place.repository)?,
+            RegistryAuth::Stored(credentials) => match credentials.find(&self.place.host, &self.place.repository) {
+                // A public image needs none; for another one the refusal of the registry follows this note.
+                Err(error @ RegistryError::Helper { .. }) => {
+                    (self.settings.report)(&format!("{error}: no credentials are sent to {}", self.host()));
+                    None
+                }
+                found => found?,
+            },
         };
         self.state().credentials = Some(found.clone());
         Ok(found)

@@ -9,6 +9,9 @@ use dram_image::{RegistryErrorCode, RegistryRefusal};
 use crate::retry::{TransientFailure, is_transient_status};
 use crate::transport_failure::{CertificateFault, TransportFailure};
 
+/// The source of credentials that a login gives, and no file.
+pub(super) const GIVEN_CREDENTIALS: &str = "this login";
+
 /// An error of a registry operation. It holds no credentials. Messages of a registry are sanitised and truncated.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -160,6 +163,12 @@ impl RegistryError {
             ),
             RegistryError::Unauthorized { host, credential_source: None, .. } | RegistryError::Token { host, credential_source: None, .. } => {
                 format!("log in with `dram login {host}`")
+            }
+            RegistryError::Unauthorized { credential_source: Some(place), .. }
+            | RegistryError::Token { credential_source: Some(place), .. } if place == GIVEN_CREDENTIALS => {
+                "this user name and password were sent: see whether they are right; some registries want a token in the \
+                 place of the password"
+                    .to_owned()
             }
             RegistryError::Unauthorized { host, credential_source: Some(place), .. }
             | RegistryError::Token { host, credential_source: Some(place), .. } => {

@@ -7,6 +7,7 @@ use super::print_stdout;
 use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
+use crate::format::escape_control;
 use crate::image_lookup;
 
 /// Gives an image another name.
@@ -32,6 +33,38 @@ pub(crate) fn squash(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<()
     Ok(())
 }
 
+/// Returns the only name of the image with the digest or id `text`, as `docker rmi` removes it.
+fn only_name_of(store: &Store, text: &str) -> Result<String, Failure> {
+    let root = image_lookup::find_descriptor(store, text)?.filter(|_| image_lookup::is_id(text));
+    let Some(root) = root else { return Err(image_lookup::unknown_image(store, text)?) };
+    let all = store.refs().list()?;
+    let names: Vec<&str> =
+        all.iter().filter(|tagged| tagged.root.digest == root.digest).map(|tagged| tagged.name.as_str()).collect();
+    match names.as_slice() {
+        [one] => Ok((*one).to_owned()),
+        [] => {
+            let index = all.iter().find(|tagged| {
+                let manifests = store.root_contents(&tagged.root).manifests;
+                manifests.iter().any(|image| image.descriptor.digest == root.digest)
+            });
+            Err(match index {
+                Some(index) => {
+                    let name = escape_control(&index.name);
+                    let failure = Failure::work(format!("the image `{text}` is one of the platforms of `{name}`"));
+                    failure.help(format!("`dram rm {name}` removes all of them"))
+                }
+                None => Failure::work(format!("the image `{text}` has no name to be removed"))
+                    .help("`dram prune` deletes images without a name"),
+            })
+        }
+        [..] => {
+            let list: Vec<String> = names.iter().map(|name| format!("`{}`", escape_control(name))).collect();
+            let failure = Failure::usage(format!("the image `{text}` has {} names: {}", names.len(), list.join(", ")));
+            Err(failure.help("say which: `dram rm NAME…`"))
+        }
+    }
+}
+
 /// Removes names. If one of them is unknown, none is removed.
 pub(crate) fn rm(ambient: &AmbientContext, names: &[String]) -> Result<(), Failure> {
     let store = Store::open_writable(ambient.store()?)?;
@@ -43,7 +76,7 @@ pub(crate) fn rm(ambient: &AmbientContext, names: &[String]) -> Result<(), Failu
         let name = exact.or_else(|| text.parse().ok().map(|reference: dram_image::Reference| reference.short()));
         match name.filter(|name| known.contains(name)) {
             Some(name) => wanted.push(name),
-            None => return Err(image_lookup::unknown_image(&store, text)?),
+            None => wanted.push(only_name_of(&store, text)?),
         }
     }
     for name in wanted {

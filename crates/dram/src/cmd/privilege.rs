@@ -6,8 +6,11 @@ use crate::ambient::AmbientContext;
 use crate::report;
 
 /// Help for a user with a single id.
-const MORE_IDS_HELP: &str = "have root run `apt-get install uidmap` and `usermod --add-subuids 100000-165535 --add-subgids \
-                        100000-165535 USER`";
+fn more_ids_help() -> String {
+    let first = dram_sandbox::free_subordinate_ids();
+    let range = format!("{first}-{}", first.saturating_add(65_535));
+    format!("have root run `apt-get install uidmap` and `usermod --add-subuids {range} --add-subgids {range} USER`")
+}
 
 /// Prints a note about owners and users in a build with a single id.
 pub(crate) fn note_single_id(ambient: &AmbientContext, plan: &Plan) {
@@ -19,7 +22,7 @@ pub(crate) fn note_single_id(ambient: &AmbientContext, plan: &Plan) {
         "note: this user has only a single id ({why}): commands saw all files as root's; whose they made them is noted for the \
          image, but for links, devices and what they only copied"
     ));
-    report::print_note(&format!("  help: {MORE_IDS_HELP}"));
+    report::print_note(&format!("  help: {}", more_ids_help()));
     let users: Vec<&str> = run_steps(plan).map(|(_, run)| run.user.as_str()).filter(|user| !is_root(user)).collect();
     if let Some(user) = users.first() {
         report::print_note(&format!("note: commands for `USER {user}` ran as root of that single id"));
@@ -32,7 +35,7 @@ pub(crate) fn note_user(ambient: &AmbientContext, user: &str) {
         report::print_note(&format!(
             "note: the command runs as root instead of `{user}`: this user has only a single id"
         ));
-        report::print_note(&format!("  help: {MORE_IDS_HELP}"));
+        report::print_note(&format!("  help: {}", more_ids_help()));
     }
 }
 

@@ -67,6 +67,24 @@ error: no such file in the build context: `src/mian.c`
 }
 
 #[test]
+fn a_source_outside_of_the_context_is_told_apart_from_a_misspelt_one() {
+    let context = Context::new("FROM parity-base\nCOPY ../x /\n").file("xy", "");
+    assert_error(
+        &build(&context),
+        1,
+        "
+error: no such file in the build context: `../x`
+ --> ./Dockerfile:2:6
+  |
+2 | COPY ../x /
+  |      ^^^^
+  |
+  = note: `..` does not lead out of the build context: this is `/x` in it
+  = help: copy it into the build context, or name its directory with `--build-context NAME=DIR` and use `--from=NAME`",
+    );
+}
+
+#[test]
 fn a_missing_file_that_is_ignored_is_reported_as_ignored() {
     let context =
         Context::new("FROM parity-base\nCOPY secret /x\n").file(".dockerignore", "secret\n").file("secret", "x");

@@ -97,6 +97,25 @@ fn names_are_added_moved_and_removed() {
 }
 
 #[test]
+fn rm_takes_a_digest_or_an_id_that_has_one_name() {
+    let store = with_demo();
+    let (digest, base) = (store.digest("demo"), store.digest(BASE));
+    store.dram(["tag", "demo", "other"]).ok();
+    let refused = store.dram(["rm", &digest]).fails(2);
+    refused.says("has 2 names: `demo:latest`, `other:latest`").says("dram rm NAME");
+    store.dram(["rm", "other"]).ok();
+    store.dram(["rm", &digest]).ok();
+    store.dram(["inspect", "demo"]).fails(1);
+    store.dram(["rm", &digest]).fails(1).says("has no name to be removed").says("dram prune");
+    store.dram(["rm", &"7".repeat(64)]).fails(1).says("the store has no image");
+    let config = store.inspect(BASE)["manifest"]["config"]["digest"].as_str().unwrap()[7..19].to_owned();
+    valid_image(&store, "parity-base:latest");
+    store.dram(["rm", &config]).ok();
+    store.dram(["inspect", BASE]).fails(1);
+    store.dram(["rm", &base]).fails(1).says("has no name to be removed");
+}
+
+#[test]
 fn prune_removes_unused_blobs_and_with_all_the_step_cache() {
     let store = Store::with_base();
     let context = Context::new("FROM parity-base\nRUN head -c 3000000 /dev/urandom > /large\n");

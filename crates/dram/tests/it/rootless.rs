@@ -237,3 +237,19 @@ fn a_store_of_another_user_is_refused() {
     let done = theirs.dram(["images", "--store"]).arg(store.path()).fails(1);
     done.says(&store.path().display().to_string()).says("ermission denied").does_not_say("panick");
 }
+
+#[test]
+fn an_unreadable_file_of_the_context_is_named_with_the_way_out() {
+    let store = with_base(&user_without_subids());
+    for unreadable in ["secret", "dir", "."] {
+        let context = Context::new("FROM parity-base\nCOPY . /all/\n").file("secret", "x").file("dir/file", "x");
+        fs::set_permissions(context.join(unreadable), fs::Permissions::from_mode(0o700)).unwrap();
+        let refused = store.build(&context).fails(1).says("let this user read it").does_not_say("store");
+        assert!(refused.stderr.contains("Permission denied"), "{unreadable}: {refused}");
+        assert!(unreadable == "." || refused.stderr.contains(&format!("/{unreadable}")), "{unreadable}: {refused}");
+    }
+    let context =
+        Context::new("FROM parity-base\nCOPY . /all/\n").file("secret", "x").file(".dockerignore", "secret\n");
+    fs::set_permissions(context.join("secret"), fs::Permissions::from_mode(0o700)).unwrap();
+    store.build(&context).ok();
+}

@@ -489,7 +489,7 @@ fn a_damaged_version_file_is_refused_with_help() {
         damage(&version);
         for words in [["images", "--json"], ["fsck", "--repair"], ["inspect", "demo"]] {
             let refused = store.dram(words).fails(1).says(&store.path().display().to_string());
-            refused.says("its file `version` is damaged").says("write a file with a `1` in it").says("--store");
+            refused.says("its file `version` is damaged").says("write a file with a `2` in it").says("--store");
         }
         let _ = fs::remove_dir_all(&version);
         fs::write(&version, "1").unwrap();
