@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 
 use dram_build::transfer::{LazyBlobs, TransferError, TransferProgress, has_platform};
@@ -19,6 +20,12 @@ use crate::registry_access::{RegistryAccess, RegistryImage};
 /// A callback that shows the progress of transfers. Several threads call it.
 type TransferListener = Box<dyn Fn(TransferProgress) + Send + Sync>;
 
+/// The answer of a registry for a name: its repository and the descriptor for which the name stands there.
+type RegistryAnswer = Result<(RegistryImage, Descriptor), TransferError>;
+
+/// The number of registries that are asked at the same time.
+const PARALLEL_QUESTIONS: usize = 8;
+
 /// Resolves names to images of the store or, as the pull policy says, of registries.
 pub(crate) struct ImageResolver<'a> {
     store: &'a Store,
@@ -28,6 +35,8 @@ pub(crate) struct ImageResolver<'a> {
     /// The callback that shows the progress of transfers, once it is set.
     listener: Arc<OnceLock<TransferListener>>,
     resolved: RefCell<BTreeMap<(String, String), Option<Image>>>,
+    /// The answers of registries that were asked in advance, each used once.
+    answers: RefCell<BTreeMap<Reference, RegistryAnswer>>,
     /// Images that came from a registry: their names, and the index from which each was chosen.
     pulled: RefCell<Vec<(Reference, Image, Option<dram_image::Digest>)>>,
 }
@@ -42,6 +51,7 @@ impl<'a> ImageResolver<'a> {
             cancel,
             listener: Arc::default(),
             resolved: RefCell::default(),
+            answers: RefCell::default(),
             pulled: RefCell::default(),
         }
     }
@@ -68,6 +78,48 @@ impl<'a> ImageResolver<'a> {
         Ok(found)
     }
 
+    /// Asks the registries for those of `wanted` that they will be asked for, several at the same time.
+    pub(crate) fn prepare(&self, wanted: &[(String, ImagePlatform)]) {
+        let mut names: Vec<Reference> = Vec::new();
+        for (name, platform) in wanted {
+            let is_known = self.resolved.borrow().contains_key(&(name.clone(), format!("{platform:?}")));
+            let reference = name.parse::<Reference>().ok().filter(|_| !image_lookup::is_id(name) && !is_known);
+            let Some(reference) = reference else { continue };
+            if !names.contains(&reference) && self.asks_for(name, &reference, platform) {
+                names.push(reference);
+            }
+        }
+        if names.len() < 2 {
+            return;
+        }
+        for batch in names.chunks(PARALLEL_QUESTIONS) {
+            let registries = &self.registries;
+            let answers = std::thread::scope(|scope| {
+                let asked = batch.iter().map(|name| scope.spawn(move || registries.source(name)));
+                let asked: Vec<_> = asked.collect();
+                let joined = asked.into_iter().map(|thread| thread.join().unwrap_or_else(|why| resume_unwind(why)));
+                joined.collect::<Vec<_>>()
+            });
+            self.answers.borrow_mut().extend(batch.iter().cloned().zip(answers));
+        }
+    }
+
+    /// Returns whether [`ImageResolver::resolve`] asks the registry for the image.
+    fn asks_for(&self, name: &str, reference: &Reference, platform: &ImagePlatform) -> bool {
+        if self.policy == PullPolicy::Never {
+            return false;
+        }
+        let Ok(root) = image_lookup::find_descriptor(self.store, name) else { return false };
+        let image = root.and_then(|root| image_lookup::open_for_platform(self.store, name, &root, platform).ok());
+        let fits = image.is_some_and(|image| has_platform(&image, platform));
+        !fits || self.policy == PullPolicy::Always && reference.digest().is_none()
+    }
+
+    fn ask_registry(&self, reference: &Reference) -> RegistryAnswer {
+        let known = self.answers.borrow_mut().remove(reference);
+        known.unwrap_or_else(|| self.registries.source(reference))
+    }
+
     fn resolve(&self, name: &str, platform: &ImagePlatform) -> Result<Option<Image>, Failure> {
         let root = image_lookup::find_descriptor(self.store, name)?;
         let open = |root: &Descriptor| image_lookup::open_for_platform(self.store, name, root, platform);
@@ -85,7 +137,7 @@ impl<'a> ImageResolver<'a> {
         if fits && (self.policy == PullPolicy::Missing || reference.digest().is_some()) {
             return Ok(here);
         }
-        match (self.registries.source(&reference), here) {
+        match (self.ask_registry(&reference), here) {
             (Ok((_, root)), Some(image)) if fits && self.is_current(&reference, &root)? => Ok(Some(image)),
             (Ok((remote, root)), _) => self.fetch_documents(&reference, remote, &root, platform).map(Some),
             (Err(TransferError::Cancelled), _) => Err(TransferError::Cancelled.into()),

@@ -142,6 +142,13 @@ impl InputResolver<'_> {
     ) -> Result<BTreeMap<String, ResolvedInput>, BuildFailure> {
         let mut inputs = BTreeMap::new();
         let mut missing = Vec::new();
+        let is_image = |need: &&ExternalInput| {
+            let name = self.settings.context_for(&need.name);
+            name.is_none_or(|name| !self.request.named_contexts.contains_key(name))
+        };
+        let images = needs.iter().filter(is_image);
+        let images = images.map(|need| (need.name.clone(), stage_platform(need.platform.as_deref(), self.settings)));
+        self.finder.prepare_images(&images.collect::<Vec<_>>());
         for need in needs {
             let name = self.settings.context_for(&need.name);
             let found = match name.and_then(|name| self.request.named_contexts.get(name)) {

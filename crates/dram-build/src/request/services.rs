@@ -52,6 +52,12 @@ pub trait InputFinder {
     /// Returns an error if it cannot be determined, or if the image cannot be pulled.
     fn find_image(&self, name: &str, platform: &ImagePlatform) -> Result<Option<Image>, InputError>;
 
+    /// Prepares for [`InputFinder::find_image`] of all of these names and platforms, which may ask several registries at
+    /// the same time. What cannot be found is reported when it is looked for.
+    fn prepare_images(&self, wanted: &[(String, ImagePlatform)]) {
+        let _ = wanted;
+    }
+
     /// Returns the error for an image that is not found, with similar names as help.
     ///
     /// # Errors

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::ToSocketAddrs as _;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method};
@@ -23,6 +25,9 @@ use crate::url::{origin, resolve_location};
 
 /// The number of redirects that are followed.
 const MOST_REDIRECTS: usize = 10;
+
+/// The time after which the user is told which registry is waited for.
+const NOTICE_DELAY: Duration = Duration::from_secs(1);
 
 /// A response of any status, errors of the registry included.
 pub(super) struct RegistryResponse {
@@ -99,6 +104,8 @@ pub(super) struct EndpointState {
     less_public: BTreeMap<String, bool>,
     /// The credentials, once they were looked up.
     credentials: Option<Option<FoundCredentials>>,
+    /// True after the first request, whatever came of it.
+    has_answered: bool,
 }
 
 impl RegistryEndpoint {
@@ -156,8 +163,34 @@ impl RegistryEndpoint {
         is_deeper
     }
 
-    /// Sends `ask`, with retries. The response may be an error of the registry.
+    /// Sends `ask`, with retries. The response may be an error of the registry. If the first request takes long, the user
+    /// is told which registry is waited for.
     pub(super) fn send(&self, ask: &RegistryRequest<'_, '_>) -> Result<RegistryResponse, RegistryError> {
+        if self.state().has_answered {
+            return self.send_with_retries(ask);
+        }
+        let done = self.with_notice(ask.what, || self.send_with_retries(ask));
+        self.state().has_answered = true;
+        done
+    }
+
+    /// Calls `action`, and tells the user that the registry is waited for if that takes longer than [`NOTICE_DELAY`].
+    fn with_notice<T>(&self, what: &str, action: impl FnOnce() -> T) -> T {
+        let (finished, wait) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            // Without a thread there is no notice, and nothing else is missing.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || {
+                if wait.recv_timeout(NOTICE_DELAY) == Err(RecvTimeoutError::Timeout) {
+                    (self.settings.report)(&format!("waiting for {} to answer: {what}", self.host()));
+                }
+            });
+            let done = action();
+            drop(finished);
+            done
+        })
+    }
+
+    fn send_with_retries(&self, ask: &RegistryRequest<'_, '_>) -> Result<RegistryResponse, RegistryError> {
         let mut patience = self.new_retries();
         loop {
             let done = self.send_once(ask);

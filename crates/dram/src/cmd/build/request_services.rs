@@ -33,6 +33,10 @@ impl InputFinder for CommandInputs<'_> {
         Ok(self.images.find(name, platform)?)
     }
 
+    fn prepare_images(&self, wanted: &[(String, ImagePlatform)]) {
+        self.images.prepare(wanted);
+    }
+
     fn unknown_image(&self, name: &str) -> Result<InputError, InputError> {
         Ok(image_lookup::unknown_image(self.store, name)?.into())
     }

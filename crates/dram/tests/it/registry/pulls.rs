@@ -1,12 +1,15 @@
 //! Faults of a registry during pulls.
 
 use std::fs;
-use std::time::Duration;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::fake::{FakeAuth, Fault, FaultPoint, Misbehaviour, RecordedRequest};
 use super::http::Delivery;
 use super::scenario::{KIND, assert_scenarios, count, pull, registry_with_image, test_image};
-use crate::support::{Store, temp};
+use crate::support::{Context, Store, temp};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const NULLS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -192,4 +195,36 @@ fn redirects_into_a_less_public_network_are_refused() {
     let pull = store.dram(["pull", &format!("registry.example:{port}/x:1")]).env("CONTAINERS_REGISTRIES_CONF", &conf);
     let done = pull.run_under("unshare", &["--mount", "sh", "-c", &script]).fails(1);
     done.says("inner.example").says("in a private network that it is not in itself");
+}
+
+/// Listens on a port of the loopback interface and never answers. The time of the first connection is sent.
+fn silent_registry() -> (String, mpsc::Receiver<Instant>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let (contacted, times) = mpsc::channel();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let _ = contacted.send(Instant::now());
+            open.push(stream);
+        }
+    });
+    (host, times)
+}
+
+#[test]
+fn registries_of_base_images_are_asked_at_the_same_time_and_named_when_they_are_slow() {
+    let ((first, of_first), (second, of_second)) = (silent_registry(), silent_registry());
+    let context =
+        Context::new(&format!("FROM {first}/x:1 AS a\nFROM {second}/y:1\nCOPY --from=a /etc/passwd /\nRUN true\n"));
+    let store = Store::with_base();
+    let done = store.build(&context).env("DRAM_NETWORK_TIMEOUT", "0.8").fails(1);
+    for host in [&first, &second] {
+        assert_eq!(done.stderr.matches(&format!("waiting for {host} to answer: ")).count(), 1, "{done}");
+    }
+    let (one, other) = (of_first.recv().unwrap(), of_second.recv().unwrap());
+    let apart = one.max(other) - one.min(other);
+    assert!(apart < Duration::from_millis(500), "they are asked {apart:?} apart");
+    let push = || store.dram(["push", "parity-base"]).arg(format!("{first}/x")).env("DRAM_NETWORK_TIMEOUT", "0.8");
+    push().fails(1).says(&format!("waiting for {first} to answer"));
 }
