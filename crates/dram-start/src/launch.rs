@@ -205,7 +205,7 @@ pub fn hidden_cookie_position(arguments: &[ByteString]) -> Option<usize> {
     pairs.position(|pair| pair[0] == b"-setcookie" && pair[1] == HIDDEN_COOKIE).map(|at| at + 1)
 }
 
-/// The emulator command for expanded arguments, with exactly this node name and cookie. The cookie is not in it:
+/// The emulator command for expanded arguments, with exactly this node name, and a cookie if there is one. The cookie is not in it:
 /// [`hidden_cookie_position`] is its place.
 ///
 /// # Errors
@@ -213,7 +213,7 @@ pub fn hidden_cookie_position(arguments: &[ByteString]) -> Option<usize> {
 pub fn emulator_command(
     arguments: &[ByteString],
     naming: Option<&NodeNaming>,
-    cookie: Option<&[u8]>,
+    has_cookie: bool,
     place: &EmulatorPaths,
     env: &EnvironmentVariables,
 ) -> Result<EmulatorCommand, StartError> {
@@ -226,16 +226,7 @@ pub fn emulator_command(
         Some(NodeNaming { kind: StartNodeNameKind::None, .. }) | None => {}
         Some(NodeNaming { kind, node }) => {
             all.extend([concat(&[b"-", kind.as_str().as_bytes()]), node.clone()]);
-            if let Some(cookie) = cookie {
-                if cookie.starts_with(b"-") || cookie.starts_with(b"+") {
-                    let sign = if cookie.starts_with(b"-") { '-' } else { '+' };
-                    return Err(StartError::new(
-                        alloc::format!(
-                            "cannot pass the cookie to the emulator: it begins with `{sign}`, as a flag does"
-                        ),
-                        "set RELEASE_COOKIE to a secret that begins with a letter or a digit",
-                    ));
-                }
+            if has_cookie {
                 all.extend([b"-setcookie".to_vec(), HIDDEN_COOKIE.to_vec()]);
             }
         }
@@ -263,26 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_that_the_emulator_takes_for_a_flag_is_refused_without_being_shown() {
+    fn a_word_in_the_place_of_the_cookie_is_on_the_command_line() {
         let naming = NodeNaming { kind: StartNodeNameKind::Sname, node: b"demo".to_vec() };
         let place = EmulatorPaths { root: b"/r".to_vec(), bin: b"/r/bin".to_vec(), progname: b"erl".to_vec() };
-        let env = EnvironmentVariables::default();
-        let start = |cookie: &[u8]| emulator_command(&[], Some(&naming), Some(cookie), &place, &env);
-        for cookie in [b"-secret", b"+secret"] {
-            let fault = start(cookie).unwrap_err();
-            assert!(
-                fault.message.contains("it begins with `") && !fault.message.contains("secret"),
-                "{}",
-                fault.message
-            );
-        }
-        let line = start(b"a-secret+").unwrap().arguments;
-        assert!(
-            !line.iter().any(|word| crate::byte_string::find_bytes(word, b"secret").is_some()),
-            "every user can read the command line"
-        );
-        let at = hidden_cookie_position(&line).unwrap();
-        assert_eq!(line[at - 1], b"-setcookie");
+        let line = emulator_command(&[], Some(&naming), true, &place, &EnvironmentVariables::default()).unwrap();
+        let at = hidden_cookie_position(&line.arguments).unwrap();
+        assert_eq!(line.arguments[at - 1], b"-setcookie");
     }
 
     #[test]

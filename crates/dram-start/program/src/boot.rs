@@ -151,7 +151,7 @@ pub(crate) fn prepare_emulator(
         env.set(COOKIE_VARIABLE.as_bytes(), cookie);
     }
     let place = EmulatorPaths { root: home.root.clone(), bin: home.bin(), progname: b"erl".to_vec() };
-    let emulator = emulator_command(&arguments, naming.as_ref(), cookie.as_deref(), &place, &env)?;
+    let emulator = emulator_command(&arguments, naming.as_ref(), cookie.is_some(), &place, &env)?;
     set_emulator_variables(release, &emulator, &place, &mut env);
     if emulator.needs_epmd {
         start_epmd(&place, &emulator, &env)?;

@@ -65,6 +65,12 @@ impl NodeStream {
         sys::wait_for_events(self.0.0, READABLE, milliseconds)
     }
 
+    /// Waits until data arrives here or at the file descriptor `other`. Returns for each of them whether it can be read.
+    pub(crate) fn readable_beside(&self, other: i32, milliseconds: u64) -> Result<(bool, bool), StartErrno> {
+        let [here, beside] = sys::wait_for_input([self.0.0, other], milliseconds)?;
+        Ok((here, beside))
+    }
+
     /// Reads exactly `count` bytes.
     pub(crate) fn read(&self, count: usize, milliseconds: u64) -> Result<StreamRead, StartErrno> {
         let mut found = vec![0; count];

@@ -26,6 +26,7 @@ use crate::{files, prepare, sys};
 const STEP_TIMEOUT: u64 = 7000;
 /// The interval of ticks, in milliseconds. Nodes close a silent connection after four times as long.
 const TICK_INTERVAL: u64 = 10_000;
+const STANDARD_INPUT: i32 = 0;
 /// The size limit of a message.
 const MAX_MESSAGE_SIZE: usize = 64 << 20;
 
@@ -39,6 +40,7 @@ pub(crate) struct NodeTarget {
     /// The port it listens on, if it is set and EPMD is not used.
     port: Option<u16>,
     encrypted: bool,
+    elixir: bool,
 }
 
 /// Computes the name, the cookie and the port of the node from the settings.
@@ -55,6 +57,7 @@ pub(crate) fn node_target(release: &StartSettings, env: &EnvironmentVariables) -
             .and_then(parse_number)
             .and_then(|port| u16::try_from(port).ok()),
         encrypted: flag_value(&arguments, b"-proto_dist").is_some_and(|proto| proto.ends_with(b"_tls")),
+        elixir: release.conf.elixir,
     })
 }
 
@@ -141,7 +144,7 @@ pub(crate) fn connect_to_node(
     match run_handshake(&stream, &handshake) {
         Ok(()) => Ok(NodeConnection {
             stream,
-            session: NodeSession::new(&own, creation),
+            session: NodeSession::new(&own, creation, target.elixir),
             name,
             last_sent: sys::monotonic_milliseconds(),
         }),
@@ -241,15 +244,7 @@ impl NodeConnection {
             if sys::monotonic_milliseconds() >= self.last_sent + TICK_INTERVAL {
                 self.send(&[0; 4])?;
             }
-            let Some(packet) = self.next_packet(TICK_INTERVAL / 4)? else {
-                return Err(self.connection_lost_error("it ended the connection"));
-            };
-            let Some(packet) = packet else { continue };
-            let events = self
-                .session
-                .receive(&packet)
-                .map_err(|_| self.connection_lost_error("its words are not of the protocol"))?;
-            for event in events {
+            for event in self.next_events()? {
                 match event {
                     NodeEvent::Send(packet) => self.send(&packet)?,
                     NodeEvent::Print(text) => {
@@ -260,6 +255,33 @@ impl NodeConnection {
                 }
             }
         }
+    }
+
+    /// Waits for a packet, and for standard input if called code wants some.
+    fn next_events(&mut self) -> Result<Vec<NodeEvent>, StartError> {
+        if self.session.wants_input() {
+            let (has_packet, has_input) = self
+                .stream
+                .readable_beside(STANDARD_INPUT, TICK_INTERVAL / 4)
+                .map_err(|errno| self.connection_lost_error(&format!("{errno}")))?;
+            if has_input {
+                let mut buffer = vec![0; 64 << 10];
+                return Ok(match sys::read(STANDARD_INPUT, &mut buffer) {
+                    Ok(count) => self.session.receive_input(&buffer[..count]),
+                    Err(StartErrno::AGAIN) => Vec::new(),
+                    // Without a standard input it has ended.
+                    Err(_) => self.session.receive_input(b""),
+                });
+            }
+            if !has_packet {
+                return Ok(Vec::new());
+            }
+        }
+        let Some(packet) = self.next_packet(TICK_INTERVAL / 4)? else {
+            return Err(self.connection_lost_error("it ended the connection"));
+        };
+        let Some(packet) = packet else { return Ok(Vec::new()) };
+        self.session.receive(&packet).map_err(|_| self.connection_lost_error("its words are not of the protocol"))
     }
 
     /// Waits until the node ends the connection. Returns false after the timeout.

@@ -7,6 +7,7 @@ use dram_start::byte_string::{ByteString, concat, find_bytes};
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::expand_launch_arguments;
+use dram_start::node::cookie::check_cookie;
 use dram_start::release::{StartSettings, flag_value, parse_cookie};
 use dram_start::variables::{has_variables, replace_variables};
 
@@ -97,17 +98,20 @@ pub(crate) fn find_cookie(
     arguments: &[ByteString],
     env: &EnvironmentVariables,
 ) -> Result<Option<ByteString>, StartError> {
-    if let Some(cookie) = env.first_non_empty(&["RELEASE_COOKIE", "RELX_COOKIE", "COOKIE"]) {
-        return Ok(Some(cookie.to_vec()));
+    let checked = |cookie: &[u8], source: &str| check_cookie(cookie, source).map(|()| Some(cookie.to_vec()));
+    for name in ["RELEASE_COOKIE", "RELX_COOKIE", "COOKIE"] {
+        if let Some(cookie) = env.get_non_empty(name) {
+            return checked(cookie, name);
+        }
     }
     if let Some(cookie) = flag_value(arguments, b"-setcookie") {
-        return Ok(Some(cookie.to_vec()));
+        return checked(cookie, "the flag `-setcookie`");
     }
     let path = concat(&[&release.home.root, b"/releases/COOKIE"]);
     if let Some(text) = files::read_optional(&path)? {
         // A variable is replaced whatever the settings say: its name is no secret.
         if let Some(cookie) = parse_cookie(&replace_variables(&path, &text, b'#', env)?) {
-            return Ok(Some(cookie));
+            return checked(&cookie, &format!("`{}`", printable(&path)));
         }
     }
     generated_cookie(release)

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::cookie::digested_cookie;
 use super::md5::md5;
 use crate::byte_string::{ByteString, concat};
 
@@ -92,7 +93,7 @@ impl NodeHandshake {
     /// Begins a handshake as the node `name` with a random `creation` and `challenge`; `version` is the peer's highest.
     #[must_use]
     pub fn new(name: &str, creation: u32, challenge: u32, cookie: &[u8], version: u16) -> Self {
-        Self { name: name.to_string(), creation, challenge, cookie: cookie.to_vec(), is_version_5: version < 6 }
+        Self { name: name.to_string(), creation, challenge, cookie: digested_cookie(cookie), is_version_5: version < 6 }
     }
 
     /// The first message, which sends the name.

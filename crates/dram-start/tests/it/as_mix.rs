@@ -1,7 +1,8 @@
 //! Tests that run the script `bin/NAME` that Mix writes and the start program, and compare them.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
 
 use crate::test_release::{RunningRelease, TestRelease, lossy_text, mix_release};
 
@@ -60,6 +61,69 @@ fn release_node_in_the_environment_or_in_env_sh_gives_a_name_as_with_mix() {
             })
             .collect();
         assert_eq!(names[0], names[1]);
+    }
+}
+
+/// Runs `rpc` with a standard input. Returns its exit code and its output.
+fn rpc_with_input(world: &TestRelease, program: &str, code: &str, input: &[u8]) -> (Option<i32>, String) {
+    let env = [("RELEASE_NODE", "spoken")];
+    let mut rpc = command(world, program, &["rpc", code], &env);
+    let mut child = rpc.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Code that reads nothing may end before.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), lossy_text(&output.stdout))
+}
+
+#[test]
+fn rpc_reads_standard_input_and_exits_as_with_mix() {
+    let world = both("");
+    let _system = start(&world, "demo", &[("RELEASE_NODE", "spoken")]);
+    let long = "0123456789é€\n".repeat(20_000);
+    let cases: [(&str, &[u8]); 15] = [
+        ("IO.inspect(IO.read(:stdio, :all))", b"x\ny"),
+        ("IO.inspect(IO.read(:stdio, :eof))", "é€\nzwei".as_bytes()),
+        ("IO.read(:stdio, :eof) |> byte_size() |> IO.inspect()", long.as_bytes()),
+        ("for line <- IO.stream(:stdio, :line), do: IO.inspect(line)", b"a\r\nb\n\nc"),
+        ("IO.inspect({IO.read(:stdio, 3), IO.read(:stdio, 2), IO.read(:stdio, :line)})", "aé€bc\n".as_bytes()),
+        ("IO.inspect(IO.gets(\"name? \"))", b"dram\n"),
+        ("IO.inspect({IO.gets(\"? \"), IO.gets(:more)})", b"last"),
+        ("IO.inspect(IO.binread(:stdio, :line))", "é\n".as_bytes()),
+        ("IO.inspect(:io.fread('', '~d ~s'))", b"12 word\n"),
+        ("IO.inspect(:io.get_line(''))", b""),
+        ("exit({:shutdown, 4})", b""),
+        ("exit({:shutdown, :other})", b""),
+        ("exit(:normal)", b""),
+        ("exit(:boom)", b""),
+        ("throw(:ball)", b""),
+    ];
+    let mut different = Vec::new();
+    for (code, input) in cases {
+        let [mix, own] = PROGRAMS.map(|program| rpc_with_input(&world, program, code, input));
+        if own != mix {
+            different.push(format!("{code}: {own:?}, with Mix {mix:?}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    // Mix's fails, as its own input is binaries that `io:read` does not take.
+    let terms = "IO.inspect({:io.read(\"\"), :io.read(\"\"), IO.gets(\"\")})";
+    let read = rpc_with_input(&world, "demo", terms, b"{a,\n1}. [2]. rest\nnext\n");
+    assert_eq!(read, (Some(0), "{{:ok, {:a, 1}}, {:ok, [2]}, \"rest\\n\"}\n".to_owned()));
+}
+
+#[test]
+fn a_cookie_of_latin_1_is_the_same_for_the_commands_of_both() {
+    let world = both("");
+    for cookie in ["schlüssel", "a b\"c'", "%-+"] {
+        let env = [("RELEASE_NODE", "keyed"), ("RELEASE_COOKIE", cookie)];
+        for program in PROGRAMS {
+            let _system = start(&world, program, &env);
+            for caller in PROGRAMS {
+                let said = run(&world, caller, &["rpc", "IO.puts(Node.get_cookie())"], &env);
+                let printed = lossy_text(&said.stdout);
+                assert_eq!(printed, format!("{cookie}\n"), "{caller} calls {program}: {}", lossy_text(&said.stderr));
+            }
+        }
     }
 }
 

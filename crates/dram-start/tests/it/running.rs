@@ -24,7 +24,7 @@ fn rpc_prints_output_returns_errors_and_takes_less_than_50_ms() {
     assert_eq!(world.run_ok(&["pid"], &NAMED), format!("{}\n", system.pid()));
     let code = "IO.puts(\"€\"); IO.inspect({:a, 1.5}); :io.format(\"~ts~n\", [\"é\"]); IO.write([\"x\", ?y, \"\\n\"])";
     assert_eq!(world.run_ok(&["rpc", code], &NAMED), "€\n{:a, 1.5}\né\nxy\n");
-    assert_eq!(world.run_ok(&["rpc", "IO.inspect(IO.gets(\"? \"))"], &NAMED), ":eof\n");
+    assert_eq!(world.run_ok(&["rpc", "IO.inspect(IO.gets(\"? \"))"], &NAMED), "? :eof\n");
     let raised = world.run(&["rpc", "raise \"boom\""], &NAMED);
     assert_eq!(raised.status.code(), Some(1));
     assert!(lossy_text(&raised.stderr).contains("** (RuntimeError) boom"), "{}", lossy_text(&raised.stderr));

@@ -398,6 +398,20 @@ pub(crate) fn wait_for_events(fd: i32, events: u16, milliseconds: u64) -> Result
     }
 }
 
+/// Waits until one of the file descriptors can be read, has ended or is not open. Returns for each whether it is.
+pub(crate) fn wait_for_input(fds: [i32; 2], milliseconds: u64) -> Result<[bool; 2], StartErrno> {
+    // For each the file descriptor, the requested events, and the returned events.
+    let mut requests = [[fds[0] as u32, 1], [fds[1] as u32, 1]];
+    let limit = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let to = requests.as_mut_ptr().expose_provenance();
+    // SAFETY: two requests of eight bytes; a time of two numbers; no signal mask.
+    match check_result(unsafe { system_call(StartSyscall::ppoll, [to, 2, address_of(&limit), 0, 0, 0]) }) {
+        Err(StartErrno::INTR) => Ok([false, false]),
+        Err(other) => Err(other),
+        Ok(_) => Ok(requests.map(|request| request[1] >> 16 != 0)),
+    }
+}
+
 /// Sleeps.
 pub(crate) fn sleep(milliseconds: u64) {
     let _ = wait_for_events(-1, 0, milliseconds);
