@@ -71,6 +71,10 @@ needs_test() {
   need xz-utils xz
   need zstd zstd
   need bzip2 bzip2
+  need zip zip
+  # Web servers, in C and in Go.
+  need nginx-light nginx
+  need caddy caddy
   need python3 python3
   # Projects to release, and what builds them.
   need elixir mix

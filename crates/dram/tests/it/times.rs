@@ -179,6 +179,118 @@ fn compiled_python_is_valid_in_the_image() {
     assert!(cached && !said.contains("bytecode is stale"), "{said}");
 }
 
+/// Copies the program and its shared libraries into `context/root`, at their paths.
+fn add_program(context: &Context, name: &str) {
+    let found = tool("sh").args(["-c", "command -v \"$1\"", "sh", name]).env("PATH", "/usr/sbin:/usr/bin").ok().stdout;
+    let libraries = tool("ldd").arg(found.trim()).ok().stdout;
+    let paths = libraries.split_whitespace().filter(|word| word.starts_with('/')).chain([found.trim()]);
+    for path in paths {
+        let to = context.join("root").join(&path[1..]);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(path, to).unwrap();
+    }
+}
+
+/// Starts a server in the container, which has a loopback device of its own, and sends a request with one more line.
+const ASK: &str = r#"#!/bin/sh
+case $1 in
+nginx)
+    mkdir -p /var/log/nginx /var/lib/nginx
+    nginx -c /nginx.conf &
+    ;;
+caddy) HOME=/tmp caddy file-server --root /www --listen :8080 2>/dev/null & ;;
+httpd) httpd -f -p 8080 -h /www & ;;
+esac
+for _ in $(seq 100); do
+    if nc 127.0.0.1 8080 </dev/null; then break; fi
+    sleep 0.1
+done
+{ printf 'GET /page.html HTTP/1.0\r\nHost: localhost\r\n%s\r\n\r\n' "$2"; sleep 1; } | nc 127.0.0.1 8080
+"#;
+const NGINX_CONF: &str = "\
+daemon off; user root; worker_processes 1; error_log stderr; pid /tmp/pid;
+events {}
+http { access_log off; server { listen 8080; root /www; } }
+";
+
+/// Browsers and proxies ask for a page again with the time or the tag that the server told them.
+#[test]
+fn servers_send_a_changed_page_of_equal_length_and_no_other() {
+    let store = Store::with_base();
+    let dockerfile = "FROM parity-base\nCOPY root /\nCOPY --chmod=755 ask /\nCOPY nginx.conf /\nCOPY www /www/\n";
+    let context =
+        Context::new(dockerfile).file("ask", ASK).file("nginx.conf", NGINX_CONF).file("www/page.html", "app-1111");
+    add_program(&context, "nginx");
+    // A server in Go: it answers with `http.ServeContent`, as `http.FileServer` does.
+    add_program(&context, "caddy");
+    set_time(&context.join("www/page.html"), OLD);
+    store.dram(["build", "-t", "demo:1"]).arg(context.path()).ok();
+    context.write("www/page.html", "app-2222");
+    store.dram(["build", "-t", "demo:2"]).arg(context.path()).ok();
+    let ask = |image: &str, server: &str, line: &str| {
+        store.dram(["run", "--network", "none", image, "/ask", server, line]).ok().stdout
+    };
+    for (server, lines) in [
+        ("nginx", &[("Last-Modified", "If-Modified-Since"), ("ETag", "If-None-Match")][..]),
+        ("caddy", &[("Last-Modified", "If-Modified-Since"), ("Etag", "If-None-Match")]),
+        ("httpd", &[("ETag", "If-None-Match")]),
+    ] {
+        let first = ask("demo:1", server, "X-Nothing: 1");
+        assert!(first.contains(" 200 ") && first.contains("app-1111"), "{server}: {first}");
+        for (told, asked) in lines {
+            let told = first.lines().find_map(|line| line.strip_prefix(told)?.strip_prefix(": "));
+            let line = format!("{asked}: {}", told.unwrap_or_else(|| panic!("{server}: {first}")));
+            let same = ask("demo:1", server, &line);
+            assert!(same.contains(" 304 "), "{server}: {line}: {same}");
+            let changed = ask("demo:2", server, &line);
+            assert!(changed.contains(" 200 ") && changed.contains("app-2222"), "{server}: {line}: {changed}");
+        }
+    }
+}
+
+/// Serves the first directory, and asks for its page and that of the second with the time of the first.
+const PYTHON_SERVER: &str = "\
+import functools, http.server, sys, threading, urllib.error, urllib.request
+def ask(place, headers):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=place)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = urllib.request.Request(f'http://127.0.0.1:{server.server_port}/page.html', headers=headers)
+    try:
+        answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page)
+        return answer.status, answer.headers['Last-Modified'], answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, None, ''
+old, new = sys.argv[1:]
+_, time, _ = ask(old, {})
+print(ask(old, {'If-Modified-Since': time})[0], *ask(new, {'If-Modified-Since': time})[::2])
+";
+
+#[test]
+fn files_of_an_image_can_be_served_by_python_and_archived_with_zip() {
+    let store = Store::with_base();
+    let dockerfile = "FROM parity-base\nCOPY www /www/\nRUN echo made > /www/made && mkdir /www/dir\n";
+    let context = Context::new(dockerfile).file("www/page.html", "app-1111");
+    set_time(&context.join("www/page.html"), OLD);
+    store.build(&context).ok();
+    let (_first, old) = unpacked(&store);
+    context.write("www/page.html", "app-2222");
+    store.build(&context).ok();
+    let (_second, new) = unpacked(&store);
+    let asked = tool("python3").args(["-c", PYTHON_SERVER]).args([old.join("www"), new.join("www")]).ok();
+    assert_eq!(asked.stdout, "304 200 app-2222\n", "{asked}");
+    let place = temp();
+    let python = |words: &[&str]| tool("python3").args(["-m", "zipfile"]).args(words).env("TZ", "UTC");
+    let www = old.join("www");
+    // It refuses files from before 1980, and zip writes another time.
+    python(&["-c"]).arg(place.path().join("python.zip")).arg(&www).ok();
+    tool("zip").args(["-q", "-r"]).arg(place.path().join("zip.zip")).arg("www").dir(&old).env("TZ", "UTC").ok();
+    for archive in ["python.zip", "zip.zip"] {
+        let listed = python(&["-l"]).arg(place.path().join(archive)).ok();
+        assert!(listed.stdout.contains("www/made") && listed.stdout.contains("2009-02-13 23:31:30"), "{listed}");
+    }
+}
+
 #[test]
 fn squashed_and_exported_files_keep_their_times() {
     let (store, context, place) = (Store::with_base(), all_ways(), temp());
