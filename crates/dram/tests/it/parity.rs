@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::rootless::{user_with_subids, with_base};
+use crate::rootless::{user_with_subids, user_without_subids, with_base};
 use crate::support::{BASE, Store, TestCommand, User, base_tar, remove_at_exit, repo, temp, tool, valid_image};
 use crate::tree_listing::{Listing, difference, listing};
 
@@ -281,54 +281,63 @@ fn compared_config(all: &Value) -> BTreeMap<String, Value> {
 /// The option with which an image does not depend on when and where it was built.
 const FIXED_TIME: &str = "--source-date-epoch=1700000000";
 
+/// The cases with a command that writes who it is: with one id every user is root.
+const SHOWS_ITS_USER: [&str; 5] =
+    ["run-time-and-umask", "user-and-group", "user-by-name", "user-by-number", "user-supplementary-groups"];
+
 struct DramBuilder {
     store: Store,
-    rootless: Store,
+    lent_ids: Store,
+    one_id: Store,
+    /// The store of a machine that executes nothing, but takes all steps from a shared cache.
+    shared: Store,
     base: ParityImage,
 }
 
 impl DramBuilder {
     fn new() -> DramBuilder {
-        let store = Store::with_base();
-        remove_at_exit(store.path().parent().expect("a store lies in a temporary directory"));
-        let rootless = with_base(&user_with_subids());
-        remove_at_exit(rootless.path().parent().expect("a store lies in a temporary directory"));
+        let stores = [Store::with_base(), with_base(&user_with_subids()), with_base(&user_without_subids())];
+        let ([store, lent_ids, one_id], shared) = (stores, Store::with_base());
+        for store in [&store, &lent_ids, &one_id, &shared] {
+            remove_at_exit(store.path().parent().expect("a store lies in a temporary directory"));
+        }
         let base = built_image(&store, BASE);
-        DramBuilder { store, rootless, base }
+        DramBuilder { store, lent_ids, one_id, shared, base }
     }
 
-    /// Builds the case again with a fixed time: with all steps cached, in another directory without the cache, and
-    /// rootless. The digests must be equal.
+    /// Builds the case again with one time for all files: with all steps cached; without the cache, in another directory,
+    /// with files of another day and another umask; rootless, with ids that the user may use and with one id; and in a store
+    /// that takes all steps from a shared cache. The digests must be equal.
     fn check_fixed_time(&self, case: &str, context: &Path, args: &[String]) -> Result<(), String> {
-        let digest = |build: TestCommand, context: &Path| {
-            let built = build.arg(FIXED_TIME).args(args).arg(".").dir(context).end();
-            if built.code == 0 { Ok(built.digest()) } else { Err(format!("dram: {built}")) }
-        };
-        let other = temp();
-        let tar = other.path().join("context.tar");
-        tool("tar").arg("-cf").arg(&tar).arg("-C").arg(context).arg(".").ok();
-        tool("chmod").args(["a+rx"]).arg(other.path()).ok();
-        let unpacked = |name: &str, user: Option<&User>| {
-            let dir = other.path().join(name);
-            fs::create_dir(&dir).unwrap();
-            if let Some(user) = user {
-                std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
-            }
-            let unpack = tool("tar").args(["-x", "-p", "-m", "--no-same-owner", "-f"]).arg(&tar).arg("-C").arg(&dir);
-            match user {
-                Some(user) => unpack.user(user).ok(),
-                None => unpack.ok(),
-            };
-            dir
-        };
         let tag = format!("{case}-fixed");
-        let cached = digest(self.store.dram(["build", "-t", &tag]), context)?;
-        let again = digest(self.store.dram(["build", "--no-cache", "-t", &tag]), &unpacked("again", None))?;
-        let user = user_with_subids();
-        let rootless = digest(self.rootless.dram(["build", "-t", &tag]), &unpacked("rootless", Some(&user)))?;
-        match cached == again && again == rootless {
+        let build = |build: TestCommand, context: &Path| {
+            let built = build.args(["-t", &tag, FIXED_TIME]).args(args).arg(".").dir(context).end();
+            if built.code == 0 { Ok(built) } else { Err(format!("dram: {built}")) }
+        };
+        let other = ContextCopies::new(context);
+        let (cache, day) = (other.dir.path().join("cache"), "2031-05-06 07:08:09");
+        let to = format!("--cache-to=type=local,mode=max,dest={}", cache.display());
+        let from = format!("--cache-from=type=local,src={}", cache.display());
+        let cached = build(self.store.dram(["build", &to]), context)?;
+        let again = build(self.store.dram(["build", "--no-cache"]).umask(0o077), &other.unpack("again", None, day))?;
+        let mut digests = vec![("cached", cached.digest()), ("executed on another day", again.digest())];
+        for (what, store, user) in
+            [("lent ids", &self.lent_ids, user_with_subids()), ("one id", &self.one_id, user_without_subids())]
+        {
+            let built = build(store.dram(["build"]), &other.unpack(what, Some(&user), "now"))?;
+            digests.push((what, built.digest()));
+        }
+        let shared = build(self.shared.dram(["build", &from]), &other.unpack("shared", None, "1999-12-31 23:59:59"))?;
+        digests.push(("shared cache", shared.digest()));
+        if shared.steps().0 != 0 {
+            return Err(format!("steps are not in the shared cache: {shared}"));
+        }
+        let differing: Vec<&str> =
+            digests.iter().filter(|(_, digest)| *digest != digests[0].1).map(|&(what, _)| what).collect();
+        let known: &[&str] = if SHOWS_ITS_USER.contains(&case) { &["one id"] } else { &[] };
+        match differing == known {
             true => Ok(()),
-            false => Err(format!("with one time: {cached} cached, {again} executed, {rootless} rootless")),
+            false => Err(format!("with one time, another digest is known of {known:?}: {digests:?}")),
         }
     }
 
@@ -339,6 +348,37 @@ impl DramBuilder {
         }
         valid_image(&self.store, &format!("{case}:latest"));
         Ok(built_image(&self.store, case))
+    }
+}
+
+/// Copies of a build context in other directories.
+struct ContextCopies {
+    dir: TempDir,
+    tar: PathBuf,
+}
+
+impl ContextCopies {
+    fn new(context: &Path) -> ContextCopies {
+        let dir = temp();
+        let tar = dir.path().join("context.tar");
+        tool("tar").arg("-cf").arg(&tar).arg("-C").arg(context).arg(".").ok();
+        ContextCopies { dir, tar }
+    }
+
+    /// Makes a copy in the directory `name` that belongs to `user`. Its files have the time `day`.
+    fn unpack(&self, name: &str, user: Option<&User>, day: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        if let Some(user) = user {
+            std::os::unix::fs::chown(&dir, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let unpack = tool("tar").args(["-x", "-p", "-m", "--no-same-owner", "-f"]).arg(&self.tar).arg("-C").arg(&dir);
+        match user {
+            Some(user) => unpack.user(user).ok(),
+            None => unpack.ok(),
+        };
+        tool("find").arg(&dir).args(["-exec", "touch", "-h", "-d", day, "{}", "+"]).ok();
+        dir
     }
 }
 
