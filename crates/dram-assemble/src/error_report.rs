@@ -57,7 +57,7 @@ impl ErrorReport for AssembleError {
                 "the size of a file is limited here: `ulimit -f unlimited` in the shell raises the limit".to_owned()
             }
             AssembleError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
-                "free space on the disk, or name another place with --output".to_owned()
+                "free space on the disk, or inodes (`df -i`); or name another place with --output".to_owned()
             }
             AssembleError::Upgrade(upgrade) => return upgrade.helps(),
             AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),

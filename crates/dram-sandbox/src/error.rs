@@ -43,6 +43,19 @@ pub enum SandboxError {
         /// The error of the system.
         source: KernelError,
     },
+    /// There are as many namespaces of a kind as `user.max_*_namespaces` allows.
+    #[error("cannot make the namespaces of the jail: there are as many as a limit `user.max_*_namespaces` allows")]
+    NamespaceLimit,
+    /// The file system of the store cannot be the writable layer of an overlay.
+    #[error("the store is on {file_system}, on which the kernel makes no overlay that can be written to: `{path}`")]
+    StoreFileSystem {
+        /// The directory for the writable layer.
+        path: String,
+        /// The file system, as words.
+        file_system: String,
+        /// The error of the system.
+        source: KernelError,
+    },
     /// There are more layers than the kernel stacks in an overlay.
     #[error("{count} layers are too many: the kernel stacks at most {limit}")]
     TooManyLayers {
@@ -199,8 +212,10 @@ impl SandboxError {
 
     /// The error number of a failed mount; `EIO` for other errors.
     pub(crate) fn errno(&self) -> Errno {
-        let SandboxError::Mount { source, .. } = self else { return Errno::IO };
-        source.errno()
+        if let SandboxError::Mount { source, .. } | SandboxError::StoreFileSystem { source, .. } = self {
+            return source.errno();
+        }
+        Errno::IO
     }
 
     pub(crate) fn process(step: &str, source: impl Into<KernelError>) -> SandboxError {

@@ -4,6 +4,11 @@ use std::io::ErrorKind;
 
 use dram_error::{ErrorClass, ErrorReport};
 
+use rustix::io::Errno;
+
+use crate::host_checks::{
+    PROCESS_LIMIT_HELP, STORAGE_HELP, STORE_FILE_SYSTEM_HELP, forbidding_sysctls, process_limit_help,
+};
 use crate::{KernelError, MissingHostSupport, SandboxError};
 
 const DOCTOR_HELP: &str = "`dram doctor` shows what this machine lacks";
@@ -11,15 +16,20 @@ const DOCTOR_HELP: &str = "`dram doctor` shows what this machine lacks";
 impl ErrorReport for SandboxError {
     fn class(&self) -> ErrorClass {
         match self {
-            SandboxError::Namespaces { .. }
+            SandboxError::NamespaceLimit
+            | SandboxError::StoreFileSystem { .. }
             | SandboxError::ReadOnlyRoot { .. }
             | SandboxError::Filter { .. }
             | SandboxError::ForeignProgram { .. }
             | SandboxError::Insecure => ErrorClass::MissingSupport,
-            SandboxError::Mount { source, .. } | SandboxError::Limit { source, .. } => class_of_refusal(source),
+            SandboxError::Namespaces { source } if process_limit_help(source.errno()).is_some() => ErrorClass::Work,
+            SandboxError::Namespaces { .. } => ErrorClass::MissingSupport,
+            SandboxError::Mount { source, .. }
+            | SandboxError::Limit { source, .. }
+            | SandboxError::HelperStart { source }
+            | SandboxError::HelperConnection { source, .. }
+            | SandboxError::Process { source, .. } => class_of_refusal(source),
             SandboxError::Description { .. }
-            | SandboxError::HelperStart { .. }
-            | SandboxError::HelperConnection { .. }
             | SandboxError::HelperDied { .. }
             | SandboxError::TooManyLayers { .. }
             | SandboxError::MountPoint { .. }
@@ -30,7 +40,6 @@ impl ErrorReport for SandboxError {
             | SandboxError::Device { .. }
             | SandboxError::WorkingDirectory { .. }
             | SandboxError::WorkingDirectoryEscapes { .. }
-            | SandboxError::Process { .. }
             | SandboxError::CommandNotFound { .. }
             | SandboxError::MissingInterpreter { .. }
             | SandboxError::NotExecutable { .. } => ErrorClass::Work,
@@ -57,16 +66,41 @@ impl ErrorReport for SandboxError {
                  build this stage on such a machine"
             }
             SandboxError::Insecure => "run dram as root of the machine, or leave `--security=insecure` out",
+            SandboxError::StoreFileSystem { .. } => STORE_FILE_SYSTEM_HELP,
+            SandboxError::HelperStart { source }
+            | SandboxError::HelperConnection { source, .. }
+            | SandboxError::Process { source, .. }
+            | SandboxError::Namespaces { source }
+                if process_limit_help(source.errno()).is_some() =>
+            {
+                PROCESS_LIMIT_HELP
+            }
+            SandboxError::NamespaceLimit => {
+                let set = |name: String| format!("{name} is 0: `sysctl -w {name}=15000`");
+                return forbidding_sysctls().into_iter().map(set).chain([DOCTOR_HELP.to_owned()]).collect();
+            }
             SandboxError::Namespaces { .. } | SandboxError::ReadOnlyRoot { .. } | SandboxError::Filter { .. } => {
                 DOCTOR_HELP
             }
-            SandboxError::Mount { source, .. } if class_of_refusal(source) == ErrorClass::MissingSupport => DOCTOR_HELP,
+            SandboxError::Mount { source, .. }
+            | SandboxError::HelperStart { source }
+            | SandboxError::HelperConnection { source, .. }
+            | SandboxError::Process { source, .. }
+                if class_of_refusal(source) == ErrorClass::MissingSupport =>
+            {
+                DOCTOR_HELP
+            }
             SandboxError::HelperStart { source }
             | SandboxError::HelperConnection { source, .. }
             | SandboxError::Mount { source, .. }
                 if source.errno().kind() == ErrorKind::FileTooLarge =>
             {
                 "the size of a file is limited here: `ulimit -f unlimited` in the shell raises the limit"
+            }
+            SandboxError::Mount { source, .. } | SandboxError::MountPointCreation { source, .. }
+                if source.errno().kind() == ErrorKind::StorageFull =>
+            {
+                STORAGE_HELP
             }
             SandboxError::Mount { .. }
             | SandboxError::Description { .. }
@@ -85,11 +119,12 @@ impl ErrorReport for SandboxError {
     }
 }
 
-/// Returns the class of a request that the kernel refused: a missing permission is a lack of this machine.
+/// Returns the class of a request that the kernel refused: a missing permission or system call is a lack of this machine.
+/// Filters refuse a call with one number or the other.
 fn class_of_refusal(source: &KernelError) -> ErrorClass {
-    match source.errno().kind() == ErrorKind::PermissionDenied {
-        true => ErrorClass::MissingSupport,
-        false => ErrorClass::Work,
+    match source.errno() {
+        Errno::PERM | Errno::ACCESS | Errno::NOSYS => ErrorClass::MissingSupport,
+        _ => ErrorClass::Work,
     }
 }
 
@@ -121,7 +156,6 @@ impl ErrorReport for MissingHostSupport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::io::Errno;
 
     fn every_error(errno: i32) -> Vec<SandboxError> {
         let source = || KernelError::from(Errno::from_raw_os_error(errno));
@@ -132,6 +166,8 @@ mod tests {
             SandboxError::HelperConnection { step: text(), source: source() },
             SandboxError::HelperDied { status: text() },
             SandboxError::Namespaces { source: source() },
+            SandboxError::NamespaceLimit,
+            SandboxError::StoreFileSystem { path: text(), file_system: text(), source: source() },
             SandboxError::TooManyLayers { count: 600, limit: 500 },
             SandboxError::Mount { step: text(), path: text(), source: source() },
             SandboxError::ReadOnlyRoot { work: text() },
@@ -166,9 +202,12 @@ mod tests {
 
     #[test]
     fn only_a_lack_of_the_machine_has_that_class_and_a_missing_permission_is_one() {
-        let always = ["Namespaces", "ReadOnlyRoot", "Insecure", "Filter", "ForeignProgram"];
+        let always =
+            ["Namespaces", "NamespaceLimit", "StoreFileSystem", "ReadOnlyRoot", "Insecure", "Filter", "ForeignProgram"];
         let helped = [
             "Namespaces",
+            "NamespaceLimit",
+            "StoreFileSystem",
             "TooManyLayers",
             "ReadOnlyRoot",
             "ReadOnlyMountPoint",
@@ -185,11 +224,19 @@ mod tests {
             lacking_and_helped(libc::EIO),
             (always.map(str::to_owned).to_vec(), helped.map(str::to_owned).to_vec())
         );
-        let (lacking, helps) = lacking_and_helped(libc::EPERM);
-        let more: Vec<_> = lacking.iter().filter(|name| !always.contains(&name.as_str())).collect();
-        assert_eq!(more, ["Mount", "Limit"]);
-        let more: Vec<_> = helps.iter().filter(|name| !helped.contains(&name.as_str())).collect();
-        assert_eq!(more, ["Mount"]);
+        // One answer, with either number of a filter.
+        for number in [libc::EPERM, libc::ENOSYS] {
+            let (lacking, helps) = lacking_and_helped(number);
+            let more: Vec<_> = lacking.iter().filter(|name| !always.contains(&name.as_str())).collect();
+            assert_eq!(more, ["HelperStart", "HelperConnection", "Mount", "Limit", "Process"]);
+            let more: Vec<_> = helps.iter().filter(|name| !helped.contains(&name.as_str())).collect();
+            assert_eq!(more, ["HelperStart", "HelperConnection", "Mount", "Process"]);
+        }
+        let (lacking, _) = lacking_and_helped(libc::EAGAIN);
+        assert!(
+            !lacking.contains(&"Namespaces".to_owned()),
+            "no more processes is no lack of the machine: {lacking:?}"
+        );
     }
 
     #[test]

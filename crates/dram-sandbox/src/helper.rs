@@ -96,9 +96,13 @@ fn clone_into_namespaces(network: JailNetwork) -> Result<CloneResult, SandboxErr
         flags |= libc::CLONE_NEWNET;
     }
     // Kernels built without cgroups refuse a cgroup namespace.
-    sys::clone_process((flags | libc::CLONE_NEWCGROUP) as u64)
-        .or_else(|_| sys::clone_process(flags as u64))
-        .map_err(|error| SandboxError::Namespaces { source: error.into() })
+    sys::clone_process((flags | libc::CLONE_NEWCGROUP) as u64).or_else(|_| sys::clone_process(flags as u64)).map_err(
+        |error| match error {
+            // In the words of the kernel, no space is left on the device.
+            Errno::NOSPC => SandboxError::NamespaceLimit,
+            error => SandboxError::Namespaces { source: error.into() },
+        },
+    )
 }
 
 /// Closes the command's streams here, so that their readers see the end of file when the command closes them.

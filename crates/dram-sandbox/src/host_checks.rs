@@ -1,19 +1,45 @@
 //! Checks of what this kernel allows this user: the table that `dram doctor` prints.
 
-use crate::overlay::OverlayMount;
+use crate::error::SandboxError;
+use crate::mounts::separate_mounts;
+use crate::overlay::{OverlayMount, unsuitable_file_system};
 use crate::sys::{self, CloneResult};
 use crate::userns::{IdSource, is_root_with_sys_admin};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, mkdir, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, MemfdFlags, Mode, OFlags, ResolveFlags, memfd_create, mkdirat, openat2, stat, unlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, fsconfig_create, fsmount, fsopen,
-    mount, mount_change,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsmount, fsopen, mount, move_mount, open_tree, unmount,
 };
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, getegid, geteuid, waitid};
+use rustix::process::{
+    PidfdFlags, WaitId, WaitIdOptions, WaitIdStatus, chdir, getegid, geteuid, getpid, pidfd_open, pivot_root, waitid,
+};
 use rustix::thread::UnshareFlags;
 use std::fs;
-use std::os::fd::AsFd;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::thread;
+
+/// The name of the check of the kernel.
+const KERNEL: &str = "kernel";
+/// The name of the check of files of the host.
+const FILES: &str = "files of the host";
+const FILTER_HELP: &str = "if this is a container, start it with a system call filter that allows them, such as \
+                           `--security-opt seccomp=unconfined`";
+const NULL_DEVICE_HELP: &str = "mknod -m 666 /dev/null c 1 3";
+/// The help where no process or thread can be started.
+pub const PROCESS_LIMIT_HELP: &str =
+    "raise the limit of processes: `ulimit -u`, or that of the container (`pids.max`, `--pids-limit`)";
+/// The help for a full disk.
+pub(crate) const STORAGE_HELP: &str =
+    "free space on the disk, or inodes (`df -i`): `dram prune` removes what nothing needs";
+/// The help for a store in an unsuitable place.
+pub(crate) const STORE_FILE_SYSTEM_HELP: &str = "put the store on a disk, with --store or DRAM_STORE; in a container on a volume (`docker run -v NAME:/var/lib/dram`, \
+     `/cache` or `/builds` of a GitLab runner, an `emptyDir` of Kubernetes)";
 
 /// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,27 +98,37 @@ fn describe_checks(rows: &[HostCheck]) -> String {
 }
 
 impl HostChecks {
-    /// Runs all checks in processes of their own; nothing of it lasts. Takes a few milliseconds.
-    pub fn probe() -> HostChecks {
-        let mut checks = vec![HostCheck::check_kernel(), HostCheck::check_seccomp()];
+    /// Runs all checks in processes of their own; nothing of it lasts. `store` is the directory of the store, which need
+    /// not exist. Takes some milliseconds.
+    pub fn probe(store: Option<&Path>) -> HostChecks {
+        let mut checks = vec![HostCheck::check_kernel(), HostCheck::check_host_files(), HostCheck::check_processes()];
+        // Without `/proc` nothing says what the kernel has.
+        if HostCheck::check_proc().is_none() {
+            checks.push(HostCheck::check_seccomp());
+        }
         let mut command_support = CommandSupport::AsRoot;
-        let mut are_namespaces = true;
         if !is_root_with_sys_admin() {
             let namespaces = HostCheck::check_user_namespaces();
-            are_namespaces = namespaces.status == HostCheckStatus::Ok;
             let (ids, count) = HostCheck::check_subordinate_ids();
             command_support = if count == 1 { CommandSupport::SingleId } else { CommandSupport::UserNamespace(count) };
             checks.extend([namespaces, ids]);
         }
-        // Without a user namespace to run in, these checks could only fail for the same reason.
-        if are_namespaces {
+        // Each of the others could only fail for the same reason.
+        let works = |checks: &[HostCheck]| checks.iter().all(|row| row.status != HostCheckStatus::Missing);
+        if works(&checks) {
+            checks.push(HostCheck::check_namespaces());
+        }
+        if works(&checks) {
+            checks.push(HostCheck::check_mount_calls());
+        }
+        if works(&checks) {
             checks.extend([
-                HostCheck::check_overlayfs(),
+                HostCheck::check_overlayfs(store),
                 HostCheck::check_procfs(),
                 HostCheck::check_network_namespaces(),
             ]);
         }
-        if checks.iter().any(|row| row.status == HostCheckStatus::Missing) {
+        if !works(&checks) {
             command_support = CommandSupport::Unsupported;
         }
         HostChecks { checks, command_support }
@@ -103,13 +139,34 @@ impl HostChecks {
         &self.command_support
     }
 
-    /// Checks the user namespace that this process has entered, as far as that takes no time. Returns an error if a
-    /// container hides parts of `/proc`: the kernel then allows no new procfs mount.
+    /// Checks the machine as far as that takes no time, for a process that has the privileges to run commands. Returns the
+    /// failed check, if one failed.
+    ///
+    /// A container may hide parts of `/proc`, and the kernel then allows no new procfs mount in a user namespace; its
+    /// filter may refuse system calls.
     pub fn check_entered_namespace() -> Option<MissingHostSupport> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let is_partly_hidden =
-            mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/proc/")));
-        if is_partly_hidden { HostCheck::check_procfs().into_missing_support() } else { None }
+        HostCheck::check_host_files().into_missing_support().or_else(|| {
+            let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            let is_partly_hidden =
+                mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| at.starts_with("/proc/")));
+            let calls = || has_seccomp_filter().then(HostCheck::check_mount_calls)?.into_missing_support();
+            let processes = has_seccomp_filter().then(HostCheck::check_processes);
+            processes.and_then(HostCheck::into_missing_support).or_else(calls).or_else(|| {
+                let asks = is_partly_hidden && !crate::ids::in_initial_namespace();
+                asks.then(HostCheck::check_procfs).and_then(HostCheck::into_missing_support)
+            })
+        })
+    }
+
+    /// Checks what every use of a store needs: `/proc`, and the system call that opens paths safely.
+    pub fn check_file_access() -> Option<MissingHostSupport> {
+        HostCheck::check_proc().or_else(HostCheck::check_safe_lookup).and_then(HostCheck::into_missing_support)
+    }
+
+    /// Returns the name of the failed check that keeps even steps without commands from working, if there is one.
+    pub fn missing_file_access(&self) -> Option<&'static str> {
+        let failed = self.checks.iter().find(|row| row.name == KERNEL && row.status == HostCheckStatus::Missing);
+        failed.map(|row| row.name).or_else(|| HostCheck::check_proc().map(|row| row.name))
     }
 
     /// All checks.
@@ -141,24 +198,71 @@ impl HostCheck {
         let release = uname.release().to_string_lossy().into_owned();
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
         let version = (numbers.next().unwrap_or(0u32), numbers.next().unwrap_or(0u32));
-        let safe_lookup = openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT);
         if version < (5, 12) {
             return HostCheck::new(
-                "kernel",
+                KERNEL,
                 HostCheckStatus::Missing,
                 format!("Linux {release}"),
                 Some("use Linux 5.12 or newer"),
             );
         }
-        match safe_lookup {
-            Ok(_) => HostCheck::new("kernel", HostCheckStatus::Ok, format!("Linux {release}"), None),
-            Err(error) => HostCheck::new(
-                "kernel",
-                HostCheckStatus::Missing,
-                format!("Linux {release}, but openat2 fails: {error}"),
-                Some("if this is a container, run it with a newer system call filter"),
-            ),
+        HostCheck::check_safe_lookup()
+            .unwrap_or_else(|| HostCheck::new(KERNEL, HostCheckStatus::Ok, format!("Linux {release}"), None))
+    }
+
+    /// The failed check if paths cannot be opened with `openat2`.
+    fn check_safe_lookup() -> Option<HostCheck> {
+        let error = openat2(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).err()?;
+        let found = format!("the system call openat2 fails: {error}");
+        Some(HostCheck::new(KERNEL, HostCheckStatus::Missing, found, Some(FILTER_HELP)))
+    }
+
+    /// The failed check if `/proc` is not mounted.
+    fn check_proc() -> Option<HostCheck> {
+        let help = "mount -t proc proc /proc";
+        let missing = || HostCheck::new(FILES, HostCheckStatus::Missing, "`/proc` is not mounted", Some(help));
+        (!Path::new("/proc/self/fd").is_dir()).then(missing)
+    }
+
+    /// Checks the files of the host that commands need beside the store: `/proc` and the null device.
+    fn check_host_files() -> HostCheck {
+        if let Some(missing) = HostCheck::check_proc() {
+            return missing;
         }
+        let is_device = |status: &rustix::fs::Stat| {
+            FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+                && (rustix::fs::major(status.st_rdev), rustix::fs::minor(status.st_rdev)) == (1, 3)
+        };
+        let null = stat("/dev/null").and_then(|status| {
+            if !is_device(&status) {
+                return Err(Errno::NODEV);
+            }
+            rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map(drop)
+        });
+        let (found, help) = match null {
+            Ok(()) => return HostCheck::new(FILES, HostCheckStatus::Ok, "`/proc` and `/dev/null`", None),
+            Err(Errno::NOENT | Errno::NOTDIR) => ("`/dev/null` is missing".to_owned(), NULL_DEVICE_HELP),
+            Err(Errno::NODEV) => ("`/dev/null` is not the null device".to_owned(), NULL_DEVICE_HELP),
+            Err(error) => (format!("`/dev/null` cannot be opened: {error}"), NULL_DEVICE_HELP),
+        };
+        HostCheck::new(FILES, HostCheckStatus::Missing, found, Some(help))
+    }
+
+    /// Starts a process and a thread.
+    fn check_processes() -> HostCheck {
+        const NAME: &str = "processes and threads";
+        let process = run_in_child(|| Ok(()));
+        let started = thread::Builder::new().spawn(|| ());
+        let joined = started.map(|thread| drop(thread.join()));
+        let thread = joined.err().map(|error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN));
+        let (kind, errno) = match (process, thread) {
+            (None, None) => return HostCheck::new(NAME, HostCheckStatus::Ok, "can be started", None),
+            (Some(errno), _) => ("process", errno),
+            (None, Some(errno)) => ("thread", errno),
+        };
+        let help = process_limit_help(errno).unwrap_or(FILTER_HELP);
+        let found = format!("no more {kind} can be started: {errno}");
+        HostCheck::new(NAME, HostCheckStatus::Missing, found, Some(help))
     }
 
     fn check_seccomp() -> HostCheck {
@@ -197,6 +301,13 @@ impl HostCheck {
                 format!("useless ({errno}), as kernel.apparmor_restrict_unprivileged_userns = 1"),
                 "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give dram an AppArmor profile with `userns`",
             ),
+            () if errno == Errno::AGAIN => {
+                (format!("no process can be started to make one: {errno}"), PROCESS_LIMIT_HELP)
+            }
+            () if is_in_chroot() => (
+                format!("the kernel makes none in a root directory that was entered with `chroot`: {errno}"),
+                "enter the directory with `pivot_root`, as `systemd-nspawn` and `bwrap` do, or run dram as root",
+            ),
             () if has_seccomp_filter() => (
                 format!("the system call filter of this container forbids unshare(CLONE_NEWUSER): {errno}"),
                 "start the container with a filter that allows `unshare` and `mount`, such as \
@@ -233,11 +344,90 @@ impl HostCheck {
         }
     }
 
-    /// Mounts an overlay in a mount namespace that ends with the check.
-    fn check_overlayfs() -> HostCheck {
+    /// Makes each kind of namespace that a jail has.
+    fn check_namespaces() -> HostCheck {
+        const NAME: &str = "namespaces";
+        let kinds = [
+            (UnshareFlags::NEWNS, "mnt"),
+            (UnshareFlags::NEWPID, "pid"),
+            (UnshareFlags::NEWIPC, "ipc"),
+            (UnshareFlags::NEWUTS, "uts"),
+        ];
+        for (kind, name) in kinds {
+            let attempted = run_in_child(|| {
+                if !is_root_with_sys_admin() {
+                    enter_user_namespace_with_single_id()?;
+                }
+                sys::unshare(kind)
+            });
+            let Some(errno) = attempted else { continue };
+            let (found, help) = match errno {
+                Errno::NOSPC => (
+                    format!("user.max_{name}_namespaces allows no more"),
+                    format!("sysctl -w user.max_{name}_namespaces=15000"),
+                ),
+                errno => (format!("the kernel refuses one of the kind `{name}`: {errno}"), FILTER_HELP.to_owned()),
+            };
+            let status = HostCheckStatus::Missing;
+            return HostCheck { name: NAME, status, detail: found, help: Some(help) };
+        }
+        HostCheck::new(NAME, HostCheckStatus::Ok, "can be made", None)
+    }
+
+    /// Makes the system calls of a jail for mounts and processes, in a mount namespace that ends with the check.
+    fn check_mount_calls() -> HostCheck {
+        const NAME: &str = "system calls";
+        let (errno, refused) = match ask_child(refused_calls) {
+            Ok(()) => return HostCheck::new(NAME, HostCheckStatus::Ok, "all that commands need", None),
+            Err(refused) => refused,
+        };
+        let found = if refused.is_empty() { errno.to_string() } else { format!("refused: {refused}") };
+        HostCheck::new(NAME, HostCheckStatus::Missing, found, Some(FILTER_HELP))
+    }
+
+    /// Mounts an overlay in the place of the store, in a mount namespace that ends with the check, and changes a file in
+    /// it.
+    fn check_overlayfs(store: Option<&Path>) -> HostCheck {
         const NAME: &str = "overlay file system";
-        match run_in_child(|| enter_mount_namespace().and_then(|()| mount_test_overlay())) {
-            None => HostCheck::new(NAME, HostCheckStatus::Ok, "can be mounted", None),
+        let Some(store) = store else {
+            let help = Some("give --store or set DRAM_STORE");
+            return HostCheck::new(
+                NAME,
+                HostCheckStatus::Degraded,
+                "not tried: it is not known where the store is",
+                help,
+            );
+        };
+        let shown = store.display();
+        let place = match TrialDirectory::beside(store) {
+            Ok(place) => place,
+            Err((at, error)) => {
+                let found = format!("the store `{shown}` cannot be written to: {}: {error}", at.display());
+                let help = Some("name another store with --store or DRAM_STORE");
+                return HostCheck::new(NAME, HostCheckStatus::Missing, found, help);
+            }
+        };
+        let unsuitable = unsuitable_file_system(place.path.as_os_str().as_bytes());
+        let attempted = ask_child(|| {
+            let refused = |errno: Errno| (errno, String::new());
+            enter_mount_namespace().map_err(refused)?;
+            let tried = mount_trial_overlay(&place.path);
+            // As root of the namespace, which is permitted to remove what the kernel has left.
+            let _ = fs::remove_dir_all(&place.path);
+            tried
+        });
+        if let Some(kind) = unsuitable.filter(|_| attempted.is_err()) {
+            let found = format!("the store `{shown}` is on {kind}, on which no overlay can be written to");
+            return HostCheck::new(NAME, HostCheckStatus::Missing, found, Some(STORE_FILE_SYSTEM_HELP));
+        }
+        if attempted.as_ref().is_err_and(|(errno, _)| *errno == Errno::NOSPC) {
+            let found = format!("no space or no inodes are left in the store `{shown}`");
+            return HostCheck::new(NAME, HostCheckStatus::Missing, found, Some(STORAGE_HELP));
+        }
+        let said = attempted.as_ref().err().map_or("", |(_, said)| said.as_str());
+        let said = if said.is_empty() { String::new() } else { format!("{said}: ") };
+        match attempted.as_ref().err().map(|(errno, _)| *errno) {
+            None => HostCheck::new(NAME, HostCheckStatus::Ok, format!("can be mounted in `{shown}`"), None),
             Some(Errno::NODEV) => {
                 HostCheck::new(NAME, HostCheckStatus::Missing, "the kernel does not have it", Some("modprobe overlay"))
             }
@@ -260,8 +450,10 @@ impl HostCheck {
             Some(errno) => HostCheck::new(
                 NAME,
                 HostCheckStatus::Missing,
-                format!("cannot be mounted: {errno}"),
-                Some("root needs CAP_SYS_ADMIN; others need Linux 5.11 or newer"),
+                format!("cannot be mounted in `{shown}`: {said}{errno}"),
+                Some(
+                    "root needs CAP_SYS_ADMIN; others need Linux 5.11 or newer; or name a store on another file system with --store",
+                ),
             ),
         }
     }
@@ -278,6 +470,10 @@ impl HostCheck {
         });
         match attempted {
             None => HostCheck::new(NAME, HostCheckStatus::Ok, "can be mounted", None),
+            Some(errno @ Errno::AGAIN) => {
+                let found = format!("not tried: no process can be started: {errno}");
+                HostCheck::new(NAME, HostCheckStatus::Missing, found, Some(PROCESS_LIMIT_HELP))
+            }
             Some(errno) => HostCheck::new(
                 NAME,
                 HostCheckStatus::Missing,
@@ -309,7 +505,7 @@ fn enter_mount_namespace() -> Result<(), Errno> {
         enter_user_namespace_with_single_id()?;
     }
     sys::unshare(UnshareFlags::NEWNS)?;
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+    separate_mounts().map(drop)
 }
 
 /// Enters a user namespace with a single id, and checks that it grants capabilities.
@@ -321,7 +517,12 @@ fn enter_user_namespace_with_single_id() -> Result<(), Errno> {
     write("/proc/self/uid_map", format!("0 {uid} 1"))?;
     write("/proc/self/setgroups", "deny".to_owned())?;
     write("/proc/self/gid_map", format!("0 {gid} 1"))?;
-    sys::unshare(UnshareFlags::NEWUTS)
+    // With a mask of capabilities the namespace would be useless, as AppArmor leaves it.
+    match sys::unshare(UnshareFlags::NEWUTS) {
+        // The check of namespaces names this limit.
+        Err(Errno::NOSPC) => Ok(()),
+        entered => entered,
+    }
 }
 
 fn mount_test_procfs() -> Result<(), Errno> {
@@ -340,25 +541,130 @@ fn apparmor_restricts_user_namespaces() -> bool {
     read_sysctl("kernel/apparmor_restrict_unprivileged_userns") == Some(1)
 }
 
-/// Mounts a read-only overlay of two directories in a new tmpfs. A directory of the host will not do: the kernel
-/// refuses an overlay that would uncover files below another mount.
-fn mount_test_overlay() -> Result<(), Errno> {
-    let place =
-        ["/tmp", "/usr", "/etc"].into_iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    mount("tmpfs", place, "tmpfs", MountFlags::empty(), None)?;
-    let (first, second) = (place.join("first"), place.join("second"));
-    for directory in [&first, &second] {
-        mkdir(directory, Mode::RWXU)?;
+/// Returns true if the root directory is no mount point, as after `chroot` into a directory.
+fn is_in_chroot() -> bool {
+    use rustix::fs::{StatxAttributes, StatxFlags, statx};
+    let root = statx(CWD, "/", AtFlags::empty(), StatxFlags::TYPE);
+    root.is_ok_and(|root| !root.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// A new directory in the place of the store, for a trial. It is removed when it is dropped.
+struct TrialDirectory {
+    path: std::path::PathBuf,
+}
+
+impl TrialDirectory {
+    /// Makes it in the directory `work` of the store, or else in the nearest directory above that exists.
+    fn beside(store: &Path) -> Result<TrialDirectory, (std::path::PathBuf, io::Error)> {
+        let work = store.join("work");
+        let above = work.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+        let path = above.join(format!(".dram-doctor-{}", getpid()));
+        fs::create_dir(&path).map_err(|error| (above.to_owned(), error))?;
+        Ok(TrialDirectory { path })
     }
-    let user_marks = !crate::ids::in_initial_namespace();
+}
+
+impl Drop for TrialDirectory {
+    fn drop(&mut self) {
+        // The trial has removed it already if it got that far.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Mounts an overlay of directories in `place`, and replaces a directory of its lower layer, which leaves a marker.
+fn mount_trial_overlay(place: &Path) -> Result<(), (Errno, String)> {
+    let of_io = |error: io::Error| (Errno::from_io_error(&error).unwrap_or(Errno::IO), String::new());
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|name| place.join(name));
+    for directory in [&lower, &upper, &work, &lower.join("d")] {
+        fs::create_dir(directory).map_err(of_io)?;
+    }
     let overlay = OverlayMount {
-        lowers: vec![first.as_os_str().as_encoded_bytes(), second.as_os_str().as_encoded_bytes()],
-        writable: None,
-        userxattr: user_marks,
+        lowers: vec![lower.as_os_str().as_bytes()],
+        writable: Some((upper.as_os_str().as_bytes(), work.as_os_str().as_bytes())),
+        userxattr: !crate::ids::in_initial_namespace(),
         allow_devices: false,
-        anchor_dir: first.as_os_str().as_encoded_bytes(),
+        anchor_dir: lower.as_os_str().as_bytes(),
     };
-    overlay.mount().map(drop).map_err(|error| error.errno())
+    let root: OwnedFd = overlay.mount().map_err(|error: SandboxError| (error.errno(), error.to_string()))?;
+    unlinkat(&root, "d", AtFlags::REMOVEDIR)
+        .and_then(|()| mkdirat(&root, "d", Mode::RWXU))
+        .map_err(|errno| (errno, "a directory cannot be replaced in it".to_owned()))
+}
+
+/// Makes each system call that a jail needs, with arguments that change nothing. Returns those that are refused, as text.
+///
+/// A filter refuses with `EPERM` or `ENOSYS`, an old kernel with `ENOSYS`. Any other error is the answer of the call
+/// itself.
+fn refused_calls() -> Result<(), (Errno, String)> {
+    let mut refused = Vec::new();
+    let mut first = None;
+    let mut note = |name: &str, answer: Result<(), Errno>| {
+        if let Err(errno @ (Errno::PERM | Errno::NOSYS)) = answer {
+            let text = format!("{name} ({errno})");
+            if refused.last() != Some(&text) {
+                refused.push(text);
+            }
+            first.get_or_insert(errno);
+        }
+    };
+    let itself = pidfd_open(getpid(), PidfdFlags::empty());
+    note("pidfd_open", itself.as_ref().map(drop).map_err(|errno| *errno));
+    note("close_range", sys::close_on_exec_from(u32::MAX));
+    note("memfd_create", memfd_create(c"trial", MemfdFlags::CLOEXEC).map(drop));
+    note("seccomp", sys::load_filter(&mut []));
+    if !is_root_with_sys_admin() {
+        note("unshare", enter_user_namespace_with_single_id());
+    }
+    note("unshare", sys::unshare(UnshareFlags::NEWNS | UnshareFlags::NEWUTS));
+    note("mount", separate_mounts().map(drop));
+    note("sethostname", rustix::system::sethostname(b"trial"));
+    note("mount", mount("none", "/", "none", MountFlags::empty(), None));
+    note("umount2", unmount("/proc/self/no-such-file", UnmountFlags::DETACH));
+    // The root is not moved below itself.
+    note("pivot_root", chdir("/").and_then(|()| pivot_root(".", ".")));
+    note("open_tree", open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC).map(drop));
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC);
+    note("fsopen", context.as_ref().map(drop).map_err(|errno| *errno));
+    if let Ok(context) = context {
+        note("fsconfig", fsconfig_create(context.as_fd()));
+        let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty());
+        note("fsmount", mounted.as_ref().map(drop).map_err(|errno| *errno));
+        if let Ok(mounted) = mounted {
+            note("mount_setattr", sys::mount_setattr(mounted.as_fd(), false, 0, 0));
+            let onto_itself = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            note("move_mount", move_mount(mounted.as_fd(), "", mounted.as_fd(), "", onto_itself));
+        }
+    }
+    first.map_or(Ok(()), |errno| Err((errno, refused.join(", "))))
+}
+
+/// Returns the sysctls that forbid a kind of namespace.
+pub(crate) fn forbidding_sysctls() -> Vec<String> {
+    let names = ["mnt", "pid", "ipc", "uts", "net", "user"].map(|kind| format!("user.max_{kind}_namespaces"));
+    names.into_iter().filter(|name| read_sysctl(&name.replace('.', "/")) == Some(0)).collect()
+}
+
+/// Returns the help for the error of starting a process or a thread, if it is a limit.
+pub(crate) fn process_limit_help(errno: Errno) -> Option<&'static str> {
+    (errno == Errno::AGAIN).then_some(PROCESS_LIMIT_HELP)
+}
+
+/// Runs `what` in a child process. Returns the error that it ended with: a number and a text.
+fn ask_child(what: impl FnOnce() -> Result<(), (Errno, String)>) -> Result<(), (Errno, String)> {
+    let (mut text, writer) =
+        io::pipe().map_err(|error| (Errno::from_io_error(&error).unwrap_or(Errno::IO), String::new()))?;
+    let mut writer = Some(writer);
+    let errno = run_in_child(|| {
+        what().map_err(|(errno, said)| {
+            // Without the text, the number is the answer.
+            let _ = writer.take().map(|mut writer| writer.write_all(said.as_bytes()));
+            errno
+        })
+    });
+    drop(writer);
+    let mut said = String::new();
+    let _ = text.read_to_string(&mut said);
+    errno.map_or(Ok(()), |errno| Err((errno, said)))
 }
 
 /// Runs `what` in a child process. Returns the error it ended with.

@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{
-    Signal, chdir, fchdir, getcwd, ioctl_tiocsctty, pivot_root, set_parent_process_death_signal, setsid, umask,
+    Signal, chdir, chroot, fchdir, getcwd, ioctl_tiocsctty, pivot_root, set_parent_process_death_signal, setsid, umask,
 };
 use rustix::thread::set_no_new_privs;
 
@@ -33,12 +33,12 @@ pub(crate) fn run_init(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<
 fn try_run(jail: &Jail, helper: BorrowedFd<'_>, control: BorrowedFd<'_>) -> Result<Infallible, SandboxError> {
     die_with_helper(helper)?;
     umask(Mode::empty());
-    let MountedRoot { root, terminal } = mounts::mount_all(jail, ids::in_initial_namespace())?;
+    let MountedRoot { root, namespace_root, terminal } = mounts::mount_all(jail, ids::in_initial_namespace())?;
     rustix::system::sethostname(jail.hostname.as_bytes()).map_err(|e| SandboxError::process("set the host name", e))?;
     if jail.network == JailNetwork::None {
         sys::loopback_up().map_err(|e| SandboxError::process("bring the loopback device up", e))?;
     }
-    pivot_to_root(&root)?;
+    pivot_to_root(&root, namespace_root.as_ref())?;
     // Fails only for a session leader, which a new process never is.
     let _ = setsid();
     if let Some(terminal) = terminal {
@@ -69,9 +69,13 @@ fn die_with_helper(helper: BorrowedFd<'_>) -> Result<(), SandboxError> {
     }
 }
 
-/// Makes `root` the root directory, and unmounts the old one with all its mounts.
-fn pivot_to_root(root: &OwnedFd) -> Result<(), SandboxError> {
+/// Makes `root` the root directory, and unmounts the old one with all its mounts. `namespace_root` is the root of the mount
+/// namespace if the root directory is no mount point.
+fn pivot_to_root(root: &OwnedFd, namespace_root: Option<&OwnedFd>) -> Result<(), SandboxError> {
     let failed = |e: Errno| SandboxError::mount("make the new root of", "/", e);
+    if let Some(above) = namespace_root {
+        fchdir(above).and_then(|()| chroot(".")).map_err(failed)?;
+    }
     fchdir(root).map_err(failed)?;
     // `pivot_root` stacks the old root on the new one, at the same place, where it is unmounted.
     pivot_root(".", ".").map_err(failed)?;

@@ -54,7 +54,7 @@ pub use error::{KernelError, SandboxError};
 pub use exec::program_interpreter;
 pub use helper::{end_helper, run_jail_helper};
 #[cfg(feature = "std")]
-pub use host_checks::{CommandSupport, HostCheck, HostCheckStatus, HostChecks, MissingHostSupport};
+pub use host_checks::{CommandSupport, HostCheck, HostCheckStatus, HostChecks, MissingHostSupport, PROCESS_LIMIT_HELP};
 pub use host_path::HostPath;
 pub use jail::{ExtraIds, Jail, JailNetwork, JailRoot, TerminalSize, UserIds};
 pub use limits::{ResourceLimit, RlimitKind};

@@ -19,6 +19,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
+use rustix::process::{chdir, chroot, fchdir};
 
 /// Mount attributes for file systems of the kernel: no setuid programs, no devices, no programs.
 pub(crate) const INERT_ATTRIBUTES: MountAttrFlags =
@@ -53,14 +54,16 @@ const READ_ONLY_PATHS: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys"
 pub(crate) struct MountedRoot {
     /// The root directory.
     pub(crate) root: OwnedFd,
+    /// The root of the mount namespace, if the root directory of this process was another one: see [`separate_mounts`].
+    pub(crate) namespace_root: Option<OwnedFd>,
     /// The two ends of the pseudo-terminal, if there is one.
     pub(crate) terminal: Option<dev::PseudoTerminal>,
 }
 
 /// Makes all mounts. `initial` is true in the initial user namespace.
 pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, SandboxError> {
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(|e| SandboxError::mount("separate the jail's mounts from", "/", e))?;
+    let namespace_root =
+        separate_mounts().map_err(|e| SandboxError::mount("separate the jail's mounts from", "/", e))?;
     if jail.insecure && !initial {
         return Err(SandboxError::Insecure);
     }
@@ -84,7 +87,34 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     if !jail.insecure {
         mask_and_protect_paths(root.as_fd(), &devices)?;
     }
-    Ok(MountedRoot { root, terminal })
+    Ok(MountedRoot { root, namespace_root, terminal })
+}
+
+/// Separates the mounts of this mount namespace from those that they were copied from.
+///
+/// Returns the root of the namespace if the root directory of this process is another one that is no mount point, as
+/// after `chroot(2)` into a directory. Propagation is a property of mounts, so it is then changed from there;
+/// `pivot_root(2)` too needs a root directory that is a mount point.
+pub(crate) fn separate_mounts() -> Result<Option<OwnedFd>, Errno> {
+    /// A path has at most half as many directories as bytes.
+    const MOST_DIRECTORIES: usize = 2048;
+    let propagation = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    match mount_change("/", propagation) {
+        Err(Errno::INVAL) => {}
+        done => return done.map(|()| None),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own_root = open("/", flags, Mode::empty())?;
+    // The working directory is now above the root directory, which does not end `..` any more.
+    chroot("/proc")?;
+    fchdir(&own_root)?;
+    (0..MOST_DIRECTORIES).try_for_each(|_| chdir(".."))?;
+    chroot(".")?;
+    let namespace_root = open("/", flags, Mode::empty())?;
+    let changed = mount_change("/", propagation);
+    fchdir(&own_root)?;
+    chroot(".")?;
+    changed.map(|()| Some(namespace_root))
 }
 
 /// Mounts the overlay, with mount points for everything, on the directory of the mount points.

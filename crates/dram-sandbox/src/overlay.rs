@@ -40,6 +40,17 @@ impl OverlayMount<'_> {
     /// # Errors
     /// Fails also when the kernel mounted it read-only, which it does silently when it cannot use the work directory.
     pub(crate) fn mount(&self) -> Result<OwnedFd, SandboxError> {
+        self.mount_stack().map_err(|error| match (self.writable, &error) {
+            (Some((upper, _)), SandboxError::Mount { source, .. }) if source.errno() == Errno::INVAL => {
+                let Some(file_system) = unsuitable_file_system(upper) else { return error };
+                let (path, file_system) = (lossy_text(upper), file_system.to_owned());
+                SandboxError::StoreFileSystem { path, file_system, source: *source }
+            }
+            _ => error,
+        })
+    }
+
+    fn mount_stack(&self) -> Result<OwnedFd, SandboxError> {
         let count = self.lowers.len();
         if count > MAX_LAYERS {
             return Err(SandboxError::TooManyLayers { count, limit: MAX_LAYERS });
@@ -151,6 +162,29 @@ impl OverlayMount<'_> {
         unmount(self.anchor_dir, UnmountFlags::DETACH).map_err(failed("clone the overlay of"))?;
         Ok(tree)
     }
+}
+
+/// Returns the file system of a directory, as words, if overlayfs refuses it for a writable layer: it must be able to hold
+/// the markers of deleted files, and its names must not change unseen.
+pub(crate) fn unsuitable_file_system(directory: &[u8]) -> Option<&'static str> {
+    let kinds: &[(u64, &str)] = &[
+        (0x794c_7630, "an overlay file system, as that of a container without a volume"),
+        (0x6573_5546, "a FUSE file system"),
+        (0x0000_6969, "a network file system (NFS)"),
+        (0xff53_4d42, "a network file system (SMB)"),
+        (0xfe53_4d42, "a network file system (SMB)"),
+        (0x0102_1997, "a file system of a virtual machine's host (9p)"),
+        (0x00c3_6400, "a network file system (Ceph)"),
+        (0x0000_4d44, "a FAT file system"),
+        (0x2011_bab0, "an exFAT file system"),
+        (0x5346_544e, "an NTFS file system"),
+        (0x7366_746e, "an NTFS file system"),
+        (0x0000_f15f, "an eCryptfs file system"),
+        (0x7c7c_6673, "a file system of a hypervisor (prl_fs)"),
+        (0x786f_4256, "a file system of a hypervisor (vboxsf)"),
+    ];
+    let number = u64::try_from(rustix::fs::statfs(directory).ok()?.f_type).ok()?;
+    kinds.iter().find(|(kind, _)| *kind == number).map(|(_, words)| *words)
 }
 
 fn open_directory(path: &[u8]) -> Result<OwnedFd, Errno> {

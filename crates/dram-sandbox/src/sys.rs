@@ -66,7 +66,7 @@ pub(crate) fn standard_streams() -> [BorrowedFd<'static>; 3] {
 }
 
 /// Forks with `clone3(2)` into the namespaces of `flags`, or with `clone(2)` where a container's seccomp filter denies
-/// it.
+/// it: most filters with `ENOSYS`, some with `EPERM`.
 ///
 /// The caller must have a single thread: otherwise the child could inherit a lock that is never released.
 pub(crate) fn clone_process(flags: u64) -> Result<CloneResult, Errno> {
@@ -79,7 +79,7 @@ pub(crate) fn clone_process(flags: u64) -> Result<CloneResult, Errno> {
     // SAFETY: without CLONE_VM the child works on a copy of this memory and stack, as after fork.
     let pid = unsafe { system_call(libc::SYS_clone3, [address(&raw mut args), mem::size_of_val(&args), 0, 0, 0, 0]) };
     let pid = match pid {
-        Err(Errno::NOSYS) => {
+        Err(Errno::NOSYS | Errno::PERM) => {
             let flags = args.flags as usize | libc::SIGCHLD as usize;
             // SAFETY: the same; its third argument is where the descriptor goes, on every architecture.
             unsafe { system_call(libc::SYS_clone, [flags, 0, address(&raw mut pidfd), 0, 0, 0]) }?
@@ -234,7 +234,7 @@ pub(crate) struct SyscallNotification {
 pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> Result<SyscallNotification, Errno> {
     // SAFETY: plain data, which the kernel wants to be zeroes.
     let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
-    control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV as u64, &raw mut call)?;
+    control(listener, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call)?;
     Ok(SyscallNotification {
         id: call.id,
         pid: call.pid,
@@ -245,13 +245,13 @@ pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> Result<SyscallNo
 
 /// Returns true if the call still waits: then the calling thread's pid was not reused.
 pub(crate) fn is_notification_valid(listener: BorrowedFd<'_>, id: u64) -> bool {
-    control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID as u64, &raw const id).is_ok()
+    control(listener, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id).is_ok()
 }
 
 /// Answers a notification: the call returns 0, or fails with `error` if that is not 0.
 pub(crate) fn answer_notification(listener: BorrowedFd<'_>, id: u64, error: c_int) -> Result<(), Errno> {
     let mut answer = libc::seccomp_notif_resp { id, val: 0, error: -error, flags: 0 };
-    control(listener, libc::SECCOMP_IOCTL_NOTIF_SEND as u64, &raw mut answer)
+    control(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer)
 }
 
 /// Executes `program`. Returns only if that failed.
@@ -274,5 +274,5 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     request.ifr_name[0] = b'l' as c_char;
     request.ifr_name[1] = b'o' as c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-    control(rustix::fd::AsFd::as_fd(&socket), libc::SIOCSIFFLAGS as u64, &raw const request)
+    control(rustix::fd::AsFd::as_fd(&socket), libc::SIOCSIFFLAGS, &raw const request)
 }

@@ -119,7 +119,7 @@ fn io_help(error: &Error) -> Option<&'static str> {
 #[must_use]
 pub fn exhausted_resource_help(error: &Error) -> Option<&'static str> {
     if error.kind() == ErrorKind::StorageFull {
-        return Some("free space on the disk: `dram prune` removes what nothing needs");
+        return Some("free space on the disk, or inodes (`df -i`): `dram prune` removes what nothing needs");
     }
     if error.kind() == ErrorKind::QuotaExceeded {
         return Some("free space with `dram prune`, or let the store take more with `--max-size`");

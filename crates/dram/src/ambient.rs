@@ -72,8 +72,7 @@ impl AmbientContext {
     ) -> Result<AmbientContext, Failure> {
         let most = StoreQuota::parse(most)?;
         let limits = read_limits(limits)?;
-        let is_root = rustix::process::geteuid().is_root();
-        let store = store.or_else(|| env_path("DRAM_STORE")).or_else(|| default_store(is_root));
+        let store = store_root(store);
         let given = match most {
             StoreQuota::Explicit(bytes) => Some(bytes),
             StoreQuota::Default | StoreQuota::Unlimited => None,
@@ -90,6 +89,9 @@ impl AmbientContext {
     /// The location of the store, which is of the current version. Fails if neither an option nor the environment names
     /// a directory, or if a store of an older version cannot be migrated.
     pub(crate) fn store(&self) -> Result<&StoreLocation, Failure> {
+        if let Some(lack) = HostChecks::check_file_access() {
+            return Err(Failure::from(lack));
+        }
         let place = self.store.as_ref().ok_or_else(|| {
             Failure::usage("it is not known where the store is: HOME is not set").help("give --store or set DRAM_STORE")
         })?;
@@ -117,8 +119,9 @@ impl AmbientContext {
     /// The ability that is missing for running commands, if one is.
     pub(crate) fn missing_ability(&self) -> Option<MissingHostSupport> {
         match &self.privilege {
-            Ok(ProcessPrivilege::Root) => None,
-            Ok(ProcessPrivilege::UserNamespace { .. }) => HostChecks::check_entered_namespace(),
+            Ok(ProcessPrivilege::Root | ProcessPrivilege::UserNamespace { .. }) => {
+                HostChecks::check_entered_namespace()
+            }
             Err(lack) => Some(lack.clone()),
         }
     }
@@ -165,6 +168,12 @@ fn read_limits(given: &[String]) -> Result<ArchiveLimits, Failure> {
 
 fn env_path(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The directory of the store: `given`, that of the environment, or the default one. `None` if nothing says where it is.
+pub(crate) fn store_root(given: Option<PathBuf>) -> Option<PathBuf> {
+    let is_root = rustix::process::geteuid().is_root();
+    given.or_else(|| env_path("DRAM_STORE")).or_else(|| default_store(is_root))
 }
 
 /// The default location of the store: in the XDG data directory; for root without one `/var/lib/dram`, as for a

@@ -55,6 +55,13 @@ impl Failure {
         Failure { source_diagnostics, ..Failure::new(ErrorClass::Usage, "") }
     }
 
+    /// No thread can be started; `why` is the error.
+    pub(crate) fn no_more_threads(class: ErrorClass, why: &str) -> Failure {
+        Failure::new(class, format!("no more threads can be started: {why}"))
+            .help(dram_sandbox::PROCESS_LIMIT_HELP)
+            .help("if this is a container, its system call filter must allow `clone3` or answer it with ENOSYS")
+    }
+
     /// Adds a help.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Failure {
         self.helps.push(help.into());

@@ -1,11 +1,13 @@
 //! Handles signals: some cancel the command of this process, others are forwarded to a command in a container.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use dram_build::{CancelToken, TransferError};
+use dram_error::ErrorClass;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
@@ -19,7 +21,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// process at once. The kernel then kills its sandboxes, and the next command removes what they leave.
 pub(crate) fn cancel_on_signal(cancel: CancelToken) -> Result<(), Failure> {
     let mut signals = register_signals(&[SIGINT, SIGTERM, SIGHUP])?;
-    thread::spawn(move || {
+    start_thread(move || {
         for signal in signals.forever() {
             if cancel.is_cancelled() {
                 std::process::exit(128 + signal);
@@ -32,8 +34,17 @@ pub(crate) fn cancel_on_signal(cancel: CancelToken) -> Result<(), Failure> {
                 std::process::exit(failure.code().into());
             });
         }
-    });
-    Ok(())
+    })
+}
+
+/// Starts a thread. A filter that refuses it is a lack of this machine, a limit is not.
+fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let started = thread::Builder::new().spawn(work).map(drop);
+    started.map_err(|error| {
+        let is_refused = matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported);
+        let class = if is_refused { ErrorClass::MissingSupport } else { ErrorClass::Work };
+        Failure::no_more_threads(class, &error.to_string())
+    })
 }
 
 /// Every signal that a command may handle, caught and held back until it can be forwarded.
@@ -46,8 +57,8 @@ pub(crate) fn catch_signals() -> Result<PendingSignals, Failure> {
 
 impl PendingSignals {
     /// Calls `pass_on` for each signal that was caught, and for each that follows.
-    pub(crate) fn forward(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) {
-        thread::spawn(move || self.0.forever().for_each(&mut pass_on));
+    pub(crate) fn forward(mut self, mut pass_on: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
+        start_thread(move || self.0.forever().for_each(&mut pass_on))
     }
 }
 

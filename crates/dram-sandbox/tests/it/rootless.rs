@@ -110,6 +110,6 @@ fn root_runs_in_the_initial_user_namespace() {
 
 #[test]
 fn no_host_check_fails_for_root() {
-    let abilities = dram_sandbox::HostChecks::probe();
+    let abilities = dram_sandbox::HostChecks::probe(Some(std::path::Path::new("/var/lib/dram")));
     assert!(abilities.missing_support().is_none(), "{:?}", abilities.checks());
 }

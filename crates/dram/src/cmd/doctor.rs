@@ -1,5 +1,6 @@
 //! `dram doctor`: shows the abilities of this machine.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use dram_sandbox::{CommandSupport, HostCheckStatus, HostChecks};
@@ -7,9 +8,9 @@ use dram_sandbox::{CommandSupport, HostCheckStatus, HostChecks};
 use super::print_stdout;
 use crate::format::{escape_control, format_table};
 
-/// Prints the table. The exit code is 3 if commands cannot be run.
-pub(crate) fn doctor() -> ExitCode {
-    let abilities = HostChecks::probe();
+/// Prints the table; `store` is the directory of the store. The exit code is 3 if commands cannot be run.
+pub(crate) fn doctor(store: Option<&Path>) -> ExitCode {
+    let abilities = HostChecks::probe(store);
     let mut rows = vec![files_row(&abilities), commands_row(&abilities)];
     let mut helps = Vec::new();
     for row in abilities.checks() {
@@ -30,12 +31,12 @@ fn files_row(abilities: &HostChecks) -> Vec<String> {
     let (state, how) = match abilities.command_support() {
         CommandSupport::AsRoot | CommandSupport::UserNamespace(_) => ("ok", "owners and devices are kept on the disk"),
         CommandSupport::SingleId => ("ok", "owners and devices are written down beside each layer"),
-        CommandSupport::Unsupported
-            if abilities.checks().iter().any(|row| row.name == "kernel" && row.status == HostCheckStatus::Missing) =>
-        {
-            ("MISSING", "see `kernel`")
-        }
-        CommandSupport::Unsupported => ("ok", "owners, devices and modes are written down beside each layer"),
+        CommandSupport::Unsupported => match abilities.missing_file_access() {
+            Some(check) => {
+                return ["COPY, ADD, WORKDIR", "MISSING", &format!("see `{check}`")].map(str::to_owned).to_vec();
+            }
+            None => ("ok", "owners, devices and modes are written down beside each layer"),
+        },
     };
     ["COPY, ADD, WORKDIR", state, how].map(str::to_owned).to_vec()
 }

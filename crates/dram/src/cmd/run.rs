@@ -65,7 +65,7 @@ pub(super) fn run_jail(jail: &mut Jail, tty: bool, interactive: bool) -> Result<
     let signals = signals::catch_signals()?;
     let mut running = jail.spawn(io)?;
     let (handle, insistence) = (running.signal_handle(), SignalEscalation::default());
-    signals.forward(move |signal| insistence.forward(signal, &handle));
+    signals.forward(move |signal| insistence.forward(signal, &handle))?;
     if let Some(to_inside) = running.take_stdin() {
         // This thread may wait for input forever; the process does not join it.
         thread::spawn(move || copy_stream(io::stdin(), to_inside));
@@ -215,7 +215,7 @@ fn in_terminal(jail: &Jail) -> Result<ExitCode, Failure> {
     signals.forward(move |signal| match signal {
         signal_hook::consts::SIGWINCH => copy_window_size(&resized),
         signal => insistence.forward(signal, &handle),
-    });
+    })?;
     let to_inside = File::from(duplicate_fd(&outer)?);
     // This thread may wait for a key forever; the process does not join it.
     thread::spawn(move || copy_stream(io::stdin(), to_inside));

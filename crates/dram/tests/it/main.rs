@@ -18,6 +18,7 @@ mod errors;
 mod hostile;
 mod hostile_images;
 mod hostile_layers;
+mod hosts;
 mod http_server;
 mod images;
 mod migration;
