@@ -251,6 +251,7 @@ mod tests {
             search: Vec::new(),
             versions: versions.iter().map(|(one, two)| ((*one).to_owned(), (*two).to_owned())).collect(),
             machine: 62,
+            ..ElfRequirements::default()
         };
         ElfProgram { path: tree_path(path), source: PathBuf::from("/none"), needs }
     }

@@ -155,7 +155,7 @@ impl TestDirs {
             no_cache_filter: Vec::new(),
             network: JailNetwork::None,
             command_options: CommandOptions::default(),
-            check_libraries: true,
+            check_commands: true,
         }
     }
 

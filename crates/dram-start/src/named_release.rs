@@ -35,7 +35,7 @@ impl NamingFiles<'_> {
         if let Some(script) = self.env_sh {
             match evaluate_assignments(script, &env) {
                 Some(after) => env = after,
-                None if NAME_VARIABLES.iter().any(|name| find_bytes(script, name).is_some()) => return true,
+                None if mentions_node_name(script) => return true,
                 None => {}
             }
         }
@@ -44,6 +44,12 @@ impl NamingFiles<'_> {
             Err(_) => true,
         }
     }
+}
+
+/// Returns true if a script mentions a variable that gives a node a name.
+#[must_use]
+pub fn mentions_node_name(script: &[u8]) -> bool {
+    NAME_VARIABLES.iter().any(|name| find_bytes(script, name).is_some())
 }
 
 /// Returns true for a command of the start program that only works if the node has a name.

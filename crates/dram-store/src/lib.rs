@@ -10,7 +10,6 @@
 //!   layers/ID.owners   ownership table: metadata of a layer that its user could not set on the disk
 //!   steps/XX/KEY       cache record of a build step, by its cache key
 //!   packs/ID.STAMP     the blob that a layer directory was packed into; .KIND: with another compression
-//!   packs/ID.elf       programs and libraries of a layer, and the libraries that they need
 //!   packs/ID.origin    the layer that a tar was packed from
 //!   packs/BLOB.diff    the diff ID of a blob
 //!   packs/ID.leans     the entries of a layer that depend on its parent layers
@@ -65,7 +64,6 @@ mod ownership;
 mod pack;
 mod pack_records;
 mod parent_deps;
-mod programs;
 mod prune;
 mod refs;
 mod remove_tree;
@@ -104,7 +102,6 @@ pub use merged::MergedTree;
 pub use output_dir::{OutputDir, OutputLock, PendingOutput};
 pub use owner_notes::OWNER_ATTRIBUTE;
 pub use pack::PackedTimes;
-pub use programs::{DynamicElfFile, LayerPrograms};
 pub use prune::{PruneOptions, PruneReport, PrunedItem};
 pub use refs::{ImageRefs, OWN_ANNOTATION_PREFIX, TaggedImage};
 pub use root_contents::{MAX_INDEX_DEPTH, ManifestContents, RootContents};

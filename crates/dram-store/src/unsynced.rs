@@ -162,7 +162,7 @@ impl Store {
         let is_of_it = |name: &Vec<u8>| {
             let rest = name.strip_prefix(id.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
             let kind = rest.and_then(|rest| std::str::from_utf8(rest).ok()?.split('.').next());
-            kind.is_some_and(|kind| kind == "elf" || kind.parse::<i64>().is_ok())
+            kind.is_some_and(|kind| kind.parse::<i64>().is_ok())
         };
         packs.names()?.iter().filter(|name| is_of_it(name)).try_for_each(|name| packs.remove(&TreePath::parse(name)?))
     }

@@ -10,7 +10,7 @@ use dram_plan::Plan;
 use super::BuildFailure;
 use crate::shared_cache::ExportedCache;
 use crate::transfer::TransferProgress;
-use crate::{BuildEvent, BuiltImage, MissingLibrary, Snapshot, StepPosition, UnnamedReleaseCall};
+use crate::{BuildEvent, BuiltImage, Snapshot, StepPosition};
 
 /// An event of a requested build.
 #[derive(Debug)]
@@ -72,12 +72,9 @@ pub struct BuildResult {
     pub steps: BTreeMap<StepPosition, StepEnding>,
     /// Warnings about the Dockerfile from planning and lint.
     pub warnings: Vec<Diagnostic>,
-    /// Warnings that were found while steps were executed.
+    /// Warnings that were found while steps were executed, and about commands of the image that cannot start, if the
+    /// request asks for this check.
     pub remarks: Vec<Diagnostic>,
-    /// Libraries that programs need and the image does not have, if the request asks for this check.
-    pub missing_libraries: Vec<MissingLibrary>,
-    /// Commands of the image that need the node name of a release that has none, by the same request.
-    pub unnamed_calls: Vec<UnnamedReleaseCall>,
     /// The failure of a shared cache that was not written. Everything else is done.
     pub cache_failure: Option<BuildFailure>,
     /// The duration of each phase.

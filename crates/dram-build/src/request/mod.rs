@@ -71,9 +71,8 @@ pub struct BuildRequest {
     pub network: JailNetwork,
     /// Secrets, ssh agents, limits and privileges of commands.
     pub command_options: CommandOptions,
-    /// True if the programs of the image are checked for missing libraries, and its commands for releases without a node
-    /// name that they need.
-    pub check_libraries: bool,
+    /// True if it is checked whether the commands of the image can start.
+    pub check_commands: bool,
 }
 
 /// A Dockerfile with its names.

@@ -12,11 +12,9 @@ use super::{
     BuildFailure, BuildNote, BuildRequest, BuildResult, BuildServices, OutputResult, PhaseDurations, RequestEvent,
     StepEnding, cache_endpoints, image_platform,
 };
+use crate::command_check::check_image;
 use crate::step_location::StepLocation;
-use crate::{
-    BuildEvent, BuildOptions, LayerProvider, ResolvedInput, SharedCaches, Snapshot, StepPosition, build,
-    missing_libraries, unnamed_release_calls,
-};
+use crate::{BuildEvent, BuildOptions, LayerProvider, ResolvedInput, SharedCaches, Snapshot, StepPosition, build};
 
 /// Builds what `request` says, and writes its outputs and caches.
 ///
@@ -50,12 +48,9 @@ pub fn run_build(
     let snapshot = built?;
     let solved = (services.clock)();
     let outputs = write_outputs(request, services, (&plan, &layers, &snapshot, &caches), events)?;
-    let (missing_libraries, unnamed_calls) = match request.check_libraries {
-        true => {
-            let config = &plan.stages[plan.target].config.config;
-            (missing_libraries(&layers, &snapshot)?, unnamed_release_calls(&layers, &snapshot, config)?)
-        }
-        false => (Vec::new(), Vec::new()),
+    let faults = match request.check_commands {
+        true => check_image(&layers, &snapshot, &plan)?,
+        false => Vec::new(),
     };
     let exports = &request.cache_exports;
     let cache_failure = cache_endpoints::export_caches(exports, services, (&caches, &snapshot), events).err();
@@ -65,19 +60,9 @@ pub fn run_build(
         solve: solved.saturating_sub(resolved),
         export: exported.saturating_sub(solved),
     };
-    let StepRecords { endings: steps, remarks } = progress.take_records();
-    Ok(BuildResult {
-        plan,
-        snapshot,
-        outputs,
-        steps,
-        warnings,
-        remarks,
-        missing_libraries,
-        unnamed_calls,
-        cache_failure,
-        durations,
-    })
+    let StepRecords { endings: steps, mut remarks } = progress.take_records();
+    remarks.extend(faults);
+    Ok(BuildResult { plan, snapshot, outputs, steps, warnings, remarks, cache_failure, durations })
 }
 
 /// Writes the outputs, and gives names to the base images that are complete then.

@@ -1,6 +1,7 @@
 //! Executes `RUN`: a command in a sandbox. The upper directory with its changes becomes the layer.
 
 pub(crate) mod failed_command;
+mod missing_loader;
 pub(crate) mod mount_files;
 mod mounts;
 mod ssh_agent;
@@ -17,7 +18,6 @@ use dram_store::{Dir, ForeignIds, LayerId, MergedTree, OWNER_ATTRIBUTE, Store};
 
 use crate::container::{self, ContainerDirs, HostSettings};
 use crate::executor::{ExecuteEvent, ExecuteRequest, ResourceUsage};
-use crate::missing_libraries;
 use crate::step_location::StepLocation;
 use crate::temp_dir::TempDir;
 use crate::users::{self, UserError};
@@ -249,7 +249,7 @@ fn env_entry((name, value): &(String, String)) -> Vec<u8> {
 fn missing_loader(store: &Store, below: &[LayerId], upper: &Path, run: &RunOp) -> Option<(String, String)> {
     let lowers = below.iter().rev().map(|id| store.layers().path(id));
     let layers: Vec<PathBuf> = std::iter::once(upper.to_owned()).chain(lowers).collect();
-    missing_libraries::missing_loader(&MergedTree::open(&layers).ok()?, run)
+    missing_loader::missing_loader(&MergedTree::open(&layers).ok()?, run)
 }
 
 /// Calls `each` with every line, without its line end, until all writers are closed.

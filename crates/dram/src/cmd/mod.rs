@@ -10,14 +10,12 @@ mod fsck;
 mod image_names;
 mod images;
 mod login;
-mod missing_libraries;
 mod privilege;
 mod quantity;
 mod release;
 mod run;
 mod shell;
 mod transfer;
-mod unnamed_release;
 mod upgrade;
 mod why;
 

@@ -6,6 +6,7 @@ mod architecture;
 mod build;
 mod cache_mounts;
 mod check;
+mod command_starts;
 mod context_texts;
 mod contexts;
 mod copy;

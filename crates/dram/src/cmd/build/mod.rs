@@ -41,7 +41,7 @@ use self::request_failure::request_failure;
 use self::request_services::{CommandInputs, OutputFiles, RegistryPolicy};
 use self::resolve_inputs::parse_named_contexts;
 use self::shared_cache::SharedCacheOptions;
-use super::{missing_libraries, print_stdout, privilege, unnamed_release};
+use super::{print_stdout, privilege};
 use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::{Failure, SourceDiagnostics};
@@ -142,7 +142,7 @@ fn build_request(
             cli::NetworkMode::None => dram_sandbox::JailNetwork::None,
         },
         command_options,
-        check_libraries: !matches!(args.progress_mode(), cli::ProgressMode::Quiet | cli::ProgressMode::Rawjson),
+        check_commands: !matches!(args.progress_mode(), cli::ProgressMode::Quiet | cli::ProgressMode::Rawjson),
     };
     Ok((request, source, notes))
 }
@@ -163,8 +163,6 @@ fn report_result(
             let diagnostics = std::mem::take(&mut result.remarks);
             report::print_warnings(&SourceDiagnostics { diagnostics, ..screen.source() });
         }
-        missing_libraries::warn(&result.missing_libraries);
-        unnamed_release::warn(&result.unnamed_calls);
         report::print_note(&summary(store, &result)?);
     }
     screen.print_cache_notes();
