@@ -8,7 +8,7 @@ use std::thread;
 use dram_dockerfile::Diagnostic;
 use dram_plan::{Plan, StageBase};
 
-use crate::stage_board::{StageBoard, StageProgress, is_ready};
+use crate::stage_board::{StageBoard, StageProgress, missing_stage};
 use crate::step_runner::{SolveContext, StageSnapshots, execute_step};
 use crate::why::BuildRecorder;
 use crate::{BuildError, BuildEvent, BuildOptions, ResolvedInput, Snapshot, StepPosition};
@@ -60,7 +60,7 @@ fn execute_stages(world: &SolveContext<'_>, tell: &(dyn Fn(BuildEvent) + Sync)) 
             while failure.is_none()
                 && let Some(piece) = board.take_ready()
             {
-                let (results, stages) = (results.clone(), board.finished().clone());
+                let (results, stages) = (results.clone(), board.finished_inputs(piece.stage));
                 out += 1;
                 scope.spawn(move || {
                     let (piece, done) = advance_stage(world, piece, &stages, tell);
@@ -109,7 +109,7 @@ fn advance_steps(
         piece.snapshot = Some(base_snapshot(world, piece.stage, stages)?);
     }
     while piece.step < plan.stages[piece.stage].steps.len() {
-        if !is_ready(plan, piece, stages) {
+        if missing_stage(plan, piece, stages).is_some() {
             return Ok(());
         }
         let at = StepPosition { stage: piece.stage, step: piece.step };

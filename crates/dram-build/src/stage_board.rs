@@ -32,7 +32,11 @@ enum RewindPoint {
 pub(crate) struct StageBoard<'a> {
     plan: &'a Plan,
     finished: StageSnapshots,
+    /// The waiting stages that may be ready.
     pending: VecDeque<StageProgress>,
+    /// The waiting stages that are not ready, by the first stage that each needs: none is looked at again before that
+    /// stage is finished.
+    blocked: BTreeMap<usize, Vec<StageProgress>>,
     /// For stages on a thread that must go back: the point, for when the thread returns them.
     rewinds: BTreeMap<usize, RewindPoint>,
 }
@@ -40,12 +44,17 @@ pub(crate) struct StageBoard<'a> {
 impl<'a> StageBoard<'a> {
     pub(crate) fn new(plan: &'a Plan) -> Self {
         let pending = (0..plan.stages.len()).map(|stage| StageProgress { stage, step: 0, snapshot: None }).collect();
-        StageBoard { plan, finished: StageSnapshots::new(), pending, rewinds: BTreeMap::new() }
+        let (finished, blocked) = (StageSnapshots::new(), BTreeMap::new());
+        StageBoard { plan, finished, pending, blocked, rewinds: BTreeMap::new() }
     }
 
-    /// Returns the snapshots of the finished stages.
-    pub(crate) fn finished(&self) -> &StageSnapshots {
-        &self.finished
+    /// Returns the snapshots of the finished stages that `stage` is based on or copies from.
+    pub(crate) fn finished_inputs(&self, stage: usize) -> StageSnapshots {
+        let planned = &self.plan.stages[stage];
+        let base = planned.base_stage();
+        let inputs = planned.steps.iter().flat_map(|step| step.op.input_refs()).filter_map(InputRef::stage);
+        let inputs = base.into_iter().chain(inputs);
+        inputs.filter_map(|input| Some((input, self.finished.get(&input)?.clone()))).collect()
     }
 
     /// Takes the snapshot of the finished stage `stage`.
@@ -55,8 +64,35 @@ impl<'a> StageBoard<'a> {
 
     /// Takes a waiting stage whose next step has all the stages it needs.
     pub(crate) fn take_ready(&mut self) -> Option<StageProgress> {
-        let at = self.pending.iter().position(|piece| is_ready(self.plan, piece, &self.finished))?;
-        self.pending.remove(at)
+        while let Some(piece) = self.pending.pop_front() {
+            match missing_stage(self.plan, &piece, &self.finished) {
+                None => return Some(piece),
+                Some(needed) => self.blocked.entry(needed).or_default().push(piece),
+            }
+        }
+        None
+    }
+
+    /// Records the result of a stage. The stages that waited for it may be ready.
+    fn finish(&mut self, stage: usize, snapshot: Snapshot) {
+        self.finished.insert(stage, snapshot);
+        self.pending.extend(self.blocked.remove(&stage).unwrap_or_default());
+    }
+
+    /// Returns the waiting stages.
+    fn waiting(&self) -> impl Iterator<Item = &StageProgress> {
+        self.pending.iter().chain(self.blocked.values().flatten())
+    }
+
+    /// Takes the stage `stage` out of those that wait.
+    fn take_waiting(&mut self, stage: usize) -> Option<StageProgress> {
+        if let Some(at) = self.pending.iter().position(|piece| piece.stage == stage) {
+            return self.pending.remove(at);
+        }
+        self.blocked.values_mut().find_map(|pieces| {
+            let at = pieces.iter().position(|piece| piece.stage == stage)?;
+            Some(pieces.remove(at))
+        })
     }
 
     /// Takes back a stage that a thread has advanced. If that ended because a layer is lost, the stage whose step made
@@ -72,7 +108,7 @@ impl<'a> StageBoard<'a> {
         };
         match piece.snapshot {
             Some(snapshot) if piece.step == self.plan.stages[piece.stage].steps.len() => {
-                self.finished.insert(piece.stage, snapshot);
+                self.finish(piece.stage, snapshot);
             }
             Some(_) | None => self.pending.push_back(piece),
         }
@@ -88,7 +124,7 @@ impl<'a> StageBoard<'a> {
     /// Rewinds the stages whose own steps made `layer`, and all that used these stages. Returns whether there is one.
     fn rewind_lost(&mut self, layer: &LayerId) -> bool {
         let finished = self.finished.iter().map(|(stage, snapshot)| (*stage, usize::MAX, snapshot));
-        let pending = self.pending.iter().filter_map(|piece| Some((piece.stage, piece.step, piece.snapshot.as_ref()?)));
+        let pending = self.waiting().filter_map(|piece| Some((piece.stage, piece.step, piece.snapshot.as_ref()?)));
         let made = finished.chain(pending).filter_map(|(stage, step, snapshot)| {
             Some((stage, RewindPoint::Step(self.step_that_made(stage, step, snapshot, layer)?)))
         });
@@ -141,11 +177,12 @@ impl<'a> StageBoard<'a> {
             let step = self.plan.stages[stage].steps.len();
             let piece = self.rewound(StageProgress { stage, step, snapshot: Some(snapshot) }, point);
             match piece.snapshot {
-                Some(snapshot) if piece.step == step => drop(self.finished.insert(stage, snapshot)),
+                Some(snapshot) if piece.step == step => self.finish(stage, snapshot),
                 Some(_) | None => self.pending.push_back(piece),
             }
-        } else if let Some(at) = self.pending.iter().position(|piece| piece.stage == stage) {
-            self.pending[at] = self.rewound(self.pending[at].clone(), point);
+        } else if let Some(piece) = self.take_waiting(stage) {
+            let piece = self.rewound(piece, point);
+            self.pending.push_back(piece);
         } else {
             let known = self.rewinds.entry(stage).or_insert(point);
             *known = point.min(*known);
@@ -174,19 +211,13 @@ fn can_make_layer(step: &PlanStep) -> bool {
     }
 }
 
-/// Returns whether all stages that the next step of `piece` needs are among the stages in `done`.
-pub(crate) fn is_ready(plan: &Plan, piece: &StageProgress, done: &StageSnapshots) -> bool {
+/// Returns the first stage that `piece` needs for its next step and that is not in `done`: its base, or a stage that the
+/// step uses.
+pub(crate) fn missing_stage(plan: &Plan, piece: &StageProgress, done: &StageSnapshots) -> Option<usize> {
     let stage = &plan.stages[piece.stage];
-    let base = match (&piece.snapshot, &stage.base) {
-        (None, StageBase::Stage(base)) => done.contains_key(base),
-        (None, StageBase::Scratch | StageBase::External(_)) | (Some(_), _) => true,
-    };
-    let ready = |from: &InputRef| match from {
-        InputRef::Stage(from) => done.contains_key(from),
-        InputRef::Context | InputRef::External(_) | InputRef::Scratch => true,
-    };
-    let step = stage.steps.get(piece.step).is_none_or(|step| step.op.input_refs().into_iter().all(ready));
-    base && step
+    let base = stage.base_stage().filter(|_| piece.snapshot.is_none());
+    let inputs = stage.steps.get(piece.step).into_iter().flat_map(|step| step.op.input_refs());
+    base.into_iter().chain(inputs.filter_map(InputRef::stage)).find(|needed| !done.contains_key(needed))
 }
 
 #[cfg(test)]
@@ -260,12 +291,12 @@ mod tests {
         let mut board = board_of_four(&plan);
         // The last stage has copied from the stages b and a when the layer of the step `b` is needed.
         board.put_back(at(3, 3, "ecx"), lost('b')).unwrap();
-        assert_eq!(board.finished().keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(board.finished.keys().collect::<Vec<_>>(), [&1]);
         // The stage a repeats its third step, over the layer of its first. The others wait for it.
         assert_eq!(ready(&mut board), [at(0, 2, "a")]);
         board.put_back(at(0, 3, "aB"), Ok(())).unwrap();
         let again = ready(&mut board);
-        assert_eq!(again, [at(3, 2, "ec"), StageProgress { stage: 2, step: 0, snapshot: None }]);
+        assert_eq!(again, [StageProgress { stage: 2, step: 0, snapshot: None }, at(3, 2, "ec")]);
     }
 
     #[test]
@@ -316,7 +347,7 @@ mod tests {
         let plan = parse(FOUR);
         let mut board = board_of_four(&plan);
         assert!(matches!(board.put_back(at(3, 2, "ec"), lost('z')), Err(BuildError::CacheLost { .. })));
-        assert_eq!(board.finished().len(), 3);
+        assert_eq!(board.finished.len(), 3);
     }
 
     #[test]
@@ -324,7 +355,7 @@ mod tests {
         let plan = parse(FOUR);
         let mut board = board_of_four(&plan);
         assert!(matches!(board.put_back(at(3, 2, "ec"), Err(BuildError::Cancelled)), Err(BuildError::Cancelled)));
-        assert_eq!(board.finished().len(), 3);
+        assert_eq!(board.finished.len(), 3);
     }
 
     #[test]
@@ -338,5 +369,20 @@ mod tests {
         board.put_back(at(1, 1, "a"), Ok(())).unwrap();
         board.put_back(at(2, 0, ""), lost('a')).unwrap();
         assert_eq!(ready(&mut board), [at(0, 0, ""), at(1, 0, "")]);
+    }
+
+    #[test]
+    fn in_a_long_chain_each_stage_is_looked_at_once_and_given_only_what_it_uses() {
+        let stages = (1..2_000).map(|number| format!("FROM s{} AS s{number}\n", number - 1));
+        let plan = parse(&format!("FROM scratch AS s0\n{}", stages.collect::<String>()));
+        let mut board = StageBoard::new(&plan);
+        for stage in 0..2_000 {
+            let piece = board.take_ready().unwrap();
+            assert_eq!((piece.stage, board.take_ready()), (stage, None));
+            assert_eq!(board.finished_inputs(stage).len(), usize::from(stage > 0));
+            assert!(board.pending.is_empty());
+            board.put_back(at(stage, 0, ""), Ok(())).unwrap();
+        }
+        assert!(board.blocked.is_empty());
     }
 }

@@ -45,6 +45,16 @@ pub enum StageBase {
     Stage(usize),
 }
 
+impl PlanStage {
+    /// Returns the index of the stage that this one is based on, if it is based on one.
+    pub fn base_stage(&self) -> Option<usize> {
+        match self.base {
+            StageBase::Stage(base) => Some(base),
+            StageBase::Scratch | StageBase::External(_) => None,
+        }
+    }
+}
+
 /// One instruction to execute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +124,16 @@ pub enum InputRef {
     Stage(usize),
     /// `scratch`: an empty file system.
     Scratch,
+}
+
+impl InputRef {
+    /// Returns the index of the stage that it refers to, if it refers to one.
+    pub fn stage(&self) -> Option<usize> {
+        match self {
+            InputRef::Stage(stage) => Some(*stage),
+            InputRef::Context | InputRef::External(_) | InputRef::Scratch => None,
+        }
+    }
 }
 
 /// A directory to create when it does not exist.

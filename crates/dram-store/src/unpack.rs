@@ -62,7 +62,7 @@ pub(crate) fn unpack(stream: &mut dyn Read, root: &Dir, options: UnpackOptions<'
         root,
         options,
         current_dir: None,
-        dir_metadata: BTreeMap::new(),
+        dir_metadata: DirMetadataTree::default(),
         parent_deps: ParentDeps::default(),
         whited_out: BTreeSet::new(),
         dependency_bytes: 0,
@@ -80,8 +80,8 @@ struct TarUnpacker<'a> {
     options: UnpackOptions<'a>,
     /// The directory of the previous entry, kept open because consecutive entries mostly share it.
     current_dir: Option<(TreePath, Dir)>,
-    /// Metadata of directories by the bytes of their paths, applied after all entries are unpacked.
-    dir_metadata: BTreeMap<Vec<u8>, FileMetadata>,
+    /// Metadata of directories, applied after all entries are unpacked.
+    dir_metadata: DirMetadataTree,
     parent_deps: ParentDeps,
     /// Paths that whiteouts removed; a directory created there is opaque.
     whited_out: BTreeSet<TreePath>,
@@ -105,7 +105,7 @@ impl TarUnpacker<'_> {
         let both_dirs = entry.kind == TarEntryKind::Dir && there.as_ref().is_some_and(|s| s.kind == FileKind::Dir);
         if there.is_some() && !both_dirs && !is_link_to_itself(entry) {
             dir.remove(&name)?;
-            self.forget_dirs_below(&entry.path);
+            self.dir_metadata.remove(&entry.path);
         }
         // The removed entry may be a directory of earlier entries; the handle of its parent directory stays valid.
         let (_, dir) = self.current_dir.as_ref().expect("entered above");
@@ -119,7 +119,7 @@ impl TarUnpacker<'_> {
                 if !self.parent_deps.implied_dirs.is_empty() {
                     self.parent_deps.implied_dirs.remove(&self.root.path_of(dir)?.append(&name));
                 }
-                self.dir_metadata.insert(entry.path.as_bytes().to_vec(), meta.clone());
+                self.dir_metadata.insert(&entry.path, meta.clone());
             }
             TarEntryKind::Symlink(target) => dir.make_symlink(&name, target)?,
             TarEntryKind::HardLink(target) => return make_hard_link(self.root, target, dir, &name, entry),
@@ -144,7 +144,7 @@ impl TarUnpacker<'_> {
             let why = "the root of a layer is a directory";
             return Err(StoreError::InvalidEntry { entry: entry.path.to_string(), why });
         }
-        self.dir_metadata.insert(Vec::new(), entry_metadata(entry));
+        self.dir_metadata.insert(&TreePath::root(), entry_metadata(entry));
         Ok(())
     }
 
@@ -231,31 +231,64 @@ impl TarUnpacker<'_> {
         }
     }
 
-    /// Removes the recorded metadata of directories at `path` and below.
-    fn forget_dirs_below(&mut self, path: &TreePath) {
-        let path = path.as_bytes();
-        self.dir_metadata.remove(path);
-        // `0` is the byte after `/`.
-        let below = [path, b"/"].concat()..[path, b"0"].concat();
-        let gone: Vec<Vec<u8>> = self.dir_metadata.range(below).map(|(path, _)| path.clone()).collect();
-        for path in gone {
-            self.dir_metadata.remove(&path);
+    /// Applies the metadata of directories, deepest first, to those that still exist.
+    fn apply_dir_metadata(self) -> Result<ParentDeps, StoreError> {
+        let root = self.root;
+        self.dir_metadata.for_each_deepest_first(&mut |path, meta| {
+            let (dir, name) = match (path.parent(), path.name()) {
+                (Some(parent), Some(name)) => (root.open_subdir_in_root(&parent)?, TreePath::parse(name)?),
+                (None, _) | (_, None) => (root.open_subdir_in_root(&TreePath::root())?, TreePath::root()),
+            };
+            match dir.status(&name)?.is_some_and(|status| status.kind == FileKind::Dir) {
+                true => dir.set_metadata(&name, meta, false),
+                false => Ok(()),
+            }
+        })?;
+        Ok(self.parent_deps)
+    }
+}
+
+/// The metadata of directories, as a tree of their names: the paths of a hundred thousand directories may have 400 MB.
+#[derive(Debug, Default)]
+struct DirMetadataTree {
+    metadata: Option<FileMetadata>,
+    below: BTreeMap<Vec<u8>, DirMetadataTree>,
+}
+
+impl DirMetadataTree {
+    fn insert(&mut self, path: &TreePath, metadata: FileMetadata) {
+        let at = path.components().fold(self, |at, name| at.below.entry(name.to_vec()).or_default());
+        at.metadata = Some(metadata);
+    }
+
+    /// Removes the metadata of `path` and of all directories below it.
+    fn remove(&mut self, path: &TreePath) {
+        let (Some(parent), Some(name)) = (path.parent(), path.name()) else { return };
+        let at = parent.components().try_fold(self, |at, name| at.below.get_mut(name));
+        if let Some(at) = at {
+            at.below.remove(name);
         }
     }
 
-    /// Applies the metadata of directories, deepest first, to those that still exist.
-    fn apply_dir_metadata(self) -> Result<ParentDeps, StoreError> {
-        for (path, meta) in self.dir_metadata.iter().rev() {
-            let path = TreePath::parse(path)?;
-            let (dir, name) = match (path.parent(), path.name()) {
-                (Some(parent), Some(name)) => (self.root.open_subdir_in_root(&parent)?, TreePath::parse(name)?),
-                (None, _) | (_, None) => (self.root.open_subdir_in_root(&TreePath::root())?, TreePath::root()),
-            };
-            if dir.status(&name)?.is_some_and(|status| status.kind == FileKind::Dir) {
-                dir.set_metadata(&name, meta, false)?;
+    /// Calls `visit` for each directory with metadata, those below a directory before itself.
+    fn for_each_deepest_first(
+        self,
+        visit: &mut dyn FnMut(&TreePath, &FileMetadata) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        // A stack instead of recursion, because the depth of a layer is untrusted.
+        let mut open = vec![(TreePath::root(), self)];
+        while let Some((path, dir)) = open.last_mut() {
+            if let Some((name, below)) = dir.below.pop_last() {
+                let path = path.join(&name);
+                open.push((path, below));
+                continue;
             }
+            if let Some(metadata) = &dir.metadata {
+                visit(path, metadata)?;
+            }
+            open.pop();
         }
-        Ok(self.parent_deps)
+        Ok(())
     }
 }
 
@@ -367,6 +400,26 @@ mod tests {
             UnpackOptions { mode: UnpackMode::Layer, limits: &ArchiveLimits::default(), archive_name: "the test" };
         let deps = unpack(&mut bytes.as_slice(), &Dir::open_layer(dir.path()).unwrap(), options)?;
         Ok((dir, deps))
+    }
+
+    #[test]
+    fn dir_metadata_is_visited_deepest_first_and_removed_with_what_is_below() {
+        let mut tree = DirMetadataTree::default();
+        let metadata = |mode| FileMetadata { mode, uid: 0, gid: 0, mtime: (0, 0) };
+        for (path, mode) in [("", 1), ("a", 2), ("a/b/c", 3), ("a-b", 4), ("d", 5), ("d/e/f", 6), ("a", 7)] {
+            tree.insert(&TreePath::parse(path.as_bytes()).unwrap(), metadata(mode));
+        }
+        for path in ["d/e", "x/y", "a/b/c/d", ""] {
+            tree.remove(&TreePath::parse(path.as_bytes()).unwrap());
+        }
+        let mut seen = Vec::new();
+        tree.for_each_deepest_first(&mut |path, metadata| {
+            seen.push((String::from_utf8(path.as_bytes().to_vec()).unwrap(), metadata.mode));
+            Ok(())
+        })
+        .unwrap();
+        let wanted = [("d", 5), ("a-b", 4), ("a/b/c", 3), ("a", 7), ("", 1)];
+        assert_eq!(seen, wanted.map(|(path, mode)| (path.to_owned(), mode)));
     }
 
     #[test]
