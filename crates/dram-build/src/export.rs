@@ -1,12 +1,12 @@
 //! Exports a snapshot as files: into a directory of the host, or as a tar of the root file system.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use dram_image::TreePath;
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
-use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, OutputDir, StoreError, TreeNode};
+use dram_store::{Dir, FileKind, FileStatus, FileTree as _, MergedTree, OutputDir, StoreError, TreeNode, TreeWalk};
 
 use crate::{LayerProvider, Snapshot};
 
@@ -104,33 +104,19 @@ fn walk_tree(view: &MergedTree, visit: &mut VisitNode<'_>) -> Result<(), ExportE
     if view.node_at(&TreePath::root())?.is_none() {
         return Ok(());
     }
-    let mut names_of: HashMap<(u64, u64), TreePath> = HashMap::new();
-    let mut todo = vec![TreePath::root()];
-    while let Some(path) = todo.pop() {
+    let mut walk = TreeWalk::new(TreePath::root());
+    while let Some(path) = walk.next_path() {
         let Some(node) = view.node_at(&path)? else { continue };
+        let is_root = path.is_root();
+        let has_several_names = node.status.kind == FileKind::File && node.status.link_count > 1;
+        let known = if has_several_names { walk.first_path(node.status.inode) } else { None };
         if node.status.kind == FileKind::Dir {
             let names = view.list(&path)?;
-            todo.extend(names.iter().rev().map(|name| path.join(name)));
+            walk.enter(path, names);
         }
-        if path.is_root() {
+        if is_root {
             continue;
         }
-        let known = match node.status.kind {
-            FileKind::File if node.status.link_count > 1 => match names_of.get(&node.status.inode) {
-                Some(first) => Some(first.clone()),
-                None => {
-                    names_of.insert(node.status.inode, path.clone());
-                    None
-                }
-            },
-            FileKind::File
-            | FileKind::Dir
-            | FileKind::Symlink
-            | FileKind::Char(..)
-            | FileKind::Block(..)
-            | FileKind::Fifo
-            | FileKind::Socket => None,
-        };
         visit(&node, known.as_ref())?;
     }
     Ok(())

@@ -1,13 +1,11 @@
 //! Walks a layer directory in a fixed order.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use dram_image::TreePath;
 use dram_image::tar::Xattr;
 
 use crate::merged::{is_opaque, is_portable};
 use crate::owner_notes::DEVICE_ATTRIBUTE;
+use crate::tree_walk::TreeWalk;
 use crate::{Dir, FileKind, FileStatus, StoreError};
 
 /// One entry of a layer directory.
@@ -30,84 +28,26 @@ pub(crate) struct ScannedEntry {
     pub(crate) link_to: Option<TreePath>,
 }
 
-/// Iterator over a directory and everything below it: parents before children, names sorted by their bytes. It keeps
-/// names, and no paths: those of a hundred thousand files may have 400 MB.
+/// Iterator over a directory and everything below it: parents before children, names sorted by their bytes.
 pub(crate) struct LayerScan<'a> {
     root: &'a Dir,
-    /// The first name of each file that has several.
-    first_names: HashMap<(u64, u64), (Rc<ScannedDir>, Vec<u8>)>,
-    /// A stack instead of recursion, because the depth of a layer is untrusted.
-    open_dirs: Vec<OpenDir>,
-    root_was_read: bool,
-}
-
-/// A directory of the scan, by its name in its parent directory.
-struct ScannedDir {
-    /// `None` for the root.
-    parent: Option<Rc<ScannedDir>>,
-    name: Vec<u8>,
-}
-
-impl ScannedDir {
-    fn path(&self) -> TreePath {
-        let mut names = Vec::new();
-        let mut at = self;
-        while let Some(parent) = &at.parent {
-            names.push(at.name.as_slice());
-            at = parent;
-        }
-        names.iter().rev().fold(TreePath::root(), |path, name| path.join(name))
-    }
-}
-
-/// A directory that is being read.
-struct OpenDir {
-    dir: Rc<ScannedDir>,
-    path: TreePath,
-    /// The names that are not read yet.
-    names: std::vec::IntoIter<Vec<u8>>,
+    walk: TreeWalk,
 }
 
 impl<'a> LayerScan<'a> {
     pub(crate) fn new(root: &'a Dir) -> LayerScan<'a> {
-        LayerScan { root, first_names: HashMap::new(), open_dirs: Vec::new(), root_was_read: false }
+        LayerScan { root, walk: TreeWalk::new(TreePath::root()) }
     }
 
-    /// Returns the next name with its directory; the root has neither.
-    fn next_name(&mut self) -> Option<(TreePath, Option<Rc<ScannedDir>>, Vec<u8>)> {
-        if !self.root_was_read {
-            self.root_was_read = true;
-            return Some((TreePath::root(), None, Vec::new()));
-        }
-        loop {
-            let open = self.open_dirs.last_mut()?;
-            if let Some(name) = open.names.next() {
-                return Some((open.path.join(&name), Some(open.dir.clone()), name));
-            }
-            self.open_dirs.pop();
-        }
-    }
-
-    fn read_entry(
-        &mut self,
-        path: TreePath,
-        parent: Option<Rc<ScannedDir>>,
-        name: Vec<u8>,
-    ) -> Result<Option<ScannedEntry>, StoreError> {
+    fn read_entry(&mut self, path: TreePath) -> Result<Option<ScannedEntry>, StoreError> {
         let Some(status) = self.root.status(&path)? else { return Ok(None) };
         let all = self.root.xattrs(&path)?;
         let mut link_to = None;
+        if status.kind == FileKind::File && status.link_count > 1 {
+            link_to = self.walk.first_path(status.inode);
+        }
         if status.kind == FileKind::Dir {
-            let names = self.root.open_subdir(&path)?.names()?.into_iter();
-            self.open_dirs.push(OpenDir { dir: Rc::new(ScannedDir { parent, name }), path: path.clone(), names });
-        } else if let Some(parent) = parent
-            && status.kind == FileKind::File
-            && status.link_count > 1
-        {
-            match self.first_names.get(&status.inode) {
-                Some((dir, name)) => link_to = Some(dir.path().join(name)),
-                None => drop(self.first_names.insert(status.inode, (parent, name))),
-            }
+            self.walk.enter(path.clone(), self.root.open_subdir(&path)?.names()?);
         }
         let opaque = is_opaque(&all);
         let has_user_overlay_xattrs = all.iter().any(|(name, _)| name.starts_with(b"user.overlay."));
@@ -132,9 +72,9 @@ impl Iterator for LayerScan<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            let (path, parent, name) = self.next_name()?;
+            let path = self.walk.next_path()?;
             // An entry that was removed after it was listed is skipped.
-            if let Some(found) = self.read_entry(path, parent, name).transpose() {
+            if let Some(found) = self.read_entry(path).transpose() {
                 return Some(found);
             }
         }
@@ -147,33 +87,4 @@ pub(crate) fn scan_layer(
     visit: &mut dyn FnMut(&ScannedEntry) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     LayerScan::new(root).try_for_each(|found| visit(&found?))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn scan_keeps_names_and_no_paths() {
-        let place = tempfile::tempdir().unwrap();
-        // The path of a file has 1500 bytes.
-        let dir = place.path().join(format!("{}/", "d".repeat(149)).repeat(10));
-        fs::create_dir_all(&dir).unwrap();
-        for number in 0..500 {
-            fs::write(dir.join(format!("f{number:03}")), "").unwrap();
-            fs::hard_link(dir.join(format!("f{number:03}")), dir.join(format!("g{number:03}"))).unwrap();
-        }
-        let root = Dir::open_layer(place.path()).unwrap();
-        let mut scan = LayerScan::new(&root);
-        let entries: Vec<ScannedEntry> = scan.by_ref().take(11 + 500).collect::<Result<_, _>>().unwrap();
-        let unread: usize = scan.open_dirs.iter().flat_map(|open| open.names.as_slice()).map(Vec::len).sum();
-        let first: usize = scan.first_names.values().map(|(_, name)| name.len()).sum();
-        assert_eq!((unread, first), (500 * 4, 500 * 4));
-        let paths: Vec<_> = entries[11..].iter().map(|entry| entry.path.clone()).collect();
-        let links: Vec<_> = scan.map(|entry| entry.unwrap().link_to.unwrap()).collect();
-        assert_eq!(links, paths);
-        assert!(paths.is_sorted() && paths[0].as_bytes().len() == 1504, "{}", paths[0]);
-    }
 }

@@ -73,6 +73,7 @@ mod step_cache;
 mod store;
 mod tree;
 mod tree_diff;
+mod tree_walk;
 mod unpack;
 mod unsynced;
 mod usage;
@@ -108,6 +109,7 @@ pub use root_contents::{MAX_INDEX_DEPTH, ManifestContents, RootContents};
 pub use step_cache::{CacheRecord, StepCache, StepKey, StepKeyBuilder};
 pub use store::{Store, StoreLocation};
 pub use tree::{FileTree, TreeNode};
+pub use tree_walk::TreeWalk;
 pub use usage::{ImageUsage, ItemUsage, KindUsage, StoreUsage};
 pub use work_dir::ProcessWorkDir;
 

@@ -11,6 +11,7 @@ use dram_image::TreePath;
 use rustix::fs::{AtFlags, FileType};
 
 use crate::atomic_file::{self, Durability};
+use crate::tree_walk::TreeWalk;
 use crate::unsynced::marker_name;
 use crate::{Dir, IdMapping, LayerId, Store};
 
@@ -28,8 +29,8 @@ pub(crate) fn disk_usage(path: &Path) -> u64 {
 fn disk_usage_below(root: &Dir, start: TreePath) -> u64 {
     let mut seen = HashSet::new();
     let mut bytes = 0_u64;
-    let mut todo = vec![start];
-    while let Some(path) = todo.pop() {
+    let mut walk = TreeWalk::new(start);
+    while let Some(path) = walk.next_path() {
         let Ok(stat) = rustix::fs::statat(root.fd(), path.as_path(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !is_dir && stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) {
@@ -38,7 +39,7 @@ fn disk_usage_below(root: &Dir, start: TreePath) -> u64 {
         bytes = bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
         if is_dir {
             let names = root.open_subdir(&path).and_then(|dir| dir.names()).unwrap_or_default();
-            todo.extend(names.iter().map(|name| path.join(name)));
+            walk.enter(path, names);
         }
     }
     bytes
