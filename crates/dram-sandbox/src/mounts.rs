@@ -13,7 +13,7 @@ use crate::small_files::kernel_names;
 use crate::sys;
 use crate::tree_view::MergedLayersView;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -72,7 +72,7 @@ pub(crate) fn mount_all(jail: &Jail, initial: bool) -> Result<MountedRoot, Sandb
     let wanted = jail.mounts.iter().enumerate().map(|(number, mount)| PendingMount::new(mount, number, &around));
     let mut wanted = wanted.collect::<Result<Vec<_>, _>>()?;
     let root = mount_root(jail, &mut wanted, initial)?;
-    create_mount_at(root.as_fd(), "proc", "proc", &[], INERT_ATTRIBUTES)?;
+    mount_proc(root.as_fd(), jail.insecure)?;
     mount_sys(root.as_fd(), jail, initial)?;
     // As in BuildKit, a requested mount on `/dev/shm` replaces the default one.
     let own_shm = wanted.iter().any(|mount| mount.is_directory_at(b"/dev/shm"));
@@ -203,6 +203,45 @@ pub(crate) fn clone_tree(at: BorrowedFd<'_>, path: &[u8], recursive: bool) -> Re
     flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     open_tree(at, path, flags)
+}
+
+/// Mounts procfs. Its files that are not of processes have one mode and one owner for the whole machine, and root of the
+/// machine could change them. So each of them is a read-only mount of its own there.
+fn mount_proc(root: BorrowedFd<'_>, insecure: bool) -> Result<(), SandboxError> {
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let proc = create_mount("proc", &[], INERT_ATTRIBUTES | read_only)?;
+    attach_at(root, b"proc", proc.as_fd())?;
+    let failed = |step, name: &str| {
+        let path = path_in_root(format!("proc/{name}").as_bytes());
+        move |e: Errno| SandboxError::mount(step, path, e)
+    };
+    // Root of the machine is another id if it has none in the user namespace.
+    let owner = fstat(&proc).map_err(failed("look at", ""))?.st_uid;
+    if !insecure && owner == 0 {
+        for name in machine_files(proc.as_fd()).map_err(failed("read", ""))? {
+            // The clone is read-only as well.
+            let file = clone_tree(proc.as_fd(), name.as_bytes(), false).map_err(failed("make read-only", &name))?;
+            attach_at(root, format!("proc/{name}").as_bytes(), file.as_fd())?;
+        }
+    }
+    sys::clear_mount_attributes(proc.as_fd(), u64::from(read_only.bits())).map_err(failed("make writable", ""))
+}
+
+/// The names of the files and directories of procfs that do not belong to processes and are not protected otherwise.
+fn machine_files(proc: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
+    let mut names = Vec::new();
+    let directory = openat(proc, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for entry in rustix::fs::Dir::new(directory)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let of_process = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let is_listed = |path: &&str| path.strip_prefix("proc/") == Some(name);
+        let protected = MASKED_PATHS.iter().chain(READ_ONLY_PATHS).any(|path| is_listed(path));
+        if !of_process && !protected && entry.file_type() != FileType::Symlink {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Mounts sysfs. It shows the network namespace of the process that mounts it, and only the owner of that namespace may

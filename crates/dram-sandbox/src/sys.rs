@@ -181,10 +181,19 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> Result<
 /// Calls `mount_setattr(2)` on an open mount: sets the attributes `set` and, if not zero, the `propagation`.
 pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, set: u64, propagation: u64) -> Result<(), Errno> {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    change_mount(mount, recursive, &attributes)
+}
+
+/// Calls `mount_setattr(2)` on an open mount: clears the attributes `clear`.
+pub(crate) fn clear_mount_attributes(mount: BorrowedFd<'_>, clear: u64) -> Result<(), Errno> {
+    change_mount(mount, false, &libc::mount_attr { attr_set: 0, attr_clr: clear, propagation: 0, userns_fd: 0 })
+}
+
+fn change_mount(mount: BorrowedFd<'_>, recursive: bool, attributes: &libc::mount_attr) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let path = address(c"".as_ptr());
-    let size = mem::size_of_val(&attributes);
-    let arguments = [signed(mount.as_raw_fd()), path, signed(flags), address(&raw const attributes), size, 0];
+    let size = mem::size_of_val(attributes);
+    let arguments = [signed(mount.as_raw_fd()), path, signed(flags), address(&raw const *attributes), size, 0];
     // SAFETY: both pointers live during the call and the size is that of the structure.
     unsafe { system_call(libc::SYS_mount_setattr, arguments) }.map(drop)
 }

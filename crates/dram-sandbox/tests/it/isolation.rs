@@ -4,6 +4,7 @@ use crate::fixture::{JailFixture, run_both, run_jail, run_ok, run_through_probe}
 use dram_sandbox::{JailNetwork, UserIds};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn capabilities_are_those_of_docker_and_the_filter_is_active() {
@@ -102,6 +103,35 @@ fn devices_and_masked_files_of_the_host_keep_their_mode_and_owner() {
     jail.insecure = true;
     run_jail(&jail);
     assert_eq!(host_status(), before);
+}
+
+#[test]
+fn files_of_proc_keep_their_mode_and_owner_on_the_machine() {
+    // Each mount of procfs shows the modes that the kernel has now; the host's own may be older.
+    let shown = "stat -c '%n %a %u:%g' /proc/meminfo /proc/version /proc/uptime /proc/kmsg /proc/tty /proc/tty/drivers \
+                 /proc/kallsyms /proc/sys";
+    let of_machine = || {
+        let mut command = Command::new("unshare");
+        let output = command.args(["-mpf", "--mount-proc"]).args(["sh", "-c", shown]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = of_machine();
+    let change = "for file in meminfo version uptime kmsg tty tty/drivers kallsyms; do chmod 0640 /proc/$file; \
+                  chown 5:6 /proc/$file; touch -d @1000 /proc/$file; done 2> /dev/null";
+    let processes = "echo 7 > /proc/self/oom_score_adj && cat /proc/self/oom_score_adj; printf name > /proc/1/comm; \
+                     cat /proc/1/comm; head -c 9 /proc/meminfo";
+    run_both(
+        |house| house.shell_jail(&format!("{change}; {processes}")),
+        |_, ended| assert_eq!(ended.output, "7\nname\nMemTotal:"),
+    );
+    for privileged in ["--bounding-set=-sys_admin", "--bounding-set=-mknod"] {
+        let house = JailFixture::with_mount_points();
+        let jail = house.shell_jail(&format!("{change}; head -c 9 /proc/meminfo"));
+        let output = run_through_probe(&house, &jail, &["setpriv", privileged, "--inh-caps=-all"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "MemTotal:", "{privileged}");
+    }
+    assert_eq!(of_machine(), before);
 }
 
 #[test]
