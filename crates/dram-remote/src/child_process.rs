@@ -1,4 +1,4 @@
-//! The programs `git`, podman and the credential helpers. No other module of this crate starts processes.
+//! The programs `git`, podman, `getent` and the credential helpers. No other module of this crate starts processes.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -317,6 +317,31 @@ fn read_output(path: &Path) -> String {
     let mut bytes = Vec::new();
     let _ = File::open(path).and_then(|file| file.take(MAX_GIT_OUTPUT_BYTES).read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The largest output of `getent` that is read, in bytes.
+const MAX_GETENT_OUTPUT_BYTES: u64 = 64 << 10;
+
+/// Asks the host's `getent ahosts` for `name`. Returns its output, or `None` when it knows no such name, does not end
+/// within `limit`, or cannot be started. Its environment is empty.
+pub(crate) fn getent_hosts(program: &Path, name: &str, limit: Duration) -> Option<String> {
+    #[allow(clippy::disallowed_types, reason = "see the module")]
+    let mut command = Command::new(program);
+    command.args(["ahosts", name]).env_clear().process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let output = child.stdout.take()?;
+    let (sender, text) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A closed channel means that nobody waits any more.
+        let _ = output.take(MAX_GETENT_OUTPUT_BYTES).read_to_end(&mut bytes).map(|_| sender.send(bytes));
+    });
+    let Ok(bytes) = text.recv_timeout(limit) else {
+        kill_process_group(&mut child);
+        return None;
+    };
+    child.wait().ok()?.success().then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// An error of loading an image into podman.

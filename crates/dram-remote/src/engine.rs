@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use dram_image::Digest;
 use serde::Deserialize;
 
 use crate::engine_tls::EngineTls;
+use crate::host_lookup::HostResolver;
 
 /// The largest response body that is read, in bytes.
 const MAX_RESPONSE_BYTES: u64 = 32 << 20;
@@ -247,7 +247,7 @@ impl Engine {
                 stream.set_read_timeout(stall)?;
                 Ok(Box::new(stream) as Box<dyn EngineStream>)
             }),
-            EngineAddress::Tcp(host) => TcpStream::connect(host).and_then(|stream| {
+            EngineAddress::Tcp(host) => HostResolver::default().connect(host, self.stall_timeout).and_then(|stream| {
                 stream.set_read_timeout(stall)?;
                 Ok(match &self.tls {
                     Some(tls) => Box::new(tls.start(host, stream)?) as Box<dyn EngineStream>,

@@ -4,8 +4,12 @@
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, TcpConnector, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, TcpConnector, Transport,
+};
 use ureq::{Agent, Error};
+
+use crate::host_lookup::HostResolver;
 
 /// Returns an agent that requests `host` through `proxy`.
 pub(crate) fn proxied_agent(config: Config, proxy: Uri, host: &str) -> Agent {
@@ -13,15 +17,37 @@ pub(crate) fn proxied_agent(config: Config, proxy: Uri, host: &str) -> Agent {
     Agent::with_parts(
         config,
         TcpConnector::default().chain(whole),
-        ProxyResolver { proxy, inner: DefaultResolver::default() },
+        ProxyResolver { proxy, inner: AgentResolver::default() },
     )
+}
+
+/// Returns an agent that resolves names by [`HostResolver`].
+pub(crate) fn direct_agent(config: Config) -> Agent {
+    Agent::with_parts(config, DefaultConnector::default(), AgentResolver::default())
+}
+
+/// The resolver of all agents: `ureq`'s own calls `getaddrinfo`.
+#[derive(Debug, Default)]
+struct AgentResolver(HostResolver);
+
+impl Resolver for AgentResolver {
+    fn resolve(&self, uri: &Uri, _: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let invalid = || Error::BadUri(uri.to_string());
+        let (scheme, authority) = (uri.scheme().ok_or_else(invalid)?, uri.authority().ok_or_else(invalid)?);
+        let address = DefaultResolver::host_and_port(scheme, authority).ok_or_else(invalid)?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(invalid)?;
+        let port = port.parse().map_err(|_| invalid())?;
+        let mut found = self.empty();
+        self.0.resolve(host, port, *timeout.after)?.into_iter().for_each(|address| found.push(address));
+        Ok(found)
+    }
 }
 
 /// Resolves every host to the address of the proxy.
 #[derive(Debug)]
 struct ProxyResolver {
     proxy: Uri,
-    inner: DefaultResolver,
+    inner: AgentResolver,
 }
 
 impl Resolver for ProxyResolver {

@@ -3,12 +3,14 @@
 //! Every response is bounded in time and length. Credentials in a URL are sent to its server and appear in no message.
 
 mod child_process;
+mod dns_query;
 mod docker_context;
 pub mod engine;
 mod engine_tls;
 mod fetch;
 mod fetch_error;
 mod git;
+mod host_lookup;
 mod http_date;
 mod http_proxy;
 mod network;

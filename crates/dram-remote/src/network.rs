@@ -179,7 +179,9 @@ impl NetworkSettings<'_> {
             .proxy(tunnel);
         Ok(match forwards {
             Some(proxy) => http_proxy::proxied_agent(config.max_idle_connections(0).build(), proxy, &host),
-            None => config.max_idle_connections(idle).max_idle_connections_per_host(idle).build().new_agent(),
+            None => {
+                http_proxy::direct_agent(config.max_idle_connections(idle).max_idle_connections_per_host(idle).build())
+            }
         })
     }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
-use std::net::ToSocketAddrs as _;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -20,6 +19,7 @@ use super::registry_error::GIVEN_CREDENTIALS;
 use super::response_text::{header, read_error_body};
 use super::token::TokenRequest;
 use super::{RegistryError, RegistrySettings, address_scope};
+use crate::host_lookup::HostResolver;
 use crate::retry::{MAX_RETRY_AFTER, RetryBudget, TransientFailure, is_transient_status, retry_after};
 use crate::url::{origin, resolve_location};
 
@@ -150,7 +150,7 @@ impl RegistryEndpoint {
             return *known;
         }
         let deep = |host: &str| {
-            let mut kinds = resolve_scopes(host);
+            let mut kinds = resolve_scopes(host, self.settings.connect_timeout);
             kinds.retain(|kind| matches!(kind, AddressScope::Loopback | AddressScope::LinkLocal));
             kinds
         };
@@ -390,8 +390,8 @@ fn transient_failure(done: &Result<RegistryResponse, RegistryError>) -> Option<T
 }
 
 /// Returns the scopes of the addresses that `host`, which may have a port, resolves to; none when it does not resolve.
-fn resolve_scopes(host: &str) -> Vec<AddressScope> {
-    let address = if host.ends_with(']') || !host.contains(':') { format!("{host}:80") } else { host.to_owned() };
-    let found = address.to_socket_addrs().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+fn resolve_scopes(host: &str, limit: Duration) -> Vec<AddressScope> {
+    let bare = if host.ends_with(']') { host } else { host.rsplit_once(':').map_or(host, |(bare, _)| bare) };
+    let found = HostResolver::default().resolve(bare, 80, limit).unwrap_or_default();
     found.iter().map(|address| address_scope::scope_of_ip(address.ip())).collect()
 }
