@@ -24,7 +24,8 @@ pub enum BuildEvent {
     WaitingForStep(StepPosition),
     /// Another command holds the cache mount with this id, which is not shared.
     WaitingForCache(StepPosition, String),
-    /// A line of the command's output, without its line end.
+    /// A line of the command's output, without its line end. A line that the command overwrites, of a progress bar for
+    /// example, ends with a carriage return.
     Log(StepPosition, Vec<u8>),
     /// The step was a cache hit in the store.
     Cached(StepPosition),

@@ -38,6 +38,36 @@ pub(crate) fn escape_control(text: &str) -> String {
     out
 }
 
+/// `text`, which is output of a command, for standard error or another stream. Colours, which are the `SGR` sequences of
+/// ECMA-48, pass to a terminal and are dropped elsewhere; other control characters are escaped.
+pub(crate) fn format_output(text: &str, on_terminal: bool) -> String {
+    let (mut out, mut has_colour, mut rest) = (String::with_capacity(text.len()), false, text);
+    while let Some(start) = rest.find("\x1b[") {
+        let parameters = rest[start + 2..].find(|letter: char| !matches!(letter, '0'..='9' | ';' | ':'));
+        let end = parameters.map(|length| start + 2 + length).filter(|end| rest[*end..].starts_with('m'));
+        out.push_str(&escape_control(&rest[..start]));
+        let end = match end {
+            Some(end) => {
+                if on_terminal {
+                    out.push_str(&rest[start..=end]);
+                    has_colour = true;
+                }
+                end + 1
+            }
+            None => {
+                out.push_str(&escape_control("\x1b["));
+                start + 2
+            }
+        };
+        rest = &rest[end..];
+    }
+    out.push_str(&escape_control(rest));
+    if has_colour {
+        out.push_str("\x1b[0m");
+    }
+    out
+}
+
 /// Formats rows as columns: each is as wide as its widest cell, with two blanks between them.
 pub(crate) fn format_table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -71,6 +101,21 @@ mod tests {
             (1_270_000_000, "1.27 GB"),
         ] {
             assert_eq!(format_size(bytes), want);
+        }
+    }
+
+    #[test]
+    fn colours_of_output_pass_to_a_terminal_only() {
+        for (text, on_terminal, elsewhere) in [
+            ("plain\tä", "plain    ä", "plain    ä"),
+            ("\x1b[1;31mred\x1b[m!", "\x1b[1;31mred\x1b[m!\x1b[0m", "red!"),
+            ("\x1b[38:2::1:2:3mx", "\x1b[38:2::1:2:3mx\x1b[0m", "x"),
+            ("\x1b[2J\x1b[31", "\\u{1b}[2J\\u{1b}[31", "\\u{1b}[2J\\u{1b}[31"),
+            ("\x1b[?25lm\x1b]0;t\x07", "\\u{1b}[?25lm\\u{1b}]0;t\\u{7}", "\\u{1b}[?25lm\\u{1b}]0;t\\u{7}"),
+            ("a\rb\x1b", "a\\rb\\u{1b}", "a\\rb\\u{1b}"),
+        ] {
+            assert_eq!(format_output(text, true), on_terminal, "{text:?}");
+            assert_eq!(format_output(text, false), elsewhere, "{text:?}");
         }
     }
 

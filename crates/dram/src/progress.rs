@@ -3,10 +3,11 @@
 mod rawjson;
 mod transfer_display;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dram_build::{BuildEvent, StepPosition};
 use dram_plan::Plan;
@@ -14,8 +15,11 @@ use dram_plan::Plan;
 pub(crate) use self::transfer_display::{TransferDisplay, TransferLines};
 use crate::cli;
 use crate::failure::SourceDiagnostics;
-use crate::format::{self, escape_control};
+use crate::format::{self, escape_control, format_output};
 use crate::report;
+
+/// The interval at which lines are printed that a command overwrites.
+const OVERWRITTEN_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Shows the events of a build. All threads of the build share it.
 pub(crate) struct BuildDisplay {
@@ -38,10 +42,25 @@ struct BuildDisplayState {
     running: BTreeMap<StepPosition, (Option<Instant>, String)>,
     /// The reasons for which steps are executed: on a terminal they are shown when the step is done.
     reasons: BTreeMap<StepPosition, String>,
+    /// For each step, the time at which a line was printed that the command overwrites.
+    overwritten: BTreeMap<StepPosition, Instant>,
     /// The number of lines in the region that is redrawn.
     drawn_lines: usize,
     /// The state of `--progress=rawjson`.
     vertexes: rawjson::SolveStatusWriter,
+}
+
+impl BuildDisplayState {
+    /// Returns whether another line of this step is printed that its command overwrites. A progress bar may write
+    /// hundreds of them in a second.
+    fn takes_overwritten_line(&mut self, at: StepPosition) -> bool {
+        let last = self.overwritten.get(&at);
+        let takes = last.is_none_or(|last| last.elapsed() >= OVERWRITTEN_LINE_INTERVAL);
+        if takes {
+            self.overwritten.insert(at, Instant::now());
+        }
+        takes
+    }
 }
 
 impl BuildDisplay {
@@ -120,13 +139,13 @@ impl BuildDisplay {
     fn format_event(&self, state: &mut BuildDisplayState, event: BuildEvent) -> String {
         match event {
             BuildEvent::Log(at, line) => {
+                if line.ends_with(b"\r") && !state.takes_overwritten_line(at) {
+                    return String::new();
+                }
                 let since = state.running.get(&at).and_then(|(started, _)| *started);
                 let seconds = since.map_or(0.0, |since| since.elapsed().as_secs_f64());
-                format!(
-                    "{} {seconds:.2}s | {}\n",
-                    label_prefix(self.label(at)),
-                    escape_control(&String::from_utf8_lossy(&line))
-                )
+                let text = format_output(&output_text(&line), std::io::stderr().is_terminal());
+                format!("{} {seconds:.2}s | {text}\n", label_prefix(self.label(at)))
             }
             BuildEvent::Started(at, why) => {
                 state.running.insert(at, (Some(Instant::now()), String::new()));
@@ -171,7 +190,8 @@ impl BuildDisplay {
         match event {
             BuildEvent::Log(at, line) => {
                 if let Some((_, last)) = state.running.get_mut(&at) {
-                    *last = escape_control(&String::from_utf8_lossy(&line));
+                    // Its colours would have to be counted where the line is cut.
+                    *last = format_output(&output_text(&line), false);
                 }
                 String::new()
             }
@@ -230,6 +250,11 @@ pub(crate) fn show_warnings(asked: cli::ProgressMode, remarks: &SourceDiagnostic
         cli::ProgressMode::Rawjson => write_stderr(&rawjson::warnings_line(remarks)),
         cli::ProgressMode::Auto | cli::ProgressMode::Tty | cli::ProgressMode::Plain => report::print_warnings(remarks),
     }
+}
+
+/// Returns a line of output as text, without the carriage return of a line that is overwritten.
+fn output_text(line: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line))
 }
 
 fn write_stderr(text: &str) {

@@ -6,13 +6,15 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use dram_dockerfile::{Diagnostic, Severity};
 
 use crate::failure::{Failure, SourceDiagnostics};
-use crate::format::escape_control;
+use crate::format::{escape_control, format_output};
 
 /// Prints the failure of a command on standard error.
 pub(crate) fn print_failure(failure: &Failure) {
     let mut text = String::new();
     for line in &failure.output {
-        text.push_str(&format!("  | {}\n", escape_control(line)));
+        // A line that was overwritten in part is shown as a terminal shows it.
+        let line = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
+        text.push_str(&format!("  | {}\n", format_output(line, std::io::stderr().is_terminal())));
     }
     match &failure.source_diagnostics {
         Some(remarks) => text.push_str(&render_for_stderr(remarks)),

@@ -8,7 +8,7 @@ mod ssh_agent;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -31,7 +31,7 @@ const TAIL_LINES: usize = 20;
 /// The exit code of a shell that did not find a program, or not what the program needs.
 const EXIT_NOT_FOUND: i32 = 127;
 /// The longest line; longer ones are split, so that a command that writes no line end cannot fill the memory.
-const MAX_LINE_LENGTH: u64 = 64 << 10;
+const MAX_LINE_LENGTH: usize = 64 << 10;
 
 /// A command to execute.
 pub struct RunRequest<'a> {
@@ -168,14 +168,18 @@ impl<'a> RunCommand<'a, '_> {
         let mut tail = VecDeque::new();
         read_lines(BufReader::new(lines), &mut |line| {
             (self.tell)(ExecuteEvent::Log(line));
+            if tail.back().is_some_and(|last: &Vec<u8>| last.ends_with(b"\r")) {
+                tail.pop_back();
+            }
             if tail.len() == TAIL_LINES {
                 tail.pop_front();
             }
-            tail.push_back(String::from_utf8_lossy(line).into_owned());
+            tail.push_back(line.to_vec());
         });
         let code = running.wait().map_err(start)?.code();
         let usage = ResourceUsage::of_command(running.usage().unwrap_or_default());
-        Ok(CommandResult { code, usage, tail: tail.into() })
+        let tail = tail.into_iter().map(|line| String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned());
+        Ok(CommandResult { code, usage, tail: tail.collect() })
     }
 
     /// Returns the error of a command that ended with `code`, and keeps its file system.
@@ -252,19 +256,47 @@ fn missing_loader(store: &Store, below: &[LayerId], upper: &Path, run: &RunOp) -
     missing_loader::missing_loader(&MergedTree::open(&layers).ok()?, run)
 }
 
-/// Calls `each` with every line, without its line end, until all writers are closed.
+/// Calls `each` with every line, without its line end, until all writers are closed. A line that ends with a carriage
+/// return alone is overwritten by the next one: it keeps the carriage return, unless nothing follows.
 fn read_lines(mut from: impl io::BufRead, each: &mut dyn FnMut(&[u8])) {
     let mut line = Vec::new();
     loop {
-        line.clear();
-        let got = io::Read::take(&mut from, MAX_LINE_LENGTH).read_until(b'\n', &mut line);
-        match got {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                while matches!(line.last(), Some(b'\n' | b'\r')) {
-                    line.pop();
+        let length = match from.fill_buf() {
+            Ok(bytes) if !bytes.is_empty() => {
+                bytes.iter().for_each(|byte| read_output_byte(&mut line, *byte, each));
+                bytes.len()
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Ok(_) | Err(_) => break,
+        };
+        from.consume(length);
+    }
+    if let Some(rest) = line.strip_suffix(b"\r").or(Some(&line)).filter(|rest| !rest.is_empty()) {
+        each(rest);
+    }
+}
+
+/// Adds a byte of output to the line that it belongs to. A carriage return stays at the end of the line until the next
+/// byte says what it means.
+fn read_output_byte(line: &mut Vec<u8>, byte: u8, each: &mut dyn FnMut(&[u8])) {
+    let returned = line.last() == Some(&b'\r');
+    match byte {
+        b'\n' => {
+            each(line.strip_suffix(b"\r").unwrap_or(line));
+            line.clear();
+        }
+        b'\r' if returned => {}
+        _ => {
+            if returned {
+                if line.len() > 1 {
+                    each(line);
                 }
-                each(&line);
+                line.clear();
+            }
+            line.push(byte);
+            if line.len() == MAX_LINE_LENGTH {
+                each(line);
+                line.clear();
             }
         }
     }
@@ -277,5 +309,24 @@ mod tests {
         let mut lines = Vec::new();
         super::read_lines(&b"a\r\n\nb"[..], &mut |line| lines.push(line.to_vec()));
         assert_eq!(lines, [&b"a"[..], b"", b"b"]);
+    }
+
+    #[test]
+    fn line_that_is_overwritten_keeps_its_carriage_return() {
+        for (output, expected) in [
+            ("1%\r2%\r3%\n", vec!["1%\r", "2%\r", "3%"]),
+            ("\r1%\r2%", vec!["1%\r", "2%"]),
+            ("1%\r", vec!["1%"]),
+            ("a\r\r\nb", vec!["a", "b"]),
+            ("\r\n\r\r", vec![""]),
+        ] {
+            // Readers of one byte: a line may be in several reads.
+            for capacity in [1, 100] {
+                let mut lines = Vec::new();
+                let reader = std::io::BufReader::with_capacity(capacity, output.as_bytes());
+                super::read_lines(reader, &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()));
+                assert_eq!(lines, expected, "{output:?}");
+            }
+        }
     }
 }

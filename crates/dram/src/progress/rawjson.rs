@@ -61,7 +61,8 @@ impl SolveStatusWriter {
                 json!({ "statuses": [self.status(*at, &format!("waiting for the cache `{id}`"), &now)] })
             }
             BuildEvent::Log(at, line) => {
-                let data = base64::encode(&[line.as_slice(), b"\n"].concat());
+                let end: &[u8] = if line.ends_with(b"\r") { b"" } else { b"\n" };
+                let data = base64::encode(&[line.as_slice(), end].concat());
                 json!({ "logs": [{ "vertex": self.vertex_digest(*at), "stream": 1, "data": data, "timestamp": now }] })
             }
             BuildEvent::Cached(at) | BuildEvent::SharedCacheHit(at) => {

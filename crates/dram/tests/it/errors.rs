@@ -401,3 +401,21 @@ fn a_limit_on_the_size_of_files_is_named_and_commands_get_it() {
     let done = crate::support::tool("sh").args(["-c", &command]).env("DRAM_STORE", store.path()).ok();
     assert_eq!(done.stdout, "153\n", "{done}");
 }
+
+#[test]
+fn progress_bars_and_colours_of_commands_are_shown_as_lines() {
+    let script = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); printf \"$i%%\\r\"; done; printf 'all\\n\\033[31mred\\033[0m\\r\\n'";
+    let context = Context::new(&format!("FROM parity-base\nRUN {script}; echo last; exit 3\n"));
+    let done = build_with(&context, &["--progress=plain"]);
+    let shown = done.stderr.lines().filter(|line| line.contains("s | ")).collect::<Vec<_>>();
+    assert!(shown.len() < 20 && shown[0].ends_with("| 1%"), "{done}");
+    let ends = |text: &str| shown.iter().any(|line| line.ends_with(&format!("| {text}")));
+    assert!(ends("all") && ends("red") && ends("last"), "{done}");
+    assert!(!shown.iter().any(|line| line.contains('\\')), "{done}");
+    // With a terminal as standard error, which `script` gives it.
+    let (store, place) = (Store::with_base(), context.path().display().to_string());
+    let line = format!("{} build --progress=plain {place}", crate::support::dram_path().display());
+    let terminal =
+        crate::support::tool("script").args(["-qec", &line, "/dev/null"]).env("DRAM_STORE", store.path()).end();
+    assert!(terminal.stdout.contains("\u{1b}[31mred\u{1b}[0m"), "{terminal}");
+}
