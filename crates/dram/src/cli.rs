@@ -52,6 +52,7 @@ pub(crate) enum CliCommand {
     /// Make an image of a single layer: some systems take only so many
     Squash(TagArgs),
     /// Remove names of images; `dram prune` then frees the space
+    #[command(alias = "rmi")]
     Rm(RmArgs),
     /// Make an image from a root file system in a tar
     Import(ImportArgs),
@@ -179,6 +180,21 @@ pub(crate) struct ImagesArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Print only the ids
+    #[arg(short, long, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+    /// Do not cut ids and digests
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Accepted for those who are used to it: all images are listed
+    #[arg(short, long, hide = true)]
+    pub(crate) all: bool,
+    /// Accepted for those who are used to it: digests are always shown
+    #[arg(long, hide = true)]
+    pub(crate) digests: bool,
+    /// Only the images of this name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -213,7 +229,13 @@ pub(crate) struct TagArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
-    /// The names
+    /// Remove all names of an image that is given by its id or digest
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Accepted for those who are used to it: `dram prune` deletes what no name leads to
+    #[arg(long, hide = true)]
+    pub(crate) no_prune: bool,
+    /// The names, or the ids of images that have one name
     #[arg(required = true, value_name = "NAME[:TAG]")]
     pub(crate) names: Vec<String>,
 }
@@ -292,14 +314,42 @@ pub(crate) struct RunArgs {
     /// The platform, of an image that is for several [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
-    /// Accepted for those who are used to it: a container never outlives its command
-    #[arg(long, hide = true)]
-    pub(crate) rm: bool,
+    /// A resource limit, as `nofile=1024:4096`
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    /// The size of /dev/shm, as `128m` [default: 64m]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// A port that the command listens on: it has the network of this machine, so this is only verified
+    #[arg(short, long, hide = true, value_name = "PORT")]
+    pub(crate) publish: Vec<String>,
+    #[command(flatten)]
+    pub(crate) accepted: AcceptedRunArgs,
     /// The image
     pub(crate) image: String,
     /// The command, instead of the image's
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
+}
+
+/// Options that scripts give to `docker run` and that change nothing here.
+#[derive(Debug, Args)]
+pub(crate) struct AcceptedRunArgs {
+    /// A container never outlives its command
+    #[arg(long, hide = true)]
+    pub(crate) rm: bool,
+    /// The process 1 of a container is one of dram's, which reaps orphans
+    #[arg(long, hide = true)]
+    pub(crate) init: bool,
+    /// No other command refers to a container
+    #[arg(long, hide = true)]
+    pub(crate) name: Option<String>,
+    #[arg(short, long, hide = true)]
+    pub(crate) label: Vec<String>,
+    #[arg(long, hide = true)]
+    pub(crate) expose: Vec<String>,
+    #[arg(short = 'P', long, hide = true)]
+    pub(crate) publish_all: bool,
 }
 
 #[derive(Debug, Args)]

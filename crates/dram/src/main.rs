@@ -4,6 +4,7 @@
 mod ambient;
 mod cli;
 mod cmd;
+mod docker_words;
 mod failure;
 mod format;
 mod image_address;
@@ -25,9 +26,16 @@ use dram_error::ErrorClass;
 fn main() -> ExitCode {
     install_panic_hook();
     signals::survive_file_size_limit();
-    let cli = match large_stack::on_large_stack(cli::Cli::try_parse) {
+    let words = match docker_words::translate(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(failure) => return fail(&failure),
+    };
+    let cli = match large_stack::on_large_stack(|| cli::Cli::try_parse_from(&words)) {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(failure) = docker_words::refuse_option(&error, &words) {
+                return fail(&failure);
+            }
             // Help and version are no errors to clap, and it knows which stream they belong to.
             let printed = error.print().and_then(|()| std::io::stdout().flush());
             return match (error.use_stderr(), printed) {
@@ -39,11 +47,13 @@ fn main() -> ExitCode {
     };
     match cmd::run(cli) {
         Ok(code) => code,
-        Err(failure) => {
-            report::print_failure(&failure);
-            ExitCode::from(failure.code())
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &failure::Failure) -> ExitCode {
+    report::print_failure(failure);
+    ExitCode::from(failure.code())
 }
 
 /// Installs a panic hook that reports a panic as a bug. A failed write to standard output is no panic: see

@@ -152,6 +152,9 @@ pub(crate) struct LegacyBuildArgs {
     #[arg(long, hide = true, value_parser = BoolishValueParser::new(), num_args = 0..=1, require_equals = true,
         default_value = "true", default_missing_value = "true")]
     pub(crate) disable_content_trust: bool,
+    /// There is no client whose debug messages could be shown
+    #[arg(short = 'D', long, hide = true)]
+    pub(crate) debug: bool,
     #[arg(long, hide = true)]
     pub(crate) builder: Option<String>,
     #[arg(long, hide = true)]

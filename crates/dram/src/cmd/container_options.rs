@@ -1,19 +1,19 @@
-//! Options for the containers of RUN: additional hosts, resource limits, shared memory.
+//! Options for the containers of RUN and of `dram run`: additional hosts, resource limits, shared memory.
 
 use std::net::IpAddr;
 
 use dram_dockerfile::suggest::nearest_name;
 use dram_sandbox::{ResourceLimit, RlimitKind};
 
-use crate::cli;
+use crate::cli::NetworkMode;
 use crate::failure::Failure;
 
 /// Commands use the network of this machine, so they reach it by this address.
 const GATEWAY: &str = "127.0.0.1";
 
 /// The names and addresses of `--add-host`.
-pub(super) fn parse_hosts(args: &cli::BuildCommandArgs) -> Result<Vec<(String, String)>, Failure> {
-    args.add_host.iter().map(|text| parse_host(text)).collect()
+pub(super) fn parse_hosts(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    texts.iter().map(|text| parse_host(text)).collect()
 }
 
 fn parse_host(text: &str) -> Result<(String, String), Failure> {
@@ -37,8 +37,8 @@ fn parse_host(text: &str) -> Result<(String, String), Failure> {
 }
 
 /// The resource limits of `--ulimit`.
-pub(super) fn parse_limits(args: &cli::BuildCommandArgs) -> Result<Vec<ResourceLimit>, Failure> {
-    args.ulimit.iter().map(|text| parse_limit(text)).collect()
+pub(super) fn parse_limits(texts: &[String]) -> Result<Vec<ResourceLimit>, Failure> {
+    texts.iter().map(|text| parse_limit(text)).collect()
 }
 
 fn parse_limit(text: &str) -> Result<ResourceLimit, Failure> {
@@ -66,14 +66,48 @@ fn parse_limit(text: &str) -> Result<ResourceLimit, Failure> {
 }
 
 /// The size of `/dev/shm` in bytes, from `--shm-size`.
-pub(super) fn parse_shm_size(args: &cli::BuildCommandArgs) -> Result<Option<u64>, Failure> {
-    let Some(text) = &args.shm_size else { return Ok(None) };
+pub(super) fn parse_shm_size(text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
     match parse_size(text) {
         // As in Docker, zero means the default.
         Some(0) => Ok(None),
         Some(size) => Ok(Some(size)),
         None => {
             Err(Failure::usage(format!("`--shm-size {text}` is no size")).help("a number of bytes, or `128m`, `1g`"))
+        }
+    }
+}
+
+/// Verifies the ports of `-p`, which need no mapping: a command has the network of this machine, where the ports that it
+/// listens on are reached.
+pub(super) fn verify_ports(texts: &[String], network: NetworkMode) -> Result<(), Failure> {
+    texts.iter().try_for_each(|text| verify_port(text, network))
+}
+
+fn verify_port(text: &str, network: NetworkMode) -> Result<(), Failure> {
+    let usage = |why: &str| Failure::usage(format!("`-p {text}`: {why}"));
+    let (ports, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    let (address, ports) = match ports.rmatch_indices(':').nth(1) {
+        Some((at, _)) => (&ports[..at], &ports[at + 1..]),
+        None => ("", ports),
+    };
+    let (outer, inner) = ports.split_once(':').unwrap_or((ports, ports));
+    let is_port = |text: &str| text.split('-').count() <= 2 && text.split('-').all(|port| port.parse::<u16>().is_ok());
+    if !matches!(protocol, "tcp" | "udp" | "sctp") || !is_port(inner) || !outer.is_empty() && !is_port(outer) {
+        return Err(usage("it is not [[ADDRESS:]PORT:]PORT[/PROTOCOL]"));
+    }
+    if network == NetworkMode::None {
+        return Err(usage("with `--network none` no port can be reached").help("leave `--network none` out"));
+    }
+    if !outer.is_empty() && outer != inner {
+        let failure = usage("the command has the network of this machine, where no port stands for another");
+        return Err(failure.help(format!("let the command listen on {outer}; `-p` is not needed then")));
+    }
+    match address.trim_matches(['[', ']']) {
+        "" | "0.0.0.0" | "::" => Ok(()),
+        address => {
+            let failure = usage("the command has the network of this machine, on all of its addresses");
+            Err(failure.help(format!("let the command listen on {address} only; `-p` is not needed then")))
         }
     }
 }
@@ -134,6 +168,30 @@ mod tests {
             assert!(parse_limit(text).is_err(), "{text}");
         }
         assert_eq!(parse_limit("nofil=1").unwrap_err().helps, ["did you mean `nofile`?"]);
+    }
+
+    #[test]
+    fn published_ports_are_accepted_where_they_need_no_mapping() {
+        for (text, refused) in [
+            ("80", None),
+            ("80:80", None),
+            ("80:80/udp", None),
+            (":80", None),
+            ("0.0.0.0:80:80", None),
+            ("[::]:80:80", None),
+            ("7000-7010:7000-7010", None),
+            ("8080:80", Some("let the command listen on 8080; `-p` is not needed then")),
+            ("127.0.0.1:80:80", Some("let the command listen on 127.0.0.1 only; `-p` is not needed then")),
+            ("[::1]:80:80", Some("let the command listen on ::1 only; `-p` is not needed then")),
+        ] {
+            let found = verify_port(text, NetworkMode::Host).err();
+            assert_eq!(found.as_ref().and_then(|failure| failure.helps.first()).map(String::as_str), refused, "{text}");
+            assert!(verify_port(text, NetworkMode::None).is_err(), "{text}");
+        }
+        for text in ["", "x", "80:", "80:x", "99999", "80/http", "1-2-3:80", "a:b:c:d"] {
+            let failure = verify_port(text, NetworkMode::Host).unwrap_err();
+            assert!(failure.causes[0].contains("PORT"), "{text}: {failure:?}");
+        }
     }
 
     #[test]

@@ -33,15 +33,16 @@ pub(crate) fn squash(ambient: &AmbientContext, args: &cli::TagArgs) -> Result<()
     Ok(())
 }
 
-/// Returns the only name of the image with the digest or id `text`, as `docker rmi` removes it.
-fn only_name_of(store: &Store, text: &str) -> Result<String, Failure> {
+/// Returns the names of the image with the digest or id `text`, which is one unless `all` of them are asked for: as
+/// `docker rmi` removes them.
+fn names_of(store: &Store, text: &str, all_names: bool) -> Result<Vec<String>, Failure> {
     let root = image_lookup::find_descriptor(store, text)?.filter(|_| image_lookup::is_id(text));
     let Some(root) = root else { return Err(image_lookup::unknown_image(store, text)?) };
     let all = store.refs().list()?;
     let names: Vec<&str> =
         all.iter().filter(|tagged| tagged.root.digest == root.digest).map(|tagged| tagged.name.as_str()).collect();
     match names.as_slice() {
-        [one] => Ok((*one).to_owned()),
+        [_, ..] if all_names || names.len() == 1 => Ok(names.into_iter().map(str::to_owned).collect()),
         [] => {
             let index = all.iter().find(|tagged| {
                 let manifests = store.root_contents(&tagged.root).manifests;
@@ -60,25 +61,27 @@ fn only_name_of(store: &Store, text: &str) -> Result<String, Failure> {
         [..] => {
             let list: Vec<String> = names.iter().map(|name| format!("`{}`", escape_control(name))).collect();
             let failure = Failure::usage(format!("the image `{text}` has {} names: {}", names.len(), list.join(", ")));
-            Err(failure.help("say which: `dram rm NAME…`"))
+            Err(failure.help("say which: `dram rm NAME…`, or all: `dram rm --force ID`"))
         }
     }
 }
 
 /// Removes names. If one of them is unknown, none is removed.
-pub(crate) fn rm(ambient: &AmbientContext, names: &[String]) -> Result<(), Failure> {
+pub(crate) fn rm(ambient: &AmbientContext, args: &cli::RmArgs) -> Result<(), Failure> {
     let store = Store::open_writable(ambient.store()?)?;
     let known: Vec<String> = store.refs().list()?.into_iter().map(|tagged| tagged.name).collect();
     let mut wanted = Vec::new();
-    for text in names {
+    for text in &args.names {
         // A name that another tool wrote and that is no valid reference can be removed by its exact text.
         let exact = known.iter().find(|name| *name == text).cloned();
         let name = exact.or_else(|| text.parse().ok().map(|reference: dram_image::Reference| reference.short()));
         match name.filter(|name| known.contains(name)) {
             Some(name) => wanted.push(name),
-            None => wanted.push(only_name_of(&store, text)?),
+            None => wanted.extend(names_of(&store, text, args.force)?),
         }
     }
+    wanted.sort();
+    wanted.dedup();
     for name in wanted {
         store.refs().remove(&name)?;
     }

@@ -34,23 +34,30 @@ struct ImageRow {
 }
 
 /// Lists every name in the store. Then fails if one of the images cannot be read.
-pub(crate) fn images(ambient: &AmbientContext, json: bool) -> Result<(), Failure> {
+pub(crate) fn images(ambient: &AmbientContext, args: &cli::ImagesArgs) -> Result<(), Failure> {
     let store = Store::open(ambient.store()?)?;
     let mut rows = Vec::new();
     let mut broken = Vec::new();
-    for tagged in store.refs().list()? {
+    for tagged in
+        store.refs().list()?.into_iter().filter(|tagged| args.name.as_deref().is_none_or(|name| has_name(tagged, name)))
+    {
         match image_row(&store, &tagged) {
             Ok(row) => rows.push(row),
             Err(error) => broken.push((tagged.name, error)),
         }
     }
-    if json {
+    if args.quiet {
+        let ids: BTreeSet<&str> = rows.iter().map(|row| shortened(row.short_id(), 7 + 12, args.no_trunc)).collect();
+        print_stdout(
+            &ids.iter().map(|id| format!("{}\n", if args.no_trunc { id } else { &id[7..] })).collect::<String>(),
+        );
+    } else if args.json {
         print_stdout(&format!("{}\n", serde_json::to_string_pretty(&rows).expect("plain data becomes JSON")));
     } else {
         let mut head = ["NAME", "TAG", "DIGEST", "CREATED", "SIZE", "COMPRESSED"].map(str::to_owned).to_vec();
         head.extend(rows.iter().any(|row| row.platforms.is_some()).then(|| "PLATFORMS".to_owned()));
         let cells = rows.iter().map(|row| {
-            let digest = row.digest.chars().take(19).collect();
+            let digest = shortened(&row.digest, 19, args.no_trunc).to_owned();
             let created: String = row.created.as_deref().unwrap_or_default().chars().take(10).collect();
             vec![
                 row.name.clone(),
@@ -72,6 +79,27 @@ pub(crate) fn images(ambient: &AmbientContext, json: bool) -> Result<(), Failure
             failure.causes.insert(0, format!("the image `{name}` cannot be read"));
             Err(failure)
         }
+    }
+}
+
+/// Returns whether an image has the repository `wanted`, or with a tag in it exactly this name.
+fn has_name(tagged: &TaggedImage, wanted: &str) -> bool {
+    let (Ok(name), Ok(reference)) = (tagged.name.parse::<Reference>(), wanted.parse::<Reference>()) else {
+        return false;
+    };
+    let has_tag = wanted.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    if has_tag { name == reference } else { name.short_name() == reference.short_name() }
+}
+
+/// Returns the first `length` characters of a digest, or all with `all`.
+fn shortened(digest: &str, length: usize, all: bool) -> &str {
+    if all { digest } else { digest.get(..length).unwrap_or(digest) }
+}
+
+impl ImageRow {
+    /// Returns what `dram rm` and others take for this image: the digest of an index, the id of another image.
+    fn short_id(&self) -> &str {
+        if self.platforms.is_some() { &self.digest } else { &self.id }
     }
 }
 

@@ -4,6 +4,7 @@ mod archives;
 mod atomic_write;
 mod build;
 mod cache;
+mod container_options;
 mod disk_usage;
 mod doctor;
 mod fsck;
@@ -60,12 +61,12 @@ fn run_with_store(ambient: &AmbientContext, command: CliCommand) -> Result<ExitC
             None => build::build(ambient, &args),
         },
         CliCommand::Run(args) => return run::run(ambient, &args),
-        CliCommand::Images(args) => images::images(ambient, args.json),
+        CliCommand::Images(args) => images::images(ambient, &args),
         CliCommand::History(args) => images::history(ambient, &args),
         CliCommand::Inspect(args) => images::inspect(ambient, &args),
         CliCommand::Tag(args) => image_names::tag(ambient, &args),
         CliCommand::Squash(args) => image_names::squash(ambient, &args),
-        CliCommand::Rm(args) => image_names::rm(ambient, &args.names),
+        CliCommand::Rm(args) => image_names::rm(ambient, &args),
         CliCommand::Why(args) => why::why(ambient, &args),
         CliCommand::Cache(args) => cache::cache(ambient, &args),
         CliCommand::Shell(args) => return shell::shell(ambient, &args),

@@ -13,7 +13,7 @@ use dram_sandbox::{BindMount, BindSource, Jail, JailMount, JailStdio, RunningJai
 use dram_store::Store;
 use rustix::termios::{OptionalActions, Termios, Winsize};
 
-use super::{privilege, transfer};
+use super::{container_options, privilege, transfer};
 use crate::ambient::{self, AmbientContext};
 use crate::cli;
 use crate::failure::Failure;
@@ -24,6 +24,7 @@ pub(crate) fn run(ambient: &AmbientContext, args: &cli::RunArgs) -> Result<ExitC
     if let Some(lack) = ambient.missing_ability() {
         return Err(Failure::from(lack));
     }
+    container_options::verify_ports(&args.publish, args.network)?;
     let host = ambient.host();
     let platform = transfer::parse_platform(args.platform.as_deref())?;
     let store = Store::open_writable(ambient.store()?)?;
@@ -123,6 +124,10 @@ fn fill_jail(jail: &mut Jail, home: &str, image: &Image, args: &cli::RunArgs) ->
     jail.argv = command_words(config, args)?;
     jail.env = container_environment(config, args, home)?;
     jail.cwd = working_directory(args.workdir.as_deref().unwrap_or(&config.working_dir))?;
+    jail.limits.extend(container_options::parse_limits(&args.ulimit)?);
+    if let Some(size) = container_options::parse_shm_size(args.shm_size.as_deref())? {
+        jail.shm_size = size;
+    }
     for text in &args.volume {
         jail.mounts.push(JailMount::Bind(parse_volume(text)?));
     }

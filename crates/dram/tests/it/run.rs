@@ -307,3 +307,20 @@ fn eight_containers_run_concurrently() {
     }
     assert_eq!(names(&store.join("work")), ["gate"]);
 }
+
+#[test]
+fn options_of_docker_run_have_their_effect_or_are_refused() {
+    let store = Store::with_base();
+    let run = |options: &[&str], script: &str| {
+        store.dram(["run", "--rm", "--init", "--name", "x"]).args(options).args(["parity-base", "sh", "-c", script])
+    };
+    let limits = run(&["--ulimit", "nofile=60:70", "-p", "80:80", "-P", "-l", "a=b"], "ulimit -Sn; ulimit -Hn").ok();
+    assert_eq!(limits.stdout, "60\n70\n");
+    let size = run(&["--shm-size", "3m"], "df -k /dev/shm | tail -n 1").ok().stdout;
+    assert_eq!(size.split_whitespace().nth(1), Some("3072"), "{size}");
+    run(&["--ulimit", "nofile"], "true").fails(2).says("NAME=SOFT:HARD");
+    run(&["-p", "8080:80"], "true").fails(2).says("let the command listen on 8080");
+    run(&["-p", "80", "--network", "none"], "true").fails(2).says("leave `--network none` out");
+    run(&["-d"], "true").fails(2).says("`dram run -d`: a container begins and ends with its `dram run`").says("`&`");
+    store.dram(["ps"]).fails(2).says("dram keeps no containers").does_not_say("Usage");
+}

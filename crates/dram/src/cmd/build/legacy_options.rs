@@ -9,6 +9,7 @@ pub(super) fn check(legacy: &LegacyBuildArgs) -> Result<(), Failure> {
     // Every field is listed, so that a new one does not compile until it is handled.
     let LegacyBuildArgs {
         load: _,
+        debug: _,
         squash,
         // Nothing is left over and nothing is sent, so these change nothing.
         rm: _,

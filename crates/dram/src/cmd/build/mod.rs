@@ -6,7 +6,6 @@ mod args_and_labels;
 mod build_id;
 mod build_screen;
 mod call;
-mod container_options;
 mod dockerfile_source;
 mod epoch;
 mod key_value_option;

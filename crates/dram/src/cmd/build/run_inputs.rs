@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use dram_build::{CommandOptions, SecretValue};
 
-use super::container_options;
 use crate::ambient;
 use crate::cli;
+use crate::cmd::container_options;
 use crate::failure::Failure;
 
 /// The inputs of commands from the command line.
@@ -22,11 +22,11 @@ pub(super) fn run_inputs(
     let mut given = CommandOptions {
         secrets: parse_secrets(&args.secret)?,
         ssh_agents: parse_agents(&args.ssh)?,
-        hosts: container_options::parse_hosts(args)?,
-        limits: container_options::parse_limits(args)?,
+        hosts: container_options::parse_hosts(&args.add_host)?,
+        limits: container_options::parse_limits(&args.ulimit)?,
         ..CommandOptions::default()
     };
-    if let Some(size) = container_options::parse_shm_size(args)? {
+    if let Some(size) = container_options::parse_shm_size(args.shm_size.as_deref())? {
         given.shm_size = size;
     }
     given.hostname = build_args.get("BUILDKIT_SANDBOX_HOSTNAME").filter(|name| !name.is_empty()).cloned();
