@@ -2,7 +2,6 @@
 //!
 //! Follows BuildKit's subrequests `frontend.targets` and `frontend.outline` (`dockerfile2llb/outline.go`).
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use dram_image::ImageConfig;
@@ -122,27 +121,31 @@ pub fn outline(
     outline
 }
 
+/// The build arguments of one stage.
+#[derive(Debug, Default)]
+struct StageArguments {
+    /// The last declaration of each name with a value of its own, or without any value.
+    declared: BTreeMap<String, OutlineArg>,
+    /// The names that the stage uses.
+    used: BTreeSet<String>,
+}
+
 /// Collects the build arguments from the top of the file to its end.
 struct ArgumentCollector<'g> {
     dockerfile: &'g Dockerfile,
     graph: &'g StageGraph,
     /// The global arguments (before the first `FROM`), each with the names that its default uses.
     globals: BTreeMap<String, (OutlineArg, BTreeSet<String>)>,
-    /// The arguments that the stages use, each once.
-    used: BTreeMap<String, OutlineArg>,
+    /// The arguments of each stage.
+    stages: Vec<StageArguments>,
     /// The variables at the end of each stage.
     scopes: Vec<OrderedEnv>,
 }
 
 impl<'g> ArgumentCollector<'g> {
     fn new(dockerfile: &'g Dockerfile, graph: &'g StageGraph) -> ArgumentCollector<'g> {
-        let mut arguments = ArgumentCollector {
-            dockerfile,
-            graph,
-            globals: BTreeMap::new(),
-            used: BTreeMap::new(),
-            scopes: Vec::new(),
-        };
+        let mut arguments =
+            ArgumentCollector { dockerfile, graph, globals: BTreeMap::new(), stages: Vec::new(), scopes: Vec::new() };
         let top = dockerfile.instructions.iter().take_while(|one| one.as_from().is_none());
         for (one, argument) in top.flat_map(|one| one.arguments().iter().map(move |argument| (one, argument))) {
             let name = &argument.name.text;
@@ -167,11 +170,11 @@ impl<'g> ArgumentCollector<'g> {
         instructions: &[DockerfileInstruction],
         found: &BTreeMap<String, ImageConfig>,
     ) {
+        let mut stage = StageArguments::default();
         if let Some(from) = node.from.as_from() {
             let words = [Some(&from.base), from.platform.as_ref()];
             let names = words.into_iter().flatten().filter_map(|word| self.expand(&word.text, &self.graph.globals));
-            let names: BTreeSet<String> = names.flat_map(|expanded| expanded.matched).collect();
-            names.iter().for_each(|name| self.use_global(name));
+            names.flat_map(|expanded| expanded.matched).for_each(|name| self.use_argument(&mut stage, name));
         }
         let mut scope = match &node.base {
             StageBase::Scratch => OrderedEnv::default(),
@@ -183,7 +186,8 @@ impl<'g> ArgumentCollector<'g> {
         for one in instructions {
             match &one.body {
                 InstructionBody::Arg(arguments) => {
-                    arguments.iter().for_each(|argument| self.collect_argument(one, argument, &mut scope));
+                    let mut collect = |argument| self.collect_argument(one, argument, &mut scope, &mut stage);
+                    arguments.iter().for_each(&mut collect);
                 }
                 InstructionBody::Env(pairs) => {
                     // All pairs of a line are expanded in the scope before the line.
@@ -215,9 +219,16 @@ impl<'g> ArgumentCollector<'g> {
             }
         }
         self.scopes.push(scope);
+        self.stages.push(stage);
     }
 
-    fn collect_argument(&mut self, one: &DockerfileInstruction, argument: &ArgDeclaration, scope: &mut OrderedEnv) {
+    fn collect_argument(
+        &self,
+        one: &DockerfileInstruction,
+        argument: &ArgDeclaration,
+        scope: &mut OrderedEnv,
+        stage: &mut StageArguments,
+    ) {
         let name = &argument.name.text;
         let given = self.graph.settings.build_args.get(name).cloned();
         let default = argument.default.as_ref().and_then(|word| self.expand(&word.text, scope));
@@ -226,28 +237,43 @@ impl<'g> ArgumentCollector<'g> {
         if let Some(value) = &value {
             scope.set_last(name, value);
         }
-        if own.is_none() && value.is_some() {
-            // The value is that of a global argument, or of a predefined platform argument.
-            self.use_global(name);
-        } else {
-            self.used.entry(name.clone()).or_insert_with(|| describe_argument(one, argument, own));
+        // Otherwise the value is that of a global argument, or of a predefined platform argument.
+        if own.is_some() || value.is_none() {
+            stage.declared.insert(name.clone(), describe_argument(one, argument, own));
         }
+        self.use_argument(stage, name.clone());
     }
 
-    /// Marks a global argument as used, and with it the arguments that its default uses.
-    fn use_global(&mut self, name: &str) {
-        let mut wanted = vec![name.to_owned()];
+    /// Marks an argument as used by `stage`, and with it the global arguments that the default of a global one uses.
+    fn use_argument(&self, stage: &mut StageArguments, name: String) {
+        let mut wanted = vec![name];
         while let Some(name) = wanted.pop() {
-            let Some((argument, uses)) = self.globals.get(&name) else { continue };
-            if let Entry::Vacant(free) = self.used.entry(name) {
+            if let Some((_, uses)) = self.globals.get(&name).filter(|_| !stage.used.contains(&name)) {
                 wanted.extend(uses.iter().cloned());
-                free.insert(argument.clone());
             }
+            stage.used.insert(name);
         }
     }
 
-    fn finish(self) -> Vec<OutlineArg> {
-        let mut all: Vec<OutlineArg> = self.used.into_values().collect();
+    /// Returns each used argument once: as the target declares it, or else its base, or else a stage that it copies from.
+    fn finish(mut self) -> Vec<OutlineArg> {
+        let mut all: BTreeMap<String, OutlineArg> = BTreeMap::new();
+        let mut wanted = vec![self.stages.len() - 1];
+        let mut visited = BTreeSet::new();
+        while let Some(at) = wanted.pop() {
+            if !visited.insert(at) {
+                continue;
+            }
+            let mut stage = std::mem::take(&mut self.stages[at]);
+            for name in stage.used {
+                let global = || self.globals.get(&name).map(|(argument, _)| argument.clone());
+                if let Some(argument) = stage.declared.remove(&name).or_else(global) {
+                    all.entry(name).or_insert(argument);
+                }
+            }
+            wanted.extend(self.graph.stages[at].stage_references().into_iter().rev());
+        }
+        let mut all: Vec<OutlineArg> = all.into_values().collect();
         all.sort_by_key(|argument| argument.lines.first);
         all
     }

@@ -48,6 +48,19 @@ fn scratch_stage_has_the_default_path_and_the_target_platform() {
 }
 
 #[test]
+fn stage_that_begins_without_an_image_has_the_root_as_working_directory() {
+    for text in ["FROM scratch", "FROM scratch AS a\nFROM a", "FROM scratch\nWORKDIR .", "FROM scratch\nWORKDIR /"] {
+        assert_eq!(target(text).config.config.working_dir, "/", "{text}");
+    }
+    assert_eq!(target("FROM scratch\nWORKDIR app").config.config.working_dir, "/app");
+    assert_eq!(target("FROM base").config.config.working_dir, "", "the config of a base image is not changed");
+    let mut settings = settings();
+    settings.contexts.insert("files".to_owned());
+    let plan = valid_plan("FROM files", &settings, &BTreeMap::new());
+    assert_eq!(plan.stages[plan.target].config.config.working_dir, "/");
+}
+
+#[test]
 fn entrypoint_and_cmd_override_those_of_the_base() {
     let table = [
         ("", words(&["init"]), words(&["sh"])),

@@ -86,6 +86,25 @@ fn used_arguments_are_listed_once_with_their_values() {
 }
 
 #[test]
+fn last_declaration_of_an_argument_is_listed_and_that_of_the_target_first() {
+    let row = |text: &str, expected: &[&str]| assert_eq!(args(&outline_of(text, &settings())), expected, "{text}");
+    row("FROM scratch\nARG IN=1\nARG IN=${IN}2\n", &["3 IN=12"]);
+    row("FROM scratch\nARG IN=1 IN=${IN}2\nARG IN=${IN}3\n", &["3 IN=123"]);
+    row("ARG IN=1\nARG IN=${IN}2\nFROM scratch\nARG IN\n", &["2 IN=12"]);
+    row("ARG IN=1\nARG IN=${IN}2\nFROM base:${IN}\n", &["2 IN=12"]);
+    row("ARG IN=1\nFROM scratch\nARG IN=${IN}2\nARG IN\n", &["3 IN=2"]);
+    // The last one has no value of its own, as in BuildKit.
+    row("FROM scratch\nARG IN=1\nARG IN\n", &["3 IN"]);
+    row("FROM scratch AS a\nARG IN=1\nFROM a\nARG IN=${IN}2\n", &["4 IN=12"]);
+    row("FROM scratch AS a\nARG IN=1\nFROM a\nCOPY . /\n", &["2 IN=1"]);
+    row("ARG IN=0\nFROM scratch AS a\nARG IN=1\nFROM scratch\nARG IN\nCOPY --from=a f /\n", &["1 IN=0"]);
+    row("FROM scratch AS a\nARG IN=1\nFROM scratch AS b\nARG IN=2\nFROM b\nCOPY --from=a f /\n", &["4 IN=2"]);
+    let mut given = settings();
+    given.build_args = [("IN".to_owned(), "9".to_owned())].into();
+    assert_eq!(args(&outline_of("FROM scratch\nARG IN=1\nARG IN=${IN}2\n", &given)), ["3 IN=9"]);
+}
+
+#[test]
 fn secrets_ssh_agents_and_caches_of_the_target_are_listed_once() {
     assert_eq!((outline_of(TEXT, &settings()).secrets.len(), outline_of(TEXT, &settings()).caches.len()), (0, 0));
     // The stage without a name is the target when it is the last.

@@ -63,6 +63,13 @@ impl DeclaredArgs {
     }
 }
 
+/// Returns the config of an image that begins without another one. As in BuildKit, it has a working directory.
+fn empty_image() -> ImageConfig {
+    let mut config = ImageConfig::default();
+    "/".clone_into(&mut config.config.working_dir);
+    config
+}
+
 impl StageState {
     /// Returns the state before the first instruction, and reports errors of the base.
     pub(super) fn begin(
@@ -74,13 +81,13 @@ impl StageState {
         report: &mut DiagnosticCollector,
     ) -> StageState {
         let mut state = match &node.base {
-            StageBase::Scratch => StageState::empty(ImageConfig::default()),
+            StageBase::Scratch => StageState::empty(empty_image()),
             StageBase::Stage(at) => done[*at].derived(budget),
             StageBase::External(key) => match found.get(key) {
                 Some(config) => StageState::empty(config.clone()),
                 None => {
                     let name = &node.base_name.name;
-                    let mut state = StageState::empty(ImageConfig::default());
+                    let mut state = StageState::empty(empty_image());
                     if graph.settings.context_for(name).is_some() {
                         state.begin_with_files(name, key, node);
                     } else {

@@ -268,9 +268,10 @@ fn compared_config(all: &Value) -> BTreeMap<String, Value> {
     if let Some(Value::Object(labels)) = config.get_mut("Labels") {
         labels.remove("io.buildah.version");
     }
-    config.retain(|_, value| match value {
+    // An image without a working directory has `/`; BuildKit and dram write it, buildah does not.
+    config.retain(|name, value| match value {
         Value::Null => false,
-        Value::String(text) => !text.is_empty(),
+        Value::String(text) => !text.is_empty() && !(text == "/" && name == "WorkingDir"),
         Value::Array(list) => !list.is_empty(),
         Value::Object(map) => !map.is_empty(),
         Value::Bool(_) | Value::Number(_) => true,
