@@ -131,9 +131,11 @@ pub(crate) fn load(ambient: &AmbientContext, args: &cli::LoadArgs) -> Result<(),
     let old: BTreeMap<_, _> =
         store.refs().list()?.into_iter().map(|tagged| (tagged.name, tagged.root.digest)).collect();
     store.refs().set_all(&all)?;
+    // The archive has them in the order of their digests.
+    let mut all: Vec<(String, Descriptor)> = all.into_iter().map(|(name, root)| (name.to_string(), root)).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
     let mut said = BTreeSet::new();
     for (name, root) in all {
-        let name = name.to_string();
         // The archive decides about the names, so the user is told when one pointed to another image before.
         if let Some(before) = old.get(&name).filter(|before| **before != root.digest) {
             report::print_note(&format!("`{name}` was {before}"));
