@@ -14,7 +14,7 @@ use crate::atomic_file::{self, Durability};
 use crate::{Dir, StepKey, Store, StoreError};
 
 /// Maximum number of journals; the one that was built least recently is evicted.
-const MAX_BUILDS: usize = 128;
+pub const MAX_BUILDS: usize = 128;
 /// Maximum size of a journal; one of ten thousand steps is shorter.
 const MAX_JOURNAL_SIZE: u64 = 64 << 20;
 /// Maximum size of a file list; one of a hundred thousand files is shorter.
@@ -22,8 +22,19 @@ const MAX_LIST_SIZE: u64 = 64 << 20;
 /// Number of bytes at the start of a journal that [`BuildHistory::journal_head`] returns.
 pub const JOURNAL_HEAD_SIZE: usize = 64;
 const JOURNAL_NAME: &str = "journal";
-/// Name of the file that exists once a journal was evicted.
+/// Name of the file that exists once a journal was evicted because there were too many.
 const EVICTED_MARKER: &str = "forgot";
+/// Name of the file that exists once all journals were removed.
+const PRUNED_MARKER: &str = "pruned";
+
+/// The reason why a build without a journal may have run before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalLoss {
+    /// All journals were removed by a prune, and none was evicted since.
+    Pruned,
+    /// Only the journals of the most recent builds are kept.
+    Evicted,
+}
 
 /// The journals of earlier builds.
 #[derive(Debug, Clone, Copy)]
@@ -144,9 +155,14 @@ impl<'a> BuildHistory<'a> {
         Some(RecentBuild { build: place, last_built: time.unwrap_or(SystemTime::UNIX_EPOCH) })
     }
 
-    /// Returns true if a journal was ever evicted: then a build without a journal may have run before.
-    pub fn has_evicted(self) -> bool {
-        self.root().join(EVICTED_MARKER).exists()
+    /// Returns why a build without a journal may have run before; `None` if no journal was ever removed.
+    pub fn journal_loss(self) -> Option<JournalLoss> {
+        let has = |marker: &str| self.root().join(marker).exists();
+        match (has(EVICTED_MARKER), has(PRUNED_MARKER)) {
+            (true, _) => Some(JournalLoss::Evicted),
+            (false, true) => Some(JournalLoss::Pruned),
+            (false, false) => None,
+        }
     }
 
     fn create_build_dir(self, place: &StepKey) -> Result<(), StoreError> {
@@ -154,12 +170,28 @@ impl<'a> BuildHistory<'a> {
         if dir.is_dir() {
             return Ok(());
         }
-        self.evict_all_but(MAX_BUILDS - 1)?;
+        self.evict_all_but(MAX_BUILDS - 1, EVICTED_MARKER)?;
         fs::create_dir_all(&dir).map_err(StoreError::io("make the directory", &dir))
     }
 
-    /// Evicts all but the `keep` most recent builds.
-    pub(crate) fn evict_all_but(self, keep: usize) -> Result<(), StoreError> {
+    /// Removes all journals.
+    pub(crate) fn remove_all(self) -> Result<(), StoreError> {
+        self.evict_all_but(0, PRUNED_MARKER)?;
+        // What was built before the prune is gone, however it was lost.
+        if self.root().join(PRUNED_MARKER).exists() {
+            let evicted = self.root().join(EVICTED_MARKER);
+            match fs::remove_file(&evicted) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &evicted)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Evicts all but the `keep` most recent builds, and creates `marker` if there are others.
+    fn evict_all_but(self, keep: usize, marker: &str) -> Result<(), StoreError> {
         let root = self.root();
         if !root.is_dir() {
             return Ok(());
@@ -169,7 +201,7 @@ impl<'a> BuildHistory<'a> {
         if gone.is_empty() {
             return Ok(());
         }
-        create_marker(&root.join(EVICTED_MARKER))?;
+        create_marker(&root.join(marker))?;
         let dir = Dir::open(&root)?;
         for visited in gone {
             dir.remove(&TreePath::parse(visited.build.hex().as_bytes())?)?;
@@ -195,7 +227,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
         let (places, place) = (store.build_history(), key("place"));
-        assert_eq!((places.journal(&place), places.list(), places.has_evicted()), (None, Vec::new(), false));
+        assert_eq!((places.journal(&place), places.list(), places.journal_loss()), (None, Vec::new(), None));
         places.put_file_list(&place, &key("one"), b"1").unwrap();
         places.put_file_list(&place, &key("two"), b"2").unwrap();
         places.put_journal(&place, b"short", &BTreeSet::from([key("two")])).unwrap();
@@ -219,12 +251,14 @@ mod tests {
             File::options().write(true).open(places.path(&place, JOURNAL_NAME)).unwrap().set_modified(time).unwrap();
         }
         assert_eq!(places.list().len(), MAX_BUILDS);
-        assert!(places.has_evicted());
+        assert_eq!(places.journal_loss(), Some(JournalLoss::Evicted));
         assert_eq!(places.journal(&key("0")), None);
         assert_eq!(places.list()[0].build, key(&(MAX_BUILDS + 2).to_string()));
         places.touch(&key("100"));
         assert_eq!(places.list()[0].build, key("100"));
-        places.evict_all_but(0).unwrap();
-        assert_eq!(places.list(), []);
+        places.remove_all().unwrap();
+        assert_eq!((places.list(), places.journal_loss()), (Vec::new(), Some(JournalLoss::Pruned)));
+        places.remove_all().unwrap();
+        assert_eq!(places.journal_loss(), Some(JournalLoss::Pruned));
     }
 }

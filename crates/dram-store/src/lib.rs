@@ -82,7 +82,7 @@ mod work_dir;
 
 pub use blob_locations::BlobLocations;
 pub use blobs::{BlobWriter, Blobs, QuotaExceeded};
-pub use build_history::{BuildHistory, JOURNAL_HEAD_SIZE, RecentBuild};
+pub use build_history::{BuildHistory, JOURNAL_HEAD_SIZE, JournalLoss, MAX_BUILDS, RecentBuild};
 pub use caches::{
     CacheArchiveError, CacheMountGuard, CacheMountIdentity, CacheMountInfo, CacheMountSharing, CacheMounts,
     ImportedCacheMount,

@@ -121,7 +121,7 @@ impl Store {
         let is_key = |name: &Vec<u8>| std::str::from_utf8(name).is_ok_and(|name| name.parse::<StepKey>().is_ok());
         locks.names()?.iter().filter(|name| is_key(name)).try_for_each(|name| locks.remove(&TreePath::parse(name)?))?;
         if all {
-            self.build_history().evict_all_but(0)?;
+            self.build_history().remove_all()?;
         }
         self.remove_stale_markers()
     }

@@ -172,6 +172,7 @@ fn cause_rank(cause: &MissCause) -> u8 {
     match cause {
         MissCause::NoCache { .. }
         | MissCause::First { .. }
+        | MissCause::FirstKnown { .. }
         | MissCause::Unread
         | MissCause::Gone
         | MissCause::Failed

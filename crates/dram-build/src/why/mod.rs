@@ -40,6 +40,11 @@ pub enum MissCause {
         /// True if journals were removed by a prune.
         pruned: bool,
     },
+    /// The build has no journal, and that of an earlier build may have been evicted.
+    FirstKnown {
+        /// The number of builds whose journals are kept.
+        kept: usize,
+    },
     /// The journal cannot be read.
     Unread,
     /// All inputs are the same, but the result is not in the store any more.
@@ -166,6 +171,9 @@ impl fmt::Display for MissCause {
             MissCause::NoCache { option } => f.write_str(option),
             MissCause::First { pruned: false } => f.write_str("first build of this step"),
             MissCause::First { pruned: true } => f.write_str("first build of this step since the store was pruned"),
+            MissCause::FirstKnown { kept } => {
+                write!(f, "first known build of this step; the store has the journals of the last {kept} builds")
+            }
             MissCause::Unread => f.write_str("the journal of the last build cannot be read"),
             MissCause::Gone => f.write_str("its result is no longer in the store"),
             MissCause::Failed => f.write_str("it failed the last time"),

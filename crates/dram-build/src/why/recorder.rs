@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dram_plan::{Plan, StageBase, StepOp};
-use dram_store::{BuildHistory, CacheRecord, JOURNAL_HEAD_SIZE, LayerId, StepKey, Store};
+use dram_store::{BuildHistory, CacheRecord, JOURNAL_HEAD_SIZE, JournalLoss, LayerId, MAX_BUILDS, StepKey, Store};
 
 use super::align_lines::align_lines;
 use super::compare_inputs::{self, StepInputs};
@@ -186,7 +186,11 @@ impl<'a> BuildRecorder<'a> {
         match self.previous() {
             Some(_) => MissCause::First { pruned: false },
             None if places.journal(&self.build_id.key()).is_some() => MissCause::Unread,
-            None => MissCause::First { pruned: places.has_evicted() },
+            None => match places.journal_loss() {
+                None => MissCause::First { pruned: false },
+                Some(JournalLoss::Pruned) => MissCause::First { pruned: true },
+                Some(JournalLoss::Evicted) => MissCause::FirstKnown { kept: MAX_BUILDS },
+            },
         }
     }
 

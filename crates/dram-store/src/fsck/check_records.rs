@@ -41,7 +41,7 @@ impl FsckRun<'_> {
         })?;
         self.check_entries("caches", &is_cache_dir)?;
         self.check_entries("history", &|name, path| {
-            name.parse::<StepKey>().is_ok() && path.is_dir() || name == "forgot" && path.is_file()
+            name.parse::<StepKey>().is_ok() && path.is_dir() || matches!(name, "forgot" | "pruned") && path.is_file()
         })?;
         self.check_files_in_subdirs("history", &|name| name == "journal" || name.parse::<StepKey>().is_ok())?;
         self.check_files_in_subdirs("unsynced", &|name| crate::unsynced::parse_marker(name.as_bytes()).is_some())?;

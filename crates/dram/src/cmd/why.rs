@@ -4,7 +4,7 @@ use std::path::Path;
 
 use dram_build::CacheMiss;
 use dram_build::why::{BuildJournal, JournalStep, MissCause, StepOutcome};
-use dram_store::Store;
+use dram_store::{JournalLoss, MAX_BUILDS, Store};
 use serde::Serialize;
 
 use super::print_stdout;
@@ -63,11 +63,16 @@ fn find_journal(store: &Store, args: &cli::WhyArgs) -> Result<BuildJournal, Fail
             Some(file) => format!("no build of `{}` is known", escape_control(&file.display().to_string())),
             None => "no build is known".to_owned(),
         };
-        let pruned = places.has_evicted();
-        Failure::work(what).help(match pruned {
-            true => "the build journals have been removed from the store; the next `dram build` writes one",
-            false => "`dram build` first",
-        })
+        let help = match places.journal_loss() {
+            Some(JournalLoss::Pruned) => {
+                "the build journals have been removed from the store; the next `dram build` writes one".to_owned()
+            }
+            Some(JournalLoss::Evicted) => {
+                format!("the store has the journals of the last {MAX_BUILDS} builds; the next `dram build` writes one")
+            }
+            None => "`dram build` first".to_owned(),
+        };
+        Failure::work(what).help(help)
     })
 }
 
@@ -193,6 +198,7 @@ fn cause_lines(cause: &MissCause) -> Vec<String> {
         }
         other @ (MissCause::NoCache { .. }
         | MissCause::First { .. }
+        | MissCause::FirstKnown { .. }
         | MissCause::Unread
         | MissCause::Gone
         | MissCause::Failed

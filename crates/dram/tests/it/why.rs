@@ -255,6 +255,27 @@ fn a_result_removed_from_the_store_is_given_as_reason() {
 }
 
 #[test]
+fn a_step_whose_journal_may_have_been_evicted_is_not_said_to_be_pruned() {
+    let (store, context) = (Store::with_base(), Context::new("FROM parity-base\nRUN true\n"));
+    for number in 0..128 {
+        std::fs::create_dir_all(store.join(&format!("history/{number:064x}"))).unwrap();
+    }
+    store.build(&Context::new("FROM parity-base\nRUN echo other\n")).ok();
+    let done = store.build(&context).ok();
+    assert_eq!(
+        reason(&done, "[stage-0 1/1]"),
+        "first known build of this step; the store has the journals of the last 128 builds"
+    );
+    let none = store.dram(["why", "-f", "/nonexistent"]).fails(1);
+    none.says("the journals of the last 128 builds").does_not_say("removed");
+    store.dram(["fsck"]).ok();
+    store.dram(["prune", "--all"]).ok();
+    let done = store.build(&context).ok();
+    assert_eq!(reason(&done, "[stage-0 1/1]"), "first build of this step since the store was pruned");
+    store.dram(["fsck"]).ok();
+}
+
+#[test]
 fn dram_why_explains_the_last_build() {
     let (store, context, other) = (Store::with_base(), app(), Context::new("FROM parity-base\nRUN echo other\n"));
     store.dram(["why"]).fails(1).says("no build is known").says("`dram build` first");
