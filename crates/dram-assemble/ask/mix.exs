@@ -10,7 +10,9 @@
 # Options: `--version V` and `--path DIR` override what the release says, as with
 # `mix release`; `--all` resolves every release; `--mix` and `--distillery` choose where
 # both are there (a project that has rel/config.exs and no `releases:` is Distillery's);
-# `--env`, `--profile` and `--output-dir` are Distillery's, see distillery.exs.
+# `--env`, `--profile` and `--output-dir` are Distillery's, see distillery.exs. With
+# `--steps DIR` the functions in `steps:` are called, and what they changed is in the answer;
+# then the project is not traced. See steps.exs.
 #
 # The answer is `{:ok, map}` or `{:error, map}`. Strings are UTF-8 binaries, paths are
 # absolute binaries, names of applications are atoms. A term of the user that cannot leave
@@ -32,7 +34,8 @@ defmodule DramAsk.Mix do
     distillery: :boolean,
     env: :string,
     profile: :string,
-    output_dir: :string
+    output_dir: :string,
+    steps: :string
   ]
 
   def main(args, load, own) do
@@ -48,28 +51,39 @@ defmodule DramAsk.Mix do
 
     work = answer <> ".work"
     File.mkdir_p!(work)
-    :dram_inputs.start()
+    steps = options[:steps] && Path.expand(options[:steps])
+    if steps, do: load.("steps.exs"), else: :dram_inputs.start()
 
     term =
       try do
-        {:ok, answer(name, options, %{load: load, work: work})}
+        {:ok, answer(name, options, %{load: load, work: work, steps: steps})}
       catch
         :throw, {:dram_ask, error} -> {:error, error}
+        :throw, {:dram_step, error} -> {:error, error}
         kind, reason -> {:error, error(kind, reason, __STACKTRACE__)}
       end
 
-    inputs = :dram_inputs.stop([answer, work, :code.root_dir(), elixir_root() | own])
+    unless steps do
+      inputs = :dram_inputs.stop([answer, work, :code.root_dir(), elixir_root() | own])
+      Process.put(:dram_inputs, inputs)
+    end
+
     File.rm_rf!(work)
 
     term =
       case term do
-        {:ok, map} -> {:ok, Map.put(map, :inputs, inputs)}
+        {:ok, map} -> {:ok, Map.put(map, :inputs, Process.get(:dram_inputs))}
         error -> error
       end
 
-    half = "#{answer}.#{System.pid()}"
-    File.write!(half, :erlang.term_to_binary(term))
-    File.rename!(half, answer)
+    write = fn term ->
+      half = "#{answer}.#{System.pid()}"
+      File.write!(half, :erlang.term_to_binary(term))
+      File.rename!(half, answer)
+    end
+
+    write.(term)
+    if steps, do: apply(:"Elixir.DramAsk.Steps", :after_answer, [steps, write])
   end
 
   # ---- the answer ----
@@ -364,6 +378,8 @@ defmodule DramAsk.Mix do
   # applications    [{app, mode}]  as the user said
   # boot            [{app, mode}]  everything, in the order of the .rel file
   # boot_clean      the same for start_clean
+  # boot_scripts    [{name, [{app, mode}]}]  of all scripts
+  # changed_applications  boolean  whether a step changed the applications or the scripts
   # resolved        [map]  of every application: app, vsn, path, otp: boolean, mode
   # options         keyword        what is in the definition and not in a key here
   # include_erts    boolean | path
@@ -388,7 +404,11 @@ defmodule DramAsk.Mix do
     applications = definition[:applications] || []
     definition = Keyword.update(definition, :include_erts, true, &call/1)
     with {:from_app, app} <- definition[:version], do: note_app(app)
-    release = resolve(name, definition, project, overrides)
+    resolved = resolve(name, definition, project, overrides, context)
+    release = if context.steps, do: call_steps(resolved), else: resolved
+    # A step may have written the configuration.
+    config = if context.steps, do: elem(read_config(project), 0), else: config
+    Process.put(:dram_with_reader, &elem(runtime_config(&1, project), 1))
     {runtime, release} = runtime_config(release, project)
     templates = Path.dirname(Mix.Release.rel_templates_path(release, "x"))
     overlays = Path.join(templates, "overlays")
@@ -406,6 +426,9 @@ defmodule DramAsk.Mix do
       applications: applications,
       boot: release.boot_scripts[:start],
       boot_clean: release.boot_scripts[:start_clean],
+      boot_scripts: release.boot_scripts |> Map.new() |> Map.to_list(),
+      changed_applications:
+        {release.applications, release.boot_scripts} != {resolved.applications, resolved.boot_scripts},
       resolved:
         for {app, properties} <- release.applications do
           %{
@@ -417,7 +440,11 @@ defmodule DramAsk.Mix do
           }
         end,
       options: printable(Keyword.drop(release.options, known)),
-      include_erts: printable(definition[:include_erts]),
+      include_erts:
+        if(release.erts_source == resolved.erts_source,
+          do: printable(definition[:include_erts]),
+          else: if(release.erts_source, do: to_string(release.erts_source), else: false)
+        ),
       erts: %{
         source: release.erts_source && to_string(release.erts_source),
         version: to_string(release.erts_version)
@@ -490,7 +517,12 @@ defmodule DramAsk.Mix do
   # Mix itself resolves the release. It asks for the names of all dependencies, to prefer
   # them over OTP's applications, and loads every dependency's mix.exs for that; here it
   # finds the names of what is compiled instead, unless the project made it load them.
-  defp resolve(name, definition, project, overrides) do
+  defp resolve(name, definition, project, overrides, %{steps: steps}) when is_binary(steps) do
+    apply(:"Elixir.DramAsk.Steps", :prepare, [])
+    Mix.Release.from_config!(name, Keyword.put(project, :releases, [{name, definition}]), overrides)
+  end
+
+  defp resolve(name, definition, project, overrides, _) do
     key = {:cached_deps, Mix.Project.get()}
     before = Mix.State.read_cache(key)
     lib = Path.join(Mix.Project.build_path(project), "lib")
@@ -592,6 +624,33 @@ defmodule DramAsk.Mix do
       %{text: EEx.eval_string(text, assigns: [release: release]), from: nil}
     end
   end
+
+  # An error of a step is one of the project's program; it is shown as Mix shows it.
+  defp call_steps(release) do
+    apply(:"Elixir.DramAsk.Steps", :before, [release])
+  catch
+    kind, reason -> throw({:dram_step, step_error(kind, reason, __STACKTRACE__)})
+  end
+
+  def step_error(kind, reason, stack) do
+    stack = Enum.take_while(stack, &(not own_frame?(&1)))
+    exception = if kind == :error, do: Exception.normalize(:error, reason, stack)
+    # The configuration was evaluated last, and has no part in it.
+    Process.delete(:dram_evaluating)
+    error = error(kind, reason, stack)
+
+    message =
+      if exception && Map.get(exception, :mix),
+        do: "** (Mix) #{Exception.message(exception)}",
+        else: Exception.format(kind, reason, stack)
+
+    %{error | kind: :step, message: message}
+  end
+
+  defp own_frame?({module, _, _, _}) when is_atom(module),
+    do: String.starts_with?(Atom.to_string(module), "Elixir.DramAsk.")
+
+  defp own_frame?(_), do: false
 
   defp step(step) when is_atom(step), do: step
 

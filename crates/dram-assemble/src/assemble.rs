@@ -13,7 +13,7 @@ use dram_release::boot::{BootOptions, BootScript};
 use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
 use dram_release::release_files;
 use dram_release::relx::{self, RelxSpec};
-use dram_release::resolve::{ReleaseRules, ReleaseSpec, ResolvedRelease, resolve};
+use dram_release::resolve::{ReleaseRules, ReleaseSpec, ResolvedRelease, resolve, resolve_listed};
 
 use crate::AssembleError;
 use crate::blueprint::{OverlayStep, ReleaseBlueprint};
@@ -32,6 +32,8 @@ const LARGEST_APP: u64 = 16 << 20;
 pub(crate) struct ReleaseAssembly {
     /// The release tree.
     pub(crate) tree: ReleaseTree,
+    /// The path of the list of files.
+    pub(crate) manifest: TreePath,
     /// The resolved release.
     pub(crate) release: ResolvedRelease,
     /// The specifications of its applications.
@@ -52,10 +54,14 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     let mut blueprint = blueprint;
     check_names(&blueprint)?;
     let found = find_applications(&blueprint)?;
-    let release = match blueprint.goals.as_slice() {
-        [] => resolve(&release_spec(&blueprint), &found.catalog),
+    let release = match (&blueprint.listed, blueprint.goals.as_slice()) {
+        (Some(listed), _) => {
+            let start = listed.scripts.iter().find(|(name, _)| name == "start").map_or(&[][..], |(_, apps)| apps);
+            resolve_listed(&release_spec(&blueprint), start, &found.catalog)
+        }
+        (None, []) => resolve(&release_spec(&blueprint), &found.catalog),
         // Only a rebar3 project has goals.
-        [..] => relx::resolve(&relx_spec(&blueprint), &found.catalog),
+        (None, [..]) => relx::resolve(&relx_spec(&blueprint), &found.catalog),
     };
     let release = release.map_err(AssembleError::Resolve)?;
     let mut tree = ReleaseTree::default();
@@ -89,8 +95,9 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
         program,
         ReleaseEntry::File { content: ReleaseFileContent::Embedded(START_PROGRAM), mode: EXECUTABLE_MODE },
     );
-    put_manifest(&mut tree, of_version.join(MANIFEST.as_bytes()));
-    Ok(ReleaseAssembly { tree, release, catalog: found.catalog, applications, programs, warnings })
+    let manifest = of_version.join(MANIFEST.as_bytes());
+    put_manifest(&mut tree, manifest.clone());
+    Ok(ReleaseAssembly { tree, manifest, release, catalog: found.catalog, applications, programs, warnings })
 }
 
 /// Checks the names that become paths.
@@ -114,15 +121,22 @@ fn collect_applications(
     built: &CollectOptions,
     warnings: &mut Vec<String>,
 ) -> Result<(), AssembleError> {
-    for app in release.apps() {
-        let place = &found.directories[app.name()];
-        let at = release_path(&format!("lib/{}-{}", app.name(), app.version()))?;
+    let mut all: Vec<(&str, &str)> = release.apps().iter().map(|app| (app.name(), app.version())).collect();
+    for name in blueprint.listed.iter().flat_map(|listed| &listed.names) {
+        match found.catalog.get(name) {
+            Some(entry) if !all.iter().any(|(known, _)| known == name) => all.push((name, &entry.app.vsn)),
+            Some(_) | None => {}
+        }
+    }
+    for (name, version) in all {
+        let place = &found.directories[name];
+        let at = release_path(&format!("lib/{name}-{version}"))?;
         for part in ["ebin"].iter().chain(&blueprint.app_subdirs) {
             let from = place.join(part);
             if from.is_dir() {
                 let options = match *part {
                     "ebin" => built,
-                    _ if blueprint.app_dirs.contains_key(app.name()) => &CollectOptions::OWN,
+                    _ if blueprint.app_dirs.contains_key(name) => &CollectOptions::OWN,
                     _ => &CollectOptions::BUILT,
                 };
                 let dangling = collect_dir(tree, &from, &at.join(part.as_bytes()), options)?;
@@ -172,6 +186,7 @@ fn find_applications(blueprint: &ReleaseBlueprint) -> Result<FoundApplications, 
     let mut seen = BTreeSet::new();
     let mut waiting: VecDeque<String> = blueprint.applications.iter().map(|(name, _)| name.clone()).collect();
     waiting.extend(blueprint.goals.iter().map(|goal| goal.name.clone()));
+    waiting.extend(blueprint.listed.iter().flat_map(|listed| listed.names.clone()));
     waiting.extend(blueprint.rules.base_applications().iter().map(|name| (*name).to_owned()));
     while let Some(name) = waiting.pop_front() {
         if !seen.insert(name.clone()) {
@@ -245,7 +260,19 @@ fn put_release_files(
         ReleaseRules::Mix { .. } => BootOptions::mix(consolidated, blueprint.has_providers),
         ReleaseRules::Otp => BootOptions::default(),
     };
-    for (name, release) in [("start", release.clone()), ("start_clean", release.start_clean())] {
+    let mut scripts = vec![("start".to_owned(), release.clone())];
+    match &blueprint.listed {
+        None => scripts.push(("start_clean".to_owned(), release.start_clean())),
+        Some(listed) => {
+            let spec = release_spec(blueprint);
+            for (name, apps) in listed.scripts.iter().filter(|(name, _)| name != "start") {
+                check_path_component("the boot script", name)?;
+                let release = resolve_listed(&spec, apps, catalog).map_err(AssembleError::Resolve)?;
+                scripts.push((name.clone(), release));
+            }
+        }
+    }
+    for (name, release) in scripts {
         let script = BootScript::new(&release, catalog, &options);
         tree.put(
             at.join(format!("{name}.boot").as_bytes()),

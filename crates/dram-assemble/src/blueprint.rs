@@ -34,6 +34,8 @@ pub(crate) struct ReleaseBlueprint {
     pub(crate) erts_programs: Vec<String>,
     /// The requested applications, with their start types if given.
     pub(crate) applications: Vec<(String, Option<StartType>)>,
+    /// The applications and boot scripts, if a step of Mix changed them; then the requested ones do not count.
+    pub(crate) listed: Option<ListedApplications>,
     /// The goals under the rules of relx, which has no other requested applications.
     pub(crate) goals: Vec<RelxGoal>,
     /// Applications whose start types are not validated against those of their dependencies.
@@ -70,6 +72,15 @@ pub(crate) struct ReleaseBlueprint {
     pub(crate) start: StartProgramSettings,
     /// Warnings for the user.
     pub(crate) warnings: Vec<String>,
+}
+
+/// The applications and the boot scripts of a release whose steps changed them.
+#[derive(Debug)]
+pub(crate) struct ListedApplications {
+    /// All applications.
+    pub(crate) names: Vec<String>,
+    /// The boot scripts by name, each with its applications in order.
+    pub(crate) scripts: Vec<(String, Vec<(String, StartType)>)>,
 }
 
 /// A configuration file of the emulator.

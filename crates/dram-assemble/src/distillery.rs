@@ -73,6 +73,7 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
         configured_output: Some(output),
         erts_programs: Vec::new(),
         applications: asked,
+        listed: None,
         goals: Vec::new(),
         skip_mode_validation: Vec::new(),
         excluded,

@@ -55,6 +55,7 @@ pub(crate) fn blueprint(
         configured_output: None,
         erts_programs: Vec::new(),
         applications: asked,
+        listed: None,
         goals: Vec::new(),
         skip_mode_validation: Vec::new(),
         excluded: Vec::new(),

@@ -19,6 +19,7 @@ mod mix;
 mod overlay;
 mod project_query;
 mod rebar;
+mod release_steps;
 mod settings;
 mod start_program;
 #[cfg(test)]
@@ -44,14 +45,16 @@ use answer::AnswerMap;
 use archive::{ArchivePacking, GzipMemberCache};
 use assemble::ReleaseAssembly;
 use blueprint::{ConfigText, ReleaseBlueprint};
+use dram_release::term::Term;
 use dram_start::environment::EnvironmentVariables;
 use dram_start::named_release::NamingFiles;
 use project_query::{BuildTool, ProjectPaths};
+use release_steps::{StepReport, StepSession};
 use settings::DramTomlSettings;
 use write_cache::WriteCache;
 
 /// A request to assemble a release.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct AssembleRequest {
     /// The absolute path of the project.
     pub project: PathBuf,
@@ -114,7 +117,15 @@ pub struct AssembledRelease {
 /// See [`AssembleError`]. The destination is then unchanged.
 pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, AssembleError> {
     let places = ProjectPaths::for_request(request)?;
-    let blueprint = create_blueprint(request, &places)?;
+    let answer = query(request, &places)?;
+    let blueprint = create_blueprint(request, &places, answer.as_ref())?;
+    let (blueprint, steps) = match &answer {
+        Some(answer) if release_steps::has_functions(answer_fields(answer)?)? => {
+            let (session, answer) = StepSession::start(request, &places, &blueprint.version)?;
+            (create_blueprint(request, &places, Some(&answer))?, Some(session))
+        }
+        Some(_) | None => (blueprint, None),
+    };
     let (name, version) = (blueprint.name.clone(), blueprint.version.clone());
     let path = request
         .output
@@ -132,54 +143,129 @@ pub fn assemble_release(request: &AssembleRequest) -> Result<AssembledRelease, A
     let mut written = WriteCache::load(memory, &path);
     write::write_release(&assembly.tree, &path, &version, request.overwrite, &mut written, &turn)?;
     written.save();
-    let archive = match request.archive {
-        true => {
-            let beside = path.with_file_name(format!("{name}-{version}.tar.gz"));
-            let pieces = || memory.map(|memory| GzipMemberCache::new(memory.join("pieces")));
-            let packing =
-                if upgrade.is_some() { ArchivePacking::SingleMember } else { ArchivePacking::MultiMember(pieces()) };
-            let archive = archive::write_archive(&assembly.tree, &path, &beside, request.mtime, &packing)?;
-            if let ArchivePacking::MultiMember(Some(pieces)) = &packing {
-                pieces.remove_unused();
-            }
-            Some(archive)
+    let packer = ArchivePacker {
+        is_wanted: request.archive,
+        name: format!("{name}-{version}.tar.gz"),
+        mtime: request.mtime,
+        is_upgrade: upgrade.is_some(),
+        memory,
+    };
+    let (path, archive) = match steps {
+        Some(session) => finish_steps(session, &mut assembly, path, &packer)?,
+        None => {
+            let archive = packer.pack(&assembly, &path)?;
+            (path, archive)
         }
-        false => None,
     };
     let (files, size) = count_files(&assembly, &path);
     let ReleaseAssembly { applications, warnings, .. } = assembly;
     Ok(AssembledRelease { name, version, path, archive, upgrade, files, size, applications, warnings })
 }
 
-/// Returns what the requested release needs from the system it runs on. Nothing is written.
+/// What is packed, and how.
+struct ArchivePacker<'a> {
+    is_wanted: bool,
+    name: String,
+    mtime: i64,
+    is_upgrade: bool,
+    /// The cache directory, if there is one.
+    memory: Option<&'a Path>,
+}
+
+impl ArchivePacker<'_> {
+    /// Writes the archive of the release at `path`, if it is wanted.
+    fn pack(&self, assembly: &ReleaseAssembly, path: &Path) -> Result<Option<ReleaseArchive>, AssembleError> {
+        if !self.is_wanted {
+            return Ok(None);
+        }
+        let beside = path.with_file_name(&self.name);
+        let pieces = || self.memory.map(|memory| GzipMemberCache::new(memory.join("pieces")));
+        let packing =
+            if self.is_upgrade { ArchivePacking::SingleMember } else { ArchivePacking::MultiMember(pieces()) };
+        let archive = archive::write_archive(&assembly.tree, path, &beside, self.mtime, &packing)?;
+        if let ArchivePacking::MultiMember(Some(pieces)) = &packing {
+            pieces.remove_unused();
+        }
+        Ok(Some(archive))
+    }
+}
+
+/// Has the steps called that come after the release was written to `path`. Returns where they left it, and the archive,
+/// which is written where `:tar` stands among the steps, or after them.
+fn finish_steps(
+    mut session: StepSession,
+    assembly: &mut ReleaseAssembly,
+    path: PathBuf,
+    packer: &ArchivePacker<'_>,
+) -> Result<(PathBuf, Option<ReleaseArchive>), AssembleError> {
+    let (mut path, mut archive) = (path, None);
+    loop {
+        match session.proceed()? {
+            StepReport::Archive(result) => {
+                release_steps::take_changes(assembly, &result)?;
+                archive = packer.pack(assembly, &result.path)?;
+            }
+            StepReport::Done(result) => {
+                release_steps::take_changes(assembly, &result)?;
+                if archive.is_none() {
+                    archive = packer.pack(assembly, &result.path)?;
+                }
+                path.clone_from(&result.path);
+                return Ok((path, archive));
+            }
+        }
+    }
+}
+
+/// Returns what the requested release needs from the system it runs on. Nothing is written, and no step is called.
 ///
 /// # Errors
 /// See [`AssembleError`].
 pub fn system_requirements(request: &AssembleRequest) -> Result<SystemRequirements, AssembleError> {
     let places = ProjectPaths::for_request(request)?;
-    let assembly = assemble::assemble(ReleaseBlueprint { portable: false, ..create_blueprint(request, &places)? })?;
+    let answer = query(request, &places)?;
+    let blueprint = create_blueprint(request, &places, answer.as_ref())?;
+    let assembly = assemble::assemble(ReleaseBlueprint { portable: false, ..blueprint })?;
     Ok(libraries::system_requirements(&assembly.programs))
 }
 
-fn create_blueprint(request: &AssembleRequest, places: &ProjectPaths) -> Result<ReleaseBlueprint, AssembleError> {
+/// Queries the project; `None` if there is none, because the release is made of directories.
+fn query(request: &AssembleRequest, places: &ProjectPaths) -> Result<Option<Term>, AssembleError> {
+    if !request.from.is_empty() {
+        return Ok(None);
+    }
+    let builder = places.build_tool.ok_or_else(|| AssembleError::NoProject(places.project.clone()))?;
+    project_query::query_project(request, places, builder).map(Some)
+}
+
+fn answer_fields(answer: &Term) -> Result<AnswerMap<'_>, AssembleError> {
+    AnswerMap::from_term("answer", project_query::answer_map(answer)?)
+}
+
+fn create_blueprint(
+    request: &AssembleRequest,
+    places: &ProjectPaths,
+    answer: Option<&Term>,
+) -> Result<ReleaseBlueprint, AssembleError> {
     let mut is_mix_release = false;
-    let (mut blueprint, settings) = if !request.from.is_empty() {
-        let settings = settings::read_settings(&places.project, request.name.as_deref().unwrap_or_default())?;
-        (ebin_dirs::blueprint(request, &settings)?, settings)
-    } else {
-        let builder = places.build_tool.ok_or_else(|| AssembleError::NoProject(places.project.clone()))?;
-        let answer = project_query::query_project(request, places, builder)?;
-        let fields = AnswerMap::from_term("answer", project_query::answer_map(&answer)?)?;
-        let blueprint = match builder {
-            BuildTool::Mix if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
-            BuildTool::Mix => {
-                is_mix_release = true;
-                mix::blueprint(fields)?
-            }
-            BuildTool::Rebar => rebar::blueprint(fields)?,
-        };
-        let settings = settings::read_settings(&places.project, &blueprint.name)?;
-        (blueprint, settings)
+    let (mut blueprint, settings) = match answer {
+        None => {
+            let settings = settings::read_settings(&places.project, request.name.as_deref().unwrap_or_default())?;
+            (ebin_dirs::blueprint(request, &settings)?, settings)
+        }
+        Some(answer) => {
+            let fields = answer_fields(answer)?;
+            let blueprint = match places.build_tool {
+                Some(BuildTool::Rebar) => rebar::blueprint(fields)?,
+                Some(BuildTool::Mix) | None if fields.get("distillery").is_some() => distillery::blueprint(fields)?,
+                Some(BuildTool::Mix) | None => {
+                    is_mix_release = true;
+                    mix::blueprint(fields)?
+                }
+            };
+            let settings = settings::read_settings(&places.project, &blueprint.name)?;
+            (blueprint, settings)
+        }
     };
     apply_settings(&mut blueprint, settings, request)?;
     // Mix would give the node a name; Distillery's and relx's own files do, or their warnings say so.

@@ -7,9 +7,9 @@ use dram_release::term::Term;
 
 use crate::answer::{AnswerMap, atom, bytes, list, path, text, tuple};
 use crate::blueprint::{
-    ConfigText, OtpInstallation, OverlayStep, ReleaseBlueprint, StartProgramSettings, StripOptions,
+    ConfigText, ListedApplications, OtpInstallation, OverlayStep, ReleaseBlueprint, StartProgramSettings, StripOptions,
 };
-use crate::{AssembleError, erts};
+use crate::{AssembleError, erts, release_steps};
 
 /// Creates the blueprint of the release in the answer.
 ///
@@ -42,6 +42,7 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     if release.get("include_erts").and_then(Term::as_atom) == Some("false") {
         warnings.push(erts::ERTS_ALWAYS_INCLUDED.to_owned());
     }
+    let has_steps = release_steps::has_functions(answer)?;
     let templates =
         release.get("templates").ok_or_else(|| AssembleError::Answer("`templates` is missing".to_owned()))?;
     let mut applications = requested_applications(release.list("applications")?)?;
@@ -60,6 +61,7 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
         configured_output: release.optional("path", path)?,
         erts_programs: Vec::new(),
         applications,
+        listed: listed_applications(release)?,
         goals: Vec::new(),
         skip_mode_validation: release.list("skip_mode_validation_for")?.iter().filter_map(atom).collect(),
         excluded: Vec::new(),
@@ -72,8 +74,10 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
         has_providers,
         vm_args: ConfigText::new(template(templates, "vm.args")?.0),
         remote_vm_args: Some(template(templates, "remote.vm.args")?.0),
-        // Mix's default has comments only.
-        env_sh: Some(template(templates, "env.sh")?).filter(|(_, is_users)| *is_users).map(|(text, _)| text),
+        // Mix's default has comments only; a step may add to it.
+        env_sh: Some(template(templates, "env.sh")?)
+            .filter(|(_, is_users)| *is_users || has_steps)
+            .map(|(text, _)| text),
         cookie: release.optional("cookie", text)?,
         overlays: release.list("overlays")?.iter().filter_map(path).map(OverlayStep::Dir).collect(),
         portable: false,
@@ -90,21 +94,6 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
 /// Returns warnings for settings that are not supported.
 fn unsupported_settings(release: AnswerMap<'_>) -> Result<Vec<String>, AssembleError> {
     let mut warnings = Vec::new();
-    for step in release.list("steps")? {
-        if let Term::Map(_) = step {
-            let step = AnswerMap::from_term("steps", step)?;
-            let called = match (step.optional("module", atom)?, step.optional("name", atom)?) {
-                (Some(module), Some(name)) => {
-                    let module = module.strip_prefix("Elixir.").unwrap_or(&module).to_owned();
-                    format!("{module}.{}/1", captured_function_name(&name))
-                }
-                _ => step.required("text", text)?,
-            };
-            warnings.push(format!(
-                "the step `{called}` is not called: what it changes, say in `dram.toml` or with `overlays:`"
-            ));
-        }
-    }
     // By default Mix creates them for Windows too, so the warning is only for projects that request Windows explicitly.
     let has_windows = release.list("executables")?.iter().any(|system| system.as_atom() == Some("windows"));
     if has_windows && release.is_true("executables_set") {
@@ -113,9 +102,29 @@ fn unsupported_settings(release: AnswerMap<'_>) -> Result<Vec<String>, AssembleE
     Ok(warnings)
 }
 
-/// Returns the function name of `-after_it/1-fun-0-`, the name of a function that was captured in its own module.
-fn captured_function_name(name: &str) -> &str {
-    name.strip_prefix('-').and_then(|name| name.split('/').next()).unwrap_or(name)
+/// Returns the applications and boot scripts of the release, if a step changed them.
+fn listed_applications(release: AnswerMap<'_>) -> Result<Option<ListedApplications>, AssembleError> {
+    if !release.is_true("changed_applications") {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for app in release.list("resolved")? {
+        names.push(AnswerMap::from_term("resolved", app)?.required("app", atom)?);
+    }
+    let member = |pair: &Term| match tuple(pair)? {
+        [app, mode] => Some((atom(app)?, StartType::parse(mode.as_atom()?)?)),
+        _ => None,
+    };
+    let script = |pair: &Term| match tuple(pair)? {
+        [name, apps] => Some((atom(name)?, list(apps)?.iter().map(member).collect::<Option<Vec<_>>>()?)),
+        _ => None,
+    };
+    let scripts = release.list("boot_scripts")?.iter().map(script).collect::<Option<Vec<_>>>();
+    let wrong = || {
+        let message = "a step left boot scripts that are no lists of applications with start types".to_owned();
+        AssembleError::Project { file: Some("mix.exs".to_owned()), line: None, message }
+    };
+    Ok(Some(ListedApplications { names, scripts: scripts.ok_or_else(wrong)? }))
 }
 
 /// Returns the OTP installation in the answer.

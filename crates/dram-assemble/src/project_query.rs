@@ -14,12 +14,13 @@ use rustix::fs::FlockOperation;
 
 use crate::answer::{AnswerMap, path, text, tuple};
 use crate::answer_cache::{self, AnswerInputNames, AnswerInputs};
-use crate::{AssembleError, AssembleRequest};
+use crate::{AssembleError, AssembleRequest, ProjectTools};
 
 /// The query scripts: file name and text.
-const QUERY_SCRIPTS: [(&str, &str); 6] = [
+const QUERY_SCRIPTS: [(&str, &str); 7] = [
     ("ask.exs", include_str!("../ask/ask.exs")),
     ("mix.exs", include_str!("../ask/mix.exs")),
+    ("steps.exs", include_str!("../ask/steps.exs")),
     ("distillery.exs", include_str!("../ask/distillery.exs")),
     ("ask.escript", include_str!("../ask/ask.escript")),
     ("dram_rebar.erl", include_str!("../ask/dram_rebar.erl")),
@@ -143,12 +144,8 @@ pub(crate) fn query_project(
     if let Some(term) = asking.cached_answer()? {
         return Ok(term);
     }
-    let memory = &places.cache_dir;
-    fs::create_dir_all(memory).map_err(AssembleError::io("make the directory", memory))?;
     // Another process may run the same query: then this one waits for it, and uses its answer.
-    let lock = File::open(memory).map_err(AssembleError::io("open", memory))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|error| AssembleError::io("lock", memory)(error.into()))?;
+    let _lock = lock_cache_dir(&places.cache_dir)?;
     if let Some(term) = asking.cached_answer()? {
         return Ok(term);
     }
@@ -163,6 +160,18 @@ pub(crate) fn query_project(
             .unwrap_or(error));
     }
     asking.run_query()
+}
+
+/// Creates the cache directory and locks it until the returned file is closed.
+///
+/// # Errors
+/// Fails if the directory cannot be created or locked.
+pub(crate) fn lock_cache_dir(dir: &Path) -> Result<File, AssembleError> {
+    fs::create_dir_all(dir).map_err(AssembleError::io("make the directory", dir))?;
+    let lock = File::open(dir).map_err(AssembleError::io("open", dir))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| AssembleError::io("lock", dir)(error.into()))?;
+    Ok(lock)
 }
 
 /// Returns the cache key: everything the answer depends on that the scripts do not trace.
@@ -302,30 +311,9 @@ impl ProjectQuery<'_> {
 
     /// Runs the query script and returns its answer, an encoded term.
     fn run_query_script(&self) -> Result<Vec<u8>, AssembleError> {
-        let ProjectQuery { request, paths: places, build_tool: builder, .. } = self;
-        let scripts = places.cache_dir.join("ask");
-        write_scripts(&scripts)?;
-        let answer = scripts.join("answer");
-        let (tool, script, option) = match builder {
-            BuildTool::Mix => ("elixir", "ask.exs", "--env"),
-            BuildTool::Rebar => ("escript", "ask.escript", "--profile"),
-        };
-        let mut args: Vec<OsString> = vec![scripts.join(script).into(), "--beams".into(), scripts.join("beams").into()];
-        args.extend([places.project.clone().into(), answer.clone().into()]);
-        args.extend(request.version.iter().flat_map(|version| ["--version".into(), version.into()]));
-        // A Distillery environment is not a Mix environment: unless it is requested, `rel/config.exs` selects it.
-        let env = match builder {
-            BuildTool::Mix => request.env.as_ref(),
-            BuildTool::Rebar => Some(&places.env),
-        };
-        args.extend(env.iter().flat_map(|env| [option.into(), OsString::from(env)]));
-        args.extend(request.name.iter().map(OsString::from));
-        let args: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
-        let variables: [(&str, &OsStr); 1] = [("MIX_ENV", OsStr::new(&places.env))];
-        request.tools.run(tool, "it evaluates the project's configuration", &places.project, &args, &variables)?;
-        let said = fs::read(&answer).map_err(AssembleError::io("read", &answer))?;
-        let _ = fs::remove_file(&answer);
-        Ok(said)
+        let script = QueryScript::new(self.request, self.paths, self.build_tool)?;
+        script.run(&self.request.tools, &[])?;
+        script.take_answer()
     }
 
     fn run_query(&self) -> Result<Term, AssembleError> {
@@ -342,7 +330,72 @@ impl ProjectQuery<'_> {
     }
 }
 
-fn decode_answer(said: &[u8]) -> Result<Term, AssembleError> {
+/// The query script of a build tool, ready to be run.
+#[derive(Debug)]
+pub(crate) struct QueryScript {
+    /// The directory of the scripts.
+    pub(crate) dir: PathBuf,
+    tool: &'static str,
+    args: Vec<OsString>,
+    /// The last argument, if the release has a name.
+    release: Option<OsString>,
+    env: String,
+    project: PathBuf,
+}
+
+impl QueryScript {
+    /// Writes the scripts to the cache directory.
+    ///
+    /// # Errors
+    /// Fails if they cannot be written.
+    pub(crate) fn new(
+        request: &AssembleRequest,
+        places: &ProjectPaths,
+        builder: BuildTool,
+    ) -> Result<QueryScript, AssembleError> {
+        let dir = places.cache_dir.join("ask");
+        write_scripts(&dir)?;
+        let (tool, script, option) = match builder {
+            BuildTool::Mix => ("elixir", "ask.exs", "--env"),
+            BuildTool::Rebar => ("escript", "ask.escript", "--profile"),
+        };
+        let mut args: Vec<OsString> = vec![dir.join(script).into(), "--beams".into(), dir.join("beams").into()];
+        args.extend([places.project.clone().into(), dir.join("answer").into()]);
+        args.extend(request.version.iter().flat_map(|version| ["--version".into(), version.into()]));
+        // A Distillery environment is not a Mix environment: unless it is requested, `rel/config.exs` selects it.
+        let env = match builder {
+            BuildTool::Mix => request.env.as_ref(),
+            BuildTool::Rebar => Some(&places.env),
+        };
+        args.extend(env.iter().flat_map(|env| [option.into(), OsString::from(env)]));
+        let release = request.name.as_ref().map(OsString::from);
+        Ok(QueryScript { dir, tool, args, release, env: places.env.clone(), project: places.project.clone() })
+    }
+
+    /// Runs the script with further options, and returns when it has ended.
+    ///
+    /// # Errors
+    /// Fails if the tool is missing or fails.
+    pub(crate) fn run(&self, tools: &ProjectTools, options: &[OsString]) -> Result<(), AssembleError> {
+        let args: Vec<&OsStr> = self.args.iter().chain(options).chain(&self.release).map(OsString::as_os_str).collect();
+        let variables: [(&str, &OsStr); 1] = [("MIX_ENV", OsStr::new(&self.env))];
+        tools.run(self.tool, "it evaluates the project's configuration", &self.project, &args, &variables)
+    }
+
+    /// Reads and removes the answer, an encoded term.
+    ///
+    /// # Errors
+    /// Fails if there is none.
+    pub(crate) fn take_answer(&self) -> Result<Vec<u8>, AssembleError> {
+        let answer = self.dir.join("answer");
+        let said = fs::read(&answer).map_err(AssembleError::io("read", &answer))?;
+        let _ = fs::remove_file(&answer);
+        Ok(said)
+    }
+}
+
+/// Decodes an answer.
+pub(crate) fn decode_answer(said: &[u8]) -> Result<Term, AssembleError> {
     etf::decode(said).map_err(|error| AssembleError::Answer(error.to_string()))
 }
 

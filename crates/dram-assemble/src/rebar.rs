@@ -51,6 +51,7 @@ pub(crate) fn blueprint(answer: AnswerMap<'_>) -> Result<ReleaseBlueprint, Assem
     let strip = release.required("debug_info", atom)? == "strip";
     Ok(ReleaseBlueprint {
         applications: Vec::new(),
+        listed: None,
         goals: goals(release)?,
         version: release.required("version", text)?,
         rules: ReleaseRules::Otp,

@@ -243,7 +243,7 @@ fn is_up_to_date(tree: &ReleaseTree, root: &Path, written: &WriteCache) -> bool 
 }
 
 /// Returns true if a file that was created with the mode `wanted`, less the umask, can have the mode `found`.
-fn has_mode(found: u32, wanted: u32) -> bool {
+pub(crate) fn has_mode(found: u32, wanted: u32) -> bool {
     found & 0o700 == wanted & 0o700 && found & 0o777 & !wanted == 0
 }
 

@@ -46,25 +46,32 @@ fn a_configured_release_has_its_cookie_scripts_overlays_and_providers() {
 }
 
 #[test]
-fn steps_that_are_functions_are_named_in_warnings() {
-    let found = create(&TestProject::new(), "runtime", &[]).unwrap();
-    let told = "is not called: what it changes, say in `dram.toml` or with `overlays:`";
-    let step = |name: &str| format!("the step `Runtime.MixProject.{name}/1` {told}");
-    assert_eq!(found.warnings, [step("before"), step("after_it")]);
+fn functions_among_the_steps_are_found_and_keep_the_default_env_sh() {
+    let project = TestProject::new();
+    let has = |name: &str| {
+        let answer = project.answer(name, &[]);
+        release_steps::has_functions(AnswerMap::from_term("answer", &answer).unwrap()).unwrap()
+    };
+    assert!(has("runtime") && !has("small") && !has("rebar"));
+    assert_eq!(create(&project, "runtime", &[]).unwrap().warnings, [""; 0]);
+    let with_step = [("steps => [assemble]", "steps => [assemble,#{arity => 1}]")];
+    let text = create(&project, "small", &with_step).unwrap().env_sh.unwrap();
+    assert!(text.lines().all(|line| line.is_empty() || line.starts_with('#')), "{text}");
 }
 
 #[test]
-fn a_step_without_a_name_is_shown_by_its_text() {
-    let changes = [("name => before", "name => nil"), ("&Runtime.MixProject.before/1", "#Function<1.2/1>")];
-    let found = create(&TestProject::new(), "runtime", &changes).unwrap();
-    assert!(found.warnings[0].starts_with("the step `#Function<1.2/1>` is not called"), "{:?}", found.warnings);
-}
-
-#[test]
-fn a_function_captured_in_its_own_module_is_shown_by_its_name() {
-    for (name, shown) in [("-after_it/1-fun-0-", "after_it"), ("before", "before"), ("-", "")] {
-        assert_eq!(captured_function_name(name), shown);
-    }
+fn applications_and_scripts_that_a_step_changed_are_taken_as_they_are() {
+    let project = TestProject::new();
+    assert!(create(&project, "jobs", &[]).unwrap().listed.is_none());
+    let changed = "changed_applications => true,boot_scripts => [{start,[{kernel,permanent},{sasl,load}]},{bare,[]}],";
+    let listed = create(&project, "jobs", &[("compile_env =>", &format!("{changed}compile_env =>"))]);
+    let listed = listed.unwrap().listed.unwrap();
+    assert!(listed.names.contains(&"shop_jobs".to_owned()), "{listed:?}");
+    let start = vec![("kernel".to_owned(), StartType::Permanent), ("sasl".to_owned(), StartType::Load)];
+    assert_eq!(listed.scripts, [("start".to_owned(), start), ("bare".to_owned(), Vec::new())]);
+    let wrong = "changed_applications => true,boot_scripts => [{start,[{kernel,always}]}],compile_env =>";
+    let message = error("jobs", &[("compile_env =>", wrong)]);
+    assert!(message.contains("start types"), "{message}");
 }
 
 #[test]

@@ -223,14 +223,33 @@ impl fmt::Display for StartType {
 /// Returns all errors that can be found independently of each other.
 pub fn resolve(spec: &ReleaseSpec, catalog: &AppCatalog) -> Result<ResolvedRelease, Vec<ResolveError>> {
     let modes = closure::resolve_start_types(spec, catalog)?;
-    let member = |(name, mode): (String, StartType)| {
-        let app = &catalog.get(&name)?.app;
+    resolve_listed(spec, &modes, catalog)
+}
+
+/// Resolves a release of exactly these applications, in this order, as Mix makes a boot script of a list.
+///
+/// # Errors
+/// Returns all errors that can be found independently of each other.
+pub fn resolve_listed(
+    spec: &ReleaseSpec,
+    listed: &[(String, StartType)],
+    catalog: &AppCatalog,
+) -> Result<ResolvedRelease, Vec<ResolveError>> {
+    let member = |(name, mode): &(String, StartType)| {
+        let missing = || ResolveError::Missing { name: name.clone(), by: None };
+        let app = &catalog.get(name).ok_or_else(missing)?.app;
         let included = app.included_applications.clone();
-        let says_included = !included.is_empty();
-        Some(ReleaseApp { version: app.vsn.clone(), included, lists_included: says_included, name, mode })
+        let lists_included = !included.is_empty();
+        Ok(ReleaseApp { version: app.vsn.clone(), included, lists_included, name: name.clone(), mode: *mode })
     };
-    let members = modes.into_iter().filter_map(member).collect();
-    check_release(new_release(spec, members), catalog)
+    let (mut members, mut errors) = (Vec::new(), Vec::new());
+    for app in listed {
+        match member(app) {
+            Ok(found) => members.push(found),
+            Err(error) => errors.push(error),
+        }
+    }
+    if errors.is_empty() { check_release(new_release(spec, members), catalog) } else { Err(errors) }
 }
 
 /// Resolves a release of exactly the requested applications, in that order, as `systools` reads a `.rel` file. A

@@ -33,6 +33,7 @@ mod registry;
 mod release;
 mod release_hostile;
 mod release_rebuild;
+mod release_steps;
 mod robustness;
 mod robustness_bench;
 mod rootless;

@@ -57,15 +57,16 @@ impl WatchedTools {
 #[test]
 fn a_second_release_of_a_mix_project_starts_no_emulator() {
     let (project, watched) = (Project::copy("runtime"), WatchedTools::new());
-    watched.dram(&project).ok();
+    let release = || watched.dram(&project).args(["--name", "fixed"]);
+    release().ok();
     assert!(watched.take_started().contains(&"mix".to_owned()));
-    let release = project.join("_build/prod/rel/runtime");
-    let before = tree(&release);
-    watched.dram(&project).ok();
+    let made = project.join("_build/prod/rel/fixed");
+    let before = tree(&made);
+    release().ok();
     assert_eq!(watched.take_started(), Vec::<String>::new());
-    assert!(tree(&release) == before, "the second release is another one");
+    assert!(tree(&made) == before, "the second release is another one");
     // Another working directory does not invalidate the cached configuration.
-    watched.dram(&project).dir("/").ok();
+    release().dir("/").ok();
     assert_eq!(watched.take_started(), Vec::<String>::new());
 }
 
@@ -106,31 +107,31 @@ fn an_intact_release_is_not_rewritten_and_a_damaged_one_is_repaired() {
 #[test]
 fn mix_is_started_again_when_an_input_of_the_configuration_changes() {
     let (project, watched) = (Project::copy("runtime"), WatchedTools::new());
-    let configuration =
-        || fs::read_to_string(project.join("_build/prod/rel/runtime/releases/0.7.0/sys.config")).unwrap();
-    watched.dram(&project).ok();
+    let release = || watched.dram(&project).args(["--name", "fixed"]);
+    let configuration = || fs::read_to_string(project.join("_build/prod/rel/fixed/releases/0.7.0/sys.config")).unwrap();
+    release().ok();
     watched.take_started();
     // A variable that config.exs reads is an input.
-    watched.dram(&project).env("RUNTIME_COMPILED", "fancy").ok();
+    release().env("RUNTIME_COMPILED", "fancy").ok();
     assert!(!watched.take_started().is_empty());
     assert!(configuration().contains("fancy") || configuration().contains("102,97,110,99,121"), "{}", configuration());
     // A variable that it does not read is no input.
-    watched.dram(&project).env("RUNTIME_COMPILED", "fancy").env("SOMETHING_ELSE", "1").ok();
+    release().env("RUNTIME_COMPILED", "fancy").env("SOMETHING_ELSE", "1").ok();
     assert_eq!(watched.take_started(), Vec::<String>::new());
     // The configuration file is an input.
     let text = fs::read_to_string(project.join("config/config.exs")).unwrap();
     project.write("config/config.exs", text.replace("depth: 2", "depth: 4242"));
-    watched.dram(&project).ok();
+    release().ok();
     assert!(watched.take_started().contains(&"mix".to_owned()));
     assert!(configuration().contains("4242"), "{}", configuration());
     // The version file, which mix.exs reads, is an input.
     project.write("VERSION", "0.8.0\n");
-    watched.dram(&project).ok();
-    assert!(project.join("_build/prod/rel/runtime/releases/0.8.0/start.boot").is_file());
+    release().ok();
+    assert!(project.join("_build/prod/rel/fixed/releases/0.8.0/start.boot").is_file());
     // Removed build results are made again.
     watched.take_started();
     fs::remove_dir_all(project.join("_build/prod/lib/runtime")).unwrap();
-    watched.dram(&project).ok();
+    release().ok();
     assert!(watched.take_started().contains(&"mix".to_owned()));
 }
 

@@ -1,0 +1,3 @@
+import Config
+
+config :steps, env: config_env()
