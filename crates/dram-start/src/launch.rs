@@ -27,6 +27,8 @@ pub enum EmulatorPurpose {
     },
     /// Runs an escript.
     Escript,
+    /// Evaluates an Erlang expression in a hidden node that does not listen, for calls of another node.
+    NodeBridge(ByteString),
 }
 
 /// The inputs of a command line that are not settings of the release.
@@ -61,7 +63,7 @@ pub fn launch_arguments(
     );
     let version = around.elixir.unwrap_or((1, 17));
     let mut extra: Vec<ByteString> = Vec::new();
-    if elixir && *purpose != EmulatorPurpose::Escript {
+    if elixir && !matches!(purpose, EmulatorPurpose::Escript | EmulatorPurpose::NodeBridge(_)) {
         flags(&alloc::string::String::from_utf8_lossy(env.get("ELIXIR_ERL_OPTIONS").unwrap_or_default()));
         if around.terminal && env.get_non_empty("NO_COLOR").is_none() {
             flags("-elixir ansi_enabled true");
@@ -92,7 +94,8 @@ pub fn launch_arguments(
             EmulatorPurpose::Release
             | EmulatorPurpose::Console
             | EmulatorPurpose::CleanConsole
-            | EmulatorPurpose::Escript => {}
+            | EmulatorPurpose::Escript
+            | EmulatorPurpose::NodeBridge(_) => {}
         }
         if !around.arguments.is_empty() {
             extra.push(b"--".to_vec());
@@ -101,7 +104,7 @@ pub fn launch_arguments(
         match purpose {
             // `+Bd` disables the break handler, which nobody can use without a shell.
             EmulatorPurpose::Release => flags("-noshell -noinput +Bd"),
-            EmulatorPurpose::Eval(_) => flags("-noshell -noinput"),
+            EmulatorPurpose::Eval(_) | EmulatorPurpose::NodeBridge(_) => flags("-noshell -noinput"),
             EmulatorPurpose::Escript => flags("-noshell -run escript start +B"),
             EmulatorPurpose::Console | EmulatorPurpose::CleanConsole | EmulatorPurpose::RemoteConsole { .. } => {}
         }
@@ -121,7 +124,8 @@ pub fn launch_arguments(
         EmulatorPurpose::CleanConsole
         | EmulatorPurpose::Eval(_)
         | EmulatorPurpose::RemoteConsole { .. }
-        | EmulatorPurpose::Escript => &release.clean_boot_script,
+        | EmulatorPurpose::Escript
+        | EmulatorPurpose::NodeBridge(_) => &release.clean_boot_script,
     };
     let script = around.boot_script.as_ref().unwrap_or(script);
     let path = match script.contains(&b'/') {
@@ -142,6 +146,9 @@ pub fn launch_arguments(
         }
         EmulatorPurpose::Eval(text) if !elixir => {
             line.extend([b"-eval".to_vec(), text.clone(), b"-s".to_vec(), b"erlang".to_vec(), b"halt".to_vec()]);
+        }
+        EmulatorPurpose::NodeBridge(text) => {
+            line.extend([b"-hidden".to_vec(), b"-eval".to_vec(), text.clone()]);
         }
         EmulatorPurpose::Release
         | EmulatorPurpose::Console

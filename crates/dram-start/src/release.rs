@@ -249,6 +249,26 @@ pub fn flag_value<'a>(arguments: &'a [ByteString], flag: &[u8]) -> Option<&'a [u
     before_extra(arguments).windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1].as_slice())
 }
 
+/// The flags of arguments for a distribution protocol with TLS, with their values. Empty if the protocol is another one.
+#[must_use]
+pub fn tls_flags(arguments: &[ByteString]) -> Vec<ByteString> {
+    let arguments = before_extra(arguments);
+    if !flag_value(arguments, b"-proto_dist").is_some_and(|protocol| protocol.ends_with(b"_tls")) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut belongs = false;
+    for argument in arguments {
+        if argument.starts_with(b"-") || argument.starts_with(b"+") {
+            belongs = argument == b"-proto_dist" || argument.starts_with(b"-ssl_dist_");
+        }
+        if belongs {
+            found.push(argument.clone());
+        }
+    }
+    found
+}
+
 /// Removes the flags for a node's name and cookie from `arguments`.
 #[must_use]
 pub fn remove_name_flags(arguments: &[ByteString]) -> Vec<ByteString> {
@@ -323,6 +343,13 @@ mod tests {
         let found = remove_name_flags(&list("-a -name n -setcookie c -b -extra -name keep"));
         assert_eq!(found, list("-a -b -extra -name keep"));
         assert_eq!(remove_name_flags(&list("-sname")), Vec::<ByteString>::new());
+    }
+
+    #[test]
+    fn the_flags_of_tls_are_found_with_all_their_values() {
+        let tls = "-proto_dist inet_tls -ssl_dist_opt server_certfile a client_verify verify_peer -ssl_dist_optfile f";
+        assert_eq!(tls_flags(&list(&format!("-a b {tls} +K true -extra -ssl_dist_optfile g"))), list(tls));
+        assert_eq!(tls_flags(&list("-proto_dist inet6_tcp -ssl_dist_optfile f")), list(""));
     }
 
     #[test]

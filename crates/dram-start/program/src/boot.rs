@@ -13,7 +13,7 @@ use dram_start::launch::{
 };
 use dram_start::node::address::{NodeAddress, epmd_port};
 use dram_start::open_file_limit::new_soft_limit;
-use dram_start::release::{NodeNaming, StartSettings};
+use dram_start::release::{NodeNaming, StartSettings, flag_value, tls_flags};
 use dram_start::start_conf::{StartHookPoint, StartNodeNameKind};
 use dram_start::trampoline::{REAL_DIR, loader_command};
 
@@ -64,7 +64,7 @@ impl PreparedEmulator {
     }
 
     /// Executes the command in this process, whose parent removes the copy of the configuration.
-    fn execute_supervised(&self) -> StartError {
+    pub(crate) fn execute_supervised(&self) -> StartError {
         let environment = self.env.to_strings();
         let hidden = hidden_cookie_position(&self.argv).zip(self.env.position(COOKIE_VARIABLE));
         let errno = match (&self.cookie, hidden) {
@@ -97,7 +97,10 @@ pub(crate) fn prepare_emulator(
     let mut env = env.clone();
     let home = &release.home;
     let config = match purpose {
-        EmulatorPurpose::RemoteConsole { .. } | EmulatorPurpose::Escript | EmulatorPurpose::CleanConsole => None,
+        EmulatorPurpose::RemoteConsole { .. }
+        | EmulatorPurpose::Escript
+        | EmulatorPurpose::CleanConsole
+        | EmulatorPurpose::NodeBridge(_) => None,
         EmulatorPurpose::Release | EmulatorPurpose::Console | EmulatorPurpose::Eval(_) => {
             prepare::prepare_config(release, &env)?
         }
@@ -121,7 +124,7 @@ pub(crate) fn prepare_emulator(
         config: config.as_ref().map(|config| config.stem.clone()),
     };
     let file = match purpose {
-        EmulatorPurpose::RemoteConsole { .. } => &release.remote_vm_args,
+        EmulatorPurpose::RemoteConsole { .. } | EmulatorPurpose::NodeBridge(_) => &release.remote_vm_args,
         EmulatorPurpose::Release
         | EmulatorPurpose::Console
         | EmulatorPurpose::CleanConsole
@@ -130,6 +133,21 @@ pub(crate) fn prepare_emulator(
     };
     let arguments =
         prepare::expand_release_arguments(release, launch_arguments(release, purpose, &around, &env), file, &env)?;
+    let arguments = match purpose {
+        // A node that is reached by TLS only is reached with the same certificates.
+        EmulatorPurpose::RemoteConsole { .. } | EmulatorPurpose::NodeBridge(_)
+            if flag_value(&arguments, b"-proto_dist").is_none() =>
+        {
+            [tls_flags(&prepare::release_arguments(release, &env)?), arguments].concat()
+        }
+        EmulatorPurpose::RemoteConsole { .. }
+        | EmulatorPurpose::NodeBridge(_)
+        | EmulatorPurpose::Release
+        | EmulatorPurpose::Console
+        | EmulatorPurpose::CleanConsole
+        | EmulatorPurpose::Eval(_)
+        | EmulatorPurpose::Escript => arguments,
+    };
     let mut arguments = with_output_encoding(release, arguments, &config_text);
     let naming = if wish.is_release { Some(release.node_naming(&arguments)) } else { wish.naming };
     if !wish.is_release {

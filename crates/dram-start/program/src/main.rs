@@ -11,6 +11,7 @@ mod files;
 mod hidden_argument;
 mod home;
 mod net;
+mod node_bridge;
 mod node_commands;
 mod node_connection;
 mod prepare;
@@ -31,8 +32,8 @@ use dram_start::env_script::ENV_SH_READ;
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::launch::EmulatorPurpose;
-use dram_start::release::{NodeNaming, ReleaseHome, StartSettings};
-use dram_start::start_conf::{StartConf, StartNodeNameKind, StartWorkingDirectory};
+use dram_start::release::{ReleaseHome, StartSettings};
+use dram_start::start_conf::{StartConf, StartWorkingDirectory};
 use sys::StartArguments;
 
 pub(crate) fn main(start: &StartArguments) -> u8 {
@@ -230,19 +231,12 @@ fn run_command(
 /// The command `remote_console`: opens a shell in the running node, with an emulator of its own.
 fn remote_console(release: &StartSettings, env: &EnvironmentVariables) -> Result<u8, StartError> {
     let target = node_connection::node_target(release, env)?;
-    let Some(to) = target.node else {
+    let Some(to) = target.node.clone() else {
         let what = "cannot open a shell in the running system: it has no node name";
         let help = "set RELEASE_NODE to a name, or RELEASE_DISTRIBUTION to sname, for the start and for this command";
         return Err(StartError::new(what, help));
     };
-    let (name, host) = split_once(&to, b'@').unwrap_or((&to, b""));
-    let own = concat(&[b"rem-", &files::random_name(), b"-", name]);
-    let node = match target.kind {
-        // A long name needs a host. That of the other node can be resolved, so it is used.
-        StartNodeNameKind::Name => concat(&[&own, b"@", host]),
-        StartNodeNameKind::Sname | StartNodeNameKind::None => own,
-    };
-    let naming = Some(NodeNaming { kind: target.kind, node });
+    let naming = Some(node_bridge::helper_naming(&target, &to));
     boot::start_helper(
         release,
         &EmulatorPurpose::RemoteConsole { to: to.clone() },

@@ -60,6 +60,11 @@ pub(crate) enum StreamRead {
 }
 
 impl NodeStream {
+    /// A connection over a socket that is connected already.
+    pub(crate) fn from_socket(socket: StartFd) -> Self {
+        Self(socket)
+    }
+
     /// Returns true if data arrives within the timeout.
     pub(crate) fn readable(&self, milliseconds: u64) -> Result<bool, StartErrno> {
         sys::wait_for_events(self.0.0, READABLE, milliseconds)

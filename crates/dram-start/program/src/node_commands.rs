@@ -51,7 +51,7 @@ const PRINT_PROCESSES: &str = "io:format(\"~-18ts ~-38ts ~10ts ~12ts ~8ts~n\", [
 const SIGNAL_INTERVAL: u64 = 5000;
 
 fn connect_node(release: &StartSettings, env: &EnvironmentVariables) -> Result<NodeConnection, StartError> {
-    node_connection::connect_to_node(&node_connection::node_target(release, env)?, env)
+    node_connection::connect_to_node(release, &node_connection::node_target(release, env)?, env)
         .map_err(NodeConnectError::into_error)
 }
 
@@ -95,7 +95,7 @@ fn other_container_error() -> StartError {
 pub(crate) fn pid(release: &StartSettings, env: &EnvironmentVariables) -> Result<u8, StartError> {
     let target = node_connection::node_target(release, env)?;
     if target.node.is_some() {
-        match node_connection::connect_to_node(&target, env) {
+        match node_connection::connect_to_node(release, &target, env) {
             Ok(mut node) => {
                 let found = node.call("os", "getpid", vec![])?;
                 print_line(found.bytes().unwrap_or_default());
@@ -125,7 +125,7 @@ pub(crate) fn pid(release: &StartSettings, env: &EnvironmentVariables) -> Result
 pub(crate) fn stop(release: &StartSettings, env: &EnvironmentVariables) -> Result<u8, StartError> {
     let target = node_connection::node_target(release, env)?;
     let before = state_lock::release_status(release);
-    let mut node = match (connect_if_named(&target, env), &before) {
+    let mut node = match (connect_if_named(release, &target, env), &before) {
         (Some(Ok(node)), _) => Some(node),
         (_, ReleaseStatus::Running(_)) => None,
         (Some(Err(missed)), _) => return Err(missed.into_error()),
@@ -173,11 +173,12 @@ pub(crate) fn stop(release: &StartSettings, env: &EnvironmentVariables) -> Resul
 }
 
 fn connect_if_named(
+    release: &StartSettings,
     target: &NodeTarget,
     env: &EnvironmentVariables,
 ) -> Option<Result<NodeConnection, NodeConnectError>> {
     target.node.as_ref()?;
-    Some(node_connection::connect_to_node(target, env))
+    Some(node_connection::connect_to_node(release, target, env))
 }
 
 /// The commands `restart` and `reboot`: functions of `init` without arguments.

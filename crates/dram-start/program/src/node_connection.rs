@@ -13,14 +13,14 @@ use dram_start::node::handshake::{
     EPMD_REPLY_LENGTH, HandshakeRefusal, HandshakeStep, NodeHandshake, NodePort, epmd_port_request, parse_epmd_reply,
 };
 use dram_start::node::session::{NodeEvent, NodeSession};
-use dram_start::release::{StartSettings, flag_value};
+use dram_start::release::{StartSettings, flag_value, tls_flags};
 use dram_start::start_conf::StartNodeNameKind;
 use dram_start::term::NodeTerm;
 
 use crate::errno::StartErrno;
 use crate::net::{self, NodeStream, StreamRead};
 use crate::state_lock::{self, ReleaseStatus};
-use crate::{files, prepare, sys};
+use crate::{files, node_bridge, prepare, sys};
 
 /// The timeout of each step of the connection, in milliseconds.
 const STEP_TIMEOUT: u64 = 7000;
@@ -56,7 +56,7 @@ pub(crate) fn node_target(release: &StartSettings, env: &EnvironmentVariables) -
         port: flag_value(&arguments, b"-erl_epmd_port")
             .and_then(parse_number)
             .and_then(|port| u16::try_from(port).ok()),
-        encrypted: flag_value(&arguments, b"-proto_dist").is_some_and(|proto| proto.ends_with(b"_tls")),
+        encrypted: !tls_flags(&arguments).is_empty(),
         elixir: release.conf.elixir,
     })
 }
@@ -88,6 +88,7 @@ impl NodeConnectError {
 
 /// Connects to the node.
 pub(crate) fn connect_to_node(
+    release: &StartSettings,
     target: &NodeTarget,
     env: &EnvironmentVariables,
 ) -> Result<NodeConnection, NodeConnectError> {
@@ -100,9 +101,6 @@ pub(crate) fn connect_to_node(
     let name = printable(node);
     let wrong =
         |why: &str, help: &str| NodeConnectError::Other(StartError::new(format!("cannot reach `{name}`: {why}"), help));
-    if target.encrypted {
-        return Err(wrong("it only speaks TLS, and this program does not", "use `remote_console`"));
-    }
     let Some((short, host)) = split_once(node, b'@') else {
         return Err(wrong("the name has no host", "set RELEASE_NODE to NAME@HOST"));
     };
@@ -133,21 +131,26 @@ pub(crate) fn connect_to_node(
             }
         }
     };
-    let stream = net::connect_to_any(&places, port.port, STEP_TIMEOUT)
-        .map_err(|errno| silent(format!("it does not listen on port {}: {errno}", port.port)))?;
     let mut numbers = [0; 12];
     sys::random(&mut numbers).map_err(|errno| wrong(&format!("no random numbers: {errno}"), ""))?;
     let part = |at: usize| u32::from_ne_bytes([numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]]);
     let own = format!("rpc-{:08x}-{name}", part(0));
     let creation = part(4) | 4;
+    let connection = |stream: NodeStream| NodeConnection {
+        stream,
+        session: NodeSession::new(&own, creation, target.elixir),
+        name: name.clone(),
+        last_sent: sys::monotonic_milliseconds(),
+    };
+    if target.encrypted {
+        let stream = node_bridge::connect_through_emulator(release, target, node, env);
+        return stream.map(connection).map_err(NodeConnectError::Other);
+    }
+    let stream = net::connect_to_any(&places, port.port, STEP_TIMEOUT)
+        .map_err(|errno| silent(format!("it does not listen on port {}: {errno}", port.port)))?;
     let handshake = NodeHandshake::new(&own, creation, part(8), cookie, port.highest);
     match run_handshake(&stream, &handshake) {
-        Ok(()) => Ok(NodeConnection {
-            stream,
-            session: NodeSession::new(&own, creation, target.elixir),
-            name,
-            last_sent: sys::monotonic_milliseconds(),
-        }),
+        Ok(()) => Ok(connection(stream)),
         Err(NodeHandshakeError::Refused(HandshakeRefusal::WrongCookie) | NodeHandshakeError::Closed) => {
             Err(wrong("it does not take our cookie", "set RELEASE_COOKIE to that of the running system"))
         }
@@ -365,7 +368,7 @@ pub(crate) fn answers_ping(release: &StartSettings, env: &EnvironmentVariables) 
     if target.node.is_none() {
         return Ok(matches!(state_lock::release_status(release), ReleaseStatus::Running(_)));
     }
-    match connect_to_node(&target, env) {
+    match connect_to_node(release, &target, env) {
         Ok(_) => Ok(true),
         Err(NodeConnectError::NoAnswer(_)) => Ok(false),
         Err(NodeConnectError::Other(fault)) => Err(fault),

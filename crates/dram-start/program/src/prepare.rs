@@ -84,12 +84,10 @@ pub(crate) fn release_arguments(
     release: &StartSettings,
     env: &EnvironmentVariables,
 ) -> Result<Vec<ByteString>, StartError> {
-    expand_release_arguments(
-        release,
-        dram_start::byte_string::split_words(env.get("ERL_OPTS").unwrap_or_default()),
-        &release.vm_args,
-        env,
-    )
+    let variable = |name: &str| dram_start::byte_string::split_words(env.get(name).unwrap_or_default());
+    let mut line = if release.conf.elixir { variable("ELIXIR_ERL_OPTIONS") } else { Vec::new() };
+    line.append(&mut variable("ERL_OPTS"));
+    expand_release_arguments(release, line, &release.vm_args, env)
 }
 
 /// The cookie that is set, or the one that an earlier start generated.

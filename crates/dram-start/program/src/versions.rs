@@ -89,7 +89,7 @@ fn send_request(
 ) -> Result<NodeTerm, StartError> {
     let VersionRequest { vsn, code, permanent: lasting, config } = *wish;
     let target = node_connection::node_target(release, env)?;
-    let mut node = node_connection::connect_to_node(&target, env).map_err(NodeConnectError::into_error)?;
+    let mut node = node_connection::connect_to_node(release, &target, env).map_err(NodeConnectError::into_error)?;
     let handler = node.call("erlang", "whereis", vec![NodeTerm::atom("release_handler")])?;
     if handler.is_atom("undefined") {
         let what = "cannot change versions: the running system has no `release_handler`";

@@ -14,5 +14,6 @@ mod running;
 mod shared_tmp;
 mod stop_hooks;
 mod test_release;
+mod tls;
 mod upgrade;
 mod working_directory;

@@ -446,6 +446,15 @@ pub(crate) fn socket(family: u16) -> Result<StartFd, StartErrno> {
         .map(|fd| StartFd(fd as i32))
 }
 
+/// Makes two connected non-blocking stream sockets, which are closed on exec.
+pub(crate) fn socket_pair() -> Result<(StartFd, StartFd), StartErrno> {
+    let mut ends = [0_i32; 2];
+    let to = ends.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel writes two numbers.
+    check_result(unsafe { system_call(StartSyscall::socketpair, [1, 1 | 0o4000 | CLOEXEC as usize, 0, to, 0, 0]) })?;
+    Ok((StartFd(ends[0]), StartFd(ends[1])))
+}
+
 /// Begins to connect to a `sockaddr`.
 pub(crate) fn connect(fd: &StartFd, to: &[u8]) -> Result<(), StartErrno> {
     // SAFETY: the kernel reads the buffer only.

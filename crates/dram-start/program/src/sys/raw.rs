@@ -27,6 +27,7 @@ numbers! {
     prctl 157 167
     socket 41 198
     connect 42 203
+    socketpair 53 199
     sendto 44 206
     getsockopt 55 209
     clone 56 220
