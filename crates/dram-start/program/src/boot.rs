@@ -345,7 +345,7 @@ fn leave_post_start_hooks(release: &StartSettings, env: &EnvironmentVariables) -
             && matches!(node_connection::answers_ping(release, env), Ok(false) | Err(_))
         {
             // The emulator has the process id of this program, unless that is process 1.
-            if own != 1 && matches!(sys::kill(own, 0), Err(StartErrno::NOPROCESS)) {
+            if own != 1 && state_lock::has_ended(own) {
                 return;
             }
             sys::sleep(200);

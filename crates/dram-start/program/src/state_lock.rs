@@ -97,6 +97,17 @@ fn read_process_stat(process: i32) -> Option<ByteString> {
     files::read(format!("/proc/{process}/stat").as_bytes()).ok()
 }
 
+/// Returns true if the process does not exist, or has ended and its parent does not know it yet.
+pub(crate) fn has_ended(process: i32) -> bool {
+    let is_zombie = |stat: &[u8]| {
+        // The state is behind the name, which may contain spaces and parentheses.
+        let end = stat.iter().rposition(|byte| *byte == b')');
+        end.and_then(|end| stat.get(end + 2)).is_some_and(|state| b"ZX".contains(state))
+    };
+    matches!(sys::kill(process, 0), Err(StartErrno::NOPROCESS))
+        || read_process_stat(process).as_deref().is_some_and(is_zombie)
+}
+
 /// The state of the release, as far as it is known.
 #[derive(Debug)]
 pub(crate) enum ReleaseStatus {

@@ -60,12 +60,20 @@ const INSTALL_WITH_CONFIG: &str = "Own = filename:join([Root, \"releases\", Vsn,
          #{providers := Providers} -> lists:foldl(fun({Provider, State}, All) -> Provider:load(All, State) end, \
            lists:keystore(elixir, 1, Plain, {elixir, lists:keydelete(config_provider_init, 1, Elixir)}), Providers); \
          _ -> Plain end, \
+       Parses = fun(Value) -> \
+         case erl_scan:string(lists:flatten(io_lib:format(\"~tp.\", [Value]))) of \
+           {ok, Tokens, _} -> case erl_parse:parse_term(Tokens) of {ok, Same} -> Same =:= Value; _ -> false end; \
+           _ -> false end end, \
+       Unwritable = fun(All) -> \
+         Keys = [io_lib:format(\"~tp of ~tp\", [Key, App]) || {App, Pairs} <- All, {Key, Value} <- Pairs, not Parses(Value)], \
+         unicode:characters_to_binary([\"the configuration holds what cannot be written as text, such as a function: \", \
+           lists:join(\", \", Keys), \"; start the version, or set these values where the application starts\"]) end, \
        case file:consult(Own) of {ok, [Terms]} -> Install(); _ -> \
          Had = filelib:is_regular(Own), Had andalso (ok = file:rename(Own, Kept)), \
          Text = unicode:characters_to_binary(io_lib:format(\"%% coding: utf-8~n~tp.~n\", [Terms])), \
          try ok = file:write_file(Own, []), ok = file:change_mode(Own, 8#600), ok = file:write_file(Own, Text), \
              case file:consult(Own) of {ok, [Terms]} -> Install(); \
-               _ -> {refused, \"the configuration holds what cannot be written as text\"} end \
+               _ -> {refused, Unwritable(Terms)} end \
          after case Had of true -> file:rename(Kept, Own); false -> file:delete(Own) end end end end";
 
 const REMOVE_VERSION: &str = "case lists:keymember([], 3, release_handler:which_releases()) of \
@@ -107,7 +115,17 @@ fn send_request(
     if let Some([refused, why]) = result.tuple()
         && refused.is_atom("refused")
     {
-        let why = node.format_term(why)?;
+        let why = match why {
+            NodeTerm::Binary(text) => text.clone(),
+            NodeTerm::Integer(_)
+            | NodeTerm::Atom(_)
+            | NodeTerm::Tuple(_)
+            | NodeTerm::List(_)
+            | NodeTerm::Improper(..)
+            | NodeTerm::ByteList(_)
+            | NodeTerm::Map(_)
+            | NodeTerm::Opaque(_) => node.format_term(why)?,
+        };
         let what = format!("the running system refuses version `{}`: {}", printable(vsn), printable(&why));
         return Err(StartError::new(what, "see `versions`, and whether the archive holds a `relup` for this change"));
     }

@@ -110,6 +110,26 @@ fn env_sh_and_hooks_are_sourced_by_a_shell() {
 }
 
 #[test]
+fn the_process_that_waits_for_an_answer_ends_with_a_system_that_does_not_boot() {
+    let world = TestRelease::new("hook.post_start = hooks/post.sh\n");
+    world.write("hooks/post.sh", "touch \"$RELEASE_ROOT/post\"\n");
+    world.write("releases/0.1.0/sys.config", "this is no term");
+    let mut command = world.command(&["foreground"]);
+    command.envs([("RELEASE_NODE", "failing"), ("RELEASE_COOKIE", "secret")]);
+    // Nothing asks for the exit code of the system before the waiting process has ended: until then it is a zombie.
+    let failing = world.spawn(command);
+    let program = world.root.join("bin/demo").display().to_string();
+    let running = || {
+        let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        processes
+            .filter_map(|process| fs::read(process.join("cmdline")).ok())
+            .any(|line| String::from_utf8_lossy(&line).starts_with(&program))
+    };
+    wait_until("the waiting process ends", || !running() && !failing.output().is_empty());
+    assert!(!world.root.join("post").exists());
+}
+
+#[test]
 fn the_limit_of_open_files_is_set_as_configured() {
     let world = TestRelease::new("nofile = 4096\n");
     let system = world.start_foreground(&[]);

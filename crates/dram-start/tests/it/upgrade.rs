@@ -73,6 +73,31 @@ fn a_version_is_unpacked_installed_made_permanent_downgraded_and_removed() {
 }
 
 #[test]
+fn an_upgrade_whose_configuration_holds_a_function_is_refused_and_names_its_keys() {
+    let world = TestRelease::new("");
+    make_next(&world);
+    let mut system = world.start_foreground(&NAMED);
+    world.run_ok(&["unpack", "0.2.0"], &NAMED);
+    let config =
+        "import Config\nconfig :demo, :server, port: 1, sni_fun: fn _ -> :ok end\nconfig :demo, greeting: :hi\n";
+    world.write("releases/0.2.0/runtime.exs", config);
+    let provider = format!(
+        "[{{elixir,[{{config_provider_init,#{{providers => [{{'Elixir.Config.Reader',{{<<\"{}\">>,[{{env,prod}}]}}}}]}}}}]}}].\n",
+        world.root.join("releases/0.2.0/runtime.exs").display()
+    );
+    world.write("releases/0.2.0/sys.config", &provider);
+    let refused = world.run(&["upgrade", "0.2.0"], &NAMED);
+    let said = lossy_text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("such as a function: server of demo; start the version"), "{said}");
+    // The running system has kept its version, and the file is as it was.
+    assert_eq!(world.run_ok(&["rpc", "IO.inspect(Demo.hello())"], &NAMED), ":world\n");
+    assert_eq!(fs::read_to_string(world.root.join("releases/0.2.0/sys.config")).unwrap(), provider);
+    world.run_ok(&["stop"], &NAMED);
+    assert_eq!(system.wait_for_exit_code(), Some(0));
+}
+
+#[test]
 fn without_releases_file_versions_cannot_be_changed() {
     let world = TestRelease::new("");
     let _system = world.start_foreground(&NAMED);
