@@ -12,6 +12,8 @@ pub enum Severity {
     Error,
     /// The build continues.
     Warning,
+    /// The build continues, and a check does not fail unless the user asks for that: a rule that BuildKit does not have.
+    Advice,
 }
 
 /// One error or warning about a text.
@@ -47,9 +49,10 @@ impl Diagnostic {
         }
     }
 
-    /// Makes a warning at `span`, of a lint rule if there is one.
+    /// Makes a warning at `span`, of a lint rule if there is one. It is advice if only dram has the rule.
     pub fn warning(rule: Option<&LintRule>, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { severity: Severity::Warning, rule: rule.map(|rule| rule.name), ..Diagnostic::error(span, message) }
+        let severity = rule.map_or(Severity::Warning, |rule| rule.origin.severity());
+        Diagnostic { severity, rule: rule.map(|rule| rule.name), ..Diagnostic::error(span, message) }
     }
 
     /// Sets the label below the marked text.
@@ -117,7 +120,7 @@ impl DiagnosticCollector {
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
         match diagnostic.severity {
             Severity::Error => self.errors += 1,
-            Severity::Warning => {}
+            Severity::Warning | Severity::Advice => {}
         }
         if self.diagnostics.len() < Self::MOST || (self.errors == 1 && diagnostic.severity == Severity::Error) {
             self.diagnostics.push(diagnostic);

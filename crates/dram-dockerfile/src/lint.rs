@@ -57,7 +57,8 @@ pub struct LintInput<'s> {
 /// Adds the findings of the checks to `said`, the diagnostics so far, and removes those that the file or the build
 /// argument `BUILDKIT_DOCKERFILE_CHECK` turns off. The result is in the order of the text.
 ///
-/// Under `error=true` each warning of a rule is returned as an error, so that the file must not be built.
+/// Under `error=true` each warning of a rule is returned as an error, so that the file must not be built. Advice stays
+/// advice.
 pub fn check(subject: &LintInput<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut report = DiagnosticCollector::default();
     let global = CheckOptions::for_file(subject, &mut report);
@@ -83,7 +84,7 @@ pub fn check(subject: &LintInput<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> 
     all.extend(report.into_diagnostics());
     all.retain(|one| filter.keeps(one));
     if global.error {
-        for one in all.iter_mut().filter(|one| one.rule.is_some()) {
+        for one in all.iter_mut().filter(|one| one.rule.is_some() && one.severity == Severity::Warning) {
             one.severity = Severity::Error;
         }
     }
@@ -124,7 +125,7 @@ impl<'s> WarningFilter<'s> {
     }
 
     fn keeps(&self, one: &Diagnostic) -> bool {
-        let Some(rule) = one.rule.and_then(rules::find).filter(|_| one.severity == Severity::Warning) else {
+        let Some(rule) = one.rule.and_then(rules::find).filter(|_| one.severity != Severity::Error) else {
             return true;
         };
         let around = find_range(&self.local, one.span.start);

@@ -6,6 +6,8 @@
 mod buildkit;
 mod dram;
 
+use crate::diagnostic::Severity;
+
 pub use buildkit::*;
 pub use dram::*;
 
@@ -39,6 +41,16 @@ pub enum RuleOrigin {
     BuildKit,
     /// Only dram has it.
     Dram,
+}
+
+impl RuleOrigin {
+    /// Returns the severity of the findings of such a rule: BuildKit's rules alone decide about the exit code of a check.
+    pub(crate) fn severity(self) -> Severity {
+        match self {
+            RuleOrigin::BuildKit => Severity::Warning,
+            RuleOrigin::Dram => Severity::Advice,
+        }
+    }
 }
 
 /// The condition under which a rule is checked.

@@ -160,6 +160,17 @@ pub(crate) enum NetworkMode {
     None,
 }
 
+/// The value of `--check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CheckMode {
+    /// Build
+    False,
+    /// Check; the exit code is that of BuildKit's rules
+    True,
+    /// Check; the exit code is that of all rules
+    Advice,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// `tty` on a terminal, `plain` elsewhere

@@ -79,6 +79,7 @@ fn render_diagnostic(renderer: &Renderer, name: &str, text: &str, starts: &[usiz
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Advice => Level::INFO.with_name("advice"),
     };
     let message = escape_control(&diagnostic.message);
     let mut title = level.primary_title(message);

@@ -104,9 +104,10 @@ pub(crate) struct BuildCommandArgs {
     #[arg(short, long, help_heading = "What is shown")]
     pub(crate) quiet: bool,
 
-    /// Do not build, but check the Dockerfile: --call=check
-    #[arg(long, conflicts_with = "call", help_heading = "Instead of building")]
-    pub(crate) check: bool,
+    /// Do not build, but check the Dockerfile: --call=check. With `--check=advice` dram's own advice counts for the exit code
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        hide_possible_values = true, value_name = "advice", conflicts_with = "call", help_heading = "Instead of building")]
+    pub(crate) check: Option<super::CheckMode>,
     /// Do not build, but `check` the Dockerfile, or show the `outline` of the target or all `targets`
     #[arg(long, value_name = "METHOD[,format=json]", help_heading = "Instead of building")]
     pub(crate) call: Option<String>,

@@ -32,7 +32,7 @@ fn warnings_show_their_location_and_exit_with_1() {
     let done = run_check(&context, &["--check"]);
     assert_eq!(done.code, 1, "{done}");
     let expected = "\
-warning[BaseImageLatest]: `parity-base` has no version
+advice[BaseImageLatest]: `parity-base` has no version
  --> ./Dockerfile:1:6
   |
 1 | FROM parity-base AS Build
@@ -63,7 +63,7 @@ warning[CopyIgnoredFile]: `.dockerignore` leaves `notes/x` out, so there is noth
   = note: the pattern `notes` on line 1 does
   = help: remove the pattern or the COPY, or bring the file back: `!notes/x` below it
 
-check complete: 4 warnings found
+check complete: 3 warnings found, and 1 piece of advice
 ";
     assert_eq!(done.stdout, expected, "nothing was run or copied, and standard output has it all");
     assert_eq!(done.stderr, "");
@@ -112,6 +112,39 @@ fn a_check_directive_turns_warnings_into_errors() {
     assert_eq!(all["buildError"]["message"], "`check=error=true` makes errors of FromAsCasing");
     let argument = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all"];
     assert_eq!(run_check(&context, &argument).code, 0, "the argument takes the place of the directive");
+}
+
+#[test]
+fn advice_has_a_level_and_decides_only_on_request() {
+    let advice = "FROM parity-base\nENV A=ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n";
+    let context = Context::new(advice);
+    let done = run_check(&context, &["--check"]);
+    assert_eq!(done.code, 0, "{done}");
+    assert!(done.stdout.starts_with("advice[BaseImageLatest]: "), "{done}");
+    assert!(done.stdout.ends_with("check complete: no warnings found, and 2 pieces of advice\n"), "{done}");
+    let done = run_check(&context, &["--check", "--json"]);
+    let levels: Vec<Value> =
+        json(&done)["warnings"].as_array().unwrap().iter().map(|one| one["level"].clone()).collect();
+    assert_eq!((done.code, levels), (0, vec!["advice".into(), "advice".into()]));
+    for options in [&["--check=advice"][..], &["--call=check,advice"], &["--check=advice", "--json"]] {
+        assert_eq!(run_check(&context, options).code, 1, "{options:?}");
+    }
+    assert_eq!(run_check(&context, &["--check=true"]).code, 0);
+    // With error=true the same rules decide, in a check and in a build.
+    let strict = Context::new(&format!("# check=error=true\n{advice}"));
+    assert_eq!(run_check(&strict, &["--check"]).code, 0);
+    let done = run_check(&strict, &["--check=false", "--network=none"]);
+    assert!(done.code == 0 && done.stderr.contains("advice[SecretInValue]"), "{done}");
+    let both = Context::new(&format!("# check=error=true\n{advice}MAINTAINER me\n"));
+    let done = run_check(&both, &["--check", "--json"]);
+    assert_eq!(done.code, 1, "{done}");
+    assert_eq!(json(&done)["buildError"]["message"], "`check=error=true` makes errors of MaintainerDeprecated");
+    let levels: Vec<Value> =
+        json(&done)["warnings"].as_array().unwrap().iter().map(|one| one["level"].clone()).collect();
+    assert_eq!(levels, ["advice", "advice", "error"]);
+    // A build argument that nothing uses is no finding of a rule.
+    let unused = Context::new("FROM scratch\nCOPY . /\n");
+    assert_eq!(run_check(&unused, &["--check", "--build-arg", "NONE=1"]).code, 0);
 }
 
 #[test]

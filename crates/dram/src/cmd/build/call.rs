@@ -12,7 +12,9 @@ use dram_build::{CancelToken, ResolvedInput};
 use dram_dockerfile::lint::{self, LintInput};
 use dram_dockerfile::outline;
 use dram_dockerfile::suggest::nearest_name;
-use dram_dockerfile::{BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, ParsedDockerfile, StageGraph};
+use dram_dockerfile::{
+    BuildSettings, Diagnostic, ExternalInput, ExternalInputKind, ParsedDockerfile, Severity, StageGraph,
+};
 use dram_image::ImageConfig;
 use dram_plan::Plan;
 use dram_store::Store;
@@ -35,6 +37,8 @@ pub(crate) struct CallRequest {
     method: CallMethod,
     /// Print JSON.
     json: bool,
+    /// Exit with 1 for advice too.
+    advice_counts: bool,
     /// Exit with 0, whatever the checks find.
     ignore_status: bool,
 }
@@ -48,14 +52,21 @@ enum CallMethod {
 }
 
 impl CallRequest {
+    const BUILD: CallRequest =
+        CallRequest { method: CallMethod::Build, json: false, advice_counts: false, ignore_status: false };
+
     /// The request of the options; `None` if they ask for a build.
     pub(crate) fn from_args(args: &cli::BuildCommandArgs) -> Result<Option<CallRequest>, Failure> {
         let mut call = match &args.call {
             Some(text) => CallRequest::parse(text)?,
-            None => CallRequest { method: CallMethod::Build, json: false, ignore_status: false },
+            None => CallRequest::BUILD,
         };
-        if args.check && call.method == CallMethod::Build {
-            call.method = CallMethod::Check;
+        match args.check {
+            None | Some(cli::CheckMode::False) => {}
+            Some(cli::CheckMode::True) => call.method = CallMethod::Check,
+            Some(cli::CheckMode::Advice) => {
+                call = CallRequest { method: CallMethod::Check, advice_counts: true, ..call }
+            }
         }
         if args.json && call.method == CallMethod::Build {
             let failure = Failure::usage("`--json` is for what is said without building");
@@ -65,21 +76,31 @@ impl CallRequest {
         Ok(Some(call).filter(|call| call.method != CallMethod::Build))
     }
 
-    /// Parses `METHOD[,format=json][,ignorestatus=true]`, as buildx does.
+    /// Parses `METHOD[,format=json][,ignorestatus=true]`, as buildx does, and `advice`.
     fn parse(text: &str) -> Result<CallRequest, Failure> {
-        let mut call = CallRequest { method: CallMethod::Build, json: false, ignore_status: false };
+        let mut call = CallRequest::BUILD;
         for part in text.split(',') {
             match part {
                 "build" => call.method = CallMethod::Build,
                 "check" | "lint" => call.method = CallMethod::Check,
                 "outline" => call.method = CallMethod::Outline,
                 "targets" => call.method = CallMethod::Targets,
+                "advice" => call.advice_counts = true,
                 "format=json" => call.json = true,
                 "format=text" => call.json = false,
                 "ignorestatus" | "ignorestatus=true" => call.ignore_status = true,
                 "ignorestatus=false" => call.ignore_status = false,
                 other => {
-                    let known = ["build", "check", "outline", "targets", "format=json", "format=text", "ignorestatus"];
+                    let known = [
+                        "build",
+                        "check",
+                        "outline",
+                        "targets",
+                        "advice",
+                        "format=json",
+                        "format=text",
+                        "ignorestatus",
+                    ];
                     let failure = Failure::usage(format!("`--call={text}` has the unknown part `{other}`"));
                     return Err(match nearest_name(other, known) {
                         Some(meant) => failure.help(format!("did you mean `{meant}`?")),
@@ -92,7 +113,8 @@ impl CallRequest {
     }
 }
 
-/// Answers a request. The exit code of a check with diagnostics is 1.
+/// Answers a request. The exit code of a check is 1 where BuildKit's is: with errors, and with warnings of a rule. If it is
+/// asked for, advice counts too.
 pub(crate) fn answer_call(
     ambient: &AmbientContext,
     args: &cli::BuildCommandArgs,
@@ -136,7 +158,12 @@ pub(crate) fn answer_call(
         return Ok(ExitCode::SUCCESS);
     }
     let remarks = seen.check(&parsed, &settings, &source);
-    let fine = remarks.is_empty() || call.ignore_status;
+    let counts = |one: &Diagnostic| match one.severity {
+        Severity::Error => true,
+        Severity::Warning => one.rule.is_some() || call.advice_counts,
+        Severity::Advice => call.advice_counts,
+    };
+    let fine = !remarks.iter().any(counts) || call.ignore_status;
     print_stdout(&match call.json {
         true => json::check(&parsed.dockerfile, remarks, &source),
         false => text::check(remarks, &source),
@@ -232,14 +259,16 @@ mod tests {
     #[test]
     fn call_option_is_parsed_and_typos_get_help() {
         let table = [
-            ("check", CallMethod::Check, false, false),
-            ("lint,format=json", CallMethod::Check, true, false),
-            ("format=json,outline", CallMethod::Outline, true, false),
-            ("targets,format=text,ignorestatus=true", CallMethod::Targets, false, true),
-            ("build", CallMethod::Build, false, false),
+            ("check", CallMethod::Check, false, false, false),
+            ("lint,format=json", CallMethod::Check, true, false, false),
+            ("check,advice", CallMethod::Check, false, true, false),
+            ("format=json,outline", CallMethod::Outline, true, false, false),
+            ("targets,format=text,ignorestatus=true", CallMethod::Targets, false, false, true),
+            ("build", CallMethod::Build, false, false, false),
         ];
-        for (text, method, json, ignore_status) in table {
-            assert_eq!(CallRequest::parse(text).unwrap(), CallRequest { method, json, ignore_status }, "{text}");
+        for (text, method, json, advice_counts, ignore_status) in table {
+            let expected = CallRequest { method, json, advice_counts, ignore_status };
+            assert_eq!(CallRequest::parse(text).unwrap(), expected, "{text}");
         }
         assert_eq!(CallRequest::parse("chekc").unwrap_err().helps, ["did you mean `check`?"]);
         assert!(CallRequest::parse("").is_err());

@@ -25,6 +25,7 @@ struct JsonCheckReport {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct JsonDiagnostic {
+    level: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_name: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +112,11 @@ pub(super) fn check(dockerfile: &Dockerfile, remarks: Vec<Diagnostic>, source: &
         let rule = one.rule.and_then(rules::find);
         let location = lines(&one);
         JsonDiagnostic {
+            level: match one.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Advice => "advice",
+            },
             rule_name: rule.map(|rule| rule.name),
             description: rule.map(|rule| rule.about),
             url: rule.map(LintRule::docs_link),

@@ -10,15 +10,22 @@ use crate::report;
 
 /// The diagnostics of the checks, each with its position.
 pub(super) fn check(remarks: Vec<Diagnostic>, source: &DockerfileSource) -> String {
-    let errors = remarks.iter().filter(|one| one.severity == Severity::Error).count();
-    let found: Vec<String> = [(errors, "error"), (remarks.len() - errors, "warning")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}{}", if count == 1 { "" } else { "s" }))
-        .collect();
-    let end = if found.is_empty() { "no warnings".to_owned() } else { found.join(" and ") };
+    let count = |severity| remarks.iter().filter(|one| one.severity == severity).count();
+    let (errors, warnings, advice) = (count(Severity::Error), count(Severity::Warning), count(Severity::Advice));
+    let several = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let found = match (errors, warnings) {
+        (0, 0) => "no warnings".to_owned(),
+        (0, _) => several(warnings, "warning"),
+        (_, 0) => several(errors, "error"),
+        (_, _) => format!("{} and {}", several(errors, "error"), several(warnings, "warning")),
+    };
+    let end = match advice {
+        0 => format!("{found} found"),
+        1 => format!("{found} found, and 1 piece of advice"),
+        _ => format!("{found} found, and {advice} pieces of advice"),
+    };
     let remarks = SourceDiagnostics { name: source.name.clone(), text: source.text.clone(), diagnostics: remarks };
-    format!("{}check complete: {end} found\n", report::render_for_stdout(&remarks))
+    format!("{}check complete: {end}\n", report::render_for_stdout(&remarks))
 }
 
 /// The stages of a Dockerfile, one on each line.
