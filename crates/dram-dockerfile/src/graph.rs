@@ -205,12 +205,17 @@ fn keep_needed(nodes: Vec<StageNode>, target: usize) -> Vec<StageNode> {
 }
 
 impl StageNode {
-    /// Returns the indexes of the stages it depends on, in the list that contains it.
-    pub(crate) fn stage_references(&self) -> Vec<usize> {
-        let base = match &self.base {
+    /// Returns the index of the stage it is based on, in the list that contains it.
+    pub(crate) fn stage_base(&self) -> Option<usize> {
+        match &self.base {
             StageBase::Stage(at) => Some(*at),
             StageBase::Scratch | StageBase::External(_) => None,
-        };
+        }
+    }
+
+    /// Returns the indexes of the stages it depends on, in the list that contains it: the base first, if it is one.
+    pub(crate) fn stage_references(&self) -> Vec<usize> {
+        let base = self.stage_base();
         let origins = self.steps.iter().flat_map(|(_, origins)| origins).filter_map(|origin| match origin {
             InputRef::Stage(at) => Some(*at),
             InputRef::Context | InputRef::External(_) | InputRef::Scratch => None,

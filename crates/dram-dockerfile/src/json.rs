@@ -58,6 +58,54 @@ pub(crate) fn looks_like_json_array(text: &str) -> bool {
     quoted && (inside.contains(',') || inside.ends_with(']') && !inside.contains(" = "))
 }
 
+/// Returns true when `text` begins with the test command of a shell: `[ "$a" != b ]`, `[[ … ]]`, whatever follows.
+///
+/// The brackets are words of their own, and the words between them are one, or have an operator.
+pub(crate) fn is_shell_test(text: &str) -> bool {
+    let text = text.trim();
+    if text.starts_with("[[") {
+        return true;
+    }
+    let mut words = quoted_words(text).into_iter();
+    if words.next().as_deref() != Some("[") {
+        return false;
+    }
+    let mut inside: Vec<String> = Vec::new();
+    for word in words {
+        if word.trim_end_matches(';') == "]" {
+            let is_operator = |word: &String| {
+                let letters = word.strip_prefix('-').unwrap_or_default();
+                ["=", "==", "!=", "!", "<", ">", "=~"].contains(&word.as_str())
+                    || !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphabetic())
+            };
+            let has_comma = inside.iter().any(|word| word == "," || word.ends_with("\",") || word.ends_with("',"));
+            return !has_comma && (inside.len() == 1 || inside.iter().any(is_operator));
+        }
+        inside.push(word);
+    }
+    false
+}
+
+/// Splits a text at the blanks outside of quotes. The quotes stay.
+fn quoted_words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for letter in text.chars() {
+        match quote {
+            Some(open) if open == letter => quote = None,
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            None if letter.is_whitespace() => {
+                words.push(std::mem::take(&mut word));
+                continue;
+            }
+            Some(_) | None => {}
+        }
+        word.push(letter);
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +151,36 @@ mod tests {
         assert!(!looks_like_json_array("[ -f x ] && y"));
         assert!(!looks_like_json_array("[ \"$a\" = b ]"));
         assert!(!looks_like_json_array("a, b"));
+    }
+
+    #[test]
+    fn tests_of_a_shell_are_not_arrays() {
+        let tests = [
+            "[ \"$(x)\" != \"0\" ]",
+            "[ \"$(x a b)\" ]",
+            "[ \"$(x)\" -gt 3 ] && y",
+            "[ -f x ] && y",
+            "[ ! -d \"a, b\" ] || z \"1\", \"2\"",
+            "[ \"$A\" = \"a,b\" ]; y",
+            "[ '1' != \"$B\" -a \"$C\" = x ];",
+            "[[ \"$A\" =~ ^a, ]] && y",
+            "[[ \"$A\" == b* ]]",
+            "[ \"a\" ] && b, c",
+        ];
+        for text in tests {
+            assert!(is_shell_test(text), "{text}");
+        }
+        let arrays = [
+            "['make', 'install']",
+            "[ 'make', 'install' ]",
+            "[\"a\" \"b\"]",
+            "[ \"a\" \"-f\" ]",
+            "[ \"a\", \"b\"",
+            "[ \"a\", ]",
+        ];
+        for text in arrays {
+            assert!(!is_shell_test(text), "{text}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod line_range;
 mod names;
 mod secrets;
 mod shell_commands;
+mod stage_uses;
 mod unused_build_args;
 mod unused_stages;
 
@@ -75,8 +76,8 @@ pub fn check(subject: &LintInput<'_>, said: Vec<Diagnostic>) -> Vec<Diagnostic> 
     }
     if let Some(plan) = subject.plan {
         ignored_sources::check(plan, subject.ignore, &mut report);
-        if subject.thorough {
-            advice::check(plan, &mut report);
+        if let Some(graph) = subject.graph.filter(|_| subject.thorough) {
+            advice::check(plan, &stage_uses::possible_uses(subject, graph), &mut report);
         }
     }
     let filter = WarningFilter::new(subject, &global);

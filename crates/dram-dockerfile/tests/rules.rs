@@ -333,3 +333,54 @@ fn the_page_says_what_the_rules_say() {
     let written = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(written == page(), "run this test with WRITE_PAGES=1, and look at what changed in docs/checks.md");
 }
+
+#[test]
+fn real_ways_to_write_a_file_are_no_false_alarms() {
+    let apt = "RUN apt-get update\n";
+    let table: &[(&str, &[&str])] = &[
+        // Stages that are reached for some value of a variable.
+        ("FROM x:1 AS build-linux\nFROM x:1 AS build-windows\nFROM build-${TARGETOS}\n", &[]),
+        (
+            "FROM x:1 AS b-amd64\nFROM x:1 AS b-armv7\nFROM x:1 AS B\nFROM b-${TARGETARCH}${TARGETVARIANT}\n",
+            &["StageNameCasing", "UnusedStage"],
+        ),
+        ("ARG KIND=one\nFROM x:1 AS one\nFROM x:1 AS two\nFROM $KIND\n", &[]),
+        (
+            "ARG KIND=one\nFROM x:1 AS run-one\nFROM x:1 AS run-two\nFROM run-${KIND:-one} AS run\nFROM scratch\nCOPY --from=run /a /\n",
+            &[],
+        ),
+        ("ARG BASE=x:1\nFROM x:1 AS one\nFROM ${BASE}\n", &["UnusedStage"]),
+        ("FROM x:1 AS one\nFROM x:1 AS two\nFROM x:1\nRUN --mount=from=two,target=/t true\nCOPY --from=0 /a /\n", &[]),
+        ("FROM x:1 AS one\nFROM x:1\n", &["UnusedStage"]),
+        // Tests of a shell.
+        ("FROM x:1\nRUN [ \"$(x)\" != \"0\" ]\n", &[]),
+        ("FROM x:1\nRUN [[ \"$(x)\" == \"a, b\" ]]\n", &[]),
+        ("FROM x:1\nRUN [ -f x ] && echo \"a\", \"b\"\n", &[]),
+        ("FROM x:1\nRUN [ \"make\" \"install\" ]\n", &["AlmostJSON"]),
+        ("FROM x:1\nRUN [ 'make', 'install' ]\n", &["AlmostJSON"]),
+        // Values that are no secrets, and names that only contain a word.
+        ("FROM x:1\nENV KMS_ALIAS=alias/key TOKENIZERS=a MONKEY=b KEYBOARD_LAYOUT=c AUTHOR=d TOKEN_FILE=/run/x\n", &[]),
+        ("FROM x:1\nENV A=https://key.example/token B=sk_test C=AKIA D=alias/aws/ssm E=pypi-server\n", &[]),
+        // Lists of apt in stages that no image is made of.
+        (&format!("FROM x:1 AS a\n{apt}FROM a AS b\nRUN make\nFROM scratch\nCOPY --from=b /a /\n"), &[]),
+        (
+            &format!("FROM x:1 AS a\n{apt}FROM a AS b\nFROM b AS c\nFROM scratch\nRUN --mount=from=c,target=/c true\n"),
+            &[],
+        ),
+        (
+            &format!(
+                "FROM x:1 AS a-linux\nFROM x:1 AS a-windows\n{apt}FROM a-$TARGETOS AS b\nFROM scratch\nCOPY --from=b /a /\n"
+            ),
+            &[],
+        ),
+        (&format!("FROM x:1 AS a\n{apt}FROM a AS b\nCOPY --from=a /x /y\n"), &["AptListsLeft"]),
+        (&format!("FROM x:1 AS a\n{apt}FROM a\nRUN rm -rf /var/lib/apt/lists/*\n"), &["AptListsLeft"]),
+        ("FROM x:1\nRUN apt-get update && rm -rf /var/{cache,lib}/apt/*\n", &[]),
+        ("FROM x:1\nRUN apt-get update && cd /var/lib/apt/lists && rm -rf *\n", &[]),
+        ("FROM x:1\nRUN --mount=type=cache,target=/var/lib/apt/lists/ apt-get update\n", &[]),
+        ("FROM x:1\nRUN --mount=type=cache,target=/var/lib/apt apt-get update\n", &[]),
+    ];
+    for (text, expected) in table {
+        assert_eq!(fired(text, None), *expected, "{text}{:#?}", thorough(text, None));
+    }
+}

@@ -1,13 +1,14 @@
 //! Advice about `RUN` steps.
 
-use dram_plan::{InputRef, Plan, StageBase, StepOp};
+use dram_plan::{Plan, StepOp};
 
+use super::stage_uses::StageUse;
 use super::{apt, cache_mounts, shell_commands};
 use crate::diagnostic::DiagnosticCollector;
 
 /// Checks every `RUN` step of the plan.
-pub(super) fn check(plan: &Plan, report: &mut DiagnosticCollector) {
-    let shown = image_stages(plan);
+pub(super) fn check(plan: &Plan, uses: &[StageUse], report: &mut DiagnosticCollector) {
+    let shown = image_stages(plan, uses);
     for (stage, shown) in plan.stages.iter().zip(shown) {
         for step in &stage.steps {
             let StepOp::Run(run) = &step.op else { continue };
@@ -21,22 +22,15 @@ pub(super) fn check(plan: &Plan, report: &mut DiagnosticCollector) {
     }
 }
 
-/// Returns true for each stage whose layers are part of an image: the target, stages that no other one copies from, and
-/// their bases. From the others only single files are copied, so that leftover files do no harm.
-fn image_stages(plan: &Plan) -> Vec<bool> {
+/// Returns true for each stage whose layers are part of an image: the target, stages that no other one uses, and their
+/// bases. From the others only single files are copied, so that leftover files do no harm.
+fn image_stages(plan: &Plan, uses: &[StageUse]) -> Vec<bool> {
     let mut shown: Vec<bool> = vec![true; plan.stages.len()];
-    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
-        for from in step.op.input_refs() {
-            if let InputRef::Stage(at) = from {
-                shown[*at] = false;
-            }
-        }
-    }
+    uses.iter().for_each(|one| shown[one.used] = false);
     shown[plan.target] = true;
-    for at in (0..plan.stages.len()).rev() {
-        if let StageBase::Stage(base) = plan.stages[at].base {
-            shown[base] |= shown[at];
-        }
+    // Bases come before the stages that are made of them, and uses are in the order of the users.
+    for one in uses.iter().rev().filter(|one| one.is_base) {
+        shown[one.used] |= shown[one.user];
     }
     shown
 }

@@ -59,10 +59,20 @@ fn says_yes(word: &str) -> bool {
 
 fn removes_lists(commands: &[Vec<String>]) -> bool {
     commands.iter().any(|words| {
-        let named = |word: &String| covers_lists(word);
+        let named = |word: &String| expand_braces(word).iter().any(|word| covers_lists(word));
         ["rm", "find"].contains(&words[0].as_str()) && words[1..].iter().any(named)
+            || words[0] == "cd" && words[1..].iter().any(named) && commands.iter().any(|words| words[0] == "rm")
             || runs_apt(words, &["dist-clean", "distclean"])
     })
+}
+
+/// Expands the first braces of a word, as bash does: `/var/{cache,lib}/apt`.
+fn expand_braces(word: &str) -> Vec<String> {
+    let inner = word.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    match inner {
+        Some((before, (inside, after))) => inside.split(',').map(|part| format!("{before}{part}{after}")).collect(),
+        None => vec![word.to_owned()],
+    }
 }
 
 /// Returns true when the lists are inside a mount.
@@ -73,7 +83,9 @@ fn mounts_lists(run: &RunOp) -> bool {
             RunMount::Tmpfs { target, .. } | RunMount::Bind { target, .. } => target,
             RunMount::Secret { .. } | RunMount::Ssh { .. } => return false,
         };
-        APT_LISTS.strip_prefix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        APT_LISTS
+            .strip_prefix(target.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     })
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
+use super::stage_uses::possible_uses;
 use super::{LintInput, descriptions};
 use crate::ast::DockerfileInstruction;
 use crate::diagnostic::{Diagnostic, DiagnosticCollector, quote};
-use crate::graph::{StageGraph, StageNode, stage_ranges};
+use crate::graph::{StageGraph, stage_ranges};
 use crate::rules;
 
 /// Finds stages that no other one is based on or copies from. This needs the whole graph, so nothing is reported for a
@@ -16,7 +17,7 @@ pub(super) fn check(subject: &LintInput<'_>, graph: &StageGraph, report: &mut Di
     if graph.stages.len() != stages.len() {
         return;
     }
-    let used: HashSet<usize> = graph.stages.iter().flat_map(StageNode::stage_references).collect();
+    let used: HashSet<usize> = possible_uses(subject, graph).iter().map(|one| one.used).collect();
     let last = stages.len().saturating_sub(1);
     for (at, stage) in stages.iter().enumerate().filter(|(at, _)| *at != last && !used.contains(at)) {
         let from = &instructions[stage.start];

@@ -24,7 +24,8 @@ pub(super) fn read_command(line: &InstructionLine<'_>, report: &mut DiagnosticCo
         }
         Some(words) => Some(CommandForm::Exec(words)),
         None => {
-            if json::looks_like_json_array(line.text()) {
+            let is_test = line.keyword == Keyword::Run && json::is_shell_test(line.text());
+            if json::looks_like_json_array(line.text()) && !is_test {
                 report.push(almost_json_warning(line));
             }
             Some(CommandForm::Shell(line.all_arguments()))

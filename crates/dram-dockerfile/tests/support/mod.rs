@@ -123,9 +123,12 @@ pub fn errors(text: &str) -> Vec<String> {
     messages(text, &settings(), Severity::Error)
 }
 
-/// Returns the warnings of a text, as `line: rule: message`.
+/// Returns the warnings and the advice of a text, as `line: rule: message`.
 pub fn warnings(text: &str) -> Vec<String> {
-    messages(text, &settings(), Severity::Warning)
+    let mut all = messages(text, &settings(), Severity::Warning);
+    all.extend(messages(text, &settings(), Severity::Advice));
+    all.sort();
+    all
 }
 
 /// Returns the diagnostics of one severity, as `line: rule: message`.
