@@ -20,6 +20,7 @@ use crate::blueprint::{OverlayStep, ReleaseBlueprint};
 use crate::collect::{CollectOptions, collect_dir, collect_file};
 use crate::erts;
 use crate::libraries::{self, ElfProgram};
+use crate::shell_needs::shell_warning;
 use crate::start_program::START_PROGRAM;
 use crate::tree::{EXECUTABLE_MODE, FILE_MODE, ReleaseEntry, ReleaseFileContent, ReleaseTree};
 use crate::write::MANIFEST;
@@ -90,6 +91,9 @@ pub(crate) fn assemble(blueprint: ReleaseBlueprint) -> Result<ReleaseAssembly, A
     };
     let loader = loader.as_ref().map(|(loader, libraries)| (loader.as_str(), libraries.as_str()));
     let conf = blueprint.start.to_conf(&blueprint.name, blueprint.otp.release, blueprint.has_providers, loader);
+    if blueprint.portable {
+        warnings.extend(shell_warning(&tree, &of_version, &conf)?);
+    }
     tree.put_text(of_version.join(b"start.conf"), conf.to_text());
     tree.put(
         program,

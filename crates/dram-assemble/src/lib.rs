@@ -21,6 +21,7 @@ mod project_query;
 mod rebar;
 mod release_steps;
 mod settings;
+mod shell_needs;
 mod start_program;
 #[cfg(test)]
 mod test_project;

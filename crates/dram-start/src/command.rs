@@ -67,6 +67,22 @@ pub enum StartCommand {
     Help,
 }
 
+impl StartCommand {
+    /// Returns true if the command starts the system of the release, so that the hooks of a start run.
+    #[must_use]
+    pub fn starts_release(self) -> bool {
+        matches!(
+            self,
+            Self::Foreground
+                | Self::ForegroundBoot
+                | Self::Console
+                | Self::ConsoleBoot
+                | Self::Daemon
+                | Self::DaemonIex
+        )
+    }
+}
+
 /// A command, its names, its argument, and its description.
 struct StartCommandRow(StartCommand, &'static [&'static str], &'static str, &'static str);
 

@@ -128,6 +128,10 @@ pub const HOOK_POINTS: [(StartHookPoint, &str); 8] = [
     (StartHookPoint::PostUpgrade, "post_upgrade"),
 ];
 
+/// The hook points whose scripts a shell sources before the system starts.
+pub const START_HOOKS: [StartHookPoint; 3] =
+    [StartHookPoint::PreConfigure, StartHookPoint::PostConfigure, StartHookPoint::PreStart];
+
 impl StartHookPoint {
     /// Parses a name of [`HOOK_POINTS`].
     #[must_use]

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 
 use dram_image::TreePath;
+use dram_start::command::{StartCommandMatch, find_command};
 use dram_start::env_script::evaluate_assignments;
 use dram_start::named_release::{NamingFiles, mentions_node_name, needs_node_name};
-use dram_start::start_conf::{StartConf, StartHookPoint};
+use dram_start::start_conf::{START_HOOKS, StartConf};
 use dram_store::{FileKind, StoreError, TreeNode};
 
 use super::FaultReason;
@@ -22,18 +23,6 @@ const MAX_TEXT_BYTES: u64 = 1 << 20;
 const MAX_NATIVE: usize = 1000;
 /// The depth of directories in `priv` that are searched for native libraries.
 const MAX_DEPTH: usize = 4;
-/// Commands of the start program that run hooks of the start.
-const START_COMMANDS: &[&str] = &[
-    "foreground",
-    "start",
-    "foreground_boot",
-    "start_boot",
-    "console",
-    "start_iex",
-    "console_boot",
-    "daemon",
-    "daemon_iex",
-];
 /// Applications of OTP whose native libraries are loaded only when a program asks for a window.
 const LOADED_ON_DEMAND: &[&str] = &["wx"];
 
@@ -150,11 +139,12 @@ impl<'a> FoundRelease<'a> {
             let (root, version) = (&self.root, &self.version);
             return Ok(Some(format!("`{root}/releases/{version}/env.sh` does more than assign variables")));
         }
-        let hooks = [StartHookPoint::PreConfigure, StartHookPoint::PostConfigure, StartHookPoint::PreStart];
-        let hook = hooks.iter().find_map(|point| conf.hooks_at(*point).next());
-        Ok(hook
-            .filter(|_| START_COMMANDS.contains(&command))
-            .map(|path| format!("it has the hook `{}`", String::from_utf8_lossy(path))))
+        let starts = match find_command(command.as_bytes(), &conf.custom_commands) {
+            Ok(StartCommandMatch::Builtin(command)) => command.starts_release(),
+            Ok(StartCommandMatch::Custom(_)) | Err(_) => false,
+        };
+        let hook = START_HOOKS.iter().find_map(|point| conf.hooks_at(*point).next());
+        Ok(hook.filter(|_| starts).map(|path| format!("it has the hook `{}`", String::from_utf8_lossy(path))))
     }
 
     /// Checks the emulator, its helper program and the native libraries of the applications.

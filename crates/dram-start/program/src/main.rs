@@ -65,17 +65,7 @@ fn run_start_program(start: &StartArguments) -> Result<u8, StartError> {
     }
     enter_working_directory(&home, &conf)?;
     home.export_variables(&conf, &asked, &mut env);
-    let starts = matches!(
-        meaning,
-        StartCommandMatch::Builtin(
-            StartCommand::Foreground
-                | StartCommand::ForegroundBoot
-                | StartCommand::Console
-                | StartCommand::ConsoleBoot
-                | StartCommand::Daemon
-                | StartCommand::DaemonIex
-        )
-    );
+    let starts = matches!(meaning, StartCommandMatch::Builtin(command) if command.starts_release());
     shell::source_files_and_reexecute(&home, &conf, &start.arguments, starts, &mut env)?;
     let mut arguments = start.arguments.get(2..).unwrap_or_default().to_vec();
     if starts {

@@ -9,7 +9,7 @@ use dram_start::env_script::{ENV_SH_READ, evaluate_assignments, quote_word, sour
 use dram_start::environment::EnvironmentVariables;
 use dram_start::error::{StartError, printable};
 use dram_start::release::ReleaseHome;
-use dram_start::start_conf::{StartConf, StartHookPoint};
+use dram_start::start_conf::{START_HOOKS, StartConf, StartHookPoint};
 
 use crate::{files, process, sys};
 
@@ -66,11 +66,7 @@ fn files_to_source(
         }
     }
     if starts {
-        found.append(&mut hook_files(
-            home,
-            conf,
-            &[StartHookPoint::PreConfigure, StartHookPoint::PostConfigure, StartHookPoint::PreStart],
-        )?);
+        found.append(&mut hook_files(home, conf, &START_HOOKS)?);
     }
     Ok(found)
 }
