@@ -139,10 +139,31 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
-if [ -z "${DRAM:-}" ] && ! command -v cargo >/dev/null; then
-  printf 'cargo is missing: install a current Rust with rustup (https://rustup.rs), then try again\n' >&2
+# The Rust that Cargo.toml asks for. With rustup it is installed for this
+# directory; the cargo of a distribution is often too old to read Cargo.toml.
+need_rust() {
+  local root wanted found how
+  root=$(cd "$(dirname "$0")/.." && pwd)
+  wanted=$(sed -n 's/^rust-version = "\([0-9.]*\)"$/\1/p' "$root/Cargo.toml")
+  found=$(cd "$root" && cargo --version 2>/dev/null | cut -d' ' -f2 | cut -d- -f1) || found=
+  if [ -n "$found" ] && [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n1)" = "$wanted" ]; then
+    return
+  fi
+  if command -v rustup >/dev/null; then
+    printf 'needs: installing Rust %s with rustup, for this directory\n' "$wanted"
+    rustup toolchain install "$wanted" --profile minimal && rustup override set "$wanted" --path "$root"
+    return
+  fi
+  how='install rustup (https://rustup.rs; in Debian 13 and newer: apt-get install rustup && rustup default stable), then try again'
+  if [ -n "$found" ]; then
+    printf 'dram needs Rust %s or newer, and this cargo is %s (%s): %s\n' "$wanted" "$found" "$(command -v cargo)" "$how" >&2
+  else
+    printf 'cargo is missing, and dram needs Rust %s or newer: %s\n' "$wanted" "$how" >&2
+  fi
   exit 1
-fi
+}
+
+[ -n "${DRAM:-}" ] || need_rust
 if [[ " $* " == *" lint "* ]]; then
   for component in rustfmt clippy; do
     case $component in rustfmt) tool=fmt ;; *) tool=$component ;; esac

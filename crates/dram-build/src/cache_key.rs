@@ -257,7 +257,11 @@ mod tests {
     }
 
     fn content(number: u8) -> ContentDigest {
-        ContentDigest { digest: StepKey::of([&[number][..]]), files: Arc::new(FileList::default()) }
+        ContentDigest {
+            digest: StepKey::of([&[number][..]]),
+            files: Arc::new(FileList::default()),
+            left_out: Default::default(),
+        }
     }
 
     fn file(target: &str) -> MountedFile {

@@ -99,7 +99,7 @@ impl CacheKeyBuilder {
 
     /// Adds files from another tree; `target` is empty for a copy.
     pub(crate) fn files(mut self, target: &str, content: &ContentDigest) -> CacheKeyBuilder {
-        let ContentDigest { digest, files } = content;
+        let ContentDigest { digest, files, left_out: _ } = content;
         let (name, value) = (CacheKeyPartName::Files(target.to_owned()), digest.as_bytes().to_vec());
         self.0.push(CacheKeyPart { name, value, files: Some(Arc::clone(files)) });
         self

@@ -20,6 +20,17 @@ pub(crate) struct ContentDigest {
     pub(crate) digest: StepKey,
     /// Notes about the files.
     pub(crate) files: Arc<FileList>,
+    /// What the copy does not take over.
+    pub(crate) left_out: LeftOutContent,
+}
+
+/// The first paths of what a copy cannot take over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LeftOutContent {
+    /// A socket, which a tar cannot hold.
+    pub(crate) socket: Option<TreePath>,
+    /// A file with extended attributes whose names begin with `user.`.
+    pub(crate) user_xattrs: Option<TreePath>,
 }
 
 /// Notes about files, in the order in which they were visited.
@@ -62,6 +73,7 @@ impl ContentDigest {
             key: StepKeyBuilder::default(),
             files: FileList::default(),
             links: HashMap::new(),
+            left_out: LeftOutContent::default(),
         };
         for (at, one) in selected.iter().enumerate() {
             let base = one.node.path.clone();
@@ -76,7 +88,7 @@ impl ContentDigest {
                 }
             }
         }
-        Ok(ContentDigest { digest: walk.key.finish(), files: Arc::new(walk.files) })
+        Ok(ContentDigest { digest: walk.key.finish(), files: Arc::new(walk.files), left_out: walk.left_out })
     }
 }
 
@@ -87,12 +99,16 @@ struct ContentWalk<'a> {
     files: FileList,
     /// The first name of each file with several hard links.
     links: HashMap<(u64, u64), (usize, TreePath)>,
+    left_out: LeftOutContent,
 }
 
 impl ContentWalk<'_> {
     /// Adds the node at `below` in the selected node number `at`, whose name is `name`.
     fn visit(&mut self, at: usize, node: &TreeNode, below: &TreePath, name: &[u8]) -> Result<(), StoreError> {
         let status = &node.status;
+        if status.kind == FileKind::Socket {
+            self.left_out.socket.get_or_insert_with(|| node.path.clone());
+        }
         let mode = file_type_bits(status.kind) | status.mode;
         let owner = if self.owners { (status.uid, status.gid) } else { (0, 0) };
         self.key.add(&(at as u64).to_le_bytes());
@@ -119,6 +135,9 @@ impl ContentWalk<'_> {
 
     fn add_xattrs(&mut self, node: &TreeNode) -> Result<[u8; 8], StoreError> {
         let all = self.tree.xattrs(node)?;
+        if all.iter().any(|(name, _)| name.starts_with(b"user.")) {
+            self.left_out.user_xattrs.get_or_insert_with(|| node.path.clone());
+        }
         if all.is_empty() {
             self.key.add(&[]);
             return Ok([0; 8]);

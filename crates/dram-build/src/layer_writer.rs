@@ -286,13 +286,17 @@ impl<'a> LayerWriter<'a> {
         Ok(path.clone())
     }
 
-    /// Copies anything but a directory and replaces the file at the target. The target's parent is in the layer.
+    /// Copies anything but a directory and replaces the file at the target. The target's parent is in the layer. A socket
+    /// is left out, because the tar of the layer cannot hold it.
     pub(crate) fn copy_file(
         &mut self,
         tree: &dyn FileTree,
         node: &TreeNode,
         target: &TreePath,
     ) -> Result<(), LayerWriteError> {
+        if node.status.kind == FileKind::Socket {
+            return Ok(());
+        }
         if self.is_dir(target)? {
             if self.archive.is_none() {
                 return Err(LayerWriteError::IsDir { path: target.clone() });

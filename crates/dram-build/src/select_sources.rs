@@ -10,6 +10,7 @@ use dram_plan::{CopyOp, CopySourceKind, PlanStep, StepPart};
 use dram_store::{FileKind, FileTree, StoreError, TreeNode};
 
 use crate::BuildError;
+use crate::content_digest::LeftOutContent;
 use crate::filtered_tree::{self, CopyPatterns};
 use crate::step_location::StepLocation;
 
@@ -45,6 +46,25 @@ pub(crate) fn select_sources(
         }
     }
     Ok(all)
+}
+
+/// Returns warnings of what the copy `step` does not take over from `place`.
+pub(crate) fn left_out_warnings(
+    step: &PlanStep,
+    left_out: &LeftOutContent,
+    place: &SearchedTree<'_>,
+    is_context: bool,
+) -> Vec<Diagnostic> {
+    let location = StepLocation::of(step);
+    let socket = left_out.socket.as_ref().map(|path| {
+        let what = format!("`{path}` in {} is a socket, which an image cannot hold: it is left out", place.name);
+        location.warning(what).help("name it in `.dockerignore` or in `--exclude`")
+    });
+    let xattrs = left_out.user_xattrs.as_ref().filter(|_| is_context).map(|path| {
+        let what = format!("`{path}` in {} has extended attributes `user.*`, which are not copied", place.name);
+        location.warning(what).help("set them with `setfattr` in a RUN")
+    });
+    socket.into_iter().chain(xattrs).collect()
 }
 
 /// Returns a warning if patterns match nothing at all. BuildKit is silent about it.

@@ -295,6 +295,9 @@ impl StepRunner<'_> {
             (self.tell)(BuildEvent::Remark(Box::new(remark)));
         }
         let content = ContentDigest::of(from.tree, &selected, from.owners)?;
+        for remark in select_sources::left_out_warnings(self.step, &content.left_out, place, from.is_context) {
+            (self.tell)(BuildEvent::Remark(Box::new(remark)));
+        }
         keys.push(cache_key::copy_key(copy, ground, &content, brought));
         let (owner, remotes) = (ground.owner, self.world.options.remotes);
         let request = CopyRequest { copy, owner, from, selected: &selected, fetched: brought, remotes };

@@ -82,6 +82,7 @@ fn invalid_triggers_are_errors() {
 fn invalid_instructions_are_errors() {
     check(&[
         ("FOO bar", "unknown instruction `FOO`"),
+        ("ARG ${UNSET}=a", "a name of `ARG` expands to nothing"),
         ("COPY a", "`COPY` takes at least one source and a destination"),
         ("COPY --form=a b c", "`COPY` has no flag `--form`"),
         ("COPY --chown a b", "`--chown` lacks its value"),
@@ -144,6 +145,27 @@ fn invalid_instructions_are_errors() {
         ("FROM --platform=a/b/c/d y", "`a/b/c/d` is not a platform"),
         ("FROM --platform=$NONE y", "the platform `$NONE` expands to nothing"),
     ]);
+}
+
+#[test]
+fn what_a_command_cannot_do_is_warned_of() {
+    let warned = |text: &str| {
+        let (plan, diagnostics) = support::run(text, &support::settings(), &support::found());
+        assert!(plan.is_some(), "{diagnostics:?}");
+        diagnostics.into_iter().map(|one| one.message).collect::<Vec<_>>().join("\n")
+    };
+    for (text, words) in [
+        ("FROM base\r\nRUN <<END\r\necho > /a\r\nEND\r\n", "end in CR LF"),
+        ("FROM base\nRUN <<END\necho > /a\nEND\n", ""),
+        ("FROM base\r\nCOPY <<END /a\r\ntext\r\nEND\r\n", ""),
+        ("FROM base\nRUN echo 10.0.0.1 db >> /etc/hosts\n", "writes to `/etc/hosts` is not in the image"),
+        ("FROM base\nRUN echo 10.0.0.1 db | tee -a \"/etc/hosts\"\n", "writes to `/etc/hosts`"),
+        ("FROM base\nRUN <<END\necho nameserver 10.0.0.1 >/etc/resolv.conf\nEND\n", "writes to `/etc/resolv.conf`"),
+        ("FROM base\nRUN cat /etc/hosts > /hosts; echo > /etc/hosts.allow; cat > /x/etc/hosts\n", ""),
+    ] {
+        let found = warned(text);
+        assert!(if words.is_empty() { found.is_empty() } else { found.contains(words) }, "{text}: {found}");
+    }
 }
 
 #[test]

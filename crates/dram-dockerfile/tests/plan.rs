@@ -186,6 +186,8 @@ fn arg_and_env_follow_the_scopes_of_buildkit() {
         ("FROM x\nARG A\nRUN y\n", ""),
         ("FROM x\nARG A=1 B=$A C\nRUN y\n", "A=1 B=1"),
         ("FROM x\nARG A=\"a b\"\nRUN y\n", "A=a b"),
+        // The name of an argument is expanded, too.
+        ("FROM x\nARG A=B\nARG ${A}=1\nRUN y\n", "A=B B=1"),
         // The later of `ENV` and `ARG` wins and is last in the order.
         ("FROM x\nARG A=1\nENV A=2 B=3\nRUN y\n", "A=2 B=3"),
         ("FROM x\nENV A=2 B=3\nARG A=1\nRUN y\n", "B=3 A=1"),

@@ -525,6 +525,14 @@ fn define_global(
     report: &mut DiagnosticCollector,
 ) {
     let name = &argument.name.text;
+    if name.contains('$') {
+        let error = Diagnostic::error(
+            argument.name.span.clone(),
+            "the name of an `ARG` before the first `FROM` has a variable",
+        );
+        report.push(error.help("write the name itself"));
+        return;
+    }
     if let Some(given) = settings.build_args.get(name) {
         globals.set_last(name, given);
         return;

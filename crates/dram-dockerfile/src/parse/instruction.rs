@@ -186,6 +186,13 @@ fn read_heredocs(
             );
             return None;
         }
+        if keyword == Some(Keyword::Run) && contents.contains("\r\n") {
+            let place = text.find("<<").unwrap_or(0);
+            let message =
+                format!("the lines of the heredoc {} end in CR LF, and the command gets the CR", quote(&name));
+            let warning = Diagnostic::warning(None, line.word(place..text.len().min(place + 2)).span, message);
+            report.push(warning.label("starts here").help("write the lines of the Dockerfile with LF alone"));
+        }
         heredocs.push(Heredoc { name, contents: contents.to_owned(), expand, strip_tabs });
     }
     Some(heredocs)

@@ -68,7 +68,9 @@ impl StagePlanner<'_> {
             InstructionBody::Arg(arguments) => self.plan_arg(arguments, instruction),
             InstructionBody::Env(pairs) => self.plan_env(pairs),
             InstructionBody::Label(pairs) => self.plan_label(pairs),
-            InstructionBody::Run(run) => self.check_no_devices(instruction).then(|| self.plan_run(run, inputs))?,
+            InstructionBody::Run(run) => {
+                self.check_no_devices(instruction).then(|| self.plan_run(run, instruction, inputs))?
+            }
             InstructionBody::Cmd(command) => self.plan_cmd(command, instruction),
             InstructionBody::Entrypoint(command) => self.plan_entrypoint(command, instruction),
             InstructionBody::Copy(transfer) => self.plan_copy(transfer, instruction, inputs.first(), false),
@@ -162,7 +164,8 @@ impl StagePlanner<'_> {
     ) -> Option<InstructionEffect> {
         let mut created_by = String::from("ARG");
         for argument in arguments {
-            let name = argument.name.text.as_str();
+            let name = self.expand_arg_name(&argument.name)?;
+            let name = name.as_str();
             let given = self.graph.settings.build_args.get(name).cloned();
             let value = match (given, &argument.default) {
                 (Some(given), _) => Some(given),
@@ -184,6 +187,30 @@ impl StagePlanner<'_> {
             self.state.args.declare(name, value.as_deref());
         }
         InstructionEffect::config_only(created_by)
+    }
+
+    /// Expands the variables in the name of an argument, as BuildKit does.
+    fn expand_arg_name(&mut self, name: &SpannedText) -> Option<String> {
+        if !name.text.contains('$') {
+            return Some(name.text.clone());
+        }
+        let expanded = self.expand(name)?;
+        if expanded.is_empty() {
+            self.report.error(name.span.clone(), "a name of `ARG` expands to nothing");
+            return None;
+        }
+        Some(expanded)
+    }
+
+    /// Warns of a shell command that writes a file which is made for each command, and so is never in the image.
+    fn warn_of_mounted_files(&mut self, instruction: &DockerfileInstruction, argv: &[String]) {
+        let Some(file) = argv.last().and_then(|text| written_mounted_file(text)) else { return };
+        let message = format!("what this command writes to `{file}` is not in the image");
+        let warning = Diagnostic::warning(None, instruction.span.clone(), message);
+        self.report.push(warning.note("the file is made for each command").help(match file {
+            HOSTS_FILE => "give the build its names with `--add-host`, and containers theirs when they start",
+            _ => "set the name servers when the container starts",
+        }));
     }
 
     /// Expands pairs, all in the same scope, before any of them is set.
@@ -251,7 +278,12 @@ impl StagePlanner<'_> {
         device.is_none()
     }
 
-    fn plan_run(&mut self, line: &RunInstruction, inputs: &[InputRef]) -> Option<InstructionEffect> {
+    fn plan_run(
+        &mut self,
+        line: &RunInstruction,
+        instruction: &DockerfileInstruction,
+        inputs: &[InputRef],
+    ) -> Option<InstructionEffect> {
         let (command, scripts) = resolve_heredocs(line);
         let span = match &line.command {
             CommandForm::Shell(text) => text.span.clone(),
@@ -259,6 +291,7 @@ impl StagePlanner<'_> {
         };
         let mounts = self.plan_mounts(&line.mounts, inputs);
         let argv = self.argv(&command);
+        self.warn_of_mounted_files(instruction, &argv);
         let args: usize = self.state.args.iter().map(|(name, value)| 64 + name.len() + value.len()).sum();
         let words: usize = argv.iter().map(String::len).sum();
         if !self.budget.spend(self.state.scope.approximate_size() + args + words) {
@@ -497,4 +530,18 @@ fn display_text(instruction: &DockerfileInstruction) -> String {
         out.push_str(&format!(" ({shown}…)"));
     }
     out
+}
+
+const HOSTS_FILE: &str = "/etc/hosts";
+
+/// Returns the file that is mounted in each command and that the shell command `text` writes by `>`, `>>` or `tee`.
+fn written_mounted_file(text: &str) -> Option<&'static str> {
+    [HOSTS_FILE, "/etc/resolv.conf"].into_iter().find(|file| {
+        text.match_indices(file).any(|(at, _)| {
+            let is_whole =
+                !text[at + file.len()..].starts_with(|next: char| next.is_alphanumeric() || "./_-".contains(next));
+            let before = text[..at].trim_end_matches(['"', '\'']).trim_end_matches([' ', '\t']);
+            is_whole && (before.ends_with('>') || before.ends_with("tee") || before.ends_with("tee -a"))
+        })
+    })
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use dram_image::TreePath;
 use dram_image::tar::{TarEntry, TarEntryKind, TarWriter};
 
-use crate::support::{Context, Store, list, valid_image};
+use crate::support::{Context, Store, list, tool, valid_image};
 
 /// Returns mode, owner and path of everything below `dir` in the image, sorted by path.
 fn listing(store: &Store, dir: &str) -> Vec<String> {
@@ -288,4 +288,23 @@ fn exclude_leaves_out_files_that_a_source_names_itself() {
     context.write("dir/c", "6");
     store.build(&context).ok();
     assert_eq!(store.sh("ls /m /n /o").stdout, "/m:\nhome.md\n\n/n:\nb\n\n/o:\nc\n");
+}
+
+#[test]
+fn what_a_copy_leaves_out_is_told_with_its_line() {
+    let context = Context::new("FROM parity-base\nCOPY --exclude=*.sock d /plain/\nCOPY d /d/\n").file("d/f", "f");
+    let _listener = std::os::unix::net::UnixListener::bind(context.join("d/a.sock")).unwrap();
+    let set = "import os,sys; os.setxattr(sys.argv[1], 'user.origin', b'here')";
+    tool("python3").args(["-c", set]).arg(context.join("d/f")).ok();
+    let store = Store::with_base();
+    for steps in [(2, 0), (0, 2)] {
+        let done = store.build(&context).ok();
+        assert_eq!(done.steps(), steps, "{done}");
+        assert_eq!(done.stderr.matches("is a socket").count(), 1, "{done}");
+        done.says("`/d/a.sock` in the build context is a socket")
+            .says("`/d/f` in the build context has extended")
+            .says("Dockerfile:3:");
+    }
+    assert_eq!(store.sh("ls /d /plain").stdout, "/d:\nf\n\n/plain:\nf\n");
+    valid_image(&store, "demo:latest");
 }

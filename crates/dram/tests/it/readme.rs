@@ -47,3 +47,31 @@ fn the_tour_of_the_readme_works() {
     let bash = tool("bash").args(["-e", "-x", "-c", &commands.join("\n")]).dir(&tour);
     bash.env("PATH", path).env("HOME", home.path()).env("DRAM_STORE", home.path().join("store")).ok();
 }
+
+#[test]
+fn an_old_cargo_is_told_with_the_version_that_is_needed() {
+    let manifest = fs::read_to_string(repo("Cargo.toml")).unwrap();
+    let wanted = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \"")?.strip_suffix('"')).unwrap();
+    for page in ["README.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(repo(page)).unwrap();
+        assert!(text.contains(&format!("Rust {wanted} or newer")), "{page}");
+    }
+    let tools = temp();
+    for (name, text) in [("cargo", "echo 'cargo 1.85.1 (0123abc 2025-01-01)'"), ("gcc", ":")] {
+        let path = tools.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:/usr/bin:/bin", tools.path().display());
+    let script = || tool("bash").arg(repo("scripts/install-needs.sh")).without("DRAM").env("PATH", &path);
+    let done = script().fails(1);
+    done.says(&format!("dram needs Rust {wanted} or newer, and this cargo is 1.85.1")).says("rustup default stable");
+    let rustup = tools.path().join("rustup");
+    fs::write(&rustup, "#!/bin/sh\necho \"rustup $*\"\n").unwrap();
+    fs::set_permissions(&rustup, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let done = script().ok();
+    assert!(done.stdout.contains(&format!("rustup toolchain install {wanted} ")), "{done}");
+    fs::write(tools.path().join("cargo"), format!("#!/bin/sh\necho 'cargo {wanted}.3 (0123abc 2026-01-01)'\n"))
+        .unwrap();
+    assert_eq!(script().ok().stdout, "");
+}
