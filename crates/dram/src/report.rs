@@ -19,13 +19,13 @@ pub(crate) fn print_failure(failure: &Failure) {
     match &failure.source_diagnostics {
         Some(remarks) => text.push_str(&render_for_stderr(remarks)),
         None => {
-            let mut causes = failure.causes.iter().map(|cause| escape_control(cause));
+            let mut causes = failure.causes.iter().map(|cause| printable(cause));
             text.push_str(&format!("error: {}\n", causes.next().unwrap_or_default()));
             causes.for_each(|cause| text.push_str(&format!("  caused by: {cause}\n")));
         }
     }
     for help in &failure.helps {
-        text.push_str(&format!("  help: {}\n", escape_control(help)));
+        text.push_str(&format!("  help: {}\n", printable(help)));
     }
     write_stderr(&text);
 }
@@ -65,7 +65,7 @@ fn render_for_stderr(remarks: &SourceDiagnostics) -> String {
 fn render_diagnostics(remarks: &SourceDiagnostics, terminal: bool) -> String {
     let color = terminal && std::env::var_os("NO_COLOR").is_none();
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let text = mask_control(&remarks.text);
+    let text = mask_control(&mask_logins(&remarks.text));
     let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut out = String::new();
     for diagnostic in &remarks.diagnostics {
@@ -81,7 +81,7 @@ fn render_diagnostic(renderer: &Renderer, name: &str, text: &str, starts: &[usiz
         Severity::Warning => Level::WARNING,
         Severity::Advice => Level::INFO.with_name("advice"),
     };
-    let message = escape_control(&diagnostic.message);
+    let message = printable(&diagnostic.message);
     let mut title = level.primary_title(message);
     if let Some(rule) = diagnostic.rule {
         title = title.id(rule);
@@ -97,7 +97,7 @@ fn render_diagnostic(renderer: &Renderer, name: &str, text: &str, starts: &[usiz
     let shown = text[start..].lines().next().unwrap_or_default();
     let mut mark = AnnotationKind::Primary.span(span.start - start..span.end - start);
     if let Some(label) = diagnostic.label.as_deref().filter(|label| !label.is_empty()) {
-        mark = mark.label(escape_control(label));
+        mark = mark.label(printable(label));
     }
     let group = title.element(Snippet::source(shown).line_start(line).path(name).annotation(mark));
     renderer.render(&[with_notes_and_helps(group, diagnostic)])
@@ -105,10 +105,10 @@ fn render_diagnostic(renderer: &Renderer, name: &str, text: &str, starts: &[usiz
 
 fn with_notes_and_helps<'a>(mut group: Group<'a>, diagnostic: &Diagnostic) -> Group<'a> {
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(escape_control(note)));
+        group = group.element(Level::NOTE.message(printable(note)));
     }
     for help in &diagnostic.helps {
-        group = group.element(Level::HELP.message(escape_control(help)));
+        group = group.element(Level::HELP.message(printable(help)));
     }
     group
 }
@@ -129,6 +129,29 @@ fn clipped_span(text: &str, diagnostic: &Diagnostic) -> std::ops::Range<usize> {
     start..end.min(line).max(start)
 }
 
+/// The text as it is printed: without control characters, and without user names and passwords in URLs.
+fn printable(text: &str) -> String {
+    escape_control(&mask_logins(text))
+}
+
+/// The text with each byte of user names and passwords in URLs replaced by `x`: positions stay valid.
+fn mask_logins(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        let ends = |letter: char| letter.is_whitespace() || "/?#\"'`".contains(letter);
+        let host = &after[..after.find(ends).unwrap_or(after.len())];
+        let login = &host[..host.rfind('@').unwrap_or(0)];
+        out.push_str(before);
+        let masked = |letter: char| std::iter::repeat_n(if letter == ':' { ':' } else { 'x' }, letter.len_utf8());
+        out.extend(login.chars().flat_map(masked));
+        rest = &after[login.len()..];
+    }
+    out.push_str(rest);
+    out
+}
+
 /// The text with each byte of a control character replaced by `?`: positions stay valid, and the terminal executes
 /// nothing.
 fn mask_control(text: &str) -> String {
@@ -141,4 +164,24 @@ fn mask_control(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logins_in_urls_are_masked_in_place() {
+        for (text, wanted) in [
+            ("ADD http://user:pä@h:9/x@y /p", "ADD http://xxxx:xxx@h:9/x@y /p"),
+            ("`https://token@h`: u@h", "`https://xxxxx@h`: u@h"),
+            ("a://b:c@d@e f://g", "a://x:xxx@e f://g"),
+            ("http://h/ @", "http://h/ @"),
+            ("://@", "://@"),
+        ] {
+            let masked = mask_logins(text);
+            assert_eq!(masked, wanted);
+            assert_eq!(masked.len(), text.len());
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use crate::rootless::stores_of_all_users;
 use crate::support::{Context, Store, temp, valid_image};
 
 const SECRET: &str = "TOPSECRET LINE";
@@ -18,7 +19,12 @@ fn secret_file() -> (tempfile::TempDir, std::path::PathBuf) {
 
 #[test]
 fn texts_of_a_context_are_not_read_through_links_that_leave_it() {
-    let store = Store::with_base();
+    for store in stores_of_all_users() {
+        texts_are_not_read_through_links(&store);
+    }
+}
+
+fn texts_are_not_read_through_links(store: &Store) {
     let (_dir, secret) = secret_file();
     let up = format!("../{}", secret.strip_prefix("/tmp").unwrap_or(Path::new("x")).display());
     for target in [secret.to_str().unwrap(), "/proc/self/environ", "/proc/self/root/etc/passwd", "/etc/shadow", &up] {

@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::rootless::stores_of_all_users;
 use crate::support::{CommandOutput, Context, Store, dram_path, temp, tool, valid_image};
 
 /// Time limit for a small build, generous because other tests run in parallel.
@@ -16,10 +17,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Limit of the address space for one build.
 const MEMORY_LIMIT: &str = "--as=2147483648";
 
-/// Builds within the time and memory limits.
+/// Builds within the time limit and, as root, the memory limit.
 fn build(store: &Store, context: &Context) -> CommandOutput {
     let begun = Instant::now();
-    let done = store.build(context).run_under("prlimit", &[MEMORY_LIMIT]).end();
+    let build = store.build(context);
+    let done = if store.is_rootless() { build } else { build.run_under("prlimit", &[MEMORY_LIMIT]) }.end();
     assert!(begun.elapsed() < TIME_LIMIT, "{done}");
     assert!((0..=3).contains(&done.code), "{done}");
     done
@@ -88,8 +90,13 @@ fn large_and_odd_but_valid_dockerfiles_are_built() {
 /// The command of a `RUN` executes the program that process 1 runs, by `/proc/self/exe`: it is not dram, and it does nothing.
 #[test]
 fn a_command_cannot_reach_the_program_on_the_host() {
+    for store in stores_of_all_users() {
+        assert_the_program_is_out_of_reach(&store);
+    }
+}
+
+fn assert_the_program_is_out_of_reach(store: &Store) {
     use std::os::unix::fs::MetadataExt as _;
-    let store = Store::with_base();
     let program = dram_path();
     let before = fs::metadata(program).unwrap();
     let context = Context::new("FROM parity-base\nCOPY --chmod=755 git /bin/git\n");
@@ -104,13 +111,13 @@ fn a_command_cannot_reach_the_program_on_the_host() {
             "Dockerfile",
             &format!("FROM parity-base\nCOPY --chmod=755 git /bin/git\nENV PATH=/bin\nRUN {words}\n"),
         );
-        let done = build(&store, &context);
+        let done = build(store, &context);
         assert_ne!(done.code, 0, "{words}\n{done}");
         assert!(!done.stderr.contains("dram 0.") && !done.stdout.contains("dram 0."), "{words} is dram\n{done}");
     }
     // Nor by a shell of the image that is the program itself, or in a container.
     context.write("Dockerfile", "FROM parity-base\nSHELL [\"/proc/self/exe\"]\nRUN --version\n");
-    assert_ne!(build(&store, &context).code, 0);
+    assert_ne!(build(store, &context).code, 0);
     let done = store.dram(["run", "--network=none", "parity-base", "/proc/self/exe", "--version"]).fails(2);
     assert!(!done.stdout.contains("dram"), "{done}");
     let after = fs::metadata(program).unwrap();
@@ -265,7 +272,12 @@ fn copy_destinations_through_hostile_links_do_not_reach_the_host() {
 
 #[test]
 fn a_step_cannot_change_the_builder_or_the_kernel() {
-    let store = Store::with_base();
+    for store in stores_of_all_users() {
+        assert_builder_and_kernel_stay(&store);
+    }
+}
+
+fn assert_builder_and_kernel_stay(store: &Store) {
     let before = fs::read(crate::support::dram_path()).unwrap();
     for attempt in [
         "echo x > /proc/self/exe",
@@ -277,13 +289,13 @@ fn a_step_cannot_change_the_builder_or_the_kernel() {
         "rm -f /dev/null; ln -s /proc/kcore /dev/null; head -c 1 /proc/kcore",
         "mount -t proc proc /mnt",
     ] {
-        let done = build(&store, &Context::new(&format!("FROM parity-base\nRUN {attempt} 2>&1 && echo done-it\n")));
+        let done = build(store, &Context::new(&format!("FROM parity-base\nRUN {attempt} 2>&1 && echo done-it\n")));
         assert_ne!(done.code, 0, "{attempt}\n{done}");
     }
     assert_eq!(before, fs::read(crate::support::dram_path()).unwrap());
     let alone =
         "FROM parity-base\nRUN --network=none tail -n +3 /proc/net/dev | grep -v lo: > /others; test ! -s /others\n";
-    assert_eq!(build(&store, &Context::new(alone)).code, 0);
+    assert_eq!(build(store, &Context::new(alone)).code, 0);
 }
 
 #[test]
@@ -293,4 +305,20 @@ fn the_host_environment_is_not_visible_to_steps() {
     store.build(&context).env("DRAM_TEST_CANARY", "from-the-host").env("HTTP_PROXY", "http://user:word@h").ok();
     let env = store.sh("cat /env").stdout;
     assert!(!env.contains("from-the-host") && !env.contains("user:word"), "{env}");
+}
+
+#[test]
+fn passwords_in_urls_of_a_dockerfile_are_not_printed() {
+    let store = Store::with_base();
+    for line in [
+        "FROM http://user:pa55@host.invalid/x",
+        "COPY --from=http://user:pa55@host.invalid/x / /",
+        "ADD https://user:pa55@-host.invalid/x.git /",
+        "ADD http://user:pa55@127.0.0.1:1/x /",
+    ] {
+        let done = build(&store, &Context::new(&format!("FROM parity-base\n{line}\n")));
+        assert_ne!(done.code, 0, "{line}\n{done}");
+        assert!(!done.stderr.contains("pa55") && !done.stderr.contains("user:"), "{line}\n{done}");
+        done.says("xxx");
+    }
 }

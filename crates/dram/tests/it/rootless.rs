@@ -48,6 +48,11 @@ pub(crate) fn with_base(user: &User) -> Store {
     store
 }
 
+/// Returns stores with the base image: of root, of a user with subordinate ids, and of one with a single id.
+pub(crate) fn stores_of_all_users() -> [Store; 3] {
+    [Store::with_base(), with_base(&user_with_subids()), with_base(&user_without_subids())]
+}
+
 /// Several owners, modes, links, stages and users.
 const OWNERS: &str = "\
 FROM parity-base AS made

@@ -228,7 +228,8 @@ impl TestCommand {
         self.run_under("sh", &["-c", &script])
     }
 
-    /// Wraps the command as `PROGRAM WORDS COMMAND`, with the same environment and working directory.
+    /// Wraps the command as `PROGRAM WORDS COMMAND`, with the same environment and working directory, but as the user
+    /// who runs the tests.
     pub(crate) fn run_under(self, program: &str, words: &[&str]) -> TestCommand {
         let mut outer = tool(program).args(words).arg(self.command.get_program());
         outer.command.args(self.command.get_args());
@@ -375,6 +376,11 @@ impl Store {
         let dir = temp();
         chown(dir.path(), Some(user.uid), Some(user.gid)).unwrap();
         Store { dir, user: Some(user.clone()) }
+    }
+
+    /// Returns whether a user who is not root owns the store and runs its commands.
+    pub(crate) fn is_rootless(&self) -> bool {
+        self.user.is_some()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
