@@ -11,6 +11,7 @@ use dram_release::app::AppSpec;
 use dram_release::beam::StripRule;
 use dram_release::boot::{BootOptions, BootScript};
 use dram_release::catalog::{AppCatalog, AppOrigin, CatalogEntry};
+use dram_release::consult::parse_one;
 use dram_release::release_files;
 use dram_release::relx::{self, RelxSpec};
 use dram_release::resolve::{ReleaseRules, ReleaseSpec, ResolvedRelease, resolve, resolve_listed};
@@ -147,8 +148,22 @@ fn collect_applications(
                 warn_about_dangling(warnings, &dangling);
             }
         }
+        if blueprint.app_dirs.contains_key(name) {
+            warnings.extend(appup_warning(&place.join("ebin").join(format!("{name}.appup"))));
+        }
     }
     Ok(())
+}
+
+/// Returns a warning if there is a file at `path` and it is not one Erlang term, as an appup is.
+fn appup_warning(path: &Path) -> Option<String> {
+    let size = fs::metadata(path).ok().filter(fs::Metadata::is_file)?.len();
+    let why = if size > LARGEST_APP {
+        format!("it has {size} bytes, and {LARGEST_APP} are the most")
+    } else {
+        parse_one(&fs::read(path).ok()?).err()?.to_string()
+    };
+    Some(format!("`{}` is no appup, and an upgrade to this version fails: {why}", path.display()))
 }
 
 fn release_spec(blueprint: &ReleaseBlueprint) -> ReleaseSpec {

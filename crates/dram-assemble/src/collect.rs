@@ -99,6 +99,10 @@ fn collect_link(
 ) -> Result<(), AssembleError> {
     let said = fs::read_link(path).map_err(AssembleError::io("read", path))?;
     let led = fs::canonicalize(path);
+    // The code server loads a module by the name of the link, so that name decides how the file is checked.
+    if place.options.strip.is_some() && is_beam(path) && led.as_ref().is_ok_and(|led| led.is_file()) {
+        return collect_file(tree, place.options, path.to_owned(), at);
+    }
     let stays = said.is_relative() && stays_below(place.root, path, &said);
     match led {
         Ok(led) if !(stays && led.starts_with(place.root)) => {
@@ -122,6 +126,10 @@ fn collect_link(
             Ok(())
         }
     }
+}
+
+fn is_beam(path: &Path) -> bool {
+    path.extension() == Some(OsStr::new("beam"))
 }
 
 /// Returns true if the relative link `said` in the file `path` does not leave `root`, judged by its text.
@@ -158,9 +166,8 @@ pub(crate) fn collect_file(
     }
     let mode = status.permissions().mode();
     let mode = if taking.keep_private { restricted_mode(mode) } else { usual_mode(mode) };
-    let is_beam = path.extension() == Some(OsStr::new("beam"));
     let content = match &taking.strip {
-        Some(rule) if is_beam => ReleaseFileContent::Beam(path, Arc::clone(rule)),
+        Some(rule) if is_beam(&path) => ReleaseFileContent::Beam(path, Arc::clone(rule)),
         Some(_) | None => ReleaseFileContent::Disk(path),
     };
     tree.put(at, ReleaseEntry::File { content, mode });

@@ -104,6 +104,21 @@ fn an_invalid_specification_is_an_error_with_its_path() {
 }
 
 #[test]
+fn an_appup_that_is_no_term_is_reported() {
+    let project = small();
+    let appup = "project/_build/prod/lib/small/ebin/small.appup";
+    let warned = |text: &str| {
+        project.write(appup, text);
+        let warnings = assemble(blueprint(&project)).unwrap().warnings;
+        warnings.iter().any(|warning| warning.contains("ebin/small.appup` is no appup"))
+    };
+    assert!(!warned("{\"2\", [], []}."));
+    for text in ["", "{\"2\", [", "not a term at all", "{\"2\", [], []}. {\"3\", [], []}."] {
+        assert!(warned(text), "{text:?}");
+    }
+}
+
+#[test]
 fn names_that_are_no_path_component_are_refused() {
     let project = small();
     for name in ["", ".", "..", "a/b", "a\nb", "a\0b"] {

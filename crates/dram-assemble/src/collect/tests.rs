@@ -102,6 +102,10 @@ fn modules_are_stripped_by_their_extension() {
     let project = TestProject::new();
     project.write("project/m.beam", "");
     project.write("project/m.app", "");
+    project.write("outside/text", "");
+    project.link("m.app", "project/inside.beam");
+    project.link("../outside/text", "project/outside.beam");
+    project.link("nowhere", "project/broken.beam");
     let strip = StripRule::for_rules(&dram_release::resolve::ReleaseRules::Otp, &[], false);
     let options = CollectOptions { strip: Some(Arc::new(strip)), ..CollectOptions::BUILT };
     let mut tree = ReleaseTree::default();
@@ -110,4 +114,6 @@ fn modules_are_stripped_by_their_extension() {
         matches!(tree.get(&tree_path(path)), Some(ReleaseEntry::File { content: ReleaseFileContent::Beam(..), .. }))
     };
     assert!(is_beam("at/m.beam") && !is_beam("at/m.app"));
+    // A link has the name by which the module is loaded, so the file is checked under that name.
+    assert!(is_beam("at/inside.beam") && is_beam("at/outside.beam") && !is_beam("at/broken.beam"));
 }
