@@ -245,7 +245,9 @@ fn warn_about_unsupported(release: AnswerMap<'_>, warnings: &mut Vec<String>) ->
         warnings.push("`include_start_scripts_for` is not known: there is one start program".to_owned());
     }
     for setting in release.list("unknown")? {
-        warnings.push(format!("relx does not know the setting `{setting}`"));
+        // A value such as a path would be shown as a list of numbers.
+        let name = tuple(setting).and_then(<[Term]>::first).unwrap_or(setting);
+        warnings.push(format!("the setting `{name}` of relx is not known and has no effect"));
     }
     Ok(())
 }

@@ -200,7 +200,11 @@ fn settings_that_have_no_effect_are_warned_about() {
         (("dev_mode => false", "dev_mode => true"), "`mode` is dev"),
         (("exclude_modules => []", "exclude_modules => [{ferry,[ferry]}]"), "`exclude_modules` is not known"),
         (("start_scripts_for => nil", "start_scripts_for => [powershell]"), "there is one start program"),
-        (("unknown => []", "unknown => [colour]"), "relx does not know the setting `colour`"),
+        (("unknown => []", "unknown => [colour]"), "the setting `colour` of relx is not known"),
+        (
+            ("unknown => []", "unknown => [{tar_hooks,[{post,\"a.sh\"}]}]"),
+            "the setting `tar_hooks` of relx is not known",
+        ),
     ] {
         let warnings = create(&project, &[change]).unwrap().warnings;
         assert!(warnings.iter().any(|warning| warning.contains(words)), "{change:?}: {warnings:?}");
