@@ -414,6 +414,31 @@ fn source_date_epoch_is_read_from_dockerfile_environment_or_argument() {
 }
 
 #[test]
+fn source_date_epoch_of_a_dockerfile_is_used_refused_or_noted_with_its_line() {
+    let (store, context) = (Store::with_base(), Context::new("FROM scratch"));
+    let build = |first: &str| {
+        context.write("Dockerfile", &format!("# one\n{first}\nFROM scratch AS Other\nFROM parity-base\nRUN true\n"));
+        store.build(&context)
+    };
+    let created = || store.inspect("demo")["config"]["created"].as_str().unwrap().to_owned();
+    build("ARG T=1600000000 SOURCE_DATE_EPOCH=${T}").ok();
+    assert_eq!(created(), "2020-09-13T12:26:40Z");
+    build("ARG SOURCE_DATE_EPOCH=noon SOURCE_DATE_EPOCH=1700000000").ok();
+    assert_eq!(created(), "2023-11-14T22:13:20Z");
+    build("ARG SOURCE_DATE_EPOCH=").ok().does_not_say("SOURCE_DATE_EPOCH");
+    let text = build("ARG SOURCE_DATE_EPOCH=noon").fails(2);
+    text.says("Dockerfile:2: `ARG SOURCE_DATE_EPOCH` is `noon`, which is no number of seconds");
+    build("ARG SOURCE_DATE_EPOCH=999999999999").fails(2).says("Dockerfile:2: ").says("not in the years");
+    build("ARG SOURCE_DATE_EPOCH=other").fails(2).says("Dockerfile:2: ").says("is the stage `other`");
+    let noted = build("ARG SOURCE_DATE_EPOCH=context").ok();
+    noted.says("Dockerfile:2: `ARG SOURCE_DATE_EPOCH` is `context`: a directory has no time of its own");
+    // A time of the command line is stronger, whatever the Dockerfile says.
+    build("ARG SOURCE_DATE_EPOCH=noon").arg("--source-date-epoch=1").ok();
+    assert_eq!(created(), "1970-01-01T00:00:01Z");
+    valid_image(&store, "demo:latest");
+}
+
+#[test]
 fn a_cross_platform_build_without_run_needs_no_emulator() {
     let store = Store::with_base();
     let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };

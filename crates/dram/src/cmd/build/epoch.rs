@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dram_build::BuildContext;
 use dram_dockerfile::ast::{DockerfileInstruction, InstructionBody};
+use dram_dockerfile::expand::{ExpandOptions, expand};
 use dram_dockerfile::remote::RemoteSource;
 
 use super::dockerfile_source::{ContextLocation, DockerfileSource, locate_context};
@@ -16,6 +17,8 @@ use crate::failure::Failure;
 const OPTION: &str = "--source-date-epoch";
 /// The value of the option for the time of the context's commit.
 const COMMIT: &str = "git";
+/// The value of the argument with which BuildKit takes the time of a remote context.
+const CONTEXT: &str = "context";
 
 /// Returns true if the time of the context's commit is requested.
 pub(super) fn wants_commit_time(args: &cli::BuildCommandArgs) -> bool {
@@ -77,38 +80,90 @@ pub(super) fn take_commit_time(
 }
 
 /// Returns the time that was given: as a build argument, in the environment, or by an `ARG` before the first `FROM`.
-/// The value of the environment becomes a build argument, so that an `ARG` in a stage has it.
+/// The value of the environment becomes a build argument, so that an `ARG` in a stage has it. A value without effect
+/// becomes one of `notes`.
 pub(super) fn take_epoch(
+    args: &cli::BuildCommandArgs,
     build_args: &mut BTreeMap<String, String>,
     source: &DockerfileSource,
+    notes: &mut Vec<String>,
 ) -> Result<Option<i64>, Failure> {
     if !build_args.contains_key(SOURCE_DATE_EPOCH)
         && let Some(value) = ambient::env_var(SOURCE_DATE_EPOCH).filter(|value| !value.is_empty())
     {
         build_args.insert(SOURCE_DATE_EPOCH.to_owned(), value);
     }
-    match build_args.get(SOURCE_DATE_EPOCH) {
-        Some(value) => parse_given_epoch(value),
-        None => Ok(epoch_in_dockerfile(source)),
+    if let Some(value) = build_args.get(SOURCE_DATE_EPOCH) {
+        return parse_given_epoch(value);
+    }
+    let Some(found) = epoch_in_dockerfile(build_args, source) else { return Ok(None) };
+    let place = format!("{}:{}: `ARG {SOURCE_DATE_EPOCH}`", source.name, found.line);
+    match found.value.as_str() {
+        "" => Ok(None),
+        CONTEXT => match locate_context(&args.context)? {
+            ContextLocation::Dir | ContextLocation::Stdin => {
+                notes.push(format!("{place} is `{CONTEXT}`: a directory has no time of its own, so no time is set"));
+                Ok(None)
+            }
+            ContextLocation::Remote(_) => {
+                let failure = Failure::usage(format!("{place} is `{CONTEXT}`, which dram does not read"));
+                Err(failure.help(format!("`{OPTION} {COMMIT}` is the time of the context's commit")))
+            }
+        },
+        value if found.stages.contains(&value.to_lowercase()) => {
+            let what = format!("{place} is the stage `{}`: dram takes no time from a stage", value.escape_debug());
+            Err(Failure::usage(what).help(format!("write a number, or give one: `{OPTION} EPOCH`")))
+        }
+        value => ambient::parse_document_time(&place, value).map(Some),
     }
 }
 
 fn parse_given_epoch(value: &str) -> Result<Option<i64>, Failure> {
-    if value == "context" {
-        let failure = Failure::usage(format!("{SOURCE_DATE_EPOCH}=context: a directory has no time of its own"));
+    if value == CONTEXT {
+        let failure = Failure::usage(format!("{SOURCE_DATE_EPOCH}={CONTEXT}: a directory has no time of its own"));
         return Err(failure.help(format!("`{OPTION} {COMMIT}` is the time of its commit")));
     }
     ambient::parse_epoch(Some(value))
 }
 
-/// The value of an `ARG` before the first `FROM`, if it is a plain number.
-fn epoch_in_dockerfile(source: &DockerfileSource) -> Option<i64> {
-    let parsed = dram_dockerfile::parse(&source.bytes);
-    let is_from = |instruction: &DockerfileInstruction| matches!(instruction.body, InstructionBody::From(_));
-    let first = parsed.dockerfile.instructions.iter().take_while(|instruction| !is_from(instruction));
-    let argument = first
-        .flat_map(DockerfileInstruction::arguments)
-        .filter(|argument| argument.name.text == SOURCE_DATE_EPOCH)
-        .last()?;
-    argument.default.as_ref()?.text.parse().ok().filter(|time| dram_image::RFC3339_TIMES.contains(time))
+/// The value of an `ARG` before the first `FROM`.
+struct EpochInDockerfile {
+    value: String,
+    line: usize,
+    /// The names of the stages, in lower case.
+    stages: Vec<String>,
+}
+
+/// The largest sum of the arguments before the first `FROM` for which a time is read. An error is reported of longer ones
+/// elsewhere.
+const MAX_ARGUMENTS_LENGTH: usize = 1 << 20;
+
+/// Returns the last default of the argument before the first `FROM`, with variables expanded.
+fn epoch_in_dockerfile(build_args: &BTreeMap<String, String>, source: &DockerfileSource) -> Option<EpochInDockerfile> {
+    let dockerfile = dram_dockerfile::parse(&source.bytes).dockerfile;
+    let is_from = |instruction: &&DockerfileInstruction| matches!(instruction.body, InstructionBody::From(_));
+    let options = ExpandOptions::new(dockerfile.directives.escape);
+    let (mut values, mut length) = (BTreeMap::<&str, String>::new(), 0);
+    let mut line = None;
+    for one in dockerfile.instructions.iter().take_while(|one| !is_from(one)) {
+        for argument in one.arguments() {
+            let name = argument.name.text.as_str();
+            let default = || {
+                let text = &argument.default.as_ref()?.text;
+                Some(expand(text, options, &|name| values.get(name).map(String::as_str)).ok()?.text)
+            };
+            let Some(value) = build_args.get(name).cloned().or_else(default) else { continue };
+            length += value.len();
+            if length > MAX_ARGUMENTS_LENGTH {
+                return None;
+            }
+            if name == SOURCE_DATE_EPOCH {
+                line = Some(one.line);
+            }
+            values.insert(name, value);
+        }
+    }
+    let value = values.remove(SOURCE_DATE_EPOCH)?;
+    let names = dockerfile.instructions.iter().filter_map(|one| one.as_from()?.name.as_ref());
+    Some(EpochInDockerfile { value, line: line?, stages: names.map(|name| name.text.to_lowercase()).collect() })
 }

@@ -104,14 +104,16 @@ fn build_request(
     epoch::take_option(args, &mut build_args, bring)?;
     let (context, source) = resolve_context(args, &build_args, bring)?;
     epoch::take_commit_time(args, &mut build_args, &context)?;
+    let mut epoch_notes = Vec::new();
     let defaults = OutputDefaults {
-        time: epoch::take_epoch(&mut build_args, &source)?,
+        time: epoch::take_epoch(args, &mut build_args, &source, &mut epoch_notes)?,
         tags: args.tag.iter().map(|text| image_lookup::parse_reference(text)).collect::<Result<_, _>>()?,
         annotations: annotations::parse_annotations(&args.annotation)?,
     };
     let outputs = output_option::parse_outputs(args, &defaults)?;
-    let SharedCacheOptions { imports, exports, notes } =
+    let SharedCacheOptions { imports, exports, mut notes } =
         shared_cache::parse_cache_options(args, &build_args, defaults.time)?;
+    notes.append(&mut epoch_notes);
     let labels = parse_labels(args)?;
     let command_options = run_inputs::run_inputs(args, &build_args)?;
     let (address, context_address) = source.addresses.clone();
