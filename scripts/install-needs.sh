@@ -57,6 +57,8 @@ needs_test() {
   need openssl openssl
   need docker-registry docker-registry
   need e2fsprogs mkfs.ext4
+  need rsync rsync
+  need attr setfattr
   needs_demo
   needs_peer
   need skopeo skopeo

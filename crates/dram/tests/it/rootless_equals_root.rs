@@ -32,8 +32,10 @@ const PROGRAMS: &[&str] = &[
     "mknod",
     "mv",
     "rm",
+    "rsync",
     "sed",
     "setcap",
+    "setfattr",
     "stat",
     "tar",
     "touch",
@@ -41,7 +43,8 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// Steps on a tree with owners that no user namespace has. Those that begin with `=` give the same with a single id;
-/// the others read owners, or change those of symbolic links, and a single id cannot show them.
+/// the others read owners, change those of symbolic links, or copy extended attributes without owners, and a single id
+/// cannot show them.
 const STEPS: &str = r#"
 =touch /opt/app/new
 =chmod 750 /opt/app/d/two
@@ -146,6 +149,21 @@ const STEPS: &str = r#"
 =touch -h -d @9 /opt/nodes/null
 =mv /opt/nodes/disk /opt/nodes/moved && ln /opt/nodes/moved /opt/nodes/again
 =chown 5:6 /opt/nodes/null
+ rsync -aHX /opt/app/ /rsynced/
+ rsync -a --delete --numeric-ids /opt/app/dir/ /rsynced/
+=rsync -r --chmod=D750,F640 /pkg/ /rsynced-r
+=truncate -s 1M /sparse && dd if=/dev/zero of=/sparse bs=1 count=1 seek=5000 conv=notrunc
+=cp --sparse=always /sparse /sparse2 && echo x >> /sparse2
+=setfattr -n user.note -v one /opt/app/moved && setfattr -n user.note -v dir /opt/app/dir
+ cp --preserve=xattr /opt/app/moved /noted
+=setfattr -x user.note /opt/app/moved
+=mknod /pipe2 p
+=rm -r /usr/share/base && mkdir /usr/share/base && echo x > /usr/share/base/x
+=mv /usr/share/base /usr/share/base2 && mv /usr/share/base2 /usr/share/base3
+ mv /srv /srv2 && cp -a /srv2 /srv
+=rm /opt/app/hard && ln /opt/app/su /opt/app/hard && rm /opt/app/su
+=rm -rf /opt/app && mkdir /opt/app && chown 5:6 /opt/app
+=: > /with-a-hole; rm /with-a-hole; mkdir /with-a-hole; rmdir /with-a-hole; ln -s nowhere /with-a-hole
 "#;
 
 const HEAD: &str = "FROM parity-base
