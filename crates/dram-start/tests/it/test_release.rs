@@ -51,7 +51,7 @@ pub(crate) fn mix_release() -> &'static Path {
         let project = dir.join("demo");
         fs::write(project.join("lib/demo/application.ex"), APPLICATION).unwrap();
         let manifest = fs::read_to_string(project.join("mix.exs")).unwrap();
-        fs::write(project.join("mix.exs"), manifest.replace("[:logger]", "[:logger, :sasl, :ssl]")).unwrap();
+        fs::write(project.join("mix.exs"), manifest.replace("[:logger]", "[:logger, :sasl]")).unwrap();
         run_mix(&project, &["release"]);
         project.join("_build/prod/rel/demo")
     })

@@ -22,7 +22,11 @@ fn release() -> (TestRelease, String) {
         world.root.display()
     );
     world.write("tls.conf", &options);
-    let flags = format!("-proto_dist inet_tls -ssl_dist_optfile {}/tls.conf", world.root.display());
+    // The release does not include these: others run it without the library that `crypto` needs.
+    let find =
+        "[io:format(\"-pa ~ts \", [code:lib_dir(App, ebin)]) || App <- [ssl, public_key, asn1, crypto]], halt().";
+    let paths = lossy_text(&Command::new("erl").args(["-noshell", "-eval", find]).output().unwrap().stdout);
+    let flags = format!("{paths}-proto_dist inet_tls -ssl_dist_optfile {}/tls.conf", world.root.display());
     (world, flags)
 }
 
@@ -66,8 +70,9 @@ fn commands_reach_a_node_that_speaks_tls_as_with_mix() {
 #[test]
 fn the_flags_of_tls_may_be_those_of_the_system_or_of_the_environment_only() {
     let (world, flags) = release();
+    let (paths, _) = flags.split_once("-proto_dist").unwrap();
     world.write("releases/0.1.0/vm.args", &flags);
-    drop(fs::remove_file(world.root.join("releases/0.1.0/remote.vm.args")));
+    world.write("releases/0.1.0/remote.vm.args", paths);
     let mut system = world.start_foreground(&NAMED);
     assert_eq!(world.run_ok(&["rpc", "IO.puts(node())"], &NAMED), "sealed@127.0.0.1\n");
     world.run_ok(&["stop"], &NAMED);
