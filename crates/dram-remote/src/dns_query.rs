@@ -161,12 +161,12 @@ pub(crate) mod tests {
     pub(crate) struct ServedName {
         name: String,
         addresses: Vec<IpAddr>,
-        fault: Fault,
+        kind: AnswerKind,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Fault {
-        None,
+    enum AnswerKind {
+        Plain,
         /// The answer fits into no packet.
         Long,
         /// A packet with another id, and one for another name, come first.
@@ -180,11 +180,11 @@ pub(crate) mod tests {
     impl ServedName {
         pub(crate) fn new(name: &str, addresses: &[&str]) -> ServedName {
             let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-            ServedName { name: name.to_owned(), addresses, fault: Fault::None }
+            ServedName { name: name.to_owned(), addresses, kind: AnswerKind::Plain }
         }
 
-        fn with(name: &str, fault: Fault) -> ServedName {
-            ServedName { fault, ..ServedName::new(name, &["10.0.0.1"]) }
+        fn with(name: &str, kind: AnswerKind) -> ServedName {
+            ServedName { kind, ..ServedName::new(name, &["10.0.0.1"]) }
         }
 
         fn reply(&self, question: &Packet<'_>, over_tcp: bool) -> Vec<Vec<u8>> {
@@ -197,8 +197,8 @@ pub(crate) mod tests {
                 if truncated {
                     packet.set_flags(PacketFlag::TRUNCATION);
                 }
-                let owner = match self.fault {
-                    Fault::Alias => {
+                let owner = match self.kind {
+                    AnswerKind::Alias => {
                         let target = Name::new("real.example").unwrap().into_owned();
                         packet.answers.push(ResourceRecord::new(
                             name,
@@ -223,17 +223,17 @@ pub(crate) mod tests {
                 packet.build_bytes_vec().unwrap()
             };
             let (id, name) = (question.id(), asked.qname.to_string());
-            match self.fault {
-                Fault::None | Fault::Alias => vec![reply(id, &name, RCODE::NoError, false)],
-                Fault::Long => vec![reply(id, &name, RCODE::NoError, !over_tcp)],
-                Fault::ForeignPackets => vec![
+            match self.kind {
+                AnswerKind::Plain | AnswerKind::Alias => vec![reply(id, &name, RCODE::NoError, false)],
+                AnswerKind::Long => vec![reply(id, &name, RCODE::NoError, !over_tcp)],
+                AnswerKind::ForeignPackets => vec![
                     reply(id.wrapping_add(1), &name, RCODE::NoError, false),
                     reply(id, "other.example", RCODE::NoError, false),
                     reply(id, &name, RCODE::NoError, false),
                 ],
-                Fault::Refused => vec![reply(id, &name, RCODE::Refused, false)],
-                Fault::Garbage => vec![vec![0xff; 7]],
-                Fault::Silent => Vec::new(),
+                AnswerKind::Refused => vec![reply(id, &name, RCODE::Refused, false)],
+                AnswerKind::Garbage => vec![vec![0xff; 7]],
+                AnswerKind::Silent => Vec::new(),
             }
         }
     }
@@ -303,12 +303,12 @@ pub(crate) mod tests {
         let server = DnsServer::start(vec![
             ServedName::new("both.example", &["10.0.0.1", "10.0.0.2", "::1"]),
             ServedName::new("empty.example", &[]),
-            ServedName::with("long.example", Fault::Long),
-            ServedName::with("foreign.example", Fault::ForeignPackets),
-            ServedName::with("alias.example", Fault::Alias),
-            ServedName::with("refused.example", Fault::Refused),
-            ServedName::with("garbage.example", Fault::Garbage),
-            ServedName::with("silent.example", Fault::Silent),
+            ServedName::with("long.example", AnswerKind::Long),
+            ServedName::with("foreign.example", AnswerKind::ForeignPackets),
+            ServedName::with("alias.example", AnswerKind::Alias),
+            ServedName::with("refused.example", AnswerKind::Refused),
+            ServedName::with("garbage.example", AnswerKind::Garbage),
+            ServedName::with("silent.example", AnswerKind::Silent),
         ]);
         let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
         let ask = |name: &str, tcp| {

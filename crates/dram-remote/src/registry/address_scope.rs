@@ -24,8 +24,14 @@ pub(super) fn scope_of_host(host: &str) -> AddressScope {
     if bare == "localhost" || bare.ends_with(".localhost") {
         return AddressScope::Loopback;
     }
+    // An address with a zone (RFC 6874) belongs to one link of a machine.
+    if bare.contains('%') {
+        return AddressScope::Obscured;
+    }
     match bare.parse::<IpAddr>() {
         Ok(address) => scope_of_ip(address),
+        // A literal in brackets is an address, whatever its notation is.
+        Err(_) if host.starts_with('[') => AddressScope::Obscured,
         // Resolvers read `127.1`, `0x7f000001` and `2852039166` as addresses; honest servers do not use them.
         Err(_) if is_number(bare.rsplit('.').next().unwrap_or_default()) => AddressScope::Obscured,
         Err(_) => AddressScope::Public,
@@ -162,6 +168,8 @@ mod tests {
             ("2852039166:80", AddressScope::Obscured),
             ("0xa9fea9fe", AddressScope::Obscured),
             ("a.0x7f", AddressScope::Obscured),
+            ("[fe80::1%25eth0]:5000", AddressScope::Obscured),
+            ("[v1.fe80]", AddressScope::Obscured),
             ("1.example", AddressScope::Public),
             ("registry.example:5000", AddressScope::Public),
         ];
