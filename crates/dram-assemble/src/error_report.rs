@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 
 use dram_error::{ErrorClass, ErrorReport};
+use dram_release::resolve::ResolveError;
 
 use crate::{AssembleError, UpgradeError};
 
@@ -60,12 +61,12 @@ impl ErrorReport for AssembleError {
                 "free space on the disk, or inodes (`df -i`); or name another place with --output".to_owned()
             }
             AssembleError::Upgrade(upgrade) => return upgrade.helps(),
+            AssembleError::Resolve(errors) => return helps_of(errors),
             AssembleError::Answer(_) => "this is a bug in dram: please report it".to_owned(),
             AssembleError::Io { .. }
             | AssembleError::Tool { .. }
             | AssembleError::Project { .. }
             | AssembleError::Terms { .. }
-            | AssembleError::Resolve(_)
             | AssembleError::Name { .. }
             | AssembleError::Settings { .. } => return Vec::new(),
         };
@@ -118,6 +119,17 @@ impl ErrorReport for AssembleError {
             | AssembleError::Settings { .. } => Vec::new(),
         }
     }
+}
+
+/// Returns the helps of several errors, each once.
+fn helps_of(errors: &[ResolveError]) -> Vec<String> {
+    let mut helps = Vec::new();
+    for help in errors.iter().map(ResolveError::help) {
+        if !helps.contains(&help) {
+            helps.push(help);
+        }
+    }
+    helps
 }
 
 impl ErrorReport for UpgradeError {
@@ -196,7 +208,7 @@ mod tests {
             (AssembleError::Answer(text()), ErrorClass::Work, true),
             (AssembleError::NoRelease { name: text(), known: Vec::new() }, ErrorClass::Usage, true),
             (AssembleError::SeveralReleases(Vec::new()), ErrorClass::Usage, true),
-            (AssembleError::Resolve(Vec::new()), ErrorClass::Work, false),
+            (AssembleError::Resolve(vec![ResolveError::RequestedTwice(text())]), ErrorClass::Work, true),
             (AssembleError::Name { what: "", name: text() }, ErrorClass::Usage, false),
             (AssembleError::NoErts(path()), ErrorClass::Work, true),
             (AssembleError::NotWrittenByDram(path()), ErrorClass::Usage, true),

@@ -202,12 +202,12 @@ fn shortened_path(path: &Path) -> String {
 impl StoreError {
     /// Returns the error for a file of the user's own, such as one of the build context, instead of a file of the store.
     pub(crate) fn of_input(self) -> StoreError {
-        match self {
-            StoreError::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                StoreError::UnreadableInput { path, source }
-            }
-            error => error,
+        let is_denied =
+            matches!(&self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
+        if is_denied && let StoreError::Io { path, source, .. } = self {
+            return StoreError::UnreadableInput { path, source };
         }
+        self
     }
 
     /// For `map_err`: makes an error for the operation `verb` on `path` from an I/O error.
