@@ -24,7 +24,7 @@ pub enum BuildError {
         /// The last lines of its output.
         tail: Vec<String>,
         /// A program that the shell could not start because the image lacks its loader: the paths of both.
-        missing_loader: Option<(String, String)>,
+        missing_loader: Option<Box<(String, String)>>,
         /// The number of ids of this user, if the command's output says that the kernel refused an id.
         id_count: Option<u64>,
         /// True if the file system of the failed command was kept; [`FailedCommand`](crate::FailedCommand) then opens

@@ -21,9 +21,10 @@ impl ErrorReport for BuildError {
         match self {
             BuildError::AtLine(diagnostic) => diagnostic.helps.clone(),
             BuildError::CommandFailed { missing_loader, id_count, kept, .. } => {
-                let missing = missing_loader
-                    .clone()
-                    .map(|(program, interpreter)| SandboxError::MissingInterpreter { program, interpreter });
+                let missing = missing_loader.clone().map(|paths| {
+                    let (program, interpreter) = *paths;
+                    SandboxError::MissingInterpreter { program, interpreter }
+                });
                 let mut helps = missing.map(|missing| missing.helps()).unwrap_or_default();
                 helps.extend(id_count.map(|count| {
                     format!(
@@ -289,7 +290,7 @@ mod tests {
             kept,
         };
         let start = BuildError::CommandStart { text: String::new(), span: 0..0, source: SandboxError::Insecure };
-        let loader = Some(("sh".to_owned(), "ld-musl".to_owned()));
+        let loader = Some(Box::new(("sh".to_owned(), "ld-musl".to_owned())));
         for (error, class, helps) in [
             (command(false, None, None), ErrorClass::Work, 0),
             (command(true, None, None), ErrorClass::Work, 1),

@@ -119,15 +119,17 @@ impl DnsQuery<'_> {
         if packet.has_flags(PacketFlag::TRUNCATION) {
             return Ok(Some(DnsAnswer::Truncated));
         }
-        match packet.rcode() {
-            RCODE::NoError => {}
-            RCODE::NameError => return Ok(Some(DnsAnswer::Addresses(Vec::new()))),
-            code => return Err(io::Error::other(format!("it refuses the name ({code:?})"))),
+        let code = packet.rcode();
+        if code == RCODE::NameError {
+            return Ok(Some(DnsAnswer::Addresses(Vec::new())));
+        }
+        if code != RCODE::NoError {
+            return Err(io::Error::other(format!("it refuses the name ({code:?})")));
         }
         // The server has followed aliases: the addresses stand behind them in the same answer.
-        let addresses = packet.answers.iter().filter_map(|record| match &record.rdata {
-            RData::A(address) if kind == TYPE::A => Some(IpAddr::V4(Ipv4Addr::from(address.address))),
-            RData::AAAA(address) if kind == TYPE::AAAA => Some(IpAddr::V6(Ipv6Addr::from(address.address))),
+        let addresses = packet.answers.iter().filter_map(|record| match (&record.rdata, kind) {
+            (RData::A(address), TYPE::A) => Some(IpAddr::V4(Ipv4Addr::from(address.address))),
+            (RData::AAAA(address), TYPE::AAAA) => Some(IpAddr::V6(Ipv6Addr::from(address.address))),
             _ => None,
         });
         Ok(Some(DnsAnswer::Addresses(addresses.collect())))
@@ -140,13 +142,14 @@ fn invalid(what: &str) -> io::Error {
 
 /// A read of a socket that ran into its timeout says `WouldBlock`.
 fn as_timeout(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time"),
-        _ => error,
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time");
     }
+    error
 }
 
 #[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm, reason = "a server of tests answers questions for addresses only")]
 pub(crate) mod tests {
     use std::net::TcpListener;
     use std::thread;

@@ -236,7 +236,7 @@ fn machine_files(proc: BorrowedFd<'_>) -> Result<Vec<String>, Errno> {
         let Ok(name) = entry.file_name().to_str() else { continue };
         let of_process = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let is_listed = |path: &&str| path.strip_prefix("proc/") == Some(name);
-        let protected = MASKED_PATHS.iter().chain(READ_ONLY_PATHS).any(|path| is_listed(path));
+        let protected = MASKED_PATHS.iter().chain(READ_ONLY_PATHS).any(is_listed);
         if !of_process && !protected && entry.file_type() != FileType::Symlink {
             names.push(name.to_owned());
         }

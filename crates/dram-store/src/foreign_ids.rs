@@ -226,8 +226,11 @@ impl Layers<'_> {
     }
 }
 
+/// An entry of a layer with its owner: user and group.
+type OwnedPath = (TreePath, (u32, u32));
+
 /// The entries of the layer directory `layer` with a foreign owner, and that owner.
-fn foreign_rows(layer: &Path, ids: &[NamespaceIds; 2]) -> Result<Vec<(TreePath, (u32, u32))>, StoreError> {
+fn foreign_rows(layer: &Path, ids: &[NamespaceIds; 2]) -> Result<Vec<OwnedPath>, StoreError> {
     let mut rows = Vec::new();
     for (path, record) in ownership::read_records(layer)? {
         let Some(owner) = record.owner else { continue };

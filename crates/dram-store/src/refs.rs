@@ -217,7 +217,7 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let root = Descriptor::new(dram_image::MediaType::MANIFEST, Digest::of(b"x"), 1);
         let named = |host: &str, count: usize| -> Vec<(Reference, Descriptor)> {
-            let name = |number: usize| format!("{host}.example/{}:{}", "n".repeat(200), format!("{number:0>128}"));
+            let name = |number: usize| format!("{host}.example/{}:{number:0>128}", "n".repeat(200));
             (0..count).map(|number| (name(number).parse().unwrap(), root.clone())).collect()
         };
         store.refs().set_all(&named("a", 35_000)).unwrap();

@@ -87,7 +87,7 @@ impl Failure {
             BuildError::CommandFailed { text: _, span, code, tail: _, missing_loader, id_count: _, kept: _ } => {
                 let what = format!("the command failed with exit code {code}");
                 let mut diagnostic = Diagnostic::error(span, what).label(exit_code_meaning(code));
-                if let Some((program, interpreter)) = missing_loader {
+                if let Some((program, interpreter)) = missing_loader.map(|paths| *paths) {
                     let missing = SandboxError::MissingInterpreter { program, interpreter };
                     diagnostic.notes.push(missing.to_string());
                 }

@@ -195,7 +195,7 @@ impl<'a> RunCommand<'a, '_> {
         let (text, span) = (step.text.clone(), step.origin.span());
         let is_unknown = code == EXIT_NOT_FOUND;
         let find_loader = || missing_loader(store, self.request.layers, &place.upper, self.run.run);
-        let missing_loader = is_unknown.then(find_loader).flatten();
+        let missing_loader = is_unknown.then(find_loader).flatten().map(Box::new);
         let upper = place.into_upper();
         // An error while keeping it must not replace the error of the command.
         let kept = described.keep(store, &upper, sight).unwrap_or(false);

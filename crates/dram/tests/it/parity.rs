@@ -271,7 +271,7 @@ fn compared_config(all: &Value) -> BTreeMap<String, Value> {
     // An image without a working directory has `/`; BuildKit and dram write it, buildah does not.
     config.retain(|name, value| match value {
         Value::Null => false,
-        Value::String(text) => !text.is_empty() && !(text == "/" && name == "WorkingDir"),
+        Value::String(text) => !text.is_empty() && (text != "/" || name != "WorkingDir"),
         Value::Array(list) => !list.is_empty(),
         Value::Object(map) => !map.is_empty(),
         Value::Bool(_) | Value::Number(_) => true,

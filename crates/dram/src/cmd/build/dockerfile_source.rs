@@ -189,9 +189,9 @@ fn find_dockerfile(dir: &TextDir, path: &TreePath) -> Result<(TextFile, TreePath
     let asked = dir.read(path)?;
     if matches!(asked, TextFile::Missing) && path.name() == Some(b"Dockerfile") {
         let small = path.parent().unwrap_or_default().join(b"dockerfile");
-        match dir.read(&small)? {
-            TextFile::Missing => {}
-            found => return Ok((found, small)),
+        let found = dir.read(&small)?;
+        if !matches!(found, TextFile::Missing) {
+            return Ok((found, small));
         }
     }
     Ok((asked, path.clone()))
